@@ -78,7 +78,7 @@ def bench(*, smoke: bool = False) -> Section:
 
 def _fresh(batteries: Batteries) -> Batteries:
     """Return the same batteries without anything computed from them."""
-    names = ("level", "capacity", "minimum", "available", "may_share", "sharing", "weight", "band_permille")
+    names = ("level", "capacity", "minimum", "available", "may_share", "sharing", "weight", "band_permille", "islands")
     return Batteries(**{name: getattr(batteries, name) for name in names})
 
 

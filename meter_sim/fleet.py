@@ -165,7 +165,9 @@ class Fleet:
         levels = {}
         for grid in self._microgrids:
             slot = last.get(grid.id)
-            initial = self._physics.microgrids[grid.id].initial_levels(newest if slot is None else slot.slot_end)
+            physics = self._physics.microgrids[grid.id]
+            begins = physics.initial_levels(newest, self._outside.level_percent(newest))
+            initial = begins if slot is None else physics.initial_levels(slot.slot_end)
             levels[grid.id] = levels_after(slot, grid, initial)
             if slot is not None and slot.slot_end < newest:
                 # Its last slots were not committed when the fleet was killed.
@@ -214,7 +216,11 @@ class Fleet:
         if member is not None:
             return member.circumstances(at, outside, measured=measured)
         return Circumstances(
-            voltage=outside.voltage, sun_percent=outside.sun_percent, demand_percent=outside.demand_percent
+            voltage=outside.voltage,
+            sun_percent=outside.sun_percent,
+            demand_percent=outside.demand_percent,
+            drop=outside.drop,
+            number=outside.number,
         )
 
     def _told_s(self) -> float:

@@ -215,6 +215,8 @@ class MicrogridMeters:
             events_made=sum(meter.state.next_event - 1 for meter in meters),
             events_held=sum(len(meter.events.rows) for meter in meters),
             gaps=sum(meter.state.gaps for meter in meters),
+            # The boundary's meters have the voltage of both sides.
+            dark=bool(self._boundary) and self._boundary <= self._backup.dead(self.slot_end),
             sharing=tuple(meter.description.id for meter in meters if meter.state.bits & State.SHARING),
             dropped=self._shell.dropped + sum(link.dropped for link in links),
             retained=sum(link.retained for link in links),
@@ -245,6 +247,8 @@ class MicrogridMeters:
             voltage=voltage,
             sun_percent=percent_at(own.sun, at) * outside.sun_percent // 100,
             demand_percent=percent_at(own.demand, at) * outside.demand_percent // 100,
+            drop=outside.drop,
+            number=outside.number,
             commanded=commanded,
         )
 

@@ -28,6 +28,7 @@ class Figures:
         sharing: Ids of the meters whose battery has the command to share.
         dropped: Messages dropped without a connection or with a full queue; their senders send them again.
         retained: Retained messages ignored.
+        dark: Whether no place of the microgrid, nor the town's line, has had voltage for 48 hours (T9).
     """
 
     time: EpochSeconds
@@ -39,6 +40,7 @@ class Figures:
     events_made: int = 0
     events_held: int = 0
     gaps: int = 0
+    dark: bool = False
     sharing: tuple[MeterId, ...] = ()
     dropped: int = 0
     retained: int = 0

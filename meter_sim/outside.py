@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import EpochSeconds, MicrogridId
-from commonwatt.town.conditions import Conditions
+from commonwatt.town.conditions import Conditions, Drop
 from commonwatt.town.scenario import Group, Scenario
 from commonwatt.town.town import Town
 from meter_sim.faults import Faults, FaultsFile, percent_at
@@ -31,12 +31,16 @@ class Outside:
         voltage: Whether the town's side of the boundary has voltage.
         sun_percent: Sun that reaches the panels, as a percentage of what the weather lets through.
         demand_percent: Load, as a percentage of the ordinary load.
+        drop: The home that uses its battery up; ``None``: none.
+        number: The microgrid's number among the residential ones.
     """
 
     faults: Faults
     voltage: bool = True
     sun_percent: int = 100
     demand_percent: int = 100
+    drop: Drop | None = None
+    number: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,14 +93,28 @@ class OutsideWorld:
         voltage = at >= faults.feeder_dead_until
         demand = percent_at(faults.demand, at)
         conditions = self._played(faults, at)
+        drop = None
         if conditions is not None:
             kind = self._town.microgrids[name].kind
             percent = conditions.demand_percent(_GROUPS[kind], at)
             demand = demand if percent is None else round(demand * percent / 100)
+            drop = conditions.drop(at) if kind == "residential" else None
             if kind == "residential" and any(one.what == "feeder" for one in conditions.scenario.outage):
                 voltage = voltage and not conditions.out("feeder", at, len(self._order))[self._order[name]]
         sun = percent_at(faults.sun, at)
-        return Outside(faults=faults, voltage=bool(voltage), sun_percent=sun, demand_percent=demand)
+        return Outside(
+            faults=faults,
+            voltage=bool(voltage),
+            sun_percent=sun,
+            demand_percent=demand,
+            drop=drop,
+            number=self._order.get(name, 0),
+        )
+
+    def level_percent(self, at: EpochSeconds) -> int | None:
+        """Return the mean level of batteries that are new at a time, by the scenario; ``None``: none is played."""
+        conditions = self._played(self._faults(), at)
+        return None if conditions is None else conditions.scenario.level_percent
 
     def region(self, at: EpochSeconds) -> Region:
         """Return the regional grid."""

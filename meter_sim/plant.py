@@ -65,7 +65,9 @@ class EmulatedPlant:
         self._store = open_store()
         state, quarters = load(self._store.connection)
         if state is None:
-            state = PlantState(level=self.physical.capacity * BEGINS_AT_PERCENT // 100)
+            percent = outside.level_percent(int(clock.machine()))
+            begins = BEGINS_AT_PERCENT if percent is None else percent
+            state = PlantState(level=self.physical.capacity * begins // 100)
         if state.level > self.physical.capacity:
             # The town file has changed.
             state = PlantState(level=self.physical.capacity, slot_end=state.slot_end)

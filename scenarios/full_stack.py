@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from commonwatt.audit import audit_folder
 from commonwatt.demo.layout import BUILT_IN_TOWN, CLOCK_FILE, Layout, prepare
-from commonwatt.demo.running import Run
+from commonwatt.demo.running import CONTROLLER, Run
 from commonwatt.device.store import reading_store
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
@@ -72,7 +72,7 @@ def play(layout: Layout, conditions: Conditions, stop: threading.Event, tell: Ca
 
     def looked() -> None:
         now = run.layout.clock.now()
-        run.supervisor.hold(dead_parts(layout.town, conditions, int(now)))
+        run.dead = dead_parts(layout.town, conditions, int(now))
         watcher.look(run.observer.seen)
         tell(min(1.0, (now - begin) / (end - begin)))
 
@@ -92,11 +92,8 @@ def dead_parts(town: Town, conditions: Conditions, now: EpochSeconds) -> set[str
     """Return the processes that a scenario keeps dead at a time."""
     residential = [name for name, grid in town.microgrids.items() if grid.kind == "residential"]
     out = conditions.out("controller", now, len(residential))
-    dead = {f"{name} {kind}" for name, is_out in zip(residential, out, strict=True) if is_out for kind in _CONTROLLER}
+    dead = {f"{name} {kind}" for name, is_out in zip(residential, out, strict=True) if is_out for kind in CONTROLLER}
     return dead | ({"head-end"} if conditions.is_out("broadband", now) else set())
-
-
-_CONTROLLER = ("broker", "gateway")
 
 
 def energies(layout: Layout) -> dict[str, Energy]:

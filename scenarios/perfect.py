@@ -1,31 +1,25 @@
 """The least that can go short in a scenario: one linear program over all its hours, with everything known beforehand.
 
 It meets the same loads, sun, islands, import limits, feeders and line as a run of the simulation. It is a bound, not a
-policy: the batteries of one microgrid are one battery; an hour's flows are sums; batteries may be held for a later
-hour; minima of sharing and the plant's reserve bind nobody. Batteries charge from the sun of their own microgrid alone,
-and serve it alone, as in the physics.
+policy: an hour's flows are sums, and the plant's reserve binds nobody.
+
+- Microgrids whose boundary always let in their whole load, and those with buildings or a farm, are one battery each.
+- Of the others each place is a battery of its own, whose energy below its sharing minimum serves its own place alone
+  (``scenarios/homes_program.py``).
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scenarios.figures import KINDS
-from scenarios.program import INFINITY, Answer, Entry, Program, solved, store
-from scenarios.recorded import World
+from scenarios.homes_program import UNIT, WEIGHTS, Rules, enter_homes
+from scenarios.program import INFINITY, Answer, Integers, Program
+from scenarios.recorded import STEPS_PER_HOUR, Homes, World
 
-WEIGHTS = {"public": 10_000.0, "apartment": 100.0, "residential": 1.0}
-"""What energy that is not served counts, by kind: emergency services far above apartments, these far above houses."""
-
-UNIT = 1e6
-"""Milliwatt-hours in the program's unit, a kilowatt-hour."""
-
-_GRID, _TOWN = 6, 4
-_IMPORT, _EXPORT, _CHARGE, _DISCHARGE, _LEVEL, _SHORT = range(_GRID)
-_BUY, _STORE, _DRAW, _STORED = range(_TOWN)
-
-_SIGNS = ((_IMPORT, 1.0), (_EXPORT, -1.0), (_CHARGE, -1.0), (_DISCHARGE, 1.0), (_SHORT, 1.0))
-"""How a microgrid's flows count in its balance."""
+_Flows = tuple[Integers, Integers, Integers]
+"""The columns of what microgrids import, export, and what goes short in them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,78 +35,82 @@ class Bound:
     answer: Answer
 
 
-def since(world: World, hour: int) -> World:
-    """Return a world's part from an hour on, with the levels that the run had reached there."""
+def between(world: World, first: int, last: int) -> World:
+    """Return a world's hours from ``first`` to before ``last``, with the levels that the run had reached."""
+    hours, steps = slice(first, last), slice(first * STEPS_PER_HOUR, last * STEPS_PER_HOUR)
     return replace(
         world,
-        load=world.load[:, hour:],
-        sun=world.sun[:, hour:],
-        imports=world.imports[:, hour:],
-        exports=world.exports[:, hour:],
-        levels=world.levels[:, hour:],
-        line=world.line[hour:],
-        plant_levels=world.plant_levels[hour:],
+        load=world.load[:, hours],
+        sun=world.sun[:, hours],
+        imports=world.imports[:, hours],
+        exports=world.exports[:, hours],
+        levels=world.levels[:, hours],
+        line=world.line[hours],
+        plant_levels=world.plant_levels[hours],
+        homes=tuple(replace(each, need=each.need[steps], levels=each.levels[hours]) for each in world.homes),
     )
 
 
-def least_unserved(world: World) -> Bound:
+def least_unserved(world: World, rules: Rules = Rules.PHYSICS) -> Bound:
     """Return the least energy that goes short, weighted by kind.
 
     Raises:
         ValueError: If the solver finds no answer.
     """
-    answer = solved(_program(world))
-    found = answer.values[: _GRID * world.load.size].reshape(_GRID, *world.load.shape)
-    short = found[_SHORT].sum(axis=1) * UNIT
-    of = np.array(world.kinds)
-    return Bound(unserved={kind: float(short[of == kind].sum()) for kind in KINDS}, answer=answer)
+    program = Program()
+    apart = [] if rules is Rules.POOLED else _limited(world)
+    pooled = np.setdiff1d(np.arange(len(world.kinds)), np.concatenate([np.zeros(0, int), *(a.rows for a in apart)]))
+    flows = [(pooled, _enter_microgrids(program, world, pooled))]
+    for homes in apart:
+        limits = world.imports[homes.rows] / UNIT, world.exports[homes.rows] / UNIT
+        flows.append((homes.rows, enter_homes(program, homes, limits, rules)))
+    _enter_plant(program, world, [columns for _, columns in flows])
+    answer = program.solved()
+    unserved = dict.fromkeys(KINDS, 0.0)
+    for rows, (_, _, short) in flows:
+        for row, energy in zip(rows, answer.values[short].reshape(len(rows), -1).sum(axis=1), strict=True):
+            unserved[world.kinds[row]] += float(energy) * UNIT
+    return Bound(unserved=unserved, answer=answer)
 
 
-def _program(world: World) -> Program:
-    """Return the program: blocks of columns of microgrids by hours, then the plant's by hours."""
-    load, sun = world.load / UNIT, world.sun / UNIT
-    hours = load.shape[1]
-    power = world.power[:, None] / UNIT
-    high = np.zeros((_GRID, *load.shape))
-    high[_IMPORT] = np.minimum(world.imports / UNIT, load)
-    high[_EXPORT] = np.minimum(world.exports / UNIT, sun)
-    high[_CHARGE], high[_DISCHARGE] = np.minimum(power, sun), np.minimum(power, load)
-    high[_LEVEL], high[_SHORT] = world.capacity[:, None] / UNIT, load
-    town = np.zeros((_TOWN, hours))
-    town[_BUY], town[_STORED] = world.line / UNIT, world.plant_capacity / UNIT
-    town[_STORE] = town[_DRAW] = world.plant_power / UNIT
-    cost = np.zeros_like(high)
-    cost[_SHORT] = np.array([WEIGHTS[kind] for kind in world.kinds])[:, None]
-    start, plant_start = np.zeros_like(load), np.zeros(hours)
-    start[:, 0], plant_start[0] = world.levels[:, 0] / UNIT, world.plant_levels[0] / UNIT
-    least = np.concatenate([(load - sun).ravel(), start.ravel(), np.zeros(hours), plant_start])
-    most = least.copy()
-    # Sun and energy that nobody can use are spilled: the balances are "at least".
-    most[: load.size] = most[2 * load.size : 2 * load.size + hours] = INFINITY
-    return Program(
-        cost=np.concatenate([cost.ravel(), np.zeros(town.size)]),
-        high=np.concatenate([high.ravel(), town.ravel()]),
-        least=least,
-        most=most,
-        entries=_entries(len(load), hours, world.kept),
-    )
+def _limited(world: World) -> list[Homes]:
+    """Return the places of microgrids whose boundary once let in less than their load."""
+    once: NDArray[np.bool_] = np.asarray((world.imports < world.load).any(axis=1))
+    limited = [homes.only(once[homes.rows]) for homes in world.homes]
+    return [homes for homes in limited if homes.rows.size]
 
 
-def _entries(grids: int, hours: int, kept: float) -> list[Entry]:
-    """Return the matrix; rows: balance and level of each microgrid by hour, balance and level of the plant."""
-    columns = np.arange(_GRID * grids * hours).reshape(_GRID, grids, hours)
-    plant = columns.size + np.arange(_TOWN * hours).reshape(_TOWN, hours)
-    balance = np.arange(grids * hours).reshape(grids, hours)
-    level = balance + balance.size
-    town = 2 * balance.size + np.arange(hours)
-    every_hour = np.broadcast_to(town, (grids, hours))
-    return [
-        *((columns[kind], balance, sign) for kind, sign in _SIGNS),
-        *store(columns[_LEVEL], [columns[_CHARGE]], [columns[_DISCHARGE]], level, kept),
-        (columns[_IMPORT], every_hour, -1.0),
-        (columns[_EXPORT], every_hour, 1.0),
-        (plant[_BUY], town, 1.0),
-        (plant[_STORE], town, -1.0),
-        (plant[_DRAW], town, 1.0),
-        *store(plant[_STORED], [plant[_STORE]], [plant[_DRAW]], town + hours, kept),
-    ]
+def _enter_microgrids(program: Program, world: World, rows: Integers) -> _Flows:
+    """Enter microgrids with one battery each; return the columns of imports, exports and what goes short."""
+    load, sun = world.load[rows] / UNIT, world.sun[rows] / UNIT
+    power = world.power[rows, None] / UNIT
+    weights = np.array([WEIGHTS[world.kinds[row]] for row in rows])[:, None]
+    imported = program.columns(np.minimum(world.imports[rows] / UNIT, load))
+    exported = program.columns(np.minimum(world.exports[rows] / UNIT, sun))
+    charged, drawn = program.columns(np.minimum(power, sun)), program.columns(np.minimum(power, load))
+    level = program.columns(np.broadcast_to(world.capacity[rows, None] / UNIT, load.shape))
+    short = program.columns(load, weights)
+    # Sun that nobody can use is spilled: the balance is "at least".
+    balance = program.rows(load - sun, INFINITY)
+    for columns in (imported, drawn, short):
+        program.enter(columns, balance)
+    for columns in (exported, charged):
+        program.enter(columns, balance, -1.0)
+    program.store(level, [charged], [drawn], world.levels[rows, 0] / UNIT, world.kept)
+    return imported, exported, short
+
+
+def _enter_plant(program: Program, world: World, flows: list[_Flows]) -> None:
+    """Enter the plant between the region and the microgrids."""
+    line = world.line / UNIT
+    power = np.full(line.shape, world.plant_power / UNIT)
+    bought, charged, drawn = program.columns(line), program.columns(power), program.columns(power)
+    level = program.columns(np.full(line.shape, world.plant_capacity / UNIT))
+    balance = program.rows(np.zeros(line.shape), INFINITY)
+    program.enter(bought, balance)
+    program.enter(charged, balance, -1.0)
+    program.enter(drawn, balance)
+    for imported, exported, _ in flows:
+        program.enter(imported, balance, -1.0)
+        program.enter(exported, balance)
+    program.store(level, [charged], [drawn], world.plant_levels[0] / UNIT, world.kept)

@@ -21,6 +21,7 @@ class Policy:
         buying: Makes the rule that buys power; ``None``: the plant buys what is needed at each moment.
         rationing: How supply is rationed; ``None``: it is not.
         reduces: Whether places reduce in an island, and while the regional supply is not NORMAL.
+        sheds: Whether places are off in turn in an island and within an import limit.
     """
 
     words: str
@@ -28,6 +29,7 @@ class Policy:
     buying: Callable[[], Buying] | None = None
     rationing: Rationing | None = None
     reduces: bool = False
+    sheds: bool = False
 
 
 _SPEC = Policy(
@@ -36,6 +38,7 @@ _SPEC = Policy(
     buying=SpecRule,
     rationing=RATIONING["rangers"],
     reduces=True,
+    sheds=True,
 )
 
 POLICIES: Mapping[str, Policy] = MappingProxyType(

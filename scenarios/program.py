@@ -11,34 +11,12 @@ from numpy.typing import NDArray
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-Entry = tuple[Integers, Integers, float]
-"""Columns, rows of one shape, and the value where they meet."""
-
 INFINITY = highspy.kHighsInf
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Program:
-    """A linear program.
-
-    Attributes:
-        cost: What a unit of each column costs.
-        high: The most of each column.
-        least: The least of each row.
-        most: The most of each row.
-        entries: The matrix.
-    """
-
-    cost: Floats
-    high: Floats
-    least: Floats
-    most: Floats
-    entries: Sequence[Entry]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Answer:
-    """The answer to a program, its size, and what the solver took."""
+    """The answer to a program, its size without what is fixed at 0, and what the solver took."""
 
     values: Floats
     columns: int
@@ -47,23 +25,97 @@ class Answer:
     seconds: float
 
 
-def solved(program: Program) -> Answer:
-    """Return the cheapest answer.
+class Program:
+    """A linear program that is put together from blocks of columns and rows."""
 
-    Raises:
-        ValueError: There is none.
-    """
-    model = highspy.HighsLp()
-    model.num_col_, model.num_row_ = len(program.high), len(program.least)
-    model.col_lower_, model.col_upper_, model.col_cost_ = np.zeros(len(program.high)), program.high, program.cost
-    model.row_lower_, model.row_upper_ = program.least, program.most
-    column = np.concatenate([columns.ravel() for columns, _, _ in program.entries])
-    row = np.concatenate([rows.ravel() for _, rows, _ in program.entries])
-    value = np.concatenate([np.full(columns.size, each) for columns, _, each in program.entries])
-    order = np.argsort(column, kind="stable")
-    model.a_matrix_.format_ = highspy.MatrixFormat.kColwise
-    model.a_matrix_.start_ = np.searchsorted(column[order], np.arange(len(program.high) + 1)).astype(np.int32)
-    model.a_matrix_.index_, model.a_matrix_.value_ = row[order].astype(np.int32), value[order]
+    def __init__(self) -> None:
+        self._high: list[Floats] = []
+        self._cost: list[Floats] = []
+        self._least: list[Floats] = []
+        self._most: list[Floats] = []
+        self._entries: list[tuple[Integers, Integers, Floats]] = []
+        self._columns = self._rows = 0
+
+    def columns(self, high: Floats, cost: float | Floats = 0.0) -> Integers:
+        """Return new columns, in the shape of their upper bounds.
+
+        Args:
+            high: The most of each.
+            cost: What a unit of each costs.
+        """
+        made = np.arange(self._columns, self._columns + high.size).reshape(high.shape)
+        self._columns += high.size
+        self._high.append(high.ravel())
+        self._cost.append(np.broadcast_to(np.asarray(cost, dtype=np.float64), high.shape).ravel())
+        return made
+
+    def rows(self, least: Floats, most: float | Floats) -> Integers:
+        """Return new rows, in the shape of their lower bounds."""
+        made = np.arange(self._rows, self._rows + least.size).reshape(least.shape)
+        self._rows += least.size
+        self._least.append(least.ravel())
+        self._most.append(np.broadcast_to(np.asarray(most, dtype=np.float64), least.shape).ravel())
+        return made
+
+    def enter(self, columns: Integers, rows: Integers, value: float | Floats = 1.0) -> None:
+        """Enter values where columns and rows meet; all are brought to the columns' shape."""
+        there = np.broadcast_to(rows, columns.shape).ravel()
+        self._entries.append((columns.ravel(), there, np.broadcast_to(np.float64(value), columns.shape).ravel()))
+
+    def store(
+        self, level: Integers, inflows: Sequence[Integers], outflows: Sequence[Integers], start: Floats, kept: float = 1
+    ) -> None:
+        """Make a level of each hour the one before, and what is kept of the inflows, less the outflows.
+
+        Args:
+            level: The columns of the levels at the hours' ends; hours are the last axis.
+            inflows: The columns of what comes in.
+            outflows: The columns of what goes out.
+            start: The levels at the start.
+            kept: The part of what comes in that is not lost.
+        """
+        before = np.zeros(level.shape)
+        before[..., 0] = start
+        row = self.rows(before, before)
+        self.enter(level, row)
+        self.enter(level[..., :-1], row[..., 1:], -1.0)
+        for columns in inflows:
+            self.enter(columns, row, -kept)
+        for columns in outflows:
+            self.enter(columns, row)
+
+    def solved(self) -> Answer:
+        """Return the cheapest answer.
+
+        Raises:
+            ValueError: There is none.
+        """
+        high, cost = np.concatenate(self._high), np.concatenate(self._cost)
+        column, row, value = (np.concatenate(each) for each in zip(*self._entries, strict=True))
+        used = high > 0
+        kept = used[column]
+        column, row, value = (np.cumsum(used) - 1)[column[kept]], row[kept], value[kept]
+        least, most = np.concatenate(self._least), np.concatenate(self._most)
+        bound, row = np.unique(row, return_inverse=True)
+        rest = np.setdiff1d(np.arange(self._rows), bound)
+        if (least[rest] > 0).any() or (most[rest] < 0).any():
+            raise ValueError("no answer: a row without columns can't be 0")
+        model = highspy.HighsLp()
+        model.num_col_, model.num_row_ = int(used.sum()), len(bound)
+        model.col_lower_, model.col_upper_ = np.zeros(model.num_col_), high[used]
+        model.col_cost_ = cost[used]
+        model.row_lower_, model.row_upper_ = least[bound], most[bound]
+        order = np.argsort(column, kind="stable")
+        model.a_matrix_.format_ = highspy.MatrixFormat.kColwise
+        model.a_matrix_.start_ = np.searchsorted(column[order], np.arange(model.num_col_ + 1)).astype(np.int32)
+        model.a_matrix_.index_, model.a_matrix_.value_ = row[order].astype(np.int32), value[order]
+        found, seconds = _run(model)
+        values = np.zeros(len(high))
+        values[used] = found
+        return Answer(values=values, columns=len(found), rows=len(bound), nonzeros=len(value), seconds=seconds)
+
+
+def _run(model: highspy.HighsLp) -> tuple[Floats, float]:
     highs = highspy.Highs()  # type: ignore[no-untyped-call]
     # The interior point is enough: what is wanted is a sum, and a vertex costs minutes.
     for option, setting in (("output_flag", False), ("threads", 1), ("solver", "ipm"), ("run_crossover", "off")):
@@ -74,25 +126,4 @@ def solved(program: Program) -> Answer:
     seconds = perf_counter() - begun
     if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
         raise ValueError(f"no answer: {highs.modelStatusToString(highs.getModelStatus())}")
-    values = np.asarray(highs.getSolution().col_value)
-    return Answer(values=values, columns=len(values), rows=len(program.least), nonzeros=len(value), seconds=seconds)
-
-
-def store(
-    level: Integers, inflows: Sequence[Integers], outflows: Sequence[Integers], row: Integers, kept: float
-) -> list[Entry]:
-    """Return the entries of stores by hour: level = the one before + what is kept of the inflows - the outflows.
-
-    Args:
-        level: The columns of the levels at the hours' ends; hours are the last axis.
-        inflows: The columns of what is charged.
-        outflows: The columns of what is discharged.
-        row: The rows; the right side of the first hour is the level at the start, else 0.
-        kept: The part of what is charged that is not lost.
-    """
-    return [
-        (level, row, 1.0),
-        (level[..., :-1], row[..., 1:], -1.0),
-        *((charge, row, -kept) for charge in inflows),
-        *((draw, row, 1.0) for draw in outflows),
-    ]
+    return np.asarray(highs.getSolution().col_value), seconds

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.model.units import QUARTER_S, MilliwattHours
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.town import Town
+from meter_sim.physics.places import Places
 from meter_sim.physics.plant import plant_of
 from scenarios.figures import Figures
 from scenarios.policies import Policy
@@ -16,6 +17,34 @@ from scenarios.simulation import Simulation
 _Integers = NDArray[np.int64]
 
 _HOUR_S = 3600
+
+STEPS_PER_HOUR = _HOUR_S // QUARTER_S
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Homes:
+    """What the places of microgrids of one layout met; no place of them is behind another.
+
+    Attributes:
+        places: The places.
+        rows: The microgrids' places among those of the world.
+        need: Load less sun, milliwatt-hours, by step, microgrid and place: 32 bits hold 2 MWh.
+        levels: Content of each battery at the beginning of the hour, by hour, microgrid and place.
+    """
+
+    places: Places
+    rows: _Integers
+    need: NDArray[np.int32]
+    levels: _Integers
+
+    def only(self, chosen: NDArray[np.bool_]) -> "Homes":
+        """Return the chosen ones of its microgrids."""
+        return Homes(
+            places=self.places.only(chosen),
+            rows=self.rows[chosen],
+            need=self.need[:, chosen],
+            levels=self.levels[:, chosen],
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,6 +65,7 @@ class World:
         plant_capacity: Its capacity.
         plant_power: The most that it charges or discharges in an hour.
         kept: The part of charged energy that is not lost.
+        homes: The places of microgrids without sources, by layout.
     """
 
     kinds: tuple[str, ...]
@@ -51,44 +81,76 @@ class World:
     plant_capacity: MilliwattHours
     plant_power: MilliwattHours
     kept: float
+    homes: tuple[Homes, ...]
+
+
+class _Diary:
+    """Collects what a run meets, step by step."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+        self.levels: list[_Integers] = []
+        self.plant_levels: list[int] = []
+        self.met: list[_Integers] = []
+        self.homes = [i for i, grids in enumerate(simulation.grids) if not grids.places.sources]
+        self.home_levels: list[list[_Integers]] = [[] for _ in self.homes]
+        self.needs: list[list[NDArray[np.int32]]] = [[] for _ in self.homes]
+
+    def step(self, time: EpochSeconds) -> None:
+        """Make a step of the run."""
+        simulation = self._simulation
+        if len(self.met) % STEPS_PER_HOUR == 0:
+            self.levels.append(np.concatenate([grids.level.sum(axis=1) for grids in simulation.grids]))
+            self.plant_levels.append(simulation.plant_level)
+            for i, levels in zip(self.homes, self.home_levels, strict=True):
+                levels.append(simulation.grids[i].level)
+        flows = [step.flows for step in simulation.step(time)]
+        loads, suns = [f.served + f.unserved for f in flows], [f.generation + f.curtailed for f in flows]
+        for i, needs in zip(self.homes, self.needs, strict=True):
+            needs.append((loads[i] - suns[i]).astype(np.int32))
+        sums = (np.concatenate([each.sum(axis=1) for each in which]) for which in (loads, suns))
+        self.met.append(np.stack([*sums, *_passes(simulation)]))
+
+    def of_homes(self) -> tuple[Homes, ...]:
+        """Return what the places met."""
+        ends = np.cumsum([len(grids.places.microgrids) for grids in self._simulation.grids])
+        return tuple(
+            Homes(
+                places=(places := self._simulation.grids[i].places),
+                rows=np.arange(ends[i] - len(places.microgrids), ends[i]),
+                need=np.stack(needs),
+                levels=np.stack(levels),
+            )
+            for i, needs, levels in zip(self.homes, self.needs, self.home_levels, strict=True)
+        )
 
 
 def record(town: Town, conditions: Conditions, policy: Policy, *, days: int | None = None) -> tuple[World, Figures]:
     """Run a scenario in steps of a quarter-hour; return what it met, and its figures."""
     simulation = Simulation(town, conditions, policy, QUARTER_S)
-    plant = plant_of(town, QUARTER_S)
-    per_hour = _HOUR_S // QUARTER_S
-    levels, plant_levels, met, line = [], [], [], []
+    plant, diary = plant_of(town, QUARTER_S), _Diary(simulation)
+    line = []
     for time in range(conditions.begin, conditions.end(days), QUARTER_S):
-        levels.append(np.concatenate([grids.level.sum(axis=1) for grids in simulation.grids]))
-        plant_levels.append(simulation.plant_level)
-        steps = simulation.step(time)
-        met.append(
-            np.stack(
-                [
-                    np.concatenate([(s.flows.served + s.flows.unserved).sum(axis=1) for s in steps]),
-                    np.concatenate([(s.flows.generation + s.flows.curtailed).sum(axis=1) for s in steps]),
-                    *_passes(simulation),
-                ]
-            )
-        )
+        diary.step(time)
         line.append(0 if conditions.is_out("town_line", time) else plant.line[conditions.supply(time)])
-    load, sun, imports, exports = np.stack(met, axis=2).reshape(4, len(levels[0]), -1, per_hour).sum(axis=3)
+    shape = (4, len(diary.levels[0]), -1, STEPS_PER_HOUR)
+    load, sun, imports, exports = np.stack(diary.met, axis=2).reshape(shape).sum(axis=3)
     places = [grids.places for grids in simulation.grids]
     world = World(
         kinds=tuple(one.kind for one in places for _ in one.microgrids),
         capacity=np.concatenate([one.capacity.sum(axis=1) for one in places]),
-        power=np.concatenate([one.power.sum(axis=1) for one in places]) * per_hour,
+        power=np.concatenate([one.power.sum(axis=1) for one in places]) * STEPS_PER_HOUR,
         load=load,
         sun=sun,
         imports=imports,
         exports=exports,
-        levels=np.stack(levels[::per_hour], axis=1),
-        line=np.array(line, dtype=np.int64).reshape(-1, per_hour).sum(axis=1),
-        plant_levels=np.array(plant_levels[::per_hour], dtype=np.int64),
+        levels=np.stack(diary.levels, axis=1),
+        line=np.array(line, dtype=np.int64).reshape(-1, STEPS_PER_HOUR).sum(axis=1),
+        plant_levels=np.array(diary.plant_levels, dtype=np.int64),
         plant_capacity=plant.capacity,
-        plant_power=plant.power * per_hour,
+        plant_power=plant.power * STEPS_PER_HOUR,
         kept=(1000 - plant.loss_permille) / 1000,
+        homes=diary.of_homes(),
     )
     return world, simulation.figures
 

@@ -25,7 +25,7 @@ th:first-child,td:first-child{text-align:left}h2{margin-top:2rem}svg{width:100%;
 """
 
 _CAUSES = {
-    "place": "isolated place",
+    "place": "off in turn",
     "island": "island",
     "limit": "import limit",
     "feeder": "feeder",

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from commonwatt.model.return_delay import return_delay_s
 from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
-from commonwatt.town.conditions import Conditions
+from commonwatt.town.conditions import Conditions, Drop
 from commonwatt.town.scenario import Group
 from commonwatt.town.town import Town
-from gateway.control.strategies.batteries import Batteries
 from meter_sim.outside import Sky
 from meter_sim.physics.boundary import Boundary
 from meter_sim.physics.places import Places, blocks_of
@@ -25,6 +24,7 @@ from meter_sim.physics.step import Inputs
 from meter_sim.physics.surroundings import Surroundings
 from meter_sim.physics.town import MicrogridsStep, PlantInputs, step_town
 from meter_sim.weather import seed_of
+from scenarios.controllers import Controllers, Situation
 from scenarios.figures import KINDS, Figures, Sample
 from scenarios.policies import Policy
 from scenarios.supply import Utility
@@ -35,12 +35,6 @@ STABLE_S = 300
 UNMANAGED_S = 900
 """The same without a controller."""
 
-_DROP_HOURS = (17, 20)
-"""Hours of each day between which one home of each residential microgrid uses its battery up (N1)."""
-
-BAND_PERMILLE = 10
-"""Band of sharing, as in the gateway's settings."""
-
 _GROUPS: dict[str, Group] = {"residential": "house", "apartment": "apartment", "public": "public"}
 
 
@@ -50,16 +44,16 @@ class _Grids:
 
     Attributes:
         places: Their places.
+        controllers: Their controllers.
         level: Level of each battery.
-        sharing: Which batteries share by command.
         is_open: Which boundary switches are open.
         stable_since: Since when each feeder has had voltage.
         delay_s: Each microgrid's own delay before it returns, seconds.
     """
 
     places: Places
+    controllers: Controllers
     level: NDArray[np.int64]
-    sharing: NDArray[np.bool_]
     is_open: NDArray[np.bool_]
     stable_since: NDArray[np.int64]
     delay_s: NDArray[np.int64]
@@ -128,8 +122,8 @@ class Simulation:
         rows = len(places.microgrids)
         return _Grids(
             places=places,
+            controllers=Controllers(self._town, places, self._policy),
             level=level,
-            sharing=np.zeros(places.shape, dtype=np.bool_),
             is_open=np.zeros(rows, dtype=np.bool_),
             stable_since=np.zeros(rows, dtype=np.int64),
             delay_s=np.array(delays, dtype=np.int64),
@@ -137,7 +131,7 @@ class Simulation:
 
     def step(self, time: EpochSeconds) -> list[MicrogridsStep]:
         """Step the town by one step; return the result for each layout of microgrids."""
-        conditions, policy = self._conditions, self._policy
+        conditions = self._conditions
         price = conditions.price_percent(time, self._usual_price)
         supply = conditions.supply(time)
         reached = not conditions.is_out("broadband", time)
@@ -146,8 +140,14 @@ class Simulation:
         for grids, usual, limit in zip(self.grids, self._surroundings.at(time), limits, strict=True):
             voltage, managed = self._world(grids, time)
             self._switch(grids, time, voltage, managed)
-            reduces = (grids.is_open | (reached and supply is not SupplyState.NORMAL)) & managed & policy.reduces
-            inputs.append(self._commanded(grids, self._demanded(grids, usual, time), reduces, managed))
+            seen = Situation(
+                level=grids.level,
+                islands=grids.is_open,
+                managed=managed,
+                short=np.full(len(managed), reached and supply is not SupplyState.NORMAL),
+                import_limit_w=limit,
+            )
+            inputs.append(grids.controllers.command(time, self._demanded(grids, usual, time), seen))
             boundaries.append(Boundary(voltage=voltage, closed=~grids.is_open, import_limit_w=limit))
         self.boundaries = boundaries
         steps, plant = step_town(
@@ -199,49 +199,19 @@ class Simulation:
     def _demanded(self, grids: _Grids, usual: Inputs, time: EpochSeconds) -> Inputs:
         percent = self._conditions.demand_percent(_GROUPS[grids.places.kind], time)
         load = usual.load if percent is None else np.rint(usual.load * (percent / 100)).astype(np.int64)
-        if self._conditions.scenario.daily_drop and grids.places.kind == "residential":
-            load = load + self._drop(grids, time)
+        drop = self._conditions.drop(time)
+        if drop is not None and grids.places.kind == "residential":
+            load = load + self._drop(grids, drop)
         return replace(usual, load=load)
 
-    def _drop(self, grids: _Grids, time: EpochSeconds) -> NDArray[np.int64]:
+    def _drop(self, grids: _Grids, drop: Drop) -> NDArray[np.int64]:
         """Return the extra load of the home of each microgrid that falls to a quarter of its battery today (N1)."""
-        places, (first, last) = grids.places, _DROP_HOURS
-        day, second = divmod(time - self._conditions.begin, 86_400)
-        extra = np.zeros(places.shape, dtype=np.int64)
-        if not first * 3600 <= second < last * 3600:
-            return extra
-        rows = np.arange(places.shape[0])
-        home = (rows + day) % places.shape[1]
-        left = last * 3600 - second
-        above = np.maximum(grids.level[rows, home] - places.capacity[rows, home] // 4, 0)
-        extra[rows, home] = above * self._step_s // left
+        places, extra = grids.places, np.zeros(grids.places.shape, dtype=np.int64)
+        for row in range(places.shape[0]):
+            home = drop.home(row, places.shape[1])
+            level, capacity = int(grids.level[row, home]), int(places.capacity[row, home])
+            extra[row, home] = drop.use(level, capacity, self._step_s)
         return extra
-
-    # Control
-
-    def _commanded(
-        self, grids: _Grids, inputs: Inputs, reduces: NDArray[np.bool_], managed: NDArray[np.bool_]
-    ) -> Inputs:
-        """Return the inputs with the commands of the controllers, which know the levels at the step's beginning."""
-        reducing = np.broadcast_to(reduces[:, None], grids.places.shape) if reduces.any() else None
-        if self._policy.sharing is None:
-            return replace(inputs, reducing=reducing)
-        places = grids.places
-        has = places.capacity > 0
-        batteries = Batteries(
-            level=grids.level,
-            capacity=places.capacity,
-            minimum=places.minimum,
-            available=has & managed[:, None],
-            may_share=has,
-            sharing=grids.sharing,
-            weight=np.ones_like(grids.level),
-            band_permille=BAND_PERMILLE,
-        )
-        plan = self._policy.sharing(batteries)
-        self.figures.switches += int((plan.donors != grids.sharing).sum())
-        grids.sharing = plan.donors
-        return replace(inputs, reducing=reducing, weights=plan.weights if plan.donors.any() else None)
 
     # Figures
 
@@ -253,6 +223,7 @@ class Simulation:
     def _count(self, time: EpochSeconds, steps: list[MicrogridsStep], plant: PlantStep, price: int) -> None:
         figures = self.figures
         unserved = figures.unserved
+        figures.switches = sum(grids.controllers.switches for grids in self.grids)
         figures.add([grids.places for grids in self.grids], steps, plant, price)
         self._hour[0] += plant.bought
         self._hour[1] += figures.unserved - unserved

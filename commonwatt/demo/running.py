@@ -3,12 +3,12 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 
 from commonwatt.demo.layout import START_UP_S, Layout, end_time, let_time_begin, raise_ceiling
 from commonwatt.demo.supervisor import Supervisor
-from commonwatt.demo.view import Observer
+from commonwatt.demo.view import Observer, Status
 from commonwatt.model.units import EpochSeconds
 
 DRAIN_WITHIN_S = 60.0
@@ -19,6 +19,20 @@ DRAIN_PERIODS_S = 180
 
 LOOK_EVERY_S = 1.0
 """Real seconds between two status requests to the parts."""
+
+
+CONTROLLER = ("broker", "gateway")
+"""The processes on a microgrid's controller."""
+
+
+def without_power(seen: Mapping[str, Status]) -> set[str]:
+    """Return the processes whose controller's battery is empty: its microgrid has been dark for 48 hours (T9).
+
+    Args:
+        seen: The last status of each part; that of a microgrid's meters tells.
+    """
+    dark = [part.removesuffix(" meters") for part, status in seen.items() if status.get("dark")]
+    return {f"{name} {kind}" for name in dark for kind in CONTROLLER}
 
 
 @contextmanager
@@ -43,6 +57,7 @@ class Run:
         layout: The town; its clock stands still until ``begin`` returns.
         supervisor: Its processes.
         observer: The last status of each part.
+        dead: Parts that a scenario keeps dead, beside those without power.
     """
 
     def __init__(self, layout: Layout, stop: threading.Event) -> None:
@@ -50,6 +65,7 @@ class Run:
         self.layout = layout
         self.supervisor = Supervisor(layout)
         self.observer = Observer(layout)
+        self.dead: Set[str] = frozenset()
         self._stop = stop
 
     def begin(self) -> None:
@@ -82,6 +98,8 @@ class Run:
             raise_ceiling(self.layout)
             self.observer.look()
             looked()
+            dead = self.dead | without_power(self.observer.seen)
+            self.supervisor.hold(dead & self.supervisor.running.keys())
             # Two empty observations in a row: data in transit between two parts may be in neither status.
             drained = drained + 1 if ends is not None and now >= ends and self.observer.drained() else 0
             if drained == 2:

@@ -8,8 +8,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.model.supply import SupplyState
-from commonwatt.model.units import EpochSeconds
+from commonwatt.model.units import EpochSeconds, MilliwattHours
 from commonwatt.town.scenario import Group, Outage, Scenario
+
+DROP_HOURS = (17, 20)
+"""Hours of each day between which one home of each residential microgrid uses its battery up (N1)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drop:
+    """The home of each residential microgrid that falls to a quarter of its battery today (N1).
+
+    Attributes:
+        day: The day of the scenario, from 0.
+        left_s: Seconds until it shall have fallen.
+    """
+
+    day: int
+    left_s: int
+
+    def home(self, microgrid: int, homes: int) -> int:
+        """Return which of the homes it is, in the microgrid of this number."""
+        return (microgrid + self.day) % homes
+
+    def use(self, level: MilliwattHours, capacity: MilliwattHours, step_s: int) -> MilliwattHours:
+        """Return what it uses beyond its ordinary load in a step."""
+        return max(level - capacity // 4, 0) * step_s // self.left_s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +85,14 @@ class Conditions:
         hours = (time - self.begin) / 3600
         held = [s.state for s in self.scenario.supply if s.from_hour <= hours < s.from_hour + s.for_hours]
         return held[-1] if held else SupplyState.NORMAL
+
+    def drop(self, time: EpochSeconds) -> Drop | None:
+        """Return the homes that fall, in the hours in which they do; ``None``: none."""
+        first, last = DROP_HOURS
+        day, second = divmod(time - self.begin, 86_400)
+        if not self.scenario.daily_drop or not first * 3600 <= second < last * 3600:
+            return None
+        return Drop(day=day, left_s=last * 3600 - second)
 
     def is_out(self, what: str, time: EpochSeconds) -> bool:
         """Return whether a fault of the whole town holds: ``broadband`` or ``town_line``."""

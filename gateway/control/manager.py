@@ -60,6 +60,7 @@ class Manager:
         decision: The donors and the receivers.
         strategy: How batteries share.
         alone: Whether the microgrid decides alone, without the utility.
+        island: Whether the microgrid is an island.
         recorded: What the stored readings say of each battery.
         weights: Share of a donor's discharge relative to others, by meter; 1 if absent.
         levels_s: Seconds between two requests for a level; two such periods without one exclude a battery.
@@ -72,6 +73,7 @@ class Manager:
         self._microgrid = settings.microgrid
         self.strategy: Strategy = settings.sharing
         self.alone = False
+        self.island = False
         self.recorded: Mapping[MeterId, Recorded] = {}
         self.weights: Mapping[MeterId, int] = {int(meter): weight for meter, weight in settings.weights.items()}
         self._band_permille = settings.sharing_band_permille
@@ -195,7 +197,7 @@ class Manager:
         """Decide which batteries share, from the present levels and the states that the meters hold."""
         self._changed = False
         batteries = self.batteries(now)
-        self.decision = decide(batteries, self.strategy, self._band_permille, alone=self.alone)
+        self.decision = decide(batteries, self.strategy, self._band_permille, alone=self.alone, island=self.island)
         if self._awaits_levels(batteries, now):
             going_on = [meter for meter, each in batteries.items() if each.sharing and each.level > each.minimum]
             donors = {meter: self._desired[meter, Kind.SHARING].weight or 1 for meter in going_on}
@@ -245,7 +247,7 @@ class Manager:
 
     def reasons(self, now: Now) -> dict[MeterId, Reason]:
         """Return why each battery whose minimum and level are known shares, receives or rests."""
-        return reasons(self.batteries(now), self.strategy, self._band_permille, alone=self.alone)
+        return reasons(self.batteries(now), self.strategy, self._band_permille, alone=self.alone, island=self.island)
 
     def order(
         self,

@@ -139,7 +139,7 @@ class Modes:
         self.manager.strategy = sharing.strategy
         self.manager.weights = self._weights if sharing.weights is None else sharing.weights
         self._contact = self._contact or Contact(heard=now)
-        self.manager.alone = self._is_alone(now)
+        self.manager.alone, self.manager.island = self._is_alone(now), self._is_island(now)
         effects = self._limit(now)
         wanted = self.wish(now)
         for meter in sorted(self._sensors):

@@ -12,9 +12,7 @@ from commonwatt.protocol.commands import Kind
 from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Function
 from gateway.control.manager import Manager
-from gateway.control.shedding import Islands, Priority, hours_left, number_of, shed
-
-_PRIORITY = {Function.HOUSE: Priority.HOUSE, Function.APARTMENT: Priority.APARTMENT}
+from gateway.control.shedding import Islands, Priority, hours_left, number_of, priority_of, shed
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Rotation:
             # A place is isolated at its battery's meter, which then takes no part in sharing.
             chosen.setdefault(meter.location, meter)
         self._priority = {
-            meter.id: _PRIORITY.get(meter.function, Priority.KEPT)
+            meter.id: priority_of(meter.function)
             for meter in sorted(chosen.values(), key=lambda each: each.id)
             if meter.function is not Function.BOUNDARY
         }

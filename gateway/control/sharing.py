@@ -52,7 +52,12 @@ class Decision:
 
 
 def decide(
-    batteries: Mapping[MeterId, BatteryState], strategy: str, band_permille: int, *, alone: bool = False
+    batteries: Mapping[MeterId, BatteryState],
+    strategy: str,
+    band_permille: int,
+    *,
+    alone: bool = False,
+    island: bool = False,
 ) -> Decision:
     """Return the decision of a strategy, by the meters' reports alone; the batteries' order does not matter.
 
@@ -61,9 +66,10 @@ def decide(
         strategy: The strategy's name.
         band_permille: Thousandths of the capacity by which the start of help is delayed.
         alone: Whether the microgrid decides alone, without the utility.
+        island: Whether it is an island.
     """
-    meters, row = sorted(batteries), _row(batteries, band_permille)
-    plan = strategy_of(strategy, alone=alone)(row)
+    meters, row = sorted(batteries), _row(batteries, band_permille, island=island)
+    plan = strategy_of(strategy, alone=alone and not island)(row)
     weights = plan.weights[0].tolist()
     waiting = not plan.donors.any() and bool(row.able.any())
     in_need = () if waiting else np.flatnonzero(row.deficit[0])
@@ -74,17 +80,22 @@ def decide(
 
 
 def reasons(
-    batteries: Mapping[MeterId, BatteryState], strategy: str, band_permille: int, *, alone: bool = False
+    batteries: Mapping[MeterId, BatteryState],
+    strategy: str,
+    band_permille: int,
+    *,
+    alone: bool = False,
+    island: bool = False,
 ) -> dict[MeterId, Reason]:
     """Return each battery's role and the reason in words, for the arguments of ``decide``."""
-    row = _row(batteries, band_permille)
-    plan = strategy_of(strategy, alone=alone)(row)
+    row = _row(batteries, band_permille, island=island)
+    plan = strategy_of(strategy, alone=alone and not island)(row)
     found = {meter: reason(row, plan, strategy, 0, place) for place, meter in enumerate(sorted(batteries))}
     doubted = {meter: Reason("out", WORDS[each.doubt]) for meter, each in batteries.items() if each.doubt is not None}
     return found | doubted
 
 
-def _row(batteries: Mapping[MeterId, BatteryState], band_permille: int) -> Batteries:
+def _row(batteries: Mapping[MeterId, BatteryState], band_permille: int, *, island: bool) -> Batteries:
     """Return the batteries of one microgrid as arrays of one row, in the order of their meters' ids."""
     states = [batteries[meter] for meter in sorted(batteries)]
 
@@ -100,6 +111,7 @@ def _row(batteries: Mapping[MeterId, BatteryState], band_permille: int) -> Batte
         sharing=row(lambda state: state.sharing, np.bool_),
         weight=row(lambda state: state.weight),
         band_permille=band_permille,
+        islands=np.array([island]),
     )
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from commonwatt.model.units import EpochSeconds, MicrogridId
+from commonwatt.town.town import Function
 from gateway.control.strategies.batteries import Energies, Flags
 
 TURN_S = 1800
@@ -44,6 +45,11 @@ class Priority(IntEnum):
     """Emergency services, sources of others, and meters of other makers: never off."""
     APARTMENT = 1
     HOUSE = 2
+
+
+def priority_of(function: Function) -> Priority:
+    """Return the priority of a place by the function of its meter."""
+    return {Function.HOUSE: Priority.HOUSE, Function.APARTMENT: Priority.APARTMENT}.get(function, Priority.KEPT)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ MWH = 10**9
 
 CLASSES = {"residential": "houses", "apartment": "apartments", "public": "public"}
 
-CAUSES = {"place": "isolated place", "island": "island", "limit": "import limit", "feeder": "feeder", "town": "town"}
+CAUSES = {"place": "off in turn", "island": "island", "limit": "import limit", "feeder": "feeder", "town": "town"}
 
 SEASONS = ("normal", "cloudy", "winter")
 

@@ -85,6 +85,7 @@ class _Town:
             minimum=minimum,
             sharing=np.zeros_like(found.sharing),
             band_permille=20,
+            islands=None,
         )
         self.places = Places(
             microgrids=tuple(f"r{row}" for row in range(rows)),

@@ -34,15 +34,18 @@ def random_batteries(rng: np.random.Generator, rows: int, places: int = PLACES) 
         sharing=begun & (rng.random(shape) < 0.5),
         weight=np.where(rng.random((rows, 1)) < 0.5, 1, rng.integers(1, 1001, shape)),
         band_permille=int(rng.choice(BANDS)),
+        islands=rng.random(rows) < 0.2,
     )
 
 
 def plain(batteries: Batteries) -> list[list[Battery]]:
     """Return the batteries of each microgrid for the reference."""
-    columns = (
+    columns = [
         getattr(batteries, name).tolist()
         for name in ("level", "capacity", "minimum", "available", "may_share", "sharing", "weight")
-    )
+    ]
+    islands = np.zeros(len(batteries.level), np.bool_) if batteries.islands is None else batteries.islands
+    columns.append(np.broadcast_to(islands[:, None], batteries.level.shape).tolist())
     return [[Battery(*fields) for fields in zip(*rows, strict=True)] for rows in zip(*columns, strict=True)]
 
 

@@ -78,7 +78,7 @@ def _all_able_ones_give(batteries: Batteries, plan: Plan) -> Flags:
 def _acts_at_the_band(batteries: Batteries, plan: Plan) -> Flags:
     """From rest it acts exactly if a deficit is as large as the band, and a battery has a surplus of the band."""
     band = batteries.capacity * batteries.band_permille // 1000
-    needs = _any((batteries.deficit > 0) & (batteries.deficit >= np.minimum(band, batteries.minimum)))
+    needs = _any((batteries.deficit > 0) & (batteries.deficit >= np.minimum(band, batteries.target)))
     return _acts_iff(batteries, plan, needs)
 
 

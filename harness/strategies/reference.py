@@ -15,6 +15,7 @@ class Battery:
     may_share: bool
     sharing: bool
     weight: int
+    island: bool
 
     @property
     def usable(self) -> bool:
@@ -25,8 +26,12 @@ class Battery:
         return max(self.level - self.minimum, 0) if self.usable and self.may_share else 0
 
     @property
+    def target(self) -> int:
+        return min(self.minimum, self.capacity // 24) if self.island else self.minimum
+
+    @property
     def deficit(self) -> int:
-        return max(self.minimum - self.level, 0) if self.usable else 0
+        return max(self.target - self.level, 0) if self.usable else 0
 
 
 Planned = tuple[list[int], list[int], list[int]]
@@ -63,7 +68,7 @@ def plan(strategy: str, batteries: Sequence[Battery], band_permille: int) -> Pla
         start = any(each.deficit > 0 and each.level == 0 for each in batteries)
     else:
         start = any(
-            each.deficit > 0 and each.deficit >= min(band, each.minimum)
+            each.deficit > 0 and each.deficit >= min(band, each.target)
             for each, band in zip(batteries, bands, strict=True)
         )
     able = [

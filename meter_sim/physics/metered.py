@@ -73,8 +73,10 @@ class MeteredTown:
             for places in self._blocks
         ]
         inputs = [
-            self._inputs(places, usual, here)
-            for places, usual, here in zip(self._blocks, self._surroundings.at(time, self.weather), held, strict=True)
+            self._inputs(places, usual, here, level)
+            for places, usual, here, level in zip(
+                self._blocks, self._surroundings.at(time, self.weather), held, arrays, strict=True
+            )
         ]
         boundaries = [self._boundary(places, here) for places, here in zip(self._blocks, held, strict=True)]
         plant: PlantStep | None = None
@@ -91,11 +93,11 @@ class MeteredTown:
         }
         return reports, plant
 
-    def _inputs(self, places: Places, usual: Inputs, here: Sequence[Circumstances]) -> Inputs:
+    def _inputs(self, places: Places, usual: Inputs, here: Sequence[Circumstances], level: Array) -> Inputs:
         """Return the sun, the loads and the desired states of the microgrids of one layout."""
         inputs = replace(
             usual,
-            load=_percent(usual.load, [one.demand_percent for one in here]),
+            load=_dropping(places, _percent(usual.load, [one.demand_percent for one in here]), here, level),
             generation=_percent(usual.generation, [one.sun_percent for one in here]),
         )
         if not any(one.commanded for one in here):
@@ -125,6 +127,17 @@ class MeteredTown:
             closed=np.array(closed),
             import_limit_w=np.array(limits, dtype=np.int64),
         )
+
+
+def _dropping(places: Places, load: Array, here: Sequence[Circumstances], level: Array) -> Array:
+    """Return the loads with those of the homes that use their batteries up (N1)."""
+    if any(one.drop is not None for one in here):
+        load = load.copy()
+    for row, one in enumerate(here):
+        if one.drop is not None:
+            home = one.drop.home(one.number, places.shape[1])
+            load[row, home] += one.drop.use(int(level[row, home]), int(places.capacity[row, home]), places.step_s)
+    return load
 
 
 def _percent(values: Array, percents: Sequence[int]) -> Array:

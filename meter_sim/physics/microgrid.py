@@ -11,6 +11,7 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.settlement.splits import Array
+from commonwatt.town.conditions import Drop
 from commonwatt.town.town import Direction, Function, Microgrid, Town
 from meter_sim.physics.boundary import NO_LIMIT_W, Cause
 from meter_sim.physics.places import Place, places_of
@@ -27,6 +28,8 @@ class Circumstances:
         import_limit_w: Limit of the import, watts, beside the one that is commanded; neither limits the export.
         sun_percent: Sun that reaches the panels, as a percentage of what the weather lets through.
         demand_percent: Load, as a percentage of the ordinary load.
+        drop: The home that uses its battery up; ``None``: none.
+        number: The microgrid's number, by which that home is found.
         commanded: Desired states in force, by meter id; absent meters have none.
     """
 
@@ -34,6 +37,8 @@ class Circumstances:
     import_limit_w: int = NO_LIMIT_W
     sun_percent: int = 100
     demand_percent: int = 100
+    drop: Drop | None = None
+    number: int = 0
     commanded: Mapping[MeterId, Commanded] = field(default_factory=dict)
 
 
@@ -94,21 +99,27 @@ class MeteredMicrogrid:
         self._places = places_of(microgrid)
         self._users = [i for i, place in enumerate(self._places) if place.incoming is not None]
 
-    def initial_levels(self, time: EpochSeconds) -> dict[MeterId, MilliwattHours]:
-        """Return initial levels: 75 % on average; in a residential microgrid one home is near 25 % (N1)."""
+    def initial_levels(self, time: EpochSeconds, percent: int | None = None) -> dict[MeterId, MilliwattHours]:
+        """Return initial levels: 75 % on average; in a residential microgrid one home is near 25 % (N1).
+
+        Args:
+            time: The time.
+            percent: The mean level by a scenario, without a low home.
+        """
         places = [place for place in self._places if place.outgoing is not None]
         key = (self._table.seed, self._microgrid.id, "level", time // SLOT_S)
         # The low home has a minimum above 25 %, so that sharing fills its battery.
         needy = [place.location for place in places if place.battery.minimum_percent > 25]
         low = None
-        if self._microgrid.kind == "residential" and needy and len(places) > 1:
+        if percent is None and self._microgrid.kind == "residential" and needy and len(places) > 1:
             low = needy[seed_of(*key) % len(needy)]
         middle = 75.0 if low is None else min((75.0 * len(places) - 25.0) / (len(places) - 1), 85.0)
+        middle = middle if percent is None else float(percent)
         levels = {}
         for place in places:
             wobble = 2 * chance(*key, place.location) - 1
-            percent = 25 + 2 * wobble if place.location == low else middle + 10 * wobble
-            levels[_battery_id(place)] = int(place.battery.capacity * percent / 100)
+            level = 25 + 2 * wobble if place.location == low else min(max(middle + 10 * wobble, 0), 100)
+            levels[_battery_id(place)] = int(place.battery.capacity * level / 100)
         return levels
 
     def levels(self, levels: Mapping[MeterId, MilliwattHours]) -> list[MilliwattHours]:

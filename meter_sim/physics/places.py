@@ -5,7 +5,7 @@ Layout: the kinds of the places in their order, and which places are behind whic
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,6 +102,19 @@ class Places:
         """Number of microgrids, and of places in each."""
         rows, columns = self.capacity.shape
         return rows, columns
+
+    def only(self, chosen: Flags) -> "Places":
+        """Return the chosen ones of the microgrids, (M,)."""
+        rows = np.flatnonzero(chosen)
+        return replace(
+            self,
+            microgrids=tuple(self.microgrids[row] for row in rows),
+            names=tuple(self.names[row] for row in rows),
+            **{
+                name: getattr(self, name)[rows]
+                for name in ("capacity", "minimum", "full_sun", "power", "service", "feeder")
+            },
+        )
 
     def generation(self, sun: float) -> Array:
         """Return each place's generation in a step, at a fraction of full sun, 0 to 1."""

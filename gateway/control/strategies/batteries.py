@@ -13,6 +13,9 @@ import numpy.typing as npt
 Energies = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
+ISLAND_TARGET = 24
+"""In an island help goes up to the capacity over this: an hour of average use (T1, T2)."""
+
 MAX_WEIGHT = 1000
 """Highest weight of a donor (``commonwatt.protocol.commands``)."""
 
@@ -35,6 +38,7 @@ class Batteries:
         sharing: Whether its meter holds ``share_power_on``.
         weight: The share of the discharge that its owner agreed to, relative to other donors, 1 to ``MAX_WEIGHT``.
         band_permille: Thousandths of the capacity by which the start of help is delayed.
+        islands: Which microgrids are islands, (M,); ``None``: none.
     """
 
     level: Energies
@@ -45,6 +49,7 @@ class Batteries:
     sharing: Flags
     weight: Energies
     band_permille: int
+    islands: Flags | None = None
 
     @cached_property
     def usable(self) -> Flags:
@@ -57,9 +62,16 @@ class Batteries:
         return np.where(self.usable & self.may_share, np.maximum(self.level - self.minimum, 0), 0)
 
     @cached_property
+    def target(self) -> Energies:
+        """The level up to which a battery is helped: its minimum, in an island at most an hour of use."""
+        if self.islands is None:
+            return self.minimum
+        return np.where(self.islands[:, None], np.minimum(self.minimum, self.capacity // ISLAND_TARGET), self.minimum)
+
+    @cached_property
     def deficit(self) -> Energies:
-        """The energy that is missing up to the minimum."""
-        return np.where(self.usable, np.maximum(self.minimum - self.level, 0), 0)
+        """The energy that is missing up to the target."""
+        return np.where(self.usable, np.maximum(self.target - self.level, 0), 0)
 
     @cached_property
     def band(self) -> Energies:
@@ -80,7 +92,7 @@ class Batteries:
     @cached_property
     def low(self) -> Flags:
         """Whether a battery's deficit is as large as the band, or the battery is empty."""
-        enough: Flags = self.deficit >= np.minimum(self.band, self.minimum)
+        enough: Flags = self.deficit >= np.minimum(self.band, self.target)
         return enough & (self.deficit > 0)
 
     @cached_property
@@ -92,7 +104,7 @@ class Batteries:
     def acting(self, start: Flags) -> Flags:
         """Return the microgrids in which help is given, one flag each.
 
-        Help starts with a battery of ``start``, and ends when no battery is below its minimum. That help was started
+        Help starts with a battery of ``start``, and ends when no battery is below its target. That help was started
         is known by the meters that hold ``share_power_on``.
         """
         return any_place(start) | any_place(self.held) & any_place(self.deficit > 0)

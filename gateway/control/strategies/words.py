@@ -46,16 +46,20 @@ def reason(batteries: Batteries, plan: Plan, strategy: str, row: int, place: int
 
 def _in_need(batteries: Batteries, plan: Plan, strategy: str, row: int) -> Reason:
     if plan.donors[row].any():
-        return Reason("receives", "Below its minimum.")
+        return Reason("receives", "Nearly empty, in an island." if _is_island(batteries, row) else "Below its minimum.")
     if not batteries.able[row].any():
         return Reason("receives", "Below its minimum, but no other battery can share.")
     if strategy == "aces":
         return Reason("rests", "Below its minimum; help starts when a battery is empty.")
+    if _is_island(batteries, row):
+        return Reason("rests", "Less than an hour of average use is left; help starts when it is nearly empty.")
     return Reason("rests", f"Less than {_percent(batteries)} % of its capacity below its minimum: help starts there.")
 
 
 def _resting(batteries: Batteries, plan: Plan, row: int, place: int) -> str:
     level, minimum = batteries.level[row, place], batteries.minimum[row, place]
+    if level < minimum:
+        return "Below its minimum; in an island help starts when a battery is nearly empty."
     where = "At its minimum" if level == minimum else "Above its minimum"
     if not batteries.may_share[row, place]:
         return f"{where}; it can only receive."
@@ -71,3 +75,7 @@ def _resting(batteries: Batteries, plan: Plan, row: int, place: int) -> str:
 
 def _percent(batteries: Batteries) -> str:
     return f"{batteries.band_permille / 10:g}"
+
+
+def _is_island(batteries: Batteries, row: int) -> bool:
+    return batteries.islands is not None and bool(batteries.islands[row])

@@ -66,12 +66,12 @@ def test_a_town_decides_as_its_microgrids_one_by_one(strategy: str) -> None:
         }
         # The manager takes its meters in the order of their ids, whatever the order in which they reported.
         mirrored = {101 - meter: state for meter, state in states.items()}
-        donors = decide(mirrored, strategy, town.band_permille).donors
+        island = town.islands is not None and bool(town.islands[row])
+        donors = decide(mirrored, strategy, town.band_permille, island=island).donors
         expected = {place + 1: int(weight) for place, weight in enumerate(plan.weights[row]) if weight}
         assert donors == expected
-        assert {m for m, r in reasons(mirrored, strategy, town.band_permille).items() if r.role == "gives"} == set(
-            donors
-        )
+        found = reasons(mirrored, strategy, town.band_permille, island=island)
+        assert {meter for meter, reason in found.items() if reason.role == "gives"} == set(donors)
 
 
 def test_every_strategy_can_be_chosen_and_has_properties() -> None:
@@ -109,6 +109,29 @@ def test_sharing_is_as_the_town_specified(
     decision = decide(batteries, "spec", BAND)
     assert decision.donors.keys() == donors
     assert decision.receivers == receivers
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("strategy", NAMES)
+def test_in_an_island_a_battery_is_helped_only_when_it_is_nearly_empty(strategy: str, alone: bool) -> None:
+    def donors(lowest: int, *sharing: int) -> set[int]:
+        batteries = town((60, 25), (lowest, 75), sharing=sharing)
+        return set(decide(batteries, strategy, BAND, alone=alone, island=True).donors)
+
+    assert not donors(70)
+    assert not donors(70, 1), "help that began on the grid ends: what is above a minimum waits for an empty battery"
+    assert donors(0) == {1}
+    assert donors(3, 1) == {1}, "it goes on until there is an hour of average use"
+    assert not donors(5, 1)
+
+
+def test_the_reasons_in_an_island_are_those_of_an_island() -> None:
+    waits = reasons(town((60, 25), (70, 75)), "spec", BAND, island=True)
+    assert waits[2].why == "Below its minimum; in an island help starts when a battery is nearly empty."
+    assert waits[1].why == "Above its minimum; no battery needs help."
+    helped = reasons(town((60, 25), (0, 75)), "spec", BAND, island=True)
+    assert (helped[1].role, helped[2].why) == ("gives", "Nearly empty, in an island.")
+    assert helped[1].why == "Above its minimum, and another battery needs help."
 
 
 def after(strategy: str, *percents: int) -> list[int]:

@@ -12,12 +12,14 @@ from commonwatt.device.store import reading_store
 from commonwatt.model.records import RecordType, State
 from commonwatt.model.supply import SupplyState
 from commonwatt.runtime.clock import Clock, save_clock
+from commonwatt.town.scenario import Demand
 from commonwatt.town.scenario import load as load_scenario
 from harness.worlds.fleet import NAMES, FleetBench, T
 from meter_sim import backup as backup_module
 from meter_sim.backup import RUNS_S, Backup
 from meter_sim.cli import app
 from meter_sim.faults import Factor, Faults, FaultsFile, MeterFault, Shortage, load, save
+from meter_sim.fleet import Fleet
 from meter_sim.outside import OutsideWorld
 from meter_sim.truth import true_events
 
@@ -104,6 +106,39 @@ def test_a_scenario_is_played_from_the_present_hour_on(bench: FleetBench) -> Non
     assert world.region(T).supply is SupplyState.NORMAL
 
 
+def percents(bench: FleetBench, fleet: Fleet, name: str) -> list[float]:
+    """Return the levels of a microgrid's batteries, percent."""
+    levels = fleet._world.levels[name]
+    return [100 * levels[m.id] / m.battery.capacity for m in bench.town.microgrids[name].meters if m.battery]
+
+
+def test_a_scenarios_levels_demand_and_falling_homes_are_played(bench: FleetBench) -> None:  # req: N1, N2
+    day = datetime.fromtimestamp(T, ZONE)
+    evening = T + (24 + 17 - day.hour) * 3600
+    scenario = load_scenario("normal").model_copy(
+        update={
+            "start": day.date(),
+            "start_hour": 0,
+            "level_percent": 50,
+            "demand": (Demand(of="house", percent=50), Demand(of="public", percent=200)),
+        }
+    )
+    save(bench.faults, Faults(scenario=scenario))
+    world = OutsideWorld(bench.town, FaultsFile(bench.faults))
+    assert [world.around(name, T).demand_percent for name in NAMES] == [50, 50, 200]
+    bench.clock.time = evening + 2 * 3600.0
+    with bench.fleet() as fleet:
+        assert fleet.plant is not None
+        town = fleet.town_figures().plant
+        assert town is not None
+        assert town.level == fleet.plant.physical.capacity // 2
+        assert all(40 <= percent <= 60 for name in ("r001", "r002") for percent in percents(bench, fleet, name))
+        while fleet.slot_end < evening + 3 * 3600:
+            fleet._step(measured=False)
+        fallen = [[percent <= 26 for percent in percents(bench, fleet, name)] for name in ("r001", "r002")]
+        assert fallen == [[False, True], [True, False]], "on the second day, the next home of each"
+
+
 def test_the_regional_grid_follows_faults_and_the_scenario(bench: FleetBench) -> None:
     save(
         bench.faults,
@@ -153,7 +188,9 @@ def test_a_dead_meter_returns_with_the_voltage_and_its_log_says_so(
         bench.slots(fleet, 7)
         assert {reading for _, meter, _, reading in bench.records("r001") if meter == INTAKE} == {0}
         assert fleet.members["r001"].tally["failure", "battery_empty"] == 6
+        assert fleet.figures("r001").dark, "its controller's battery is empty, too"
         bench.slots(fleet, 2)
+        assert not fleet.figures("r001").dark
     # It ran for 60 s in the dark. The sun is back in the slot that ends at noon + 165.
     for name in NAMES:
         assert [end - noon for end in bench.ends(name)] == [15, 30, 45, 60, 165, 180]

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from commonwatt.config.settings import GatewaySettings
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.file import TownFile
 from commonwatt.town.scenario import load, names
 from commonwatt.town.town import Town, town_of
 from scenarios.cli import app
+from scenarios.controllers import BAND_PERMILLE
 from scenarios.figures import KINDS, Figures
 from scenarios.policies import POLICIES
 from scenarios.report import as_html, as_json
@@ -58,6 +60,10 @@ def test_hospital_police_and_fire_are_served_in_every_scenario(name: str, policy
     it = figures(name, policy, 4)
     assert it.kinds["public"].wanted > 0
     assert it.kinds["public"].unserved.total() == 0
+
+
+def test_the_band_of_sharing_is_that_of_the_gateways() -> None:
+    assert GatewaySettings.model_fields["sharing_band_permille"].default == BAND_PERMILLE
 
 
 def test_a_normal_week_keeps_batteries_at_three_quarters() -> None:  # req: N1

@@ -1,0 +1,116 @@
+"""The controllers of microgrids in a scenario: who shares, who reduces, who is off in turn (C1, C2, U5).
+
+They know the levels at a step's beginning, and their commands arrive at once. Where no controller works, nothing is
+commanded.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commonwatt.model.units import EpochSeconds
+from commonwatt.town.town import Town
+from gateway.control.shedding import Islands, Priority, number_of, priority_of, shed
+from gateway.control.strategies.batteries import Batteries
+from meter_sim.physics.boundary import NO_LIMIT_W
+from meter_sim.physics.places import Places, places_of
+from meter_sim.physics.step import Inputs
+from scenarios.policies import Policy
+
+BAND_PERMILLE = 20
+"""Band of sharing, as in the gateway's settings."""
+
+_Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Situation:
+    """What controllers know at the beginning of a step, by microgrid unless stated.
+
+    Attributes:
+        level: Level of each battery, by microgrid and place.
+        islands: Which microgrids are islands.
+        managed: Which controllers work.
+        short: Which are told that the supply is short.
+        import_limit_w: The limit of the import, watts; ``NO_LIMIT_W``: none.
+    """
+
+    level: NDArray[np.int64]
+    islands: _Flags
+    managed: _Flags
+    short: _Flags
+    import_limit_w: NDArray[np.int64]
+
+
+class Controllers:
+    """The controllers of the microgrids of one layout.
+
+    Attributes:
+        switches: Changes between sharing and not sharing, of all batteries.
+        off: Which places are off in turn.
+    """
+
+    def __init__(self, town: Town, places: Places, policy: Policy) -> None:
+        self.switches = 0
+        self._places = places
+        self._policy = policy
+        self._sharing = np.zeros(places.shape, dtype=np.bool_)
+        self.off = self._sharing
+        self._number = np.array([number_of(name) for name in places.microgrids])
+        # Without a meter of its intake a place is a source: it is never off.
+        meters = [[place.incoming for place in places_of(town.microgrids[name])] for name in places.microgrids]
+        self._priority = np.array(
+            [[Priority.KEPT if each is None else priority_of(each.function) for each in row] for row in meters]
+        )
+
+    def command(self, time: EpochSeconds, inputs: Inputs, seen: Situation) -> Inputs:
+        """Return the inputs of a step with the commands."""
+        reduces = (seen.islands | seen.short) & seen.managed & self._policy.reduces
+        if reduces.any():
+            inputs = replace(inputs, reducing=np.broadcast_to(reduces[:, None], self._places.shape))
+        self.off = self._shed(time, seen)
+        if self.off.any():
+            inputs = replace(inputs, isolated=self.off)
+        weights = self._share(seen)
+        return replace(inputs, weights=weights if weights.any() else None)
+
+    def _shed(self, time: EpochSeconds, seen: Situation) -> _Flags:
+        """Return which places are off: in an island, and within an import limit."""
+        limited = (seen.islands | (seen.import_limit_w < NO_LIMIT_W)) & seen.managed & self._policy.sheds
+        if not limited.any():
+            return np.zeros_like(self.off)
+        places = self._places
+        islands = Islands(
+            level=seen.level,
+            floor=places.minimum,
+            capacity=places.capacity,
+            known=places.capacity > 0,
+            priority=self._priority,
+            off=self.off,
+            number=self._number,
+            import_w=np.where(seen.islands, 0, seen.import_limit_w),
+        )
+        return np.asarray(shed(islands, time) & limited[:, None])
+
+    def _share(self, seen: Situation) -> NDArray[np.int64]:
+        """Return the weights of the batteries that share."""
+        if self._policy.sharing is None:
+            return np.zeros(self._places.shape, dtype=np.int64)
+        has = self._places.capacity > 0
+        plan = self._policy.sharing(
+            Batteries(
+                level=seen.level,
+                capacity=self._places.capacity,
+                minimum=self._places.minimum,
+                available=has & seen.managed[:, None] & ~self.off,
+                may_share=has,
+                sharing=self._sharing,
+                weight=np.ones_like(seen.level),
+                band_permille=BAND_PERMILLE,
+                islands=seen.islands,
+            )
+        )
+        self.switches += int((plan.donors != self._sharing).sum())
+        self._sharing = plan.donors
+        return plan.weights
