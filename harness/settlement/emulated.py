@@ -120,7 +120,7 @@ class EmulatedTown:
             for n, step in enumerate(steps):
                 flows[n].append(step.flows)
                 passed[n].append((step.exchange.imported.copy(), step.exchange.exported.copy()))
-                shares[n].append(self._simulation.grids[n].sharing.copy())
+                shares[n].append(self._simulation.grids[n].controllers.sharing.copy())
         parts = []
         truth: dict[MicrogridId, Flowed] = {}
         sharing: dict[MeterId, NDArray[np.bool_]] = {}
