@@ -64,6 +64,11 @@ class Controllers:
             [[Priority.KEPT if each is None else priority_of(each.function) for each in row] for row in meters]
         )
 
+    @property
+    def sharing(self) -> NDArray[np.bool_]:
+        """Which batteries share by command, (M, P)."""
+        return self._sharing
+
     def command(self, time: EpochSeconds, inputs: Inputs, seen: Situation) -> Inputs:
         """Return the inputs of a step with the commands."""
         reduces = (seen.islands | seen.short) & seen.managed & self._policy.reduces

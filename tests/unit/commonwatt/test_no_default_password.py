@@ -74,7 +74,7 @@ ALLOWED = {
     ("commonwatt/network/tls.py", "password"),  # empty: keys have none, and nobody is asked for one
     ("gateway/household/link.py", "token"),  # empty: the household's broker has a user, or none
     ("utility/store/database.py", "key"),  # the name of a row
-    ("utility/store/tables.py", "key"),  # the name of a column
+    ("utility/store/tables/service.py", "key"),  # the name of a column
 }
 
 
