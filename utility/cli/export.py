@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated, BinaryIO, TypeAlias, cast
@@ -17,15 +18,19 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.model.words import counted
 from commonwatt.runtime.allocator import keep_freed_memory
 from commonwatt.runtime.clock import Clock
+from commonwatt.runtime.files import replace_file
 from commonwatt.runtime.interrupts import stop_told
 from commonwatt.runtime.service import errors_reported, flowing
 from commonwatt.sqlite.damage import is_full
 from utility.cli.options import ConfigOption, from_file, time_of
+from utility.exports.account import AccountQuarters
 from utility.exports.columns import Rows, count_of
-from utility.exports.exports import Asked, Export, events_export, readings_export
+from utility.exports.exports import Asked, Export, account_quarters, events_export, readings_export
 from utility.exports.folder import ExportFolder
+from utility.exports.green_button import green_button
 from utility.exports.resolutions import Resolution
 from utility.exports.selection import Selection
+from utility.exports.spreadsheet import spreadsheet
 from utility.exports.writers import Format, make_writer, require
 from utility.store.database import Database
 
@@ -46,7 +51,9 @@ OutOption = Annotated[
 ]
 MeterOption = Annotated[list[str] | None, typer.Option("--meter", help="Only this meter.")]
 MicrogridOption = Annotated[list[str] | None, typer.Option("--microgrid", help="Only meters of this microgrid.")]
-AccountOption = Annotated[list[int] | None, typer.Option("--account", help="Only meters of this account.")]
+AccountOption = Annotated[
+    list[int] | None, typer.Option("--account", help="Only what was of this account: of its meters, while it had them.")
+]
 ResolutionOption = Annotated[
     Resolution, typer.Option("--resolution", help="The interval of a row; `1d` is the town's local day.")
 ]
@@ -97,6 +104,54 @@ def events(
     Example: `export events --from 2026-11 --to 2026-12 --microgrid r001 --format csv --out events`.
     """
     _run(config, events_export, (start, end), (meter, microgrid, account), Resolution.QUARTER, out, form)
+
+
+class CustomerFormat(StrEnum):
+    """The format of an account's file."""
+
+    GREEN_BUTTON = "green-button"
+    SPREADSHEET = "spreadsheet"
+
+
+@app.command()
+@flowing
+def account(
+    number: Annotated[int, typer.Argument(help="The account's number.")],
+    config: ConfigOption,
+    start: FromOption,
+    end: ToOption,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The file to write, replaced if there is one; else standard output.")
+    ] = None,
+    form: Annotated[
+        CustomerFormat, typer.Option("--format", help="Green Button (ESPI) XML, or CSV for a spreadsheet.")
+    ] = CustomerFormat.GREEN_BUTTON,
+) -> None:
+    """Export the quarter-hours of one account for its customer: energy delivered and received, with quality.
+
+    Green Button is a feed with one MeterReading a direction, whose blocks are local days, in milliwatt-hours. The
+    spreadsheet has local times with their offset, and kilowatt-hours with six decimals. Both are sums of readings.
+    Meters count from the move-in to the move-out, and an exchanged meter's successor follows it.
+
+    Examples: `export account 7 --from 2026-11 --to 2026-12 --out november.xml`, `export account 7 --from 2026-11-01
+    --to 2026-11-02 --format spreadsheet`.
+    """
+    with errors_reported():
+        asked = Asked(start=start, end=end, selection=Selection(accounts=(number,)))
+        with from_file(config) as (database, _):
+            quarters = account_quarters(database, asked)
+            pieces = green_button if form is CustomerFormat.GREEN_BUTTON else _spreadsheet
+            content = "".join(pieces(quarters, f"{database.store_id:x}")).encode()
+        if out is None:
+            sys.stdout.buffer.write(content)
+            return
+        with _full_disk_explained(out):
+            replace_file(out, content)
+        typer.echo(f"{out}: account {number}, {len(content):,} bytes")
+
+
+def _spreadsheet(quarters: AccountQuarters, _: str) -> Iterator[str]:
+    return spreadsheet(quarters)
 
 
 def _run(

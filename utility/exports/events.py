@@ -7,7 +7,9 @@ import numpy as np
 
 from commonwatt.model.ids import unsigned64
 from commonwatt.model.records import KNOWN_STATES, State
+from commonwatt.model.units import QUARTER_S
 from utility.exports.columns import Rows
+from utility.exports.holdings import Held, is_held
 from utility.exports.resolutions import Piece
 from utility.store.database import Database
 from utility.store.exports import ExportedMeter, exported_events
@@ -15,12 +17,18 @@ from utility.store.exports import ExportedMeter, exported_events
 _ROWS_AT_A_TIME = 100_000
 
 
-def event_rows(database: Database, meters: Sequence[ExportedMeter], piece: Piece) -> Iterator[Rows]:
-    """Yield the rows of ``EVENTS_TABLE`` of some meters in a piece's time."""
+def event_rows(
+    database: Database, meters: Sequence[ExportedMeter], piece: Piece, held: Sequence[Held] | None = None
+) -> Iterator[Rows]:
+    """Yield the rows of ``EVENTS_TABLE`` of some meters in a piece's time, and in the periods of ``held``."""
     of = {one.number: one for one in meters}
     with database.reads.begin() as connection:
         found = exported_events(connection, meters, piece.start, piece.end)
         while some := list(islice(found, _ROWS_AT_A_TIME)):
+            if held is not None:
+                ids = np.array([of[row.meter_no].id for row in some], np.uint64)
+                mine = is_held(ids, np.array([row.time for row in some], np.int64) // QUARTER_S, held)
+                some = [row for row, one in zip(some, mine, strict=True) if one]
             yield {
                 "meter_id": np.array([of[row.meter_no].id for row in some], np.uint64),
                 "microgrid": [of[row.meter_no].microgrid for row in some],

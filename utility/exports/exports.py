@@ -3,14 +3,23 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from commonwatt.model.blocks import join
+from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S, EpochSeconds
+from commonwatt.model.words import moment
+from utility.exports.account import AccountQuarters, from_readings
 from utility.exports.columns import EVENTS_TABLE, SLOTS_TABLE, SUMS_TABLE, Rows, Table
 from utility.exports.events import event_rows
-from utility.exports.readings import Grids, quarters_at_a_time, slot_rows, sum_rows
-from utility.exports.resolutions import Piece, Resolution, pieces
-from utility.exports.selection import Selection, quarters
+from utility.exports.holdings import Held, HeldBlocks, held_by
+from utility.exports.readings import Grids, Source, quarters_at_a_time, slot_rows, sum_rows
+from utility.exports.resolutions import Piece, Resolution, cut, pieces
+from utility.exports.selection import Selection, check_registered, quarters
+from utility.store.accounts import load_dated_registry
 from utility.store.database import Database
 from utility.store.exports import BlockSource, ExportedMeter, exported_meters
+
+MAX_ACCOUNT_QUARTERS = 2 * 366 * 96
+"""Most quarter-hours of an account's file: two years."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +63,22 @@ class Asked:
     resolution: Resolution = Resolution.QUARTER
     names: tuple[str, str, str, str, str] = ("--from", "--to", "--meter", "--microgrid", "--account")
 
-    def meters(self, database: Database) -> tuple[list[ExportedMeter], int]:
-        """Return the selected meters, and how many are registered."""
+    def picked(self, database: Database) -> "Picked":
+        """Return the selected meters.
+
+        Raises:
+            ConfigError: One of the selected is not registered.
+        """
+        accounts = self.selection.accounts
         with database.reads.begin() as connection:
             registered = exported_meters(connection)
-        return self.selection.of(registered, self.names[2:]), len(registered)
+            dated = load_dated_registry(connection) if accounts else None
+        held: list[Held] | None = None
+        if dated is not None:
+            check_registered(self.names[4], zip(accounts, accounts, strict=True), dated.accounts)
+            held = held_by(dated, accounts, self.start // QUARTER_S, -(-self.end // QUARTER_S))
+        meters = self.selection.of(registered, {one.meter for one in held or ()}, self.names[2:4])
+        return Picked(meters=meters, registered=len(registered), held=held)
 
     def described(self, what: str, database: Database) -> dict[str, object]:
         """Return the export's description for its manifest."""
@@ -74,6 +94,26 @@ class Asked:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Picked:
+    """The meters that were selected.
+
+    Attributes:
+        meters: The meters.
+        registered: How many are registered.
+        held: When the selected accounts had their meters; ``None``: no account was selected.
+    """
+
+    meters: list[ExportedMeter]
+    registered: int
+    held: list[Held] | None
+
+    def source(self, database: Database) -> tuple[BlockSource, Source]:
+        """Return what reads the meters' blocks, and what gives those of the selected accounts' time."""
+        source = BlockSource(database, self.meters, self.registered)
+        return source, source if self.held is None else HeldBlocks(source, self.held)
+
+
 def grids_of(meters: list[ExportedMeter]) -> Grids:
     """Return the microgrids of some meters."""
     return Grids.of({one.id: one.microgrid for one in meters})
@@ -86,8 +126,9 @@ def readings_export(database: Database, asked: Asked) -> Export:
         ConfigError: The time range or the selection is wrong.
     """
     first, end = quarters(asked.start, asked.end, asked.resolution, asked.names[:2])
-    meters, registered = asked.meters(database)
-    source, grids = BlockSource(database, meters, registered), grids_of(meters)
+    picked = asked.picked(database)
+    meters, grids = picked.meters, grids_of(picked.meters)
+    blocks, source = picked.source(database)
     series = sum(one.series for one in meters)
     length = quarters_at_a_time(series)
     slots = asked.resolution is Resolution.SLOT
@@ -106,7 +147,7 @@ def readings_export(database: Database, asked: Asked) -> Export:
         pieces=tuple(pieces(asked.start, asked.end, by_day=slots)) if meters else (),
         rows=rows,
         most=int(series * (end - first) * per_quarter) + series,
-        damaged=lambda: source.damaged,
+        damaged=lambda: blocks.damaged,
     )
 
 
@@ -117,12 +158,32 @@ def events_export(database: Database, asked: Asked) -> Export:
         ConfigError: The time range or the selection is wrong.
     """
     quarters(asked.start, asked.end, Resolution.QUARTER, asked.names[:2])
-    meters, _ = asked.meters(database)
+    picked = asked.picked(database)
+    meters = picked.meters
     return Export(
         table=EVENTS_TABLE,
         name="events",
         described=asked.described("events", database) | {"resolution": None},
         pieces=tuple(pieces(asked.start, asked.end, by_day=False)) if meters else (),
-        rows=lambda piece: event_rows(database, meters, piece),
+        rows=lambda piece: event_rows(database, meters, piece, picked.held),
         most=len(meters) * (asked.end - asked.start) // QUARTER_S,
     )
+
+
+def account_quarters(database: Database, asked: Asked) -> AccountQuarters:
+    """Return the quarter-hours of the one account that is asked for, as sums of its readings.
+
+    Raises:
+        ConfigError: The time range is wrong, there is no such account, or it had no meter then.
+    """
+    first, end = quarters(asked.start, asked.end, Resolution.QUARTER, asked.names[:2])
+    if end - first > MAX_ACCOUNT_QUARTERS:
+        raise ConfigError(f"{asked.names[1]}: an account's file is of at most two years; give less")
+    (number,) = asked.selection.accounts
+    picked = asked.picked(database)
+    if not picked.held:
+        raise ConfigError(f"account {number} had no meter between {moment(asked.start)} and {moment(asked.end)}")
+    _, source = picked.source(database)
+    length = quarters_at_a_time(sum(one.series for one in picked.meters))
+    found = [source.read(begin, stop) for begin, stop in cut(first, end, length)]
+    return from_readings(number, join(found), picked.held, first, end)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.ids import parse_id
+from commonwatt.model.ids import MeterId, parse_id
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from commonwatt.model.words import moment
 from utility.exports.resolutions import Resolution, is_boundary
@@ -25,30 +25,39 @@ class Selection:
     microgrids: Sequence[str] = ()
     accounts: Sequence[int] = ()
 
-    def of(self, registered: Sequence[ExportedMeter], names: Sequence[str]) -> list[ExportedMeter]:
+    def of(
+        self, registered: Sequence[ExportedMeter], held: Collection[MeterId], names: Sequence[str]
+    ) -> list[ExportedMeter]:
         """Return the registered meters that are selected, by id.
 
         Args:
             registered: All registered meters, by id.
-            names: The names of the options for meters, microgrids and accounts, for errors.
+            held: The meters that the selected accounts had.
+            names: The names of the options for meters and microgrids, for errors.
 
         Raises:
             ConfigError: One of the selected is not registered.
         """
         ids = [parse_id(text) for text in self.meters]
-        _check(names[0], zip(ids, self.meters, strict=True), {one.id for one in registered})
-        _check(names[1], zip(self.microgrids, self.microgrids, strict=True), {one.microgrid for one in registered})
-        _check(names[2], zip(self.accounts, self.accounts, strict=True), {one.account for one in registered} - {0})
+        check_registered(names[0], zip(ids, self.meters, strict=True), {one.id for one in registered})
+        check_registered(
+            names[1], zip(self.microgrids, self.microgrids, strict=True), {one.microgrid for one in registered}
+        )
         return [
             one
             for one in registered
             if (not ids or one.id in ids)
             and (not self.microgrids or one.microgrid in self.microgrids)
-            and (not self.accounts or one.account in self.accounts)
+            and (not self.accounts or one.id in held)
         ]
 
 
-def _check(name: str, asked: Iterable[tuple[object, object]], there: Collection[object]) -> None:
+def check_registered(name: str, asked: Iterable[tuple[object, object]], there: Collection[object]) -> None:
+    """Check that what is asked for, pairs of a key and its text, is among what is there.
+
+    Raises:
+        ConfigError: One of them is not; names the option.
+    """
     for key, text in asked:
         if key not in there:
             raise ConfigError(f"{name}: {text!r:.40} is not registered")

@@ -16,8 +16,7 @@ from commonwatt.codec.packing import unpack_sound
 from commonwatt.model.block_keys import Keys
 from commonwatt.model.blocks import Blocks, join
 from commonwatt.model.ids import MeterId, unsigned64
-from commonwatt.model.units import AccountNumber, EpochSeconds, MicrogridId, Quarter
-from commonwatt.town.town import Direction
+from commonwatt.model.units import EpochSeconds, MicrogridId, Quarter
 from utility.store.checks import sound_events
 from utility.store.database import Database
 from utility.store.parts import CHUNK_ROWS, MAX_IN, PartReader, chunks, select_parts
@@ -37,29 +36,23 @@ class ExportedMeter:
         number: Its number in the database.
         id: Its id.
         microgrid: Its microgrid.
-        account: Its account now; 0: none.
-        direction: The direction that it measures.
         series: How many record types it has.
     """
 
     number: int
     id: MeterId
     microgrid: MicrogridId
-    account: AccountNumber
-    direction: Direction
     series: int
 
 
 def exported_meters(connection: Connection) -> list[ExportedMeter]:
     """Return all registered meters by id."""
-    columns = (meter.c.no, meter.c.id, meter.c.microgrid, meter.c.account, meter.c.direction, meter.c.record_types)
+    columns = (meter.c.no, meter.c.id, meter.c.microgrid, meter.c.record_types)
     found = [
         ExportedMeter(
             number=row.no,
             id=unsigned64(row.id),
             microgrid=row.microgrid,
-            account=row.account,
-            direction=Direction(row.direction),
             series=row.record_types.count(",") + 1,
         )
         for row in connection.execute(select(*columns))

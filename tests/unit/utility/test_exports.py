@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from greenbutton_objects.parse import parse_feed
 from sqlalchemy import text
 from typer.testing import CliRunner
 
@@ -27,6 +29,8 @@ from harness.worlds.sent import append, blocks
 from utility.cli.export import app
 from utility.exports import readings
 from utility.jobs.calendar_periods import NEW_YORK
+from utility.registry.accounts import Holding
+from utility.store.accounts import load_dated_registry, save_dated_registry
 from utility.store.database import Database
 from utility.store.writer import Writer
 
@@ -233,7 +237,7 @@ def test_a_selection_is_by_meter_microgrid_and_account(
         (("--from", "2026-11-01T05:07:00Z", "--to", TO), "--from: 2026-11-01 05:07:00Z is within a quarter-hour"),
         (("--from", "2026-11-01T05:15:00Z", "--to", TO, "--resolution", "1h"), "is within an hour"),
         (("--from", "2026-11-01T05:00:00Z", "--to", TO, "--resolution", "1d"), "is within a local day"),
-        (("--from", "soon", "--to", TO), "--from: 'soon' is no time; give ISO 8601"),
+        (("--from", "soon", "--to", TO), "'soon' is no time; give ISO 8601"),
         (("--from", FROM, "--to", TO, "--meter", "77"), "--meter: '77' is not registered"),
         (("--from", FROM, "--to", TO, "--meter", "x"), "--meter: 'x' is not registered"),
         (("--from", FROM, "--to", TO, "--microgrid", "z"), "--microgrid: 'z' is not registered"),
@@ -358,6 +362,42 @@ def test_events_have_their_states_in_words(export: Callable[..., str], database:
     stored = pl.read_parquet(tmp_path / "out" / "*.parquet").sort("time_utc")
     assert stored["event_id"].to_list() == [2**63, 2**63 + 1]
     assert stored["new_state"].to_list() == ["initialized off_grid 0x8000"] * 2
+
+
+@on_both
+def test_an_account_has_what_its_meters_measured_while_it_had_them(
+    export: Callable[..., str], parts: list[Blocks], database: Database, tmp_path: Path
+) -> None:
+    move = FIRST + 100
+    with database.writes.begin() as connection:
+        before = load_dated_registry(connection)
+        moved = replace(
+            before.meters[HOUSE],
+            holdings=(Holding(account=1, start=0, end=move), Holding(account=9, start=move)),
+        )
+        accounts = {**before.accounts, 9: replace(before.accounts[1], number=9)}
+        after = replace(before, meters={**before.meters, HOUSE: moved}, accounts=accounts)
+        save_dated_registry(connection, before, after, "anna", END * 900, NEW_YORK)
+    words = ("--from", FROM, "--to", TO)
+
+    def starts(*selected: str) -> list[int]:
+        text = export("readings", *words, "--format", "csv", "--meter", str(HOUSE), *selected)
+        return [parse_time(row["start_utc"], "") // 900 for row in csv.DictReader(io.StringIO(text))]
+
+    assert starts("--account", "1") == [quarter for quarter in starts() if quarter < move]
+    assert starts("--account", "9") == [quarter for quarter in starts() if quarter >= move]
+
+    file = tmp_path / "seven.xml"
+    assert "account 9" in export("account", "9", *words, "--out", str(file))
+    (point,) = parse_feed(file)
+    found = sorted(one.timePeriod.start.timestamp() // 900 for mr in point.meterReadings for one in mr.intervalReadings)
+    assert set(starts("--account", "9")) <= set(found)
+    assert min(found) >= move
+    sheet = export("account", "9", *words, "--format", "spreadsheet")
+    assert sheet.startswith("Date,Begin,End,UTC offset,Received from you (kWh),Quality")
+    assert "account 9 had no meter between" in export("account", "9", "--from", "2026-10-30", "--to", FROM, code=2)
+    assert "--account: 77 is not registered" in export("account", "77", *words, code=2)
+    del parts
 
 
 KILLED = """

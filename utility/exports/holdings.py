@@ -1,0 +1,78 @@
+"""Which quarters of which meters belong to some accounts: a reading is of the account that had the meter then (T8)."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from commonwatt.model.blocks import Blocks
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import MAX_EPOCH, QUARTER_S, AccountNumber, Quarter
+from commonwatt.town.town import Direction
+from utility.exports.readings import Source
+from utility.registry.accounts import DatedRegistry
+
+_FOR_EVER = MAX_EPOCH // QUARTER_S + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """A period in which one of the accounts had a meter.
+
+    Attributes:
+        meter: The meter.
+        direction: The direction that it measures.
+        first: The first quarter.
+        end: The quarter after the last.
+    """
+
+    meter: MeterId
+    direction: Direction
+    first: Quarter
+    end: Quarter
+
+
+def held_by(registry: DatedRegistry, accounts: Collection[AccountNumber], first: Quarter, end: Quarter) -> list[Held]:
+    """Return the periods of some accounts in ``[first, end)``, by meter and time."""
+    found = [
+        Held(
+            meter=meter.id,
+            direction=meter.direction,
+            first=max(first, held.start),
+            end=min(end, _FOR_EVER if held.end is None else held.end),
+        )
+        for _, meter in sorted(registry.meters.items())
+        for held in meter.holdings
+        if held.account in accounts
+    ]
+    return [one for one in found if one.first < one.end]
+
+
+@dataclass(frozen=True)
+class HeldBlocks:
+    """Gives only the blocks of the quarters in which the accounts had their meters.
+
+    Attributes:
+        source: Gives the blocks of these meters.
+        held: The periods.
+    """
+
+    source: Source
+    held: Sequence[Held]
+
+    def read(self, first: Quarter, end: Quarter) -> Blocks:
+        """Return the joined blocks of the quarters ``first`` to before ``end``, in the order of meter and type."""
+        blocks = self.source.read(first, end)
+        mine = is_held(blocks.meter, blocks.quarter.astype(np.int64), self.held)
+        return blocks if mine.all() else blocks.take(np.flatnonzero(mine))
+
+
+def is_held(
+    meters: npt.NDArray[np.uint64], quarters: npt.NDArray[np.int64], held: Sequence[Held]
+) -> npt.NDArray[np.bool_]:
+    """Return which pairs of a meter and a quarter are within one of the periods; the arrays may be broadcast."""
+    found = np.zeros(np.broadcast_shapes(meters.shape, quarters.shape), np.bool_)
+    for one in held:
+        found |= (meters == one.meter) & (quarters >= one.first) & (quarters < one.end)
+    return found
