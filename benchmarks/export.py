@@ -1,0 +1,306 @@
+"""Exports: readings a second to Parquet and CSV, bytes a value, a town's day; pandas and DuckDB beside them."""
+
+import io
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from benchmarks.report import Goal, Section, Table, number, spread
+from benchmarks.series import household, levels, solar
+from commonwatt.codec.packing import pack
+from commonwatt.model.blocks import Blocks, make_blocks
+from commonwatt.model.ids import unsigned64
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import QUARTER_S, SLOTS
+from commonwatt.town.town import load_town
+from utility.exports.columns import Rows, count_of
+from utility.exports.exports import Asked, readings_export
+from utility.exports.resolutions import Resolution
+from utility.exports.writers import Format, make_writer
+from utility.store.bulk import Column as Nullable
+from utility.store.database import Database, open_database
+from utility.store.parts import summaries
+from utility.store.registration import fill_registry
+
+TOWN = 'microgrid = [{{id = "r", kind = "residential", count = {}}}]\n'
+FIRST = 1_996_628
+"""The first quarter: 1 December 2026 in New York."""
+TOWN_METERS = 16_307
+MONTH_DAYS = 31
+_KINDS = {RecordType.THROUGH: household, RecordType.GENERATION: solar, RecordType.STORED: levels}
+_INSERT = (
+    "INSERT INTO compacted (total, quarter, meter_no, received_minute, record_type, sender_no, owner_no, exact,"
+    " averaged, conflicts, payload) VALUES (?, ?, ?, 0, ?, 1, 1, 60, 0, 0, ?)"
+)
+
+
+@dataclass(frozen=True)
+class Size:
+    """The extent of the measurement.
+
+    Attributes:
+        microgrids: Microgrids of the town that rates are measured with.
+        town: Microgrids of the whole town.
+        quarters: Quarters of each.
+        repeats: Measurements of each.
+    """
+
+    microgrids: int
+    town: int
+    quarters: int
+    repeats: int
+
+
+FULL = Size(microgrids=40, town=741, quarters=96, repeats=5)
+SMOKE = Size(microgrids=1, town=1, quarters=8, repeats=1)
+
+
+def filled(folder: Path, name: str, microgrids: int, quarters: int) -> tuple[Path, int]:
+    """Make a database with compacted blocks; return it, and how many blocks it has."""
+    path, town_file = folder / f"{name}.db", folder / f"{name}.toml"
+    town_file.write_text(TOWN.format(microgrids))
+    town = load_town(town_file)
+    with closing(open_database(f"sqlite:///{path}", create=True)) as database, database.writes.begin() as connection:
+        fill_registry(connection, town)
+    rng, count = np.random.default_rng(1), 0
+    with closing(sqlite3.connect(path)) as raw, raw:
+        raw.execute("PRAGMA synchronous = OFF")
+        of = {unsigned64(one): no for one, no in raw.execute("SELECT id, no FROM meter")}
+        for quarter in range(FIRST, FIRST + quarters):
+            for kind, make in _KINDS.items():
+                ids = [meter.id for meter in town.meters if kind in meter.record_types]
+                values = make(rng, len(ids), 1)
+                blocks = make_blocks([(one, kind, quarter) for one in ids], values, np.full(values.shape, 2))
+                numbers, totals = [of[one] for one in ids], values.sum(axis=1).tolist()
+                fields = zip(totals, [quarter] * len(ids), numbers, [int(kind)] * len(ids), pack(blocks), strict=True)
+                raw.executemany(_INSERT, fields)
+                count += len(ids)
+    return path, count
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How fast an export is, and how long its values are.
+
+    Attributes:
+        readings: Millions of stored readings in a second of CPU time, one for each repeat.
+        rows: Millions of rows in a second of CPU time, one for each repeat.
+        bytes: Bytes a value.
+    """
+
+    readings: list[float]
+    rows: list[float]
+    bytes: float
+
+
+def rate(database: Database, blocks: int, resolution: Resolution, form: Format, size: Size) -> Rate:
+    """Measure an export into memory, by this process."""
+    end = (FIRST + size.quarters) * QUARTER_S
+    made = Rate([], [], 0.0)
+    length = rows = values = 0
+    for _ in range(size.repeats + 1):  # The first one also loads modules.
+        export = readings_export(database, Asked(start=FIRST * QUARTER_S, end=end, resolution=resolution))
+        file, rows, values = io.BytesIO(), 0, 0
+        writer = make_writer(form, file, export.table)
+        began = time.process_time()
+        for piece in export.pieces:
+            for some in export.rows(piece):
+                writer.write(some)
+                rows, values = rows + count_of(some), values + _values(some)
+        writer.close()
+        took = time.process_time() - began
+        made.readings.append(blocks * SLOTS / took / 1e6)
+        made.rows.append(rows / took / 1e6)
+        length = len(file.getvalue())
+    return Rate(made.readings[1:], made.rows[1:], length / values)
+
+
+def _values(rows: Rows) -> int:
+    """Return how many energies and levels some rows have."""
+    columns = [column for name, column in rows.items() if name.endswith("_milliwatt_hours")]
+    return sum(int(one.known.sum()) for one in columns if isinstance(one, Nullable) and one.known is not None)
+
+
+@dataclass(frozen=True)
+class Day:
+    """An export of all quarters of a town by the command, as a process of its own.
+
+    Attributes:
+        wall_s: Its duration.
+        cpu_s: CPU time.
+        peak_mb: The most memory.
+        bytes: Bytes of its files.
+    """
+
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+    bytes: int
+
+
+def town_day(folder: Path, path: Path, size: Size) -> Day:
+    """Export a town's quarters by ``commonwatt export``."""
+    config, out = folder / "utility.toml", folder / "out"
+    config.write_text(f'[utility]\ndatabase = "sqlite:///{path}"\n')
+    words = ["export", "readings", "--config", str(config), "--out", str(out), "--resolution", "15min"]
+    times = ["--from", str(FIRST * QUARTER_S), "--to", str((FIRST + size.quarters) * QUARTER_S)]
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "commonwatt", *words, *times], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    length = sum(file.stat().st_size for file in out.glob("*.parquet"))
+    return Day(time.perf_counter() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, length)
+
+
+Writer = Callable[[], bytes]
+
+
+def peers(blocks: Blocks, folder: Path) -> Iterator[tuple[str, Writer]]:
+    """Yield other programs' writers of the same sums of quarters, which are in memory already."""
+    import duckdb
+    import pandas as pd
+
+    frame = pd.DataFrame(
+        {
+            "meter_id": blocks.meter,
+            "record_type": "through",
+            "start_utc": pd.to_datetime(blocks.quarter.astype(np.int64) * QUARTER_S, unit="s", utc=True),
+            "energy_milliwatt_hours": summaries(blocks)["total"].values,
+        }
+    )
+    path = folder / "peer.parquet"
+
+    def by_duckdb() -> bytes:
+        connection = duckdb.connect()
+        connection.execute("SET threads = 1")
+        connection.register("frame", frame)
+        connection.execute(f"COPY frame TO '{path}' (FORMAT parquet, COMPRESSION zstd)")
+        connection.close()
+        return path.read_bytes()
+
+    def by_pandas_csv() -> bytes:
+        return frame.to_csv(index=False).encode()
+
+    yield "pandas, Parquet, zstd", lambda: frame.to_parquet(compression="zstd", index=False)
+    yield "DuckDB, Parquet, zstd", by_duckdb
+    yield "pandas, CSV", by_pandas_csv
+
+
+def peer_rate(write: Writer, rows: int, repeats: int) -> Rate:
+    """Measure a peer."""
+    rates, length = [], 0
+    for _ in range(repeats + 1):
+        began = time.process_time()
+        length = len(write())
+        rates.append(rows / (time.process_time() - began) / 1e6)
+    return Rate([], rates[1:], length / rows)
+
+
+def bench(*, smoke: bool = False) -> Section:
+    """Measure exports, a town's day, and the peers."""
+    size = SMOKE if smoke else FULL
+    ours: dict[tuple[Resolution, Format], Rate] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path, count = filled(folder, "some", size.microgrids, size.quarters)
+        with closing(open_database(f"sqlite:///{path}", create=False)) as database:
+            for resolution in Resolution:
+                if resolution is not Resolution.DAY or size.quarters == 96:
+                    ours[resolution, Format.PARQUET] = rate(database, count, resolution, Format.PARQUET, size)
+            ours[Resolution.QUARTER, Format.CSV] = rate(database, count, Resolution.QUARTER, Format.CSV, size)
+        rng = np.random.default_rng(2)
+        keys = [(one, 3, quarter) for one in range(10_001, 10_001 + size.microgrids * 22) for quarter in range(96)]
+        same = make_blocks(keys, household(rng, len(keys), 1), np.full((len(keys), SLOTS), 2))
+        others = {what: peer_rate(write, len(keys), size.repeats) for what, write in peers(same, folder)}
+        path, blocks = filled(folder, "town", size.town, size.quarters)
+        day = town_day(folder, path, size)
+    return _section(ours, others, day, blocks)
+
+
+def _section(ours: dict[tuple[Resolution, Format], Rate], others: dict[str, Rate], day: Day, blocks: int) -> Section:
+    rows: list[tuple[str, ...]] = [
+        (f"{resolution}, {form}", spread(found.readings), spread(found.rows), f"{found.bytes:.2f}")
+        for (resolution, form), found in ours.items()
+    ]
+    rows += [(what, "", spread(found.rows), f"{found.bytes:.2f}") for what, found in others.items()]
+    per_day = f"{number(day.wall_s)} s, {number(day.cpu_s)} s of CPU time, {number(day.bytes / 1e6)} MB"
+    return Section(
+        title="Exports",
+        about="Compacted blocks of places with batteries and solar are read from SQLite, checked, unpacked, and "
+        "written to a file in memory, on one thread. Readings are the stored values of 15 s that an export reads; a "
+        "value is an energy, or a level's last, lowest or highest. The synthetic energies of quarter-hours are uniform "
+        "over 1.1 kWh, which is 20 bits each. The peers write the sums of quarters of one record type, which they have "
+        "in memory already: they neither read nor sum.",
+        tables=(
+            Table(
+                title="Millions in a second of CPU time: median (least to most)",
+                columns=("export", "readings", "rows", "bytes a value"),
+                rows=tuple(rows),
+            ),
+            Table(
+                title=f"The quarter-hours of a town's day by the command: {blocks:,} blocks",
+                columns=("a day", f"{MONTH_DAYS} times", "most memory, MB"),
+                rows=(
+                    (
+                        per_day,
+                        f"{number(day.wall_s * MONTH_DAYS)} s, {number(day.bytes * MONTH_DAYS / 1e6)} MB",
+                        number(day.peak_mb),
+                    ),
+                ),
+            ),
+        ),
+        goals=_goals(ours, day),
+        notes=("A month is computed from the day: the export reads a range at a time and keeps nothing of it.",),
+    )
+
+
+def _goals(ours: dict[tuple[Resolution, Format], Rate], day: Day) -> tuple[Goal, ...]:
+    slots, quarters = ours[Resolution.SLOT, Format.PARQUET], ours[Resolution.QUARTER, Format.PARQUET]
+    return (
+        _least("15 s to Parquet", slots.readings, 10),
+        _least("sums of 15 min to Parquet", quarters.readings, 10),
+        Goal(
+            what="a quarter's value in Parquet",
+            value=round(quarters.bytes, 2),
+            unit="bytes",
+            at_most=3,
+            limited_by="Energies of 20 bits.",
+        ),
+        Goal(
+            what="a town's month, computed",
+            value=round(day.wall_s * MONTH_DAYS),
+            unit="s",
+            at_most=600,
+            limited_by="Rows of the database are read one by one.",
+        ),
+        Goal(
+            what="most memory of the town's export",
+            value=round(day.peak_mb),
+            unit="MB",
+            at_most=300,
+            limited_by="The rows of a row group.",
+        ),
+    )
+
+
+def _least(what: str, found: Sequence[float], at_least: float) -> Goal:
+    return Goal(
+        what=what,
+        value=round(median(found), 1),
+        unit="million readings in a second of CPU time",
+        at_least=at_least,
+        limited_by="Fetching rows, and packing values.",
+    )
