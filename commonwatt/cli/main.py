@@ -85,6 +85,7 @@ def make_app(wanted: str | None = None) -> typer.Typer:
         "site": _add_site,
         "status": _add_status,
         "swap": _add_swap,
+        "town": _add_town,
     }
     loaders |= {entry.name: partial(_add_part, entry=entry) for entry in entry_points(group=PARTS_GROUP)}
     for name, load in loaders.items():
@@ -168,6 +169,12 @@ def _add_swap(app: typer.Typer) -> None:
     from commonwatt.cli.swap import app as swap_app
 
     app.add_typer(swap_app, name="swap")
+
+
+def _add_town(app: typer.Typer) -> None:
+    from commonwatt.cli.town import app as town_app
+
+    app.add_typer(town_app, name="town")
 
 
 def _add_status(app: typer.Typer) -> None:

@@ -150,7 +150,7 @@ def notes_on(path: Path, part: str) -> list[str]:
 def place_of(path: Path, *keys: int | str) -> str:
     """Return a key with its file and line; for a missing key, with the line of its table."""
     line = _line_of(path.read_text(encoding="utf-8").splitlines(), keys)
-    return f"{path}: " + (f"line {line}: " if line else "") + ".".join(map(str, keys))
+    return ": ".join(filter(None, (str(path), f"line {line}" if line else "", ".".join(map(str, keys)))))
 
 
 def read_toml(path: Path) -> dict[str, Any]:

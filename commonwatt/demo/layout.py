@@ -147,8 +147,10 @@ def _resume_at(data: Path, speed: float, starts_at: EpochSeconds | None) -> floa
 
 def _place_town(path: Path, town_file: Path | None) -> None:
     if not path.exists():
-        load_town(town_file or BUILT_IN_TOWN)
+        town = load_town(town_file or BUILT_IN_TOWN)
         shutil.copyfile(town_file or BUILT_IN_TOWN, path)
+        if town_file is not None and (places := town.table.places) is not None:
+            shutil.copyfile(town_file.parent / places, path.parent / places)
     elif town_file is not None and town_file.read_bytes() != path.read_bytes():
         raise ConfigError(f"{path}: holds another town than {town_file}; choose another --data, or change that file")
 

@@ -1,8 +1,8 @@
 """The town file (TOML): settings of a town, its microgrids, and meters of other makers."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from commonwatt.config.settings import MicrogridName, Settings, Zone
 
@@ -14,6 +14,12 @@ class TownTable(Settings):
     latitude: float = Field(42.36, ge=-66, le=66, description="Degrees north; determines the sun's path.")
     longitude: float = Field(-71.06, ge=-180, le=180, description="Degrees east.")
     timezone: Zone = Field("America/New_York", description="Local time of tariffs and daily habits.")
+    places: str | None = Field(
+        None,
+        pattern=r"^[^/\\\x00]{1,100}$",
+        description="A table (CSV) beside this file with every place and its numbers, made by `commonwatt town "
+        "generate`; in place of the [[microgrid]] tables, whose numbers are counted.",
+    )
     seed: int = Field(1, ge=0, lt=2**64, description="Seed of the emulator's random numbers.")
     battery_hours: float = Field(
         12, ge=0, le=10_000, description="The town battery, in hours of the town's average use (T5)."
@@ -86,11 +92,33 @@ class MeterTable(Settings):
         True, description="Whether its battery shares by command; false for one that can only receive."
     )
     service_amps: int = Field(200, ge=1, le=10_000, description="The service it measures.")
+    replaces: int | None = Field(
+        None,
+        ge=1,
+        lt=2**64,
+        description="The meter of the same microgrid that it replaces, with `commonwatt swap meter`; all other keys "
+        "are those of that meter.",
+    )
+
+    @model_validator(mode="after")
+    def _is_like_the_replaced(self) -> Self:
+        stated = self.model_fields_set - {"microgrid", "id", "replaces"}
+        if self.replaces is not None and stated:
+            raise ValueError(f"{', '.join(sorted(stated))}: is that of the meter that it replaces; leave it out")
+        return self
 
 
 class TownFile(Settings):
     """A town file."""
 
     town: TownTable = TownTable()
-    microgrid: list[MicrogridTable] = Field(min_length=1, max_length=1000)
+    microgrid: list[MicrogridTable] = Field(default_factory=list, max_length=1000)
     meter: list[MeterTable] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _has_microgrids(self) -> Self:
+        if not self.microgrid and self.town.places is None:
+            raise ValueError("microgrid: missing; give [[microgrid]] tables, or a table of `places` in [town]")
+        if self.microgrid and self.town.places is not None:
+            raise ValueError("there are [[microgrid]] tables and `places` in [town]: give one of them")
+        return self

@@ -1,12 +1,14 @@
 """The town: microgrids, places, meters, batteries and accounts, numbered from one town file (requirements T1-T8).
 
-Everything in a town file has one number that never changes while entries are only appended: controllers count from 1
-in the order of the file, a meter's id is controller * 10,000 + its position, accounts count from 1 (0 means none),
-addresses follow from the ids.
+Everything in a town has one number that never changes. A table of places states them (``commonwatt.town.places``). In a
+file with [[microgrid]] tables they are counted, and stay while entries are only appended: controllers count from 1 in
+the order of the file, a meter's id is controller * 10,000 + its position, accounts count from 1 (0 means none).
+Addresses follow from the ids.
 """
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -23,16 +25,15 @@ from commonwatt.town.file import MeterTable, MicrogridTable, TownFile, TownTable
 MAX_ACCOUNT = 2**16 - 1
 """The highest account number in a record (16 bits)."""
 
-_CONTROLLER_STEP = 10_000
-
-_BOUNDARY_AMPS = 4000
+CONTROLLER_STEP = 10_000
+"""Numbers of meters for each controller, counted."""
 
 _ADDRESSES = 2**24
 """In 10.0.0.0/8."""
 
 _MAX_MICROGRIDS = 1000
 
-_FIRST_FOREIGN = (_MAX_MICROGRIDS + 1) * _CONTROLLER_STEP
+_FIRST_FOREIGN = (_MAX_MICROGRIDS + 1) * CONTROLLER_STEP
 """Offset of the first address of a meter of another maker."""
 
 
@@ -215,12 +216,16 @@ def names_of(table: MicrogridTable) -> list[str]:
 
 
 def town_of(file: TownFile, path: Path) -> Town:
-    """Number the elements of a town; ``path`` is named in errors.
+    """Return the town of a file; ``path`` is named in errors. What makes its microgrids imports this module.
 
     Raises:
         ConfigError: Two elements have one name, or there are too many.
     """
-    builder = _Builder(file)
+    if file.town.places is not None:
+        return _with_places(file, path, file.town.places)
+    from commonwatt.town.counted import Builder
+
+    builder = Builder(file)
     for table in file.microgrid:
         for name in names_of(table):
             if name in builder.microgrids:
@@ -232,155 +237,89 @@ def town_of(file: TownFile, path: Path) -> Town:
         raise ConfigError(f"{path}: {builder.accounts} accounts, more than records can name ({MAX_ACCOUNT})")
     if (number := len(builder.microgrids)) > _MAX_MICROGRIDS:
         raise ConfigError(f"{path}: {number} microgrids, more than there are addresses for ({_MAX_MICROGRIDS})")
-    foreign = [meter.microgrid for meter in file.meter if meter.microgrid not in builder.microgrids]
-    if foreign:
-        raise ConfigError(f"{path}: [[meter]] names microgrid {foreign[0]}, which is not in this file")
-    town = Town(table=file.town, microgrids=builder.microgrids)
-    ids = [meter.id for meter in town.meters]
-    if len(set(ids)) != len(ids):
-        twice = next(i for i in ids if ids.count(i) > 1)
-        raise ConfigError(f"{path}: meter {twice} is there twice; give the [[meter]] another id")
-    return town
+    return _with_further(file, path, builder.microgrids)
 
 
-class _Builder:
-    """Numbers the elements of a town in the order of its file."""
+def _with_places(file: TownFile, path: Path, places: str) -> Town:
+    from commonwatt.town.places import read_places
+    from commonwatt.town.stated import microgrids_of
 
-    def __init__(self, file: TownFile) -> None:
-        self.file = file
-        self.microgrids: dict[str, Microgrid] = {}
-        self.accounts = 0
-        self._addresses = _foreign_addresses([meter.id for meter in file.meter])
+    return _with_further(file, path, microgrids_of(read_places(path.parent / places)))
 
-    def add(self, name: str, table: MicrogridTable) -> None:
-        number = len(self.microgrids) + 1
-        self._microgrid, self._number, self._push_share = name, number, table.push_share
-        self._meters: list[Meter] = []
-        self._places = 0
-        getattr(self, f"_{table.kind}")(table)
-        # The boundary's service is the sum of the incoming services behind it, at least _BOUNDARY_AMPS.
-        amps = max(_BOUNDARY_AMPS, sum(m.service_amps for m in self._meters if m.direction is Direction.INCOMING))
-        for direction in Direction:
-            self._meter(Function.BOUNDARY, "boundary", direction, amps=amps, places=0)
-        self._meters += [self._foreign(meter) for meter in self.file.meter if meter.microgrid == name]
-        self.microgrids[name] = Microgrid(
-            id=name,
-            number=number,
-            kind=table.kind,
-            address=_address(number * _CONTROLLER_STEP),
-            meters=tuple(self._meters),
-        )
 
-    def _residential(self, table: MicrogridTable) -> None:
-        for n in range(table.houses):
-            battery = Battery(
-                capacity=self._day_of(Function.HOUSE), minimum_percent=(25, 50, 75)[(self._number + n) % 3]
+def _with_further(file: TownFile, path: Path, microgrids: dict[str, Microgrid]) -> Town:
+    """Return the town with the meters of [[meter]] tables.
+
+    Raises:
+        ConfigError: A table names what there is not, or what is there already.
+    """
+    known = {meter.id: meter for microgrid in microgrids.values() for meter in microgrid.meters}
+    addresses = _foreign_addresses([m.id for m in file.meter], {m.address for m in known.values() if m.stated})
+    added: dict[str, list[Meter]] = {name: [] for name in microgrids}
+    for table in file.meter:
+        if table.microgrid not in added:
+            raise ConfigError(f"{path}: [[meter]] names microgrid {table.microgrid}, which is not in this file")
+        if table.id in known:
+            raise ConfigError(f"{path}: meter {table.id} is there twice; give the [[meter]] another id")
+        replaced = None if table.replaces is None else known.get(table.replaces)
+        if table.replaces is not None and (replaced is None or replaced.microgrid != table.microgrid):
+            raise ConfigError(
+                f"{path}: [[meter]] {table.id} replaces meter {table.replaces}, which {table.microgrid} does not have"
             )
-            account = self._next_account()
-            self._meter(Function.HOUSE, f"house {n + 1}", Direction.OUTGOING, account=account, battery=battery)
-            self._meter(Function.HOUSE, f"house {n + 1}", Direction.INCOMING, account=account, places=0)
-
-    def _apartment(self, table: MicrogridTable) -> None:
-        for b in range(table.buildings):
-            battery = Battery(capacity=self._day_of(Function.APARTMENT) * table.apartments, minimum_percent=50)
-            building = f"building {b + 1}"
-            amps = 100 * table.apartments
-            self._meter(Function.BUILDING, building, Direction.OUTGOING, battery=battery, amps=amps)
-            for a in range(table.apartments):
-                self._meter(
-                    Function.APARTMENT,
-                    f"{building} apartment {a + 1}",
-                    Direction.INCOMING,
-                    account=self._next_account(),
-                    amps=100,
-                    building=building,
-                )
-
-    def _public(self, table: MicrogridTable) -> None:
-        del table
-        services = (Function.HOSPITAL, Function.POLICE, Function.FIRE)
-        for function in services:
-            self._meter(function, function.value, Direction.INCOMING, account=self._next_account(), amps=2000)
-        battery = Battery(capacity=sum(self._day_of(function) for function in services), minimum_percent=75)
-        self._meter(Function.SOLAR_FARM, "solar farm", Direction.OUTGOING, battery=battery, amps=4000)
-
-    def _meter(
-        self,
-        function: Function,
-        location: str,
-        direction: Direction,
-        *,
-        account: int = 0,
-        battery: Battery | None = None,
-        amps: int = 200,
-        places: int = 1,
-        building: str | None = None,
-    ) -> None:
-        """Append the next meter; ``places`` is 0 for a second meter at the same place, which shares its switch."""
-        self._places += places
-        # The switches are spread evenly over the places, so that any share is met from the start.
-        push = function is Function.BOUNDARY or int(self._places * self._push_share) > int(
-            (self._places - 1) * self._push_share
-        )
-        solar = battery is not None
-        types = (RecordType.GENERATION, RecordType.STORED, RecordType.THROUGH) if solar else (RecordType.THROUGH,)
-        meter_id = self._number * _CONTROLLER_STEP + len(self._meters) + 1
-        self._meters.append(
-            Meter(
-                id=meter_id,
-                microgrid=self._microgrid,
-                address=_address(meter_id),
-                location=location,
-                function=function,
-                direction=direction,
-                account=account,
-                record_types=types,
-                service_amps=amps,
-                battery=battery,
-                push=push,
-                building=building,
-            )
-        )
-
-    def _foreign(self, table: MeterTable) -> Meter:
-        battery = None
-        if table.battery_capacity_mwh is not None:
-            battery = Battery(capacity=table.battery_capacity_mwh, minimum_percent=50)
-        return Meter(
-            id=table.id,
-            microgrid=table.microgrid,
-            address=self._addresses[table.id],
-            location=table.location,
-            function=Function.ADAPTED if table.adapter else Function.FOREIGN,
-            direction=Direction(table.direction),
-            account=table.account,
-            record_types=tuple(sorted(RecordType[name.upper()] for name in table.record_types)),
-            service_amps=table.service_amps,
-            battery=battery,
-            shares=table.shares,
-            stated=True,
-        )
-
-    def _day_of(self, function: Function) -> MilliwattHours:
-        return average_w(self.file.town, function) * 24 * 1000
-
-    def _next_account(self) -> int:
-        self.accounts += 1
-        return self.accounts
+        known[table.id] = _foreign(table, addresses[table.id], replaced)
+        added[table.microgrid].append(known[table.id])
+    return Town(
+        table=file.town,
+        microgrids={name: replace(one, meters=(*one.meters, *added[name])) for name, one in microgrids.items()},
+    )
 
 
-def _foreign_addresses(ids: list[MeterId]) -> dict[MeterId, str]:
+def _foreign(table: MeterTable, address: str, replaced: Meter | None) -> Meter:
+    if replaced is not None:
+        return replace(replaced, id=table.id, address=address, replaces=replaced.id, stated=True)
+    battery = None
+    if table.battery_capacity_mwh is not None:
+        battery = Battery(capacity=table.battery_capacity_mwh, minimum_percent=50)
+    return Meter(
+        id=table.id,
+        microgrid=table.microgrid,
+        address=address,
+        location=table.location,
+        function=Function.ADAPTED if table.adapter else Function.FOREIGN,
+        direction=Direction(table.direction),
+        account=table.account,
+        record_types=tuple(sorted(RecordType[name.upper()] for name in table.record_types)),
+        service_amps=table.service_amps,
+        battery=battery,
+        shares=table.shares,
+        stated=True,
+    )
+
+
+def address_of(number: int) -> str:
+    """Return the static address of a controller."""
+    return address_of_id(number * CONTROLLER_STEP)
+
+
+def addresses_of(meters: list[MeterId]) -> dict[MeterId, str]:
+    """Return the address of each meter of a table of places: its id, or one that no other element has."""
+    counted = {meter for meter in meters if meter < _FIRST_FOREIGN and meter % CONTROLLER_STEP}
+    return _foreign_addresses([m for m in meters if m not in counted]) | {m: address_of_id(m) for m in counted}
+
+
+def _foreign_addresses(ids: list[MeterId], others: Collection[str] = ()) -> dict[MeterId, str]:
     """Return addresses that no other element has: beyond all numbers of ours, the next one free in the file's order."""
     free = _ADDRESSES - _FIRST_FOREIGN
-    taken: set[int] = set()
+    base = int(IPv4Address("10.0.0.0")) + _FIRST_FOREIGN
+    taken = {int(IPv4Address(address)) - base for address in others}
     addresses = {}
     for meter_id in ids:
         place = next(at % free for at in range(meter_id, meter_id + free) if at % free not in taken)
         taken.add(place)
-        addresses[meter_id] = _address(_FIRST_FOREIGN + place)
+        addresses[meter_id] = address_of_id(_FIRST_FOREIGN + place)
     return addresses
 
 
-def _address(number: int) -> str:
+def address_of_id(number: int) -> str:
     """Return the static address of an element: its number within 10.0.0.0/8."""
     return str(IPv4Address(int(IPv4Address("10.0.0.0")) + number % _ADDRESSES))

@@ -1,0 +1,82 @@
+"""``commonwatt town``: a town file in which every number is stated."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commonwatt.config.files import check_model, read_toml, toml_table
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.words import counted
+from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.town.file import MicrogridTable, TownFile
+from commonwatt.town.places import places_text
+from commonwatt.town.stated import places_of_town
+from commonwatt.town.town import Function, town_of
+
+app = typer.Typer(no_args_is_help=True, help="Make a town file.")
+
+_HEAD = """\
+# Each place, with the numbers of its controller, meters and account, is a row of {places}.
+# Add rows anywhere with numbers of their own: no other number changes. docs/accounts.md
+"""
+
+
+@app.callback()
+def town() -> None:
+    """Make a town file."""
+
+
+@app.command()
+@flowing
+def generate(
+    out: Annotated[Path, typer.Option("--out", help="The town file to write; its table of places gets its name.")],
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="A town file whose numbers are stated as they are; without it, the whole town."),
+    ] = None,
+) -> None:
+    """Write a town file and its table of places (CSV), in which every number is stated.
+
+    Without --from it is the whole town of the specification: 802 controllers, 16,307 meters, 8,303 accounts. With
+    --from, an existing town keeps every number, and from then on rows can be added in the middle.
+    """
+    with errors_reported():
+        table = out.with_suffix(".csv")
+        if out == table:
+            other = out.with_suffix(".toml")
+            raise ConfigError(f"{out}: is the name of the table of places; call the town file {other}")
+        file = _whole_town() if source is None else check_model(source, TownFile, read_toml(source))
+        made = town_of(file, source or out)
+        _write_new(table, "".join(places_text(places_of_town(made))))
+        _write_new(out, _text(file, table.name))
+        meters = sum(meter.function is not Function.BOUNDARY for meter in made.meters)
+        typer.echo(
+            f"{out} and {table}: {counted(len(made.microgrids), 'controller')}, {counted(meters, 'meter')} beside "
+            f"those of the boundaries, {counted(made.accounts, 'account')}"
+        )
+
+
+def _whole_town() -> TownFile:
+    """Return the whole town of the specification (T1 to T4)."""
+    return TownFile(
+        microgrid=[
+            MicrogridTable(id="r", kind="residential", count=800),
+            MicrogridTable(id="apt", kind="apartment", buildings=3, apartments=100),
+            MicrogridTable(id="pub", kind="public"),
+        ]
+    )
+
+
+def _text(file: TownFile, places: str) -> str:
+    own = file.town.model_dump(exclude_unset=True, exclude={"places"})
+    meters = [toml_table("[[meter]]", table.model_dump(exclude_unset=True)) for table in file.meter]
+    return "\n".join([_HEAD.format(places=places), toml_table("[town]", {**own, "places": places}), *meters])
+
+
+def _write_new(path: Path, text: str) -> None:
+    try:
+        with path.open("x", encoding="utf-8", newline="") as file:
+            file.write(text)
+    except FileExistsError:
+        raise ConfigError(f"{path}: is there already; choose another --out, or move it away") from None
