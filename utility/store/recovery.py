@@ -58,6 +58,9 @@ from utility.store.tables import (
     ration,
     series,
     setting,
+    settled,
+    settled_day,
+    settlement_due,
     sharing,
     sharing_due,
     sharing_quarter,
@@ -90,6 +93,9 @@ _TAKEN = (
     sharing_due,
     sharing_quarter,
     sharing,
+    settlement_due,
+    settled,
+    settled_day,
 )
 """Tables that are copied, each after the tables that it refers to. Gaps are found again, heartbeats arrive again."""
 
