@@ -73,6 +73,13 @@ class UtilityMetrics:
         self.limited = self._counted("limited_microgrids", "Microgrids with an import limit, since power is short.")
         self.http_cut = self._counter("http_cut_connections", "Connections to the API closed as too slow or too many.")
         self.queue = self._gauge("queue_messages", "Messages waiting to be committed.")
+        self.residuals_beyond = self._counted(
+            "settlement_residual_microgrids", "Microgrids whose members and boundary differ by more than the bound."
+        )
+        self.settlement_provisional = self._counted(
+            "settlement_provisional", "Settled days of microgrids that wait for readings or their deadline."
+        )
+        self.settled_versions = self._counter("settled_versions", "New versions of meters' settled days.")
         self.gaps_open = self._counted("gaps_open_blocks", "Blocks with missing slots that are being requested.")
         self.quarantined_open = self._counted(
             "quarantined_open_dead_letters", "Dead letters with quarantined readings that wait for a decision."

@@ -371,6 +371,37 @@ class BillingSettings(Settings):
     )
 
 
+class SettlementSettings(Settings):
+    """What each member exchanged with the town and with its microgrid (docs/settlement.md)."""
+
+    convention: Literal["pro_rata", "sharing_first"] = Field(
+        "pro_rata",
+        description="How what a microgrid shares is divided: `pro_rata`, by what each member sent and took; "
+        "`sharing_first`, what batteries gave by sharing goes to those that received it, the rest pro rata. A day "
+        "keeps the convention by which it was first settled.",
+    )
+    resolution_mwh: int = Field(
+        100,
+        ge=1,
+        le=1_000_000,
+        description="The meters' resolution, milliwatt-hours: it bounds the residual of members against the boundary.",
+    )
+    loop_loss_permille: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="The stated loss of a microgrid's loop, thousandths of what its members take; within it the "
+        "residual is no alarm.",
+    )
+    deadline_working_days: int = Field(
+        5,
+        ge=1,
+        le=20,
+        description="Working day of the next month, Monday to Friday in local time, at whose end a month's days are "
+        "final although readings are missing.",
+    )
+
+
 class UtilitySettings(Settings):
     """The utility's service: stores relayed data, requests missing slots and serves the API."""
 
@@ -415,6 +446,9 @@ class UtilitySettings(Settings):
         le=1200,
         description="Whole months (UTC) of readings to keep before the present month; older readings are deleted "
         "and not requested again. Without it all readings are kept.",
+    )
+    settlement: SettlementSettings = Field(
+        SettlementSettings(), description="How what flowed is divided among the members of each microgrid, and when."
     )
     supply: SupplySettings = Field(
         SupplySettings(), description="What the town's plant buys, and who is limited when power is short."

@@ -18,6 +18,7 @@ from commonwatt.runtime.watchdog import Work
 from utility.ingest.ingest import Ingest
 from utility.jobs.calendar_periods import Seconds
 from utility.jobs.runner import Job, Schedule
+from utility.jobs.settlement import SettlementJob
 from utility.jobs.sharing import SharingJob
 from utility.jobs.supply import SupplyJob
 from utility.metrics import UtilityMetrics
@@ -28,6 +29,7 @@ from utility.store.job_leases import Turn, counts
 from utility.store.quarantine import count_quarantined
 from utility.store.reads import count_conflicts, count_open_gaps
 from utility.store.retention import Retention, make_ahead
+from utility.store.settled import drop_old_days
 
 MONTHS_S = 3_600
 """Seconds between two runs of the job that makes coming months' partitions and drops old readings."""
@@ -37,6 +39,9 @@ SUPPLY_S = 60
 
 SHARING_S = 300
 """Seconds between two looks for microgrids' quarter-hours whose sharing is to be recorded."""
+
+SETTLEMENT_S = 900
+"""Seconds between two looks for days to settle."""
 
 log = logging.getLogger(__name__)
 
@@ -75,11 +80,20 @@ class Jobs:
             writing=self._writing,
         )
         self._sharing = SharingJob(database, in_thread=self._in_thread, writing=self._writing)
+        self._settlement = SettlementJob(
+            settings.settlement,
+            database,
+            metrics,
+            is_trusted=lambda: ingest.trust is not Trust.NONE,
+            in_thread=self._in_thread,
+            writing=self._writing,
+        )
         # A purchase must not wait for a backlog that is compacted.
         urgent = (Job(name="supply", cadence=Seconds(SUPPLY_S), catch_up=False, run=self._supply.run),)
         housekeeping = (
             Job(name="sharing", cadence=Seconds(SHARING_S), catch_up=False, run=self._sharing.run),
             Job(name="compact", cadence=Seconds(settings.compact_s), catch_up=False, run=self._compact),
+            Job(name="settlement", cadence=Seconds(SETTLEMENT_S), catch_up=False, run=self._settlement.run),
             Job(name="gaps", cadence=Seconds(settings.gaps_s), catch_up=False, run=self._find_gaps),
             Job(name="months", cadence=Seconds(MONTHS_S), catch_up=False, run=self._see_to_months, frees_disk=True),
         )
@@ -137,7 +151,10 @@ class Jobs:
         """Make the coming months' partitions, and drop readings older than ``keep_months``."""
         await self._writing(make_ahead, self._database, turn.now)
         # With an unsynchronized clock, new data may seem old.
-        if self._settings.keep_months is None or self._ingest.trust is Trust.NONE:
+        if self._ingest.trust is Trust.NONE:
+            return
+        await self._writing(drop_old_days, self._database, turn.now)
+        if self._settings.keep_months is None:
             return
         retention = Retention(self._database, self._settings.keep_months)
         first = await self._in_thread(retention.plan, turn.now)

@@ -83,25 +83,50 @@ def settle_day(
         rules: How.
         sharing: By meter, in which slots of the day it had the command to share, (96 * 60); for ``sharing_first``.
     """
-    meters = np.array(sorted(i for layout in layouts for i in ids_of(layout.meters)), np.uint64)
-    groups = [_Group(day, members, meters, rules, sharing or {}) for members in alike(layouts)]
-    whole = _Whole(meters)
-    first = day * QUARTERS_A_DAY
-    before = Table(meters, readings(first - 1), RecordType.STORED)
-    for number in range(QUARTERS_A_DAY):
-        table = Table(meters, readings(first + number), RecordType.THROUGH, *_BATTERY_TYPES)
-        for group in groups:
-            group.settle(number, table, before, whole)
-        before = table
-    return SettledDay(
-        day=day,
-        meters=meters,
-        energies=whole.energies,
-        has={quantity: np.asarray(flags) for quantity, flags in whole.has.items()},
-        quality=whole.quality,
-        residuals={name: found for group in groups for name, found in group.residuals().items()},
-        missing={name: found for group in groups for name, found in group.missing.items()},
-    )
+    settling = Settling(day, layouts, rules, sharing or {})
+    for quarter in settling.quarters:
+        settling.add(readings(quarter))
+    return settling.finished()
+
+
+class Settling:
+    """A day that is settled quarter by quarter.
+
+    Attributes:
+        quarters: The quarters whose readings it takes, in order: the last one of the day before, then the day's.
+    """
+
+    def __init__(self, day: Day, layouts: Sequence[Layout], rules: Rules, sharing: Mapping[MeterId, Flags]) -> None:
+        first = day * QUARTERS_A_DAY
+        self.quarters = range(first - 1, first + QUARTERS_A_DAY)
+        self._day = day
+        self._meters = np.array(sorted(i for layout in layouts for i in ids_of(layout.meters)), np.uint64)
+        self._groups = [_Group(day, members, self._meters, rules, sharing) for members in alike(layouts)]
+        self._whole = _Whole(self._meters)
+        self._before: Table | None = None
+        self._number = 0
+
+    def add(self, readings: Readings) -> None:
+        """Settle the next quarter."""
+        table = Table(self._meters, readings, RecordType.THROUGH, *_BATTERY_TYPES)
+        if self._before is not None:
+            for group in self._groups:
+                group.settle(self._number, table, self._before, self._whole)
+            self._number += 1
+        self._before = table
+
+    def finished(self) -> SettledDay:
+        """Return the day; what was not added is missing."""
+        whole, groups = self._whole, self._groups
+        return SettledDay(
+            day=self._day,
+            meters=self._meters,
+            energies=whole.energies,
+            has=whole.has,
+            quality=whole.quality,
+            residuals={name: found for group in groups for name, found in group.residuals().items()},
+            missing={name: found for group in groups for name, found in group.missing.items()},
+        )
 
 
 class _Whole:

@@ -32,6 +32,7 @@ from utility.store.parts import (
 )
 from utility.store.postgres.partitions import make_partitions, month_of
 from utility.store.registry import NOBODY
+from utility.store.settlement_due import mark_quarters
 from utility.store.sharing import mark_due
 from utility.store.tables import compacted, gap, part
 
@@ -106,7 +107,9 @@ class Compactor:
             note_senders(connection, replacement.senders)
             # Before the lock of gaps, as the writer does: else the two could deadlock on a server.
             owners = (replacement.new[name].values.tolist() for name in ("quarter", "owner_no"))
-            mark_due(connection, set(zip(*owners, strict=True)))
+            joined = set(zip(*owners, strict=True))
+            mark_due(connection, joined)
+            mark_quarters(connection, joined)
             _mark_gaps(connection, replacement)
         return made
 

@@ -64,6 +64,9 @@ from utility.store.tables import (
     registry_change,
     series,
     setting,
+    settled,
+    settled_day,
+    settlement_due,
     sharing,
     sharing_due,
     sharing_quarter,
@@ -102,6 +105,9 @@ _TAKEN = (
     account_term,
     registry_change,
     account_difference,
+    settlement_due,
+    settled,
+    settled_day,
 )
 """Tables that are copied, each after the tables that it refers to. Gaps are found again, heartbeats arrive again."""
 

@@ -21,6 +21,7 @@ from utility.store.checks import sound_events
 from utility.store.database import Database, insert_or
 from utility.store.events import event_of, events_around
 from utility.store.parts import PartReader, select_parts
+from utility.store.settlement_due import mark_quarters
 from utility.store.tables import controller, meter, sharing, sharing_due, sharing_quarter
 
 MAX_DUE = 200
@@ -76,6 +77,7 @@ def mark_events(
             last = max(first, min(received, first + MAX_LATE_QUARTERS))
             keys |= {(quarter, owners[row["owner"]]) for quarter in range(first, last + 1)}
     mark_due(connection, keys)
+    mark_quarters(connection, keys)
 
 
 def due(connection: Connection, before: Quarter, after: tuple[Quarter, int]) -> list[Due]:

@@ -86,6 +86,7 @@ def test_tick_does_each_job_once_in_its_period(database: Database) -> None:
         "compact": NOW,
         "gaps": NOW,
         "months": NOW - NOW % 3600,
+        "settlement": NOW,
         "sharing": NOW,
     }
 
@@ -101,6 +102,7 @@ def test_a_utility_that_was_off_for_a_week_keeps_house_once(database: Database) 
         ("compact", NOW, 1),
         ("gaps", NOW, 1),
         ("months", NOW - NOW % 3600, 1),
+        ("settlement", NOW, 1),
         ("sharing", NOW, 1),
     ]
     assert metrics.registry.get_sample_value("commonwatt_utility_compacted_blocks_total") == 1
@@ -128,6 +130,7 @@ def test_jobs_go_on_after_the_clock_was_once_ahead(database: Database) -> None:
         "compact": NOW,
         "gaps": NOW,
         "months": NOW - NOW % 3600,
+        "settlement": NOW,
         "sharing": NOW,
     }
 

@@ -17,6 +17,7 @@ from utility.store.tables.base import metadata
 from utility.store.tables.readings import compacted, conflict_sender, dead_letter, event, gap, part, quarantined, series
 from utility.store.tables.registry import controller, declared_minimum, meter
 from utility.store.tables.service import command, gateway_seen, period, setting, tally
+from utility.store.tables.settled import settled, settled_day, settlement_due
 from utility.store.tables.sharing import sharing, sharing_due, sharing_quarter
 from utility.store.tables.supply import plant_quarter, plant_seen, purchase, ration
 
@@ -47,6 +48,9 @@ __all__ = [
     "registry_change",
     "series",
     "setting",
+    "settled",
+    "settled_day",
+    "settlement_due",
     "sharing",
     "sharing_due",
     "sharing_quarter",

@@ -1,0 +1,320 @@
+"""Settled days in the store: versions, late readings, deadlines, kills; on both databases."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+from sqlalchemy import event, func, select
+from typer.testing import CliRunner
+
+from commonwatt.codec.packing import pack
+from commonwatt.config.settings import SettlementSettings
+from commonwatt.model.blocks import Blocks, make_blocks
+from commonwatt.model.exceptions import StoreError
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import SLOTS
+from commonwatt.model.words import moment
+from commonwatt.settlement.settled import Quantity, SettledQuality, SettledQuarters
+from commonwatt.town.town import Direction, Function, Meter, Town
+from harness.real import databases
+from harness.worlds.sent import append
+from utility.changes import Append
+from utility.cli.settlement import app
+from utility.jobs.calendar_periods import Period
+from utility.jobs.settlement import SettlementJob
+from utility.metrics import UtilityMetrics
+from utility.settlement.deadline import deadline
+from utility.settlement.reasons import Why
+from utility.store.compactor import Compactor
+from utility.store.database import Database
+from utility.store.job_leases import Turn
+from utility.store.settled import load_settled, newest
+from utility.store.settlement_due import mark_days
+from utility.store.settlement_view import residuals, versions_of
+from utility.store.tables import settled, settlement_due
+from utility.store.writer import Writer
+
+kind = databases.both_kinds
+
+DAY = 20_700
+FIRST = DAY * 96
+SOON = (DAY + 1) * 86_400 + 4 * 3600
+NEW_YORK = ZoneInfo("America/New_York")
+
+
+class CrashError(Exception):
+    """A kill."""
+
+
+def town_blocks(town: Town, quarters: range = range(FIRST, FIRST + 96), seed: int = 0) -> dict[str, Blocks]:
+    """Readings of every meter; the boundary shows exactly what the members do."""
+    rng = np.random.default_rng(seed)
+    found = {}
+    for name, microgrid in town.microgrids.items():
+        members = [meter for meter in microgrid.meters if meter.function is not Function.BOUNDARY]
+        boundary = {m.direction: m for m in microgrid.meters if m.function is Function.BOUNDARY}
+        size = len(members), len(quarters), SLOTS
+        values = rng.integers(0, 50, size) * 100 * (rng.random((len(members), len(quarters), 1)) < 0.6)
+        signs = np.array([1 if meter.direction is Direction.INCOMING else -1 for meter in members])
+        net = (values * signs[:, None, None]).sum(axis=0)
+        rows: list[tuple[Meter, Any]] = [
+            *zip(members, values, strict=True),
+            (boundary[Direction.INCOMING], np.maximum(net, 0)),
+            (boundary[Direction.OUTGOING], np.maximum(-net, 0)),
+        ]
+        keys = [(m.id, int(RecordType.THROUGH), quarter) for m, _ in rows for quarter in quarters]
+        whole = np.concatenate([each for _, each in rows])
+        found[name] = make_blocks(keys, whole, np.full(whole.shape, 2))
+    return found
+
+
+def sent(name: str, blocks: Blocks) -> Append:
+    made = append(blocks, sender=name, received=SOON)
+    return Append(**{**vars(made), "owner": name, "payloads": pack(blocks)})
+
+
+def without(blocks: Blocks, meter: int, quarters: range) -> Blocks:
+    lost = (blocks.meter == meter) & np.isin(blocks.quarter, list(quarters))
+    return blocks.take(np.flatnonzero(~lost))
+
+
+def store(database: Database, blocks: dict[str, Blocks], now: int = SOON) -> None:
+    Writer(database).commit([sent(name, some) for name, some in blocks.items()])
+    compactor = Compactor(database)
+    while (replacement := compactor.plan(now)) is not None:
+        compactor.apply(replacement)
+
+
+def run(database: Database, now: int = SOON, metrics: UtilityMetrics | None = None) -> None:
+    async def here(work: Callable[..., Any], *arguments: object) -> Any:
+        return work(*arguments)
+
+    job = SettlementJob(
+        SettlementSettings(),
+        database,
+        metrics or UtilityMetrics(),
+        is_trusted=lambda: True,
+        in_thread=here,
+        writing=here,
+    )
+    period = Period(start=now, end=now + 900, name="now")
+    asyncio.run(job.run(Turn(job="settlement", period=period, attempt=1, now=now)))
+
+
+def loaded(database: Database, as_of: int | None = None) -> SettledQuarters:
+    with database.reads.begin() as connection:
+        return load_settled(connection, None, FIRST, FIRST + 96, as_of)
+
+
+def rows_of(database: Database) -> list[tuple[int, ...]]:
+    with database.reads.begin() as connection:
+        c = settled.c
+        return [tuple(row) for row in connection.execute(select(c.no, c.meter_no, c.version, c.why).order_by(c.no))]
+
+
+def same(one: SettledQuarters, other: SettledQuarters) -> bool:
+    arrays: list[tuple[Any, Any]] = [(one.quality, other.quality), *((one.of(q), other.of(q)) for q in Quantity)]
+    return one.meters.tolist() == other.meters.tolist() and all(np.array_equal(a, b) for a, b in arrays)
+
+
+def test_a_day_is_settled_once_its_readings_are_there(database: Database, town: Town) -> None:  # req: C4 U2
+    blocks = town_blocks(town)
+    store(database, blocks)
+    metrics = UtilityMetrics()
+    run(database, now=(DAY + 1) * 86_400, metrics=metrics)
+    assert rows_of(database) == [], "its last readings may still come"
+    run(database, metrics=metrics)
+    found = loaded(database)
+    members = sorted(meter.id for meter in town.meters if meter.function is not Function.BOUNDARY)
+    assert found.meters.tolist() == members
+    assert (found.quality == SettledQuality.MEASURED).all()
+    assert (found.version == 1).all()
+    assert not found.provisional.any()
+    assert (found.of(Quantity.SHARED_IN).sum(axis=0) == found.of(Quantity.SHARED_OUT).sum(axis=0)).all()
+    for name, microgrid in town.microgrids.items():
+        ids = [meter.id for meter in microgrid.meters]
+        ours = np.flatnonzero(np.isin(found.meters, ids))
+        for quantity, direction in ((Quantity.IMPORTED, "incoming"), (Quantity.EXPORTED, "outgoing")):
+            boundary = next(
+                m.id for m in microgrid.meters if m.function is Function.BOUNDARY and m.direction == direction
+            )
+            through = blocks[name].values[blocks[name].meter == boundary].sum()
+            assert found.of(quantity)[ours].sum() == through
+    with database.reads.begin() as connection:
+        assert all(one.excess <= 0 and one.cumulated == 0 for one in residuals(connection, DAY, DAY))
+    before = rows_of(database)
+    run(database, SOON + 900)
+    store(database, blocks)
+    run(database, SOON + 1800)
+    assert rows_of(database) == before, "the same readings again make no version"
+
+
+def test_late_readings_make_new_versions_of_exactly_the_days_they_touch(database: Database, town: Town) -> None:
+    blocks = town_blocks(town)
+    (name, whole), (other, theirs) = blocks.items()
+    late = next(m for m in town.microgrids[name].meters if m.direction is Direction.INCOMING)
+    part = without(whole, late.id, range(FIRST + 40, FIRST + 42))
+    store(database, {name: part, other: theirs})
+    run(database)
+    first = loaded(database)
+    pin = newest_of(database)
+    row = first.meters.tolist().index(late.id)
+    assert (first.quality[row, 40:42] == SettledQuality.MISSING).all()
+    assert first.provisional[row].all()
+    assert not first.provisional[-1].any(), "the other microgrid's day is final"
+    store(database, {name: whole})
+    run(database, SOON + 900)
+    found = loaded(database)
+    assert (found.quality == SettledQuality.MEASURED).all()
+    assert not found.provisional.any()
+    changed = {meter for meter, version in zip(found.meters.tolist(), found.version[:, 0], strict=True) if version == 2}
+    assert late.id in changed
+    assert changed <= {meter.id for meter in town.microgrids[name].meters}
+    with database.reads.begin() as connection:
+        history = versions_of(connection, late.id, DAY, DAY)
+    assert [(each["version"], each["why"]) for each in history] == [(2, "late readings"), (1, "first settlement")]
+    assert same(loaded(database, as_of=pin), first), "what a run of bills pinned stays"
+
+
+def newest_of(database: Database) -> int:
+    with database.reads.begin() as connection:
+        return newest(connection)
+
+
+def test_order_and_lateness_of_readings_do_not_matter(database: Database, town: Town) -> None:
+    blocks = town_blocks(town, seed=3)
+    halves = [
+        {n: b.take(np.flatnonzero((b.quarter % 2 == odd) ^ (b.meter % 2 == 0))) for n, b in blocks.items()}
+        for odd in (1, 0)
+    ]
+    for half in halves:
+        store(database, half)
+        run(database)
+    late = loaded(database)
+    with database.writes.begin() as connection:
+        connection.execute(settled.delete())
+        of_day = select(func.count()).select_from(settlement_due).where(settlement_due.c.day == DAY)
+        assert connection.execute(of_day).scalar() == 0
+        mark_days(connection, [(DAY, 1), (DAY, 2)], Why.PERSON)
+    run(database)
+    assert same(loaded(database), late)
+
+
+def test_a_day_without_all_readings_is_final_after_the_deadline(database: Database, town: Town) -> None:
+    blocks = town_blocks(town)
+    name = next(iter(blocks))
+    store(database, {name: without(blocks[name], town.microgrids[name].meters[0].id, range(FIRST, FIRST + 1))})
+    run(database)
+    end = deadline(DAY, NEW_YORK, 5)
+    run(database, end - 900)
+    assert loaded(database).provisional.all()
+    found = loaded(database)
+    silent = next(iter(m.id for n, grid in town.microgrids.items() if n != name for m in grid.meters))
+    row = found.meters.tolist().index(silent)
+    assert (found.quality[row] == SettledQuality.MISSING).all(), "of the other microgrid nothing came at all"
+    assert (found.version[row] == 1).all()
+    run(database, end)
+    assert not loaded(database).provisional.any()
+
+
+def test_the_deadline_is_the_end_of_a_working_day_of_the_next_local_month() -> None:
+    def text(at: str, days: int) -> str:
+        day = int(datetime.fromisoformat(at).replace(tzinfo=UTC).timestamp()) // 86_400
+        return datetime.fromtimestamp(deadline(day, NEW_YORK, days), NEW_YORK).strftime("%a %Y-%m-%d %H:%M")
+
+    assert text("2026-10-12", 5) == "Sat 2026-11-07 00:00", "2 to 6 November; the 1st is a Sunday"
+    assert text("2026-12-31", 5) == "Fri 2027-01-08 00:00", "1 January counts, as no holidays are known"
+    assert text("2026-10-31", 1) == "Tue 2026-11-03 00:00"
+    # 31 October 20:00 in New York is 1 November in UTC, but that day's last second is in November.
+    assert text("2026-11-01", 1) == "Wed 2026-12-02 00:00"
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_a_job_that_is_killed_at_a_commit_leaves_nothing_half_and_nothing_twice(
+    database: Database, town: Town, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = town_blocks(town)
+    store(database, blocks)
+    monkeypatch.setattr("utility.jobs.settlement.OWNERS_AT_A_TIME", 1)
+    done = 0
+
+    def crash(_: object) -> None:
+        nonlocal done
+        done += 1
+        if done > after:
+            raise CrashError
+
+    event.listen(database.writes, "commit", crash)
+    if after < 3:
+        with pytest.raises(CrashError):
+            run(database)
+    else:
+        run(database)
+    event.remove(database.writes, "commit", crash)
+    settled_now = {row[1] for row in rows_of(database)}
+    assert len(settled_now) == 4 * max(0, after - 1), "each microgrid whole, or not at all"
+    run(database, SOON + 900)
+    rows = rows_of(database)
+    assert len({row[1] for row in rows}) == len(rows) == 8
+    assert {row[2] for row in rows} == {1}
+    with database.reads.begin() as connection:
+        assert connection.execute(select(func.count()).select_from(settlement_due)).scalar() == 0
+
+
+def test_a_theft_is_found_and_counted(database: Database, town: Town) -> None:
+    blocks = town_blocks(town)
+    name = next(iter(blocks))
+    thief = next(m.id for m in town.microgrids[name].meters if m.direction is Direction.INCOMING)
+    tampered = blocks[name]
+    rows = tampered.meter == thief
+    tampered.values[rows] = tampered.values[rows] * 995 // 1000
+    store(database, blocks)
+    metrics = UtilityMetrics()
+    run(database, metrics=metrics)
+    with database.reads.begin() as connection:
+        worst, other = residuals(connection, DAY, DAY)
+    assert (worst.microgrid, worst.excess > 0, other.excess <= 0) == (name, True, True)
+    assert metrics.residuals_beyond._value.get() == 1
+
+
+def test_a_damaged_row_is_named(database: Database, town: Town) -> None:
+    store(database, town_blocks(town))
+    run(database)
+    with database.writes.begin() as connection:
+        payload = connection.execute(select(settled.c.payload).where(settled.c.no == 1)).scalar_one()
+        connection.execute(settled.update().where(settled.c.no == 1).values(payload=payload[:-1] + b"?"))
+    with pytest.raises(StoreError, match=rf"settled day {DAY} of meter \d+: its checksum"):
+        loaded(database)
+
+
+def test_a_clerk_settles_and_looks(database: Database, town: Town, url: str, tmp_path: Path) -> None:
+    store(database, town_blocks(town))
+    config = tmp_path / "utility.toml"
+    config.write_text(f'[utility]\ndatabase = "{url}"\n')
+    meter = town.meters[0]
+
+    def clerk(*words: str, code: int = 0) -> str:
+        done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*words, "--config", str(config)])
+        assert done.exit_code == code, done.output
+        return " ".join(done.output.split())
+
+    assert clerk("run") == "8 new versions of meters' days"
+    day = moment(DAY * 86_400)[:10]
+    assert clerk("run", "--from", day, "--to", day) == "0 new versions of meters' days"
+    state = json.loads(clerk("status", "--json"))
+    assert (state["days"], state["provisional"], state["versions"]) == (2, 0, 8)
+    rows = json.loads(clerk("show", "--meter", str(meter.id), "--from", day, "--to", day, "--json"))
+    assert len(rows) == 96
+    found = loaded(database)
+    assert rows[5]["exported"] == found.of(Quantity.EXPORTED)[found.meters.tolist().index(meter.id), 5]
+    assert "first settlement" in clerk("show", "--meter", str(meter.id), "--from", day, "--versions")
+    report = json.loads(clerk("report", "--from", day, "--to", day, "--json"))
+    assert [row["pro_rata off by"] for row in report["accounts"]] == ["0.000"] * 4, "nothing was shared by command"
+    assert "no day; such as" in clerk("run", "--from", "2026-13-01", code=2)
+    assert "no meter's id" in clerk("show", "--meter", "x", code=2)

@@ -1,0 +1,198 @@
+"""The job of settlement: settles finished days whose readings were joined, in order, and again when late ones come.
+
+A microgrid's day is stored in one transaction with the deletion of its mark. So a job that is killed begins again with
+the microgrids that are left.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from commonwatt.config.settings import SettlementSettings
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import EpochSeconds
+from commonwatt.settlement.settled import QUARTERS_A_DAY
+from commonwatt.settlement.splits import Flags
+from utility.metrics import UtilityMetrics
+from utility.settlement.day import Rules, SettledDay, Settling
+from utility.settlement.deadline import deadline
+from utility.settlement.layout import Day, Layout, layout_of
+from utility.settlement.readings import readings_for_settlement
+from utility.settlement.sharing import sharing_of_day
+from utility.store.database import Database
+from utility.store.job_leases import Turn
+from utility.store.rations import loss_permille, timezone_of
+from utility.store.retention import kept_from
+from utility.store.settled import Saved, conventions, finish_day, provisional_days, save
+from utility.store.settlement_due import (
+    DueDay,
+    Owner,
+    ReadingsOfQuarters,
+    due_days,
+    due_on,
+    events_of_day,
+    mark_first,
+    numbers_of,
+    owners,
+    unmark,
+)
+from utility.store.settlement_view import counts, residuals
+
+FINISHED_S = 3_600
+"""Seconds after a day's end before it is settled: its last readings are still on their way."""
+
+OWNERS_AT_A_TIME = 100
+"""Most microgrids stored in one transaction, so that arriving batches wait only briefly."""
+
+RESIDUAL_DAYS = 31
+"""Days back over which the residual is cumulated for the alarm."""
+
+
+class SettlementJob:
+    """Settles what is due on the jobs' thread, a quarter-hour in a step, and writes on the thread for writes."""
+
+    def __init__(
+        self,
+        settings: SettlementSettings,
+        database: Database,
+        metrics: UtilityMetrics,
+        *,
+        is_trusted: Callable[[], bool],
+        in_thread: Callable[..., Awaitable[Any]],
+        writing: Callable[..., Awaitable[Any]],
+        tell: Callable[[Day, float], object] = lambda _, __: None,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._metrics = metrics
+        self._is_trusted = is_trusted
+        self._in_thread = in_thread
+        self._writing = writing
+        self._tell = tell
+
+    async def run(self, turn: Turn) -> None:
+        """Settle every finished day that is due, make days final whose deadline has passed, and count.
+
+        It waits for a trusted clock: with another one, days would seem to be over.
+        """
+        if not self._is_trusted():
+            return
+        days = await self._in_thread(self._due, turn.now)
+        for day in days:
+            await self._settle(day, turn.now)
+        for day in await self._in_thread(self._overdue, turn.now):
+            await self._writing(self._finish, day)
+        await self._in_thread(self._count, turn.now)
+
+    async def _settle(self, day: Day, now: EpochSeconds) -> None:
+        await self._writing(self._mark_first, day)
+        parts, forgotten = await self._in_thread(self._parts, day)
+        if forgotten:
+            await self._writing(self._forget, forgotten)
+        for work in parts:
+            for done, quarter in enumerate(work.settling.quarters):
+                await self._in_thread(work.step, quarter)
+                self._tell(day, done / (QUARTERS_A_DAY + 1))
+            found = await self._in_thread(work.settling.finished)
+            for at in range(0, len(work.owners), OWNERS_AT_A_TIME):
+                some = work.owners[at : at + OWNERS_AT_A_TIME]
+                saved: Saved = await self._writing(self._save, found, some, work, now)
+                self._metrics.settled_versions.inc(saved.versions)
+
+    def _due(self, now: EpochSeconds) -> list[Day]:
+        with self._database.reads.begin() as connection:
+            return list(due_days(connection, (now - FINISHED_S) // 86_400))
+
+    def _parts(self, day: Day) -> "tuple[list[_Work], list[DueDay]]":
+        """Return the work of a day, by convention, and the marks of readings that were dropped."""
+        with self._database.reads.begin() as connection:
+            due = due_on(connection, day)
+            known = owners(connection)
+            settled_by = conventions(connection, day)
+            is_kept = day * QUARTERS_A_DAY >= kept_from(connection)
+            loss = loss_permille(connection)
+        ours = [one for one in due if is_kept and one.owner_no in known]
+        rules = Rules(
+            resolution=self._settings.resolution_mwh,
+            battery_loss_permille=loss,
+            loop_loss_permille=self._settings.loop_loss_permille,
+        )
+        by: dict[str, list[DueDay]] = {}
+        for one in ours:
+            by.setdefault(settled_by.get(one.owner_no, self._settings.convention), []).append(one)
+        work = [
+            _Work(self._database, day, [known[one.owner_no] for one in some], some, replace(rules, convention=name))
+            for name, some in by.items()
+        ]
+        return work, [one for one in due if one not in ours]
+
+    def _mark_first(self, day: Day) -> None:
+        with self._database.writes.begin() as connection:
+            mark_first(connection, day)
+
+    def _forget(self, forgotten: Sequence[DueDay]) -> None:
+        with self._database.writes.begin() as connection:
+            unmark(connection, forgotten)
+
+    def _save(self, found: SettledDay, some: Sequence[Owner], work: "_Work", now: EpochSeconds) -> Saved:
+        marks = [work.due[owner.number] for owner in some]
+        with self._database.writes.begin() as connection:
+            is_over = now >= self._deadline(timezone_of(connection), found.day)
+            return save(connection, found, some, marks, work.rules.convention, now, is_over=is_over)
+
+    def _overdue(self, now: EpochSeconds) -> list[Day]:
+        with self._database.reads.begin() as connection:
+            zone = timezone_of(connection)
+            return [day for day in provisional_days(connection) if now >= self._deadline(zone, day)]
+
+    def _finish(self, day: Day) -> None:
+        with self._database.writes.begin() as connection:
+            finish_day(connection, day)
+
+    def _deadline(self, zone: str, day: Day) -> EpochSeconds:
+        return deadline(day, ZoneInfo(zone), self._settings.deadline_working_days)
+
+    def _count(self, now: EpochSeconds) -> None:
+        today = now // 86_400
+        with self._database.reads.begin() as connection:
+            found = residuals(connection, today - RESIDUAL_DAYS, today)
+            self._metrics.residuals_beyond.set(sum(one.excess > 0 for one in found))
+            self._metrics.settlement_provisional.set(counts(connection)["provisional"])
+
+
+class _Work:
+    """The microgrids of a day that are settled together."""
+
+    def __init__(
+        self, database: Database, day: Day, owners: Sequence[Owner], due: Sequence[DueDay], rules: Rules
+    ) -> None:
+        self.owners, self.rules = owners, rules
+        self.due = {one.owner_no: one for one in due}
+        layouts = [layout_of(owner.microgrid, owner.meters, day) for owner in owners]
+        with database.reads.begin() as connection:
+            numbers = numbers_of(connection)
+        batteries = [numbers[i] for layout in layouts for i in _batteries(layout, rules)]
+        meters = [numbers[meter.id] for layout in layouts for meter in layout.meters]
+        self._read = ReadingsOfQuarters(database, meters, batteries)
+        self.settling = Settling(day, layouts, rules, _sharing(database, day, batteries, numbers, rules))
+
+    def step(self, quarter: int) -> None:
+        """Read and settle a quarter."""
+        self.settling.add(readings_for_settlement(self._read(quarter)))
+
+
+def _batteries(layout: Layout, rules: Rules) -> list[MeterId]:
+    places = layout.batteries if rules.convention == "sharing_first" else layout.unmetered
+    return [layout.senders[place.sender].id for place in places]
+
+
+def _sharing(
+    database: Database, day: Day, batteries: Sequence[int], numbers: Mapping[MeterId, int], rules: Rules
+) -> Mapping[MeterId, Flags]:
+    if rules.convention != "sharing_first":
+        return {}
+    with database.reads.begin() as connection:
+        events = events_of_day(connection, batteries, day)
+    ids = {number: meter_id for meter_id, number in numbers.items()}
+    return {ids[number]: sharing_of_day(found, day) for number, found in events.items()}

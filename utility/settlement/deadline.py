@@ -1,0 +1,26 @@
+"""When a day's settlement is final: at the end of a working day of the next month, in local time."""
+
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from commonwatt.model.units import EpochSeconds
+from utility.settlement.layout import Day
+
+_FRIDAY = 4
+
+
+def deadline(day: Day, zone: ZoneInfo, working_days: int) -> EpochSeconds:
+    """Return the first second at which a day is final although readings are missing.
+
+    Args:
+        day: The day of UTC; the local month of its last second counts.
+        zone: The town's zone.
+        working_days: Which working day of the next month, from 1; holidays are not known, and count.
+    """
+    last = datetime.fromtimestamp((day + 1) * 86_400 - 1, UTC).astimezone(zone)
+    of = date(last.year + last.month // 12, last.month % 12 + 1, 1) - timedelta(days=1)
+    while working_days:
+        of += timedelta(days=1)
+        working_days -= of.weekday() <= _FRIDAY
+    after = of + timedelta(days=1)
+    return int(datetime(after.year, after.month, after.day, tzinfo=zone).timestamp())

@@ -1,0 +1,237 @@
+"""Settled days: versions of each meter's day, appended and never changed, and what is known of each microgrid's day."""
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, func, select, text
+
+from commonwatt.model.ids import MeterId, signed64, unsigned64
+from commonwatt.model.units import EpochSeconds, Quarter
+from commonwatt.settlement.packed import MeterDays, contents, days_of, packed, unpacked
+from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity, SettledQuarters
+from utility.settlement.day import SettledDay
+from utility.settlement.layout import Day
+from utility.settlement.reasons import Why
+from utility.store.bulk import Column, insert_columns
+from utility.store.database import Database, upsert
+from utility.store.parts import chunks
+from utility.store.settlement_due import DueDay, Owner, unmark
+from utility.store.tables import controller, meter, settled, settled_day
+
+KEPT_YEARS = 5
+"""Years that settled days are kept."""
+
+_LOCK = 0x43570008
+"""Number of the advisory lock for appending versions: their numbers grow in the order of their commits."""
+
+_DAYS_A_YEAR = 366
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """What was stored of a day.
+
+    Attributes:
+        versions: New versions of meters' days.
+        unchanged: Meters' days whose content was as before.
+    """
+
+    versions: int
+    unchanged: int
+
+
+def newest(connection: Connection) -> int:
+    """Return the number of the newest row of ``settled``; 0: there is none. A run of bills pins it."""
+    return int(connection.execute(select(func.max(settled.c.no))).scalar() or 0)
+
+
+def load_settled(
+    connection: Connection,
+    meters: Collection[MeterId] | None,
+    first: Quarter,
+    until: Quarter,
+    as_of: int | None = None,
+) -> SettledQuarters:
+    """Return the newest version of each meter's settled quarters.
+
+    Args:
+        connection: The database.
+        meters: The meters; ``None``: all that have a settled day.
+        first: The first quarter.
+        until: The quarter after the last.
+        as_of: The newest row that counts, from ``newest``; ``None``: every row.
+
+    Raises:
+        StoreError: A row is damaged.
+    """
+    days = range(first // QUARTERS_A_DAY, (until - 1) // QUARTERS_A_DAY + 1)
+    rows: dict[tuple[MeterId, Day], tuple[int, bytes]] = {}
+    for row in _rows(connection, meters, days, as_of):
+        rows[unsigned64(row.id), row.day] = row.version, row.payload
+    ids = sorted({key[0] for key in rows} if meters is None else set(meters))
+    at = {meter_id: n for n, meter_id in enumerate(ids)}
+    shape = len(ids), len(days) * QUARTERS_A_DAY
+    energies = {quantity: np.zeros(shape, np.int64) for quantity in Quantity}
+    quality, version = np.zeros(shape, np.uint8), np.zeros(shape, np.int32)
+    for some in chunks(list(rows), 10_000):
+        found = days_of(unpacked(some, [rows[key][1] for key in some]))
+        for n, key in enumerate(some):
+            place = (
+                at[key[0]],
+                slice((key[1] - days.start) * QUARTERS_A_DAY, (key[1] - days.start + 1) * QUARTERS_A_DAY),
+            )
+            for quantity in Quantity:
+                if found.has[quantity][n]:
+                    energies[quantity][place] = found.energies[quantity][n]
+            quality[place], version[place] = found.quality[n], rows[key][0]
+    columns = slice(first - days.start * QUARTERS_A_DAY, until - days.start * QUARTERS_A_DAY)
+    return SettledQuarters(
+        meters=np.array(ids, np.uint64),
+        first=first,
+        energies={quantity: values[:, columns] for quantity, values in energies.items()},
+        quality=quality[:, columns],
+        provisional=_provisional(connection, ids, days)[:, columns],
+        version=version[:, columns],
+    )
+
+
+def conventions(connection: Connection, day: Day) -> dict[int, str]:
+    """Return the convention by which each microgrid's day was settled, by number; a day keeps its convention."""
+    c = settled_day.c
+    return {row.owner_no: row.convention for row in connection.execute(select(settled_day).where(c.day == day))}
+
+
+def save(
+    connection: Connection,
+    found: SettledDay,
+    owners: Sequence[Owner],
+    due: Sequence[DueDay],
+    convention: str,
+    now: EpochSeconds,
+    *,
+    is_over: bool,
+) -> Saved:
+    """Store the settled day of some microgrids: a new version of each meter's day whose content is new.
+
+    Args:
+        connection: In a transaction; it also deletes the marks.
+        found: The day.
+        owners: Microgrids of it.
+        due: Their marks.
+        convention: The convention by which it was settled.
+        now: The time.
+        is_over: Whether the deadline for the day's readings has passed.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    reasons = {one.owner_no: one.why for one in due}
+    saved = _save_versions(connection, found, owners, reasons, now)
+    rows = []
+    for owner in owners:
+        missing = found.missing[owner.microgrid]
+        row = {"day": found.day, "owner_no": owner.number, "convention": convention, "computed": now}
+        residual = json.dumps(asdict(found.residuals[owner.microgrid]))
+        rows.append(row | {"missing": missing, "final": is_over or not missing, "residual": residual})
+    changed = ("convention", "computed", "missing", "final", "residual")
+    if rows:
+        connection.execute(upsert(connection, settled_day, *changed), rows)
+    unmark(connection, due)
+    return saved
+
+
+def provisional_days(connection: Connection) -> list[Day]:
+    """Return the days of which a microgrid is not final."""
+    c = settled_day.c
+    return list(connection.execute(select(c.day).where(~c.final).distinct().order_by(c.day)).scalars())
+
+
+def finish_day(connection: Connection, day: Day) -> int:
+    """Make a day final whose deadline has passed; return how many microgrids were provisional."""
+    c = settled_day.c
+    return connection.execute(settled_day.update().where(c.day == day, ~c.final).values(final=True)).rowcount
+
+
+def drop_old_days(database: Database, now: EpochSeconds) -> int:
+    """Delete settled days older than ``KEPT_YEARS``; return how many versions."""
+    first = now // 86_400 - KEPT_YEARS * _DAYS_A_YEAR
+    with database.writes.begin() as connection:
+        connection.execute(settled_day.delete().where(settled_day.c.day < first))
+        return connection.execute(settled.delete().where(settled.c.day < first)).rowcount
+
+
+def _save_versions(
+    connection: Connection, found: SettledDay, owners: Iterable[Owner], reasons: Mapping[int, Why], now: EpochSeconds
+) -> Saved:
+    why_of = {meter.id: reasons.get(owner.number, Why.PERSON) for owner in owners for meter in owner.meters}
+    has = np.logical_or.reduce(list(found.has.values()))
+    rows = [row for row in np.flatnonzero(has).tolist() if int(found.meters[row]) in why_of]
+    if not rows:
+        return Saved(versions=0, unchanged=0)
+    new = contents(
+        MeterDays(
+            energies={quantity: values[rows] for quantity, values in found.energies.items()},
+            has={quantity: flags[rows] for quantity, flags in found.has.items()},
+            quality=found.quality[rows],
+        )
+    )
+    ids = [int(found.meters[row]) for row in rows]
+    numbers = _numbers(connection, ids)
+    before: dict[MeterId, tuple[int, bytes]] = {}
+    for row in _rows(connection, ids, range(found.day, found.day + 1), None):
+        before[unsigned64(row.id)] = row.version, row.payload
+    kept = dict(zip(before, unpacked([(i, found.day) for i in before], [b[1] for b in before.values()]), strict=True))
+    changed = [n for n, meter_id in enumerate(ids) if kept.get(meter_id) != new[n]]
+    versions = [before[ids[n]][0] + 1 if ids[n] in before else 1 for n in changed]
+    columns = {
+        "day": [found.day] * len(changed),
+        "meter_no": [numbers[ids[n]] for n in changed],
+        "computed_minute": [now // 60] * len(changed),
+        "version": versions,
+        "why": [int(why_of[ids[n]]) if v > 1 else int(Why.FIRST) for n, v in zip(changed, versions, strict=True)],
+    }
+    payloads = packed([(ids[n], found.day) for n in changed], [new[n] for n in changed])
+    made = {name: Column(np.array(values, np.int64)) for name, values in columns.items()}
+    insert_columns(connection, settled, made, payloads)
+    return Saved(versions=len(changed), unchanged=len(rows) - len(changed))
+
+
+def _numbers(connection: Connection, ids: Sequence[MeterId]) -> dict[MeterId, int]:
+    found: dict[MeterId, int] = {}
+    for some in chunks(ids):
+        statement = select(meter.c.id, meter.c.no).where(meter.c.id.in_([signed64(i) for i in some]))
+        found |= {unsigned64(row.id): row.no for row in connection.execute(statement)}
+    return found
+
+
+def _rows(connection: Connection, meters: Collection[MeterId] | None, days: range, as_of: int | None) -> Iterator[Any]:
+    """Yield (meter's signed id, day, version, payload); of a meter's day the newest last."""
+    c = settled.c
+    statement = select(meter.c.id, c.day, c.version, c.payload).join(meter, meter.c.no == c.meter_no)
+    statement = statement.where(c.day.between(days.start, days.stop - 1)).order_by(c.no)
+    if as_of is not None:
+        statement = statement.where(c.no <= as_of)
+    if meters is None:
+        yield from connection.execute(statement)
+        return
+    for some in chunks(sorted(meters)):
+        yield from connection.execute(statement.where(meter.c.id.in_([signed64(i) for i in some])))
+
+
+def _provisional(
+    connection: Connection, ids: Sequence[MeterId], days: range
+) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+    c = settled_day.c
+    wanted = select(c.owner_no, c.day).where(c.day.between(days.start, days.stop - 1), c.final)
+    final: dict[int, set[Day]] = {}
+    for row in connection.execute(wanted):
+        final.setdefault(row.owner_no, set()).add(row.day)
+    owners = select(meter.c.id, controller.c.number).join(controller, controller.c.id == meter.c.microgrid)
+    owner_of = {unsigned64(row.id): row.number for row in connection.execute(owners)}
+    found = np.ones((len(ids), len(days)), np.bool_)
+    for n, meter_id in enumerate(ids):
+        for day in final.get(owner_of.get(meter_id, -1), ()):
+            found[n, day - days.start] = False
+    return np.repeat(found, QUARTERS_A_DAY, axis=1)

@@ -1,0 +1,209 @@
+"""Days that are to be settled, by microgrid, and what settlement reads: the meters and their readings.
+
+The compactor marks a day when readings of it are joined, so that late readings mark exactly the days they touch.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, case, func, select
+
+from commonwatt.model.blocks import Blocks
+from commonwatt.model.ids import unsigned64
+from commonwatt.model.records import EventRecord, RecordType, State
+from commonwatt.model.units import MicrogridId, Quarter
+from commonwatt.settlement.settled import QUARTERS_A_DAY
+from commonwatt.town.town import Direction, Function
+from utility.registry.accounts import Installed
+from utility.settlement.layout import Day
+from utility.settlement.reasons import Why
+from utility.store.checks import sound_events
+from utility.store.database import Database, insert_or
+from utility.store.events import event_of, events_around
+from utility.store.parts import MAX_IN, PartReader, select_parts
+from utility.store.tables import controller, meter, settled_day, settlement_due
+
+_BATTERY_KINDS = [int(RecordType.GENERATION), int(RecordType.STORED)]
+_THROUGH = int(RecordType.THROUGH)
+
+# Made once: making a statement takes longer than executing it.
+_ALL = select_parts(
+    lambda c: (
+        (c.quarter == bindparam("quarter"))
+        & (
+            (c.record_type == _THROUGH)
+            | (c.record_type.in_(_BATTERY_KINDS) & c.meter_no.in_(bindparam("batteries", expanding=True)))
+        )
+    )
+)
+_SOME = select_parts(
+    lambda c: (
+        (c.quarter == bindparam("quarter"))
+        & c.meter_no.in_(bindparam("meters", expanding=True))
+        & ((c.record_type == _THROUGH) | c.meter_no.in_(bindparam("batteries", expanding=True)))
+    )
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DueDay:
+    """A microgrid's day to settle.
+
+    Attributes:
+        day: The day.
+        owner_no: The number of the microgrid's controller.
+        marks: How often it was marked.
+        why: The reason of the marks.
+    """
+
+    day: Day
+    owner_no: int
+    marks: int
+    why: Why
+
+
+def mark_quarters(connection: Connection, keys: Iterable[tuple[Quarter, int]]) -> None:
+    """Mark the days of (quarter, microgrid's number) whose readings were joined.
+
+    The last level of a day is also the first of the next one: if that is settled, it is marked too.
+    """
+    keys = set(keys)
+    pairs = {(quarter // QUARTERS_A_DAY, owner) for quarter, owner in keys}
+    c = settled_day.c
+    for day in {quarter // QUARTERS_A_DAY + 1 for quarter, _ in keys if (quarter + 1) % QUARTERS_A_DAY == 0}:
+        there = connection.execute(select(c.owner_no).where(c.day == day)).scalars()
+        pairs |= {(day, owner) for owner in there if (day * QUARTERS_A_DAY - 1, owner) in keys}
+    mark_days(connection, pairs, Why.LATE)
+
+
+def mark_days(connection: Connection, pairs: Iterable[tuple[Day, int]], why: Why) -> None:
+    """Mark (day, microgrid's number) to be settled, for a reason."""
+    statement = insert_or(connection, settlement_due)
+    old, new = settlement_due.c.why, statement.excluded.why
+    again = statement.on_conflict_do_update(
+        index_elements=list(settlement_due.primary_key),
+        set_={"marks": settlement_due.c.marks + 1, "why": case((old > new, old), else_=new)},
+    )
+    if rows := [{"day": day, "owner_no": owner, "marks": 1, "why": int(why)} for day, owner in sorted(pairs)]:
+        connection.execute(again, rows)
+
+
+def mark_first(connection: Connection, day: Day) -> None:
+    """Mark every microgrid of a day that was never settled: also those without any reading."""
+    if connection.execute(select(settled_day.c.day).where(settled_day.c.day == day).limit(1)).first() is None:
+        numbers = connection.execute(select(controller.c.number)).scalars()
+        mark_days(connection, [(day, number) for number in numbers], Why.FIRST)
+
+
+def due_days(connection: Connection, before: Day) -> dict[Day, int]:
+    """Return the marked days before ``before``, in order, and how many microgrids each has."""
+    c = settlement_due.c
+    statement = select(c.day, func.count()).where(c.day < before).group_by(c.day).order_by(c.day)
+    return dict(connection.execute(statement).all())
+
+
+def due_on(connection: Connection, day: Day) -> list[DueDay]:
+    """Return what is marked of a day, by microgrid."""
+    c = settlement_due.c
+    statement = select(settlement_due).where(c.day == day).order_by(c.owner_no)
+    return [
+        DueDay(day=r.day, owner_no=r.owner_no, marks=r.marks, why=Why(r.why)) for r in connection.execute(statement)
+    ]
+
+
+def unmark(connection: Connection, done: Iterable[DueDay]) -> None:
+    """Delete marks, unless they were marked again since they were read."""
+    c = settlement_due.c
+    for one in done:
+        mark = (c.day == one.day) & (c.owner_no == one.owner_no) & (c.marks == one.marks)
+        connection.execute(settlement_due.delete().where(mark))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """A microgrid with the meters that it has or had.
+
+    Attributes:
+        number: The number of its controller.
+        microgrid: Its name.
+        meters: Its meters that report energy.
+    """
+
+    number: int
+    microgrid: MicrogridId
+    meters: tuple[Installed, ...]
+
+
+def owners(connection: Connection) -> dict[int, Owner]:
+    """Return the microgrids by the numbers of their controllers."""
+    statement = select(controller.c.number, meter).join(controller, controller.c.id == meter.c.microgrid)
+    rows = [row for row in connection.execute(statement.order_by(meter.c.no)) if _has_energy(row)]
+    buildings = {(row.microgrid, row.location) for row in rows if row.function == Function.BUILDING}
+    found: dict[int, list[Installed]] = {}
+    names = {}
+    for row in rows:
+        names[row.number] = row.microgrid
+        found.setdefault(row.number, []).append(_installed(row, buildings))
+    return {
+        number: Owner(number=number, microgrid=names[number], meters=tuple(meters)) for number, meters in found.items()
+    }
+
+
+def numbers_of(connection: Connection) -> dict[int, int]:
+    """Return the number of each meter in the database, by its id."""
+    return {unsigned64(row.id): row.no for row in connection.execute(select(meter.c.id, meter.c.no))}
+
+
+def events_of_day(connection: Connection, numbers: Sequence[int], day: Day) -> dict[int, list[tuple[int, EventRecord]]]:
+    """Return by meter number the (log generation, event) that tell when it shared; only meters that did."""
+    found: dict[int, list[tuple[int, EventRecord]]] = {}
+    for row in sound_events(events_around(connection, numbers, day * 86_400, (day + 1) * 86_400)):
+        found.setdefault(row.meter_no, []).append((row.generation, event_of(row, 0)))
+    return {
+        number: events
+        for number, events in found.items()
+        if any((event.previous_state | event.new_state) & State.SHARING for _, event in events)
+    }
+
+
+class ReadingsOfQuarters:
+    """Reads the joined blocks of some meters, quarter by quarter.
+
+    Args:
+        database: The database.
+        meters: The numbers of the meters; beyond ``MAX_IN``, all meters are read.
+        batteries: Of these, the meters whose generation and levels are needed.
+    """
+
+    def __init__(self, database: Database, meters: Sequence[int], batteries: Sequence[int]) -> None:
+        self._database = database
+        self._reader = PartReader(database)
+        self._statement = _ALL if len(meters) > MAX_IN else _SOME
+        self._values: dict[str, object] = {"batteries": list(batteries)}
+        if self._statement is _SOME:
+            self._values["meters"] = list(meters)
+
+    def __call__(self, quarter: Quarter) -> Blocks:
+        """Return the blocks of a quarter."""
+        with self._database.reads.begin() as connection:
+            blocks = self._reader.read(connection, self._statement, self._values | {"quarter": quarter})
+        self._reader.finish()
+        return blocks
+
+
+def _has_energy(row: Any) -> bool:
+    return str(_THROUGH) in row.record_types.split(",")
+
+
+def _installed(row: Any, buildings: set[tuple[MicrogridId, str]]) -> Installed:
+    within = (row.location[:at] for at in range(len(row.location)) if row.location[at] == " ")
+    return Installed(
+        id=unsigned64(row.id),
+        microgrid=row.microgrid,
+        place=row.location,
+        building=next((place for place in within if (row.microgrid, place) in buildings), None),
+        function=Function(row.function),
+        direction=Direction(row.direction),
+        capacity=row.battery_capacity,
+    )
