@@ -33,6 +33,9 @@ _SMALL = (
     "plant_quarter",
     "purchase",
     "ration",
+    "tariff",
+    "bill_run",
+    "rates_told",
 )
 
 log = logging.getLogger(__name__)

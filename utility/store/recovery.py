@@ -42,6 +42,8 @@ from utility.store.registry import REVISION, registry_changed
 from utility.store.retention import KEPT_FROM
 from utility.store.supply_view import STORM
 from utility.store.tables import (
+    bill,
+    bill_run,
     command,
     compacted,
     conflict_sender,
@@ -55,6 +57,7 @@ from utility.store.tables import (
     plant_quarter,
     purchase,
     quarantined,
+    rates_told,
     ration,
     series,
     setting,
@@ -62,6 +65,7 @@ from utility.store.tables import (
     sharing_due,
     sharing_quarter,
     tally,
+    tariff,
 )
 
 ROWS_AT_A_TIME = 1_000
@@ -90,6 +94,10 @@ _TAKEN = (
     sharing_due,
     sharing_quarter,
     sharing,
+    tariff,
+    bill_run,
+    bill,
+    rates_told,
 )
 """Tables that are copied, each after the tables that it refers to. Gaps are found again, heartbeats arrive again."""
 

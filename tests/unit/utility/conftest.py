@@ -50,7 +50,10 @@ def url(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> str:
     # Faster than making the tables anew, or copying them.
     statements = [
         *(f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables)),
-        *(f"ALTER SEQUENCE {name} RESTART" for name in ("part_id_seq", "letter_no_seq", "meter_no_seq")),
+        *(
+            f"ALTER SEQUENCE {name} RESTART"
+            for name in ("part_id_seq", "letter_no_seq", "meter_no_seq", "bill_run_no_seq")
+        ),
     ]
     server.run_script("town", ";".join(statements))
     return server.url_of("town", CLERK)

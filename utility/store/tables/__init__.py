@@ -6,6 +6,7 @@ support, and the partitions of `compacted`, which only PostgreSQL has.
 """
 
 from utility.store.tables.base import metadata
+from utility.store.tables.billing import bill, bill_run, rates_told, tariff
 from utility.store.tables.readings import compacted, conflict_sender, dead_letter, event, gap, part, quarantined, series
 from utility.store.tables.registry import controller, declared_minimum, meter
 from utility.store.tables.service import command, gateway_seen, period, setting, tally
@@ -13,6 +14,8 @@ from utility.store.tables.sharing import sharing, sharing_due, sharing_quarter
 from utility.store.tables.supply import plant_quarter, plant_seen, purchase, ration
 
 __all__ = [
+    "bill",
+    "bill_run",
     "command",
     "compacted",
     "conflict_sender",
@@ -30,6 +33,7 @@ __all__ = [
     "plant_seen",
     "purchase",
     "quarantined",
+    "rates_told",
     "ration",
     "series",
     "setting",
@@ -37,4 +41,5 @@ __all__ = [
     "sharing_due",
     "sharing_quarter",
     "tally",
+    "tariff",
 ]
