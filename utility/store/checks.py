@@ -33,7 +33,7 @@ _SMALL = (
     "plant_quarter",
     "purchase",
     "ration",
-    "tariff",
+    "rates_version",
     "bill_run",
     "rates_told",
 )

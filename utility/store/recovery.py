@@ -58,6 +58,7 @@ from utility.store.tables import (
     purchase,
     quarantined,
     rates_told,
+    rates_version,
     ration,
     series,
     setting,
@@ -65,7 +66,6 @@ from utility.store.tables import (
     sharing_due,
     sharing_quarter,
     tally,
-    tariff,
 )
 
 ROWS_AT_A_TIME = 1_000
@@ -94,7 +94,7 @@ _TAKEN = (
     sharing_due,
     sharing_quarter,
     sharing,
-    tariff,
+    rates_version,
     bill_run,
     bill,
     rates_told,

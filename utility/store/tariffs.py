@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, select
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from utility.billing.tariffs.tariff import Tariff, tariff_of
-from utility.store.tables import bill_run, tariff
+from utility.store.tables import rates_version
 
 
 def propose(connection: Connection, new: Tariff, source: str, person: str, now: EpochSeconds) -> Tariff:
@@ -21,13 +21,13 @@ def propose(connection: Connection, new: Tariff, source: str, person: str, now: 
         person: The person who proposes it.
         now: The time.
     """
-    ours = tariff.c.name == new.name
-    newest = connection.execute(select(func.max(tariff.c.version)).where(ours)).scalar()
+    ours = rates_version.c.name == new.name
+    newest = connection.execute(select(func.max(rates_version.c.version)).where(ours)).scalar()
     stored = Tariff(file=new.file, version=(newest or 0) + 1, effective=new.effective)
-    connection.execute(tariff.update().where(ours, tariff.c.state == "proposed").values(state="replaced"))
+    connection.execute(rates_version.update().where(ours, rates_version.c.state == "proposed").values(state="replaced"))
     row = {"name": stored.name, "version": stored.version, "state": "proposed", "effective": stored.effective}
     row |= {"content": stored.canonical(), "source": source, "proposed_by": person, "proposed": now}
-    connection.execute(tariff.insert().values(row))
+    connection.execute(rates_version.insert().values(row))
     return stored
 
 
@@ -37,8 +37,8 @@ def proposal(connection: Connection, name: str) -> tuple[Tariff, str]:
     Raises:
         ConfigError: There is none.
     """
-    ours = (tariff.c.name == name) & (tariff.c.state == "proposed")
-    row = connection.execute(select(tariff.c.content, tariff.c.proposed_by).where(ours)).first()
+    ours = (rates_version.c.name == name) & (rates_version.c.state == "proposed")
+    row = connection.execute(select(rates_version.c.content, rates_version.c.proposed_by).where(ours)).first()
     if row is None:
         raise ConfigError(f"{name}: nothing is proposed; propose it first: commonwatt tariff propose FILE --as PERSON")
     return tariff_of(row.content), row.proposed_by
@@ -50,48 +50,40 @@ def publish(connection: Connection, name: str, version: int, person: str, now: E
     Raises:
         ConfigError: It is no proposal any more, or it begins in a time for which others hold.
     """
-    ours = (tariff.c.name == name) & (tariff.c.version == version) & (tariff.c.state == "proposed")
-    begins = connection.execute(select(tariff.c.effective).where(ours)).scalar()
+    ours = (rates_version.c.name == name) & (rates_version.c.version == version) & (rates_version.c.state == "proposed")
+    begins = connection.execute(select(rates_version.c.effective).where(ours)).scalar()
     if begins is None:
         raise ConfigError(f"{name} v{version}: was replaced or published meanwhile; see: commonwatt tariff list")
     if (fault := _too_early(connection, name, begins, now)) is not None:
         raise ConfigError(f"{name} v{version}: {fault}; propose it with a later `effective`")
     values = {"state": "published", "approved_by": person, "approved": now}
-    connection.execute(tariff.update().where(ours).values(values))
+    connection.execute(rates_version.update().where(ours).values(values))
 
 
 def published(connection: Connection) -> tuple[Tariff, ...]:
     """Return the published versions of all tariffs, by name and version."""
-    c = tariff.c
+    c = rates_version.c
     statement = select(c.content).where(c.state == "published").order_by(c.name, c.version)
     return tuple(tariff_of(text) for text in connection.execute(statement).scalars())
 
 
 def versions(connection: Connection) -> Sequence[dict[str, Any]]:
     """Return all versions without their content, by name and version."""
-    c = tariff.c
+    c = rates_version.c
     columns = (c.name, c.version, c.state, c.effective, c.proposed_by, c.proposed, c.approved_by, c.approved)
     return [dict(row) for row in connection.execute(select(*columns).order_by(c.name, c.version)).mappings()]
 
 
 def _too_early(connection: Connection, name: str, begins: Quarter, now: EpochSeconds) -> str | None:
     """Return why a version can't begin in a quarter; ``None``: it can."""
-    c = tariff.c
+    c = rates_version.c
     ours = (c.name == name) & (c.state == "published")
     newest = connection.execute(select(func.max(c.effective)).where(ours)).scalar()
     if newest is None:
-        # The first version of a name may begin in the past, but no account can have been billed by it.
+        # The first version of a name may begin in the past.
         return None
     if begins <= newest:
         return "it begins before a published version, or together with it"
     if begins < now // QUARTER_S:
         return "it begins in the past, for which another version was published"
     return None
-
-
-def newest_issued(connection: Connection) -> str | None:
-    """Return the newest month with issued bills; ``None``: there is none."""
-    found: str | None = connection.execute(
-        select(func.max(bill_run.c.month)).where(bill_run.c.state == "issued")
-    ).scalar()
-    return found

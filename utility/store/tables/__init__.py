@@ -6,7 +6,7 @@ support, and the partitions of `compacted`, which only PostgreSQL has.
 """
 
 from utility.store.tables.base import metadata
-from utility.store.tables.billing import bill, bill_run, rates_told, tariff
+from utility.store.tables.billing import bill, bill_run, rates_told, rates_version
 from utility.store.tables.readings import compacted, conflict_sender, dead_letter, event, gap, part, quarantined, series
 from utility.store.tables.registry import controller, declared_minimum, meter
 from utility.store.tables.service import command, gateway_seen, period, setting, tally
@@ -34,6 +34,7 @@ __all__ = [
     "purchase",
     "quarantined",
     "rates_told",
+    "rates_version",
     "ration",
     "series",
     "setting",
@@ -41,5 +42,4 @@ __all__ = [
     "sharing_due",
     "sharing_quarter",
     "tally",
-    "tariff",
 ]

@@ -19,8 +19,8 @@ from utility.store.tables.base import RowId, metadata
 
 # The versions of tariffs. `content` is canonical JSON, `source` the file as it was proposed; neither is ever changed.
 # `state`: proposed, published, or replaced (by a later proposal). Times are epoch seconds; `effective` is a quarter.
-tariff = Table(
-    "tariff",
+rates_version = Table(
+    "rates_version",
     metadata,
     Column("name", String(32), primary_key=True),
     Column("version", SmallInteger, primary_key=True, autoincrement=False),

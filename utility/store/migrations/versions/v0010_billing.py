@@ -12,7 +12,7 @@ depends_on = None
 def upgrade() -> None:
     """Make the tables of billing."""
     op.create_table(
-        "tariff",
+        "rates_version",
         sa.Column("name", sa.String(32), nullable=False),
         sa.Column("version", sa.SmallInteger(), autoincrement=False, nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
@@ -23,7 +23,7 @@ def upgrade() -> None:
         sa.Column("proposed", sa.BigInteger(), nullable=False),
         sa.Column("approved_by", sa.String(32), nullable=True),
         sa.Column("approved", sa.BigInteger(), nullable=True),
-        sa.PrimaryKeyConstraint("name", "version", name=op.f("pk_tariff")),
+        sa.PrimaryKeyConstraint("name", "version", name=op.f("pk_rates_version")),
     )
     _make_runs()
     op.create_table(
