@@ -369,6 +369,11 @@ class BillingSettings(Settings):
         description="The people who propose, check, approve and issue: `--as PERSON` of commands is one of them. What "
         "one person proposed, another one approves.",
     )
+    tariff: str = Field(
+        "town",
+        pattern=r"^[a-z][a-z0-9_-]{0,31}$",
+        description="The name of the tariff of accounts that have none of their own.",
+    )
 
 
 class SettlementSettings(Settings):

@@ -37,6 +37,9 @@ _SMALL = (
     "holding",
     "account",
     "account_term",
+    "rates_version",
+    "bill_run",
+    "rates_told",
 )
 
 log = logging.getLogger(__name__)

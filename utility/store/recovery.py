@@ -45,6 +45,8 @@ from utility.store.tables import (
     account,
     account_difference,
     account_term,
+    bill,
+    bill_run,
     command,
     compacted,
     conflict_sender,
@@ -60,6 +62,8 @@ from utility.store.tables import (
     plant_quarter,
     purchase,
     quarantined,
+    rates_told,
+    rates_version,
     ration,
     registry_change,
     series,
@@ -108,6 +112,10 @@ _TAKEN = (
     settlement_due,
     settled,
     settled_day,
+    rates_version,
+    bill_run,
+    bill,
+    rates_told,
 )
 """Tables that are copied, each after the tables that it refers to. Gaps are found again, heartbeats arrive again."""
 

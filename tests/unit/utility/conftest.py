@@ -52,7 +52,7 @@ def url(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> str:
         *(f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables)),
         *(
             f"ALTER SEQUENCE {name} RESTART"
-            for name in ("part_id_seq", "letter_no_seq", "meter_no_seq", "settled_no_seq")
+            for name in ("part_id_seq", "letter_no_seq", "meter_no_seq", "settled_no_seq", "bill_run_no_seq")
         ),
     ]
     server.run_script("town", ";".join(statements))

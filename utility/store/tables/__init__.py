@@ -14,6 +14,7 @@ from utility.store.tables.accounts import (
     registry_change,
 )
 from utility.store.tables.base import metadata
+from utility.store.tables.billing import bill, bill_run, rates_told, rates_version
 from utility.store.tables.readings import compacted, conflict_sender, dead_letter, event, gap, part, quarantined, series
 from utility.store.tables.registry import controller, declared_minimum, meter
 from utility.store.tables.service import command, gateway_seen, period, setting, tally
@@ -25,6 +26,8 @@ __all__ = [
     "account",
     "account_difference",
     "account_term",
+    "bill",
+    "bill_run",
     "command",
     "compacted",
     "conflict_sender",
@@ -44,6 +47,8 @@ __all__ = [
     "plant_seen",
     "purchase",
     "quarantined",
+    "rates_told",
+    "rates_version",
     "ration",
     "registry_change",
     "series",

@@ -1,0 +1,278 @@
+"""Tariffs and runs of bills in the database: two people, nothing half or twice, issued bills stay (rows 19 to 21)."""
+
+import json
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event, func, select
+from typer.testing import CliRunner
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.settlement.settled import Quantity
+from harness.billing.two_months import KWH, late, world_of
+from harness.billing.worlds import World, tariff
+from utility.billing.tariffs.tariff import Tariff
+from utility.cli import bills as cli_bills
+from utility.cli import tariff as cli_tariff
+from utility.store import billing_sources, tariffs
+from utility.store.billing import SERVICE, bills_of_run, contents_of, has_job_run, run_of
+from utility.store.database import Database
+from utility.store.run_bills import compare, computed_run, prepared, saved
+from utility.store.tables import bill, bill_run
+
+both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+
+NOW = 1_800_000_000
+EXAMPLE = Path(__file__).parents[3] / "docs/examples/tariff.toml"
+Command = Callable[..., str]
+
+
+@pytest.fixture(name="world")
+def _world(monkeypatch: pytest.MonkeyPatch) -> World:
+    """Return a town whose registry and settled data the store's functions find."""
+    world = world_of()
+    monkeypatch.setattr(billing_sources, "load_registry", lambda _: world.inputs.registry)
+    monkeypatch.setattr(billing_sources, "newest_settled", lambda _: int(world.settled.version[0, 0]))
+    monkeypatch.setattr(billing_sources, "settled_as_of", lambda *_: world.load)
+    return world
+
+
+def publish(database: Database, new: Tariff) -> None:
+    with database.writes.begin() as connection:
+        stored = tariffs.propose(connection, new, "", "anna", NOW)
+        tariffs.publish(connection, stored.name, stored.version, "ben", NOW)
+
+
+@pytest.fixture(name="people")
+def _people(tmp_path: Path, url: str, kind: str, database: Database) -> Iterator[Command]:
+    """Run a command of ``tariff`` or ``bills``, which must exit with ``code``; return its output."""
+    config = tmp_path / "utility.toml"
+    if kind == "postgresql":
+        url = url.replace("@", ":secret@")
+    config.write_text(f'[utility]\ndatabase = "{url}"\n[utility.billing]\npeople = ["anna", "ben"]\n')
+    apps = {"tariff": cli_tariff.app, "bills": cli_bills.app}
+
+    def run(app: str, *words: str, code: int = 0) -> str:
+        needs = [] if words[0] == "check" and app == "tariff" else ["--config", str(config)]
+        done = CliRunner(env={"COLUMNS": "200"}).invoke(apps[app], [*words, *needs])
+        assert done.exit_code == code, done.output
+        return " ".join(done.output.split())
+
+    yield run
+    assert database is not None
+
+
+def issued(database: Database, people: Command, month: str) -> int:
+    number = int(people("bills", "run", month, "--as", "anna").split()[1])
+    people("bills", "check", str(number), "--as", "anna")
+    people("bills", "issue", str(number), "--as", "ben")
+    return number
+
+
+@both_kinds
+def test_tariff_is_proposed_by_one_person_and_published_by_another(people: Command, database: Database) -> None:
+    file = str(EXAMPLE)
+    assert "good" in people("tariff", "check", file)
+    assert "eve: not in `people`" in people("tariff", "propose", file, "--as", "eve", code=2)
+    assert "town v1, from 2026-10-01" in people("tariff", "propose", file, "--as", "anna")
+    assert "anna proposed it; a second person" in people("tariff", "approve", "town", "--as", "anna", code=2)
+    assert "town v1" in people("tariff", "approve", "town", "--as", "ben")
+    assert "nothing is proposed" in people("tariff", "approve", "town", "--as", "ben", code=2)
+    people("tariff", "propose", file, "--as", "anna")
+    people("tariff", "propose", file, "--as", "ben")
+    listed = people("tariff", "list")
+    assert [word for word in listed.split() if word in ("published", "replaced", "proposed")][-3:] == [
+        "published", "replaced", "proposed",
+    ]  # fmt: skip
+    assert "begins before a published version" in people("tariff", "approve", "town", "--as", "anna", code=2)
+    with database.reads.begin() as connection:
+        (stored,) = tariffs.published(connection)
+    assert stored.label == "town v1"
+
+
+def test_change_of_rates_in_the_past_is_refused(database: Database) -> None:
+    publish(database, tariff())
+    with database.writes.begin() as connection:
+        tariffs.propose(connection, tariff(effective="2026-02-01"), "", "anna", NOW)
+        with pytest.raises(ConfigError, match="town v2: it begins in the past"):
+            tariffs.publish(connection, "town", 2, "ben", NOW)
+
+
+@both_kinds
+def test_run_is_made_checked_and_issued_by_two_people(people: Command, database: Database, world: World) -> None:
+    publish(database, tariff())
+    first = people("bills", "run", "2026-10", "--as", "anna")
+    assert first.startswith("run 1 of 2026-10: ")
+    assert people("bills", "run", "2026-10", "--as", "ben") == first, "the same inputs make no second run"
+    assert "only a checked run" in people("bills", "issue", "1", "--as", "ben", code=2)
+    assert "the same bytes again" in people("bills", "check", "1", "--as", "anna")
+    assert "anna checked it" in people("bills", "issue", "1", "--as", "anna", code=2)
+    assert "issued by ben" in people("bills", "issue", "1", "--as", "ben")
+    assert "bills of 2026-10 are issued and stay" in people("bills", "run", "2026-10", "--as", "anna", code=2)
+    assert "only a draft" in people("bills", "check", "1", "--as", "anna", code=2)
+    account = min(each.account for each in _bills(database, 1))
+    shown = people("bills", "show", "1", "--account", str(account))
+    assert f"account {account}, 2026-10, town v1, policy spec; run 1, issued" in shown
+    assert json.loads(people("bills", "show", "1", "--account", str(account), "--json"))["account"] == account
+    assert "issued" in people("bills", "list")
+    assert "checked by anna" in people("bills", "show", "1")
+    assert "no bill of account 9999" in people("bills", "show", "1", "--account", "9999", code=2)
+    assert "no run of bills" in people("bills", "show", "7", code=2)
+
+
+@both_kinds
+def test_late_data_after_the_bill_is_a_line_of_the_next_one(
+    people: Command, database: Database, world: World
+) -> None:  # row 21
+    publish(database, tariff())
+    october = issued(database, people, "2026-10")
+    before = _contents(database, october)
+    account = late(world, Quantity.IMPORTED, 100 * KWH)
+    november = issued(database, people, "2026-11")
+    assert _contents(database, october) == before, "issued bills stay"
+    lines = {each.account: [line for line in each.lines if line.month] for each in _bills(database, november)}
+    assert {number: [str(line.amount) for line in of] for number, of in lines.items() if of} == {account: ["20.00"]}
+    run = prepared(database, "2026-12", "town")
+    corrected = {month.month: month.billed[account].cents for month in run.earlier}
+    own = {each.account: each.total for each in _bills(database, october)}[account]
+    assert Decimal(corrected["2026-10"]) / 100 == own + 20, "a correction is billed once"
+
+
+@both_kinds
+def test_crash_at_any_statement_leaves_no_half_run_and_the_next_attempt_makes_it_once(
+    database: Database, world: World
+) -> None:
+    publish(database, tariff())
+    run = prepared(database, "2026-10", "town")
+    bills = computed_run(database, run)
+    crashes = 0
+    while True:
+        with Crash(database, crashes) as crash:
+            try:
+                number = saved(database, run, bills, "anna", NOW)
+            except CrashError:
+                assert _counts(database) == (0, 0)
+        crashes += 1
+        if not crash.happened:
+            break
+    assert crashes > 2
+    assert _counts(database) == (1, len(bills.contents))
+    assert saved(database, run, bills, "anna", NOW + 1) == number
+    assert _counts(database) == (1, len(bills.contents))
+    assert number is not None
+    compare(database, number)
+
+
+@both_kinds
+def test_two_schedulers_make_one_run_of_a_month(database: Database, world: World) -> None:  # row 20
+    publish(database, tariff())
+    first = prepared(database, "2026-10", "town")
+    assert saved(database, first, computed_run(database, first), SERVICE, NOW) == 1
+    world.settled.version[0, 0] += 1
+    second = prepared(database, "2026-10", "town")
+    assert second.settled > first.settled
+    assert saved(database, second, computed_run(database, second), SERVICE, NOW) is None
+    assert _counts(database)[0] == 1
+    with database.reads.begin() as connection:
+        assert has_job_run(connection, "2026-10")
+
+
+def test_provisional_run_is_marked_and_not_issued(people: Command, database: Database, world: World) -> None:  # row 19
+    publish(database, tariff())
+    world.settled.provisional[0, -1] = True
+    said = people("bills", "run", "2026-11", "--as", "anna")
+    assert "note: 1 bill may still change (provisional)" in said
+    people("bills", "check", "1", "--as", "anna")
+    assert "wait for the deadline" in people("bills", "issue", "1", "--as", "ben", code=2)
+    world.settled.provisional[0, -1] = False
+    world.settled.quality[0, -1] = 1
+    world.settled.version[0, 0] += 1
+    assert "note: 1 bill have estimated" in people("bills", "run", "2026-11", "--as", "anna")
+    people("bills", "check", "2", "--as", "anna")
+    people("bills", "issue", "2", "--as", "ben")
+
+
+def test_run_that_another_month_overtook_is_not_issued(people: Command, database: Database, world: World) -> None:
+    publish(database, tariff())
+    people("bills", "run", "2026-11", "--as", "anna")
+    people("bills", "check", "1", "--as", "anna")
+    issued(database, people, "2026-10")
+    assert "was made before another month was issued" in people("bills", "issue", "1", "--as", "ben", code=2)
+
+
+def test_run_whose_bills_differ_when_computed_again_is_not_checked(
+    people: Command, database: Database, world: World
+) -> None:
+    publish(database, tariff())
+    people("bills", "run", "2026-10", "--as", "anna")
+    late(world, Quantity.IMPORTED, 100 * KWH)
+    assert "1 bills differ" in people("bills", "check", "1", "--as", "anna", code=1)
+    with database.reads.begin() as connection:
+        assert run_of(connection, 1)["state"] == "draft"
+
+
+def test_preview_shows_winners_losers_and_a_histogram(
+    people: Command, database: Database, world: World, tmp_path: Path
+) -> None:
+    publish(database, tariff())
+    cheaper = tmp_path / "cheaper.toml"
+    cheaper.write_text(EXAMPLE.read_text().replace('base = "12.00"', 'base = "2.00"'))
+    out = tmp_path / "preview.csv"
+    said = people("tariff", "preview", str(cheaper), "--month", "2026-10", "--csv", str(out))
+    accounts = len({h.account for m in world.inputs.registry.meters.values() for h in m.holdings})
+    assert f"{accounts} accounts: {accounts} would pay less, 0 more, 0 the same" in said
+    assert f"-10 to -5 {accounts} ####" in said or f"-20 to -10 {accounts} ####" in said
+    rows = out.read_text().splitlines()
+    assert rows[0] == "account,before_dollars,after_dollars,difference_dollars"
+    assert len(rows) == accounts + 1
+
+
+def test_run_without_a_tariff_says_what_to_do(people: Command, world: World) -> None:
+    said = people("bills", "run", "2026-10", "--as", "anna", code=2)
+    assert "no tariff 'town' is in force on 2026-10-01 00:00; publish one" in said
+
+
+class CrashError(Exception):
+    pass
+
+
+class Crash:
+    """Fails at one statement of a transaction that writes."""
+
+    def __init__(self, database: Database, at: int) -> None:
+        self._engine, self._left = database.writes, at
+        self.happened = False
+
+    def __enter__(self) -> "Crash":
+        event.listen(self._engine, "before_cursor_execute", self._count)
+        event.listen(self._engine, "commit", self._count)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        event.remove(self._engine, "before_cursor_execute", self._count)
+        event.remove(self._engine, "commit", self._count)
+
+    def _count(self, *_: object) -> None:
+        self._left -= 1
+        if self._left < 0 and not self.happened:
+            self.happened = True
+            raise CrashError
+
+
+def _counts(database: Database) -> tuple[int, int]:
+    with database.reads.begin() as connection:
+        runs, bills = (connection.execute(select(func.count()).select_from(t)).scalar_one() for t in (bill_run, bill))
+    return runs, bills
+
+
+def _contents(database: Database, number: int) -> dict[int, bytes]:
+    with database.reads.begin() as connection:
+        return contents_of(connection, number)
+
+
+def _bills(database: Database, number: int) -> list[Any]:
+    with database.reads.begin() as connection:
+        return list(bills_of_run(connection, number))

@@ -1,0 +1,75 @@
+"""What a new tariff would have made of a month's bills: winners, losers, and how many changed by how much."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from itertools import pairwise
+
+from commonwatt.model.units import AccountNumber
+from utility.billing.inputs import Load, RunInputs
+from utility.billing.run import Progress, bills_of
+from utility.billing.tariffs.tariff import Tariff
+
+_BARS = (Decimal(-50), Decimal(-20), Decimal(-10), Decimal(-5), Decimal(-1), Decimal(0), Decimal(1), Decimal(5),
+         Decimal(10), Decimal(20), Decimal(50))  # fmt: skip
+"""Bounds of the histogram, dollars a month."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """An account's bill by the tariffs in force, and by the new one.
+
+    Attributes:
+        account: The account.
+        before: Its bill now, dollars; ``None``: no tariff is in force.
+        after: Its bill by the new tariff, dollars.
+    """
+
+    account: AccountNumber
+    before: Decimal | None
+    after: Decimal
+
+    @property
+    def difference(self) -> Decimal:
+        """How much more the account would pay, dollars."""
+        return self.after - (self.before or Decimal(0))
+
+
+def preview(inputs: RunInputs, new: Tariff, load: Load, progress: Progress | None = None) -> list[Change]:
+    """Return each account's change, by account: the new tariff in place of all versions of its name.
+
+    Args:
+        inputs: A month, its registry and the published tariffs.
+        new: The new tariff, taken to be in force for the whole month.
+        load: Returns settled quarter-hours.
+        progress: Called after each loading.
+
+    Raises:
+        ConfigError: The policies of the tariffs do not go together.
+    """
+    others = tuple(tariff for tariff in inputs.tariffs if tariff.name != new.name)
+    changed = replace(inputs, tariffs=(*others, replace(new, effective=inputs.first)))
+    after = bills_of(changed, load, progress).billed
+    has_tariffs = any(tariff.name == new.name and tariff.effective <= inputs.first for tariff in inputs.tariffs)
+    before = bills_of(inputs, load, progress).billed if has_tariffs else {}
+    return [
+        Change(account=n, before=before[n].bill.total if n in before else None, after=each.bill.total)
+        for n, each in after.items()
+    ]
+
+
+def histogram(changes: Sequence[Change]) -> list[tuple[str, int]]:
+    """Return how many accounts pay how much less or more, by ranges of dollars; the bounds belong to the range of 0."""
+    labels = [f"{_BARS[0]} and less"]
+    labels += [f"{low} to {high}" for low, high in pairwise(_BARS)]
+    labels += [f"{_BARS[-1]} and more"]
+    counts = [0] * len(labels)
+    same = 0
+    for change in changes:
+        if change.difference == 0:
+            same += 1
+            continue
+        counts[sum(change.difference > bound for bound in _BARS)] += 1
+    middle = _BARS.index(Decimal(0)) + 1
+    return [*zip(labels[:middle], counts[:middle], strict=True), ("the same", same),
+            *zip(labels[middle:], counts[middle:], strict=True)]  # fmt: skip

@@ -1,0 +1,164 @@
+"""``commonwatt bills``: make runs of bills, check and issue them, show them (C3, docs/billing.md)."""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from commonwatt.cli.dead_letter_options import JsonOption, LimitOption
+from commonwatt.cli.tables import show
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.words import counted, moment
+from commonwatt.runtime.service import errors_reported, flowing
+from utility.billing.bill import Bill, Line
+from utility.billing.canonical import bill_bytes
+from utility.billing.tariffs.local_calendar import parse_month
+from utility.cli.options import ConfigOption, from_file, load
+from utility.people import AsOption, other_person, person_of
+from utility.store.billing import bills_of_run, check_run, issue_run, run_of, runs
+from utility.store.run_bills import compare, computed_run, prepared, saved
+
+app = typer.Typer(no_args_is_help=True, help="Bills: run, check, issue, show.")
+
+RunArgument = Annotated[int, typer.Argument(help="The run's number; see: commonwatt bills list")]
+
+
+@app.command()
+@flowing
+def run(
+    month: Annotated[str, typer.Argument(help="The local month, such as 2026-11.")],
+    config: ConfigOption,
+    person: AsOption,
+) -> None:
+    """Make the bills of a month for every account, as a draft; earlier months' corrections are lines of them.
+
+    A run keeps all its inputs and never changes; with the same inputs no second one is made.
+    """
+    with errors_reported():
+        parse_month(month)
+        settings = load(config)[0]
+        who = person_of(settings.billing, person)
+        with from_file(config) as (database, clock):
+            inputs = prepared(database, month, settings.billing.tariff)
+            with _progress() as progress:
+                task = progress.add_task("billing")
+                bills = computed_run(
+                    database, inputs, lambda done, whole: progress.update(task, completed=done, total=whole)
+                )
+            number = saved(database, inputs, bills, who, int(clock.now()))
+    typer.echo(f"run {number} of {month}: {counted(bills.figures['bills'], 'bill')}, {bills.figures['total']} dollars")
+    typer.echo(_warnings(bills.figures) + f"next: commonwatt bills check {number} --as PERSON")
+
+
+@app.command("list")
+@flowing
+def list_runs(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption = False) -> None:
+    """List the newest runs of bills with their state, and who made, checked and issued them."""
+    with errors_reported(), from_file(config) as (database, _), database.reads.begin() as connection:
+        rows = runs(connection, limit)
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    columns = ("no", "month", "state", "policy", "bills", "total", "made_by", "made", "checked_by", "issued_by")
+    show("runs", [_run_row(row) for row in rows], columns)
+
+
+@app.command("show")
+@flowing
+def show_run(
+    number: RunArgument,
+    config: ConfigOption,
+    account: Annotated[int | None, typer.Option(min=1, help="The bill of this account; else the run's sums.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a run's sums, or the bill of one account in it with its lines."""
+    with errors_reported(), from_file(config) as (database, _), database.reads.begin() as connection:
+        row = run_of(connection, number)
+        bills = [] if account is None else bills_of_run(connection, number, account)
+        if account is not None and not bills:
+            raise ConfigError(f"run {number} has no bill of account {account}")
+    if as_json:
+        typer.echo(bill_bytes(bills[0]).decode() if bills else json.dumps(row, indent=1))
+    elif bills:
+        _show_bill(bills[0], row)
+    else:
+        shown = {key: value for key, value in _run_row(row).items() if key != "figures"} | row["figures"]
+        show(
+            "run", [{"what": key.replace("_", " "), "value": value} for key, value in shown.items()], ("what", "value")
+        )
+
+
+@app.command()
+@flowing
+def check(number: RunArgument, config: ConfigOption, person: AsOption) -> None:
+    """Compute a draft again from its inputs, compare each byte of its bills, and mark it as checked."""
+    with errors_reported():
+        who = person_of(load(config)[0].billing, person)
+        with from_file(config) as (database, clock):
+            compare(database, number)
+            with database.writes.begin() as connection:
+                check_run(connection, number, who, int(clock.now()))
+    typer.echo(
+        f"run {number}: the same bytes again; checked by {who}; next: commonwatt bills issue {number} --as PERSON"
+    )
+
+
+@app.command()
+@flowing
+def issue(number: RunArgument, config: ConfigOption, person: AsOption) -> None:
+    """Issue a checked run. Another person than the one who checked it has to; its bills never change then."""
+    with errors_reported():
+        settings = load(config)[0]
+        with from_file(config) as (database, clock), database.writes.begin() as connection:
+            checked_by = run_of(connection, number)["checked_by"] or ""
+            who = other_person(settings.billing, person, checked_by, "checked it")
+            issue_run(connection, number, who, int(clock.now()))
+    typer.echo(f"run {number}: issued by {who}")
+
+
+def _progress() -> Progress:
+    return Progress(console=Console(stderr=True), transient=True)
+
+
+def _warnings(figures: Mapping[str, Any]) -> str:
+    words = {
+        "provisional": "may still change (provisional)",
+        "estimated": "have estimated quarter-hours",
+        "missing": "have quarter-hours without data",
+    }
+    found = [f"{counted(figures[key], 'bill')} {text}" for key, text in words.items() if figures[key]]
+    return "".join(f"note: {text}\n" for text in found)
+
+
+def _run_row(row: dict[str, Any]) -> dict[str, Any]:
+    times = {key: moment(row[key]) for key in ("made", "checked", "issued") if row[key] is not None}
+    return row | times | {"bills": row["figures"]["bills"], "total": row["figures"]["total"]}
+
+
+def _show_bill(bill: Bill, row: dict[str, Any]) -> None:
+    typer.echo(
+        f"account {bill.account}, {bill.month}, {', '.join(bill.tariff)}, policy {bill.policy}; "
+        f"run {row['no']}, {row['state']}"
+    )
+    show("lines", [_line_row(line) for line in bill.lines], ("line", "kWh", "rate", "dollars", "reason"))
+    typer.echo(f"total {bill.total} dollars")
+    for count, words in (
+        (bill.provisional, "may still change"),
+        (bill.estimated, "are estimated"),
+        (bill.missing, "are without data"),
+    ):
+        if count:
+            typer.echo(f"note: {counted(count, 'quarter-hour')} {words}")
+
+
+def _line_row(line: Line) -> dict[str, object]:
+    return {
+        "line": line.text,
+        "kWh": "" if line.energy is None else f"{line.energy // 10**6}.{line.energy % 10**6:06d}",
+        "rate": line.rate,
+        "dollars": line.amount,
+        "reason": line.reason,
+    }

@@ -1,0 +1,180 @@
+"""``commonwatt tariff``: check, preview, propose and publish tariffs (C1, docs/billing.md)."""
+
+import csv
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+import typer
+
+from commonwatt.cli.tables import show
+from commonwatt.model.units import QUARTER_S
+from commonwatt.model.words import counted, moment
+from commonwatt.runtime.service import errors_reported, flowing
+from utility.billing.inputs import RunInputs
+from utility.billing.preview import Change, histogram, preview
+from utility.billing.tariffs.local_calendar import local_text, month_before, month_of
+from utility.billing.tariffs.tariff import Tariff, read_tariff
+from utility.cli.options import ConfigOption, from_file, load
+from utility.people import AsOption, other_person, person_of
+from utility.store import billing_sources, tariffs
+from utility.store.billing import bases_after, issued_run
+from utility.store.database import Database
+from utility.store.rations import timezone_of
+
+app = typer.Typer(no_args_is_help=True, help="Tariffs: check, preview, propose, approve.")
+
+FileArgument = Annotated[Path, typer.Argument(help="The tariff's file (TOML).")]
+
+
+@app.command()
+def check(file: FileArgument) -> None:
+    """Check a tariff's file: print each fault with its line, or the week as it is understood."""
+    with errors_reported():
+        tariff = read_tariff(file)
+    typer.echo(_words(tariff))
+    show("periods", _price_rows(tariff), ("period", "import", "credit"))
+    for note in tariff.notes():
+        typer.echo(f"note: {note}")
+    typer.echo(
+        f"{file}: good; next: commonwatt tariff preview {file}, then: commonwatt tariff propose {file} --as PERSON"
+    )
+
+
+@app.command()
+@flowing
+def propose(file: FileArgument, config: ConfigOption, person: AsOption) -> None:
+    """Propose a tariff: store its next version, for another person to approve. Nothing is changed for anybody yet.
+
+    Example: commonwatt tariff propose tariff.toml --as anna --config utility.toml
+    """
+    with errors_reported():
+        who = person_of(load(config)[0].billing, person)
+        tariff = read_tariff(file)
+        source = file.read_text(encoding="utf-8")
+        with from_file(config) as (database, clock), database.writes.begin() as connection:
+            stored = tariffs.propose(connection, tariff, source, who, int(clock.now()))
+    typer.echo(f"{_words(stored)}: proposed by {who}; next: commonwatt tariff approve {stored.name} --as PERSON")
+
+
+@app.command()
+@flowing
+def approve(
+    name: Annotated[str, typer.Argument(help="The tariff's name.")], config: ConfigOption, person: AsOption
+) -> None:
+    """Publish the proposal of a name. Another person than the one who proposed it has to; it never changes then.
+
+    The running service tells the controllers its rates, until they acknowledge them.
+    """
+    with errors_reported():
+        settings = load(config)[0]
+        with from_file(config) as (database, clock), database.writes.begin() as connection:
+            tariff, first = tariffs.proposal(connection, name)
+            who = other_person(settings.billing, person, first, "proposed it")
+            tariffs.publish(connection, name, tariff.version, who, int(clock.now()))
+    typer.echo(f"{_words(tariff)}: published by {who}")
+
+
+@app.command("list")
+@flowing
+def list_versions(config: ConfigOption) -> None:
+    """List all versions of all tariffs, with who proposed and approved them."""
+    with errors_reported(), from_file(config) as (database, _), database.reads.begin() as connection:
+        zone = ZoneInfo(timezone_of(connection))
+        rows = tariffs.versions(connection)
+    columns = ("name", "version", "state", "effective", "proposed_by", "proposed", "approved_by", "approved")
+    show("tariffs", [_version_row(row, zone) for row in rows], columns)
+
+
+@app.command("preview")
+@flowing
+def preview_command(
+    file: FileArgument,
+    config: ConfigOption,
+    month: Annotated[str | None, typer.Option(help="The local month, such as 2026-10; else the last one.")] = None,
+    out: Annotated[Path | None, typer.Option("--csv", help="Also write every account to this file.")] = None,
+) -> None:
+    """Show what a tariff would have made of a month's bills: who pays less, who pays more, and a histogram.
+
+    It is computed for every account from settled quarter-hours, in place of the published versions of its name.
+    """
+    with errors_reported():
+        tariff = read_tariff(file)
+        settings = load(config)[0]
+        with from_file(config) as (database, clock):
+            wanted = month or month_before(month_of(int(clock.now()) // QUARTER_S, tariff.zone))
+            changes = _preview(database, tariff, wanted, settings.billing.tariff)
+    if out is not None:
+        _write(out, changes)
+    typer.echo(_summary(changes, wanted))
+    ranked = sorted(changes, key=lambda change: change.difference)
+    columns = ("account", "before", "after", "difference")
+    show("winners", [_row(change) for change in ranked[:10] if change.difference < 0], columns)
+    show("losers", [_row(change) for change in ranked[::-1][:10] if change.difference > 0], columns)
+    typer.echo(_bars(changes))
+
+
+def _preview(database: Database, tariff: Tariff, month: str, default: str) -> list[Change]:
+    with database.reads.begin() as connection:
+        newest = billing_sources.newest_settled(connection)
+        before = issued_run(connection, month_before(month))
+        inputs = RunInputs(
+            month=month,
+            timezone=timezone_of(connection),
+            registry=billing_sources.load_registry(connection),
+            tariffs=tariffs.published(connection),
+            default=default,
+            bases={} if before is None else bases_after(connection, before),
+        )
+    return preview(inputs, tariff, billing_sources.settled_as_of(database, newest))
+
+
+def _words(tariff: Tariff) -> str:
+    begins = local_text(tariff.effective, tariff.zone)
+    version = f" v{tariff.version}" if tariff.version else ""
+    return f"{tariff.name}{version}, from {begins}, policy {tariff.policy.name}, base {tariff.base} dollars a month"
+
+
+def _price_rows(tariff: Tariff) -> list[dict[str, object]]:
+    return [{"period": price.name, "import": price.import_, "credit": price.credit} for price in tariff.prices]
+
+
+def _version_row(row: dict[str, object], zone: ZoneInfo) -> dict[str, object]:
+    times = {key: moment(value) for key in ("proposed", "approved") if isinstance(value := row[key], int)}
+    return row | times | {"effective": local_text(int(str(row["effective"])), zone)}
+
+
+def _row(change: Change) -> dict[str, object]:
+    return {
+        "account": change.account,
+        "before": change.before,
+        "after": change.after,
+        "difference": f"{change.difference:+}",
+    }
+
+
+def _summary(changes: Sequence[Change], month: str) -> str:
+    winners, losers = (sum(sign * change.difference > 0 for change in changes) for sign in (-1, 1))
+    whole = sum((change.difference for change in changes), Decimal(0))
+    return (
+        f"{month}, {counted(len(changes), 'account')}: {winners} would pay less, {losers} more, "
+        f"{len(changes) - winners - losers} the same; all together {whole:+} dollars"
+    )
+
+
+def _bars(changes: Sequence[Change]) -> str:
+    rows = histogram(changes)
+    most = max(1, *(count for _, count in rows))
+    lines = [f"{label:>12} {count:6} {'#' * -(-40 * count // most)}" for label, count in rows]
+    return "\n".join(["dollars more", *lines])
+
+
+def _write(out: Path, changes: Sequence[Change]) -> None:
+    with out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("account", "before_dollars", "after_dollars", "difference_dollars"))
+        for change in changes:
+            before = "" if change.before is None else change.before
+            writer.writerow((change.account, before, change.after, change.difference))

@@ -1,0 +1,260 @@
+"""Runs of bills and bills: made as drafts, checked, issued by a second person, and never changed (C3).
+
+A run and its bills are written in one transaction, and each further step is one statement, so a crash leaves nothing
+half. The same inputs make no second run, and a month has at most one issued run.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import AccountNumber, EpochSeconds
+from utility.billing.bill import Bill, LineKind
+from utility.billing.canonical import bill_of, digest_of
+from utility.billing.corrections import BilledMonth, billed_month
+from utility.billing.money import to_cents
+from utility.billing.stored_run import Computed, EarlierMonth, StoredRun, unpack_run
+from utility.registry.accounts import DatedRegistry
+from utility.store.database import insert_or
+from utility.store.tables import bill, bill_run
+from utility.store.tariffs import published
+
+CORRECTED_MONTHS = 12
+"""Newest months with issued bills that a run corrects."""
+
+SERVICE = "service"
+"""The maker of a run that the service's job made."""
+
+_COLUMNS = (
+    "no", "month", "state", "policy", "code", "settled_no", "previous_no", "digest", "root", "figures",
+    "made_by", "made", "checked_by", "checked", "issued_by", "issued",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What a run takes from settings and from the program.
+
+    Attributes:
+        timezone: The local zone.
+        default: The name of the tariff of accounts without one.
+        code: The version of the program.
+    """
+
+    timezone: str
+    default: str
+    code: str
+
+
+def run_inputs(connection: Connection, month: str, terms: Terms, registry: DatedRegistry, settled: int) -> StoredRun:
+    """Return the inputs of a run as they are now.
+
+    Args:
+        connection: The database.
+        month: The local month to bill.
+        terms: Zone, tariff, program.
+        registry: Meters and accounts.
+        settled: The highest row number of settled data.
+
+    Raises:
+        ConfigError: The month has issued bills, or a later one has.
+    """
+    _refuse_issued(connection, month)
+    previous = _newest_issued(connection)
+    return StoredRun(
+        month=month,
+        timezone=terms.timezone,
+        default=terms.default,
+        code=terms.code,
+        settled=settled,
+        previous=previous,
+        tariffs=tuple(each.canonical() for each in published(connection)),
+        registry=registry,
+        bases=bases_after(connection, previous),
+        earlier=_earlier(connection),
+    )
+
+
+def save_run(connection: Connection, run: StoredRun, computed: Computed, person: str, now: EpochSeconds) -> int | None:
+    """Store a run as a draft with its bills; return its number, or that of the run with the same inputs.
+
+    ``None``: the service's job has made a run of this month already.
+    """
+    inputs = run.pack()
+    digest = digest_of([inputs])
+    row = {
+        "month": run.month,
+        "by_job": run.month if person == SERVICE else None,
+        "state": "draft",
+        "policy": next((each.bill.policy for each in computed.billed.values()), ""),
+        "code": run.code,
+        "settled_no": run.settled,
+        "previous_no": run.previous,
+        "inputs_digest": digest,
+        "digest": computed.digest,
+        "figures": json.dumps(computed.figures),
+        "inputs": inputs,
+        "made_by": person,
+        "made": now,
+    }
+    statement = insert_or(connection, bill_run).values(row).on_conflict_do_nothing().returning(bill_run.c.no)
+    number = connection.execute(statement).scalar()
+    if number is None:
+        same = (bill_run.c.month == run.month) & (bill_run.c.inputs_digest == digest)
+        found: int | None = connection.execute(select(bill_run.c.no).where(same)).scalar()
+        return found
+    rows = [
+        {
+            "run_no": number,
+            "account": account,
+            "cents": to_cents(each.bill.total),
+            "base": None if each.base is None else str(each.base),
+            "content": computed.contents[account].decode(),
+        }
+        for account, each in computed.billed.items()
+    ]
+    if rows:
+        connection.execute(bill.insert(), rows)
+    return int(number)
+
+
+def runs(connection: Connection, limit: int) -> list[dict[str, Any]]:
+    """Return the newest runs without their inputs, the newest first."""
+    columns = [bill_run.c[name] for name in _COLUMNS]
+    rows = connection.execute(select(*columns).order_by(bill_run.c.no.desc()).limit(limit)).mappings()
+    return [_run_row(row) for row in rows]
+
+
+def run_of(connection: Connection, number: int) -> dict[str, Any]:
+    """Return a run without its inputs.
+
+    Raises:
+        ConfigError: There is none of that number.
+    """
+    columns = [bill_run.c[name] for name in _COLUMNS]
+    row = connection.execute(select(*columns).where(bill_run.c.no == number)).mappings().first()
+    if row is None:
+        raise ConfigError(f"{number}: there is no run of bills with this number; see: commonwatt bills list")
+    return _run_row(row)
+
+
+def stored_run(connection: Connection, number: int) -> StoredRun:
+    """Return the inputs of a run."""
+    return unpack_run(connection.execute(select(bill_run.c.inputs).where(bill_run.c.no == number)).scalar_one())
+
+
+def issued_run(connection: Connection, month: str) -> int | None:
+    """Return the number of the issued run of a month; ``None``: it has none."""
+    ours = (bill_run.c.month == month) & (bill_run.c.state == "issued")
+    found: int | None = connection.execute(select(bill_run.c.no).where(ours)).scalar()
+    return found
+
+
+def has_job_run(connection: Connection, month: str) -> bool:
+    """Return whether the service's job has made a run of a month, or a person has issued one."""
+    ours = (bill_run.c.by_job == month) | ((bill_run.c.month == month) & (bill_run.c.state == "issued"))
+    return connection.execute(select(bill_run.c.no).where(ours).limit(1)).first() is not None
+
+
+def bills_of_run(connection: Connection, number: int, account: AccountNumber | None = None) -> list[Bill]:
+    """Return the bills of a run, or that of one account, by account."""
+    statement = select(bill.c.content).where(bill.c.run_no == number).order_by(bill.c.account)
+    if account is not None:
+        statement = statement.where(bill.c.account == account)
+    return [bill_of(text) for text in connection.execute(statement).scalars()]
+
+
+def contents_of(connection: Connection, number: int) -> dict[AccountNumber, bytes]:
+    """Return the bills of a run as canonical JSON, by account."""
+    statement = select(bill.c.account, bill.c.content).where(bill.c.run_no == number).order_by(bill.c.account)
+    return {row.account: row.content.encode() for row in connection.execute(statement)}
+
+
+def bases_after(connection: Connection, number: int) -> dict[AccountNumber, Decimal]:
+    """Return the accounts' own bases after the bills of a run."""
+    statement = select(bill.c.account, bill.c.base).where(bill.c.run_no == number, bill.c.base.is_not(None))
+    return {row.account: Decimal(row.base) for row in connection.execute(statement.order_by(bill.c.account))}
+
+
+def check_run(connection: Connection, number: int, person: str, now: EpochSeconds) -> None:
+    """Mark a draft as checked.
+
+    Raises:
+        ConfigError: It is no draft.
+    """
+    ours = (bill_run.c.no == number) & (bill_run.c.state == "draft")
+    done = connection.execute(bill_run.update().where(ours).values(state="checked", checked_by=person, checked=now))
+    if not done.rowcount:
+        raise ConfigError(f"run {number} is {run_of(connection, number)['state']}; only a draft is checked")
+
+
+def issue_run(connection: Connection, number: int, person: str, now: EpochSeconds) -> None:
+    """Issue a checked run.
+
+    Raises:
+        ConfigError: It is not checked, its month or a later one has issued bills, a run was issued since it was made,
+            or data is provisional.
+    """
+    run = run_of(connection, number)
+    if run["state"] != "checked":
+        raise ConfigError(f"run {number} is {run['state']}; only a checked run is issued")
+    _refuse_issued(connection, run["month"])
+    if run["previous_no"] != _newest_issued(connection):
+        raise ConfigError(
+            f"run {number} was made before another month was issued; make it again: "
+            f"commonwatt bills run {run['month']} --as PERSON"
+        )
+    if provisional := run["figures"]["provisional"]:
+        raise ConfigError(
+            f"run {number}: {provisional} bills have provisional quarter-hours, for which readings may come: wait "
+            f"for the deadline of settlement, then make the run again: commonwatt bills run {run['month']} --as PERSON"
+        )
+    ours = (bill_run.c.no == number) & (bill_run.c.state == "checked")
+    connection.execute(bill_run.update().where(ours).values(state="issued", issued_by=person, issued=now))
+
+
+def _run_row(row: Mapping[Any, Any]) -> dict[str, Any]:
+    return dict(row) | {"figures": json.loads(row["figures"])}
+
+
+def _newest_issued(connection: Connection) -> int:
+    """Return the number of the run of the newest month with issued bills; 0: there is none."""
+    statement = select(bill_run.c.no).where(bill_run.c.state == "issued").order_by(bill_run.c.month.desc()).limit(1)
+    return connection.execute(statement).scalar() or 0
+
+
+def _refuse_issued(connection: Connection, month: str) -> None:
+    newest = connection.execute(select(func.max(bill_run.c.month)).where(bill_run.c.state == "issued")).scalar()
+    if newest is not None and newest >= month:
+        raise ConfigError(
+            f"{month}: bills of {newest} are issued and stay; late data of it becomes corrections on the next bills"
+        )
+
+
+def _earlier(connection: Connection) -> tuple[EarlierMonth, ...]:
+    """Return the newest months with issued bills, the oldest first, and what was billed for them so far."""
+    statement = select(bill_run.c.no, bill_run.c.month, bill_run.c.previous_no).where(bill_run.c.state == "issued")
+    rows = connection.execute(statement.order_by(bill_run.c.month.desc()).limit(CORRECTED_MONTHS)).all()
+    months: dict[str, dict[AccountNumber, BilledMonth]] = {}
+    bases: dict[str, dict[AccountNumber, Decimal]] = {}
+    for row in reversed(rows):
+        issued = bills_of_run(connection, row.no)
+        months[row.month] = {each.account: billed_month(each) for each in issued}
+        bases[row.month] = bases_after(connection, row.previous_no)
+        _add_corrections(months, issued)
+    return tuple(EarlierMonth(month=month, bases=bases[month], billed=billed) for month, billed in months.items())
+
+
+def _add_corrections(months: Mapping[str, dict[AccountNumber, BilledMonth]], issued: Sequence[Bill]) -> None:
+    """Add the corrections on some bills to what was billed for the months that they correct."""
+    for each in issued:
+        for line in each.lines:
+            if line.kind is LineKind.CORRECTION and line.month in months:
+                was = months[line.month].get(each.account) or BilledMonth(cents=0, taken=0, given=0)
+                cents = was.cents + to_cents(line.amount)
+                months[line.month][each.account] = BilledMonth(cents=cents, taken=was.taken, given=was.given)

@@ -1,0 +1,71 @@
+"""Makes runs of bills and computes them again: what commands and the service's job share."""
+
+from importlib.metadata import version
+
+from commonwatt.model.exceptions import StoreError
+from commonwatt.model.units import EpochSeconds
+from utility.billing.inputs import Load, RunInputs
+from utility.billing.run import Progress
+from utility.billing.stored_run import Computed, StoredRun, computed
+from utility.store import billing_sources
+from utility.store.billing import Terms, contents_of, run_inputs, run_of, save_run, stored_run
+from utility.store.database import Database
+from utility.store.rations import timezone_of
+
+
+def prepared(database: Database, month: str, tariff: str) -> StoredRun:
+    """Return the inputs of a run of a month as they are now.
+
+    Args:
+        database: The database.
+        month: The local month.
+        tariff: The name of the tariff of accounts without one.
+
+    Raises:
+        ConfigError: The month has issued bills, or a later one has.
+    """
+    with database.reads.begin() as connection:
+        terms = Terms(timezone=timezone_of(connection), default=tariff, code=version("commonwatt"))
+        settled = billing_sources.newest_settled(connection)
+        return run_inputs(connection, month, terms, billing_sources.load_registry(connection), settled)
+
+
+def computed_run(database: Database, run: StoredRun, progress: Progress | None = None) -> Computed:
+    """Return the bills of a run, from the settled data that counts for it."""
+    return computed(run, billing_sources.settled_as_of(database, run.settled), progress)
+
+
+def saved(database: Database, run: StoredRun, bills: Computed, person: str, now: EpochSeconds) -> int | None:
+    """Store a run in one transaction; return its number as ``save_run`` does."""
+    with database.writes.begin() as connection:
+        return save_run(connection, run, bills, person, now)
+
+
+def compare(database: Database, number: int, progress: Progress | None = None) -> None:
+    """Compute a run again from its stored inputs, and compare each byte of its bills.
+
+    Raises:
+        ConfigError: There is no such run.
+        StoreError: The bills differ.
+    """
+    with database.reads.begin() as connection:
+        row = run_of(connection, number)
+        run = stored_run(connection, number)
+        contents = contents_of(connection, number)
+    again = computed_run(database, run, progress)
+    different = [n for n in sorted(contents.keys() | again.contents.keys()) if contents.get(n) != again.contents.get(n)]
+    if different or again.digest != row["digest"]:
+        accounts = ", ".join(map(str, different[:5])) or "none"
+        raise StoreError(
+            f"run {number}: computed again from its inputs, {len(different)} bills differ (accounts {accounts}); it "
+            f"was made by version {row['code']}, this is {version('commonwatt')}: do not issue it, make it again"
+        )
+
+
+def is_final(inputs: RunInputs, load: Load) -> bool:
+    """Return whether no quarter-hour of a month is provisional."""
+    meters = sorted(inputs.registry.meters)
+    for begin in range(0, len(meters), 1_000):
+        if load(meters[begin : begin + 1_000], inputs.first, inputs.until).provisional.any():
+            return False
+    return True
