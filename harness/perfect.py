@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from commonwatt.town.conditions import Conditions
-from commonwatt.town.scenario import load
+from commonwatt.town.scenario import Outage, Shortage, load
 from commonwatt.town.town import load_town
 from scenarios.against import MWH
 from scenarios.cli import TOWN
@@ -55,28 +55,28 @@ def main() -> None:
         conditions = Conditions(scenario=load(name), zone=ZoneInfo(town.table.timezone), seed=town.table.seed)
         world, figures = record(town, conditions, POLICIES[given.policy], days=given.days)
         print(f"{name}, {given.policy}: {figures.inversions} priority inversions", flush=True)
-        _compare(world, figures)
+        faults: list[Outage | Shortage] = [*conditions.scenario.outage, *conditions.scenario.supply]
+        _compare(world, figures, int(min((each.from_hour for each in faults), default=0)))
 
 
-def _compare(world: World, figures: Figures) -> None:
+def _compare(world: World, figures: Figures, fault: int) -> None:
+    """Print the comparisons; ``fault``: the hour of the scenario's first fault."""
     if is_near(figures, NOTHING):
         print(f"  {figures.unserved / MWH:.3f} MWh short: within the goal whatever the bound is", flush=True)
         return
-    starts = {"from the first hour": 0}
     if first := next((hour for hour, sample in enumerate(figures.samples) if sample.islands), 0):
-        starts["from the first island"] = first
         print(f"  {_left(world, first)}", flush=True)
     # What comes after the last hour in which anything went short only makes the program larger.
     last = max(hour for hour, sample in enumerate(figures.samples) if sample.unserved) + 1
-    for words, hour in starts.items():
-        for rules in Rules:
-            bound = least_unserved(between(world, hour, last), rules)
-            near = "yes" if is_near(figures, bound.unserved) else "no"
-            print(f"  all known {words}, {rules.value}; within the goal: {near}")
-            for kind in KINDS:
-                short, demand = figures.kinds[kind].unserved.total() / MWH, figures.kinds[kind].wanted / MWH
-                print(f"    {kind}: {short:.3f} MWh of {demand:.1f} short, at least {bound.unserved[kind] / MWH:.3f}")
-            print(f"    {_size(bound.answer)}", flush=True)
+    # A program with each place's battery over the days before the first fault is large, and bounds nothing more.
+    for hour, rules in ([(0, Rules.POOLED)] if fault else []) + [(fault, each) for each in Rules]:
+        bound = least_unserved(between(world, hour, last), rules)
+        near = "yes" if is_near(figures, bound.unserved) else "no"
+        print(f"  all known from hour {hour}; {rules.value}; within the goal: {near}")
+        for kind in KINDS:
+            short, demand = figures.kinds[kind].unserved.total() / MWH, figures.kinds[kind].wanted / MWH
+            print(f"    {kind}: {short:.3f} MWh of {demand:.1f} short, at least {bound.unserved[kind] / MWH:.3f}")
+        print(f"    {_size(bound.answer)}", flush=True)
 
 
 def _left(world: World, first: int) -> str:
