@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import (
     BigInteger,
+    ColumnClause,
     ColumnElement,
     CompoundSelect,
     Connection,
@@ -61,11 +62,13 @@ Which: TypeAlias = "Callable[[Any], ColumnElement[bool]]"
 """Returns the condition on the columns of ``part``, or of ``compacted``, that selects the rows."""
 
 
-class _Number(ColumnElement[int]):
-    """The rowid of ``compacted`` on SQLite; NULL elsewhere."""
+class _Number(ColumnClause[int]):
+    """The rowid of ``compacted`` on SQLite; NULL elsewhere. A column clause, so that compiled statements are cached."""
 
     inherit_cache = True
-    type = BigInteger()
+
+    def __init__(self) -> None:
+        super().__init__("number", BigInteger())
 
 
 @compiles(_Number)
