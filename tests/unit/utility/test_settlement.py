@@ -13,13 +13,20 @@ import pytest
 from sqlalchemy import event, func, select
 from typer.testing import CliRunner
 
+from commonwatt.codec.packing import pack
 from commonwatt.config.settings import SettlementSettings
+from commonwatt.model.blocks import make_blocks
 from commonwatt.model.exceptions import StoreError
+from commonwatt.model.records import EventRecord, RecordType, State
+from commonwatt.model.units import SLOTS
 from commonwatt.model.words import moment
+from commonwatt.settlement.conventions import CONVENTIONS
 from commonwatt.settlement.settled import Quantity, SettledQuality, SettledQuarters
-from commonwatt.town.town import Direction, Function, Town
+from commonwatt.town.town import Direction, Function, Town, load_town
 from harness.real import databases
 from harness.settlement.stored import DAY, FIRST, SOON, store, town_blocks, without
+from harness.worlds.sent import append
+from utility.changes import Append
 from utility.cli.settlement import app
 from utility.jobs.calendar_periods import Period
 from utility.jobs.settlement import SettlementJob
@@ -28,10 +35,12 @@ from utility.settlement.deadline import deadline
 from utility.settlement.reasons import Why
 from utility.store.database import Database
 from utility.store.job_leases import Turn
+from utility.store.registration import fill_registry
 from utility.store.settled import load_settled, newest
 from utility.store.settlement_due import mark_days
 from utility.store.settlement_view import residuals, versions_of
-from utility.store.tables import settled, settlement_due
+from utility.store.tables import settled, settled_day, settlement_due
+from utility.store.writer import Writer
 
 kind = databases.both_kinds
 
@@ -42,12 +51,17 @@ class CrashError(Exception):
     """A kill."""
 
 
-def run(database: Database, now: int = SOON, metrics: UtilityMetrics | None = None) -> None:
+def run(
+    database: Database,
+    now: int = SOON,
+    metrics: UtilityMetrics | None = None,
+    settings: SettlementSettings | None = None,
+) -> None:
     async def here(work: Callable[..., Any], *arguments: object) -> Any:
         return work(*arguments)
 
     job = SettlementJob(
-        SettlementSettings(),
+        settings or SettlementSettings(),
         database,
         metrics or UtilityMetrics(),
         is_trusted=lambda: True,
@@ -242,6 +256,56 @@ def test_a_damaged_row_is_named(database: Database, town: Town) -> None:
         connection.execute(settled.update().where(settled.c.no == 1).values(payload=payload[:-1] + b"?"))
     with pytest.raises(StoreError, match=rf"settled day {DAY} of meter \d+: its checksum"):
         loaded(database)
+
+
+def test_by_sharing_first_a_battery_that_is_helped_pays_nothing_for_it(database: Database, tmp_path: Path) -> None:
+    path = tmp_path / "three.toml"
+    more = '{id = "r", kind = "residential", count = 2, houses = 2}, {id = "three", kind = "residential", houses = 3}'
+    path.write_text(f"microgrid = [{more}]\n")
+    town = load_town(path)
+    with database.writes.begin() as connection:
+        fill_registry(connection, town)
+    meters = [meter for meter in town.microgrids["three"].meters if meter.function is not Function.BOUNDARY]
+    giver, helped, load = (
+        next(m for m in meters if (m.location, m.direction) == (f"house {n}", d))
+        for n, d in ((1, Direction.OUTGOING), (2, Direction.INCOMING), (3, Direction.INCOMING))
+    )
+    # In each slot house 1 gives 60 to the battery of house 2, and house 3, whose battery is empty, takes 140.
+    values = {giver.id: 60, helped.id: 60, load.id: 140}
+    rows = []
+    for quarter in range(FIRST - 1, FIRST + 4):
+        for meter in meters:
+            rows.append(((meter.id, int(RecordType.THROUGH), quarter), [values.get(meter.id, 0)] * SLOTS))
+            if meter.battery is not None:
+                rows.append(((meter.id, int(RecordType.GENERATION), quarter), [0] * SLOTS))
+                rows.append(
+                    (
+                        (meter.id, int(RecordType.STORED), quarter),
+                        [0 if meter.location == load.location else 10**6] * SLOTS,
+                    )
+                )
+    blocks = make_blocks([key for key, _ in rows], [each for _, each in rows], np.full((len(rows), SLOTS), 2))
+    began = EventRecord(
+        previous_state=State.INITIALIZED,
+        new_state=State.INITIALIZED | State.SHARING,
+        record_id=1,
+        meter_id=giver.id,
+        time=FIRST * 900,
+    )
+    sending = append(blocks, sender="three", events=[(1, began)], received=SOON)
+    Writer(database).commit([Append(**{**vars(sending), "owner": "three", "payloads": pack(blocks)})])
+    store(database, {})
+    imported = {}
+    for convention in CONVENTIONS:
+        with database.writes.begin() as connection:
+            connection.execute(settled_day.delete())
+            mark_days(connection, [(DAY, 3)], Why.PERSON)
+        run(database, settings=SettlementSettings(convention=convention))
+        found = loaded(database)
+        sums = dict(zip(found.meters.tolist(), found.of(Quantity.IMPORTED)[:, :4].sum(axis=1).tolist(), strict=True))
+        imported[convention] = sums[helped.id], sums[load.id]
+    slots = 4 * SLOTS
+    assert imported == {"pro_rata": (42 * slots, 98 * slots), "sharing_first": (0, 140 * slots)}
 
 
 def test_a_clerk_settles_and_looks(database: Database, town: Town, url: str, tmp_path: Path) -> None:
