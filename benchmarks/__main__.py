@@ -40,6 +40,7 @@ BENCHMARKS: dict[str, float] = {
     "adapter": 3.5,
     "planner": 5,
     "export": 2,
+    "settlement": 4,
 }
 """Approximate duration of each benchmark in minutes, by module, in the order of the page."""
 

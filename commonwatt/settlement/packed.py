@@ -78,19 +78,13 @@ def contents(days: MeterDays) -> list[bytes]:
         part = np.where(shared <= rest, 2 * shared, 2 * rest + 1)
         for name, values in (("total_bytes", total // divisor[:, None]), ("part_bytes", part)):
             head[name][:, number] = widths = _widths(values)
-            columns.append((_planes(values), widths))
+            columns.append((_planes(values), widths.tolist()))
     heads, quality = head.tobytes(), days.quality.tobytes()
+    of_quality = head["quality_bytes"].tolist()
     return [
-        b"".join(
-            [
-                heads[row * _HEAD.itemsize : (row + 1) * _HEAD.itemsize],
-                quality[row * QUARTERS_A_DAY :][: int(head["quality_bytes"][row])],
-                *(
-                    planes[row * 8 * QUARTERS_A_DAY :][: int(widths[row]) * QUARTERS_A_DAY]
-                    for planes, widths in columns
-                ),
-            ]
-        )
+        heads[row * _HEAD.itemsize : (row + 1) * _HEAD.itemsize]
+        + quality[row * QUARTERS_A_DAY : row * QUARTERS_A_DAY + of_quality[row]]
+        + b"".join(_of_row(planes, row, widths[row]) for planes, widths in columns)
         for row in range(count)
     ]
 
@@ -185,6 +179,11 @@ def _planes(values: Array) -> bytes:
     return np.ascontiguousarray(
         values.astype("<i8").view(np.uint8).reshape(*values.shape, 8).transpose(0, 2, 1)
     ).tobytes()
+
+
+def _of_row(planes: bytes, row: int, width: int) -> bytes:
+    at = row * 8 * QUARTERS_A_DAY
+    return planes[at : at + width * QUARTERS_A_DAY]
 
 
 def _values(planes: NDArray[np.uint8]) -> Array:

@@ -10,7 +10,6 @@ It is cumulated over a stretch: slots in which every reading is there. A gap or 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from commonwatt.model.units import MilliwattHours
 from commonwatt.settlement.microgrids import Flow, QuarterReadings, signed_intake
@@ -168,20 +167,17 @@ def residual_of(found: Balance, row: int, allowed: Tolerance, *, begins: Flags |
     if begins is None and not gaps.any():
         return DayResidual(head=Stretch(residual=int(residual.sum()), halves=int(halves.sum())), fixed=allowed.fixed)
     number = np.cumsum(gaps if begins is None else gaps | begins)
-    sums = _sums(residual * known, number), _sums(halves * known, number)
-    stretches = [Stretch(residual=r, halves=h) for r, h in zip(*sums, strict=True)]
-    between = [each.excess(allowed.fixed) for each in stretches[1:-1]]
+    sums = np.zeros((2, int(number[-1]) + 1), np.int64)
+    for row_of, values in zip(sums, (residual, halves), strict=True):
+        np.add.at(row_of, number, values * known)
+    between = np.abs(sums[0, 1:-1]) - allowed.fixed - sums[1, 1:-1] // 2
     return DayResidual(
-        head=stretches[0],
-        tail=stretches[-1] if len(stretches) > 1 else None,
-        worst=max(between, default=None),
+        head=_stretch(sums[:, 0]),
+        tail=_stretch(sums[:, -1]) if sums.shape[1] > 1 else None,
+        worst=int(between.max()) if between.size else None,
         fixed=allowed.fixed,
     )
 
 
-def _sums(values: Array, number: NDArray[np.int64]) -> list[int]:
-    """Return the sums of the slots with each number from 0 on, also of those that no slot has."""
-    sums = np.zeros(int(number[-1]) + 1, np.int64)
-    np.add.at(sums, number, values)
-    found: list[int] = sums.tolist()
-    return found
+def _stretch(sums: Array) -> Stretch:
+    return Stretch(residual=int(sums[0]), halves=int(sums[1]))

@@ -1,25 +1,84 @@
-"""``python -m harness.settlement``: settlement beside the plain implementation, on random microgrid-days."""
+"""``python -m harness.settlement``: settlement beside a plain implementation, what flowed, and honest meters.
+
+--days N            N random microgrid-days, both conventions, beside the plain implementation (default 1000)
+--truth QUARTERS    every scenario, slot by slot, beside what flowed in the emulator, at resolutions of 1 and 100 mWh
+--residual DAYS     every scenario: the residual of honest meters stays within its bound
+--distances DAYS    every scenario: how far each convention is from what flowed, by kind of microgrid
+"""
 
 import argparse
 import sys
 
 from commonwatt.settlement.conventions import CONVENTIONS
+from commonwatt.town.scenario import names
 from harness.settlement.compare import differences
+from harness.settlement.distances import distances
+from harness.settlement.emulated import EmulatedTown, small_town
+from harness.settlement.truth import days, wrong_slots
+from utility.settlement.day import Rules
+
+LOSS_PERMILLE = 50
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--days", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0, help="of the first day")
-    parser.add_argument("--quarters", type=int, default=96, help="of each day with readings")
+    parser.add_argument("--quarters", type=int, default=96, help="of each random day with readings")
+    parser.add_argument("--truth", type=int, metavar="QUARTERS")
+    parser.add_argument("--residual", type=int, metavar="DAYS")
+    parser.add_argument("--distances", type=int, metavar="DAYS")
     given = parser.parse_args()
-    for seed in range(given.seed, given.seed + given.days):
+    if given.truth:
+        _truth(given.truth)
+    elif given.residual:
+        _residual(given.residual)
+    elif given.distances:
+        _distances(given.distances)
+    else:
+        _random(given.seed, given.days, given.quarters)
+
+
+def _random(seed: int, count: int, quarters: int) -> None:
+    for one in range(seed, seed + count):
         for convention in CONVENTIONS:
-            if wrong := differences(seed, convention, given.quarters):
-                sys.exit(f"seed {seed}, {convention}: {len(wrong)} differences, the first: {wrong[0]}")
-        if seed % 10 == 9:
-            print(f"\r{seed + 1 - given.seed} of {given.days} days", end="", file=sys.stderr, flush=True)
-    print(f"\r{given.days} microgrid-days, {len(CONVENTIONS)} conventions: no difference")
+            if wrong := differences(one, convention, quarters):
+                sys.exit(f"seed {one}, {convention}: {len(wrong)} differences, the first: {wrong[0]}")
+        if one % 10 == 9:
+            print(f"\r{one + 1 - seed} of {count} days", end="", file=sys.stderr, flush=True)
+    print(f"\r{count} microgrid-days, {len(CONVENTIONS)} conventions: no difference")
+
+
+def _truth(quarters: int) -> None:
+    for scenario in names():
+        for loss, resolution in ((0, 1), (LOSS_PERMILLE, 1), (LOSS_PERMILLE, 100)):
+            town = EmulatedTown(small_town(loss), scenario, resolution=resolution)
+            wrong, inside = wrong_slots(town, Rules(resolution=resolution, battery_loss_permille=loss), quarters)
+            if wrong:
+                sys.exit(f"{scenario}, loss {loss}, resolution {resolution}: {len(wrong)} slots, the first: {wrong[0]}")
+            print(f"{scenario}, loss {loss}, resolution {resolution}: {inside / 1e6:.3f} kWh inside, no slot beyond it")
+
+
+def _residual(count: int) -> None:
+    for scenario in names():
+        town = EmulatedTown(small_town(LOSS_PERMILLE), scenario)
+        found = list(days(town, Rules(battery_loss_permille=LOSS_PERMILLE), count))[-1]
+        for name, one in found.items():
+            if one.excess > 0:
+                sys.exit(f"{scenario}: {name} is beyond its bound by {one.excess} mWh")
+        worst = max(one.excess for one in found.values())
+        print(f"{scenario}, {count} days: within the bound, by {-worst} mWh at least")
+
+
+def _distances(count: int) -> None:
+    for scenario in names():
+        found = distances(EmulatedTown(small_town(LOSS_PERMILLE), scenario), count, LOSS_PERMILLE)
+        for (name, kind), off in sorted(found.off.items()):
+            part = 100 * off / max(1, found.billed[kind])
+            worst = found.worst[name, kind]
+            print(
+                f"{scenario}: {name}, {kind}: off by {off / 1e6:.3f} kWh, {part:.3f} %; a place at most {worst:.3f} kWh"
+            )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from commonwatt.settlement.splits import Flags
 from utility.metrics import UtilityMetrics
 from utility.settlement.day import Rules, SettledDay, Settling
 from utility.settlement.deadline import deadline
-from utility.settlement.layout import Day, Layout, layout_of
+from utility.settlement.layout import Day, Layout, ids_of, layout_of
 from utility.settlement.readings import readings_for_settlement
 from utility.settlement.sharing import sharing_of_day
 from utility.store.database import Database
@@ -108,7 +108,7 @@ class SettlementJob:
         """Return the work of a day, by convention, and the marks of readings that were dropped."""
         with self._database.reads.begin() as connection:
             due = due_on(connection, day)
-            known = owners(connection)
+            known = owners(connection, [one.owner_no for one in due])
             settled_by = conventions(connection, day)
             is_kept = day * QUARTERS_A_DAY >= kept_from(connection)
             loss = loss_permille(connection)
@@ -171,9 +171,9 @@ class _Work:
         self.due = {one.owner_no: one for one in due}
         layouts = [layout_of(owner.microgrid, owner.meters, day) for owner in owners]
         with database.reads.begin() as connection:
-            numbers = numbers_of(connection)
+            numbers = numbers_of(connection, [i for layout in layouts for i in ids_of(layout.meters)])
         batteries = [numbers[i] for layout in layouts for i in _batteries(layout, rules)]
-        meters = [numbers[meter.id] for layout in layouts for meter in layout.meters]
+        meters = list(numbers.values())
         self._read = ReadingsOfQuarters(database, meters, batteries)
         self.settling = Settling(day, layouts, rules, _sharing(database, day, batteries, numbers, rules))
 

@@ -24,9 +24,11 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.visitors import InternalTraversal
 
 from commonwatt.codec.packing import is_intact, unpack_sound
 from commonwatt.codec.packing_arrays import masks_of
+from commonwatt.model.block_keys import Keys
 from commonwatt.model.blocks import Blocks, Quality, join
 from commonwatt.model.ids import unsigned64
 from commonwatt.model.records import RecordType
@@ -65,6 +67,8 @@ class _Number(ColumnElement[int]):
     """The rowid of ``compacted`` on SQLite; NULL elsewhere."""
 
     inherit_cache = True
+    # Without it, statements with this element have no key, and are compiled at each execution.
+    _traverse_internals = [("type", InternalTraversal.dp_type)]  # noqa: RUF012
     type = BigInteger()
 
 
@@ -163,6 +167,10 @@ class Checked:
 
 def check(rows: Sequence[Row[Any]]) -> Checked:
     """Unpack parts or blocks, and separate the damaged ones."""
+    if (keys_of_all := _keys_of(rows)) is not None:
+        blocks, damaged = unpack_sound(keys_of_all, [row.payload for row in rows])
+        if not damaged:
+            return Checked(list(rows), blocks, [])
     likely = [row for row in rows if _is_likely(row)]
     keys = [(unsigned64(row.meter_id), row.record_type, row.quarter) for row in likely]
     blocks, damaged = unpack_sound(keys, [row.payload for row in likely])
@@ -171,6 +179,20 @@ def check(rows: Sequence[Row[Any]]) -> Checked:
     apart = [likely[i] for i in damaged] + [row for row in rows if not _is_likely(row)]
     unsound = set(damaged)
     return Checked([row for i, row in enumerate(likely) if i not in unsound], blocks, apart)
+
+
+def _keys_of(rows: Sequence[Row[Any]]) -> Keys | None:
+    """Return the keys of rows whose values all have the right types, by whole columns; ``None`` if one has not."""
+    if not rows:
+        return None
+    columns = dict(zip(rows[0]._fields, zip(*rows, strict=True), strict=True))
+    numbers = [columns[name] for name in ("meter_id", "record_type", "quarter")]
+    if any({*map(type, each)} != {int} for each in numbers) or {*map(type, columns["payload"])} != {bytes}:
+        return None
+    ids, types, quarters = (np.array(each, np.int64) for each in numbers)
+    if types.min() < 0 or types.max() >= 2**8 or quarters.min() < 0 or quarters.max() >= 2**32:
+        return None
+    return Keys(ids.view(np.uint64), types.astype(np.uint8), quarters.astype(np.uint32))
 
 
 def _is_likely(row: Row[Any]) -> bool:

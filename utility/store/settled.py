@@ -18,7 +18,7 @@ from utility.settlement.reasons import Why
 from utility.store.bulk import Column, insert_columns
 from utility.store.database import Database, upsert
 from utility.store.parts import chunks
-from utility.store.settlement_due import DueDay, Owner, unmark
+from utility.store.settlement_due import DueDay, Owner, numbers_of, unmark
 from utility.store.tables import controller, meter, settled, settled_day
 
 KEPT_YEARS = 5
@@ -178,7 +178,7 @@ def _save_versions(
         )
     )
     ids = [int(found.meters[row]) for row in rows]
-    numbers = _numbers(connection, ids)
+    numbers = numbers_of(connection, ids)
     before: dict[MeterId, tuple[int, bytes]] = {}
     for row in _rows(connection, ids, range(found.day, found.day + 1), None):
         before[unsigned64(row.id)] = row.version, row.payload
@@ -196,14 +196,6 @@ def _save_versions(
     made = {name: Column(np.array(values, np.int64)) for name, values in columns.items()}
     insert_columns(connection, settled, made, payloads)
     return Saved(versions=len(changed), unchanged=len(rows) - len(changed))
-
-
-def _numbers(connection: Connection, ids: Sequence[MeterId]) -> dict[MeterId, int]:
-    found: dict[MeterId, int] = {}
-    for some in chunks(ids):
-        statement = select(meter.c.id, meter.c.no).where(meter.c.id.in_([signed64(i) for i in some]))
-        found |= {unsigned64(row.id): row.no for row in connection.execute(statement)}
-    return found
 
 
 def _rows(connection: Connection, meters: Collection[MeterId] | None, days: range, as_of: int | None) -> Iterator[Any]:

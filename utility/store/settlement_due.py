@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, case, func, select
 
 from commonwatt.model.blocks import Blocks
-from commonwatt.model.ids import unsigned64
+from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.records import EventRecord, RecordType, State
 from commonwatt.model.units import MicrogridId, Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY
@@ -21,7 +21,7 @@ from utility.settlement.reasons import Why
 from utility.store.checks import sound_events
 from utility.store.database import Database, insert_or
 from utility.store.events import event_of, events_around
-from utility.store.parts import MAX_IN, PartReader, select_parts
+from utility.store.parts import MAX_IN, PartReader, chunks, select_parts
 from utility.store.tables import controller, meter, settled_day, settlement_due
 
 _BATTERY_KINDS = [int(RecordType.GENERATION), int(RecordType.STORED)]
@@ -135,9 +135,11 @@ class Owner:
     meters: tuple[Installed, ...]
 
 
-def owners(connection: Connection) -> dict[int, Owner]:
-    """Return the microgrids by the numbers of their controllers."""
+def owners(connection: Connection, wanted: Sequence[int] | None = None) -> dict[int, Owner]:
+    """Return the microgrids by the numbers of their controllers; ``wanted``: only these."""
     statement = select(controller.c.number, meter).join(controller, controller.c.id == meter.c.microgrid)
+    if wanted is not None and len(wanted) <= MAX_IN:
+        statement = statement.where(controller.c.number.in_(wanted))
     rows = [row for row in connection.execute(statement.order_by(meter.c.no)) if _has_energy(row)]
     buildings = {(row.microgrid, row.location) for row in rows if row.function == Function.BUILDING}
     found: dict[int, list[Installed]] = {}
@@ -150,9 +152,13 @@ def owners(connection: Connection) -> dict[int, Owner]:
     }
 
 
-def numbers_of(connection: Connection) -> dict[int, int]:
-    """Return the number of each meter in the database, by its id."""
-    return {unsigned64(row.id): row.no for row in connection.execute(select(meter.c.id, meter.c.no))}
+def numbers_of(connection: Connection, ids: Sequence[MeterId]) -> dict[MeterId, int]:
+    """Return the numbers of meters in the database, by their ids."""
+    found: dict[MeterId, int] = {}
+    for some in chunks(ids):
+        statement = select(meter.c.id, meter.c.no).where(meter.c.id.in_([signed64(i) for i in some]))
+        found |= {unsigned64(row.id): row.no for row in connection.execute(statement)}
+    return found
 
 
 def events_of_day(connection: Connection, numbers: Sequence[int], day: Day) -> dict[int, list[tuple[int, EventRecord]]]:

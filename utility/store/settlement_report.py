@@ -48,7 +48,7 @@ def report_of(database: Database, days: range, truth: Sequence[Path], tell: Call
     with database.reads.begin() as connection:
         members = owners(connection)
         rules = Rules(battery_loss_permille=loss_permille(connection))
-        numbers = numbers_of(connection)
+        numbers = numbers_of(connection, [meter.id for owner in members.values() for meter in owner.meters])
         account_of = {
             unsigned64(row.id): row.account for row in connection.execute(select(meter.c.id, meter.c.account))
         }

@@ -15,14 +15,16 @@ from typer.testing import CliRunner
 
 from commonwatt.codec.packing import pack
 from commonwatt.config.settings import SettlementSettings
-from commonwatt.model.blocks import Blocks, make_blocks
+from commonwatt.model.blocks import make_blocks
 from commonwatt.model.exceptions import StoreError
-from commonwatt.model.records import RecordType
+from commonwatt.model.records import EventRecord, RecordType, State
 from commonwatt.model.units import SLOTS
 from commonwatt.model.words import moment
+from commonwatt.settlement.conventions import CONVENTIONS
 from commonwatt.settlement.settled import Quantity, SettledQuality, SettledQuarters
-from commonwatt.town.town import Direction, Function, Meter, Town
+from commonwatt.town.town import Direction, Function, Town, load_town
 from harness.real import databases
+from harness.settlement.stored import DAY, FIRST, SOON, store, town_blocks, without
 from harness.worlds.sent import append
 from utility.changes import Append
 from utility.cli.settlement import app
@@ -31,20 +33,17 @@ from utility.jobs.settlement import SettlementJob
 from utility.metrics import UtilityMetrics
 from utility.settlement.deadline import deadline
 from utility.settlement.reasons import Why
-from utility.store.compactor import Compactor
 from utility.store.database import Database
 from utility.store.job_leases import Turn
+from utility.store.registration import fill_registry
 from utility.store.settled import load_settled, newest
 from utility.store.settlement_due import mark_days
 from utility.store.settlement_view import residuals, versions_of
-from utility.store.tables import settled, settlement_due
+from utility.store.tables import settled, settled_day, settlement_due
 from utility.store.writer import Writer
 
 kind = databases.both_kinds
 
-DAY = 20_700
-FIRST = DAY * 96
-SOON = (DAY + 1) * 86_400 + 4 * 3600
 NEW_YORK = ZoneInfo("America/New_York")
 
 
@@ -52,51 +51,17 @@ class CrashError(Exception):
     """A kill."""
 
 
-def town_blocks(town: Town, quarters: range = range(FIRST, FIRST + 96), seed: int = 0) -> dict[str, Blocks]:
-    """Readings of every meter; the boundary shows exactly what the members do."""
-    rng = np.random.default_rng(seed)
-    found = {}
-    for name, microgrid in town.microgrids.items():
-        members = [meter for meter in microgrid.meters if meter.function is not Function.BOUNDARY]
-        boundary = {m.direction: m for m in microgrid.meters if m.function is Function.BOUNDARY}
-        size = len(members), len(quarters), SLOTS
-        values = rng.integers(0, 50, size) * 100 * (rng.random((len(members), len(quarters), 1)) < 0.6)
-        signs = np.array([1 if meter.direction is Direction.INCOMING else -1 for meter in members])
-        net = (values * signs[:, None, None]).sum(axis=0)
-        rows: list[tuple[Meter, Any]] = [
-            *zip(members, values, strict=True),
-            (boundary[Direction.INCOMING], np.maximum(net, 0)),
-            (boundary[Direction.OUTGOING], np.maximum(-net, 0)),
-        ]
-        keys = [(m.id, int(RecordType.THROUGH), quarter) for m, _ in rows for quarter in quarters]
-        whole = np.concatenate([each for _, each in rows])
-        found[name] = make_blocks(keys, whole, np.full(whole.shape, 2))
-    return found
-
-
-def sent(name: str, blocks: Blocks) -> Append:
-    made = append(blocks, sender=name, received=SOON)
-    return Append(**{**vars(made), "owner": name, "payloads": pack(blocks)})
-
-
-def without(blocks: Blocks, meter: int, quarters: range) -> Blocks:
-    lost = (blocks.meter == meter) & np.isin(blocks.quarter, list(quarters))
-    return blocks.take(np.flatnonzero(~lost))
-
-
-def store(database: Database, blocks: dict[str, Blocks], now: int = SOON) -> None:
-    Writer(database).commit([sent(name, some) for name, some in blocks.items()])
-    compactor = Compactor(database)
-    while (replacement := compactor.plan(now)) is not None:
-        compactor.apply(replacement)
-
-
-def run(database: Database, now: int = SOON, metrics: UtilityMetrics | None = None) -> None:
+def run(
+    database: Database,
+    now: int = SOON,
+    metrics: UtilityMetrics | None = None,
+    settings: SettlementSettings | None = None,
+) -> None:
     async def here(work: Callable[..., Any], *arguments: object) -> Any:
         return work(*arguments)
 
     job = SettlementJob(
-        SettlementSettings(),
+        settings or SettlementSettings(),
         database,
         metrics or UtilityMetrics(),
         is_trusted=lambda: True,
@@ -291,6 +256,56 @@ def test_a_damaged_row_is_named(database: Database, town: Town) -> None:
         connection.execute(settled.update().where(settled.c.no == 1).values(payload=payload[:-1] + b"?"))
     with pytest.raises(StoreError, match=rf"settled day {DAY} of meter \d+: its checksum"):
         loaded(database)
+
+
+def test_by_sharing_first_a_battery_that_is_helped_pays_nothing_for_it(database: Database, tmp_path: Path) -> None:
+    path = tmp_path / "three.toml"
+    more = '{id = "r", kind = "residential", count = 2, houses = 2}, {id = "three", kind = "residential", houses = 3}'
+    path.write_text(f"microgrid = [{more}]\n")
+    town = load_town(path)
+    with database.writes.begin() as connection:
+        fill_registry(connection, town)
+    meters = [meter for meter in town.microgrids["three"].meters if meter.function is not Function.BOUNDARY]
+    giver, helped, load = (
+        next(m for m in meters if (m.location, m.direction) == (f"house {n}", d))
+        for n, d in ((1, Direction.OUTGOING), (2, Direction.INCOMING), (3, Direction.INCOMING))
+    )
+    # In each slot house 1 gives 60 to the battery of house 2, and house 3, whose battery is empty, takes 140.
+    values = {giver.id: 60, helped.id: 60, load.id: 140}
+    rows = []
+    for quarter in range(FIRST - 1, FIRST + 4):
+        for meter in meters:
+            rows.append(((meter.id, int(RecordType.THROUGH), quarter), [values.get(meter.id, 0)] * SLOTS))
+            if meter.battery is not None:
+                rows.append(((meter.id, int(RecordType.GENERATION), quarter), [0] * SLOTS))
+                rows.append(
+                    (
+                        (meter.id, int(RecordType.STORED), quarter),
+                        [0 if meter.location == load.location else 10**6] * SLOTS,
+                    )
+                )
+    blocks = make_blocks([key for key, _ in rows], [each for _, each in rows], np.full((len(rows), SLOTS), 2))
+    began = EventRecord(
+        previous_state=State.INITIALIZED,
+        new_state=State.INITIALIZED | State.SHARING,
+        record_id=1,
+        meter_id=giver.id,
+        time=FIRST * 900,
+    )
+    sending = append(blocks, sender="three", events=[(1, began)], received=SOON)
+    Writer(database).commit([Append(**{**vars(sending), "owner": "three", "payloads": pack(blocks)})])
+    store(database, {})
+    imported = {}
+    for convention in CONVENTIONS:
+        with database.writes.begin() as connection:
+            connection.execute(settled_day.delete())
+            mark_days(connection, [(DAY, 3)], Why.PERSON)
+        run(database, settings=SettlementSettings(convention=convention))
+        found = loaded(database)
+        sums = dict(zip(found.meters.tolist(), found.of(Quantity.IMPORTED)[:, :4].sum(axis=1).tolist(), strict=True))
+        imported[convention] = sums[helped.id], sums[load.id]
+    slots = 4 * SLOTS
+    assert imported == {"pro_rata": (42 * slots, 98 * slots), "sharing_first": (0, 140 * slots)}
 
 
 def test_a_clerk_settles_and_looks(database: Database, town: Town, url: str, tmp_path: Path) -> None:

@@ -1,0 +1,179 @@
+"""Settlement of the whole town from stored readings: a day, a late reading, and the bytes of a settled quantity."""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import select, text
+
+from benchmarks.report import Goal, Section, Table, number
+from commonwatt.codec.packing import pack
+from commonwatt.config.settings import SettlementSettings
+from commonwatt.model.blocks import Blocks, Quality, make_blocks
+from commonwatt.settlement.settled import QUARTERS_A_DAY
+from commonwatt.town.town import Town, load_town
+from harness.real.postgres import Postgres
+from harness.settlement.emulated import EmulatedTown, small_town
+from harness.settlement.truth import DAY
+from harness.worlds.sent import append
+from scenarios.cli import TOWN
+from utility.changes import Append
+from utility.jobs.calendar_periods import Period
+from utility.jobs.settlement import SettlementJob
+from utility.metrics import UtilityMetrics
+from utility.settlement.reasons import Why
+from utility.store.bulk import Column, insert_columns
+from utility.store.compactor import Compactor
+from utility.store.database import Database, open_database
+from utility.store.job_leases import Turn
+from utility.store.parts import summaries
+from utility.store.postgres.partitions import make_partitions, month_of
+from utility.store.registration import fill_registry
+from utility.store.settlement_due import mark_days, numbers_of
+from utility.store.tables import compacted, controller, meter
+from utility.store.writer import Writer
+
+SOON = (DAY + 1) * 86_400 + 4 * 3600
+
+
+def bench(*, smoke: bool = False) -> Section:
+    """Settle a day of the town on SQLite and on PostgreSQL."""
+    town = small_town(50) if smoke else load_town(TOWN)
+    blocks = _day(town, 2 if smoke else QUARTERS_A_DAY)
+    rows = []
+    found: dict[str, float] = {}
+    for name, opened in (("SQLite", _sqlite), ("PostgreSQL", _postgres))[: 1 if smoke else 2]:
+        with opened(town) as database:
+            one = _measured(database, blocks)
+        rows.append((name, *(number(one[what]) for what in ("day", "cpu", "late", "bytes"))))
+        found |= {what: max(found.get(what, 0.0), value) for what, value in one.items()}
+    goals = (
+        Goal(what="the town's day settled", value=found["day"], unit="s", at_most=20, limited_by="Reading blocks."),
+        Goal(what="its month", value=found["day"] * 31 / 60, unit="min", at_most=10, limited_by="Reading blocks."),
+        Goal(what="a late reading settled", value=found["late"], unit="s", at_most=1, limited_by="Reading blocks."),
+        Goal(what="a settled quantity", value=found["bytes"], unit="bytes", at_most=3, limited_by="Noise of loads."),
+    )
+    return Section(
+        title="Settling a day of the town",
+        about=f"A day of {len(town.microgrids)} microgrids with {len(town.meters)} meters, with boundaries, from "
+        "compacted blocks to settled days, by `pro_rata`; the month is 31 such days. A late reading: of one house, "
+        "from the compaction of its part on. Bytes: the table with its indexes, divided by the quarter-hours of two "
+        "quantities a meter.",
+        goals=goals,
+        tables=(
+            Table(
+                title="A day of the town",
+                columns=("database", "day, s", "of it CPU of the job, s", "late reading, s", "bytes a quantity"),
+                rows=tuple(rows),
+            ),
+        ),
+    )
+
+
+def _day(town: Town, quarters: int) -> list[Blocks]:
+    found = []
+    for one in islice(EmulatedTown(town, "normal").quarters(DAY * QUARTERS_A_DAY - 1), quarters + 1):
+        read = one.readings
+        keys = list(zip(read.meter.tolist(), read.record_type.tolist(), [one.quarter] * len(read.meter), strict=True))
+        found.append(make_blocks(keys, read.values, np.full(read.values.shape, Quality.EXACT)))
+    return found
+
+
+@contextmanager
+def _sqlite(town: Town) -> Iterator[Database]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield from _filled(f"sqlite:///{folder}/utility.db", town)
+
+
+@contextmanager
+def _postgres(town: Town) -> Iterator[Database]:
+    with tempfile.TemporaryDirectory() as folder, Postgres(Path(folder)) as server:
+        yield from _filled(server.url, town)
+
+
+def _filled(url: str, town: Town) -> Iterator[Database]:
+    database = open_database(url, create=True)
+    try:
+        with database.writes.begin() as connection:
+            fill_registry(connection, town)
+        yield database
+    finally:
+        database.close()
+
+
+def _measured(database: Database, blocks: list[Blocks]) -> dict[str, float]:
+    late = _fill(database, blocks)
+    with database.writes.begin() as connection:
+        numbers = list(connection.execute(select(controller.c.number)).scalars())
+        mark_days(connection, [(DAY, owner) for owner in numbers], Why.FIRST)
+    started, cpu = time.monotonic(), time.process_time()
+    metrics = _run(database)
+    result = {"day": time.monotonic() - started, "cpu": time.process_time() - cpu}
+    versions = metrics.registry.get_sample_value("commonwatt_utility_settled_versions_total")
+    Writer(database).commit([late])
+    started = time.monotonic()
+    compactor = Compactor(database)
+    while (replacement := compactor.plan(SOON)) is not None:
+        compactor.apply(replacement)
+    _run(database)
+    result["late"] = time.monotonic() - started
+    with database.reads.begin() as connection:
+        statement = "SELECT pg_total_relation_size('settled')"
+        if database.has_one_writer:
+            statement = "SELECT sum(pgsize) FROM dbstat WHERE name LIKE '%settled' OR name LIKE '%uq_settled%'"
+        size = int(connection.execute(text(statement)).scalar() or 0)
+    # Each row has the two quantities of its direction; the few places with four count as two.
+    result["bytes"] = size / max(1.0, float(versions or 0)) / (2 * QUARTERS_A_DAY)
+    return result
+
+
+def _fill(database: Database, blocks: list[Blocks]) -> Append:
+    """Store all blocks but one as compacted; return the one."""
+    with database.reads.begin() as connection:
+        number_of = numbers_of(connection, np.unique(blocks[0].meter).tolist())
+        owners = {
+            row.id: (row.number, row.microgrid)
+            for row in connection.execute(
+                select(meter.c.id, meter.c.microgrid, controller.c.number).join(
+                    controller, controller.c.id == meter.c.microgrid
+                )
+            )
+        }
+    last = blocks[1]
+    row = int(np.flatnonzero(last.record_type == 3)[-1])
+    late = last.take([row])
+    blocks = [blocks[0], last.take(np.delete(np.arange(len(last)), row)), *blocks[2:]]
+    with database.writes.begin() as connection:
+        make_partitions(connection, {month_of(int(each.quarter[0])) for each in blocks})
+        for each in blocks:
+            ids = each.meter.tolist()
+            columns = {
+                "quarter": each.quarter,
+                "meter_no": [number_of[i] for i in ids],
+                "record_type": each.record_type,
+                "sender_no": [owners[i][0] for i in ids],
+                "owner_no": [owners[i][0] for i in ids],
+                "received_minute": [SOON // 60] * len(ids),
+            }
+            made = {name: Column(np.asarray(values, np.int64)) for name, values in columns.items()}
+            insert_columns(connection, compacted, made | summaries(each), list(pack(each)))
+    owner = owners[int(late.meter[0])][1]
+    sent = append(late, sender=owner, received=SOON)
+    return Append(**{**vars(sent), "owner": owner})
+
+
+def _run(database: Database) -> UtilityMetrics:
+    async def here(work: Callable[..., Any], *arguments: object) -> Any:
+        return work(*arguments)
+
+    metrics = UtilityMetrics()
+    job = SettlementJob(SettlementSettings(), database, metrics, is_trusted=lambda: True, in_thread=here, writing=here)
+    period = Period(start=SOON, end=SOON, name="now")
+    asyncio.run(job.run(Turn(job="settlement", period=period, attempt=1, now=SOON)))
+    return metrics
