@@ -21,10 +21,10 @@ ConfigOption = Annotated[
 ]
 
 
-def time_of(text: str) -> EpochSeconds:
-    """Return the time that an option's text gives; a local one is of the town's zone."""
+def time_of(text: str | EpochSeconds) -> EpochSeconds:
+    """Return the time that an option's text gives, or its default; a local one is of the town's zone."""
     try:
-        return parse_time(text, "", NEW_YORK)
+        return parse_time(str(text), "", NEW_YORK)
     except ConfigError as error:
         raise typer.BadParameter(str(error).removeprefix(": ")) from error
 

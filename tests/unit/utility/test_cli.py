@@ -14,6 +14,7 @@ from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.heartbeats import Heartbeat, Month
 from harness.network.waiting import free_port
+from harness.worlds import sent
 from harness.worlds.sent import append
 from utility.changes import OpenCommand, SawGateway
 from utility.cli.main import app
@@ -225,6 +226,13 @@ def test_a_server_that_does_not_answer_is_named_with_the_file_and_the_line_of_it
     assert "Connection refused" in done.stderr
     assert done.stderr.rstrip().endswith("see that it runs, and that the URL is right")
     assert "secret" not in done.stderr
+
+
+def test_a_dump_is_of_all_times_or_of_those_that_are_given(show: Callable[..., str], database: Database) -> None:
+    Writer(database).commit([append(sent.blocks({0: 5}))])  # 15 January 2027, 8:00 UTC
+    assert '"quarter":2000000' in show("dump")
+    assert '"quarter":2000000' in show("dump", "--start", "2027-01-15T03:00", "--end", "2027-01-16")
+    assert show("dump", "--start", "2027-01-15T08:15Z") == ""
 
 
 def test_a_time_beyond_what_the_protocol_can_say_is_refused(tmp_path: Path, database: Database) -> None:
