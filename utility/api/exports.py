@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from utility.api.moments import Moment
-from utility.exports.exports import Asked, Export, events_export, readings_export
+from utility.exports.exports import Asked, Export, bills_export, events_export, readings_export, settled_export
 from utility.exports.folder import Hashed
 from utility.exports.resolutions import Resolution
 from utility.exports.selection import Selection
@@ -90,6 +90,24 @@ def add_exports(app: FastAPI, database: Database) -> None:
         lowest and highest value. The columns are those of ``commonwatt export``.
         """
         return answer(readings_export, form, _asked(start, end, resolution, (meter, microgrid, account)))
+
+    @app.get("/export/settled", response_class=StreamingResponse)
+    def settled(
+        start: Moment,
+        end: Moment,
+        form: Form = Format.CSV,
+        resolution: Interval = Resolution.QUARTER,
+        meter: Meters = None,
+        microgrid: Microgrids = None,
+        account: Accounts = None,
+    ) -> StreamingResponse:
+        """Return the settled quarter-hours of ``[start, end)``, or their sums, as a file."""
+        return answer(settled_export, form, _asked(start, end, resolution, (meter, microgrid, account)))
+
+    @app.get("/export/bills", response_class=StreamingResponse)
+    def bills(start: Moment, end: Moment, form: Form = Format.CSV, account: Accounts = None) -> StreamingResponse:
+        """Return the lines of the issued bills of the local months in ``[start, end)`` as a file."""
+        return answer(bills_export, form, _asked(start, end, Resolution.QUARTER, (None, None, account)))
 
     @app.get("/export/events", response_class=StreamingResponse)
     def events(

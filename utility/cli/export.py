@@ -25,7 +25,15 @@ from commonwatt.sqlite.damage import is_full
 from utility.cli.options import ConfigOption, from_file, time_of
 from utility.exports.account import AccountQuarters
 from utility.exports.columns import Rows, count_of
-from utility.exports.exports import Asked, Export, account_quarters, events_export, readings_export
+from utility.exports.exports import (
+    Asked,
+    Export,
+    account_quarters,
+    bills_export,
+    events_export,
+    readings_export,
+    settled_export,
+)
 from utility.exports.folder import ExportFolder
 from utility.exports.green_button import green_button
 from utility.exports.resolutions import Resolution
@@ -106,6 +114,53 @@ def events(
     _run(config, events_export, (start, end), (meter, microgrid, account), Resolution.QUARTER, out, form)
 
 
+@app.command()
+@flowing
+def settled(
+    config: ConfigOption,
+    start: FromOption,
+    end: ToOption,
+    out: OutOption = None,
+    form: FormatOption = Format.PARQUET,
+    meter: MeterOption = None,
+    microgrid: MicrogridOption = None,
+    account: AccountOption = None,
+    resolution: ResolutionOption = Resolution.QUARTER,
+) -> None:
+    """Export settled quarter-hours, or their sums: what each meter exchanged with the town and with its microgrid.
+
+    A file for each local month, with quality and version. A file with provisional rows is written again by the next
+    run of the same command.
+
+    Example: `export settled --from 2026-11 --to 2026-12 --resolution 1d --account 7 --format csv`.
+    """
+    _run(config, settled_export, (start, end), (meter, microgrid, account), resolution, out, form)
+
+
+@app.command()
+@flowing
+def bills(
+    config: ConfigOption,
+    start: FromOption,
+    end: ToOption,
+    out: OutOption = None,
+    form: FormatOption = Format.PARQUET,
+    account: AccountOption = None,
+) -> None:
+    """Export the lines of issued bills: a file for each local month that has an issued run.
+
+    Example: `export bills --from 2026-01 --to 2027-01 --account 7 --format csv > bills.csv`.
+    """
+    _run(config, bills_export, (start, end), (None, None, account), Resolution.QUARTER, out, form)
+
+
+class Source(StrEnum):
+    """What an account's file is made of."""
+
+    SETTLED = "settled"
+    READINGS = "readings"
+
+
 class CustomerFormat(StrEnum):
     """The format of an account's file."""
 
@@ -126,11 +181,14 @@ def account(
     form: Annotated[
         CustomerFormat, typer.Option("--format", help="Green Button (ESPI) XML, or CSV for a spreadsheet.")
     ] = CustomerFormat.GREEN_BUTTON,
+    of: Annotated[
+        Source, typer.Option("--of", help="Settled quarter-hours, as bills have them, or sums of readings.")
+    ] = Source.SETTLED,
 ) -> None:
     """Export the quarter-hours of one account for its customer: energy delivered and received, with quality.
 
     Green Button is a feed with one MeterReading a direction, whose blocks are local days, in milliwatt-hours. The
-    spreadsheet has local times with their offset, and kilowatt-hours with six decimals. Both are sums of readings.
+    spreadsheet has local times with their offset, and kilowatt-hours with six decimals.
     Meters count from the move-in to the move-out, and an exchanged meter's successor follows it.
 
     Examples: `export account 7 --from 2026-11 --to 2026-12 --out november.xml`, `export account 7 --from 2026-11-01
@@ -139,7 +197,7 @@ def account(
     with errors_reported():
         asked = Asked(start=start, end=end, selection=Selection(accounts=(number,)))
         with from_file(config) as (database, _):
-            quarters = account_quarters(database, asked)
+            quarters = account_quarters(database, asked, settled=of is Source.SETTLED)
             pieces = green_button if form is CustomerFormat.GREEN_BUTTON else _spreadsheet
             content = "".join(pieces(quarters, f"{database.store_id:x}")).encode()
         if out is None:
@@ -199,7 +257,7 @@ def _write_files(export: Export, form: Format, out: Path, clock: Clock) -> None:
     folder = ExportFolder(out, dict(export.described) | {"format": form.value})
     rows = written = 0
     with stop_told(f"stopped; finished files stay in {out}, and the same command goes on"), folder.locked():
-        now = int(clock.now())
+        now = int(clock.now()) - export.quiet_s
         with _progress(export) as tell:
             for number, piece in enumerate(export.pieces):
                 name = f"{export.name}-{piece.name}.{form}"

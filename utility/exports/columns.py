@@ -22,7 +22,7 @@ class Kind(StrEnum):
     TIME = "timestamp, UTC"
     DAY = "date"
     BOOLEAN = "boolean"
-    MONEY = "decimal, 4 places"
+    MONEY = "decimal, 2 places"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +235,7 @@ SETTLED_TABLE = Table(
 
 BILLS_TABLE = Table(
     name="bills",
-    about="A row for each line of each bill. The lines of a bill sum to its total.",
+    about="A row for each line of each bill of an issued run. The lines of a bill sum to its total.",
     columns=(
         Column(name="account", kind=Kind.COUNT, meaning="The account's number."),
         Column(name="month", kind=Kind.TEXT, meaning="The local month, such as 2026-11."),
@@ -264,6 +264,8 @@ BILLS_TABLE = Table(
         ),
         Column(name="amount_dollars", kind=Kind.MONEY, meaning="Amount of the line; a credit is negative."),
         Column(name="total_dollars", kind=Kind.MONEY, meaning="The bill's total, on each of its lines."),
+        Column(name="reason", kind=Kind.TEXT, meaning="Why a correction is there; empty: the line is none."),
+        Column(name="corrected_month", kind=Kind.TEXT, meaning="The month that a correction is of; empty: none."),
         Column(name="provisional_quarters", kind=Kind.COUNT, meaning="Quarter-hours that may still change."),
         Column(name="estimated_quarters", kind=Kind.COUNT, meaning="Quarter-hours with estimates."),
         Column(name="missing_quarters", kind=Kind.COUNT, meaning="Quarter-hours without any data."),

@@ -1,22 +1,35 @@
 """What each export consists of: its tables, its pieces, and the rows of each piece."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from commonwatt.model.blocks import join
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.units import QUARTER_S, EpochSeconds
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from commonwatt.model.words import moment
-from utility.exports.account import AccountQuarters, from_readings
-from utility.exports.columns import EVENTS_TABLE, SLOTS_TABLE, SUMS_TABLE, Rows, Table
+from commonwatt.settlement.settled import SettledQuarters
+from utility.exports.account import AccountQuarters, from_readings, from_settled
+from utility.exports.bills import bill_rows
+from utility.exports.columns import BILLS_TABLE, EVENTS_TABLE, SETTLED_TABLE, SLOTS_TABLE, SUMS_TABLE, Rows, Table
 from utility.exports.events import event_rows
 from utility.exports.holdings import Held, HeldBlocks, held_by
 from utility.exports.readings import Grids, Source, quarters_at_a_time, slot_rows, sum_rows
 from utility.exports.resolutions import Piece, Resolution, cut, pieces
 from utility.exports.selection import Selection, check_registered, quarters
+from utility.exports.settled import settled_rows
 from utility.store.accounts import load_dated_registry
+from utility.store.billing import bills_of_run, issued_run
 from utility.store.database import Database
 from utility.store.exports import BlockSource, ExportedMeter, exported_meters
+from utility.store.settled import load_settled
+
+SETTLED_WITHIN_S = 40 * 86_400
+"""Seconds after which a settled day is final, and so is a file of such days: later than any deadline."""
+
+LINES_A_BILL = 20
+"""Lines that a bill has at most, about; a bound for answers of the API."""
 
 MAX_ACCOUNT_QUARTERS = 2 * 366 * 96
 """Most quarter-hours of an account's file: two years."""
@@ -34,6 +47,7 @@ class Export:
         rows: Yields the rows of a piece; between two yields a caller may show progress.
         most: The most rows that it can have.
         damaged: Returns how many damaged parts were found and quarantined.
+        quiet_s: Seconds after a piece's end until its rows stay as they are, but for late readings.
     """
 
     table: Table
@@ -43,6 +57,7 @@ class Export:
     rows: Callable[[Piece], Iterator[Rows]]
     most: int
     damaged: Callable[[], int] = lambda: 0
+    quiet_s: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,11 +185,76 @@ def events_export(database: Database, asked: Asked) -> Export:
     )
 
 
-def account_quarters(database: Database, asked: Asked) -> AccountQuarters:
-    """Return the quarter-hours of the one account that is asked for, as sums of its readings.
+def settled_export(database: Database, asked: Asked) -> Export:
+    """Return the export of settled quarter-hours, or of their sums.
 
     Raises:
-        ConfigError: The time range is wrong, there is no such account, or it had no meter then.
+        ConfigError: The time range, the resolution or the selection is wrong.
+    """
+    if asked.resolution is Resolution.SLOT:
+        raise ConfigError("resolution: settled are quarter-hours; give 15min, 1h or 1d")
+    first, end = quarters(asked.start, asked.end, asked.resolution, asked.names[:2])
+    picked = asked.picked(database)
+    ids, grids = [one.id for one in picked.meters], grids_of(picked.meters)
+    per_quarter = {"15min": 1, "1h": 1 / 4, "1d": 1 / 92}[asked.resolution]
+
+    def rows(piece: Piece) -> Iterator[Rows]:
+        begin, stop = piece.start // QUARTER_S, piece.end // QUARTER_S
+        load = partial(_settled, database)
+        return settled_rows(load, ids, grids, begin, stop, asked.resolution, picked.held)
+
+    return Export(
+        table=SETTLED_TABLE,
+        name=f"settled-{asked.resolution}",
+        described=asked.described("settled", database),
+        pieces=tuple(pieces(asked.start, asked.end, by_day=False)) if ids else (),
+        rows=rows,
+        most=int(len(ids) * (end - first) * per_quarter) + len(ids),
+        quiet_s=SETTLED_WITHIN_S,
+    )
+
+
+def _settled(database: Database, meters: Collection[MeterId], first: Quarter, end: Quarter) -> SettledQuarters:
+    with database.reads.begin() as connection:
+        return load_settled(connection, meters, first, end)
+
+
+def bills_export(database: Database, asked: Asked) -> Export:
+    """Return the export of the lines of issued bills of the months in the time range; meters play no part.
+
+    Raises:
+        ConfigError: The time range is wrong, or an account is not registered.
+    """
+    quarters(asked.start, asked.end, Resolution.QUARTER, asked.names[:2])
+    accounts = asked.selection.accounts
+    with database.reads.begin() as connection:
+        known = load_dated_registry(connection).accounts
+        check_registered(asked.names[4], zip(accounts, accounts, strict=True), known)
+        months = pieces(asked.start, asked.end, by_day=False)
+        runs = {month: run for month in months if (run := issued_run(connection, month.name)) is not None}
+
+    def rows(piece: Piece) -> Iterator[Rows]:
+        with database.reads.begin() as connection:
+            if not accounts:
+                return bill_rows(bills_of_run(connection, runs[piece]))
+            found = (bills_of_run(connection, runs[piece], account) for account in sorted(set(accounts)))
+            return bill_rows([bill for some in found for bill in some])
+
+    return Export(
+        table=BILLS_TABLE,
+        name="bills",
+        described=asked.described("bills", database) | {"resolution": None},
+        pieces=tuple(runs),
+        rows=rows,
+        most=len(runs) * (len(accounts) or len(known)) * LINES_A_BILL,
+    )
+
+
+def account_quarters(database: Database, asked: Asked, *, settled: bool) -> AccountQuarters:
+    """Return the quarter-hours of the one account that is asked for, settled, or as sums of its readings.
+
+    Raises:
+        ConfigError: The time range is wrong, there is no such account, or it had no meter, or nothing settled, then.
     """
     first, end = quarters(asked.start, asked.end, Resolution.QUARTER, asked.names[:2])
     if end - first > MAX_ACCOUNT_QUARTERS:
@@ -183,6 +263,13 @@ def account_quarters(database: Database, asked: Asked) -> AccountQuarters:
     picked = asked.picked(database)
     if not picked.held:
         raise ConfigError(f"account {number} had no meter between {moment(asked.start)} and {moment(asked.end)}")
+    if settled:
+        found_settled = _settled(database, [one.id for one in picked.meters], first, end)
+        if not (found_settled.version > 0).any():
+            raise ConfigError(
+                f"nothing of account {number} is settled in that time; give --of readings for its readings"
+            )
+        return from_settled(number, found_settled, picked.held)
     _, source = picked.source(database)
     length = quarters_at_a_time(sum(one.series for one in picked.meters))
     found = [source.read(begin, stop) for begin, stop in cut(first, end, length)]

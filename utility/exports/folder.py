@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
+import numpy as np
+
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.files import read_object, replace_file, replacing
 from commonwatt.runtime.service import only_one
@@ -29,7 +31,7 @@ class Finished:
         rows: How many rows it has.
         bytes: Its length.
         sha256: Of its bytes, hexadecimal.
-        closed: Whether its time was over when it was made; if not, the next run writes it again.
+        closed: Whether its rows will stay as they are but for late readings; if not, the next run writes it again.
     """
 
     start: int
@@ -103,14 +105,15 @@ class ExportFolder:
             rows: Its rows.
             table: Their table.
             form: Its format.
-            now: The time.
+            now: The time by which a piece must be over to be closed; one with provisional rows is not either.
         """
-        counted = 0
+        counted, provisional = 0, False
         with replacing(self._path / name) as file:
             hashed = Hashed(file.write)
             writer = make_writer(form, cast("BinaryIO", hashed), table)
             for some in rows:
                 counted += count_of(some)
+                provisional |= bool(np.asarray(some.get("provisional", ())).any())
                 writer.write(some)
             writer.close()
         made = Finished(
@@ -119,7 +122,7 @@ class ExportFolder:
             rows=counted,
             bytes=hashed.length,
             sha256=hashed.hash.hexdigest(),
-            closed=piece.end <= now,
+            closed=piece.end <= now and not provisional,
         )
         self._finished[name] = made
         self._save(complete=False)

@@ -24,7 +24,7 @@ _TYPES = {
     Kind.TIME: pa.timestamp("ms", tz="UTC"),
     Kind.DAY: pa.date32(),
     Kind.BOOLEAN: pa.bool_(),
-    Kind.MONEY: pa.decimal128(18, 4),
+    Kind.MONEY: pa.decimal128(18, 2),
 }
 _WIDTHS: dict[tuple[int, bool], type[np.generic]] = {
     (32, False): np.int32,

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from commonwatt.model.ids import MeterId
-from commonwatt.model.units import Quarter
+from commonwatt.model.units import QUARTER_S, Quarter
 from commonwatt.settlement.settled import Quantity, SettledQuality, SettledQuarters
-from utility.exports.columns import Coded, Rows
+from utility.exports.columns import Coded, Rows, count_of
 from utility.exports.holdings import Held, is_held
 from utility.exports.readings import Grids
 from utility.exports.resolutions import Resolution, intervals
@@ -54,13 +54,13 @@ def settled_rows(
         zone: The time zone of local days.
     """
     # Whole local days, so that no interval is in two reads.
-    days = intervals(Resolution.DAY, first, end, zone).starts // 900
+    days = intervals(Resolution.DAY, first, end, zone).starts // QUARTER_S
     step = max(1, QUARTERS_AT_A_TIME // (100 * max(1, len(meters))))
     for begin in range(0, len(days) - 1, step):
         low, high = max(first, int(days[begin])), min(end, int(days[min(begin + step, len(days) - 1)]))
         settled = load(meters, low, high)
         rows = rows_of_settled(settled, grids, resolution, held, zone)
-        if len(rows["meter_id"]):  # type: ignore[arg-type]
+        if count_of(rows):
             yield rows
 
 

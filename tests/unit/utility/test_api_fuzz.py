@@ -34,6 +34,8 @@ PATHS = (
     "/status",
     "/export/readings",
     "/export/events",
+    "/export/settled",
+    "/export/bills",
 )
 NAMES = (
     "meter",

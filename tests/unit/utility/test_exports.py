@@ -388,14 +388,16 @@ def test_an_account_has_what_its_meters_measured_while_it_had_them(
     assert starts("--account", "9") == [quarter for quarter in starts() if quarter >= move]
 
     file = tmp_path / "seven.xml"
-    assert "account 9" in export("account", "9", *words, "--out", str(file))
+    assert "account 9" in export("account", "9", *words, "--of", "readings", "--out", str(file))
     (point,) = parse_feed(file)
     found = sorted(one.timePeriod.start.timestamp() // 900 for mr in point.meterReadings for one in mr.intervalReadings)
     assert set(starts("--account", "9")) <= set(found)
     assert min(found) >= move
-    sheet = export("account", "9", *words, "--format", "spreadsheet")
+    sheet = export("account", "9", *words, "--of", "readings", "--format", "spreadsheet")
     assert sheet.startswith("Date,Begin,End,UTC offset,Received from you (kWh),Quality")
-    assert "account 9 had no meter between" in export("account", "9", "--from", "2026-10-30", "--to", FROM, code=2)
+    assert "account 9 had no meter between" in export(
+        "account", "9", "--from", "2026-10-30", "--to", FROM, "--of", "readings", code=2
+    )
     assert "--account: 77 is not registered" in export("account", "77", *words, code=2)
     del parts
 
