@@ -20,7 +20,7 @@ from utility.store.bulk import Column as Nullable
 BLOCKS_AT_A_TIME = 6_000
 """Most blocks read at once, unless a quarter-hour has more. With more, arrays outgrow the memory that is kept."""
 
-ROWS_AT_A_TIME = 500_000
+ROWS_AT_A_TIME = 250_000
 """Sums kept in memory before they are written: the rows of a row group, sorted by meter."""
 
 _TYPES = {int(kind): kind.name.lower() for kind in RecordType}
@@ -73,8 +73,8 @@ def slot_rows(source: Source, grids: Grids, first: Quarter, end: Quarter, length
     """Yield the rows of ``SLOTS_TABLE`` of some quarters, ``length`` quarters at a time."""
     for begin, stop in cut(first, end, length):
         blocks = source.read(begin, stop)
-        if len(blocks):
-            yield rows_of_slots(blocks, grids)
+        for low, high in cut(0, len(blocks), BLOCKS_AT_A_TIME):
+            yield rows_of_slots(blocks.take(np.arange(low, high)), grids)
 
 
 def rows_of_slots(blocks: Blocks, grids: Grids) -> Rows:
@@ -86,14 +86,15 @@ def rows_of_slots(blocks: Blocks, grids: Grids) -> Rows:
     conflict[blocks.extras["row"] * SLOTS + blocks.extras["slot"]] = True
     values = blocks.values.ravel()[kept]
     is_flow = np.repeat(np.isin(blocks.record_type, _FLOWS), SLOTS)[kept]
+    types = _types(blocks.record_type.astype(np.int32))
     return {
         "meter_id": np.repeat(blocks.meter, SLOTS)[kept],
         "microgrid": Coded(np.repeat(grids.codes_of(blocks.meter), SLOTS)[kept], grids.labels),
-        "record_type": _types(np.repeat(blocks.record_type.astype(np.int32), SLOTS)[kept]),
+        "record_type": Coded(np.repeat(types.codes, SLOTS)[kept], types.labels),
         "start_utc": starts.ravel()[kept],
         "energy_milliwatt_hours": Nullable(values, is_flow),
         "level_milliwatt_hours": Nullable(values, ~is_flow),
-        "quality": Coded(quality[kept].astype(np.int32) - int(Quality.AVERAGED), tuple(_QUALITIES.values())),
+        "quality": Coded((quality[kept] - int(Quality.AVERAGED)).astype(np.int32), tuple(_QUALITIES.values())),
         "conflict": conflict[kept],
     }
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from utility.exports.resolutions import Intervals
 from utility.store.parts import summaries
 
 _I64 = npt.NDArray[np.int64]
+_I32 = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,10 +43,10 @@ class Sums:
     last: _I64
     lowest: _I64
     highest: _I64
-    exact: _I64
-    averaged: _I64
-    conflicts: _I64
-    slots: _I64
+    exact: _I32
+    averaged: _I32
+    conflicts: _I32
+    slots: _I32
 
     def __len__(self) -> int:
         return len(self.meter)
@@ -67,10 +69,10 @@ def sums_of(blocks: Blocks, by: Intervals) -> Sums:
         last=found["last_reading"],
         lowest=found["min_reading"],
         highest=found["max_reading"],
-        exact=found["exact"],
-        averaged=found["averaged"],
-        conflicts=found["conflicts"],
-        slots=by.slots(index),
+        exact=found["exact"].astype(np.int32),
+        averaged=found["averaged"].astype(np.int32),
+        conflicts=found["conflicts"].astype(np.int32),
+        slots=by.slots(index).astype(np.int32),
     )
     there = made.exact + made.averaged > 0
     return made if there.all() else made.take(there)
@@ -78,8 +80,13 @@ def sums_of(blocks: Blocks, by: Intervals) -> Sums:
 
 def merge(parts: Sequence[Sums]) -> Sums:
     """Return the sums over all parts, one for each meter, record type and interval, in that order."""
-    whole = Sums(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Sums)))
-    whole = whole.take(np.lexsort((whole.last_time, whole.start, whole.record_type, whole.meter)))
+
+    def whole_of(name: str) -> npt.NDArray[Any]:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    order = np.lexsort([whole_of(name) for name in ("last_time", "start", "record_type", "meter")])
+    # One column after the other, so that memory is needed twice for one column only.
+    whole = Sums(*(whole_of(field.name)[order] for field in fields(Sums)))
     keys = (whole.meter, whole.record_type, whole.start)
     changed = np.any([key[1:] != key[:-1] for key in keys], axis=0)
     if changed.all():
@@ -87,7 +94,7 @@ def merge(parts: Sequence[Sums]) -> Sums:
     begins = np.concatenate(([0], np.flatnonzero(changed) + 1))
     ends = np.concatenate((begins[1:], [len(whole)])) - 1
 
-    def added(values: _I64) -> _I64:
+    def added(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return np.add.reduceat(values, begins)
 
     return Sums(
