@@ -113,7 +113,7 @@ def rate(database: Database, blocks: int, resolution: Resolution, form: Format, 
         file, rows, values = io.BytesIO(), 0, 0
         writer = make_writer(form, file, export.table)
         began = time.process_time()
-        for piece in export.pieces:
+        for piece in export.pieces():
             for some in export.rows(piece):
                 writer.write(some)
                 rows, values = rows + count_of(some), values + _values(some)
@@ -158,11 +158,25 @@ def town_day(folder: Path, path: Path, size: Size) -> Day:
     process = subprocess.Popen(
         [sys.executable, "-m", "commonwatt", *words, *times], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    peak = 0.0
+    while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
+        # The kernel's own figure of an ended process includes this process, which it was forked from.
+        peak = max(peak, _peak_mb(process.pid))
+        time.sleep(0.05)
+    process.returncode = os.waitstatus_to_exitcode(ended[1])
     assert process.returncode == 0
     length = sum(file.stat().st_size for file in out.glob("*.parquet"))
-    return Day(time.perf_counter() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, length)
+    return Day(time.perf_counter() - began, ended[2].ru_utime + ended[2].ru_stime, peak, length)
+
+
+def _peak_mb(pid: int) -> float:
+    """Return the most memory of a running process so far, MB; 0 when it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except OSError:
+        return 0.0
+    lines = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(lines[0].split()[1]) * 1024 / 1e6 if lines else 0.0
 
 
 Writer = Callable[[], bytes]

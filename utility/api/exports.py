@@ -137,7 +137,7 @@ def _content(export: Export, form: Format) -> Iterator[bytes]:
     """Yield the bytes of an export, as its rows are read."""
     made: list[bytes] = []
     writer = make_writer(form, cast("BinaryIO", Hashed(made.append)), export.table)
-    for piece in export.pieces:
+    for piece in export.pieces():
         for rows in export.rows(piece):
             writer.write(rows)
             yield b"".join(made)

@@ -246,7 +246,7 @@ def _run(
 def _write_out(export: Export, form: Format) -> None:
     """Write all rows to standard output."""
     writer = make_writer(form, cast("BinaryIO", sys.stdout.buffer), export.table)
-    for piece in export.pieces:
+    for piece in export.pieces():
         for rows in export.rows(piece):
             writer.write(rows)
     writer.close()
@@ -255,11 +255,12 @@ def _write_out(export: Export, form: Format) -> None:
 def _write_files(export: Export, form: Format, out: Path, clock: Clock) -> None:
     """Write the files that are not finished yet."""
     folder = ExportFolder(out, dict(export.described) | {"format": form.value})
+    pieces = export.pieces()
     rows = written = 0
     with stop_told(f"stopped; finished files stay in {out}, and the same command goes on"), folder.locked():
         now = int(clock.now()) - export.quiet_s
-        with _progress(export) as tell:
-            for number, piece in enumerate(export.pieces):
+        with _progress(len(pieces)) as tell:
+            for number, piece in enumerate(pieces):
                 name = f"{export.name}-{piece.name}.{form}"
                 if not folder.has(name):
                     told = _told(export.rows(piece), partial(tell, number, name))
@@ -267,7 +268,7 @@ def _write_files(export: Export, form: Format, out: Path, clock: Clock) -> None:
                         rows += folder.write(name, piece, told, export.table, form, now).rows
                     written += 1
         folder.finish()
-    there = len(export.pieces) - written
+    there = len(pieces) - written
     typer.echo(
         f"{counted(written, 'file')} with {counted(rows, 'row')} written to {out}"
         + (f"; {there} were there already" if there else "")
@@ -293,10 +294,10 @@ def _full_disk_explained(out: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _progress(export: Export) -> Iterator[Callable[[int, str, int], None]]:
+def _progress(files: int) -> Iterator[Callable[[int, str, int], None]]:
     """Show the progress on the terminal: files that are done, the present file, its rows so far."""
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("export", total=len(export.pieces))
+        task = progress.add_task("export", total=files)
         seen = 0
 
         def tell(done: int, name: str, rows: int) -> None:

@@ -1,6 +1,6 @@
 """What each export consists of: its tables, its pieces, and the rows of each piece."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -43,7 +43,7 @@ class Export:
         table: The table of its rows.
         name: The beginning of its files' names.
         described: What it is of, for the manifest.
-        pieces: Its files, in order of time.
+        pieces: Returns its files, in order of time.
         rows: Yields the rows of a piece; between two yields a caller may show progress.
         most: The most rows that it can have.
         damaged: Returns how many damaged parts were found and quarantined.
@@ -53,7 +53,7 @@ class Export:
     table: Table
     name: str
     described: Mapping[str, object]
-    pieces: tuple[Piece, ...]
+    pieces: Callable[[], Sequence[Piece]]
     rows: Callable[[Piece], Iterator[Rows]]
     most: int
     damaged: Callable[[], int] = lambda: 0
@@ -159,7 +159,7 @@ def readings_export(database: Database, asked: Asked) -> Export:
         table=SLOTS_TABLE if slots else SUMS_TABLE,
         name=f"readings-{asked.resolution}",
         described=asked.described("readings", database),
-        pieces=tuple(pieces(asked.start, asked.end, by_day=slots)) if meters else (),
+        pieces=lambda: [*pieces(asked.start, asked.end, by_day=slots)] if meters else [],
         rows=rows,
         most=int(series * (end - first) * per_quarter) + series,
         damaged=lambda: blocks.damaged,
@@ -179,7 +179,7 @@ def events_export(database: Database, asked: Asked) -> Export:
         table=EVENTS_TABLE,
         name="events",
         described=asked.described("events", database) | {"resolution": None},
-        pieces=tuple(pieces(asked.start, asked.end, by_day=False)) if meters else (),
+        pieces=lambda: [*pieces(asked.start, asked.end, by_day=False)] if meters else [],
         rows=lambda piece: event_rows(database, meters, piece, picked.held),
         most=len(meters) * (asked.end - asked.start) // QUARTER_S,
     )
@@ -207,7 +207,7 @@ def settled_export(database: Database, asked: Asked) -> Export:
         table=SETTLED_TABLE,
         name=f"settled-{asked.resolution}",
         described=asked.described("settled", database),
-        pieces=tuple(pieces(asked.start, asked.end, by_day=False)) if ids else (),
+        pieces=lambda: [*pieces(asked.start, asked.end, by_day=False)] if ids else [],
         rows=rows,
         most=int(len(ids) * (end - first) * per_quarter) + len(ids),
         quiet_s=SETTLED_WITHIN_S,
@@ -244,7 +244,7 @@ def bills_export(database: Database, asked: Asked) -> Export:
         table=BILLS_TABLE,
         name="bills",
         described=asked.described("bills", database) | {"resolution": None},
-        pieces=tuple(runs),
+        pieces=lambda: [*runs],
         rows=rows,
         most=len(runs) * (len(accounts) or len(known)) * LINES_A_BILL,
     )

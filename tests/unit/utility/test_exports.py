@@ -206,7 +206,6 @@ def test_pandas_duckdb_and_polars_read_the_same(
     assert by_polars.select(pl.sum("energy_milliwatt_hours"), pl.len()).row(0) == (energy, count)
 
 
-@on_both
 def test_a_selection_is_by_meter_microgrid_and_account(
     export: Callable[..., str], parts: list[Blocks], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,7 +330,6 @@ def test_damaged_parts_are_quarantined_and_reported(
     assert not any(row["start_utc"] == iso(quarter * 900) for row in exported(export(*words)))
 
 
-@on_both
 def test_events_have_their_states_in_words(export: Callable[..., str], database: Database, tmp_path: Path) -> None:
     times = [FIRST * 900 + 5, END * 900 - 1, END * 900]
     told = [
