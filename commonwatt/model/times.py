@@ -13,6 +13,7 @@ FORMS = "ISO 8601 with its offset, such as 2026-11-01T00:00:00-04:00 or 2026-11-
 LOCAL_FORMS = f"{FORMS}; a local day, month or time, such as 2026-11-01, 2026-11 or 2026-11-01T18:00"
 """The forms where the town's time zone is known."""
 
+_WITHOUT_HYPHENS = re.compile(r"(19|20)\d\d(\d\d){0,2}")
 _MONTH = re.compile(r"\d{4}-\d{2}")
 _SHORTEST = len("2026-11-01")
 
@@ -29,6 +30,8 @@ def parse_time(text: str, name: str, zone: ZoneInfo | None = None) -> EpochSecon
         ConfigError: The text is no time, a local time does not exist or exists twice, or it is out of range.
     """
     text = text.strip()
+    if _WITHOUT_HYPHENS.fullmatch(text):
+        raise ConfigError(f"{name}: {text} is no time of this century; a date has hyphens, such as 2026-11-01")
     is_number = text.isascii() and text.isdecimal() and len(text) <= 20
     found = int(text) if is_number else _seconds(text, name, zone)
     if not 0 <= found <= MAX_EPOCH:
@@ -61,14 +64,10 @@ def _local(wall: datetime, name: str, zone: ZoneInfo) -> datetime:
     if first.utcoffset() == second.utcoffset():
         return first
     if first.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != wall:
-        later = first.astimezone(UTC).astimezone(zone)
-        raise ConfigError(
-            f"{name}: {text} does not exist in {zone.key}: the clock is put forward over it; "
-            f"perhaps {later.isoformat(timespec='minutes')}"
-        )
+        raise ConfigError(f"{name}: {text} does not exist in {zone.key}: clocks go forward then")
     raise ConfigError(
-        f"{name}: {text} is twice in {zone.key}: the clock is put back over it; give "
-        f"{first.isoformat(timespec='minutes')} or {second.isoformat(timespec='minutes')}"
+        f"{name}: {text} exists twice in {zone.key}: clocks go back then; write {first.isoformat(timespec='minutes')} "
+        f"or {second.isoformat(timespec='minutes')}"
     )
 
 

@@ -119,8 +119,8 @@ def test_a_spreadsheets_own_csv_is_read() -> None:
         (("holder,,,,3,7,2027-03-14T02:00,,",), "column from: 2027-03-14T02:00 does not exist in America/New_York"),
         (("holder,,,,3,7,2026-11-01T01:30,,",), ("column from: 2026-11-01T01:30 exists twice in America/New_York: "
          "clocks go back then; write 2026-11-01T01:30-04:00 or 2026-11-01T01:30-05:00")),
-        (("holder,,,,3,7,11/1/2026,,",), "column from: '11/1/2026' is no time: write 2026-11-01, or"),
-        (("holder,,,,3,7,20261101,,",), "column from: '20261101' is no time"),
+        (("holder,,,,3,7,11/1/2026,,",), "column from: '11/1/2026' is no time; give ISO 8601"),
+        (("holder,,,,3,7,20261101,,",), "column from: 20261101 is no time"),
         (("holder,,,,3,7,2026-11-02,2026-11-01,",), "column to: 2026-11-01 is not after `from`"),
         (("holder,,,,99,7,,,",), "row 2, column meter: meter 99 is unknown: register it with"),
         (("holder,,,,1.8E+19,7,,,",), "column meter: '1.8E+19' is no meter's id: a spreadsheet shows long numbers so"),

@@ -69,7 +69,7 @@ def test_slots_and_events_are_there_too(client: Client) -> None:
         ({"meter": "77"}, "meter: '77' is not registered"),
         ({"meter": "x"}, "String should match pattern"),
         ({"format": "xls"}, "Input should be 'parquet', 'csv' or 'jsonl'"),
-        ({"start": "2026-11-01T01:30"}, "is twice in America/New_York"),
+        ({"start": "2026-11-01T01:30"}, "exists twice in America/New_York"),
         ({"start": 0, "end": 4_000_000_500, "resolution": "15s"}, "commonwatt export"),
     ],
 )

@@ -231,7 +231,7 @@ def test_a_selection_is_by_meter_microgrid_and_account(
     [
         (("--from", TO, "--to", FROM), "--to: 2026-10-31 04:00:00Z is not after --from"),
         (("--from", FROM, "--to", FROM), "is not after --from"),
-        (("--from", "2026-11-01T01:30", "--to", TO), "2026-11-01T01:30 is twice in America/New_York"),
+        (("--from", "2026-11-01T01:30", "--to", TO), "2026-11-01T01:30 exists twice in America/New_York"),
         (("--from", FROM, "--to", "2027-03-14T02:00"), "does not exist in America/New_York"),
         (("--from", "2026-11-01T05:07:00Z", "--to", TO), "--from: 2026-11-01 05:07:00Z is within a quarter-hour"),
         (("--from", "2026-11-01T05:15:00Z", "--to", TO, "--resolution", "1h"), "is within an hour"),
