@@ -347,7 +347,7 @@ def test_a_term_renumbers_every_command_and_a_lower_one_changes_nothing(world: W
     assert world.core.manager.epochs.own == (9, 0)
 
 
-@pytest.mark.parametrize("cmd", ["rates", "assign", "explode"])
+@pytest.mark.parametrize("cmd", ["assign", "explode"])
 def test_a_command_that_is_coming_or_unknown_is_answered_unsupported(world: World, cmd: str) -> None:  # req: C7
     _, outcome = world.ask(cmd=cmd)
     assert (outcome.result, outcome.reason) == ("unsupported", f"this version has no command {cmd}")
