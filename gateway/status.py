@@ -55,6 +55,7 @@ def view(core: "Gateway", now: Now) -> dict[str, object]:
         "batteries": batteries_view(core.manager, now),
         "sharing": core.manager.strategy,
         "modes": asdict(core.modes.view(now)),
+        "rates": core.utility_commands.rates.view(now),
         "donors": sorted(map(str, core.manager.decision.donors)),
         "receivers": sorted(map(str, core.manager.decision.receivers)),
         "last_commands": [{**asdict(note), "meter": str(note.meter)} for note in core.manager.notes],

@@ -6,6 +6,7 @@ once; each is answered. A gateway answers ``unsupported`` to a command that it d
 
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
@@ -36,6 +37,18 @@ MetersMode = Literal["none", "lossless"]
 """How all meters aggregate from their start on (A5)."""
 
 
+Money = Annotated[str, Field(pattern=r"^[0-9]{1,4}(\.[0-9]{1,6})?$")]
+"""Dollars, exact."""
+
+
+PeriodPrices = tuple[Annotated[str, Field(min_length=1, max_length=32)], Money, Money]
+"""(period of time of use, price of import, price of credit), dollars per kWh."""
+
+
+MAX_CHANGES = 500
+"""Most changes of the price in one command."""
+
+
 class Action(StrEnum):
     """A command to a gateway."""
 
@@ -48,6 +61,7 @@ class Action(StrEnum):
     SUPPLY = "supply"
     NOTICE = "notice"
     ISOLATE = "isolate"
+    RATES = "rates"
     SYSTEM_INFO = "system_info"
     TERM = "term"
 
@@ -75,10 +89,11 @@ ACTIONS: dict[Action, Keys] = {
     Action.SUPPLY: Keys(needed=("supply", "for_s"), optional=("import_limit_w",)),
     Action.NOTICE: Keys(needed=("power", "for_s")),
     Action.ISOLATE: Keys(needed=("state",), optional=("for_s",)),
+    Action.RATES: Keys(needed=("tariff", "version", "prices", "changes", "rates_until")),
     Action.SYSTEM_INFO: Keys(),
     Action.TERM: Keys(needed=("counter",)),
 }
-"""Every command of this version. Coming, and ``unsupported`` until then: ``rates``, ``assign``."""
+"""Every command of this version. Coming, and ``unsupported`` until then: ``assign``."""
 
 
 class ControllerCommand(Message):
@@ -104,6 +119,11 @@ class ControllerCommand(Message):
         supply: The state of the regional supply (supply).
         import_limit_w: Most watts that the microgrid may take from the town; absent: no limit (supply).
         power: What the utility knows of the microgrid's feeder: its power is ``lost`` or ``back`` (notice).
+        tariff: The name of a tariff (rates).
+        version: Its version, the newest that holds in the time told (rates).
+        prices: Its periods with their prices (rates).
+        changes: From when which of them holds: epoch seconds, place in ``prices``; ascending (rates).
+        rates_until: Until when that is told, epoch seconds (rates).
         counter: Counter of the epoch from which the gateway commands its meters; a lower one changes nothing (term).
     """
 
@@ -125,6 +145,11 @@ class ControllerCommand(Message):
     supply: SupplyState | None = None
     import_limit_w: Natural | None = None
     power: Literal["lost", "back"] | None = None
+    tariff: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] | None = None
+    version: Annotated[int, Field(ge=1, lt=2**15)] | None = None
+    prices: Annotated[list[PeriodPrices], Field(min_length=1, max_length=100)] | None = None
+    changes: Annotated[list[tuple[Moment, Natural]], Field(min_length=1, max_length=MAX_CHANGES)] | None = None
+    rates_until: Moment | None = None
     counter: Annotated[int, Field(ge=1, lt=2**32 - 1)] | None = None
 
     @model_validator(mode="after")
@@ -133,6 +158,11 @@ class ControllerCommand(Message):
             needed = ACTIONS[Action(self.cmd)].needed + (("for_s",) if self.state == "on" else ())
             if missing := [key for key in needed if getattr(self, key) is None]:
                 raise ValueError(f"{self.cmd} needs {missing[0]}")
+        times = [time for time, _ in self.changes or ()]
+        if any(place >= len(self.prices or ()) for _, place in self.changes or ()):
+            raise ValueError("changes: names a price that is not in prices")
+        if any(later <= earlier for earlier, later in pairwise(times)):
+            raise ValueError("changes: must be in order of time")
         return self
 
 

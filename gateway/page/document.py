@@ -7,7 +7,19 @@ from gateway.control.strategies.words import Role
 from gateway.page.alarms import Alarm, alarms
 from gateway.page.bars import bar
 from gateway.page.html import Child, Html, el
-from gateway.page.sections import SILENT_S, backlog, clock, commands, connections, line, meters, readings, silent, town
+from gateway.page.sections import (
+    SILENT_S,
+    backlog,
+    clock,
+    commands,
+    connections,
+    line,
+    meters,
+    rates,
+    readings,
+    silent,
+    town,
+)
 from gateway.page.sharing_words import BatteryWords, batteries, summary
 from gateway.page.style import STYLE
 from gateway.page.words import View, day, duration, kilowatt_hours, percent
@@ -43,7 +55,16 @@ def overview(view: View, zone: ZoneInfo, *, can_log_out: bool) -> str:
         "main",
         _verdict(view),
         _batteries(summary(view), found[:SHOWN_BATTERIES], len(found), "/batteries"),
-        el("div", town(view), connections(view), backlog(view), line(view), clock(view, zone), readings(view)),
+        el(
+            "div",
+            town(view),
+            connections(view),
+            backlog(view),
+            line(view),
+            clock(view, zone),
+            readings(view),
+            rates(view, zone),
+        ),
         el("div", meters(view, zone, SHOWN_METERS), commands(view, zone)),
         class_="wide",
     )

@@ -131,6 +131,22 @@ def town(view: View) -> Html:
     return el("section", el("h2", "The town's net", el("small", words, class_=colour)), lines)
 
 
+def rates(view: View, zone: ZoneInfo) -> Html | None:
+    """Return the section of the rates in force; ``None``: the utility has told none.
+
+    Args:
+        view: The gateway's status.
+        zone: The time zone of the times shown.
+    """
+    if not view["rates"]:
+        return None
+    rows: list[tuple[str, Child]] = []
+    for each in view["rates"]:
+        head = f"{each['tariff']}, {each['period']} until {moment(each['until'], zone)}"
+        rows.append((head, f"${each['import']} a kWh taken, ${each['credit']} a kWh given"))
+    return el("section", el("h2", "Rates"), _list(rows))
+
+
 def backlog(view: View) -> Html:
     """Return the section of the data that the utility does not have yet."""
     parts, events, letters = (view["backlog"][key] for key in ("parts", "events", "dead_letters"))

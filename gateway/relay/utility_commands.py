@@ -15,6 +15,7 @@ from commonwatt.protocol.controller_commands import ACTIONS, Action, BlockMask, 
 from commonwatt.protocol.topics import OUTCOMES, gateway_up
 from gateway.changes import Change, Setting
 from gateway.control.modes import Modes
+from gateway.control.rates import KeptRates
 from gateway.relay.outbox import load
 from gateway.relay.relay import MAX_WANTED, Relay
 from gateway.stored import Stored
@@ -28,12 +29,14 @@ class UtilityCommands:
 
     Attributes:
         tuned: The periods that the utility set, seconds, by the name of their setting.
+        rates: The rates that the utility has told.
     """
 
     def __init__(
         self, microgrid: MicrogridId, store: Stored, relay: Relay, modes: Modes, periods: dict[str, int]
     ) -> None:
         self.tuned: dict[str, int] = json.loads(store.setting("periods") or "{}")
+        self.rates = KeptRates(store)
         self._of_file = periods
         self._microgrid = microgrid
         self._store = store
@@ -86,6 +89,8 @@ class UtilityCommands:
     def _set(self, command: ControllerCommand, now: Now) -> list[Effect[Change]]:
         if command.cmd == Action.SYSTEM_INFO:
             return []
+        if command.cmd == Action.RATES:
+            return self.rates.set(command)
         if command.cmd == Action.TERM:
             return self._modes.manager.begin_term(command.counter or 0, now)
         if command.cmd not in (Action.SCHEDULE, Action.AGGREGATE, Action.DEAGGREGATE):

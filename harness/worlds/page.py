@@ -36,6 +36,7 @@ _VIEW: dict[str, Any] = {
     "lte": {"level": "ok", "allowance": 2 * 10**9, "used": (4 * 10**8, 10**8), "expected": (10**9, 3 * 10**8)},
     "batteries": {},
     "sharing": "spec",
+    "rates": [],
     "modes": {
         "phase": "connected",
         "reason": "the town's side has voltage",

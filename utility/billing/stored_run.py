@@ -3,7 +3,7 @@
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +12,7 @@ from utility.billing.canonical import bill_bytes, canonical, digest_of, registry
 from utility.billing.corrections import BilledMonth, Corrected, Earlier, with_corrections
 from utility.billing.inputs import Load, RunInputs
 from utility.billing.lines import Billed
+from utility.billing.provisional import Recorder, Spans, replayed
 from utility.billing.run import Progress, Result, bills_of
 from utility.billing.tariffs.tariff import tariff_of
 from utility.registry.accounts import DatedRegistry
@@ -47,6 +48,7 @@ class StoredRun:
         registry: Meters and accounts.
         bases: The accounts' own bases, dollars.
         earlier: The months to correct, the oldest first.
+        provisional: The quarters that were provisional when the run was computed; ``None``: it was not yet.
     """
 
     month: str
@@ -59,6 +61,7 @@ class StoredRun:
     registry: DatedRegistry = field(repr=False)
     bases: Mapping[AccountNumber, Decimal] = field(default_factory=dict, repr=False)
     earlier: tuple[EarlierMonth, ...] = ()
+    provisional: Spans | None = field(default=None, repr=False)
 
     def inputs(self) -> RunInputs:
         """Return the inputs of the month's own bills."""
@@ -91,6 +94,7 @@ class StoredRun:
                 }
                 for each in self.earlier
             ],
+            "provisional": {str(meter): spans for meter, spans in sorted((self.provisional or {}).items())},
         }
         return zlib.compress(canonical(content))
 
@@ -108,7 +112,8 @@ def unpack_run(data: bytes) -> StoredRun:
     )
     registry, bases = registry_of(content.pop("registry")), _by_number(content.pop("bases"))
     tariffs = tuple(content.pop("tariffs"))
-    return StoredRun(**content, registry=registry, bases=bases, earlier=earlier, tariffs=tariffs)
+    spans = {int(meter): [(a, b) for a, b in of] for meter, of in content.pop("provisional").items()}
+    return StoredRun(**content, registry=registry, bases=bases, earlier=earlier, tariffs=tariffs, provisional=spans)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,12 +121,14 @@ class Computed:
     """What a run made.
 
     Attributes:
+        run: Its inputs, complete.
         billed: The bills, by account.
         contents: The bills as canonical JSON, by account.
         digest: The SHA-256 over all of them.
         figures: Sums, for people.
     """
 
+    run: StoredRun
     billed: Mapping[AccountNumber, Billed]
     contents: Mapping[AccountNumber, bytes]
     digest: str
@@ -131,10 +138,12 @@ class Computed:
 def computed(run: StoredRun, load: Load, progress: Progress | None = None) -> Computed:
     """Return the bills of a run; the same inputs give the same bytes."""
     inputs = run.inputs()
-    result = bills_of(inputs, load, progress)
-    corrected = with_corrections(inputs, result, run.corrected(), load, progress)
+    recorder = Recorder(load if run.provisional is None else replayed(load, run.provisional))
+    result = bills_of(inputs, recorder.load, progress)
+    corrected = with_corrections(inputs, result, run.corrected(), recorder.load, progress)
     contents = {number: bill_bytes(each.bill) for number, each in corrected.billed.items()}
     return Computed(
+        run=replace(run, provisional=recorder.found),
         billed=corrected.billed,
         contents=contents,
         digest=digest_of(contents.values()),

@@ -48,7 +48,7 @@ def run(
                 bills = computed_run(
                     database, inputs, lambda done, whole: progress.update(task, completed=done, total=whole)
                 )
-            number = saved(database, inputs, bills, who, int(clock.now()))
+            number = saved(database, bills, who, int(clock.now()))
     typer.echo(f"run {number} of {month}: {counted(bills.figures['bills'], 'bill')}, {bills.figures['total']} dollars")
     typer.echo(_warnings(bills.figures) + f"next: commonwatt bills check {number} --as PERSON")
 

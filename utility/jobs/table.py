@@ -16,6 +16,7 @@ from commonwatt.model.now import Trust
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
 from utility.ingest.ingest import Ingest
+from utility.jobs.billing import BillsJob, RatesJob
 from utility.jobs.calendar_periods import Seconds
 from utility.jobs.runner import Job, Schedule
 from utility.jobs.settlement import SettlementJob
@@ -42,6 +43,11 @@ SHARING_S = 300
 
 SETTLEMENT_S = 900
 """Seconds between two looks for days to settle."""
+RATES_S = 300
+"""Seconds between two looks for rates that controllers were not told yet."""
+
+BILLS_S = 3_600
+"""Seconds between two looks whether the last month can be billed; a month has one run of the service."""
 
 log = logging.getLogger(__name__)
 
@@ -88,13 +94,18 @@ class Jobs:
             in_thread=self._in_thread,
             writing=self._writing,
         )
+        billing = settings.billing
+        self._bills = BillsJob(billing, database, in_thread=self._in_thread, writing=self._writing)
+        self._rates = RatesJob(billing, database, in_thread=self._in_thread, writing=self._writing)
         # A purchase must not wait for a backlog that is compacted.
         urgent = (Job(name="supply", cadence=Seconds(SUPPLY_S), catch_up=False, run=self._supply.run),)
         housekeeping = (
+            Job(name="rates", cadence=Seconds(RATES_S), catch_up=False, run=self._rates.run),
             Job(name="sharing", cadence=Seconds(SHARING_S), catch_up=False, run=self._sharing.run),
             Job(name="compact", cadence=Seconds(settings.compact_s), catch_up=False, run=self._compact),
             Job(name="settlement", cadence=Seconds(SETTLEMENT_S), catch_up=False, run=self._settlement.run),
             Job(name="gaps", cadence=Seconds(settings.gaps_s), catch_up=False, run=self._find_gaps),
+            Job(name="bills", cadence=Seconds(BILLS_S), catch_up=False, run=self._make_bills),
             Job(name="months", cadence=Seconds(MONTHS_S), catch_up=False, run=self._see_to_months, frees_disk=True),
         )
         self._table = (*urgent, *housekeeping)
@@ -146,6 +157,11 @@ class Jobs:
             self._metrics.compacted.inc(made)
             if not made and not replacement.damaged:
                 return
+
+    async def _make_bills(self, turn: Turn) -> None:
+        # With an unsynchronized clock, a month may seem to be over.
+        if self._ingest.trust is not Trust.NONE:
+            await self._bills.run(turn)
 
     async def _see_to_months(self, turn: Turn) -> None:
         """Make the coming months' partitions, and drop readings older than ``keep_months``."""

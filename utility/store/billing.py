@@ -80,11 +80,12 @@ def run_inputs(connection: Connection, month: str, terms: Terms, registry: Dated
     )
 
 
-def save_run(connection: Connection, run: StoredRun, computed: Computed, person: str, now: EpochSeconds) -> int | None:
+def save_run(connection: Connection, computed: Computed, person: str, now: EpochSeconds) -> int | None:
     """Store a run as a draft with its bills; return its number, or that of the run with the same inputs.
 
     ``None``: the service's job has made a run of this month already.
     """
+    run = computed.run
     inputs = run.pack()
     digest = digest_of([inputs])
     row = {

@@ -42,10 +42,12 @@ _STATES = ("reduce", "supply", "notice", "isolate")
 
 
 def _sets(message: str) -> set[str]:
-    """Return what a command sets: a state, the place of an aggregation, or names of periods; nothing for a ``get``."""
+    """Return what a command sets: a state, an aggregation, a tariff, or names of periods; nothing for a ``get``."""
     fields = json.loads(message)
     if fields.get("cmd") in _STATES:
         return {f"state {fields['cmd']}"}
+    if fields.get("cmd") == "rates":
+        return {f"rates of {fields['tariff']}"}
     if fields.get("cmd") in ("aggregate", "deaggregate"):
         return {f"aggregation at {fields['at']}"}
     named: set[str] = set(fields.get("periods", ()))

@@ -35,10 +35,10 @@ def computed_run(database: Database, run: StoredRun, progress: Progress | None =
     return computed(run, billing_sources.settled_as_of(database, run.settled), progress)
 
 
-def saved(database: Database, run: StoredRun, bills: Computed, person: str, now: EpochSeconds) -> int | None:
+def saved(database: Database, bills: Computed, person: str, now: EpochSeconds) -> int | None:
     """Store a run in one transaction; return its number as ``save_run`` does."""
     with database.writes.begin() as connection:
-        return save_run(connection, run, bills, person, now)
+        return save_run(connection, bills, person, now)
 
 
 def compare(database: Database, number: int, progress: Progress | None = None) -> None:

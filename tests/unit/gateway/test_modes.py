@@ -347,7 +347,7 @@ def test_a_term_renumbers_every_command_and_a_lower_one_changes_nothing(world: W
     assert world.core.manager.epochs.own == (9, 0)
 
 
-@pytest.mark.parametrize("cmd", ["rates", "assign", "explode"])
+@pytest.mark.parametrize("cmd", ["assign", "explode"])
 def test_a_command_that_is_coming_or_unknown_is_answered_unsupported(world: World, cmd: str) -> None:  # req: C7
     _, outcome = world.ask(cmd=cmd)
     assert (outcome.result, outcome.reason) == ("unsupported", f"this version has no command {cmd}")
@@ -373,6 +373,7 @@ def test_an_incomplete_or_wrong_command_changes_nothing_and_is_kept(world: World
     assert len(world.store.dead_letters()) == 1
 
 
-def test_every_command_of_the_table_is_used_here_or_in_the_test_of_the_relay() -> None:
-    pages = "".join(Path(__file__).with_name(name).read_text() for name in ("test_modes.py", "test_relay.py"))
+def test_every_command_of_the_table_is_used_here_or_in_the_tests_of_relay_and_rates() -> None:
+    names = ("test_modes.py", "test_relay.py", "test_rates.py")
+    pages = "".join(Path(__file__).with_name(name).read_text() for name in names)
     assert [action for action in ACTIONS if f'cmd="{action}"' not in pages] == []

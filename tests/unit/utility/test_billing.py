@@ -152,7 +152,7 @@ def test_crash_at_any_statement_leaves_no_half_run_and_the_next_attempt_makes_it
     while True:
         with Crash(database, crashes) as crash:
             try:
-                number = saved(database, run, bills, "anna", NOW)
+                number = saved(database, bills, "anna", NOW)
             except CrashError:
                 assert _counts(database) == (0, 0)
         crashes += 1
@@ -160,7 +160,7 @@ def test_crash_at_any_statement_leaves_no_half_run_and_the_next_attempt_makes_it
             break
     assert crashes > 2
     assert _counts(database) == (1, len(bills.contents))
-    assert saved(database, run, bills, "anna", NOW + 1) == number
+    assert saved(database, bills, "anna", NOW + 1) == number
     assert _counts(database) == (1, len(bills.contents))
     assert number is not None
     compare(database, number)
@@ -170,11 +170,11 @@ def test_crash_at_any_statement_leaves_no_half_run_and_the_next_attempt_makes_it
 def test_two_schedulers_make_one_run_of_a_month(database: Database, world: World) -> None:  # row 20
     publish(database, tariff())
     first = prepared(database, "2026-10", "town")
-    assert saved(database, first, computed_run(database, first), SERVICE, NOW) == 1
+    assert saved(database, computed_run(database, first), SERVICE, NOW) == 1
     world.settled.version[0, 0] += 1
     second = prepared(database, "2026-10", "town")
     assert second.settled > first.settled
-    assert saved(database, second, computed_run(database, second), SERVICE, NOW) is None
+    assert saved(database, computed_run(database, second), SERVICE, NOW) is None
     assert _counts(database)[0] == 1
     with database.reads.begin() as connection:
         assert has_job_run(connection, "2026-10")
@@ -188,11 +188,15 @@ def test_provisional_run_is_marked_and_not_issued(people: Command, database: Dat
     people("bills", "check", "1", "--as", "anna")
     assert "wait for the deadline" in people("bills", "issue", "1", "--as", "ben", code=2)
     world.settled.provisional[0, -1] = False
+    assert people("bills", "run", "2026-11", "--as", "anna").startswith("run 2 of"), "final without a new version"
+    with database.reads.begin() as connection:
+        assert run_of(connection, 2)["figures"]["provisional"] == 0
+    compare(database, 1)  # the first run has the same bytes still
     world.settled.quality[0, -1] = 1
     world.settled.version[0, 0] += 1
     assert "note: 1 bill have estimated" in people("bills", "run", "2026-11", "--as", "anna")
-    people("bills", "check", "2", "--as", "anna")
-    people("bills", "issue", "2", "--as", "ben")
+    people("bills", "check", "3", "--as", "anna")
+    people("bills", "issue", "3", "--as", "ben")
 
 
 def test_run_that_another_month_overtook_is_not_issued(people: Command, database: Database, world: World) -> None:

@@ -83,9 +83,11 @@ def test_tick_does_each_job_once_in_its_period(database: Database) -> None:
         assert connection.execute(select(func.count()).select_from(compacted)).scalar() == 1
         assert len(open_commands(connection)) == 1
     assert done(database) == {
+        "bills": NOW - NOW % 3600,
         "compact": NOW,
         "gaps": NOW,
         "months": NOW - NOW % 3600,
+        "rates": NOW,
         "settlement": NOW,
         "sharing": NOW,
     }
@@ -99,9 +101,11 @@ def test_a_utility_that_was_off_for_a_week_keeps_house_once(database: Database) 
     with database.reads.begin() as connection:
         rows = connection.execute(select(period.c.job, period.c.start, period.c.attempts)).all()
     assert sorted(map(tuple, rows)) == [
+        ("bills", NOW - NOW % 3600, 1),
         ("compact", NOW, 1),
         ("gaps", NOW, 1),
         ("months", NOW - NOW % 3600, 1),
+        ("rates", NOW, 1),
         ("settlement", NOW, 1),
         ("sharing", NOW, 1),
     ]
@@ -127,9 +131,11 @@ def test_jobs_go_on_after_the_clock_was_once_ahead(database: Database) -> None:
     metrics = tick(database, times=2)
     assert metrics.registry.get_sample_value("commonwatt_utility_compacted_blocks_total") == 1
     assert done(database) == {
+        "bills": NOW - NOW % 3600,
         "compact": NOW,
         "gaps": NOW,
         "months": NOW - NOW % 3600,
+        "rates": NOW,
         "settlement": NOW,
         "sharing": NOW,
     }

@@ -62,11 +62,17 @@ def month_before(month: str) -> str:
     return f"{year - (number == 1):04d}-{(number - 2) % 12 + 1:02d}"
 
 
+def month_after(month: str) -> str:
+    """Return the month after."""
+    year, number = parse_month(month)
+    return f"{year + number // 12:04d}-{number % 12 + 1:02d}"
+
+
 def month_quarters(month: str, zone: ZoneInfo) -> tuple[Quarter, Quarter]:
     """Return the first quarter of a local month and the one after its last."""
     year, number = parse_month(month)
-    after = date(year + number // 12, number % 12 + 1, 1)
-    return midnight(date(year, number, 1), zone), midnight(after, zone)
+    after = parse_month(month_after(month))
+    return midnight(date(year, number, 1), zone), midnight(date(*after, 1), zone)
 
 
 def parse_month(month: str) -> tuple[int, int]:

@@ -1,0 +1,58 @@
+"""The rates that controllers were told, and the commands that tell them until they are acknowledged (U3)."""
+
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import Connection, select
+
+from commonwatt.model.units import EpochSeconds, MicrogridId
+from commonwatt.protocol.controller_commands import Action, ControllerCommand
+from utility.billing.rates import ToldRates
+from utility.changes import OpenCommand
+from utility.store.database import upsert
+from utility.store.open_commands import add_command
+from utility.store.tables import command, controller, rates_told
+
+
+def controllers(connection: Connection) -> list[MicrogridId]:
+    """Return the names of all controllers."""
+    return list(connection.execute(select(controller.c.id).order_by(controller.c.number)).scalars())
+
+
+def told(connection: Connection) -> dict[tuple[MicrogridId, str], tuple[int, str]]:
+    """Return version and month of what each controller was told of each tariff."""
+    return {(row.controller, row.tariff): (row.version, row.month) for row in connection.execute(select(rates_told))}
+
+
+def tell(
+    connection: Connection,
+    new: Sequence[tuple[MicrogridId, ToldRates]],
+    now: EpochSeconds,
+    new_id: Callable[[], str],
+) -> None:
+    """Store the commands that tell controllers rates; the service sends each until it is answered or the rates end."""
+    rows = []
+    for name, rates in new:
+        message = ControllerCommand(
+            id=f"rates-{now}-{new_id()}",
+            cmd=Action.RATES,
+            until=rates.until,
+            tariff=rates.tariff,
+            version=rates.version,
+            prices=rates.prices,
+            changes=rates.changes,
+            rates_until=rates.until,
+        )
+        waiting = OpenCommand(id=message.id, controller=name, message=message.pack().decode(), until=rates.until)
+        add_command(connection, waiting, now)
+        row = {"controller": name, "tariff": rates.tariff, "version": rates.version, "month": rates.month}
+        rows.append(row | {"command": message.id})
+    if rows:
+        connection.execute(upsert(connection, rates_told, "version", "month", "command"), rows)
+
+
+def acknowledged(connection: Connection) -> list[dict[str, object]]:
+    """Return what each controller was told, and the state of the command, by controller and tariff."""
+    c = rates_told.c
+    columns = (c.controller, c.tariff, c.version, c.month, command.c.state)
+    statement = select(*columns).outerjoin(command, command.c.id == c.command).order_by(c.controller, c.tariff)
+    return [dict(row) for row in connection.execute(statement).mappings()]
