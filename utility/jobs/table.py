@@ -20,6 +20,7 @@ from utility.jobs.calendar_periods import Seconds
 from utility.jobs.runner import Job, Schedule
 from utility.jobs.sharing import SharingJob
 from utility.jobs.supply import SupplyJob
+from utility.jobs.validation import ValidationJob
 from utility.metrics import UtilityMetrics
 from utility.store.compactor import Compactor
 from utility.store.database import Database
@@ -37,6 +38,9 @@ SUPPLY_S = 60
 
 SHARING_S = 300
 """Seconds between two looks for microgrids' quarter-hours whose sharing is to be recorded."""
+
+VALIDATION_S = 3_600
+"""Seconds between two looks for a day to check; a day is checked once."""
 
 log = logging.getLogger(__name__)
 
@@ -75,12 +79,16 @@ class Jobs:
             writing=self._writing,
         )
         self._sharing = SharingJob(database, in_thread=self._in_thread, writing=self._writing)
+        self._validation = ValidationJob(
+            settings.validation, database, metrics, in_thread=self._in_thread, writing=self._writing
+        )
         # A purchase must not wait for a backlog that is compacted.
         urgent = (Job(name="supply", cadence=Seconds(SUPPLY_S), catch_up=False, run=self._supply.run),)
         housekeeping = (
             Job(name="sharing", cadence=Seconds(SHARING_S), catch_up=False, run=self._sharing.run),
             Job(name="compact", cadence=Seconds(settings.compact_s), catch_up=False, run=self._compact),
             Job(name="gaps", cadence=Seconds(settings.gaps_s), catch_up=False, run=self._find_gaps),
+            Job(name="validation", cadence=Seconds(VALIDATION_S), catch_up=False, run=self._validation.run),
             Job(name="months", cadence=Seconds(MONTHS_S), catch_up=False, run=self._see_to_months, frees_disk=True),
         )
         self._table = (*urgent, *housekeeping)
@@ -165,6 +173,7 @@ class Jobs:
             self._metrics.gaps_open.set(count_open_gaps(connection))
             self._metrics.quarantined_open.set(count_quarantined(connection))
             self._metrics.conflicts.set(count_conflicts(connection))
+        self._validation.count()
         self._is_counted = True
 
     def _count_periods(self) -> None:

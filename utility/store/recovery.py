@@ -42,13 +42,17 @@ from utility.store.registry import REVISION, registry_changed
 from utility.store.retention import KEPT_FROM
 from utility.store.supply_view import STORM
 from utility.store.tables import (
+    checked_day,
     command,
     compacted,
     conflict_sender,
     controller,
+    correction,
+    correction_step,
     dead_letter,
     declared_minimum,
     event,
+    finding,
     meter,
     part,
     period,
@@ -90,6 +94,10 @@ _TAKEN = (
     sharing_due,
     sharing_quarter,
     sharing,
+    correction,
+    correction_step,
+    finding,
+    checked_day,
 )
 """Tables that are copied, each after the tables that it refers to. Gaps are found again, heartbeats arrive again."""
 
@@ -211,6 +219,7 @@ class _Take:
             meter.name: self._registered,
             compacted.name: self._whole_blocks,
             part.name: self._whole_parts,
+            correction.name: lambda rows: self._whole(rows)[0],
             event.name: partial(_where, lambda row: row_crc(event, row) == row["crc"]),
             dead_letter.name: partial(_where, lambda row: zlib.crc32(row["content"]) == row["crc"]),
             series.name: partial(_changed, scanned_from=None, scanned_until=None),

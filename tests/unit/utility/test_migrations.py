@@ -135,10 +135,10 @@ def test_database_of_0_1_is_brought_up_to_date_and_keeps_its_readings(old_url: s
         before = readings(database)
         with database.writes.begin() as connection:
             connection.execute(text("INSERT INTO period (job, last_done) VALUES ('months', 497222)"))
-    with pytest.raises(ConfigError, match=r"schema 0002, this one needs 0006"):
+    with pytest.raises(ConfigError, match=r"schema 0002, this one needs 0009"):
         open_database(old_url, create=False)
     with closing(open_database(old_url, create=True, check=True)) as database:
-        assert database.schema == ("0002", "0006")
+        assert database.schema == ("0002", "0009")
         assert readings(database) == before
         now = 497_222 * 3600 + 5
         for catch_up in (False, True):

@@ -6,6 +6,7 @@ support, and the partitions of `compacted`, which only PostgreSQL has.
 """
 
 from utility.store.tables.base import metadata
+from utility.store.tables.corrections import checked_day, correction, correction_step, finding
 from utility.store.tables.readings import compacted, conflict_sender, dead_letter, event, gap, part, quarantined, series
 from utility.store.tables.registry import controller, declared_minimum, meter
 from utility.store.tables.service import command, gateway_seen, period, setting, tally
@@ -13,13 +14,17 @@ from utility.store.tables.sharing import sharing, sharing_due, sharing_quarter
 from utility.store.tables.supply import plant_quarter, plant_seen, purchase, ration
 
 __all__ = [
+    "checked_day",
     "command",
     "compacted",
     "conflict_sender",
     "controller",
+    "correction",
+    "correction_step",
     "dead_letter",
     "declared_minimum",
     "event",
+    "finding",
     "gap",
     "gateway_seen",
     "metadata",
