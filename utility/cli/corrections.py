@@ -44,7 +44,7 @@ MetersOption = Annotated[list[str] | None, typer.Option("--meter", help="Only of
 FromOption = Annotated[str | None, typer.Option("--from", help=f"Only from this moment on: {LOCAL_FORMS}.")]
 ToOption = Annotated[str | None, typer.Option("--to", help="Only before this moment, in the same forms.")]
 MethodOption = Annotated[
-    str | None, typer.Option("--method", help="Only by this method: balance, interpolation, like-days, edit.")
+    str | None, typer.Option("--method", help="Only by this method: balance, interpolation, like-days, edit, register.")
 ]
 WhyOption = Annotated[str, typer.Option("--why", help="The reason, kept with the decision.")]
 _COLUMNS = ("microgrid", "meter", "type", "start", "until", "method", "state", "minutes", "kWh")

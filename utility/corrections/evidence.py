@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,9 +179,9 @@ def _registered(
     values, known = readings.of(members[number], int(RecordType.REGISTER))
     found = []
     for _, start, end in runs(~there[None]):
-        before, after = np.flatnonzero(known[:start]), np.flatnonzero(known[end - 1 :])
-        if len(before) and len(after):
-            first, last = int(before[-1]), end - 1 + int(after[0])
+        before, after = np.flatnonzero(known[:start])[-1:], end - 1 + np.flatnonzero(known[end - 1 :])[:1]
+        points = [*before.tolist(), *(start + np.flatnonzero(known[start : end - 1])).tolist(), *after.tolist()]
+        for first, last in pairwise(points):
             if (difference := int(values[last] - values[first])) >= 0:
                 found.append(Registered(row=row, start=first + 1, end=last + 1, energy=difference))
     return found

@@ -30,10 +30,14 @@ from utility.store.parts import PartReader, chunks, select_parts
 from utility.store.rations import loss_permille
 from utility.store.tables import compacted, controller, gap, meter
 
-MAX_GAPS = 5_000
-"""Most blocks of a microgrid that one run estimates, oldest first; the next run goes on."""
+MAX_WINDOWS = 30
+"""Most windows of a microgrid that one run estimates; with more, each day's run begins with others."""
 
-_TYPES = [int(kind) for kind in RecordType]
+MAX_AGE_DAYS = 60
+"""Gaps older than this are not estimated: no like day is near, and the month is billed."""
+
+_ALWAYS = [int(RecordType.THROUGH), int(RecordType.REGISTER)]
+_DAY_S = 86_400
 _Typical = dict[Series, tuple[NDArray[np.int64], NDArray[np.bool_]]]
 
 
@@ -98,15 +102,14 @@ def final_gaps(connection: Connection, series: Collection[Series], now: EpochSec
     old = _old(now, rules)
     found: dict[Gap, int] = {}
     for some in chunks(numbers):
-        statement = select(gap).where(gap.c.meter_no.in_(some), _is_final(now, rules)).order_by(gap.c.quarter)
+        statement = select(gap).where(gap.c.meter_no.in_(some), _is_final(now, rules))
         for row in connection.execute(statement):
             if (row.meter_no, row.record_type) in series:
                 mask = row.mask if row.quarter < old else row.mask & row.absent
                 found[row.meter_no, row.record_type, row.quarter] = mask & ALL_SLOTS
     there = covered(connection, [(quarter, number, kind) for number, kind, quarter in found])
     left = {key: mask & ~there.get((key[2], key[0], key[1]), 0) for key, mask in found.items()}
-    ordered = sorted((key for key, mask in left.items() if mask), key=lambda key: key[2])
-    return {key: left[key] for key in ordered[:MAX_GAPS]}
+    return {key: mask for key, mask in left.items() if mask}
 
 
 def _old(now: EpochSeconds, rules: Rules) -> Quarter:
@@ -114,7 +117,8 @@ def _old(now: EpochSeconds, rules: Rules) -> Quarter:
 
 
 def _is_final(now: EpochSeconds, rules: Rules) -> ColumnElement[bool]:
-    return or_(gap.c.absent != 0, gap.c.quarter < _old(now, rules))
+    youngest = (now - MAX_AGE_DAYS * _DAY_S) // QUARTER_S
+    return (gap.c.quarter >= youngest) & or_(gap.c.absent != 0, gap.c.quarter < _old(now, rules))
 
 
 class Estimator:
@@ -135,17 +139,27 @@ class Estimator:
             members = members_of(connection, owner)
             layout = layout_of(members)
             gaps = final_gaps(connection, set(layout.series), now, self._rules)
-        return self.estimates(owner, members, layout, gaps) if gaps else None
+        windows = spans(sorted({quarter for _, _, quarter in gaps}), len(layout.series))
+        if not windows:
+            return None
+        # What can't be estimated comes again each day, and must not keep the others from their turn.
+        first = now // _DAY_S * MAX_WINDOWS % len(windows) if len(windows) > MAX_WINDOWS else 0
+        chosen = (windows[first:] + windows[:first])[:MAX_WINDOWS]
+        return self._estimates(owner, members, layout, gaps, chosen)
 
-    def estimates(
-        self, owner: int, members: Sequence[Member], layout: Layout, gaps: Mapping[Gap, int]
+    def _estimates(
+        self,
+        owner: int,
+        members: Sequence[Member],
+        layout: Layout,
+        gaps: Mapping[Gap, int],
+        windows: Sequence[tuple[Quarter, Quarter]],
     ) -> Corrections | None:
-        """Return estimates of some slots of a microgrid; ``None``: nothing is known to estimate them from."""
-        quarters = sorted({quarter for _, _, quarter in gaps})
+        """Return estimates of the gaps in some windows; ``None``: nothing is known to estimate them from."""
         made = []
-        for span in spans(quarters, len(layout.series)):
-            wanted = {key: mask for key, mask in gaps.items() if span[0] <= key[2] < span[1]}
-            known = self._known(members, span, {(number, kind) for number, kind, _ in wanted})
+        for span in windows:
+            wanted = {key: mask for key, mask in gaps.items() if span[0] < key[2] < span[1] - 1}
+            known = self._known(members, layout, span, {(number, kind) for number, kind, _ in wanted})
             made += proposals(layout, estimated(window_of(layout, span, wanted, known)))
         if not made:
             return None
@@ -164,7 +178,9 @@ class Estimator:
             outages = self._outages(connection, members, span)
             return self._typical(connection, span, {series}, outages)[series]
 
-    def _known(self, members: Sequence[Member], span: tuple[Quarter, Quarter], gappy: set[Series]) -> Known:
+    def _known(
+        self, members: Sequence[Member], layout: Layout, span: tuple[Quarter, Quarter], gappy: set[Series]
+    ) -> Known:
         reader = PartReader(self._database)
         numbers = [m.no for m in members]
         quarters = list(range(*span))
@@ -172,11 +188,12 @@ class Estimator:
             lambda c: (
                 c.quarter.in_(bindparam("quarters", expanding=True))
                 & c.meter_no.in_(bindparam("numbers", expanding=True))
-                & c.record_type.in_(_TYPES)
+                & (c.record_type.in_(_ALWAYS) | c.meter_no.in_(bindparam("sources", expanding=True)))
             )
         )
+        sources = [number for number, kind in layout.series if kind not in _ALWAYS]
         with self._database.reads.begin() as connection:
-            blocks = reader.read(connection, wanted, {"quarters": quarters, "numbers": numbers})
+            blocks = reader.read(connection, wanted, {"quarters": quarters, "numbers": numbers, "sources": sources})
             outages = self._outages(connection, members, span)
             means = self._typical(connection, span, gappy, outages)
             loss = loss_permille(connection)

@@ -328,7 +328,7 @@ EDIT = ("edit", *AS, "--meter", str(INTO), "--why", "x")
 WRONG = [
     (("approve", *AS), "choose what to approve: give --meter"),
     (("approve", "--as", "eve", "--method", "balance"), "--as eve: not in `people`"),
-    (("approve", *AS, "--method", "guess"), "is none of balance, interpolation, like-days, edit"),
+    (("approve", *AS, "--method", "guess"), "is none of balance, interpolation, like-days, edit, register"),
     (("approve", *AS, "--meter", "77"), "--meter 77: no such meter"),
     (("approve", *AS, "--meter", "x"), "--meter x: no such meter"),
     (("approve", *AS, "--from", "soon"), "--from: 'soon' is no time"),
