@@ -29,7 +29,7 @@ from utility.corrections.summaries import Summary, summaries
 from utility.jobs.validation import rules_of
 from utility.people import AsOption, person_of
 from utility.store import checking, reads
-from utility.store.corrections import By, Chosen, Corrections, add, blocks_of, decide, found, steps_of
+from utility.store.corrections import By, Chosen, Corrections, add, decide, found, joined, steps_of
 from utility.store.database import Database
 from utility.store.estimating import Estimator, member_at
 from utility.store.quarantine import MAX_WHY
@@ -399,11 +399,9 @@ def _lines(database: Database, settings: UtilitySettings, rows: Sequence[Any]) -
     places = blocks.quarter.astype(np.int64) - first
     there[places] = (blocks.quality > 0).all(axis=1)
     sent[places] = blocks.values.sum(axis=1) if RecordType(kind).is_flow else blocks.values[:, -1]
-    made = blocks_of(rows)
-    for row in range(len(made)):
-        at = int(made.quarter[row]) - first
-        of = made.values[row][made.quality[row] > 0]
-        values[at] = values[at] + int(of.sum()) if RecordType(kind).is_flow else int(of[-1])
-        corrected[at] = True
+    made = joined([row for row in rows if row.state in (State.PROPOSED, State.APPROVED, State.EDITED)]).blocks
+    places = made.quarter.astype(np.int64) - first
+    values[places] = made.values.sum(axis=1) if RecordType(kind).is_flow else made.values[:, -1]
+    corrected[places] = True
     like = Estimator(database, rules_of(settings.validation, zone)).like_days(members, (number, kind), (first, until))
     return {"readings": (sent, there), "corrections": (values, corrected), "like days": like}

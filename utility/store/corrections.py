@@ -243,10 +243,16 @@ def overlay(connection: Connection, meters: Collection[MeterId] | None, first: Q
         rows = [row for row in rows if unsigned64(row.meter_id) in wanted]
     if not rows:
         return no_overlay()
-    return _joined(rows, blocks_of(rows))
+    return joined(rows)
 
 
-def _joined(rows: Sequence[Row[Any]], blocks: Blocks) -> Overlay:
+def joined(rows: Sequence[Row[Any]]) -> Overlay:
+    """Return one value for each slot of some corrections, from ``found``, as if all were in force.
+
+    Raises:
+        StoreError: One is damaged.
+    """
+    blocks = blocks_of(rows)
     edited = np.array([row.state == State.EDITED for row in rows])
     method = np.array([row.method for row in rows], np.uint8)
     order = np.lexsort(([row.no for row in rows], edited))
