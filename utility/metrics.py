@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from commonwatt.settlement.validation.day import Check
 from utility.changes import Committed
 from utility.gateway_metrics import GatewayMetrics
 from utility.health import ALARMS, DISK_FULL, STORE_DAMAGED, Disk
@@ -85,6 +86,15 @@ class UtilityMetrics:
             "quarantined_open_dead_letters", "Dead letters with quarantined readings that wait for a decision."
         )
         self.conflicts = self._counted("conflicting_slots", "Slots of stored readings with more than one value.")
+        self.findings = Gauge(
+            f"{_PREFIX}_open_findings",
+            "Open findings of the daily checks of readings, by check.",
+            ["check"],
+            registry=self.registry,
+        )
+        self.corrections_proposed = self._counted(
+            "proposed_corrections", "Estimates of missing readings that wait for a person."
+        )
         self.connected = self._gauge("head_end_connected", "1 while connected to the head-end broker.")
         self.clock_trusted = self._gauge("clock_trusted", "1 while gateways may use the utility's time.")
         self._expires = Gauge(
@@ -101,6 +111,8 @@ class UtilityMetrics:
         )
         for result in (*_RESULTS, STORE_DAMAGED, DISK_FULL):
             self.messages.labels(result)
+        for check in Check:
+            self.findings.labels(check.value).set(math.nan)
         for reason in _REASONS:
             self.refusals.labels(reason)
 

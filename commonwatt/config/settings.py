@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from commonwatt.model.ids import ID_PATTERN
 from commonwatt.network.addresses import Address, is_loopback
 from commonwatt.protocol.topics import MICROGRID_PATTERN
+from commonwatt.settlement.validation.day import Limits
 
 Seconds = Annotated[int, Field(ge=15, le=86_400)]
 """A period in seconds of the part's clock."""
@@ -407,6 +408,56 @@ class SettlementSettings(Settings):
     )
 
 
+_Percent = Annotated[int, Field(ge=1, le=100_000)]
+
+
+class ValidationSettings(Settings):
+    """The daily checks of readings and the estimates for missing ones (docs/corrections.md)."""
+
+    reference_days: int = Field(
+        14, ge=1, le=90, description="Days without an outage or a gap whose mean is an ordinary day."
+    )
+    least_days: int = Field(7, ge=1, le=90, description="With fewer of them, high, low and zero judge nothing.")
+    high_percent: _Percent = Field(400, description="`high`: more energy than this, percent of an ordinary day.")
+    low_percent: int = Field(25, ge=0, le=100, description="`low`: less energy than this, percent of an ordinary day.")
+    spike_percent: _Percent = Field(
+        500, description="`spike`: a day's highest quarter-hour, percent of its third-highest."
+    )
+    spike_wh: int = Field(250, ge=0, le=10**9, description="`spike`: a quarter-hour below these watt-hours is none.")
+    stuck_quarters: int = Field(
+        4, ge=1, le=96, description="`stuck`: quarter-hours in a row with the same reading, not zero, in every slot."
+    )
+    zero_days: int = Field(1, ge=1, le=30, description="`zero`: days in a row without energy.")
+    register_permille: int = Field(
+        10, ge=0, le=1000, description="`register`: difference of the readings' sum, thousandths of the register's."
+    )
+    register_wh: int = Field(
+        100, ge=0, le=10**9, description="`register`: a difference below these watt-hours is none."
+    )
+    gap_slots: int = Field(1, ge=1, le=5760, description="`gap`: missing slots of 15 s in quarter-hours in a row.")
+    like_days: int = Field(10, ge=1, le=20, description="Days whose mean is the estimate by like days.")
+    final_days: int = Field(
+        10, ge=1, le=180, description="Days after which a slot is estimated that no gateway answered for."
+    )
+
+    @model_validator(mode="after")
+    def _enough_days(self) -> Self:
+        if self.least_days > self.reference_days:
+            raise ValueError("least_days is at most reference_days")
+        return self
+
+    @property
+    def limits(self) -> Limits:
+        """The thresholds, energies in milliwatt-hours."""
+        same = ("reference_days", "least_days", "high_percent", "low_percent", "spike_percent", "stuck_quarters",
+                "zero_days", "register_permille", "gap_slots")  # fmt: skip
+        return Limits(
+            spike_least=self.spike_wh * 1000,
+            register_least=self.register_wh * 1000,
+            **{name: getattr(self, name) for name in same},
+        )
+
+
 class UtilitySettings(Settings):
     """The utility's service: stores relayed data, requests missing slots and serves the API."""
 
@@ -460,4 +511,7 @@ class UtilitySettings(Settings):
     )
     billing: BillingSettings = Field(
         BillingSettings(), description="The people who propose and approve rates, bills and corrections."
+    )
+    validation: ValidationSettings = Field(
+        ValidationSettings(), description="Thresholds of the daily checks of readings, and how gaps are estimated."
     )

@@ -11,15 +11,13 @@ from numpy.typing import NDArray
 
 from commonwatt.model.block_keys import Keys
 from commonwatt.model.blocks import Blocks, Quality, empty
-from commonwatt.model.units import SLOTS
+from commonwatt.model.units import SLOTS, Quarter
 from commonwatt.settlement.settled import SettledQuality
-
-_KEY = np.dtype([("meter", np.uint64), ("record_type", np.uint8), ("quarter", np.uint32)])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Overlay:
-    """The corrections in force of some blocks, each block once, by ascending key.
+    """The corrections in force of some blocks, each block once.
 
     Attributes:
         blocks: Their values; the quality of a slot without a correction is ``MISSING``.
@@ -31,6 +29,11 @@ class Overlay:
     method: NDArray[np.uint8]
     edited: NDArray[np.bool_]
 
+    def of(self, quarter: Quarter) -> "Overlay":
+        """Return the corrections of a quarter."""
+        rows = np.flatnonzero(self.blocks.quarter == quarter)
+        return Overlay(blocks=self.blocks.take(rows), method=self.method[rows], edited=self.edited[rows])
+
 
 def no_overlay() -> Overlay:
     """Return an overlay of no corrections."""
@@ -39,7 +42,7 @@ def no_overlay() -> Overlay:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Corrected:
-    """Blocks with their corrections, by ascending key.
+    """Blocks with their corrections: those with readings in their order, then those with corrections alone.
 
     Attributes:
         keys: Meter, record type and quarter, (n).
@@ -59,32 +62,38 @@ def applied(raw: Blocks, overlay: Overlay) -> Corrected:
         raw: Joined readings, each block once.
         overlay: Corrections of any blocks.
     """
-    of_raw, of_overlay = _keys_of(raw), _keys_of(overlay.blocks)
-    keys = np.union1d(of_raw, of_overlay)
-    values = np.zeros((len(keys), SLOTS), np.int64)
-    quality = np.zeros((len(keys), SLOTS), np.uint8)
-    rows = np.searchsorted(keys, of_raw)
-    values[rows] = raw.values
-    quality[rows] = _MEASURED[raw.quality]
-    rows = np.searchsorted(keys, of_overlay)
+    quality = _MEASURED[raw.quality]
+    if not len(overlay.blocks):
+        return Corrected(keys=raw.keys(), values=raw.values, quality=quality)
+    rows, alone = _places(raw, overlay.blocks)
+    keys, more = raw.keys(), overlay.blocks.keys().take(alone)
+    nothing = np.zeros((len(alone), SLOTS), np.int64)
+    values = np.concatenate([raw.values, nothing])
+    quality = np.concatenate([quality, nothing.astype(np.uint8)])
     corrected = overlay.blocks.quality > Quality.MISSING
     taken = corrected & (overlay.edited | (quality[rows] == SettledQuality.MISSING))
-    values[rows] = np.where(taken, overlay.blocks.values, values[rows])
     made = np.where(overlay.edited, np.uint8(SettledQuality.EDITED), np.uint8(SettledQuality.ESTIMATED))
+    values[rows] = np.where(taken, overlay.blocks.values, values[rows])
     quality[rows] = np.where(taken, made, quality[rows])
-    return Corrected(
-        keys=Keys(keys["meter"].copy(), keys["record_type"].copy(), keys["quarter"].copy()),
-        values=values,
-        quality=quality,
+    every = Keys(
+        np.concatenate([keys.meter, more.meter]),
+        np.concatenate([keys.record_type, more.record_type]),
+        np.concatenate([keys.quarter, more.quarter]),
     )
+    return Corrected(keys=every, values=values, quality=quality)
 
 
-_MEASURED = np.zeros(3, np.uint8)
+_MEASURED = np.zeros(len(Quality), np.uint8)
 _MEASURED[Quality.AVERAGED] = SettledQuality.AVERAGED
 _MEASURED[Quality.EXACT] = SettledQuality.MEASURED
 
 
-def _keys_of(blocks: Blocks) -> NDArray[np.void]:
-    keys = np.empty(len(blocks), _KEY)
-    keys["meter"], keys["record_type"], keys["quarter"] = blocks.meter, blocks.record_type, blocks.quarter
-    return keys
+def _places(raw: Blocks, corrected: Blocks) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the row of each corrected block in the result, and which of them have no reading."""
+    # Corrections are few, readings a town's: only blocks of the same meters are looked at one by one.
+    near = np.flatnonzero(np.isin(raw.meter, corrected.meter)).tolist()
+    there = {raw.key(row): row for row in near}
+    rows = np.array([there.get(corrected.key(row), -1) for row in range(len(corrected))], np.intp)
+    alone = np.flatnonzero(rows < 0)
+    rows[alone] = len(raw) + np.arange(len(alone))
+    return rows, alone

@@ -69,16 +69,16 @@ def small_town() -> Town:
     return town_of(TownFile.model_validate(TOWN), Path("town.toml"))
 
 
-def later(name: str) -> Scenario:
-    """Return a scenario of the program that begins after ``BEFORE_DAYS`` ordinary days."""
+def later(name: str, before: int = BEFORE_DAYS) -> Scenario:
+    """Return a scenario of the program that begins after some ordinary days."""
     scenario = load(name)
-    hours = 24 * BEFORE_DAYS
-    demand = tuple(d.model_copy(update={"from_day": d.from_day + BEFORE_DAYS}) for d in scenario.demand)
+    hours = 24 * before
+    demand = tuple(d.model_copy(update={"from_day": d.from_day + before}) for d in scenario.demand)
     outages = tuple(o.model_copy(update={"from_hour": o.from_hour + hours}) for o in scenario.outage)
-    start = scenario.start.fromordinal(scenario.start.toordinal() - BEFORE_DAYS)
+    start = scenario.start.fromordinal(scenario.start.toordinal() - before)
     changed: dict[str, object] = {
         "start": start,
-        "days": BEFORE_DAYS + scenario.days,
+        "days": before + scenario.days,
         "demand": demand,
         "outage": outages,
         # The sky of the days before is as usual; a scenario's own is of all its days.

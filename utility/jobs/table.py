@@ -22,6 +22,7 @@ from utility.jobs.runner import Job, Schedule
 from utility.jobs.settlement import SettlementJob
 from utility.jobs.sharing import SharingJob
 from utility.jobs.supply import SupplyJob
+from utility.jobs.validation import ValidationJob
 from utility.metrics import UtilityMetrics
 from utility.store.compactor import Compactor
 from utility.store.database import Database
@@ -43,11 +44,15 @@ SHARING_S = 300
 
 SETTLEMENT_S = 900
 """Seconds between two looks for days to settle."""
+
 RATES_S = 300
 """Seconds between two looks for rates that controllers were not told yet."""
 
 BILLS_S = 3_600
 """Seconds between two looks whether the last month can be billed; a month has one run of the service."""
+
+VALIDATION_S = 3_600
+"""Seconds between two looks for a day to check; a day is checked once."""
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +102,9 @@ class Jobs:
         billing = settings.billing
         self._bills = BillsJob(billing, database, in_thread=self._in_thread, writing=self._writing)
         self._rates = RatesJob(billing, database, in_thread=self._in_thread, writing=self._writing)
+        self._validation = ValidationJob(
+            settings.validation, database, metrics, in_thread=self._in_thread, writing=self._writing
+        )
         # A purchase must not wait for a backlog that is compacted.
         urgent = (Job(name="supply", cadence=Seconds(SUPPLY_S), catch_up=False, run=self._supply.run),)
         housekeeping = (
@@ -106,6 +114,7 @@ class Jobs:
             Job(name="settlement", cadence=Seconds(SETTLEMENT_S), catch_up=False, run=self._settlement.run),
             Job(name="gaps", cadence=Seconds(settings.gaps_s), catch_up=False, run=self._find_gaps),
             Job(name="bills", cadence=Seconds(BILLS_S), catch_up=False, run=self._make_bills),
+            Job(name="validation", cadence=Seconds(VALIDATION_S), catch_up=False, run=self._validation.run),
             Job(name="months", cadence=Seconds(MONTHS_S), catch_up=False, run=self._see_to_months, frees_disk=True),
         )
         self._table = (*urgent, *housekeeping)
@@ -198,6 +207,7 @@ class Jobs:
             self._metrics.gaps_open.set(count_open_gaps(connection))
             self._metrics.quarantined_open.set(count_quarantined(connection))
             self._metrics.conflicts.set(count_conflicts(connection))
+        self._validation.count()
         self._is_counted = True
 
     def _count_periods(self) -> None:

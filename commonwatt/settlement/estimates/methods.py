@@ -17,6 +17,8 @@ class Method(IntEnum):
     """The mean of the same hours of like days."""
     EDIT = 4
     """A person entered it."""
+    REGISTER = 5
+    """The difference of the meter's register, evenly: nothing else is known."""
 
     @property
     def words(self) -> str:

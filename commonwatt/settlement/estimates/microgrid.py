@@ -132,6 +132,10 @@ def _level(window: Window, row: int, start: int, end: int) -> Energies:
 def _to_register(draft: Draft, one: Registered, fixed: Flags) -> None:
     """Scale the estimates of a series within a register's difference, if each of its slots is known or estimated."""
     span = slice(one.start, one.end)
+    if not draft.method[one.row, span].any():
+        slots = np.zeros(draft.there.shape[1], np.bool_)
+        slots[span] = True
+        draft.put(one.row, slots, np.zeros(len(slots), np.int64), Method.REGISTER)
     guessed = draft.method[one.row, span] > 0
     if not guessed.any() or not draft.there[one.row, span].all():
         return

@@ -207,6 +207,19 @@ def test_register_difference_over_a_gap_is_kept_to_the_milliwatt_hour(energy: in
     assert int(estimated(window).values[0, 60 : 60 + length].sum()) == energy
 
 
+def test_register_alone_is_spread_evenly() -> None:
+    unknown = np.zeros((4, QUARTERS), np.bool_)
+    passes = np.zeros(QUARTERS * SLOTS, np.bool_)
+    one = Registered(row=0, start=60, end=560, energy=1_003)
+    window, _ = a_microgrid(
+        houses(5, count=2), [(0, Role.INCOMING)], 60, 560, is_typical=unknown, passes=passes, registers=[one]
+    )
+    draft = estimated(window)
+    assert int(draft.values[0, 60:560].sum()) == 1_003
+    assert set(draft.values[0, 60:560].tolist()) == {2, 3}
+    assert set(draft.method[0, 60:560].tolist()) == {Method.REGISTER}
+
+
 def test_readings_are_never_changed_and_slots_not_wanted_stay_missing() -> None:
     window, _ = a_microgrid(houses(6), [(0, Role.INCOMING), (1, Role.INCOMING)], 60, 120)
     known = window.known.copy()

@@ -44,10 +44,18 @@ def test_reading_beats_an_estimate_and_an_edit_beats_a_reading(
     assert (raw.values[0] == np.where(raw.quality[0] > 0, 9, 0)).all(), "readings are never changed"
 
 
-def test_blocks_with_and_without_readings_come_by_key() -> None:
+def test_blocks_without_readings_come_after_those_with() -> None:
     raw = make_blocks([(8, 3, 1), (9, 3, 1)], np.ones((2, SLOTS)), np.full((2, SLOTS), Quality.EXACT))
     found = applied(raw, an_overlay(5, edited=False, key=(2**64 - 1, 3, 0)))
     assert list(found.keys) == [(8, 3, 1), (9, 3, 1), (2**64 - 1, 3, 0)]
     assert found.values[:, 0].tolist() == [1, 1, 5]
+    other_type = applied(raw, an_overlay(5, edited=True, key=(8, 1, 1)))
+    assert list(other_type.keys) == [(8, 3, 1), (9, 3, 1), (8, 1, 1)]
     assert list(applied(raw, no_overlay()).keys) == [(8, 3, 1), (9, 3, 1)]
     assert len(applied(empty(), no_overlay()).keys) == 0
+
+
+def test_corrections_of_one_quarter_are_taken_out_of_those_of_a_day() -> None:
+    overlay = an_overlay(5, edited=True)
+    assert list(overlay.of(KEY[2]).blocks.keys()) == [KEY]
+    assert len(overlay.of(KEY[2] + 1).blocks) == 0

@@ -15,6 +15,7 @@ from utility.store.tables.accounts import (
 )
 from utility.store.tables.base import metadata
 from utility.store.tables.billing import bill, bill_run, rates_told, rates_version
+from utility.store.tables.corrections import checked_day, correction, correction_step, finding
 from utility.store.tables.readings import compacted, conflict_sender, dead_letter, event, gap, part, quarantined, series
 from utility.store.tables.registry import controller, declared_minimum, meter
 from utility.store.tables.service import command, gateway_seen, period, setting, tally
@@ -28,13 +29,17 @@ __all__ = [
     "account_term",
     "bill",
     "bill_run",
+    "checked_day",
     "command",
     "compacted",
     "conflict_sender",
     "controller",
+    "correction",
+    "correction_step",
     "dead_letter",
     "declared_minimum",
     "event",
+    "finding",
     "gap",
     "gateway_seen",
     "holding",

@@ -1,0 +1,400 @@
+"""Validation and corrections on real databases: what is found, proposed, decided, and what settlement then takes."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import select, update
+from typer.testing import CliRunner
+
+from commonwatt.codec.packing import pack
+from commonwatt.config.settings import ValidationSettings
+from commonwatt.model.blocks import Blocks, make_blocks
+from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import QUARTER_S, SLOTS
+from commonwatt.settlement.estimates.methods import Method
+from commonwatt.settlement.overlay import applied
+from commonwatt.settlement.settled import SettledQuality
+from harness.worlds.sent import append
+from utility.changes import Append
+from utility.cli.corrections import app
+from utility.corrections.lifecycle import STEPS, Action, State
+from utility.jobs.calendar_periods import Period
+from utility.jobs.validation import ValidationJob
+from utility.metrics import UtilityMetrics
+from utility.store import reads
+from utility.store.checking import open_findings
+from utility.store.compactor import Compactor
+from utility.store.corrections import (
+    By,
+    Chosen,
+    Corrections,
+    add,
+    decide,
+    found,
+    newest_step,
+    overlay,
+    propose,
+    steps_of,
+    take_changed,
+)
+from utility.store.database import Database
+from utility.store.job_leases import Turn
+from utility.store.tables import correction, gap
+from utility.store.writer import Writer
+
+both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+
+DAY = 20_500
+"""A UTC day in February 2026, a Monday."""
+
+FIRST = DAY * 96
+NOW = (DAY + 1) * 86_400 + 8 * 3600
+OUT, INTO, OTHER_OUT, OTHER, BOUNDARY_OUT, BOUNDARY_IN = range(10001, 10007)
+SETTINGS = ValidationSettings(reference_days=3, least_days=2)
+ANNA = By(person="anna", time=NOW, why="as on the paper")
+LATE = FIRST + 40
+"""First quarter without readings of both of a house's meters."""
+
+
+def energy(meter: int, quarter: int) -> int:
+    """Return what a meter reads in each slot of a quarter."""
+    return {
+        INTO: 1_000 + 10 * (quarter % 96),
+        OTHER: 700 + quarter % 7,
+        BOUNDARY_IN: 1_700 + 10 * (quarter % 96) + quarter % 7,
+    }.get(meter, 0)
+
+
+def readings(quarters: range, meters: tuple[int, ...], gone: range = range(0)) -> Blocks:
+    """Return the readings of some meters; those of the house at ``INTO`` are missing in the quarters ``gone``.
+
+    No sun, and empty batteries.
+    """
+    series = [(meter, kind) for meter in meters for kind in ((1, 2, 3) if meter in (OUT, OTHER_OUT) else (3,))]
+    keys = [(*each, q) for each in series for q in quarters if q not in gone or each[0] not in (OUT, INTO)]
+    values = [
+        [energy(meter, quarter) + slot % 2 * (meter in (OTHER, BOUNDARY_IN)) for slot in range(SLOTS)]
+        for meter, _, quarter in keys
+    ]
+    return make_blocks(keys, values, np.full((len(keys), SLOTS), 2))
+
+
+def store(database: Database, blocks: Blocks, now: int = NOW) -> None:
+    made = append(blocks, sender="r001", received=now)
+    Writer(database).commit([Append(**{**vars(made), "owner": "r001", "payloads": pack(blocks)})])
+    compactor = Compactor(database)
+    while (replacement := compactor.plan(now)) is not None:
+        compactor.apply(replacement)
+
+
+def missing(database: Database, meters: dict[int, int], quarters: range) -> None:
+    """Note gaps whose gateway answered that it has no such reading."""
+    full = (1 << SLOTS) - 1
+    same = {"mask": full, "absent": full, "asked": 1, "next_time": 0, "is_open": False, "touched": 0}
+    rows = [
+        {"meter_no": number, "record_type": kind, "quarter": quarter, **same}
+        for meter, number in meters.items()
+        for kind in ((1, 2, 3) if meter == OUT else (3,))
+        for quarter in quarters
+    ]
+    with database.writes.begin() as connection:
+        connection.execute(gap.insert(), rows)
+
+
+def numbers(database: Database, *meters: int) -> dict[int, int]:
+    with database.reads.begin() as connection:
+        return {meter: reads.meter_number(connection, meter) or 0 for meter in meters}
+
+
+def run(database: Database, now: int = NOW, settings: ValidationSettings = SETTINGS) -> UtilityMetrics:
+    async def here(work: Callable[..., Any], *arguments: object) -> Any:
+        return work(*arguments)
+
+    metrics = UtilityMetrics()
+    job = ValidationJob(settings, database, metrics, in_thread=here, writing=here)
+    asyncio.run(job.run(Turn(job="validation", period=Period(start=now, end=now + 1, name="now"), attempt=1, now=now)))
+    return metrics
+
+
+def metric(metrics: UtilityMetrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(f"commonwatt_utility_{name}", labels)
+
+
+def a_correction(
+    database: Database, value: int = 5, quarter: int = FIRST, method: Method = Method.BALANCE
+) -> Corrections:
+    [number] = numbers(database, INTO).values()
+    quality = np.zeros((1, SLOTS), np.uint8)
+    quality[0, :10] = 2
+    return Corrections(
+        blocks=make_blocks([(INTO, 3, quarter)], np.full((1, SLOTS), value), quality),
+        number=np.array([number]),
+        owner=np.array([1]),
+        method=np.array([method], np.uint8),
+    )
+
+
+def in_force(database: Database, quarter: int = FIRST) -> tuple[list[int], list[int]]:
+    with database.reads.begin() as connection:
+        made = overlay(connection, [INTO, OUT], quarter, quarter + 1)
+    result = applied(readings(range(0), ()), made)
+    return [int(v) for v in result.values.sum(axis=1)], sorted({int(q) for q in result.quality.ravel()})
+
+
+@both_kinds
+def test_estimate_counts_from_its_approval_until_it_is_taken_back(database: Database) -> None:
+    with database.writes.begin() as connection:
+        assert propose(connection, a_correction(database), NOW) == 1
+        assert propose(connection, a_correction(database), NOW) == 0, "its slots have a proposal"
+    assert in_force(database) == ([], [])
+    chosen = Chosen(first=FIRST, until=FIRST + 1, method=Method.BALANCE)
+    with database.writes.begin() as connection:
+        assert take_changed(connection) == set(), "a proposal changes nothing"
+        decide(connection, chosen, Action.APPROVE, ANNA)
+        assert take_changed(connection) == {(DAY, 1)}
+        assert take_changed(connection) == set()
+        assert newest_step(connection) == 2
+    assert in_force(database) == ([50], [SettledQuality.MISSING, SettledQuality.ESTIMATED])
+    with database.writes.begin() as connection:
+        decide(connection, chosen, Action.REVERT, ANNA)
+        [row] = found(connection, Chosen(), list(State), 9)
+        steps = [(s.person, s.state_before, s.state_after, s.why) for s in steps_of(connection, [row.no])]
+    assert in_force(database) == ([], [])
+    assert steps == [
+        ("", "", "proposed", ""),
+        ("anna", "proposed", "approved", "as on the paper"),
+        ("anna", "approved", "proposed", "as on the paper"),
+    ]
+    assert row.version == 1
+
+
+@both_kinds
+def test_value_of_a_person_counts_before_estimates_until_it_is_taken_back(database: Database) -> None:
+    with database.writes.begin() as connection:
+        add(connection, a_correction(database, 9, method=Method.EDIT), State.EDITED, ANNA)
+        propose(connection, a_correction(database, 5, FIRST + 1), NOW)
+        decide(connection, Chosen(first=FIRST + 1), Action.APPROVE, ANNA)
+        add(connection, a_correction(database, 6, FIRST + 1, Method.EDIT), State.EDITED, ANNA)
+    assert in_force(database) == ([90], [SettledQuality.MISSING, SettledQuality.EDITED])
+    assert in_force(database, FIRST + 1)[0] == [60]
+    with database.writes.begin() as connection:
+        decide(connection, Chosen(first=FIRST + 1, method=Method.BALANCE), Action.REVERT, ANNA)
+        assert [row.version for row in found(connection, Chosen(first=FIRST + 1), list(State), 9)] == [1, 2]
+    assert in_force(database, FIRST + 1)[0] == [60]
+    with database.writes.begin() as connection:
+        add(connection, a_correction(database, 1, FIRST + 95, Method.EDIT), State.EDITED, ANNA)
+        assert take_changed(connection) == {(DAY, 1), (DAY + 1, 1)}, "its last level is the next day's first"
+
+
+def test_illegal_step_is_named_and_changes_nothing(database: Database) -> None:
+    with database.writes.begin() as connection:
+        add(connection, a_correction(database), State.EDITED, ANNA)
+        for action, told in ((Action.APPROVE, "edited; approve needs proposed"), (Action.REFUSE, "edited")):
+            with pytest.raises(ConfigError, match=told):
+                decide(connection, Chosen(), action, ANNA)
+        with pytest.raises(ConfigError, match="none was chosen"):
+            decide(connection, Chosen(first=FIRST + 9), Action.REVERT, ANNA)
+        [row] = found(connection, Chosen(), list(State), 9)
+    assert row.state == "edited"
+    assert set(STEPS.values()) <= set(State)
+
+
+def test_damaged_correction_is_never_settled_silently(database: Database) -> None:
+    with database.writes.begin() as connection:
+        add(connection, a_correction(database), State.EDITED, ANNA)
+        connection.execute(update(correction).values(payload=b"\x00\x01"))
+        with pytest.raises(StoreError, match="correction 1 is damaged; revert it"):
+            overlay(connection, None, FIRST, FIRST + 1)
+
+
+@both_kinds
+def test_gap_of_one_place_is_found_estimated_exactly_and_proposed_once(database: Database) -> None:
+    gone = range(LATE, LATE + 12)
+    every = (OUT, INTO, OTHER_OUT, OTHER, BOUNDARY_IN, BOUNDARY_OUT)
+    store(database, readings(range(FIRST - 1, FIRST + 97), every, gone))
+    missing(database, numbers(database, OUT, INTO), gone)
+    metrics = run(database)
+    assert metric(metrics, "open_findings", check="gap") == 3, "generation too, which is not estimated"
+    assert metric(metrics, "open_findings", check="high") == 0
+    assert metric(metrics, "proposed_corrections") == 24
+    with database.writes.begin() as connection:
+        rows = found(connection, Chosen(), [State.PROPOSED], 99)
+        assert {row.method for row in rows} == {Method.BALANCE}
+        decide(connection, Chosen(), Action.APPROVE, ANNA)
+        made = overlay(connection, [INTO, OUT], gone.start, gone.stop)
+    assert made.blocks.values[made.blocks.meter == INTO].tolist() == readings(gone, (INTO,)).values.tolist()
+    with database.writes.begin() as connection:
+        decide(connection, Chosen(), Action.REVERT, ANNA)
+        decide(connection, Chosen(), Action.REFUSE, ANNA)
+    run(database, NOW + 86_400)
+    with database.reads.begin() as connection:
+        assert found(connection, Chosen(), [State.PROPOSED], 99) == [], "what was refused is not proposed again"
+
+
+def test_finding_of_a_gap_is_closed_when_its_readings_come(database: Database) -> None:
+    gone = range(LATE, LATE + 2)
+    store(database, readings(range(FIRST - 1, FIRST + 97), (INTO,), gone))
+    missing(database, numbers(database, INTO), gone)
+    assert metric(run(database), "open_findings", check="gap") == 1
+    store(database, readings(gone, (INTO,)))
+    with database.writes.begin() as connection:
+        connection.execute(gap.delete())
+    assert metric(run(database, NOW + 86_400), "open_findings", check="gap") == 0
+
+
+def test_day_far_above_the_days_before_is_found_once(database: Database) -> None:
+    for day in range(4):
+        quarters = range(FIRST + day * 96 - (day == 0), FIRST + day * 96 + 96)
+        blocks = readings(quarters, (OTHER_OUT, OTHER))
+        high = blocks.values * (6 if day == 3 else 1)
+        now = (DAY + day + 1) * 86_400 + 8 * 3600
+        store(database, make_blocks(blocks.keys(), high, blocks.quality), now)
+        for _ in range(2):
+            metrics = run(database, now)
+        assert metric(metrics, "open_findings", check="high") == (day == 3)
+    with database.reads.begin() as connection:
+        [one] = open_findings(connection, 9)
+    assert (one.label, one.check_name, one.figure, one.threshold) == (str(OTHER), "high", 599, 400)
+    assert one.first_quarter == FIRST + 3 * 96
+
+
+@pytest.fixture
+def corrections(tmp_path: Path, url: str, database: Database) -> Callable[..., str]:
+    """Run ``commonwatt corrections``, which must exit with ``code``; return its output."""
+    config = tmp_path / "utility.toml"
+    config.write_text(f'[utility]\ndatabase = "{url}"\n[utility.billing]\npeople = ["anna", "ben"]\n')
+
+    def run_it(*words: str, code: int = 0) -> str:
+        done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*words, "--config", str(config)])
+        assert done.exit_code == code, done.output
+        return " ".join(done.output.split())
+
+    return run_it
+
+
+@pytest.fixture
+def estimates(database: Database) -> None:
+    """A day of a house without readings, of which like days are known: proposed, not decided."""
+    for day in (-4, -3, 0):
+        store(database, readings(range(FIRST + day * 96, FIRST + day * 96 + 96), (INTO,), range(FIRST + 8, FIRST + 88)))
+    missing(database, numbers(database, INTO), range(FIRST + 8, FIRST + 88))
+    run(database)
+
+
+@pytest.mark.usefixtures("estimates")
+def test_person_lists_looks_approves_and_takes_back(corrections: Callable[..., str]) -> None:
+    [row] = json.loads(corrections("list", "--json"))
+    assert (row["meter"], row["method"], row["state"], row["minutes"]) == (str(INTO), "like-days", "proposed", 1020)
+    # Until 5:00 UTC it was Sunday in the town, and no other Sunday is known.
+    looked = corrections("show", "--meter", str(INTO))
+    for word in ("readings", "corrections", "like days", "·", "█", "a column is 15 min", "the utility", "proposed"):
+        assert word in looked
+    told = corrections("approve", "--as", "anna", "--meter", str(INTO), "--from", "2026-02-16", "--to", "2026-02-17")
+    assert "of 1 meter" in told
+    assert "approved by anna" in told
+    assert "approved" in corrections("list", "--state", "approved")
+    assert "taken back by ben" in corrections("revert", "--as", "ben", "--method", "like-days", "--why", "no")
+    assert "ben" in corrections("show", "--meter", str(INTO))
+
+
+def test_person_enters_a_value_which_replaces_the_reading(corrections: Callable[..., str], database: Database) -> None:
+    store(database, readings(range(FIRST, FIRST + 8), (INTO,)))
+    start, end = FIRST * QUARTER_S, FIRST * QUARTER_S + 1815
+    words = ("--as", "anna", "--meter", str(INTO), "--from", str(start), "--to", str(end), "--why", "stuck")
+    told = corrections("edit", *words, "--energy", "0.123456")
+    assert told == f"meter {INTO}: 3 quarter-hours edited by anna, 0.123 kWh"
+    with database.reads.begin() as connection:
+        made = overlay(connection, [INTO], FIRST, FIRST + 8)
+    raw = reads.readings(database, numbers(database, INTO)[INTO], int(RecordType.THROUGH), FIRST, FIRST + 7)
+    result = applied(raw, made)
+    assert int(result.values.ravel()[:121].sum()) == 123_456
+    assert set(result.quality.ravel()[:121].tolist()) == {SettledQuality.EDITED}
+    assert set(result.quality.ravel()[121:].tolist()) == {SettledQuality.MEASURED}
+    assert raw.values.tolist() == readings(range(FIRST, FIRST + 8), (INTO,)).values.tolist(), "readings stay"
+    assert "edited" in corrections("list", "--state", "edited")
+
+
+WHEN = ("--from", "2026-02-16T00:00Z", "--to", "2026-02-17T00:00Z")
+AS = ("--as", "anna")
+EDIT = ("edit", *AS, "--meter", str(INTO), "--why", "x")
+
+
+WRONG = [
+    (("approve", *AS), "choose what to approve: give --meter"),
+    (("approve", "--as", "eve", "--method", "balance"), "--as eve: not in `people`"),
+    (("approve", *AS, "--method", "guess"), "is none of balance, interpolation, like-days, edit, register"),
+    (("approve", *AS, "--meter", "77"), "--meter 77: no such meter"),
+    (("approve", *AS, "--meter", "x"), "--meter x: no such meter"),
+    (("approve", *AS, "--from", "soon"), "--from: 'soon' is no time"),
+    (("approve", *AS, "--from", "2026-03-08T02:30"), "does not exist in America/New_York"),
+    (("approve", *AS, "--from", "2026-02-16T00:01Z"), "--from must be a quarter-hour"),
+    (("approve", *AS, "--from", "2026-02-17", "--to", "2026-02-16"), "--from must be before --to"),
+    (("approve", *AS, *WHEN), "nothing to approve: none was chosen"),
+    (("refuse", *AS, *WHEN, "--why", "x" * 201), "--why may have 200 characters"),
+    ((*EDIT, *WHEN), "no like days for the whole period; give its --energy"),
+    ((*EDIT, *WHEN, "--energy", "-1"), "--energy -1: must be kilowatt-hours"),
+    ((*EDIT, *WHEN, "--energy", "1e3"), "--energy 1e3: must be kilowatt-hours"),
+    ((*EDIT, *WHEN, "--energy", "1.2345678"), "at most 6 decimals"),
+    ((*EDIT, *WHEN, "--energy", "999999999"), "more than its service carries"),
+    ((*EDIT, *WHEN, "--energy", "9999999999"), "more than any meter measures"),
+    ((*EDIT, *WHEN, "--type", "stored"), "a level can't be edited"),
+    ((*EDIT, *WHEN, "--type", "generation"), "does not measure it"),
+    ((*EDIT, "--from", "2026-02-16T00:00:01Z", "--to", "2026-02-17"), "multiples of 15 s"),
+    ((*EDIT, "--from", "2026-01-01", "--to", "2026-02-17"), "at most 35 days"),
+    ((*EDIT, "--from", "2100-01-01", "--to", "2100-01-02"), "--to is in the future"),
+    ((*EDIT[:-1], " ", *WHEN), "--why: give the reason"),
+    (("findings", "--close", "5", "--as", "anna"), "finding 5 is not open; nothing was closed"),
+    (("findings", "--close", "5"), "not in `people`"),
+]
+
+
+def test_wrong_input_is_told_and_changes_nothing(corrections: Callable[..., str], database: Database) -> None:
+    for words, told in WRONG:
+        assert told in corrections(*words, code=2)
+    with database.reads.begin() as connection:
+        assert connection.execute(select(correction)).first() is None
+
+
+def test_person_closes_a_finding(corrections: Callable[..., str], database: Database) -> None:
+    store(database, readings(range(FIRST - 1, FIRST + 97), (INTO,), range(LATE, LATE + 2)))
+    missing(database, numbers(database, INTO), range(LATE, LATE + 2))
+    run(database)
+    [row] = json.loads(corrections("findings", "--json", "--check", "gap", "--meter", str(INTO)))
+    assert (row["meter"], row["figure"], row["start"]) == (str(INTO), 120, LATE * QUARTER_S)
+    assert "1 finding closed by anna" in corrections("findings", "--close", str(row["no"]), "--as", "anna")
+    assert corrections("findings") == "no findings"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("reference_days", 0),
+        ("least_days", 15),
+        ("high_percent", 0),
+        ("low_percent", 101),
+        ("spike_percent", 0),
+        ("spike_wh", -1),
+        ("stuck_quarters", 97),
+        ("zero_days", 0),
+        ("register_permille", 1001),
+        ("register_wh", -1),
+        ("gap_slots", 0),
+        ("like_days", 21),
+        ("final_days", 0),
+    ],
+)
+def test_wrong_threshold_is_refused(key: str, value: int) -> None:
+    with pytest.raises(ValueError, match=key):
+        ValidationSettings.model_validate({key: value})
+
+
+def test_every_threshold_is_a_setting() -> None:
+    changed = ValidationSettings(spike_wh=3, register_wh=4, high_percent=5).limits
+    assert (changed.spike_least, changed.register_least, changed.high_percent) == (3_000, 4_000, 5)
+    assert ValidationSettings().limits == type(changed)()

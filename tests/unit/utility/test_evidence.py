@@ -1,0 +1,193 @@
+"""Estimates from blocks, beside what the emulator's physics moved: places of every kind, outages, registers."""
+
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+
+from commonwatt.device.desired_states import Commanded
+from commonwatt.model.blocks import Blocks, make_blocks
+from commonwatt.model.records import EventRecord, RecordType, State
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
+from commonwatt.settlement.estimates.methods import Method
+from commonwatt.settlement.estimates.microgrid import estimated
+from commonwatt.settlement.estimates.window import Registered, Role
+from commonwatt.town.town import Direction, Function, Microgrid, Town, load_town
+from harness.energy.alone import Alone
+from utility.corrections.evidence import MAX_QUARTERS, Known, as_blocks, proposals, spans, window_of
+from utility.corrections.members import Layout, Member, layout_of
+from utility.corrections.outages import days_in, off_grid_times, outages_of, slots_in
+from utility.gaps import ALL_SLOTS
+
+FIRST = 1_988_900
+"""Midday of a day in September, with sun."""
+
+QUARTERS = 5
+GAP = range(FIRST + 2, FIRST + 4)
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Town:
+    path = tmp_path / "town.toml"
+    path.write_text(
+        '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 4\n'
+        '[[microgrid]]\nid = "apt"\nkind = "apartment"\nbuildings = 2\napartments = 2\n'
+        '[[microgrid]]\nid = "pub"\nkind = "public"\n'
+    )
+    return load_town(path)
+
+
+def members_of(microgrid: Microgrid) -> list[Member]:
+    return [
+        Member(
+            no=number,
+            id=meter.id,
+            location=meter.location,
+            function=meter.function,
+            direction=meter.direction,
+            record_types=frozenset(map(int, meter.record_types)),
+            capacity=meter.battery.capacity if meter.battery else None,
+        )
+        for number, meter in enumerate(microgrid.meters, 1)
+    ]
+
+
+def measured(town: Town, microgrid: Microgrid) -> Blocks:
+    """Return every reading of some quarter-hours, with batteries that share in the second half."""
+    physics = Alone(town, microgrid)
+    batteries = [meter for meter in microgrid.meters if meter.battery]
+    levels = {m.id: m.battery.capacity * (90, 12, 60)[i % 3] // 100 for i, m in enumerate(batteries) if m.battery}
+    donors = {meter.id: Commanded(sharing=True) for meter in batteries[::3]}
+    values: dict[tuple[int, int], list[int]] = {}
+    for slot in range(QUARTERS * SLOTS):
+        step = physics.step(levels, FIRST * QUARTER_S + slot * SLOT_S, donors if slot > 150 else {})
+        levels = step.levels
+        for meter, readings in step.readings.items():
+            for kind, value in readings.items():
+                values.setdefault((meter, int(kind)), []).append(value)
+    keys = [(meter, kind, FIRST + n) for meter, kind in values for n in range(QUARTERS)]
+    of = [values[meter, kind][(q - FIRST) * SLOTS : (q - FIRST + 1) * SLOTS] for meter, kind, q in keys]
+    return make_blocks(keys, of, np.full((len(keys), SLOTS), 2))
+
+
+def without(blocks: Blocks, meters: set[int]) -> Blocks:
+    """Return the blocks without those of some meters in the gap."""
+    return blocks.take(
+        [row for row, (meter, _, quarter) in enumerate(blocks.keys()) if meter not in meters or quarter not in GAP]
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("r001", Function.HOUSE),
+        ("apt", Function.APARTMENT),
+        ("apt", Function.BUILDING),
+        ("pub", Function.HOSPITAL),
+        ("pub", Function.SOLAR_FARM),
+    ],
+)
+def test_missing_place_of_every_kind_is_found_by_balance(town: Town, name: str, function: Function) -> None:
+    members = members_of(town.microgrids[name])
+    layout = layout_of(members)
+    blocks = measured(town, town.microgrids[name])
+    gone = next(place for place in layout.places if place[0].function is function)
+    gaps = {
+        (number, kind, q): ALL_SLOTS for number, kind in layout.series for q in GAP if number in {m.no for m in gone}
+    }
+    known = Known(blocks=without(blocks, {m.id for m in gone}))
+    draft = estimated(window_of(layout, (FIRST, FIRST + QUARTERS), gaps, known))
+    nets, there = draft.net()
+    assert there[:, 1:].all()
+    assert (nets.sum(axis=0)[1:] == draft.window.boundary[1:]).all(), "places and boundary agree in each slot"
+    made = proposals(layout, draft)
+    assert {method for _, method, _, _, _ in made} == {Method.BALANCE}
+    assert {(number, kind, quarter) for (number, kind), _, quarter, _, _ in made} == set(gaps)
+    true = {key: blocks.values[row] for row, key in enumerate(blocks.keys())}
+    through = as_blocks({m.no: m for m in members}, made)
+    for row, key in enumerate(through.keys()):
+        if key[1] == RecordType.THROUGH:
+            assert np.abs(through.values[row] - true[key]).sum() <= 0.02 * true[key].sum() + SLOTS, key
+
+
+def test_level_and_generation_are_series_only_where_no_meter_measures_the_intake(town: Town) -> None:
+    roles = {name: set(layout_of(members_of(grid)).role) for name, grid in town.microgrids.items()}
+    assert roles["r001"] == {Role.INCOMING, Role.OUTGOING}
+    assert roles["apt"] == roles["pub"] == set(Role)
+
+
+def test_meters_of_other_makers_are_places_of_their_own() -> None:
+    some = [
+        Member(no=no, id=no, location="third party", function=Function.FOREIGN, direction=Direction.INCOMING,
+               record_types=frozenset({3}), capacity=None)
+        for no in (1, 2)
+    ]  # fmt: skip
+    layout = layout_of(some)
+    assert layout.place == (0, 1)
+    assert layout.boundary is None
+
+
+def a_foreign(registers: dict[int, int]) -> tuple[Layout, Known]:
+    """Return a meter with a register that is known in some slots, and without readings in the gap."""
+    one = Member(no=1, id=9, location="x", function=Function.FOREIGN, direction=Direction.INCOMING,
+                 record_types=frozenset({3, 4}), capacity=None)  # fmt: skip
+    values, quality = np.zeros((QUARTERS, SLOTS), np.int64), np.zeros((QUARTERS, SLOTS), np.uint8)
+    for slot, value in registers.items():
+        values[divmod(slot, SLOTS)], quality[divmod(slot, SLOTS)] = value, 2
+    register = make_blocks([(9, 4, FIRST + n) for n in range(QUARTERS)], values, quality)
+    there = [FIRST + n for n in range(QUARTERS) if FIRST + n not in GAP]
+    through = make_blocks([(9, 3, q) for q in there], np.full((len(there), SLOTS), 7), np.full((len(there), SLOTS), 2))
+    joined = make_blocks(
+        [*register.keys(), *through.keys()],
+        np.concatenate([register.values, through.values]),
+        np.concatenate([register.quality, through.quality]),
+    )
+    return layout_of([one]), Known(blocks=joined)
+
+
+def test_register_bounds_each_part_of_a_gap_that_it_measures() -> None:
+    layout, known = a_foreign({100: 1_000, 200: 1_700, 250: 2_000})
+    gaps = {(1, 3, quarter): ALL_SLOTS for quarter in GAP}
+    window = window_of(layout, (FIRST, FIRST + QUARTERS), gaps, known)
+    assert window.registers == [
+        Registered(row=0, start=101, end=201, energy=700),
+        Registered(row=0, start=201, end=251, energy=300),
+    ]
+    made = estimated(window).values[0]
+    assert int(made[101:201].sum()) == 700
+    assert int(made[201:251].sum()) == 300
+    assert (made[:120] == 7).all(), "readings stay"
+
+
+def test_register_that_fell_tells_nothing() -> None:
+    layout, known = a_foreign({100: 1_000, 250: 3})
+    assert window_of(layout, (FIRST, FIRST + QUARTERS), {}, known).registers == []
+
+
+def test_windows_take_near_gaps_together_and_stay_bounded() -> None:
+    assert spans([5, 6, 20, 40], 10) == [(4, 8), (19, 22), (39, 42)]
+    assert spans([5, 12, 40], 10) == [(4, 14), (39, 42)]
+    long = spans(list(range(1_000)), 10)
+    assert all(until - first <= MAX_QUARTERS for first, until in long)
+    assert [q for first, until in long for q in range(first + 1, until - 1)] == list(range(1_000))
+
+
+def event(time: int, before: State, after: State) -> tuple[int, EventRecord]:
+    return 1, EventRecord(previous_state=before, new_state=after, record_id=time, meter_id=9, time=time)
+
+
+def test_island_is_an_outage_of_the_whole_microgrid_and_a_meter_off_of_itself() -> None:
+    up, island = State.INITIALIZED, State.INITIALIZED | State.OFF_GRID
+    events = {
+        1: [event(900, up, island), event(1_800, island, up)],
+        2: [event(3_000, up, State(0)), event(3_030, State(0), up)],
+    }
+    outages = outages_of(events, [1])
+    assert outages[0] == [(900, 1_800)]
+    assert outages[2] == [(3_000, 3_030)]
+    assert np.flatnonzero(slots_in(outages[2], 2_985, 10)).tolist() == [1, 2]
+    assert off_grid_times([event(50, island, up)]) == [(0, 50)]
+    zone = ZoneInfo("America/New_York")
+    assert [str(day) for day in days_in([(1_000_000, 1_000_001)], 0, 2_000_000, zone)] == ["1970-01-12"]
+    assert days_in([(0, 10)], 1_000, 2_000, zone) == set()

@@ -1,0 +1,407 @@
+"""``commonwatt corrections``: what the checks found, proposed estimates, and what people decide on them."""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import typer
+
+from commonwatt.cli.dead_letter_options import JsonOption
+from commonwatt.cli.tables import show as show_table
+from commonwatt.config.settings import UtilitySettings
+from commonwatt.model.blocks import Quality, make_blocks
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.ids import parse_id
+from commonwatt.model.records import RecordType
+from commonwatt.model.times import LOCAL_FORMS, parse_time
+from commonwatt.model.units import QUARTER_S, EpochSeconds
+from commonwatt.model.words import counted, moment
+from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.settlement.estimates.methods import Method
+from commonwatt.settlement.validation.day import Check
+from utility.cli.options import ConfigOption, from_file, load
+from utility.corrections.edits import edited, quarters_of
+from utility.corrections.lifecycle import Action, State
+from utility.corrections.plot import Line, plot
+from utility.corrections.summaries import Summary, summaries
+from utility.jobs.validation import rules_of
+from utility.people import AsOption, person_of
+from utility.store import checking, reads
+from utility.store.corrections import By, Chosen, Corrections, add, decide, found, joined, steps_of
+from utility.store.database import Database
+from utility.store.estimating import Estimator, member_at
+from utility.store.quarantine import MAX_WHY
+from utility.store.rations import timezone_of
+
+app = typer.Typer(no_args_is_help=True, help="Findings of the daily checks, and corrections of readings.")
+
+MAX_SHOWN = 20_000
+"""Most corrections that one command shows."""
+
+MetersOption = Annotated[list[str] | None, typer.Option("--meter", help="Only of this meter.")]
+FromOption = Annotated[str | None, typer.Option("--from", help=f"Only from this moment on: {LOCAL_FORMS}.")]
+ToOption = Annotated[str | None, typer.Option("--to", help="Only before this moment, in the same forms.")]
+MethodOption = Annotated[
+    str | None, typer.Option("--method", help="Only by this method: balance, interpolation, like-days, edit, register.")
+]
+WhyOption = Annotated[str, typer.Option("--why", help="The reason, kept with the decision.")]
+_COLUMNS = ("microgrid", "meter", "type", "start", "until", "method", "state", "minutes", "kWh")
+
+
+@app.command("list")
+@flowing
+def list_(
+    config: ConfigOption,
+    meter: MetersOption = None,
+    start: FromOption = None,
+    end: ToOption = None,
+    method: MethodOption = None,
+    state: Annotated[
+        list[State] | None, typer.Option("--state", help="Only in this state; without it, those proposed.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List corrections: quarter-hours in a row of one meter, method and state are a line.
+
+    Examples: `corrections list`, `corrections list --state approved --state edited --from 2026-11 --to 2026-12`.
+    """
+    with errors_reported(), from_file(config) as (database, _):
+        with database.reads.begin() as connection:
+            chosen = _chosen(connection, meter, start, end, method)
+            rows = summaries(found(connection, chosen, [*(state or [State.PROPOSED])], MAX_SHOWN + 1))
+        if as_json:
+            typer.echo(json.dumps(rows, indent=1))
+        else:
+            show_table("corrections", [_row(row) for row in rows], _COLUMNS)
+        if sum(len(row["numbers"]) for row in rows) > MAX_SHOWN:
+            typer.echo(
+                f"more than {MAX_SHOWN} quarter-hours: only the first are shown; choose with --meter, --from, --to"
+            )
+
+
+@app.command()
+@flowing
+def show(
+    config: ConfigOption,
+    meter: Annotated[str, typer.Option("--meter", help="The meter.")],
+    start: FromOption = None,
+    end: ToOption = None,
+) -> None:
+    """Show a meter's corrections with every step of theirs, and a plot beside its readings and like days.
+
+    Example: `corrections show --meter 10002 --from 2026-11-01 --to 2026-11-04`.
+    """
+    with errors_reported(), from_file(config) as (database, _):
+        settings, _ = load(config)
+        with database.reads.begin() as connection:
+            chosen = _chosen(connection, [meter], start, end, None)
+            rows = found(connection, chosen, list(State), MAX_SHOWN)
+            steps = steps_of(connection, [row.no for row in rows])
+        show_table("corrections", [_row(row) for row in summaries(rows)], _COLUMNS)
+        for kind in sorted({row.record_type for row in rows}):
+            of = [row for row in rows if row.record_type == kind]
+            typer.echo(f"\n{RecordType(kind).name.lower()}, from {moment(of[0].quarter * QUARTER_S)}")
+            for line in plot(_lines(database, settings, of)):
+                typer.echo(line)
+        typer.echo("")
+        show_table("steps", _steps(steps), ("time", "person", "from", "to", "quarter-hours", "why"))
+
+
+@app.command()
+@flowing
+def approve(
+    config: ConfigOption,
+    person: AsOption,
+    meter: MetersOption = None,
+    start: FromOption = None,
+    end: ToOption = None,
+    method: MethodOption = None,
+    why: WhyOption = "",
+) -> None:
+    """Approve proposed estimates: settlement takes them where a reading is missing.
+
+    A reading that comes later counts in place of the estimate, by itself.
+
+    Examples: `corrections approve --as anna --method balance`, `corrections approve --as anna --meter 10002 --from
+    2026-11-01 --to 2026-11-04`.
+    """
+    _decide(config, Action.APPROVE, person, (meter, start, end, method), why)
+
+
+@app.command()
+@flowing
+def refuse(
+    config: ConfigOption,
+    person: AsOption,
+    meter: MetersOption = None,
+    start: FromOption = None,
+    end: ToOption = None,
+    method: MethodOption = None,
+    why: WhyOption = "",
+) -> None:
+    """Refuse proposed estimates: the slots stay missing, and are not proposed again."""
+    _decide(config, Action.REFUSE, person, (meter, start, end, method), why)
+
+
+@app.command()
+@flowing
+def revert(
+    config: ConfigOption,
+    person: AsOption,
+    meter: MetersOption = None,
+    start: FromOption = None,
+    end: ToOption = None,
+    method: MethodOption = None,
+    why: WhyOption = "",
+) -> None:
+    """Take a decision back: estimates are proposed again, a person's values count no more.
+
+    Where a person's value is taken back, the reading or the estimate that it replaced counts again.
+    """
+    _decide(config, Action.REVERT, person, (meter, start, end, method), why)
+
+
+@app.command()
+@flowing
+def edit(
+    config: ConfigOption,
+    person: AsOption,
+    meter: Annotated[str, typer.Option("--meter", help="The meter.")],
+    start: Annotated[str, typer.Option("--from", help=f"The first moment: {LOCAL_FORMS}.")],
+    end: Annotated[str, typer.Option("--to", help="The moment after the last, in the same forms.")],
+    why: Annotated[str, typer.Option("--why", help="The reason, kept with the values.")],
+    energy: Annotated[
+        str | None,
+        typer.Option("--energy", help="Energy of the whole period, kilowatt-hours; without it, that of like days."),
+    ] = None,
+    of: Annotated[str, typer.Option("--type", help="through or generation.")] = "through",
+) -> None:
+    """Enter the energy of a period, in place of readings and estimates; it counts at once.
+
+    The energy is spread over the period in the shape of like days, or evenly without any. The readings stay stored,
+    and count again after `corrections revert`.
+
+    Example: `corrections edit --as anna --meter 10002 --from 2026-11-01T18:00 --to 2026-11-02 --energy 4.25 --why
+    "meter stuck, reading by hand"`.
+    """
+    with errors_reported(), from_file(config) as (database, clock):
+        settings, _ = load(config)
+        by = _by(settings, person, why, int(clock.now()))
+        if not why.strip():
+            raise ConfigError("--why: give the reason")
+        number, new = _edit(database, settings, meter, of, (start, end), energy, by.time)
+        with database.writes.begin() as connection:
+            add(connection, new, State.EDITED, by)
+    total = int(new.blocks.values.sum())
+    typer.echo(f"meter {meter}: {counted(len(number), 'quarter-hour')} edited by {person}, {total / 1e6:.3f} kWh")
+
+
+@app.command()
+@flowing
+def findings(
+    config: ConfigOption,
+    meter: MetersOption = None,
+    check: Annotated[Check | None, typer.Option("--check", help="Only of this check.")] = None,
+    close: Annotated[list[int] | None, typer.Option("--close", help="Close finding NO; needs --as.")] = None,
+    person: Annotated[str | None, typer.Option("--as", help="The person who closes, of `people` in the file.")] = None,
+    why: WhyOption = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="The most findings to show.")] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the oldest open findings of the daily checks, or close some.
+
+    A finding changes nothing that is billed: enter other values with `corrections edit`, or close it. Findings of gaps
+    close by themselves when the readings come.
+
+    Example: `corrections findings --close 17 --as anna --why "guests"`.
+    """
+    with errors_reported(), from_file(config) as (database, clock):
+        if close:
+            settings, _ = load(config)
+            by = _by(settings, person or "", why, int(clock.now()))
+            with database.writes.begin() as connection:
+                closed = checking.close(connection, close, by.person, why, by.time)
+                if missing := sorted(set(close) - set(closed)):
+                    raise ConfigError(f"finding {missing[0]} is not open; nothing was closed")
+            typer.echo(f"{counted(len(closed), 'finding')} closed by {by.person}")
+            return
+        with database.reads.begin() as connection:
+            numbers = None if not meter else [_number(connection, each) for each in meter]
+            rows = [_finding(row) for row in checking.open_findings(connection, limit, numbers, check)]
+        if as_json:
+            typer.echo(json.dumps(rows, indent=1))
+        else:
+            columns = ("no", "microgrid", "meter", "type", "start", "until", "check", "figure", "threshold")
+            show_table("findings", [row | {"until": moment(row["until"])} for row in rows], columns)
+
+
+def _decide(config: Any, action: Action, person: str, words: tuple[Any, ...], why: str) -> None:
+    """Take a step with the chosen corrections in one transaction, and print what was changed."""
+    with errors_reported(), from_file(config) as (database, clock):
+        settings, _ = load(config)
+        by = _by(settings, person, why, int(clock.now()))
+        if not any(words):
+            raise ConfigError(f"choose what to {action}: give --meter, --from and --to, or --method")
+        with database.writes.begin() as connection:
+            rows = decide(connection, _chosen(connection, *words), action, by)
+        energy = sum(row.energy for row in rows)
+        meters = len({row.meter_no for row in rows})
+        done = {Action.APPROVE: "approved", Action.REFUSE: "refused", Action.REVERT: "taken back"}[action]
+    what = f"{counted(len(rows), 'correction')} of {counted(meters, 'meter')}, {energy / 1e6:.3f} kWh"
+    typer.echo(f"{what}: {done} by {person}")
+
+
+def _by(settings: UtilitySettings, person: str, why: str, now: EpochSeconds) -> By:
+    if len(why) > MAX_WHY:
+        raise ConfigError(f"--why may have {MAX_WHY} characters")
+    return By(person=person_of(settings.billing, person), time=now, why=why)
+
+
+def _chosen(
+    connection: Any, meter: Sequence[str] | None, start: str | None, end: str | None, method: str | None
+) -> Chosen:
+    zone = ZoneInfo(timezone_of(connection))
+    first = None if start is None else parse_time(start, "--from", zone)
+    until = None if end is None else parse_time(end, "--to", zone)
+    if first is not None and until is not None and first >= until:
+        raise ConfigError("--from must be before --to")
+    for name, time in (("--from", first), ("--to", until)):
+        if time is not None and time % QUARTER_S:
+            raise ConfigError(f"{name} must be a quarter-hour, a multiple of {QUARTER_S} s")
+    return Chosen(
+        meters=None if not meter else [_number(connection, each) for each in meter],
+        first=None if first is None else first // QUARTER_S,
+        until=None if until is None else until // QUARTER_S,
+        method=None if method is None else _method(method),
+    )
+
+
+def _number(connection: Any, text: str) -> int:
+    meter_id = parse_id(text)
+    number = None if meter_id is None else reads.meter_number(connection, meter_id)
+    if number is None:
+        raise ConfigError(f"--meter {text:.30}: no such meter is registered; see: commonwatt utility")
+    return number
+
+
+def _method(text: str) -> Method:
+    for method in Method:
+        if method.words == text:
+            return method
+    raise ConfigError(f"--method {text:.30}: is none of {', '.join(method.words for method in Method)}")
+
+
+def _type(text: str) -> RecordType:
+    flows = {kind.name.lower(): kind for kind in RecordType if kind.is_flow}
+    if text not in flows:
+        raise ConfigError(f"--type {text:.30}: is none of {', '.join(sorted(flows))}; a level can't be edited")
+    return flows[text]
+
+
+def _edit(
+    database: Database,
+    settings: UtilitySettings,
+    meter: str,
+    of: str,
+    period: tuple[str, str],
+    energy: str | None,
+    now: EpochSeconds,
+) -> tuple[range, Corrections]:
+    """Return the quarters of an edit, and what to store."""
+    kind = _type(of)
+    with database.reads.begin() as connection:
+        number, zone = _number(connection, meter), ZoneInfo(timezone_of(connection))
+        start, end = parse_time(period[0], "--from", zone), parse_time(period[1], "--to", zone)
+        members, owner = member_at(connection, number)
+    if end > now:
+        raise ConfigError("--to is in the future; only what is past can be edited")
+    span = quarters_of(start, end)
+    member = next(one for one in members if one.no == number)
+    if kind not in member.record_types:
+        raise ConfigError(f"--type {of}: meter {meter} does not measure it")
+    shape = Estimator(database, rules_of(settings.validation, zone)).like_days(members, (number, int(kind)), span)
+    values, slots = edited(start, end, None if energy is None else _energy(energy), *shape)
+    most, limit = int(values.max()), member.limits[int(kind)]
+    if most > limit:
+        raise ConfigError(f"--energy {energy}: is {most} mWh in a slot of 15 s, more than its service carries, {limit}")
+    keys = [(member.id, int(kind), quarter) for quarter in range(*span)]
+    blocks = make_blocks(keys, values, np.where(slots, np.uint8(Quality.EXACT), np.uint8(0)))
+    count = len(keys)
+    new = Corrections(
+        blocks=blocks,
+        number=np.full(count, number),
+        owner=np.full(count, owner),
+        method=np.full(count, Method.EDIT, np.uint8),
+    )
+    return range(*span), new
+
+
+def _energy(text: str) -> int:
+    """Return kilowatt-hours, at most six decimals, as milliwatt-hours."""
+    whole, _, decimals = text.partition(".")
+    if not (whole + decimals).isdecimal() or not (whole + decimals).isascii() or not whole or len(decimals) > 6:
+        raise ConfigError(
+            f"--energy {text:.30}: must be kilowatt-hours such as 4.25, not negative, with at most 6 decimals"
+        )
+    if len(whole) > 9:
+        raise ConfigError(f"--energy {text:.30}: is more than any meter measures")
+    return int(whole + decimals.ljust(6, "0"))
+
+
+def _row(row: Summary) -> dict[str, object]:
+    return {
+        **row,
+        "until": moment(row["until"]),
+        "minutes": f"{row['minutes']:g}",
+        "kWh": f"{row['energy_mwh'] / 1e6:.3f}",
+    }
+
+
+def _finding(row: Any) -> dict[str, Any]:
+    return {
+        "no": row.no,
+        "microgrid": row.microgrid,
+        "meter": row.label,
+        "type": RecordType(row.record_type).name.lower(),
+        "start": row.first_quarter * QUARTER_S,
+        "until": row.until_quarter * QUARTER_S,
+        "check": row.check_name,
+        "figure": row.figure,
+        "threshold": row.threshold,
+    }
+
+
+def _steps(rows: Sequence[Any]) -> list[dict[str, object]]:
+    """Return the steps of one moment as one line each."""
+    counts: dict[tuple[object, ...], int] = {}
+    for row in rows:
+        key = row.time, row.person or "the utility", row.state_before or "new", row.state_after, row.why
+        counts[key] = counts.get(key, 0) + 1
+    return [
+        {"time": time, "person": person, "from": state_before, "to": after, "quarter-hours": count, "why": why}
+        for (time, person, state_before, after, why), count in counts.items()
+    ]
+
+
+def _lines(database: Database, settings: UtilitySettings, rows: Sequence[Any]) -> dict[str, Line]:
+    """Return readings, corrections and like days of the quarters around some corrections of one series."""
+    number, kind = rows[0].meter_no, rows[0].record_type
+    first, until = rows[0].quarter - 8, rows[-1].quarter + 9
+    count = until - first
+    with database.reads.begin() as connection:
+        members, _ = member_at(connection, number)
+        zone = ZoneInfo(timezone_of(connection))
+    blocks = reads.readings(database, number, kind, first, until - 1)
+    sent, values = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    there, corrected = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+    places = blocks.quarter.astype(np.int64) - first
+    there[places] = (blocks.quality > 0).all(axis=1)
+    sent[places] = blocks.values.sum(axis=1) if RecordType(kind).is_flow else blocks.values[:, -1]
+    made = joined([row for row in rows if row.state in (State.PROPOSED, State.APPROVED, State.EDITED)]).blocks
+    places = made.quarter.astype(np.int64) - first
+    values[places] = made.values.sum(axis=1) if RecordType(kind).is_flow else made.values[:, -1]
+    corrected[places] = True
+    like = Estimator(database, rules_of(settings.validation, zone)).like_days(members, (number, kind), (first, until))
+    return {"readings": (sent, there), "corrections": (values, corrected), "like days": like}

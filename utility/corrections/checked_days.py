@@ -1,0 +1,231 @@
+"""A microgrid's UTC day as the checks judge it: from quarter-hours of meters to use, generation and slots."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import QUARTER_S, SLOTS, Quarter
+from commonwatt.settlement.settled import QUARTERS_A_DAY
+from commonwatt.settlement.sharing import net_charge
+from commonwatt.settlement.validation.checks import Slots, checked
+from commonwatt.settlement.validation.day import Day, Finding, Limits
+from commonwatt.settlement.validation.place_use import use_of
+from commonwatt.town.town import Direction
+from utility.corrections.members import Layout, Member, Series
+from utility.corrections.outages import slots_in
+from utility.gaps import Interval
+
+Energies = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+_COLUMNS = QUARTERS_A_DAY + 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Measured:
+    """A series' quarter-hours: the last one before the day, and the day's; 0 where unknown, (97).
+
+    Attributes:
+        total: Energy of the quarter.
+        count: Slots with a reading.
+        least: The least reading of a slot.
+        most: The greatest one.
+        last: The last reading.
+    """
+
+    total: Energies
+    count: Energies
+    least: Energies
+    most: Energies
+    last: Energies
+
+    @property
+    def whole(self) -> Flags:
+        """Which quarters have every reading."""
+        return np.asarray(self.count == SLOTS)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DayOf:
+    """What the store knows of a microgrid's day.
+
+    Attributes:
+        first: The day's first quarter.
+        measured: By series; absent: no reading.
+        began: The first quarter of each series that ever sent a reading.
+        outages: Times of outages by meter's number, and under 0 of the whole microgrid.
+        off: Times when a meter was off, by its number.
+        before: Energy of checked days before this one, oldest first, by series.
+        loss_permille: Part of a battery's charge that is lost, thousandths.
+    """
+
+    first: Quarter
+    measured: Mapping[Series, Measured]
+    began: Mapping[Series, Quarter] = field(default_factory=dict)
+    outages: Mapping[int, Sequence[Interval]] = field(default_factory=dict)
+    off: Mapping[int, Sequence[Interval]] = field(default_factory=dict)
+    before: Mapping[Series, Sequence[int]] = field(default_factory=dict)
+    loss_permille: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """The result of a microgrid's day.
+
+    Attributes:
+        findings: What was found; the meter is the one that the place's use or generation stands under.
+        ordinary: Energy of each judged series that had an ordinary day.
+    """
+
+    findings: Sequence[Finding]
+    ordinary: Mapping[Series, int]
+
+
+def measured_of(rows: NDArray[np.int64], first: Quarter) -> dict[Series, Measured]:
+    """Return the quarter-hours of a day by series.
+
+    Args:
+        rows: Meter's number, record type, quarter, total, slots, least, most and last reading, (k, 8).
+        first: The day's first quarter.
+    """
+    found = {}
+    if not len(rows):
+        return {}
+    series = rows[:, 0] * 256 + rows[:, 1]
+    for one in np.unique(series).tolist():
+        of = rows[series == one]
+        columns = np.zeros((5, _COLUMNS), np.int64)
+        columns[:, of[:, 2] - first + 1] = of[:, 3:].T
+        total, count, least, most, last = columns
+        found[divmod(one, 256)] = Measured(total=total, count=count, least=least, most=most, last=last)
+    return found
+
+
+def judged(members: Sequence[Member], layout: Layout, day: DayOf, limits: Limits) -> Judged:
+    """Return what the checks find in a microgrid's day."""
+    ids = {m.no: m.id for m in members}
+    series, energy, known = _use_and_generation(layout, day)
+    sent = [(m.no, kind) for m in members for kind in sorted(m.record_types) if RecordType(kind).is_flow]
+    whole = _day(series, ids, energy, known, day, limits)
+    found = checked(whole, _slots(sent, ids, day, limits), limits)
+    return Judged(
+        findings=found,
+        ordinary={
+            one: int(total)
+            for one, total, ordinary in zip(series, whole.total, whole.ordinary, strict=True)
+            if ordinary
+        },
+    )
+
+
+def _use_and_generation(layout: Layout, day: DayOf) -> tuple[list[Series], Energies, Flags]:
+    """Return the use and the generation of each place by quarter, and where they are known."""
+    found: list[tuple[Series, Energies, Flags]] = []
+    for meters in layout.places:
+        into = next((m for m in meters if m.direction is Direction.INCOMING), None)
+        out = next((m for m in meters if m.direction is Direction.OUTGOING), None)
+        nothing = np.zeros(QUARTERS_A_DAY, np.int64), np.ones(QUARTERS_A_DAY, np.bool_)
+        given, sun, charge = nothing, nothing, nothing
+        if out is not None:
+            given = _flow(day, (out.no, int(RecordType.THROUGH)))
+            if RecordType.GENERATION in out.record_types:
+                sun = _flow(day, (out.no, int(RecordType.GENERATION)))
+                found.append(((out.no, int(RecordType.GENERATION)), *sun))
+            if RecordType.STORED in out.record_types:
+                charge = _charge(day, (out.no, int(RecordType.STORED)))
+        if into is not None and RecordType.THROUGH in into.record_types:
+            taken = _flow(day, (into.no, int(RecordType.THROUGH)))
+            use = use_of(taken[0], given[0], sun[0], charge[0])
+            there = taken[1] & given[1] & sun[1] & charge[1]
+            found.append(((into.no, int(RecordType.THROUGH)), np.where(there, use, 0), there))
+    nowhere = np.zeros((0, QUARTERS_A_DAY))
+    return (
+        [series for series, _, _ in found],
+        np.stack([of for _, of, _ in found]) if found else nowhere.astype(np.int64),
+        np.stack([there for _, _, there in found]) if found else nowhere.astype(np.bool_),
+    )
+
+
+def _flow(day: DayOf, series: Series) -> tuple[Energies, Flags]:
+    of = day.measured.get(series)
+    if of is None:
+        return np.zeros(QUARTERS_A_DAY, np.int64), np.zeros(QUARTERS_A_DAY, np.bool_)
+    return np.where(of.whole, of.total, 0)[1:], of.whole[1:]
+
+
+def _charge(day: DayOf, series: Series) -> tuple[Energies, Flags]:
+    of = day.measured.get(series)
+    if of is None:
+        return np.zeros(QUARTERS_A_DAY, np.int64), np.zeros(QUARTERS_A_DAY, np.bool_)
+    there = of.whole[1:] & of.whole[:-1]
+    return np.where(there, net_charge(np.diff(of.last), day.loss_permille), 0), there
+
+
+def _day(
+    series: Sequence[Series], ids: Mapping[int, int], energy: Energies, known: Flags, day: DayOf, limits: Limits
+) -> Day:
+    days = limits.reference_days
+    before, usable = np.zeros((len(series), days), np.int64), np.zeros((len(series), days), np.bool_)
+    for row, one in enumerate(series):
+        past = list(day.before.get(one, ()))[-days:]
+        if past:
+            before[row, -len(past) :], usable[row, -len(past) :] = past, True
+    return Day(
+        meter=np.array([ids[number] for number, _ in series], np.uint64),
+        record_type=np.array([kind for _, kind in series], np.uint8),
+        first=day.first,
+        energy=energy,
+        known=known,
+        outage=_by_quarter([number for number, _ in series], day),
+        before=before,
+        usable=usable,
+    )
+
+
+def _by_quarter(numbers: Iterable[int], day: DayOf) -> Flags:
+    """Return in which quarters of the day each meter had an outage for any time."""
+    rows = [
+        slots_in([*day.outages.get(0, ()), *day.outages.get(number, ())], day.first * QUARTER_S, QUARTERS_A_DAY * SLOTS)
+        for number in numbers
+    ]
+    return np.asarray(np.array(rows, np.bool_).reshape(len(rows), QUARTERS_A_DAY, SLOTS).any(axis=2))
+
+
+def _slots(sent: Sequence[Series], ids: Mapping[int, int], day: DayOf, limits: Limits) -> Slots:
+    """Return what the meters sent, as it was sent."""
+    zero = np.zeros(_COLUMNS, np.int64)
+    empty = Measured(total=zero, count=zero, least=zero, most=zero, last=zero)
+    rows = [day.measured.get(one, empty) for one in sent]
+    shape = (len(sent), QUARTERS_A_DAY)
+    counts = np.array([row.count[1:] for row in rows], np.int64).reshape(shape)
+    off = np.array(
+        [
+            slots_in(day.off.get(number, ()), day.first * QUARTER_S, QUARTERS_A_DAY * SLOTS).reshape(-1, SLOTS).sum(1)
+            for number, _ in sent
+        ],
+        np.int64,
+    ).reshape(shape)
+    quarters = day.first + np.arange(QUARTERS_A_DAY)
+    expected = np.array([quarters >= day.began.get(one, quarters[-1] + 1) for one in sent], np.bool_).reshape(shape)
+    registers = [_register(day, one) for one in sent]
+    total = np.array([row.total[1:] for row in rows], np.int64).reshape(shape)
+    return Slots(
+        day=_day(sent, ids, np.where(counts == SLOTS, total, 0), counts == SLOTS, day, limits),
+        least=np.array([row.least[1:] for row in rows], np.int64).reshape(shape),
+        most=np.array([row.most[1:] for row in rows], np.int64).reshape(shape),
+        missing=np.where(expected, np.maximum(SLOTS - counts - off, 0), 0),
+        register=np.array([difference for difference, _ in registers], np.int64),
+        has_register=np.array([known for _, known in registers], np.bool_),
+    )
+
+
+def _register(day: DayOf, series: Series) -> tuple[int, bool]:
+    """Return the difference of a meter's register over the day, and whether it is known."""
+    of = day.measured.get((series[0], int(RecordType.REGISTER)))
+    if of is None or series[1] != RecordType.THROUGH or not (of.whole[0] and of.whole[-1]):
+        return 0, False
+    difference = int(of.last[-1] - of.last[0])
+    return difference, difference >= 0

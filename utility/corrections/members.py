@@ -1,0 +1,92 @@
+"""The meters of a microgrid as validation sees them: places, the series that settlement needs, the boundary."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from commonwatt.model.ids import MeterId
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import MilliwattHours
+from commonwatt.settlement.estimates.window import Role
+from commonwatt.town.town import Direction, Function
+
+Series = tuple[int, int]
+"""A meter's number in the database, and a record type."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A meter of a microgrid.
+
+    Attributes:
+        no: Its number in the database.
+        id: Its id.
+        location: Its place.
+        function: The kind of place behind it.
+        direction: The direction it measures.
+        record_types: Its record types.
+        capacity: Capacity of the battery behind it, milliwatt-hours; ``None``: no battery.
+        limits: The largest plausible reading of a slot by record type, milliwatt-hours.
+    """
+
+    no: int
+    id: MeterId
+    location: str
+    function: Function
+    direction: Direction
+    record_types: frozenset[int]
+    capacity: MilliwattHours | None
+    limits: Mapping[int, MilliwattHours] = field(default_factory=dict)
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Its place: the meters of another maker at one location are places of their own."""
+        is_other = self.function in (Function.FOREIGN, Function.ADAPTED)
+        return self.location, self.no if is_other else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The series of a microgrid.
+
+    Attributes:
+        series: The series that settlement needs.
+        role: What each measures.
+        place: The number of its place.
+        places: The meters of each place.
+        boundary: The boundary's meters, by direction; both or none.
+    """
+
+    series: tuple[Series, ...]
+    role: tuple[Role, ...]
+    place: tuple[int, ...]
+    places: tuple[tuple[Member, ...], ...]
+    boundary: tuple[Member, Member] | None
+
+
+def layout_of(members: Sequence[Member]) -> Layout:
+    """Return the series of a microgrid.
+
+    Every meter's energy counts. Generation and level count where a battery has no incoming meter, whose intake follows
+    from them.
+    """
+    ends = {m.direction: m for m in members if m.function is Function.BOUNDARY}
+    inside = [m for m in members if m.function is not Function.BOUNDARY]
+    names = sorted({m.place for m in inside})
+    places = tuple(tuple(m for m in inside if m.place == name) for name in names)
+    found: list[tuple[Series, Role, int]] = []
+    for number, meters in enumerate(places):
+        is_metered_in = any(m.direction is Direction.INCOMING for m in meters)
+        for one in meters:
+            role = Role.INCOMING if one.direction is Direction.INCOMING else Role.OUTGOING
+            found.append(((one.no, int(RecordType.THROUGH)), role, number))
+            if role is Role.OUTGOING and not is_metered_in:
+                for kind, of in ((RecordType.GENERATION, Role.GENERATION), (RecordType.STORED, Role.LEVEL)):
+                    if kind in one.record_types:
+                        found.append(((one.no, int(kind)), of, number))
+    return Layout(
+        series=tuple(series for series, _, _ in found),
+        role=tuple(role for _, role, _ in found),
+        place=tuple(place for _, _, place in found),
+        places=places,
+        boundary=(ends[Direction.INCOMING], ends[Direction.OUTGOING]) if len(ends) == len(Direction) else None,
+    )
