@@ -371,6 +371,23 @@ class BillingSettings(Settings):
     )
 
 
+class ResearchSettings(Settings):
+    """Releases for researchers (docs/research.md)."""
+
+    secret: Path = Field(
+        Path("research-secret"),
+        description="The secret of pseudonyms and groups; made at the first release. Keep a copy: with another one, "
+        "groups change, and releases can't be repeated.",
+    )
+    limit_percent: float = Field(
+        5.0,
+        ge=0,
+        le=100,
+        description="How much more often than guessing an attack on an open release may succeed, percentage points, "
+        "before a second person has to approve it.",
+    )
+
+
 class UtilitySettings(Settings):
     """The utility's service: stores relayed data, requests missing slots and serves the API."""
 
@@ -422,3 +439,4 @@ class UtilitySettings(Settings):
     billing: BillingSettings = Field(
         BillingSettings(), description="The people who propose and approve rates, bills and corrections."
     )
+    research: ResearchSettings = Field(ResearchSettings(), description="Releases for researchers.")

@@ -56,6 +56,9 @@ from utility.store.tables import (
     purchase,
     quarantined,
     ration,
+    research_agreement,
+    research_log,
+    research_release,
     series,
     setting,
     sharing,
@@ -90,6 +93,9 @@ _TAKEN = (
     sharing_due,
     sharing_quarter,
     sharing,
+    research_agreement,
+    research_release,
+    research_log,
 )
 """Tables that are copied, each after the tables that it refers to. Gaps are found again, heartbeats arrive again."""
 

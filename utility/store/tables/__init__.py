@@ -8,6 +8,7 @@ support, and the partitions of `compacted`, which only PostgreSQL has.
 from utility.store.tables.base import metadata
 from utility.store.tables.readings import compacted, conflict_sender, dead_letter, event, gap, part, quarantined, series
 from utility.store.tables.registry import controller, declared_minimum, meter
+from utility.store.tables.research import research_agreement, research_log, research_release
 from utility.store.tables.service import command, gateway_seen, period, setting, tally
 from utility.store.tables.sharing import sharing, sharing_due, sharing_quarter
 from utility.store.tables.supply import plant_quarter, plant_seen, purchase, ration
@@ -31,6 +32,9 @@ __all__ = [
     "purchase",
     "quarantined",
     "ration",
+    "research_agreement",
+    "research_log",
+    "research_release",
     "series",
     "setting",
     "sharing",
