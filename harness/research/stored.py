@@ -17,8 +17,8 @@ from utility.store.registration import fill_registry
 from utility.store.writer import Writer
 
 
-def store_homes(database: Database, town: Town, homes: Homes) -> None:
-    """Register a town, and store and compact the readings of its homes; unknown quarters are left out."""
+def store_homes(database: Database, town: Town, homes: Homes, *, compacts: bool = True) -> None:
+    """Register a town, and store the readings of its homes, compacted or not; unknown quarters are left out."""
     with database.writes.begin() as connection:
         fill_registry(connection, town)
     end = homes.start + homes.known.shape[1] * QUARTER_S
@@ -27,7 +27,7 @@ def store_homes(database: Database, town: Town, homes: Homes) -> None:
         made = append(blocks, sender=microgrid, received=end)
         writer.commit([type(made)(**{**vars(made), "owner": microgrid, "payloads": pack(blocks)})])
     compactor = Compactor(database)
-    while (replacement := compactor.plan(end + 2 * QUARTER_S)) is not None:
+    while compacts and (replacement := compactor.plan(end + 2 * QUARTER_S)) is not None:
         compactor.apply(replacement)
 
 

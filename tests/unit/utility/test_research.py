@@ -260,6 +260,8 @@ def test_two_releases_of_the_same_time_have_no_difference_to_take(
     late.known[0, 48:56] = True
     for measure in (Measure.USED, Measure.TAKEN):
         late.values[measure][0, 48:56] += 500_000
+    store_homes(database, town, late, compacts=False)
+    assert "are not joined yet" in open_release("second", *period(), code=2)
     store_homes(database, town, late)
     assert "every group has changed since an earlier release" in open_release("second", *period(), code=2)
 

@@ -16,6 +16,7 @@ from commonwatt.config.settings import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import FORMS, iso, parse_time
 from commonwatt.model.units import QUARTER_S, SLOT_S
+from commonwatt.model.words import counted
 from commonwatt.runtime.service import EXIT_FAILED, errors_reported, flowing
 from utility.cli.options import ConfigOption, from_file, load, opened, place_of_database
 from utility.cli.research.attacking import attack as attack_folder
@@ -28,6 +29,7 @@ from utility.research.attacks.success import Success
 from utility.research.coarsening import Coarsening
 from utility.research.figures import compare
 from utility.research.groups import MIN_HOMES
+from utility.research.homes import quarters_of
 from utility.research.release import Asked, Tier
 from utility.store import research as store
 
@@ -130,10 +132,17 @@ def _period(start: str, end: str) -> tuple[int, int]:
 
 def _check_before_reading(source: Source, asked: Asked) -> None:
     """Refuse what can't be released, before a home's readings are read."""
-    if asked.tier is Tier.OPEN:
-        earlier_sums(source, asked)
-    else:
+    if asked.tier is not Tier.OPEN:
         agreement_of(source, asked)
+        return
+    earlier_sums(source, asked)
+    with source.database.reads.begin() as connection:
+        waiting = store.count_fresh(connection, *quarters_of(asked.start, asked.end))
+    if waiting and asked.end <= source.now:
+        raise ConfigError(
+            f"{counted(waiting, 'part')} of this period are not joined yet, and would change its sums later; the "
+            f"running utility joins them within {source.settings.compact_s} s: try again then"
+        )
 
 
 def _tell(result: Result, out: Path, config: Path, limit_percent: float) -> None:
