@@ -40,7 +40,9 @@ class Assembly:
         self._level = np.zeros((shape[0], shape[1] + 1), np.int64)
         self._levels_lacking = np.zeros((shape[0], shape[1] + 1), np.int16)
         for meter in self._meters:
-            begin, end = ((q - first) * self._per_quarter for q in (meter.first, meter.until))
+            begin, end = (max(0, q - first) * self._per_quarter for q in (meter.first, min(until, meter.until)))
+            if begin >= end:
+                continue
             self._lacking[meter.row, begin:end] += 2 if meter.battery else 1
             if meter.battery:
                 self._levels_lacking[meter.row, begin + (begin > 0) : end + 1] += 1
@@ -62,7 +64,8 @@ class Assembly:
         place = np.searchsorted(self._ids, meters)
         place = np.minimum(place, len(self._ids) - 1)
         # A meter counts while it was there; of the quarter before the period its level does.
-        since = self._first_quarters[place] - (self._first_quarters[place] == self._first)
+        since = self._first_quarters[place]
+        since = np.where(since <= self._first, self._first - 1, since)
         ours = np.flatnonzero((self._ids[place] == meters) & (quarters >= since) & (quarters < self._until[place]))
         place, types, values, known = place[ours], types[ours], values[ours], known[ours]
         row = np.broadcast_to(self._rows[place][:, None], values.shape)

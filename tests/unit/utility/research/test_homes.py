@@ -95,6 +95,20 @@ def test_use_follows_from_what_the_meters_and_the_battery_say() -> None:
     assert assembled(pair, readings).known.tolist() == [[True, False, False, False]]
 
 
+@pytest.mark.parametrize("day", [0, 1, 2])
+def test_a_day_of_a_longer_period_is_whole(day: int) -> None:
+    homes, meters = homes_of(registry(installed(1, Direction.OUTGOING)), FIRST, FIRST + 3 * 96)
+    first = FIRST + day * 96
+    assembly = Assembly(homes, meters, first, first + 96, 15)
+    quarters = np.arange(first - 1, first + 96)
+    for kind, value in ((GENERATION, 7), (STORED, 50), (THROUGH, 2)):
+        values = np.full((97, 60), value)
+        assembly.add(np.full(97, 1, np.uint64), np.full(97, kind), quarters, values, np.ones(values.shape, np.bool_))
+    found = assembly.homes()
+    assert found.known.all()
+    assert (found.values[Measure.USED] == 5).all()
+
+
 def test_an_exchanged_meter_carries_its_home_on() -> None:
     both = registry(installed(1, Direction.INCOMING, end=1002), installed(2, Direction.INCOMING, start=1002))
     readings = {(1, THROUGH, q): 5 for q in (1000, 1001)} | {(2, THROUGH, q): 6 for q in (1002, 1003)}
