@@ -458,6 +458,23 @@ class ValidationSettings(Settings):
         )
 
 
+class ResearchSettings(Settings):
+    """Releases for researchers (docs/research.md)."""
+
+    secret: Path = Field(
+        Path("research-secret"),
+        description="The secret of pseudonyms and groups; made at the first release. Keep a copy: with another one, "
+        "groups change, and releases can't be repeated.",
+    )
+    limit_percent: float = Field(
+        5.0,
+        ge=0,
+        le=100,
+        description="How much more often than guessing an attack on an open release may succeed, percentage points, "
+        "before a second person has to approve it.",
+    )
+
+
 class UtilitySettings(Settings):
     """The utility's service: stores relayed data, requests missing slots and serves the API."""
 
@@ -515,3 +532,4 @@ class UtilitySettings(Settings):
     validation: ValidationSettings = Field(
         ValidationSettings(), description="Thresholds of the daily checks of readings, and how gaps are estimated."
     )
+    research: ResearchSettings = Field(ResearchSettings(), description="Releases for researchers.")

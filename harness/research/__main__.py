@@ -1,4 +1,4 @@
-"""Write the figures of docs/research.md: ``python -m harness.research``, about a minute of one core."""
+"""Write the figures of docs/research.md: ``python -m harness.research``; minutes of one core for the whole town."""
 
 import argparse
 import re
@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from harness.docs.generate import DOCS
-from harness.research.town import emulated_homes, emulated_town
+from harness.research.town import emulated_homes, emulated_town, varied
 from utility.research.attacks.aggregates import attacks_on
 from utility.research.attacks.success import Success
 from utility.research.figures import Errors, compare, errors_of_open
@@ -83,14 +83,20 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def main() -> None:
     """Write the tables into the page, or print them."""
     parser = argparse.ArgumentParser(prog="python -m harness.research", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--houses", type=int, default=2000)
+    parser.add_argument("--houses", type=int, default=8000)
     parser.add_argument("--apartments", type=int, default=300)
     parser.add_argument("--days", type=int, default=7)
     parser.add_argument("--print", action="store_true", help="print the tables, write nothing")
     asked = parser.parse_args()
     town = emulated_town(asked.houses, asked.apartments)
     homes, zone = emulated_homes(town, asked.days), ZoneInfo(town.table.timezone)
-    made = {"open": open_table(homes, zone), "options": options_table(homes, zone)}
+    sizes = varied(homes)
+    made = {
+        "open": open_table(homes, zone),
+        "open_varied": open_table(sizes, zone),
+        "options": options_table(homes, zone),
+        "options_varied": options_table(sizes, zone),
+    }
     if asked.print:
         print("\n\n".join(made.values()))
         return

@@ -152,6 +152,12 @@ def homes_of(registry: DatedRegistry, first: Quarter, until: Quarter) -> tuple[t
     return homes, [_entry(row, meter, first, until) for row, home in enumerate(homes) for meter in found[home]]
 
 
+def meters_of(meters: Sequence[HomeMeter], rows: Sequence[int]) -> list[HomeMeter]:
+    """Return the meters of some homes, as of homes in that order."""
+    place = {row: at for at, row in enumerate(rows)}
+    return [replace(meter, row=place[meter.row]) for meter in meters if meter.row in place]
+
+
 def _overlap(meter: Installed, first: Quarter, until: Quarter) -> bool:
     return (meter.start is None or meter.start < until) and (meter.end is None or meter.end > first)
 

@@ -70,6 +70,9 @@ from utility.store.tables import (
     rates_version,
     ration,
     registry_change,
+    research_agreement,
+    research_log,
+    research_release,
     series,
     setting,
     settled,
@@ -124,6 +127,9 @@ _TAKEN = (
     correction_step,
     finding,
     checked_day,
+    research_agreement,
+    research_release,
+    research_log,
 )
 """Tables that are copied, each after the tables that it refers to. Gaps are found again, heartbeats arrive again."""
 

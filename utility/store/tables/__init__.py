@@ -18,6 +18,7 @@ from utility.store.tables.billing import bill, bill_run, rates_told, rates_versi
 from utility.store.tables.corrections import checked_day, correction, correction_step, finding
 from utility.store.tables.readings import compacted, conflict_sender, dead_letter, event, gap, part, quarantined, series
 from utility.store.tables.registry import controller, declared_minimum, meter
+from utility.store.tables.research import research_agreement, research_log, research_release
 from utility.store.tables.service import command, gateway_seen, period, setting, tally
 from utility.store.tables.settled import settled, settled_day, settlement_due
 from utility.store.tables.sharing import sharing, sharing_due, sharing_quarter
@@ -56,6 +57,9 @@ __all__ = [
     "rates_version",
     "ration",
     "registry_change",
+    "research_agreement",
+    "research_log",
+    "research_release",
     "series",
     "setting",
     "settled",

@@ -1,11 +1,15 @@
 """The open tier's sums: no home stands out, groups are stable, and two releases have no difference to take."""
 
+from collections.abc import Mapping
+from zoneinfo import ZoneInfo
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commonwatt.town.town import Function
+from utility.research.attacks.success import of_hits
 from utility.research.groups import (
     MAX_SHARE_PERCENT,
     MEASURES,
@@ -17,6 +21,7 @@ from utility.research.groups import (
     sums_of,
 )
 from utility.research.homes import Home, Homes, Measure
+from utility.research.release import Asked, OpenRelease, Tier, is_above, open_release
 
 SECRET = b"secret"
 DAY = 96
@@ -123,3 +128,33 @@ def test_functions_with_too_few_homes_are_merged(least: int) -> None:
     assert {group.function for group in grouped(homes, SECRET, least)} == {"home"}
     homes = made(6, 3 * least, least, spread=0.2)
     assert {group.function for group in grouped(homes, SECRET, least)} == {"house", "apartment"}
+
+
+def released(homes: Homes, *earlier: Mapping[str, str]) -> OpenRelease:
+    asked = Asked(tier=Tier.OPEN, start=0, end=2 * 86_400)
+    return open_release(asked, homes, earlier, ZoneInfo("America/New_York"), SECRET, "1")
+
+
+def test_a_group_that_changed_since_an_earlier_release_is_withheld() -> None:
+    homes = made(7, 60, 0, spread=0.2)
+    first = released(homes)
+    assert first.withheld == ()
+    assert released(homes, first.digests).id == first.id
+    late = homes.take(np.arange(60))
+    group = first.sums.groups[1]
+    late.values[Measure.USED][group.rows[0], 7] += 5 * UNIT
+    second = released(late, first.digests)
+    assert second.withheld == (group.name,)
+    assert second.id != first.id
+    assert [one.name for one in second.sums.groups] == [one.name for one in first.sums.groups if one is not group]
+    third = released(homes, first.digests, second.digests)
+    assert third.withheld == (group.name,), "what the second did not have is not added"
+    assert released(homes.take(np.arange(59)), first.digests).withheld, "nor after a home has left"
+
+
+def test_what_may_succeed_above_the_limit_is_above_it() -> None:
+    few = of_hits("", "", 20, 2, 0.1)
+    assert is_above([few], 5), "few trials are no proof"
+    assert not is_above([of_hits("", "", 20_000, 2000, 0.1)], 5)
+    assert is_above([of_hits("", "", 20_000, 3200, 0.1)], 5)
+    assert not is_above([], 5)

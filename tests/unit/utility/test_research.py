@@ -1,0 +1,356 @@
+"""Releases for researchers from a database: what is written, what is refused, who approves, what is logged."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from commonwatt.model.times import iso, parse_time
+from commonwatt.model.units import QUARTER_S
+from commonwatt.runtime.clock import Clock
+from commonwatt.town.town import Town
+from harness.research.stored import store_homes
+from harness.research.town import emulated_homes, emulated_town
+from utility.cli import options
+from utility.cli.research.commands import app
+from utility.research.homes import Homes, Measure, homes_of
+from utility.store import research as store
+from utility.store.database import Database, open_database
+from utility.store.migrate import empty_database
+
+both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+
+DAY_S = 86_400
+
+
+@lru_cache(maxsize=1)
+def small_town() -> tuple[Town, Homes]:
+    """Twenty houses over two days; eight quarter-hours of the first are missing."""
+    town = emulated_town(20, 0)
+    homes = emulated_homes(town, 2)
+    homes.known[0, 48:56] = False
+    return town, homes
+
+
+@lru_cache(maxsize=1)
+def filled_file() -> bytes:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "utility.db"
+        path.write_bytes(empty_database())
+        database = open_database(f"sqlite:///{path}", create=True)
+        store_homes(database, *small_town())
+        database.close()
+        return path.read_bytes()
+
+
+@pytest.fixture
+def database(url: str, kind: str) -> Iterator[Database]:
+    if kind == "sqlite":
+        Path(url.removeprefix("sqlite:///")).write_bytes(filled_file())
+    opened = open_database(url, create=True)
+    if kind == "postgresql":
+        store_homes(opened, *small_town())
+    yield opened
+    opened.close()
+
+
+Research = Callable[..., str]
+
+
+@pytest.fixture
+def research(tmp_path: Path, url: str, kind: str, database: Database, monkeypatch: pytest.MonkeyPatch) -> Research:
+    """Run a command of research, which must exit with ``code``; return its output. ``{out}`` is a new folder."""
+    del database
+    homes = small_town()[1]
+    now = homes.start + 4 * DAY_S
+    monkeypatch.setattr(options, "load_clock", lambda _: Clock(origin=now, monotonic_origin=0, speed=0))
+    address = url.replace("@", ":secret@") if kind == "postgresql" else url
+    config = tmp_path / "utility.toml"
+
+    def run(*words: str, code: int = 0, limit: float = 100) -> str:
+        config.write_text(
+            f'[utility]\ndatabase = "{address}"\n[utility.billing]\npeople = ["anna", "ben"]\n'
+            f"[utility.research]\nlimit_percent = {limit}\n"
+        )
+        done = CliRunner(env={"COLUMNS": "250"}).invoke(app, [*words, "--config", str(config)])
+        assert done.exit_code == code, done.output
+        return " ".join(done.output.split())
+
+    return run
+
+
+def period(first: int = 0, last: int = 2) -> list[str]:
+    start = small_town()[1].start
+    return ["--from", iso(start + first * DAY_S), "--to", str(start + last * DAY_S)]
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@both_kinds
+def test_homes_are_read_from_the_store_as_they_were_measured(database: Database) -> None:
+    _, truth = small_town()
+    first, until = truth.start // QUARTER_S, truth.start // QUARTER_S + 2 * 96
+    with database.reads.begin() as connection:
+        homes, meters = homes_of(store.load_registry(connection), first, until)
+    assert homes == truth.homes
+    read = store.load_quarters(database, homes, meters, first, until)
+    # The level before the next quarter is missing, too.
+    known = truth.known.copy()
+    known[0, 56] = False
+    assert (read.known == known).all()
+    for measure in Measure:
+        assert (read.values[measure] == truth.values[measure] * known).all(), measure
+    slots = store.load_slots(database, homes, meters, first, first + 8)
+    assert slots.known[1:].all()
+    for measure in Measure:
+        assert (slots.in_steps(QUARTER_S).values[measure][1:] == truth.values[measure][1:, :8]).all(), measure
+
+
+def test_an_open_release_has_sums_dictionary_licence_and_attacks(  # req: U7
+    research: Research, tmp_path: Path, database: Database
+) -> None:
+    del database
+    truth = small_town()[1]
+    said = research("release", "open", *period(), "--out", str(tmp_path / "out"), "--as", "anna")
+    assert "20 homes" in said
+    folder = tmp_path / "out"
+    assert {"groups.csv", "sums.csv", "README.md", "LICENCE.txt", "datapackage.json"} <= set(contents(folder))
+    groups, sums = rows_of(folder / "groups.csv"), rows_of(folder / "sums.csv")
+    assert sum(int(row["homes"]) for row in groups) == 20
+    assert len(sums) == len(groups) * 192
+    shown = [row for row in sums if row["used_wh"]]
+    assert len(shown) > 0.4 * len(sums)
+    assert all(int(row["used_wh"]) % 100 == 0 for row in shown)
+    totals = dict(zip(map(iso, truth.times.tolist()), truth.values[Measure.USED].sum(axis=0).tolist(), strict=True))
+    for row in shown:
+        missing = 2_000_000 if truth.times[48] <= parse_time(row["start"], "") <= truth.times[56] else 0
+        assert abs(int(row["used_wh"]) * 1000 - totals[row["start"]]) <= 50_000 + missing
+    readme = (folder / "README.md").read_text()
+    for word in ("group by half-hours", "group by bills", "use by bill and group", "used_wh", "No home has more than"):
+        assert word in readme
+    assert "CC BY 4.0" in (folder / "LICENCE.txt").read_text()
+    package = json.loads((folder / "datapackage.json").read_text())
+    names = {field["name"] for one in package["resources"] for field in one["schema"]["fields"]}
+    assert names == {"group", "function", "homes", "start", "used_wh", "generated_wh"}
+    assert package["id"] in said
+    assert package["release"]["attacks"][0]["trials"] > 100
+
+
+def test_parquet_has_what_csv_has(research: Research, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    research("release", "open", *period(), "--out", str(tmp_path / "out"), "--as", "anna")
+    rows = parquet.read_table(tmp_path / "out" / "sums.parquet").to_pylist()
+    told = [
+        {"group": row["group"], "start": iso(int(row["start"].timestamp()))}
+        | {name: "" if row[name] is None else f"{row[name]:.0f}" for name in ("used_wh", "generated_wh")}
+        for row in rows
+    ]
+    assert told == rows_of(tmp_path / "out" / "sums.csv")
+
+
+def test_the_same_release_is_the_same_bytes_and_its_files_name_no_home(research: Research, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        research("release", "open", *period(), "--out", str(tmp_path / name), "--as", "anna")
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    research("agreement", "add", "lab", "--until", "2100-01-01T00:00Z", "--as", "ben")
+    words = ["release", "quarters", *period(), "--agreement", "lab", "--as", "anna", "--noise", "20", "--sample", "50"]
+    for name in ("three", "four"):
+        research(*words, "--out", str(tmp_path / name))
+    assert contents(tmp_path / "three") == contents(tmp_path / "four")
+    for name in ("one", "three"):
+        for path, content in contents(tmp_path / name).items():
+            assert b"house 1" not in content, path
+            assert b"r001" not in content, path
+
+
+def test_pseudonyms_of_two_releases_cant_be_joined(research: Research, tmp_path: Path) -> None:
+    research("agreement", "add", "lab", "--until", "2100-01-01T00:00Z", "--as", "ben")
+    names = []
+    for number, (first, last) in enumerate(((0, 1), (1, 2))):
+        out = tmp_path / str(number)
+        words = ["--agreement", "lab", "--as", "anna", "--out", str(out)]
+        research("release", "quarters", *period(first, last), *words)
+        listed = [row["home"] for row in rows_of(out / "homes.csv")]
+        assert listed == sorted(listed), "the order tells nothing"
+        assert len(listed) == 20
+        names.append(set(listed))
+        readings = rows_of(out / "readings.csv")
+        assert len(readings) == 20 * 96
+        assert sum(row["used_wh"] == "" for row in readings) == (9 if number == 0 else 0)
+        readme = (out / "README.md").read_text()
+        assert "can be identified" in readme
+        assert 'agreement "lab"' in (out / "LICENCE.txt").read_text()
+        attacks = {a["attack"]: a for a in json.loads((out / "datapackage.json").read_text())["release"]["attacks"]}
+        assert min(attacks["half-hours"]["success"], attacks["bills"]["success"]) > 0.9, "it is printed, not hidden"
+    assert not names[0] & names[1]
+
+
+def test_slots_are_released_by_day_and_attacked(research: Research, tmp_path: Path) -> None:
+    research("agreement", "add", "lab", "--until", "2100-01-01T00:00Z", "--as", "ben")
+    out = tmp_path / "out"
+    words = ["--sample", "20", "--step", "300", "--agreement", "lab", "--as", "anna", "--out", str(out)]
+    said = research("release", "slots", *period(0, 1), *words)
+    assert "4 homes" in said
+    truth = small_town()[1]
+    day = iso(truth.start)[:10]
+    readings = rows_of(out / f"readings-{day}.csv")
+    assert len(readings) == 4 * 288
+    package = json.loads((out / "datapackage.json").read_text())
+    found = {a["attack"]: a["success"] for a in package["release"]["attacks"]}
+    assert found["half-hours"] == pytest.approx(0.2, abs=0.06), "four of twenty homes are in it"
+    # The attack on the folder finds the same.
+    assert f"half-hours knows 5 half-hours in a row of a home; finds its pseudonym {found['half-hours']:.1%}" in (
+        research("attack", str(out), "--as", "ben")
+    )
+
+
+@both_kinds
+def test_above_the_limit_a_second_person_approves(research: Research, tmp_path: Path) -> None:
+    words = ["release", "open", *period(), "--out", str(tmp_path / "out"), "--as", "anna"]
+    said = research(*words, code=1, limit=0)
+    assert "a second person approves it" in " ".join(said.lower().split())
+    assert not (tmp_path / "out").exists()
+    (waiting,) = json.loads(research("list", "--json"))
+    assert (waiting["state"], waiting["asked_by"]) == ("waiting", "anna")
+    approve = ["approve", waiting["id"], "--why", "small town, looked at", "--as"]
+    assert "anna asked for it; a second person" in research(*approve, "anna", code=2)
+    assert "not in `people`" in research(*approve, "eve", code=2)
+    assert "there is no such release" in research("approve", "x", "--why", "y", "--as", "ben", code=2)
+    assert "--why" in research("approve", waiting["id"], "--why", " ", "--as", "ben", code=2)
+    research(*approve, "ben")
+    assert "is approved already" in research(*approve, "ben", code=2)
+    assert waiting["id"] in research(*words, limit=0)
+    assert (tmp_path / "out" / "sums.csv").is_file()
+    (done,) = json.loads(research("list", "--json"))
+    assert (done["state"], done["decided_by"], done["why"]) == ("released", "ben", "small town, looked at")
+    log = [(line["person"], line["action"]) for line in json.loads(research("log", "--json"))]
+    assert log == [("anna", "released"), ("anna", "read"), ("ben", "approved"), ("anna", "waiting"), ("anna", "read")]
+
+
+def test_two_releases_of_the_same_time_have_no_difference_to_take(
+    research: Research, tmp_path: Path, database: Database
+) -> None:
+    def open_release(name: str, *words: str, code: int = 0) -> str:
+        return research("release", "open", *words, "--out", str(tmp_path / name), "--as", "anna", code=code)
+
+    open_release("first", *period())
+    for words in ([*period(0, 1)], [*period(), "--step", "3600"], [*period(), "--homes", "18"]):
+        said = open_release("other", *words, code=2)
+        assert "could be subtracted" in said
+    assert "20 homes" in open_release("again", *period())
+    # Late readings of one home change the sums.
+    town, homes = small_town()
+    late = replace(homes, known=np.zeros_like(homes.known), values={m: v.copy() for m, v in homes.values.items()})
+    late.known[0, 48:56] = True
+    for measure in (Measure.USED, Measure.TAKEN):
+        late.values[measure][0, 48:56] += 500_000
+    store_homes(database, town, late, compacts=False)
+    assert "are not joined yet" in open_release("second", *period(), code=2)
+    store_homes(database, town, late)
+    assert "every group has changed since an earlier release" in open_release("second", *period(), code=2)
+
+
+def test_identifiable_data_needs_an_agreement_that_holds(research: Research, tmp_path: Path) -> None:
+    words = ["release", "quarters", *period(), "--out", str(tmp_path / "out"), "--as", "anna"]
+    assert "--agreement NAME is needed" in research(*words, code=2)
+    assert "there is no such agreement" in research(*words, "--agreement", "lab", code=2)
+    assert "is in the past" in research(
+        "agreement", "add", "lab", "--until", "2001-01-01T00:00Z", "--as", "ben", code=2
+    )
+    soon = str(small_town()[1].start + 4 * DAY_S + 1)
+    research("agreement", "add", "lab", "--until", soon, "--as", "ben")
+    assert "agreement of this name" in research("agreement", "add", "lab", "--until", soon, "--as", "ben", code=2)
+    assert "lab" in research("agreement", "list")
+    research(*words, "--agreement", "lab")
+    (line, *_) = json.loads(research("log", "--json"))
+    assert (line["action"], line["detail"].split()[-1]) == ("released", "lab")
+
+
+def test_an_agreement_that_has_ended_is_refused(
+    research: Research, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = small_town()[1].start
+    research("agreement", "add", "lab", "--until", str(start + 5 * DAY_S), "--as", "ben")
+    late = Clock(origin=start + 6 * DAY_S, monotonic_origin=0, speed=0)
+    monkeypatch.setattr(options, "load_clock", lambda _: late)
+    words = ["release", "slots", *period(), "--out", str(tmp_path / "out"), "--as", "anna", "--agreement", "lab"]
+    assert "ended" in research(*words, code=2)
+    assert "read" not in [line["action"] for line in json.loads(research("log", "--json"))], "nothing was read"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["open", "--from", "yesterday", "--to", "0"], "--from: 'yesterday' is no time"),
+        (["open", "--from", "2026-06-01T00:00", "--to", "2026-06-02T00:00Z"], "no offset from UTC"),
+        (["open", "--from", "2026-06-01T00:07Z", "--to", "2026-06-03T00:00Z"], "is not on an hour"),
+        (["open", "--from", "2026-06-01T00:00Z", "--to", "2026-06-01T05:00Z"], "less than a day after"),
+        (["open", "--from", "2099-06-01T00:00Z", "--to", "2099-06-03T00:00Z"], "is not over"),
+        (["open", *period(), "--round", "10"], "--round: not an option of open"),
+        (["open", *period(), "--step", "60"], "--step 60: of open one of 900, 3600"),
+        (["open", *period(), "--homes", "100"], "at least 100 are needed"),
+        (["slots", *period(), "--shuffle-days"], "--shuffle-days: not an option of slots"),
+        (["quarters", *period(), "--homes", "20"], "--homes: not an option of quarters"),
+    ],
+)
+def test_wrong_input_is_named_and_nothing_is_written(
+    research: Research, tmp_path: Path, words: list[str], told: str
+) -> None:
+    assert told in research("release", *words, "--out", str(tmp_path / "out"), "--as", "anna", code=2)
+    assert not (tmp_path / "out").exists()
+    assert json.loads(research("list", "--json")) == []
+
+
+def test_wrong_folders_secrets_and_people_are_named(research: Research, tmp_path: Path) -> None:
+    words = ["release", "open", *period(), "--as", "anna", "--out"]
+    (tmp_path / "there").mkdir()
+    assert "exists already" in research(*words, str(tmp_path / "there"), code=2)
+    assert "not in `people`" in research(*words[:-2], "eve", "--out", str(tmp_path / "out"), code=2)
+    research(*words, str(tmp_path / "out"))
+    assert (tmp_path / "research-secret").stat().st_mode & 0o777 == 0o600
+    assert "not of a release" in research("attack", str(tmp_path / "there"), "--as", "anna", code=2)
+    (tmp_path / "out" / "sums.csv").write_text("group,start\nx,y\n")
+    assert "sums.csv: line 2" in research("attack", str(tmp_path / "out"), "--as", "anna", code=2)
+    (tmp_path / "research-secret").write_text("abc")
+    assert "no secret of releases" in research("attack", str(tmp_path / "out"), "--as", "anna", code=2)
+    (tmp_path / "research-secret").write_text("ab" * 32)
+    shutil.rmtree(tmp_path / "out")
+    assert "every group has changed" in research(*words, str(tmp_path / "out"), code=2), "another secret, other groups"
+
+
+def test_options_show_what_they_buy_and_cost(research: Research) -> None:
+    said = research("options", *period(), "--as", "anna")
+    assert "days shuffled" in said
+    assert "as measured 100.0%" in said
+    (line,) = json.loads(research("log", "--json"))
+    assert (line["action"], line["subject"]) == ("read", "options")
+
+
+def test_a_release_that_is_stopped_leaves_no_folder(
+    research: Research, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    words = ["release", "open", *period(), "--out", str(tmp_path / "out"), "--as", "anna"]
+    with monkeypatch.context() as context:
+        context.setattr("utility.cli.research.open_release.keep", stopped)
+        research(*words, code=130)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("out")]
+    research(*words)

@@ -1,0 +1,1 @@
+"""``commonwatt research``: releases for researchers."""

@@ -1,0 +1,161 @@
+"""What releases are made from, what comes of one, and what is kept of it."""
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from commonwatt.config.settings import UtilitySettings
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.times import iso
+from commonwatt.model.units import EpochSeconds
+from commonwatt.runtime.clock import Clock
+from commonwatt.runtime.files import write_private
+from utility.research.documents import Facts
+from utility.research.homes import HomeMeter, Homes, homes_of, quarters_of
+from utility.research.release import Asked, as_json
+from utility.store import reads
+from utility.store import research as store
+from utility.store.database import Database
+
+_SECRET_BYTES = 32
+
+Tell = Callable[[float], None]
+"""Takes the part of the reading that is done, 0 to 1."""
+
+
+def load_secret(path: Path, *, make: bool) -> bytes:
+    """Return the utility's secret of releases.
+
+    Args:
+        path: Its file: 64 hexadecimal digits.
+        make: Whether to make it if it is missing.
+
+    Raises:
+        ConfigError: The file is missing or is none.
+    """
+    if make and not path.exists():
+        write_private(path, secrets.token_hex(_SECRET_BYTES) + "\n")
+    try:
+        secret = bytes.fromhex(path.read_text(encoding="ascii").strip())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: no secret of releases: {error}; restore the file from its copy") from error
+    if len(secret) != _SECRET_BYTES:
+        raise ConfigError(f"{path}: has {len(secret)} bytes, not {_SECRET_BYTES}; restore the file from its copy")
+    return secret
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Source:
+    """Where releases come from.
+
+    Attributes:
+        database: The utility's database.
+        secret: The utility's secret of releases.
+        settings: The utility's settings.
+        now: The time.
+        person: The person who acts.
+    """
+
+    database: Database
+    secret: bytes
+    settings: UtilitySettings
+    now: EpochSeconds
+    person: str
+
+    @property
+    def figures(self) -> dict[str, object]:
+        """The town's figures."""
+        with self.database.reads.begin() as connection:
+            return reads.town(connection)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The town's time zone."""
+        return ZoneInfo(str(self.figures.get("timezone", "UTC")))
+
+    def log(self, action: str, subject: str, detail: str = "") -> None:
+        """Add a line to the log."""
+        with self.database.writes.begin() as connection:
+            store.log_access(connection, self.now, self.person, action, subject, detail)
+
+
+def source_of(database: Database, settings: UtilitySettings, clock: Clock, person: str, *, make: bool) -> Source:
+    """Return the source of releases; ``make``: a missing secret is made."""
+    return Source(
+        database=database,
+        secret=load_secret(settings.research.secret, make=make),
+        settings=settings,
+        now=int(clock.now()),
+        person=person,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Result:
+    """What came of a release.
+
+    Attributes:
+        facts: What its documents tell.
+        written: Whether its files were written; else a second person has to approve it.
+    """
+
+    facts: Facts
+    written: bool
+
+
+def homes_in(source: Source, asked: Asked, tell: Tell) -> tuple[Homes, list[HomeMeter]]:
+    """Return the homes of a period by quarter-hour, and their meters.
+
+    Raises:
+        ConfigError: The period is not over, or the registry has no homes.
+    """
+    if asked.end > source.now:
+        raise ConfigError(f"--to {iso(asked.end)}: is not over; it is {iso(source.now)}")
+    first, until = quarters_of(asked.start, asked.end)
+    with source.database.reads.begin() as connection:
+        homes, meters = homes_of(store.load_registry(connection), first, until)
+    if not homes:
+        raise ConfigError("the registry has no houses and apartments; see: commonwatt utility register --help")
+    return store.load_quarters(source.database, homes, meters, first, until, tell), meters
+
+
+def code_version() -> str:
+    """Return the versions that a release's bytes depend on."""
+    return f"{version('commonwatt')}, numpy {np.__version__}"
+
+
+def keep(source: Source, facts: Facts, state: str, groups: Mapping[str, str]) -> None:
+    """Keep a release in the database, and log it."""
+    first, until = quarters_of(facts.asked.start, facts.asked.end)
+    with source.database.writes.begin() as connection:
+        before = store.find_release(connection, facts.id)
+        kept = store.Kept(
+            id=facts.id,
+            tier=facts.asked.tier,
+            since=first,
+            until=until,
+            options=facts.asked.options,
+            attacks=as_json(facts.attacks),
+            groups=groups,
+            state=state,
+            asked=before.asked if before else source.now,
+            asked_by=before.asked_by if before else source.person,
+            decided=before.decided if before else None,
+            decided_by=before.decided_by if before else None,
+            why=before.why if before else None,
+        )
+        store.save_release(connection, kept)
+        detail = f"{facts.asked.tier} {iso(facts.asked.start)} to {iso(facts.asked.end)} {facts.asked.agreement}"
+        store.log_access(connection, source.now, source.person, state, facts.id, detail.rstrip())
+
+
+def state_of(source: Source, release: str) -> str:
+    """Return the state of a release; empty: it was never asked for."""
+    with source.database.reads.begin() as connection:
+        kept = store.find_release(connection, release)
+    return "" if kept is None else kept.state

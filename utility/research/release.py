@@ -1,0 +1,187 @@
+"""A release: what is asked, what comes of it, what its files say (U7)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds
+from utility.research.attacks.aggregates import attacks_on
+from utility.research.attacks.success import Success
+from utility.research.coarsening import Coarsening
+from utility.research.figures import Errors, errors_of_open
+from utility.research.groups import MIN_HOMES, OpenSums, digests_of, filled, grouped, sums_of
+from utility.research.homes import HALF_HOUR_S, Homes, Measure
+from utility.research.secret import digest_of, random_of, release_id
+
+
+class Tier(StrEnum):
+    """How much of its homes a release shows."""
+
+    OPEN = "open"
+    """Sums of groups, for everybody."""
+    QUARTERS = "quarters"
+    """Quarter-hours of each home under a pseudonym: identifiable, under agreement only."""
+    SLOTS = "slots"
+    """Slots of 15 s of each home under a pseudonym: identifiable, under agreement only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a person asks to release.
+
+    Attributes:
+        tier: The tier.
+        start: Start of the period, on a quarter-hour.
+        end: Its end.
+        min_homes: Open tier: the least homes of a group.
+        coarsening: How readings are made coarser; of the open tier only the length of a step.
+        agreement: The agreement of identifiable data; empty: none.
+    """
+
+    tier: Tier
+    start: EpochSeconds
+    end: EpochSeconds
+    min_homes: int = MIN_HOMES
+    coarsening: Coarsening = field(default_factory=Coarsening)
+    agreement: str = ""
+
+    @property
+    def step_s(self) -> int:
+        """Length of a released step, seconds."""
+        return self.coarsening.step_s or (SLOT_S if self.tier is Tier.SLOTS else QUARTER_S)
+
+    @property
+    def options(self) -> dict[str, object]:
+        """What decides the release's content beside its input."""
+        if self.tier is Tier.OPEN:
+            return {"step_s": self.step_s, "min_homes": self.min_homes}
+        return {**vars(self.coarsening), "step_s": self.step_s, "agreement": self.agreement}
+
+
+def id_of(asked: Asked, digest: str, secret: bytes, version: str) -> str:
+    """Return the id of a release: the same input, options and code give the same id, and the same bytes.
+
+    Args:
+        asked: What is asked.
+        digest: A digest of the readings.
+        secret: The utility's.
+        version: The code's version.
+    """
+    facts = {"tier": asked.tier, "from": asked.start, "until": asked.end, "options": asked.options}
+    return release_id(secret, {**facts, "input": digest, "version": version})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OpenRelease:
+    """The content of an open release.
+
+    Attributes:
+        id: Its id.
+        homes: The homes that the groups' rows are of, missing steps filled.
+        sums: What is published.
+        withheld: The groups that are not published since an earlier release of the same time has other sums of them.
+        digests: Of each published group.
+        attacks: The success of each attack.
+        errors: How wrong usual figures get.
+        left_out: Homes that lack too many readings.
+    """
+
+    id: str
+    homes: Homes
+    sums: OpenSums
+    withheld: tuple[str, ...]
+    digests: Mapping[str, str]
+    attacks: Sequence[Success]
+    errors: Errors | None
+    left_out: int
+
+
+def open_release(
+    asked: Asked, homes: Homes, earlier: Sequence[Mapping[str, str]], zone: ZoneInfo, secret: bytes, version: str
+) -> OpenRelease:
+    """Return what an open release would publish.
+
+    Args:
+        asked: What is asked.
+        homes: All homes of the period, in quarter-hours.
+        earlier: The groups' digests of the earlier releases of the same period and options.
+        zone: The town's time zone.
+        secret: The utility's.
+        version: The code's version.
+    """
+    whole = filled(homes)
+    steps = whole.in_steps(asked.step_s)
+    sums = sums_of(steps, grouped(steps, secret, asked.min_homes)) if len(whole.homes) else None
+    groups = sums.groups if sums is not None else ()
+    if sums is None or not groups:
+        sums = OpenSums(groups=(), start=steps.start, step_s=steps.step_s, values={}, shown={})
+    digests = digests_of(steps, sums, secret)
+    kept = [row for row, g in enumerate(groups) if all(one.get(g.name) == digests[g.name] for one in earlier)]
+    published = sums.take(kept)
+    names = [group.name for group in published.groups]
+    # The id follows from what earlier releases make it withhold, too.
+    release = id_of(asked, digest_of(secret, homes), secret, f"{version} {sorted(names)}")
+    return OpenRelease(
+        id=release,
+        homes=steps,
+        sums=published,
+        withheld=tuple(sorted(digests.keys() - set(names))),
+        digests={name: digests[name] for name in names},
+        attacks=_attacks(whole, published, zone, secret, release),
+        errors=errors_of_open(whole, published) if names else None,
+        left_out=len(homes.homes) - len(whole.homes),
+    )
+
+
+def _attacks(homes: Homes, sums: OpenSums, zone: ZoneInfo, secret: bytes, release: str) -> list[Success]:
+    if not sums.groups:
+        return []
+    return attacks_on(homes.in_steps(HALF_HOUR_S), sums, zone, random_of(secret, "attack", release))
+
+
+def is_above(attacks: Sequence[Success], limit_percent: float) -> bool:
+    """Return whether an attack may succeed more often over guessing than a limit."""
+    return any(100 * one.at_most_over_guessing > limit_percent for one in attacks)
+
+
+def known_percent(homes: Homes) -> float:
+    """Return the part of the homes' steps whose readings are all there."""
+    return 100 * float(np.mean(homes.known)) if homes.known.size else 0.0
+
+
+def as_json(attacks: Sequence[Success]) -> list[dict[str, object]]:
+    """Return attacks for files and the database."""
+    return [
+        {
+            "attack": one.name,
+            "attacker": one.words,
+            "trials": one.trials,
+            "success": round(one.rate, 4),
+            "by_guessing": round(one.guess, 4),
+            "interval": [round(end, 4) for end in one.interval],
+        }
+        for one in attacks
+    ]
+
+
+def report_lines(attacks: Sequence[Success]) -> list[str]:
+    """Return a table of attacks for people."""
+    head = ["| attack | the attacker | success | 95 % interval | by guessing |", "|---|---|---|---|---|"]
+    return head + [
+        f"| {one.name} | {one.words} | {one.rate:.1%} | {one.interval[0]:.1%} to {one.interval[1]:.1%} "
+        f"| {one.guess:.1%} |"
+        for one in attacks
+    ]
+
+
+MEANINGS: Mapping[Measure, str] = {
+    Measure.USED: "Used in the step: generated + taken - given - rise of the battery's level; the battery's charging "
+    "loss is in it",
+    Measure.GENERATED: "Generated by solar panels, as far as it was used, stored or given",
+    Measure.TAKEN: "Taken from the microgrid or the town",
+    Measure.GIVEN: "Given to the microgrid or the town",
+}
+"""The words of the data dictionary."""
