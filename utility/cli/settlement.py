@@ -28,7 +28,8 @@ from utility.settlement.reasons import Why
 from utility.store.database import Database
 from utility.store.job_leases import Turn
 from utility.store.settled import load_settled
-from utility.store.settlement_due import due_days, mark_days, owners
+from utility.store.settlement_due import due_days, mark_days
+from utility.store.settlement_members import owners
 from utility.store.settlement_report import report_of
 from utility.store.settlement_view import counts, residuals, versions_of
 

@@ -19,7 +19,9 @@ from utility.settlement.day import Rules, SettledDay, Settling
 from utility.settlement.deadline import deadline
 from utility.settlement.layout import Day, Layout, ids_of, layout_of
 from utility.settlement.readings import readings_for_settlement
+from utility.settlement.reasons import Why
 from utility.settlement.sharing import sharing_of_day
+from utility.store.corrections import overlay, take_changed
 from utility.store.database import Database
 from utility.store.job_leases import Turn
 from utility.store.rations import loss_permille, timezone_of
@@ -27,16 +29,16 @@ from utility.store.retention import kept_from
 from utility.store.settled import Saved, conventions, finish_day, provisional_days, save
 from utility.store.settlement_due import (
     DueDay,
-    Owner,
     ReadingsOfQuarters,
     due_days,
     due_on,
     events_of_day,
+    mark_days,
     mark_first,
     numbers_of,
-    owners,
     unmark,
 )
+from utility.store.settlement_members import Owner, owners
 from utility.store.settlement_view import counts, residuals
 
 FINISHED_S = 3_600
@@ -78,6 +80,7 @@ class SettlementJob:
         """
         if not self._is_trusted():
             return
+        await self._writing(self._mark_corrected)
         days = await self._in_thread(self._due, turn.now)
         for day in days:
             await self._settle(day, turn.now)
@@ -127,6 +130,11 @@ class SettlementJob:
         ]
         return work, [one for one in due if one not in ours]
 
+    def _mark_corrected(self) -> None:
+        """Mark the days whose corrections in force changed; a day that is not over yet is settled at its end."""
+        with self._database.writes.begin() as connection:
+            mark_days(connection, take_changed(connection), Why.CORRECTION)
+
     def _mark_first(self, day: Day) -> None:
         with self._database.writes.begin() as connection:
             mark_first(connection, day)
@@ -172,6 +180,7 @@ class _Work:
         layouts = [layout_of(owner.microgrid, owner.meters, day) for owner in owners]
         with database.reads.begin() as connection:
             numbers = numbers_of(connection, [i for layout in layouts for i in ids_of(layout.meters)])
+            self._corrections = overlay(connection, numbers, day * QUARTERS_A_DAY - 1, (day + 1) * QUARTERS_A_DAY)
         batteries = [numbers[i] for layout in layouts for i in _batteries(layout, rules)]
         meters = list(numbers.values())
         self._read = ReadingsOfQuarters(database, meters, batteries)
@@ -179,7 +188,7 @@ class _Work:
 
     def step(self, quarter: int) -> None:
         """Read and settle a quarter."""
-        self.settling.add(readings_for_settlement(self._read(quarter)))
+        self.settling.add(readings_for_settlement(self._read(quarter), self._corrections.of(quarter)))
 
 
 def _batteries(layout: Layout, rules: Rules) -> list[MeterId]:

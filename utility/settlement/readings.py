@@ -11,10 +11,7 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import SLOTS
 from commonwatt.settlement.microgrids import Flow, Qualities
-from commonwatt.settlement.settled import SettledQuality
-
-_QUALITY = np.array([SettledQuality.MISSING, SettledQuality.AVERAGED, SettledQuality.MEASURED], np.uint8)
-"""``SettledQuality`` of each ``Quality`` of a slot."""
+from commonwatt.settlement.overlay import Overlay, applied, no_overlay
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,13 +31,14 @@ class Readings:
     quality: Qualities
 
 
-def readings_for_settlement(blocks: Blocks) -> Readings:
-    """Return the readings of joined blocks that are settled."""
+def readings_for_settlement(blocks: Blocks, overlay: Overlay | None = None) -> Readings:
+    """Return the readings of joined blocks that are settled, with the corrections in force."""
+    corrected = applied(blocks, overlay or no_overlay())
     return Readings(
-        meter=blocks.meter,
-        record_type=blocks.record_type,
-        values=blocks.values,
-        quality=_QUALITY[blocks.quality],
+        meter=corrected.keys.meter,
+        record_type=corrected.keys.record_type,
+        values=corrected.values,
+        quality=corrected.quality,
     )
 
 

@@ -18,7 +18,8 @@ from utility.settlement.reasons import Why
 from utility.store.bulk import Column, insert_columns
 from utility.store.database import Database, upsert
 from utility.store.parts import chunks
-from utility.store.settlement_due import DueDay, Owner, numbers_of, unmark
+from utility.store.settlement_due import DueDay, numbers_of, unmark
+from utility.store.settlement_members import Owner
 from utility.store.tables import controller, meter, settled, settled_day
 
 KEPT_YEARS = 5

@@ -4,18 +4,16 @@ The compactor marks a day when readings of it are joined, so that late readings 
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, bindparam, case, func, select
 
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.records import EventRecord, RecordType, State
-from commonwatt.model.units import MicrogridId, Quarter
+from commonwatt.model.units import Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY
-from commonwatt.town.town import Direction, Function
-from utility.registry.accounts import Installed
+from utility.registry.accounts import DatedRegistry
 from utility.settlement.layout import Day
 from utility.settlement.reasons import Why
 from utility.store.checks import sound_events
@@ -96,6 +94,22 @@ def mark_first(connection: Connection, day: Day) -> None:
         mark_days(connection, [(day, number) for number in numbers], Why.FIRST)
 
 
+def mark_changed_places(connection: Connection, before: DatedRegistry, after: DatedRegistry) -> None:
+    """Mark the settled days in which a meter is at another place, or came or went at another time, than before."""
+    numbers = {row.id: row.number for row in connection.execute(select(controller.c.id, controller.c.number))}
+    c = settled_day.c
+    for meter_id, now in after.meters.items():
+        was = before.meters.get(meter_id)
+        if was is None or replace(was, holdings=()) == replace(now, holdings=()):
+            continue
+        dates = {was.start, was.end} ^ {now.start, now.end}
+        # Another place or building: all the time that it is there.
+        first = min((date for date in dates or {now.start} if date is not None), default=0)
+        owner = numbers[now.microgrid]
+        days = connection.execute(select(c.day).where(c.owner_no == owner, c.day >= first // QUARTERS_A_DAY)).scalars()
+        mark_days(connection, [(day, owner) for day in days], Why.REGISTRY)
+
+
 def due_days(connection: Connection, before: Day) -> dict[Day, int]:
     """Return the marked days before ``before``, in order, and how many microgrids each has."""
     c = settlement_due.c
@@ -118,38 +132,6 @@ def unmark(connection: Connection, done: Iterable[DueDay]) -> None:
     for one in done:
         mark = (c.day == one.day) & (c.owner_no == one.owner_no) & (c.marks == one.marks)
         connection.execute(settlement_due.delete().where(mark))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Owner:
-    """A microgrid with the meters that it has or had.
-
-    Attributes:
-        number: The number of its controller.
-        microgrid: Its name.
-        meters: Its meters that report energy.
-    """
-
-    number: int
-    microgrid: MicrogridId
-    meters: tuple[Installed, ...]
-
-
-def owners(connection: Connection, wanted: Sequence[int] | None = None) -> dict[int, Owner]:
-    """Return the microgrids by the numbers of their controllers; ``wanted``: only these."""
-    statement = select(controller.c.number, meter).join(controller, controller.c.id == meter.c.microgrid)
-    if wanted is not None and len(wanted) <= MAX_IN:
-        statement = statement.where(controller.c.number.in_(wanted))
-    rows = [row for row in connection.execute(statement.order_by(meter.c.no)) if _has_energy(row)]
-    buildings = {(row.microgrid, row.location) for row in rows if row.function == Function.BUILDING}
-    found: dict[int, list[Installed]] = {}
-    names = {}
-    for row in rows:
-        names[row.number] = row.microgrid
-        found.setdefault(row.number, []).append(_installed(row, buildings))
-    return {
-        number: Owner(number=number, microgrid=names[number], meters=tuple(meters)) for number, meters in found.items()
-    }
 
 
 def numbers_of(connection: Connection, ids: Sequence[MeterId]) -> dict[MeterId, int]:
@@ -196,20 +178,3 @@ class ReadingsOfQuarters:
             blocks = self._reader.read(connection, self._statement, self._values | {"quarter": quarter})
         self._reader.finish()
         return blocks
-
-
-def _has_energy(row: Any) -> bool:
-    return str(_THROUGH) in row.record_types.split(",")
-
-
-def _installed(row: Any, buildings: set[tuple[MicrogridId, str]]) -> Installed:
-    within = (row.location[:at] for at in range(len(row.location)) if row.location[at] == " ")
-    return Installed(
-        id=unsigned64(row.id),
-        microgrid=row.microgrid,
-        place=row.location,
-        building=next((place for place in within if (row.microgrid, place) in buildings), None),
-        function=Function(row.function),
-        direction=Direction(row.direction),
-        capacity=row.battery_capacity,
-    )

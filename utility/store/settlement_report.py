@@ -20,7 +20,8 @@ from utility.settlement.readings import readings_for_settlement
 from utility.settlement.sharing import sharing_of_day
 from utility.store.database import Database
 from utility.store.rations import loss_permille
-from utility.store.settlement_due import ReadingsOfQuarters, events_of_day, numbers_of, owners
+from utility.store.settlement_due import ReadingsOfQuarters, events_of_day, numbers_of
+from utility.store.settlement_members import owners
 from utility.store.tables import meter
 
 Report: TypeAlias = "dict[str, Any]"

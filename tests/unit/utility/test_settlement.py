@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from commonwatt.model.records import EventRecord, RecordType, State
 from commonwatt.model.units import SLOTS
 from commonwatt.model.words import moment
 from commonwatt.settlement.conventions import CONVENTIONS
+from commonwatt.settlement.estimates.methods import Method
 from commonwatt.settlement.settled import Quantity, SettledQuality, SettledQuarters
 from commonwatt.town.town import Direction, Function, Town, load_town
 from harness.real import databases
@@ -28,18 +30,21 @@ from harness.settlement.stored import DAY, FIRST, SOON, store, town_blocks, with
 from harness.worlds.sent import append
 from utility.changes import Append
 from utility.cli.settlement import app
+from utility.corrections.lifecycle import Action
 from utility.jobs.calendar_periods import Period
 from utility.jobs.settlement import SettlementJob
 from utility.metrics import UtilityMetrics
 from utility.settlement.deadline import deadline
 from utility.settlement.reasons import Why
+from utility.store.accounts import load_for_change, save_dated_registry
+from utility.store.corrections import By, Chosen, Corrections, decide, propose
 from utility.store.database import Database
 from utility.store.job_leases import Turn
 from utility.store.registration import fill_registry
 from utility.store.settled import load_settled, newest
-from utility.store.settlement_due import mark_days
+from utility.store.settlement_due import mark_days, numbers_of
 from utility.store.settlement_view import residuals, versions_of
-from utility.store.tables import settled, settled_day, settlement_due
+from utility.store.tables import controller, settled, settled_day, settlement_due
 from utility.store.writer import Writer
 
 kind = databases.both_kinds
@@ -200,7 +205,7 @@ def test_the_deadline_is_the_end_of_a_working_day_of_the_next_local_month() -> N
     assert text("2026-11-01", 1) == "Wed 2026-12-02 00:00"
 
 
-@pytest.mark.parametrize("after", range(4))
+@pytest.mark.parametrize("after", range(5))
 def test_a_job_that_is_killed_at_a_commit_leaves_nothing_half_and_nothing_twice(
     database: Database, town: Town, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,14 +221,14 @@ def test_a_job_that_is_killed_at_a_commit_leaves_nothing_half_and_nothing_twice(
             raise CrashError
 
     event.listen(database.writes, "commit", crash)
-    if after < 3:
+    if after < 4:
         with pytest.raises(CrashError):
             run(database)
     else:
         run(database)
     event.remove(database.writes, "commit", crash)
     settled_now = {row[1] for row in rows_of(database)}
-    assert len(settled_now) == 4 * max(0, after - 1), "each microgrid whole, or not at all"
+    assert len(settled_now) == 4 * max(0, after - 2), "each microgrid whole, or not at all"
     run(database, SOON + 900)
     rows = rows_of(database)
     assert len({row[1] for row in rows}) == len(rows) == 8
@@ -333,3 +338,60 @@ def test_a_clerk_settles_and_looks(database: Database, town: Town, url: str, tmp
     assert [row["pro_rata off by"] for row in report["accounts"]] == ["0.000"] * 4, "nothing was shared by command"
     assert "no day; such as" in clerk("run", "--from", "2026-13-01", code=2)
     assert "no meter's id" in clerk("show", "--meter", "x", code=2)
+
+
+def test_an_approved_estimate_is_settled_and_its_withdrawal_too(database: Database, town: Town) -> None:
+    blocks = town_blocks(town)
+    (name, whole), (other, theirs) = blocks.items()
+    late = next(m for m in town.microgrids[name].meters if m.direction is Direction.INCOMING)
+    store(database, {name: without(whole, late.id, range(FIRST + 40, FIRST + 42)), other: theirs})
+    run(database)
+    row = loaded(database).meters.tolist().index(late.id)
+    values = np.full((2, SLOTS), 7, np.int64)
+    estimates = make_blocks(
+        [(late.id, int(RecordType.THROUGH), FIRST + at) for at in (40, 41)], values, np.full_like(values, 2, np.uint8)
+    )
+    with database.writes.begin() as connection:
+        number = numbers_of(connection, [late.id])[late.id]
+        owner = connection.execute(select(controller.c.number).where(controller.c.id == name)).scalar_one()
+        new = Corrections(
+            blocks=estimates,
+            number=np.full(2, number),
+            owner=np.full(2, owner),
+            method=np.full(2, int(Method.BALANCE), np.uint8),
+        )
+        propose(connection, new, SOON)
+    run(database, SOON + 900)
+    assert (loaded(database).quality[row, 40:42] == SettledQuality.MISSING).all(), "a proposal changes nothing"
+    with database.writes.begin() as connection:
+        decide(connection, Chosen(meters=[number]), Action.APPROVE, By(person="anna", time=SOON))
+    run(database, SOON + 1800)
+    found = loaded(database)
+    assert (found.quality[row, 40:42] == SettledQuality.ESTIMATED).all()
+    taken = found.of(Quantity.IMPORTED)[row] + found.of(Quantity.SHARED_IN)[row]
+    assert taken[40:42].tolist() == [7 * SLOTS, 7 * SLOTS]
+    assert {why for *_, why in rows_of(database)} == {Why.FIRST, Why.CORRECTION}
+    with database.writes.begin() as connection:
+        decide(connection, Chosen(meters=[number]), Action.REVERT, By(person="ben", time=SOON))
+    run(database, SOON + 2700)
+    assert (loaded(database).quality[row, 40:42] == SettledQuality.MISSING).all()
+
+
+def test_a_meter_that_came_later_than_was_known_is_settled_again(database: Database, town: Town) -> None:
+    store(database, town_blocks(town))
+    run(database)
+    before = loaded(database)
+    microgrid = next(iter(town.microgrids.values()))
+    moved = next(m for m in microgrid.meters if m.direction is Direction.INCOMING and m.function is Function.HOUSE)
+    with database.writes.begin() as connection:
+        known = load_for_change(connection)
+        meters = dict(known.meters) | {moved.id: replace(known.meters[moved.id], start=FIRST + 48, holdings=())}
+        save_dated_registry(connection, known, replace(known, meters=meters), "anna", SOON, NEW_YORK)
+    run(database, SOON + 900)
+    after = loaded(database)
+    row = after.meters.tolist().index(moved.id)
+    assert not after.of(Quantity.IMPORTED)[row, :48].any()
+    assert not after.of(Quantity.SHARED_IN)[row, :48].any()
+    others = ~np.isin(after.meters, [m.id for m in microgrid.meters])
+    assert (after.version[others] == before.version[others]).all()
+    assert {why for *_, why in rows_of(database)} == {Why.FIRST, Why.REGISTRY}
