@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import event, func, select
 from typer.testing import CliRunner
 
+from commonwatt.codec.dumps import block_lines
 from commonwatt.codec.packing import pack
 from commonwatt.config.settings import SettlementSettings
 from commonwatt.model.blocks import make_blocks
@@ -338,5 +339,13 @@ def test_a_clerk_settles_and_looks(database: Database, town: Town, url: str, tmp
     assert "first settlement" in clerk("show", "--meter", str(meter.id), "--from", day, "--versions")
     report = json.loads(clerk("report", "--from", day, "--to", day, "--json"))
     assert [row["pro_rata off by"] for row in report["accounts"]] == ["0.000"] * 4, "nothing was shared by command"
+    truth = tmp_path / "truth"
+    lines = [line for blocks in town_blocks(town).values() for line in block_lines(blocks)]
+    truth.write_text("\n".join(lines) + "\n")
+    report = json.loads(clerk("report", "--from", day, "--to", day, "--truth", str(truth), "--json"))
+    assert len(report["summary"]) == 2
+    assert {row[f"{name} off by"] for row in report["accounts"] for name in CONVENTIONS} == {"0.000"}
+    imported = sum(float(row["truth imported"]) for row in report["accounts"])
+    assert imported == pytest.approx(found.of(Quantity.IMPORTED).sum() / 1e6, abs=0.01)
     assert "no day; such as" in clerk("run", "--from", "2026-13-01", code=2)
     assert "no meter's id" in clerk("show", "--meter", "x", code=2)
