@@ -26,6 +26,7 @@ class Balance:
         known: Whether every reading is there.
         averaged: How many readings are averaged.
         charging: How many batteries without an incoming meter were charged with a loss: its rounding is not known.
+        turns: How many of them began to be charged: after a fall of the level, or first in the span.
         passed: What the members took, milliwatt-hours.
     """
 
@@ -33,7 +34,13 @@ class Balance:
     known: Flags
     averaged: Array
     charging: Array
+    turns: Array
     passed: Array
+
+    def halves(self, allowed: "Tolerance") -> Array:
+        """Return what the residual of each slot adds to the bound, halves of a milliwatt-hour, (M, slots)."""
+        batteries = allowed.charging * self.charging + allowed.turn * self.turns
+        return np.asarray(self.averaged + 2 * (batteries + allowed.loop_permille * np.maximum(self.passed, 0) // 1000))
 
 
 def balance(readings: QuarterReadings, imported: Flow, exported: Flow) -> Balance:
@@ -52,14 +59,25 @@ def balance(readings: QuarterReadings, imported: Flow, exported: Flow) -> Balanc
     known &= bool(imported.values.shape[2]) and bool(exported.values.shape[2])
     counted = [*(flow.quality for flow in flows), readings.batteries.generation.quality[:, :, derived]]
     level = readings.batteries.level.values[:, :, derived]
-    rises = (level[:, 1:] > level[:, :-1]).sum(axis=2)
+    change = np.sign(np.diff(level, axis=1))
+    has_loss = bool(readings.batteries.loss_permille)
     return Balance(
         residual=net - imported.values.sum(axis=2) + exported.values.sum(axis=2),
         known=known,
         averaged=sum(((each == SettledQuality.AVERAGED).sum(axis=2) for each in counted), np.zeros_like(net)),
-        charging=rises * bool(readings.batteries.loss_permille),
+        charging=(change > 0).sum(axis=2) * has_loss,
+        turns=((change > 0) & (_before(change) <= 0)).sum(axis=2) * has_loss,
         passed=taken,
     )
+
+
+def _before(change: Array) -> Array:
+    """Return the last change of each level before each slot that was not 0; 0: there was none."""
+    slots = np.arange(1, change.shape[1] + 1)[:, None]
+    last = np.maximum.accumulate(np.where(change != 0, slots, 0), axis=1)
+    last = np.concatenate([np.zeros_like(last[:, :1]), last[:, :-1]], axis=1)
+    found = np.take_along_axis(change, np.maximum(last - 1, 0), axis=1)
+    return np.where(last > 0, found, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +87,14 @@ class Tolerance:
     Attributes:
         fixed: The resolution, by the flow meters and twice the batteries without an incoming meter; milliwatt-hours.
         charging: More for each slot in which such a battery was charged with a loss: the loss is rounded.
+        turn: More for each time such a battery began to be charged: a level that rises by a step of the resolution and
+            falls back costs the loss of the step.
         loop_permille: The stated loss of the loop, thousandths of what the members took.
     """
 
     fixed: MilliwattHours
     charging: MilliwattHours = 0
+    turn: MilliwattHours = 0
     loop_permille: int = 0
 
 
@@ -87,10 +108,11 @@ def tolerance(meters: int, unmetered: int, resolution: MilliwattHours, loss: int
         loss: Part of a battery's charge that is lost, thousandths.
         loop_loss: The stated loss of the loop, thousandths.
     """
-    # A level that rises by a step of the resolution and falls back costs the step's loss; the charge is rounded too.
-    step = -(-resolution * loss // (1000 - loss))
     return Tolerance(
-        fixed=(meters + 2 * unmetered) * resolution, charging=(1 + step) if loss else 0, loop_permille=loop_loss
+        fixed=(meters + 2 * unmetered) * resolution,
+        charging=1 if loss else 0,
+        turn=-(-resolution * loss // (1000 - loss)),
+        loop_permille=loop_loss,
     )
 
 
@@ -161,8 +183,7 @@ def residual_of(found: Balance, row: int, allowed: Tolerance, *, begins: Flags |
     """
     known = found.known[row]
     residual = found.residual[row]
-    halves = found.averaged[row] + 2 * allowed.charging * found.charging[row]
-    halves = halves + 2 * allowed.loop_permille * np.maximum(found.passed[row], 0) // 1000
+    halves = found.halves(allowed)[row]
     gaps = ~known
     if begins is None and not gaps.any():
         return DayResidual(head=Stretch(residual=int(residual.sum()), halves=int(halves.sum())), fixed=allowed.fixed)

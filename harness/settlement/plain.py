@@ -202,7 +202,7 @@ class _Settler:
         members = [*self.senders, *self.takers]
         fixed = (len(members) + len(boundary) + 2 * len(self.unmetered)) * resolution
         loss = self.loss if self.unmetered else 0
-        charging = 1 + -(-resolution * loss // (1000 - loss)) if loss else 0
+        step = -(-resolution * loss // (1000 - loss))
         dates = {date for meter in self.day.meters for date in (meter.start, meter.end) if date is not None}
         worst, residual, halves = -(10**18), 0, 0
         for slot in range(QUARTERS_A_DAY * SLOTS):
@@ -214,15 +214,21 @@ class _Settler:
             if known:
                 residual += self._residual(slot, boundary)
                 halves += self._averaged(slot, [*members, *boundary])
-                halves += 2 * charging * sum(self._rises(meter.id, slot) for meter in self.unmetered)
+                rising = [meter.id for meter in self.unmetered if loss and self._change(meter.id, slot) > 0]
+                halves += 2 * sum(1 + step * self._is_turn(meter, slot) for meter in rising)
         return max(worst, abs(residual) - fixed - halves // 2)
 
     def _level_is_exact(self, meter: int, slot: int) -> bool:
         levels = [self.read.quality(meter, STORED, at, of=slot) for at in (slot, slot - 1)]
         return self.battery_is_there(meter, [slot]) and SettledQuality.AVERAGED not in levels
 
-    def _rises(self, meter: int, slot: int) -> bool:
-        return self.read.value(meter, STORED, slot) > self.level_before(meter, slot)
+    def _change(self, meter: int, slot: int) -> int:
+        return self.read.value(meter, STORED, slot) - self.level_before(meter, slot)
+
+    def _is_turn(self, meter: int, slot: int) -> bool:
+        """Whether the level did not rise when it last changed within the quarter."""
+        earlier = [self._change(meter, at) for at in range(slot // SLOTS * SLOTS, slot)]
+        return next((change < 0 for change in reversed(earlier) if change), True)
 
     def _residual(self, slot: int, boundary: Sequence[Installed]) -> int:
         taken = sum(self.energy(meter.id, THROUGH, [slot]) for meter in self.takers)

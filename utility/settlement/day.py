@@ -251,9 +251,7 @@ class _Residuals:
 
     def add(self, number: int, found: Balance) -> None:
         """Add a quarter."""
-        allowed = self._allowed[0]
-        halves = found.averaged.sum(axis=1) + 2 * allowed.charging * found.charging.sum(axis=1)
-        halves += (2 * allowed.loop_permille * np.maximum(found.passed, 0) // 1000).sum(axis=1)
+        halves = found.halves(self._allowed[0]).sum(axis=1)
         exchanged = np.array([self._first + number in each for each in self._exchanges])
         plain = np.asarray(found.known.all(axis=1) & ~exchanged)
         self._open += np.stack([found.residual.sum(axis=1), halves]) * plain

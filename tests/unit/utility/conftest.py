@@ -51,8 +51,9 @@ def url(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> str:
     statements = [
         *(f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables)),
         *(
-            f"ALTER SEQUENCE {name} RESTART"
-            for name in ("part_id_seq", "letter_no_seq", "meter_no_seq", "settled_no_seq", "bill_run_no_seq")
+            f"ALTER SEQUENCE IF EXISTS {table.name}_{table.autoincrement_column.name}_seq RESTART"
+            for table in metadata.sorted_tables
+            if table.autoincrement_column is not None
         ),
     ]
     server.run_script("town", ";".join(statements))
