@@ -48,7 +48,7 @@ soak: install ## kill a running town's processes for an hour, then ten thousand 
 	$(BIN)/python -m harness.powercut --cuts $(or $(CUTS),1000)
 	METER_EXAMPLES=5000 FLIPS=2000 $(BIN)/python -m pytest -q tests/unit/device/test_meter_stateful.py tests/unit/utility/test_damage.py
 
-bench: install ## run all benchmarks, about 39 minutes on an idle machine, then write docs/benchmarks.md; BENCH=store,codec
+bench: install ## run all benchmarks, about 40 minutes on an idle machine, then write docs/benchmarks.md; BENCH=store,codec
 	$(BIN)/python -m benchmarks $(BENCH)
 	$(BIN)/python -m harness.docs.generate
 

@@ -39,6 +39,7 @@ BENCHMARKS: dict[str, float] = {
     "lte": 4.5,
     "adapter": 3.5,
     "planner": 5,
+    "billing": 0.5,
 }
 """Approximate duration of each benchmark in minutes, by module, in the order of the page."""
 
