@@ -49,9 +49,9 @@ soak: install ## kill a running town's processes for an hour, then ten thousand 
 	$(BIN)/python -m harness.settlement --truth 96
 	$(BIN)/python -m harness.settlement --residual 3
 	$(BIN)/python -m harness.powercut --cuts $(or $(CUTS),1000)
-	METER_EXAMPLES=5000 FLIPS=2000 $(BIN)/python -m pytest -q tests/unit/device/test_meter_stateful.py tests/unit/utility/test_damage.py
+	METER_EXAMPLES=5000 FLIPS=2000 BILL_TOWNS=1000 $(BIN)/python -m pytest -q tests/unit/device/test_meter_stateful.py tests/unit/utility/test_damage.py tests/unit/billing/test_bills.py
 
-bench: install ## run all benchmarks, about 39 minutes on an idle machine, then write docs/benchmarks.md; BENCH=store,codec
+bench: install ## run all benchmarks, about 40 minutes on an idle machine, then write docs/benchmarks.md; BENCH=store,codec
 	$(BIN)/python -m benchmarks $(BENCH)
 	$(BIN)/python -m harness.docs.generate
 

@@ -21,13 +21,14 @@ class Columns:
 
     Attributes:
         starts: The columns at which runs of equal conditions begin.
+        whole: All runs.
     """
 
     def __init__(self, inputs: RunInputs, meters: Sequence[Installed]) -> None:
         first, until = inputs.first, inputs.until
         quarters = np.arange(first, until)
-        self._periods = {tariff.label: tariff.periods_of(quarters) for tariff in inputs.used()}
-        cuts = {0, *(quarter - first for quarter in inputs.changes())}
+        self._periods = {tariff.label: tariff.periods_of(quarters) for tariff in inputs.used}
+        cuts = {0, *(quarter - first for quarter in inputs.changes)}
         for of in self._periods.values():
             cuts.update((np.flatnonzero(np.diff(of)) + 1).tolist())
         for meter in meters:
@@ -35,13 +36,15 @@ class Columns:
                 cuts |= {start - first, end - first}
         self._cuts = sorted(cut for cut in cuts if cut < until - first)
         self.starts = np.array(self._cuts, np.int64)
-        self._first = first
+        self._first, self._until = first, until
+        self.whole = slice(0, len(self._cuts))
         self._by_period: dict[Segment, NDArray[np.int64]] = {}
 
     def runs(self, start: Quarter, end: Quarter) -> slice:
         """Return the runs from a quarter to before another one; both are cuts."""
-        a, b = (bisect_left(self._cuts, quarter - self._first) for quarter in (start, end))
-        return slice(a, b)
+        if start == self._first and end == self._until:
+            return self.whole
+        return slice(bisect_left(self._cuts, start - self._first), bisect_left(self._cuts, end - self._first))
 
     def sums(self, energies: Energies) -> Energies:
         """Return the sums of each row by run."""
@@ -84,8 +87,7 @@ class Table:
     def between(self, row: int, start: Quarter, end: Quarter) -> int:
         """Return the sum of a row from a quarter to before another one."""
         runs = self._columns.runs(start, end)
-        is_whole = runs.start == 0 and runs.stop == self._columns.starts.size
-        return self._totals[row] if is_whole else int(self._by_run[row, runs].sum())
+        return self._totals[row] if runs is self._columns.whole else int(self._by_run[row, runs].sum())
 
 
 class Flags:

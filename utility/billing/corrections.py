@@ -110,7 +110,7 @@ def _corrected(target: Billed, month: str, cents: int, was: BilledMonth, now: Bi
 
 def _empty(inputs: RunInputs, number: AccountNumber) -> Billed:
     """Return a bill without lines, for the correction of an account that had no meter in the month."""
-    policy = POLICIES[inputs.used()[0].policy.name]
+    policy = POLICIES[inputs.used[0].policy.name]
     bill = Bill(
         account=number,
         month=inputs.month,

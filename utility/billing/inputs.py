@@ -76,14 +76,16 @@ class RunInputs:
         """
         return self._whole(self._names(self.registry.accounts.get(number)))
 
+    @cached_property
     def changes(self) -> set[Quarter]:
-        """Return the quarters of the month in which a tariff's version, or an account's tariff, changes."""
+        """The quarters of the month in which a tariff's version, or an account's tariff, changes."""
         dates = {tariff.effective for tariff in self.tariffs}
         dates |= {dated.start for account in self.registry.accounts.values() for dated in account.tariffs}
         return {quarter for quarter in dates if self.first < quarter < self.until}
 
+    @cached_property
     def used(self) -> list[Tariff]:
-        """Return the versions that are in force for an account in the month."""
+        """The versions that are in force for an account in the month."""
         names = {self._names(account) for account in self.registry.accounts.values()} | {((self.first, self.default),)}
         found = {segment.tariff.label: segment.tariff for each in names for segment in self._whole(each)}
         return [found[label] for label in sorted(found)]

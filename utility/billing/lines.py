@@ -54,7 +54,7 @@ class Writer:
 
     def __init__(self, inputs: RunInputs) -> None:
         self._inputs = inputs
-        self._policy: Policy = POLICIES[inputs.used()[0].policy.name]
+        self._policy: Policy = POLICIES[inputs.used[0].policy.name]
         self._rates: dict[Segment, tuple[list[int], list[int], tuple[Decimal, ...]]] = {}
 
     def bill(self, number: AccountNumber, sums: AccountSums) -> Billed:

@@ -37,7 +37,7 @@ class Place:
         """Return in which quarters the place exists: from its first meter's installation to its last one's removal."""
         starts = [meter.start for meter in self.meters]
         ends = [meter.end for meter in self.meters]
-        found = np.ones(until - first, np.bool_)
+        found = np.full(until - first, fill_value=True)
         if None not in starts:
             found[: max(0, min(s for s in starts if s is not None) - first)] = False
         if None not in ends:

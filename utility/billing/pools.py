@@ -4,6 +4,7 @@ Each quarter-hour is divided in whole milliwatt-hours, so that the parts add up 
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -33,9 +34,14 @@ def evenly(energy: Energies, active: Active, first: Quarter) -> Energies:
         if not takers.size:
             continue
         base, odd = np.divmod(energy[begin:end], takers.size)
-        turn = (np.arange(takers.size)[:, None] - np.arange(first + begin, first + end)) % takers.size
-        parts[takers, begin:end] = base + (turn < odd)
+        parts[takers, begin:end] = base + (_turns(takers.size, first + begin, end - begin) < odd)
     return parts
+
+
+@lru_cache(maxsize=4)
+def _turns(places: int, first: Quarter, length: int) -> Energies:
+    """Return how many places come before each place in the turn of each quarter, (places, quarters)."""
+    return np.asarray((np.arange(places)[:, None] - np.arange(first, first + length)) % places, np.int64)
 
 
 def by_weight(energy: Energies, active: Active, weights: Sequence[int]) -> Energies:

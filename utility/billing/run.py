@@ -63,7 +63,7 @@ def bills_of(inputs: RunInputs, load: Load, progress: Progress | None = None) ->
 
 def _check_policies(inputs: RunInputs) -> None:
     """Refuse tariffs that divide credit among places by different rules in one month."""
-    used = inputs.used()
+    used = inputs.used
     rules = {(t.policy.name, t.policy.vacant, getattr(t.policy, "farm", ""), _import_by(t.policy)): t for t in used}
     if len(rules) > 1:
         names = " and ".join(tariff.label for tariff in rules.values())

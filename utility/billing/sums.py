@@ -86,7 +86,7 @@ class Summing:
     def __init__(self, inputs: RunInputs) -> None:
         self.sums = TownSums()
         self._inputs = inputs
-        used = inputs.used()
+        used = inputs.used
         self._settings = used[0].policy
         self._policy = POLICIES[self._settings.name]
 

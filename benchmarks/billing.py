@@ -1,0 +1,136 @@
+"""Bills of the whole town for a month, from settled quarter-hours: processor time and memory."""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from benchmarks.report import Goal, Section, Table, number
+from commonwatt.model.units import Quarter
+from commonwatt.settlement.settled import Quantity, SettledQuarters
+from harness.billing.worlds import ZONE, tariff, whole_town
+from utility.billing.canonical import bill_bytes
+from utility.billing.inputs import RunInputs
+from utility.billing.run import bills_of
+from utility.billing.tariffs.tariff import Tariff
+
+POLICIES = ("spec", "aces", "rangers")
+MONTH = "2026-11"
+
+MOST_S, MOST_MB = 1.0, 1_000
+"""The goals: bills in seconds, memory of the process in megabytes."""
+
+_DIFFERENT = 100
+"""Different months of a meter; the town's meters have these in turn."""
+
+
+class Months:
+    """Random settled months; counts the time that making them takes, which is not billing's."""
+
+    def __init__(self, quarters: int) -> None:
+        random = np.random.default_rng(1)
+        shape = _DIFFERENT, quarters
+        self._rows = {q: random.integers(0, 10**6, shape) * (random.random(shape) < 0.6) for q in Quantity}
+        self._quarters = quarters
+        self.seconds = 0.0
+
+    def load(self, meters: Sequence[int], first: Quarter, until: Quarter) -> SettledQuarters:
+        """Return the months of some meters."""
+        begun = time.process_time()
+        shape = len(meters), until - first
+        found = SettledQuarters(
+            meters=np.array(meters, np.uint64),
+            first=first,
+            energies={q: rows[np.array(meters) % _DIFFERENT] for q, rows in self._rows.items()},
+            quality=np.full(shape, 4, np.uint8),
+            provisional=np.zeros(shape, np.bool_),
+            version=np.ones(shape, np.int32),
+        )
+        self.seconds += time.process_time() - begun
+        return found
+
+
+def tariff_of(policy: str) -> Tariff:
+    """Return a tariff with two periods."""
+    given = {"peak": "0.32", "off-peak": "0.20"} if policy == "rangers" else {"peak": "0.16", "off-peak": "0.10"}
+    prices = tuple((name, price, given[name]) for name, price in (("peak", "0.32"), ("off-peak", "0.20")))
+    return tariff(prices=prices, policy={"name": policy} | ({"off_peak": "off-peak"} if policy == "aces" else {}))
+
+
+def measured(policy: str, times: int) -> dict[str, float]:
+    """Return the least processor time of some runs, and the process's memory."""
+    registry, meters = whole_town()
+    inputs = RunInputs(month=MONTH, timezone=ZONE, registry=registry, tariffs=(tariff_of(policy),), default="town")
+    seconds, writing = [], []
+    for _ in range(times):
+        months = Months(inputs.length)
+        begun = time.process_time()
+        billed = bills_of(inputs, months.load).billed
+        seconds.append(time.process_time() - begun - months.seconds)
+        begun = time.process_time()
+        size = sum(len(bill_bytes(each.bill)) for each in billed.values())
+        writing.append(time.process_time() - begun)
+    return {
+        "meters": len(meters),
+        "bills": len(billed),
+        "seconds": min(seconds),
+        "writing": min(writing),
+        "bytes": size / len(billed),
+        "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000,
+    }
+
+
+def bench(*, smoke: bool = False) -> Section:
+    """Bill a month with each policy, each in a process of its own."""
+    found = {policy: _in_process(policy, 1 if smoke else 3) for policy in POLICIES[: 1 if smoke else None]}
+    rows = tuple(
+        (
+            policy,
+            f"{each['bills']:,}",
+            number(each["seconds"]),
+            number(each["writing"]),
+            number(each["bytes"]),
+            number(each["mb"]),
+        )
+        for policy, each in found.items()
+    )
+    columns = ("policy", "bills", "computing, CPU s", "as JSON, CPU s", "bytes a bill", "memory, MB")
+    any_of = next(iter(found.values()))
+    return Section(
+        title="Bills of a month",
+        about=f"November 2026 of the whole town: {any_of['meters']:,} meters with random settled quarter-hours, "
+        f"{any_of['bills']:,} accounts, two prices, a month without moves. The settled arrays are made in memory, "
+        "and their making is not counted; the least processor time of three runs.",
+        tables=(Table(title="Time and memory", columns=columns, rows=rows),),
+        goals=(
+            Goal(
+                what="processor time of all bills, the slowest policy",
+                value=round(max(each["seconds"] for each in found.values()), 3),
+                unit="s",
+                at_most=MOST_S,
+                limited_by="Most of it makes lines and amounts of bills in Python.",
+            ),
+            Goal(
+                what="memory of the process",
+                value=round(max(each["mb"] for each in found.values())),
+                unit="MB",
+                at_most=MOST_MB,
+                limited_by="The settled quarter-hours of 1,000 meters are in memory at once.",
+            ),
+        ),
+    )
+
+
+def _in_process(policy: str, times: int) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.billing", policy, str(times)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(measured(sys.argv[1], int(sys.argv[2]))))
