@@ -22,7 +22,7 @@ from commonwatt.runtime.service import errors_reported, flowing
 from commonwatt.settlement.estimates.methods import Method
 from commonwatt.settlement.validation.day import Check
 from utility.cli.options import ConfigOption, from_file, load
-from utility.corrections.edits import edited, quarters_of
+from utility.corrections.edits import edited, energy_of, quarters_of
 from utility.corrections.lifecycle import Action, State
 from utility.corrections.plot import Line, plot
 from utility.corrections.summaries import Summary, summaries
@@ -322,7 +322,7 @@ def _edit(
     if kind not in member.record_types:
         raise ConfigError(f"--type {of}: meter {meter} does not measure it")
     shape = Estimator(database, rules_of(settings.validation, zone)).like_days(members, (number, int(kind)), span)
-    values, slots = edited(start, end, None if energy is None else _energy(energy), *shape)
+    values, slots = edited(start, end, None if energy is None else energy_of(energy), *shape)
     most, limit = int(values.max()), member.limits[int(kind)]
     if most > limit:
         raise ConfigError(f"--energy {energy}: is {most} mWh in a slot of 15 s, more than its service carries, {limit}")
@@ -336,18 +336,6 @@ def _edit(
         method=np.full(count, Method.EDIT, np.uint8),
     )
     return range(*span), new
-
-
-def _energy(text: str) -> int:
-    """Return kilowatt-hours, at most six decimals, as milliwatt-hours."""
-    whole, _, decimals = text.partition(".")
-    if not (whole + decimals).isdecimal() or not (whole + decimals).isascii() or not whole or len(decimals) > 6:
-        raise ConfigError(
-            f"--energy {text:.30}: must be kilowatt-hours such as 4.25, not negative, with at most 6 decimals"
-        )
-    if len(whole) > 9:
-        raise ConfigError(f"--energy {text:.30}: is more than any meter measures")
-    return int(whole + decimals.ljust(6, "0"))
 
 
 def _row(row: Summary) -> dict[str, object]:

@@ -55,3 +55,19 @@ def edited(
     if energy is not None:
         values[slots] = summing_to(energy, typical[slots])
     return values.reshape(-1, SLOTS), slots.reshape(-1, SLOTS)
+
+
+def energy_of(text: str) -> MilliwattHours:
+    """Return kilowatt-hours, at most six decimals, as milliwatt-hours.
+
+    Raises:
+        ConfigError: It is no such number.
+    """
+    whole, _, decimals = text.partition(".")
+    if not (whole + decimals).isdecimal() or not (whole + decimals).isascii() or not whole or len(decimals) > 6:
+        raise ConfigError(
+            f"--energy {text:.30}: must be kilowatt-hours such as 4.25, not negative, with at most 6 decimals"
+        )
+    if len(whole) > 9:
+        raise ConfigError(f"--energy {text:.30}: is more than any meter measures")
+    return int(whole + decimals.ljust(6, "0"))

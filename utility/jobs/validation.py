@@ -51,9 +51,10 @@ class ValidationJob:
             for owner in await self._in_thread(self._owners):
                 found = await self._in_thread(self._checker.judged, owner, day)
                 await self._writing(self._save, found, day, turn.now)
+            if day == days[-1]:
+                # Before the day is done, so that a process that dies here comes back to it.
+                await self._propose(turn.now)
             await self._writing(self._done, day, turn.now)
-        if days:
-            await self._propose(turn.now)
         await self._in_thread(self.count)
 
     async def _propose(self, now: EpochSeconds) -> None:

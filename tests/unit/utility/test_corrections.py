@@ -237,6 +237,31 @@ def test_gap_of_one_place_is_found_estimated_exactly_and_proposed_once(database:
         assert found(connection, Chosen(), [State.PROPOSED], 99) == [], "what was refused is not proposed again"
 
 
+@pytest.mark.parametrize("step", ["_save", "_store", "_done"])
+def test_job_that_is_killed_at_a_step_finds_and_proposes_everything_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    gone = range(LATE, LATE + 2)
+    every = (OUT, INTO, OTHER_OUT, OTHER, BOUNDARY_IN, BOUNDARY_OUT)
+    store(database, readings(range(FIRST - 1, FIRST + 97), every, gone))
+    missing(database, numbers(database, OUT, INTO), gone)
+    whole = getattr(ValidationJob, step)
+
+    def killed(self: ValidationJob, *arguments: Any) -> None:
+        whole(self, *arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ValidationJob, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(database)
+    metrics = run(database)
+    assert metric(metrics, "open_findings", check="gap") == 3
+    assert metric(metrics, "proposed_corrections") == 4
+    with database.reads.begin() as connection:
+        assert newest_step(connection) == 4
+
+
 def test_finding_of_a_gap_is_closed_when_its_readings_come(database: Database) -> None:
     gone = range(LATE, LATE + 2)
     store(database, readings(range(FIRST - 1, FIRST + 97), (INTO,), gone))
