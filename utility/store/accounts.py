@@ -1,6 +1,6 @@
 """The registry's dates in the database: loading, changes with their audit, and what a town file adds (T8)."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -40,6 +40,11 @@ def load_dated_registry(connection: Connection) -> DatedRegistry:
     return DatedRegistry(
         revision=registry_revision(connection), meters=meters, accounts=_accounts(connection, functions_of(meters))
     )
+
+
+def zone_of(town: Mapping[str, object]) -> ZoneInfo:
+    """Return the town's local time; UTC before a registration."""
+    return ZoneInfo(str(town.get("timezone", "UTC")))
 
 
 def load_for_change(connection: Connection) -> DatedRegistry:
