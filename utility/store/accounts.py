@@ -49,9 +49,14 @@ def zone_of(town: Mapping[str, object]) -> ZoneInfo:
 
 def load_for_change(connection: Connection) -> DatedRegistry:
     """Read the registry within the transaction that changes it; other such transactions wait for its end."""
+    lock_registry(connection)
+    return load_dated_registry(connection)
+
+
+def lock_registry(connection: Connection) -> None:
+    """Lock the registry against changes by other transactions until this one ends."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ACCOUNTS_LOCK})
-    return load_dated_registry(connection)
 
 
 def save_dated_registry(
