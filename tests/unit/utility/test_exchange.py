@@ -104,6 +104,8 @@ def test_row_22_an_exchange_makes_no_phantom_energy(swap: Swap, database: Databa
         old, new = (load_dated_registry(connection).meters[which] for which in (OLD, NEW))
         just_before, then = (accounts_at(connection, AT * QUARTER_S - s) for s in (1, 0))
         assert [when[which] for when in (just_before, then) for which in (OLD, NEW)] == [1, 0, 0, 1]
+        listed = {row["id"]: row["account"] for row in reads.meters(connection, "r001", 0, 100, AT * QUARTER_S)}
+        assert (listed[str(OLD)], listed[str(NEW)]) == (0, 1)
         snapshot = load_snapshot(connection)
     assert (old.last_register, new.first_register) == (8_123_500_000, 1), "a register that begins anew is no energy"
     assert (old.end, new.start, new.end, new.place, new.function) == (AT, AT, None, old.place, old.function)
