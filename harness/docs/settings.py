@@ -37,9 +37,9 @@ start from; `commonwatt config check FILE` checks a file, and that the files it 
 _TOWN_INTRO = """\
 ## The town file
 
-The devices of a town: one table `[town]`, and one `[[microgrid]]` or `[[meter]]` for each. Numbers of
-controllers, meters and accounts are counted in the order, so append, and never insert. With a table of `places`, made
-by `commonwatt town generate`, every number is stated, and a row may be added anywhere ([accounts](accounts.md)).
+The devices of a town: one table `[town]`, and one `[[microgrid]]` or `[[meter]]` for each. Numbers of controllers,
+meters and accounts are counted in the order, so append, and never insert. With a table of `places`, made by
+`commonwatt town generate`, every number is stated, and a row may be added anywhere ([accounts](accounts.md)).
 """
 
 
