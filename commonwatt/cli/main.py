@@ -20,6 +20,9 @@ _DEAD_LETTERS_OF = ("gateway", "utility")
 PARTS_GROUP = "commonwatt.commands"
 """Entry points of the parts' commands, so that this package imports no service."""
 
+SWAPS_GROUP = "commonwatt.swaps"
+"""Entry points of the parts' commands of ``commonwatt swap``."""
+
 config_app = typer.Typer(no_args_is_help=True, help="Check a part's TOML file, or print an example of one.")
 
 
@@ -168,6 +171,13 @@ def _add_site(app: typer.Typer) -> None:
 def _add_swap(app: typer.Typer) -> None:
     from commonwatt.cli.swap import app as swap_app
 
+    known = {command.name for command in swap_app.registered_commands}
+    for entry in entry_points(group=SWAPS_GROUP):
+        if entry.name not in known:
+            try:
+                swap_app.command(entry.name)(entry.load())
+            except ModuleNotFoundError as error:
+                _add_missing(swap_app, entry.name, error)
     app.add_typer(swap_app, name="swap")
 
 

@@ -46,10 +46,12 @@ def generate(
         if out == table:
             other = out.with_suffix(".toml")
             raise ConfigError(f"{out}: is the name of the table of places; call the town file {other}")
+        if taken := next((path for path in (out, table) if path.exists()), None):
+            raise ConfigError(f"{taken}: is there already; choose another --out, or move it away")
         file = _whole_town() if source is None else check_model(source, TownFile, read_toml(source))
         made = town_of(file, source or out)
-        _write_new(table, "".join(places_text(places_of_town(made))))
-        _write_new(out, _text(file, table.name))
+        for path, text in ((table, "".join(places_text(places_of_town(made)))), (out, _text(file, table.name))):
+            path.write_text(text, encoding="utf-8", newline="")
         meters = sum(meter.function is not Function.BOUNDARY for meter in made.meters)
         typer.echo(
             f"{out} and {table}: {counted(len(made.microgrids), 'controller')}, {counted(meters, 'meter')} beside "
@@ -72,11 +74,3 @@ def _text(file: TownFile, places: str) -> str:
     own = file.town.model_dump(exclude_unset=True, exclude={"places"})
     meters = [toml_table("[[meter]]", table.model_dump(exclude_unset=True)) for table in file.meter]
     return "\n".join([_HEAD.format(places=places), toml_table("[town]", {**own, "places": places}), *meters])
-
-
-def _write_new(path: Path, text: str) -> None:
-    try:
-        with path.open("x", encoding="utf-8", newline="") as file:
-            file.write(text)
-    except FileExistsError:
-        raise ConfigError(f"{path}: is there already; choose another --out, or move it away") from None

@@ -196,9 +196,12 @@ def _add_registry(app: FastAPI, api: Api) -> None:
 
     @app.get("/meters")
     def meters(microgrid: MicrogridName | None = None, after: After = 0, limit: Limit = 1000) -> dict[str, object]:
-        """Return registered meters; for the next page set ``after`` to the last meter's ``no``."""
+        """Return registered meters; for the next page set ``after`` to the last meter's ``no``.
+
+        `account` is the account that has the meter now; 0: nobody.
+        """
         with api.database.reads.begin() as connection:
-            return {"meters": reads.meters(connection, microgrid, after, limit)}
+            return {"meters": reads.meters(connection, microgrid, after, limit, int(api.clock.now()))}
 
 
 def _add_data(app: FastAPI, api: Api) -> None:

@@ -1,6 +1,6 @@
 """The registry's dates in the database: loading, changes with their audit, and what a town file adds (T8)."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -43,11 +43,21 @@ def load_dated_registry(connection: Connection) -> DatedRegistry:
     )
 
 
+def zone_of(town: Mapping[str, object]) -> ZoneInfo:
+    """Return the town's local time; UTC before a registration."""
+    return ZoneInfo(str(town.get("timezone", "UTC")))
+
+
 def load_for_change(connection: Connection) -> DatedRegistry:
     """Read the registry within the transaction that changes it; other such transactions wait for its end."""
+    lock_registry(connection)
+    return load_dated_registry(connection)
+
+
+def lock_registry(connection: Connection) -> None:
+    """Lock the registry against changes by other transactions until this one ends."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ACCOUNTS_LOCK})
-    return load_dated_registry(connection)
 
 
 def save_dated_registry(

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, func, select
 from commonwatt.model.blocks import Blocks, join
 from commonwatt.model.ids import MeterId, unsigned64
 from commonwatt.model.records import EventRecord
-from commonwatt.model.units import EpochSeconds, MicrogridId, Quarter
+from commonwatt.model.units import EpochSeconds, MicrogridId, Quarter, quarter_of
 from commonwatt.protocol.controller_commands import PERIODS
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.town.town import WITHOUT, Function
@@ -27,6 +27,7 @@ from utility.store.tables import (
     event,
     gap,
     gateway_seen,
+    holding,
     meter,
     tally,
 )
@@ -51,9 +52,18 @@ def meter_number(connection: Connection, meter_id: MeterId) -> int | None:
     return connection.execute(select(meter.c.no).where(meter.c.label == str(meter_id))).scalar()
 
 
-def meters(connection: Connection, microgrid: MicrogridId | None, after: int, limit: int) -> list[dict[str, object]]:
-    """Return at most ``limit`` registered meters with numbers above ``after``, in the order of their numbers."""
-    statement = select(meter, declared_minimum.c.percent, declared_minimum.c.said).outerjoin(declared_minimum)
+def meters(
+    connection: Connection, microgrid: MicrogridId | None, after: int, limit: int, now: EpochSeconds
+) -> list[dict[str, object]]:
+    """Return at most ``limit`` registered meters with numbers above ``after``, in the order of their numbers.
+
+    Each has the account that has it now; 0: nobody.
+    """
+    quarter = quarter_of(now)
+    holds = (holding.c.since <= quarter) & (holding.c.until.is_(None) | (holding.c.until > quarter))
+    held = (holding.c.meter == meter.c.id) & holds
+    statement = select(meter, declared_minimum.c.percent, declared_minimum.c.said, holding.c.account.label("holder"))
+    statement = statement.outerjoin(declared_minimum).outerjoin(holding, held)
     statement = statement.where(meter.c.no > after).order_by(meter.c.no).limit(limit)
     if microgrid is not None:
         statement = statement.where(meter.c.microgrid == microgrid)
@@ -66,7 +76,7 @@ def meters(connection: Connection, microgrid: MicrogridId | None, after: int, li
             "location": row.location,
             "function": row.function,
             "direction": row.direction,
-            "account": row.account,
+            "account": row.holder or 0,
             "record_types": [int(kind) for kind in row.record_types.split(",")],
             "service_amps": row.service_amps,
             "battery_capacity_mwh": row.battery_capacity,

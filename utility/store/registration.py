@@ -15,7 +15,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.units import AccountNumber, EpochSeconds
 from commonwatt.town.town import Function, Meter, Town, average_w
-from utility.store.accounts import add_town
+from utility.store.accounts import add_town, lock_registry
 from utility.store.checks import row_crc
 from utility.store.database import read_setting, save_setting
 from utility.store.registry import registry_changed
@@ -47,6 +47,7 @@ def fill_registry(connection: Connection, town: Town, now: EpochSeconds = 0) -> 
     Raises:
         ConfigError: The town file moves a registered controller or meter, or changes a column that must not change.
     """
+    lock_registry(connection)
     controllers = [
         {"id": m.id, "number": m.number, "kind": m.kind, "address": m.address} for m in town.microgrids.values()
     ]

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from commonwatt.cli.main import make_app
+from commonwatt.demo.layout import _place_town
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.town.places import COLUMNS
 from commonwatt.town.town import Direction, Function, Town, load_town
@@ -95,7 +96,9 @@ def test_whole_town_is_generated(tmp_path: Path) -> None:  # req: T4
     town = load_town(tmp_path / "town.toml")
     assert (len(town.microgrids), town.accounts, len(town.meters)) == (802, 8303, 16_307 + 1_604)
     assert len({meter.address for meter in town.meters}) == len(town.meters)
+    (tmp_path / "town.csv").rename(tmp_path / "kept.csv")
     assert "is there already" in generate(tmp_path / "town.toml", code=2)
+    assert not (tmp_path / "town.csv").exists()
 
 
 @pytest.mark.parametrize(
@@ -136,6 +139,12 @@ def test_table_that_is_missing_or_no_table_is_named(stated: Path) -> None:
     table.unlink()
     with pytest.raises(ConfigError, match=r"stated\.csv: No such file"):
         load_town(stated)
+
+
+def test_the_demonstration_takes_the_table_along(stated: Path, counted: Town, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    _place_town(tmp_path / "data" / "town.toml", stated)
+    assert same(load_town(tmp_path / "data" / "town.toml"), counted)
 
 
 def test_a_town_has_counted_or_stated_numbers(stated: Path) -> None:

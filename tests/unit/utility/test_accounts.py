@@ -2,7 +2,10 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from typer.testing import CliRunner
@@ -10,8 +13,9 @@ from typer.testing import CliRunner
 from harness.real import databases
 from utility.changes import ToldAccount
 from utility.cli.accounts import app
+from utility.registry.accounts import Holding
 from utility.store.account_differences import MOST_OF_A_METER, account_differences, count_differences
-from utility.store.accounts import load_dated_registry
+from utility.store.accounts import changes_of, load_dated_registry, load_for_change, save_dated_registry
 from utility.store.database import Database
 
 kind = databases.both_kinds
@@ -88,6 +92,25 @@ def test_with_a_mistake_nothing_changes(run: Run, table: Path, database: Databas
         assert load_dated_registry(connection) == before
     assert "no such account" in run("show", "77", code=2)
     assert "no such meter" in run("show", "meter:77", code=2)
+
+
+def test_two_changes_at_once_are_made_one_after_the_other(database: Database) -> None:
+    def move(number: int) -> None:
+        with database.writes.begin() as connection:
+            before = load_for_change(connection)
+            holdings = (Holding(account=number, start=0),)
+            after = replace(before, meters={**before.meters, number: replace(before.meters[number], holdings=holdings)})
+            save_dated_registry(connection, before, after, "anna", number, ZoneInfo("UTC"))
+
+    with database.reads.begin() as connection:
+        revision = load_dated_registry(connection).revision
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(move, (10001, 10002, 10003, 10004)))
+    with database.reads.begin() as connection:
+        registry = load_dated_registry(connection)
+        assert len(changes_of(connection, [f"meter {n}" for n in range(10001, 10005)], 99)) == 4
+    assert registry.revision == revision + 4
+    assert [registry.meters[n].account_at(0) for n in range(10001, 10005)] == list(range(10001, 10005))
 
 
 def test_differences_are_bounded_for_each_meter(run: Run, database: Database) -> None:

@@ -232,7 +232,7 @@ def test_recovery_of_a_sound_database_takes_over_all_of_it_under_a_new_id(
         connection.execute(period.update().values(attempts=1, done=NOW))
         take(connection, "broken", LocalMonth(), NOW + 900 * 86_400, catch_up=True)
         figures = reads.town(connection)
-        meters = reads.meters(connection, None, 0, 100)
+        meters = reads.meters(connection, None, 0, 100, 0)
     old.close()
     done = recover(filled, NOW)
     assert +done.damaged == {"period": 1}, "that is to come, and would hold its job up until then"
@@ -252,7 +252,7 @@ def test_recovery_of_a_sound_database_takes_over_all_of_it_under_a_new_id(
         assert [c.id for c in open_commands(connection)] == ["cli-1"]
         assert connection.execute(select(period.c.job, period.c.done)).all() == [("bills", NOW)], "no month twice"
         assert reads.town(connection) == figures
-        assert reads.meters(connection, None, 0, 100) == meters
+        assert reads.meters(connection, None, 0, 100, 0) == meters
         exact = connection.execute(select(compacted.c.exact)).scalars().all()
         assert len(exact) > len(ALL_KEYS) // 3
         assert set(exact) == {60}

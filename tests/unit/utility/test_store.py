@@ -145,7 +145,7 @@ def test_reason_has_a_name(reason: int, name: str) -> None:
 def test_what_a_meter_says_of_its_minimum_counts_and_only_what_is_newer(database: Database) -> None:  # req: T6
     def minimum() -> tuple[object, object]:
         with database.reads.begin() as connection:
-            (row,) = [m for m in reads.meters(connection, "r001", 0, 100) if m["id"] == "10001"]
+            (row,) = [m for m in reads.meters(connection, "r001", 0, 100, 0) if m["id"] == "10001"]
         return row["minimum_percent"], row["minimum_said"]
 
     assert minimum()[1] is None
