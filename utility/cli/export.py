@@ -259,19 +259,21 @@ def _write_files(export: Export, form: Format, out: Path, clock: Clock) -> None:
     rows = written = 0
     with stop_told(f"stopped; finished files stay in {out}, and the same command goes on"), folder.locked():
         now = int(clock.now()) - export.quiet_s
-        with _progress(len(pieces)) as tell:
-            for number, piece in enumerate(pieces):
+        with _progress(export.most) as tell:
+            for piece in pieces:
                 name = f"{export.name}-{piece.name}.{form}"
-                if not folder.has(name):
-                    told = _told(export.rows(piece), partial(tell, number, name))
-                    with _full_disk_explained(out):
-                        rows += folder.write(name, piece, told, export.table, form, now).rows
-                    written += 1
+                if (there := folder.finished(name)) is not None:
+                    tell(name, there.rows)
+                    continue
+                with _full_disk_explained(out):
+                    told = _told(export.rows(piece), partial(tell, name))
+                    rows += folder.write(name, piece, told, export.table, form, now).rows
+                written += 1
         folder.finish()
-    there = len(pieces) - written
+    before = len(pieces) - written
     typer.echo(
         f"{counted(written, 'file')} with {counted(rows, 'row')} written to {out}"
-        + (f"; {there} were there already" if there else "")
+        + (f"; {before} were there already" if before else "")
     )
 
 
@@ -294,15 +296,15 @@ def _full_disk_explained(out: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _progress(files: int) -> Iterator[Callable[[int, str, int], None]]:
-    """Show the progress on the terminal: files that are done, the present file, its rows so far."""
+def _progress(most: int) -> Iterator[Callable[[str, int], None]]:
+    """Show the progress on the terminal: the present file, and the rows so far of the most that there can be."""
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("export", total=files)
+        task = progress.add_task("export", total=most)
         seen = 0
 
-        def tell(done: int, name: str, rows: int) -> None:
+        def tell(name: str, rows: int) -> None:
             nonlocal seen
             seen += rows
-            progress.update(task, completed=done, description=f"{name}, {seen:,} rows")
+            progress.update(task, completed=min(seen, most), description=f"{name}, {seen:,} rows")
 
         yield tell

@@ -90,11 +90,12 @@ class ExportFolder:
         except (TypeError, KeyError, AttributeError) as error:
             raise ConfigError(f"{manifest}: is no manifest of an export; give another folder") from error
 
-    def has(self, name: str) -> bool:
-        """Return whether a file is there, finished, and will not change."""
+    def finished(self, name: str) -> Finished | None:
+        """Return a file that is there, finished, and will not change; ``None``: it is to be written."""
         facts = self._finished.get(name)
         path = self._path / name
-        return facts is not None and facts.closed and path.is_file() and path.stat().st_size == facts.bytes
+        is_done = facts is not None and facts.closed and path.is_file() and path.stat().st_size == facts.bytes
+        return facts if is_done else None
 
     def write(self, name: str, piece: Piece, rows: Iterable[Rows], table: Table, form: Format, now: int) -> Finished:
         """Write a file and record it; it gets its name when it is complete.
