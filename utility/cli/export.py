@@ -23,8 +23,10 @@ from commonwatt.runtime.interrupts import stop_told
 from commonwatt.runtime.service import errors_reported, flowing
 from commonwatt.sqlite.damage import is_full
 from utility.cli.options import ConfigOption, from_file, time_of
-from utility.exports.account import AccountQuarters
 from utility.exports.columns import Rows, count_of
+from utility.exports.customer.green_button import green_button
+from utility.exports.customer.quarters import AccountQuarters
+from utility.exports.customer.spreadsheet import spreadsheet
 from utility.exports.exports import (
     Asked,
     Export,
@@ -35,10 +37,8 @@ from utility.exports.exports import (
     settled_export,
 )
 from utility.exports.folder import ExportFolder
-from utility.exports.green_button import green_button
 from utility.exports.resolutions import Resolution
 from utility.exports.selection import Selection
-from utility.exports.spreadsheet import spreadsheet
 from utility.exports.writers import Format, make_writer, require
 from utility.store.database import Database
 

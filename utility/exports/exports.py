@@ -10,9 +10,9 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from commonwatt.model.words import moment
 from commonwatt.settlement.settled import SettledQuarters
-from utility.exports.account import AccountQuarters, from_readings, from_settled
 from utility.exports.bills import bill_rows
 from utility.exports.columns import BILLS_TABLE, EVENTS_TABLE, SETTLED_TABLE, SLOTS_TABLE, SUMS_TABLE, Rows, Table
+from utility.exports.customer.quarters import AccountQuarters, from_readings, from_settled
 from utility.exports.events import event_rows
 from utility.exports.holdings import Held, HeldBlocks, held_by
 from utility.exports.readings import Grids, Source, quarters_at_a_time, slot_rows, sum_rows

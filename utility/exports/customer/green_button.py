@@ -13,7 +13,7 @@ import numpy as np
 
 from commonwatt.model.times import iso
 from commonwatt.model.units import QUARTER_S
-from utility.exports.account import AccountQuarters, Flow, Quality
+from utility.exports.customer.quarters import AccountQuarters, Flow, Quality
 from utility.exports.resolutions import Resolution, intervals
 from utility.jobs.calendar_periods import NEW_YORK
 

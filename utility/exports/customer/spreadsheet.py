@@ -5,7 +5,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.units import QUARTER_S
-from utility.exports.account import AccountQuarters, Flow, Quality
+from utility.exports.customer.quarters import AccountQuarters, Flow, Quality
 from utility.jobs.calendar_periods import NEW_YORK
 
 _NAMES = {Flow.DELIVERED: "Delivered to you (kWh)", Flow.RECEIVED: "Received from you (kWh)"}
