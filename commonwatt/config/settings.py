@@ -328,6 +328,23 @@ class GatewaySettings(Settings):
         return self.http is not None and (is_loopback(self.http) or self.http_password is not None)
 
 
+class ResearchSettings(Settings):
+    """Releases for researchers (docs/research.md)."""
+
+    secret: Path = Field(
+        Path("research-secret"),
+        description="The secret of pseudonyms and groups; made at the first release. Keep a copy: with another one, "
+        "groups change, and releases can't be repeated.",
+    )
+    limit_percent: float = Field(
+        5.0,
+        ge=0,
+        le=100,
+        description="How much more often than guessing an attack on an open release may succeed, percentage points, "
+        "before a second person has to approve it.",
+    )
+
+
 class SupplySettings(Settings):
     """The town's supply: what the plant buys, and who is limited when power is short (docs/supply.md)."""
 
@@ -368,23 +385,6 @@ class BillingSettings(Settings):
         examples=[["anna", "ben"]],
         description="The people who propose, check, approve and issue: `--as PERSON` of commands is one of them. What "
         "one person proposed, another one approves.",
-    )
-
-
-class ResearchSettings(Settings):
-    """Releases for researchers (docs/research.md)."""
-
-    secret: Path = Field(
-        Path("research-secret"),
-        description="The secret of pseudonyms and groups; made at the first release. Keep a copy: with another one, "
-        "groups change, and releases can't be repeated.",
-    )
-    limit_percent: float = Field(
-        5.0,
-        ge=0,
-        le=100,
-        description="How much more often than guessing an attack on an open release may succeed, percentage points, "
-        "before a second person has to approve it.",
     )
 
 
@@ -433,10 +433,10 @@ class UtilitySettings(Settings):
         description="Whole months (UTC) of readings to keep before the present month; older readings are deleted "
         "and not requested again. Without it all readings are kept.",
     )
+    research: ResearchSettings = Field(ResearchSettings(), description="Releases for researchers.")
     supply: SupplySettings = Field(
         SupplySettings(), description="What the town's plant buys, and who is limited when power is short."
     )
     billing: BillingSettings = Field(
         BillingSettings(), description="The people who propose and approve rates, bills and corrections."
     )
-    research: ResearchSettings = Field(ResearchSettings(), description="Releases for researchers.")

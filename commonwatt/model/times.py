@@ -29,7 +29,7 @@ def parse_time(text: str, name: str, zone: ZoneInfo | None = None) -> EpochSecon
         ConfigError: The text is no time, a local time does not exist or exists twice, or it is out of range.
     """
     text = text.strip()
-    is_number = text.isascii() and text.isdecimal() and len(text) <= 10
+    is_number = text.isascii() and text.isdecimal() and len(text) <= 20
     found = int(text) if is_number else _seconds(text, name, zone)
     if not 0 <= found <= MAX_EPOCH:
         raise ConfigError(f"{name}: {text} is not between 1970 and 2106")
