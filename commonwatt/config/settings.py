@@ -329,6 +329,23 @@ class GatewaySettings(Settings):
         return self.http is not None and (is_loopback(self.http) or self.http_password is not None)
 
 
+class ResearchSettings(Settings):
+    """Releases for researchers (docs/research.md)."""
+
+    secret: Path = Field(
+        Path("research-secret"),
+        description="The secret of pseudonyms and groups; made at the first release. Keep a copy: with another one, "
+        "groups change, and releases can't be repeated.",
+    )
+    limit_percent: float = Field(
+        5.0,
+        ge=0,
+        le=100,
+        description="How much more often than guessing an attack on an open release may succeed, percentage points, "
+        "before a second person has to approve it.",
+    )
+
+
 class SupplySettings(Settings):
     """The town's supply: what the plant buys, and who is limited when power is short (docs/supply.md)."""
 
@@ -456,23 +473,6 @@ class ValidationSettings(Settings):
             register_least=self.register_wh * 1000,
             **{name: getattr(self, name) for name in same},
         )
-
-
-class ResearchSettings(Settings):
-    """Releases for researchers (docs/research.md)."""
-
-    secret: Path = Field(
-        Path("research-secret"),
-        description="The secret of pseudonyms and groups; made at the first release. Keep a copy: with another one, "
-        "groups change, and releases can't be repeated.",
-    )
-    limit_percent: float = Field(
-        5.0,
-        ge=0,
-        le=100,
-        description="How much more often than guessing an attack on an open release may succeed, percentage points, "
-        "before a second person has to approve it.",
-    )
 
 
 class UtilitySettings(Settings):

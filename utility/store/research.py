@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, text
 
 from commonwatt.model.ids import signed64, unsigned64
 from commonwatt.model.records import RecordType
@@ -23,6 +23,9 @@ DAY_QUARTERS = 96
 """Quarters read at a time."""
 
 _KINDS = [int(kind) for kind in (RecordType.GENERATION, RecordType.STORED, RecordType.THROUGH)]
+
+_RELEASES_LOCK = 0x4357000B
+"""Number of the advisory lock for new releases."""
 
 Tell = Callable[[float], None]
 """Takes the part that is done, 0 to 1."""
@@ -97,6 +100,12 @@ def releases(connection: Connection, limit: int) -> list[Kept]:
     c = research_release.c
     statement = select(research_release).order_by(c.asked.desc(), c.id).limit(limit)
     return [_kept(row) for row in connection.execute(statement).mappings()]
+
+
+def lock_releases(connection: Connection) -> None:
+    """Lock the releases for this transaction, so that no other one is made meanwhile; SQLite has one writer."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _RELEASES_LOCK})
 
 
 def released_over(connection: Connection, tier: str, since: Quarter, until: Quarter) -> list[Kept]:

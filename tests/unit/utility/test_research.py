@@ -22,6 +22,7 @@ from harness.research.stored import store_homes
 from harness.research.town import emulated_homes, emulated_town
 from utility.cli import options
 from utility.cli.research.commands import app
+from utility.cli.research.files import write_release
 from utility.research.homes import Homes, Measure, homes_of
 from utility.store import research as store
 from utility.store.database import Database, open_database
@@ -264,6 +265,24 @@ def test_two_releases_of_the_same_time_have_no_difference_to_take(
     assert "are not joined yet" in open_release("second", *period(), code=2)
     store_homes(database, town, late)
     assert "every group has changed since an earlier release" in open_release("second", *period(), code=2)
+
+
+@both_kinds
+def test_two_open_releases_at_once_are_not_both_made(
+    research: Research, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = ["ben"]
+
+    def meanwhile(*arguments: Any) -> Any:
+        if others:
+            research("release", "open", *period(), "--out", str(tmp_path / "other"), "--as", others.pop())
+        return write_release(*arguments)
+
+    monkeypatch.setattr("utility.cli.research.open_release.write_release", meanwhile)
+    words = ["release", "open", *period(), "--out", str(tmp_path / "out"), "--as", "anna"]
+    assert "made meanwhile" in research(*words, code=2)
+    assert (tmp_path / "other").is_dir()
+    assert not (tmp_path / "out").exists()
 
 
 def test_identifiable_data_needs_an_agreement_that_holds(research: Research, tmp_path: Path) -> None:

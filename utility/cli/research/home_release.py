@@ -85,7 +85,7 @@ def release_homes(source: Source, asked: Asked, homes: Homes, meters: Sequence[H
     files += slots.files(named) if asked.tier is Tier.SLOTS else [named.file("readings", asked.tier)]
     with new_folder(out) as folder:
         write_release(folder, facts, files)
-        keep(source, facts, "released", {})
+        keep(source, facts, "released")
     return Result(facts=facts, written=True)
 
 

@@ -21,7 +21,8 @@ def release_open(source: Source, asked: Asked, homes: Homes, out: Path) -> Resul
     Raises:
         ConfigError: It can't be released as asked; says what to do.
     """
-    made = open_release(asked, homes, earlier_sums(source, asked), source.zone, source.secret, code_version())
+    earlier = earlier_sums(source, asked)
+    made = open_release(asked, homes, earlier, source.zone, source.secret, code_version())
     if not made.sums.groups:
         raise ConfigError(_nothing(asked, homes, made))
     facts = _facts(source, asked, homes, made)
@@ -30,7 +31,7 @@ def release_open(source: Source, asked: Asked, homes: Homes, out: Path) -> Resul
     if is_free:
         with new_folder(out) as folder:
             write_release(folder, facts, _files(made))
-            keep(source, facts, "released", made.digests)
+            keep(source, facts, "released", made.digests, earlier)
     elif not state:
         keep(source, facts, "waiting", made.digests)
     return Result(facts=facts, written=is_free)

@@ -1,7 +1,7 @@
 """What releases are made from, what comes of one, and what is kept of it."""
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -129,10 +129,32 @@ def code_version() -> str:
     return f"{version('commonwatt')}, numpy {np.__version__}"
 
 
-def keep(source: Source, facts: Facts, state: str, groups: Mapping[str, str]) -> None:
-    """Keep a release in the database, and log it."""
+def keep(
+    source: Source,
+    facts: Facts,
+    state: str,
+    groups: Mapping[str, str] | None = None,
+    earlier: Sequence[Mapping[str, str]] = (),
+) -> None:
+    """Keep a release in the database, and log it.
+
+    Args:
+        source: Where it comes from.
+        facts: What its documents tell.
+        state: ``waiting`` or ``released``.
+        groups: Open tier: the digest of each group.
+        earlier: Open tier: the digests of the releases of its time that it takes account of.
+
+    Raises:
+        ConfigError: Another release of its time was made meanwhile.
+    """
     first, until = quarters_of(facts.asked.start, facts.asked.end)
     with source.database.writes.begin() as connection:
+        store.lock_releases(connection)
+        if groups is not None and state == "released":
+            known = store.released_over(connection, facts.asked.tier, first, until)
+            if [dict(one.groups) for one in known] != list(earlier):
+                raise ConfigError("another release of this period was made meanwhile; run the command again")
         before = store.find_release(connection, facts.id)
         kept = store.Kept(
             id=facts.id,
@@ -141,7 +163,7 @@ def keep(source: Source, facts: Facts, state: str, groups: Mapping[str, str]) ->
             until=until,
             options=facts.asked.options,
             attacks=as_json(facts.attacks),
-            groups=groups,
+            groups=groups or {},
             state=state,
             asked=before.asked if before else source.now,
             asked_by=before.asked_by if before else source.person,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.research.town import emulated_homes, emulated_town
-from utility.research.attacks.aggregates import attacks_on
+from utility.research.attacks.aggregates import attacks_on, find_group_by_half_hours, find_use
 from utility.research.attacks.success import Success, of_hits, of_pairs
 from utility.research.coarsening import Coarsening, coarsened, sampled
 from utility.research.figures import attacks_on_pseudonyms, compare
@@ -81,9 +81,9 @@ def test_attacks_on_groups_succeed_where_groups_are_too_small() -> None:
     assert alone[0].rate > 10 * alone[0].guess, "though the attacker reckons with rounded sums"
     assert alone[1].over_guessing > 0.2
     assert alone[2].rate == 1, "the group's use is the home's"
-    pairs = attacks_on(truth, bare_sums(homes, 2), ZONE, np.random.default_rng(1), 200)
-    assert pairs[0].at_most_over_guessing > 0.05
-    assert pairs[2].at_most_over_guessing > 0.05
+    pairs, random = bare_sums(homes, 2), np.random.default_rng(1)
+    assert find_group_by_half_hours(truth, pairs, random, 200).at_most_over_guessing > 0.05
+    assert find_use(truth, pairs, random, 200).at_most_over_guessing > 0.05
 
 
 def test_groups_by_the_rules_give_little_away() -> None:
