@@ -14,7 +14,7 @@ from sqlalchemy import select, text
 
 from benchmarks.report import Goal, Section, Table, number
 from commonwatt.codec.packing import pack
-from commonwatt.config.settings import SettlementSettings
+from commonwatt.config.utility import SettlementSettings
 from commonwatt.model.blocks import Blocks, Quality, make_blocks
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.town.town import Town, load_town

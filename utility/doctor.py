@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from commonwatt.config.settings import UtilitySettings
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.doctor.certificates import certificate_findings, revocation_findings
 from commonwatt.doctor.connection import Reported, Target, connection_findings
 from commonwatt.doctor.doctors import Doctor

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from commonwatt.config.settings import BillingSettings
+from commonwatt.config.utility import BillingSettings
 from commonwatt.model.exceptions import ConfigError
 
 AsOption = Annotated[str, typer.Option("--as", help="The person who acts, of `people` in the utility's file.")]

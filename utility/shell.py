@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
-from commonwatt.config.settings import UtilitySettings
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.effects import Publish
 from commonwatt.model.now import Trust
 from commonwatt.network.addresses import split_address

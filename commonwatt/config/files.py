@@ -15,7 +15,8 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from commonwatt.config.parts import PARTS, settings_of
-from commonwatt.config.settings import GatewaySettings, Settings, UtilitySettings
+from commonwatt.config.settings import GatewaySettings, Settings
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.identity.passwords import load_password
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.files import read_object

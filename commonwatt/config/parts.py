@@ -1,7 +1,8 @@
 """The parts that run from a settings file."""
 
 from commonwatt.config.meters import MetersSettings
-from commonwatt.config.settings import BrokerSettings, GatewaySettings, Settings, UtilitySettings
+from commonwatt.config.settings import BrokerSettings, GatewaySettings, Settings
+from commonwatt.config.utility import UtilitySettings
 
 PARTS = ("adapter", "broker", "gateway", "meters", "utility")
 """The parts; each is the name of its table."""

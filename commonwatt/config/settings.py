@@ -13,7 +13,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from commonwatt.model.ids import ID_PATTERN
 from commonwatt.network.addresses import Address, is_loopback
 from commonwatt.protocol.topics import MICROGRID_PATTERN
-from commonwatt.settlement.validation.day import Limits
 
 Seconds = Annotated[int, Field(ge=15, le=86_400)]
 """A period in seconds of the part's clock."""
@@ -121,7 +120,7 @@ BROKER_REVOKED = (
     "This authority's revocation list (PEM): a broker with a revoked certificate is rejected. "
     "Needs `{}`; loaded again when it is replaced. Made by `commonwatt enroll`."
 )
-_CERTIFICATE = (
+CERTIFICATE = (
     "The {}'s certificate with its key, one PEM file, for brokers that ask for it; renewed in place. "
     "Made by `commonwatt enroll device`."
 )
@@ -237,7 +236,7 @@ class GatewaySettings(Settings):
     head_end_ca: Path | None = Field(None, description=BROKER_CA.format("the utility's broker"))
     head_end_revoked: Path | None = Field(None, description=BROKER_REVOKED.format("head_end_ca"))
     head_end_plain_text: bool = Field(False, description=PLAIN_TEXT)
-    certificate: Path | None = Field(None, description=_CERTIFICATE.format("gateway"))
+    certificate: Path | None = Field(None, description=CERTIFICATE.format("gateway"))
     http: Address | None = Field(
         "127.0.0.1:9101",
         description="Where the controller's page, /status (JSON) and /metrics (Prometheus) are served. Beyond this "
@@ -327,209 +326,3 @@ class GatewaySettings(Settings):
     def serves_page(self) -> bool:
         """Whether the page and /status are served: on this machine, or with a password."""
         return self.http is not None and (is_loopback(self.http) or self.http_password is not None)
-
-
-class ResearchSettings(Settings):
-    """Releases for researchers (docs/research.md)."""
-
-    secret: Path = Field(
-        Path("research-secret"),
-        description="The secret of pseudonyms and groups; made at the first release. Keep a copy: with another one, "
-        "groups change, and releases can't be repeated.",
-    )
-    limit_percent: float = Field(
-        5.0,
-        ge=0,
-        le=100,
-        description="How much more often than guessing an attack on an open release may succeed, percentage points, "
-        "before a second person has to approve it.",
-    )
-
-
-class SupplySettings(Settings):
-    """The town's supply: what the plant buys, and who is limited when power is short (docs/supply.md)."""
-
-    buying: Literal["spec", "aces", "rangers", "planner"] = Field(
-        "spec",
-        description="The policy of buying: `spec`, a target with room for residents' exports; `aces`, full when peak "
-        "hours start; `rangers`, up to 75 %, in peak hours down to 25 %; `planner`, the cheapest plan for two days.",
-    )
-    rationing: Literal["aces", "rangers"] = Field(
-        "rangers",
-        description="The rule of rationing: `rangers`, strictly by class with what the plant can deliver; `aces`, by "
-        "the state of the regional supply alone. Emergency services are never limited.",
-    )
-    reserve_permille: int = Field(
-        200,
-        ge=0,
-        le=1000,
-        description="Level of the plant's battery, thousandths of its capacity, that is kept for outages and the "
-        "public microgrid; what lies above it is traded.",
-    )
-
-
-PersonName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9._-]{0,31}$")]
-"""A person's name as commands take it, lower case."""
-
-
-def _check_distinct(names: tuple[str, ...]) -> tuple[str, ...]:
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"has {', '.join(twice)} twice; each person stands there once")
-    return names
-
-
-class BillingSettings(Settings):
-    """Rates, bills and corrections: the people who may propose and approve them (docs/billing.md)."""
-
-    people: Annotated[tuple[PersonName, ...], AfterValidator(_check_distinct)] = Field(
-        (),
-        examples=[["anna", "ben"]],
-        description="The people who propose, check, approve and issue: `--as PERSON` of commands is one of them. What "
-        "one person proposed, another one approves.",
-    )
-    tariff: str = Field(
-        "town",
-        pattern=r"^[a-z][a-z0-9_-]{0,31}$",
-        description="The name of the tariff of accounts that have none of their own.",
-    )
-
-
-class SettlementSettings(Settings):
-    """What each member exchanged with the town and with its microgrid (docs/settlement.md)."""
-
-    convention: Literal["pro_rata", "sharing_first"] = Field(
-        "pro_rata",
-        description="How what a microgrid shares is divided: `pro_rata`, by what each member sent and took; "
-        "`sharing_first`, what batteries gave by sharing goes to those that received it, the rest pro rata. A day "
-        "keeps the convention by which it was first settled.",
-    )
-    resolution_mwh: int = Field(
-        100,
-        ge=1,
-        le=1_000_000,
-        description="The meters' resolution, milliwatt-hours: it bounds the residual of members against the boundary.",
-    )
-    loop_loss_permille: int = Field(
-        0,
-        ge=0,
-        le=100,
-        description="The stated loss of a microgrid's loop, thousandths of what its members take; within it the "
-        "residual is no alarm.",
-    )
-    deadline_working_days: int = Field(
-        5,
-        ge=1,
-        le=20,
-        description="Working day of the next month, Monday to Friday in local time, at whose end a month's days are "
-        "final although readings are missing.",
-    )
-
-
-_Percent = Annotated[int, Field(ge=1, le=100_000)]
-
-
-class ValidationSettings(Settings):
-    """The daily checks of readings and the estimates for missing ones (docs/corrections.md)."""
-
-    reference_days: int = Field(
-        14, ge=1, le=90, description="Days without an outage or a gap whose mean is an ordinary day."
-    )
-    least_days: int = Field(7, ge=1, le=90, description="With fewer of them, high, low and zero judge nothing.")
-    high_percent: _Percent = Field(400, description="`high`: more energy than this, percent of an ordinary day.")
-    low_percent: int = Field(25, ge=0, le=100, description="`low`: less energy than this, percent of an ordinary day.")
-    spike_percent: _Percent = Field(
-        500, description="`spike`: a day's highest quarter-hour, percent of its third-highest."
-    )
-    spike_wh: int = Field(250, ge=0, le=10**9, description="`spike`: a quarter-hour below these watt-hours is none.")
-    stuck_quarters: int = Field(
-        4, ge=1, le=96, description="`stuck`: quarter-hours in a row with the same reading, not zero, in every slot."
-    )
-    zero_days: int = Field(1, ge=1, le=30, description="`zero`: days in a row without energy.")
-    register_permille: int = Field(
-        10, ge=0, le=1000, description="`register`: difference of the readings' sum, thousandths of the register's."
-    )
-    register_wh: int = Field(
-        100, ge=0, le=10**9, description="`register`: a difference below these watt-hours is none."
-    )
-    gap_slots: int = Field(1, ge=1, le=5760, description="`gap`: missing slots of 15 s in quarter-hours in a row.")
-    like_days: int = Field(10, ge=1, le=20, description="Days whose mean is the estimate by like days.")
-    final_days: int = Field(
-        10, ge=1, le=180, description="Days after which a slot is estimated that no gateway answered for."
-    )
-
-    @model_validator(mode="after")
-    def _enough_days(self) -> Self:
-        if self.least_days > self.reference_days:
-            raise ValueError("least_days is at most reference_days")
-        return self
-
-    @property
-    def limits(self) -> Limits:
-        """The thresholds, energies in milliwatt-hours."""
-        same = ("reference_days", "least_days", "high_percent", "low_percent", "spike_percent", "stuck_quarters",
-                "zero_days", "register_permille", "gap_slots")  # fmt: skip
-        return Limits(
-            spike_least=self.spike_wh * 1000,
-            register_least=self.register_wh * 1000,
-            **{name: getattr(self, name) for name in same},
-        )
-
-
-class UtilitySettings(Settings):
-    """The utility's service: stores relayed data, requests missing slots and serves the API."""
-
-    reaches: ClassVar[tuple[Reach, ...]] = (
-        Reach("head_end", "head_end_ca", "head_end_plain_text"),
-        Reach("http", "http_certificate", "http_plain_text"),
-    )
-
-    database: DatabaseUrl = Field(
-        "sqlite:///utility.db",
-        repr=False,
-        validate_default=True,
-        description="SQLAlchemy URL of the database; a relative SQLite path is relative to this file. A PostgreSQL "
-        "on another machine needs sslmode=verify-full, or sslmode=disable to allow plain text.",
-    )
-    tokens: Path = Field(
-        Path("utility-tokens.json"), description="The utility's token; made by `commonwatt utility register`."
-    )
-    head_end: Address = Field("127.0.0.1:1884", description="The utility's broker.")
-    head_end_ca: Path | None = Field(None, description=BROKER_CA.format("the utility's broker"))
-    head_end_revoked: Path | None = Field(None, description=BROKER_REVOKED.format("head_end_ca"))
-    head_end_plain_text: bool = Field(False, description=PLAIN_TEXT)
-    certificate: Path | None = Field(None, description=_CERTIFICATE.format("utility"))
-    http: Address = Field("127.0.0.1:8080", description="Where the API, its page /docs, and /metrics are served.")
-    http_certificate: Path | None = Field(
-        None, description="Certificate and key, one PEM file, to serve by HTTPS; loaded at the next start."
-    )
-    http_plain_text: bool = Field(False, description=HTTP_PLAIN_TEXT)
-    http_hosts: tuple[HostName, ...] = Field((), description=HTTP_HOSTS)
-    clock: Path | None = Field(None, description="A demonstration's clock file; without it, the machine's clock.")
-    clock_is_right: bool = Field(
-        False,
-        description="Whether gateways may use this machine's time although its kernel reports no NTP"
-        " synchronisation, because another program synchronises it.",
-    )
-    gaps_s: Seconds = Field(300, description="How often the utility searches for missing slots.")
-    gap_age_s: Seconds = Field(1800, description="How old a missing slot must be before its gateway is asked for it.")
-    compact_s: Seconds = Field(900, description="How often the parts of finished quarters are joined.")
-    keep_months: int | None = Field(
-        None,
-        ge=1,
-        le=1200,
-        description="Whole months (UTC) of readings to keep before the present month; older readings are deleted "
-        "and not requested again. Without it all readings are kept.",
-    )
-    settlement: SettlementSettings = Field(
-        SettlementSettings(), description="How what flowed is divided among the members of each microgrid, and when."
-    )
-    supply: SupplySettings = Field(
-        SupplySettings(), description="What the town's plant buys, and who is limited when power is short."
-    )
-    billing: BillingSettings = Field(
-        BillingSettings(), description="The people who propose and approve rates, bills and corrections."
-    )
-    validation: ValidationSettings = Field(
-        ValidationSettings(), description="Thresholds of the daily checks of readings, and how gaps are estimated."
-    )
-    research: ResearchSettings = Field(ResearchSettings(), description="Releases for researchers.")

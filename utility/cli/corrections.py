@@ -10,7 +10,7 @@ import typer
 
 from commonwatt.cli.dead_letter_options import JsonOption
 from commonwatt.cli.tables import show as show_table
-from commonwatt.config.settings import UtilitySettings
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.blocks import Quality, make_blocks
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import parse_id

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from commonwatt.config.files import load_settings, place_of
-from commonwatt.config.settings import UtilitySettings
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import parse_time
 from commonwatt.model.units import EpochSeconds

@@ -9,7 +9,7 @@ from secrets import token_hex
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from commonwatt.config.settings import BillingSettings
+from commonwatt.config.utility import BillingSettings
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
 from utility.billing.rates import ToldRates, rates_of, tariffs_by_microgrid
 from utility.billing.stored_run import Computed

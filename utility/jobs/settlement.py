@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from commonwatt.config.settings import SettlementSettings
+from commonwatt.config.utility import SettlementSettings
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import EpochSeconds
 from commonwatt.settlement.settled import QUARTERS_A_DAY

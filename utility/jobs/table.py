@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from commonwatt.config.settings import UtilitySettings
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.now import Trust
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work

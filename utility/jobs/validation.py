@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from commonwatt.config.settings import ValidationSettings
+from commonwatt.config.utility import ValidationSettings
 from commonwatt.model.units import EpochSeconds
 from utility.corrections.checked_days import Judged
 from utility.metrics import UtilityMetrics

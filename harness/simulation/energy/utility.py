@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 from sqlalchemy import Connection
 
-from commonwatt.config.settings import SupplySettings
+from commonwatt.config.utility import SupplySettings
 from commonwatt.model.effects import Publish
 from commonwatt.protocol.topics import PLANT
 from harness.simulation.node import finish

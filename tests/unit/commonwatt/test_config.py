@@ -12,7 +12,8 @@ from commonwatt.config.database_url import parse_database
 from commonwatt.config.files import check_file, example, load_settings, read_toml
 from commonwatt.config.meters import MetersSettings
 from commonwatt.config.parts import PARTS, settings_of
-from commonwatt.config.settings import BrokerSettings, GatewaySettings, UtilitySettings
+from commonwatt.config.settings import BrokerSettings, GatewaySettings
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.identity.passwords import save_password
 from commonwatt.model.exceptions import ConfigError
 

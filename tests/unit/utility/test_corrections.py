@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from typer.testing import CliRunner
 
 from commonwatt.codec.packing import pack
-from commonwatt.config.settings import ValidationSettings
+from commonwatt.config.utility import ValidationSettings
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.records import RecordType

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.config.settings import UtilitySettings
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.doctor.findings import Check, Finding, Level, run_check, worst
 from commonwatt.doctor.running import Running
 from utility.doctor import DOCTOR

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
-from commonwatt.config.settings import UtilitySettings
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.disk_space import LOW_BYTES
 from commonwatt.model.now import Trust
 from commonwatt.runtime.clock import Clock

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from commonwatt.config.settings import BillingSettings
+from commonwatt.config.utility import BillingSettings
 from commonwatt.model.exceptions import ConfigError
 from utility.people import other_person, person_of
 

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from commonwatt.config.settings import BillingSettings
+from commonwatt.config.utility import BillingSettings
 from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.controller_commands import MAX_CHANGES, ControllerCommand
 from commonwatt.protocol.json_messages import unpack_json

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from commonwatt.codec.dumps import block_lines
 from commonwatt.codec.packing import pack
-from commonwatt.config.settings import SettlementSettings
+from commonwatt.config.utility import SettlementSettings
 from commonwatt.model.blocks import make_blocks
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.records import EventRecord, RecordType, State

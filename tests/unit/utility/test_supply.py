@@ -11,7 +11,7 @@ import httpx
 import pytest
 from sqlalchemy import Connection, select
 
-from commonwatt.config.settings import SupplySettings, UtilitySettings
+from commonwatt.config.utility import SupplySettings, UtilitySettings
 from commonwatt.model.now import Trust
 from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, SLOT_S

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from commonwatt.config.settings import UtilitySettings
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import iso
 from commonwatt.model.units import EpochSeconds
