@@ -1,8 +1,11 @@
 """Tariffs and runs of bills in the database: two people, nothing half or twice, issued bills stay (rows 19 to 21)."""
 
 import json
+import os
+import signal
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,13 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.settlement.settled import Quantity
 from harness.billing.two_months import KWH, late, world_of
 from harness.billing.worlds import World, tariff
+from utility.billing.stored_run import Computed
 from utility.billing.tariffs.tariff import Tariff
 from utility.cli import bills as cli_bills
 from utility.cli import tariff as cli_tariff
 from utility.store import billing_sources, tariffs
-from utility.store.billing import SERVICE, bills_of_run, contents_of, has_job_run, run_of
-from utility.store.database import Database
+from utility.store.billing import SERVICE, bills_of_run, contents_of, has_job_run, run_of, runs
+from utility.store.database import Database, open_database
 from utility.store.run_bills import compare, computed_run, prepared, saved
 from utility.store.tables import bill, bill_run
 
@@ -142,31 +146,6 @@ def test_late_data_after_the_bill_is_a_line_of_the_next_one(
 
 
 @both_kinds
-def test_crash_at_any_statement_leaves_no_half_run_and_the_next_attempt_makes_it_once(
-    database: Database, world: World
-) -> None:
-    publish(database, tariff())
-    run = prepared(database, "2026-10", "town")
-    bills = computed_run(database, run)
-    crashes = 0
-    while True:
-        with Crash(database, crashes) as crash:
-            try:
-                number = saved(database, bills, "anna", NOW)
-            except CrashError:
-                assert _counts(database) == (0, 0)
-        crashes += 1
-        if not crash.happened:
-            break
-    assert crashes > 2
-    assert _counts(database) == (1, len(bills.contents))
-    assert saved(database, bills, "anna", NOW + 1) == number
-    assert _counts(database) == (1, len(bills.contents))
-    assert number is not None
-    compare(database, number)
-
-
-@both_kinds
 def test_two_schedulers_make_one_run_of_a_month(database: Database, world: World) -> None:  # row 20
     publish(database, tariff())
     first = prepared(database, "2026-10", "town")
@@ -178,6 +157,69 @@ def test_two_schedulers_make_one_run_of_a_month(database: Database, world: World
     assert _counts(database)[0] == 1
     with database.reads.begin() as connection:
         assert has_job_run(connection, "2026-10")
+
+
+@both_kinds
+def test_process_killed_at_any_statement_leaves_no_half_run(database: Database, world: World, url: str) -> None:
+    publish(database, tariff())
+    bills = computed_run(database, prepared(database, "2026-10", "town"))
+    database.disconnect()  # connections must not be shared with a fork
+    kills = 0
+    while in_fork(partial(save_killed, url, bills, kills)) == -signal.SIGKILL:
+        assert _counts(database) == (0, 0)
+        database.disconnect()
+        kills += 1
+    assert kills > 2
+    assert _counts(database) == (1, len(bills.contents))
+    with database.reads.begin() as connection:
+        (row,) = runs(connection, 2)
+    assert saved(database, bills, "anna", NOW + 1) == row["no"], "the same inputs make no second run"
+    compare(database, row["no"])
+
+
+@both_kinds
+def test_two_processes_make_one_run_of_a_month(database: Database, world: World, url: str) -> None:  # row 20
+    publish(database, tariff())
+    made = []
+    for _ in range(2):
+        made.append(computed_run(database, prepared(database, "2026-10", "town")))
+        world.settled.version[0, 0] += 1
+    database.disconnect()
+    forks = [fork(partial(save_killed, url, bills, -1)) for bills in made]
+    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in forks] == [0, 0]
+    assert _counts(database) == (1, len(made[0].contents))
+
+
+def save_killed(url: str, bills: Computed, at: int) -> None:
+    """Store a run as the service's job does; the process kills itself before a statement or commit, if ``at`` >= 0."""
+    database = open_database(url, create=False)
+    if at >= 0:
+        left = iter([False] * at + [True])
+
+        def kill(*_: object) -> None:
+            if next(left, False):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        event.listen(database.writes, "before_cursor_execute", kill)
+        event.listen(database.writes, "commit", kill)
+    saved(database, bills, SERVICE, NOW)
+
+
+def fork(work: Callable[[], object]) -> int:
+    """Do some work in a fork; return its process id."""
+    if pid := os.fork():
+        return pid
+    code = 1
+    try:
+        work()
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def in_fork(work: Callable[[], object]) -> int:
+    """Do some work in a fork; return its exit code, the negative signal if it was killed."""
+    return os.waitstatus_to_exitcode(os.waitpid(fork(work), 0)[1])
 
 
 def test_provisional_run_is_marked_and_not_issued(people: Command, database: Database, world: World) -> None:  # row 19
@@ -237,33 +279,6 @@ def test_preview_shows_winners_losers_and_a_histogram(
 def test_run_without_a_tariff_says_what_to_do(people: Command, world: World) -> None:
     said = people("bills", "run", "2026-10", "--as", "anna", code=2)
     assert "no tariff 'town' is in force on 2026-10-01 00:00; publish one" in said
-
-
-class CrashError(Exception):
-    pass
-
-
-class Crash:
-    """Fails at one statement of a transaction that writes."""
-
-    def __init__(self, database: Database, at: int) -> None:
-        self._engine, self._left = database.writes, at
-        self.happened = False
-
-    def __enter__(self) -> "Crash":
-        event.listen(self._engine, "before_cursor_execute", self._count)
-        event.listen(self._engine, "commit", self._count)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        event.remove(self._engine, "before_cursor_execute", self._count)
-        event.remove(self._engine, "commit", self._count)
-
-    def _count(self, *_: object) -> None:
-        self._left -= 1
-        if self._left < 0 and not self.happened:
-            self.happened = True
-            raise CrashError
 
 
 def _counts(database: Database) -> tuple[int, int]:
