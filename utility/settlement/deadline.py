@@ -13,12 +13,13 @@ def deadline(day: Day, zone: ZoneInfo, working_days: int) -> EpochSeconds:
     """Return the first second at which a day is final although readings are missing.
 
     Args:
-        day: The day of UTC; the local month of its last second counts.
+        day: The day of UTC; the local month of its first second counts: its last hours may
+            be of the next month, whose bills then have them final early.
         zone: The town's zone.
         working_days: Which working day of the next month, from 1; holidays are not known, and count.
     """
-    last = datetime.fromtimestamp((day + 1) * 86_400 - 1, UTC).astimezone(zone)
-    of = date(last.year + last.month // 12, last.month % 12 + 1, 1) - timedelta(days=1)
+    begin = datetime.fromtimestamp(day * 86_400, UTC).astimezone(zone)
+    of = date(begin.year + begin.month // 12, begin.month % 12 + 1, 1) - timedelta(days=1)
     while working_days:
         of += timedelta(days=1)
         working_days -= of.weekday() <= _FRIDAY

@@ -11,8 +11,6 @@ from sqlalchemy import Connection, func, select, text
 from commonwatt.model.ids import signed64, unsigned64
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, Quarter
-from commonwatt.town.town import Direction, Function
-from utility.registry.accounts import DatedRegistry, Holding, Installed
 from utility.research.assembling import Assembly
 from utility.research.homes import Home, HomeMeter, Homes
 from utility.store.database import Database
@@ -142,23 +140,6 @@ def log_lines(connection: Connection, limit: int) -> list[dict[str, object]]:
     """Return the newest lines of the log, newest first."""
     statement = select(research_log).order_by(research_log.c.no.desc()).limit(limit)
     return [dict(row) for row in connection.execute(statement).mappings()]
-
-
-def load_registry(connection: Connection) -> DatedRegistry:
-    """Return the registry, each meter with its account since ever, as the town file has it."""
-    meters = {}
-    for row in connection.execute(select(meter).where(meter.c.function.in_([f.value for f in Function]))):
-        holdings = (Holding(account=row.account, start=0),) if row.account else ()
-        meters[unsigned64(row.id)] = Installed(
-            id=unsigned64(row.id),
-            microgrid=row.microgrid,
-            place=row.location,
-            function=Function(row.function),
-            direction=Direction(row.direction),
-            capacity=row.battery_capacity,
-            holdings=holdings,
-        )
-    return DatedRegistry(revision=0, meters=meters)
 
 
 def load_quarters(

@@ -205,8 +205,9 @@ def test_the_deadline_is_the_end_of_a_working_day_of_the_next_local_month() -> N
     assert text("2026-10-12", 5) == "Sat 2026-11-07 00:00", "2 to 6 November; the 1st is a Sunday"
     assert text("2026-12-31", 5) == "Fri 2027-01-08 00:00", "1 January counts, as no holidays are known"
     assert text("2026-10-31", 1) == "Tue 2026-11-03 00:00"
-    # 31 October 20:00 in New York is 1 November in UTC, but that day's last second is in November.
-    assert text("2026-11-01", 1) == "Wed 2026-12-02 00:00"
+    # It begins on 31 October at 20:00 in New York: October's bills need it.
+    assert text("2026-11-01", 1) == "Tue 2026-11-03 00:00"
+    assert text("2026-11-02", 1) == "Wed 2026-12-02 00:00"
 
 
 @pytest.mark.parametrize("after", [2, 3, 4])

@@ -20,6 +20,7 @@ from utility.research.homes import HomeMeter, Homes, homes_of, quarters_of
 from utility.research.release import Asked, as_json
 from utility.store import reads
 from utility.store import research as store
+from utility.store.accounts import load_dated_registry
 from utility.store.database import Database
 
 _SECRET_BYTES = 32
@@ -118,7 +119,7 @@ def homes_in(source: Source, asked: Asked, tell: Tell) -> tuple[Homes, list[Home
         raise ConfigError(f"--to {iso(asked.end)}: is not over; it is {iso(source.now)}")
     first, until = quarters_of(asked.start, asked.end)
     with source.database.reads.begin() as connection:
-        homes, meters = homes_of(store.load_registry(connection), first, until)
+        homes, meters = homes_of(load_dated_registry(connection), first, until)
     if not homes:
         raise ConfigError("the registry has no houses and apartments; see: commonwatt utility register --help")
     return store.load_quarters(source.database, homes, meters, first, until, tell), meters
