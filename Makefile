@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 COMPILED := .venv/compiled
 
-.PHONY: run test install check soak bench scenarios docs dashboards dashboard-types deb clean constraints
+.PHONY: run test install check soak bench scenarios town-month docs dashboards dashboard-types deb clean constraints
 
 run: install ## start the demonstration town; Ctrl-C stops it
 	$(BIN)/commonwatt demo
@@ -63,6 +63,9 @@ scenarios: install ## run every scenario for the whole town with every policy, a
 		--policy spec --policy aces --policy rangers --policy planner || exit 1; done
 	$(BIN)/python -m harness.answers scenario-results
 	$(BIN)/python -m harness.perfect $(filter-out %shortage.toml,$(SCENARIOS))
+
+town-month: install ## a month of the whole town, from a scenario to issued bills, about MINUTES minutes; SCENARIO=storm
+	$(BIN)/python -m harness.town_month --scenario $(or $(SCENARIO),normal)
 
 docs: install ## write the generated pages anew
 	$(BIN)/python -m harness.docs.generate

@@ -17,7 +17,7 @@ from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MicrogridId, Quarte
 from commonwatt.settlement.settled import SettledQuality
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.file import TownFile
-from commonwatt.town.scenario import load
+from commonwatt.town.scenario import Scenario, load
 from commonwatt.town.town import Direction, Function, Microgrid, Town, town_of
 from meter_sim.physics.places import Places, places_of
 from meter_sim.physics.step import Flows
@@ -90,12 +90,12 @@ class EmulatedTown:
     def __init__(
         self,
         town: Town,
-        scenario: str,
+        scenario: str | Scenario,
         *,
         resolution: int = 100,
         tampered: Mapping[MeterId, float] | None = None,
     ) -> None:
-        it = load(scenario)
+        it = scenario if isinstance(scenario, Scenario) else load(scenario)
         conditions = Conditions(scenario=it, zone=ZoneInfo(town.table.timezone), seed=town.table.seed)
         self.town, self.begin, self.days = town, conditions.begin, it.days
         self._simulation = Simulation(town, conditions, POLICIES["spec"], SLOT_S)

@@ -25,6 +25,7 @@ from utility.cli.research.commands import app
 from utility.cli.research.files import write_release
 from utility.research.homes import Homes, Measure, homes_of
 from utility.store import research as store
+from utility.store.accounts import load_dated_registry
 from utility.store.database import Database, open_database
 from utility.store.migrate import empty_database
 
@@ -108,7 +109,7 @@ def test_homes_are_read_from_the_store_as_they_were_measured(database: Database)
     _, truth = small_town()
     first, until = truth.start // QUARTER_S, truth.start // QUARTER_S + 2 * 96
     with database.reads.begin() as connection:
-        homes, meters = homes_of(store.load_registry(connection), first, until)
+        homes, meters = homes_of(load_dated_registry(connection), first, until)
     assert homes == truth.homes
     read = store.load_quarters(database, homes, meters, first, until)
     # The level before the next quarter is missing, too.

@@ -1,0 +1,1 @@
+"""A month of a town from a scenario to issued bills."""
