@@ -151,7 +151,6 @@ def test_a_block_of_nothing_but_implausible_slots_leaves_no_part(bench: Bench) -
         relayed(record(1).pack(), meter=20001),
         relayed(record(1, meter_id=20001).pack()),
         relayed(record(1).pack(), meter=555),
-        relayed(record(1, account=7).pack()),
         relayed(record(1, record_type=4).pack()),
         relayed(record(1, start=BEGIN + 1).pack()),
         relayed(b"nonsense"),
