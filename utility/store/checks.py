@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from commonwatt.sqlite import damage
 from commonwatt.sqlite.damage import DamagedError, check_pages, open_read_only
-from utility.store.tables import event, meter
+from utility.store.tables import account_term, event, holding, installed, meter
 
 _FULL_STATES = {"53100"}
 _DAMAGE_STATES = {"XX001", "XX002"}
@@ -96,6 +96,18 @@ def check_meters(connection: Connection) -> None:
     for row in connection.execute(select(meter)):
         if not is_sound(meter, row):
             raise DamagedError(f"meter {row.label} (number {row.no}) fails its checksum")
+
+
+def check_registry(connection: Connection) -> None:
+    """Check the registered meters, and the dates of meters and accounts.
+
+    Raises:
+        DamagedError: A row is damaged.
+    """
+    check_meters(connection)
+    for table in (installed, holding, account_term):
+        for _ in sound_rows(connection, table):
+            pass
 
 
 def is_damage(error: BaseException) -> bool:

@@ -19,7 +19,7 @@ from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.runtime.service import lock_file
 from commonwatt.sqlite.damage import DamagedError, fails_check, open_read_only, ready_of
 from commonwatt.sqlite.wal import read_log
-from utility.store.checks import check_file, check_meters, is_damage
+from utility.store.checks import check_file, check_registry, is_damage
 from utility.store.engines import make_engine, writing
 from utility.store.migrate import empty_database, migrate, require_newest
 from utility.store.tables import metadata, setting
@@ -127,7 +127,7 @@ def open_database(
             schema = migrate(connection, name, revision) if create else (require_newest(connection, name),) * 2
             store_id = _store_id(connection, torn=torn)
             if check:
-                check_meters(connection)
+                check_registry(connection)
         if check and path is not None:
             check_file(path, empty_database())
     except (DatabaseError, sqlite3.Error, UnicodeDecodeError) as error:

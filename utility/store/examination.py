@@ -6,7 +6,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt.model.exceptions import StoreError
 from utility.store import reads
-from utility.store.checks import check_file, check_meters
+from utility.store.checks import check_file, check_registry
 from utility.store.database import open_database, sqlite_path
 from utility.store.migrate import empty_database
 
@@ -28,7 +28,7 @@ def examined(url: str, *, runs: bool) -> dict[str, dict[str, object]]:
         if path is not None and not runs:
             check_file(path, empty_database())
         with database.reads.begin() as connection:
-            check_meters(connection)
+            check_registry(connection)
             return reads.status(connection)
     except (SQLAlchemyError, sqlite3.Error) as error:
         raise StoreError(f"{database.reads.url.render_as_string()}: {error}") from error

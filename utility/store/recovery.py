@@ -290,11 +290,16 @@ class _Take:
 
     def _whole(self, rows: list[_Row]) -> tuple[list[_Row], Blocks]:
         """Check blocks or parts; return the sound rows, and their contents."""
-        rows = [row for row in rows if row["meter_no"] in self._meters]
+        rows = [row for row in rows if row["meter_no"] in self._meters and _is_key(row)]
         keys = [(self._meters[row["meter_no"]], row["record_type"], row["quarter"]) for row in rows]
         blocks, damaged = unpack_sound(keys, [row["payload"] for row in rows])
         sound = [row for i, row in enumerate(rows) if i not in set(damaged)]
         return sound, blocks
+
+
+def _is_key(row: _Row) -> bool:
+    """Return whether a block can have the row's type and quarter."""
+    return 0 <= row["record_type"] < 2**8 and 0 <= row["quarter"] < 2**32
 
 
 def _whole_rows(table: Table, rows: list[_Row]) -> list[_Row]:
