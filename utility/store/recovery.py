@@ -299,7 +299,8 @@ class _Take:
 
 def _is_key(row: _Row) -> bool:
     """Return whether a block can have the row's type and quarter."""
-    return 0 <= row["record_type"] < 2**8 and 0 <= row["quarter"] < 2**32
+    kind, quarter = int(row["record_type"]), int(row["quarter"])
+    return 0 <= kind < 2**8 and 0 <= quarter < 2**32
 
 
 def _whole_rows(table: Table, rows: list[_Row]) -> list[_Row]:
