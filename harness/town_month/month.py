@@ -90,7 +90,7 @@ def make(asked: Asked, tell: Callable[[str, float], object]) -> Made:
     database = open_database(url, create=True)
     try:
         with made.timed("register"):
-            _register(database, asked.town, begin, zone)
+            register(database, asked.town, begin, zone)
         _settle(asked, database, made, (begin, until), tell)
     finally:
         database.close()
@@ -98,7 +98,7 @@ def make(asked: Asked, tell: Callable[[str, float], object]) -> Made:
     return made
 
 
-def _register(database: Database, town: Town, begin: Quarter, zone: ZoneInfo) -> None:
+def register(database: Database, town: Town, begin: Quarter, zone: ZoneInfo) -> None:
     """Register the town; everybody moves in at ``begin``."""
 
     def moved_in(one: Installed) -> Installed:

@@ -125,11 +125,11 @@ def _progress() -> Progress:
 
 def _warnings(figures: Mapping[str, Any]) -> str:
     words = {
-        "provisional": "may still change (provisional)",
-        "estimated": "have estimated quarter-hours",
-        "missing": "have quarter-hours without data",
+        "provisional": "quarter-hours that may still change",
+        "estimated": "estimated quarter-hours",
+        "missing": "quarter-hours without data",
     }
-    found = [f"{counted(figures[key], 'bill')} {text}" for key, text in words.items() if figures[key]]
+    found = [f"{text} in {counted(figures[key], 'bill')}" for key, text in words.items() if figures[key]]
     return "".join(f"note: {text}\n" for text in found)
 
 
