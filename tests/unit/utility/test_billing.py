@@ -226,7 +226,7 @@ def test_provisional_run_is_marked_and_not_issued(people: Command, database: Dat
     publish(database, tariff())
     world.settled.provisional[0, -1] = True
     said = people("bills", "run", "2026-11", "--as", "anna")
-    assert "note: 1 bill may still change (provisional)" in said
+    assert "note: quarter-hours that may still change in 1 bill" in said
     people("bills", "check", "1", "--as", "anna")
     assert "wait for the deadline" in people("bills", "issue", "1", "--as", "ben", code=2)
     world.settled.provisional[0, -1] = False
@@ -236,7 +236,7 @@ def test_provisional_run_is_marked_and_not_issued(people: Command, database: Dat
     compare(database, 1)  # the first run has the same bytes still
     world.settled.quality[0, -1] = 1
     world.settled.version[0, 0] += 1
-    assert "note: 1 bill have estimated" in people("bills", "run", "2026-11", "--as", "anna")
+    assert "note: estimated quarter-hours in 1 bill" in people("bills", "run", "2026-11", "--as", "anna")
     people("bills", "check", "3", "--as", "anna")
     people("bills", "issue", "3", "--as", "ben")
 
