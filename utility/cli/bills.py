@@ -15,10 +15,11 @@ from commonwatt.model.words import counted, moment
 from commonwatt.runtime.service import errors_reported, flowing
 from utility.billing.bill import Bill, Line
 from utility.billing.canonical import bill_bytes
+from utility.billing.proof.head import check_code
 from utility.billing.tariffs.local_calendar import parse_month
 from utility.cli.options import ConfigOption, from_file, load
 from utility.people import AsOption, other_person, person_of
-from utility.store.billing import bills_of_run, check_run, issue_run, run_of, runs
+from utility.store.billing import bills_of_run, check_run, issue_run, run_of, runs, tree_of
 from utility.store.run_bills import compare, computed_run, prepared, saved
 
 app = typer.Typer(no_args_is_help=True, help="Bills: run, check, issue, show.")
@@ -78,14 +79,17 @@ def show_run(
     with errors_reported(), from_file(config) as (database, _), database.reads.begin() as connection:
         row = run_of(connection, number)
         bills = [] if account is None else bills_of_run(connection, number, account)
+        code = "" if row["root"] is None else check_code(tree_of(connection, number).head)
         if account is not None and not bills:
             raise ConfigError(f"run {number} has no bill of account {account}")
     if as_json:
         typer.echo(bill_bytes(bills[0]).decode() if bills else json.dumps(row, indent=1))
     elif bills:
         _show_bill(bills[0], row)
+        typer.echo(f"check code of the month: {code}")
     else:
         shown = {key: value for key, value in _run_row(row).items() if key != "figures"} | row["figures"]
+        shown["check_code"] = code
         show(
             "run", [{"what": key.replace("_", " "), "value": value} for key, value in shown.items()], ("what", "value")
         )

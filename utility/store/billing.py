@@ -18,7 +18,9 @@ from utility.billing.bill import Bill, LineKind
 from utility.billing.canonical import bill_of, digest_of
 from utility.billing.corrections import BilledMonth, billed_month
 from utility.billing.money import to_cents
-from utility.billing.stored_run import Computed, EarlierMonth, StoredRun, unpack_run
+from utility.billing.proof.canonical import canonical
+from utility.billing.proof.tree import HASH_BYTES
+from utility.billing.stored_run import Computed, EarlierMonth, StoredRun, Tree, unpack_run
 from utility.registry.accounts import DatedRegistry
 from utility.store.database import insert_or
 from utility.store.tables import bill, bill_run
@@ -80,12 +82,13 @@ def run_inputs(connection: Connection, month: str, terms: Terms, registry: Dated
     )
 
 
-def save_run(connection: Connection, computed: Computed, person: str, now: EpochSeconds) -> int | None:
+def save_run(connection: Connection, computed: Computed, secret: bytes, person: str, now: EpochSeconds) -> int | None:
     """Store a run as a draft with its bills; return its number, or that of the run with the same inputs.
 
-    ``None``: the service's job has made a run of this month already.
+    ``None``: the service's job has made a run of this month already. The secret salts the bills' tree.
     """
     run = computed.run
+    tree = computed.tree(secret)
     inputs = run.pack()
     digest = digest_of([inputs])
     row = {
@@ -98,6 +101,10 @@ def save_run(connection: Connection, computed: Computed, person: str, now: Epoch
         "previous_no": run.previous,
         "inputs_digest": digest,
         "digest": computed.digest,
+        "root": tree.head["root"],
+        "secret": secret,
+        "leaves": b"".join(tree.hashes),
+        "head": canonical(tree.head).decode(),
         "figures": json.dumps(computed.figures),
         "inputs": inputs,
         "made_by": person,
@@ -147,6 +154,20 @@ def run_of(connection: Connection, number: int) -> dict[str, Any]:
 def stored_run(connection: Connection, number: int) -> StoredRun:
     """Return the inputs of a run."""
     return unpack_run(connection.execute(select(bill_run.c.inputs).where(bill_run.c.no == number)).scalar_one())
+
+
+def tree_of(connection: Connection, number: int) -> Tree:
+    """Return the tree over the bills of a run.
+
+    Raises:
+        ConfigError: The run was made by a version without proofs.
+    """
+    c = bill_run.c
+    row = connection.execute(select(c.secret, c.leaves, c.head).where(c.no == number)).one()
+    if row.secret is None:
+        raise ConfigError(f"run {number} was made by a version without proofs of bills")
+    hashes = tuple(row.leaves[at : at + HASH_BYTES] for at in range(0, len(row.leaves), HASH_BYTES))
+    return Tree(secret=row.secret, hashes=hashes, head=json.loads(row.head))
 
 
 def issued_run(connection: Connection, month: str) -> int | None:

@@ -119,6 +119,8 @@ def test_run_is_made_checked_and_issued_by_two_people(people: Command, database:
     assert json.loads(people("bills", "show", "1", "--account", str(account), "--json"))["account"] == account
     assert "issued" in people("bills", "list")
     assert "checked by anna" in people("bills", "show", "1")
+    code = people("bills", "show", "1").split("check code ")[1].split()[0]
+    assert f"check code of the month: {code}" in shown, "the same on every bill"
     assert "no bill of account 9999" in people("bills", "show", "1", "--account", "9999", code=2)
     assert "no run of bills" in people("bills", "show", "7", code=2)
 
