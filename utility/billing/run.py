@@ -56,7 +56,7 @@ def bills_of(inputs: RunInputs, load: Load, progress: Progress | None = None, wi
     for microgrids in _chunks(inputs):
         meters = sorted(m.id for members in microgrids for m in members if m.function is not Function.BOUNDARY)
         if meters:
-            settled = _complete(load(meters, inputs.first, inputs.until), meters, inputs)
+            settled = complete(load(meters, inputs.first, inputs.until), meters, inputs)
             if witness is not None:
                 witness(settled)
             summing.add(microgrids, settled)
@@ -99,7 +99,7 @@ def _chunks(inputs: RunInputs) -> Iterator[list[Sequence[Installed]]]:
         yield waiting
 
 
-def _complete(settled: SettledQuarters, meters: Sequence[MeterId], inputs: RunInputs) -> SettledQuarters:
+def complete(settled: SettledQuarters, meters: Sequence[MeterId], inputs: RunInputs) -> SettledQuarters:
     """Return settled quarter-hours with a row for each meter; a row that was not there is missing."""
     wanted = np.array(meters, np.uint64)
     if np.array_equal(settled.meters, wanted):

@@ -17,12 +17,14 @@ from utility.billing.bill import Bill, Line
 from utility.billing.canonical import bill_bytes
 from utility.billing.proof.head import check_code
 from utility.billing.tariffs.local_calendar import parse_month
+from utility.cli import bill_documents
 from utility.cli.options import ConfigOption, from_file, load
 from utility.people import AsOption, other_person, person_of
 from utility.store.billing import bills_of_run, check_run, issue_run, run_of, runs, tree_of
 from utility.store.run_bills import compare, computed_run, prepared, saved
 
-app = typer.Typer(no_args_is_help=True, help="Bills: run, check, issue, show.")
+app = typer.Typer(no_args_is_help=True, help="Bills: run, check, issue, show, and what households get.")
+app.add_typer(bill_documents.app)
 
 RunArgument = Annotated[int, typer.Argument(help="The run's number; see: commonwatt bills list")]
 

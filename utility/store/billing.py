@@ -177,6 +177,13 @@ def issued_run(connection: Connection, month: str) -> int | None:
     return found
 
 
+def latest_run(connection: Connection, month: str) -> int | None:
+    """Return the number of a month's issued run, else of its newest one; ``None``: it has none."""
+    of_month = select(func.max(bill_run.c.no)).where(bill_run.c.month == month)
+    newest: int | None = connection.execute(of_month).scalar()
+    return issued_run(connection, month) or newest
+
+
 def has_job_run(connection: Connection, month: str) -> bool:
     """Return whether the service's job has made a run of a month, or a person has issued one."""
     ours = (bill_run.c.by_job == month) | ((bill_run.c.month == month) & (bill_run.c.state == "issued"))

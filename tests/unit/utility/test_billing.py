@@ -14,6 +14,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.settlement.settled import Quantity
 from harness.billing.two_months import KWH, late, world_of
 from harness.billing.worlds import World, tariff
+from utility.billing.proof.head import check_code
 from utility.billing.tariffs.tariff import Tariff
 from utility.cli import bills as cli_bills
 from utility.cli import tariff as cli_tariff
@@ -102,7 +103,9 @@ def test_change_of_rates_in_the_past_is_refused(database: Database) -> None:
 
 
 @both_kinds
-def test_run_is_made_checked_and_issued_by_two_people(people: Command, database: Database, world: World) -> None:
+def test_run_is_made_checked_and_issued_by_two_people(
+    people: Command, database: Database, world: World, tmp_path: Path
+) -> None:
     publish(database, tariff())
     first = people("bills", "run", "2026-10", "--as", "anna")
     assert first.startswith("run 1 of 2026-10: ")
@@ -121,6 +124,14 @@ def test_run_is_made_checked_and_issued_by_two_people(people: Command, database:
     assert "checked by anna" in people("bills", "show", "1")
     code = people("bills", "show", "1").split("check code ")[1].split()[0]
     assert f"check code of the month: {code}" in shown, "the same on every bill"
+    receipt = json.loads(people("bills", "receipt", str(account), "2026-10"))
+    assert receipt["leaf"]["account"] == account
+    assert check_code(receipt["head"]) == code
+    out = tmp_path / "receipt.json"
+    assert "check it: python" in people("bills", "receipt", str(account), "2026-10", "--out", str(out))
+    assert json.loads(out.read_text()) == receipt
+    assert "no bill of account 9999" in people("bills", "receipt", "9999", "2026-10", code=2)
+    assert "there is no run" in people("bills", "receipt", "1", "2026-11", code=2)
     assert "no bill of account 9999" in people("bills", "show", "1", "--account", "9999", code=2)
     assert "no run of bills" in people("bills", "show", "7", code=2)
 

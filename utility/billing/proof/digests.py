@@ -10,7 +10,7 @@ from utility.billing.inputs import RunInputs
 from utility.billing.places import held
 from utility.billing.proof.canonical import Json
 from utility.billing.proof.leaf import TOWN, MeterQuarters, content_of
-from utility.registry.accounts import Installed, functions_of
+from utility.registry.accounts import DatedRegistry, Installed, functions_of
 
 _TAKEN = (Quantity.IMPORTED, Quantity.SHARED_IN)
 _GIVEN = (Quantity.EXPORTED, Quantity.SHARED_OUT)
@@ -34,12 +34,19 @@ class Digests:
 
     def leaves(self, bills: Mapping[AccountNumber, Bill]) -> dict[AccountNumber, Json]:
         """Return the content of each leaf, by account; that of meters without an account is the first."""
-        kinds = functions_of(self._inputs.registry.meters)
+        registry = self._inputs.registry
+        kinds = functions_of(registry.meters)
         found = {TOWN: content_of(TOWN, "town", None, self._stated.get(TOWN, ()))}
         for number, bill in sorted(bills.items()):
-            kind = kinds[number].value if number in kinds else self._inputs.registry.accounts[number].function.value
-            found[number] = content_of(number, kind, bill, self._stated.get(number, ()))
+            kind = kinds[number] if number in kinds else registry.accounts[number].function
+            found[number] = content_of(number, kind.value, bill, self._stated.get(number, ()))
         return found
+
+
+def customer_of(registry: DatedRegistry, number: AccountNumber) -> str:
+    """Return the kind of an account's place, as its leaf has it."""
+    kinds = functions_of({i: m for i, m in registry.meters.items() if any(h.account == number for h in m.holdings)})
+    return (kinds[number] if number in kinds else registry.accounts[number].function).value
 
 
 def quarters_of(inputs: RunInputs, settled: SettledQuarters) -> Iterator[tuple[AccountNumber, MeterQuarters]]:

@@ -68,6 +68,11 @@ def proofs(leaves: Sequence[bytes]) -> list[Proof]:
     return [Proof(index=n, size=len(leaves), path=tuple(_path(levels, n))) for n in range(len(leaves))]
 
 
+def proof_at(leaves: Sequence[bytes], index: int) -> Proof:
+    """Return the proof of one leaf."""
+    return Proof(index=index, size=len(leaves), path=tuple(_path(_levels(leaves), index)))
+
+
 def verified(leaf: bytes, proof: Proof, expected: bytes) -> bool:
     """Return whether a proof leads from the hash of a leaf to the root."""
     if not 0 <= proof.index < proof.size:
