@@ -130,6 +130,15 @@ def test_run_is_made_checked_and_issued_by_two_people(
     out = tmp_path / "receipt.json"
     assert "check it: python" in people("bills", "receipt", str(account), "2026-10", "--out", str(out))
     assert json.loads(out.read_text()) == receipt
+    said = people("bills", "explain", str(account), "2026-10")
+    assert f"account {account}, 2026-10, town v1" in said
+    assert "days (31 shown)" in said
+    assert "2026-10-31" in said
+    hours = json.loads(people("bills", "explain", str(account), "2026-10", "--day", "2026-10-31", "--json"))["steps"]
+    assert [hour["from"] for hour in hours][:2] == ["2026-10-31 00:00 -0400", "2026-10-31 01:00 -0400"]
+    assert "(4 shown)" in people("bills", "explain", str(account), "2026-10", "--day", "2026-10-31", "--hour", "17")
+    assert "is no day" in people("bills", "explain", str(account), "2026-10", "--day", "x", code=2)
+    assert "--hour needs --day" in people("bills", "explain", str(account), "2026-10", "--hour", "1", code=2)
     assert "no bill of account 9999" in people("bills", "receipt", "9999", "2026-10", code=2)
     assert "there is no run" in people("bills", "receipt", "1", "2026-11", code=2)
     assert "no bill of account 9999" in people("bills", "show", "1", "--account", "9999", code=2)
