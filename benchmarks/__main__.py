@@ -41,6 +41,7 @@ BENCHMARKS: dict[str, float] = {
     "planner": 5,
     "export": 2,
     "settlement": 4,
+    "bill_documents": 1,
 }
 """Approximate duration of each benchmark in minutes, by module, in the order of the page."""
 

@@ -1,18 +1,24 @@
-"""``commonwatt bills explain|receipt``: a bill down to quarter-hours, and what a household checks it with."""
+"""``commonwatt bills explain|print|receipt``: a bill down to quarter-hours, on paper, and to be checked."""
 
 import json
 from datetime import date
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import track
 
 from commonwatt.cli.dead_letter_options import JsonOption
 from commonwatt.cli.tables import show
+from commonwatt.model.words import counted
 from commonwatt.runtime.files import replace_file
 from commonwatt.runtime.service import errors_reported, flowing
 from utility.billing.canonical import bill_bytes
 from utility.billing.documents.explained import Explained, rows_of
+from utility.billing.documents.html import as_html
+from utility.billing.documents.pdf import as_pdf
 from utility.billing.proof.head import check_code
 from utility.billing.tariffs.local_calendar import parse_month
 from utility.cli.bill_view import show_bill
@@ -68,6 +74,39 @@ def explain(
     show_bill(bill, documents.number, documents.state, check_code(documents.tree.head))
     show("quarter-hours" if hour is not None else "hours" if day else "days", rows, _COLUMNS)
     typer.echo("dollars: import less credit for own export, before rounding; base and parts of pools are lines")
+
+
+class PaperFormat(StrEnum):
+    """The form of a printed bill."""
+
+    PDF = "pdf"
+    HTML = "html"
+
+
+@app.command("print")
+@flowing
+def print_bills(
+    month: MonthArgument,
+    config: ConfigOption,
+    out: Annotated[Path, typer.Option("--out", help="The folder for the files; it is made if it is not there.")],
+    account: Annotated[int | None, typer.Option(min=1, help="The bill of this account; else all of the month.")] = None,
+    form: Annotated[PaperFormat, typer.Option("--format", help="The files' format.")] = PaperFormat.PDF,
+) -> None:
+    """Write printable bills with a plot by hour and the month's check code: a file for each account.
+
+    A file is complete or not there; the command again writes the same files.
+    """
+    with errors_reported(), from_file(config) as (database, _):
+        parse_month(month)
+        documents = documents_of(database, month)
+        accounts = sorted(documents.bills) if account is None else [documents.bill(account).account]
+        out.mkdir(parents=True, exist_ok=True)
+        statements = documents.statements(accounts)
+        progress = track(statements, "printing", len(accounts), console=Console(stderr=True), transient=True)
+        for statement in progress:
+            content = as_pdf(statement) if form is PaperFormat.PDF else as_html(statement).encode()
+            replace_file(out / f"{month}-{statement.bill.account}.{form.value}", content)
+    typer.echo(f"{out}: {counted(len(accounts), 'bill')} of {month}, run {documents.number}, {documents.state}")
 
 
 @app.command()

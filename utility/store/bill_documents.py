@@ -1,20 +1,27 @@
 """Reads what documents of a bill are made of: its run, its tree, its settled quarter-hours."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from zoneinfo import ZoneInfo
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber
 from utility.billing.bill import Bill
-from utility.billing.documents.receipt import quarters_of_account, receipt_of
+from utility.billing.documents.receipt import quarters_of_accounts, receipt_of
+from utility.billing.documents.statement import Statement
 from utility.billing.inputs import Load
 from utility.billing.proof.canonical import Json
 from utility.billing.proof.leaf import TOWN, MeterQuarters
 from utility.billing.provisional import replayed
 from utility.billing.stored_run import StoredRun, Tree
+from utility.registry.accounts import functions_of
 from utility.store import billing_sources
 from utility.store.billing import bills_of_run, latest_run, run_of, stored_run, tree_of
 from utility.store.database import Database
+from utility.store.parts import chunks
+
+CHUNK_ACCOUNTS = 500
+"""Accounts whose quarter-hours are in memory at once, about 100 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +59,30 @@ class RunDocuments:
             raise ConfigError(f"run {self.number} of {self.run.month} has no bill of account {account}")
         return self.bills[account]
 
-    def quarters(self, account: AccountNumber) -> tuple[MeterQuarters, ...]:
+    def quarters(self, account: AccountNumber) -> list[MeterQuarters]:
         """Return the settled quarter-hours of an account's meters."""
-        return quarters_of_account(self.run, account, self.load)
+        return quarters_of_accounts(self.run, [account], self.load)[account]
+
+    def statements(self, accounts: Sequence[AccountNumber]) -> Iterator[Statement]:
+        """Yield what the printed bills of some accounts show.
+
+        Raises:
+            ConfigError: The run has no bill of one of them.
+        """
+        kinds = functions_of(self.run.registry.meters)
+        zone = ZoneInfo(self.run.timezone)
+        for some in chunks(accounts, CHUNK_ACCOUNTS):
+            quarters = quarters_of_accounts(self.run, set(some), self.load)
+            for account in some:
+                kind = kinds[account] if account in kinds else self.run.registry.accounts[account].function
+                yield Statement(
+                    bill=self.bill(account),
+                    customer=kind.value,
+                    zone=zone,
+                    meters=tuple(quarters[account]),
+                    state=self.state,
+                    head=self.tree.head,
+                )
 
     def receipt(self, account: AccountNumber) -> Json:
         """Return the receipt of an account's bill.

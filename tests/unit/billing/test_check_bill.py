@@ -17,7 +17,7 @@ import pytest
 
 from harness.billing.worlds import World, random_world
 from utility.billing.bill import LineKind
-from utility.billing.documents.receipt import quarters_of_account, receipt_of
+from utility.billing.documents.receipt import quarters_of_accounts, receipt_of
 from utility.billing.proof.canonical import canonical
 from utility.billing.proof.head import check_code
 from utility.billing.proof.tree import proofs
@@ -51,7 +51,7 @@ def receipts(world: World) -> dict[int, Receipt]:
 
 
 def receipt(made: Computed, number: int, world: World) -> Receipt:
-    quarters = quarters_of_account(made.run, number, world.load)
+    quarters = quarters_of_accounts(made.run, [number], world.load)[number]
     bill = made.billed[number].bill
     found = receipt_of(made.run, made.tree(SECRET), sorted(made.leaves), bill, quarters)
     return dict(json.loads(json.dumps(found)))

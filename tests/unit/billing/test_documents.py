@@ -1,13 +1,20 @@
 """A bill as people read it: explained down to quarter-hours, and printed (U2)."""
 
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
+from html import escape
+from zoneinfo import ZoneInfo
 
 from harness.billing.worlds import World, random_world
-from tests.unit.billing.test_check_bill import run_of
+from tests.unit.billing.test_check_bill import SECRET, run_of
 from utility.billing.bill import LineKind
 from utility.billing.documents.explained import Explained, Step, rows_of
-from utility.billing.documents.receipt import quarters_of_account
+from utility.billing.documents.html import as_html
+from utility.billing.documents.pdf import as_pdf
+from utility.billing.documents.receipt import quarters_of_accounts
+from utility.billing.documents.statement import Statement, spaced
+from utility.billing.proof.head import check_code
 from utility.billing.stored_run import Computed, computed
 
 
@@ -17,7 +24,7 @@ def made(seed: int) -> tuple[World, Computed]:
 
 
 def explained(world: World, bills: Computed, number: int) -> Explained:
-    quarters = quarters_of_account(bills.run, number, world.load)
+    quarters = quarters_of_accounts(bills.run, [number], world.load)[number]
     return Explained(bills.run.inputs(), bills.billed[number].bill, quarters)
 
 
@@ -40,6 +47,38 @@ def test_days_hours_and_quarters_of_a_bill_add_up_to_its_lines() -> None:
             assert sums(hours) == sums(days[:1])
             clocks = dict.fromkeys(found.local(hour).hour for hour in hours)
             assert sums([step for hour in clocks for step in found.by_quarter(day, hour)]) == sums(days[:1])
+
+
+def test_printed_bill_shows_the_lines_the_plot_and_the_check_code_and_is_the_same_again() -> None:
+    world, bills = made(3)
+    head = bills.tree(SECRET).head
+    for number, billed in bills.billed.items():
+        statement = Statement(
+            bill=billed.bill,
+            customer="house",
+            zone=ZoneInfo(bills.run.timezone),
+            meters=tuple(quarters_of_accounts(bills.run, [number], world.load)[number]),
+            state="issued",
+            head=head,
+        )
+        page = as_html(statement)
+        assert spaced(check_code(head)) in page
+        assert all(escape(line.text) in page for line in billed.bill.lines)
+        assert "<path " in page
+        assert as_html(replace(statement, state="draft")).count("Draft of a bill") == 2
+        paper = as_pdf(statement)
+        assert paper == as_pdf(statement), "the same bytes again"
+        assert paper.startswith(b"%PDF")
+        assert paper.count(b"/Type /Page\n") == 1, "one sheet"
+
+
+def test_text_of_a_tariff_is_not_html() -> None:
+    bills = made(3)[1]
+    bill = next(iter(bills.billed.values())).bill
+    odd = replace(bill, tariff=("<script>",))
+    page = as_html(Statement(bill=odd, customer="house", zone=ZoneInfo(bills.run.timezone)))
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
 
 
 def sums(steps: list[Step]) -> tuple[list[int], Decimal, int]:

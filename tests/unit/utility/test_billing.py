@@ -139,6 +139,12 @@ def test_run_is_made_checked_and_issued_by_two_people(
     assert "(4 shown)" in people("bills", "explain", str(account), "2026-10", "--day", "2026-10-31", "--hour", "17")
     assert "is no day" in people("bills", "explain", str(account), "2026-10", "--day", "x", code=2)
     assert "--hour needs --day" in people("bills", "explain", str(account), "2026-10", "--hour", "1", code=2)
+    folder = tmp_path / "paper"
+    said = people("bills", "print", "2026-10", "--out", str(folder), "--account", str(account), "--format", "html")
+    assert said.endswith("1 bill of 2026-10, run 1, issued")
+    assert " ".join(code[at : at + 8] for at in range(0, 64, 8)) in (folder / f"2026-10-{account}.html").read_text()
+    people("bills", "print", "2026-10", "--out", str(folder))
+    assert len(list(folder.glob("*.pdf"))) == len(_bills(database, 1))
     assert "no bill of account 9999" in people("bills", "receipt", "9999", "2026-10", code=2)
     assert "there is no run" in people("bills", "receipt", "1", "2026-11", code=2)
     assert "no bill of account 9999" in people("bills", "show", "1", "--account", "9999", code=2)

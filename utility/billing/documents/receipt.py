@@ -1,7 +1,7 @@
 """The receipt of a bill: one JSON file with everything that anybody needs to check it (docs/checking-a-bill.md)."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.units import AccountNumber
@@ -19,18 +19,23 @@ FORM = "commonwatt receipt 1"
 """The name of the file's form."""
 
 
-def quarters_of_account(run: StoredRun, number: AccountNumber, load: Load) -> tuple[MeterQuarters, ...]:
-    """Return the settled quarter-hours of an account's meters in the month of a run, as its leaf has them."""
+def quarters_of_accounts(
+    run: StoredRun, numbers: Collection[AccountNumber], load: Load
+) -> dict[AccountNumber, list[MeterQuarters]]:
+    """Return the settled quarter-hours of some accounts' meters in the month of a run, as their leaves have them."""
     inputs = run.inputs()
     meters = sorted(
         meter.id
         for meter in inputs.registry.meters.values()
-        if number in {account for account, _, _ in held(meter, inputs.first, inputs.until)}
+        if any(account in numbers for account, _, _ in held(meter, inputs.first, inputs.until))
     )
-    if not meters:
-        return ()
-    settled = complete(load(meters, inputs.first, inputs.until), meters, inputs)
-    return tuple(quarters for account, quarters in quarters_of(inputs, settled) if account == number)
+    found: dict[AccountNumber, list[MeterQuarters]] = {number: [] for number in numbers}
+    if meters:
+        settled = complete(load(meters, inputs.first, inputs.until), meters, inputs)
+        for account, quarters in quarters_of(inputs, settled):
+            if account in found:
+                found[account].append(quarters)
+    return found
 
 
 def receipt_of(
