@@ -42,6 +42,7 @@ BENCHMARKS: dict[str, float] = {
     "export": 2,
     "settlement": 4,
     "billing": 0.5,
+    "bill_documents": 1,
 }
 """Approximate duration of each benchmark in minutes, by module, in the order of the page."""
 

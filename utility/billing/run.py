@@ -21,6 +21,9 @@ CHUNK_METERS = 1_000
 Progress = Callable[[int, int], object]
 """Called with the meters done and all meters."""
 
+Witness = Callable[[SettledQuarters], object]
+"""Called with settled quarter-hours that bills are made of."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
@@ -35,13 +38,14 @@ class Result:
     sums: TownSums = field(default_factory=TownSums)
 
 
-def bills_of(inputs: RunInputs, load: Load, progress: Progress | None = None) -> Result:
+def bills_of(inputs: RunInputs, load: Load, progress: Progress | None = None, witness: Witness | None = None) -> Result:
     """Return the bills of a month, without corrections of earlier ones.
 
     Args:
         inputs: Registry, tariffs and bases.
         load: Returns settled quarter-hours; it is called for some whole microgrids at a time.
         progress: Called after each of these calls.
+        witness: Called with the quarter-hours of each of these calls, before they are billed.
 
     Raises:
         ConfigError: An account has no tariff in a part of the month, or the tariffs' policies do not go together.
@@ -52,7 +56,10 @@ def bills_of(inputs: RunInputs, load: Load, progress: Progress | None = None) ->
     for microgrids in _chunks(inputs):
         meters = sorted(m.id for members in microgrids for m in members if m.function is not Function.BOUNDARY)
         if meters:
-            summing.add(microgrids, _complete(load(meters, inputs.first, inputs.until), meters, inputs))
+            settled = complete(load(meters, inputs.first, inputs.until), meters, inputs)
+            if witness is not None:
+                witness(settled)
+            summing.add(microgrids, settled)
         done += sum(map(len, microgrids))
         if progress is not None:
             progress(done, whole)
@@ -92,7 +99,7 @@ def _chunks(inputs: RunInputs) -> Iterator[list[Sequence[Installed]]]:
         yield waiting
 
 
-def _complete(settled: SettledQuarters, meters: Sequence[MeterId], inputs: RunInputs) -> SettledQuarters:
+def complete(settled: SettledQuarters, meters: Sequence[MeterId], inputs: RunInputs) -> SettledQuarters:
     """Return settled quarter-hours with a row for each meter; a row that was not there is missing."""
     wanted = np.array(meters, np.uint64)
     if np.array_equal(settled.meters, wanted):

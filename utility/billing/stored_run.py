@@ -12,6 +12,11 @@ from utility.billing.canonical import bill_bytes, canonical, digest_of, registry
 from utility.billing.corrections import BilledMonth, Corrected, Earlier, with_corrections
 from utility.billing.inputs import Load, RunInputs
 from utility.billing.lines import Billed
+from utility.billing.proof.canonical import Json
+from utility.billing.proof.digests import Digests
+from utility.billing.proof.head import digest, head_of
+from utility.billing.proof.leaf import Leaf
+from utility.billing.proof.tree import leaf_hash, salts
 from utility.billing.provisional import Recorder, Spans, replayed
 from utility.billing.run import Progress, Result, bills_of
 from utility.billing.tariffs.tariff import tariff_of
@@ -117,6 +122,21 @@ def unpack_run(data: bytes) -> StoredRun:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tree:
+    """The tree over the bills of a month.
+
+    Attributes:
+        secret: What the leaves' salts are made of.
+        hashes: The hash of each leaf, by account; that of meters without an account is the first.
+        head: The root, and what stands beside it.
+    """
+
+    secret: bytes = field(repr=False)
+    hashes: tuple[bytes, ...]
+    head: Json
+
+
+@dataclass(frozen=True, kw_only=True)
 class Computed:
     """What a run made.
 
@@ -126,6 +146,7 @@ class Computed:
         contents: The bills as canonical JSON, by account.
         digest: The SHA-256 over all of them.
         figures: Sums, for people.
+        leaves: The content of each leaf of the month's tree, by account.
     """
 
     run: StoredRun
@@ -133,13 +154,23 @@ class Computed:
     contents: Mapping[AccountNumber, bytes]
     digest: str
     figures: Mapping[str, Any]
+    leaves: Mapping[AccountNumber, Json] = field(repr=False)
+
+    def tree(self, secret: bytes) -> Tree:
+        """Return the month's tree over all leaves, salted by a secret, and its head."""
+        salted = salts(secret, self.leaves)
+        leaves = [Leaf(account=n, content=content, salt=salted[n]) for n, content in sorted(self.leaves.items())]
+        hashes = [leaf_hash(leaf.salt, leaf.canonical()) for leaf in leaves]
+        tariffs = {each.label: digest(json.loads(each.canonical())) for each in self.run.inputs().used()}
+        return Tree(secret=secret, hashes=tuple(hashes), head=head_of(self.run.month, leaves, tariffs=tariffs))
 
 
 def computed(run: StoredRun, load: Load, progress: Progress | None = None) -> Computed:
     """Return the bills of a run; the same inputs give the same bytes."""
     inputs = run.inputs()
     recorder = Recorder(load if run.provisional is None else replayed(load, run.provisional))
-    result = bills_of(inputs, recorder.load, progress)
+    digests = Digests(inputs)
+    result = bills_of(inputs, recorder.load, progress, digests.see)
     corrected = with_corrections(inputs, result, run.corrected(), recorder.load, progress)
     contents = {number: bill_bytes(each.bill) for number, each in corrected.billed.items()}
     return Computed(
@@ -148,6 +179,7 @@ def computed(run: StoredRun, load: Load, progress: Progress | None = None) -> Co
         contents=contents,
         digest=digest_of(contents.values()),
         figures=_figures(result, corrected),
+        leaves=digests.leaves({number: each.bill for number, each in corrected.billed.items()}),
     )
 
 

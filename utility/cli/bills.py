@@ -13,15 +13,18 @@ from commonwatt.cli.tables import show
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted, moment
 from commonwatt.runtime.service import errors_reported, flowing
-from utility.billing.bill import Bill, Line
 from utility.billing.canonical import bill_bytes
+from utility.billing.proof.head import check_code
 from utility.billing.tariffs.local_calendar import parse_month
+from utility.cli import bill_documents
+from utility.cli.bill_view import show_bill
 from utility.cli.options import ConfigOption, from_file, load
 from utility.people import AsOption, other_person, person_of
-from utility.store.billing import bills_of_run, check_run, issue_run, run_of, runs
+from utility.store.billing import bills_of_run, check_run, issue_run, run_of, runs, tree_of
 from utility.store.run_bills import compare, computed_run, prepared, saved
 
-app = typer.Typer(no_args_is_help=True, help="Bills: run, check, issue, show.")
+app = typer.Typer(no_args_is_help=True, help="Bills: run, check, issue, show, and what households get.")
+app.add_typer(bill_documents.app)
 
 RunArgument = Annotated[int, typer.Argument(help="The run's number; see: commonwatt bills list")]
 
@@ -78,14 +81,16 @@ def show_run(
     with errors_reported(), from_file(config) as (database, _), database.reads.begin() as connection:
         row = run_of(connection, number)
         bills = [] if account is None else bills_of_run(connection, number, account)
+        code = "" if row["root"] is None else check_code(tree_of(connection, number).head)
         if account is not None and not bills:
             raise ConfigError(f"run {number} has no bill of account {account}")
     if as_json:
         typer.echo(bill_bytes(bills[0]).decode() if bills else json.dumps(row, indent=1))
     elif bills:
-        _show_bill(bills[0], row)
+        show_bill(bills[0], number, row["state"], code)
     else:
         shown = {key: value for key, value in _run_row(row).items() if key != "figures"} | row["figures"]
+        shown["check_code"] = code
         show(
             "run", [{"what": key.replace("_", " "), "value": value} for key, value in shown.items()], ("what", "value")
         )
@@ -136,29 +141,3 @@ def _warnings(figures: Mapping[str, Any]) -> str:
 def _run_row(row: dict[str, Any]) -> dict[str, Any]:
     times = {key: moment(row[key]) for key in ("made", "checked", "issued") if row[key] is not None}
     return row | times | {"bills": row["figures"]["bills"], "total": row["figures"]["total"]}
-
-
-def _show_bill(bill: Bill, row: dict[str, Any]) -> None:
-    typer.echo(
-        f"account {bill.account}, {bill.month}, {', '.join(bill.tariff)}, policy {bill.policy}; "
-        f"run {row['no']}, {row['state']}"
-    )
-    show("lines", [_line_row(line) for line in bill.lines], ("line", "kWh", "rate", "dollars", "reason"))
-    typer.echo(f"total {bill.total} dollars")
-    for count, words in (
-        (bill.provisional, "may still change"),
-        (bill.estimated, "are estimated"),
-        (bill.missing, "are without data"),
-    ):
-        if count:
-            typer.echo(f"note: {counted(count, 'quarter-hour')} {words}")
-
-
-def _line_row(line: Line) -> dict[str, object]:
-    return {
-        "line": line.text,
-        "kWh": "" if line.energy is None else f"{line.energy // 10**6}.{line.energy % 10**6:06d}",
-        "rate": line.rate,
-        "dollars": line.amount,
-        "reason": line.reason,
-    }

@@ -18,7 +18,9 @@ from utility.billing.bill import Bill, LineKind
 from utility.billing.canonical import bill_of, digest_of
 from utility.billing.corrections import BilledMonth, billed_month
 from utility.billing.money import to_cents
-from utility.billing.stored_run import Computed, EarlierMonth, StoredRun, unpack_run
+from utility.billing.proof.canonical import canonical
+from utility.billing.proof.tree import HASH_BYTES
+from utility.billing.stored_run import Computed, EarlierMonth, StoredRun, Tree, unpack_run
 from utility.registry.accounts import DatedRegistry
 from utility.store.database import insert_or
 from utility.store.tables import bill, bill_run
@@ -80,12 +82,13 @@ def run_inputs(connection: Connection, month: str, terms: Terms, registry: Dated
     )
 
 
-def save_run(connection: Connection, computed: Computed, person: str, now: EpochSeconds) -> int | None:
+def save_run(connection: Connection, computed: Computed, secret: bytes, person: str, now: EpochSeconds) -> int | None:
     """Store a run as a draft with its bills; return its number, or that of the run with the same inputs.
 
-    ``None``: the service's job has made a run of this month already.
+    ``None``: the service's job has made a run of this month already. The secret salts the bills' tree.
     """
     run = computed.run
+    tree = computed.tree(secret)
     inputs = run.pack()
     digest = digest_of([inputs])
     row = {
@@ -98,6 +101,10 @@ def save_run(connection: Connection, computed: Computed, person: str, now: Epoch
         "previous_no": run.previous,
         "inputs_digest": digest,
         "digest": computed.digest,
+        "root": tree.head["root"],
+        "secret": secret,
+        "leaves": b"".join(tree.hashes),
+        "head": canonical(tree.head).decode(),
         "figures": json.dumps(computed.figures),
         "inputs": inputs,
         "made_by": person,
@@ -149,11 +156,32 @@ def stored_run(connection: Connection, number: int) -> StoredRun:
     return unpack_run(connection.execute(select(bill_run.c.inputs).where(bill_run.c.no == number)).scalar_one())
 
 
+def tree_of(connection: Connection, number: int) -> Tree:
+    """Return the tree over the bills of a run.
+
+    Raises:
+        ConfigError: The run was made by a version without proofs.
+    """
+    c = bill_run.c
+    row = connection.execute(select(c.secret, c.leaves, c.head).where(c.no == number)).one()
+    if row.secret is None:
+        raise ConfigError(f"run {number} was made by a version without proofs of bills")
+    hashes = tuple(row.leaves[at : at + HASH_BYTES] for at in range(0, len(row.leaves), HASH_BYTES))
+    return Tree(secret=row.secret, hashes=hashes, head=json.loads(row.head))
+
+
 def issued_run(connection: Connection, month: str) -> int | None:
     """Return the number of the issued run of a month; ``None``: it has none."""
     ours = (bill_run.c.month == month) & (bill_run.c.state == "issued")
     found: int | None = connection.execute(select(bill_run.c.no).where(ours)).scalar()
     return found
+
+
+def latest_run(connection: Connection, month: str) -> int | None:
+    """Return the number of a month's issued run, else of its newest one; ``None``: it has none."""
+    of_month = select(func.max(bill_run.c.no)).where(bill_run.c.month == month)
+    newest: int | None = connection.execute(of_month).scalar()
+    return issued_run(connection, month) or newest
 
 
 def has_job_run(connection: Connection, month: str) -> bool:

@@ -1,14 +1,16 @@
 """Makes runs of bills and computes them again: what commands and the service's job share."""
 
 from importlib.metadata import version
+from secrets import token_bytes
 
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.units import EpochSeconds
 from utility.billing.inputs import Load, RunInputs
+from utility.billing.proof.tree import SALT_BYTES
 from utility.billing.run import Progress
 from utility.billing.stored_run import Computed, StoredRun, computed
 from utility.store import billing_sources
-from utility.store.billing import Terms, contents_of, run_inputs, run_of, save_run, stored_run
+from utility.store.billing import Terms, contents_of, run_inputs, run_of, save_run, stored_run, tree_of
 from utility.store.database import Database
 from utility.store.rations import timezone_of
 
@@ -38,7 +40,7 @@ def computed_run(database: Database, run: StoredRun, progress: Progress | None =
 def saved(database: Database, bills: Computed, person: str, now: EpochSeconds) -> int | None:
     """Store a run in one transaction; return its number as ``save_run`` does."""
     with database.writes.begin() as connection:
-        return save_run(connection, bills, person, now)
+        return save_run(connection, bills, token_bytes(SALT_BYTES), person, now)
 
 
 def compare(database: Database, number: int, progress: Progress | None = None) -> None:
@@ -52,9 +54,10 @@ def compare(database: Database, number: int, progress: Progress | None = None) -
         row = run_of(connection, number)
         run = stored_run(connection, number)
         contents = contents_of(connection, number)
+        tree = None if row["root"] is None else tree_of(connection, number)
     again = computed_run(database, run, progress)
     different = [n for n in sorted(contents.keys() | again.contents.keys()) if contents.get(n) != again.contents.get(n)]
-    if different or again.digest != row["digest"]:
+    if different or again.digest != row["digest"] or (tree is not None and again.tree(tree.secret) != tree):
         accounts = ", ".join(map(str, different[:5])) or "none"
         raise StoreError(
             f"run {number}: computed again from its inputs, {len(different)} bills differ (accounts {accounts}); it "

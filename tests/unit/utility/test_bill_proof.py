@@ -118,9 +118,9 @@ def meter(number: int, imported: int = 1000, *, microgrid: str = "m1", first: in
 
 def month(accounts: int = 20, *, customer: str = "house") -> tuple[list[Leaf], list[Boundary]]:
     secret = salts(SECRET, range(accounts + 1))
-    made = [Leaf(account=TOWN, content=content_of(TOWN, "town", None, (meter(999, 7),)), salt=secret[TOWN])]
+    made = [Leaf(account=TOWN, content=content_of(TOWN, "town", None, [meter(999, 7).stated()]), salt=secret[TOWN])]
     for n in range(1, accounts + 1):
-        content = content_of(n, customer, bill(n, f"{n + 90}.00"), (meter(n),))
+        content = content_of(n, customer, bill(n, f"{n + 90}.00"), [meter(n).stated()])
         made.append(Leaf(account=n, content=content, salt=secret[n]))
     return made, [Boundary(microgrid="m1", imported=4000 * accounts + 28 + 3, exported=0, allowed=3)]
 
@@ -176,7 +176,7 @@ def test_totals_withhold_what_would_tell_of_one_account() -> None:
     few = head_of("2026-11", month(14)[0])["groups"][0]
     assert (few["accounts"], few["billed"], few["imported_mwh"]) == (14, None, None)
     made, _ = month()
-    content = content_of(20, "house", bill(20, "3000.00"), (meter(20),))
+    content = content_of(20, "house", bill(20, "3000.00"), [meter(20).stated()])
     loud = head_of("2026-11", [*made[:-1], Leaf(account=20, content=content, salt=made[-1].salt)])["groups"][0]
     assert (loud["billed"], loud["imported_mwh"]) == (None, 80_000)
 

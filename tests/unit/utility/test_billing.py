@@ -17,6 +17,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.settlement.settled import Quantity
 from harness.billing.two_months import KWH, late, world_of
 from harness.billing.worlds import World, tariff
+from utility.billing.proof.head import check_code
 from utility.billing.stored_run import Computed
 from utility.billing.tariffs.tariff import Tariff
 from utility.cli import bills as cli_bills
@@ -106,7 +107,9 @@ def test_change_of_rates_in_the_past_is_refused(database: Database) -> None:
 
 
 @both_kinds
-def test_run_is_made_checked_and_issued_by_two_people(people: Command, database: Database, world: World) -> None:
+def test_run_is_made_checked_and_issued_by_two_people(
+    people: Command, database: Database, world: World, tmp_path: Path
+) -> None:
     publish(database, tariff())
     first = people("bills", "run", "2026-10", "--as", "anna")
     assert first.startswith("run 1 of 2026-10: ")
@@ -123,6 +126,31 @@ def test_run_is_made_checked_and_issued_by_two_people(people: Command, database:
     assert json.loads(people("bills", "show", "1", "--account", str(account), "--json"))["account"] == account
     assert "issued" in people("bills", "list")
     assert "checked by anna" in people("bills", "show", "1")
+    code = people("bills", "show", "1").split("check code ")[1].split()[0]
+    assert f"check code of the month: {code}" in shown, "the same on every bill"
+    receipt = json.loads(people("bills", "receipt", str(account), "2026-10"))
+    assert receipt["leaf"]["account"] == account
+    assert check_code(receipt["head"]) == code
+    out = tmp_path / "receipt.json"
+    assert "check it: python" in people("bills", "receipt", str(account), "2026-10", "--out", str(out))
+    assert json.loads(out.read_text()) == receipt
+    said = people("bills", "explain", str(account), "2026-10")
+    assert f"account {account}, 2026-10, town v1" in said
+    assert "days (31 shown)" in said
+    assert "2026-10-31" in said
+    hours = json.loads(people("bills", "explain", str(account), "2026-10", "--day", "2026-10-31", "--json"))["steps"]
+    assert [hour["from"] for hour in hours][:2] == ["2026-10-31 00:00 -0400", "2026-10-31 01:00 -0400"]
+    assert "(4 shown)" in people("bills", "explain", str(account), "2026-10", "--day", "2026-10-31", "--hour", "17")
+    assert "is no day" in people("bills", "explain", str(account), "2026-10", "--day", "x", code=2)
+    assert "--hour needs --day" in people("bills", "explain", str(account), "2026-10", "--hour", "1", code=2)
+    folder = tmp_path / "paper"
+    said = people("bills", "print", "2026-10", "--out", str(folder), "--account", str(account), "--format", "html")
+    assert said.endswith("1 bill of 2026-10, run 1, issued")
+    assert " ".join(code[at : at + 8] for at in range(0, 64, 8)) in (folder / f"2026-10-{account}.html").read_text()
+    people("bills", "print", "2026-10", "--out", str(folder))
+    assert len(list(folder.glob("*.pdf"))) == len(_bills(database, 1))
+    assert "no bill of account 9999" in people("bills", "receipt", "9999", "2026-10", code=2)
+    assert "there is no run" in people("bills", "receipt", "1", "2026-11", code=2)
     assert "no bill of account 9999" in people("bills", "show", "1", "--account", "9999", code=2)
     assert "no run of bills" in people("bills", "show", "7", code=2)
 

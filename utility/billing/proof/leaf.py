@@ -1,7 +1,7 @@
 """The content of a leaf: a bill, its customer's kind, and the settled quarter-hours that it was computed from."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -65,6 +65,17 @@ class MeterQuarters:
             if quantity in self.energies
         }
 
+    def stated(self) -> Json:
+        """Return what a leaf says of it: sums, and the digest that a receipt with all quarters has to have."""
+        return {
+            "meter": str(self.meter),
+            "microgrid": self.microgrid,
+            "first": self.first,
+            "quarters": len(self.quality),
+            "sums_mwh": self.sums(),
+            "sha256": self.digest(),
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class Leaf:
@@ -85,28 +96,18 @@ class Leaf:
         return canonical(self.content)
 
 
-def content_of(account: AccountNumber, customer: str, bill: Bill | None, meters: tuple[MeterQuarters, ...]) -> Json:
+def content_of(account: AccountNumber, customer: str, bill: Bill | None, meters: Iterable[Json]) -> Json:
     """Return the content of a leaf.
 
     Args:
         account: The account.
         customer: The kind of its place, such as ``house``.
         bill: Its bill; ``None`` for ``TOWN``.
-        meters: The quarter-hours of its meters in the month.
+        meters: What is ``stated`` of the quarter-hours of its meters in the month.
     """
     return {
         "account": account,
         "customer": customer,
         "bill": plain(bill),
-        "meters": [
-            {
-                "meter": str(each.meter),
-                "microgrid": each.microgrid,
-                "first": each.first,
-                "quarters": len(each.quality),
-                "sums_mwh": each.sums(),
-                "sha256": each.digest(),
-            }
-            for each in sorted(meters, key=lambda each: (each.meter, each.first))
-        ],
+        "meters": sorted(meters, key=lambda each: (int(each["meter"]), each["first"])),
     }

@@ -18,6 +18,9 @@ from commonwatt.model.units import AccountNumber
 SALT_BYTES = 32
 """Length of a salt, and of the secret of a run."""
 
+HASH_BYTES = 32
+"""Length of a hash."""
+
 _LEAF, _NODE = b"\x00", b"\x01"
 
 
@@ -63,6 +66,11 @@ def proofs(leaves: Sequence[bytes]) -> list[Proof]:
     """Return the proof of each leaf, in their order."""
     levels = _levels(leaves)
     return [Proof(index=n, size=len(leaves), path=tuple(_path(levels, n))) for n in range(len(leaves))]
+
+
+def proof_at(leaves: Sequence[bytes], index: int) -> Proof:
+    """Return the proof of one leaf."""
+    return Proof(index=index, size=len(leaves), path=tuple(_path(_levels(leaves), index)))
 
 
 def verified(leaf: bytes, proof: Proof, expected: bytes) -> bool:

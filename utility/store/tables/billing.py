@@ -36,6 +36,8 @@ rates_version = Table(
 
 # Runs of bills, a row each. `inputs` is everything that the bills were computed from, but for settled data, of which
 # the rows up to `settled_no` count; `digest` is over all bills. `by_job` is the month of a run that the service made.
+# `root` is of the tree over all bills, salted by `secret`; `leaves` are the hashes of its leaves, by account;
+# `head` has the root and what stands beside it, as JSON.
 bill_run = Table(
     "bill_run",
     metadata,
@@ -50,6 +52,9 @@ bill_run = Table(
     Column("inputs_digest", String(64), nullable=False),
     Column("digest", String(64), nullable=False),
     Column("root", String(64), nullable=True),
+    Column("secret", LargeBinary, nullable=True),
+    Column("leaves", LargeBinary, nullable=True),
+    Column("head", Text, nullable=True),
     Column("figures", Text, nullable=False),
     Column("inputs", LargeBinary, nullable=False),
     Column("made_by", String(32), nullable=False),

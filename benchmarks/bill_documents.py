@@ -1,0 +1,108 @@
+"""The documents of the whole town's bills: the month's tree, PDF and HTML on one core, receipts."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from benchmarks.report import Goal, Section, Table, number
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import Quarter
+from commonwatt.settlement.settled import Quantity, SettledQuarters
+from harness.billing.worlds import ZONE, tariff, whole_town
+from utility.billing.documents.html import as_html
+from utility.billing.documents.pdf import as_pdf
+from utility.billing.documents.receipt import quarters_of_accounts, receipt_of
+from utility.billing.documents.statement import Statement
+from utility.billing.stored_run import Computed, StoredRun, computed
+
+ACCOUNTS = 8_303
+SECRET = bytes(32)
+
+
+def bench(*, smoke: bool = False) -> Section:
+    """Make the bills of the town, and print some hundreds of them."""
+    run = _run()
+    start = time.perf_counter()
+    bills = computed(run, _settled)
+    billed = time.perf_counter() - start
+    start = time.perf_counter()
+    tree = bills.tree(SECRET)
+    rooted = time.perf_counter() - start
+    some = sorted(bills.billed)[:: 4_000 if smoke else 20]
+    statements = [_statement(bills, account, tree.head) for account in some]
+    pdf, pdf_bytes = _each(as_pdf, statements)
+    html, html_bytes = _each(lambda one: as_html(one).encode(), statements)
+    start = time.perf_counter()
+    accounts = sorted(bills.leaves)
+    receipt = receipt_of(run, tree, accounts, bills.billed[some[0]].bill, statements[0].meters)
+    receipted = time.perf_counter() - start
+    goals = (Goal(what="8,303 bills as PDF", value=pdf * ACCOUNTS, unit="s", at_most=60, limited_by="fpdf2's text."),)
+    return Section(
+        title="Documents of bills",
+        about=f"A month of {len(bills.billed)} accounts in memory: each bill with its leaf, the tree, and documents "
+        f"of {len(some)} bills, on one core; the figure for all is their mean times {ACCOUNTS:,}.",
+        goals=goals,
+        tables=(
+            Table(
+                title="Bills of a month",
+                columns=("what", "seconds", "bytes each"),
+                rows=(
+                    ("all bills, with the leaves' digests", number(billed), ""),
+                    ("the tree over them", number(rooted), ""),
+                    ("all as PDF", number(pdf * ACCOUNTS), number(pdf_bytes)),
+                    ("all as HTML", number(html * ACCOUNTS), number(html_bytes)),
+                    ("one receipt", number(receipted), number(len(json.dumps(receipt)))),
+                ),
+            ),
+        ),
+    )
+
+
+def _run() -> StoredRun:
+    registry, _ = whole_town()
+    return StoredRun(
+        month="2026-11",
+        timezone=ZONE,
+        default="town",
+        code="1",
+        settled=1,
+        previous=0,
+        tariffs=(tariff().canonical(),),
+        registry=registry,
+    )
+
+
+def _settled(meters: Sequence[MeterId], first: Quarter, until: Quarter) -> SettledQuarters:
+    """Return quarter-hours that follow from meter and time."""
+    shape = len(meters), until - first
+    spread = np.array(meters, np.int64)[:, None] * 7_919 + np.arange(first, until) * 104_729
+    return SettledQuarters(
+        meters=np.array(meters, np.uint64),
+        first=first,
+        energies={quantity: spread * (2 * quantity + 1) % 500_000 for quantity in Quantity},
+        quality=np.full(shape, 4, np.uint8),
+        provisional=np.zeros(shape, np.bool_),
+        version=np.ones(shape, np.int32),
+    )
+
+
+def _statement(bills: Computed, account: int, head: object) -> Statement:
+    meters = quarters_of_accounts(bills.run, [account], _settled)[account]
+    return Statement(
+        bill=bills.billed[account].bill,
+        customer="house",
+        zone=ZoneInfo(ZONE),
+        meters=tuple(meters),
+        state="issued",
+        head=head,
+    )
+
+
+def _each(make: Callable[[Statement], bytes], statements: Sequence[Statement]) -> tuple[float, float]:
+    """Return the mean seconds and bytes of a document."""
+    start = time.perf_counter()
+    sizes = [len(make(statement)) for statement in statements]
+    return (time.perf_counter() - start) / len(sizes), sum(sizes) / len(sizes)

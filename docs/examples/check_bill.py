@@ -1,0 +1,149 @@
+"""Check an electricity bill from its receipt, without any other program; docs/checking-a-bill.md says what it shows."""
+
+import argparse
+import csv
+import hashlib
+import json
+import sys
+from collections import Counter
+from datetime import UTC, datetime
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+WIDE = 1000  # Milliwatt-hours (1 Wh) by which the household's own meter may differ in a quarter-hour.
+FAULTS: list[str] = []
+JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
+def fault(is_wrong: bool, words: str) -> None:
+    FAULTS.extend([words] * is_wrong)
+
+
+def sha256(*parts: object) -> bytes:
+    texts = [each if isinstance(each, bytes) else JSON.encode(each).encode() for each in parts]
+    return hashlib.sha256(b"".join(texts)).digest()
+
+
+def check_proof(receipt: dict, code: str | None) -> None:
+    head, path = receipt["head"], [bytes.fromhex(each) for each in receipt["proof"]["path"]]
+    found = sha256(b"\x00", bytes.fromhex(receipt["salt"]), receipt["leaf"])
+    at, last = receipt["proof"]["index"], head["leaves"] - 1
+    while last > 0 and path:
+        if at % 2 or at < last:
+            found = sha256(b"\x01", path[0], found) if at % 2 else sha256(b"\x01", found, path[0])
+            path = path[1:]
+        at, last = at // 2, last // 2
+    fault(last > 0 or bool(path) or found.hex() != head["root"], "proof: it does not lead from this bill to the root")
+    printed = sha256(b"\x02", head).hex()
+    print(f"check code of the month: {printed}" + ("" if code else "; compare it with your and your neighbor's bill"))
+    fault(code is not None and "".join(code.split()) != printed, "proof: the printed check code is another one")
+    for name, tariff in receipt["tariffs"].items():
+        fault(sha256(tariff).hex() != head["tariffs"].get(name), f"tariff {name}: it is not that of all bills")
+    for stated, meter in zip(receipt["leaf"]["meters"], receipt["meters"], strict=True):
+        energies, quality = meter["energies_mwh"], bytes(meter["quality"])
+        numbers = [number.to_bytes(8, "big") for name in sorted(energies) for number in energies[name]]
+        found = {"meter": meter["meter"], "first": meter["first"], "sha256": sha256(*numbers, quality).hex()}
+        found |= {"quarters": len(quality), "sums_mwh": {name: sum(each) for name, each in energies.items()}}
+        fault(not found.items() <= stated.items(), f"meter {stated['meter']}: its quarter-hours are not the bill's")
+
+
+def periods(tariff: dict, first: int, until: int, zone: ZoneInfo) -> list[str]:
+    found, days, holidays = [], {}, {each["date"] for each in tariff["holiday"]}
+    seasons = [(each["name"], each["from"], each["until"]) for each in tariff["season"]]
+    for quarter in range(first, until):
+        date, time, kind = f"{datetime.fromtimestamp(quarter * 900, zone):%Y-%m-%d %H:%M %a}".lower().split()
+        if date not in days:
+            kind, day = "holiday" if date in holidays else kind, date[5:]
+            now = [None, *(name for name, a, b in seasons if (a <= day) + (day < b) + (a >= b) == 2)]
+            days[date] = [each for each in tariff["hours"] if kind in each["days"] and each["season"] in now]
+        found.append([each["period"] for each in days[date] if each["from"] <= time < each["until"]][-1])
+    return found
+
+
+def check_amount(receipt: dict) -> None:
+    bill, length, tariffs = receipt["leaf"]["bill"], receipt["until"] - receipt["first"], receipt["tariffs"]
+    lines = [line for line in bill["lines"] if line["kind"] in ("base", "import", "credit")]
+    spans = [(meter["first"], meter["first"] + len(meter["quality"]), meter) for meter in receipt["meters"]]
+    held = {quarter for first, until, _ in spans for quarter in range(first, until)}
+    parts = [part for part in receipt["segments"] if held and part[1] <= max(held) and min(held) < part[2]]
+    rules = tariffs[parts[0][0]]["policy"] if parts else {}
+    whole, name = rules.get("base_of_part_month") == "whole", rules.get("name")
+    prices, used, billed, bases, amounts = {}, Counter(), Counter(), [], []
+    for label, start, end in receipt["segments"] if whole else parts:
+        base = Decimal(tariffs[label]["tariff"]["base"])
+        base = min(base, Decimal(receipt["base_before"] or base))
+        bases.append((base, end - start if whole else len(held & {*range(start, end)})))
+    for label, start, end in parts:
+        table = {period["name"]: period for period in tariffs[label]["period"]}
+        for period in table:
+            prices["import", label, period] = Decimal(table[period]["import"])
+            credit = {"spec": "credit", "rangers": "import", "aces": rules.get("credit_price")}[name]
+            prices["credit", label, period] = Decimal(table[rules.get("off_peak", period)][credit])
+        at = periods(tariffs[label], start, end, ZoneInfo(receipt["timezone"]))
+        for first, until, meter in spans:
+            for kind, quantity in (("import", "imported"), ("credit", "exported")):
+                energies = meter["energies_mwh"].get(quantity) or [0] * (until - first)
+                for quarter in range(max(first, start), min(until, end)):
+                    used[kind, label, at[quarter - start]] += energies[quarter - first]
+    pooled = {"credit": name == "rangers", "import": rules.get("import_by") == "evenly"}
+    for line in lines:
+        kind = line["kind"]
+        if kind == "base":
+            rate, quarters = bases.pop(0) if bases else (Decimal(0), 0)
+            amounts.append(int(rate * 10**6) * 10**6 * quarters)
+        else:
+            label = next((label for label, _, _ in parts if line["text"].endswith(f", {label}")), parts[0][0])
+            rate = prices[kind, label, line["period"]]
+            amounts.append(line["energy"] * int(rate * 10**6) * length * (1 if kind == "import" else -1))
+            if pooled[kind] or line["text"].startswith("Credit, part of"):
+                print(f"as stated, not computed: {line['text']}: {line['energy'] / 10**6:.6f} kWh")
+            else:
+                billed[kind, label, line["period"]] += line["energy"]
+        fault(Decimal(line["rate"]) != rate, f"{line['text']}: the rate is {line['rate']}, by the tariff {rate}")
+    fault(bool(bases), "a line for the base is missing")
+    for key in [key for key in used | billed if used[key] != billed[key] and not pooled[key[0]]]:
+        fault(True, f"{' '.join(key)}: billed {billed[key]} mWh, by the quarter-hours {used[key]}")
+    cent = 10**10 * length  # Amounts are whole numbers of 10**-12 dollars divided by the quarters of the month.
+    total = round(Fraction(sum(amounts), cent))  # Half a cent to the even one.
+    cents = [amount // cent for amount in amounts]
+    for n in sorted(range(len(cents)), key=lambda n: -(amounts[n] % cent))[: total - sum(cents)]:
+        cents[n] += 1
+    for line, found in zip(lines, cents, strict=True):
+        fault(Decimal(line["amount"]) * 100 != found, f"{line['text']}: {line['amount']}, computed {found / 100:.2f}")
+    corrections = [Decimal(line["amount"]) for line in bill["lines"] if line["kind"] == "correction"]
+    due = Decimal(max(0, total)) / 100 + sum(corrections)
+    fault(Decimal(bill["total"]) != due, f"total: billed {bill['total']}, computed {due}")
+    print(
+        f"account {bill['account']}, {bill['month']}: {due} dollars; of them corrections, as stated: {sum(corrections)}"
+    )
+
+
+def check_meter(receipt: dict, path: str) -> None:
+    own, settled = Counter(), Counter()
+    for row in csv.DictReader(Path(path).read_text(encoding="utf-8").splitlines()):
+        own[int(datetime.fromisoformat(row["start"]).timestamp()) // 900] += int(Decimal(row["taken_kwh"]) * 10**6)
+    for meter in receipt["meters"]:
+        for name in {"imported", "shared_in"} & meter["energies_mwh"].keys():
+            settled.update(dict(enumerate(meter["energies_mwh"][name], meter["first"])))
+    both = sorted(own.keys() & settled.keys())
+    wide = [quarter for quarter in both if abs(own[quarter] - settled[quarter]) > WIDE]
+    print(f"your meter: {len(both)} of {len(settled)} quarter-hours compared, {len(wide)} differ by over {WIDE} mWh")
+    for at in wide[:5]:
+        fault(True, f"{datetime.fromtimestamp(at * 900, UTC)}: your meter {own[at]} mWh, settled {settled[at]} mWh")
+    fault(not both, "your meter: its file has no quarter-hour of the receipt")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Check an electricity bill from its receipt.")
+    parser.add_argument("receipt")
+    parser.add_argument("--code", help="the check code as it is printed on the bill")
+    parser.add_argument("--meter", help="your own meter: CSV with the columns start (ISO 8601 with zone), taken_kwh")
+    given = parser.parse_args()
+    receipt = json.loads(Path(given.receipt).read_text(encoding="utf-8"))
+    check_proof(receipt, given.code)
+    check_amount(receipt)
+    if given.meter:
+        check_meter(receipt, given.meter)
+    sys.exit("\n".join(f"WRONG: {words}" for words in FAULTS) or print("nothing is wrong"))

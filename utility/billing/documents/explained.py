@@ -1,0 +1,147 @@
+"""A bill from its amount down to quarter-hours: energy, price, dollars, quality by day, hour, quarter (U2)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from itertools import groupby
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from commonwatt.model.units import QUARTER_S, Quarter
+from commonwatt.settlement.settled import Quantity, SettledQuality
+from utility.billing.bill import Bill
+from utility.billing.inputs import RunInputs
+from utility.billing.money import price_units
+from utility.billing.policies import POLICIES
+from utility.billing.policies.policy import CreditGoesTo
+from utility.billing.proof.leaf import MeterQuarters
+from utility.billing.tariffs.policy_settings import RangersSettings
+
+Row = dict[str, object]
+"""A row of a table, by its columns."""
+
+_SHOWN = (Quantity.IMPORTED, Quantity.EXPORTED, Quantity.SHARED_IN, Quantity.SHARED_OUT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A day, an hour or a quarter-hour of a bill.
+
+    Attributes:
+        start: Its first quarter.
+        quarters: How many it has.
+        periods: The names of its periods, in order.
+        energies: Milliwatt-hours: imported, exported, shared in, shared out.
+        amount: For import less the credit for the account's own export, before rounding, dollars.
+        quality: How many quarters are of which quality.
+    """
+
+    start: Quarter
+    quarters: int
+    periods: tuple[str, ...]
+    energies: tuple[int, int, int, int]
+    amount: Decimal
+    quality: dict[SettledQuality, int]
+
+
+class Explained:
+    """The quarter-hours of a bill with their prices.
+
+    Args:
+        inputs: What the bill was computed from.
+        bill: The bill.
+        meters: The quarter-hours of the account's meters.
+    """
+
+    def __init__(self, inputs: RunInputs, bill: Bill, meters: Sequence[MeterQuarters]) -> None:
+        self._first = bill.start
+        self._zone = ZoneInfo(inputs.timezone)
+        count = bill.end - bill.start
+        self._energies = {quantity: np.zeros(count, np.int64) for quantity in Quantity}
+        self._quality = np.full(count, max(SettledQuality), np.int64)
+        for meter in meters:
+            span = slice(meter.first - bill.start, meter.first - bill.start + len(meter.quality))
+            self._quality[span] = np.minimum(self._quality[span], meter.quality)
+            for quantity, energy in meter.energies.items():
+                self._energies[quantity][span] += energy
+        self._periods: list[str] = [""] * count
+        self._amounts = np.zeros(count, np.int64)
+        self._price(inputs, bill)
+
+    def by_day(self) -> list[Step]:
+        """Return the local days."""
+        return self._steps(lambda time: time.date())
+
+    def by_hour(self, day: date) -> list[Step]:
+        """Return the hours of a local day; one that the clocks repeat is there twice."""
+        return self._steps(lambda time: (time.hour, time.utcoffset()), lambda time: time.date() == day)
+
+    def by_quarter(self, day: date, hour: int) -> list[Step]:
+        """Return the quarter-hours of a local hour."""
+        wanted = day, hour
+        return self._steps(lambda time: time.timestamp(), lambda time: (time.date(), time.hour) == wanted)
+
+    def local(self, step: Step) -> datetime:
+        """Return the local time at which a step begins."""
+        return datetime.fromtimestamp(step.start * QUARTER_S, self._zone)
+
+    def _price(self, inputs: RunInputs, bill: Bill) -> None:
+        """Set the period of each quarter, and its amount in 10**-12 dollars."""
+        policy = POLICIES[bill.policy]
+        for segment in inputs.segments(bill.account):
+            start, end = max(segment.start, bill.start), min(segment.end, bill.end)
+            if start >= end:
+                continue
+            tariff = segment.tariff
+            span = slice(start - bill.start, end - bill.start)
+            places = tariff.periods_of(np.arange(start, end))
+            self._periods[span] = [tariff.prices[place].name for place in places.tolist()]
+            imports = np.array([price_units(price.import_) for price in tariff.prices], np.int64)
+            earned = np.array([price_units(price) for price in policy.credit_prices(tariff)], np.int64)
+            if not (isinstance(tariff.policy, RangersSettings) and tariff.policy.import_by == "evenly"):
+                self._amounts[span] += self._energies[Quantity.IMPORTED][span] * imports[places]
+            if policy.credit_goes_to is CreditGoesTo.PLACES:
+                self._amounts[span] -= self._energies[Quantity.EXPORTED][span] * earned[places]
+
+    def _steps(
+        self, key: Callable[[datetime], object], wanted: Callable[[datetime], bool] = lambda _: True
+    ) -> list[Step]:
+        times = [
+            (n, datetime.fromtimestamp((self._first + n) * QUARTER_S, self._zone)) for n in range(len(self._amounts))
+        ]
+        chosen = [(n, time) for n, time in times if wanted(time)]
+        return [self._step([n for n, _ in group]) for _, group in groupby(chosen, key=lambda each: key(each[1]))]
+
+    def _step(self, places: Sequence[int]) -> Step:
+        span = slice(places[0], places[-1] + 1)
+        imported, exported, shared_in, shared_out = (int(self._energies[quantity][span].sum()) for quantity in _SHOWN)
+        found, counts = np.unique(self._quality[span], return_counts=True)
+        return Step(
+            start=self._first + places[0],
+            quarters=len(places),
+            periods=tuple(dict.fromkeys(self._periods[span])),
+            energies=(imported, exported, shared_in, shared_out),
+            amount=Decimal(sum(self._amounts[span].tolist())).scaleb(-12),
+            quality={SettledQuality(q): n for q, n in zip(found.tolist(), counts.tolist(), strict=True)},
+        )
+
+
+def rows_of(explained: Explained, steps: Sequence[Step], form: str) -> Iterator[Row]:
+    """Yield the rows of a table: ``form`` is that of the local time."""
+    for step in steps:
+        imported, exported, shared_in, shared_out = (f"{Decimal(each).scaleb(-6):.6f}" for each in step.energies)
+        yield {
+            "from": explained.local(step).strftime(form),
+            "period": ", ".join(step.periods),
+            "imported kWh": imported,
+            "exported kWh": exported,
+            "shared in kWh": shared_in,
+            "shared out kWh": shared_out,
+            "dollars": f"{step.amount:.6f}",
+            "quality": ", ".join(
+                quality.name.lower() if count == step.quarters else f"{count} {quality.name.lower()}"
+                for quality, count in sorted(step.quality.items(), reverse=True)
+            ),
+        }

@@ -1,0 +1,99 @@
+"""The plot of a bill by hour, in its own units: HTML and PDF draw the same."""
+
+from datetime import datetime
+from itertools import groupby
+from typing import TypeAlias
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from commonwatt.settlement.settled import Quantity, SettledQuality
+from utility.billing.documents.statement import Hours, kwh
+from utility.billing.proof.leaf import Course
+
+Points: TypeAlias = list[tuple[float, float]]
+
+Steps: TypeAlias = list[tuple[int, int]]
+"""The height of each step of a line, in parts of a unit (``GRID``), and the number of the hour before which it ends.
+Whole numbers make small files.
+"""
+
+WIDTH, HEIGHT, LEFT, BOTTOM = 860, 240, 52, 20
+"""Of the plot, in its own units."""
+
+GRID = 2
+"""Heights of steps in a unit."""
+
+DRAWN = (
+    (Quantity.IMPORTED, "imported", "#1b6ca8", 1),
+    (Quantity.SHARED_IN, "shared in", "#7fb2d9", 1),
+    (Quantity.EXPORTED, "exported", "#c0561b", -1),
+    (Quantity.SHARED_OUT, "shared out", "#e6b08d", -1),
+)
+"""What the plot shows: the quantity, its words, its color, and its side of the axis."""
+
+_DATED = (1, 6, 11, 16, 21, 26)
+"""Days of the month whose place is named."""
+
+ESTIMATE = "#a3325f"
+"""The color of marks at hours with estimates or without data."""
+
+
+class Plot:
+    """The places of everything that the plot shows.
+
+    Attributes:
+        zero: The height of the axis.
+        low: The lowest place of areas, where marks begin.
+        step: The width of an hour.
+    """
+
+    def __init__(self, found: Hours) -> None:
+        self._found = found
+        of = found.energies
+        self._above = int((of[Quantity.IMPORTED] + of[Quantity.SHARED_IN]).max(initial=0))
+        self._below = int((of[Quantity.EXPORTED] + of[Quantity.SHARED_OUT]).max(initial=0))
+        self.low = float(HEIGHT - BOTTOM - 4)
+        self._unit = (self.low - 12) / max(self._above + self._below, 1)
+        self.zero = 12 + self._above * self._unit
+        self.step = (WIDTH - LEFT) / max(len(found.starts), 1)
+
+    def areas(self) -> list[tuple[str, Steps]]:
+        """Return each area's color and steps, from the axis: a later area covers a part of the one before it."""
+        made: list[tuple[str, Steps]] = []
+        base: dict[int, Course] = {}
+        for quantity, _, color, side in DRAWN:
+            energy = self._found.energies[quantity]
+            if energy.any():
+                base[side] = base.get(side, energy * 0) + energy
+                made.append((color, self._steps(base[side], side)))
+        return made[::-1]
+
+    def marks(self) -> Points:
+        """Return place and width of the runs of hours with estimates or without data."""
+        worst, at, made = self._found.worst, 0, []
+        for bad, group in groupby(worst <= SettledQuality.ESTIMATED):
+            count = sum(1 for _ in group)
+            if bad:
+                made.append((LEFT + at * self.step, count * self.step))
+            at += count
+        return made
+
+    def days(self, zone: ZoneInfo) -> list[tuple[float, str]]:
+        """Return the place of every fifth local day, and its words."""
+        local = [datetime.fromtimestamp(start, zone) for start in self._found.starts]
+        return [
+            (LEFT + n * self.step, f"{time:%b} {time.day}")
+            for n, time in enumerate(local)
+            if time.hour == 0 and time.day in _DATED
+        ]
+
+    def ends(self) -> list[tuple[float, str]]:
+        """Return the places and words of the highest and lowest values."""
+        return [(12.0, kwh(self._above))] + ([(self.low, f"-{kwh(self._below)}")] if self._below else [])
+
+    def _steps(self, values: Course, side: int) -> Steps:
+        """Return the steps of a line; equal hours make one step."""
+        heights = np.rint(GRID * (self.zero - side * values * self._unit)).astype(np.int64)
+        ends = np.append(np.flatnonzero(np.diff(heights)), len(heights) - 1)
+        return list(zip(heights[ends].tolist(), (ends + 1).tolist(), strict=True))

@@ -1,0 +1,98 @@
+"""The receipt of a bill: one JSON file with everything that anybody needs to check it (docs/checking-a-bill.md)."""
+
+import json
+from collections.abc import Collection, Sequence
+
+from commonwatt.model.exceptions import StoreError
+from commonwatt.model.units import AccountNumber
+from utility.billing.bill import Bill
+from utility.billing.inputs import Load
+from utility.billing.places import held
+from utility.billing.proof.canonical import Json
+from utility.billing.proof.digests import customer_of, quarters_of
+from utility.billing.proof.leaf import QUANTITIES, Leaf, MeterQuarters, content_of
+from utility.billing.proof.tree import leaf_hash, proof_at, salts
+from utility.billing.run import complete
+from utility.billing.stored_run import StoredRun, Tree
+
+FORM = "commonwatt receipt 1"
+"""The name of the file's form."""
+
+
+def quarters_of_accounts(
+    run: StoredRun, numbers: Collection[AccountNumber], load: Load
+) -> dict[AccountNumber, list[MeterQuarters]]:
+    """Return the settled quarter-hours of some accounts' meters in the month of a run, as their leaves have them."""
+    inputs = run.inputs()
+    meters = sorted(
+        meter.id
+        for meter in inputs.registry.meters.values()
+        if any(account in numbers for account, _, _ in held(meter, inputs.first, inputs.until))
+    )
+    found: dict[AccountNumber, list[MeterQuarters]] = {number: [] for number in numbers}
+    if meters:
+        settled = complete(load(meters, inputs.first, inputs.until), meters, inputs)
+        for account, quarters in quarters_of(inputs, settled):
+            if account in found:
+                found[account].append(quarters)
+    return found
+
+
+def receipt_of(
+    run: StoredRun, tree: Tree, accounts: Sequence[AccountNumber], bill: Bill, quarters: Sequence[MeterQuarters]
+) -> Json:
+    """Return the receipt of a bill.
+
+    Args:
+        run: The inputs of its run.
+        tree: The tree over the run's bills.
+        accounts: The accounts of the tree's leaves, in order.
+        bill: The bill.
+        quarters: The quarter-hours of the account's meters.
+
+    Raises:
+        StoreError: The bill with these quarter-hours is not a leaf of the tree.
+    """
+    inputs = run.inputs()
+    content = content_of(
+        bill.account, customer_of(inputs.registry, bill.account), bill, [each.stated() for each in quarters]
+    )
+    salt = salts(tree.secret, [bill.account])[bill.account]
+    place = accounts.index(bill.account)
+    leaf = Leaf(account=bill.account, content=content, salt=salt)
+    if leaf_hash(salt, leaf.canonical()) != tree.hashes[place]:
+        raise StoreError(
+            f"account {bill.account}, {bill.month}: bill and settled quarter-hours are not those that the run was "
+            "made of; compare the run: commonwatt bills check"
+        )
+    segments = inputs.segments(bill.account)
+    proof = proof_at(tree.hashes, place)
+    base = inputs.bases.get(bill.account) if bill.policy == "aces" else None
+    return {
+        "form": FORM,
+        "timezone": run.timezone,
+        "first": inputs.first,
+        "until": inputs.until,
+        "base_before": None if base is None else str(base),
+        "segments": [[each.tariff.label, each.start, each.end] for each in segments],
+        "tariffs": {each.tariff.label: json.loads(each.tariff.canonical()) for each in segments},
+        "meters": [_meter(each) for each in sorted(quarters, key=lambda each: (each.meter, each.first))],
+        "leaf": content,
+        "salt": salt.hex(),
+        "proof": {"index": proof.index, "path": [each.hex() for each in proof.path]},
+        "head": tree.head,
+    }
+
+
+def _meter(quarters: MeterQuarters) -> Json:
+    energies = {
+        name: quarters.energies[quantity].tolist()
+        for name, quantity in QUANTITIES.items()
+        if quantity in quarters.energies
+    }
+    return {
+        "meter": str(quarters.meter),
+        "first": quarters.first,
+        "energies_mwh": energies,
+        "quality": quarters.quality.tolist(),
+    }

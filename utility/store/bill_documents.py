@@ -1,0 +1,115 @@
+"""Reads what documents of a bill are made of: its run, its tree, its settled quarter-hours."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import AccountNumber
+from utility.billing.bill import Bill
+from utility.billing.documents.receipt import quarters_of_accounts, receipt_of
+from utility.billing.documents.statement import Statement
+from utility.billing.inputs import Load
+from utility.billing.proof.canonical import Json
+from utility.billing.proof.leaf import TOWN, MeterQuarters
+from utility.billing.provisional import replayed
+from utility.billing.stored_run import StoredRun, Tree
+from utility.registry.accounts import functions_of
+from utility.store import billing_sources
+from utility.store.billing import bills_of_run, latest_run, run_of, stored_run, tree_of
+from utility.store.database import Database
+from utility.store.parts import chunks
+
+CHUNK_ACCOUNTS = 500
+"""Accounts whose quarter-hours are in memory at once, about 100 MB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunDocuments:
+    """What the documents of a run's bills are made of.
+
+    Attributes:
+        number: The run's number.
+        state: ``draft``, ``checked`` or ``issued``.
+        run: Its inputs.
+        tree: The tree over its bills.
+        bills: Its bills, by account.
+        load: Returns the settled quarter-hours that it was made of.
+    """
+
+    number: int
+    state: str
+    run: StoredRun
+    tree: Tree
+    bills: dict[AccountNumber, Bill]
+    load: Load
+
+    @property
+    def accounts(self) -> Sequence[AccountNumber]:
+        """The accounts of the tree's leaves, in order."""
+        return TOWN, *sorted(self.bills)
+
+    def bill(self, account: AccountNumber) -> Bill:
+        """Return the bill of an account.
+
+        Raises:
+            ConfigError: The run has none.
+        """
+        if account not in self.bills:
+            raise ConfigError(f"run {self.number} of {self.run.month} has no bill of account {account}")
+        return self.bills[account]
+
+    def quarters(self, account: AccountNumber) -> list[MeterQuarters]:
+        """Return the settled quarter-hours of an account's meters."""
+        return quarters_of_accounts(self.run, [account], self.load)[account]
+
+    def statements(self, accounts: Sequence[AccountNumber]) -> Iterator[Statement]:
+        """Yield what the printed bills of some accounts show.
+
+        Raises:
+            ConfigError: The run has no bill of one of them.
+        """
+        kinds = functions_of(self.run.registry.meters)
+        zone = ZoneInfo(self.run.timezone)
+        for some in chunks(accounts, CHUNK_ACCOUNTS):
+            quarters = quarters_of_accounts(self.run, set(some), self.load)
+            for account in some:
+                kind = kinds[account] if account in kinds else self.run.registry.accounts[account].function
+                yield Statement(
+                    bill=self.bill(account),
+                    customer=kind.value,
+                    zone=zone,
+                    meters=tuple(quarters[account]),
+                    state=self.state,
+                    head=self.tree.head,
+                )
+
+    def receipt(self, account: AccountNumber) -> Json:
+        """Return the receipt of an account's bill.
+
+        Raises:
+            ConfigError: The run has no bill of it.
+            StoreError: Bill and quarter-hours are not those of the tree.
+        """
+        return receipt_of(self.run, self.tree, self.accounts, self.bill(account), self.quarters(account))
+
+
+def documents_of(database: Database, month: str) -> RunDocuments:
+    """Return what the documents of a month's bills are made of: of the issued run, else of the newest one.
+
+    Raises:
+        ConfigError: The month has no run, or one without proofs.
+    """
+    with database.reads.begin() as connection:
+        number = latest_run(connection, month)
+        if number is None:
+            raise ConfigError(f"{month}: there is no run of bills; make it: commonwatt bills run {month} --as PERSON")
+        run = stored_run(connection, number)
+        return RunDocuments(
+            number=number,
+            state=run_of(connection, number)["state"],
+            run=run,
+            tree=tree_of(connection, number),
+            bills={each.account: each for each in bills_of_run(connection, number)},
+            load=replayed(billing_sources.settled_as_of(database, run.settled), run.provisional or {}),
+        )
