@@ -161,7 +161,7 @@ class Computed:
         salted = salts(secret, self.leaves)
         leaves = [Leaf(account=n, content=content, salt=salted[n]) for n, content in sorted(self.leaves.items())]
         hashes = [leaf_hash(leaf.salt, leaf.canonical()) for leaf in leaves]
-        tariffs = {each.label: digest(json.loads(each.canonical())) for each in self.run.inputs().used()}
+        tariffs = {each.label: digest(json.loads(each.canonical())) for each in self.run.inputs().used}
         return Tree(secret=secret, hashes=tuple(hashes), head=head_of(self.run.month, leaves, tariffs=tariffs))
 
 
