@@ -162,7 +162,8 @@ class Computed:
         leaves = [Leaf(account=n, content=content, salt=salted[n]) for n, content in sorted(self.leaves.items())]
         hashes = [leaf_hash(leaf.salt, leaf.canonical()) for leaf in leaves]
         tariffs = {each.label: digest(json.loads(each.canonical())) for each in self.run.inputs().used}
-        return Tree(secret=secret, hashes=tuple(hashes), head=head_of(self.run.month, leaves, tariffs=tariffs))
+        head = head_of(self.run.month, [leaf.content for leaf in leaves], hashes, tariffs=tariffs)
+        return Tree(secret=secret, hashes=tuple(hashes), head=head)
 
 
 def computed(run: StoredRun, load: Load, progress: Progress | None = None) -> Computed:

@@ -16,7 +16,7 @@ from commonwatt.runtime.service import errors_reported, flowing
 from utility.billing.canonical import bill_bytes
 from utility.billing.proof.head import check_code
 from utility.billing.tariffs.local_calendar import parse_month
-from utility.cli import bill_documents
+from utility.cli import bill_audit, bill_documents
 from utility.cli.bill_view import show_bill
 from utility.cli.options import ConfigOption, from_file, load
 from utility.people import AsOption, other_person, person_of
@@ -24,7 +24,8 @@ from utility.store.billing import bills_of_run, check_run, issue_run, run_of, ru
 from utility.store.run_bills import compare, computed_run, prepared, saved
 
 app = typer.Typer(no_args_is_help=True, help="Bills: run, check, issue, show, and what households get.")
-app.add_typer(bill_documents.app)
+for module in (bill_documents, bill_audit):
+    app.add_typer(module.app)
 
 RunArgument = Annotated[int, typer.Argument(help="The run's number; see: commonwatt bills list")]
 

@@ -4,16 +4,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
-from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.units import AccountNumber
 from utility.billing.bill import Bill
 from utility.billing.documents.receipt import quarters_of_accounts, receipt_of
 from utility.billing.documents.statement import Statement
 from utility.billing.inputs import Load
 from utility.billing.proof.canonical import Json
-from utility.billing.proof.leaf import TOWN, MeterQuarters
+from utility.billing.proof.leaf import TOWN, Leaf, MeterQuarters
+from utility.billing.proof.tree import salts
 from utility.billing.provisional import replayed
-from utility.billing.stored_run import StoredRun, Tree
+from utility.billing.run import Progress
+from utility.billing.stored_run import StoredRun, Tree, computed
 from utility.registry.accounts import functions_of
 from utility.store import billing_sources
 from utility.store.billing import bills_of_run, latest_run, run_of, stored_run, tree_of
@@ -92,6 +94,22 @@ class RunDocuments:
             StoreError: Bill and quarter-hours are not those of the tree.
         """
         return receipt_of(self.run, self.tree, self.accounts, self.bill(account), self.quarters(account))
+
+
+def leaves_of(documents: RunDocuments, progress: Progress | None = None) -> list[Leaf]:
+    """Return every leaf of a run, by computing it again.
+
+    Raises:
+        StoreError: The bills are not those of the tree any more.
+    """
+    again = computed(documents.run, documents.load, progress)
+    if again.tree(documents.tree.secret) != documents.tree:
+        raise StoreError(
+            f"run {documents.number}: computed again from its inputs, its tree is another one: the settled data that "
+            "it was made of has changed, or it was made by another version"
+        )
+    salted = salts(documents.tree.secret, again.leaves)
+    return [Leaf(account=number, content=of, salt=salted[number]) for number, of in sorted(again.leaves.items())]
 
 
 def documents_of(database: Database, month: str) -> RunDocuments:

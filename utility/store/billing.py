@@ -82,13 +82,12 @@ def run_inputs(connection: Connection, month: str, terms: Terms, registry: Dated
     )
 
 
-def save_run(connection: Connection, computed: Computed, secret: bytes, person: str, now: EpochSeconds) -> int | None:
+def save_run(connection: Connection, computed: Computed, tree: Tree, person: str, now: EpochSeconds) -> int | None:
     """Store a run as a draft with its bills; return its number, or that of the run with the same inputs.
 
-    ``None``: the service's job has made a run of this month already. The secret salts the bills' tree.
+    ``None``: the service's job has made a run of this month already.
     """
     run = computed.run
-    tree = computed.tree(secret)
     inputs = run.pack()
     digest = digest_of([inputs])
     row = {
@@ -102,7 +101,7 @@ def save_run(connection: Connection, computed: Computed, secret: bytes, person: 
         "inputs_digest": digest,
         "digest": computed.digest,
         "root": tree.head["root"],
-        "secret": secret,
+        "secret": tree.secret,
         "leaves": b"".join(tree.hashes),
         "head": canonical(tree.head).decode(),
         "figures": json.dumps(computed.figures),

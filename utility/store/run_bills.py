@@ -39,8 +39,9 @@ def computed_run(database: Database, run: StoredRun, progress: Progress | None =
 
 def saved(database: Database, bills: Computed, person: str, now: EpochSeconds) -> int | None:
     """Store a run in one transaction; return its number as ``save_run`` does."""
+    tree = bills.tree(token_bytes(SALT_BYTES))
     with database.writes.begin() as connection:
-        return save_run(connection, bills, token_bytes(SALT_BYTES), person, now)
+        return save_run(connection, bills, tree, person, now)
 
 
 def compare(database: Database, number: int, progress: Progress | None = None) -> None:

@@ -60,8 +60,8 @@ def _people(tmp_path: Path, url: str, kind: str, database: Database) -> Iterator
     config.write_text(f'[utility]\ndatabase = "{url}"\n[utility.billing]\npeople = ["anna", "ben"]\n')
     apps = {"tariff": cli_tariff.app, "bills": cli_bills.app}
 
-    def run(app: str, *words: str, code: int = 0) -> str:
-        needs = [] if words[0] == "check" and app == "tariff" else ["--config", str(config)]
+    def run(app: str, *words: str, code: int = 0, offline: bool = False) -> str:
+        needs = [] if offline or (words[0] == "check" and app == "tariff") else ["--config", str(config)]
         done = CliRunner(env={"COLUMNS": "200"}).invoke(apps[app], [*words, *needs])
         assert done.exit_code == code, done.output
         return " ".join(done.output.split())
@@ -143,6 +143,22 @@ def test_run_is_made_checked_and_issued_by_two_people(
     assert "(4 shown)" in people("bills", "explain", str(account), "2026-10", "--day", "2026-10-31", "--hour", "17")
     assert "is no day" in people("bills", "explain", str(account), "2026-10", "--day", "x", code=2)
     assert "--hour needs --day" in people("bills", "explain", str(account), "2026-10", "--hour", "1", code=2)
+    leaves = tmp_path / "leaves.jsonl"
+    said = people("bills", "leaves", "2026-10", "--out", str(leaves))
+    assert f"{len(_bills(database, 1)) + 1} leaves of 2026-10" in said
+    assert "nothing is wrong" in people("bills", "audit", str(leaves), "--code", code, offline=True)
+    boundary = tmp_path / "boundary.csv"
+    boundary.write_text("microgrid,imported_mwh,exported_mwh,allowed_mwh\nr1,1,0,0\n")
+    said = people("bills", "audit", str(leaves), "--boundary", str(boundary), code=1, offline=True)
+    assert "WRONG: microgrid r1: its members imported" in said
+    boundary.write_text("microgrid,imported_mwh\nr1,1\n")
+    said = people("bills", "audit", str(leaves), "--boundary", str(boundary), code=2, offline=True)
+    assert "boundary.csv:2: needs whole numbers" in said
+    leaves.write_text(leaves.read_text().replace('"amount":"12.00"', '"amount":"12.01"', 1))
+    said = people("bills", "audit", str(leaves), "--code", "00", code=1, offline=True)
+    assert "WRONG: the root of the leaves is" in said
+    assert "the lines sum to" in said
+    assert "the printed check code is another one" in said
     folder = tmp_path / "paper"
     said = people("bills", "print", "2026-10", "--out", str(folder), "--account", str(account), "--format", "html")
     assert said.endswith("1 bill of 2026-10, run 1, issued")

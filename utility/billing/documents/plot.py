@@ -1,6 +1,7 @@
 """The plot of a bill by hour, in its own units: HTML and PDF draw the same."""
 
 from datetime import datetime
+from functools import lru_cache
 from itertools import groupby
 from typing import TypeAlias
 from zoneinfo import ZoneInfo
@@ -81,12 +82,7 @@ class Plot:
 
     def days(self, zone: ZoneInfo) -> list[tuple[float, str]]:
         """Return the place of every fifth local day, and its words."""
-        local = [datetime.fromtimestamp(start, zone) for start in self._found.starts]
-        return [
-            (LEFT + n * self.step, f"{time:%b} {time.day}")
-            for n, time in enumerate(local)
-            if time.hour == 0 and time.day in _DATED
-        ]
+        return [(LEFT + n * self.step, text) for n, text in _dated(self._found.starts, zone)]
 
     def ends(self) -> list[tuple[float, str]]:
         """Return the places and words of the highest and lowest values."""
@@ -97,3 +93,10 @@ class Plot:
         heights = np.rint(GRID * (self.zero - side * values * self._unit)).astype(np.int64)
         ends = np.append(np.flatnonzero(np.diff(heights)), len(heights) - 1)
         return list(zip(heights[ends].tolist(), (ends + 1).tolist(), strict=True))
+
+
+@lru_cache(maxsize=4)
+def _dated(starts: tuple[int, ...], zone: ZoneInfo) -> list[tuple[int, str]]:
+    """Return the number of the hour that begins every fifth local day, and the day's words; most bills share them."""
+    local = [datetime.fromtimestamp(start, zone) for start in starts]
+    return [(n, f"{time:%b} {time.day}") for n, time in enumerate(local) if time.hour == 0 and time.day in _DATED]

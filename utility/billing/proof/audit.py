@@ -1,7 +1,7 @@
 """An auditor's checks of a month, from all leaves, the boundary meters, and the head (C5): nothing of the utility's.
 
-The leaves file has one JSON value a line: the head, then the boundaries, then each leaf with its salt. It names every
-account's energy and amount: it is for auditors alone.
+The leaves file has one JSON value a line: the head, then each leaf with its salt. It names every account's energy and
+amount: it is for auditors alone. What the boundary meters show is the auditor's own reading.
 """
 
 import json
@@ -12,8 +12,8 @@ from decimal import Decimal
 from itertools import pairwise
 
 from commonwatt.model.units import MicrogridId, MilliwattHours
-from utility.billing.proof.canonical import Json, canonical, plain
-from utility.billing.proof.head import check_code, digest, totals
+from utility.billing.proof.canonical import Json, canonical
+from utility.billing.proof.head import check_code, totals
 from utility.billing.proof.leaf import TOWN, Leaf
 from utility.billing.proof.tree import leaf_hash, root
 
@@ -57,39 +57,36 @@ class Audit:
     code: str
 
 
-def leaves_file(head: Json, boundaries: Sequence[Boundary], leaves: Iterable[Leaf]) -> Iterator[str]:
+def leaves_file(head: Json, leaves: Iterable[Leaf]) -> Iterator[str]:
     """Return the lines of the leaves file."""
     yield _line({"head": head})
-    yield _line({"boundaries": stated(boundaries)})
     for leaf in leaves:
         yield _line({"leaf": leaf.content, "salt": leaf.salt.hex()})
 
 
-def stated(boundaries: Sequence[Boundary]) -> Json:
-    """Return the boundaries as the head commits to them, by ``digest``."""
-    return [plain(each) for each in sorted(boundaries, key=lambda each: each.microgrid)]
-
-
-def audit(lines: Iterable[str]) -> Audit:
+def audit(lines: Iterable[str], boundaries: Sequence[Boundary] | None = None) -> Audit:
     """Return what is wrong with a month.
+
+    Args:
+        lines: The leaves file.
+        boundaries: What the boundary meters of every microgrid show; ``None``: they are not compared.
 
     Raises:
         ValueError: The file can't be read; the text names the line.
     """
     records = [_read(number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    if len(records) < 3 or "head" not in records[0] or "boundaries" not in records[1]:
-        raise ValueError("line 1 is not a head, line 2 has no boundaries, or there is no leaf")
-    head, boundaries = records[0]["head"], records[1]["boundaries"]
+    if len(records) < 2 or "head" not in records[0]:
+        raise ValueError("line 1 is not a head, or there is no leaf")
+    head = records[0]["head"]
     try:
-        contents = [record["leaf"] for record in records[2:]]
-        hashes = [leaf_hash(bytes.fromhex(record["salt"]), canonical(record["leaf"])) for record in records[2:]]
+        contents = [record["leaf"] for record in records[1:]]
+        hashes = [leaf_hash(bytes.fromhex(record["salt"]), canonical(record["leaf"])) for record in records[1:]]
         differences = list(_boundary(boundaries, contents))
         faults = [
             *_root(head, hashes),
             *_totals(head, contents),
             *(fault for content in contents for fault in _bill(content, head["month"])),
             *_twice(contents),
-            *([] if head.get("boundaries") == digest(boundaries) else ["the head has other boundaries than the file"]),
             *(fault for _, fault in differences if fault),
         ]
         bills = sum(content["bill"] is not None for content in contents)
@@ -98,7 +95,7 @@ def audit(lines: Iterable[str]) -> Audit:
     return Audit(
         leaves=len(contents),
         bills=bills,
-        microgrids=len(boundaries),
+        microgrids=len(boundaries or ()),
         largest=max((difference for difference, _ in differences), default=0),
         faults=tuple(faults),
         code=check_code(head),
@@ -158,27 +155,28 @@ def _twice(contents: Sequence[Json]) -> Iterator[str]:
                 yield f"meter {name}: accounts {one} and {other} both have it in quarter {start}"
 
 
-def _boundary(boundaries: Sequence[Json], contents: Sequence[Json]) -> Iterator[tuple[MilliwattHours, str]]:
+def _boundary(boundaries: Sequence[Boundary] | None, contents: Sequence[Json]) -> Iterator[tuple[MilliwattHours, str]]:
     """Yield each difference of the members of a microgrid to its boundary, and what is wrong with it, or nothing."""
     sums: dict[MicrogridId, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for content in contents:
         for meter in content["meters"]:
             for name, energy in meter["sums_mwh"].items():
                 sums[meter["microgrid"]][name] += energy
-    for boundary in boundaries:
-        of = sums.pop(boundary["microgrid"], {})
-        for name in ("imported", "exported"):
-            difference = of.get(name, 0) - boundary[name]
+    for boundary in boundaries or ():
+        of = sums.pop(boundary.microgrid, {})
+        for name, passed in (("imported", boundary.imported), ("exported", boundary.exported)):
+            difference = of.get(name, 0) - passed
             yield (
                 abs(difference),
                 ""
-                if abs(difference) <= boundary["allowed"]
-                else f"microgrid {boundary['microgrid']}: its members {name} {of.get(name, 0)} mWh, its boundary "
-                f"{boundary[name]} mWh: {difference:+} mWh, and {boundary['allowed']} mWh are explained",
+                if abs(difference) <= boundary.allowed
+                else f"microgrid {boundary.microgrid}: its members {name} {of.get(name, 0)} mWh, its boundary "
+                f"{passed} mWh: {difference:+} mWh, and {boundary.allowed} mWh are explained",
             )
-        yield from _sharing(boundary["microgrid"], of)
+        yield from _sharing(boundary.microgrid, of)
     for microgrid, of in sums.items():
-        yield 0, f"microgrid {microgrid}: there is no boundary to compare with"
+        if boundaries is not None:
+            yield 0, f"microgrid {microgrid}: there is no boundary to compare with"
         yield from _sharing(microgrid, of)
 
 

@@ -12,8 +12,8 @@ from decimal import Decimal
 
 from commonwatt.model.units import MilliwattHours
 from utility.billing.proof.canonical import Json, canonical
-from utility.billing.proof.leaf import TOWN, Leaf
-from utility.billing.proof.tree import leaf_hash, root
+from utility.billing.proof.leaf import TOWN
+from utility.billing.proof.tree import root
 
 LEAST_ACCOUNTS = 15
 """Accounts of a group whose totals are given."""
@@ -24,21 +24,21 @@ LARGEST_PERCENT = 15
 _HEAD = b"\x02"
 
 
-def head_of(month: str, leaves: Sequence[Leaf], **stated: Json) -> Json:
+def head_of(month: str, contents: Sequence[Json], hashes: Sequence[bytes], **stated: Json) -> Json:
     """Return the head of a month.
 
     Args:
         month: The month.
-        leaves: All leaves, by account.
+        contents: The contents of all leaves, by account.
+        hashes: Their hashes.
         stated: What else the head commits to, such as the run, and digests of tariffs and boundaries.
     """
-    hashes = [leaf_hash(leaf.salt, leaf.canonical()) for leaf in leaves]
     return {
         **stated,
         "month": month,
-        "leaves": len(leaves),
+        "leaves": len(contents),
         "root": root(hashes).hex(),
-        "groups": totals([leaf.content for leaf in leaves]),
+        "groups": totals(contents),
     }
 
 
