@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -25,21 +26,21 @@ _GIVEN = (Quantity.EXPORTED, Quantity.SHARED_OUT)
 
 def bench(*, smoke: bool = False) -> Section:
     """Make the bills of the town, and print some hundreds of them."""
-    run = _run()
-    start = time.perf_counter()
+    run = _run(smoke=smoke)
+    start = time.process_time()
     bills = computed(run, _settled)
-    billed = time.perf_counter() - start
-    start = time.perf_counter()
+    billed = time.process_time() - start
+    start = time.process_time()
     tree = bills.tree(SECRET)
-    rooted = time.perf_counter() - start
-    some = sorted(bills.billed)[:: 4_000 if smoke else 20]
+    rooted = time.process_time() - start
+    some = sorted(bills.billed)[:: 50 if smoke else 20]
     statements = [_statement(bills, account, tree.head) for account in some]
     pdf, pdf_bytes = _each(as_pdf, statements)
     html, html_bytes = _each(lambda one: as_html(one).encode(), statements)
-    start = time.perf_counter()
+    start = time.process_time()
     accounts = sorted(bills.leaves)
     receipt = receipt_of(run, tree, accounts, bills.billed[some[0]].bill, statements[0].meters)
-    receipted = time.perf_counter() - start
+    receipted = time.process_time() - start
     goals = (Goal(what="8,303 bills as PDF", value=pdf * ACCOUNTS, unit="s", at_most=60, limited_by="fpdf2's text."),)
     return Section(
         title="Documents of bills",
@@ -49,7 +50,7 @@ def bench(*, smoke: bool = False) -> Section:
         tables=(
             Table(
                 title="Bills of a month",
-                columns=("what", "seconds", "bytes each"),
+                columns=("what", "CPU seconds", "bytes each"),
                 rows=(
                     ("all bills, with the leaves' digests", number(billed), ""),
                     ("the tree over them", number(rooted), ""),
@@ -62,8 +63,11 @@ def bench(*, smoke: bool = False) -> Section:
     )
 
 
-def _run() -> StoredRun:
-    registry, _ = whole_town()
+def _run(*, smoke: bool = False) -> StoredRun:
+    registry, ids = whole_town()
+    if smoke:
+        some = {number: registry.meters[number] for number in ids[:200]}
+        registry = replace(registry, meters=some)
     return StoredRun(
         month="2026-11",
         timezone=ZONE,
