@@ -294,12 +294,17 @@ def test_run_that_another_month_overtook_is_not_issued(people: Command, database
 
 
 def test_run_whose_bills_differ_when_computed_again_is_not_checked(
-    people: Command, database: Database, world: World
+    people: Command, database: Database, world: World, tmp_path: Path
 ) -> None:
     publish(database, tariff())
     people("bills", "run", "2026-10", "--as", "anna")
-    late(world, Quantity.IMPORTED, 100 * KWH)
+    account = late(world, Quantity.IMPORTED, 100 * KWH)
     assert "1 bills differ" in people("bills", "check", "1", "--as", "anna", code=1)
+    out = tmp_path / "out"
+    said = people("bills", "receipt", str(account), "2026-10", "--out", str(out), code=1)
+    assert "are not those that the run was made of" in said
+    assert "its tree is another one" in people("bills", "leaves", "2026-10", "--out", str(out), code=1)
+    assert not out.exists()
     with database.reads.begin() as connection:
         assert run_of(connection, 1)["state"] == "draft"
 
