@@ -122,6 +122,8 @@ def bad_messages(now: int) -> Iterator[tuple[str, bytes, str]]:
                 changes |= {"start": changes["start"] + shift, "end": changes["end"] + shift}
             elif changes.get("start") == START + 1:
                 changes["start"] = now + 1
+            elif "account" in changes:  # The utility takes it as a reading: of a slot of its own.
+                changes |= {"start": now - 15, "end": now}
             poison = record._replace(**changes)
             put = Put(log=Log.HISTORY, generation=1, first_id=number, last_id=number, records=(poison.pack(),))
             yield "rec", put.pack(), reason
@@ -258,4 +260,4 @@ def _what_is_held_is_taken_when_somebody_says_so(site: Site) -> None:
     assert said.endswith(f"1 slot of meter {BAD_METER} released by Ann\n")
     start = int(site.layout.clock.origin)
     found = ask(site, f"/readings?meter={BAD_METER}&start={start}&end={start + 900}")
-    assert [value for _, value, _ in found["readings"]] == [250_001]
+    assert [value for _, value, _ in found["readings"]] == [5, 250_001], "the one of another account, the released one"
