@@ -38,6 +38,8 @@ def main() -> None:
         eventually(lambda: _told(site) is not None)
         site.stop("r001 meters")
         site.stop("r001 broker")
+        # The broker's last report may still be on its way to the gateway.
+        eventually(lambda: _sides(site)["meters"]["up"] > 0)
         site.stop("r001 gateway")
         meters, utility = scales.byte_count(broker, without=gateways), scales.byte_count(head_end, only=gateways)
         print(
