@@ -37,7 +37,7 @@ def check_proof(receipt: dict, code: str | None) -> None:
         at, last = at // 2, last // 2
     fault(last > 0 or bool(path) or found.hex() != head["root"], "proof: it does not lead from this bill to the root")
     printed = sha256(b"\x02", head).hex()
-    print(f"check code of the month: {printed}" + ("" if code else "; compare it with your and your neighbor's bill"))
+    print(f"check code of the month: {printed}" + ("" if code else "; compare it with yours and a neighbour's bill"))
     fault(code is not None and "".join(code.split()) != printed, "proof: the printed check code is another one")
     for name, tariff in receipt["tariffs"].items():
         fault(sha256(tariff).hex() != head["tariffs"].get(name), f"tariff {name}: it is not that of all bills")
