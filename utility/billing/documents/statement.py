@@ -86,7 +86,7 @@ LINES_HEAD: Row = ("", "kWh", "rate, $", "$")
 TOTALS_HEAD: Row = ("Customers", "accounts", "billed, $", "imported, kWh", "exported, kWh")
 
 CODE_WORDS = (
-    "This code is on every bill of the month. If your neighbor's bill has the same, "
+    "This code is on every bill of the month. If your neighbour's bill has the same, "
     "both bills stand in the same list of the whole town. Your receipt shows that your bill is in it: "
     "docs/checking-a-bill.md."
 )
