@@ -64,7 +64,7 @@ scenarios: install ## run every scenario for the whole town with every policy, a
 	$(BIN)/python -m harness.answers scenario-results
 	$(BIN)/python -m harness.perfect $(filter-out %shortage.toml,$(SCENARIOS))
 
-town-month: install ## a month of the whole town, from a scenario to issued bills, about 13 minutes; SCENARIO=storm
+town-month: install ## a month of the whole town, from a scenario to issued bills, about 14 minutes; SCENARIO=storm
 	$(BIN)/python -m harness.town_month --scenario $(or $(SCENARIO),normal)
 
 docs: install ## write the generated pages anew
