@@ -25,7 +25,13 @@ def heartbeat(core: "Gateway", now: Now) -> Publish:
             "backlog_age_s": core.backlog_age_s(now),
             "aggregation": core.relay.mode.name,
             "periods": core.utility_commands.periods,
-            "tuned": sorted(core.utility_commands.tuned),
+            "tuned": [
+                *sorted(core.utility_commands.tuned),
+                *(["strategy"] if core.modes.is_strategy_tuned(now) else []),
+            ],
+            "strategy": core.manager.strategy,
+            "meters": core.modes.meters_mode.mode,
+            "ends": _ends(core, now),
             "minima": core.manager.minima(),
             "trust": now.trust,
             "offset_s": int(core.time.offset_s),
@@ -34,6 +40,13 @@ def heartbeat(core: "Gateway", now: Now) -> Publish:
         }
     )
     return Publish(gateway_up(core.microgrid, STATUS), heartbeat.pack(), qos=0)
+
+
+def _ends(core: "Gateway", now: Now) -> dict[str, int]:
+    """Return when what commands have set ends, of that in force."""
+    states = core.modes.states
+    ends = {"aggregation": core.relay.mode.until, "reduce": states.reduce_until, "isolate": states.isolate_until}
+    return {name: end for name, end in ends.items() if end is not None and end > now}
 
 
 def view(core: "Gateway", now: Now) -> dict[str, object]:

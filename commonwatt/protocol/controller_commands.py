@@ -33,6 +33,10 @@ Strategy = Literal["spec", "aces", "rangers"]
 """How the batteries of a microgrid share (docs/control.md)."""
 
 
+StrategyOrFile = Literal["spec", "aces", "rangers", "file"]
+"""A strategy, or the one of the gateway's settings file again."""
+
+
 MetersMode = Literal["none", "lossless"]
 """How all meters aggregate from their start on (A5)."""
 
@@ -84,7 +88,7 @@ ACTIONS: dict[Action, Keys] = {
     Action.AGGREGATE: Keys(optional=("at", "mode", "for_s")),
     Action.DEAGGREGATE: Keys(optional=("at",)),
     Action.SCHEDULE: Keys(needed=("periods",), optional=("meters",)),
-    Action.SHARING: Keys(needed=("strategy",), optional=("weights", "from_time")),
+    Action.SHARING: Keys(optional=("strategy", "weights", "from_time")),
     Action.REDUCE: Keys(needed=("state",), optional=("for_s",)),
     Action.SUPPLY: Keys(needed=("supply", "for_s"), optional=("import_limit_w",)),
     Action.NOTICE: Keys(needed=("power", "for_s")),
@@ -112,9 +116,10 @@ class ControllerCommand(Message):
         periods: Settings of the gateway by name (``collect_s``, ``levels_s``, ``relay_s``, ``compact_s``), seconds;
             ``None``: what the gateway's file says.
         meters: How all meters aggregate their records, from their ``initialize`` on (schedule); absent: as before.
-        strategy: How batteries share (sharing).
-        weights: Share of each donor's discharge relative to others, by meter (sharing); absent: what the file says.
-        from_time: From when that strategy holds, epoch seconds; absent: at once (sharing).
+        strategy: How batteries share; ``file``: as the settings file says; absent: as before (sharing).
+        weights: Share of each donor's discharge relative to others, by meter; empty: what the file says; absent: as
+            before (sharing).
+        from_time: From when that holds, epoch seconds; absent: at once (sharing).
         state: ``on`` or ``off`` (reduce, isolate); ``on`` needs ``for_s``.
         supply: The state of the regional supply (supply).
         import_limit_w: Most watts that the microgrid may take from the town; absent: no limit (supply).
@@ -138,7 +143,7 @@ class ControllerCommand(Message):
     last_quarter: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     periods: dict[Period, Annotated[int, Field(ge=15, le=86_400)] | None] | None = None
     meters: MetersMode | None = None
-    strategy: Strategy | None = None
+    strategy: StrategyOrFile | None = None
     weights: dict[Id64, Weight] | None = None
     from_time: Moment | None = None
     state: Literal["on", "off"] | None = None
@@ -158,6 +163,8 @@ class ControllerCommand(Message):
             needed = ACTIONS[Action(self.cmd)].needed + (("for_s",) if self.state == "on" else ())
             if missing := [key for key in needed if getattr(self, key) is None]:
                 raise ValueError(f"{self.cmd} needs {missing[0]}")
+        if self.cmd == Action.SHARING and self.strategy is None and self.weights is None:
+            raise ValueError("sharing needs strategy or weights")
         times = [time for time, _ in self.changes or ()]
         if any(place >= len(self.prices or ()) for _, place in self.changes or ()):
             raise ValueError("changes: names a price that is not in prices")

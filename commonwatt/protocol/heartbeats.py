@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from commonwatt.protocol.controller_commands import MetersMode, Strategy
 from commonwatt.protocol.json_messages import Id64, Message, Moment, Natural
 
 
@@ -58,7 +59,11 @@ class Heartbeat(Message):
         backlog_age_s: Seconds since the oldest quarter ended of which the utility has not acknowledged every part.
         aggregation: How what it relays is aggregated: ``none``, ``lossless`` or ``lossy``.
         periods: The periods in force, seconds.
-        tuned: The names of periods set by the utility instead of the gateway's file.
+        tuned: The names of periods, and ``strategy``, set by the utility instead of the gateway's file.
+        strategy: How its batteries share; ``None``: a gateway before 0.3, which does not say it.
+        meters: How all meters aggregate from their start on; ``None``: as above.
+        ends: When what a command set ends, of ``aggregation``, ``reduce`` and ``isolate``; absent: it is not in force,
+            or an aggregation has no end.
         minima: By meter, the sharing minimum in percent and when the meter reported it (T6).
         trust: How far its time can be trusted, 0 to 3.
         offset_s: By how much its time is ahead of the clock it started with.
@@ -75,6 +80,9 @@ class Heartbeat(Message):
     aggregation: Literal["none", "lossless", "lossy"]
     periods: dict[str, Natural] = Field(default_factory=dict)
     tuned: tuple[str, ...] = ()
+    strategy: Strategy | None = None
+    meters: MetersMode | None = None
+    ends: dict[Literal["aggregation", "reduce", "isolate"], Moment] = Field(default_factory=dict)
     minima: dict[Id64, tuple[Annotated[int, Field(ge=0, le=100)], Moment]] = Field(default_factory=dict)
     trust: Annotated[int, Field(ge=0, le=3)] = 0
     offset_s: Annotated[int, Field(ge=-(2**53), le=2**53)] = 0

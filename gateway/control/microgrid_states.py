@@ -1,8 +1,9 @@
 """What the utility has set for a microgrid: each state with its end, kept over restarts (C7, docs/control.md)."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import TypeVar
 
 from commonwatt.model.ids import MeterId
 from commonwatt.model.supply import SupplyState
@@ -22,14 +23,28 @@ class Sharing:
     """How batteries share from a time on.
 
     Attributes:
-        strategy: The strategy.
+        strategy: The strategy; ``None``: what the settings file says.
+        from_time: From when, epoch seconds.
+    """
+
+    strategy: Strategy | None
+    from_time: EpochSeconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighting:
+    """The weights of donors from a time on.
+
+    Attributes:
         weights: Share of a donor's discharge relative to others, by meter; ``None``: what the settings file says.
         from_time: From when, epoch seconds.
     """
 
-    strategy: Strategy
     weights: Mapping[MeterId, int] | None
     from_time: EpochSeconds
+
+
+_Dated = TypeVar("_Dated", bound=Sharing | Weighting)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +60,7 @@ class MicrogridStates:
         power_lost: The notice about the feeder until ``notice_until``: its power is lost, or back; ``None``: no notice.
         notice_until: Its end.
         sharing: The strategies in their order, at most the one in force and the next one.
+        weighting: The weights, in the same way.
     """
 
     reduce_until: EpochSeconds = 0
@@ -55,6 +71,7 @@ class MicrogridStates:
     power_lost: bool | None = None
     notice_until: EpochSeconds = 0
     sharing: tuple[Sharing, ...] = ()
+    weighting: tuple[Weighting, ...] = ()
 
     def set(self, command: ControllerCommand, now: EpochSeconds) -> "MicrogridStates":
         """Return the states after a command of the utility; other commands than those of states change nothing."""
@@ -69,14 +86,21 @@ class MicrogridStates:
                 return replace(self, supply=supply, import_limit_w=command.import_limit_w, supply_until=end)
             case Action.NOTICE:
                 return replace(self, power_lost=command.power == "lost", notice_until=end)
-            case Action.SHARING if command.strategy is not None:
-                begin = now if command.from_time is None else command.from_time
-                new = Sharing(strategy=command.strategy, weights=command.weights, from_time=begin)
-                kept = [s for s in self.sharing if s.from_time < begin]
-                # Those that ended are forgotten.
-                started = [s for s in kept if s.from_time <= now][-1:]
-                return replace(self, sharing=(*started, *(s for s in kept if s.from_time > now), new)[-2:])
+            case Action.SHARING:
+                return self._share(command, now)
         return self
+
+    def _share(self, command: ControllerCommand, now: EpochSeconds) -> "MicrogridStates":
+        """Return the states with another strategy, other weights, or both, from a time on."""
+        begin = now if command.from_time is None else command.from_time
+        changed = self
+        if command.strategy is not None:
+            strategy = None if command.strategy == "file" else command.strategy
+            changed = replace(changed, sharing=_then(self.sharing, Sharing(strategy=strategy, from_time=begin), now))
+        if command.weights is not None:
+            new = Weighting(weights=command.weights or None, from_time=begin)
+            changed = replace(changed, weighting=_then(self.weighting, new, now))
+        return changed
 
     def reduces(self, now: EpochSeconds) -> bool:
         """Return whether the utility wants less load: by command, or since supply is short (A8)."""
@@ -106,6 +130,10 @@ class MicrogridStates:
         """Return the strategy in force; ``None``: the utility set none."""
         return next((s for s in reversed(self.sharing) if s.from_time <= now), None)
 
+    def weights_at(self, now: EpochSeconds) -> Mapping[MeterId, int] | None:
+        """Return the weights in force; ``None``: those of the settings file."""
+        return next((w.weights for w in reversed(self.weighting) if w.from_time <= now), None)
+
     def ends(self) -> frozenset[tuple[str, EpochSeconds]]:
         """Return the name and the time of each end."""
         return frozenset((name, getattr(self, name)) for name in ENDS)
@@ -125,11 +153,25 @@ def kept_states(text: str | None) -> MicrogridStates:
     if text is None:
         return MicrogridStates()
     fields = json.loads(text)
-    sharing = (_sharing(**one) for one in fields.pop("sharing"))
+    sharing = fields.pop("sharing")
+    # Before release 0.3 each strategy was stored with its weights.
+    weighting = fields.pop("weighting", sharing)
     supply = SupplyState(fields.pop("supply"))
-    return MicrogridStates(**fields, supply=supply, sharing=tuple(sharing))
+    return MicrogridStates(
+        **fields,
+        supply=supply,
+        sharing=tuple(Sharing(strategy=one["strategy"], from_time=one["from_time"]) for one in sharing),
+        weighting=tuple(_weighting(one["weights"], one["from_time"]) for one in weighting),
+    )
 
 
-def _sharing(strategy: Strategy, weights: dict[str, int] | None, from_time: EpochSeconds) -> Sharing:
+def _weighting(weights: dict[str, int] | None, from_time: EpochSeconds) -> Weighting:
     by_meter = None if weights is None else {int(meter): weight for meter, weight in weights.items()}
-    return Sharing(strategy=strategy, weights=by_meter, from_time=from_time)
+    return Weighting(weights=by_meter, from_time=from_time)
+
+
+def _then(present: Sequence[_Dated], new: _Dated, now: EpochSeconds) -> tuple[_Dated, ...]:
+    """Return what holds after a change: the one in force, and the next one; those that ended are forgotten."""
+    earlier = sum(one.from_time < new.from_time for one in present)
+    begun = sum(one.from_time <= now for one in present[:earlier])
+    return (*present[max(0, begun - 1) : earlier], new)[-2:]

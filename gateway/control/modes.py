@@ -24,7 +24,7 @@ from gateway.control.autonomy import Contact
 from gateway.control.islanding import REPORT_GOOD_FOR_S, Boundary, Phase, Sensor, Wish, contradiction, wish
 from gateway.control.manager import Manager
 from gateway.control.meters_mode import KeptMetersMode
-from gateway.control.microgrid_states import STATES, Sharing, kept_states
+from gateway.control.microgrid_states import STATES, kept_states
 from gateway.control.requests import Requests
 from gateway.control.rotation import Rotation, Turn
 from gateway.stored import KeptSettings
@@ -83,7 +83,7 @@ class Modes:
         self._requests = requests
         self._microgrid = settings.microgrid
         self._stable_s = settings.stable_voltage_s
-        self._usual, self._weights = Sharing(strategy=manager.strategy, weights=None, from_time=0), manager.weights
+        self._strategy, self._weights = manager.strategy, manager.weights
         self.relay_s = settings.relay_s
         self._contact: Contact | None = None
         self._boundary = Boundary()
@@ -135,9 +135,9 @@ class Modes:
 
     def keep(self, now: Now) -> list[Effect[Change]]:
         """Command and renew what the modes need, and end what they need no more."""
-        sharing = self.states.sharing_at(now) or self._usual
-        self.manager.strategy = sharing.strategy
-        self.manager.weights = self._weights if sharing.weights is None else sharing.weights
+        sharing, weights = self.states.sharing_at(now), self.states.weights_at(now)
+        self.manager.strategy = self._strategy if sharing is None or sharing.strategy is None else sharing.strategy
+        self.manager.weights = self._weights if weights is None else weights
         self._contact = self._contact or Contact(heard=now)
         self.manager.alone, self.manager.island = self._is_alone(now), self._is_island(now)
         effects = self._limit(now)
@@ -168,6 +168,11 @@ class Modes:
             return []
         self._asked = int(now)
         return self._requests.states(sorted(self._sensors))
+
+    def is_strategy_tuned(self, now: Now) -> bool:
+        """Return whether the strategy in force is one that the utility set."""
+        sharing = self.states.sharing_at(now)
+        return sharing is not None and sharing.strategy is not None
 
     def wish(self, now: Now) -> Wish:
         """Return what is wanted of the boundary switch."""

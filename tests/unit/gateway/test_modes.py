@@ -14,6 +14,7 @@ from commonwatt.protocol.meter_messages import Level
 from commonwatt.town.town import Direction, Function
 from gateway.control.islanding import Phase
 from gateway.control.manager import RENEW_S, SHARE_FOR_S
+from gateway.control.microgrid_states import MicrogridStates, kept_states
 from harness.worlds.gateway import CAPACITY, World, commands
 
 BOUNDARY, HOUSES = 4, (1, 2, 3)
@@ -314,19 +315,29 @@ def test_the_boundary_is_asked_every_slot_while_the_microgrid_is_not_connected(w
 def test_a_strategy_holds_from_its_date_and_the_next_one_waits(world: World) -> None:
     assert told(world, cmd="sharing", strategy="rangers", weights={"1": 2}) == []
     told(world, cmd="sharing", strategy="aces", from_time=world.now + 3600)
+    told(world, cmd="sharing", weights={}, from_time=world.now + 7200)
     world.crash()
-    states = world.core.modes.states
-    now = states.sharing_at(world.now)
-    assert now is not None
-    assert (now.strategy, now.weights) == ("rangers", {1: 2})
-    later = states.sharing_at(world.now + 3600)
-    assert later is not None
-    assert (later.strategy, later.weights) == ("aces", None)
-    world.tick("retry")
-    assert (world.core.manager.strategy, world.core.manager.weights) == ("rangers", {1: 2})
+
+    def in_force() -> tuple[str, dict[int, int]]:
+        world.tick("retry")
+        return world.core.manager.strategy, dict(world.core.manager.weights)
+
+    assert in_force() == ("rangers", {1: 2})
     world.now += 3600
-    world.tick("retry")
-    assert (world.core.manager.strategy, world.core.manager.weights) == ("aces", {}), "weights of the settings file"
+    assert in_force() == ("aces", {1: 2}), "a strategy alone leaves the weights as they are"
+    world.now += 3600
+    assert in_force() == ("aces", {}), "weights of the settings file"
+    told(world, cmd="sharing", strategy="file")
+    assert in_force() == ("spec", {}), "the settings file's"
+
+
+def test_states_of_the_last_release_are_read() -> None:
+    kept = json.loads(MicrogridStates().kept().value)
+    del kept["weighting"]
+    kept["sharing"] = [{"strategy": "aces", "weights": {"1": 2}, "from_time": 5}]
+    states = kept_states(json.dumps(kept))
+    sharing = states.sharing_at(5)
+    assert (sharing and sharing.strategy, states.weights_at(5), states.weights_at(4)) == ("aces", {1: 2}, None)
 
 
 def test_system_info_tells_what_the_controller_is(world: World) -> None:

@@ -627,6 +627,19 @@ def test_a_schedule_is_reset_to_what_the_file_says(world: World) -> None:
     assert (heartbeat(world).periods, heartbeat(world).tuned) == (IN_FILE, ())
 
 
+def test_the_heartbeat_says_what_commands_have_set_and_when_it_ends(world: World) -> None:
+    before = heartbeat(world)
+    assert (before.strategy, before.meters, before.ends) == ("spec", "none", {})
+    world.ask(cmd="sharing", strategy="aces")
+    world.ask(cmd="reduce", state="on", for_s=600)
+    world.ask(cmd="aggregate", mode="lossy", for_s=900)
+    said = heartbeat(world)
+    assert (said.strategy, said.tuned) == ("aces", ("strategy",))
+    assert said.ends == {"aggregation": world.now + 900, "reduce": world.now + 600}
+    world.now += 700
+    assert heartbeat(world).ends == {"aggregation": world.now + 200}
+
+
 def test_a_command_sent_again_is_done_once_and_answered_twice_even_across_a_crash(world: World) -> None:
     message = json.dumps({"v": 1, "id": "same", "cmd": "aggregate", "at": "meters", "until": world.now + 60}).encode()
     first = world.utility_says("cmd", message)
