@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from commonwatt.model.units import AccountNumber
@@ -104,9 +105,15 @@ class StoredRun:
         return zlib.compress(canonical(content))
 
 
-def unpack_run(data: bytes) -> StoredRun:
-    """Return the inputs that ``pack`` wrote."""
-    content = json.loads(zlib.decompress(data))
+def unpack_run(data: bytes, account: AccountNumber | None = None) -> StoredRun:
+    """Return the inputs that ``pack`` wrote.
+
+    Args:
+        data: The packed inputs.
+        account: Leave out the meters that this account never had, the other accounts, and earlier months: the rest
+            explains and proves the account's bill, and takes a tenth of the memory. ``None``: everything.
+    """
+    content = json.loads(zlib.decompress(data), object_hook=None if account is None else partial(_of_account, account))
     earlier = tuple(
         EarlierMonth(
             month=each["month"],
@@ -114,11 +121,26 @@ def unpack_run(data: bytes) -> StoredRun:
             billed={int(n): BilledMonth(cents=c, taken=t, given=g) for n, (c, t, g) in each["billed"].items()},
         )
         for each in content.pop("earlier")
+        if each
     )
-    registry, bases = registry_of(content.pop("registry")), _by_number(content.pop("bases"))
+    entries = {name: [each for each in content["registry"][name] if each] for name in ("meters", "accounts")}
+    registry, bases = registry_of(content.pop("registry") | entries), _by_number(content.pop("bases"))
+    if account is not None:
+        bases = {number: base for number, base in bases.items() if number == account}
     tariffs = tuple(content.pop("tariffs"))
     spans = {int(meter): [(a, b) for a, b in of] for meter, of in content.pop("provisional").items()}
     return StoredRun(**content, registry=registry, bases=bases, earlier=earlier, tariffs=tariffs, provisional=spans)
+
+
+def _of_account(account: AccountNumber, content: dict[str, Any]) -> dict[str, Any]:
+    """Return a JSON object of a run's inputs; nothing for a meter or an account that an account has no part in."""
+    if "holdings" in content:
+        is_its = any(held["account"] == account for held in content["holdings"])
+    elif "weights" in content:
+        is_its = content["number"] == account
+    else:
+        is_its = "billed" not in content
+    return content if is_its else {}
 
 
 @dataclass(frozen=True, kw_only=True)

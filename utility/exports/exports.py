@@ -19,7 +19,7 @@ from utility.exports.readings import Grids, Source, quarters_at_a_time, slot_row
 from utility.exports.resolutions import Piece, Resolution, cut, pieces
 from utility.exports.selection import Selection, check_registered, quarters
 from utility.exports.settled import settled_rows
-from utility.store.accounts import load_dated_registry
+from utility.store.accounts import load_dated_registry, load_registry_around
 from utility.store.billing import bills_of_run, issued_run
 from utility.store.database import Database
 from utility.store.exports import BlockSource, ExportedMeter, exported_meters
@@ -260,17 +260,21 @@ def account_quarters(database: Database, asked: Asked, *, settled: bool) -> Acco
     if end - first > MAX_ACCOUNT_QUARTERS:
         raise ConfigError(f"{asked.names[1]}: an account's file is of at most two years; give less")
     (number,) = asked.selection.accounts
-    picked = asked.picked(database)
-    if not picked.held:
+    with database.reads.begin() as connection:
+        registry = load_registry_around(connection, number)
+        check_registered(asked.names[4], [(number, number)], registry.accounts)
+        held = held_by(registry, [number], first, end)
+        meters = exported_meters(connection, {one.meter for one in held})
+    if not held:
         raise ConfigError(f"account {number} had no meter between {moment(asked.start)} and {moment(asked.end)}")
     if settled:
-        found_settled = _settled(database, [one.id for one in picked.meters], first, end)
+        found_settled = _settled(database, [one.id for one in meters], first, end)
         if not (found_settled.version > 0).any():
             raise ConfigError(
                 f"nothing of account {number} is settled in that time; give --of readings for its readings"
             )
-        return from_settled(number, found_settled, picked.held)
-    _, source = picked.source(database)
-    length = quarters_at_a_time(sum(one.series for one in picked.meters))
+        return from_settled(number, found_settled, held)
+    source = HeldBlocks(BlockSource(database, meters), held)
+    length = quarters_at_a_time(sum(one.series for one in meters))
     found = [source.read(begin, stop) for begin, stop in cut(first, end, length)]
-    return from_readings(number, join(found), picked.held, first, end)
+    return from_readings(number, join(found), held, first, end)

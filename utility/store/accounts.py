@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, Row, Table, select, text
+from sqlalchemy import ColumnElement, Connection, Row, Table, select, text, true
 
 from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.units import AccountNumber, EpochSeconds, Quarter, quarter_of
@@ -31,15 +31,37 @@ def load_dated_registry(connection: Connection) -> DatedRegistry:
     Raises:
         DamagedError: A row is damaged.
     """
-    holdings = load_holdings(connection)
-    places = {row.meter: row for row in sound_rows(connection, installed)}
+    return _registry(connection, true())
+
+
+def load_registry_around(connection: Connection, number: AccountNumber) -> DatedRegistry:
+    """Read an account, and the microgrids in which it has or had a meter, whole, with the accounts of their meters.
+
+    The registry of a town is ten thousand times larger. Without such an account, the result has none of its number.
+
+    Raises:
+        DamagedError: A row is damaged.
+    """
+    its = select(meter.c.microgrid).join(holding, holding.c.meter == meter.c.id).where(holding.c.account == number)
+    return _registry(connection, meter.c.microgrid.in_(its), number)
+
+
+def _registry(connection: Connection, which: ColumnElement[bool], number: AccountNumber | None = None) -> DatedRegistry:
+    """Read the meters that fulfil a condition, and their accounts with an account; ``None``: all accounts."""
+    ids = None if number is None else select(meter.c.id).where(which)
+    holdings = load_holdings(connection, None if ids is None else holding.c.meter.in_(ids))
+    its_places = None if ids is None else installed.c.meter.in_(ids)
+    places = {row.meter: row for row in sound_rows(connection, installed, its_places)}
     meters = {
         unsigned64(row.id): _installed(row, places[row.id], holdings.get(row.id, ()))
-        for row in connection.execute(select(meter))
+        for row in connection.execute(select(meter).where(which))
         if row.id in places
     }
+    numbers = None if number is None else {number, *(h.account for held in holdings.values() for h in held)}
     return DatedRegistry(
-        revision=registry_revision(connection), meters=meters, accounts=_accounts(connection, functions_of(meters))
+        revision=registry_revision(connection),
+        meters=meters,
+        accounts=_accounts(connection, functions_of(meters), numbers),
     )
 
 
@@ -169,10 +191,13 @@ def _installed(row: Row[Any], place: Row[Any], holdings: Sequence[Holding]) -> I
     )
 
 
-def _accounts(connection: Connection, functions: dict[AccountNumber, Function]) -> dict[AccountNumber, Account]:
+def _accounts(
+    connection: Connection, functions: dict[AccountNumber, Function], numbers: Collection[AccountNumber] | None
+) -> dict[AccountNumber, Account]:
     terms: dict[tuple[int, str], list[Dated[str]]] = {}
-    for row in sound_rows(connection, account_term):
+    for row in sound_rows(connection, account_term, None if numbers is None else account_term.c.account.in_(numbers)):
         terms.setdefault((row.account, row.what), []).append(Dated(start=row.since, value=row.value))
+    listed = select(account.c.number).where(true() if numbers is None else account.c.number.in_(numbers))
     return {
         number: Account(
             number=number,
@@ -181,7 +206,7 @@ def _accounts(connection: Connection, functions: dict[AccountNumber, Function]) 
             minimums=tuple(Dated(start=d.start, value=int(d.value)) for d in terms.get((number, "minimum"), ())),
             weights=tuple(Dated(start=d.start, value=Decimal(d.value)) for d in terms.get((number, "weight"), ())),
         )
-        for number in connection.execute(select(account.c.number).order_by(account.c.number)).scalars()
+        for number in connection.execute(listed.order_by(account.c.number)).scalars()
     }
 
 

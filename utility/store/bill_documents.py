@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
+from sqlalchemy import Connection
+
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.units import AccountNumber
 from utility.billing.bill import Bill
@@ -18,7 +20,15 @@ from utility.billing.run import Progress
 from utility.billing.stored_run import StoredRun, Tree, computed
 from utility.registry.accounts import functions_of
 from utility.store import billing_sources
-from utility.store.billing import bills_of_run, latest_run, run_of, stored_run, tree_of
+from utility.store.billing import (
+    accounts_of_run,
+    bills_of_run,
+    issued_run,
+    latest_run,
+    run_of,
+    stored_run,
+    tree_of,
+)
 from utility.store.database import Database
 from utility.store.parts import chunks
 
@@ -35,7 +45,8 @@ class RunDocuments:
         state: ``draft``, ``checked`` or ``issued``.
         run: Its inputs.
         tree: The tree over its bills.
-        bills: Its bills, by account.
+        accounts: The accounts of the tree's leaves, in order.
+        bills: Its bills, or some of them, by account.
         load: Returns the settled quarter-hours that it was made of.
     """
 
@@ -43,13 +54,9 @@ class RunDocuments:
     state: str
     run: StoredRun
     tree: Tree
+    accounts: Sequence[AccountNumber]
     bills: dict[AccountNumber, Bill]
     load: Load
-
-    @property
-    def accounts(self) -> Sequence[AccountNumber]:
-        """The accounts of the tree's leaves, in order."""
-        return TOWN, *sorted(self.bills)
 
     def bill(self, account: AccountNumber) -> Bill:
         """Return the bill of an account.
@@ -122,12 +129,33 @@ def documents_of(database: Database, month: str) -> RunDocuments:
         number = latest_run(connection, month)
         if number is None:
             raise ConfigError(f"{month}: there is no run of bills; make it: commonwatt bills run {month} --as PERSON")
-        run = stored_run(connection, number)
-        return RunDocuments(
-            number=number,
-            state=run_of(connection, number)["state"],
-            run=run,
-            tree=tree_of(connection, number),
-            bills={each.account: each for each in bills_of_run(connection, number)},
-            load=replayed(billing_sources.settled_as_of(database, run.settled), run.provisional or {}),
-        )
+        return _documents(database, connection, number, None)
+
+
+def issued_documents(database: Database, month: str, account: AccountNumber) -> RunDocuments:
+    """Return what the documents of one account's issued bill are made of; the run's inputs have nothing of others.
+
+    Raises:
+        ConfigError: The account has no issued bill of the month.
+    """
+    with database.reads.begin() as connection:
+        number = issued_run(connection, month)
+        if number is None or not bills_of_run(connection, number, account):
+            raise ConfigError(f"{month}: no bill of account {account} is issued")
+        return _documents(database, connection, number, account)
+
+
+def _documents(database: Database, connection: Connection, number: int, account: AccountNumber | None) -> RunDocuments:
+    """Return the documents of a run's bills, or of one account's bill."""
+    run = stored_run(connection, number, account)
+    bills = bills_of_run(connection, number, account)
+    its = accounts_of_run(connection, number)
+    return RunDocuments(
+        number=number,
+        state=run_of(connection, number)["state"],
+        run=run,
+        tree=tree_of(connection, number),
+        accounts=(TOWN, *its),
+        bills={each.account: each for each in bills},
+        load=replayed(billing_sources.settled_as_of(database, run.settled), run.provisional or {}),
+    )

@@ -150,9 +150,10 @@ def run_of(connection: Connection, number: int) -> dict[str, Any]:
     return _run_row(row)
 
 
-def stored_run(connection: Connection, number: int) -> StoredRun:
-    """Return the inputs of a run."""
-    return unpack_run(connection.execute(select(bill_run.c.inputs).where(bill_run.c.no == number)).scalar_one())
+def stored_run(connection: Connection, number: int, account: AccountNumber | None = None) -> StoredRun:
+    """Return the inputs of a run, or what one account's bill needs of them."""
+    packed = connection.execute(select(bill_run.c.inputs).where(bill_run.c.no == number)).scalar_one()
+    return unpack_run(packed, account)
 
 
 def tree_of(connection: Connection, number: int) -> Tree:
@@ -195,6 +196,13 @@ def bills_of_run(connection: Connection, number: int, account: AccountNumber | N
     if account is not None:
         statement = statement.where(bill.c.account == account)
     return [bill_of(text) for text in connection.execute(statement).scalars()]
+
+
+def accounts_of_run(connection: Connection, number: int) -> list[AccountNumber]:
+    """Return the accounts that have a bill in a run, in order."""
+    return list(
+        connection.execute(select(bill.c.account).where(bill.c.run_no == number).order_by(bill.c.account)).scalars()
+    )
 
 
 def contents_of(connection: Connection, number: int) -> dict[AccountNumber, bytes]:

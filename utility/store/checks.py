@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Row, Table, select
+from sqlalchemy import ColumnElement, Row, Table, select, true
 from sqlalchemy.engine import Connection
 
 from commonwatt.sqlite import damage
@@ -75,13 +75,19 @@ def sound_events(rows: Iterable[Row[Any]]) -> Iterator[Row[Any]]:
             log.error("event %s of meter number %s is damaged and left out", row.record_id, row.meter_no)
 
 
-def sound_rows(connection: Connection, table: Table) -> Iterator[Row[Any]]:
+def sound_rows(connection: Connection, table: Table, which: ColumnElement[bool] | None = None) -> Iterator[Row[Any]]:
     """Yield the rows of a table with ``crc``, by key.
+
+    Args:
+        connection: The database.
+        table: The table.
+        which: The condition of the rows; ``None``: all.
 
     Raises:
         DamagedError: A row is damaged.
     """
-    for row in connection.execute(select(table).order_by(*table.primary_key)):
+    statement = select(table).where(true() if which is None else which)
+    for row in connection.execute(statement.order_by(*table.primary_key)):
         if not is_sound(table, row):
             raise DamagedError(f"a row of {table.name} fails its checksum: {tuple(row)}")
         yield row

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Select, bindparam, select, union_all
 from commonwatt.codec.packing import unpack_sound
 from commonwatt.model.block_keys import Keys
 from commonwatt.model.blocks import Blocks, join
-from commonwatt.model.ids import MeterId, unsigned64
+from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.units import EpochSeconds, MicrogridId, Quarter
 from utility.store.checks import sound_events
 from utility.store.database import Database
@@ -45,9 +45,11 @@ class ExportedMeter:
     series: int
 
 
-def exported_meters(connection: Connection) -> list[ExportedMeter]:
-    """Return all registered meters by id."""
-    columns = (meter.c.no, meter.c.id, meter.c.microgrid, meter.c.record_types)
+def exported_meters(connection: Connection, ids: Collection[MeterId] | None = None) -> list[ExportedMeter]:
+    """Return registered meters by id; without ``ids`` all."""
+    statement = select(meter.c.no, meter.c.id, meter.c.microgrid, meter.c.record_types)
+    if ids is not None:
+        statement = statement.where(meter.c.id.in_([signed64(one) for one in ids]))
     found = [
         ExportedMeter(
             number=row.no,
@@ -55,7 +57,7 @@ def exported_meters(connection: Connection) -> list[ExportedMeter]:
             microgrid=row.microgrid,
             series=row.record_types.count(",") + 1,
         )
-        for row in connection.execute(select(*columns))
+        for row in connection.execute(statement)
     ]
     return sorted(found, key=lambda one: one.id)
 
@@ -67,18 +69,18 @@ class BlockSource:
         damaged: Parts that were found damaged and quarantined.
     """
 
-    def __init__(self, database: Database, meters: Sequence[ExportedMeter], registered: int) -> None:
+    def __init__(self, database: Database, meters: Sequence[ExportedMeter], registered: int | None = None) -> None:
         """Prepare the reading of some meters' blocks.
 
         Args:
             database: The database.
             meters: The meters.
-            registered: How many meters are registered.
+            registered: How many meters are registered; ``None``: many more, so each block is looked up.
         """
         self.damaged = 0
         self._database = database
         self._numbers = sorted(one.number for one in meters)
-        self._scans = len(self._numbers) * SCANNED_FROM > registered
+        self._scans = registered is not None and len(self._numbers) * SCANNED_FROM > registered
         # By number; number 0 is no meter's.
         self._ids = np.zeros(max(self._numbers, default=0) + 1, np.uint64)
         self._ids[[one.number for one in meters]] = np.array([one.id for one in meters], np.uint64)

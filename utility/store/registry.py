@@ -1,6 +1,6 @@
 """Reads and changes of the registry: its revision, its snapshot, and the numbers of controllers."""
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, select
 
 from commonwatt.model.ids import unsigned64
 from commonwatt.model.validation import limits_of
@@ -53,14 +53,18 @@ def load_snapshot(connection: Connection) -> RegistrySnapshot:
     )
 
 
-def load_holdings(connection: Connection) -> dict[int, list[Holding]]:
+def load_holdings(connection: Connection, which: ColumnElement[bool] | None = None) -> dict[int, list[Holding]]:
     """Return which accounts had each meter when, in order of time, by the meter's signed id.
+
+    Args:
+        connection: The database.
+        which: The condition of the rows of ``holding``; ``None``: all.
 
     Raises:
         DamagedError: A row is damaged.
     """
     found: dict[int, list[Holding]] = {}
-    for row in sound_rows(connection, holding):
+    for row in sound_rows(connection, holding, which):
         found.setdefault(row.meter, []).append(Holding(account=row.account, start=row.since, end=row.until))
     return found
 

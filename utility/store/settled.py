@@ -202,27 +202,33 @@ def _save_versions(
 def _rows(connection: Connection, meters: Collection[MeterId] | None, days: range, as_of: int | None) -> Iterator[Any]:
     """Yield (meter's signed id, day, version, payload); of a meter's day the newest last."""
     c = settled.c
-    statement = select(meter.c.id, c.day, c.version, c.payload).join(meter, meter.c.no == c.meter_no)
-    statement = statement.where(c.day.between(days.start, days.stop - 1)).order_by(c.no)
+    statement = select(meter.c.id, c.day, c.version, c.payload).join(meter, meter.c.no == c.meter_no).order_by(c.no)
     if as_of is not None:
         statement = statement.where(c.no <= as_of)
     if meters is None:
-        yield from connection.execute(statement)
+        yield from connection.execute(statement.where(c.day.between(days.start, days.stop - 1)))
         return
-    for some in chunks(sorted(meters)):
-        yield from connection.execute(statement.where(meter.c.id.in_([signed64(i) for i in some])))
+    # A list of days in place of their range: the index begins with the day, so each meter's day is a lookup.
+    for numbers in chunks(sorted(numbers_of(connection, sorted(meters)).values())):
+        for some in chunks(days):
+            yield from connection.execute(statement.where(c.day.in_(some), c.meter_no.in_(numbers)))
 
 
 def _provisional(
     connection: Connection, ids: Sequence[MeterId], days: range
 ) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
     c = settled_day.c
-    wanted = select(c.owner_no, c.day).where(c.day.between(days.start, days.stop - 1), c.final)
+    owner_of: dict[MeterId, int] = {}
+    for some in chunks(ids):
+        owners = select(meter.c.id, controller.c.number).join(controller, controller.c.id == meter.c.microgrid)
+        rows = connection.execute(owners.where(meter.c.id.in_([signed64(i) for i in some])))
+        owner_of |= {unsigned64(row.id): row.number for row in rows}
     final: dict[int, set[Day]] = {}
-    for row in connection.execute(wanted):
-        final.setdefault(row.owner_no, set()).add(row.day)
-    owners = select(meter.c.id, controller.c.number).join(controller, controller.c.id == meter.c.microgrid)
-    owner_of = {unsigned64(row.id): row.number for row in connection.execute(owners)}
+    for numbers in chunks(sorted(set(owner_of.values()))):
+        for some_days in chunks(days):
+            wanted = select(c.owner_no, c.day).where(c.day.in_(some_days), c.owner_no.in_(numbers), c.final)
+            for row in connection.execute(wanted):
+                final.setdefault(row.owner_no, set()).add(row.day)
     found = np.ones((len(ids), len(days)), np.bool_)
     for n, meter_id in enumerate(ids):
         for day in final.get(owner_of.get(meter_id, -1), ()):

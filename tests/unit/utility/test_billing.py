@@ -17,12 +17,14 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.settlement.settled import Quantity
 from harness.billing.two_months import KWH, late, world_of
 from harness.billing.worlds import World, tariff
+from utility.billing.documents.html import as_html
 from utility.billing.proof.head import check_code
 from utility.billing.stored_run import Computed
 from utility.billing.tariffs.tariff import Tariff
 from utility.cli import bills as cli_bills
 from utility.cli import tariff as cli_tariff
 from utility.store import billing_sources, tariffs
+from utility.store.bill_documents import documents_of, issued_documents
 from utility.store.billing import SERVICE, bills_of_run, contents_of, has_job_run, run_of, runs
 from utility.store.database import Database, open_database
 from utility.store.run_bills import compare, computed_run, prepared, saved
@@ -344,3 +346,22 @@ def _contents(database: Database, number: int) -> dict[int, bytes]:
 def _bills(database: Database, number: int) -> list[Any]:
     with database.reads.begin() as connection:
         return list(bills_of_run(connection, number))
+
+
+def test_documents_of_one_account_are_those_of_the_whole_run(people: Command, database: Database, world: World) -> None:
+    publish(database, tariff())
+    people("bills", "run", "2026-10", "--as", "anna")
+    account = min(each.account for each in _bills(database, 1))
+    with pytest.raises(ConfigError, match=f"2026-10: no bill of account {account} is issued"):
+        issued_documents(database, "2026-10", account)
+    people("bills", "check", "1", "--as", "anna")
+    people("bills", "issue", "1", "--as", "ben")
+    whole, own = documents_of(database, "2026-10"), issued_documents(database, "2026-10", account)
+    assert own.receipt(account) == whole.receipt(account)
+    (ours,), (its,) = own.statements([account]), whole.statements([account])
+    assert as_html(ours) == as_html(its)
+    assert {*own.bills, *own.run.registry.accounts, *own.run.bases} == {account}, "nothing of others"
+    assert all(account in {h.account for h in m.holdings} for m in own.run.registry.meters.values())
+    assert own.run.earlier == ()
+    with pytest.raises(ConfigError, match="no bill of account 9999 is issued"):
+        issued_documents(database, "2026-10", 9999)
