@@ -12,6 +12,7 @@ import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt.config.utility import UtilitySettings
+from commonwatt.identity.local_key import local_key
 from commonwatt.model.effects import Publish
 from commonwatt.model.now import Trust
 from commonwatt.network.addresses import split_address
@@ -24,14 +25,16 @@ from commonwatt.runtime.service import until_stopped
 from commonwatt.runtime.ticker import Ticker
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
-from utility.api.app import Api, make_app
+from utility.api.app import make_app
 from utility.api.connections import MAX_HEAD_BYTES, bounded, only_ours
+from utility.api.services import Api
 from utility.gateway_metrics import GatewayMetrics
 from utility.health import Health
 from utility.ingest.ingest import Ingest
 from utility.jobs.table import Jobs
 from utility.metrics import UtilityMetrics
 from utility.plant_metrics import PlantMetrics
+from utility.store.access import first_invitation
 from utility.store.database import Database, sqlite_path
 from utility.timekeeper import Timekeeper
 
@@ -110,6 +113,8 @@ class Service:
             complaint=lambda: self._link.complaint,
             refused=self._ingest.refused,
             health=self._health,
+            settings=settings,
+            local_key=local_key(token),
         )
 
     async def run(self, stop: asyncio.Event, watchdog: Watchdog) -> None:
@@ -133,12 +138,24 @@ class Service:
             scheme = "http" if self._settings.http_certificate is None else "https"
             log.info("serving on %s://%s", scheme, self._settings.http)
             watchdog.ready(f"serving on {scheme}://{self._settings.http}")
+            await asyncio.to_thread(self._invite_first, scheme)
             try:
                 await until_stopped(stop, tasks)
             finally:
                 self._ticker.stop()
                 server.should_exit = True
                 await self._end(tasks)
+
+    def _invite_first(self, scheme: str) -> None:
+        """Log the link with which the first administrator logs in, while there is none."""
+        try:
+            secret = first_invitation(self._api.database, self._api.machine_s())
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            log.error("the first administrator could not be invited: %s", error)
+            return
+        if secret is not None:
+            url = f"{scheme}://{self._settings.http}/console/invitation/{secret}"
+            log.warning("nobody can log in yet; the first administrator opens this link, which works once: %s", url)
 
     async def _end(self, tasks: list["asyncio.Task[object]"]) -> None:
         server, *others = tasks

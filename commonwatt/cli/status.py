@@ -12,7 +12,7 @@ from commonwatt.config.files import check_file, load_settings
 from commonwatt.config.parts import settings_of
 from commonwatt.doctor.doctors import doctor_of
 from commonwatt.doctor.findings import Level, with_file, worst
-from commonwatt.doctor.running import fetch_status, local_key
+from commonwatt.doctor.running import fetch_status, local_headers
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.model.words import moment
 from commonwatt.runtime.service import errors_reported, flowing
@@ -55,7 +55,7 @@ def ask(config: Path) -> dict[str, Any]:
     if address is None:
         raise ConfigError(f'{config}: has no http, where the {part} would answer; add http = "127.0.0.1:9100"')
     try:
-        return fetch_status(address, getattr(settings, "http_certificate", None), local_key(settings))
+        return fetch_status(address, getattr(settings, "http_certificate", None), local_headers(settings))
     except (OSError, HTTPException, ValueError) as error:
         what = str(error) or type(error).__name__
         raise CommonwattError(f"the {part} does not answer at {address}: {what}; does it run?") from error

@@ -103,4 +103,8 @@ def _nothing() -> Iterator[None]:
 
 
 def _page(layout: Layout) -> str:
-    return f"the utility's API is at http://{layout.part('utility').http}/docs"
+    """Return where the console is; before the first login, the link for it, from the utility's log."""
+    utility = layout.part("utility")
+    links = re.findall(r"http://\S+/console/invitation/\S+", utility.log.read_text(errors="replace"))
+    start = f"; your first login, with a password of your choice: {links[-1]}" if links else ""
+    return f"the utility's console is at http://{utility.http}/{start}"

@@ -13,8 +13,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from commonwatt.config.files import load_settings
+from commonwatt.config.parts import settings_of
 from commonwatt.demo.layout import Layout
+from commonwatt.demo.parts import Part
 from commonwatt.demo.supervisor import Supervisor
+from commonwatt.doctor.running import local_headers
 
 ASK_WITHIN_S = 0.5
 """Real seconds within which a part must answer; a part that is restarting shows as a dash."""
@@ -51,18 +55,32 @@ class Observer:
         self.seen: dict[str, Status] = {}
         self.silent: set[str] = set()
         self._layout = layout
+        self._headers: dict[str, dict[str, str]] = {}
         self._pool = ThreadPoolExecutor(max_workers=8)
 
     def look(self) -> None:
         """Request the status of every part once."""
         parts = [part for part in self._layout.parts if part.http is not None]
-        answers = self._pool.map(lambda part: _ask(f"http://{part.http}/status"), parts)
+        answers = self._pool.map(self._ask, parts)
         self.silent = set()
         for part, answer in zip(parts, answers, strict=True):
             if answer is None:
                 self.silent.add(part.name)
             else:
                 self.seen[part.name] = answer
+
+    def _ask(self, part: Part) -> Status | None:
+        try:
+            if part.name not in self._headers:
+                settings = load_settings(part.config, part.kind, settings_of(part.kind))
+                self._headers[part.name] = local_headers(settings)
+            url = f"http://{part.http}/status"
+            request = urllib.request.Request(url, headers=self._headers[part.name])
+            with urllib.request.urlopen(request, timeout=ASK_WITHIN_S) as answer:  # noqa: S310
+                status: Status = json.load(answer)
+                return status
+        except (OSError, ValueError, HTTPException):  # HTTPException: it was killed in the middle of its answer
+            return None
 
     def close(self) -> None:
         """Stop the requests."""
@@ -83,15 +101,6 @@ class Observer:
             and not any(self.seen[f"{name} gateway"]["backlog"].values())
             for name in names
         )
-
-
-def _ask(url: str) -> Status | None:
-    try:
-        with urllib.request.urlopen(url, timeout=ASK_WITHIN_S) as answer:  # noqa: S310 - our own loopback address
-            status: Status = json.load(answer)
-            return status
-    except (OSError, ValueError, HTTPException):  # HTTPException: it was killed in the middle of its answer
-        return None
 
 
 def draw(layout: Layout, observer: Observer, supervisor: Supervisor, width: int | None = None) -> Group:

@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from commonwatt.config.settings import Settings
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.doctor.findings import Finding, bad, good, warning
+from commonwatt.identity.devices import load_tokens
+from commonwatt.identity.local_key import local_key
 from commonwatt.identity.passwords import load_password
 from commonwatt.network.addresses import split_address
+from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.service import is_locked
 
 ANSWER_S = 10.0
@@ -67,7 +71,7 @@ def look(config: Path, part: str, settings: Settings) -> Running:
     answer, failure = None, ""
     if address is not None:
         try:
-            answer = fetch_status(address, getattr(settings, "http_certificate", None), local_key(settings))
+            answer = fetch_status(address, getattr(settings, "http_certificate", None), local_headers(settings))
             if _SIGNS[part] not in answer or answer.get("microgrid") != getattr(settings, "microgrid", None):
                 answer, failure = None, f"{address} answers for another part of Commonwatt"
         except (OSError, HTTPException, ValueError) as error:
@@ -80,8 +84,11 @@ def look(config: Path, part: str, settings: Settings) -> Running:
     return Running(part=part, config=config.absolute(), answer=answer, failure=failure, runs=runs or answer is not None)
 
 
-def local_key(settings: Settings) -> dict[str, str]:
-    """Return the header that replaces a session, for a program that can read the password's file."""
+def local_headers(settings: Settings) -> dict[str, str]:
+    """Return the header that replaces a session, for a program that can read the service's password or token file."""
+    if isinstance(settings, UtilitySettings):
+        token = load_tokens(settings.tokens).get(UTILITY) if settings.tokens.exists() else None
+        return {} if token is None else {"Authorization": f"Bearer {local_key(token)}"}
     password: Path | None = getattr(settings, "http_password", None)
     if password is None or not password.exists():
         return {}

@@ -68,6 +68,11 @@ class Clock:
 _FIELDS = ("origin", "monotonic_origin", "speed", "ceiling", "meters_stop_at")
 
 
+def machine_s() -> int:
+    """Return the machine's epoch seconds, also in a demonstration."""
+    return int(time.time())
+
+
 def wall_clock() -> Clock:
     """Return a clock that starts at the machine's time and runs at the speed of its monotonic clock."""
     return Clock(origin=time.time(), monotonic_origin=time.monotonic())

@@ -15,7 +15,10 @@ from unittest.mock import patch
 
 from commonwatt.audit import Audit, audit_folder
 from commonwatt.codec.dumps import read_dump
+from commonwatt.config.files import load_settings
+from commonwatt.config.parts import settings_of
 from commonwatt.demo.layout import CLOCK_FILE, Layout, let_time_begin, prepare
+from commonwatt.doctor.running import local_headers
 from commonwatt.model.blocks import Blocks
 from commonwatt.runtime.clock import save_clock
 from harness.network.fates import Judge
@@ -127,11 +130,18 @@ class Site:
     def status(self, name: str) -> dict[str, Any] | None:
         """Return a part's /status; ``None`` while it does not answer."""
         try:
-            with urllib.request.urlopen(f"http://{self.layout.part(name).http}/status", timeout=ANSWER_S) as answer:
-                status: dict[str, Any] = json.load(answer)
-                return status
+            return self.ask(name, "/status", ANSWER_S)
         except OSError:
             return None
+
+    def ask(self, name: str, path: str, within_s: float = 30) -> dict[str, Any]:
+        """Return a part's answer to a program of its machine; raise ``OSError`` if there is none."""
+        part = self.layout.part(name)
+        headers = local_headers(load_settings(part.config, part.kind, settings_of(part.kind)))
+        request = urllib.request.Request(f"http://{part.http}{path}", headers=headers)
+        with urllib.request.urlopen(request, timeout=within_s) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
 
     def metric(self, name: str, series: str) -> float:
         """Return a value of a part's /metrics, by its name and labels as shown there; 0 while there is none."""

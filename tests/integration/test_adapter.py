@@ -179,8 +179,7 @@ def test_registers_at_the_utility_equal_the_devices_own_after_fifty_kills(house:
     finally:
         devices.close()
         adapter.kill()
-    with urllib.request.urlopen(f"http://{site.layout.part('utility').http}/meters") as answer:
-        without = {meter["id"]: meter["without"] for meter in json.load(answer)["meters"]}
+    without = {meter["id"]: meter["without"] for meter in site.ask("utility", "/meters")["meters"]}
     assert "no acknowledgement to the device" in without["77"][0]
     assert not without["10001"]
     for meter, device in finals.items():

@@ -96,9 +96,7 @@ def figure(text: str, row: str) -> float:
 
 
 def ask(site: Site, path: str) -> dict[str, Any]:
-    with urllib.request.urlopen(f"http://{site.layout.part('utility').http}{path}", timeout=30) as answer:
-        found: dict[str, Any] = json.load(answer)
-        return found
+    return site.ask("utility", path)
 
 
 def bad_messages(now: int) -> Iterator[tuple[str, bytes, str]]:

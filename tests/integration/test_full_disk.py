@@ -1,9 +1,7 @@
 """Row 6 of the faults on real processes: stores on small disks that another program fills."""
 
-import json
 import shutil
 import subprocess
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,8 +117,7 @@ def the_utilitys(site: Site, disk: Path) -> None:
         return site.metric("utility", f"commonwatt_utility_{name}")
 
     def asked(path: str) -> dict[str, Any]:
-        with urllib.request.urlopen(f"http://{site.layout.part('utility').http}{path}", timeout=30) as answer:
-            return dict(json.load(answer))
+        return site.ask("utility", path)
 
     eventually(lambda: metric("batches_total") >= 2)
     fill(disk / "filler")

@@ -1,11 +1,9 @@
 """Meters that are reset, exchanged, roll over, dip, or have a full log: no phantom energy, no silent gap."""
 
-import json
 import math
 import random
 import sqlite3
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -214,11 +212,8 @@ def test_row_28_a_poison_record_is_kept_aside_and_the_rest_flows(site: Site) -> 
 
 def completeness(site: Site, start: int, end: int) -> list[dict[str, Any]]:
     """Return the utility's completeness of each meter and type."""
-    address = site.layout.part("utility").http
-    query = f"http://{address}/completeness?start={start}&end={end}&microgrid=r001"
-    with urllib.request.urlopen(query, timeout=30) as answer:
-        rows: list[dict[str, Any]] = json.load(answer)["series"]
-        return rows
+    rows: list[dict[str, Any]] = site.ask("utility", f"/completeness?start={start}&end={end}&microgrid=r001")["series"]
+    return rows
 
 
 def gaps_of(site: Site) -> dict[int, int]:

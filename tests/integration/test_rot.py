@@ -1,6 +1,5 @@
 """Row 5 of the faults while the service runs: its database is damaged, and no acknowledged data is lost."""
 
-import json
 import sqlite3
 import urllib.error
 import urllib.request
@@ -58,10 +57,8 @@ def readings(site: Site, place: Place) -> set[tuple[int, int]] | None:
     """Ask the running utility for a block's slots and values; ``None``: it can't read it."""
     meter, kind, quarter = place
     asked = f"meter={meter}&type={kind}&start={quarter * QUARTER_S}&end={(quarter + 1) * QUARTER_S}"
-    request = f"http://{site.layout.part('utility').http}/readings?{asked}"
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return {(slot, value) for slot, value, _ in json.load(answer)["readings"]}
+        return {(slot, value) for slot, value, _ in site.ask("utility", f"/readings?{asked}", 20)["readings"]}
     except urllib.error.HTTPError as error:
         if error.code != 503:
             raise

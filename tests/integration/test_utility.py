@@ -20,6 +20,9 @@ import pytest
 
 from commonwatt.codec.dumps import read_dump
 from commonwatt.codec.packing import pack
+from commonwatt.config.files import load_settings
+from commonwatt.config.utility import UtilitySettings
+from commonwatt.doctor.running import local_headers
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.effects import Publish
@@ -79,7 +82,8 @@ class Utility:
 
     def get(self, path: str) -> dict[str, Any] | None:
         try:
-            answer = httpx.get(f"http://{self.http}{path}", timeout=30)
+            headers = local_headers(load_settings(self.config, "utility", UtilitySettings))
+            answer = httpx.get(f"http://{self.http}{path}", timeout=30, headers=headers)
         except httpx.TransportError:
             return None
         return dict(answer.json())

@@ -1,16 +1,17 @@
 """The utility's API (K4, U1): stored data and status for programs and people; see /docs and /openapi.json.
 
-Times in answers are UTC epoch seconds, energies milliwatt-hours, ids decimal text. The endpoints only read. They run
-on threads, each with a connection of its own.
+Times in answers are UTC epoch seconds, energies milliwatt-hours, ids decimal text. The endpoints run on threads, each
+with a connection of its own. Every route has a rule (``utility.api.rights``).
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -20,13 +21,15 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.protocol.dead_letter_words import row_of, wanted
 from commonwatt.protocol.topics import MICROGRID_PATTERN
-from commonwatt.runtime.clock import Clock
 from utility.api.exports import add_exports
+from utility.api.headers import bounded_body, with_headers
 from utility.api.moments import Moment
 from utility.api.page import POLICY, page, runbooks_page
+from utility.api.rights import EVERYBODY, FOR_STAFF, OPEN, Gate, RefusedRequestError, unruled
+from utility.api.services import Api
+from utility.console.app import add_console, failed_page, refused_page, wrong_form
+from utility.console.console import Console
 from utility.core import Refused
-from utility.health import Health
-from utility.metrics import UtilityMetrics
 from utility.store import completeness, reads
 from utility.store.account_differences import account_differences
 from utility.store.conflicts import conflicts as conflicting_slots
@@ -52,31 +55,51 @@ MicrogridName = Annotated[str, Query(pattern=f"^{MICROGRID_PATTERN}$", descripti
 After = Annotated[int, Query(ge=0, lt=2**31, description="A meter's number.")]
 
 
-@dataclass(frozen=True)
-class Api:
-    """The data and services that the endpoints read."""
-
-    database: Database
-    clock: Clock
-    metrics: UtilityMetrics
-    connected: Callable[[], bool]
-    complaint: Callable[[], str]
-    refused: Mapping[str, Refused]
-    health: Health
-
-
 def make_app(api: Api) -> FastAPI:
     """Return the application."""
     # The pages that come with FastAPI run a script from another server.
-    app = FastAPI(title="Commonwatt utility", description=_DESCRIPTION, version="1", docs_url=None, redoc_url=None)
+    app = FastAPI(title="Commonwatt utility", description=_DESCRIPTION, version="1", openapi_url=None)
+    app.state.gate = Gate(database=api.database, local_key=api.local_key, now=api.machine_s)
+    app.add_middleware(bounded_body)
+    app.add_middleware(with_headers)
     _add_pages(app)
-    _add_service(app, api)
-    _add_registry(app, api)
-    _add_data(app, api)
-    _add_sharing(app, api)
-    _add_completeness(app, api)
-    _add_troubles(app, api)
-    add_exports(app, api.database)
+    _add_open(app, api)
+    staff = APIRouter(dependencies=[FOR_STAFF])
+    _add_status(staff, api)
+    _add_registry(staff, api)
+    _add_data(staff, api)
+    _add_sharing(staff, api)
+    _add_completeness(staff, api)
+    _add_troubles(staff, api)
+    add_exports(staff, api.database)
+    # Included routers would hide their routes from `unruled`.
+    app.router.routes.extend(staff.routes)
+    add_console(app, Console(api))
+    if routes := unruled(app):
+        raise RuntimeError(f"routes without a rule of who may use them: {', '.join(routes)}")
+    _add_refusals(app, api)
+    return app
+
+
+def _add_refusals(app: FastAPI, api: Api) -> None:
+    @app.exception_handler(RefusedRequestError)
+    async def refused(request: Request, error: RefusedRequestError) -> Response:
+        if request.url.path.startswith("/console/"):
+            return await refused_page(request, error)
+        headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+        return JSONResponse({"detail": error.text}, error.status, headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong(request: Request, error: RequestValidationError) -> Response:
+        if request.url.path.startswith("/console/"):
+            return await wrong_form(request, error)
+        return await request_validation_exception_handler(request, error)
+
+    @app.exception_handler(HTTPException)
+    async def failed(request: Request, error: HTTPException) -> Response:
+        if request.url.path.startswith("/console/"):
+            return await failed_page(request, error)
+        return await http_exception_handler(request, error)
 
     @app.exception_handler(SQLAlchemyError)
     def unreadable(_: Request, error: SQLAlchemyError) -> JSONResponse:
@@ -85,28 +108,26 @@ def make_app(api: Api) -> FastAPI:
         log.error("an API request failed: %s", error)
         return JSONResponse({"detail": "the database can't be read; see /status"}, 503)
 
-    return app
-
 
 def _add_pages(app: FastAPI) -> None:
-    @app.get("/", include_in_schema=False)
-    def start() -> RedirectResponse:
-        """Redirect to the page of all endpoints."""
-        return RedirectResponse("/docs")
-
-    @app.get("/docs", include_in_schema=False)
+    @app.get("/docs", include_in_schema=False, dependencies=[EVERYBODY])
     def docs() -> HTMLResponse:
         """Return the page of all endpoints, with a form for each."""
         return HTMLResponse(page(app.openapi()), headers={"Content-Security-Policy": POLICY})
 
-    @app.get("/runbooks", include_in_schema=False)
+    @app.get("/openapi.json", include_in_schema=False, dependencies=[EVERYBODY])
+    def openapi() -> JSONResponse:
+        """Return the description of all endpoints for programs."""
+        return JSONResponse(app.openapi())
+
+    @app.get("/runbooks", include_in_schema=False, dependencies=[EVERYBODY])
     def runbooks() -> HTMLResponse:
         """Return the runbooks page."""
         return HTMLResponse(runbooks_page(), headers={"Content-Security-Policy": POLICY})
 
 
-def _add_service(app: FastAPI, api: Api) -> None:
-    @app.get("/health")
+def _add_open(app: FastAPI, api: Api) -> None:
+    @app.get("/health", dependencies=[OPEN])
     def health() -> dict[str, object]:
         """Return the service's health: its alarms, and whether it is connected to the head-end broker."""
         with api.database.reads.begin() as connection:
@@ -114,6 +135,13 @@ def _add_service(app: FastAPI, api: Api) -> None:
         alarms = api.health.alarms()
         return {"status": "alarm" if alarms else "ok", "alarms": alarms, "head_end_connected": api.connected()}
 
+    @app.get("/metrics", response_class=Response, dependencies=[OPEN])
+    def metrics() -> Response:
+        """Return the metrics for Prometheus."""
+        return Response(generate_latest(api.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_status(app: APIRouter, api: Api) -> None:
     @app.get("/status")
     def status() -> dict[str, object]:
         """Return running counts by microgrid; received data that is sent again is counted again.
@@ -151,13 +179,8 @@ def _add_service(app: FastAPI, api: Api) -> None:
             "microgrids": microgrids,
         }
 
-    @app.get("/metrics", response_class=Response)
-    def metrics() -> Response:
-        """Return the metrics for Prometheus."""
-        return Response(generate_latest(api.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-
-def _add_registry(app: FastAPI, api: Api) -> None:
+def _add_registry(app: APIRouter, api: Api) -> None:
     @app.get("/town")
     def town() -> dict[str, object]:
         """Return the town's own figures."""
@@ -204,7 +227,7 @@ def _add_registry(app: FastAPI, api: Api) -> None:
             return {"meters": reads.meters(connection, microgrid, after, limit, int(api.clock.now()))}
 
 
-def _add_data(app: FastAPI, api: Api) -> None:
+def _add_data(app: APIRouter, api: Api) -> None:
     def registered(meter: MeterText) -> tuple[int, int]:
         return _registered(api.database, meter)
 
@@ -239,7 +262,7 @@ def _add_data(app: FastAPI, api: Api) -> None:
             return {"events": reads.events(connection, meter[1], meter[0], limit)}
 
 
-def _add_sharing(app: FastAPI, api: Api) -> None:
+def _add_sharing(app: APIRouter, api: Api) -> None:
     @app.get("/sharing")
     def sharing(
         start: Moment, end: Moment, microgrid: MicrogridName | None = None, limit: Limit = 1000
@@ -257,7 +280,7 @@ def _add_sharing(app: FastAPI, api: Api) -> None:
             return {"sharing": recorded(connection, first, last, microgrid, limit)}
 
 
-def _add_completeness(app: FastAPI, api: Api) -> None:
+def _add_completeness(app: APIRouter, api: Api) -> None:
     @app.get("/completeness")
     def complete(
         start: Moment, end: Moment, microgrid: MicrogridName | None = None, meter: MeterText | None = None
@@ -292,7 +315,7 @@ def _add_completeness(app: FastAPI, api: Api) -> None:
         return answer
 
 
-def _add_troubles(app: FastAPI, api: Api) -> None:
+def _add_troubles(app: APIRouter, api: Api) -> None:
     @app.get("/dead-letters")
     def dead_letters(
         meter: MeterText | None = None,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from threading import BoundedSemaphore
 from typing import Annotated, BinaryIO, TypeAlias, cast
 
-from fastapi import FastAPI, HTTPException, Query
+from fastapi import APIRouter, HTTPException, Query
 from fastapi.responses import StreamingResponse
 from pydantic import StringConstraints
 from starlette.types import Receive, Scope, Send
@@ -52,7 +52,7 @@ class _Answer(StreamingResponse):
             self._places.release()
 
 
-def add_exports(app: FastAPI, database: Database) -> None:
+def add_exports(app: APIRouter, database: Database) -> None:
     """Add the endpoints."""
     places = BoundedSemaphore(MAX_EXPORTS)
 

@@ -5,14 +5,16 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from commonwatt.demo.layout import BUILT_IN_TOWN, Layout
+from commonwatt.demo.parts import Part
 from commonwatt.demo.supervisor import Supervisor
-from commonwatt.demo.view import Observer, _ask, draw
+from commonwatt.demo.view import Observer, draw
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import load_town
 
@@ -88,14 +90,21 @@ def test_parts_that_did_not_answer_yet_are_dashes(width: int | None) -> None:
     assert any(" - " in line for line in drawn({}, width or 200, width))
 
 
-def test_a_part_that_dies_in_the_middle_of_its_answer_is_silent() -> None:
+def test_a_part_that_dies_in_the_middle_of_its_answer_is_silent(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(_ask, f"http://127.0.0.1:{server.getsockname()[1]}/status")
+        http = f"127.0.0.1:{server.getsockname()[1]}"
+        config = tmp_path / "utility.toml"
+        config.write_text(f'[utility]\nhttp = "{http}"\n')
+        part = Part(name="utility", kind="utility", config=config, http=http, log=tmp_path / "log")
+        observer = Observer(SimpleNamespace(parts=[part]))  # type: ignore[arg-type]
+        looking = pool.submit(observer.look)
         connection, _ = server.accept()
         connection.recv(1000)
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 154\r\n\r\n")
         connection.close()
-        assert answer.result() is None
+        looking.result()
+        assert (observer.silent, observer.seen) == ({"utility"}, {})
+        observer.close()
 
 
 def test_the_line_of_the_town_shows_sun_price_plant_and_supply(seen: dict[str, Any]) -> None:

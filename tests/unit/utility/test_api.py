@@ -10,7 +10,8 @@ from harness.network.application import Client
 from harness.real import databases
 from harness.worlds.sent import append, blocks
 from harness.worlds.utility import a_heartbeat
-from utility.api.app import Api, make_app
+from utility.api.app import make_app
+from utility.api.services import Api
 from utility.changes import SawGateway
 from utility.core import Refused
 from utility.gateway_metrics import GatewayMetrics

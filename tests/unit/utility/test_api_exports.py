@@ -12,7 +12,8 @@ from commonwatt.runtime.clock import Clock
 from harness.network.application import Client
 from harness.worlds.sent import append, blocks
 from utility.api import exports
-from utility.api.app import Api, make_app
+from utility.api.app import make_app
+from utility.api.services import Api
 from utility.exports.columns import EVENTS_TABLE
 from utility.health import Health
 from utility.metrics import UtilityMetrics

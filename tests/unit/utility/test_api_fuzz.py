@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import load_town
-from utility.api.app import Api, make_app
+from harness.network.application import local_headers
+from utility.api.app import make_app
+from utility.api.services import Api
 from utility.health import Health
 from utility.metrics import UtilityMetrics
 from utility.store.database import open_database
@@ -83,12 +85,13 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
     return _app(tmp_path_factory.mktemp("api"))
 
 
-def ask(app: FastAPI, method: str, path: str, **options: Any) -> httpx.Response:
+def ask(app: FastAPI, method: str, path: str, **asked: Any) -> httpx.Response:
     """Ask without a network; an exception of the application comes through."""
 
     async def one() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://utility") as client:
-            return await client.request(method, path, **options)
+        options: dict[str, Any] = {"transport": httpx.ASGITransport(app=app), "headers": local_headers(app)}
+        async with httpx.AsyncClient(base_url="http://utility", **options) as client:
+            return await client.request(method, path, **asked)
 
     return asyncio.run(one())
 

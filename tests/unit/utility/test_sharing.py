@@ -18,8 +18,10 @@ from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Microgrid, Town, load_town
 from harness.energy.alone import Alone
+from harness.network.application import local_headers
 from harness.worlds.sent import append
-from utility.api.app import Api, make_app
+from utility.api.app import make_app
+from utility.api.services import Api
 from utility.changes import Append
 from utility.cli import options
 from utility.health import Health
@@ -240,8 +242,11 @@ def test_people_and_programs_see_who_gave_and_received(
     api = Api(database, clock, UtilityMetrics(), lambda: True, lambda: "", {}, Health(None))
 
     async def asked(query: str) -> httpx.Response:
-        transport = httpx.ASGITransport(app=make_app(api))
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        app = make_app(api)
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://localhost", headers=local_headers(app)
+        ) as client:
             return await client.get(f"/sharing?{query}")
 
     begin = QUARTER * QUARTER_S

@@ -17,9 +17,11 @@ from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.protocol.plant_messages import PlantCommand
 from commonwatt.runtime.clock import Clock
+from harness.network.application import local_headers
 from harness.worlds.plant import CAPACITY, PlantHost
 from meter_sim.plant_core import PlantState
-from utility.api.app import Api, make_app
+from utility.api.app import make_app
+from utility.api.services import Api
 from utility.cli import options
 from utility.health import Health
 from utility.ingest.ingest import Ingest
@@ -359,7 +361,8 @@ def test_people_and_programs_see_what_is_bought_and_why(
 
         async def asked() -> dict[str, Any]:
             transport = httpx.ASGITransport(app=app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            options: dict[str, Any] = {"transport": transport, "headers": local_headers(app)}
+            async with httpx.AsyncClient(base_url="http://localhost", **options) as client:
                 found: dict[str, Any] = (await client.get("/supply")).json()
                 return found
 

@@ -5,6 +5,7 @@ converts them. The tables are the same on every database, except for the partial
 support, and the partitions of `compacted`, which only PostgreSQL has.
 """
 
+from utility.store.tables.access import api_token, audit, invitation, person, person_role, session
 from utility.store.tables.accounts import (
     account,
     account_difference,
@@ -28,6 +29,8 @@ __all__ = [
     "account",
     "account_difference",
     "account_term",
+    "api_token",
+    "audit",
     "bill",
     "bill_run",
     "checked_day",
@@ -45,10 +48,13 @@ __all__ = [
     "gateway_seen",
     "holding",
     "installed",
+    "invitation",
     "metadata",
     "meter",
     "part",
     "period",
+    "person",
+    "person_role",
     "plant_quarter",
     "plant_seen",
     "purchase",
@@ -61,6 +67,7 @@ __all__ = [
     "research_log",
     "research_release",
     "series",
+    "session",
     "setting",
     "settled",
     "settled_day",

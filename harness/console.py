@@ -1,0 +1,70 @@
+"""A browser without a network: asks the utility's application as a person who is logged in."""
+
+import asyncio
+import re
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from utility.access.roles import Role
+from utility.api.rights import COOKIE, Gate
+from utility.store import access
+
+PASSWORD = "three slow green boats"
+
+
+class Browser:
+    """One person's browser; without a role nobody is logged in."""
+
+    def __init__(self, app: FastAPI, *roles: Role, name: str = "", account: int | None = None) -> None:
+        self.app = app
+        self.name = name or "-".join(sorted(roles))
+        self.cookies = httpx.Cookies()
+        self.csrf = ""
+        if roles:
+            self._log_in(frozenset(roles), account)
+
+    def _log_in(self, roles: frozenset[Role], account: int | None) -> None:
+        gate: Gate = self.app.state.gate
+        now = gate.now()
+        with gate.database.writes.begin() as connection:
+            if access.find_person(connection, self.name) is None:
+                person = access.Person(
+                    name=self.name, display=self.name.title(), state="active", roles=roles, account=account, created=now
+                )
+                access.add_person(connection, person, "harness")
+                access.set_state(connection, self.name, "active")
+            opened = access.open_session(connection, self.name, "127.0.0.1", "harness", now)
+        self.cookies.set(COOKIE, opened.cookie)
+        with gate.database.reads.begin() as connection:
+            found = access.session_actor(connection, opened.cookie, "127.0.0.1", now)
+        assert found is not None
+        self.csrf = found[0].csrf
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        """Ask for a page."""
+        return self.send("GET", path, **options)
+
+    def post(self, path: str, fields: dict[str, Any] | None = None, **options: Any) -> httpx.Response:
+        """Send a form of a page, with the secret of the session."""
+        return self.send("POST", path, data={**(fields or {}), "csrf": self.csrf}, **options)
+
+    def send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Send any request with the session's cookie."""
+
+        async def ask() -> httpx.Response:
+            transport = httpx.ASGITransport(app=self.app, client=("127.0.0.1", 5))
+            async with httpx.AsyncClient(
+                transport=transport, base_url="https://localhost", cookies=self.cookies, follow_redirects=False
+            ) as client:
+                answer = await client.request(method, path, **options)
+                self.cookies = client.cookies
+                return answer
+
+        return asyncio.run(ask())
+
+
+def text_of(answer: httpx.Response) -> str:
+    """Return the words of a page, without its tags."""
+    return " ".join(re.sub(r"<[^>]+>", " ", answer.text).split())

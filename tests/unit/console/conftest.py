@@ -1,0 +1,66 @@
+"""A utility's application with a small town, and browsers of people."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+
+from commonwatt.runtime.clock import Clock
+from commonwatt.town.town import Town, load_town
+from harness.console import Browser
+from utility.access.roles import Role
+from utility.api.app import make_app
+from utility.api.services import Api
+from utility.health import Health
+from utility.metrics import UtilityMetrics
+from utility.store.database import Database, open_database
+from utility.store.registration import fill_registry
+
+NOW = 1_800_005_000
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Town:
+    path = tmp_path / "town.toml"
+    path.write_text('microgrid = [{id = "r", kind = "residential", count = 2, houses = 2}]\n')
+    return load_town(path)
+
+
+@pytest.fixture
+def database(tmp_path: Path, town: Town) -> Iterator[Database]:
+    opened = open_database(f"sqlite:///{tmp_path}/utility.db", create=True)
+    with opened.writes.begin() as connection:
+        fill_registry(connection, town)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(origin=NOW, monotonic_origin=0, speed=0)
+
+
+@pytest.fixture
+def app(database: Database, clock: Clock) -> FastAPI:
+    api = Api(
+        database=database,
+        clock=clock,
+        metrics=UtilityMetrics(),
+        connected=lambda: True,
+        complaint=lambda: "",
+        refused={},
+        health=Health(None),
+        machine_s=lambda: NOW,
+    )
+    return make_app(api)
+
+
+@pytest.fixture
+def browser(app: FastAPI) -> Callable[..., Browser]:
+    """Return a person's browser: ``browser(Role.CLERK)``, ``browser(Role.RESIDENT, account=5)``, ``browser()``."""
+
+    def make(*roles: Role, name: str = "", account: int | None = None) -> Browser:
+        return Browser(app, *roles, name=name, account=account)
+
+    return make

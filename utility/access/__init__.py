@@ -1,0 +1,1 @@
+"""People, their roles, and how a request proves whose it is."""

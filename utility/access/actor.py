@@ -1,0 +1,44 @@
+"""The person, or program, that makes a request."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from utility.access.roles import Role
+
+MACHINE = "this-machine"
+"""The actor's name of programs that can read the utility's token file, such as the commands on its machine."""
+
+
+class Via(StrEnum):
+    """How an actor proved its identity."""
+
+    SESSION = "session"
+    TOKEN = "token"  # noqa: S105 - a word
+    MACHINE = "machine"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Actor:
+    """Who acts.
+
+    Attributes:
+        name: The person's name, as in the table ``person``.
+        roles: The roles in force for this request.
+        account: The account of a resident; ``None``: none.
+        via: How the identity was proved.
+        address: The client's network address.
+        csrf: What a form of this session has to contain; empty without a session.
+        session: The digest of the session; empty without one.
+    """
+
+    name: str
+    roles: frozenset[Role]
+    account: int | None
+    via: Via
+    address: str
+    csrf: str = ""
+    session: str = ""
+
+    def has(self, *roles: Role) -> bool:
+        """Return whether the actor has one of some roles."""
+        return not self.roles.isdisjoint(roles)

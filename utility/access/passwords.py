@@ -1,0 +1,39 @@
+"""Passwords of people who log in: argon2id, with the parameters of OWASP's table (19 MiB, two passes)."""
+
+import unicodedata
+from threading import BoundedSemaphore
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from commonwatt.identity.passwords import MAX_LENGTH
+
+MEMORY_KIB, PASSES = 19 * 1024, 2
+"""Memory and passes of a hash; about 30 ms of a core."""
+
+MAX_AT_ONCE = 2
+"""Hashes computed at a time; further logins wait, so that they can't take all memory."""
+
+_hasher = PasswordHasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=1)
+_places = BoundedSemaphore(MAX_AT_ONCE)
+_NOBODYS = "$argon2id$v=19$m=19456,t=2,p=1$Y29tbW9ud2F0dC1ub2JvZHk$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+
+
+def hash_password(password: str) -> str:
+    """Return the hash of a password, as text with its parameters."""
+    with _places:
+        return _hasher.hash(_normal(password))
+
+
+def is_password(password: str, stored: str | None) -> bool:
+    """Return whether a password has the stored hash; without one, take the same time and return false."""
+    with _places:
+        try:
+            _hasher.verify(stored or _NOBODYS, _normal(password[:MAX_LENGTH]))
+        except (VerificationError, InvalidHashError):
+            return False
+    return stored is not None
+
+
+def _normal(password: str) -> bytes:
+    return unicodedata.normalize("NFKC", password).encode(errors="surrogatepass")

@@ -1,0 +1,42 @@
+"""What the endpoints and pages use of the running service."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from commonwatt.config.utility import UtilitySettings
+from commonwatt.model.units import EpochSeconds
+from commonwatt.runtime.clock import Clock, machine_s
+from utility.access.secrets import new_secret
+from utility.core import Refused
+from utility.health import Health
+from utility.metrics import UtilityMetrics
+from utility.store.database import Database
+
+
+@dataclass(frozen=True)
+class Api:
+    """The data and services that the endpoints use.
+
+    Attributes:
+        database: The database.
+        clock: The service's clock; in a demonstration the town's.
+        metrics: The service's metrics.
+        connected: Returns whether the service is connected to the head-end broker.
+        complaint: Returns why the last attempt to connect failed; empty while connected.
+        refused: The last refused batch of each controller.
+        health: The service's alarms.
+        settings: The service's settings.
+        local_key: The key of programs that can read the utility's token file; without one nobody has it.
+        machine_s: Returns the machine's epoch seconds, by which sessions end.
+    """
+
+    database: Database
+    clock: Clock
+    metrics: UtilityMetrics
+    connected: Callable[[], bool]
+    complaint: Callable[[], str]
+    refused: Mapping[str, Refused]
+    health: Health
+    settings: UtilitySettings = field(default_factory=UtilitySettings)
+    local_key: str = field(default_factory=new_secret)
+    machine_s: Callable[[], EpochSeconds] = machine_s

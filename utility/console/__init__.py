@@ -1,0 +1,1 @@
+"""The console: the utility's pages for people (docs/console.md)."""

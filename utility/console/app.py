@@ -1,0 +1,67 @@
+"""Adds the console's pages to the application."""
+
+from collections.abc import Callable
+from urllib.parse import quote
+
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import PlainTextResponse, RedirectResponse
+
+from utility.api.rights import OPEN, Anybody, RefusedRequestError, actor_of
+from utility.console.console import Console
+from utility.console.navigation import entries_for
+from utility.console.pages.login import add_login
+from utility.console.static_files import add_static
+
+PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (add_login,)
+"""Each adds the routes of one page."""
+
+
+def add_console(app: FastAPI, console: Console) -> None:
+    """Add all pages."""
+    app.state.console = console
+    add_static(app, console.static)
+
+    @app.get("/", include_in_schema=False, dependencies=[OPEN])
+    def root() -> RedirectResponse:
+        """Redirect to the console."""
+        return RedirectResponse("/console/", 303)
+
+    @app.get("/console/", include_in_schema=False)
+    def start(actor: Anybody) -> RedirectResponse:
+        """Redirect to the first page that the person may open."""
+        offered = entries_for(actor)
+        return RedirectResponse(offered[0].path if offered else "/console/account", 303)
+
+    for add in PAGES:
+        add(app, console)
+
+
+async def refused_page(request: Request, error: RefusedRequestError) -> Response:
+    """Return the answer to a request of a page that is not allowed: the login page, or why not."""
+    if error.status == 401:
+        login = f"/console/login?next={quote(request.url.path)}" if request.method == "GET" else "/console/login"
+        if request.headers.get("hx-request") == "true":
+            return PlainTextResponse(error.text, 401, {"HX-Redirect": "/console/login"})
+        return RedirectResponse(login, 303)
+    return await _told(request, "Not allowed", error.text, error.status)
+
+
+async def failed_page(request: Request, error: HTTPException) -> Response:
+    """Return a page that says why a request failed."""
+    title = "There is nothing here" if error.status_code == 404 else "That did not work"
+    return await _told(request, title, str(error.detail), error.status_code)
+
+
+async def wrong_form(request: Request, error: RequestValidationError) -> Response:
+    """Return a page that names the wrong fields of a form or an address."""
+    faults = "; ".join(f"{'.'.join(map(str, fault['loc'][1:]))}: {fault['msg']}" for fault in error.errors())
+    return await _told(request, "That did not work", faults, 422)
+
+
+async def _told(request: Request, title: str, text: str, status: int) -> Response:
+    """Return an error: a page for a person, the text alone for a part of a page."""
+    if request.headers.get("hx-request") == "true":
+        return PlainTextResponse(text, status)
+    console: Console = request.app.state.console
+    return console.page(request, await actor_of(request), "failed.html", {"title": title, "text": text}, status)

@@ -1,0 +1,94 @@
+"""What the console's pages share: the service behind them, and how a page is rendered."""
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from commonwatt.model.units import EpochSeconds
+from utility.access.actor import Actor
+from utility.api.services import Api
+from utility.console.navigation import entries_for
+from utility.console.rendering import Renderer
+from utility.console.static_files import StaticFiles, load_static
+from utility.store.database import Database
+
+
+@dataclass(frozen=True)
+class Console:
+    """The console of one utility.
+
+    Attributes:
+        api: The service behind the pages.
+        static: The files that pages load.
+        renderer: Renders templates.
+    """
+
+    api: Api
+    static: StaticFiles = field(default_factory=load_static)
+    renderer: Renderer = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the renderer, whose templates name the static files."""
+        object.__setattr__(self, "renderer", Renderer(self.static.address))
+
+    @property
+    def database(self) -> Database:
+        """The database."""
+        return self.api.database
+
+    def now(self) -> EpochSeconds:
+        """Return the time of the service's clock, by which all values of pages have their age."""
+        return int(self.api.clock.now())
+
+    def page(
+        self, request: Request, actor: Actor | None, template: str, content: Mapping[str, Any], status: int = 200
+    ) -> HTMLResponse:
+        """Return a page.
+
+        Args:
+            request: The request.
+            actor: Who asks; ``None``: nobody is logged in.
+            template: The template's file.
+            content: Its variables, besides those of every page: ``actor``, ``now``, ``csrf_secret``, ``navigation``,
+                ``here`` (the request's path) and ``message``.
+            status: The HTTP status.
+        """
+        shared = {
+            "actor": actor,
+            "now": self.now(),
+            "csrf_secret": "" if actor is None else actor.csrf,
+            "navigation": [] if actor is None else entries_for(actor),
+            "here": request.url.path,
+            "message": _message(request, actor),
+        }
+        return HTMLResponse(self.renderer.render(template, {**shared, **content}), status)
+
+    def see_other(self, actor: Actor, path: str, message: str = "") -> RedirectResponse:
+        """Return the answer to a form: go to a page, which shows a message."""
+        if message:
+            words = urlencode({"message": message, "seal": _seal(actor, message)})
+            path += f"{'&' if '?' in path else '?'}{words}"
+        return RedirectResponse(path, 303)
+
+    def fragment(self, request: Request, actor: Actor, template: str, content: Mapping[str, Any]) -> HTMLResponse:
+        """Return a part of a page, for htmx; its variables are those of ``page``."""
+        return self.page(request, actor, template, content)
+
+
+def _message(request: Request, actor: Actor | None) -> str:
+    """Return the message of a page's address; only ours, so that a link can't put words into the page."""
+    message = request.query_params.get("message", "")
+    if actor is None or not hmac.compare_digest(
+        request.query_params.get("seal", "").encode(), _seal(actor, message).encode()
+    ):
+        return ""
+    return message
+
+
+def _seal(actor: Actor, message: str) -> str:
+    return hmac.digest(actor.csrf.encode(), message.encode(errors="replace"), "sha256").hex()[:32]

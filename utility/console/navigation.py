@@ -1,0 +1,30 @@
+"""The console's navigation: which pages a person is offered, by role."""
+
+from dataclasses import dataclass
+
+from utility.access.actor import Actor
+from utility.access.roles import Role
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One page of the navigation.
+
+    Attributes:
+        title: For people.
+        path: Its address.
+        roles: The roles that may open it.
+    """
+
+    title: str
+    path: str
+    roles: frozenset[Role]
+
+
+NAVIGATION = (Entry("Home", "/console/home", frozenset({Role.RESIDENT})),)
+"""All pages of the navigation, in its order; the first one that a person may open is the start page."""
+
+
+def entries_for(actor: Actor) -> list[Entry]:
+    """Return the entries that a person is offered."""
+    return [entry for entry in NAVIGATION if actor.has(*entry.roles)]

@@ -1,0 +1,130 @@
+"""Log in, log out, and accept an invitation."""
+
+import logging
+from math import ceil
+from typing import Annotated
+
+from fastapi import FastAPI, Form, HTTPException, Request, Response
+from fastapi.responses import RedirectResponse
+
+from commonwatt.identity.passwords import MAX_LENGTH, weakness
+from commonwatt.identity.throttle import Throttle
+from utility.access.actor import Actor, Via
+from utility.access.passwords import hash_password, is_password
+from utility.api.rights import COOKIE, OPEN, Anybody, actor_of, address_of, gate_of, require_own_origin
+from utility.console.console import Console
+from utility.store import access, audit_log
+
+Name = Annotated[str, Form(max_length=32)]
+Password = Annotated[str, Form(max_length=4 * MAX_LENGTH)]
+
+log = logging.getLogger(__name__)
+
+
+def add_login(app: FastAPI, console: Console) -> None:
+    """Add the routes."""
+    throttle = Throttle(console.api.machine_s())
+
+    @app.get("/console/login", include_in_schema=False, dependencies=[OPEN])
+    async def form(request: Request, next: str = "") -> Response:  # noqa: A002 - the name in the address
+        """Return the login page; whoever is logged in goes on."""
+        if await actor_of(request) is not None:
+            return RedirectResponse(_own_path(next), 303)
+        return _login_page(console, request, next)
+
+    @app.post("/console/login", include_in_schema=False, dependencies=[OPEN])
+    def log_in(request: Request, name: Name, password: Password, next: Annotated[str, Form()] = "") -> Response:  # noqa: A002
+        """Open a session for the right password."""
+        require_own_origin(request)
+        now, address = gate_of(request).now(), address_of(request)
+        wait_s = ceil(throttle.guess(address, now))
+        if wait_s > 0:
+            page = _login_page(console, request, next, f"Too many wrong passwords. Try again in {wait_s} s.", 429)
+            page.headers["Retry-After"] = str(wait_s)
+            return page
+        with console.database.reads.begin() as connection:
+            stored = access.password_of(connection, name)
+        if not is_password(password, stored):
+            log.warning("console: a wrong name or password from %s", address)
+            return _login_page(console, request, next, "The name or the password is wrong.", 401)
+        throttle.right(address, now)
+        return _opened(console, request, name, _own_path(next), stored)
+
+    @app.post("/console/logout", include_in_schema=False)
+    def log_out(actor: Anybody) -> Response:
+        """End the session: its cookie is worthless from now on."""
+        with console.database.writes.begin() as connection:
+            access.end_session(connection, actor.session)
+        answer = RedirectResponse("/console/login", 303)
+        answer.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="lax")
+        answer.headers["Clear-Site-Data"] = '"cookies", "storage"'
+        return answer
+
+    @app.get("/console/invitation/{secret}", include_in_schema=False, dependencies=[OPEN])
+    def invited(request: Request, secret: str) -> Response:
+        """Return the page on which an invited person chooses a password."""
+        return _invitation_page(console, request, secret)
+
+    @app.post("/console/invitation/{secret}", include_in_schema=False, dependencies=[OPEN])
+    def accept(
+        request: Request, secret: str, password: Password, display: Annotated[str, Form(max_length=64)] = ""
+    ) -> Response:
+        """Set the password of an invited person, once, and open a session."""
+        require_own_origin(request)
+        now = gate_of(request).now()
+        with console.database.reads.begin() as connection:
+            person = access.invited(connection, secret, now)
+        if person is None:
+            return _invitation_page(console, request, secret)
+        if why := weakness(password, (person.name, display)):
+            return _invitation_page(console, request, secret, f"The password is {why}.", 422)
+        hashed = hash_password(password)
+        with console.database.writes.begin() as connection:
+            if access.invited(connection, secret, now) is None:
+                raise HTTPException(409, "the link was used meanwhile")
+            access.set_password(connection, person.name, hashed)
+            access.set_display(connection, person.name, display.strip() or person.display)
+            actor = Actor(
+                name=person.name,
+                roles=person.roles,
+                account=person.account,
+                via=Via.SESSION,
+                address=address_of(request),
+            )
+            audit_log.record(connection, actor, console.now(), "person.password", person.name)
+        return _opened(console, request, person.name, "/console/", hashed)
+
+
+def _opened(console: Console, request: Request, name: str, path: str, hashed: str | None) -> Response:
+    """Open a session, unless the password was changed meanwhile; the session of the request ends."""
+    gate = gate_of(request)
+    agent = request.headers.get("user-agent", "")
+    with console.database.writes.begin() as connection:
+        if access.password_of(connection, name) != hashed:
+            raise HTTPException(409, "the password was changed meanwhile; log in again")
+        access.end_session_of(connection, request.cookies.get(COOKIE, ""))
+        opened = access.open_session(connection, name, address_of(request), agent, gate.now())
+    answer = RedirectResponse(path, 303)
+    answer.set_cookie(
+        COOKIE, opened.cookie, max_age=access.ABSOLUTE_S, path="/", secure=True, httponly=True, samesite="lax"
+    )
+    return answer
+
+
+def _login_page(console: Console, request: Request, path: str, error: str = "", status: int = 200) -> Response:
+    is_plain = request.url.scheme == "http" and request.headers.get("x-forwarded-proto", "http") != "https"
+    is_far = request.url.hostname not in ("localhost", "127.0.0.1", "::1")
+    content = {"next": path, "error": error, "needs_https": is_plain and is_far}
+    return console.page(request, None, "login.html", content, status)
+
+
+def _invitation_page(console: Console, request: Request, secret: str, error: str = "", status: int = 200) -> Response:
+    with console.database.reads.begin() as connection:
+        person = access.invited(connection, secret, gate_of(request).now())
+    content = {"person": person, "error": error}
+    return console.page(request, None, "invitation.html", content, status if person is not None else 404)
+
+
+def _own_path(path: str) -> str:
+    """Return the page to go to after a login: only one of ours."""
+    return path if path.startswith("/console/") and "\\" not in path else "/console/"

@@ -1,0 +1,2 @@
+// Draws the figures with data-plot (see the macro `plot`).
+"use strict";

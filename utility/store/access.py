@@ -1,0 +1,266 @@
+"""People, their sessions, invitations and tokens. Times are the machine's epoch seconds."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import EpochSeconds
+from utility.access.actor import MACHINE, Actor, Via
+from utility.access.roles import Role
+from utility.access.secrets import digest, new_secret
+from utility.store.database import Database
+from utility.store.tables import api_token, invitation, person, person_role, session
+
+IDLE_S, ABSOLUTE_S = 24 * 3_600, 14 * 86_400
+"""Seconds after which a session ends: without a request, and in any case. A page left open over night goes on."""
+
+INVITED_S = 7 * 86_400
+"""Seconds for which an invitation's link is valid."""
+
+MAX_SESSIONS = 20
+"""Most sessions of a person; a further login ends the one that was used longest ago."""
+
+USED_EVERY_S = 300
+"""Seconds between two writes of a session's last use."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Person:
+    """A person who may log in.
+
+    Attributes:
+        name: The name at login.
+        display: The name for people.
+        state: ``invited``, ``active`` or ``disabled``.
+        roles: The roles.
+        account: A resident's account; ``None``: none.
+        created: When the person was invited first.
+    """
+
+    name: str
+    display: str
+    state: str
+    roles: frozenset[Role]
+    account: int | None
+    created: EpochSeconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A new session.
+
+    Attributes:
+        cookie: The secret that the browser keeps.
+        until: When the session ends in any case.
+    """
+
+    cookie: str
+    until: EpochSeconds
+
+
+def find_person(connection: Connection, name: str) -> Person | None:
+    """Return a person; ``None``: there is none of that name."""
+    found = people(connection, [name])
+    return found[0] if found else None
+
+
+def people(connection: Connection, names: Collection[str] | None = None) -> list[Person]:
+    """Return all people, or those of some names, by name."""
+    statement = select(person).order_by(person.c.name)
+    which = select(person_role.c.person, person_role.c.role)
+    if names is not None:
+        statement, which = statement.where(person.c.name.in_(names)), which.where(person_role.c.person.in_(names))
+    roles: dict[str, set[Role]] = {}
+    for name, role in connection.execute(which):
+        roles.setdefault(name, set()).add(Role(role))
+    return [
+        Person(
+            name=row.name,
+            display=row.display,
+            state=row.state,
+            roles=frozenset(roles.get(row.name, ())),
+            account=row.account,
+            created=row.created,
+        )
+        for row in connection.execute(statement)
+    ]
+
+
+def has_admin(connection: Connection) -> bool:
+    """Return whether a person with the role admin can log in."""
+    joined = person.join(person_role, person.c.name == person_role.c.person)
+    condition = (person_role.c.role == Role.ADMIN) & (person.c.state == "active")
+    return connection.execute(select(func.count()).select_from(joined).where(condition)).scalar_one() > 0
+
+
+FIRST = "admin"
+"""The name of the first administrator."""
+
+
+def first_invitation(database: Database, now: EpochSeconds) -> str | None:
+    """Return the secret of a link for the first administrator; ``None``: an administrator can log in already."""
+    with database.writes.begin() as connection:
+        if has_admin(connection):
+            return None
+        found = find_person(connection, FIRST)
+        if found is None:
+            add_person(
+                connection,
+                Person(
+                    name=FIRST,
+                    display="Administrator",
+                    state="invited",
+                    roles=frozenset({Role.ADMIN}),
+                    account=None,
+                    created=now,
+                ),
+                MACHINE,
+            )
+        return invite(connection, FIRST, MACHINE, now)
+
+
+def add_person(connection: Connection, new: Person, by: str) -> None:
+    """Add a person, who can log in after accepting an invitation.
+
+    Raises:
+        ConfigError: There is a person of that name.
+    """
+    if find_person(connection, new.name) is not None:
+        raise ConfigError(f"{new.name}: there is a person of that name")
+    connection.execute(
+        person.insert(),
+        {
+            "name": new.name,
+            "display": new.display,
+            "password": None,
+            "state": "invited",
+            "account": new.account,
+            "created": new.created,
+            "created_by": by,
+        },
+    )
+    set_roles(connection, new.name, new.roles)
+
+
+def set_roles(connection: Connection, name: str, roles: Collection[Role]) -> None:
+    """Replace a person's roles."""
+    connection.execute(person_role.delete().where(person_role.c.person == name))
+    if roles:
+        connection.execute(person_role.insert(), [{"person": name, "role": role.value} for role in sorted(roles)])
+
+
+def set_state(connection: Connection, name: str, state: str) -> None:
+    """Set a person's state; only an active person keeps sessions."""
+    connection.execute(person.update().where(person.c.name == name).values(state=state))
+    if state != "active":
+        end_sessions(connection, name)
+
+
+def set_password(connection: Connection, name: str, hashed: str) -> None:
+    """Set a person's password, which ends all sessions and invitations."""
+    connection.execute(person.update().where(person.c.name == name).values(password=hashed, state="active"))
+    connection.execute(invitation.delete().where(invitation.c.person == name))
+    end_sessions(connection, name)
+
+
+def set_display(connection: Connection, name: str, display: str) -> None:
+    """Set a person's name for people."""
+    connection.execute(person.update().where(person.c.name == name).values(display=display))
+
+
+def password_of(connection: Connection, name: str) -> str | None:
+    """Return the hash of an active person's password; ``None``: nobody of that name can log in."""
+    statement = select(person.c.password).where(person.c.name == name, person.c.state == "active")
+    return connection.execute(statement).scalar()
+
+
+def invite(connection: Connection, name: str, by: str, now: EpochSeconds) -> str:
+    """Return the secret of a link that sets a person's password once; earlier links become invalid."""
+    secret = new_secret()
+    connection.execute(invitation.delete().where(invitation.c.person == name))
+    row = {"digest": digest(secret), "person": name, "made": now, "made_by": by, "until": now + INVITED_S}
+    connection.execute(invitation.insert(), row)
+    return secret
+
+
+def invited(connection: Connection, secret: str, now: EpochSeconds) -> Person | None:
+    """Return the person whom a link invites; ``None``: it is not valid, or no longer."""
+    condition = (invitation.c.digest == digest(secret)) & (invitation.c.until > now)
+    name = connection.execute(select(invitation.c.person).where(condition)).scalar()
+    found = None if name is None else find_person(connection, name)
+    return found if found is not None and found.state != "disabled" else None
+
+
+def open_session(connection: Connection, name: str, address: str, agent: str, now: EpochSeconds) -> Opened:
+    """Open a session with a new secret."""
+    cookie, until = new_secret(), now + ABSOLUTE_S
+    connection.execute(session.delete().where((session.c.until <= now) | (session.c.used <= now - IDLE_S)))
+    mine = select(session.c.digest).where(session.c.person == name).order_by(session.c.used.desc())
+    surplus = connection.execute(mine.offset(MAX_SESSIONS - 1)).scalars().all()
+    connection.execute(session.delete().where(session.c.digest.in_(surplus)))
+    connection.execute(
+        session.insert(),
+        {
+            "digest": digest(cookie),
+            "person": name,
+            "csrf": new_secret(),
+            "opened": now,
+            "used": now,
+            "until": until,
+            "address": address[:64],
+            "agent": agent[:128],
+        },
+    )
+    return Opened(cookie=cookie, until=until)
+
+
+def session_actor(connection: Connection, cookie: str, address: str, now: EpochSeconds) -> tuple[Actor, bool] | None:
+    """Return the actor of a session, and whether its last use is to be stored; ``None``: there is no such session."""
+    condition = (session.c.digest == digest(cookie)) & (session.c.until > now) & (session.c.used > now - IDLE_S)
+    row = connection.execute(select(session).where(condition)).first()
+    found = None if row is None else find_person(connection, row.person)
+    if row is None or found is None or found.state != "active":
+        return None
+    actor = Actor(
+        name=found.name,
+        roles=found.roles,
+        account=found.account,
+        via=Via.SESSION,
+        address=address,
+        csrf=row.csrf,
+        session=row.digest,
+    )
+    return actor, now - row.used >= USED_EVERY_S
+
+
+def used_session(connection: Connection, digest_: str, now: EpochSeconds) -> None:
+    """Store a session's last use."""
+    connection.execute(session.update().where(session.c.digest == digest_).values(used=now))
+
+
+def end_session(connection: Connection, digest_: str) -> None:
+    """End a session; its cookie is worthless from now on."""
+    connection.execute(session.delete().where(session.c.digest == digest_))
+
+
+def end_session_of(connection: Connection, cookie: str) -> None:
+    """End the session of a cookie, if there is one."""
+    end_session(connection, digest(cookie))
+
+
+def end_sessions(connection: Connection, name: str, but: str = "") -> None:
+    """End a person's sessions, but for one."""
+    connection.execute(session.delete().where(session.c.person == name, session.c.digest != but))
+
+
+def token_actor(connection: Connection, token: str, address: str, now: EpochSeconds) -> Actor | None:
+    """Return the actor of an API token, with those of its roles that its person still has; ``None``: not valid."""
+    condition = (api_token.c.digest == digest(token)) & (api_token.c.until > now) & api_token.c.revoked.is_(None)
+    row = connection.execute(select(api_token).where(condition)).first()
+    found = None if row is None else find_person(connection, row.person)
+    if row is None or found is None or found.state != "active":
+        return None
+    roles = found.roles & {Role(name) for name in row.roles.split(",")}
+    return Actor(name=found.name, roles=roles, account=found.account, via=Via.TOKEN, address=address)

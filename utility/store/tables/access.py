@@ -1,0 +1,80 @@
+"""Tables of people, sessions, tokens, and of the audit log."""
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Integer, String, Table, Text
+
+from utility.store.tables.base import RowId, metadata
+
+# Times of these tables are the machine's epoch seconds, also in a demonstration with a clock of its own, except for
+# `audit.time`. `password`: a hash; null: the person has not accepted an invitation yet.
+person = Table(
+    "person",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("display", String(64), nullable=False),
+    Column("password", String(160), nullable=True),
+    Column("state", String(8), nullable=False),
+    Column("account", Integer, nullable=True),
+    Column("created", BigInteger, nullable=False),
+    Column("created_by", String(32), nullable=False),
+)
+
+person_role = Table(
+    "person_role",
+    metadata,
+    Column("person", ForeignKey("person.name"), primary_key=True),
+    Column("role", String(16), primary_key=True),
+)
+
+session = Table(
+    "session",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("person", ForeignKey("person.name"), nullable=False, index=True),
+    Column("csrf", String(64), nullable=False),
+    Column("opened", BigInteger, nullable=False),
+    Column("used", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("agent", String(128), nullable=False),
+)
+
+invitation = Table(
+    "invitation",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("person", ForeignKey("person.name"), nullable=False, index=True),
+    Column("made", BigInteger, nullable=False),
+    Column("made_by", String(32), nullable=False),
+    Column("until", BigInteger, nullable=False),
+    Column("used", BigInteger, nullable=True),
+)
+
+# `roles`: the token's scope, separated by commas; a role that its person has lost does not count.
+api_token = Table(
+    "api_token",
+    metadata,
+    Column("no", RowId, primary_key=True),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("person", ForeignKey("person.name"), nullable=False, index=True),
+    Column("label", String(64), nullable=False),
+    Column("roles", String(128), nullable=False),
+    Column("made", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    Column("used", BigInteger, nullable=True),
+    Column("revoked", BigInteger, nullable=True),
+)
+
+# Triggers refuse every update and deletion of a row. `before` and `after` are JSON.
+audit = Table(
+    "audit",
+    metadata,
+    Column("no", RowId, primary_key=True),
+    Column("time", BigInteger, nullable=False, index=True),
+    Column("person", String(32), nullable=False),
+    Column("via", String(8), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("action", String(48), nullable=False),
+    Column("subject", String(128), nullable=False),
+    Column("before", Text, nullable=True),
+    Column("after", Text, nullable=True),
+)
