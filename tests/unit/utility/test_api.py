@@ -146,9 +146,9 @@ def test_completeness_of_what_is_not_registered_says_so(client: Client, query: s
     assert answer.json()["detail"] == f"{query.replace('=', ' ')} is not registered"
 
 
-def test_a_person_without_a_path_is_led_to_the_page(client: Client) -> None:
+def test_a_person_without_a_path_is_led_to_the_console(client: Client) -> None:
     answer = client.get("/")
-    assert (answer.status_code, answer.headers["location"]) == (307, "/docs")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console/")
 
 
 def test_the_page_asks_every_question_and_runs_nothing(client: Client) -> None:
