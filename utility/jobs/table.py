@@ -18,6 +18,7 @@ from commonwatt.runtime.watchdog import Work
 from utility.ingest.ingest import Ingest
 from utility.jobs.billing import BillsJob, RatesJob
 from utility.jobs.calendar_periods import Seconds
+from utility.jobs.completeness import CompletenessJob
 from utility.jobs.runner import Job, Schedule
 from utility.jobs.settlement import SettlementJob
 from utility.jobs.sharing import SharingJob
@@ -50,6 +51,9 @@ RATES_S = 300
 
 BILLS_S = 3_600
 """Seconds between two looks whether the last month can be billed; a month has one run of the service."""
+
+COMPLETENESS_S = 3_600
+"""Seconds between two looks for days whose completeness is to be counted."""
 
 VALIDATION_S = 3_600
 """Seconds between two looks for a day to check; a day is checked once."""
@@ -99,6 +103,12 @@ class Jobs:
             in_thread=self._in_thread,
             writing=self._writing,
         )
+        self._completeness = CompletenessJob(
+            database,
+            is_trusted=lambda: ingest.trust is not Trust.NONE,
+            in_thread=self._in_thread,
+            writing=self._writing,
+        )
         billing = settings.billing
         self._bills = BillsJob(billing, database, in_thread=self._in_thread, writing=self._writing)
         self._rates = RatesJob(billing, database, in_thread=self._in_thread, writing=self._writing)
@@ -114,6 +124,7 @@ class Jobs:
             Job(name="settlement", cadence=Seconds(SETTLEMENT_S), catch_up=False, run=self._settlement.run),
             Job(name="gaps", cadence=Seconds(settings.gaps_s), catch_up=False, run=self._find_gaps),
             Job(name="bills", cadence=Seconds(BILLS_S), catch_up=False, run=self._make_bills),
+            Job(name="completeness", cadence=Seconds(COMPLETENESS_S), catch_up=False, run=self._completeness.run),
             Job(name="validation", cadence=Seconds(VALIDATION_S), catch_up=False, run=self._validation.run),
             Job(name="months", cadence=Seconds(MONTHS_S), catch_up=False, run=self._see_to_months, frees_disk=True),
         )

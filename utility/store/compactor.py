@@ -20,6 +20,7 @@ from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from utility.store.bulk import Column, insert_columns
 from utility.store.conflicts import note_senders, senders_of
 from utility.store.database import Database, lock_gaps
+from utility.store.overview.days import mark_incomplete
 from utility.store.parts import (
     KEY_NAMES,
     ORIGIN_NAMES,
@@ -110,6 +111,7 @@ class Compactor:
             joined = set(zip(*owners, strict=True))
             mark_due(connection, joined)
             mark_quarters(connection, joined)
+            mark_incomplete(connection, joined)
             _mark_gaps(connection, replacement)
         return made
 

@@ -84,6 +84,7 @@ def test_tick_does_each_job_once_in_its_period(database: Database) -> None:
         assert len(open_commands(connection)) == 1
     assert done(database) == {
         "bills": NOW - NOW % 3600,
+        "completeness": NOW - NOW % 3600,
         "compact": NOW,
         "gaps": NOW,
         "months": NOW - NOW % 3600,
@@ -104,6 +105,7 @@ def test_a_utility_that_was_off_for_a_week_keeps_house_once(database: Database) 
     assert sorted(map(tuple, rows)) == [
         ("bills", NOW - NOW % 3600, 1),
         ("compact", NOW, 1),
+        ("completeness", NOW - NOW % 3600, 1),
         ("gaps", NOW, 1),
         ("months", NOW - NOW % 3600, 1),
         ("rates", NOW, 1),
@@ -134,6 +136,7 @@ def test_jobs_go_on_after_the_clock_was_once_ahead(database: Database) -> None:
     assert metrics.registry.get_sample_value("commonwatt_utility_compacted_blocks_total") == 1
     assert done(database) == {
         "bills": NOW - NOW % 3600,
+        "completeness": NOW - NOW % 3600,
         "compact": NOW,
         "gaps": NOW,
         "months": NOW - NOW % 3600,

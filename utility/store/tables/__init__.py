@@ -17,6 +17,7 @@ from utility.store.tables.accounts import (
 from utility.store.tables.base import metadata
 from utility.store.tables.billing import bill, bill_run, rates_told, rates_version
 from utility.store.tables.corrections import checked_day, correction, correction_step, finding
+from utility.store.tables.overview import complete_day
 from utility.store.tables.readings import compacted, conflict_sender, dead_letter, event, gap, part, quarantined, series
 from utility.store.tables.registry import controller, declared_minimum, meter
 from utility.store.tables.research import research_agreement, research_log, research_release
@@ -36,6 +37,7 @@ __all__ = [
     "checked_day",
     "command",
     "compacted",
+    "complete_day",
     "conflict_sender",
     "controller",
     "correction",

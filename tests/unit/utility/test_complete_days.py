@@ -1,0 +1,59 @@
+"""Completeness of finished days, counted by the job, beside the slot-by-slot count of the same time."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from commonwatt.town.town import Town
+from harness.real import databases
+from harness.settlement.stored import DAY, FIRST, SOON, store, town_blocks, without
+from utility.jobs.calendar_periods import Period
+from utility.jobs.completeness import CompletenessJob
+from utility.store.completeness import Completeness, by_microgrid, completeness
+from utility.store.database import Database
+from utility.store.job_leases import Turn
+from utility.store.overview.days import CountedDays, counted_days
+
+kind = databases.both_kinds
+
+SERIES_A_DAY = 96 * 60
+
+
+def run(database: Database, now: int = SOON) -> CountedDays:
+    async def here(work: Callable[..., Any], *arguments: object) -> Any:
+        return work(*arguments)
+
+    job = CompletenessJob(database, is_trusted=lambda: True, in_thread=here, writing=here)
+    asyncio.run(job.run(Turn(job="completeness", period=Period(start=now, end=now, name="now"), attempt=1, now=now)))
+    with database.reads.begin() as connection:
+        return counted_days(connection, DAY - 5, DAY + 5)
+
+
+def directly(database: Database, first: int = FIRST, end: int = FIRST + 96) -> dict[str, Completeness]:
+    return by_microgrid(completeness(database, first, end))
+
+
+def test_days_counted_by_the_job_are_what_a_count_of_each_slot_finds(database: Database, town: Town) -> None:
+    blocks = town_blocks(town)
+    lacking = without(blocks["r001"], 10001, range(FIRST + 3, FIRST + 9))
+    store(database, blocks | {"r001": lacking})
+    found = run(database)
+    assert found.by_microgrid == directly(database)
+    assert found.by_microgrid["r001"].missing == 6 * 60
+    assert found.by_microgrid["r002"].missing == 0, "a whole microgrid was counted from its sums"
+    assert found.by_day[DAY].expected == len(town.meters) * SERIES_A_DAY
+    assert (found.pending, found.computed) == (0, SOON)
+
+
+def test_late_readings_and_silent_days_are_counted_again(database: Database, town: Town) -> None:
+    blocks = town_blocks(town)
+    lost = np.isin(blocks["r001"].meter, [10001]) & (blocks["r001"].quarter == FIRST + 4)
+    store(database, blocks | {"r001": without(blocks["r001"], 10001, range(FIRST + 4, FIRST + 5))})
+    assert run(database).total.missing == 60
+    store(database, {"r001": blocks["r001"].take(np.flatnonzero(lost))}, SOON + 900)
+    assert run(database, SOON + 3600).total.missing == 0, "the late reading marked its day"
+    found = run(database, SOON + 86_400)
+    assert found.by_day[DAY + 1].missing == len(town.meters) * SERIES_A_DAY, "a day without any reading counts"
+    assert found.by_day[DAY].missing == 0

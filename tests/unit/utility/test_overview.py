@@ -1,0 +1,162 @@
+"""What the town's pages show, from what the utility has stored; on both databases."""
+
+import numpy as np
+import pytest
+
+from commonwatt.model.blocks import make_blocks
+from commonwatt.model.records import EventRecord, RecordType, State
+from commonwatt.model.units import QUARTER_S, SLOTS
+from commonwatt.protocol.heartbeats import Month
+from commonwatt.settlement.settled import Quantity
+from commonwatt.town.town import Direction, Function, Town
+from harness.real import databases
+from harness.settlement.stored import FIRST, SOON, sent, store, town_blocks
+from harness.worlds.sent import append
+from harness.worlds.utility import a_heartbeat
+from tests.unit.utility.test_settlement import run as settle
+from utility.changes import SawGateway
+from utility.overview.microgrids import Condition, Facts, cell, count
+from utility.store.database import Database
+from utility.store.overview.finding import find
+from utility.store.overview.series import WHOLE_QUARTERS, settled_series, slot_series
+from utility.store.overview.town import microgrids, newest_quarter, quarter_energy
+from utility.store.reads import meter_number
+from utility.store.settled import load_settled
+from utility.store.writer import Writer
+
+kind = databases.both_kinds
+one_kind = pytest.mark.parametrize("kind", ["sqlite"])
+
+METER = 10001
+
+
+def seen(at: int = SOON, name: str = "r001", **said: object) -> SawGateway:
+    return SawGateway(controller=name, time=at, heartbeat=a_heartbeat(**({"trust": 3} | said)))
+
+
+def facts_of(database: Database, refused: dict[str, tuple[int, str]] | None = None) -> dict[str, Facts]:
+    with database.reads.begin() as connection:
+        return {each.microgrid: each for each in microgrids(connection, refused)}
+
+
+def test_the_state_of_a_microgrid_is_the_gravest_of_what_was_received(database: Database, town: Town) -> None:
+    boundary = [m.id for m in town.microgrids["r001"].meters if m.function is Function.BOUNDARY]
+    off = State.INITIALIZED | State.DEAD_FEEDER | State.OFF_GRID
+    dark = EventRecord(previous_state=1, new_state=off, record_id=1, meter_id=boundary[0], time=SOON - 60)
+    Writer(database).commit([append(events=[(1, dark)]), seen(), seen(SOON - 200, "r002")])
+    facts = facts_of(database)
+    cells = [cell(each, SOON) for each in facts.values()]
+    assert [each.words for each in cells] == [
+        "r001, islanded: its feeder has no voltage",
+        "r002, late: no message for 200 s",
+    ]
+    assert count(cells) == {"alarm": 0, "islanded": 1, "late": 1, "fresh": 0}
+    assert cell(facts["r002"], SOON + 200).condition is Condition.ALARM
+    back = EventRecord(previous_state=off, new_state=1, record_id=2, meter_id=boundary[0], time=SOON - 10)
+    over = Month(used=(3, 1), allowance=2)
+    Writer(database).commit([append(events=[(1, back)]), seen(lte=over, backlog_age_s=3600)])
+    facts = facts_of(database, {"r001": (2 * SOON, "meter 5 is not registered"), "r002": (0, "old")})
+    found = cell(facts["r001"], SOON)
+    assert found.condition is Condition.ALARM
+    assert "refused: meter 5" in found.why, "the feeder is back, the refusal is newer than the last batch"
+    assert found.why.endswith("readings have waited for 60 min at its gateway"), "the gravest reason comes first"
+    assert facts["r002"].refused is None or facts["r002"].last_batch is None
+
+
+def test_a_microgrid_that_never_reported_is_late(database: Database) -> None:
+    assert {cell(each, SOON).words for each in facts_of(database).values()} == {
+        f"{name}, late: its gateway has not reported yet" for name in ("r001", "r002")
+    }
+
+
+def test_energy_of_a_quarter_is_what_the_boundaries_show(database: Database, town: Town) -> None:
+    blocks = town_blocks(town, range(FIRST, FIRST + 2))
+    store(database, blocks)
+    with database.reads.begin() as connection:
+        assert newest_quarter(connection) == FIRST + 1
+        found = quarter_energy(connection, FIRST)
+    for number, microgrid in enumerate(town.microgrids.values(), 1):
+        some = blocks[microgrid.id]
+        at = some.quarter == FIRST
+        inside = {m.id: m.direction for m in microgrid.meters if m.function is not Function.BOUNDARY}
+        signs = [(1 if inside[m] is Direction.INCOMING else -1) if m in inside else 0 for m in some.meter.tolist()]
+        assert found[number].net == int((some.values.sum(axis=1) * np.array(signs))[at].sum())
+        assert found[number].used == found[number].net
+        assert found[number].blocks == len(microgrid.meters)
+
+
+def test_a_town_without_boundary_meters_adds_up_its_places(database: Database, town: Town) -> None:
+    blocks = town_blocks(town, range(FIRST, FIRST + 1))
+    boundary = {m.id for m in town.meters if m.function is Function.BOUNDARY}
+    with_boundary = {}
+    for name, some in blocks.items():
+        store(database, {name: some.take([n for n, m in enumerate(some.meter.tolist()) if m not in boundary])})
+    with database.reads.begin() as connection:
+        with_boundary = quarter_energy(connection, FIRST)
+    assert sum(each.net for each in with_boundary.values()) != 0
+
+
+def readings_of(meter: int, values: np.ndarray, first: int, kind: int = RecordType.THROUGH) -> dict[str, object]:
+    keys = [(meter, int(kind), first + n) for n in range(len(values))]
+    return {"r001": make_blocks(keys, values, np.full(values.shape, 2))}
+
+
+def test_a_long_series_has_the_extremes_of_each_quarter_and_a_short_one_each_slot(database: Database) -> None:
+    length = WHOLE_QUARTERS + 20
+    values = np.random.default_rng(1).integers(0, 9_000, (length, SLOTS))
+    values[5, 7] = 90_000
+    keys = [(METER, 3, FIRST + n) for n in range(length) if n not in (40, 41)]
+    quality = np.full((length, SLOTS), 2)
+    quality[9, 3], quality[length - 2, 3] = 0, 0
+    kept = [n for n in range(length) if n not in (40, 41)]
+    blocks = make_blocks(keys, np.where(quality, values, 0)[kept], quality[kept])
+    early = blocks.take(list(range(len(kept) - 3)))
+    store(database, {"r001": early}, (FIRST + length) * QUARTER_S)
+    # The last quarters are not compacted yet.
+    Writer(database).commit([sent("r001", blocks.take([len(kept) - 3 + n for n in range(3)]))])
+    with database.reads.begin() as connection:
+        number = meter_number(connection, METER)
+    assert number is not None
+    found = slot_series(database, number, 3, FIRST, FIRST + length)
+    assert len(found) == length
+    assert found.high[5] == 90_000
+    assert np.flatnonzero(found.quality == 0).tolist() == [40, 41]
+    assert np.flatnonzero(found.lacking).tolist() == [9, length - 2]
+    whole = [n for n in kept if n not in (9, length - 2)]
+    assert (found.low[whole] == values[whole].min(axis=1)).all()
+    short = slot_series(database, number, 3, FIRST + 39, FIRST + 44)
+    assert (short.step_s, len(short)) == (15, 5 * SLOTS)
+    assert (short.quality.reshape(-1, SLOTS).min(axis=1) > 0).tolist() == [True, False, False, True, True]
+
+
+def test_settled_quarters_of_years_are_those_of_bills(database: Database, town: Town) -> None:
+    store(database, town_blocks(town))
+    settle(database)
+    first, until = FIRST - 5 * 366 * 96, FIRST + 96
+    with database.reads.begin() as connection:
+        found = settled_series(connection, METER, first, until)
+        billed = load_settled(connection, [METER], FIRST, until)
+    assert found.settled == 96
+    for quantity, series in found.quantities.items():
+        assert (series.high[-96:] == billed.energies[quantity][0]).all()
+        assert not series.quality[:-96].any(), "before the first settled day there is a gap"
+    assert set(found.quantities) <= set(Quantity)
+    assert found.quantities
+
+
+@one_kind
+def test_a_meter_is_found_by_a_few_characters(database: Database, town: Town) -> None:
+    def names(text: str) -> list[str]:
+        with database.reads.begin() as connection:
+            return [found.name for found in find(connection, text, SOON)]
+
+    first = next(iter(town.microgrids["r002"].meters))
+    assert names(str(first.id))[0] == str(first.id)
+    assert names("r002")[0] == "r002"
+    ids = {str(meter.id) for meter in town.microgrids["r002"].meters}
+    assert names("2")[0] == "r002", "the number of its controller"
+    assert ids <= set(names("2")), "and all of its meters are listed"
+    account = next(meter for meter in town.meters if meter.account)
+    assert str(account.id) in names(f"account {account.account}")
+    assert str(first.id) in names(f"R002 {first.location.upper()}")
+    assert names("%") == names("_") == names("  ") == names("no such place") == []

@@ -1,0 +1,149 @@
+"""The state of each microgrid, in one of four words with its reasons, from what the utility last received of it."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from commonwatt.model.now import Trust
+from commonwatt.model.records import State
+from commonwatt.model.units import ControllerId, EpochSeconds
+from commonwatt.protocol.heartbeats import Heartbeat
+
+LATE_S = 150
+"""Seconds without a message after which a gateway is late: two heartbeats are missing."""
+
+SILENT_S = 300
+"""Seconds without a message after which it is an alarm, as in the rule ``CommonwattGatewaySilent``."""
+
+BACKLOG_LATE_S = 1_800
+"""Age of the oldest waiting reading from which on a microgrid is late."""
+
+BACKLOG_OLD_S = 86_400
+"""The same for an alarm, as in the rule ``CommonwattBacklogOld``."""
+
+
+class Condition(StrEnum):
+    """The state of a microgrid, the gravest that applies; in the order of gravity."""
+
+    ALARM = "alarm"
+    ISLANDED = "islanded"
+    LATE = "late"
+    FRESH = "fresh"
+
+
+SHAPES = {Condition.ALARM: "▲", Condition.ISLANDED: "◆", Condition.LATE: "◐", Condition.FRESH: "●"}
+"""A shape for each state, so that no state is told by its colour alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What the utility last received of a microgrid.
+
+    Attributes:
+        microgrid: Its name.
+        number: The number of its controller.
+        kind: residential, apartment or public.
+        seen: When its gateway's last heartbeat came; ``None``: never.
+        heartbeat: The heartbeat; ``None``: there is none that can be read.
+        last_batch: When its last batch came; ``None``: never.
+        open_gaps: Blocks with slots that are still requested.
+        conflicts: Slots with several values.
+        boundary: The state bits of its boundary, by its meters' last events; 0: as usual.
+        boundary_since: Since when; ``None``: no event.
+        refused: Why its last batch was refused, if it was and none was accepted since.
+    """
+
+    microgrid: ControllerId
+    number: int
+    kind: str
+    seen: EpochSeconds | None = None
+    heartbeat: Heartbeat | None = None
+    last_batch: EpochSeconds | None = None
+    open_gaps: int = 0
+    conflicts: int = 0
+    boundary: int = 0
+    boundary_since: EpochSeconds | None = None
+    refused: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A microgrid on the page of the town.
+
+    Attributes:
+        microgrid: Its name.
+        kind: residential, apartment or public.
+        condition: Its state.
+        why: The reasons, for people; empty if all is as usual.
+    """
+
+    microgrid: ControllerId
+    kind: str
+    condition: Condition
+    why: str
+
+    @property
+    def words(self) -> str:
+        """The name with state and reasons."""
+        return f"{self.microgrid}, {self.condition}" + (f": {self.why}" if self.why else "")
+
+
+def cell(facts: Facts, now: EpochSeconds) -> Cell:
+    """Return the cell of a microgrid."""
+    found = list(_reasons(facts, now))
+    condition = min((one for one, _ in found), key=list(Condition).index, default=Condition.FRESH)
+    return Cell(
+        microgrid=facts.microgrid,
+        kind=facts.kind,
+        condition=condition,
+        why="; ".join(why for one, why in sorted(found, key=lambda each: list(Condition).index(each[0]))),
+    )
+
+
+def count(cells: Iterable[Cell]) -> dict[Condition, int]:
+    """Return how many microgrids are in each state."""
+    found = dict.fromkeys(Condition, 0)
+    for one in cells:
+        found[one.condition] += 1
+    return found
+
+
+def island_words(facts: Facts) -> str | None:
+    """Return why a microgrid is cut off from the town; ``None``: it is not, as far as its boundary reported."""
+    bits = facts.boundary
+    if bits & State.DEAD_FEEDER:
+        return "its feeder has no voltage"
+    if bits & State.ISOLATED:
+        return "isolated by command"
+    if bits & State.SWITCH_OPEN or bits & State.OFF_GRID:
+        return "its boundary switch is open"
+    return None
+
+
+def _reasons(facts: Facts, now: EpochSeconds) -> Iterator[tuple[Condition, str]]:
+    if facts.seen is None:
+        yield Condition.LATE, "its gateway has not reported yet"
+        return
+    silent_s = now - facts.seen
+    if silent_s > SILENT_S:
+        yield Condition.ALARM, f"its gateway has been silent for {silent_s // 60} min"
+    elif silent_s > LATE_S:
+        yield Condition.LATE, f"no message for {silent_s} s"
+    if facts.refused is not None:
+        yield Condition.ALARM, f"its batches are refused: {facts.refused}"
+    if (why := island_words(facts)) is not None:
+        yield Condition.ISLANDED, why
+    if facts.heartbeat is not None:
+        yield from _reported(facts.heartbeat)
+
+
+def _reported(heartbeat: Heartbeat) -> Iterator[tuple[Condition, str]]:
+    if heartbeat.lte is not None and heartbeat.lte.level == "exceeded":
+        yield Condition.ALARM, "its LTE line carried more than its plan allows this month"
+    if heartbeat.trust < Trust.HARDWARE:
+        yield Condition.ALARM, "its gateway has no trusted time"
+    age_s = heartbeat.backlog_age_s
+    if age_s > BACKLOG_OLD_S:
+        yield Condition.ALARM, f"readings have waited for {age_s // 3600} hours at its gateway"
+    elif age_s > BACKLOG_LATE_S:
+        yield Condition.LATE, f"readings have waited for {age_s // 60} min at its gateway"

@@ -1,0 +1,175 @@
+"""What the page of the town shows: each microgrid's last reports, and the energy of a quarter-hour by microgrid."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, bindparam, func, select
+
+from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.records import RecordType, State
+from commonwatt.model.units import MilliwattHours, Quarter
+from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.json_messages import unpack_json
+from commonwatt.town.town import Direction, Function
+from utility.overview.microgrids import Facts
+from utility.store.checks import sound_events
+from utility.store.tables import compacted, controller, event, gap, gateway_seen, meter, tally
+
+_OPEN_GAPS = (
+    select(meter.c.microgrid, func.count())
+    .join(gap, meter.c.no == gap.c.meter_no)
+    .where(gap.c.is_open)
+    .group_by(meter.c.microgrid)
+)
+_CONFLICTS = (
+    select(compacted.c.owner_no, func.sum(compacted.c.conflicts))
+    .where(compacted.c.conflicts > 0)
+    .group_by(compacted.c.owner_no)
+)
+_AT_BOUNDARY = select(meter.c.no, meter.c.microgrid).where(meter.c.function == Function.BOUNDARY.value)
+
+
+def _last_event() -> Any:
+    """Return the select of the last event of each of some meters."""
+    of, each = meter.alias(), event.alias()
+    last = select(func.max(each.c.time)).where(each.c.meter_no == of.c.no).correlate(of).scalar_subquery()
+    return (
+        select(event, of.c.microgrid)
+        .join_from(event, of, (of.c.no == event.c.meter_no) & (event.c.time == last))
+        .where(of.c.function == Function.BOUNDARY.value)
+        .order_by(event.c.generation, event.c.record_id)
+    )
+
+
+_BOUNDARY_EVENTS = _last_event()
+
+
+@lru_cache(maxsize=1_024)
+def _parsed(kept: str) -> Heartbeat | None:
+    """Return a stored heartbeat; ``None`` if it can't be read. Nearly all are the same as a few seconds before."""
+    try:
+        return unpack_json(Heartbeat, kept.encode())
+    except ProtocolError:
+        return None
+
+
+def microgrids(connection: Connection, refused: Mapping[str, tuple[int, str]] | None = None) -> list[Facts]:
+    """Return what was last received of each microgrid, in the order of the controllers' numbers.
+
+    Args:
+        connection: The database.
+        refused: (time, reason) of the last refused batch, by controller.
+    """
+    seen = {row.controller: row for row in connection.execute(select(gateway_seen))}
+    batches: dict[str, int] = dict(connection.execute(select(tally.c.controller, tally.c.last_batch)).all())
+    gaps: dict[str, int] = dict(connection.execute(_OPEN_GAPS).all())
+    conflicts: dict[int, int] = dict(connection.execute(_CONFLICTS).all())
+    boundary = _boundaries(connection)
+    found = []
+    for row in connection.execute(select(controller).order_by(controller.c.number)):
+        last, batch = seen.get(row.id), batches.get(row.id) or None
+        bits, since = boundary.get(row.id, (0, None))
+        at, why = (refused or {}).get(row.id, (0, ""))
+        found.append(
+            Facts(
+                microgrid=row.id,
+                number=row.number,
+                kind=row.kind,
+                seen=None if last is None else last.time,
+                heartbeat=None if last is None else _parsed(last.heartbeat),
+                last_batch=batch,
+                open_gaps=gaps.get(row.id, 0),
+                conflicts=int(conflicts.get(row.number, 0)),
+                boundary=bits,
+                boundary_since=since,
+                refused=why if at > (batch or 0) else None,
+            )
+        )
+    return found
+
+
+def _boundaries(connection: Connection) -> dict[str, tuple[int, int]]:
+    """Return by microgrid the bits of its boundary's last events that tell of an island, and their time."""
+    telling = int(State.OFF_GRID | State.DEAD_FEEDER | State.SWITCH_OPEN | State.ISOLATED)
+    last: dict[int, Any] = {row.meter_no: row for row in sound_events(connection.execute(_BOUNDARY_EVENTS))}
+    found: dict[str, tuple[int, int]] = {}
+    for row in last.values():
+        bits, since = found.get(row.microgrid, (0, 0))
+        found[row.microgrid] = bits | row.new_state & telling, max(since, row.time)
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuarterEnergy:
+    """The energy of a microgrid, or of several, in a quarter-hour, milliwatt-hours.
+
+    Attributes:
+        net: Taken from the town, less what was given to it.
+        sun: Generated.
+        charged: The batteries' change of level: 60 slots of it, estimated from the 59 between first and last reading.
+        blocks: How many stored blocks it was made of.
+    """
+
+    net: MilliwattHours = 0
+    sun: MilliwattHours = 0
+    charged: MilliwattHours = 0
+    blocks: int = 0
+
+    @property
+    def used(self) -> MilliwattHours:
+        """What the homes used, losses included."""
+        return self.net + self.sun - self.charged
+
+    def plus(self, other: "QuarterEnergy") -> "QuarterEnergy":
+        """Return the sum of both."""
+        return QuarterEnergy(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+
+
+_c = compacted.c
+_QUARTER = (
+    select(
+        _c.owner_no,
+        meter.c.function,
+        meter.c.direction,
+        _c.record_type,
+        func.sum(_c.total, type_=BigInteger).label("total"),
+        func.sum(_c.last_reading - _c.first_reading, type_=BigInteger).label("change"),
+        func.count().label("blocks"),
+    )
+    .join(meter, meter.c.no == _c.meter_no)
+    .where(_c.quarter == bindparam("quarter"))
+    .group_by(_c.owner_no, meter.c.function, meter.c.direction, _c.record_type)
+)
+
+
+def newest_quarter(connection: Connection) -> Quarter | None:
+    """Return the newest quarter that was compacted; ``None``: there is none."""
+    return connection.execute(select(func.max(_c.quarter))).scalar()
+
+
+def quarter_energy(connection: Connection, quarter: Quarter) -> dict[int, QuarterEnergy]:
+    """Return the energy of each microgrid in a compacted quarter, by the number of its controller.
+
+    ``net`` is what the boundary's meters counted; of a microgrid without them, the sum over its places.
+    """
+    found: dict[int, QuarterEnergy] = {}
+    at_boundary: dict[int, MilliwattHours] = {}
+    for row in connection.execute(_QUARTER, {"quarter": quarter}):
+        one = QuarterEnergy(blocks=row.blocks)
+        if row.record_type == RecordType.THROUGH:
+            energy = int(row.total or 0) * (1 if row.direction == Direction.INCOMING else -1)
+            if row.function == Function.BOUNDARY:
+                at_boundary[row.owner_no] = at_boundary.get(row.owner_no, 0) + energy
+            else:
+                one = QuarterEnergy(net=energy, blocks=row.blocks)
+        elif row.record_type == RecordType.GENERATION:
+            one = QuarterEnergy(sun=int(row.total or 0), blocks=row.blocks)
+        elif row.record_type == RecordType.STORED:
+            one = QuarterEnergy(charged=round(int(row.change or 0) * 60 / 59), blocks=row.blocks)
+        found[row.owner_no] = found.get(row.owner_no, QuarterEnergy()).plus(one)
+    for number, energy in at_boundary.items():
+        before = found[number]
+        found[number] = QuarterEnergy(net=energy, sun=before.sun, charged=before.charged, blocks=before.blocks)
+    return found
