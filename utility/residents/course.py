@@ -1,0 +1,230 @@
+"""The energy of some meters by quarter-hour, while an account had them: solar, taken, given, use, level (pure)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from commonwatt.model.blocks import Blocks, Quality
+from commonwatt.model.ids import MeterId
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MilliwattHours, Quarter
+from commonwatt.town.town import Direction
+from utility.exports.holdings import Held, is_held
+from utility.exports.resolutions import Resolution, intervals
+
+Numbers: TypeAlias = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """A meter of an account, and what it records.
+
+    Attributes:
+        held: When the account had it.
+        kinds: Its record types.
+    """
+
+    held: Held
+    kinds: frozenset[RecordType]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Line:
+    """An energy by quarter-hour, the sum over its meters.
+
+    Attributes:
+        energy: Milliwatt-hours, of the slots that have a reading.
+        slots: How many slots have one.
+        expected: How many slots there are: 60 for each meter of it that the account had; 0: it had none.
+    """
+
+    energy: Numbers
+    slots: Numbers
+    expected: Numbers
+
+    @property
+    def is_whole(self) -> npt.NDArray[np.bool_]:
+        """Whether every slot of a quarter has a reading, and there is a meter."""
+        return np.asarray((self.expected > 0) & (self.slots == self.expected), np.bool_)
+
+    def after_first(self) -> "Line":
+        """Return the line without its first quarter."""
+        return Line(energy=self.energy[1:], slots=self.slots[1:], expected=self.expected[1:])
+
+    def sums(self, starts: npt.NDArray[np.intp]) -> "Line":
+        """Return the sums between some places, the last one from there to the end."""
+        energy, slots, expected = (
+            np.add.reduceat(values, starts) for values in (self.energy, self.slots, self.expected)
+        )
+        return Line(energy=energy, slots=slots, expected=expected)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """The newest reading of some batteries, their levels added.
+
+    Attributes:
+        energy: Milliwatt-hours.
+        time: The end of the oldest of the batteries' newest slots.
+    """
+
+    energy: MilliwattHours
+    time: EpochSeconds
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Course:
+    """The energies of an account by quarter-hour.
+
+    Attributes:
+        first: The first quarter; the arrays have an entry for each from it on.
+        solar: Generated.
+        taken: Through its incoming meters: from the town and the microgrid.
+        given: Through its outgoing meters: to the town and the microgrid.
+        stored: Levels of its batteries at the end of the quarter, added; a slot is the quarter's last.
+        gained: What its batteries gained since the quarter before; without a battery 0, and no slot is expected.
+        newest: The newest level of its batteries; ``None``: none is known in this time.
+    """
+
+    first: Quarter
+    solar: Line
+    taken: Line
+    given: Line
+    stored: Line
+    gained: Line
+    newest: Level | None
+
+    @property
+    def use(self) -> Line:
+        """What the place used, with its batteries' losses: solar and taken, less given and what batteries gained."""
+        parts = (self.solar, self.taken, self.given, self.gained)
+        return Line(
+            energy=self.solar.energy + self.taken.energy - self.given.energy - self.gained.energy,
+            slots=np.sum([part.slots for part in parts], axis=0),
+            expected=np.sum([part.expected for part in parts], axis=0),
+        )
+
+    def days(self) -> tuple[list[EpochSeconds], npt.NDArray[np.intp]]:
+        """Return the first second of each local day, and the place of its first quarter."""
+        quarters = self.first + np.arange(len(self.taken.energy))
+        days = intervals(Resolution.DAY, self.first, self.first + len(quarters))
+        index = days.index_of(quarters)
+        starts = np.flatnonzero(np.diff(index, prepend=-1))
+        return days.starts[index[starts]].tolist(), starts
+
+
+def course_of(blocks: Blocks, recordings: Sequence[Recording], first: Quarter, end: Quarter) -> Course:
+    """Return the energies of an account in the quarters ``first`` to before ``end``.
+
+    Args:
+        blocks: The joined blocks of its meters, from the quarter before ``first`` on.
+        recordings: Its meters.
+        first: The first quarter.
+        end: The quarter after the last.
+    """
+    adding = _Adding(blocks, first, end)
+    lines = {kind: adding.line() for kind in ("solar", "taken", "given", "stored", "gained")}
+    newest: list[Level | None] = []
+    for meter in sorted({one.held.meter for one in recordings}):
+        its = [one for one in recordings if one.held.meter == meter]
+        kinds, direction = its[0].kinds, its[0].held.direction
+        there = is_held(np.array([meter], np.uint64), adding.quarters, [one.held for one in its])
+        through = lines["taken" if direction is Direction.INCOMING else "given"]
+        if RecordType.THROUGH in kinds:
+            adding.flow(through, meter, RecordType.THROUGH, there)
+        if RecordType.GENERATION in kinds:
+            adding.flow(lines["solar"], meter, RecordType.GENERATION, there)
+        if RecordType.STORED in kinds:
+            level = adding.levels(lines["stored"], lines["gained"], meter, there)
+            if there[-1]:
+                newest.append(level)
+    known = [level for level in newest if level is not None]
+    together = Level(energy=sum(one.energy for one in known), time=min((one.time for one in known), default=0))
+    # The first column is the quarter before.
+    whole = {name: line.after_first() for name, line in lines.items()}
+    return Course(first=first, newest=together if known and len(known) == len(newest) else None, **whole)
+
+
+class _Adding:
+    """Adds the blocks of one meter after the other; the first column is the quarter before the first one."""
+
+    def __init__(self, blocks: Blocks, first: Quarter, end: Quarter) -> None:
+        self.quarters = np.arange(first - 1, end)
+        self._blocks = blocks
+
+    def line(self) -> Line:
+        """Return a line without energy."""
+        energy, slots, expected = (np.zeros(len(self.quarters), np.int64) for _ in range(3))
+        return Line(energy=energy, slots=slots, expected=expected)
+
+    def flow(self, line: Line, meter: MeterId, kind: RecordType, there: npt.NDArray[np.bool_]) -> None:
+        """Add a meter's energy where it is the account's."""
+        rows, columns = self._rows(meter, kind, there)
+        line.expected[there] += SLOTS
+        line.energy[columns] += self._blocks.values[rows].sum(axis=1)
+        line.slots[columns] += (self._blocks.quality[rows] > Quality.MISSING).sum(axis=1)
+
+    def levels(self, stored: Line, gained: Line, meter: MeterId, there: npt.NDArray[np.bool_]) -> Level | None:
+        """Add a battery's level at each quarter's end and its gain; return its newest level.
+
+        A gain needs the level at both ends of the quarter: of the account's first quarter the one before is unknown.
+        """
+        rows, columns = self._rows(meter, RecordType.STORED, there)
+        level, known = np.zeros(len(there), np.int64), np.zeros(len(there), np.bool_)
+        level[columns] = self._blocks.values[rows, -1]
+        known[columns] = self._blocks.quality[rows, -1] > Quality.MISSING
+        stored.expected[there] += 1
+        stored.energy[known] += level[known]
+        stored.slots[known] += 1
+        gained.expected[there] += 1
+        both = known.copy()
+        both[1:] &= known[:-1]
+        both[0] = False
+        gained.energy[both] += np.diff(level, prepend=0)[both]
+        gained.slots[both] += 1
+        return self._newest(rows)
+
+    def _newest(self, rows: npt.NDArray[np.intp]) -> Level | None:
+        present = self._blocks.quality[rows] > Quality.MISSING
+        if not present.any():
+            return None
+        row = int(np.flatnonzero(present.any(axis=1))[-1])
+        slot = int(np.flatnonzero(present[row])[-1])
+        time = int(self._blocks.quarter[rows[row]]) * QUARTER_S + (slot + 1) * SLOT_S
+        return Level(energy=int(self._blocks.values[rows[row], slot]), time=time)
+
+    def _rows(
+        self, meter: MeterId, kind: RecordType, there: npt.NDArray[np.bool_]
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
+        """Return the blocks of a meter's record type that are the account's, in order of time, and their columns."""
+        blocks = self._blocks
+        columns = blocks.quarter.astype(np.int64) - int(self.quarters[0])
+        inside = (columns >= 0) & (columns < len(there))
+        rows = np.flatnonzero((blocks.meter == meter) & (blocks.record_type == kind) & inside)
+        rows = rows[there[columns[rows]]]
+        return rows, columns[rows]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A sum of a line over some time.
+
+    Attributes:
+        energy: Milliwatt-hours, of the slots that have a reading.
+        permille: Slots with a reading, thousandths of those expected.
+    """
+
+    energy: MilliwattHours
+    permille: int
+
+
+def figures(line: Line, starts: npt.NDArray[np.intp]) -> list[Figure | None]:
+    """Return the sums of a line between some places; ``None``: the account had no meter for it, or no reading came."""
+    sums = line.sums(starts)
+    rows = zip(sums.energy.tolist(), sums.slots.tolist(), sums.expected.tolist(), strict=True)
+    return [
+        Figure(energy=energy, permille=slots * 1000 // expected) if slots else None for energy, slots, expected in rows
+    ]

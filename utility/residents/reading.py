@@ -1,0 +1,36 @@
+"""Reads the energy of one account: courses from readings, and sums of settled days."""
+
+from commonwatt.model.units import Quarter
+from utility.exports.holdings import Held
+from utility.residents.course import Course, course_of
+from utility.residents.home import Home
+from utility.residents.shared import SettledSums, by_day, settled_until
+from utility.store.database import Database
+from utility.store.exports import BlockSource, exported_meters
+from utility.store.settled import load_settled
+
+
+def read_course(database: Database, home: Home, held: list[Held], first: Quarter, end: Quarter) -> Course:
+    """Return the course of some meters of a home in the quarters ``first`` to before ``end``.
+
+    Args:
+        database: The database.
+        home: The home.
+        held: Its own meters, or its buildings', with their dates.
+        first: The first quarter.
+        end: The quarter after the last.
+    """
+    with database.reads.begin() as connection:
+        meters = exported_meters(connection, {one.meter for one in held})
+    blocks = BlockSource(database, meters).read(first - 1, end)
+    return course_of(blocks, home.recordings(held), first, end)
+
+
+def read_settled(
+    database: Database, home: Home, first: Quarter, end: Quarter
+) -> tuple[list[SettledSums], Quarter | None]:
+    """Return the settled sums of each local day of ``[first, end)``, and the quarter after the last settled one."""
+    held = home.held(first, end)
+    with database.reads.begin() as connection:
+        settled = load_settled(connection, {one.meter for one in held}, first, end)
+    return by_day(settled, held), settled_until(settled, held)
