@@ -1,4 +1,4 @@
-"""The people who propose and approve: ``--as PERSON`` of commands, checked against the utility's file."""
+"""The people who act by commands: ``--as PERSON``, checked against the utility's file."""
 
 from typing import Annotated
 
@@ -6,6 +6,7 @@ import typer
 
 from commonwatt.config.utility import BillingSettings
 from commonwatt.model.exceptions import ConfigError
+from utility.access.actor import Actor, Via
 
 AsOption = Annotated[str, typer.Option("--as", help="The person who acts, of `people` in the utility's file.")]
 
@@ -22,18 +23,15 @@ def person_of(settings: BillingSettings, name: str) -> str:
     raise ConfigError(f"--as {name}: not in `people` of [utility.billing] in the utility's file, which lists {listed}")
 
 
-def other_person(settings: BillingSettings, name: str, first: str, did: str) -> str:
-    """Return the name of a person who may act on what another person did.
-
-    Args:
-        settings: The people.
-        name: The person who acts.
-        first: The person who acted before.
-        did: What that person did, such as "proposed it".
+def actor_of(settings: BillingSettings, name: str) -> Actor:
+    """Return the person who acts by a command on the utility's machine.
 
     Raises:
-        ConfigError: The file does not list the person, or both are the same person.
+        ConfigError: The utility's file does not list the person.
     """
-    if person_of(settings, name) == first:
-        raise ConfigError(f"--as {name}: {first} {did}; a second person has to approve it")
-    return name
+    return on_machine(person_of(settings, name))
+
+
+def on_machine(name: str) -> Actor:
+    """Return a person who acts by a command on the utility's machine, where no session proves the name."""
+    return Actor(name=name, roles=frozenset(), account=None, via=Via.MACHINE, address="")

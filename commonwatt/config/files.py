@@ -8,7 +8,8 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -150,8 +151,27 @@ def notes_on(path: Path, part: str) -> list[str]:
 
 def place_of(path: Path, *keys: int | str) -> str:
     """Return a key with its file and line; for a missing key, with the line of its table."""
-    line = _line_of(path.read_text(encoding="utf-8").splitlines(), keys)
-    return ": ".join(filter(None, (str(path), f"line {line}" if line else "", ".".join(map(str, keys)))))
+    return place_in(str(path), path.read_text(encoding="utf-8"), *keys)
+
+
+def place_in(name: str, text: str, *keys: int | str) -> str:
+    """Return a key of a TOML text with the text's name (empty: it has none) and line, as ``place_of``."""
+    line = _line_of(text.splitlines(), keys)
+    return ": ".join(filter(None, (name, f"line {line}" if line else "", ".".join(map(str, keys)))))
+
+
+def read_text(path: Path) -> str:
+    """Read a TOML file's text.
+
+    Raises:
+        ConfigError: It is missing, unreadable or no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -160,16 +180,32 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: It is missing, unreadable or not TOML.
     """
+    return parse_toml(str(path), read_text(path))
+
+
+def parse_toml(name: str, text: str) -> dict[str, Any]:
+    """Return the tables of a TOML text.
+
+    Raises:
+        ConfigError: It is not TOML.
+    """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # of TOML itself, of UTF-8, of numbers too long
-        raise ConfigError(f"{path}: not TOML: {error}") from error
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # of TOML itself, of numbers too long
+        raise ConfigError(": ".join(filter(None, (name, f"not TOML: {error}")))) from error
 
 
 def check_model(path: Path, model: type[_S], table: object, prefix: tuple[str | int, ...] = ()) -> _S:
     """Validate ``table`` (found under ``prefix`` in ``path``).
+
+    Raises:
+        ConfigError: One line per fault.
+    """
+    return check_table(partial(place_of, path), model, table, prefix)
+
+
+def check_table(place: Callable[..., str], model: type[_S], table: object, prefix: tuple[str | int, ...] = ()) -> _S:
+    """Validate ``table``; ``place`` returns the words for the place of a key, as ``place_of``.
 
     Raises:
         ConfigError: One line per fault.
@@ -180,7 +216,7 @@ def check_model(path: Path, model: type[_S], table: object, prefix: tuple[str | 
         # Without the cause: pydantic's error quotes the value found, which may be a secret.
         lists = model.lists if issubclass(model, Settings) else ()
         faults = [
-            f"{place_of(path, *(() if fault['loc'][:1] and fault['loc'][0] in lists else prefix), *fault['loc'])}: "
+            f"{place(*(() if fault['loc'][:1] and fault['loc'][0] in lists else prefix), *fault['loc'])}: "
             f"{_allowed(model, fault)}"
             for fault in error.errors()
         ]

@@ -1,7 +1,8 @@
 """``commonwatt bills``: make runs of bills, check and issue them, show them (C3, docs/billing.md)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -15,13 +16,14 @@ from commonwatt.model.words import counted, moment
 from commonwatt.runtime.service import errors_reported, flowing
 from utility.billing.canonical import bill_bytes
 from utility.billing.proof.head import check_code
-from utility.billing.tariffs.local_calendar import parse_month
+from utility.billing.run import Progress as Tell
 from utility.cli import bill_audit, bill_documents
 from utility.cli.bill_view import show_bill
 from utility.cli.options import ConfigOption, from_file, load
-from utility.people import AsOption, other_person, person_of
-from utility.store.billing import bills_of_run, check_run, issue_run, run_of, runs, tree_of
-from utility.store.run_bills import compare, computed_run, prepared, saved
+from utility.decisions import runs
+from utility.people import AsOption, actor_of
+from utility.store.billing import bills_of_run, run_of, tree_of
+from utility.store.billing import runs as newest_runs
 
 app = typer.Typer(no_args_is_help=True, help="Bills: run, check, issue, show, and what households get.")
 for module in (bill_documents, bill_audit):
@@ -42,17 +44,10 @@ def run(
     A run keeps all its inputs and never changes; with the same inputs no second one is made.
     """
     with errors_reported():
-        parse_month(month)
-        settings = load(config)[0]
-        who = person_of(settings.billing, person)
-        with from_file(config) as (database, clock):
-            inputs = prepared(database, month, settings.billing.tariff)
-            with _progress() as progress:
-                task = progress.add_task("billing")
-                bills = computed_run(
-                    database, inputs, lambda done, whole: progress.update(task, completed=done, total=whole)
-                )
-            number = saved(database, bills, who, int(clock.now()))
+        settings = load(config)[0].billing
+        actor = actor_of(settings, person)
+        with from_file(config) as (database, clock), _progress() as tell:
+            number, bills = runs.draft(database, month, settings.tariff, actor, int(clock.now()), tell)
     typer.echo(f"run {number} of {month}: {counted(bills.figures['bills'], 'bill')}, {bills.figures['total']} dollars")
     typer.echo(_warnings(bills.figures) + f"next: commonwatt bills check {number} --as PERSON")
 
@@ -62,7 +57,7 @@ def run(
 def list_runs(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption = False) -> None:
     """List the newest runs of bills with their state, and who made, checked and issued them."""
     with errors_reported(), from_file(config) as (database, _), database.reads.begin() as connection:
-        rows = runs(connection, limit)
+        rows = newest_runs(connection, limit)
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
@@ -102,13 +97,11 @@ def show_run(
 def check(number: RunArgument, config: ConfigOption, person: AsOption) -> None:
     """Compute a draft again from its inputs, compare each byte of its bills, and mark it as checked."""
     with errors_reported():
-        who = person_of(load(config)[0].billing, person)
+        actor = actor_of(load(config)[0].billing, person)
         with from_file(config) as (database, clock):
-            compare(database, number)
-            with database.writes.begin() as connection:
-                check_run(connection, number, who, int(clock.now()))
+            runs.check(database, number, actor, int(clock.now()))
     typer.echo(
-        f"run {number}: the same bytes again; checked by {who}; next: commonwatt bills issue {number} --as PERSON"
+        f"run {number}: the same bytes again; checked by {person}; next: commonwatt bills issue {number} --as PERSON"
     )
 
 
@@ -117,16 +110,17 @@ def check(number: RunArgument, config: ConfigOption, person: AsOption) -> None:
 def issue(number: RunArgument, config: ConfigOption, person: AsOption) -> None:
     """Issue a checked run. Another person than the one who checked it has to; its bills never change then."""
     with errors_reported():
-        settings = load(config)[0]
-        with from_file(config) as (database, clock), database.writes.begin() as connection:
-            checked_by = run_of(connection, number)["checked_by"] or ""
-            who = other_person(settings.billing, person, checked_by, "checked it")
-            issue_run(connection, number, who, int(clock.now()))
-    typer.echo(f"run {number}: issued by {who}")
+        actor = actor_of(load(config)[0].billing, person)
+        with from_file(config) as (database, clock):
+            runs.issue(database, number, actor, int(clock.now()))
+    typer.echo(f"run {number}: issued by {person}")
 
 
-def _progress() -> Progress:
-    return Progress(console=Console(stderr=True), transient=True)
+@contextmanager
+def _progress() -> Iterator[Tell]:
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("billing")
+        yield lambda done, whole: progress.update(task, completed=done, total=whole)
 
 
 def _warnings(figures: Mapping[str, Any]) -> str:

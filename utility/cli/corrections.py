@@ -5,34 +5,27 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
-import numpy as np
 import typer
 
 from commonwatt.cli.dead_letter_options import JsonOption
 from commonwatt.cli.tables import show as show_table
-from commonwatt.config.utility import UtilitySettings
-from commonwatt.model.blocks import Quality, make_blocks
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.ids import parse_id
 from commonwatt.model.records import RecordType
 from commonwatt.model.times import LOCAL_FORMS, parse_time
-from commonwatt.model.units import QUARTER_S, EpochSeconds
+from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, moment
 from commonwatt.runtime.service import errors_reported, flowing
 from commonwatt.settlement.estimates.methods import Method
 from commonwatt.settlement.validation.day import Check
 from utility.cli.options import ConfigOption, from_file, load
-from utility.corrections.edits import edited, energy_of, quarters_of
 from utility.corrections.lifecycle import Action, State
-from utility.corrections.plot import Line, plot
+from utility.corrections.plot import plot
 from utility.corrections.summaries import Summary, summaries
-from utility.jobs.validation import rules_of
-from utility.people import AsOption, person_of
-from utility.store import checking, reads
-from utility.store.corrections import By, Chosen, Corrections, add, decide, found, joined, steps_of
-from utility.store.database import Database
-from utility.store.estimating import Estimator, member_at
-from utility.store.quarantine import MAX_WHY
+from utility.decisions.corrections import Edit, close_findings, decide_chosen, lines_around, meter_number
+from utility.decisions.corrections import edit as enter
+from utility.people import AsOption, actor_of
+from utility.store import checking
+from utility.store.corrections import Chosen, found, steps_of
 from utility.store.rations import timezone_of
 
 app = typer.Typer(no_args_is_help=True, help="Findings of the daily checks, and corrections of readings.")
@@ -103,7 +96,7 @@ def show(
         for kind in sorted({row.record_type for row in rows}):
             of = [row for row in rows if row.record_type == kind]
             typer.echo(f"\n{RecordType(kind).name.lower()}, from {moment(of[0].quarter * QUARTER_S)}")
-            for line in plot(_lines(database, settings, of)):
+            for line in plot(lines_around(database, settings.validation, of)[1]):
                 typer.echo(line)
         typer.echo("")
         show_table("steps", _steps(steps), ("time", "person", "from", "to", "quarter-hours", "why"))
@@ -188,14 +181,10 @@ def edit(
     """
     with errors_reported(), from_file(config) as (database, clock):
         settings, _ = load(config)
-        by = _by(settings, person, why, int(clock.now()))
-        if not why.strip():
-            raise ConfigError("--why: give the reason")
-        number, new = _edit(database, settings, meter, of, (start, end), energy, by.time)
-        with database.writes.begin() as connection:
-            add(connection, new, State.EDITED, by)
-    total = int(new.blocks.values.sum())
-    typer.echo(f"meter {meter}: {counted(len(number), 'quarter-hour')} edited by {person}, {total / 1e6:.3f} kWh")
+        new = Edit(meter=meter, record_type=of, start=start, end=end, energy=energy)
+        actor = actor_of(settings.billing, person)
+        span, total = enter(database, settings.validation, new, actor, why, int(clock.now()))
+    typer.echo(f"meter {meter}: {counted(len(span), 'quarter-hour')} edited by {person}, {total / 1e6:.3f} kWh")
 
 
 @app.command()
@@ -220,15 +209,12 @@ def findings(
     with errors_reported(), from_file(config) as (database, clock):
         if close:
             settings, _ = load(config)
-            by = _by(settings, person or "", why, int(clock.now()))
-            with database.writes.begin() as connection:
-                closed = checking.close(connection, close, by.person, why, by.time)
-                if missing := sorted(set(close) - set(closed)):
-                    raise ConfigError(f"finding {missing[0]} is not open; nothing was closed")
-            typer.echo(f"{counted(len(closed), 'finding')} closed by {by.person}")
+            actor = actor_of(settings.billing, person or "")
+            closed = close_findings(database, close, actor, why, int(clock.now()))
+            typer.echo(f"{counted(closed, 'finding')} closed by {actor.name}")
             return
         with database.reads.begin() as connection:
-            numbers = None if not meter else [_number(connection, each) for each in meter]
+            numbers = None if not meter else [meter_number(connection, each) for each in meter]
             rows = [_finding(row) for row in checking.open_findings(connection, limit, numbers, check)]
         if as_json:
             typer.echo(json.dumps(rows, indent=1))
@@ -241,22 +227,17 @@ def _decide(config: Any, action: Action, person: str, words: tuple[Any, ...], wh
     """Take a step with the chosen corrections in one transaction, and print what was changed."""
     with errors_reported(), from_file(config) as (database, clock):
         settings, _ = load(config)
-        by = _by(settings, person, why, int(clock.now()))
+        actor = actor_of(settings.billing, person)
         if not any(words):
             raise ConfigError(f"choose what to {action}: give --meter, --from and --to, or --method")
-        with database.writes.begin() as connection:
-            rows = decide(connection, _chosen(connection, *words), action, by)
+        with database.reads.begin() as connection:
+            chosen = _chosen(connection, *words)
+        rows = decide_chosen(database, chosen, action, actor, why, int(clock.now()))
         energy = sum(row.energy for row in rows)
         meters = len({row.meter_no for row in rows})
         done = {Action.APPROVE: "approved", Action.REFUSE: "refused", Action.REVERT: "taken back"}[action]
     what = f"{counted(len(rows), 'correction')} of {counted(meters, 'meter')}, {energy / 1e6:.3f} kWh"
     typer.echo(f"{what}: {done} by {person}")
-
-
-def _by(settings: UtilitySettings, person: str, why: str, now: EpochSeconds) -> By:
-    if len(why) > MAX_WHY:
-        raise ConfigError(f"--why may have {MAX_WHY} characters")
-    return By(person=person_of(settings.billing, person), time=now, why=why)
 
 
 def _chosen(
@@ -271,19 +252,11 @@ def _chosen(
         if time is not None and time % QUARTER_S:
             raise ConfigError(f"{name} must be a quarter-hour, a multiple of {QUARTER_S} s")
     return Chosen(
-        meters=None if not meter else [_number(connection, each) for each in meter],
+        meters=None if not meter else [meter_number(connection, each) for each in meter],
         first=None if first is None else first // QUARTER_S,
         until=None if until is None else until // QUARTER_S,
         method=None if method is None else _method(method),
     )
-
-
-def _number(connection: Any, text: str) -> int:
-    meter_id = parse_id(text)
-    number = None if meter_id is None else reads.meter_number(connection, meter_id)
-    if number is None:
-        raise ConfigError(f"--meter {text:.30}: no such meter is registered; see: commonwatt utility")
-    return number
 
 
 def _method(text: str) -> Method:
@@ -291,51 +264,6 @@ def _method(text: str) -> Method:
         if method.words == text:
             return method
     raise ConfigError(f"--method {text:.30}: is none of {', '.join(method.words for method in Method)}")
-
-
-def _type(text: str) -> RecordType:
-    flows = {kind.name.lower(): kind for kind in RecordType if kind.is_flow}
-    if text not in flows:
-        raise ConfigError(f"--type {text:.30}: is none of {', '.join(sorted(flows))}; a level can't be edited")
-    return flows[text]
-
-
-def _edit(
-    database: Database,
-    settings: UtilitySettings,
-    meter: str,
-    of: str,
-    period: tuple[str, str],
-    energy: str | None,
-    now: EpochSeconds,
-) -> tuple[range, Corrections]:
-    """Return the quarters of an edit, and what to store."""
-    kind = _type(of)
-    with database.reads.begin() as connection:
-        number, zone = _number(connection, meter), ZoneInfo(timezone_of(connection))
-        start, end = parse_time(period[0], "--from", zone), parse_time(period[1], "--to", zone)
-        members, owner = member_at(connection, number)
-    if end > now:
-        raise ConfigError("--to is in the future; only what is past can be edited")
-    span = quarters_of(start, end)
-    member = next(one for one in members if one.no == number)
-    if kind not in member.record_types:
-        raise ConfigError(f"--type {of}: meter {meter} does not measure it")
-    shape = Estimator(database, rules_of(settings.validation, zone)).like_days(members, (number, int(kind)), span)
-    values, slots = edited(start, end, None if energy is None else energy_of(energy), *shape)
-    most, limit = int(values.max()), member.limits[int(kind)]
-    if most > limit:
-        raise ConfigError(f"--energy {energy}: is {most} mWh in a slot of 15 s, more than its service carries, {limit}")
-    keys = [(member.id, int(kind), quarter) for quarter in range(*span)]
-    blocks = make_blocks(keys, values, np.where(slots, np.uint8(Quality.EXACT), np.uint8(0)))
-    count = len(keys)
-    new = Corrections(
-        blocks=blocks,
-        number=np.full(count, number),
-        owner=np.full(count, owner),
-        method=np.full(count, Method.EDIT, np.uint8),
-    )
-    return range(*span), new
 
 
 def _row(row: Summary) -> dict[str, object]:
@@ -371,25 +299,3 @@ def _steps(rows: Sequence[Any]) -> list[dict[str, object]]:
         {"time": time, "person": person, "from": state_before, "to": after, "quarter-hours": count, "why": why}
         for (time, person, state_before, after, why), count in counts.items()
     ]
-
-
-def _lines(database: Database, settings: UtilitySettings, rows: Sequence[Any]) -> dict[str, Line]:
-    """Return readings, corrections and like days of the quarters around some corrections of one series."""
-    number, kind = rows[0].meter_no, rows[0].record_type
-    first, until = rows[0].quarter - 8, rows[-1].quarter + 9
-    count = until - first
-    with database.reads.begin() as connection:
-        members, _ = member_at(connection, number)
-        zone = ZoneInfo(timezone_of(connection))
-    blocks = reads.readings(database, number, kind, first, until - 1)
-    sent, values = np.zeros(count, np.int64), np.zeros(count, np.int64)
-    there, corrected = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
-    places = blocks.quarter.astype(np.int64) - first
-    there[places] = (blocks.quality > 0).all(axis=1)
-    sent[places] = blocks.values.sum(axis=1) if RecordType(kind).is_flow else blocks.values[:, -1]
-    made = joined([row for row in rows if row.state in (State.PROPOSED, State.APPROVED, State.EDITED)]).blocks
-    places = made.quarter.astype(np.int64) - first
-    values[places] = made.values.sum(axis=1) if RecordType(kind).is_flow else made.values[:, -1]
-    corrected[places] = True
-    like = Estimator(database, rules_of(settings.validation, zone)).like_days(members, (number, kind), (first, until))
-    return {"readings": (sent, there), "corrections": (values, corrected), "like days": like}

@@ -10,19 +10,18 @@ from zoneinfo import ZoneInfo
 import typer
 
 from commonwatt.cli.tables import show
+from commonwatt.config.files import read_text
 from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, moment
 from commonwatt.runtime.service import errors_reported, flowing
-from utility.billing.inputs import RunInputs
-from utility.billing.preview import Change, histogram, preview
+from utility.billing.preview import Change, histogram
 from utility.billing.tariffs.local_calendar import local_text, month_before, month_of
 from utility.billing.tariffs.tariff import Tariff, read_tariff
 from utility.cli.options import ConfigOption, from_file, load
-from utility.people import AsOption, other_person, person_of
-from utility.store import billing_sources, tariffs
-from utility.store.billing import bases_after, issued_run
-from utility.store.database import Database
+from utility.decisions import tariffs
+from utility.people import AsOption, actor_of
 from utility.store.rations import timezone_of
+from utility.store.tariffs import versions
 
 app = typer.Typer(no_args_is_help=True, help="Tariffs: check, preview, propose, approve.")
 
@@ -51,12 +50,11 @@ def propose(file: FileArgument, config: ConfigOption, person: AsOption) -> None:
     Example: commonwatt tariff propose tariff.toml --as anna --config utility.toml
     """
     with errors_reported():
-        who = person_of(load(config)[0].billing, person)
-        tariff = read_tariff(file)
-        source = file.read_text(encoding="utf-8")
-        with from_file(config) as (database, clock), database.writes.begin() as connection:
-            stored = tariffs.propose(connection, tariff, source, who, int(clock.now()))
-    typer.echo(f"{_words(stored)}: proposed by {who}; next: commonwatt tariff approve {stored.name} --as PERSON")
+        actor = actor_of(load(config)[0].billing, person)
+        source = read_text(file)
+        with from_file(config) as (database, clock):
+            stored = tariffs.propose(database, source, actor, int(clock.now()), str(file))
+    typer.echo(f"{_words(stored)}: proposed by {person}; next: commonwatt tariff approve {stored.name} --as PERSON")
 
 
 @app.command()
@@ -69,12 +67,10 @@ def approve(
     The running service tells the controllers its rates, until they acknowledge them.
     """
     with errors_reported():
-        settings = load(config)[0]
-        with from_file(config) as (database, clock), database.writes.begin() as connection:
-            tariff, first = tariffs.proposal(connection, name)
-            who = other_person(settings.billing, person, first, "proposed it")
-            tariffs.publish(connection, name, tariff.version, who, int(clock.now()))
-    typer.echo(f"{_words(tariff)}: published by {who}")
+        actor = actor_of(load(config)[0].billing, person)
+        with from_file(config) as (database, clock):
+            tariff = tariffs.publish(database, name, None, actor, int(clock.now()))
+    typer.echo(f"{_words(tariff)}: published by {person}")
 
 
 @app.command("list")
@@ -83,7 +79,7 @@ def list_versions(config: ConfigOption) -> None:
     """List all versions of all tariffs, with who proposed and approved them."""
     with errors_reported(), from_file(config) as (database, _), database.reads.begin() as connection:
         zone = ZoneInfo(timezone_of(connection))
-        rows = tariffs.versions(connection)
+        rows = versions(connection)
     columns = ("name", "version", "state", "effective", "proposed_by", "proposed", "approved_by", "approved")
     show("tariffs", [_version_row(row, zone) for row in rows], columns)
 
@@ -105,7 +101,7 @@ def preview_command(
         settings = load(config)[0]
         with from_file(config) as (database, clock):
             wanted = month or month_before(month_of(int(clock.now()) // QUARTER_S, tariff.zone))
-            changes = _preview(database, tariff, wanted, settings.billing.tariff)
+            changes = tariffs.previewed(database, tariff, wanted, settings.billing.tariff)
     if out is not None:
         _write(out, changes)
     typer.echo(_summary(changes, wanted))
@@ -114,21 +110,6 @@ def preview_command(
     show("winners", [_row(change) for change in ranked[:10] if change.difference < 0], columns)
     show("losers", [_row(change) for change in ranked[::-1][:10] if change.difference > 0], columns)
     typer.echo(_bars(changes))
-
-
-def _preview(database: Database, tariff: Tariff, month: str, default: str) -> list[Change]:
-    with database.reads.begin() as connection:
-        newest = billing_sources.newest_settled(connection)
-        before = issued_run(connection, month_before(month))
-        inputs = RunInputs(
-            month=month,
-            timezone=timezone_of(connection),
-            registry=billing_sources.load_registry(connection),
-            tariffs=tariffs.published(connection),
-            default=default,
-            bases={} if before is None else bases_after(connection, before),
-        )
-    return preview(inputs, tariff, billing_sources.settled_as_of(database, newest))
 
 
 def _words(tariff: Tariff) -> str:

@@ -19,19 +19,19 @@ from commonwatt.cli.dead_letter_options import (
     show_dead_letters,
 )
 from commonwatt.cli.tables import is_wide, show
-from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted
 from commonwatt.protocol.controller_commands import PERIODS
 from commonwatt.protocol.dead_letter_words import wanted
 from commonwatt.runtime.service import errors_reported, flowing
 from utility.cli.options import ConfigOption, from_file
+from utility.decisions.quarantine import decide_letters
+from utility.people import on_machine
 from utility.store import reads
 from utility.store.conflicts import conflicts as conflicting_slots
 from utility.store.database import Database
 from utility.store.dead_letters import dead_letter_counts
 from utility.store.dead_letters import dead_letters as kept_dead_letters
 from utility.store.job_leases import newest_periods
-from utility.store.quarantine import MAX_WHO, MAX_WHY, Decision, decide
 
 app = typer.Typer()
 
@@ -96,11 +96,7 @@ def dead_letters(
 
 def _decide(database: Database, decisions: Sequence[tuple[int, State]], who: str, why: str, now: int) -> None:
     """Apply all decisions in one transaction, and print the result of each."""
-    if len(who) > MAX_WHO or len(why) > MAX_WHY:
-        raise ConfigError(f"--by may have {MAX_WHO} characters, --why {MAX_WHY}")
-    with database.writes.begin() as connection:
-        done = [(no, state, decide(connection, Decision(no, state, who, why, now))) for no, state in decisions]
-    for no, state, blocks in done:
+    for no, state, blocks in decide_letters(database, decisions, on_machine(who), why, now):
         slots = int((blocks.quality > 0).sum())
         typer.echo(f"dead letter {no}: {counted(slots, 'slot')} of meter {blocks.key(0)[0]} {state} by {who}")
 

@@ -1,16 +1,23 @@
 """Corrections for people: those of quarter-hours in a row as one line."""
 
+import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, TypedDict
 
+from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import QUARTER_S, SLOT_S
+from commonwatt.model.units import QUARTER_S, SLOT_S, Quarter
 from commonwatt.settlement.estimates.methods import Method
 
 
 class Summary(TypedDict):
-    """Corrections in a row with the same meter, type, method and state; times are epoch seconds."""
+    """Corrections in a row with the same meter, type, method and state; times are epoch seconds.
 
+    `key` names them as they are now, for a decision: ``key_of`` reads it.
+    """
+
+    key: str
     microgrid: str
     meter: str
     type: str
@@ -33,6 +40,7 @@ def summaries(rows: Iterable[Any]) -> list[Summary]:
         last = open_.get(key)
         if last is None or last["until"] < start:
             last = open_[key] = Summary(
+                key=f"{row.meter_no}.{row.record_type}.{row.method}",
                 microgrid=row.microgrid,
                 meter=row.label,
                 type=RecordType(row.record_type).name.lower(),
@@ -49,4 +57,41 @@ def summaries(rows: Iterable[Any]) -> list[Summary]:
         last["minutes"] += minutes
         last["energy_mwh"] += row.energy
         last["numbers"].append(row.no)
+    for one in found:
+        one["key"] += f".{one['start'] // QUARTER_S}.{one['until'] // QUARTER_S}.{len(one['numbers'])}"
     return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """Which corrections a line of ``summaries`` is of.
+
+    Attributes:
+        meter_no: The number of their meter.
+        record_type: Their record type.
+        method: Their method.
+        first: Their first quarter.
+        until: The quarter after their last.
+        count: How many they were when the line was made.
+    """
+
+    meter_no: int
+    record_type: int
+    method: Method
+    first: Quarter
+    until: Quarter
+    count: int
+
+
+def key_of(text: str) -> Key:
+    """Return what a line's `key` names.
+
+    Raises:
+        ConfigError: The text is none.
+    """
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,9}){5}", text, re.ASCII):
+        raise ConfigError(f"{text:.60}: names no corrections")
+    number, kind, method, first, until, count = map(int, text.split("."))
+    if method not in list(Method):
+        raise ConfigError(f"{text}: names no corrections")
+    return Key(meter_no=number, record_type=kind, method=Method(method), first=first, until=until, count=count)

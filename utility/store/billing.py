@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, func, select
 
@@ -82,8 +82,15 @@ def run_inputs(connection: Connection, month: str, terms: Terms, registry: Dated
     )
 
 
-def save_run(connection: Connection, computed: Computed, tree: Tree, person: str, now: EpochSeconds) -> int | None:
-    """Store a run as a draft with its bills; return its number, or that of the run with the same inputs.
+class SavedRun(NamedTuple):
+    """A run that was stored, or the one with the same inputs that was there."""
+
+    number: int
+    is_new: bool
+
+
+def save_run(connection: Connection, computed: Computed, tree: Tree, person: str, now: EpochSeconds) -> SavedRun | None:
+    """Store a run as a draft with its bills, unless there is one with the same inputs.
 
     ``None``: the service's job has made a run of this month already.
     """
@@ -114,7 +121,7 @@ def save_run(connection: Connection, computed: Computed, tree: Tree, person: str
     if number is None:
         same = (bill_run.c.month == run.month) & (bill_run.c.inputs_digest == digest)
         found: int | None = connection.execute(select(bill_run.c.no).where(same)).scalar()
-        return found
+        return None if found is None else SavedRun(found, is_new=False)
     rows = [
         {
             "run_no": number,
@@ -127,7 +134,7 @@ def save_run(connection: Connection, computed: Computed, tree: Tree, person: str
     ]
     if rows:
         connection.execute(bill.insert(), rows)
-    return int(number)
+    return SavedRun(int(number), is_new=True)
 
 
 def runs(connection: Connection, limit: int) -> list[dict[str, Any]]:
@@ -251,7 +258,9 @@ def issue_run(connection: Connection, number: int, person: str, now: EpochSecond
             f"for the deadline of settlement, then make the run again: commonwatt bills run {run['month']} --as PERSON"
         )
     ours = (bill_run.c.no == number) & (bill_run.c.state == "checked")
-    connection.execute(bill_run.update().where(ours).values(state="issued", issued_by=person, issued=now))
+    done = connection.execute(bill_run.update().where(ours).values(state="issued", issued_by=person, issued=now))
+    if not done.rowcount:
+        raise ConfigError(f"run {number} was issued by another person meanwhile; see: commonwatt bills list")
 
 
 def _run_row(row: Mapping[Any, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, select, text, true
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, literal, select, text, true, tuple_
 
 from commonwatt.codec.packing import pack, unpack_sound
 from commonwatt.model.blocks import Blocks, Quality, flags_of, make_blocks
@@ -18,6 +18,7 @@ from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import SLOTS, EpochSeconds, Quarter
+from commonwatt.model.words import moment
 from commonwatt.settlement.estimates.methods import Method
 from commonwatt.settlement.overlay import Overlay, no_overlay
 from commonwatt.settlement.settled import QUARTERS_A_DAY
@@ -32,6 +33,12 @@ MAX_AT_ONCE = 50_000
 
 JOB = ""
 """The person of a step of the utility's own job."""
+
+SeriesKey = tuple[int, int, int]
+"""(number of the meter, record type, quarter)."""
+
+MEANWHILE = "another person changed some of these corrections meanwhile; nothing was done"
+"""What the second of two people is told."""
 
 _STEPS_LOCK = 0x43570009
 """Number of the advisory lock for steps."""
@@ -69,12 +76,14 @@ class Chosen:
         first: The first quarter.
         until: The quarter after the last.
         method: The method.
+        record_type: The record type.
     """
 
     meters: Collection[int] | None = None
     first: Quarter | None = None
     until: Quarter | None = None
     method: Method | None = None
+    record_type: int | None = None
 
     def condition(self) -> ColumnElement[bool]:
         """Return the condition on the table ``correction``."""
@@ -84,6 +93,7 @@ class Chosen:
             true() if self.first is None else c.quarter >= self.first,
             true() if self.until is None else c.quarter < self.until,
             true() if self.method is None else c.method == int(self.method),
+            true() if self.record_type is None else c.record_type == self.record_type,
         )
 
 
@@ -168,32 +178,48 @@ def decide(connection: Connection, chosen: Chosen, action: Action, by: By) -> li
     Raises:
         ConfigError: None is, or more than ``MAX_AT_ONCE`` are; nothing was changed.
     """
+    _lock(connection)
     states = sorted(before(action))
     rows = found(connection, chosen, states, MAX_AT_ONCE + 1)
     if not rows:
-        others = sorted({row.state for row in found(connection, chosen, list(State), MAX_AT_ONCE)})
-        there = f"those chosen are {', '.join(others)}" if others else "none was chosen"
+        others = found(connection, chosen, list(State), MAX_AT_ONCE)
+        there = f"those chosen are {_decided(connection, others)}" if others else "none was chosen"
         raise ConfigError(f"nothing to {action}: {there}; {action} needs {' or '.join(states)}")
     if len(rows) > MAX_AT_ONCE:
         raise ConfigError(f"more than {MAX_AT_ONCE} corrections; choose fewer with --meter, --from and --to")
-    steps = []
-    for row in rows:
-        after = STEPS[State(row.state), action]
-        c = correction.c
-        changed = connection.execute(
-            correction.update().where(c.no == row.no, c.state == row.state).values(state=after.value)
-        )
-        if not changed.rowcount:
-            raise ConfigError(
-                f"correction {row.no} was changed by another person meanwhile; nothing was done, try again"
-            )
-        steps.append((row.no, row.state, after))
-    _record(connection, steps, by)
+    _change(connection, rows, action)
+    _record(connection, [(row.no, row.state, STEPS[State(row.state), action]) for row in rows], by)
     return rows
 
 
-def found(connection: Connection, chosen: Chosen, states: Sequence[str], limit: int | None) -> list[Row[Any]]:
-    """Return corrections with their meter's id and microgrid, by meter, record type and time."""
+def _decided(connection: Connection, rows: Sequence[Row[Any]]) -> str:
+    """Return the states of some corrections in words, with the person of the last step."""
+    last = steps_of(connection, [row.no for row in rows])[-1]
+    by = f", by {last.person}, {moment(last.time)}" if last.person else ""
+    return ", ".join(sorted({row.state for row in rows})) + by
+
+
+def _change(connection: Connection, rows: Sequence[Row[Any]], action: Action) -> None:
+    c = correction.c
+    for state in {row.state for row in rows}:
+        for some in chunks([row.no for row in rows if row.state == state]):
+            ours = correction.update().where(c.no.in_(some), c.state == state)
+            if connection.execute(ours.values(state=STEPS[State(state), action].value)).rowcount != len(some):
+                raise ConfigError(f"{MEANWHILE}, try again")
+
+
+def found(
+    connection: Connection, chosen: Chosen, states: Sequence[str], limit: int | None, after: SeriesKey | None = None
+) -> list[Row[Any]]:
+    """Return corrections with their meter's id and microgrid, by meter, record type and time.
+
+    Args:
+        connection: The database.
+        chosen: Which.
+        states: In one of these states.
+        limit: At most so many; ``None``: all.
+        after: Only those after this block.
+    """
     c = correction.c
     statement = (
         select(correction, meter.c.id.label("meter_id"), meter.c.label, meter.c.microgrid)
@@ -202,6 +228,8 @@ def found(connection: Connection, chosen: Chosen, states: Sequence[str], limit: 
         .order_by(c.meter_no, c.record_type, c.quarter, c.version)
         .limit(limit)
     )
+    if after is not None:
+        statement = statement.where(tuple_(c.meter_no, c.record_type, c.quarter) > tuple_(*map(literal, after)))
     return list(connection.execute(statement).all())
 
 

@@ -2,22 +2,25 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, Row, delete, func, select, update
 
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.ids import MeterId, signed64
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import ControllerId, EpochSeconds
+from commonwatt.protocol.dead_letter_words import text_of
 from commonwatt.protocol.dead_letters import quarantined_blocks
-from utility.registry.snapshot import MeterEntry
+from utility.store.checks import is_sound
 from utility.store.database import insert_or
 from utility.store.dead_letters import dead_letter_of
 from utility.store.keys import is_one_of, listed
 from utility.store.parts import chunks, masks
-from utility.store.registry import NOBODY, controller_numbers, load_snapshot
-from utility.store.tables import dead_letter, part, quarantined, series
+from utility.store.registry import NOBODY, controller_numbers
+from utility.store.tables import dead_letter, meter, part, quarantined, series
 
 QUARANTINED = "quarantined"
 RELEASED = "released"
@@ -74,15 +77,16 @@ def decide(connection: Connection, decision: Decision) -> Blocks:
     if row is None:
         raise ConfigError(f"dead letter {decision.no}: there is none; see: commonwatt utility dead-letters")
     if row.state != QUARANTINED:
-        what = f"is {row.state} already" if row.state else "is not quarantined"
+        words = text_of(row.decided, row.decided_by, row.why)
+        what = f"is {row.state} already, by {words}" if row.state else "is not quarantined"
         raise ConfigError(
             f"dead letter {decision.no}: {what}; see: commonwatt utility dead-letters --state quarantined"
         )
     kept = dead_letter_of(row).dead_letter
-    meter = load_snapshot(connection).meters.get(kept.meter)
+    owner = _registered(connection, kept.meter)
     # The readings fitted the meter's registration on arrival; the registration may have changed since.
     blocks = quarantined_blocks(kept, RecordType)
-    if blocks is None or meter is None:
+    if blocks is None or owner is None:
         raise ConfigError(f"dead letter {decision.no}: has no readings of a registered meter; see: register")
     decided = (
         update(dead_letter)
@@ -95,17 +99,23 @@ def decide(connection: Connection, decision: Decision) -> Blocks:
         )
     if decision.state == RELEASED:
         connection.execute(delete(quarantined).where(quarantined.c.letter_no == decision.no))
-        _append(connection, blocks, meter, row.sender, decision.time)
+        _append(connection, blocks, owner, row.sender, decision.time)
     return blocks
 
 
-def _append(connection: Connection, blocks: Blocks, meter: MeterEntry, sender: ControllerId, now: EpochSeconds) -> None:
+def _registered(connection: Connection, meter_id: MeterId) -> Row[Any] | None:
+    """Return the row of a registered meter; ``None``: it is not registered, or its row is damaged."""
+    row = connection.execute(select(meter).where(meter.c.id == signed64(meter_id))).one_or_none()
+    return row if row is not None and is_sound(meter, row) else None
+
+
+def _append(connection: Connection, blocks: Blocks, owner: Row[Any], sender: ControllerId, now: EpochSeconds) -> None:
     """Append the released readings as parts, like late data."""
     numbers = controller_numbers(connection)
     origin = {
-        "meter_no": meter.no,
+        "meter_no": owner.no,
         "sender_no": numbers.get(sender, NOBODY),
-        "owner_no": numbers[meter.microgrid],
+        "owner_no": numbers[owner.microgrid],
         "received_minute": now // 60,
     }
     rows = [
@@ -113,7 +123,7 @@ def _append(connection: Connection, blocks: Blocks, meter: MeterEntry, sender: C
         for (_, kind, quarter), payload in zip(blocks.keys(), pack(blocks), strict=True)
     ]
     connection.execute(part.insert(), rows)
-    first = {"meter_no": meter.no, "record_type": rows[0]["record_type"], "first_quarter": int(blocks.quarter.min())}
+    first = {"meter_no": owner.no, "record_type": rows[0]["record_type"], "first_quarter": int(blocks.quarter.min())}
     statement = insert_or(connection, series).values(first)
     earlier = statement.excluded.first_quarter
     statement = statement.on_conflict_do_update(

@@ -8,7 +8,7 @@ from commonwatt.model.units import EpochSeconds
 from utility.billing.inputs import Load, RunInputs
 from utility.billing.proof.tree import SALT_BYTES
 from utility.billing.run import Progress
-from utility.billing.stored_run import Computed, StoredRun, computed
+from utility.billing.stored_run import Computed, StoredRun, Tree, computed
 from utility.store import billing_sources
 from utility.store.billing import Terms, contents_of, run_inputs, run_of, save_run, stored_run, tree_of
 from utility.store.database import Database
@@ -37,11 +37,17 @@ def computed_run(database: Database, run: StoredRun, progress: Progress | None =
     return computed(run, billing_sources.settled_as_of(database, run.settled), progress)
 
 
+def new_tree(bills: Computed) -> Tree:
+    """Return the tree over a run's bills, salted by a new secret; it takes a second, and needs no transaction."""
+    return bills.tree(token_bytes(SALT_BYTES))
+
+
 def saved(database: Database, bills: Computed, person: str, now: EpochSeconds) -> int | None:
     """Store a run in one transaction; return its number as ``save_run`` does."""
-    tree = bills.tree(token_bytes(SALT_BYTES))
+    tree = new_tree(bills)
     with database.writes.begin() as connection:
-        return save_run(connection, bills, tree, person, now)
+        done = save_run(connection, bills, tree, person, now)
+        return None if done is None else done.number
 
 
 def compare(database: Database, number: int, progress: Progress | None = None) -> None:

@@ -3,12 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, text
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from utility.billing.tariffs.tariff import Tariff, tariff_of
 from utility.store.tables import rates_version
+
+_MEANWHILE = "{name} v{version}: was replaced or published meanwhile; see: commonwatt tariff list"
+
+_LOCK = 0x43570164
+"""Number of the advisory lock for new versions: each has its number."""
 
 
 def propose(connection: Connection, new: Tariff, source: str, person: str, now: EpochSeconds) -> Tariff:
@@ -21,6 +26,8 @@ def propose(connection: Connection, new: Tariff, source: str, person: str, now: 
         person: The person who proposes it.
         now: The time.
     """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
     ours = rates_version.c.name == new.name
     newest = connection.execute(select(func.max(rates_version.c.version)).where(ours)).scalar()
     stored = Tariff(file=new.file, version=(newest or 0) + 1, effective=new.effective)
@@ -53,11 +60,12 @@ def publish(connection: Connection, name: str, version: int, person: str, now: E
     ours = (rates_version.c.name == name) & (rates_version.c.version == version) & (rates_version.c.state == "proposed")
     begins = connection.execute(select(rates_version.c.effective).where(ours)).scalar()
     if begins is None:
-        raise ConfigError(f"{name} v{version}: was replaced or published meanwhile; see: commonwatt tariff list")
+        raise ConfigError(_MEANWHILE.format(name=name, version=version))
     if (fault := _too_early(connection, name, begins, now)) is not None:
         raise ConfigError(f"{name} v{version}: {fault}; propose it with a later `effective`")
     values = {"state": "published", "approved_by": person, "approved": now}
-    connection.execute(rates_version.update().where(ours).values(values))
+    if not connection.execute(rates_version.update().where(ours).values(values)).rowcount:
+        raise ConfigError(_MEANWHILE.format(name=name, version=version))
 
 
 def published(connection: Connection) -> tuple[Tariff, ...]:

@@ -5,7 +5,8 @@ from pydantic import ValidationError
 
 from commonwatt.config.utility import BillingSettings
 from commonwatt.model.exceptions import ConfigError
-from utility.people import other_person, person_of
+from utility.decisions.two_people import require_second
+from utility.people import actor_of, person_of
 
 TWO = BillingSettings(people=("anna", "ben"))
 
@@ -19,9 +20,9 @@ def test_people_listed_may_act_and_others_may_not() -> None:
 
 
 def test_people_second_person_is_another_one() -> None:
-    assert other_person(TWO, "ben", "anna", "proposed it") == "ben"
+    require_second(actor_of(TWO, "ben"), "anna", "proposed it")
     with pytest.raises(ConfigError, match="anna proposed it; a second person"):
-        other_person(TWO, "anna", "anna", "proposed it")
+        require_second(actor_of(TWO, "anna"), "anna", "proposed it")
 
 
 def test_people_twice_in_the_list_is_refused() -> None:

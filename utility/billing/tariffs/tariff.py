@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from commonwatt.config.files import check_model, place_of, read_toml
+from commonwatt.config.files import check_table, parse_toml, place_in, read_text
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S, Quarter
 from utility.billing.tariffs.file import DAYS, Period, TariffFile
@@ -143,9 +143,24 @@ def read_tariff(path: Path, version: int = 0) -> Tariff:
     Raises:
         ConfigError: A line for each fault, with file, line and key.
     """
-    file = check_model(path, TariffFile, read_toml(path))
+    return parse_tariff(read_text(path), str(path), version)
+
+
+def parse_tariff(text: str, name: str = "", version: int = 0) -> Tariff:
+    """Check a tariff's TOML.
+
+    Args:
+        text: The TOML.
+        name: Its file's name, for errors; empty: it has none.
+        version: Its version.
+
+    Raises:
+        ConfigError: A line for each fault, with name, line and key.
+    """
+    place = partial(place_in, name, text)
+    file = check_table(place, TariffFile, parse_toml(name, text))
     if found := faults(file):
-        raise ConfigError("\n".join(f"{place_of(path, *keys)}: {text}" for keys, text in found))
+        raise ConfigError("\n".join(f"{place(*keys)}: {fault}" for keys, fault in found))
     return Tariff(file=file, version=version, effective=file.effective)
 
 

@@ -12,7 +12,6 @@ from rich.progress import Progress
 
 from commonwatt.cli.dead_letter_options import JsonOption
 from commonwatt.cli.tables import show
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import FORMS, iso, parse_time
 from commonwatt.model.units import QUARTER_S, SLOT_S
@@ -24,7 +23,8 @@ from utility.cli.research.attacking import open_folder
 from utility.cli.research.home_release import agreement_of, release_homes
 from utility.cli.research.open_release import earlier_sums, release_open
 from utility.cli.research.source import Result, Source, homes_in, source_of
-from utility.people import AsOption, other_person, person_of
+from utility.decisions import releases
+from utility.people import AsOption, actor_of, person_of
 from utility.research.attacks.success import Success
 from utility.research.coarsening import Coarsening
 from utility.research.figures import compare
@@ -47,8 +47,6 @@ WhyOption = Annotated[str, typer.Option("--why", help="The reason, at most 200 c
 _HOUR_S = 3600
 _DAY_S = 86_400
 _STEPS = {Tier.OPEN: (900, 3600), Tier.QUARTERS: (900, 3600), Tier.SLOTS: (15, 60, 300)}
-_MAX_WHY = 200
-_MAX_NAME = 64
 
 
 @app.command()
@@ -191,15 +189,6 @@ def _reading(config: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def _writing(config: Path) -> Iterator[tuple[UtilitySettings, int, Any]]:
-    settings, clock = load(config)
-    with opened(settings.database, create=False, named=place_of_database(config)) as database:
-        now = int(clock.now())
-        with database.writes.begin() as connection:
-            yield settings, now, connection
-
-
-@contextmanager
 def _progress(what: str) -> Iterator[store.Tell]:
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=1.0)
@@ -216,16 +205,9 @@ def approve(
 ) -> None:
     """Approve an open release whose attacks are above the limit; another person than the one who asked for it."""
     with errors_reported():
-        reason = _short("--why", why, _MAX_WHY)
-        with _writing(config) as (settings, now, connection):
-            kept = store.find_release(connection, release_id)
-            if kept is None or kept.state != "waiting":
-                state = "there is no such release" if kept is None else f"is {kept.state} already"
-                raise ConfigError(f"{release_id}: {state}; see: commonwatt research list")
-            other_person(settings.billing, person, kept.asked_by, "asked for it")
-            decided = {"state": "approved", "decided": now, "decided_by": person, "why": reason}
-            store.save_release(connection, store.Kept(**{**vars(kept), **decided}))
-            store.log_access(connection, now, person, "approved", release_id, reason)
+        actor = actor_of(load(config)[0].billing, person)
+        with from_file(config) as (database, clock):
+            releases.approve(database, release_id, actor, why, int(clock.now()))
     typer.echo(f"{release_id} is approved; run its `research release` again")
 
 
@@ -239,22 +221,11 @@ def add(
 ) -> None:
     """Add an agreement with researchers. It can't be changed: a longer one has another name."""
     with errors_reported():
-        end, short = parse_time(until, "--until"), _short("NAME", name, _MAX_NAME)
-        with _writing(config) as (settings, now, connection):
-            person_of(settings.billing, person)
-            if end <= now:
-                raise ConfigError(f"--until {until}: is in the past")
-            agreement = store.Agreement(name=short, until=end, added=now, added_by=person)
-            if not store.add_agreement(connection, agreement):
-                raise ConfigError(f"{short}: there is an agreement of this name; give it another one")
-            store.log_access(connection, now, person, "agreement", short, f"until {iso(end)}")
-    typer.echo(f"agreement {short} until {iso(end)}")
-
-
-def _short(name: str, text: str, most: int) -> str:
-    if not text.strip() or len(text) > most or not text.isprintable():
-        raise ConfigError(f"{name}: 1 to {most} printable characters, not {len(text)}")
-    return text.strip()
+        end = parse_time(until, "--until")
+        actor = actor_of(load(config)[0].billing, person)
+        with from_file(config) as (database, clock):
+            releases.add_agreement(database, name, end, actor, int(clock.now()))
+    typer.echo(f"agreement {name.strip()} until {iso(end)}")
 
 
 @agreement_app.command("list")

@@ -1,0 +1,70 @@
+"""Runs of bills: made as drafts, checked by one person, issued by another one."""
+
+from commonwatt.model.units import EpochSeconds
+from utility.access.actor import Actor
+from utility.billing.run import Progress
+from utility.billing.stored_run import Computed
+from utility.billing.tariffs.local_calendar import parse_month
+from utility.decisions.two_people import require_second
+from utility.store.audit_log import record
+from utility.store.billing import check_run, issue_run, run_of, save_run
+from utility.store.database import Database
+from utility.store.run_bills import compare, computed_run, new_tree, prepared
+
+
+def draft(
+    database: Database, month: str, default: str, actor: Actor, now: EpochSeconds, progress: Progress | None = None
+) -> tuple[int, Computed]:
+    """Make the bills of a month as a draft; return the run's number: with the same inputs, that of the run there is.
+
+    It reads and computes for seconds, and then writes once: a process that dies before leaves nothing.
+
+    Args:
+        database: The database.
+        month: The local month.
+        default: The name of the tariff of accounts without one.
+        actor: The person who makes it.
+        now: The time.
+        progress: Called with the meters done and all.
+
+    Raises:
+        ConfigError: It is no month, or the month or a later one has issued bills.
+    """
+    parse_month(month)
+    bills = computed_run(database, prepared(database, month, default), progress)
+    tree = new_tree(bills)
+    with database.writes.begin() as connection:
+        saved = save_run(connection, bills, tree, actor.name, now)
+        assert saved is not None, "only the service's job has one run a month"
+        if saved.is_new:
+            record(connection, actor, now, "run.make", f"run {saved.number}", None, {"month": month, **_sums(bills)})
+    return saved.number, bills
+
+
+def check(database: Database, number: int, actor: Actor, now: EpochSeconds, progress: Progress | None = None) -> None:
+    """Compute a draft again from its inputs, compare each byte of its bills, and mark it as checked.
+
+    Raises:
+        ConfigError: There is no such run, or it is no draft.
+        StoreError: The bills differ.
+    """
+    compare(database, number, progress)
+    with database.writes.begin() as connection:
+        check_run(connection, number, actor.name, now)
+        record(connection, actor, now, "run.check", f"run {number}", {"state": "draft"}, {"state": "checked"})
+
+
+def issue(database: Database, number: int, actor: Actor, now: EpochSeconds) -> None:
+    """Issue a checked run; another person than the one who checked it has to. Its bills never change then.
+
+    Raises:
+        ConfigError: There is no such run, the same person checked it, or it can't be issued: says why.
+    """
+    with database.writes.begin() as connection:
+        require_second(actor, run_of(connection, number)["checked_by"] or "", "checked it")
+        issue_run(connection, number, actor.name, now)
+        record(connection, actor, now, "run.issue", f"run {number}", {"state": "checked"}, {"state": "issued"})
+
+
+def _sums(bills: Computed) -> dict[str, object]:
+    return {name: bills.figures[name] for name in ("bills", "total")}
