@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from commonwatt.model.ids import signed64, unsigned64
 from utility.changes import ToldAccount
@@ -38,8 +38,13 @@ def count_differences(connection: Connection, found: Sequence[ToldAccount]) -> N
     connection.execute(statement, [counts for known in listed.values() for counts in known.values()])
 
 
-def account_differences(connection: Connection, limit: int) -> list[dict[str, Any]]:
-    """Return at most ``limit`` differences, newest first."""
+def count_of_differences(connection: Connection) -> int:
+    """Return how many differences are listed."""
+    return int(connection.execute(select(func.count()).select_from(account_difference)).scalar_one())
+
+
+def account_differences(connection: Connection, limit: int, skipped: int = 0) -> list[dict[str, Any]]:
+    """Return at most ``limit`` differences after the first ``skipped``, newest first."""
     statement = select(account_difference).order_by(account_difference.c.last.desc(), account_difference.c.meter)
     return [
         {
@@ -50,5 +55,5 @@ def account_differences(connection: Connection, limit: int) -> list[dict[str, An
             "last": row.last,
             "reports": row.reports,
         }
-        for row in connection.execute(statement.limit(limit))
+        for row in connection.execute(statement.limit(limit).offset(skipped))
     ]

@@ -132,6 +132,19 @@ def documents_of(database: Database, month: str) -> RunDocuments:
         return _documents(database, connection, number, None)
 
 
+def documents_of_run(database: Database, number: int, account: AccountNumber) -> RunDocuments:
+    """Return what the documents of one account's bill in a run are made of, whatever the run's state.
+
+    Raises:
+        ConfigError: There is no such run, or it has no bill of the account, or no proofs.
+    """
+    with database.reads.begin() as connection:
+        run_of(connection, number)
+        if not bills_of_run(connection, number, account):
+            raise ConfigError(f"run {number} has no bill of account {account}")
+        return _documents(database, connection, number, account)
+
+
 def issued_documents(database: Database, month: str, account: AccountNumber) -> RunDocuments:
     """Return what the documents of one account's issued bill are made of; the run's inputs have nothing of others.
 

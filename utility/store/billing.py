@@ -137,11 +137,12 @@ def save_run(connection: Connection, computed: Computed, tree: Tree, person: str
     return SavedRun(int(number), is_new=True)
 
 
-def runs(connection: Connection, limit: int) -> list[dict[str, Any]]:
-    """Return the newest runs without their inputs, the newest first."""
-    columns = [bill_run.c[name] for name in _COLUMNS]
-    rows = connection.execute(select(*columns).order_by(bill_run.c.no.desc()).limit(limit)).mappings()
-    return [_run_row(row) for row in rows]
+def runs(connection: Connection, limit: int, before: int | None = None) -> list[dict[str, Any]]:
+    """Return the newest runs without their inputs, the newest first; only numbers below ``before``."""
+    statement = select(*(bill_run.c[name] for name in _COLUMNS)).order_by(bill_run.c.no.desc()).limit(limit)
+    if before is not None:
+        statement = statement.where(bill_run.c.no < before)
+    return [_run_row(row) for row in connection.execute(statement).mappings()]
 
 
 def run_of(connection: Connection, number: int) -> dict[str, Any]:

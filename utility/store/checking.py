@@ -121,12 +121,17 @@ def close(connection: Connection, numbers: Sequence[int], person: str, why: str,
 
 
 def open_findings(
-    connection: Connection, limit: int, numbers: Sequence[int] | None = None, check: Check | None = None
+    connection: Connection,
+    limit: int,
+    numbers: Sequence[int] | None = None,
+    check: Check | None = None,
+    skipped: int = 0,
 ) -> list[Row[Any]]:
-    """Return the oldest open findings with their meter's label and microgrid."""
+    """Return the oldest open findings after the first ``skipped``, with their meter's label and microgrid."""
     c = finding.c
     statement = select(finding, meter.c.label, meter.c.microgrid).join(meter, meter.c.no == c.meter_no)
-    statement = statement.where(c.closed.is_(None)).order_by(c.first_quarter, c.meter_no, c.no).limit(limit)
+    statement = statement.where(c.closed.is_(None)).order_by(c.first_quarter, c.meter_no, c.no)
+    statement = statement.limit(limit).offset(skipped)
     if numbers is not None:
         statement = statement.where(c.meter_no.in_(numbers))
     if check is not None:

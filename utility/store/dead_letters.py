@@ -48,13 +48,23 @@ def dead_letter_of(row: Row[Any]) -> Kept:
     )
 
 
-def dead_letters(connection: Connection, limit: int, wanted: Wanted | None = None) -> list[Kept]:
-    """Return at most ``limit`` dead letters that match ``wanted``, newest first."""
+def dead_letters(
+    connection: Connection, limit: int, wanted: Wanted | None = None, before: int | None = None
+) -> list[Kept]:
+    """Return at most ``limit`` dead letters that match ``wanted``, newest first; only numbers below ``before``."""
     which = _which(wanted or Wanted())
+    if before is not None:
+        which &= dead_letter.c.no < before
     return [
         dead_letter_of(row)
         for row in connection.execute(select(dead_letter).where(which).order_by(dead_letter.c.no.desc()).limit(limit))
     ]
+
+
+def find_dead_letter(connection: Connection, no: int) -> Kept | None:
+    """Return a dead letter, or ``None``."""
+    row = connection.execute(select(dead_letter).where(dead_letter.c.no == no)).one_or_none()
+    return None if row is None else dead_letter_of(row)
 
 
 def dead_letter_counts(connection: Connection, wanted: Wanted) -> list[tuple[int, str, int]]:
