@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any
@@ -117,13 +118,16 @@ class Works:
             work_id, job = self._queue.get()
             self._change(work_id, state=State.RUNNING)
             try:
-                path, result = job(lambda done, whole: self._change(work_id, done=done, whole=whole))
+                path, result = job(partial(self._progress, work_id))
                 self._change(work_id, state=State.DONE, path=path.replace("{id}", work_id), result=result)
             except CommonwattError as error:
                 self._change(work_id, state=State.FAILED, fault=str(error))
             except Exception:
                 log.exception("a work failed")
                 self._change(work_id, state=State.FAILED, fault="the service failed; its log says why")
+
+    def _progress(self, work_id: str, done: int, whole: int) -> None:
+        self._change(work_id, done=done, whole=whole)
 
     def _change(self, work_id: str, **changes: Any) -> None:
         with self._lock:
