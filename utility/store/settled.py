@@ -21,6 +21,7 @@ from utility.store.parts import chunks
 from utility.store.settlement_due import DueDay, numbers_of, unmark
 from utility.store.settlement_members import Owner
 from utility.store.tables import controller, meter, settled, settled_day
+from utility.store.usage_due import mark_usage
 
 KEPT_YEARS = 5
 """Years that settled days are kept."""
@@ -140,6 +141,7 @@ def save(
     if rows:
         connection.execute(upsert(connection, settled_day, *changed), rows)
     unmark(connection, due)
+    mark_usage(connection, [(found.day, owner.number) for owner in owners])
     return saved
 
 

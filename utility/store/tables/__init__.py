@@ -24,6 +24,7 @@ from utility.store.tables.research import research_agreement, research_log, rese
 from utility.store.tables.service import command, gateway_seen, period, setting, tally
 from utility.store.tables.settled import settled, settled_day, settlement_due
 from utility.store.tables.sharing import sharing, sharing_due, sharing_quarter
+from utility.store.tables.statistics import usage_batteries, usage_day, usage_due, usage_month
 from utility.store.tables.supply import plant_quarter, plant_seen, purchase, ration
 
 __all__ = [
@@ -78,4 +79,8 @@ __all__ = [
     "sharing_due",
     "sharing_quarter",
     "tally",
+    "usage_batteries",
+    "usage_day",
+    "usage_due",
+    "usage_month",
 ]

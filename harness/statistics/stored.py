@@ -1,0 +1,79 @@
+"""Random settled days of a town in a utility's database, and the readings of its batteries that go with them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from sqlalchemy import select
+
+from commonwatt.model.ids import unsigned64
+from commonwatt.model.records import RecordType
+from commonwatt.settlement.residual import DayResidual, Stretch
+from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
+from commonwatt.town.town import Direction
+from utility.settlement.day import SettledDay
+from utility.settlement.layout import ids_of, installed_in, layout_of
+from utility.store.database import Database
+from utility.store.settled import save
+from utility.store.settlement_members import Owner
+from utility.store.tables import compacted, controller, meter
+
+_OWN = {Direction.INCOMING: (Quantity.IMPORTED, Quantity.SHARED_IN), Direction.OUTGOING: (Quantity.EXPORTED, Quantity.SHARED_OUT)}
+
+
+def random_day(owners: Sequence[Owner], day: int, seed: int = 0, *, lost: float = 0.0) -> SettledDay:
+    """Return a settled day of some microgrids with random energies; a part ``lost`` of the quarter-hours is missing."""
+    random = np.random.default_rng((seed, day))
+    meters = sorted(
+        (m for owner in owners for m in owner.meters if installed_in(m, day).any()), key=lambda one: one.id
+    )
+    layouts = {owner.microgrid: layout_of(owner.microgrid, owner.meters, day) for owner in owners}
+    inside = {i for layout in layouts.values() for i in ids_of((*layout.senders, *layout.takers))}
+    shape = len(meters), QUARTERS_A_DAY
+    has = {q: np.array([m.id in inside and q in _OWN[m.direction] for m in meters], np.bool_) for q in Quantity}
+    energies = {q: random.integers(0, 4000, shape) * 100 * (random.random(shape) < 0.5) * has[q][:, None] for q in Quantity}
+    quality = np.where(random.random(shape) < lost, 0, 4).astype(np.uint8)
+    there = np.array([installed_in(m, day) for m in meters])
+    return SettledDay(
+        day=day,
+        meters=np.array([m.id for m in meters], np.uint64),
+        energies={q: values * there for q, values in energies.items()},
+        has=has,
+        quality=quality * there,
+        residuals={name: DayResidual(head=Stretch(residual=0, halves=0), fixed=0) for name in layouts},
+        missing=dict.fromkeys(layouts, int((quality == 0).sum())),
+    )
+
+
+def settle(database: Database, owners: Sequence[Owner], found: SettledDay) -> None:
+    """Store a settled day as the job of settlement does."""
+    with database.writes.begin() as connection:
+        save(connection, found, list(owners), [], "pro_rata", (found.day + 1) * 86_400, is_over=True)
+
+
+def store_batteries(database: Database, days: range, seed: int = 0) -> dict[tuple[int, int], tuple[int, int]]:
+    """Store readings of generation and level of every battery; return (generated, level) by (meter's id, quarter)."""
+    random = np.random.default_rng(seed)
+    with database.reads.begin() as connection:
+        statement = select(meter.c.no, meter.c.id, meter.c.battery_capacity, controller.c.number)
+        statement = statement.join(controller, controller.c.id == meter.c.microgrid)
+        batteries = connection.execute(statement.where(meter.c.battery_capacity.is_not(None))).all()
+    quarters = range(days.start * QUARTERS_A_DAY, days.stop * QUARTERS_A_DAY)
+    rows, found = [], {}
+    for each in batteries:
+        made = random.integers(0, 1000, len(quarters)).tolist()
+        level = random.integers(0, each.battery_capacity, len(quarters)).tolist()
+        for n, quarter in enumerate(quarters):
+            key = {"quarter": quarter, "meter_no": each.no, "owner_no": each.number}
+            for kind, value in ((RecordType.GENERATION, made[n]), (RecordType.STORED, level[n])):
+                total = value if kind is RecordType.GENERATION else None
+                rows.append(_reading(int(kind), value, total) | key)
+            found[unsigned64(each.id), quarter] = made[n], level[n]
+    with database.writes.begin() as connection:
+        connection.execute(compacted.insert(), rows)
+    return found
+
+
+def _reading(kind: int, value: int, total: int | None) -> dict[str, object]:
+    readings = dict.fromkeys(("first_reading", "last_reading", "min_reading", "max_reading"), value)
+    counts = {"exact": 60, "averaged": 0, "conflicts": 0, "received_minute": 0, "sender_no": 0, "payload": b""}
+    return {"record_type": kind, "total": total, **readings, **counts}

@@ -1,0 +1,267 @@
+"""Usage by month beside sums in plain Python: late days, moves, changed clocks, kills; on both databases."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sqlalchemy import select
+
+from commonwatt.model.exceptions import StoreError
+from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
+from commonwatt.town.town import Function, Town
+from harness.real import databases
+from harness.settlement.emulated import small_town
+from harness.statistics.stored import random_day, settle, store_batteries
+from utility.jobs.calendar_periods import Period
+from utility.jobs.statistics import StatisticsJob
+from utility.registry.accounts import Account, Holding
+from utility.statistics.disturbances import Change, seconds_on
+from utility.statistics.months import month_number
+from utility.statistics.packed import packed, unpacked
+from utility.statistics.series import SHAPES
+from utility.store.accounts import load_for_change, save_dated_registry
+from utility.store.database import Database
+from utility.store.job_leases import Turn
+from utility.store.registration import fill_registry
+from utility.store.settled import load_settled
+from utility.store.settlement_members import owners
+from utility.store.tables import usage_due, usage_month
+from utility.store.usage import Scope
+from utility.store.usage_due import mark_settled
+
+kind = databases.both_kinds
+one_kind = pytest.mark.parametrize("kind", ["sqlite"])
+
+NEW_YORK = ZoneInfo("America/New_York")
+NAMES = {quantity: quantity.name.lower() for quantity in Quantity}
+
+
+@pytest.fixture
+def town() -> Town:
+    return small_town()
+
+
+class CrashError(Exception):
+    """A kill."""
+
+
+def run(database: Database, now: int = 1_800_000_000, die_at: int | None = None) -> int:
+    """Run the job; return how many months it told of."""
+    steps = 0
+    told = []
+
+    async def here(work: Callable[..., Any], *arguments: object) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps == die_at:
+            raise CrashError
+        return work(*arguments)
+
+    job = StatisticsJob(database, in_thread=here, writing=here, tell=lambda month, _: told.append(month))
+    asyncio.run(job.run(Turn(job="statistics", period=Period(start=now, end=now, name=""), attempt=1, now=now)))
+    return len(told)
+
+
+def days_of(month: str) -> range:
+    year, number = map(int, month.split("-"))
+    first = datetime(year, number, 1, tzinfo=NEW_YORK)
+    after = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=NEW_YORK)
+    return range(int(first.timestamp()) // 86_400, (int(after.timestamp()) - 1) // 86_400 + 1)
+
+
+def settle_month(database: Database, month: str, *, lost: float = 0.0, seed: int = 0) -> None:
+    with database.reads.begin() as connection:
+        members = list(owners(connection).values())
+    for day in days_of(month):
+        settle(database, members, random_day(members, day, seed, lost=lost))
+
+
+def rows(database: Database, scope: Scope) -> dict[tuple[int, int], Any]:
+    with database.reads.begin() as connection:
+        found = connection.execute(select(usage_month).where(usage_month.c.scope == scope)).all()
+    return {(row.month, row.subject): row for row in found}
+
+
+def in_plain_python(database: Database, month: str) -> dict[str, Any]:
+    """The month's sums quarter by quarter, with the calendar of datetime."""
+    sums: Counter[tuple[str, int, str]] = Counter()
+    town_peak: Counter[int] = Counter()
+    with database.reads.begin() as connection:
+        known = owners(connection)
+        day = days_of(month)
+        settled = load_settled(connection, None, day.start * 96, day.stop * 96)
+    meters = {m.id: (number, m) for number, owner in known.items() for m in owner.meters}
+    quarters = [settled.first + column for column in range(settled.quality.shape[1])]
+    is_ours = [datetime.fromtimestamp(q * 900, UTC).astimezone(NEW_YORK).strftime("%Y-%m") == month for q in quarters]
+    for row, meter_id in enumerate(settled.meters.tolist()):
+        number, meter = meters[meter_id]
+        quality = settled.quality[row].tolist()
+        energies = {quantity: settled.of(quantity)[row].tolist() for quantity in Quantity}
+        for column, quarter in enumerate(quarters):
+            if not is_ours[column]:
+                continue
+            account = meter.account_at(quarter)
+            for quantity, values in energies.items():
+                sums["microgrid", number, NAMES[quantity]] += values[column]
+                sums["town", 0, NAMES[quantity]] += values[column]
+                sums["account", account or 0, NAMES[quantity]] += values[column]
+            town_peak[quarter] += energies[Quantity.IMPORTED][column]
+            sums["microgrid", number, "quarters"] += 1
+            sums["microgrid", number, "missing"] += quality[column] == 0
+    return {"sums": sums, "peak": max(town_peak.values())}
+
+
+@pytest.mark.parametrize("month", ["2026-03", "2026-11"])
+def test_a_month_with_a_change_of_clocks_adds_up(database: Database, town: Town, month: str) -> None:
+    settle_month(database, month, lost=0.01)
+    run(database)
+    plain = in_plain_python(database, month)
+    at = month_number(month)
+    for scope, what in ((Scope.ACCOUNT, "account"), (Scope.MICROGRID, "microgrid"), (Scope.TOWN, "town")):
+        found = {subject: row for (of, subject), row in rows(database, scope).items() if of == at}
+        assert found
+        for subject, row in found.items():
+            for name in NAMES.values():
+                assert getattr(row, name) == plain["sums"][what, subject, name], (what, subject, name)
+    for subject, row in {s: r for (of, s), r in rows(database, Scope.MICROGRID).items() if of == at}.items():
+        assert row.quarters == plain["sums"]["microgrid", subject, "quarters"] == row.settled
+        assert row.missing == plain["sums"]["microgrid", subject, "missing"] > 0
+        assert row.quarters % {"2026-03": 2972, "2026-11": 2884}[month] == 0
+    assert rows(database, Scope.TOWN)[at, 0].peak == plain["peak"]
+    classes = [row for (of, _), row in rows(database, Scope.CLASS).items() if of == at]
+    assert len(classes) == 3
+    assert sum(row.imported for row in classes) == rows(database, Scope.TOWN)[at, 0].imported
+
+
+def snapshot(database: Database) -> dict[tuple[int, ...], tuple[Any, ...]]:
+    c = usage_month.c
+    with database.reads.begin() as connection:
+        found = connection.execute(select(usage_month)).all()
+        assert not connection.execute(select(usage_due)).all()
+    names = [column.name for column in c if column.name != "computed"]
+    return {(r.month, r.scope, r.subject, r.owner_no): tuple(getattr(r, name) for name in names) for r in found}
+
+
+@one_kind
+def test_a_day_that_is_settled_again_changes_what_it_touches_and_nothing_else(database: Database) -> None:
+    settle_month(database, "2026-10")
+    run(database)
+    before = snapshot(database)
+    with database.reads.begin() as connection:
+        one = next(owner for owner in owners(connection).values() if owner.microgrid == "r002")
+    day = days_of("2026-10")[10]
+    settle(database, [one], random_day([one], day, seed=7))
+    assert run(database, now=1_900_000_000) == 1
+    after = snapshot(database)
+    accounts = {held.account for meter in one.meters for held in meter.holdings}
+    changed = {key for key in before if before[key] != after[key]}
+    touched = {(Scope.MICROGRID, one.number), (Scope.CLASS, 1), (Scope.TOWN, 0)} | {(Scope.ACCOUNT, n) for n in accounts}
+    assert {(scope, subject) for _, scope, subject, _ in changed} == touched
+    # From the beginning, the same comes out.
+    with database.writes.begin() as connection:
+        connection.execute(usage_month.delete())
+        mark_settled(connection, 0, 10**6)
+    run(database)
+    assert snapshot(database) == after
+
+
+@one_kind
+def test_a_kill_at_any_step_loses_and_doubles_nothing(database: Database) -> None:
+    settle_month(database, "2026-10")
+    run(database)
+    whole = snapshot(database)
+    with database.writes.begin() as connection:
+        connection.execute(usage_month.delete())
+        mark_settled(connection, 0, 10**6)
+    for step in range(3, 80, 9):
+        with suppress(CrashError):
+            run(database, die_at=step)
+    run(database)
+    assert snapshot(database) == whole
+
+
+def test_an_account_that_moves_has_the_energy_of_its_days(database: Database) -> None:
+    settle_month(database, "2026-10")
+    run(database)
+    middle = days_of("2026-10")[15] * QUARTERS_A_DAY
+    with database.writes.begin() as connection:
+        before = load_for_change(connection)
+        ours = {m.id: m for m in before.meters.values() if m.account_at(middle) == 1}
+        parts = (Holding(account=1, start=0, end=middle), Holding(account=900, start=middle))
+        meters = {**before.meters, **{i: replace(m, holdings=parts) for i, m in ours.items()}}
+        accounts = {**before.accounts, 900: Account(number=900, function=Function.HOUSE)}
+        after = replace(before, meters=meters, accounts=accounts)
+        save_dated_registry(connection, before, after, "anna", 0, NEW_YORK)
+    was = rows(database, Scope.ACCOUNT)
+    assert run(database) >= 1
+    found, at = rows(database, Scope.ACCOUNT), month_number("2026-10")
+    with database.reads.begin() as connection:
+        quarters = days_of("2026-10")
+        # Until midnight of 1 November in New York, 04:00 UTC.
+        late = load_settled(connection, list(ours), middle, quarters.stop * 96 - 80)
+    assert found[at, 900].imported == late.of(Quantity.IMPORTED).sum()
+    assert found[at, 1].imported + found[at, 900].imported == was[at, 1].imported
+    others = {key for key in was if key[1] != 1}
+    assert {key: was[key].imported for key in others} == {key: found[key].imported for key in others}
+
+
+@one_kind
+def test_use_is_what_was_taken_and_generated_less_what_was_sent_and_stored(database: Database) -> None:
+    settle_month(database, "2026-10")
+    days = days_of("2026-10")
+    readings = store_batteries(database, days)
+    run(database)
+    at = month_number("2026-10")
+    with database.reads.begin() as connection:
+        known = owners(connection)
+    first, until = days.start * 96 + 16, days.stop * 96 - 80
+    microgrids, accounts = rows(database, Scope.MICROGRID), rows(database, Scope.ACCOUNT)
+    for number, owner in known.items():
+        batteries = [meter.id for meter in owner.meters if meter.capacity is not None]
+        made = sum(readings[i, q][0] for i in batteries for q in range(first, until))
+        gained = sum(readings[i, until - 1][1] - readings[i, first - 1][1] for i in batteries)
+        row = microgrids[at, number]
+        assert row.generated == made
+        assert row.used == row.imported + row.shared_in - row.exported - row.shared_out + made - gained
+        assert row.slots == row.wanted > 0
+    apartment = next(m for owner in known.values() for m in owner.meters if m.function is Function.APARTMENT)
+    row = accounts[at, apartment.holdings[0].account]
+    assert (row.generated, row.used) == (0, row.imported + row.shared_in)
+    town = rows(database, Scope.TOWN)[at, 0]
+    assert town.generated == sum(microgrids[at, number].generated for number in known)
+    assert town.generated == sum(row.generated for (m, _), row in rows(database, Scope.CLASS).items() if m == at)
+    shape = unpacked(town.payload, "town")
+    assert shape[SHAPES.index("generated")].sum() == town.generated
+    # The shape of use telescopes over the month, as its sum does.
+    assert shape[SHAPES.index("used")].sum() == town.used
+
+
+def test_hours_of_reduced_demand_are_those_between_the_meters_events() -> None:
+    on, off = Change(time=50, is_on=True), Change(time=150, is_on=False)
+    assert seconds_on([on, off], 100, 200) == 50
+    assert seconds_on([off], 100, 200) == 50
+    assert seconds_on([on], 100, 200) == 100
+    assert seconds_on([], 100, 200) == 0
+    assert seconds_on([on, off, Change(time=190, is_on=True)], 100, 200) == 60
+
+
+@given(arrays(np.int64, st.tuples(st.integers(1, 5), st.integers(1, 50)), elements=st.integers(-(2**40), 2**40)))
+def test_a_packed_table_comes_back(values: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+    assert np.array_equal(unpacked(packed(values * 100), "it"), values * 100)
+
+
+def test_a_damaged_table_is_named() -> None:
+    payload = bytearray(packed(np.arange(48).reshape(1, 48)))
+    payload[-1] ^= 1
+    with pytest.raises(StoreError, match="account 7: its checksum"):
+        unpacked(bytes(payload), "account 7")

@@ -1,0 +1,115 @@
+"""What the places with batteries generated and used in a month, from the meters' readings of generation and level.
+
+Settled quarter-hours say what passed the meters. What a place used is what it took and generated, less what it sent
+out and what its battery gained; so the loss of charging counts as used. Readings of one day of UTC are one column.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commonwatt.model.units import SLOTS, MilliwattHours
+
+UNKNOWN = -1
+"""A level without a reading."""
+
+_PARTS = ("generated", "slots", "level")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BatteryDays:
+    """The readings of some batteries in a month, by day of UTC that the month overlaps.
+
+    Attributes:
+        meters: Numbers of their outgoing meters, ascending, (n).
+        generated: Energy generated, (n, days).
+        slots: Slots with a reading of generation, (n, days).
+        level: Level at the end of the day's last quarter-hour in the month; ``UNKNOWN``: no reading, (n, days).
+        before: Level at the end of the last quarter-hour before the month, (n).
+    """
+
+    meters: NDArray[np.int64]
+    generated: NDArray[np.int64]
+    slots: NDArray[np.int64]
+    level: NDArray[np.int64]
+    before: NDArray[np.int64]
+
+    def table(self) -> NDArray[np.int64]:
+        """Return all in one table, for ``packed``; ``days_from`` is the inverse."""
+        parts = [self.meters[:, None], self.before[:, None], *(getattr(self, name) for name in _PARTS)]
+        return np.concatenate(parts, axis=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generated:
+    """What places with batteries generated, and what their batteries gained.
+
+    Attributes:
+        energy: Energy generated, milliwatt-hours.
+        gained: The level at the end less that at the beginning; ``None``: one of them is not known.
+        slots: Slots with a reading of generation.
+        wanted: Slots of the days that are counted.
+    """
+
+    energy: MilliwattHours
+    gained: MilliwattHours | None
+    slots: int
+    wanted: int
+
+
+def no_days(meters: NDArray[np.int64], days: int) -> BatteryDays:
+    """Return the days of some batteries without any reading."""
+    shape = len(meters), days
+    unknown = np.full(shape, UNKNOWN, np.int64)
+    return BatteryDays(
+        meters=meters,
+        generated=np.zeros(shape, np.int64),
+        slots=np.zeros(shape, np.int64),
+        level=unknown,
+        before=np.full(len(meters), UNKNOWN, np.int64),
+    )
+
+
+def days_from(table: NDArray[np.int64]) -> BatteryDays:
+    """Return the days of a table."""
+    days = (table.shape[1] - 2) // len(_PARTS)
+    parts = {name: table[:, 2 + n * days : 2 + (n + 1) * days] for n, name in enumerate(_PARTS)}
+    return BatteryDays(meters=table[:, 0], before=table[:, 1], **parts)
+
+
+def aligned(days: BatteryDays, meters: NDArray[np.int64]) -> BatteryDays:
+    """Return the days of exactly some meters: others are left out, new ones have no reading."""
+    if np.array_equal(days.meters, meters):
+        return days
+    found = no_days(meters, days.level.shape[1])
+    here, there = np.isin(meters, days.meters), np.isin(days.meters, meters)
+    for name in (*_PARTS, "before"):
+        getattr(found, name)[here] = getattr(days, name)[there]
+    return found
+
+
+def generated_by(days: BatteryDays, meters: NDArray[np.int64], widths: NDArray[np.int64]) -> Generated:
+    """Return what some of the meters generated in the settled days of a month.
+
+    Args:
+        days: The readings.
+        meters: The meters' numbers.
+        widths: The quarter-hours of each day that lie in the month; 0: the day is not settled.
+    """
+    if not len(meters):
+        return Generated(energy=0, gained=0, slots=0, wanted=0)
+    rows, counted = np.isin(days.meters, meters), np.flatnonzero(widths)
+    wanted = len(meters) * int(widths.sum()) * SLOTS
+    if not counted.size or not rows.any():
+        return Generated(energy=0, gained=None, slots=0, wanted=wanted)
+    first, last = int(counted[0]), int(counted[-1])
+    before = days.level[rows, first - 1] if first else days.before[rows]
+    after = days.level[rows, last]
+    is_known = counted.size == last - first + 1 and bool((before != UNKNOWN).all() and (after != UNKNOWN).all())
+    return Generated(
+        energy=int(days.generated[rows][:, counted].sum()),
+        gained=int((after - before).sum()) if is_known else None,
+        slots=int(days.slots[rows][:, counted].sum()),
+        wanted=wanted,
+    )

@@ -1,0 +1,149 @@
+"""The usage of accounts and microgrids in a month, from settled quarter-hours: sums, peaks, load shapes, completeness."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commonwatt.model.units import AccountNumber, Quarter
+from commonwatt.settlement.settled import Energies, Quantity, SettledQuality, SettledQuarters
+from commonwatt.town.town import Function
+from utility.billing.places import held
+from utility.registry.accounts import Installed
+from utility.statistics.months import CELLS, MonthColumns
+
+QUANTITIES = tuple(Quantity)
+"""The order of the quantities in arrays: imported, shared in, exported, shared out."""
+
+MICROGRID = 0
+"""In place of an account's number: the microgrid itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """Some columns of a meter's row that count for a subject.
+
+    Attributes:
+        row: The row of the settled quarter-hours.
+        subject: The number of the subject.
+        start: The first column.
+        end: The column after the last.
+    """
+
+    row: int
+    subject: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Usage:
+    """The usage of some subjects in a month, a row each; energies are milliwatt-hours.
+
+    Attributes:
+        energies: Sums by quantity, (n, 4).
+        peak: The highest quarter-hour taken from the town, (n); its mean power in milliwatts is four times that.
+        peak_at: When it begins, (n).
+        quarters: Quarter-hours of meters that were installed, (n).
+        settled: Of them, those that are settled.
+        missing: Of the settled ones, those in which a reading is missing.
+        estimated: Of the settled ones, those that were estimated or entered by a person.
+        shape: Sums by quantity and cell of the load shape, (n, 4, 48).
+    """
+
+    energies: Energies
+    peak: Energies
+    peak_at: NDArray[np.int64]
+    quarters: NDArray[np.int64]
+    settled: NDArray[np.int64]
+    missing: NDArray[np.int64]
+    estimated: NDArray[np.int64]
+    shape: Energies
+
+
+def stretches_of(
+    members: Sequence[Installed],
+    rows: Mapping[int, int],
+    subjects: dict[tuple[int, AccountNumber], int],
+    owner_no: int,
+    first: Quarter,
+    until: Quarter,
+) -> list[Stretch]:
+    """Return what counts for the accounts and for the microgrid of some meters.
+
+    Args:
+        members: The meters of one microgrid.
+        rows: The row of each meter.
+        subjects: The numbers of (microgrid's number, account or ``MICROGRID``); those of these meters are added.
+        owner_no: The microgrid's number.
+        first: The month's first quarter.
+        until: The quarter after its last.
+    """
+    found = []
+    for meter in members:
+        if meter.function is Function.BOUNDARY or meter.id not in rows:
+            continue
+        low, high = max(first, meter.start or first), min(until, until if meter.end is None else meter.end)
+        spans = [(MICROGRID, low, high), *held(meter, first, until)]
+        for account, start, end in spans:
+            if start < end:
+                subject = subjects.setdefault((owner_no, account), len(subjects))
+                found.append(Stretch(row=rows[meter.id], subject=subject, start=start - first, end=end - first))
+    return found
+
+
+def usage_of(settled: SettledQuarters, stretches: Sequence[Stretch], subjects: int, columns: MonthColumns) -> Usage:
+    """Return the usage of subjects 0 to ``subjects`` - 1; each has at least one stretch.
+
+    Args:
+        settled: The settled quarter-hours of the month.
+        stretches: What counts for which subject.
+        subjects: How many there are.
+        columns: The month.
+    """
+    ordered = sorted(stretches, key=lambda each: each.subject)
+    rows = np.array([each.row for each in ordered], np.intp)
+    begins = np.searchsorted([each.subject for each in ordered], np.arange(subjects))
+    partial = [(n, each) for n, each in enumerate(ordered) if each.end - each.start < len(columns.cells)]
+    quality, version = settled.quality[rows], settled.version[rows]
+    is_there = np.ones(quality.shape, np.bool_)
+    for n, each in partial:
+        is_there[n, : each.start] = is_there[n, each.end :] = False
+    is_settled = is_there & (version > 0)
+    by_edit = (quality == SettledQuality.ESTIMATED) | (quality == SettledQuality.EDITED)
+
+    def counted(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
+        return np.add.reduceat(flags.sum(axis=1, dtype=np.int64), begins)
+
+    energies = np.empty((subjects, len(QUANTITIES)), np.int64)
+    shape = np.empty((subjects, len(QUANTITIES), CELLS), np.int64)
+    peak = peak_at = np.zeros(subjects, np.int64)
+    for number, quantity in enumerate(QUANTITIES):
+        values = settled.of(quantity)[rows]
+        for n, each in partial:
+            values[n, : each.start] = values[n, each.end :] = 0
+        series = np.add.reduceat(values, begins, axis=0)
+        energies[:, number] = series.sum(axis=1)
+        shape[:, number] = by_cell(series, columns)
+        if quantity is Quantity.IMPORTED:
+            peak, peak_at = series.max(axis=1), columns.first + series.argmax(axis=1)
+    return Usage(
+        energies=energies,
+        peak=peak,
+        peak_at=peak_at,
+        quarters=counted(is_there),
+        settled=counted(is_settled),
+        missing=counted(is_settled & (quality == SettledQuality.MISSING)),
+        estimated=counted(is_settled & by_edit),
+        shape=shape,
+    )
+
+
+def by_cell(series: Energies, columns: MonthColumns) -> Energies:
+    """Return the sums of rows of quarter-hours by cell of the load shape, (n, 48)."""
+    found = np.zeros((len(series), CELLS), np.int64)
+    order = np.argsort(columns.cells, kind="stable")
+    present, begins = np.unique(columns.cells[order], return_index=True)
+    found[:, present] = np.add.reduceat(series[:, order], begins, axis=1)
+    return found
