@@ -17,20 +17,23 @@ from utility.store.settled import save
 from utility.store.settlement_members import Owner
 from utility.store.tables import compacted, controller, meter
 
-_OWN = {Direction.INCOMING: (Quantity.IMPORTED, Quantity.SHARED_IN), Direction.OUTGOING: (Quantity.EXPORTED, Quantity.SHARED_OUT)}
+_OWN = {
+    Direction.INCOMING: (Quantity.IMPORTED, Quantity.SHARED_IN),
+    Direction.OUTGOING: (Quantity.EXPORTED, Quantity.SHARED_OUT),
+}
 
 
 def random_day(owners: Sequence[Owner], day: int, seed: int = 0, *, lost: float = 0.0) -> SettledDay:
     """Return a settled day of some microgrids with random energies; a part ``lost`` of the quarter-hours is missing."""
     random = np.random.default_rng((seed, day))
-    meters = sorted(
-        (m for owner in owners for m in owner.meters if installed_in(m, day).any()), key=lambda one: one.id
-    )
+    meters = sorted((m for owner in owners for m in owner.meters if installed_in(m, day).any()), key=lambda one: one.id)
     layouts = {owner.microgrid: layout_of(owner.microgrid, owner.meters, day) for owner in owners}
     inside = {i for layout in layouts.values() for i in ids_of((*layout.senders, *layout.takers))}
     shape = len(meters), QUARTERS_A_DAY
     has = {q: np.array([m.id in inside and q in _OWN[m.direction] for m in meters], np.bool_) for q in Quantity}
-    energies = {q: random.integers(0, 4000, shape) * 100 * (random.random(shape) < 0.5) * has[q][:, None] for q in Quantity}
+    energies = {
+        q: random.integers(0, 4000, shape) * 100 * (random.random(shape) < 0.5) * has[q][:, None] for q in Quantity
+    }
     quality = np.where(random.random(shape) < lost, 0, 4).astype(np.uint8)
     there = np.array([installed_in(m, day) for m in meters])
     return SettledDay(

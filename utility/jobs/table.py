@@ -22,6 +22,7 @@ from utility.jobs.completeness import CompletenessJob
 from utility.jobs.runner import Job, Schedule
 from utility.jobs.settlement import SettlementJob
 from utility.jobs.sharing import SharingJob
+from utility.jobs.statistics import StatisticsJob
 from utility.jobs.supply import SupplyJob
 from utility.jobs.validation import ValidationJob
 from utility.metrics import UtilityMetrics
@@ -54,6 +55,9 @@ BILLS_S = 3_600
 
 COMPLETENESS_S = 3_600
 """Seconds between two looks for days whose completeness is to be counted."""
+
+STATISTICS_S = 3_600
+"""Seconds between two looks for settled days that the months' usage lacks."""
 
 VALIDATION_S = 3_600
 """Seconds between two looks for a day to check; a day is checked once."""
@@ -109,6 +113,7 @@ class Jobs:
             in_thread=self._in_thread,
             writing=self._writing,
         )
+        self._statistics = StatisticsJob(database, in_thread=self._in_thread, writing=self._writing)
         billing = settings.billing
         self._bills = BillsJob(billing, database, in_thread=self._in_thread, writing=self._writing)
         self._rates = RatesJob(billing, database, in_thread=self._in_thread, writing=self._writing)
@@ -125,6 +130,7 @@ class Jobs:
             Job(name="gaps", cadence=Seconds(settings.gaps_s), catch_up=False, run=self._find_gaps),
             Job(name="bills", cadence=Seconds(BILLS_S), catch_up=False, run=self._make_bills),
             Job(name="completeness", cadence=Seconds(COMPLETENESS_S), catch_up=False, run=self._completeness.run),
+            Job(name="statistics", cadence=Seconds(STATISTICS_S), catch_up=False, run=self._statistics.run),
             Job(name="validation", cadence=Seconds(VALIDATION_S), catch_up=False, run=self._validation.run),
             Job(name="months", cadence=Seconds(MONTHS_S), catch_up=False, run=self._see_to_months, frees_disk=True),
         )

@@ -23,8 +23,8 @@ def seconds_on(changes: Iterable[Change], start: EpochSeconds, end: EpochSeconds
     """Return for how many seconds of ``[start, end)`` the bit was set.
 
     Args:
-        changes: The changes before ``end``, in order. The last one before ``start`` says how the span begins; without one,
-            the bit was clear, unless the first change within the span clears it.
+        changes: The changes before ``end``, in order. The last one before ``start`` says how the span begins; without
+            one, the bit was clear, unless the first change within the span clears it.
         start: The first second.
         end: The second after the last.
     """

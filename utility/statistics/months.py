@@ -14,7 +14,7 @@ from utility.billing.tariffs.local_calendar import month_of, month_quarters, par
 from utility.supply.local_time import to_local
 
 Month = int
-"""A local month as a number: year × 12 + month - 1, so that months follow each other without a gap."""
+"""A local month as a number: 12 x year + month - 1, so that months follow each other without a gap."""
 
 CELLS = 48
 """Cells of a load shape: the local hours 0 to 23 of weekdays, then those of Saturdays and Sundays."""

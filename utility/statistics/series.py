@@ -30,8 +30,8 @@ class ClassMonth:
     Attributes:
         peak: The highest quarter-hour taken from the town, milliwatt-hours.
         peak_at: When it begins.
-        shape: Sums by row of ``SHAPES`` and cell of the load shape, (6, 48); of use, those of quarter-hours with readings
-            of every battery.
+        shape: Sums by row of ``SHAPES`` and cell of the load shape, (6, 48); of use, those of quarter-hours with
+            readings of every battery.
     """
 
     peak: int

@@ -1,4 +1,4 @@
-"""The usage of accounts and microgrids in a month, from settled quarter-hours: sums, peaks, load shapes, completeness."""
+"""The usage of accounts and microgrids in a month, from settled quarter-hours: sums, peaks, shapes, completeness."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -225,7 +225,9 @@ def refresh_classes(connection: Connection, town: TownUsage, month: Month, now: 
     wanted = d.day.between(columns.days.start - 1, columns.days[-1])
     for day, class_no, payload in connection.execute(select(d.day, d.class_no, d.payload).where(wanted)):
         days.setdefault(class_no, {})[day] = unpacked(payload, f"usage of day {day}, class {class_no}")
-    days[0] = {day: added([of[day] for of in days.values() if day in of]) for day in {n for of in days.values() for n in of}}
+    days[0] = {
+        day: added([of[day] for of in days.values() if day in of]) for day in {n for of in days.values() for n in of}
+    }
     rows = []
     for class_no, row in sums.items():
         it = class_month(days.get(class_no, {}), columns)

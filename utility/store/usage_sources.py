@@ -1,4 +1,4 @@
-"""What statistics read: a class's settled day, the readings of batteries, and how long meters were reduced or islanded."""
+"""What statistics read: a class's settled day, readings of batteries, how long meters were reduced or islanded."""
 
 from collections.abc import Collection, Mapping
 from itertools import groupby

@@ -91,6 +91,7 @@ def test_tick_does_each_job_once_in_its_period(database: Database) -> None:
         "rates": NOW,
         "settlement": NOW,
         "sharing": NOW,
+        "statistics": NOW - NOW % 3600,
         "validation": NOW - NOW % 3600,
     }
 
@@ -111,6 +112,7 @@ def test_a_utility_that_was_off_for_a_week_keeps_house_once(database: Database) 
         ("rates", NOW, 1),
         ("settlement", NOW, 1),
         ("sharing", NOW, 1),
+        ("statistics", NOW - NOW % 3600, 1),
         ("validation", NOW - NOW % 3600, 1),
     ]
     assert metrics.registry.get_sample_value("commonwatt_utility_compacted_blocks_total") == 1
@@ -143,6 +145,7 @@ def test_jobs_go_on_after_the_clock_was_once_ahead(database: Database) -> None:
         "rates": NOW,
         "settlement": NOW,
         "sharing": NOW,
+        "statistics": NOW - NOW % 3600,
         "validation": NOW - NOW % 3600,
     }
 

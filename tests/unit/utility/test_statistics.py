@@ -32,7 +32,6 @@ from utility.statistics.series import SHAPES
 from utility.store.accounts import load_for_change, save_dated_registry
 from utility.store.database import Database
 from utility.store.job_leases import Turn
-from utility.store.registration import fill_registry
 from utility.store.settled import load_settled
 from utility.store.settlement_members import owners
 from utility.store.tables import usage_due, usage_month
@@ -165,7 +164,9 @@ def test_a_day_that_is_settled_again_changes_what_it_touches_and_nothing_else(da
     after = snapshot(database)
     accounts = {held.account for meter in one.meters for held in meter.holdings}
     changed = {key for key in before if before[key] != after[key]}
-    touched = {(Scope.MICROGRID, one.number), (Scope.CLASS, 1), (Scope.TOWN, 0)} | {(Scope.ACCOUNT, n) for n in accounts}
+    touched = {(Scope.MICROGRID, one.number), (Scope.CLASS, 1), (Scope.TOWN, 0)} | {
+        (Scope.ACCOUNT, n) for n in accounts
+    }
     assert {(scope, subject) for _, scope, subject, _ in changed} == touched
     # From the beginning, the same comes out.
     with database.writes.begin() as connection:

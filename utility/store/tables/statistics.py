@@ -13,7 +13,7 @@ usage_due = Table(
     Column("marks", Integer, nullable=False),
 )
 
-# The usage of a subject in a local month (year × 12 + month - 1). `scope`: 1 account, 2 microgrid, 3 class, 4 town. An
+# The usage of a subject in a local month (12 x year + month - 1). `scope`: 1 account, 2 microgrid, 3 class, 4 town. An
 # account has a row for each microgrid that it had meters in; classes and the town have `owner_no` 0. Energies are
 # milliwatt-hours; `generated` and `used` are empty where no meter tells. `slots` of `wanted` slots have a reading of
 # generation. `payload` has the load shape (``utility.statistics.packed``).

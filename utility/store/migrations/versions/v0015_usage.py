@@ -6,13 +6,24 @@ Days that were settled before are due.
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0013"
-down_revision = "0012"
+revision = "0015"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 
 _SUMS = ("imported", "shared_in", "exported", "shared_out")
-_COUNTS = ("peak", "slots", "wanted", "quarters", "settled", "missing", "estimated", "reduced_s", "islanded_s", "computed")
+_COUNTS = (
+    "peak",
+    "slots",
+    "wanted",
+    "quarters",
+    "settled",
+    "missing",
+    "estimated",
+    "reduced_s",
+    "islanded_s",
+    "computed",
+)
 
 
 def _key(name: str, kind: type[sa.types.TypeEngine[int]]) -> sa.Column[int]:
