@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated, BinaryIO, TypeAlias, cast
@@ -24,9 +23,7 @@ from commonwatt.runtime.service import errors_reported, flowing
 from commonwatt.sqlite.damage import is_full
 from utility.cli.options import ConfigOption, from_file, time_of
 from utility.exports.columns import Rows, count_of
-from utility.exports.customer.green_button import green_button
-from utility.exports.customer.quarters import AccountQuarters
-from utility.exports.customer.spreadsheet import spreadsheet
+from utility.exports.customer.files import CustomerFormat, Source, pieces_of
 from utility.exports.exports import (
     Asked,
     Export,
@@ -154,20 +151,6 @@ def bills(
     _run(config, bills_export, (start, end), (None, None, account), Resolution.QUARTER, out, form)
 
 
-class Source(StrEnum):
-    """What an account's file is made of."""
-
-    SETTLED = "settled"
-    READINGS = "readings"
-
-
-class CustomerFormat(StrEnum):
-    """The format of an account's file."""
-
-    GREEN_BUTTON = "green-button"
-    SPREADSHEET = "spreadsheet"
-
-
 @app.command()
 @flowing
 def account(
@@ -198,18 +181,13 @@ def account(
         asked = Asked(start=start, end=end, selection=Selection(accounts=(number,)))
         with from_file(config) as (database, _):
             quarters = account_quarters(database, asked, settled=of is Source.SETTLED)
-            pieces = green_button if form is CustomerFormat.GREEN_BUTTON else _spreadsheet
-            content = "".join(pieces(quarters, f"{database.store_id:x}")).encode()
+            content = "".join(pieces_of(quarters, form, f"{database.store_id:x}")).encode()
         if out is None:
             sys.stdout.buffer.write(content)
             return
         with _full_disk_explained(out):
             replace_file(out, content)
         typer.echo(f"{out}: account {number}, {len(content):,} bytes")
-
-
-def _spreadsheet(quarters: AccountQuarters, _: str) -> Iterator[str]:
-    return spreadsheet(quarters)
 
 
 def _run(

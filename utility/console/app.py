@@ -10,10 +10,16 @@ from fastapi.responses import PlainTextResponse, RedirectResponse
 from utility.api.rights import OPEN, Anybody, RefusedRequestError, actor_of
 from utility.console.console import Console
 from utility.console.navigation import entries_for
+from utility.console.pages.home import add_home
+from utility.console.pages.home_bills import add_home_bills
 from utility.console.pages.login import add_login
 from utility.console.static_files import add_static
 
-PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (add_login,)
+PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
+    add_login,
+    add_home,
+    add_home_bills,
+)
 """Each adds the routes of one page."""
 
 

@@ -13,7 +13,6 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MilliwattHours, Quarter
 from commonwatt.town.town import Direction
 from utility.exports.holdings import Held, is_held
-from utility.exports.resolutions import Resolution, intervals
 
 Numbers: TypeAlias = npt.NDArray[np.int64]
 
@@ -53,13 +52,6 @@ class Line:
     def after_first(self) -> "Line":
         """Return the line without its first quarter."""
         return Line(energy=self.energy[1:], slots=self.slots[1:], expected=self.expected[1:])
-
-    def sums(self, starts: npt.NDArray[np.intp]) -> "Line":
-        """Return the sums between some places, the last one from there to the end."""
-        energy, slots, expected = (
-            np.add.reduceat(values, starts) for values in (self.energy, self.slots, self.expected)
-        )
-        return Line(energy=energy, slots=slots, expected=expected)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,13 +99,12 @@ class Course:
             expected=np.sum([part.expected for part in parts], axis=0),
         )
 
-    def days(self) -> tuple[list[EpochSeconds], npt.NDArray[np.intp]]:
-        """Return the first second of each local day, and the place of its first quarter."""
-        quarters = self.first + np.arange(len(self.taken.energy))
-        days = intervals(Resolution.DAY, self.first, self.first + len(quarters))
-        index = days.index_of(quarters)
-        starts = np.flatnonzero(np.diff(index, prepend=-1))
-        return days.starts[index[starts]].tolist(), starts
+    @property
+    def until(self) -> Quarter | None:
+        """The quarter after the last one with a reading; ``None``: there is no reading."""
+        lines = (self.solar, self.taken, self.given, self.stored)
+        there = np.flatnonzero(np.sum([line.slots for line in lines], axis=0))
+        return self.first + int(there[-1]) + 1 if len(there) else None
 
 
 def course_of(blocks: Blocks, recordings: Sequence[Recording], first: Quarter, end: Quarter) -> Course:
@@ -213,18 +204,53 @@ class Figure:
     """A sum of a line over some time.
 
     Attributes:
-        energy: Milliwatt-hours, of the slots that have a reading.
+        energy: Milliwatt-hours, of the slots that have a reading; ``None``: none has one.
         permille: Slots with a reading, thousandths of those expected.
     """
 
-    energy: MilliwattHours
+    energy: MilliwattHours | None
     permille: int
 
 
-def figures(line: Line, starts: npt.NDArray[np.intp]) -> list[Figure | None]:
-    """Return the sums of a line between some places; ``None``: the account had no meter for it, or no reading came."""
-    sums = line.sums(starts)
-    rows = zip(sums.energy.tolist(), sums.slots.tolist(), sums.expected.tolist(), strict=True)
-    return [
-        Figure(energy=energy, permille=slots * 1000 // expected) if slots else None for energy, slots, expected in rows
-    ]
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """The sums of a course over some time; ``None``: the account had no meter for it.
+
+    Attributes:
+        start: Its first second.
+        solar: Generated.
+        used: What the place used.
+        taken: From the town and the microgrid.
+        given: To the town and the microgrid.
+    """
+
+    start: EpochSeconds
+    solar: Figure | None
+    used: Figure | None
+    taken: Figure | None
+    given: Figure | None
+
+    @property
+    def all(self) -> list[tuple[str, Figure]]:
+        """The sums that there are, with their words."""
+        named = (("Solar", self.solar), ("Used", self.used), ("Taken", self.taken), ("Given", self.given))
+        return [(name, figure) for name, figure in named if figure is not None]
+
+
+def figures_of(course: Course, first: Quarter, end: Quarter) -> Figures:
+    """Return the sums of a course in the quarters ``first`` to before ``end``."""
+    span = slice(first - course.first, end - course.first)
+    return Figures(
+        start=first * QUARTER_S,
+        solar=_figure(course.solar, span),
+        used=_figure(course.use, span),
+        taken=_figure(course.taken, span),
+        given=_figure(course.given, span),
+    )
+
+
+def _figure(line: Line, span: slice) -> Figure | None:
+    energy, slots, expected = (int(values[span].sum()) for values in (line.energy, line.slots, line.expected))
+    if not expected:
+        return None
+    return Figure(energy=energy if slots else None, permille=slots * 1000 // expected)

@@ -1,7 +1,6 @@
 """What a household sees of itself: energies are those of its meters while it had them, and of nobody else's time."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +11,7 @@ from commonwatt.settlement.settled import Quantity, SettledQuality, SettledQuart
 from commonwatt.town.town import Direction
 from utility.exports.holdings import Held
 from utility.jobs.calendar_periods import NEW_YORK
-from utility.residents.course import Recording, course_of, figures
+from utility.residents.course import Recording, course_of, figures_of
 from utility.residents.shared import by_day, settled_until, together
 
 FIRST = parse_time("2026-10-31", "", NEW_YORK) // 900
@@ -84,17 +83,19 @@ def test_newest_level_is_the_last_slot_of_a_battery_that_is_still_there() -> Non
     assert gone.newest is None, "the next household's battery is not ours"
 
 
-@pytest.mark.parametrize(("day", "quarters"), [("2026-10-31", 96), ("2026-11-01", 100), ("2027-03-14", 92)])
-def test_days_have_the_quarters_of_the_towns_clock(day: str, quarters: int) -> None:
-    first = parse_time(day, "", NEW_YORK) // 900
-    course = course_of(blocks_of(first - 1, first + quarters, 2), recordings(0, 2**31), first, first + quarters + 4)
-    times, starts = course.days()
-    assert times == [first * 900, (first + quarters) * 900]
-    today, tomorrow = figures(course.taken, starts)
-    assert today is not None
-    assert today.permille == 1000
-    assert today.energy == course.taken.energy[:quarters].sum()
-    assert tomorrow is None, "nothing has come yet: no zero"
+def test_sums_say_how_much_of_their_time_has_readings() -> None:
+    course = course_of(blocks_of(FIRST - 1, FIRST + 6, 2), recordings(FIRST, FIRST + 99), FIRST, FIRST + 10)
+    assert course.until == FIRST + 6
+    whole, part, none = (figures_of(course, FIRST + a, FIRST + b) for a, b in ((1, 6), (0, 8), (6, 10)))
+    assert whole.used is not None
+    assert whole.used.permille == 1000
+    assert whole.used.energy == course.use.energy[1:6].sum()
+    assert part.taken is not None
+    assert (part.taken.energy, part.taken.permille) == (course.taken.energy.sum(), 750)
+    assert none.taken is not None
+    assert none.taken.energy is None, "nothing has come yet: no zero"
+    empty = course_of(blocks_of(FIRST - 1, FIRST + 6, 2), [], FIRST, FIRST + 10)
+    assert (figures_of(empty, FIRST, FIRST + 6).all, empty.until, empty.newest) == ([], None, None)
 
 
 def settled(days: int, seed: int) -> SettledQuarters:
@@ -116,6 +117,7 @@ def test_settled_days_add_up_and_begin_with_the_move(seed: int, moved: int) -> N
     end = FIRST + found.quality.shape[1]
     held = [one.held for one in recordings(FIRST + moved, end)]
     days = by_day(found, held)
+    assert [day.start for day in days] == [(FIRST + n) * 900 for n in (0, 96, 196)], "1 November has 25 hours"
     assert [day.expected for day in days if day.start + 100 * 900 < (FIRST + moved) * 900] == [0] * sum(
         day.start + 100 * 900 < (FIRST + moved) * 900 for day in days
     )

@@ -1,0 +1,131 @@
+"""A small town with settled months, readings, issued bills, and a household that moved: for pages of residents."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from commonwatt.codec.packing import pack
+from commonwatt.model.blocks import Blocks, make_blocks
+from commonwatt.model.ids import MeterId
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import EpochSeconds
+from commonwatt.settlement.packed import MeterDays, contents, packed
+from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
+from commonwatt.town.town import Direction, Function, Meter, Town
+from harness.billing.worlds import ZONE, tariff
+from harness.worlds.sent import append
+from utility.billing.tariffs.local_calendar import month_quarters
+from utility.registry.accounts import Account, Dated, DatedRegistry, Holding
+from utility.store import billing, tariffs
+from utility.store.accounts import load_for_change, save_dated_registry
+from utility.store.bulk import Column, insert_columns
+from utility.store.database import Database
+from utility.store.run_bills import computed_run, prepared, saved
+from utility.store.settlement_due import numbers_of
+from utility.store.tables import declared_minimum, settled, settled_day
+from utility.store.writer import Writer
+
+TOWN = """microgrid = [
+ {id = "r", kind = "residential", count = 2, houses = 2},
+ {id = "a", kind = "apartment", buildings = 1, apartments = 3},
+]
+"""
+HOUSE, BEFORE, AFTER, APARTMENT = 2, 1, 99, 5
+"""Accounts: one that never moved; one that moved out, and the one after it in the same house; one in the building."""
+
+MONTH = "2026-12"
+"""The month with issued bills."""
+
+
+def moved_at() -> int:
+    """Return the quarter of the move: in the month after the one with bills."""
+    return month_quarters("2027-01", ZoneInfo(ZONE))[0] + 4 * 96
+
+
+def furnish(database: Database, town: Town, now: EpochSeconds) -> None:
+    """Fill a registered town's database: tariff, move, settled days, readings, the bills of a month."""
+    with database.writes.begin() as connection:
+        stored = tariffs.propose(connection, tariff(), "", "anna", now)
+        tariffs.publish(connection, stored.name, stored.version, "ben", now)
+        before = load_for_change(connection)
+        save_dated_registry(connection, before, _moved(before), "anna", now, ZoneInfo(ZONE))
+        meters = [m for m in before.meters.values() if m.function is not Function.BOUNDARY]
+    first = month_quarters(MONTH, ZoneInfo(ZONE))[0] // QUARTERS_A_DAY
+    store_settled(database, {m.id: m.direction for m in meters}, range(first, now // 86_400))
+    store_readings(database, town, now)
+    _issue(database, now)
+
+
+def _moved(before: DatedRegistry) -> DatedRegistry:
+    meters = dict(before.meters)
+    for meter in before.meters.values():
+        if any(held.account == BEFORE for held in meter.holdings):
+            holdings = (Holding(account=BEFORE, start=0, end=moved_at()), Holding(account=AFTER, start=moved_at()))
+            meters[meter.id] = replace(meter, holdings=holdings)
+    new = Account(number=AFTER, function=Function.HOUSE, weights=(Dated(start=moved_at(), value=Decimal(2)),))
+    return replace(before, meters=meters, accounts=dict(before.accounts) | {AFTER: new})
+
+
+def store_settled(database: Database, meters: Mapping[MeterId, Direction], days: range) -> None:
+    """Store final settled days of some meters, random energies, all of them measured."""
+    rng = np.random.default_rng(1)
+    with database.writes.begin() as connection:
+        numbers = numbers_of(connection, sorted(meters))
+        for day in days:
+            ids = sorted(meters)
+            incoming = np.array([meters[i] is Direction.INCOMING for i in ids])
+            shape = len(ids), QUARTERS_A_DAY
+            taken, given = ((Quantity.IMPORTED, Quantity.SHARED_IN), (Quantity.EXPORTED, Quantity.SHARED_OUT))
+            has = {q: incoming if q in taken else ~incoming for q in (*taken, *given)}
+            energies = {q: rng.integers(1, 300, shape) * 1000 * flags[:, None] for q, flags in has.items()}
+            made = contents(MeterDays(energies=energies, has=has, quality=np.full(shape, 4, np.uint8)))
+            columns = {
+                "day": [day] * len(ids),
+                "meter_no": [numbers[i] for i in ids],
+                "computed_minute": [0] * len(ids),
+            }
+            columns |= {"version": [1] * len(ids), "why": [0] * len(ids)}
+            payloads = packed([(i, day) for i in ids], made)
+            insert_columns(
+                connection, settled, {k: Column(np.array(v, np.int64)) for k, v in columns.items()}, payloads
+            )
+            rows = [
+                {"day": day, "owner_no": owner, "convention": "pro_rata", "computed": 0, "missing": 0, "final": True,
+                 "residual": "{}"}
+                for owner in (1, 2, 3)
+            ]  # fmt: skip
+            connection.execute(settled_day.insert(), rows)
+
+
+def store_readings(database: Database, town: Town, now: EpochSeconds) -> None:
+    """Store readings of every meter of the last two days, and the minimum that each battery's meter reports."""
+    for microgrid in town.microgrids.values():
+        writer, blocks = Writer(database), readings_of(microgrid.meters, range(now // 900 - 192, now // 900))
+        made = append(blocks, sender=microgrid.id, received=now)
+        writer.commit([replace(made, owner=microgrid.id, payloads=pack(blocks))])
+    with database.writes.begin() as connection:
+        batteries = [m.id for m in town.meters if m.battery is not None]
+        rows = [{"meter_no": n, "percent": 75, "said": now - 7200} for n in numbers_of(connection, batteries).values()]
+        connection.execute(declared_minimum.insert(), rows)
+
+
+def readings_of(meters: Iterable[Meter], quarters: range) -> Blocks:
+    """Return random readings of some meters."""
+    rng = np.random.default_rng(2)
+    keys = [(m.id, int(kind), q) for m in meters for kind in m.record_types for q in quarters]
+    shape = len(keys), 60
+    values = rng.integers(0, 5_000, shape)
+    stored = np.array([kind == RecordType.STORED for _, kind, _ in keys])
+    values[stored] = 10_000_000
+    return make_blocks(keys, values, np.full(shape, 2))
+
+
+def _issue(database: Database, now: EpochSeconds) -> None:
+    number = saved(database, computed_run(database, prepared(database, MONTH, "town")), "anna", now)
+    assert number is not None
+    with database.writes.begin() as connection:
+        billing.check_run(connection, number, "anna", now)
+        billing.issue_run(connection, number, "ben", now)

@@ -1,0 +1,158 @@
+"""A resident sees the own account, whole and with its dates, and nothing of anybody else's."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commonwatt.model.units import QUARTER_S
+from commonwatt.town.town import load_town
+from harness.console import Browser, text_of
+from harness.household import AFTER, APARTMENT, BEFORE, HOUSE, MONTH, TOWN, furnish, moved_at
+from tests.unit.console.conftest import NOW
+from utility.access.roles import Role
+from utility.store import audit_log
+from utility.store.accounts import load_registry_around
+from utility.store.database import Database, open_database
+from utility.store.registration import fill_registry
+
+CHECKER = Path(__file__).parents[3] / "docs/examples/check_bill.py"
+
+Browsers = Callable[..., Browser]
+
+
+@pytest.fixture(scope="module")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the database of the town once."""
+    folder = tmp_path_factory.mktemp("furnished")
+    (folder / "town.toml").write_text(TOWN)
+    town, path = load_town(folder / "town.toml"), folder / "utility.db"
+    database = open_database(f"sqlite:///{path}", create=True)
+    with database.writes.begin() as connection:
+        fill_registry(connection, town)
+    furnish(database, town, NOW)
+    database.close()
+    return path
+
+
+@pytest.fixture
+def database(furnished: Path, tmp_path: Path) -> Iterator[Database]:
+    copy = shutil.copy(furnished, tmp_path / "utility.db")
+    opened = open_database(f"sqlite:///{copy}", create=False)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def resident(browser: Browsers) -> Callable[[int | None], Browser]:
+    return lambda account: browser(Role.RESIDENT, name=f"resident{account}", account=account)
+
+
+def test_page_shows_today_battery_bill_so_far_and_sharing(resident: Callable[[int], Browser]) -> None:
+    words = text_of(resident(HOUSE).get("/console/home"))
+    assert "Account 2: house 2 in microgrid r001." in words
+    for part in ("Solar", "Used", "Taken", "Given", "Battery", "So far this month: $", "(estimate)"):
+        assert part in words
+    assert "keeps at least 75 % for you, as its meter reported 2 hours ago" in words
+    assert "Your sharing weight is 1" in words
+    assert f"{MONTH}" in words
+    assert all(word not in words for word in ("house 1", "r002", "account 1"))
+
+
+def test_month_and_day_have_rows_and_series(resident: Callable[[int], Browser]) -> None:
+    person = resident(HOUSE)
+    month = text_of(person.get("/console/home/month?month=2027-01"))
+    assert "2027-01-01" in month
+    assert "2027-01-15" in month
+    assert "2027-01-16" not in month, "days to come have no row"
+    assert "Got from the microgrid" in text_of(person.get("/console/home/month/sums"))
+    plot = person.get("/console/home/day.json?day=2027-01-14").json()
+    assert [one["label"] for one in plot["series"]] == ["Solar", "Used", "Taken", "Given"]
+    assert all(len(one["x"]) == 96 for one in plot["series"])
+    assert "Sums of the day" in text_of(person.get("/console/home/day?day=2027-01-14"))
+    assert person.get("/console/home/day?day=0001-01-01").status_code == 422
+
+
+def test_who_moved_in_sees_nothing_of_the_time_before(resident: Callable[[int], Browser]) -> None:
+    after, before = resident(AFTER), resident(BEFORE)
+    assert "2027-01-05" in text_of(after.get("/console/home/month?month=2027-01"))
+    assert "2027-01-04" not in text_of(after.get("/console/home/month?month=2027-01"))
+    assert "2027-01-05" not in text_of(before.get("/console/home/month?month=2027-01"))
+    assert "had no meter in this month" in text_of(after.get("/console/home/month?month=2026-12"))
+    assert after.get(f"/console/home/bills/{MONTH}").status_code == 404
+    assert before.get(f"/console/home/bills/{MONTH}").status_code == 200
+    assert "This account has no meter now" in text_of(before.get("/console/home"))
+    assert before.get("/console/home/day.json?day=2027-01-14").json() == {"series": []}
+    assert "Your sharing weight is 2" in text_of(after.get("/console/home"))
+    query = "start=2026-12-01&end=2027-01-15&form=spreadsheet"
+    files = {who: person.get(f"/console/home/energy?{query}").text for who, person in (("a", after), ("b", before))}
+    rows = {who: [line.split(",") for line in text.splitlines()[1:]] for who, text in files.items()}
+    known = {who: {row[0] for row in of if row[4]} for who, of in rows.items()}
+    assert min(known["a"]) == "2027-01-05" > max(known["b"]) == "2027-01-04"
+    assert moved_at() * QUARTER_S < NOW
+
+
+def test_receipt_passes_the_stand_alone_checker(resident: Callable[[int], Browser], tmp_path: Path) -> None:
+    answer = resident(HOUSE).get(f"/console/home/bills/{MONTH}/receipt")
+    assert answer.headers["content-disposition"] == f'attachment; filename="receipt-{MONTH}-{HOUSE}.json"'
+    assert json.loads(answer.content)["leaf"]["account"] == HOUSE
+    path = tmp_path / "receipt.json"
+    path.write_bytes(answer.content)
+    done = subprocess.run([sys.executable, str(CHECKER), str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_bill_is_explained_and_comes_as_pdf_and_green_button(resident: Callable[[int], Browser]) -> None:
+    person = resident(HOUSE)
+    words = text_of(person.get(f"/console/home/bills/{MONTH}"))
+    assert "Bill, December 2026" in words
+    assert "2026-12-31" in words
+    assert "To pay" in words
+    assert person.get(f"/console/home/bills/{MONTH}/pdf").content.startswith(b"%PDF")
+    green = person.get("/console/home/energy?start=2026-12-01&end=2026-12-02")
+    assert green.headers["content-type"].startswith("application/atom+xml")
+    assert "Green Button usage of account 2" in green.text
+    assert person.get("/console/home/energy?start=2026-12-02&end=2026-12-01").status_code == 422
+    assert person.get("/console/home/bills/2026-11").status_code == 404
+
+
+def test_apartment_sees_its_buildings_battery_and_not_its_neighbours(resident: Callable[[int], Browser]) -> None:
+    words = text_of(resident(APARTMENT).get("/console/home"))
+    assert "Your building's battery, shared by all its apartments" in words
+    assert "keeps at least 75 % for the building" in words
+    assert "Your building's solar today" in words
+    assert "apartment 1 in microgrid a" in words
+    assert "apartment 2" not in words
+
+
+def test_weight_is_set_with_a_date_and_audited(resident: Callable[[int], Browser], database: Database) -> None:
+    person = resident(HOUSE)
+    wrong: list[dict[str, Any]] = [
+        {"weight": 0, "start": "2027-01-20"},
+        {"weight": 3, "start": "2027-01-15"},
+        {"weight": "x", "start": "y"},
+    ]
+    assert [person.post("/console/home/weight", fields).status_code for fields in wrong] == [422] * 3
+    done = person.post("/console/home/weight", {"weight": 3, "start": "2027-01-20"})
+    assert done.status_code == 303
+    words = text_of(person.get(done.headers["location"]))
+    assert "Your sharing weight is 3 from 20 January 2027 on." in words
+    assert "Your sharing weight is 1 ." in words
+    with database.reads.begin() as connection:
+        (dated,) = load_registry_around(connection, HOUSE).accounts[HOUSE].weights
+        assert load_registry_around(connection, BEFORE).accounts[BEFORE].weights == ()
+        (entry,) = audit_log.entries(connection, audit_log.Wanted(action="weight"), 9)
+    assert dated.value == 3
+    assert (entry["person"], entry["subject"]) == (f"resident{HOUSE}", f"account {HOUSE}")
+
+
+def test_resident_without_an_account_is_told_whom_to_ask(resident: Callable[[int | None], Browser]) -> None:
+    for account in (None, 4444):
+        answer = resident(account).get("/console/home")
+        assert answer.status_code == 404
+        assert "not linked with an account yet" in answer.text

@@ -1,0 +1,199 @@
+"""A resident's page: the own account's day, month, battery, sharing and bill so far; never an id of an account (U2)."""
+
+from datetime import date, datetime, timedelta
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import FastAPI, Form, HTTPException, Query, Request, Response
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
+from utility.access.actor import Actor
+from utility.api.rights import Residents
+from utility.billing.tariffs.local_calendar import midnight, month_after, month_before, month_of, month_quarters
+from utility.console.console import Console
+from utility.jobs.calendar_periods import NEW_YORK
+from utility.overview.plots import Series, plotted
+from utility.registry.weights import LEAST, MOST, weight_at
+from utility.residents.bills import BillsSoFar
+from utility.residents.course import Course, Figures
+from utility.residents.home import Home, home_of
+from utility.residents.reading import read_settled
+from utility.residents.shared import together
+from utility.residents.today import day_of, figures_by_day, local_day, stored_now
+from utility.store import audit_log
+from utility.store.residents import issued_bills
+from utility.store.weights import set_weight
+
+SHOWN_BILLS = 60
+"""Issued bills that are listed: five years."""
+
+KILOWATTS = 3600 / QUARTER_S / 1e6
+"""Mean kilowatts of a milliwatt-hour in a quarter-hour."""
+
+_Day = Annotated[date, Query(description="A local day.")]
+_Month = Annotated[str, Query(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", description="A local month.")]
+
+
+def own_home(console: Console, actor: Actor) -> Home:
+    """Return the home of a resident's own account.
+
+    Raises:
+        HTTPException: The resident has no account, or it is not registered.
+    """
+    home = None if actor.account is None else home_of(console.database, actor.account)
+    if home is None:
+        raise HTTPException(404, "your name is not linked with an account yet; ask the utility's administrator")
+    return home
+
+
+def add_home(app: FastAPI, console: Console) -> None:
+    """Add the routes."""
+    bills = BillsSoFar(console.database, console.api.settings.billing.tariff)
+
+    @app.get("/console/home", include_in_schema=False)
+    def page(request: Request, actor: Residents) -> Response:
+        """Return the page."""
+        home, now = own_home(console, actor), console.now()
+        content = _today(console, home, now) | _sharing(home, now) | _bills(console, bills, home, now)
+        return console.page(request, actor, "home.html", content)
+
+    @app.get("/console/home/live", include_in_schema=False)
+    def live(request: Request, actor: Residents) -> Response:
+        """Return the part of the page that changes by itself: today and the battery."""
+        return console.fragment(
+            request, actor, "home_live.html", _today(console, own_home(console, actor), console.now())
+        )
+
+    @app.get("/console/home/day", include_in_schema=False)
+    def day(request: Request, actor: Residents, day: _Day) -> Response:
+        """Return a local day."""
+        home, (first, end) = own_home(console, actor), _quarters_of(day)
+        content = {"day": day, "found": day_of(console.database, home, first, end), **_neighbours_of(day)}
+        return console.page(request, actor, "home_day.html", content)
+
+    @app.get("/console/home/day.json", include_in_schema=False)
+    def day_plot(actor: Residents, day: _Day) -> dict[str, Any]:
+        """Return the series of a local day for its plot, kilowatts by quarter-hour."""
+        home, (first, end) = own_home(console, actor), _quarters_of(day)
+        return {"series": _series(day_of(console.database, home, first, end).course)}
+
+    @app.get("/console/home/month", include_in_schema=False)
+    def month(request: Request, actor: Residents, month: _Month) -> Response:
+        """Return a local month by day."""
+        return console.page(request, actor, "home_month.html", _month(console, own_home(console, actor), month))
+
+    @app.get("/console/home/month/sums", include_in_schema=False)
+    def month_sums(request: Request, actor: Residents) -> Response:
+        """Return the sums of the present month, a part of the page that is loaded after it."""
+        month = month_of(quarter_of(console.now()), NEW_YORK)
+        return console.fragment(request, actor, "home_sums.html", _month(console, own_home(console, actor), month))
+
+    @app.post("/console/home/weight", include_in_schema=False)
+    def weight(actor: Residents, weight: Annotated[int, Form()], start: Annotated[date, Form()]) -> Response:
+        """Set the account's sharing weight from a local day on."""
+        account, now = own_home(console, actor).account.number, console.now()
+        try:
+            with console.database.writes.begin() as connection:
+                before, after = set_weight(connection, account, weight, midnight(start, NEW_YORK), actor.name, now)
+                terms = [
+                    [[dated.start * QUARTER_S, str(dated.value)] for dated in one.weights] for one in (before, after)
+                ]
+                audit_log.record(connection, actor, now, "weight.set", f"account {account}", *terms)
+        except ConfigError as error:
+            raise HTTPException(422, str(error)) from error
+        return console.see_other(actor, "/console/home", f"Your sharing weight is {weight} from {start:%d %B %Y} on.")
+
+
+def _today(console: Console, home: Home, now: EpochSeconds) -> dict[str, Any]:
+    own = stored_now(console.database, home, now, shared=False)
+    return {
+        "account": home.account.number,
+        "places": home.places(quarter_of(now)),
+        "today": day_of(console.database, home, *local_day(now)) if own is None else own.today,
+        "date": _date_of(now),
+        "own": own,
+        "building": stored_now(console.database, home, now, shared=True),
+    }
+
+
+def _sharing(home: Home, now: EpochSeconds) -> dict[str, Any]:
+    quarter = quarter_of(now)
+    return {
+        "weight": weight_at(home.account, quarter),
+        "later_weights": [dated for dated in home.account.weights if dated.start > quarter],
+        "least": LEAST,
+        "most": MOST,
+        "tomorrow": _date_of(now) + timedelta(days=1),
+    }
+
+
+def _bills(console: Console, bills: BillsSoFar, home: Home, now: EpochSeconds) -> dict[str, Any]:
+    found: dict[str, Any] = {"so_far": None, "no_bill": ""}
+    try:
+        found["so_far"] = bills.of(home, now)
+    except ConfigError as error:
+        found["no_bill"] = str(error)
+    with console.database.reads.begin() as connection:
+        found["issued"] = issued_bills(connection, home.account.number, SHOWN_BILLS)
+    month = month_of(quarter_of(now), NEW_YORK)
+    first = date.fromisoformat(f"{month_before(month)}-01")
+    return found | {"month": month, "file_from": first, "file_to": date.fromisoformat(f"{month}-01")}
+
+
+def _month(console: Console, home: Home, month: str) -> dict[str, Any]:
+    first, end = month_quarters(month, NEW_YORK)
+    # Days that have not begun have no row.
+    end = max(first, min(end, local_day(console.now())[1]))
+    settled, until = read_settled(console.database, home, first, end) if first < end else ([], None)
+    days = figures_by_day(console.database, home, first, end) if first < end else []
+    rows = [(_date_of(one.start), one, figures) for one, figures in zip(settled, days, strict=True) if one.expected]
+    return {
+        "month": month,
+        "rows": rows,
+        "whole": together([one for _, one, _ in rows], first * QUARTER_S),
+        "sums": _added([figures for _, _, figures in rows]),
+        "until": None if until is None else until * QUARTER_S,
+        "earlier": month_before(month),
+        "later": month_after(month) if end == month_quarters(month, NEW_YORK)[1] else None,
+    }
+
+
+def _added(days: list[Figures]) -> list[tuple[str, int]]:
+    """Return the sums over some days, by name; only of what has readings."""
+    found: dict[str, int] = {}
+    for day in days:
+        for name, figure in day.all:
+            if figure.energy is not None:
+                found[name] = found.get(name, 0) + figure.energy
+    return list(found.items())
+
+
+def _quarters_of(day: date) -> tuple[Quarter, Quarter]:
+    try:
+        return local_day(midnight(day, NEW_YORK) * QUARTER_S)
+    except (ValueError, OverflowError) as error:
+        raise HTTPException(422, f"day: {day} can't be shown") from error
+
+
+def _date_of(time: EpochSeconds) -> date:
+    return datetime.fromtimestamp(time, NEW_YORK).date()
+
+
+def _neighbours_of(day: date) -> dict[str, date]:
+    return {"earlier": day - timedelta(days=1), "later": day + timedelta(days=1)}
+
+
+def _series(course: Course) -> list[dict[str, Any]]:
+    """Return the series of a plot, kilowatts; a quarter-hour that lacks a reading is a gap."""
+    lines = (("Solar", course.solar), ("Used", course.use), ("Taken", course.taken), ("Given", course.given))
+    start, lacking = course.first * QUARTER_S, np.zeros(len(course.taken.energy), np.bool_)
+    found = []
+    for name, line in lines:
+        quality = np.where(line.is_whole, 1, 0).astype(np.uint8)
+        series = Series(
+            start=start, step_s=QUARTER_S, low=line.energy, high=line.energy, quality=quality, lacking=lacking
+        )
+        if line.expected.any():
+            found.append({"label": name, "unit": "kW", **plotted(series, KILOWATTS, {})})
+    return found

@@ -1,0 +1,41 @@
+"""The files that a customer gets of an account's quarter-hours, by format."""
+
+from collections.abc import Iterator
+from enum import StrEnum
+from itertools import islice
+
+from utility.exports.customer.green_button import green_button
+from utility.exports.customer.quarters import AccountQuarters
+from utility.exports.customer.spreadsheet import spreadsheet
+
+
+class Source(StrEnum):
+    """What an account's file is made of."""
+
+    SETTLED = "settled"
+    READINGS = "readings"
+
+
+class CustomerFormat(StrEnum):
+    """The format of an account's file."""
+
+    GREEN_BUTTON = "green-button"
+    SPREADSHEET = "spreadsheet"
+
+
+MEDIA_TYPES = {CustomerFormat.GREEN_BUTTON: "application/atom+xml", CustomerFormat.SPREADSHEET: "text/csv"}
+"""The media type of each format."""
+
+SUFFIXES = {CustomerFormat.GREEN_BUTTON: "xml", CustomerFormat.SPREADSHEET: "csv"}
+"""The end of a file's name by its format."""
+
+
+PIECE = 2_000
+"""Lines of text in a piece of a file: some hundred kilobytes."""
+
+
+def pieces_of(quarters: AccountQuarters, form: CustomerFormat, store: str) -> Iterator[str]:
+    """Yield the text of a file in large pieces; ``store`` is the id of the store that the quarter-hours are from."""
+    lines = green_button(quarters, store) if form is CustomerFormat.GREEN_BUTTON else spreadsheet(quarters)
+    while piece := "".join(islice(lines, PIECE)):
+        yield piece
