@@ -9,6 +9,7 @@ from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.topics import STATUS, gateway_up
 from gateway.changes import RELAYED_SLOTS
 from gateway.control.meter_states import batteries_view, meter_states, meters_view
+from gateway.control.sharing_reasons import sharing_codes
 
 if TYPE_CHECKING:
     from gateway.core import Gateway
@@ -33,6 +34,8 @@ def heartbeat(core: "Gateway", now: Now) -> Publish:
             "meters": core.modes.meters_mode.mode,
             "ends": _ends(core, now),
             "minima": core.manager.minima(),
+            "sharing": sharing_codes(core.manager, core.meters, now),
+            "band_permille": core.manager.band_permille,
             "trust": now.trust,
             "offset_s": int(core.time.offset_s),
             "fenced": len(core.manager.epochs.fenced),

@@ -67,6 +67,9 @@ class Heartbeat(Message):
         minima: By meter, the sharing minimum in percent and when the meter reported it (T6).
         trust: How far its time can be trusted, 0 to 3.
         offset_s: By how much its time is ahead of the clock it started with.
+        sharing: By battery's meter, the code of the reason why it shares or not (``protocol.sharing_words``); a ``?``
+            follows while its meter has not confirmed. A gateway before 0.3 does not say it.
+        band_permille: Thousandths of the capacity by which the start of help is delayed.
         fenced: Number of meters that report a higher epoch, so another manager commands them.
         lte: Use of its controller's LTE line; ``None``: not counted yet.
     """
@@ -86,5 +89,7 @@ class Heartbeat(Message):
     minima: dict[Id64, tuple[Annotated[int, Field(ge=0, le=100)], Moment]] = Field(default_factory=dict)
     trust: Annotated[int, Field(ge=0, le=3)] = 0
     offset_s: Annotated[int, Field(ge=-(2**53), le=2**53)] = 0
+    sharing: dict[Id64, Annotated[str, Field(max_length=20)]] = Field(default_factory=dict)
+    band_permille: Annotated[int, Field(ge=0, le=1000)] = 0
     fenced: Natural = 0
     lte: Month | None = None

@@ -16,6 +16,7 @@ from commonwatt.model.records import KNOWN_STATES, State
 from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.protocol.commands import KINDS, Command, Held, Kind, Outcome, verb
 from commonwatt.protocol.controller_commands import Strategy
+from commonwatt.protocol.sharing_words import Why
 from commonwatt.protocol.topics import COMMANDS, meter_down
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change, Desired, MeterInfo
@@ -25,7 +26,6 @@ from gateway.control.meter_view import CommandNote, Counts, MeterView
 from gateway.control.plausibility import Recorded
 from gateway.control.sharing import BatteryState, Decision, decide, reasons
 from gateway.control.strategies import COMPARING
-from gateway.control.strategies.words import Reason
 from gateway.stored import KeptMeters
 
 SHARE_FOR_S, RENEW_S = LIFETIMES[Kind.SHARING].for_s, LIFETIMES[Kind.SHARING].renew_s
@@ -63,6 +63,7 @@ class Manager:
         island: Whether the microgrid is an island.
         recorded: What the stored readings say of each battery.
         weights: Share of a donor's discharge relative to others, by meter; 1 if absent.
+        band_permille: Thousandths of the capacity by which the start of help is delayed.
         levels_s: Seconds between two requests for a level; two such periods without one exclude a battery.
         notes: The last commands and their outcomes.
     """
@@ -76,7 +77,7 @@ class Manager:
         self.island = False
         self.recorded: Mapping[MeterId, Recorded] = {}
         self.weights: Mapping[MeterId, int] = {int(meter): weight for meter, weight in settings.weights.items()}
-        self._band_permille = settings.sharing_band_permille
+        self.band_permille = settings.sharing_band_permille
         self._changed = False
         self._desired = {(d.meter, d.kind): d for d in store.desired()}
         self._sent: dict[tuple[MeterId, Kind], tuple[EpochSeconds, int]] = {}
@@ -197,7 +198,7 @@ class Manager:
         """Decide which batteries share, from the present levels and the states that the meters hold."""
         self._changed = False
         batteries = self.batteries(now)
-        self.decision = decide(batteries, self.strategy, self._band_permille, alone=self.alone, island=self.island)
+        self.decision = decide(batteries, self.strategy, self.band_permille, alone=self.alone, island=self.island)
         if self._awaits_levels(batteries, now):
             going_on = [meter for meter, each in batteries.items() if each.sharing and each.level > each.minimum]
             donors = {meter: self._desired[meter, Kind.SHARING].weight or 1 for meter in going_on}
@@ -245,9 +246,9 @@ class Manager:
         desired = self._desired.get((meter, kind))
         return desired is not None and desired.value == "on" and (desired.until or 0) > now
 
-    def reasons(self, now: Now) -> dict[MeterId, Reason]:
+    def reasons(self, now: Now) -> dict[MeterId, Why]:
         """Return why each battery whose minimum and level are known shares, receives or rests."""
-        return reasons(self.batteries(now), self.strategy, self._band_permille, alone=self.alone, island=self.island)
+        return reasons(self.batteries(now), self.strategy, self.band_permille, alone=self.alone, island=self.island)
 
     def order(
         self,

@@ -8,6 +8,7 @@ from commonwatt.model.now import Now
 from commonwatt.model.records import State
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.commands import Kind
+from commonwatt.protocol.sharing_words import reason_of
 from commonwatt.town.registry import RegisteredMeter
 from gateway.control.manager import Manager
 
@@ -70,4 +71,7 @@ def _state(meter: MeterId, registered: RegisteredMeter, manager: Manager, now: N
 def batteries_view(manager: Manager, now: Now) -> dict[str, dict[str, object]]:
     """Return each battery with its role and the reason, by its meter, as JSON."""
     reasons = manager.reasons(now)
-    return {str(meter): asdict(state) | asdict(reasons[meter]) for meter, state in manager.batteries(now).items()}
+    return {
+        str(meter): asdict(state) | asdict(reason_of(reasons[meter], manager.band_permille))
+        for meter, state in manager.batteries(now).items()
+    }

@@ -42,14 +42,6 @@ class Doubt(StrEnum):
     FROZEN = "frozen"
 
 
-WORDS = {
-    Doubt.TOO_FAST: "Its level changed faster than a battery can be charged or discharged.",
-    Doubt.CONTRADICTING: "Its level is higher than the energy that its place's meters counted allows.",
-    Doubt.FROZEN: "Its level has stayed the same, although its place's meters count energy or two hours have passed.",
-}
-"""The doubts as sentences about the battery."""
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class History:
     """The readings of one place in the slots of a window, the oldest first.

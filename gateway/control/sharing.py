@@ -7,10 +7,18 @@ import numpy as np
 
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import MilliwattHours
-from gateway.control.plausibility import WORDS, Doubt
+from commonwatt.protocol.sharing_words import Why
+from gateway.control.plausibility import Doubt
 from gateway.control.strategies import strategy_of
 from gateway.control.strategies.batteries import Batteries
-from gateway.control.strategies.words import Reason, reason
+from gateway.control.strategies.words import reason
+
+DOUBTS = {
+    Doubt.TOO_FAST: Why.TOO_FAST,
+    Doubt.CONTRADICTING: Why.CONTRADICTING,
+    Doubt.FROZEN: Why.FROZEN,
+}
+"""The doubts about a level as reasons."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,12 +94,12 @@ def reasons(
     *,
     alone: bool = False,
     island: bool = False,
-) -> dict[MeterId, Reason]:
-    """Return each battery's role and the reason in words, for the arguments of ``decide``."""
+) -> dict[MeterId, Why]:
+    """Return the reason for each battery's role, for the arguments of ``decide``."""
     row = _row(batteries, band_permille, island=island)
     plan = strategy_of(strategy, alone=alone and not island)(row)
     found = {meter: reason(row, plan, strategy, 0, place) for place, meter in enumerate(sorted(batteries))}
-    doubted = {meter: Reason("out", WORDS[each.doubt]) for meter, each in batteries.items() if each.doubt is not None}
+    doubted = {meter: DOUBTS[each.doubt] for meter, each in batteries.items() if each.doubt is not None}
     return found | doubted
 
 

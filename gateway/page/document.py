@@ -3,7 +3,7 @@
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.words import counted
-from gateway.control.strategies.words import Role
+from commonwatt.protocol.sharing_words import BatteryWords, Role
 from gateway.page.alarms import Alarm, alarms
 from gateway.page.bars import bar
 from gateway.page.html import Child, Html, el
@@ -20,7 +20,7 @@ from gateway.page.sections import (
     silent,
     town,
 )
-from gateway.page.sharing_words import BatteryWords, batteries, summary
+from gateway.page.sharing_words import batteries, summary
 from gateway.page.style import STYLE
 from gateway.page.words import View, day, duration, kilowatt_hours, percent
 from gateway.page.words import clock as clock_time

@@ -1,8 +1,10 @@
 """A gateway's status as its page gets it, for tests of the page."""
 
 from copy import deepcopy
+from dataclasses import asdict
 from typing import Any
 
+from commonwatt.protocol.sharing_words import reason_of
 from gateway.control.sharing import BatteryState, decide, reasons
 
 NOW = 1_782_000_000
@@ -108,5 +110,5 @@ def decided(view: dict[str, Any], *, strategy: str = "spec", sharing: tuple[str,
     }
     decision = decide(states, strategy, 10)
     view["donors"], view["receivers"] = sorted(map(str, decision.donors)), sorted(map(str, decision.receivers))
-    for meter, reason in reasons(states, strategy, 10).items():
-        view["batteries"][str(meter)] |= {"role": reason.role, "why": reason.why}
+    for meter, why in reasons(states, strategy, 10).items():
+        view["batteries"][str(meter)] |= asdict(reason_of(why, 10))

@@ -1,28 +1,11 @@
-"""Why a battery shares, receives or rests, in words; made on demand for one microgrid."""
+"""Why a battery shares, receives or rests; made on demand for one microgrid."""
 
-from dataclasses import dataclass
-from typing import Literal
-
+from commonwatt.protocol.sharing_words import Why
 from gateway.control.strategies.batteries import Batteries, Plan
 
-Role = Literal["gives", "receives", "rests", "out"]
 
-
-@dataclass(frozen=True)
-class Reason:
-    """The role of a battery, and the reason.
-
-    Attributes:
-        role: Whether it gives, receives, rests, or can't take part (``out``).
-        why: The reason, a sentence about the battery.
-    """
-
-    role: Role
-    why: str
-
-
-def reason(batteries: Batteries, plan: Plan, strategy: str, row: int, place: int) -> Reason:
-    """Return the role of a battery and the reason.
+def reason(batteries: Batteries, plan: Plan, strategy: str, row: int, place: int) -> Why:
+    """Return the reason for the role of a battery.
 
     Args:
         batteries: The batteries.
@@ -32,50 +15,37 @@ def reason(batteries: Batteries, plan: Plan, strategy: str, row: int, place: int
         place: The battery's place.
     """
     if not batteries.available[row, place]:
-        return Reason("out", "It can't take part now.")
+        return Why.CANT
     if not batteries.usable[row, place]:
-        return Reason("out", "Its meter reports a level that its battery can't have.")
+        return Why.IMPOSSIBLE
     if plan.donors[row, place]:
-        if not (batteries.deficit[row] > 0).any():
-            return Reason("gives", "Above its minimum, and ready to share while the utility does not answer.")
-        return Reason("gives", "Above its minimum, and another battery needs help.")
+        return Why.HELPS if (batteries.deficit[row] > 0).any() else Why.READY
     if batteries.deficit[row, place] > 0:
         return _in_need(batteries, plan, strategy, row)
-    return Reason("rests", _resting(batteries, plan, row, place))
+    return _resting(batteries, plan, row, place)
 
 
-def _in_need(batteries: Batteries, plan: Plan, strategy: str, row: int) -> Reason:
+def _in_need(batteries: Batteries, plan: Plan, strategy: str, row: int) -> Why:
+    is_island = batteries.islands is not None and bool(batteries.islands[row])
     if plan.donors[row].any():
-        return Reason("receives", "Nearly empty, in an island." if _is_island(batteries, row) else "Below its minimum.")
+        return Why.NEARLY_EMPTY if is_island else Why.LOW
     if not batteries.able[row].any():
-        return Reason("receives", "Below its minimum, but no other battery can share.")
+        return Why.NO_HELPER
     if strategy == "aces":
-        return Reason("rests", "Below its minimum; help starts when a battery is empty.")
-    if _is_island(batteries, row):
-        return Reason("rests", "Less than an hour of average use is left; help starts when it is nearly empty.")
-    return Reason("rests", f"Less than {_percent(batteries)} % of its capacity below its minimum: help starts there.")
+        return Why.WAITS_ACES
+    return Why.WAITS_ISLAND if is_island else Why.WAITS_BAND
 
 
-def _resting(batteries: Batteries, plan: Plan, row: int, place: int) -> str:
+def _resting(batteries: Batteries, plan: Plan, row: int, place: int) -> Why:
     level, minimum = batteries.level[row, place], batteries.minimum[row, place]
     if level < minimum:
-        return "Below its minimum; in an island help starts when a battery is nearly empty."
-    where = "At its minimum" if level == minimum else "Above its minimum"
+        return Why.LOW_IN_ISLAND
+    is_at = level == minimum
     if not batteries.may_share[row, place]:
-        return f"{where}; it can only receive."
+        return Why.ONLY_RECEIVES_AT if is_at else Why.ONLY_RECEIVES
     if not plan.donors[row].any():
         # In a microgrid that waits for help to start, no battery needs help yet.
-        return f"{where}; no battery needs help."
+        return Why.NO_NEED_AT if is_at else Why.NO_NEED
     if batteries.able[row, place]:
-        return "Above its minimum; larger surpluses give first."
-    if level == minimum:
-        return "At its minimum: it has nothing to share."
-    return f"Less than {_percent(batteries)} % of its capacity above its minimum: too close to share."
-
-
-def _percent(batteries: Batteries) -> str:
-    return f"{batteries.band_permille / 10:g}"
-
-
-def _is_island(batteries: Batteries, row: int) -> bool:
-    return batteries.islands is not None and bool(batteries.islands[row])
+        return Why.LARGER_FIRST
+    return Why.NOTHING_ABOVE if is_at else Why.TOO_CLOSE

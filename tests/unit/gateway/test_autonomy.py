@@ -8,6 +8,7 @@ import pytest
 
 from commonwatt.model.records import State
 from commonwatt.protocol.commands import Command
+from commonwatt.protocol.sharing_words import Why
 from commonwatt.town.town import Function
 from gateway.control.autonomy import NO_ANSWER_S, Contact
 from gateway.control.islanding import Phase
@@ -95,11 +96,7 @@ def test_a_gateway_that_has_just_started_or_relays_seldom_waits_longer() -> None
 def test_a_battery_that_is_ready_says_why(world: World) -> None:
     world.ask(cmd="sharing", strategy="rangers")
     live(world, world.now + 900)
-    reason = world.core.manager.reasons(world.core.now)[1]
-    assert (reason.role, reason.why) == (
-        "gives",
-        "Above its minimum, and ready to share while the utility does not answer.",
-    )
+    assert world.core.manager.reasons(world.core.now)[1] is Why.READY
 
 
 def test_the_plan_of_a_microgrid_alone_keeps_the_properties_of_every_strategy() -> None:

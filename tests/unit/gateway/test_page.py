@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from gateway.control.plausibility import WORDS, Doubt
+from commonwatt.protocol.sharing_words import Why, reason_of
 from gateway.page.document import SHOWN_BATTERIES, all_batteries, all_meters, login, overview, waiting
 from gateway.page.html import Html, el, html
 from gateway.page.sharing_words import batteries, summary
@@ -226,8 +226,8 @@ def test_a_battery_that_can_not_take_part_says_why(state: dict[str, object], rea
 def test_a_battery_whose_level_can_not_be_says_why() -> None:
     view = sharing_town()
     add_battery(view, "5", "house 5", 90, available=False)
-    view["batteries"]["5"] |= {"doubt": "frozen", "role": "out", "why": WORDS[Doubt.FROZEN]}
-    assert why(view)["house 5"] == ("out", WORDS[Doubt.FROZEN])
+    view["batteries"]["5"] |= {"doubt": "frozen", "role": "out", "why": reason_of(Why.FROZEN, 0).why}
+    assert why(view)["house 5"] == ("out", reason_of(Why.FROZEN, 0).why)
     assert summary(view).endswith("1 battery can't take part.")
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from commonwatt.device.desired_states import Commanded
 from commonwatt.model.records import RecordType
+from commonwatt.protocol.sharing_words import Why, reason_of
 from commonwatt.town.town import load_town
-from gateway.control.plausibility import WINDOW_SLOTS, WORDS, Doubt, History, Recorded, recorded_of
+from gateway.control.plausibility import WINDOW_SLOTS, Doubt, History, Recorded, recorded_of
 from gateway.control.sharing import BatteryState, decide
 from harness.energy.alone import Alone
 from harness.worlds.gateway import CAPACITY, START, World, readings
@@ -185,7 +186,10 @@ def test_the_gateway_says_why_and_a_restart_changes_nothing(tmp_path: Path) -> N
                 world.level(meter, percent)
             view = world.core.view(world.now)
             assert isinstance(view["batteries"], dict)
-            assert (view["batteries"]["1"]["role"], view["batteries"]["1"]["why"]) == ("out", WORDS[Doubt.FROZEN])
+            assert (view["batteries"]["1"]["role"], view["batteries"]["1"]["why"]) == (
+                "out",
+                reason_of(Why.FROZEN, 0).why,
+            )
             assert view["donors"] == ["2"]
             world.crash()
             for meter in (1, 2, 3):

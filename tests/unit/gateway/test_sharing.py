@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commonwatt.config.settings import GatewaySettings
+from commonwatt.protocol.sharing_words import Why
 from commonwatt.settlement.splits import fill, pro_rata
 from gateway.control.sharing import BatteryState, Decision, decide, near_minimum, reasons
 from gateway.control.strategies import STRATEGIES
@@ -71,7 +72,7 @@ def test_a_town_decides_as_its_microgrids_one_by_one(strategy: str) -> None:
         expected = {place + 1: int(weight) for place, weight in enumerate(plan.weights[row]) if weight}
         assert donors == expected
         found = reasons(mirrored, strategy, town.band_permille, island=island)
-        assert {meter for meter, reason in found.items() if reason.role == "gives"} == set(donors)
+        assert {meter for meter, why in found.items() if why in (Why.HELPS, Why.READY)} == set(donors)
 
 
 def test_every_strategy_can_be_chosen_and_has_properties() -> None:
@@ -127,11 +128,9 @@ def test_in_an_island_a_battery_is_helped_only_when_it_is_nearly_empty(strategy:
 
 def test_the_reasons_in_an_island_are_those_of_an_island() -> None:
     waits = reasons(town((60, 25), (70, 75)), "spec", BAND, island=True)
-    assert waits[2].why == "Below its minimum; in an island help starts when a battery is nearly empty."
-    assert waits[1].why == "Above its minimum; no battery needs help."
+    assert waits == {1: Why.NO_NEED, 2: Why.LOW_IN_ISLAND}
     helped = reasons(town((60, 25), (0, 75)), "spec", BAND, island=True)
-    assert (helped[1].role, helped[2].why) == ("gives", "Nearly empty, in an island.")
-    assert helped[1].why == "Above its minimum, and another battery needs help."
+    assert helped == {1: Why.HELPS, 2: Why.NEARLY_EMPTY}
 
 
 def after(strategy: str, *percents: int) -> list[int]:
@@ -220,7 +219,7 @@ def test_battery_that_can_not_be_commanded_receives_and_never_gives() -> None:  
 def test_battery_with_a_level_that_can_not_be_neither_gives_nor_receives(strategy: str, level: int) -> None:
     batteries = {1: state(level, sharing=True), 2: state(0), 3: state(900)}
     assert decide(batteries, strategy, BAND).donors.keys() == {3}
-    assert reasons(batteries, strategy, BAND)[1].role == "out"
+    assert reasons(batteries, strategy, BAND)[1] is Why.IMPOSSIBLE
 
 
 def test_batteries_near_their_minimum_are_watched_closely() -> None:

@@ -1,0 +1,178 @@
+"""Why a battery shares, receives or rests: the reasons as codes in heartbeats, and in words for people."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from commonwatt.model.words import counted
+
+Role = Literal["gives", "receives", "rests", "out"]
+
+ORDER: dict[Role, int] = {"receives": 0, "gives": 1, "out": 2, "rests": 3}
+"""Roles in the order of interest."""
+
+UNCONFIRMED = "?"
+"""Follows the code of a battery whose meter has not confirmed the command to share yet."""
+
+UNCONFIRMED_WORDS = " Its meter has not confirmed the command yet; it is sent again."
+
+
+class Why(StrEnum):
+    """The reason for a battery's role; the code is part of the protocol."""
+
+    HELPS = "helps"
+    READY = "ready"
+    LOW = "low"
+    NEARLY_EMPTY = "empty"
+    NO_HELPER = "alone"
+    WAITS_ACES = "waits-aces"
+    WAITS_ISLAND = "waits-island"
+    WAITS_BAND = "waits-band"
+    LOW_IN_ISLAND = "low-island"
+    ONLY_RECEIVES_AT = "receiver-at"
+    ONLY_RECEIVES = "receiver"
+    NO_NEED_AT = "no-need-at"
+    NO_NEED = "no-need"
+    LARGER_FIRST = "larger-first"
+    NOTHING_ABOVE = "at-minimum"
+    TOO_CLOSE = "too-close"
+    CANT = "cant"
+    IMPOSSIBLE = "impossible"
+    TOO_FAST = "too-fast"
+    CONTRADICTING = "contradicting"
+    FROZEN = "frozen"
+    ISOLATED = "isolated"
+    SHUT_DOWN = "shut-down"
+    OLD_LEVEL = "old-level"
+    FENCED = "fenced"
+    NO_ANSWER = "no-answer"
+    NO_LEVEL = "no-level"
+    NO_MINIMUM = "no-minimum"
+
+
+_WORDS: dict[Why, tuple[Role, str]] = {
+    Why.HELPS: ("gives", "Above its minimum, and another battery needs help."),
+    Why.READY: ("gives", "Above its minimum, and ready to share while the utility does not answer."),
+    Why.LOW: ("receives", "Below its minimum."),
+    Why.NEARLY_EMPTY: ("receives", "Nearly empty, in an island."),
+    Why.NO_HELPER: ("receives", "Below its minimum, but no other battery can share."),
+    Why.WAITS_ACES: ("rests", "Below its minimum; help starts when a battery is empty."),
+    Why.WAITS_ISLAND: ("rests", "Less than an hour of average use is left; help starts when it is nearly empty."),
+    Why.WAITS_BAND: ("rests", "Less than {band} % of its capacity below its minimum: help starts there."),
+    Why.LOW_IN_ISLAND: ("rests", "Below its minimum; in an island help starts when a battery is nearly empty."),
+    Why.ONLY_RECEIVES_AT: ("rests", "At its minimum; it can only receive."),
+    Why.ONLY_RECEIVES: ("rests", "Above its minimum; it can only receive."),
+    Why.NO_NEED_AT: ("rests", "At its minimum; no battery needs help."),
+    Why.NO_NEED: ("rests", "Above its minimum; no battery needs help."),
+    Why.LARGER_FIRST: ("rests", "Above its minimum; larger surpluses give first."),
+    Why.NOTHING_ABOVE: ("rests", "At its minimum: it has nothing to share."),
+    Why.TOO_CLOSE: ("rests", "Less than {band} % of its capacity above its minimum: too close to share."),
+    Why.CANT: ("out", "It can't take part now."),
+    Why.IMPOSSIBLE: ("out", "Its meter reports a level that its battery can't have."),
+    Why.TOO_FAST: ("out", "Its level changed faster than a battery can be charged or discharged."),
+    Why.CONTRADICTING: ("out", "Its level is higher than the energy that its place's meters counted allows."),
+    Why.FROZEN: (
+        "out",
+        "Its level has stayed the same, although its place's meters count energy or two hours have passed.",
+    ),
+    Why.ISOLATED: ("out", "Isolated by command."),
+    Why.SHUT_DOWN: ("out", "Its meter is shut down."),
+    Why.OLD_LEVEL: ("out", "Its level is too old."),
+    Why.FENCED: ("out", "Another manager commands its meter."),
+    Why.NO_ANSWER: ("out", "Its meter has not answered since the gateway started."),
+    Why.NO_LEVEL: ("out", "Its meter has not reported a level yet."),
+    Why.NO_MINIMUM: ("out", "Its minimum is not known."),
+}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """The role of a battery, and the reason.
+
+    Attributes:
+        role: Whether it gives, receives, rests, or can't take part (``out``).
+        why: The reason, a sentence about the battery.
+    """
+
+    role: Role
+    why: str
+
+
+def reason_of(why: Why, band_permille: int) -> Reason:
+    """Return a reason in words.
+
+    Args:
+        why: The reason.
+        band_permille: Thousandths of the capacity by which the start of help is delayed.
+    """
+    role, words = _WORDS[why]
+    return Reason(role, words.format(band=f"{band_permille / 10:g}"))
+
+
+def reason_of_code(code: str, band_permille: int) -> Reason:
+    """Return the reason that a heartbeat has for a battery; a later version may have others."""
+    known = code.removesuffix(UNCONFIRMED)
+    if known not in set(Why):
+        return Reason("out", "Its gateway has a reason that this version of the utility does not know.")
+    found = reason_of(Why(known), band_permille)
+    return found if known == code else Reason(found.role, found.why + UNCONFIRMED_WORDS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatteryWords:
+    """A battery with its role.
+
+    Attributes:
+        meter: Its meter's id.
+        place: Its place.
+        role: Whether it gives, receives, rests, or can't take part (``out``).
+        why: The reason, a sentence about the battery.
+        level: Its level, milliwatt-hours; ``None``: not known.
+        minimum: Its sharing minimum, milliwatt-hours; ``None``: not known.
+        capacity: Its capacity, milliwatt-hours; ``None``: not known.
+    """
+
+    meter: str
+    place: str
+    role: Role
+    why: str
+    level: int | None = None
+    minimum: int | None = None
+    capacity: int | None = None
+
+
+def summary_of(found: Sequence[BatteryWords]) -> str:
+    """Return in a sentence or two which batteries of a microgrid share, and why."""
+    return " ".join(_sentences(found)) if found else "This microgrid has no battery."
+
+
+def _sentences(found: Sequence[BatteryWords]) -> Iterator[str]:
+    givers, receivers, out = (
+        [battery for battery in found if battery.role == role] for role in ("gives", "receives", "out")
+    )
+    if givers and receivers:
+        verb = "shares" if len(givers) == 1 else "share"
+        need = "is below its minimum" if len(receivers) == 1 else "are below their minimum"
+        yield f"{_named(receivers)} {need}, so {_named(givers)} {verb}."
+    elif receivers:
+        verb = "is" if len(receivers) == 1 else "are"
+        yield f"{_named(receivers)} {verb} below the minimum, but no other battery is far enough above to share."
+    elif givers:
+        verb = "is" if len(givers) == 1 else "are"
+        yield f"{_named(givers)} {verb} ready to share: the utility does not answer."
+    elif len(out) == len(found):
+        yield "No battery shares, since the level or the minimum of each battery is not known or too old."
+    elif any(battery.role == "rests" and (battery.level or 0) < (battery.minimum or 0) for battery in found):
+        yield "No battery shares yet: no battery is far enough below its minimum."
+    else:
+        yield "No battery shares: none is below its minimum."
+    if out and len(out) < len(found):
+        yield f"{counted(len(out), 'battery').replace('batterys', 'batteries')} can't take part."
+
+
+def _named(found: Sequence[BatteryWords]) -> str:
+    names = [battery.place for battery in found]
+    if len(names) > 3:
+        return f"{names[0]}, {names[1]} and {len(names) - 2} other batteries"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -1,0 +1,36 @@
+"""The utility can say why a battery does not share: the gateway's heartbeat has its reason as a code."""
+
+import pytest
+
+from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.json_messages import unpack_json
+from commonwatt.protocol.sharing_words import Why, reason_of, reason_of_code
+from gateway.status import heartbeat
+from harness.worlds.gateway import World
+from tests.unit.gateway.test_manager import households
+
+
+def codes(world: World) -> dict[int, str]:
+    said = unpack_json(Heartbeat, heartbeat(world.core, world.core.now).payload)
+    return dict(said.sharing)
+
+
+def test_a_heartbeat_says_why_each_battery_shares_or_not(world: World) -> None:
+    assert set(codes(world).values()) == {Why.NO_ANSWER}
+    households(world, 80, 70, 48)
+    found = codes(world)
+    assert (found[1], found[2], found[3]) == ("helps?", "helps?", "low"), "no meter has confirmed yet"
+    world.now += 600
+    world.level(3, 48)
+    assert codes(world)[1] == Why.OLD_LEVEL
+
+
+def test_each_reason_is_a_sentence_and_one_of_a_later_version_says_so() -> None:
+    for why in Why:
+        assert reason_of(why, 20).why.endswith(".")
+        assert "{" not in reason_of(why, 20).why
+    assert reason_of_code("waits-band", 20).why.startswith("Less than 2 % of its capacity")
+    assert reason_of_code("helps?", 20).why.endswith("it is sent again.")
+    assert reason_of_code("by-the-moon", 20).role == "out"
+    with pytest.raises(ValueError, match="by-the-moon"):
+        Why("by-the-moon")
