@@ -204,13 +204,11 @@ def test_commands_that_read_work_without_the_service(utility: Utility) -> None:
         done = commonwatt("utility", name, "--config", utility.config)
         assert done.returncode == 0, done.stderr
     given = commonwatt("utility", "command", "r001", "schedule", "--relay-s", "60", "--config", utility.config)
-    assert given.stdout.startswith("cli-")
-    name, told = given.stdout.strip().split(": ", 1)
-    assert told == "schedule relay_s=60; see: commonwatt utility commands"
+    assert given.stdout == "change 1: schedule relay_s=60, 1 microgrid; see: commonwatt utility changes\n"
     listed = commonwatt("utility", "commands", "--config", utility.config)
-    assert f"{name} r001 schedule relay_s=60 open" in " ".join(listed.stdout.split())
+    assert "r001 schedule relay_s=60 open" in " ".join(listed.stdout.split())
     as_json = commonwatt("utility", "commands", "--json", "--config", utility.config)
-    assert [command["id"] for command in json.loads(as_json.stdout)] == [name]
+    assert [command["controller"] for command in json.loads(as_json.stdout)] == ["r001"]
     given = commonwatt(
         "utility", "command", "r001", "schedule", "--reset", "--relay-s", "30", "--config", utility.config
     )

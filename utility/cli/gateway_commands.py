@@ -1,26 +1,27 @@
-"""``commonwatt utility command`` and ``commands``: send commands to gateways, and show their outcomes."""
+"""``commonwatt utility command``, ``changes`` and ``commands``: send commands to gateways, and show their outcomes."""
 
 import json
-from collections.abc import Iterable, Sequence
-from secrets import token_hex
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from commonwatt.cli.dead_letter_options import JsonOption, LimitOption
 from commonwatt.cli.tables import show
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import LOCAL_FORMS
-from commonwatt.model.units import MAX_EPOCH, QUARTER_S
+from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, moment
-from commonwatt.protocol.controller_commands import ACTIONS, Action, ControllerCommand
+from commonwatt.protocol.controller_commands import Action
 from commonwatt.runtime.service import errors_reported, flowing
-from utility.changes import OpenCommand
-from utility.cli.options import ConfigOption, from_file, time_of
+from utility.cli.options import ConfigOption, from_file, local_actor, time_of
+from utility.commands.changes import Asked, Change, Chosen
+from utility.commands.changing import cancel_change, make_change, put_back, title
+from utility.commands.fields import FieldsError, checked_command, parsed_weights
+from utility.commands.words import answered
+from utility.commands.words import asked as words_of
 from utility.store import reads
-from utility.store.open_commands import add_command
-from utility.store.registry import load_snapshot
+from utility.store.control_changes import find_change, newest_changes
+from utility.store.database import Database
 
 app = typer.Typer()
 
@@ -28,7 +29,10 @@ app = typer.Typer()
 @app.command()
 @flowing
 def command(
-    microgrid: Annotated[str, typer.Argument(help="The microgrid whose gateway gets the command.")],
+    microgrid: Annotated[
+        str,
+        typer.Argument(help="The microgrid whose gateway gets it; several: `r001,r002`; `kind:residential`; or `all`."),
+    ],
     action: Annotated[Action, typer.Argument(help="The command.")],
     config: ConfigOption,
     at: Annotated[
@@ -59,7 +63,7 @@ def command(
         bool, typer.Option("--reset", help="schedule: reset the periods that are not given to the gateway's file.")
     ] = False,
     strategy: Annotated[
-        str | None, typer.Option(help="sharing: `spec`, `aces` or `rangers`, until another one is set.")
+        str | None, typer.Option(help="sharing: `spec`, `aces`, `rangers`, or `file`: as its file says.")
     ] = None,
     weight: Annotated[
         list[str] | None, typer.Option(help="sharing: a donor's weight, METER=1 to 1000; may be given several times.")
@@ -77,14 +81,19 @@ def command(
     power: Annotated[str | None, typer.Option(help="notice: the feeder's power is `lost` or `back`.")] = None,
     counter: Annotated[int | None, typer.Option(help="term: the epoch's counter to command from.")] = None,
     valid_s: Annotated[int, typer.Option("--valid", min=10, help="Sent until answered, for so many seconds.")] = 3600,
+    when: Annotated[
+        int | None, typer.Option(parser=time_of, metavar="TIME", help=f"Send it at that time: {LOCAL_FORMS}; else now.")
+    ] = None,
 ) -> None:
-    """Send a command to a gateway; the running service repeats it until the gateway answers.
+    """Send a command to gateways, now or at a time; the running service repeats it until each gateway answers.
 
-    Prints the command's id and content; `commonwatt utility commands` shows its outcome.
+    Prints the number of the change and its content; `commonwatt utility changes` shows the outcomes, and
+    `commonwatt utility put-back` undoes it.
 
     Examples: `command r001 aggregate --at meters --mode lossy --for 600`, `command r001 schedule --relay-s 900`,
     `command r001 schedule --reset`, `command r001 get --first 2026-11-01T04:00Z --last 2026-11-01T05:00Z`,
-    `command r001 supply --supply LOW --for 3600`, `command r001 isolate --state on --for 7200`.
+    `command r001 supply --supply LOW --for 3600`, `command r001 isolate --state on --for 7200`,
+    `command all schedule --relay-s 900 --when 2026-11-30T02:00`.
     """
     given = {"collect_s": collect_s, "levels_s": levels_s, "relay_s": relay_s, "compact_s": compact_s}
     periods = {name: value for name, value in given.items() if reset or value is not None}
@@ -97,7 +106,7 @@ def command(
         "periods": periods or (None if meters is None else {}),
         "meters": meters,
         "strategy": strategy,
-        "weights": _weights(weight or []) or None,
+        "weights": weight,
         "from_time": from_time,
         "state": state,
         "supply": supply,
@@ -106,17 +115,43 @@ def command(
         "counter": counter,
     }
     with errors_reported(), from_file(config) as (database, clock):
-        now = int(clock.now())
-        message = _checked(action, {name: value for name, value in fields.items() if value is not None}, now + valid_s)
-        with database.writes.begin() as connection:
-            known = load_snapshot(connection).controllers
-            if microgrid not in known:
-                raise ConfigError(f"microgrid {microgrid} is not registered; there are {_some(sorted(known))}")
-            text = message.pack().decode()
-            add_command(
-                connection, OpenCommand(id=message.id, controller=microgrid, message=text, until=message.until), now
-            )
-        typer.echo(f"{message.id}: {_asked(message.model_dump())}; see: commonwatt utility commands")
+        asked = _asked(microgrid, action, fields, when, valid_s)
+        number = make_change(database, local_actor(), asked, int(clock.now()))
+        _tell(database, number)
+
+
+@app.command()
+def changes(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption = False) -> None:
+    """Show the newest changes that people made at gateways, each with the number of its outcomes.
+
+    `commonwatt utility commands` shows the commands to single gateways.
+    """
+    with errors_reported(), from_file(config) as (database, _):
+        with database.reads.begin() as connection:
+            rows = [_change_row(change) for change in newest_changes(connection, limit)]
+        if as_json:
+            typer.echo(json.dumps(rows, indent=1))
+        else:
+            show("changes", rows, ("change", "by", "when", "what", "microgrids", "outcome"))
+
+
+@app.command(name="put-back")
+def put_back_change(
+    number: Annotated[int, typer.Argument(metavar="CHANGE", help="The number of the change.")], config: ConfigOption
+) -> None:
+    """Put back what was in force before a change, at each microgrid that it reached."""
+    with errors_reported(), from_file(config) as (database, clock):
+        _tell(database, put_back(database, local_actor(), number, int(clock.now())))
+
+
+@app.command()
+def cancel(
+    number: Annotated[int, typer.Argument(metavar="CHANGE", help="The number of the change.")], config: ConfigOption
+) -> None:
+    """Cancel a planned change before it is sent."""
+    with errors_reported(), from_file(config) as (database, clock):
+        cancel_change(database, local_actor(), number, int(clock.now()))
+        typer.echo(f"change {number} is cancelled")
 
 
 @app.command()
@@ -131,98 +166,68 @@ def commands(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption 
             show("commands", [_command_row(row) for row in rows], ("id", "to", "what", "state", "result"))
 
 
-def _checked(action: Action, fields: dict[str, Any], until: int) -> ControllerCommand:
-    """Return the command; raise ``ConfigError`` for wrong options."""
-    keys = ACTIONS[action]
-    needed = {"first_quarter", "last_quarter"} if action is Action.GET else set(keys.needed)
-    needed |= {"for_s"} if fields.get("state") == "on" else set()
-    allowed = {*keys.needed, *keys.optional} - {"blocks"}
-    if missing := needed - fields.keys():
-        _wrong(f"{action} needs {_options(missing)}")
-    if extra := fields.keys() - allowed:
-        _wrong(f"{action} does not take {_options(extra)}")
-    if action is Action.GET and fields["first_quarter"] > fields["last_quarter"]:
-        _wrong("--first must not be after --last")
+_OPTIONS = {
+    "for_s": "--for",
+    "first_quarter": "--first",
+    "last_quarter": "--last",
+    "periods": "a period such as --relay-s, --meters, or --reset",
+    "weights": "--weight",
+    "from_time": "--from",
+}
+
+
+def _option(field: str) -> str:
+    return _OPTIONS.get(field, "--" + field.replace("_", "-"))
+
+
+def _asked(microgrid: str, action: Action, fields: dict[str, Any], when: int | None, valid_s: int) -> Asked:
+    """Return the change that the options ask for.
+
+    Raises:
+        ConfigError: An option is wrong.
+    """
+    given = {name: value for name, value in fields.items() if value is not None}
     try:
-        return ControllerCommand.model_validate(
-            {"id": f"cli-{token_hex(8)}", "cmd": action.value, "until": min(until, MAX_EPOCH), **fields}
-        )
-    except ValidationError as error:
-        fault = error.errors()[0]
-        _wrong(f"{_options([str(fault['loc'][-1])])}: {fault['msg']} (found {fault['input']!r})")
+        if "weights" in given:
+            given["weights"] = parsed_weights(given["weights"])
+        checked_command(action, given, 0, "checked")
+    except FieldsError as error:
+        raise ConfigError(f"{error.named(_option)}; see: commonwatt utility command --help") from error
+    return Asked(action=action, fields=given, chosen=_chosen(microgrid), at=when, valid_s=valid_s)
 
 
-def _weights(given: Sequence[str]) -> dict[str, str]:
-    parted = [text.partition("=") for text in given]
-    if wrong := [text for text, (meter, _, _) in zip(given, parted, strict=True) if not meter.isdecimal()]:
-        _wrong(f"--weight: METER=WEIGHT, such as 10001=2 (found {wrong[0]!r})")
-    return {meter: weight for meter, _, weight in parted}
+def _chosen(text: str) -> Chosen:
+    if text == "all":
+        return Chosen(everyone=True)
+    word, _, kind = text.partition(":")
+    return Chosen(kind=kind) if word == "kind" else Chosen(microgrids=tuple(text.split(",")))
 
 
-def _options(fields: Iterable[str]) -> str:
-    names = {
-        "for_s": "--for",
-        "first_quarter": "--first",
-        "last_quarter": "--last",
-        "periods": "a period such as --relay-s, --meters, or --reset",
-        "weights": "--weight",
-        "from_time": "--from",
+def _tell(database: Database, number: int) -> None:
+    with database.reads.begin() as connection:
+        change = find_change(connection, number)
+    assert change is not None
+    row = _change_row(change)
+    typer.echo(f"change {number}: {row['what']}, {row['microgrids']}; see: commonwatt utility changes")
+
+
+def _change_row(change: Change) -> dict[str, object]:
+    outcome = ", ".join(f"{state} {count}" for state, count in change.counts.items())
+    return {
+        "change": change.no,
+        "by": change.person,
+        "when": moment(change.due),
+        "what": title(change),
+        "microgrids": counted(change.microgrids, "microgrid"),
+        "outcome": outcome,
     }
-    return ", ".join(names.get(field, "--" + field.replace("_", "-")) for field in sorted(fields))
-
-
-def _wrong(text: str) -> NoReturn:
-    raise ConfigError(f"{text}; see: commonwatt utility command --help")
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") if names else "none"
 
 
 def _command_row(row: dict[str, Any]) -> dict[str, object]:
-    outcome = row["outcome"] or {}
-    result = ": ".join(str(outcome[key]) for key in ("result", "reason") if outcome.get(key))
-    if outcome.get("sent") is not None:
-        result += f", {counted(outcome['sent'], 'block')} sent"
-    if outcome.get("absent"):
-        result += f", of {counted(len(outcome['absent']), 'block')} not all there"
     return {
         "id": row["id"],
         "to": row["controller"],
-        "what": _asked(row["message"], defaults=False),
+        "what": words_of(row["message"], defaults=False),
         "state": row["state"],
-        "result": result,
+        "result": answered(row["outcome"]),
     }
-
-
-def _asked(message: dict[str, Any], *, defaults: bool = True) -> str:
-    """Return a command's content as text for people.
-
-    Args:
-        message: A ``ControllerCommand``'s keys and values.
-        defaults: Also show values that equal the defaults.
-    """
-    cmd = message["cmd"]
-    details = []
-    if cmd in (Action.AGGREGATE, Action.DEAGGREGATE) and (defaults or message.get("at") == "meters"):
-        details.append(f"at {message.get('at', 'gateway')}")
-    if cmd == Action.AGGREGATE and (defaults or message.get("mode") == "lossy"):
-        details.append(message.get("mode", "lossless"))
-    if message.get("for_s"):
-        details.append(f"for {message['for_s']} s")
-    if blocks := message.get("blocks"):
-        details.append(counted(len(blocks), "block"))
-    if message.get("first_quarter") is not None and message.get("last_quarter") is not None:
-        first, end = message["first_quarter"] * QUARTER_S, (message["last_quarter"] + 1) * QUARTER_S
-        details.append(f"{moment(first)} to {moment(end)}")
-    names = ("strategy", "state", "supply", "power", "counter")
-    details += [str(message[name]) for name in names if message.get(name) is not None]
-    if message.get("import_limit_w") is not None:
-        details.append(f"at most {message['import_limit_w']} W")
-    details += [f"{meter}={weight}" for meter, weight in (message.get("weights") or {}).items()]
-    if message.get("from_time") is not None:
-        details.append(f"from {moment(message['from_time'])}")
-    periods = message.get("periods") or {}
-    details += [f"meters {message['meters']}"] if message.get("meters") else []
-    details += [f"{name}={'as in its file' if seconds is None else seconds}" for name, seconds in periods.items()]
-    return f"{cmd} {', '.join(details)}".rstrip()

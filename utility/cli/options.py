@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from getpass import getuser
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,8 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import parse_time
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock, load_clock
+from utility.access.actor import MACHINE, Actor, Via
+from utility.access.roles import Role
 from utility.jobs.calendar_periods import NEW_YORK
 from utility.store.database import Database, open_database
 
@@ -38,6 +41,11 @@ def load(config: Path) -> tuple[UtilitySettings, Clock]:
 def place_of_database(config: Path) -> str:
     """Return the name of the file's key for the database, for error messages."""
     return place_of(config, "utility", "database")
+
+
+def local_actor() -> Actor:
+    """Return the person at this machine, who can read the utility's files."""
+    return Actor(name=f"{getuser()}@{MACHINE}", roles=frozenset(Role), account=None, via=Via.MACHINE, address="")
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.fair_queue import FairQueue
 from commonwatt.runtime.watchdog import Work
 from utility.changes import Append, Change, Committed, SawGateway, SawPlant
+from utility.commands.changing import send_due
 from utility.core import Core, Refused, Step
 from utility.events import CommandsOpen, FromGateway
 from utility.health import DISK_FULL, STORE_DAMAGED, Health
@@ -196,6 +197,9 @@ class Ingest:
         effects = await self.in_thread(self._look, int(self._clock.now()))
         self._await_gateways()
         await perform(effects, self._write, self._publish)
+        # With an unsynchronized clock a planned change may seem due.
+        if self.trust is not Trust.NONE and not self.health.alarms():
+            await self.in_thread(send_due, self._database, int(self._clock.now()))
 
     async def _write(self, changes: list[Change]) -> None:
         self._committed(changes, await self.in_thread(self._writer.commit, changes))

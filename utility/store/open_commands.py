@@ -1,10 +1,13 @@
 """Commands to gateways that have no outcome yet."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from sqlalchemy import Connection, select
 
 from utility.changes import OpenCommand
+from utility.commands.settings import settings_of, without
 from utility.store.tables import command
 
 # Built once: the service executes it every two seconds.
@@ -29,37 +32,20 @@ def add_command(connection: Connection, new: OpenCommand, created: int) -> None:
     Older open commands to the same controller lose the settings that this one sets, or are closed as superseded: sent
     again after this one, they would undo it.
     """
-    if sets := _sets(new.message):
+    message = json.loads(new.message)
+    if sets := settings_of(message):
         ours = (command.c.controller == new.controller) & (command.c.state == "open")
         for row in connection.execute(select(command.c.id, command.c.message).where(ours)).all():
-            if taken := _sets(row.message) & sets:
-                connection.execute(command.update().where(command.c.id == row.id).values(_without(row.message, taken)))
+            older = json.loads(row.message)
+            if (taken := settings_of(older) & sets) and _replaces(message, older):
+                left = without(older, taken)
+                changed = {"state": "superseded"} if left is None else {"message": json.dumps(left)}
+                connection.execute(command.update().where(command.c.id == row.id).values(changed))
     connection.execute(command.insert().values(**vars(new), created=created, state="open"))
 
 
-_STATES = ("reduce", "supply", "notice", "isolate")
-"""Commands of which the last one alone is wanted. A strategy of sharing has a date, so that two may be wanted."""
-
-
-def _sets(message: str) -> set[str]:
-    """Return what a command sets: a state, an aggregation, a tariff, or names of periods; nothing for a ``get``."""
-    fields = json.loads(message)
-    if fields.get("cmd") in _STATES:
-        return {f"state {fields['cmd']}"}
-    if fields.get("cmd") == "rates":
-        return {f"rates of {fields['tariff']}"}
-    if fields.get("cmd") in ("aggregate", "deaggregate"):
-        return {f"aggregation at {fields['at']}"}
-    named: set[str] = set(fields.get("periods", ()))
-    return named | {"meters"} if fields.get("meters") else named
-
-
-def _without(message: str, taken: set[str]) -> dict[str, str]:
-    """Return the changed columns of a command after a later one has ``taken`` some, or all, of its settings."""
-    fields = json.loads(message)
-    left = {name: value for name, value in fields.get("periods", {}).items() if name not in taken}
-    if "meters" in taken:
-        del fields["meters"]
-    if left or fields.get("meters"):
-        return {"message": json.dumps(fields | {"periods": left})}
-    return {"state": "superseded"}
+def _replaces(new: Mapping[str, Any], older: Mapping[str, Any]) -> bool:
+    """Return whether a command replaces an older one; sharing from a later date on leaves what holds before it."""
+    if older.get("from_time") is None:
+        return new.get("from_time") is None
+    return new.get("from_time") is None or bool(older["from_time"] >= new["from_time"])

@@ -16,6 +16,7 @@ from utility.store.tables.accounts import (
 )
 from utility.store.tables.base import metadata
 from utility.store.tables.billing import bill, bill_run, rates_told, rates_version
+from utility.store.tables.commands import control_change, control_target, control_version
 from utility.store.tables.corrections import checked_day, correction, correction_step, finding
 from utility.store.tables.overview import complete_day
 from utility.store.tables.readings import compacted, conflict_sender, dead_letter, event, gap, part, quarantined, series
@@ -40,6 +41,9 @@ __all__ = [
     "compacted",
     "complete_day",
     "conflict_sender",
+    "control_change",
+    "control_target",
+    "control_version",
     "controller",
     "correction",
     "correction_step",

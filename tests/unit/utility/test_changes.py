@@ -1,0 +1,265 @@
+"""Changes of gateways: for one or all, now or planned; what was before is put back; of two people one is told."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commonwatt.protocol.controller_commands import Action, ControllerOutcome
+from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.json_messages import unpack_json
+from harness.real import databases
+from harness.worlds.gateway import World
+from utility.access.actor import Actor, Via
+from utility.access.roles import Role
+from utility.changes import CloseCommand, SawGateway
+from utility.commands.changes import Asked, Change, ChangeError, Chosen, NewerChangeError, Target
+from utility.commands.changing import cancel_change, make_change, put_back, send_due, title
+from utility.commands.fields import FieldsError, checked_command, parsed_weights
+from utility.commands.in_force import before_words, in_force, inverse
+from utility.commands.settings import settings_of
+from utility.store import audit_log
+from utility.store.control_changes import find_change, newest_changes, targets_of
+from utility.store.database import Database
+from utility.store.open_commands import open_commands
+from utility.store.writer import Writer
+
+kind = databases.both_kinds
+
+NOW = 1_800_000_000
+ALL, R001 = Chosen(everyone=True), Chosen(microgrids=("r001",))
+
+
+def person(name: str) -> Actor:
+    return Actor(name=name, roles=frozenset({Role.OPERATOR}), account=None, via=Via.SESSION, address="10.0.0.7")
+
+
+ANNA, BEN = person("anna"), person("ben")
+
+
+def heartbeat(**fields: Any) -> Heartbeat:
+    periods = {"collect_s": 60, "levels_s": 60, "relay_s": 60, "compact_s": 900}
+    usual = {"periods": periods, "strategy": "spec", "meters": "none", "aggregation": "none"}
+    counts = {"time": NOW, "store": 7, "backlog_parts": 0, "backlog_events": 0, "backlog_letters": 0}
+    return Heartbeat.model_validate(counts | usual | fields)
+
+
+def hear(database: Database, microgrid: str = "r001", **fields: Any) -> None:
+    Writer(database).commit([SawGateway(controller=microgrid, time=NOW, heartbeat=heartbeat(**fields))])
+
+
+def ask(action: Action, chosen: Chosen = R001, at: int | None = None, seen: int | None = None, **fields: Any) -> Asked:
+    return Asked(action=action, fields=fields, chosen=chosen, at=at, seen=seen)
+
+
+def tune(seconds: int | None, chosen: Chosen = R001, at: int | None = None, seen: int | None = None) -> Asked:
+    return ask(Action.SCHEDULE, chosen, at, seen, periods={"relay_s": seconds})
+
+
+def waiting(database: Database) -> dict[str, list[str]]:
+    """Return the content of the open commands, without ids and ends, by controller."""
+    found: dict[str, list[str]] = {}
+    with database.reads.begin() as connection:
+        for each in open_commands(connection):
+            message = json.loads(each.message)
+            shown = {key: value for key, value in message.items() if key not in ("v", "id", "until")}
+            found.setdefault(each.controller, []).append(str(shown))
+    return found
+
+
+def answer(database: Database, result: str = "done", microgrid: str | None = None) -> None:
+    """Let gateways answer their open commands."""
+    with database.reads.begin() as connection:
+        asked = [each for each in open_commands(connection) if microgrid in (None, each.controller)]
+    for each in asked:
+        told = ControllerOutcome(id=each.id, cmd="schedule", result=result, time=NOW)
+        closing = CloseCommand(id=each.id, controller=each.controller, state="done", outcome=told.pack().decode())
+        Writer(database).commit([closing])
+
+
+def seen(database: Database, number: int) -> tuple[Change, list[Target]]:
+    with database.reads.begin() as connection:
+        change = find_change(connection, number)
+        assert change is not None
+        return change, targets_of(connection, number, 10)
+
+
+def test_a_change_is_kept_with_what_was_before_and_each_gateways_answer(database: Database) -> None:
+    hear(database)
+    number = make_change(database, ANNA, tune(900, ALL), NOW)
+    relays = "{'cmd': 'schedule', 'at': 'gateway', 'mode': 'lossless', 'periods': {'relay_s': 900}}"
+    assert waiting(database) == {"r001": [relays], "r002": [relays]}
+    answer(database, microgrid="r001")
+    answer(database, "unsupported", microgrid="r002")
+    change, (first, second) = seen(database, number)
+    assert (change.person, title(change), dict(change.counts)) == (
+        "anna",
+        "schedule relay_s=900",
+        {"done": 1, "refused": 1},
+    )
+    assert (first.state, before_words(first.before)) == ("done", "relay_s 60 s (file)")
+    assert (second.state, before_words(second.before)) == ("refused", "relay_s: not known")
+    with database.reads.begin() as connection:
+        (entry,) = audit_log.entries(connection, audit_log.Wanted(), 9)
+    assert (entry["person"], entry["action"], entry["subject"]) == ("anna", "command.send", f"change {number}")
+
+
+def test_a_change_is_put_back_where_it_was_done(database: Database) -> None:
+    tuned = {"collect_s": 60, "levels_s": 60, "relay_s": 300, "compact_s": 900}
+    hear(database)
+    hear(database, "r002", periods=tuned, tuned=("relay_s",))
+    number = make_change(database, ANNA, tune(900, ALL), NOW)
+    answer(database)
+    back = put_back(database, BEN, number, NOW)
+    assert ["'relay_s': None" in waiting(database)["r001"][0], "'relay_s': 300" in waiting(database)["r002"][0]] == [
+        True,
+        True,
+    ]
+    assert (title(seen(database, back)[0]), seen(database, back)[0].undoes) == ("put back change 1", number)
+    with pytest.raises(NewerChangeError, match="ben changed relay_s"):
+        put_back(database, ANNA, number, NOW)
+
+
+def test_what_no_gateway_has_done_can_not_be_put_back(database: Database) -> None:
+    number = make_change(database, ANNA, tune(900), NOW)
+    with pytest.raises(ChangeError, match="no gateway carried it out, or what was in force before is not known"):
+        put_back(database, ANNA, number, NOW)
+    with pytest.raises(ChangeError, match="there is no change 9"):
+        put_back(database, ANNA, 9, NOW)
+
+
+def test_the_second_of_two_people_is_told_and_changes_nothing(database: Database) -> None:
+    make_change(database, ANNA, tune(900), NOW)
+    form = 1
+    make_change(database, ANNA, tune(600, seen=form), NOW + 60)
+    with pytest.raises(
+        NewerChangeError, match=r"r001: anna changed relay_s at .* \(change 2: schedule relay_s=600, 1 "
+    ):
+        make_change(database, BEN, tune(300, ALL, seen=form), NOW + 90)
+    assert list(waiting(database)) == ["r001"]
+    with database.reads.begin() as connection:
+        assert [change.no for change in newest_changes(connection, 9)] == [2, 1]
+    assert make_change(database, BEN, ask(Action.REDUCE, ALL, seen=form, state="off"), NOW + 90) == 3, "another setting"
+
+
+def test_a_planned_change_is_sent_once_when_due_and_not_when_cancelled_or_long_over(database: Database) -> None:
+    planned = make_change(database, ANNA, tune(900, at=NOW + 600), NOW)
+    cancelled = make_change(database, ANNA, tune(300, Chosen(microgrids=("r002",)), at=NOW + 600), NOW)
+    missed = make_change(database, ANNA, ask(Action.ISOLATE, at=NOW - 3500, state="on", for_s=60), NOW - 4000)
+    cancel_change(database, BEN, cancelled, NOW + 1)
+    send_due(database, NOW + 599)
+    assert waiting(database) == {}
+    send_due(database, NOW + 600)
+    send_due(database, NOW + 700)
+    assert [len(found) for found in waiting(database).values()] == [1]
+    states = [seen(database, number)[0].state for number in (planned, cancelled, missed)]
+    assert states == ["sent", "cancelled", "missed"]
+    with pytest.raises(ChangeError, match="change 1 is not planned any more: it is sent"):
+        cancel_change(database, BEN, planned, NOW)
+    with pytest.raises(ChangeError, match="is over"):
+        make_change(database, ANNA, tune(900, at=NOW - 4000), NOW)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "says"),
+    [
+        (Chosen(), "choose microgrids, a kind of microgrids, or all"),
+        (Chosen(microgrids=("r001", "r009")), "microgrid r009 is not registered; there are r001, r002"),
+        (Chosen(kind="apartment"), "no microgrid is of the kind apartment; there are residential"),
+    ],
+)
+def test_microgrids_that_are_not_there_are_refused(database: Database, chosen: Chosen, says: str) -> None:
+    with pytest.raises(ChangeError, match=says):
+        make_change(database, ANNA, tune(900, chosen), NOW)
+    assert waiting(database) == {}
+
+
+def test_a_kind_of_microgrids_is_chosen(database: Database) -> None:
+    make_change(database, ANNA, tune(900, Chosen(kind="residential")), NOW)
+    assert sorted(waiting(database)) == ["r001", "r002"]
+
+
+def test_weights_are_put_back_to_those_sent_before(database: Database) -> None:
+    hear(database, strategy="aces", tuned=("strategy",))
+    make_change(database, ANNA, ask(Action.SHARING, weights={"10001": 2}), NOW)
+    number = make_change(database, ANNA, ask(Action.SHARING, strategy="rangers", weights={"10001": 5}), NOW)
+    answer(database)
+    put_back(database, ANNA, number, NOW)
+    (back,) = waiting(database)["r001"]
+    assert ("'strategy': 'aces'" in back, "'weights': {'10001': 2}" in back) == (True, True)
+
+
+FAULTS: dict[str, tuple[Action, dict[str, Any], str]] = {
+    "missing": (Action.REDUCE, {"state": "on"}, "reduce needs FOR_S"),
+    "foreign": (Action.DEAGGREGATE, {"mode": "lossy"}, "deaggregate does not take MODE"),
+    "empty schedule": (Action.SCHEDULE, {"periods": {}}, "schedule needs one of METERS, PERIODS"),
+    "no sharing": (Action.SHARING, {"from_time": 5}, "sharing needs one of STRATEGY, WEIGHTS"),
+    "too short": (Action.SCHEDULE, {"periods": {"relay_s": 1}}, "PERIODS: Input should be greater than or equal to 15"),
+    "braces": (Action.SHARING, {"strategy": "{x}"}, r"STRATEGY: .*'\{x\}'"),
+    "the service's": (Action.RATES, {}, "only the service sends this command"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_wrong_field_is_named(name: str) -> None:
+    action, fields, says = FAULTS[name]
+    with pytest.raises(FieldsError) as caught:
+        checked_command(action, fields, NOW, "x")
+    assert re.search(says, caught.value.named(str.upper))
+
+
+def test_weights_are_parsed_and_wrong_ones_named() -> None:
+    assert parsed_weights(["10001=2", "10003=1"]) == {"10001": "2", "10003": "1"}
+    with pytest.raises(FieldsError, match=r"weights: METER=WEIGHT, such as 10001=2 \(found 'a=2'\)"):
+        parsed_weights(["a=2"])
+
+
+COMMANDS: dict[str, dict[str, Any]] = {
+    "period": {"cmd": "schedule", "periods": {"relay_s": 900, "collect_s": None}},
+    "meters": {"cmd": "schedule", "periods": {}, "meters": "lossless"},
+    "strategy": {"cmd": "sharing", "strategy": "rangers"},
+    "aggregation": {"cmd": "aggregate", "mode": "lossy", "for_s": 300},
+    "no aggregation": {"cmd": "deaggregate"},
+    "reduced": {"cmd": "reduce", "state": "on", "for_s": 100},
+    "not reduced": {"cmd": "reduce", "state": "off"},
+    "island": {"cmd": "isolate", "state": "on", "for_s": 100},
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("tuned", [False, True], ids=["by its file", "tuned"])
+def test_what_puts_a_command_back_restores_what_the_gateway_said(tmp_path: Path, name: str, tuned: bool) -> None:
+    """A gateway carries out the command, and what puts it back: it says what it said before."""
+    world = World(tmp_path / "gateway.db")
+
+    def said() -> Heartbeat:
+        (payload,) = (message.payload for message in world.tick("heartbeat") if message.topic.endswith("/stat"))
+        return unpack_json(Heartbeat, payload)
+
+    if tuned:
+        world.ask(cmd="schedule", periods={"relay_s": 30, "collect_s": 120}, meters="lossless")
+        world.ask(cmd="sharing", strategy="aces")
+        world.ask(cmd="aggregate", mode="lossless", for_s=5000)
+        world.ask(cmd="reduce", state="on", for_s=5000)
+        world.ask(cmd="isolate", state="on", for_s=5000)
+    settings = settings_of({"at": "gateway", **COMMANDS[name]})
+    before = in_force(settings, said(), None)
+    world.ask(**COMMANDS[name])
+    world.now += 50
+    back = inverse(before, world.now)
+    assert back is not None
+    _, outcome = world.ask(**back)
+    assert (outcome.result, in_force(settings, said(), None)) == ("done", before)
+    world.store.close()
+
+
+def test_of_a_gateway_before_0_3_only_periods_and_relay_can_be_put_back() -> None:
+    old = heartbeat(strategy=None, meters=None)
+    assert inverse(in_force(frozenset({"reduce"}), old, None), NOW) is None
+    assert inverse(in_force(frozenset({"relay_s"}), old, None), NOW) == {
+        "cmd": "schedule",
+        "periods": {"relay_s": None},
+    }
+    assert inverse({}, NOW) is None

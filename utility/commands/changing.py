@@ -1,0 +1,195 @@
+"""Makes, plans, cancels and puts back changes of gateways; the CLI, the API and the page call these functions (K5)."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from secrets import token_hex
+from typing import Any
+
+from commonwatt.model.units import EpochSeconds, MicrogridId
+from commonwatt.model.words import counted, moment
+from commonwatt.protocol.controller_commands import Action
+from utility.access.actor import Actor
+from utility.commands.changes import Asked, Change, ChangeError, Chosen, NewerChangeError, NoSuchChangeError, Target
+from utility.commands.fields import checked_command
+from utility.commands.in_force import inverse
+from utility.commands.settings import settings_of
+from utility.commands.words import asked as words_of
+from utility.store import control_changes as store
+from utility.store.audit_log import record
+from utility.store.database import Database
+
+NAMED = 5
+"""Most microgrids that a text names."""
+
+log = logging.getLogger(__name__)
+
+
+def make_change(database: Database, actor: Actor, asked: Asked, now: EpochSeconds) -> int:
+    """Make a change, now or at its time, and return its number.
+
+    Raises:
+        ChangeError: It can't be made; nothing was changed.
+        FieldsError: A field is wrong.
+    """
+    with database.writes.begin() as connection:
+        store.lock_changes(connection)
+        microgrids = chosen_of(store.kinds_of(connection), asked.chosen)
+        fields = checked_fields(asked, now)
+        if asked.seen is not None:
+            _refuse_newer(store.newer_change(connection, microgrids, settings_of(fields), asked.seen))
+        new = store.NewChange(
+            person=actor.name,
+            action=asked.action,
+            targets=dict.fromkeys(microgrids, fields),
+            due=now if asked.at is None else asked.at,
+            valid_s=asked.valid_s,
+        )
+        number = store.add_change(connection, new, now)
+        is_now = new.due <= now
+        _record(connection, actor, now, "command.send" if is_now else "command.plan", number)
+        if is_now:
+            store.send_change(connection, number, now, new_id)
+    return number
+
+
+def checked_fields(asked: Asked, now: EpochSeconds) -> dict[str, Any]:
+    """Return the fields of the command that a person asks for, with ``cmd``.
+
+    Raises:
+        ChangeError: Its time is over.
+        FieldsError: A field is wrong.
+    """
+    if asked.at is not None and asked.at < now - asked.valid_s:
+        raise ChangeError(f"{moment(asked.at)} is over: choose a time that is to come, or now")
+    message = checked_command(asked.action, asked.fields, now + asked.valid_s, "new")
+    given = {"cmd", "at", "mode"} if asked.action in (Action.AGGREGATE, Action.DEAGGREGATE) else {"cmd"}
+    return message.model_dump(mode="json", include=given | asked.fields.keys())
+
+
+def chosen_of(kinds: Mapping[MicrogridId, str], chosen: Chosen) -> list[MicrogridId]:
+    """Return the chosen microgrids, in their order.
+
+    Args:
+        kinds: The kind of each registered microgrid.
+        chosen: What was chosen.
+
+    Raises:
+        ChangeError: Nothing was chosen, or it is not registered.
+    """
+    if sum((bool(chosen.microgrids), chosen.kind is not None, chosen.everyone)) != 1:
+        raise ChangeError("choose microgrids, a kind of microgrids, or all")
+    if chosen.everyone:
+        found = list(kinds)
+    elif chosen.kind is not None:
+        found = [name for name, kind in kinds.items() if kind == chosen.kind]
+    else:
+        if unknown := sorted(set(chosen.microgrids) - kinds.keys()):
+            raise ChangeError(f"microgrid {unknown[0]} is not registered; there are {some(kinds)}")
+        found = [name for name in kinds if name in chosen.microgrids]
+    if not found:
+        raise ChangeError(f"no microgrid is of the kind {chosen.kind}; there are {some(sorted(set(kinds.values())))}")
+    return found
+
+
+def put_back(database: Database, actor: Actor, number: int, now: EpochSeconds) -> int:
+    """Send what was in force before a change to the microgrids that it reached; return the new change's number.
+
+    Raises:
+        ChangeError: It was not sent, what was before is not known, or a later change sets the same.
+    """
+    with database.writes.begin() as connection:
+        store.lock_changes(connection)
+        change = _found(store.find_change(connection, number), number)
+        if change.state != "sent":
+            raise ChangeError(f"change {number} was not sent ({change.state}): there is nothing to put back")
+        targets = store.targets_of(connection, number, change.microgrids)
+        before = _inverses(targets, now)
+        if not before:
+            raise ChangeError(f"change {number}: no gateway carried it out, or what was in force before is not known")
+        settings = frozenset[str]().union(*(settings_of(target.fields) for target in targets))
+        _refuse_newer(store.newer_change(connection, list(before), settings, number))
+        new = store.NewChange(
+            person=actor.name, action=change.action, targets=before, due=now, valid_s=change.valid_s, undoes=number
+        )
+        made = store.add_change(connection, new, now)
+        _record(connection, actor, now, "command.put_back", made)
+        store.send_change(connection, made, now, new_id)
+    return made
+
+
+def _inverses(targets: Iterable[Target], now: EpochSeconds) -> dict[MicrogridId, dict[str, Any]]:
+    reached = (t for t in targets if t.before is not None and t.state in ("open", "done"))
+    found = ((target.microgrid, inverse(target.before or {}, now)) for target in reached)
+    return {microgrid: fields for microgrid, fields in found if fields is not None}
+
+
+def cancel_change(database: Database, actor: Actor, number: int, now: EpochSeconds) -> None:
+    """Cancel a planned change, so that it is never sent.
+
+    Raises:
+        ChangeError: It is not planned any more.
+    """
+    with database.writes.begin() as connection:
+        store.lock_changes(connection)
+        change = _found(store.find_change(connection, number), number)
+        if not store.end_change(connection, number, "cancelled", now, actor.name):
+            raise ChangeError(f"change {number} is not planned any more: it is {change.state}")
+        record(connection, actor, now, "command.cancel", f"change {number}", "planned", "cancelled")
+
+
+def send_due(database: Database, now: EpochSeconds) -> None:
+    """Send the planned changes that are due, each once; those late by more than their ``valid_s`` are missed."""
+    with database.reads.begin() as connection:
+        if not store.due_changes(connection, now):
+            return
+    with database.writes.begin() as connection:
+        store.lock_changes(connection)
+        for change in store.due_changes(connection, now):
+            if now < change.due + change.valid_s:
+                store.send_change(connection, change.no, now, new_id)
+            else:
+                store.end_change(connection, change.no, "missed", now)
+                log.warning("change %d was due at %s and is not sent any more", change.no, moment(change.due))
+
+
+def _record(connection: Any, actor: Actor, now: EpochSeconds, action: str, number: int) -> None:
+    """Add the new change to the audit log; what was in force before stands with its targets."""
+    change = _found(store.find_change(connection, number), number)
+    microgrids = [target.microgrid for target in store.targets_of(connection, number, NAMED)]
+    more = {"microgrids": change.microgrids, "first": microgrids, "due": change.due}
+    record(connection, actor, now, action, f"change {number}", None, {"what": title(change), **more})
+
+
+def new_id() -> str:
+    """Return an id for a command; a gateway takes an id that it has seen as the same command."""
+    return f"op-{token_hex(8)}"
+
+
+def some(names: Iterable[str]) -> str:
+    """Return a few names, and how many more there are."""
+    listed = list(names)
+    more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
+    return ", ".join(listed[:NAMED]) + more if listed else "none"
+
+
+def title(change: Change) -> str:
+    """Return what a change asks, in words."""
+    return f"put back change {change.undoes}" if change.fields is None else words_of(change.fields, defaults=False)
+
+
+def _found(change: Change | None, number: int) -> Change:
+    if change is None:
+        raise NoSuchChangeError(f"there is no change {number}")
+    return change
+
+
+def _refuse_newer(newer: store.Newer | None) -> None:
+    if newer is None:
+        return
+    change = newer.change
+    planned = f", planned for {moment(change.due)}" if change.state == "planned" else ""
+    raise NewerChangeError(
+        f"{newer.microgrid}: {change.person} changed {newer.setting} at {moment(change.made)} (change {change.no}: "
+        f"{title(change)}{planned}, {counted(change.microgrids, 'microgrid')}). Nothing was changed: look at it, then "
+        "apply yours again"
+    )

@@ -1,0 +1,94 @@
+"""Builds a checked command to a gateway from the fields that a person gave (pure); a fault names its fields."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import MAX_EPOCH, EpochSeconds
+from commonwatt.protocol.controller_commands import ACTIONS, Action, ControllerCommand
+
+Fields = Mapping[str, Any]
+"""The keys of a ``ControllerCommand`` beside ``id``, ``cmd`` and ``until``; keys that were not given are absent."""
+
+NOT_ASKED = frozenset({Action.RATES})
+"""Commands that only the service sends."""
+
+
+class FieldsError(ConfigError):
+    """The fields of a command are wrong.
+
+    Attributes:
+        fields: The names of the fields.
+        problem: What is wrong; ``{}`` stands for the names.
+    """
+
+    def __init__(self, fields: Iterable[str], problem: str) -> None:
+        self.fields = tuple(sorted(fields))
+        self.problem = problem
+        super().__init__(self.named(str))
+
+    def named(self, name: Callable[[str], str]) -> str:
+        """Return the text, with each field as ``name`` calls it."""
+        return self.problem.format(", ".join(map(name, self.fields)))
+
+
+def checked_command(action: Action, fields: Fields, until: EpochSeconds, new_id: str) -> ControllerCommand:
+    """Return the command.
+
+    Args:
+        action: What to do.
+        fields: The fields that were given.
+        until: When the command is no longer wanted.
+        new_id: Its id, never used before.
+
+    Raises:
+        FieldsError: A field is missing, wrong, or not of this action.
+    """
+    if action in NOT_ASKED:
+        raise FieldsError((), f"{action}: only the service sends this command")
+    _check_names(action, fields)
+    try:
+        return ControllerCommand.model_validate(
+            {"id": new_id, "cmd": action.value, "until": min(until, MAX_EPOCH), **fields}
+        )
+    except ValidationError as error:
+        fault = error.errors()[0]
+        text = str(fault["msg"]).removeprefix("Value error, ")
+        found = _escaped(f"{text} (found {fault['input']!r})")
+        named = [str(key) for key in fault["loc"][:1]]
+        raise FieldsError(named, f"{{}}: {found}" if named else _escaped(text)) from error
+
+
+def _check_names(action: Action, fields: Fields) -> None:
+    keys = ACTIONS[action]
+    needed = {"first_quarter", "last_quarter"} if action is Action.GET else set(keys.needed)
+    needed |= {"for_s"} if fields.get("state") == "on" else set()
+    allowed = {*keys.needed, *keys.optional} - {"blocks"}
+    if missing := needed - fields.keys():
+        raise FieldsError(missing, f"{action} needs {{}}")
+    if extra := fields.keys() - allowed:
+        raise FieldsError(extra, f"{action} does not take {{}}")
+    if action is Action.GET and fields["first_quarter"] > fields["last_quarter"]:
+        raise FieldsError(("first_quarter",), "{} must not be after the last")
+    if action is Action.SHARING and not {"strategy", "weights"} & fields.keys():
+        raise FieldsError(("strategy", "weights"), "sharing needs one of {}")
+    if action is Action.SCHEDULE and not fields.get("periods") and not fields.get("meters"):
+        raise FieldsError(("periods", "meters"), "schedule needs one of {}")
+
+
+def parsed_weights(given: Sequence[str]) -> dict[str, str]:
+    """Return the weights of texts such as ``10001=2``, by meter.
+
+    Raises:
+        FieldsError: A text is no such pair.
+    """
+    parted = [text.partition("=") for text in given]
+    if wrong := [text for text, (meter, _, _) in zip(given, parted, strict=True) if not meter.isdecimal()]:
+        raise FieldsError(("weights",), _escaped(f"METER=WEIGHT, such as 10001=2 (found {wrong[0]!r})", "{}: "))
+    return {meter: weight for meter, _, weight in parted}
+
+
+def _escaped(text: str, before: str = "") -> str:
+    return before + text.replace("{", "{{").replace("}", "}}")

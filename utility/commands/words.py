@@ -1,0 +1,64 @@
+"""What a command asks and what a gateway answered, in words (pure)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from commonwatt.model.units import QUARTER_S
+from commonwatt.model.words import counted, moment
+from commonwatt.protocol.controller_commands import Action
+
+_PLAIN = ("strategy", "state", "supply", "power", "counter")
+
+
+def asked(message: Mapping[str, Any], *, defaults: bool = True) -> str:
+    """Return a command's content as text for people.
+
+    Args:
+        message: A ``ControllerCommand``'s keys and values.
+        defaults: Also show values that equal the defaults.
+    """
+    cmd = message["cmd"]
+    details = []
+    if cmd in (Action.AGGREGATE, Action.DEAGGREGATE) and (defaults or message.get("at") == "meters"):
+        details.append(f"at {message.get('at', 'gateway')}")
+    if cmd == Action.AGGREGATE and (defaults or message.get("mode") == "lossy"):
+        details.append(message.get("mode", "lossless"))
+    if message.get("for_s"):
+        details.append(f"for {message['for_s']} s")
+    if blocks := message.get("blocks"):
+        details.append(counted(len(blocks), "block"))
+    if message.get("first_quarter") is not None and message.get("last_quarter") is not None:
+        first, end = message["first_quarter"] * QUARTER_S, (message["last_quarter"] + 1) * QUARTER_S
+        details.append(f"{moment(first)} to {moment(end)}")
+    details += [str(message[name]) for name in _PLAIN if message.get(name) is not None]
+    if message.get("import_limit_w") is not None:
+        details.append(f"at most {message['import_limit_w']} W")
+    details += _weights(message.get("weights"))
+    if message.get("from_time") is not None:
+        details.append(f"from {moment(message['from_time'])}")
+    details += [f"meters {message['meters']}"] if message.get("meters") else []
+    periods = message.get("periods") or {}
+    details += [f"{name}={'as in its file' if seconds is None else seconds}" for name, seconds in periods.items()]
+    return f"{cmd} {', '.join(details)}".rstrip()
+
+
+def _weights(weights: Mapping[str, Any] | None) -> list[str]:
+    if weights is None:
+        return []
+    return [f"{meter}={weight}" for meter, weight in weights.items()] or ["weights as in its file"]
+
+
+def answered(outcome: Mapping[str, Any] | None) -> str:
+    """Return a gateway's answer as text for people; empty without one.
+
+    Args:
+        outcome: A ``ControllerOutcome``'s keys and values.
+    """
+    if not outcome:
+        return ""
+    text = ": ".join(str(outcome[key]) for key in ("result", "reason") if outcome.get(key))
+    if outcome.get("sent") is not None:
+        text += f", {counted(outcome['sent'], 'block')} sent"
+    if outcome.get("absent"):
+        text += f", of {counted(len(outcome['absent']), 'block')} not all there"
+    return text
