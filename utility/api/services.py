@@ -7,6 +7,7 @@ from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock, machine_s
 from utility.access.secrets import new_secret
+from utility.api.works import Works
 from utility.core import Refused
 from utility.health import Health
 from utility.metrics import UtilityMetrics
@@ -28,6 +29,7 @@ class Api:
         settings: The service's settings.
         local_key: The key of programs that can read the utility's token file; without one nobody has it.
         machine_s: Returns the machine's epoch seconds, by which sessions end.
+        works: Long work that people have started.
     """
 
     database: Database
@@ -40,3 +42,4 @@ class Api:
     settings: UtilitySettings = field(default_factory=UtilitySettings)
     local_key: str = field(default_factory=new_secret)
     machine_s: Callable[[], EpochSeconds] = machine_s
+    works: Works = field(default_factory=Works)

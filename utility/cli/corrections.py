@@ -20,7 +20,7 @@ from commonwatt.settlement.validation.day import Check
 from utility.cli.options import ConfigOption, from_file, load
 from utility.corrections.lifecycle import Action, State
 from utility.corrections.plot import plot
-from utility.corrections.summaries import Summary, summaries
+from utility.corrections.summaries import Summary, step_lines, summaries
 from utility.decisions.corrections import Edit, close_findings, decide_chosen, lines_around, meter_number
 from utility.decisions.corrections import edit as enter
 from utility.people import AsOption, actor_of
@@ -99,7 +99,7 @@ def show(
             for line in plot(lines_around(database, settings.validation, of)[1]):
                 typer.echo(line)
         typer.echo("")
-        show_table("steps", _steps(steps), ("time", "person", "from", "to", "quarter-hours", "why"))
+        show_table("steps", step_lines(steps), ("time", "person", "from", "to", "quarter-hours", "why"))
 
 
 @app.command()
@@ -287,15 +287,3 @@ def _finding(row: Any) -> dict[str, Any]:
         "figure": row.figure,
         "threshold": row.threshold,
     }
-
-
-def _steps(rows: Sequence[Any]) -> list[dict[str, object]]:
-    """Return the steps of one moment as one line each."""
-    counts: dict[tuple[object, ...], int] = {}
-    for row in rows:
-        key = row.time, row.person or "the utility", row.state_before or "new", row.state_after, row.why
-        counts[key] = counts.get(key, 0) + 1
-    return [
-        {"time": time, "person": person, "from": state_before, "to": after, "quarter-hours": count, "why": why}
-        for (time, person, state_before, after, why), count in counts.items()
-    ]

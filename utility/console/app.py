@@ -10,15 +10,27 @@ from fastapi.responses import PlainTextResponse, RedirectResponse
 from utility.api.rights import OPEN, Anybody, RefusedRequestError, actor_of
 from utility.console.console import Console
 from utility.console.navigation import entries_for
+from utility.console.pages.bills import add_bills
+from utility.console.pages.corrections import add_corrections
 from utility.console.pages.home import add_home
 from utility.console.pages.home_bills import add_home_bills
 from utility.console.pages.login import add_login
+from utility.console.pages.quarantine import add_quarantine
+from utility.console.pages.rates import add_rates
+from utility.console.pages.runs import add_runs
+from utility.console.pages.works import add_works
 from utility.console.static_files import add_static
 
 PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
     add_login,
     add_home,
     add_home_bills,
+    add_quarantine,
+    add_corrections,
+    add_rates,
+    add_runs,
+    add_bills,
+    add_works,
 )
 """Each adds the routes of one page."""
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from utility.access.actor import Actor
-from utility.access.roles import Role
+from utility.access.roles import STAFF, Role
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,13 @@ class Entry:
     roles: frozenset[Role]
 
 
-NAVIGATION = (Entry("Home", "/console/home", frozenset({Role.RESIDENT})),)
+NAVIGATION = (
+    Entry("Home", "/console/home", frozenset({Role.RESIDENT})),
+    Entry("Quarantine", "/console/quarantine", STAFF),
+    Entry("Rates", "/console/rates", STAFF),
+    Entry("Runs", "/console/runs", STAFF),
+    Entry("Bills", "/console/bills", frozenset({Role.CLERK, Role.APPROVER})),
+)
 """All pages of the navigation, in its order; the first one that a person may open is the start page."""
 
 

@@ -1,7 +1,7 @@
 """Corrections for people: those of quarter-hours in a row as one line."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -95,3 +95,15 @@ def key_of(text: str) -> Key:
     if method not in list(Method):
         raise ConfigError(f"{text}: names no corrections")
     return Key(meter_no=number, record_type=kind, method=Method(method), first=first, until=until, count=count)
+
+
+def step_lines(rows: Sequence[Any]) -> list[dict[str, object]]:
+    """Return the steps of one moment as one line each."""
+    counts: dict[tuple[object, ...], int] = {}
+    for row in rows:
+        key = row.time, row.person or "the utility", row.state_before or "new", row.state_after, row.why
+        counts[key] = counts.get(key, 0) + 1
+    return [
+        {"time": time, "person": person, "from": state_before, "to": after, "quarter-hours": count, "why": why}
+        for (time, person, state_before, after, why), count in counts.items()
+    ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.protocol.controller_commands import Action, ControllerCommand
@@ -50,9 +50,28 @@ def tell(
         connection.execute(upsert(connection, rates_told, "version", "month", "command"), rows)
 
 
-def acknowledged(connection: Connection) -> list[dict[str, object]]:
-    """Return what each controller was told, and the state of the command, by controller and tariff."""
+def acknowledged(
+    connection: Connection, tariff: str = "", limit: int | None = None, skipped: int = 0
+) -> list[dict[str, object]]:
+    """Return what each controller was told, and the state of the command, by controller and tariff.
+
+    Args:
+        connection: The database.
+        tariff: Only of this tariff; empty: of all.
+        limit: At most so many; ``None``: all.
+        skipped: How many come before.
+    """
     c = rates_told.c
-    columns = (c.controller, c.tariff, c.version, c.month, command.c.state)
+    columns = (c.controller, c.tariff, c.version, c.month, command.c.state, command.c.created)
     statement = select(*columns).outerjoin(command, command.c.id == c.command).order_by(c.controller, c.tariff)
-    return [dict(row) for row in connection.execute(statement).mappings()]
+    if tariff:
+        statement = statement.where(c.tariff == tariff)
+    return [dict(row) for row in connection.execute(statement.limit(limit).offset(skipped)).mappings()]
+
+
+def told_counts(connection: Connection) -> list[dict[str, object]]:
+    """Return how many controllers were told which version of a tariff for which month, by the command's state."""
+    c = rates_told.c
+    columns = (c.tariff, c.version, c.month, command.c.state)
+    statement = select(*columns, func.count().label("controllers")).outerjoin(command, command.c.id == c.command)
+    return [dict(row) for row in connection.execute(statement.group_by(*columns).order_by(*columns)).mappings()]

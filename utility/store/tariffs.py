@@ -1,6 +1,7 @@
 """The versions of tariffs: proposed by one person, published by another, and never changed (C1)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, func, select, text
@@ -80,6 +81,43 @@ def versions(connection: Connection) -> Sequence[dict[str, Any]]:
     c = rates_version.c
     columns = (c.name, c.version, c.state, c.effective, c.proposed_by, c.proposed, c.approved_by, c.approved)
     return [dict(row) for row in connection.execute(select(*columns).order_by(c.name, c.version)).mappings()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A version as it is stored.
+
+    Attributes:
+        tariff: The version.
+        state: ``proposed``, ``published`` or ``replaced``.
+        source: Its text as it was proposed.
+        proposed_by: The person who proposed it.
+        proposed: When.
+        approved_by: The person who published it; ``None``: nobody did.
+        approved: When.
+    """
+
+    tariff: Tariff
+    state: str
+    source: str
+    proposed_by: str
+    proposed: EpochSeconds
+    approved_by: str | None
+    approved: EpochSeconds | None
+
+
+def find_version(connection: Connection, name: str, version: int) -> Stored:
+    """Return a version.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    c = rates_version.c
+    columns = (c.content, c.state, c.source, c.proposed_by, c.proposed, c.approved_by, c.approved)
+    row = connection.execute(select(*columns).where(c.name == name, c.version == version)).mappings().first()
+    if row is None:
+        raise ConfigError(f"{name:.32} v{version}: there is no such version")
+    return Stored(tariff=tariff_of(row["content"]), **{key: row[key] for key in row if key != "content"})
 
 
 def _too_early(connection: Connection, name: str, begins: Quarter, now: EpochSeconds) -> str | None:

@@ -15,6 +15,7 @@ from utility.api.services import Api
 from utility.health import Health
 from utility.metrics import UtilityMetrics
 from utility.store.database import Database, open_database
+from utility.store.migrate import empty_database
 from utility.store.registration import fill_registry
 
 NOW = 1_800_005_000
@@ -29,6 +30,8 @@ def town(tmp_path: Path) -> Town:
 
 @pytest.fixture
 def database(tmp_path: Path, town: Town) -> Iterator[Database]:
+    # Faster than making the tables anew.
+    (tmp_path / "utility.db").write_bytes(empty_database())
     opened = open_database(f"sqlite:///{tmp_path}/utility.db", create=True)
     with opened.writes.begin() as connection:
         fill_registry(connection, town)

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.settlement.settled import Quantity
+from harness.billing.found import found_in_store
 from harness.billing.two_months import KWH, late, world_of
 from harness.billing.worlds import World, tariff
 from utility.billing.documents.html import as_html
@@ -23,7 +24,7 @@ from utility.billing.stored_run import Computed
 from utility.billing.tariffs.tariff import Tariff
 from utility.cli import bills as cli_bills
 from utility.cli import tariff as cli_tariff
-from utility.store import billing_sources, tariffs
+from utility.store import tariffs
 from utility.store.bill_documents import documents_of, issued_documents
 from utility.store.billing import SERVICE, bills_of_run, contents_of, has_job_run, run_of, runs
 from utility.store.database import Database, open_database
@@ -40,11 +41,7 @@ Command = Callable[..., str]
 @pytest.fixture(name="world")
 def _world(monkeypatch: pytest.MonkeyPatch) -> World:
     """Return a town whose registry and settled data the store's functions find."""
-    world = world_of()
-    monkeypatch.setattr(billing_sources, "load_registry", lambda _: world.inputs.registry)
-    monkeypatch.setattr(billing_sources, "newest_settled", lambda _: int(world.settled.version[0, 0]))
-    monkeypatch.setattr(billing_sources, "settled_as_of", lambda *_: world.load)
-    return world
+    return found_in_store(monkeypatch, world_of())
 
 
 def publish(database: Database, new: Tariff) -> None:

@@ -1,0 +1,66 @@
+"""Answers that several pages give: errors in words for a browser, files, and fields that several forms have."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import Form, HTTPException, Query, Response
+
+from commonwatt.model.exceptions import ConfigError, StoreError
+
+ROWS = 100
+"""Rows of a page of a list."""
+
+MAX_CHOSEN = 1_000
+"""Most boxes of a list that one form sends."""
+
+Why = Annotated[str, Form(max_length=2_000)]
+After = Annotated[str, Query(max_length=60)]
+Skip = Annotated[int, Query(ge=0, le=10_000_000)]
+
+_COMMANDS = re.compile(r"(; see|; propose it first|: make it again|; next)?: commonwatt [^;,.]*")
+_OPTION = re.compile(r"--([a-z]+)")
+
+
+def plain(error: Exception) -> str:
+    """Return an error for a page: without the commands and options that only a terminal has."""
+    text = _COMMANDS.sub("", str(error))
+    return _OPTION.sub(r"\1", text)
+
+
+@contextmanager
+def refusing(status: int = 409) -> Iterator[None]:
+    """Answer with a page that says why, if a decision is refused; nothing was changed then.
+
+    Raises:
+        HTTPException: The decision was refused.
+    """
+    try:
+        yield
+    except (ConfigError, StoreError) as error:
+        raise HTTPException(status, f"{plain(error)}. Nothing was changed.") from error
+
+
+def found(make: Callable[[], Any]) -> Any:
+    """Return what a function returns; a page that says so if there is no such thing.
+
+    Raises:
+        HTTPException: There is no such thing.
+    """
+    try:
+        return make()
+    except ConfigError as error:
+        raise HTTPException(404, plain(error)) from error
+
+
+def address(path: str, **words: object) -> str:
+    """Return the address of a page with the words of its query that say something."""
+    said = {name: str(value) for name, value in words.items() if value not in (None, "", 0)}
+    return f"{path}?{urlencode(said)}" if said else path
+
+
+def download(content: bytes, name: str, kind: str) -> Response:
+    """Return a file for the browser to save."""
+    return Response(content, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{name}"'})

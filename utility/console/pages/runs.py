@@ -1,0 +1,132 @@
+"""Runs of bills: made, checked and issued by two people; a run beside the month before; its bills."""
+
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from fastapi import FastAPI, Form, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from commonwatt.model.units import QUARTER_S
+from utility.api.rights import Approvers, Clerks, ClerksOrApprovers, Staff
+from utility.billing.proof.head import check_code
+from utility.billing.run import Progress
+from utility.billing.tariffs.local_calendar import month_before, month_of, parse_month
+from utility.console.answers import ROWS, Skip, address, found, refusing
+from utility.console.console import Console
+from utility.decisions import runs
+from utility.store import billing, run_views
+from utility.store.rations import timezone_of
+from utility.store.run_views import Order
+
+Number = Annotated[int, Query(ge=0, lt=2**31)]
+
+_START = "/console/runs"
+
+
+def add_runs(app: FastAPI, console: Console) -> None:
+    """Add the routes."""
+    _add_list(app, console)
+    _add_run(app, console)
+    _add_bills(app, console)
+
+
+def _add_list(app: FastAPI, console: Console) -> None:
+    @app.get(_START, include_in_schema=False)
+    def listed(request: Request, actor: Staff, before: Number = 0) -> HTMLResponse:
+        """List runs of bills, the newest first, and the works that make one."""
+        with console.database.reads.begin() as connection:
+            rows = billing.runs(connection, ROWS + 1, before or None)
+            zone = ZoneInfo(timezone_of(connection))
+        content = {
+            "rows": rows[:ROWS],
+            "later": address(_START, before=rows[ROWS - 1]["no"]) if len(rows) > ROWS else "",
+            "month": month_before(month_of(console.now() // QUARTER_S, zone)),
+            "works": [work for work in console.api.works.newest() if work.is_open],
+        }
+        return console.page(request, actor, "runs.html", content)
+
+    @app.post(_START, include_in_schema=False)
+    def make(actor: Clerks, month: Annotated[str, Form(max_length=10)]) -> RedirectResponse:
+        """Begin to make the bills of a month, as a draft."""
+        database, default, now = console.database, console.api.settings.billing.tariff, console.now()
+
+        def job(progress: Progress) -> tuple[str, None]:
+            number, _ = runs.draft(database, month, default, actor, now, progress)
+            return f"{_START}/{number}", None
+
+        with refusing(422):
+            parse_month(month)
+            work = console.api.works.start(f"Bills of {month}", actor.name, now, job)
+        return console.see_other(actor, f"/console/works/{work.id}")
+
+
+def _add_run(app: FastAPI, console: Console) -> None:
+    @app.get(f"{_START}/{{number}}", include_in_schema=False)
+    def shown(request: Request, actor: Staff, number: int, other: Number = 0) -> HTMLResponse:
+        """Show a run's sums beside those of the month before, or of another run."""
+        with console.database.reads.begin() as connection:
+            run = found(lambda: billing.run_of(connection, number))
+            base = other or billing.latest_run(connection, month_before(run["month"])) or 0
+            before = found(lambda: billing.run_of(connection, base)) if base else None
+            content = {
+                "run": run,
+                "before": before,
+                "compared": run_views.comparison(connection, number, base) if base else None,
+                "code": "" if run["root"] is None else check_code(billing.tree_of(connection, number).head),
+                "figures": _figures(run, before),
+            }
+        return console.page(request, actor, "run.html", content)
+
+    @app.post(f"{_START}/{{number}}/check", include_in_schema=False)
+    def check(actor: Clerks, number: int) -> RedirectResponse:
+        """Begin to compute a draft again and to compare it, byte by byte."""
+        database, now = console.database, console.now()
+
+        def job(progress: Progress) -> tuple[str, None]:
+            runs.check(database, number, actor, now, progress)
+            return f"{_START}/{number}", None
+
+        with refusing():
+            work = console.api.works.start(f"Check of run {number}", actor.name, now, job)
+        return console.see_other(actor, f"/console/works/{work.id}")
+
+    @app.post(f"{_START}/{{number}}/issue", include_in_schema=False)
+    def issue(actor: Approvers, number: int) -> RedirectResponse:
+        """Issue a checked run, as the second person."""
+        with refusing():
+            runs.issue(console.database, number, actor, console.now())
+        return console.see_other(actor, f"{_START}/{number}", f"run {number} is issued")
+
+
+def _add_bills(app: FastAPI, console: Console) -> None:
+    @app.get(f"{_START}/{{number}}/bills", include_in_schema=False)
+    def bills(
+        request: Request,
+        actor: ClerksOrApprovers,
+        number: int,
+        other: Number = 0,
+        order: Annotated[Order, Query()] = Order.ACCOUNT,
+        skip: Skip = 0,
+    ) -> HTMLResponse:
+        """List the bills of a run beside those of another one."""
+        with console.database.reads.begin() as connection:
+            run = found(lambda: billing.run_of(connection, number))
+            base = other or billing.latest_run(connection, month_before(run["month"])) or 0
+            rows = run_views.bills_page(connection, number, base, order, ROWS + 1, skip)
+        path = f"{_START}/{number}/bills"
+        content: dict[str, Any] = {
+            "run": run,
+            "base": base,
+            "rows": rows[:ROWS],
+            "order": order,
+            "orders": list(Order),
+            "earlier": address(path, other=other, order=order, skip=max(0, skip - ROWS)) if skip else "",
+            "later": address(path, other=other, order=order, skip=skip + ROWS) if len(rows) > ROWS else "",
+        }
+        return console.page(request, actor, "run_bills.html", content)
+
+
+def _figures(run: dict[str, Any], before: dict[str, Any] | None) -> list[tuple[str, Any, Any]]:
+    """Return (name, figure, figure of the other run) of a run's sums."""
+    there = {} if before is None else before["figures"]
+    return [(name.replace("_", " "), figure, there.get(name, "")) for name, figure in run["figures"].items()]
