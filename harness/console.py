@@ -17,6 +17,12 @@ PASSWORD = "three slow green boats"
 class Browser:
     """One person's browser; without a role nobody is logged in."""
 
+    address = "127.0.0.1"
+    """The client's network address."""
+
+    raises = True
+    """Whether an error of the application comes through; otherwise its answer does."""
+
     def __init__(self, app: FastAPI, *roles: Role, name: str = "", account: int | None = None) -> None:
         self.app = app
         self.name = name or "-".join(sorted(roles))
@@ -54,7 +60,7 @@ class Browser:
         """Send any request with the session's cookie."""
 
         async def ask() -> httpx.Response:
-            transport = httpx.ASGITransport(app=self.app, client=("127.0.0.1", 5))
+            transport = httpx.ASGITransport(app=self.app, client=(self.address, 5), raise_app_exceptions=self.raises)
             async with httpx.AsyncClient(
                 transport=transport, base_url="https://localhost", cookies=self.cookies, follow_redirects=False
             ) as client:

@@ -27,6 +27,7 @@ from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 from utility.api.app import make_app
 from utility.api.connections import MAX_HEAD_BYTES, bounded, only_ours
+from utility.api.proxies import behind
 from utility.api.services import Api
 from utility.gateway_metrics import GatewayMetrics
 from utility.health import Health
@@ -232,7 +233,11 @@ def _quiet(api: Api, metrics: UtilityMetrics, settings: UtilitySettings) -> uvic
     if certificate is not None:
         server_context(certificate)  # Raises an error that names the fault; uvicorn would not.
     return uvicorn.Config(
-        only_ours(make_app(api), {split_address(settings.http)[0].lower(), *settings.http_hosts}),
+        behind(
+            only_ours(make_app(api), {split_address(settings.http)[0].lower(), *settings.http_hosts}),
+            settings.http_proxies,
+        ),
+        proxy_headers=False,  # By default uvicorn trusts every program on this machine.
         http=bounded(metrics.http_cut.inc),
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         log_config=None,

@@ -1,5 +1,6 @@
 """The settings of the utility's service."""
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -20,6 +21,17 @@ from commonwatt.config.settings import (
 )
 from commonwatt.network.addresses import Address
 from commonwatt.settlement.validation.day import Limits
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text))
+    except ValueError as error:
+        raise ValueError(f"{text}: neither an IP address nor a network such as 10.1.0.0/24") from error
+
+
+ProxyNetwork = Annotated[str, AfterValidator(_network)]
+"""An IP address or a network of them."""
 
 
 class ResearchSettings(Settings):
@@ -197,6 +209,11 @@ class UtilitySettings(Settings):
     )
     http_plain_text: bool = Field(False, description=HTTP_PLAIN_TEXT)
     http_hosts: tuple[HostName, ...] = Field((), description=HTTP_HOSTS)
+    http_proxies: tuple[ProxyNetwork, ...] = Field(
+        (),
+        description="IP addresses or networks of reverse proxies before `http`. Their `X-Forwarded-For` and "
+        "`X-Forwarded-Proto` are taken as the client's; each has to set both itself.",
+    )
     clock: Path | None = Field(None, description="A demonstration's clock file; without it, the machine's clock.")
     clock_is_right: bool = Field(
         False,

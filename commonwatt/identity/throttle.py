@@ -67,7 +67,7 @@ class Throttle:
             Seconds to wait instead of guessing; 0: the guess may be checked.
         """
         with self._lock:
-            key = _network(address)
+            key = network_of(address)
             guesser = self._guessers.get(key, _Guesser())
             if now - guesser.last >= FORGIVEN_AFTER_S:
                 guesser.wrong = 0
@@ -84,7 +84,7 @@ class Throttle:
     def right(self, address: str, now: float) -> None:
         """Record that the last guess was the right password."""
         with self._lock:
-            self._remember(_network(address), _Guesser(right=now))
+            self._remember(network_of(address), _Guesser(right=now))
 
     def _remember(self, key: str, guesser: _Guesser) -> None:
         self._guessers.pop(key, None)
@@ -93,7 +93,7 @@ class Throttle:
         self._guessers[key] = guesser
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
     """Return an IPv4 address, or the /64 network of an IPv6 address: one household has a whole such network."""
     try:
         ip = ip_address(address.partition("%")[0])

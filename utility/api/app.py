@@ -8,9 +8,7 @@ import logging
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
-from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy.exc import SQLAlchemyError
@@ -25,9 +23,10 @@ from utility.api.exports import add_exports
 from utility.api.headers import bounded_body, with_headers
 from utility.api.moments import Moment
 from utility.api.page import POLICY, page, runbooks_page
-from utility.api.rights import EVERYBODY, FOR_STAFF, OPEN, Gate, RefusedRequestError, unruled
+from utility.api.refusals import add_refusals
+from utility.api.rights import EVERYBODY, FOR_STAFF, OPEN, Gate, unruled
 from utility.api.services import Api
-from utility.console.app import add_console, failed_page, refused_page, wrong_form
+from utility.console.app import add_console
 from utility.console.console import Console
 from utility.core import Refused
 from utility.store import completeness, reads
@@ -77,36 +76,8 @@ def make_app(api: Api) -> FastAPI:
     add_console(app, Console(api))
     if routes := unruled(app):
         raise RuntimeError(f"routes without a rule of who may use them: {', '.join(routes)}")
-    _add_refusals(app, api)
+    add_refusals(app, api)
     return app
-
-
-def _add_refusals(app: FastAPI, api: Api) -> None:
-    @app.exception_handler(RefusedRequestError)
-    async def refused(request: Request, error: RefusedRequestError) -> Response:
-        if request.url.path.startswith("/console/"):
-            return await refused_page(request, error)
-        headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
-        return JSONResponse({"detail": error.text}, error.status, headers)
-
-    @app.exception_handler(RequestValidationError)
-    async def wrong(request: Request, error: RequestValidationError) -> Response:
-        if request.url.path.startswith("/console/"):
-            return await wrong_form(request, error)
-        return await request_validation_exception_handler(request, error)
-
-    @app.exception_handler(HTTPException)
-    async def failed(request: Request, error: HTTPException) -> Response:
-        if request.url.path.startswith("/console/"):
-            return await failed_page(request, error)
-        return await http_exception_handler(request, error)
-
-    @app.exception_handler(SQLAlchemyError)
-    def unreadable(_: Request, error: SQLAlchemyError) -> JSONResponse:
-        api.health.failed(error)
-        api.metrics.store_errors.inc()
-        log.error("an API request failed: %s", error)
-        return JSONResponse({"detail": "the database can't be read; see /status"}, 503)
 
 
 def _add_pages(app: FastAPI) -> None:

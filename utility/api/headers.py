@@ -1,6 +1,8 @@
-"""What every answer of the application has: security headers; and the bound on what a request may send."""
+"""What every answer of the application has: security headers; and the bounds on what a request may send."""
 
-from starlette.datastructures import MutableHeaders
+import re
+
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -13,7 +15,7 @@ CONTENT_POLICY = (
 )
 """Content-Security-Policy: only our own scripts and styles, and no request to another server."""
 
-_HEADERS = {
+SECURITY_HEADERS = {
     "Content-Security-Policy": CONTENT_POLICY,
     "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
     "X-Content-Type-Options": "nosniff",
@@ -24,6 +26,10 @@ _HEADERS = {
 }
 
 
+_CHARSET = re.compile("(?i)charset([^;]*)")
+_UTF_8 = ("=utf-8", '="utf-8"')
+
+
 def with_headers(app: ASGIApp) -> ASGIApp:
     """Return an application whose answers have the security headers that it does not set itself."""
 
@@ -31,7 +37,7 @@ def with_headers(app: ASGIApp) -> ASGIApp:
         async def told(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
+                for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
@@ -41,17 +47,16 @@ def with_headers(app: ASGIApp) -> ASGIApp:
 
 
 def bounded_body(app: ASGIApp) -> ASGIApp:
-    """Return an application that refuses bodies longer than ``MAX_BODY_BYTES``."""
+    """Return an application that refuses bodies longer than ``MAX_BODY_BYTES``, and bodies that are not UTF-8."""
 
     async def judged(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
-        told = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        left = MAX_BODY_BYTES
-        if not told.isdigit() or int(told) > left:
-            await PlainTextResponse(f"a request has at most {MAX_BODY_BYTES:,} bytes\n", 413)(scope, receive, send)
+        if fault := _fault(Headers(scope=scope)):
+            await fault(scope, receive, send)
             return
+        left = MAX_BODY_BYTES
 
         async def counted() -> Message:
             nonlocal left
@@ -63,3 +68,15 @@ def bounded_body(app: ASGIApp) -> ASGIApp:
         await app(scope, counted, send)
 
     return judged
+
+
+def _fault(headers: Headers) -> PlainTextResponse | None:
+    """Return the answer to a body that is not read; ``None``: it is read."""
+    length = headers.get("content-length", "0")
+    if not (length.isascii() and length.isdigit() and len(length) < 12 and int(length) <= MAX_BODY_BYTES):
+        return PlainTextResponse(f"a request has at most {MAX_BODY_BYTES:,} bytes\n", 413)
+    # Python has encodings whose decoding of a megabyte takes minutes (punycode), and the parser of forms uses any.
+    told = _CHARSET.findall(" ".join(headers.getlist("content-type")))
+    if any(charset.lower() not in _UTF_8 for charset in told):
+        return PlainTextResponse("send text as UTF-8\n", 415)
+    return None

@@ -7,7 +7,6 @@ import hmac
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.dependencies.models import Dependant
@@ -73,8 +72,7 @@ class Gate:
             return None
         actor, is_to_store = found
         if is_to_store:
-            with self.database.writes.begin() as connection:
-                access.used_session(connection, actor.session, now)
+            access.store_session_use(self.database, actor.session, now)
         return actor
 
     def _bearer(self, authorization: str, address: str) -> Actor | None:
@@ -83,8 +81,15 @@ class Gate:
             return None
         if hmac.compare_digest(secret.encode(), self.local_key.encode()):
             return Actor(name=MACHINE, roles=_MACHINE_ROLES, account=None, via=Via.MACHINE, address=address)
+        now = self.now()
         with self.database.reads.begin() as connection:
-            return access.token_actor(connection, secret, address, self.now())
+            found = access.token_actor(connection, secret, address, now)
+        if found is None:
+            return None
+        actor, no = found
+        if no is not None:
+            access.store_token_use(self.database, no, now)
+        return actor
 
 
 def gate_of(request: Request) -> Gate:
@@ -146,9 +151,12 @@ async def require_own_page(request: Request, secret: str) -> None:
     require_own_origin(request)
     told = request.headers.get(CSRF_HEADER)
     if told is None and request.headers.get("content-type", "").partition(";")[0].strip().lower() in _FORMS:
-        field = (await request.form()).get(CSRF_FIELD)
+        form = await request.form()
+        field = form.get(CSRF_FIELD)
         told = field if isinstance(field, str) else None
-    if told is None or not hmac.compare_digest(told.encode(), secret.encode()):
+        if request.scope["route"].body_field is None:
+            await form.close()  # FastAPI does it where the route has a form.
+    if told is None or not hmac.compare_digest(told.encode(errors="replace"), secret.encode()):
         raise RefusedRequestError(403, "the form is not of this session: open its page again, and send it once more")
 
 
@@ -159,7 +167,7 @@ def require_own_origin(request: Request) -> None:
         RefusedRequestError: The browser says so.
     """
     origin = request.headers.get("origin")
-    is_foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+    is_foreign = origin is not None and origin.partition("://")[2] != request.headers.get("host")
     if is_foreign or request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise RefusedRequestError(403, "the request comes from a page of another site")
 

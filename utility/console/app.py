@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from urllib.parse import quote
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, RedirectResponse
+from starlette.exceptions import HTTPException
 
 from utility.api.rights import OPEN, Anybody, RefusedRequestError, actor_of
 from utility.console.console import Console
@@ -68,7 +69,17 @@ async def refused_page(request: Request, error: RefusedRequestError) -> Response
 async def failed_page(request: Request, error: HTTPException) -> Response:
     """Return a page that says why a request failed."""
     title = "There is nothing here" if error.status_code == 404 else "That did not work"
-    return await _told(request, title, str(error.detail), error.status_code)
+    answer = await _told(request, title, str(error.detail), error.status_code)
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+def unknown_page(request: Request, text: str, status: int) -> Response:
+    """Return a page that says why a request failed, without asking the database who it is for."""
+    if request.headers.get("hx-request") == "true":
+        return PlainTextResponse(text, status)
+    console: Console = request.app.state.console
+    return console.page(request, None, "failed.html", {"title": "That did not work", "text": text}, status)
 
 
 async def wrong_form(request: Request, error: RequestValidationError) -> Response:

@@ -1,9 +1,11 @@
 """People, their sessions, invitations and tokens. Times are the machine's epoch seconds."""
 
+import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Update, func, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
@@ -23,7 +25,10 @@ MAX_SESSIONS = 20
 """Most sessions of a person; a further login ends the one that was used longest ago."""
 
 USED_EVERY_S = 300
-"""Seconds between two writes of a session's last use."""
+"""Seconds between two writes of the last use of a session or a token."""
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,10 +157,12 @@ def set_roles(connection: Connection, name: str, roles: Collection[Role]) -> Non
 
 
 def set_state(connection: Connection, name: str, state: str) -> None:
-    """Set a person's state; only an active person keeps sessions."""
+    """Set a person's state; only an active person keeps sessions, and a disabled one no invitation."""
     connection.execute(person.update().where(person.c.name == name).values(state=state))
     if state != "active":
         end_sessions(connection, name)
+    if state == "disabled":
+        connection.execute(invitation.delete().where(invitation.c.person == name))
 
 
 def set_password(connection: Connection, name: str, hashed: str) -> None:
@@ -170,10 +177,16 @@ def set_display(connection: Connection, name: str, display: str) -> None:
     connection.execute(person.update().where(person.c.name == name).values(display=display))
 
 
-def password_of(connection: Connection, name: str) -> str | None:
-    """Return the hash of an active person's password; ``None``: nobody of that name can log in."""
+def password_of(connection: Connection, name: str, *, lock: bool = False) -> str | None:
+    """Return the hash of an active person's password; ``None``: nobody of that name can log in.
+
+    Args:
+        connection: The transaction.
+        name: The person's name.
+        lock: Whether the person must not be changed before the transaction's end.
+    """
     statement = select(person.c.password).where(person.c.name == name, person.c.state == "active")
-    return connection.execute(statement).scalar()
+    return connection.execute(statement.with_for_update() if lock else statement).scalar()
 
 
 def invite(connection: Connection, name: str, by: str, now: EpochSeconds) -> str:
@@ -191,6 +204,12 @@ def invited(connection: Connection, secret: str, now: EpochSeconds) -> Person | 
     name = connection.execute(select(invitation.c.person).where(condition)).scalar()
     found = None if name is None else find_person(connection, name)
     return found if found is not None and found.state != "disabled" else None
+
+
+def take_invitation(connection: Connection, secret: str, now: EpochSeconds) -> bool:
+    """Use a link up; return whether this transaction is the one that did."""
+    condition = (invitation.c.digest == digest(secret)) & (invitation.c.until > now)
+    return connection.execute(invitation.delete().where(condition)).rowcount == 1
 
 
 def open_session(connection: Connection, name: str, address: str, agent: str, now: EpochSeconds) -> Opened:
@@ -235,9 +254,9 @@ def session_actor(connection: Connection, cookie: str, address: str, now: EpochS
     return actor, now - row.used >= USED_EVERY_S
 
 
-def used_session(connection: Connection, digest_: str, now: EpochSeconds) -> None:
-    """Store a session's last use."""
-    connection.execute(session.update().where(session.c.digest == digest_).values(used=now))
+def store_session_use(database: Database, digest_: str, now: EpochSeconds) -> None:
+    """Store a session's last use, if the database takes it."""
+    _store_use(database, session.update().where(session.c.digest == digest_).values(used=now))
 
 
 def end_session(connection: Connection, digest_: str) -> None:
@@ -255,12 +274,29 @@ def end_sessions(connection: Connection, name: str, but: str = "") -> None:
     connection.execute(session.delete().where(session.c.person == name, session.c.digest != but))
 
 
-def token_actor(connection: Connection, token: str, address: str, now: EpochSeconds) -> Actor | None:
-    """Return the actor of an API token, with those of its roles that its person still has; ``None``: not valid."""
+def token_actor(connection: Connection, token: str, address: str, now: EpochSeconds) -> tuple[Actor, int | None] | None:
+    """Return the actor of an API token, and the token's number if its last use is to be stored; ``None``: not valid.
+
+    The actor has those of the token's roles that its person still has.
+    """
     condition = (api_token.c.digest == digest(token)) & (api_token.c.until > now) & api_token.c.revoked.is_(None)
     row = connection.execute(select(api_token).where(condition)).first()
     found = None if row is None else find_person(connection, row.person)
     if row is None or found is None or found.state != "active":
         return None
     roles = found.roles & {Role(name) for name in row.roles.split(",")}
-    return Actor(name=found.name, roles=roles, account=found.account, via=Via.TOKEN, address=address)
+    actor = Actor(name=found.name, roles=roles, account=found.account, via=Via.TOKEN, address=address)
+    return actor, row.no if now - (row.used or 0) >= USED_EVERY_S else None
+
+
+def store_token_use(database: Database, no: int, now: EpochSeconds) -> None:
+    """Store a token's last use, if the database takes it."""
+    _store_use(database, api_token.update().where(api_token.c.no == no).values(used=now))
+
+
+def _store_use(database: Database, statement: Update) -> None:
+    try:
+        with database.writes.begin() as connection:
+            connection.execute(statement)
+    except SQLAlchemyError as error:  # People can read when the disk is full, too.
+        log.warning("the last use of a session or token could not be stored: %s", error)

@@ -66,8 +66,8 @@ def test_forms_of_other_sites_change_nothing(browser: Callable[..., Browser], he
 
 def test_guesses_are_slowed_down(app: FastAPI, browser: Callable[..., Browser]) -> None:
     visitor = browser()
-    codes = [log_in(visitor, "nobody", f"a wrong password {n}") for n in range(7)]
-    assert codes == [401] * 5 + [429] * 2
+    codes = [log_in(visitor, "nobody", f"a wrong password {n}") for n in range(12)]
+    assert codes == [401] * 10 + [429] * 2
 
 
 def test_login_goes_on_to_our_own_pages_only(database: Database, browser: Callable[..., Browser]) -> None:

@@ -7,9 +7,10 @@ from typing import Annotated
 from fastapi import FastAPI, Form, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 
-from commonwatt.identity.passwords import MAX_LENGTH, weakness
-from commonwatt.identity.throttle import Throttle
+from commonwatt.identity.passwords import MAX_LENGTH
 from utility.access.actor import Actor, Via
+from utility.access.choosing import password_fault
+from utility.access.guesses import Guesses
 from utility.access.passwords import hash_password, is_password
 from utility.api.rights import COOKIE, OPEN, Anybody, actor_of, address_of, gate_of, require_own_origin
 from utility.console.console import Console
@@ -17,13 +18,14 @@ from utility.store import access, audit_log
 
 Name = Annotated[str, Form(max_length=32)]
 Password = Annotated[str, Form(max_length=4 * MAX_LENGTH)]
+Next = Annotated[str, Form(max_length=2_000)]
 
 log = logging.getLogger(__name__)
 
 
 def add_login(app: FastAPI, console: Console) -> None:
     """Add the routes."""
-    throttle = Throttle(console.api.machine_s())
+    guesses = Guesses()
 
     @app.get("/console/login", include_in_schema=False, dependencies=[OPEN])
     async def form(request: Request, next: str = "") -> Response:  # noqa: A002 - the name in the address
@@ -33,11 +35,11 @@ def add_login(app: FastAPI, console: Console) -> None:
         return _login_page(console, request, next)
 
     @app.post("/console/login", include_in_schema=False, dependencies=[OPEN])
-    def log_in(request: Request, name: Name, password: Password, next: Annotated[str, Form()] = "") -> Response:  # noqa: A002
+    def log_in(request: Request, name: Name, password: Password, next: Next = "") -> Response:  # noqa: A002
         """Open a session for the right password."""
         require_own_origin(request)
         now, address = gate_of(request).now(), address_of(request)
-        wait_s = ceil(throttle.guess(address, now))
+        wait_s = ceil(guesses.guess(name, address, now))
         if wait_s > 0:
             page = _login_page(console, request, next, f"Too many wrong passwords. Try again in {wait_s} s.", 429)
             page.headers["Retry-After"] = str(wait_s)
@@ -47,7 +49,7 @@ def add_login(app: FastAPI, console: Console) -> None:
         if not is_password(password, stored):
             log.warning("console: a wrong name or password from %s", address)
             return _login_page(console, request, next, "The name or the password is wrong.", 401)
-        throttle.right(address, now)
+        guesses.right(name, address, now)
         return _opened(console, request, name, _own_path(next), stored)
 
     @app.post("/console/logout", include_in_schema=False)
@@ -57,7 +59,8 @@ def add_login(app: FastAPI, console: Console) -> None:
             access.end_session(connection, actor.session)
         answer = RedirectResponse("/console/login", 303)
         answer.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="lax")
-        answer.headers["Clear-Site-Data"] = '"cookies", "storage"'
+        # Not "cookies": that would end the sessions of other programs of this domain, too.
+        answer.headers["Clear-Site-Data"] = '"storage"'
         return answer
 
     @app.get("/console/invitation/{secret}", include_in_schema=False, dependencies=[OPEN])
@@ -76,11 +79,11 @@ def add_login(app: FastAPI, console: Console) -> None:
             person = access.invited(connection, secret, now)
         if person is None:
             return _invitation_page(console, request, secret)
-        if why := weakness(password, (person.name, display)):
+        if why := password_fault(password, person.name, person.display, display):
             return _invitation_page(console, request, secret, f"The password is {why}.", 422)
         hashed = hash_password(password)
         with console.database.writes.begin() as connection:
-            if access.invited(connection, secret, now) is None:
+            if not access.take_invitation(connection, secret, now):
                 raise HTTPException(409, "the link was used meanwhile")
             access.set_password(connection, person.name, hashed)
             access.set_display(connection, person.name, display.strip() or person.display)
@@ -100,10 +103,12 @@ def _opened(console: Console, request: Request, name: str, path: str, hashed: st
     gate = gate_of(request)
     agent = request.headers.get("user-agent", "")
     with console.database.writes.begin() as connection:
-        if access.password_of(connection, name) != hashed:
+        # Locked, so that a change of the password at the same time ends this session, too.
+        if access.password_of(connection, name, lock=True) != hashed:
             raise HTTPException(409, "the password was changed meanwhile; log in again")
         access.end_session_of(connection, request.cookies.get(COOKIE, ""))
         opened = access.open_session(connection, name, address_of(request), agent, gate.now())
+    log.info("console: %s logged in from %s", name, address_of(request))
     answer = RedirectResponse(path, 303)
     answer.set_cookie(
         COOKIE, opened.cookie, max_age=access.ABSOLUTE_S, path="/", secure=True, httponly=True, samesite="lax"

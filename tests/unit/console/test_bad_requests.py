@@ -1,0 +1,175 @@
+"""Requests made to harm: what they ask for is bounded, and what they are told gives nothing away."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from fastapi import FastAPI, HTTPException
+from sqlalchemy.exc import DataError, OperationalError
+from starlette.types import Message, Receive, Scope, Send
+
+from harness.console import Browser
+from utility.access.roles import Role
+from utility.api.headers import MAX_BODY_BYTES, SECURITY_HEADERS
+from utility.api.proxies import behind
+from utility.api.rights import OPEN
+
+
+def form(app: FastAPI, body: bytes, content_type: str, path: str = "/console/login") -> int:
+    visitor = Browser(app)
+    visitor.raises = False
+    return visitor.send("POST", path, content=body, headers={"Content-Type": content_type}).status_code
+
+
+MULTIPART = b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\n%s\r\n--x--\r\n'
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "multipart/form-data; boundary=x; charset=punycode",
+        'multipart/form-data; boundary=x; CHARSET="punycode"',
+        "multipart/form-data; charset=utf-8; charset=punycode; boundary=x",
+        "multipart/form-data; boundary=x; charset*=utf-8''punycode",
+        "multipart/form-data; boundary=x; charset =punycode",
+    ],
+)
+def test_slow_encodings_are_refused(app: FastAPI, content_type: str) -> None:
+    """Decoding a megabyte of punycode takes more than a minute, in which nobody else is answered."""
+    begun = time.perf_counter()
+    assert form(app, MULTIPART % (b"a-" + b"a" * 200_000), content_type) == 415
+    assert time.perf_counter() - begun < 1
+
+
+def test_text_in_utf_8_is_read(app: FastAPI) -> None:
+    assert form(app, MULTIPART % "é".encode(), 'multipart/form-data; boundary=x; charset="UTF-8"') == 422  # no password
+    fields = b"name=%C3%A9&password=x"
+    assert form(app, fields, "application/x-www-form-urlencoded; charset=utf-8") == 401
+
+
+@pytest.mark.parametrize("length", ["9" * 5_000, str(MAX_BODY_BYTES + 1), "-1", "1e3", ""])
+def test_long_bodies_are_refused_by_their_stated_length(app: FastAPI, length: str) -> None:
+    visitor = Browser(app)
+    headers = {"Content-Length": length, "Content-Type": "application/x-www-form-urlencoded"}
+    assert visitor.send("POST", "/console/login", content=b"", headers=headers).status_code == 413
+
+
+def test_long_bodies_without_a_length_are_cut(app: FastAPI) -> None:
+    sent: list[Message] = []
+    left = 40
+
+    async def receive() -> Message:
+        nonlocal left
+        left -= 1
+        return {"type": "http.request", "body": b"name=" + b"x" * 100_000, "more_body": left > 0}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/x-www-form-urlencoded"), (b"host", b"localhost")]
+    scope = {"type": "http", "method": "POST", "path": "/console/login", "raw_path": b"/console/login"}
+    scope |= {"query_string": b"", "headers": headers, "client": ("127.0.0.1", 5), "scheme": "http"}
+    scope |= {"server": ("localhost", 80), "http_version": "1.1", "root_path": ""}
+    asyncio.run(app(scope, receive, send))
+    assert sent[0]["status"] == 400
+    assert left > 40 - MAX_BODY_BYTES // 100_000 - 3
+
+
+@pytest.mark.parametrize("origin", ["null", "https://evil.example", "http://[", "localhost", "https://localhost.evil"])
+def test_foreign_and_broken_origins_are_refused(app: FastAPI, origin: str) -> None:
+    """Also at login: another site must not log a person in as somebody else (login CSRF)."""
+    fields = {"name": "ann", "password": "x"}
+    answer = Browser(app).send("POST", "/console/login", data=fields, headers={"Origin": origin})
+    assert answer.status_code == 403
+    own = Browser(app).send("POST", "/console/login", data=fields, headers={"Origin": "https://localhost"})
+    assert own.status_code == 401
+
+
+def test_odd_secrets_of_forms_are_refused(app: FastAPI) -> None:
+    person = Browser(app, Role.VIEWER)
+    for odd in ("", "\u00e9", "\ud800", "x" * 5_000):
+        data = {"csrf": odd.encode(errors="surrogatepass").decode(errors="replace")}
+        assert person.send("POST", "/console/logout", data=data).status_code == 403
+        header = {"X-CSRF": odd.encode(errors="surrogatepass")}
+        assert person.send("POST", "/console/logout", headers=header).status_code == 403
+    file = {"csrf": ("x", person.csrf.encode())}
+    assert person.send("POST", "/console/logout", files=file).status_code == 403
+
+
+FAULTS: dict[str, Exception] = {
+    "fault": RuntimeError("the secret of /srv/commonwatt"),
+    "data": DataError("SELECT secret", None, Exception("a NUL at /srv/commonwatt")),
+    "database": OperationalError("SELECT secret", None, Exception("disk I/O error at /srv/commonwatt")),
+    "refusal": HTTPException(503, "later", headers={"Retry-After": "7"}),
+}
+
+
+@pytest.mark.parametrize("place", ["/console/broken", "/broken"])
+@pytest.mark.parametrize(("kind", "status"), [("fault", 500), ("data", 422), ("database", 503), ("refusal", 503)])
+def test_errors_give_nothing_away(app: FastAPI, place: str, kind: str, status: int) -> None:
+    """ASVS 16.5.1, 14.2.x: no traces, statements or paths; the headers are there, too."""
+
+    @app.get(place, dependencies=[OPEN])
+    def broken() -> None:
+        raise FAULTS[kind]
+
+    visitor = Browser(app)
+    visitor.raises = False
+    answer = visitor.get(place)
+    assert answer.status_code == status
+    assert not any(word in answer.text for word in ("secret", "/srv", "Traceback", "SELECT", "sqlalchemy"))
+    assert all(answer.headers[name] == value for name, value in SECURITY_HEADERS.items())
+    assert ("text/html" in answer.headers["content-type"]) == place.startswith("/console/")
+    assert answer.headers.get("retry-after") == ("7" if kind == "refusal" else None)
+
+
+def test_value_that_the_database_does_not_take_is_no_alarm(app: FastAPI) -> None:
+    """PostgreSQL refuses a NUL in a text: any visitor may send one."""
+
+    @app.get("/nul", dependencies=[OPEN])
+    def nul() -> None:
+        raise FAULTS["data"]
+
+    visitor = Browser(app)
+    visitor.get("/nul")
+    assert visitor.get("/health").json()["status"] == "ok"
+
+
+def client_of(proxies: tuple[str, ...], client: str, *headers: tuple[str, str]) -> tuple[str, str]:
+    """Return the address and the scheme that an application sees."""
+    seen: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append((scope["client"][0], scope["scheme"]))
+
+    async def nothing(*_: Any) -> Any:
+        return None
+
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers]
+    scope = {"type": "http", "client": (client, 5), "scheme": "http", "headers": raw}
+    asyncio.run(behind(app, proxies)(scope, nothing, nothing))  # type: ignore[arg-type]
+    return (str(seen[0][0]), str(seen[0][1]))
+
+
+FORGED = ("X-Forwarded-For", "198.51.100.1, 203.0.113.9")
+
+
+def test_address_of_a_client_behind_a_proxy() -> None:
+    proto = ("X-Forwarded-Proto", "https")
+    # The proxy appends the address that it sees; what stands before it is the client's word.
+    assert client_of(("127.0.0.1/32",), "127.0.0.1", FORGED, proto) == ("203.0.113.9", "https")
+    assert client_of(("10.0.0.0/8",), "10.1.2.3", FORGED) == ("203.0.113.9", "http")
+    two = ("X-Forwarded-For", "198.51.100.1, 203.0.113.9, 10.0.0.7")
+    assert client_of(("10.0.0.0/8",), "10.1.2.3", two)[0] == "203.0.113.9"
+    lines = (("X-Forwarded-For", "198.51.100.1"), ("X-Forwarded-For", "203.0.113.9"))
+    assert client_of(("10.0.0.0/8",), "10.1.2.3", *lines)[0] == "203.0.113.9"
+    assert client_of(("10.0.0.0/8",), "10.1.2.3")[0] == "10.1.2.3"
+
+
+def test_word_of_others_about_their_address_is_ignored(caplog: pytest.LogCaptureFixture) -> None:
+    """Also of programs on this machine: nobody makes the throttle or the audit log see another address."""
+    for proxies, client in (((), "127.0.0.1"), (("10.0.0.0/8",), "192.0.2.4"), (("10.0.0.0/8",), "127.0.0.1")):
+        caplog.clear()
+        assert client_of(proxies, client, FORGED, ("X-Forwarded-Proto", "https")) == (client, "http")
+        assert f"a proxy at {client}" in caplog.text

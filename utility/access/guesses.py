@@ -1,0 +1,108 @@
+"""Limits the guesses of passwords: by network address, and by the person at whom they are made. Pure: times are given.
+
+Wrong guesses count, right ones do not. A household, an office or a carrier may share an address, and many
+addresses may guess at one person. Guesses elsewhere must not lock out the owner: an address from which a person
+logged in lately has an allowance of its own for that person, and needs no other. A login of one person
+gives an address nothing for another person.
+"""
+
+from dataclasses import dataclass
+from threading import Lock
+
+from commonwatt.identity.throttle import network_of
+from commonwatt.runtime.bucket import Bucket
+
+KNOWN_FOR_S = 30 * 86_400.0
+"""Seconds for which an address counts as a person's after a login."""
+
+MAX_KEPT = 20_000
+"""Most addresses, persons, and pairs of them remembered; a further one displaces the one that was used longest ago."""
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """Wrong guesses that are allowed.
+
+    Attributes:
+        at_once: How many without a wait.
+        each_s: Seconds after which one more is allowed.
+    """
+
+    at_once: int
+    each_s: float
+
+
+BY_ADDRESS = Allowance(at_once=10, each_s=60.0)
+"""Of an address at all persons together."""
+
+AT_PERSON = Allowance(at_once=20, each_s=900.0)
+"""At a person, of all addresses together from which the person did not log in lately."""
+
+BY_OWN_ADDRESS = Allowance(at_once=5, each_s=60.0)
+"""At a person, of one address from which the person logged in lately."""
+
+
+class _Buckets:
+    """An allowance for each of many keys."""
+
+    def __init__(self, allowance: Allowance) -> None:
+        self._allowance = allowance
+        self._kept: dict[tuple[str, ...], Bucket] = {}  # the one used longest ago first
+
+    def of(self, key: tuple[str, ...], now: float) -> Bucket:
+        most = float(self._allowance.at_once)
+        bucket = self._kept.pop(key, None) or Bucket(1 / self._allowance.each_s, most, most, now)
+        if len(self._kept) >= MAX_KEPT:
+            del self._kept[next(iter(self._kept))]
+        self._kept[key] = bucket
+        return bucket
+
+
+class Guesses:
+    """Counts guesses; usable from many threads."""
+
+    def __init__(self) -> None:
+        self._by_address = _Buckets(BY_ADDRESS)
+        self._at_person = _Buckets(AT_PERSON)
+        self._by_own_address = _Buckets(BY_OWN_ADDRESS)
+        self._known: dict[tuple[str, str], float] = {}  # when they logged in; the one longest ago first
+        self._lock = Lock()
+
+    def guess(self, name: str, address: str, now: float) -> float:
+        """Ask for a guess. It counts as wrong at once, so that parallel guesses can't exceed the limits.
+
+        Args:
+            name: The name of the person, who need not exist.
+            address: The IP address it comes from.
+            now: Seconds.
+
+        Returns:
+            Seconds to wait instead of guessing; 0: the guess may be checked.
+        """
+        with self._lock:
+            buckets = self._counted(name, network_of(address), now)
+            wait_s = max(bucket.take(1, now) for bucket in buckets)
+            if wait_s > 0:
+                _give_back(buckets)
+            return wait_s
+
+    def right(self, name: str, address: str, now: float) -> None:
+        """Record that the last guess was right: it does not count, and the address is the person's."""
+        with self._lock:
+            network = network_of(address)
+            _give_back(self._counted(name, network, now))
+            self._known.pop((name, network), None)
+            if len(self._known) >= MAX_KEPT:
+                del self._known[next(iter(self._known))]
+            self._known[name, network] = now
+
+    def _counted(self, name: str, network: str, now: float) -> list[Bucket]:
+        """Return the allowances of a guess."""
+        if now - self._known.get((name, network), -KNOWN_FOR_S) < KNOWN_FOR_S:
+            return [self._by_own_address.of((name, network), now)]
+        return [self._by_address.of((network,), now), self._at_person.of((name,), now)]
+
+
+def _give_back(buckets: list[Bucket]) -> None:
+    for bucket in buckets:
+        bucket.balance = min(bucket.burst, bucket.balance + 1)
