@@ -18,6 +18,7 @@ PARTS = {
     "dpkg-deb": ("dpkg", ()),
     "/usr/bin/python3.11": ("python3.11", ()),
     "cc": ("gcc libc6-dev", ()),
+    "chromium": ("chromium", ()),
     "initdb": (
         "postgresql",
         ("/usr/lib/postgresql/15/bin", "/usr/lib/postgresql/16/bin", "/usr/lib/postgresql/17/bin"),

@@ -1,0 +1,116 @@
+"""A real Chromium before a served utility: what its pages request, complain about, and violate."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import html5lib
+import uvicorn
+from axe_playwright_python.sync_playwright import Axe
+from fastapi import FastAPI
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from harness.console import Browser as Person
+from harness.real.parts import real_part
+from utility.api.rights import COOKIE
+
+STARTS_WITHIN_S = 30
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start Chromium; without it the test is skipped."""
+    program = real_part("chromium")
+    with sync_playwright() as playwright:
+        # In CI the browser runs as root, where its sandbox can't start.
+        browser = playwright.chromium.launch(executable_path=str(program), headless=True, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def served(app: FastAPI) -> Iterator[str]:
+    """Serve an application on a free port of this machine; yield its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        ends = time.monotonic() + STARTS_WITHIN_S
+        while not server.started and time.monotonic() < ends:
+            time.sleep(0.01)
+        assert server.started
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join(STARTS_WITHIN_S)
+
+
+@dataclass
+class Visit:
+    """A person's window, and everything that was wrong in it.
+
+    Attributes:
+        page: The window.
+        address: The utility's address.
+        faults: Errors of scripts, violations of the content policy, failed and foreign requests.
+    """
+
+    page: Page
+    address: str
+    faults: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.page.on("console", lambda told: self._told(told.type, told.text))
+        self.page.on("pageerror", lambda error: self.faults.append(f"script: {error}"))
+        self.page.on("request", lambda request: self._requested(request.url))
+
+    def _told(self, kind: str, text: str) -> None:
+        if kind in ("error", "warning"):
+            self.faults.append(f"{kind}: {text}")
+
+    def _requested(self, url: str) -> None:
+        if urlsplit(url).netloc != urlsplit(self.address).netloc and not url.startswith("data:"):
+            self.faults.append(f"foreign request: {url}")
+
+    def open(self, path: str) -> None:
+        """Open a page, and wait until it has loaded everything."""
+        answer = self.page.goto(self.address + path, wait_until="networkidle")
+        assert answer is not None
+        if answer.status >= 400:
+            self.faults.append(f"{path}: status {answer.status}")
+        self.faults += html_faults(answer.text())
+
+    def check(self) -> list[str]:
+        """Return what is wrong with the page as it is: accessibility, HTML, width, and all earlier faults."""
+        found = list(self.faults)
+        for violation in Axe().run(self.page).response["violations"]:
+            places = [node["target"] for node in violation["nodes"][:3]]
+            found.append(f"axe {violation['id']}: {violation['help']} at {places}")
+        wide = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        if wide > 0:
+            found.append(f"the page is {wide} pixels wider than the window")
+        return found
+
+
+def html_faults(text: str) -> list[str]:
+    """Return the errors in the text of a page, by the rules of the HTML standard."""
+    parser = html5lib.HTMLParser()
+    parser.parse(text)
+    return [f"HTML {code} at {place} {details}" for place, code, details in parser.errors]
+
+
+def visit(browser: Browser, address: str, person: Person | None, *, width: int = 1280, dark: bool = False) -> Visit:
+    """Open a window, logged in as a person."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 900},
+        color_scheme="dark" if dark else "light",
+        timezone_id="America/New_York",
+        reduced_motion="reduce",
+    )
+    if person is not None:
+        cookie = {"name": COOKIE, "value": person.cookies[COOKIE], "url": address.replace("http:", "https:")}
+        context.add_cookies([{**cookie, "secure": True, "httpOnly": True, "sameSite": "Lax"}])  # type: ignore[list-item]
+    return Visit(context.new_page(), address)

@@ -1,0 +1,91 @@
+"""One Chromium, and one utility with a small town of a few settled, billed days, for all tests of this folder."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from playwright.sync_api import Browser
+
+from commonwatt.config.files import load_settings
+from commonwatt.config.utility import UtilitySettings
+from commonwatt.protocol.heartbeats import Month
+from commonwatt.runtime.clock import Clock
+from harness.browser import Visit, chromium, served, visit
+from harness.console import Browser as Person
+from harness.settlement.emulated import small_town
+from harness.town_month.month import Asked, make
+from harness.worlds.utility import a_heartbeat
+from utility.access.roles import Role
+from utility.api.app import make_app
+from utility.api.services import Api
+from utility.changes import SawGateway
+from utility.health import Health
+from utility.metrics import UtilityMetrics
+from utility.store.database import open_database
+from utility.store.writer import Writer
+
+MONTH = "2026-10"
+NOW = 1_793_944_800  # 2026-11-06, after the month's bills
+ALLOWANCE = 30_000_000
+
+
+@pytest.fixture(scope="session")
+def chrome() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
+    """A utility with a small town: the last two days of October are settled, and October is billed."""
+    folder = tmp_path_factory.mktemp("town")
+    town = small_town()
+    make(Asked(town=town, scenario="normal", month=MONTH, days=2, folder=folder), lambda _what, _part: None)
+    settings = load_settings(folder / "utility.toml", "utility", UtilitySettings)
+    database = open_database(settings.database, create=True)
+    used = Month(used=(9_000_000, 4_000_000), allowance=ALLOWANCE)
+    Writer(database).commit(
+        [SawGateway(controller=name, time=NOW - 20, heartbeat=a_heartbeat(lte=used)) for name in town.microgrids]
+    )
+    api = Api(
+        database=database,
+        clock=Clock(origin=NOW, monotonic_origin=0, speed=0),
+        metrics=UtilityMetrics(),
+        connected=lambda: True,
+        complaint=lambda: "",
+        refused={},
+        health=Health(None),
+        settings=settings,
+        machine_s=lambda: int(time.time()),
+    )
+    yield make_app(api)
+    database.close()
+
+
+@pytest.fixture(scope="session")
+def address(application: FastAPI) -> Iterator[str]:
+    with served(application) as url:
+        yield url
+
+
+@pytest.fixture
+def window(chrome: Browser, address: str, application: FastAPI) -> Iterator[Callable[..., Visit]]:
+    """Return a person's window: ``window(Role.CLERK)``, ``window(width=360, dark=True)``."""
+    opened: list[Visit] = []
+
+    def make_window(*roles: Role, account: int | None = None, width: int = 1280, dark: bool = False) -> Visit:
+        person = Person(application, *roles, account=account) if roles else None
+        opened.append(visit(chrome, address, person, width=width, dark=dark))
+        return opened[-1]
+
+    yield make_window
+    for one in opened:
+        one.page.context.close()
+
+
+@pytest.fixture(scope="session")
+def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of screenshots."""
+    return tmp_path_factory.mktemp("shots")

@@ -1,0 +1,51 @@
+"""Every page of the navigation, in a real browser: on a phone, by night, without a mouse."""
+
+from collections.abc import Callable
+
+import pytest
+from fastapi import FastAPI
+
+from harness.browser import Visit
+from harness.console import PASSWORD
+from utility.access.roles import Role
+from utility.api.rights import COOKIE
+from utility.console.navigation import NAVIGATION
+from utility.store import access
+
+ACCOUNT = 1
+PAGES: dict[str, Role | None] = {entry.path: min(entry.roles) for entry in NAVIGATION} | {"/console/login": None}
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_page_is_accessible_valid_and_fits_a_phone(window: Callable[..., Visit], path: str) -> None:
+    role, faults = PAGES[path], []
+    for width, dark in ((1280, False), (360, True)):
+        roles = () if role is None else (role,)
+        seen = window(*roles, account=ACCOUNT if role is Role.RESIDENT else None, width=width, dark=dark)
+        seen.open(path)
+        faults += [f"{width} px: {fault}" for fault in seen.check()]
+    assert not faults, "\n".join(faults)
+
+
+def test_person_logs_in_and_out_by_keyboard_alone(application: FastAPI, window: Callable[..., Visit]) -> None:
+    gate = application.state.gate
+    secret = access.first_invitation(gate.database, gate.now())
+    seen = window(width=360)
+    seen.open(f"/console/invitation/{secret}")
+    assert not seen.check()
+    page = seen.page
+    page.focus("#password")
+    page.keyboard.type(PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_url(lambda url: "invitation" not in url)
+    cookies = page.context.cookies()
+    assert [(c["name"], c["httpOnly"], c["secure"]) for c in cookies] == [(COOKIE, True, True)]
+    page.get_by_role("button", name="Log out").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/console/login*")
+    assert not seen.check()
+    page.keyboard.type("admin")  # the cursor is in the first field
+    page.keyboard.press("Tab")
+    page.keyboard.type(PASSWORD)
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Log out").wait_for()
