@@ -153,8 +153,8 @@ def _allow(connection: Connection, *joins: str) -> None:
     if connection.dialect.name == "postgresql":
         ways = {"seqscan": False, "bitmapscan": False, "sort": False}
         ways |= {join: join in joins for join in ("nestloop", "hashjoin", "mergejoin")}
-        statements = [f"SET LOCAL enable_{way} = {'on' if on else 'off'}" for way, on in ways.items()]
-        connection.exec_driver_sql("; ".join(statements))
+        settings = [f"set_config('enable_{way}', '{'on' if on else 'off'}', true)" for way, on in ways.items()]
+        connection.exec_driver_sql(f"SELECT {', '.join(settings)}")
 
 
 def _rows(connection: Connection, first: Quarter, before: Quarter) -> list[Row[Any]]:

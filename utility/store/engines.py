@@ -59,7 +59,12 @@ def make_engine(url: URL) -> Engine:
 def _server_engine(url: URL) -> Engine:
     timeouts = timeouts_of(url) | {"application_name": APPLICATION}
     # Each transaction reads one state of the database, as on SQLite.
-    return create_engine(url, isolation_level="REPEATABLE READ", connect_args=timeouts)
+    engine = create_engine(url, isolation_level="REPEATABLE READ", connect_args=timeouts)
+    # Loaded here: an installation with SQLite needs no driver of a server.
+    from utility.store.postgres.cursors import use_binary_results
+
+    event.listen(engine, "connect", use_binary_results)
+    return engine
 
 
 class _Transactions:
