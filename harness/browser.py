@@ -111,6 +111,9 @@ def visit(browser: Browser, address: str, person: Person | None, *, width: int =
         reduced_motion="reduce",
     )
     if person is not None:
-        cookie = {"name": COOKIE, "value": person.cookies[COOKIE], "url": address.replace("http:", "https:")}
-        context.add_cookies([{**cookie, "secure": True, "httpOnly": True, "sameSite": "Lax"}])  # type: ignore[list-item]
+        secure = address.replace("http:", "https:")
+        value = person.cookies[COOKIE]
+        context.add_cookies(
+            [{"name": COOKIE, "value": value, "url": secure, "secure": True, "httpOnly": True, "sameSite": "Lax"}]
+        )
     return Visit(context.new_page(), address)
