@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from harness.browser import Visit
 from harness.console import PASSWORD
 from utility.access.roles import Role
-from utility.api.rights import COOKIE
+from utility.api.rights import COOKIE, Gate
 from utility.console.navigation import NAVIGATION
 from utility.store import access
 
@@ -28,8 +28,13 @@ def test_page_is_accessible_valid_and_fits_a_phone(window: Callable[..., Visit],
 
 
 def test_person_logs_in_and_out_by_keyboard_alone(application: FastAPI, window: Callable[..., Visit]) -> None:
-    gate = application.state.gate
-    secret = access.first_invitation(gate.database, gate.now())
+    gate: Gate = application.state.gate
+    eve = access.Person(
+        name="eve", display="Eve", state="invited", roles=frozenset({Role.VIEWER}), account=None, created=gate.now()
+    )
+    with gate.database.writes.begin() as connection:
+        access.add_person(connection, eve, "test")
+        secret = access.invite(connection, "eve", "test", gate.now())
     seen = window(width=360)
     seen.open(f"/console/invitation/{secret}")
     assert not seen.check()
@@ -43,7 +48,7 @@ def test_person_logs_in_and_out_by_keyboard_alone(application: FastAPI, window: 
     page.get_by_role("button", name="Log out").focus()
     page.keyboard.press("Enter")
     page.wait_for_url("**/console/login*")
-    page.keyboard.type("admin")  # the cursor is in the first field
+    page.keyboard.type("eve")  # the cursor is in the first field
     page.keyboard.press("Tab")
     page.keyboard.type(PASSWORD)
     page.keyboard.press("Enter")
