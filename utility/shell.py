@@ -20,17 +20,18 @@ from commonwatt.network.liveness import Liveness
 from commonwatt.network.mqtt import MqttLink
 from commonwatt.network.tls import Expiry, client_tls, server_context
 from commonwatt.protocol import topics
-from commonwatt.runtime.clock import Clock, read_machine
+from commonwatt.runtime.clock import Clock, machine_now, read_machine
 from commonwatt.runtime.service import until_stopped
 from commonwatt.runtime.ticker import Ticker
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
+from utility.alarms.conditions import Counted, Facts
 from utility.api.app import make_app
 from utility.api.connections import MAX_HEAD_BYTES, bounded, only_ours
 from utility.api.proxies import behind
 from utility.api.services import Api
 from utility.gateway_metrics import GatewayMetrics
-from utility.health import Health
+from utility.health import DISK_FULL, STORE_DAMAGED, Health
 from utility.ingest.ingest import Ingest
 from utility.jobs.table import Jobs
 from utility.metrics import UtilityMetrics
@@ -116,6 +117,7 @@ class Service:
             health=self._health,
             settings=settings,
             local_key=local_key(token),
+            facts=self._facts,
         )
 
     async def run(self, stop: asyncio.Event, watchdog: Watchdog) -> None:
@@ -136,6 +138,7 @@ class Service:
                 asyncio.create_task(self._ingest.run(), name="the ingest"),
             ]
             self._tick(watchdog)
+            self._api.alarms.start()
             scheme = "http" if self._settings.http_certificate is None else "https"
             log.info("serving on %s://%s", scheme, self._settings.http)
             watchdog.ready(f"serving on {scheme}://{self._settings.http}")
@@ -144,6 +147,7 @@ class Service:
                 await until_stopped(stop, tasks)
             finally:
                 self._ticker.stop()
+                self._api.alarms.stop()
                 server.should_exit = True
                 await self._end(tasks)
 
@@ -175,6 +179,7 @@ class Service:
             ("poll", self._poll, POLL_S),
             ("supply", self._jobs.tick_supply, TICK_S),
             ("jobs", self._jobs.tick, TICK_S),
+            ("alarms", self._see_to_alarms, TICK_S),
         ):
             self._ticker.every(name, max(_SHORTEST_REAL_S, self._clock.real_s(period_s)), work)
         self._ticker.start()
@@ -212,6 +217,36 @@ class Service:
             log.error("the commands could not be read: %s", error)
             self._metrics.store_errors.inc()
             self._health.failed(error)
+
+    async def _see_to_alarms(self) -> None:
+        """Look which of the utility's own alarms stand; a damaged database is one of them."""
+        alarms = self._api.alarms
+        try:
+            if not self._health.damaged:
+                await asyncio.to_thread(alarms.count)
+            if alarms.look() and not self._health.alarms():
+                await self._ingest.in_thread(alarms.save)
+        except SQLAlchemyError as error:
+            self._health.failed(error)
+            alarms.look()
+            log.error("the alarms could not be read or stored: %s", error)
+
+    def _facts(self, counted: Counted | None) -> Facts:
+        """Return the service's state for its own alarms."""
+        now, plant, disk, alarms = self._clock.now(), self._ingest.plant, self._health.disk, self._health.alarms()
+        expiries = {use: expiry.look() for use, expiry in self._expiries.items()}
+        return Facts(
+            connected=self._link.connected,
+            trusted=self._ingest.trust is Trust.NETWORK,
+            silent_s={name: now - since for name, since in self._ingest.silent_since.items()},
+            said=self._ingest.said,
+            plant=None if plant is None else (now - plant[0], plant[1]),
+            damaged=STORE_DAMAGED in alarms,
+            full=DISK_FULL in alarms,
+            disk=None if disk is None else (disk.free_bytes, disk.size_bytes),
+            certificates={use: at - machine_now() for use, at in expiries.items() if at is not None},
+            counted=counted or Counted(),
+        )
 
     def _publish(self, message: Publish) -> None:
         self._link.publish(message)

@@ -186,6 +186,7 @@ class UtilitySettings(Settings):
     reaches: ClassVar[tuple[Reach, ...]] = (
         Reach("head_end", "head_end_ca", "head_end_plain_text"),
         Reach("http", "http_certificate", "http_plain_text"),
+        Reach("alertmanager", "alertmanager_ca", "alertmanager_plain_text"),
     )
 
     database: DatabaseUrl = Field(
@@ -213,6 +214,17 @@ class UtilitySettings(Settings):
         (),
         description="IP addresses or networks of reverse proxies before `http`. Their `X-Forwarded-For` and "
         "`X-Forwarded-Proto` are taken as the client's; each has to set both itself.",
+    )
+    alertmanager: Address | None = Field(
+        None,
+        description="Prometheus's Alertmanager, whose alerts the console shows and silences; without it, the console "
+        "has the alarms that the utility sees by itself.",
+    )
+    alertmanager_ca: Path | None = Field(
+        None, description="The authority that signs Alertmanager's certificate (PEM); with it HTTPS is required."
+    )
+    alertmanager_plain_text: bool = Field(
+        False, description="Allow `alertmanager` beyond this machine without TLS, on a network that you trust."
     )
     clock: Path | None = Field(None, description="A demonstration's clock file; without it, the machine's clock.")
     clock_is_right: bool = Field(

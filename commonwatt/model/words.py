@@ -17,3 +17,14 @@ def near(time: int, other: int) -> str:
 def counted(number: int, what: str) -> str:
     """Return a number with its noun, such as ``1 slot`` or ``2 slots``."""
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: int) -> str:
+    """Return a time span in one unit, such as ``12 s`` or ``3 hours``."""
+    if seconds < 100:
+        return f"{max(0, seconds)} s"
+    if seconds < 100 * 60:
+        return f"{seconds // 60} min"
+    if seconds < 48 * 3600:
+        return counted(seconds // 3600, "hour")
+    return counted(seconds // 86_400, "day")

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from commonwatt.model.words import counted
-from gateway.page.words import View, byte_size, duration, percent
+from commonwatt.model.words import counted, duration
+from gateway.page.words import View, byte_size, percent
 
 NO_RECORDS_AFTER_S = 1200
 """Seconds after the start before which missing records are no alarm."""

@@ -2,7 +2,7 @@
 
 from zoneinfo import ZoneInfo
 
-from commonwatt.model.words import counted
+from commonwatt.model.words import counted, duration
 from commonwatt.protocol.sharing_words import BatteryWords, Role
 from gateway.page.alarms import Alarm, alarms
 from gateway.page.bars import bar
@@ -22,7 +22,7 @@ from gateway.page.sections import (
 )
 from gateway.page.sharing_words import batteries, summary
 from gateway.page.style import STYLE
-from gateway.page.words import View, day, duration, kilowatt_hours, percent
+from gateway.page.words import View, day, kilowatt_hours, percent
 from gateway.page.words import clock as clock_time
 
 REFRESH_S = 15

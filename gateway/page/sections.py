@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from zoneinfo import ZoneInfo
 
-from commonwatt.model.words import counted
+from commonwatt.model.words import counted, duration
 from gateway.page.alarms import LINKS
 from gateway.page.bars import bar
 from gateway.page.html import Child, Html, el
@@ -13,7 +13,6 @@ from gateway.page.words import (
     amount,
     by_number,
     byte_size,
-    duration,
     moment,
     percent,
     place_of,

@@ -17,11 +17,12 @@ from commonwatt.identity.passwords import NO_PASSWORD, PasswordHash, load_passwo
 from commonwatt.identity.sessions import Sessions
 from commonwatt.identity.throttle import Throttle
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.words import duration
 from commonwatt.network.http_pages import Request, Response
 from commonwatt.network.tls import Stamp, stamp
 from gateway.page import document
 from gateway.page.style import POLICY
-from gateway.page.words import View, duration
+from gateway.page.words import View
 
 IDLE_S, ABSOLUTE_S = 1800.0, 12 * 3600.0
 """Real seconds after which a session ends: without a request (an open page sends them by itself), and in any case."""

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
 
-from commonwatt.model.words import counted
+from commonwatt.model.words import duration
 
 View: TypeAlias = dict[str, Any]
 """The gateway's status, as ``/status`` has it."""
@@ -23,17 +23,6 @@ STATES = {
     "lossy": "aggregating, averages only",
 }
 """A meter's state bits; INITIALIZED is shown by its absence."""
-
-
-def duration(seconds: int) -> str:
-    """Return a time span in one unit, such as ``12 s`` or ``3 hours``."""
-    if seconds < 100:
-        return f"{max(0, seconds)} s"
-    if seconds < 100 * 60:
-        return f"{seconds // 60} min"
-    if seconds < 48 * 3600:
-        return counted(seconds // 3600, "hour")
-    return counted(seconds // 86_400, "day")
 
 
 def ago(time: int, now: int) -> str:

@@ -13,6 +13,8 @@ PARTS = {
     "npm": ("nodejs npm", ()),
     "prometheus": ("prometheus", ()),
     "promtool": ("prometheus", ()),
+    "prometheus-alertmanager": ("prometheus-alertmanager", ()),
+    "amtool": ("prometheus-alertmanager", ()),
     "systemd-analyze": ("systemd", ()),
     "systemd-sysusers": ("systemd", ()),
     "dpkg-deb": ("dpkg", ()),

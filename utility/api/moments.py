@@ -21,6 +21,9 @@ def _moment(text: object) -> object:
         raise ValueError(str(error).removeprefix("time: ")) from error
 
 
+Time = Annotated[int, BeforeValidator(_moment), WithJsonSchema({"type": "string"})]
+"""A time in a body: as in a parameter, in epoch seconds."""
+
 Moment = Annotated[
     int,
     BeforeValidator(_moment),

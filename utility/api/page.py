@@ -18,9 +18,11 @@ _STYLE = (
 
 
 def page(description: dict[str, Any]) -> str:
-    """Return the page (HTML) of an OpenAPI description whose operations are all GET with parameters in the query."""
+    """Return the page (HTML) of an OpenAPI description: its GET operations, with parameters in the query."""
     info = description["info"]
-    questions = "".join(_question(path, methods["get"]) for path, methods in description["paths"].items())
+    questions = "".join(
+        _question(path, methods["get"]) for path, methods in description["paths"].items() if "get" in methods
+    )
     return (
         f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{escape(info["title"])}</title>'
         f"<style>{_STYLE}</style><h1>{escape(info['title'])}</h1><p>{escape(info.get('description', ''))} "

@@ -5,8 +5,13 @@ from dataclasses import dataclass, field
 
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.units import EpochSeconds
+from commonwatt.network.tls import client_tls
 from commonwatt.runtime.clock import Clock, machine_s
 from utility.access.secrets import new_secret
+from utility.alarms.alarms import Alarms
+from utility.alarms.client import Alertmanager
+from utility.alarms.conditions import Counted, Facts
+from utility.alarms.watch import Watch
 from utility.api.works import Works
 from utility.core import Refused
 from utility.health import Health
@@ -30,6 +35,8 @@ class Api:
         local_key: The key of programs that can read the utility's token file; without one nobody has it.
         machine_s: Returns the machine's epoch seconds, by which sessions end.
         works: Long work that people have started.
+        facts: Returns the service's state, by which it raises its own alarms.
+        alarms: The alarms.
     """
 
     database: Database
@@ -43,3 +50,15 @@ class Api:
     local_key: str = field(default_factory=new_secret)
     machine_s: Callable[[], EpochSeconds] = machine_s
     works: Works = field(default_factory=Works)
+    facts: Callable[[Counted | None], Facts] = lambda _: Facts()
+    alarms: Alarms = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the alarms, with a watch of the Alertmanager that the settings name."""
+        object.__setattr__(self, "alarms", Alarms(self.database, self.clock, self.facts, self._watch()))
+
+    def _watch(self) -> Watch | None:
+        settings = self.settings
+        if settings.alertmanager is None:
+            return None
+        return Watch(Alertmanager(settings.alertmanager, client_tls(settings.alertmanager_ca, None)), self.clock)

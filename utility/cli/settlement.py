@@ -21,7 +21,7 @@ from commonwatt.runtime.service import errors_reported, flowing
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity, SettledQuality, SettledQuarters
 from utility.cli.options import ConfigOption, from_file, load, opened, place_of_database
 from utility.jobs.calendar_periods import Period
-from utility.jobs.settlement import FINISHED_S, RESIDUAL_DAYS, SettlementJob
+from utility.jobs.settlement import FINISHED_S, SettlementJob
 from utility.metrics import UtilityMetrics
 from utility.settlement.layout import Day
 from utility.settlement.reasons import Why
@@ -31,7 +31,7 @@ from utility.store.settled import load_settled
 from utility.store.settlement_due import due_days, mark_days
 from utility.store.settlement_members import owners
 from utility.store.settlement_report import report_of
-from utility.store.settlement_view import counts, residuals, versions_of
+from utility.store.settlement_view import RESIDUAL_DAYS, counts, residuals, versions_of
 
 app = typer.Typer(
     help="Settled quarter-hours: what each meter exchanged with the town and with its microgrid.",

@@ -39,16 +39,13 @@ from utility.store.settlement_due import (
     unmark,
 )
 from utility.store.settlement_members import Owner, owners
-from utility.store.settlement_view import counts, residuals
+from utility.store.settlement_view import RESIDUAL_DAYS, counts, residuals
 
 FINISHED_S = 3_600
 """Seconds after a day's end before it is settled: its last readings are still on their way."""
 
 OWNERS_AT_A_TIME = 100
 """Most microgrids stored in one transaction, so that arriving batches wait only briefly."""
-
-RESIDUAL_DAYS = 31
-"""Days back over which the residual is cumulated for the alarm."""
 
 
 class SettlementJob:

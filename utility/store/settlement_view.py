@@ -14,6 +14,9 @@ from utility.settlement.reasons import Why
 from utility.store.settled import newest
 from utility.store.tables import controller, meter, settled, settled_day
 
+RESIDUAL_DAYS = 31
+"""Days back over which the residual is cumulated for the alarm."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Residual:

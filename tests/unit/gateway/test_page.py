@@ -7,12 +7,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from commonwatt.model.words import duration
 from commonwatt.protocol.sharing_words import Why, reason_of
 from gateway.page.document import SHOWN_BATTERIES, all_batteries, all_meters, login, overview, waiting
 from gateway.page.html import Html, el, html
 from gateway.page.sharing_words import batteries, summary
 from gateway.page.style import STYLE
-from gateway.page.words import ago, byte_size, duration
+from gateway.page.words import ago, byte_size
 from harness.worlds.page import NOW, add_battery, add_meter, decided, empty
 
 ZONE = ZoneInfo("America/New_York")

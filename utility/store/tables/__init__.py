@@ -14,6 +14,7 @@ from utility.store.tables.accounts import (
     installed,
     registry_change,
 )
+from utility.store.tables.alarms import alarm, alarm_acknowledgement, alarm_silence
 from utility.store.tables.base import metadata
 from utility.store.tables.billing import bill, bill_run, rates_told, rates_version
 from utility.store.tables.commands import control_change, control_target, control_version
@@ -32,6 +33,9 @@ __all__ = [
     "account",
     "account_difference",
     "account_term",
+    "alarm",
+    "alarm_acknowledgement",
+    "alarm_silence",
     "api_token",
     "audit",
     "bill",

@@ -1,0 +1,86 @@
+"""A real Alertmanager for tests."""
+
+import json
+import signal
+import subprocess
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from harness.docs.generate import DOCS
+from harness.network.waiting import eventually, free_port
+from harness.real.parts import real_part
+
+SHIPPED = DOCS.parent / "grafana" / "prometheus" / "alertmanager.yml"
+"""The shipped example of routes."""
+
+
+class RealAlertmanager:
+    """An Alertmanager with the shipped routes, on loopback, without a cluster.
+
+    Args:
+        folder: The folder of its data.
+        address: HOST:PORT.
+    """
+
+    def __init__(self, folder: Path, address: str | None = None) -> None:
+        folder.mkdir(exist_ok=True)
+        self.address = address or f"127.0.0.1:{free_port()}"
+        self._log = folder / "log"
+        config = yaml.safe_load(SHIPPED.read_text())
+        # Nobody listens for notifications.
+        config["receivers"] = [{"name": receiver["name"]} for receiver in config["receivers"]]
+        file = folder / "alertmanager.json"
+        file.write_text(json.dumps(config))
+        self._command = [
+            str(real_part("prometheus-alertmanager")),
+            f"--config.file={file}",
+            f"--storage.path={folder / 'data'}",
+            f"--web.listen-address={self.address}",
+            "--cluster.listen-address=",
+        ]
+
+    def get(self, path: str) -> Any:
+        """Return an answer of its API."""
+        with urllib.request.urlopen(f"http://{self.address}/api/v2/{path}", timeout=10) as answer:
+            return json.load(answer)
+
+    def raise_alerts(self, *alerts: dict[str, Any]) -> None:
+        """Send alerts, as Prometheus does."""
+        request = urllib.request.Request(
+            f"http://{self.address}/api/v2/alerts",
+            json.dumps(alerts).encode(),
+            {"Content-Type": "application/json"},
+        )
+        urllib.request.urlopen(request, timeout=10).close()
+
+    def pause(self) -> None:
+        """Stop it in the middle: connections open, no answer comes."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, self._log.read_text()
+        try:
+            self.get("status")
+        except OSError:
+            return False
+        return True
+
+    def __enter__(self) -> Self:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        eventually(self._answers)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()

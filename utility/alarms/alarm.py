@@ -1,0 +1,83 @@
+"""An alarm: its name, its labels and its key, the same whether Prometheus or the utility itself raised it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from commonwatt.model.units import EpochSeconds
+
+PREFIX = "Commonwatt"
+"""The names of all alarms begin with it."""
+
+TOWN = "utility"
+"""The place of alarms that concern no microgrid."""
+
+HEAD_END = "head-end"
+"""The place of the head-end broker's alarms."""
+
+PARTS = ("broker", "gateway", "meters", "utility")
+"""The parts that alarms are of."""
+
+_LEFT_OUT = frozenset({"alertname", "controller", "instance", "job", "part", "place", "severity", "commonwatt_utility"})
+"""Labels that do not tell two alarms of a place apart, or stand at the front of the key."""
+
+
+class Severity(StrEnum):
+    """How soon a person must act; in the order of a list."""
+
+    CRITICAL = "critical"
+    """Now."""
+    WARNING = "warning"
+    """Today."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alarm:
+    """A condition that needs a person.
+
+    Attributes:
+        labels: Its labels, as Prometheus has them: ``alertname``, ``severity``, ``part``, ``place``, and more.
+        summary: What is wrong, a sentence.
+        description: What it means, in figures.
+        since: Since when it stands, clock seconds.
+        silenced_by: The ids of Alertmanager's silences that hold it.
+        inhibited: Whether Alertmanager suppresses it because of another alarm.
+        key: What tells it from other alarms; it stays the same while the figures in its texts change.
+    """
+
+    labels: Mapping[str, str]
+    summary: str
+    description: str = ""
+    since: EpochSeconds = 0
+    silenced_by: tuple[str, ...] = ()
+    inhibited: bool = False
+    key: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        extra = (f"{label}={value}" for label, value in sorted(self.labels.items()) if label not in _LEFT_OUT)
+        object.__setattr__(self, "key", "|".join((self.name, self.place, self.part, *extra)))
+
+    @property
+    def name(self) -> str:
+        """The alert's name, which is its section in the runbooks."""
+        return self.labels.get("alertname", "")
+
+    @property
+    def severity(self) -> Severity:
+        """How soon a person must act; an unknown word counts as critical."""
+        return Severity.WARNING if self.labels.get("severity") == Severity.WARNING else Severity.CRITICAL
+
+    @property
+    def place(self) -> str:
+        """The microgrid, the head-end or the utility that it is about."""
+        return self.labels.get("controller") or self.labels.get("place") or TOWN
+
+    @property
+    def part(self) -> str:
+        """The part that it is about; what the utility reports of a controller is about its gateway."""
+        return "gateway" if self.labels.get("controller") else self.labels.get("part", TOWN)
+
+
+def order(alarm: Alarm) -> tuple[int, EpochSeconds, str]:
+    """Return the place of an alarm in a list: critical ones first, then the newest."""
+    return list(Severity).index(alarm.severity), -alarm.since, alarm.key

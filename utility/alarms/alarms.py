@@ -1,0 +1,273 @@
+"""The alarms of a running utility: what stands, and what people do about it.
+
+Reading the board opens, asks and waits for nothing: it joins what the last looks at the service, the database and
+Alertmanager have left in memory. What a person does is on the board before the answer to that person.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import EpochSeconds
+from commonwatt.runtime.clock import Clock
+from utility.access.actor import Actor
+from utility.alarms.alarm import Alarm
+from utility.alarms.board import Acknowledgement, Counts, Row, counted, merged, rows
+from utility.alarms.conditions import Counted, Facts, conditions, is_judged
+from utility.alarms.lifecycle import Life, Stage, advance
+from utility.alarms.silences import (
+    Silence,
+    Way,
+    check_note,
+    check_place,
+    check_window,
+    joined,
+    subject_of,
+    way_of,
+    ways_of,
+)
+from utility.alarms.watch import Watch
+from utility.store import alarms as store
+from utility.store.database import Database
+from utility.store.reads import is_controller
+
+COUNT_S = 300
+"""Clock seconds between two counts of what is dear to count."""
+
+SETTLING_S = 180
+"""Clock seconds after the start before which no alarm is over: the service has not heard of all yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """What pages show.
+
+    Attributes:
+        time: When it was made, clock seconds.
+        rows: The alarms, those that wait for a person first.
+        silences: The silences that hold, or will; those that end first come first.
+        counts: The numbers of both.
+        has_alertmanager: Whether the settings name an Alertmanager.
+        answered: When Alertmanager last answered; ``None``: it has not since the start.
+        complaint: Why Alertmanager does not answer; empty: it does.
+    """
+
+    time: EpochSeconds
+    rows: tuple[Row, ...]
+    silences: tuple[Silence, ...]
+    counts: Counts
+    has_alertmanager: bool
+    answered: EpochSeconds | None
+    complaint: str
+
+
+class Alarms:
+    """The alarms of one utility.
+
+    Args:
+        database: Its database.
+        clock: Its clock.
+        facts: Returns the service's state, given what was counted in the database.
+        watch: Asks Alertmanager; ``None``: there is none.
+    """
+
+    def __init__(
+        self, database: Database, clock: Clock, facts: Callable[[Counted | None], Facts], watch: Watch | None
+    ) -> None:
+        self.watch = watch
+        self._database = database
+        self._clock = clock
+        self._facts = facts
+        self._began = int(clock.now())
+        self._counted: Counted | None = None
+        self._counted_at = 0
+        self._lives: dict[str, Life] = {}
+        self._unsaved: dict[tuple[str, EpochSeconds], Life] = {}
+        self._is_loaded = False
+        self._acknowledgements: Sequence[Acknowledgement] = ()
+        self._silences: Sequence[Silence] = ()
+
+    def start(self) -> None:
+        """Begin to ask Alertmanager."""
+        if self.watch is not None:
+            self.watch.start()
+
+    def stop(self) -> None:
+        """Ask Alertmanager no more."""
+        if self.watch is not None:
+            self.watch.stop()
+
+    def count(self) -> None:
+        """Read what the database says; call it before each ``look``."""
+        now = int(self._clock.now())
+        is_due = self._counted is None or not 0 <= now - self._counted_at < COUNT_S
+        with self._database.reads.begin() as connection:
+            self._counted = store.counted(connection, now, None if is_due else self._counted)
+            if not self._is_loaded:
+                self._lives, self._is_loaded = store.open_lives(connection), True
+            self._acknowledgements = store.acknowledgements(connection, now)
+            self._silences = store.silences(connection, now)
+        if is_due:
+            self._counted_at = now
+
+    def look(self) -> bool:
+        """Look which conditions hold; return whether alarms began or ended that are not stored.
+
+        It works without the database, so that a damaged one is an alarm too.
+        """
+        now = int(self._clock.now())
+        facts = self._facts(self._counted)
+        settled = not 0 <= now - self._began < SETTLING_S
+        after = advance(self._lives, conditions(facts), now, lambda alarm: settled and is_judged(alarm, facts))
+        for key, life in after.items():
+            if life.stage is not Stage.WAITING and life.stage is not _stage(self._lives, key):
+                self._unsaved[key, life.alarm.since] = life
+        self._lives = {key: life for key, life in after.items() if life.stage is not Stage.ENDED}
+        return bool(self._unsaved)
+
+    def save(self) -> None:
+        """Store the alarms that began or ended; call it where the database is written."""
+        lives = dict(self._unsaved)
+        with self._database.writes.begin() as connection:
+            store.save_lives(connection, lives.values(), int(self._clock.now()))
+        self._unsaved = {key: life for key, life in self._unsaved.items() if life != lives.get(key)}
+
+    def board(self) -> Board:
+        """Return what stands now."""
+        now = int(self._clock.now())
+        seen = None if self.watch is None else self.watch.seen
+        own = [life.alarm for life in self._lives.values() if life.stage is Stage.STANDING]
+        silences = self._all_silences(now)
+        found = rows(merged(() if seen is None else seen.alarms, own), self._acknowledgements, silences, now)
+        return Board(
+            time=now,
+            rows=tuple(found),
+            silences=tuple(silences),
+            counts=counted(found, silences, now),
+            has_alertmanager=seen is not None,
+            answered=None if seen is None else seen.time,
+            complaint="" if seen is None else seen.complaint,
+        )
+
+    def past(self, limit: int) -> list[Life]:
+        """Return the utility's own alarms that are over, the last first."""
+        with self._database.reads.begin() as connection:
+            return store.past_lives(connection, limit)
+
+    def acknowledge(self, actor: Actor, key: str, note: str, end: EpochSeconds) -> int:
+        """Note that a person sees to an alarm; return the acknowledgement's number.
+
+        Raises:
+            ConfigError: There is no such alarm, or the note or the end can't be taken.
+        """
+        now = int(self._clock.now())
+        alarm = self._alarm(key)
+        check_note(note)
+        check_window(now, end, now)
+        made = Acknowledgement(no=0, key=alarm.key, person=actor.name, note=note, made=now, end=end)
+        with self._database.writes.begin() as connection:
+            number = store.acknowledge(connection, actor, made)
+        self._read(now)
+        return number
+
+    def withdraw(self, actor: Actor, number: int) -> None:
+        """End an acknowledgement.
+
+        Raises:
+            ConfigError: None of that number holds.
+        """
+        now = int(self._clock.now())
+        with self._database.writes.begin() as connection:
+            store.withdraw(connection, actor, number, now)
+        self._read(now)
+
+    def silence(self, actor: Actor, key: str, note: str, end: EpochSeconds) -> int:
+        """Silence one alarm from now; return the silence's number.
+
+        Raises:
+            ConfigError: There is no such alarm, or the note or the end can't be taken.
+            AlertmanagerError: Alertmanager refuses, or does not answer; nothing is silenced.
+        """
+        alarm = self._alarm(key)
+        subject = f"{alarm.name} of {alarm.place}"
+        return self._hold(actor, (way_of(alarm),), subject, (int(self._clock.now()), end), note)
+
+    def maintain(self, actor: Actor, place: str, part: str, start: EpochSeconds, end: EpochSeconds, note: str) -> int:
+        """Silence all alarms of a place, or of a part there, from ``start`` on; return the silence's number.
+
+        Args:
+            actor: The person.
+            place: A microgrid, ``head-end`` or ``utility``; empty: the whole town.
+            part: The part; empty: all.
+            start: Its start.
+            end: Its end.
+            note: Why.
+
+        Raises:
+            ConfigError: The place, the part, the note or a time can't be taken.
+            AlertmanagerError: Alertmanager refuses, or does not answer; nothing is silenced.
+        """
+        with self._database.reads.begin() as connection:
+            check_place(place, part, is_microgrid=is_controller(connection, place))
+        return self._hold(actor, ways_of(place, part), subject_of(place, part), (start, end), note)
+
+    def end_silence(self, actor: Actor, which: str) -> None:
+        """End a silence now, also one that was made elsewhere.
+
+        Raises:
+            ConfigError: There is none.
+            AlertmanagerError: Alertmanager refuses, or does not answer; the silence holds on.
+        """
+        now = int(self._clock.now())
+        found = next((one for one in self._all_silences(now) if one.id == which), None)
+        if found is None:
+            raise ConfigError(f"silence {which} does not hold (any more)")
+        if self.watch is not None and found.foreign:
+            self.watch.expire(found.foreign)
+        with self._database.writes.begin() as connection:
+            store.end_silence(connection, actor, found, now)
+        self._read(now)
+
+    def _hold(
+        self, actor: Actor, ways: tuple[Way, ...], subject: str, window: tuple[EpochSeconds, EpochSeconds], note: str
+    ) -> int:
+        now = int(self._clock.now())
+        start, end = window
+        check_note(note)
+        check_window(start, end, now)
+        ids = () if self.watch is None else self.watch.silence(ways, start, end, actor.name, note)
+        made = Silence(
+            id="", ways=ways, start=start, end=end, person=actor.name, note=note, foreign=ids, subject=subject
+        )
+        try:
+            with self._database.writes.begin() as connection:
+                number = store.add_silence(connection, actor, made, now)
+        except Exception:
+            if self.watch is not None:
+                self.watch.take_back(ids)
+            raise
+        self._read(now)
+        return number
+
+    def _alarm(self, key: str) -> Alarm:
+        for row in self.board().rows:
+            if row.alarm.key == key:
+                return row.alarm
+        raise ConfigError("there is no such alarm (any more); load the page again")
+
+    def _all_silences(self, now: EpochSeconds) -> list[Silence]:
+        if self.watch is None:
+            return [one for one in self._silences if one.end > now]
+        seen = self.watch.seen
+        is_answered = seen.time is not None and not seen.complaint
+        both = joined(self._silences, seen.silences, answered=is_answered)
+        return [one for one in both if one.end > now and (one.is_ours or one.names_ours())]
+
+    def _read(self, now: EpochSeconds) -> None:
+        with self._database.reads.begin() as connection:
+            self._acknowledgements = store.acknowledgements(connection, now)
+            self._silences = store.silences(connection, now)
+
+
+def _stage(lives: dict[str, Life], key: str) -> Stage | None:
+    return lives[key].stage if key in lives else None

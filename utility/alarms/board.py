@@ -1,0 +1,133 @@
+"""The list of alarms as people see it: each alarm once, with its acknowledgement and the silences that hold it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from commonwatt.model.units import EpochSeconds
+from utility.alarms.alarm import Alarm, Severity, order
+from utility.alarms.silences import Silence
+
+
+class State(StrEnum):
+    """What an alarm waits for; in the order of the list."""
+
+    ACTIVE = "active"
+    """A person."""
+    ACKNOWLEDGED = "acknowledged"
+    """The person who acknowledged it."""
+    SUPPRESSED = "suppressed"
+    """The end of a silence, or of another alarm."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acknowledgement:
+    """A person's word that they see to an alarm, from ``made`` to before ``end``, clock seconds.
+
+    Attributes:
+        no: Its number.
+        key: The alarm's key.
+        person: The person.
+        note: What they do.
+        made: When they said so.
+        end: When the alarm is active again, unless it is over.
+    """
+
+    no: int
+    key: str
+    person: str
+    note: str
+    made: EpochSeconds
+    end: EpochSeconds
+
+    def holds(self, alarm: Alarm, now: EpochSeconds) -> bool:
+        """Return whether it is of this alarm: one that came again since is another one, and active."""
+        return alarm.key == self.key and alarm.since <= self.made and self.made <= now < self.end
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """An alarm on the board.
+
+    Attributes:
+        alarm: The alarm.
+        state: What it waits for.
+        acknowledgement: The newest that holds; ``None``: nobody acknowledged it.
+        silences: The silences that hold it now.
+    """
+
+    alarm: Alarm
+    state: State
+    acknowledgement: Acknowledgement | None
+    silences: tuple[Silence, ...]
+
+
+def rows(
+    alarms: Iterable[Alarm], acknowledgements: Sequence[Acknowledgement], silences: Sequence[Silence], now: EpochSeconds
+) -> list[Row]:
+    """Return the alarms with what people did about them: those that wait for a person first."""
+    by_key: dict[str, list[Acknowledgement]] = {}
+    for one in acknowledgements:
+        by_key.setdefault(one.key, []).append(one)
+    standing = [silence for silence in silences if silence.stands(now)]
+    found = [_row(alarm, by_key.get(alarm.key, ()), standing, now) for alarm in alarms]
+    states = list(State)
+    return sorted(found, key=lambda row: (states.index(row.state), order(row.alarm)))
+
+
+def _row(
+    alarm: Alarm, acknowledgements: Iterable[Acknowledgement], standing: Iterable[Silence], now: EpochSeconds
+) -> Row:
+    held = [one for one in acknowledgements if one.holds(alarm, now)]
+    silences = tuple(silence for silence in standing if silence.holds(alarm))
+    acknowledgement = max(held, key=lambda one: one.made, default=None)
+    state = State.ACTIVE
+    if silences or alarm.silenced_by or alarm.inhibited:
+        state = State.SUPPRESSED
+    elif acknowledgement is not None:
+        state = State.ACKNOWLEDGED
+    return Row(alarm=alarm, state=state, acknowledgement=acknowledgement, silences=silences)
+
+
+def merged(foreign: Iterable[Alarm], own: Iterable[Alarm]) -> list[Alarm]:
+    """Return Alertmanager's alarms, and the utility's own that Alertmanager has not: Prometheus may be down.
+
+    An alarm that both have stands since the earlier time.
+    """
+    found: dict[str, Alarm] = {}
+    for alarm in (*foreign, *own):
+        known = found.get(alarm.key)
+        found[alarm.key] = alarm if known is None else replace(known, since=min(known.since, alarm.since))
+    return list(found.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """The numbers of alarms that pages show.
+
+    Attributes:
+        critical: Active critical ones.
+        warning: Active warnings.
+        acknowledged: Acknowledged ones.
+        suppressed: Suppressed ones.
+        silences: Silences that hold now.
+    """
+
+    critical: int = 0
+    warning: int = 0
+    acknowledged: int = 0
+    suppressed: int = 0
+    silences: int = 0
+
+
+def counted(board: Sequence[Row], silences: Iterable[Silence], now: EpochSeconds) -> Counts:
+    """Count a board."""
+    states: Mapping[State, int] = {state: sum(row.state is state for row in board) for state in State}
+    active = [row.alarm.severity for row in board if row.state is State.ACTIVE]
+    return Counts(
+        critical=active.count(Severity.CRITICAL),
+        warning=active.count(Severity.WARNING),
+        acknowledged=states[State.ACKNOWLEDGED],
+        suppressed=states[State.SUPPRESSED],
+        silences=sum(silence.stands(now) for silence in silences),
+    )

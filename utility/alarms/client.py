@@ -1,0 +1,102 @@
+"""A client of Alertmanager's API, version 2: each question has a deadline and a bounded answer."""
+
+import time
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from urllib.parse import quote, urlencode
+
+from commonwatt.model.exceptions import CommonwattError, ConfigError
+from commonwatt.network.addresses import split_address
+from commonwatt.network.tls import ClientTls
+from utility.alarms.alarm import PREFIX
+
+WITHIN_S = 3.0
+"""Real seconds within which an answer must be there."""
+
+MAX_BYTES = 8 * 1024 * 1024
+"""Most bytes of an answer: 802 silent gateways have about 1 MB."""
+
+_PIECE = 65_536
+
+
+class AlertmanagerError(CommonwattError):
+    """Alertmanager does not answer, or refuses; a retry may help."""
+
+
+class Alertmanager:
+    """Questions to one Alertmanager, each on a connection of its own.
+
+    Args:
+        address: HOST:PORT.
+        tls: How it is verified; ``None``: plain HTTP.
+    """
+
+    def __init__(self, address: str, tls: ClientTls | None) -> None:
+        self.address = address
+        self._tls = tls
+
+    def alerts(self) -> bytes:
+        """Return Commonwatt's alerts that stand, suppressed ones too.
+
+        Raises:
+            AlertmanagerError: There is no good answer.
+        """
+        return self._ask("GET", "alerts?" + urlencode({"filter": f'alertname=~"{PREFIX}.+"'}))
+
+    def silences(self) -> bytes:
+        """Return the silences.
+
+        Raises:
+            AlertmanagerError: There is no good answer.
+        """
+        return self._ask("GET", "silences")
+
+    def silence(self, request: bytes) -> bytes:
+        """Make a silence.
+
+        Raises:
+            AlertmanagerError: There is no good answer.
+        """
+        return self._ask("POST", "silences", request)
+
+    def expire(self, silence: str) -> None:
+        """End a silence now.
+
+        Raises:
+            AlertmanagerError: There is no good answer, or it was over before.
+        """
+        self._ask("DELETE", f"silence/{quote(silence, safe='')}")
+
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        deadline = time.monotonic() + WITHIN_S
+        headers = {"Accept": "application/json"} | ({} if body is None else {"Content-Type": "application/json"})
+        try:
+            with closing(self._connection()) as connection:
+                connection.request(method, f"/api/v2/{path}", body, headers)
+                return _read(connection.getresponse(), connection, deadline)
+        except (OSError, HTTPException, ConfigError) as error:
+            raise AlertmanagerError(f"Alertmanager at {self.address}: {str(error) or type(error).__name__}") from error
+
+    def _connection(self) -> HTTPConnection:
+        host, port = split_address(self.address)
+        if self._tls is None:
+            return HTTPConnection(host, port, timeout=WITHIN_S)
+        return HTTPSConnection(host, port, timeout=WITHIN_S, context=self._tls.context())
+
+
+def _read(response: HTTPResponse, connection: HTTPConnection, deadline: float) -> bytes:
+    content = bytearray()
+    # One byte at a time would pass every timeout of a socket.
+    while piece := response.read1(_PIECE):
+        content += piece
+        left_s = deadline - time.monotonic()
+        if len(content) > MAX_BYTES:
+            raise HTTPException(f"answers more than {MAX_BYTES} bytes")
+        if left_s <= 0:
+            raise TimeoutError(f"answers for longer than {WITHIN_S:g} s")
+        if connection.sock is not None:
+            connection.sock.settimeout(left_s)
+    if response.status != 200:
+        why = bytes(content[:200]).decode(errors="replace").strip()
+        raise HTTPException(f"answers {response.status} {response.reason}: {why}")
+    return bytes(content)

@@ -1,0 +1,216 @@
+"""The conditions that the utility itself sees: those of grafana/prometheus/rules.yml that its own state shows.
+
+Names, severities, waits and summaries are those of the rules; a test compares them. Rules that need the past of a
+figure, or another part's metrics, are Prometheus's alone.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from commonwatt.model.now import Trust
+from commonwatt.model.supply import SupplyState
+from commonwatt.model.words import counted, duration
+from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.plant_messages import PlantReport
+from utility.alarms.alarm import PREFIX, TOWN, Alarm, Severity
+from utility.alarms.lifecycle import Condition
+
+SILENT_S = 300
+"""Seconds without a message after which a gateway, or the plant, is silent."""
+
+_HOUR_S, _DAY_S = 3_600, 86_400
+_BACKLOG_OLD_S = _DAY_S
+_CERTIFICATE_SOON_S, _CERTIFICATE_NOW_S = 14 * _DAY_S, _DAY_S
+_NEARLY_FULL = 0.1
+_HEARD = (f"{PREFIX}GatewaySilent", f"{PREFIX}PlantSilent")
+_LOW_PERCENT = 98
+"""Percent of the kept level: at that level the plant's battery waits, within what its meter shows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """What is counted in the database.
+
+    Attributes:
+        late_jobs: By job, the due periods that were tried and are neither done nor running.
+        quarantined: Dead letters with quarantined readings that wait for a person.
+        findings: Open findings of the daily checks, by check.
+        residuals: Microgrids whose members and boundary differ by more than the bound, the worst first.
+    """
+
+    late_jobs: Mapping[str, int] = field(default_factory=dict)
+    quarantined: int = 0
+    findings: Mapping[str, int] = field(default_factory=dict)
+    residuals: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """The utility's state. Ages are clock seconds.
+
+    Attributes:
+        connected: Whether the head-end is connected.
+        trusted: Whether the utility's clock is synchronized.
+        silent_s: Seconds since each gateway's last message.
+        said: Each gateway's last heartbeat.
+        plant: Seconds since the plant's last report, and the report; ``None``: there was none.
+        damaged: Whether the database is damaged.
+        full: Whether the disk is full.
+        disk: Free and all bytes of the disk; ``None``: not known.
+        certificates: Seconds until the first certificate of a use expires.
+        counted: What was counted in the database.
+    """
+
+    connected: bool = True
+    trusted: bool = True
+    silent_s: Mapping[str, float] = field(default_factory=dict)
+    said: Mapping[str, Heartbeat] = field(default_factory=dict)
+    plant: tuple[float, PlantReport] | None = None
+    damaged: bool = False
+    full: bool = False
+    disk: tuple[int, int] | None = None
+    certificates: Mapping[str, float] = field(default_factory=dict)
+    counted: Counted = field(default_factory=Counted)
+
+
+def conditions(facts: Facts) -> Iterator[Condition]:
+    """Yield what holds now."""
+    for rule in _RULES:
+        yield from rule(facts)
+
+
+def is_judged(alarm: Alarm, facts: Facts) -> bool:
+    """Return whether an alarm that was not found is over; without the head-end, silence says nothing."""
+    return facts.connected or alarm.name not in _HEARD
+
+
+def _condition(name: str, severity: Severity, for_s: int, summary: str, description: str, **labels: str) -> Condition:
+    every = {"alertname": f"{PREFIX}{name}", "severity": severity.value, "part": TOWN, "place": TOWN, **labels}
+    return Condition(alarm=Alarm(labels=every, summary=summary, description=description), for_s=for_s)
+
+
+def _gateways(facts: Facts) -> Iterator[Condition]:
+    for name, silent_s in facts.silent_s.items() if facts.connected else ():
+        if silent_s > SILENT_S:
+            text = (
+                f"No message for {duration(int(silent_s))}. Its meters' readings wait at the gateway, or at the meters."
+            )
+            yield _condition(
+                "GatewaySilent", _CRITICAL, 120, f"The gateway of {name} is silent.", text, controller=name
+            )
+    for name, heartbeat in facts.said.items():
+        if heartbeat.backlog_age_s > _BACKLOG_OLD_S:
+            summary = f"Readings of {name} have waited for more than a day."
+            text = f"The oldest reading has waited at its gateway for {duration(heartbeat.backlog_age_s)}."
+            yield _condition("BacklogOld", _WARNING, 6 * _HOUR_S, summary, text, controller=name)
+        if heartbeat.trust < Trust.HARDWARE:
+            summary = f"The gateway of {name} has no trusted time."
+            text = "It keeps readings, but sends no averages and rejects no reading as from the future."
+            yield _condition("GatewayClockUntrusted", _WARNING, 900, summary, text, controller=name)
+
+
+def _lines(facts: Facts) -> Iterator[Condition]:
+    for name, heartbeat in facts.said.items():
+        month = heartbeat.lte
+        for direction, of in (("up", 0), ("down", 1)) if month is not None else ():
+            assert month is not None
+            if month.used[of] > month.allowance:
+                summary = f"The LTE line of {name} has carried more than its plan allows."
+                text = f"{month.used[of] / 1e9:.2f} GB {direction} so far this month."
+                yield _condition("AllowanceExceeded", _CRITICAL, 0, summary, text, controller=name, direction=direction)
+            if month.expected is not None and month.expected[of] > month.allowance:
+                summary = f"The LTE line of {name} will carry more than its plan allows."
+                text = f"About {month.expected[of] / 1e9:.2f} GB {direction} by the month's end, at the present rate."
+                yield _condition(
+                    "AllowanceAtRisk", _WARNING, _HOUR_S, summary, text, controller=name, direction=direction
+                )
+
+
+def _utility(facts: Facts) -> Iterator[Condition]:
+    if not facts.connected:
+        summary = "The utility has no connection to the head-end broker."
+        text = "No readings arrive from any microgrid; they wait at the gateways."
+        yield _condition("UtilityDisconnected", _CRITICAL, 120, summary, text)
+    if not facts.trusted:
+        summary = "The utility's clock is not synchronized by NTP."
+        yield _condition("UtilityClockUntrusted", _WARNING, 900, summary, "Gateways do not take the time from it.")
+    for job, periods in facts.counted.late_jobs.items():
+        if periods:
+            summary = f"The utility's job {job} fails again and again."
+            text = f"{counted(periods, 'due period')} not done. It runs again at the next tick."
+            yield _condition("JobFailing", _WARNING, 900, summary, text, task=job)
+
+
+def _store(facts: Facts) -> Iterator[Condition]:
+    if facts.damaged:
+        summary = "The utility's database is damaged."
+        text = "Nothing is acknowledged any more; readings wait at the gateways until a person acts."
+        yield _condition("StoreDamaged", _CRITICAL, 0, summary, text, alarm="store_damaged")
+    if facts.full:
+        summary = "The disk of the utility at utility is full."
+        text = "It stores no readings; they wait at their senders."
+        yield _condition("DiskFull", _CRITICAL, 0, summary, text, alarm="disk_full")
+    if facts.disk is not None and facts.disk[0] < _NEARLY_FULL * facts.disk[1]:
+        summary = "The disk of the utility at utility is nearly full."
+        text = f"Only {100 * facts.disk[0] / facts.disk[1]:.1f} % of it is free."
+        yield _condition("DiskNearlyFull", _WARNING, 600, summary, text)
+
+
+def _data(facts: Facts) -> Iterator[Condition]:
+    if facts.counted.quarantined:
+        summary = "Quarantined readings wait for a person's decision."
+        number = facts.counted.quarantined
+        text = f"Dead letters with such readings: {number}. No bill includes them until they are released."
+        yield _condition("ReadingsQuarantined", _WARNING, _HOUR_S, summary, text)
+    for check, number in facts.counted.findings.items():
+        if number:
+            summary = f"The daily checks found readings that a person must look at: {check}."
+            text = f"Open findings: {number}."
+            yield _condition("FindingsOpen", _WARNING, _HOUR_S, summary, text, check=check)
+    if facts.counted.residuals:
+        number = len(facts.counted.residuals)
+        summary = f"Members and boundary of {number} microgrids differ by more than their meters' rounding."
+        worst = ", ".join(facts.counted.residuals[:3])
+        text = f"Energy passes a meter that does not read it, or settings are wrong. The worst: {worst}."
+        yield _condition("Residual", _WARNING, _HOUR_S, summary, text)
+
+
+def _plant(facts: Facts) -> Iterator[Condition]:
+    if facts.plant is None:
+        return
+    age_s, report = facts.plant
+    if age_s > SILENT_S and facts.connected:
+        text = f"No report for {duration(int(age_s))}. Nothing is bought ahead; the plant serves the town by itself."
+        yield _condition("PlantSilent", _CRITICAL, 120, "The town's plant is silent.", text)
+    if 100 * report.level_mwh < _LOW_PERCENT * report.keep_mwh:
+        summary = "The battery of the town's plant is below the level that is kept."
+        text = f"It holds {report.level_mwh / 1e6:,.0f} kWh. What is left serves the public microgrid alone."
+        yield _condition("PlantLow", _WARNING, 300, summary, text)
+    if report.supply is not SupplyState.NORMAL and age_s < SILENT_S:
+        summary = f"The regional supply is {report.supply.value}."
+        text = "All places reduce, and microgrids may have an import limit; emergency services have none."
+        yield _condition("SupplyShort", _CRITICAL, 60, summary, text, state=report.supply.value)
+
+
+def _certificates(facts: Facts) -> Iterator[Condition]:
+    for use, left_s in facts.certificates.items():
+        text = f"It is used for {use}. Without it connections fail, and readings wait at their senders."
+        if left_s < _CERTIFICATE_NOW_S:
+            summary = "A certificate of the utility at utility has expired, or expires within a day."
+            yield _condition("CertificateExpired", _CRITICAL, 0, summary, text, use=use)
+        if left_s < _CERTIFICATE_SOON_S:
+            summary = "A certificate of the utility at utility expires soon."
+            yield _condition("CertificateExpiring", _WARNING, 600, summary, text, use=use)
+
+
+_CRITICAL, _WARNING = Severity.CRITICAL, Severity.WARNING
+
+_RULES: tuple[Callable[[Facts], Iterator[Condition]], ...] = (
+    _gateways,
+    _lines,
+    _utility,
+    _store,
+    _data,
+    _plant,
+    _certificates,
+)

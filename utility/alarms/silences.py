@@ -1,0 +1,209 @@
+"""Silences: which alarms they hold, from when to when. Each has an end; a maintenance is a silence of a place."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TypeAlias
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import EpochSeconds
+from utility.alarms.alarm import HEAD_END, PARTS, PREFIX, TOWN, Alarm
+
+LONGEST_S = 31 * 86_400
+"""The longest silence or acknowledgement, clock seconds: nobody remembers a longer one."""
+
+FURTHEST_S = 366 * 86_400
+"""How far ahead a maintenance may be planned, clock seconds."""
+
+MAX_NOTE = 200
+"""Most characters of a note."""
+
+_PASSING = frozenset({"severity", "instance", "job", "commonwatt_utility"})
+"""Labels that may change while an alarm stands."""
+
+MAX_PATTERN = 200
+"""Most characters of another program's pattern that is followed; a longer one holds none of the utility's alarms."""
+
+
+_SIGNS = {(False, True): "=", (False, False): "!=", (True, True): "=~", (True, False): "!~"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matcher:
+    """A condition on one label, as Alertmanager has it; a label that is not there is empty.
+
+    Attributes:
+        name: The label.
+        value: Its value, or a pattern for the whole of it.
+        is_regex: Whether ``value`` is a pattern.
+        is_equal: Whether the label must match; else it must not.
+    """
+
+    name: str
+    value: str
+    is_regex: bool = False
+    is_equal: bool = True
+
+    def holds(self, labels: Mapping[str, str]) -> bool:
+        """Return whether labels meet the condition."""
+        value = labels.get(self.name, "")
+        if not self.is_regex:
+            return (value == self.value) is self.is_equal
+        pattern = _pattern(self.value)
+        return pattern is not None and bool(pattern.fullmatch(value)) is self.is_equal
+
+    def __str__(self) -> str:
+        return f'{self.name}{_SIGNS[self.is_regex, self.is_equal]}"{self.value}"'
+
+
+Way: TypeAlias = tuple[Matcher, ...]
+"""Matchers that all must hold."""
+
+
+def way_of(alarm: Alarm) -> Way:
+    """Return the matchers of one alarm alone."""
+    return tuple(
+        Matcher(name=name, value=value) for name, value in sorted(alarm.labels.items()) if name not in _PASSING
+    )
+
+
+def ways_of(place: str, part: str) -> tuple[Way, ...]:
+    """Return the matchers of a maintenance; it holds an alarm if all of one list match.
+
+    What the utility reports of a microgrid has the label ``controller``, what is scraped there ``place``: one of
+    Alertmanager's silences can't match either of them. Sums over parts have no such label.
+
+    Args:
+        place: A microgrid, ``head-end`` or ``utility``; empty: the whole town.
+        part: The part there; empty: all.
+    """
+    ours = Matcher(name="alertname", value=f"{PREFIX}.+", is_regex=True)
+    if not place and not part:
+        return ((ours,),)
+    here = Matcher(name="place", value=f"{place}|" if place == TOWN else place, is_regex=place == TOWN)
+    of_part = Matcher(name="part", value=f"{part}|", is_regex=True)
+    scraped = (ours, *([here] if place else []), *([of_part] if part else []), Matcher(name="controller", value=""))
+    if place == TOWN or part not in ("", "gateway"):
+        return (scraped,)
+    return ((ours, Matcher(name="controller", value=place or ".+", is_regex=not place)), scraped)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Silence:
+    """A silence, from ``start`` to before ``end``, clock seconds.
+
+    Attributes:
+        id: Its number in the database; for a silence that was made elsewhere, Alertmanager's id.
+        ways: It holds an alarm if all matchers of one list match.
+        start: Its start.
+        end: Its end; a silence that was ended early has the time of that.
+        person: The person who made it.
+        note: Why.
+        foreign: Its ids at Alertmanager; empty: it is in the utility's database alone.
+        is_ours: Whether it was made here.
+        subject: What it holds, in words.
+    """
+
+    id: str
+    ways: tuple[Way, ...]
+    start: EpochSeconds
+    end: EpochSeconds
+    person: str
+    note: str
+    foreign: tuple[str, ...] = ()
+    is_ours: bool = True
+    subject: str = ""
+
+    def stands(self, now: EpochSeconds) -> bool:
+        """Return whether it holds alarms now."""
+        return self.start <= now < self.end
+
+    def names_ours(self) -> bool:
+        """Return whether it names alarms of Commonwatt: an Alertmanager may serve other programs too."""
+        return any(matcher.name == "alertname" and PREFIX in matcher.value for way in self.ways for matcher in way)
+
+    def holds(self, alarm: Alarm) -> bool:
+        """Return whether it is about an alarm, whatever the time."""
+        if set(self.foreign) & set(alarm.silenced_by):
+            return True
+        return any(all(matcher.holds(alarm.labels) for matcher in way) for way in self.ways if way)
+
+
+def subject_of(place: str, part: str) -> str:
+    """Return a maintenance in words."""
+    return f"{f'the {part} of ' if part else ''}{place or 'the whole town'}"
+
+
+def check_window(start: EpochSeconds, end: EpochSeconds, now: EpochSeconds) -> None:
+    """Check when a silence or an acknowledgement holds.
+
+    Raises:
+        ConfigError: It is over, too long or too far ahead.
+    """
+    if not start < end:
+        raise ConfigError("end: comes after the start")
+    if end <= now:
+        raise ConfigError("end: is over already")
+    if end - start > LONGEST_S:
+        raise ConfigError(f"end: is more than {LONGEST_S // 86_400} days after the start")
+    if start > now + FURTHEST_S:
+        raise ConfigError("start: is more than a year ahead")
+
+
+def check_place(place: str, part: str, *, is_microgrid: bool) -> None:
+    """Check what a maintenance is of.
+
+    Raises:
+        ConfigError: The place or part is not there.
+    """
+    if place and place not in (TOWN, HEAD_END) and not is_microgrid:
+        raise ConfigError(f"place: {place} is no microgrid, nor {HEAD_END} or {TOWN}")
+    if part and part not in PARTS:
+        raise ConfigError(f"part: {part} is none of {', '.join(PARTS)}")
+
+
+def check_note(note: str) -> None:
+    """Check a note.
+
+    Raises:
+        ConfigError: It is empty, too long, or has characters that can't be shown.
+    """
+    if not note.strip():
+        raise ConfigError("note: say why, for those who read it later")
+    if len(note) > MAX_NOTE or not note.isprintable():
+        raise ConfigError(f"note: is one line of at most {MAX_NOTE} characters")
+
+
+def joined(ours: Iterable[Silence], foreign: Iterable[Silence], *, answered: bool) -> list[Silence]:
+    """Return the silences made here and elsewhere, each once; those that end first come first.
+
+    A silence made here ends when Alertmanager's ended: a person may have ended it there, or its data were lost.
+
+    Args:
+        ours: The silences made here.
+        foreign: Alertmanager's that are not over.
+        answered: Whether ``foreign`` is what Alertmanager has.
+    """
+    listed = {one.id: one for one in foreign}
+    mine: set[str] = set()
+    found = []
+    for one in ours:
+        mine.update(one.foreign)
+        ends = [listed[each].end for each in one.foreign if each in listed]
+        if ends or not one.foreign or not answered:
+            found.append(replace(one, end=min(one.end, max(ends, default=one.end))))
+    found += [one for one in listed.values() if one.id not in mine]
+    return sorted(found, key=lambda one: (one.end, one.id))
+
+
+@lru_cache(256)
+def _compiled(text: str) -> "re.Pattern[str] | None":
+    try:
+        return re.compile(text, re.DOTALL)
+    except re.error:
+        return None
+
+
+def _pattern(text: str) -> "re.Pattern[str] | None":
+    return _compiled(text) if len(text) <= MAX_PATTERN else None
