@@ -13,17 +13,25 @@ from utility.console.console import Console
 from utility.console.navigation import entries_for
 from utility.console.pages.bills import add_bills
 from utility.console.pages.corrections import add_corrections
+from utility.console.pages.find import add_find
 from utility.console.pages.home import add_home
 from utility.console.pages.home_bills import add_home_bills
 from utility.console.pages.login import add_login
+from utility.console.pages.meters import add_meters
+from utility.console.pages.microgrids import add_microgrids
 from utility.console.pages.quarantine import add_quarantine
 from utility.console.pages.rates import add_rates
 from utility.console.pages.runs import add_runs
+from utility.console.pages.town import add_town
 from utility.console.pages.works import add_works
 from utility.console.static_files import add_static
 
 PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
     add_login,
+    add_town,
+    add_microgrids,
+    add_meters,
+    add_find,
     add_home,
     add_home_bills,
     add_quarantine,

@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.model.units import EpochSeconds
 from utility.access.actor import Actor
+from utility.access.roles import STAFF
 from utility.api.services import Api
 from utility.console.navigation import entries_for
 from utility.console.rendering import Renderer
@@ -55,13 +56,14 @@ class Console:
             actor: Who asks; ``None``: nobody is logged in.
             template: The template's file.
             content: Its variables, besides those of every page: ``actor``, ``now``, ``csrf_secret``, ``navigation``,
-                ``here`` (the request's path) and ``message``.
+                ``searches`` (whether there is a search), ``here`` (the request's path) and ``message``.
             status: The HTTP status.
         """
         shared = {
             "actor": actor,
             "now": self.now(),
             "csrf_secret": "" if actor is None else actor.csrf,
+            "searches": actor is not None and actor.has(*STAFF),
             "navigation": [] if actor is None else entries_for(actor),
             "here": request.url.path,
             "message": _message(request, actor),

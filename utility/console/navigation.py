@@ -22,11 +22,14 @@ class Entry:
 
 
 NAVIGATION = (
-    Entry("Home", "/console/home", frozenset({Role.RESIDENT})),
+    Entry("Town", "/console/town", STAFF),
+    Entry("Microgrids", "/console/microgrids", STAFF),
+    Entry("Meters", "/console/meters", STAFF),
     Entry("Quarantine", "/console/quarantine", STAFF),
     Entry("Rates", "/console/rates", STAFF),
     Entry("Runs", "/console/runs", STAFF),
     Entry("Bills", "/console/bills", frozenset({Role.CLERK, Role.APPROVER})),
+    Entry("Home", "/console/home", frozenset({Role.RESIDENT})),
 )
 """All pages of the navigation, in its order; the first one that a person may open is the start page."""
 

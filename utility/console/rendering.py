@@ -33,7 +33,14 @@ class Renderer:
         )
         self._environment.globals["static"] = address
         self._environment.filters.update(
-            local=local, utc=utc, ago=ago, kwh=kwh, kw=kw, percent=percent, plain_bytes=plain_bytes
+            local=local,
+            utc=utc,
+            ago=ago,
+            kwh=kwh,
+            kw=kw,
+            percent=percent,
+            exact_percent=exact_percent,
+            plain_bytes=plain_bytes,
         )
 
     def render(self, template: str, content: Mapping[str, Any]) -> str:
@@ -75,6 +82,11 @@ def kw(watts: float | None) -> str:
 def percent(permille: float | None) -> str:
     """Return thousandths as percent, for people; a dash for a missing one."""
     return MISSING if permille is None else f"{permille / 10:.0f} %"
+
+
+def exact_percent(permille: float | None) -> str:
+    """Return thousandths as percent with two decimals, never rounded up to 100; a dash for a missing one."""
+    return MISSING if permille is None else f"{int(permille * 10) / 100:.2f} %"
 
 
 def plain_bytes(count: float | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, Row, desc, select
+from sqlalchemy import Connection, Row, bindparam, desc, select
 
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.units import QUARTER_S, SLOT_S
@@ -23,6 +23,10 @@ _Value = tuple[int, int, int, int, int]
 """(quarter, number of the meter, record type, slot, value)."""
 
 _CONFLICTS = select_compacted(lambda c: c.conflicts > 0).order_by(desc("quarter"))
+# The index of conflicts begins with the microgrid.
+_OF_METER = select_compacted(
+    lambda c: (c.conflicts > 0) & (c.owner_no == bindparam("owner")) & (c.meter_no == bindparam("number"))
+).order_by(desc("quarter"))
 _SENDERS = select(conflict_sender).where(is_one_of(tuple(conflict_sender.c[name] for name in KEY_NAMES)))
 
 
@@ -56,13 +60,19 @@ def note_senders(connection: Connection, senders: list[dict[str, int]]) -> None:
         connection.execute(insert_or(connection, conflict_sender).on_conflict_do_nothing(), senders)
 
 
-def conflicts(database: Database, limit: int) -> list[dict[str, object]]:
+def conflicts(database: Database, limit: int, of: tuple[int, int] | None = None) -> list[dict[str, object]]:
     """Return the slots of compacted blocks with more than one value at their best quality, newest block first.
 
     ``senders`` of a value is empty if unknown: in blocks compacted by version 0.1.
+
+    Args:
+        database: The database.
+        limit: How many blocks at most.
+        of: The numbers of the only meter that is wanted and of its microgrid's controller; ``None``: all meters.
     """
     with database.reads.begin() as connection:
-        checked = check(connection.execute(_CONFLICTS.limit(limit)).all())
+        wanted, which = (_CONFLICTS, None) if of is None else (_OF_METER, {"number": of[0], "owner": of[1]})
+        checked = check(connection.execute(wanted.limit(limit), which).all())
         names = {number: name for name, number in controller_numbers(connection).items()}
         noted = _noted(connection, [row for row in checked.rows if row.sender_no == NOBODY])
     if checked.damaged:

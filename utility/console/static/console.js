@@ -10,3 +10,24 @@ document.addEventListener("htmx:config:request", (event) => {
   const secret = document.querySelector('meta[name="csrf"]');
   if (secret) event.detail.ctx.request.headers["X-CSRF"] = secret.content;
 });
+
+// "/" goes to the search from anywhere outside a field; the arrow keys go through its results, Escape closes them.
+document.addEventListener("keydown", (event) => {
+  const find = document.getElementById("find"), found = document.getElementById("found");
+  if (!find || !found || event.ctrlKey || event.metaKey || event.altKey) return;
+  const here = document.activeElement;
+  if (event.key === "/" && !here.matches("input, select, textarea, [contenteditable]")) {
+    event.preventDefault();
+    find.focus();
+    find.select();
+  } else if (event.key === "Escape" && (here === find || found.contains(here))) {
+    found.replaceChildren();
+    find.focus();
+  } else if ((event.key === "ArrowDown" || event.key === "ArrowUp") && (here === find || found.contains(here))) {
+    const links = [...found.querySelectorAll("a")];
+    const next = links.indexOf(here) + (event.key === "ArrowDown" ? 1 : -1);
+    if (next < 0) find.focus();
+    else if (links[next]) links[next].focus();
+    event.preventDefault();
+  }
+});

@@ -1,2 +1,211 @@
-// Draws the figures with data-plot (see the macro `plot`).
+// Draws the figures with data-plot (see the macro `plot`), and below each a table of the same numbers.
+//
+// The address answers {series: [{label, unit, x, step_s, high, low?, marks, missing}], note?}: `high` has null in a gap,
+// `low` makes a band of the least and greatest values of a step, `marks` are [begin, end, word] of doubtful spans.
 "use strict";
+(() => {
+  const ZONE = "America/New_York";
+  const MOST_ROWS = 200;
+  const AGAIN_MS = 60000;
+  const COLOURS = 4;
+
+  const clock = (options) => new Intl.DateTimeFormat("en-GB", { timeZone: ZONE, ...options });
+  const MINUTES = clock({ hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  const DAYS = clock({ day: "numeric", month: "short" });
+  const MONTHS = clock({ month: "short", year: "numeric" });
+  const WHOLE = clock({
+    day: "2-digit", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit",
+    hourCycle: "h23", timeZoneName: "short",
+  });
+  const at = (seconds) => new Date(seconds * 1000);
+  const number = (value) => (value === null || value === undefined ? "–" : value.toLocaleString("en", { maximumFractionDigits: 3 }));
+  const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const make = (name, text) => Object.assign(document.createElement(name), { textContent: text });
+
+  // The columns of uPlot: a high for each series, and a low for each band; a step holds until its end.
+  function columns(series) {
+    const parts = series.map((one) => {
+      const x = [...one.x], high = [...one.high], low = one.low ? [...one.low] : null;
+      if (x.length) {
+        x.push(x[x.length - 1] + one.step_s);
+        high.push(high[high.length - 1]);
+        if (low) low.push(low[low.length - 1]);
+      }
+      return low ? [x, high, low] : [x, high];
+    });
+    return uPlot.join(parts, parts.map((part) => part.map(() => 2)));
+  }
+
+  function labels(_, splits) {
+    const span = splits[splits.length - 1] - splits[0];
+    const form = span > 200 * 86400 ? MONTHS : span > 2 * 86400 ? DAYS : MINUTES;
+    return splits.map((time) => form.format(at(time)));
+  }
+
+  // Doubtful spans are shaded behind the lines.
+  function shade(series) {
+    return (plot) => {
+      const { ctx, bbox } = plot;
+      ctx.save();
+      ctx.fillStyle = style("--plot-mark");
+      for (const [begin, end] of series.flatMap((one) => one.marks)) {
+        const left = Math.max(bbox.left, plot.valToPos(begin, "x", true));
+        const right = Math.min(bbox.left + bbox.width, plot.valToPos(end, "x", true));
+        if (right > left) ctx.fillRect(left, bbox.top, Math.max(1, right - left), bbox.height);
+      }
+      ctx.restore();
+    };
+  }
+
+  function options(series, width) {
+    const units = [...new Set(series.map((one) => one.unit))];
+    const few = series.every((one) => one.x.length <= 400);
+    const lines = [{ label: "Time", value: (_, time) => (time === null ? "–" : WHOLE.format(at(time))) }];
+    const bands = [];
+    series.forEach((one, place) => {
+      const colour = style(`--plot-${(place % COLOURS) + 1}`);
+      const line = {
+        scale: one.unit, stroke: colour, width: 1.5, dash: place >= COLOURS ? [6, 3] : undefined,
+        paths: few ? uPlot.paths.stepped({ align: 1 }) : undefined,
+        value: (_, value) => (value === null ? "–" : `${number(value)} ${one.unit}`),
+      };
+      lines.push({ ...line, label: one.low ? `${one.label}, most` : one.label });
+      if (one.low) {
+        lines.push({ ...line, label: `${one.label}, least` });
+        bands.push({ series: [lines.length - 2, lines.length - 1], fill: `${colour}55` });
+      }
+    });
+    const axis = { stroke: style("--plot-text"), grid: { stroke: style("--plot-grid"), width: 1 }, ticks: { stroke: style("--plot-grid") } };
+    return {
+      width, height: 280, series: lines, bands,
+      tzDate: (seconds) => uPlot.tzDate(at(seconds), ZONE),
+      scales: { x: { time: true } },
+      axes: [
+        { ...axis, values: labels },
+        ...units.map((unit, place) => ({ ...axis, scale: unit, label: unit, side: place ? 1 : 3, grid: { ...axis.grid, show: place === 0 } })),
+      ],
+      hooks: { drawClear: [shade(series)] },
+    };
+  }
+
+  // What the lines can't say, in words.
+  function facts(found) {
+    const list = document.createElement("ul");
+    for (const one of found.series) {
+      const words = [...new Set(one.marks.map((mark) => mark[2]))];
+      if (words.length) list.append(make("li", `${one.label}: shaded where it is ${words.join(", ")}.`));
+      if (one.missing) list.append(make("li", `${one.label}: ${one.missing} of ${one.x.length} steps have no value.`));
+      if (one.low) list.append(make("li", `${one.label}: the least and the greatest value of every ${one.step_s} s.`));
+    }
+    if (found.note) list.append(make("li", found.note));
+    return list;
+  }
+
+  function word(one, from, to) {
+    return [...new Set(one.marks.filter((mark) => mark[0] < to && mark[1] > from).map((mark) => mark[2]))].join(", ");
+  }
+
+  // The numbers for people who do not see the plot; of many steps, the extremes of some together.
+  function table(found, label) {
+    const element = document.createElement("table");
+    element.className = "numbers";
+    element.append(make("caption", label));
+    const head = element.createTHead().insertRow();
+    for (const text of ["From", ...found.series.map((one) => `${one.label}, ${one.unit}`)]) {
+      const cell = make("th", text);
+      cell.scope = "col";
+      head.append(cell);
+    }
+    const body = element.createTBody();
+    const longest = found.series.reduce((most, one) => (one.x.length > most.x.length ? one : most));
+    const many = Math.max(1, Math.ceil(longest.x.length / MOST_ROWS));
+    for (let first = 0; first < longest.x.length; first += many) {
+      const from = longest.x[first], to = from + many * longest.step_s;
+      const row = body.insertRow();
+      const time = make("th", WHOLE.format(at(from)));
+      time.scope = "row";
+      row.append(time);
+      for (const one of found.series) {
+        const places = one.x.map((x, place) => place).filter((place) => one.x[place] >= from && one.x[place] < to && one.high[place] !== null);
+        const high = Math.max(...places.map((place) => one.high[place]));
+        const low = Math.min(...places.map((place) => (one.low || one.high)[place]));
+        const value = !places.length ? "no value" : low === high ? number(high) : `${number(low)} to ${number(high)}`;
+        const doubt = word(one, from, to);
+        row.append(make("td", doubt ? `${value} (${doubt})` : value));
+      }
+    }
+    return element;
+  }
+
+  function draw(figure, found) {
+    figure.plotted?.destroy();
+    figure.querySelectorAll(":scope > :not(figcaption)").forEach((old) => old.remove());
+    const series = found.series.filter((one) => one.x.length);
+    if (!series.length) {
+      figure.append(make("p", "There are no readings of this time."));
+      return;
+    }
+    const place = document.createElement("div");
+    place.setAttribute("aria-hidden", "true");
+    figure.append(place);
+    figure.plotted = new uPlot(options(series, place.clientWidth || 600), columns(series), place);
+    figure.append(facts({ ...found, series }));
+    const details = document.createElement("details");
+    details.append(make("summary", "The same as a table"));
+    details.addEventListener("toggle", () => {
+      if (!details.open || details.querySelector("table")) return;
+      const wide = document.createElement("div");
+      wide.className = "overflow-auto";
+      wide.tabIndex = 0;
+      wide.setAttribute("role", "region");
+      wide.setAttribute("aria-label", "Table of the plot");
+      wide.append(table({ ...found, series }, figure.getAttribute("aria-label")));
+      details.append(wide);
+    });
+    figure.append(details);
+  }
+
+  async function load(figure) {
+    figure.loaded = Date.now();
+    try {
+      const answer = await fetch(figure.dataset.plot, { headers: { Accept: "application/json" } });
+      const found = await answer.json();
+      if (!answer.ok) throw new Error(typeof found.detail === "string" ? found.detail : "");
+      figure.found = found;
+      draw(figure, found);
+    } catch (error) {
+      figure.querySelectorAll('p[role="alert"]').forEach((old) => old.remove());
+      const text = make("p", `The plot could not be loaded. ${error.message || ""} Load the page again.`);
+      text.setAttribute("role", "alert");
+      figure.append(text);
+    }
+  }
+
+  const widths = new ResizeObserver((entries) => {
+    for (const { target, contentRect } of entries) {
+      if (target.plotted && contentRect.width) target.plotted.setSize({ width: contentRect.width, height: 280 });
+    }
+  });
+
+  const all = () => document.querySelectorAll("figure[data-plot]");
+  function begin() {
+    for (const figure of all()) {
+      if (figure.loaded) continue;
+      widths.observe(figure);
+      load(figure);
+    }
+  }
+  function again() {
+    if (document.visibilityState !== "visible") return;
+    for (const figure of all()) if (Date.now() - (figure.loaded || 0) > AGAIN_MS) load(figure);
+  }
+
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", begin);
+  else begin();
+  document.addEventListener("htmx:after:swap", begin);
+  document.addEventListener("visibilitychange", again);
+  window.addEventListener("online", again);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    for (const figure of all()) if (figure.found) draw(figure, figure.found);
+  });
+})();

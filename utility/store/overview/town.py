@@ -1,7 +1,6 @@
 """What the page of the town shows: each microgrid's last reports, and the energy of a quarter-hour by microgrid."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +13,7 @@ from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.town.town import Direction, Function
 from utility.overview.microgrids import Facts
+from utility.overview.today import QuarterEnergy
 from utility.store.checks import sound_events
 from utility.store.tables import compacted, controller, event, gap, gateway_seen, meter, tally
 
@@ -55,12 +55,15 @@ def _parsed(kept: str) -> Heartbeat | None:
         return None
 
 
-def microgrids(connection: Connection, refused: Mapping[str, tuple[int, str]] | None = None) -> list[Facts]:
+def microgrids(
+    connection: Connection, refused: Mapping[str, tuple[int, str]] | None = None, only: str | None = None
+) -> list[Facts]:
     """Return what was last received of each microgrid, in the order of the controllers' numbers.
 
     Args:
         connection: The database.
         refused: (time, reason) of the last refused batch, by controller.
+        only: The name of the only one wanted; ``None``: all.
     """
     seen = {row.controller: row for row in connection.execute(select(gateway_seen))}
     batches: dict[str, int] = dict(connection.execute(select(tally.c.controller, tally.c.last_batch)).all())
@@ -68,7 +71,8 @@ def microgrids(connection: Connection, refused: Mapping[str, tuple[int, str]] | 
     conflicts: dict[int, int] = dict(connection.execute(_CONFLICTS).all())
     boundary = _boundaries(connection)
     found = []
-    for row in connection.execute(select(controller).order_by(controller.c.number)):
+    wanted = select(controller).order_by(controller.c.number)
+    for row in connection.execute(wanted if only is None else wanted.where(controller.c.id == only)):
         last, batch = seen.get(row.id), batches.get(row.id) or None
         bits, since = boundary.get(row.id, (0, None))
         at, why = (refused or {}).get(row.id, (0, ""))
@@ -99,32 +103,6 @@ def _boundaries(connection: Connection) -> dict[str, tuple[int, int]]:
         bits, since = found.get(row.microgrid, (0, 0))
         found[row.microgrid] = bits | row.new_state & telling, max(since, row.time)
     return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuarterEnergy:
-    """The energy of a microgrid, or of several, in a quarter-hour, milliwatt-hours.
-
-    Attributes:
-        net: Taken from the town, less what was given to it.
-        sun: Generated.
-        charged: The batteries' change of level: 60 slots of it, estimated from the 59 between first and last reading.
-        blocks: How many stored blocks it was made of.
-    """
-
-    net: MilliwattHours = 0
-    sun: MilliwattHours = 0
-    charged: MilliwattHours = 0
-    blocks: int = 0
-
-    @property
-    def used(self) -> MilliwattHours:
-        """What the homes used, losses included."""
-        return self.net + self.sun - self.charged
-
-    def plus(self, other: "QuarterEnergy") -> "QuarterEnergy":
-        """Return the sum of both."""
-        return QuarterEnergy(**{name: value + getattr(other, name) for name, value in vars(self).items()})
 
 
 _c = compacted.c

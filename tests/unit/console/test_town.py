@@ -1,0 +1,130 @@
+"""The pages of the town, its microgrids and meters: what an operator finds on them."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from fastapi import FastAPI
+
+from commonwatt.model.blocks import Blocks, make_blocks
+from commonwatt.model.records import EventRecord, State
+from commonwatt.model.units import QUARTER_S, SLOTS
+from commonwatt.town.town import Town
+from harness.console import Browser, text_of
+from harness.settlement.stored import sent
+from harness.worlds.sent import append
+from harness.worlds.utility import a_heartbeat
+from tests.unit.console.conftest import NOW
+from utility.access.roles import STAFF, Role
+from utility.changes import SawGateway
+from utility.store.compactor import Compactor
+from utility.store.database import Database
+from utility.store.writer import Writer
+
+QUARTER = NOW // QUARTER_S - 4
+"""Of a day in New York with a readable hour: 15 January 2027, 04:23."""
+
+
+def readings(meter: int, kind: int, value: int, quarters: range) -> Blocks:
+    values = np.full((len(quarters), SLOTS), value)
+    return make_blocks([(meter, kind, quarter) for quarter in quarters], values, np.full(values.shape, 2))
+
+
+@pytest.fixture
+def lively(database: Database, town: Town) -> Database:
+    """A microgrid with readings, a report and a command's answer, and one that was never heard."""
+    battery = next(m for m in town.microgrids["r001"].meters if m.battery)
+    sharing = {battery.id: "too-close"}
+    seen = SawGateway(
+        controller="r001",
+        time=NOW - 20,
+        heartbeat=a_heartbeat(trust=3, sharing=sharing, band_permille=20, backlog_parts=7),
+        minima=((battery.id, 40, NOW - 600),),
+    )
+    shares = EventRecord(previous_state=1, new_state=1 | State.SHARING, record_id=1, meter_id=battery.id, time=NOW - 90)
+    quarters = range(QUARTER - 8, QUARTER + 3)
+    writer = Writer(database)
+    writer.commit([seen, append(events=[(1, shares)])])
+    for kind, value in ((1, 1_000), (2, 6_000_000), (3, 2_000)):
+        writer.commit([sent("r001", readings(battery.id, kind, value, quarters))])
+    compactor = Compactor(database)
+    while (replacement := compactor.plan(NOW)) is not None:
+        compactor.apply(replacement)
+    return database
+
+
+def test_every_page_opens_for_staff_and_for_nobody_else(app: FastAPI, lively: Database, town: Town) -> None:
+    meter = town.microgrids["r001"].meters[0].id
+    paths = ["town", "town/live", "microgrids", "microgrids/r001", "microgrids/r002/live", "meters", f"meters/{meter}"]
+    paths += ["find?text=r00", "find/results?text=1"]
+    for role in (Role.VIEWER, Role.RESIDENT):
+        person = Browser(app, role, account=1 if role is Role.RESIDENT else None)
+        codes = {person.get(f"/console/{path}").status_code for path in paths}
+        assert codes == ({200} if role in STAFF else {403})
+
+
+def test_the_town_shows_each_microgrid_and_then_only_what_changed(
+    lively: Database, browser: Callable[..., Browser]
+) -> None:
+    viewer = browser(Role.VIEWER)
+    page = viewer.get("/console/town")
+    assert "1 late" in text_of(page)
+    assert "r002 late" in text_of(page)
+    assert 'id="m-r001" class="cell fresh"' in page.text
+    assert "0.2 kW" in text_of(page), "the sun of the newest quarter-hour"
+    live = viewer.get("/console/town/live?since=0")
+    assert live.text.count('hx-swap-oob="true"') == 2
+    version = live.text.split("since=")[1].split('"')[0]
+    assert 'hx-swap-oob="true"' not in viewer.get(f"/console/town/live?since={version}").text
+
+
+def test_a_microgrid_says_why_its_battery_does_not_share(lively: Database, browser: Callable[..., Browser]) -> None:
+    viewer = browser(Role.VIEWER)
+    text = text_of(viewer.get("/console/microgrids/r001"))
+    assert "Less than 2 % of its capacity above its minimum: too close to share." in text
+    assert "7 parts" in text
+    assert "6.0 kWh" in text
+    plot = viewer.get("/console/microgrids/r001/day.json?day=2027-01-15").json()
+    assert {one["label"] for one in plot["series"]} <= {"From the town", "Sun", "Stored"}
+    assert viewer.get("/console/microgrids/nowhere").status_code == 404
+
+
+def test_a_day_of_a_changed_clock_has_92_or_100_quarter_hours(
+    lively: Database, town: Town, browser: Callable[..., Browser]
+) -> None:
+    viewer, meter = browser(Role.VIEWER), town.microgrids["r001"].meters[0].id
+    for day, quarters in (("2026-03-08", 92), ("2026-11-01", 100), ("2026-12-01", 96)):
+        plot = viewer.get(f"/console/meters/{meter}/plot.json?what=through&from={day}&to={day}").json()
+        assert (plot["end"] - plot["begin"]) // QUARTER_S == quarters
+
+
+def test_a_meter_has_its_series_events_and_history(
+    lively: Database, town: Town, browser: Callable[..., Browser]
+) -> None:
+    viewer = browser(Role.VIEWER)
+    battery = next(m for m in town.microgrids["r001"].meters if m.battery)
+    text = text_of(viewer.get(f"/console/meters/{battery.id}"))
+    assert "began to share" in text
+    assert f"{battery.location} in" in text
+    assert "the beginning now" in text
+    address = f"/console/meters/{battery.id}/plot.json?what=generation&from=2027-01-15&to=2027-01-15"
+    (line,) = viewer.get(address).json()["series"]
+    values = [value for value in line["high"] if value is not None]
+    assert (line["unit"], set(values)) == ("kW", {0.24})
+    assert line["missing"] > 0
+    five_years = f"/console/meters/{battery.id}/plot.json?what=settled&from=2022-01-16&to=2027-01-15"
+    assert viewer.get(five_years).json()["series"] == []
+    assert viewer.get(five_years.replace("settled", "through")).status_code == 422
+    assert viewer.get(five_years.replace("2022", "2012")).status_code == 422
+    assert viewer.get(f"/console/meters/{2**64}").status_code == 404
+
+
+def test_search_lists_what_fits_and_goes_to_a_single_result(
+    lively: Database, town: Town, browser: Callable[..., Browser]
+) -> None:
+    viewer, meter = browser(Role.VIEWER), town.microgrids["r002"].meters[0].id
+    part = viewer.get("/console/find/results?text=r002")
+    assert 'href="/console/microgrids/r002"' in part.text
+    single = viewer.get(f"/console/find?text={meter}")
+    assert (single.status_code, single.headers["location"]) == (303, f"/console/meters/{meter}")
+    assert "Nothing is called so" in text_of(viewer.get("/console/find?text=%3Cscript%3E"))

@@ -1,0 +1,62 @@
+"""The town at a glance: each microgrid by its state, power and energy now, completeness; live by polling."""
+
+from itertools import groupby
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request, Response
+
+from utility.api.rights import Staff
+from utility.console.console import Console
+from utility.console.town_view import TownState, TownView
+from utility.overview.microgrids import SHAPES, Cell, Condition
+from utility.store.completeness import Completeness
+
+KINDS = {"public": "Public", "apartment": "Apartments", "residential": "Residential"}
+"""The kinds of microgrids, for people, in the order of the page."""
+
+
+def add_town(app: FastAPI, console: Console) -> None:
+    """Add the routes."""
+    view = TownView(console.api)
+
+    @app.get("/console/town", include_in_schema=False)
+    def page(request: Request, actor: Staff) -> Response:
+        """Return the page."""
+        state = view.get()
+        return console.page(request, actor, "town.html", _figures(state) | {"groups": _groups(state), "since": 0})
+
+    @app.get("/console/town/live", include_in_schema=False)
+    def live(request: Request, actor: Staff, since: Annotated[int, Query(ge=0)] = 0) -> Response:
+        """Return the figures, and the cells that changed since a version, which replace those of the page."""
+        state = view.get()
+        changed = [each for each in state.cells if state.changed[each.microgrid] > since]
+        return console.fragment(request, actor, "town_live.html", _figures(state) | {"changed": changed})
+
+
+def _groups(state: TownState) -> list[tuple[str, list[Cell]]]:
+    """Return the cells by kind."""
+    order = [*KINDS, *sorted({each.kind for each in state.cells} - KINDS.keys())]
+    ordered = sorted(state.cells, key=lambda each: order.index(each.kind))
+    return [(KINDS.get(kind, kind), list(some)) for kind, some in groupby(ordered, key=lambda each: each.kind)]
+
+
+def _figures(state: TownState) -> dict[str, Any]:
+    return {
+        "state": state,
+        "counts": state.counts,
+        "conditions": list(Condition),
+        "shapes": SHAPES,
+        "today": state.today,
+        "plant": state.supply["plant"],
+        "rations": state.supply["rations"],
+        "purchase": next(iter(state.supply["purchases"]), None),
+        "no_purchase": state.supply["no_purchase"],
+        "yesterday": permille_of(state.yesterday.total),
+        "month": permille_of(state.month.total),
+    }
+
+
+def permille_of(counts: Completeness) -> float | None:
+    """Return how many thousandths of the slots that a meter was on for are there; ``None``: none is expected."""
+    expected = counts.expected - counts.off
+    return 1000 * (counts.exact + counts.averaged) / expected if expected else None

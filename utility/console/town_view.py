@@ -1,0 +1,155 @@
+"""The state of the town that all browsers share, computed at most every few seconds."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from commonwatt.model.units import EpochSeconds, Quarter
+from utility.api.services import Api
+from utility.billing.tariffs.local_calendar import midnight, month_of, month_quarters
+from utility.console.shared import Shared
+from utility.jobs.calendar_periods import NEW_YORK
+from utility.overview.microgrids import Cell, Condition, Facts, cell, count
+from utility.overview.today import DayEnergy, QuarterEnergy, Today
+from utility.settlement.layout import Day
+from utility.store.overview.days import CountedDays, counted_days
+from utility.store.overview.town import microgrids, newest_quarter, quarter_energy
+from utility.store.supply_view import supply_view
+
+EVERY_S = 4
+"""Seconds for which the town's state is good: browsers ask every five."""
+
+AT_MOST_S = 60
+"""The age that it may have while it is computed anew."""
+
+COMPLETENESS_S = 60
+"""Seconds for which the sums of completeness are good; the days are counted once an hour."""
+
+_DAY_S = 86_400
+
+
+@dataclass(frozen=True, kw_only=True)
+class TownState:
+    """The town at one time.
+
+    Attributes:
+        time: When it was computed.
+        version: Its number; only a change of a cell makes another one.
+        facts: What was last received of each microgrid, by name.
+        cells: The cells, in the order of the controllers' numbers.
+        changed: The version in which each cell last changed, by name.
+        today: The local day so far.
+        supply: The plant and the newest purchase.
+        yesterday: Completeness of the last day of UTC that is counted.
+        month: Completeness of the local month's days.
+        month_name: The month.
+        connected: Whether the utility is connected to the head-end.
+        alarms: The utility's own alarms.
+    """
+
+    time: EpochSeconds
+    version: int
+    facts: dict[str, Facts]
+    cells: tuple[Cell, ...]
+    changed: dict[str, int]
+    today: Today
+    supply: dict[str, Any]
+    yesterday: CountedDays
+    month: CountedDays
+    month_name: str
+    connected: bool
+    alarms: tuple[str, ...]
+
+    @property
+    def counts(self) -> dict[Condition, int]:
+        """How many microgrids are in each state."""
+        return count(self.cells)
+
+
+class TownView:
+    """Computes the state of the town."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._energy = DayEnergy()
+        self._last: TownState | None = None
+        self._shared = Shared(self._state, every_s=EVERY_S, at_most_s=AT_MOST_S, now=api.machine_s)
+        self._days = Shared(self._completeness, every_s=COMPLETENESS_S, at_most_s=3_600, now=api.machine_s)
+
+    def get(self) -> TownState:
+        """Return the state; it is at most some seconds old."""
+        return self._shared.get()
+
+    def _state(self) -> TownState:
+        now = int(self._api.clock.now())
+        refused = {name: (each.time, each.text) for name, each in self._api.refused.items()}
+        with self._api.database.reads.begin() as connection:
+            facts = microgrids(connection, refused)
+            supply = supply_view(connection, now, 1)
+            self._read_energy(connection, now)
+        cells = tuple(cell(each, now) for each in facts)
+        version, changed = self._versions(cells)
+        month_name, month, yesterday = self._days.get()
+        self._last = TownState(
+            time=now,
+            version=version,
+            facts={each.microgrid: each for each in facts},
+            cells=cells,
+            changed=changed,
+            today=self._energy.today(now),
+            supply=supply,
+            yesterday=yesterday,
+            month=month,
+            month_name=month_name,
+            connected=self._api.connected(),
+            alarms=tuple(self._api.health.alarms()),
+        )
+        return self._last
+
+    def _read_energy(self, connection: Any, now: EpochSeconds) -> None:
+        newest = newest_quarter(connection)
+        begin = local_day_start(now)
+        if newest is None or newest < begin:
+            newest = begin - 1
+        for quarter in self._energy.wanted(begin, newest, now):
+            total = QuarterEnergy()
+            for found in quarter_energy(connection, quarter).values():
+                total = total.plus(found)
+            self._energy.read(quarter, total, now)
+
+    def _versions(self, cells: tuple[Cell, ...]) -> tuple[int, dict[str, int]]:
+        """Return the number of this state, and the state in which each cell last changed."""
+        if self._last is None:
+            first = int(self._api.machine_s())  # Not a number of an earlier process.
+            return first, {each.microgrid: first for each in cells}
+        before = {each.microgrid: each for each in self._last.cells}
+        new = self._last.version + 1
+        changed = {
+            each.microgrid: self._last.changed[each.microgrid] if before.get(each.microgrid) == each else new
+            for each in cells
+        }
+        version = max([self._last.version, *changed.values()])
+        return version, changed
+
+    def _completeness(self) -> tuple[str, CountedDays, CountedDays]:
+        now = int(self._api.clock.now())
+        name, first, until = month_days(now)
+        with self._api.database.reads.begin() as connection:
+            month = counted_days(connection, first, until)
+            yesterday = counted_days(connection, now // _DAY_S - 1, now // _DAY_S)
+        return name, month, yesterday
+
+
+def month_days(now: EpochSeconds) -> tuple[str, Day, Day]:
+    """Return the name of the local month, its first day of UTC, and the day of UTC that is not over yet.
+
+    On the first day of a month, it is the month before.
+    """
+    name = month_of((now - _DAY_S) // 900, NEW_YORK)
+    first, _ = month_quarters(name, NEW_YORK)
+    return name, first // 96, now // _DAY_S
+
+
+def local_day_start(now: EpochSeconds) -> Quarter:
+    """Return the first quarter of the local day."""
+    return midnight(datetime.fromtimestamp(now, NEW_YORK).date(), NEW_YORK)

@@ -1,0 +1,77 @@
+"""The batteries of a microgrid for people: levels against minima, and why each shares or not; pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import EpochSeconds, MilliwattHours
+from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.sharing_words import ORDER, BatteryWords, Reason, reason_of_code, summary_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatteryFacts:
+    """What the utility knows of a battery.
+
+    Attributes:
+        meter: Its meter's id.
+        place: Its place.
+        capacity: Milliwatt-hours.
+        minimum_percent: The minimum that its meter reported, or else the town file's; ``None``: neither.
+        level: The last level among the stored readings, milliwatt-hours; ``None``: there is none of the last hours.
+        level_time: When.
+    """
+
+    meter: MeterId
+    place: str
+    capacity: MilliwattHours
+    minimum_percent: int | None
+    level: MilliwattHours | None = None
+    level_time: EpochSeconds | None = None
+
+    @property
+    def minimum(self) -> MilliwattHours | None:
+        """The minimum; rounded up, as gateways do."""
+        return None if self.minimum_percent is None else -(-self.capacity * self.minimum_percent // 100)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatteryLine:
+    """A battery on the page of its microgrid.
+
+    Attributes:
+        facts: What is known of it.
+        words: Its role and the reason.
+    """
+
+    facts: BatteryFacts
+    words: BatteryWords
+
+
+def battery_lines(batteries: Iterable[BatteryFacts], heartbeat: Heartbeat | None) -> list[BatteryLine]:
+    """Return the batteries with their gateway's reasons: those that receive first, then those that give."""
+    found = [BatteryLine(facts=each, words=_words(each, heartbeat)) for each in batteries]
+    return sorted(found, key=lambda each: (ORDER[each.words.role], each.facts.meter))
+
+
+def sharing_summary(lines: Iterable[BatteryLine], heartbeat: Heartbeat | None) -> str:
+    """Return in a sentence or two which batteries share, and why."""
+    found = [each.words for each in lines]
+    if found and (heartbeat is None or not heartbeat.sharing):
+        return "Its gateway has not said why its batteries share or not; one of an earlier version never does."
+    return summary_of(found)
+
+
+def _words(battery: BatteryFacts, heartbeat: Heartbeat | None) -> BatteryWords:
+    reason = Reason("out", "Its gateway has not said.")
+    if heartbeat is not None and (code := heartbeat.sharing.get(battery.meter)) is not None:
+        reason = reason_of_code(code, heartbeat.band_permille)
+    return BatteryWords(
+        meter=str(battery.meter),
+        place=battery.place,
+        role=reason.role,
+        why=reason.why,
+        level=battery.level,
+        minimum=battery.minimum,
+        capacity=battery.capacity,
+    )

@@ -1,0 +1,135 @@
+"""The energy of the town's local day so far, quarter by quarter, from what was read of each; pure."""
+
+from dataclasses import dataclass
+
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours, Quarter
+
+PART_OF_USUAL = 0.95
+"""The part of the quarter before that the newest quarter's blocks must have to be shown as the present."""
+
+_WATTS = 3600 / QUARTER_S / 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuarterEnergy:
+    """The energy of a microgrid, or of several, in a quarter-hour, milliwatt-hours.
+
+    Attributes:
+        net: Taken from the town, less what was given to it.
+        sun: Generated.
+        charged: The batteries' change of level: 60 slots of it, estimated from the 59 between first and last reading.
+        blocks: How many stored blocks it was made of.
+    """
+
+    net: MilliwattHours = 0
+    sun: MilliwattHours = 0
+    charged: MilliwattHours = 0
+    blocks: int = 0
+
+    @property
+    def used(self) -> MilliwattHours:
+        """What the homes used, losses included."""
+        return self.net + self.sun - self.charged
+
+    def plus(self, other: "QuarterEnergy") -> "QuarterEnergy":
+        """Return the sum of both."""
+        return QuarterEnergy(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Today:
+    """The local day so far.
+
+    Attributes:
+        quarter: The quarter that is shown as the present; ``None``: no reading of the day is known.
+        net_w: Mean power from the town in it, watts; below 0: to the town.
+        sun_w: Generated.
+        used_w: Used by the homes, losses included.
+        net: Energy of the day so far.
+        sun: Generated.
+        used: Used.
+        known: How many quarters these are of.
+        passed: How many quarters of the day have passed.
+    """
+
+    quarter: Quarter | None
+    net_w: float
+    sun_w: float
+    used_w: float
+    net: MilliwattHours
+    sun: MilliwattHours
+    used: MilliwattHours
+    known: int
+    passed: int
+
+    @property
+    def start(self) -> EpochSeconds | None:
+        """When the present quarter began."""
+        return None if self.quarter is None else self.quarter * QUARTER_S
+
+
+class DayEnergy:
+    """What was read of the quarters of a local day, and what is to be read next.
+
+    Args:
+        at_a_time: Quarters that one look reads beside the newest two.
+        again_s: Seconds until the newest quarters are read again.
+    """
+
+    def __init__(self, at_a_time: int = 4, again_s: int = 60) -> None:
+        self._at_a_time = at_a_time
+        self._again_s = again_s
+        self._known: dict[Quarter, QuarterEnergy] = {}
+        self._read: dict[Quarter, EpochSeconds] = {}
+        self._begin: Quarter = 0
+
+    def wanted(self, begin: Quarter, newest: Quarter, now: EpochSeconds) -> list[Quarter]:
+        """Return the quarters to be read now: new ones, and one of the others again, for late readings.
+
+        Args:
+            begin: The day's first quarter.
+            newest: The newest quarter that is stored.
+            now: The time.
+        """
+        if begin != self._begin:
+            self._begin, self._known, self._read = begin, {}, {}
+        day = range(begin, newest + 1)
+        latest = [q for q in day[-2:] if now - self._read.get(q, -(2**40)) >= self._again_s]
+        missing = [q for q in reversed(day) if q not in self._read and q not in latest][: self._at_a_time]
+        again = sorted((q for q in day[:-2] if q in self._read), key=lambda q: self._read[q])[:1]
+        due = [q for q in again if now - self._read[q] >= self._again_s]
+        return [*latest, *missing, *due]
+
+    def read(self, quarter: Quarter, found: QuarterEnergy, now: EpochSeconds) -> None:
+        """Take what was read of a quarter."""
+        self._known[quarter], self._read[quarter] = found, now
+
+    def today(self, now: EpochSeconds) -> Today:
+        """Return the day so far."""
+        known = {quarter: found for quarter, found in self._known.items() if found.blocks}
+        present = self._present(known)
+        shown = QuarterEnergy() if present is None else known[present]
+        total = QuarterEnergy()
+        for found in known.values():
+            total = total.plus(found)
+        return Today(
+            quarter=present,
+            net_w=shown.net * _WATTS,
+            sun_w=shown.sun * _WATTS,
+            used_w=shown.used * _WATTS,
+            net=total.net,
+            sun=total.sun,
+            used=total.used,
+            known=len(known),
+            passed=max(0, now // QUARTER_S - self._begin),
+        )
+
+    def _present(self, known: dict[Quarter, QuarterEnergy]) -> Quarter | None:
+        """Return the newest quarter, or the one before while the newest is still being joined."""
+        newest = max(known, default=None)
+        if newest is None:
+            return None
+        before = known.get(newest - 1)
+        if before is not None and known[newest].blocks < PART_OF_USUAL * before.blocks:
+            return newest - 1
+        return newest
