@@ -20,6 +20,8 @@ from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.protocol.dead_letter_words import row_of, wanted
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from utility.api.alarms import add_alarms
+from utility.api.billing import add_billing
+from utility.api.decisions import add_decisions
 from utility.api.exports import add_exports
 from utility.api.headers import bounded_body, with_headers
 from utility.api.moments import Moment
@@ -75,6 +77,8 @@ def make_app(api: Api) -> FastAPI:
     # Included routers would hide their routes from `unruled`.
     app.router.routes.extend(staff.routes)
     add_alarms(app, api)
+    add_decisions(app, api)
+    add_billing(app, api)
     add_console(app, Console(api))
     if routes := unruled(app):
         raise RuntimeError(f"routes without a rule of who may use them: {', '.join(routes)}")

@@ -18,10 +18,12 @@ _STYLE = (
 
 
 def page(description: dict[str, Any]) -> str:
-    """Return the page (HTML) of an OpenAPI description: its GET operations, with parameters in the query."""
+    """Return the page (HTML) of an OpenAPI description: a form for each GET without parameters in its path."""
     info = description["info"]
     questions = "".join(
-        _question(path, methods["get"]) for path, methods in description["paths"].items() if "get" in methods
+        _question(path, operation) if method == "get" and "{" not in path else _told_only(path, method, operation)
+        for path, methods in description["paths"].items()
+        for method, operation in methods.items()
     )
     return (
         f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{escape(info["title"])}</title>'
@@ -46,6 +48,11 @@ def runbooks_page() -> str:
     body = markdown.renderer.render(tokens, markdown.options, {})
     head = f'<meta charset="utf-8"><title>Runbooks</title><style>{_STYLE}</style>'
     return f'<!DOCTYPE html><html lang="en">{head}{body}</html>'
+
+
+def _told_only(path: str, method: str, operation: dict[str, Any]) -> str:
+    said = "".join(f"<p>{escape(text)}</p>" for text in operation.get("description", "").split("\n\n"))
+    return f"<section><h2>{escape(method.upper())} {escape(path)}</h2>{said}</section>"
 
 
 def _question(path: str, operation: dict[str, Any]) -> str:

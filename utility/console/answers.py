@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import Form, HTTPException, Query, Response
+from fastapi import Form, HTTPException, Path, Query, Response
 
 from commonwatt.model.exceptions import ConfigError, StoreError
 
@@ -19,6 +19,7 @@ MAX_CHOSEN = 1_000
 Why = Annotated[str, Form(max_length=2_000)]
 After = Annotated[str, Query(max_length=60)]
 Skip = Annotated[int, Query(ge=0, le=10_000_000)]
+Number = Annotated[int, Path(ge=0, lt=2**31)]
 
 _COMMANDS = re.compile(r"(; see|; propose it first|: make it again|; next)?: commonwatt [^;,.]*")
 _OPTION = re.compile(r"--([a-z]+)")

@@ -93,6 +93,7 @@ def line_of(text: str) -> int:
         ('import = "0.3200"', 'import = "a lot"', "period.0.import: must be dollars"),
         ('until = "21:00"', 'until = "20:50"', "hours.0.until: must be on a quarter-hour"),
         ('until = "21:00"', 'until = "25:00"', "hours.0.until: must be a time of the day"),
+        ('until = "21:00"', "until = 21", "hours.0.until: must be a time of the day"),
         ('until = "21:00"', 'until = "14:00"', "hours.0.until: must be after `from`"),
         ('period = "peak"', 'period = "peek"', "hours.0.period: unknown period 'peek'; periods are: peak, off-peak"),
         ('season = "summer"', 'season = "somer"', "hours.0.season: unknown season 'somer'"),

@@ -154,7 +154,7 @@ def test_a_person_without_a_path_is_led_to_the_console(client: Client) -> None:
 def test_the_page_asks_every_question_and_runs_nothing(client: Client) -> None:
     answer = client.get("/docs")
     described = client.get("/openapi.json").json()["paths"]
-    reading = {path for path, methods in described.items() if "get" in methods}
+    reading = {path for path, methods in described.items() if "get" in methods and "{" not in path}
     assert set(re.findall(r'<form action="([^"]+)">', answer.text)) == reading
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
     assert not re.search(r"<script|src=|https?://|\bon[a-z]+=", answer.text)

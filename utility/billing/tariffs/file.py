@@ -38,8 +38,6 @@ Price = Annotated[Decimal, BeforeValidator(_price), PlainSerializer(str)]
 
 
 def _clock(value: object) -> object:
-    if isinstance(value, int):
-        return value
     found = re.fullmatch(r"(\d\d):(\d\d)", value) if isinstance(value, str) else None
     minutes = int(found[1]) * 60 + int(found[2]) if found else -1
     if found is None or int(found[2]) > 59 or not 0 <= minutes <= 1440:

@@ -14,7 +14,7 @@ from utility.billing.documents.explained import Explained, rows_of
 from utility.billing.documents.html import as_html
 from utility.billing.documents.pdf import as_pdf
 from utility.billing.documents.statement import hours, texts
-from utility.console.answers import address, download, found
+from utility.console.answers import Number, address, download, found
 from utility.console.console import Console
 from utility.store.bill_documents import RunDocuments, documents_of_run
 from utility.store.run_views import bills_of_account
@@ -46,7 +46,7 @@ def _add_account(app: FastAPI, console: Console) -> None:
         return console.page(request, actor, "bills.html", {"account": "", "rows": []})
 
     @app.get(f"{_START}/{{account}}", include_in_schema=False)
-    def of_account(request: Request, actor: ClerksOrApprovers, account: int) -> HTMLResponse:
+    def of_account(request: Request, actor: ClerksOrApprovers, account: Number) -> HTMLResponse:
         """List an account's bills, the newest month first."""
         with console.database.reads.begin() as connection:
             rows = bills_of_account(connection, account, MAX_BILLS)
@@ -56,7 +56,7 @@ def _add_account(app: FastAPI, console: Console) -> None:
 def _add_explained(app: FastAPI, console: Console) -> None:
     @app.get(f"{_START}/{{account}}/{{run}}", include_in_schema=False)
     def explained(
-        request: Request, actor: ClerksOrApprovers, account: int, run: int, day: Day = None, hour: Hour = None
+        request: Request, actor: ClerksOrApprovers, account: Number, run: Number, day: Day = None, hour: Hour = None
     ) -> HTMLResponse:
         """Show a bill with its days, the hours of a day or the quarter-hours of an hour."""
         documents = _documents(console, account, run)
@@ -76,7 +76,7 @@ def _add_explained(app: FastAPI, console: Console) -> None:
         return console.page(request, actor, "bill.html", content)
 
     @app.get(f"{_START}/{{account}}/{{run}}/plot.json", include_in_schema=False)
-    def plot(_: ClerksOrApprovers, account: int, run: int) -> dict[str, Any]:
+    def plot(_: ClerksOrApprovers, account: Number, run: Number) -> dict[str, Any]:
         """Return a bill's energies by local hour, watt-hours."""
         (statement,) = _documents(console, account, run).statements([account])
         by_hour = hours(statement)
@@ -99,19 +99,19 @@ def _add_explained(app: FastAPI, console: Console) -> None:
 
 def _add_files(app: FastAPI, console: Console) -> None:
     @app.get(f"{_START}/{{account}}/{{run}}/bill.pdf", include_in_schema=False)
-    def as_pdf_file(_: ClerksOrApprovers, account: int, run: int) -> Response:
+    def as_pdf_file(_: ClerksOrApprovers, account: Number, run: Number) -> Response:
         """Return the printed bill."""
         (statement,) = _documents(console, account, run).statements([account])
         return download(as_pdf(statement), f"{statement.bill.month}-{account}.pdf", "application/pdf")
 
     @app.get(f"{_START}/{{account}}/{{run}}/bill.html", include_in_schema=False)
-    def as_html_file(_: ClerksOrApprovers, account: int, run: int) -> Response:
+    def as_html_file(_: ClerksOrApprovers, account: Number, run: Number) -> Response:
         """Return the printed bill as a page of its own."""
         (statement,) = _documents(console, account, run).statements([account])
         return download(as_html(statement).encode(), f"{statement.bill.month}-{account}.html", "text/html")
 
     @app.get(f"{_START}/{{account}}/{{run}}/receipt.json", include_in_schema=False)
-    def receipt(_: ClerksOrApprovers, account: int, run: int) -> Response:
+    def receipt(_: ClerksOrApprovers, account: Number, run: Number) -> Response:
         """Return the receipt, by which anybody can check the bill."""
         documents = _documents(console, account, run)
         content = json.dumps(documents.receipt(account), separators=(",", ":")).encode()

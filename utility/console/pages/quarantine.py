@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Form, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
+from pydantic import Field
 
 from commonwatt.model.ids import parse_id
 from commonwatt.model.records import RecordType
@@ -12,7 +13,7 @@ from commonwatt.model.words import counted
 from commonwatt.protocol.dead_letter_words import row_of
 from commonwatt.protocol.dead_letters import Kept, Wanted
 from utility.api.rights import Clerks, Staff
-from utility.console.answers import MAX_CHOSEN, ROWS, After, Skip, Why, address, found, refusing
+from utility.console.answers import MAX_CHOSEN, ROWS, After, Number, Skip, Why, address, found, refusing
 from utility.console.console import Console
 from utility.console.figures import figure
 from utility.decisions.corrections import close_findings, meter_number
@@ -24,7 +25,7 @@ from utility.store.dead_letters import dead_letters, find_dead_letter
 from utility.store.quarantine import QUARANTINED
 
 Meter = Annotated[str, Query(pattern="^[0-9]{0,20}$", description="Only of this meter.")]
-Numbers = Annotated[list[int], Form(min_length=1, max_length=MAX_CHOSEN)]
+Numbers = Annotated[list[Annotated[int, Field(ge=1, lt=2**63)]], Form(min_length=1, max_length=MAX_CHOSEN)]
 
 _START = "/console/quarantine"
 
@@ -39,7 +40,7 @@ def add_quarantine(app: FastAPI, console: Console) -> None:
 def _add_readings(app: FastAPI, console: Console) -> None:
     @app.get(_START, include_in_schema=False)
     def readings(
-        request: Request, actor: Staff, meter: Meter = "", before: Annotated[int, Query(ge=0)] = 0
+        request: Request, actor: Staff, meter: Meter = "", before: Annotated[int, Query(ge=0, lt=2**63)] = 0
     ) -> HTMLResponse:
         """List quarantined readings, the newest first."""
         wanted = Wanted(meter=parse_id(meter) if meter else None, state=QUARANTINED)
@@ -61,14 +62,14 @@ def _add_readings(app: FastAPI, console: Console) -> None:
         return console.see_other(actor, _START, words)
 
     @app.get(f"{_START}/readings/{{no}}", include_in_schema=False)
-    def reading(request: Request, actor: Staff, no: int) -> HTMLResponse:
+    def reading(request: Request, actor: Staff, no: Number) -> HTMLResponse:
         """Show a dead letter with quarantined readings among the readings around it."""
         kept = _kept(console, no)
         content = {"row": row_of(kept), "waits": kept.state == QUARANTINED}
         return console.page(request, actor, "quarantined_reading.html", content | shared(console, "readings"))
 
     @app.get(f"{_START}/readings/{{no}}/plot.json", include_in_schema=False)
-    def plot(_: Staff, no: int) -> dict[str, Any]:
+    def plot(_: Staff, no: Number) -> dict[str, Any]:
         """Return the readings around those of a dead letter, by slot of 15 s."""
         near = around(console.database, _kept(console, no))
         if near is None:
@@ -137,7 +138,7 @@ def type_name(record_type: int) -> str:
 
 def _kept(console: Console, no: int) -> Kept:
     with console.database.reads.begin() as connection:
-        kept = find_dead_letter(connection, no) if no < 2**63 else None
+        kept = find_dead_letter(connection, no)
     if kept is None or not kept.state:
         raise HTTPException(404, f"there are no quarantined readings with the number {no}")
     return kept

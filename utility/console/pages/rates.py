@@ -1,20 +1,18 @@
 """Tariffs: their versions, a draft with all its faults, a preview for every account, two people, who was told."""
 
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from fastapi import FastAPI, File, Form, HTTPException, Query, Request, UploadFile
+from fastapi import FastAPI, File, Form, HTTPException, Path, Query, Request, UploadFile
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.units import QUARTER_S, EpochSeconds
 from utility.access.actor import Actor
+from utility.api.billing_works import Preview, begin_preview, last_month
 from utility.api.rights import Approvers, Clerks, ClerksOrApprovers, Staff
 from utility.billing.preview import Change, histogram
-from utility.billing.run import Progress
-from utility.billing.tariffs.local_calendar import local_text, month_before, month_of, parse_month
+from utility.billing.tariffs.local_calendar import local_text
 from utility.billing.tariffs.tariff import Tariff, parse_tariff
 from utility.console.answers import ROWS, Skip, address, found, plain, refusing
 from utility.console.console import Console
@@ -26,26 +24,10 @@ from utility.store.tariffs import Stored, find_version, versions
 Source = Annotated[str, Form(max_length=tariffs.MAX_TARIFF_BYTES)]
 MonthText = Annotated[str, Form(max_length=10)]
 
+VersionNumber = Annotated[int, Path(ge=0, lt=2**15)]
+OtherVersion = Annotated[int, Query(ge=0, lt=2**15)]
+
 _START = "/console/rates"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preview:
-    """What a tariff would have made of a month.
-
-    Attributes:
-        tariff: The tariff.
-        source: Its text.
-        month: The local month.
-        made: When it was computed.
-        changes: Each account's change, the largest fall first.
-    """
-
-    tariff: Tariff
-    source: str
-    month: str
-    made: EpochSeconds
-    changes: list[Change]
 
 
 def add_rates(app: FastAPI, console: Console) -> None:
@@ -86,7 +68,10 @@ def _add_lists(app: FastAPI, console: Console) -> None:
 def _add_draft(app: FastAPI, console: Console) -> None:
     @app.get(f"{_START}/new", include_in_schema=False)
     def form(
-        request: Request, actor: Clerks, name: Annotated[str, Query(max_length=32)] = "", version: int = 0
+        request: Request,
+        actor: Clerks,
+        name: Annotated[str, Query(max_length=32)] = "",
+        version: OtherVersion = 0,
     ) -> HTMLResponse:
         """Show the form for a tariff; with a stored version's text, if one is named."""
         return _draft(console, request, actor, _stored(console, name, version).source if name else "")
@@ -148,7 +133,7 @@ def _add_version(app: FastAPI, console: Console) -> None:
 
     @app.get(place, include_in_schema=False)
     def shown(
-        request: Request, actor: Staff, name: str, version: int, other: Annotated[int, Query(ge=0)] = 0
+        request: Request, actor: Staff, name: str, version: VersionNumber, other: OtherVersion = 0
     ) -> HTMLResponse:
         """Show a version, and what differs in it from another one."""
         stored = _stored(console, name, version)
@@ -162,12 +147,12 @@ def _add_version(app: FastAPI, console: Console) -> None:
             "others": [each for each in others if each != version],
             "base": base,
             "differences": tariffs.differences(_stored(console, name, base).tariff, stored.tariff) if base else [],
-            "month": _last_month(console),
+            "month": last_month(console.api),
         }
         return console.page(request, actor, "rates_version.html", content)
 
     @app.post(f"{place}/approve", include_in_schema=False)
-    def approve(actor: Approvers, name: str, version: int) -> RedirectResponse:
+    def approve(actor: Approvers, name: str, version: VersionNumber) -> RedirectResponse:
         """Publish a proposal, as the second person."""
         with refusing():
             published = tariffs.publish(console.database, name, version, actor, console.now())
@@ -175,7 +160,7 @@ def _add_version(app: FastAPI, console: Console) -> None:
         return console.see_other(actor, f"{_START}/version/{name}/{version}", words)
 
     @app.post(f"{place}/preview", include_in_schema=False)
-    def preview(actor: ClerksOrApprovers, name: str, version: int, month: MonthText = "") -> RedirectResponse:
+    def preview(actor: ClerksOrApprovers, name: str, version: VersionNumber, month: MonthText = "") -> RedirectResponse:
         """Preview a stored version."""
         stored = _stored(console, name, version)
         with refusing(422):
@@ -183,17 +168,7 @@ def _add_version(app: FastAPI, console: Console) -> None:
 
 
 def _begin(console: Console, actor: Actor, tariff: Tariff, source: str, month: str) -> RedirectResponse:
-    wanted = month or _last_month(console)
-    parse_month(wanted)
-    database, default, now = console.database, console.api.settings.billing.tariff, console.now()
-
-    def job(progress: Progress) -> tuple[str, Preview]:
-        changes = tariffs.previewed(database, tariff, wanted, default, progress)
-        changes.sort(key=lambda change: (change.difference, change.account))
-        made = Preview(tariff=tariff, source=source, month=wanted, made=now, changes=changes)
-        return f"{_START}/preview/{{id}}", made
-
-    work = console.api.works.start(f"Preview of {tariff.name} for {wanted}", actor.name, now, job)
+    work = begin_preview(console.api, actor, tariff, source, month)
     return console.see_other(actor, f"/console/works/{work.id}")
 
 
@@ -211,7 +186,7 @@ def _draft(
         "faults": [plain(ConfigError(fault)) for fault in faults or ()],
         "tariff": tariff,
         "begins": "" if tariff is None else local_text(tariff.effective, tariff.zone),
-        "month": _last_month(console),
+        "month": last_month(console.api),
     }
     return console.page(request, actor, "rates_draft.html", content, status)
 
@@ -237,12 +212,6 @@ def _stored(console: Console, name: str, version: int) -> Stored:
     with console.database.reads.begin() as connection:
         stored: Stored = found(lambda: find_version(connection, name, version))
     return stored
-
-
-def _last_month(console: Console) -> str:
-    with console.database.reads.begin() as connection:
-        zone = ZoneInfo(timezone_of(connection))
-    return month_before(month_of(console.now() // QUARTER_S, zone))
 
 
 def _sums(changes: list[Change]) -> dict[str, Any]:

@@ -1,24 +1,21 @@
 """Runs of bills: made, checked and issued by two people; a run beside the month before; its bills."""
 
 from typing import Annotated, Any
-from zoneinfo import ZoneInfo
 
 from fastapi import FastAPI, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from commonwatt.model.units import QUARTER_S
+from utility.api.billing_works import begin_check, begin_draft, last_month
 from utility.api.rights import Approvers, Clerks, ClerksOrApprovers, Staff
 from utility.billing.proof.head import check_code
-from utility.billing.run import Progress
-from utility.billing.tariffs.local_calendar import month_before, month_of, parse_month
-from utility.console.answers import ROWS, Skip, address, found, refusing
+from utility.billing.tariffs.local_calendar import month_before
+from utility.console.answers import ROWS, Number, Skip, address, found, refusing
 from utility.console.console import Console
 from utility.decisions import runs
 from utility.store import billing, run_views
-from utility.store.rations import timezone_of
 from utility.store.run_views import Order
 
-Number = Annotated[int, Query(ge=0, lt=2**31)]
+Other = Annotated[int, Query(ge=0, lt=2**31)]
 
 _START = "/console/runs"
 
@@ -32,15 +29,14 @@ def add_runs(app: FastAPI, console: Console) -> None:
 
 def _add_list(app: FastAPI, console: Console) -> None:
     @app.get(_START, include_in_schema=False)
-    def listed(request: Request, actor: Staff, before: Number = 0) -> HTMLResponse:
+    def listed(request: Request, actor: Staff, before: Other = 0) -> HTMLResponse:
         """List runs of bills, the newest first, and the works that make one."""
         with console.database.reads.begin() as connection:
             rows = billing.runs(connection, ROWS + 1, before or None)
-            zone = ZoneInfo(timezone_of(connection))
         content = {
             "rows": rows[:ROWS],
             "later": address(_START, before=rows[ROWS - 1]["no"]) if len(rows) > ROWS else "",
-            "month": month_before(month_of(console.now() // QUARTER_S, zone)),
+            "month": last_month(console.api),
             "works": [work for work in console.api.works.newest() if work.is_open],
         }
         return console.page(request, actor, "runs.html", content)
@@ -48,21 +44,14 @@ def _add_list(app: FastAPI, console: Console) -> None:
     @app.post(_START, include_in_schema=False)
     def make(actor: Clerks, month: Annotated[str, Form(max_length=10)]) -> RedirectResponse:
         """Begin to make the bills of a month, as a draft."""
-        database, default, now = console.database, console.api.settings.billing.tariff, console.now()
-
-        def job(progress: Progress) -> tuple[str, None]:
-            number, _ = runs.draft(database, month, default, actor, now, progress)
-            return f"{_START}/{number}", None
-
         with refusing(422):
-            parse_month(month)
-            work = console.api.works.start(f"Bills of {month}", actor.name, now, job)
+            work = begin_draft(console.api, actor, month)
         return console.see_other(actor, f"/console/works/{work.id}")
 
 
 def _add_run(app: FastAPI, console: Console) -> None:
     @app.get(f"{_START}/{{number}}", include_in_schema=False)
-    def shown(request: Request, actor: Staff, number: int, other: Number = 0) -> HTMLResponse:
+    def shown(request: Request, actor: Staff, number: Number, other: Other = 0) -> HTMLResponse:
         """Show a run's sums beside those of the month before, or of another run."""
         with console.database.reads.begin() as connection:
             run = found(lambda: billing.run_of(connection, number))
@@ -78,20 +67,14 @@ def _add_run(app: FastAPI, console: Console) -> None:
         return console.page(request, actor, "run.html", content)
 
     @app.post(f"{_START}/{{number}}/check", include_in_schema=False)
-    def check(actor: Clerks, number: int) -> RedirectResponse:
+    def check(actor: Clerks, number: Number) -> RedirectResponse:
         """Begin to compute a draft again and to compare it, byte by byte."""
-        database, now = console.database, console.now()
-
-        def job(progress: Progress) -> tuple[str, None]:
-            runs.check(database, number, actor, now, progress)
-            return f"{_START}/{number}", None
-
         with refusing():
-            work = console.api.works.start(f"Check of run {number}", actor.name, now, job)
+            work = begin_check(console.api, actor, number)
         return console.see_other(actor, f"/console/works/{work.id}")
 
     @app.post(f"{_START}/{{number}}/issue", include_in_schema=False)
-    def issue(actor: Approvers, number: int) -> RedirectResponse:
+    def issue(actor: Approvers, number: Number) -> RedirectResponse:
         """Issue a checked run, as the second person."""
         with refusing():
             runs.issue(console.database, number, actor, console.now())
@@ -103,8 +86,8 @@ def _add_bills(app: FastAPI, console: Console) -> None:
     def bills(
         request: Request,
         actor: ClerksOrApprovers,
-        number: int,
-        other: Number = 0,
+        number: Number,
+        other: Other = 0,
         order: Annotated[Order, Query()] = Order.ACCOUNT,
         skip: Skip = 0,
     ) -> HTMLResponse:
