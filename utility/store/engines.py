@@ -17,6 +17,9 @@ BUSY_TIMEOUT_MS = 5_000
 APPLICATION = "commonwatt utility"
 """Name that the connections of the service and its commands have at a server."""
 
+BINARY = "commonwatt_binary"
+"""Execution option of statements whose results a server returns in its binary format; SQLite ignores it."""
+
 SERVER_TIMEOUTS: dict[str, str | int] = {
     "connect_timeout": 10,
     "tcp_user_timeout": 20_000,
@@ -61,9 +64,9 @@ def _server_engine(url: URL) -> Engine:
     # Each transaction reads one state of the database, as on SQLite.
     engine = create_engine(url, isolation_level="REPEATABLE READ", connect_args=timeouts)
     # Loaded here: an installation with SQLite needs no driver of a server.
-    from utility.store.postgres.cursors import use_binary_results
+    from utility.store.postgres.cursors import allow_binary_results
 
-    event.listen(engine, "connect", use_binary_results)
+    allow_binary_results(engine)
     return engine
 
 

@@ -37,6 +37,7 @@ from commonwatt.protocol.dead_letters import DeadLetter, DeadLetterSource, Local
 from utility.store.bulk import Column
 from utility.store.database import Database, insert_or, lock_gaps
 from utility.store.dead_letters import dead_letter_row
+from utility.store.engines import BINARY
 from utility.store.tables import compacted, controller, dead_letter, gap, meter, part
 
 ALL_SLOTS = (1 << SLOTS) - 1
@@ -206,6 +207,9 @@ def _is_likely(row: Row[Any]) -> bool:
     )
 
 
+_BINARY = {BINARY: True}
+
+
 class PartReader:
     """Reads joined blocks, and quarantines damaged parts in ``finish``.
 
@@ -222,13 +226,13 @@ class PartReader:
         self, connection: Connection, statement: CompoundSelect[Any], values: Mapping[str, object] | None = None
     ) -> Blocks:
         """Return the joined parts of ``statement``, from ``select_parts``, with its parameters ``values``."""
-        checked = check(connection.execute(statement, values).all())
+        checked = check(connection.execute(statement, values, execution_options=_BINARY).all())
         self._found += checked.damaged
         return join([checked.blocks])
 
     def stream(self, connection: Connection, statement: CompoundSelect[Any]) -> Iterator[Blocks]:
         """Yield the joined parts of ``statement`` in chunks, in the order of quarter, meter number and type."""
-        rows = connection.execute(statement.order_by(*KEY_NAMES), execution_options={"yield_per": 1_000})
+        rows = connection.execute(statement.order_by(*KEY_NAMES), execution_options={**_BINARY, "yield_per": 1_000})
         for chunk in _by_key(rows):
             checked = check(chunk)
             self._found += checked.damaged

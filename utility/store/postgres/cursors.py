@@ -1,24 +1,25 @@
-"""Cursors of a PostgreSQL server that return results in its binary format: payloads as they are, not as text."""
+"""Results in PostgreSQL's binary format, for statements that return payloads: as text a payload is twice as long."""
 
 from typing import Any
 
-from psycopg import Connection, Cursor, ServerCursor
 from psycopg.pq import Format
+from sqlalchemy import Connection, Engine, ExecutionContext, event
+
+from utility.store.engines import BINARY
 
 
-class _BinaryCursor(Cursor[Any]):
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.format = Format.BINARY
+def allow_binary_results(engine: Engine) -> None:
+    """Make an engine of a server heed the execution option ``BINARY``."""
+    event.listen(engine, "before_cursor_execute", _choose_format)
 
 
-class _BinaryServerCursor(ServerCursor[Any]):
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.format = Format.BINARY
-
-
-def use_binary_results(connection: Connection[Any], _: object) -> None:
-    """Make all cursors of a new connection return binary results; as text a payload is twice as long."""
-    connection.cursor_factory = _BinaryCursor
-    connection.server_cursor_factory = _BinaryServerCursor
+def _choose_format(
+    _connection: Connection,
+    cursor: Any,
+    _statement: str,
+    _values: object,
+    context: ExecutionContext | None,
+    _many: bool,
+) -> None:
+    if context is not None and context.execution_options.get(BINARY):
+        cursor.format = Format.BINARY
