@@ -25,6 +25,7 @@ from harness.docs.metrics import all_metrics
 from harness.docs.presets import adapters_page
 from harness.docs.reliability import reliability_page
 from harness.docs.settings import reference
+from harness.routes import routes_page
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -37,6 +38,7 @@ def pages() -> dict[str, Callable[[], str]]:
         "adapters.md": adapters_page,
         "benchmarks.md": benchmarks_page,
         "commands.md": commands_page,
+        "console-routes.md": routes_page,
         "exports.md": exports_page,
         "metrics.md": metrics_page,
         "reliability.md": reliability_page,

@@ -1,0 +1,148 @@
+"""The routes of the utility's application with their rules: for the generated page, and for tests that ask each."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import httpx
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from sqlalchemy import create_engine
+
+from commonwatt.runtime.clock import Clock
+from utility.access.roles import Role
+from utility.api.app import make_app
+from utility.api.rights import COOKIE, CSRF_HEADER, Allowed, Gate, rule_of
+from utility.api.services import Api
+from utility.health import Health
+from utility.metrics import UtilityMetrics
+from utility.store import access
+from utility.store.database import Database
+
+SAFE = ("GET", "HEAD")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ruled:
+    """A route and a method of it.
+
+    Attributes:
+        method: The method.
+        path: The path, with names of parameters in braces.
+        roles: The roles that may use it; ``None``: it is public.
+        in_path: The names of parameters in the path.
+        in_query: Those in the query.
+        in_body: Those in the body.
+    """
+
+    method: str
+    path: str
+    roles: frozenset[Role] | None
+    in_path: tuple[str, ...]
+    in_query: tuple[str, ...]
+    in_body: tuple[str, ...]
+
+    @property
+    def is_page(self) -> bool:
+        return self.path.startswith("/console/")
+
+    @property
+    def is_safe(self) -> bool:
+        return self.method in SAFE
+
+    def address(self, values: Mapping[str, str]) -> str:
+        return self.path.format_map(dict.fromkeys(self.in_path, "1") | dict(values))
+
+    def allows(self, roles: frozenset[Role]) -> bool:
+        return self.roles is None or not self.roles.isdisjoint(roles)
+
+
+def ruled(app: FastAPI) -> list[Ruled]:
+    """Return every route of an application with each of its methods."""
+    found = []
+    for route in app.routes:
+        assert isinstance(route, APIRoute)
+        rule, dependant = rule_of(route), route.dependant
+        found += [
+            Ruled(
+                method=method,
+                path=route.path,
+                roles=rule.roles if isinstance(rule, Allowed) else None,
+                in_path=tuple(param.alias for param in dependant.path_params),
+                in_query=tuple(param.alias for param in dependant.query_params),
+                in_body=tuple(param.alias for param in dependant.body_params),
+            )
+            for method in sorted(route.methods or ())
+        ]
+    return sorted(found, key=lambda each: (each.path, each.method))
+
+
+def bare_app() -> FastAPI:
+    """Return the application, with an empty database that has no tables: for its routes only."""
+    database = Database(create_engine("sqlite://"), 0)
+    clock = Clock(origin=0, monotonic_origin=0, speed=0)
+    return make_app(Api(database, clock, UtilityMetrics(), lambda: True, lambda: "", {}, Health(None)))
+
+
+def routes_page() -> str:
+    """Return ``docs/console-routes.md``."""
+    lines = [
+        "# Who may use which route",
+        "",
+        "Made from the code by `make docs`; a test compares the two, and another asks every route with every role.",
+        "",
+        "Roles are columns; a person may have several. `yes`: allowed. `403`: refused. `401`: nobody is logged in, and",
+        "pages (`/console/...`) go to the login page. The same holds for an API token, whose scope is a part of",
+        "its person's roles. A route without a rule does not exist: the service refuses to start.",
+        "A resident's routes have no account in their address: the account is the one of the login.",
+        "",
+        "| route | method | nobody | " + " | ".join(Role) + " |",
+        "|---|---|---|" + "---|" * len(Role),
+    ]
+    for each in ruled(bare_app()):
+        cells = ["yes" if each.roles is None else "401"]
+        cells += ["yes" if each.allows(frozenset({role})) else "403" for role in Role]
+        lines.append(f"| `{each.path}` | {each.method} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+class Visitors:
+    """Browsers and programs of people, who ask one application on one event loop."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self.app = app
+        self._runner = asyncio.Runner()
+        transport = httpx.ASGITransport(app=app, client=("127.0.0.1", 5), raise_app_exceptions=False)
+        self._client = httpx.AsyncClient(transport=transport, base_url="https://localhost")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._runner.run(self._client.aclose())
+        self._runner.close()
+
+    def ask(self, method: str, path: str, headers: Mapping[str, str] | None = None, **options: Any) -> httpx.Response:
+        """Send a request with some headers and no others."""
+        self._client.cookies.clear()
+        return self._runner.run(self._client.request(method, path, headers=headers, **options))
+
+    def add(self, name: str, roles: frozenset[Role], account: int | None = None) -> None:
+        """Add an active person."""
+        gate: Gate = self.app.state.gate
+        person = access.Person(
+            name=name, display=name.title(), state="active", roles=roles, account=account, created=gate.now()
+        )
+        with gate.database.writes.begin() as connection:
+            access.add_person(connection, person, "harness")
+            access.set_state(connection, name, "active")
+
+    def session(self, name: str) -> dict[str, str]:
+        """Open a session of a person; return the headers of its requests."""
+        gate: Gate = self.app.state.gate
+        with gate.database.writes.begin() as connection:
+            cookie = access.open_session(connection, name, "127.0.0.1", "harness", gate.now()).cookie
+            found = access.session_actor(connection, cookie, "127.0.0.1", gate.now())
+        assert found is not None
+        return {"Cookie": f"{COOKIE}={cookie}", CSRF_HEADER: found[0].csrf}
