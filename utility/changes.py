@@ -44,6 +44,7 @@ class Append:
         dead_letters: Dead letters to store.
         quarantined: Dead letters that wait for a person's decision, each with its readings.
         told: Records whose account is not the registered one.
+        size: Bytes of the message.
     """
 
     sender: ControllerId
@@ -55,6 +56,7 @@ class Append:
     dead_letters: list[DeadLetter]
     quarantined: tuple[tuple[DeadLetter, Blocks], ...] = ()
     told: tuple[ToldAccount, ...] = ()
+    size: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

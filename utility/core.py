@@ -206,6 +206,7 @@ class Core:
             dead_letters=[*dead_letters, *apart],
             quarantined=quarantined + found.quarantined,
             told=tuple(told_accounts(records, meters)),
+            size=len(payload),
         )
         result = "stored" if sender == batch.owner else "stored_for_another"
         kept = (*append.dead_letters, *(dead_letter for dead_letter, _ in append.quarantined))

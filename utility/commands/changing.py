@@ -10,6 +10,7 @@ from commonwatt.model.words import counted, moment
 from commonwatt.protocol.controller_commands import Action
 from utility.access.actor import Actor
 from utility.commands.changes import Asked, Change, ChangeError, Chosen, NewerChangeError, NoSuchChangeError, Target
+from utility.commands.effects import Preview, preview_of, refuse_if_it_breaks
 from utility.commands.fields import checked_command
 from utility.commands.in_force import inverse
 from utility.commands.settings import settings_of
@@ -37,6 +38,7 @@ def make_change(database: Database, actor: Actor, asked: Asked, now: EpochSecond
         fields = checked_fields(asked, now)
         if asked.seen is not None:
             _refuse_newer(store.newer_change(connection, microgrids, settings_of(fields), asked.seen))
+        refuse_if_it_breaks(preview_of(connection, fields, microgrids, now))
         new = store.NewChange(
             person=actor.name,
             action=asked.action,
@@ -50,6 +52,18 @@ def make_change(database: Database, actor: Actor, asked: Asked, now: EpochSecond
         if is_now:
             store.send_change(connection, number, now, new_id)
     return number
+
+
+def preview_change(database: Database, asked: Asked, now: EpochSeconds) -> Preview:
+    """Return what a change would do; nothing is changed.
+
+    Raises:
+        ChangeError: It can't be made.
+        FieldsError: A field is wrong.
+    """
+    with database.reads.begin() as connection:
+        microgrids = chosen_of(store.kinds_of(connection), asked.chosen)
+        return preview_of(connection, checked_fields(asked, now), microgrids, now)
 
 
 def checked_fields(asked: Asked, now: EpochSeconds) -> dict[str, Any]:

@@ -74,6 +74,7 @@ from utility.store.tables import (
     rates_version,
     ration,
     registry_change,
+    relayed_day,
     research_agreement,
     research_log,
     research_release,
@@ -86,6 +87,7 @@ from utility.store.tables import (
     sharing_due,
     sharing_quarter,
     tally,
+    weights_told,
 )
 
 ROWS_AT_A_TIME = 1_000
@@ -108,6 +110,8 @@ _TAKEN = (
     control_change,
     control_target,
     control_version,
+    relayed_day,
+    weights_told,
     tally,
     setting,
     period,

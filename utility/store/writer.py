@@ -43,6 +43,7 @@ from utility.store.parts import chunks
 from utility.store.plant import write_plant
 from utility.store.quarantine import QUARANTINED, note_slots
 from utility.store.registry import load_snapshot
+from utility.store.relayed import RelayedCounts
 from utility.store.sharing import mark_events
 from utility.store.tables import (
     command,
@@ -68,6 +69,7 @@ class Writer:
         self._writes = database.writes
         self._registry = RegistrySnapshot()
         self._first: dict[tuple[int, int], int] | None = None
+        self._relayed = RelayedCounts()
 
     def commit(self, changes: Sequence[Change]) -> Committed:
         """Commit all changes, or none.
@@ -75,11 +77,18 @@ class Writer:
         Raises:
             sqlalchemy.exc.SQLAlchemyError: Nothing was stored.
         """
+        appends = _of(Append, changes)
+        until = self._relayed.due(appends)
         with self._writes.begin() as connection:
             transaction = _Transaction(connection, self._current(connection, changes), self._firsts(connection))
             committed = transaction.do(changes)
+            if until is not None:
+                self._relayed.write(connection, self._registry.controllers, until)
         # Only after the commit, since a rollback would make the cache wrong.
         self._firsts_changed(transaction.new_firsts)
+        if until is not None:
+            self._relayed.written(until)
+        self._relayed.note(appends)
         return committed
 
     def _current(self, connection: Connection, changes: Sequence[Change]) -> RegistrySnapshot:

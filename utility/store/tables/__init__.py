@@ -17,7 +17,7 @@ from utility.store.tables.accounts import (
 from utility.store.tables.alarms import alarm, alarm_acknowledgement, alarm_silence
 from utility.store.tables.base import metadata
 from utility.store.tables.billing import bill, bill_run, rates_told, rates_version
-from utility.store.tables.commands import control_change, control_target, control_version
+from utility.store.tables.commands import control_change, control_target, control_version, relayed_day, weights_told
 from utility.store.tables.corrections import checked_day, correction, correction_step, finding
 from utility.store.tables.overview import complete_day
 from utility.store.tables.readings import compacted, conflict_sender, dead_letter, event, gap, part, quarantined, series
@@ -74,6 +74,7 @@ __all__ = [
     "rates_version",
     "ration",
     "registry_change",
+    "relayed_day",
     "research_agreement",
     "research_log",
     "research_release",
@@ -91,4 +92,5 @@ __all__ = [
     "usage_day",
     "usage_due",
     "usage_month",
+    "weights_told",
 ]

@@ -43,3 +43,28 @@ control_version = Table(
     Column("setting", String(32), primary_key=True),
     Column("change_no", ForeignKey("control_change.no"), nullable=False),
 )
+
+# What a controller relayed on a day (of UTC, since 1970), of batches with readings; `seconds`: for how long it was
+# counted; `size`: bytes of the messages.
+relayed_day = Table(
+    "relayed_day",
+    metadata,
+    Column("controller", ForeignKey("controller.id"), primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("seconds", BigInteger, nullable=False),
+    Column("batches", BigInteger, nullable=False),
+    Column("blocks", BigInteger, nullable=False),
+    Column("slots", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+)
+
+# The weights of sharing that a controller was told from the registry, each from a quarter on: by meter, JSON; empty:
+# those of its settings file.
+weights_told = Table(
+    "weights_told",
+    metadata,
+    Column("controller", ForeignKey("controller.id"), primary_key=True),
+    Column("since", Integer, primary_key=True, autoincrement=False),
+    Column("weights", Text, nullable=False),
+    Column("command", String(64), nullable=False),
+)

@@ -1,0 +1,269 @@
+"""What a change does to a microgrid's LTE line, and how late its data comes: figures from the measured line (pure).
+
+The method stands in docs/schedules.md. The line's present use is measured by its gateway (``Heartbeat.lte``), and what
+of it are readings by the utility (``Relayed``). Only the difference between two periods of relaying is computed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MicrogridId
+from commonwatt.protocol.controller_commands import Action
+from commonwatt.protocol.heartbeats import Heartbeat
+
+Line = tuple[float, float]
+"""Up (sent by the controller) and down."""
+
+HEAD_BYTES = 64
+"""Bytes of a batch without blocks."""
+
+BLOCK_BYTES = 9
+"""Bytes of a block's key and payload head in a compressed batch; its readings come on top."""
+
+MESSAGE_BYTES: Line = (151, 199)
+"""Bytes of all heads of a batch and of its acknowledgement: IP, TCP, TLS, MQTT, the acknowledgement itself."""
+
+SEGMENT_BYTES: Line = (52, 26)
+"""Bytes of heads for each further packet of a batch; every second one is acknowledged by a packet of its own."""
+
+PACKET_BYTES = 1_348
+"""Bytes of content in a packet."""
+
+HELLO_S = 20
+"""Seconds of silence after which a gateway sends an empty batch: longer periods of relaying save no messages."""
+
+SETTLED_S = 60
+"""Seconds after a quarter's end at which a gateway that aggregates relays it."""
+
+MONTH_S = 30 * 86_400
+"""A whole month."""
+
+ENOUGH_S = 3_600
+"""Seconds for which the readings must have been counted."""
+
+AVERAGED = 10
+"""Readings in one average."""
+
+Aggregation = Literal["none", "lossless", "lossy"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relayed:
+    """What a controller relayed in the last days, as the utility counted it.
+
+    Attributes:
+        seconds: For how long it was counted.
+        batches: Batches with blocks.
+        blocks: Blocks in them.
+        slots: Readings in them.
+        size: Bytes of these batches.
+    """
+
+    seconds: int
+    batches: int
+    blocks: int
+    slots: int
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relaying:
+    """How a gateway relays.
+
+    Attributes:
+        relay_s: Seconds between two batches.
+        aggregation: What it relays: readings as they come, whole quarter-hours, or averages of them.
+    """
+
+    relay_s: int
+    aggregation: Aggregation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """What a change does to one line.
+
+    Attributes:
+        microgrid: The microgrid.
+        before: Bytes a month of 30 days at the measured rate, up and down; ``None``: not known.
+        after: The same after the change.
+        expected: Bytes at the end of this month, if the change holds from now on; the fuller direction.
+        allowance: The plan's bytes a month, each way.
+        delay_s: How late a reading comes at most, seconds, before and after; ``None``: the change does not matter.
+        why: Why a figure is not known; empty: it is.
+    """
+
+    microgrid: MicrogridId
+    before: tuple[int, int] | None = None
+    after: tuple[int, int] | None = None
+    expected: int | None = None
+    allowance: int | None = None
+    delay_s: tuple[int, int] | None = None
+    why: str = ""
+
+    @property
+    def breaks(self) -> bool:
+        """Whether the change makes a line carry more than its plan allows: in a whole month, or by the end of this."""
+        if self.before is None or self.after is None or self.allowance is None:
+            return False
+        more = [new for old, new in zip(self.before, self.after, strict=True) if new > old]
+        return bool(more) and max(*more, *more, self.expected or 0) > self.allowance
+
+
+def effect_on(
+    microgrid: MicrogridId,
+    fields: Mapping[str, Any],
+    heartbeat: Heartbeat | None,
+    relayed: Relayed | None,
+    month_left_s: int,
+    file_relay_s: int | None = None,
+) -> Effect:
+    """Return what a command does to a line and to the delay of data.
+
+    Args:
+        microgrid: The microgrid.
+        fields: The command's keys, with ``cmd``.
+        heartbeat: The gateway's last heartbeat.
+        relayed: What it relayed; ``None``: it was not counted.
+        month_left_s: Seconds from the heartbeat to the end of the local month.
+        file_relay_s: The relay period of the gateway's file, if a heartbeat without a tuned one has told it.
+    """
+    if heartbeat is None:
+        return Effect(microgrid=microgrid, why="its gateway has not reported yet")
+    now = Relaying(relay_s=heartbeat.periods.get("relay_s", 60), aggregation=heartbeat.aggregation)
+    new = relaying_after(fields, now, file_relay_s)
+    if new is None:
+        return Effect(microgrid=microgrid, why="the period of the gateway's file is not known here")
+    collect_s = heartbeat.periods.get("collect_s", 60)
+    delay_s = longest_delay_s(now, collect_s), longest_delay_s(new, collect_s)
+    month = heartbeat.lte
+    if month is None or month.expected is None or month_left_s <= 0:
+        return Effect(microgrid=microgrid, delay_s=delay_s, why="its line was not counted for an hour yet")
+    if relayed is None or relayed.seconds < ENOUGH_S or not relayed.slots:
+        return Effect(microgrid=microgrid, delay_s=delay_s, why="its batches were not counted for an hour yet")
+    if now.aggregation == "lossy":
+        return Effect(
+            microgrid=microgrid, delay_s=delay_s, why="it relays averages now: exact readings are not measured"
+        )
+    rate = [(end - used) / month_left_s for end, used in zip(month.expected, month.used, strict=True)]
+    difference = [b - a for a, b in zip(line_of(relayed, now), line_of(relayed, new), strict=True)]
+    changed = [max(0.0, one + more) for one, more in zip(rate, difference, strict=True)]
+    return Effect(
+        microgrid=microgrid,
+        before=_month(rate),
+        after=_month(changed),
+        expected=round(max(used + one * month_left_s for used, one in zip(month.used, changed, strict=True))),
+        allowance=month.allowance,
+        delay_s=delay_s,
+    )
+
+
+def relaying_after(fields: Mapping[str, Any], now: Relaying, file_relay_s: int | None) -> Relaying | None:
+    """Return how a gateway relays after a command; ``None``: that depends on its file."""
+    relay_s, aggregation = now.relay_s, now.aggregation
+    periods = fields.get("periods") or {}
+    if fields["cmd"] == Action.SCHEDULE and "relay_s" in periods:
+        wanted = periods["relay_s"] or file_relay_s
+        if wanted is None:
+            return None
+        relay_s = wanted
+    if fields.get("at") != "meters" and fields["cmd"] == Action.AGGREGATE:
+        aggregation = fields.get("mode", "lossless")
+    if fields.get("at") != "meters" and fields["cmd"] == Action.DEAGGREGATE:
+        aggregation = "none"
+    return Relaying(relay_s=relay_s, aggregation=aggregation)
+
+
+def longest_delay_s(relaying: Relaying, collect_s: int) -> int:
+    """Return the seconds from a reading's begin until the utility has it, at most, on a line that works."""
+    waits = SLOT_S if relaying.aggregation == "none" else QUARTER_S + SETTLED_S
+    return waits + collect_s + relaying.relay_s
+
+
+def line_of(relayed: Relayed, relaying: Relaying) -> Line:
+    """Return the bytes a second that batches of readings take on the line at a period of relaying.
+
+    Args:
+        relayed: What was counted, at whatever period.
+        relaying: The period and aggregation to compute for.
+    """
+    series = relayed.slots * SLOT_S / relayed.seconds
+    reading = max(0, relayed.size - HEAD_BYTES * relayed.batches - BLOCK_BYTES * relayed.blocks) / relayed.slots
+    readings_s = relayed.slots / relayed.seconds / (AVERAGED if relaying.aggregation == "lossy" else 1)
+    blocks_s = series / QUARTER_S + (series / relaying.relay_s if relaying.aggregation == "none" else 0)
+    every_s = relaying.relay_s if relaying.aggregation == "none" else max(relaying.relay_s, QUARTER_S)
+    content_s = BLOCK_BYTES * blocks_s + reading * readings_s
+    messages_s = max(1 / every_s, 1 / HELLO_S)
+    packets_s = content_s / PACKET_BYTES
+    up, down = (m * messages_s + s * packets_s for m, s in zip(MESSAGE_BYTES, SEGMENT_BYTES, strict=True))
+    return up + HEAD_BYTES * messages_s + content_s, down
+
+
+def month_left_s(time: EpochSeconds, month_end: EpochSeconds) -> int:
+    """Return the seconds left of a month."""
+    return max(0, month_end - time)
+
+
+def _month(rate: list[float]) -> tuple[int, int]:
+    up, down = (round(one * MONTH_S) for one in rate)
+    return up, down
+
+
+def in_words(fields: Mapping[str, Any]) -> list[str]:
+    """Return what a command does, a sentence each, besides its figures."""
+    match fields["cmd"]:
+        case Action.SCHEDULE:
+            periods = [_PERIODS[name] for name in fields.get("periods") or {}]
+            return periods + ([_METERS[fields["meters"]]] if fields.get("meters") else [])
+        case Action.SHARING:
+            strategy = fields.get("strategy")
+            weights = fields.get("weights")
+            told = [] if strategy is None else [_STRATEGIES[strategy]]
+            return told + ([] if weights is None else [_WEIGHTS if weights else _FILE_WEIGHTS])
+        case Action.AGGREGATE if fields.get("at") == "meters":
+            return [_AT_METERS[fields.get("mode", "lossless")]]
+        case Action.AGGREGATE:
+            return [_AT_GATEWAY[fields.get("mode", "lossless")]]
+        case Action.DEAGGREGATE:
+            return ["Readings are relayed as they come, exact." if fields.get("at") != "meters" else _METERS["none"]]
+        case Action.REDUCE | Action.ISOLATE as cmd:
+            return [_STATES[f"{cmd} {fields['state']}"]]
+    return []
+
+
+_PERIODS = {
+    "collect_s": "Meters that do not send by themselves are asked for their records this often. All other meters send "
+    "once a minute as before.",
+    "levels_s": "Each battery's level is asked for this often if no record has brought it. A battery without a level "
+    "for two periods does not share. Near a minimum levels are asked for every 15 s as before.",
+    "relay_s": "Readings are relayed to the utility this often.",
+    "compact_s": "The gateway joins stored parts this often. Nothing changes on the line.",
+}
+_METERS = {
+    "lossless": "All meters send identical consecutive records as one. Nothing is lost. At a house about half of the "
+    "bytes come over the line.",
+    "none": "The meters send each record by itself.",
+}
+_STRATEGIES = {
+    "spec": "Help starts when a battery is below its minimum; all batteries above theirs give, by their weights.",
+    "aces": "Help starts when a battery is empty; all batteries above their minimum give, by their weights.",
+    "rangers": "Help starts when a battery is below its minimum; the largest surpluses give first, without weights.",
+    "file": "The batteries share as the gateway's settings file says.",
+}
+_WEIGHTS = "A battery gives in proportion to its weight, from its next share on. Weights not named here become 1."
+_FILE_WEIGHTS = "The batteries' weights are those of the gateway's settings file."
+_AT_GATEWAY = {
+    "lossless": "Only whole quarter-hours are relayed. Nothing is lost.",
+    "lossy": "Averages of ten readings are relayed. The gateway keeps the exact ones for its backup time.",
+}
+_AT_METERS = {
+    "lossless": "The meters send identical consecutive records as one. Nothing is lost.",
+    "lossy": "The meters send averages of ten readings. The detail is lost for good.",
+}
+_STATES = {
+    "reduce on": "All places reduce their load until the end.",
+    "reduce off": "Places use what they want again, unless the supply is short.",
+    "isolate on": "The boundary switch opens: the microgrid is an island until the end, and reduces its load.",
+    "isolate off": "The boundary switch closes when the voltage is stable and the microgrid's turn has come.",
+}
