@@ -42,7 +42,7 @@ class Browser:
                 access.add_person(connection, person, "harness")
                 access.set_state(connection, self.name, "active")
             opened = access.open_session(connection, self.name, "127.0.0.1", "harness", now)
-        self.cookies.set(COOKIE, opened.cookie)
+        self.cookies.set(COOKIE, opened.cookie, domain="localhost.local")
         with gate.database.reads.begin() as connection:
             found = access.session_actor(connection, opened.cookie, "127.0.0.1", now)
         assert found is not None

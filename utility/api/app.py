@@ -26,6 +26,7 @@ from utility.api.exports import add_exports
 from utility.api.headers import bounded_body, with_headers
 from utility.api.moments import Moment
 from utility.api.page import POLICY, page, runbooks_page
+from utility.api.people import add_api_tokens, add_people
 from utility.api.refusals import add_refusals
 from utility.api.rights import EVERYBODY, FOR_STAFF, OPEN, Gate, unruled
 from utility.api.services import Api
@@ -79,6 +80,8 @@ def make_app(api: Api) -> FastAPI:
     add_alarms(app, api)
     add_decisions(app, api)
     add_billing(app, api)
+    add_people(app, api)
+    add_api_tokens(app, api)
     add_console(app, Console(api))
     if routes := unruled(app):
         raise RuntimeError(f"routes without a rule of who may use them: {', '.join(routes)}")

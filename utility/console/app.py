@@ -11,6 +11,8 @@ from starlette.exceptions import HTTPException
 from utility.api.rights import OPEN, Anybody, RefusedRequestError, actor_of
 from utility.console.console import Console
 from utility.console.navigation import entries_for
+from utility.console.pages.account import add_account
+from utility.console.pages.audit import add_audit
 from utility.console.pages.bills import add_bills
 from utility.console.pages.corrections import add_corrections
 from utility.console.pages.find import add_find
@@ -22,7 +24,9 @@ from utility.console.pages.microgrids import add_microgrids
 from utility.console.pages.quarantine import add_quarantine
 from utility.console.pages.rates import add_rates
 from utility.console.pages.runs import add_runs
+from utility.console.pages.tokens import add_tokens
 from utility.console.pages.town import add_town
+from utility.console.pages.users import add_users
 from utility.console.pages.works import add_works
 from utility.console.static_files import add_static
 
@@ -40,6 +44,10 @@ PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
     add_runs,
     add_bills,
     add_works,
+    add_users,
+    add_account,
+    add_tokens,
+    add_audit,
 )
 """Each adds the routes of one page."""
 

@@ -30,6 +30,8 @@ NAVIGATION = (
     Entry("Runs", "/console/runs", STAFF),
     Entry("Bills", "/console/bills", frozenset({Role.CLERK, Role.APPROVER})),
     Entry("Home", "/console/home", frozenset({Role.RESIDENT})),
+    Entry("People", "/console/users", frozenset({Role.ADMIN})),
+    Entry("Audit log", "/console/audit", frozenset({Role.ADMIN})),
 )
 """All pages of the navigation, in its order; the first one that a person may open is the start page."""
 

@@ -65,6 +65,27 @@ class Opened:
     until: EpochSeconds
 
 
+@dataclass(frozen=True, kw_only=True)
+class OpenSession:
+    """A session that is open.
+
+    Attributes:
+        digest: The digest of its secret.
+        opened: When it was opened.
+        used: When it was used last, to five minutes.
+        until: When it ends in any case.
+        address: The network address of its login.
+        agent: What the browser says of itself.
+    """
+
+    digest: str
+    opened: EpochSeconds
+    used: EpochSeconds
+    until: EpochSeconds
+    address: str
+    agent: str
+
+
 def find_person(connection: Connection, name: str) -> Person | None:
     """Return a person; ``None``: there is none of that name."""
     found = people(connection, [name])
@@ -300,3 +321,15 @@ def _store_use(database: Database, statement: Update) -> None:
             connection.execute(statement)
     except SQLAlchemyError as error:  # People can read when the disk is full, too.
         log.warning("the last use of a session or token could not be stored: %s", error)
+
+
+def sessions_of(connection: Connection, name: str, now: EpochSeconds) -> list[OpenSession]:
+    """Return a person's open sessions, the one used last first."""
+    condition = (session.c.person == name) & (session.c.until > now) & (session.c.used > now - IDLE_S)
+    rows = connection.execute(select(session).where(condition).order_by(session.c.used.desc()))
+    return [
+        OpenSession(
+            digest=row.digest, opened=row.opened, used=row.used, until=row.until, address=row.address, agent=row.agent
+        )
+        for row in rows
+    ]

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, select
 
@@ -21,12 +22,16 @@ class Wanted:
         person: The person's name.
         action: The start of the action.
         subject: The start of the subject.
+        since: Only entries from this time on; ``None``: from any.
+        until: Only entries before this time; ``None``: up to now.
         before_no: Only entries older than this one; ``None``: from the newest on.
     """
 
     person: str = ""
     action: str = ""
     subject: str = ""
+    since: EpochSeconds | None = None
+    until: EpochSeconds | None = None
     before_no: int | None = None
 
 
@@ -65,7 +70,7 @@ def record(
     )
 
 
-def entries(connection: Connection, wanted: Wanted, limit: int) -> list[dict[str, object]]:
+def entries(connection: Connection, wanted: Wanted, limit: int) -> list[dict[str, Any]]:
     """Return entries, newest first."""
     conditions: list[ColumnElement[bool]] = []
     if wanted.person:
@@ -74,6 +79,10 @@ def entries(connection: Connection, wanted: Wanted, limit: int) -> list[dict[str
         conditions.append(audit.c.action.startswith(wanted.action, autoescape=True))
     if wanted.subject:
         conditions.append(audit.c.subject.startswith(wanted.subject, autoescape=True))
+    if wanted.since is not None:
+        conditions.append(audit.c.time >= wanted.since)
+    if wanted.until is not None:
+        conditions.append(audit.c.time < wanted.until)
     if wanted.before_no is not None:
         conditions.append(audit.c.no < wanted.before_no)
     statement = select(audit).where(*conditions).order_by(audit.c.no.desc()).limit(limit)

@@ -109,7 +109,11 @@ def _opened(console: Console, request: Request, name: str, path: str, hashed: st
         access.end_session_of(connection, request.cookies.get(COOKIE, ""))
         opened = access.open_session(connection, name, address_of(request), agent, gate.now())
     log.info("console: %s logged in from %s", name, address_of(request))
-    answer = RedirectResponse(path, 303)
+    return with_session(RedirectResponse(path, 303), opened)
+
+
+def with_session(answer: Response, opened: access.Opened) -> Response:
+    """Return an answer that gives the browser the cookie of a new session."""
     answer.set_cookie(
         COOKIE, opened.cookie, max_age=access.ABSOLUTE_S, path="/", secure=True, httponly=True, samesite="lax"
     )

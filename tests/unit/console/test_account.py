@@ -1,0 +1,143 @@
+"""The own password, sessions and tokens: a token never has more than its person, and ends."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+
+from harness.console import PASSWORD, Browser, text_of
+from utility.access.passwords import hash_password
+from utility.access.roles import Role
+from utility.api.rights import Gate
+from utility.store import access
+from utility.store.database import Database
+
+Browsers = Callable[..., Browser]
+
+OTHER = "four quick red trains"
+
+
+@pytest.fixture
+def eve(browser: Browsers, database: Database) -> Browser:
+    person = browser(Role.VIEWER, Role.CLERK, name="eve")
+    with database.writes.begin() as connection:
+        connection.exec_driver_sql("UPDATE person SET password = ? WHERE name = 'eve'", (hash_password(PASSWORD),))
+    return person
+
+
+def token_in(answer: Any) -> str:
+    found = re.search(r"cwt_[\w-]+", answer.text)
+    assert found is not None
+    return found[0]
+
+
+def asked(app: FastAPI, token: str, path: str, method: str = "GET", **options: Any) -> int:
+    return Browser(app).send(method, path, headers={"Authorization": f"Bearer {token}"}, **options).status_code
+
+
+def test_password_change_needs_the_present_one_and_ends_other_sessions(eve: Browser, browser: Browsers) -> None:
+    second, old = browser(Role.VIEWER, name="eve"), dict(eve.cookies)
+    wrong = eve.post("/console/account/password", {"current": OTHER, "new": OTHER})
+    assert (wrong.status_code, "not your present password" in wrong.text) == (422, True)
+    weak = eve.post("/console/account/password", {"current": PASSWORD, "new": "password12345"})
+    assert (weak.status_code, "guessed first" in weak.text) == (422, True)
+    assert second.get("/status").status_code == 200
+    assert eve.post("/console/account/password", {"current": PASSWORD, "new": OTHER}).status_code == 303
+    assert second.get("/status").status_code == 401
+    assert eve.get("/status").status_code == 200, "this session goes on, under a new secret"
+    assert dict(eve.cookies) != old
+    assert browser().send("POST", "/console/login", data={"name": "eve", "password": OTHER}).status_code == 303
+
+
+def test_a_session_does_not_serve_to_guess_the_password(eve: Browser) -> None:
+    guesses = [eve.post("/console/account/password", {"current": f"wrong {n}", "new": OTHER}) for n in range(12)]
+    assert [answer.status_code for answer in guesses] == [422] * 10 + [429] * 2
+
+
+def test_other_sessions_end_and_this_one_stays(eve: Browser, browser: Browsers) -> None:
+    second = browser(Role.VIEWER, name="eve")
+    assert text_of(eve.get("/console/account")).count("(this one)") == 1
+    assert eve.post("/console/account/sessions").status_code == 303
+    assert (eve.get("/status").status_code, second.get("/status").status_code) == (200, 401)
+
+
+def test_token_has_its_scope_until_it_ends_or_is_revoked(app: FastAPI, eve: Browser, database: Database) -> None:
+    answer = eve.post("/console/tokens", {"label": "planning", "roles": ["viewer"], "days": 30})
+    token = token_in(answer)
+    assert token not in eve.get("/console/tokens").text, "shown once"
+    assert asked(app, token, "/status") == 200
+    assert asked(app, token, "/console/runs") in (200, 403)
+    assert "never" not in text_of(eve.get("/console/tokens"))
+    assert asked(app, token, "/tokens", "POST", json={"label": "x", "roles": ["viewer"], "days": 300}) == 422
+    assert asked(app, token, "/console/account") == 403
+    with database.writes.begin() as connection:
+        access.set_roles(connection, "eve", {Role.CLERK})
+    assert asked(app, token, "/status") == 403, "a role that its person has lost does not count"
+    with database.writes.begin() as connection:
+        access.set_roles(connection, "eve", {Role.VIEWER})
+    assert eve.post("/console/tokens/1/revoke").status_code == 303
+    assert asked(app, token, "/status") == 401
+    assert eve.post("/console/tokens/1/revoke").status_code == 422
+
+
+def test_token_ends_with_its_date_and_with_its_person(app: FastAPI, eve: Browser, database: Database) -> None:
+    token = eve.send(
+        "POST", "/tokens", json={"label": "x", "roles": ["viewer"], "days": 1}, headers={"X-CSRF": eve.csrf}
+    ).json()["token"]
+    gate: Gate = app.state.gate
+    with database.reads.begin() as connection:
+        assert access.token_actor(connection, token, "", gate.now() + 86_399) is not None
+        assert access.token_actor(connection, token, "", gate.now() + 86_400) is None
+    with database.writes.begin() as connection:
+        access.set_state(connection, "eve", "disabled")
+    assert asked(app, token, "/status") == 401
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"label": "x", "roles": ["admin"], "days": 1}, "you do not have the role admin yourself"),
+        ({"label": " ", "roles": ["viewer"], "days": 1}, "say what the token is for"),
+        ({"label": "x", "roles": ["viewer"], "days": 366}, "valid for 1 to 365 days"),
+        ({"label": "x", "roles": ["viewer"], "days": 0}, "valid for 1 to 365 days"),
+    ],
+)
+def test_wrong_tokens_name_the_fault(eve: Browser, fields: dict[str, object], fault: str) -> None:
+    answer = eve.post("/console/tokens", fields)
+    assert answer.status_code == 422
+    assert fault in text_of(answer)
+
+
+def test_only_an_administrator_sees_and_revokes_tokens_of_others(eve: Browser, browser: Browsers) -> None:
+    eve.post("/console/tokens", {"label": "planning", "roles": ["viewer"], "days": 30})
+    bob, admin = browser(Role.CLERK, name="bob"), browser(Role.ADMIN, name="ann")
+    assert bob.post("/console/tokens/1/revoke").status_code == 422
+    assert "planning" not in bob.get("/console/tokens?all=1").text
+    assert bob.get("/tokens?all=true").json() == {"tokens": []}
+    assert "planning" in admin.get("/console/tokens?all=1").text
+    assert admin.post("/console/tokens/1/revoke").status_code == 303
+
+
+def test_api_of_people_has_the_same_rules(browser: Browsers) -> None:
+    admin, clerk = browser(Role.ADMIN, name="ann"), browser(Role.CLERK, name="bob")
+
+    def post(person: Browser, path: str, content: object = None) -> Any:
+        return person.send("POST", path, json=content or {}, headers={"X-CSRF": person.csrf})
+
+    made = post(admin, "/people", {"name": "eve", "roles": ["resident"], "account": 1})
+    assert (made.status_code, made.json()["path"].startswith("/console/invitation/")) == (201, True)
+    assert post(clerk, "/people", {"name": "mallory", "roles": ["admin"]}).status_code == 403
+    assert admin.send("POST", "/people", json={"name": "x", "roles": ["admin"]}).status_code == 403, "another site"
+    assert post(admin, "/people", {"name": "x", "roles": ["viewer"], "colour": 1}).status_code == 422
+    assert post(admin, "/people/eve/roles", {"roles": ["viewer"]}).json()["roles"] == ["viewer"]
+    assert post(admin, "/people/eve/disable").json()["state"] == "disabled"
+    assert post(admin, "/people/eve/enable").json()["state"] == "invited"
+    assert post(admin, "/people/eve/link").status_code == 201
+    assert post(admin, "/people/eve/end-sessions").json()["sessions"] == 0
+    assert post(admin, "/people/nobody/disable").status_code == 422
+    assert "last administrator" in post(admin, "/people/ann/roles", {"roles": ["viewer"]}).json()["detail"]
+    listed = admin.get("/people?search=e").json()["people"]
+    assert [one["name"] for one in listed] == ["eve"]
+    assert listed[0]["link_until"].endswith("Z")

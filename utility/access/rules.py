@@ -1,0 +1,104 @@
+"""What may be changed of people and tokens, and in which words a fault is told (pure)."""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import AccountNumber, EpochSeconds
+from utility.access.actor import MACHINE
+from utility.access.roles import Role
+
+NAME_PATTERN = r"^[a-z][a-z0-9._-]{0,31}$"
+"""The form of a name at login, as of the people in the utility's file."""
+
+MAX_DISPLAY = 64
+"""Most characters of a name for people, and of a token's label."""
+
+DAY_S = 86_400
+
+MAX_TOKEN_DAYS = 365
+"""Longest validity of a token, days."""
+
+_NAME = re.compile(NAME_PATTERN)
+
+
+class AccessFaultError(ConfigError):
+    """A change of people or tokens that is refused; nothing was changed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewPerson:
+    """A person to be invited.
+
+    Attributes:
+        name: The name at login.
+        display: The name for people; empty: the name.
+        roles: The roles.
+        account: A resident's account; ``None``: none.
+    """
+
+    name: str
+    display: str = ""
+    roles: frozenset[Role]
+    account: AccountNumber | None = None
+
+
+def check_person(new: NewPerson) -> None:
+    """Check what an invitation says.
+
+    Raises:
+        AccessFaultError: The name, the display, the roles or the account is wrong.
+    """
+    if not _NAME.fullmatch(new.name) or new.name == MACHINE:
+        raise AccessFaultError(
+            f"name: {new.name!r:.40} is no name: it begins with a letter, and has at most 32 lower-case letters, "
+            "digits, dots, hyphens and underscores"
+        )
+    check_text("display", new.display)
+    check_roles(new.roles, new.account)
+
+
+def check_roles(roles: Collection[Role], account: AccountNumber | None) -> None:
+    """Check that roles and account go together.
+
+    Raises:
+        AccessFaultError: There is no role, or a resident without an account, or an account without a resident.
+    """
+    if not roles:
+        raise AccessFaultError("roles: give one or more")
+    if (Role.RESIDENT in roles) != (account is not None):
+        raise AccessFaultError("account: a resident needs the number of an account, and only a resident has one")
+
+
+def check_text(name: str, text: str) -> None:
+    """Check a short text for people.
+
+    Raises:
+        AccessFaultError: It is too long, or can't be shown.
+    """
+    if len(text) > MAX_DISPLAY or not text.isprintable():
+        raise AccessFaultError(f"{name}: has more than {MAX_DISPLAY} characters, or some that can't be shown")
+
+
+def check_token(label: str, scope: Collection[Role], roles: Collection[Role], days: int) -> None:
+    """Check what a new token says.
+
+    Raises:
+        AccessFaultError: The label is missing or wrong, the scope is empty or beyond the person's roles, or the
+            validity is out of its bounds.
+    """
+    if not label.strip():
+        raise AccessFaultError("label: say what the token is for, such as: export to the planning office")
+    check_text("label", label)
+    if not scope:
+        raise AccessFaultError("roles: give one or more of your own")
+    if beyond := sorted(set(scope) - set(roles)):
+        raise AccessFaultError(f"roles: you do not have the role {beyond[0]} yourself")
+    if not 1 <= days <= MAX_TOKEN_DAYS:
+        raise AccessFaultError(f"days: a token is valid for 1 to {MAX_TOKEN_DAYS} days")
+
+
+def until_of(now: EpochSeconds, days: int) -> EpochSeconds:
+    """Return when something ends that is valid for some days from now on."""
+    return now + days * DAY_S

@@ -1,0 +1,80 @@
+"""The own login: password and sessions."""
+
+from math import ceil
+from typing import Annotated
+
+from fastapi import FastAPI, Form, HTTPException, Request, Response
+from fastapi.responses import RedirectResponse
+
+from commonwatt.identity.passwords import MAX_LENGTH
+from utility.access.actor import Actor, Via
+from utility.access.choosing import password_fault
+from utility.access.guesses import Guesses
+from utility.access.passwords import hash_password, is_password
+from utility.api.acting import changing
+from utility.api.rights import Anybody, address_of, gate_of
+from utility.console.console import Console
+from utility.console.pages.login import with_session
+from utility.store import access
+from utility.store.people import end_sessions
+
+_Password = Annotated[str, Form(max_length=4 * MAX_LENGTH)]
+
+
+def add_account(app: FastAPI, console: Console) -> None:
+    """Add the routes."""
+    guesses = Guesses()
+
+    @app.get("/console/account", include_in_schema=False)
+    def account(request: Request, actor: Anybody) -> Response:
+        """Return the page of the own login."""
+        _require_session(actor)
+        machine_s = gate_of(request).now()
+        with console.database.reads.begin() as connection:
+            person = access.find_person(connection, actor.name)
+            sessions = access.sessions_of(connection, actor.name, machine_s)
+        content = {"person": person, "sessions": sessions, "machine_s": machine_s}
+        return console.page(request, actor, "account.html", content)
+
+    @app.post("/console/account/password", include_in_schema=False)
+    def password(request: Request, actor: Anybody, current: _Password, new: _Password) -> Response:
+        """Change the own password; all other sessions end."""
+        _require_session(actor)
+        now, address = gate_of(request).now(), address_of(request)
+        # A session that was left open must not serve to guess the password.
+        if wait_s := ceil(guesses.guess(actor.name, address, now)):
+            raise HTTPException(429, f"too many wrong passwords; try again in {wait_s} s")
+        with console.database.reads.begin() as connection:
+            stored = access.password_of(connection, actor.name)
+        if not is_password(current, stored):
+            raise HTTPException(422, "current: this is not your present password; nothing was changed")
+        guesses.right(actor.name, address, now)
+        if why := password_fault(new, actor.name):
+            raise HTTPException(422, f"new: the password is {why}; nothing was changed")
+        hashed = hash_password(new)
+        with changing(console.api, request, actor) as by:
+            if access.password_of(by.connection, actor.name, lock=True) != stored:
+                raise HTTPException(409, "the password was changed meanwhile; log in again")
+            access.set_password(by.connection, actor.name, hashed)
+            agent = request.headers.get("user-agent", "")
+            opened = access.open_session(by.connection, actor.name, address, agent, now)
+            by.record("person.password", actor.name)
+        return with_session(RedirectResponse("/console/account", 303), opened)
+
+    @app.post("/console/account/sessions", include_in_schema=False)
+    def others(request: Request, actor: Anybody) -> Response:
+        """End all own sessions but this one."""
+        _require_session(actor)
+        with changing(console.api, request, actor) as by:
+            end_sessions(by, actor.name, actor.session)
+        return console.see_other(actor, "/console/account", "Your other sessions ended.")
+
+
+def _require_session(actor: Actor) -> None:
+    """Refuse programs, which have no login of their own.
+
+    Raises:
+        HTTPException: The actor is no person with a session.
+    """
+    if actor.via is not Via.SESSION:
+        raise HTTPException(403, "this is for people who are logged in; a token has no password and no sessions")

@@ -1,0 +1,63 @@
+"""The audit log: who changed what, when, from where, before and after; for administrators."""
+
+from datetime import date
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import FastAPI, HTTPException, Query, Request, Response
+
+from commonwatt.model.units import QUARTER_S, EpochSeconds
+from utility.access.differences import rows_of
+from utility.api.rights import Admins
+from utility.billing.tariffs.local_calendar import midnight
+from utility.console.console import Console
+from utility.jobs.calendar_periods import NEW_YORK
+from utility.store import audit_log
+
+SHOWN = 100
+"""Entries on one page."""
+
+_Text = Annotated[str, Query(max_length=128)]
+
+
+def add_audit(app: FastAPI, console: Console) -> None:
+    """Add the routes."""
+
+    @app.get("/console/audit", include_in_schema=False)
+    def audit(
+        request: Request,
+        actor: Admins,
+        person: _Text = "",
+        action: _Text = "",
+        subject: _Text = "",
+        since: _Text = "",
+        until: _Text = "",
+        before_no: Annotated[int | None, Query(ge=1, lt=2**62)] = None,
+    ) -> Response:
+        """Return entries, newest first."""
+        asked = {"person": person, "action": action, "subject": subject, "since": since, "until": until}
+        wanted = audit_log.Wanted(
+            person=person,
+            action=action,
+            subject=subject,
+            since=_midnight("since", since),
+            until=_midnight("until", until),
+            before_no=before_no,
+        )
+        with console.database.reads.begin() as connection:
+            found = audit_log.entries(connection, wanted, SHOWN + 1)
+        entries = [(one, rows_of(one["before"], one["after"])) for one in found[:SHOWN]]
+        filters = {name: text for name, text in asked.items() if text}
+        older = urlencode(filters | {"before_no": found[SHOWN - 1]["no"]}) if len(found) > SHOWN else ""
+        newest = urlencode(filters) if before_no is not None else None
+        content = {"entries": entries, "asked": asked, "older": older, "newest": newest}
+        return console.page(request, actor, "audit.html", content)
+
+
+def _midnight(name: str, text: str) -> EpochSeconds | None:
+    if not text:
+        return None
+    try:
+        return midnight(date.fromisoformat(text), NEW_YORK) * QUARTER_S
+    except (ValueError, OverflowError) as error:
+        raise HTTPException(422, f"{name}: {text!r:.20} is no day; write it as 2026-11-03") from error

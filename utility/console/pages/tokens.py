@@ -1,0 +1,54 @@
+"""API tokens: the own ones; administrators see and revoke all."""
+
+from typing import Annotated
+
+from fastapi import FastAPI, Form, Path, Query, Request, Response
+
+from utility.access.actor import Actor
+from utility.access.roles import Role
+from utility.access.rules import MAX_TOKEN_DAYS
+from utility.api.acting import changing
+from utility.api.rights import Anybody, gate_of
+from utility.console.console import Console
+from utility.store.api_tokens import make_token, revoke_token, tokens
+
+SHOWN = 500
+"""Tokens on one page."""
+
+
+def add_tokens(app: FastAPI, console: Console) -> None:
+    """Add the routes."""
+
+    @app.get("/console/tokens", include_in_schema=False)
+    def page(request: Request, actor: Anybody, everybody: Annotated[bool, Query(alias="all")] = False) -> Response:
+        """Return the own tokens; for an administrator all."""
+        return _page(console, request, actor, everybody=everybody)
+
+    @app.post("/console/tokens", include_in_schema=False)
+    def make(
+        request: Request,
+        actor: Anybody,
+        label: Annotated[str, Form(max_length=64)],
+        roles: Annotated[list[Role], Form()],
+        days: Annotated[int, Form()],
+    ) -> Response:
+        """Make a token; the page shows it once."""
+        with changing(console.api, request, actor) as by:
+            text, _ = make_token(by, label, frozenset(roles), days)
+        return _page(console, request, actor, text=text)
+
+    @app.post("/console/tokens/{number}/revoke", include_in_schema=False)
+    def revoke(request: Request, actor: Anybody, number: Annotated[int, Path(ge=1, lt=2**31)]) -> Response:
+        """Revoke a token."""
+        with changing(console.api, request, actor) as by:
+            revoke_token(by, number)
+        return console.see_other(actor, "/console/tokens", f"Token {number} is revoked.")
+
+
+def _page(console: Console, request: Request, actor: Actor, *, everybody: bool = False, text: str = "") -> Response:
+    everybody = everybody and actor.has(Role.ADMIN)
+    with console.database.reads.begin() as connection:
+        found = tokens(connection, None if everybody else actor.name, SHOWN)
+    content = {"tokens": found, "text": text, "everybody": everybody, "is_admin": actor.has(Role.ADMIN)}
+    content |= {"roles": sorted(actor.roles), "most_days": MAX_TOKEN_DAYS, "machine_s": gate_of(request).now()}
+    return console.page(request, actor, "tokens.html", content)

@@ -1,0 +1,165 @@
+"""People: list, invite, roles, new links, sessions, disable and enable; for administrators."""
+
+from typing import Annotated
+
+from fastapi import FastAPI, Form, HTTPException, Path, Query, Request, Response
+
+from utility.access.bulk import COLUMNS, MOST, links_table, read_residents
+from utility.access.differences import rows_of
+from utility.access.roles import Role
+from utility.access.rules import NAME_PATTERN, AccessFaultError, NewPerson
+from utility.api.acting import address_of_link, changing
+from utility.api.rights import Admins, gate_of
+from utility.console.console import Console
+from utility.store import access, audit_log
+from utility.store.api_tokens import tokens
+from utility.store.people import (
+    change_roles,
+    disable,
+    enable,
+    end_sessions,
+    invite_people,
+    invite_person,
+    list_people,
+    listed,
+    new_link,
+)
+
+SHOWN = 100
+"""People on one page."""
+
+_Name = Annotated[str, Path(pattern=NAME_PATTERN)]
+_Roles = Annotated[list[Role], Form()]
+_Account = Annotated[str, Form(pattern=r"^[0-9]{0,5}$")]
+
+
+def add_users(app: FastAPI, console: Console) -> None:
+    """Add the routes."""
+    _add_lists(app, console)
+    _add_invitations(app, console)
+    _add_changes(app, console)
+
+
+def _add_lists(app: FastAPI, console: Console) -> None:
+    @app.get("/console/users", include_in_schema=False)
+    def users(
+        request: Request,
+        actor: Admins,
+        search: Annotated[str, Query(max_length=64)] = "",
+        role: Annotated[str, Query(max_length=16)] = "",
+        after: Annotated[str, Query(max_length=32)] = "",
+    ) -> Response:
+        """Return the people, some at a time."""
+        machine_s = gate_of(request).now()
+        wanted = Role(role) if role in set(Role) else None
+        with console.database.reads.begin() as connection:
+            found = list_people(connection, search, wanted, after, SHOWN + 1, machine_s)
+        content = {"people": found[:SHOWN], "search": search, "role": role, "roles": list(Role), "machine_s": machine_s}
+        content["next"] = found[SHOWN - 1].person.name if len(found) > SHOWN else ""
+        return console.page(request, actor, "users.html", content)
+
+    @app.get("/console/users/{name}", include_in_schema=False)
+    def user(request: Request, actor: Admins, name: _Name) -> Response:
+        """Return one person."""
+        return _person_page(console, request, actor, name)
+
+
+def _add_invitations(app: FastAPI, console: Console) -> None:
+    @app.post("/console/users", include_in_schema=False)
+    def invite(
+        request: Request,
+        actor: Admins,
+        name: Annotated[str, Form(max_length=32)],
+        roles: _Roles,
+        display: Annotated[str, Form(max_length=64)] = "",
+        account: _Account = "",
+    ) -> Response:
+        """Invite a person; the page shows the link once."""
+        number = int(account) if account else None
+        new = NewPerson(name=name.strip(), display=display, roles=frozenset(roles), account=number)
+        with changing(console.api, request, actor) as by:
+            link = invite_person(by, new)
+        return _person_page(console, request, actor, link.name, address_of_link(request, link))
+
+    @app.post("/console/residents", include_in_schema=False)
+    def invite_residents(request: Request, actor: Admins, residents: Annotated[str, Form()]) -> Response:
+        """Invite the residents of a list; the answer is the list of their links, once."""
+        try:
+            new = read_residents(residents)
+        except AccessFaultError as error:
+            raise HTTPException(422, f"{error}; nobody was invited") from error
+        with changing(console.api, request, actor) as by:
+            links = invite_people(by, new)
+        addresses = [address_of_link(request, link) for link in links]
+        content = "".join(links_table(zip(new, addresses, strict=True)))
+        headers = {"Content-Disposition": 'attachment; filename="links.csv"'}
+        return Response(content, media_type="text/csv", headers=headers)
+
+    @app.get("/console/residents", include_in_schema=False)
+    def residents(request: Request, actor: Admins) -> Response:
+        """Return the form for a list of residents."""
+        return console.page(request, actor, "residents.html", {"columns": COLUMNS, "most": MOST})
+
+    @app.post("/console/users/{name}/link", include_in_schema=False)
+    def link(request: Request, actor: Admins, name: _Name) -> Response:
+        """Make a new link for a person; the page shows it once."""
+        with changing(console.api, request, actor) as by:
+            made = new_link(by, name)
+        return _person_page(console, request, actor, name, address_of_link(request, made))
+
+
+def _add_changes(app: FastAPI, console: Console) -> None:
+    def done(actor: Admins, name: str, words: str) -> Response:
+        return console.see_other(actor, f"/console/users/{name}", words)
+
+    @app.post("/console/users/{name}/roles", include_in_schema=False)
+    def set_roles(request: Request, actor: Admins, name: _Name, roles: _Roles, account: _Account = "") -> Response:
+        """Replace a person's roles and account."""
+        with changing(console.api, request, actor) as by:
+            change_roles(by, name, frozenset(roles), int(account) if account else None)
+        return done(actor, name, f"{name} now has the roles: {', '.join(sorted(set(roles)))}.")
+
+    @app.post("/console/users/{name}/disable", include_in_schema=False)
+    def switch_off(request: Request, actor: Admins, name: _Name) -> Response:
+        """Disable a person."""
+        with changing(console.api, request, actor) as by:
+            disable(by, name)
+        return done(actor, name, f"{name} is disabled: no login, session or token works any more.")
+
+    @app.post("/console/users/{name}/enable", include_in_schema=False)
+    def switch_on(request: Request, actor: Admins, name: _Name) -> Response:
+        """Enable a person."""
+        with changing(console.api, request, actor) as by:
+            enable(by, name)
+        return done(actor, name, f"{name} is enabled.")
+
+    @app.post("/console/users/{name}/sessions", include_in_schema=False)
+    def log_out(request: Request, actor: Admins, name: _Name) -> Response:
+        """End a person's sessions; of the own ones the others."""
+        with changing(console.api, request, actor) as by:
+            end_sessions(by, name, actor.session if actor.name == name else "")
+        return done(actor, name, f"{'Your other sessions' if actor.name == name else f'The sessions of {name}'} ended.")
+
+
+def _person_page(console: Console, request: Request, actor: Admins, name: str, link: str = "") -> Response:
+    """Return the page of one person; with the address of a new link, which is shown this once."""
+    machine_s = gate_of(request).now()
+    with console.database.reads.begin() as connection:
+        found = listed(connection, name, machine_s)
+        if found is None:
+            raise HTTPException(404, f"there is no person called {name}")
+        sessions = access.sessions_of(connection, name, machine_s)
+        made = tokens(connection, name, SHOWN)
+        entries = audit_log.entries(connection, audit_log.Wanted(subject=name, action="person."), 20)
+    entries = [one for one in entries if one["subject"] == name]
+    content = {
+        "one": found,
+        "link": link,
+        "days": access.INVITED_S // 86_400,
+        "sessions": sessions,
+        "tokens": made,
+        "roles": list(Role),
+        "entries": [(one, rows_of(one["before"], one["after"])) for one in entries],
+        "machine_s": machine_s,
+    }
+    return console.page(request, actor, "user.html", content)

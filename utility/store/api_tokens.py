@@ -1,0 +1,105 @@
+"""API tokens of people: made, listed, revoked; the text of a token is stored nowhere."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+
+from commonwatt.model.units import EpochSeconds
+from utility.access.actor import Via
+from utility.access.roles import Role
+from utility.access.rules import AccessFaultError, check_token, until_of
+from utility.access.secrets import digest, new_token
+from utility.store.people import By
+from utility.store.tables import api_token
+
+MAX_TOKENS = 50
+"""Most valid tokens of a person."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Token:
+    """An API token.
+
+    Attributes:
+        no: Its number.
+        person: The person who made it.
+        label: What it is for.
+        roles: Its scope; a role that the person has lost does not count.
+        made: When it was made, machine's epoch seconds.
+        until: When it ends.
+        used: When it was used last; ``None``: never.
+        revoked: When it was revoked; ``None``: it was not.
+    """
+
+    no: int
+    person: str
+    label: str
+    roles: tuple[Role, ...]
+    made: EpochSeconds
+    until: EpochSeconds
+    used: EpochSeconds | None
+    revoked: EpochSeconds | None
+
+    def is_valid(self, machine_s: EpochSeconds) -> bool:
+        """Return whether it can be used."""
+        return self.revoked is None and machine_s < self.until
+
+
+def make_token(by: By, label: str, scope: Collection[Role], days: int) -> tuple[str, Token]:
+    """Make a token of the actor; return its text, which is never shown again, and the token.
+
+    Raises:
+        AccessFaultError: The actor is not logged in with a session, what is said is wrong, or there are too many.
+    """
+    if by.actor.via is not Via.SESSION:
+        raise AccessFaultError("a token is made by a person who is logged in; open the console")
+    check_token(label, scope, by.actor.roles, days)
+    valid = [one for one in tokens(by.connection, by.actor.name, MAX_TOKENS * 2) if one.is_valid(by.machine_s)]
+    if len(valid) >= MAX_TOKENS:
+        raise AccessFaultError(f"you have {MAX_TOKENS} valid tokens; revoke one first")
+    text, until = new_token(), until_of(by.machine_s, days)
+    names = ",".join(sorted(scope))
+    row: dict[str, object] = {"digest": digest(text), "person": by.actor.name, "label": label.strip(), "roles": names}
+    row |= {"made": by.machine_s, "until": until}
+    number = by.connection.execute(api_token.insert().returning(api_token.c.no), [row]).scalar_one()
+    by.record("token.make", f"token {number}", after={"label": label, "roles": names, "until": until})
+    (made,) = tokens(by.connection, None, 1, number)
+    return text, made
+
+
+def revoke_token(by: By, number: int) -> None:
+    """Revoke a token of the actor; an administrator may revoke any.
+
+    Raises:
+        AccessFaultError: There is no such token for this actor, or it is revoked already.
+    """
+    found = tokens(by.connection, None, 1, number)
+    if not found or (found[0].person != by.actor.name and not by.actor.has(Role.ADMIN)):
+        raise AccessFaultError(f"token {number}: you have none of this number")
+    if found[0].revoked is not None:
+        raise AccessFaultError(f"token {number} is revoked already")
+    by.connection.execute(api_token.update().where(api_token.c.no == number).values(revoked=by.machine_s))
+    by.record("token.revoke", f"token {number}", {"person": found[0].person, "label": found[0].label})
+
+
+def tokens(connection: Connection, person: str | None, limit: int, number: int | None = None) -> list[Token]:
+    """Return the newest tokens of a person, newest first; ``None``: of everybody; ``number``: only that one."""
+    statement = select(api_token).order_by(api_token.c.no.desc()).limit(limit)
+    if person is not None:
+        statement = statement.where(api_token.c.person == person)
+    if number is not None:
+        statement = statement.where(api_token.c.no == number)
+    return [
+        Token(
+            no=row.no,
+            person=row.person,
+            label=row.label,
+            roles=tuple(Role(role) for role in row.roles.split(",")),
+            made=row.made,
+            until=row.until,
+            used=row.used,
+            revoked=row.revoked,
+        )
+        for row in connection.execute(statement)
+    ]
