@@ -41,6 +41,7 @@ BENCHMARKS: dict[str, float] = {
     "planner": 5,
     "export": 2,
     "settlement": 4,
+    "usage": 5,
     "billing": 0.5,
     "bill_documents": 1,
 }

@@ -75,7 +75,7 @@ def added(days: Sequence[ClassDay]) -> ClassDay:
     return np.where(unknown, UNKNOWN, whole)
 
 
-def mean_power(shape: NDArray[np.int64], columns: MonthColumns) -> NDArray[np.float64]:
-    """Return the mean power of each cell of load shapes, watts, (rows, 48): energy over the cell's quarter-hours."""
-    quarters = np.bincount(columns.cells, minlength=CELLS)
+def mean_power(shape: NDArray[np.int64], cells: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the mean power of each cell of load shapes, watts, (rows, 48), from the cells of all quarter-hours."""
+    quarters = np.bincount(cells, minlength=CELLS)
     return np.asarray(shape * 4 / 1000 / np.maximum(quarters, 1), np.float64)

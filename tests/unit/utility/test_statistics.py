@@ -1,11 +1,15 @@
 """Usage by month beside sums in plain Python: late days, moves, changed clocks, kills; on both databases."""
 
 import asyncio
+import csv
+import json
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -15,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sqlalchemy import select
+from typer.testing import CliRunner
 
 from commonwatt.model.exceptions import StoreError
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
@@ -22,11 +27,12 @@ from commonwatt.town.town import Function, Town
 from harness.real import databases
 from harness.settlement.emulated import small_town
 from harness.statistics.stored import random_day, settle, store_batteries
+from utility.cli.statistics import app
 from utility.jobs.calendar_periods import Period
 from utility.jobs.statistics import StatisticsJob
 from utility.registry.accounts import Account, Holding
 from utility.statistics.disturbances import Change, seconds_on
-from utility.statistics.months import month_number
+from utility.statistics.months import columns_of, month_number
 from utility.statistics.packed import packed, unpacked
 from utility.statistics.series import SHAPES
 from utility.store.accounts import load_for_change, save_dated_registry
@@ -37,6 +43,7 @@ from utility.store.settlement_members import owners
 from utility.store.tables import usage_due, usage_month
 from utility.store.usage import Scope
 from utility.store.usage_due import mark_settled
+from utility.store.usage_view import load_shape
 
 kind = databases.both_kinds
 one_kind = pytest.mark.parametrize("kind", ["sqlite"])
@@ -266,3 +273,43 @@ def test_a_damaged_table_is_named() -> None:
     payload[-1] ^= 1
     with pytest.raises(StoreError, match="account 7: its checksum"):
         unpacked(bytes(payload), "account 7")
+
+
+@one_kind
+def test_commands_show_and_export_months_quarters_years_and_five_years(
+    database: Database, tmp_path: Path, url: str
+) -> None:
+    for month in ("2026-09", "2026-10"):
+        settle_month(database, month)
+    config = tmp_path / "utility.toml"
+    config.write_text(f'[utility]\ndatabase = "{url}"\n')
+
+    def told(*words: str, code: int = 0) -> str:
+        done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*words, "--config", str(config)])
+        assert done.exit_code == code, done.output
+        return done.output
+
+    assert "4 months computed" in told("run")
+    assert "0 months computed" in told("run")
+    path = tmp_path / "usage.csv"
+    assert "26 rows" in told("export", "--month", "2026-10", "--out", str(path))
+    with path.open() as file:
+        exported = {row["name"]: row for row in csv.DictReader(file)}
+    row = rows(database, Scope.ACCOUNT)[month_number("2026-10"), 17]
+    assert exported["17"]["imported_kwh"] == f"{row.imported // 10**6}.{row.imported % 10**6:06d}"
+    assert exported["17"]["complete_percent"] == "100.00"
+    months = json.loads(told("list", "--of", "account", "--name", "17", "--json"))
+    assert [each["period"] for each in months] == ["2026-11", "2026-10", "2026-09", "2026-08"]
+    for span in ("year", "five_years"):
+        (whole,) = json.loads(told("list", "--of", "account", "--name", "17", "--by", span, "--json"))
+        assert Decimal(whole["imported_kwh"]) == sum(Decimal(each["imported_kwh"]) for each in months)
+        assert float(whole["peak_kw"]) == max(float(each["peak_kw"]) for each in months)
+    (quarter, third) = json.loads(told("list", "--of", "town", "--by", "quarter", "--name", "town", "--json"))
+    assert (quarter["period"], third["period"]) == ("2026-Q4", "2026-Q3")
+    assert "r002: no such class" in told("list", "--of", "class", "--name", "r002", code=2)
+    assert "no such scope" in told("list", "--of", "house", code=2)
+    with database.reads.begin() as connection:
+        shape = load_shape(connection, Scope.ACCOUNT, 17, range(month_number("2026-10"), month_number("2026-10") + 1))
+    # Mean watts over all hours of the month are its energy.
+    weights = np.bincount(columns_of(month_number("2026-10"), NEW_YORK).cells)
+    assert (shape[0] * weights).sum() / 4 == pytest.approx(row.imported / 1000)

@@ -1,0 +1,75 @@
+"""The backtest of projections: each month of a synthetic town projected from the months before it alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.statistics.town import Years
+from utility.statistics.projection import MIN_MONTHS, NEXT_MONTH, YEAR, Panel, Projected, coverage, pinball, project
+
+FIRST = MIN_MONTHS + YEAR
+"""The first projected month: before it are two years to project from, and a year of errors."""
+
+SCOPES = ("account", "microgrid", "class", "town")
+METHODS = ("usual", "last year")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """How good projections were.
+
+    Attributes:
+        quantity: What was projected.
+        scope: Of what; ``all``: all together.
+        months: How many projections had a band and an outcome.
+        held: The part of them whose 80 % band held the outcome.
+        loss: Their pinball loss, each relative to the mean of its subject.
+        naive_held: The part held by the band around last year's month.
+        naive_loss: Its pinball loss.
+    """
+
+    quantity: str
+    scope: str
+    months: int
+    held: float
+    loss: float
+    naive_held: float
+    naive_loss: float
+
+
+def scores(towns: Sequence[Years], quantity: str, ahead: int = NEXT_MONTH) -> list[Score]:
+    """Return the scores of a quantity by scope, and pooled over accounts, microgrids and classes."""
+    made: dict[str, list[tuple[Years, list[Projected]]]] = {method: [] for method in METHODS}
+    for town in towns:
+        panel = Panel(values=town.energies[quantity], groups=town.groups)
+        for method, found in made.items():
+            found.append((town, project(panel, FIRST, ahead, method)))
+    wanted = [(name, (number,)) for number, name in enumerate(SCOPES)]
+    result = []
+    for name, scopes in [*wanted, ("all but the town", (0, 1, 2))]:
+        some = {method: [_only(town, each, scopes) for town, each in found] for method, found in made.items()}
+        count, held = coverage([one for town in some["usual"] for one in town])
+        _, naive = coverage([one for town in some["last year"] for one in town])
+        result.append(
+            Score(
+                quantity=quantity,
+                scope=name,
+                months=count,
+                held=held,
+                loss=_loss(some["usual"]),
+                naive_held=naive,
+                naive_loss=_loss(some["last year"]),
+            )
+        )
+    return result
+
+
+def _only(town: Years, projected: Sequence[Projected], scopes: tuple[int, ...]) -> list[Projected]:
+    """Return the projections of the subjects of some scopes."""
+    ours = np.isin(town.scopes, scopes)
+    return [Projected(quantiles=each.quantiles[ours], actual=each.actual[ours]) for each in projected]
+
+
+def _loss(towns: Sequence[Sequence[Projected]]) -> float:
+    return float(np.mean([pinball(projected) for projected in towns]))

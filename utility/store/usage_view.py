@@ -1,0 +1,200 @@
+"""Usage for people and programs: totals by month, quarter, year and five years, load shapes, and panels to project."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, func, select
+
+from commonwatt.model.exceptions import ConfigError
+from utility.statistics.months import Month, Span, columns_of, span_around
+from utility.statistics.packed import unpacked
+from utility.statistics.projection import Panel
+from utility.statistics.series import mean_power
+from utility.statistics.totals import Totals, totals_of
+from utility.store.accounts import zone_of
+from utility.store.reads import town as town_figures
+from utility.store.tables import controller, settled_day, usage_month
+from utility.store.usage import CLASSES, Scope
+
+MOST_ROWS = 100
+"""Most subjects or periods of one page."""
+
+_PROVISIONAL_DAYS = 75
+"""Days before the last settled one in which a day may be provisional: a month and the deadline of settlement."""
+
+_COLUMNS = [column for column in usage_month.c if column.name not in ("payload", "computed")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsageRow:
+    """The usage of a subject in a span of months.
+
+    Attributes:
+        scope: What it is of.
+        subject: The account's number, or the number of the microgrid, of the class; 0: the town.
+        name: Its name for people: ``17``, ``r001``, ``residential``, ``town``.
+        months: The span.
+        totals: Its sums.
+        is_provisional: Whether a day of it may still change without a correction.
+    """
+
+    scope: Scope
+    subject: int
+    name: str
+    months: range
+    totals: Totals
+    is_provisional: bool
+
+
+def scope_of(text: str) -> Scope:
+    """Return a scope by its name.
+
+    Raises:
+        ConfigError: There is no such scope.
+    """
+    try:
+        return Scope[text.upper()]
+    except KeyError as error:
+        raise ConfigError(f"{text}: no such scope; one of: account, microgrid, class, town") from error
+
+
+def subject_of(connection: Connection, scope: Scope, name: str) -> int:
+    """Return the number of a subject by its name.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    found = _subject(connection, scope, name)
+    if found is None:
+        raise ConfigError(f"{name}: no such {scope.name.lower()} in the statistics")
+    return found
+
+
+def last_month(connection: Connection) -> Month | None:
+    """Return the last month with usage; ``None``: there is none."""
+    return connection.execute(select(func.max(usage_month.c.month))).scalar()
+
+
+def usage_page(
+    connection: Connection, scope: Scope, months: range, *, after: int = -1, limit: int = MOST_ROWS
+) -> list[UsageRow]:
+    """Return the usage of the subjects of a scope in a span of months, by number, after ``after``."""
+    c = usage_month.c
+    ours = (c.scope == scope) & c.month.between(months.start, months[-1]) & (c.subject > after)
+    some = connection.execute(select(c.subject).where(ours).distinct().order_by(c.subject).limit(limit)).scalars().all()
+    if not some:
+        return []
+    wanted = select(*_COLUMNS).where(ours, c.subject <= some[-1]).order_by(c.subject, c.month)
+    by_subject: dict[int, list[Mapping[str, Any]]] = {}
+    for row in connection.execute(wanted).mappings():
+        by_subject.setdefault(row["subject"], []).append(dict(row))
+    names, provisional = _names(connection, scope), _provisional(connection, months)
+    return [_row(scope, n, names, months, rows, provisional) for n, rows in by_subject.items()]
+
+
+def usage_of_all(connection: Connection, scope: Scope, months: range) -> list[UsageRow]:
+    """Return the usage of all subjects of a scope in a span of months."""
+    found: list[UsageRow] = []
+    while some := usage_page(connection, scope, months, after=found[-1].subject if found else -1):
+        found += some
+    return found
+
+
+def usage_history(
+    connection: Connection, scope: Scope, subject: int, last: Month, span: Span, count: int
+) -> list[UsageRow]:
+    """Return the usage of a subject in the ``count`` spans that end with the one around ``last``, newest first."""
+    spans = [span_around(last, span)]
+    while len(spans) < count and span is not Span.FIVE_YEARS:
+        spans.append(span_around(spans[-1].start - 1, span))
+    c = usage_month.c
+    wanted = (c.scope == scope) & (c.subject == subject) & c.month.between(spans[-1].start, spans[0][-1])
+    rows = [dict(row) for row in connection.execute(select(*_COLUMNS).where(wanted)).mappings()]
+    names = _names(connection, scope)
+    ours = [(months, [row for row in rows if row["month"] in months]) for months in spans]
+    return [_row(scope, subject, names, at, some, _provisional(connection, at)) for at, some in ours if some]
+
+
+def load_shape(connection: Connection, scope: Scope, subject: int, months: range) -> NDArray[np.float64]:
+    """Return the mean power by row of ``SHAPES`` and cell, watts: four rows of an account or a microgrid, else six."""
+    c = usage_month.c
+    zone = zone_of(town_figures(connection))
+    wanted = (c.scope == scope) & (c.subject == subject) & c.month.between(months.start, months[-1])
+    total, cells = None, np.zeros(0, np.int64)
+    for month, payload in connection.execute(select(c.month, c.payload).where(wanted)):
+        one = unpacked(payload, f"load shape of {scope.name.lower()} {subject}")
+        total = one if total is None else total + one
+        cells = np.concatenate([cells, columns_of(month, zone).cells])
+    return np.zeros((4, 48)) if total is None else mean_power(total, cells)
+
+
+def panel_of(connection: Connection, quantity: str, scope: Scope, until: Month, months: int) -> tuple[Panel, list[int]]:
+    """Return the months before ``until`` of all subjects of a scope, in their classes, and the subjects' numbers.
+
+    Months without a row, and months of which less than 19 in 20 quarter-hours are there, are not known.
+    """
+    c, start = usage_month.c, until - months
+    wanted = (c.scope == scope) & c.month.between(start, until - 1)
+    value = func.sum(c[quantity])
+    statement = select(
+        c.subject, c.month, func.max(c.owner_no), value, func.sum(c.settled - c.missing), func.sum(c.quarters)
+    )
+    rows = connection.execute(statement.where(wanted).group_by(c.subject, c.month)).all()
+    subjects = sorted({row[0] for row in rows})
+    at = {subject: n for n, subject in enumerate(subjects)}
+    kinds = {row.number: CLASSES.index(row.kind) for row in connection.execute(select(controller))}
+    values, groups = np.full((len(subjects), months), np.nan), np.zeros(len(subjects), np.int64)
+    for subject, month, owner, total, there, quarters in rows:
+        if total is not None and 20 * int(there) >= 19 * int(quarters) > 0:
+            values[at[subject], month - start] = max(0, int(total))
+        groups[at[subject]] = subject - 1 if scope is Scope.CLASS else kinds.get(owner, 0)
+    return Panel(values=values, groups=np.zeros(len(subjects), np.int64) if scope is Scope.TOWN else groups), subjects
+
+
+def _row(
+    scope: Scope,
+    subject: int,
+    names: Mapping[int, str],
+    months: range,
+    rows: Sequence[Mapping[str, Any]],
+    provisional: set[int],
+) -> UsageRow:
+    owners = {row["owner_no"] for row in rows}
+    return UsageRow(
+        scope=scope,
+        subject=subject,
+        name=names.get(subject, str(subject)),
+        months=months,
+        totals=totals_of(rows),
+        is_provisional=bool(provisional) if owners == {0} else bool(provisional & owners),
+    )
+
+
+def _provisional(connection: Connection, months: range) -> set[int]:
+    """Return the microgrids with a provisional day in some months."""
+    last = connection.execute(select(func.max(settled_day.c.day))).scalar()
+    if last is None:
+        return set()
+    zone, c = zone_of(town_figures(connection)), settled_day.c
+    first = max(columns_of(months.start, zone).days.start, last - _PROVISIONAL_DAYS)
+    until = columns_of(months[-1], zone).days.stop
+    return set(
+        connection.execute(select(c.owner_no).where(c.day.between(first, until - 1), ~c.final).distinct()).scalars()
+    )
+
+
+def _names(connection: Connection, scope: Scope) -> dict[int, str]:
+    if scope is Scope.MICROGRID:
+        return {row.number: row.id for row in connection.execute(select(controller.c.number, controller.c.id))}
+    if scope is Scope.CLASS:
+        return dict(enumerate(CLASSES, 1))
+    return {0: "town"} if scope is Scope.TOWN else {}
+
+
+def _subject(connection: Connection, scope: Scope, name: str) -> int | None:
+    if scope is Scope.ACCOUNT:
+        return int(name) if name.isdecimal() and len(name) < 10 else None
+    return {known: number for number, known in _names(connection, scope).items()}.get(name)
