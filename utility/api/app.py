@@ -21,6 +21,7 @@ from commonwatt.protocol.dead_letter_words import row_of, wanted
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from utility.api.alarms import add_alarms
 from utility.api.billing import add_billing
+from utility.api.days import add_days
 from utility.api.decisions import add_decisions
 from utility.api.exports import add_exports
 from utility.api.headers import bounded_body, with_headers
@@ -73,6 +74,7 @@ def make_app(api: Api) -> FastAPI:
     _add_data(staff, api)
     _add_sharing(staff, api)
     _add_completeness(staff, api)
+    add_days(staff, api)
     _add_troubles(staff, api)
     add_exports(staff, api.database)
     # Included routers would hide their routes from `unruled`.

@@ -128,3 +128,11 @@ def test_search_lists_what_fits_and_goes_to_a_single_result(
     single = viewer.get(f"/console/find?text={meter}")
     assert (single.status_code, single.headers["location"]) == (303, f"/console/meters/{meter}")
     assert "Nothing is called so" in text_of(viewer.get("/console/find?text=%3Cscript%3E"))
+
+
+def test_completeness_of_days_is_asked_by_programs(lively: Database, browser: Callable[..., Browser]) -> None:
+    viewer = browser(Role.VIEWER)
+    asked = viewer.get("/completeness/days?first=2027-01-01&last=2027-01-31").json()
+    assert (asked["days"], asked["total"]["expected"]) == ({}, 0), "no day is over that was counted"
+    assert asked["pending"] == 1, "the compactor marked the day"
+    assert viewer.get("/completeness/days?first=2027-01-31&last=2027-01-01").status_code == 422

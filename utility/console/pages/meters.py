@@ -33,6 +33,15 @@ EVENTS, CONFLICTS, CHANGES = 50, 20, 20
 RANGES = (("day", 1), ("week", 7), ("month", 31), ("year", 366), ("five years", 5 * 366))
 """Offered ranges in days, up to today."""
 
+KINDS = {
+    "through": "through the meter",
+    "generation": "generated",
+    "stored": "stored",
+    "register": "register",
+    "settled": "settled quarter-hours",
+}
+"""What can be plotted, for people."""
+
 _SLOT_KILOWATTS = 3600 / SLOT_S / 1e6
 _READINGS = {1: "averaged"}
 _SETTLED = {
@@ -84,7 +93,7 @@ def add_meters(app: FastAPI, console: Console) -> None:
         quarters_of(first, last)
         kind = what or _usual(facts)
         content = _lists(console, facts) | {"facts": facts, "what": kind, "first": first, "last": last}
-        content |= {"kinds": [*(k.name.lower() for k in facts.record_types), "settled"], "today": today}
+        content |= {"kinds": [*(k.name.lower() for k in facts.record_types), "settled"], "names": KINDS, "today": today}
         content |= {"ranges": [(name, today - timedelta(days=days - 1)) for name, days in RANGES]}
         return console.page(request, actor, "meter.html", content)
 
@@ -136,7 +145,7 @@ def _lists(console: Console, facts: MeterFacts) -> dict[str, Any]:
 def _readings(console: Console, facts: MeterFacts, kind: RecordType, begin: int, until: int) -> dict[str, Any]:
     found = slot_series(console.database, facts.number, int(kind), begin, until)
     scale, unit = (_SLOT_KILOWATTS, "kW") if kind.is_flow else (1e-6, "kWh")
-    line = {"label": kind.name.capitalize(), "unit": unit, **plotted(thinned(found), scale, _READINGS)}
+    line = {"label": KINDS[kind.name.lower()].capitalize(), "unit": unit, **plotted(thinned(found), scale, _READINGS)}
     return {"series": [line], "begin": begin * QUARTER_S, "end": until * QUARTER_S}
 
 

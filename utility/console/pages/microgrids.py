@@ -61,6 +61,8 @@ def add_microgrids(app: FastAPI, console: Console) -> None:
     def plot(_: Staff, name: _Name, day: date) -> dict[str, Any]:
         """Return the series of a local day for its plot."""
         first, until = quarters_of(day, day)
+        # What is to come is no gap.
+        until = max(first + 1, min(until, quarter_of(console.now()) + 1))
         with console.database.reads.begin() as connection:
             meters = meters_of(connection, name)
             found = day_of_microgrid(connection, meters, first, until)
