@@ -45,6 +45,7 @@ class Asked:
         month: The local month.
         days: The last days of the month that are emulated; everybody moves in at their beginning.
         folder: An empty folder for the database and the files.
+        bills: Whether a tariff is published and the month billed.
     """
 
     town: Town
@@ -52,6 +53,7 @@ class Asked:
     month: str
     days: int
     folder: Path
+    bills: bool = True
 
 
 @dataclass(kw_only=True)
@@ -94,7 +96,8 @@ def make(asked: Asked, tell: Callable[[str, float], object]) -> Made:
         _settle(asked, database, made, (begin, until), tell)
     finally:
         database.close()
-    _bill(asked.month, config, made, tell)
+    if asked.bills:
+        _bill(asked.month, config, made, tell)
     return made
 
 

@@ -1,8 +1,7 @@
-"""One Chromium, and one utility with a small town of a few settled, billed days, for all tests of this folder."""
+"""One Chromium, and one utility with a small town of two settled days, for all tests of this folder."""
 
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
@@ -10,25 +9,35 @@ from playwright.sync_api import Browser
 
 from commonwatt.config.files import load_settings
 from commonwatt.config.utility import UtilitySettings
+from commonwatt.model.effects import Write
+from commonwatt.model.now import Now, Trust
+from commonwatt.model.records import HistoryRecord, RecordType, Rejection
+from commonwatt.model.units import QUARTER_S
+from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.heartbeats import Month
 from commonwatt.runtime.clock import Clock
 from harness.browser import Visit, chromium, served, visit
 from harness.console import Browser as Person
 from harness.settlement.emulated import small_town
 from harness.town_month.month import Asked, make
+from harness.worlds.sent import batch, blocks
 from harness.worlds.utility import a_heartbeat
 from utility.access.roles import Role
 from utility.api.app import make_app
 from utility.api.services import Api
 from utility.changes import SawGateway
+from utility.core import Core
+from utility.events import FromGateway
 from utility.health import Health
 from utility.metrics import UtilityMetrics
-from utility.store.database import open_database
+from utility.store.database import Database, open_database
+from utility.store.registry import load_snapshot
 from utility.store.writer import Writer
 
 MONTH = "2026-10"
-NOW = 1_793_944_800  # 2026-11-06, after the month's bills
+NOW = 1_794_330_000  # noon of 10 November 2026, after the deadline of settlement
 ALLOWANCE = 30_000_000
+METER = 10001
 
 
 @pytest.fixture(scope="session")
@@ -39,16 +48,19 @@ def chrome() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
-    """A utility with a small town: the last two days of October are settled, and October is billed."""
+    """A utility with a small town: the last two days of October are settled. One reading is quarantined."""
     folder = tmp_path_factory.mktemp("town")
     town = small_town()
-    make(Asked(town=town, scenario="normal", month=MONTH, days=2, folder=folder), lambda _what, _part: None)
+    make(
+        Asked(town=town, scenario="normal", month=MONTH, days=2, folder=folder, bills=False), lambda _what, _part: None
+    )
     settings = load_settings(folder / "utility.toml", "utility", UtilitySettings)
     database = open_database(settings.database, create=True)
     used = Month(used=(9_000_000, 4_000_000), allowance=ALLOWANCE)
     Writer(database).commit(
         [SawGateway(controller=name, time=NOW - 20, heartbeat=a_heartbeat(lte=used)) for name in town.microgrids]
     )
+    _quarantine(database)
     api = Api(
         database=database,
         clock=Clock(origin=NOW, monotonic_origin=0, speed=0),
@@ -62,6 +74,29 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
     )
     yield make_app(api)
     database.close()
+
+
+def _quarantine(database: Database) -> None:
+    """Let a gateway send a reading that is implausible."""
+    start = (NOW // QUARTER_S - 4) * QUARTER_S
+    record = HistoryRecord(
+        record_type=RecordType.THROUGH, lossy=0, record_id=7, meter_id=METER, account=1, start=start, end=start + 15,
+        reading=250_001,
+    )  # fmt: skip
+    dead_letter = DeadLetter(
+        meter=METER,
+        log=1,
+        reason=Rejection.IMPLAUSIBLE,
+        generation=1,
+        record_id=7,
+        time=NOW - 60,
+        content=record.pack(),
+    )
+    with database.reads.begin() as connection:
+        core = Core(7, load_snapshot(connection), 1800)
+    sent = batch(blocks({0: 5}, quarter=start // QUARTER_S), dead_letters=[dead_letter])
+    step = core.handle(FromGateway("cw1/r001/u/batch", sent.pack()), Now(NOW, Trust.NETWORK))
+    Writer(database).commit([effect.change for effect in step.effects if isinstance(effect, Write)])
 
 
 @pytest.fixture(scope="session")
@@ -83,9 +118,3 @@ def window(chrome: Browser, address: str, application: FastAPI) -> Iterator[Call
     yield make_window
     for one in opened:
         one.page.context.close()
-
-
-@pytest.fixture(scope="session")
-def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of screenshots."""
-    return tmp_path_factory.mktemp("shots")

@@ -1,0 +1,104 @@
+"""The main jobs of clerks, approvers and residents, done in a real browser as they would do them."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from playwright.sync_api import Browser, expect
+
+from harness.browser import Visit, visit
+from harness.console import Browser as Person
+from tests.browser.conftest import METER
+from utility.access.roles import Role
+from utility.store import audit_log
+
+TARIFF = Path("docs/examples/tariff.toml")
+CHECKER = Path("docs/examples/check_bill.py")
+
+
+@pytest.fixture(scope="module")
+def person(chrome: Browser, address: str, application: FastAPI) -> Iterator[Callable[..., Visit]]:
+    """Return the window of a person by name."""
+    opened: list[Visit] = []
+
+    def make(name: str, *roles: Role, account: int | None = None) -> Visit:
+        opened.append(visit(chrome, address, Person(application, *roles, name=name, account=account)))
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        one.page.context.close()
+
+
+@pytest.fixture(scope="module")
+def published(person: Callable[..., Visit], address: str) -> None:
+    """The clerk Anna proposes a tariff; Ben, an approver, publishes it."""
+    anna, ben = person("anna", Role.CLERK).page, person("ben", Role.APPROVER).page
+    anna.goto(f"{address}/console/rates")
+    anna.get_by_role("link", name="New version").or_(anna.get_by_role("button", name="New version")).first.click()
+    anna.get_by_label("or a file, in place of the text").set_input_files(TARIFF)
+    anna.get_by_role("button", name="Propose").click()
+    expect(anna.get_by_text("Proposed by anna").first).to_be_visible()
+    assert anna.get_by_role("button", name="Approve").count() == 0
+    ben.goto(anna.url)
+    ben.get_by_role("button", name="Approve and publish").click()
+    expect(ben.get_by_text("published").first).to_be_visible()
+
+
+@pytest.fixture(scope="module")
+def issued(person: Callable[..., Visit], address: str, published: None) -> None:
+    """Anna makes and checks the bills of October; Ben issues them."""
+    del published
+    anna, ben = person("anna", Role.CLERK).page, person("ben", Role.APPROVER).page
+    anna.goto(f"{address}/console/runs")
+    anna.get_by_label("Month").fill("2026-10")
+    anna.get_by_role("button", name="Make a draft").click()
+    # The page of the work goes on to the run by itself.
+    anna.get_by_role("button", name="Check: compute again").click()
+    expect(anna.get_by_text("An approver issues it").first).to_be_visible()
+    ben.goto(anna.url)
+    ben.get_by_role("button", name="Issue 26 bills").click()
+    expect(ben.get_by_text("Issued by ben").first).to_be_visible()
+
+
+@pytest.mark.usefixtures("issued")
+def test_resident_downloads_a_receipt_that_the_checker_accepts(person: Callable[..., Visit], tmp_path: Path) -> None:
+    seen = person("resident-1", Role.RESIDENT, account=1)
+    seen.open("/console/home")
+    seen.page.get_by_role("link", name="2026-10").click()
+    with seen.page.expect_download() as download:
+        seen.page.get_by_role("link", name="Its receipt").click()
+    receipt = tmp_path / "receipt.json"
+    download.value.save_as(receipt)
+    done = subprocess.run([sys.executable, CHECKER, receipt], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert seen.check() == []
+
+
+@pytest.mark.usefixtures("issued")
+def test_clerk_explains_a_bill_down_to_its_quarter_hours(person: Callable[..., Visit]) -> None:
+    seen = person("anna", Role.CLERK)
+    seen.open("/console/bills/1/1")
+    expect(seen.page.get_by_role("heading", level=1)).to_be_visible()
+    assert seen.check() == []
+
+
+def test_clerk_releases_a_quarantined_reading_which_then_counts(
+    person: Callable[..., Visit], application: FastAPI
+) -> None:
+    seen = person("anna", Role.CLERK)
+    seen.open("/console/quarantine")
+    page = seen.page
+    expect(page.get_by_role("cell", name=str(METER))).to_be_visible()
+    page.get_by_role("link", name="250001").click()
+    expect(page.get_by_role("heading", name="Quarantined reading")).to_be_visible()
+    assert seen.check() == []
+    page.get_by_label("Reason").fill("a welder, as the owner says")
+    page.get_by_role("button", name="Release it").click()
+    expect(page.get_by_text("No reading waits")).to_be_visible()
+    with application.state.gate.database.reads.begin() as connection:
+        (entry,) = audit_log.entries(connection, audit_log.Wanted(person="anna", subject="dead letter"), 1)
+    assert "welder" in str(entry["after"])
