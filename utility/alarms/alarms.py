@@ -11,8 +11,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from utility.access.actor import Actor
-from utility.alarms.alarm import Alarm
-from utility.alarms.board import Acknowledgement, Counts, Row, counted, merged, rows
+from utility.alarms.board import Acknowledgement, Counts, Row, counted, mark_of, merged, rows
 from utility.alarms.conditions import Counted, Facts, conditions, is_judged
 from utility.alarms.lifecycle import Life, Stage, advance
 from utility.alarms.silences import (
@@ -26,7 +25,7 @@ from utility.alarms.silences import (
     way_of,
     ways_of,
 )
-from utility.alarms.watch import Watch
+from utility.alarms.watch import Seen, Watch
 from utility.store import alarms as store
 from utility.store.database import Database
 from utility.store.reads import is_controller
@@ -50,6 +49,7 @@ class Board:
         has_alertmanager: Whether the settings name an Alertmanager.
         answered: When Alertmanager last answered; ``None``: it has not since the start.
         complaint: Why Alertmanager does not answer; empty: it does.
+        mark: Changes when anything on the board does, but for texts and times.
     """
 
     time: EpochSeconds
@@ -59,6 +59,7 @@ class Board:
     has_alertmanager: bool
     answered: EpochSeconds | None
     complaint: str
+    mark: str
 
 
 class Alarms:
@@ -86,6 +87,8 @@ class Alarms:
         self._is_loaded = False
         self._acknowledgements: Sequence[Acknowledgement] = ()
         self._silences: Sequence[Silence] = ()
+        self._version = 0
+        self._made: tuple[EpochSeconds, int, Seen | None, Board] | None = None
 
     def start(self) -> None:
         """Begin to ask Alertmanager."""
@@ -105,8 +108,7 @@ class Alarms:
             self._counted = store.counted(connection, now, None if is_due else self._counted)
             if not self._is_loaded:
                 self._lives, self._is_loaded = store.open_lives(connection), True
-            self._acknowledgements = store.acknowledgements(connection, now)
-            self._silences = store.silences(connection, now)
+        self._read(now)
         if is_due:
             self._counted_at = now
 
@@ -123,6 +125,7 @@ class Alarms:
             if life.stage is not Stage.WAITING and life.stage is not _stage(self._lives, key):
                 self._unsaved[key, life.alarm.since] = life
         self._lives = {key: life for key, life in after.items() if life.stage is not Stage.ENDED}
+        self._version += 1
         return bool(self._unsaved)
 
     def save(self) -> None:
@@ -133,9 +136,14 @@ class Alarms:
         self._unsaved = {key: life for key, life in self._unsaved.items() if life != lives.get(key)}
 
     def board(self) -> Board:
-        """Return what stands now."""
-        now = int(self._clock.now())
-        seen = None if self.watch is None else self.watch.seen
+        """Return what stands now; within a second the same board, unless something was done or seen."""
+        now, version, seen = int(self._clock.now()), self._version, None if self.watch is None else self.watch.seen
+        made = self._made
+        if made is None or made[:2] != (now, version) or made[2] is not seen:
+            self._made = made = (now, version, seen, self._joined(now, seen))
+        return made[3]
+
+    def _joined(self, now: EpochSeconds, seen: Seen | None) -> Board:
         own = [life.alarm for life in self._lives.values() if life.stage is Stage.STANDING]
         silences = self._all_silences(now)
         found = rows(merged(() if seen is None else seen.alarms, own), self._acknowledgements, silences, now)
@@ -147,6 +155,7 @@ class Alarms:
             has_alertmanager=seen is not None,
             answered=None if seen is None else seen.time,
             complaint="" if seen is None else seen.complaint,
+            mark=mark_of(found, silences, now, is_fresh=seen is None or not seen.complaint),
         )
 
     def past(self, limit: int) -> list[Life]:
@@ -161,7 +170,7 @@ class Alarms:
             ConfigError: There is no such alarm, or the note or the end can't be taken.
         """
         now = int(self._clock.now())
-        alarm = self._alarm(key)
+        alarm = self.find(key).alarm
         check_note(note)
         check_window(now, end, now)
         made = Acknowledgement(no=0, key=alarm.key, person=actor.name, note=note, made=now, end=end)
@@ -188,7 +197,7 @@ class Alarms:
             ConfigError: There is no such alarm, or the note or the end can't be taken.
             AlertmanagerError: Alertmanager refuses, or does not answer; nothing is silenced.
         """
-        alarm = self._alarm(key)
+        alarm = self.find(key).alarm
         subject = f"{alarm.name} of {alarm.place}"
         return self._hold(actor, (way_of(alarm),), subject, (int(self._clock.now()), end), note)
 
@@ -249,11 +258,16 @@ class Alarms:
         self._read(now)
         return number
 
-    def _alarm(self, key: str) -> Alarm:
+    def find(self, key: str) -> Row:
+        """Return an alarm that stands.
+
+        Raises:
+            ConfigError: There is none with that key.
+        """
         for row in self.board().rows:
             if row.alarm.key == key:
-                return row.alarm
-        raise ConfigError("there is no such alarm (any more); load the page again")
+                return row
+        raise ConfigError("there is no such alarm (any more)")
 
     def _all_silences(self, now: EpochSeconds) -> list[Silence]:
         if self.watch is None:
@@ -267,6 +281,7 @@ class Alarms:
         with self._database.reads.begin() as connection:
             self._acknowledgements = store.acknowledgements(connection, now)
             self._silences = store.silences(connection, now)
+        self._version += 1
 
 
 def _stage(lives: dict[str, Life], key: str) -> Stage | None:

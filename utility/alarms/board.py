@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from zlib import crc32
 
 from commonwatt.model.units import EpochSeconds
 from utility.alarms.alarm import Alarm, Severity, order
@@ -131,3 +132,12 @@ def counted(board: Sequence[Row], silences: Iterable[Silence], now: EpochSeconds
         suppressed=states[State.SUPPRESSED],
         silences=sum(silence.stands(now) for silence in silences),
     )
+
+
+def mark_of(board: Sequence[Row], silences: Iterable[Silence], now: EpochSeconds, *, is_fresh: bool) -> str:
+    """Return a short text that changes when an alarm, a silence or what people did changes."""
+    said = [
+        (row.alarm.key, row.alarm.since, row.state, row.acknowledgement and row.acknowledgement.no) for row in board
+    ]
+    held = [(silence.id, silence.end, silence.stands(now)) for silence in silences]
+    return f"{crc32(repr((said, held, is_fresh)).encode()):08x}"

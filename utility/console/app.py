@@ -12,6 +12,7 @@ from utility.api.rights import OPEN, Anybody, RefusedRequestError, actor_of
 from utility.console.console import Console
 from utility.console.navigation import entries_for
 from utility.console.pages.account import add_account
+from utility.console.pages.alarms import add_alarms
 from utility.console.pages.audit import add_audit
 from utility.console.pages.bills import add_bills
 from utility.console.pages.corrections import add_corrections
@@ -38,6 +39,7 @@ PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
     add_find,
     add_home,
     add_home_bills,
+    add_alarms,
     add_quarantine,
     add_corrections,
     add_rates,

@@ -56,7 +56,8 @@ class Console:
             actor: Who asks; ``None``: nobody is logged in.
             template: The template's file.
             content: Its variables, besides those of every page: ``actor``, ``now``, ``csrf_secret``, ``navigation``,
-                ``searches`` (whether there is a search), ``here`` (the request's path) and ``message``.
+                ``searches`` (whether there is a search), ``here`` (the request's path), ``message`` and ``board`` (the
+                alarms; none for those who may not see them).
             status: The HTTP status.
         """
         shared = {
@@ -67,6 +68,7 @@ class Console:
             "navigation": [] if actor is None else entries_for(actor),
             "here": request.url.path,
             "message": _message(request, actor),
+            "board": self.api.alarms.board() if actor is not None and actor.has(*STAFF) else None,
         }
         return HTMLResponse(self.renderer.render(template, {**shared, **content}), status)
 

@@ -25,6 +25,7 @@ NAVIGATION = (
     Entry("Town", "/console/town", STAFF),
     Entry("Microgrids", "/console/microgrids", STAFF),
     Entry("Meters", "/console/meters", STAFF),
+    Entry("Alarms", "/console/alarms", STAFF),
     Entry("Quarantine", "/console/quarantine", STAFF),
     Entry("Rates", "/console/rates", STAFF),
     Entry("Runs", "/console/runs", STAFF),

@@ -1,0 +1,62 @@
+"""Two people, two windows: what one silences in two taps, the other sees on every page within a second."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+from fastapi import FastAPI
+from playwright.sync_api import expect
+
+from harness.browser import Visit
+from utility.access.roles import Role
+from utility.alarms.conditions import Facts
+from utility.api.services import Api
+from utility.console.console import Console
+
+
+@pytest.fixture
+def api(application: FastAPI) -> Api:
+    """The utility, with a gateway that is silent."""
+    console: Console = application.state.console
+    alarms, clock = console.api.alarms, console.api.clock
+    object.__setattr__(alarms, "_facts", lambda _: Facts(silent_s={"r001": 400.0}))
+    began = clock.origin
+    for _ in range(2):
+        alarms.look()
+        clock.origin += 200
+    alarms.look()
+    alarms.save()
+    clock.origin = began + 400
+    return console.api
+
+
+def test_silence_takes_two_taps_and_shows_on_every_page_within_a_second(api: Api, window: Callable[..., Visit]) -> None:
+    operator, viewer = window(Role.OPERATOR, width=360), window(Role.VIEWER)
+    viewer.open("/console/quarantine")
+    count = viewer.page.locator("#alarm-count")
+    expect(count).to_contain_text("1 critical")
+    operator.open("/console/alarms")
+    operator.page.get_by_role("link", name="Silence or acknowledge").click()
+    assert not operator.check()
+    operator.page.get_by_role("button", name="1 hour").first.click()
+    expect(count).to_contain_text("1 silence", timeout=1_500)
+    expect(count).to_contain_text("no alarm")
+    assert not viewer.check()
+    expect(operator.page.locator("#board")).to_contain_text("suppressed")
+    assert not operator.check()
+    operator.page.get_by_role("button", name=re.compile("End the silence")).click()
+    expect(count).to_contain_text("1 critical", timeout=1_500)
+    operator.open("/console/alarms/maintenance")
+    assert not operator.check()
+    assert api.alarms.board().silences == ()
+
+
+def test_list_that_is_renewed_keeps_the_focus_of_the_keyboard(api: Api, window: Callable[..., Visit]) -> None:
+    viewer = window(Role.VIEWER)
+    viewer.open("/console/alarms")
+    link = viewer.page.get_by_role("link", name="Look")
+    link.focus()
+    viewer.page.evaluate("document.querySelector('#board').dataset.old = 'yes'")
+    api.clock.origin += 60
+    expect(viewer.page.locator("#board")).not_to_have_attribute("data-old", "yes", timeout=5_000)
+    expect(link).to_be_focused()
