@@ -70,6 +70,11 @@ class UtilityMetrics:
         self.periods_failed = self._by_job(
             "job_periods_failed", "Due periods of a job that were tried, are not done and are not running now, by job."
         )
+        self.jobs_late = self._by_job(
+            "job_late_seconds", "By how much a job is late, by job: 0 while it is in time or paused."
+        )
+        self.jobs_paused = self._by_job("job_paused", "1 while a person has paused a job, by job.")
+        self.job_seconds = self._by_job("job_last_run_seconds", "Real time of a job's last finished run, by job.")
         self.purchases = self._counter("purchases", "Purchases planned for the town's plant, by policy.", "policy")
         self.limited = self._counted("limited_microgrids", "Microgrids with an import limit, since power is short.")
         self.http_cut = self._counter("http_cut_connections", "Connections to the API closed as too slow or too many.")
@@ -120,8 +125,9 @@ class UtilityMetrics:
         """Show the jobs ``names`` from the start; their counts of periods are NaN until the first count."""
         for name in names:
             self.job_failures.labels(name)
-            self.periods_overdue.labels(name).set(math.nan)
-            self.periods_failed.labels(name).set(math.nan)
+            counted = (self.periods_overdue, self.periods_failed)
+            for gauge in (*counted, self.jobs_late, self.jobs_paused, self.job_seconds):
+                gauge.labels(name).set(math.nan)
 
     def committed(self, counts: Committed) -> None:
         """Add the counts of a committed transaction."""

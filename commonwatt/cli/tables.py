@@ -13,7 +13,7 @@ from commonwatt.model.words import moment
 WIDE = 110
 """Width from which a terminal shows every column whole."""
 
-_TIMES = ("time", "start", "next_time", "due", "done")
+_TIMES = ("time", "start", "next_time", "due", "done", "expires")
 
 _WHOLE = ("no", "id", "time", "to", "sender", "meter", "microgrid")
 """Columns that are never wrapped, so that they can be copied."""

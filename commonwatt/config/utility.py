@@ -235,12 +235,19 @@ class UtilitySettings(Settings):
     gaps_s: Seconds = Field(300, description="How often the utility searches for missing slots.")
     gap_age_s: Seconds = Field(1800, description="How old a missing slot must be before its gateway is asked for it.")
     compact_s: Seconds = Field(900, description="How often the parts of finished quarters are joined.")
-    keep_months: int | None = Field(
-        None,
+    keep_months: int = Field(
+        6,
         ge=1,
         le=1200,
         description="Whole months (UTC) of readings to keep before the present month; older readings are deleted "
-        "and not requested again. Without it all readings are kept.",
+        "and not requested again, once their days are settled.",
+    )
+    keep_years: int = Field(
+        7,
+        ge=2,
+        le=100,
+        description="Years that settled days, sharing, corrections, and runs of bills with their receipts' inputs are "
+        "kept; what a kept bill names is kept as long as the bill.",
     )
     settlement: SettlementSettings = Field(
         SettlementSettings(), description="How what flowed is divided among the members of each microgrid, and when."

@@ -206,7 +206,7 @@ _LIMITS = """
   Each slot has its quality; the sum of this group may be wrong by as much as readings differ from their mean.
 - **After a long outage of the utility** the newest readings come first, so the oldest are the last to be complete.
 - **A trusted clock that is years ahead** makes jobs run for future periods. These periods stay done after the clock is
-  corrected. `commonwatt utility jobs` shows them.
+  corrected. `commonwatt utility jobs periods` shows them.
 - **Figures**: a week of eight meters, 80,640 parts of a minute each, drained in 20 s on a busy two-core machine over a
   line of 100 kB/s.
 """

@@ -18,6 +18,7 @@ from sqlalchemy import BigInteger, Column, Integer, MetaData, Table
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.ticker import Ticker
 from utility.jobs.calendar_periods import Seconds
+from utility.jobs.plans import Plan
 from utility.jobs.runner import Job, Schedule
 from utility.store.database import Database, open_database
 from utility.store.job_leases import Turn, mark_done
@@ -45,9 +46,9 @@ class Worker:
         self._clock = clock
         self._point = point
         self._thread = ThreadPoolExecutor(1)
-        job = Job(name="results", cadence=Seconds(PERIOD_S), catch_up=True, run=self._run)
+        plan = Plan(name="results", does="", cadence=Seconds(PERIOD_S), catch_up=True)
         self._schedule = Schedule(
-            table=(job,),
+            table=(Job(plan=plan, run=self._run),),
             database=database,
             clock=clock,
             in_thread=self._in_thread,

@@ -21,6 +21,7 @@ from utility.events import CommandsOpen, FromGateway
 from utility.gaps import settled_before
 from utility.ingest.ingest import MAX_GROUP, MAX_QUEUED
 from utility.jobs.calendar_periods import Seconds
+from utility.jobs.plans import Plan
 from utility.store.compactor import Compactor
 from utility.store.database import Database, open_database, save_setting
 from utility.store.engines import make_engine
@@ -127,7 +128,7 @@ class UtilityNode(Node[Change]):
         for name, period_s, run in self.jobs():
             now = self.clock()
             with self.database.writes.begin() as connection:
-                turn = take(connection, name, Seconds(period_s), now, catch_up=False)
+                turn = take(connection, Plan(name=name, does="", cadence=Seconds(period_s)), now)
             if turn is not None:
                 run(turn)
                 self._point()

@@ -31,7 +31,6 @@ from utility.store.conflicts import conflicts as conflicting_slots
 from utility.store.database import Database
 from utility.store.dead_letters import dead_letter_counts
 from utility.store.dead_letters import dead_letters as kept_dead_letters
-from utility.store.job_leases import newest_periods
 
 app = typer.Typer()
 
@@ -123,22 +122,6 @@ def gaps(config: ConfigOption, limit: LimitOption = 50) -> None:
     with errors_reported(), from_file(config) as (database, _), database.reads.begin() as connection:
         columns = ("microgrid", "meter", "type", "start", "slots", "absent", "asked", "next_time")
         show("gaps", reads.gaps(connection, limit), columns)
-
-
-@app.command()
-def jobs(config: ConfigOption, limit: LimitOption = 50, as_json: JsonOption = False) -> None:
-    """Show the periods of the utility's jobs: first those that are not done, then the newest that are.
-
-    `due`: the next tick does it, within 15 s. `running`: an attempt is at work. `failed`: the last attempt failed, or
-    its process died; it is retried by itself. `to come`: the period has not ended yet.
-    """
-    with errors_reported(), from_file(config) as (database, clock):
-        with database.reads.begin() as connection:
-            rows = newest_periods(connection, limit, int(clock.now()))
-        if as_json:
-            typer.echo(json.dumps(rows, indent=1))
-        else:
-            show("jobs", rows, ("job", "period", "state", "attempts", "due", "done"))
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """The jobs of billing: the draft of each month's bills, and the rates that controllers are told.
 
-Both look often and repeat without harm: a month has one run of the service, and a controller is told rates once.
+Both may be repeated without harm: a month has one run of the service, and a controller is told rates once.
 """
 
 import logging
@@ -9,20 +9,27 @@ from secrets import token_hex
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from sqlalchemy import Connection
+
 from commonwatt.config.utility import BillingSettings
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
 from utility.billing.rates import ToldRates, rates_of, tariffs_by_microgrid
 from utility.billing.stored_run import Computed
-from utility.billing.tariffs.local_calendar import month_before, month_of
+from utility.billing.tariffs.local_calendar import month_of
+from utility.jobs.calendar_periods import Period
 from utility.store import billing_sources
-from utility.store.billing import SERVICE, has_job_run
+from utility.store.billing import SERVICE, is_billed, unissued_before
 from utility.store.database import Database
-from utility.store.job_leases import Turn
+from utility.store.final_days import days_between, first_settled_day, not_final
+from utility.store.job_leases import NotYetError, Turn
 from utility.store.rates import controllers, tell, told
 from utility.store.rations import timezone_of
 from utility.store.registry import registry_revision
-from utility.store.run_bills import computed_run, is_final, prepared, saved
+from utility.store.run_bills import computed_run, prepared, saved
 from utility.store.tariffs import published
+
+LOOK_AGAIN_S = 3_600
+"""Seconds until a month that can't be billed yet is looked at again."""
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +38,7 @@ InThread = Callable[..., Awaitable[Any]]
 
 
 class BillsJob:
-    """Makes the draft of the last month's bills, as soon as all its quarter-hours are final."""
+    """Makes the draft of a month's bills as soon as all its days are final, and the months before it are issued."""
 
     def __init__(
         self, settings: BillingSettings, database: Database, *, in_thread: InThread, writing: InThread
@@ -40,32 +47,48 @@ class BillsJob:
         self._database = database
         self._in_thread = in_thread
         self._writing = writing
-        self._waiting = ""
 
     async def run(self, turn: Turn) -> None:
-        """Make the last month's run if there is none and its data is final; else wait for the next turn."""
-        bills: Computed | None = await self._in_thread(self._make, turn.now)
+        """Make the run of the period's month, if it is to be billed and has none.
+
+        Raises:
+            NotYetError: It waits for readings, or for an earlier month.
+        """
+        bills: Computed | None = await self._in_thread(self._make, turn)
         if bills is None:
             return
         number = await self._writing(saved, self._database, bills, SERVICE, turn.now)
         if number is not None:
             log.info("bills of %s: run %s is a draft for two people to check and issue", bills.run.month, number)
 
-    def _make(self, now: EpochSeconds) -> Computed | None:
+    def _make(self, turn: Turn) -> Computed | None:
+        month = turn.period.name
         with self._database.reads.begin() as connection:
-            if not published(connection):
+            if not is_to_bill(connection, turn.period):
                 return None
-            month = month_before(month_of(now // QUARTER_S, ZoneInfo(timezone_of(connection))))
-            if has_job_run(connection, month):
-                return None
-        run = prepared(self._database, month, self._settings.tariff)
-        if not is_final(run.inputs(), billing_sources.settled_as_of(self._database, run.settled)):
-            if self._waiting != month:
-                log.info("bills of %s wait: some of its quarter-hours are provisional", month)
-            self._waiting = month
-            return None
-        bills = computed_run(self._database, run)
+            waits_for = bills_wait_for(connection, turn.period)
+        if waits_for is not None:
+            raise NotYetError(waits_for, turn.now + LOOK_AGAIN_S)
+        bills = computed_run(self._database, prepared(self._database, month, self._settings.tariff))
         return bills if bills.billed else None
+
+
+def is_to_bill(connection: Connection, month: Period) -> bool:
+    """Return whether a month is still to be billed, and can ever be.
+
+    It can't if no tariff is published, or if the town's first day was settled after it.
+    """
+    begun = first_settled_day(connection)
+    if begun is None or begun >= days_between(month.start, month.end).stop:
+        return False
+    return bool(published(connection)) and not is_billed(connection, month.name)
+
+
+def bills_wait_for(connection: Connection, month: Period) -> str | None:
+    """Return what a month's bills wait for; ``None``: for nothing."""
+    if (earlier := unissued_before(connection, month.name)) is not None:
+        return f"the bills of {earlier} are not issued yet: the next bills begin with them"
+    return not_final(connection, days_between(month.start, month.end))
 
 
 class RatesJob:
@@ -82,41 +105,53 @@ class RatesJob:
 
     async def run(self, turn: Turn) -> None:
         """Tell what was not told yet, if anything has changed since the last look."""
-        looked, new = await self._in_thread(self._look, turn.now)
+        looked, new = await self._in_thread(
+            rates_to_tell, self._database, self._settings.tariff, turn.now, self._looked
+        )
         if new:
             await self._writing(self._tell, new, turn.now)
         self._looked = looked
-
-    def _look(self, now: EpochSeconds) -> tuple[object, list[tuple[MicrogridId, ToldRates]]]:
-        """Return what was looked at, and what is to be told."""
-        quarter = now // QUARTER_S
-        with self._database.reads.begin() as connection:
-            versions = published(connection)
-            zone = ZoneInfo(timezone_of(connection))
-            month = month_of(quarter, zone)
-            looked = month, [version.label for version in versions], registry_revision(connection)
-            if not versions or looked == self._looked:
-                return looked, []
-            known, names = told(connection), controllers(connection)
-            registry = billing_sources.load_registry(connection)
-        rates = {
-            name: rates_of([version for version in versions if version.name == name], month, zone)
-            for name in {version.name for version in versions}
-        }
-        wanted = tariffs_by_microgrid(registry, names, self._settings.tariff, quarter)
-        new = [
-            (controller, found)
-            for controller, tariffs in wanted.items()
-            for tariff in tariffs
-            if (found := rates.get(tariff)) is not None and known.get((controller, tariff)) != _key(found)
-        ]
-        return looked, new
 
     def _tell(self, new: list[tuple[MicrogridId, ToldRates]], now: EpochSeconds) -> None:
         with self._database.writes.begin() as connection:
             known = told(connection)
             left = [(name, rates) for name, rates in new if known.get((name, rates.tariff)) != _key(rates)]
             tell(connection, left, now, lambda: token_hex(4))
+
+
+def rates_to_tell(
+    database: Database, tariff: str, now: EpochSeconds, looked_before: object = None
+) -> tuple[object, list[tuple[MicrogridId, ToldRates]]]:
+    """Return what was looked at, and the rates that controllers were not told yet.
+
+    Args:
+        database: The database.
+        tariff: The name of the tariff of accounts without one.
+        now: The time.
+        looked_before: What the last look returned; if nothing has changed since, nothing is to be told.
+    """
+    quarter = now // QUARTER_S
+    with database.reads.begin() as connection:
+        versions = published(connection)
+        zone = ZoneInfo(timezone_of(connection))
+        month = month_of(quarter, zone)
+        looked = month, [version.label for version in versions], registry_revision(connection)
+        if not versions or looked == looked_before:
+            return looked, []
+        known, names = told(connection), controllers(connection)
+        registry = billing_sources.load_registry(connection)
+    rates = {
+        name: rates_of([version for version in versions if version.name == name], month, zone)
+        for name in {version.name for version in versions}
+    }
+    wanted = tariffs_by_microgrid(registry, names, tariff, quarter)
+    new = [
+        (controller, found)
+        for controller, tariffs in wanted.items()
+        for name in tariffs
+        if (found := rates.get(name)) is not None and known.get((controller, name)) != _key(found)
+    ]
+    return looked, new
 
 
 def _key(rates: ToldRates) -> tuple[int, str]:

@@ -95,7 +95,9 @@ def following(cadence: Cadence, end: EpochSeconds) -> Period:
     return replace(found, start=end)
 
 
-def lacking(cadence: Cadence, newest: Period | None, now: EpochSeconds, *, catch_up: bool) -> list[Period]:
+def lacking(
+    cadence: Cadence, newest: Period | None, now: EpochSeconds, *, catch_up: bool, from_previous: bool = False
+) -> list[Period]:
     """Return the periods missing in a job's table, oldest first: all up to the present one, at most ``MAX_NEW``.
 
     Args:
@@ -103,9 +105,11 @@ def lacking(cadence: Cadence, newest: Period | None, now: EpochSeconds, *, catch
         newest: The newest period in the table; ``None``: the job is new, and begins with the present period.
         now: The time.
         catch_up: Whether missed periods are made up for; else only the present period matters.
+        from_previous: Whether a new job begins with the period before the present one.
     """
     if newest is None:
-        return [cadence.period_at(now)]
+        present = cadence.period_at(now)
+        return [cadence.period_at(present.start - 1), present] if from_previous else [present]
     if not catch_up:
         present = cadence.period_at(now)
         # A period further ahead is from a wrong clock; the job must not wait until then.

@@ -14,9 +14,10 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt.runtime.clock import Clock
-from utility.jobs.calendar_periods import Cadence
+from utility.jobs.plans import Plan
 from utility.store.database import Database
-from utility.store.job_leases import LEASE_S, Turn, give_back, mark_done, renew, take
+from utility.store.job_leases import LEASE_S, NotYetError, Turn, finish, give_back, postpone, renew, take
+from utility.store.job_states import plan_in_force
 
 MAX_AT_ONCE = 100
 """Most missed periods of a job that one tick makes up for; the jobs take turns."""
@@ -31,19 +32,18 @@ class Job:
     """A job.
 
     Attributes:
-        name: The job's name in the ``period`` table, at most 32 characters.
-        cadence: Defines the periods; the job runs once for each.
-        catch_up: Whether missed periods are made up for, in order, each after its end. Such a job waits for a trusted
-            clock. Else only the present period is run, at its beginning.
-        run: The work; it calls ``mark_done`` in the transaction of its result, or may safely be repeated.
-        frees_disk: Whether the job also runs with a full disk.
+        plan: Its name, its periods, and what a person may change.
+        run: The work; it calls ``mark_done`` in the transaction of its result, or may safely be repeated. It raises
+            ``NotYetError`` if the period can't be done yet.
     """
 
-    name: str
-    cadence: Cadence
-    catch_up: bool
+    plan: Plan
     run: Callable[[Turn], Awaitable[None]]
-    frees_disk: bool = False
+
+    @property
+    def name(self) -> str:
+        """The job's name in the tables."""
+        return self.plan.name
 
 
 class Schedule:
@@ -79,10 +79,10 @@ class Schedule:
             is_full: Whether the disk is full; then only jobs that free space run.
         """
         jobs: Iterable[Job] = [
-            job for job in self._table if (is_trusted or not job.catch_up) and (job.frees_disk or not is_full)
+            job for job in self._table if (is_trusted or not job.plan.catch_up) and (job.plan.frees_disk or not is_full)
         ]
         for _ in range(MAX_AT_ONCE):
-            jobs = [job for job in jobs if await self._do_one(job) and job.catch_up]
+            jobs = [job for job in jobs if await self._do_one(job) and job.plan.catch_up]
 
     async def _do_one(self, job: Job) -> bool:
         """Run a job for its oldest due period; return whether one was done."""
@@ -90,16 +90,27 @@ class Schedule:
         try:
             turn = await self._in_thread(self._take, job)
             if turn is not None:
+                begun = self._clock.now()
                 await self._run(job, turn)
-                await self._in_thread(self._write, mark_done, turn, int(self._clock.now()))
+                now = self._clock.now()
+                took_ms = int(self._clock.real_s(now - begun) * 1000) if self._clock.speed else 0
+                await self._in_thread(self._write, finish, turn, int(now), took_ms)
+        except NotYetError as error:
+            if turn is not None:
+                await self._end(postpone, turn, str(error), error.until)
+            return False
         # An error in one job must not stop the others.
         except Exception as error:
             self._failed(job, error)
             if turn is not None:
-                with suppress(SQLAlchemyError):
-                    await self._in_thread(self._write, give_back, turn)
+                await self._end(give_back, turn, int(self._clock.now()), words_of(error))
             return False
         return turn is not None
+
+    async def _end(self, change: Callable[..., object], *arguments: object) -> None:
+        """Record the end of an attempt; without it, the lease ends by itself."""
+        with suppress(SQLAlchemyError):
+            await self._in_thread(self._write, change, *arguments)
 
     async def _run(self, job: Job, turn: Turn) -> None:
         """Run a job, and renew its lease meanwhile.
@@ -122,8 +133,15 @@ class Schedule:
 
     def _take(self, job: Job) -> Turn | None:
         with self._database.writes.begin() as connection:
-            return take(connection, job.name, job.cadence, int(self._clock.now()), catch_up=job.catch_up)
+            plan = plan_in_force(connection, job.plan)
+            return None if plan is None else take(connection, plan, int(self._clock.now()))
 
     def _write(self, change: Callable[..., object], *arguments: object) -> None:
         with self._database.writes.begin() as connection:
             change(connection, *arguments)
+
+
+def words_of(error: Exception) -> str:
+    """Return an error in one line for people; of a database, what its driver reports."""
+    why = getattr(error, "orig", None) or error
+    return " ".join(f"{type(why).__name__}: {why}".split())

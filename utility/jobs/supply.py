@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Plan:
+class SupplyPlan:
     """What a run decided.
 
     Attributes:
@@ -65,48 +65,32 @@ class _Plan:
     rationed: tuple[Quarter, SupplyState, int] | None = None
 
 
-class SupplyJob:
-    """Plans and writes; reading and planning are on the jobs' thread, writing on the one for writes."""
+class Planner:
+    """Plans from what the database has; it writes nothing.
 
-    def __init__(
-        self,
-        settings: SupplySettings,
-        database: Database,
-        metrics: UtilityMetrics,
-        *,
-        is_trusted: Callable[[], bool],
-        in_thread: Callable[..., Awaitable[Any]],
-        writing: Callable[..., Awaitable[Any]],
-    ) -> None:
+    Attributes:
+        rationed: What the rations in force were decided for; ``None``: nothing is known of them.
+    """
+
+    def __init__(self, settings: SupplySettings, database: Database, *, is_trusted: Callable[[], bool]) -> None:
+        self.rationed: tuple[Quarter, SupplyState, int] | None = None
         self._settings = settings
         self._database = database
-        self._metrics = metrics
         self._is_trusted = is_trusted
-        self._in_thread = in_thread
-        self._writing = writing
         self._policy = POLICIES[settings.buying]()
         self._rule = RATIONING[settings.rationing]
-        self._rationed: tuple[Quarter, SupplyState, int] | None = None
 
-    async def run(self, turn: Turn) -> None:
-        """Plan what is to be done now, and write it in one transaction."""
-        plan: _Plan = await self._in_thread(self._plan, turn.now)
-        is_new, limited = await self._writing(self._apply, plan, turn.now)
-        if is_new:
-            self._metrics.purchases.labels(self._settings.buying).inc()
-        self._metrics.limited.set(limited)
-        self._rationed = plan.rationed or self._rationed
-
-    def _plan(self, now: EpochSeconds) -> _Plan:
+    def plan(self, now: EpochSeconds) -> SupplyPlan:
+        """Return what is to be done now."""
         facts, is_bought = self._facts(now)
         if (why := unknown(facts)) is not None:
-            return _Plan(words=why)
+            return SupplyPlan(words=why)
         rations, rationed = self._rations(facts)
         if is_bought:
-            return _Plan(rations=rations, rationed=rationed)
+            return SupplyPlan(rations=rations, rationed=rationed)
         if (why := unplanned(facts)) is not None:
-            return _Plan(words=why, rations=rations, rationed=rationed)
-        return _Plan(purchase=self._purchase(facts), rations=rations, rationed=rationed)
+            return SupplyPlan(words=why, rations=rations, rationed=rationed)
+        return SupplyPlan(purchase=self._purchase(facts), rations=rations, rationed=rationed)
 
     def _facts(self, now: EpochSeconds) -> tuple[Facts, bool]:
         """Return the facts, and whether the present quarter-hour has a purchase."""
@@ -154,7 +138,7 @@ class SupplyJob:
         assert facts.seen is not None
         supply = facts.seen[1].supply
         rationed = facts.quarter, supply, facts.seen[1].line_w
-        if rationed == self._rationed:
+        if rationed == self.rationed:
             return (), rationed
         hours = like_hours(facts.quarter * QUARTER_S, facts.zone)
         with self._database.reads.begin() as connection:
@@ -168,7 +152,37 @@ class SupplyJob:
         )
         return new, rationed
 
-    def _apply(self, plan: _Plan, now: EpochSeconds) -> tuple[bool, int]:
+
+class SupplyJob:
+    """Plans and writes; reading and planning are on the jobs' thread, writing on the one for writes."""
+
+    def __init__(
+        self,
+        settings: SupplySettings,
+        database: Database,
+        metrics: UtilityMetrics,
+        *,
+        is_trusted: Callable[[], bool],
+        in_thread: Callable[..., Awaitable[Any]],
+        writing: Callable[..., Awaitable[Any]],
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._metrics = metrics
+        self._in_thread = in_thread
+        self._writing = writing
+        self._planner = Planner(settings, database, is_trusted=is_trusted)
+
+    async def run(self, turn: Turn) -> None:
+        """Plan what is to be done now, and write it in one transaction."""
+        plan: SupplyPlan = await self._in_thread(self._planner.plan, turn.now)
+        is_new, limited = await self._writing(self._apply, plan, turn.now)
+        if is_new:
+            self._metrics.purchases.labels(self._settings.buying).inc()
+        self._metrics.limited.set(limited)
+        self._planner.rationed = plan.rationed or self._planner.rationed
+
+    def _apply(self, plan: SupplyPlan, now: EpochSeconds) -> tuple[bool, int]:
         """Write a plan in one transaction; return whether a purchase was added, and how many microgrids are limited."""
         with self._database.writes.begin() as connection:
             added = plan.purchase is not None and add_purchase(connection, plan.purchase, now)

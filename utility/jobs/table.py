@@ -1,11 +1,8 @@
-"""The utility's jobs: their table and their work. ``schedule`` decides when each runs.
-
-All present jobs are housekeeping: a repeated run changes nothing, and missed periods are not made up for.
-"""
+"""The work of the utility's jobs, by the names of their plans in ``catalogue``; ``runner`` runs what is due."""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -13,12 +10,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.now import Trust
+from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
 from utility.ingest.ingest import Ingest
 from utility.jobs.billing import BillsJob, RatesJob
-from utility.jobs.calendar_periods import Seconds
+from utility.jobs.catalogue import catalogue
 from utility.jobs.completeness import CompletenessJob
+from utility.jobs.listing import late_s
 from utility.jobs.runner import Job, Schedule
 from utility.jobs.settlement import SettlementJob
 from utility.jobs.sharing import SharingJob
@@ -30,37 +29,14 @@ from utility.store.compactor import Compactor
 from utility.store.database import Database
 from utility.store.gap_finder import GapFinder
 from utility.store.job_leases import Turn, counts
+from utility.store.job_states import State, open_periods, states, zone_of
+from utility.store.old_records import Kept, drop_days, drop_runs, kept
 from utility.store.quarantine import count_quarantined
 from utility.store.reads import count_conflicts, count_open_gaps
 from utility.store.retention import Retention, make_ahead
-from utility.store.settled import drop_old_days
 
-MONTHS_S = 3_600
-"""Seconds between two runs of the job that makes coming months' partitions and drops old readings."""
-
-SUPPLY_S = 60
-"""Seconds between two looks at the town's supply; a quarter-hour has one purchase."""
-
-SHARING_S = 300
-"""Seconds between two looks for microgrids' quarter-hours whose sharing is to be recorded."""
-
-SETTLEMENT_S = 900
-"""Seconds between two looks for days to settle."""
-
-RATES_S = 300
-"""Seconds between two looks for rates that controllers were not told yet."""
-
-BILLS_S = 3_600
-"""Seconds between two looks whether the last month can be billed; a month has one run of the service."""
-
-COMPLETENESS_S = 3_600
-"""Seconds between two looks for days whose completeness is to be counted."""
-
-STATISTICS_S = 3_600
-"""Seconds between two looks for settled days that the months' usage lacks."""
-
-VALIDATION_S = 3_600
-"""Seconds between two looks for a day to check; a day is checked once."""
+URGENT = ("supply",)
+"""Jobs that run by themselves: a purchase must not wait for a backlog that is compacted."""
 
 log = logging.getLogger(__name__)
 
@@ -120,27 +96,33 @@ class Jobs:
         self._validation = ValidationJob(
             settings.validation, database, metrics, in_thread=self._in_thread, writing=self._writing
         )
-        # A purchase must not wait for a backlog that is compacted.
-        urgent = (Job(name="supply", cadence=Seconds(SUPPLY_S), catch_up=False, run=self._supply.run),)
-        housekeeping = (
-            Job(name="rates", cadence=Seconds(RATES_S), catch_up=False, run=self._rates.run),
-            Job(name="sharing", cadence=Seconds(SHARING_S), catch_up=False, run=self._sharing.run),
-            Job(name="compact", cadence=Seconds(settings.compact_s), catch_up=False, run=self._compact),
-            Job(name="settlement", cadence=Seconds(SETTLEMENT_S), catch_up=False, run=self._settlement.run),
-            Job(name="gaps", cadence=Seconds(settings.gaps_s), catch_up=False, run=self._find_gaps),
-            Job(name="bills", cadence=Seconds(BILLS_S), catch_up=False, run=self._make_bills),
-            Job(name="completeness", cadence=Seconds(COMPLETENESS_S), catch_up=False, run=self._completeness.run),
-            Job(name="statistics", cadence=Seconds(STATISTICS_S), catch_up=False, run=self._statistics.run),
-            Job(name="validation", cadence=Seconds(VALIDATION_S), catch_up=False, run=self._validation.run),
-            Job(name="months", cadence=Seconds(MONTHS_S), catch_up=False, run=self._see_to_months, frees_disk=True),
-        )
-        self._table = (*urgent, *housekeeping)
+        runs = self._runs()
+        self._table = tuple(Job(plan=plan, run=runs[plan.name]) for plan in catalogue(settings))
         self._urgent, self._schedule = (
             Schedule(table=table, database=database, clock=clock, in_thread=ingest.in_thread, failed=self._failed)
-            for table in (urgent, housekeeping)
+            for table in (
+                [job for job in self._table if job.name in URGENT],
+                [job for job in self._table if job.name not in URGENT],
+            )
         )
         self._is_counted = False
         metrics.expect_jobs([job.name for job in self._table])
+
+    def _runs(self) -> Mapping[str, Callable[[Turn], Awaitable[None]]]:
+        """Return the work of each job."""
+        return {
+            "supply": self._supply.run,
+            "rates": self._rates.run,
+            "sharing": self._sharing.run,
+            "compact": self._compact,
+            "settlement": self._settlement.run,
+            "gaps": self._find_gaps,
+            "bills": self._bills.run,
+            "completeness": self._completeness.run,
+            "statistics": self._statistics.run,
+            "validation": self._validation.run,
+            "retention": self._retain,
+        }
 
     async def tick_supply(self) -> None:
         """Run the job of the town's supply if it is due; not with a damaged database or a full disk."""
@@ -184,24 +166,24 @@ class Jobs:
             if not made and not replacement.damaged:
                 return
 
-    async def _make_bills(self, turn: Turn) -> None:
-        # With an unsynchronized clock, a month may seem to be over.
-        if self._ingest.trust is not Trust.NONE:
-            await self._bills.run(turn)
-
-    async def _see_to_months(self, turn: Turn) -> None:
-        """Make the coming months' partitions, and drop readings older than ``keep_months``."""
+    async def _retain(self, turn: Turn) -> None:
+        """Make the coming months' partitions, and drop what is older than ``keep_months`` and ``keep_years``."""
         await self._writing(make_ahead, self._database, turn.now)
         # With an unsynchronized clock, new data may seem old.
         if self._ingest.trust is Trust.NONE:
-            return
-        await self._writing(drop_old_days, self._database, turn.now)
-        if self._settings.keep_months is None:
             return
         retention = Retention(self._database, self._settings.keep_months)
         first = await self._in_thread(retention.plan, turn.now)
         while first is not None and await self._writing(retention.apply, first):
             pass
+        keep = await self._in_thread(self._kept, turn.now)
+        await self._writing(drop_runs, self._database, keep)
+        while await self._writing(drop_days, self._database, keep):
+            pass
+
+    def _kept(self, now: EpochSeconds) -> Kept:
+        with self._database.reads.begin() as connection:
+            return kept(connection, now, self._settings.keep_years)
 
     async def _find_gaps(self, turn: Turn) -> None:
         now = turn.now
@@ -228,9 +210,17 @@ class Jobs:
         self._is_counted = True
 
     def _count_periods(self) -> None:
+        now = int(self._clock.now())
         with self._database.reads.begin() as connection:
-            found = counts(connection, int(self._clock.now()))
+            found, known = counts(connection, now), states(connection)
+            opened, zone = open_periods(connection, now), zone_of(connection)
         for job in self._table:
             due, failed = found.get(job.name, (0, 0))
             self._metrics.periods_overdue.labels(job.name).set(due)
             self._metrics.periods_failed.labels(job.name).set(failed)
+            state = known.get(job.name, State())
+            paused = state.change.paused is not None
+            late = 0 if paused else late_s(job.plan.in_force(state.change, zone), state, opened.get(job.name), now)
+            self._metrics.jobs_late.labels(job.name).set(late)
+            self._metrics.jobs_paused.labels(job.name).set(paused)
+            self._metrics.job_seconds.labels(job.name).set((state.took_ms or 0) / 1000)

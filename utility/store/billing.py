@@ -192,10 +192,19 @@ def latest_run(connection: Connection, month: str) -> int | None:
     return issued_run(connection, month) or newest
 
 
-def has_job_run(connection: Connection, month: str) -> bool:
-    """Return whether the service's job has made a run of a month, or a person has issued one."""
-    ours = (bill_run.c.by_job == month) | ((bill_run.c.month == month) & (bill_run.c.state == "issued"))
+def is_billed(connection: Connection, month: str) -> bool:
+    """Return whether the service's job has made a run of a month, or a person has issued that or a later month."""
+    ours = (bill_run.c.by_job == month) | ((bill_run.c.month >= month) & (bill_run.c.state == "issued"))
     return connection.execute(select(bill_run.c.no).where(ours).limit(1)).first() is not None
+
+
+def unissued_before(connection: Connection, month: str) -> str | None:
+    """Return the month before ``month`` whose run by the service's job waits to be issued; ``None``: there is none."""
+    c = bill_run.c
+    issued = select(func.coalesce(func.max(c.month), "")).where(c.state == "issued").scalar_subquery()
+    waiting = select(func.min(c.by_job)).where(c.by_job < month, c.by_job > issued)
+    found: str | None = connection.execute(waiting).scalar()
+    return found
 
 
 def bills_of_run(connection: Connection, number: int, account: AccountNumber | None = None) -> list[Bill]:

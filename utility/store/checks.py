@@ -36,6 +36,7 @@ _SMALL = (
     "setting",
     "tally",
     "period",
+    "job",
     "plant_quarter",
     "purchase",
     "ration",

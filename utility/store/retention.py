@@ -10,6 +10,7 @@ from sqlalchemy import Connection, delete, func, select, text
 from sqlalchemy.exc import OperationalError
 
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
+from commonwatt.settlement.settled import QUARTERS_A_DAY
 from utility.store.database import Database, read_setting, save_setting
 from utility.store.postgres.partitions import (
     drop_partition,
@@ -20,6 +21,7 @@ from utility.store.postgres.partitions import (
     months_later,
     partitions,
 )
+from utility.store.settlement_due import first_due_day
 from utility.store.tables import compacted, conflict_sender
 
 log = logging.getLogger(__name__)
@@ -51,14 +53,15 @@ class Retention:
         """Return the first quarter to keep: the start of the month ``keep_months`` before the present one.
 
         If the newest reading is older than ``now``, its month counts: a clock that is years ahead drops nothing.
-        ``None``: there are no compacted readings.
+        Months with a day that is still to be settled are kept. ``None``: there are no compacted readings.
         """
         with self._database.reads.begin() as connection:
             newest = connection.execute(select(func.max(compacted.c.quarter))).scalar()
+            unsettled = first_due_day(connection, kept_from(connection) // QUARTERS_A_DAY)
         if newest is None:
             return None
-        month = month_of(min(newest, now // QUARTER_S))
-        return first_quarter(months_later(month, -self._keep_months))
+        first = first_quarter(months_later(month_of(min(newest, now // QUARTER_S)), -self._keep_months))
+        return first if unsettled is None else min(first, first_quarter(month_of(unsettled * QUARTERS_A_DAY)))
 
     def apply(self, first: Quarter) -> bool:
         """Drop a part of the readings before ``first``; return whether more can be dropped now."""

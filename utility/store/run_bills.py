@@ -5,7 +5,6 @@ from secrets import token_bytes
 
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.units import EpochSeconds
-from utility.billing.inputs import Load, RunInputs
 from utility.billing.proof.tree import SALT_BYTES
 from utility.billing.run import Progress
 from utility.billing.stored_run import Computed, StoredRun, Tree, computed
@@ -70,12 +69,3 @@ def compare(database: Database, number: int, progress: Progress | None = None) -
             f"run {number}: computed again from its inputs, {len(different)} bills differ (accounts {accounts}); it "
             f"was made by version {row['code']}, this is {version('commonwatt')}: do not issue it, make it again"
         )
-
-
-def is_final(inputs: RunInputs, load: Load) -> bool:
-    """Return whether no quarter-hour of a month is provisional."""
-    meters = sorted(inputs.registry.meters)
-    for begin in range(0, len(meters), 1_000):
-        if load(meters[begin : begin + 1_000], inputs.first, inputs.until).provisional.any():
-            return False
-    return True

@@ -16,20 +16,15 @@ from utility.settlement.day import SettledDay
 from utility.settlement.layout import Day
 from utility.settlement.reasons import Why
 from utility.store.bulk import Column, insert_columns
-from utility.store.database import Database, upsert
+from utility.store.database import upsert
 from utility.store.parts import chunks
 from utility.store.settlement_due import DueDay, numbers_of, unmark
 from utility.store.settlement_members import Owner
 from utility.store.tables import controller, meter, settled, settled_day
 from utility.store.usage_due import mark_usage
 
-KEPT_YEARS = 5
-"""Years that settled days are kept."""
-
 _LOCK = 0x43570008
 """Number of the advisory lock for appending versions: their numbers grow in the order of their commits."""
-
-_DAYS_A_YEAR = 366
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,14 +150,6 @@ def finish_day(connection: Connection, day: Day) -> int:
     """Make a day final whose deadline has passed; return how many microgrids were provisional."""
     c = settled_day.c
     return connection.execute(settled_day.update().where(c.day == day, ~c.final).values(final=True)).rowcount
-
-
-def drop_old_days(database: Database, now: EpochSeconds) -> int:
-    """Delete settled days older than ``KEPT_YEARS``; return how many versions."""
-    first = now // 86_400 - KEPT_YEARS * _DAYS_A_YEAR
-    with database.writes.begin() as connection:
-        connection.execute(settled_day.delete().where(settled_day.c.day < first))
-        return connection.execute(settled.delete().where(settled.c.day < first)).rowcount
 
 
 def _save_versions(

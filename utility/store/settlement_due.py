@@ -117,6 +117,13 @@ def due_days(connection: Connection, before: Day) -> dict[Day, int]:
     return dict(connection.execute(statement).all())
 
 
+def first_due_day(connection: Connection, since: Day) -> Day | None:
+    """Return the first marked day from ``since`` on; ``None``: there is none."""
+    c = settlement_due.c
+    found: Day | None = connection.execute(select(func.min(c.day)).where(c.day >= since)).scalar()
+    return found
+
+
 def due_on(connection: Connection, day: Day) -> list[DueDay]:
     """Return what is marked of a day, by microgrid."""
     c = settlement_due.c

@@ -361,6 +361,27 @@ CASES = [
     ),
     Case("JobFailing", "once", {utility("job_failures_total", task="gaps"): "0x9 1x90"}, silent=(12, 60)),
     Case("JobFailing", "a restart", {utility("job_failures_total", task="gaps"): "50x9 0x90"}, silent=(12, 60)),
+    Case(
+        "JobLate",
+        "for an hour, until it is done",
+        {utility("job_late_seconds", task="bills"): "0x9 60+60x60 0x60"},
+        fires=(45, 65),
+        silent=(9, 35, 80),
+    ),
+    Case(
+        "JobLate",
+        "made up for after a start",
+        {utility("job_late_seconds", task="bills"): "_x9 86400x20 0x60"},
+        silent=(12, 28, 60),
+    ),
+    Case(
+        "JobPaused",
+        "for over a day, until it is resumed",
+        {utility("job_paused", task="bills"): f"0x9 1x{26 * HOURS} 0x60"},
+        fires=(25 * HOURS,),
+        silent=(9, 23 * HOURS, 27 * HOURS),
+    ),
+    Case("JobPaused", "a restart", {utility("job_paused", task="bills"): "1x60 _x5 0x60"}, silent=(30, 100)),
     # Time begins at 0 here, so that a certificate's end is the seconds it has left.
     Case(
         "CertificateExpiring",

@@ -26,7 +26,7 @@ from utility.cli import bills as cli_bills
 from utility.cli import tariff as cli_tariff
 from utility.store import tariffs
 from utility.store.bill_documents import documents_of, issued_documents
-from utility.store.billing import SERVICE, bills_of_run, contents_of, has_job_run, run_of, runs
+from utility.store.billing import SERVICE, bills_of_run, contents_of, is_billed, run_of, runs
 from utility.store.database import Database, open_database
 from utility.store.run_bills import compare, computed_run, prepared, saved
 from utility.store.tables import bill, bill_run
@@ -199,7 +199,7 @@ def test_two_schedulers_make_one_run_of_a_month(database: Database, world: World
     assert saved(database, computed_run(database, second), SERVICE, NOW) is None
     assert _counts(database)[0] == 1
     with database.reads.begin() as connection:
-        assert has_job_run(connection, "2026-10")
+        assert is_billed(connection, "2026-10")
 
 
 @both_kinds

@@ -28,6 +28,7 @@ from commonwatt.town.town import Town
 from harness.real.jobs import find_gaps
 from utility.changes import Append, OpenCommand
 from utility.jobs.calendar_periods import LocalMonth
+from utility.jobs.plans import Plan
 from utility.store import reads
 from utility.store import recovery as recovering
 from utility.store.checks import is_damage
@@ -235,6 +236,10 @@ def check(database: Database, reference: tuple[Values, Events]) -> tuple[Values,
     return values, events
 
 
+def months(name: str) -> Plan:
+    return Plan(name=name, does="", cadence=LocalMonth(), catch_up=True)
+
+
 def test_recovery_of_a_sound_database_takes_over_all_of_it_under_a_new_id(
     filled: Path, reference: tuple[Values, Events]
 ) -> None:
@@ -246,10 +251,10 @@ def test_recovery_of_a_sound_database_takes_over_all_of_it_under_a_new_id(
         )
         connection.execute(insert(quarantined).values(meter_no=1, record_type=3, quarter=FIRST, letter_no=1, mask=5))
         add_command(connection, OpenCommand(id="cli-1", controller="r001", message="{}", until=NOW), NOW)
-        turn = take(connection, "bills", LocalMonth(), NOW - 40 * 86_400, catch_up=True)
+        turn = take(connection, months("bills"), NOW - 40 * 86_400)
         assert turn is None, "its first month has not ended"
         connection.execute(period.update().values(attempts=1, done=NOW))
-        take(connection, "broken", LocalMonth(), NOW + 900 * 86_400, catch_up=True)
+        take(connection, months("broken"), NOW + 900 * 86_400)
         figures = reads.town(connection)
         meters = reads.meters(connection, None, 0, 100, 0)
     old.close()

@@ -22,6 +22,7 @@ from harness.real import databases
 from harness.real.postgres import Postgres
 from utility.cli.main import app
 from utility.jobs.calendar_periods import Seconds
+from utility.jobs.plans import Plan
 from utility.store import reads
 from utility.store.accounts import load_dated_registry
 from utility.store.backup.backup import backup, restore
@@ -149,7 +150,8 @@ def test_database_of_0_1_is_brought_up_to_date_and_keeps_its_readings(old_url: s
         now = 497_222 * 3600 + 5
         for catch_up in (False, True):
             with database.writes.begin() as connection:
-                turn = take(connection, f"job {catch_up}", Seconds(3600), now, catch_up=catch_up)
+                plan = Plan(name=f"job {catch_up}", does="", cadence=Seconds(3600), catch_up=catch_up)
+                turn = take(connection, plan, now)
             assert (turn is None) == catch_up, "the present hour is done now, or when it has ended"
 
 

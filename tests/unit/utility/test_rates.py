@@ -1,7 +1,6 @@
 """Controllers are told the rates of their accounts' tariffs, again until they acknowledge, and once (U3)."""
 
 import asyncio
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -15,15 +14,13 @@ from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.controller_commands import MAX_CHANGES, ControllerCommand
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.town.town import Direction, Function
-from harness.billing.two_months import world_of
-from harness.billing.worlds import World, tariff
+from harness.billing.worlds import tariff
 from utility.billing.rates import rates_of
 from utility.billing.tariffs.tariff import Tariff
-from utility.jobs.billing import BillsJob, RatesJob
+from utility.jobs.billing import RatesJob
 from utility.jobs.calendar_periods import Period
 from utility.registry.accounts import Account, Dated, DatedRegistry, Holding, Installed
 from utility.store import billing_sources, tariffs
-from utility.store.billing import run_of, runs
 from utility.store.database import Database
 from utility.store.job_leases import Turn
 from utility.store.open_commands import open_commands
@@ -35,7 +32,6 @@ both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 NEW_YORK = ZoneInfo("America/New_York")
 OCTOBER = int(datetime(2026, 10, 15, tzinfo=NEW_YORK).timestamp())
 NOVEMBER = int(datetime(2026, 11, 2, tzinfo=NEW_YORK).timestamp())
-DECEMBER = int(datetime(2026, 12, 2, tzinfo=NEW_YORK).timestamp())
 SETTINGS = BillingSettings()
 
 
@@ -68,7 +64,7 @@ async def here(work: Any, *arguments: object) -> Any:
     return work(*arguments)
 
 
-def run(job: RatesJob | BillsJob, now: int) -> None:
+def run(job: RatesJob, now: int) -> None:
     period = Period(start=now, end=now + 60, name="now")
     asyncio.run(job.run(Turn(job="job", period=period, attempt=1, now=now)))
 
@@ -173,24 +169,3 @@ def test_rates_that_change_all_the_time_fit_a_message() -> None:
     assert len(message) < 12_000
     assert unpack_json(ControllerCommand, message).changes == found.changes
     assert rates_of([tariff(effective="2027-01-01")], "2026-10", NEW_YORK) is None
-
-
-def test_service_makes_one_draft_when_the_month_is_final(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    world: World = world_of()
-    monkeypatch.setattr(billing_sources, "load_registry", lambda _: world.inputs.registry)
-    monkeypatch.setattr(billing_sources, "newest_settled", lambda _: 1)
-    monkeypatch.setattr(billing_sources, "settled_as_of", lambda *_: world.load)
-    job = BillsJob(SETTINGS, database, in_thread=here, writing=here)
-    run(job, DECEMBER)
-    publish(database, tariff())
-    world.settled.provisional[0, -1] = True
-    run(job, DECEMBER)
-    with database.reads.begin() as connection:
-        assert runs(connection, 9) == [], "the bill waits for the month's end (row 19)"
-    world.settled.provisional[0, -1] = False
-    for _ in range(3):
-        run(job, DECEMBER + 3600)
-    with database.reads.begin() as connection:
-        (row,) = runs(connection, 9)
-        assert (row["month"], row["state"], row["made_by"]) == ("2026-11", "draft", "service")
-        assert json.dumps(run_of(connection, 1)["figures"])

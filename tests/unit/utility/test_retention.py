@@ -19,7 +19,7 @@ from utility.store.database import Database, open_database, save_setting
 from utility.store.postgres.partitions import first_quarter, make_partitions, month_of, months_later, partitions
 from utility.store.recovery import recover
 from utility.store.retention import KEPT_FROM, Retention, kept_from, make_ahead
-from utility.store.tables import compacted, gap
+from utility.store.tables import compacted, gap, settlement_due
 from utility.store.writer import Writer
 
 kind = databases.both_kinds
@@ -33,7 +33,14 @@ NOW = QUARTERS[-1] * QUARTER_S + 86_400
 def filled(database: Database) -> Database:
     Writer(database).commit([append(blocks({0: 5}, quarter=quarter)) for quarter in QUARTERS])
     compact(database, NOW + SETTLE_S)
+    settle(database)
     return database
+
+
+def settle(database: Database, before: int = NOW // 86_400) -> None:
+    """Have all days before one be settled."""
+    with database.writes.begin() as connection:
+        connection.execute(settlement_due.delete().where(settlement_due.c.day < before))
 
 
 def drop(database: Database, keep_months: int, now: int = NOW) -> None:
@@ -79,6 +86,25 @@ def test_what_was_dropped_is_not_asked_for_and_does_no_harm_when_it_comes_again(
     assert first_gap(filled) == first_quarter(MONTHS[2])
     drop(filled, 1)
     assert quarters(filled) == QUARTERS[2:]
+
+
+def test_a_month_is_kept_while_a_day_of_it_is_not_settled(filled: Database) -> None:
+    """Else its bill could never be made."""
+    for quarter in QUARTERS[:2]:
+        Writer(filled).commit([append(blocks({1: 5}, quarter=quarter))])
+    compact(filled, NOW + SETTLE_S)
+    drop(filled, 1)
+    assert quarters(filled) == QUARTERS
+    settle(filled, before=QUARTERS[1] // 96)
+    drop(filled, 1)
+    assert quarters(filled) == QUARTERS[1:]
+    Writer(filled).commit([append(blocks({1: 5}, quarter=QUARTERS[0]))])
+    compact(filled, NOW + SETTLE_S)
+    settle(filled, before=0)
+    with filled.writes.begin() as connection:
+        connection.execute(settlement_due.delete().where(settlement_due.c.day == QUARTERS[1] // 96))
+    drop(filled, 1)
+    assert quarters(filled) == QUARTERS[2:], "late readings of a month that was dropped hold up nothing"
 
 
 def test_what_was_dropped_stays_so_when_more_is_to_be_kept(filled: Database) -> None:

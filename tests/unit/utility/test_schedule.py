@@ -14,6 +14,7 @@ from harness.network.waiting import become
 from harness.real import databases
 from utility.jobs import runner
 from utility.jobs.calendar_periods import Seconds
+from utility.jobs.plans import Plan
 from utility.jobs.runner import MAX_AT_ONCE, Job, Schedule
 from utility.store.database import Database
 from utility.store.job_leases import LEASE_S, LeaseLostError, Turn, mark_done, newest_periods, renew, take
@@ -23,6 +24,7 @@ kind = databases.both_kinds
 
 HOUR = 3_600
 FIRST = 500_000 * HOUR
+BILLS = Plan(name="bills", does="", cadence=Seconds(HOUR), catch_up=True)
 RESULT = Table("result", MetaData(), Column("no", Integer, primary_key=True), Column("start", Integer))
 
 
@@ -42,9 +44,9 @@ class Process:
     before: Callable[[Turn], Awaitable[object]] | None = None
 
     def __post_init__(self) -> None:
-        job = Job(name="bills", cadence=Seconds(HOUR), catch_up=self.catch_up, run=self.write)
+        plan = Plan(name="bills", does="", cadence=Seconds(HOUR), catch_up=self.catch_up)
         self.schedule = Schedule(
-            table=(job,),
+            table=(Job(plan=plan, run=self.write),),
             database=self.database,
             clock=self.clock,
             in_thread=self._in_thread,
@@ -152,7 +154,7 @@ def test_after_a_crash_in_a_job_its_period_is_done_once_when_the_lease_has_ended
     one.tick()
     now = FIRST + HOUR
     with database.writes.begin() as connection:
-        turn = take(connection, "bills", Seconds(HOUR), now, catch_up=True)
+        turn = take(connection, BILLS, now)
         assert turn is not None, "the process that took it died"
     one.tick(now + LEASE_S - 1)
     assert one.results() == []
@@ -171,7 +173,7 @@ def test_a_lease_given_by_a_clock_that_was_ahead_holds_nobody_up(
     one.tick()
     one.tick(FIRST + HOUR - 1)
     with database.writes.begin() as connection:
-        assert take(connection, "bills", Seconds(HOUR), FIRST + 900 * HOUR, catch_up=True) is not None
+        assert take(connection, BILLS, FIRST + 900 * HOUR) is not None
     one.tick(FIRST + HOUR)
     assert one.results() == [0]
     one.tick(FIRST + 2 * HOUR)
@@ -226,7 +228,7 @@ def test_a_job_whose_lease_is_lost_is_stopped(
 
     async def lose_it(_: Turn) -> None:
         with database.writes.begin() as connection:
-            assert take(connection, "bills", Seconds(HOUR), FIRST + HOUR + LEASE_S, catch_up=True) is not None
+            assert take(connection, BILLS, FIRST + HOUR + LEASE_S) is not None
         await asyncio.Event().wait()
 
     one.before = lose_it
@@ -259,8 +261,8 @@ def test_jobs_are_shown_with_what_is_not_done_first(
     one = process()
     one.tick()
     one.tick(FIRST + HOUR)
-    shown = command("jobs")
+    shown = command("jobs", "list")
     assert shown.index("2027-01-15") > 0
     assert "bills" in shown
-    assert '"state": "done"' in command("jobs", "--json")
+    assert '"state": "done"' in command("jobs", "periods", "--json")
     assert "no jobs" not in shown

@@ -23,7 +23,7 @@ from utility.store.tables.overview import complete_day
 from utility.store.tables.readings import compacted, conflict_sender, dead_letter, event, gap, part, quarantined, series
 from utility.store.tables.registry import controller, declared_minimum, meter
 from utility.store.tables.research import research_agreement, research_log, research_release
-from utility.store.tables.service import command, gateway_seen, period, setting, tally
+from utility.store.tables.service import command, gateway_seen, job, period, setting, tally
 from utility.store.tables.settled import settled, settled_day, settlement_due
 from utility.store.tables.sharing import sharing, sharing_due, sharing_quarter
 from utility.store.tables.statistics import usage_batteries, usage_day, usage_due, usage_month
@@ -60,6 +60,7 @@ __all__ = [
     "holding",
     "installed",
     "invitation",
+    "job",
     "metadata",
     "meter",
     "part",

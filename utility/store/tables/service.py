@@ -1,6 +1,6 @@
 """Tables of the service itself: commands, heartbeats, counts, jobs, settings."""
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, String, Table, Text, text
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, SmallInteger, String, Table, Text, text
 
 from utility.store.tables.base import metadata
 
@@ -40,7 +40,9 @@ tally = Table(
 )
 
 # The periods of jobs, from `start` to before `until`, with the times when each is due and was done. `lease_until` is
-# set while an attempt runs. For a job that does not catch up, only the present period is kept.
+# set while an attempt runs. For a job that does not catch up, only the present period is kept. `due` of a period that
+# failed or waits is the time of its next attempt. `error`: why the last attempt failed; `waits_for`: what the period
+# waits for; `took_ms`: the length of the attempt that finished it, real milliseconds.
 period = Table(
     "period",
     metadata,
@@ -52,7 +54,26 @@ period = Table(
     Column("attempts", Integer, nullable=False),
     Column("lease_until", BigInteger, nullable=True),
     Column("done", BigInteger, nullable=True),
+    Column("took_ms", BigInteger, nullable=True),
+    Column("error", String(500), nullable=True),
+    Column("waits_for", String(500), nullable=True),
     Index("ix_period_open", "job", "start", sqlite_where=text("done IS NULL"), postgresql_where=text("done IS NULL")),
+)
+
+# What is known of a job beyond its periods: what a person set (empty: as planned; `minute` is of the local day;
+# `paused`: since when), its last period that was done, when, and how long it took, and its last failure.
+job = Table(
+    "job",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("paused", BigInteger, nullable=True),
+    Column("every_s", Integer, nullable=True),
+    Column("minute", SmallInteger, nullable=True),
+    Column("period", String(32), nullable=True),
+    Column("done", BigInteger, nullable=True),
+    Column("took_ms", BigInteger, nullable=True),
+    Column("failed", BigInteger, nullable=True),
+    Column("error", String(500), nullable=True),
 )
 
 setting = Table(

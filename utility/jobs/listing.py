@@ -1,0 +1,212 @@
+"""The jobs for people: the list, and what a person may do with a job. Commands, pages and the API call the same."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+from sqlalchemy import Connection
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import EpochSeconds
+from commonwatt.model.words import moment
+from utility.access.actor import Actor
+from utility.jobs.calendar_periods import Seconds
+from utility.jobs.plans import UNCHANGED, Change, Plan, clock_text
+from utility.store.audit_log import record
+from utility.store.job_states import (
+    OpenPeriod,
+    State,
+    ask_for,
+    newest_until,
+    open_periods,
+    save_change,
+    set_due,
+    states,
+    zone_of,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """A job in the list.
+
+    Attributes:
+        name: Its name.
+        also: Other names of it.
+        does: What it does.
+        every: How often it runs.
+        at: The time of day at which it is due; empty: it runs at an interval.
+        changed: Whether a person has set its interval or time of day.
+        state: ``paused``, ``running``, ``waiting``, ``failed``, ``due`` or ``ok``.
+        waits_for: What its oldest open period waits for; empty: for nothing.
+        paused: Since when it is paused.
+        next_due: When it is tried next; ``None``: unknown, since it never ran.
+        open: How many of its periods are due and not done.
+        late_s: By how many seconds it is late; 0: it is in time.
+        period: The last period that was done.
+        done: When.
+        took_ms: How long that took, real milliseconds.
+        failed: When an attempt failed last.
+        error: Why.
+    """
+
+    name: str
+    also: tuple[str, ...]
+    does: str
+    every: str
+    at: str
+    changed: bool
+    state: str
+    waits_for: str
+    paused: EpochSeconds | None
+    next_due: EpochSeconds | None
+    open: int
+    late_s: int
+    period: str | None
+    done: EpochSeconds | None
+    took_ms: int | None
+    failed: EpochSeconds | None
+    error: str | None
+
+
+def listed(connection: Connection, plans: Sequence[Plan], now: EpochSeconds) -> list[Listed]:
+    """Return the jobs, in the order of their plans."""
+    zone, known, opened = zone_of(connection), states(connection), open_periods(connection, now)
+    newest = newest_until(connection)
+    return [
+        _row(plan.in_force(state.change, zone), state, opened.get(plan.name), newest.get(plan.name), now)
+        for plan in plans
+        for state in [known.get(plan.name, State())]
+    ]
+
+
+def _row(plan: Plan, state: State, open_: OpenPeriod | None, until: EpochSeconds | None, now: EpochSeconds) -> Listed:
+    change = state.change
+    is_over = open_ is not None and (not plan.catch_up or open_.until <= now)
+    return Listed(
+        name=plan.name,
+        also=plan.also,
+        does=plan.does,
+        every=plan.every,
+        at="" if isinstance(plan.cadence, Seconds) else clock_text(plan.minute),
+        changed=change.every_s is not None or change.minute is not None,
+        state=_state(change, open_, now, is_over=is_over),
+        waits_for=(open_.waits_for or "") if open_ is not None else "",
+        paused=change.paused,
+        next_due=_next_due(plan, open_, until),
+        open=0 if open_ is None else open_.over if plan.catch_up else int(open_.due <= now or open_.attempts > 0),
+        late_s=0 if change.paused is not None else late_s(plan, state, open_, now),
+        period=state.period,
+        done=state.done,
+        took_ms=state.took_ms,
+        failed=state.failed,
+        error=state.error,
+    )
+
+
+def late_s(plan: Plan, state: State, open_: OpenPeriod | None, now: EpochSeconds) -> int:
+    """Return by how many seconds a job is late; 0: it is in time, or it never ran."""
+    if open_ is None:
+        return 0
+    if plan.catch_up:
+        return max(0, now - plan.due(open_.start, open_.until) - plan.late_s)
+    # Of such a job only the present period is kept: what counts is the last one that was done.
+    length = open_.until - open_.start
+    return 0 if state.done is None else max(0, now - state.done - length - plan.late_s)
+
+
+def _next_due(plan: Plan, open_: OpenPeriod | None, until: EpochSeconds | None) -> EpochSeconds | None:
+    if open_ is not None:
+        return open_.due
+    if until is None:
+        return None
+    following = plan.cadence.period_at(until)
+    return plan.due(following.start, following.end)
+
+
+def _state(change: Change, open_: OpenPeriod | None, now: EpochSeconds, *, is_over: bool) -> str:
+    if change.paused is not None:
+        return "paused"
+    if open_ is None or not is_over:
+        return "ok"
+    if open_.lease_until is not None and open_.lease_until > now:
+        return "running"
+    if open_.waits_for is not None:
+        return "waiting"
+    if open_.attempts:
+        return "failed"
+    return "due" if open_.due <= now else "ok"
+
+
+def run_now(connection: Connection, plan: Plan, actor: Actor, now: EpochSeconds) -> str:
+    """Have the service's next tick run a job; return what will be run.
+
+    Raises:
+        ConfigError: The job is paused or running, or has no period that is over.
+    """
+    state = states(connection).get(plan.name, State())
+    if state.change.paused is not None:
+        raise ConfigError(f"{plan.name} is paused since {moment(state.change.paused)}; resume it first")
+    open_ = open_periods(connection, now).get(plan.name)
+    if plan.catch_up and (open_ is None or open_.until > now):
+        over = "" if open_ is None else f"; {open_.name} ends at {moment(open_.until)}"
+        raise ConfigError(f"{plan.name}: every period that is over is done{over}")
+    if not ask_for(connection, plan.name, now, again=not plan.catch_up):
+        if open_ is None and state.done is None:
+            return f"{plan.name} has not run yet: the service runs it within 15 s of its start"
+        raise ConfigError(f"{plan.name} is running now")
+    record(connection, actor, now, "job.run", plan.name)
+    return f"{plan.name} runs within 15 s, if the service is up: see its last run in the list of jobs"
+
+
+def pause(connection: Connection, plan: Plan, actor: Actor, now: EpochSeconds) -> None:
+    """Pause a job: it begins no further run.
+
+    Raises:
+        ConfigError: It is paused.
+    """
+    before = states(connection).get(plan.name, State()).change
+    if before.paused is not None:
+        raise ConfigError(f"{plan.name} is paused already, since {moment(before.paused)}")
+    _save(connection, plan, before, replace(before, paused=now))
+    record(connection, actor, now, "job.pause", plan.name)
+
+
+def resume(connection: Connection, plan: Plan, actor: Actor, now: EpochSeconds) -> None:
+    """End a pause; a job that catches up makes up for the periods that it missed.
+
+    Raises:
+        ConfigError: It is not paused.
+    """
+    before = states(connection).get(plan.name, State()).change
+    if before.paused is None:
+        raise ConfigError(f"{plan.name} is not paused")
+    _save(connection, plan, before, replace(before, paused=None))
+    record(connection, actor, now, "job.resume", plan.name, {"paused": before.paused})
+
+
+def change(
+    connection: Connection,
+    plan: Plan,
+    actor: Actor,
+    now: EpochSeconds,
+    *,
+    every_s: int | None = None,
+    minute: int | None = None,
+) -> None:
+    """Set a job's interval or time of day, in place of what was set before; without both it is as planned again.
+
+    Raises:
+        ConfigError: The job can't have it.
+    """
+    before = states(connection).get(plan.name, State()).change
+    after = replace(UNCHANGED, paused=before.paused, every_s=every_s, minute=minute)
+    if (fault := plan.fault(after)) is not None:
+        raise ConfigError(fault)
+    _save(connection, plan, before, after)
+    record(connection, actor, now, "job.change", plan.name, asdict(before), asdict(after))
+
+
+def _save(connection: Connection, plan: Plan, before: Change, after: Change) -> None:
+    save_change(connection, plan.name, after)
+    if before.minute != after.minute:
+        set_due(connection, plan.in_force(after, zone_of(connection)))

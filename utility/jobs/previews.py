@@ -1,0 +1,134 @@
+"""Dry runs: what a job would do now, in words. They read the database and change nothing."""
+
+from collections.abc import Callable, Mapping
+
+from sqlalchemy import func, select
+
+from commonwatt.config.utility import UtilitySettings
+from commonwatt.model.units import QUARTER_S, EpochSeconds
+from commonwatt.model.words import counted, moment
+from commonwatt.settlement.settled import QUARTERS_A_DAY
+from utility.jobs.billing import bills_wait_for, is_to_bill, rates_to_tell
+from utility.jobs.catalogue import plan_of
+from utility.jobs.settlement import FINISHED_S
+from utility.jobs.supply import Planner
+from utility.jobs.validation import LATE_S
+from utility.store.checking import days_to_check
+from utility.store.compactor import SETTLE_S
+from utility.store.database import Database
+from utility.store.gap_finder import GapFinder
+from utility.store.job_states import periods_over
+from utility.store.old_records import kept, old_runs, oldest_day
+from utility.store.retention import Retention
+from utility.store.settlement_due import due_days
+from utility.store.tables import part, sharing_due
+
+_Preview = Callable[[Database, UtilitySettings, EpochSeconds], list[str]]
+
+
+def preview(database: Database, settings: UtilitySettings, name: str, now: EpochSeconds) -> list[str]:
+    """Return what a job would do now, a line each.
+
+    Args:
+        database: The database; it is only read.
+        settings: The utility's settings.
+        name: The job's name.
+        now: The time, taken as trusted.
+    """
+    return PREVIEWS[name](database, settings, now)
+
+
+def _supply(database: Database, settings: UtilitySettings, now: EpochSeconds) -> list[str]:
+    plan = Planner(settings.supply, database, is_trusted=lambda: True).plan(now)
+    rations = f"would send {counted(len(plan.rations), 'ration')} to controllers"
+    if plan.purchase is not None:
+        return [f"would buy {plan.purchase.energy / 1e6:,.3f} kWh: {plan.purchase.reason}", rations]
+    return [f"no purchase: {plan.words}" if plan.words else "this quarter-hour has its purchase", rations]
+
+
+def _rates(database: Database, settings: UtilitySettings, now: EpochSeconds) -> list[str]:
+    _, new = rates_to_tell(database, settings.billing.tariff, now)
+    return [f"would send rates to {counted(len({name for name, _ in new}), 'controller')}"]
+
+
+def _sharing(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
+    c = sharing_due.c
+    with database.reads.begin() as connection:
+        statement = select(func.count()).select_from(sharing_due).where(c.quarter < now // QUARTER_S - 1)
+        waiting = connection.execute(statement).scalar_one()
+    return [f"would look at {counted(waiting, 'quarter-hour')} of microgrids whose readings changed"]
+
+
+def _compact(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
+    with database.reads.begin() as connection:
+        fresh = select(func.count()).select_from(part).where(part.c.quarter < (now - SETTLE_S) // QUARTER_S)
+        parts = connection.execute(fresh).scalar_one()
+    return [f"would join {counted(parts, 'part')} of finished quarter-hours with their blocks"]
+
+
+def _settlement(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
+    with database.reads.begin() as connection:
+        days = due_days(connection, (now - FINISHED_S) // 86_400)
+    if not days:
+        return ["nothing is due: every finished day is settled"]
+    first = f"the first {_date(min(days))} (UTC)"
+    return [f"would settle {counted(len(days), 'day')}, {first}, with {sum(days.values())} days of microgrids"]
+
+
+def _gaps(database: Database, settings: UtilitySettings, now: EpochSeconds) -> list[str]:
+    run = GapFinder(database).plan(now, settings.gap_age_s)
+    more = ", and then more" if run.more else ""
+    return [f"would ask gateways for {counted(len(run.wanted), 'block')} with missing readings{more}"]
+
+
+def _bills(database: Database, settings: UtilitySettings, now: EpochSeconds) -> list[str]:
+    found: list[str] = []
+    with database.reads.begin() as connection:
+        months = periods_over(connection, plan_of(settings, "bills"), now)
+    for month in months:
+        with database.reads.begin() as connection:
+            is_wanted = is_to_bill(connection, month)
+            waits_for = bills_wait_for(connection, month) if is_wanted else "nothing is to be billed"
+        if waits_for is None:
+            return [*found, f"would make the draft of {month.name}"]
+        found.append(f"{month.name}: {waits_for}")
+    return found or ["every month that is over is done"]
+
+
+def _validation(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
+    with database.reads.begin() as connection:
+        days = days_to_check(connection, (now - LATE_S) // 86_400)
+    if not days:
+        return ["every finished day is checked"]
+    return [f"would check {counted(len(days), 'day')}, the first {_date(days.start)} (UTC), and propose estimates"]
+
+
+def _retention(database: Database, settings: UtilitySettings, now: EpochSeconds) -> list[str]:
+    first = Retention(database, settings.keep_months).plan(now)
+    with database.reads.begin() as connection:
+        keep = kept(connection, now, settings.keep_years)
+        runs, oldest = old_runs(connection, keep), oldest_day(connection)
+    readings = "there are no readings" if first is None else f"would drop readings before {moment(first * QUARTER_S)}"
+    days = 0 if oldest is None else max(0, keep.day - oldest)
+    return [
+        readings,
+        f"would drop settled days, sharing and corrections before {_date(keep.day)} (UTC): {counted(days, 'day')}",
+        f"would drop {counted(len(runs), 'run')} of bills of months before {keep.month}",
+    ]
+
+
+PREVIEWS: Mapping[str, _Preview] = {
+    "supply": _supply,
+    "rates": _rates,
+    "sharing": _sharing,
+    "compact": _compact,
+    "settlement": _settlement,
+    "gaps": _gaps,
+    "bills": _bills,
+    "validation": _validation,
+    "retention": _retention,
+}
+
+
+def _date(day: int) -> str:
+    return moment(day * QUARTERS_A_DAY * QUARTER_S)[:10]
