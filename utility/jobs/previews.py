@@ -19,9 +19,10 @@ from utility.store.database import Database
 from utility.store.gap_finder import GapFinder
 from utility.store.job_states import periods_over
 from utility.store.old_records import kept, old_runs, oldest_day
+from utility.store.overview.days import marked_days
 from utility.store.retention import Retention
 from utility.store.settlement_due import due_days
-from utility.store.tables import part, sharing_due
+from utility.store.tables import part, sharing_due, usage_due
 
 _Preview = Callable[[Database, UtilitySettings, EpochSeconds], list[str]]
 
@@ -95,6 +96,18 @@ def _bills(database: Database, settings: UtilitySettings, now: EpochSeconds) -> 
     return found or ["every month that is over is done"]
 
 
+def _completeness(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
+    with database.reads.begin() as connection:
+        marked = marked_days(connection, now // 86_400)
+    return [f"would count {counted(len(marked), 'day')} of microgrids again, and the days that ended since"]
+
+
+def _statistics(database: Database, _: UtilitySettings, __: EpochSeconds) -> list[str]:
+    with database.reads.begin() as connection:
+        waiting = connection.execute(select(func.count()).select_from(usage_due)).scalar_one()
+    return [f"would take in {counted(waiting, 'settled day')} of microgrids"]
+
+
 def _validation(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
     with database.reads.begin() as connection:
         days = days_to_check(connection, (now - LATE_S) // 86_400)
@@ -125,6 +138,8 @@ PREVIEWS: Mapping[str, _Preview] = {
     "settlement": _settlement,
     "gaps": _gaps,
     "bills": _bills,
+    "completeness": _completeness,
+    "statistics": _statistics,
     "validation": _validation,
     "retention": _retention,
 }

@@ -30,7 +30,7 @@ from utility.store.database import Database
 from utility.store.gap_finder import GapFinder
 from utility.store.job_leases import Turn, counts
 from utility.store.job_states import State, open_periods, states, zone_of
-from utility.store.old_records import Kept, drop_days, drop_runs, kept
+from utility.store.old_records import Kept, drop_days, drop_months, kept
 from utility.store.quarantine import count_quarantined
 from utility.store.reads import count_conflicts, count_open_gaps
 from utility.store.retention import Retention, make_ahead
@@ -177,7 +177,7 @@ class Jobs:
         while first is not None and await self._writing(retention.apply, first):
             pass
         keep = await self._in_thread(self._kept, turn.now)
-        await self._writing(drop_runs, self._database, keep)
+        await self._writing(drop_months, self._database, keep)
         while await self._writing(drop_days, self._database, keep):
             pass
 

@@ -1,4 +1,4 @@
-"""Drops what was made of readings and is older than ``keep_years``: settled days, sharing, corrections, bills.
+"""Drops what was made of readings and is older than ``keep_years``: settled days, sharing, corrections, usage, bills.
 
 Nothing that an issued bill names is dropped while the bill is kept: its run, the run before it, and the settled days of
 the months that it bills or corrects. Rates are kept: they are few, and public. So are logs of who did what.
@@ -13,12 +13,14 @@ from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from utility.billing.tariffs.local_calendar import month_before, month_of, month_quarters
 from utility.settlement.layout import Day
+from utility.statistics.months import month_number
 from utility.store.billing import CORRECTED_MONTHS
 from utility.store.database import Database
 from utility.store.rations import timezone_of
 from utility.store.tables import (
     bill,
     bill_run,
+    complete_day,
     correction,
     correction_step,
     finding,
@@ -26,16 +28,23 @@ from utility.store.tables import (
     settled_day,
     sharing,
     sharing_quarter,
+    usage_batteries,
+    usage_day,
+    usage_month,
 )
 
 DAYS_AT_ONCE = 7
 """Most days whose records are deleted in one transaction, so that arriving batches wait only briefly."""
 
-_BY_DAY = (settled, settled_day)
+_BY_DAY = (settled, settled_day, complete_day, usage_day)
 """Tables with a row for a day; the column is ``day``."""
 
 _BY_QUARTER = (sharing, sharing_quarter)
 """Tables with a row for a quarter-hour; the column is ``quarter``."""
+
+
+_BY_MONTH = (usage_month, usage_batteries)
+"""Tables with a row for a local month; the column is ``month``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +52,7 @@ class Kept:
     """What is kept.
 
     Attributes:
-        month: The first local month whose runs of bills are kept.
+        month: The first local month whose runs of bills and usage are kept.
         day: The first UTC day whose records are kept.
     """
 
@@ -72,9 +81,11 @@ def kept(connection: Connection, now: EpochSeconds, keep_years: int) -> Kept:
     return Kept(month=first, day=month_quarters(min(named, first), zone)[0] // QUARTERS_A_DAY)
 
 
-def drop_runs(database: Database, keep: Kept) -> int:
-    """Delete the runs of bills that are not kept; return how many."""
+def drop_months(database: Database, keep: Kept) -> int:
+    """Delete the usage of months and the runs of bills that are not kept; return how many runs."""
     with database.writes.begin() as connection:
+        for table in _BY_MONTH:
+            connection.execute(table.delete().where(table.c.month < month_number(keep.month)))
         old = old_runs(connection, keep)
         for number in old:
             connection.execute(bill.delete().where(bill.c.run_no == number))

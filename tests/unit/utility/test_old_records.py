@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 
 from harness.real import databases
 from utility.store.database import Database
-from utility.store.old_records import Kept, drop_days, drop_runs, kept, oldest_day
+from utility.store.old_records import Kept, drop_days, drop_months, kept, oldest_day
 from utility.store.tables import (
     bill,
     bill_run,
@@ -19,6 +19,7 @@ from utility.store.tables import (
     settled_day,
     sharing,
     sharing_quarter,
+    usage_batteries,
 )
 
 kind = databases.both_kinds
@@ -70,7 +71,7 @@ def add_day(database: Database, day: int) -> None:
 def drop(database: Database) -> Kept:
     with database.reads.begin() as connection:
         keep = kept(connection, NOW, 7)
-    drop_runs(database, keep)
+    drop_months(database, keep)
     while drop_days(database, keep):
         pass
     return keep
@@ -102,6 +103,15 @@ def test_days_that_an_issued_bill_corrects_are_kept_with_it(database: Database) 
         add_day(database, day)
     assert drop(database).day == first
     assert counts(database) == {2}
+
+
+def test_usage_of_months_goes_after_seven_years(database: Database) -> None:
+    with database.writes.begin() as connection:
+        for month in (2027 * 12 + 1, 2027 * 12 + 2):
+            connection.execute(usage_batteries.insert().values(month=month, owner_no=1, payload=b""))
+    drop(database)
+    with database.reads.begin() as connection:
+        assert connection.execute(select(usage_batteries.c.month)).scalars().all() == [2027 * 12 + 2]
 
 
 @pytest.mark.parametrize("state", ["issued", "draft"])
