@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from sqlalchemy import Connection
 
 from commonwatt.cli.dead_letter_options import JsonOption, LimitOption
 from commonwatt.cli.tables import show
@@ -23,6 +22,7 @@ from utility.jobs.catalogue import catalogue, plan_of
 from utility.jobs.listing import Listed
 from utility.jobs.plans import DAY_MINUTES, Plan
 from utility.jobs.previews import preview
+from utility.store.database import Database
 from utility.store.job_leases import newest_periods
 from utility.store.requests import unanswered
 
@@ -47,8 +47,8 @@ def list_command(config: ConfigOption, as_json: JsonOption = False) -> None:
         settings, clock = load(config)
         now = int(clock.now())
         named = place_of_database(config)
-        with opened(settings.database, create=False, named=named) as database, database.reads.begin() as connection:
-            rows = listing.listed(connection, catalogue(settings), now)
+        with opened(settings.database, create=False, named=named) as database:
+            rows = listing.listed(database, catalogue(settings), now)
         if as_json:
             typer.echo(json.dumps([asdict(row) for row in rows], indent=1))
         else:
@@ -76,16 +76,16 @@ def run(name: JobArgument, config: ConfigOption, who: PersonOption = None) -> No
 
     A job of days or months is run for its oldest period that is over and not done.
     """
-    with _changing(config, name) as (connection, plan, now):
-        typer.echo(listing.run_now(connection, plan, _actor(who), now))
+    with _changing(config, name) as (database, plan, now):
+        typer.echo(listing.run_now(database, plan, _actor(who), now))
 
 
 @app.command()
 @flowing
 def pause(name: JobArgument, config: ConfigOption, who: PersonOption = None) -> None:
     """Pause a job until it is resumed; a run that has begun goes on. After a day an alert reminds of it."""
-    with _changing(config, name) as (connection, plan, now):
-        listing.pause(connection, plan, _actor(who), now)
+    with _changing(config, name) as (database, plan, now):
+        listing.pause(database, plan, _actor(who), now)
         typer.echo(f"{plan.name} is paused")
 
 
@@ -93,8 +93,8 @@ def pause(name: JobArgument, config: ConfigOption, who: PersonOption = None) -> 
 @flowing
 def resume(name: JobArgument, config: ConfigOption, who: PersonOption = None) -> None:
     """End a pause; a job of days or months makes up for what it missed, in order."""
-    with _changing(config, name) as (connection, plan, now):
-        listing.resume(connection, plan, _actor(who), now)
+    with _changing(config, name) as (database, plan, now):
+        listing.resume(database, plan, _actor(who), now)
         typer.echo(f"{plan.name} is resumed")
 
 
@@ -116,11 +116,11 @@ def change(
 
     Examples: `jobs change compact --every-s 1800`, `jobs change backup --at 02:30`, `jobs change compact --reset`.
     """
-    with _changing(config, name) as (connection, plan, now):
+    with _changing(config, name) as (database, plan, now):
         if reset == (every_s is not None or at is not None) or (every_s is not None and at is not None):
             raise ConfigError("give one of --every-s, --at and --reset")
         minute = None if at is None else _minute(at)
-        listing.change(connection, plan, _actor(who), now, every_s=every_s, minute=minute)
+        listing.change(database, plan, _actor(who), now, every_s=every_s, minute=minute)
         set_ = "as planned" if reset else f"at {at}" if at is not None else f"every {every_s} s"
         typer.echo(f"{plan.name} runs {set_}")
 
@@ -155,13 +155,13 @@ def requests(config: ConfigOption, limit: LimitOption = 50, as_json: JsonOption 
 
 
 @contextmanager
-def _changing(config: Path, name: str) -> Iterator[tuple[Connection, Plan, EpochSeconds]]:
+def _changing(config: Path, name: str) -> Iterator[tuple[Database, Plan, EpochSeconds]]:
     with errors_reported():
         settings, clock = load(config)
         plan = plan_of(settings, name)
         named = place_of_database(config)
-        with opened(settings.database, create=False, named=named) as database, database.writes.begin() as connection:
-            yield connection, plan, int(clock.now())
+        with opened(settings.database, create=False, named=named) as database:
+            yield database, plan, int(clock.now())
 
 
 def _actor(who: str | None) -> Actor:

@@ -9,18 +9,15 @@ from secrets import token_hex
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection
-
 from commonwatt.config.utility import BillingSettings
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
 from utility.billing.rates import ToldRates, rates_of, tariffs_by_microgrid
 from utility.billing.stored_run import Computed
 from utility.billing.tariffs.local_calendar import month_of
-from utility.jobs.calendar_periods import Period
 from utility.store import billing_sources
-from utility.store.billing import SERVICE, is_billed, unissued_before
+from utility.store.billing import SERVICE
+from utility.store.bills_due import bills_wait_for, is_to_bill
 from utility.store.database import Database
-from utility.store.final_days import days_between, first_settled_day, not_final
 from utility.store.job_leases import NotYetError, Turn
 from utility.store.rates import controllers, tell, told
 from utility.store.rations import timezone_of
@@ -63,32 +60,12 @@ class BillsJob:
 
     def _make(self, turn: Turn) -> Computed | None:
         month = turn.period.name
-        with self._database.reads.begin() as connection:
-            if not is_to_bill(connection, turn.period):
-                return None
-            waits_for = bills_wait_for(connection, turn.period)
-        if waits_for is not None:
+        if not is_to_bill(self._database, turn.period):
+            return None
+        if (waits_for := bills_wait_for(self._database, turn.period)) is not None:
             raise NotYetError(waits_for, turn.now + LOOK_AGAIN_S)
         bills = computed_run(self._database, prepared(self._database, month, self._settings.tariff))
         return bills if bills.billed else None
-
-
-def is_to_bill(connection: Connection, month: Period) -> bool:
-    """Return whether a month is still to be billed, and can ever be.
-
-    It can't if no tariff is published, or if the town's first day was settled after it.
-    """
-    begun = first_settled_day(connection)
-    if begun is None or begun >= days_between(month.start, month.end).stop:
-        return False
-    return bool(published(connection)) and not is_billed(connection, month.name)
-
-
-def bills_wait_for(connection: Connection, month: Period) -> str | None:
-    """Return what a month's bills wait for; ``None``: for nothing."""
-    if (earlier := unissued_before(connection, month.name)) is not None:
-        return f"the bills of {earlier} are not issued yet: the next bills begin with them"
-    return not_final(connection, days_between(month.start, month.end))
 
 
 class RatesJob:

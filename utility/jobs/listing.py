@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-from sqlalchemy import Connection
-
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.model.words import moment
@@ -12,6 +10,7 @@ from utility.access.actor import Actor
 from utility.jobs.calendar_periods import Seconds
 from utility.jobs.plans import UNCHANGED, Change, Plan, clock_text
 from utility.store.audit_log import record
+from utility.store.database import Database
 from utility.store.job_states import (
     OpenPeriod,
     State,
@@ -19,7 +18,6 @@ from utility.store.job_states import (
     newest_until,
     open_periods,
     save_change,
-    set_due,
     states,
     zone_of,
 )
@@ -68,10 +66,11 @@ class Listed:
     error: str | None
 
 
-def listed(connection: Connection, plans: Sequence[Plan], now: EpochSeconds) -> list[Listed]:
+def listed(database: Database, plans: Sequence[Plan], now: EpochSeconds) -> list[Listed]:
     """Return the jobs, in the order of their plans."""
-    zone, known, opened = zone_of(connection), states(connection), open_periods(connection, now)
-    newest = newest_until(connection)
+    with database.reads.begin() as connection:
+        zone, known, opened = zone_of(connection), states(connection), open_periods(connection, now)
+        newest = newest_until(connection)
     return [
         _row(plan.in_force(state.change, zone), state, opened.get(plan.name), newest.get(plan.name), now)
         for plan in plans
@@ -137,55 +136,58 @@ def _state(change: Change, open_: OpenPeriod | None, now: EpochSeconds, *, is_ov
     return "due" if open_.due <= now else "ok"
 
 
-def run_now(connection: Connection, plan: Plan, actor: Actor, now: EpochSeconds) -> str:
+def run_now(database: Database, plan: Plan, actor: Actor, now: EpochSeconds) -> str:
     """Have the service's next tick run a job; return what will be run.
 
     Raises:
         ConfigError: The job is paused or running, or has no period that is over.
     """
-    state = states(connection).get(plan.name, State())
-    if state.change.paused is not None:
-        raise ConfigError(f"{plan.name} is paused since {moment(state.change.paused)}; resume it first")
-    open_ = open_periods(connection, now).get(plan.name)
-    if plan.catch_up and (open_ is None or open_.until > now):
-        over = "" if open_ is None else f"; {open_.name} ends at {moment(open_.until)}"
-        raise ConfigError(f"{plan.name}: every period that is over is done{over}")
-    if not ask_for(connection, plan.name, now, again=not plan.catch_up):
-        if open_ is None and state.done is None:
-            return f"{plan.name} has not run yet: the service runs it within 15 s of its start"
-        raise ConfigError(f"{plan.name} is running now")
-    record(connection, actor, now, "job.run", plan.name)
-    return f"{plan.name} runs within 15 s, if the service is up: see its last run in the list of jobs"
+    with database.writes.begin() as connection:
+        state = states(connection).get(plan.name, State())
+        if state.change.paused is not None:
+            raise ConfigError(f"{plan.name} is paused since {moment(state.change.paused)}; resume it first")
+        open_ = open_periods(connection, now).get(plan.name)
+        if plan.catch_up and (open_ is None or open_.until > now):
+            over = "" if open_ is None else f"; {open_.name} ends at {moment(open_.until)}"
+            raise ConfigError(f"{plan.name}: every period that is over is done{over}")
+        if not ask_for(connection, plan.name, now, again=not plan.catch_up):
+            if open_ is None and state.done is None:
+                return f"{plan.name} has not run yet: the service runs it within 15 s of its start"
+            raise ConfigError(f"{plan.name} is running now")
+        record(connection, actor, now, "job.run", plan.name)
+        return f"{plan.name} runs within 15 s, if the service is up: see its last run in the list of jobs"
 
 
-def pause(connection: Connection, plan: Plan, actor: Actor, now: EpochSeconds) -> None:
+def pause(database: Database, plan: Plan, actor: Actor, now: EpochSeconds) -> None:
     """Pause a job: it begins no further run.
 
     Raises:
         ConfigError: It is paused.
     """
-    before = states(connection).get(plan.name, State()).change
-    if before.paused is not None:
-        raise ConfigError(f"{plan.name} is paused already, since {moment(before.paused)}")
-    _save(connection, plan, before, replace(before, paused=now))
-    record(connection, actor, now, "job.pause", plan.name)
+    with database.writes.begin() as connection:
+        before = states(connection).get(plan.name, State()).change
+        if before.paused is not None:
+            raise ConfigError(f"{plan.name} is paused already, since {moment(before.paused)}")
+        save_change(connection, plan, before, replace(before, paused=now))
+        record(connection, actor, now, "job.pause", plan.name)
 
 
-def resume(connection: Connection, plan: Plan, actor: Actor, now: EpochSeconds) -> None:
+def resume(database: Database, plan: Plan, actor: Actor, now: EpochSeconds) -> None:
     """End a pause; a job that catches up makes up for the periods that it missed.
 
     Raises:
         ConfigError: It is not paused.
     """
-    before = states(connection).get(plan.name, State()).change
-    if before.paused is None:
-        raise ConfigError(f"{plan.name} is not paused")
-    _save(connection, plan, before, replace(before, paused=None))
-    record(connection, actor, now, "job.resume", plan.name, {"paused": before.paused})
+    with database.writes.begin() as connection:
+        before = states(connection).get(plan.name, State()).change
+        if before.paused is None:
+            raise ConfigError(f"{plan.name} is not paused")
+        save_change(connection, plan, before, replace(before, paused=None))
+        record(connection, actor, now, "job.resume", plan.name, {"paused": before.paused})
 
 
 def change(
-    connection: Connection,
+    database: Database,
     plan: Plan,
     actor: Actor,
     now: EpochSeconds,
@@ -198,15 +200,10 @@ def change(
     Raises:
         ConfigError: The job can't have it.
     """
-    before = states(connection).get(plan.name, State()).change
-    after = replace(UNCHANGED, paused=before.paused, every_s=every_s, minute=minute)
-    if (fault := plan.fault(after)) is not None:
-        raise ConfigError(fault)
-    _save(connection, plan, before, after)
-    record(connection, actor, now, "job.change", plan.name, asdict(before), asdict(after))
-
-
-def _save(connection: Connection, plan: Plan, before: Change, after: Change) -> None:
-    save_change(connection, plan.name, after)
-    if before.minute != after.minute:
-        set_due(connection, plan.in_force(after, zone_of(connection)))
+    with database.writes.begin() as connection:
+        before = states(connection).get(plan.name, State()).change
+        after = replace(UNCHANGED, paused=before.paused, every_s=every_s, minute=minute)
+        if (fault := plan.fault(after)) is not None:
+            raise ConfigError(fault)
+        save_change(connection, plan, before, after)
+        record(connection, actor, now, "job.change", plan.name, asdict(before), asdict(after))

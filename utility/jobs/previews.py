@@ -2,20 +2,19 @@
 
 from collections.abc import Callable, Mapping
 
-from sqlalchemy import func, select
-
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.model.words import counted, moment
 from commonwatt.settlement.settled import QUARTERS_A_DAY
-from utility.jobs.billing import bills_wait_for, is_to_bill, rates_to_tell
+from utility.jobs.billing import rates_to_tell
 from utility.jobs.catalogue import plan_of
 from utility.jobs.settlement import FINISHED_S
 from utility.jobs.supply import Planner
 from utility.jobs.validation import LATE_S
+from utility.store.bills_due import bills_wait_for, is_to_bill
 from utility.store.checking import days_to_check
 from utility.store.compactor import SETTLE_S
-from utility.store.database import Database
+from utility.store.database import Database, number_of
 from utility.store.gap_finder import GapFinder
 from utility.store.job_states import periods_over
 from utility.store.old_records import kept, old_runs, oldest_day
@@ -53,17 +52,12 @@ def _rates(database: Database, settings: UtilitySettings, now: EpochSeconds) -> 
 
 
 def _sharing(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
-    c = sharing_due.c
-    with database.reads.begin() as connection:
-        statement = select(func.count()).select_from(sharing_due).where(c.quarter < now // QUARTER_S - 1)
-        waiting = connection.execute(statement).scalar_one()
+    waiting = number_of(database, sharing_due, sharing_due.c.quarter < now // QUARTER_S - 1)
     return [f"would look at {counted(waiting, 'quarter-hour')} of microgrids whose readings changed"]
 
 
 def _compact(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
-    with database.reads.begin() as connection:
-        fresh = select(func.count()).select_from(part).where(part.c.quarter < (now - SETTLE_S) // QUARTER_S)
-        parts = connection.execute(fresh).scalar_one()
+    parts = number_of(database, part, part.c.quarter < (now - SETTLE_S) // QUARTER_S)
     return [f"would join {counted(parts, 'part')} of finished quarter-hours with their blocks"]
 
 
@@ -84,12 +78,9 @@ def _gaps(database: Database, settings: UtilitySettings, now: EpochSeconds) -> l
 
 def _bills(database: Database, settings: UtilitySettings, now: EpochSeconds) -> list[str]:
     found: list[str] = []
-    with database.reads.begin() as connection:
-        months = periods_over(connection, plan_of(settings, "bills"), now)
-    for month in months:
-        with database.reads.begin() as connection:
-            is_wanted = is_to_bill(connection, month)
-            waits_for = bills_wait_for(connection, month) if is_wanted else "nothing is to be billed"
+    for month in periods_over(database, plan_of(settings, "bills"), now):
+        is_wanted = is_to_bill(database, month)
+        waits_for = bills_wait_for(database, month) if is_wanted else "nothing is to be billed"
         if waits_for is None:
             return [*found, f"would make the draft of {month.name}"]
         found.append(f"{month.name}: {waits_for}")
@@ -103,8 +94,7 @@ def _completeness(database: Database, _: UtilitySettings, now: EpochSeconds) -> 
 
 
 def _statistics(database: Database, _: UtilitySettings, __: EpochSeconds) -> list[str]:
-    with database.reads.begin() as connection:
-        waiting = connection.execute(select(func.count()).select_from(usage_due)).scalar_one()
+    waiting = number_of(database, usage_due)
     return [f"would take in {counted(waiting, 'settled day')} of microgrids"]
 
 

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
-from sqlalchemy import Connection, Engine, Table, bindparam, select, text
+from sqlalchemy import ColumnElement, Connection, Engine, Table, bindparam, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DatabaseError, OperationalError
@@ -237,6 +237,12 @@ def read_setting(connection: Connection, key: str) -> str | None:
 def save_setting(connection: Connection, key: str, value: str) -> None:
     """Store a setting in the database."""
     connection.execute(upsert(connection, setting, "value"), {"key": key, "value": value})
+
+
+def number_of(database: Database, table: Table, *conditions: ColumnElement[bool]) -> int:
+    """Return how many rows of a table meet some conditions."""
+    with database.reads.begin() as connection:
+        return int(connection.execute(select(func.count()).select_from(table).where(*conditions)).scalar_one())
 
 
 _GAPS_LOCK = 0x43570002

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, select
 from commonwatt.model.units import EpochSeconds
 from utility.jobs.calendar_periods import Period, lacking
 from utility.jobs.plans import UNCHANGED, Change, Plan
-from utility.store.database import upsert
+from utility.store.database import Database, upsert
 from utility.store.rations import timezone_of
 from utility.store.tables import job, period
 
@@ -109,13 +109,14 @@ def open_periods(connection: Connection, now: EpochSeconds) -> Mapping[str, Open
     }
 
 
-def periods_over(connection: Connection, plan: Plan, now: EpochSeconds) -> list[Period]:
+def periods_over(database: Database, plan: Plan, now: EpochSeconds) -> list[Period]:
     """Return the periods of a job that catches up which are over and not done, oldest first, also those not stored."""
-    change = states(connection).get(plan.name, State()).change
     mine = select(period).where(period.c.job == plan.name).order_by(period.c.start)
-    rows = connection.execute(mine).all()
+    with database.reads.begin() as connection:
+        change, zone = states(connection).get(plan.name, State()).change, zone_of(connection)
+        rows = connection.execute(mine).all()
     stored = [Period(start=row.start, end=row.until, name=row.name) for row in rows]
-    cadence = plan.in_force(change, zone_of(connection)).cadence
+    cadence = plan.in_force(change, zone).cadence
     newest = stored[-1] if stored else None
     new = lacking(cadence, newest, now, catch_up=True, from_previous=plan.from_previous)
     left = [one for one, row in zip(stored, rows, strict=True) if row.done is None]
@@ -128,13 +129,15 @@ def newest_until(connection: Connection) -> dict[str, EpochSeconds]:
     return dict(connection.execute(statement).all())
 
 
-def save_change(connection: Connection, name: str, change: Change) -> None:
+def save_change(connection: Connection, plan: Plan, before: Change, after: Change) -> None:
     """Store what a person set for a job, in place of what was set before."""
-    row = {"name": name, "every_s": change.every_s, "minute": change.minute, "paused": change.paused}
+    row = {"name": plan.name, "every_s": after.every_s, "minute": after.minute, "paused": after.paused}
     connection.execute(upsert(connection, job, "every_s", "minute", "paused"), row)
+    if before.minute != after.minute:
+        _set_due(connection, plan.in_force(after, zone_of(connection)))
 
 
-def set_due(connection: Connection, plan: Plan) -> None:
+def _set_due(connection: Connection, plan: Plan) -> None:
     """Give the periods that were not tried yet the times at which they are due by a changed plan."""
     c = period.c
     untried = (c.job == plan.name) & c.done.is_(None) & (c.attempts == 0)

@@ -95,6 +95,7 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         **dict.fromkeys(("head_end", "http"), ADDRESSES),
         **dict.fromkeys(("gaps_s", "gap_age_s", "compact_s"), PERIODS),
         "keep_months": [(0, "1"), (1201, "1200"), ("all", "integer")],
+        "keep_years": [(1, "2"), (101, "100")],
         "clock_is_right": [("perhaps", "boolean"), (2, "")],
     },
 }

@@ -84,8 +84,7 @@ def issue(database: Database, number: int) -> None:
 
 
 def waits_for(database: Database, now: int) -> str:
-    with database.reads.begin() as connection:
-        (row,) = listed(connection, [PLAN], now)
+    (row,) = listed(database, [PLAN], now)
     return f"{row.state}: {row.waits_for}"
 
 

@@ -64,8 +64,7 @@ class Service:
         return [name for job, name in self.ran if job == "days"]
 
     def row(self, name: str, now: int) -> Listed:
-        with self._database.reads.begin() as connection:
-            return next(row for row in listed(connection, (DAYS, SECONDS), now) if row.name == name)
+        return next(row for row in listed(self._database, (DAYS, SECONDS), now) if row.name == name)
 
 
 @pytest.fixture
@@ -111,21 +110,19 @@ def test_a_failed_run_shows_why_and_is_tried_again_later_and_later(service: Serv
 
 def test_a_paused_job_waits_and_then_makes_up_for_each_day_once(service: Service, database: Database) -> None:
     service.tick(START)
-    with database.writes.begin() as connection:
-        pause(connection, DAYS, ANNA, START)
-        with pytest.raises(ConfigError, match="paused already, since 2026-11-18"):
-            pause(connection, DAYS, ANNA, START)
-        with pytest.raises(ConfigError, match="resume it first"):
-            run_now(connection, DAYS, ANNA, START)
+    pause(database, DAYS, ANNA, START)
+    with pytest.raises(ConfigError, match="paused already, since 2026-11-18"):
+        pause(database, DAYS, ANNA, START)
+    with pytest.raises(ConfigError, match="resume it first"):
+        run_now(database, DAYS, ANNA, START)
     now = START + 3 * DAY_S
     service.tick(now)
     assert service.days() == []
     row = service.row("days", now)
     assert (row.state, row.late_s, row.paused) == ("paused", 0, START)
-    with database.writes.begin() as connection:
-        resume(connection, DAYS, ANNA, now)
-        with pytest.raises(ConfigError, match="not paused"):
-            resume(connection, DAYS, ANNA, now)
+    resume(database, DAYS, ANNA, now)
+    with pytest.raises(ConfigError, match="not paused"):
+        resume(database, DAYS, ANNA, now)
     assert service.row("days", now).late_s == 2 * DAY_S + int(9.5 * 3_600) - 7_200, "it shows again what it missed"
     service.tick(now)
     service.tick(now)
@@ -133,33 +130,30 @@ def test_a_paused_job_waits_and_then_makes_up_for_each_day_once(service: Service
 
 
 def test_a_job_without_periods_to_make_up_for_is_run_now_again(service: Service, database: Database) -> None:
-    with database.writes.begin() as connection:
-        assert "has not run yet" in run_now(connection, SECONDS, ANNA, START)
+    assert "has not run yet" in run_now(database, SECONDS, ANNA, START)
     service.tick(START)
     for _ in range(2):
-        with database.writes.begin() as connection:
-            assert "runs within 15 s" in run_now(connection, SECONDS, ANNA, START + 5)
+        assert "runs within 15 s" in run_now(database, SECONDS, ANNA, START + 5)
         service.tick(START + 20)
     service.tick(START + 30)
     assert len(service.ran) == 3
+    run_now(database, SECONDS, ANNA, START + 40)
     with database.writes.begin() as connection:
-        run_now(connection, SECONDS, ANNA, START + 40)
         assert take(connection, SECONDS, START + 41) is not None
-        with pytest.raises(ConfigError, match="is running now"):
-            run_now(connection, SECONDS, ANNA, START + 42)
+    with pytest.raises(ConfigError, match="is running now"):
+        run_now(database, SECONDS, ANNA, START + 42)
 
 
 def test_a_job_of_days_is_run_now_only_for_a_day_that_is_over_and_not_done(
     service: Service, database: Database
 ) -> None:
     service.tick(START)
-    with database.writes.begin() as connection, pytest.raises(ConfigError, match="2026-11-18 ends at 2026-11-19 05:00"):
-        run_now(connection, DAYS, ANNA, START)
+    with pytest.raises(ConfigError, match="2026-11-18 ends at 2026-11-19 05:00"):
+        run_now(database, DAYS, ANNA, START)
     early = int(datetime(2026, 11, 19, 1, tzinfo=NEW_YORK).timestamp())
     service.tick(early)
     assert service.days() == [], "due at 02:30"
-    with database.writes.begin() as connection:
-        run_now(connection, DAYS, ANNA, early)
+    run_now(database, DAYS, ANNA, early)
     service.tick(early + 15)
     assert service.days() == ["2026-11-18"]
 
@@ -168,9 +162,8 @@ def test_a_changed_interval_or_time_of_day_holds_at_once_and_can_be_put_back(
     service: Service, database: Database
 ) -> None:
     service.tick(START)
-    with database.writes.begin() as connection:
-        change(connection, SECONDS, ANNA, START, every_s=60)
-        change(connection, DAYS, ANNA, START, minute=0)
+    change(database, SECONDS, ANNA, START, every_s=60)
+    change(database, DAYS, ANNA, START, minute=0)
     for now in range(START, START + 300, 15):
         service.tick(now)
     assert len([job for job, _ in service.ran if job == "seconds"]) == 1 + 4
@@ -178,8 +171,8 @@ def test_a_changed_interval_or_time_of_day_holds_at_once_and_can_be_put_back(
     service.tick(midnight)
     assert service.days() == ["2026-11-18"]
     assert (service.row("seconds", midnight).every, service.row("seconds", midnight).changed) == ("60 s", True)
-    with database.writes.begin() as connection:
-        change(connection, SECONDS, ANNA, midnight)
+    change(database, SECONDS, ANNA, midnight)
+    with database.reads.begin() as connection:
         logged = entries(connection, Wanted(action="job.change"), 1)[0]
     assert (logged["person"], logged["subject"]) == ("anna", "seconds")
     assert ('"every_s": 60' in str(logged["before"]), '"every_s": null' in str(logged["after"])) == (True, True)
@@ -200,8 +193,8 @@ def test_a_changed_interval_or_time_of_day_holds_at_once_and_can_be_put_back(
 def test_a_change_that_cannot_be_is_refused_and_changes_nothing(
     database: Database, plan: Plan, every_s: int | None, minute: int | None, why: str
 ) -> None:
-    with database.writes.begin() as connection, pytest.raises(ConfigError, match=why):
-        change(connection, plan, ANNA, START, every_s=every_s, minute=minute)
+    with pytest.raises(ConfigError, match=why):
+        change(database, plan, ANNA, START, every_s=every_s, minute=minute)
     with database.reads.begin() as connection:
         assert plan_in_force(connection, plan) == plan
 
