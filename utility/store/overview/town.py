@@ -1,10 +1,11 @@
 """What the page of the town shows: each microgrid's last reports, and the energy of a quarter-hour by microgrid."""
 
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, bindparam, func, select
+from sqlalchemy import BigInteger, Connection, Row, bindparam, func, select
 
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.records import RecordType, State
@@ -17,33 +18,51 @@ from utility.overview.today import QuarterEnergy
 from utility.store.checks import sound_events
 from utility.store.tables import compacted, controller, event, gap, gateway_seen, meter, tally
 
-_OPEN_GAPS = (
-    select(meter.c.microgrid, func.count())
-    .join(gap, meter.c.no == gap.c.meter_no)
-    .where(gap.c.is_open)
-    .group_by(meter.c.microgrid)
-)
-_CONFLICTS = (
-    select(compacted.c.owner_no, func.sum(compacted.c.conflicts))
-    .where(compacted.c.conflicts > 0)
-    .group_by(compacted.c.owner_no)
-)
-_AT_BOUNDARY = select(meter.c.no, meter.c.microgrid).where(meter.c.function == Function.BOUNDARY.value)
+_ONLY: Any = bindparam("only")
 
 
-def _last_event() -> Any:
-    """Return the select of the last event of each of some meters."""
-    of, each = meter.alias(), event.alias()
-    last = select(func.max(each.c.time)).where(each.c.meter_no == of.c.no).correlate(of).scalar_subquery()
-    return (
-        select(event, of.c.microgrid)
-        .join_from(event, of, (of.c.no == event.c.meter_no) & (event.c.time == last))
-        .where(of.c.function == Function.BOUNDARY.value)
+@dataclass(frozen=True, kw_only=True)
+class _Statements:
+    """The selects of what was last received, of all microgrids or of the one named ``:only``."""
+
+    controllers: Any
+    seen: Any
+    batches: Any
+    gaps: Any
+    conflicts: Any
+    boundary: Any
+
+
+@cache
+def _statements(*, of_one: bool) -> _Statements:
+    """Return the selects; made once, since making one takes longer than executing it."""
+
+    def of(statement: Any, name: Any) -> Any:
+        return statement.where(name == _ONLY) if of_one else statement
+
+    owned, each = meter.alias(), event.alias()
+    last = select(func.max(each.c.time)).where(each.c.meter_no == owned.c.no).correlate(owned).scalar_subquery()
+    boundary = (
+        select(event, owned.c.microgrid)
+        .join_from(event, owned, (owned.c.no == event.c.meter_no) & (event.c.time == last))
+        .where(owned.c.function == Function.BOUNDARY.value)
         .order_by(event.c.generation, event.c.record_id)
     )
-
-
-_BOUNDARY_EVENTS = _last_event()
+    gaps = select(meter.c.microgrid, func.count()).join(gap, meter.c.no == gap.c.meter_no).where(gap.c.is_open)
+    conflicts = (
+        select(controller.c.id, func.sum(compacted.c.conflicts, type_=BigInteger))
+        .join(compacted, compacted.c.owner_no == controller.c.number)
+        .where(compacted.c.conflicts > 0)
+        .group_by(controller.c.id)
+    )
+    return _Statements(
+        controllers=of(select(controller).order_by(controller.c.number), controller.c.id),
+        seen=of(select(gateway_seen), gateway_seen.c.controller),
+        batches=of(select(tally.c.controller, tally.c.last_batch), tally.c.controller),
+        gaps=of(gaps.group_by(meter.c.microgrid), meter.c.microgrid),
+        conflicts=of(conflicts, controller.c.id),
+        boundary=of(boundary, owned.c.microgrid),
+    )
 
 
 @lru_cache(maxsize=1_024)
@@ -65,14 +84,14 @@ def microgrids(
         refused: (time, reason) of the last refused batch, by controller.
         only: The name of the only one wanted; ``None``: all.
     """
-    seen = {row.controller: row for row in connection.execute(select(gateway_seen))}
-    batches: dict[str, int] = dict(connection.execute(select(tally.c.controller, tally.c.last_batch)).all())
-    gaps: dict[str, int] = dict(connection.execute(_OPEN_GAPS).all())
-    conflicts: dict[int, int] = dict(connection.execute(_CONFLICTS).all())
-    boundary = _boundaries(connection)
+    wanted, which = _statements(of_one=only is not None), {} if only is None else {"only": only}
+    seen = {row.controller: row for row in connection.execute(wanted.seen, which)}
+    batches: dict[str, int] = dict(connection.execute(wanted.batches, which).all())
+    gaps: dict[str, int] = dict(connection.execute(wanted.gaps, which).all())
+    conflicts: dict[str, int] = dict(connection.execute(wanted.conflicts, which).all())
+    boundary = _boundaries(connection.execute(wanted.boundary, which))
     found = []
-    wanted = select(controller).order_by(controller.c.number)
-    for row in connection.execute(wanted if only is None else wanted.where(controller.c.id == only)):
+    for row in connection.execute(wanted.controllers, which):
         last, batch = seen.get(row.id), batches.get(row.id) or None
         bits, since = boundary.get(row.id, (0, None))
         at, why = (refused or {}).get(row.id, (0, ""))
@@ -85,7 +104,7 @@ def microgrids(
                 heartbeat=None if last is None else _parsed(last.heartbeat),
                 last_batch=batch,
                 open_gaps=gaps.get(row.id, 0),
-                conflicts=int(conflicts.get(row.number, 0)),
+                conflicts=conflicts.get(row.id, 0),
                 boundary=bits,
                 boundary_since=since,
                 refused=why if at > (batch or 0) else None,
@@ -94,10 +113,10 @@ def microgrids(
     return found
 
 
-def _boundaries(connection: Connection) -> dict[str, tuple[int, int]]:
+def _boundaries(rows: Iterable[Row[Any]]) -> dict[str, tuple[int, int]]:
     """Return by microgrid the bits of its boundary's last events that tell of an island, and their time."""
     telling = int(State.OFF_GRID | State.DEAD_FEEDER | State.SWITCH_OPEN | State.ISOLATED)
-    last: dict[int, Any] = {row.meter_no: row for row in sound_events(connection.execute(_BOUNDARY_EVENTS))}
+    last: dict[int, Any] = {row.meter_no: row for row in sound_events(rows)}
     found: dict[str, tuple[int, int]] = {}
     for row in last.values():
         bits, since = found.get(row.microgrid, (0, 0))

@@ -1,0 +1,94 @@
+"""Fifty browsers cost what one costs: the town's state is shared, and its day is read a few quarter-hours at a time."""
+
+import threading
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from utility.console.shared import Shared
+from utility.overview.today import DayEnergy, QuarterEnergy
+
+
+class Counted:
+    """A value that counts how often it was computed."""
+
+    def __init__(self) -> None:
+        self.now = 100
+        self.times = 0
+
+    def compute(self) -> int:
+        self.times += 1
+        return self.times
+
+    def shared(self) -> Shared[int]:
+        return Shared(self.compute, every_s=4, at_most_s=60, now=lambda: self.now)
+
+
+def test_a_shared_value_is_computed_once_in_its_time() -> None:
+    counted = Counted()
+    shared = counted.shared()
+    assert [shared.get() for _ in range(50)] == [1] * 50
+    counted.now += 4
+    assert [shared.get() for _ in range(50)] == [2] * 50
+    counted.now -= 1_000
+    assert shared.get() == 3, "a clock that was set back must not keep an old value"
+
+
+def test_while_one_request_computes_others_get_the_value_before_or_wait_for_the_first() -> None:
+    begun, go_on, found = threading.Event(), threading.Event(), list[int]()
+    counted = Counted()
+
+    def compute() -> int:
+        if counted.times:
+            begun.set()
+            assert go_on.wait(10)
+        return counted.compute()
+
+    shared = Shared(compute, every_s=4, at_most_s=60, now=lambda: counted.now)
+    assert shared.get() == 1
+    counted.now += 10
+    slow = threading.Thread(target=lambda: found.append(shared.get()))
+    slow.start()
+    assert begun.wait(10)
+    assert shared.get() == 1, "the value before is 10 s old"
+    counted.now += 100
+    waits = threading.Thread(target=lambda: found.append(shared.get()))
+    waits.start()
+    go_on.set()
+    slow.join(10)
+    waits.join(10)
+    assert found == [2, 2], "too old a value is waited for, and computed once"
+
+
+@given(
+    st.integers(1, 100),
+    st.lists(st.integers(0, 300), min_size=1, max_size=30),
+)
+def test_every_quarter_of_the_day_is_read_soon_and_the_newest_often(passed: int, steps: list[int]) -> None:
+    day, now, newest = DayEnergy(at_a_time=4, again_s=60), 10**9, passed - 1
+    reads: dict[int, list[int]] = {}
+    for step in [*steps, *[60] * 30]:
+        now += step
+        wanted = day.wanted(0, newest, now)
+        assert len(wanted) == len(set(wanted)) <= 7
+        for quarter in wanted:
+            assert 0 <= quarter <= newest
+            reads.setdefault(quarter, []).append(now)
+            day.read(quarter, QuarterEnergy(net=1, blocks=5), now)
+        assert now - reads[newest][-1] < 60
+    assert set(reads) == set(range(passed)), "the whole day is known after some looks"
+    assert day.today(now).net == day.today(now).known == passed
+
+
+def test_a_quarter_that_is_still_being_joined_is_not_the_present() -> None:
+    day = DayEnergy()
+    for quarter, blocks in ((10, 1_000), (11, 400)):
+        assert quarter in day.wanted(10, 11, 0) or quarter == 10
+        day.read(quarter, QuarterEnergy(net=900_000, sun=500_000, charged=400_000, blocks=blocks), 0)
+    found = day.today(12 * 900)
+    assert (found.quarter, found.start, found.known, found.passed) == (10, 9_000, 2, 2)
+    assert (found.net_w, found.used_w) == (3_600, 4_000)
+    day.read(11, QuarterEnergy(net=900_000, blocks=990), 60)
+    assert day.today(12 * 900).quarter == 11
+    assert day.wanted(96, 96, 120) == [96], "a new day forgets the old one"
+    assert day.today(97 * 900).quarter is None
