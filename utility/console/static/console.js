@@ -31,3 +31,19 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
   }
 });
+
+// A part of a page that is polled stays when an answer fails, and says since when its values are old.
+function keepOld(event) {
+  const context = event.detail && event.detail.ctx;
+  const part = context && context.sourceElement;
+  if (!part || !part.matches('[hx-trigger*="every"]')) return;
+  context.swap = "none";
+  if (part.querySelector(":scope > p.stale")) return;
+  const told = document.createElement("p");
+  told.className = "stale";
+  told.setAttribute("role", "alert");
+  told.textContent = `No answer from the utility since ${new Date().toLocaleTimeString()}: the values below are older. The page asks again by itself.`;
+  part.prepend(told);
+}
+document.addEventListener("htmx:response:error", keepOld);
+document.addEventListener("htmx:error", keepOld);
