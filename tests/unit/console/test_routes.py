@@ -12,27 +12,19 @@ from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
-from commonwatt.runtime.clock import Clock
-from commonwatt.town.town import load_town
 from harness.docs.generate import DOCS
-from harness.household import HOUSE, MONTH, TOWN, furnish
+from harness.furnished import LOCAL_KEY, furnished, token_of, visited
+from harness.household import HOUSE, MONTH
 from harness.routes import Ruled, Visitors, bare_app, routes_page, ruled
 from tests.unit.console.conftest import NOW
 from utility.access.actor import MACHINE
 from utility.access.roles import Role
-from utility.access.secrets import digest, new_token
-from utility.api.app import make_app
 from utility.api.headers import CONTENT_POLICY
 from utility.api.rights import _MACHINE_ROLES, CSRF_HEADER, unruled
-from utility.api.services import Api
-from utility.health import Health
-from utility.metrics import UtilityMetrics
 from utility.store import access
-from utility.store.database import Database, open_database
-from utility.store.registration import fill_registry
-from utility.store.tables import api_token, metadata
+from utility.store.database import Database
+from utility.store.tables import metadata
 
-LOCAL_KEY = "the key of programs on this machine"
 ROUTES = ruled(bare_app())
 NAMES = {str(role): frozenset({role}) for role in Role}
 """A person for each role, named after it."""
@@ -43,46 +35,14 @@ QUERY = {"start": "2026-12-30", "end": "2027-01-02", "meter": "10001", "day": "2
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    folder = tmp_path_factory.mktemp("routes")
-    (folder / "town.toml").write_text(TOWN)
-    town = load_town(folder / "town.toml")
-    opened = open_database(f"sqlite:///{folder / 'utility.db'}", create=True)
-    with opened.writes.begin() as connection:
-        fill_registry(connection, town)
-    furnish(opened, town, NOW)
-    yield opened
-    opened.close()
+    with furnished(tmp_path_factory.mktemp("routes"), NOW) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def visitors(database: Database) -> Iterator[Visitors]:
-    app = make_app(
-        Api(
-            database=database,
-            clock=Clock(origin=NOW, monotonic_origin=0, speed=0),
-            metrics=UtilityMetrics(),
-            connected=lambda: True,
-            complaint=lambda: "",
-            refused={},
-            health=Health(None),
-            local_key=LOCAL_KEY,
-            machine_s=lambda: NOW,
-        )
-    )
-    with Visitors(app) as made:
-        for name, roles in NAMES.items():
-            made.add(name, roles, HOUSE if name == Role.RESIDENT else None)
-        made.add("everything", frozenset(Role), HOUSE)
-        made.add("gone", frozenset(Role), HOUSE)
+    with visited(database, NOW) as made:
         yield made
-
-
-def token_of(database: Database, name: str, roles: str) -> dict[str, str]:
-    token = new_token()
-    row = {"digest": digest(token), "person": name, "label": "x", "roles": roles, "made": NOW, "until": NOW + 60}
-    with database.writes.begin() as connection:
-        connection.execute(api_token.insert(), row | {"used": None, "revoked": None})
-    return {"Authorization": f"Bearer {token}"}
 
 
 def content_of(database: Database) -> str:
@@ -169,9 +129,9 @@ def test_nobody_may_use_public_routes_only(visitors: Visitors) -> None:
 
 
 def test_token_has_its_scope_and_not_its_persons_roles(visitors: Visitors, database: Database) -> None:
-    assert wrong_answers(visitors, frozenset(Role), token_of(database, "everything", ",".join(Role))) == []
+    assert wrong_answers(visitors, frozenset(Role), token_of(database, "everything", ",".join(Role), NOW)) == []
     scope = frozenset({Role.RESEARCHER})
-    assert wrong_answers(visitors, scope, token_of(database, "everything", "researcher")) == []
+    assert wrong_answers(visitors, scope, token_of(database, "everything", "researcher", NOW)) == []
 
 
 def test_programs_on_this_machine_may_not_be_the_second_person(visitors: Visitors) -> None:
@@ -182,7 +142,8 @@ def test_programs_on_this_machine_may_not_be_the_second_person(visitors: Visitor
 
 
 def test_disabled_person_is_nobody(visitors: Visitors, database: Database) -> None:
-    session, token = visitors.session("gone"), token_of(database, "gone", ",".join(Role))
+    visitors.add("gone", frozenset(Role), HOUSE)
+    session, token = visitors.session("gone"), token_of(database, "gone", ",".join(Role), NOW)
     with database.writes.begin() as connection:
         access.set_state(connection, "gone", "disabled")
     assert wrong_answers(visitors, None, session) == []

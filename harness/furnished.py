@@ -1,0 +1,67 @@
+"""The furnished small town as an application with people of each role, for tests that ask every route."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from commonwatt.model.units import EpochSeconds
+from commonwatt.runtime.clock import Clock
+from commonwatt.town.town import load_town
+from harness.household import HOUSE, TOWN, furnish
+from harness.routes import Visitors
+from utility.access.roles import Role
+from utility.access.secrets import digest, new_token
+from utility.api.app import make_app
+from utility.api.services import Api
+from utility.health import Health
+from utility.metrics import UtilityMetrics
+from utility.store.database import Database, open_database
+from utility.store.registration import fill_registry
+from utility.store.tables import api_token
+
+LOCAL_KEY = "the key of programs on this machine"
+
+
+@contextmanager
+def furnished(folder: Path, now: EpochSeconds) -> Iterator[Database]:
+    """Make the town's database in a folder."""
+    (folder / "town.toml").write_text(TOWN)
+    town = load_town(folder / "town.toml")
+    opened = open_database(f"sqlite:///{folder / 'utility.db'}", create=True)
+    with opened.writes.begin() as connection:
+        fill_registry(connection, town)
+    furnish(opened, town, now)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+@contextmanager
+def visited(database: Database, now: EpochSeconds) -> Iterator[Visitors]:
+    """Make the application, with a person for each role, named after it, and one with all roles: ``everything``."""
+    api = Api(
+        database=database,
+        clock=Clock(origin=now, monotonic_origin=0, speed=0),
+        metrics=UtilityMetrics(),
+        connected=lambda: True,
+        complaint=lambda: "",
+        refused={},
+        health=Health(None),
+        local_key=LOCAL_KEY,
+        machine_s=lambda: now,
+    )
+    with Visitors(make_app(api)) as visitors:
+        for role in Role:
+            visitors.add(role.value, frozenset({role}), HOUSE if role is Role.RESIDENT else None)
+        visitors.add("everything", frozenset(Role), HOUSE)
+        yield visitors
+
+
+def token_of(database: Database, name: str, roles: str, now: EpochSeconds) -> dict[str, str]:
+    """Make an API token; return the headers of its requests."""
+    token = new_token()
+    row = {"digest": digest(token), "person": name, "label": f"{name}'s token", "roles": roles, "made": now}
+    with database.writes.begin() as connection:
+        connection.execute(api_token.insert(), row | {"until": now + 60, "used": None, "revoked": None})
+    return {"Authorization": f"Bearer {token}"}
