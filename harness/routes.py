@@ -31,6 +31,7 @@ class Ruled:
         method: The method.
         path: The path, with names of parameters in braces.
         roles: The roles that may use it; ``None``: it is public.
+        session: Whether it needs a session, and refuses tokens.
         in_path: The names of parameters in the path.
         in_query: Those in the query.
         in_body: Those in the body.
@@ -39,6 +40,7 @@ class Ruled:
     method: str
     path: str
     roles: frozenset[Role] | None
+    session: bool = False
     in_path: tuple[str, ...]
     in_query: tuple[str, ...]
     in_body: tuple[str, ...]
@@ -69,6 +71,7 @@ def ruled(app: FastAPI) -> list[Ruled]:
                 method=method,
                 path=route.path,
                 roles=rule.roles if isinstance(rule, Allowed) else None,
+                session=isinstance(rule, Allowed) and rule.session,
                 in_path=tuple(param.alias for param in dependant.path_params),
                 in_query=tuple(param.alias for param in dependant.query_params),
                 in_body=tuple(param.alias for param in dependant.body_params),
@@ -94,16 +97,18 @@ def routes_page() -> str:
         "",
         "Roles are columns; a person may have several. `yes`: allowed. `403`: refused. `401`: nobody is logged in, and",
         "pages (`/console/...`) go to the login page. The same holds for an API token, whose scope is a part of",
-        "its person's roles. A route without a rule does not exist: the service refuses to start.",
+        "its person's roles; `session`: the route refuses tokens. A route without a rule does not exist: the service",
+        "refuses to start.",
         "A resident's routes have no account in their address: the account is the one of the login.",
         "",
-        "| route | method | nobody | " + " | ".join(Role) + " |",
-        "|---|---|---|" + "---|" * len(Role),
+        "| route | method | needs | nobody | " + " | ".join(Role) + " |",
+        "|---|---|---|---|" + "---|" * len(Role),
     ]
     for each in ruled(bare_app()):
         cells = ["yes" if each.roles is None else "401"]
         cells += ["yes" if each.allows(frozenset({role})) else "403" for role in Role]
-        lines.append(f"| `{each.path}` | {each.method} | {' | '.join(cells)} |")
+        needs = "" if each.roles is None else "session" if each.session else "login or token"
+        lines.append(f"| `{each.path}` | {each.method} | {needs} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

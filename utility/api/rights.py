@@ -113,13 +113,18 @@ async def actor_of(request: Request) -> Actor | None:
 class Allowed:
     """A dependency of routes: returns the actor if it has one of the roles.
 
+    Args:
+        roles: The roles.
+        session: Whether only a person who is logged in may use the route, and no token.
+
     Raises:
         RefusedRequestError: Nobody is logged in, the actor has none of the roles, or a change does not come from a
             page of its session.
     """
 
-    def __init__(self, *roles: Role) -> None:
+    def __init__(self, *roles: Role, session: bool = False) -> None:
         self.roles = frozenset(roles)
+        self.session = session
 
     async def __call__(self, request: Request) -> Actor:
         """Return the actor of a request."""
@@ -129,6 +134,8 @@ class Allowed:
         if not actor.has(*self.roles):
             needed = " or ".join(sorted(self.roles))
             raise RefusedRequestError(403, f"this needs the role {needed}; ask an administrator of this utility")
+        if self.session and actor.via is not Via.SESSION:
+            raise RefusedRequestError(403, "this is for people who are logged in; a token has no login of its own")
         if request.method not in _SAFE and actor.via is Via.SESSION:
             await require_own_page(request, actor.csrf)
         request.state.actor = actor
@@ -202,6 +209,9 @@ FOR_STAFF = Depends(Allowed(*STAFF))
 
 Anybody = Annotated[Actor, EVERYBODY]
 """The actor of a route for all people who are logged in."""
+
+LoggedIn = Annotated[Actor, Depends(Allowed(*Role, session=True))]
+"""The actor of a route about the own login: a person with a session, no token."""
 
 Staff = Annotated[Actor, FOR_STAFF]
 """The actor of a route for all roles that read the whole town."""

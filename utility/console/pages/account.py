@@ -7,12 +7,11 @@ from fastapi import FastAPI, Form, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 
 from commonwatt.identity.passwords import MAX_LENGTH
-from utility.access.actor import Actor, Via
 from utility.access.choosing import password_fault
 from utility.access.guesses import Guesses
 from utility.access.passwords import hash_password, is_password
 from utility.api.acting import changing
-from utility.api.rights import Anybody, address_of, gate_of
+from utility.api.rights import LoggedIn, address_of, gate_of
 from utility.console.console import Console
 from utility.console.pages.login import with_session
 from utility.store import access
@@ -26,9 +25,8 @@ def add_account(app: FastAPI, console: Console) -> None:
     guesses = Guesses()
 
     @app.get("/console/account", include_in_schema=False)
-    def account(request: Request, actor: Anybody) -> Response:
+    def account(request: Request, actor: LoggedIn) -> Response:
         """Return the page of the own login."""
-        _require_session(actor)
         machine_s = gate_of(request).now()
         with console.database.reads.begin() as connection:
             person = access.find_person(connection, actor.name)
@@ -37,9 +35,8 @@ def add_account(app: FastAPI, console: Console) -> None:
         return console.page(request, actor, "account.html", content)
 
     @app.post("/console/account/password", include_in_schema=False)
-    def password(request: Request, actor: Anybody, current: _Password, new: _Password) -> Response:
+    def password(request: Request, actor: LoggedIn, current: _Password, new: _Password) -> Response:
         """Change the own password; all other sessions end."""
-        _require_session(actor)
         now, address = gate_of(request).now(), address_of(request)
         # A session that was left open must not serve to guess the password.
         if wait_s := ceil(guesses.guess(actor.name, address, now)):
@@ -62,19 +59,8 @@ def add_account(app: FastAPI, console: Console) -> None:
         return with_session(RedirectResponse("/console/account", 303), opened)
 
     @app.post("/console/account/sessions", include_in_schema=False)
-    def others(request: Request, actor: Anybody) -> Response:
+    def others(request: Request, actor: LoggedIn) -> Response:
         """End all own sessions but this one."""
-        _require_session(actor)
         with changing(console.api, request, actor) as by:
             end_sessions(by, actor.name, actor.session)
         return console.see_other(actor, "/console/account", "Your other sessions ended.")
-
-
-def _require_session(actor: Actor) -> None:
-    """Refuse programs, which have no login of their own.
-
-    Raises:
-        HTTPException: The actor is no person with a session.
-    """
-    if actor.via is not Via.SESSION:
-        raise HTTPException(403, "this is for people who are logged in; a token has no password and no sessions")
