@@ -108,6 +108,32 @@ def fetch_status(address: str, certificate: Path | None, headers: Mapping[str, s
         HTTPException: What answers is not Commonwatt.
         ValueError: The answer is no JSON.
     """
+    code, body = ask_service(address, certificate, headers, "GET", "/status")
+    if code != 200:
+        raise HTTPException(f"the answer is {code}: {body[:200].decode(errors='replace').strip()}")
+    status = json.loads(body)
+    if not isinstance(status, dict):
+        raise HTTPException("another program answers there")
+    return status
+
+
+def ask_service(
+    address: str, certificate: Path | None, headers: Mapping[str, str], method: str, path: str, content: object = None
+) -> tuple[int, bytes]:
+    """Return the status and the body of a service's answer.
+
+    Args:
+        address: HOST:PORT where it is served.
+        certificate: The certificate with which it is served; ``None``: plain HTTP.
+        headers: Headers of the request.
+        method: The method.
+        path: The path.
+        content: What is sent as JSON; ``None``: nothing.
+
+    Raises:
+        OSError: Nothing answers.
+        HTTPException: What answers is no HTTP.
+    """
     host, port = split_address(address)
     host = _OWN.get(host, host)
     if certificate is None:
@@ -115,17 +141,15 @@ def fetch_status(address: str, certificate: Path | None, headers: Mapping[str, s
     else:
         connection = HTTPSConnection(host, port, timeout=ANSWER_S, context=_only(certificate))
     try:
-        connection.request("GET", "/status", headers=dict(headers))
+        if content is None:
+            connection.request(method, path, headers=dict(headers))
+        else:
+            body = json.dumps(content).encode()
+            connection.request(method, path, body, {**headers, "Content-Type": "application/json"})
         answer = connection.getresponse()
-        body = answer.read(MAX_ANSWER_BYTES)
+        return answer.status, answer.read(MAX_ANSWER_BYTES)
     finally:
         connection.close()
-    if answer.status != 200:
-        raise HTTPException(f"the answer is {answer.status}: {body[:200].decode(errors='replace').strip()}")
-    status = json.loads(body)
-    if not isinstance(status, dict):
-        raise HTTPException("another program answers there")
-    return status
 
 
 def _only(certificate: Path) -> ssl.SSLContext:

@@ -303,15 +303,14 @@ def test_running_service_sends_commands_and_takes_over_new_meters(utility: Utili
             process("utility", "run", "--config", utility.config, log=utility.folder / "log"),
         ):
             await become(lambda: gateway.link.connected)
-            given = await asyncio.to_thread(
-                commonwatt, "utility", "command", "r001", "deaggregate", "--config", utility.config
-            )
-            name, _, told = given.stdout.strip().partition(": ")
-            assert told == "deaggregate at gateway; see: commonwatt utility commands"
-            await become(lambda: any(command.id == name for command in gateway.commands))
-            outcome = {"v": 1, "id": name, "cmd": "deaggregate", "result": "done", "time": 1}
+            words = ("utility", "command", "r001", "deaggregate", "--wait", "--config", utility.config)
+            given = asyncio.create_task(asyncio.to_thread(commonwatt, *words))
+            await become(lambda: bool(gateway.commands))
+            outcome = {"v": 1, "id": gateway.commands[0].id, "cmd": "deaggregate", "result": "done", "time": 1}
             gateway.send("out", json.dumps(outcome).encode())
-            await become(lambda: utility.tells("/commands", lambda c: c["commands"][-1]["state"] == "done"))
+            waited = await given
+            assert waited.stdout.startswith("change 1: deaggregate, 1 microgrid\nr001: done")
+            assert waited.returncode == 0, waited.stderr
             with (utility.folder / "town.toml").open("a") as town:
                 town.write('[[meter]]\nmicrogrid = "r001"\nid = 555\n')
             ack = await gateway.relay(5, full_block(QUARTER, meter=555))

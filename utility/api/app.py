@@ -21,6 +21,7 @@ from commonwatt.protocol.dead_letter_words import row_of, wanted
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from utility.api.alarms import add_alarms
 from utility.api.billing import add_billing
+from utility.api.commands import add_commands
 from utility.api.days import add_days
 from utility.api.decisions import add_decisions
 from utility.api.exports import add_exports
@@ -84,6 +85,7 @@ def make_app(api: Api) -> FastAPI:
     add_billing(app, api)
     add_people(app, api)
     add_api_tokens(app, api)
+    add_commands(app, api)
     add_console(app, Console(api))
     if routes := unruled(app):
         raise RuntimeError(f"routes without a rule of who may use them: {', '.join(routes)}")

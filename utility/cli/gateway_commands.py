@@ -13,7 +13,8 @@ from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, moment
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.runtime.service import errors_reported, flowing
-from utility.cli.options import ConfigOption, from_file, local_actor, time_of
+from utility.cli.options import ConfigOption, from_file, load, local_actor, time_of
+from utility.cli.waiting import change_and_wait
 from utility.commands.changes import Asked, Change, Chosen
 from utility.commands.changing import cancel_change, make_change, put_back, title
 from utility.commands.fields import FieldsError, checked_command, parsed_weights
@@ -84,11 +85,15 @@ def command(
     when: Annotated[
         int | None, typer.Option(parser=time_of, metavar="TIME", help=f"Send it at that time: {LOCAL_FORMS}; else now.")
     ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for the answers of all gateways; the service has to run.")
+    ] = False,
 ) -> None:
     """Send a command to gateways, now or at a time; the running service repeats it until each gateway answers.
 
     Prints the number of the change and its content; `commonwatt utility changes` shows the outcomes, and
-    `commonwatt utility put-back` undoes it.
+    `commonwatt utility put-back` undoes it. With --wait it ends with 0 if all gateways did it,
+    1 if it was refused or one gateway refused, 2 if one did not answer in time.
 
     Examples: `command r001 aggregate --at meters --mode lossy --for 600`, `command r001 schedule --relay-s 900`,
     `command r001 schedule --reset`, `command r001 get --first 2026-11-01T04:00Z --last 2026-11-01T05:00Z`,
@@ -114,10 +119,12 @@ def command(
         "power": power,
         "counter": counter,
     }
-    with errors_reported(), from_file(config) as (database, clock):
+    with errors_reported():
         asked = _asked(microgrid, action, fields, when, valid_s)
-        number = make_change(database, local_actor(), asked, int(clock.now()))
-        _tell(database, number)
+        if wait:
+            raise typer.Exit(change_and_wait(load(config)[0], config, asked))
+        with from_file(config) as (database, clock):
+            _tell(database, make_change(database, local_actor(), asked, int(clock.now())))
 
 
 @app.command()

@@ -188,7 +188,9 @@ def some(names: Iterable[str]) -> str:
 
 def title(change: Change) -> str:
     """Return what a change asks, in words."""
-    return f"put back change {change.undoes}" if change.fields is None else words_of(change.fields, defaults=False)
+    words = "" if change.fields is None else words_of(change.fields, defaults=False)
+    back = "" if change.undoes is None else f"put back change {change.undoes}"
+    return ": ".join(filter(None, (back, words)))
 
 
 def _found(change: Change | None, number: int) -> Change:
