@@ -66,8 +66,8 @@ def _add_lists(app: FastAPI, console: Console) -> None:
         return console.fragment(request, actor, "alarms_live.html", content)
 
     @app.get(f"{_START}/count", include_in_schema=False)
-    def count(request: Request, actor: Staff, seen: Seen = "") -> Response:
-        """Return the counts for the top of a page, if it does not show them yet."""
+    async def count(request: Request, actor: Staff, seen: Seen = "") -> Response:
+        """Return the counts for the top of a page, if it does not show them yet; from memory, so on no thread."""
         if seen == alarms.board().mark:
             return Response(status_code=204)
         return console.fragment(request, actor, "alarm_count.html", {})
