@@ -22,7 +22,7 @@ from commonwatt.identity.passwords import load_password
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.files import read_object
 
-MADE_BY_THE_PART = ("store", "secret")
+MADE_BY_THE_PART = ("store", "secret", "releases")
 """Settings that name a file which the part creates; all other files must exist when the part starts."""
 
 _MADE_LATER = ("http_password",)

@@ -42,6 +42,10 @@ class ResearchSettings(Settings):
         description="The secret of pseudonyms and groups; made at the first release. Keep a copy: with another one, "
         "groups change, and releases can't be repeated.",
     )
+    releases: Path = Field(
+        Path("releases"),
+        description="The folder of releases that researchers download; `research release` without --out writes to it.",
+    )
     limit_percent: float = Field(
         5.0,
         ge=0,

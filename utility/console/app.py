@@ -24,6 +24,7 @@ from utility.console.pages.meters import add_meters
 from utility.console.pages.microgrids import add_microgrids
 from utility.console.pages.quarantine import add_quarantine
 from utility.console.pages.rates import add_rates
+from utility.console.pages.research import add_research
 from utility.console.pages.runs import add_runs
 from utility.console.pages.tokens import add_tokens
 from utility.console.pages.town import add_town
@@ -50,6 +51,7 @@ PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
     add_account,
     add_tokens,
     add_audit,
+    add_research,
 )
 """Each adds the routes of one page."""
 

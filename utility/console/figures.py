@@ -26,10 +26,10 @@ def figure(lines: Mapping[str, Line], start: EpochSeconds, step_s: int, record_t
     is_flow = RecordType(record_type).is_flow
     unit, scale = ("W", 3.6 / step_s) if is_flow else ("Wh", 0.001)
     return {
-        "unit": unit,
         "series": [
-            {"label": name, **plotted(thinned(_series(line, start, step_s)), scale, {})} for name, line in lines.items()
-        ],
+            {"label": name, "unit": unit, **plotted(thinned(_series(line, start, step_s)), scale, {})}
+            for name, line in lines.items()
+        ]
     }
 
 

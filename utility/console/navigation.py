@@ -30,6 +30,7 @@ NAVIGATION = (
     Entry("Rates", "/console/rates", STAFF),
     Entry("Runs", "/console/runs", STAFF),
     Entry("Bills", "/console/bills", frozenset({Role.CLERK, Role.APPROVER})),
+    Entry("Research", "/console/research", frozenset({Role.RESEARCHER, Role.CLERK, Role.APPROVER})),
     Entry("Home", "/console/home", frozenset({Role.RESIDENT})),
     Entry("People", "/console/users", frozenset({Role.ADMIN})),
     Entry("Audit log", "/console/audit", frozenset({Role.ADMIN})),

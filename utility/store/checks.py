@@ -28,6 +28,7 @@ _SMALL = (
     "held",
     "research_agreement",
     "research_log",
+    "research_reader",
     "research_release",
     "command",
     "control_change",

@@ -78,6 +78,7 @@ from utility.store.tables import (
     relayed_day,
     research_agreement,
     research_log,
+    research_reader,
     research_release,
     series,
     setting,
@@ -142,6 +143,7 @@ _TAKEN = (
     finding,
     checked_day,
     research_agreement,
+    research_reader,
     research_release,
     research_log,
 )

@@ -13,9 +13,17 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, Quarter
 from utility.research.assembling import Assembly
 from utility.research.homes import Home, HomeMeter, Homes
-from utility.store.database import Database
+from utility.store.database import Database, insert_or
 from utility.store.parts import MAX_IN, PartReader, chunks, select_parts
-from utility.store.tables import compacted, meter, part, research_agreement, research_log, research_release
+from utility.store.tables import (
+    compacted,
+    meter,
+    part,
+    research_agreement,
+    research_log,
+    research_reader,
+    research_release,
+)
 
 DAY_QUARTERS = 96
 """Quarters read at a time."""
@@ -86,6 +94,36 @@ def agreements(connection: Connection) -> list[Agreement]:
     return [Agreement(**row) for row in connection.execute(statement).mappings()]
 
 
+def readers(connection: Connection) -> dict[str, list[str]]:
+    """Return the people who may download an agreement's releases, by agreement."""
+    c = research_reader.c
+    found: dict[str, list[str]] = {}
+    for row in connection.execute(select(c.agreement, c.person).order_by(c.agreement, c.person)):
+        found.setdefault(row.agreement, []).append(row.person)
+    return found
+
+
+def agreements_of(connection: Connection, person: str, now: EpochSeconds) -> set[str]:
+    """Return the agreements that have not ended and whose releases a person may download."""
+    a, r = research_agreement.c, research_reader.c
+    statement = select(a.name).join(research_reader, r.agreement == a.name).where(r.person == person, a.until > now)
+    return set(connection.execute(statement).scalars())
+
+
+def add_reader(connection: Connection, agreement: str, person: str, added_by: str, now: EpochSeconds) -> bool:
+    """Let a person download an agreement's releases; return whether that is new."""
+    row = {"agreement": agreement, "person": person, "added": now, "added_by": added_by}
+    statement = insert_or(connection, research_reader).values(row).on_conflict_do_nothing()
+    return bool(connection.execute(statement).rowcount)
+
+
+def remove_reader(connection: Connection, agreement: str, person: str) -> bool:
+    """Take that right back; return whether the person had it."""
+    c = research_reader.c
+    ours = (c.agreement == agreement) & (c.person == person)
+    return bool(connection.execute(research_reader.delete().where(ours)).rowcount)
+
+
 def find_release(connection: Connection, release: str) -> Kept | None:
     """Return a release, or ``None``."""
     statement = select(research_release).where(research_release.c.id == release)
@@ -93,10 +131,10 @@ def find_release(connection: Connection, release: str) -> Kept | None:
     return None if row is None else _kept(row)
 
 
-def releases(connection: Connection, limit: int) -> list[Kept]:
-    """Return the newest releases, newest first."""
+def releases(connection: Connection, limit: int, skipped: int = 0) -> list[Kept]:
+    """Return the newest releases after the first ``skipped``, newest first."""
     c = research_release.c
-    statement = select(research_release).order_by(c.asked.desc(), c.id).limit(limit)
+    statement = select(research_release).order_by(c.asked.desc(), c.id).limit(limit).offset(skipped)
     return [_kept(row) for row in connection.execute(statement).mappings()]
 
 

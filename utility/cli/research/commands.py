@@ -55,9 +55,12 @@ def release(
     tier: Annotated[Tier, typer.Argument(help="open: sums of groups; quarters, slots: single homes, identifiable.")],
     start: FromOption,
     end: ToOption,
-    out: Annotated[Path, typer.Option(help="New folder for the files.")],
     config: ConfigOption,
     person: AsOption,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="New folder for the files; without it, one named by the release in `releases` of the file."),
+    ] = None,
     agreement: Annotated[str, typer.Option(help="The agreement; quarters and slots need one.")] = "",
     homes: Annotated[
         int, typer.Option(min=MIN_HOMES, help="open: the least homes of a group, such as 100.")
@@ -86,7 +89,7 @@ def release(
         asked = _asked(tier, start, end, homes, agreement, Coarsening(
             sample_percent=sample, step_s=step, shuffled=shuffle, noise_wh=noise, unit_wh=unit
         ))  # fmt: skip
-        if out.exists():
+        if out is not None and out.exists():
             raise ConfigError(f"--out {out}: exists already; name a new folder")
         with _source(config, person, make=True) as source, _progress("reading") as tell:
             _check_before_reading(source, asked)
@@ -96,7 +99,7 @@ def release(
                 result = release_open(source, asked, found, out)
             else:
                 result = release_homes(source, asked, found, meters, out)
-    _tell(result, out, config, source.settings.research.limit_percent)
+    _tell(result, config, source.settings.research.limit_percent)
 
 
 def _asked(tier: Tier, start: str, end: str, homes: int, agreement: str, coarsening: Coarsening) -> Asked:
@@ -143,14 +146,14 @@ def _check_before_reading(source: Source, asked: Asked) -> None:
         )
 
 
-def _tell(result: Result, out: Path, config: Path, limit_percent: float) -> None:
+def _tell(result: Result, config: Path, limit_percent: float) -> None:
     facts = result.facts
     _show_attacks(facts.attacks)
     what = f"{facts.groups} groups of " if facts.groups else ""
     if facts.withheld:
         typer.echo(f"withheld, since their readings have changed: {', '.join(facts.withheld)}")
     if result.written:
-        typer.echo(f"release {facts.id}: {what}{facts.homes} homes in {out}")
+        typer.echo(f"release {facts.id}: {what}{facts.homes} homes in {result.out}")
         return
     typer.echo(
         f"release {facts.id} is not written: an attack may succeed more than {limit_percent:g} percentage points over "

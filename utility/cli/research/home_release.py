@@ -10,7 +10,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import iso
 from commonwatt.model.units import EpochSeconds
 from utility.cli.research.files import Block, DataFile, new_folder, write_release
-from utility.cli.research.source import Result, Source, code_version, keep
+from utility.cli.research.source import Result, Source, code_version, keep, place_of
 from utility.research.coarsening import coarsened, sampled
 from utility.research.documents import Facts, data_columns, measures_of, name_columns
 from utility.research.figures import attacks_on_pseudonyms, errors_of
@@ -43,7 +43,7 @@ def agreement_of(source: Source, asked: Asked) -> store.Agreement:
     return found
 
 
-def release_homes(source: Source, asked: Asked, homes: Homes, meters: Sequence[HomeMeter], out: Path) -> Result:
+def release_homes(source: Source, asked: Asked, homes: Homes, meters: Sequence[HomeMeter], out: Path | None) -> Result:
     """Write a release of single homes.
 
     Args:
@@ -51,7 +51,7 @@ def release_homes(source: Source, asked: Asked, homes: Homes, meters: Sequence[H
         asked: What is asked.
         homes: All homes of the period, in quarter-hours.
         meters: Their meters.
-        out: The new folder.
+        out: The new folder; ``None``: that of the release in the folder of the settings.
 
     Raises:
         ConfigError: It can't be released as asked; says what to do.
@@ -83,10 +83,11 @@ def release_homes(source: Source, asked: Asked, homes: Homes, meters: Sequence[H
     named = _Named(seen, [pseudonym(source.secret, release, home.key) for home in chosen.homes])
     files = [DataFile(stem="homes", columns=name_columns(asked.tier), rows=named.listed())]
     files += slots.files(named) if asked.tier is Tier.SLOTS else [named.file("readings", asked.tier)]
-    with new_folder(out) as folder:
+    place = place_of(source, out, release)
+    with new_folder(place) as folder:
         write_release(folder, facts, files)
         keep(source, facts, "released")
-    return Result(facts=facts, written=True)
+    return Result(facts=facts, written=True, out=place)
 
 
 def _coarsened(homes: Homes, asked: Asked, random: np.random.Generator) -> Homes:

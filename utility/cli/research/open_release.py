@@ -8,14 +8,14 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import iso
 from commonwatt.model.units import QUARTER_S
 from utility.cli.research.files import Block, DataFile, new_folder, write_release
-from utility.cli.research.source import Result, Source, code_version, keep, state_of
+from utility.cli.research.source import Result, Source, code_version, keep, place_of, state_of
 from utility.research.documents import Facts, data_columns, measures_of, name_columns
 from utility.research.homes import Homes, quarters_of
 from utility.research.release import Asked, OpenRelease, Tier, is_above, known_percent, open_release
 from utility.store import research as store
 
 
-def release_open(source: Source, asked: Asked, homes: Homes, out: Path) -> Result:
+def release_open(source: Source, asked: Asked, homes: Homes, out: Path | None) -> Result:
     """Write an open release, or keep it until a second person approves it.
 
     Raises:
@@ -28,13 +28,14 @@ def release_open(source: Source, asked: Asked, homes: Homes, out: Path) -> Resul
     facts = _facts(source, asked, homes, made)
     state = state_of(source, made.id)
     is_free = not is_above(made.attacks, source.settings.research.limit_percent) or state in ("approved", "released")
+    place = place_of(source, out, made.id)
     if is_free:
-        with new_folder(out) as folder:
+        with new_folder(place) as folder:
             write_release(folder, facts, _files(made))
             keep(source, facts, "released", made.digests, earlier)
     elif not state:
         keep(source, facts, "waiting", made.digests)
-    return Result(facts=facts, written=is_free)
+    return Result(facts=facts, written=is_free, out=place)
 
 
 def earlier_sums(source: Source, asked: Asked) -> list[dict[str, str]]:

@@ -96,6 +96,11 @@ def source_of(database: Database, settings: UtilitySettings, clock: Clock, perso
     )
 
 
+def place_of(source: Source, out: Path | None, release: str) -> Path:
+    """Return the folder of a release: ``out``, else one in the folder from which researchers download."""
+    return out or source.settings.research.releases / release
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Result:
     """What came of a release.
@@ -103,10 +108,12 @@ class Result:
     Attributes:
         facts: What its documents tell.
         written: Whether its files were written; else a second person has to approve it.
+        out: Their folder.
     """
 
     facts: Facts
     written: bool
+    out: Path
 
 
 def homes_in(source: Source, asked: Asked, tell: Tell) -> tuple[Homes, list[HomeMeter]]:

@@ -82,10 +82,10 @@ def _add_explained(app: FastAPI, console: Console) -> None:
         by_hour = hours(statement)
         shown = [quantity for quantity in Quantity if by_hour.energies[quantity].any()]
         return {
-            "unit": "Wh",
             "series": [
                 {
                     "label": quantity.name.lower().replace("_", " "),
+                    "unit": "Wh",
                     "x": list(by_hour.starts),
                     "step_s": 3600,
                     "high": (by_hour.energies[quantity] * _WATT_HOURS).round(3).tolist(),

@@ -22,7 +22,7 @@ from utility.store.tables.corrections import checked_day, correction, correction
 from utility.store.tables.overview import complete_day
 from utility.store.tables.readings import compacted, conflict_sender, dead_letter, event, gap, part, quarantined, series
 from utility.store.tables.registry import controller, declared_minimum, meter
-from utility.store.tables.research import research_agreement, research_log, research_release
+from utility.store.tables.research import research_agreement, research_log, research_reader, research_release
 from utility.store.tables.service import command, gateway_seen, job, period, setting, tally
 from utility.store.tables.settled import settled, settled_day, settlement_due
 from utility.store.tables.sharing import sharing, sharing_due, sharing_quarter
@@ -78,6 +78,7 @@ __all__ = [
     "relayed_day",
     "research_agreement",
     "research_log",
+    "research_reader",
     "research_release",
     "series",
     "session",

@@ -14,6 +14,16 @@ research_agreement = Table(
     Column("added_by", String(32), nullable=False),
 )
 
+# The people who may download the releases of an agreement.
+research_reader = Table(
+    "research_reader",
+    metadata,
+    Column("agreement", String(64), primary_key=True),
+    Column("person", String(32), primary_key=True),
+    Column("added", BigInteger, nullable=False),
+    Column("added_by", String(32), nullable=False),
+)
+
 # Releases, by their ids. `since` and `until` are quarters, half-open. `state` is `waiting` until a second person
 # approves what is above the limit, then `approved`; `released` when its files were written. `options`, `attacks` and
 # `groups` are JSON; `groups` has the digest of each group of the open tier.
