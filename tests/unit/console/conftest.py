@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
+from commonwatt.config.utility import ResearchSettings, UtilitySettings
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Town, load_town
 from harness.console import Browser
@@ -45,7 +46,12 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def app(database: Database, clock: Clock) -> FastAPI:
+def settings(tmp_path: Path) -> UtilitySettings:
+    return UtilitySettings(research=ResearchSettings(releases=tmp_path / "releases"))
+
+
+@pytest.fixture
+def app(database: Database, clock: Clock, settings: UtilitySettings) -> FastAPI:
     api = Api(
         database=database,
         clock=clock,
@@ -55,6 +61,7 @@ def app(database: Database, clock: Clock) -> FastAPI:
         refused={},
         health=Health(None),
         machine_s=lambda: NOW,
+        settings=settings,
     )
     return make_app(api)
 

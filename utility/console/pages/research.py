@@ -56,7 +56,11 @@ def _add_releases(app: FastAPI, console: Console) -> None:
         kept, may = _kept(console, actor, release)
         folder = console.api.settings.research.releases
         files = [{"name": path.name, "bytes": path.stat().st_size} for path in releases.files_of(folder, release)]
-        content: dict[str, Any] = {"release": _row(kept), "attacks": kept.attacks, "columns": _columns(console, release)}
+        content: dict[str, Any] = {
+            "release": _row(kept),
+            "attacks": kept.attacks,
+            "columns": _columns(console, release),
+        }
         content |= {"files": files, "may_download": may and actor.has(Role.RESEARCHER)}
         return console.page(request, actor, "research_release.html", content)
 
