@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 from harness.browser import Visit
 from harness.console import PASSWORD
+from tests.browser.conftest import METER, NOW
 from utility.access.roles import Role
 from utility.api.rights import COOKIE, Gate
 from utility.console.navigation import NAVIGATION
@@ -53,3 +54,24 @@ def test_person_logs_in_and_out_by_keyboard_alone(application: FastAPI, window: 
     page.keyboard.type(PASSWORD)
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Log out").wait_for()
+
+
+def test_page_is_fresh_at_once_when_its_laptop_wakes_up(window: Callable[..., Visit]) -> None:
+    seen = window(Role.VIEWER)
+    seen.page.clock.install(time=NOW)
+    seen.open("/console/town")
+    seen.page.clock.pause_at(NOW + 3)  # The page's timers stand still: only waking up makes it ask.
+    for event in ("document.dispatchEvent(new Event('visibilitychange'))", "window.dispatchEvent(new Event('online'))"):
+        with seen.page.expect_response("**/console/town/live*", timeout=30_000) as answer:
+            seen.page.evaluate(event)
+        assert answer.value.status in (200, 304)
+
+
+def test_meter_is_found_with_three_keystrokes(window: Callable[..., Visit]) -> None:
+    seen = window(Role.VIEWER)
+    seen.open("/console/town")
+    seen.page.keyboard.press("/")
+    seen.page.keyboard.insert_text(str(METER))  # pasted
+    seen.page.keyboard.press("Enter")
+    seen.page.wait_for_url(f"**/console/meters/{METER}")
+    assert seen.check() == []
