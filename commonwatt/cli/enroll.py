@@ -4,9 +4,7 @@ It works in the folder that ``commonwatt utility register --out`` wrote.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -22,32 +20,28 @@ from commonwatt.identity.authority import (
     DEVICE_DAYS,
     DEVICE_FILE,
     FOLDER,
-    ISSUED_FILE,
     Authority,
     Issued,
     Wanted,
 )
 from commonwatt.identity.certificates import Kind
-from commonwatt.identity.devices import (
-    Device,
-    Role,
-    digest,
-    load_devices,
-    load_tokens,
-    mosquitto_digest,
-    new_token,
-    save_devices,
-    save_tokens,
+from commonwatt.identity.devices import load_devices
+from commonwatt.identity.enrolment import (
+    METERS_FOLDER,
+    Revoked,
+    all_devices,
+    alone,
+    readmit_devices,
+    revoke_devices,
+    wanted,
 )
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.addresses import host_fault
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import wall_clock
-from commonwatt.runtime.service import errors_reported, flowing, only_one
+from commonwatt.runtime.service import errors_reported, flowing
 
 DAY_S = 86_400
-
-METERS_FOLDER = "meter-certificates"
 
 app = typer.Typer(
     no_args_is_help=True, help="Certificates for TLS: an authority of your own, for brokers, gateways and meters."
@@ -68,7 +62,7 @@ def make_authority(
     OUT/authority/ca-key.pem can sign certificates that all devices accept: keep OUT where only you can read
     it, and copy to each machine only that machine's folder.
     """
-    with errors_reported(), _alone(out):
+    with errors_reported(), alone(out):
         made = Authority.create(out, name, _now())
         typer.echo(f"{out / FOLDER}: authority {name}, valid until {_day(made.expires)}")
 
@@ -85,19 +79,19 @@ def enroll_broker(
 
     Name every address to which gateways or meters connect: they reject any other address.
     """
-    with errors_reported(), _alone(out):
+    with errors_reported(), alone(out):
         _check_place(out, place)
         for one in address:
             if fault := host_fault(one):
                 raise ConfigError(f"--address {one!r}: {fault}")
-        wanted = Wanted(
+        new = Wanted(
             kind=Kind.BROKER,
             name=place,
             file=f"{place}/{BROKER_FILE}",
             lifetime_s=days * DAY_S,
             addresses=tuple(address),
         )
-        _told(Authority.load(out).issue([wanted], _now()))
+        _told(Authority.load(out).issue([new], _now()))
 
 
 @app.command("device")
@@ -115,13 +109,13 @@ def enroll_device(
     A broker requires them if its file has clients_ca. A new certificate replaces the previous one; devices load the
     new file without a restart.
     """
-    with errors_reported(), _alone(out):
-        devices = _devices(out)
+    with errors_reported(), alone(out):
+        devices = all_devices(out)
         if all_ == bool(identities):
             raise ConfigError("name the devices, or give --all, not both")
         names = identities or [d.identity for d in devices.values() if d.role in DEVICE_FILE and not d.revoked]
-        wanted = [_wanted(out, devices, name, days * DAY_S) for name in names]
-        _told(Authority.load(out).issue(wanted, _now()))
+        new = [wanted(out, devices, name, days * DAY_S) for name in names]
+        _told(Authority.load(out).issue(new, _now()))
 
 
 @app.command()
@@ -134,8 +128,8 @@ def renew(
 
     Call it every day: 0 4 * * * commonwatt enroll renew --out /srv/commonwatt
     """
-    with errors_reported(), _alone(out):
-        revoked = {d.identity for d in _devices(out).values() if d.revoked}
+    with errors_reported(), alone(out):
+        revoked = {d.identity for d in all_devices(out).values() if d.revoked}
         _told(Authority.load(out).renew(_now(), within * DAY_S, revoked))
 
 
@@ -166,19 +160,19 @@ def revoke(
     If a controller is stolen, revoke its broker's certificate too, with --broker. If the meters' secrets were on it,
     revoke them with --with-meters.
     """
-    with errors_reported(), _alone(out):
-        authority = Authority.load(out) if broker or (out / FOLDER / ISSUED_FILE).exists() else None
+    with errors_reported(), alone(out):
         if broker:
             _check_place(out, identity)
-            kind, names, changed = Kind.BROKER, [identity], []
+            authority = Authority.load(out)
+            certificates = authority.revoke(identity, reason, _now(), Kind.BROKER)
+            clients = _clients_of(out, identity)
+            lists = [path for path in authority.lists() if path.parent in clients] if certificates else []
+            done = Revoked(certificates=certificates, devices_files=[], lists=lists)
         else:
-            kind, names = Kind.DEVICE, _names(_devices(out), identity, with_meters=with_meters)
-            changed = _mark(out, names, lambda device: replace(device, revoked=device.revoked or reason))
-        revoked = [entry for name in names if authority for entry in authority.revoke(name, reason, _now(), kind)]
-        typer.echo(f"{identity}: {len(revoked)} certificates revoked, marked in {len(changed)} devices files")
-        read_by = {path.parent for path in changed} if kind is Kind.DEVICE else _clients_of(out, identity)
-        lists = [path for path in authority.lists() if path.parent in read_by] if authority and revoked else []
-        for path in [*changed, *lists]:
+            done = revoke_devices(out, identity, reason, _now(), with_meters=with_meters)
+        count, files = len(done.certificates), len(done.devices_files)
+        typer.echo(f"{identity}: {count} certificates revoked, marked in {files} devices files")
+        for path in [*done.devices_files, *done.lists]:
             typer.echo(f"  {path}")
 
 
@@ -190,26 +184,13 @@ def readmit(
     with_meters: WithMetersOption = False,
 ) -> None:
     """Admit a revoked device again, with a new token; the old token and certificates stay invalid."""
-    with errors_reported(), _alone(out):
-        devices = _devices(out)
-        names = [name for name in _names(devices, identity, with_meters=with_meters) if devices[name].revoked]
-        if not names:
-            raise ConfigError(f"{identity} is not revoked")
-        tokens = {name: new_token() for name in names}
-        files = {path: load_tokens(path) for path in sorted(out.glob("*/*-tokens.json"))}
-        if lost := [name for name in names if not any(name in held for held in files.values())]:
-            raise ConfigError(f"{lost[0]} has no token in {out}; first: commonwatt utility register")
-        for path, held in files.items():
-            if new := {name: token for name, token in tokens.items() if name in held}:
-                save_tokens(path, held | new)
-                typer.echo(f"  {path}: new tokens of {len(new)}")
-        for path in _mark(out, names, lambda device: _taken_in(device, tokens[device.identity].encode())):
+    with errors_reported(), alone(out):
+        tokens, changed = readmit_devices(out, identity, with_meters=with_meters)
+        for path, count in tokens.items():
+            typer.echo(f"  {path}: new tokens of {count}")
+        for path in changed:
             typer.echo(f"  {path}")
         typer.echo(f"{identity}: in again; for a certificate: commonwatt enroll device {identity} --out {out}")
-
-
-def _taken_in(device: Device, token: bytes) -> Device:
-    return replace(device, revoked="", token_sha256=digest(token), mosquitto=mosquitto_digest(token))
 
 
 @app.command("list")
@@ -234,20 +215,6 @@ def list_issued(
         Console().print(table)
 
 
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Lock ``out``: a scheduled renewal and a person's command must not run at the same time."""
-    if not out.is_dir():
-        raise ConfigError(f"{out}: no such folder; make it with: commonwatt utility register --out {out}")
-    with only_one(out / FOLDER, "another enrolment"):
-        yield
-
-
-def _devices(out: Path) -> dict[str, Device]:
-    """Return every device of every broker in ``out``."""
-    return {i: d for path in sorted(out.glob("*/devices.json")) for i, d in load_devices(path).items()}
-
-
 def _check_place(out: Path, place: str) -> None:
     """Raise an error unless ``place`` is the plain name of a broker's folder."""
     places = sorted(path.parent.name for path in out.glob("*/devices.json"))
@@ -259,35 +226,6 @@ def _clients_of(out: Path, place: str) -> set[Path]:
     """Return the folders of the clients of ``place``'s broker, and its own."""
     folders = {out / (d.microgrid or UTILITY) for d in load_devices(out / place / "devices.json").values()}
     return {out / place, *folders, *(folder / METERS_FOLDER for folder in folders if folder.name == place)}
-
-
-def _names(devices: dict[str, Device], identity: str, *, with_meters: bool) -> list[str]:
-    """Return ``identity``, and with ``with_meters`` the meters of its microgrid."""
-    if identity not in devices:
-        raise ConfigError(f"{identity} is no device; of a broker's certificate say so with --broker")
-    meters = [d.identity for d in devices.values() if d.role is Role.METER and d.microgrid == identity]
-    return [identity, *(meters if with_meters else ())]
-
-
-def _wanted(out: Path, devices: dict[str, Device], identity: str, lifetime_s: int) -> Wanted:
-    device = devices.get(identity)
-    if device is None:
-        raise ConfigError(f"{identity} is not registered in {out}; see: commonwatt utility register")
-    if device.revoked:
-        raise ConfigError(f"{identity} was revoked ({device.revoked}); first: commonwatt enroll readmit {identity}")
-    file = f"{device.microgrid or UTILITY}/{DEVICE_FILE.get(device.role) or f'{METERS_FOLDER}/{identity}.pem'}"
-    return Wanted(kind=Kind.DEVICE, name=identity, file=file, lifetime_s=lifetime_s)
-
-
-def _mark(out: Path, names: Sequence[str], change: Callable[[Device], Device]) -> list[Path]:
-    """Change devices in every devices file that contains one of them; return the changed files."""
-    changed = []
-    for path in sorted(out.glob("*/devices.json")):
-        devices = load_devices(path)
-        if here := devices.keys() & set(names):
-            save_devices(path, [change(d) if d.identity in here else d for d in devices.values()])
-            changed.append(path)
-    return changed
 
 
 def _told(issued: Sequence[Issued]) -> None:

@@ -265,4 +265,9 @@ class UtilitySettings(Settings):
     validation: ValidationSettings = Field(
         ValidationSettings(), description="Thresholds of the daily checks of readings, and how gaps are estimated."
     )
+    enrolment: Path | None = Field(
+        None,
+        description="The folder that `commonwatt utility register --out` wrote, with the authority's key: the console "
+        "then issues and revokes certificates of devices. Without it, which is safer, its page shows the commands.",
+    )
     research: ResearchSettings = Field(ResearchSettings(), description="Releases for researchers.")

@@ -236,3 +236,6 @@ Residents = Annotated[Actor, Depends(Allowed(Role.RESIDENT))]
 
 Admins = Annotated[Actor, Depends(Allowed(Role.ADMIN))]
 """The actor of a route for administrators."""
+
+AdminsOrOperators = Annotated[Actor, Depends(Allowed(Role.ADMIN, Role.OPERATOR))]
+"""The actor of a route for administrators and operators."""

@@ -23,6 +23,7 @@ from commonwatt.runtime.service import errors_reported, flowing, run_service
 from commonwatt.town.town import Microgrid, load_town
 from utility.cli import gateway_commands
 from utility.cli import jobs as cli_jobs
+from utility.cli import people as cli_people
 from utility.cli import supply as cli_supply
 from utility.cli import upkeep as cli_upkeep
 from utility.cli import views as cli_views
@@ -40,6 +41,7 @@ app = typer.Typer(
 for module in (gateway_commands, cli_views, cli_supply, cli_upkeep):
     app.add_typer(module.app)
 app.add_typer(cli_jobs.app, name="jobs")
+app.add_typer(cli_people.app, name="people")
 
 
 @app.command()

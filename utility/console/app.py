@@ -16,6 +16,7 @@ from utility.console.pages.alarms import add_alarms
 from utility.console.pages.audit import add_audit
 from utility.console.pages.bills import add_bills
 from utility.console.pages.corrections import add_corrections
+from utility.console.pages.devices import add_devices
 from utility.console.pages.find import add_find
 from utility.console.pages.home import add_home
 from utility.console.pages.home_bills import add_home_bills
@@ -52,6 +53,7 @@ PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
     add_tokens,
     add_audit,
     add_research,
+    add_devices,
 )
 """Each adds the routes of one page."""
 

@@ -33,6 +33,7 @@ NAVIGATION = (
     Entry("Research", "/console/research", frozenset({Role.RESEARCHER, Role.CLERK, Role.APPROVER})),
     Entry("Home", "/console/home", frozenset({Role.RESIDENT})),
     Entry("People", "/console/users", frozenset({Role.ADMIN})),
+    Entry("Devices", "/console/devices", frozenset({Role.ADMIN, Role.OPERATOR})),
     Entry("Audit log", "/console/audit", frozenset({Role.ADMIN})),
 )
 """All pages of the navigation, in its order; the first one that a person may open is the start page."""

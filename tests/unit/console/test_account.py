@@ -71,7 +71,7 @@ def test_token_has_its_scope_until_it_ends_or_is_revoked(app: FastAPI, eve: Brow
     assert asked(app, token, "/console/runs") in (200, 403)
     assert "never" not in text_of(eve.get("/console/tokens"))
     assert asked(app, token, "/tokens", "POST", json={"label": "x", "roles": ["viewer"], "days": 300}) == 422
-    assert asked(app, token, "/console/account") == 403
+    assert asked(app, token, "/console/account") == 403, "a token has no password and no sessions"
     with database.writes.begin() as connection:
         access.set_roles(connection, "eve", {Role.CLERK})
     assert asked(app, token, "/status") == 403, "a role that its person has lost does not count"

@@ -29,7 +29,14 @@ ROUTES = ruled(bare_app())
 NAMES = {str(role): frozenset({role}) for role in Role}
 """A person for each role, named after it."""
 
-VALUES = {"month": MONTH, "account": str(HOUSE), "microgrid": "r001", "meter": "10001", "name": "standard"}
+VALUES = {
+    "month": MONTH,
+    "account": str(HOUSE),
+    "microgrid": "r001",
+    "meter": "10001",
+    "name": "standard",
+    "number": "99999",
+}
 QUERY = {"start": "2026-12-30", "end": "2027-01-02", "meter": "10001", "day": "2027-01-14"}
 
 

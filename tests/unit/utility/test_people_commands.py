@@ -1,0 +1,51 @@
+"""`commonwatt utility people`: a machine without a browser gets its first administrator, and people are disabled."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from commonwatt.runtime.clock import machine_s
+from utility.store import access, audit_log
+from utility.store.database import Database
+
+
+def invited(database: Database, text: str) -> access.Person | None:
+    (secret,) = re.findall(r"http://127\.0\.0\.1:8080/console/invitation/([\w-]+)", text)
+    with database.reads.begin() as connection:
+        return access.invited(connection, secret, machine_s())
+
+
+def test_first_administrator_is_invited_by_a_command(command: Callable[..., str], database: Database) -> None:
+    told = command("people", "invite", "anna", "--role", "admin", "--role", "operator")
+    person = invited(database, told)
+    assert person is not None
+    assert (person.name, sorted(person.roles)) == ("anna", ["admin", "operator"])
+    assert "called anna already" in command("people", "invite", "anna", "--role", "admin", code=2)
+    again = command("people", "link", "anna")
+    assert invited(database, told) is None, "a new link ends the one before"
+    assert invited(database, again) is not None
+    assert "anna" in command("people", "list")
+    command("people", "disable", "anna")
+    assert invited(database, again) is None
+    assert json.loads(command("people", "list", "--json", "--role", "admin"))[0]["state"] == "disabled"
+    command("people", "enable", "anna")
+    with database.reads.begin() as connection:
+        entries = audit_log.entries(connection, audit_log.Wanted(subject="anna"), 9)
+    assert [(one["person"], one["action"]) for one in reversed(entries)] == [
+        ("this-machine", f"person.{action}") for action in ("invite", "link", "disable", "enable")
+    ]
+
+
+def test_list_of_residents_becomes_a_list_of_links(
+    command: Callable[..., str], database: Database, tmp_path: Path
+) -> None:
+    path = tmp_path / "residents.csv"
+    path.write_text("account,name\n1,eve\n99,bob\n")
+    assert "person 2: account: 99 is not registered" in command("people", "invite-residents", str(path), code=2)
+    path.write_text("account,name\n1,eve\n2,\n")
+    rows = list(csv.DictReader(io.StringIO(command("people", "invite-residents", str(path)).replace(" ", "\n"))))
+    found = [invited(database, row["link"]) for row in rows]
+    assert [one and (one.name, one.account) for one in found] == [("eve", 1), ("account2", 2)]
