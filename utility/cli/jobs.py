@@ -20,7 +20,7 @@ from utility.cli.options import ConfigOption, from_file, load, opened, place_of_
 from utility.jobs import listing
 from utility.jobs.catalogue import catalogue, plan_of
 from utility.jobs.listing import Listed
-from utility.jobs.plans import DAY_MINUTES, Plan
+from utility.jobs.plans import Plan, minute_of
 from utility.jobs.previews import preview
 from utility.store.database import Database
 from utility.store.job_leases import newest_periods
@@ -119,7 +119,7 @@ def change(
     with _changing(config, name) as (database, plan, now):
         if reset == (every_s is not None or at is not None) or (every_s is not None and at is not None):
             raise ConfigError("give one of --every-s, --at and --reset")
-        minute = None if at is None else _minute(at)
+        minute = None if at is None else minute_of(at)
         listing.change(database, plan, _actor(who), now, every_s=every_s, minute=minute)
         set_ = "as planned" if reset else f"at {at}" if at is not None else f"every {every_s} s"
         typer.echo(f"{plan.name} runs {set_}")
@@ -166,16 +166,6 @@ def _changing(config: Path, name: str) -> Iterator[tuple[Database, Plan, EpochSe
 
 def _actor(who: str | None) -> Actor:
     return Actor(name=who or getuser(), roles=frozenset(), account=None, via=Via.MACHINE, address="")
-
-
-def _minute(text: str) -> int:
-    hours, colon, minutes = text.partition(":")
-    if not (colon and hours.isdecimal() and minutes.isdecimal() and len(minutes) == 2 and int(minutes) < 60):
-        raise ConfigError(f"--at: a time of day such as 02:30 (found {text!r})")
-    minute = int(hours) * 60 + int(minutes)
-    if minute >= DAY_MINUTES:
-        raise ConfigError(f"--at: a time of day is 00:00 to 23:59 (found {text!r})")
-    return minute
 
 
 def _state_of(row: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ from utility.console.pages.devices import add_devices
 from utility.console.pages.find import add_find
 from utility.console.pages.home import add_home
 from utility.console.pages.home_bills import add_home_bills
+from utility.console.pages.jobs import add_jobs
 from utility.console.pages.login import add_login
 from utility.console.pages.meters import add_meters
 from utility.console.pages.microgrids import add_microgrids
@@ -48,6 +49,7 @@ PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
     add_runs,
     add_bills,
     add_works,
+    add_jobs,
     add_users,
     add_account,
     add_tokens,

@@ -32,6 +32,7 @@ NAVIGATION = (
     Entry("Bills", "/console/bills", frozenset({Role.CLERK, Role.APPROVER})),
     Entry("Research", "/console/research", frozenset({Role.RESEARCHER, Role.CLERK, Role.APPROVER})),
     Entry("Home", "/console/home", frozenset({Role.RESIDENT})),
+    Entry("Jobs", "/console/jobs", frozenset({Role.VIEWER, Role.OPERATOR, Role.ADMIN})),
     Entry("People", "/console/users", frozenset({Role.ADMIN})),
     Entry("Devices", "/console/devices", frozenset({Role.ADMIN, Role.OPERATOR})),
     Entry("Audit log", "/console/audit", frozenset({Role.ADMIN})),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from utility.jobs.calendar_periods import LocalDay, LocalMonth, Seconds
 
@@ -100,6 +101,21 @@ class Plan:
         if isinstance(self.cadence, Seconds):
             return f"{self.cadence.length} s"
         return "local day" if isinstance(self.cadence, LocalDay) else "local month"
+
+
+def minute_of(text: str) -> int:
+    """Return the minute of a time of day such as ``02:30``.
+
+    Raises:
+        ConfigError: The text is none.
+    """
+    hours, colon, minutes = text.partition(":")
+    if not (colon and hours.isdecimal() and minutes.isdecimal() and len(hours) <= 2 and len(minutes) == 2):
+        raise ConfigError(f"{text!r:.20} is no time of day; write it as 02:30")
+    minute = int(hours) * 60 + int(minutes)
+    if int(minutes) >= 60 or minute >= DAY_MINUTES:
+        raise ConfigError(f"{text!r:.20}: a time of day is 00:00 to 23:59")
+    return minute
 
 
 def clock_text(minute: int) -> str:

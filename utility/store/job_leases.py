@@ -165,8 +165,20 @@ def counts(connection: Connection, now: EpochSeconds) -> Mapping[str, tuple[int,
 
 def newest_periods(connection: Connection, limit: int, now: EpochSeconds) -> list[dict[str, object]]:
     """Return the newest periods, for people; unfinished ones first."""
+    return _for_people(connection, limit, now)
+
+
+def periods_of(connection: Connection, job: str, limit: int, now: EpochSeconds) -> list[dict[str, object]]:
+    """Return the newest periods of a job, for people; unfinished ones first."""
+    return _for_people(connection, limit, now, period.c.job == job)
+
+
+def _for_people(
+    connection: Connection, limit: int, now: EpochSeconds, *which: ColumnElement[bool]
+) -> list[dict[str, object]]:
     is_done = period.c.done.is_not(None)
-    statement = select(period, _is_idle(now).label("idle")).order_by(is_done, period.c.start.desc(), period.c.job)
+    statement = select(period, _is_idle(now).label("idle")).where(*which)
+    statement = statement.order_by(is_done, period.c.start.desc(), period.c.job)
     return [
         {
             "job": row.job,
