@@ -28,6 +28,7 @@ from utility.console.pages.quarantine import add_quarantine
 from utility.console.pages.rates import add_rates
 from utility.console.pages.research import add_research
 from utility.console.pages.runs import add_runs
+from utility.console.pages.schedules import add_schedules
 from utility.console.pages.tokens import add_tokens
 from utility.console.pages.town import add_town
 from utility.console.pages.users import add_users
@@ -48,6 +49,7 @@ PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
     add_rates,
     add_runs,
     add_bills,
+    add_schedules,
     add_works,
     add_jobs,
     add_users,

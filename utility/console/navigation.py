@@ -26,6 +26,7 @@ NAVIGATION = (
     Entry("Microgrids", "/console/microgrids", STAFF),
     Entry("Meters", "/console/meters", STAFF),
     Entry("Alarms", "/console/alarms", STAFF),
+    Entry("Schedules", "/console/schedules", STAFF),
     Entry("Quarantine", "/console/quarantine", STAFF),
     Entry("Rates", "/console/rates", STAFF),
     Entry("Runs", "/console/runs", STAFF),
