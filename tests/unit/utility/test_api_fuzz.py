@@ -1,19 +1,19 @@
 """The API under parameters nobody would send on purpose: an answer with a reason, never an error of ours."""
 
-import asyncio
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from urllib.parse import quote, urlencode
 
-import httpx
 import pytest
 from fastapi import FastAPI
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import load_town
-from harness.network.application import local_headers
+from harness.routes import Ruled, Visitors, bare_app, ruled
+from utility.access.roles import Role
 from utility.api.app import make_app
 from utility.api.services import Api
 from utility.health import Health
@@ -22,39 +22,8 @@ from utility.store.database import open_database
 from utility.store.registration import fill_registry
 
 BEGIN = 1_800_000_000
-PATHS = (
-    "/town",
-    "/meters",
-    "/readings",
-    "/events",
-    "/completeness",
-    "/dead-letters",
-    "/conflicts",
-    "/account-differences",
-    "/gaps",
-    "/commands",
-    "/status",
-    "/export/readings",
-    "/export/events",
-    "/export/settled",
-    "/export/bills",
-)
-NAMES = (
-    "meter",
-    "type",
-    "start",
-    "end",
-    "microgrid",
-    "after",
-    "limit",
-    "reason",
-    "since",
-    "state",
-    "more",
-    "account",
-    "format",
-    "resolution",
-)
+ROUTES = ruled(bare_app())
+NAMES = sorted({name for route in ROUTES for name in (*route.in_query, *route.in_body, *route.in_path)})
 VALUES = st.one_of(
     st.sampled_from(
         [
@@ -85,15 +54,11 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
     return _app(tmp_path_factory.mktemp("api"))
 
 
-def ask(app: FastAPI, method: str, path: str, **asked: Any) -> httpx.Response:
-    """Ask without a network; an exception of the application comes through."""
-
-    async def one() -> httpx.Response:
-        options: dict[str, Any] = {"transport": httpx.ASGITransport(app=app), "headers": local_headers(app)}
-        async with httpx.AsyncClient(base_url="http://utility", **options) as client:
-            return await client.request(method, path, **asked)
-
-    return asyncio.run(one())
+@pytest.fixture(scope="module")
+def visitors(app: FastAPI) -> Iterator[Visitors]:
+    with Visitors(app) as made:
+        made.add("everything", frozenset(Role), account=1)
+        yield made
 
 
 def _app(folder: Path) -> FastAPI:
@@ -105,20 +70,54 @@ def _app(folder: Path) -> FastAPI:
     return make_app(Api(database, clock, UtilityMetrics(), lambda: False, lambda: "", {}, Health(None)))
 
 
-@given(st.sampled_from(PATHS), st.lists(st.tuples(st.sampled_from(NAMES), VALUES), max_size=5))
-@example("/meters", [("after", str(2**63))])
-@example("/dead-letters", [("meter", "9" * 20)])
-@example("/completeness", [("start", "0"), ("end", str(2**32 - 1)), ("meter", "0" * 20)])
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_is_asked_is_answered_with_a_reason(app: FastAPI, path: str, params: list[tuple[str, str]]) -> None:
-    answer = ask(app, "GET", path, params=params)
-    assert answer.status_code in (200, 404, 422), (answer.status_code, answer.text)
-    told = answer.json()
-    json.dumps(told, allow_nan=False)
-    assert answer.status_code == 200 or told["detail"]
+def address_of(route: Ruled, values: list[tuple[str, str]]) -> str:
+    """Return the path with some of the values in it, so that each stays one part of it."""
+    texts = [quote(text.encode(errors="replace"), safe="") or "0" for _, text in values]
+    texts = [text if text.strip(".") else "0" for text in texts] + ["r001", "10001"]
+    return route.address(dict(zip(route.in_path, texts, strict=False)))
+
+
+@pytest.mark.parametrize("is_safe", [True, False])
+@given(st.data(), st.lists(st.tuples(st.sampled_from(NAMES), VALUES), max_size=5))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_asked_is_answered_with_a_reason(
+    visitors: Visitors, is_safe: bool, data: st.DataObject, params: list[tuple[str, str]]
+) -> None:
+    # At first the route's own parameters, that it is not only told of those that it does not have.
+    route = data.draw(st.sampled_from([each for each in ROUTES if each.is_safe is is_safe and "log" not in each.path]))
+    own = [*route.in_query, *route.in_body]
+    params += [(name, data.draw(VALUES)) for name in own if data.draw(st.booleans())]
+    path = address_of(route, [each for each in params if data.draw(st.booleans())])
+    fields = [(name, text.encode(errors="replace").decode()) for name, text in params]
+    headers = visitors.session("everything")
+    if is_safe:
+        answer = visitors.ask(route.method, path, headers, params=fields)
+    else:
+        body = urlencode(fields).encode()
+        content_type = {"Content-Type": "application/x-www-form-urlencoded"}
+        answer = visitors.ask(route.method, path, headers | content_type, content=body)
+    assert answer.status_code in (200, 202, 204, 303, 400, 404, 409, 422), (route.path, params, answer.text)
+    if answer.headers.get("content-type") == "application/json":
+        told = answer.json()
+        json.dumps(told, allow_nan=False)
+        assert answer.status_code < 400 or told["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "params"),
+    [
+        ("/meters", {"after": str(2**63)}),
+        ("/dead-letters", {"meter": "9" * 20}),
+        ("/completeness", {"start": "0", "end": str(2**32 - 1), "meter": "0" * 20}),
+    ],
+)
+def test_numbers_beyond_the_database_are_refused(visitors: Visitors, path: str, params: dict[str, str]) -> None:
+    answer = visitors.ask("GET", path, visitors.session("everything"), params=params)
+    assert answer.status_code in (404, 422)
+    assert answer.json()["detail"]
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "TRACE", "OPTIONS"])
 @pytest.mark.parametrize("path", ["/dead-letters", "/readings"])
-def test_nothing_can_be_changed_by_http(app: FastAPI, method: str, path: str) -> None:
-    assert ask(app, method, path, content=b"x" * 10_000).status_code == 405
+def test_routes_that_read_have_no_other_method(visitors: Visitors, method: str, path: str) -> None:
+    assert visitors.ask(method, path, visitors.session("everything"), content=b"x" * 10_000).status_code == 405
