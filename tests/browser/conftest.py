@@ -111,7 +111,8 @@ def window(chrome: Browser, address: str, application: FastAPI) -> Iterator[Call
     opened: list[Visit] = []
 
     def make_window(*roles: Role, account: int | None = None, width: int = 1280, dark: bool = False) -> Visit:
-        person = Person(application, *roles, account=account) if roles else None
+        name = roles[0].value if len(roles) == 1 else "everybody"
+        person = Person(application, *roles, name=name, account=account) if roles else None
         opened.append(visit(chrome, address, person, width=width, dark=dark))
         return opened[-1]
 

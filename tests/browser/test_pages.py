@@ -1,9 +1,12 @@
 """Every page of the navigation, in a real browser: on a phone, by night, without a mouse."""
 
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import pytest
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.routing import Match
 
 from harness.browser import Visit
 from harness.console import PASSWORD
@@ -14,18 +17,52 @@ from utility.console.navigation import NAVIGATION
 from utility.store import access
 
 ACCOUNT = 1
+FILES = (".json", ".pdf", ".csv", ".html", "/pdf", "/receipt", "/energy", "/openapi.json", "/docs", "/runbooks")
+"""The ends of addresses that are no pages of the console."""
 PAGES: dict[str, Role | None] = {entry.path: min(entry.roles) for entry in NAVIGATION} | {"/console/login": None}
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_page_is_accessible_valid_and_fits_a_phone(window: Callable[..., Visit], path: str) -> None:
-    role, faults = PAGES[path], []
-    for width, dark in ((1280, False), (360, True)):
-        roles = () if role is None else (role,)
-        seen = window(*roles, account=ACCOUNT if role is Role.RESIDENT else None, width=width, dark=dark)
+def test_page_is_accessible_and_valid(window: Callable[..., Visit], path: str) -> None:
+    role = PAGES[path]
+    seen = window(*(() if role is None else (role,)), account=ACCOUNT if role is Role.RESIDENT else None)
+    seen.open(path)
+    assert not (faults := seen.check()), "\n".join(faults)
+
+
+@pytest.mark.parametrize("role", [None, Role.RESIDENT], ids=["staff", "resident"])
+def test_every_page_that_links_lead_to_fits_a_phone_by_night(
+    application: FastAPI, window: Callable[..., Visit], role: Role | None
+) -> None:
+    roles = frozenset(Role) - {Role.RESIDENT} if role is None else {role}
+    seen = window(*roles, account=ACCOUNT if role is Role.RESIDENT else None, width=360, dark=True)
+    found: dict[str, list[str]] = {}
+    todo = ["/console/"]
+    while todo:
+        path = todo.pop(0)
+        template = _template(application, path)
+        if template is None or template in found:
+            continue
+        seen.faults.clear()
         seen.open(path)
-        faults += [f"{width} px: {fault}" for fault in seen.check()]
+        found[template] = seen.check()
+        links = seen.page.eval_on_selector_all(
+            "a[href^='/']:not([download])", "all => all.map(a => a.getAttribute('href'))"
+        )
+        todo += [str(link).partition("#")[0] for link in links]
+    assert len(found) > (20 if role is None else 3), sorted(found)
+    faults = [f"{template}: {fault}" for template, each in found.items() for fault in each]
     assert not faults, "\n".join(faults)
+
+
+def _template(application: FastAPI, path: str) -> str | None:
+    """Return the route of a page's address; ``None``: it is no page but a file."""
+    scope = {"type": "http", "path": urlsplit(path).path, "method": "GET", "headers": []}
+    for route in application.routes:
+        if route.matches(scope)[0] is Match.FULL and isinstance(route, APIRoute):
+            is_file = route.path.startswith("/console/static") or route.path.endswith(FILES)
+            return None if is_file else route.path
+    return None
 
 
 def test_person_logs_in_and_out_by_keyboard_alone(application: FastAPI, window: Callable[..., Visit]) -> None:
