@@ -24,6 +24,7 @@ def catalogue(settings: UtilitySettings) -> tuple[Plan, ...]:
              does="buys power for the quarter-hour by the forecast of need, and rations"),
         Plan(name="rates", cadence=Seconds(300), does="tells controllers the rates of their accounts",
              also=("Send_billing_rates",)),
+        Plan(name="weights", cadence=Seconds(300), does="tells gateways the sharing weights of their accounts"),
         Plan(name="sharing", cadence=Seconds(300), does="records who shared in the finished quarter-hours"),
         Plan(name="compact", cadence=Seconds(settings.compact_s), does="joins the parts of finished quarter-hours"),
         Plan(name="settlement", cadence=Seconds(900), does="settles the finished days that are marked as due"),

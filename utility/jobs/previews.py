@@ -11,6 +11,7 @@ from utility.jobs.catalogue import plan_of
 from utility.jobs.settlement import FINISHED_S
 from utility.jobs.supply import Planner
 from utility.jobs.validation import LATE_S
+from utility.jobs.weights import weights_to_tell
 from utility.store.bills_due import bills_wait_for, is_to_bill
 from utility.store.checking import days_to_check
 from utility.store.compactor import SETTLE_S
@@ -49,6 +50,10 @@ def _supply(database: Database, settings: UtilitySettings, now: EpochSeconds) ->
 def _rates(database: Database, settings: UtilitySettings, now: EpochSeconds) -> list[str]:
     _, new = rates_to_tell(database, settings.billing.tariff, now)
     return [f"would send rates to {counted(len({name for name, _ in new}), 'controller')}"]
+
+
+def _weights(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
+    return [f"would tell {counted(len(weights_to_tell(database, now)), 'gateway')} the weights of its accounts"]
 
 
 def _sharing(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
@@ -123,6 +128,7 @@ def _retention(database: Database, settings: UtilitySettings, now: EpochSeconds)
 PREVIEWS: Mapping[str, _Preview] = {
     "supply": _supply,
     "rates": _rates,
+    "weights": _weights,
     "sharing": _sharing,
     "compact": _compact,
     "settlement": _settlement,

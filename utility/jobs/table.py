@@ -24,6 +24,7 @@ from utility.jobs.sharing import SharingJob
 from utility.jobs.statistics import StatisticsJob
 from utility.jobs.supply import SupplyJob
 from utility.jobs.validation import ValidationJob
+from utility.jobs.weights import WeightsJob
 from utility.metrics import UtilityMetrics
 from utility.store.compactor import Compactor
 from utility.store.database import Database
@@ -74,6 +75,7 @@ class Jobs:
             in_thread=self._in_thread,
             writing=self._writing,
         )
+        self._weights = WeightsJob(database, in_thread=self._in_thread, writing=self._writing)
         self._sharing = SharingJob(database, in_thread=self._in_thread, writing=self._writing)
         self._settlement = SettlementJob(
             settings.settlement,
@@ -113,6 +115,7 @@ class Jobs:
         return {
             "supply": self._supply.run,
             "rates": self._rates.run,
+            "weights": self._weights.run,
             "sharing": self._sharing.run,
             "compact": self._compact,
             "settlement": self._settlement.run,

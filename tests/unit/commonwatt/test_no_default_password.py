@@ -73,6 +73,8 @@ ALLOWED = {
     ("broker/admission/connect.py", "TOKEN"),  # the name of a reason
     ("commonwatt/network/tls.py", "password"),  # empty: keys have none, and nobody is asked for one
     ("gateway/household/link.py", "token"),  # empty: the household's broker has a user, or none
+    ("utility/access/actor.py", "TOKEN"),  # how an actor proved its identity
+    ("utility/access/secrets.py", "TOKEN_PREFIX"),  # the public start of each token
     ("utility/store/database.py", "key"),  # the name of a row
     ("utility/store/tables/service.py", "key"),  # the name of a column
 }

@@ -128,6 +128,9 @@ def test_apartment_sees_its_buildings_battery_and_not_its_neighbours(resident: C
     assert "Your building's solar today" in words
     assert "apartment 1 in microgrid a" in words
     assert "apartment 2" not in words
+    assert "has no battery of its own now, so it has no weight" in words
+    answer = resident(APARTMENT).post("/console/home/weight", {"weight": 3, "start": "2027-01-20"})
+    assert answer.status_code == 409
 
 
 def test_weight_is_set_with_a_date_and_audited(resident: Callable[[int], Browser], database: Database) -> None:

@@ -92,7 +92,10 @@ def add_home(app: FastAPI, console: Console) -> None:
     @app.post("/console/home/weight", include_in_schema=False)
     def weight(actor: Residents, weight: Annotated[int, Form()], start: Annotated[date, Form()]) -> Response:
         """Set the account's sharing weight from a local day on."""
-        account, now = own_home(console, actor).account.number, console.now()
+        home, now = own_home(console, actor), console.now()
+        account = home.account.number
+        if not any(not one.is_shared for one in home.batteries(quarter_of(now))):
+            raise HTTPException(409, "your account has no battery of its own now, so it has no weight")
         try:
             with console.database.writes.begin() as connection:
                 before, after = set_weight(connection, account, weight, midnight(start, NEW_YORK), actor.name, now)
