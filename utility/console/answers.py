@@ -21,7 +21,7 @@ After = Annotated[str, Query(max_length=60)]
 Skip = Annotated[int, Query(ge=0, le=10_000_000)]
 Number = Annotated[int, Path(ge=0, lt=2**31)]
 
-_COMMANDS = re.compile(r"(; see|; propose it first|: make it again|; next)?: commonwatt [^;,.]*")
+_COMMANDS = re.compile(r"(; see|; propose it first|; make it again|; make it|; next)?: commonwatt [^;,.]*")
 _OPTION = re.compile(r"--([a-z]+)")
 
 
@@ -45,15 +45,17 @@ def refusing(status: int = 409) -> Iterator[None]:
 
 
 def found(make: Callable[[], Any]) -> Any:
-    """Return what a function returns; a page that says so if there is no such thing.
+    """Return what a function returns; a page that says so if there is no such thing, or if it is damaged.
 
     Raises:
-        HTTPException: There is no such thing.
+        HTTPException: There is no such thing, or it is damaged.
     """
     try:
         return make()
     except ConfigError as error:
         raise HTTPException(404, plain(error)) from error
+    except StoreError as error:
+        raise HTTPException(503, plain(error)) from error
 
 
 def address(path: str, **words: object) -> str:

@@ -16,7 +16,7 @@ from utility.store.database import Database
 from utility.store.quarantine import count_quarantined
 from utility.store.tables import gap, meter
 
-MAX_BLOCKS = 5_000
+MAX_BLOCKS = 2_000
 """Most quarter-hours that one page reads; more of them are on the next."""
 
 

@@ -27,7 +27,11 @@ Browsers = Callable[..., Browser]
 
 @pytest.fixture
 def letters(database: Database) -> None:
-    """Three quarantined readings of meter 10001."""
+    send_letters(database)
+
+
+def send_letters(database: Database) -> None:
+    """Store three quarantined readings of meter 10001."""
     found = []
     for slot in (1, 2, 3):
         start = BEGIN + 15 * slot

@@ -89,7 +89,7 @@ def _add_one(app: FastAPI, console: Console) -> None:
     def plot(_: Staff, key: str) -> dict[str, Any]:
         """Return readings, corrections and like days around some corrections, by quarter-hour."""
         rows = _rows(console, found(lambda: key_of(key)))
-        first, lines = lines_around(console.database, console.api.settings.validation, rows)
+        first, lines = found(lambda: lines_around(console.database, console.api.settings.validation, rows))
         return figure(lines, first * QUARTER_S, QUARTER_S, rows[0].record_type)
 
 

@@ -33,6 +33,7 @@ correction = Table(
     Column("payload", LargeBinary, nullable=False),
     UniqueConstraint("quarter", "meter_no", "record_type", "version", name="uq_correction"),
     Index("ix_correction_state_quarter", "state", "quarter"),
+    Index("ix_correction_state_meter", "state", "meter_no", "record_type", "quarter"),
     sqlite_autoincrement=True,
 )
 

@@ -1,0 +1,88 @@
+"""Two people who decide the same thing at once: one does it, the other one is told, and the log has one line."""
+
+from collections.abc import Callable
+from threading import Barrier, Thread
+
+import pytest
+
+from commonwatt.model.exceptions import ConfigError
+from harness.billing.found import found_in_store
+from harness.billing.two_months import world_of
+from harness.billing.worlds import tariff
+from harness.real import databases
+from tests.unit.console.conftest import NOW
+from tests.unit.console.test_corrections import FIRST, estimates
+from tests.unit.console.test_quarantine import send_letters
+from utility.access.actor import Actor
+from utility.corrections.lifecycle import Action
+from utility.decisions import runs, tariffs
+from utility.decisions.corrections import decide_chosen
+from utility.decisions.quarantine import decide_letters
+from utility.people import on_machine
+from utility.store import audit_log
+from utility.store import tariffs as stored_tariffs
+from utility.store.corrections import Chosen, propose
+from utility.store.database import Database
+
+kind = databases.both_kinds
+Decision = Callable[[Database, Actor], object]
+
+
+def publish(database: Database, actor: Actor) -> object:
+    return tariffs.publish(database, "town", 1, actor, NOW)
+
+
+def approve(database: Database, actor: Actor) -> object:
+    return decide_chosen(database, Chosen(), Action.APPROVE, actor, "", NOW)
+
+
+def release(database: Database, actor: Actor) -> object:
+    return decide_letters(database, [(3, "released"), (1, "released")], actor, "", NOW)
+
+
+def issue(database: Database, actor: Actor) -> object:
+    runs.issue(database, 1, actor, NOW)
+    return None
+
+
+@pytest.fixture
+def waiting(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proposal, estimates, quarantined readings and a checked run, all by anna."""
+    found_in_store(monkeypatch, world_of())
+    anna = on_machine("anna")
+    send_letters(database)
+    with database.writes.begin() as connection:
+        propose(connection, estimates(FIRST, FIRST + 1), NOW)
+        stored_tariffs.propose(connection, tariff(name="night"), "", "anna", NOW)
+        stored_tariffs.publish(connection, "night", 1, "ben", NOW)
+        stored_tariffs.propose(connection, tariff(), "", "anna", NOW)
+    runs.draft(database, "2026-10", "night", anna, NOW)
+    runs.check(database, 1, anna, NOW)
+
+
+@pytest.mark.usefixtures("waiting")
+@pytest.mark.parametrize("decision", [publish, approve, release, issue])
+def test_one_of_two_people_decides_and_the_other_one_is_told(database: Database, decision: Decision) -> None:
+    with database.reads.begin() as connection:
+        before = len(audit_log.entries(connection, audit_log.Wanted(), 100))
+    begin, told, done = Barrier(2), [], []
+
+    def decide(name: str) -> None:
+        begin.wait()
+        try:
+            decision(database, on_machine(name))
+            done.append(name)
+        except ConfigError as error:
+            told.append(str(error))
+
+    threads = [Thread(target=decide, args=(name,)) for name in ("ben", "eve")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(done), len(told)) == (1, 1), told
+    with database.reads.begin() as connection:
+        entries = audit_log.entries(connection, audit_log.Wanted(), 100)
+    new = entries[: len(entries) - before]
+    assert {entry["person"] for entry in new} == set(done)
+    assert len(new) == (2 if decision is release else 1)
