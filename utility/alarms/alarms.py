@@ -5,14 +5,14 @@ Alertmanager have left in memory. What a person does is on the board before the 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from utility.access.actor import Actor
 from utility.alarms.board import Acknowledgement, Counts, Row, counted, mark_of, merged, rows
-from utility.alarms.conditions import Counted, Facts, conditions, is_judged
+from utility.alarms.conditions import Counted, Facts, JobFacts, conditions, is_judged
 from utility.alarms.lifecycle import Life, Stage, advance
 from utility.alarms.silences import (
     Silence,
@@ -26,6 +26,8 @@ from utility.alarms.silences import (
     ways_of,
 )
 from utility.alarms.watch import Seen, Watch
+from utility.jobs.listing import Listed, listed
+from utility.jobs.plans import Plan
 from utility.store import alarms as store
 from utility.store.database import Database
 from utility.store.reads import is_controller
@@ -70,12 +72,19 @@ class Alarms:
         clock: Its clock.
         facts: Returns the service's state, given what was counted in the database.
         watch: Asks Alertmanager; ``None``: there is none.
+        plans: The jobs.
     """
 
     def __init__(
-        self, database: Database, clock: Clock, facts: Callable[[Counted | None], Facts], watch: Watch | None
+        self,
+        database: Database,
+        clock: Clock,
+        facts: Callable[[Counted | None], Facts],
+        watch: Watch | None = None,
+        plans: Sequence[Plan] = (),
     ) -> None:
         self.watch = watch
+        self._plans = plans
         self._database = database
         self._clock = clock
         self._facts = facts
@@ -104,8 +113,10 @@ class Alarms:
         """Read what the database says; call it before each ``look``."""
         now = int(self._clock.now())
         is_due = self._counted is None or not 0 <= now - self._counted_at < COUNT_S
+        jobs = tuple(_facts_of(one, now) for one in listed(self._database, self._plans, now))
         with self._database.reads.begin() as connection:
-            self._counted = store.counted(connection, now, None if is_due else self._counted)
+            counts = store.counted(connection, now) if self._counted is None or is_due else self._counted
+            self._counted = replace(counts, jobs=jobs)
             if not self._is_loaded:
                 self._lives, self._is_loaded = store.open_lives(connection), True
         self._read(now)
@@ -282,6 +293,15 @@ class Alarms:
             self._acknowledgements = store.acknowledgements(connection, now)
             self._silences = store.silences(connection, now)
         self._version += 1
+
+
+def _facts_of(one: Listed, now: EpochSeconds) -> JobFacts:
+    return JobFacts(
+        name=one.name,
+        error=(one.error or "unknown") if one.state == "failed" else "",
+        late_s=one.late_s,
+        paused_s=None if one.paused is None else max(0, now - one.paused),
+    )
 
 
 def _stage(lives: dict[str, Life], key: str) -> Stage | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from commonwatt.model.now import Trust
 from commonwatt.model.supply import SupplyState
-from commonwatt.model.words import counted, duration
+from commonwatt.model.words import duration
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.plant_messages import PlantReport
 from utility.alarms.alarm import PREFIX, TOWN, Alarm, Severity
@@ -28,17 +28,34 @@ _LOW_PERCENT = 98
 
 
 @dataclass(frozen=True, kw_only=True)
+class JobFacts:
+    """What is known of a job.
+
+    Attributes:
+        name: Its name.
+        error: Why its last attempt failed, if none was done since; empty: it does not fail.
+        late_s: Seconds since it should have been done at the latest; 0: it is in time.
+        paused_s: Seconds since a person paused it; ``None``: it is not paused.
+    """
+
+    name: str
+    error: str = ""
+    late_s: int = 0
+    paused_s: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Counted:
     """What is counted in the database.
 
     Attributes:
-        late_jobs: By job, the due periods that were tried and are neither done nor running.
+        jobs: The jobs.
         quarantined: Dead letters with quarantined readings that wait for a person.
         findings: Open findings of the daily checks, by check.
         residuals: Microgrids whose members and boundary differ by more than the bound, the worst first.
     """
 
-    late_jobs: Mapping[str, int] = field(default_factory=dict)
+    jobs: tuple[JobFacts, ...] = ()
     quarantined: int = 0
     findings: Mapping[str, int] = field(default_factory=dict)
     residuals: tuple[str, ...] = ()
@@ -84,9 +101,12 @@ def is_judged(alarm: Alarm, facts: Facts) -> bool:
     return facts.connected or alarm.name not in _HEARD
 
 
-def _condition(name: str, severity: Severity, for_s: int, summary: str, description: str, **labels: str) -> Condition:
+def _condition(
+    name: str, severity: Severity, for_s: int, summary: str, description: str, *, held_s: float = 0, **labels: str
+) -> Condition:
     every = {"alertname": f"{PREFIX}{name}", "severity": severity.value, "part": TOWN, "place": TOWN, **labels}
-    return Condition(alarm=Alarm(labels=every, summary=summary, description=description), for_s=for_s)
+    alarm = Alarm(labels=every, summary=summary, description=description)
+    return Condition(alarm=alarm, for_s=for_s, held_s=int(held_s))
 
 
 def _gateways(facts: Facts) -> Iterator[Condition]:
@@ -134,11 +154,22 @@ def _utility(facts: Facts) -> Iterator[Condition]:
     if not facts.trusted:
         summary = "The utility's clock is not synchronized by NTP."
         yield _condition("UtilityClockUntrusted", _WARNING, 900, summary, "Gateways do not take the time from it.")
-    for job, periods in facts.counted.late_jobs.items():
-        if periods:
-            summary = f"The utility's job {job} fails again and again."
-            text = f"{counted(periods, 'due period')} not done. It runs again at the next tick."
-            yield _condition("JobFailing", _WARNING, 900, summary, text, task=job)
+
+
+def _jobs(facts: Facts) -> Iterator[Condition]:
+    for job in facts.counted.jobs:
+        if job.error:
+            summary = f"The utility's job {job.name} fails again and again."
+            text = f"The last time: {job.error.rstrip('.')}. It runs again by itself."
+            yield _condition("JobFailing", _WARNING, 900, summary, text, task=job.name)
+        if job.late_s:
+            text = f"It should have been done {duration(job.late_s)} ago at the latest."
+            summary = f"The utility's job {job.name} is late."
+            yield _condition("JobLate", _WARNING, 1800, summary, text, held_s=job.late_s, task=job.name)
+        if job.paused_s is not None:
+            summary = f"The utility's job {job.name} has been paused for over a day."
+            text = "A person paused it. What it would do waits until a person resumes it."
+            yield _condition("JobPaused", _WARNING, _DAY_S, summary, text, held_s=job.paused_s, task=job.name)
 
 
 def _store(facts: Facts) -> Iterator[Condition]:
@@ -209,6 +240,7 @@ _RULES: tuple[Callable[[Facts], Iterator[Condition]], ...] = (
     _gateways,
     _lines,
     _utility,
+    _jobs,
     _store,
     _data,
     _plant,

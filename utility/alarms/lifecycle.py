@@ -32,10 +32,12 @@ class Condition:
     Attributes:
         alarm: The alarm that it is; its ``since`` does not count.
         for_s: Clock seconds that it must last.
+        held_s: Clock seconds that it has lasted at least, as far as is known without the lives before.
     """
 
     alarm: Alarm
     for_s: int
+    held_s: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,7 @@ def advance(
     for condition in found:
         alarm = condition.alarm
         before = lives.get(alarm.key)
-        since = now if before is None else min(before.alarm.since, now)
+        since = now - condition.held_s if before is None else min(before.alarm.since, now)
         stood = before is not None and before.stage is Stage.STANDING
         stage = Stage.STANDING if stood or now - since >= condition.for_s else Stage.WAITING
         after[alarm.key] = Life(alarm=replace(alarm, since=since), stage=stage)

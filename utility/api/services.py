@@ -15,6 +15,7 @@ from utility.alarms.watch import Watch
 from utility.api.works import Works
 from utility.core import Refused
 from utility.health import Health
+from utility.jobs.catalogue import catalogue
 from utility.metrics import UtilityMetrics
 from utility.store.database import Database
 
@@ -55,7 +56,8 @@ class Api:
 
     def __post_init__(self) -> None:
         """Make the alarms, with a watch of the Alertmanager that the settings name."""
-        object.__setattr__(self, "alarms", Alarms(self.database, self.clock, self.facts, self._watch()))
+        made = Alarms(self.database, self.clock, self.facts, self._watch(), catalogue(self.settings))
+        object.__setattr__(self, "alarms", made)
 
     def _watch(self) -> Watch | None:
         settings = self.settings

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, select
@@ -19,7 +18,6 @@ from utility.alarms.silences import Silence, Way
 from utility.store.audit_log import record
 from utility.store.checking import count_open
 from utility.store.database import upsert
-from utility.store.job_leases import counts
 from utility.store.quarantine import count_quarantined
 from utility.store.settlement_view import RESIDUAL_DAYS, residuals
 from utility.store.tables import alarm, alarm_acknowledgement, alarm_silence
@@ -33,19 +31,11 @@ MAX_STANDING = 1_000
 _MAX_TEXT = 400
 
 
-def counted(connection: Connection, now: EpochSeconds, before: Counted | None = None) -> Counted:
-    """Count what raises alarms; with ``before`` only what is cheap to count."""
-    jobs = {job: tried for job, (_, tried) in counts(connection, now).items()}
-    if before is not None:
-        return replace(before, late_jobs=jobs)
+def counted(connection: Connection, now: EpochSeconds) -> Counted:
+    """Count what raises alarms, but for the jobs."""
     today = now // 86_400
     beyond = [one.microgrid for one in residuals(connection, today - RESIDUAL_DAYS, today) if one.excess > 0]
-    return Counted(
-        late_jobs=jobs,
-        quarantined=count_quarantined(connection),
-        findings=count_open(connection),
-        residuals=tuple(beyond),
-    )
+    return Counted(quarantined=count_quarantined(connection), findings=count_open(connection), residuals=tuple(beyond))
 
 
 def open_lives(connection: Connection) -> dict[str, Life]:

@@ -189,6 +189,11 @@ def life(lives: dict[str, Life]) -> tuple[Stage, int] | None:
     return next(((one.stage, one.alarm.since) for one in lives.values()), None)
 
 
+def test_condition_whose_beginning_is_known_need_not_wait_again_after_a_restart() -> None:
+    found = [Condition(alarm=alarm(), for_s=120, held_s=500)]
+    assert life(advance({}, found, NOW, lambda _: True)) == (Stage.STANDING, NOW - 500)
+
+
 def test_condition_that_passes_in_time_is_no_alarm() -> None:
     found = [Condition(alarm=alarm(), for_s=120)]
     lives = advance({}, found, NOW, lambda _: True)

@@ -11,7 +11,7 @@ from commonwatt.model.supply import SupplyState
 from commonwatt.protocol.plant_messages import PlantReport
 from harness.docs.generate import DOCS
 from harness.worlds.utility import a_heartbeat
-from utility.alarms.conditions import Counted, Facts, conditions, is_judged
+from utility.alarms.conditions import Counted, Facts, JobFacts, conditions, is_judged
 from utility.alarms.lifecycle import Condition
 
 RULES: dict[str, dict[str, Any]] = {
@@ -20,7 +20,7 @@ RULES: dict[str, dict[str, Any]] = {
     for rule in group["rules"]
 }
 GB = 10**9
-SECONDS = {"s": 1, "m": 60, "h": 3600}
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def report(**fields: Any) -> PlantReport:
@@ -39,7 +39,7 @@ WELL = Facts(
     plant=(300.0, report()),
     disk=(20, 100),
     certificates={"mqtt": 15 * 86_400},
-    counted=Counted(late_jobs={"gaps": 0}, findings={"spike": 0}),
+    counted=Counted(jobs=(JobFacts(name="gaps"),), findings={"spike": 0}),
 )
 BAD = Facts(
     trusted=False,
@@ -51,7 +51,10 @@ BAD = Facts(
     disk=(9, 100),
     certificates={"mqtt": 86_399},
     counted=Counted(
-        late_jobs={"gaps": 2}, quarantined=3, findings={"spike": 4}, residuals=("r001", "r002", "r003", "r004")
+        jobs=(JobFacts(name="gaps", error="disk I/O error", late_s=5), JobFacts(name="bills", paused_s=86_400)),
+        quarantined=3,
+        findings={"spike": 4},
+        residuals=("r001", "r002", "r003", "r004"),
     ),
 )
 

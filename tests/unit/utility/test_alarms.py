@@ -2,6 +2,7 @@
 
 import pytest
 
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.clock import Clock
 from harness.real import databases
@@ -11,6 +12,7 @@ from utility.alarms.alarms import Alarms, Board
 from utility.alarms.board import State
 from utility.alarms.conditions import Counted, Facts
 from utility.alarms.silences import LONGEST_S
+from utility.jobs.catalogue import catalogue
 from utility.store import alarms as store
 from utility.store.audit_log import Wanted, entries
 from utility.store.database import Database
@@ -35,7 +37,7 @@ class World:
         self.restart()
 
     def restart(self) -> None:
-        self.alarms = Alarms(self.database, self.clock, self._seen, None)
+        self.alarms = Alarms(self.database, self.clock, self._seen, plans=catalogue(UtilitySettings()))
 
     def _seen(self, counted: Counted | None) -> Facts:
         return Facts(**(vars(self.facts) | {"counted": counted or Counted()}))
