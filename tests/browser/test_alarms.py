@@ -60,3 +60,17 @@ def test_list_that_is_renewed_keeps_the_focus_of_the_keyboard(api: Api, window: 
     api.clock.origin += 60
     expect(viewer.page.locator("#board")).not_to_have_attribute("data-old", "yes", timeout=5_000)
     expect(link).to_be_focused()
+
+
+def test_count_says_when_the_utility_does_not_answer_and_is_well_again_by_itself(
+    api: Api, window: Callable[..., Visit]
+) -> None:
+    del api
+    viewer = window(Role.VIEWER)
+    viewer.open("/console/quarantine")
+    count = viewer.page.locator("#alarm-count")
+    viewer.page.route("**/alarms/count*", lambda route: route.abort())
+    expect(count).to_contain_text("No answer from the utility since")
+    expect(count).to_contain_text("1 critical")
+    viewer.page.unroute("**/alarms/count*")
+    expect(count).not_to_contain_text("No answer")

@@ -87,6 +87,8 @@ def test_operator_silences_an_alarm_in_two_taps_and_every_page_shows_it(
     (link,) = re.findall(r'href="(/console/alarms/one[^"]*)"', page.text)
     form = operator.get(unescape(link))
     assert "The gateway of r001 is silent." in text_of(form)
+    for look in re.findall(r'href="((?:/runbooks|/console/microgrids)[^"]*)"', form.text):
+        assert operator.get(look).status_code == 200
     done = operator.post("/console/alarms/one", {"key": KEY, "silence_s": 3_600})
     assert (done.status_code, done.headers["location"].partition("?")[0]) == (303, "/console/alarms")
     assert "The alarm is silenced" in text_of(operator.get(done.headers["location"]))

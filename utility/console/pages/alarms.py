@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import FastAPI, Form, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -12,7 +13,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import parse_time
 from commonwatt.model.units import EpochSeconds
 from utility.access.actor import Actor
-from utility.alarms.alarm import PARTS, PREFIX, Alarm
+from utility.alarms.alarm import HEAD_END, PARTS, PREFIX, TOWN, Alarm
 from utility.alarms.client import AlertmanagerError
 from utility.api.alarms import runbook_of
 from utility.api.rights import Operators, Staff
@@ -94,8 +95,7 @@ def _add_one(app: FastAPI, console: Console) -> None:
     def one(request: Request, actor: Staff, key: Key) -> HTMLResponse:
         """Show one alarm, with what can be done about it."""
         row = found(lambda: alarms.find(key))
-        look = _LOOKS.get(row.alarm.name.removeprefix(PREFIX), "")
-        content = {"row": row, "runbook": runbook_of(row.alarm.name), "look": look, "durations": DURATIONS}
+        content = {"row": row, "runbook": runbook_of(row.alarm.name), "look": _look(row.alarm), "durations": DURATIONS}
         return console.page(request, actor, "alarm.html", content)
 
     @app.post(f"{_START}/one", include_in_schema=False)
@@ -165,6 +165,13 @@ def _listed(console: Console, skip: int) -> dict[str, Any]:
         "earlier": address(_START, skip=max(0, skip - ROWS)) if skip else "",
         "later": address(_START, skip=skip + ROWS) if more else "",
     }
+
+
+def _look(alarm: Alarm) -> str:
+    """Return the address of the page that shows what an alarm is about; empty: there is none."""
+    if alarm.place not in (TOWN, HEAD_END):
+        return f"/console/microgrids/{quote(alarm.place, safe='')}"
+    return _LOOKS.get(alarm.name.removeprefix(PREFIX), "")
 
 
 def _one(alarm: Alarm) -> str:

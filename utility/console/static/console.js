@@ -47,3 +47,9 @@ function keepOld(event) {
 }
 document.addEventListener("htmx:response:error", keepOld);
 document.addEventListener("htmx:error", keepOld);
+// An answer without content: nothing has changed, and the values are good again.
+document.addEventListener("htmx:after:request", (event) => {
+  const context = event.detail && event.detail.ctx;
+  if (!context || !context.sourceElement || context.response.status >= 400) return;
+  for (const told of context.sourceElement.querySelectorAll(":scope > p.stale")) told.remove();
+});
