@@ -36,6 +36,7 @@ _START = "/console/alarms"
 _LOOKS = {
     "FindingsOpen": "/console/quarantine/findings",
     "ReadingsQuarantined": "/console/quarantine",
+    **dict.fromkeys(("JobFailing", "JobLate", "JobPaused"), "/console/jobs"),
 }
 
 Key = Annotated[str, Query(max_length=30_000)]
