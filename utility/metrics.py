@@ -12,6 +12,7 @@ from utility.changes import Committed
 from utility.gateway_metrics import GatewayMetrics
 from utility.health import ALARMS, DISK_FULL, STORE_DAMAGED, Disk
 from utility.plant_metrics import PlantMetrics
+from utility.town_metrics import TownMetrics
 
 _PREFIX = "commonwatt_utility"
 
@@ -40,6 +41,10 @@ _REASONS = (
     "checksum",
     "bad_payload",
 )
+
+
+RUN_STATES = ("draft", "checked", "issued")
+"""The states of runs of bills."""
 
 
 class UtilityMetrics:
@@ -100,6 +105,14 @@ class UtilityMetrics:
         self.corrections_proposed = self._counted(
             "proposed_corrections", "Estimates of missing readings that wait for a person."
         )
+        self.bill_runs = Gauge(
+            f"{_PREFIX}_bill_runs",
+            "Runs of bills, by state: draft, checked (waits for a second person), issued.",
+            ["state"],
+            registry=self.registry,
+        )
+        self.issued_bills = self._counted("issued_bills", "Bills of the last month that was issued.")
+        self.rates_proposed = self._counted("proposed_rates", "Versions of tariffs that wait for a second person.")
         self.connected = self._gauge("head_end_connected", "1 while connected to the head-end broker.")
         self.clock_trusted = self._gauge("clock_trusted", "1 while gateways may use the utility's time.")
         self._expires = Gauge(
@@ -118,6 +131,8 @@ class UtilityMetrics:
             self.messages.labels(result)
         for check in Check:
             self.findings.labels(check.value).set(math.nan)
+        for state in RUN_STATES:
+            self.bill_runs.labels(state).set(math.nan)
         for reason in _REASONS:
             self.refusals.labels(reason)
 
@@ -128,6 +143,12 @@ class UtilityMetrics:
             counted = (self.periods_overdue, self.periods_failed)
             for gauge in (*counted, self.jobs_late, self.jobs_paused, self.job_seconds):
                 gauge.labels(name).set(math.nan)
+
+    def bills(self, runs: Mapping[str, int], issued: int) -> None:
+        """Show the number of runs of bills by state, and of the bills of the last month that was issued."""
+        for state in RUN_STATES:
+            self.bill_runs.labels(state).set(runs.get(state, 0))
+        self.issued_bills.set(issued)
 
     def committed(self, counts: Committed) -> None:
         """Add the counts of a committed transaction."""
@@ -152,6 +173,10 @@ class UtilityMetrics:
     def watch_plant(self, plant: PlantMetrics) -> None:
         """Show the plant's last report."""
         self.registry.register(plant)
+
+    def watch_town(self, town: TownMetrics) -> None:
+        """Show the town's figures."""
+        self.registry.register(town)
 
     def watch_health(self, alarms: Callable[[], list[str]]) -> None:
         """Show the alarms of the database."""

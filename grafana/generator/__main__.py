@@ -3,14 +3,16 @@
 import json
 from pathlib import Path
 
+from grafana.generator.billing import BILLING
 from grafana.generator.delivery import DELIVERY
 from grafana.generator.gateway import GATEWAY
 from grafana.generator.microgrid import MICROGRID
 from grafana.generator.panel_kinds import Dashboard, dashboard_json
 from grafana.generator.supply import SUPPLY
+from grafana.generator.town import TOWN
 
 FOLDER = Path(__file__).resolve().parents[1] / "dashboards"
-DASHBOARDS = (DELIVERY, MICROGRID, GATEWAY, SUPPLY)
+DASHBOARDS = (TOWN, DELIVERY, MICROGRID, GATEWAY, SUPPLY, BILLING)
 
 
 def text_of(dashboard: Dashboard) -> str:

@@ -25,6 +25,7 @@ from meter_sim.metrics import FleetMetrics, PlantFigures, Power, TownFigures, To
 from utility.gateway_metrics import GatewayMetrics
 from utility.metrics import UtilityMetrics
 from utility.plant_metrics import PlantMetrics
+from utility.town_metrics import TownMetrics as UtilityTownMetrics
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def _utility_metrics() -> list[MetricInfo]:
     metrics = UtilityMetrics()
     metrics.watch_gateways(GatewayMetrics({}, {}, lambda: 0.0), lambda: 0)
     metrics.watch_plant(PlantMetrics(lambda: None, lambda: 0.0))
+    metrics.watch_town(UtilityTownMetrics(lambda: None))
     metrics.watch_link(lambda: 0)
     metrics.watch_health(list)
     metrics.watch_disk(lambda: None)

@@ -26,6 +26,7 @@ from utility.jobs.supply import SupplyJob
 from utility.jobs.validation import ValidationJob
 from utility.jobs.weights import WeightsJob
 from utility.metrics import UtilityMetrics
+from utility.store.billing import count_issued, count_runs
 from utility.store.compactor import Compactor
 from utility.store.database import Database
 from utility.store.gap_finder import GapFinder
@@ -35,6 +36,7 @@ from utility.store.old_records import Kept, drop_days, drop_months, kept
 from utility.store.quarantine import count_quarantined
 from utility.store.reads import count_conflicts, count_open_gaps
 from utility.store.retention import Retention, make_ahead
+from utility.store.tariffs import count_proposals
 
 URGENT = ("supply",)
 """Jobs that run by themselves: a purchase must not wait for a backlog that is compacted."""
@@ -209,6 +211,8 @@ class Jobs:
             self._metrics.gaps_open.set(count_open_gaps(connection))
             self._metrics.quarantined_open.set(count_quarantined(connection))
             self._metrics.conflicts.set(count_conflicts(connection))
+            self._metrics.bills(count_runs(connection), count_issued(connection))
+            self._metrics.rates_proposed.set(count_proposals(connection))
         self._validation.count()
         self._is_counted = True
 

@@ -178,6 +178,17 @@ def tree_of(connection: Connection, number: int) -> Tree:
     return Tree(secret=row.secret, hashes=hashes, head=json.loads(row.head))
 
 
+def count_runs(connection: Connection) -> Mapping[str, int]:
+    """Return the number of runs by state; states without a run are left out."""
+    return dict(connection.execute(select(bill_run.c.state, func.count()).group_by(bill_run.c.state)).all())
+
+
+def count_issued(connection: Connection) -> int:
+    """Return the number of bills of the last month that was issued."""
+    statement = select(func.count()).select_from(bill).where(bill.c.run_no == _newest_issued(connection))
+    return int(connection.execute(statement).scalar_one())
+
+
 def issued_run(connection: Connection, month: str) -> int | None:
     """Return the number of the issued run of a month; ``None``: it has none."""
     ours = (bill_run.c.month == month) & (bill_run.c.state == "issued")

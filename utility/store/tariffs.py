@@ -52,6 +52,12 @@ def proposal(connection: Connection, name: str) -> tuple[Tariff, str]:
     return tariff_of(row.content), row.proposed_by
 
 
+def count_proposals(connection: Connection) -> int:
+    """Return how many proposals wait for a second person."""
+    waiting = select(func.count()).select_from(rates_version).where(rates_version.c.state == "proposed")
+    return int(connection.execute(waiting).scalar_one())
+
+
 def publish(connection: Connection, name: str, version: int, person: str, now: EpochSeconds) -> None:
     """Publish a proposal.
 

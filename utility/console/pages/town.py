@@ -10,6 +10,7 @@ from utility.console.console import Console
 from utility.console.town_view import TownState, TownView
 from utility.overview.microgrids import SHAPES, Cell, Condition
 from utility.store.completeness import Completeness
+from utility.town_metrics import TownFigures, TownMetrics
 
 KINDS = {"public": "Public", "apartment": "Apartments", "residential": "Residential"}
 """The kinds of microgrids, for people, in the order of the page."""
@@ -18,6 +19,7 @@ KINDS = {"public": "Public", "apartment": "Apartments", "residential": "Resident
 def add_town(app: FastAPI, console: Console) -> None:
     """Add the routes."""
     view = TownView(console.api)
+    console.api.metrics.watch_town(TownMetrics(lambda: metrics_of(view.get())))
 
     @app.get("/console/town", include_in_schema=False)
     def page(request: Request, actor: Staff) -> Response:
@@ -60,3 +62,18 @@ def permille_of(counts: Completeness) -> float | None:
     """Return how many thousandths of the slots that a meter was on for are there; ``None``: none is expected."""
     expected = counts.expected - counts.off
     return 1000 * (counts.exact + counts.averaged) / expected if expected else None
+
+
+def metrics_of(state: TownState) -> TownFigures:
+    """Return the figures that Prometheus gets."""
+    today = state.today
+    counts = {"yesterday": state.yesterday.total, "month": state.month.total}
+    watts = {"used": today.used_w, "generated": today.sun_w, "taken": today.net_w}
+    expected = {period: each.expected - each.off for period, each in counts.items()}
+    there = {period: each.exact + each.averaged for period, each in counts.items()}
+    return TownFigures(
+        states={condition.value: number for condition, number in state.counts.items()},
+        watts=None if today.quarter is None else watts,
+        expected=expected,
+        missing={period: expected[period] - there[period] for period in counts},
+    )
