@@ -179,6 +179,7 @@ class Service:
             ("poll", self._poll, POLL_S),
             ("supply", self._jobs.tick_supply, TICK_S),
             ("jobs", self._jobs.tick, TICK_S),
+            ("files", self._jobs.tick_files, TICK_S),
             ("alarms", self._see_to_alarms, TICK_S),
         ):
             self._ticker.every(name, max(_SHORTEST_REAL_S, self._clock.real_s(period_s)), work)

@@ -55,6 +55,31 @@ class ResearchSettings(Settings):
     )
 
 
+class ExportSettings(Settings):
+    """Files that the service exports by itself each month (docs/jobs.md)."""
+
+    folder: Path | None = Field(
+        None, description="The folder of the monthly exports; without it the service exports nothing by itself."
+    )
+    what: tuple[Literal["settled", "readings", "events"], ...] = Field(
+        ("settled",),
+        min_length=1,
+        description="What is exported: `settled` quarter-hours; sums of `readings` by quarter-hour; `events`.",
+    )
+    format: Literal["parquet", "csv", "jsonl"] = Field(
+        "parquet", description="The files' format; Parquet needs the extra `export`."
+    )
+
+
+class BackupSettings(Settings):
+    """The nightly backup (docs/jobs.md)."""
+
+    folder: Path | None = Field(
+        None, description="The folder of the nightly backups, on another disk; without it the service makes none."
+    )
+    keep: int = Field(7, ge=1, le=1000, description="How many backups are kept; older ones are deleted.")
+
+
 class SupplySettings(Settings):
     """The town's supply: what the plant buys, and who is limited when power is short (docs/supply.md)."""
 
@@ -270,4 +295,8 @@ class UtilitySettings(Settings):
         description="The folder that `commonwatt utility register --out` wrote, with the authority's key: the console "
         "then issues and revokes certificates of devices. Without it, which is safer, its page shows the commands.",
     )
+    exports: ExportSettings = Field(
+        ExportSettings(), description="Files that the service exports by itself each month."
+    )
+    backup: BackupSettings = Field(BackupSettings(), description="The nightly backup.")
     research: ResearchSettings = Field(ResearchSettings(), description="Releases for researchers.")

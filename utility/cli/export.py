@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Annotated, BinaryIO, TypeAlias, cast
 
@@ -20,9 +19,7 @@ from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.files import replace_file
 from commonwatt.runtime.interrupts import stop_told
 from commonwatt.runtime.service import errors_reported, flowing
-from commonwatt.sqlite.damage import is_full
 from utility.cli.options import ConfigOption, from_file, time_of
-from utility.exports.columns import Rows, count_of
 from utility.exports.customer.files import CustomerFormat, Source, pieces_of
 from utility.exports.exports import (
     Asked,
@@ -33,7 +30,7 @@ from utility.exports.exports import (
     readings_export,
     settled_export,
 )
-from utility.exports.folder import ExportFolder
+from utility.exports.files import full_disk_explained, write_files
 from utility.exports.resolutions import Resolution
 from utility.exports.selection import Selection
 from utility.exports.writers import Format, make_writer, require
@@ -185,7 +182,7 @@ def account(
         if out is None:
             sys.stdout.buffer.write(content)
             return
-        with _full_disk_explained(out):
+        with full_disk_explained(out):
             replace_file(out, content)
         typer.echo(f"{out}: account {number}, {len(content):,} bytes")
 
@@ -232,45 +229,13 @@ def _write_out(export: Export, form: Format) -> None:
 
 def _write_files(export: Export, form: Format, out: Path, clock: Clock) -> None:
     """Write the files that are not finished yet."""
-    folder = ExportFolder(out, dict(export.described) | {"format": form.value})
-    pieces = export.pieces()
-    rows = written = 0
-    with stop_told(f"stopped; finished files stay in {out}, and the same command goes on"), folder.locked():
-        now = int(clock.now()) - export.quiet_s
-        with _progress(export.most) as tell:
-            for piece in pieces:
-                name = f"{export.name}-{piece.name}.{form}"
-                if (there := folder.finished(name)) is not None:
-                    tell(name, there.rows)
-                    continue
-                with _full_disk_explained(out):
-                    told = _told(export.rows(piece), partial(tell, name))
-                    rows += folder.write(name, piece, told, export.table, form, now).rows
-                written += 1
-        folder.finish()
-    before = len(pieces) - written
+    stopped = f"stopped; finished files stay in {out}, and the same command goes on"
+    with stop_told(stopped), _progress(export.most) as tell:
+        done = write_files(export, form, out, int(clock.now()), tell)
     typer.echo(
-        f"{counted(written, 'file')} with {counted(rows, 'row')} written to {out}"
-        + (f"; {before} were there already" if before else "")
+        f"{counted(done.files, 'file')} with {counted(done.rows, 'row')} written to {out}"
+        + (f"; {done.before} were there already" if done.before else "")
     )
-
-
-def _told(found: Iterator[Rows], tell: Callable[[int], object]) -> Iterator[Rows]:
-    for rows in found:
-        yield rows
-        tell(count_of(rows))
-
-
-@contextmanager
-def _full_disk_explained(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if not is_full(error):
-            raise
-        raise StoreError(
-            f"{out}: no space left on the device; finished files stay. Make room, then give the same command again"
-        ) from error
 
 
 @contextmanager

@@ -6,7 +6,7 @@ and makes up for nothing by its periods: the list does. A job whose result belon
 
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
-from utility.jobs.calendar_periods import LocalMonth, Seconds
+from utility.jobs.calendar_periods import LocalDay, LocalMonth, Seconds
 from utility.jobs.plans import Plan
 
 _DAY_S = 86_400
@@ -19,7 +19,7 @@ def catalogue(settings: UtilitySettings) -> tuple[Plan, ...]:
     """Return the plans of the jobs that the settings ask for, in the order in which a tick runs them."""
     # A month waits for its final data: working days, of which a week has five.
     final_s = settings.settlement.deadline_working_days * _DAY_S * 7 // 5 + _FINAL_MARGIN_S
-    return (
+    plans = (
         Plan(name="supply", cadence=Seconds(60), longest_s=300, late_s=900, also=("Purchase_power",),
              does="buys power for the quarter-hour by the forecast of need, and rations"),
         Plan(name="rates", cadence=Seconds(300), does="tells controllers the rates of their accounts",
@@ -40,7 +40,12 @@ def catalogue(settings: UtilitySettings) -> tuple[Plan, ...]:
              does="checks each finished day's readings once, and proposes estimates"),
         Plan(name="retention", cadence=Seconds(3_600), late_s=_DAY_S, frees_disk=True,
              does="makes the coming months' partitions, and drops what is no longer kept"),
+        Plan(name="exports", cadence=LocalMonth(), catch_up=True, from_previous=True, minute=120, late_s=final_s,
+             does="writes the month's data to files", also=("Export_all_data",)),
+        Plan(name="backup", cadence=LocalDay(), minute=150, late_s=6 * 3_600, does="makes the backup of the night"),
     )  # fmt: skip
+    left_out = {name for name, of in (("exports", settings.exports), ("backup", settings.backup)) if of.folder is None}
+    return tuple(plan for plan in plans if plan.name not in left_out)
 
 
 def plan_of(settings: UtilitySettings, name: str) -> Plan:

@@ -8,6 +8,8 @@ from commonwatt.model.words import counted, moment
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from utility.jobs.billing import rates_to_tell
 from utility.jobs.catalogue import plan_of
+from utility.jobs.files import backup_plan, export_folders, exports_wait_for, has_begun
+from utility.jobs.plans import UNCHANGED
 from utility.jobs.settlement import FINISHED_S
 from utility.jobs.supply import Planner
 from utility.jobs.validation import LATE_S
@@ -17,7 +19,7 @@ from utility.store.checking import days_to_check
 from utility.store.compactor import SETTLE_S
 from utility.store.database import Database, number_of
 from utility.store.gap_finder import GapFinder
-from utility.store.job_states import periods_over
+from utility.store.job_states import periods_over, zone_of
 from utility.store.old_records import kept, old_runs, oldest_day
 from utility.store.overview.days import marked_days
 from utility.store.retention import Retention
@@ -125,6 +127,25 @@ def _retention(database: Database, settings: UtilitySettings, now: EpochSeconds)
     ]
 
 
+def _exports(database: Database, settings: UtilitySettings, now: EpochSeconds) -> list[str]:
+    found: list[str] = []
+    for month in periods_over(database, plan_of(settings, "exports"), now):
+        if not has_begun(database, month):
+            continue
+        waits_for = exports_wait_for(database, month)
+        folders = ", ".join(map(str, export_folders(settings, month.name).values()))
+        found.append(f"{month.name}: {waits_for}" if waits_for else f"would write {folders}")
+    return found or ["every month that is over is done"]
+
+
+def _backup(database: Database, settings: UtilitySettings, now: EpochSeconds) -> list[str]:
+    with database.reads.begin() as connection:
+        plan = plan_of(settings, "backup").in_force(UNCHANGED, zone_of(connection))
+    backup = backup_plan(settings, plan.cadence.period_at(now).name)
+    made = f"{backup.target} is there" if backup.target.exists() else f"would write {backup.target}"
+    return [made, *(f"would delete {old}" for old in backup.old)]
+
+
 PREVIEWS: Mapping[str, _Preview] = {
     "supply": _supply,
     "rates": _rates,
@@ -138,6 +159,8 @@ PREVIEWS: Mapping[str, _Preview] = {
     "statistics": _statistics,
     "validation": _validation,
     "retention": _retention,
+    "exports": _exports,
+    "backup": _backup,
 }
 
 

@@ -17,6 +17,7 @@ from utility.ingest.ingest import Ingest
 from utility.jobs.billing import BillsJob, RatesJob
 from utility.jobs.catalogue import catalogue
 from utility.jobs.completeness import CompletenessJob
+from utility.jobs.files import BackupJob, ExportsJob
 from utility.jobs.listing import late_s
 from utility.jobs.runner import Job, Schedule
 from utility.jobs.settlement import SettlementJob
@@ -40,6 +41,9 @@ from utility.store.tariffs import count_proposals
 
 URGENT = ("supply",)
 """Jobs that run by themselves: a purchase must not wait for a backlog that is compacted."""
+
+FILES = ("exports", "backup")
+"""Jobs that write files, for minutes, in processes of their own."""
 
 log = logging.getLogger(__name__)
 
@@ -102,11 +106,12 @@ class Jobs:
         )
         runs = self._runs()
         self._table = tuple(Job(plan=plan, run=runs[plan.name]) for plan in catalogue(settings))
-        self._urgent, self._schedule = (
+        self._urgent, self._schedule, self._files = (
             Schedule(table=table, database=database, clock=clock, in_thread=ingest.in_thread, failed=self._failed)
             for table in (
                 [job for job in self._table if job.name in URGENT],
-                [job for job in self._table if job.name not in URGENT],
+                [job for job in self._table if job.name not in (*URGENT, *FILES)],
+                [job for job in self._table if job.name in FILES],
             )
         )
         self._is_counted = False
@@ -127,6 +132,8 @@ class Jobs:
             "statistics": self._statistics.run,
             "validation": self._validation.run,
             "retention": self._retain,
+            "exports": ExportsJob(self._settings, self._database).run,
+            "backup": BackupJob(self._settings).run,
         }
 
     async def tick_supply(self) -> None:
@@ -135,6 +142,13 @@ class Jobs:
         if not health.damaged:
             is_trusted = self._ingest.trust is not Trust.NONE
             await self._urgent.tick(is_trusted=is_trusted, is_full=bool(health.alarms()))
+
+    async def tick_files(self) -> None:
+        """Run the jobs that write files if they are due; not with a damaged database or a full disk."""
+        health = self._ingest.health
+        if not health.damaged:
+            is_trusted = self._ingest.trust is not Trust.NONE
+            await self._files.tick(is_trusted=is_trusted, is_full=bool(health.alarms()))
 
     async def tick(self) -> None:
         """Run the due housekeeping; none with a damaged database, and on a full disk only jobs that free space."""

@@ -1,0 +1,109 @@
+"""The jobs that write files: a backup of each night that can be restored, and each month's data once it is final."""
+
+import asyncio
+import json
+import shutil
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from commonwatt.config.utility import BackupSettings, ExportSettings, UtilitySettings
+from commonwatt.model.exceptions import StoreError
+from utility.jobs.calendar_periods import LocalDay, LocalMonth, Period
+from utility.jobs.catalogue import catalogue
+from utility.jobs.files import BackupJob, ExportsJob
+from utility.jobs.previews import preview
+from utility.store import reads
+from utility.store.backup.backup import restore
+from utility.store.database import Database, open_database
+from utility.store.job_leases import NotYetError, Turn
+from utility.store.tables import settled_day
+
+NOW = 1_800_000_000
+
+
+def turn(job: str, period: Period) -> Turn:
+    return Turn(job=job, period=period, attempt=1, now=NOW)
+
+
+def settings(url: str, folder: Path) -> UtilitySettings:
+    folder.mkdir(exist_ok=True)
+    return UtilitySettings(
+        database=url,
+        exports=ExportSettings(folder=folder, what=("settled", "events"), format="csv"),
+        backup=BackupSettings(folder=folder, keep=2),
+    )
+
+
+def test_jobs_of_files_are_there_only_with_a_folder(url: str, tmp_path: Path) -> None:
+    names = {plan.name for plan in catalogue(settings(url, tmp_path / "files"))}
+    assert names - {plan.name for plan in catalogue(UtilitySettings())} == {"exports", "backup"}
+
+
+def test_the_newest_backups_are_kept_and_can_be_restored(url: str, database: Database, tmp_path: Path) -> None:
+    folder = tmp_path / "backups"
+    made = settings(url, folder)
+    for name in ("2026-12-30.db", "2027-01-12.db", "2027-01-13.db", "2027-01-10.db.part"):
+        (folder / f"utility-{name}").touch()
+    (folder / "notes.db").touch()
+    night = turn("backup", LocalDay().period_at(NOW))
+    assert preview(database, made, "backup", NOW)[0] == f"would write {folder}/utility-2027-01-15.db"
+    asyncio.run(BackupJob(made).run(night))
+    left = sorted(path.name for path in folder.iterdir())
+    assert left == ["notes.db", "utility-2027-01-13.db", "utility-2027-01-15.db"]
+    target = folder / "utility-2027-01-15.db"
+    was = target.stat().st_mtime_ns
+    asyncio.run(BackupJob(made).run(night))
+    assert target.stat().st_mtime_ns == was, "after a kill between the backup and its mark it is not made again"
+    assert "is there" in preview(database, made, "backup", NOW)[0]
+    other = f"sqlite:///{tmp_path}/other.db"
+    restore(other, target, NOW, Path("utility.toml"), replace=False, tell=lambda *_: None)
+    with closing(open_database(other, create=False)) as restored, restored.reads.begin() as connection:
+        assert len(reads.meters(connection, None, 0, 100, 0)) > 0
+
+
+def test_backup_that_cannot_be_made_says_why_and_deletes_nothing(
+    url: str, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del database
+    folder = tmp_path / "backups"
+    made = settings(url, folder)
+    old = [folder / f"utility-2026-12-{n}.db" for n in (10, 11, 12)]
+    for path in old:
+        path.touch()
+    night = turn("backup", LocalDay().period_at(NOW))
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000_000))
+        with pytest.raises(StoreError, match=r"1 MB are free, and it may need 6[78] MB"):
+            asyncio.run(BackupJob(made).run(night))
+    assert all(path.exists() for path in old)
+    shutil.rmtree(folder)
+    with pytest.raises(StoreError, match=r"No such file or directory; see backup\.folder"):
+        asyncio.run(BackupJob(made).run(night))
+
+
+def test_a_month_is_exported_once_when_its_days_are_final(url: str, database: Database, tmp_path: Path) -> None:
+    folder = tmp_path / "exports"
+    made = settings(url, folder)
+    month = LocalMonth().period_at(NOW)
+    job = ExportsJob(made, database)
+    day = {"owner_no": 1, "convention": "pro_rata", "computed": 0, "missing": 1, "residual": "{}"}
+    with database.writes.begin() as connection:
+        days = range(month.start // 86_400, -(-month.end // 86_400))
+        connection.execute(settled_day.insert(), [day | {"day": n, "final": n > days.start} for n in days])
+    asyncio.run(job.run(turn("exports", LocalMonth().period_at(month.start - 90 * 86_400))))
+    assert not list(folder.iterdir()), "that was before the town's first day"
+    with pytest.raises(NotYetError, match="readings missing in 1 settled day") as waiting:
+        asyncio.run(job.run(turn("exports", month)))
+    assert waiting.value.until > NOW
+    assert not list(folder.iterdir())
+    with database.writes.begin() as connection:
+        connection.execute(settled_day.update().values(final=True))
+    asyncio.run(job.run(turn("exports", month)))
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.csv")}
+    assert sorted(files) == ["events-2027-01/events-2027-01.csv", "settled-2027-01/settled-15min-2027-01.csv"]
+    manifest = json.loads((folder / "settled-2027-01" / "export.json").read_text())
+    assert manifest["complete"] is True
+    assert (manifest["export"]["start"], manifest["export"]["end"]) == (month.start, month.end)

@@ -1,0 +1,113 @@
+"""The files of an export, and an export as a process of its own, which the service's job starts."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from commonwatt.model.exceptions import StoreError
+from commonwatt.model.units import EpochSeconds
+from commonwatt.model.words import counted
+from commonwatt.runtime.allocator import keep_freed_memory
+from commonwatt.runtime.child import work_of_child
+from commonwatt.sqlite.damage import is_full
+from utility.exports.columns import Rows, count_of
+from utility.exports.exports import Asked, Export, events_export, readings_export, settled_export
+from utility.exports.folder import ExportFolder
+from utility.exports.writers import Format, require
+from utility.store.database import Database, open_database
+
+KINDS: Mapping[str, Callable[[Database, Asked], Export]] = {
+    "settled": settled_export,
+    "readings": readings_export,
+    "events": events_export,
+}
+"""What the service exports by itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What was written.
+
+    Attributes:
+        files: How many files.
+        rows: How many rows.
+        before: How many files were there already.
+    """
+
+    files: int
+    rows: int
+    before: int
+
+
+def write_files(
+    export: Export, form: Format, out: Path, now: EpochSeconds, tell: Callable[[str, int], object] = lambda *_: None
+) -> Written:
+    """Write the files of an export that are not finished yet.
+
+    Args:
+        export: The export.
+        form: The files' format.
+        out: The folder, new or of the same export.
+        now: The time.
+        tell: Called with a file's name and the rows since the last call.
+
+    Raises:
+        ConfigError: The folder is another export's, or another process is using it.
+        StoreError: The disk is full.
+    """
+    folder = ExportFolder(out, dict(export.described) | {"format": form.value})
+    rows = files = before = 0
+    with folder.locked():
+        for piece in export.pieces():
+            name = f"{export.name}-{piece.name}.{form}"
+            if (there := folder.finished(name)) is not None:
+                tell(name, there.rows)
+                before += 1
+                continue
+            told = _told(export.rows(piece), partial(tell, name))
+            with full_disk_explained(out):
+                rows += folder.write(name, piece, told, export.table, form, now - export.quiet_s).rows
+            files += 1
+        folder.finish()
+    return Written(files=files, rows=rows, before=before)
+
+
+@contextmanager
+def full_disk_explained(out: Path) -> Iterator[None]:
+    """Raise a ``StoreError`` that says what to do, if the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise StoreError(
+            f"{out}: no space left on the device; finished files stay. Make room, then give the same command again"
+        ) from error
+
+
+def make(task: Mapping[str, object]) -> str:
+    """Make the export ``kind`` of ``url`` from ``start`` to ``end`` in the folder ``out``; return what was written."""
+    keep_freed_memory()
+    form = Format(str(task["format"]))
+    require(form)
+    with closing(open_database(str(task["url"]), create=False)) as database:
+        asked = Asked(start=int(str(task["start"])), end=int(str(task["end"])))
+        export = KINDS[str(task["kind"])](database, asked)
+        done = write_files(export, form, Path(str(task["out"])), int(str(task["now"])))
+        if export.damaged():
+            raise StoreError(
+                f"{counted(export.damaged(), 'stored part')} damaged and quarantined; it is exported again"
+            )
+    return f"{counted(done.files, 'file')} with {counted(done.rows, 'row')}"
+
+
+def _told(found: Iterator[Rows], tell: Callable[[int], object]) -> Iterator[Rows]:
+    for rows in found:
+        yield rows
+        tell(count_of(rows))
+
+
+if __name__ == "__main__":
+    work_of_child(make)
