@@ -1,7 +1,7 @@
 """Makes, plans, cancels and puts back changes of gateways; the CLI, the API and the page call these functions (K5)."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from secrets import token_hex
 from typing import Any
 
@@ -13,9 +13,10 @@ from utility.commands.changes import Asked, Change, ChangeError, Chosen, NewerCh
 from utility.commands.effects import Preview, preview_of, refuse_if_it_breaks
 from utility.commands.fields import checked_command
 from utility.commands.in_force import inverse
-from utility.commands.settings import settings_of
+from utility.commands.settings import WEIGHTS, settings_of
 from utility.commands.words import asked as words_of
 from utility.store import control_changes as store
+from utility.store import weights_told as store_weights
 from utility.store.audit_log import record
 from utility.store.database import Database
 
@@ -38,6 +39,8 @@ def make_change(database: Database, actor: Actor, asked: Asked, now: EpochSecond
         fields = checked_fields(asked, now)
         if asked.seen is not None:
             _refuse_newer(store.newer_change(connection, microgrids, settings_of(fields), asked.seen))
+        if WEIGHTS in fields:
+            _refuse_dated(store_weights.microgrids_with_weights(connection), microgrids)
         refuse_if_it_breaks(preview_of(connection, fields, microgrids, now))
         new = store.NewChange(
             person=actor.name,
@@ -197,6 +200,14 @@ def _found(change: Change | None, number: int) -> Change:
     if change is None:
         raise NoSuchChangeError(f"there is no change {number}")
     return change
+
+
+def _refuse_dated(dated: Collection[MicrogridId], microgrids: Iterable[MicrogridId]) -> None:
+    if kept := [name for name in microgrids if name in dated]:
+        raise ChangeError(
+            f"{some(kept)}: the weights are kept with the accounts, each from a date on; change them there, or leave "
+            "these microgrids out. Nothing was changed"
+        )
 
 
 def _refuse_newer(newer: store.Newer | None) -> None:

@@ -1,31 +1,20 @@
-"""The job that tells gateways the sharing weights which residents chose, from their dates on (T6)."""
+"""The job that tells controllers the sharing weights of their batteries, as the registry dates them."""
 
-import logging
+from collections.abc import Mapping
+from secrets import token_hex
 
-from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.units import EpochSeconds, MicrogridId, quarter_of
-from commonwatt.protocol.controller_commands import Action
-from utility.access.actor import Actor, Via
-from utility.commands.changes import Asked, Chosen
-from utility.commands.changing import make_change
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
+from utility.commands.weights import Weighting, to_tell, weightings
 from utility.jobs.billing import InThread
+from utility.registry.accounts import Installed
+from utility.store.accounts import load_batteries
 from utility.store.database import Database
 from utility.store.job_leases import Turn
-from utility.store.weights import SERVICE, ByMeter, weights_in_force, weights_told
-
-VALID_S = 7 * 86_400
-"""Seconds for which a gateway that is away is told its weights; then they are told anew."""
-
-log = logging.getLogger(__name__)
-
-_ACTOR = Actor(name=SERVICE, roles=frozenset(), account=None, via=Via.MACHINE, address="")
+from utility.store.weights_told import microgrids_with_weights, tell_weights, told_weights
 
 
 class WeightsJob:
-    """Tells each gateway the weights of its accounts when they have changed since it was told last.
-
-    An operator's weights of a microgrid hold until a resident's change there.
-    """
+    """Tells each controller the weights in force, and the next ones before they begin; each once."""
 
     def __init__(self, database: Database, *, in_thread: InThread, writing: InThread) -> None:
         self._database = database
@@ -33,26 +22,34 @@ class WeightsJob:
         self._writing = writing
 
     async def run(self, turn: Turn) -> None:
-        """Tell what was not told yet."""
-        for microgrid, weights in (await self._in_thread(weights_to_tell, self._database, turn.now)).items():
-            await self._writing(self._tell, microgrid, weights, turn.now)
+        """Tell what controllers do not know yet."""
+        new = await self._in_thread(weights_to_tell, self._database, turn.now)
+        if new:
+            await self._writing(self._tell, new, turn.now)
 
-    def _tell(self, microgrid: MicrogridId, weights: ByMeter, now: EpochSeconds) -> None:
-        asked = Asked(
-            action=Action.SHARING,
-            fields={"weights": dict(weights)},
-            chosen=Chosen(microgrids=(microgrid,)),
-            valid_s=VALID_S,
-        )
-        try:
-            make_change(self._database, _ACTOR, asked, now)
-        except ConfigError as error:
-            # Such as a line that is over its allowance: the next look tries again.
-            log.warning("%s was not told its accounts' weights: %s", microgrid, error)
+    def _tell(self, new: Mapping[MicrogridId, Weighting], now: EpochSeconds) -> None:
+        with self._database.writes.begin() as connection:
+            tell_weights(connection, new, now, lambda: f"weights-{token_hex(8)}")
 
 
-def weights_to_tell(database: Database, now: EpochSeconds) -> dict[MicrogridId, ByMeter]:
-    """Return the weights that gateways were not told yet; empty: those of the gateway's file hold again."""
+def weights_to_tell(database: Database, now: EpochSeconds) -> dict[MicrogridId, Weighting]:
+    """Return the weights that controllers are to be told next; one that has not answered yet is told no more."""
+    quarter = now // QUARTER_S
     with database.reads.begin() as connection:
-        wanted, known = weights_in_force(connection, quarter_of(now)), weights_told(connection)
-    return {name: wanted.get(name, {}) for name in sorted({*wanted, *known}) if wanted.get(name, {}) != known.get(name)}
+        told = told_weights(connection)
+        microgrids = microgrids_with_weights(connection) | told.keys()
+        if not microgrids:
+            return {}
+        registry = load_batteries(connection, microgrids)
+    members: dict[MicrogridId, list[Installed]] = {}
+    for meter in registry.meters.values():
+        members.setdefault(meter.microgrid, []).append(meter)
+    found = {}
+    for name in sorted(microgrids):
+        known = told.get(name, [])
+        if any(state == "open" for _, state in known):
+            continue
+        wanted = weightings(members.get(name, []), registry.accounts, quarter)
+        if (new := to_tell([one for one, _ in known], wanted, quarter)) is not None:
+            found[name] = new
+    return found

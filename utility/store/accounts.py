@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import ColumnElement, Connection, Row, Table, select, text, true
 
 from commonwatt.model.ids import MeterId, signed64, unsigned64
-from commonwatt.model.units import AccountNumber, EpochSeconds, Quarter, quarter_of
+from commonwatt.model.units import AccountNumber, EpochSeconds, MicrogridId, Quarter, quarter_of
 from commonwatt.model.words import counted
 from commonwatt.town.town import Direction, Function, Meter, Town
 from utility.registry.accounts import Account, Dated, DatedRegistry, Holding, Installed, functions_of
@@ -45,6 +45,16 @@ def load_registry_around(connection: Connection, number: AccountNumber) -> Dated
     """
     its = select(meter.c.microgrid).join(holding, holding.c.meter == meter.c.id).where(holding.c.account == number)
     return _registry(connection, meter.c.microgrid.in_(its), number)
+
+
+def load_batteries(connection: Connection, microgrids: Collection[MicrogridId]) -> DatedRegistry:
+    """Read the meters with a battery of some microgrids, and the accounts that have or had them.
+
+    Raises:
+        DamagedError: A row is damaged.
+    """
+    which = meter.c.microgrid.in_(sorted(microgrids)) & meter.c.battery_capacity.is_not(None)
+    return _registry(connection, which, number=0)
 
 
 def _registry(connection: Connection, which: ColumnElement[bool], number: AccountNumber | None = None) -> DatedRegistry:
