@@ -1,5 +1,6 @@
 """The settings of the utility's service."""
 
+from decimal import Decimal
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
@@ -125,6 +126,12 @@ class BillingSettings(Settings):
         "town",
         pattern=r"^[a-z][a-z0-9_-]{0,31}$",
         description="The name of the tariff of accounts that have none of their own.",
+    )
+    regional_price: Annotated[Decimal, Field(ge=0, le=100)] | None = Field(
+        None,
+        examples=["0.12"],
+        description="What the regional grid charges outside peak hours, dollars per kWh, to project the cost of the "
+        "next month; without it there is none.",
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.statistics.town import Years
+from harness.statistics.town import CLASS, Years
 from utility.statistics.projection import MIN_MONTHS, NEXT_MONTH, YEAR, Panel, Projected, coverage, pinball, project
 
 FIRST = MIN_MONTHS + YEAR
@@ -42,7 +42,9 @@ def scores(towns: Sequence[Years], quantity: str, ahead: int = NEXT_MONTH) -> li
     """Return the scores of a quantity by scope, and pooled over accounts, microgrids and classes."""
     made: dict[str, list[tuple[Years, list[Projected]]]] = {method: [] for method in METHODS}
     for town in towns:
-        panel = Panel(values=town.energies[quantity], groups=town.groups)
+        # As the service does: a class has few errors of its own.
+        alike = np.where(town.scopes >= CLASS, -1, town.groups)
+        panel = Panel(values=town.energies[quantity], groups=town.groups, errors=alike)
         for method, found in made.items():
             found.append((town, project(panel, FIRST, ahead, method)))
     wanted = [(name, (number,)) for number, name in enumerate(SCOPES)]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import select
 
 from commonwatt.model.ids import unsigned64
@@ -12,10 +13,13 @@ from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
 from commonwatt.town.town import Direction
 from utility.settlement.day import SettledDay
 from utility.settlement.layout import ids_of, installed_in, layout_of
+from utility.statistics.months import Month
+from utility.statistics.packed import packed
 from utility.store.database import Database
 from utility.store.settled import save
 from utility.store.settlement_members import Owner
-from utility.store.tables import compacted, controller, meter
+from utility.store.tables import compacted, controller, meter, usage_month
+from utility.store.usage import Scope, load_town_usage
 
 _OWN = {
     Direction.INCOMING: (Quantity.IMPORTED, Quantity.SHARED_IN),
@@ -80,3 +84,55 @@ def _reading(kind: int, value: int, total: int | None) -> dict[str, object]:
     readings = dict.fromkeys(("first_reading", "last_reading", "min_reading", "max_reading"), value)
     counts = {"exact": 60, "averaged": 0, "conflicts": 0, "received_minute": 0, "sender_no": 0, "payload": b""}
     return {"record_type": kind, "total": total, **readings, **counts}
+
+
+def store_months(database: Database, first: Month, count: int, seed: int = 0) -> None:
+    """Store the usage of months with seasons, noise and growth: of every account, and all sums of them."""
+    random = np.random.default_rng(seed)
+    with database.reads.begin() as connection:
+        town = load_town_usage(connection)
+        held = {
+            number: sorted({h.account for m in owner.meters for h in m.holdings})
+            for number, owner in town.owners.items()
+        }
+    level = {account: random.lognormal(0, 0.4) for accounts in held.values() for account in accounts}
+    day = 1 + np.sin(np.arange(48) % 24 / 24 * 2 * np.pi) / 2
+    with database.writes.begin() as connection:
+        for month in range(first, first + count):
+            season = (1 + 0.3 * np.cos(month % 12 / 12 * 2 * np.pi)) * 1.002 ** (month - first)
+            shapes: dict[tuple[Scope, int, int], NDArray[np.int64]] = {}
+            for owner_no, accounts in held.items():
+                for account in accounts:
+                    shape = np.zeros((4, 48), np.int64)
+                    power = level[account] * season * random.lognormal(0, 0.1)
+                    shape[0] = (day * power * 9e6).astype(np.int64)
+                    shape[2] = (day[::-1] * power * 2e6).astype(np.int64)
+                    shapes[Scope.ACCOUNT, account, owner_no] = shape
+                    class_no = town.class_of[owner_no]
+                    for key in (
+                        (Scope.MICROGRID, owner_no, owner_no), (Scope.CLASS, class_no, 0), (Scope.TOWN, 0, 0)
+                    ):  # fmt: skip
+                        shapes[key] = shapes.get(key, np.zeros((4, 48), np.int64)) + shape
+            rows = [_month_row(month, *key, shape) for key, shape in shapes.items()]
+            connection.execute(usage_month.insert(), rows)
+
+
+def _month_row(month: Month, scope: Scope, subject: int, owner_no: int, shape: NDArray[np.int64]) -> dict[str, object]:
+    sums = dict(zip(("imported", "shared_in", "exported", "shared_out"), shape.sum(axis=1).tolist(), strict=True))
+    zeros = dict.fromkeys(
+        ("slots", "wanted", "missing", "estimated", "reduced_s", "islanded_s", "computed", "peak_at"), 0
+    )
+    return {
+        **sums,
+        **zeros,
+        "month": month,
+        "scope": int(scope),
+        "subject": subject,
+        "owner_no": owner_no,
+        "generated": 10**9,
+        "used": sums["imported"] + 10**9,
+        "peak": int(shape[0].max()),
+        "quarters": 2976,
+        "settled": 2976,
+        "payload": packed(shape),
+    }

@@ -12,6 +12,7 @@ from utility.billing.run import Progress
 from utility.billing.tariffs.local_calendar import month_before, month_of, parse_month
 from utility.billing.tariffs.tariff import Tariff
 from utility.decisions import runs, tariffs
+from utility.decisions.outlook import Outlook, outlook
 from utility.store.rations import timezone_of
 
 
@@ -25,6 +26,7 @@ class Preview:
         month: The local month.
         made: When it was computed.
         changes: Each account's change, the largest fall first.
+        outlook: What the next month would bring by it; ``None``: no month's usage is known.
     """
 
     tariff: Tariff
@@ -32,6 +34,7 @@ class Preview:
     month: str
     made: EpochSeconds
     changes: list[Change]
+    outlook: Outlook | None
 
 
 def last_month(api: Api) -> str:
@@ -53,7 +56,8 @@ def begin_preview(api: Api, actor: Actor, tariff: Tariff, source: str, month: st
     def job(progress: Progress) -> tuple[str, Preview]:
         changes = tariffs.previewed(api.database, tariff, wanted, api.settings.billing.tariff, progress)
         changes.sort(key=lambda change: (change.difference, change.account))
-        made = Preview(tariff=tariff, source=source, month=wanted, made=now, changes=changes)
+        ahead = outlook(api.database, tariff, api.settings.billing.tariff, now)
+        made = Preview(tariff=tariff, source=source, month=wanted, made=now, changes=changes, outlook=ahead)
         return "/console/rates/preview/{id}", made
 
     return api.works.start(f"Preview of {tariff.name} for {wanted}", actor.name, now, job)

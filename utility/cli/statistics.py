@@ -16,19 +16,20 @@ import typer
 from commonwatt.cli.dead_letter_options import JsonOption
 from commonwatt.cli.tables import show
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.words import counted
+from commonwatt.model.words import counted, moment
 from commonwatt.runtime.service import errors_reported, flowing
 from utility.cli.options import ConfigOption, from_file
 from utility.jobs.calendar_periods import Period
 from utility.jobs.statistics import StatisticsJob
-from utility.statistics.months import Month, Span, month_number, span_around, span_text
-from utility.statistics.words import COLUMNS, cells_of
+from utility.statistics.months import Month, Span, month_number, month_text, span_around, span_text
+from utility.statistics.words import COLUMNS, cells_of, dollars_words, energy_words, tested_words
 from utility.store.database import Database
 from utility.store.job_leases import Turn
 from utility.store.rations import timezone_of
 from utility.store.usage import Scope
 from utility.store.usage_due import mark_settled
-from utility.store.usage_view import last_month, scope_of, subject_of, usage_history, usage_of_all
+from utility.store.usage_projection import Projectable, projection_view
+from utility.store.usage_view import last_month, names_of, scope_of, subject_of, usage_history, usage_of_all
 
 app = typer.Typer(help="Usage by month, quarter, year and five years, and what may come.", no_args_is_help=True)
 
@@ -42,6 +43,7 @@ _SHOWN = (
     "peak_kw",
     "complete_percent",
 )
+_SCENARIO = ("scenario", "year", "used_kwh", "generated_kwh", "imported_kwh", "exported_kwh")
 _EPOCH = date(1970, 1, 1)
 
 
@@ -134,6 +136,42 @@ def run(
         period = Period(start=now, end=now, name="now")
         asyncio.run(job.run(Turn(job="statistics", period=period, attempt=1, now=now)))
     typer.echo(f"{counted(len(months), 'month')} computed")
+
+
+@app.command("projection")
+@flowing
+def show_projection(
+    config: ConfigOption, of: ScopeOption = "town", name: NameOption = None, as_json: JsonOption = False
+) -> None:
+    """Show the projection of the next month with its band of 80 %, and five years as scenarios.
+
+    The service makes it once a day; its method and how far to trust it: docs/statistics.md.
+    """
+    with errors_reported(), from_file(config) as (database, _), database.reads.begin() as connection:
+        scope = scope_of(of)
+        some = None if name is None else [subject_of(connection, scope, name)]
+        view = projection_view(connection, scope, some)
+        names = names_of(connection, scope)
+    if as_json:
+        typer.echo(json.dumps(view, indent=1))
+        return
+    if not view:
+        typer.echo("nothing is projected yet; the service projects once a day")
+        return
+    typer.echo(f"{month_text(view['month'])}, made {moment(view['made'])}")
+    for row in view["rows"]:
+        quantity = Projectable(row["quantity"])
+        words = dollars_words if quantity.is_money else energy_words
+        subject = names.get(row["subject"], str(row["subject"]))
+        typer.echo(f"{subject}: {quantity.name.lower()} {words(row['low'], row['middle'], row['high'])}")
+    typer.echo(tested_words(*view["tested"]["imported"]))
+    if scope is Scope.TOWN:
+        show("scenarios", [_scenario_row(each) for each in view["scenarios"]], _SCENARIO)
+
+
+def _scenario_row(each: Mapping[str, Any]) -> dict[str, object]:
+    energies = {f"{key}_kwh": f"{each[key] / 1e6:,.0f}" for key in ("used", "generated", "imported", "exported")}
+    return {"scenario": each["scenario"], "year": each["year"], **energies}
 
 
 def _cells(database: Database, scope: Scope, by: Span, month: str | None, name: str | None) -> list[Mapping[str, str]]:

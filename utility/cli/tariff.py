@@ -19,6 +19,7 @@ from utility.billing.tariffs.local_calendar import local_text, month_before, mon
 from utility.billing.tariffs.tariff import Tariff, read_tariff
 from utility.cli.options import ConfigOption, from_file, load
 from utility.decisions import tariffs
+from utility.decisions.outlook import outlook
 from utility.people import AsOption, actor_of
 from utility.store.rations import timezone_of
 from utility.store.tariffs import versions
@@ -92,7 +93,7 @@ def preview_command(
     month: Annotated[str | None, typer.Option(help="The local month, such as 2026-10; else the last one.")] = None,
     out: Annotated[Path | None, typer.Option("--csv", help="Also write every account to this file.")] = None,
 ) -> None:
-    """Show what a tariff would have made of a month's bills: who pays less, who pays more, and a histogram.
+    """Show what a tariff would have made of a month's bills, and the projected revenue of the next month.
 
     It is computed for every account from settled quarter-hours, in place of the published versions of its name.
     """
@@ -102,9 +103,12 @@ def preview_command(
         with from_file(config) as (database, clock):
             wanted = month or month_before(month_of(int(clock.now()) // QUARTER_S, tariff.zone))
             changes = tariffs.previewed(database, tariff, wanted, settings.billing.tariff)
+            ahead = outlook(database, tariff, settings.billing.tariff, int(clock.now()))
     if out is not None:
         _write(out, changes)
     typer.echo(_summary(changes, wanted))
+    for line in ahead.words if ahead is not None else ["next month: no projection, since no month's usage is known"]:
+        typer.echo(line)
     ranked = sorted(changes, key=lambda change: change.difference)
     columns = ("account", "before", "after", "difference")
     show("winners", [_row(change) for change in ranked[:10] if change.difference < 0], columns)

@@ -36,6 +36,8 @@ def catalogue(settings: UtilitySettings) -> tuple[Plan, ...]:
              does="counts the completeness of finished days"),
         Plan(name="statistics", cadence=Seconds(3_600), late_s=6 * 3_600, also=("Compute_statistics",),
              does="takes settled days into the months' usage"),
+        Plan(name="projection", cadence=LocalDay(), late_s=_DAY_S,
+             does="projects the next month's energy, revenue and cost"),
         Plan(name="validation", cadence=Seconds(3_600), late_s=6 * 3_600,
              does="checks each finished day's readings once, and proposes estimates"),
         Plan(name="retention", cadence=Seconds(3_600), late_s=_DAY_S, frees_disk=True,

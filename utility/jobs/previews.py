@@ -1,6 +1,7 @@
 """Dry runs: what a job would do now, in words. They read the database and change nothing."""
 
 from collections.abc import Callable, Mapping
+from zoneinfo import ZoneInfo
 
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.units import QUARTER_S, EpochSeconds
@@ -14,6 +15,7 @@ from utility.jobs.settlement import FINISHED_S
 from utility.jobs.supply import Planner
 from utility.jobs.validation import LATE_S
 from utility.jobs.weights import weights_to_tell
+from utility.statistics.months import month_at, month_text
 from utility.store.bills_due import bills_wait_for, is_to_bill
 from utility.store.checking import days_to_check
 from utility.store.compactor import SETTLE_S
@@ -22,9 +24,11 @@ from utility.store.gap_finder import GapFinder
 from utility.store.job_states import periods_over, zone_of
 from utility.store.old_records import kept, old_runs, oldest_day
 from utility.store.overview.days import marked_days
+from utility.store.rations import timezone_of
 from utility.store.retention import Retention
 from utility.store.settlement_due import due_days
 from utility.store.tables import part, sharing_due, usage_due
+from utility.store.usage_projection import months_with_usage
 
 _Preview = Callable[[Database, UtilitySettings, EpochSeconds], list[str]]
 
@@ -105,6 +109,13 @@ def _statistics(database: Database, _: UtilitySettings, __: EpochSeconds) -> lis
     return [f"would take in {counted(waiting, 'settled day')} of microgrids"]
 
 
+def _projection(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
+    with database.reads.begin() as connection:
+        present = month_at(now // QUARTER_S, ZoneInfo(timezone_of(connection)))
+        months = len(months_with_usage(connection, present))
+    return [f"would project {month_text(present + 1)} from {counted(months, 'month')} of usage"]
+
+
 def _validation(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
     with database.reads.begin() as connection:
         days = days_to_check(connection, (now - LATE_S) // 86_400)
@@ -157,6 +168,7 @@ PREVIEWS: Mapping[str, _Preview] = {
     "bills": _bills,
     "completeness": _completeness,
     "statistics": _statistics,
+    "projection": _projection,
     "validation": _validation,
     "retention": _retention,
     "exports": _exports,

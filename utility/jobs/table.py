@@ -19,6 +19,7 @@ from utility.jobs.catalogue import catalogue
 from utility.jobs.completeness import CompletenessJob
 from utility.jobs.files import BackupJob, ExportsJob
 from utility.jobs.listing import late_s
+from utility.jobs.projection import ProjectionJob
 from utility.jobs.runner import Job, Schedule
 from utility.jobs.settlement import SettlementJob
 from utility.jobs.sharing import SharingJob
@@ -101,6 +102,13 @@ class Jobs:
         billing = settings.billing
         self._bills = BillsJob(billing, database, in_thread=self._in_thread, writing=self._writing)
         self._rates = RatesJob(billing, database, in_thread=self._in_thread, writing=self._writing)
+        self._projection = ProjectionJob(
+            billing,
+            database,
+            is_trusted=lambda: ingest.trust is not Trust.NONE,
+            in_thread=self._in_thread,
+            writing=self._writing,
+        )
         self._validation = ValidationJob(
             settings.validation, database, metrics, in_thread=self._in_thread, writing=self._writing
         )
@@ -130,6 +138,7 @@ class Jobs:
             "bills": self._bills.run,
             "completeness": self._completeness.run,
             "statistics": self._statistics.run,
+            "projection": self._projection.run,
             "validation": self._validation.run,
             "retention": self._retain,
             "exports": ExportsJob(self._settings, self._database).run,

@@ -41,11 +41,13 @@ class Panel:
 
     Attributes:
         values: What is projected, not below 0; NaN: not known, (subjects, months).
-        groups: The number of each subject's group, whose errors are alike, (subjects).
+        groups: The number of each subject's group, whose months have like parts in a year, (subjects).
+        errors: The number of the group whose errors make a subject's band; ``None``: ``groups``.
     """
 
     values: Floats
     groups: NDArray[np.int64]
+    errors: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,6 +75,7 @@ def project(panel: Panel, first: int | None = None, ahead: int = NEXT_MONTH, met
         method: ``usual``, or ``last year``: the same month of the year before, with a band made in the same way.
     """
     count, months = panel.values.shape
+    alike = panel.groups if panel.errors is None else panel.errors
     middle = usual if method == "usual" else last_year
     begin, last = MIN_MONTHS + ahead - 1, months + ahead - 1
     if last < begin:
@@ -85,7 +88,7 @@ def project(panel: Panel, first: int | None = None, ahead: int = NEXT_MONTH, met
             actual = panel.values[:, month] if month < months else np.full(count, np.nan)
             # The errors of the months just before are not known yet when the projection is made.
             known = errors[: max(0, month - ahead + 1 - begin)]
-            found.append(Projected(quantiles=_band(panel.groups, known, center, scale), actual=actual))
+            found.append(Projected(quantiles=_band(alike, known, center, scale), actual=actual))
         if month < months:
             errors.append((panel.values[:, month] - center) / scale)
     return found

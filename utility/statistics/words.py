@@ -58,3 +58,25 @@ def kilowatt_hours(energy: MilliwattHours | None) -> str:
 
 def _percent(part: float | None) -> str:
     return "" if part is None else f"{100 * part:.2f}"
+
+
+def dollars_words(low: int | None, middle: int, high: int | None) -> str:
+    """Return a projection of cents in words."""
+    if low is None or high is None:
+        return f"{middle / 100:,.0f} dollars; there is too little past for a band"
+    return f"{middle / 100:,.0f} dollars, in 8 of 10 months between {low / 100:,.0f} and {high / 100:,.0f}"
+
+
+def energy_words(low: int | None, middle: int, high: int | None) -> str:
+    """Return a projection of milliwatt-hours in words."""
+    if low is None or high is None:
+        return f"{middle / 1e6:,.0f} kWh; there is too little past for a band"
+    return f"{middle / 1e6:,.0f} kWh, in 8 of 10 months between {low / 1e6:,.0f} and {high / 1e6:,.0f}"
+
+
+def tested_words(count: int, held: float) -> str:
+    """Return in words how the band of 80 % has done on the service's own past."""
+    if not count:
+        return "The band could not be tested on this town's own past yet; docs/statistics.md has its test."
+    part = f"{100 * held:.0f} %"
+    return f"Of {count:,} months of this town's own past, each projected from earlier ones alone, the band held {part}."

@@ -31,6 +31,7 @@ from utility.store.tables import (
     usage_batteries,
     usage_day,
     usage_month,
+    usage_projection,
 )
 
 DAYS_AT_ONCE = 7
@@ -43,7 +44,7 @@ _BY_QUARTER = (sharing, sharing_quarter)
 """Tables with a row for a quarter-hour; the column is ``quarter``."""
 
 
-_BY_MONTH = (usage_month, usage_batteries)
+_BY_MONTH = (usage_month, usage_batteries, usage_projection)
 """Tables with a row for a local month; the column is ``month``."""
 
 

@@ -91,7 +91,7 @@ def usage_page(
     by_subject: dict[int, list[Mapping[str, Any]]] = {}
     for row in connection.execute(wanted).mappings():
         by_subject.setdefault(row["subject"], []).append(dict(row))
-    names, provisional = _names(connection, scope), _provisional(connection, months)
+    names, provisional = names_of(connection, scope), _provisional(connection, months)
     return [_row(scope, n, names, months, rows, provisional) for n, rows in by_subject.items()]
 
 
@@ -113,7 +113,7 @@ def usage_history(
     c = usage_month.c
     wanted = (c.scope == scope) & (c.subject == subject) & c.month.between(spans[-1].start, spans[0][-1])
     rows = [dict(row) for row in connection.execute(select(*_COLUMNS).where(wanted)).mappings()]
-    names = _names(connection, scope)
+    names = names_of(connection, scope)
     ours = [(months, [row for row in rows if row["month"] in months]) for months in spans]
     return [_row(scope, subject, names, at, some, _provisional(connection, at)) for at, some in ours if some]
 
@@ -186,7 +186,8 @@ def _provisional(connection: Connection, months: range) -> set[int]:
     )
 
 
-def _names(connection: Connection, scope: Scope) -> dict[int, str]:
+def names_of(connection: Connection, scope: Scope) -> dict[int, str]:
+    """Return the names of a scope's subjects by number; accounts have none."""
     if scope is Scope.MICROGRID:
         return {row.number: row.id for row in connection.execute(select(controller.c.number, controller.c.id))}
     if scope is Scope.CLASS:
@@ -197,4 +198,4 @@ def _names(connection: Connection, scope: Scope) -> dict[int, str]:
 def _subject(connection: Connection, scope: Scope, name: str) -> int | None:
     if scope is Scope.ACCOUNT:
         return int(name) if name.isdecimal() and len(name) < 10 else None
-    return {known: number for number, known in _names(connection, scope).items()}.get(name)
+    return {known: number for number, known in names_of(connection, scope).items()}.get(name)

@@ -18,6 +18,7 @@ from harness.network.waiting import become
 from harness.worlds.sent import append, blocks
 from utility.health import Health
 from utility.ingest.ingest import Ingest
+from utility.jobs.calendar_periods import LocalDay
 from utility.jobs.table import Jobs
 from utility.metrics import UtilityMetrics
 from utility.store.compactor import Compactor
@@ -30,6 +31,7 @@ QUARTER = 2_000_000
 NOW = (QUARTER + 4) * 900
 HOUSEKEEPING = period.c.job != "bills"
 """Jobs that run for the present period only."""
+TODAY = LocalDay().period_at(NOW).start
 CLOCK = Clock(origin=NOW, monotonic_origin=0, speed=0)
 
 
@@ -89,6 +91,7 @@ def test_tick_does_each_job_once_in_its_period(database: Database) -> None:
         "completeness": NOW - NOW % 3600,
         "compact": NOW,
         "gaps": NOW,
+        "projection": TODAY,
         "rates": NOW,
         "retention": NOW - NOW % 3600,
         "settlement": NOW,
@@ -110,6 +113,7 @@ def test_a_utility_that_was_off_for_a_week_keeps_house_once(database: Database) 
         ("compact", NOW, 1),
         ("completeness", NOW - NOW % 3600, 1),
         ("gaps", NOW, 1),
+        ("projection", TODAY, 1),
         ("rates", NOW, 1),
         ("retention", NOW - NOW % 3600, 1),
         ("settlement", NOW, 1),
@@ -143,6 +147,7 @@ def test_jobs_go_on_after_the_clock_was_once_ahead(database: Database) -> None:
         "completeness": NOW - NOW % 3600,
         "compact": NOW,
         "gaps": NOW,
+        "projection": TODAY,
         "rates": NOW,
         "retention": NOW - NOW % 3600,
         "settlement": NOW,

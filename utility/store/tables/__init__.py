@@ -26,7 +26,7 @@ from utility.store.tables.research import research_agreement, research_log, rese
 from utility.store.tables.service import command, gateway_seen, job, period, setting, tally
 from utility.store.tables.settled import settled, settled_day, settlement_due
 from utility.store.tables.sharing import sharing, sharing_due, sharing_quarter
-from utility.store.tables.statistics import usage_batteries, usage_day, usage_due, usage_month
+from utility.store.tables.statistics import usage_batteries, usage_day, usage_due, usage_month, usage_projection
 from utility.store.tables.supply import plant_quarter, plant_seen, purchase, ration
 
 __all__ = [
@@ -94,5 +94,6 @@ __all__ = [
     "usage_day",
     "usage_due",
     "usage_month",
+    "usage_projection",
     "weights_told",
 ]

@@ -62,3 +62,19 @@ usage_batteries = Table(
     Column("owner_no", SmallInteger, primary_key=True, autoincrement=False),
     Column("payload", LargeBinary, nullable=False),
 )
+
+# What was projected of a month before it began: `low` to `high` is the band of 80 %, empty if there was too little
+# past. `quantity`: 1 imported, 2 exported, 3 used, milliwatt-hours; 4 revenue, 5 cost, cents. A month's rows stay as
+# they were last made before it began.
+usage_projection = Table(
+    "usage_projection",
+    metadata,
+    Column("low", BigInteger, nullable=True),
+    Column("middle", BigInteger, nullable=False),
+    Column("high", BigInteger, nullable=True),
+    Column("made", BigInteger, nullable=False),
+    Column("month", Integer, primary_key=True, autoincrement=False),
+    Column("scope", SmallInteger, primary_key=True, autoincrement=False),
+    Column("subject", Integer, primary_key=True, autoincrement=False),
+    Column("quantity", SmallInteger, primary_key=True, autoincrement=False),
+)

@@ -1,0 +1,195 @@
+"""The projection of the next month in a database: energies, bills by the tariffs in force, cost."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+from sqlalchemy import select
+from typer.testing import CliRunner
+
+from commonwatt.config.utility import BillingSettings
+from commonwatt.town.town import Town
+from harness.settlement.emulated import small_town
+from harness.statistics.stored import random_day, settle, store_months
+from utility.billing.inputs import RunInputs
+from utility.billing.run import bills_of
+from utility.billing.tariffs.tariff import read_tariff, tariff_of
+from utility.cli.statistics import app
+from utility.decisions.outlook import outlook
+from utility.jobs.calendar_periods import Period
+from utility.jobs.projection import ProjectionJob
+from utility.jobs.statistics import StatisticsJob
+from utility.statistics.months import columns_of, month_number
+from utility.statistics.scenarios import STEADY, YearBefore, scenarios
+from utility.store import billing_sources, tariffs
+from utility.store.database import Database
+from utility.store.job_leases import Turn
+from utility.store.settlement_members import owners
+from utility.store.tables import usage_month, usage_projection
+from utility.store.usage import Scope
+from utility.store.usage_money import rates_in_force, revenue
+from utility.store.usage_projection import Projectable, projection_view
+
+NEW_YORK = ZoneInfo("America/New_York")
+TARIFF = Path("docs/examples/tariff.toml")
+
+
+@pytest.fixture
+def town() -> Town:
+    return small_town()
+
+
+def noon(text: str) -> int:
+    return int(datetime.fromisoformat(f"{text}T12:00").replace(tzinfo=NEW_YORK).timestamp())
+
+
+async def here(work: Callable[..., Any], *arguments: object) -> Any:
+    return work(*arguments)
+
+
+def turn(now: int) -> Turn:
+    return Turn(job="projection", period=Period(start=now, end=now, name=""), attempt=1, now=now)
+
+
+def project(database: Database, now: int, price: str | None = "0.10", *, is_trusted: bool = True) -> None:
+    settings = BillingSettings(regional_price=None if price is None else Decimal(price))
+    job = ProjectionJob(settings, database, is_trusted=lambda: is_trusted, in_thread=here, writing=here)
+    asyncio.run(job.run(turn(now)))
+
+
+def publish(database: Database) -> None:
+    tariff = replace(read_tariff(TARIFF), effective=0)
+    with database.writes.begin() as connection:
+        stored = tariffs.propose(connection, tariff, TARIFF.read_text(), "anna", 0)
+        tariffs.publish(connection, stored.name, stored.version, "ben", 0)
+
+
+def test_the_next_month_is_projected_with_a_band_of_every_account_class_and_the_town(database: Database) -> None:
+    publish(database)
+    # Complete until September 2026; October, the present month, has begun.
+    store_months(database, month_number("2021-10"), 60)
+    project(database, noon("2026-10-20"))
+    target = month_number("2026-11")
+    with database.reads.begin() as connection:
+        view = projection_view(connection, Scope.TOWN)
+        rows = connection.execute(select(usage_projection)).all()
+        c = usage_month.c
+        wanted = select(c.subject, c.imported).where(c.month == target - 12, c.scope == Scope.ACCOUNT)
+        last_year = {row.subject: row.imported for row in connection.execute(wanted)}
+    assert (view["month"], view["tariffs"], view["known_months"]) == (target, "town v1", 60)
+    assert {row.month for row in rows} == {target}
+    assert {row["quantity"] for row in view["rows"]} == set(Projectable)
+    accounts = {r.subject: r for r in rows if r.scope == Scope.ACCOUNT and r.quantity == Projectable.IMPORTED}
+    assert accounts.keys() == last_year.keys()
+    for number, row in accounts.items():
+        assert row.low < row.middle < row.high
+        assert 0.6 * last_year[number] < row.middle < 1.6 * last_year[number]
+    count, held = view["tested"]["imported"]
+    assert count >= 500
+    assert 0.7 < held < 0.9
+    # A tenth of the town's tariff is the regional price: what is bought costs less than what is sold.
+    money = {row["quantity"]: row for row in view["rows"]}
+    assert 0 < money[Projectable.COST]["low"] < money[Projectable.COST]["high"] < money[Projectable.REVENUE]["low"]
+    assert {each["scenario"] for each in view["scenarios"]} >= {STEADY}
+
+
+def test_a_projection_stays_as_it_was_made_once_its_month_has_begun(database: Database) -> None:
+    store_months(database, month_number("2023-01"), 45)
+    project(database, noon("2026-10-31"))
+    with database.reads.begin() as connection:
+        before = connection.execute(select(usage_projection)).all()
+    store_months(database, month_number("2026-10"), 1, seed=9)
+    project(database, noon("2026-11-01"))
+    with database.reads.begin() as connection:
+        after = connection.execute(select(usage_projection)).all()
+    assert set(before) < set(after)
+    assert {row.month for row in after} - {row.month for row in before} == {month_number("2026-12")}
+
+
+def test_without_a_past_a_tariff_a_price_or_a_clock_less_is_projected(database: Database) -> None:
+    project(database, noon("2026-10-20"))
+    with database.reads.begin() as connection:
+        assert projection_view(connection, Scope.TOWN)["rows"] == []
+    store_months(database, month_number("2026-08"), 2)
+    project(database, noon("2026-10-20"), price=None)
+    with database.reads.begin() as connection:
+        view = projection_view(connection, Scope.TOWN)
+        assert projection_view(connection, Scope.ACCOUNT)["rows"] == []
+    assert {row["quantity"] for row in view["rows"]} == {Projectable.IMPORTED, Projectable.EXPORTED, Projectable.USED}
+    assert {row["low"] for row in view["rows"]} == {None}
+    assert (view["tariffs"], view["regional_price"], view["scenarios"]) == (None, None, [])
+    project(database, noon("2027-01-20"), is_trusted=False)
+    with database.reads.begin() as connection:
+        assert projection_view(connection, Scope.TOWN)["month"] == month_number("2026-11")
+
+
+def test_revenue_of_a_month_is_near_its_bills(database: Database) -> None:
+    publish(database)
+    month = "2026-10"
+    columns = columns_of(month_number(month), NEW_YORK)
+    with database.reads.begin() as connection:
+        members = list(owners(connection).values())
+    for day in columns.days:
+        settle(database, members, random_day(members, day))
+    asyncio.run(StatisticsJob(database, in_thread=here, writing=here).run(turn(0)))
+    with database.reads.begin() as connection:
+        estimate = revenue(connection, columns.month, rates_in_force(connection, columns.month, "town"))
+        inputs = RunInputs(
+            month=month,
+            timezone=NEW_YORK.key,
+            registry=billing_sources.load_registry(connection),
+            tariffs=tariffs.published(connection),
+            default="town",
+        )
+        newest = billing_sources.newest_settled(connection)
+    billed = bills_of(inputs, billing_sources.settled_as_of(database, newest)).billed
+    total = float(sum(each.bill.total for each in billed.values()))
+    assert estimate[-1] == pytest.approx(total, rel=0.01)
+    assert estimate[:-1].sum() == pytest.approx(estimate[-1])
+
+
+def test_scenarios_add_up() -> None:
+    last = YearBefore(used=1000, generated=400, imported=650, exported=50, used_before=950)
+    found = {(each.scenario, each.year): each for each in scenarios(last)}
+    for each in found.values():
+        # What is used more is taken, what is used less is given: the balance of the last year stays.
+        assert each.imported - each.exported - each.used == last.imported - last.exported - last.used
+    assert found[STEADY, 5].used == 1000
+    assert found["3 % more each year", 5].imported == 650 + round(1000 * 1.03**5) - 1000
+    assert json.dumps([vars(each) for each in found.values()])
+    assert np.isfinite([each.used for each in found.values()]).all()
+
+
+def test_people_see_the_projected_revenue_before_they_set_rates(database: Database, tmp_path: Path, url: str) -> None:
+    publish(database)
+    config = tmp_path / "utility.toml"
+    config.write_text(f'[utility]\ndatabase = "{url}"\n')
+
+    def told(*words: str) -> str:
+        done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*words, "--config", str(config)])
+        assert done.exit_code == 0, done.output
+        return " ".join(done.output.split())
+
+    assert "nothing is projected yet" in told("projection")
+    store_months(database, month_number("2021-10"), 60)
+    project(database, noon("2026-10-20"))
+    dearer = tariff_of(read_tariff(TARIFF).canonical().replace('"0.3200"', '"0.6400"').replace('"0.2000"', '"0.4000"'))
+    found = outlook(database, dearer, "town", noon("2026-10-20"))
+    assert found is not None
+    assert found.now is not None
+    assert found.revenue[1] > 1.5 * found.now[1]
+    assert found.words[0].startswith("2026-11, projected revenue with it: ")
+    shown = told("projection")
+    assert f"town: revenue {found.now[1] / 100:,.0f} dollars, in 8 of 10 months between" in shown
+    assert "months of this town's own past" in shown
+    assert "3 % more each year" in shown
+    assert "17: imported" in told("projection", "--of", "account", "--name", "17")
+    assert json.loads(told("projection", "--json"))["month"] == month_number("2026-11")
