@@ -91,13 +91,16 @@ class Course:
 
     @property
     def use(self) -> Line:
-        """What the place used, with its batteries' losses: solar and taken, less given and what batteries gained."""
+        """What the place used, with its batteries' losses: solar and taken, less given and what batteries gained.
+
+        Of a quarter in which any of these lacks a reading nothing is known: it has neither energy nor slots.
+        """
         parts = (self.solar, self.taken, self.given, self.gained)
-        return Line(
-            energy=self.solar.energy + self.taken.energy - self.given.energy - self.gained.energy,
-            slots=np.sum([part.slots for part in parts], axis=0),
-            expected=np.sum([part.expected for part in parts], axis=0),
-        )
+        expected = np.sum([part.expected for part in parts], axis=0)
+        slots = np.sum([part.slots for part in parts], axis=0)
+        is_whole = (expected > 0) & (slots == expected)
+        energy = self.solar.energy + self.taken.energy - self.given.energy - self.gained.energy
+        return Line(energy=np.where(is_whole, energy, 0), slots=np.where(is_whole, expected, 0), expected=expected)
 
     @property
     def until(self) -> Quarter | None:

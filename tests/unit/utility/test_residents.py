@@ -69,6 +69,7 @@ def test_course_is_that_of_the_meters_while_the_account_had_them(
             assert course.use.energy[n] == solar + taken - given_ - int(level[-1] - before[-1])
         else:
             assert not course.use.is_whole[n], "a gap, or the level of the one before, is no use of ours"
+            assert course.use.energy[n] == course.use.slots[n] == 0, "half of the sum would be a lie"
 
 
 def test_newest_level_is_the_last_slot_of_a_battery_that_is_still_there() -> None:

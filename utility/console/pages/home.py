@@ -132,11 +132,11 @@ def _sharing(home: Home, now: EpochSeconds) -> dict[str, Any]:
 
 
 def _bills(console: Console, bills: BillsSoFar, home: Home, now: EpochSeconds) -> dict[str, Any]:
-    found: dict[str, Any] = {"so_far": None, "no_bill": ""}
+    found: dict[str, Any] = {"so_far": None, "has_rates": True}
     try:
         found["so_far"] = bills.of(home, now)
-    except ConfigError as error:
-        found["no_bill"] = str(error)
+    except ConfigError:
+        found["has_rates"] = False
     with console.database.reads.begin() as connection:
         found["issued"] = issued_bills(connection, home.account.number, SHOWN_BILLS)
     month = month_of(quarter_of(now), NEW_YORK)
