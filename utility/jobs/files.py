@@ -75,20 +75,20 @@ class BackupJob:
         self._settings = settings
 
     async def run(self, turn: Turn) -> None:
-        """Make the backup of a day, if it is not there, and delete the oldest ones.
+        """Make the backup of a day, if it is not there, and delete the oldest ones, if it is sound.
 
         Raises:
             StoreError: It can't be made.
         """
         plan = backup_plan(self._settings, turn.period.name)
-        if not plan.target.exists():
-            _require_space(self._settings.database, plan.target)
-            damaged = await in_child(_BACKUP, {"url": self._settings.database, "target": str(plan.target)})
-            if damaged != "0":
-                log.error(
-                    "%s: %s of its parts are damaged; see: commonwatt utility backup --help", plan.target, damaged
-                )
-        for old in backup_plan(self._settings, turn.period.name).old:
+        if plan.target.exists():
+            return
+        _require_space(self._settings.database, plan.target)
+        damaged = await in_child(_BACKUP, {"url": self._settings.database, "target": str(plan.target)})
+        if damaged != "0":
+            log.error("%s: %s of its parts are damaged; no older backup is deleted", plan.target, damaged)
+            return
+        for old in plan.old:
             old.unlink(missing_ok=True)
 
 

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from commonwatt.config.files import check_named_files
 from commonwatt.config.utility import BackupSettings, ExportSettings, UtilitySettings
-from commonwatt.model.exceptions import StoreError
+from commonwatt.model.exceptions import ConfigError, StoreError
 from utility.jobs.calendar_periods import LocalDay, LocalMonth, Period
 from utility.jobs.catalogue import catalogue
 from utility.jobs.files import BackupJob, ExportsJob
@@ -40,6 +41,26 @@ def settings(url: str, folder: Path) -> UtilitySettings:
 def test_jobs_of_files_are_there_only_with_a_folder(url: str, tmp_path: Path) -> None:
     names = {plan.name for plan in catalogue(settings(url, tmp_path / "files"))}
     assert names - {plan.name for plan in catalogue(UtilitySettings())} == {"exports", "backup"}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[utility.backup]\nkeep = 0", "line 3: utility.backup.keep: .*1"),
+        ("[utility.exports]\nwhat = []", "line 3: utility.exports.what: .*1 item"),
+        ('[utility.exports]\nwhat = ["bills"]', "line 3: utility.exports.what.*'settled', 'readings' or 'events'"),
+        ('[utility.exports]\nformat = "xls"', "line 3: utility.exports.format: .*'parquet', 'csv' or 'jsonl'"),
+        (
+            '[utility.backup]\nfolder = "nowhere"',
+            "line 3: utility.backup.folder: .*nowhere: No such file or directory; The folder",
+        ),
+    ],
+)
+def test_wrong_setting_is_told_with_its_line(tmp_path: Path, text: str, why: str) -> None:
+    file = tmp_path / "utility.toml"
+    file.write_text(f"[utility]\n{text}\n")
+    with pytest.raises(ConfigError, match=why):
+        check_named_files(file, "utility")
 
 
 def test_the_newest_backups_are_kept_and_can_be_restored(url: str, database: Database, tmp_path: Path) -> None:
