@@ -49,10 +49,12 @@ def is_password(password: str, stored: str | None) -> bool:
     """
     with _place():
         try:
-            _hasher.verify(stored or _NOBODYS, _normal(password[:MAX_LENGTH]))
+            # What is longer than any password takes the time of one, and is none.
+            fits = len(password) <= MAX_LENGTH and stored is not None
+            _hasher.verify(stored if fits and stored else _NOBODYS, _normal(password[:MAX_LENGTH]))
         except (VerificationError, InvalidHashError):
             return False
-    return stored is not None
+    return fits
 
 
 @contextmanager

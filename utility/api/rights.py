@@ -4,6 +4,7 @@ The application does not start with a route without a rule (``unruled``), and a 
 """
 
 import hmac
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated
@@ -25,6 +26,8 @@ COOKIE = "__Host-commonwatt"
 
 CSRF_HEADER, CSRF_FIELD = "X-CSRF", "csrf"
 """Where a request with a session that changes something repeats the session's second secret."""
+
+log = logging.getLogger(__name__)
 
 _MACHINE_ROLES = frozenset({Role.VIEWER, Role.OPERATOR, Role.CLERK, Role.ADMIN})
 _SAFE = ("GET", "HEAD")
@@ -131,6 +134,16 @@ class Allowed:
         actor = await actor_of(request)
         if actor is None:
             raise RefusedRequestError(401, "log in first, or send a valid token: Authorization: Bearer TOKEN")
+        try:
+            await self._check(request, actor)
+        except RefusedRequestError as error:
+            path = getattr(request.scope.get("route"), "path", "")
+            log.warning("refused to %s from %.64s: %s %s: %s", actor.name, actor.address, request.method, path, error)
+            raise
+        request.state.actor = actor
+        return actor
+
+    async def _check(self, request: Request, actor: Actor) -> None:
         if not actor.has(*self.roles):
             needed = " or ".join(sorted(self.roles))
             raise RefusedRequestError(403, f"this needs the role {needed}; ask an administrator of this utility")
@@ -138,8 +151,6 @@ class Allowed:
             raise RefusedRequestError(403, "this is for people who are logged in; a token has no login of its own")
         if request.method not in _SAFE and actor.via is Via.SESSION:
             await require_own_page(request, actor.csrf)
-        request.state.actor = actor
-        return actor
 
 
 class Public:

@@ -37,6 +37,7 @@ _KEYS: dict[Action, Sequence[str]] = {
     Action.REDUCE: ("state",),
     Action.ISOLATE: ("state",),
 }
+_ACTIONS = {action.value: action for action in Action}
 MAX_MINUTES = 60 * 24 * 366
 
 
@@ -52,13 +53,14 @@ def asked_by(form: Mapping[str, str], zone: ZoneInfo) -> Asked:
         FieldsError: A field is wrong.
         ConfigError: The time is wrong.
     """
-    action = Action(form["action"])
+    if (action := _ACTIONS.get(form.get("action", ""))) is None:
+        raise FieldsError(("action",), "{}: choose what to change")
     return Asked(
         action=action,
         fields=_fields(action, form),
         chosen=_chosen(form),
-        at=_time(form["time"], zone) if form.get("when") == "later" else None,
-        seen=int(form["seen"]) if form.get("seen", "").isdecimal() else None,
+        at=_time(form.get("time", ""), zone) if form.get("when") == "later" else None,
+        seen=int(form["seen"]) if _is_number(form.get("seen", "")) else None,
     )
 
 
@@ -80,8 +82,12 @@ def _period(name: str, text: str) -> int | None:
     return None if text == "file" else _whole(name, text, 86_400)
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 10
+
+
 def _whole(name: str, text: str, most: int) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 9 and 0 < int(text) <= most):
+    if not (_is_number(text) and 0 < int(text) <= most):
         more = " or the word file" if name in PERIODS else ""
         raise FieldsError((name,), f"{{}}: a whole number up to {most}{more} is wanted")
     return int(text)

@@ -217,6 +217,17 @@ def test_pages_are_private_and_protected(visitors: Visitors) -> None:
             assert answer.headers["strict-transport-security"].startswith("max-age=31536000")
             assert answer.headers["cache-control"] in ("no-store", "private, no-cache"), route.path
             assert "access-control-allow-origin" not in answer.headers, route.path
+            content_type = answer.headers.get("content-type", "")
+            assert not answer.content or content_type, route.path
+            assert not content_type.startswith("text/") or "charset=utf-8" in content_type, route.path
+
+
+def test_pages_offer_the_logout(visitors: Visitors) -> None:
+    headers = visitors.session("everything")
+    for route in ROUTES:
+        text = asked(visitors, route, headers).text if route.is_safe and route.roles is not None else ""
+        if "<nav" in text and "<html" in text:
+            assert 'action="/console/logout"' in text, route.path
 
 
 def test_pages_need_no_inline_script_or_style(visitors: Visitors) -> None:

@@ -1,5 +1,6 @@
 """Sessions, links and tokens: a stolen, planted or old one is worth nothing."""
 
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,6 +8,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import insert, update
 
+from commonwatt.identity.passwords import MAX_LENGTH
 from harness.console import PASSWORD, Browser
 from tests.unit.console.conftest import NOW
 from utility.access.passwords import hash_password
@@ -226,3 +228,77 @@ def test_many_logins_at_once_are_refused_and_leave_threads_for_others(app: FastA
         for _ in held:
             passwords._room.release()
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+
+
+def test_long_password_is_not_cut(app: FastAPI, database: Database, ann: str) -> None:
+    """ASVS 6.2.8: a password of the greatest length with more behind it is another one."""
+    longest = "three slow green boats " * 12
+    longest = longest[:MAX_LENGTH]
+    with database.writes.begin() as connection:
+        access.set_password(connection, ann, hash_password(longest))
+    assert log_in(Browser(app), ann, longest + "x") == 401
+    assert log_in(Browser(app), ann, longest[:-1]) == 401
+    assert log_in(Browser(app), ann, longest) == 303
+
+
+def test_one_session_too_many_ends_the_oldest(app: FastAPI, database: Database, ann: str) -> None:
+    with database.writes.begin() as connection:
+        cookies = [
+            access.open_session(connection, ann, "192.0.2.1", "x", NOW - access.MAX_SESSIONS + n).cookie
+            for n in range(access.MAX_SESSIONS + 1)
+        ]
+    codes = []
+    for cookie in cookies:
+        visitor = Browser(app)
+        visitor.cookies.set(COOKIE, cookie)
+        codes.append(visitor.get("/status").status_code)
+    assert codes == [401] + [200] * access.MAX_SESSIONS
+
+
+def test_fields_of_passwords_are_for_password_managers(app: FastAPI, database: Database, ann: str) -> None:
+    """ASVS 6.2.6, 6.2.7."""
+    with database.writes.begin() as connection:
+        secret = access.invite(connection, ann, "test", NOW)
+    person = Browser(app, Role.VIEWER)
+    pages = {
+        "/console/login": (Browser(app), ["current-password"]),
+        f"/console/invitation/{secret}": (Browser(app), ["new-password"]),
+        "/console/account": (person, ["current-password", "new-password"]),
+    }
+    for path, (visitor, wanted) in pages.items():
+        fields = re.findall(r"<input[^>]*type=\"password\"[^>]*>", visitor.get(path).text)
+        assert [re.findall(r"autocomplete=\"([a-z-]+)\"", field)[0] for field in fields] == wanted, path
+        assert not any("onpaste" in field for field in fields)
+
+
+def test_logout_clears_what_the_browser_kept(app: FastAPI, ann: str) -> None:
+    owner = Browser(app)
+    log_in(owner)
+    with app.state.gate.database.reads.begin() as connection:
+        found = access.session_actor(connection, str(owner.cookies.get(COOKIE)), "", NOW)
+    assert found is not None
+    answer = owner.send("POST", "/console/logout", data={"csrf": found[0].csrf})
+    assert answer.headers["clear-site-data"] == '"storage"'
+    assert f'{COOKIE}=""' in answer.headers["set-cookie"]
+    assert "Secure" in answer.headers["set-cookie"]
+    assert not owner.cookies.get(COOKIE)
+
+
+def test_logins_and_refusals_are_logged(app: FastAPI, ann: str, caplog: pytest.LogCaptureFixture) -> None:
+    """ASVS 16.3.1, 16.3.2: with name and address, and without any secret."""
+    caplog.set_level("INFO", logger="utility")
+    owner = Browser(app)
+    owner.address = "192.0.2.1"
+    log_in(owner, password="a wrong password")
+    assert any("wrong name or password from 192.0.2.1" in line for line in caplog.messages)
+    assert log_in(owner) == 303
+    assert any("ann logged in from 192.0.2.1" in line for line in caplog.messages)
+    assert owner.get("/console/users/x%0d%0aforged").status_code == 403
+    assert owner.get("/console/users").status_code == 403
+    assert any("refused to ann from 192.0.2.1: GET /console/users: this needs" in line for line in caplog.messages)
+    assert owner.send("POST", "/console/logout", data={}).status_code == 403
+    assert any("refused to ann" in line and "POST /console/logout" in line for line in caplog.messages)
+    told = "\n".join(caplog.messages)
+    assert not any(
+        secret in told for secret in (PASSWORD, "a wrong password", str(owner.cookies.get(COOKIE)), "forged")
+    )
