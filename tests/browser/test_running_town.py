@@ -1,0 +1,85 @@
+"""In a running town: an administrator invites operators, who tune a gateway and see its answer, each in a browser."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from harness.browser import Visit, visit
+from harness.console import PASSWORD
+from harness.real.site import Site
+
+TOWN = 'microgrid = [{id = "r", kind = "residential", count = 1, houses = 2}]\n'
+PATIENT_MS = 60 * 1000
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with Site(tmp_path_factory.mktemp("running") / "site", TOWN) as made:
+        made.start("head-end", "utility", "r001 broker", "r001 gateway", "meters")
+        yield made
+
+
+def window(chrome: Browser, site: Site) -> Visit:
+    found = visit(chrome, f"http://{site.layout.part('utility').http}", None)
+    found.page.set_default_timeout(PATIENT_MS)
+    return found
+
+
+def accept(page: Page, link: str) -> None:
+    """Open an invitation's link, and choose a password."""
+    page.goto(link)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Log out").wait_for()
+
+
+def invite(admin: Page, address: str, name: str, role: str) -> str:
+    """Invite a person; return the link that the page shows."""
+    admin.goto(f"{address}/console/users")
+    admin.get_by_label("Name at login").fill(name)
+    admin.locator(f"section[aria-labelledby=invite] input[value={role}]").check()
+    admin.get_by_role("button", name="Make the invitation").click()
+    return admin.locator("code", has_text="/console/invitation/").inner_text()
+
+
+@pytest.fixture(scope="module")
+def operators(chrome: Browser, site: Site) -> tuple[Visit, Visit]:
+    """The first administrator opens the link in the service's log, and invites Anna and Ben."""
+    admin = window(chrome, site)
+    (link,) = re.findall(r"http://\S+/console/invitation/\S+", site.log("utility"))
+    accept(admin.page, link)
+    anna, ben = window(chrome, site), window(chrome, site)
+    for operator, name in ((anna, "anna"), (ben, "ben")):
+        accept(operator.page, invite(admin.page, admin.address, name, "operator"))
+    return anna, ben
+
+
+def test_operator_tunes_a_gateway_which_answers_and_the_second_one_is_told(operators: tuple[Visit, Visit]) -> None:
+    anna, ben = operators
+    for operator in operators:
+        operator.page.goto(f"{operator.address}/console/schedules")
+        operator.page.get_by_role("checkbox", name="r001").check()
+        operator.page.get_by_role("button", name="Make a change").click()
+        operator.page.locator("#relay_s").fill("900")
+        expect(operator.page.locator("#preview")).to_contain_text("1 microgrid")
+    anna.page.get_by_role("button", name="Apply").click()
+    # Before, change and outcome stand on one page, which asks until the gateway has answered.
+    answered = anna.page.get_by_role("row", name="r001")
+    expect(answered).to_contain_text("done", timeout=PATIENT_MS)
+    assert anna.check() == []
+    ben.page.get_by_role("button", name="Apply").click()
+    expect(ben.page.get_by_role("alert")).to_contain_text("anna")
+    anna.page.get_by_role("button", name="Put back what was before").click()
+    expect(answered).to_contain_text("done", timeout=PATIENT_MS)
+    expect(anna.page.get_by_role("heading", level=1)).to_contain_text("put back")
+
+
+def test_operator_finds_why_a_battery_does_not_share(operators: tuple[Visit, Visit]) -> None:
+    anna, _ = operators
+    anna.page.goto(f"{anna.address}/console/town")
+    anna.page.get_by_role("link", name="r001").first.click()
+    battery = anna.page.get_by_role("row", name="house 1").first
+    expect(battery).to_contain_text(re.compile("minimum|share|helps|needs|level"), timeout=PATIENT_MS)
+    assert anna.check() == []
