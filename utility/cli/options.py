@@ -14,9 +14,9 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import parse_time
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock, load_clock
-from utility.access.actor import MACHINE, Actor, Via
-from utility.access.roles import Role
+from utility.access.actor import MACHINE, Actor
 from utility.jobs.calendar_periods import NEW_YORK
+from utility.people import on_machine
 from utility.store.database import Database, open_database
 
 ConfigOption = Annotated[
@@ -45,7 +45,7 @@ def place_of_database(config: Path) -> str:
 
 def local_actor() -> Actor:
     """Return the person at this machine, who can read the utility's files."""
-    return Actor(name=f"{getuser()}@{MACHINE}", roles=frozenset(Role), account=None, via=Via.MACHINE, address="")
+    return on_machine(f"{getuser()}@{MACHINE}")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,35 @@ def test_the_second_of_two_people_is_told_and_changes_nothing(database: Database
     with database.reads.begin() as connection:
         assert [change.no for change in newest_changes(connection, 9)] == [2, 1]
     assert make_change(database, BEN, ask(Action.REDUCE, ALL, seen=form, state="off"), NOW + 90) == 3, "another setting"
+
+
+def test_of_two_people_at_the_same_moment_one_is_told(database: Database) -> None:
+    def change(actor: Actor) -> bool:
+        try:
+            make_change(database, actor, tune(900, ALL, seen=0), NOW)
+        except NewerChangeError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(2) as threads:
+        assert sorted(threads.map(change, (ANNA, BEN))) == [False, True]
+    assert [len(found) for found in waiting(database).values()] == [1, 1]
+
+
+def test_a_change_that_fails_in_the_middle_leaves_nothing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the utility is killed while it stores a change: nothing of it is stored, and nothing is sent."""
+
+    def die(*_: object) -> None:
+        raise OSError("the disk is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("utility.store.control_changes.end_change", die)
+        with pytest.raises(OSError, match="the disk is gone"):
+            make_change(database, ANNA, tune(900, ALL), NOW)
+    assert waiting(database) == {}
+    with database.reads.begin() as connection:
+        assert newest_changes(connection, 9) == []
+        assert audit_log.entries(connection, audit_log.Wanted(), 9) == []
 
 
 def test_a_planned_change_is_sent_once_when_due_and_not_when_cancelled_or_long_over(database: Database) -> None:

@@ -11,7 +11,9 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from commonwatt.model.blocks import concatenate
 from commonwatt.model.effects import Publish
+from commonwatt.model.now import Trust
 from commonwatt.protocol.batches import unpack_batch_ack
+from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
@@ -21,10 +23,13 @@ from commonwatt.town.town import load_town
 from harness.real import databases
 from harness.worlds.sent import append, batch, blocks
 from utility.changes import Append, Change, Committed, OpenCommand
+from utility.commands.changes import Asked, Chosen
+from utility.commands.changing import make_change
 from utility.health import Health
 from utility.ingest import ingest as module
 from utility.ingest.ingest import DEAD_LETTER_WORK, MAX_QUEUED, MESSAGE_WORK, Ingest, work_of
 from utility.metrics import UtilityMetrics
+from utility.people import on_machine
 from utility.store import reads
 from utility.store.database import Database
 from utility.store.open_commands import add_command
@@ -285,6 +290,23 @@ def test_poll_sends_commands_given_out_by_another_process(database: Database) ->
         await ingest.poll()
         await ingest.poll()
         assert sent == [Publish("cw1/r001/d/cmd", b"{}")]
+
+    running(database, scenario)
+
+
+def test_poll_sends_a_planned_change_once_when_its_clock_can_be_trusted(database: Database) -> None:
+    due = int(CLOCK.now())
+    planned = Asked(action=Action.DEAGGREGATE, fields={}, chosen=Chosen(everyone=True), at=due)
+    make_change(database, on_machine("anna"), planned, due - 60)
+
+    async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
+        await ingest.poll()
+        await ingest.poll()
+        assert sent == [], "an unsynchronized clock may be ahead"
+        ingest.trust = Trust.NETWORK
+        for _ in range(3):
+            await ingest.poll()
+        assert sorted(message.topic for message in sent) == ["cw1/r001/d/cmd", "cw1/r002/d/cmd"]
 
     running(database, scenario)
 
