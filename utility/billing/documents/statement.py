@@ -117,7 +117,7 @@ def texts(statement: Statement) -> Texts:
     bill, head = statement.bill, statement.head
     month = datetime.strptime(bill.month, "%Y-%m").strftime("%B %Y")  # noqa: DTZ007 - a name alone
     return Texts(
-        title=f"{'Bill' if statement.state == 'issued' else f'{statement.state.capitalize()} of a bill'}, {month}",
+        title=f"{'Bill' if statement.state == 'issued' else 'Draft of a bill'}, {month}",
         facts=(
             ("Account", f"{bill.account} ({statement.customer.replace('_', ' ')})"),
             ("From", _local(bill.start, statement.zone)),

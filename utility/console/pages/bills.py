@@ -13,7 +13,7 @@ from utility.billing.bill import Bill
 from utility.billing.documents.explained import Explained, rows_of
 from utility.billing.documents.html import as_html
 from utility.billing.documents.pdf import as_pdf
-from utility.billing.documents.statement import hours, texts
+from utility.billing.documents.statement import hours, spaced, texts
 from utility.console.answers import Number, address, download, found
 from utility.console.console import Console
 from utility.store.bill_documents import RunDocuments, documents_of_run
@@ -63,9 +63,11 @@ def _add_explained(app: FastAPI, console: Console) -> None:
         bill = documents.bill(account)
         rows = _steps(documents, bill, day, hour)
         (statement,) = documents.statements([account])
+        said = texts(statement)
         content = {
             "bill": bill,
-            "texts": texts(statement),
+            "texts": said,
+            "code": spaced(said.code),
             "run": {"no": documents.number, "state": documents.state},
             "rows": rows,
             "columns": _COLUMNS,

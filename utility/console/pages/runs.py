@@ -1,5 +1,6 @@
 """Runs of bills: made, checked and issued by two people; a run beside the month before; its bills."""
 
+from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Form, Query, Request
@@ -7,6 +8,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from utility.api.billing_works import begin_check, begin_draft, last_month
 from utility.api.rights import Approvers, Clerks, ClerksOrApprovers, Staff
+from utility.billing.documents.statement import spaced
 from utility.billing.proof.head import check_code
 from utility.billing.tariffs.local_calendar import month_before
 from utility.console.answers import ROWS, Number, Skip, address, found, refusing
@@ -18,6 +20,24 @@ from utility.store.run_views import Order
 Other = Annotated[int, Query(ge=0, lt=2**31)]
 
 _START = "/console/runs"
+
+_FIGURES = {
+    "bills": "Bills",
+    "total": "All bills, dollars",
+    "base": "Base, dollars",
+    "import": "Import, dollars",
+    "credit": "Credit, dollars",
+    "lapsed": "Credit that lapsed, dollars",
+    "correction": "Corrections of earlier months, dollars",
+    "open_corrections": "Corrections left for later bills, dollars",
+    "provisional": "Bills with quarter-hours that may change",
+    "estimated": "Bills with estimates",
+    "missing": "Bills with quarter-hours without data",
+    "given_mwh": "Given to the town, kWh",
+    "kept_by_town_mwh": "Given, with credit that stays with the town, kWh",
+    "taken_by_nobody_mwh": "Taken by places without an account, kWh",
+}
+"""The words of a run's sums."""
 
 
 def add_runs(app: FastAPI, console: Console) -> None:
@@ -61,7 +81,7 @@ def _add_run(app: FastAPI, console: Console) -> None:
                 "run": run,
                 "before": before,
                 "compared": run_views.comparison(connection, number, base) if base else None,
-                "code": "" if run["root"] is None else check_code(billing.tree_of(connection, number).head),
+                "code": "" if run["root"] is None else spaced(check_code(billing.tree_of(connection, number).head)),
                 "figures": _figures(run, before),
             }
         return console.page(request, actor, "run.html", content)
@@ -112,4 +132,10 @@ def _add_bills(app: FastAPI, console: Console) -> None:
 def _figures(run: dict[str, Any], before: dict[str, Any] | None) -> list[tuple[str, Any, Any]]:
     """Return (name, figure, figure of the other run) of a run's sums."""
     there = {} if before is None else before["figures"]
-    return [(name.replace("_", " "), figure, there.get(name, "")) for name, figure in run["figures"].items()]
+    return [(words, _figure(name, run["figures"]), _figure(name, there)) for name, words in _FIGURES.items()]
+
+
+def _figure(name: str, figures: dict[str, Any]) -> str:
+    if name not in figures:
+        return ""
+    return f"{figures[name] / 1e6:,.3f}" if name.endswith("_mwh") else f"{Decimal(figures[name]):,f}"
