@@ -62,10 +62,11 @@ class ExportSettings(Settings):
     folder: Path | None = Field(
         None, description="The folder of the monthly exports; without it the service exports nothing by itself."
     )
-    what: tuple[Literal["settled", "readings", "events"], ...] = Field(
+    what: tuple[Literal["settled", "usage", "readings", "events"], ...] = Field(
         ("settled",),
         min_length=1,
-        description="What is exported: `settled` quarter-hours; sums of `readings` by quarter-hour; `events`.",
+        description="What is exported: `settled` quarter-hours; `usage` of the month, quarter, year and five years, as "
+        "CSV; sums of `readings` by quarter-hour; `events`.",
     )
     format: Literal["parquet", "csv", "jsonl"] = Field(
         "parquet", description="The files' format; Parquet needs the extra `export`."

@@ -15,6 +15,7 @@ from commonwatt.sqlite.damage import is_full
 from utility.exports.columns import Rows, count_of
 from utility.exports.exports import Asked, Export, events_export, readings_export, settled_export
 from utility.exports.folder import ExportFolder
+from utility.exports.usage import write_usage
 from utility.exports.writers import Format, require
 from utility.store.database import Database, open_database
 
@@ -23,7 +24,9 @@ KINDS: Mapping[str, Callable[[Database, Asked], Export]] = {
     "readings": readings_export,
     "events": events_export,
 }
-"""What the service exports by itself."""
+"""What the service exports by itself, besides usage."""
+
+USAGE = "usage"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,12 +93,14 @@ def full_disk_explained(out: Path) -> Iterator[None]:
 def make(task: Mapping[str, object]) -> str:
     """Make the export ``kind`` of ``url`` from ``start`` to ``end`` in the folder ``out``; return what was written."""
     keep_freed_memory()
-    form = Format(str(task["format"]))
-    require(form)
+    out, start, end, now = Path(str(task["out"])), *(int(str(task[name])) for name in ("start", "end", "now"))
     with closing(open_database(str(task["url"]), create=False)) as database:
-        asked = Asked(start=int(str(task["start"])), end=int(str(task["end"])))
-        export = KINDS[str(task["kind"])](database, asked)
-        done = write_files(export, form, Path(str(task["out"])), int(str(task["now"])))
+        if task["kind"] == USAGE:
+            return counted(write_usage(database, str(task["month"]), out), "row")
+        form = Format(str(task["format"]))
+        require(form)
+        export = KINDS[str(task["kind"])](database, Asked(start=start, end=end))
+        done = write_files(export, form, out, now)
         if export.damaged():
             raise StoreError(
                 f"{counted(export.damaged(), 'stored part')} damaged and quarantined; it is exported again"

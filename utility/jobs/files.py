@@ -8,10 +8,12 @@ from pathlib import Path
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import StoreError
 from commonwatt.runtime.child import in_child
+from utility.exports.files import USAGE
 from utility.jobs.calendar_periods import Period
 from utility.store.database import Database, sqlite_path
 from utility.store.final_days import days_between, first_settled_day, not_final
 from utility.store.job_leases import NotYetError, Turn
+from utility.store.usage_due import oldest_due
 
 LOOK_AGAIN_S = 3_600
 """Seconds until a month whose data is not final is looked at again."""
@@ -40,11 +42,16 @@ class ExportsJob:
         """
         if not has_begun(self._database, turn.period):
             return
-        if (waits_for := exports_wait_for(self._database, turn.period)) is not None:
+        if (waits_for := exports_wait_for(self._database, self._settings, turn.period)) is not None:
             raise NotYetError(waits_for, turn.now + LOOK_AGAIN_S)
         for kind, out in export_folders(self._settings, turn.period.name).items():
             task = {"url": self._settings.database, "kind": kind, "out": str(out), "now": turn.now}
-            task |= {"start": turn.period.start, "end": turn.period.end, "format": self._settings.exports.format}
+            task |= {
+                "start": turn.period.start,
+                "end": turn.period.end,
+                "month": turn.period.name,
+                "format": self._settings.exports.format,
+            }
             log.info("export of %s, %s: %s", turn.period.name, kind, await in_child(_EXPORT, task))
 
 
@@ -55,10 +62,15 @@ def has_begun(database: Database, month: Period) -> bool:
     return begun is not None and begun < days_between(month.start, month.end).stop
 
 
-def exports_wait_for(database: Database, month: Period) -> str | None:
+def exports_wait_for(database: Database, settings: UtilitySettings, month: Period) -> str | None:
     """Return what the export of a month waits for; ``None``: for nothing."""
+    days = days_between(month.start, month.end)
     with database.reads.begin() as connection:
-        return not_final(connection, days_between(month.start, month.end))
+        waits_for = not_final(connection, days)
+        oldest = oldest_due(connection) if USAGE in settings.exports.what else None
+    if waits_for is None and oldest is not None and oldest < days.stop:
+        return "settled days that are not in the months' usage yet; the job statistics takes them in"
+    return waits_for
 
 
 def export_folders(settings: UtilitySettings, month: str) -> dict[str, Path]:

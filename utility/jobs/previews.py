@@ -143,7 +143,7 @@ def _exports(database: Database, settings: UtilitySettings, now: EpochSeconds) -
     for month in periods_over(database, plan_of(settings, "exports"), now):
         if not has_begun(database, month):
             continue
-        waits_for = exports_wait_for(database, month)
+        waits_for = exports_wait_for(database, settings, month)
         folders = ", ".join(map(str, export_folders(settings, month.name).values()))
         found.append(f"{month.name}: {waits_for}" if waits_for else f"would write {folders}")
     return found or ["every month that is over is done"]

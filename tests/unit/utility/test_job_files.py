@@ -12,15 +12,16 @@ import pytest
 from commonwatt.config.files import check_named_files
 from commonwatt.config.utility import BackupSettings, ExportSettings, UtilitySettings
 from commonwatt.model.exceptions import ConfigError, StoreError
+from harness.docs.generate import DOCS
 from utility.jobs.calendar_periods import LocalDay, LocalMonth, Period
 from utility.jobs.catalogue import catalogue
 from utility.jobs.files import BackupJob, ExportsJob
-from utility.jobs.previews import preview
+from utility.jobs.previews import PREVIEWS, preview
 from utility.store import reads
 from utility.store.backup.backup import restore
 from utility.store.database import Database, open_database
 from utility.store.job_leases import NotYetError, Turn
-from utility.store.tables import settled_day
+from utility.store.tables import settled_day, usage_due
 
 NOW = 1_800_000_000
 
@@ -33,9 +34,17 @@ def settings(url: str, folder: Path) -> UtilitySettings:
     folder.mkdir(exist_ok=True)
     return UtilitySettings(
         database=url,
-        exports=ExportSettings(folder=folder, what=("settled", "events"), format="csv"),
+        exports=ExportSettings(folder=folder, what=("settled", "usage", "events"), format="csv"),
         backup=BackupSettings(folder=folder, keep=2),
     )
+
+
+def test_every_job_has_a_dry_run_and_is_on_the_page(url: str, tmp_path: Path) -> None:
+    page = (DOCS / "jobs.md").read_text()
+    for plan in catalogue(settings(url, tmp_path / "files")):
+        assert plan.name in PREVIEWS
+        assert f"| `{plan.name}` |" in page, "describe it in docs/jobs.md"
+        assert all(name in page for name in plan.also)
 
 
 def test_jobs_of_files_are_there_only_with_a_folder(url: str, tmp_path: Path) -> None:
@@ -48,7 +57,10 @@ def test_jobs_of_files_are_there_only_with_a_folder(url: str, tmp_path: Path) ->
     [
         ("[utility.backup]\nkeep = 0", "line 3: utility.backup.keep: .*1"),
         ("[utility.exports]\nwhat = []", "line 3: utility.exports.what: .*1 item"),
-        ('[utility.exports]\nwhat = ["bills"]', "line 3: utility.exports.what.*'settled', 'readings' or 'events'"),
+        (
+            '[utility.exports]\nwhat = ["bills"]',
+            "line 3: utility.exports.what.*'settled', 'usage', 'readings' or 'events'",
+        ),
         ('[utility.exports]\nformat = "xls"', "line 3: utility.exports.format: .*'parquet', 'csv' or 'jsonl'"),
         (
             '[utility.backup]\nfolder = "nowhere"',
@@ -122,9 +134,19 @@ def test_a_month_is_exported_once_when_its_days_are_final(url: str, database: Da
     assert not list(folder.iterdir())
     with database.writes.begin() as connection:
         connection.execute(settled_day.update().values(final=True))
+        connection.execute(usage_due.insert().values(day=days.start, owner_no=1, marks=1))
+    with pytest.raises(NotYetError, match="not in the months' usage yet"):
+        asyncio.run(job.run(turn("exports", month)))
+    with database.writes.begin() as connection:
+        connection.execute(usage_due.delete())
     asyncio.run(job.run(turn("exports", month)))
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.csv")}
-    assert sorted(files) == ["events-2027-01/events-2027-01.csv", "settled-2027-01/settled-15min-2027-01.csv"]
+    assert [name for name in sorted(files) if not name.startswith("usage")] == [
+        "events-2027-01/events-2027-01.csv",
+        "settled-2027-01/settled-15min-2027-01.csv",
+    ]
+    usage = files["usage-2027-01/account-five_years.csv"].read_text()
+    assert usage.startswith("scope,name,period,imported_kwh")
     manifest = json.loads((folder / "settled-2027-01" / "export.json").read_text())
     assert manifest["complete"] is True
     assert (manifest["export"]["start"], manifest["export"]["end"]) == (month.start, month.end)
