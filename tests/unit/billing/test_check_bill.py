@@ -151,6 +151,18 @@ def _price(found: Receipt, _: Receipt) -> None:
     next(iter(found["tariffs"].values()))["period"][0]["import"] = "0.99"
 
 
+def _fewer_meters(found: Receipt, _: Receipt) -> None:
+    found["meters"].pop()
+
+
+def _no_meters(found: Receipt, _: Receipt) -> None:
+    found["meters"] = []
+
+
+def _more_meters(found: Receipt, other: Receipt) -> None:
+    found["meters"] += other["meters"]
+
+
 def _root(found: Receipt, _: Receipt) -> None:
     found["head"]["root"] = "00" * 32
 
@@ -164,6 +176,9 @@ def _root(found: Receipt, _: Receipt) -> None:
         (_salt, "does not lead from this bill to the root"),
         (_price, "it is not that of all bills"),
         (_root, "the printed check code is another one"),
+        (_fewer_meters, "meters: not as many as the bill has"),
+        (_no_meters, "meters: not as many as the bill has"),
+        (_more_meters, "meters: not as many as the bill has"),
     ],
 )
 def test_each_planted_fault_is_found(
@@ -177,6 +192,12 @@ def test_each_planted_fault_is_found(
     assert done == 1
     assert f"{said}" in words
     assert "Traceback" not in words
+
+
+def test_receipt_that_lacks_meters_is_wrong_and_no_crash(checker: ModuleType, town: dict[int, Receipt]) -> None:
+    for found in town.values():
+        for kept in range(len(found["meters"])):
+            assert faults(checker, found | {"meters": found["meters"][:kept]}), "nothing was found"
 
 
 def test_utility_that_plants_a_wrong_cent_before_it_makes_the_tree_is_found(checker: ModuleType) -> None:
