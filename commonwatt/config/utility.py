@@ -162,8 +162,8 @@ class SettlementSettings(Settings):
         5,
         ge=1,
         le=20,
-        description="Working day of the next month, Monday to Friday in local time, at whose end a month's days are "
-        "final although readings are missing.",
+        description="Working day of the next month, Monday to Friday in local time without the holidays of the "
+        "published tariffs, at whose end a month's days are final although readings are missing.",
     )
 
 

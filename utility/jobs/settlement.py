@@ -36,13 +36,18 @@ from utility.store.settlement_due import (
     mark_days,
     mark_first,
     numbers_of,
+    silent_days,
     unmark,
 )
 from utility.store.settlement_members import Owner, owners
 from utility.store.settlement_view import RESIDUAL_DAYS, counts, residuals
+from utility.store.tariffs import holidays
 
 FINISHED_S = 3_600
 """Seconds after a day's end before it is settled: its last readings are still on their way."""
+
+SILENT_DAYS = 3
+"""Days after which a day without any reading of the town, between others, is settled: most may still come."""
 
 OWNERS_AT_A_TIME = 100
 """Most microgrids stored in one transaction, so that arriving batches wait only briefly."""
@@ -69,6 +74,7 @@ class SettlementJob:
         self._in_thread = in_thread
         self._writing = writing
         self._tell = tell
+        self._deadline: Callable[[Day], EpochSeconds]
 
     async def run(self, turn: Turn) -> None:
         """Settle every finished day that is due, make days final whose deadline has passed, and count.
@@ -77,7 +83,10 @@ class SettlementJob:
         """
         if not self._is_trusted():
             return
+        self._deadline = await self._in_thread(self._deadlines)
         await self._writing(self._mark_corrected)
+        for day in await self._in_thread(self._silent, turn.now):
+            await self._writing(self._mark_first, day)
         days = await self._in_thread(self._due, turn.now)
         for day in days:
             await self._settle(day, turn.now)
@@ -132,6 +141,11 @@ class SettlementJob:
         with self._database.writes.begin() as connection:
             mark_days(connection, take_changed(connection), Why.CORRECTION)
 
+    def _silent(self, now: EpochSeconds) -> list[Day]:
+        with self._database.reads.begin() as connection:
+            first = -(-kept_from(connection) // QUARTERS_A_DAY)
+            return silent_days(connection, first, (now - FINISHED_S) // 86_400 - SILENT_DAYS)
+
     def _mark_first(self, day: Day) -> None:
         with self._database.writes.begin() as connection:
             mark_first(connection, day)
@@ -142,21 +156,23 @@ class SettlementJob:
 
     def _save(self, found: SettledDay, some: Sequence[Owner], work: "_Work", now: EpochSeconds) -> Saved:
         marks = [work.due[owner.number] for owner in some]
+        is_over = now >= self._deadline(found.day)
         with self._database.writes.begin() as connection:
-            is_over = now >= self._deadline(timezone_of(connection), found.day)
             return save(connection, found, some, marks, work.rules.convention, now, is_over=is_over)
 
     def _overdue(self, now: EpochSeconds) -> list[Day]:
         with self._database.reads.begin() as connection:
-            zone = timezone_of(connection)
-            return [day for day in provisional_days(connection) if now >= self._deadline(zone, day)]
+            return [day for day in provisional_days(connection) if now >= self._deadline(day)]
 
     def _finish(self, day: Day) -> None:
         with self._database.writes.begin() as connection:
             finish_day(connection, day)
 
-    def _deadline(self, zone: str, day: Day) -> EpochSeconds:
-        return deadline(day, ZoneInfo(zone), self._settings.deadline_working_days)
+    def _deadlines(self) -> Callable[[Day], EpochSeconds]:
+        """Return the deadline of a day, by the town's zone and the holidays of its tariffs."""
+        with self._database.reads.begin() as connection:
+            zone, free = ZoneInfo(timezone_of(connection)), holidays(connection)
+        return lambda day: deadline(day, zone, self._settings.deadline_working_days, free)
 
     def _count(self, now: EpochSeconds) -> None:
         today = now // 86_400

@@ -25,6 +25,9 @@ from utility.store.tables import controller, meter, settled_day, settlement_due
 _BATTERY_KINDS = [int(RecordType.GENERATION), int(RecordType.STORED)]
 _THROUGH = int(RecordType.THROUGH)
 
+MOST_SILENT_DAYS = 62
+"""Days back from the last settled one that are looked at for a day without any reading."""
+
 # Made once: making a statement takes longer than executing it.
 _ALL = select_parts(
     lambda c: (
@@ -92,6 +95,20 @@ def mark_first(connection: Connection, day: Day) -> None:
     if connection.execute(select(settled_day.c.day).where(settled_day.c.day == day).limit(1)).first() is None:
         numbers = connection.execute(select(controller.c.number)).scalars()
         mark_days(connection, [(day, number) for number in numbers], Why.FIRST)
+
+
+def silent_days(connection: Connection, first: Day, before: Day) -> list[Day]:
+    """Return the days of ``[first, before)`` without any reading of the town, between settled ones.
+
+    Nothing else marks them: a mark comes with a reading.
+    """
+    c = settled_day.c
+    last = connection.execute(select(func.max(c.day)).where(c.day < before)).scalar()
+    if last is None:
+        return []
+    days = c.day.between(max(first, last - MOST_SILENT_DAYS), last)
+    known = set(connection.execute(select(c.day).where(days).distinct()).scalars())
+    return sorted(set(range(min(known), last)) - known) if known else []
 
 
 def mark_changed_places(connection: Connection, before: DatedRegistry, after: DatedRegistry) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from sqlalchemy import Connection, func, select, text
@@ -80,6 +81,11 @@ def published(connection: Connection) -> tuple[Tariff, ...]:
     c = rates_version.c
     statement = select(c.content).where(c.state == "published").order_by(c.name, c.version)
     return tuple(tariff_of(text) for text in connection.execute(statement).scalars())
+
+
+def holidays(connection: Connection) -> frozenset[date]:
+    """Return the holidays that published tariffs list."""
+    return frozenset(date.fromisoformat(each.date) for tariff in published(connection) for each in tariff.file.holiday)
 
 
 def versions(connection: Connection) -> Sequence[dict[str, Any]]:

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -26,6 +26,7 @@ from commonwatt.settlement.conventions import CONVENTIONS
 from commonwatt.settlement.estimates.methods import Method
 from commonwatt.settlement.settled import Quantity, SettledQuality, SettledQuarters
 from commonwatt.town.town import Direction, Function, Town, load_town
+from harness.billing.worlds import tariff
 from harness.real import databases
 from harness.settlement.stored import DAY, FIRST, SOON, store, town_blocks, without
 from harness.worlds.sent import append
@@ -33,10 +34,11 @@ from utility.changes import Append
 from utility.cli.settlement import app
 from utility.corrections.lifecycle import Action
 from utility.jobs.calendar_periods import Period
-from utility.jobs.settlement import SettlementJob
+from utility.jobs.settlement import FINISHED_S, SILENT_DAYS, SettlementJob
 from utility.metrics import UtilityMetrics
 from utility.settlement.deadline import deadline
 from utility.settlement.reasons import Why
+from utility.store import tariffs
 from utility.store.accounts import load_for_change, save_dated_registry
 from utility.store.corrections import By, Chosen, Corrections, decide, propose
 from utility.store.database import Database
@@ -198,16 +200,63 @@ def test_a_day_without_all_readings_is_final_after_the_deadline(database: Databa
 
 
 def test_the_deadline_is_the_end_of_a_working_day_of_the_next_local_month() -> None:
-    def text(at: str, days: int) -> str:
+    def text(at: str, days: int, *holidays: str) -> str:
         day = int(datetime.fromisoformat(at).replace(tzinfo=UTC).timestamp()) // 86_400
-        return datetime.fromtimestamp(deadline(day, NEW_YORK, days), NEW_YORK).strftime("%a %Y-%m-%d %H:%M")
+        free = frozenset(map(date.fromisoformat, holidays))
+        return datetime.fromtimestamp(deadline(day, NEW_YORK, days, free), NEW_YORK).strftime("%a %Y-%m-%d %H:%M")
 
     assert text("2026-10-12", 5) == "Sat 2026-11-07 00:00", "2 to 6 November; the 1st is a Sunday"
     assert text("2026-12-31", 5) == "Fri 2027-01-08 00:00", "1 January counts, as no holidays are known"
+    assert text("2026-12-31", 5, "2027-01-01") == "Sat 2027-01-09 00:00"
+    assert text("2026-12-31", 5, "2027-01-02") == "Fri 2027-01-08 00:00", "a Saturday is none anyway"
     assert text("2026-10-31", 1) == "Tue 2026-11-03 00:00"
     # It begins on 31 October at 20:00 in New York: October's bills need it.
     assert text("2026-11-01", 1) == "Tue 2026-11-03 00:00"
     assert text("2026-11-02", 1) == "Wed 2026-12-02 00:00"
+
+
+def test_holidays_of_a_published_tariff_are_no_working_days(database: Database, town: Town) -> None:
+    blocks = town_blocks(town)
+    name = next(iter(blocks))
+    store(database, {name: without(blocks[name], town.microgrids[name].meters[0].id, range(FIRST, FIRST + 1))})
+    end = deadline(DAY, NEW_YORK, 5)
+    holiday = datetime.fromtimestamp(end - 3_600, NEW_YORK).date()
+    with database.writes.begin() as connection:
+        new = tariff(holiday=[{"date": holiday.isoformat(), "name": "Founders' Day"}])
+        stored = tariffs.propose(connection, new, "", "anna", SOON)
+        tariffs.publish(connection, stored.name, stored.version, "ben", SOON)
+    run(database)
+    run(database, end)
+    assert loaded(database).provisional.all()
+    run(database, deadline(DAY, NEW_YORK, 5, frozenset({holiday})))
+    assert not loaded(database).provisional.any()
+
+
+@one_kind
+def test_a_day_without_any_reading_of_the_town_is_settled_as_missing(database: Database, town: Town) -> None:
+    store(database, town_blocks(town))
+    run(database)
+    silent = DAY + 1
+
+    def meters(now: int) -> int:
+        run(database, now)
+        with database.reads.begin() as connection:
+            statement = select(func.count()).select_from(settled).where(settled.c.day == silent)
+            return int(connection.execute(statement).scalar_one())
+
+    back = DAY + 2
+    with database.writes.begin() as connection:
+        mark_days(connection, [(back, 1)], Why.LATE)  # the town reports again
+    over = (back + 1) * 86_400 + FINISHED_S
+    assert meters(over) == 0, "its readings may still come"
+    later = over + SILENT_DAYS * 86_400
+    assert meters(later) == len(loaded(database).meters)
+    with database.reads.begin() as connection:
+        c = settled_day.c
+        found = connection.execute(select(c.missing, c.final).where(c.day == silent)).all()
+    assert len(found) == len(town.microgrids)
+    assert all(missing and not final for missing, final in found)
+    assert meters(later + 86_400) == len(loaded(database).meters), "once"
 
 
 @pytest.mark.parametrize("after", [2, 3, 4])
