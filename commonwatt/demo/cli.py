@@ -64,7 +64,7 @@ def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -
             town.supervisor.start()
             with console.status(f"starting {len(layout.processes)} processes ..."):
                 town.begin()
-            console.print(f"{_page(layout)}; logs in {layout.data / 'logs'}; Ctrl-C stops")
+            console.print(f"logs in {layout.data / 'logs'}; Ctrl-C stops; {_page(layout)}", soft_wrap=True)
             ends = None if for_s is None else time.monotonic() + for_s
             with Live(console=console, auto_refresh=False) if show else _nothing() as live:
 
@@ -106,5 +106,7 @@ def _page(layout: Layout) -> str:
     """Return where the console is; before the first login, the link for it, from the utility's log."""
     utility = layout.part("utility")
     links = re.findall(r"http://\S+/console/invitation/\S+", utility.log.read_text(errors="replace"))
-    start = f"; your first login, with a password of your choice: {links[-1]}" if links else ""
-    return f"the utility's console is at http://{utility.http}/{start}"
+    if not links:
+        return f"the utility's console: http://{utility.http}/"
+    # A line of its own, so that the link can be copied.
+    return f"the utility's console, with a password of your choice (the link works once):\n{links[-1]}"
