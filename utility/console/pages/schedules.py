@@ -7,17 +7,22 @@ from zoneinfo import ZoneInfo
 from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
 
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.controller_commands import PERIODS, Action, Strategy
+from commonwatt.protocol.heartbeats import Heartbeat
 from utility.access.actor import Actor
 from utility.api.rights import Operators, Staff
+from utility.commands.changes import Target
 from utility.commands.changing import cancel_change, make_change, preview_change, put_back, title
 from utility.commands.forms import LABELS, TITLES, asked_by, local_input
-from utility.commands.in_force import before_words
+from utility.commands.in_force import before_words, in_force
+from utility.commands.settings import WEIGHTS, settings_of
 from utility.commands.words import answered
 from utility.commands.words import asked as words_of
 from utility.console.answers import ROWS, Skip, address, plain, refusing
 from utility.console.console import Console
 from utility.store.control_changes import find_change, kinds_of, newest_change, newest_changes, targets_of
+from utility.store.heartbeats import last_heartbeats
 from utility.store.rations import timezone_of
 from utility.store.schedules_view import Wanted, schedules_page
 
@@ -182,22 +187,28 @@ def _shown(console: Console, no: int, skip: int) -> dict[str, Any]:
         if change is None:
             raise HTTPException(404, f"there is no change {no}")
         targets = targets_of(connection, no, ROWS, skip)
+        said = last_heartbeats(connection, [target.microgrid for target in targets])
     path = f"{PATH}/changes/{no}"
-    rows = [
-        {
-            "target": target,
-            "before": before_words(target.before),
-            "asked": words_of(target.fields, defaults=False),
-            "answer": answered(target.outcome),
-            "time": None if target.outcome is None else target.outcome.get("time"),
-        }
-        for target in targets
-    ]
     return {
         "change": change,
         "what": title(change),
-        "rows": rows,
+        "rows": [_row(target, *said.get(target.microgrid, (None, None))) for target in targets],
         "skip": skip,
         "earlier": address(path, skip=max(0, skip - ROWS)) if skip else "",
         "later": address(path, skip=skip + ROWS) if change.microgrids > skip + ROWS else "",
+    }
+
+
+def _row(target: Target, time: EpochSeconds | None, said: Heartbeat | None) -> dict[str, Any]:
+    """Return a microgrid's row of a change: before, asked, answer, and what its gateway says now."""
+    in_doubt = WEIGHTS in target.fields or target.fields.get("at") == "meters"
+    now = {} if said is None or in_doubt else in_force(settings_of(target.fields), said, None)
+    return {
+        "target": target,
+        "before": before_words(target.before),
+        "asked": words_of(target.fields, defaults=False),
+        "answer": answered(target.outcome),
+        "time": None if target.outcome is None else target.outcome.get("time"),
+        "now": before_words(now),
+        "said": time,
     }
