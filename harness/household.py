@@ -6,6 +6,7 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import numpy as np
+from sqlalchemy import select
 
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import Blocks, make_blocks
@@ -25,7 +26,7 @@ from utility.store.bulk import Column, insert_columns
 from utility.store.database import Database
 from utility.store.run_bills import computed_run, prepared, saved
 from utility.store.settlement_due import numbers_of
-from utility.store.tables import declared_minimum, settled, settled_day
+from utility.store.tables import controller, declared_minimum, settled, settled_day
 from utility.store.writer import Writer
 
 TOWN = """microgrid = [
@@ -74,6 +75,7 @@ def store_settled(database: Database, meters: Mapping[MeterId, Direction], days:
     rng = np.random.default_rng(1)
     with database.writes.begin() as connection:
         numbers = numbers_of(connection, sorted(meters))
+        owners = connection.execute(select(controller.c.number)).scalars().all()
         for day in days:
             ids = sorted(meters)
             incoming = np.array([meters[i] is Direction.INCOMING for i in ids])
@@ -95,7 +97,7 @@ def store_settled(database: Database, meters: Mapping[MeterId, Direction], days:
             rows = [
                 {"day": day, "owner_no": owner, "convention": "pro_rata", "computed": 0, "missing": 0, "final": True,
                  "residual": "{}"}
-                for owner in (1, 2, 3)
+                for owner in owners
             ]  # fmt: skip
             connection.execute(settled_day.insert(), rows)
 

@@ -26,6 +26,7 @@ from utility.api.days import add_days
 from utility.api.decisions import add_decisions
 from utility.api.exports import add_exports
 from utility.api.headers import bounded_body, with_headers
+from utility.api.home import add_own_home
 from utility.api.jobs import add_jobs_api
 from utility.api.moments import Moment
 from utility.api.page import POLICY, page, runbooks_page
@@ -85,6 +86,7 @@ def make_app(api: Api) -> FastAPI:
     add_decisions(app, api)
     add_billing(app, api)
     add_jobs_api(app, api)
+    add_own_home(app, api)
     add_people(app, api)
     add_api_tokens(app, api)
     add_commands(app, api)

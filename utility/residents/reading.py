@@ -1,7 +1,6 @@
 """Reads the energy of one account: courses from readings, and sums of settled days."""
 
 from commonwatt.model.units import Quarter
-from utility.exports.holdings import Held
 from utility.residents.course import Course, course_of
 from utility.residents.home import Home
 from utility.residents.shared import SettledSums, by_day, settled_until
@@ -10,19 +9,22 @@ from utility.store.exports import BlockSource, exported_meters
 from utility.store.settled import load_settled
 
 
-def read_course(database: Database, home: Home, held: list[Held], first: Quarter, end: Quarter) -> Course:
-    """Return the course of some meters of a home in the quarters ``first`` to before ``end``.
+def read_course(database: Database, home: Home, first: Quarter, end: Quarter, *, shared: bool = False) -> Course:
+    """Return the course of a home in the quarters ``first`` to before ``end``.
 
     Args:
         database: The database.
         home: The home.
-        held: Its own meters, or its buildings', with their dates.
         first: The first quarter.
         end: The quarter after the last.
+        shared: Whether of the buildings that the account shares, in place of its own meters.
     """
+    # The level at the end of the quarter before says what the battery gained in the first one.
+    before = first - 1
+    held = home.shared(before, end) if shared else home.held(before, end)
     with database.reads.begin() as connection:
         meters = exported_meters(connection, {one.meter for one in held})
-    blocks = BlockSource(database, meters).read(first - 1, end)
+    blocks = BlockSource(database, meters).read(before, end)
     return course_of(blocks, home.recordings(held), first, end)
 
 

@@ -41,8 +41,7 @@ def day_of(database: Database, home: Home, first: Quarter, end: Quarter, *, shar
         end: The quarter after its last.
         shared: Whether the day is that of the building that the account shares, in place of its own.
     """
-    held = home.shared(first, end) if shared else home.held(first, end)
-    course = read_course(database, home, held, first, end)
+    course = read_course(database, home, first, end, shared=shared)
     until = course.until
     return Day(
         course=course,
@@ -60,7 +59,7 @@ def local_day(time: EpochSeconds, zone: ZoneInfo = NEW_YORK) -> tuple[Quarter, Q
 
 def figures_by_day(database: Database, home: Home, first: Quarter, end: Quarter) -> list[Figures]:
     """Return the sums of each local day of ``[first, end)``, such as a month, from readings."""
-    course = read_course(database, home, home.held(first, end), first, end)
+    course = read_course(database, home, first, end)
     days = (intervals(Resolution.DAY, first, end).starts // QUARTER_S).tolist()
     return [figures_of(course, begin, min(stop, end)) for begin, stop in pairwise(days)]
 

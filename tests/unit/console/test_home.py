@@ -130,7 +130,7 @@ def test_apartment_sees_its_buildings_battery_and_not_its_neighbours(resident: C
     assert "apartment 2" not in words
     assert "has no battery of its own now, so it has no weight" in words
     answer = resident(APARTMENT).post("/console/home/weight", {"weight": 3, "start": "2027-01-20"})
-    assert answer.status_code == 409
+    assert (answer.status_code, "no battery of its own" in answer.text) == (422, True)
 
 
 def test_weight_is_set_with_a_date_and_audited(resident: Callable[[int], Browser], database: Database) -> None:
@@ -159,3 +159,22 @@ def test_resident_without_an_account_is_told_whom_to_ask(resident: Callable[[int
         answer = resident(account).get("/console/home")
         assert answer.status_code == 404
         assert "not linked with an account yet" in answer.text
+
+
+def test_api_of_the_own_home_has_the_same_figures_and_rules(resident: Callable[[int], Browser]) -> None:
+    person = resident(HOUSE)
+    found = person.get("/home").json()
+    assert (found["account"], found["minimum_percent"], found["weight"]) == (HOUSE, [75], 1)
+    assert found["until"] == "2027-01-15T09:15:00Z"
+    assert all(isinstance(found[name], int) for name in ("solar", "used", "taken", "given", "level"))
+    assert found["used"] == found["solar"] + found["taken"] - found["given"], "the level stays the same here"
+
+    def post(content: dict[str, Any]) -> Any:
+        return person.send("POST", "/home/weight", json=content, headers={"X-CSRF": person.csrf})
+
+    assert post({"weight": 3, "start": "2027-01-15"}).status_code == 422
+    assert post({"weight": 1001, "start": "2027-01-20"}).status_code == 422
+    done = post({"weight": 3, "start": "2027-01-20"}).json()
+    assert done["dated"] == [{"start": "2027-01-20T05:00:00Z", "weight": 3}]
+    assert person.get("/home/weights").json() == done
+    assert resident(APARTMENT).get("/home").json()["minimum_percent"] == [], "the building's is not its own"

@@ -9,6 +9,8 @@ from fastapi import FastAPI, Form, HTTPException, Query, Request, Response
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
 from utility.access.actor import Actor
+from utility.api.acting import changing
+from utility.api.home import change_weight
 from utility.api.rights import Residents
 from utility.billing.tariffs.local_calendar import midnight, month_after, month_before, month_of, month_quarters
 from utility.console.console import Console
@@ -21,9 +23,7 @@ from utility.residents.home import Home, home_of
 from utility.residents.reading import read_settled
 from utility.residents.shared import together
 from utility.residents.today import day_of, figures_by_day, local_day, stored_now
-from utility.store import audit_log
 from utility.store.residents import issued_bills
-from utility.store.weights import set_weight
 
 SHOWN_BILLS = 60
 """Issued bills that are listed: five years."""
@@ -90,21 +90,12 @@ def add_home(app: FastAPI, console: Console) -> None:
         return console.fragment(request, actor, "home_sums.html", _month(console, own_home(console, actor), month))
 
     @app.post("/console/home/weight", include_in_schema=False)
-    def weight(actor: Residents, weight: Annotated[int, Form()], start: Annotated[date, Form()]) -> Response:
+    def weight(
+        request: Request, actor: Residents, weight: Annotated[int, Form()], start: Annotated[date, Form()]
+    ) -> Response:
         """Set the account's sharing weight from a local day on."""
-        home, now = own_home(console, actor), console.now()
-        account = home.account.number
-        if not any(not one.is_shared for one in home.batteries(quarter_of(now))):
-            raise HTTPException(409, "your account has no battery of its own now, so it has no weight")
-        try:
-            with console.database.writes.begin() as connection:
-                before, after = set_weight(connection, account, weight, midnight(start, NEW_YORK), actor.name, now)
-                terms = [
-                    [[dated.start * QUARTER_S, str(dated.value)] for dated in one.weights] for one in (before, after)
-                ]
-                audit_log.record(connection, actor, now, "weight.set", f"account {account}", *terms)
-        except ConfigError as error:
-            raise HTTPException(422, str(error)) from error
+        with changing(console.api, request, actor) as by:
+            change_weight(by, own_home(console, actor), weight, start)
         return console.see_other(actor, "/console/home", f"Your sharing weight is {weight} from {start:%d %B %Y} on.")
 
 
@@ -153,6 +144,7 @@ def _month(console: Console, home: Home, month: str) -> dict[str, Any]:
     rows = [(_date_of(one.start), one, figures) for one, figures in zip(settled, days, strict=True) if one.expected]
     return {
         "month": month,
+        "title": date.fromisoformat(f"{month}-01").strftime("%B %Y"),
         "rows": rows,
         "whole": together([one for _, one, _ in rows], first * QUARTER_S),
         "sums": _added([figures for _, _, figures in rows]),
