@@ -34,6 +34,7 @@ from utility.api.people import add_api_tokens, add_people
 from utility.api.refusals import add_refusals
 from utility.api.rights import EVERYBODY, FOR_STAFF, OPEN, Gate, unruled
 from utility.api.services import Api
+from utility.api.statistics import add_statistics
 from utility.console.app import add_console
 from utility.console.console import Console
 from utility.core import Refused
@@ -90,6 +91,7 @@ def make_app(api: Api) -> FastAPI:
     add_people(app, api)
     add_api_tokens(app, api)
     add_commands(app, api)
+    add_statistics(app, api)
     add_console(app, Console(api))
     if routes := unruled(app):
         raise RuntimeError(f"routes without a rule of who may use them: {', '.join(routes)}")

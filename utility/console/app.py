@@ -29,6 +29,7 @@ from utility.console.pages.rates import add_rates
 from utility.console.pages.research import add_research
 from utility.console.pages.runs import add_runs
 from utility.console.pages.schedules import add_schedules
+from utility.console.pages.statistics import add_statistics_page
 from utility.console.pages.tokens import add_tokens
 from utility.console.pages.town import add_town
 from utility.console.pages.users import add_users
@@ -54,6 +55,7 @@ PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
     add_jobs,
     add_users,
     add_account,
+    add_statistics_page,
     add_tokens,
     add_audit,
     add_research,

@@ -28,6 +28,7 @@ NAVIGATION = (
     Entry("Alarms", "/console/alarms", STAFF),
     Entry("Schedules", "/console/schedules", STAFF),
     Entry("Quarantine", "/console/quarantine", STAFF),
+    Entry("Statistics", "/console/statistics", STAFF),
     Entry("Rates", "/console/rates", STAFF),
     Entry("Runs", "/console/runs", STAFF),
     Entry("Bills", "/console/bills", frozenset({Role.CLERK, Role.APPROVER})),
