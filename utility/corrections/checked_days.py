@@ -48,6 +48,10 @@ class Measured:
         return np.asarray(self.count == SLOTS)
 
 
+_ZEROS = np.zeros(_COLUMNS, np.int64)
+_NOTHING = Measured(total=_ZEROS, count=_ZEROS, least=_ZEROS, most=_ZEROS, last=_ZEROS)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DayOf:
     """What the store knows of a microgrid's day.
@@ -108,7 +112,7 @@ def judged(members: Sequence[Member], layout: Layout, day: DayOf, limits: Limits
     """Return what the checks find in a microgrid's day."""
     ids = {m.no: m.id for m in members}
     series, energy, known = _use_and_generation(layout, day)
-    sent = [(m.no, kind) for m in members for kind in sorted(m.record_types) if RecordType(kind).is_flow]
+    sent = [(m, kind) for m in members for kind in sorted(m.record_types) if RecordType(kind).is_flow]
     whole = _day(series, ids, energy, known, day, limits)
     found = checked(whole, _slots(sent, ids, day, limits), limits)
     return Judged(
@@ -125,22 +129,17 @@ def _use_and_generation(layout: Layout, day: DayOf) -> tuple[list[Series], Energ
     """Return the use and the generation of each place by quarter, and where they are known."""
     found: list[tuple[Series, Energies, Flags]] = []
     for meters in layout.places:
-        into = next((m for m in meters if m.direction is Direction.INCOMING), None)
-        out = next((m for m in meters if m.direction is Direction.OUTGOING), None)
-        nothing = np.zeros(QUARTERS_A_DAY, np.int64), np.ones(QUARTERS_A_DAY, np.bool_)
-        given, sun, charge = nothing, nothing, nothing
-        if out is not None:
-            given = _flow(day, (out.no, int(RecordType.THROUGH)))
-            if RecordType.GENERATION in out.record_types:
-                sun = _flow(day, (out.no, int(RecordType.GENERATION)))
-                found.append(((out.no, int(RecordType.GENERATION)), *sun))
-            if RecordType.STORED in out.record_types:
-                charge = _charge(day, (out.no, int(RecordType.STORED)))
-        if into is not None and RecordType.THROUGH in into.record_types:
-            taken = _flow(day, (into.no, int(RecordType.THROUGH)))
+        into = [m for m in meters if m.direction is Direction.INCOMING]
+        out = [m for m in meters if m.direction is Direction.OUTGOING]
+        given, sun = (_flow(day, out, kind) for kind in (RecordType.THROUGH, RecordType.GENERATION))
+        charge = _charge(day, [m for m in out if RecordType.STORED in m.record_types])
+        if out and RecordType.GENERATION in out[-1].record_types:
+            found.append(((out[-1].no, int(RecordType.GENERATION)), *sun))
+        if into and RecordType.THROUGH in into[-1].record_types:
+            taken = _flow(day, into, RecordType.THROUGH)
             use = use_of(taken[0], given[0], sun[0], charge[0])
             there = taken[1] & given[1] & sun[1] & charge[1]
-            found.append(((into.no, int(RecordType.THROUGH)), np.where(there, use, 0), there))
+            found.append(((into[-1].no, int(RecordType.THROUGH)), np.where(there, use, 0), there))
     nowhere = np.zeros((0, QUARTERS_A_DAY))
     return (
         [series for series, _, _ in found],
@@ -149,19 +148,31 @@ def _use_and_generation(layout: Layout, day: DayOf) -> tuple[list[Series], Energ
     )
 
 
-def _flow(day: DayOf, series: Series) -> tuple[Energies, Flags]:
-    of = day.measured.get(series)
-    if of is None:
-        return np.zeros(QUARTERS_A_DAY, np.int64), np.zeros(QUARTERS_A_DAY, np.bool_)
-    return np.where(of.whole, of.total, 0)[1:], of.whole[1:]
+def _flow(day: DayOf, meters: Sequence[Member], kind: RecordType) -> tuple[Energies, Flags]:
+    """Return the energy of the meters of one direction of a place, of which one follows another at an exchange."""
+    energy, known = np.zeros(QUARTERS_A_DAY, np.int64), np.ones(QUARTERS_A_DAY, np.bool_)
+    for meter in meters:
+        if kind in meter.record_types:
+            of, there = day.measured.get((meter.no, int(kind)), _NOTHING), meter.in_place(_quarters(day))
+            energy += np.where(of.whole[1:] & there, of.total[1:], 0)
+            known &= of.whole[1:] | ~there
+    return energy, known
 
 
-def _charge(day: DayOf, series: Series) -> tuple[Energies, Flags]:
-    of = day.measured.get(series)
-    if of is None:
-        return np.zeros(QUARTERS_A_DAY, np.int64), np.zeros(QUARTERS_A_DAY, np.bool_)
-    there = of.whole[1:] & of.whole[:-1]
-    return np.where(there, net_charge(np.diff(of.last), day.loss_permille), 0), there
+def _charge(day: DayOf, meters: Sequence[Member]) -> tuple[Energies, Flags]:
+    """Return what charged the battery; in the quarter of an exchange it is not known."""
+    energy, known = np.zeros(QUARTERS_A_DAY, np.int64), np.ones(QUARTERS_A_DAY, np.bool_)
+    for meter in meters:
+        of = day.measured.get((meter.no, int(RecordType.STORED)), _NOTHING)
+        there = meter.in_place(_quarters(day))
+        both = of.whole[1:] & of.whole[:-1] & meter.in_place(_quarters(day) - 1)
+        energy += np.where(both & there, net_charge(np.diff(of.last), day.loss_permille), 0)
+        known &= both | ~there
+    return energy, known
+
+
+def _quarters(day: DayOf) -> Energies:
+    return day.first + np.arange(QUARTERS_A_DAY)
 
 
 def _day(
@@ -194,11 +205,10 @@ def _by_quarter(numbers: Iterable[int], day: DayOf) -> Flags:
     return np.asarray(np.array(rows, np.bool_).reshape(len(rows), QUARTERS_A_DAY, SLOTS).any(axis=2))
 
 
-def _slots(sent: Sequence[Series], ids: Mapping[int, int], day: DayOf, limits: Limits) -> Slots:
+def _slots(members: Sequence[tuple[Member, int]], ids: Mapping[int, int], day: DayOf, limits: Limits) -> Slots:
     """Return what the meters sent, as it was sent."""
-    zero = np.zeros(_COLUMNS, np.int64)
-    empty = Measured(total=zero, count=zero, least=zero, most=zero, last=zero)
-    rows = [day.measured.get(one, empty) for one in sent]
+    sent = [(member.no, kind) for member, kind in members]
+    rows = [day.measured.get(one, _NOTHING) for one in sent]
     shape = (len(sent), QUARTERS_A_DAY)
     counts = np.array([row.count[1:] for row in rows], np.int64).reshape(shape)
     off = np.array(
@@ -208,8 +218,9 @@ def _slots(sent: Sequence[Series], ids: Mapping[int, int], day: DayOf, limits: L
         ],
         np.int64,
     ).reshape(shape)
-    quarters = day.first + np.arange(QUARTERS_A_DAY)
-    expected = np.array([quarters >= day.began.get(one, quarters[-1] + 1) for one in sent], np.bool_).reshape(shape)
+    quarters = _quarters(day)
+    began = np.array([quarters >= day.began.get(one, quarters[-1] + 1) for one in sent], np.bool_).reshape(shape)
+    expected = began & np.array([member.in_place(quarters) for member, _ in members], np.bool_).reshape(shape)
     registers = [_register(day, one) for one in sent]
     total = np.array([row.total[1:] for row in rows], np.int64).reshape(shape)
     return Slots(

@@ -82,6 +82,11 @@ def window_of(layout: Layout, span: tuple[Quarter, Quarter], gaps: Mapping[Gap, 
     rows = [readings.of(ids[number], kind) for number, kind in layout.series]
     slots = (until - first) * SLOTS
     values, there = np.stack([of for of, _ in rows]), np.stack([flags for _, flags in rows])
+    for row, (number, kind) in enumerate(layout.series):
+        if RecordType(kind).is_flow:
+            # A meter that is not in its place has no part in its microgrid.
+            out = np.repeat(~ids[number].in_place(np.arange(first, until)), SLOTS)
+            values[row, out], there[row, out] = 0, True
     wanted = np.zeros(there.shape, np.bool_)
     for (number, kind, quarter), mask in gaps.items():
         if first <= quarter < until and (number, kind) in layout.series:

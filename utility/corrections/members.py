@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import MilliwattHours
+from commonwatt.model.units import MilliwattHours, Quarter
 from commonwatt.settlement.estimates.window import Role
 from commonwatt.town.town import Direction, Function
 
@@ -26,6 +29,8 @@ class Member:
         record_types: Its record types.
         capacity: Capacity of the battery behind it, milliwatt-hours; ``None``: no battery.
         limits: The largest plausible reading of a slot by record type, milliwatt-hours.
+        since: Its first quarter in this place; ``None``: since ever.
+        until: The quarter after its last; ``None``: it is still there.
     """
 
     no: int
@@ -36,6 +41,13 @@ class Member:
     record_types: frozenset[int]
     capacity: MilliwattHours | None
     limits: Mapping[int, MilliwattHours] = field(default_factory=dict)
+    since: Quarter | None = None
+    until: Quarter | None = None
+
+    def in_place(self, quarters: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return in which quarters it was in its place: only then its energy is a part of the microgrid's."""
+        after = quarters >= (self.since or 0)
+        return after if self.until is None else after & (quarters < self.until)
 
     @property
     def place(self) -> tuple[str, int]:
@@ -61,6 +73,11 @@ class Layout:
     place: tuple[int, ...]
     places: tuple[tuple[Member, ...], ...]
     boundary: tuple[Member, Member] | None
+
+
+def members_in(members: Sequence[Member], first: Quarter, until: Quarter) -> list[Member]:
+    """Return the members that were in their places in a quarter from ``first`` to before ``until``."""
+    return [m for m in members if (m.since or 0) < until and (m.until is None or first < m.until)]
 
 
 def layout_of(members: Sequence[Member]) -> Layout:

@@ -18,6 +18,7 @@ from commonwatt.settlement.estimates.methods import Method
 from utility.access.actor import Actor
 from utility.corrections.edits import edited, energy_of, quarters_of
 from utility.corrections.lifecycle import Action, State
+from utility.corrections.members import members_in
 from utility.corrections.plot import Line
 from utility.corrections.summaries import Key
 from utility.jobs.validation import rules_of
@@ -213,6 +214,8 @@ def _edit(database: Database, settings: ValidationSettings, of: Edit, now: Epoch
         raise ConfigError("--to is in the future; only what is past can be edited")
     span = quarters_of(start, end)
     member = next(one for one in members if one.no == number)
+    if member not in members_in(members, *span):
+        raise ConfigError(f"--meter {of.meter}: was not in its place then; enter the value of the meter that was")
     if kind not in member.record_types:
         raise ConfigError(f"--type {of.record_type}: meter {of.meter} does not measure it")
     shape = Estimator(database, rules_of(settings, zone)).like_days(members, (number, int(kind)), span)

@@ -12,7 +12,7 @@ from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.settlement.validation.day import Check, Limits
 from utility.corrections.checked_days import DayOf, Judged, judged, measured_of
-from utility.corrections.members import Series, layout_of
+from utility.corrections.members import Series, layout_of, members_in
 from utility.corrections.outages import outages_of
 from utility.gaps import off_times
 from utility.store.database import Database, insert_or, read_setting, save_setting
@@ -50,7 +50,7 @@ class Checker:
         """Return what the checks find in a microgrid's UTC day."""
         first = day * QUARTERS_A_DAY
         with self._database.reads.begin() as connection:
-            members = members_of(connection, owner)
+            members = members_in(members_of(connection, owner), first, first + QUARTERS_A_DAY)
             numbers = [m.no for m in members]
             begin, end = first * QUARTER_S, (first + QUARTERS_A_DAY) * QUARTER_S
             events = events_between(connection, numbers, begin, end)

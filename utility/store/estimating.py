@@ -19,7 +19,7 @@ from commonwatt.settlement.estimates.microgrid import estimated
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.town.town import Direction, Function
 from utility.corrections.evidence import Gap, Known, as_blocks, proposals, spans, window_of
-from utility.corrections.members import Layout, Member, Series, layout_of
+from utility.corrections.members import Layout, Member, Series, layout_of, members_in
 from utility.corrections.outages import Events, days_in, outages_of
 from utility.gaps import ALL_SLOTS, Interval
 from utility.store.checks import sound_events
@@ -28,7 +28,7 @@ from utility.store.database import Database
 from utility.store.events import event_of, events_around
 from utility.store.parts import PartReader, chunks, select_parts
 from utility.store.rations import loss_permille
-from utility.store.tables import compacted, controller, gap, meter
+from utility.store.tables import compacted, controller, gap, installed, meter
 
 MAX_WINDOWS = 30
 """Most windows of a microgrid that one run estimates; with more, each day's run begins with others."""
@@ -57,13 +57,17 @@ class Rules:
 
 
 def members_of(connection: Connection, owner: int) -> list[Member]:
-    """Return the meters of a microgrid, by the number of its controller."""
-    statement = select(meter).join(controller, controller.c.id == meter.c.microgrid).where(controller.c.number == owner)
+    """Return the meters that a microgrid has or had, by the number of its controller, with their dates."""
+    i = installed.c
+    statement = select(meter, i.place, i.since, i.until).outerjoin(installed, i.meter == meter.c.id)
+    statement = statement.join(controller, controller.c.id == meter.c.microgrid).where(controller.c.number == owner)
     return [
         Member(
             no=row.no,
             id=unsigned64(row.id),
-            location=row.location,
+            location=row.location if row.place is None else row.place,
+            since=row.since,
+            until=row.until,
             function=Function(row.function),
             direction=Direction(row.direction),
             record_types=frozenset(map(int, row.record_types.split(","))),
@@ -137,29 +141,32 @@ class Estimator:
         """Return estimates for the final gaps of a microgrid; ``None``: there is nothing to propose."""
         with self._database.reads.begin() as connection:
             members = members_of(connection, owner)
+            by_no = {m.no: m for m in members}
             layout = layout_of(members)
-            gaps = final_gaps(connection, set(layout.series), now, self._rules)
+            every = final_gaps(connection, set(layout.series), now, self._rules)
+        gaps = {key: mask for key, mask in every.items() if by_no[key[0]].in_place(np.array([key[2]])).any()}
         windows = spans(sorted({quarter for _, _, quarter in gaps}), len(layout.series))
         if not windows:
             return None
         # What can't be estimated comes again each day, and must not keep the others from their turn.
         first = now // _DAY_S * MAX_WINDOWS % len(windows) if len(windows) > MAX_WINDOWS else 0
         chosen = (windows[first:] + windows[:first])[:MAX_WINDOWS]
-        return self._estimates(owner, members, layout, gaps, chosen)
+        return self._estimates(owner, members, gaps, chosen)
 
     def _estimates(
         self,
         owner: int,
         members: Sequence[Member],
-        layout: Layout,
         gaps: Mapping[Gap, int],
         windows: Sequence[tuple[Quarter, Quarter]],
     ) -> Corrections | None:
         """Return estimates of the gaps in some windows; ``None``: nothing is known to estimate them from."""
         made = []
         for span in windows:
+            there = members_in(members, *span)
+            layout = layout_of(there)
             wanted = {key: mask for key, mask in gaps.items() if span[0] < key[2] < span[1] - 1}
-            known = self._known(members, layout, span, {(number, kind) for number, kind, _ in wanted})
+            known = self._known(there, layout, span, {(number, kind) for number, kind, _ in wanted})
             made += proposals(layout, estimated(window_of(layout, span, wanted, known)))
         if not made:
             return None

@@ -1,5 +1,7 @@
 """From stored quarter-hours to what the checks find: use of a house, registers, stuck meters, meters that were off."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -72,6 +74,19 @@ def test_use_of_a_house_is_judged_under_its_incoming_meter() -> None:
     assert checks(found(HOUSE, house(incoming=5_000), before=usual)) == {(102, Check.HIGH)}
     # A battery that discharges what its level does not show makes the use too low.
     assert checks(found(HOUSE, house(charge=1_190), before=usual)) == {(102, Check.LOW)}
+
+
+def test_use_goes_on_under_the_meter_that_replaces_another_one() -> None:
+    outgoing, old = HOUSE
+    new = replace(old, no=4, id=104, since=FIRST + 40)
+    members = [outgoing, replace(old, until=FIRST + 40), new]
+    until, since = np.arange(97) < 41, np.arange(97) >= 41
+    tables = [*house()[:3], house()[3][until], rows((4, 3), flat(900))[since]]
+    result = found(members, tables)
+    assert checks(result) == set(), "neither has a gap"
+    assert result.ordinary[4, 3] == 96 * (900 + 600 - 100 - 300)
+    late = found(members, [*tables[:3], house()[3][np.arange(97) < 39], tables[4]])
+    assert checks(late) == {(102, Check.GAP)}, "a gap before the exchange is one"
 
 
 def test_gap_of_one_series_leaves_the_day_out() -> None:

@@ -24,9 +24,11 @@ from harness.worlds.sent import append
 from utility.changes import Append
 from utility.cli.corrections import app
 from utility.corrections.lifecycle import STEPS, Action, State
+from utility.decisions.corrections import Edit, edit
 from utility.jobs.calendar_periods import Period
 from utility.jobs.validation import ValidationJob
 from utility.metrics import UtilityMetrics
+from utility.people import on_machine
 from utility.store import reads
 from utility.store.checking import open_findings
 from utility.store.compactor import Compactor
@@ -45,7 +47,7 @@ from utility.store.corrections import (
 )
 from utility.store.database import Database
 from utility.store.job_leases import Turn
-from utility.store.tables import correction, gap
+from utility.store.tables import correction, gap, installed
 from utility.store.writer import Writer
 
 both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
@@ -260,6 +262,22 @@ def test_job_that_is_killed_at_a_step_finds_and_proposes_everything_once(
     assert metric(metrics, "proposed_corrections") == 4
     with database.reads.begin() as connection:
         assert newest_step(connection) == 4
+
+
+def test_meter_that_was_removed_has_no_gap_and_no_estimate(database: Database) -> None:
+    with database.writes.begin() as connection:
+        connection.execute(update(installed).where(installed.c.meter == INTO).values(until=FIRST + 8))
+    for day in (-4, -3, 0):
+        store(database, readings(range(FIRST + day * 96, FIRST + day * 96 + 96), (INTO,), range(FIRST + 8, FIRST + 96)))
+    missing(database, numbers(database, INTO), range(FIRST + 8, FIRST + 88))
+    run(database)
+    with database.reads.begin() as connection:
+        assert found(connection, Chosen(), list(State), None) == []
+        assert [row for row in open_findings(connection, 10) if row.check_name == "gap"] == []
+    start, end = (str((FIRST + quarter) * QUARTER_S) for quarter in (20, 24))
+    value = Edit(meter=str(INTO), record_type="through", start=start, end=end, energy="1")
+    with pytest.raises(ConfigError, match="was not in its place then"):
+        edit(database, SETTINGS, value, on_machine("anna"), "by hand", NOW)
 
 
 def test_finding_of_a_gap_is_closed_when_its_readings_come(database: Database) -> None:
