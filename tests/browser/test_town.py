@@ -1,0 +1,65 @@
+"""The town's page in a real browser: it follows the town by itself, says when it can't, and is used by keyboard."""
+
+from collections.abc import Callable
+
+from fastapi import FastAPI
+from playwright.sync_api import Browser
+
+from harness.browser import Visit, served, visit
+from harness.console import Browser as Person
+from harness.worlds.utility import a_heartbeat
+from tests.browser.conftest import NOW
+from utility.access.roles import Role
+from utility.changes import SawGateway
+from utility.console.console import Console
+from utility.store.writer import Writer
+
+SOON_MS = 30_000
+
+
+def seen(application: FastAPI, time: int) -> None:
+    console: Console = application.state.console
+    Writer(console.database).commit([SawGateway(controller="r001", time=time, heartbeat=a_heartbeat(trust=3))])
+
+
+def test_the_town_changes_without_a_reload_and_says_when_nothing_answers(chrome: Browser, application: FastAPI) -> None:
+    person = Person(application, Role.VIEWER, name="watcher")
+    with served(application) as address:
+        window = visit(chrome, address, person)
+        window.open("/console/town")
+        assert window.page.locator("#m-r001.late").count() == 0
+        seen(application, NOW - 200)
+        window.page.wait_for_selector("#m-r001.late", timeout=SOON_MS)
+        window.page.check("#show-late")
+        assert window.page.locator(".cell:visible").count() == 1, "a filter leaves the microgrids of one state"
+        assert window.check() == []
+        seen(application, NOW - 20)
+    told = window.page.wait_for_selector("p.stale", timeout=SOON_MS)
+    assert told is not None
+    assert "No answer from the utility since" in told.inner_text()
+    assert window.page.locator("#live dt").count() > 5, "the values before stay"
+    window.page.context.close()
+
+
+def test_a_meter_is_found_and_its_plot_read_by_keyboard_alone(window: Callable[..., Visit]) -> None:
+    viewer = window(Role.VIEWER)
+    viewer.open("/console/microgrids")
+    keys = viewer.page.keyboard
+    keys.press("/")
+    keys.type("10")
+    first = viewer.page.wait_for_selector("#found a[href='/console/meters/10001']", timeout=SOON_MS)
+    assert first is not None
+    keys.press("ArrowDown")
+    while "10001" not in viewer.page.evaluate("document.activeElement.textContent"):
+        keys.press("ArrowDown")
+    keys.press("Enter")
+    viewer.page.wait_for_url("**/console/meters/10001")
+    viewer.open("/console/meters/10001?what=settled&from=2026-10-25&to=2026-11-02")
+    viewer.page.wait_for_selector("figure canvas")
+    viewer.page.focus("figure summary")
+    keys.press("Enter")
+    rows = viewer.page.locator("figure table.numbers tbody tr")
+    rows.first.wait_for(timeout=SOON_MS)
+    assert rows.count() > 100
+    assert "no value" in rows.first.inner_text(), "a gap is a gap in the table, too"
+    assert viewer.check() == []
