@@ -27,7 +27,7 @@ from utility.store.database import open_database
 from utility.store.registration import fill_registry
 
 NOW = 1_796_000_000
-"""30 November 2026, 02:13 in New York."""
+"""29 November 2026, 19:53 in New York."""
 
 TODAY = NOW // 86_400
 POOL = 500
@@ -97,7 +97,7 @@ def filled(folder: Path, town: Town, size: Size) -> Filled:
         raw.execute("PRAGMA journal_mode = OFF")
         raw.execute("PRAGMA cache_size = -200000")
         _settled(raw, size, measured)
-        _blocks(raw, size, measured)
+        _blocks(raw, town, size, measured)
         _service(raw, town, size)
         raw.execute("PRAGMA journal_mode = WAL")
         rows, blocks = (
@@ -142,7 +142,7 @@ def _days(count: int, direction: Direction) -> MeterDays:
     )
 
 
-def _blocks(raw: sqlite3.Connection, size: Size, measured: Sequence[Meter]) -> None:
+def _blocks(raw: sqlite3.Connection, town: Town, size: Size, measured: Sequence[Meter]) -> None:
     raw.execute("CREATE TEMP TABLE made (kind INTEGER, n INTEGER, total INTEGER, payload BLOB, PRIMARY KEY (kind, n))")
     rng, last = np.random.default_rng(1), NOW // QUARTER_S - 2
     for kind, make in _MAKERS.items():
@@ -161,6 +161,11 @@ def _blocks(raw: sqlite3.Connection, size: Size, measured: Sequence[Meter]) -> N
             f" CROSS JOIN made ON made.n = (meter.no * 31 + quarters.n * 7) % {POOL}"
             f" WHERE ',' || meter.record_types || ',' LIKE '%,' || made.kind || ',%' {which}"
         )
+    shown = {meter.microgrid for meter in measured}
+    whole = range(last - size.whole_days * 96 + 1, last + 1)
+    for meter in town.meters:
+        if meter.microgrid in shown and meter.battery:
+            _own_blocks(raw, meter, (_number(raw, meter), _owner(raw, meter), int(RecordType.STORED)), whole)
     for meter in measured:
         owner, number = _owner(raw, meter), _number(raw, meter)
         for kind in meter.record_types:

@@ -23,6 +23,9 @@ from utility.store.settlement_members import Owner
 from utility.store.tables import controller, meter, settled, settled_day
 from utility.store.usage_due import mark_usage
 
+_AT_A_TIME = 1_000
+"""Meters' days unpacked at once, to bound the memory."""
+
 _LOCK = 0x43570008
 """Number of the advisory lock for appending versions: their numbers grow in the order of their commits."""
 
@@ -73,17 +76,13 @@ def load_settled(
     shape = len(ids), len(days) * QUARTERS_A_DAY
     energies = {quantity: np.zeros(shape, np.int64) for quantity in Quantity}
     quality, version = np.zeros(shape, np.uint8), np.zeros(shape, np.int32)
-    for some in chunks(list(rows), 10_000):
+    for some in chunks(list(rows), _AT_A_TIME):
         found = days_of(unpacked(some, [rows[key][1] for key in some]))
-        for n, key in enumerate(some):
-            place = (
-                at[key[0]],
-                slice((key[1] - days.start) * QUARTERS_A_DAY, (key[1] - days.start + 1) * QUARTERS_A_DAY),
-            )
-            for quantity in Quantity:
-                if found.has[quantity][n]:
-                    energies[quantity][place] = found.energies[quantity][n]
-            quality[place], version[place] = found.quality[n], rows[key][0]
+        place = np.array([at[key[0]] for key in some]), np.array([key[1] - days.start for key in some])
+        for quantity in Quantity:
+            _by_day(energies[quantity])[place] = found.energies[quantity]
+        _by_day(quality)[place] = found.quality
+        _by_day(version)[place] = np.array([rows[key][0] for key in some])[:, None]
     columns = slice(first - days.start * QUARTERS_A_DAY, until - days.start * QUARTERS_A_DAY)
     return SettledQuarters(
         meters=np.array(ids, np.uint64),
@@ -93,6 +92,11 @@ def load_settled(
         provisional=_provisional(connection, ids, days)[:, columns],
         version=version[:, columns],
     )
+
+
+def _by_day(values: np.ndarray) -> np.ndarray:
+    """Return the same values as (meters, days, quarters)."""
+    return values.reshape(len(values), -1, QUARTERS_A_DAY)
 
 
 def conventions(connection: Connection, day: Day) -> dict[int, str]:
