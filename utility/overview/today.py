@@ -84,7 +84,7 @@ class DayEnergy:
         self._begin: Quarter = 0
 
     def wanted(self, begin: Quarter, newest: Quarter, now: EpochSeconds) -> list[Quarter]:
-        """Return the quarters to be read now: new ones, and one of the others again, for late readings.
+        """Return the quarters to be read now: new ones, the newest two again, and one of the others, for late readings.
 
         Args:
             begin: The day's first quarter.
@@ -96,9 +96,8 @@ class DayEnergy:
         day = range(begin, newest + 1)
         latest = [q for q in day[-2:] if now - self._read.get(q, -(2**40)) >= self._again_s]
         missing = [q for q in reversed(day) if q not in self._read and q not in latest][: self._at_a_time]
-        again = sorted((q for q in day[:-2] if q in self._read), key=lambda q: self._read[q])[:1]
-        due = [q for q in again if now - self._read[q] >= self._again_s]
-        return [*latest, *missing, *due]
+        oldest = sorted((q for q in day[:-2] if q in self._read), key=lambda q: self._read[q])[:1] if latest else []
+        return [*latest, *missing, *oldest]
 
     def read(self, quarter: Quarter, found: QuarterEnergy, now: EpochSeconds) -> None:
         """Take what was read of a quarter."""

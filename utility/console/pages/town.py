@@ -1,9 +1,11 @@
 """The town at a glance: each microgrid by its state, power and energy now, completeness; live by polling."""
 
+from collections.abc import Callable
 from itertools import groupby
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
+from fastapi.responses import HTMLResponse
 
 from utility.api.rights import Staff
 from utility.console.console import Console
@@ -12,13 +14,16 @@ from utility.overview.microgrids import SHAPES, Cell, Condition
 from utility.store.completeness import Completeness
 from utility.town_metrics import TownFigures, TownMetrics
 
+MOST_FRAGMENTS = 32
+"""Versions of which the changes are kept rendered: browsers have the last few."""
+
 KINDS = {"public": "Public", "apartment": "Apartments", "residential": "Residential"}
 """The kinds of microgrids, for people, in the order of the page."""
 
 
 def add_town(app: FastAPI, console: Console) -> None:
     """Add the routes."""
-    view = TownView(console.api)
+    view, fragments = TownView(console.api), _Fragments()
     console.api.metrics.watch_town(TownMetrics(lambda: metrics_of(view.get())))
 
     @app.get("/console/town", include_in_schema=False)
@@ -31,8 +36,33 @@ def add_town(app: FastAPI, console: Console) -> None:
     def live(request: Request, actor: Staff, since: Annotated[int, Query(ge=0)] = 0) -> Response:
         """Return the figures, and the cells that changed since a version, which replace those of the page."""
         state = view.get()
-        changed = [each for each in state.cells if state.changed[each.microgrid] > since]
-        return console.fragment(request, actor, "town_live.html", _figures(state) | {"changed": changed})
+
+        def rendered() -> bytes:
+            changed = [each for each in state.cells if state.changed[each.microgrid] > since]
+            content = _figures(state) | {"changed": changed, "now": state.time}
+            return bytes(console.fragment(request, actor, "town_live.html", content).body)
+
+        # Nothing in it is of one person: all browsers with the same version get the same bytes.
+        return HTMLResponse(fragments.get(state, since, rendered))
+
+
+class _Fragments:
+    """The rendered parts of the newest state of the town, by the version that a browser has."""
+
+    def __init__(self) -> None:
+        self._of: tuple[TownState | None, dict[int, bytes]] = (None, {})
+
+    def get(self, state: TownState, since: int, render: Callable[[], bytes]) -> bytes:
+        """Return a part; at most ``MOST_FRAGMENTS`` are kept."""
+        if self._of[0] is not state:
+            self._of = (state, {})
+        kept = self._of[1]
+        found = kept.get(since)
+        if found is None:
+            found = render()
+            if len(kept) < MOST_FRAGMENTS:
+                kept[since] = found
+        return found
 
 
 def _groups(state: TownState) -> list[tuple[str, list[Cell]]]:
