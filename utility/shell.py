@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 
 import uvicorn
+from anyio.to_thread import current_default_thread_limiter
 from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt.config.utility import UtilitySettings
@@ -39,6 +40,9 @@ from utility.plant_metrics import PlantMetrics
 from utility.store.access import first_invitation
 from utility.store.database import Database, sqlite_path
 from utility.timekeeper import Timekeeper
+
+REQUEST_THREADS = 12
+"""Threads that answer requests; each may hold a connection to the database with its cache. Further requests wait."""
 
 POLL_S = 2
 """Clock seconds between two checks for commands to send."""
@@ -129,6 +133,7 @@ class Service:
         register_process(self._metrics.registry, "utility", watchdog)
         watchdog.watch("writer", self._ingest.writing.mark)
         watchdog.watch("jobs", self._jobs.reading.mark)
+        current_default_thread_limiter().total_tokens = REQUEST_THREADS
         server = _Server(_quiet(self._api, self._metrics, self._settings))
         with _listen(self._settings.http) as sock:
             tasks: list[asyncio.Task[object]] = [
