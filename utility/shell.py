@@ -142,8 +142,9 @@ class Service:
                 asyncio.create_task(self._watch_link(), name="the liveness check"),
                 asyncio.create_task(self._ingest.run(), name="the ingest"),
             ]
-            self._tick(watchdog)
             self._api.alarms.start()
+            await self._see_to_alarms()  # Those that stood before the start are shown from the first page on.
+            self._tick(watchdog)
             scheme = "http" if self._settings.http_certificate is None else "https"
             log.info("serving on %s://%s", scheme, self._settings.http)
             watchdog.ready(f"serving on {scheme}://{self._settings.http}")

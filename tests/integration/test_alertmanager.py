@@ -1,7 +1,9 @@
 """Alarms through a real Alertmanager: its alerts, and silences that people make, end and see."""
 
+import json
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,11 +11,16 @@ from typing import Any
 
 import pytest
 
+from commonwatt.config.files import load_settings
+from commonwatt.config.utility import UtilitySettings
+from commonwatt.demo.parts import Part
+from commonwatt.doctor.running import local_headers
 from commonwatt.runtime.clock import wall_clock
 from commonwatt.town.town import load_town
 from harness.network.waiting import eventually
 from harness.real.alertmanager import SHIPPED, RealAlertmanager
 from harness.real.parts import real_part
+from harness.real.site import Site
 from utility.access.actor import Actor, Via
 from utility.access.roles import Role
 from utility.alarms import client
@@ -27,6 +34,7 @@ from utility.store.database import Database, open_database
 from utility.store.migrate import empty_database
 from utility.store.registration import fill_registry
 
+TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
 ANN = Actor(name="ann", roles=frozenset({Role.OPERATOR}), account=None, via=Via.SESSION, address="10.0.0.7")
 AT = datetime.now(UTC) - timedelta(minutes=10)
 
@@ -184,6 +192,42 @@ def test_dead_alertmanager_slows_no_page_and_silences_nothing(
         real.resume()
     alarms.watch.look()
     assert alarms.board().complaint == ""
+
+
+def test_utility_shows_both_sources_and_keeps_silences_across_a_restart(real: RealAlertmanager, tmp_path: Path) -> None:
+    with Site(tmp_path / "town", TOWN) as site:
+        part = site.layout.part("utility")
+        part.config.write_text(part.config.read_text() + f'\nalertmanager = "{real.address}"\n')
+
+        def alarms_by_name() -> dict[str, dict[str, Any]]:
+            return {one["name"].removeprefix("Commonwatt"): one for one in site.ask("utility", "/alarms")["alarms"]}
+
+        def both() -> set[str]:
+            return alarms_by_name().keys() & {"UtilityDisconnected", "PartDown"}
+
+        site.start("utility")  # without the head-end
+        eventually(lambda: len(both()) == 2)
+        since = alarms_by_name()["UtilityDisconnected"]["since"]
+        board = site.ask("utility", "/alarms")
+        assert board["alertmanager"]["failure"] is None
+        until = datetime.fromisoformat(board["time"]) + timedelta(hours=4)  # four minutes, at this speed
+        silence_r001(part, {"start": board["time"], "until": until.isoformat()})
+        assert {one["createdBy"] for one in standing(real)} == {"this-machine"}
+        site.kill("utility")
+        site.start("utility")
+        eventually(lambda: len(both()) == 2)
+        found = alarms_by_name()
+        assert (found["PartDown"]["state"], len(site.ask("utility", "/alarms")["silences"])) == ("suppressed", 1)
+        assert found["UtilityDisconnected"]["since"] == since, "it is remembered, and need not wait again"
+
+
+def silence_r001(part: Part, window: dict[str, str]) -> None:
+    """Plan a maintenance by the API, as a program on the utility's machine."""
+    headers = local_headers(load_settings(part.config, "utility", UtilitySettings))
+    body = json.dumps(window | {"place": "r001", "note": "new controller"}).encode()
+    address = f"http://{part.http}/alarms/maintenances"
+    request = urllib.request.Request(address, body, headers | {"Content-Type": "application/json"})
+    urllib.request.urlopen(request, timeout=30).close()
 
 
 def test_shipped_routes_are_sound_and_call_a_person_for_what_is_critical() -> None:
