@@ -2,6 +2,7 @@
 
 import json
 from datetime import date
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
@@ -17,6 +18,7 @@ from utility.billing.documents.statement import hours, spaced, texts
 from utility.console.answers import Number, address, download, found
 from utility.console.console import Console
 from utility.store.bill_documents import RunDocuments, documents_of_run
+from utility.store.kept_documents import KeptDocuments
 from utility.store.run_views import bills_of_account
 
 MAX_BILLS = 200
@@ -32,9 +34,10 @@ _COLUMNS = ("imported kWh", "exported kWh", "shared in kWh", "shared out kWh", "
 
 def add_bills(app: FastAPI, console: Console) -> None:
     """Add the routes."""
+    kept = KeptDocuments(partial(documents_of_run, console.database))
     _add_account(app, console)
-    _add_explained(app, console)
-    _add_files(app, console)
+    _add_explained(app, console, kept)
+    _add_files(app, kept)
 
 
 def _add_account(app: FastAPI, console: Console) -> None:
@@ -53,13 +56,13 @@ def _add_account(app: FastAPI, console: Console) -> None:
         return console.page(request, actor, "bills.html", {"account": account, "rows": rows})
 
 
-def _add_explained(app: FastAPI, console: Console) -> None:
+def _add_explained(app: FastAPI, console: Console, kept: KeptDocuments[int]) -> None:
     @app.get(f"{_START}/{{account}}/{{run}}", include_in_schema=False)
     def explained(
         request: Request, actor: ClerksOrApprovers, account: Number, run: Number, day: Day = None, hour: Hour = None
     ) -> HTMLResponse:
         """Show a bill with its days, the hours of a day or the quarter-hours of an hour."""
-        documents = _documents(console, account, run)
+        documents = _documents(kept, account, run)
         bill = documents.bill(account)
         rows = _steps(documents, bill, day, hour)
         (statement,) = documents.statements([account])
@@ -80,7 +83,7 @@ def _add_explained(app: FastAPI, console: Console) -> None:
     @app.get(f"{_START}/{{account}}/{{run}}/plot.json", include_in_schema=False)
     def plot(_: ClerksOrApprovers, account: Number, run: Number) -> dict[str, Any]:
         """Return a bill's energies by local hour, watt-hours."""
-        (statement,) = _documents(console, account, run).statements([account])
+        (statement,) = _documents(kept, account, run).statements([account])
         by_hour = hours(statement)
         shown = [quantity for quantity in Quantity if by_hour.energies[quantity].any()]
         return {
@@ -99,29 +102,29 @@ def _add_explained(app: FastAPI, console: Console) -> None:
         }
 
 
-def _add_files(app: FastAPI, console: Console) -> None:
+def _add_files(app: FastAPI, kept: KeptDocuments[int]) -> None:
     @app.get(f"{_START}/{{account}}/{{run}}/bill.pdf", include_in_schema=False)
     def as_pdf_file(_: ClerksOrApprovers, account: Number, run: Number) -> Response:
         """Return the printed bill."""
-        (statement,) = _documents(console, account, run).statements([account])
+        (statement,) = _documents(kept, account, run).statements([account])
         return download(as_pdf(statement), f"{statement.bill.month}-{account}.pdf", "application/pdf")
 
     @app.get(f"{_START}/{{account}}/{{run}}/bill.html", include_in_schema=False)
     def as_html_file(_: ClerksOrApprovers, account: Number, run: Number) -> Response:
         """Return the printed bill as a page of its own."""
-        (statement,) = _documents(console, account, run).statements([account])
+        (statement,) = _documents(kept, account, run).statements([account])
         return download(as_html(statement).encode(), f"{statement.bill.month}-{account}.html", "text/html")
 
     @app.get(f"{_START}/{{account}}/{{run}}/receipt.json", include_in_schema=False)
     def receipt(_: ClerksOrApprovers, account: Number, run: Number) -> Response:
         """Return the receipt, by which anybody can check the bill."""
-        documents = _documents(console, account, run)
+        documents = _documents(kept, account, run)
         content = json.dumps(documents.receipt(account), separators=(",", ":")).encode()
         return download(content, f"receipt-{documents.run.month}-{account}.json", "application/json")
 
 
-def _documents(console: Console, account: int, run: int) -> RunDocuments:
-    documents: RunDocuments = found(lambda: documents_of_run(console.database, run, account))
+def _documents(kept: KeptDocuments[int], account: int, run: int) -> RunDocuments:
+    documents: RunDocuments = found(lambda: kept.of(account, run))
     return documents
 
 

@@ -2,6 +2,7 @@
 
 import json
 from datetime import date
+from functools import partial
 from typing import Annotated
 
 from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
@@ -21,8 +22,8 @@ from utility.exports.customer.files import MEDIA_TYPES, SUFFIXES, CustomerFormat
 from utility.exports.exports import Asked, account_quarters
 from utility.exports.selection import Selection
 from utility.jobs.calendar_periods import NEW_YORK
-from utility.residents.documents import IssuedDocuments
-from utility.store.bill_documents import RunDocuments
+from utility.store.bill_documents import RunDocuments, issued_documents
+from utility.store.kept_documents import KeptDocuments
 
 _Month = Annotated[str, Path(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", description="A local month.")]
 _Form = Annotated[CustomerFormat, Query(description="Green Button (XML), or a spreadsheet (CSV).")]
@@ -31,7 +32,7 @@ _Source = Annotated[Source, Query(description="Settled quarter-hours, as bills h
 
 def add_home_bills(app: FastAPI, console: Console) -> None:
     """Add the routes."""
-    kept = IssuedDocuments(console.database)
+    kept = KeptDocuments(partial(issued_documents, console.database))
 
     def documents(actor: Actor, month: str) -> tuple[AccountNumber, RunDocuments]:
         if actor.account is None:
