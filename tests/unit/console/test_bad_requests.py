@@ -6,14 +6,18 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI, HTTPException
+from pydantic import ValidationError
 from sqlalchemy.exc import DataError, OperationalError
 from starlette.types import Message, Receive, Scope, Send
 
+from commonwatt.config.utility import UtilitySettings
 from harness.console import Browser
 from utility.access.roles import Role
 from utility.api.headers import MAX_BODY_BYTES, SECURITY_HEADERS
 from utility.api.proxies import behind
 from utility.api.rights import OPEN
+from utility.metrics import UtilityMetrics
+from utility.shell import _quiet
 
 
 def form(app: FastAPI, body: bytes, content_type: str, path: str = "/console/login") -> int:
@@ -173,3 +177,25 @@ def test_word_of_others_about_their_address_is_ignored(caplog: pytest.LogCapture
         caplog.clear()
         assert client_of(proxies, client, FORGED, ("X-Forwarded-Proto", "https")) == (client, "http")
         assert f"a proxy at {client}" in caplog.text
+
+
+@pytest.mark.parametrize(("proxy", "seen"), [("10.1.2.3", "203.0.113.9"), ("127.0.0.1", "127.0.0.1")])
+def test_service_takes_the_address_from_its_named_proxies_only(
+    app: FastAPI, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, proxy: str, seen: str
+) -> None:
+    """The server library would trust 127.0.0.1, and whatever an environment variable names."""
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
+    settings = UtilitySettings(http_proxies=("10.0.0.0/8",))
+    config = _quiet(app.state.console.api, UtilityMetrics(), settings)
+    config.load()
+    visitor = Browser(config.loaded_app)
+    visitor.address = proxy
+    fields = {"name": "ann", "password": "a wrong password"}
+    assert visitor.send("POST", "/console/login", data=fields, headers=[FORGED]).status_code == 401
+    assert f"a wrong name or password from {seen}" in caplog.text
+
+
+@pytest.mark.parametrize("wrong", ["*", "proxy.example", "10.1.2.3/8", "10.0.0.0/33", ""])
+def test_proxies_are_addresses_or_networks(wrong: str) -> None:
+    with pytest.raises(ValidationError, match="neither an IP address nor a network"):
+        UtilitySettings(http_proxies=(wrong,))
