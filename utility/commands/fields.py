@@ -8,9 +8,13 @@ from pydantic import ValidationError
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import MAX_EPOCH, EpochSeconds
 from commonwatt.protocol.controller_commands import ACTIONS, Action, ControllerCommand
+from commonwatt.protocol.json_messages import MAX_COMMAND_BYTES
 
 Fields = Mapping[str, Any]
 """The keys of a ``ControllerCommand`` beside ``id``, ``cmd`` and ``until``; keys that were not given are absent."""
+
+_ID_BYTES = 64
+"""Bytes that the final id may be longer than that of a check."""
 
 NOT_ASKED = frozenset({Action.RATES})
 """Commands that only the service sends."""
@@ -50,7 +54,7 @@ def checked_command(action: Action, fields: Fields, until: EpochSeconds, new_id:
         raise FieldsError((), f"{action}: only the service sends this command")
     _check_names(action, fields)
     try:
-        return ControllerCommand.model_validate(
+        command = ControllerCommand.model_validate(
             {"id": new_id, "cmd": action.value, "until": min(until, MAX_EPOCH), **fields}
         )
     except ValidationError as error:
@@ -59,6 +63,9 @@ def checked_command(action: Action, fields: Fields, until: EpochSeconds, new_id:
         found = _escaped(f"{text} (found {fault['input']!r})")
         named = [str(key) for key in fault["loc"][:1]]
         raise FieldsError(named, f"{{}}: {found}" if named else _escaped(text)) from error
+    if len(command.pack()) > MAX_COMMAND_BYTES - _ID_BYTES:
+        raise FieldsError(fields, f"{action}: {{}}: more than {MAX_COMMAND_BYTES} bytes in one command")
+    return command
 
 
 def _check_names(action: Action, fields: Fields) -> None:

@@ -211,6 +211,18 @@ def test_a_kind_of_microgrids_is_chosen(database: Database) -> None:
     assert sorted(waiting(database)) == ["r001", "r002"]
 
 
+def test_an_unanswered_strategy_is_superseded_by_the_next_one_but_not_by_one_of_a_later_date(
+    database: Database,
+) -> None:
+    """Sent again after the newer one, the older one would undo it."""
+    first = make_change(database, ANNA, ask(Action.SHARING, strategy="aces"), NOW)
+    make_change(database, ANNA, ask(Action.SHARING, strategy="rangers", from_time=NOW + 900), NOW)
+    assert dict(seen(database, first)[0].counts) == {"open": 1}
+    make_change(database, ANNA, ask(Action.SHARING, strategy="spec"), NOW)
+    assert [one.partition("'strategy': ")[2][:6] for one in waiting(database)["r001"]] == ["'spec'"]
+    assert dict(seen(database, first)[0].counts) == {"superseded": 1}
+
+
 def test_weights_are_put_back_to_those_sent_before(database: Database) -> None:
     hear(database, strategy="aces", tuned=("strategy",))
     make_change(database, ANNA, ask(Action.SHARING, weights={"10001": 2}), NOW)
@@ -227,6 +239,11 @@ FAULTS: dict[str, tuple[Action, dict[str, Any], str]] = {
     "empty schedule": (Action.SCHEDULE, {"periods": {}}, "schedule needs one of METERS, PERIODS"),
     "no sharing": (Action.SHARING, {"from_time": 5}, "sharing needs one of STRATEGY, WEIGHTS"),
     "too short": (Action.SCHEDULE, {"periods": {"relay_s": 1}}, "PERIODS: Input should be greater than or equal to 15"),
+    "too long": (
+        Action.SHARING,
+        {"weights": {str(10**18 + n): 5 for n in range(700)}},
+        "WEIGHTS: more than 16384 bytes",
+    ),
     "braces": (Action.SHARING, {"strategy": "{x}"}, r"STRATEGY: .*'\{x\}'"),
     "the service's": (Action.RATES, {}, "only the service sends this command"),
 }
