@@ -49,7 +49,7 @@ SIX_MONTHS_DAYS = 182
 ACES_TB = 1.8
 """Six months of the town's readings in the ACES report."""
 
-_STARTS_WITHIN_S = 120
+_STARTS_WITHIN_S = 300
 _QUIET_S, _QUIET_CORE = 8, 0.05
 """Seconds that its jobs at the start are over, and the core that it uses then at most."""
 

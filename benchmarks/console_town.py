@@ -4,10 +4,11 @@ A part of the payloads is made; the other rows are copies under other ids, whose
 are measured are those of meters whose rows were made for them.
 """
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.settlement.packed import MeterDays, contents, packed
+from commonwatt.settlement.residual import DayResidual, Stretch
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
 from commonwatt.town.town import Direction, Meter, Town
 from harness.worlds.utility import a_heartbeat
@@ -124,7 +126,8 @@ def _settled(raw: sqlite3.Connection, size: Size, measured: Sequence[Meter]) -> 
         )
     raw.execute(
         f"{days} INSERT INTO settled_day SELECT days.n, controller.number, 'pro_rata', 0, 0, days.n < {TODAY - 40},"
-        " '{}' FROM days CROSS JOIN controller"
+        " ? FROM days CROSS JOIN controller",
+        (json.dumps(asdict(DayResidual(head=Stretch(), fixed=0))),),
     )
 
 

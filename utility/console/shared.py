@@ -1,18 +1,22 @@
 """Values that all browsers share, so that fifty of them cost what one costs."""
 
+import logging
 from collections.abc import Callable
-from threading import Lock
+from threading import Lock, Thread
 from typing import Generic, TypeVar
 
 from commonwatt.model.units import EpochSeconds
+
+log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
 
 class Shared(Generic[_T]):
-    """A value that is computed at most once in some seconds, by the request that needs it.
+    """A value that is computed at most once in some seconds, and only while somebody asks for it.
 
-    Meanwhile others get the value before, up to an age; then they wait.
+    A request that finds it a little old gets it as it is, and has the next one computed beside; the first request, and
+    one that finds it too old, wait.
 
     Args:
         compute: Computes the value.
@@ -33,18 +37,30 @@ class Shared(Generic[_T]):
 
     def get(self) -> _T:
         """Return the value."""
-        made, now = self._made, self._now()
-        if made is not None and 0 <= now - made[0] < self._every_s:
-            return made[1]
-        is_old = made is None or not 0 <= now - made[0] <= self._at_most_s
-        if not self._lock.acquire(blocking=is_old):
-            assert made is not None
-            return made[1]
-        try:
+        made, age_s = self._made, 0
+        if made is not None:
+            age_s = self._now() - made[0]
+            if 0 <= age_s < self._every_s:
+                return made[1]
+        if made is None or not 0 <= age_s <= self._at_most_s:
+            return self._waited_for(made)
+        if self._lock.acquire(blocking=False):
+            Thread(target=self._beside, name="shared value", daemon=True).start()
+        return made[1]
+
+    def _waited_for(self, made: tuple[EpochSeconds, _T] | None) -> _T:
+        with self._lock:
             # Another request may have computed it while this one waited.
-            if self._made is not None and self._made is not made:
-                return self._made[1]
-            self._made = (now, self._compute())
+            if self._made is None or self._made is made:
+                self._made = (self._now(), self._compute())
             return self._made[1]
+
+    def _beside(self) -> None:
+        """Compute the next value; the lock is taken."""
+        try:
+            self._made = (self._now(), self._compute())
+        except Exception:
+            # The requests that then find the value too old meet the fault themselves.
+            log.exception("a value of the pages could not be computed")
         finally:
             self._lock.release()

@@ -19,7 +19,7 @@ from utility.store.supply_view import supply_view
 EVERY_S = 4
 """Seconds for which the town's state is good: browsers ask every five."""
 
-AT_MOST_S = 60
+AT_MOST_S = 12
 """The age that it may have while it is computed anew."""
 
 COMPLETENESS_S = 60

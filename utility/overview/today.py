@@ -94,6 +94,8 @@ class DayEnergy:
         if begin != self._begin:
             self._begin, self._known, self._read = begin, {}, {}
         day = range(begin, newest + 1)
+        if not self._read:
+            return list(day[-1:])  # The first look is waited for.
         latest = [q for q in day[-2:] if now - self._read.get(q, -(2**40)) >= self._again_s]
         missing = [q for q in reversed(day) if q not in self._read and q not in latest][: self._at_a_time]
         oldest = sorted((q for q in day[:-2] if q in self._read), key=lambda q: self._read[q])[:1] if latest else []
