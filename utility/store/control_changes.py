@@ -19,7 +19,7 @@ from utility.store.database import upsert
 from utility.store.heartbeats import last_heartbeats
 from utility.store.open_commands import add_command
 from utility.store.parts import chunks
-from utility.store.tables import command, control_change, control_target, control_version, controller
+from utility.store.tables import command, control_change, control_target, control_version, controller, weights_told
 
 _LOCK = 0x4357000D
 """Number of the advisory lock for new changes."""
@@ -122,6 +122,9 @@ def send_change(connection: Connection, number: int, now: EpochSeconds, new_id: 
         add_command(connection, OpenCommand(id=message.id, controller=to, message=content, until=message.until), now)
         sent.append({"change_no": number, "controller": to, "fields": row.fields})
         sent[-1] |= {"before": json.dumps(before), "command": message.id}
+        if WEIGHTS in fields:
+            # A gateway drops what it was told for then and later: the registry's weights are told anew.
+            connection.execute(weights_told.delete().where(weights_told.c.controller == to))
     connection.execute(upsert(connection, control_target, "before", "command"), sent)
     end_change(connection, number, "sent", now)
 

@@ -16,7 +16,7 @@ from gateway.control.microgrid_states import MicrogridStates
 from harness.real import databases
 from tests.unit.utility.test_changes import ANNA, R001, answer, ask
 from utility.commands.changes import ChangeError
-from utility.commands.changing import make_change
+from utility.commands.changing import make_change, send_due
 from utility.commands.weights import AHEAD, Weighting, after, to_tell
 from utility.jobs.calendar_periods import Period
 from utility.jobs.weights import WeightsJob
@@ -84,6 +84,19 @@ def test_people_change_weights_of_accounts_there_alone(database: Database) -> No
     with pytest.raises(ChangeError, match="r001: the weights are kept with the accounts"):
         make_change(database, ANNA, weights, NOW)
     assert make_change(database, ANNA, ask(Action.SHARING, R001, strategy="aces"), NOW) == 2
+
+
+def test_what_a_person_had_planned_before_is_told_over(database: Database) -> None:
+    """Weights planned by a person, before an account had one, are sent: the account's are told again after them."""
+    planned = ask(Action.SHARING, R001, at=NOW + 5000, weights={"10003": 9})
+    make_change(database, ANNA, planned, NOW)
+    weigh(database, 1, 3, QUARTER + 1)
+    run(database, NOW)
+    answer(database)
+    send_due(database, NOW + 5000)
+    answer(database)
+    (again,) = run(database, NOW + 5300)
+    assert (again["weights"], "from_time" in again) == ({"10001": 3}, False)
 
 
 def test_a_weight_ends_with_a_move_and_is_told_anew_when_a_command_expired(database: Database) -> None:
