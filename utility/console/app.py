@@ -15,6 +15,7 @@ from utility.console.pages.account import add_account
 from utility.console.pages.alarms import add_alarms
 from utility.console.pages.audit import add_audit
 from utility.console.pages.bills import add_bills
+from utility.console.pages.completeness import add_completeness
 from utility.console.pages.corrections import add_corrections
 from utility.console.pages.devices import add_devices
 from utility.console.pages.find import add_find
@@ -39,6 +40,7 @@ from utility.console.static_files import add_static
 PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
     add_login,
     add_town,
+    add_completeness,
     add_microgrids,
     add_meters,
     add_find,

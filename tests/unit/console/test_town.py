@@ -11,10 +11,11 @@ from commonwatt.model.records import EventRecord, State
 from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.town.town import Town
 from harness.console import Browser, text_of
-from harness.settlement.stored import sent
+from harness.settlement.stored import sent, store
 from harness.worlds.sent import append
 from harness.worlds.utility import a_heartbeat
 from tests.unit.console.conftest import NOW
+from tests.unit.utility.test_complete_days import run as count_days
 from utility.access.roles import STAFF, Role
 from utility.changes import SawGateway
 from utility.store.compactor import Compactor
@@ -136,3 +137,19 @@ def test_completeness_of_days_is_asked_by_programs(lively: Database, browser: Ca
     assert (asked["days"], asked["total"]["expected"]) == ({}, 0), "no day is over that was counted"
     assert asked["pending"] == 1, "the compactor marked the day"
     assert viewer.get("/completeness/days?first=2027-01-31&last=2027-01-01").status_code == 422
+
+
+def test_completeness_names_the_microgrids_that_lack_most(
+    lively: Database, town: Town, browser: Callable[..., Browser]
+) -> None:
+    viewer = browser(Role.VIEWER)
+    assert "No day of this month is counted yet." in text_of(viewer.get("/console/completeness"))
+    battery = next(m for m in town.microgrids["r001"].meters if m.battery)
+    yesterday = (QUARTER // 96 - 1) * 96
+    store(lively, {"r001": readings(battery.id, 3, 5, range(yesterday, yesterday + 10))}, NOW)
+    count_days(lively, NOW)
+    text = text_of(viewer.get("/console/completeness"))
+    assert "10.41 %" in text, "10 of 96 quarter-hours, never rounded up"
+    assert f"{86 * 60:,}" in text
+    assert "r001" in text
+    assert viewer.get("/console/completeness?month=2027-13").status_code == 422
