@@ -34,8 +34,8 @@ from utility.store.tables import (
     usage_projection,
 )
 
-DAYS_AT_ONCE = 7
-"""Most days whose records are deleted in one transaction, so that arriving batches wait only briefly."""
+DAYS_AT_ONCE = 1
+"""Days whose records are deleted in one transaction, so that arriving batches wait only briefly."""
 
 _BY_DAY = (settled, settled_day, complete_day, usage_day)
 """Tables with a row for a day; the column is ``day``."""
