@@ -16,9 +16,15 @@ from commonwatt.town.town import Direction, Function
 from utility.overview.microgrids import Facts
 from utility.overview.today import QuarterEnergy
 from utility.store.checks import sound_events
+from utility.store.keys import is_one_of, listed
 from utility.store.tables import compacted, controller, event, gap, gateway_seen, meter, tally
 
 _ONLY: Any = bindparam("only")
+
+
+_EVENTS = (
+    select(event).where(is_one_of((event.c.meter_no, event.c.time))).order_by(event.c.generation, event.c.record_id)
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +46,10 @@ def _statements(*, of_one: bool) -> _Statements:
     def of(statement: Any, name: Any) -> Any:
         return statement.where(name == _ONLY) if of_one else statement
 
-    owned, each = meter.alias(), event.alias()
-    last = select(func.max(each.c.time)).where(each.c.meter_no == owned.c.no).correlate(owned).scalar_subquery()
-    boundary = (
-        select(event, owned.c.microgrid)
-        .join_from(event, owned, (owned.c.no == event.c.meter_no) & (event.c.time == last))
-        .where(owned.c.function == Function.BOUNDARY.value)
-        .order_by(event.c.generation, event.c.record_id)
-    )
+    last = select(func.max(event.c.time)).where(event.c.meter_no == meter.c.no).scalar_subquery()
+    # In two steps: in one, SQLite would read every event there is.
+    boundary = select(meter.c.no, meter.c.microgrid, last.label("last"))
+    boundary = boundary.where(meter.c.function == Function.BOUNDARY.value)
     gaps = select(meter.c.microgrid, func.count()).join(gap, meter.c.no == gap.c.meter_no).where(gap.c.is_open)
     conflicts = (
         select(controller.c.id, func.sum(compacted.c.conflicts, type_=BigInteger))
@@ -61,7 +63,7 @@ def _statements(*, of_one: bool) -> _Statements:
         batches=of(select(tally.c.controller, tally.c.last_batch), tally.c.controller),
         gaps=of(gaps.group_by(meter.c.microgrid), meter.c.microgrid),
         conflicts=of(conflicts, controller.c.id),
-        boundary=of(boundary, owned.c.microgrid),
+        boundary=of(boundary, meter.c.microgrid),
     )
 
 
@@ -89,7 +91,7 @@ def microgrids(
     batches: dict[str, int] = dict(connection.execute(wanted.batches, which).all())
     gaps: dict[str, int] = dict(connection.execute(wanted.gaps, which).all())
     conflicts: dict[str, int] = dict(connection.execute(wanted.conflicts, which).all())
-    boundary = _boundaries(connection.execute(wanted.boundary, which))
+    boundary = _boundaries(connection, connection.execute(wanted.boundary, which).all())
     found = []
     for row in connection.execute(wanted.controllers, which):
         last, batch = seen.get(row.id), batches.get(row.id) or None
@@ -113,14 +115,17 @@ def microgrids(
     return found
 
 
-def _boundaries(rows: Iterable[Row[Any]]) -> dict[str, tuple[int, int]]:
+def _boundaries(connection: Connection, meters: Iterable[Row[Any]]) -> dict[str, tuple[int, int]]:
     """Return by microgrid the bits of its boundary's last events that tell of an island, and their time."""
     telling = int(State.OFF_GRID | State.DEAD_FEEDER | State.SWITCH_OPEN | State.ISOLATED)
+    of = {row.no: row for row in meters if row.last is not None}
+    rows = connection.execute(_EVENTS, listed([(row.no, row.last) for row in of.values()])) if of else ()
     last: dict[int, Any] = {row.meter_no: row for row in sound_events(rows)}
     found: dict[str, tuple[int, int]] = {}
     for row in last.values():
-        bits, since = found.get(row.microgrid, (0, 0))
-        found[row.microgrid] = bits | row.new_state & telling, max(since, row.time)
+        name = of[row.meter_no].microgrid
+        bits, since = found.get(name, (0, 0))
+        found[name] = bits | row.new_state & telling, max(since, row.time)
     return found
 
 
