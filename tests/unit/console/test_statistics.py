@@ -53,8 +53,8 @@ def test_the_page_shows_the_past_the_next_month_and_five_years(browser: Browsers
     assert '<th scope="row">2026</th>' in one
     assert "months.json?scope=account&amp;name=2" in one
     plot = viewer.get("/console/statistics/months.json?scope=account&name=2").json()
-    assert [len(each["x"]) for each in plot["series"]] == [60, 60, 60, 1]
-    assert plot["series"][3]["low"][0] < plot["series"][3]["high"][0]
+    assert [len(each["x"]) for each in plot["series"]] == [60, 60, 60, 1, 1]
+    assert plot["series"][3]["high"][0] < plot["series"][4]["high"][0]
     shape = viewer.get("/console/statistics/shape.json?scope=town&name=town&by=year").json()
     assert {each["label"] for each in shape["series"]} >= {
         "Taken from the town, weekdays",

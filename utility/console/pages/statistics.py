@@ -13,6 +13,7 @@ from utility.api.rights import Staff
 from utility.api.statistics import After, MonthText, NameText, ScopeText
 from utility.console.console import Console
 from utility.statistics.months import Month, Span, columns_of, month_number, month_text, span_around, span_text
+from utility.statistics.scenarios import YEARS
 from utility.statistics.series import SHAPES
 from utility.statistics.words import dollars_words, energy_words, tested_words
 from utility.store.accounts import zone_of
@@ -34,6 +35,9 @@ _MONTH_S = 28 * 86_400
 """Seconds of a month's step in a plot: no month is shorter."""
 
 _HOUR_S = 3600
+_MOST_PERIODS = 24
+"""Rows of one subject's past; its plot has five years."""
+
 _KWH = 1e6
 _PLOTTED = {"imported": "Taken from the town", "exported": "Given to the town", "used": "Used"}
 _SHAPED = {**_PLOTTED, "shared_in": "Taken from the microgrid", "generated": "Generated"}
@@ -77,7 +81,9 @@ def _content(console: Console, scope: Scope, by: Span, month: str, name: str, af
         wanted = _month(month) if month else last_month(connection)
         rows, view = [], projection_view(connection, Scope.TOWN)
         if wanted is not None and name:
-            rows = usage_history(connection, scope, _number(connection, scope, name), wanted, by, 60 // by.months)
+            rows = usage_history(
+                connection, scope, _number(connection, scope, name), wanted, by, min(_MOST_PERIODS, 60 // by.months)
+            )
         elif wanted is not None:
             rows = usage_page(connection, scope, span_around(wanted, by), after=after)
     query = {"scope": scope.name.lower(), "by": by.value, "month": month}
@@ -92,6 +98,7 @@ def _content(console: Console, scope: Scope, by: Span, month: str, name: str, af
         "classes": CLASSES,
         "rows": [(row, span_text(row.months, by), row.totals) for row in rows],
         "quarter_s": QUARTER_S,
+        "years": list(range(1, YEARS + 1)),
         "plots": urlencode({"scope": scope.name.lower(), "name": name, "by": by.value, "month": month}),
         "projected": _projected(view),
         "view": view,
@@ -136,11 +143,12 @@ def _months(console: Console, scope: Scope, name: str) -> dict[str, Any]:
     for row in view.get("rows", ()):
         quantity = Projectable(row["quantity"])
         if quantity is Projectable.IMPORTED and row["low"] is not None:
-            band = _series(
-                "Projected, taken from the town", "kWh", [start(view["month"])], _MONTH_S, [row["high"] / _KWH]
-            )
-            series.append(band | {"low": [row["low"] / _KWH]})
-    note = "A projection is a band: 8 of 10 months are expected within it." if len(series) > len(_PLOTTED) else ""
+            x = [start(view["month"])]
+            series += [
+                _series(f"Projected from the town, at {word}", "kWh", x, _MONTH_S, [row[key] / _KWH])
+                for key, word in (("low", "least"), ("high", "most"))
+            ]
+    note = "8 of 10 months are expected between the two projected figures." if len(series) > len(_PLOTTED) else ""
     return {"series": series, "note": note}
 
 
