@@ -14,6 +14,7 @@ command = Table(
     Column("until", BigInteger, nullable=False),
     Column("state", String(16), nullable=False, index=True),
     Column("outcome", Text, nullable=True),
+    Index("ix_command_controller_created", "controller", "created"),
 )
 
 gateway_seen = Table(
