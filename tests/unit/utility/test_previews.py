@@ -17,7 +17,7 @@ from utility.commands.changes import AllowanceError
 from utility.commands.changing import make_change, preview_change
 from utility.commands.effects import has_figures
 from utility.commands.preview import (
-    HELLO_S,
+    HEAD_BYTES,
     MESSAGE_BYTES,
     MONTH_S,
     PACKET_BYTES,
@@ -28,6 +28,7 @@ from utility.commands.preview import (
     in_words,
     line_of,
     longest_delay_s,
+    messages_every,
 )
 from utility.store.database import Database
 from utility.store.relayed import relayed_by
@@ -38,6 +39,7 @@ kind = databases.both_kinds
 SERIES, QUARTER = 40, 2_000_000
 LEFT_S = 10 * 86_400
 MINUTES, QUARTERS = Relaying(relay_s=60, aggregation="none"), Relaying(relay_s=900, aggregation="none")
+FIVE_MINUTES = Relaying(relay_s=300, aggregation="none")
 AVERAGES = Relaying(relay_s=60, aggregation="lossy")
 
 
@@ -80,8 +82,7 @@ def _batch(blocks: Blocks) -> Batch:
 def test_bytes_at_another_period_are_predicted_within_a_tenth(now_s: int, then_s: int) -> None:
     measured, really = relayed(now_s), relayed(then_s)
     up, _ = line_of(measured, Relaying(relay_s=then_s, aggregation="none"))
-    # Messages are the same in all of them, since a gateway that relays seldom sends empty batches.
-    heads = (MESSAGE_BYTES[0] + 64) / HELLO_S
+    heads = (MESSAGE_BYTES[0] + HEAD_BYTES) * messages_every(then_s)
     packets = really.size * (1 + SEGMENT_BYTES[0] / PACKET_BYTES)
     print(now_s, then_s, (up - heads) / (packets / really.seconds))
     assert up - heads == pytest.approx(packets / really.seconds, rel=0.1)
@@ -117,6 +118,14 @@ def test_an_aggregating_gateway_relays_whole_quarters(fields: dict[str, Any], de
     assert effect.after is not None
     assert (effect.after[0] < effect.before[0], effect.delay_s) == (True, delay_s)
     assert line_of(relayed(60), AVERAGES)[0] < line_of(relayed(60), QUARTERS)[0]
+
+
+def test_the_prediction_agrees_with_a_line_that_was_measured() -> None:
+    """Ten houses of real processes with TLS: the side of the utility for ten minutes at 60 s, then at 300 s."""
+    counted = Relayed(seconds=901, batches=21, blocks=593, slots=2045, size=8879)
+    measured = (36.61 - 42.95, 19.45 - 21.09)
+    predicted = [b - a for a, b in zip(*(line_of(counted, one) for one in (MINUTES, FIVE_MINUTES)), strict=True)]
+    assert predicted == pytest.approx(measured, rel=0.2)
 
 
 UNKNOWN: dict[str, tuple[Heartbeat | None, Relayed | None, str]] = {
