@@ -94,7 +94,8 @@ class Works:
             if sum(each.is_open for each in self._works.values()) >= MAX_OPEN:
                 raise ConfigError(f"{MAX_OPEN} works are being done; try again when one of them is done")
             self._works[work.id] = work
-            for old in [each.id for each in self._works.values() if not each.is_open][: len(self._works) - MAX_KEPT]:
+            ended = [each.id for each in self._works.values() if not each.is_open]
+            for old in ended[: max(0, len(self._works) - MAX_KEPT)]:
                 del self._works[old]
             if self._thread is None:
                 # It ends with the process: what it has not written by then was not begun.
