@@ -130,7 +130,6 @@ class BillingSettings(Settings):
     )
     regional_price: Annotated[Decimal, Field(ge=0, le=100)] | None = Field(
         None,
-        examples=["0.12"],
         description="What the regional grid charges outside peak hours, dollars per kWh, to project the cost of the "
         "next month; without it there is none.",
     )

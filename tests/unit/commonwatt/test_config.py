@@ -90,9 +90,11 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         **dict.fromkeys(
             ("tokens", "clock", "head_end_ca", "head_end_revoked", "certificate", "http_certificate"), PATHS
         ),
-        **dict.fromkeys(("head_end_plain_text", "http_plain_text"), FLAG),
+        **dict.fromkeys(("alertmanager_ca", "enrolment"), PATHS),
+        **dict.fromkeys(("head_end_plain_text", "http_plain_text", "alertmanager_plain_text"), FLAG),
         "http_hosts": HOSTS,
-        **dict.fromkeys(("head_end", "http"), ADDRESSES),
+        "http_proxies": [(["proxy.example"], "IP address"), ("10.0.0.1", "")],
+        **dict.fromkeys(("head_end", "http", "alertmanager"), ADDRESSES),
         **dict.fromkeys(("gaps_s", "gap_age_s", "compact_s"), PERIODS),
         "keep_months": [(0, "1"), (1201, "1200"), ("all", "integer")],
         "keep_years": [(1, "2"), (101, "100")],
@@ -269,6 +271,7 @@ BEYOND = [
     ("meters", "http", None, "http_plain_text"),
     ("utility", "head_end", "head_end_ca", "head_end_plain_text"),
     ("utility", "http", "http_certificate", "http_plain_text"),
+    ("utility", "alertmanager", "alertmanager_ca", "alertmanager_plain_text"),
 ]
 
 
