@@ -29,21 +29,21 @@ def form(app: FastAPI, body: bytes, content_type: str, path: str = "/console/log
 MULTIPART = b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\n%s\r\n--x--\r\n'
 
 
-@pytest.mark.parametrize(
-    "content_type",
-    [
-        "multipart/form-data; boundary=x; charset=punycode",
-        'multipart/form-data; boundary=x; CHARSET="punycode"',
-        "multipart/form-data; charset=utf-8; charset=punycode; boundary=x",
-        "multipart/form-data; boundary=x; charset*=utf-8''punycode",
-        "multipart/form-data; boundary=x; charset =punycode",
-    ],
+SLOW = (
+    "multipart/form-data; boundary=x; charset=punycode",
+    'multipart/form-data; boundary=x; CHARSET="punycode"',
+    "multipart/form-data; charset=utf-8; charset=punycode; boundary=x",
+    "multipart/form-data; boundary=x; charset*=utf-8''punycode",
+    "multipart/form-data; boundary=x; charset =punycode",
 )
-def test_slow_encodings_are_refused(app: FastAPI, content_type: str) -> None:
+
+
+def test_slow_encodings_are_refused(app: FastAPI) -> None:
     """Decoding a megabyte of punycode takes more than a minute, in which nobody else is answered."""
-    begun = time.perf_counter()
-    assert form(app, MULTIPART % (b"a-" + b"a" * 200_000), content_type) == 415
-    assert time.perf_counter() - begun < 1
+    begun = time.process_time()
+    for content_type in SLOW:
+        assert form(app, MULTIPART % (b"a-" + b"a" * 200_000), content_type) == 415, content_type
+    assert time.process_time() - begun < 3
 
 
 def test_text_in_utf_8_is_read(app: FastAPI) -> None:
@@ -52,11 +52,10 @@ def test_text_in_utf_8_is_read(app: FastAPI) -> None:
     assert form(app, fields, "application/x-www-form-urlencoded; charset=utf-8") == 401
 
 
-@pytest.mark.parametrize("length", ["9" * 5_000, str(MAX_BODY_BYTES + 1), "-1", "1e3", ""])
-def test_long_bodies_are_refused_by_their_stated_length(app: FastAPI, length: str) -> None:
-    visitor = Browser(app)
-    headers = {"Content-Length": length, "Content-Type": "application/x-www-form-urlencoded"}
-    assert visitor.send("POST", "/console/login", content=b"", headers=headers).status_code == 413
+def test_long_bodies_are_refused_by_their_stated_length(app: FastAPI) -> None:
+    for length in ("9" * 5_000, str(MAX_BODY_BYTES + 1), "-1", "1e3", ""):
+        headers = {"Content-Length": length, "Content-Type": "application/x-www-form-urlencoded"}
+        assert Browser(app).send("POST", "/console/login", content=b"", headers=headers).status_code == 413, length
 
 
 def test_long_bodies_without_a_length_are_cut(app: FastAPI) -> None:
@@ -80,12 +79,12 @@ def test_long_bodies_without_a_length_are_cut(app: FastAPI) -> None:
     assert left > 40 - MAX_BODY_BYTES // 100_000 - 3
 
 
-@pytest.mark.parametrize("origin", ["null", "https://evil.example", "http://[", "localhost", "https://localhost.evil"])
-def test_foreign_and_broken_origins_are_refused(app: FastAPI, origin: str) -> None:
+def test_foreign_and_broken_origins_are_refused(app: FastAPI) -> None:
     """Also at login: another site must not log a person in as somebody else (login CSRF)."""
     fields = {"name": "ann", "password": "x"}
-    answer = Browser(app).send("POST", "/console/login", data=fields, headers={"Origin": origin})
-    assert answer.status_code == 403
+    for origin in ("null", "https://evil.example", "http://[", "localhost", "https://localhost.evil"):
+        answer = Browser(app).send("POST", "/console/login", data=fields, headers={"Origin": origin})
+        assert answer.status_code == 403, origin
     own = Browser(app).send("POST", "/console/login", data=fields, headers={"Origin": "https://localhost"})
     assert own.status_code == 401
 
@@ -110,22 +109,22 @@ FAULTS: dict[str, Exception] = {
 
 
 @pytest.mark.parametrize("place", ["/console/broken", "/broken"])
-@pytest.mark.parametrize(("kind", "status"), [("fault", 500), ("data", 422), ("database", 503), ("refusal", 503)])
-def test_errors_give_nothing_away(app: FastAPI, place: str, kind: str, status: int) -> None:
-    """ASVS 16.5.1, 14.2.x: no traces, statements or paths; the headers are there, too."""
+def test_errors_give_nothing_away(app: FastAPI, place: str) -> None:
+    """ASVS 16.5.1: no traces, statements or paths; the headers are there, too."""
 
-    @app.get(place, dependencies=[OPEN])
-    def broken() -> None:
+    @app.get(place + "/{kind}", dependencies=[OPEN])
+    def broken(kind: str) -> None:
         raise FAULTS[kind]
 
     visitor = Browser(app)
     visitor.raises = False
-    answer = visitor.get(place)
-    assert answer.status_code == status
-    assert not any(word in answer.text for word in ("secret", "/srv", "Traceback", "SELECT", "sqlalchemy"))
-    assert all(answer.headers[name] == value for name, value in SECURITY_HEADERS.items())
-    assert ("text/html" in answer.headers["content-type"]) == place.startswith("/console/")
-    assert answer.headers.get("retry-after") == ("7" if kind == "refusal" else None)
+    for kind, status in (("fault", 500), ("data", 422), ("database", 503), ("refusal", 503)):
+        answer = visitor.get(f"{place}/{kind}")
+        assert answer.status_code == status
+        assert not any(word in answer.text for word in ("secret", "/srv", "Traceback", "SELECT", "sqlalchemy"))
+        assert all(answer.headers[name] == value for name, value in SECURITY_HEADERS.items())
+        assert ("text/html" in answer.headers["content-type"]) == place.startswith("/console/")
+        assert answer.headers.get("retry-after") == ("7" if kind == "refusal" else None)
 
 
 def test_value_that_the_database_does_not_take_is_no_alarm(app: FastAPI) -> None:

@@ -87,7 +87,7 @@ def test_what_a_request_says_is_not_put_into_a_page(visitors: Visitors) -> None:
             continue
         paths = {route.address({}), route.address(dict.fromkeys(route.in_path, "%3Cb%20id=probe%3E%22%3E"))}
         for path in paths:
-            for text in (PROBE, "javascript:probe()"):
+            for text in (PROBE, "javascript:probe()") if route.is_page else (PROBE,):
                 put = {name: [text] for name in (*route.in_query, *route.in_body)} | {"message": [text], "next": [text]}
                 options: dict[str, Any] = {"params": put} if route.is_safe else {"params": put, "data": put}
                 answer = visitors.ask(route.method, path, headers, **options)

@@ -79,7 +79,7 @@ def address_of(route: Ruled, values: list[tuple[str, str]]) -> str:
 
 @pytest.mark.parametrize("is_safe", [True, False])
 @given(st.data(), st.lists(st.tuples(st.sampled_from(NAMES), VALUES), max_size=5))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_asked_is_answered_with_a_reason(
     visitors: Visitors, is_safe: bool, data: st.DataObject, params: list[tuple[str, str]]
 ) -> None:
