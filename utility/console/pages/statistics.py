@@ -1,6 +1,8 @@
 """Usage by month, quarter, year and five years, with plots; what the next month and five years may bring."""
 
 from collections.abc import Mapping
+from itertools import groupby
+from operator import itemgetter
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -99,6 +101,7 @@ def _content(console: Console, scope: Scope, by: Span, month: str, name: str, af
         "rows": [(row, span_text(row.months, by), row.totals) for row in rows],
         "quarter_s": QUARTER_S,
         "years": list(range(1, YEARS + 1)),
+        "scenarios": [(name, list(each)) for name, each in groupby(view.get("scenarios", ()), itemgetter("scenario"))],
         "plots": urlencode({"scope": scope.name.lower(), "name": name, "by": by.value, "month": month}),
         "projected": _projected(view),
         "view": view,
