@@ -300,8 +300,8 @@ def _section(
         f"{len(town.meters):,} meters, {made.settled_rows:,} settled days of five years, {made.blocks:,} blocks: a "
         "month of a tenth of the microgrids, the last two days of all. The payloads of the meters that are shown are "
         f"made for them, the others are copies. The file has {number(in_file_gb)} GB. Requests come one after the "
-        "other, by HTTP on the same machine, each with a session. The browsers' cost is that of the utility while they "
-        "poll, less that of the same utility without them, just after."
+        "other, by HTTP on the same machine, each with a session, between two runs of the hourly jobs. The cost of the "
+        "browsers is that of the utility while they poll, less that of the same utility without them, just after."
     )
     note = (
         "The size of six months is extrapolated from one emulated day of all meters, with the columns for queries. A "

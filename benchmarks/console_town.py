@@ -28,8 +28,8 @@ from harness.worlds.utility import a_heartbeat
 from utility.store.database import open_database
 from utility.store.registration import fill_registry
 
-NOW = 1_796_000_000
-"""29 November 2026, 19:53 in New York."""
+NOW = 1_795_997_100
+"""29 November 2026, 19:05 in New York: what is done every hour was done at the start."""
 
 TODAY = NOW // 86_400
 POOL = 500
