@@ -45,6 +45,11 @@ from utility.store.tables import (
     account,
     account_difference,
     account_term,
+    alarm,
+    alarm_acknowledgement,
+    alarm_silence,
+    api_token,
+    audit,
     bill,
     bill_run,
     checked_day,
@@ -68,6 +73,8 @@ from utility.store.tables import (
     meter,
     part,
     period,
+    person,
+    person_role,
     plant_quarter,
     purchase,
     quarantined,
@@ -89,6 +96,11 @@ from utility.store.tables import (
     sharing_due,
     sharing_quarter,
     tally,
+    usage_batteries,
+    usage_day,
+    usage_due,
+    usage_month,
+    usage_projection,
     weights_told,
 )
 
@@ -146,8 +158,23 @@ _TAKEN = (
     research_reader,
     research_release,
     research_log,
+    person,
+    person_role,
+    api_token,
+    audit,
+    alarm,
+    alarm_acknowledgement,
+    alarm_silence,
+    usage_due,
+    usage_day,
+    usage_month,
+    usage_batteries,
+    usage_projection,
 )
-"""Tables that are copied, each after the tables that it refers to. Gaps are found again, heartbeats arrive again."""
+"""Tables that are copied, each after the tables that it refers to.
+
+Gaps are found again, heartbeats arrive again, people log in again; open invitations end.
+"""
 
 _Row = dict[str, Any]
 _Judge = Callable[[list[_Row]], list[_Row]]

@@ -40,7 +40,7 @@ from utility.store.open_commands import add_command, open_commands
 from utility.store.quarantine import QUARANTINED, REFUSED, masks_of
 from utility.store.recovery import recover
 from utility.store.registration import fill_registry
-from utility.store.tables import compacted, dead_letter, event, meter, period, quarantined
+from utility.store.tables import compacted, dead_letter, event, metadata, meter, period, quarantined
 from utility.store.writer import Writer
 
 FIRST = 2_000_000
@@ -281,6 +281,11 @@ def test_recovery_of_a_sound_database_takes_over_all_of_it_under_a_new_id(
         assert len(exact) > len(ALL_KEYS) // 3
         assert set(exact) == {60}
     new.close()
+
+
+def test_recovery_forgets_no_table_but_what_comes_again_by_itself() -> None:
+    taken = {table.name for table in recovering._TAKEN}
+    assert set(metadata.tables) - taken == {"gap", "gateway_seen", "plant_seen", "session", "invitation"}
 
 
 @pytest.mark.parametrize("after", ["quarantined", "nothing"])
