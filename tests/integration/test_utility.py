@@ -303,6 +303,7 @@ def test_running_service_sends_commands_and_takes_over_new_meters(utility: Utili
             process("utility", "run", "--config", utility.config, log=utility.folder / "log"),
         ):
             await become(lambda: gateway.link.connected)
+            await become(lambda: utility.tells("/health", lambda answer: bool(answer["head_end_connected"])))
             words = ("utility", "command", "r001", "deaggregate", "--wait", "--config", utility.config)
             given = asyncio.create_task(asyncio.to_thread(commonwatt, *words))
             await become(lambda: bool(gateway.commands))
