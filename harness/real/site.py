@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -142,6 +143,17 @@ class Site:
         with urllib.request.urlopen(request, timeout=within_s) as answer:
             found: dict[str, Any] = json.load(answer)
             return found
+
+    def first_login(self) -> str:
+        """Return the link of the first administrator, which the utility logs once it serves."""
+        found: list[str] = []
+
+        def is_logged() -> bool:
+            found[:] = re.findall(r"http://\S+/console/invitation/\S+", self.log("utility"))
+            return bool(found)
+
+        eventually(is_logged)
+        return found[-1]
 
     def metric(self, name: str, series: str) -> float:
         """Return a value of a part's /metrics, by its name and labels as shown there; 0 while there is none."""

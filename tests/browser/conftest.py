@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from fastapi import FastAPI
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from commonwatt.config.files import load_settings
 from commonwatt.config.utility import UtilitySettings
@@ -37,11 +37,13 @@ from utility.store.writer import Writer
 MONTH = "2026-10"
 NOW = 1_794_330_000  # noon of 10 November 2026, after the deadline of settlement
 ALLOWANCE = 30_000_000
+expect.set_options(timeout=30_000)  # A busy machine is no fault.
 METER = 10001
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chrome() -> Iterator[Browser]:
+    # Playwright keeps a loop running in this thread: it ends with its file, before tests that run loops of their own.
     with chromium() as browser:
         yield browser
 

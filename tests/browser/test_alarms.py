@@ -73,4 +73,4 @@ def test_count_says_when_the_utility_does_not_answer_and_is_well_again_by_itself
     expect(count).to_contain_text("No answer from the utility since")
     expect(count).to_contain_text("1 critical")
     viewer.page.unroute("**/alarms/count*")
-    expect(count).not_to_contain_text("No answer")
+    expect(count).not_to_contain_text("No answer", timeout=30_000)

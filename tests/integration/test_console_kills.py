@@ -23,8 +23,7 @@ class Admin:
 
     def __init__(self, site: Site) -> None:
         self.address = f"http://{site.layout.part('utility').http}"
-        (link,) = re.findall(r"http://\S+/console/invitation/\S+", site.log("utility"))
-        done = httpx.post(link, data={"password": PASSWORD}, timeout=30)
+        done = httpx.post(site.first_login(), data={"password": PASSWORD}, timeout=30)
         assert done.status_code == 303
         self.headers = {"Cookie": f"{COOKIE}={done.cookies[COOKIE]}"}
 
