@@ -130,6 +130,8 @@ class Apartments:
     def __init__(self, folder: Path) -> None:
         self.site = Site(folder, APARTMENTS, speed=1)
         self.site.add_setting("r001 gateway", "commit_s = 0")  # Else puts wait for others, flood or not.
+        # A process of its own: a forked one's memory counts what all parts load.
+        self.site.environments["r001 broker"] = {}
         self.site.start("r001 broker", "r001 gateway")
         _, self.port = self.site.address("r001 broker")
         self.tokens: dict[str, str] = json.loads((folder / "r001" / "meter-tokens.json").read_text())

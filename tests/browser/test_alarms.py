@@ -1,7 +1,7 @@
 """Two people, two windows: what one silences in two taps, the other sees on every page within five seconds."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from fastapi import FastAPI
@@ -15,10 +15,11 @@ from utility.console.console import Console
 
 
 @pytest.fixture
-def api(application: FastAPI) -> Api:
-    """The utility, with a gateway that is silent."""
+def api(application: FastAPI) -> Iterator[Api]:
+    """The utility, with a gateway that is silent; afterwards it is as it was, for the tests of other files."""
     console: Console = application.state.console
     alarms, clock = console.api.alarms, console.api.clock
+    facts = alarms._facts
     object.__setattr__(alarms, "_facts", lambda _: Facts(silent_s={"r001": 400.0}))
     began = clock.origin
     for _ in range(2):
@@ -27,7 +28,9 @@ def api(application: FastAPI) -> Api:
     alarms.look()
     alarms.save()
     clock.origin = began + 400
-    return console.api
+    yield console.api
+    object.__setattr__(alarms, "_facts", facts)
+    clock.origin = began
 
 
 def test_silence_takes_two_taps_and_shows_on_every_page_within_a_second(api: Api, window: Callable[..., Visit]) -> None:

@@ -212,12 +212,14 @@ def test_utility_shows_both_sources_and_keeps_silences_across_a_restart(real: Re
         assert board["alertmanager"]["failure"] is None
         until = datetime.fromisoformat(board["time"]) + timedelta(hours=4)  # four minutes, at this speed
         silence_r001(part, {"start": board["time"], "until": until.isoformat()})
-        assert {one["createdBy"] for one in standing(real)} == {"this-machine"}
+        assert "this-machine" in {one["createdBy"] for one in standing(real)}
         site.kill("utility")
         site.start("utility")
         eventually(lambda: len(both()) == 2)
         found = alarms_by_name()
-        assert (found["PartDown"]["state"], len(site.ask("utility", "/alarms")["silences"])) == ("suppressed", 1)
+        # Another test's silence may still stand at this Alertmanager.
+        ours = [one for one in site.ask("utility", "/alarms")["silences"] if one["person"] == "this-machine"]
+        assert (found["PartDown"]["state"], len(ours)) == ("suppressed", 1)
         assert found["UtilityDisconnected"]["since"] == since, "it is remembered, and need not wait again"
 
 
