@@ -301,7 +301,7 @@ def _section(
         "month of a tenth of the microgrids, the last two days of all. The payloads of the meters that are shown are "
         f"made for them, the others are copies. The file has {number(in_file_gb)} GB. Requests come one after the "
         "other, by HTTP on the same machine, each with a session, between two runs of the hourly jobs. The cost of the "
-        "browsers is that of the utility while they poll, less that of the same utility without them, just after."
+        "browsers is the utility's processor time while they poll, less its processor time without them, just after."
     )
     note = (
         "The size of six months is extrapolated from one emulated day of all meters, with the columns for queries. A "

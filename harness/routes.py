@@ -95,7 +95,7 @@ def routes_page() -> str:
         "",
         "Made from the code by `make docs`; a test compares the two, and another asks every route with every role.",
         "",
-        "Roles are columns; a person may have several. `yes`: allowed. `403`: refused. `401`: nobody is logged in, and",
+        "Roles are columns; a person may have several. `yes`: allowed. `403`: refused. `401`: the request has no login, and",
         "pages (`/console/...`) go to the login page. The same holds for an API token, whose scope is a part of",
         "its person's roles; `session`: the route refuses tokens. A route without a rule does not exist: the service",
         "refuses to start.",

@@ -29,7 +29,7 @@ UTILITY_FOLDER = "utility"
 """The folder of the devices without a microgrid."""
 
 METERS_FOLDER = "meter-certificates"
-"""The folder of meters' certificates in that of their microgrid."""
+"""The folder of meters' certificates, in their microgrid's folder."""
 
 DEVICES_FILE = "devices.json"
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from commonwatt.model.exceptions import CommonwattError, StoreError
 
 NICE = 10
-"""How much lower the priority of the work is than that of the service."""
+"""How much lower the work's priority is than the service's priority."""
 
 _FAILED = 2
 

@@ -14,7 +14,7 @@ Fields = Mapping[str, Any]
 """The keys of a ``ControllerCommand`` beside ``id``, ``cmd`` and ``until``; keys that were not given are absent."""
 
 _ID_BYTES = 64
-"""Bytes that the final id may be longer than that of a check."""
+"""Most bytes by which a command's final id is longer than the id that is used in a check."""
 
 NOT_ASKED = frozenset({Action.RATES})
 """Commands that only the service sends."""

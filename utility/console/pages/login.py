@@ -25,11 +25,16 @@ log = logging.getLogger(__name__)
 
 def add_login(app: FastAPI, console: Console) -> None:
     """Add the routes."""
+    _add_sessions(app, console)
+    _add_invitations(app, console)
+
+
+def _add_sessions(app: FastAPI, console: Console) -> None:
     guesses = Guesses()
 
     @app.get("/console/login", include_in_schema=False, dependencies=[OPEN])
     async def form(request: Request, next: str = "") -> Response:  # noqa: A002 - the name in the address
-        """Return the login page; whoever is logged in goes on."""
+        """Return the login page; a person who is logged in goes on."""
         if await actor_of(request) is not None:
             return RedirectResponse(_own_path(next), 303)
         return _login_page(console, request, next)
@@ -63,6 +68,8 @@ def add_login(app: FastAPI, console: Console) -> None:
         answer.headers["Clear-Site-Data"] = '"storage"'
         return answer
 
+
+def _add_invitations(app: FastAPI, console: Console) -> None:
     @app.get("/console/invitation/{secret}", include_in_schema=False, dependencies=[OPEN])
     def invited(request: Request, secret: str) -> Response:
         """Return the page on which an invited person chooses a password."""
