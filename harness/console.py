@@ -7,11 +7,24 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
+from commonwatt.model.units import EpochSeconds
+from commonwatt.runtime.clock import Clock
 from utility.access.roles import Role
 from utility.api.rights import COOKIE, Gate
+from utility.api.services import Api
+from utility.health import Health
+from utility.metrics import UtilityMetrics
 from utility.store import access
+from utility.store.database import Database
 
 PASSWORD = "three slow green boats"
+
+
+def standing_api(database: Database, now: EpochSeconds, **others: Any) -> Api:
+    """Return what an application uses of a service that stands still at a time, without a broker."""
+    named: dict[str, Any] = {"metrics": UtilityMetrics(), "refused": {}, "machine_s": lambda: now}
+    named |= {"clock": Clock(origin=now, monotonic_origin=0, speed=0)} | others
+    return Api(database=database, connected=lambda: True, complaint=lambda: "", health=Health(None), **named)
 
 
 class Browser:

@@ -5,16 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from commonwatt.model.units import EpochSeconds
-from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import load_town
+from harness.console import standing_api
 from harness.household import HOUSE, TOWN, furnish
 from harness.routes import Visitors
 from utility.access.roles import Role
 from utility.access.secrets import digest, new_token
 from utility.api.app import make_app
-from utility.api.services import Api
-from utility.health import Health
-from utility.metrics import UtilityMetrics
 from utility.store.database import Database, open_database
 from utility.store.registration import fill_registry
 from utility.store.tables import api_token
@@ -40,18 +37,7 @@ def furnished(folder: Path, now: EpochSeconds) -> Iterator[Database]:
 @contextmanager
 def visited(database: Database, now: EpochSeconds) -> Iterator[Visitors]:
     """Make the application, with a person for each role, named after it, and one with all roles: ``everything``."""
-    api = Api(
-        database=database,
-        clock=Clock(origin=now, monotonic_origin=0, speed=0),
-        metrics=UtilityMetrics(),
-        connected=lambda: True,
-        complaint=lambda: "",
-        refused={},
-        health=Health(None),
-        local_key=LOCAL_KEY,
-        machine_s=lambda: now,
-    )
-    with Visitors(make_app(api)) as visitors:
+    with Visitors(make_app(standing_api(database, now, local_key=LOCAL_KEY))) as visitors:
         for role in Role:
             visitors.add(role.value, frozenset({role}), HOUSE if role is Role.RESIDENT else None)
         visitors.add("everything", frozenset(Role), HOUSE)

@@ -8,7 +8,6 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -27,21 +26,19 @@ from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, DeadLetter, DeadLetterSource, LocalReason
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
-from commonwatt.protocol.plant_messages import MAX_QUARTERS, PlantOutcome, PlantReport
-from commonwatt.protocol.topics import ACKS, BATCHES, COMMANDS, OUTCOMES, PLANT, STATUS, gateway_down, parse_gateway_up
+from commonwatt.protocol.topics import ACKS, BATCHES, COMMANDS, OUTCOMES, PLANT, gateway_down, parse_gateway_up
 from utility.changes import (
     Append,
     Change,
     CloseCommand,
     ClosePurchase,
     KeepDeadLetter,
-    KeepPlantQuarters,
     OpenCommand,
     SawGateway,
-    SawPlant,
 )
 from utility.events import CommandsOpen, Event, FromGateway
 from utility.gaps import settled_before
+from utility.ingest.plant import from_plant
 from utility.ingest.quarantine import (
     event_dead_letters,
     quarantined_dead_letters,
@@ -51,6 +48,7 @@ from utility.ingest.quarantine import (
     told_accounts,
 )
 from utility.registry.snapshot import RegistrySnapshot, Rows
+from utility.steps import Refused, Step
 
 RESEND_S = 10
 """Seconds after which a command without an outcome is sent again."""
@@ -72,43 +70,6 @@ _Fault: TypeAlias = tuple[BatchRefusal, str, str]
 _DAY_S = 86_400
 # The first fields of a batch: magic, four bytes, time, store, sequence.
 _HEAD = struct.Struct(">4s4xIQQ")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Refused:
-    """The refusal of a controller's batch, shown to people as the reason why its data waits.
-
-    Attributes:
-        controller: The batch's sender.
-        time: Time of receipt.
-        status: As in the acknowledgement.
-        reason: Metric label; one of a small set.
-        text: Message for people; it names the meter.
-    """
-
-    controller: ControllerId
-    time: EpochSeconds
-    status: BatchRefusal
-    reason: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Step:
-    """The result of handling one message.
-
-    Attributes:
-        result: Metric label: ``stored``, ``stored_for_another`` (the data belongs to another controller's microgrid),
-            ``not_assigned`` (some of it is of meters that the sender may not hold), ``seen``, ``outcome``, or why not.
-        effects: Effects for the shell to perform.
-        refused: The refusal of a registered controller's batch; else ``None``.
-        unknown_states: Number of events with state bits unknown to this version.
-    """
-
-    result: str
-    effects: tuple[Effect[Change], ...] = ()
-    refused: Refused | None = None
-    unknown_states: int = 0
 
 
 class Core:
@@ -142,7 +103,7 @@ class Core:
             self._quarantined.clear()
         parsed = parse_gateway_up(topic)
         if parsed is not None and parsed.controller == PLANT:
-            return _from_plant(parsed.leaf, payload, now)
+            return from_plant(parsed.leaf, payload, now)
         if parsed is None or parsed.controller not in self.registry.controllers:
             # Unknown senders are dropped (P8); the head-end admits none, so a registry update is pending.
             return self._not_registered(topic, payload, now)
@@ -380,22 +341,3 @@ def _expired(command: OpenCommand) -> Change:
     if command.controller == PLANT:
         return ClosePurchase(id=command.id, state="expired")
     return CloseCommand(id=command.id, controller=command.controller, state="expired")
-
-
-def _from_plant(leaf: str, payload: bytes, now: Now) -> Step:
-    """Store the plant's report, or the outcome of a purchase; an unreadable message is counted only."""
-    try:
-        if leaf == STATUS:
-            report = unpack_json(PlantReport, payload)
-            return Step("plant", (Write(SawPlant(time=now, report=report)), Write(KeepPlantQuarters(report.quarters))))
-        if leaf != OUTCOMES:
-            return Step("malformed")
-        outcome = unpack_json(PlantOutcome, payload)
-    except ProtocolError:
-        return Step("malformed")
-    state = "done" if outcome.result in ("done", "repeated") else "refused"
-    # The quarters are stored as rows of their own; the last one of a full message shows that there may be more.
-    left = outcome.quarters[-1:] if len(outcome.quarters) == MAX_QUARTERS else ()
-    told = outcome.model_copy(update={"quarters": left}).pack().decode()
-    closing = ClosePurchase(id=outcome.id, state=state, outcome=told)
-    return Step("outcome", (Write(closing), Write(KeepPlantQuarters(outcome.quarters))))

@@ -2,23 +2,21 @@
 
 import json
 import signal
-import subprocess
 import urllib.request
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import yaml
 
 from harness.docs.generate import DOCS
-from harness.network.waiting import eventually, free_port
 from harness.real.parts import real_part
+from harness.real.server import Server
 
 SHIPPED = DOCS.parent / "grafana" / "prometheus" / "alertmanager.yml"
 """The shipped example of routes."""
 
 
-class RealAlertmanager:
+class RealAlertmanager(Server):
     """An Alertmanager with the shipped routes, on loopback, without a cluster.
 
     Args:
@@ -27,9 +25,7 @@ class RealAlertmanager:
     """
 
     def __init__(self, folder: Path, address: str | None = None) -> None:
-        folder.mkdir(exist_ok=True)
-        self.address = address or f"127.0.0.1:{free_port()}"
-        self._log = folder / "log"
+        super().__init__(folder, address)
         config = yaml.safe_load(SHIPPED.read_text())
         # Nobody listens for notifications.
         config["receivers"] = [{"name": receiver["name"]} for receiver in config["receivers"]]
@@ -65,22 +61,5 @@ class RealAlertmanager:
         """Let it go on."""
         self._process.send_signal(signal.SIGCONT)
 
-    def _answers(self) -> bool:
-        assert self._process.poll() is None, self._log.read_text()
-        try:
-            self.get("status")
-        except OSError:
-            return False
-        return True
-
-    def __enter__(self) -> Self:
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        eventually(self._answers)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.kill()
-        self._process.wait()
+    def _ask_something(self) -> None:
+        self.get("status")

@@ -15,21 +15,18 @@ from commonwatt.model.records import HistoryRecord, RecordType, Rejection
 from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.heartbeats import Month
-from commonwatt.runtime.clock import Clock
 from harness.browser import Visit, chromium, served, visit
 from harness.console import Browser as Person
+from harness.console import standing_api
 from harness.settlement.emulated import small_town
 from harness.town_month.month import Asked, make
 from harness.worlds.sent import batch, blocks
 from harness.worlds.utility import a_heartbeat
 from utility.access.roles import Role
 from utility.api.app import make_app
-from utility.api.services import Api
 from utility.changes import SawGateway
 from utility.core import Core
 from utility.events import FromGateway
-from utility.health import Health
-from utility.metrics import UtilityMetrics
 from utility.store.database import Database, open_database
 from utility.store.registry import load_snapshot
 from utility.store.writer import Writer
@@ -63,18 +60,8 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
         [SawGateway(controller=name, time=NOW - 20, heartbeat=a_heartbeat(lte=used)) for name in town.microgrids]
     )
     _quarantine(database)
-    api = Api(
-        database=database,
-        clock=Clock(origin=NOW, monotonic_origin=0, speed=0),
-        metrics=UtilityMetrics(),
-        connected=lambda: True,
-        complaint=lambda: "",
-        refused={},
-        health=Health(None),
-        settings=settings,
-        machine_s=lambda: int(time.time()),
-    )
-    yield make_app(api)
+    # Sessions end by the time of the browser, which is the real one.
+    yield make_app(standing_api(database, NOW, settings=settings, machine_s=lambda: int(time.time())))
     database.close()
 
 

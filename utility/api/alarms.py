@@ -14,7 +14,7 @@ from utility.alarms.alarms import Board
 from utility.alarms.board import Row
 from utility.alarms.client import AlertmanagerError
 from utility.alarms.silences import MAX_NOTE, Silence
-from utility.api.moments import Time
+from utility.api.parameters import Time
 from utility.api.rights import FOR_STAFF, Operators
 from utility.api.services import Api
 

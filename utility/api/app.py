@@ -5,20 +5,13 @@ with a connection of its own. Every route has a rule (``utility.api.rights``).
 """
 
 import logging
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Response
+from fastapi import APIRouter, FastAPI, Query, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy.exc import SQLAlchemyError
 
-from commonwatt.model.blocks import Blocks
-from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.records import RecordType
-from commonwatt.model.units import QUARTER_S, SLOT_S
-from commonwatt.protocol.dead_letter_words import row_of, wanted
-from commonwatt.protocol.topics import MICROGRID_PATTERN
 from utility.api.alarms import add_alarms
 from utility.api.billing import add_billing
 from utility.api.commands import add_commands
@@ -28,38 +21,25 @@ from utility.api.exports import add_exports
 from utility.api.headers import bounded_body, with_headers
 from utility.api.home import add_own_home
 from utility.api.jobs import add_jobs_api
-from utility.api.moments import Moment
 from utility.api.page import POLICY, page, runbooks_page
+from utility.api.parameters import Limit, MicrogridName
 from utility.api.people import add_api_tokens, add_people
+from utility.api.readings import add_readings
 from utility.api.refusals import add_refusals
 from utility.api.rights import EVERYBODY, FOR_STAFF, OPEN, Gate, unruled
 from utility.api.services import Api
 from utility.api.statistics import add_statistics
+from utility.api.troubles import add_troubles
 from utility.console.app import add_console
 from utility.console.console import Console
-from utility.core import Refused
-from utility.store import completeness, reads
-from utility.store.account_differences import account_differences
-from utility.store.conflicts import conflicts as conflicting_slots
-from utility.store.database import Database
-from utility.store.dead_letters import dead_letters as kept_dead_letters
-from utility.store.sharing import recorded
+from utility.steps import Refused
+from utility.store import reads
 from utility.store.supply_view import supply_view
-
-MAX_READINGS_S = 7 * 86_400
-"""The longest time range of one readings request, seconds."""
-
-MAX_COMPLETENESS_S = 7 * 86_400
-"""The longest time range of one completeness request, seconds; one day of a whole town is already slow."""
 
 log = logging.getLogger(__name__)
 
 _DESCRIPTION = "Times in answers are UTC epoch seconds, energies milliwatt-hours, ids decimal text."
 
-Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
-MeterText = Annotated[str, Query(pattern="^[0-9]{1,20}$", description="A meter's id.")]
-TypeText = Annotated[str, Query(alias="type", description="A record type, by name or number.")]
-MicrogridName = Annotated[str, Query(pattern=f"^{MICROGRID_PATTERN}$", description="A microgrid's id.")]
 After = Annotated[int, Query(ge=0, lt=2**31, description="A meter's number.")]
 
 
@@ -75,11 +55,9 @@ def make_app(api: Api) -> FastAPI:
     staff = APIRouter(dependencies=[FOR_STAFF])
     _add_status(staff, api)
     _add_registry(staff, api)
-    _add_data(staff, api)
-    _add_sharing(staff, api)
-    _add_completeness(staff, api)
+    add_readings(staff, api)
     add_days(staff, api)
-    _add_troubles(staff, api)
+    add_troubles(staff, api)
     add_exports(staff, api.database)
     # Included routers would hide their routes from `unruled`.
     app.router.routes.extend(staff.routes)
@@ -217,193 +195,7 @@ def _add_registry(app: APIRouter, api: Api) -> None:
             return {"meters": reads.meters(connection, microgrid, after, limit, int(api.clock.now()))}
 
 
-def _add_data(app: APIRouter, api: Api) -> None:
-    def registered(meter: MeterText) -> tuple[int, int]:
-        return _registered(api.database, meter)
-
-    @app.get("/readings")
-    def readings(
-        meter: Annotated[tuple[int, int], Depends(registered)], start: Moment, end: Moment, kind: TypeText = "through"
-    ) -> dict[str, object]:
-        """Return the readings of one meter that start in ``[start, end)``: [slot's start, value, quality].
-
-        Quality 2 is exact, 1 averaged; a slot that is missing is not listed. ``type`` is a name or a number.
-        """
-        record_type = _record_type(kind)
-        _check_range(start, end, MAX_READINGS_S)
-        blocks = reads.readings(
-            api.database, meter[1], record_type, start // QUARTER_S, max(start, end - 1) // QUARTER_S
-        )
-        return {
-            "meter": str(meter[0]),
-            "type": _type_name(record_type),
-            "unit": "mWh",
-            "slot_s": SLOT_S,
-            "start": start,
-            "end": end,
-            "conflicts": len({(int(extra["row"]), int(extra["slot"])) for extra in blocks.extras}),
-            "readings": [reading for reading in _expanded(blocks) if start <= reading[0] < end],
-        }
-
-    @app.get("/events")
-    def events(meter: Annotated[tuple[int, int], Depends(registered)], limit: Limit = 100) -> dict[str, object]:
-        """Return the newest events of one meter, newest first."""
-        with api.database.reads.begin() as connection:
-            return {"events": reads.events(connection, meter[1], meter[0], limit)}
-
-
-def _add_sharing(app: APIRouter, api: Api) -> None:
-    @app.get("/sharing")
-    def sharing(
-        start: Moment, end: Moment, microgrid: MicrogridName | None = None, limit: Limit = 1000
-    ) -> dict[str, object]:
-        """Return who gave and received by sharing in the quarter-hours that begin in ``[start, end)``, newest first.
-
-        By microgrid, milliwatt-hours, from stored readings. Quarter-hours without sharing are not listed. Late readings
-        make a new ``version``; ``complete``: every reading that is needed was there.
-        """
-        _check_range(start, end, MAX_COMPLETENESS_S)
-        if microgrid is not None:
-            _check_microgrid(api.database, microgrid)
-        first, last = -(-start // QUARTER_S), (end - 1) // QUARTER_S
-        with api.database.reads.begin() as connection:
-            return {"sharing": recorded(connection, first, last, microgrid, limit)}
-
-
-def _add_completeness(app: APIRouter, api: Api) -> None:
-    @app.get("/completeness")
-    def complete(
-        start: Moment, end: Moment, microgrid: MicrogridName | None = None, meter: MeterText | None = None
-    ) -> dict[str, Any]:
-        """Count the present and missing slots of the finished quarters that begin in ``[start, end)``, by reason.
-
-        By microgrid; for one ``microgrid`` or ``meter`` also by meter and record type. A meter counts from its first
-        quarter with data.
-        """
-        _check_range(start, end, MAX_COMPLETENESS_S)
-        if microgrid is not None:
-            _check_microgrid(api.database, microgrid)
-        if meter is not None:
-            _registered(api.database, meter)
-        first, last = completeness.settled_range(int(api.clock.now()), start, end)
-        found = completeness.completeness(api.database, first, last, microgrid, None if meter is None else int(meter))
-        answer: dict[str, Any] = {"start": first * QUARTER_S, "end": max(first, last) * QUARTER_S}
-        answer["microgrids"] = {
-            name: {"expected": counts.expected, **vars(counts)}
-            for name, counts in completeness.by_microgrid(found).items()
-        }
-        if microgrid is not None or meter is not None:
-            answer["series"] = [
-                {
-                    "meter": str(s.meter),
-                    "type": _type_name(s.record_type),
-                    "expected": s.counts.expected,
-                    **vars(s.counts),
-                }
-                for s in found
-            ]
-        return answer
-
-
-def _add_troubles(app: APIRouter, api: Api) -> None:
-    @app.get("/dead-letters")
-    def dead_letters(
-        meter: MeterText | None = None,
-        reason: Annotated[str | None, Query(max_length=40, description="A reason, by name or number.")] = None,
-        since: Moment = 0,
-        state: Annotated[
-            Literal["quarantined", "released", "refused"] | None, Query(description="What was decided.")
-        ] = None,
-        limit: Limit = 100,
-    ) -> dict[str, object]:
-        """Return the newest dead letters: rejected records and messages, whole or truncated, with the reason.
-
-        Dead letters in state `quarantined` have readings that are in no block until a person decides: implausible ones,
-        and readings from a controller that is not assigned to the meter (`not assigned`).
-        """
-        try:
-            asked = wanted(meter, reason, str(since), 0, state or "")
-        except ConfigError as error:
-            raise HTTPException(422, str(error).removeprefix("--")) from error
-        with api.database.reads.begin() as connection:
-            return {"dead_letters": [row_of(kept) for kept in kept_dead_letters(connection, limit, asked)]}
-
-    @app.get("/conflicts")
-    def conflicts(limit: Limit = 100) -> dict[str, object]:
-        """Return slots with conflicting values, each value with the controllers that sent it.
-
-        The smallest value is used. A slot is listed once its quarter-hour is compacted: up to `compact_s` (900 s)
-        and a minute after the quarter-hour's end. Conflicting events are in `/dead-letters`, without
-        delay.
-        """
-        return {"conflicts": conflicting_slots(api.database, limit)}
-
-    @app.get("/account-differences")
-    def differences(limit: Limit = 100) -> dict[str, object]:
-        """Return the accounts that meters report and that the registry does not have, newest first.
-
-        The registered account is billed. `registered` 0 means that nobody had the meter; `told` is `others` for all
-        accounts beyond ten of a meter; `reports` counts messages about it: a gateway sends one a day.
-        """
-        with api.database.reads.begin() as connection:
-            return {"account_differences": account_differences(connection, limit)}
-
-    @app.get("/gaps")
-    def gaps(limit: Limit = 100) -> dict[str, object]:
-        """Return the oldest blocks with missing slots that are being requested."""
-        with api.database.reads.begin() as connection:
-            return {"gaps": reads.gaps(connection, limit)}
-
-    @app.get("/commands")
-    def commands(limit: Limit = 100) -> dict[str, object]:
-        """Return the newest commands to gateways with their outcomes."""
-        with api.database.reads.begin() as connection:
-            return {"commands": reads.commands(connection, limit)}
-
-
 def _refusal(refused: Refused | None) -> dict[str, object] | None:
     if refused is None:
         return None
     return {"time": refused.time, "status": refused.status.name.lower(), "reason": refused.reason, "text": refused.text}
-
-
-def _expanded(blocks: Blocks) -> Iterator[tuple[int, int, int]]:
-    """Yield start, value and quality of each slot that is not missing."""
-    for row, quarter in enumerate(blocks.quarter.tolist()):
-        slots = zip(blocks.values[row].tolist(), blocks.quality[row].tolist(), strict=True)
-        for slot, (value, quality) in enumerate(slots):
-            if quality:
-                yield quarter * QUARTER_S + slot * SLOT_S, value, quality
-
-
-def _record_type(text: str) -> RecordType:
-    """Return the record type of a name or a number."""
-    for kind in RecordType:
-        if text.lower() == kind.name.lower() or text == str(int(kind)):
-            return kind
-    names = ", ".join(f"{kind.name.lower()} ({int(kind)})" for kind in RecordType)
-    raise HTTPException(422, f"type must be one of {names}, not {text!r}")
-
-
-def _type_name(number: int) -> str:
-    return RecordType(number).name.lower()
-
-
-def _registered(database: Database, meter: str) -> tuple[int, int]:
-    """Return the id and the number of a registered meter."""
-    with database.reads.begin() as connection:
-        number = reads.meter_number(connection, int(meter))
-    if number is None:
-        raise HTTPException(404, f"meter {meter} is not registered")
-    return int(meter), number
-
-
-def _check_microgrid(database: Database, name: str) -> None:
-    with database.reads.begin() as connection:
-        if not reads.is_controller(connection, name):
-            raise HTTPException(404, f"microgrid {name} is not registered")
-
-
-def _check_range(start: int, end: int, longest_s: int) -> None:
-    if not start < end <= start + longest_s:
-        raise HTTPException(422, f"end must be after start, by at most {longest_s} s ({longest_s // 86_400} days)")

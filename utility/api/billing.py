@@ -11,6 +11,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S
 from utility.api import works
 from utility.api.billing_works import Preview, begin_check, begin_draft, begin_preview
+from utility.api.parameters import Limit
 from utility.api.rights import Approvers, Clerks, ClerksOrApprovers, Staff
 from utility.api.services import Api
 from utility.api.shapes import Asked, Time, refusing
@@ -21,7 +22,6 @@ from utility.store import billing, run_views
 from utility.store.run_views import Order
 from utility.store.tariffs import find_version, versions
 
-Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
 Skip = Annotated[int, Query(ge=0, le=10**7, description="How many come before.")]
 Number = Annotated[int, Query(ge=0, lt=2**31)]
 RunNumber = Annotated[int, Path(ge=0, lt=2**31)]

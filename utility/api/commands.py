@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.controller_commands import Action
-from utility.api.moments import Time as AskedTime
+from utility.api.parameters import Time as AskedTime
 from utility.api.rights import Operators, Staff
 from utility.api.services import Api
 from utility.api.shapes import Asked, Time

@@ -6,6 +6,7 @@ from fastapi import FastAPI, Query
 from pydantic import BaseModel, Field
 
 from commonwatt.model.units import QUARTER_S
+from utility.api.parameters import Limit
 from utility.api.rights import Clerks, Staff
 from utility.api.services import Api
 from utility.api.shapes import Asked, Time, Why, refusing
@@ -19,7 +20,6 @@ from utility.store.corrections import Chosen
 from utility.store.waiting import corrections_page
 
 Meter = Annotated[str, Query(pattern="^[0-9]{0,20}$", description="A meter's id; empty: of all.")]
-Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
 Skip = Annotated[int, Query(ge=0, le=10**7, description="How many come before.")]
 Numbers = Annotated[list[Annotated[int, Field(ge=1, lt=2**63)]], Field(min_length=1, max_length=MAX_AT_ONCE)]
 

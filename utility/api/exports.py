@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.topics import MICROGRID_PATTERN
-from utility.api.moments import Moment
+from utility.api.parameters import Moment
 from utility.exports.exports import Asked, Export, bills_export, events_export, readings_export, settled_export
 from utility.exports.folder import Hashed
 from utility.exports.resolutions import Resolution

@@ -3,10 +3,11 @@
 from dataclasses import asdict
 from typing import Annotated, Literal
 
-from fastapi import FastAPI, HTTPException, Path, Query
+from fastapi import FastAPI, HTTPException, Path
 from pydantic import BaseModel, Field
 
 from commonwatt.model.exceptions import ConfigError
+from utility.api.parameters import Limit
 from utility.api.rights import Admins, Staff
 from utility.api.services import Api
 from utility.api.shapes import Asked, Time, refusing
@@ -18,7 +19,6 @@ from utility.store.job_leases import newest_periods
 from utility.store.requests import unanswered
 
 JobName = Annotated[str, Path(pattern="^[A-Za-z_-]{1,32}$", description="Its name, or one of `also`.")]
-Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
 
 
 class JobAnswer(BaseModel):

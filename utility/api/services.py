@@ -13,10 +13,10 @@ from utility.alarms.client import Alertmanager
 from utility.alarms.conditions import Counted, Facts
 from utility.alarms.watch import Watch
 from utility.api.works import Works
-from utility.core import Refused
 from utility.health import Health
 from utility.jobs.catalogue import catalogue
 from utility.metrics import UtilityMetrics
+from utility.steps import Refused
 from utility.store.database import Database
 
 

@@ -1,6 +1,6 @@
 """What several of the API's typed answers share: times, refusals."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -23,7 +23,7 @@ class Asked(BaseModel):
 
 
 @contextmanager
-def refusing(status: int = 409) -> Iterator[None]:
+def refusing(status: int = 409, words: Callable[[Exception], str] = str) -> Iterator[None]:
     """Answer with the reason, if a decision is refused; nothing was changed then.
 
     Raises:
@@ -32,4 +32,4 @@ def refusing(status: int = 409) -> Iterator[None]:
     try:
         yield
     except (ConfigError, StoreError) as error:
-        raise HTTPException(status, str(error)) from error
+        raise HTTPException(status, words(error)) from error

@@ -1,14 +1,15 @@
 """Answers that several pages give: errors in words for a browser, files, and fields that several forms have."""
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import Form, HTTPException, Path, Query, Response
 
 from commonwatt.model.exceptions import ConfigError, StoreError
+from utility.api import shapes
 
 ROWS = 100
 """Rows of a page of a list."""
@@ -31,17 +32,9 @@ def plain(error: Exception) -> str:
     return _OPTION.sub(r"\1", text)
 
 
-@contextmanager
-def refusing(status: int = 409) -> Iterator[None]:
-    """Answer with a page that says why, if a decision is refused; nothing was changed then.
-
-    Raises:
-        HTTPException: The decision was refused.
-    """
-    try:
-        yield
-    except (ConfigError, StoreError) as error:
-        raise HTTPException(status, f"{plain(error)}. Nothing was changed.") from error
+def refusing(status: int = 409) -> AbstractContextManager[None]:
+    """Answer with a page that says why, if a decision is refused; nothing was changed then."""
+    return shapes.refusing(status, lambda error: f"{plain(error)}. Nothing was changed.")
 
 
 def found(make: Callable[[], Any]) -> Any:

@@ -27,10 +27,11 @@ from commonwatt.runtime.fair_queue import FairQueue
 from commonwatt.runtime.watchdog import Work
 from utility.changes import Append, Change, Committed, SawGateway, SawPlant
 from utility.commands.changing import send_due
-from utility.core import Core, Refused, Step
+from utility.core import Core
 from utility.events import CommandsOpen, FromGateway
 from utility.health import DISK_FULL, STORE_DAMAGED, Health
 from utility.metrics import UtilityMetrics
+from utility.steps import Refused, Step
 from utility.store.checks import is_damage, is_full
 from utility.store.database import Database
 from utility.store.heartbeats import last_heartbeats

@@ -9,12 +9,9 @@ from fastapi import FastAPI
 from commonwatt.config.utility import ResearchSettings, UtilitySettings
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Town, load_town
-from harness.console import Browser
+from harness.console import Browser, standing_api
 from utility.access.roles import Role
 from utility.api.app import make_app
-from utility.api.services import Api
-from utility.health import Health
-from utility.metrics import UtilityMetrics
 from utility.store.database import Database, open_database
 from utility.store.migrate import empty_database
 from utility.store.registration import fill_registry
@@ -52,18 +49,7 @@ def settings(tmp_path: Path) -> UtilitySettings:
 
 @pytest.fixture
 def app(database: Database, clock: Clock, settings: UtilitySettings) -> FastAPI:
-    api = Api(
-        database=database,
-        clock=clock,
-        metrics=UtilityMetrics(),
-        connected=lambda: True,
-        complaint=lambda: "",
-        refused={},
-        health=Health(None),
-        machine_s=lambda: NOW,
-        settings=settings,
-    )
-    return make_app(api)
+    return make_app(standing_api(database, NOW, clock=clock, settings=settings))
 
 
 @pytest.fixture

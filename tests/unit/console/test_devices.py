@@ -10,13 +10,10 @@ from commonwatt.identity.authority import Authority
 from commonwatt.identity.devices import load_devices, load_tokens
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Town
-from harness.console import Browser, text_of
+from harness.console import Browser, standing_api, text_of
 from tests.unit.console.conftest import NOW
 from utility.access.roles import Role
 from utility.api.app import make_app
-from utility.api.services import Api
-from utility.health import Health
-from utility.metrics import UtilityMetrics
 from utility.registry.enrolment import enrol
 from utility.store import audit_log
 from utility.store.database import Database
@@ -33,18 +30,7 @@ def out(tmp_path: Path, town: Town) -> Path:
 @pytest.fixture
 def person(database: Database, clock: Clock, out: Path) -> Callable[..., Browser]:
     """Return a browser at a service that has the folder."""
-    api = Api(
-        database=database,
-        clock=clock,
-        metrics=UtilityMetrics(),
-        connected=lambda: True,
-        complaint=lambda: "",
-        refused={},
-        health=Health(None),
-        settings=UtilitySettings(enrolment=out),
-        machine_s=lambda: NOW,
-    )
-    app = make_app(api)
+    app = make_app(standing_api(database, NOW, clock=clock, settings=UtilitySettings(enrolment=out)))
     return lambda role: Browser(app, role)
 
 

@@ -13,10 +13,10 @@ from harness.worlds.utility import a_heartbeat
 from utility.api.app import make_app
 from utility.api.services import Api
 from utility.changes import SawGateway
-from utility.core import Refused
 from utility.gateway_metrics import GatewayMetrics
 from utility.health import Health
 from utility.metrics import UtilityMetrics
+from utility.steps import Refused
 from utility.store.database import Database
 from utility.store.tables import gateway_seen
 from utility.store.writer import Writer

@@ -16,9 +16,10 @@ from commonwatt.protocol.batches import Batch, BatchRefusal, unpack_batch_ack
 from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
 from harness.real import databases
 from harness.worlds.sent import batch, blocks
-from utility.core import Core, Step
+from utility.core import Core
 from utility.events import FromGateway
 from utility.ingest.quarantine import sort_out
+from utility.steps import Step
 from utility.store import completeness, reads
 from utility.store.compactor import Compactor
 from utility.store.conflicts import conflicts

@@ -17,11 +17,11 @@ from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.protocol.plant_messages import PlantCommand
 from commonwatt.runtime.clock import Clock
+from harness.console import standing_api
 from harness.network.application import local_headers
 from harness.worlds.plant import CAPACITY, PlantHost
 from meter_sim.plant_core import PlantState
 from utility.api.app import make_app
-from utility.api.services import Api
 from utility.cli import options
 from utility.health import Health
 from utility.ingest.ingest import Ingest
@@ -348,15 +348,7 @@ def test_people_and_programs_see_what_is_bought_and_why(
 ) -> None:
     async def story(world: World) -> None:
         app = make_app(
-            Api(
-                database,
-                world.clock,
-                world.metrics,
-                lambda: True,
-                lambda: "",
-                world.ingest.refused,
-                Health(None),
-            )
+            standing_api(database, START, clock=world.clock, metrics=world.metrics, refused=world.ingest.refused)
         )
 
         async def asked() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Times in the API's parameters."""
+"""Parameters that several of the API's endpoints have."""
 
 import re
 from typing import Annotated
@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import LOCAL_FORMS, parse_time
+from commonwatt.protocol.topics import MICROGRID_PATTERN
 from utility.jobs.calendar_periods import NEW_YORK
 
 _LOST_PLUS = re.compile(r"(T[\d:]+) (?=\d\d:?\d\d$)")
@@ -31,3 +32,7 @@ Moment = Annotated[
     Query(description=f"A time: {LOCAL_FORMS}."),
 ]
 """A time as a parameter, in epoch seconds."""
+
+Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
+MeterText = Annotated[str, Query(pattern="^[0-9]{1,20}$", description="A meter's id.")]
+MicrogridName = Annotated[str, Query(pattern=f"^{MICROGRID_PATTERN}$", description="A microgrid's id.")]
