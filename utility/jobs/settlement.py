@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from commonwatt.config.utility import SettlementSettings
 from commonwatt.model.ids import MeterId
-from commonwatt.model.units import EpochSeconds
+from commonwatt.model.units import EpochSeconds, Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.settlement.splits import Flags
 from utility.metrics import UtilityMetrics
@@ -29,7 +29,6 @@ from utility.store.retention import kept_from
 from utility.store.settled import Saved, conventions, finish_day, provisional_days, save
 from utility.store.settlement_due import (
     DueDay,
-    ReadingsOfQuarters,
     due_days,
     due_on,
     events_of_day,
@@ -40,6 +39,7 @@ from utility.store.settlement_due import (
     unmark,
 )
 from utility.store.settlement_members import Owner, owners
+from utility.store.settlement_readings import ReadingsOfQuarters
 from utility.store.settlement_view import RESIDUAL_DAYS, counts, residuals
 from utility.store.tariffs import holidays
 
@@ -100,10 +100,10 @@ class SettlementJob:
         if forgotten:
             await self._writing(self._forget, forgotten)
         for work in parts:
-            for done, quarter in enumerate(work.settling.quarters):
+            for done, quarter in enumerate(work.quarters):
                 await self._in_thread(work.step, quarter)
                 self._tell(day, done / (QUARTERS_A_DAY + 1))
-            found = await self._in_thread(work.settling.finished)
+            found = await self._in_thread(work.finished)
             for at in range(0, len(work.owners), OWNERS_AT_A_TIME):
                 some = work.owners[at : at + OWNERS_AT_A_TIME]
                 saved: Saved = await self._writing(self._save, found, some, work, now)
@@ -195,13 +195,17 @@ class _Work:
             numbers = numbers_of(connection, [i for layout in layouts for i in ids_of(layout.meters)])
             self._corrections = overlay(connection, numbers, day * QUARTERS_A_DAY - 1, (day + 1) * QUARTERS_A_DAY)
         batteries = [numbers[i] for layout in layouts for i in _batteries(layout, rules)]
-        meters = list(numbers.values())
-        self._read = ReadingsOfQuarters(database, meters, batteries)
-        self.settling = Settling(day, layouts, rules, _sharing(database, day, batteries, numbers, rules))
+        self._settling = Settling(day, layouts, rules, _sharing(database, day, batteries, numbers, rules))
+        self.quarters = self._settling.quarters
+        self._readings = ReadingsOfQuarters(database, numbers, batteries).over(self.quarters)
 
-    def step(self, quarter: int) -> None:
-        """Read and settle a quarter."""
-        self.settling.add(readings_for_settlement(self._read(quarter), self._corrections.of(quarter)))
+    def step(self, quarter: Quarter) -> None:
+        """Settle the next quarter."""
+        self._settling.add(readings_for_settlement(next(self._readings), self._corrections.of(quarter)))
+
+    def finished(self) -> SettledDay:
+        """Return the settled day."""
+        return self._settling.finished()
 
 
 def _batteries(layout: Layout, rules: Rules) -> list[MeterId]:

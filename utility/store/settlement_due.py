@@ -6,45 +6,23 @@ The compactor marks a day when readings of it are joined, so that late readings 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, bindparam, case, func, select
+from sqlalchemy import Connection, case, func, select
 
-from commonwatt.model.blocks import Blocks
 from commonwatt.model.ids import MeterId, signed64, unsigned64
-from commonwatt.model.records import EventRecord, RecordType, State
+from commonwatt.model.records import EventRecord, State
 from commonwatt.model.units import Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from utility.registry.accounts import DatedRegistry
 from utility.settlement.layout import Day
 from utility.settlement.reasons import Why
 from utility.store.checks import sound_events
-from utility.store.database import Database, insert_or
+from utility.store.database import insert_or
 from utility.store.events import event_of, events_around
-from utility.store.parts import MAX_IN, PartReader, chunks, select_parts
+from utility.store.parts import chunks
 from utility.store.tables import controller, meter, settled_day, settlement_due
-
-_BATTERY_KINDS = [int(RecordType.GENERATION), int(RecordType.STORED)]
-_THROUGH = int(RecordType.THROUGH)
 
 MOST_SILENT_DAYS = 62
 """Days back from the last settled one that are looked at for a day without any reading."""
-
-# Made once: making a statement takes longer than executing it.
-_ALL = select_parts(
-    lambda c: (
-        (c.quarter == bindparam("quarter"))
-        & (
-            (c.record_type == _THROUGH)
-            | (c.record_type.in_(_BATTERY_KINDS) & c.meter_no.in_(bindparam("batteries", expanding=True)))
-        )
-    )
-)
-_SOME = select_parts(
-    lambda c: (
-        (c.quarter == bindparam("quarter"))
-        & c.meter_no.in_(bindparam("meters", expanding=True))
-        & ((c.record_type == _THROUGH) | c.meter_no.in_(bindparam("batteries", expanding=True)))
-    )
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,28 +155,3 @@ def events_of_day(connection: Connection, numbers: Sequence[int], day: Day) -> d
         for number, events in found.items()
         if any((event.previous_state | event.new_state) & State.SHARING for _, event in events)
     }
-
-
-class ReadingsOfQuarters:
-    """Reads the joined blocks of some meters, quarter by quarter.
-
-    Args:
-        database: The database.
-        meters: The numbers of the meters; beyond ``MAX_IN``, all meters are read.
-        batteries: Of these, the meters whose generation and levels are needed.
-    """
-
-    def __init__(self, database: Database, meters: Sequence[int], batteries: Sequence[int]) -> None:
-        self._database = database
-        self._reader = PartReader(database)
-        self._statement = _ALL if len(meters) > MAX_IN else _SOME
-        self._values: dict[str, object] = {"batteries": list(batteries)}
-        if self._statement is _SOME:
-            self._values["meters"] = list(meters)
-
-    def __call__(self, quarter: Quarter) -> Blocks:
-        """Return the blocks of a quarter."""
-        with self._database.reads.begin() as connection:
-            blocks = self._reader.read(connection, self._statement, self._values | {"quarter": quarter})
-        self._reader.finish()
-        return blocks

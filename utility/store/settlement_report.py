@@ -1,6 +1,6 @@
 """How far the conventions are from each other, and from the truth of the emulated meters, by account."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,6 +12,7 @@ from commonwatt.model.blocks import Blocks, empty, join
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId, unsigned64
 from commonwatt.model.records import EventRecord
+from commonwatt.model.units import Quarter
 from commonwatt.settlement.conventions import CONVENTIONS
 from commonwatt.settlement.settled import Quantity
 from utility.settlement.day import Rules, Settling
@@ -20,8 +21,9 @@ from utility.settlement.readings import readings_for_settlement
 from utility.settlement.sharing import sharing_of_day
 from utility.store.database import Database
 from utility.store.rations import loss_permille
-from utility.store.settlement_due import ReadingsOfQuarters, events_of_day, numbers_of
+from utility.store.settlement_due import events_of_day, numbers_of
 from utility.store.settlement_members import owners
+from utility.store.settlement_readings import ReadingsOfQuarters
 from utility.store.tables import meter
 
 Report: TypeAlias = "dict[str, Any]"
@@ -29,6 +31,8 @@ Energy: TypeAlias = "dict[tuple[int, Quantity], int]"
 """Milliwatt-hours by account and quantity."""
 
 _Events: TypeAlias = "Mapping[MeterId, Sequence[tuple[int, EventRecord]]]"
+
+_Read: TypeAlias = "Callable[[Sequence[Quarter]], Iterable[Blocks]]"
 
 _TRUTH = "truth"
 _BILLED = (Quantity.IMPORTED, Quantity.EXPORTED)
@@ -60,13 +64,13 @@ def report_of(database: Database, days: range, truth: Sequence[Path], tell: Call
     for done, day in enumerate(days):
         layouts = [layout_of(owner.microgrid, owner.meters, day) for owner in members.values()]
         batteries = [numbers[one.senders[place.sender].id] for one in layouts for place in one.batteries]
-        meters = [numbers[i] for one in layouts for i in ids_of(one.meters)]
+        ours = {i: numbers[i] for one in layouts for i in ids_of(one.meters)}
         with database.reads.begin() as connection:
             events = events_of_day(connection, batteries, day)
         ids = {number: meter_id for meter_id, number in numbers.items()}
         stored = {ids[number]: some for number, some in events.items()}
         for name, energy in found.items():
-            read = _by_quarter(true_blocks) if name == _TRUTH else ReadingsOfQuarters(database, meters, batteries)
+            read = _by_quarter(true_blocks) if name == _TRUTH else ReadingsOfQuarters(database, ours, batteries).over
             told = true_events if name == _TRUTH else stored
             convention = "sharing_first" if name == _TRUTH else name
             _add(energy, _settled(day, layouts, read, convention, rules, told), account_of)
@@ -75,12 +79,12 @@ def report_of(database: Database, days: range, truth: Sequence[Path], tell: Call
 
 
 def _settled(
-    day: Day, layouts: Sequence[Layout], read: Callable[[int], Blocks], convention: str, rules: Rules, events: _Events
+    day: Day, layouts: Sequence[Layout], read: _Read, convention: str, rules: Rules, events: _Events
 ) -> Mapping[tuple[MeterId, Quantity], int]:
     sharing = {i: sharing_of_day(some, day) for i, some in events.items()} if convention == "sharing_first" else {}
     settling = Settling(day, layouts, Rules(**(vars(rules) | {"convention": convention})), sharing)
-    for quarter in settling.quarters:
-        settling.add(readings_for_settlement(read(quarter)))
+    for blocks in read(settling.quarters):
+        settling.add(readings_for_settlement(blocks))
     found = settling.finished()
     sums = {quantity: found.energies[quantity].sum(axis=1).tolist() for quantity in _BILLED}
     return {(i, q): sums[q][row] for row, i in enumerate(found.meters.tolist()) for q in _BILLED}
@@ -130,8 +134,5 @@ def _read(paths: Sequence[Path]) -> tuple[Blocks, dict[MeterId, list[tuple[int, 
     return join(blocks), events
 
 
-def _by_quarter(blocks: Blocks) -> Callable[[int], Blocks]:
-    def read(quarter: int) -> Blocks:
-        return blocks.take(np.flatnonzero(blocks.quarter == quarter))
-
-    return read
+def _by_quarter(blocks: Blocks) -> _Read:
+    return lambda quarters: (blocks.take(np.flatnonzero(blocks.quarter == quarter)) for quarter in quarters)
