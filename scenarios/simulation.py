@@ -201,16 +201,17 @@ class Simulation:
         load = usual.load if percent is None else np.rint(usual.load * (percent / 100)).astype(np.int64)
         drop = self._conditions.drop(time)
         if drop is not None and grids.places.kind == "residential":
-            load = load + self._drop(grids, drop)
+            load = load + self._drop(grids, drop, load)
         return replace(usual, load=load)
 
-    def _drop(self, grids: _Grids, drop: Drop) -> NDArray[np.int64]:
+    def _drop(self, grids: _Grids, drop: Drop, load: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the extra load of the home of each microgrid that falls to a quarter of its battery today (N1)."""
         places, extra = grids.places, np.zeros(grids.places.shape, dtype=np.int64)
         for row in range(places.shape[0]):
             home = drop.home(row, places.shape[1])
             level, capacity = int(grids.level[row, home]), int(places.capacity[row, home])
-            extra[row, home] = drop.use(level, capacity, self._step_s)
+            most = int(places.service[row, home] - load[row, home])
+            extra[row, home] = drop.use(level, capacity, self._step_s, most)
         return extra
 
     # Figures

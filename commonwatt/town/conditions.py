@@ -31,9 +31,12 @@ class Drop:
         """Return which of the homes it is, in the microgrid of this number."""
         return (microgrid + self.day) % homes
 
-    def use(self, level: MilliwattHours, capacity: MilliwattHours, step_s: int) -> MilliwattHours:
-        """Return what it uses beyond its ordinary load in a step."""
-        return max(level - capacity // 4, 0) * step_s // self.left_s
+    def use(self, level: MilliwattHours, capacity: MilliwattHours, step_s: int, most: MilliwattHours) -> MilliwattHours:
+        """Return what it uses beyond its ordinary load in a step, at most what its service leaves.
+
+        Neighbours help it until the end: without the limit, its last step would use all of their help at once.
+        """
+        return min(max(level - capacity // 4, 0) * step_s // self.left_s, max(most, 0))
 
 
 @dataclass(frozen=True, kw_only=True)

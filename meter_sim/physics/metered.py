@@ -136,7 +136,8 @@ def _dropping(places: Places, load: Array, here: Sequence[Circumstances], level:
     for row, one in enumerate(here):
         if one.drop is not None:
             home = one.drop.home(one.number, places.shape[1])
-            load[row, home] += one.drop.use(int(level[row, home]), int(places.capacity[row, home]), places.step_s)
+            most = int(places.service[row, home] - load[row, home])
+            load[row, home] += one.drop.use(int(level[row, home]), int(places.capacity[row, home]), places.step_s, most)
     return load
 
 

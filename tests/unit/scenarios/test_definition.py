@@ -46,6 +46,18 @@ def test_the_heat_wave_has_the_specifications_factors() -> None:  # req: N2
     assert it.scenario.days == 7
 
 
+def test_a_home_that_neighbours_help_until_the_end_never_uses_more_than_its_service_carries() -> None:  # req: N1
+    it = conditions("normal")
+    level, service, load = 20_000_000, 200_000, 5_000
+    used = []
+    for time in range(at("2026-06-15 17:00"), at("2026-06-15 20:00"), 15):
+        drop = it.drop(time)
+        assert drop is not None
+        used.append(drop.use(level, 28_800_000, 15, service - load))
+    assert (min(used), max(used)) == ((level - 7_200_000) * 15 // 10_800, service - load)
+    assert it.drop(at("2026-06-15 20:00")) is None
+
+
 def test_the_storm_meets_half_the_residential_microgrids_for_twelve_hours() -> None:  # req: N3
     it = conditions("storm")
     dead = [it.out("feeder", it.begin + hour * 3600, 800) for hour in range(72)]
