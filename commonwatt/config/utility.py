@@ -251,6 +251,11 @@ class UtilitySettings(Settings):
         description="IP addresses or networks of reverse proxies before `http`. Their `X-Forwarded-For` and "
         "`X-Forwarded-Proto` are taken as the client's; each has to set both itself.",
     )
+    second_factor: Literal["optional", "staff", "everybody"] = Field(
+        "optional",
+        description="Of whom a second factor at login is required: of nobody, of all roles but `resident` and "
+        "`researcher`, or of everybody. Without theirs, these people can only set it up, and their tokens do not work.",
+    )
     alertmanager: Address | None = Field(
         None,
         description="Prometheus's Alertmanager, whose alerts the console shows and silences; without it, the console "

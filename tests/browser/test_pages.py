@@ -8,11 +8,13 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.routing import Match
 
-from harness.browser import Visit
+from harness.authenticator import shown
+from harness.browser import Visit, html_faults
 from harness.console import PASSWORD
 from tests.browser.conftest import METER, NOW
+from utility.access.passwords import hash_password
 from utility.access.roles import Role
-from utility.api.rights import COOKIE, Gate
+from utility.api.rights import COOKIE, SET_UP, Gate
 from utility.console.navigation import NAVIGATION
 from utility.store import access
 
@@ -90,6 +92,47 @@ def test_person_logs_in_and_out_by_keyboard_alone(application: FastAPI, window: 
     page.keyboard.press("Tab")
     page.keyboard.type(PASSWORD)
     page.keyboard.press("Enter")
+    page.get_by_role("button", name="Log out").wait_for()
+
+
+def test_person_sets_up_the_second_factor_on_a_phone_and_logs_in_with_it(
+    application: FastAPI, window: Callable[..., Visit]
+) -> None:
+    gate: Gate = application.state.gate
+    zoe = access.Person(
+        name="zoe", display="Zoe", state="active", roles=frozenset({Role.CLERK}), account=None, created=gate.now()
+    )
+    with gate.database.writes.begin() as connection:
+        access.add_person(connection, zoe, "test")
+        access.set_password(connection, "zoe", hash_password(PASSWORD))
+    seen = window(width=360, dark=True)
+    page = seen.page
+
+    def types(*texts: str) -> None:
+        """Type texts from the present field on, send the form, and check the page that comes."""
+        for text in texts[:-1]:
+            page.keyboard.type(text)
+            page.keyboard.press("Tab")
+        page.keyboard.type(texts[-1])
+        with page.expect_navigation() as answer:
+            page.keyboard.press("Enter")
+        seen.faults += html_faults(answer.value.text())
+        assert seen.check() == []
+
+    seen.open("/console/login")
+    types("zoe", PASSWORD)
+    seen.open(SET_UP)
+    page.get_by_label("Present password").focus()
+    types(PASSWORD)
+    assert (page.locator("svg.qr").bounding_box() or {"width": 0})["width"] > 200
+    seed = page.locator("input[name=secret]").input_value()
+    page.get_by_label("Code of the app").focus()
+    types(shown(seed, gate.now()))
+    assert page.locator("ol code").count() == 10
+    page.context.clear_cookies()
+    seen.open("/console/login")
+    types("zoe", PASSWORD)
+    types(shown(seed, gate.now() + 30))  # the cursor is in its field; the first code was used
     page.get_by_role("button", name="Log out").wait_for()
 
 

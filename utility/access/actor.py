@@ -29,6 +29,7 @@ class Actor:
         address: The client's network address.
         csrf: What a form of this session has to contain; empty without a session.
         session: The digest of the session; empty without one.
+        lacks_factor: Whether a second factor is required of the person, who has none; there are no roles then.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Actor:
     address: str
     csrf: str = ""
     session: str = ""
+    lacks_factor: bool = False
 
     def has(self, *roles: Role) -> bool:
         """Return whether the actor has one of some roles."""

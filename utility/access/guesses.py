@@ -1,4 +1,4 @@
-"""Limits the guesses of passwords: by network address, and by the person at whom they are made. Pure: times are given.
+"""Limits the guesses of passwords, by network address and by person, and of one-time codes. Pure: times are given.
 
 Wrong guesses count, right ones do not. A household, an office or a carrier may share an address, and many
 addresses may guess at one person. Guesses elsewhere must not lock out the owner: an address from which a person
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from threading import Lock
 
 from commonwatt.identity.throttle import network_of
+from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.bucket import Bucket
 
 KNOWN_FOR_S = 30 * 86_400.0
@@ -40,6 +41,9 @@ AT_PERSON = Allowance(at_once=20, each_s=900.0)
 
 BY_OWN_ADDRESS = Allowance(at_once=5, each_s=60.0)
 """At a person, of one address from which the person logged in lately."""
+
+CODES = Allowance(at_once=10, each_s=900)
+"""At a person's one-time codes, by those who know the password; a year of guesses finds one with 10 %."""
 
 
 class _Buckets:
@@ -86,11 +90,17 @@ class Guesses:
                 _give_back(buckets)
             return wait_s
 
-    def right(self, name: str, address: str, now: float) -> None:
-        """Record that the last guess was right: it does not count, and the address is the person's."""
+    def right(self, name: str, address: str, now: float, *, is_login: bool = True) -> None:
+        """Record that the last guess was right: it does not count; ``is_login``: and nothing more is asked."""
+        with self._lock:
+            _give_back(self._counted(name, network_of(address), now))
+        if is_login:
+            self.logged_in(name, address, now)
+
+    def logged_in(self, name: str, address: str, now: float) -> None:
+        """Record that the address is the person's, since a login from there is complete."""
         with self._lock:
             network = network_of(address)
-            _give_back(self._counted(name, network, now))
             self._known.pop((name, network), None)
             if len(self._known) >= MAX_KEPT:
                 del self._known[next(iter(self._known))]
@@ -106,3 +116,15 @@ class Guesses:
 def _give_back(buckets: list[Bucket]) -> None:
     for bucket in buckets:
         bucket.balance = min(bucket.burst, bucket.balance + 1)
+
+
+def after_wrong_code(until: EpochSeconds, now: EpochSeconds) -> tuple[int, EpochSeconds]:
+    """Return the seconds to wait before a code is checked (0: none), and ``until`` after a wrong one.
+
+    Args:
+        until: When all wrong codes so far will be forgotten; one number keeps the allowance ``CODES``.
+        now: The machine's epoch seconds.
+    """
+    each_s, longest_s = int(CODES.each_s), int(CODES.each_s) * CODES.at_once
+    after = min(max(until, now), now + longest_s) + each_s  # A clock that was ahead must not lock anybody out.
+    return max(0, after - now - longest_s), after

@@ -17,3 +17,10 @@ class Role(StrEnum):
 
 STAFF = frozenset({Role.VIEWER, Role.OPERATOR, Role.CLERK, Role.APPROVER, Role.ADMIN})
 """The roles that may read the whole town."""
+
+NEED_SECOND_FACTOR: dict[str, frozenset[Role]] = {
+    "optional": frozenset(),
+    "staff": STAFF,
+    "everybody": frozenset(Role),
+}
+"""Roles of which a second factor is required, by the setting `second_factor`."""

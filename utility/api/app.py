@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy.exc import SQLAlchemyError
 
+from utility.access.roles import NEED_SECOND_FACTOR
 from utility.api.alarms import add_alarms
 from utility.api.billing import add_billing
 from utility.api.commands import add_commands
@@ -47,7 +48,12 @@ def make_app(api: Api) -> FastAPI:
     """Return the application."""
     # The pages that come with FastAPI run a script from another server.
     app = FastAPI(title="Commonwatt utility", description=_DESCRIPTION, version="1", openapi_url=None)
-    app.state.gate = Gate(database=api.database, local_key=api.local_key, now=api.machine_s)
+    app.state.gate = Gate(
+        database=api.database,
+        local_key=api.local_key,
+        now=api.machine_s,
+        need_factor=NEED_SECOND_FACTOR[api.settings.second_factor],
+    )
     app.add_middleware(bounded_body)
     app.add_middleware(with_headers)
     _add_pages(app)

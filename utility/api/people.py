@@ -12,7 +12,7 @@ from utility.access.rules import MAX_TOKEN_DAYS, NAME_PATTERN, NewPerson
 from utility.api.acting import changing
 from utility.api.rights import Admins, Anybody, gate_of
 from utility.api.services import Api
-from utility.store import api_tokens, people
+from utility.store import api_tokens, people, second_factors
 from utility.store.people import Link, Listed
 
 MAX_SHOWN = 1000
@@ -38,6 +38,7 @@ class PersonAnswer(_Model):
     sessions: int = Field(description="How many sessions are open.")
     used: datetime | None = Field(description="When a session was used last.")
     link_until: datetime | None = Field(description="When a link ends that was not used yet.")
+    second_factor: datetime | None = Field(description="Since when a login needs a second factor.")
 
 
 class PeopleAnswer(_Model):
@@ -130,7 +131,7 @@ def add_people(app: FastAPI, api: Api) -> None:
 
     @app.post("/people/{name}/link", status_code=201)
     def link(request: Request, actor: Admins, name: _Name) -> LinkAnswer:
-        """Make a new link; the person's password and sessions end at once."""
+        """Make a new link; the person's password, sessions and tokens end at once."""
         with changing(api, request, actor) as by:
             return _link(people.new_link(by, name))
 
@@ -153,6 +154,13 @@ def add_people(app: FastAPI, api: Api) -> None:
         """Enable a disabled person."""
         with changing(api, request, actor) as by:
             people.enable(by, name)
+        return _one(api, request, name)
+
+    @app.post("/people/{name}/second-factor/remove")
+    def remove_factor(request: Request, actor: Admins, name: _Name) -> PersonAnswer:
+        """Remove the second factor of another person, who lost it; all sessions of that person end."""
+        with changing(api, request, actor) as by:
+            second_factors.remove_of_another(by, name)
         return _one(api, request, name)
 
     @app.post("/people/{name}/end-sessions")
@@ -211,6 +219,7 @@ def _person(one: Listed) -> PersonAnswer:
         sessions=one.sessions,
         used=_time(one.used),
         link_until=_time(one.link_until),
+        second_factor=_time(one.second_factor),
     )
 
 

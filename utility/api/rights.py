@@ -6,7 +6,7 @@ The application does not start with a route without a rule (``unruled``), and a 
 import hmac
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request
@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute
 from commonwatt.model.units import EpochSeconds
 from utility.access.actor import MACHINE, Actor, Via
 from utility.access.roles import STAFF, Role
-from utility.store import access
+from utility.store import access, second_factors
 from utility.store.database import Database
 
 COOKIE = "__Host-commonwatt"
@@ -26,6 +26,9 @@ COOKIE = "__Host-commonwatt"
 
 CSRF_HEADER, CSRF_FIELD = "X-CSRF", "csrf"
 """Where a request with a session that changes something repeats the session's second secret."""
+
+SET_UP = "/console/account/second-factor"
+"""The page on which a person sets up the second factor."""
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +43,14 @@ class RefusedRequestError(Exception):
     Attributes:
         status: 401: nobody is logged in; 403: the person may not do it.
         text: Why, for people.
+        instead: The page on which a person can change that; empty: there is none.
     """
 
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(self, status: int, text: str, instead: str = "") -> None:
         super().__init__(text)
         self.status = status
         self.text = text
+        self.instead = instead
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +61,13 @@ class Gate:
         database: The database of people.
         local_key: The key of programs that can read the utility's token file.
         now: Returns the machine's epoch seconds.
+        need_factor: The roles of which a second factor is required.
     """
 
     database: Database
     local_key: str
     now: Callable[[], EpochSeconds]
+    need_factor: frozenset[Role] = frozenset()
 
     def identify(self, authorization: str | None, cookie: str | None, address: str) -> Actor | None:
         """Return the actor of a request; ``None``: it proves none."""
@@ -76,7 +83,7 @@ class Gate:
         actor, is_to_store = found
         if is_to_store:
             access.store_session_use(self.database, actor.session, now)
-        return actor
+        return self._with_factor(actor)
 
     def _bearer(self, authorization: str, address: str) -> Actor | None:
         scheme, _, secret = authorization.partition(" ")
@@ -92,7 +99,15 @@ class Gate:
         actor, no = found
         if no is not None:
             access.store_token_use(self.database, no, now)
-        return actor
+        return self._with_factor(actor)
+
+    def _with_factor(self, actor: Actor) -> Actor:
+        """Return an actor without roles, if one of them requires a second factor that the person does not have."""
+        if not actor.has(*self.need_factor):
+            return actor
+        with self.database.reads.begin() as connection:
+            has_one = second_factors.in_force(connection, actor.name) is not None
+        return actor if has_one else replace(actor, roles=frozenset(), lacks_factor=True)
 
 
 def gate_of(request: Request) -> Gate:
@@ -119,15 +134,17 @@ class Allowed:
     Args:
         roles: The roles.
         session: Whether only a person who is logged in may use the route, and no token.
+        factorless: Whether it is also for people who lack a second factor that is required.
 
     Raises:
         RefusedRequestError: Nobody is logged in, the actor has none of the roles, or a change does not come from a
             page of its session.
     """
 
-    def __init__(self, *roles: Role, session: bool = False) -> None:
+    def __init__(self, *roles: Role, session: bool = False, factorless: bool = False) -> None:
         self.roles = frozenset(roles)
         self.session = session
+        self.factorless = factorless
 
     async def __call__(self, request: Request) -> Actor:
         """Return the actor of a request."""
@@ -144,7 +161,9 @@ class Allowed:
         return actor
 
     async def _check(self, request: Request, actor: Actor) -> None:
-        if not actor.has(*self.roles):
+        if actor.lacks_factor and not self.factorless:
+            raise RefusedRequestError(403, "a second factor is required of you: set it up in the console", SET_UP)
+        if not (actor.lacks_factor or actor.has(*self.roles)):
             needed = " or ".join(sorted(self.roles))
             raise RefusedRequestError(403, f"this needs the role {needed}; ask an administrator of this utility")
         if self.session and actor.via is not Via.SESSION:
@@ -223,6 +242,9 @@ Anybody = Annotated[Actor, EVERYBODY]
 
 LoggedIn = Annotated[Actor, Depends(Allowed(*Role, session=True))]
 """The actor of a route about the own login: a person with a session, no token."""
+
+SettingUp = Annotated[Actor, Depends(Allowed(*Role, session=True, factorless=True))]
+"""The actor of a route for people with a session, also without a required second factor: to set it up, to log out."""
 
 Staff = Annotated[Actor, FOR_STAFF]
 """The actor of a route for all roles that read the whole town."""

@@ -20,7 +20,7 @@ from utility.access.roles import Role
 from utility.access.rules import NewPerson
 from utility.cli.options import ConfigOption, load, opened, place_of_database
 from utility.people import on_machine
-from utility.store import people
+from utility.store import people, second_factors
 from utility.store.database import Database
 from utility.store.people import By, Link
 
@@ -55,7 +55,7 @@ def invite(
 @app.command()
 @flowing
 def link(name: NameArgument, config: ConfigOption) -> None:
-    """Print a new link for a person who lost the password; the present password and all sessions end at once."""
+    """Print a new link for a person who lost the password; the present password, sessions and tokens end at once."""
     with errors_reported(), _changing(config) as (by, settings):
         _told(settings, people.new_link(by, name))
 
@@ -92,6 +92,15 @@ def enable(name: NameArgument, config: ConfigOption) -> None:
         typer.echo(f"{name} is enabled")
 
 
+@app.command("remove-second-factor")
+@flowing
+def remove_second_factor(name: NameArgument, config: ConfigOption) -> None:
+    """Remove the second factor of a person who lost it, such as of the only administrator; all sessions end."""
+    with errors_reported(), _changing(config) as (by, _):
+        second_factors.remove_of_another(by, name)
+        typer.echo(f"{name} has no second factor any more")
+
+
 @app.command("list")
 @flowing
 def list_people(
@@ -109,6 +118,7 @@ def list_people(
                 "state": one.person.state,
                 "roles": ", ".join(sorted(one.person.roles)),
                 "account": one.person.account,
+                "second_factor": None if one.second_factor is None else moment(one.second_factor),
                 "used": None if one.used is None else moment(one.used),
             }
             for one in people.list_people(connection, "", role, "", limit, machine_s())
@@ -116,7 +126,7 @@ def list_people(
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
     else:
-        show("people", rows, ("name", "display", "state", "roles", "account", "used"))
+        show("people", rows, ("name", "display", "state", "roles", "account", "second_factor", "used"))
 
 
 @contextmanager

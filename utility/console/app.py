@@ -30,6 +30,7 @@ from utility.console.pages.rates import add_rates
 from utility.console.pages.research import add_research
 from utility.console.pages.runs import add_runs
 from utility.console.pages.schedules import add_schedules
+from utility.console.pages.second_factor import add_second_factor
 from utility.console.pages.statistics import add_statistics_page
 from utility.console.pages.tokens import add_tokens
 from utility.console.pages.town import add_town
@@ -57,6 +58,7 @@ PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
     add_jobs,
     add_users,
     add_account,
+    add_second_factor,
     add_statistics_page,
     add_tokens,
     add_audit,
@@ -93,6 +95,10 @@ async def refused_page(request: Request, error: RefusedRequestError) -> Response
         if request.headers.get("hx-request") == "true":
             return PlainTextResponse(error.text, 401, {"HX-Redirect": "/console/login"})
         return RedirectResponse(login, 303)
+    if error.instead and request.headers.get("hx-request") == "true":
+        return PlainTextResponse(error.text, error.status, {"HX-Redirect": error.instead})
+    if error.instead:
+        return RedirectResponse(error.instead, 303)
     return await _told(request, "Not allowed", error.text, error.status)
 
 

@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.model.units import EpochSeconds
 from utility.access.actor import Actor
+from utility.access.guesses import Guesses
 from utility.access.roles import STAFF
 from utility.api.services import Api
 from utility.console.navigation import entries_for
@@ -26,11 +27,13 @@ class Console:
     Attributes:
         api: The service behind the pages.
         static: The files that pages load.
+        guesses: Counts guesses of passwords in open sessions.
         renderer: Renders templates.
     """
 
     api: Api
     static: StaticFiles = field(default_factory=load_static)
+    guesses: Guesses = field(default_factory=Guesses)
     renderer: Renderer = field(init=False)
 
     def __post_init__(self) -> None:

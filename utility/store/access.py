@@ -13,7 +13,7 @@ from utility.access.actor import MACHINE, Actor, Via
 from utility.access.roles import Role
 from utility.access.secrets import digest, new_secret
 from utility.store.database import Database
-from utility.store.tables import api_token, invitation, person, person_role, session
+from utility.store.tables import api_token, invitation, person, person_role, session, started_login
 
 IDLE_S, ABSOLUTE_S = 24 * 3_600, 14 * 86_400
 """Seconds after which a session ends: without a request, and in any case. A page left open over night goes on."""
@@ -291,8 +291,16 @@ def end_session_of(connection: Connection, cookie: str) -> None:
 
 
 def end_sessions(connection: Connection, name: str, but: str = "") -> None:
-    """End a person's sessions, but for one."""
+    """End a person's sessions, but for one, and the logins that wait for the second factor."""
     connection.execute(session.delete().where(session.c.person == name, session.c.digest != but))
+    connection.execute(started_login.delete().where(started_login.c.person == name))
+
+
+def revoke_tokens(connection: Connection, name: str, now: EpochSeconds) -> list[int]:
+    """Revoke all valid tokens of a person; return their numbers."""
+    valid = (api_token.c.person == name) & api_token.c.revoked.is_(None) & (api_token.c.until > now)
+    revoked = api_token.update().where(valid).values(revoked=now).returning(api_token.c.no)
+    return sorted(connection.execute(revoked).scalars())
 
 
 def token_actor(connection: Connection, token: str, address: str, now: EpochSeconds) -> tuple[Actor, int | None] | None:

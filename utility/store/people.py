@@ -10,7 +10,7 @@ from utility.access.actor import Actor
 from utility.access.roles import Role
 from utility.access.rules import AccessFaultError, NewPerson, check_person, check_roles
 from utility.store import access, audit_log
-from utility.store.tables import account, invitation, person, person_role, session
+from utility.store.tables import account, invitation, person, person_role, second_factor, session
 
 _LOCK = 0x43570168
 """Number of the advisory lock for changes of people: two administrators can't remove each other at once."""
@@ -70,12 +70,14 @@ class Listed:
         sessions: How many sessions are open.
         used: When a session was used last; ``None``: none is open.
         link_until: When a link ends that was not used yet; ``None``: there is none.
+        second_factor: Since when a login needs a second factor; ``None``: it does not.
     """
 
     person: access.Person
     sessions: int
     used: EpochSeconds | None
     link_until: EpochSeconds | None
+    second_factor: EpochSeconds | None
 
 
 def list_people(
@@ -155,7 +157,9 @@ def invite_people(by: By, new: Sequence[NewPerson]) -> list[Link]:
 
 
 def new_link(by: By, name: str) -> Link:
-    """Return a link with which a person chooses a new password; the old one and all sessions end at once.
+    """Return a link with which a person chooses a new password; the old one, all sessions and tokens end at once.
+
+    The second factor stays: the link does not replace it.
 
     Raises:
         AccessFaultError: There is no such person, it is disabled, or it is the actor.
@@ -167,7 +171,10 @@ def new_link(by: By, name: str) -> Link:
     _keep_an_admin(by.connection, found, frozenset())
     access.set_state(by.connection, name, "invited")
     by.connection.execute(person.update().where(person.c.name == name).values(password=None))
-    by.record("person.link", name, before=found.state, after="invited")
+    revoked = access.revoke_tokens(by.connection, name, by.machine_s)
+    by.record(
+        "person.link", name, found.state, {"state": "invited", "tokens revoked": revoked} if revoked else "invited"
+    )
     return _link(by, name)
 
 
@@ -236,12 +243,15 @@ def _listed(connection: Connection, names: list[str], machine_s: EpochSeconds) -
     sessions = {row.person: row for row in rows}
     links = select(invitation.c.person, invitation.c.until).where(invitation.c.person.in_(names))
     ends = {row.person: row.until for row in connection.execute(links.where(invitation.c.until > machine_s))}
+    factors = select(second_factor.c.person, second_factor.c.since).where(second_factor.c.person.in_(names))
+    since = {row.person: row.since for row in connection.execute(factors)}
     return [
         Listed(
             person=one,
             sessions=sessions[one.name].open if one.name in sessions else 0,
             used=sessions[one.name].used if one.name in sessions else None,
             link_until=ends.get(one.name),
+            second_factor=since.get(one.name),
         )
         for one in access.people(connection, names)
     ]

@@ -62,6 +62,7 @@ from utility.store.tables import (
     series,
     session,
     setting,
+    started_login,
 )
 
 ROWS_AT_A_TIME = 1_000
@@ -69,7 +70,7 @@ ROWS_AT_A_TIME = 1_000
 _SETTINGS = (TOWN, REVISION, KEPT_FROM, STORM)
 """Settings that are copied, all JSON; the others concern only the old database."""
 
-_LEFT = {gap, gateway_seen, plant_seen, invitation, session}
+_LEFT = {gap, gateway_seen, plant_seen, invitation, session, started_login}
 """Tables that are not copied: gaps are found again, reports come again, people log in again, invitations end."""
 
 _FIRST = (controller, meter)

@@ -123,6 +123,7 @@ def test_public_routes_are_these() -> None:
         "/metrics",  # for Prometheus: no meter, no person
         "/console/static/{version}/{name}",
         "/console/login",
+        "/console/login/code",  # the second step, with a cookie of the first
         "/console/invitation/{secret}",
     }
 

@@ -8,8 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from commonwatt.runtime.clock import machine_s
-from utility.store import access, audit_log
+from harness.authenticator import shown
+from utility.access.actor import Actor, Via
+from utility.store import access, audit_log, second_factors
 from utility.store.database import Database
+from utility.store.people import By
 
 
 def invited(database: Database, text: str) -> access.Person | None:
@@ -37,6 +40,23 @@ def test_first_administrator_is_invited_by_a_command(command: Callable[..., str]
     assert [(one["person"], one["action"]) for one in reversed(entries)] == [
         ("this-machine", f"person.{action}") for action in ("invite", "link", "disable", "enable")
     ]
+
+
+def test_second_factor_of_the_only_administrator_is_removed_by_a_command(
+    command: Callable[..., str], database: Database
+) -> None:
+    command("people", "invite", "anna", "--role", "admin")
+    assert "anna: has no second factor" in command("people", "remove-second-factor", "anna", code=2)
+    actor, now = Actor(name="anna", roles=frozenset(), account=None, via=Via.SESSION, address=""), machine_s()
+    with database.writes.begin() as connection:
+        by = By(connection=connection, actor=actor, now=now, machine_s=now)
+        seed = second_factors.offer(by)
+        assert second_factors.confirm(by, seed, shown(seed, now))
+    command("people", "remove-second-factor", "anna")
+    with database.reads.begin() as connection:
+        assert second_factors.in_force(connection, "anna") is None
+        (entry, *_) = audit_log.entries(connection, audit_log.Wanted(subject="anna"), 9)
+    assert (entry["person"], entry["action"], entry["after"]) == ("this-machine", "person.second-factor", '"off"')
 
 
 def test_list_of_residents_becomes_a_list_of_links(

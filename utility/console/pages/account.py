@@ -7,22 +7,21 @@ from fastapi import FastAPI, Form, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 
 from commonwatt.identity.passwords import MAX_LENGTH
+from utility.access.actor import Actor
 from utility.access.choosing import password_fault
-from utility.access.guesses import Guesses
 from utility.access.passwords import hash_password, is_password
 from utility.api.acting import changing
 from utility.api.rights import LoggedIn, address_of, gate_of
 from utility.console.console import Console
-from utility.console.pages.login import with_session
-from utility.store import access
+from utility.console.pages.login import client_of, with_session
+from utility.store import access, second_factors
 from utility.store.people import end_sessions
 
-_Password = Annotated[str, Form(max_length=4 * MAX_LENGTH)]
+Password = Annotated[str, Form(max_length=4 * MAX_LENGTH)]
 
 
 def add_account(app: FastAPI, console: Console) -> None:
     """Add the routes."""
-    guesses = Guesses()
 
     @app.get("/console/account", include_in_schema=False)
     def account(request: Request, actor: LoggedIn) -> Response:
@@ -31,21 +30,20 @@ def add_account(app: FastAPI, console: Console) -> None:
         with console.database.reads.begin() as connection:
             person = access.find_person(connection, actor.name)
             sessions = access.sessions_of(connection, actor.name, machine_s)
-        content = {"person": person, "sessions": sessions, "machine_s": machine_s}
+            factor = second_factors.in_force(connection, actor.name)
+        content = {"person": person, "sessions": sessions, "machine_s": machine_s, "factor": factor}
         return console.page(request, actor, "account.html", content)
 
     @app.post("/console/account/password", include_in_schema=False)
-    def password(request: Request, actor: LoggedIn, current: _Password, new: _Password) -> Response:
-        """Change the own password; all other sessions end."""
-        now, address = gate_of(request).now(), address_of(request)
-        # A session that was left open must not serve to guess the password.
-        if wait_s := ceil(guesses.guess(actor.name, address, now)):
-            raise HTTPException(429, f"too many wrong passwords; try again in {wait_s} s")
-        with console.database.reads.begin() as connection:
-            stored = access.password_of(connection, actor.name)
-        if not is_password(current, stored):
-            raise HTTPException(422, "current: this is not your present password; nothing was changed")
-        guesses.right(actor.name, address, now)
+    def password(
+        request: Request,
+        actor: LoggedIn,
+        current: Password,
+        new: Password,
+        tokens: Annotated[bool, Form()] = False,
+    ) -> Response:
+        """Change the own password; all other sessions end, and if the person wants it the tokens."""
+        stored = checked_password(console, request, actor, current)
         if why := password_fault(new, actor.name):
             raise HTTPException(422, f"new: the password is {why}; nothing was changed")
         hashed = hash_password(new)
@@ -53,9 +51,9 @@ def add_account(app: FastAPI, console: Console) -> None:
             if access.password_of(by.connection, actor.name, lock=True) != stored:
                 raise HTTPException(409, "the password was changed meanwhile; log in again")
             access.set_password(by.connection, actor.name, hashed)
-            agent = request.headers.get("user-agent", "")
-            opened = access.open_session(by.connection, actor.name, address, agent, now)
-            by.record("person.password", actor.name)
+            revoked = access.revoke_tokens(by.connection, actor.name, by.machine_s) if tokens else []
+            opened = access.open_session(by.connection, actor.name, *client_of(request))
+            by.record("person.password", actor.name, after={"tokens revoked": revoked} if revoked else None)
         return with_session(RedirectResponse("/console/account", 303), opened)
 
     @app.post("/console/account/sessions", include_in_schema=False)
@@ -64,3 +62,20 @@ def add_account(app: FastAPI, console: Console) -> None:
         with changing(console.api, request, actor) as by:
             end_sessions(by, actor.name, actor.session)
         return console.see_other(actor, "/console/account", "Your other sessions ended.")
+
+
+def checked_password(console: Console, request: Request, actor: Actor, current: str) -> str | None:
+    """Return the stored hash of the actor's password; a session that was left open must not serve to guess it.
+
+    Raises:
+        HTTPException: The password is wrong, or there were too many wrong ones.
+    """
+    now, address = gate_of(request).now(), address_of(request)
+    if wait_s := ceil(console.guesses.guess(actor.name, address, now)):
+        raise HTTPException(429, f"too many wrong passwords; try again in {wait_s} s")
+    with console.database.reads.begin() as connection:
+        stored = access.password_of(connection, actor.name)
+    if not is_password(current, stored):
+        raise HTTPException(422, "current: this is not your present password; nothing was changed")
+    console.guesses.right(actor.name, address, now)
+    return stored

@@ -24,6 +24,7 @@ from utility.store.people import (
     listed,
     new_link,
 )
+from utility.store.second_factors import remove_of_another
 
 SHOWN = 100
 """People on one page."""
@@ -132,6 +133,13 @@ def _add_changes(app: FastAPI, console: Console) -> None:
         with changing(console.api, request, actor) as by:
             enable(by, name)
         return done(actor, name, f"{name} is enabled.")
+
+    @app.post("/console/users/{name}/second-factor/remove", include_in_schema=False)
+    def remove_factor(request: Request, actor: Admins, name: _Name) -> Response:
+        """Remove the second factor of a person who lost it."""
+        with changing(console.api, request, actor) as by:
+            remove_of_another(by, name)
+        return done(actor, name, f"{name} has no second factor any more; all sessions ended.")
 
     @app.post("/console/users/{name}/sessions", include_in_schema=False)
     def log_out(request: Request, actor: Admins, name: _Name) -> Response:

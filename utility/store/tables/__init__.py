@@ -5,7 +5,17 @@ converts them. The tables are the same on every database, except for the partial
 support, and the partitions of `compacted`, which only PostgreSQL has.
 """
 
-from utility.store.tables.access import api_token, audit, invitation, person, person_role, session
+from utility.store.tables.access import (
+    api_token,
+    audit,
+    invitation,
+    person,
+    person_role,
+    recovery_code,
+    second_factor,
+    session,
+    started_login,
+)
 from utility.store.tables.accounts import (
     account,
     account_difference,
@@ -74,12 +84,14 @@ __all__ = [
     "rates_told",
     "rates_version",
     "ration",
+    "recovery_code",
     "registry_change",
     "relayed_day",
     "research_agreement",
     "research_log",
     "research_reader",
     "research_release",
+    "second_factor",
     "series",
     "session",
     "setting",
@@ -89,6 +101,7 @@ __all__ = [
     "sharing",
     "sharing_due",
     "sharing_quarter",
+    "started_login",
     "tally",
     "usage_batteries",
     "usage_day",

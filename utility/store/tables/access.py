@@ -49,6 +49,38 @@ invitation = Table(
     Column("used", BigInteger, nullable=True),
 )
 
+# `secret`: in force since `since`; null: none is. `offered`: the digest of a secret that is to be confirmed by a code.
+# `last_step`: the newest step of 30 s of which a code was used. `guesses_until`: when its wrong codes are forgotten.
+second_factor = Table(
+    "second_factor",
+    metadata,
+    Column("person", ForeignKey("person.name"), primary_key=True),
+    Column("secret", String(32), nullable=True),
+    Column("since", BigInteger, nullable=True),
+    Column("last_step", BigInteger, nullable=False),
+    Column("guesses_until", BigInteger, nullable=False),
+    Column("offered", String(64), nullable=True),
+    Column("offered_until", BigInteger, nullable=True),
+)
+
+# Codes that were not used yet.
+recovery_code = Table(
+    "recovery_code",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("person", ForeignKey("person.name"), nullable=False, index=True),
+)
+
+# Logins with the right password that wait for the second factor; no session yet.
+started_login = Table(
+    "started_login",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("person", ForeignKey("person.name"), nullable=False, index=True),
+    Column("until", BigInteger, nullable=False),
+    Column("wrong", Integer, nullable=False),
+)
+
 # `roles`: the token's scope, separated by commas; a role that its person has lost does not count.
 api_token = Table(
     "api_token",

@@ -1,0 +1,63 @@
+"""One-time codes of authenticator apps: TOTP by RFC 6238 with SHA-1, 30 s and 6 digits, as all apps do (pure)."""
+
+import hmac
+from base64 import b32decode
+from urllib.parse import quote
+
+from commonwatt.model.units import EpochSeconds
+
+STEP_S, DIGITS = 30, 6
+"""Seconds of a step, each of which has a code, and the digits of a code."""
+
+WINDOW = 1
+"""Steps before and after the present one whose codes are right, too: clocks of phones differ."""
+
+_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+
+
+def code_of(seed: str, step: int) -> str:
+    """Return the code of a time step.
+
+    Args:
+        seed: The secret that the app and the utility share, in base32.
+        step: The number of the step since the epoch.
+    """
+    mac = hmac.digest(b32decode(seed), step.to_bytes(8, "big"), "sha1")
+    place = mac[-1] & 0x0F
+    number = int.from_bytes(mac[place : place + 4], "big") & 0x7FFF_FFFF
+    return f"{number % 10**DIGITS:0{DIGITS}}"
+
+
+def step_of(code: str, seed: str, now: EpochSeconds, used: int) -> int | None:
+    """Return the step of a code that is right now; ``None``: it is wrong, or was used.
+
+    Args:
+        code: The code, as ``read`` returns it.
+        seed: The secret.
+        now: The machine's epoch seconds.
+        used: The newest step of which a code was used; it and earlier ones are not accepted again.
+    """
+    present = now // STEP_S
+    steps = range(max(present - WINDOW, used + 1), present + WINDOW + 1)
+    return next((step for step in steps if hmac.compare_digest(code_of(seed, step), code)), None)
+
+
+def read(text: str) -> str:
+    """Return what a person typed as a code, without blanks and hyphens, in capital letters."""
+    return "".join(letter for letter in text.upper() if letter in _LETTERS)
+
+
+def is_code(text: str) -> bool:
+    """Return whether a text has the form of an app's code; otherwise it can only be a recovery code."""
+    return len(text) == DIGITS and text.isdecimal()
+
+
+def grouped(text: str, between: str = " ") -> str:
+    """Return a secret for people, in groups of four."""
+    return between.join(text[start : start + 4] for start in range(0, len(text), 4))
+
+
+def uri_of(name: str, seed: str) -> str:
+    """Return the address with which an app takes a secret, as a QR code or a link."""
+    settings = f"algorithm=SHA1&digits={DIGITS}&period={STEP_S}"
+    return f"otpauth://totp/Commonwatt:{quote(name)}?secret={seed}&issuer=Commonwatt&{settings}"
