@@ -88,7 +88,8 @@ def test_person_logs_in_and_out_by_keyboard_alone(application: FastAPI, window: 
     page.get_by_role("button", name="Log out").focus()
     page.keyboard.press("Enter")
     page.wait_for_url("**/console/login*")
-    page.keyboard.type("eve")  # the cursor is in the first field
+    page.locator("#name:focus").wait_for()  # the cursor is in the first field
+    page.keyboard.type("eve")
     page.keyboard.press("Tab")
     page.keyboard.type(PASSWORD)
     page.keyboard.press("Enter")
@@ -132,7 +133,8 @@ def test_person_sets_up_the_second_factor_on_a_phone_and_logs_in_with_it(
     page.context.clear_cookies()
     seen.open("/console/login")
     types("zoe", PASSWORD)
-    types(shown(seed, gate.now() + 30))  # the cursor is in its field; the first code was used
+    page.locator("[name=code]:focus").wait_for()
+    types(shown(seed, gate.now() + 30))  # the first code was used
     page.get_by_role("button", name="Log out").wait_for()
 
 
