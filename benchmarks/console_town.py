@@ -1,12 +1,15 @@
 """A whole town in an SQLite database, with five years of settled days behind it, for the benchmark of the console.
 
-A part of the payloads is made; the other rows are copies under other ids, whose checksums do not fit. The pages that
-are measured are those of meters whose rows were made for them.
+A part of the payloads is made; the other rows are copies under other ids. The copies that jobs read, all blocks and the
+last weeks' settled days, have checksums of their own; those of the others do not fit. The pages that are measured are
+those of meters whose rows were made for them.
 """
 
 import json
 import sqlite3
-from collections.abc import Sequence
+import struct
+import zlib
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +28,7 @@ from commonwatt.settlement.residual import DayResidual, Stretch
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
 from commonwatt.town.town import Direction, Meter, Town
 from harness.worlds.utility import a_heartbeat
+from utility.settlement.reasons import Why
 from utility.store.database import open_database
 from utility.store.registration import fill_registry
 
@@ -35,12 +39,23 @@ TODAY = NOW // 86_400
 POOL = 500
 """Different payloads that the copies have in turn."""
 
+DUE_DAY = TODAY - 2
+"""The day of the whole town that the jobs at the start settle again, count, and take into its month's usage."""
+
+_READ_DAYS = 40
+"""Days back of which jobs read settled days: the present month."""
+
+_UNSEARCHED = 4
+"""Quarters that the gap finder has not searched yet."""
+
 _MAKERS = {RecordType.THROUGH: household, RecordType.GENERATION: solar, RecordType.STORED: levels}
 _BLOCKS = (
     "INSERT OR REPLACE INTO compacted (total, first_reading, last_reading, min_reading, max_reading, quarter, meter_no,"
     " received_minute, record_type, sender_no, owner_no, exact, averaged, conflicts, payload)"
 )
 _SETTLED = "INSERT OR REPLACE INTO settled (day, meter_no, computed_minute, version, why, payload)"
+_OF_METER = "',' || meter.record_types || ',' LIKE '%,' || made.kind || ',%'"
+_KEY_OF_DAY, _KEY_OF_BLOCK, _CHECK = struct.Struct(">QI"), struct.Struct(">QBI"), struct.Struct(">I")
 _SERIES = "WITH RECURSIVE {name} (n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM {name} WHERE n < {last})"
 
 
@@ -111,11 +126,14 @@ def filled(folder: Path, town: Town, size: Size) -> Filled:
 def _settled(raw: sqlite3.Connection, size: Size, measured: Sequence[Meter]) -> None:
     first = TODAY - size.days
     raw.execute("CREATE TEMP TABLE pool (n INTEGER PRIMARY KEY, payload BLOB)")
-    made = packed([(0, n) for n in range(POOL)], contents(_days(POOL, Direction.INCOMING)))
+    pool = contents(_days(POOL, Direction.INCOMING))
+    made = packed([(0, n) for n in range(POOL)], pool)
     raw.executemany("INSERT INTO pool VALUES (?, ?)", enumerate(made))
+    raw.create_function("sealed_day", 3, _sealing_days(made, pool), deterministic=True)
     days = _SERIES.format(name="days", first=first, last=TODAY - 1)
     raw.execute(
-        f"{days} {_SETTLED} SELECT days.n, meter.no, 0, 1, 1, pool.payload FROM days CROSS JOIN meter "
+        f"{days} {_SETTLED} SELECT days.n, meter.no, 0, 1, 1, CASE WHEN days.n < {TODAY - _READ_DAYS} "
+        "THEN pool.payload ELSE sealed_day(pool.n, meter.id, days.n) END FROM days CROSS JOIN meter "
         f"CROSS JOIN pool ON pool.n = (meter.no * 31 + days.n * 7) % {POOL}"
     )
     for meter in measured:
@@ -129,6 +147,22 @@ def _settled(raw: sqlite3.Connection, size: Size, measured: Sequence[Meter]) -> 
         " ? FROM days CROSS JOIN controller",
         (json.dumps(asdict(DayResidual(head=Stretch(), fixed=0))),),
     )
+
+
+def _sealing_days(made: Sequence[bytes], pool: Sequence[bytes]) -> Callable[[int, int, int], bytes]:
+    """Return a function that gives a copy of a settled day the checksum of a meter and a day."""
+
+    def sealed(n: int, meter_id: int, day: int) -> bytes:
+        check = zlib.crc32(pool[n], zlib.crc32(_KEY_OF_DAY.pack(meter_id % 2**64, day)))
+        return made[n][: -_CHECK.size] + _CHECK.pack(check)
+
+    return sealed
+
+
+def _sealed_block(payload: bytes, meter_id: int, kind: int, quarter: int) -> bytes:
+    """Return a copy of a block with the checksum of its key."""
+    body = payload[: -_CHECK.size]
+    return body + _CHECK.pack(zlib.crc32(body, zlib.crc32(_KEY_OF_BLOCK.pack(meter_id % 2**64, kind, quarter))))
 
 
 def _days(count: int, direction: Direction) -> MeterDays:
@@ -154,15 +188,22 @@ def _blocks(raw: sqlite3.Connection, town: Town, size: Size, measured: Sequence[
         totals = values.sum(axis=1).tolist()
         rows = [(int(kind), n, total, one) for n, (total, one) in enumerate(zip(totals, pack(blocks), strict=True))]
         raw.executemany("INSERT INTO made VALUES (?, ?, ?, ?)", rows)
+    raw.create_function("sealed_block", 4, _sealed_block, deterministic=True)
     spans = ((last - size.month_days * 96, "AND controller.number % 10 = 1"), (last - size.whole_days * 96, ""))
     for first, which in spans:
         quarters = _SERIES.format(name="quarters", first=first + 1, last=last)
         raw.execute(
             f"{quarters} {_BLOCKS} SELECT made.total, made.total / 60, made.total / 60, 0, made.total / 30, quarters.n,"
-            " meter.no, 0, made.kind, controller.number, controller.number, 60, 0, 0, made.payload"
+            " meter.no, 0, made.kind, controller.number, controller.number, 60, 0, 0, "
+            "sealed_block(made.payload, meter.id, made.kind, quarters.n)"
             " FROM quarters CROSS JOIN meter CROSS JOIN controller ON controller.id = meter.microgrid"
             f" CROSS JOIN made ON made.n = (meter.no * 31 + quarters.n * 7) % {POOL}"
-            f" WHERE ',' || meter.record_types || ',' LIKE '%,' || made.kind || ',%' {which}"
+            f" WHERE {_OF_METER} {which}"
+        )
+        raw.execute(
+            f"INSERT OR IGNORE INTO series SELECT meter.no, made.kind, {first + 1}, {first + 1}, {last - _UNSEARCHED}"
+            " FROM meter CROSS JOIN controller ON controller.id = meter.microgrid"
+            f" CROSS JOIN made ON made.n = 0 WHERE {_OF_METER} {which}"
         )
     shown = {meter.microgrid for meter in measured}
     whole = range(last - size.whole_days * 96 + 1, last + 1)
@@ -215,10 +256,20 @@ def _service(raw: sqlite3.Connection, town: Town, size: Size) -> None:
         )
         raw.execute("INSERT INTO gateway_seen VALUES (?, ?, ?)", (name, NOW - 20, said.pack().decode()))
         raw.execute("INSERT INTO tally VALUES (?, 9, 9, 9, 0, 0, 0, 0, ?)", (name, NOW - 30))
+    _due(raw)
     days = _SERIES.format(name="days", first=TODAY - min(size.days, 366), last=TODAY - 1)
     raw.execute(
-        f"{days} INSERT INTO complete_day SELECT days.n, number, 240000, 0, 0, 0, 0, 0, number % 7, {NOW}, 0"
+        f"{days} INSERT INTO complete_day SELECT days.n, number, 240000, 0, 0, 0, 0, number % 7, 0, {NOW}, 0"
         " FROM days CROSS JOIN controller"
+    )
+
+
+def _due(raw: sqlite3.Connection) -> None:
+    """Leave a day of the whole town to the jobs at the start."""
+    raw.execute("INSERT INTO setting VALUES ('complete_days_until', ?)", (str(DUE_DAY),))
+    raw.execute(
+        "INSERT INTO settlement_due (day, owner_no, marks, why) SELECT ?, number, 1, ? FROM controller",
+        (DUE_DAY, int(Why.LATE)),
     )
 
 

@@ -56,6 +56,8 @@ def make_app(api: Api) -> FastAPI:
     )
     app.add_middleware(bounded_body)
     app.add_middleware(with_headers)
+    # A request is compared with one route after the other: first those that browsers poll.
+    add_console(app, Console(api))
     _add_pages(app)
     _add_open(app, api)
     staff = APIRouter(dependencies=[FOR_STAFF])
@@ -76,7 +78,6 @@ def make_app(api: Api) -> FastAPI:
     add_api_tokens(app, api)
     add_commands(app, api)
     add_statistics(app, api)
-    add_console(app, Console(api))
     if routes := unruled(app):
         raise RuntimeError(f"routes without a rule of who may use them: {', '.join(routes)}")
     add_refusals(app, api)

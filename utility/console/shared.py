@@ -36,14 +36,21 @@ class Shared(Generic[_T]):
         self._made: tuple[EpochSeconds, _T] | None = None
 
     def get(self) -> _T:
-        """Return the value."""
-        made, age_s = self._made, 0
-        if made is not None:
-            age_s = self._now() - made[0]
-            if 0 <= age_s < self._every_s:
-                return made[1]
-        if made is None or not 0 <= age_s <= self._at_most_s:
-            return self._waited_for(made)
+        """Return the value; computing it may take long."""
+        made = self._made
+        found = self.recent()
+        return self._waited_for(made) if found is None else found
+
+    def recent(self) -> _T | None:
+        """Return the value without a wait; ``None``: it is too old, or was never computed."""
+        made = self._made
+        if made is None:
+            return None
+        age_s = self._now() - made[0]
+        if 0 <= age_s < self._every_s:
+            return made[1]
+        if not 0 <= age_s <= self._at_most_s:
+            return None
         if self._lock.acquire(blocking=False):
             Thread(target=self._beside, name="shared value", daemon=True).start()
         return made[1]

@@ -80,6 +80,10 @@ class TownView:
         """Return the state; it is at most some seconds old."""
         return self._shared.get()
 
+    def recent(self) -> TownState | None:
+        """Return the state if it need not be waited for."""
+        return self._shared.recent()
+
     def _state(self) -> TownState:
         now = int(self._api.clock.now())
         refused = {name: (each.time, each.text) for name, each in self._api.refused.items()}

@@ -5,7 +5,7 @@ the microgrids that are left.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -24,6 +24,7 @@ from utility.settlement.sharing import sharing_of_day
 from utility.store.corrections import overlay, take_changed
 from utility.store.database import Database
 from utility.store.job_leases import Turn
+from utility.store.parts import chunks
 from utility.store.rations import loss_permille, timezone_of
 from utility.store.retention import kept_from
 from utility.store.settled import Saved, conventions, finish_day, provisional_days, save
@@ -50,7 +51,8 @@ SILENT_DAYS = 3
 """Days after which a day without any reading of the town, between others, is settled: most may still come."""
 
 OWNERS_AT_A_TIME = 100
-"""Most microgrids stored in one transaction, so that arriving batches wait only briefly."""
+"""Most microgrids settled at once, to bound the memory, and stored in one transaction, so that arriving batches wait
+only briefly."""
 
 
 class SettlementJob:
@@ -99,22 +101,21 @@ class SettlementJob:
         parts, forgotten = await self._in_thread(self._parts, day)
         if forgotten:
             await self._writing(self._forget, forgotten)
-        for work in parts:
+        for number, part in enumerate(parts):
+            work = await self._in_thread(_Work, self._database, day, part)
             for done, quarter in enumerate(work.quarters):
                 await self._in_thread(work.step, quarter)
-                self._tell(day, done / (QUARTERS_A_DAY + 1))
+                self._tell(day, (number + done / (QUARTERS_A_DAY + 1)) / len(parts))
             found = await self._in_thread(work.finished)
-            for at in range(0, len(work.owners), OWNERS_AT_A_TIME):
-                some = work.owners[at : at + OWNERS_AT_A_TIME]
-                saved: Saved = await self._writing(self._save, found, some, work, now)
-                self._metrics.settled_versions.inc(saved.versions)
+            saved: Saved = await self._writing(self._save, found, part, now)
+            self._metrics.settled_versions.inc(saved.versions)
 
     def _due(self, now: EpochSeconds) -> list[Day]:
         with self._database.reads.begin() as connection:
             return list(due_days(connection, (now - FINISHED_S) // 86_400))
 
-    def _parts(self, day: Day) -> "tuple[list[_Work], list[DueDay]]":
-        """Return the work of a day, by convention, and the marks of readings that were dropped."""
+    def _parts(self, day: Day) -> "tuple[list[_Part], list[DueDay]]":
+        """Return what of a day is settled at once, by convention, and the marks of readings that were dropped."""
         with self._database.reads.begin() as connection:
             due = due_on(connection, day)
             known = owners(connection, [one.owner_no for one in due])
@@ -130,11 +131,13 @@ class SettlementJob:
         by: dict[str, list[DueDay]] = {}
         for one in ours:
             by.setdefault(settled_by.get(one.owner_no, self._settings.convention), []).append(one)
-        work = [
-            _Work(self._database, day, [known[one.owner_no] for one in some], some, replace(rules, convention=name))
-            for name, some in by.items()
+        parts = [
+            _Part(owners=[known[one.owner_no] for one in some], due=some, rules=replace(rules, convention=name))
+            for name, of in by.items()
+            for some in chunks(of, OWNERS_AT_A_TIME)
         ]
-        return work, [one for one in due if one not in ours]
+        settled_now = {one.owner_no for one in ours}
+        return parts, [one for one in due if one.owner_no not in settled_now]
 
     def _mark_corrected(self) -> None:
         """Mark the days whose corrections in force changed; a day that is not over yet is settled at its end."""
@@ -154,11 +157,10 @@ class SettlementJob:
         with self._database.writes.begin() as connection:
             unmark(connection, forgotten)
 
-    def _save(self, found: SettledDay, some: Sequence[Owner], work: "_Work", now: EpochSeconds) -> Saved:
-        marks = [work.due[owner.number] for owner in some]
+    def _save(self, found: SettledDay, part: "_Part", now: EpochSeconds) -> Saved:
         is_over = now >= self._deadline(found.day)
         with self._database.writes.begin() as connection:
-            return save(connection, found, some, marks, work.rules.convention, now, is_over=is_over)
+            return save(connection, found, part.owners, part.due, part.rules.convention, now, is_over=is_over)
 
     def _overdue(self, now: EpochSeconds) -> list[Day]:
         with self._database.reads.begin() as connection:
@@ -182,14 +184,20 @@ class SettlementJob:
             self._metrics.settlement_provisional.set(counts(connection)["provisional"])
 
 
-class _Work:
-    """The microgrids of a day that are settled together."""
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Microgrids of a day that are settled together, with their marks, in the same order."""
 
-    def __init__(
-        self, database: Database, day: Day, owners: Sequence[Owner], due: Sequence[DueDay], rules: Rules
-    ) -> None:
-        self.owners, self.rules = owners, rules
-        self.due = {one.owner_no: one for one in due}
+    owners: Sequence[Owner]
+    due: Sequence[DueDay]
+    rules: Rules
+
+
+class _Work:
+    """The settlement of a part of a day."""
+
+    def __init__(self, database: Database, day: Day, part: _Part) -> None:
+        owners, rules = part.owners, part.rules
         layouts = [layout_of(owner.microgrid, owner.meters, day) for owner in owners]
         with database.reads.begin() as connection:
             numbers = numbers_of(connection, [i for layout in layouts for i in ids_of(layout.meters)])

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Update, func, select
+from sqlalchemy import Connection, Update, bindparam, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt.model.exceptions import ConfigError
@@ -256,23 +256,36 @@ def open_session(connection: Connection, name: str, address: str, agent: str, no
     return Opened(cookie=cookie, until=until)
 
 
+# Made once: making a statement takes longer than executing it, and each request asks for its session.
+_SESSION = (
+    select(session, person.c.account, person_role.c.role)
+    .join(person, person.c.name == session.c.person)
+    .outerjoin(person_role, person_role.c.person == person.c.name)
+    .where(
+        session.c.digest == bindparam("secret"),
+        session.c.until > bindparam("now"),
+        session.c.used > bindparam("idle_since"),
+        person.c.state == "active",
+    )
+)
+
+
 def session_actor(connection: Connection, cookie: str, address: str, now: EpochSeconds) -> tuple[Actor, bool] | None:
     """Return the actor of a session, and whether its last use is to be stored; ``None``: there is no such session."""
-    condition = (session.c.digest == digest(cookie)) & (session.c.until > now) & (session.c.used > now - IDLE_S)
-    row = connection.execute(select(session).where(condition)).first()
-    found = None if row is None else find_person(connection, row.person)
-    if row is None or found is None or found.state != "active":
+    rows = connection.execute(_SESSION, {"secret": digest(cookie), "now": now, "idle_since": now - IDLE_S}).all()
+    if not rows:
         return None
+    found = rows[0]
     actor = Actor(
-        name=found.name,
-        roles=found.roles,
+        name=found.person,
+        roles=frozenset(Role(row.role) for row in rows if row.role is not None),
         account=found.account,
         via=Via.SESSION,
         address=address,
-        csrf=row.csrf,
-        session=row.digest,
+        csrf=found.csrf,
+        session=found.digest,
     )
-    return actor, now - row.used >= USED_EVERY_S
+    return actor, now - found.used >= USED_EVERY_S
 
 
 def store_session_use(database: Database, digest_: str, now: EpochSeconds) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby, islice
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,22 @@ def load_settled(
         provisional=_provisional(connection, ids, days)[:, columns],
         version=version[:, columns],
     )
+
+
+def settled_of_day(connection: Connection, day: Day) -> Iterator[tuple[list[MeterId], MeterDays]]:
+    """Yield the newest version of a day of all meters, in parts, to bound the memory.
+
+    Raises:
+        StoreError: A row is damaged.
+    """
+    c = settled.c
+    statement = select(meter.c.id, c.payload).join(meter, meter.c.no == c.meter_no).where(c.day == day)
+    rows = connection.execute(statement.order_by(c.meter_no, c.version), execution_options={"yield_per": _AT_A_TIME})
+    # Of a meter's versions the last one.
+    newest = (list(of)[-1] for _, of in groupby(rows, key=lambda row: row.id))
+    while some := list(islice(newest, _AT_A_TIME)):
+        meters = [unsigned64(row.id) for row in some]
+        yield meters, days_of(unpacked([(each, day) for each in meters], [row.payload for row in some]))
 
 
 def _by_day(values: np.ndarray) -> np.ndarray:

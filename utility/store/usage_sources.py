@@ -17,7 +17,7 @@ from utility.statistics.series import ClassDay, no_day
 from utility.statistics.usage import QUANTITIES
 from utility.store.checks import sound_events
 from utility.store.parts import chunks
-from utility.store.settled import load_settled
+from utility.store.settled import settled_of_day
 from utility.store.settlement_members import Owner
 from utility.store.tables import compacted, event
 
@@ -38,15 +38,13 @@ def class_days(
         owners: All microgrids, by number.
         class_of: The number of each microgrid's class, by the microgrid's number.
     """
-    first = day * QUARTERS_A_DAY
-    settled = load_settled(connection, None, first, first + QUARTERS_A_DAY)
     class_of_meter = {meter.id: class_of[number] for number, owner in owners.items() for meter in owner.meters}
-    classes = np.array([class_of_meter.get(int(i), 0) for i in settled.meters], np.int64)
-    found = {}
-    for class_no in sorted(set(class_of.values())):
-        found[class_no] = no_day()
-        for number, quantity in enumerate(QUANTITIES):
-            found[class_no][number] = settled.of(quantity)[classes == class_no].sum(axis=0)
+    found = {class_no: no_day() for class_no in sorted(set(class_of.values()))}
+    for meters, days in settled_of_day(connection, day):
+        classes = np.array([class_of_meter.get(meter, 0) for meter in meters], np.int64)
+        for class_no, of in found.items():
+            for number, quantity in enumerate(QUANTITIES):
+                of[number] += days.energies[quantity][classes == class_no].sum(axis=0)
     return found
 
 

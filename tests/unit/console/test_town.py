@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import event
 
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.records import EventRecord, State
@@ -18,6 +19,7 @@ from tests.unit.console.conftest import NOW
 from tests.unit.utility.test_complete_days import run as count_days
 from utility.access.roles import STAFF, Role
 from utility.changes import SawGateway
+from utility.store.access import end_sessions
 from utility.store.compactor import Compactor
 from utility.store.database import Database
 from utility.store.writer import Writer
@@ -77,6 +79,20 @@ def test_the_town_shows_each_microgrid_and_then_only_what_changed(
     assert live.text.count('hx-swap-oob="true"') == 2
     version = live.text.split("since=")[1].split('"')[0]
     assert 'hx-swap-oob="true"' not in viewer.get(f"/console/town/live?since={version}").text
+
+
+def test_a_browser_that_shows_the_town_asks_for_its_session_alone_and_is_dead_once_logged_out(
+    lively: Database, browser: Callable[..., Browser]
+) -> None:
+    viewer, said = browser(Role.VIEWER), list[str]()
+    live = viewer.get("/console/town/live?since=0").text
+    event.listen(lively.reads, "before_cursor_execute", lambda *given: said.append(given[2]))
+    assert viewer.get("/console/town/live?since=0").text == live, "made once for all browsers"
+    (asked,) = (each for each in said if each != "BEGIN")
+    assert "FROM session" in asked
+    with lively.writes.begin() as connection:
+        end_sessions(connection, viewer.name)
+    assert viewer.get("/console/town/live?since=0").headers["location"].startswith("/console/login")
 
 
 def test_a_microgrid_says_why_its_battery_does_not_share(lively: Database, browser: Callable[..., Browser]) -> None:

@@ -17,13 +17,14 @@ from typer.testing import CliRunner
 from commonwatt.codec.dumps import block_lines
 from commonwatt.codec.packing import pack
 from commonwatt.config.utility import SettlementSettings
-from commonwatt.model.blocks import make_blocks
+from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.records import EventRecord, RecordType, State
 from commonwatt.model.units import SLOTS
 from commonwatt.model.words import moment
 from commonwatt.settlement.conventions import CONVENTIONS
 from commonwatt.settlement.estimates.methods import Method
+from commonwatt.settlement.overlay import Overlay
 from commonwatt.settlement.settled import Quantity, SettledQuality, SettledQuarters
 from commonwatt.town.town import Direction, Function, Town, load_town
 from harness.billing.worlds import tariff
@@ -37,6 +38,7 @@ from utility.jobs.calendar_periods import Period
 from utility.jobs.settlement import FINISHED_S, SILENT_DAYS, SettlementJob
 from utility.metrics import UtilityMetrics
 from utility.settlement.deadline import deadline
+from utility.settlement.readings import Readings, readings_for_settlement
 from utility.settlement.reasons import Why
 from utility.store import tariffs
 from utility.store.accounts import load_for_change, save_dated_registry
@@ -289,6 +291,26 @@ def test_a_job_that_is_killed_at_a_commit_leaves_nothing_half_and_nothing_twice(
     assert {row[2] for row in rows} == {1}
     with database.reads.begin() as connection:
         assert connection.execute(select(func.count()).select_from(settlement_due)).scalar() == 0
+
+
+def test_a_whole_town_is_settled_a_few_microgrids_at_a_time(
+    database: Database, town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(database, town_blocks(town))
+    monkeypatch.setattr("utility.jobs.settlement.OWNERS_AT_A_TIME", 1)
+    monkeypatch.setattr("utility.store.settlement_readings.MAX_IN", 1)
+    read: list[int] = []
+
+    def noted(blocks: Blocks, overlay: Overlay) -> Readings:
+        read.append(len(blocks))
+        return readings_for_settlement(blocks, overlay)
+
+    monkeypatch.setattr("utility.jobs.settlement.readings_for_settlement", noted)
+    run(database)
+    one = max(sum(len(m.record_types) for m in each.meters) for each in town.microgrids.values())
+    assert 0 < max(read) <= one, "blocks of a quarter-hour in memory"
+    assert {row[2] for row in rows_of(database)} == {1}
+    assert len(rows_of(database)) == 8
 
 
 @one_kind

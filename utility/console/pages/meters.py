@@ -4,6 +4,7 @@ from datetime import date, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
+from fastapi.responses import JSONResponse
 
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.ids import MeterId
@@ -104,18 +105,18 @@ def add_meters(app: FastAPI, console: Console) -> None:
         what: What,
         first: Annotated[date, Query(alias="from")],
         last: Annotated[date, Query(alias="to")],
-    ) -> dict[str, Any]:
+    ) -> JSONResponse:
         """Return the series of a plot: at most about 1,000 points, with their extremes."""
         facts = _facts(console, meter)
         begin, until = quarters_of(first, last)
         until = max(begin + 1, min(until, quarter_of(console.now()) + 1))
         if what == "settled":
-            return _settled(console, facts, begin, until)
+            return JSONResponse(_settled(console, facts, begin, until))
         if until - begin > MOST_READ_DAYS * 96:
             raise HTTPException(
                 422, f"readings are shown for at most {MOST_READ_DAYS} days; settled ones for five years"
             )
-        return _readings(console, facts, RecordType[what.upper()], begin, until)
+        return JSONResponse(_readings(console, facts, RecordType[what.upper()], begin, until))
 
 
 def _facts(console: Console, meter: str) -> MeterFacts:

@@ -6,7 +6,9 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse
+from starlette.concurrency import run_in_threadpool
 
+from utility.access.actor import Actor
 from utility.api.rights import Staff
 from utility.console.console import Console
 from utility.console.town_view import TownState, TownView
@@ -32,18 +34,24 @@ def add_town(app: FastAPI, console: Console) -> None:
         state = view.get()
         return console.page(request, actor, "town.html", _figures(state) | {"groups": _groups(state), "since": 0})
 
-    @app.get("/console/town/live", include_in_schema=False)
-    def live(request: Request, actor: Staff, since: Annotated[int, Query(ge=0)] = 0) -> Response:
-        """Return the figures, and the cells that changed since a version, which replace those of the page."""
+    def rendered(request: Request, actor: Actor, since: int) -> bytes:
         state = view.get()
 
-        def rendered() -> bytes:
+        def render() -> bytes:
             changed = [each for each in state.cells if state.changed[each.microgrid] > since]
             content = _figures(state) | {"changed": changed, "now": state.time}
             return bytes(console.fragment(request, actor, "town_live.html", content).body)
 
-        # Nothing in it is of one person: all browsers with the same version get the same bytes.
-        return HTMLResponse(fragments.get(state, since, rendered))
+        return fragments.get(state, since, render)
+
+    @app.get("/console/town/live", include_in_schema=False)
+    async def live(request: Request, actor: Staff, since: Annotated[int, Query(ge=0)] = 0) -> Response:
+        """Return the figures, and the cells that changed since a version, which replace those of the page."""
+        # Nothing in it is of one person: all browsers with the same version get the same bytes. What is made already
+        # needs no thread; that would cost more than the rest of the answer.
+        state = view.recent()
+        found = None if state is None else fragments.kept(state, since)
+        return HTMLResponse(await run_in_threadpool(rendered, request, actor, since) if found is None else found)
 
 
 class _Fragments:
@@ -51,6 +59,11 @@ class _Fragments:
 
     def __init__(self) -> None:
         self._of: tuple[TownState | None, dict[int, bytes]] = (None, {})
+
+    def kept(self, state: TownState, since: int) -> bytes | None:
+        """Return a part that is rendered."""
+        of, kept = self._of
+        return kept.get(since) if of is state else None
 
     def get(self, state: TownState, since: int, render: Callable[[], bytes]) -> bytes:
         """Return a part; at most ``MOST_FRAGMENTS`` are kept."""
