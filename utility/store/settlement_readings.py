@@ -60,7 +60,8 @@ class ReadingsOfQuarters:
 
     Args:
         database: The database.
-        numbers: The numbers of the meters, by their ids; beyond ``MAX_IN``, meters with numbers between them are read too.
+        numbers: The numbers of the meters, by their ids; beyond ``MAX_IN``, those between the least and the greatest
+            number are read too.
         batteries: The numbers of those whose generation and levels are needed.
     """
 

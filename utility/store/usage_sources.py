@@ -19,7 +19,7 @@ from utility.store.checks import sound_events
 from utility.store.parts import chunks
 from utility.store.settled import settled_of_day
 from utility.store.settlement_members import Owner
-from utility.store.tables import compacted, event
+from utility.store.tables import compacted, controller, event
 
 LOOK_BACK_S = 31 * 86_400
 """A reduction or an outage that began longer ago, and changed nothing since, is not seen."""
@@ -60,18 +60,20 @@ def class_batteries(
         class_of: The number of each microgrid's class.
     """
     first, c = day * QUARTERS_A_DAY, compacted.c
+    class_of_kind = {row.kind: class_of[row.number] for row in connection.execute(select(controller))}
     sums = func.sum(c.total), func.sum(c.last_reading), func.count(c.last_reading)
-    statement = select(c.quarter, c.owner_no, c.record_type, *sums)
+    # By class: the rows of all microgrids would take the other threads' time.
+    statement = select(c.quarter, controller.c.kind, c.record_type, *sums)
+    statement = statement.join(controller, controller.c.number == c.owner_no)
     statement = statement.where(c.quarter.between(first, first + QUARTERS_A_DAY - 1))
     statement = statement.where(c.record_type.in_([_GENERATION, _STORED]))
     found = {number: np.zeros((2, 2, QUARTERS_A_DAY), np.int64) for number in set(class_of.values())}
-    for quarter, owner, kind, total, last, count in connection.execute(
-        statement.group_by(c.quarter, c.owner_no, c.record_type)
+    for quarter, kind, record_type, total, last, count in connection.execute(
+        statement.group_by(c.quarter, controller.c.kind, c.record_type)
     ):
-        if owner in class_of:
-            row = 0 if kind == _GENERATION else 1
-            value = int((total if row == 0 else last) or 0)
-            found[class_of[owner]][:, row, quarter - first] += (value, count)
+        row = 0 if record_type == _GENERATION else 1
+        value = int((total if row == 0 else last) or 0)
+        found[class_of_kind[kind]][:, row, quarter - first] += (value, count)
     wanted = dict.fromkeys(found, 0)
     for owner, count in batteries.items():
         wanted[class_of[owner]] += count
