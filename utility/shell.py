@@ -135,7 +135,7 @@ class Service:
         watchdog.watch("jobs", self._jobs.reading.mark)
         current_default_thread_limiter().total_tokens = REQUEST_THREADS
         server = _Server(_quiet(self._api, self._metrics, self._settings))
-        with _listen(self._settings.http) as sock:
+        with listen(self._settings.http) as sock:
             tasks: list[asyncio.Task[object]] = [
                 asyncio.create_task(server.serve([sock]), name="the API"),
                 asyncio.create_task(self._link.run(), name="the connection to the head-end"),
@@ -290,7 +290,12 @@ def _quiet(api: Api, metrics: UtilityMetrics, settings: UtilitySettings) -> uvic
     )
 
 
-def _listen(address: str) -> socket.socket:
+def listen(address: str) -> socket.socket:
+    """Return the socket on which the API listens.
+
+    Raises:
+        OSError: The address is in use, or can't be listened on.
+    """
     host, port = split_address(address)
     try:
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)

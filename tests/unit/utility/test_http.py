@@ -14,6 +14,7 @@ from starlette.types import Scope, Send
 from harness.network.waiting import eventually, free_port
 from utility.api import connections as http
 from utility.api.connections import MAX_HEAD_BYTES, bounded, only_ours
+from utility.shell import listen
 
 
 class Server:
@@ -169,3 +170,10 @@ def test_a_page_of_somebody_else_reads_nothing(server: Server, host: str, answer
     said = server.says(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
     assert (b"HTTP/1.1 200" in said, b"fine" in said) == (answered, answered)
     assert answered or b"HTTP/1.1 421" in said
+
+
+def test_the_body_of_an_answer_does_not_wait_until_the_client_acknowledges_its_head() -> None:
+    with listen("127.0.0.1:0") as listening, socket.create_connection(listening.getsockname()[:2]):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
