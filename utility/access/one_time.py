@@ -12,6 +12,9 @@ STEP_S, DIGITS = 30, 6
 WINDOW = 1
 """Steps before and after the present one whose codes are right, too: clocks of phones differ."""
 
+MISREAD = str.maketrans("018", "OIB")
+"""Digits that base32 does not have, and the letters that a person who copies a recovery code by hand means by them."""
+
 _LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 
 
