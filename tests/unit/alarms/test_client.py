@@ -2,9 +2,9 @@
 
 import socket
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from operator import methodcaller
 
 import pytest
 
@@ -21,28 +21,42 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\
 
 
 @contextmanager
-def answering(*answers: bytes, drip_s: float = 0.0) -> Iterator[str]:
-    """Yield the address of a server that sends each connection the next bytes, one at a time if it drips."""
+def serving(*answers: Callable[[socket.socket], object]) -> Iterator[str]:
+    """Yield the address of a server that answers each connection's request by the next function."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
             for answer in answers:
-                try:
-                    with server.accept()[0] as connection:
-                        connection.recv(65_536)
-                        if drip_s:
-                            connection.sendall(answer[: len(HEAD)])
-                            for byte in answer[len(HEAD) :]:
-                                connection.sendall(bytes([byte]))
-                                time.sleep(drip_s)
-                        else:
-                            connection.sendall(answer)
-                except OSError:
-                    continue
+                with suppress(OSError), server.accept()[0] as connection:
+                    connection.recv(65_536)
+                    answer(connection)
 
         threading.Thread(target=serve, daemon=True).start()
         host, port = server.getsockname()
         yield f"{host}:{port}"
+
+
+def answering(*answers: bytes) -> AbstractContextManager[str]:
+    """Return a server that sends each connection the next bytes."""
+    return serving(*(methodcaller("sendall", answer) for answer in answers))
+
+
+class Dripping:
+    """A server that sends one byte a look at the clock, each of which is 100 s after the last."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._looked = threading.Semaphore(0)
+
+    def monotonic(self) -> float:
+        self.now += 100
+        self._looked.release()
+        return self.now
+
+    def answer(self, connection: socket.socket) -> None:
+        connection.sendall(HEAD)
+        while self._looked.acquire(timeout=10):
+            connection.sendall(b" ")
 
 
 def watch(address: str) -> Watch:
@@ -73,14 +87,17 @@ def test_answer_that_is_none_is_told_and_the_last_alarms_stay(answer: bytes, wor
     assert words in it.seen.complaint
 
 
-def test_alertmanager_that_drips_or_never_ends_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "WITHIN_S", 0.3)
+def test_alertmanager_that_drips_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "WITHIN_S", 300.0)
+    slow = Dripping()
+    monkeypatch.setattr(client, "time", slow)
+    with serving(slow.answer) as address, pytest.raises(AlertmanagerError, match="for longer than 300 s"):
+        Alertmanager(address, None).alerts()
+    assert slow.now == 400, "begun at 100; bytes at 200, 300 and 400"
+
+
+def test_answer_that_is_too_long_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "MAX_BYTES", 1_000)
-    with answering(HEAD + b" " * 500, drip_s=0.02) as address:
-        before = time.monotonic()
-        with pytest.raises(AlertmanagerError, match=r"for longer than|timed out"):
-            Alertmanager(address, None).alerts()
-        assert time.monotonic() - before < 2
     with answering(HEAD + b" " * 1_001) as address, pytest.raises(AlertmanagerError, match="more than 1000 bytes"):
         Alertmanager(address, None).alerts()
 
