@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.console_readings import StoredReadings, part_of_town, stored_readings
-from benchmarks.console_report import BROWSERS, FIND, MONTH, PLOT, Answers, Measured, Pages, section
+from benchmarks.console_report import FIND, MONTH, PLOT, Answers, Measured, Pages, section
 from benchmarks.console_town import FULL, NOW, SMOKE, Filled, Size, filled
 from benchmarks.processes import cpu_s
 from benchmarks.report import Section
@@ -41,8 +41,8 @@ PAGE_EVERY_S = 0.1
 
 _STARTS_WITHIN_S, _JOBS_WITHIN_S = 300, 900
 _SMOKED = StoredReadings(series=1, days=1, blocks=1, bytes=0)
-_QUIET_S, _QUIET_CORE = 8, 0.05
-"""Seconds that its jobs at the start are over, and the core that it uses then at most."""
+_QUIET_CORE = 0.05
+"""The core that it uses at most once its jobs at the start are over."""
 
 
 def bench(*, smoke: bool = False) -> Section:
@@ -56,7 +56,7 @@ def bench(*, smoke: bool = False) -> Section:
             beside_jobs = asyncio.run(_while_jobs_run(address, cookie, made, pid))
             jobs_s = time.monotonic() - began
             start_mb = _rss_mb(pid)
-            _wait_until_quiet(pid)
+            _wait_until_quiet(pid, size.quiet_s)
             pages = asyncio.run(_pages(address, cookie, made, size, pid))
             asyncio.run(_polled(address, cookie, pid, size))  # It also reads the day so far.
             core = asyncio.run(_polled(address, cookie, pid, size))
@@ -164,7 +164,8 @@ async def _polled(address: str, cookie: str, pid: int, size: Size) -> float:
     """Return the busy cores of the utility while the browsers poll, with what it does anyway."""
     began, cpu = time.monotonic(), cpu_s(pid)
     ends = began + size.poll_s
-    await asyncio.gather(*(_browser(address, cookie, n * EVERY_S / BROWSERS, ends) for n in range(BROWSERS)))
+    late = (n * EVERY_S / size.browsers for n in range(size.browsers))
+    await asyncio.gather(*(_browser(address, cookie, late_s, ends) for late_s in late))
     return (cpu_s(pid) - cpu) / (time.monotonic() - began)
 
 
@@ -201,9 +202,9 @@ def running(path: Path) -> Iterator[tuple[int, str]]:
         process.wait()
 
 
-def _wait_until_quiet(pid: int) -> None:
+def _wait_until_quiet(pid: int, quiet_s: int) -> None:
     quiet, ends = 0, time.monotonic() + _STARTS_WITHIN_S
-    while time.monotonic() < ends and quiet < _QUIET_S:
+    while time.monotonic() < ends and quiet < quiet_s:
         before = cpu_s(pid)
         time.sleep(1)
         quiet = quiet + 1 if cpu_s(pid) - before < _QUIET_CORE else 0

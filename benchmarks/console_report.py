@@ -4,14 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from benchmarks.console_readings import PART, StoredReadings
-from benchmarks.console_town import Filled
+from benchmarks.console_town import FULL, Filled
 from benchmarks.report import Goal, Section, Table, number, percentile
 from commonwatt.model.units import SLOTS
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.town.town import Town
-
-BROWSERS = 50
-"""Browsers that show the town at once."""
 
 MOST_MS, MOST_BYTES, MOST_MB, MOST_CORE = 200, 150_000, 250, 0.05
 PLOT_MS, MONTH_MS, FIND_MS = 300, 1_000, 100
@@ -107,7 +104,7 @@ def _in_ms(what: str, value: float, at_most: float, limited_by: str = _SHARED) -
 def _goals_of_utility(it: Measured) -> tuple[Goal, ...]:
     return (
         Goal(
-            what=f"{BROWSERS} browsers that show the town",
+            what=f"{FULL.browsers} browsers that show the town",
             value=max(0.0, round(it.cores, 4)),
             unit="cores",
             at_most=MOST_CORE,

@@ -69,7 +69,9 @@ class Size:
         whole_days: Last days of readings of all microgrids.
         measured: Meters whose pages are measured.
         requests: Requests of each page.
+        browsers: Browsers that show the town at once.
         poll_s: Seconds of polling.
+        quiet_s: Seconds that the utility's jobs at the start must be over.
     """
 
     days: int
@@ -77,11 +79,13 @@ class Size:
     whole_days: int
     measured: int
     requests: int
+    browsers: int
     poll_s: int
+    quiet_s: int
 
 
-FULL = Size(days=5 * 365, month_days=31, whole_days=2, measured=20, requests=60, poll_s=60)
-SMOKE = Size(days=10, month_days=2, whole_days=1, measured=2, requests=2, poll_s=6)
+FULL = Size(days=5 * 365, month_days=31, whole_days=2, measured=20, requests=60, browsers=50, poll_s=60, quiet_s=8)
+SMOKE = Size(days=10, month_days=2, whole_days=1, measured=2, requests=2, browsers=5, poll_s=1, quiet_s=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,8 +32,8 @@ class Sizes:
         cores: Busy cores.
     """
 
-    def __init__(self, folder: Path, microgrids: int, seconds: float) -> None:
-        with Site(folder, TOWN.format(microgrids), speed=1) as site:
+    def __init__(self, folder: Path, microgrids: int, seconds: float, speed: float) -> None:
+        with Site(folder, TOWN.format(microgrids), speed=speed) as site:
             names = list(site.layout.town.microgrids)
             self.meters = len(site.layout.town.meters)
             brokers = [site.address(f"{name} meters", "broker") for name in names]
@@ -58,7 +58,7 @@ def bench(*, smoke: bool = False) -> Section:
     """Measure fleets of several sizes."""
     with tempfile.TemporaryDirectory() as folder:
         found = {
-            count: Sizes(Path(folder) / str(count), count, 1.0 if smoke else RUN_S)
+            count: Sizes(Path(folder) / str(count), count, *((0.5, 60) if smoke else (RUN_S, 1)))
             for count in (COUNTS[:1] if smoke else COUNTS)
         }
     rows = tuple(

@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the tests of a file in one process, since they may share a running town; mix the files of each folder.
 
     Tests of real processes mostly wait, all others calculate: mixed, they use the processors from begin to end. Each
-    simulated world is by itself: short tests at the end keep all processes busy.
+    simulated world is by itself: short tests at the end keep all processes busy. The files of `browser` share a town.
     """
     groups: dict[str, dict[str, list[pytest.Item]]] = {}
     for item in items:
@@ -39,6 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if folder == "simulation":
             name = item.name
         else:
+            name = "" if folder == "browser" else name
             item.add_marker(pytest.mark.xdist_group(f"{folder}/{name}"))
         kind = folder if folder in _ENDS else "others"
         groups.setdefault(kind, {}).setdefault(f"{folder}/{name}", []).append(item)
@@ -55,5 +56,9 @@ _ENDS = {"integration": 0.8, "others": 0.9, "simulation": 1.0}
 
 
 def pytest_collection_finish() -> None:
-    """Keep modules and thousands of collected tests, which stay to the end, out of every garbage collection."""
+    """Keep modules and thousands of collected tests, which stay to the end, out of every garbage collection.
+
+    Collections are rare: applications and simulated worlds are many small objects that live for a while.
+    """
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)

@@ -236,8 +236,12 @@ def _settled(random: Random, meters: Sequence[Installed], first: Quarter, until:
     )
 
 
-def whole_town() -> tuple[DatedRegistry, list[int]]:
-    """Return the town of the specification, 16,307 meters and 8,303 accounts, and its meters' ids."""
+def whole_town(residential: int = 800) -> tuple[DatedRegistry, list[int]]:
+    """Return the town of the specification, 16,307 meters and 8,303 accounts, and its meters' ids.
+
+    Args:
+        residential: Its microgrids of houses.
+    """
     meters: list[Installed] = []
     account = 0
 
@@ -261,7 +265,7 @@ def whole_town() -> tuple[DatedRegistry, list[int]]:
                 )
             )
 
-    for microgrid in range(800):
+    for microgrid in range(residential):
         for house in range(10):
             add(f"r{microgrid:03d}", f"house {house}", Function.HOUSE, Direction.INCOMING, Direction.OUTGOING)
     for building in range(3):

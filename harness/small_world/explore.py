@@ -15,6 +15,7 @@ Equivalent sequences are visited once (``_alone``); a test compares them with al
 import argparse
 import sys
 import time
+from copy import copy
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -75,6 +76,13 @@ class Explorer:
         self._ends: set[tuple[object, ...]] = set()
         self._parents: dict[State, tuple[State | None, str]] = {}
         self.seen = Explored()
+
+    def within(self, bounds: Bounds) -> "Explorer":
+        """Return an explorer of the same world within other bounds; a step of a part that one knows, both know."""
+        other = copy(self)
+        other.world = self.world.within(bounds)
+        other._ends, other._parents, other.seen = set(), {}, Explored()
+        return other
 
     # What must hold.
 

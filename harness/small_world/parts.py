@@ -126,8 +126,9 @@ class Part(ABC, Generic[C, W]):
             self._boots[image, now] = self._run(core, image, self.begin(core, now))
         return self._boots[image, now]
 
+    @cached_property
     def first_image(self) -> int:
-        """Return the store's present content."""
+        """The store's content before all steps."""
         return self._keep_image()
 
     def step(self, state: int, topic: str, payload: bytes, now: int) -> Step:

@@ -1,6 +1,7 @@
 """The small world: its state, as numbers, and all steps from one state to the next."""
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -99,11 +100,17 @@ class World:
         self._number: dict[tuple[int, str, bytes], int] = {}
         self._commuting: dict[tuple[int, int, int, int], bool] = {}
 
+    def within(self, bounds: Bounds) -> "World":
+        """Return the same world within other bounds; the two share what they know of their parts."""
+        other = copy(self)
+        other.bounds = bounds
+        return other
+
     # How it begins.
 
     def first(self) -> State:
         """Return the world with the meter known to A, three slots measured, A's and B's first commands sent."""
-        starts = [part.start(part.first_image(), START) for part in self.parts]
+        starts = [part.start(part.first_image, START) for part in self.parts]
         introduction = tuple(message for message in starts[B].sent if message.topic.endswith("cmd"))
         under_way = [m for n, start in enumerate(starts) for m in self.post(n, start.sent, moved=False)]
         under_way = [m for m in under_way if m not in self.post(B, introduction, moved=False)]

@@ -1,7 +1,6 @@
 """From a scenario's physics at 15 s to settled days in a database, and on to issued bills by the installed commands."""
 
 import json
-import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
@@ -18,6 +17,7 @@ from commonwatt.model.units import QUARTER_S, MicrogridId, Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
 from commonwatt.town.scenario import load
 from commonwatt.town.town import Town
+from harness.real import forks
 from harness.settlement.emulated import EmulatedQuarter, EmulatedTown
 from utility.billing.tariffs.local_calendar import month_quarters
 from utility.registry.accounts import Holding, Installed
@@ -196,4 +196,7 @@ def commonwatt(*words: str) -> str:
         CalledProcessError: It failed; its words are on the standard error.
     """
     command = [sys.executable, "-m", "commonwatt", *words]
-    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    done = forks.run(command)
+    sys.stderr.write(done.stderr)
+    done.check_returncode()
+    return done.stdout

@@ -15,7 +15,7 @@ from utility.access.guesses import Guesses
 from utility.access.roles import STAFF
 from utility.api.services import Api
 from utility.console.navigation import entries_for
-from utility.console.rendering import Renderer
+from utility.console.rendering import Renderer, console_renderer
 from utility.console.static_files import StaticFiles, load_static
 from utility.store.database import Database
 
@@ -34,11 +34,7 @@ class Console:
     api: Api
     static: StaticFiles = field(default_factory=load_static)
     guesses: Guesses = field(default_factory=Guesses)
-    renderer: Renderer = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Make the renderer, whose templates name the static files."""
-        object.__setattr__(self, "renderer", Renderer(self.static.address))
+    renderer: Renderer = field(default_factory=console_renderer)
 
     @property
     def database(self) -> Database:

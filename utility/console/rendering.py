@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from utility.console.static_files import load_static
 from utility.jobs.calendar_periods import NEW_YORK
 
 MISSING = "\u2013"
@@ -46,6 +48,12 @@ class Renderer:
     def render(self, template: str, content: Mapping[str, Any]) -> str:
         """Return a rendered template."""
         return self._environment.get_template(template).render(content)
+
+
+@cache
+def console_renderer() -> Renderer:
+    """Return the renderer of the console's pages; a process compiles each template once."""
+    return Renderer(load_static().address)
 
 
 def local(time: float) -> str:

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from fastapi import FastAPI, HTTPException, Request, Response
@@ -46,8 +47,9 @@ class StaticFiles:
         return f"/console/static/{self.files[name].version}/{name}"
 
 
+@cache
 def load_static() -> StaticFiles:
-    """Read the files."""
+    """Read the files; a process does it once."""
     paths = [*(_HERE / "static").iterdir(), *(_HERE / "vendor").glob("*/*")]
     return StaticFiles({path.name: _loaded(path) for path in sorted(paths) if path.suffix in _TYPES})
 
