@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
-from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_SUBMITTED, JobEvent
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_SUBMITTED, JobExecutionEvent
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
@@ -18,6 +18,14 @@ _SHORTEST_REAL_S = 0.05
 
 # Its warnings about skipped ticks are noise: the next tick does the due work.
 logging.getLogger("apscheduler").setLevel(logging.ERROR)
+
+
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
+
+
+# It would log each call that a stop cancels, begun or only due, as an error with a traceback.
+logging.getLogger("apscheduler.executors.default").addFilter(_is_no_cancellation)
 
 
 class Ticker:
@@ -31,7 +39,6 @@ class Ticker:
     def __init__(self) -> None:
         self.steps = Steps()
         self.failures = 0
-        self._is_stopped = False
         self._scheduler = AsyncIOScheduler(
             timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
         )
@@ -44,7 +51,6 @@ class Ticker:
 
     def stop(self) -> None:
         """Stop; a running call is cancelled and not counted as a failure."""
-        self._is_stopped = True
         self._scheduler.shutdown(wait=False)
 
     def every(self, name: str, real_s: float, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
@@ -60,13 +66,9 @@ class Ticker:
             job.modify(next_run_time=now)
 
     async def _call(self, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
-        try:
-            await work(*arguments)
-        except asyncio.CancelledError:
-            # APScheduler would log it as an error, with a traceback, at every stop that meets a call.
-            if not self._is_stopped:
-                raise
+        await work(*arguments)
 
-    def _failed(self, event: JobEvent) -> None:
-        del event  # APScheduler has logged it, with its traceback
-        self.failures += 1
+    def _failed(self, event: JobExecutionEvent) -> None:
+        # APScheduler has logged it, with its traceback.
+        if not isinstance(event.exception, asyncio.CancelledError):
+            self.failures += 1

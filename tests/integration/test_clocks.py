@@ -21,7 +21,7 @@ from commonwatt.protocol.meter_messages import Put, PutAck, Refusal, unpack_put_
 from commonwatt.town.registry import RegisteredMeter, load_registry
 from harness.network.waiting import become, eventually
 from harness.real import forks
-from harness.real.parts import real_part
+from harness.real.fake_clock import FakeClock
 from harness.real.site import Site, audited
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 3\n'
@@ -30,29 +30,6 @@ RIGHT_S = 5
 """A time told is right when it differs by no more."""
 IMPATIENT = "import gateway.core as c, gateway.links as l; c.RETRY_S = l.WATCH_EVERY_S = 1"
 """A gateway that looks, and sends again, five times as often as others do."""
-
-
-class FakeClock:
-    """A faked machine clock for a part; monotonic clocks are real."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self._file = folder / f"{name}.clock"
-        self.set(0)
-        found = subprocess.run(
-            [str(real_part("faketime")), "-m", "-f", "+0", "printenv", "LD_PRELOAD"], capture_output=True, text=True
-        )
-        self.environment = {
-            "LD_PRELOAD": found.stdout.strip(),
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
-
-    def set(self, ahead_s: float) -> None:
-        """Set its error relative to the right time from now on."""
-        new = self._file.with_suffix(".new")
-        new.write_text(f"{ahead_s:+.0f}\n")
-        new.replace(self._file)
 
 
 def start(site: Site, name: str, clock: FakeClock, first: str = "") -> None:

@@ -1,8 +1,13 @@
 """A month ends in an outage, bills are issued, and its readings come afterwards: through the installed commands."""
 
 import json
+import os
+import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,8 +15,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from commonwatt.town.town import Direction, load_town
+from commonwatt.model.blocks import Blocks
+from commonwatt.town.town import Direction, Meter, load_town
+from harness.network.waiting import eventually, free_port
 from harness.real import forks
+from harness.real.fake_clock import FakeClock
 from harness.settlement.stored import store, town_blocks, without
 from harness.town_month.month import TARIFF, register
 from utility.store.database import open_database
@@ -22,28 +30,60 @@ FIRST = int(datetime(2026, 9, 30, tzinfo=UTC).timestamp()) // 900
 DAYS = range(FIRST, FIRST + 2 * 96)
 NIGHT = int(datetime(2026, 10, 1, 5, tzinfo=UTC).timestamp()) + 86_400
 
-Command = Callable[..., str]
+COMMONWATT = [sys.executable, "-m", "commonwatt"]
+IMPATIENT = "import utility.shell as s; s.TICK_S = 1\nfrom commonwatt.cli.main import main; main()"
+"""A service that looks every second at what is due."""
 
 
-@pytest.fixture
-def commonwatt(tmp_path: Path) -> Command:
-    """Run a command of the utility; return its output. With ``refused`` it must fail, and tell why."""
-    config = tmp_path / "utility.toml"
-    config.write_text(
-        f'[utility]\ndatabase = "sqlite:///{tmp_path}/utility.db"\n[utility.billing]\npeople = ["anna", "ben"]\n'
-    )
+@dataclass(frozen=True)
+class Month:
+    """A town whose month ends in an outage.
 
-    def run(*words: str, refused: bool = False) -> str:
-        done = forks.run([sys.executable, "-m", "commonwatt", *words, "--config", str(config)])
+    Attributes:
+        folder: The folder of the utility.
+        blocks: All readings of the month's last two days, by microgrid.
+        away: A meter.
+        lacking: The readings that came in time: those of the meter's outage are missing.
+    """
+
+    folder: Path
+    blocks: dict[str, Blocks]
+    away: Meter
+    lacking: dict[str, Blocks]
+
+    def store(self, blocks: dict[str, Blocks]) -> None:
+        """Store readings, as gateways relay them."""
+        database = open_database(f"sqlite:///{self.folder}/utility.db", create=False)
+        store(database, blocks, NIGHT)
+        database.close()
+
+    def run(self, *words: str, refused: bool = False) -> str:
+        """Run a command of the utility; return its output. With ``refused`` it must fail, and tell why."""
+        done = forks.run([*COMMONWATT, *words, "--config", str(self.folder / "utility.toml")])
         assert bool(done.returncode) is refused, done.stdout + done.stderr
         return done.stderr if refused else done.stdout
 
-    return run
+    def bill(self, number: int) -> dict[str, Any]:
+        """Return the bill of the meter's account of a run."""
+        told = self.run("bills", "show", str(number), "--account", str(self.away.account), "--json")
+        found: dict[str, Any] = json.loads(told)
+        return found
+
+    def issue(self, number: int) -> None:
+        """Let two people check and issue a run."""
+        self.run("bills", "check", str(number), "--as", "anna")
+        assert "anna" in self.run("bills", "issue", str(number), "--as", "anna", refused=True), "another person issues"
+        self.run("bills", "issue", str(number), "--as", "ben")
 
 
-def test_rows_19_and_21_a_bill_marks_what_is_missing_and_late_readings_correct_the_next_one(
-    tmp_path: Path, commonwatt: Command
-) -> None:
+@pytest.fixture
+def month(tmp_path: Path) -> Month:
+    (tmp_path / "utility.toml").write_text(
+        f'[utility]\ndatabase = "sqlite:///{tmp_path}/utility.db"\ntokens = "{tmp_path}/tokens.json"\n'
+        f'http = "127.0.0.1:{free_port()}"\nhead_end = "127.0.0.1:9"\nclock_is_right = true\n'
+        '[utility.billing]\npeople = ["anna", "ben"]\n'
+    )
+    (tmp_path / "tokens.json").write_text('{"utility": "not asked by anybody here"}')
     (tmp_path / "town.toml").write_text('microgrid = [{id = "r", kind = "residential", count = 2, houses = 2}]\n')
     tariff = tmp_path / "tariff.toml"
     tariff.write_text(TARIFF.read_text().replace("effective = 2026-10-01", "effective = 2026-09-01"))
@@ -53,34 +93,74 @@ def test_rows_19_and_21_a_bill_marks_what_is_missing_and_late_readings_correct_t
     away = next(m for m in town.microgrids[name].meters if m.direction is Direction.INCOMING and m.account)
     database = open_database(f"sqlite:///{tmp_path}/utility.db", create=True)
     register(database, town, FIRST, ZoneInfo("America/New_York"))
-    store(database, {name: without(whole, away.id, range(FIRST + 60, FIRST + 100)), other: theirs}, NIGHT)
     database.close()
-    commonwatt("settlement", "run")
-    commonwatt("tariff", "propose", str(tariff), "--as", "anna")
-    commonwatt("tariff", "approve", "town", "--as", "ben")
+    lacking = {name: without(whole, away.id, range(FIRST + 60, FIRST + 100)), other: theirs}
+    made = Month(folder=tmp_path, blocks=blocks, away=away, lacking=lacking)
+    made.store(lacking)
+    made.run("tariff", "propose", str(tariff), "--as", "anna")
+    made.run("tariff", "approve", "town", "--as", "ben")
+    return made
 
-    told = commonwatt("bills", "run", "2026-09", "--as", "anna")
-    assert "quarter-hours without data in 1 bill" in told
-    commonwatt("bills", "check", "1", "--as", "anna")
-    assert "anna" in commonwatt("bills", "issue", "1", "--as", "anna", refused=True), "another person issues"
-    commonwatt("bills", "issue", "1", "--as", "ben")
-    issued = commonwatt("bills", "show", "1", "--account", str(away.account), "--json")
-    assert json.loads(issued)["missing"] == 40
 
-    database = open_database(f"sqlite:///{tmp_path}/utility.db", create=False)
-    store(database, {name: whole}, NIGHT)
-    database.close()
-    commonwatt("settlement", "run")
-    assert "late readings" in commonwatt(
-        "settlement", "show", "--meter", str(away.id), "--from", "2026-09-30", "--versions"
-    )
-    commonwatt("bills", "run", "2026-10", "--as", "anna")
-    lines: list[dict[str, Any]] = json.loads(
-        commonwatt("bills", "show", "2", "--account", str(away.account), "--json")
-    )["lines"]
-    corrections = [line for line in lines if line["kind"] == "correction"]
+def test_rows_19_and_21_a_bill_marks_what_is_missing_and_late_readings_correct_the_next_one(month: Month) -> None:
+    month.run("settlement", "run")
+    assert "quarter-hours without data in 1 bill" in month.run("bills", "run", "2026-09", "--as", "anna")
+    month.issue(1)
+    issued = month.bill(1)
+    assert issued["missing"] == 40
+
+    month.store(month.blocks)
+    month.run("settlement", "run")
+    versions = ("settlement", "show", "--meter", str(month.away.id), "--from", "2026-09-30", "--versions")
+    assert "late readings" in month.run(*versions)
+    month.run("bills", "run", "2026-10", "--as", "anna")
+    corrections = [line for line in month.bill(2)["lines"] if line["kind"] == "correction"]
     assert corrections
     assert sum(float(line["amount"]) for line in corrections) > 0
     assert all(line["reason"] for line in corrections)
-    assert commonwatt("bills", "show", "1", "--account", str(away.account), "--json") == issued, "it never changes"
-    commonwatt("bills", "run", "2026-09", "--as", "anna", refused=True)
+    assert month.bill(1) == issued, "it never changes"
+    month.run("bills", "run", "2026-09", "--as", "anna", refused=True)
+
+
+@contextmanager
+def serving(month: Month, clock: FakeClock, begins: str) -> Iterator[None]:
+    """Run the utility's service from a local time on, and stop it."""
+    clock.set(datetime.fromisoformat(begins).replace(tzinfo=ZoneInfo("America/New_York")).timestamp() - time.time())
+    command = [sys.executable, "-c", IMPATIENT, "utility", "run", "--config", str(month.folder / "utility.toml")]
+    with (
+        (month.folder / "log").open("ab") as log,
+        subprocess.Popen(command, stderr=log, env=os.environ | clock.environment) as process,
+    ):
+        try:
+            yield
+        finally:
+            process.terminate()
+    assert process.returncode == 0, (month.folder / "log").read_text()
+
+
+def test_row_19_a_service_that_was_down_over_the_months_end_bills_after_the_deadline(month: Month) -> None:
+    clock = FakeClock(month.folder, "utility")
+
+    def runs() -> list[Any]:
+        found: list[Any] = json.loads(month.run("bills", "list", "--json"))
+        return found
+
+    def waits_for() -> str:
+        jobs = json.loads(month.run("utility", "jobs", "list", "--json"))
+        return next(job["waits_for"] or "" for job in jobs if job["name"] == "bills")
+
+    with serving(month, clock, "2026-10-02 05:00"):
+        eventually(lambda: "they may come until the deadline" in waits_for())
+    assert runs() == []
+    with serving(month, clock, "2026-10-08 02:00"):
+        eventually(runs)
+    assert month.bill(1)["missing"] == 40
+    month.issue(1)
+    issued = month.bill(1)
+
+    month.store(month.blocks)
+    versions = ("settlement", "show", "--meter", str(month.away.id), "--from", "2026-09-30", "--versions")
+    with serving(month, clock, "2026-10-08 03:30"):
+        eventually(lambda: "late readings" in month.run(*versions))
+    assert month.bill(1) == issued, "it never changes"
+    assert "ERROR" not in (month.folder / "log").read_text()

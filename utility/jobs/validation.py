@@ -22,6 +22,9 @@ from utility.store.rations import timezone_of
 LATE_S = 21_600
 """Seconds after a UTC day's end before it is checked: its readings are still on their way."""
 
+BLOCKS_AT_A_TIME = 1_000
+"""About how many estimates are stored in one transaction."""
+
 _DAY_S = 86_400
 
 
@@ -61,8 +64,9 @@ class ValidationJob:
         estimator: Estimator = await self._in_thread(self._estimator)
         for owner in await self._in_thread(estimator.owners, now):
             made = await self._in_thread(estimator.made_for, owner, now)
-            if made is not None:
-                await self._writing(self._store, made, now)
+            # In short transactions: commands and other jobs wait for each.
+            for some in made.by_quarters(BLOCKS_AT_A_TIME) if made is not None else ():
+                await self._writing(self._store, some, now)
 
     def count(self) -> None:
         """Count the open findings and the proposals."""

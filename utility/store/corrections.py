@@ -4,8 +4,8 @@ A correction's values are written once. Its state changes only together with a n
 appended and never changed.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,22 @@ class Corrections:
     owner: NDArray[np.int64]
     method: NDArray[np.uint8]
 
+    def take(self, rows: NDArray[np.intp]) -> "Corrections":
+        """Return the corrections at ``rows``, in that order."""
+        return Corrections(
+            blocks=self.blocks.take(rows), number=self.number[rows], owner=self.owner[rows], method=self.method[rows]
+        )
+
+    def by_quarters(self, most: int) -> Iterator["Corrections"]:
+        """Yield them in parts of whole quarters, of about ``most`` each, the earliest first."""
+        order = np.argsort(self.blocks.quarter, kind="stable")
+        quarters = self.blocks.quarter[order]
+        start = 0
+        while start < len(order):
+            end = int(np.searchsorted(quarters, quarters[min(start + most, len(order)) - 1], side="right"))
+            yield self.take(order[start:end])
+            start = end
+
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
@@ -117,25 +133,30 @@ def add(connection: Connection, new: Corrections, state: State, by: By) -> list[
     _lock(connection)
     versions = _versions(connection, new)
     energies = np.where(new.blocks.quality > 0, new.blocks.values, 0).sum(axis=1)
-    numbers = []
+    slots = masks(new.blocks).tolist()
+    values = []
     rows = zip(new.blocks.keys(), new.number.tolist(), pack(new.blocks), strict=True)
     for row, ((_, record_type, quarter), number, payload) in enumerate(rows):
         key = quarter, number, record_type
         versions[key] = versions.get(key, 0) + 1
-        values = {
-            "quarter": quarter,
-            "meter_no": number,
-            "record_type": record_type,
-            "version": versions[key],
-            "owner_no": int(new.owner[row]),
-            "method": int(new.method[row]),
-            "mask": int(masks(new.blocks.take([row]))[0]),
-            "energy": int(energies[row]) if record_type in _FLOWS else 0,
-            "state": state.value,
-            "payload": payload,
-        }
-        made = connection.execute(correction.insert().values(values)).inserted_primary_key
-        numbers.append(int(made[0]) if made else 0)
+        values.append(
+            {
+                "quarter": quarter,
+                "meter_no": number,
+                "record_type": record_type,
+                "version": versions[key],
+                "owner_no": int(new.owner[row]),
+                "method": int(new.method[row]),
+                "mask": slots[row],
+                "energy": int(energies[row]) if record_type in _FLOWS else 0,
+                "state": state.value,
+                "payload": payload,
+            }
+        )
+    if not values:
+        return []
+    made = correction.insert().returning(correction.c.no, sort_by_parameter_order=True)
+    numbers = [int(no) for no in connection.execute(made, values).scalars()]
     _record(connection, [(no, "", state) for no in numbers], by)
     return numbers
 
@@ -152,12 +173,8 @@ def propose(connection: Connection, new: Corrections, now: EpochSeconds) -> int:
     rows = np.flatnonzero((quality > 0).any(axis=1))
     if not len(rows):
         return 0
-    left = Corrections(
-        blocks=make_blocks(new.blocks.keys(), new.blocks.values, quality).take(rows),
-        number=new.number[rows],
-        owner=new.owner[rows],
-        method=new.method[rows],
-    )
+    blocks = make_blocks(new.blocks.keys(), new.blocks.values, quality)
+    left = replace(new, blocks=blocks).take(rows)
     return len(add(connection, left, State.PROPOSED, By(person=JOB, time=now)))
 
 

@@ -20,7 +20,7 @@ from commonwatt.runtime.service import lock_file
 from commonwatt.sqlite.damage import DamagedError, fails_check, open_read_only, ready_of
 from commonwatt.sqlite.wal import read_log
 from utility.store.checks import check_file, check_registry, is_damage
-from utility.store.engines import make_engine, writing
+from utility.store.engines import BUSY_TIMEOUT_MS, make_engine, writing
 from utility.store.migrate import empty_database, migrate, require_newest
 from utility.store.tables import metadata, setting
 
@@ -123,9 +123,11 @@ def open_database(
     engine = make_engine(parsed)
     try:
         torn = path is not None and check and _is_torn(path)
-        with writing(engine).begin() as connection:
+        is_read_only = path is not None and not create and not check
+        # A command that only reads does not wait for the service's present writer.
+        with (engine if is_read_only else writing(engine)).begin() as connection:
             schema = migrate(connection, name, revision) if create else (require_newest(connection, name),) * 2
-            store_id = _store_id(connection, torn=torn)
+            store_id = _kept_store_id(connection, name) if is_read_only else _store_id(connection, torn=torn)
             if check:
                 check_registry(connection)
         if check and path is not None:
@@ -184,6 +186,8 @@ def _told(name: str, error: Exception, kind: str) -> StoreError:
             f"{why.diag.message_detail}. Keep its definition (pg_dump --schema-only), drop it, bring the "
             "database up to date with: commonwatt utility migrate --config FILE; and make it again"
         )
+    if "database is locked" in str(why):
+        return StoreError(f"{name}: another program has been writing for {BUSY_TIMEOUT_MS // 1000} s; try again")
     if not (fails_check(error) if isinstance(error, sqlite3.Error) else is_damage(error)):
         return StoreError(f"{name}: can't be used as the utility's database: {why}")
     if kind == "sqlite":
@@ -316,6 +320,13 @@ def _store_id(connection: Connection, *, torn: bool) -> int:
     statement = insert_or(connection, setting).values(key="store_id", value=str(secrets.randbits(63)))
     connection.execute(statement.on_conflict_do_nothing())
     return int(read_setting(connection, "store_id") or 0)
+
+
+def _kept_store_id(connection: Connection, name: str) -> int:
+    kept = read_setting(connection, "store_id")
+    if kept is None:
+        raise StoreError(f"{name}: has no store id; give it one with: commonwatt utility migrate --config FILE")
+    return int(kept)
 
 
 def _was_put_back(connection: Connection) -> bool:

@@ -38,6 +38,29 @@ def test_a_stop_in_the_middle_of_a_call_leaves_no_error_in_the_log(caplog: pytes
     assert caplog.text == ""
 
 
+def test_a_stop_before_the_first_step_of_a_call_leaves_no_error_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def stopped_at_once() -> tuple[int, int]:
+        ticker, begun, due = Ticker(), asyncio.Event(), 0
+
+        def count() -> None:
+            nonlocal due
+            due += 1
+
+        ticker.steps.step = count  # type: ignore[method-assign]
+        ticker.every("work", 1000, _waits, begun)
+        ticker.start()
+        ticker.clock_jumped(0)
+        ticker.stop()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not begun.is_set()
+        return due, ticker.failures
+
+    with caplog.at_level(logging.ERROR):
+        assert asyncio.run(stopped_at_once()) == (1, 0)
+    assert caplog.text == ""
+
+
 def test_a_call_that_fails_is_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
         assert asyncio.run(_tick(_fails)) == 1

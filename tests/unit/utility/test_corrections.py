@@ -25,6 +25,7 @@ from utility.changes import Append
 from utility.cli.corrections import app
 from utility.corrections.lifecycle import STEPS, Action, State
 from utility.decisions.corrections import Edit, edit
+from utility.jobs import validation
 from utility.jobs.calendar_periods import Period
 from utility.jobs.validation import ValidationJob
 from utility.metrics import UtilityMetrics
@@ -239,10 +240,11 @@ def test_gap_of_one_place_is_found_estimated_exactly_and_proposed_once(database:
         assert found(connection, Chosen(), [State.PROPOSED], 99) == [], "what was refused is not proposed again"
 
 
-@pytest.mark.parametrize("step", ["_save", "_store", "_done"])
+@pytest.mark.parametrize(("step", "blocks"), [("_save", 1_000), ("_store", 1_000), ("_store", 1), ("_done", 1_000)])
 def test_job_that_is_killed_at_a_step_finds_and_proposes_everything_once(
-    database: Database, monkeypatch: pytest.MonkeyPatch, step: str
+    database: Database, monkeypatch: pytest.MonkeyPatch, step: str, blocks: int
 ) -> None:
+    monkeypatch.setattr(validation, "BLOCKS_AT_A_TIME", blocks)
     gone = range(LATE, LATE + 2)
     every = (OUT, INTO, OTHER_OUT, OTHER, BOUNDARY_IN, BOUNDARY_OUT)
     store(database, readings(range(FIRST - 1, FIRST + 97), every, gone))
@@ -257,6 +259,9 @@ def test_job_that_is_killed_at_a_step_finds_and_proposes_everything_once(
         patched.setattr(ValidationJob, step, killed)
         with pytest.raises(KeyboardInterrupt):
             run(database)
+    with database.reads.begin() as connection:
+        half = 2 if blocks == 1 else 4
+        assert newest_step(connection) == {"_save": 0, "_store": half, "_done": 4}[step], "a quarter is whole"
     metrics = run(database)
     assert metric(metrics, "open_findings", check="gap") == 3
     assert metric(metrics, "proposed_corrections") == 4

@@ -5,6 +5,7 @@ import pytest
 from sqlalchemy import text
 
 from commonwatt.model.exceptions import ConfigError, StoreError
+from utility.store import engines
 from utility.store.database import Database, open_database
 
 
@@ -41,6 +42,19 @@ def test_store_id_stays_with_the_database(url: str) -> None:
         database.close()
     assert ids[0] == ids[1]
     assert 0 <= ids[0] < 2**63
+
+
+def test_command_that_reads_does_not_wait_while_another_process_writes(
+    database: Database, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "BUSY_TIMEOUT_MS", 1)
+    with database.writes.begin():
+        reading = open_database(url, create=False)
+        with reading.reads.begin() as connection:
+            assert connection.execute(text("SELECT count(*) FROM meter")).scalar() is not None
+        reading.close()
+        with pytest.raises(StoreError, match=r"utility\.db: another program has been writing for 5 s; try again"):
+            open_database(url, create=True)
 
 
 def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
