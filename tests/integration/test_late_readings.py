@@ -102,7 +102,7 @@ def month(tmp_path: Path) -> Month:
     return made
 
 
-def test_rows_19_and_21_a_bill_marks_what_is_missing_and_late_readings_correct_the_next_one(month: Month) -> None:
+def test_row_21_late_readings_correct_the_next_bill_and_the_issued_one_stays(month: Month) -> None:
     month.run("settlement", "run")
     assert "quarter-hours without data in 1 bill" in month.run("bills", "run", "2026-09", "--as", "anna")
     month.issue(1)
