@@ -6,12 +6,16 @@ import sys
 # glibc's <malloc.h>.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
 
 KEPT_ARRAY_BYTES = 8 * 1024 * 1024
 """Arrays up to this size are taken from memory that the process keeps."""
 
 KEPT_BYTES = 16 * 1024 * 1024
 """Free memory at the top of the heap that the process keeps."""
+
+ARENAS = 1
+"""Heaps. By default each thread has its own, and keeps there what only this thread can use again."""
 
 
 def keep_freed_memory() -> bool:
@@ -23,5 +27,5 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
         return False
-    wanted = ((_M_MMAP_THRESHOLD, KEPT_ARRAY_BYTES), (_M_TRIM_THRESHOLD, KEPT_BYTES))
+    wanted = ((_M_MMAP_THRESHOLD, KEPT_ARRAY_BYTES), (_M_TRIM_THRESHOLD, KEPT_BYTES), (_M_ARENA_MAX, ARENAS))
     return all(mallopt(name, value) == 1 for name, value in wanted)

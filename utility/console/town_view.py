@@ -10,10 +10,10 @@ from utility.billing.tariffs.local_calendar import midnight, month_of, month_qua
 from utility.console.shared import Shared
 from utility.jobs.calendar_periods import NEW_YORK
 from utility.overview.microgrids import Cell, Condition, Facts, cell, count
-from utility.overview.today import DayEnergy, QuarterEnergy, Today
+from utility.overview.today import DayEnergy, Today
 from utility.settlement.layout import Day
 from utility.store.overview.days import CountedDays, counted_days
-from utility.store.overview.town import microgrids, newest_quarter, quarter_energy
+from utility.store.overview.town import microgrids, newest_quarter, town_energy
 from utility.store.supply_view import supply_view
 
 EVERY_S = 4
@@ -116,10 +116,7 @@ class TownView:
         if newest is None or newest < begin:
             newest = begin - 1
         for quarter in self._energy.wanted(begin, newest, now):
-            total = QuarterEnergy()
-            for found in quarter_energy(connection, quarter).values():
-                total = total.plus(found)
-            self._energy.read(quarter, total, now)
+            self._energy.read(quarter, town_energy(connection, quarter), now)
 
     def _versions(self, cells: tuple[Cell, ...]) -> tuple[int, dict[str, int]]:
         """Return the number of this state, and the state in which each cell last changed."""

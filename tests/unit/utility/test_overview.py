@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from commonwatt.model.blocks import make_blocks
+from commonwatt.model.blocks import concatenate, make_blocks
 from commonwatt.model.records import EventRecord, RecordType, State
 from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.protocol.heartbeats import Month
@@ -19,7 +19,7 @@ from utility.overview.microgrids import Condition, Facts, cell, count
 from utility.store.database import Database
 from utility.store.overview.finding import find
 from utility.store.overview.series import WHOLE_QUARTERS, settled_series, slot_series
-from utility.store.overview.town import microgrids, newest_quarter, quarter_energy
+from utility.store.overview.town import microgrids, newest_quarter, town_energy
 from utility.store.reads import meter_number
 from utility.store.settled import load_settled
 from utility.store.writer import Writer
@@ -74,26 +74,29 @@ def test_energy_of_a_quarter_is_what_the_boundaries_show(database: Database, tow
     store(database, blocks)
     with database.reads.begin() as connection:
         assert newest_quarter(connection) == FIRST + 1
-        found = quarter_energy(connection, FIRST)
-    for number, microgrid in enumerate(town.microgrids.values(), 1):
-        some = blocks[microgrid.id]
-        at = some.quarter == FIRST
-        inside = {m.id: m.direction for m in microgrid.meters if m.function is not Function.BOUNDARY}
-        signs = [(1 if inside[m] is Direction.INCOMING else -1) if m in inside else 0 for m in some.meter.tolist()]
-        assert found[number].net == int((some.values.sum(axis=1) * np.array(signs))[at].sum())
-        assert found[number].used == found[number].net
-        assert found[number].blocks == len(microgrid.meters)
+        found = town_energy(connection, FIRST)
+    signs = {m.id: 1 if m.direction is Direction.INCOMING else -1 for m in town.meters}
+    signs |= {m.id: 0 for m in town.meters if m.function is not Function.BOUNDARY}
+    whole = concatenate(list(blocks.values()))
+    some = whole.take(np.flatnonzero(whole.quarter == FIRST))
+    net = int((some.values.sum(axis=1) * np.array([signs[m] for m in some.meter.tolist()])).sum())
+    assert (found.net, found.used, found.blocks) == (net, net, len(town.meters))
 
 
-def test_a_town_without_boundary_meters_adds_up_its_places(database: Database, town: Town) -> None:
+@pytest.mark.parametrize("without", [1, 2])
+def test_microgrids_without_boundary_meters_add_up_their_places(database: Database, town: Town, without: int) -> None:
     blocks = town_blocks(town, range(FIRST, FIRST + 1))
     boundary = {m.id for m in town.meters if m.function is Function.BOUNDARY}
-    with_boundary = {}
-    for name, some in blocks.items():
-        store(database, {name: some.take([n for n, m in enumerate(some.meter.tolist()) if m not in boundary])})
+    whole = concatenate(list(blocks.values()))
+    signs = {m.id: 1 if m.direction is Direction.INCOMING else -1 for m in town.meters if m.id not in boundary}
+    net = int((whole.values.sum(axis=1) * np.array([signs.get(m, 0) for m in whole.meter.tolist()])).sum())
+    for name, some in list(blocks.items())[:without]:
+        blocks[name] = some.take([n for n, m in enumerate(some.meter.tolist()) if m not in boundary])
+    store(database, blocks)
     with database.reads.begin() as connection:
-        with_boundary = quarter_energy(connection, FIRST)
-    assert sum(each.net for each in with_boundary.values()) != 0
+        found = town_energy(connection, FIRST)
+    assert found.net == net != 0, "as the places have it, at the boundary or in sum"
+    assert found.blocks == len(town.meters) - 2 * without
 
 
 def readings_of(meter: int, values: np.ndarray, first: int, kind: int = RecordType.THROUGH) -> dict[str, object]:

@@ -13,7 +13,6 @@ from utility.api.rights import ClerksOrApprovers
 from utility.billing.bill import Bill
 from utility.billing.documents.explained import Explained, rows_of
 from utility.billing.documents.html import as_html
-from utility.billing.documents.pdf import as_pdf
 from utility.billing.documents.statement import hours, spaced, texts
 from utility.console.answers import Number, address, download, found
 from utility.console.console import Console
@@ -106,6 +105,9 @@ def _add_files(app: FastAPI, kept: KeptDocuments[int]) -> None:
     @app.get(f"{_START}/{{account}}/{{run}}/bill.pdf", include_in_schema=False)
     def as_pdf_file(_: ClerksOrApprovers, account: Number, run: Number) -> Response:
         """Return the printed bill."""
+        # Loaded here: what draws PDFs takes 29 MB.
+        from utility.billing.documents.pdf import as_pdf
+
         (statement,) = _documents(kept, account, run).statements([account])
         return download(as_pdf(statement), f"{statement.bill.month}-{account}.pdf", "application/pdf")
 

@@ -13,7 +13,6 @@ from commonwatt.model.units import QUARTER_S, AccountNumber
 from utility.access.actor import Actor
 from utility.api.rights import Residents
 from utility.billing.documents.explained import Explained, rows_of
-from utility.billing.documents.pdf import as_pdf
 from utility.billing.documents.statement import spaced, texts
 from utility.billing.proof.head import check_code
 from utility.billing.tariffs.local_calendar import midnight
@@ -63,6 +62,9 @@ def add_home_bills(app: FastAPI, console: Console) -> None:
     @app.get("/console/home/bills/{month}/pdf", include_in_schema=False)
     def paper(actor: Residents, month: _Month) -> Response:
         """Return an issued bill as PDF."""
+        # Loaded here: what draws PDFs takes 29 MB.
+        from utility.billing.documents.pdf import as_pdf
+
         account, found = documents(actor, month)
         (statement,) = found.statements([account])
         return _file(as_pdf(statement), "application/pdf", f"bill-{month}-{account}.pdf")
