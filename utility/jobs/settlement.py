@@ -50,7 +50,7 @@ FINISHED_S = 3_600
 SILENT_DAYS = 3
 """Days after which a day without any reading of the town, between others, is settled: most may still come."""
 
-OWNERS_AT_A_TIME = 100
+OWNERS_AT_A_TIME = 50
 """Most microgrids settled at once, to bound the memory, and stored in one transaction, so that arriving batches wait
 only briefly."""
 

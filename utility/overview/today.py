@@ -76,7 +76,7 @@ class DayEnergy:
         again_s: Seconds until the newest quarters are read again.
     """
 
-    def __init__(self, at_a_time: int = 4, again_s: int = 60) -> None:
+    def __init__(self, at_a_time: int = 8, again_s: int = 60) -> None:
         self._at_a_time = at_a_time
         self._again_s = again_s
         self._known: dict[Quarter, QuarterEnergy] = {}

@@ -1,5 +1,6 @@
 """Local months by number, their quarter-hours, and spans of months: quarters, years, five years."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -42,7 +43,7 @@ _LENGTHS = {Span.MONTH: 1, Span.QUARTER: 3, Span.YEAR: 12, Span.FIVE_YEARS: 60}
 
 @dataclass(frozen=True, kw_only=True)
 class MonthColumns:
-    """The quarter-hours of a local month, as columns.
+    """The quarter-hours of a local month, or of a part of it, as columns.
 
     Attributes:
         month: The month.
@@ -60,6 +61,13 @@ class MonthColumns:
     def days(self) -> range:
         """The days of UTC that the month overlaps: 29 to 32."""
         return range(self.first // QUARTERS_A_DAY, (self.until - 1) // QUARTERS_A_DAY + 1)
+
+    def parts(self, days: int) -> "Iterator[MonthColumns]":
+        """Yield the columns in parts of some days, in order."""
+        for first in range(self.first, self.until, days * QUARTERS_A_DAY):
+            until = min(first + days * QUARTERS_A_DAY, self.until)
+            cells = self.cells[first - self.first : until - self.first]
+            yield MonthColumns(month=self.month, first=first, until=until, cells=cells)
 
 
 def month_number(text: str) -> Month:

@@ -61,6 +61,16 @@ class Usage:
     estimated: NDArray[np.int64]
     shape: Energies
 
+    def then(self, later: "Usage") -> "Usage":
+        """Return the usage of the time of this one and of a later one, of the same subjects."""
+        is_higher = later.peak > self.peak
+        summed = ("energies", "quarters", "settled", "missing", "estimated", "shape")
+        return Usage(
+            peak=np.where(is_higher, later.peak, self.peak),
+            peak_at=np.where(is_higher, later.peak_at, self.peak_at),
+            **{name: getattr(self, name) + getattr(later, name) for name in summed},
+        )
+
 
 def stretches_of(
     members: Sequence[Installed],
@@ -94,50 +104,49 @@ def stretches_of(
 
 
 def usage_of(settled: SettledQuarters, stretches: Sequence[Stretch], subjects: int, columns: MonthColumns) -> Usage:
-    """Return the usage of subjects 0 to ``subjects`` - 1; each has at least one stretch.
+    """Return the usage of subjects 0 to ``subjects`` - 1.
 
     Args:
-        settled: The settled quarter-hours of the month.
+        settled: The settled quarter-hours of the columns.
         stretches: What counts for which subject.
         subjects: How many there are.
-        columns: The month.
+        columns: The month, or a part of it.
     """
-    ordered = sorted(stretches, key=lambda each: each.subject)
-    rows = np.array([each.row for each in ordered], np.intp)
-    begins = np.searchsorted([each.subject for each in ordered], np.arange(subjects))
-    partial = [(n, each) for n, each in enumerate(ordered) if each.end - each.start < len(columns.cells)]
-    quality, version = settled.quality[rows], settled.version[rows]
-    is_there = np.ones(quality.shape, np.bool_)
-    for n, each in partial:
-        is_there[n, : each.start] = is_there[n, each.end :] = False
-    is_settled = is_there & (version > 0)
-    by_edit = (quality == SettledQuality.ESTIMATED) | (quality == SettledQuality.EDITED)
-
-    def counted(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
-        return np.add.reduceat(flags.sum(axis=1, dtype=np.int64), begins)
-
+    counts = np.zeros((4, subjects), np.int64)
+    for each in stretches:
+        span = each.row, slice(each.start, each.end)
+        quality = settled.quality[span][settled.version[span] > 0]
+        by_edit = (quality == SettledQuality.ESTIMATED) | (quality == SettledQuality.EDITED)
+        lacking = int((quality == SettledQuality.MISSING).sum())
+        counts[:, each.subject] += (each.end - each.start, len(quality), lacking, int(by_edit.sum()))
     energies = np.empty((subjects, len(QUANTITIES)), np.int64)
     shape = np.empty((subjects, len(QUANTITIES), CELLS), np.int64)
     peak = peak_at = np.zeros(subjects, np.int64)
     for number, quantity in enumerate(QUANTITIES):
-        values = settled.of(quantity)[rows]
-        for n, each in partial:
-            values[n, : each.start] = values[n, each.end :] = 0
-        series = np.add.reduceat(values, begins, axis=0)
+        series = _summed(settled.of(quantity), stretches, subjects)
         energies[:, number] = series.sum(axis=1)
         shape[:, number] = by_cell(series, columns)
         if quantity is Quantity.IMPORTED:
             peak, peak_at = series.max(axis=1), columns.first + series.argmax(axis=1)
+    quarters, there, missing, estimated = counts
     return Usage(
         energies=energies,
         peak=peak,
         peak_at=peak_at,
-        quarters=counted(is_there),
-        settled=counted(is_settled),
-        missing=counted(is_settled & (quality == SettledQuality.MISSING)),
-        estimated=counted(is_settled & by_edit),
+        quarters=quarters,
+        settled=there,
+        missing=missing,
+        estimated=estimated,
         shape=shape,
     )
+
+
+def _summed(energies: Energies, stretches: Sequence[Stretch], subjects: int) -> Energies:
+    """Return the sums of the stretches of each subject; a copy of all stretches would take more memory."""
+    found = np.zeros((subjects, energies.shape[1]), np.int64)
+    for each in stretches:
+        found[each.subject, each.start : each.end] += energies[each.row, each.start : each.end]
+    return found
 
 
 def by_cell(series: Energies, columns: MonthColumns) -> Energies:
@@ -145,5 +154,6 @@ def by_cell(series: Energies, columns: MonthColumns) -> Energies:
     found = np.zeros((len(series), CELLS), np.int64)
     order = np.argsort(columns.cells, kind="stable")
     present, begins = np.unique(columns.cells[order], return_index=True)
-    found[:, present] = np.add.reduceat(series[:, order], begins, axis=1)
+    for row, values in enumerate(series):
+        found[row, present] = np.add.reduceat(values[order], begins)
     return found

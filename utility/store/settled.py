@@ -24,7 +24,7 @@ from utility.store.settlement_members import Owner
 from utility.store.tables import controller, meter, settled, settled_day
 from utility.store.usage_due import mark_usage
 
-_AT_A_TIME = 1_000
+_AT_A_TIME = 250
 """Meters' days unpacked at once, to bound the memory."""
 
 _LOCK = 0x43570008
@@ -81,7 +81,9 @@ def load_settled(
         found = days_of(unpacked(some, [rows[key][1] for key in some]))
         place = np.array([at[key[0]] for key in some]), np.array([key[1] - days.start for key in some])
         for quantity in Quantity:
-            _by_day(energies[quantity])[place] = found.energies[quantity]
+            # Most meters have two of four: zeros that are not written take no memory.
+            has = found.has[quantity]
+            _by_day(energies[quantity])[place[0][has], place[1][has]] = found.energies[quantity][has]
         _by_day(quality)[place] = found.quality
         _by_day(version)[place] = np.array([rows[key][0] for key in some])[:, None]
     columns = slice(first - days.start * QUARTERS_A_DAY, until - days.start * QUARTERS_A_DAY)

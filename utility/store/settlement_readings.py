@@ -23,8 +23,8 @@ from utility.store.parts import (
 )
 from utility.store.tables import part
 
-ROWS_AT_A_TIME = 4_000
-"""About how many blocks are read at once: a quarter of a hundred microgrids, or a day of a few."""
+ROWS_AT_A_TIME = 2_000
+"""About how many blocks are read at once: a quarter of fifty microgrids, or a day of one."""
 
 _BATTERY_KINDS = [int(RecordType.GENERATION), int(RecordType.STORED)]
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select, text
 
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import State
-from commonwatt.model.units import QUARTER_S, EpochSeconds
+from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.town.town import Function
 from utility.billing.places import held
@@ -22,7 +22,7 @@ from utility.statistics.batteries import BatteryDays, aligned, days_from, genera
 from utility.statistics.months import Month, MonthColumns, columns_of, month_text, months_of_day
 from utility.statistics.packed import packed, unpacked
 from utility.statistics.series import ClassDay, added, class_month
-from utility.statistics.usage import MICROGRID, QUANTITIES, stretches_of, usage_of
+from utility.statistics.usage import MICROGRID, QUANTITIES, Stretch, Usage, stretches_of, usage_of
 from utility.store.database import upsert
 from utility.store.rations import timezone_of
 from utility.store.retention import kept_from
@@ -34,6 +34,9 @@ from utility.store.usage_sources import class_batteries, class_days, generated, 
 
 CLASSES = ("residential", "apartment", "public")
 """The classes: the kinds of microgrids. Their numbers are 1, 2, 3."""
+
+DAYS_AT_A_TIME = 8
+"""Days of a month that are in memory at once: a microgrid may have many meters."""
 
 _LOCK = 0x43570009
 """Number of the advisory lock for writing statistics: the readings of batteries are updated in place."""
@@ -167,16 +170,9 @@ def microgrid_rows(
     """Return the rows of a month of some microgrids and of their accounts."""
     columns = columns_of(month, town.zone)
     members = [meter for number in some for meter in town.owners[number].meters]
-    loaded = load_settled(connection, [meter.id for meter in members], columns.first, columns.until)
-    at = {int(meter_id): row for row, meter_id in enumerate(loaded.meters)}
-    subjects: dict[tuple[int, int], int] = {}
-    stretches = []
-    for number in some:
-        of = town.owners[number].meters
-        stretches += stretches_of(of, at, subjects, number, columns.first, columns.until)
-    if not subjects:
+    subjects, usage = _usage(connection, town, some, columns)
+    if usage is None:
         return []
-    usage = usage_of(loaded, stretches, len(subjects), columns)
     span = columns.first * QUARTER_S, columns.until * QUARTER_S
     numbers = [town.numbers[meter.id] for meter in members]
     more = _More(
@@ -199,6 +195,27 @@ def microgrid_rows(
             row[name] = int(getattr(usage, name)[n])
         rows.append(row | more.of(row, account))
     return rows
+
+
+def _usage(
+    connection: Connection, town: TownUsage, some: Sequence[int], columns: MonthColumns
+) -> tuple[dict[tuple[int, int], int], Usage | None]:
+    """Return the subjects of some microgrids, with their numbers, and their usage; ``None``: there are none."""
+    members = {number: town.owners[number].meters for number in some}
+    ids = sorted({meter.id for each in members.values() for meter in each})
+    rows = {meter_id: row for row, meter_id in enumerate(ids)}
+    subjects: dict[tuple[int, int], int] = {}
+
+    def stretches(first: Quarter, until: Quarter) -> list[Stretch]:
+        return [one for n, of in members.items() for one in stretches_of(of, rows, subjects, n, first, until)]
+
+    stretches(columns.first, columns.until)  # Numbers all subjects.
+    usage: Usage | None = None
+    for part in columns.parts(DAYS_AT_A_TIME) if subjects else ():
+        loaded = load_settled(connection, ids, part.first, part.until)
+        found = usage_of(loaded, stretches(part.first, part.until), len(subjects), part)
+        usage = found if usage is None else usage.then(found)
+    return subjects, usage
 
 
 def save_microgrid_rows(connection: Connection, some: Sequence[int], month: Month, rows: Sequence[Row]) -> None:

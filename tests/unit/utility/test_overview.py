@@ -136,8 +136,8 @@ def test_settled_quarters_of_years_are_those_of_bills(database: Database, town: 
     store(database, town_blocks(town))
     settle(database)
     first, until = FIRST - 5 * 366 * 96, FIRST + 96
+    found = settled_series(database, METER, first, until)
     with database.reads.begin() as connection:
-        found = settled_series(connection, METER, first, until)
         billed = load_settled(connection, [METER], FIRST, until)
     assert found.settled == 96
     for quantity, series in found.quantities.items():

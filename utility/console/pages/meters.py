@@ -152,8 +152,7 @@ def _readings(console: Console, facts: MeterFacts, kind: RecordType, begin: int,
 
 def _settled(console: Console, facts: MeterFacts, begin: int, until: int) -> dict[str, Any]:
     try:
-        with console.database.reads.begin() as connection:
-            found = settled_series(connection, facts.id, begin, until)
+        found = settled_series(console.database, facts.id, begin, until)
     except StoreError as error:
         raise HTTPException(500, str(error)) from error
     lines = [

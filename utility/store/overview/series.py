@@ -1,18 +1,20 @@
 """The series of one meter: readings of 15 s as long as they are kept, settled quarter-hours for five years."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import bindparam, select
 
 from commonwatt.model.blocks import Quality
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, Quarter
-from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
+from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity, SettledQuarters
 from utility.overview.plots import Series
 from utility.store.database import Database
-from utility.store.parts import QUARTERS_AT_A_TIME, chunks
+from utility.store.parts import chunks
 from utility.store.reads import readings
 from utility.store.settled import load_settled
 from utility.store.tables import compacted
@@ -20,8 +22,17 @@ from utility.store.tables import compacted
 WHOLE_QUARTERS = 3 * QUARTERS_A_DAY
 """Quarters up to which each slot is read; of a longer time, the least and greatest reading of each quarter."""
 
+AT_ONCE = 4
+"""Parts of a long time that are read at once: each day, and each quarter, is at another place of the disk."""
+
+MOST_AT_A_TIME = 500
+"""Days, or quarters, of such a part."""
+
 _UNCOMPACTED = 8
 """Last quarters of a long time of which each slot is read, since they may not be compacted yet."""
+
+_reading = ThreadPoolExecutor(AT_ONCE, "series")
+_T = TypeVar("_T")
 
 # Each quarter and day is named, since the keys begin with them. Statements are made once.
 _c = compacted.c
@@ -62,23 +73,40 @@ def slot_series(database: Database, number: int, record_type: int, first: Quarte
     return extremes
 
 
-def settled_series(connection: Connection, meter_id: MeterId, first: Quarter, until: Quarter) -> SettledSeries:
+def settled_series(database: Database, meter_id: MeterId, first: Quarter, until: Quarter) -> SettledSeries:
     """Return a meter's settled quarter-hours ``first`` to ``until`` - 1, the newest version of each day.
 
     Raises:
         StoreError: A row is damaged.
     """
-    found = load_settled(connection, [meter_id], first, until)
-    is_settled = found.version[0] > 0
+
+    def read(part: range) -> SettledQuarters:
+        with database.reads.begin() as connection:
+            return load_settled(connection, [meter_id], part.start, part.stop)
+
+    parts = _in_parts(read, range(first, until), MOST_AT_A_TIME * QUARTERS_A_DAY)
+    quality, version, provisional = (
+        np.concatenate([getattr(part, name)[0] for part in parts]) for name in ("quality", "version", "provisional")
+    )
+    energies = {quantity: np.concatenate([part.of(quantity)[0] for part in parts]) for quantity in Quantity}
+    is_settled = version > 0
     return SettledSeries(
         quantities={
-            quantity: _single(first * QUARTER_S, QUARTER_S, energies[0], found.quality[0])
-            for quantity, energies in found.energies.items()
-            if energies.any()
+            quantity: _single(first * QUARTER_S, QUARTER_S, values, quality)
+            for quantity, values in energies.items()
+            if values.any()
         },
-        provisional=int((found.provisional[0] & is_settled).sum()),
+        provisional=int((provisional & is_settled).sum()),
         settled=int(is_settled.sum()),
     )
+
+
+def _in_parts(read: Callable[[range], _T], whole: range, at_a_time: int) -> list[_T]:
+    """Return what is read of each part of a time; of a long time, some parts at once."""
+    parts = list(chunks(whole, at_a_time))
+    if len(parts) == 1:
+        return [read(whole)]
+    return list(_reading.map(read, parts))
 
 
 def _slots(database: Database, number: int, record_type: int, first: Quarter, until: Quarter) -> Series:
@@ -99,15 +127,17 @@ def _single(start: int, step_s: int, values: np.ndarray, quality: np.ndarray) ->
 def _extremes(database: Database, number: int, record_type: int, first: Quarter, until: Quarter) -> Series:
     low, high = np.zeros(until - first, np.int64), np.zeros(until - first, np.int64)
     exact, there = np.zeros(until - first, np.int64), np.zeros(until - first, np.int64)
-    with database.reads.begin() as connection:
-        for some in chunks(range(first, until), QUARTERS_AT_A_TIME):
-            values = {"quarters": list(some), "number": number, "type": record_type}
+
+    def read(part: range) -> None:
+        values = {"quarters": list(part), "number": number, "type": record_type}
+        with database.reads.begin() as connection:
             rows = connection.execute(_EXTREMES, values).all()
-            if not rows:
-                continue
+        if rows:
             quarter, least, most, as_measured, averaged = (np.array(column) for column in zip(*rows, strict=True))
             at = quarter - first
             low[at], high[at], exact[at], there[at] = least, most, as_measured, as_measured + averaged
+
+    _in_parts(read, range(first, until), MOST_AT_A_TIME)
     return _quarters(first * QUARTER_S, low, high, exact, there)
 
 
