@@ -12,13 +12,14 @@ import html5lib
 import uvicorn
 from axe_playwright_python.sync_playwright import Axe
 from fastapi import FastAPI
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from harness.console import Browser as Person
 from harness.real.parts import real_part
 from utility.api.rights import COOKIE
 
 STARTS_WITHIN_S = 30
+_MOST_TABS = 200
 
 
 @contextmanager
@@ -93,6 +94,27 @@ class Visit:
         if wide > 0:
             found.append(f"the page is {wide} pixels wider than the window")
         return found
+
+
+def by_keyboard(target: Locator, text: str | None = None, key: str = "Enter") -> None:
+    """Go to an element with the Tab key alone; type a text over what is there, or press a key.
+
+    Raises:
+        AssertionError: The Tab key does not lead to it.
+    """
+    target.wait_for()
+    keys = target.page.keyboard
+    for _ in range(_MOST_TABS):
+        if target.evaluate("it => it === document.activeElement"):
+            break
+        keys.press("Tab")
+    else:
+        raise AssertionError(f"{_MOST_TABS} times the Tab key do not lead to {target}")
+    if text is None:
+        keys.press(key)
+        return
+    keys.press("Control+A")
+    keys.insert_text(text)
 
 
 def html_faults(text: str) -> list[str]:

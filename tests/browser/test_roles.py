@@ -1,4 +1,4 @@
-"""The main jobs of clerks, approvers and residents, done in a real browser as they would do them."""
+"""The main jobs of clerks, approvers and residents, done in a real browser by keyboard alone."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from playwright.sync_api import Browser, expect
 
-from harness.browser import Visit, visit
+from harness.browser import Visit, by_keyboard, visit
 from harness.console import Browser as Person
 from tests.browser.conftest import METER
 from utility.access.roles import Role
@@ -38,13 +38,13 @@ def published(person: Callable[..., Visit], address: str) -> None:
     """The clerk Anna proposes a tariff; Ben, an approver, publishes it."""
     anna, ben = person("anna", Role.CLERK).page, person("ben", Role.APPROVER).page
     anna.goto(f"{address}/console/rates")
-    anna.get_by_role("link", name="New version").or_(anna.get_by_role("button", name="New version")).first.click()
-    anna.get_by_label("or a file, in place of the text").set_input_files(TARIFF)
-    anna.get_by_role("button", name="Propose").click()
+    by_keyboard(anna.get_by_role("link", name="New version").or_(anna.get_by_role("button", name="New version")).first)
+    by_keyboard(anna.locator("textarea"), TARIFF.read_text())
+    by_keyboard(anna.get_by_role("button", name="Propose"))
     expect(anna.get_by_text("Proposed by anna").first).to_be_visible()
     assert anna.get_by_role("button", name="Approve").count() == 0
     ben.goto(anna.url)
-    ben.get_by_role("button", name="Approve and publish").click()
+    by_keyboard(ben.get_by_role("button", name="Approve and publish"))
     expect(ben.get_by_text("published").first).to_be_visible()
 
 
@@ -54,13 +54,13 @@ def issued(person: Callable[..., Visit], address: str, published: None) -> None:
     del published
     anna, ben = person("anna", Role.CLERK).page, person("ben", Role.APPROVER).page
     anna.goto(f"{address}/console/runs")
-    anna.get_by_label("Month").fill("2026-10")
-    anna.get_by_role("button", name="Make a draft").click()
+    by_keyboard(anna.get_by_label("Month"), "2026-10")
+    by_keyboard(anna.get_by_role("button", name="Make a draft"))
     # The page of the work goes on to the run by itself.
-    anna.get_by_role("button", name="Check: compute again").click()
+    by_keyboard(anna.get_by_role("button", name="Check: compute again"))
     expect(anna.get_by_text("An approver issues it").first).to_be_visible()
     ben.goto(anna.url)
-    ben.get_by_role("button", name="Issue 26 bills").click()
+    by_keyboard(ben.get_by_role("button", name="Issue 26 bills"))
     expect(ben.get_by_text("Issued by ben").first).to_be_visible()
 
 
@@ -68,9 +68,9 @@ def issued(person: Callable[..., Visit], address: str, published: None) -> None:
 def test_resident_downloads_a_receipt_that_the_checker_accepts(person: Callable[..., Visit], tmp_path: Path) -> None:
     seen = person("resident-1", Role.RESIDENT, account=1)
     seen.open("/console/home")
-    seen.page.get_by_role("link", name="2026-10").click()
+    by_keyboard(seen.page.get_by_role("link", name="2026-10"))
     with seen.page.expect_download() as download:
-        seen.page.get_by_role("link", name="Its receipt").click()
+        by_keyboard(seen.page.get_by_role("link", name="Its receipt"))
     receipt = tmp_path / "receipt.json"
     download.value.save_as(receipt)
     done = subprocess.run([sys.executable, CHECKER, receipt], capture_output=True, text=True)
@@ -93,11 +93,11 @@ def test_clerk_releases_a_quarantined_reading_which_then_counts(
     seen.open("/console/quarantine")
     page = seen.page
     expect(page.get_by_role("cell", name=str(METER))).to_be_visible()
-    page.get_by_role("link", name="250001").click()
+    by_keyboard(page.get_by_role("link", name="250001"))
     expect(page.get_by_role("heading", name="Quarantined reading")).to_be_visible()
     assert seen.check() == []
-    page.get_by_label("Reason").fill("a welder, as the owner says")
-    page.get_by_role("button", name="Release it").click()
+    by_keyboard(page.get_by_label("Reason"), "a welder, as the owner says")
+    by_keyboard(page.get_by_role("button", name="Release it"))
     expect(page.get_by_text("No reading waits")).to_be_visible()
     with application.state.gate.database.reads.begin() as connection:
         (entry,) = audit_log.entries(connection, audit_log.Wanted(person="anna", subject="dead letter"), 1)

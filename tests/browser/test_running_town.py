@@ -1,4 +1,7 @@
-"""In a running town: an administrator invites operators, who tune a gateway and see its answer, each in a browser."""
+"""In a running town: an administrator invites operators, who tune a gateway and see its answer, each in a browser.
+
+Nobody uses a mouse.
+"""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from harness.browser import Visit, visit
+from harness.browser import Visit, by_keyboard, visit
 from harness.console import PASSWORD
 from harness.real.site import Site
 
@@ -30,7 +33,7 @@ def window(chrome: Browser, site: Site) -> Visit:
 def accept(page: Page, link: str) -> None:
     """Open an invitation's link, and choose a password."""
     page.goto(link)
-    page.get_by_label("Password").fill(PASSWORD)
+    by_keyboard(page.get_by_label("Password"), PASSWORD)
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Log out").wait_for()
 
@@ -38,9 +41,9 @@ def accept(page: Page, link: str) -> None:
 def invite(admin: Page, address: str, name: str, role: str) -> str:
     """Invite a person; return the link that the page shows."""
     admin.goto(f"{address}/console/users")
-    admin.get_by_label("Name at login").fill(name)
-    admin.locator(f"section[aria-labelledby=invite] input[value={role}]").check()
-    admin.get_by_role("button", name="Make the invitation").click()
+    by_keyboard(admin.get_by_label("Name at login"), name)
+    by_keyboard(admin.locator(f"section[aria-labelledby=invite] input[value={role}]"), key="Space")
+    by_keyboard(admin.get_by_role("button", name="Make the invitation"))
     return admin.locator("code", has_text="/console/invitation/").inner_text()
 
 
@@ -59,18 +62,18 @@ def test_operator_tunes_a_gateway_which_answers_and_the_second_one_is_told(opera
     anna, ben = operators
     for operator in operators:
         operator.page.goto(f"{operator.address}/console/schedules")
-        operator.page.get_by_role("checkbox", name="r001").check()
-        operator.page.get_by_role("button", name="Make a change").click()
-        operator.page.locator("#relay_s").fill("900")
+        by_keyboard(operator.page.get_by_role("checkbox", name="r001"), key="Space")
+        by_keyboard(operator.page.get_by_role("button", name="Make a change"))
+        by_keyboard(operator.page.locator("#relay_s"), "900")
         expect(operator.page.locator("#preview")).to_contain_text("1 microgrid")
-    anna.page.get_by_role("button", name="Apply").click()
+    by_keyboard(anna.page.get_by_role("button", name="Apply"))
     # Before, change and outcome stand on one page, which asks until the gateway has answered.
     answered = anna.page.get_by_role("row", name="r001")
     expect(answered).to_contain_text("done", timeout=PATIENT_MS)
     assert anna.check() == []
-    ben.page.get_by_role("button", name="Apply").click()
+    by_keyboard(ben.page.get_by_role("button", name="Apply"))
     expect(ben.page.get_by_role("alert")).to_contain_text("anna")
-    anna.page.get_by_role("button", name="Put back what was before").click()
+    by_keyboard(anna.page.get_by_role("button", name="Put back what was before"))
     expect(answered).to_contain_text("done", timeout=PATIENT_MS)
     expect(anna.page.get_by_role("heading", level=1)).to_contain_text("put back")
 
@@ -78,7 +81,7 @@ def test_operator_tunes_a_gateway_which_answers_and_the_second_one_is_told(opera
 def test_operator_finds_why_a_battery_does_not_share(operators: tuple[Visit, Visit]) -> None:
     anna, _ = operators
     anna.page.goto(f"{anna.address}/console/town")
-    anna.page.get_by_role("link", name="r001").first.click()
+    by_keyboard(anna.page.get_by_role("link", name="r001").first)
     battery = anna.page.get_by_role("row", name="house 1").first
     expect(battery).to_contain_text(re.compile("minimum|share|helps|needs|level"), timeout=PATIENT_MS)
     assert anna.check() == []
