@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -46,9 +47,13 @@ def run(
     kills: int,
     seed: int,
     program: Sequence[str] = COMMONWATT,
+    town: Path | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Story:
-    """Run a town for ``for_s`` real seconds, and kill ``kills`` of its processes at random moments meanwhile."""
+    """Run a town for ``for_s`` real seconds, and kill ``kills`` of its processes at random moments meanwhile.
+
+    The killing begins when the first meters aggregate: on a busy machine they would not before the end.
+    """
     rng = random.Random(seed)
     story = Story()
     report = data.with_suffix(".json")
@@ -62,17 +67,22 @@ def run(
         "--no-view",
         "--report",
         str(report),
+        *([] if town is None else ["--town", str(town)]),
     ]
     log = data.with_suffix(".log")
     demo = forks.start(command, log)
     try:
         while not has_begun(data) and _goes_on(demo, 0.2):
             pass
+        began = time.monotonic()
         for order in AGGREGATION:
-            _order(data, order)
+            _commonwatt(data, "command", *order)
+        while not _is_done(data, AGGREGATION[0]) and _goes_on(demo, 0.2):
+            pass
         # The kills are spread over nine tenths of the time, so that the last killed process is up again at the end.
+        left_s = for_s - (time.monotonic() - began)
         for _ in range(kills):
-            if not _goes_on(demo, rng.uniform(0.2, 1.6) * for_s / kills):
+            if not _goes_on(demo, rng.uniform(0.2, 1.6) * left_s / kills):
                 break
             victim = kill_one(data, rng)
             if victim is not None:
@@ -93,10 +103,14 @@ def has_begun(data: Path) -> bool:
     return path.exists() and (clock := json.loads(path.read_text()))["ceiling"] > clock["origin"]
 
 
-def _order(data: Path, words: tuple[str, ...]) -> None:
+def _is_done(data: Path, order: tuple[str, ...]) -> bool:
+    found = json.loads(_commonwatt(data, "commands", "--json"))
+    return any((one["controller"], one["state"]) == (order[0], "done") for one in found)
+
+
+def _commonwatt(data: Path, command: str, *words: str) -> str:
     config = str(data / "utility" / "utility.toml")
-    command = [*COMMONWATT, "utility", "command", "--config", config, *words]
-    forks.run(command, check=True)
+    return forks.run([*COMMONWATT, "utility", command, "--config", config, *words], check=True).stdout
 
 
 def kill_one(data: Path, rng: random.Random) -> str | None:

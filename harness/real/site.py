@@ -1,6 +1,5 @@
 """A small town of real processes that a test starts, stops and kills one by one."""
 
-import io
 import json
 import os
 import re
@@ -8,6 +7,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -15,12 +15,13 @@ from typing import Any, Self
 from unittest.mock import patch
 
 from commonwatt.audit import Audit, audit_folder
-from commonwatt.codec.dumps import read_dump
 from commonwatt.config.files import load_settings
 from commonwatt.config.parts import settings_of
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.demo.layout import CLOCK_FILE, Layout, let_time_begin, prepare
 from commonwatt.doctor.running import local_headers
-from commonwatt.model.blocks import Blocks
+from commonwatt.model.blocks import Blocks, concatenate, join
+from commonwatt.model.units import MAX_EPOCH, QUARTER_S
 from commonwatt.runtime.clock import save_clock
 from harness.network.fates import Judge
 from harness.network.proxy import Proxy
@@ -28,6 +29,8 @@ from harness.network.waiting import PATIENCE_S, ended, eventually
 from harness.real import forks
 from harness.real.failpoint import When
 from harness.real.mosquitto import listens, render
+from utility.store.database import open_database
+from utility.store.reads import all_blocks
 
 STOP_WITHIN_S = 5.0
 """Seconds after SIGTERM within which a part ends, as documented for users."""
@@ -166,10 +169,9 @@ class Site:
 
     def dump(self) -> Blocks:
         """Return every block that the utility stores."""
-        command = [sys.executable, "-m", "commonwatt", "utility", "dump", "--config"]
-        config = str(self.layout.part("utility").config)
-        done = forks.run([*command, config], check=True)
-        return read_dump(io.StringIO(done.stdout))[0]
+        settings = load_settings(self.layout.part("utility").config, "utility", UtilitySettings)
+        with closing(open_database(settings.database, create=False)) as database:
+            return join([concatenate([*all_blocks(database, 0, MAX_EPOCH // QUARTER_S)])])
 
     def register(self, database: str) -> None:
         """Register the town in another database."""

@@ -1,7 +1,6 @@
 """Row 18: machine clocks that jump, or start in 1970, under real processes at real speed."""
 
 import asyncio
-import json
 import os
 import random
 import subprocess
@@ -10,9 +9,10 @@ import time
 from pathlib import Path
 
 from commonwatt.identity.devices import load_tokens
+from commonwatt.model.blocks import Quality
 from commonwatt.model.effects import Publish
 from commonwatt.model.now import Trust
-from commonwatt.model.records import EventRecord, HistoryRecord, Log, State
+from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, State
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.network.mqtt import MqttLink
 from commonwatt.protocol.commands import Command, Epoch, LogIds, Outcome
@@ -20,7 +20,6 @@ from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import Put, PutAck, Refusal, unpack_put_ack
 from commonwatt.town.registry import RegisteredMeter, load_registry
 from harness.network.waiting import become, eventually
-from harness.real import forks
 from harness.real.fake_clock import FakeClock
 from harness.real.site import Site, audited
 
@@ -169,19 +168,15 @@ class Play:
                 await asyncio.sleep(0.5)
 
 
-def utility_has(site: Site) -> dict[tuple[str, int], int]:
+def utility_has(site: Site) -> dict[tuple[int, int], int]:
     """Return the exact readings of type 3 that the utility stores, by meter and slot; none may be in conflict."""
-    config = site.layout.part("utility").config
-    command = [sys.executable, "-m", "commonwatt", "utility", "dump", "--config", str(config)]
-    found = {}
-    for line in forks.run(command, check=True).stdout.splitlines():
-        block = json.loads(line)
-        if block["kind"] == "block":
-            assert block["extras"] == []
-            for n, value in enumerate(block["values"]):
-                if value is not None:
-                    assert block["quality"][n] == "2", block
-                    found[block["meter"], block["quarter"] * QUARTER_S + n * SLOT_S] = value
+    blocks, found = site.dump(), {}
+    for row in range(len(blocks)):
+        meter, kind, quarter = blocks.key(row)
+        assert not blocks.extras_of(row)
+        for n in blocks.quality[row].nonzero()[0].tolist():
+            assert (kind, blocks.quality[row, n]) == (RecordType.THROUGH, Quality.EXACT)
+            found[meter, quarter * QUARTER_S + n * SLOT_S] = int(blocks.values[row, n])
     return found
 
 
@@ -236,9 +231,7 @@ def test_row_18_clocks_that_jump_or_start_in_1970_lose_no_slot_and_harm_no_timer
         for link in links:
             link.cancel()
         await asyncio.gather(*links, return_exceptions=True)
-        wanted = {
-            (str(meter._meter.id), slot): reading for meter in it.meters for slot, reading in meter.readings.items()
-        }
+        wanted = {(meter._meter.id, slot): reading for meter in it.meters for slot, reading in meter.readings.items()}
         assert await asyncio.to_thread(utility_has, site) == wanted
 
     with Site(tmp_path / "site", TOWN, speed=1) as site:

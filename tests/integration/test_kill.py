@@ -7,10 +7,30 @@ import pytest
 from harness.chaos import run
 from harness.real.demonstration import FORKING
 
+TOWN = """
+[[microgrid]]
+id = "r"
+kind = "residential"
+count = 2
+houses = 4
+
+[[microgrid]]
+id = "apt"
+kind = "apartment"
+buildings = 1
+apartments = 4
+
+[[microgrid]]
+id = "pub"
+kind = "public"
+"""
+
 
 @pytest.mark.kill
 def test_nothing_is_lost_or_doubled_while_processes_are_killed_at_random(tmp_path: Path) -> None:
-    story = run(tmp_path / "town", for_s=28, kills=24, seed=20260920, program=FORKING)
+    town = tmp_path / "town.toml"
+    town.write_text(TOWN)
+    story = run(tmp_path / "town", for_s=28, kills=24, seed=20260920, program=FORKING, town=town)
     assert story.exit_code == 0, story.output
     assert sum(story.killed.values()) >= 20, story.killed
     assert set(story.killed) == {"broker", "gateway", "meters", "utility", "head-end"}, story.killed

@@ -5,6 +5,7 @@ The routes, their parameters and their rules come from the application: a new ro
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import httpx
 import pytest
@@ -164,12 +165,26 @@ def test_disabled_person_is_nobody(visitors: Visitors, database: Database) -> No
     assert wrong_answers(visitors, None, token) == []
 
 
-def test_get_changes_nothing(visitors: Visitors, database: Database) -> None:
-    """ASVS 3.5.3."""
+@dataclass(frozen=True)
+class Read:
+    """The answers to a person with all roles, by route, and whether the stored content is the same as before."""
+
+    answers: list[tuple[Ruled, httpx.Response]]
+    is_same: bool
+
+
+@pytest.fixture(scope="module")
+def read(visitors: Visitors, database: Database) -> Read:
     headers = visitors.session("everything")
     before = content_of(database)
-    codes = {route.path: asked(visitors, route, headers).status_code for route in ROUTES if route.is_safe}
-    assert content_of(database) == before
+    answers = [(route, asked(visitors, route, headers)) for route in ROUTES if route.is_safe]
+    return Read(answers, content_of(database) == before)
+
+
+def test_get_changes_nothing(read: Read) -> None:
+    """ASVS 3.5.3."""
+    assert read.is_same
+    codes = {route.path: answer.status_code for route, answer in read.answers}
     # Most routes must really answer with content, or the test shows nothing.
     found = [path for path, code in codes.items() if code in (200, 303)]
     assert len(found) > 0.6 * len(codes), {path: code for path, code in codes.items() if code not in (200, 303)}
@@ -202,41 +217,34 @@ def test_changes_need_the_secret_of_their_session(visitors: Visitors, database: 
     assert content_of(database) == before
 
 
-def test_pages_are_private_and_protected(visitors: Visitors) -> None:
+def test_pages_are_private_and_protected(read: Read) -> None:
     """ASVS 3.4.x, 14.3.2: headers of every GET route, and nothing but static files may be kept by a cache."""
-    headers = visitors.session("everything")
-    for route in ROUTES:
-        if route.is_safe:
-            answer = asked(visitors, route, headers)
-            policy = answer.headers["content-security-policy"]
-            assert "default-src 'none'" in policy, route.path
-            assert "frame-ancestors 'none'" in policy, route.path
-            assert "base-uri 'none'" in policy, route.path
-            assert "script-src 'self'" in policy or "script-src" not in policy, route.path
-            assert answer.headers["x-content-type-options"] == "nosniff"
-            assert answer.headers["referrer-policy"] == "same-origin"
-            assert answer.headers["strict-transport-security"].startswith("max-age=31536000")
-            assert answer.headers["cache-control"] in ("no-store", "private, no-cache"), route.path
-            assert "access-control-allow-origin" not in answer.headers, route.path
-            content_type = answer.headers.get("content-type", "")
-            assert not answer.content or content_type, route.path
-            assert not content_type.startswith("text/") or "charset=utf-8" in content_type, route.path
+    for route, answer in read.answers:
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy, route.path
+        assert "frame-ancestors 'none'" in policy, route.path
+        assert "base-uri 'none'" in policy, route.path
+        assert "script-src 'self'" in policy or "script-src" not in policy, route.path
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "same-origin"
+        assert answer.headers["strict-transport-security"].startswith("max-age=31536000")
+        assert answer.headers["cache-control"] in ("no-store", "private, no-cache"), route.path
+        assert "access-control-allow-origin" not in answer.headers, route.path
+        content_type = answer.headers.get("content-type", "")
+        assert not answer.content or content_type, route.path
+        assert not content_type.startswith("text/") or "charset=utf-8" in content_type, route.path
 
 
-def test_pages_offer_the_logout(visitors: Visitors) -> None:
-    headers = visitors.session("everything")
-    for route in ROUTES:
-        text = asked(visitors, route, headers).text if route.is_safe and route.roles is not None else ""
-        if "<nav" in text and "<html" in text:
-            assert 'action="/console/logout"' in text, route.path
+def test_pages_offer_the_logout(read: Read) -> None:
+    for route, answer in read.answers:
+        if route.roles is not None and "<nav" in answer.text and "<html" in answer.text:
+            assert 'action="/console/logout"' in answer.text, route.path
 
 
-def test_pages_need_no_inline_script_or_style(visitors: Visitors) -> None:
+def test_pages_need_no_inline_script_or_style(read: Read) -> None:
     """A page that has them would be without them in browsers; a page with another policy runs no script at all."""
-    headers = visitors.session("everything")
-    for route in ROUTES:
-        if route.is_safe and route.is_page:
-            answer = asked(visitors, route, headers)
+    for route, answer in read.answers:
+        if route.is_page:
             policy, text = answer.headers["content-security-policy"], answer.text
             if policy != CONTENT_POLICY:
                 assert "script-src" not in policy, route.path
