@@ -1,7 +1,7 @@
 """Green Button (ESPI): the quarter-hours of one account as an Atom feed, one MeterReading per direction.
 
-Order of elements and codes: NAESB REQ.21, as OpenESPI's published classes show them. The feed names no person and no
-meter, and is the same bytes for the same quarters.
+Order of elements, types and codes: NAESB REQ.21, ESPI 4.0; ``harness/green_button.py`` has them for the tests. The feed
+names no person and no meter, and is the same bytes for the same quarters.
 """
 
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ def green_button(quarters: AccountQuarters, store: str, zone: ZoneInfo = NEW_YOR
     point = f"/espi/1_1/resource/Subscription/1/UsagePoint/{quarters.account}"
     yield '<?xml version="1.0" encoding="UTF-8"?>\n<feed xmlns="http://www.w3.org/2005/Atom">\n'
     yield f"<id>{feed.id_of('feed')}</id>\n<title>Green Button usage of account {quarters.account}</title>\n"
-    yield f"<updated>{made}</updated>\n"
+    yield f"<updated>{made}</updated>\n<author><name>Commonwatt</name></author>\n"
     yield feed.entry(
         point,
         "/espi/1_1/resource/Subscription/1/UsagePoint",
@@ -81,13 +81,19 @@ class _Feed:
         return f"urn:uuid:{uuid5(NAMESPACE_URL, f'{self._name}:{what}')}"
 
     def entry(self, place: str, above: str, related: tuple[str, ...], title: str, content: str) -> str:
-        links = [f'<link rel="self" href="{place}"/>', f'<link rel="up" href="{above}"/>']
-        links += [f'<link rel="related" href="{one}"/>' for one in related]
+        links = [_link("self", place), _link("up", above), *(_link("related", one) for one in related)]
         return (
             f"<entry>\n<id>{self.id_of(place)}</id>\n{''.join(links)}\n<title>{title}</title>\n"
-            f"<content>\n{content}\n</content>\n"
+            f'<content type="application/xml">\n{content}\n</content>\n'
             f"<published>{self._made}</published>\n<updated>{self._made}</updated>\n</entry>\n"
         )
+
+
+def _link(relation: str, place: str) -> str:
+    """Return a link; its type says which resource is there, one (``espi-entry``) or all of a kind (``espi-feed``)."""
+    above, _, last = place.rpartition("/")
+    kind = f"espi-feed/{last}" if last.isalpha() else f"espi-entry/{above.rpartition('/')[2]}"
+    return f'<link rel="{relation}" type="{kind}" href="{place}"/>'
 
 
 def _reading(feed: _Feed, place: str, quarters: AccountQuarters, flow: Flow, zone: ZoneInfo) -> Iterator[str]:
@@ -118,7 +124,7 @@ def _reading_type(flow: Flow, default_quality: int) -> str:
         "flowDirection": int(flow),
         "intervalLength": QUARTER_S,
         "kind": 12,  # energy
-        "phase": 769,  # the two phases and neutral of a North American service
+        "phase": 0,  # not applicable: energy of all phases; how many a place has is not in the registry
         "powerOfTenMultiplier": _POWER_OF_TEN,
         "timeAttribute": 0,
         "uom": 72,  # Wh
