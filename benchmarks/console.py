@@ -92,7 +92,8 @@ async def _while_jobs_run(address: str, cookie: str, made: Filled, pid: int) -> 
         assert answer.status_code == 200, answer.text
         largest = max(largest, len(answer.content))
 
-    limits = httpx.Limits(max_connections=100)
+    # Each with a connection of its own: the service closes one that was idle, perhaps just when it is used again.
+    limits = httpx.Limits(max_connections=100, max_keepalive_connections=0)
     async with (
         httpx.AsyncClient(
             base_url=address, headers=_headers(cookie), timeout=_STARTS_WITHIN_S, limits=limits
@@ -176,7 +177,8 @@ def _idle(pid: int, size: Size) -> float:
 
 
 async def _browser(address: str, cookie: str, late_s: float, ends: float) -> None:
-    async with httpx.AsyncClient(base_url=address, headers=_headers(cookie), timeout=60) as client:
+    kept = httpx.Limits(keepalive_expiry=30)  # As browsers do.
+    async with httpx.AsyncClient(base_url=address, headers=_headers(cookie), timeout=60, limits=kept) as client:
         await asyncio.sleep(late_s)
         version = "0"
         while time.monotonic() < ends:

@@ -44,6 +44,9 @@ from utility.timekeeper import Timekeeper
 REQUEST_THREADS = 12
 """Threads that answer requests; each may hold a connection to the database with its cache. Further requests wait."""
 
+KEEP_S = 8
+"""Real seconds for which a connection without a request is kept: pages ask every 5 s, and need no new one."""
+
 POLL_S = 2
 """Clock seconds between two checks for commands to send."""
 
@@ -286,6 +289,7 @@ def _quiet(api: Api, metrics: UtilityMetrics, settings: UtilitySettings) -> uvic
         access_log=False,
         lifespan="off",
         timeout_graceful_shutdown=_GRACE_S,
+        timeout_keep_alive=KEEP_S,
         ssl_certfile=certificate,
     )
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import re
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from importlib.resources import files
 
 import pytest
 import uvicorn
@@ -14,7 +16,7 @@ from starlette.types import Scope, Send
 from harness.network.waiting import eventually, free_port
 from utility.api import connections as http
 from utility.api.connections import MAX_HEAD_BYTES, bounded, only_ours
-from utility.shell import listen
+from utility.shell import KEEP_S, listen
 
 
 class Server:
@@ -177,3 +179,9 @@ def test_the_body_of_an_answer_does_not_wait_until_the_client_acknowledges_its_h
         accepted, _ = listening.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_a_browser_that_shows_the_town_keeps_its_connection_between_two_polls() -> None:
+    page = files("utility.console").joinpath("templates", "town_live.html").read_text(encoding="utf-8")
+    (every_s,) = re.findall(r"every (\d+)s", page)
+    assert int(every_s) < KEEP_S < http.REQUEST_WITHIN_S
