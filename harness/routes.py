@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Self
 
 import httpx
@@ -88,6 +89,12 @@ def bare_app() -> FastAPI:
     return make_app(Api(database, clock, UtilityMetrics(), lambda: True, lambda: "", {}, Health(None)))
 
 
+@cache
+def all_routes() -> tuple[Ruled, ...]:
+    """Return every route of the application."""
+    return tuple(ruled(bare_app()))
+
+
 def routes_page() -> str:
     """Return ``docs/console-routes.md``."""
     lines = [
@@ -104,7 +111,7 @@ def routes_page() -> str:
         "| route | method | needs | nobody | " + " | ".join(Role) + " |",
         "|---|---|---|---|" + "---|" * len(Role),
     ]
-    for each in ruled(bare_app()):
+    for each in all_routes():
         cells = ["yes" if each.roles is None else "401"]
         cells += ["yes" if each.allows(frozenset({role})) else "403" for role in Role]
         needs = "" if each.roles is None else "session" if each.session else "login or token"

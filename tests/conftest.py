@@ -31,17 +31,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the tests of a file in one process, since they may share a running town; mix the files of each folder.
 
     Tests of real processes mostly wait, all others calculate: mixed, they use the processors from begin to end. Each
-    simulated world is by itself: short tests at the end keep all processes busy. The files of `browser` share a town.
+    simulated world is by itself: short tests at the end keep all processes busy. Worlds that share what they know are
+    one group, and run earlier. The files of `browser` share a town.
     """
     groups: dict[str, dict[str, list[pytest.Item]]] = {}
     for item in items:
         folder, name = item.path.parts[-2:]
-        if folder == "simulation":
+        kind = folder if folder in _ENDS else "others"
+        if folder == "simulation" and item.get_closest_marker("xdist_group") is None:
             name = item.name
+        elif folder == "simulation":
+            kind = "others"
         else:
             name = "" if folder == "browser" else name
             item.add_marker(pytest.mark.xdist_group(f"{folder}/{name}"))
-        kind = folder if folder in _ENDS else "others"
         groups.setdefault(kind, {}).setdefault(f"{folder}/{name}", []).append(item)
     places = [
         (_ENDS[kind] * n / len(files), group)

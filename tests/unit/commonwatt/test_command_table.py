@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from commonwatt.protocol.controller_commands import ACTIONS, Action
@@ -45,6 +46,7 @@ def literals(tree: ast.AST) -> Iterator[tuple[str, set[str]]]:
             yield cmd.attr.lower(), set(named)
 
 
+@cache
 def used() -> dict[str, set[str]]:
     """The keys with which each command is used in any test but this one."""
     found: dict[str, set[str]] = {}
@@ -55,14 +57,11 @@ def used() -> dict[str, set[str]]:
     return found
 
 
-USED = used()
-
-
 def test_every_command_and_key_of_the_table_is_used_by_a_test() -> None:  # req: C7
     lacking = {
         action.value: missing
         for action, keys in ACTIONS.items()
-        if (missing := ({*keys.needed, *keys.optional} | {"cmd"}) - USED.get(action.value, set()))
+        if (missing := ({*keys.needed, *keys.optional} | {"cmd"}) - used().get(action.value, set()))
     }
     assert lacking == {}
 
@@ -81,7 +80,7 @@ def test_every_row_of_the_specification_has_a_command_and_every_command_a_row() 
 
 
 def test_every_command_and_key_of_the_plant_is_used_by_a_test() -> None:
-    assert {action.value for action in PlantAction} <= USED.keys()
+    assert {action.value for action in PlantAction} <= used().keys()
     tests = (TESTS / "unit" / "meter_sim" / "test_plant_core.py").read_text(encoding="utf-8")
     for key in set(PlantCommand.model_fields) - {"v"}:
         assert re.search(rf"\b{key}\b", tests), key
@@ -99,4 +98,4 @@ def test_commands_that_are_in_no_table_are_sent_by_tests_of_refusals_alone() -> 
         "limit_import",
     }
     known = {a.value for a in Action} | {a.value for a in PlantAction} | COMING | meters
-    assert USED.keys() - known <= {"explode", "new_command", "share", "x"}
+    assert used().keys() - known <= {"explode", "new_command", "share", "x"}

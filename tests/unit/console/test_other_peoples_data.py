@@ -15,7 +15,7 @@ from sqlalchemy import or_, select
 
 from harness.furnished import furnished, token_of, visited
 from harness.household import AFTER, APARTMENT, BEFORE, HOUSE, MONTH
-from harness.routes import Ruled, Visitors, bare_app, ruled
+from harness.routes import Ruled, Visitors, all_routes, ruled
 from tests.unit.console.conftest import NOW
 from utility.access.roles import Role
 from utility.api.rights import EVERYBODY
@@ -23,7 +23,7 @@ from utility.store.database import Database
 from utility.store.tables import api_token, holding, metadata, meter, session
 
 RESIDENT = frozenset({Role.RESIDENT})
-ROUTES = [route for route in ruled(bare_app()) if route.roles is not None and route.allows(RESIDENT)]
+ROUTES = [route for route in all_routes() if route.roles is not None and route.allows(RESIDENT)]
 PEOPLE = {f"resident-of-{account}": account for account in (HOUSE, BEFORE, AFTER, APARTMENT)}
 
 OWN_WORDS = {"month": MONTH, "day": "2027-01-03", "start": "2026-12-30", "end": "2027-01-06", "version": "x"}

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Table, update
 
 from harness.furnished import furnished, visited
-from harness.routes import Visitors, bare_app, ruled
+from harness.routes import Visitors, all_routes
 from tests.unit.console.conftest import NOW
 from utility.access.actor import Actor, Via
 from utility.alarms.alertmanager_messages import write_ways
@@ -35,7 +35,7 @@ from utility.store.tables import (
 )
 
 ROOT = Path(__file__).resolve().parents[3]
-ROUTES = ruled(bare_app())
+ROUTES = all_routes()
 PROBE = """'"><b id=probe><script>probe()</script>"""
 WORKING = re.compile(r"""<b id=probe|<script>probe|(href|src|action|formaction|hx-[a-z]+)=["']?javascript:""")
 """What a browser would take for HTML or run, if it stood in a page as it was planted."""

@@ -16,7 +16,7 @@ from starlette.routing import Mount, Route
 from harness.docs.generate import DOCS
 from harness.furnished import LOCAL_KEY, furnished, token_of, visited
 from harness.household import HOUSE, MONTH
-from harness.routes import Ruled, Visitors, bare_app, routes_page, ruled
+from harness.routes import Ruled, Visitors, all_routes, bare_app, routes_page
 from tests.unit.console.conftest import NOW
 from utility.access.actor import MACHINE
 from utility.access.roles import Role
@@ -26,7 +26,7 @@ from utility.store import access
 from utility.store.database import Database
 from utility.store.tables import metadata
 
-ROUTES = ruled(bare_app())
+ROUTES = all_routes()
 NAMES = {str(role): frozenset({role}) for role in Role}
 """A person for each role, named after it."""
 

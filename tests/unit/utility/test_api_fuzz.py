@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import load_town
-from harness.routes import Ruled, Visitors, bare_app, ruled
+from harness.routes import Ruled, Visitors, all_routes
 from utility.access.roles import Role
 from utility.api.app import make_app
 from utility.api.services import Api
@@ -22,7 +22,7 @@ from utility.store.database import open_database
 from utility.store.registration import fill_registry
 
 BEGIN = 1_800_000_000
-ROUTES = ruled(bare_app())
+ROUTES = all_routes()
 NAMES = sorted({name for route in ROUTES for name in (*route.in_query, *route.in_body, *route.in_path)})
 VALUES = st.one_of(
     st.sampled_from(
