@@ -1,8 +1,8 @@
 """Finds missing slots, and decides which to request again (pure; ``utility.store.gap_finder`` does the SQL).
 
-A meter's record type is expected in every slot from the first quarter with its data. A slot in which the meter was down
-for any time is off: it is counted separately and never requested. A slot that the gateway reported not to have is
-absent and not requested again; late data fills it.
+A meter's record type is expected in every slot from the first quarter with its data until the meter is removed. A slot
+in which the meter was down for any time is off: it is counted separately and never requested. A slot that the gateway
+reported not to have is absent and not requested again; late data fills it.
 """
 
 from bisect import bisect_left

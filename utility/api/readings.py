@@ -91,7 +91,7 @@ def _add_completeness(app: APIRouter, api: Api) -> None:
         """Count the present and missing slots of the finished quarters that begin in ``[start, end)``, by reason.
 
         By microgrid; for one ``microgrid`` or ``meter`` also by meter and record type. A meter counts from its first
-        quarter with data.
+        quarter with data until it is removed.
         """
         _check_range(start, end, MAX_COMPLETENESS_S)
         if microgrid is not None:

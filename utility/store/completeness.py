@@ -17,6 +17,7 @@ from utility.store.events import Off
 from utility.store.keys import is_one_of, listed
 from utility.store.parts import QUARTERS_AT_A_TIME, PartReader, chunks, masks, select_parts
 from utility.store.quarantine import masks_between
+from utility.store.removed_meters import removed_meters
 from utility.store.retention import kept_from
 from utility.store.tables import gap, meter, series
 
@@ -71,8 +72,8 @@ def completeness(
 ) -> list[SeriesCompleteness]:
     """Return the completeness of quarters ``first`` to ``end`` - 1, by meter and record type.
 
-    A meter counts from its first quarter with data; one without data has no entry. Quarters that the
-    utility no longer keeps do not count.
+    A meter counts from its first quarter with data until it is removed; one without data has no entry. Quarters that
+    the utility no longer keeps do not count.
     """
     reader = PartReader(database)
     with database.reads.begin() as connection:
@@ -131,9 +132,10 @@ def _of_series(
     absent = _absent(connection, keys, first, end)
     quarantined = masks_between(connection, keys, first, end)
     off = Off.read(connection, {row.meter_no: (first, end) for row in rows})
+    removed = removed_meters(connection)
     for row in rows:
         place = row.meter_no, row.record_type
-        for quarter in range(max(first, row.first_quarter), end):
+        for quarter in range(max(first, row.first_quarter), min(end, removed.get(row.meter_no, end))):
             lacks = ALL_SLOTS & ~present.get((*place, quarter), 0)
             if lacks:
                 reasons = {

@@ -38,6 +38,7 @@ from utility.store.keys import is_one_of, listed
 from utility.store.open_commands import add_command
 from utility.store.parts import PartReader, chunks, masks, select_parts
 from utility.store.quarantine import masks_of
+from utility.store.removed_meters import removed_meters
 from utility.store.retention import kept_from
 from utility.store.tables import command, compacted, event, gap, meter, part, series
 
@@ -136,19 +137,21 @@ class GapFinder:
         """Return the blocks to search for the first time, or again after a late event."""
         keys: list[Key] = []
         events_from = horizon
+        removed = removed_meters(connection)
         for row in connection.execute(select(series)):
+            last = min(horizon, removed.get(row.meter_no, horizon))
             first = max(row.first_quarter, run.oldest)
             # Quarters beyond the horizon were searched by a clock that was ahead, before their data could exist.
-            begin = min(row.scanned_from, horizon) if row.scanned_from is not None else first
-            end = min(row.scanned_until, horizon) if row.scanned_until is not None else first
+            begin = min(row.scanned_from, last) if row.scanned_from is not None else first
+            end = min(row.scanned_until, last) if row.scanned_until is not None else first
             left = MAX_SCANNED - len(keys)
-            quarters = [*range(first, begin), *range(max(end, first), horizon)]
+            quarters = [*range(first, begin), *range(max(end, first), last)]
             if len(quarters) > left:
                 run.more = True
                 # All earlier quarters wait: the searched quarters stay one range.
-                quarters = [*range(max(end, first), min(horizon, max(end, first) + left))]
+                quarters = [*range(max(end, first), min(last, max(end, first) + left))]
                 first = begin
-            if quarters or (row.scanned_until is not None and row.scanned_until > horizon):
+            if quarters or (row.scanned_until is not None and row.scanned_until > last):
                 keys += [(row.meter_no, row.record_type, quarter) for quarter in quarters]
                 until = max(end, quarters[-1] + 1) if quarters else end
                 place = {"no": row.meter_no, "type": row.record_type, "was": row.scanned_until}
@@ -180,10 +183,12 @@ class GapFinder:
             for (meter_id, record_type, quarter), mask in zip(blocks.keys(), masks(blocks).tolist(), strict=True):
                 present[numbers[meter_id], record_type, quarter] = mask
         quarantined = masks_of(connection, keys)
+        removed = removed_meters(connection)
         for key, mask in present.items():
             # The gateway has nothing better for slots that wait for a person's decision or were refused.
             waiting, refused = quarantined.get(key, (0, 0))
-            missing = ALL_SLOTS & ~mask & ~waiting & ~refused
+            expected = ALL_SLOTS if key[2] < removed.get(key[0], key[2] + 1) else 0
+            missing = expected & ~mask & ~waiting & ~refused
             run.masks[key] = missing & ~off.mask(key[0], key[2]) if missing else 0
 
     @staticmethod

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from sqlalchemy import update
 
 from commonwatt.town.town import Town
 from harness.real import databases
@@ -15,6 +16,7 @@ from utility.store.completeness import Completeness, by_microgrid, completeness
 from utility.store.database import Database
 from utility.store.job_leases import Turn
 from utility.store.overview.days import CountedDays, counted_days
+from utility.store.tables import installed
 
 kind = databases.both_kinds
 
@@ -45,6 +47,17 @@ def test_days_counted_by_the_job_are_what_a_count_of_each_slot_finds(database: D
     assert found.by_microgrid["r002"].missing == 0, "a whole microgrid was counted from its sums"
     assert found.by_day[DAY].expected == len(town.meters) * SERIES_A_DAY
     assert (found.pending, found.computed) == (0, SOON)
+
+
+def test_removed_meter_is_not_missing(database: Database, town: Town) -> None:
+    blocks = town_blocks(town)
+    lacking = without(blocks["r001"], 10001, range(FIRST + 40, FIRST + 96))
+    with database.writes.begin() as connection:
+        connection.execute(update(installed).where(installed.c.meter == 10001).values(until=FIRST + 40))
+    store(database, blocks | {"r001": lacking})
+    found = run(database)
+    assert found.total.missing == 0
+    assert found.by_day[DAY].expected == len(town.meters) * SERIES_A_DAY - 56 * 60
 
 
 def test_late_readings_and_silent_days_are_counted_again(database: Database, town: Town) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import text, update
 
 from commonwatt.model.records import EventRecord, State
 from commonwatt.protocol.json_messages import MAX_COMMAND_BYTES
@@ -25,7 +25,7 @@ from utility.store.gap_finder import GapFinder
 from utility.store.open_commands import open_commands
 from utility.store.parts import quarantine, select_fresh
 from utility.store.tables import event as event_table
-from utility.store.tables import gap
+from utility.store.tables import gap, installed
 from utility.store.writer import Writer
 
 kind = databases.both_kinds
@@ -162,6 +162,19 @@ def test_off_slots_are_not_asked_for(database: Database) -> None:
     slots = {slot: 1 for slot in range(60) if slot not in (3, 4)}
     Writer(database).commit([append(blocks(slots), events=off)])
     assert asked(find(database, BEGIN + 900 + AGE)) == [("10001", 3, QUARTER, "10")]
+
+
+def test_nothing_is_expected_of_a_removed_meter(database: Database) -> None:
+    Writer(database).commit([append(blocks(FULL)), append(blocks(FULL, quarter=QUARTER + 1))])
+    now = BEGIN + 4 * 900 + AGE
+    assert [block[2] for block in asked(find(database, now))] == [QUARTER + 2, QUARTER + 3]
+    with database.writes.begin() as connection:
+        connection.execute(update(installed).where(installed.c.meter == 10001).values(until=QUARTER + 3))
+    assert [block[2] for block in asked(find(database, now + 90_000))] == [QUARTER + 2]
+    with database.reads.begin() as connection:
+        assert [one["start"] for one in reads.gaps(connection, 500)] == [BEGIN + 2 * 900], "the open gap was closed"
+    counts = completeness.completeness(database, QUARTER, QUARTER + 96)[0].counts
+    assert (counts.exact, counts.missing, counts.expected) == (120, 60, 180)
 
 
 def test_absent_slots_are_not_asked_for_again_but_may_still_come(database: Database) -> None:

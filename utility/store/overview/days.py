@@ -14,6 +14,7 @@ from commonwatt.settlement.settled import QUARTERS_A_DAY
 from utility.settlement.layout import Day
 from utility.store.completeness import Completeness, by_microgrid, completeness
 from utility.store.database import Database, insert_or, read_setting, save_setting
+from utility.store.removed_meters import removed_meters
 from utility.store.retention import kept_from
 from utility.store.tables import compacted, complete_day, controller, meter, series
 
@@ -146,13 +147,15 @@ class DayCount:
 def _expected(connection: Connection, quarters: range) -> dict[int, int]:
     """Return how many blocks each microgrid's series should have in some quarters."""
     statement = (
-        select(controller.c.number, series.c.first_quarter)
+        select(controller.c.number, series.c.first_quarter, series.c.meter_no)
         .join(meter, meter.c.no == series.c.meter_no)
         .join(controller, controller.c.id == meter.c.microgrid)
     )
     found: dict[int, int] = {}
-    for number, first in connection.execute(statement):
-        found[number] = found.get(number, 0) + max(0, quarters.stop - max(first, quarters.start))
+    removed = removed_meters(connection)
+    for number, first, meter_no in connection.execute(statement):
+        end = min(quarters.stop, removed.get(meter_no, quarters.stop))
+        found[number] = found.get(number, 0) + max(0, end - max(first, quarters.start))
     return found
 
 
