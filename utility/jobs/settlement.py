@@ -39,7 +39,7 @@ from utility.store.settlement_due import (
     silent_days,
     unmark,
 )
-from utility.store.settlement_members import Owner, owners
+from utility.store.settlement_members import owners
 from utility.store.settlement_readings import ReadingsOfQuarters
 from utility.store.settlement_view import RESIDUAL_DAYS, counts, residuals
 from utility.store.tariffs import holidays
@@ -103,11 +103,14 @@ class SettlementJob:
             await self._writing(self._forget, forgotten)
         for number, part in enumerate(parts):
             work = await self._in_thread(_Work, self._database, day, part)
+            if not work.owners:
+                await self._writing(self._forget, part.due)
+                continue
             for done, quarter in enumerate(work.quarters):
                 await self._in_thread(work.step, quarter)
                 self._tell(day, (number + done / (QUARTERS_A_DAY + 1)) / len(parts))
             found = await self._in_thread(work.finished)
-            saved: Saved = await self._writing(self._save, found, part, now)
+            saved: Saved = await self._writing(self._save, found, work, now)
             self._metrics.settled_versions.inc(saved.versions)
 
     def _due(self, now: EpochSeconds) -> list[Day]:
@@ -118,26 +121,24 @@ class SettlementJob:
         """Return what of a day is settled at once, by convention, and the marks of readings that were dropped."""
         with self._database.reads.begin() as connection:
             due = due_on(connection, day)
-            known = owners(connection, [one.owner_no for one in due])
             settled_by = conventions(connection, day)
             is_kept = day * QUARTERS_A_DAY >= kept_from(connection)
             loss = loss_permille(connection)
-        ours = [one for one in due if is_kept and one.owner_no in known]
+        if not is_kept:
+            return [], due
         rules = Rules(
             resolution=self._settings.resolution_mwh,
             battery_loss_permille=loss,
             loop_loss_permille=self._settings.loop_loss_permille,
         )
         by: dict[str, list[DueDay]] = {}
-        for one in ours:
+        for one in due:
             by.setdefault(settled_by.get(one.owner_no, self._settings.convention), []).append(one)
-        parts = [
-            _Part(owners=[known[one.owner_no] for one in some], due=some, rules=replace(rules, convention=name))
+        return [
+            _Part(due=some, rules=replace(rules, convention=name))
             for name, of in by.items()
             for some in chunks(of, OWNERS_AT_A_TIME)
-        ]
-        settled_now = {one.owner_no for one in ours}
-        return parts, [one for one in due if one.owner_no not in settled_now]
+        ], []
 
     def _mark_corrected(self) -> None:
         """Mark the days whose corrections in force changed; a day that is not over yet is settled at its end."""
@@ -157,10 +158,11 @@ class SettlementJob:
         with self._database.writes.begin() as connection:
             unmark(connection, forgotten)
 
-    def _save(self, found: SettledDay, part: "_Part", now: EpochSeconds) -> Saved:
+    def _save(self, found: SettledDay, work: "_Work", now: EpochSeconds) -> Saved:
         is_over = now >= self._deadline(found.day)
+        convention = work.part.rules.convention
         with self._database.writes.begin() as connection:
-            return save(connection, found, part.owners, part.due, part.rules.convention, now, is_over=is_over)
+            return save(connection, found, work.owners, work.part.due, convention, now, is_over=is_over)
 
     def _overdue(self, now: EpochSeconds) -> list[Day]:
         with self._database.reads.begin() as connection:
@@ -186,9 +188,8 @@ class SettlementJob:
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """Microgrids of a day that are settled together, with their marks, in the same order."""
+    """What of a day is settled at once: the marks of some microgrids."""
 
-    owners: Sequence[Owner]
     due: Sequence[DueDay]
     rules: Rules
 
@@ -197,9 +198,10 @@ class _Work:
     """The settlement of a part of a day."""
 
     def __init__(self, database: Database, day: Day, part: _Part) -> None:
-        owners, rules = part.owners, part.rules
-        layouts = [layout_of(owner.microgrid, owner.meters, day) for owner in owners]
+        self.part, rules = part, part.rules
         with database.reads.begin() as connection:
+            self.owners = list(owners(connection, [one.owner_no for one in part.due]).values())
+            layouts = [layout_of(owner.microgrid, owner.meters, day) for owner in self.owners]
             numbers = numbers_of(connection, [i for layout in layouts for i in ids_of(layout.meters)])
             self._corrections = overlay(connection, numbers, day * QUARTERS_A_DAY - 1, (day + 1) * QUARTERS_A_DAY)
         batteries = [numbers[i] for layout in layouts for i in _batteries(layout, rules)]

@@ -47,6 +47,15 @@ def load_registry_around(connection: Connection, number: AccountNumber) -> Dated
     return _registry(connection, meter.c.microgrid.in_(its), number)
 
 
+def load_microgrids(connection: Connection, microgrids: Collection[MicrogridId]) -> DatedRegistry:
+    """Read the meters of a few microgrids, and the accounts that have or had them.
+
+    Raises:
+        DamagedError: A row is damaged.
+    """
+    return _registry(connection, meter.c.microgrid.in_(sorted(microgrids)), number=0)
+
+
 def load_batteries(connection: Connection, microgrids: Collection[MicrogridId]) -> DatedRegistry:
     """Read the meters with a battery of some microgrids, and the accounts that have or had them.
 

@@ -9,7 +9,8 @@ from commonwatt.model.ids import unsigned64
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MicrogridId
 from utility.registry.accounts import Installed
-from utility.store.accounts import load_dated_registry
+from utility.store.accounts import load_dated_registry, load_microgrids
+from utility.store.parts import MAX_IN
 from utility.store.tables import controller, meter
 
 _THROUGH = str(int(RecordType.THROUGH))
@@ -34,13 +35,14 @@ def owners(connection: Connection, wanted: Collection[int] | None = None) -> dic
     """Return the microgrids by the numbers of their controllers; ``wanted``: only these."""
     rows = connection.execute(select(controller.c.number, controller.c.id)).all()
     numbers = {row.id: row.number for row in rows if wanted is None or row.number in wanted}
-    with_energy = {
-        unsigned64(row.id)
-        for row in connection.execute(select(meter.c.id, meter.c.record_types))
-        if _THROUGH in row.record_types.split(",")
-    }
+    types = select(meter.c.id, meter.c.record_types)
+    are_few = wanted is not None and len(numbers) <= MAX_IN
+    if are_few:
+        types = types.where(meter.c.microgrid.in_(sorted(numbers)))
+    with_energy = {unsigned64(row.id) for row in connection.execute(types) if _THROUGH in row.record_types.split(",")}
+    registry = load_microgrids(connection, numbers) if are_few else load_dated_registry(connection)
     members: dict[MicrogridId, list[Installed]] = {name: [] for name in numbers}
-    for _, one in sorted(load_dated_registry(connection).meters.items()):
+    for _, one in sorted(registry.meters.items()):
         if one.microgrid in members and one.id in with_energy:
             members[one.microgrid].append(one)
     return {

@@ -314,6 +314,20 @@ def test_a_whole_town_is_settled_a_few_microgrids_at_a_time(
 
 
 @one_kind
+def test_a_mark_of_a_microgrid_without_meters_does_not_stay(database: Database, town: Town) -> None:
+    store(database, town_blocks(town))
+    with database.writes.begin() as connection:
+        connection.execute(controller.insert(), {"id": "empty", "number": 99, "kind": "public", "address": ""})
+    for _ in ("beside others", "alone"):
+        with database.writes.begin() as connection:
+            mark_days(connection, [(DAY, 99)], Why.LATE)
+        run(database)
+        assert len(rows_of(database)) == 8
+        with database.reads.begin() as connection:
+            assert connection.execute(select(func.count()).select_from(settlement_due)).scalar() == 0
+
+
+@one_kind
 def test_a_theft_is_found_and_counted(database: Database, town: Town) -> None:
     blocks = town_blocks(town)
     name = next(iter(blocks))
