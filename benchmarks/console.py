@@ -29,7 +29,7 @@ from scenarios.cli import TOWN
 from utility.access.roles import Role
 from utility.api.rights import COOKIE
 from utility.jobs.catalogue import catalogue
-from utility.shell import Service
+from utility.shell import KEEP_S, Service
 from utility.store import access
 from utility.store.database import open_database
 
@@ -182,7 +182,7 @@ def _idle(pid: int, size: Size) -> float:
 
 
 async def _browser(address: str, cookie: str, late_s: float, ends: float) -> None:
-    kept = httpx.Limits(keepalive_expiry=30)  # As browsers do.
+    kept = httpx.Limits(keepalive_expiry=KEEP_S - 1)  # As browsers do; the service closes it later.
     async with httpx.AsyncClient(base_url=address, headers=_headers(cookie), timeout=60, limits=kept) as client:
         await asyncio.sleep(late_s)
         version = "0"
