@@ -180,6 +180,12 @@ def test_started_login_ends(seed: str, browser: Browsers, machine: Machine, data
     assert step(late, shown(seed, machine.now)) == 410
 
 
+def test_code_of_a_stranger_waits_for_no_writer(browser: Browsers, database: Database, machine: Machine) -> None:
+    stranger = browser()
+    with database.writes.begin():
+        assert step(stranger, "123456") == 410, "strangers must not take turns with the readings that arrive"
+
+
 def test_wrong_codes_are_limited_also_after_a_restart(
     seed: str, eve: Browser, app: FastAPI, browser: Browsers, machine: Machine, database: Database
 ) -> None:

@@ -82,9 +82,7 @@ def _add_second_step(app: FastAPI, console: Console, guesses: Guesses) -> None:
     @app.get("/console/login/code", include_in_schema=False, dependencies=[OPEN])
     def code_form(request: Request, next: str = "") -> Response:  # noqa: A002
         """Return the page that asks for the code, after the password."""
-        with console.database.reads.begin() as connection:
-            name = started_logins.person_of(connection, request.cookies.get(STARTED, ""), gate_of(request).now())
-        return _code_page(console, request, next, 410 if name is None else 200)
+        return _code_page(console, request, next, 200 if _is_started(console, request) else 410)
 
     @app.post("/console/login/code", include_in_schema=False, dependencies=[OPEN])
     def second_step(
@@ -95,6 +93,9 @@ def _add_second_step(app: FastAPI, console: Console, guesses: Guesses) -> None:
     ) -> Response:
         """Open a session for the right code of the app, or a recovery code."""
         require_own_origin(request)
+        # Only read: a request that proves nothing must not wait for writers, nor they for it.
+        if not _is_started(console, request):
+            return _code_page(console, request, next, 410)
         now, address, started = gate_of(request).now(), address_of(request), request.cookies.get(STARTED, "")
         with console.database.writes.begin() as connection:
             name = started_logins.person_of(connection, started, now)
@@ -169,6 +170,13 @@ def _opened(console: Console, request: Request, name: str, path: str, hashed: st
     lasts_s = started_logins.LASTS_S
     answer.set_cookie(STARTED, started, max_age=lasts_s, path="/", secure=True, httponly=True, samesite="strict")
     return answer
+
+
+def _is_started(console: Console, request: Request) -> bool:
+    """Return whether the request continues a login that waits for the second factor."""
+    started, now = request.cookies.get(STARTED, ""), gate_of(request).now()
+    with console.database.reads.begin() as connection:
+        return started_logins.person_of(connection, started, now) is not None
 
 
 def client_of(request: Request) -> tuple[str, str, EpochSeconds]:
