@@ -60,6 +60,18 @@ def test_removed_meter_is_not_missing(database: Database, town: Town) -> None:
     assert found.by_day[DAY].expected == len(town.meters) * SERIES_A_DAY - 56 * 60
 
 
+def test_readings_of_a_removed_meter_hide_no_missing_ones(database: Database, town: Town) -> None:
+    blocks = town_blocks(town)
+    first, second = sorted({int(each) for each in blocks["r001"].meter})[:2]
+    lacking = without(blocks["r001"], first, range(FIRST + 40, FIRST + 96))
+    with database.writes.begin() as connection:
+        connection.execute(update(installed).where(installed.c.meter == second).values(until=FIRST + 40))
+    store(database, blocks | {"r001": lacking})
+    found = run(database)
+    assert found.by_microgrid == directly(database)
+    assert found.total.missing == 56 * 60 * len(set(lacking.record_type[lacking.meter == first].tolist()))
+
+
 def test_late_readings_and_silent_days_are_counted_again(database: Database, town: Town) -> None:
     blocks = town_blocks(town)
     lost = np.isin(blocks["r001"].meter, [10001]) & (blocks["r001"].quarter == FIRST + 4)

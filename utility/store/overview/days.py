@@ -14,6 +14,7 @@ from commonwatt.settlement.settled import QUARTERS_A_DAY
 from utility.settlement.layout import Day
 from utility.store.completeness import Completeness, by_microgrid, completeness
 from utility.store.database import Database, insert_or, read_setting, save_setting
+from utility.store.parts import chunks
 from utility.store.removed_meters import removed_meters
 from utility.store.retention import kept_from
 from utility.store.tables import compacted, complete_day, controller, meter, series
@@ -37,6 +38,10 @@ _BY_OWNER = (
     )
     .where(compacted.c.quarter == bindparam("quarter"))
     .group_by(compacted.c.owner_no)
+)
+_OF_METERS = select(compacted.c.owner_no, compacted.c.meter_no, compacted.c.quarter).where(
+    compacted.c.quarter.in_(bindparam("quarters", expanding=True)),
+    compacted.c.meter_no.in_(bindparam("meters", expanding=True)),
 )
 
 
@@ -145,7 +150,7 @@ class DayCount:
 
 
 def _expected(connection: Connection, quarters: range) -> dict[int, int]:
-    """Return how many blocks each microgrid's series should have in some quarters."""
+    """Return how many blocks each microgrid's series should have in some quarters, and has of removed meters."""
     statement = (
         select(controller.c.number, series.c.first_quarter, series.c.meter_no)
         .join(meter, meter.c.no == series.c.meter_no)
@@ -156,6 +161,11 @@ def _expected(connection: Connection, quarters: range) -> dict[int, int]:
     for number, first, meter_no in connection.execute(statement):
         end = min(quarters.stop, removed.get(meter_no, quarters.stop))
         found[number] = found.get(number, 0) + max(0, end - max(first, quarters.start))
+    # Blocks of a meter after its removal must not stand for missing ones of another meter.
+    for some in chunks([number for number, end in removed.items() if end < quarters.stop]):
+        for row in connection.execute(_OF_METERS, {"meters": some, "quarters": list(quarters)}):
+            if row.quarter >= removed[row.meter_no]:
+                found[row.owner_no] = found.get(row.owner_no, 0) + 1
     return found
 
 
