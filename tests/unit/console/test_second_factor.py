@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import event
 
 from commonwatt.config.utility import UtilitySettings
 from harness.authenticator import shown, wrong
@@ -184,6 +185,20 @@ def test_code_of_a_stranger_waits_for_no_writer(browser: Browsers, database: Dat
     stranger = browser()
     with database.writes.begin():
         assert step(stranger, "123456") == 410, "strangers must not take turns with the readings that arrive"
+
+
+def test_wrong_password_does_not_tell_by_its_time_who_has_a_second_factor(
+    seed: str, browser: Browsers, database: Database
+) -> None:
+    asked: list[str] = []
+    event.listen(database.reads, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    said = []
+    for name in ("eve", "nobody"):
+        answer = browser().send("POST", "/console/login", data={"name": name, "password": OTHER})
+        assert answer.status_code == 401
+        said.append([*asked])
+        asked.clear()
+    assert said[0] == said[1], "the database is asked the same of everybody"
 
 
 def test_wrong_codes_are_limited_also_after_a_restart(

@@ -59,10 +59,12 @@ def _add_sessions(app: FastAPI, console: Console, guesses: Guesses) -> None:
             return page
         with console.database.reads.begin() as connection:
             stored = access.password_of(connection, name)
-            is_enough = second_factors.in_force(connection, name) is None
         if not is_password(password, stored):
             log.warning("console: a wrong name or password from %s", address)
             return _login_page(console, request, next, "The name or the password is wrong.", 401)
+        with console.database.reads.begin() as connection:
+            # Only now: the time of a wrong password's answer must not tell who has a second factor.
+            is_enough = second_factors.in_force(connection, name) is None
         guesses.right(name, address, now, is_login=is_enough)
         return _opened(console, request, name, _own_path(next), stored)
 
