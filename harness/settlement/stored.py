@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from sqlalchemy import select, update
 
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import Blocks, make_blocks
@@ -11,8 +12,10 @@ from commonwatt.model.units import SLOTS
 from commonwatt.town.town import Direction, Function, Meter, Town
 from harness.worlds.sent import append
 from utility.changes import Append
+from utility.store.checks import row_crc
 from utility.store.compactor import Compactor
 from utility.store.database import Database
+from utility.store.tables import installed
 from utility.store.writer import Writer
 
 DAY = 20_700
@@ -50,6 +53,15 @@ def sent(name: str, blocks: Blocks) -> Append:
 def without(blocks: Blocks, meter: int, quarters: range) -> Blocks:
     lost = (blocks.meter == meter) & np.isin(blocks.quarter, list(quarters))
     return blocks.take(np.flatnonzero(~lost))
+
+
+def remove_meter(database: Database, meter: int, until: int) -> None:
+    """Give a meter its first quarter without it."""
+    with database.writes.begin() as connection:
+        of = installed.c.meter == meter
+        row = connection.execute(select(installed).where(of)).mappings().one()
+        changed = dict(row) | {"until": until}
+        connection.execute(update(installed).where(of).values(changed | {"crc": row_crc(installed, changed)}))
 
 
 def store(database: Database, blocks: dict[str, Blocks], now: int = SOON) -> None:

@@ -3,15 +3,19 @@
 from sqlalchemy import Connection, select
 
 from commonwatt.model.units import Quarter
+from utility.store.checks import sound_rows
 from utility.store.tables import installed, meter
 
-_REMOVED = (
-    select(meter.c.no, installed.c.until)
-    .join(installed, installed.c.meter == meter.c.id)
-    .where(installed.c.until.is_not(None))
-)
+_IS_REMOVED = installed.c.until.is_not(None)
+_NUMBERS = select(meter.c.id, meter.c.no).where(meter.c.id.in_(select(installed.c.meter).where(_IS_REMOVED)))
 
 
 def removed_meters(connection: Connection) -> dict[int, Quarter]:
-    """Return the first quarter without the meter, by the number of each meter with a date of removal."""
-    return {row.no: row.until for row in connection.execute(_REMOVED)}
+    """Return the first quarter without the meter, by the number of each meter with a date of removal.
+
+    Raises:
+        DamagedError: A row is damaged; with a wrong date, missing readings would not be requested.
+    """
+    numbers = {row.id: row.no for row in connection.execute(_NUMBERS)}
+    found = sound_rows(connection, installed, _IS_REMOVED)
+    return {numbers[row.meter]: row.until for row in found if row.meter in numbers}

@@ -5,18 +5,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sqlalchemy import update
 
 from commonwatt.town.town import Town
 from harness.real import databases
-from harness.settlement.stored import DAY, FIRST, SOON, store, town_blocks, without
+from harness.settlement.stored import DAY, FIRST, SOON, remove_meter, store, town_blocks, without
 from utility.jobs.calendar_periods import Period
 from utility.jobs.completeness import CompletenessJob
 from utility.store.completeness import Completeness, by_microgrid, completeness
 from utility.store.database import Database
 from utility.store.job_leases import Turn
 from utility.store.overview.days import CountedDays, counted_days
-from utility.store.tables import installed
 
 kind = databases.both_kinds
 
@@ -52,8 +50,7 @@ def test_days_counted_by_the_job_are_what_a_count_of_each_slot_finds(database: D
 def test_removed_meter_is_not_missing(database: Database, town: Town) -> None:
     blocks = town_blocks(town)
     lacking = without(blocks["r001"], 10001, range(FIRST + 40, FIRST + 96))
-    with database.writes.begin() as connection:
-        connection.execute(update(installed).where(installed.c.meter == 10001).values(until=FIRST + 40))
+    remove_meter(database, 10001, FIRST + 40)
     store(database, blocks | {"r001": lacking})
     found = run(database)
     assert found.total.missing == 0
@@ -64,8 +61,7 @@ def test_readings_of_a_removed_meter_hide_no_missing_ones(database: Database, to
     blocks = town_blocks(town)
     first, second = sorted({int(each) for each in blocks["r001"].meter})[:2]
     lacking = without(blocks["r001"], first, range(FIRST + 40, FIRST + 96))
-    with database.writes.begin() as connection:
-        connection.execute(update(installed).where(installed.c.meter == second).values(until=FIRST + 40))
+    remove_meter(database, second, FIRST + 40)
     store(database, blocks | {"r001": lacking})
     found = run(database)
     assert found.by_microgrid == directly(database)

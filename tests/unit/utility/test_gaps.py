@@ -10,9 +10,11 @@ from sqlalchemy import text, update
 
 from commonwatt.model.records import EventRecord, State
 from commonwatt.protocol.json_messages import MAX_COMMAND_BYTES
+from commonwatt.sqlite.damage import DamagedError
 from harness.network.waiting import eventually
 from harness.real import databases
 from harness.real.jobs import compact, find_gaps
+from harness.settlement.stored import remove_meter
 from harness.worlds.sent import append, blocks
 from utility import gaps
 from utility.changes import CloseCommand, OpenCommand
@@ -168,13 +170,20 @@ def test_nothing_is_expected_of_a_removed_meter(database: Database) -> None:
     Writer(database).commit([append(blocks(FULL)), append(blocks(FULL, quarter=QUARTER + 1))])
     now = BEGIN + 4 * 900 + AGE
     assert [block[2] for block in asked(find(database, now))] == [QUARTER + 2, QUARTER + 3]
-    with database.writes.begin() as connection:
-        connection.execute(update(installed).where(installed.c.meter == 10001).values(until=QUARTER + 3))
+    remove_meter(database, 10001, QUARTER + 3)
     assert [block[2] for block in asked(find(database, now + 90_000))] == [QUARTER + 2]
     with database.reads.begin() as connection:
         assert [one["start"] for one in reads.gaps(connection, 500)] == [BEGIN + 2 * 900], "the open gap was closed"
     counts = completeness.completeness(database, QUARTER, QUARTER + 96)[0].counts
     assert (counts.exact, counts.missing, counts.expected) == (120, 60, 180)
+
+
+def test_damaged_date_of_removal_stops_no_requests_silently(database: Database) -> None:
+    Writer(database).commit([append(blocks(FULL))])
+    with database.writes.begin() as connection:
+        connection.execute(update(installed).where(installed.c.meter == 10001).values(until=QUARTER + 1))
+    with pytest.raises(DamagedError, match="installed"):
+        find(database, BEGIN + 4 * 900 + AGE)
 
 
 def test_absent_slots_are_not_asked_for_again_but_may_still_come(database: Database) -> None:
