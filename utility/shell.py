@@ -65,7 +65,8 @@ A gateway without any message from the utility sends an empty batch about every 
 LONGEST_SILENCE_S = 3600.0
 """Longest wait before a reconnection, real seconds; each reconnection without a message doubles the wait."""
 
-_SHORTEST_REAL_S = 0.2
+_SHORTEST_REAL_S, _SHORTEST_TICK_S = 0.2, 0.5
+"""Real seconds between two checks, however fast the clock is: for commands and purchases, for all other jobs."""
 _GRACE_S = 1
 
 log = logging.getLogger(__name__)
@@ -184,14 +185,14 @@ class Service:
     def _tick(self, watchdog: Watchdog) -> None:
         watchdog.watch("scheduler", self._ticker.steps.mark)
         watchdog.on_jump.append(self._ticker.clock_jumped)
-        for name, work, period_s in (
-            ("poll", self._poll, POLL_S),
-            ("supply", self._jobs.tick_supply, TICK_S),
-            ("jobs", self._jobs.tick, TICK_S),
-            ("files", self._jobs.tick_files, TICK_S),
-            ("alarms", self._see_to_alarms, TICK_S),
+        for name, work, period_s, at_least_s in (
+            ("poll", self._poll, POLL_S, _SHORTEST_REAL_S),
+            ("supply", self._jobs.tick_supply, TICK_S, _SHORTEST_REAL_S),
+            ("jobs", self._jobs.tick, TICK_S, _SHORTEST_TICK_S),
+            ("files", self._jobs.tick_files, TICK_S, _SHORTEST_TICK_S),
+            ("alarms", self._see_to_alarms, TICK_S, _SHORTEST_TICK_S),
         ):
-            self._ticker.every(name, max(_SHORTEST_REAL_S, self._clock.real_s(period_s)), work)
+            self._ticker.every(name, max(at_least_s, self._clock.real_s(period_s)), work)
         self._ticker.start()
 
     async def _watch_link(self) -> None:
