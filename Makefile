@@ -13,7 +13,7 @@ run: install ## start the demonstration town; Ctrl-C stops it
 
 test: install ## run all checks and tests, as CI does
 	$(MAKE) --no-print-directory -j 2 check $(COMPILED)
-	$(BIN)/python -m pytest -q -n 3 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -n 3 --dist loadscope --no-loadscope-reorder
 
 # In a new clone, once: or each of the processes that run tests compiles all modules and tests for itself.
 $(COMPILED): $(INSTALLED)

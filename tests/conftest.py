@@ -4,10 +4,13 @@ import gc
 import signal
 from collections.abc import Iterator
 from operator import itemgetter
+from pathlib import PurePath
 from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer  # type: ignore[import-untyped] # it has no types
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] # it has no types
 
 from commonwatt.demo import parts
 from harness.network.waiting import free_ports
@@ -28,24 +31,16 @@ def _ports_and_forks() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests of a file in one process, since they may share a running town; mix the files of each folder.
+    """Mix the files of each folder.
 
     Tests of real processes mostly wait, all others calculate: mixed, they use the processors from begin to end. Each
-    simulated world is by itself: short tests at the end keep all processes busy. Worlds that share what they know are
-    one group, and run earlier. The files of `browser` share a town.
+    simulated world is by itself: short tests at the end keep all processes busy.
     """
     groups: dict[str, dict[str, list[pytest.Item]]] = {}
     for item in items:
-        folder, name = item.path.parts[-2:]
-        kind = folder if folder in _ENDS else "others"
-        if folder == "simulation" and item.get_closest_marker("xdist_group") is None:
-            name = item.name
-        elif folder == "simulation":
-            kind = "others"
-        else:
-            name = "" if folder == "browser" else name
-            item.add_marker(pytest.mark.xdist_group(f"{folder}/{name}"))
-        groups.setdefault(kind, {}).setdefault(f"{folder}/{name}", []).append(item)
+        folder, group = item.path.parts[-2], group_of(item.nodeid)
+        kind = folder if folder == "integration" or group == item.nodeid else "others"
+        groups.setdefault(kind, {}).setdefault(group, []).append(item)
     places = [
         (_ENDS[kind] * n / len(files), group)
         for kind, files in groups.items()
@@ -56,6 +51,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 _ENDS = {"integration": 0.8, "others": 0.9, "simulation": 1.0}
 """Shares of the order within which the tests of a kind are spread."""
+
+_ALONE = ("simulation/test_delivery.py", "simulation/test_energy.py")
+"""Files whose tests share nothing."""
+
+
+def group_of(nodeid: str) -> str:
+    """Return the name of the tests that run in one process, in order, since they may share a running town."""
+    folder, name = PurePath(nodeid.partition("::")[0]).parts[-2:]
+    if f"{folder}/{name}" in _ALONE:
+        return nodeid
+    return folder if folder == "browser" else f"{folder}/{name}"
+
+
+class Groups(LoadScopeScheduling):  # type: ignore[misc] # its base has no types
+    """Gives each process one group after another; xdist's own groups get lost with this version of pytest."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Groups:
+    """Return what divides the tests among processes."""
+    return Groups(config, log)
 
 
 def pytest_collection_finish() -> None:

@@ -171,7 +171,7 @@ def test_registers_at_the_utility_equal_the_devices_own_after_fifty_kills(house:
             rng.choice(victims)()
         devices.idle = True
         finals = {device.meter: device for device in devices.devices}
-        eventually(lambda: all(arrived(site, device) for device in finals.values()))
+        eventually(lambda: arrived(site, finals))
         blocks = site.dump()
         with urllib.request.urlopen(f"http://{adapter.http}/metrics") as answer:
             shown = set(re.findall(r"^# TYPE (commonwatt_\w+)", answer.read().decode(), re.MULTILINE))
@@ -297,9 +297,17 @@ def backlog(site: Site) -> int:
     return int(status["backlog"]["parts"])
 
 
-def arrived(site: Site, device: Device) -> bool:
-    """Return whether the utility has the device's last counter, and flows up to it."""
+def arrived(site: Site, devices: dict[int, Device]) -> bool:
+    """Return whether the utility has each device's last counter, and all flows up to it.
+
+    After a kill older slots may come behind the newest.
+    """
     blocks = site.dump()
+    return all(is_whole(blocks, device) for device in devices.values())
+
+
+def is_whole(blocks: Blocks, device: Device) -> bool:
     registers = slots(blocks, device.meter, RecordType.REGISTER)
     through = slots(blocks, device.meter, RecordType.THROUGH)
-    return bool(through) and not any(through[-10:]) and (device.meter == 81 or registers[-1] == device.counter)
+    is_last = bool(through) and not any(through[-10:]) and (device.meter == 81 or registers[-1] == device.counter)
+    return is_last and device.counter - sum(through) in device.shown

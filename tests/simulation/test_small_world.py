@@ -15,7 +15,6 @@ def explorer() -> Explorer:
     return Explorer(Bounds())
 
 
-@pytest.mark.xdist_group("small worlds")
 @pytest.mark.parametrize(
     "bounds",
     [
