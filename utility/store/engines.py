@@ -48,7 +48,8 @@ def make_engine(url: URL) -> Engine:
     """
     sqlite_url = url.get_backend_name() == "sqlite"
     try:
-        engine = create_engine(url) if sqlite_url else _server_engine(url)
+        # Errors are logged; their statements may have secrets and readings as parameters.
+        engine = create_engine(url, hide_parameters=True) if sqlite_url else _server_engine(url)
     except ImportError as error:
         raise ConfigError(f"database: its driver is not installed: {error}") from error
     if sqlite_url:
@@ -62,7 +63,7 @@ def make_engine(url: URL) -> Engine:
 def _server_engine(url: URL) -> Engine:
     timeouts = timeouts_of(url) | {"application_name": APPLICATION}
     # Each transaction reads one state of the database, as on SQLite.
-    engine = create_engine(url, isolation_level="REPEATABLE READ", connect_args=timeouts)
+    engine = create_engine(url, isolation_level="REPEATABLE READ", connect_args=timeouts, hide_parameters=True)
     # Loaded here: an installation with SQLite needs no driver of a server.
     from utility.store.postgres.cursors import allow_binary_results
 

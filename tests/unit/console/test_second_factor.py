@@ -351,3 +351,16 @@ def test_secrets_of_second_factors_are_stored_as_digests_but_the_apps(
         )
     assert str(visitor.cookies[STARTED]) not in stored
     assert stored.count(seed) == 1
+
+
+def test_secret_is_not_logged_when_the_database_fails(
+    eve: Browser, database: Database, machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    seed = offered(eve)
+    with database.writes.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER fails BEFORE UPDATE ON second_factor BEGIN SELECT RAISE(ABORT, 'it fails'); END"
+        )
+    answer = eve.post(f"{SET_UP}/confirm", {"secret": seed, "code": shown(seed, machine.now)})
+    assert (answer.status_code, seed in answer.text) == (503, False)
+    assert ("it fails" in caplog.text, seed in caplog.text) == (True, False)
