@@ -309,6 +309,12 @@ def end_sessions(connection: Connection, name: str, but: str = "") -> None:
     connection.execute(started_login.delete().where(started_login.c.person == name))
 
 
+def end_logins(connection: Connection) -> None:
+    """End all sessions, logins that wait for the second factor, and open invitations."""
+    for table in (session, started_login, invitation):
+        connection.execute(table.delete())
+
+
 def revoke_tokens(connection: Connection, name: str, now: EpochSeconds) -> list[int]:
     """Revoke all valid tokens of a person; return their numbers."""
     valid = (api_token.c.person == name) & api_token.c.revoked.is_(None) & (api_token.c.until > now)

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import create_engine, func, make_url, select, text
 
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import join
@@ -25,13 +25,15 @@ from harness.real import databases
 from harness.real.jobs import compact
 from harness.real.postgres import Postgres
 from harness.worlds.sent import append, blocks
-from utility.store import reads
+from utility.access.roles import Role
+from utility.store import access, reads
 from utility.store import recovery as recover
 from utility.store.backup import postgres as server_backup
 from utility.store.backup import sqlite as file_backup
 from utility.store.backup.backup import backup, restore
 from utility.store.database import Database, open_database
 from utility.store.migrate import revisions
+from utility.store.tables import invitation
 from utility.store.writer import Writer
 
 kind = databases.both_kinds
@@ -285,6 +287,26 @@ def test_a_backup_is_put_back_in_a_database_in_which_nothing_is(
         backup(empty, tmp_path / "new", CONFIG, lambda *_: None)
     restore(empty, tmp_path / "kept", NOW, CONFIG, replace=False, tell=lambda *_: None)
     assert look(empty)[1] == saved
+
+
+def test_sessions_and_invitations_of_a_backup_are_dead(url: str, saved: list[bytes], tmp_path: Path) -> None:
+    del saved
+    with closing(open_database(url, create=False)) as database, database.writes.begin() as connection:
+        one = access.Person(
+            name="eve", display="Eve", state="active", roles=frozenset({Role.CLERK}), account=None, created=NOW
+        )
+        access.add_person(connection, one, "test")
+        access.set_state(connection, "eve", "active")
+        cookie = access.open_session(connection, "eve", "127.0.0.1", "test", NOW).cookie
+        values = {"digest": "0" * 64, "person": "eve", "made": NOW, "made_by": "test", "until": NOW + 60}
+        connection.execute(invitation.insert().values(values))
+        assert access.session_actor(connection, cookie, "127.0.0.1", NOW) is not None
+    backup(url, tmp_path / "kept", CONFIG, lambda *_: None)
+    restore(url, tmp_path / "kept", NOW, CONFIG, replace=True, tell=lambda *_: None)
+    with closing(open_database(url, create=False)) as database, database.reads.begin() as connection:
+        assert access.session_actor(connection, cookie, "127.0.0.1", NOW) is None
+        assert connection.execute(select(func.count()).select_from(invitation)).scalar_one() == 0
+        assert access.find_person(connection, "eve") is not None
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])

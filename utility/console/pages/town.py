@@ -67,9 +67,10 @@ class _Fragments:
 
     def get(self, state: TownState, since: int, render: Callable[[], bytes]) -> bytes:
         """Return a part; at most ``MOST_FRAGMENTS`` are kept."""
-        if self._of[0] is not state:
-            self._of = (state, {})
-        kept = self._of[1]
+        of, kept = self._of
+        if of is not state:
+            kept = {}
+            self._of = (state, kept)
         found = kept.get(since)
         if found is None:
             found = render()

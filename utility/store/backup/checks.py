@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.sqlite.damage import delete_database
+from utility.store.access import end_logins
 from utility.store.database import new_store_id
 from utility.store.migrate import empty_database, revisions
 from utility.store.registry import registry_changed
@@ -76,7 +77,11 @@ def made_beside(path: Path) -> Iterator[Path]:
 
 
 def begin_anew(connection: Connection) -> None:
-    """Make a new store id, so that gateways send their backups again, and make a running service load the registry."""
+    """Make a new store id, so that gateways send their backups again, and make a running service load the registry.
+
+    Everybody logs in again: a session that was open when the backup was made may have been ended since.
+    """
+    end_logins(connection)
     new_store_id(connection)
     registry_changed(connection)
 

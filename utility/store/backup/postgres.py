@@ -303,7 +303,7 @@ def _engine(url: URL, failed: str) -> Iterator[Engine]:
         ConfigError: Another program's object depends on a table to be dropped.
         StoreError: Another error of the server.
     """
-    engine = create_engine(url, poolclass=NullPool, connect_args=timeouts_of(url))
+    engine = create_engine(url, poolclass=NullPool, connect_args=timeouts_of(url), hide_parameters=True)
     try:
         yield engine
     except SQLAlchemyError as error:
