@@ -99,6 +99,7 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         "keep_months": [(0, "1"), (1201, "1200"), ("all", "integer")],
         "keep_years": [(1, "2"), (101, "100")],
         "clock_is_right": [("perhaps", "boolean"), (2, "")],
+        "second_factor": [("always", "everybody"), (1, "optional")],
     },
 }
 CASES = [
