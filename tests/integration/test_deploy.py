@@ -4,6 +4,7 @@ Packages, environments, PostgreSQL and systemd are the test's own; each unit's c
 """
 
 import os
+import re
 import shlex
 import shutil
 import stat
@@ -186,11 +187,15 @@ def test_the_technicians_guide(town: Town) -> None:
 def test_the_operators_guide(town: Town) -> None:
     guide = DOCS / "guides" / "operator.md"
     lines = [line for kind, text in blocks_of(guide.read_text()) if kind == "sh" for line in text.splitlines()]
+    (schedules,) = (line for line in lines if " utility schedules " in line)
     shown: dict[str, str] = {}
     for line in lines:
         if line.startswith("sudo commonwatt site unpack"):
             town.carry("scp utility.bundle")
         place = town.office if line.startswith("office/") else town.utility
+        if " utility command " in line:
+            # What was before is known once the gateway has reported.
+            eventually(lambda: re.search(r"r001.*\d", town.utility.type(schedules)))
         shown[line] = place.type(line)
     (status,) = steps("Is all well?", guide)
     assert "head end connected: yes" in shown[status]
