@@ -253,8 +253,9 @@ class UtilitySettings(Settings):
     )
     second_factor: Literal["optional", "staff", "everybody"] = Field(
         "optional",
-        description="Of whom a second factor at login is required: of nobody, of all roles but `resident` and "
-        "`researcher`, or of everybody. Without theirs, these people can only set it up, and their tokens do not work.",
+        description="The people who must have a second factor at login. `optional`: each person may choose; `staff`: "
+        "all roles but `resident` and `researcher`; `everybody`: all roles. Until a required factor is set up, the "
+        "person can open no other page, and the person's tokens do not work.",
     )
     alertmanager: Address | None = Field(
         None,

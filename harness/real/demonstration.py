@@ -11,6 +11,25 @@ from harness.real import forks
 FORKING = [sys.executable, "-c", "from harness.real.demonstration import main; main()"]
 """The command ``commonwatt`` of a demonstration whose processes are forked."""
 
+TOWN = """
+[[microgrid]]
+id = "r"
+kind = "residential"
+count = 2
+houses = 4
+
+[[microgrid]]
+id = "apt"
+kind = "apartment"
+buildings = 1
+apartments = 4
+
+[[microgrid]]
+id = "pub"
+kind = "public"
+"""
+"""A town file with a few microgrids of each kind."""
+
 
 def main() -> None:
     """Run the command, and fork what it starts."""

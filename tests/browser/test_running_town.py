@@ -1,6 +1,6 @@
 """In a running town: an administrator invites operators, who tune a gateway and see its answer, each in a browser.
 
-Nobody uses a mouse.
+Every step is done with the keyboard.
 """
 
 import re

@@ -5,25 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.chaos import run
-from harness.real.demonstration import FORKING
-
-TOWN = """
-[[microgrid]]
-id = "r"
-kind = "residential"
-count = 2
-houses = 4
-
-[[microgrid]]
-id = "apt"
-kind = "apartment"
-buildings = 1
-apartments = 4
-
-[[microgrid]]
-id = "pub"
-kind = "public"
-"""
+from harness.real.demonstration import FORKING, TOWN
 
 
 @pytest.mark.kill

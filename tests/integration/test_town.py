@@ -13,7 +13,7 @@ from typing import TextIO
 
 from commonwatt.demo.report import KEYS
 from harness.real import forks
-from harness.real.demonstration import FORKING
+from harness.real.demonstration import FORKING, TOWN
 from harness.real.site import audited
 
 COMMONWATT = [sys.executable, "-m", "commonwatt"]
@@ -26,23 +26,6 @@ WRONG = (
     "averaged_beyond_bound",
     "events_missing",
 )
-TOWN = """
-[[microgrid]]
-id = "r"
-kind = "residential"
-count = 2
-houses = 4
-
-[[microgrid]]
-id = "apt"
-kind = "apartment"
-buildings = 1
-apartments = 4
-
-[[microgrid]]
-id = "pub"
-kind = "public"
-"""
 PERFECT = dict.fromkeys(WRONG, 0)
 
 

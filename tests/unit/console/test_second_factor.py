@@ -193,7 +193,7 @@ def test_wrong_password_does_not_tell_by_its_time_who_has_a_second_factor(
     asked: list[str] = []
     event.listen(database.reads, "before_cursor_execute", lambda *given: asked.append(given[2]))
     said = []
-    for name in ("eve", "nobody"):
+    for name in ("eve", "unknown"):
         answer = browser().send("POST", "/console/login", data={"name": name, "password": OTHER})
         assert answer.status_code == 401
         said.append([*asked])
