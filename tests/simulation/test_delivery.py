@@ -24,7 +24,7 @@ BITE_HOURS = 1.0
 FOUND_AT = {
     "commits of the utility not synced": 9,
     "failed commits acknowledged": 10,
-    "averages beside exact slots": 21,
+    "averages beside exact slots": 26,
     "acknowledge before commit": 4,
     "a clock trusted from the start": 7,
     "commits of meters not synced": 3,

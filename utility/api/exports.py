@@ -52,8 +52,8 @@ class _Answer(StreamingResponse):
             self._places.release()
 
 
-def add_exports(app: APIRouter, database: Database) -> None:
-    """Add the endpoints."""
+def _answering(database: Database) -> "Callable[[_Make, Format, Asked], _Answer]":
+    """Return what answers an export, a bounded number at a time."""
     places = BoundedSemaphore(MAX_EXPORTS)
 
     def answer(make: _Make, form: Format, asked: Asked) -> _Answer:
@@ -73,6 +73,13 @@ def add_exports(app: APIRouter, database: Database) -> None:
                 503, f"{MAX_EXPORTS} exports are running; try again later", headers={"Retry-After": "10"}
             )
         return _Answer(_content(export, form), places, form, export.name)
+
+    return answer
+
+
+def add_exports(app: APIRouter, database: Database) -> None:
+    """Add the endpoints."""
+    answer = _answering(database)
 
     @app.get("/export/readings", response_class=StreamingResponse)
     def readings(

@@ -63,6 +63,10 @@ def add_devices(app: FastAPI, console: Console) -> None:
         """Return a gateway with its meters, a meter, the utility or the plant."""
         return _device_page(console, enrolment, request, actor, identity)
 
+    _add_changes(app, console, enrolment)
+
+
+def _add_changes(app: FastAPI, console: Console, enrolment: Enrolment | None) -> None:
     @app.post("/console/devices/{identity}/enrol", include_in_schema=False)
     def enrol(request: Request, actor: Admins, identity: _Identity) -> Response:
         """Issue a certificate."""
