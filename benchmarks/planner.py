@@ -10,22 +10,30 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from statistics import median
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
 from benchmarks.report import Goal, Section, Table, number, percentile
+from commonwatt.model.units import QUARTER_S, EpochSeconds
+from harness.supply.town import BEGIN
 from harness.supply.worlds import WORLDS
 from harness.supply.year import PLANT, World, Year, run
 from utility.supply.bound import strict_bound
+from utility.supply.buying.planner import Planner
 from utility.supply.buying.policies import POLICIES
 from utility.supply.buying.rules import AcesRule, RangersRule, SpecRule, by_price
 from utility.supply.buying.situation import Policy
+from utility.supply.forecast import Energies, planned_need
 
 PLANNER, ACES = "planner", "aces"
 PRICED = ", by price"
 HOURLY, CHANGED, STORMS = "a price each hour", "N4, a change for good", "storms"
 ORDINARY = ("two prices", "two prices, cloudy")
 """The worlds of which whole years are run."""
+
+KNOWN_H = (0, 4, 8, 12, 24, 48)
+"""Hours for which the planner is told the need, to see what not knowing it costs."""
 
 SHORT_DAYS = 91
 """Scored days in the other worlds."""
@@ -112,7 +120,7 @@ def section(found: Found, seeds: int) -> Section:
         "is what the regional grid and residents' exports are paid, less the worth of the battery's content at the "
         "end, divided by the strict bound: a linear program over the whole time that knows it beforehand. In storms "
         "the cost is divided by the cost of *aces*.",
-        tables=(_costs(found, seeds), _service(found), _times(found)),
+        tables=(_costs(found, seeds), _service(found), _times(found), _knowing(_days(found, HOURLY))),
         goals=_goals(found),
     )
 
@@ -165,6 +173,30 @@ def _times(found: Found) -> Table:
     )
     columns = ("plans", "median, ms", "99th percentile, ms", "longest, ms", "left to the rule")
     return Table(title="CPU time of a plan", columns=columns, rows=(row,))
+
+
+def _knowing(days: int) -> Table:
+    """Return what a planner costs that knows the need of the next hours."""
+    world = WORLDS[HOURLY](1, days)
+    bound = bound_of(world)
+    rows = [
+        (str(hours), f"{run(Planner(need=partial(_known, world, 4 * hours)), world).cost / bound:.4f}")
+        for hours in KNOWN_H
+    ]
+    columns = ("hours known", "cost")
+    return Table(
+        title=f"*planner* if it knew the need of the next hours, {HOURLY}, seed 1", columns=columns, rows=tuple(rows)
+    )
+
+
+def _known(
+    world: World, quarters: int, now: EpochSeconds, edges: Energies, history: Energies, zone: ZoneInfo, permille: int
+) -> Energies:
+    """Return the forecast, but the need itself in all steps that end within some quarter-hours."""
+    place = (now - BEGIN) // QUARTER_S
+    sums = np.concatenate([[0], np.cumsum(world.net[place : place + int(edges[-1])])])
+    exact = np.diff(sums[np.minimum(edges, len(sums) - 1)])
+    return np.where(edges[1:] <= quarters, exact, planned_need(now, edges, history, zone, permille))
 
 
 def _goals(found: Found) -> tuple[Goal, ...]:

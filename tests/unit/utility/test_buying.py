@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utility.supply.buying.planner import LIMIT_S, Planner, steps_of
+from utility.supply.buying.planner import LIMIT_S, Planner, quantile_permille, steps_of
 from utility.supply.buying.policies import POLICIES
 from utility.supply.buying.program import HighsSolver, Plan, Problem
 from utility.supply.buying.rules import AcesRule, by_clock, by_price
@@ -127,6 +127,20 @@ def test_planner_buys_the_cheapest_of_prices_that_change_each_hour() -> None:
     assert Planner()(replace(situation, prices=prices)).energy == LINE
     prices[:8] = [3000] * 4 + [300] * 4
     assert Planner()(replace(situation, prices=prices)).energy == 0
+
+
+@pytest.mark.parametrize(
+    ("prices", "permille"),
+    [
+        ([1000, 1000], 900),  # Nothing is dear.
+        ([1000, 1500], 900),  # Energy to spare was bought at the price of what it replaces.
+        ([1000, 3000, 8000], 857),  # It costs 1000 more than the cheapest, a lack 6000.
+        ([1000, 4000, 4500, 8001], 691),
+        ([1000, *[5000] * 9, *[5100] * 9, 9100], 500),
+    ],
+)
+def test_planner_is_the_less_careful_the_more_energy_to_spare_costs(prices: list[int], permille: int) -> None:
+    assert quantile_permille(np.array(prices)) == permille
 
 
 def test_rule_decides_after_100_ms_without_a_plan() -> None:

@@ -1,19 +1,25 @@
 """``planner``: the cheapest purchases for the next two days, planned anew each quarter-hour."""
 
+from collections.abc import Callable
+from zoneinfo import ZoneInfo
+
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.model.units import QUARTER_S
+from commonwatt.model.units import QUARTER_S, EpochSeconds
 from utility.supply.buying.program import HighsSolver, Plan, Problem, Solver
 from utility.supply.buying.rules import AcesRule, by_price
 from utility.supply.buying.situation import MAX_HORIZON, Policy, Purchase, Situation
-from utility.supply.forecast import planned_need
+from utility.supply.forecast import Energies, planned_need
 
 LIMIT_S = 0.1
 """Seconds after which the fallback decides."""
 
-QUANTILE_PERMILLE = 900
-"""The quantile of the need that is planned for, thousandths."""
+LEAST_PERMILLE, MOST_PERMILLE = 500, 900
+"""Bounds of the quantile of the need that is planned for, thousandths."""
+
+Need = Callable[[EpochSeconds, NDArray[np.int64], Energies, ZoneInfo, int], Energies]
+"""``planned_need``, or another forecast with its arguments."""
 
 _SMALL = 1e-6
 _HOUR = 4
@@ -28,18 +34,13 @@ class Planner:
     Args:
         solve: The solver.
         fallback: The rule that decides without a plan.
-        permille: The quantile of the need that is planned for.
+        need: The forecast.
     """
 
-    def __init__(
-        self,
-        solve: Solver | None = None,
-        fallback: Policy | None = None,
-        permille: int = QUANTILE_PERMILLE,
-    ) -> None:
+    def __init__(self, solve: Solver | None = None, fallback: Policy | None = None, need: Need = planned_need) -> None:
         self._solve = solve or HighsSolver()
         self._fallback = fallback or AcesRule(peak=by_price)
-        self._permille = permille
+        self._need = need
 
     def __call__(self, situation: Situation) -> Purchase:
         """Return the purchase for the next quarter-hour."""
@@ -47,7 +48,7 @@ class Planner:
             return self._by_rule(situation, "no history to plan from")
         unit = max(1, situation.plant.capacity) / 100
         edges = steps_of(situation)
-        problem = problem_of(situation, edges, unit, self._permille)
+        problem = problem_of(situation, edges, unit, self._need)
         plan = self._solve(problem, LIMIT_S)
         if plan is None:
             return self._by_rule(situation, f"no plan within {LIMIT_S * 1000:g} ms")
@@ -70,10 +71,29 @@ def steps_of(situation: Situation) -> NDArray[np.int64]:
     return np.asarray(np.minimum(edges, min(MAX_HORIZON, len(situation.prices))), np.int64)
 
 
-def problem_of(situation: Situation, edges: NDArray[np.int64], unit: float, permille: int) -> Problem:
+def quantile_permille(prices: NDArray[np.int64]) -> int:
+    """Return the quantile of the need to plan for, thousandths.
+
+    It is the newsvendor's ratio (Arrow, Harris, Marschak, *Econometrica* 19, 1951, 250-272): a unit that lacks is
+    bought at a dear price instead of a cheap one; a unit to spare was bought at a cheap price, and takes the place of
+    one at the cheapest price. With two prices energy to spare costs nothing, and the quantile is the highest.
+
+    Args:
+        prices: The price in each quarter-hour to come, at least one; those above the middle are dear.
+    """
+    dear = 2 * prices > prices.min() + prices.max()
+    if not dear.any():
+        return MOST_PERMILLE
+    cheap = float(prices[~dear].mean())
+    short, spare = float(prices[dear].mean()) - cheap, cheap - int(prices.min())
+    return min(max(LEAST_PERMILLE, round(1000 * short / (short + spare))), MOST_PERMILLE)
+
+
+def problem_of(situation: Situation, edges: NDArray[np.int64], unit: float, forecast: Need) -> Problem:
     """Return the problem of a situation in steps, with energy in multiples of ``unit`` milliwatt-hours."""
     plant, length = situation.plant, np.diff(edges)
-    need = planned_need(situation.now, edges, situation.history, situation.zone, permille)
+    permille = quantile_permille(situation.prices[: edges[-1]])
+    need = forecast(situation.now, edges, situation.history, situation.zone, permille)
     price = _step_prices(situation.prices[: edges[-1]], edges)
     scale = max(1.0, float(price.max()))
     kept = (1000 - plant.loss_permille) / 1000
