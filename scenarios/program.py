@@ -1,6 +1,6 @@
 """Large linear programs of flows and stores, solved by HiGHS; all columns are at least 0."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -115,15 +115,23 @@ class Program:
         return Answer(values=values, columns=len(found), rows=len(bound), nonzeros=len(value), seconds=seconds)
 
 
-def _run(model: highspy.HighsLp) -> tuple[Floats, float]:
-    highs = highspy.Highs()  # type: ignore[no-untyped-call]
+_WAYS: tuple[Mapping[str, str | int], ...] = (
     # The interior point is enough: what is wanted is a sum, and a vertex costs minutes.
-    for option, setting in (("output_flag", False), ("threads", 1), ("solver", "ipm"), ("run_crossover", "off")):
-        highs.setOptionValue(option, setting)
-    highs.passModel(model)
+    {"solver": "ipm", "run_crossover": "off"},
+    # Its answer to a program with many equal answers is at times not exact enough.
+    {"solver": "simplex"},
+)
+"""The solver's settings, in the order in which they are tried."""
+
+
+def _run(model: highspy.HighsLp) -> tuple[Floats, float]:
     begun = perf_counter()
-    highs.run()
-    seconds = perf_counter() - begun
-    if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
-        raise ValueError(f"no answer: {highs.modelStatusToString(highs.getModelStatus())}")
-    return np.asarray(highs.getSolution().col_value), seconds
+    for way in _WAYS:
+        highs = highspy.Highs()  # type: ignore[no-untyped-call]
+        for option, setting in {"output_flag": False, "threads": 1, **way}.items():
+            highs.setOptionValue(option, setting)
+        highs.passModel(model)
+        highs.run()
+        if highs.getModelStatus() == highspy.HighsModelStatus.kOptimal:
+            return np.asarray(highs.getSolution().col_value), perf_counter() - begun
+    raise ValueError(f"no answer: {highs.modelStatusToString(highs.getModelStatus())}")
