@@ -201,6 +201,8 @@ def _serve(connection: socket.socket) -> dict[str, str | list[str]] | None:
                 answer = codes.get(pid)
             elif not (answer := os.fork()):
                 return dict(request)
+            else:
+                codes.pop(answer, None)  # An earlier process may have had the same number.
             connection.sendall(json.dumps(answer).encode() + b"\n")
     return None
 
