@@ -142,6 +142,12 @@ def add_people(app: FastAPI, api: Api) -> None:
             people.change_roles(by, name, frozenset(asked.roles), asked.account)
         return _one(api, request, name)
 
+    _add_logins(app, api)
+
+
+def _add_logins(app: FastAPI, api: Api) -> None:
+    """Add the endpoints that change how a person can log in."""
+
     @app.post("/people/{name}/disable")
     def disable(request: Request, actor: Admins, name: _Name) -> PersonAnswer:
         """Disable a person: no login, session, token or link works any more."""
@@ -165,9 +171,9 @@ def add_people(app: FastAPI, api: Api) -> None:
 
     @app.post("/people/{name}/end-sessions")
     def end_sessions(request: Request, actor: Admins, name: _Name) -> PersonAnswer:
-        """End a person's sessions; of the own ones the others."""
+        """End all sessions of another person."""
         with changing(api, request, actor) as by:
-            people.end_sessions(by, name, actor.session if actor.name == name else "")
+            people.end_sessions(by, name)
         return _one(api, request, name)
 
 

@@ -85,6 +85,11 @@ class OpenSession:
     address: str
     agent: str
 
+    @property
+    def public_id(self) -> str:
+        """What names the session in a page; neither the secret nor its digest can be computed from it."""
+        return digest(self.digest)[:32]
+
 
 def find_person(connection: Connection, name: str) -> Person | None:
     """Return a person; ``None``: there is none of that name."""

@@ -225,15 +225,37 @@ def enable(by: By, name: str) -> None:
     by.record("person.enable", name, found.state, state)
 
 
-def end_sessions(by: By, name: str, but: str = "") -> None:
-    """End a person's sessions, but for one.
+def end_sessions(by: By, name: str) -> None:
+    """End all sessions of another person.
 
     Raises:
-        AccessFaultError: There is no such person.
+        AccessFaultError: There is no such person, or it is the actor, of whom the password is asked.
     """
     _person(by.connection, name)
-    access.end_sessions(by.connection, name, but)
-    by.record("session.end", name, after="all" if not but else "all others")
+    _refuse_own(by, name, "end your sessions on the page of your login, with your password")
+    access.end_sessions(by.connection, name)
+    by.record("session.end", name, after="all")
+
+
+def end_other_sessions(by: By) -> None:
+    """End the actor's sessions but the one of this request."""
+    access.end_sessions(by.connection, by.actor.name, by.actor.session)
+    by.record("session.end", by.actor.name, after="all others")
+
+
+def end_own_session(by: By, public_id: str) -> None:
+    """End one session of the actor.
+
+    Raises:
+        AccessFaultError: The actor has no such session open.
+    """
+    own = access.sessions_of(by.connection, by.actor.name, by.machine_s)
+    found = next((one for one in own if one.public_id == public_id), None)
+    if found is None:
+        raise AccessFaultError("you have no such session open; it may have ended meanwhile")
+    access.end_session(by.connection, found.digest)
+    before = {"opened": found.opened, "address": found.address, "browser": found.agent}
+    by.record("session.end", by.actor.name, before)
 
 
 def _listed(connection: Connection, names: list[str], machine_s: EpochSeconds) -> list[Listed]:

@@ -8,10 +8,11 @@ import pytest
 from fastapi import FastAPI
 
 from harness.console import PASSWORD, Browser, text_of
+from utility.access.guesses import BY_OWN_ADDRESS
 from utility.access.passwords import hash_password
 from utility.access.roles import Role
-from utility.api.rights import Gate
-from utility.store import access
+from utility.api.rights import COOKIE, Gate
+from utility.store import access, audit_log
 from utility.store.database import Database
 
 Browsers = Callable[..., Browser]
@@ -56,11 +57,83 @@ def test_a_session_does_not_serve_to_guess_the_password(eve: Browser) -> None:
     assert [answer.status_code for answer in guesses] == [422] * 10 + [429] * 2
 
 
-def test_other_sessions_end_and_this_one_stays(eve: Browser, browser: Browsers) -> None:
+def ends_in(visitor: Browser) -> list[str]:
+    """Return the addresses by which a person ends the other sessions, as the page has them."""
+    return re.findall(r'formaction="([^"]+)"', visitor.get("/console/account").text)
+
+
+@pytest.fixture
+def changes(database: Database) -> Callable[[], list[tuple[str, ...]]]:
+    """Return the ends of sessions in the audit log: person, whose session, before and after."""
+
+    def read() -> list[tuple[str, ...]]:
+        with database.reads.begin() as connection:
+            rows = audit_log.entries(connection, audit_log.Wanted(action="session.end"), 20)
+        return [tuple(str(row[name]) for name in ("person", "subject", "before", "after")) for row in rows]
+
+    return read
+
+
+def test_other_sessions_end_with_the_password_and_this_one_stays(
+    eve: Browser, browser: Browsers, changes: Callable[[], list[tuple[str, ...]]]
+) -> None:
     second = browser(Role.VIEWER, name="eve")
     assert text_of(eve.get("/console/account")).count("(this one)") == 1
-    assert eve.post("/console/account/sessions").status_code == 303
+    for fields in ({}, {"current": OTHER}):
+        assert eve.post("/console/account/sessions", fields).status_code == 422
+    assert (second.get("/status").status_code, changes()) == (200, [])
+    assert eve.post("/console/account/sessions", {"current": PASSWORD}).status_code == 303
     assert (eve.get("/status").status_code, second.get("/status").status_code) == (200, 401)
+    assert changes() == [("eve", "eve", "None", '"all others"')]
+
+
+def test_one_session_ends_with_the_password(
+    eve: Browser, browser: Browsers, changes: Callable[[], list[tuple[str, ...]]]
+) -> None:
+    second = browser(Role.VIEWER, name="eve")
+    (end,) = ends_in(eve)
+    third = browser(Role.VIEWER, name="eve")
+    assert eve.post(end).status_code == 422
+    assert "not your present password" in eve.post(end, {"current": OTHER}).text
+    assert (second.get("/status").status_code, changes()) == (200, [])
+    assert eve.post(end, {"current": PASSWORD}).status_code == 303
+    assert [one.get("/status").status_code for one in (eve, second, third)] == [200, 401, 200]
+    ((by, whose, before, after),) = changes()
+    assert (by, whose, '"browser": "harness"' in before, after) == ("eve", "eve", True, "None")
+    assert "no such session" in eve.post(end, {"current": PASSWORD}).text
+    for _ in range(BY_OWN_ADDRESS.at_once):
+        assert eve.post(end, {"current": OTHER}).status_code == 422
+    for path in (end, "/console/account/sessions", "/console/account/password"):
+        answer = eve.post(path, {"current": PASSWORD, "new": OTHER})
+        assert answer.status_code == 429, "one allowance for all forms that ask for the password"
+
+
+def test_residents_end_their_own_sessions_and_nobody_elses(
+    eve: Browser, browser: Browsers, database: Database, changes: Callable[[], list[tuple[str, ...]]]
+) -> None:
+    """The page names a session by something else than its digest, and another person's name of it ends nothing."""
+    resident, phone = (browser(Role.RESIDENT, name="rose", account=1) for _ in range(2))
+    with database.writes.begin() as connection:
+        connection.exec_driver_sql("UPDATE person SET password = ? WHERE name = 'rose'", (hash_password(PASSWORD),))
+        digests = connection.exec_driver_sql("SELECT digest FROM session").scalars().all()
+    browser(Role.VIEWER, name="eve")
+    page, (own,), (theirs,) = resident.get("/console/account").text, ends_in(resident), ends_in(eve)
+    secrets = [*digests, str(resident.cookies.get(COOKIE)), str(phone.cookies.get(COOKIE))]
+    assert [secret for secret in secrets if secret in page] == []
+    guessed = [theirs, *(f"/console/account/sessions/{digest}/end" for digest in digests)]
+    answers = [resident.post(path, {"current": PASSWORD}) for path in guessed]
+    assert {(answer.status_code, "no such session" in answer.text) for answer in answers} == {(422, True)}
+    assert (len(ends_in(eve)), phone.get("/console/account").status_code, changes()) == (1, 200, [])
+    assert resident.post(own, {"current": PASSWORD}).status_code == 303
+    assert phone.get("/console/account").headers["location"].startswith("/console/login")
+
+
+def test_administrators_end_their_own_sessions_with_the_password_only(browser: Browsers) -> None:
+    admin, second = browser(Role.ADMIN, name="ann"), browser(Role.ADMIN, name="ann")
+    for path in ("/console/users/ann/sessions", "/people/ann/end-sessions"):
+        answer = admin.post(path)
+        assert (answer.status_code, "with your password" in answer.text) == (422, True), path
+    assert second.get("/people").status_code == 200
 
 
 def test_token_has_its_scope_until_it_ends_or_is_revoked(app: FastAPI, eve: Browser, database: Database) -> None:

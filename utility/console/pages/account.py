@@ -1,9 +1,11 @@
 """The own login: password and sessions."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import ceil
 from typing import Annotated
 
-from fastapi import FastAPI, Form, HTTPException, Request, Response
+from fastapi import FastAPI, Form, HTTPException, Path, Request, Response
 from fastapi.responses import RedirectResponse
 
 from commonwatt.identity.passwords import MAX_LENGTH
@@ -15,7 +17,7 @@ from utility.api.rights import LoggedIn, address_of, gate_of
 from utility.console.console import Console
 from utility.console.pages.login import client_of, with_session
 from utility.store import access, second_factors
-from utility.store.people import end_sessions
+from utility.store.people import By, end_other_sessions, end_own_session
 
 Password = Annotated[str, Form(max_length=4 * MAX_LENGTH)]
 
@@ -47,9 +49,7 @@ def add_account(app: FastAPI, console: Console) -> None:
         if why := password_fault(new, actor.name):
             raise HTTPException(422, f"new: the password is {why}; nothing was changed")
         hashed = hash_password(new)
-        with changing(console.api, request, actor) as by:
-            if access.password_of(by.connection, actor.name, lock=True) != stored:
-                raise HTTPException(409, "the password was changed meanwhile; log in again")
+        with changing_own(console, request, actor, stored) as by:
             access.set_password(by.connection, actor.name, hashed)
             revoked = access.revoke_tokens(by.connection, actor.name, by.machine_s) if tokens else []
             opened = access.open_session(by.connection, actor.name, *client_of(request))
@@ -57,11 +57,22 @@ def add_account(app: FastAPI, console: Console) -> None:
         return with_session(RedirectResponse("/console/account", 303), opened)
 
     @app.post("/console/account/sessions", include_in_schema=False)
-    def others(request: Request, actor: LoggedIn) -> Response:
+    def others(request: Request, actor: LoggedIn, current: Password) -> Response:
         """End all own sessions but this one."""
-        with changing(console.api, request, actor) as by:
-            end_sessions(by, actor.name, actor.session)
+        stored = checked_password(console, request, actor, current)
+        with changing_own(console, request, actor, stored) as by:
+            end_other_sessions(by)
         return console.see_other(actor, "/console/account", "Your other sessions ended.")
+
+    @app.post("/console/account/sessions/{session}/end", include_in_schema=False)
+    def end(
+        request: Request, actor: LoggedIn, session: Annotated[str, Path(max_length=64)], current: Password
+    ) -> Response:
+        """End one own session."""
+        stored = checked_password(console, request, actor, current)
+        with changing_own(console, request, actor, stored) as by:
+            end_own_session(by, session)
+        return console.see_other(actor, "/console/account", "The session ended.")
 
 
 def checked_password(console: Console, request: Request, actor: Actor, current: str) -> str | None:
@@ -79,3 +90,22 @@ def checked_password(console: Console, request: Request, actor: Actor, current: 
         raise HTTPException(422, "current: this is not your present password; nothing was changed")
     console.guesses.right(actor.name, address, now)
     return stored
+
+
+@contextmanager
+def changing_own(console: Console, request: Request, actor: Actor, stored: str | None) -> Iterator[By]:
+    """Open the transaction of a change of the own login, after the password was checked.
+
+    Args:
+        console: The console.
+        request: The request.
+        actor: The person.
+        stored: The hash that the password was checked with.
+
+    Raises:
+        HTTPException: The password was changed since the check, or the change is refused.
+    """
+    with changing(console.api, request, actor) as by:
+        if access.password_of(by.connection, actor.name, lock=True) != stored:
+            raise HTTPException(409, "the password was changed meanwhile; log in again")
+        yield by

@@ -69,6 +69,12 @@ def add_home_bills(app: FastAPI, console: Console) -> None:
         (statement,) = found.statements([account])
         return _file(as_pdf(statement), "application/pdf", f"bill-{month}-{account}.pdf")
 
+    _add_energy(app, console)
+
+
+def _add_energy(app: FastAPI, console: Console) -> None:
+    """Add the file of the account's quarter-hours."""
+
     @app.get("/console/home/energy", include_in_schema=False)
     def energy(
         actor: Residents,

@@ -11,7 +11,7 @@ from utility.access.one_time import grouped, uri_of
 from utility.api.acting import changing
 from utility.api.rights import SET_UP, SettingUp, gate_of
 from utility.console.console import Console
-from utility.console.pages.account import Password, checked_password
+from utility.console.pages.account import Password, changing_own, checked_password
 from utility.console.pages.login import Code, client_of, refusal_of, with_session
 from utility.console.qr import squares_of
 from utility.store import access, second_factors
@@ -71,9 +71,7 @@ def _proven(console: Console, request: Request, actor: Actor, current: str, text
         HTTPException: The password or the code is wrong, or there were too many wrong ones.
     """
     stored = checked_password(console, request, actor, current)
-    with changing(console.api, request, actor) as by:
-        if access.password_of(by.connection, actor.name, lock=True) != stored:
-            raise HTTPException(409, "the password was changed meanwhile; log in again")
+    with changing_own(console, request, actor, stored) as by:
         proof = Proof(True)
         if second_factors.in_force(by.connection, actor.name) is not None:
             proof = second_factors.prove(by, actor.name, text)

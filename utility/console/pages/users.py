@@ -143,10 +143,10 @@ def _add_changes(app: FastAPI, console: Console) -> None:
 
     @app.post("/console/users/{name}/sessions", include_in_schema=False)
     def log_out(request: Request, actor: Admins, name: _Name) -> Response:
-        """End a person's sessions; of the own ones the others."""
+        """End all sessions of another person."""
         with changing(console.api, request, actor) as by:
-            end_sessions(by, name, actor.session if actor.name == name else "")
-        return done(actor, name, f"{'Your other sessions' if actor.name == name else f'The sessions of {name}'} ended.")
+            end_sessions(by, name)
+        return done(actor, name, f"The sessions of {name} ended.")
 
 
 def _person_page(console: Console, request: Request, actor: Admins, name: str, link: str = "") -> Response:
