@@ -3,11 +3,10 @@
 import asyncio
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from sqlalchemy import select, text
@@ -26,6 +25,7 @@ from scenarios.cli import TOWN
 from utility.changes import Append
 from utility.jobs.calendar_periods import Period
 from utility.jobs.settlement import SettlementJob
+from utility.jobs.threads import HERE
 from utility.metrics import UtilityMetrics
 from utility.settlement.reasons import Why
 from utility.store.bulk import Column, insert_columns
@@ -169,11 +169,8 @@ def _fill(database: Database, blocks: list[Blocks]) -> Append:
 
 
 def _run(database: Database) -> UtilityMetrics:
-    async def here(work: Callable[..., Any], *arguments: object) -> Any:
-        return work(*arguments)
-
     metrics = UtilityMetrics()
-    job = SettlementJob(SettlementSettings(), database, metrics, is_trusted=lambda: True, in_thread=here, writing=here)
+    job = SettlementJob(SettlementSettings(), database, metrics, HERE, is_trusted=lambda: True)
     period = Period(start=SOON, end=SOON, name="now")
     asyncio.run(job.run(Turn(job="settlement", period=period, attempt=1, now=SOON)))
     return metrics

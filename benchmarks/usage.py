@@ -3,10 +3,8 @@
 import asyncio
 import tempfile
 import time
-from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from sqlalchemy import func, select, text
@@ -20,6 +18,7 @@ from harness.statistics.stored import random_day, settle
 from scenarios.cli import TOWN
 from utility.jobs.calendar_periods import Period
 from utility.jobs.statistics import StatisticsJob
+from utility.jobs.threads import HERE
 from utility.store.bulk import Column, insert_columns
 from utility.store.database import Database, open_database
 from utility.store.job_leases import Turn
@@ -80,12 +79,9 @@ def bench(*, smoke: bool = False) -> Section:
 
 
 def _timed(database: Database) -> tuple[float, float, float]:
-    async def here(work: Callable[..., Any], *arguments: object) -> Any:
-        return work(*arguments)
-
     Path("/proc/self/clear_refs").write_text("5")
     before, started, cpu = _peak_mb(), time.monotonic(), time.process_time()
-    job = StatisticsJob(database, in_thread=here, writing=here)
+    job = StatisticsJob(database, HERE)
     asyncio.run(job.run(Turn(job="statistics", period=Period(start=0, end=0, name=""), attempt=1, now=0)))
     return time.process_time() - cpu, time.monotonic() - started, _peak_mb() - before
 

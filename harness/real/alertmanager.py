@@ -1,6 +1,7 @@
 """A real Alertmanager for tests."""
 
 import json
+import os
 import signal
 import urllib.request
 from pathlib import Path
@@ -56,6 +57,7 @@ class RealAlertmanager(Server):
     def pause(self) -> None:
         """Stop it in the middle: connections open, no answer comes."""
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # Until it has stopped, it may answer once more.
 
     def resume(self) -> None:
         """Let it go on."""

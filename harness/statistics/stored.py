@@ -16,6 +16,7 @@ from utility.settlement.layout import ids_of, installed_in, layout_of
 from utility.statistics.months import Month
 from utility.statistics.packed import packed
 from utility.store.database import Database
+from utility.store.postgres.partitions import make_partitions, month_of
 from utility.store.settled import save
 from utility.store.settlement_members import Owner
 from utility.store.tables import compacted, controller, meter, usage_month
@@ -76,6 +77,7 @@ def store_batteries(database: Database, days: range, seed: int = 0) -> dict[tupl
                 rows.append(_reading(int(kind), value, total) | key)
             found[unsigned64(each.id), quarter] = made[n], level[n]
     with database.writes.begin() as connection:
+        make_partitions(connection, {month_of(quarter) for quarter in (quarters[0], quarters[-1])})
         connection.execute(compacted.insert(), rows)
     return found
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +21,7 @@ from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity, SettledQuali
 from utility.cli.options import ConfigOption, from_file, load, opened, place_of_database
 from utility.jobs.calendar_periods import Period
 from utility.jobs.settlement import FINISHED_S, SettlementJob
+from utility.jobs.threads import HERE
 from utility.metrics import UtilityMetrics
 from utility.settlement.layout import Day
 from utility.settlement.reasons import Why
@@ -71,9 +71,7 @@ def run(config: ConfigOption, first: FromOption = None, last: ToOption = None) -
             def tell(day: Day, part: float) -> None:
                 progress.update(task, description=moment(day * 86_400)[:10], completed=part)
 
-            job = SettlementJob(
-                settings.settlement, database, metrics, is_trusted=lambda: True, in_thread=_now, writing=_now, tell=tell
-            )
+            job = SettlementJob(settings.settlement, database, metrics, HERE, is_trusted=lambda: True, tell=tell)
             period = Period(start=now, end=now, name="now")
             asyncio.run(job.run(Turn(job="settlement", period=period, attempt=1, now=now)))
             made = int(metrics.registry.get_sample_value("commonwatt_utility_settled_versions_total") or 0)
@@ -181,10 +179,6 @@ def report(
 def _mark(database: Database, days: range) -> None:
     with database.writes.begin() as connection:
         mark_days(connection, [(day, number) for day in days for number in owners(connection)], Why.PERSON)
-
-
-async def _now(work: Callable[..., Any], *arguments: object) -> Any:
-    return work(*arguments)
 
 
 def _days(first: str | None, last: str | None, now: int) -> range:

@@ -4,7 +4,7 @@ import asyncio
 import csv
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
@@ -21,6 +21,7 @@ from commonwatt.runtime.service import errors_reported, flowing
 from utility.cli.options import ConfigOption, from_file
 from utility.jobs.calendar_periods import Period
 from utility.jobs.statistics import StatisticsJob
+from utility.jobs.threads import HERE
 from utility.statistics.months import Month, Span, month_number, month_text, span_around, span_text
 from utility.statistics.words import COLUMNS, cells_of, dollars_words, energy_words, tested_words
 from utility.store.database import Database
@@ -122,9 +123,6 @@ def run(
     """Take in now what was settled and is not in the statistics yet; the service does the same every hour."""
     months: set[Month] = set()
 
-    async def here(work: Callable[..., Any], *arguments: object) -> Any:
-        return work(*arguments)
-
     with errors_reported(), from_file(config) as (database, clock):
         now = int(clock.now())
         if first is not None:
@@ -132,7 +130,7 @@ def run(
                 mark_settled(connection, _day(first), _day(last) if last is not None else now // 86_400)
         elif last is not None:
             raise ConfigError("--to: give --from too")
-        job = StatisticsJob(database, in_thread=here, writing=here, tell=lambda month, _: months.add(month))
+        job = StatisticsJob(database, HERE, tell=lambda month, _: months.add(month))
         period = Period(start=now, end=now, name="now")
         asyncio.run(job.run(Turn(job="statistics", period=period, attempt=1, now=now)))
     typer.echo(f"{counted(len(months), 'month')} computed")

@@ -4,9 +4,7 @@ Both may be repeated without harm: a month has one run of the service, and a con
 """
 
 import logging
-from collections.abc import Awaitable, Callable
 from secrets import token_hex
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from commonwatt.config.utility import BillingSettings
@@ -14,6 +12,7 @@ from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
 from utility.billing.rates import ToldRates, rates_of, tariffs_by_microgrid
 from utility.billing.stored_run import Computed
 from utility.billing.tariffs.local_calendar import month_of
+from utility.jobs.threads import Threads
 from utility.store import billing_sources
 from utility.store.billing import SERVICE
 from utility.store.bills_due import bills_wait_for, is_to_bill
@@ -30,20 +29,14 @@ LOOK_AGAIN_S = 3_600
 
 log = logging.getLogger(__name__)
 
-InThread = Callable[..., Awaitable[Any]]
-"""Runs a function on a thread."""
-
 
 class BillsJob:
     """Makes the draft of a month's bills as soon as all its days are final, and the months before it are issued."""
 
-    def __init__(
-        self, settings: BillingSettings, database: Database, *, in_thread: InThread, writing: InThread
-    ) -> None:
+    def __init__(self, settings: BillingSettings, database: Database, threads: Threads) -> None:
         self._settings = settings
         self._database = database
-        self._in_thread = in_thread
-        self._writing = writing
+        self._threads = threads
 
     async def run(self, turn: Turn) -> None:
         """Make the run of the period's month, if it is to be billed and has none.
@@ -51,10 +44,10 @@ class BillsJob:
         Raises:
             NotYetError: It waits for readings, or for an earlier month.
         """
-        bills: Computed | None = await self._in_thread(self._make, turn)
+        bills: Computed | None = await self._threads.read(self._make, turn)
         if bills is None:
             return
-        number = await self._writing(saved, self._database, bills, SERVICE, turn.now)
+        number = await self._threads.write(saved, self._database, bills, SERVICE, turn.now)
         if number is not None:
             log.info("bills of %s: run %s is a draft for two people to check and issue", bills.run.month, number)
 
@@ -71,22 +64,19 @@ class BillsJob:
 class RatesJob:
     """Tells each controller the rates of its accounts' tariffs, at a new version and at each new month."""
 
-    def __init__(
-        self, settings: BillingSettings, database: Database, *, in_thread: InThread, writing: InThread
-    ) -> None:
+    def __init__(self, settings: BillingSettings, database: Database, threads: Threads) -> None:
         self._settings = settings
         self._database = database
-        self._in_thread = in_thread
-        self._writing = writing
+        self._threads = threads
         self._looked: object = None
 
     async def run(self, turn: Turn) -> None:
         """Tell what was not told yet, if anything has changed since the last look."""
-        looked, new = await self._in_thread(
+        looked, new = await self._threads.read(
             rates_to_tell, self._database, self._settings.tariff, turn.now, self._looked
         )
         if new:
-            await self._writing(self._tell, new, turn.now)
+            await self._threads.write(self._tell, new, turn.now)
         self._looked = looked
 
     def _tell(self, new: list[tuple[MicrogridId, ToldRates]], now: EpochSeconds) -> None:

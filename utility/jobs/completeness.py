@@ -1,9 +1,9 @@
 """The job that counts the completeness of finished days, so that pages add up days instead of reading blocks."""
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable
 
 from commonwatt.model.units import EpochSeconds
+from utility.jobs.threads import Threads
 from utility.settlement.layout import Day
 from utility.store.completeness import Completeness
 from utility.store.database import Database
@@ -24,39 +24,31 @@ OWNERS_AT_A_TIME = 100
 class CompletenessJob:
     """Counts on the jobs' thread, and writes on the thread for writes."""
 
-    def __init__(
-        self,
-        database: Database,
-        *,
-        is_trusted: Callable[[], bool],
-        in_thread: Callable[..., Awaitable[Any]],
-        writing: Callable[..., Awaitable[Any]],
-    ) -> None:
+    def __init__(self, database: Database, threads: Threads, *, is_trusted: Callable[[], bool]) -> None:
         self._database = database
         self._is_trusted = is_trusted
-        self._in_thread = in_thread
-        self._writing = writing
+        self._threads = threads
 
     async def run(self, turn: Turn) -> None:
         """Count what is marked of the days that are over; it waits for a trusted clock."""
         if not self._is_trusted():
             return
         until = (turn.now - FINISHED_S) // 86_400
-        await self._writing(self._mark_finished, until)
-        due: dict[Day, list[MarkedDay]] = await self._in_thread(self._due, until)
+        await self._threads.write(self._mark_finished, until)
+        due: dict[Day, list[MarkedDay]] = await self._threads.read(self._due, until)
         for day, marked in due.items():
             await self._count(day, marked, turn.now)
 
     async def _count(self, day: Day, marked: list[MarkedDay], now: EpochSeconds) -> None:
         counting = DayCount(self._database, day, marked)
         for some in chunks(counting.quarters, QUARTERS_AT_A_TIME):
-            await self._in_thread(counting.add, some)
-        found: dict[int, Completeness] = await self._in_thread(counting.whole)
+            await self._threads.read(counting.add, some)
+        found: dict[int, Completeness] = await self._threads.read(counting.whole)
         for group in chunks(marked, OWNERS_AT_A_TIME):
             for one in group:
                 if one.owner_no not in found:
-                    found[one.owner_no] = await self._in_thread(counting.slot_by_slot, one.owner_no)
-            await self._writing(self._save, [(one, found[one.owner_no]) for one in group], now)
+                    found[one.owner_no] = await self._threads.read(counting.slot_by_slot, one.owner_no)
+            await self._threads.write(self._save, [(one, found[one.owner_no]) for one in group], now)
 
     def _mark_finished(self, until: Day) -> None:
         with self._database.writes.begin() as connection:

@@ -4,12 +4,13 @@ Steps are short, because other jobs' steps come between: one for each quantity, 
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from commonwatt.config.utility import BillingSettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S, EpochSeconds
+from utility.jobs.threads import Threads
 from utility.statistics.months import Month, month_at
 from utility.statistics.projection import Floats
 from utility.store.accounts import zone_of
@@ -38,41 +39,34 @@ class ProjectionJob:
     """Reads and projects on the jobs' thread, and writes on the one for writes."""
 
     def __init__(
-        self,
-        settings: BillingSettings,
-        database: Database,
-        *,
-        is_trusted: Callable[[], bool],
-        in_thread: Callable[..., Awaitable[Any]],
-        writing: Callable[..., Awaitable[Any]],
+        self, settings: BillingSettings, database: Database, threads: Threads, *, is_trusted: Callable[[], bool]
     ) -> None:
         self._settings = settings
         self._database = database
         self._is_trusted = is_trusted
-        self._in_thread = in_thread
-        self._writing = writing
+        self._threads = threads
 
     async def run(self, turn: Turn) -> None:
         """Project the month after the present one; with an unsynchronized clock nobody knows which that is."""
         if not self._is_trusted():
             return
-        present: Month = await self._in_thread(self._present, turn.now)
-        made = {each: await self._in_thread(self._energy, each, present) for each in _ENERGIES}
-        months = await self._in_thread(self._read, months_with_usage, present)
-        rates: RatesInForce | None = await self._in_thread(self._rates, present + 1)
+        present: Month = await self._threads.read(self._present, turn.now)
+        made = {each: await self._threads.read(self._energy, each, present) for each in _ENERGIES}
+        months = await self._threads.read(self._read, months_with_usage, present)
+        rates: RatesInForce | None = await self._threads.read(self._rates, present + 1)
         if rates is not None:
-            paid = {month: await self._in_thread(self._read, revenue, month, rates) for month in months}
-            made[Projectable.REVENUE] = await self._in_thread(self._money, Projectable.REVENUE, present, paid)
+            paid = {month: await self._threads.read(self._read, revenue, month, rates) for month in months}
+            made[Projectable.REVENUE] = await self._threads.read(self._money, Projectable.REVENUE, present, paid)
         price = self._settings.regional_price
         if price is not None:
-            costs = {month: await self._in_thread(self._read, cost, month, float(price)) for month in months}
-            made[Projectable.COST] = await self._in_thread(self._money, Projectable.COST, present, costs)
+            costs = {month: await self._threads.read(self._read, cost, month, float(price)) for month in months}
+            made[Projectable.COST] = await self._threads.read(self._money, Projectable.COST, present, costs)
         told = {
             "known_months": len(months),
             "tariffs": None if rates is None else rates.words,
             "regional_price": None if price is None else str(price),
         }
-        await self._writing(self._save, made, present, turn.now, told)
+        await self._threads.write(self._save, made, present, turn.now, told)
 
     def _present(self, now: EpochSeconds) -> Month:
         with self._database.reads.begin() as connection:

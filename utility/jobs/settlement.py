@@ -4,9 +4,8 @@ A microgrid's day is stored in one transaction with the deletion of its mark. So
 the microgrids that are left.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from commonwatt.config.utility import SettlementSettings
@@ -14,6 +13,7 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.units import EpochSeconds, Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.settlement.splits import Flags
+from utility.jobs.threads import Threads
 from utility.metrics import UtilityMetrics
 from utility.settlement.day import Rules, SettledDay, Settling
 from utility.settlement.deadline import deadline
@@ -63,18 +63,16 @@ class SettlementJob:
         settings: SettlementSettings,
         database: Database,
         metrics: UtilityMetrics,
+        threads: Threads,
         *,
         is_trusted: Callable[[], bool],
-        in_thread: Callable[..., Awaitable[Any]],
-        writing: Callable[..., Awaitable[Any]],
         tell: Callable[[Day, float], object] = lambda _, __: None,
     ) -> None:
         self._settings = settings
         self._database = database
         self._metrics = metrics
         self._is_trusted = is_trusted
-        self._in_thread = in_thread
-        self._writing = writing
+        self._threads = threads
         self._tell = tell
         self._deadline: Callable[[Day], EpochSeconds]
 
@@ -85,32 +83,32 @@ class SettlementJob:
         """
         if not self._is_trusted():
             return
-        self._deadline = await self._in_thread(self._deadlines)
-        await self._writing(self._mark_corrected)
-        for day in await self._in_thread(self._silent, turn.now):
-            await self._writing(self._mark_first, day)
-        days = await self._in_thread(self._due, turn.now)
+        self._deadline = await self._threads.read(self._deadlines)
+        await self._threads.write(self._mark_corrected)
+        for day in await self._threads.read(self._silent, turn.now):
+            await self._threads.write(self._mark_first, day)
+        days = await self._threads.read(self._due, turn.now)
         for day in days:
             await self._settle(day, turn.now)
-        for day in await self._in_thread(self._overdue, turn.now):
-            await self._writing(self._finish, day)
-        await self._in_thread(self._count, turn.now)
+        for day in await self._threads.read(self._overdue, turn.now):
+            await self._threads.write(self._finish, day)
+        await self._threads.read(self._count, turn.now)
 
     async def _settle(self, day: Day, now: EpochSeconds) -> None:
-        await self._writing(self._mark_first, day)
-        parts, forgotten = await self._in_thread(self._parts, day)
+        await self._threads.write(self._mark_first, day)
+        parts, forgotten = await self._threads.read(self._parts, day)
         if forgotten:
-            await self._writing(self._forget, forgotten)
+            await self._threads.write(self._forget, forgotten)
         for number, part in enumerate(parts):
-            work = await self._in_thread(_Work, self._database, day, part)
+            work = await self._threads.read(_Work, self._database, day, part)
             if not work.owners:
-                await self._writing(self._forget, part.due)
+                await self._threads.write(self._forget, part.due)
                 continue
             for done, quarter in enumerate(work.quarters):
-                await self._in_thread(work.step, quarter)
+                await self._threads.read(work.step, quarter)
                 self._tell(day, (number + done / (QUARTERS_A_DAY + 1)) / len(parts))
-            found = await self._in_thread(work.finished)
-            saved: Saved = await self._writing(self._save, found, work, now)
+            found = await self._threads.read(work.finished)
+            saved: Saved = await self._threads.write(self._save, found, work, now)
             self._metrics.settled_versions.inc(saved.versions)
 
     def _due(self, now: EpochSeconds) -> list[Day]:

@@ -3,10 +3,10 @@
 A quarter-hour is computed when all its readings are there, or two hours after its end; and again when late ones come.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from commonwatt.model.units import QUARTER_S, EpochSeconds
+from utility.jobs.threads import Threads
 from utility.sharing.quarter import NOTHING, MeterEntry, SharedQuarter, batteries_of, shared_in, sharing_slots
 from utility.store.database import Database
 from utility.store.job_leases import Turn
@@ -26,23 +26,20 @@ _Town = tuple[Mapping[int, Sequence[MeterEntry]], int]
 class SharingJob:
     """Computes what is due on the jobs' thread, and writes on the one for writes."""
 
-    def __init__(
-        self, database: Database, *, in_thread: Callable[..., Awaitable[Any]], writing: Callable[..., Awaitable[Any]]
-    ) -> None:
+    def __init__(self, database: Database, threads: Threads) -> None:
         self._database = database
-        self._in_thread = in_thread
-        self._writing = writing
+        self._threads = threads
 
     async def run(self, turn: Turn) -> None:
         """Compute and store everything that is due and ready."""
         after = (-1, -1)
-        town = await self._in_thread(self._town)
+        town = await self._threads.read(self._town)
         while True:
-            waiting: list[Due] = await self._in_thread(self._due, turn.now, after)
+            waiting: list[Due] = await self._threads.read(self._due, turn.now, after)
             if not waiting:
                 return
-            found = await self._in_thread(self._computed, town, waiting, turn.now)
-            await self._writing(self._save, found, turn.now)
+            found = await self._threads.read(self._computed, town, waiting, turn.now)
+            await self._threads.write(self._save, found, turn.now)
             after = waiting[-1].quarter, waiting[-1].owner_no
 
     def _due(self, now: EpochSeconds, after: tuple[int, int]) -> list[Due]:

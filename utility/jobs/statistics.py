@@ -4,10 +4,11 @@ A microgrid's month is computed whole from its settled days, so that a repeated 
 nothing. Marks are deleted after everything that they touch is stored.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from commonwatt.model.units import EpochSeconds
+from utility.jobs.threads import Threads
 from utility.settlement.layout import Day
 from utility.statistics.months import Month, columns_of, months_of_day
 from utility.store.database import Database
@@ -34,22 +35,20 @@ class StatisticsJob:
     def __init__(
         self,
         database: Database,
+        threads: Threads,
         *,
-        in_thread: Callable[..., Awaitable[Any]],
-        writing: Callable[..., Awaitable[Any]],
         tell: Callable[[Month, int], object] = lambda _, __: None,
     ) -> None:
         self._database = database
-        self._in_thread = in_thread
-        self._writing = writing
+        self._threads = threads
         self._tell = tell
 
     async def run(self, turn: Turn) -> None:
         """Take in everything that is due, a month after the other."""
         town: TownUsage | None = None
-        while due := await self._in_thread(self._due, town):
+        while due := await self._threads.read(self._due, town):
             if town is None:
-                town = await self._in_thread(self._town)
+                town = await self._threads.read(self._town)
             await self._take_in(town, due, turn.now)
 
     async def _take_in(self, town: TownUsage, due: Sequence[DueUsage], now: EpochSeconds) -> None:
@@ -61,15 +60,15 @@ class StatisticsJob:
             for month in months_of_day(one.day, town.zone):
                 months.setdefault(month, set()).add(one.owner_no)
         for day, some in days.items():
-            found: DayUsage = await self._in_thread(self._read, day_usage, town, day)
-            await self._writing(self._write, save_day_usage, town, found, some)
+            found: DayUsage = await self._threads.read(self._read, day_usage, town, day)
+            await self._threads.write(self._write, save_day_usage, town, found, some)
         for month, owners in sorted(months.items()):
             self._tell(month, len(owners))
             for chunk in _chunks(sorted(owners), town):
-                rows = await self._in_thread(self._read, microgrid_rows, town, chunk, month, now)
-                await self._writing(self._write, save_microgrid_rows, chunk, month, rows)
-            await self._writing(self._write, refresh_classes, town, month, now)
-        await self._writing(self._write, unmark_usage, due)
+                rows = await self._threads.read(self._read, microgrid_rows, town, chunk, month, now)
+                await self._threads.write(self._write, save_microgrid_rows, chunk, month, rows)
+            await self._threads.write(self._write, refresh_classes, town, month, now)
+        await self._threads.write(self._write, unmark_usage, due)
 
     def _town(self) -> TownUsage:
         with self._database.reads.begin() as connection:

@@ -5,16 +5,16 @@ A repeated run changes nothing: a quarter has one purchase, and a controller is 
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from secrets import token_hex
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from commonwatt.config.utility import SupplySettings
 from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
 from commonwatt.protocol.plant_messages import PlantAction, PlantCommand
+from utility.jobs.threads import Threads
 from utility.metrics import UtilityMetrics
 from utility.store.database import Database, read_setting, save_setting
 from utility.store.job_leases import Turn
@@ -161,22 +161,20 @@ class SupplyJob:
         settings: SupplySettings,
         database: Database,
         metrics: UtilityMetrics,
+        threads: Threads,
         *,
         is_trusted: Callable[[], bool],
-        in_thread: Callable[..., Awaitable[Any]],
-        writing: Callable[..., Awaitable[Any]],
     ) -> None:
         self._settings = settings
         self._database = database
         self._metrics = metrics
-        self._in_thread = in_thread
-        self._writing = writing
+        self._threads = threads
         self._planner = Planner(settings, database, is_trusted=is_trusted)
 
     async def run(self, turn: Turn) -> None:
         """Plan what is to be done now, and write it in one transaction."""
-        plan: SupplyPlan = await self._in_thread(self._planner.plan, turn.now)
-        is_new, limited = await self._writing(self._apply, plan, turn.now)
+        plan: SupplyPlan = await self._threads.read(self._planner.plan, turn.now)
+        is_new, limited = await self._threads.write(self._apply, plan, turn.now)
         if is_new:
             self._metrics.purchases.labels(self._settings.buying).inc()
         self._metrics.limited.set(limited)

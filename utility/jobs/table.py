@@ -25,6 +25,7 @@ from utility.jobs.settlement import SettlementJob
 from utility.jobs.sharing import SharingJob
 from utility.jobs.statistics import StatisticsJob
 from utility.jobs.supply import SupplyJob
+from utility.jobs.threads import Threads
 from utility.jobs.validation import ValidationJob
 from utility.jobs.weights import WeightsJob
 from utility.metrics import UtilityMetrics
@@ -73,45 +74,23 @@ class Jobs:
         self._finder = GapFinder(database)
         self._thread = ThreadPoolExecutor(1, "jobs")
         # An SQLite file has one writer at a time; on a server, appends don't wait for other writers.
-        self._writing = self._ingest.in_thread if database.has_one_writer else self._in_thread
-        self._supply = SupplyJob(
-            settings.supply,
-            database,
-            metrics,
-            is_trusted=lambda: ingest.trust is not Trust.NONE,
-            in_thread=self._in_thread,
-            writing=self._writing,
-        )
-        self._weights = WeightsJob(database, in_thread=self._in_thread, writing=self._writing)
-        self._sharing = SharingJob(database, in_thread=self._in_thread, writing=self._writing)
-        self._settlement = SettlementJob(
-            settings.settlement,
-            database,
-            metrics,
-            is_trusted=lambda: ingest.trust is not Trust.NONE,
-            in_thread=self._in_thread,
-            writing=self._writing,
-        )
-        self._completeness = CompletenessJob(
-            database,
-            is_trusted=lambda: ingest.trust is not Trust.NONE,
-            in_thread=self._in_thread,
-            writing=self._writing,
-        )
-        self._statistics = StatisticsJob(database, in_thread=self._in_thread, writing=self._writing)
+        write = self._ingest.in_thread if database.has_one_writer else self._in_thread
+        self._threads = threads = Threads(read=self._in_thread, write=write)
+
+        def is_trusted() -> bool:
+            return ingest.trust is not Trust.NONE
+
+        self._supply = SupplyJob(settings.supply, database, metrics, threads, is_trusted=is_trusted)
+        self._weights = WeightsJob(database, threads)
+        self._sharing = SharingJob(database, threads)
+        self._settlement = SettlementJob(settings.settlement, database, metrics, threads, is_trusted=is_trusted)
+        self._completeness = CompletenessJob(database, threads, is_trusted=is_trusted)
+        self._statistics = StatisticsJob(database, threads)
         billing = settings.billing
-        self._bills = BillsJob(billing, database, in_thread=self._in_thread, writing=self._writing)
-        self._rates = RatesJob(billing, database, in_thread=self._in_thread, writing=self._writing)
-        self._projection = ProjectionJob(
-            billing,
-            database,
-            is_trusted=lambda: ingest.trust is not Trust.NONE,
-            in_thread=self._in_thread,
-            writing=self._writing,
-        )
-        self._validation = ValidationJob(
-            settings.validation, database, metrics, in_thread=self._in_thread, writing=self._writing
-        )
+        self._bills = BillsJob(billing, database, threads)
+        self._rates = RatesJob(billing, database, threads)
+        self._projection = ProjectionJob(billing, database, threads, is_trusted=is_trusted)
+        self._validation = ValidationJob(settings.validation, database, metrics, threads)
         runs = self._runs()
         self._table = tuple(Job(plan=plan, run=runs[plan.name]) for plan in catalogue(settings))
         self._urgent, self._schedule, self._files = (
@@ -189,24 +168,24 @@ class Jobs:
 
     async def _compact(self, turn: Turn) -> None:
         while (replacement := await self._in_thread(self._compactor.plan, turn.now)) is not None:
-            made = await self._writing(self._compactor.apply, replacement)
+            made = await self._threads.write(self._compactor.apply, replacement)
             self._metrics.compacted.inc(made)
             if not made and not replacement.damaged:
                 return
 
     async def _retain(self, turn: Turn) -> None:
         """Make the coming months' partitions, and drop what is older than ``keep_months`` and ``keep_years``."""
-        await self._writing(make_ahead, self._database, turn.now)
+        await self._threads.write(make_ahead, self._database, turn.now)
         # With an unsynchronized clock, new data may seem old.
         if self._ingest.trust is Trust.NONE:
             return
         retention = Retention(self._database, self._settings.keep_months)
         first = await self._in_thread(retention.plan, turn.now)
-        while first is not None and await self._writing(retention.apply, first):
+        while first is not None and await self._threads.write(retention.apply, first):
             pass
         keep = await self._in_thread(self._kept, turn.now)
-        await self._writing(drop_months, self._database, keep)
-        while await self._writing(drop_days, self._database, keep):
+        await self._threads.write(drop_months, self._database, keep)
+        while await self._threads.write(drop_days, self._database, keep):
             pass
 
     def _kept(self, now: EpochSeconds) -> Kept:

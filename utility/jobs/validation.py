@@ -4,13 +4,12 @@ It works microgrid by microgrid, so that steps of other jobs come between. A pro
 found or proposed before is found and proposed once.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from commonwatt.config.utility import ValidationSettings
 from commonwatt.model.units import EpochSeconds
 from utility.corrections.checked_days import Judged
+from utility.jobs.threads import Threads
 from utility.metrics import UtilityMetrics
 from utility.store.checking import Checker, close_filled, count_open, days_to_check, owners, save
 from utility.store.corrections import Corrections, count_proposed, propose
@@ -32,41 +31,34 @@ class ValidationJob:
     """Reads on the jobs' thread, and writes on the one for writes."""
 
     def __init__(
-        self,
-        settings: ValidationSettings,
-        database: Database,
-        metrics: UtilityMetrics,
-        *,
-        in_thread: Callable[..., Awaitable[Any]],
-        writing: Callable[..., Awaitable[Any]],
+        self, settings: ValidationSettings, database: Database, metrics: UtilityMetrics, threads: Threads
     ) -> None:
         self._settings = settings
         self._database = database
         self._metrics = metrics
-        self._in_thread = in_thread
-        self._writing = writing
+        self._threads = threads
         self._checker = Checker(database, settings.limits)
 
     async def run(self, turn: Turn) -> None:
         """Check the days that are over, propose estimates for final gaps, and count what is open."""
-        days: range = await self._in_thread(self._days, turn.now)
+        days: range = await self._threads.read(self._days, turn.now)
         for day in days:
-            for owner in await self._in_thread(self._owners):
-                found = await self._in_thread(self._checker.judged, owner, day)
-                await self._writing(self._save, found, day, turn.now)
+            for owner in await self._threads.read(self._owners):
+                found = await self._threads.read(self._checker.judged, owner, day)
+                await self._threads.write(self._save, found, day, turn.now)
             if day == days[-1]:
                 # Before the day is done, so that a process that dies here comes back to it.
                 await self._propose(turn.now)
-            await self._writing(self._done, day, turn.now)
-        await self._in_thread(self.count)
+            await self._threads.write(self._done, day, turn.now)
+        await self._threads.read(self.count)
 
     async def _propose(self, now: EpochSeconds) -> None:
-        estimator: Estimator = await self._in_thread(self._estimator)
-        for owner in await self._in_thread(estimator.owners, now):
-            made = await self._in_thread(estimator.made_for, owner, now)
+        estimator: Estimator = await self._threads.read(self._estimator)
+        for owner in await self._threads.read(estimator.owners, now):
+            made = await self._threads.read(estimator.made_for, owner, now)
             # In short transactions: commands and other jobs wait for each.
             for some in made.by_quarters(BLOCKS_AT_A_TIME) if made is not None else ():
-                await self._writing(self._store, some, now)
+                await self._threads.write(self._store, some, now)
 
     def count(self) -> None:
         """Count the open findings and the proposals."""

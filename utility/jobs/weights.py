@@ -5,7 +5,7 @@ from secrets import token_hex
 
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
 from utility.commands.weights import Weighting, to_tell, weightings
-from utility.jobs.billing import InThread
+from utility.jobs.threads import Threads
 from utility.registry.accounts import Installed
 from utility.store.accounts import load_batteries
 from utility.store.database import Database
@@ -16,16 +16,15 @@ from utility.store.weights_told import microgrids_with_weights, tell_weights, to
 class WeightsJob:
     """Tells each controller the weights in force, and the next ones before they begin; each once."""
 
-    def __init__(self, database: Database, *, in_thread: InThread, writing: InThread) -> None:
+    def __init__(self, database: Database, threads: Threads) -> None:
         self._database = database
-        self._in_thread = in_thread
-        self._writing = writing
+        self._threads = threads
 
     async def run(self, turn: Turn) -> None:
         """Tell what controllers do not know yet."""
-        new = await self._in_thread(weights_to_tell, self._database, turn.now)
+        new = await self._threads.read(weights_to_tell, self._database, turn.now)
         if new:
-            await self._writing(self._tell, new, turn.now)
+            await self._threads.write(self._tell, new, turn.now)
 
     def _tell(self, new: Mapping[MicrogridId, Weighting], now: EpochSeconds) -> None:
         with self._database.writes.begin() as connection:

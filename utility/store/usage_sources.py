@@ -60,7 +60,9 @@ def class_batteries(
         class_of: The number of each microgrid's class.
     """
     first, c = day * QUARTERS_A_DAY, compacted.c
-    class_of_kind = {row.kind: class_of[row.number] for row in connection.execute(select(controller))}
+    kinds = connection.execute(select(controller.c.kind, controller.c.number))
+    # A controller without meters has no class.
+    class_of_kind = {kind: class_of[number] for kind, number in kinds if number in class_of}
     sums = func.sum(c.total), func.sum(c.last_reading), func.count(c.last_reading)
     # By class: the rows of all microgrids would take the other threads' time.
     statement = select(c.quarter, controller.c.kind, c.record_type, *sums)
@@ -71,6 +73,8 @@ def class_batteries(
     for quarter, kind, record_type, total, last, count in connection.execute(
         statement.group_by(c.quarter, controller.c.kind, c.record_type)
     ):
+        if kind not in class_of_kind:
+            continue
         row = 0 if record_type == _GENERATION else 1
         value = int((total if row == 0 else last) or 0)
         found[class_of_kind[kind]][:, row, quarter - first] += (value, count)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 from sqlalchemy import Connection
@@ -15,6 +15,7 @@ from harness.simulation.utility import UtilityNode
 from utility.changes import OpenCommand
 from utility.jobs import supply
 from utility.jobs.supply import SupplyJob
+from utility.jobs.threads import HERE
 from utility.metrics import UtilityMetrics
 from utility.store.job_leases import Turn
 from utility.store.plant import open_purchases
@@ -37,9 +38,8 @@ class EnergyUtility(UtilityNode):
             SupplySettings(rationing=self.rng.choice(("aces", "rangers"))),
             self.database,
             _metrics(),
+            HERE,
             is_trusted=lambda: True,
-            in_thread=_at_once,
-            writing=_at_once,
         )
 
     def open_commands(self, connection: Connection) -> list[OpenCommand]:
@@ -60,10 +60,6 @@ class EnergyUtility(UtilityNode):
             self.link.send(message, self.world.plant.link)
         else:
             super().transmit(message)
-
-
-async def _at_once(work: Callable[..., Any], *arguments: object) -> Any:
-    return work(*arguments)
 
 
 @cache

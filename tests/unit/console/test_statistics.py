@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
 
 import pytest
 
@@ -14,6 +13,7 @@ from tests.unit.console.conftest import NOW
 from utility.access.roles import Role
 from utility.jobs.calendar_periods import Period
 from utility.jobs.projection import ProjectionJob
+from utility.jobs.threads import HERE
 from utility.statistics.months import month_number
 from utility.store.database import Database
 from utility.store.job_leases import Turn
@@ -26,12 +26,9 @@ LAST = "2026-12"
 
 @pytest.fixture
 def filled(database: Database) -> Database:
-    async def here(work: Callable[..., Any], *arguments: object) -> Any:
-        return work(*arguments)
-
     store_months(database, month_number("2022-01"), 60)
     settings = BillingSettings(regional_price=Decimal("0.10"))
-    job = ProjectionJob(settings, database, is_trusted=lambda: True, in_thread=here, writing=here)
+    job = ProjectionJob(settings, database, HERE, is_trusted=lambda: True)
     turn = Turn(job="projection", period=Period(start=NOW, end=NOW, name=""), attempt=1, now=NOW)
     asyncio.run(job.run(turn))
     return database

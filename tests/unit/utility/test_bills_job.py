@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -17,6 +16,7 @@ from utility.jobs.billing import LOOK_AGAIN_S, BillsJob
 from utility.jobs.catalogue import plan_of
 from utility.jobs.listing import listed
 from utility.jobs.runner import Job, Schedule
+from utility.jobs.threads import HERE
 from utility.store import billing_sources, tariffs
 from utility.store.billing import check_run, issue_run, runs
 from utility.store.database import Database
@@ -54,12 +54,11 @@ def tick(database: Database, monkeypatch: pytest.MonkeyPatch) -> Callable[[int],
     monkeypatch.setattr(billing_sources, "settled_as_of", lambda *_: world.load)
     clock = Clock(origin=0, monotonic_origin=0, speed=0)
 
-    async def here(work: Callable[..., Any], *arguments: object) -> Any:
-        return work(*arguments)
-
-    job = BillsJob(BillingSettings(), database, in_thread=here, writing=here)
+    job = BillsJob(BillingSettings(), database, HERE)
     failures: list[Exception] = []
-    schedule = Schedule([Job(plan=PLAN, run=job.run)], database, clock, here, lambda _, error: failures.append(error))
+    schedule = Schedule(
+        [Job(plan=PLAN, run=job.run)], database, clock, HERE.write, lambda _, error: failures.append(error)
+    )
 
     def at_time(now: int) -> list[tuple[str, str]]:
         clock.origin = now

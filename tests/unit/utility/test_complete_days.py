@@ -1,8 +1,6 @@
 """Completeness of finished days, counted by the job, beside the slot-by-slot count of the same time."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -11,6 +9,7 @@ from harness.real import databases
 from harness.settlement.stored import DAY, FIRST, SOON, remove_meter, store, town_blocks, without
 from utility.jobs.calendar_periods import Period
 from utility.jobs.completeness import CompletenessJob
+from utility.jobs.threads import HERE
 from utility.store.completeness import Completeness, by_microgrid, completeness
 from utility.store.database import Database
 from utility.store.job_leases import Turn
@@ -22,10 +21,7 @@ SERIES_A_DAY = 96 * 60
 
 
 def run(database: Database, now: int = SOON) -> CountedDays:
-    async def here(work: Callable[..., Any], *arguments: object) -> Any:
-        return work(*arguments)
-
-    job = CompletenessJob(database, is_trusted=lambda: True, in_thread=here, writing=here)
+    job = CompletenessJob(database, HERE, is_trusted=lambda: True)
     asyncio.run(job.run(Turn(job="completeness", period=Period(start=now, end=now, name="now"), attempt=1, now=now)))
     with database.reads.begin() as connection:
         return counted_days(connection, DAY - 5, DAY + 5)

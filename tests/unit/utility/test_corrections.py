@@ -27,6 +27,7 @@ from utility.corrections.lifecycle import STEPS, Action, State
 from utility.decisions.corrections import Edit, edit
 from utility.jobs import validation
 from utility.jobs.calendar_periods import Period
+from utility.jobs.threads import HERE
 from utility.jobs.validation import ValidationJob
 from utility.metrics import UtilityMetrics
 from utility.people import on_machine
@@ -116,11 +117,8 @@ def numbers(database: Database, *meters: int) -> dict[int, int]:
 
 
 def run(database: Database, now: int = NOW, settings: ValidationSettings = SETTINGS) -> UtilityMetrics:
-    async def here(work: Callable[..., Any], *arguments: object) -> Any:
-        return work(*arguments)
-
     metrics = UtilityMetrics()
-    job = ValidationJob(settings, database, metrics, in_thread=here, writing=here)
+    job = ValidationJob(settings, database, metrics, HERE)
     asyncio.run(job.run(Turn(job="validation", period=Period(start=now, end=now + 1, name="now"), attempt=1, now=now)))
     return metrics
 

@@ -1,9 +1,7 @@
 """People see each job with its last run and what is late, and may run, pause and change it."""
 
 import asyncio
-from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -18,6 +16,7 @@ from utility.jobs.catalogue import catalogue, plan_of
 from utility.jobs.listing import Listed, change, listed, pause, resume, run_now
 from utility.jobs.plans import Plan
 from utility.jobs.runner import Job, Schedule
+from utility.jobs.threads import HERE
 from utility.store.audit_log import Wanted, entries
 from utility.store.database import Database
 from utility.store.job_leases import LAST_BACKOFF_S, Turn, take
@@ -45,11 +44,8 @@ class Service:
         self._database = database
         self._clock = Clock(origin=START, monotonic_origin=0, speed=0)
 
-        async def here(work: Callable[..., Any], *arguments: object) -> Any:
-            return work(*arguments)
-
         table = [Job(plan=plan, run=self._work) for plan in (DAYS, SECONDS)]
-        self._schedule = Schedule(table, database, self._clock, here, lambda *_: None)
+        self._schedule = Schedule(table, database, self._clock, HERE.write, lambda *_: None)
 
     async def _work(self, turn: Turn) -> None:
         if self.fault is not None:

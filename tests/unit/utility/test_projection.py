@@ -2,12 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -27,6 +25,7 @@ from utility.decisions.outlook import outlook
 from utility.jobs.calendar_periods import Period
 from utility.jobs.projection import ProjectionJob
 from utility.jobs.statistics import StatisticsJob
+from utility.jobs.threads import HERE
 from utility.statistics.months import columns_of, month_number
 from utility.statistics.scenarios import STEADY, YearBefore, scenarios
 from utility.store import billing_sources, tariffs
@@ -51,17 +50,13 @@ def noon(text: str) -> int:
     return int(datetime.fromisoformat(f"{text}T12:00").replace(tzinfo=NEW_YORK).timestamp())
 
 
-async def here(work: Callable[..., Any], *arguments: object) -> Any:
-    return work(*arguments)
-
-
 def turn(now: int) -> Turn:
     return Turn(job="projection", period=Period(start=now, end=now, name=""), attempt=1, now=now)
 
 
 def project(database: Database, now: int, price: str | None = "0.10", *, is_trusted: bool = True) -> None:
     settings = BillingSettings(regional_price=None if price is None else Decimal(price))
-    job = ProjectionJob(settings, database, is_trusted=lambda: is_trusted, in_thread=here, writing=here)
+    job = ProjectionJob(settings, database, HERE, is_trusted=lambda: is_trusted)
     asyncio.run(job.run(turn(now)))
 
 
@@ -139,7 +134,7 @@ def test_revenue_of_a_month_is_near_its_bills(database: Database) -> None:
         members = list(owners(connection).values())
     for day in columns.days:
         settle(database, members, random_day(members, day))
-    asyncio.run(StatisticsJob(database, in_thread=here, writing=here).run(turn(0)))
+    asyncio.run(StatisticsJob(database, HERE).run(turn(0)))
     with database.reads.begin() as connection:
         estimate = revenue(connection, columns.month, rates_in_force(connection, columns.month, "town"))
         inputs = RunInputs(

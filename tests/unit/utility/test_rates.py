@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -19,6 +18,7 @@ from utility.billing.rates import rates_of
 from utility.billing.tariffs.tariff import Tariff
 from utility.jobs.billing import RatesJob
 from utility.jobs.calendar_periods import Period
+from utility.jobs.threads import HERE
 from utility.registry.accounts import Account, Dated, DatedRegistry, Holding, Installed
 from utility.store import billing_sources, tariffs
 from utility.store.database import Database
@@ -60,10 +60,6 @@ def publish(database: Database, new: Tariff) -> None:
         tariffs.publish(connection, stored.name, stored.version, "ben", 0)
 
 
-async def here(work: Any, *arguments: object) -> Any:
-    return work(*arguments)
-
-
 def run(job: RatesJob, now: int) -> None:
     period = Period(start=now, end=now + 60, name="now")
     asyncio.run(job.run(Turn(job="job", period=period, attempt=1, now=now)))
@@ -79,7 +75,7 @@ def waiting(database: Database) -> Mapping[str, list[ControllerCommand]]:
 
 
 def job_of(database: Database) -> RatesJob:
-    return RatesJob(SETTINGS, database, in_thread=here, writing=here)
+    return RatesJob(SETTINGS, database, HERE)
 
 
 @both_kinds

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -36,6 +35,7 @@ from utility.cli.settlement import app
 from utility.corrections.lifecycle import Action
 from utility.jobs.calendar_periods import Period
 from utility.jobs.settlement import FINISHED_S, SILENT_DAYS, SettlementJob
+from utility.jobs.threads import HERE
 from utility.metrics import UtilityMetrics
 from utility.settlement.deadline import deadline
 from utility.settlement.readings import Readings, readings_for_settlement
@@ -69,16 +69,12 @@ def run(
     metrics: UtilityMetrics | None = None,
     settings: SettlementSettings | None = None,
 ) -> None:
-    async def here(work: Callable[..., Any], *arguments: object) -> Any:
-        return work(*arguments)
-
     job = SettlementJob(
         settings or SettlementSettings(),
         database,
         metrics or UtilityMetrics(),
+        HERE,
         is_trusted=lambda: True,
-        in_thread=here,
-        writing=here,
     )
     period = Period(start=now, end=now + 900, name="now")
     asyncio.run(job.run(Turn(job="settlement", period=period, attempt=1, now=now)))

@@ -27,6 +27,7 @@ from utility.cli import options
 from utility.health import Health
 from utility.jobs.calendar_periods import Period
 from utility.jobs.sharing import DEADLINE_S, SharingJob
+from utility.jobs.threads import HERE
 from utility.metrics import UtilityMetrics
 from utility.sharing.quarter import sharing_slots
 from utility.store.compactor import Compactor
@@ -111,11 +112,8 @@ def compact(database: Database, now: int) -> None:
 
 
 def run(database: Database, now: int = SOON) -> None:
-    async def here(work: Callable[..., Any], *arguments: object) -> Any:
-        return work(*arguments)
-
     compact(database, now)
-    job = SharingJob(database, in_thread=here, writing=here)
+    job = SharingJob(database, HERE)
     period = Period(start=now, end=now + 300, name="now")
     asyncio.run(job.run(Turn(job="sharing", period=period, attempt=1, now=now)))
 

@@ -30,6 +30,7 @@ from harness.statistics.stored import random_day, settle, store_batteries
 from utility.cli.statistics import app
 from utility.jobs.calendar_periods import Period
 from utility.jobs.statistics import StatisticsJob
+from utility.jobs.threads import HERE
 from utility.registry.accounts import Account, Holding
 from utility.statistics.disturbances import Change, seconds_on
 from utility.statistics.months import columns_of, month_number
@@ -40,7 +41,7 @@ from utility.store.database import Database
 from utility.store.job_leases import Turn
 from utility.store.settled import load_settled
 from utility.store.settlement_members import owners
-from utility.store.tables import usage_due, usage_month
+from utility.store.tables import controller, usage_due, usage_month
 from utility.store.usage import Scope
 from utility.store.usage_due import mark_settled
 from utility.store.usage_view import load_shape
@@ -73,7 +74,7 @@ def run(database: Database, now: int = 1_800_000_000, die_at: int | None = None)
             raise CrashError
         return work(*arguments)
 
-    job = StatisticsJob(database, in_thread=here, writing=here, tell=lambda month, _: told.append(month))
+    job = StatisticsJob(database, HERE, tell=lambda month, _: told.append(month))
     asyncio.run(job.run(Turn(job="statistics", period=Period(start=now, end=now, name=""), attempt=1, now=now)))
     return len(told)
 
@@ -221,6 +222,17 @@ def test_an_account_that_moves_has_the_energy_of_its_days(database: Database) ->
     assert found[at, 1].imported + found[at, 900].imported == was[at, 1].imported
     others = {key for key in was if key[1] != 1}
     assert {key: was[key].imported for key in others} == {key: found[key].imported for key in others}
+
+
+@one_kind
+def test_a_controller_without_meters_has_no_usage_and_stops_nothing(database: Database) -> None:
+    with database.writes.begin() as connection:
+        connection.execute(controller.insert().values(id="spare", number=99, kind="public", address="10.0.0.9"))
+        known = list(owners(connection).values())
+    settle(database, known, random_day(known, days_of("2026-10")[0], 0))
+    run(database)
+    assert {subject for _, subject in rows(database, Scope.MICROGRID)} == {owner.number for owner in known}
+    assert rows(database, Scope.TOWN)
 
 
 @one_kind

@@ -19,6 +19,7 @@ from utility.commands.changes import ChangeError
 from utility.commands.changing import make_change, send_due
 from utility.commands.weights import AHEAD, Weighting, after, to_tell
 from utility.jobs.calendar_periods import Period
+from utility.jobs.threads import HERE
 from utility.jobs.weights import WeightsJob
 from utility.store.accounts import load_for_change, save_dated_registry
 from utility.store.database import Database
@@ -33,14 +34,10 @@ NOW = 1_800_000_000
 QUARTER = NOW // 900
 
 
-async def here(work: Any, *arguments: object) -> Any:
-    return work(*arguments)
-
-
 def run(database: Database, now: int) -> list[dict[str, Any]]:
     """Run the job; return the commands that wait."""
     turn = Turn(job="weights", period=Period(start=now, end=now + 300, name="now"), attempt=1, now=now)
-    asyncio.run(WeightsJob(database, in_thread=here, writing=here).run(turn))
+    asyncio.run(WeightsJob(database, HERE).run(turn))
     with database.reads.begin() as connection:
         return [json.loads(each.message) for each in open_commands(connection)]
 

@@ -1,0 +1,28 @@
+"""Where the functions of a job run."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threads:
+    """The threads of a service's jobs.
+
+    Attributes:
+        read: Runs a function on the jobs' thread, which reads and computes.
+        write: Runs a function on the thread for writes.
+    """
+
+    read: Callable[..., Awaitable[Any]]
+    write: Callable[..., Awaitable[Any]]
+
+
+async def _call(work: Callable[..., _T], *arguments: object) -> _T:
+    return work(*arguments)
+
+
+HERE = Threads(read=_call, write=_call)
+"""A job that a command runs has one thread."""
