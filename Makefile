@@ -6,13 +6,15 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 COMPILED := .venv/compiled
 
-.PHONY: run test install check soak bench scenarios town-month docs dashboards dashboard-types deb clean constraints
+.PHONY: run test tests install check soak bench scenarios town-month docs dashboards dashboard-types deb clean constraints
 
 run: install ## start the demonstration town; Ctrl-C stops it
 	$(BIN)/commonwatt demo
 
 test: install ## run all checks and tests, as CI does
-	$(MAKE) --no-print-directory -j 2 check $(COMPILED)
+	$(MAKE) --no-print-directory -j 2 check tests
+
+tests: $(COMPILED)
 	$(BIN)/python -m pytest -q -n 3 --dist loadscope --no-loadscope-reorder
 
 # In a new clone, once: or each of the processes that run tests compiles all modules and tests for itself.

@@ -58,4 +58,5 @@ def test_what_was_acknowledged_since_the_backup_comes_again(site: Site, tmp_path
     assert lost > 0
     site.start("utility")
     eventually(lambda: audited(site.folder).good)
-    assert int((site.dump().quality > 0).sum()) == int((stored.quality > 0).sum())
+    # The gateway may have taken in a last put of the meters after the utility's end.
+    assert int((site.dump().quality > 0).sum()) >= int((stored.quality > 0).sum())
