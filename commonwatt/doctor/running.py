@@ -146,8 +146,8 @@ def ask_service(
         else:
             body = json.dumps(content).encode()
             connection.request(method, path, body, {**headers, "Content-Type": "application/json"})
-        answer = connection.getresponse()
-        return answer.status, answer.read(MAX_ANSWER_BYTES)
+        with connection.getresponse() as answer:
+            return answer.status, answer.read(MAX_ANSWER_BYTES)
     finally:
         connection.close()
 

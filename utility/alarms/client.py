@@ -73,7 +73,8 @@ class Alertmanager:
         try:
             with closing(self._connection()) as connection:
                 connection.request(method, f"/api/v2/{path}", body, headers)
-                return _read(connection.getresponse(), connection, deadline)
+                with connection.getresponse() as response:
+                    return _read(response, connection, deadline)
         except (OSError, HTTPException, ConfigError) as error:
             raise AlertmanagerError(f"Alertmanager at {self.address}: {str(error) or type(error).__name__}") from error
 

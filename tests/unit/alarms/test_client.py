@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from http.client import parse_headers
 from operator import methodcaller
 
 import pytest
@@ -28,12 +29,19 @@ def serving(*answers: Callable[[socket.socket], object]) -> Iterator[str]:
         def serve() -> None:
             for answer in answers:
                 with suppress(OSError), server.accept()[0] as connection:
-                    connection.recv(65_536)
+                    receive(connection)
                     answer(connection)
 
         threading.Thread(target=serve, daemon=True).start()
         host, port = server.getsockname()
         yield f"{host}:{port}"
+
+
+def receive(connection: socket.socket) -> None:
+    """Read a request to its end: a connection that is closed with bytes unread is reset, and its answer may be lost."""
+    with connection.makefile("rb") as request:
+        request.readline()
+        request.read(int(parse_headers(request).get("Content-Length", "0")))
 
 
 def answering(*answers: bytes) -> AbstractContextManager[str]:
@@ -100,6 +108,21 @@ def test_answer_that_is_too_long_is_cut(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(client, "MAX_BYTES", 1_000)
     with answering(HEAD + b" " * 1_001) as address, pytest.raises(AlertmanagerError, match="more than 1000 bytes"):
         Alertmanager(address, None).alerts()
+
+
+def test_connection_of_a_refused_answer_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "MAX_BYTES", 1_000)
+    closed = threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(HEAD + b" " * 1_001)
+        with suppress(ConnectionResetError):
+            connection.recv(1)
+        closed.set()
+
+    with serving(answer) as address, pytest.raises(AlertmanagerError) as error:
+        Alertmanager(address, None).alerts()
+    assert closed.wait(10), f"open while {error} is kept"
 
 
 def test_alertmanager_that_is_gone_is_told_and_silences_nothing() -> None:
