@@ -178,13 +178,19 @@ class Counter:
         return min(ways, default=(0, _Way.ANEW))[1]
 
     def _begin(self, read: Read, limits: CounterLimits) -> tuple[Outcome, list[Point]]:
-        """Start when two readings agree: the first one after a device's start may be anything."""
-        if not self.held or not self._agrees(read, limits):
+        """Start when a reading goes on from the one before: the first one after a device's start may be anything.
+
+        Readings that came together waited for a time that is not known: counting starts at the last of them.
+        """
+        last = self.held[-1] if self.held else None
+        if last is None or not 0 <= read.raw - last.raw <= limits.most(read.at - last.at):
             self.held = [read]
             return Outcome.HELD_BACK, []
-        (first,) = self.held
+        if read.at - self.held[0].at < TOGETHER_MS:
+            self.held = [self.held[0], read]
+            return Outcome.HELD_BACK, []
         self.held = []
-        points = [self._rebase(first)]
+        points = [self._rebase(last)]
         self._accept(read)
         return Outcome.STARTED, [*points, self._point(read)]
 
@@ -196,7 +202,7 @@ class Counter:
         first, last = self.held[0], self.held[-1]
         if _is_other_unit(first.raw, self.raw) and _is_other_unit(read.raw, self.raw):
             return True
-        if self.at and first.raw < self.raw and self.raw - read.raw < read.raw - last.raw:
+        if first.raw < self.raw and self.raw - read.raw < read.raw - last.raw:
             return False
         # After a long gap nearly any rise is possible: too little to tell a glitch.
         known_ms = min(read.at - last.at, _KNOWN_MS)

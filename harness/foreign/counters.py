@@ -1,7 +1,7 @@
 """Random histories of a foreign counter: what flowed, and what the device reports of it.
 
-A history has restarts (to zero, or to an older total), rollovers, glitches of one or two samples, duplicates, samples
-out of order and gaps. ``python -m harness.foreign.counters --sequences N`` judges N of them.
+A history has a strange first sample, restarts (to zero, or to an older total), rollovers, glitches of one or two
+samples, duplicates, samples out of order and gaps. ``python -m harness.foreign.counters --sequences N`` judges N of them.
 """
 
 import argparse
@@ -98,6 +98,8 @@ def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 
         if glitches:
             glitches -= 1
             shown = glitch
+        if n == 0 and rng.random() < 0.1:
+            shown = rng.choice((0, 1, rng.randrange(shown) // 3, shown + 60 * RATED_MW))
         device = at - rng.randrange(500) if has_clock else None
         sample = Sample(at, device, shown, flowed, restarted)
         samples.append(sample)
@@ -120,19 +122,23 @@ def rule_of(limits: CounterLimits) -> ChannelRule:
 
 
 def judge(found: History) -> tuple[str, Tally[Outcome]]:
-    """Return what is wrong with the energy counted over a history, else an empty text; and the outcomes."""
+    """Return what is wrong with the energy counted since the start, else an empty text; and the outcomes."""
     channel, rule = Channel(), rule_of(found.limits)
     outcomes: Tally[Outcome] = Tally()
+    begun = before = 0
     for sample in found.samples:
         channel.restarted |= sample.restarted
         taken = take(channel, rule, Value(sample.value, sample.arrival, sample.device))
         if isinstance(taken.outcome, Outcome):
             outcomes[taken.outcome] += 1
-        if channel.counter.total > sample.flowed:
-            return f"phantom energy: {channel.counter.total - sample.flowed} mWh", outcomes
+        if taken.outcome is Outcome.STARTED:
+            begun = before
+        before = sample.flowed
+        if channel.counter.total > sample.flowed - begun:
+            return f"phantom energy: {channel.counter.total - sample.flowed + begun} mWh", outcomes
         if len(channel.counter.held) >= CONFIRMING:
             return f"{len(channel.counter.held)} samples are held back", outcomes
-    short = found.samples[-1].flowed - channel.counter.total
+    short = before - begun - channel.counter.total
     if found.counts_all and short and not channel.counter.held:
         return f"{short} mWh did not count", outcomes
     return "", outcomes

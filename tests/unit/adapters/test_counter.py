@@ -31,6 +31,29 @@ def test_a_counter_starts_when_two_readings_agree() -> None:
     assert energy == 15
 
 
+@pytest.mark.parametrize("first", [0, 1, 900_000, 912_400])
+def test_a_strange_first_reading_counts_nothing(first: int) -> None:
+    assert run([first, 912_345, 912_350, 912_360])[1] == 15
+
+
+def test_a_counter_starts_at_the_last_of_readings_that_waited_together() -> None:
+    together = [Read(T + n, 1_000_000 + risen) for n, risen in enumerate([0, 9_000, 45_000, 50_000, 90_000, 95_000])]
+    later = [Read(T + 2_000, 1_096_000), Read(T + 4_000, 1_098_000)]
+    counter = Counter()
+    outcomes = [counter.take(read, LIMITS)[0] for read in together + later]
+    assert outcomes == [Outcome.HELD_BACK] * 6 + [Outcome.STARTED, Outcome.COUNTED]
+    assert counter.total == 3_000
+
+
+@pytest.mark.parametrize("every_s", [0.25, 1, 3_600])
+def test_a_counter_starts_whatever_its_period(every_s: float) -> None:
+    watt_hours = 6_000 * every_s / 3_600
+    counter, outcomes = Counter(), set()
+    for n in range(6):
+        outcomes.add(counter.take(Read(T + int(n * every_s * 1_000), 1_000 + int(n * watt_hours * 1_000)), LIMITS)[0])
+    assert outcomes == {Outcome.HELD_BACK, Outcome.STARTED, Outcome.COUNTED}
+
+
 @pytest.mark.parametrize("strange", [[0], [0, 0], [999_999], [999_999, 999_999], [1], [50_000, 3]])
 def test_glitch_of_some_samples_counts_nothing_of_its_own(strange: list[int]) -> None:
     outcomes, energy = run([100_000, 100_010, *strange, 100_040, 100_050])

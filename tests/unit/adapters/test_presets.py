@@ -146,7 +146,7 @@ CASES = {
             {"source": "c0619ab1b2c3/battery/512", "capacity_wh": 10000},
         ],
         {"1 through": (20, 0, 150_000), "2 through": (0, 20, 0), "3 stored": (20, 0, 0), "3 through": (0, 20, 500_000)},
-        {"held back": 3, "not in it": 2},
+        {"held back": 4, "not in it": 2},
     ),
     "victron-solar": Case(
         [
