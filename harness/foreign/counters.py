@@ -1,7 +1,7 @@
 """Random histories of a foreign counter: what flowed, and what the device reports of it.
 
 A history has a strange first sample, restarts (to zero, or to an older total), rollovers, glitches of one or two
-samples, duplicates, samples out of order and gaps. ``python -m harness.foreign.counters --sequences N`` judges N of them.
+samples, duplicates, samples out of order and gaps. ``python -m harness.foreign.counters --sequences N`` judges N.
 """
 
 import argparse
