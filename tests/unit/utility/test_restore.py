@@ -33,7 +33,7 @@ from utility.store.backup import sqlite as file_backup
 from utility.store.backup.backup import backup, restore
 from utility.store.database import Database, open_database
 from utility.store.migrate import revisions
-from utility.store.tables import invitation
+from utility.store.tables import invitation, metadata
 from utility.store.writer import Writer
 
 kind = databases.both_kinds
@@ -307,6 +307,23 @@ def test_sessions_and_invitations_of_a_backup_are_dead(url: str, saved: list[byt
         assert access.session_actor(connection, cookie, "127.0.0.1", NOW) is None
         assert connection.execute(select(func.count()).select_from(invitation)).scalar_one() == 0
         assert access.find_person(connection, "eve") is not None
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+def test_row_numbers_go_on_after_a_restore(kind: str, saved: list[bytes], url: str, tmp_path: Path) -> None:
+    numbered = [
+        (t.name, t.autoincrement_column.name) for t in metadata.tables.values() if t.autoincrement_column is not None
+    ]
+    in_sql(url, *(f"SELECT setval(pg_get_serial_sequence('{table}', '{column}'), 700)" for table, column in numbered))
+    backup(url, tmp_path / "kept", CONFIG, lambda *_: None)
+    restore(url, tmp_path / "kept", NOW, CONFIG, replace=True, tell=lambda *_: None)
+    next_of = text("SELECT nextval(pg_get_serial_sequence(:table, :column))")
+    with closing(open_database(url, create=False)) as database, database.reads.begin() as connection:
+        found = {
+            table: connection.execute(next_of, {"table": table, "column": column}).scalar_one()
+            for table, column in numbered
+        }
+    assert found == {table: 701 for table, _ in numbered}
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])

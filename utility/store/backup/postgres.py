@@ -43,7 +43,10 @@ LOCK_TIMEOUT_S = 20
 """Longest wait of a backup or restore for another process's lock on a table, seconds."""
 
 _VIEW = "block"
-_SEQUENCES = ("part_id_seq", "letter_no_seq", "meter_no_seq")
+_NUMBERED = [
+    (t.name, t.autoincrement_column.name) for t in metadata.sorted_tables if t.autoincrement_column is not None
+]
+_SEQUENCES = [f"{table}_{column}_seq" for table, column in _NUMBERED]
 _PARTITION = re.compile(rf"{compacted.name}_(\d{{4}})_(0[1-9]|1[0-2])")
 _LINES_AT_A_TIME = 1_000
 
