@@ -25,21 +25,24 @@ LIKE_DAYS = 14
 Energies = NDArray[np.int64]
 
 
-def days_before(now: EpochSeconds, horizon: int, days: int, history: Energies, zone: ZoneInfo) -> Energies:
+def days_before(
+    now: EpochSeconds, horizon: int, days: int, history: Energies, zone: ZoneInfo, *, over: int = 0
+) -> Energies:
     """Return the net load at the same local times on earlier days.
 
     Args:
         now: The start of the first quarter.
         horizon: Quarters of each row, at most two days.
         days: Rows: row d is d days before, from 0 on. Times that are not over repeat the last day's.
-        history: The net load of each quarter before ``now``, oldest first; not empty. What it lacks repeats its first
-            day.
+        history: The net load of each quarter before ``now``, and of those that are over, oldest first; not empty. What
+            it lacks repeats its first day.
         zone: The zone of local times.
+        over: Quarters from ``now`` on that are over.
     """
     first = now // QUARTER_S
     local = to_local(first + np.arange(horizon, dtype=np.int64), zone)
     back = local[None, :] - DAY_QUARTERS * np.arange(days, dtype=np.int64)[:, None]
-    index = to_utc(back, zone) - first
+    index = to_utc(back, zone) - first - over
     # An hour that the clock skipped, or a time still to come, is that of the day before; so is what lacks in the past.
     for _ in range(3):
         index = np.where(index >= 0, index - DAY_QUARTERS, index)
@@ -92,7 +95,7 @@ def planned_need(
     """
     horizon = int(edges[-1])
     # The first column is the last quarter that is over.
-    rows = days_before(now - QUARTER_S, horizon + 1, ERROR_DAYS + 4, history, zone)
+    rows = days_before(now - QUARTER_S, horizon + 1, ERROR_DAYS + 4, history, zone, over=1)
     first = min(horizon, DAY_QUARTERS) + 1
     # The second day was forecast from the same day as the first: its row is one further back.
     guess = np.concatenate([rows[3:-1, :first], rows[4:, first:]], axis=1)

@@ -53,6 +53,23 @@ def test_planned_need_is_more_than_nine_of_ten_days_needed() -> None:
     assert need > median + 200 * 96
 
 
+def test_need_that_repeats_each_day_is_forecast_in_its_own_step() -> None:
+    now = epoch(2026, 7, 1)
+    history = np.full(33 * 96, 1000, np.int64)
+    history[4::96] = 9000
+    need = planned_need(now, np.arange(9), history, ZONE, 500)
+    assert need.tolist() == [1000] * 4 + [9000] + [1000] * 3
+
+
+def test_last_quarter_corrects_the_first_step_and_fades_in_the_next_ones() -> None:
+    history = np.full(33 * 96, 1000, np.int64)
+    history[-1] = 5000
+    need = planned_need(epoch(2026, 7, 1), np.arange(5), history, ZONE, 500)
+    # The first is the last quarter's; what it has more than 95 % of the error is taken from the second.
+    assert need[0] == 5000
+    assert np.cumsum(need)[1:].tolist() == pytest.approx([9410, 13_840, 18_098], abs=1)
+
+
 def test_short_history_is_enough() -> None:
     need = planned_need(epoch(2026, 7, 1), np.array([0, 4, 192]), np.array([5], np.int64), ZONE, 900)
     assert need.tolist() == [20, 940]
