@@ -77,6 +77,8 @@ def sort_out(
 ) -> Sorted:
     """Separate slots with a fault, or from a sender that is not assigned to the meter; nearly always there are none.
 
+    Blocks without any slot are dropped.
+
     Args:
         blocks: The batch's blocks.
         payloads: The same blocks, packed.
@@ -85,7 +87,7 @@ def sort_out(
         now: The time.
         judged_at: Latest possible present time; readings after it are of the future. ``None``: unknown, no such check.
     """
-    some = suspects(blocks, limits, judged_at) | ~assigned
+    some = suspects(blocks, limits, judged_at) | ~assigned | ~blocks.quality.any(axis=1)
     if not some.any():
         return Sorted(blocks, payloads)
     rows = np.flatnonzero(some)

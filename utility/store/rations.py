@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, select
 
 from commonwatt.model.records import RecordType
 from commonwatt.model.supply import SupplyState
-from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
+from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, MicrogridId, Quarter
 from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from commonwatt.town.file import TownTable
 from commonwatt.town.town import Direction, Function, average_w
@@ -71,11 +71,11 @@ def members(
         like_hours: The starts of the same local hour on earlier like days, the last day first.
         limited: The microgrids that have an import limit now.
     """
-    recent = _imports(connection, range(quarter - _RECENT_QUARTERS, quarter))
+    recent = _imports(connection, range(quarter - _RECENT_QUARTERS, quarter), least_slots=1)
     usual: dict[MicrogridId, int] = {}
     for start in like_hours[:_LIKE_DAYS]:
         first = start // QUARTER_S
-        found = _imports(connection, range(first, first + _HOUR_QUARTERS))
+        found = _imports(connection, range(first, first + _HOUR_QUARTERS), least_slots=SLOTS)
         # The energy of four quarters, milliwatt-hours, is the mean power of the hour, milliwatts.
         whole = {name: sum(each.values()) // 1000 for name, each in found.items() if len(each) == _HOUR_QUARTERS}
         usual = whole | usual
@@ -89,22 +89,27 @@ def members(
     return result
 
 
-def _imports(connection: Connection, quarters: range) -> Mapping[MicrogridId, Mapping[Quarter, int]]:
-    """Return what each microgrid took through its boundary in each quarter that is known, milliwatt-hours."""
+def _imports(connection: Connection, quarters: range, least_slots: int) -> Mapping[MicrogridId, Mapping[Quarter, int]]:
+    """Return what each microgrid took through its boundary in each quarter that is known, milliwatt-hours.
+
+    A quarter with at least ``least_slots`` slots counts, with what the whole quarter has at the same mean power.
+    """
     c = compacted.c
+    slots = c.exact + c.averaged
     statement = (
-        select(meter.c.microgrid, c.quarter, c.total)
+        select(meter.c.microgrid, c.quarter, c.total, slots.label("slots"))
         .join(meter, meter.c.no == c.meter_no)
         .where(
             c.quarter.between(quarters.start, quarters.stop - 1),
             c.record_type == int(RecordType.THROUGH),
+            slots >= least_slots,
             meter.c.function == Function.BOUNDARY.value,
             meter.c.direction == Direction.INCOMING.value,
         )
     )
     found: dict[MicrogridId, dict[Quarter, int]] = {}
     for row in connection.execute(statement):
-        found.setdefault(row.microgrid, {})[row.quarter] = row.total
+        found.setdefault(row.microgrid, {})[row.quarter] = row.total * SLOTS // row.slots
     return found
 
 

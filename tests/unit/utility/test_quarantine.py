@@ -144,6 +144,12 @@ def test_a_block_of_nothing_but_implausible_slots_leaves_no_part(bench: Bench) -
         assert count_quarantined(connection) == 1
 
 
+def test_a_block_without_any_slot_is_acknowledged_and_leaves_no_part(bench: Bench) -> None:
+    bench.send(batch(concatenate([blocks({}), blocks({1: 5}, quarter=QUARTER - 1)])))
+    with bench.database.reads.begin() as connection:
+        assert connection.execute(select(part.c.quarter)).scalars().all() == [QUARTER - 1]
+
+
 @pytest.mark.parametrize(
     "dead_letter",
     [

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, select
 
 from commonwatt.config.utility import SupplySettings, UtilitySettings
 from commonwatt.model.now import Trust
+from commonwatt.model.records import RecordType
 from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.protocol.plant_messages import PlantCommand
@@ -31,7 +32,8 @@ from utility.plant_metrics import PlantMetrics
 from utility.store.database import Database, read_setting
 from utility.store.open_commands import open_commands
 from utility.store.plant import quarters_between
-from utility.store.tables import command, purchase, ration
+from utility.store.rations import members
+from utility.store.tables import command, compacted, meter, purchase, ration
 from utility.supply.deciding import HISTORY_QUARTERS
 
 both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
@@ -39,6 +41,11 @@ both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 QUARTER = 1_988_892
 START = QUARTER * QUARTER_S
 """11:00 in New York, on a day in September."""
+
+
+_BOUNDARY = select(meter.c.no).where(
+    meter.c.microgrid == "r001", meter.c.function == "boundary", meter.c.direction == "incoming"
+)
 
 
 class Killed(BaseException):
@@ -326,6 +333,31 @@ def test_a_short_supply_is_told_to_each_controller_and_ends_by_itself(database: 
         assert max(told_after) < START + 2 * QUARTER_S, "NORMAL is told once"
 
     play(World(database, rationing="aces"), story)
+
+
+def test_what_a_microgrid_asks_for_is_scaled_from_parts_of_quarters(database: Database) -> None:
+    like, earlier = QUARTER - 96, QUARTER - 2 * 96
+    with database.writes.begin() as connection:
+        boundary = connection.execute(_BOUNDARY).scalar_one()
+
+        def put(quarter: int, slots: int, each: int) -> None:
+            row = dict.fromkeys((c.name for c in compacted.c if not c.nullable), 0)
+            row |= {"meter_no": boundary, "record_type": RecordType.THROUGH, "quarter": quarter, "exact": slots}
+            connection.execute(compacted.insert(), row | {"total": slots * each if slots else None, "payload": b""})
+
+        def asked() -> tuple[int, int | None]:
+            one = members(connection, QUARTER, [like * QUARTER_S, earlier * QUARTER_S], frozenset())[0]
+            return one.demand_w, one.like_hour_w
+
+        put(QUARTER - 3, 60, 40_000)
+        put(QUARTER - 2, 10, 50_000)
+        put(QUARTER - 1, 0, 0)
+        assert asked() == (12_000, None)
+        # A like day without the whole hour gives way to the one before.
+        for place in range(4):
+            put(like + place, 60 if place else 59, 20_000)
+            put(earlier + place, 60, 10_000)
+        assert asked() == (12_000, 2_400)
 
 
 def test_a_restart_tells_nobody_again(database: Database) -> None:
