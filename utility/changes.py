@@ -7,7 +7,7 @@ from commonwatt.codec.payloads import Payloads
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import EventRecord
-from commonwatt.model.units import AccountNumber, ControllerId, EpochSeconds, MicrogridId
+from commonwatt.model.units import AccountNumber, ControllerId, EpochSeconds, MicrogridId, Quarter
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.plant_messages import PlantQuarter, PlantReport
@@ -119,9 +119,15 @@ class SawPlant:
 
 @dataclass(frozen=True)
 class KeepPlantQuarters:
-    """Store what the plant measured in finished quarters; of a quarter the row with most slots stays."""
+    """Store what the plant measured in finished quarters; of a quarter the row with most slots stays.
+
+    Attributes:
+        quarters: The quarters.
+        oldest: Quarters before this one are deleted.
+    """
 
     quarters: tuple[PlantQuarter, ...]
+    oldest: Quarter
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,19 @@
 """What the town's plant sends."""
 
+from collections.abc import Iterable
+
 from commonwatt.model.effects import Write
 from commonwatt.model.exceptions import ProtocolError
-from commonwatt.model.now import Now
+from commonwatt.model.now import Now, Trust
+from commonwatt.model.units import MADE, MAX_EPOCH, QUARTER_S
 from commonwatt.protocol.json_messages import unpack_json
-from commonwatt.protocol.plant_messages import MAX_QUARTERS, PlantOutcome, PlantReport
+from commonwatt.protocol.plant_messages import MAX_QUARTERS, PlantOutcome, PlantQuarter, PlantReport
 from commonwatt.protocol.topics import OUTCOMES, STATUS
 from utility.changes import ClosePurchase, KeepPlantQuarters, SawPlant
 from utility.steps import Step
+
+KEPT_QUARTERS = 5 * 366 * 96
+"""Finished quarters that are kept: five years."""
 
 
 def from_plant(leaf: str, payload: bytes, now: Now) -> Step:
@@ -15,15 +21,25 @@ def from_plant(leaf: str, payload: bytes, now: Now) -> Step:
     try:
         if leaf == STATUS:
             report = unpack_json(PlantReport, payload)
-            return Step("plant", (Write(SawPlant(time=now, report=report)), Write(KeepPlantQuarters(report.quarters))))
+            return Step("plant", (Write(SawPlant(time=now, report=report)), Write(_keep(report.quarters, now))))
         if leaf != OUTCOMES:
             return Step("malformed")
         outcome = unpack_json(PlantOutcome, payload)
     except ProtocolError:
         return Step("malformed")
     state = "done" if outcome.result in ("done", "repeated") else "refused"
+    keep = _keep(outcome.quarters, now)
     # The quarters are stored as rows of their own; the last one of a full message shows that there may be more.
-    left = outcome.quarters[-1:] if len(outcome.quarters) == MAX_QUARTERS else ()
+    left = keep.quarters[-1:] if len(outcome.quarters) == MAX_QUARTERS else ()
     told = outcome.model_copy(update={"quarters": left}).pack().decode()
     closing = ClosePurchase(id=outcome.id, state=state, outcome=told)
-    return Step("outcome", (Write(closing), Write(KeepPlantQuarters(outcome.quarters))))
+    return Step("outcome", (Write(closing), Write(keep)))
+
+
+def _keep(quarters: Iterable[PlantQuarter], now: Now) -> KeepPlantQuarters:
+    """Keep the quarters that can be over, and delete old ones by the utility's clock: the plant's may be wrong."""
+    # A clock before the release date is wrong, trusted or not.
+    is_trusted = now.trust >= Trust.HARDWARE and now >= MADE
+    end = now // QUARTER_S if is_trusted else MAX_EPOCH // QUARTER_S
+    over = tuple(row for row in quarters if row.quarter < end)
+    return KeepPlantQuarters(over, oldest=end - KEPT_QUARTERS if is_trusted else 0)

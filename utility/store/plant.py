@@ -16,9 +16,6 @@ from utility.changes import Change, ClosePurchase, KeepPlantQuarters, OpenComman
 from utility.store.database import insert_or, upsert
 from utility.store.tables import plant_quarter, plant_seen, purchase
 
-KEPT_QUARTERS = 5 * 366 * 96
-"""Finished quarters that are kept: five years."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class NewPurchase:
@@ -46,7 +43,11 @@ def write_plant(connection: Connection, changes: Sequence[Change]) -> None:
     for seen in [change for change in changes if isinstance(change, SawPlant)][-1:]:
         row = {"one": 1, "time": seen.time, "report": seen.report.pack().decode()}
         connection.execute(upsert(connection, plant_seen, "time", "report"), row)
-    keep_quarters(connection, [row for one in changes if isinstance(one, KeepPlantQuarters) for row in one.quarters])
+    keeping = [change for change in changes if isinstance(change, KeepPlantQuarters)]
+    _keep_quarters(connection, [row for one in keeping for row in one.quarters])
+    if keeping:
+        oldest = max(one.oldest for one in keeping)
+        connection.execute(plant_quarter.delete().where(plant_quarter.c.quarter < oldest))
     for closing in [change for change in changes if isinstance(change, ClosePurchase)]:
         ours = (purchase.c.id == closing.id) & (purchase.c.state == "open")
         connection.execute(purchase.update().where(ours).values(state=closing.state, outcome=closing.outcome))
@@ -63,7 +64,7 @@ def last_report(connection: Connection) -> tuple[EpochSeconds, PlantReport] | No
         return None  # Damaged, or of another release; the next arrives within a minute.
 
 
-def keep_quarters(connection: Connection, rows: Iterable[PlantQuarter]) -> None:
+def _keep_quarters(connection: Connection, rows: Iterable[PlantQuarter]) -> None:
     """Store finished quarters; of a quarter the row with most slots stays."""
     statement = insert_or(connection, plant_quarter)
     new = statement.excluded
@@ -77,7 +78,6 @@ def keep_quarters(connection: Connection, rows: Iterable[PlantQuarter]) -> None:
             best[row.quarter] = row
     if best:
         connection.execute(kept, [row._asdict() for row in best.values()])
-        connection.execute(plant_quarter.delete().where(plant_quarter.c.quarter < max(best) - KEPT_QUARTERS))
 
 
 def quarters_between(connection: Connection, first: Quarter, last: Quarter) -> list[PlantQuarter]:

@@ -12,11 +12,12 @@ import pytest
 from sqlalchemy import Connection, select
 
 from commonwatt.config.utility import SupplySettings, UtilitySettings
-from commonwatt.model.now import Trust
+from commonwatt.model.effects import Write
+from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import RecordType
 from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, SLOT_S
-from commonwatt.protocol.plant_messages import PlantCommand
+from commonwatt.protocol.plant_messages import PlantCommand, PlantOutcome, PlantQuarter
 from commonwatt.runtime.clock import Clock
 from harness.console import standing_api
 from harness.network.application import local_headers
@@ -26,12 +27,13 @@ from utility.api.app import make_app
 from utility.cli import options
 from utility.health import Health
 from utility.ingest.ingest import Ingest
+from utility.ingest.plant import from_plant
 from utility.jobs.table import Jobs
 from utility.metrics import UtilityMetrics
 from utility.plant_metrics import PlantMetrics
 from utility.store.database import Database, read_setting
 from utility.store.open_commands import open_commands
-from utility.store.plant import quarters_between
+from utility.store.plant import quarters_between, write_plant
 from utility.store.rations import members
 from utility.store.tables import command, compacted, meter, purchase, ration
 from utility.supply.deciding import HISTORY_QUARTERS
@@ -289,6 +291,27 @@ def test_a_level_that_cannot_be_is_not_bought_for(database: Database) -> None:
         assert world.rows() == []
 
     play(World(database), story)
+
+
+@both_kinds
+@pytest.mark.parametrize("trust", [Trust.NONE, Trust.NETWORK])
+@pytest.mark.parametrize("ahead", [6 * 366 * 96, 2**32 - 1 - QUARTER])
+def test_a_plant_whose_clock_is_years_ahead_deletes_no_quarter(database: Database, trust: Trust, ahead: int) -> None:
+    now = Now(START, trust)
+
+    def take(*quarters: int) -> list[int]:
+        rows = tuple(PlantQuarter(quarter, 60, 1, 1, 0, 1, 1) for quarter in quarters)
+        outcome = PlantOutcome(id="buy-1", cmd="purchase", result="done", time=START, quarters=rows)
+        step = from_plant("out", outcome.pack(), now)
+        with database.writes.begin() as connection:
+            write_plant(connection, [effect.change for effect in step.effects if isinstance(effect, Write)])
+            return [row.quarter for row in quarters_between(connection, 0, QUARTER)]
+
+    good = [QUARTER - 5 * 366 * 96, QUARTER - 1]
+    assert take(*good) == good
+    # The present quarter is not over by the utility's clock, if that is trusted.
+    assert take(QUARTER, QUARTER + ahead) == (good if trust else [*good, QUARTER])
+    assert take(good[0] - 1) == (good if trust else [good[0] - 1, *good, QUARTER])
 
 
 def test_quarters_that_the_utility_missed_come_with_the_next_outcome(database: Database) -> None:
