@@ -135,7 +135,8 @@ class HomeMeter:
 def homes_of(registry: DatedRegistry, first: Quarter, until: Quarter) -> tuple[tuple[Home, ...], list[HomeMeter]]:
     """Return the homes of a period, in order of their names, and their meters.
 
-    A home had one account during the whole period; a place that changed hands is none. Meters may have been exchanged.
+    A home had one account and its meters during the whole period: a place that changed hands, or that had no meter for
+    a while, is none. Meters may have been exchanged.
     """
     places: dict[tuple[MicrogridId, str], list[Installed]] = {}
     for _, meter in sorted(registry.meters.items()):
@@ -145,7 +146,7 @@ def homes_of(registry: DatedRegistry, first: Quarter, until: Quarter) -> tuple[t
     for (microgrid, place), meters in places.items():
         holders = {_holder(meter, first, until) for meter in meters}
         account = holders.pop()
-        if account is not None and not holders:
+        if account is not None and not holders and _metered(meters, first, until):
             home = Home(microgrid=microgrid, place=place, account=account, function=meters[0].function)
             found[home] = meters
     homes = tuple(sorted(found))
@@ -169,6 +170,19 @@ def _holder(meter: Installed, first: Quarter, until: Quarter) -> AccountNumber |
         if held.start <= begin and (held.end is None or held.end >= end):
             return held.account
     return None
+
+
+def _metered(meters: Sequence[Installed], first: Quarter, until: Quarter) -> bool:
+    """Return whether in each direction of a place there was a meter during the whole period."""
+    for direction in {meter.direction for meter in meters}:
+        covered = first
+        for meter in sorted((m for m in meters if m.direction is direction), key=lambda m: m.start or 0):
+            if (meter.start or 0) > covered:
+                return False
+            covered = max(covered, until if meter.end is None else meter.end)
+        if covered < until:
+            return False
+    return True
 
 
 def _entry(row: int, meter: Installed, first: Quarter, until: Quarter) -> HomeMeter:

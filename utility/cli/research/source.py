@@ -120,7 +120,7 @@ def homes_in(source: Source, asked: Asked, tell: Tell) -> tuple[Homes, list[Home
     """Return the homes of a period by quarter-hour, and their meters.
 
     Raises:
-        ConfigError: The period is not over, or the registry has no homes.
+        ConfigError: The period is not over, or the registry has no homes that were there during all of it.
     """
     if asked.end > source.now:
         raise ConfigError(f"--to {iso(asked.end)}: is not over; it is {iso(source.now)}")
@@ -128,7 +128,9 @@ def homes_in(source: Source, asked: Asked, tell: Tell) -> tuple[Homes, list[Home
     with source.database.reads.begin() as connection:
         homes, meters = homes_of(load_dated_registry(connection), first, until)
     if not homes:
-        raise ConfigError("the registry has no houses and apartments; see: commonwatt utility register --help")
+        raise ConfigError(
+            "no house or apartment had one account and its meters for the whole period; see: commonwatt accounts list"
+        )
     return store.load_quarters(source.database, homes, meters, first, until, tell), meters
 
 

@@ -118,6 +118,29 @@ def test_an_exchanged_meter_carries_its_home_on() -> None:
     assert not assembled(both, {(1, THROUGH, q): 5 for q in range(FIRST, UNTIL)}).known[0, 2:].any()
 
 
+@pytest.mark.parametrize(
+    ("spans", "is_home"),
+    [
+        ([(None, None)], True),
+        ([(FIRST, UNTIL)], True),
+        ([(None, 1002), (1002, None)], True),
+        ([(None, 1003), (1002, None)], True),
+        ([(1002, None)], False),
+        ([(None, 1002)], False),
+        ([(None, 1001), (1002, None)], False),
+    ],
+    ids=["always", "just then", "exchanged", "twice for a while", "came late", "left early", "a gap"],
+)
+@pytest.mark.parametrize("direction", list(Direction))
+def test_a_place_without_a_meter_for_a_while_is_no_home_that_used_nothing(
+    direction: Direction, spans: list[tuple[int | None, int | None]], is_home: bool
+) -> None:
+    other = Direction.INCOMING if direction is Direction.OUTGOING else Direction.OUTGOING
+    meters = [installed(n, direction, start=start, end=end) for n, (start, end) in enumerate(spans, 1)]
+    homes, _ = homes_of(registry(installed(9, other), *meters), FIRST, UNTIL)
+    assert bool(homes) is is_home
+
+
 def test_longer_steps_begin_at_multiples_and_need_all_their_parts() -> None:
     homes = assembled(
         registry(installed(1, Direction.INCOMING)), {(1, THROUGH, q): q - FIRST + 1 for q in (1001, 1002, 1003)}
