@@ -126,6 +126,8 @@ def renew(
 ) -> None:
     """Renew every certificate that expires soon or has expired, for the same lifetime; running parts load it.
 
+    A certificate that is not in its file, since a renewal was interrupted or the file was lost, is renewed too.
+
     Call it every day: 0 4 * * * commonwatt enroll renew --out /srv/commonwatt
     """
     with errors_reported(), alone(out):

@@ -3,6 +3,7 @@
 It is OUT/authority, where OUT is the folder that ``commonwatt utility register`` wrote: ``ca.pem`` (public),
 ``ca-key.pem`` (secret), ``issued.json`` (issued certificates) and ``revoked.pem`` (the revocation list).
 Each certificate is recorded before it is written to its file, so that every certificate can be revoked.
+If the program ends in between, the file lacks the recorded certificate, and the next renewal issues another.
 """
 
 import json
@@ -11,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from commonwatt.identity.certificates import Kind, Signer, pem, revoked_serials
+from commonwatt.identity.certificates import Kind, Signer, details_of, pem, revoked_serials
 from commonwatt.identity.devices import AUTHORITY_FOLDER, Role
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
@@ -156,7 +157,7 @@ class Authority:
         return [entry for entry, _ in made]
 
     def issue_missing(self, wanted: Sequence[Wanted], now: EpochSeconds) -> list[Issued]:
-        """Issue certificates that were never issued, whose file is lost, or whose addresses changed; return these.
+        """Issue certificates that were never issued, are not in their file, or whose addresses changed; return these.
 
         A revoked certificate is not replaced.
 
@@ -168,7 +169,7 @@ class Authority:
 
         def is_missing(one: Wanted) -> bool:
             known = current.get(one.file)
-            return known is None or known.addresses != one.addresses or not (self.out / one.file).exists()
+            return known is None or known.addresses != one.addresses or not self._is_in_its_file(known)
 
         return self.issue([one for one in wanted if one.file not in revoked and is_missing(one)], now)
 
@@ -194,13 +195,23 @@ class Authority:
         return [entry for entry in newest.values() if entry.revoked is None]
 
     def renew(self, now: EpochSeconds, within_s: int, without: Collection[str] = ()) -> list[Issued]:
-        """Renew certificates that expire within so many seconds or have expired; return the new ones.
+        """Renew certificates that expire within so many seconds, have expired, or are not in their file.
+
+        Returns:
+            The new ones.
 
         Raises:
             ConfigError: The authority has expired.
         """
-        due = [entry.again() for entry in self.current() if entry.expires - now <= within_s]
-        return self.issue([one for one in due if one.kind is Kind.BROKER or one.name not in without], now)
+        current = [entry for entry in self.current() if entry.kind is Kind.BROKER or entry.name not in without]
+        due = [e for e in current if e.expires - now <= within_s or not self._is_in_its_file(e)]
+        return self.issue([entry.again() for entry in due], now)
+
+    def _is_in_its_file(self, entry: Issued) -> bool:
+        try:
+            return entry.serial in {details.serial for details in details_of((self.out / entry.file).read_bytes())}
+        except (OSError, ConfigError):
+            return False
 
     def revoke(self, name: str, reason: str, now: EpochSeconds, kind: Kind = Kind.DEVICE) -> list[Issued]:
         """Revoke every unrevoked certificate of a device or broker; return these certificates."""

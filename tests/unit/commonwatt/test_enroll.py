@@ -1,7 +1,9 @@
 """``commonwatt enroll``, as a person uses it in a folder that a registration wrote."""
 
 import json
+import shutil
 import stat
+from errno import ENOSPC
 from pathlib import Path
 
 import pytest
@@ -9,10 +11,12 @@ from cryptography import x509
 from typer.testing import CliRunner, Result
 
 from commonwatt.cli.enroll import app
+from commonwatt.identity import authority
 from commonwatt.identity.authority import Authority, Wanted
 from commonwatt.identity.certificates import Kind, Signer, expires_at, revoked_serials
 from commonwatt.identity.devices import load_devices, load_tokens, mosquitto_digest
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.runtime.files import write_private
 from commonwatt.town.town import load_town
 from harness.real.enrolled import DAY_S, now
 from utility.registry.enrolment import enrol
@@ -149,6 +153,41 @@ def test_what_expired_is_renewed_and_then_forgotten(out: Path) -> None:
     assert [row["state"] for row in listed(out)] == ["expired"]
     good(out, "renew", "--within", "0")
     assert [row["state"] for row in listed(out)] == ["valid"]
+
+
+@pytest.mark.parametrize("content", ["the previous certificate", "nothing", "nonsense"])
+def test_what_an_interrupted_renewal_left_is_issued_by_the_next(
+    out: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    made = Authority.create(out, "test", now() - 60 * DAY_S)
+    wanted = [
+        Wanted(kind=Kind.DEVICE, name=name, file=f"{name}/gateway.pem", lifetime_s=90 * DAY_S)
+        for name in ("r001", "r002")
+    ]
+    made.issue(wanted, now() - 60 * DAY_S)
+
+    def full(path: Path, text: str) -> None:
+        if path == out / "r002" / "gateway.pem":
+            raise OSError(ENOSPC, "No space left on device")
+        write_private(path, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(authority, "write_private", full)
+        with pytest.raises(OSError, match="No space left"):
+            made.renew(now(), 31 * DAY_S)
+    left = out / "r002" / "gateway.pem"
+    if content == "nothing":
+        left.unlink()
+    elif content == "nonsense":
+        left.write_text("")
+    started = shutil.copytree(out, out.with_name("started"))
+    for again in (
+        Authority.load(out).renew(now(), 31 * DAY_S),
+        Authority.load(started).issue_missing(wanted, now()),
+    ):
+        assert [entry.name for entry in again] == ["r002"]
+    assert expires_at(left.read_bytes()) == pytest.approx(now() + 90 * DAY_S, abs=60)
+    assert Authority.load(out).renew(now(), 31 * DAY_S) == []
 
 
 def test_who_was_revoked_is_refused_everywhere_until_taken_in_again(out: Path, tmp_path: Path) -> None:
