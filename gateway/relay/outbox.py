@@ -129,13 +129,16 @@ def select(
         parts = [part for part in parts if part.key[0] == meter]
         events = [(generation, event) for generation, event in events if event.meter_id == meter]
     exact, coarse = _fitting_blocks(*_split(store, parts, mode))
+    taken = {part.id for part in (*exact, *coarse)}
     return Selection(
         blocks=concatenate([load(exact), average(load(coarse))]),
         done=tuple(part.id for part in exact),
         averaged=tuple(part.id for part in coarse),
         events=tuple(events),
         dead_letters=tuple(dead_letters[:BATCH_DEAD_LETTERS]),
-        more=len(exact) + len(coarse) < len(unsent)
+        # By number, not by count: a completed block brings parts that are not among those of ``unsent``.
+        more=len(unsent) > BATCH_PARTS
+        or any(part.id not in taken for part in unsent)
         or len(events) < len(waiting)
         or len(dead_letters) > BATCH_DEAD_LETTERS,
     )

@@ -16,7 +16,7 @@ from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.batches import MAX_BATCH_BYTES, Batch, BatchAck, BatchFlag, BatchRefusal
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
-from gateway.changes import AVERAGED, AppendParts, DropBackup, ForgetRelayed, Part
+from gateway.changes import AVERAGED, OFFERED, UNSENT, AppendParts, DropBackup, ForgetRelayed, Part
 from gateway.relay.outbox import ANY_QUARTER
 from gateway.relay.relay import ACK_WITHIN_S, HOLD_S, WINDOW
 from harness.worlds.gateway import START, World, batches, blocks_of, readings
@@ -165,6 +165,25 @@ def test_a_long_backlog_drains_by_acknowledgements_alone_within_the_window(
         assert len(world.core.relay.in_flight) <= WINDOW
     assert world.store.backlog()[0] == 0
     assert (blocks_of(found).quality > 0).sum() == 600
+
+
+@pytest.mark.parametrize("relayed", [UNSENT, OFFERED])
+def test_a_backlog_of_blocks_that_are_sent_whole_drains_by_acknowledgements_alone(
+    world: World, relayed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each block has more parts than its share of the newest ones: as averages, or exact, it is completed."""
+    monkeypatch.setattr("gateway.relay.outbox.BATCH_PARTS", 20)
+    world.ask(cmd="aggregate", at="gateway", mode="lossy")
+    world.tick("retry")
+    first = START // QUARTER_S + 1
+    for start in range(first * QUARTER_S, (first + 5) * QUARTER_S, 60):
+        minutes = [from_records(readings(meter, 1, 4, start=start)) for meter in (1, 2, 3)]
+        world.store.commit([AppendParts(tuple(Part(0, b.key(0), pack(b)[0], relayed) for b in minutes))])
+    world.now = (first + 5) * QUARTER_S
+    waiting = relay(world)
+    while waiting:
+        waiting += batches(world.acknowledge(waiting.pop(0)))
+    assert world.store.backlog()[0] == 0
 
 
 def fill(world: World, quarters: int) -> None:
