@@ -17,6 +17,9 @@ STATES = "microgrid_states"
 ENDS = ("reduce_until", "isolate_until", "supply_until", "notice_until")
 """The ends of states."""
 
+MAX_TO_COME = 8
+"""Most strategies, and most weights, that wait for their date; one more, and the first of them is forgotten."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sharing:
@@ -59,7 +62,7 @@ class MicrogridStates:
         supply_until: Their end.
         power_lost: The notice about the feeder until ``notice_until``: its power is lost, or back; ``None``: no notice.
         notice_until: Its end.
-        sharing: The strategies in their order, at most the one in force and the next one.
+        sharing: The strategies in their order: the one in force, and those to come, at most ``MAX_TO_COME``.
         weighting: The weights, in the same way.
     """
 
@@ -171,7 +174,10 @@ def _weighting(weights: dict[str, int] | None, from_time: EpochSeconds) -> Weigh
 
 
 def _then(present: Sequence[_Dated], new: _Dated, now: EpochSeconds) -> tuple[_Dated, ...]:
-    """Return what holds after a change: the one in force, and the next one; those that ended are forgotten."""
-    earlier = sum(one.from_time < new.from_time for one in present)
-    begun = sum(one.from_time <= now for one in present[:earlier])
-    return (*present[max(0, begun - 1) : earlier], new)[-2:]
+    """Return what holds after a change: the one in force before it, and those to come.
+
+    Those that ended are forgotten, and those that were to begin at the time of the new one or later.
+    """
+    earlier = [one for one in present if one.from_time < new.from_time]
+    begun = sum(one.from_time <= now for one in earlier)
+    return (*earlier[:begun][-1:], *(*earlier[begun:], new)[-MAX_TO_COME:])

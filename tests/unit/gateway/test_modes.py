@@ -5,16 +5,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from commonwatt.model.records import EventRecord, State
 from commonwatt.model.return_delay import return_delay_s
 from commonwatt.protocol.commands import Command
-from commonwatt.protocol.controller_commands import ACTIONS
+from commonwatt.protocol.controller_commands import ACTIONS, ControllerCommand, Strategy
 from commonwatt.protocol.meter_messages import Level
 from commonwatt.town.town import Direction, Function
 from gateway.control.islanding import Phase
 from gateway.control.manager import RENEW_S, SHARE_FOR_S
-from gateway.control.microgrid_states import MicrogridStates, kept_states
+from gateway.control.microgrid_states import MAX_TO_COME, MicrogridStates, kept_states
 from harness.worlds.gateway import CAPACITY, World, commands
 
 BOUNDARY, HOUSES = 4, (1, 2, 3)
@@ -316,6 +318,7 @@ def test_a_strategy_holds_from_its_date_and_the_next_one_waits(world: World) -> 
     assert told(world, cmd="sharing", strategy="rangers", weights={"1": 2}) == []
     told(world, cmd="sharing", strategy="aces", from_time=world.now + 3600)
     told(world, cmd="sharing", weights={}, from_time=world.now + 7200)
+    told(world, cmd="sharing", strategy="spec", weights={"1": 3}, from_time=world.now + 10_800)
     world.crash()
 
     def in_force() -> tuple[str, dict[int, int]]:
@@ -327,8 +330,31 @@ def test_a_strategy_holds_from_its_date_and_the_next_one_waits(world: World) -> 
     assert in_force() == ("aces", {1: 2}), "a strategy alone leaves the weights as they are"
     world.now += 3600
     assert in_force() == ("aces", {}), "weights of the settings file"
+    world.now += 3600
+    assert in_force() == ("spec", {1: 3})
+    told(world, cmd="sharing", strategy="aces", weights={})
     told(world, cmd="sharing", strategy="file")
     assert in_force() == ("spec", {}), "the settings file's"
+
+
+@given(dates=st.lists(st.integers(-3, 20), max_size=15))
+def test_a_command_for_a_later_date_changes_nothing_before_that_date(dates: list[int]) -> None:
+    strategies: tuple[Strategy, ...] = ("rangers", "aces", "spec")
+    states, now = MicrogridStates(), 1000
+    for n, date in enumerate(dates):
+        command = ControllerCommand(
+            id=str(n),
+            cmd="sharing",
+            until=now + 600,
+            strategy=strategies[n % 3],
+            weights={1: n + 1},
+            from_time=now + date,
+        )
+        before, states = states, states.set(command, now)
+        if date > 0:
+            assert (states.sharing_at(now), states.weights_at(now)) == (before.sharing_at(now), before.weights_at(now))
+        assert states.weights_at(now + max(0, date)) == {1: n + 1}
+        assert len(states.sharing) == len(states.weighting) <= 1 + MAX_TO_COME
 
 
 def test_states_of_the_last_release_are_read() -> None:
