@@ -95,7 +95,8 @@ class MicrogridStates:
 
     def _share(self, command: ControllerCommand, now: EpochSeconds) -> "MicrogridStates":
         """Return the states with another strategy, other weights, or both, from a time on."""
-        begin = now if command.from_time is None else command.from_time
+        # At once is since ever: the time of a clock that is ahead would be a later date once the clock is set.
+        begin = command.from_time or 0
         changed = self
         if command.strategy is not None:
             strategy = None if command.strategy == "file" else command.strategy

@@ -337,6 +337,16 @@ def test_a_strategy_holds_from_its_date_and_the_next_one_waits(world: World) -> 
     assert in_force() == ("spec", {}), "the settings file's"
 
 
+def test_a_strategy_set_at_once_holds_when_a_clock_that_was_ahead_is_set(world: World) -> None:
+    world.forget_time()
+    right, world.now = world.now, world.now + 600
+    told(world, cmd="sharing", strategy="rangers", weights={"1": 7})
+    world.core.time.network(world.now, right, 0)
+    world.tick("retry")
+    assert world.core.now < right + 60
+    assert (world.core.manager.strategy, world.core.manager.weights) == ("rangers", {1: 7})
+
+
 @given(dates=st.lists(st.integers(-3, 20), max_size=15))
 def test_a_command_for_a_later_date_changes_nothing_before_that_date(dates: list[int]) -> None:
     strategies: tuple[Strategy, ...] = ("rangers", "aces", "spec")
