@@ -121,7 +121,7 @@ class UtilityCommands:
             keys = list(have)
         else:
             last = 2**32 - 1 if command.last_quarter is None else command.last_quarter
-            keys = self._store.keys_between(command.first_quarter or 0, last, MAX_WANTED)
+            keys = self._store.keys_between(command.first_quarter or 0, last, MAX_WANTED + 1)
         taken = keys[: max(0, MAX_WANTED - len(self._relay.wanted))]
         self._relay.wanted.update(dict.fromkeys(taken))
         result = "done" if len(taken) == len(keys) else "partial"

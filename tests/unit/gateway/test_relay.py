@@ -316,6 +316,16 @@ def test_get_relays_the_slots_asked_for_and_names_those_that_are_not_there(world
     assert outcome.sent == 1
 
 
+@pytest.mark.parametrize(("stored", "result"), [(5, "done"), (6, "partial")])
+def test_get_of_more_blocks_than_are_relayed_at_once_is_done_in_part(
+    world: World, stored: int, result: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.relay.utility_commands.MAX_WANTED", 5)
+    fill(world, stored)
+    _, outcome = world.ask(cmd="get", first_quarter=0)
+    assert (outcome.result, outcome.sent) == (result, 5)
+
+
 def test_a_lost_answer_to_get_is_sent_again(world: World) -> None:
     world.put(1, 1, readings(1, 1, 4))
     world.acknowledge(relay(world)[0])
