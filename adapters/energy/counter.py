@@ -130,6 +130,7 @@ class Counter:
         recent: Readings of the last accepted samples, at most 3, oldest first.
         before: The accepted point before the last confirmed fall or jump; ``None``: none.
         other_unit: Whether the readings held back seem to be of another unit.
+        doubted: Whether, before the start, a rise over a long time was possible and confirmed nothing.
     """
 
     at: EpochMilliseconds = 0
@@ -141,6 +142,7 @@ class Counter:
     recent: list[MilliwattHours] = field(default_factory=list)
     before: Point | None = None
     other_unit: bool = False
+    doubted: bool = False
 
     def take(self, read: Read, limits: CounterLimits, *, restarted: bool = False) -> tuple[Outcome, list[Point]]:
         """Take a reading later than all before; return what became of it, and the points that were accepted.
@@ -180,14 +182,18 @@ class Counter:
     def _begin(self, read: Read, limits: CounterLimits) -> tuple[Outcome, list[Point]]:
         """Start when a reading goes on from the one before: the first one after a device's start may be anything.
 
-        Readings that came together waited for a time that is not known: counting starts at the last of them.
+        Readings that came together waited for a time that is not known: counting starts at the last of them. After a
+        long time nearly any rise is possible: the reading takes the place of the first one, once.
         """
         last = self.held[-1] if self.held else None
         if last is None or not 0 <= read.raw - last.raw <= limits.most(read.at - last.at):
-            self.held = [read]
+            self.held, self.doubted = [read], False
             return Outcome.HELD_BACK, []
-        if read.at - self.held[0].at < TOGETHER_MS:
+        if read.at - last.at < TOGETHER_MS and read.at - self.held[0].at < WINDOW_MS:
             self.held = [self.held[0], read]
+            return Outcome.HELD_BACK, []
+        if not self.doubted and read.raw - last.raw > limits.most(min(read.at - last.at, _KNOWN_MS)):
+            self.held, self.doubted = [read], True
             return Outcome.HELD_BACK, []
         self.held = []
         points = [self._rebase(last)]

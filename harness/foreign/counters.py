@@ -1,7 +1,8 @@
 """Random histories of a foreign counter: what flowed, and what the device reports of it.
 
 A history has a strange first sample, restarts (to zero, or to an older total), rollovers, glitches of one or two
-samples, duplicates, samples out of order and gaps. ``python -m harness.foreign.counters --sequences N`` judges N.
+samples, duplicates, samples out of order and gaps, also one right after the first sample.
+``python -m harness.foreign.counters --sequences N`` judges N.
 """
 
 import argparse
@@ -76,6 +77,8 @@ def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 
     glitches = glitch = quiet = 0
     for n in range(length):
         fault = rng.choice(faults) if faults and 3 < n < length - 6 and rng.random() < 0.25 else ""
+        if "gap" in faults and n == 1 and rng.random() < 0.25:
+            fault = "gap"
         wait = spacing * (rng.randrange(2, 200) if fault == "gap" else 1) + rng.randrange(spacing // 5 + 1)
         at, since_saved, restarted = at + wait, since_saved + 1, False
         if fault == "restart" and habit in ("zero", "older") and not glitches:
@@ -100,6 +103,8 @@ def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 
             shown = glitch
         if n == 0 and rng.random() < 0.1:
             shown = rng.choice((0, 1, rng.randrange(shown) // 3, shown + 60 * RATED_MW))
+            # A rollover between it and the second sample can't be told from a start.
+            counts_all = habit != "width"
         device = at - rng.randrange(500) if has_clock else None
         sample = Sample(at, device, shown, flowed, restarted)
         samples.append(sample)

@@ -36,6 +36,16 @@ def test_a_strange_first_reading_counts_nothing(first: int) -> None:
     assert run([first, 912_345, 912_350, 912_360])[1] == 15
 
 
+@pytest.mark.parametrize("strange", [[0], [0, 0], [880_000]])
+def test_a_strange_first_reading_counts_nothing_after_any_pause(strange: list[int]) -> None:
+    counter, limits = Counter(), CounterLimits(rated_mw=48_000_000, resolution=10_000)
+    for n, raw in enumerate(strange):
+        counter.take(Read(T + n, raw * 1_000), limits)
+    for n in range(4):
+        counter.take(Read(T + 20 * 3_600_000 + n * 10_000, 900_000_000 + n * 5_000), limits)
+    assert counter.total == 15_000
+
+
 def test_a_counter_starts_at_the_last_of_readings_that_waited_together() -> None:
     together = [Read(T + n, 1_000_000 + risen) for n, risen in enumerate([0, 9_000, 45_000, 50_000, 90_000, 95_000])]
     later = [Read(T + 2_000, 1_096_000), Read(T + 4_000, 1_098_000)]
@@ -45,11 +55,25 @@ def test_a_counter_starts_at_the_last_of_readings_that_waited_together() -> None
     assert counter.total == 3_000
 
 
+@pytest.mark.parametrize("first", [None, Read(T - 20 * 3_600_000, 800_000_000)])
+@pytest.mark.parametrize("still", [0, 300])
+def test_a_counter_starts_after_a_burst_that_lasts_longer_than_a_second(first: Read | None, still: int) -> None:
+    counter, raw = Counter(), 1_000_000_000
+    if first is not None:
+        counter.take(first, LIMITS)
+    for n in range(360):  # The broker sends 20 at a time.
+        raw += 2_800 if n >= still else 0
+        counter.take(Read(T + n * 2 + n // 20 * 50, raw), LIMITS)
+    for n in range(1, 7):
+        counter.take(Read(T + n * 10_000, raw + n * 2_800), LIMITS)
+    assert counter.total == 6 * 2_800
+
+
 @pytest.mark.parametrize("every_s", [0.25, 1, 3_600])
 def test_a_counter_starts_whatever_its_period(every_s: float) -> None:
     watt_hours = 6_000 * every_s / 3_600
     counter, outcomes = Counter(), set()
-    for n in range(6):
+    for n in range(300):
         outcomes.add(counter.take(Read(T + int(n * every_s * 1_000), 1_000 + int(n * watt_hours * 1_000)), LIMITS)[0])
     assert outcomes == {Outcome.HELD_BACK, Outcome.STARTED, Outcome.COUNTED}
 
