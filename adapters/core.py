@@ -247,7 +247,16 @@ class Adapter:
         taken = take(
             channel,
             self._rules[reader],
-            Value(value, at, device, reader.rank, reading.part, len(reader.topics), reading.restart_mark),
+            Value(
+                value,
+                at,
+                device,
+                reader.rank,
+                reading.part,
+                len(reader.topics),
+                reading.restart_mark,
+                difference=bool(reader.rule.less),
+            ),
         )
         self.tally["value", taken.outcome.name.lower()] += 1
         if isinstance(taken.outcome, Outcome):

@@ -57,6 +57,7 @@ class Value(NamedTuple):
         part: Which number of a sum.
         parts: How many numbers are added up.
         restart_mark: A value that changes when the register is set back.
+        difference: Whether it is a difference of two registers.
     """
 
     value: int
@@ -66,6 +67,7 @@ class Value(NamedTuple):
     part: int = 0
     parts: int = 1
     restart_mark: str | None = None
+    difference: bool = False
 
 
 class Taken(NamedTuple):
@@ -88,6 +90,7 @@ class Channel:
 
     Attributes:
         rank: Place of the rule in use.
+        difference: Whether a difference of two registers was used; one of them alone then has no meaning.
         at: Time of the last value used, epoch milliseconds.
         arrived: Arrival of the last value of that rule.
         device: The last device's time used; 0: none.
@@ -107,6 +110,7 @@ class Channel:
     """
 
     rank: int = 0
+    difference: bool = False
     at: EpochMilliseconds = 0
     arrived: EpochMilliseconds = 0
     device: EpochMilliseconds = 0
@@ -131,6 +135,7 @@ class Channel:
             self.counter = Counter(total=self.counter.total)
             self.parts, self.fresh = {}, []
             self.restart_mark = None
+            self.difference = False
             self.device = 0
 
     def set_back(self, now: EpochMilliseconds) -> bool:
@@ -220,10 +225,12 @@ def _use_room(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, number
 
 
 def _choose(channel: Channel, value: Value) -> Ignored | None:
-    """Use the preferred source; another one only after a while without it."""
+    """Use the preferred source; another one only after a while without it, and only if it means the same."""
+    if channel.difference and not value.difference:
+        return Ignored.NOT_PREFERRED
     if value.rank > channel.rank and value.arrival - channel.arrived < FALLBACK_MS and channel.arrived:
         return Ignored.NOT_PREFERRED
-    channel.rank, channel.arrived = value.rank, value.arrival
+    channel.rank, channel.arrived, channel.difference = value.rank, value.arrival, value.difference
     return None
 
 

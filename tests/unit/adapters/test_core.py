@@ -243,6 +243,20 @@ def test_the_second_topic_counts_only_while_the_first_is_silent(store: DeviceSto
     assert bench.adapter.channels[77, RecordType.THROUGH].counter.total == 119_000
 
 
+def test_a_register_of_both_directions_never_counts_alone_after_their_difference(store: DeviceStore) -> None:
+    bench = Bench(store, preset="shelly-pm", source="s")
+    used = returned = 0
+    for minute in range(0, 2 * 1440, 2):
+        by_day = 480 <= minute % 1440 < 960
+        used, returned = (used, returned + 10) if by_day else (used + 2, returned)
+        switch = {"id": 0, "aenergy": {"total": 20_000 + used + returned}}
+        if by_day or not minute:  # It tells what changes.
+            switch["ret_aenergy"] = {"total": 6_000 + returned}
+        bench.hear("s/events/rpc", {"params": {"ts": T + minute * 60, "switch:0": switch}}, T + minute * 60)
+        assert bench.adapter.channels[77, RecordType.THROUGH].counter.total <= used * 1000
+    assert bench.adapter.channels[77, RecordType.THROUGH].counter.total > 1400 * 1000
+
+
 def test_registers_on_several_topics_are_added_up(store: DeviceStore) -> None:
     bench = Bench(store, preset="sum")
     for n in range(30):
