@@ -21,7 +21,7 @@ from utility.store.database import upsert
 from utility.store.parts import chunks
 from utility.store.settlement_due import DueDay, numbers_of, unmark
 from utility.store.settlement_members import Owner
-from utility.store.tables import controller, meter, settled, settled_day
+from utility.store.tables import controller, meter, settled, settled_day, settlement_due
 from utility.store.usage_due import mark_usage
 
 _AT_A_TIME = 250
@@ -229,20 +229,34 @@ def _rows(connection: Connection, meters: Collection[MeterId] | None, days: rang
 def _provisional(
     connection: Connection, ids: Sequence[MeterId], days: range
 ) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
-    c = settled_day.c
     owner_of: dict[MeterId, int] = {}
     for some in chunks(ids):
         owners = select(meter.c.id, controller.c.number).join(controller, controller.c.id == meter.c.microgrid)
         rows = connection.execute(owners.where(meter.c.id.in_([signed64(i) for i in some])))
         owner_of |= {unsigned64(row.id): row.number for row in rows}
-    final: dict[int, set[Day]] = {}
-    for numbers in chunks(sorted(set(owner_of.values()))):
-        for some_days in chunks(days):
-            wanted = select(c.owner_no, c.day).where(c.day.in_(some_days), c.owner_no.in_(numbers), c.final)
-            for row in connection.execute(wanted):
-                final.setdefault(row.owner_no, set()).add(row.day)
+    settled_of = _unchanging(connection, sorted(set(owner_of.values())), days)
     found = np.ones((len(ids), len(days)), np.bool_)
     for n, meter_id in enumerate(ids):
-        for day in final.get(owner_of.get(meter_id, -1), ()):
+        for day in settled_of.get(owner_of.get(meter_id, -1), ()):
             found[n, day - days.start] = False
     return np.repeat(found, QUARTERS_A_DAY, axis=1)
+
+
+def _unchanging(connection: Connection, owners: Sequence[int], days: range) -> dict[int, set[Day]]:
+    """Return the days of each microgrid that no late reading changes: final ones, and those before its first one."""
+    c, due = settled_day.c, settlement_due.c
+    final: dict[int, dict[Day, bool]] = {}
+    for numbers in chunks(owners):
+        for some_days in chunks(days):
+            wanted = select(c.owner_no, c.day, c.final).where(c.day.in_(some_days), c.owner_no.in_(numbers))
+            for owner, day, is_final in connection.execute(wanted):
+                final.setdefault(owner, {})[day] = is_final
+    found = {owner: {day for day, is_final in of.items() if is_final} for owner, of in final.items()}
+    for numbers in chunks([owner for owner in owners if days.start not in final.get(owner, ())]):
+        firsts = select(c.owner_no, func.min(c.day)).where(c.owner_no.in_(numbers)).group_by(c.owner_no)
+        for owner, first in connection.execute(firsts):
+            found.setdefault(owner, set()).update(range(days.start, min(first, days.stop)))
+        marked = due.day.between(days.start, days.stop - 1)
+        for owner, day in connection.execute(select(due.owner_no, due.day).where(due.owner_no.in_(numbers), marked)):
+            found.get(owner, set()).discard(day)
+    return found

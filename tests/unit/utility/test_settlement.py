@@ -128,6 +128,27 @@ def test_a_day_is_settled_once_its_readings_are_there(database: Database, town: 
     assert rows_of(database) == before, "the same readings again make no version"
 
 
+@one_kind
+def test_days_before_the_first_settled_one_wait_for_nothing_unless_they_are_marked(
+    database: Database, town: Town
+) -> None:
+    store(database, town_blocks(town))
+    run(database)
+
+    def provisional() -> dict[int, list[bool]]:
+        with database.reads.begin() as connection:
+            found = load_settled(connection, None, FIRST - 96, FIRST + 192)
+        return dict(zip(found.meters.tolist(), found.provisional[:, ::96].tolist(), strict=True))
+
+    assert set(map(tuple, provisional().values())) == {(False, False, True)}
+    name, *_ = town.microgrids
+    ours = {meter.id for meter in town.microgrids[name].meters}
+    with database.writes.begin() as connection:
+        number = connection.execute(select(controller.c.number).where(controller.c.id == name)).scalar_one()
+        mark_days(connection, [(DAY - 1, number)], Why.PERSON)
+    assert all(first == (meter in ours) for meter, (first, *_) in provisional().items())
+
+
 def test_late_readings_make_new_versions_of_exactly_the_days_they_touch(database: Database, town: Town) -> None:
     blocks = town_blocks(town)
     (name, whole), (other, theirs) = blocks.items()
