@@ -17,6 +17,7 @@ from commonwatt.settlement.settled import Quantity, SettledQuarters
 from utility.registry.accounts import DatedRegistry, Installed
 
 DAY_NAMES = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+CENT = Fraction(1, 100)
 UNITS = ("house", "apartment", "hospital", "police", "fire")
 
 
@@ -38,6 +39,10 @@ class PlainBill:
     def cents(self) -> int:
         """The sum of the lines before the floor at zero."""
         return round(self.exact * 100)
+
+
+def is_installed(meter: Installed, quarter: int) -> bool:
+    return (meter.start is None or quarter >= meter.start) and (meter.end is None or quarter < meter.end)
 
 
 class Plain:
@@ -103,9 +108,7 @@ class Plain:
         return dict(self.bills)
 
     def holder(self, meter: Installed, quarter: int) -> int | None:
-        if (meter.start is not None and quarter < meter.start) or (meter.end is not None and quarter >= meter.end):
-            return None
-        return meter.account_at(quarter)
+        return meter.account_at(quarter) if is_installed(meter, quarter) else None
 
     def tariff(self, account: int, quarter: int) -> dict[str, Any]:
         name = self.default
@@ -150,6 +153,8 @@ class Plain:
         return base
 
     def value(self, quantity: Quantity, meter: Installed, quarter: int) -> int:
+        if not is_installed(meter, quarter):
+            return 0
         return int(self.settled.of(quantity)[self.rows[meter.id], quarter - self.settled.first])
 
     def add_quarter(self, members: Sequence[Installed], quarter: int, imports: Mapping[tuple[str, str], int]) -> None:
@@ -188,7 +193,7 @@ class Plain:
             bill.provisional += "provisional" in found
 
     def mark(self, found: set[str], meters: Sequence[Installed], quarter: int) -> None:
-        for meter in meters:
+        for meter in (each for each in meters if is_installed(each, quarter)):
             row, column = self.rows[meter.id], quarter - self.settled.first
             quality = int(self.settled.quality[row, column])
             found |= {"missing"} if quality == 0 else {"estimated"} if quality == 1 else set()
@@ -219,7 +224,7 @@ class Plain:
         if self.policy["vacant"] == "occupied":
             owners = {place: owner for place, owner in owners.items() if owner is not None}
         # A pool without energy marks nobody's bill.
-        ever = self.given(quantity, tuple(m.id for m in sources)) > 0
+        ever = self.given(quantity, sources) > 0
         for owner in owners.values():
             if owner is not None and ever:
                 self.mark(marks[owner], sources, quarter)
@@ -241,12 +246,11 @@ class Plain:
             if owner is not None:
                 self.credit(owner, quarter, words, parts[place]) if words else self.charge(owner, quarter, parts[place])
 
-    def given(self, quantity: Quantity, meters: tuple[int, ...]) -> int:
-        if (quantity, meters) not in self.known:
-            begin = self.quarters[0] - self.settled.first
-            columns = self.settled.of(quantity)[[self.rows[m] for m in meters], begin : begin + len(self.quarters)]
-            self.known[quantity, meters] = int(columns.sum())
-        return self.known[quantity, meters]
+    def given(self, quantity: Quantity, meters: Sequence[Installed]) -> int:
+        key = quantity, tuple(m.id for m in meters)
+        if key not in self.known:
+            self.known[key] = sum(self.value(quantity, m, quarter) for m in meters for quarter in self.quarters)
+        return self.known[key]
 
     def charge(self, account: int, quarter: int, energy: int) -> None:
         if not energy:
@@ -281,5 +285,7 @@ class Plain:
         initial, base = Fraction(tariff["tariff"]["base"]), self.base_at(account, last)
         step = (base if tariff["policy"]["step_of"] == "current" else initial) / 4
         falls = bill.cents < 0 or (bill.cents == 0 and tariff["policy"]["zero_bill"] == "falls")
-        changed = max(Fraction(0), base - step) if falls else min(initial, base + step) if bill.cents > 0 else base
+        changed = (
+            max(Fraction(0), base - step) if falls else min(initial, base + max(step, CENT)) if bill.cents > 0 else base
+        )
         return Fraction(round(changed * 100), 100)

@@ -172,15 +172,8 @@ def _meters(random: Random, first: Quarter, until: Quarter) -> list[Installed]:
         ("pub", "farm", Function.SOLAR_FARM),
         ("pub", "", Function.BOUNDARY),
     ):
-        found.append(
-            Installed(
-                id=len(found) + 1,
-                microgrid=microgrid,
-                place=place,
-                function=function,
-                direction=Direction.OUTGOING,
-            )
-        )
+        meter = Installed(id=0, microgrid=microgrid, place=place, function=function, direction=Direction.OUTGOING)
+        found += _exchanged(random, meter, len(found) + 1, first, until)
     return found
 
 

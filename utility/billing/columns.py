@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from commonwatt.model.units import Quarter
 from commonwatt.settlement.settled import Energies, Quantity, SettledQuality, SettledQuarters
 from utility.billing.inputs import RunInputs, Segment
-from utility.billing.places import held
+from utility.billing.places import held, installed
 from utility.registry.accounts import Installed
 
 
@@ -32,6 +32,7 @@ class Columns:
         for of in self._periods.values():
             cuts.update((np.flatnonzero(np.diff(of)) + 1).tolist())
         for meter in meters:
+            cuts.update(quarter - first for quarter in installed(meter, first, until))
             for _, start, end in held(meter, first, until):
                 cuts |= {start - first, end - first}
         self._cuts = sorted(cut for cut in cuts if cut < until - first)
@@ -103,7 +104,7 @@ class Flags:
 
 
 class Chunk:
-    """The settled quarter-hours of some microgrids, with their sums by run.
+    """The settled quarter-hours of some microgrids, with their sums by run; a meter counts while it is installed.
 
     Attributes:
         columns: Their columns.
@@ -118,24 +119,37 @@ class Chunk:
         self._settled = settled
         self._tables: dict[Quantity, Table] = {}
         self._first = inputs.first
+        month = inputs.first, inputs.until
+        spans = {self.rows[meter.id]: installed(meter, *month) for meter in meters}
+        self._parts = {row: span for row, span in spans.items() if span != month}
         bad = (settled.quality <= SettledQuality.ESTIMATED) | settled.provisional
         self._flagged = np.asarray(bad.any(axis=1)).tolist()
 
     def table(self, quantity: Quantity) -> Table:
         """Return the sums of a quantity."""
         if quantity not in self._tables:
-            self._tables[quantity] = Table(self.columns, self.columns.sums(self._settled.of(quantity)))
+            sums = self.columns.sums(self._settled.of(quantity))
+            for row, span in self._parts.items():
+                runs = self.columns.runs(*span)
+                sums[row, : runs.start] = sums[row, runs.stop :] = 0
+            self._tables[quantity] = Table(self.columns, sums)
         return self._tables[quantity]
 
     def energy(self, quantity: Quantity, rows: Sequence[int]) -> Energies:
         """Return the sum of some rows by quarter."""
-        return np.asarray(self._settled.of(quantity)[list(rows)].sum(axis=0), np.int64)
+        energies = self._settled.of(quantity)[list(rows)]
+        for n, row in enumerate(rows):
+            if row in self._parts:
+                start, end = self._parts[row]
+                energies[n, : start - self._first] = energies[n, end - self._first :] = 0
+        return np.asarray(energies.sum(axis=0), np.int64)
 
     def flagged(self, flags: Flags | None, rows: Sequence[int], start: Quarter, end: Quarter) -> Flags | None:
         """Return an account's flags with those that any of some rows has between two quarters."""
-        a, b = start - self._first, end - self._first
         for row in rows:
-            if not self._flagged[row]:
+            low, high = self._parts.get(row, (start, end))
+            a, b = max(start, low) - self._first, min(end, high) - self._first
+            if a >= b or not self._flagged[row]:
                 continue
             flags = flags or Flags(self._settled.quality.shape[1])
             quality = self._settled.quality[row, a:b]

@@ -53,10 +53,15 @@ class Place:
         return found
 
 
+def installed(meter: Installed, first: Quarter, until: Quarter) -> tuple[Quarter, Quarter]:
+    """Return when a meter was installed, within some quarters: first quarter, quarter after; equal: it was not."""
+    low = first if meter.start is None else min(max(first, meter.start), until)
+    return low, until if meter.end is None else max(low, min(until, meter.end))
+
+
 def held(meter: Installed, first: Quarter, until: Quarter) -> list[tuple[AccountNumber, Quarter, Quarter]]:
     """Return which accounts had an installed meter, within some quarters: account, first quarter, quarter after."""
-    low = first if meter.start is None else max(first, meter.start)
-    high = until if meter.end is None else min(until, meter.end)
+    low, high = installed(meter, first, until)
     found = []
     for each in meter.holdings:
         start, end = max(low, each.start), high if each.end is None else min(high, each.end)

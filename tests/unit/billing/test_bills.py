@@ -3,11 +3,13 @@
 import os
 from fractions import Fraction
 
+import numpy as np
 import pytest
 
 from harness.billing.plain import Plain
-from harness.billing.worlds import World, random_world
+from harness.billing.worlds import World, random_world, tariff
 from utility.billing.bill import Bill, LineKind
+from utility.billing.policies import aces
 from utility.billing.run import bills_of
 
 TOWNS = int(os.environ.get("BILL_TOWNS", "3"))
@@ -68,6 +70,37 @@ def test_bills_do_not_depend_on_the_order_of_the_registry() -> None:
     )
     again = type(world.inputs)(**{**world.inputs.__dict__, "registry": turned})
     assert bills_of(again, world.load).billed == bills_of(world.inputs, world.load).billed
+
+
+def test_what_a_meter_shows_while_it_is_not_installed_changes_no_bill() -> None:
+    pooled = 0
+    for seed in range(6):
+        world = random_world(seed)
+        before = bills_of(world.inputs, world.load)
+        quarters = world.settled.first + np.arange(world.settled.quality.shape[1])
+        for row, meter_id in enumerate(world.settled.meters.tolist()):
+            meter = world.inputs.registry.meters[meter_id]
+            gone = (quarters < (meter.start or 0)) | (quarters >= (meter.end or 2**32))
+            world.settled.quality[row, gone] = 0
+            world.settled.provisional[row, gone] = True
+            for energies in world.settled.energies.values():
+                energies[row, gone] = 10**6
+            pooled += meter.holdings == () and bool(gone.any())
+        after = bills_of(world.inputs, world.load)
+        assert after.billed == before.billed
+        for name in ("given", "kept", "unheld"):
+            assert getattr(after.sums, name) == getattr(before.sums, name), name
+    assert pooled, "a building's or the farm's meter was exchanged"
+
+
+@pytest.mark.parametrize("step_of", ["current", "initial"])
+def test_base_that_fell_rises_to_the_tariffs_again(step_of: str) -> None:
+    rates = tariff(policy={"name": "aces", "off_peak": "off-peak", "step_of": step_of})
+    for bills in range(40):
+        base = rates.base
+        for cents in [-1] * bills + [1] * 60:
+            base = aces.next_base(rates, base, cents)
+        assert base == rates.base
 
 
 def test_credit_that_is_divided_adds_up_to_what_was_given() -> None:

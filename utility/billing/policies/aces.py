@@ -4,7 +4,7 @@
 based on time of day for incoming power and credits customers using the non-peak rate for outgoing power (prorated if
 necessary). If the bill is negative, it is adjusted to $0 and the customer's base bill is reduced by 25%. If the bill is
 positive, their base bill increases by 25% (capped at the initial value)." - The initial value is the tariff's base. The
-base is rounded to the cent, half to even, at each step.
+base is rounded to the cent, half to even, at each step, and rises by at least a cent.
 """
 
 from decimal import Decimal
@@ -41,7 +41,8 @@ def next_base(tariff: Tariff, current: Decimal, cents: int) -> Decimal:
     if cents < 0 or (cents == 0 and settings.zero_bill == "falls"):
         changed = max(Decimal(0), current - step * (1 - _FALL))
     elif cents > 0:
-        changed = min(tariff.base, current + step * (_RISE - 1))
+        # At least a cent: a quarter of 2 cents is none, and the base would stay there for ever.
+        changed = min(tariff.base, current + max(CENT, step * (_RISE - 1)))
     else:
         changed = current
     return to_cents(changed) * CENT
