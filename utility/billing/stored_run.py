@@ -30,11 +30,13 @@ class EarlierMonth:
 
     Attributes:
         month: The month.
+        default: The name of the tariff that accounts without one had then.
         bases: The bases that its bills had, dollars.
         billed: What was billed for it.
     """
 
     month: str
+    default: str
     bases: Mapping[AccountNumber, Decimal]
     billed: Mapping[AccountNumber, BilledMonth]
 
@@ -71,19 +73,21 @@ class StoredRun:
 
     def inputs(self) -> RunInputs:
         """Return the inputs of the month's own bills."""
-        return self._of(self.month, self.bases)
+        return self._of(self.month, self.default, self.bases)
 
     def corrected(self) -> list[Earlier]:
         """Return the months to correct."""
-        return [Earlier(inputs=self._of(each.month, each.bases), billed=each.billed) for each in self.earlier]
+        return [
+            Earlier(inputs=self._of(each.month, each.default, each.bases), billed=each.billed) for each in self.earlier
+        ]
 
-    def _of(self, month: str, bases: Mapping[AccountNumber, Decimal]) -> RunInputs:
+    def _of(self, month: str, default: str, bases: Mapping[AccountNumber, Decimal]) -> RunInputs:
         return RunInputs(
             month=month,
             timezone=self.timezone,
             registry=self.registry,
             tariffs=tuple(tariff_of(text) for text in self.tariffs),
-            default=self.default,
+            default=default,
             bases=bases,
         )
 
@@ -95,6 +99,7 @@ class StoredRun:
             "earlier": [
                 {
                     "month": each.month,
+                    "default": each.default,
                     "bases": _by_text(each.bases),
                     "billed": {str(n): [b.cents, b.taken, b.given] for n, b in sorted(each.billed.items())},
                 }
@@ -117,6 +122,8 @@ def unpack_run(data: bytes, account: AccountNumber | None = None) -> StoredRun:
     earlier = tuple(
         EarlierMonth(
             month=each["month"],
+            # Runs of earlier versions have one for all months.
+            default=each.get("default", content["default"]),
             bases=_by_number(each["bases"]),
             billed={int(n): BilledMonth(cents=c, taken=t, given=g) for n, (c, t, g) in each["billed"].items()},
         )
@@ -130,6 +137,12 @@ def unpack_run(data: bytes, account: AccountNumber | None = None) -> StoredRun:
     tariffs = tuple(content.pop("tariffs"))
     spans = {int(meter): [(a, b) for a, b in of] for meter, of in content.pop("provisional").items()}
     return StoredRun(**content, registry=registry, bases=bases, earlier=earlier, tariffs=tariffs, provisional=spans)
+
+
+def default_of(data: bytes) -> str:
+    """Return the name of the tariff of accounts without one, of packed inputs."""
+    found: str = json.loads(zlib.decompress(data))["default"]
+    return found
 
 
 def _of_account(account: AccountNumber, content: dict[str, Any]) -> dict[str, Any]:

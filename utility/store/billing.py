@@ -20,7 +20,7 @@ from utility.billing.corrections import BilledMonth, billed_month
 from utility.billing.money import to_cents
 from utility.billing.proof.canonical import canonical
 from utility.billing.proof.tree import HASH_BYTES
-from utility.billing.stored_run import Computed, EarlierMonth, StoredRun, Tree, unpack_run
+from utility.billing.stored_run import Computed, EarlierMonth, StoredRun, Tree, default_of, unpack_run
 from utility.registry.accounts import DatedRegistry
 from utility.store.database import insert_or
 from utility.store.tables import bill, bill_run
@@ -304,8 +304,9 @@ def _refuse_issued(connection: Connection, month: str) -> None:
 
 def _earlier(connection: Connection) -> tuple[EarlierMonth, ...]:
     """Return the newest months with issued bills, the oldest first, and what was billed for them so far."""
-    statement = select(bill_run.c.no, bill_run.c.month, bill_run.c.previous_no).where(bill_run.c.state == "issued")
-    rows = connection.execute(statement.order_by(bill_run.c.month.desc()).limit(CORRECTED_MONTHS)).all()
+    c = bill_run.c
+    statement = select(c.no, c.month, c.previous_no, c.inputs).where(c.state == "issued")
+    rows = connection.execute(statement.order_by(c.month.desc()).limit(CORRECTED_MONTHS)).all()
     months: dict[str, dict[AccountNumber, BilledMonth]] = {}
     bases: dict[str, dict[AccountNumber, Decimal]] = {}
     for row in reversed(rows):
@@ -313,7 +314,11 @@ def _earlier(connection: Connection) -> tuple[EarlierMonth, ...]:
         months[row.month] = {each.account: billed_month(each) for each in issued}
         bases[row.month] = bases_after(connection, row.previous_no)
         _add_corrections(months, issued)
-    return tuple(EarlierMonth(month=month, bases=bases[month], billed=billed) for month, billed in months.items())
+    defaults = {row.month: default_of(row.inputs) for row in rows}
+    return tuple(
+        EarlierMonth(month=month, default=defaults[month], bases=bases[month], billed=billed)
+        for month, billed in months.items()
+    )
 
 
 def _add_corrections(months: Mapping[str, dict[AccountNumber, BilledMonth]], issued: Sequence[Bill]) -> None:

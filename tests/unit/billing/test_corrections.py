@@ -7,7 +7,7 @@ import pytest
 
 from commonwatt.settlement.settled import Quantity
 from harness.billing.two_months import KWH, MONTH, late, world_of
-from harness.billing.worlds import ZONE, World, random_world
+from harness.billing.worlds import ZONE, World, random_world, tariff
 from utility.billing.bill import LineKind
 from utility.billing.canonical import bill_bytes, bill_of, registry_content, registry_of
 from utility.billing.corrections import billed_month
@@ -32,9 +32,8 @@ def stored(world: World, month: str = MONTH, earlier: tuple[EarlierMonth, ...] =
 
 
 def issued(run: Computed, month: str) -> EarlierMonth:
-    return EarlierMonth(
-        month=month, bases={}, billed={number: billed_month(each.bill) for number, each in run.billed.items()}
-    )
+    billed = {number: billed_month(each.bill) for number, each in run.billed.items()}
+    return EarlierMonth(month=month, default=run.run.default, bases={}, billed=billed)
 
 
 @pytest.mark.parametrize(("energy", "amount"), [(100 * KWH, Decimal("20.00")), (-KWH // 50, Decimal("0.00"))])
@@ -53,6 +52,19 @@ def test_late_data_becomes_a_line_of_the_next_bill(energy: int, amount: Decimal)
         bill = november.billed[account].bill
         assert bill.total == sum(each.amount for each in bill.lines)
         assert bill.total == bills_of(world.inputs, world.load).billed[account].bill.total + amount
+
+
+def test_another_default_tariff_corrects_no_earlier_month() -> None:
+    world = world_of()
+    october = computed(stored(world, "2026-10"), world.load)
+    dearer = tariff("town2", 1, "2026-11-01", "20.00", (("peak", "0.40", "0.16"), ("off-peak", "0.30", "0.10")))
+    inputs = replace(world.inputs, tariffs=(*world.inputs.tariffs, dearer), default="town2")
+    run = stored(replace(world, inputs=inputs), earlier=(issued(october, "2026-10"),))
+    for again in (run, unpack_run(run.pack())):
+        november = computed(again, world.load)
+        lines = [line for each in november.billed.values() for line in each.bill.lines]
+        assert not [line for line in lines if line.kind is LineKind.CORRECTION]
+        assert {each.bill.tariff for each in november.billed.values()} == {("town2 v1",)}
 
 
 def test_correction_in_favour_takes_at_most_the_bill_and_goes_on_with_the_next() -> None:
