@@ -63,7 +63,7 @@ class Bill:
         total: Their sum, dollars, never negative.
         provisional: Quarter-hours that may still change.
         estimated: Quarter-hours with estimates.
-        missing: Quarter-hours without any data.
+        missing: Quarter-hours that lack readings.
     """
 
     account: AccountNumber

@@ -35,6 +35,7 @@ from utility.exports.resolutions import Resolution
 from utility.exports.selection import Selection
 from utility.exports.writers import Format, make_writer, require
 from utility.store.database import Database
+from utility.store.job_states import zone_of
 
 app = typer.Typer(
     help="Export stored data as Parquet, CSV or JSON lines, by month; a stopped export goes on.", no_args_is_help=True
@@ -178,7 +179,9 @@ def account(
         asked = Asked(start=start, end=end, selection=Selection(accounts=(number,)))
         with from_file(config) as (database, _):
             quarters = account_quarters(database, asked, settled=of is Source.SETTLED)
-            content = "".join(pieces_of(quarters, form, f"{database.store_id:x}")).encode()
+            with database.reads.begin() as connection:
+                zone = zone_of(connection)
+            content = "".join(pieces_of(quarters, form, f"{database.store_id:x}", zone)).encode()
         if out is None:
             sys.stdout.buffer.write(content)
             return

@@ -3,6 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sqlalchemy import Connection
+
+from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from utility.access.actor import Actor
 from utility.billing.inputs import RunInputs
@@ -32,10 +35,11 @@ def propose(database: Database, source: str, actor: Actor, now: EpochSeconds, fi
         file: The name of its file, for errors.
 
     Raises:
-        ConfigError: The text has faults, a line for each.
+        ConfigError: The text has faults, a line for each, or its times are of another zone than the town's.
     """
     new = parse_tariff(source, file)
     with database.writes.begin() as connection:
+        _require_zone(connection, new)
         stored = tariffs.propose(connection, new, source, actor.name, now)
         record(connection, actor, now, "tariff.propose", stored.label, None, _facts(stored))
     return stored
@@ -52,14 +56,26 @@ def publish(database: Database, name: str, version: int | None, actor: Actor, no
         now: The time.
 
     Raises:
-        ConfigError: It is no proposal any more, the same person proposed it, or it begins too early.
+        ConfigError: It is no proposal any more, the same person proposed it, it begins too early, or its times are of
+            another zone than the town's.
     """
     with database.writes.begin() as connection:
         proposed, first = tariffs.proposal(connection, name)
         require_second(actor, first, "proposed it")
+        _require_zone(connection, proposed)
         tariffs.publish(connection, name, proposed.version if version is None else version, actor.name, now)
         record(connection, actor, now, "tariff.publish", proposed.label, {"state": "proposed"}, _facts(proposed))
     return proposed
+
+
+def _require_zone(connection: Connection, tariff: Tariff) -> None:
+    """Refuse a tariff whose hours are not those of the months that are billed."""
+    zone = timezone_of(connection)
+    if tariff.zone.key != zone:
+        raise ConfigError(
+            f"{tariff.name}: its timezone is {tariff.zone.key}, and the town's is {zone}: peak hours would be at other "
+            f'times than people see; write timezone = "{zone}" into its [tariff]'
+        )
 
 
 def previewed(

@@ -268,7 +268,11 @@ BILLS_TABLE = Table(
         Column(name="corrected_month", kind=Kind.TEXT, meaning="The month that a correction is of; empty: none."),
         Column(name="provisional_quarters", kind=Kind.COUNT, meaning="Quarter-hours that may still change."),
         Column(name="estimated_quarters", kind=Kind.COUNT, meaning="Quarter-hours with estimates."),
-        Column(name="missing_quarters", kind=Kind.COUNT, meaning="Quarter-hours without any data."),
+        Column(
+            name="missing_quarters",
+            kind=Kind.COUNT,
+            meaning="Quarter-hours that lack readings.",
+        ),
     ),
     order=("account", "month", "line"),
 )

@@ -97,6 +97,14 @@ def test_tariff_is_proposed_by_one_person_and_published_by_another(people: Comma
     assert stored.label == "town v1"
 
 
+def test_tariff_with_hours_of_another_zone_is_refused(people: Command, tmp_path: Path) -> None:
+    file = tmp_path / "tariff.toml"
+    file.write_text(EXAMPLE.read_text().replace("America/New_York", "Europe/Berlin"))
+    words = people("tariff", "propose", str(file), "--as", "anna", code=2)
+    assert "town: its timezone is Europe/Berlin, and the town's is America/New_York" in words
+    assert 'write timezone = "America/New_York" into its [tariff]' in words
+
+
 def test_change_of_rates_in_the_past_is_refused(database: Database) -> None:
     publish(database, tariff())
     with database.writes.begin() as connection:

@@ -154,7 +154,7 @@ def _notes(bill: Bill) -> Sequence[str]:
     counts = (
         (bill.provisional, "may still change; a later change is a line on your next bill."),
         (bill.estimated, "have an estimate: the meter's readings did not arrive in time."),
-        (bill.missing, "have no data. Nothing was charged or credited for them."),
+        (bill.missing, "lack readings. Of them, only what was read is charged or credited."),
     )
     return [f"{count} of {whole} quarter-hours {words}" for count, words in counts if count]
 

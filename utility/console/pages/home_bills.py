@@ -20,8 +20,8 @@ from utility.console.console import Console
 from utility.exports.customer.files import MEDIA_TYPES, SUFFIXES, CustomerFormat, Source, pieces_of
 from utility.exports.exports import Asked, account_quarters
 from utility.exports.selection import Selection
-from utility.jobs.calendar_periods import NEW_YORK
 from utility.store.bill_documents import RunDocuments, issued_documents
+from utility.store.job_states import zone_of
 from utility.store.kept_documents import KeptDocuments
 
 _Month = Annotated[str, Path(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", description="A local month.")]
@@ -86,15 +86,17 @@ def _add_energy(app: FastAPI, console: Console) -> None:
         """Return the account's quarter-hours of some local days as a file."""
         if actor.account is None:
             raise HTTPException(404, "your name is not linked with an account yet; ask the utility's administrator")
+        with console.database.reads.begin() as connection:
+            zone = zone_of(connection)
         try:
-            first, until = (midnight(day, NEW_YORK) * QUARTER_S for day in (start, end))
+            first, until = (midnight(day, zone) * QUARTER_S for day in (start, end))
             selection = Selection(accounts=(actor.account,))
             asked = Asked(start=first, end=until, selection=selection, names=("start", "end", "", "", "account"))
             quarters = account_quarters(console.database, asked, settled=of is Source.SETTLED)
         except (ConfigError, ValueError, OverflowError) as error:
             raise HTTPException(422, str(error)) from error
         name = f"energy-{actor.account}-{start}-{end}.{SUFFIXES[form]}"
-        pieces = pieces_of(quarters, form, f"{console.database.store_id:x}")
+        pieces = pieces_of(quarters, form, f"{console.database.store_id:x}", zone)
         return StreamingResponse(pieces, media_type=MEDIA_TYPES[form], headers=_attached(name))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from enum import StrEnum
 from itertools import islice
+from zoneinfo import ZoneInfo
 
 from utility.exports.customer.green_button import green_button
 from utility.exports.customer.quarters import AccountQuarters
@@ -34,8 +35,16 @@ PIECE = 2_000
 """Lines of text in a piece of a file: some hundred kilobytes."""
 
 
-def pieces_of(quarters: AccountQuarters, form: CustomerFormat, store: str) -> Iterator[str]:
-    """Yield the text of a file in large pieces; ``store`` is the id of the store that the quarter-hours are from."""
-    lines = green_button(quarters, store) if form is CustomerFormat.GREEN_BUTTON else spreadsheet(quarters)
+def pieces_of(quarters: AccountQuarters, form: CustomerFormat, store: str, zone: ZoneInfo) -> Iterator[str]:
+    """Yield the text of a file in large pieces.
+
+    Args:
+        quarters: The quarter-hours.
+        form: The format.
+        store: The id of the store that they are from.
+        zone: The town's zone.
+    """
+    is_feed = form is CustomerFormat.GREEN_BUTTON
+    lines = green_button(quarters, store, zone) if is_feed else spreadsheet(quarters, zone)
     while piece := "".join(islice(lines, PIECE)):
         yield piece

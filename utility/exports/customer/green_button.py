@@ -6,6 +6,7 @@ names no person and no meter, and is the same bytes for the same quarters.
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from uuid import NAMESPACE_URL, uuid5
 from zoneinfo import ZoneInfo
 
@@ -31,8 +32,8 @@ _TITLES = {
 _POWER_OF_TEN = -3
 """Values are milliwatt-hours, the unit watt-hours."""
 
-# When daylight saving time begins and ends in the United States, as ESPI codes the rules.
-_DST_START, _DST_END, _DST_S = "360E2000", "B40E2000", 3600
+_NO_RULE = "FFFFFFFF"
+"""As ESPI codes that a zone has no daylight saving time."""
 
 
 def green_button(quarters: AccountQuarters, store: str, zone: ZoneInfo = NEW_YORK) -> Iterator[str]:
@@ -156,11 +157,24 @@ def _period(begin: int, end: int) -> str:
 
 
 def _local_time(zone: ZoneInfo, time: int) -> str:
-    """Return the zone's offset in winter, and the rules of daylight saving time of the United States."""
-    year = datetime.fromtimestamp(time, UTC).year
-    offset = datetime(year, 1, 1, tzinfo=zone).utcoffset() or timedelta()
+    """Return the zone's offset in winter, and when daylight saving time begins and ends in the year of a time."""
+    begin = datetime(datetime.fromtimestamp(time, UTC).year, 1, 1)  # noqa: DTZ001 - UTC or local, as the sums below say
+    hours = [begin.replace(tzinfo=UTC) + timedelta(hours=n) for n in range(365 * 24)]
+    offsets = [hour.astimezone(zone).utcoffset() or timedelta() for hour in hours]
+    start = end = _NO_RULE
+    for n, (was, now) in enumerate(pairwise(offsets), start=1):
+        rule = _rule(begin + timedelta(hours=n) + was)
+        start, end = (rule if now > was else start), (rule if now < was else end)
+    winter, saved = min(offsets), max(offsets) - min(offsets)
     return (
-        f"<LocalTimeParameters xmlns='http://naesb.org/espi'><dstEndRule>{_DST_END}</dstEndRule>"
-        f"<dstOffset>{_DST_S}</dstOffset><dstStartRule>{_DST_START}</dstStartRule>"
-        f"<tzOffset>{int(offset.total_seconds())}</tzOffset></LocalTimeParameters>"
+        f"<LocalTimeParameters xmlns='http://naesb.org/espi'><dstEndRule>{end}</dstEndRule>"
+        f"<dstOffset>{int(saved.total_seconds())}</dstOffset><dstStartRule>{start}</dstStartRule>"
+        f"<tzOffset>{int(winter.total_seconds())}</tzOffset></LocalTimeParameters>"
     )
+
+
+def _rule(local: datetime) -> str:
+    """Return when clocks change each year, as ESPI codes it: the n-th or the last weekday of a month, and the hour."""
+    nth = (local.day - 1) // 7 + 1
+    operator = nth + 1 if nth <= 3 else 7
+    return f"{local.month << 28 | operator << 25 | local.isoweekday() << 17 | local.hour << 12:08X}"

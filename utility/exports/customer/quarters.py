@@ -58,7 +58,7 @@ class AccountQuarters:
 
 _FLOWS = {Direction.INCOMING: Flow.DELIVERED, Direction.OUTGOING: Flow.RECEIVED}
 _QUALITIES = {
-    SettledQuality.MISSING: Quality.MISSING,
+    SettledQuality.MISSING: Quality.INCOMPLETE,
     SettledQuality.ESTIMATED: Quality.ESTIMATED,
     SettledQuality.EDITED: Quality.EDITED,
     SettledQuality.AVERAGED: Quality.AVERAGED,
@@ -107,10 +107,12 @@ def from_settled(account: AccountNumber, settled: SettledQuarters, held: Sequenc
     for meter in sorted({one.meter for one in held} & row_of.keys()):
         row, mine = row_of[meter], [one for one in held if one.meter == meter]
         there = is_held(settled.meters[row : row + 1], quarters, mine)
-        there &= (settled.version[row] > 0) & (settled.quality[row] > SettledQuality.MISSING)
-        columns = np.flatnonzero(there)
+        there &= settled.version[row] > 0
+        is_whole = settled.quality[row] > SettledQuality.MISSING
         for flow, (outside, shared) in _QUANTITIES.items():
             energy = settled.of(outside)[row] + settled.of(shared)[row]
+            # A quarter-hour that lacks a slot holds the energy of the others, and the bill has it.
+            columns = np.flatnonzero(there & (is_whole | (energy != 0)))
             # An outgoing meter that stands for a battery without an incoming one has both flows.
             if flow == _FLOWS[mine[0].direction] or energy[columns].any():
                 for one in mine:
