@@ -145,12 +145,20 @@ def unpacked(keys: Iterable[tuple[int, int]], payloads: Iterable[bytes]) -> list
     for key, payload in zip(keys, payloads, strict=True):
         try:
             content = decompress(payload[:-4])
-        except zstandard.ZstdError as error:
+        except (zstandard.ZstdError, MemoryError) as error:  # A damaged head may name any size.
             raise StoreError(f"settled day {key[1]} of meter {key[0]}: damaged: {error}") from error
         if payload[-4:] != _CHECK.pack(zlib.crc32(content, zlib.crc32(_KEY.pack(*key)))):
             raise StoreError(f"settled day {key[1]} of meter {key[0]}: its checksum does not match")
         found.append(content)
     return found
+
+
+def content_of(key: tuple[int, int], payload: bytes) -> bytes | None:
+    """Return the content of a payload; ``None``: it is damaged, or belongs to another meter or day."""
+    try:
+        return unpacked([key], [payload])[0]
+    except StoreError:
+        return None
 
 
 def _by_layout(found: Sequence[bytes]) -> Iterable[tuple[NDArray[np.intp], NDArray[np.uint8]]]:

@@ -40,7 +40,7 @@ def unpacked(payload: bytes, what: str) -> NDArray[np.int64]:
     """
     try:
         content = zstandard.ZstdDecompressor().decompress(payload[:-4])
-    except zstandard.ZstdError as error:
+    except (zstandard.ZstdError, MemoryError) as error:  # A damaged head may name any size.
         raise StoreError(f"{what}: damaged: {error}") from error
     if payload[-4:] != _CHECK.pack(zlib.crc32(content)):
         raise StoreError(f"{what}: its checksum does not match")

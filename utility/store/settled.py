@@ -11,7 +11,7 @@ from sqlalchemy import Connection, func, select, text
 
 from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.units import EpochSeconds, Quarter
-from commonwatt.settlement.packed import MeterDays, contents, days_of, packed, unpacked
+from commonwatt.settlement.packed import MeterDays, content_of, contents, days_of, packed, unpacked
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity, SettledQuarters
 from utility.settlement.day import SettledDay
 from utility.settlement.layout import Day
@@ -195,7 +195,8 @@ def _save_versions(
     before: dict[MeterId, tuple[int, bytes]] = {}
     for row in _rows(connection, ids, range(found.day, found.day + 1), None):
         before[unsigned64(row.id)] = row.version, row.payload
-    kept = dict(zip(before, unpacked([(i, found.day) for i in before], [b[1] for b in before.values()]), strict=True))
+    # A damaged version is not like the new one, which takes its place.
+    kept = {meter_id: content_of((meter_id, found.day), payload) for meter_id, (_, payload) in before.items()}
     changed = [n for n, meter_id in enumerate(ids) if kept.get(meter_id) != new[n]]
     versions = [before[ids[n]][0] + 1 if ids[n] in before else 1 for n in changed]
     columns = {

@@ -43,7 +43,8 @@ def test_what_is_packed_comes_out_again(seed: int, rows: int, scale: int) -> Non
 
 def test_damage_and_another_meters_day_are_named() -> None:
     (payload,) = packed([(7, 20_000)], contents(days(1, 1, 1000)))
-    for damaged in (payload[:-1], payload[:9] + b"?" + payload[10:], payload[4:], b"1234"):
+    too_long = payload[:4] + bytes([payload[4] ^ 128]) + payload[5:]  # Its size then is one of many terabytes.
+    for damaged in (payload[:-1], payload[:9] + b"?" + payload[10:], payload[4:], b"1234", too_long):
         with pytest.raises(StoreError, match="settled day 20000 of meter 7"):
             unpacked([(7, 20_000)], [damaged])
     with pytest.raises(StoreError, match="settled day 20000 of meter 8: its checksum"):

@@ -362,14 +362,21 @@ def test_a_theft_is_found_and_counted(database: Database, town: Town) -> None:
 
 
 @one_kind
-def test_a_damaged_row_is_named(database: Database, town: Town) -> None:
+def test_a_damaged_row_is_named_until_its_day_is_settled_again(database: Database, town: Town) -> None:
     store(database, town_blocks(town))
     run(database)
+    sound = loaded(database)
     with database.writes.begin() as connection:
         payload = connection.execute(select(settled.c.payload).where(settled.c.no == 1)).scalar_one()
         connection.execute(settled.update().where(settled.c.no == 1).values(payload=payload[:-1] + b"?"))
     with pytest.raises(StoreError, match=rf"settled day {DAY} of meter \d+: its checksum"):
         loaded(database)
+    with database.writes.begin() as connection:
+        mark_days(connection, [(DAY, 1)], Why.LATE)
+    run(database, SOON + 900)
+    healed = loaded(database)
+    assert same(healed, sound)
+    assert sorted(healed.version[:, 0].tolist()) == [1] * (len(healed.meters) - 1) + [2]
 
 
 @one_kind

@@ -285,6 +285,10 @@ def test_a_damaged_table_is_named() -> None:
     payload[-1] ^= 1
     with pytest.raises(StoreError, match="account 7: its checksum"):
         unpacked(bytes(payload), "account 7")
+    payload = bytearray(packed(np.arange(480).reshape(10, 48)))
+    payload[4] ^= 128  # The frame's size then is a number of many terabytes.
+    with pytest.raises(StoreError, match="account 7: damaged"):
+        unpacked(bytes(payload), "account 7")
 
 
 @one_kind
