@@ -64,7 +64,7 @@ def recovery_command(config: ConfigOption) -> None:
 
     The damaged file is kept beside the new one, under a name with the date; the newest three are kept. Start the
     service afterwards: the gateways send their backups again, and the gap finder requests the rest. If meters are
-    missing, register the town again.
+    missing, register the town again. People whose second factor is lost are named; they need a new link.
     """
     with errors_reported():
         settings, clock = load(config)
@@ -79,6 +79,9 @@ def recovery_command(config: ConfigOption) -> None:
         show("recovered rows", done.table(), ("table", "taken over", "damaged"))
         for what in done.unreadable:
             typer.echo(what)
+        for name in done.closed:
+            again = command_line(config, "people", "link", name)
+            typer.echo(f"{name}: the second factor is lost, so the password was deleted; make a new link with: {again}")
         kept = (
             f"the damaged database is kept as {done.quarantined}"
             if done.quarantined

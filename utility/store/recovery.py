@@ -30,13 +30,16 @@ from commonwatt.model.ids import unsigned64
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.runtime.interrupts import uninterrupted
 from commonwatt.runtime.service import only_one
+from commonwatt.settlement.packed import content_of
 from commonwatt.sqlite.damage import make_ready, open_read_only, put_in_place, readable_rows, ready_of
 from commonwatt.sqlite.wal import readable
+from utility.statistics.packed import unpacked
 from utility.store.backup.checks import made_beside
 from utility.store.checks import check_schema, row_crc
 from utility.store.database import insert_or, open_database
 from utility.store.migrate import empty_database, revisions
 from utility.store.parts import as_rows, summaries
+from utility.store.recovered import Lost, close_logins, compute_again
 from utility.store.registration import TOWN
 from utility.store.registry import REVISION, registry_changed
 from utility.store.retention import KEPT_FROM
@@ -62,7 +65,11 @@ from utility.store.tables import (
     series,
     session,
     setting,
+    settled,
     started_login,
+    usage_batteries,
+    usage_day,
+    usage_month,
 )
 
 ROWS_AT_A_TIME = 1_000
@@ -91,12 +98,14 @@ class Recovery:
         taken: Rows copied, by table.
         damaged: Rows that could be read but failed their check, by table.
         unreadable: Parts of the database that could not be read at all, for people.
+        closed: People who need a new link, since their second factor is lost.
     """
 
     quarantined: Path | None = None
     taken: Counter[str] = field(default_factory=Counter)
     damaged: Counter[str] = field(default_factory=Counter)
     unreadable: list[str] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
 
     def table(self) -> list[dict[str, object]]:
         """Return a row for each table, for people."""
@@ -168,6 +177,8 @@ def _fill(fresh: Path, revision: str, source: SqliteConnection, result: Recovery
                     _insert(connection, table, group, result)
     with closing(open_database(url, create=True)) as database, database.writes.begin() as connection:
         registry_changed(connection)
+        compute_again(connection, take.lost, now)
+        result.closed = close_logins(connection, now)
 
 
 def _insert(connection: Connection, table: Table, rows: list[_Row], result: Recovery) -> None:
@@ -186,17 +197,24 @@ def _insert(connection: Connection, table: Table, rows: list[_Row], result: Reco
 
 
 class _Take:
-    """Reads the sound rows, table by table."""
+    """Reads the sound rows, table by table.
+
+    Attributes:
+        lost: The damaged rows so far of what the utility computes itself.
+    """
 
     def __init__(self, source: SqliteConnection, result: Recovery, now: EpochSeconds) -> None:
         self._source = source
         self._result = result
         self._meters: dict[int, int] = {}
+        self.lost = Lost()
         self._judges: dict[str, _Judge] = {
             meter.name: self._registered,
             compacted.name: self._whole_blocks,
             part.name: self._whole_parts,
             **{table.name: partial(_whole_rows, table) for table in (event, installed, holding, account_term)},
+            **{table.name: self._whole_usage for table in (usage_day, usage_month, usage_batteries)},
+            settled.name: self._settled,
             correction.name: lambda rows: self._whole(rows)[0],
             dead_letter.name: partial(_where, lambda row: zlib.crc32(row["content"]) == row["crc"]),
             series.name: partial(_changed, scanned_from=None, scanned_until=None),
@@ -233,6 +251,30 @@ class _Take:
         """Check parts; in the first schema the table also held blocks."""
         return self._whole_blocks(rows) if "total" in rows[0] else self._whole(rows)[0]
 
+    def _settled(self, rows: list[_Row]) -> list[_Row]:
+        """Check settled days; damaged ones stay, so that a bill names the day instead of leaving it out."""
+        for row in rows:
+            meter_id = self._meters.get(row["meter_no"])
+            if meter_id is not None and not _is_settled(meter_id, row):
+                self._result.damaged[settled.name] += 1
+                self.lost.settled.add((row["meter_no"], row["day"]))
+        return rows
+
+    def _whole_usage(self, rows: list[_Row]) -> list[_Row]:
+        """Check usage; what is damaged is computed again."""
+        sound = []
+        for row in rows:
+            try:
+                unpacked(row["payload"], "usage")
+            except StoreError:
+                if "month" in row:
+                    self.lost.months.add(row["month"])
+                else:
+                    self.lost.days.add(row["day"])
+            else:
+                sound.append(row)
+        return sound
+
     def _whole(self, rows: list[_Row]) -> tuple[list[_Row], Blocks]:
         """Check blocks or parts; return the sound rows, and their contents."""
         rows = [row for row in rows if row["meter_no"] in self._meters and _is_key(row)]
@@ -246,6 +288,11 @@ def _is_key(row: _Row) -> bool:
     """Return whether a block can have the row's type and quarter."""
     kind, quarter = int(row["record_type"]), int(row["quarter"])
     return 0 <= kind < 2**8 and 0 <= quarter < 2**32
+
+
+def _is_settled(meter_id: int, row: _Row) -> bool:
+    """Return whether a settled day is the meter's, and undamaged."""
+    return 0 <= row["day"] < 2**32 and content_of((meter_id, row["day"]), row["payload"]) is not None
 
 
 def _whole_rows(table: Table, rows: list[_Row]) -> list[_Row]:

@@ -2,13 +2,15 @@
 
 import os
 import random
+import re
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
@@ -23,24 +25,49 @@ from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.runtime.service import only_one
+from commonwatt.settlement.packed import packed
+from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.sqlite.damage import quarantine
 from commonwatt.town.town import Town
 from harness.real.jobs import find_gaps
+from utility.access.roles import Role
 from utility.changes import Append, OpenCommand
 from utility.jobs.calendar_periods import LocalMonth
 from utility.jobs.plans import Plan
-from utility.store import reads
+from utility.people import on_machine
+from utility.statistics.months import month_number
+from utility.statistics.packed import packed as table_packed
+from utility.store import audit_log, reads
 from utility.store import recovery as recovering
+from utility.store.access import Person, add_person, set_password, set_state
 from utility.store.checks import is_damage
 from utility.store.compactor import SETTLE_S, Compactor
-from utility.store.database import DamagedDatabaseError, Database, open_database
+from utility.store.database import DamagedDatabaseError, Database, open_database, save_setting
 from utility.store.dead_letters import dead_letter_row, dead_letters
 from utility.store.job_leases import take
 from utility.store.open_commands import add_command, open_commands
 from utility.store.quarantine import QUARANTINED, REFUSED, masks_of
 from utility.store.recovery import recover
 from utility.store.registration import fill_registry
-from utility.store.tables import compacted, dead_letter, event, metadata, meter, period, quarantined
+from utility.store.retention import KEPT_FROM
+from utility.store.tables import (
+    compacted,
+    dead_letter,
+    event,
+    metadata,
+    meter,
+    period,
+    person,
+    quarantined,
+    recovery_code,
+    second_factor,
+    settled,
+    settled_day,
+    settlement_due,
+    usage_batteries,
+    usage_day,
+    usage_due,
+)
 from utility.store.writer import Writer
 
 FIRST = 2_000_000
@@ -334,6 +361,79 @@ def test_recovery_leaves_out_what_nobody_registered_measured_or_sent(filled: Pat
         numbers = select(compacted.c.total, compacted.c.exact)
         assert (1, 7) not in [tuple(row) for row in connection.execute(numbers)], "sums are made anew"
     database.close()
+
+
+def test_recovery_has_damaged_settled_days_and_usage_computed_again(filled: Path) -> None:
+    day = FIRST // QUARTERS_A_DAY
+    before, december = day - 60, month_number("2026-12")
+    bad, sound = b"damaged", table_packed(np.arange(48).reshape(1, 48))
+    (of_day,) = packed([(10001, day)], [b"content"])
+    of_settled = {"computed_minute": 0, "version": 1, "why": 1, "day": day}
+    database = open_database(f"sqlite:///{filled}", create=False)
+    with database.writes.begin() as connection:
+        save_setting(connection, KEPT_FROM, str((day - 1) * QUARTERS_A_DAY))
+        rows = [of_settled | {"meter_no": 1, "payload": of_day}, of_settled | {"meter_no": 2, "payload": of_day}]
+        connection.execute(insert(settled), [*rows, rows[0] | {"day": before}, rows[1] | {"day": 2**40}])
+        known = {"convention": "pro_rata", "computed": 0, "missing": 0, "final": True, "residual": "{}"}
+        days = [{"day": each, "owner_no": 1} | known for each in (before, *range(day - 20, day))]
+        connection.execute(insert(settled_day), days)
+        of_class = [{"day": day - n, "class_no": 1, "payload": bad if n % 2 else sound} for n in range(1, 10)]
+        connection.execute(insert(usage_day), [*of_class, {"day": before, "class_no": 1, "payload": bad}])
+        of_month = [{"month": each, "owner_no": 1, "payload": bad} for each in (december, 0, 2**40)]
+        connection.execute(insert(usage_batteries), [*of_month, of_month[0] | {"owner_no": 2, "payload": sound}])
+    database.close()
+    done = recover(filled, NOW)
+    assert +done.damaged == {"settled": 3, "usage_day": 6, "usage_batteries": 3}
+    database = open_database(f"sqlite:///{filled}", create=False, check=True)
+    with database.reads.begin() as connection:
+        assert len(connection.execute(select(settled)).all()) == 4, "a bill names the day"
+        assert connection.execute(select(settlement_due.c.day, settlement_due.c.owner_no)).all() == [(day, 1)]
+        # The days of December, and the one after it, which is partly of December elsewhere.
+        again = {*range(day - 20, day - 13), *range(day - 9, day, 2)}
+        assert set(connection.execute(select(usage_due.c.day)).scalars()) == again
+    database.close()
+
+
+def test_recovery_lets_nobody_in_with_a_password_alone_who_had_a_second_factor(
+    filled: Path, url: str, command: Callable[..., str]
+) -> None:
+    filled = filled.rename(url.removeprefix("sqlite:///"))
+    database = open_database(f"sqlite:///{filled}", create=False)
+    names = ("ann", "ben", "cleo", "dora", "eve")
+    with database.writes.begin() as connection:
+        for name in names:
+            one = Person(
+                name=name, display=name, state="active", roles=frozenset({Role.CLERK}), account=None, created=NOW
+            )
+            add_person(connection, one, "test")
+            set_password(connection, name, "a hash")
+        set_state(connection, "dora", "disabled")
+        have = {"secret": "A" * 32, "since": NOW, "last_step": 1, "guesses_until": 0}
+        connection.execute(insert(second_factor), [have | {"person": name} for name in ("ann", "ben", "dora")])
+        connection.execute(
+            insert(recovery_code), [{"digest": f"{name:>64}", "person": name} for name in ("ann", "ben")]
+        )
+        for name, after in (("cleo", "on"), ("cleo", "off"), ("dora", "on"), ("eve", "on")):
+            audit_log.record(connection, on_machine(name), NOW, "person.second-factor", name, after=after)
+        connection.exec_driver_sql("UPDATE second_factor SET last_step = 'damaged' WHERE person <> 'ann'")
+    database.close()
+    said = command("recover")
+    assert re.findall(r"(\w+): the second factor is lost", said) == ["ben", "dora", "eve"]
+    assert "commonwatt utility people link ben --config" in said
+    database = open_database(f"sqlite:///{filled}", create=False, check=True)
+    with database.reads.begin() as connection:
+        found = connection.execute(select(person.c.name, person.c.password, person.c.state).order_by(person.c.name))
+        assert [tuple(row) for row in found] == [
+            ("ann", "a hash", "active"),
+            ("ben", None, "invited"),
+            ("cleo", "a hash", "active"),
+            ("dora", None, "disabled"),
+            ("eve", None, "invited"),
+        ]
+        entries = audit_log.entries(connection, audit_log.Wanted(action="person.close"), 10)
+        assert [entry["subject"] for entry in entries] == ["eve", "dora", "ben"]
+    database.close()
+    assert "ben" in command("people", "link", "ben")
 
 
 @pytest.mark.parametrize(("at", "length"), [(0, 100), (100, 2000), (0, 4096)])
