@@ -6,7 +6,8 @@ logged in lately has an allowance of its own for that person, and needs no other
 gives an address nothing for another person.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from heapq import nsmallest
 from threading import Lock
 
 from commonwatt.identity.throttle import network_of
@@ -17,7 +18,8 @@ KNOWN_FOR_S = 30 * 86_400.0
 """Seconds for which an address counts as a person's after a login."""
 
 MAX_KEPT = 20_000
-"""Most addresses, persons, and pairs of them remembered; a further one displaces the one that was used longest ago."""
+"""Most addresses, persons, and pairs of them remembered; further ones displace those with most of their allowance left,
+and of addresses from which people logged in the one of longest ago."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +49,39 @@ CODES = Allowance(at_once=10, each_s=900)
 
 
 class _Buckets:
-    """An allowance for each of many keys."""
+    """An allowance for each of many keys; a key that is not remembered has all of it."""
 
     def __init__(self, allowance: Allowance) -> None:
         self._allowance = allowance
-        self._kept: dict[tuple[str, ...], Bucket] = {}  # the one used longest ago first
+        self._kept: dict[tuple[str, ...], Bucket] = {}
 
-    def of(self, key: tuple[str, ...], now: float) -> Bucket:
-        most = float(self._allowance.at_once)
-        bucket = self._kept.pop(key, None) or Bucket(1 / self._allowance.each_s, most, most, now)
-        if len(self._kept) >= MAX_KEPT:
-            del self._kept[next(iter(self._kept))]
-        self._kept[key] = bucket
-        return bucket
+    def wait_s(self, key: tuple[str, ...], now: float) -> float:
+        """Return the seconds to wait before a guess; nothing is taken or remembered."""
+        bucket = self._kept.get(key)
+        return 0.0 if bucket is None else replace(bucket).take(1, now)
+
+    def take(self, key: tuple[str, ...], now: float) -> None:
+        """Count a guess as wrong."""
+        if key not in self._kept:
+            if len(self._kept) >= MAX_KEPT:
+                self._forget_fullest()
+            most = float(self._allowance.at_once)
+            self._kept[key] = Bucket(1 / self._allowance.each_s, most, most, now)
+        self._kept[key].take(1, now)
+
+    def give_back(self, key: tuple[str, ...]) -> None:
+        """Count the last guess no longer."""
+        if (bucket := self._kept.get(key)) is not None:
+            bucket.balance = min(bucket.burst, bucket.balance + 1)
+
+    def _forget_fullest(self) -> None:
+        """Forget one in a hundred: those that are full first, so that a flood of keys frees none that is used up."""
+        for key in nsmallest(MAX_KEPT // 100, self._kept, key=lambda key: _full_at(self._kept[key])):
+            del self._kept[key]
+
+
+def _full_at(bucket: Bucket) -> float:
+    return bucket.at + (bucket.burst - bucket.balance) / bucket.rate
 
 
 class Guesses:
@@ -84,16 +106,23 @@ class Guesses:
             Seconds to wait instead of guessing; 0: the guess may be checked.
         """
         with self._lock:
-            buckets = self._counted(name, network_of(address), now)
-            wait_s = max(bucket.take(1, now) for bucket in buckets)
-            if wait_s > 0:
-                _give_back(buckets)
+            counted = self._counted(name, network_of(address), now)
+            wait_s = max(buckets.wait_s(key, now) for buckets, key in counted)
+            # A refused guess leaves no trace: refused ones are as many as an address likes.
+            if wait_s == 0:
+                for buckets, key in counted:
+                    buckets.take(key, now)
             return wait_s
+
+    def give_back(self, name: str, address: str, now: float) -> None:
+        """Record that the last guess was not checked after all: it does not count."""
+        with self._lock:
+            for buckets, key in self._counted(name, network_of(address), now):
+                buckets.give_back(key)
 
     def right(self, name: str, address: str, now: float, *, is_login: bool = True) -> None:
         """Record that the last guess was right: it does not count; ``is_login``: and nothing more is asked."""
-        with self._lock:
-            _give_back(self._counted(name, network_of(address), now))
+        self.give_back(name, address, now)
         if is_login:
             self.logged_in(name, address, now)
 
@@ -106,16 +135,11 @@ class Guesses:
                 del self._known[next(iter(self._known))]
             self._known[name, network] = now
 
-    def _counted(self, name: str, network: str, now: float) -> list[Bucket]:
-        """Return the allowances of a guess."""
+    def _counted(self, name: str, network: str, now: float) -> list[tuple[_Buckets, tuple[str, ...]]]:
+        """Return the allowances of a guess, each with its key."""
         if now - self._known.get((name, network), -KNOWN_FOR_S) < KNOWN_FOR_S:
-            return [self._by_own_address.of((name, network), now)]
-        return [self._by_address.of((network,), now), self._at_person.of((name,), now)]
-
-
-def _give_back(buckets: list[Bucket]) -> None:
-    for bucket in buckets:
-        bucket.balance = min(bucket.burst, bucket.balance + 1)
+            return [(self._by_own_address, (name, network))]
+        return [(self._by_address, (network,)), (self._at_person, (name,))]
 
 
 def after_wrong_code(until: EpochSeconds, now: EpochSeconds) -> tuple[int, EpochSeconds]:

@@ -1,5 +1,6 @@
 """Guessing of passwords is slow, from one address and from many, and locks nobody out who logs in from home."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,6 +42,26 @@ def test_the_owner_logs_in_from_home_while_others_guess() -> None:
         guesses.guess("ben", HOME, 10.0)
     assert not allowed(guesses, "ann", "203.0.113.9", 10.0)
     assert allowed(guesses, "ann", HOME, 10.0)
+
+
+def test_a_flood_of_refused_guesses_frees_no_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("utility.access.guesses.MAX_KEPT", 200)
+    guesses = Guesses()
+    assert sum(allowed(guesses, "admin", address, 0.0) for address in addresses(30)) == AT_PERSON.at_once
+    for n in range(1000):
+        guesses.guess(f"p{n}", HOME, 0.0)
+    assert not allowed(guesses, "admin", "203.0.113.9", 0.0)
+
+
+def test_guesses_at_many_people_from_many_addresses_free_nobody_who_was_guessed_at_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("utility.access.guesses.MAX_KEPT", 200)
+    guesses = Guesses()
+    for address in addresses(30):
+        guesses.guess("admin", address, 0.0)
+    assert all(allowed(guesses, f"p{n}", address, 0.0) for n, address in enumerate(addresses(1000)))
+    assert not allowed(guesses, "admin", "203.0.113.9", 0.0)
 
 
 def test_home_may_be_wrong_a_few_times_only() -> None:
