@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from threading import Semaphore
 from typing import Any
 
 import pytest
@@ -55,6 +56,16 @@ def test_password_change_needs_the_present_one_and_ends_other_sessions(eve: Brow
 def test_a_session_does_not_serve_to_guess_the_password(eve: Browser) -> None:
     guesses = [eve.post("/console/account/password", {"current": f"wrong {n}", "new": OTHER}) for n in range(12)]
     assert [answer.status_code for answer in guesses] == [422] * 10 + [429] * 2
+
+
+def test_an_own_password_that_is_not_checked_for_want_of_room_counts_as_no_wrong_one(
+    eve: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {"current": PASSWORD, "new": OTHER}
+    with monkeypatch.context() as many_log_in:
+        many_log_in.setattr("utility.access.passwords._room", Semaphore(0))
+        assert {eve.post("/console/account/password", fields).status_code for _ in range(12)} == {503}
+    assert eve.post("/console/account/password", fields).status_code == 303
 
 
 def ends_in(visitor: Browser) -> list[str]:

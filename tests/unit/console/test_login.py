@@ -1,6 +1,7 @@
 """People log in with a link that works once, and what they may do ends with the session."""
 
 from collections.abc import Callable
+from threading import Semaphore
 
 import pytest
 from fastapi import FastAPI
@@ -68,6 +69,16 @@ def test_guesses_are_slowed_down(app: FastAPI, browser: Callable[..., Browser]) 
     visitor = browser()
     codes = [log_in(visitor, "nobody", f"a wrong password {n}") for n in range(12)]
     assert codes == [401] * 10 + [429] * 2
+
+
+def test_a_password_that_is_not_checked_for_want_of_room_counts_as_no_wrong_one(
+    browser: Callable[..., Browser], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visitor = browser()
+    with monkeypatch.context() as many_log_in:
+        many_log_in.setattr("utility.access.passwords._room", Semaphore(0))
+        assert {log_in(visitor, f"p{n}", PASSWORD) for n in range(12)} == {503}
+    assert log_in(visitor, "nobody", PASSWORD) == 401
 
 
 def test_login_goes_on_to_our_own_pages_only(database: Database, browser: Callable[..., Browser]) -> None:

@@ -11,7 +11,7 @@ from fastapi.responses import RedirectResponse
 from commonwatt.identity.passwords import MAX_LENGTH
 from utility.access.actor import Actor
 from utility.access.choosing import password_fault
-from utility.access.passwords import hash_password, is_password
+from utility.access.passwords import BusyError, hash_password, is_password
 from utility.api.acting import changing
 from utility.api.rights import LoggedIn, address_of, gate_of
 from utility.console.console import Console
@@ -80,13 +80,19 @@ def checked_password(console: Console, request: Request, actor: Actor, current: 
 
     Raises:
         HTTPException: The password is wrong, or there were too many wrong ones.
+        BusyError: Too many passwords are being checked; this one does not count as wrong.
     """
     now, address = gate_of(request).now(), address_of(request)
     if wait_s := ceil(console.guesses.guess(actor.name, address, now)):
         raise HTTPException(429, f"too many wrong passwords; try again in {wait_s} s")
     with console.database.reads.begin() as connection:
         stored = access.password_of(connection, actor.name)
-    if not is_password(current, stored):
+    try:
+        is_right = is_password(current, stored)
+    except BusyError:
+        console.guesses.give_back(actor.name, address, now)
+        raise
+    if not is_right:
         raise HTTPException(422, "current: this is not your present password; nothing was changed")
     console.guesses.right(actor.name, address, now)
     return stored

@@ -13,7 +13,7 @@ from commonwatt.model.units import EpochSeconds
 from utility.access.actor import Actor, Via
 from utility.access.choosing import password_fault
 from utility.access.guesses import Guesses
-from utility.access.passwords import hash_password, is_password
+from utility.access.passwords import BusyError, hash_password, is_password
 from utility.api.rights import COOKIE, OPEN, SettingUp, actor_of, address_of, gate_of, require_own_origin
 from utility.console.console import Console
 from utility.store import access, audit_log, second_factors, started_logins
@@ -59,7 +59,12 @@ def _add_sessions(app: FastAPI, console: Console, guesses: Guesses) -> None:
             return page
         with console.database.reads.begin() as connection:
             stored = access.password_of(connection, name)
-        if not is_password(password, stored):
+        try:
+            is_right = is_password(password, stored)
+        except BusyError:
+            guesses.give_back(name, address, now)
+            raise
+        if not is_right:
             log.warning("console: a wrong name or password from %s", address)
             return _login_page(console, request, next, "The name or the password is wrong.", 401)
         with console.database.reads.begin() as connection:
