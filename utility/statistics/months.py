@@ -62,6 +62,14 @@ class MonthColumns:
         """The days of UTC that the month overlaps: 29 to 32."""
         return range(self.first // QUARTERS_A_DAY, (self.until - 1) // QUARTERS_A_DAY + 1)
 
+    @property
+    def plain_day(self) -> Quarter:
+        """The first quarter of a local day on which no clock changes."""
+        hours = np.arange(QUARTERS_A_DAY) // 4
+        starts = range(len(self.cells) - QUARTERS_A_DAY + 1)
+        day = next(n for n in starts if np.array_equal(self.cells[n : n + QUARTERS_A_DAY] % 24, hours))
+        return self.first + day
+
     def parts(self, days: int) -> "Iterator[MonthColumns]":
         """Yield the columns in parts of some days, in order."""
         for first in range(self.first, self.until, days * QUARTERS_A_DAY):

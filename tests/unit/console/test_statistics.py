@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -57,8 +59,14 @@ def test_the_page_shows_the_past_the_next_month_and_five_years(browser: Browsers
         "Taken from the town, weekdays",
         "Taken from the town, weekends",
     }
+    november = viewer.get("/console/statistics/shape.json?scope=town&name=town&by=month&month=2026-11").json()
+    assert local_hours(november["series"][0]["x"]) == list(range(24))
     assert viewer.get("/console/statistics?scope=account&name=nobody").status_code == 404
     assert viewer.get("/console/statistics?month=2026-13").status_code == 422
+
+
+def local_hours(times: list[int]) -> list[int]:
+    return [datetime.fromtimestamp(time, ZoneInfo("America/New_York")).hour for time in times]
 
 
 def test_a_town_without_a_settled_day_is_told_so(browser: Browsers) -> None:

@@ -26,6 +26,14 @@ def test_a_month_has_the_quarters_of_its_local_days(month: str, quarters: int) -
         assert np.bincount(columns.cells)[24 + 1] == np.bincount(columns.cells)[24 + 3] + 4
 
 
+@pytest.mark.parametrize("zone", ["America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "UTC"])
+def test_every_month_has_a_day_with_the_hours_of_a_load_shape(zone: str) -> None:
+    for month in range(month_number("2025-01"), month_number("2038-01")):
+        begin = columns_of(month, ZoneInfo(zone)).plain_day * 900
+        hours = [datetime.fromtimestamp(begin + 3600 * hour, ZoneInfo(zone)) for hour in range(24)]
+        assert [(h.hour, h.minute) for h in hours] == [(hour, 0) for hour in range(24)], month
+
+
 def test_spans_hold_a_month_and_have_names() -> None:
     month = month_number("2026-11")
     names = {span: span_text(span_around(month, span), span) for span in Span}

@@ -163,8 +163,7 @@ def _shape(console: Console, scope: Scope, name: str, by: Span, month: str) -> d
         months = span_around(last, by)
         found = load_shape(connection, scope, _number(connection, scope, name), months)
         columns = columns_of(months.start, zone_of(town_figures(connection)))
-    # The hours of the second day: the clocks change on no first or second day of a month that begins a period.
-    begin = columns.first * QUARTER_S + 86_400
+    begin = columns.plain_day * QUARTER_S
     series = []
     for row, key in enumerate(SHAPES[: len(found)]):
         if key in _SHAPED and found[row].any():
