@@ -150,7 +150,7 @@ def _add_logins(app: FastAPI, api: Api) -> None:
 
     @app.post("/people/{name}/disable")
     def disable(request: Request, actor: Admins, name: _Name) -> PersonAnswer:
-        """Disable a person: no login, session, token or link works any more."""
+        """Disable a person: no login works any more; sessions, tokens and links end."""
         with changing(api, request, actor) as by:
             people.disable(by, name)
         return _one(api, request, name)

@@ -77,7 +77,7 @@ def invite_residents(
 @app.command()
 @flowing
 def disable(name: NameArgument, config: ConfigOption) -> None:
-    """Disable a person: no login, session, token or link works any more; `enable` ends that."""
+    """Disable a person: no login works until `enable`; sessions, tokens and links end."""
     with errors_reported(), _changing(config) as (by, _):
         people.disable(by, name)
         typer.echo(f"{name} is disabled")

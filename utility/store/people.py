@@ -171,10 +171,7 @@ def new_link(by: By, name: str) -> Link:
     _keep_an_admin(by.connection, found, frozenset())
     access.set_state(by.connection, name, "invited")
     by.connection.execute(person.update().where(person.c.name == name).values(password=None))
-    revoked = access.revoke_tokens(by.connection, name, by.machine_s)
-    by.record(
-        "person.link", name, found.state, {"state": "invited", "tokens revoked": revoked} if revoked else "invited"
-    )
+    by.record("person.link", name, found.state, _without_tokens(by, name, "invited"))
     return _link(by, name)
 
 
@@ -195,7 +192,7 @@ def change_roles(by: By, name: str, roles: frozenset[Role], account_: AccountNum
 
 
 def disable(by: By, name: str) -> None:
-    """Disable a person: no login, no session, no token, no link works any more.
+    """Disable a person: no login works until ``enable``; sessions, tokens and links end.
 
     Raises:
         AccessFaultError: There is no such person, it is the actor, or no administrator would be left.
@@ -205,7 +202,7 @@ def disable(by: By, name: str) -> None:
     _keep_an_admin(by.connection, found, frozenset())
     access.set_state(by.connection, name, "disabled")
     by.connection.execute(invitation.delete().where(invitation.c.person == name))
-    by.record("person.disable", name, found.state, "disabled")
+    by.record("person.disable", name, found.state, _without_tokens(by, name, "disabled"))
 
 
 def enable(by: By, name: str) -> None:
@@ -311,6 +308,12 @@ def _check_account(connection: Connection, number: AccountNumber | None) -> None
     known = number is None or connection.execute(select(account.c.number).where(account.c.number == number)).first()
     if not known:
         raise AccessFaultError(f"account: {number} is not registered; see: commonwatt accounts list")
+
+
+def _without_tokens(by: By, name: str, state: str) -> object:
+    """Revoke a person's tokens; return the new state for the audit log, with the tokens' numbers if there were any."""
+    revoked = access.revoke_tokens(by.connection, name, by.machine_s)
+    return {"state": state, "tokens revoked": revoked} if revoked else state
 
 
 def _link(by: By, name: str) -> Link:

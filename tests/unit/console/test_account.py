@@ -179,6 +179,19 @@ def test_token_ends_with_its_date_and_with_its_person(app: FastAPI, eve: Browser
     assert asked(app, token, "/status") == 401
 
 
+def test_token_of_a_disabled_person_stays_dead_when_enabled_again(
+    app: FastAPI, eve: Browser, browser: Browsers, database: Database
+) -> None:
+    token = token_in(eve.post("/console/tokens", {"label": "x", "roles": ["viewer"], "days": 300}))
+    admin = browser(Role.ADMIN, name="ann")
+    for change in ("disable", "enable"):
+        assert admin.post(f"/console/users/eve/{change}").status_code == 303
+        assert asked(app, token, "/status") == 401, change
+    with database.reads.begin() as connection:
+        (entry,) = audit_log.entries(connection, audit_log.Wanted(action="person.disable"), 9)
+    assert entry["after"] == '{"state": "disabled", "tokens revoked": [1]}'
+
+
 WRONG: list[tuple[dict[str, object], str]] = [
     ({"label": "x", "roles": ["admin"], "days": 1}, "you do not have the role admin yourself"),
     ({"label": " ", "roles": ["viewer"], "days": 1}, "say what the token is for"),
