@@ -141,10 +141,36 @@ def last_weights(
 
 
 def end_change(connection: Connection, number: int, state: str, now: EpochSeconds, person: str | None = None) -> bool:
-    """End the wait of a planned change; return whether it was planned."""
+    """End the wait of a planned change, as ``sent``, ``cancelled`` or ``missed``; return whether it was planned."""
     planned = (control_change.c.no == number) & (control_change.c.state == "planned")
     ended = control_change.update().where(planned).values(state=state, ended=now, ended_by=person)
-    return bool(connection.execute(ended).rowcount)
+    was_planned = bool(connection.execute(ended).rowcount)
+    if was_planned and state != "sent":
+        _put_versions_back(connection, number)
+    return was_planned
+
+
+def _put_versions_back(connection: Connection, number: int) -> None:
+    """Give the settings of a change that is never sent the version they had without it."""
+    v, t, c = control_version.c, control_target.c, control_change.c
+    of_it = v.change_no == number
+    settings = [(row.controller, row.setting) for row in connection.execute(select(control_version).where(of_it))]
+    newest = func.max(t.change_no).label("change_no")
+    others = select(t.controller, t.fields, newest).join(control_change, c.no == t.change_no)
+    others = others.where(c.state.in_(("planned", "sent")), t.controller.in_(select(v.controller).where(of_it)))
+    versions = {
+        (row.controller, name): row.change_no
+        for row in connection.execute(others.group_by(t.controller, t.fields).order_by(newest))
+        for name in settings_of(json.loads(row.fields))
+    }
+    connection.execute(control_version.delete().where(of_it))
+    rows = [
+        {"controller": to, "setting": name, "change_no": versions[to, name]}
+        for to, name in settings
+        if (to, name) in versions
+    ]
+    if rows:
+        connection.execute(control_version.insert(), rows)
 
 
 def due_changes(connection: Connection, now: EpochSeconds) -> list[Row[Any]]:

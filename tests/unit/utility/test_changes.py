@@ -123,6 +123,34 @@ def test_a_change_is_put_back_where_it_was_done(database: Database) -> None:
         put_back(database, ANNA, number, NOW)
 
 
+def test_a_plan_that_was_cancelled_or_missed_does_not_keep_a_change_from_being_put_back(database: Database) -> None:
+    hear(database)
+    first = make_change(database, ANNA, tune(900), NOW)
+    answer(database)
+    missed = make_change(database, BEN, tune(600, at=NOW + 60), NOW)
+    send_due(database, NOW + 90_000)
+    cancelled = make_change(database, BEN, tune(300, at=NOW + 100_000), NOW + 90_000)
+    with pytest.raises(NewerChangeError, match=f"change {cancelled}: "):
+        put_back(database, ANNA, first, NOW + 90_000)
+    cancel_change(database, BEN, cancelled, NOW + 90_000)
+    assert [seen(database, number)[0].state for number in (missed, cancelled)] == ["missed", "cancelled"]
+    assert seen(database, put_back(database, ANNA, first, NOW + 90_000))[0].undoes == first
+
+
+def test_a_cancelled_plan_leaves_the_change_before_it_the_newest(database: Database) -> None:
+    hear(database)
+    first = make_change(database, ANNA, tune(900), NOW)
+    answer(database)
+    second = make_change(database, BEN, tune(600, ALL), NOW)
+    reduced = make_change(database, BEN, ask(Action.REDUCE, state="off"), NOW)
+    planned = make_change(database, BEN, tune(300, ALL, at=NOW + 600), NOW)
+    cancel_change(database, BEN, planned, NOW)
+    with pytest.raises(NewerChangeError, match=f"change {second}: "):
+        put_back(database, ANNA, first, NOW)
+    with pytest.raises(NewerChangeError, match=f"change {reduced}: "):
+        make_change(database, ANNA, ask(Action.REDUCE, seen=second, state="off"), NOW)
+
+
 def test_what_no_gateway_has_done_can_not_be_put_back(database: Database) -> None:
     number = make_change(database, ANNA, tune(900), NOW)
     with pytest.raises(ChangeError, match="no gateway carried it out, or what was in force before is not known"):
