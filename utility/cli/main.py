@@ -28,7 +28,7 @@ from utility.cli import supply as cli_supply
 from utility.cli import upkeep as cli_upkeep
 from utility.cli import views as cli_views
 from utility.cli.options import ConfigOption, from_file, load, opened, place_of_database, time_of
-from utility.registry.enrolment import enrol, refuse_moved
+from utility.registry.enrolment import enrol, refuse_lost, refuse_moved
 from utility.store import reads
 from utility.store.accounts import accounts_at
 from utility.store.database import open_database
@@ -113,7 +113,9 @@ def register(
         if database is not None and (fault := database_fault(database)):
             raise ConfigError(f"--database: {fault}")
         if out is not None:
-            refuse_moved(loaded, out, accounts_are_dated=database is not None)  # before the database is changed
+            # Before the database is changed.
+            refuse_moved(loaded, out, accounts_are_dated=database is not None)
+            refuse_lost(loaded, out)
         told = [f"{counted(len(loaded.microgrids), 'microgrid')} and {counted(len(loaded.meters), 'meter')} registered"]
         accounts = None
         if database is not None:

@@ -1,7 +1,8 @@
 """Enrols every device of a town: writes the files for its brokers, gateways and meters (T8, docs/security.md).
 
 A second enrolment, after entries were appended to the town file, adds the new devices and changes no token. Nothing is
-deleted: the readings of a removed meter remain under its id.
+deleted: the readings of a removed meter remain under its id, and a revoked device that leaves the town stays revoked.
+A devices file is written before its token files: tokens without it mean that it was lost, and the revocations with it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ from commonwatt.identity.devices import (
     save_devices,
     save_tokens,
 )
+from commonwatt.identity.enrolment import DEVICES_FILE, all_devices
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import AccountNumber, MicrogridId
@@ -31,6 +33,12 @@ from utility.store.registration import refuse_change
 
 HEAD_END = "head-end"
 """Folder of the head-end broker's devices file."""
+
+_METER_TOKENS, _GATEWAY_TOKENS = "meter-tokens.json", "gateway-tokens.json"
+"""Token files in the folder of a microgrid."""
+
+_OWN_TOKENS = {UTILITY: f"{UTILITY}/utility-tokens.json", PLANT: f"{PLANT}/plant-tokens.json"}
+"""Token files of the devices without a microgrid, by identity."""
 
 
 def refuse_moved(town: Town, out: Path, *, accounts_are_dated: bool = False) -> None:
@@ -64,6 +72,23 @@ def refuse_moved(town: Town, out: Path, *, accounts_are_dated: bool = False) -> 
             refuse_change(f"{path}: controller {microgrid.id}", "number", registered.number, microgrid.number)
 
 
+def refuse_lost(town: Town, out: Path) -> None:
+    """Refuse to make a lost devices file anew: it alone has the revocations of its devices.
+
+    Raises:
+        ConfigError: There are tokens, but not the devices file with their digests.
+    """
+    for name in (HEAD_END, *town.microgrids):
+        path = out / name / DEVICES_FILE
+        own = _OWN_TOKENS.values() if name == HEAD_END else (f"{name}/{_METER_TOKENS}", f"{name}/{_GATEWAY_TOKENS}")
+        tokens = [str(out / file) for file in own if (out / file).exists()]
+        if tokens and not path.exists():
+            raise ConfigError(
+                f"{path}: is lost, and with it which devices are revoked: put it there from your copy of {out}. "
+                f"Without a copy delete {' and '.join(tokens)}, and register again: these devices then need new tokens"
+            )
+
+
 def enrol(
     town: Town,
     out: Path,
@@ -79,14 +104,15 @@ def enrol(
         accounts: The present account of each meter, for gateways; ``None``: those of the town file.
 
     Raises:
-        ConfigError: An existing token file can't be read, the town file moves a registered device, or
-            another command uses the folder.
+        ConfigError: An existing token file can't be read, a devices file is lost, the town file moves a registered
+            device, or another command uses the folder.
     """
     if taken := {UTILITY, PLANT, HEAD_END, AUTHORITY_FOLDER} & town.microgrids.keys():
         raise ConfigError(f"microgrid {min(taken)} has the name of a folder of the utility; give it another id")
     # The lock also excludes a revocation meanwhile, which would be overwritten.
     with only_one(out / AUTHORITY_FOLDER, "another enrolment"):
         refuse_moved(town, out, accounts_are_dated=accounts is not None)
+        refuse_lost(town, out)
         return _enrol(town, out, track, accounts or {})
 
 
@@ -101,13 +127,15 @@ def _enrol(
     for microgrid in track(list(town.microgrids.values())):
         gateways[microgrid.id], new = _enrol_microgrid(_with_accounts(microgrid, accounts), _folder(out / microgrid.id))
         made += new
-    own, new = _tokens(_folder(out / UTILITY) / "utility-tokens.json", [UTILITY])
-    plant, new_plant = _tokens(_folder(out / PLANT) / "plant-tokens.json", [PLANT])
+    utility, plant = (_Tokens(out / file, [identity]) for identity, file in _OWN_TOKENS.items())
     devices = [_device(identity, Role.GATEWAY, identity, token) for identity, token in gateways.items()]
-    devices.append(_device(UTILITY, Role.UTILITY, "", own[UTILITY]))
-    devices.append(_device(PLANT, Role.PLANT, PLANT, plant[PLANT]))
-    _save(_folder(out / HEAD_END) / "devices.json", devices)
-    return made + new + new_plant
+    devices.append(_device(UTILITY, Role.UTILITY, "", utility.of[UTILITY]))
+    devices.append(_device(PLANT, Role.PLANT, PLANT, plant.of[PLANT]))
+    path = _folder(out / HEAD_END) / DEVICES_FILE
+    # Gateways are in two devices files: the revocations of a lost one are in the other.
+    known = load_devices(path) if path.exists() else all_devices(out)
+    _save(path, devices, [device for device in known.values() if device.role is not Role.METER])
+    return made + utility.save() + plant.save()
 
 
 def _with_accounts(microgrid: Microgrid, accounts: Mapping[MeterId, AccountNumber]) -> Microgrid:
@@ -117,24 +145,31 @@ def _with_accounts(microgrid: Microgrid, accounts: Mapping[MeterId, AccountNumbe
 
 def _enrol_microgrid(microgrid: Microgrid, folder: Path) -> tuple[str, int]:
     """Write the files of one microgrid; return its gateway's token and how many tokens are new."""
-    meters, new_meters = _tokens(folder / "meter-tokens.json", [str(m.id) for m in microgrid.meters])
-    gateway, new_gateway = _tokens(folder / "gateway-tokens.json", [microgrid.id])
-    # The tokens are on disk before a broker needs them.
-    devices = [_device(str(m.id), Role.METER, microgrid.id, meters[str(m.id)]) for m in microgrid.meters]
-    devices.append(_device(microgrid.id, Role.GATEWAY, microgrid.id, gateway[microgrid.id]))
-    _save(folder / "devices.json", devices)
+    meters = _Tokens(folder / _METER_TOKENS, [str(m.id) for m in microgrid.meters])
+    gateway = _Tokens(folder / _GATEWAY_TOKENS, [microgrid.id])
+    devices = [_device(str(m.id), Role.METER, microgrid.id, meters.of[str(m.id)]) for m in microgrid.meters]
+    devices.append(_device(microgrid.id, Role.GATEWAY, microgrid.id, gateway.of[microgrid.id]))
+    path = folder / DEVICES_FILE
+    _save(path, devices, load_devices(path).values() if path.exists() else ())
+    made = meters.save() + gateway.save()
     save_registry(folder / "registry.json", registry_of(microgrid))
-    return gateway[microgrid.id], new_meters + new_gateway
+    return gateway.of[microgrid.id], made
 
 
-def _tokens(path: Path, identities: Sequence[str]) -> tuple[dict[str, str], int]:
-    """Return the tokens in ``path`` and how many are new; make and write one for each identity without a token."""
-    tokens = load_tokens(path) if path.exists() else {}
-    new = [identity for identity in identities if identity not in tokens]
-    if new:
-        tokens |= {identity: new_token() for identity in new}
-        save_tokens(path, tokens)
-    return tokens, len(new)
+class _Tokens:
+    """The tokens of a file, with a new one for each of the identities that had none."""
+
+    def __init__(self, path: Path, identities: Sequence[str]) -> None:
+        self._path = path
+        self.of = load_tokens(path) if path.exists() else {}
+        self._new = {identity: new_token() for identity in identities if identity not in self.of}
+        self.of |= self._new
+
+    def save(self) -> int:
+        """Write the file if there are new tokens; return how many."""
+        if self._new:
+            save_tokens(_folder(self._path.parent) / self._path.name, self.of)
+        return len(self._new)
 
 
 def _device(identity: str, role: Role, microgrid: MicrogridId, token: str) -> Device:
@@ -148,10 +183,11 @@ def _device(identity: str, role: Role, microgrid: MicrogridId, token: str) -> De
     )
 
 
-def _save(path: Path, devices: Sequence[Device]) -> None:
-    """Write a devices file; revoked devices stay revoked (``commonwatt enroll readmit`` ends that)."""
-    known = load_devices(path) if path.exists() else {}
-    save_devices(path, [replace(d, revoked=known[d.identity].revoked if d.identity in known else "") for d in devices])
+def _save(path: Path, devices: Sequence[Device], known: Iterable[Device]) -> None:
+    """Write a devices file; known devices that are revoked stay so (``commonwatt enroll readmit`` ends that)."""
+    revoked = {device.identity: device for device in known if device.revoked}
+    kept = [replace(d, revoked=revoked.pop(d.identity).revoked) if d.identity in revoked else d for d in devices]
+    save_devices(path, [*kept, *revoked.values()])
 
 
 def _folder(path: Path) -> Path:

@@ -1,13 +1,17 @@
 import json
 from dataclasses import replace
+from errno import ENOSPC
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from commonwatt.identity import devices
 from commonwatt.identity.devices import AUTHORITY_FOLDER, Role, digest, load_devices, load_tokens, mosquitto_digest
+from commonwatt.identity.enrolment import revoke_devices
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
+from commonwatt.runtime.files import write_private
 from commonwatt.runtime.service import only_one
 from commonwatt.town.registry import load_registry, registry_of, save_registry
 from commonwatt.town.town import Function, Town, load_town
@@ -175,6 +179,68 @@ def test_nobody_registers_while_somebody_is_revoked(town: Town, tmp_path: Path) 
     assert not (tmp_path / "head-end").exists()
     enrol(town, tmp_path)
     assert (tmp_path / "head-end" / "devices.json").exists()
+
+
+def test_a_revoked_device_that_leaves_the_town_and_comes_back_is_still_revoked(town: Town, tmp_path: Path) -> None:
+    enrol(town, tmp_path)
+    revoke_devices(tmp_path, "10001", "stolen", 0, with_meters=False)
+    revoke_devices(tmp_path, "r002", "lost", 0, with_meters=False)
+    first = town.microgrids["r001"]
+    smaller = replace(first, meters=tuple(meter for meter in first.meters if meter.id != 10001))
+    enrol(replace(town, microgrids={"r001": smaller}), tmp_path)
+    enrol(town, tmp_path)
+    assert load_devices(tmp_path / "r001" / "devices.json")["10001"].revoked == "stolen"
+    assert load_devices(tmp_path / "head-end" / "devices.json")["r002"].revoked == "lost"
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens"),
+    [
+        ("r001", ("r001/meter-tokens.json", "r001/gateway-tokens.json")),
+        ("head-end", ("utility/utility-tokens.json", "plant/plant-tokens.json")),
+    ],
+)
+def test_a_lost_devices_file_is_not_made_again_with_its_tokens(
+    town: Town, tmp_path: Path, name: str, tokens: tuple[str, str]
+) -> None:
+    enrol(town, tmp_path)
+    revoke_devices(tmp_path, "r002", "stolen", 0, with_meters=False)
+    meter = load_tokens(tmp_path / "r001" / "meter-tokens.json")["10001"].encode()
+    path = tmp_path / name / "devices.json"
+    content = path.read_text()
+    path.unlink()
+    with pytest.raises(ConfigError, match="is lost") as refused:
+        enrol(town, tmp_path)
+    assert all(str(tmp_path / file) in str(refused.value) for file in (*tokens, f"{name}/devices.json"))
+    path.write_text(content)
+    assert enrol(town, tmp_path) == 0
+    path.unlink()
+    for file in tokens:
+        (tmp_path / file).unlink()
+    assert enrol(town, tmp_path) > 0
+    assert load_devices(tmp_path / "head-end" / "devices.json")["r002"].revoked == "stolen"
+    assert load_devices(tmp_path / "r001" / "devices.json")["10001"].owns(meter) is (name == "head-end")
+
+
+@pytest.mark.parametrize("writes", range(1, 9))
+def test_a_first_registration_that_was_interrupted_is_completed_by_the_next(
+    town: Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    left = iter(range(writes))
+
+    def write(path: Path, text: str) -> None:
+        if next(left, None) is None:
+            raise OSError(ENOSPC, "No space left on device")
+        write_private(path, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(devices, "write_private", write)
+        with pytest.raises(OSError, match="No space left"):
+            enrol(town, tmp_path)
+    enrol(town, tmp_path)
+    for place in ("r001", "head-end"):
+        token = load_tokens(tmp_path / "r001" / "gateway-tokens.json")["r001"]
+        assert load_devices(tmp_path / place / "devices.json")["r001"].owns(token.encode())
 
 
 def test_registry_file_with_mistakes_names_them(town: Town, tmp_path: Path) -> None:
