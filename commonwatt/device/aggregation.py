@@ -1,6 +1,5 @@
 """The meters' two aggregation algorithms on records (M7); ``blocks.average`` is the lossy one on blocks (C6)."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -41,13 +40,18 @@ def _continues(first: HistoryRecord, second: HistoryRecord) -> bool:
 def average(records: Sequence[HistoryRecord]) -> list[HistoryRecord]:
     """Lossy: replace the ten readings of each aligned group by one record with their mean, rounded half up.
 
-    A group without all ten exact readings stays unchanged. The result is ordered by first id.
+    A group whose ten exact readings do not follow each other stays unchanged. The result is ordered by first id.
     """
-    groups: dict[tuple[int, int], list[HistoryRecord]] = defaultdict(list)
+    groups: list[list[HistoryRecord]] = []
+    last: dict[int, list[HistoryRecord]] = {}
     for record in records:
-        groups[record.record_type, record.start // GROUP_S].append(record)
+        members = last.get(record.record_type)
+        if members is None or members[0].start // GROUP_S != record.start // GROUP_S:
+            members = last[record.record_type] = []
+            groups.append(members)
+        members.append(record)
     result = []
-    for members in groups.values():
+    for members in groups:
         if sum((m.end - m.start) // SLOT_S for m in members) == GROUP_SLOTS and _is_one_group(members):
             total = sum(m.reading * ((m.end - m.start) // SLOT_S) for m in members)
             result.append(members[0]._replace(lossy=1, end=members[-1].end, reading=mean_of_group(total)))

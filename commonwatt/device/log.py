@@ -6,7 +6,6 @@ only.
 """
 
 import struct
-from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 
@@ -137,16 +136,15 @@ class MeterLog:
         new = algorithm(records)
         if not old or new == records:
             return []
-        ends: dict[int, deque[tuple[EpochSeconds, int]]] = defaultdict(deque)
+        # A new record includes the records of its type up to the next new one. Times may repeat: a clock was set back.
+        first_ids = {record.record_id for record in new}
+        merged_into: dict[int, int] = {}
+        last_ids: dict[int, int] = {}
         for record in records:
-            ends[record.record_type].append((record.end, self._took.pop(record.record_id, record.record_id)))
-        rows = []
-        for record in new:
-            # Records of one type have ascending times and ids: the records that end within the new one are merged.
-            last_id, waiting = record.record_id, ends[record.record_type]
-            while waiting and waiting[0][0] <= record.end:
-                last_id = max(last_id, waiting.popleft()[1])
-            rows.append(LogRow(record.record_id, last_id, record.pack()))
+            if record.record_id in first_ids:
+                merged_into[record.record_type] = record.record_id
+            last_ids[merged_into[record.record_type]] = self._took.pop(record.record_id, record.record_id)
+        rows = [LogRow(record.record_id, last_ids[record.record_id], record.pack()) for record in new]
         change = Replace(
             meter=self._meter, first_id=records[0].record_id, last_id=records[-1].record_id, rows=tuple(rows)
         )

@@ -151,3 +151,9 @@ def test_lossy_averages_consolidated_records_within_a_group() -> None:
     (only,) = average(records)
     assert (only.lossy, only.reading, only.record_id) == (1, 6, 1)
     assert (from_records([only]).quality.max(), only.end - only.start) == (Quality.AVERAGED, GROUP_S)
+
+
+def test_lossy_makes_no_average_across_a_clock_that_was_set_back() -> None:
+    slots = [*range(20, 25), *range(10, 15), *range(25, 30)]
+    records = [slot(n + 1, at, 5) for n, at in enumerate(slots)]
+    assert average(records) == records

@@ -1,11 +1,16 @@
 """A log's ids, batches and rows, without the meter around them."""
 
+from collections import Counter
+from collections.abc import Iterable
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from commonwatt.device.aggregation import average, consolidate
 from commonwatt.device.changes import LogRow
-from commonwatt.device.log import MeterLog
-from commonwatt.model.records import HistoryRecord, Log
+from commonwatt.device.log import Aggregation, MeterLog
+from commonwatt.model.records import HistoryRecord, Log, unpack_history
 
 T = 1_790_000_100
 
@@ -79,6 +84,35 @@ def test_aggregation_takes_whole_quarters_when_it_takes_a_part(limit: int | None
     log = log_of(*[(7,)] * 150)
     log.aggregate(consolidate, limit)
     assert len(log.rows) == rows
+
+
+def slots_of(records: Iterable[HistoryRecord]) -> Counter[tuple[int, int]]:
+    """Count the slots of records by type and start."""
+    return Counter((r.record_type, start) for r in records for start in range(r.start, r.end, 15))
+
+
+@given(
+    runs=st.lists(st.tuples(st.integers(1, 80), st.sampled_from([0, 0, 1, 7]), st.integers(5, 6)), max_size=5),
+    back=st.integers(1, 300),
+    turn=st.integers(0, 4),
+    algorithm=st.sampled_from([consolidate, average]),
+)
+def test_every_batch_has_the_slots_of_its_ids_after_a_clock_was_set_back(
+    runs: list[tuple[int, int, int]], back: int, turn: int, algorithm: Aggregation
+) -> None:
+    log, slot = MeterLog(meter=1, log=Log.HISTORY, generation=1), 300
+    for n, (length, off, reading) in enumerate(runs):
+        slot += off - (back if n == turn else 0)
+        for at in range(slot, slot + length):
+            log.add([record(log.next_id, 1, at, 5), record(log.next_id + 1, 2, at, reading + at % 2)])
+        slot += length
+    old = [unpack_history(data) for data in log.rows]
+    log.aggregate(algorithm)
+    while put := log.freeze(1):
+        assert slots_of(put.history()) == slots_of(old[put.first_id - 1 : put.last_id])
+        assert len(put.records) <= 120, "two types in the 60 slots of a quarter"
+        log.delete_batch()
+    assert log.first_id == log.next_id == len(old) + 1
 
 
 def test_averages_of_equal_value_stay_one_to_a_group() -> None:
