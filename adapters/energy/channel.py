@@ -52,7 +52,7 @@ class Value(NamedTuple):
     Attributes:
         value: Milliwatt-hours or milliwatts.
         arrival: When its message arrived.
-        device: The device's own time; ``None``: it has none that counts.
+        device: The device's own time, which may be later than the arrival; ``None``: it has none that counts.
         rank: Place of its rule in the order of preference.
         part: Which number of a sum.
         parts: How many numbers are added up.
@@ -93,7 +93,8 @@ class Channel:
         difference: Whether a difference of two registers was used; one of them alone then has no meaning.
         at: Time of the last value used, epoch milliseconds.
         arrived: Arrival of the last value of that rule.
-        device: The last device's time used; 0: none.
+        device: The last device's time used, at most the arrival; 0: none.
+        reported: That time as the device reported it, and the value; a message that comes twice has both again.
         parts: The last number of each topic of a sum.
         fresh: The topics of a sum with a message since the last sum.
         restart_mark: The last value that changes when the register is set back.
@@ -114,6 +115,7 @@ class Channel:
     at: EpochMilliseconds = 0
     arrived: EpochMilliseconds = 0
     device: EpochMilliseconds = 0
+    reported: tuple[EpochMilliseconds, int] = (0, 0)
     parts: dict[int, int] = field(default_factory=dict)
     fresh: list[int] = field(default_factory=list)
     restart_mark: str | None = None
@@ -136,7 +138,7 @@ class Channel:
             self.parts, self.fresh = {}, []
             self.restart_mark = None
             self.difference = False
-            self.device = 0
+            self.device, self.reported = 0, (0, 0)
 
     def set_back(self, now: EpochMilliseconds) -> bool:
         """Begin anew if the last values came from a clock that was far ahead; return whether they did.
@@ -147,6 +149,7 @@ class Channel:
             return False
         self.counter = Counter(total=self.counter.total)
         self.at = self.arrived = self.device = self.room = 0
+        self.reported = (0, 0)
         self.spread, self.steps, self.late = None, None, []
         return True
 
@@ -187,7 +190,7 @@ def take(channel: Channel, rule: ChannelRule, value: Value) -> Taken:
     taken = _TAKE[rule.kind](channel, rule, at, number)
     channel.at = at
     if value.device is not None:
-        channel.device = value.device
+        channel.device, channel.reported = min(value.device, value.arrival), (value.device, value.value)
     return taken
 
 
@@ -235,12 +238,15 @@ def _choose(channel: Channel, value: Value) -> Ignored | None:
 
 
 def _time_of(channel: Channel, value: Value) -> EpochMilliseconds | Ignored:
-    """Return the device's time of a value if it is later than the last value's time, else the time of arrival."""
+    """Return the device's time, at most the arrival, if it is later than the last value's time, else the arrival."""
     if value.device is not None:
-        if value.device > channel.at:
-            return value.device
-        if value.device <= channel.device and value.parts == 1:
-            return Ignored.DUPLICATE if value.device == channel.device else Ignored.OUT_OF_ORDER
+        device = min(value.device, value.arrival)
+        if value.parts == 1 and (value.device, value.value) == channel.reported:
+            return Ignored.DUPLICATE
+        if device > channel.at:
+            return device
+        if device <= channel.device and value.parts == 1:
+            return Ignored.DUPLICATE if device == channel.device else Ignored.OUT_OF_ORDER
     if value.arrival > channel.at:
         return value.arrival
     # Messages that come together have times of their own, a millisecond apart.

@@ -49,13 +49,13 @@ def times_of(value: object, zone: ZoneInfo) -> tuple[EpochMilliseconds, ...]:
 def instant(
     possible: tuple[EpochMilliseconds, ...], arrival: EpochMilliseconds, *, queued: bool
 ) -> EpochMilliseconds | None:
-    """Return the device's time if it counts, at most the arrival; ``None``: the device's clock is wrong."""
+    """Return the device's time if it counts; ``None``: the device's clock is wrong."""
     nearest = min(possible, key=lambda time: abs(time - arrival), default=None)
     if nearest is None:
         return None
     latest = arrival + TOLERANCE_MS
     earliest = arrival - (QUEUED_MS if queued else TOLERANCE_MS)
-    return min(nearest, arrival) if earliest <= nearest <= latest else None
+    return nearest if earliest <= nearest <= latest else None
 
 
 def _made(text: str, *parts: int) -> datetime:

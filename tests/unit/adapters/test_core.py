@@ -32,6 +32,7 @@ RULES = [
     {"preset": "both", "topic": "b", "format": "plain", "kind": "register", "unit": "Wh"},
     {"preset": "sum", "topic": ["t1", "t2"], "format": "plain", "kind": "register", "unit": "kWh"},
     {"preset": "pulses", "topic": "p", "format": "plain", "kind": "interval", "unit": "Wh"},
+    {"preset": "timed", "topic": "i", "path": "wh", "kind": "interval", "unit": "Wh", "time": "t"},
     {"preset": "two", "topic": ["l1", "l2"], "format": "plain", "kind": "level", "unit": "Wh"},
 ]
 COMMAND = {"topic": "cmd/{device}", "on": "give", "off": "stop"}
@@ -274,6 +275,17 @@ def test_energy_of_intervals_adds_up(store: DeviceStore) -> None:
     for n in range(31):
         bench.hear("p", "10", T + n * 10)
     assert bench.sum(RecordType.THROUGH) == 300_000
+
+
+@pytest.mark.parametrize("ahead_s", [-2, 0, 2])
+def test_a_message_that_comes_twice_counts_once_whatever_the_device_clock(store: DeviceStore, ahead_s: int) -> None:
+    bench = Bench(store, preset="timed")
+    for n in range(31):
+        for again in (0, 0.4):
+            bench.hear("i", {"wh": 10, "t": T + n * 10 + ahead_s}, T + n * 10 + again)
+    assert bench.adapter.channels[77, RecordType.THROUGH].counter.total == 300_000
+    assert bench.adapter.tally["value", "duplicate"] == 31
+    assert max(r.end for r in bench.records) <= T + 301, "no energy is later than its message"
 
 
 @pytest.mark.parametrize(("preset", "topic"), [("pulses", "p"), ("both", "a")])
