@@ -40,6 +40,7 @@ from utility.events import CommandsOpen, Event, FromGateway
 from utility.gaps import settled_before
 from utility.ingest.plant import from_plant
 from utility.ingest.quarantine import (
+    count_of_others,
     event_dead_letters,
     quarantined_dead_letters,
     records_of_other_accounts,
@@ -57,7 +58,7 @@ MAX_JUNK_A_DAY = 100
 """Dead letters stored of one sender's unreadable messages in a day; further ones are only counted."""
 
 MAX_QUARANTINED_A_DAY = 100_000
-"""Dead letters made in a day from one sender's rejected blocks and events; a batch with more waits a day."""
+"""Dead letters in a day of one sender's rejected blocks and events, and of others' meters; a batch with more waits."""
 
 CLOCK_BEHIND_S = 7 * 86_400
 """Seconds that the utility's clock may be behind before good readings are rejected as from the future.
@@ -155,7 +156,8 @@ class Core:
         dead_letters, quarantined = quarantined_dead_letters(rest, sender, batch.owner, meters)
         more = from_records(records)
         apart = (*found.dead_letters, *event_dead_letters(events_apart, now))
-        if fault := self._must_wait(sender, len(apart) + len(found.quarantined)):
+        of_others = count_of_others(batch.dead_letters, sender, batch.owner, meters)
+        if fault := self._must_wait(sender, len(apart) + len(found.quarantined) + of_others):
             return self._send_back(sender, batch, now, fault)
         append = Append(
             sender=sender,
@@ -187,7 +189,8 @@ class Core:
         """Return why a batch must wait at its gateway; ``None``: it is accepted, and its dead letters are counted."""
         if apart and self._quarantined[sender] + apart > MAX_QUARANTINED_A_DAY:
             text = (
-                f"{self._quarantined[sender]} blocks and events from {sender} were quarantined today; see: dead-letters"
+                f"{self._quarantined[sender]} blocks and events from {sender}, with dead letters of others' meters,"
+                " were quarantined today; see: dead-letters"
             )
             return BatchRefusal.BUSY, "quarantine_full", text
         self._quarantined[sender] += apart

@@ -191,6 +191,14 @@ def is_assigned(meter: MeterEntry, sender: ControllerId, owner: MicrogridId) -> 
     return meter.microgrid == owner and sender in meter.controllers
 
 
+def count_of_others(
+    dead_letters: Iterable[DeadLetter], sender: ControllerId, owner: MicrogridId, meters: Mapping[int, MeterEntry]
+) -> int:
+    """Return how many relayed dead letters are of registered meters that the sender is not assigned to."""
+    found = (meters.get(dead_letter.meter) for dead_letter in dead_letters)
+    return sum(meter is not None and not is_assigned(meter, sender, owner) for meter in found)
+
+
 def event_dead_letters(apart: Iterable[tuple[_Event, int]], now: EpochSeconds) -> Iterator[DeadLetter]:
     """Yield a dead letter for each rejected event."""
     for (generation, record), reason in apart:

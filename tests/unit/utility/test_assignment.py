@@ -240,6 +240,33 @@ def test_a_gateway_that_sends_too_much_of_others_waits_a_day_with_nothing_lost(
     assert utility_.send(batch(blocks({0: 2})), "r002", NOW + 86_400)[0] is BatchRefusal.NONE
 
 
+@pytest.mark.parametrize("reason", [Rejection.IMPLAUSIBLE, Rejection.UNALIGNED])
+def test_relayed_dead_letters_of_others_count_as_too_much_and_a_gateways_own_do_not(
+    utility_: Utility, monkeypatch: pytest.MonkeyPatch, reason: Rejection
+) -> None:
+    monkeypatch.setattr(utility.core, "MAX_QUARANTINED_A_DAY", 2)
+
+    def send(number: int, sender: str) -> BatchRefusal:
+        record = HistoryRecord(
+            record_type=3,
+            lossy=0,
+            record_id=number,
+            meter_id=10001,
+            account=1,
+            start=BEGIN + 15 * number,
+            end=BEGIN + 15 * (number + 1),
+            reading=250_001,
+        )
+        relayed = DeadLetter(
+            meter=10001, log=1, reason=reason, generation=0, record_id=number, time=NOW, content=record.pack()
+        )
+        return utility_.send(batch(dead_letters=[relayed]), sender)[0]
+
+    assert [send(number, "r002") for number in range(3)] == [BatchRefusal.NONE, BatchRefusal.NONE, BatchRefusal.BUSY]
+    assert [send(number, "r001") for number in range(3)] == [BatchRefusal.NONE] * 3
+    assert [sender for sender, _, _ in utility_.kept()].count("r002") == 2
+
+
 values = st.integers(-3, 300_000) | st.sampled_from([-(2**53), 2**53, 250_000, 250_001])
 
 
