@@ -12,7 +12,7 @@ from commonwatt.model.units import EpochSeconds, MilliwattHours
 from commonwatt.town.scenario import Group, Outage, Scenario
 
 DROP_HOURS = (17, 20)
-"""Hours of each day between which one home of each residential microgrid uses its battery up (N1)."""
+"""Local hours of each day between which one home of each residential microgrid uses its battery up (N1)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,11 +91,10 @@ class Conditions:
 
     def drop(self, time: EpochSeconds) -> Drop | None:
         """Return the homes that fall, in the hours in which they do; ``None``: none."""
-        first, last = DROP_HOURS
-        day, second = divmod(time - self.begin, 86_400)
-        if not self.scenario.daily_drop or not first * 3600 <= second < last * 3600:
+        day, hour = self._local(time)
+        if not self.scenario.daily_drop or not _within(hour, DROP_HOURS):
             return None
-        return Drop(day=day, left_s=last * 3600 - second)
+        return Drop(day=day, left_s=round((DROP_HOURS[1] - hour) * 3600))
 
     def is_out(self, what: str, time: EpochSeconds) -> bool:
         """Return whether a fault of the whole town holds: ``broadband`` or ``town_line``."""
@@ -123,7 +122,7 @@ class Conditions:
     def _local(self, time: EpochSeconds) -> tuple[int, float]:
         """Return the day of the scenario, from 0, and the local hour."""
         local = datetime.fromtimestamp(time, self.zone)
-        return (local.date() - self.scenario.start).days, local.hour + local.minute / 60
+        return (local.date() - self.scenario.start).days, local.hour + local.minute / 60 + local.second / 3600
 
 
 def _within(hour: float, hours: tuple[int, int]) -> bool:

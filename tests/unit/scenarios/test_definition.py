@@ -1,6 +1,6 @@
 """Scenarios' files are checked, and their conditions hold when and where the files say."""
 
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -56,6 +56,17 @@ def test_a_home_that_neighbours_help_until_the_end_never_uses_more_than_its_serv
         used.append(drop.use(level, 28_800_000, 15, service - load))
     assert (min(used), max(used)) == ((level - 7_200_000) * 15 // 10_800, service - load)
     assert it.drop(at("2026-06-15 20:00")) is None
+
+
+@pytest.mark.parametrize(("day", "hour"), [(date(2026, 6, 15), 10), (date(2026, 11, 1), 0), (date(2026, 11, 1), 10)])
+def test_homes_use_their_batteries_up_in_local_hours_whenever_the_scenario_begins(day: date, hour: int) -> None:
+    scenario = load("normal").model_copy(update={"start": day, "start_hour": hour})
+    it = Conditions(scenario=scenario, zone=ZONE, seed=1)
+    found = {time: it.drop(time) for time in range(it.begin, it.end(1), 15)}
+    drops = {datetime.fromtimestamp(time, ZONE): drop for time, drop in found.items() if drop is not None}
+    assert {at.hour for at in drops} == {17, 18, 19}
+    assert [drop.left_s for drop in drops.values()] == list(range(10_800, 0, -15))
+    assert {drop.day for drop in drops.values()} == {0}
 
 
 def test_the_storm_meets_half_the_residential_microgrids_for_twelve_hours() -> None:  # req: N3
