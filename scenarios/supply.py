@@ -40,6 +40,8 @@ class Utility:
         self._physical = physical
         self._blocks = blocks
         self._buy = None if policy.buying is None else policy.buying()
+        self._reserve = physical.capacity * RESERVE_PERMILLE // 1000
+        self._keep = 0 if self._buy is None else self._reserve
         self._history: deque[int] = deque(maxlen=_HISTORY)
         self._net: MilliwattHours = 0
         self._members = {name: member_of(town.table, town.microgrids[name]) for b in blocks for name in b.microgrids}
@@ -58,7 +60,8 @@ class Utility:
             reached: Whether the utility reaches the plant and the controllers.
         """
         if not reached:
-            return NO_ORDER, [np.full(len(block.microgrids), NO_LIMIT_W) for block in self._blocks]
+            # The plant goes on keeping its reserve, without a purchase.
+            return Order(keep=self._keep), [np.full(len(block.microgrids), NO_LIMIT_W) for block in self._blocks]
         if time % QUARTER_S == 0:
             self._decided = self._order(time, level, supply), self._limits(level, supply)
         return self._decided
@@ -81,14 +84,13 @@ class Utility:
             level=level,
             capacity=physical.capacity,
             floor=0,
-            reserve=physical.capacity * RESERVE_PERMILLE // 1000,
+            reserve=self._reserve,
             power_w=physical.power * 3600 // (1000 * step_s),
             loss_permille=physical.loss_permille,
             line_w=physical.line[supply] * 3600 // (1000 * step_s),
         )
 
     def _order(self, time: EpochSeconds, level: MilliwattHours, supply: SupplyState) -> Order:
-        keep = self._physical.capacity * RESERVE_PERMILLE // 1000
         if self._buy is None:
             return NO_ORDER
         table = self._town.table
@@ -104,7 +106,7 @@ class Utility:
             zone=ZoneInfo(table.timezone),
         )
         energy = self._buy(situation).energy
-        return Order(buy=energy * self._blocks[0].step_s // QUARTER_S, keep=keep)
+        return Order(buy=energy * self._blocks[0].step_s // QUARTER_S, keep=self._keep)
 
     def _limits(self, level: MilliwattHours, supply: SupplyState) -> list[NDArray[np.int64]]:
         none = [np.full(len(block.microgrids), NO_LIMIT_W) for block in self._blocks]

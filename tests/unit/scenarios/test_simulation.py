@@ -20,6 +20,7 @@ from scenarios.figures import KINDS, Figures
 from scenarios.policies import POLICIES
 from scenarios.report import as_html, as_json
 from scenarios.simulation import Simulation, run
+from scenarios.supply import RESERVE_PERMILLE
 
 RESIDENTIAL = 10
 SMALL = [
@@ -60,6 +61,17 @@ def test_hospital_police_and_fire_are_served_in_every_scenario(name: str, policy
     it = figures(name, policy, 4)
     assert it.kinds["public"].wanted > 0
     assert it.kinds["public"].unserved.total() == 0
+
+
+def test_without_broadband_the_plant_keeps_its_reserve() -> None:
+    it = conditions("storm-hard")
+    simulation = Simulation(town(), it, POLICIES["spec"], 900)
+    levels = []
+    for time in range(it.begin, it.begin + 36 * 3600, 900):
+        assert it.is_out("broadband", time)
+        simulation.step(time)
+        levels.append(simulation.plant_level)
+    assert min(levels) == town().battery_capacity * RESERVE_PERMILLE // 1000
 
 
 def test_the_band_of_sharing_is_that_of_the_gateways() -> None:
