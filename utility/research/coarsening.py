@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from commonwatt.model.units import EpochSeconds
 from utility.research.homes import Homes
 
 DAY_S = 86_400
@@ -55,7 +56,7 @@ def coarsened(homes: Homes, coarsening: Coarsening, random: np.random.Generator)
     """Return homes with coarser values; which homes, ``sampled`` decides.
 
     Raises:
-        ValueError: Days shall be shuffled, but the period is not one of whole days.
+        ValueError: Days shall be shuffled, but the period is not one of ``whole_days``.
     """
     homes = homes.in_steps(coarsening.step_s or homes.step_s)
     if coarsening.shuffled:
@@ -67,10 +68,15 @@ def coarsened(homes: Homes, coarsening: Coarsening, random: np.random.Generator)
     return homes
 
 
+def whole_days(start: EpochSeconds, end: EpochSeconds) -> bool:
+    """Return whether a period is of whole days (UTC); days of others can't be shuffled."""
+    return start % DAY_S == 0 and end % DAY_S == 0
+
+
 def _shuffled(homes: Homes, random: np.random.Generator) -> Homes:
-    steps = DAY_S // homes.step_s
-    if homes.known.shape[1] % steps or homes.start % DAY_S:
+    if not whole_days(homes.start, homes.end):
         raise ValueError("days can be shuffled in a period of whole days (UTC) only")
+    steps = DAY_S // homes.step_s
     days = homes.known.shape[1] // steps
     order = random.random((len(homes.homes), days)).argsort(axis=1)
     at = (order[:, :, None] * steps + np.arange(steps)).reshape(len(order), -1)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from utility.research.attacks.bills import find_by_bills
 from utility.research.attacks.half_hours import find_by_half_hours
 from utility.research.attacks.success import Success
-from utility.research.coarsening import Coarsening, coarsened, sampled
+from utility.research.coarsening import Coarsening, coarsened, sampled, whole_days
 from utility.research.groups import OpenSums
 from utility.research.homes import HALF_HOUR_S, Homes, Measure
 from utility.research.secret import random_of
@@ -105,6 +105,8 @@ def compare(
 ) -> list[Compared]:
     """Return for each option the success of the attacks, and the errors of usual figures.
 
+    Options that shuffle days are left out unless the period is of whole days (UTC).
+
     Args:
         homes: Homes in quarter-hours, over at least a whole day.
         zone: The town's time zone.
@@ -113,7 +115,8 @@ def compare(
         trials: How many homes each attack is tried on.
     """
     truth = homes.in_steps(HALF_HOUR_S)
-    return [_compared(homes, truth, zone, option, secret, trials) for option in options]
+    possible = [option for option in options if not option.shuffled or whole_days(homes.start, homes.end)]
+    return [_compared(homes, truth, zone, option, secret, trials) for option in possible]
 
 
 def _compared(homes: Homes, truth: Homes, zone: ZoneInfo, option: Coarsening, secret: bytes, trials: int) -> Compared:

@@ -82,6 +82,11 @@ class Homes:
         """Start of each step, UTC epoch seconds."""
         return self.start + self.step_s * np.arange(self.known.shape[1], dtype=np.int64)
 
+    @property
+    def end(self) -> EpochSeconds:
+        """End of the last step."""
+        return self.start + self.step_s * int(self.known.shape[1])
+
     def take(self, rows: NDArray[np.intp] | Sequence[int]) -> "Homes":
         """Return some of the homes."""
         return replace(

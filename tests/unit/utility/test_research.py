@@ -358,8 +358,26 @@ def test_options_show_what_they_buy_and_cost(research: Research) -> None:
     said = research("options", *period(), "--as", "anna")
     assert "days shuffled" in said
     assert "as measured 100.0%" in said
+    assert "without the options" not in said
     (line,) = json.loads(research("log", "--json"))
     assert (line["action"], line["subject"]) == ("read", "options")
+
+
+def test_options_of_local_days_leave_out_those_that_shuffle_them(research: Research) -> None:
+    start = small_town()[1].start + 4 * 3600
+    said = research("options", "--from", str(start), "--to", str(start + DAY_S), "--as", "anna")
+    assert "as measured 100.0%" in said
+    assert "days shuffled" not in said
+    assert "without the options that shuffle days" in said
+
+
+def test_days_that_cant_be_shuffled_are_refused_before_homes_are_read(research: Research, tmp_path: Path) -> None:
+    start = small_town()[1].start + 4 * 3600
+    research("agreement", "add", "lab", "--until", "2100-01-01T00:00Z", "--as", "ben")
+    words = ["--from", str(start), "--to", str(start + DAY_S), "--agreement", "lab", "--shuffle-days", "--as", "anna"]
+    said = research("release", "quarters", *words, "--out", str(tmp_path / "out"), code=2)
+    assert "--shuffle-days: --from and --to must be at the start of a day in UTC" in said
+    assert "read" not in [line["action"] for line in json.loads(research("log", "--json"))]
 
 
 def test_a_release_that_is_stopped_leaves_no_folder(

@@ -26,7 +26,7 @@ from utility.cli.research.source import Result, Source, homes_in, source_of
 from utility.decisions import releases
 from utility.people import AsOption, actor_of, person_of
 from utility.research.attacks.success import Success
-from utility.research.coarsening import Coarsening
+from utility.research.coarsening import Coarsening, whole_days
 from utility.research.figures import compare
 from utility.research.groups import MIN_HOMES
 from utility.research.homes import quarters_of
@@ -118,6 +118,10 @@ def _asked(tier: Tier, start: str, end: str, homes: int, agreement: str, coarsen
     }
     if wrong := [name for name, is_wrong in options.items() if is_wrong]:
         raise ConfigError(f"{wrong[0]}: not an option of {tier}")
+    if whole.shuffled and not whole_days(begin, stop):
+        raise ConfigError(
+            "--shuffle-days: --from and --to must be at the start of a day in UTC, such as 2026-06-01T00:00Z"
+        )
     return Asked(tier=tier, start=begin, end=stop, min_homes=homes, coarsening=whole, agreement=agreement)
 
 
@@ -323,3 +327,5 @@ def options(start: FromOption, end: ToOption, config: ConfigOption, person: AsOp
         for one in found
     ]
     show("options", rows, ("readings", "by_half_hours", "by_bills", "curve", "peak", "home_peak"))
+    if not whole_days(asked.start, asked.end):
+        typer.echo("without the options that shuffle days: these need --from and --to at the start of a day in UTC")

@@ -63,7 +63,7 @@ def release_homes(source: Source, asked: Asked, homes: Homes, meters: Sequence[H
         slots = _Slots(source, asked, homes, chosen, meters)
         seen, digest = slots.half_hours()
     else:
-        seen, digest = _coarsened(chosen, asked, random), digest_of(source.secret, homes)
+        seen, digest = coarsened(chosen, asked.coarsening, random), digest_of(source.secret, homes)
     release = id_of(asked, digest, source.secret, code_version())
     attacks = attacks_on_pseudonyms(
         homes.in_steps(HALF_HOUR_S), seen, asked.coarsening, source.zone, random_of(source.secret, "attack", release)
@@ -88,13 +88,6 @@ def release_homes(source: Source, asked: Asked, homes: Homes, meters: Sequence[H
         write_release(folder, facts, files)
         keep(source, facts, "released")
     return Result(facts=facts, written=True, out=place)
-
-
-def _coarsened(homes: Homes, asked: Asked, random: np.random.Generator) -> Homes:
-    try:
-        return coarsened(homes, asked.coarsening, random)
-    except ValueError as error:
-        raise ConfigError(f"--shuffle-days: {error}") from error
 
 
 class _Named:
