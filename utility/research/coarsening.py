@@ -45,10 +45,10 @@ class Coarsening:
 
 
 def sampled(homes: Homes, coarsening: Coarsening, random: np.random.Generator) -> Homes:
-    """Return the homes that are released."""
+    """Return the homes that are released, at least one."""
     if coarsening.sample_percent == 100:
         return homes
-    count = round(len(homes.homes) * coarsening.sample_percent / 100)
+    count = max(1, round(len(homes.homes) * coarsening.sample_percent / 100))
     return homes.take(np.sort(random.permutation(len(homes.homes))[:count]))
 
 

@@ -68,7 +68,9 @@ def release(
     step: Annotated[int | None, typer.Option(help="Seconds of a step: 900 or 3600; of slots 15, 60 or 300.")] = None,
     unit: Annotated[int, typer.Option("--round", min=0, max=10_000, help="Round to this, Wh.")] = 0,
     noise: Annotated[int, typer.Option(min=0, max=10_000, help="quarters: add noise of this deviation, Wh.")] = 0,
-    sample: Annotated[int, typer.Option(min=1, max=100, help="Release this part of the homes, percent.")] = 100,
+    sample: Annotated[
+        int, typer.Option(min=1, max=100, help="Release this part of the homes, percent: one home at least.")
+    ] = 100,
     shuffle: Annotated[
         bool, typer.Option("--shuffle-days", help="quarters: each home's days in random order.")
     ] = False,

@@ -159,6 +159,7 @@ def test_coarser_readings_keep_what_they_should() -> None:
     homes = Homes(homes=names, start=0, step_s=900, values=values, known=np.ones((count, steps), np.bool_))
     some = sampled(homes, Coarsening(sample_percent=25), random)
     assert len(some.homes) == 10
+    assert len(sampled(homes, Coarsening(sample_percent=1), random).homes) == 1
     rounded = coarsened(homes, Coarsening(unit_wh=100), random).values[Measure.USED]
     assert not (rounded % 100_000).any()
     assert np.abs(rounded - values[Measure.USED]).max() <= 50_000
