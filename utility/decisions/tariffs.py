@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import Connection
-
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from utility.access.actor import Actor
@@ -39,7 +37,7 @@ def propose(database: Database, source: str, actor: Actor, now: EpochSeconds, fi
     """
     new = parse_tariff(source, file)
     with database.writes.begin() as connection:
-        _require_zone(connection, new)
+        _require_zone(new, timezone_of(connection))
         stored = tariffs.propose(connection, new, source, actor.name, now)
         record(connection, actor, now, "tariff.propose", stored.label, None, _facts(stored))
     return stored
@@ -62,15 +60,14 @@ def publish(database: Database, name: str, version: int | None, actor: Actor, no
     with database.writes.begin() as connection:
         proposed, first = tariffs.proposal(connection, name)
         require_second(actor, first, "proposed it")
-        _require_zone(connection, proposed)
+        _require_zone(proposed, timezone_of(connection))
         tariffs.publish(connection, name, proposed.version if version is None else version, actor.name, now)
         record(connection, actor, now, "tariff.publish", proposed.label, {"state": "proposed"}, _facts(proposed))
     return proposed
 
 
-def _require_zone(connection: Connection, tariff: Tariff) -> None:
+def _require_zone(tariff: Tariff, zone: str) -> None:
     """Refuse a tariff whose hours are not those of the months that are billed."""
-    zone = timezone_of(connection)
     if tariff.zone.key != zone:
         raise ConfigError(
             f"{tariff.name}: its timezone is {tariff.zone.key}, and the town's is {zone}: peak hours would be at other "
