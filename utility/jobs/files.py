@@ -124,8 +124,11 @@ def backup_plan(settings: UtilitySettings, day: str) -> BackupPlan:
     suffix = "dump" if sqlite_path(settings.database) is None else "db"
     target = folder / f"utility-{day}.{suffix}"
     names = "utility-[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
-    made = sorted({*folder.glob(f"{names}.{suffix}"), target})
-    return BackupPlan(target=target, old=[*made[: -settings.backup.keep], *folder.glob(f"{names}.{suffix}.part*")])
+    others = {*folder.glob(f"{names}.{suffix}")} - {target}
+    # A later date is of a clock that was ahead: it goes before the oldest.
+    by_age = sorted(others, key=lambda path: (path.name < target.name, path.name))
+    excess = by_age[: max(0, len(by_age) + 1 - settings.backup.keep)]
+    return BackupPlan(target=target, old=[*excess, *folder.glob(f"{names}.{suffix}.part*")])
 
 
 def _require_space(url: str, target: Path) -> None:

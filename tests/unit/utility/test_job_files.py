@@ -15,7 +15,7 @@ from commonwatt.model.exceptions import ConfigError, StoreError
 from harness.docs.generate import DOCS
 from utility.jobs.calendar_periods import LocalDay, LocalMonth, Period
 from utility.jobs.catalogue import catalogue
-from utility.jobs.files import BackupJob, ExportsJob
+from utility.jobs.files import BackupJob, ExportsJob, backup_plan
 from utility.jobs.previews import PREVIEWS, preview
 from utility.store import reads
 from utility.store.backup.backup import restore
@@ -95,6 +95,16 @@ def test_the_newest_backups_are_kept_and_can_be_restored(url: str, database: Dat
     restore(other, target, NOW, Path("utility.toml"), replace=False, tell=lambda *_: None)
     with closing(open_database(other, create=False)) as restored, restored.reads.begin() as connection:
         assert len(reads.meters(connection, None, 0, 100, 0)) > 0
+
+
+def test_a_backup_is_never_deleted_for_ones_of_a_clock_that_was_ahead(tmp_path: Path) -> None:
+    folder = tmp_path / "backups"
+    made = settings("sqlite:///town.db", folder)
+    for day in ("2027-01-12", "2027-01-13", "2031-01-01", "2031-01-02"):
+        (folder / f"utility-{day}.db").touch()
+    plan = backup_plan(made, "2027-01-14")
+    assert [path.name[8:-3] for path in plan.old] == ["2031-01-01", "2031-01-02", "2027-01-12"]
+    assert plan.target not in backup_plan(made, "2026-12-31").old
 
 
 def test_backup_that_cannot_be_made_says_why_and_deletes_nothing(
