@@ -125,12 +125,15 @@ def load_shape(connection: Connection, scope: Scope, subject: int, months: range
     c = usage_month.c
     zone = zone_of(town_figures(connection))
     wanted = (c.scope == scope) & (c.subject == subject) & c.month.between(months.start, months[-1])
-    total, cells = None, np.zeros(0, np.int64)
+    total: NDArray[np.int64] | None = None
+    found: set[Month] = set()
     for month, payload in connection.execute(select(c.month, c.payload).where(wanted)):
         one = unpacked(payload, f"load shape of {scope.name.lower()} {subject}")
         total = one if total is None else total + one
-        cells = np.concatenate([cells, columns_of(month, zone).cells])
-    return np.zeros((4, 48)) if total is None else mean_power(total, cells)
+        found.add(month)  # An account in several microgrids has several rows of a month.
+    if total is None:
+        return np.zeros((4, 48))
+    return mean_power(total, np.concatenate([columns_of(month, zone).cells for month in found]))
 
 
 def panel_of(connection: Connection, quantity: str, scope: Scope, until: Month, months: int) -> tuple[Panel, list[int]]:

@@ -225,6 +225,18 @@ def test_an_account_that_moves_has_the_energy_of_its_days(database: Database) ->
 
 
 @one_kind
+def test_load_shape_of_an_account_in_two_microgrids_is_the_sum_of_both(database: Database) -> None:
+    settle_month(database, "2026-10")
+    run(database)
+    month = month_number("2026-10")
+    row, span = rows(database, Scope.ACCOUNT)[month, 1], range(month, month + 1)
+    with database.writes.begin() as connection:
+        one = load_shape(connection, Scope.ACCOUNT, 1, span)
+        connection.execute(usage_month.insert().values({**row._mapping, "owner_no": 99}))
+        assert np.array_equal(load_shape(connection, Scope.ACCOUNT, 1, span), 2 * one)
+
+
+@one_kind
 def test_a_controller_without_meters_has_no_usage_and_stops_nothing(database: Database) -> None:
     with database.writes.begin() as connection:
         connection.execute(controller.insert().values(id="spare", number=99, kind="public", address="10.0.0.9"))
