@@ -14,6 +14,9 @@ from commonwatt.sqlite.resync import write_log_again
 BUSY_TIMEOUT_MS = 5_000
 """Longest wait of a transaction for another process's."""
 
+MAX_OVERFLOW = 20
+"""Most connections besides the five that stay open: requests, streams and jobs use up to about 22 at once."""
+
 APPLICATION = "commonwatt utility"
 """Name that the connections of the service and its commands have at a server."""
 
@@ -49,7 +52,7 @@ def make_engine(url: URL) -> Engine:
     sqlite_url = url.get_backend_name() == "sqlite"
     try:
         # Errors are logged; their statements may have secrets and readings as parameters.
-        engine = create_engine(url, hide_parameters=True) if sqlite_url else _server_engine(url)
+        engine = _file_engine(url) if sqlite_url else _server_engine(url)
     except ImportError as error:
         raise ConfigError(f"database: its driver is not installed: {error}") from error
     if sqlite_url:
@@ -60,10 +63,22 @@ def make_engine(url: URL) -> Engine:
     return engine
 
 
+def _file_engine(url: URL) -> Engine:
+    # A database in memory has one connection.
+    options = {"max_overflow": MAX_OVERFLOW} if url.database not in (None, "", ":memory:") else {}
+    return create_engine(url, hide_parameters=True, **options)
+
+
 def _server_engine(url: URL) -> Engine:
     timeouts = timeouts_of(url) | {"application_name": APPLICATION}
-    # Each transaction reads one state of the database, as on SQLite.
-    engine = create_engine(url, isolation_level="REPEATABLE READ", connect_args=timeouts, hide_parameters=True)
+    engine = create_engine(
+        url,
+        # Each transaction reads one state of the database, as on SQLite.
+        isolation_level="REPEATABLE READ",
+        connect_args=timeouts,
+        max_overflow=MAX_OVERFLOW,
+        hide_parameters=True,
+    )
     # Loaded here: an installation with SQLite needs no driver of a server.
     from utility.store.postgres.cursors import allow_binary_results
 

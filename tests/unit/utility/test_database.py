@@ -1,4 +1,6 @@
 import stat
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,14 @@ def test_command_that_reads_does_not_wait_while_another_process_writes(
         reading.close()
         with pytest.raises(StoreError, match=r"utility\.db: another program has been writing for 5 s; try again"):
             open_database(url, create=True)
+
+
+def test_requests_streams_and_jobs_have_a_connection_each(database: Database) -> None:
+    with ExitStack() as stack:
+        began = time.monotonic()
+        for _ in range(22):
+            stack.enter_context(database.reads.connect())
+        assert time.monotonic() - began < 1, "one more than there are is waited for half a minute"
 
 
 def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
