@@ -52,6 +52,12 @@ MAX_IN = 500
 QUARTERS_AT_A_TIME = 1_000
 """Most quarters in one statement about few meters; the key begins with the quarter, so each is a lookup."""
 
+QUARANTINED_AT_A_TIME = 100
+"""Damaged parts moved in one transaction, so that arriving batches wait only briefly."""
+
+TRIED_ROWS = 50
+"""Damaged parts of one call whose true key is searched: it may be of any meter of the town."""
+
 _FLOWS = [int(kind) for kind in RecordType if kind.is_flow]
 _INT64 = np.iinfo(np.int64)
 
@@ -59,6 +65,9 @@ KEY_NAMES = ("quarter", "meter_no", "record_type")
 """The key of a block in the database, in the order of the indexes."""
 
 ORIGIN_NAMES = ("sender_no", "owner_no", "received_minute")
+
+_PlaceKey: TypeAlias = tuple[int, int, int]
+"""A meter's number, a record type and a quarter."""
 
 Which: TypeAlias = "Callable[[Any], ColumnElement[bool]]"
 """Returns the condition on the columns of ``part``, or of ``compacted``, that selects the rows."""
@@ -299,10 +308,15 @@ def _key(row: Row[Any]) -> tuple[int, int, int]:
 
 def quarantine(database: Database, rows: Sequence[Row[Any]]) -> int:
     """Move damaged parts to the dead letters, and mark their slots to be requested again; return the count moved."""
+    found = list(zip(rows, _possible_keys(database, rows), strict=True))
+    return sum(_quarantine(database, some) for some in chunks(found, QUARANTINED_AT_A_TIME))
+
+
+def _quarantine(database: Database, found: Sequence[tuple[Row[Any], set[_PlaceKey]]]) -> int:
     moved = 0
-    keys: set[tuple[int, int, int]] = set()
+    keys: set[_PlaceKey] = set()
     with database.writes.begin() as connection:
-        for row in rows:
+        for row, possible in found:
             if not _take_out(connection, row):
                 continue  # Another reader found it too.
             moved += 1
@@ -320,14 +334,26 @@ def quarantine(database: Database, rows: Sequence[Row[Any]]) -> int:
             connection.execute(
                 insert_or(connection, dead_letter).on_conflict_do_nothing(), [dead_letter_row(sender, kept)]
             )
-            if _is_likely(row):
-                keys |= {(row.meter_no, row.record_type, row.quarter), _true_key(connection, row)}
+            keys |= possible
         if keys:
             lock_gaps(connection)
         for key in keys:
             _ask_again(connection, key)
     database.count_damaged(moved)
     return moved
+
+
+def _possible_keys(database: Database, rows: Sequence[Row[Any]]) -> list[set[_PlaceKey]]:
+    """Return the keys that each damaged row may have had: as read, and of the first rows the one that fits."""
+    with database.reads.begin() as connection:
+        meters = [(row.no, unsigned64(row.id)) for row in connection.execute(select(meter.c.no, meter.c.id))]
+    found: list[set[_PlaceKey]] = []
+    for number, row in enumerate(rows):
+        keys = {(row.meter_no, row.record_type, row.quarter)} if _is_likely(row) else set()
+        if keys and number < TRIED_ROWS:
+            keys.add(_true_key(meters, row))
+        found.append(keys)
+    return found
 
 
 def _take_out(connection: Connection, row: Row[Any]) -> bool:
@@ -344,10 +370,10 @@ def _take_out(connection: Connection, row: Row[Any]) -> bool:
     return bool(connection.execute(delete(compacted).where(key, compacted.c.payload == row.payload)).rowcount)
 
 
-def _true_key(connection: Connection, row: Row[Any]) -> tuple[int, int, int]:
+def _true_key(meters: Sequence[tuple[int, MeterId]], row: Row[Any]) -> _PlaceKey:
     """Return the key that fits the payload's checksum, if only one part of the key is damaged; else the key as read."""
-    for number, meter_id in connection.execute(select(meter.c.no, meter.c.id)):
-        if is_intact((unsigned64(meter_id), row.record_type, row.quarter), row.payload):
+    for number, meter_id in meters:
+        if is_intact((meter_id, row.record_type, row.quarter), row.payload):
             return number, row.record_type, row.quarter
     for kind in RecordType:
         if is_intact((unsigned64(row.meter_id), int(kind), row.quarter), row.payload):
@@ -358,7 +384,7 @@ def _true_key(connection: Connection, row: Row[Any]) -> tuple[int, int, int]:
     return row.meter_no, row.record_type, row.quarter
 
 
-def _ask_again(connection: Connection, place: tuple[int, int, int]) -> None:
+def _ask_again(connection: Connection, place: _PlaceKey) -> None:
     new = {"mask": ALL_SLOTS, "absent": 0, "asked": 0, "next_time": 0, "is_open": True}
     key = dict(zip(("meter_no", "record_type", "quarter"), place, strict=True))
     statement = insert_or(connection, gap).values(**key, **new)

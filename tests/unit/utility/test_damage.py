@@ -9,10 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from sqlalchemy import insert, select, update
+from sqlalchemy.event import listen
 from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt.codec.packing import pack
@@ -37,7 +39,7 @@ from utility.jobs.plans import Plan
 from utility.people import on_machine
 from utility.statistics.months import month_number
 from utility.statistics.packed import packed as table_packed
-from utility.store import audit_log, reads
+from utility.store import audit_log, parts, reads
 from utility.store import recovery as recovering
 from utility.store.access import Person, add_person, set_password, set_state
 from utility.store.checks import is_damage
@@ -56,6 +58,7 @@ from utility.store.tables import (
     event,
     metadata,
     meter,
+    part,
     period,
     person,
     quarantined,
@@ -518,6 +521,31 @@ def test_a_log_damaged_earlier_is_read_around_the_damage(
     database = open_database(f"sqlite:///{path}", create=False, check=True)
     assert len(check(database, reference)[0]) > 0.9 * len(reference[0])
     database.close()
+
+
+def test_many_damaged_parts_are_moved_in_short_transactions(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_part = {"meter_no": 1, "record_type": 3, "sender_no": 1, "owner_no": 1, "received_minute": 1, "payload": b"?"}
+    with database.writes.begin() as connection:
+        connection.execute(
+            insert(part), [of_part | {"quarter": FIRST + n} for n in range(parts.QUARANTINED_AT_A_TIME + 1)]
+        )
+    with database.reads.begin() as connection:
+        damaged = parts.check(connection.execute(parts.select_parts()).all()).damaged
+    said: list[str] = []
+    tried = Mock(wraps=parts._true_key)
+    monkeypatch.setattr(parts, "_true_key", tried)
+    listen(database.reads, "before_cursor_execute", lambda *told: said.append(told[2]))
+    assert parts.quarantine(database, damaged) == len(damaged) == parts.QUARANTINED_AT_A_TIME + 1
+    said = [statement for statement in said if statement.startswith("BEGIN") or "FROM meter" in statement]
+    assert [statement.split()[:2] for statement in said] == [
+        ["BEGIN"],
+        ["SELECT", "meter.no,"],
+        ["BEGIN", "IMMEDIATE"],
+        ["BEGIN", "IMMEDIATE"],
+    ], "the town's meters are read once, while others may write"
+    assert tried.call_count == parts.TRIED_ROWS
 
 
 def test_a_damaged_event_is_replaced_when_it_comes_again(filled: Path, reference: tuple[Values, Events]) -> None:
