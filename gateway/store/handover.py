@@ -259,8 +259,10 @@ def _moved(path: Path, handover: Handover, source: Store, now: EpochSeconds) -> 
 
 def _add(store: Store, source: Store, handover: Handover) -> int:
     """Add what the handover's store has; its settings and desired states are older than those that are there."""
-    # An acknowledgement counts at the store of the utility that gave it.
-    acknowledged = source.setting("utility_store") == store.setting("utility_store")
+    # An acknowledgement counts at the store of the utility that gave it. While the source still forgets those of a
+    # store that the utility lost, none counts.
+    same = source.setting("utility_store") == store.setting("utility_store")
+    acknowledged = same and not any(source.forgetting().values())
     added = 0
     for group in _groups(_content(source, acknowledged=acknowledged)):
         store.commit(group)

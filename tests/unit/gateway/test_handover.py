@@ -8,7 +8,7 @@ import pytest
 from commonwatt.model.blocks import from_records
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.model.records import EventRecord, Log
-from gateway.changes import DONE, OFFERED, Part, Relayed, Setting
+from gateway.changes import DONE, OFFERED, ForgetRelayed, Part, Relayed, Setting
 from gateway.relay.outbox import load
 from gateway.store.handover import check_not_released, release, take_over, undo
 from gateway.store.recovery import open_checked
@@ -125,6 +125,28 @@ def test_marks_of_another_store_of_the_utility_do_not_count(handover: Path, tmp_
     marks = [p.relayed for p in content(path)[0]]
     assert DONE not in marks
     assert OFFERED in marks
+
+
+def test_marks_of_a_store_that_the_utility_lost_do_not_count_though_they_are_not_forgotten_yet(
+    old: Path, tmp_path: Path
+) -> None:
+    """The old controller knew of the utility's new store, and stopped before it had forgotten the acknowledgements."""
+    store = Store.open(old)
+    event = Relayed(done=(), averaged=(), events=((METER, 1, 1),), dead_letters=(), slots=0)
+    store.commit([event, Setting("utility_store", "u2"), ForgetRelayed()])
+    store.close()
+    release(old, MICROGRID, tmp_path / "r001.handover", START)
+    path = tmp_path / "new.db"
+    world = World(path)
+    world.put(METER, 21, readings(METER, 21, 20, start=START + 300))
+    world.store.commit([Setting("utility_store", "u2")])
+    world.store.close()
+    take_over(path, MICROGRID, tmp_path / "r001.handover", START)
+    parts, events, *_ = content(path)
+    assert (DONE in [part.relayed for part in parts], events) == (False, 1)
+    store = Store.open(path)
+    assert len(list(store.all_events(unsent_only=True))) == 1
+    store.close()
 
 
 @pytest.mark.parametrize("kept", [0, 1, 100, -1])
