@@ -38,6 +38,7 @@ from gateway.changes import Change, PeriodDone, Setting
 from gateway.collect.collector import Collector
 from gateway.control.level_watch import LevelWatch
 from gateway.control.manager import Manager
+from gateway.control.meter_view import LEVEL_GOOD_FOR_S
 from gateway.control.modes import Modes
 from gateway.control.requests import Requests
 from gateway.events import (
@@ -214,7 +215,8 @@ class Gateway:
         self, meter_id: MeterId, meter: RegisteredMeter | None, log: Log, payload: bytes, now: Now
     ) -> list[Effect[Change]]:
         taken = self.collector.put(meter_id, meter, log, payload, now)
-        if taken.level is not None:
+        # A meter that was cut off sends old records first: their levels say nothing about the present.
+        if taken.level is not None and (now.trust is Trust.NONE or now - taken.level[0] <= LEVEL_GOOD_FOR_S):
             self.manager.level(meter_id, *taken.level, now)
         if not taken.events:
             return taken.effects

@@ -11,7 +11,8 @@ from commonwatt.model.validation import FUTURE_S
 from gateway.changes import MeterInfo
 
 LEVEL_GOOD_FOR_S = 300
-"""Seconds after which a level is too old to be shown, and an earlier one of another clock may replace it."""
+"""Seconds after which a level is too old to be shown or taken from a record, and an earlier one of another clock may
+replace it."""
 
 
 @dataclass

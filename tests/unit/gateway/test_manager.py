@@ -49,6 +49,19 @@ def test_a_level_in_a_put_decides_as_well(world: World) -> None:
     assert sharing_since(world, before) == [("1", "share_power_on"), ("2", "share_power_on")]
 
 
+def test_a_level_of_hours_ago_in_a_put_shares_nothing(world: World) -> None:
+    households(world, 80, 60, 60)
+    world.now += 12 * 3600 + 900
+    world.level(2, 30)
+    world.level(3, 50)
+    before = len(world.sent)
+    world.put(1, 1, readings(1, 1, 20, start=START + 900, kind=2, value=CAPACITY * 8 // 10))
+    assert sharing_since(world, before) == []
+    assert not world.core.manager.batteries(world.core.now)[1].available
+    world.put(1, 21, readings(1, 21, 1, start=world.now - 60, kind=2, value=CAPACITY * 8 // 10))
+    assert sharing_since(world, before) == [("1", "share_power_on")]
+
+
 def test_sharing_ends_when_the_receiver_is_at_its_minimum(world: World) -> None:
     households(world, 80, 48, 50.5)
     world.now += 15
