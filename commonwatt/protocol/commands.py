@@ -6,9 +6,9 @@ handles duplicates, reordering, a deposed manager and supersession (docs/control
 """
 
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.json_messages import Id64, Message, Moment, Natural
@@ -32,6 +32,8 @@ class Kind(StrEnum):
     AGGREGATION = "aggregation"
     IMPORT_LIMIT = "import_limit"
 
+
+_KINDS = frozenset(Kind)
 
 Name = Literal[
     "initialize",
@@ -160,6 +162,10 @@ class LogIds(BaseModel):
     next: Id64
 
 
+def _known(held: Any) -> Any:
+    return {kind: each for kind, each in held.items() if kind in _KINDS} if isinstance(held, dict) else held
+
+
 Result = Literal["done", "repeated", "superseded", "fenced", "expired", "refused", "partial", "unsupported"]
 """done · repeated: was done before, the same outcome again · superseded: a higher pair is held · fenced: a higher epoch
 was seen · expired: its end had passed · refused: can't be done, see ``reason`` · partial: see what came with it ·
@@ -176,7 +182,7 @@ class Outcome(Message):
         reason: Why, when it was not done.
         time: The meter's time.
         bits: ``records.State`` bits now.
-        held: The desired states by kind, each with the pair that set it.
+        held: The desired states by kind, each with the pair that set it; kinds of a later version are left out.
         epoch: The highest epoch seen.
         push: The manual push switch: the meter sends without a request (M4).
         minimum_percent: The householder's sharing minimum; absent without a battery.
@@ -192,7 +198,7 @@ class Outcome(Message):
     reason: Annotated[str, Field(max_length=256)] | None = None
     time: Moment
     bits: Annotated[int, Field(ge=0, lt=2**16)]
-    held: dict[Kind, Held] = Field(default_factory=dict)
+    held: Annotated[dict[Kind, Held], BeforeValidator(_known)] = Field(default_factory=dict)
     epoch: Epoch = (0, 0)
     push: bool
     minimum_percent: Annotated[int, Field(ge=0, le=100)] | None = None

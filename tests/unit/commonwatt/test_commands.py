@@ -92,6 +92,16 @@ def test_outcome_reads_back_as_it_was_sent() -> None:
     assert json.loads(outcome.pack()) == content
 
 
+def test_outcome_of_a_later_version_is_read_without_the_kinds_that_are_unknown() -> None:
+    held = {"sharing": {"value": "on", "epoch": [1, 2], "seq": 3}}
+    later = held | {"ev_charging": {"power_w": 7}}
+    outcome = unpack_json(Outcome, json.dumps(OUTCOME | {"held": later}).encode())
+    assert outcome == unpack_json(Outcome, json.dumps(OUTCOME | {"held": held}).encode())
+    assert list(outcome.held) == [Kind.SHARING]
+    with pytest.raises(ProtocolError):
+        unpack_json(Outcome, json.dumps(OUTCOME | {"held": list(later)}).encode())
+
+
 def test_gap_request_and_its_answer_read_back() -> None:
     content = {"v": 1, "id": "g", "cmd": "get", "until": 5, "blocks": [[str(BIG), 3, 7, "f" * 15]]}
     request = unpack_json(ControllerCommand, json.dumps(content).encode())
@@ -213,7 +223,7 @@ def test_missing_key_is_named(key: str) -> None:
         (Outcome, OUTCOME | {"result": "perhaps"}, "result"),
         (Outcome, OUTCOME | {"minimum_percent": 101}, "minimum_percent"),
         (Outcome, OUTCOME | {"capacity_mwh": 0}, "capacity_mwh"),
-        (Outcome, OUTCOME | {"held": {"sulking": {}}}, "held"),
+        (Outcome, OUTCOME | {"held": {"sharing": {}}}, "held.sharing.value"),
         (Outcome, OUTCOME | {"history": {"generation": 1, "first": 3, "next": "5"}}, "history.first"),
         (ControllerCommand, {"id": "a", "cmd": "get"}, "until"),
         (ControllerCommand, {"id": "a", "cmd": "get", "until": 5, "blocks": [["7", 3, 7, "f" * 16]]}, "blocks.0.3"),
