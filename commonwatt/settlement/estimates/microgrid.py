@@ -13,7 +13,7 @@ from commonwatt.settlement.estimates.interpolation import interpolated
 from commonwatt.settlement.estimates.like_days import bent
 from commonwatt.settlement.estimates.methods import Method
 from commonwatt.settlement.estimates.scaling import closing, spread, summing_to
-from commonwatt.settlement.estimates.window import Draft, Registered, Role, Window
+from commonwatt.settlement.estimates.window import Draft, Place, Registered, Role, Window
 from commonwatt.settlement.validation.day import runs
 
 Energies = NDArray[np.int64]
@@ -51,30 +51,26 @@ def _by_balance(draft: Draft) -> None:
         _through(draft, place, here, slots)
 
 
-def _through(draft: Draft, place: dict[Role, int], net: Energies, slots: Flags) -> None:
+def _through(draft: Draft, place: Place, net: Energies, slots: Flags) -> None:
     """Estimate what passed a place's meters from its net intake."""
-    nothing = np.zeros(len(net), np.int64), np.zeros(len(net), np.bool_)
-    into, has_into = _of(draft, place, Role.INCOMING) or nothing
-    out, has_out = _of(draft, place, Role.OUTGOING) or nothing
+    into, has_into = draft.through(place, Role.INCOMING)
+    out, has_out = draft.through(place, Role.OUTGOING)
     taken, given = intake_and_output(net, into, has_into, out, has_out)
-    for role, values in ((Role.INCOMING, taken), (Role.OUTGOING, given)):
-        if role in place:
-            draft.put(place[role], slots, values, Method.BALANCE)
+    for role, rest in ((Role.INCOMING, taken - into), (Role.OUTGOING, given - out)):
+        rows = list(place.get(role, ()))
+        one = slots & ((~draft.there[rows]).sum(axis=0) == 1)
+        for row in rows:
+            draft.put(row, one, np.maximum(rest, 0), Method.BALANCE)
 
 
-def _of(draft: Draft, place: dict[Role, int], role: Role) -> tuple[Energies, Flags] | None:
-    row = place.get(role)
-    return None if row is None else (draft.values[row], draft.there[row])
-
-
-def _source(draft: Draft, place: dict[Role, int], net: Energies, slots: Flags) -> None:
+def _source(draft: Draft, place: Place, net: Energies, slots: Flags) -> None:
     """Estimate generation and level of a battery without an incoming meter, whose intake follows from both.
 
     Over a gap, the generation is the change of the level minus the net intake, exactly; its shape is that of like days.
     """
     if Role.LEVEL not in place or Role.GENERATION not in place:
         return
-    window, level, sun = draft.window, place[Role.LEVEL], place[Role.GENERATION]
+    window, level, sun = draft.window, place[Role.LEVEL][-1], place[Role.GENERATION][-1]
     for _, start, end in runs((window.wanted[level] & window.wanted[sun])[None]):
         whole = slice(start, end + 1)
         if start == 0 or end >= len(net) or not (draft.there[level, start - 1] and draft.there[level, end]):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,10 @@ class Role(IntEnum):
     OUTGOING = 2
     GENERATION = 3
     LEVEL = 4
+
+
+Place: TypeAlias = Mapping[Role, Sequence[int]]
+"""The series of a place by role."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +80,12 @@ class Window:
     loss_permille: int = 0
 
     @property
-    def places(self) -> list[dict[Role, int]]:
-        """The series of each place by role."""
-        found: list[dict[Role, int]] = [{} for _ in range(max(self.place, default=-1) + 1)]
+    def places(self) -> list[Place]:
+        """The series of each place by role; of a role several, where one meter follows another at an exchange."""
+        found: list[dict[Role, list[int]]] = [{} for _ in range(max(self.place, default=-1) + 1)]
         for row, (place, role) in enumerate(zip(self.place, self.role, strict=True)):
-            found[place][role] = row
-        return found
+            found[place].setdefault(role, []).append(row)
+        return [*found]
 
 
 @dataclass(eq=False)
@@ -122,20 +127,25 @@ class Draft:
             return np.zeros((0, self.values.shape[1]), np.int64), np.zeros((0, self.values.shape[1]), np.bool_)
         return np.stack([net for net, _ in rows]), np.stack([known for _, known in rows])
 
-    def _net_of(self, place: Mapping[Role, int]) -> tuple[Energies, Flags]:
+    def through(self, place: Place, role: Role) -> tuple[Energies, Flags]:
+        """Return what passed a place's meters of a direction, and where all of it is known or estimated, (slots).
+
+        A meter outside its time at the place reads 0 there.
+        """
+        rows = list(place.get(role, ()))
+        there = self.there[rows].all(axis=0) if rows else np.zeros(self.there.shape[1], np.bool_)
+        return self.values[rows].sum(axis=0), np.asarray(there)
+
+    def _net_of(self, place: Place) -> tuple[Energies, Flags]:
         values, there = self.values, self.there
+        out, has_out = self.through(place, Role.OUTGOING)
         if Role.INCOMING in place:
-            row = place[Role.INCOMING]
-            if Role.OUTGOING not in place:
-                return values[row], there[row]
-            out = place[Role.OUTGOING]
-            return values[row] - values[out], there[row] & there[out]
+            into, has_into = self.through(place, Role.INCOMING)
+            return into - out, has_into & (has_out if Role.OUTGOING in place else True)
         if Role.LEVEL not in place or Role.GENERATION not in place:
-            if Role.OUTGOING not in place:
-                return np.zeros(values.shape[1], np.int64), np.zeros(values.shape[1], np.bool_)
-            out = place[Role.OUTGOING]
-            return -values[out], there[out]
-        level, sun = place[Role.LEVEL], place[Role.GENERATION]
+            return -out, has_out
+        # After an exchange those of the new meter: its level is not known before.
+        level, sun = place[Role.LEVEL][-1], place[Role.GENERATION][-1]
         before = np.concatenate([values[level, :1], values[level, :-1]])
         known_before = np.concatenate([[False], there[level, :-1]])
         charge = net_charge(values[level] - before, self.window.loss_permille)

@@ -1,5 +1,6 @@
 """Estimates from blocks, beside what the emulator's physics moved: places of every kind, outages, registers."""
 
+from dataclasses import replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -109,6 +110,28 @@ def test_missing_place_of_every_kind_is_found_by_balance(town: Town, name: str, 
     for row, key in enumerate(through.keys()):
         if key[1] == RecordType.THROUGH:
             assert np.abs(through.values[row] - true[key]).sum() <= 0.02 * true[key].sum() + SLOTS, key
+
+
+@pytest.mark.parametrize("missing", ["house 1", "house 2"])
+def test_both_meters_of_an_exchange_count_in_the_balance(town: Town, missing: str) -> None:
+    members, blocks = members_of(town.microgrids["r001"]), measured(town, town.microgrids["r001"])
+    gone = [member for member in members if member.location == missing]
+
+    def proposed(members: list[Member], blocks: Blocks) -> list[tuple[int, Method, int, int]]:
+        layout = layout_of(members)
+        gaps = {(one.no, int(RecordType.THROUGH), quarter): ALL_SLOTS for one in gone for quarter in GAP}
+        known = Known(blocks=without(blocks, {one.id for one in gone}))
+        made = proposals(layout, estimated(window_of(layout, (FIRST, FIRST + QUARTERS), gaps, known)))
+        return [(number, method, quarter, int(values.sum())) for (number, _), method, quarter, values, _ in made]
+
+    old = next(m for m in members if m.location == "house 2" and m.direction is Direction.INCOMING)
+    new = replace(old, no=99, id=99, since=GAP.stop)
+    every = [blocks.key(row) for row in range(len(blocks))]
+    keys = [(new.id if meter == old.id and q >= GAP.stop else meter, kind, q) for meter, kind, q in every]
+    exchanged = [*(replace(one, until=GAP.stop) if one is old else one for one in members), new]
+    found = proposed(members, blocks)
+    assert sum(energy for _, _, _, energy in found) > 0
+    assert sorted(proposed(exchanged, make_blocks(keys, blocks.values, blocks.quality))) == sorted(found)
 
 
 def test_level_and_generation_are_series_only_where_no_meter_measures_the_intake(town: Town) -> None:
