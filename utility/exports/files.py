@@ -15,6 +15,7 @@ from commonwatt.sqlite.damage import is_full
 from utility.exports.columns import Rows, count_of
 from utility.exports.exports import Asked, Export, events_export, readings_export, settled_export
 from utility.exports.folder import ExportFolder
+from utility.exports.resolutions import Piece
 from utility.exports.usage import write_usage
 from utility.exports.writers import Format, require
 from utility.store.database import Database, open_database
@@ -71,7 +72,7 @@ def write_files(
                 continue
             told = _told(export.rows(piece), partial(tell, name))
             with full_disk_explained(out):
-                rows += folder.write(name, piece, told, export.table, form, now - export.quiet_s).rows
+                rows += folder.write(name, piece, told, export.table, form, _finality(export, piece, now)).rows
             files += 1
         folder.finish()
     return Written(files=files, rows=rows, before=before)
@@ -106,6 +107,12 @@ def make(task: Mapping[str, object]) -> str:
                 f"{counted(export.damaged(), 'stored part')} damaged and quarantined; it is exported again"
             )
     return f"{counted(done.files, 'file')} with {counted(done.rows, 'row')}"
+
+
+def _finality(export: Export, piece: Piece, now: EpochSeconds) -> Callable[[], bool]:
+    """Return what tells, after a piece's rows, whether they are final: it is over, and no part of it was damaged."""
+    before = export.damaged()
+    return lambda: piece.end <= now - export.quiet_s and export.damaged() == before
 
 
 def _told(found: Iterator[Rows], tell: Callable[[int], object]) -> Iterator[Rows]:

@@ -97,7 +97,9 @@ class ExportFolder:
         is_done = facts is not None and facts.closed and path.is_file() and path.stat().st_size == facts.bytes
         return facts if is_done else None
 
-    def write(self, name: str, piece: Piece, rows: Iterable[Rows], table: Table, form: Format, now: int) -> Finished:
+    def write(
+        self, name: str, piece: Piece, rows: Iterable[Rows], table: Table, form: Format, is_final: Callable[[], bool]
+    ) -> Finished:
         """Write a file and record it; it gets its name when it is complete.
 
         Args:
@@ -106,7 +108,7 @@ class ExportFolder:
             rows: Its rows.
             table: Their table.
             form: Its format.
-            now: The time by which a piece must be over to be closed; one with provisional rows is not either.
+            is_final: Returns, after the rows, whether they will stay as they are; provisional ones will not.
         """
         counted, provisional = 0, False
         with replacing(self._path / name) as file:
@@ -123,7 +125,7 @@ class ExportFolder:
             rows=counted,
             bytes=hashed.length,
             sha256=hashed.hash.hexdigest(),
-            closed=piece.end <= now and not provisional,
+            closed=is_final() and not provisional,
         )
         self._finished[name] = made
         self._save(complete=False)

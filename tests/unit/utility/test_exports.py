@@ -330,6 +330,22 @@ def test_damaged_parts_are_quarantined_and_reported(
     assert not any(row["start_utc"] == iso(quarter * 900) for row in exported(export(*words)))
 
 
+def test_file_without_its_damaged_parts_is_written_again_by_the_next_command(
+    export: Callable[..., str], parts: list[Blocks], database: Database, tmp_path: Path
+) -> None:
+    words = ("readings", "--from", FROM, "--to", TO, "--format", "csv", "--out")
+    export(*words, str(tmp_path / "expected"))
+    lost = join(parts).take([5])
+    with database.writes.begin() as connection:
+        junk = text("UPDATE compacted SET payload = :junk WHERE quarter = :quarter AND record_type = :kind")
+        connection.execute(junk, {"junk": b"junk", "quarter": int(lost.quarter[0]), "kind": int(lost.record_type[0])})
+    assert "quarantined" in export(*words, str(tmp_path / "out"), code=1)
+    Writer(database).commit([append(parts[0])])  # The gateway sends it again.
+    assert "1 file with" in export(*words, str(tmp_path / "out"))
+    names = [f"readings-15min-2026-{month}.csv" for month in (10, 11)]
+    assert all((tmp_path / "out" / name).read_text() == (tmp_path / "expected" / name).read_text() for name in names)
+
+
 def test_events_have_their_states_in_words(export: Callable[..., str], database: Database, tmp_path: Path) -> None:
     times = [FIRST * 900 + 5, END * 900 - 1, END * 900]
     told = [
