@@ -84,6 +84,22 @@ class Taken(NamedTuple):
     missing_ms: EpochMilliseconds = 0
 
 
+class Absence(NamedTuple):
+    """A time without a power, whose powers came together at its end.
+
+    Attributes:
+        since: When the last power before it came.
+        counted: Energy counted by then, in halves of mW ms.
+        powers: Sum of the last power before it and those that came together, milliwatts.
+        number: How many they are.
+    """
+
+    since: EpochMilliseconds
+    counted: int
+    powers: int
+    number: int
+
+
 @dataclass(kw_only=True)
 class Channel:
     """The state of one record type of one meter; its fields are stored.
@@ -108,6 +124,7 @@ class Channel:
         room: Energy that the rated power allowed before ``room_at``, and that no interval has had.
         room_at: When the time ended in which that energy may have flowed.
         late: The first and the last of points that came together after an absence, and are not spread yet.
+        absence: The absence before the last powers; ``None``: there was none.
     """
 
     rank: int = 0
@@ -129,6 +146,7 @@ class Channel:
     room: MilliwattHours = 0
     room_at: EpochMilliseconds = 0
     late: list[Point] = field(default_factory=list)
+    absence: Absence | None = None
 
     def begin_again(self, exchanged: EpochMilliseconds, now: EpochMilliseconds) -> None:
         """Begin anew with another device, once for each exchange; the energy between the two is not counted."""
@@ -273,13 +291,26 @@ def _take_interval(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, n
 
 
 def _take_power(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, number: int) -> Taken:
-    """Integrate by the trapezoidal rule; energy in the other direction counts as none."""
+    """Integrate by the trapezoidal rule; energy in the other direction counts as none.
+
+    Of powers that came together after an absence, each may be of any time in it: all of it has their mean.
+    """
     number = max(0, number)
-    if channel.spread is not None and at - channel.at <= rule.longest_gap_ms:
-        energy, channel.rest = divmod(channel.rest + (channel.power + number) * (at - channel.at), _HALF_MW_MS)
-        channel.counter.total += energy
+    counted = channel.counter.total * _HALF_MW_MS + channel.rest
+    known = channel.spread is not None and at - channel.at <= rule.longest_gap_ms
+    if known and at - channel.at > _ABSENT_MS:
+        channel.absence = Absence(channel.at, counted, channel.power, 1)
+    elif not _came_with_late(channel, at):
+        channel.absence = None
+    if channel.absence is not None:
+        since, counted, powers, n = channel.absence
+        channel.absence = Absence(since, counted, powers + number, n + 1)
+        counted += 2 * (powers + number) * (at - since) // (n + 1)
+    elif known:
+        counted += (channel.power + number) * (at - channel.at)
+    channel.counter.total, channel.rest = divmod(counted, _HALF_MW_MS)
     channel.power = number
-    runs, missing_ms = _spread(channel, rule, [Point(at, channel.counter.total, number)])
+    runs, missing_ms = _spread(channel, rule, _together(channel, [Point(at, channel.counter.total, number)]))
     return Taken(Outcome.COUNTED, {rule.record_type: runs}, missing_ms)
 
 
@@ -298,13 +329,18 @@ def _together(channel: Channel, points: Iterable[Point]) -> Iterator[Point]:
     """
     for point in points:
         late = channel.late
-        if late and (point.at - late[-1].at >= TOGETHER_MS or point.at - late[0].at >= WINDOW_MS):
+        if late and not _came_with_late(channel, point.at):
             channel.late = []
             yield late[-1]
         if channel.late or (channel.spread is not None and point.at - channel.spread.at > _ABSENT_MS):
             channel.late = [*channel.late[:1], point]
         else:
             yield point
+
+
+def _came_with_late(channel: Channel, at: EpochMilliseconds) -> bool:
+    late = channel.late
+    return bool(late) and at - late[-1].at < TOGETHER_MS and at - late[0].at < WINDOW_MS
 
 
 def _spread(channel: Channel, rule: ChannelRule, points: Iterable[Point]) -> tuple[list[Run], EpochMilliseconds]:
