@@ -23,7 +23,7 @@ from commonwatt.device.recording import Reading as Record
 from commonwatt.device.timers import Timers
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.ids import MeterId
-from commonwatt.model.records import RecordType, State
+from commonwatt.model.records import MAX_RECORD_S, RecordType, State
 from commonwatt.model.units import SLOT_S, MicrogridId, MilliwattHours
 from commonwatt.protocol.commands import Kind
 
@@ -313,4 +313,9 @@ def _rule_of(reader: Reader) -> ChannelRule:
 
 
 def _records(runs: Mapping[RecordType, Sequence[Run]]) -> list[Record]:
-    return [Record(kind, run.start, run.end, run.value, run.lossy) for kind, found in runs.items() for run in found]
+    return [
+        Record(kind, start, min(start + MAX_RECORD_S, run.end), run.value, run.lossy)
+        for kind, found in runs.items()
+        for run in found
+        for start in range(run.start, run.end, MAX_RECORD_S)
+    ]

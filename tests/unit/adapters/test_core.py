@@ -19,6 +19,7 @@ from commonwatt.device.store import DeviceStore, damage_of, open_checked, open_s
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import HistoryRecord, Log, RecordType, unpack_history
+from commonwatt.model.validation import Expected, judge_history
 from commonwatt.protocol.commands import Command, Outcome
 from commonwatt.protocol.topics import COMMANDS
 from harness.foreign import payloads
@@ -342,6 +343,17 @@ def test_a_gap_is_averaged_up_to_its_longest_and_missing_beyond(store: DeviceSto
     assert sum((r.end - r.start) for r in through if r.end <= T + 3600) == 3600
     assert not [r for r in through if T + 3615 < r.start < T + 9990]
     assert bench.adapter.tally["value", "after_gap"] == 1
+
+
+def test_records_of_a_gap_longer_than_a_day_are_valid(store: DeviceStore) -> None:
+    bench = Bench(store, preset="mine", capacity_wh=10_000, longest_gap_s=3 * 86_400)
+    for at, kwh in ((0, 100), (15, 100.01), (2 * 86_400 + 1000, 105), (2 * 86_400 + 1015, 105.01)):
+        bench.hear("house/energy", {"kwh": kwh, "soc": 50, "t": T + at}, T + at)
+    expected = Expected(meter_id=77, record_types=tuple(RecordType), now=None)
+    assert not [r for r in bench.records if judge_history(r, expected) is not None]
+    slots = Counter((r.record_type, at) for r in bench.records for at in range(r.start, r.end, 15))
+    assert set(slots.values()) == {1}
+    assert {at for kind, at in slots if kind == RecordType.REGISTER} == set(range(T, T + 2 * 86_400 + 1005, 15))
 
 
 @pytest.mark.parametrize(
