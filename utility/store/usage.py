@@ -1,5 +1,6 @@
 """Usage by month in the database: computed from settled days, readings and events, and stored as rows (U6)."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -15,7 +16,7 @@ from commonwatt.model.records import State
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.town.town import Function
-from utility.billing.places import held
+from utility.billing.places import held, installed
 from utility.registry.accounts import Installed
 from utility.settlement.layout import Day
 from utility.statistics.batteries import BatteryDays, aligned, days_from, generated_by, no_days
@@ -119,13 +120,23 @@ def battery_numbers(meters: Iterable[Installed], numbers: Mapping[MeterId, int])
     return np.array(sorted(numbers[meter.id] for meter in meters if meter.capacity is not None), np.int64)
 
 
+def _installed_batteries(meters: Iterable[Installed], first: Quarter) -> NDArray[np.int64]:
+    """Return how many batteries have a meter in each quarter of a day, (96)."""
+    found = np.zeros(QUARTERS_A_DAY, np.int64)
+    for meter in meters:
+        if meter.capacity is not None:
+            start, end = installed(meter, first, first + QUARTERS_A_DAY)
+            found[start - first : end - first] += 1
+    return found
+
+
 def day_usage(connection: Connection, town: TownUsage, day: Day) -> DayUsage:
     """Return what a day of UTC adds; without readings of batteries if they were dropped."""
     classes = class_days(connection, day, town.owners, town.class_of)
     first, until = day * QUARTERS_A_DAY, (day + 1) * QUARTERS_A_DAY
     if first < town.kept:
         return DayUsage(day=day, classes=_with_kept(connection, day, classes), generated={}, levels={}, before={})
-    counts = {number: len(town.batteries(number)) for number in town.owners}
+    counts = {number: _installed_batteries(owner.meters, first) for number, owner in town.owners.items()}
     for number, found in class_batteries(connection, day, counts, town.class_of).items():
         classes[number][len(QUANTITIES) :] = found
     parts = {}
@@ -292,18 +303,24 @@ class _More:
 
 
 def _meters_of(members: Sequence[Installed], account: int, columns: MonthColumns) -> tuple[list[Installed], bool]:
-    """Return the meters of an account or of the microgrid, and whether it had each of them all the month."""
-    inside = [meter for meter in members if meter.function is not Function.BOUNDARY]
-    if account == MICROGRID:
-        return inside, True
+    """Return the meters of an account or of the microgrid in a month, and whether they tell what was used in all of it.
+
+    A meter without a battery may have been exchanged; the level at which a battery's meter was is not known.
+    """
     ours, whole = [], True
-    for meter in inside:
-        spans = [span for span in held(meter, columns.first, columns.until) if span[0] == account]
-        if spans:
+    length, covered = columns.until - columns.first, Counter[tuple[str, str]]()
+    for meter in members:
+        start, end = installed(meter, columns.first, columns.until)
+        spans = held(meter, columns.first, columns.until)
+        if meter.function is Function.BOUNDARY or start == end:
+            continue
+        if account == MICROGRID or any(span[0] == account for span in spans):
             ours.append(meter)
-            low, high = max(columns.first, meter.start or 0), min(columns.until, meter.end or columns.until)
-            whole &= (account, low, high) in spans
-    return ours, whole
+            covered[meter.place, meter.direction] += end - start
+            whole &= account == MICROGRID or (account, start, end) in spans
+            whole &= meter.capacity is None or end - start == length
+    stored = {meter.place for meter in ours if meter.capacity is not None}
+    return ours, whole and all(time >= length for (place, _), time in covered.items() if place in stored)
 
 
 def _boundaries(members: Iterable[Installed], town: TownUsage) -> list[int]:

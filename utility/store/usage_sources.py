@@ -49,14 +49,14 @@ def class_days(
 
 
 def class_batteries(
-    connection: Connection, day: Day, batteries: Mapping[int, int], class_of: Mapping[int, int]
+    connection: Connection, day: Day, batteries: Mapping[int, NDArray[np.int64]], class_of: Mapping[int, int]
 ) -> dict[int, NDArray[np.int64]]:
     """Return by class the energy generated and the level in each quarter-hour, (2, 96), ``UNKNOWN`` without readings.
 
     Args:
         connection: The database.
         day: The day of UTC.
-        batteries: How many batteries each microgrid has, by its number.
+        batteries: How many batteries of each microgrid have a meter in each quarter-hour, (96), by its number.
         class_of: The number of each microgrid's class.
     """
     first, c = day * QUARTERS_A_DAY, compacted.c
@@ -78,7 +78,7 @@ def class_batteries(
         row = 0 if record_type == _GENERATION else 1
         value = int((total if row == 0 else last) or 0)
         found[class_of_kind[kind]][:, row, quarter - first] += (value, count)
-    wanted = dict.fromkeys(found, 0)
+    wanted = {number: np.zeros(QUARTERS_A_DAY, np.int64) for number in found}
     for owner, count in batteries.items():
         wanted[class_of[owner]] += count
     return {number: np.where(each[1] >= wanted[number], each[0], UNKNOWN) for number, each in found.items()}

@@ -40,8 +40,9 @@ from utility.store.accounts import load_for_change, save_dated_registry
 from utility.store.database import Database
 from utility.store.job_leases import Turn
 from utility.store.settled import load_settled
+from utility.store.settlement_due import numbers_of
 from utility.store.settlement_members import owners
-from utility.store.tables import controller, usage_due, usage_month
+from utility.store.tables import compacted, controller, usage_due, usage_month
 from utility.store.usage import Scope
 from utility.store.usage_due import mark_settled
 from utility.store.usage_view import load_shape
@@ -245,6 +246,39 @@ def test_a_controller_without_meters_has_no_usage_and_stops_nothing(database: Da
     run(database)
     assert {subject for _, subject in rows(database, Scope.MICROGRID)} == {owner.number for owner in known}
     assert rows(database, Scope.TOWN)
+
+
+@one_kind
+@pytest.mark.parametrize(("case", "is_known"), [("battery gone before", True), ("incoming since the 20th", False)])
+def test_meters_that_come_and_go_leave_no_hole_and_no_half_month(database: Database, case: str, is_known: bool) -> None:
+    with database.reads.begin() as connection:
+        known = owners(connection)
+    members = [meter for owner in known.values() for meter in owner.meters]
+    battery = next(m for m in members if m.function is Function.HOUSE and m.capacity)
+    incoming = next(m for m in members if (m.microgrid, m.place) == (battery.microgrid, battery.place) and m != battery)
+    gone, come = days_of("2026-09")[9] * 96, days_of("2026-10")[19] * 96
+    if case == "battery gone before":
+        changed = replace(battery, end=gone, holdings=tuple(replace(h, end=gone) for h in battery.holdings))
+    else:
+        changed = replace(incoming, start=come, holdings=tuple(replace(h, start=come) for h in incoming.holdings))
+    with database.writes.begin() as connection:
+        before = load_for_change(connection)
+        after = replace(before, meters={**before.meters, changed.id: changed})
+        save_dated_registry(connection, before, after, "anna", 5, NEW_YORK)
+    settle_month(database, "2026-10")
+    store_batteries(database, range(days_of("2026-10")[0] - 1, days_of("2026-10")[-1] + 1))
+    if case == "battery gone before":
+        with database.writes.begin() as connection:
+            number = numbers_of(connection, [battery.id])[battery.id]
+            connection.execute(compacted.delete().where(compacted.c.meter_no == number))
+    run(database)
+    at = month_number("2026-10")
+    microgrid = next(number for number, owner in known.items() if battery in owner.meters)
+    assert (rows(database, Scope.MICROGRID)[at, microgrid].used is not None) == is_known
+    assert (rows(database, Scope.ACCOUNT)[at, incoming.holdings[0].account].used is not None) == is_known
+    if is_known:
+        shape = unpacked(rows(database, Scope.TOWN)[at, 0].payload, "the town")
+        assert shape[SHAPES.index("generated")].any(), "the town's is known without the meter that is gone"
 
 
 @one_kind
