@@ -36,7 +36,7 @@ MOST_BYTES = 2**53
 """Upper limit of a byte count, more than any line carries; higher reports of an interface or a broker are cut off."""
 
 LONGEST_LOOK_S = 3600
-"""Longest time between two reports, seconds, that counts as measured."""
+"""Longest time between the last report of a counter and the first of its next run, seconds, that counts as measured."""
 
 KEEP_EVERY_S = 900
 """Seconds between two writes of a side's byte count. After a crash, the bytes of the utility's side since the last
@@ -169,6 +169,8 @@ class Line:
         self._days = {side: _days_of(store, side) for side in self._sides}
         marks = {side: store.setting(_key(side)) for side in self._sides}
         self._marks = {side: _Mark.of(kept) for side, kept in marks.items() if kept is not None}
+        times = {side: store.setting(_time_key(side)) for side in self._sides}
+        self._mark_times = {side: int(time) for side, time in times.items() if time is not None}
         self._looked: dict[str, EpochSeconds] = {}
         self._kept: dict[str, EpochSeconds] = {}
 
@@ -184,11 +186,11 @@ class Line:
         if side not in self._sides or now < MADE:
             return []
         mark = self._marks.get(side, _Mark(run, sums))
-        before = mark.byte_count if mark.run == run else ByteCount()
+        goes_on = mark.run == run
+        before = mark.byte_count if goes_on else ByteCount()
         # The sum can fall: a broker subtracts its gateway's connection once the gateway is identified.
         high = ByteCount(max(before.sent, sums.sent), max(before.received, sums.received))
         new = ByteCount(high.sent - before.sent, high.received - before.received)
-        took_s = now - self._looked.get(side, now)
         day = self._today(now).toordinal()
         days = self._days[side]
         row = days.pop(day, LineDay(side, day))
@@ -196,7 +198,7 @@ class Line:
             row,
             sent=min(MOST_BYTES, row.sent + new.sent),
             received=min(MOST_BYTES, row.received + new.received),
-            seconds=row.seconds + (took_s if took_s <= LONGEST_LOOK_S else 0),
+            seconds=row.seconds + self._measured_s(side, now, goes_on=goes_on),
         )
         self._looked[side] = now
         self.counted[side] += new
@@ -208,12 +210,21 @@ class Line:
         self._kept[side] = now
         return self._keep(side)
 
+    def _measured_s(self, side: str, now: EpochSeconds, *, goes_on: bool) -> int:
+        """Return the seconds since the last report that a counter has measured.
+
+        A counter that ``goes_on`` has counted all of them, also while this process did not run.
+        """
+        before = self._looked.get(side, self._mark_times.get(side, now) if goes_on else now)
+        return max(0, now - before) if goes_on or now - before <= LONGEST_LOOK_S else 0
+
     def keep(self) -> list[Effect[Change]]:
         """Return the writes of all byte counts, for the end of the process."""
         return [effect for side in self._looked for effect in self._keep(side)]
 
     def _keep(self, side: str) -> list[Effect[Change]]:
-        return [Write(kept_days(self._days[side].values())), Write(Setting(_key(side), self._marks[side].kept()))]
+        mark, time = Setting(_key(side), self._marks[side].kept()), Setting(_time_key(side), str(self._looked[side]))
+        return [Write(kept_days(self._days[side].values())), Write(mark), Write(time)]
 
     def shift(self, by_s: int) -> None:
         """Shift the times of the last reports after the time was set by ``by_s``."""
@@ -257,6 +268,10 @@ def line_of(settings: GatewaySettings, store: KeptSettings) -> Line:
 
 def _key(side: str) -> str:
     return f"lte_{side}"
+
+
+def _time_key(side: str) -> str:
+    return f"lte_{side}_time"
 
 
 def _days_key(side: str) -> str:

@@ -219,6 +219,20 @@ def test_hours_that_were_not_counted_make_the_forecast_no_smaller(store: Store) 
     assert month.expected[0] == 7260 + 7260 * left_s // 7200
 
 
+@pytest.mark.parametrize("is_restarted", [True, False])
+def test_bytes_of_a_pause_come_with_its_time_so_that_the_forecast_stays(store: Store, *, is_restarted: bool) -> None:
+    account = Account(store)
+    began = at("2026-07-05T00:00")
+    for time in ("2026-07-05T00:00", "2026-07-05T06:00", "2026-07-10T06:00", "2026-07-10T07:00"):
+        # A byte a second, counted by the broker all the time; the gateway is away for five days.
+        account.look(METERS, "a", at(time) - began, 0, time)
+        if is_restarted:
+            account.begin()
+    month = account.line.month(at("2026-07-10T07:00"))
+    assert month is not None
+    assert month.expected == (at("2026-08-01T00:00") - began, 0)
+
+
 uses = st.builds(
     LineDay,
     st.sampled_from((METERS, UTILITY)),
