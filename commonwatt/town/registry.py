@@ -37,6 +37,7 @@ class RegisteredMeter(Settings):
         battery_capacity_mwh: Its battery's capacity, milliwatt-hours; ``None``: no battery.
         address: Its static address.
         shares: Whether its battery shares by command; else it only receives.
+        replaced: Whether another meter has come in its place; its late records are still accepted.
     """
 
     id: Annotated[int, BeforeValidator(_from_text), PlainSerializer(str), Field(ge=0, lt=2**64)]
@@ -49,6 +50,7 @@ class RegisteredMeter(Settings):
     battery_capacity_mwh: Annotated[MilliwattHours, Field(gt=0, le=2**53)] | None = None
     address: str
     shares: bool = True
+    replaced: bool = False
 
 
 class Registry(Settings):
@@ -82,6 +84,7 @@ class _File(Settings):
 
 def registry_of(microgrid: Microgrid) -> Registry:
     """Return the registry for the gateway of ``microgrid``."""
+    replaced = {meter.replaces for meter in microgrid.meters}
     return Registry(
         microgrid=microgrid.id,
         number=microgrid.number,
@@ -98,6 +101,7 @@ def registry_of(microgrid: Microgrid) -> Registry:
                 battery_capacity_mwh=meter.battery.capacity if meter.battery else None,
                 address=meter.address,
                 shares=meter.shares,
+                replaced=meter.id in replaced,
             )
             for meter in microgrid.meters
         ),

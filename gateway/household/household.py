@@ -59,7 +59,8 @@ class Household:
 
     def _batteries(self, now: Now) -> BatteryLevel | None:
         """Return the state of the batteries of the place together; ``None``: it has none."""
-        capacities = {m.id: m.battery_capacity_mwh for m in self.meters if m.battery_capacity_mwh is not None}
+        present = (meter for meter in self.meters if not meter.replaced)
+        capacities = {m.id: m.battery_capacity_mwh for m in present if m.battery_capacity_mwh is not None}
         if not capacities:
             return None
         views = [self._manager.meters[meter] for meter in capacities]

@@ -41,6 +41,15 @@ def test_registry_knows_every_meter_of_its_microgrid(registry: Registry) -> None
     assert [meter.battery_capacity_mwh is not None for meter in registry.meters] == [i == 3 for i in range(7)]
 
 
+def test_registry_tells_which_meter_was_replaced(tmp_path: Path) -> None:
+    town = TOWN + '[[meter]]\nmicrogrid = "pub"\nid = 77\nreplaces = 10004\n'
+    (tmp_path / "town.toml").write_text(town)
+    save_registry(tmp_path / "registry.json", registry_of(load_town(tmp_path / "town.toml").microgrids["pub"]))
+    found = load_registry(tmp_path / "registry.json").meters
+    assert [meter.id for meter in found if meter.replaced] == [10004]
+    assert (tmp_path / "registry.json").read_text().count("replaced") == 1, "earlier releases refuse the key"
+
+
 def test_broken_registry_is_told_with_its_key(registry: Registry, tmp_path: Path) -> None:
     path = tmp_path / "registry.json"
     save_registry(path, registry)

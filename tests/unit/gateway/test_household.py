@@ -172,6 +172,21 @@ def test_level_and_sharing_are_those_of_the_battery_and_unknown_when_they_are_ol
     assert house.state()["level"] is house.state()["sharing"] is None
 
 
+def test_after_an_exchange_the_battery_is_that_of_the_new_meter_and_totals_go_on(house: House) -> None:
+    house.introduce(OUT)
+    house.put(OUT, 1, readings(OUT, 1, 4))
+    before = house.energy("energy_out")
+    new = 21
+    old = house.meters[OUT].model_copy(update={"replaced": True})
+    house.meters = house.meters | {OUT: old, new: meter(new)}
+    house.core.register(house.meters)
+    house.introduce(new)
+    house.now += SLOT_S
+    house.level(new, 62.5, State.INITIALIZED | State.SHARING)
+    assert [house.state()[key] for key in ("level_percent", "sharing")] == ["62.5", "ON"]
+    assert house.energy("energy_out") == before > 0
+
+
 def test_a_place_that_no_meter_has_is_not_published(tmp_path: Path) -> None:
     world = House(tmp_path / "gateway.db", "house of nobody")
     world.put(OUT, 1, readings(OUT, 1, 4))
