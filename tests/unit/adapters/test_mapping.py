@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.energy.channel import Channel, pack_channel, unpack_channel
+from adapters.energy.counter import Counter
 from adapters.mapping.payloads import FORMATS, MAX_BYTES
 from adapters.mapping.readers import Readers, Reading, readers_of
 from adapters.mapping.times import instant, times_of
@@ -331,6 +332,15 @@ def test_restart_mark_that_is_no_text_can_be_stored() -> None:
     channel = Channel(restart_mark=mark)
     assert len(pack_channel(channel)) < 1000
     assert unpack_channel(pack_channel(channel)) == channel
+
+
+def test_a_channel_that_an_earlier_release_stored_is_read() -> None:
+    channel = Channel(at=5, device=4, counter=Counter(at=5, raw=7, total=3), power=2)
+    stored = json.loads(pack_channel(channel))
+    for later in ("difference", "reported", "absence"):
+        del stored[later]
+    del stored["counter"]["doubted"]
+    assert unpack_channel(json.dumps(stored).encode()) == channel
 
 
 def test_bare_nan_in_json_is_no_value() -> None:
