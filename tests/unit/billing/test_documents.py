@@ -4,11 +4,15 @@ from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from html import escape
+from itertools import pairwise
 from zoneinfo import ZoneInfo
+
+import pytest
+from fpdf import FPDF
 
 from harness.billing.worlds import World, random_world
 from tests.unit.billing.test_check_bill import SECRET, run_of
-from utility.billing.bill import LineKind
+from utility.billing.bill import Line, LineKind
 from utility.billing.documents.explained import Explained, Step, rows_of
 from utility.billing.documents.html import as_html
 from utility.billing.documents.pdf import as_pdf
@@ -70,6 +74,29 @@ def test_printed_bill_shows_the_lines_the_plot_and_the_check_code_and_is_the_sam
         assert paper == as_pdf(statement), "the same bytes again"
         assert paper.startswith(b"%PDF")
         assert paper.count(b"/Type /Page\n") == 1, "one sheet"
+
+
+def test_printed_correction_is_beside_its_amount_and_the_total_below_a_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    bills = made(3)[1]
+    bill = next(iter(bills.billed.values())).bill
+    reason = (
+        "computed again with what is known now: import 1214.567 kWh, billed were 1234.567; with credit 345.678 kWh, "
+        "billed were 345.678"
+    )
+    line = Line(kind=LineKind.CORRECTION, text="Correction of 2026-09", amount=Decimal("-3.12"), reason=reason)
+    written: list[tuple[float, float, float, str]] = []
+    rules: list[float] = []
+
+    def text(page: FPDF, x: float, y: float, text: str) -> None:
+        written.append((y, x, x + page.get_string_width(text), text))
+
+    monkeypatch.setattr(FPDF, "text", text)
+    monkeypatch.setattr(FPDF, "line", lambda _, __, y, *___: rules.append(y))
+    as_pdf(Statement(bill=replace(bill, lines=(*bill.lines, line)), customer="house", zone=ZoneInfo("UTC")))
+    written.sort()
+    assert max(right for _, _, right, _ in written) <= 562
+    assert not [text for (y, _, end, text), (other, x, _, _) in pairwise(written) if y == other and end > x]
+    assert [y - 10 for y, _, _, text in written if text == "To pay"] == rules[-1:]
 
 
 def test_text_of_a_tariff_is_not_html() -> None:

@@ -28,6 +28,8 @@ _FONT = "helvetica"
 _LINES_AT = (_EDGE, 380.0, 465.0, _RIGHT)
 _TOTALS_AT = (_EDGE, 300.0, 380.0, 471.0, _RIGHT)
 """Where the columns of tables are: the first begins there, the others end there."""
+_BETWEEN = 6.0
+"""Least space after the text of a table's first column."""
 
 
 def as_pdf(statement: Statement) -> bytes:
@@ -94,15 +96,8 @@ class _Page:
     def text(self, text: str) -> None:
         """Write a paragraph."""
         self._pdf.set_font(_FONT, size=9)
-        words = _latin(text).split()
-        line = ""
-        for word in words:
-            if line and self._pdf.get_string_width(f"{line} {word}") > _RIGHT - _EDGE:
-                self._write(line, 9, 12)
-                line = word
-            else:
-                line = f"{line} {word}".strip()
-        self._write(line, 9, 12)
+        for line in self._wrapped(text, _RIGHT - _EDGE):
+            self._write(line, 9, 12)
 
     def code(self, text: str) -> None:
         """Write a code that people compare."""
@@ -114,15 +109,18 @@ class _Page:
     def table(self, head: Row, rows: Sequence[Row], columns: Sequence[float], *, total: bool = False) -> None:
         """Write a table; the last row is a total or not."""
         for number, row in enumerate((head, *rows)):
-            self._room(_LEADING)
             bold = number == 0 or (total and number == len(rows))
             self._pdf.set_font(_FONT, style="B" if bold else "", size=9)
-            for cell, at in zip(row, columns, strict=True):
-                text = _latin(cell)
-                left = at if at == _EDGE else at - self._pdf.get_string_width(text)
-                self._pdf.text(left, self._y + 10, text)
-            self._y += _LEADING
-            if number == 0 or number == len(rows) - 1 == len(rows) - (not total):
+            cells = [*map(_latin, row[1:])]
+            lefts = [at - self._pdf.get_string_width(cell) for cell, at in zip(cells, columns[1:], strict=True)]
+            lines = self._wrapped(row[0], lefts[0] - _EDGE - _BETWEEN)
+            self._room(len(lines) * _LEADING)
+            for cell, left in zip(cells, lefts, strict=True):
+                self._pdf.text(left, self._y + 10, cell)
+            for line in lines:
+                self._pdf.text(_EDGE, self._y + 10, line)
+                self._y += _LEADING
+            if number == 0 or (total and number == len(rows) - 1):
                 self._rule()
         self._y += _LEADING * 0.4
 
@@ -166,6 +164,20 @@ class _Page:
         self._pdf.set_font(_FONT, style="B" if style else "", size=size)
         self._pdf.text(_EDGE, self._y + size, _latin(text))
         self._y += height
+
+    def _wrapped(self, text: str, width: float) -> list[str]:
+        """Return the lines of a text that are at most so wide in the font that is set; of an empty one, one."""
+        text = _latin(text)
+        if self._pdf.get_string_width(text) <= width:
+            return [text]
+        lines = [""]
+        for word in text.split():
+            longer = f"{lines[-1]} {word}".strip()
+            if lines[-1] and self._pdf.get_string_width(longer) > width:
+                lines.append(word)
+            else:
+                lines[-1] = longer
+        return lines
 
     def _rule(self) -> None:
         self._pdf.set_line_width(0.5)
