@@ -78,11 +78,11 @@ def check_amount(receipt: dict) -> None:
         base = min(base, Decimal(receipt["base_before"] or base))
         bases.append((base, end - start if whole else len(held & {*range(start, end)})))
     for label, start, end in parts:
-        table = {period["name"]: period for period in tariffs[label]["period"]}
+        table, own = {period["name"]: period for period in tariffs[label]["period"]}, tariffs[label]["policy"]
         for period in table:
             prices["import", label, period] = Decimal(table[period]["import"])
-            credit = {"spec": "credit", "rangers": "import", "aces": rules.get("credit_price")}[name]
-            prices["credit", label, period] = Decimal(table[rules.get("off_peak", period)][credit])
+            credit = {"spec": "credit", "rangers": "import", "aces": own.get("credit_price")}[name]
+            prices["credit", label, period] = Decimal(table[own.get("off_peak", period)][credit])
         at = periods(tariffs[label], start, end, ZoneInfo(receipt["timezone"]))
         for first, until, meter in spans:
             for kind, quantity in (("import", "imported"), ("credit", "exported")):

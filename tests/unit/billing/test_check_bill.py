@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from harness.billing.worlds import World, random_world
+from harness.billing.worlds import World, random_world, tariff
 from utility.billing.bill import LineKind
 from utility.billing.documents.receipt import quarters_of_accounts, receipt_of
 from utility.billing.proof.canonical import canonical
@@ -88,6 +89,23 @@ def test_every_bill_of_random_towns_is_computed_again_by_all_policies(checker: M
             bills += 1
     assert policies == {"spec", "aces", "rangers"}
     assert bills > 60
+
+
+@pytest.mark.parametrize("changed", [{"credit_price": "credit"}, {"off_peak": "night"}])
+def test_each_version_has_its_own_price_of_credit(checker: ModuleType, changed: dict[str, str]) -> None:
+    world = random_world(3)
+    inputs = world.inputs
+    half = datetime.fromtimestamp((inputs.first + inputs.length // 2) * 900, UTC).isoformat()
+    policy = {"name": "aces", "off_peak": "off-peak"}
+    prices = [("peak", "0.3", "0.1"), (changed.get("off_peak", "off-peak"), "0.2", "0.05")]
+    tariffs = [
+        each
+        for name in ("town", "night")
+        for each in (tariff(name, policy=policy), tariff(name, 2, half, prices=prices, policy=policy | changed))
+    ]
+    world = replace(world, inputs=replace(inputs, tariffs=tuple(tariffs)))
+    for found in receipts(world).values():
+        assert faults(checker, found) == []
 
 
 def process(tmp_path: Path, found: Receipt, *options: str) -> tuple[int, str]:
