@@ -177,6 +177,14 @@ def test_an_audit_of_another_file_says_so(text: str) -> None:
         audit(text.splitlines())
 
 
+@pytest.mark.parametrize("amount", ['"95,00"', '"NaN"', '""', "[" * 5_000 + "]" * 5_000, "[" * 200_000])
+def test_an_audit_of_a_file_with_a_strange_amount_says_so(amount: str) -> None:
+    lines = file_of(month()[0])
+    lines[6] = lines[6].replace('"total":"95.00"', f'"total":{amount}')
+    with pytest.raises(ValueError, match=r"line 7|is no number|another form"):
+        audit(lines)
+
+
 def test_totals_withhold_what_would_tell_of_one_account() -> None:
     (group,) = head(month()[0])["groups"]
     assert (group["accounts"], group["billed"], group["imported_mwh"]) == (20, "2010.00", 80_000)

@@ -90,8 +90,10 @@ def audit(lines: Iterable[str], boundaries: Sequence[Boundary] | None = None) ->
             *(fault for _, fault in differences if fault),
         ]
         bills = sum(content["bill"] is not None for content in contents)
-    except (KeyError, TypeError, AttributeError) as missing:
+    except (KeyError, TypeError, AttributeError, RecursionError) as missing:
         raise ValueError(f"a record of the file lacks a key or has another form: {missing}") from missing
+    except ArithmeticError as fault:
+        raise ValueError("an amount of the file is no number") from fault
     return Audit(
         leaves=len(contents),
         bills=bills,
@@ -193,7 +195,7 @@ def _line(value: Json) -> str:
 def _read(number: int, line: str) -> Json:
     try:
         found = json.loads(line)
-    except ValueError as fault:
+    except (ValueError, RecursionError) as fault:
         raise ValueError(f"line {number}: {fault}") from None
     if not isinstance(found, dict):
         raise ValueError(f"line {number}: not an object")
