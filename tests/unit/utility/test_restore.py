@@ -310,7 +310,7 @@ def test_sessions_and_invitations_of_a_backup_are_dead(url: str, saved: list[byt
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])
-def test_row_numbers_go_on_after_a_restore(kind: str, saved: list[bytes], url: str, tmp_path: Path) -> None:
+def test_numbers_of_rows_go_on_after_a_restore(kind: str, saved: list[bytes], url: str, tmp_path: Path) -> None:
     numbered = [
         (t.name, t.autoincrement_column.name) for t in metadata.tables.values() if t.autoincrement_column is not None
     ]
