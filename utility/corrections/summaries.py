@@ -9,6 +9,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S, Quarter
 from commonwatt.settlement.estimates.methods import Method
+from utility.corrections.lifecycle import State
 
 
 class Summary(TypedDict):
@@ -40,7 +41,7 @@ def summaries(rows: Iterable[Any]) -> list[Summary]:
         last = open_.get(key)
         if last is None or last["until"] < start:
             last = open_[key] = Summary(
-                key=f"{row.meter_no}.{row.record_type}.{row.method}",
+                key=f"{row.meter_no}.{row.record_type}.{row.method}.{row.state}",
                 microgrid=row.microgrid,
                 meter=row.label,
                 type=RecordType(row.record_type).name.lower(),
@@ -70,6 +71,7 @@ class Key:
         meter_no: The number of their meter.
         record_type: Their record type.
         method: Their method.
+        state: Their state when the line was made.
         first: Their first quarter.
         until: The quarter after their last.
         count: How many they were when the line was made.
@@ -78,6 +80,7 @@ class Key:
     meter_no: int
     record_type: int
     method: Method
+    state: State
     first: Quarter
     until: Quarter
     count: int
@@ -89,12 +92,20 @@ def key_of(text: str) -> Key:
     Raises:
         ConfigError: The text is none.
     """
-    if not re.fullmatch(r"\d{1,9}(\.\d{1,9}){5}", text, re.ASCII):
+    if not re.fullmatch(r"(\d{1,9}\.){3}[a-z]+(\.\d{1,9}){3}", text, re.ASCII):
         raise ConfigError(f"{text:.60}: names no corrections")
-    number, kind, method, first, until, count = map(int, text.split("."))
-    if method not in list(Method):
-        raise ConfigError(f"{text}: names no corrections")
-    return Key(meter_no=number, record_type=kind, method=Method(method), first=first, until=until, count=count)
+    number, kind, method, state, first, until, count = text.split(".")
+    if int(method) not in list(Method) or state not in list(State):
+        raise ConfigError(f"{text:.60}: names no corrections")
+    return Key(
+        meter_no=int(number),
+        record_type=int(kind),
+        method=Method(int(method)),
+        state=State(state),
+        first=int(first),
+        until=int(until),
+        count=int(count),
+    )
 
 
 def step_lines(rows: Sequence[Any]) -> list[dict[str, object]]:

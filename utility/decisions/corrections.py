@@ -17,7 +17,7 @@ from commonwatt.model.units import EpochSeconds, MilliwattHours
 from commonwatt.settlement.estimates.methods import Method
 from utility.access.actor import Actor
 from utility.corrections.edits import edited, energy_of, quarters_of
-from utility.corrections.lifecycle import Action, State
+from utility.corrections.lifecycle import Action, State, before
 from utility.corrections.members import members_in
 from utility.corrections.plot import Line
 from utility.corrections.summaries import Key
@@ -66,6 +66,10 @@ def decide_lines(
     rows: list[Any] = []
     with database.writes.begin() as connection:
         for key in keys:
+            if key.state not in before(action):
+                raise ConfigError(
+                    f"nothing to {action}: the line is of {key.state} corrections; look at the list again"
+                )
             found = decide(connection, chosen_by(key), action, by)
             if len(found) != key.count:
                 raise ConfigError(f"{MEANWHILE}; look at the list again")
@@ -77,7 +81,12 @@ def decide_lines(
 def chosen_by(key: Key) -> Chosen:
     """Return the corrections that a line of a list names."""
     return Chosen(
-        meters=[key.meter_no], first=key.first, until=key.until, method=key.method, record_type=key.record_type
+        meters=[key.meter_no],
+        first=key.first,
+        until=key.until,
+        method=key.method,
+        record_type=key.record_type,
+        state=key.state,
     )
 
 

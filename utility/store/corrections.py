@@ -93,6 +93,7 @@ class Chosen:
         until: The quarter after the last.
         method: The method.
         record_type: The record type.
+        state: The state.
     """
 
     meters: Collection[int] | None = None
@@ -100,6 +101,7 @@ class Chosen:
     until: Quarter | None = None
     method: Method | None = None
     record_type: int | None = None
+    state: State | None = None
 
     def condition(self) -> ColumnElement[bool]:
         """Return the condition on the table ``correction``."""
@@ -110,6 +112,7 @@ class Chosen:
             true() if self.until is None else c.quarter < self.until,
             true() if self.method is None else c.method == int(self.method),
             true() if self.record_type is None else c.record_type == self.record_type,
+            true() if self.state is None else c.state == self.state.value,
         )
 
 
@@ -199,7 +202,7 @@ def decide(connection: Connection, chosen: Chosen, action: Action, by: By) -> li
     states = sorted(before(action))
     rows = found(connection, chosen, states, MAX_AT_ONCE + 1)
     if not rows:
-        others = found(connection, chosen, list(State), MAX_AT_ONCE)
+        others = found(connection, replace(chosen, state=None), list(State), MAX_AT_ONCE)
         there = f"those chosen are {_decided(connection, others)}" if others else "none was chosen"
         raise ConfigError(f"nothing to {action}: {there}; {action} needs {' or '.join(states)}")
     if len(rows) > MAX_AT_ONCE:

@@ -21,10 +21,12 @@ LIST = "/console/quarantine/corrections"
 Browsers = Callable[..., Browser]
 
 
-def estimates(*quarters: int, method: Method = Method.BALANCE, meter: int = 1) -> Corrections:
+def estimates(*quarters: int, method: Method = Method.BALANCE, meter: int = 1, slots: slice = slice(60)) -> Corrections:
     keys = [(10_000 + meter, 3, quarter) for quarter in quarters]
+    quality = np.zeros((len(keys), 60), np.uint8)
+    quality[:, slots] = 2
     return Corrections(
-        blocks=make_blocks(keys, np.full((len(keys), 60), 1000), np.full((len(keys), 60), 2)),
+        blocks=make_blocks(keys, np.full((len(keys), 60), 1000), quality),
         number=np.full(len(keys), meter),
         owner=np.full(len(keys), 1),
         method=np.full(len(keys), method, np.uint8),
@@ -57,7 +59,10 @@ def test_clerk_approves_lines_and_the_second_clerk_is_told(browser: Browsers, da
     page = text_of(ben.get(f"{LIST}/{first}"))
     assert "anna" in page
     assert "as before" in page
-    assert ben.post(LIST, {"key": first, "action": "revert"}).status_code == 303
+    assert "the line is of proposed corrections" in text_of(ben.post(LIST, {"key": first, "action": "revert"}))
+    approved = keys(database, State.APPROVED)[0]
+    assert f'value="{approved}"' in ben.get(f"{LIST}/{first}").text
+    assert ben.post(LIST, {"key": approved, "action": "revert"}).status_code == 303
     assert set(keys(database)) == {first, second}
     with database.reads.begin() as connection:
         entries = audit_log.entries(connection, audit_log.Wanted(action="correction."), 9)
@@ -73,13 +78,29 @@ def test_line_that_grew_meanwhile_is_not_decided_unseen(browser: Browsers, datab
     with database.writes.begin() as connection:
         propose(connection, estimates(FIRST + 1, method=Method.LIKE_DAYS, meter=2), NOW)
         rows = found(connection, Chosen(), [State.PROPOSED], None)
-    stale = ".".join([*seen.split(".")[:4], str(FIRST + 11), "4"])
+    stale = ".".join([*seen.split(".")[:5], str(FIRST + 11), "4"])
     answer = browser(Role.CLERK).post(LIST, {"key": stale, "action": "approve"})
     assert answer.status_code == 409
     assert "changed some of these corrections meanwhile" in text_of(answer)
     assert len(rows) == 7
     assert len(keys(database)) == 4
     assert browser(Role.CLERK).post(LIST, {"key": "x", "action": "approve"}).status_code == 409
+
+
+def test_line_is_decided_beside_corrections_of_the_same_quarter_in_other_states(
+    browser: Browsers, database: Database
+) -> None:
+    clerk = browser(Role.CLERK)
+    for slots, action in ((slice(0, 20), "approve"), (slice(20, 40), "refuse")):
+        with database.writes.begin() as connection:
+            propose(connection, estimates(FIRST, slots=slots), NOW)
+        (line,) = keys(database)
+        page = clerk.get(f"{LIST}/{line}").text
+        assert f'name="key" value="{line}"' in page, "the page of a line decides it, too"
+        assert clerk.post(LIST, {"key": line, "action": action}).status_code == 303, action
+    (approved,), (refused,) = keys(database, State.APPROVED), keys(database, State.REFUSED)
+    assert clerk.post(LIST, {"key": [approved], "action": "revert"}).status_code == 303
+    assert (keys(database, State.APPROVED), keys(database, State.REFUSED)) == ([], [refused])
 
 
 @pytest.mark.usefixtures("proposed")

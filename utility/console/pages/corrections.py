@@ -1,5 +1,6 @@
 """Corrections: proposed estimates with their plots, decided one or many; values that a person enters."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Form, HTTPException, Query, Request
@@ -127,11 +128,12 @@ def _form(console: Console, request: Request, actor: Any, filled: dict[str, Any]
 
 
 def _rows(console: Console, key: Key) -> list[Any]:
+    """Return the corrections of a line; once none is left in its state, those that are there in others."""
     with console.database.reads.begin() as connection:
-        rows = corrections_found(connection, chosen_by(key), list(State), _MAX_QUARTERS)
-    if not rows:
-        raise HTTPException(404, "there are no such corrections")
-    return rows
+        for chosen in (chosen_by(key), replace(chosen_by(key), state=None)):
+            if rows := corrections_found(connection, chosen, list(State), _MAX_QUARTERS):
+                return rows
+    raise HTTPException(404, "there are no such corrections")
 
 
 def _actions(state: State) -> list[str]:
