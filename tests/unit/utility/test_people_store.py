@@ -97,3 +97,19 @@ def test_tokens_are_counted_listed_and_revoked(database: Database) -> None:
         assert found is not None
         assert (found[0].name, found[0].roles, made.label) == ("ann", ADMIN, "y")
         assert len(tokens(connection, None, 1000)) == MAX_TOKENS + 1
+
+
+def test_tokens_that_were_revoked_hide_no_valid_ones_from_the_count(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("utility.store.api_tokens.MAX_TOKENS", 3)
+    actor = admin(database, "ann")
+    with database.writes.begin() as connection:
+        by = By(connection=connection, actor=actor, now=NOW, machine_s=NOW)
+        for _ in range(2):
+            make_token(by, "kept", ADMIN, 1)
+        for _ in range(10):
+            revoke_token(by, make_token(by, "x", ADMIN, 1)[1].no)
+        make_token(by, "kept", ADMIN, 1)
+        with pytest.raises(AccessFaultError, match="you have 3 valid tokens"):
+            make_token(by, "x", ADMIN, 1)
