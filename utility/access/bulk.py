@@ -22,7 +22,11 @@ def read_residents(content: str) -> list[NewPerson]:
     Raises:
         AccessFaultError: The list has a mistake; names its row.
     """
-    rows = list(csv.reader(io.StringIO(content.lstrip("\ufeff").strip()), skipinitialspace=True))
+    reader = csv.reader(io.StringIO(content.lstrip("\ufeff").strip()), skipinitialspace=True)
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise AccessFaultError(f"row {reader.line_num}: can't be read as CSV: {error}") from error
     if not rows or "account" not in (head := [cell.strip().lower() for cell in rows[0]]):
         raise AccessFaultError(f"row 1: has the names of the columns: {', '.join(COLUMNS)}; `account` is needed")
     if unknown := [name for name in head if name not in COLUMNS]:

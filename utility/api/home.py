@@ -113,7 +113,10 @@ def change_weight(by: By, home: Home, weight: int, start: date) -> Account:
     """
     if all(one.is_shared for one in home.batteries(quarter_of(by.now))):
         raise ConfigError("your account has no battery of its own now, so it has no weight")
-    first = midnight(start, NEW_YORK)
+    try:
+        first = midnight(start, NEW_YORK)
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"{start}: no weight can begin on this day") from error
     before, after = set_weight(by.connection, home.account.number, weight, first, by.actor.name, by.now)
     by.record("weight.set", f"account {after.number}", _stated(before), _stated(after))
     return after

@@ -81,7 +81,7 @@ def corrections_page(
         connection: The database.
         chosen: Which.
         states: In one of these states.
-        limit: At most so many lines; a long line may go on on the next page.
+        limit: At most so many lines, or those of one quarter-hour; a long line may go on on the next page.
         after: As ``Page.after`` of the page before.
     """
     rows = found(connection, chosen, states, MAX_BLOCKS + 1, _block(after) if after else None)
@@ -91,9 +91,10 @@ def corrections_page(
         following = next(row for row in rows if row.no == lines[limit]["numbers"][0])
     if following is None:
         return Page(rows=lines, after="")
-    # A quarter-hour with two methods stays on one page.
-    kept = [row for row in rows if _key(row) < _key(following)]
-    return Page(rows=summaries(kept), after=".".join(map(str, _key(kept[-1]))))
+    # A quarter-hour with two methods stays on one page, also where they are more lines than asked for.
+    last = max((key for key in map(_key, rows) if key < _key(following)), default=_key(rows[0]))
+    kept = [row for row in rows if _key(row) <= last]
+    return Page(rows=summaries(kept), after=".".join(map(str, last)) if len(kept) < len(rows) else "")
 
 
 def gaps_page(connection: Connection, meter_no: int | None, limit: int, after: str = "") -> Page:

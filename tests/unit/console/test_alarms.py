@@ -124,6 +124,7 @@ def test_acknowledgement_shows_who_sees_to_it_until_when_and_can_be_ended(
     page = operator.get("/console/alarms").text
     assert "&lt;b&gt;Ann&lt;/b&gt; drives there" in page
     assert "no alarm" in text_of(operator.get("/console/alarms/count"))
+    assert operator.post(f"/console/alarms/acknowledgements/{2**70}/end").status_code == 422
     assert operator.post("/console/alarms/acknowledgements/1/end").status_code == 303
     assert api.alarms.board().counts.critical == 1
     neither = operator.post("/console/alarms/one", {"key": KEY, "note": "x"})

@@ -109,12 +109,14 @@ def test_pages_of_corrections_show_every_line_once(database: Database, limit: in
     with database.writes.begin() as connection:
         propose(connection, estimates(FIRST + 4, FIRST + 6, method=Method.LIKE_DAYS), NOW)
         propose(connection, estimates(FIRST + 5, FIRST + 7, method=Method.INTERPOLATION), NOW)
+        for slots, method in ((slice(0, 20), Method.BALANCE), (slice(20, 40), Method.LIKE_DAYS)):
+            propose(connection, estimates(FIRST + 20, FIRST + 21, method=method, slots=slots), NOW)
     shown: list[int] = []
     after, pages = "", 0
     with database.reads.begin() as connection:
         while after or not pages:
             page = corrections_page(connection, Chosen(), [State.PROPOSED], limit, after)
-            assert len(page.rows) <= limit
+            assert len(page.rows) <= max(limit, 2), "two methods of a quarter-hour stay together"
             shown += [number for line in page.rows for number in line["numbers"]]
             after, pages = page.after, pages + 1
         assert sorted(shown) == sorted(row.no for row in found(connection, Chosen(), [State.PROPOSED], None))

@@ -84,6 +84,7 @@ def test_who_moved_in_sees_nothing_of_the_time_before(resident: Callable[[int], 
     assert "2027-01-04" not in text_of(after.get("/console/home/month?month=2027-01"))
     assert "2027-01-05" not in text_of(before.get("/console/home/month?month=2027-01"))
     assert "had no meter in this month" in text_of(after.get("/console/home/month?month=2026-12"))
+    assert after.get("/console/home/month?month=2099-12").status_code == 200
     assert after.get(f"/console/home/bills/{MONTH}").status_code == 404
     assert before.get(f"/console/home/bills/{MONTH}").status_code == 200
     assert "This account has no meter now" in text_of(before.get("/console/home"))
@@ -139,8 +140,9 @@ def test_weight_is_set_with_a_date_and_audited(resident: Callable[[int], Browser
         {"weight": 0, "start": "2027-01-20"},
         {"weight": 3, "start": "2027-01-15"},
         {"weight": "x", "start": "y"},
+        {"weight": 3, "start": "0001-01-01"},
     ]
-    assert [person.post("/console/home/weight", fields).status_code for fields in wrong] == [422] * 3
+    assert [person.post("/console/home/weight", fields).status_code for fields in wrong] == [422] * 4
     done = person.post("/console/home/weight", {"weight": 3, "start": "2027-01-20"})
     assert done.status_code == 303
     words = text_of(person.get(done.headers["location"]))
@@ -174,6 +176,7 @@ def test_api_of_the_own_home_has_the_same_figures_and_rules(resident: Callable[[
 
     assert post({"weight": 3, "start": "2027-01-15"}).status_code == 422
     assert post({"weight": 1001, "start": "2027-01-20"}).status_code == 422
+    assert post({"weight": 3, "start": "0001-01-01"}).status_code == 422
     done = post({"weight": 3, "start": "2027-01-20"}).json()
     assert done["dated"] == [{"start": "2027-01-20T05:00:00Z", "weight": 3}]
     assert person.get("/home/weights").json() == done

@@ -101,6 +101,8 @@ def test_a_microgrid_says_why_its_battery_does_not_share(lively: Database, brows
     assert "Less than 2 % of its capacity above its minimum: too close to share." in text
     assert "7 parts" in text
     assert "6.0 kWh" in text
+    for day in ("0001-01-01", "9999-12-31"):
+        assert viewer.get(f"/console/microgrids/r001?day={day}").status_code == 422, day
     plot = viewer.get("/console/microgrids/r001/day.json?day=2027-01-15").json()
     assert {one["label"] for one in plot["series"]} <= {"From the town", "Sun", "Stored"}
     assert viewer.get("/console/microgrids/nowhere").status_code == 404
@@ -153,6 +155,7 @@ def test_completeness_of_days_is_asked_by_programs(lively: Database, browser: Ca
     assert (asked["days"], asked["total"]["expected"]) == ({}, 0), "no day is over that was counted"
     assert asked["pending"] == 1, "the compactor marked the day"
     assert viewer.get("/completeness/days?first=2027-01-31&last=2027-01-01").status_code == 422
+    assert viewer.get("/console/completeness?month=2099-12").status_code == 200
 
 
 def test_completeness_names_the_microgrids_that_lack_most(

@@ -123,6 +123,7 @@ def test_many_residents_are_invited_at_once_or_none(admin: Browser, browser: Bro
         ("account\n1\nx", "row 3, column account"),
         ("account,name\n1,eve\n2,eve\n99,bob", "person 2: name: there is a person called eve already"),
         ("account\n" + "1\n" * 1001, "at most 1,000"),
+        ("account,name\n1," + "x" * 131_073, "read as CSV: field larger than field limit"),
     ):
         answer = admin.post("/console/residents", {"residents": wrong})
         assert (answer.status_code, fault in text_of(answer)) == (422, True)

@@ -71,8 +71,8 @@ def month_after(month: str) -> str:
 def month_quarters(month: str, zone: ZoneInfo) -> tuple[Quarter, Quarter]:
     """Return the first quarter of a local month and the one after its last."""
     year, number = parse_month(month)
-    after = parse_month(month_after(month))
-    return midnight(date(year, number, 1), zone), midnight(date(*after, 1), zone)
+    until = date(year + number // 12, number % 12 + 1, 1)
+    return midnight(date(year, number, 1), zone), midnight(until, zone)
 
 
 def parse_month(month: str) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from utility.alarms.alarm import HEAD_END, PARTS, PREFIX, TOWN, Alarm
 from utility.alarms.client import AlertmanagerError
 from utility.api.alarms import runbook_of
 from utility.api.rights import Operators, Staff
-from utility.console.answers import ROWS, Skip, address, found
+from utility.console.answers import ROWS, Number, Skip, address, found
 from utility.console.console import Console
 from utility.jobs.calendar_periods import NEW_YORK
 
@@ -82,7 +82,7 @@ def _add_lists(app: FastAPI, console: Console) -> None:
         return console.see_other(actor, _START, "The silence is over")
 
     @app.post(f"{_START}/acknowledgements/{{number}}/end", include_in_schema=False)
-    def withdraw(actor: Operators, number: int) -> RedirectResponse:
+    def withdraw(actor: Operators, number: Number) -> RedirectResponse:
         """End an acknowledgement now."""
         with _refusing():
             alarms.withdraw(actor, number)

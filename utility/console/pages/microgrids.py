@@ -49,6 +49,7 @@ def add_microgrids(app: FastAPI, console: Console) -> None:
         """Return the page of one."""
         facts = _facts(console, name)
         shown = day or local_day(console.now())
+        quarters_of(shown, shown)  # A day that the plot refuses may have no day before or after it.
         content = _live(console, facts) | _lists(console, name) | {"day": shown, "one_day": timedelta(days=1)}
         return console.page(request, actor, "microgrid.html", content)
 
