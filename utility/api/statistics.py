@@ -49,6 +49,10 @@ class Usage(BaseModel):
     generated: int | None
     used: int | None
     self_sufficiency: float | None = Field(description="The part of what was used that was not taken from the town.")
+    use_known: float | None = Field(
+        description="The part of `imported` that was taken by the microgrids, in the months, of which `used`, "
+        "`generated` and `self_sufficiency` are; null: nothing was taken."
+    )
     peak: int = Field(description="The highest quarter-hour taken from the town.")
     peak_start: Time
     quarters: int = Field(description="Quarter-hours of the meters; the next three count some of them.")
@@ -179,6 +183,7 @@ def _usage(row: UsageRow, by: Span, start: int, end: int) -> Usage:
         "generated",
         "used",
         "self_sufficiency",
+        "use_known",
         "peak",
         "quarters",
     )

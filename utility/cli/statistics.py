@@ -41,6 +41,7 @@ _SHOWN = (
     "exported_kwh",
     "used_kwh",
     "self_sufficiency_percent",
+    "use_known_percent",
     "peak_kw",
     "complete_percent",
 )

@@ -15,6 +15,7 @@ COLUMNS = (
     "period",
     *(f"{name}_kwh" for name in ENERGIES),
     "self_sufficiency_percent",
+    "use_known_percent",
     "peak_kw",
     "peak_at",
     "complete_percent",
@@ -36,6 +37,7 @@ def cells_of(
     found |= {f"{each}_kwh": kilowatt_hours(getattr(it, each)) for each in ENERGIES}
     return found | {
         "self_sufficiency_percent": _percent(it.self_sufficiency),
+        "use_known_percent": _percent(it.use_known),
         "peak_kw": f"{it.peak * 4 / 1e6:.3f}",
         "peak_at": datetime.fromtimestamp(it.peak_at * QUARTER_S, zone).isoformat(timespec="minutes"),
         "complete_percent": _percent(it.complete),

@@ -16,7 +16,7 @@ from utility.statistics.scenarios import YearBefore, scenarios
 from utility.store.database import insert_or, read_setting, save_setting
 from utility.store.tables import usage_month, usage_projection
 from utility.store.usage import CLASSES, Scope
-from utility.store.usage_view import panel_of
+from utility.store.usage_view import panel_of, taken_with_use
 
 SUMMARY = "projection"
 """Setting with what is known of the last projection besides its rows, JSON."""
@@ -121,26 +121,30 @@ def months_with_usage(connection: Connection, present: Month) -> list[Month]:
 
 
 def year_before(connection: Connection, present: Month) -> YearBefore | None:
-    """Return the town's last twelve months before the present one; ``None``: one of them has no row or no use."""
+    """Return the town's last twelve months before the present one; ``None``: in one of them not all use is known."""
     c = usage_month.c
 
     def sums(first: Month) -> Any:
         names = ("used", "generated", "imported", "exported")
         of_year = (c.scope == Scope.TOWN) & c.month.between(first, first + YEAR - 1)
-        return connection.execute(
+        found = connection.execute(
             select(func.count(c.used), *(func.sum(c[name]) for name in names)).where(of_year)
         ).one()
+        taken = taken_with_use(connection, range(first, first + YEAR))
+        is_whole = found[0] == YEAR and found[3] == sum(taken[month, 0] for month in range(first, first + YEAR))
+        return found if is_whole else None
 
-    count, used, generated, imported, exported = sums(present - YEAR)
-    if count < YEAR:
+    whole = sums(present - YEAR)
+    if whole is None:
         return None
+    _, used, generated, imported, exported = whole
     before = sums(present - 2 * YEAR)
     return YearBefore(
         used=int(used),
         generated=int(generated),
         imported=int(imported),
         exported=int(exported),
-        used_before=int(before[1]) if before[0] == YEAR else None,
+        used_before=int(before[1]) if before is not None else None,
     )
 
 

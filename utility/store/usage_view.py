@@ -1,12 +1,13 @@
 """Usage for people and programs: totals by month, quarter, year and five years, load shapes, and panels to project."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Select, func, select
 
 from commonwatt.model.exceptions import ConfigError
 from utility.statistics.months import Month, Span, columns_of, span_around
@@ -26,6 +27,7 @@ _PROVISIONAL_DAYS = 75
 """Days before the last settled one in which a day may be provisional: a month and the deadline of settlement."""
 
 _A_FEW = {"yield_per": 2_000}
+_OF_MICROGRIDS = (Scope.CLASS, Scope.TOWN)
 
 _COLUMNS = [column for column in usage_month.c if column.name not in ("payload", "computed")]
 
@@ -91,8 +93,8 @@ def usage_page(
         return []
     wanted = select(*_COLUMNS).where(ours, c.subject <= some[-1]).order_by(c.subject, c.month)
     by_subject: dict[int, list[Mapping[str, Any]]] = {}
-    for row in connection.execute(wanted).mappings():
-        by_subject.setdefault(row["subject"], []).append(dict(row))
+    for row in _rows(connection, scope, wanted, months):
+        by_subject.setdefault(row["subject"], []).append(row)
     names, provisional = names_of(connection, scope), _provisional(connection, months)
     return [_row(scope, n, names, months, rows, provisional) for n, rows in by_subject.items()]
 
@@ -114,7 +116,7 @@ def usage_history(
         spans.append(span_around(spans[-1].start - 1, span))
     c = usage_month.c
     wanted = (c.scope == scope) & (c.subject == subject) & c.month.between(spans[-1].start, spans[0][-1])
-    rows = [dict(row) for row in connection.execute(select(*_COLUMNS).where(wanted)).mappings()]
+    rows = _rows(connection, scope, select(*_COLUMNS).where(wanted), range(spans[-1].start, spans[0].stop))
     names = names_of(connection, scope)
     ours = [(months, [row for row in rows if row["month"] in months]) for months in spans]
     return [_row(scope, subject, names, at, some, _provisional(connection, at)) for at, some in ours if some]
@@ -136,16 +138,39 @@ def load_shape(connection: Connection, scope: Scope, subject: int, months: range
     return mean_power(total, np.concatenate([columns_of(month, zone).cells for month in found]))
 
 
+def taken_with_use(connection: Connection, months: range) -> Counter[tuple[Month, int]]:
+    """Return what the microgrids took whose use is known, by month and number of their class; 0: the town."""
+    c = usage_month.c
+    of_microgrids = select(c.month, controller.c.kind, func.sum(c.imported)).where(
+        c.scope == Scope.MICROGRID,
+        c.month.between(months.start, months[-1]),
+        c.used.is_not(None),
+        controller.c.number == c.subject,
+    )
+    found: Counter[tuple[Month, int]] = Counter()
+    for month, kind, taken in connection.execute(of_microgrids.group_by(c.month, controller.c.kind)):
+        for number in (CLASSES.index(kind) + 1, 0):
+            found[month, number] += int(taken)
+    return found
+
+
 def panel_of(connection: Connection, quantity: str, scope: Scope, until: Month, months: int) -> tuple[Panel, list[int]]:
     """Return the months before ``until`` of all subjects of a scope, in their classes, and the subjects' numbers.
 
-    Months without a row, and months of which less than 19 in 20 quarter-hours are there, are not known.
+    Months without a row, and months of which less than 19 in 20 quarter-hours are there, are not known; nor is the use
+    of classes and the town in months in which a microgrid's is not.
     """
     c, start = usage_month.c, until - months
     wanted = (c.scope == scope) & c.month.between(start, until - 1)
-    value = func.sum(c[quantity])
+    there = func.sum(c.settled - c.missing)
     statement = select(
-        c.subject, c.month, func.max(c.owner_no), value, func.sum(c.settled - c.missing), func.sum(c.quarters)
+        c.subject,
+        c.month,
+        func.max(c.owner_no),
+        func.sum(c[quantity]),
+        func.sum(c.imported),
+        there,
+        func.sum(c.quarters),
     )
     subjects = list(connection.execute(select(c.subject).where(wanted).distinct().order_by(c.subject)).scalars())
     at = {subject: n for n, subject in enumerate(subjects)}
@@ -153,11 +178,22 @@ def panel_of(connection: Connection, quantity: str, scope: Scope, until: Month, 
     values, groups = np.full((len(subjects), months), np.nan), np.zeros(len(subjects), np.int64)
     # The rows of all accounts take 100 MB.
     rows = connection.execute(statement.where(wanted).group_by(c.subject, c.month), execution_options=_A_FEW)
-    for subject, month, owner, total, there, quarters in rows:
-        if total is not None and 20 * int(there) >= 19 * int(quarters) > 0:
+    taken = taken_with_use(connection, range(start, until)) if quantity == "used" and scope in _OF_MICROGRIDS else None
+    for subject, month, owner, total, imported, settled, quarters in rows:
+        is_whole = taken is None or taken[month, subject] == imported
+        if total is not None and is_whole and 20 * int(settled) >= 19 * int(quarters) > 0:
             values[at[subject], month - start] = max(0, int(total))
         groups[at[subject]] = subject - 1 if scope is Scope.CLASS else kinds.get(owner, 0)
     return Panel(values=values, groups=np.zeros(len(subjects), np.int64) if scope is Scope.TOWN else groups), subjects
+
+
+def _rows(connection: Connection, scope: Scope, wanted: Select[Any], months: range) -> list[dict[str, Any]]:
+    """Return the rows of a scope in some months, as ``totals_of`` needs them."""
+    rows = [dict(row) for row in connection.execute(wanted).mappings()]
+    if scope in _OF_MICROGRIDS:
+        taken = taken_with_use(connection, months)
+        rows = [row | {"taken_with_use": taken[row["month"], row["subject"]]} for row in rows]
+    return rows
 
 
 def _row(

@@ -26,14 +26,14 @@ from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
 from commonwatt.town.town import Function, Town
 from harness.real import databases
 from harness.settlement.emulated import small_town
-from harness.statistics.stored import random_day, settle, store_batteries
+from harness.statistics.stored import random_day, settle, store_batteries, store_months
 from utility.cli.statistics import app
 from utility.jobs.calendar_periods import Period
 from utility.jobs.statistics import StatisticsJob
 from utility.jobs.threads import HERE
 from utility.registry.accounts import Account, Holding
 from utility.statistics.disturbances import Change, seconds_on
-from utility.statistics.months import columns_of, month_number
+from utility.statistics.months import Span, columns_of, month_number
 from utility.statistics.packed import packed, unpacked
 from utility.statistics.series import SHAPES
 from utility.store.accounts import load_for_change, save_dated_registry
@@ -43,9 +43,10 @@ from utility.store.settled import load_settled
 from utility.store.settlement_due import numbers_of
 from utility.store.settlement_members import owners
 from utility.store.tables import compacted, controller, usage_due, usage_month
-from utility.store.usage import Scope
+from utility.store.usage import Scope, load_town_usage, refresh_classes
 from utility.store.usage_due import mark_settled
-from utility.store.usage_view import load_shape
+from utility.store.usage_projection import year_before
+from utility.store.usage_view import load_shape, panel_of, usage_history, usage_page
 
 kind = databases.both_kinds
 one_kind = pytest.mark.parametrize("kind", ["sqlite"])
@@ -310,6 +311,29 @@ def test_use_is_what_was_taken_and_generated_less_what_was_sent_and_stored(datab
     assert shape[SHAPES.index("generated")].sum() == town.generated
     # The shape of use telescopes over the month, as its sum does.
     assert shape[SHAPES.index("used")].sum() == town.used
+
+
+@one_kind
+def test_use_of_a_town_that_lacks_a_microgrids_is_of_the_others_and_not_projected(database: Database) -> None:
+    first, c = month_number("2026-01"), usage_month.c
+    store_months(database, first, 12)
+    lost = (c.scope == Scope.MICROGRID) & (c.subject == 1) & (c.month == first)
+    with database.writes.begin() as connection:
+        assert year_before(connection, first + 12) is not None
+        connection.execute(usage_month.update().where(lost).values(used=None, generated=None))
+        refresh_classes(connection, load_town_usage(connection), first, 0)
+    others = [row for (month, n), row in rows(database, Scope.MICROGRID).items() if month == first and n != 1]
+    taken, used = sum(row.imported for row in others), sum(row.used for row in others)
+    with database.reads.begin() as connection:
+        (town,) = usage_page(connection, Scope.TOWN, range(first, first + 1))
+        (again,) = usage_history(connection, Scope.TOWN, 0, first, Span.MONTH, 1)
+        panel, _ = panel_of(connection, "used", Scope.TOWN, first + 12, 12)
+        assert year_before(connection, first + 12) is None
+    assert again == town
+    assert (town.totals.used, town.totals.self_sufficiency) == (used, 1 - taken / used)
+    assert town.totals.imported > taken
+    assert town.totals.use_known == taken / town.totals.imported
+    assert np.isnan(panel.values).tolist() == [[True, *[False] * 11]]
 
 
 def test_hours_of_reduced_demand_are_those_between_the_meters_events() -> None:

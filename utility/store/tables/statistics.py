@@ -15,8 +15,9 @@ usage_due = Table(
 
 # The usage of a subject in a local month (12 x year + month - 1). `scope`: 1 account, 2 microgrid, 3 class, 4 town. An
 # account has a row for each microgrid that it had meters in; classes and the town have `owner_no` 0. Energies are
-# milliwatt-hours; `generated` and `used` are empty where no meter tells. `slots` of `wanted` slots have a reading of
-# generation. `payload` has the load shape (``utility.statistics.packed``).
+# milliwatt-hours; `generated` and `used` are empty where no meter tells, and of a class or the town those of the
+# microgrids that have them. `slots` of `wanted` slots have a reading of generation. `payload` has the load shape
+# (``utility.statistics.packed``).
 usage_month = Table(
     "usage_month",
     metadata,
