@@ -58,6 +58,8 @@ class PlaceRow(Settings):
     def _is_whole(self) -> Self:
         if self.outgoing is None and self.incoming is None:
             raise ValueError("has no meter: give outgoing, incoming or both")
+        if self.outgoing == self.incoming:
+            raise ValueError("outgoing and incoming are the same meter: a meter measures one direction")
         if self.battery_mwh is not None and (self.outgoing is None or self.minimum is None):
             raise ValueError("battery_mwh needs an outgoing meter and a minimum")
         if self.function == "boundary" and (self.account or None in (self.outgoing, self.incoming)):

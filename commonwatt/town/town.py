@@ -169,6 +169,12 @@ class Town:
         return [meter for microgrid in self.microgrids.values() for meter in microgrid.meters]
 
     @property
+    def installed(self) -> list[Meter]:
+        """Every meter but those that another one has replaced."""
+        replaced = {meter.replaces for meter in self.meters}
+        return [meter for meter in self.meters if meter.id not in replaced]
+
+    @property
     def accounts(self) -> int:
         """Number of customer accounts."""
         return len({meter.account for meter in self.meters if meter.account})
@@ -177,7 +183,7 @@ class Town:
     def average_w(self) -> int:
         """Average use of the whole town, in watts."""
         return sum(
-            average_w(self.table, meter.function) for meter in self.meters if meter.direction is Direction.INCOMING
+            average_w(self.table, meter.function) for meter in self.installed if meter.direction is Direction.INCOMING
         )
 
     @property

@@ -141,13 +141,14 @@ def _meter_row(entry: Meter) -> dict[str, Any]:
 
 def _figures(town: Town) -> dict[str, object]:
     """Return the town's figures, for people and the demonstration; ``meters`` does not count boundary meters."""
-    counted = [m for m in town.meters if m.function is not Function.BOUNDARY]
+    installed = town.installed
+    counted = [m for m in installed if m.function is not Function.BOUNDARY]
     return {
         "name": town.table.name,
         "timezone": town.table.timezone,
         "controllers": len(town.microgrids),
         "meters": len(counted),
-        "boundary_meters": len(town.meters) - len(counted),
+        "boundary_meters": len(installed) - len(counted),
         "batteries": sum(m.battery is not None for m in counted),
         "accounts": town.accounts,
         "average_w": town.average_w,

@@ -112,6 +112,7 @@ def test_whole_town_is_generated(tmp_path: Path) -> None:  # req: T4
         ("new,9,residential,x,house,,900,10900,,200,,,yes", "microgrid new has 0 rows of its boundary, and needs one"),
         ("r001,1,residential,x,house,tower,900,10900,,200,,,yes", "column building: 'tower' is no building in r001"),
         ("r001,1,residential,x,house,,900,,,200,,,yes", "row {n}: has no meter: give outgoing, incoming or both"),
+        ("r001,1,residential,x,house,,900,10900,10900,200,,,yes", "row {n}: outgoing and incoming are the same meter"),
         ("r001,1,residential,x,house,,900,,10900,200,5,50,yes", "row {n}: battery_mwh needs an outgoing meter"),
         ("r001,1,residential,x,boundary,,900,10900,10901,200,,,yes", "row {n}: a boundary has two meters and no acc"),
         ("r001,1,residential,x,castle,,900,10900,,200,,,yes", "row {n}, column function: Input should be 'house'"),
@@ -167,3 +168,15 @@ def test_meter_that_replaces_another_one_is_like_it(tmp_path: Path, counted: Tow
     with pytest.raises(ConfigError, match=r"\[\[meter\]\] 500 replaces meter 10001, which r002 does not have"):
         load_town(path)
     del counted
+
+
+def test_the_towns_figures_count_an_exchanged_meter_once(tmp_path: Path, counted: Town) -> None:
+    exchanges = "".join(
+        f'[[meter]]\nmicrogrid = "r001"\nid = {new}\nreplaces = {old}\n'
+        for new, old in ((500, 10001), (501, 10002), (502, 501))
+    )
+    (tmp_path / "small.toml").write_text(SMALL + exchanges)
+    town = load_town(tmp_path / "small.toml")
+    assert (town.average_w, town.battery_capacity) == (counted.average_w, counted.battery_capacity)
+    assert len(town.installed) == len(counted.meters) == len(town.meters) - 3
+    assert not {10001, 10002, 501} & {meter.id for meter in town.installed}

@@ -44,6 +44,18 @@ def test_centertown_has_the_numbers_of_the_specification(url: str, tmp_path: Pat
     database.close()
 
 
+def test_the_towns_figures_are_those_of_the_meters_that_are_installed(database: Database, tmp_path: Path) -> None:
+    figures = []
+    for exchange in ("", '[[meter]]\nmicrogrid = "r001"\nid = 77\nreplaces = 10001\n'):
+        (tmp_path / "town.toml").write_text(
+            f'microgrid = [{{id = "r", kind = "residential", count = 2, houses = 2}}]\n{exchange}'
+        )
+        with database.writes.begin() as connection:
+            fill_registry(connection, load_town(tmp_path / "town.toml"))
+            figures.append(reads.town(connection))
+    assert figures[0] == figures[1]
+
+
 def test_registering_again_adds_only_what_is_new(database: Database, town: Town, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert enrol(town, out) == 2 * (6 + 1) + 2
