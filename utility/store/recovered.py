@@ -72,6 +72,9 @@ def close_logins(connection: Connection, now: EpochSeconds) -> list[str]:
     for name in sorted(had - have):
         ours = (person.c.name == name) & person.c.password.is_not(None)
         if connection.execute(person.update().where(ours).values(password=None, state=state)).rowcount:
+            # As after a removal, so that a later recovery asks for no factor that was not set up again.
+            connection.execute(recovery_code.delete().where(recovery_code.c.person == name))
+            record(connection, machine, now, "person.second-factor", name, "on", "off")
             record(connection, machine, now, "person.close", name, after="second factor lost")
             closed.append(name)
     return closed

@@ -437,6 +437,11 @@ def test_recovery_lets_nobody_in_with_a_password_alone_who_had_a_second_factor(
         assert [entry["subject"] for entry in entries] == ["eve", "dora", "ben"]
     database.close()
     assert "ben" in command("people", "link", "ben")
+    database = open_database(f"sqlite:///{filled}", create=False)
+    with database.writes.begin() as connection:
+        set_password(connection, "ben", "a new hash")
+    database.close()
+    assert recover(filled, NOW).closed == [], "who has a new password since then keeps it"
 
 
 @pytest.mark.parametrize(("at", "length"), [(0, 100), (100, 2000), (0, 4096)])
