@@ -147,12 +147,22 @@ def _resume_at(data: Path, speed: float, starts_at: EpochSeconds | None) -> floa
 
 def _place_town(path: Path, town_file: Path | None) -> None:
     if not path.exists():
-        town = load_town(town_file or BUILT_IN_TOWN)
-        shutil.copyfile(town_file or BUILT_IN_TOWN, path)
-        if town_file is not None and (places := town.table.places) is not None:
-            shutil.copyfile(town_file.parent / places, path.parent / places)
-    elif town_file is not None and town_file.read_bytes() != path.read_bytes():
+        town, *tables = _files_of(town_file or BUILT_IN_TOWN)
+        for table in tables:
+            shutil.copyfile(table, path.parent / table.name)
+        shutil.copyfile(town, path)
+    elif town_file is not None and _contents(town_file) != _contents(path):
         raise ConfigError(f"{path}: holds another town than {town_file}; choose another --data, or change that file")
+
+
+def _files_of(town_file: Path) -> list[Path]:
+    """Return a town file, and its table of places if it has one."""
+    places = load_town(town_file).table.places
+    return [town_file] if places is None else [town_file, town_file.parent / places]
+
+
+def _contents(town_file: Path) -> list[bytes]:
+    return [file.read_bytes() for file in _files_of(town_file)]
 
 
 def _enroll(data: Path, town: Town) -> None:

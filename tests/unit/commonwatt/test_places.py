@@ -146,6 +146,11 @@ def test_the_demonstration_takes_the_table_along(stated: Path, counted: Town, tm
     (tmp_path / "data").mkdir()
     _place_town(tmp_path / "data" / "town.toml", stated)
     assert same(load_town(tmp_path / "data" / "town.toml"), counted)
+    _place_town(tmp_path / "data" / "town.toml", stated)
+    table = stated.with_suffix(".csv")
+    table.write_text(table.read_text().replace(",house 1,", ",first house,"))
+    with pytest.raises(ConfigError, match="holds another town"):
+        _place_town(tmp_path / "data" / "town.toml", stated)
 
 
 def test_a_town_has_counted_or_stated_numbers(stated: Path) -> None:
