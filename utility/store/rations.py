@@ -16,7 +16,7 @@ from utility.changes import OpenCommand
 from utility.store.database import read_setting, upsert
 from utility.store.open_commands import add_command
 from utility.store.registration import TOWN
-from utility.store.tables import compacted, controller, meter, ration
+from utility.store.tables import compacted, controller, installed, meter, ration
 from utility.supply.announcing import RATION_S, Told
 from utility.supply.rationing import EMERGENCY, Member, Priority, Ration
 
@@ -80,7 +80,7 @@ def members(
         whole = {name: sum(each.values()) // 1000 for name, each in found.items() if len(each) == _HOUR_QUARTERS}
         usual = whole | usual
     result = []
-    for member in _registered(connection):
+    for member in _registered(connection, quarter):
         name = member.microgrid
         demand_w = recent[name][max(recent[name])] * _HOUR_QUARTERS // 1000 if name in recent else 0
         if name in limited:
@@ -113,12 +113,13 @@ def _imports(connection: Connection, quarters: range, least_slots: int) -> Mappi
     return found
 
 
-def _registered(connection: Connection) -> list[Member]:
-    """Return the registered microgrids with their class, customers and average use."""
+def _registered(connection: Connection, quarter: Quarter) -> list[Member]:
+    """Return the registered microgrids with their class, customers and average use, without meters that were removed."""
     averages = json.loads(read_setting(connection, TOWN) or "{}").get("average_w_of", {})
     statement = (
         select(controller.c.id, controller.c.kind, meter.c.function, meter.c.direction, func.count().label("number"))
         .join(meter, meter.c.microgrid == controller.c.id)
+        .where(meter.c.id.not_in(select(installed.c.meter).where(installed.c.until <= quarter)))
         .group_by(controller.c.id, controller.c.kind, meter.c.function, meter.c.direction)
         .order_by(controller.c.id)
     )

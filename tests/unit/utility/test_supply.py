@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -19,6 +20,7 @@ from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.protocol.plant_messages import PlantCommand, PlantOutcome, PlantQuarter
 from commonwatt.runtime.clock import Clock
+from commonwatt.town.town import Direction, Function, Town
 from harness.console import standing_api
 from harness.network.application import local_headers
 from harness.worlds.plant import CAPACITY, PlantHost
@@ -31,10 +33,13 @@ from utility.ingest.plant import from_plant
 from utility.jobs.table import Jobs
 from utility.metrics import UtilityMetrics
 from utility.plant_metrics import PlantMetrics
+from utility.registry.exchange import exchanged
+from utility.store.accounts import load_dated_registry, save_dated_registry
 from utility.store.database import Database, read_setting
 from utility.store.open_commands import open_commands
 from utility.store.plant import quarters_between, write_plant
 from utility.store.rations import members
+from utility.store.replaced_meters import register_replacement
 from utility.store.tables import command, compacted, meter, purchase, ration
 from utility.supply.deciding import HISTORY_QUARTERS
 
@@ -381,6 +386,21 @@ def test_what_a_microgrid_asks_for_is_scaled_from_parts_of_quarters(database: Da
             put(like + place, 60 if place else 59, 20_000)
             put(earlier + place, 60, 10_000)
         assert asked() == (12_000, 2_400)
+
+
+def test_a_house_whose_meter_was_exchanged_asks_once(database: Database, town: Town) -> None:
+    def asked() -> dict[str, tuple[int, int]]:
+        with database.reads.begin() as connection:
+            return {m.microgrid: (m.customers, m.average_w) for m in members(connection, QUARTER, [], frozenset())}
+
+    before = asked()
+    old = next(m.id for m in town.meters if m.function is Function.HOUSE and m.direction is Direction.INCOMING)
+    with database.writes.begin() as connection:
+        known = load_dated_registry(connection)
+        register_replacement(connection, old, 77_001)
+        after = exchanged(known, old, 77_001, QUARTER - 10, None, None)
+        save_dated_registry(connection, known, after, "anna", START, ZoneInfo("America/New_York"))
+    assert asked() == before
 
 
 def test_a_restart_tells_nobody_again(database: Database) -> None:
