@@ -114,7 +114,7 @@ def _imports(connection: Connection, quarters: range, least_slots: int) -> Mappi
 
 
 def _registered(connection: Connection, quarter: Quarter) -> list[Member]:
-    """Return the registered microgrids with their class, customers and average use, without meters that were removed."""
+    """Return the registered microgrids with their class, customers and average use; removed meters do not count."""
     averages = json.loads(read_setting(connection, TOWN) or "{}").get("average_w_of", {})
     statement = (
         select(controller.c.id, controller.c.kind, meter.c.function, meter.c.direction, func.count().label("number"))
