@@ -221,9 +221,12 @@ class Gateway:
         if not taken.events:
             return taken.effects
         self._urgent = True
+        effects = taken.effects
+        # Each by itself: a put may hold a loss of voltage and its return.
         for event in taken.events:
             self.manager.state(meter_id, event.new_state, event.time, now)
-        return taken.effects + self.modes.sensed(meter_id, taken.events[-1].time, now, answers=False)
+            effects += self.modes.sensed(meter_id, event.time, now, answers=False)
+        return effects
 
     def _reconcile(self, meter: MeterId, outcome: Outcome) -> list[Effect[Change]]:
         """Compare a meter's ids with the store's (docs/stores.md): request the records it has, count lost ids."""

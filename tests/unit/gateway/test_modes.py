@@ -223,6 +223,24 @@ def test_a_state_set_by_an_untrusted_clock_lasts_its_duration_when_the_time_is_s
     assert world.core.modes.states.isolate_until == world.now + 600 + 900
 
 
+@pytest.mark.parametrize("before", [UP, ISLAND])
+def test_an_excursion_within_one_put_of_events_begins_the_wait_again(world: World, before: int) -> None:
+    for _ in range(20):
+        sensed(world, before)
+        world.now += 15
+    lost = EventRecord(
+        previous_state=before, new_state=ISLAND | DEAD, record_id=1, meter_id=BOUNDARY, time=world.now - 10
+    )
+    back = EventRecord(
+        previous_state=ISLAND | DEAD, new_state=ISLAND, record_id=2, meter_id=BOUNDARY, time=world.now - 5
+    )
+    sent = len(world.sent)
+    world.put(BOUNDARY, 1, [lost, back])
+    assert "off" not in isolations(commands(world.sent[sent:]))
+    wait_s = world.settings.stable_voltage_s + DELAY_S
+    assert f"the switch closes in {wait_s} s" in world.core.modes.view(world.core.now).reason
+
+
 def test_an_island_returns_after_the_stable_voltage_and_its_delay_also_over_a_restart(world: World) -> None:
     sensed(world, ISLAND | DEAD)
     wait_s = world.settings.stable_voltage_s + DELAY_S
