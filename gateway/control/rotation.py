@@ -44,8 +44,9 @@ class Rotation:
     def register(self, registry: Mapping[MeterId, RegisteredMeter]) -> None:
         """Replace the registry by a changed one."""
         chosen: dict[str, RegisteredMeter] = {}
-        for meter in sorted(registry.values(), key=lambda each: (each.battery_capacity_mwh is None, each.id)):
-            # A place is isolated at its battery's meter, which then takes no part in sharing.
+        in_order = sorted(registry.values(), key=lambda m: (m.replaced, m.battery_capacity_mwh is None, m.id))
+        for meter in in_order:
+            # A place is isolated at its battery's present meter, which then takes no part in sharing.
             chosen.setdefault(meter.location, meter)
         self._priority = {
             meter.id: priority_of(meter.function)

@@ -217,6 +217,21 @@ def test_the_gateway_isolates_places_in_turn_and_ends_it_with_the_island(world: 
     assert world.core.modes.view(world.core.now).shedding is None
 
 
+def test_a_place_is_isolated_at_the_meter_that_came_in_place_of_another_one(world: World) -> None:
+    new = world.meters[1].model_copy(update={"id": 9})
+    world.meters = world.meters | {1: world.meters[1].model_copy(update={"replaced": True}), 9: new}
+    world.core.register(world.meters)
+    world.introduce(9)
+    before = len(world.sent)
+    for _ in range(GROUPS):
+        world.now += TURN_S
+        sensed(world, ISLAND | int(State.DEAD_FEEDER))
+        for meter in (9, 2, 3):
+            world.level(meter, 49)
+        world.tick("retry")
+    assert {meter for meter, _ in isolated(world, before)} == {"9", "2", "3"}
+
+
 def test_a_microgrid_on_the_grid_sheds_nothing(world: World) -> None:
     sensed(world, int(State.INITIALIZED))
     before = len(world.sent)
