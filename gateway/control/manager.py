@@ -230,6 +230,7 @@ class Manager:
             meter
             for meter, registered in self._registry.items()
             if registered.battery_capacity_mwh is not None
+            and not registered.replaced
             and meter not in batteries
             and meter not in self.epochs.fenced
         ]

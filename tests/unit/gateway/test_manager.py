@@ -146,6 +146,16 @@ def test_sharing_that_a_restarted_gateway_finds_goes_on_until_all_levels_are_kno
     assert sharing_since(world, 0)[1:] == [("1", "share_power_off")], "two periods without a level"
 
 
+def test_a_restarted_gateway_does_not_wait_for_a_meter_that_was_replaced(world: World) -> None:
+    world.settings = world.settings.model_copy(update={"sharing": "rangers"})
+    world.meters = world.meters | {1: world.meters[1].model_copy(update={"replaced": True})}
+    world.crash()
+    for meter, percent in ((2, 40), (3, 90)):
+        world.introduce(meter)
+        world.level(meter, percent)
+    assert sharing_since(world, 0) == [("3", "share_power_on")]
+
+
 def test_a_donor_stops_at_its_own_minimum(world: World) -> None:
     households(world, 52, 20)
     world.now += 15
