@@ -1,6 +1,6 @@
 """``commonwatt swap meter``: the guided exchange of a meter, in the registry of the utility."""
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation, Overflow
 from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo
@@ -140,7 +140,7 @@ def _register(option: str, text: str) -> MilliwattHours | None:
         return None
     try:
         energy = Decimal(text.strip()) * _MILLIWATT_HOURS
-    except InvalidOperation:
+    except (InvalidOperation, Overflow):
         energy = Decimal(-1)
     if not (energy.is_finite() and 0 <= energy <= MAX_ABS_READING and energy == energy.to_integral_value()):
         raise ConfigError(f"{option} {text}: is no register in kWh, such as 12345.678; or - if nobody knows it")

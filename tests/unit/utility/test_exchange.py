@@ -158,6 +158,7 @@ def test_the_steps_that_it_prints_enrol_the_new_meter(
         ({"last_register": "-2"}, "is no register in kWh"),
         ({"first_register": "0.0000001"}, "is no register in kWh"),
         ({"first_register": "nan"}, "is no register in kWh"),
+        ({"first_register": "1e9999999"}, "is no register in kWh"),
     ],
 )
 def test_wrong_input_changes_nothing(swap: Swap, database: Database, wrong: dict[str, str], told: str) -> None:
