@@ -12,7 +12,7 @@ from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.records import EventRecord, State
 from commonwatt.model.units import Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY
-from utility.registry.accounts import DatedRegistry
+from utility.registry.accounts import DatedRegistry, Installed
 from utility.settlement.layout import Day
 from utility.settlement.reasons import Why
 from utility.store.checks import sound_events
@@ -97,12 +97,18 @@ def mark_changed_places(connection: Connection, before: DatedRegistry, after: Da
         was = before.meters.get(meter_id)
         if was is None or replace(was, holdings=()) == replace(now, holdings=()):
             continue
-        dates = {was.start, was.end} ^ {now.start, now.end}
-        # Another place or building: all the time that it is there.
-        first = min((date for date in dates or {now.start} if date is not None), default=0)
+        first = _changed_from(was, now)
         owner = numbers[now.microgrid]
         days = connection.execute(select(c.day).where(c.owner_no == owner, c.day >= first // QUARTERS_A_DAY)).scalars()
         mark_days(connection, [(day, owner) for day in days], Why.REGISTRY)
+
+
+def _changed_from(was: Installed, now: Installed) -> Quarter:
+    """Return the first quarter in which a meter's place, or its being there, may be another than before."""
+    if replace(was, end=now.end, last_register=now.last_register, holdings=now.holdings) == now:
+        return min((end for end in (was.end, now.end) if end is not None), default=0)
+    # Another begin or place: all the time that it was or is there.
+    return min(was.start or 0, now.start or 0)
 
 
 def due_days(connection: Connection, before: Day) -> dict[Day, int]:

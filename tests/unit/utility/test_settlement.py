@@ -47,7 +47,7 @@ from utility.store.database import Database
 from utility.store.job_leases import Turn
 from utility.store.registration import fill_registry
 from utility.store.settled import load_settled, newest
-from utility.store.settlement_due import mark_days, numbers_of
+from utility.store.settlement_due import mark_changed_places, mark_days, numbers_of
 from utility.store.settlement_view import residuals, versions_of
 from utility.store.tables import controller, settled, settled_day, settlement_due
 from utility.store.writer import Writer
@@ -521,3 +521,31 @@ def test_a_meter_that_came_later_than_was_known_is_settled_again(database: Datab
     others = ~np.isin(after.meters, [m.id for m in microgrid.meters])
     assert (after.version[others] == before.version[others]).all()
     assert {why for *_, why in rows_of(database)} == {Why.FIRST, Why.REGISTRY}
+
+
+@one_kind
+@pytest.mark.parametrize(
+    ("was", "now", "first_day"),
+    [
+        ({}, {"start": FIRST + 96}, DAY),
+        ({"start": FIRST + 96}, {}, DAY),
+        ({"start": FIRST + 96}, {"start": FIRST + 96, "end": FIRST + 192, "place": "barn"}, DAY + 1),
+        ({"end": FIRST + 192}, {"end": FIRST + 96}, DAY + 1),
+        ({}, {"end": FIRST + 192, "last_register": 5}, DAY + 2),
+    ],
+)
+def test_changed_dates_of_a_meter_mark_all_days_that_they_touch(
+    database: Database, town: Town, was: dict[str, Any], now: dict[str, Any], first_day: int
+) -> None:
+    meter = town.meters[0].id
+    row = {"convention": "pro_rata", "computed": SOON, "missing": 0, "final": True, "residual": "{}"}
+    with database.writes.begin() as connection:
+        known = load_for_change(connection)
+        numbers = dict(connection.execute(select(controller.c.id, controller.c.number)).all())
+        row |= {"owner_no": numbers[known.meters[meter].microgrid]}
+        connection.execute(settled_day.insert(), [row | {"day": DAY + number} for number in range(3)])
+        before = replace(known.meters[meter], **was)
+        one, other = (replace(known, meters={meter: m}) for m in (before, replace(known.meters[meter], **now)))
+        mark_changed_places(connection, one, other)
+        marked = connection.execute(select(settlement_due.c.day).order_by(settlement_due.c.day)).scalars().all()
+    assert marked == list(range(first_day, DAY + 3))
