@@ -181,20 +181,18 @@ def _save_versions(
     why_of = {meter.id: reasons.get(owner.number, Why.PERSON) for owner in owners for meter in owner.meters}
     has = np.logical_or.reduce(list(found.has.values()))
     rows = [row for row in np.flatnonzero(has).tolist() if int(found.meters[row]) in why_of]
-    if not rows:
-        return Saved(versions=0, unchanged=0)
-    new = contents(
-        MeterDays(
-            energies={quantity: values[rows] for quantity, values in found.energies.items()},
-            has={quantity: flags[rows] for quantity, flags in found.has.items()},
-            quality=found.quality[rows],
-        )
-    )
     ids = [int(found.meters[row]) for row in rows]
-    numbers = numbers_of(connection, ids)
+    gone = sorted(why_of.keys() - set(found.meters.tolist()))
     before: dict[MeterId, tuple[int, bytes]] = {}
-    for row in _rows(connection, ids, range(found.day, found.day + 1), None):
+    for row in _rows(connection, [*ids, *gone], range(found.day, found.day + 1), None):
         before[unsigned64(row.id)] = row.version, row.payload
+    # A meter that was there when the day was settled before, and by its present dates was not, settled nothing.
+    gone = [meter_id for meter_id in gone if meter_id in before]
+    ids += gone
+    if not ids:
+        return Saved(versions=0, unchanged=0)
+    new = contents(_with_empty(found, rows, len(gone)))
+    numbers = numbers_of(connection, ids)
     # A damaged version is not like the new one, which takes its place.
     kept = {meter_id: content_of((meter_id, found.day), payload) for meter_id, (_, payload) in before.items()}
     changed = [n for n, meter_id in enumerate(ids) if kept.get(meter_id) != new[n]]
@@ -209,7 +207,16 @@ def _save_versions(
     payloads = packed([(ids[n], found.day) for n in changed], [new[n] for n in changed])
     made = {name: Column(np.array(values, np.int64)) for name, values in columns.items()}
     insert_columns(connection, settled, made, payloads)
-    return Saved(versions=len(changed), unchanged=len(rows) - len(changed))
+    return Saved(versions=len(changed), unchanged=len(ids) - len(changed))
+
+
+def _with_empty(found: SettledDay, rows: Sequence[int], more: int) -> MeterDays:
+    """Return some rows of a settled day, and then rows of meters that have nothing of it."""
+    return MeterDays(
+        energies={q: np.pad(values[rows], ((0, more), (0, 0))) for q, values in found.energies.items()},
+        has={q: np.pad(flags[rows], (0, more)) for q, flags in found.has.items()},
+        quality=np.pad(found.quality[rows], ((0, more), (0, 0))),
+    )
 
 
 def _rows(connection: Connection, meters: Collection[MeterId] | None, days: range, as_of: int | None) -> Iterator[Any]:

@@ -524,6 +524,27 @@ def test_a_meter_that_came_later_than_was_known_is_settled_again(database: Datab
 
 
 @one_kind
+def test_a_meter_that_was_not_there_on_a_settled_day_has_nothing_of_it(database: Database, town: Town) -> None:
+    store(database, town_blocks(town))
+    run(database)
+    microgrid = next(iter(town.microgrids.values()))
+    gone = next(m for m in microgrid.meters if m.direction is Direction.INCOMING and m.function is Function.HOUSE)
+    with database.writes.begin() as connection:
+        known = load_for_change(connection)
+        meters = dict(known.meters) | {gone.id: replace(known.meters[gone.id], end=FIRST, holdings=())}
+        save_dated_registry(connection, known, replace(known, meters=meters), "anna", SOON, NEW_YORK)
+    run(database, SOON + 900)
+    after = loaded(database)
+    row = after.meters.tolist().index(gone.id)
+    assert not any(after.of(quantity)[row].any() for quantity in Quantity)
+    with database.writes.begin() as connection:
+        owner = connection.execute(select(controller.c.number).where(controller.c.id == microgrid.id)).scalar_one()
+        mark_days(connection, [(DAY, owner)], Why.LATE)
+    run(database, SOON + 1800)
+    assert (loaded(database).version == after.version).all(), "nothing changed, so there is no further version"
+
+
+@one_kind
 @pytest.mark.parametrize(
     ("was", "now", "first_day"),
     [
