@@ -34,7 +34,7 @@ FOUND = {
     "a switch that does not trip": ("E2", 1),
     "an export to a dead feeder": ("E1", 3),
     "a manager that closes at once": ("E3", 1),
-    "late reports of the boundary count": ("E4", 1),
+    "late reports of the boundary count": ("E4", 4),
     "notices are obeyed": ("E4", 1),
     "a broadband cut that islands": ("E4", 1),
     "commands to share below a floor": ("E5", 1),
