@@ -23,6 +23,9 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 """Exit code: a file or an argument is wrong."""
 
+_OF_A_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+"""Errors of the system that say that a file is wrong, where they name one."""
+
 
 _C = TypeVar("_C", bound=Callable[..., object])
 
@@ -53,6 +56,9 @@ def errors_reported(*, prints: bool = True) -> Iterator[None]:
             # Discard the buffered output, which would fail again when Python ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(0) from error
+        if prints and isinstance(error, _OF_A_FILE) and error.filename is not None:
+            print(f"{error.filename}: {error.strerror}", file=sys.stderr)
+            raise SystemExit(EXIT_USAGE) from error
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(EXIT_FAILED) from error
 

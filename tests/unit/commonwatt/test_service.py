@@ -15,6 +15,10 @@ from commonwatt.runtime.service import EXIT_FAILED, EXIT_USAGE, errors_reported
         (ProtocolError(1, "cut short"), EXIT_FAILED, "error: cut short\n"),
         (CommonwattError("could not"), EXIT_FAILED, "error: could not\n"),
         (OSError("address in use"), EXIT_FAILED, "error: address in use\n"),
+        (PermissionError(1, "Not permitted"), EXIT_FAILED, "error: [Errno 1] Not permitted\n"),
+        (FileNotFoundError(2, "No such file", "no.csv"), EXIT_USAGE, "no.csv: No such file\n"),
+        (IsADirectoryError(21, "Is a directory", "site"), EXIT_USAGE, "site: Is a directory\n"),
+        (OSError(28, "No space left on device", "a"), EXIT_FAILED, "error: [Errno 28] No space left on device: 'a'\n"),
     ],
 )
 def test_error_is_told_in_one_line_with_its_exit_code(
