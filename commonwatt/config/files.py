@@ -32,6 +32,9 @@ _LISTENS = ("http", "listen")
 _ADDRESSES = (*_LISTENS, "broker", "head_end")
 _REGISTER = "make one with: commonwatt utility register"
 
+_BOM = "\ufeff"
+"""The byte order mark, which some editors write before a text; it is passed over."""
+
 _S = TypeVar("_S", bound=BaseModel)
 _HEADER = re.compile(r"^\s*\[{1,2}\s*([^\]]+?)\s*\]{1,2}")
 _KEY = re.compile(r"^\s*([A-Za-z0-9_\"'.-]+?)\s*=")
@@ -156,7 +159,7 @@ def place_of(path: Path, *keys: int | str) -> str:
 
 def place_in(name: str, text: str, *keys: int | str) -> str:
     """Return a key of a TOML text with the text's name (empty: it has none) and line, as ``place_of``."""
-    line = _line_of(text.splitlines(), keys)
+    line = _line_of(text.removeprefix(_BOM).splitlines(), keys)
     return ": ".join(filter(None, (name, f"line {line}" if line else "", ".".join(map(str, keys)))))
 
 
@@ -190,7 +193,7 @@ def parse_toml(name: str, text: str) -> dict[str, Any]:
         ConfigError: It is not TOML.
     """
     try:
-        return tomllib.loads(text)
+        return tomllib.loads(text.removeprefix(_BOM))
     except (ValueError, RecursionError) as error:  # of TOML itself, of numbers too long
         raise ConfigError(": ".join(filter(None, (name, f"not TOML: {error}")))) from error
 

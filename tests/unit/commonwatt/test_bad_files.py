@@ -64,6 +64,18 @@ def test_a_file_that_is_something_else_is_one_clear_fault(name: str, content: st
     assert "\n" not in fault(LOADERS[name], tmp_path / "file", content).strip()
 
 
+def test_a_byte_order_mark_before_a_toml_file_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "town.toml"
+    path.write_text(TOWN, encoding="utf-8-sig")
+    assert list(load_town(path).microgrids) == ["r001"]
+    path.write_text(TOWN.replace("houses", "hauses"), encoding="utf-8-sig")
+    with pytest.raises(ConfigError, match=r"line 4: .*hauses"):
+        load_town(path)
+    path.write_text("[[microgrid]]\nhauses = 1\n", encoding="utf-8-sig")
+    with pytest.raises(ConfigError, match=r"line 1: .*missing"):
+        load_town(path)
+
+
 @pytest.mark.parametrize("name", ["registry", "devices", "tokens", "clock"])
 def test_a_key_that_is_there_twice_is_a_fault(name: str, tmp_path: Path) -> None:
     assert "'7' is there twice" in fault(LOADERS[name], tmp_path / "file", '{"7": "a", "7": "b"}')
