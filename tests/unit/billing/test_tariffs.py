@@ -108,6 +108,7 @@ def line_of(text: str) -> int:
         ("effective = 2026-10-01", "effective = 2027-03-14T02:00:00", "02:00 does not exist on 2027-03-14"),
         ("effective = 2026-10-01", "effective = 2026-11-01T01:30:00", "01:30 exists twice on 2026-11-01"),
         ("effective = 2026-10-01", "effective = 2026-10-01T00:05:00", "00:05:00 begins no quarter-hour"),
+        ("effective = 2026-10-01", "effective = 9999-12-31", "tariff.effective: must be before the year 2100"),
         ("effective = 2026-10-01", "effective = 20261001", "must be a date without quotation marks"),
         ('timezone = "America/New_York"', 'timezone = "Mars"', "tariff.timezone: must be a time zone"),
     ],

@@ -9,6 +9,9 @@ from commonwatt.model.units import QUARTER_S, Quarter
 
 _MONTH = re.compile(r"(\d{4})-(\d{2})")
 
+END_YEAR = 2100
+"""The year before which all months of bills and all rates begin."""
+
 
 def local_moment(time: datetime, zone: ZoneInfo) -> datetime:
     """Return a local time with its offset; one that has an offset is returned unchanged.
@@ -82,6 +85,6 @@ def parse_month(month: str) -> tuple[int, int]:
         ConfigError: The text is no month.
     """
     found = _MONTH.fullmatch(month)
-    if found is None or not 1 <= int(found[2]) <= 12 or not 1970 < int(found[1]) < 2100:
+    if found is None or not 1 <= int(found[2]) <= 12 or not 1970 < int(found[1]) < END_YEAR:
         raise ConfigError(f"{month}: is no month; write it as 2026-11")
     return int(found[1]), int(found[2])

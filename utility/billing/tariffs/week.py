@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utility.billing.tariffs.file import DAYS, Hours, Season, TariffFile
+from utility.billing.tariffs.local_calendar import END_YEAR
 from utility.billing.tariffs.policy_settings import AcesSettings, RangersSettings
 
 DAY_QUARTERS = 96
@@ -24,7 +25,7 @@ _PLACES = {day: place for place, day in enumerate(_YEAR)}
 
 def faults(file: TariffFile) -> list[Fault]:
     """Return everything that the tables of a tariff say wrongly together, in the order of the file."""
-    found = [*_names(file), *_unknown(file), *_policy(file), *_season_faults(file.season)]
+    found = [*_begin(file), *_names(file), *_unknown(file), *_policy(file), *_season_faults(file.season)]
     if not found:
         found += _hours_faults(file)
     return found
@@ -57,6 +58,11 @@ def table_of(file: TariffFile) -> Table:
 def clock(quarter: int) -> str:
     """Return a time of the day as text."""
     return f"{quarter // 4:02d}:{quarter % 4 * 15:02d}"
+
+
+def _begin(file: TariffFile) -> Iterator[Fault]:
+    if int(file.tariff.effective[:4]) >= END_YEAR:
+        yield ("tariff", "effective"), f"must be before the year {END_YEAR}"
 
 
 def _names(file: TariffFile) -> Iterator[Fault]:
