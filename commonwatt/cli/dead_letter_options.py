@@ -20,7 +20,7 @@ SinceOption = Annotated[
     typer.Option("--since", help=f"Only what came since then: an age (90m, 24h, 7d), {FORMS}."),
 ]
 CountsOption = Annotated[bool, typer.Option("--counts", help="Only the number of dead letters, by reason.")]
-LimitOption = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="The most dead letters to show.")]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="The most rows to show.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 _STATES = ("state", "decided")

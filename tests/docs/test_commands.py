@@ -68,3 +68,9 @@ def test_every_file_the_pages_show_passes_its_check(table: str, content: str, tm
 
 def test_the_pages_show_a_file_of_every_part() -> None:
     assert {table for table, _ in shown_files()} == {f"[{part}]" for part in PARTS}
+
+
+def test_limit_of_a_command_without_dead_letters_does_not_name_them() -> None:
+    sections = commands_page().split("\n## ")
+    wrong = [one.splitlines()[0] for one in sections if "--limit" in one and "most dead letters" in one]
+    assert [name for name in wrong if "dead-letters" not in name] == []

@@ -50,7 +50,7 @@ def run(config: ConfigOption) -> None:
     """Run the service until SIGTERM or Ctrl-C.
 
     It stores what the gateways relay over the head-end broker, requests missing data, and serves the API, its page
-    /docs and /metrics. It starts without broker and network, and connects when they are there. The database is made,
+    /docs and /metrics. It starts without broker and network, and connects when they are there. It makes the
     database, or migrates it to the newest schema.
 
     An example of the file: commonwatt config example utility
