@@ -122,7 +122,14 @@ class RunInputs:
             if tariff is None:
                 when = local_text(begin, ZoneInfo(self.timezone))
                 raise ConfigError(
-                    f"no tariff {name!r} is in force on {when}; publish one: commonwatt tariff propose FILE --as PERSON"
+                    f"no tariff {name!r} is in force on {when}{self._whose(name)}; "
+                    "publish one: commonwatt tariff propose FILE --as PERSON"
                 )
             found.append(Segment(tariff=tariff, start=begin, end=after))
         return found
+
+    def _whose(self, name: str) -> str:
+        """Return which accounts were given a tariff, for people: its name may be a slip of one row."""
+        given = [a.number for a in self.registry.accounts.values() if any(dated.value == name for dated in a.tariffs)]
+        more = f" and {len(given) - 1} more" if len(given) > 1 else ""
+        return f" (given to account {min(given)}{more})" if given else ""

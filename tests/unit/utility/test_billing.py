@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.settlement.settled import Quantity
+from commonwatt.town.town import Function
 from harness.billing.found import found_in_store
 from harness.billing.two_months import KWH, late, world_of
 from harness.billing.worlds import World, tariff
@@ -24,7 +26,8 @@ from utility.billing.stored_run import Computed
 from utility.billing.tariffs.tariff import Tariff
 from utility.cli import bills as cli_bills
 from utility.cli import tariff as cli_tariff
-from utility.store import tariffs
+from utility.registry.accounts import Account, Dated
+from utility.store import billing_sources, tariffs
 from utility.store.bill_documents import documents_of, issued_documents
 from utility.store.billing import SERVICE, bills_of_run, contents_of, is_billed, run_of, runs
 from utility.store.database import Database, open_database
@@ -335,6 +338,17 @@ def test_preview_shows_winners_losers_and_a_histogram(
 def test_run_without_a_tariff_says_what_to_do(people: Command, world: World) -> None:
     said = people("bills", "run", "2026-10", "--as", "anna", code=2)
     assert "no tariff 'town' is in force on 2026-10-01 00:00; publish one" in said
+
+
+def test_run_with_an_accounts_tariff_that_is_none_names_the_account(
+    people: Command, database: Database, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(database, tariff())
+    slip = {n: Account(number=n, function=Function.HOUSE, tariffs=(Dated(start=0, value="twon"),)) for n in (1, 3)}
+    registry = replace(world.inputs.registry, accounts=slip)
+    monkeypatch.setattr(billing_sources, "load_registry", lambda _: registry)
+    said = people("bills", "run", "2026-10", "--as", "anna", code=2)
+    assert "no tariff 'twon' is in force on 2026-10-01 00:00 (given to account 1 and 1 more); publish one" in said
 
 
 def _counts(database: Database) -> tuple[int, int]:
