@@ -76,9 +76,7 @@ def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 
     samples: list[Sample] = []
     glitches = glitch = quiet = 0
     for n in range(length):
-        fault = rng.choice(faults) if faults and 3 < n < length - 6 and rng.random() < 0.25 else ""
-        if "gap" in faults and n == 1 and rng.random() < 0.25:
-            fault = "gap"
+        fault = _fault(rng, faults, n, length)
         wait = spacing * (rng.randrange(2, 200) if fault == "gap" else 1) + rng.randrange(spacing // 5 + 1)
         at, since_saved, restarted = at + wait, since_saved + 1, False
         if fault == "restart" and habit in ("zero", "older") and not glitches:
@@ -113,6 +111,13 @@ def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 
         if fault == "disorder" and has_clock and len(samples) > 1:
             samples.append(replace(samples[-2], arrival=at + 7, flowed=flowed, restarted=False))
     return History(samples, limits, counts_all)
+
+
+def _fault(rng: random.Random, faults: tuple[str, ...], n: int, length: int) -> str:
+    """Return the fault of a sample: any in the middle of a history, a gap also after its first sample."""
+    if "gap" in faults and n == 1:
+        return "gap" if rng.random() < 0.25 else ""
+    return rng.choice(faults) if faults and 3 < n < length - 6 and rng.random() < 0.25 else ""
 
 
 def rule_of(limits: CounterLimits) -> ChannelRule:

@@ -67,7 +67,7 @@ def test_forms_of_other_sites_change_nothing(browser: Callable[..., Browser], he
 
 def test_guesses_are_slowed_down(app: FastAPI, browser: Callable[..., Browser]) -> None:
     visitor = browser()
-    codes = [log_in(visitor, "nobody", f"a wrong password {n}") for n in range(12)]
+    codes = [log_in(visitor, "unknown", f"a wrong password {n}") for n in range(12)]
     assert codes == [401] * 10 + [429] * 2
 
 
@@ -78,7 +78,7 @@ def test_a_password_that_is_not_checked_for_want_of_room_counts_as_no_wrong_one(
     with monkeypatch.context() as many_log_in:
         many_log_in.setattr("utility.access.passwords._room", Semaphore(0))
         assert {log_in(visitor, f"p{n}", PASSWORD) for n in range(12)} == {503}
-    assert log_in(visitor, "nobody", PASSWORD) == 401
+    assert log_in(visitor, "unknown", PASSWORD) == 401
 
 
 def test_login_goes_on_to_our_own_pages_only(database: Database, browser: Callable[..., Browser]) -> None:
