@@ -66,9 +66,9 @@ def make_app(api: Api) -> FastAPI:
     add_readings(staff, api)
     add_days(staff, api)
     add_troubles(staff, api)
-    add_exports(staff, api.database)
     # Included routers would hide their routes from `unruled`.
     app.router.routes.extend(staff.routes)
+    add_exports(app, api.database)
     add_alarms(app, api)
     add_decisions(app, api)
     add_billing(app, api)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from threading import BoundedSemaphore
 from typing import Annotated, BinaryIO, TypeAlias, cast
 
-from fastapi import APIRouter, HTTPException, Query
+from fastapi import FastAPI, HTTPException, Query
 from fastapi.responses import StreamingResponse
 from pydantic import StringConstraints
 from starlette.types import Receive, Scope, Send
@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from utility.api.parameters import Moment
+from utility.api.rights import FOR_STAFF, ClerksOrApprovers
 from utility.exports.exports import Asked, Export, bills_export, events_export, readings_export, settled_export
 from utility.exports.folder import Hashed
 from utility.exports.resolutions import Resolution
@@ -77,11 +78,11 @@ def _answering(database: Database) -> "Callable[[_Make, Format, Asked], _Answer]
     return answer
 
 
-def add_exports(app: APIRouter, database: Database) -> None:
+def add_exports(app: FastAPI, database: Database) -> None:
     """Add the endpoints."""
     answer = _answering(database)
 
-    @app.get("/export/readings", response_class=StreamingResponse)
+    @app.get("/export/readings", response_class=StreamingResponse, dependencies=[FOR_STAFF])
     def readings(
         start: Moment,
         end: Moment,
@@ -98,7 +99,7 @@ def add_exports(app: APIRouter, database: Database) -> None:
         """
         return answer(readings_export, form, _asked(start, end, resolution, (meter, microgrid, account)))
 
-    @app.get("/export/settled", response_class=StreamingResponse)
+    @app.get("/export/settled", response_class=StreamingResponse, dependencies=[FOR_STAFF])
     def settled(
         start: Moment,
         end: Moment,
@@ -112,11 +113,13 @@ def add_exports(app: APIRouter, database: Database) -> None:
         return answer(settled_export, form, _asked(start, end, resolution, (meter, microgrid, account)))
 
     @app.get("/export/bills", response_class=StreamingResponse)
-    def bills(start: Moment, end: Moment, form: Form = Format.CSV, account: Accounts = None) -> StreamingResponse:
+    def bills(
+        _: ClerksOrApprovers, start: Moment, end: Moment, form: Form = Format.CSV, account: Accounts = None
+    ) -> StreamingResponse:
         """Return the lines of the issued bills of the local months in ``[start, end)`` as a file."""
         return answer(bills_export, form, _asked(start, end, Resolution.QUARTER, (None, None, account)))
 
-    @app.get("/export/events", response_class=StreamingResponse)
+    @app.get("/export/events", response_class=StreamingResponse, dependencies=[FOR_STAFF])
     def events(
         start: Moment,
         end: Moment,

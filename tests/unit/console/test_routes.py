@@ -116,6 +116,12 @@ def test_a_route_without_a_rule_stops_the_start(monkeypatch: pytest.MonkeyPatch)
         bare_app()
 
 
+def test_bills_of_all_accounts_are_for_clerks_and_approvers_by_each_way() -> None:
+    found = {each.path: each.roles for each in all_routes() if "/bill" in each.path and "/home/" not in each.path}
+    assert {"/export/bills", "/console/bills", "/runs/{number}/bills"} <= found.keys()
+    assert set(found.values()) == {frozenset({Role.CLERK, Role.APPROVER})}
+
+
 def test_public_routes_are_these() -> None:
     """Whoever adds a public route changes this list, too, and says why."""
     assert {route.path for route in ROUTES if route.roles is None} == {
