@@ -87,6 +87,13 @@ def tariffs_by_microgrid(
     return {microgrid: sorted(names) or [default] for microgrid, names in sorted(found.items())}
 
 
+def next_change(registry: DatedRegistry, quarter: Quarter) -> Quarter | None:
+    """Return the next quarter in which another account has a meter, or an account another tariff; ``None``: none is."""
+    dates = {date for meter in registry.meters.values() for held in meter.holdings for date in (held.start, held.end)}
+    dates |= {dated.start for account in registry.accounts.values() for dated in account.tariffs}
+    return min((date for date in dates if date is not None and date > quarter), default=None)
+
+
 def _name(registry: DatedRegistry, number: AccountNumber, default: str, quarter: Quarter) -> str:
     account = registry.accounts.get(number)
     begun = [dated.value for dated in account.tariffs if dated.start <= quarter] if account is not None else []

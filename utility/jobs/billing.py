@@ -4,12 +4,13 @@ Both may be repeated without harm: a month has one run of the service, and a con
 """
 
 import logging
+from dataclasses import dataclass
 from secrets import token_hex
 from zoneinfo import ZoneInfo
 
 from commonwatt.config.utility import BillingSettings
-from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
-from utility.billing.rates import ToldRates, rates_of, tariffs_by_microgrid
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
+from utility.billing.rates import ToldRates, next_change, rates_of, tariffs_by_microgrid
 from utility.billing.stored_run import Computed
 from utility.billing.tariffs.local_calendar import month_of
 from utility.jobs.threads import Threads
@@ -61,14 +62,31 @@ class BillsJob:
         return bills if bills.billed else None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Looked:
+    """What a look for rates saw.
+
+    Attributes:
+        at: The month, the versions of the tariffs, the registry's revision.
+        until: The quarter in which the registry gives a controller other accounts or tariffs; ``None``: none does.
+    """
+
+    at: tuple[str, tuple[str, ...], int]
+    until: Quarter | None = None
+
+    def holds(self, at: tuple[str, tuple[str, ...], int], quarter: Quarter) -> bool:
+        """Return whether a look in a quarter would see the same."""
+        return at == self.at and (self.until is None or quarter < self.until)
+
+
 class RatesJob:
-    """Tells each controller the rates of its accounts' tariffs, at a new version and at each new month."""
+    """Tells each controller the rates of its accounts' tariffs: as they are dated, at a new version, each new month."""
 
     def __init__(self, settings: BillingSettings, database: Database, threads: Threads) -> None:
         self._settings = settings
         self._database = database
         self._threads = threads
-        self._looked: object = None
+        self._looked: Looked | None = None
 
     async def run(self, turn: Turn) -> None:
         """Tell what was not told yet, if anything has changed since the last look."""
@@ -87,24 +105,26 @@ class RatesJob:
 
 
 def rates_to_tell(
-    database: Database, tariff: str, now: EpochSeconds, looked_before: object = None
-) -> tuple[object, list[tuple[MicrogridId, ToldRates]]]:
-    """Return what was looked at, and the rates that controllers were not told yet.
+    database: Database, tariff: str, now: EpochSeconds, before: Looked | None = None
+) -> tuple[Looked, list[tuple[MicrogridId, ToldRates]]]:
+    """Return what was seen, and the rates that controllers were not told yet.
 
     Args:
         database: The database.
         tariff: The name of the tariff of accounts without one.
         now: The time.
-        looked_before: What the last look returned; if nothing has changed since, nothing is to be told.
+        before: What the last look saw; if nothing has changed since, nothing is to be told.
     """
     quarter = now // QUARTER_S
     with database.reads.begin() as connection:
         versions = published(connection)
         zone = ZoneInfo(timezone_of(connection))
         month = month_of(quarter, zone)
-        looked = month, [version.label for version in versions], registry_revision(connection)
-        if not versions or looked == looked_before:
-            return looked, []
+        at = month, tuple(version.label for version in versions), registry_revision(connection)
+        if before is not None and before.holds(at, quarter):
+            return before, []
+        if not versions:
+            return Looked(at=at), []
         known, names = told(connection), controllers(connection)
         registry = billing_sources.load_registry(connection)
     rates = {
@@ -118,7 +138,7 @@ def rates_to_tell(
         for name in tariffs
         if (found := rates.get(name)) is not None and known.get((controller, name)) != _key(found)
     ]
-    return looked, new
+    return Looked(at=at, until=next_change(registry, quarter)), new
 
 
 def _key(rates: ToldRates) -> tuple[int, str]:

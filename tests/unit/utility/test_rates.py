@@ -14,7 +14,7 @@ from commonwatt.protocol.controller_commands import MAX_CHANGES, ControllerComma
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.town.town import Direction, Function
 from harness.billing.worlds import tariff
-from utility.billing.rates import rates_of
+from utility.billing.rates import next_change, rates_of
 from utility.billing.tariffs.tariff import Tariff
 from utility.jobs.billing import RatesJob
 from utility.jobs.calendar_periods import Period
@@ -127,6 +127,38 @@ def test_controller_is_told_the_tariffs_that_its_accounts_have(
         registry_changed(connection)
     run(job, OCTOBER)
     assert sorted(str(each.tariff) for each in waiting(database)["r002"]) == ["night", "town"]
+
+
+def test_controller_is_told_a_tariff_when_an_account_begins_to_have_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dated = registry()
+    begin, account = OCTOBER // QUARTER_S + 4, dated.accounts[2]
+    dated = replace(dated, accounts={2: replace(account, tariffs=(Dated(start=begin, value="night"),))})
+    monkeypatch.setattr(billing_sources, "load_registry", lambda _: dated)
+    publish(database, tariff())
+    publish(database, tariff("night"))
+    job = job_of(database)
+    told = []
+    for quarter in (begin - 4, begin - 1, begin, begin + 1):
+        run(job, quarter * QUARTER_S)
+        told.append(sorted(str(each.tariff) for each in waiting(database)["r002"]))
+    assert told == [["town"], ["town"], ["night", "town"], ["night", "town"]]
+
+
+@pytest.mark.parametrize(
+    ("holdings", "after"),
+    [
+        ((Holding(account=1, start=0),), None),
+        ((Holding(account=1, start=0, end=20),), 20),
+        ((Holding(account=1, start=0, end=20), Holding(account=2, start=30)), 20),
+        ((Holding(account=2, start=15),), 15),
+    ],
+)
+def test_next_change_of_what_controllers_are_told(holdings: tuple[Holding, ...], after: int | None) -> None:
+    dated = registry()
+    meters = {1: replace(dated.meters[1], holdings=holdings)}
+    assert next_change(replace(dated, meters=meters), 10) == after
 
 
 def test_rates_told_are_those_that_bills_use() -> None:
