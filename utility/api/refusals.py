@@ -1,9 +1,10 @@
 """Answers to requests that fail: a page for people, JSON for programs; neither tells what the program is made of."""
 
+import json
 import logging
 
 from fastapi import FastAPI, Request, Response
-from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DataError, SQLAlchemyError
@@ -32,7 +33,9 @@ def add_refusals(app: FastAPI, api: Api) -> None:
     async def wrong(request: Request, error: RequestValidationError) -> Response:
         if _is_page(request):
             return await wrong_form(request, error)
-        return await request_validation_exception_handler(request, error)
+        # What was sent is not repeated: it may be a number or a character that no answer can have.
+        faults = [{key: fault[key] for key in ("type", "loc", "msg")} for fault in error.errors()]
+        return Response(json.dumps({"detail": faults}), 422, media_type="application/json")
 
     @app.exception_handler(HTTPException)
     async def failed(request: Request, error: HTTPException) -> Response:

@@ -63,6 +63,8 @@ def checked_command(action: Action, fields: Fields, until: EpochSeconds, new_id:
         found = _escaped(f"{text} (found {fault['input']!r})")
         named = [str(key) for key in fault["loc"][:1]]
         raise FieldsError(named, f"{{}}: {found}" if named else _escaped(text)) from error
+    if command.first_quarter is not None and command.first_quarter > (command.last_quarter or 0):
+        raise FieldsError(("first_quarter",), "{} must not be after the last")
     if len(command.pack()) > MAX_COMMAND_BYTES - _ID_BYTES:
         raise FieldsError(fields, f"{action}: {{}}: more than {MAX_COMMAND_BYTES} bytes in one command")
     return command
@@ -73,12 +75,10 @@ def _check_names(action: Action, fields: Fields) -> None:
     needed = {"first_quarter", "last_quarter"} if action is Action.GET else set(keys.needed)
     needed |= {"for_s"} if fields.get("state") == "on" else set()
     allowed = {*keys.needed, *keys.optional} - {"blocks"}
-    if missing := needed - fields.keys():
+    if missing := {name for name in needed if fields.get(name) is None}:
         raise FieldsError(missing, f"{action} needs {{}}")
     if extra := fields.keys() - allowed:
         raise FieldsError(extra, f"{action} does not take {{}}")
-    if action is Action.GET and fields["first_quarter"] > fields["last_quarter"]:
-        raise FieldsError(("first_quarter",), "{} must not be after the last")
     if action is Action.SHARING and not {"strategy", "weights"} & fields.keys():
         raise FieldsError(("strategy", "weights"), "sharing needs one of {}")
     if action is Action.SCHEDULE and not fields.get("periods") and not fields.get("meters"):

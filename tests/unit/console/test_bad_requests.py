@@ -100,6 +100,19 @@ def test_odd_secrets_of_forms_are_refused(app: FastAPI) -> None:
     assert person.send("POST", "/console/logout", files=file).status_code == 403
 
 
+@pytest.mark.parametrize(
+    "body", ['{"month": NaN}', '{"month": "\\ud800"}', '{"\\ud800": 1}', '{"month": ' + "[" * 900 + "]" * 900 + "}"]
+)
+def test_what_no_answer_can_repeat_is_refused_with_a_reason(app: FastAPI, body: str) -> None:
+    clerk = Browser(app, Role.CLERK)
+    clerk.raises = False
+    headers = {"Content-Type": "application/json", "X-CSRF": clerk.csrf}
+    answer = clerk.send("POST", "/runs", content=body.encode(), headers=headers)
+    assert answer.status_code == 422
+    (fault,) = [each for each in answer.json()["detail"] if each["type"] != "missing"]
+    assert fault.keys() == {"type", "loc", "msg"}
+
+
 FAULTS: dict[str, Exception] = {
     "fault": RuntimeError("the secret of /srv/commonwatt"),
     "data": DataError("SELECT secret", None, Exception("a NUL at /srv/commonwatt")),

@@ -272,6 +272,9 @@ FAULTS: dict[str, tuple[Action, dict[str, Any], str]] = {
         {"weights": {str(10**18 + n): 5 for n in range(700)}},
         "WEIGHTS: more than 16384 bytes",
     ),
+    "no quarter": (Action.GET, {"first_quarter": "x", "last_quarter": 1}, "FIRST_QUARTER: Input should be a valid"),
+    "null": (Action.GET, {"first_quarter": None, "last_quarter": 1}, "get needs FIRST_QUARTER"),
+    "backwards": (Action.GET, {"first_quarter": 2, "last_quarter": 1}, "FIRST_QUARTER must not be after the last"),
     "braces": (Action.SHARING, {"strategy": "{x}"}, r"STRATEGY: .*'\{x\}'"),
     "the service's": (Action.RATES, {}, "only the service sends this command"),
 }
