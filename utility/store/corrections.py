@@ -40,7 +40,7 @@ SeriesKey = tuple[int, int, int]
 MEANWHILE = "another person changed some of these corrections meanwhile; nothing was done"
 """What the second of two people is told."""
 
-_STEPS_LOCK = 0x43570009
+_STEPS_LOCK = 0x4357000A
 """Number of the advisory lock for steps."""
 
 _TAKEN = "correction_step_taken"

@@ -1,5 +1,7 @@
+import re
 import stat
 import time
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from commonwatt.model.exceptions import ConfigError, StoreError
+from harness.docs.generate import DOCS
 from utility.store import engines
 from utility.store.database import Database, open_database
 
@@ -17,6 +20,17 @@ def test_connections_are_durable_and_check_references(database: Database) -> Non
             connection.execute(text(f"PRAGMA {p}")).scalar() for p in ("journal_mode", "synchronous", "foreign_keys")
         ]
     assert pragmas == ["wal", 2, 1]
+
+
+def test_each_advisory_lock_has_a_number_of_its_own() -> None:
+    """What takes the same number waits for what it has nothing to do with."""
+    numbers = Counter(
+        number
+        for path in (DOCS.parent / "utility").rglob("*.py")
+        for number in re.findall(r"LOCK = (0x4357[0-9A-F]{4})", path.read_text())
+    )
+    assert len(numbers) > 5
+    assert set(numbers.values()) == {1}, numbers
 
 
 def test_database_in_a_folder_that_is_not_there_yet_is_made_with_it(tmp_path: Path) -> None:
