@@ -61,7 +61,8 @@ def work_of_child(work: Callable[[Mapping[str, object]], str]) -> None:
     Args:
         work: Does the task, and returns a line for the starting process.
     """
-    os.nice(NICE)
+    with suppress(PermissionError):  # A sandbox may forbid it; the work is the same without.
+        os.nice(NICE)
     task = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:

@@ -30,6 +30,19 @@ def test_work_returns_its_line_or_its_error() -> None:
         asyncio.run(in_child(TASKS, {"do": "fail"}))
 
 
+def test_work_is_done_where_a_sandbox_forbids_another_priority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sandboxed_tasks.py").write_text(
+        "import os\n"
+        "from commonwatt.runtime.child import work_of_child\n"
+        "from harness.child_tasks import do\n"
+        "def refuse(_): raise PermissionError(1, 'Operation not permitted')\n"
+        "os.nice = refuse\n"
+        "work_of_child(do)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    assert asyncio.run(in_child("sandboxed_tasks", {"do": "say", "what": "so"})) == "done so"
+
+
 def test_work_ends_at_once_when_the_service_stops(tmp_path: Path) -> None:
     file = tmp_path / "pid"
 

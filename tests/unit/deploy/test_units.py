@@ -87,8 +87,11 @@ def test_a_unit_starts_again_for_ever_and_waits_for_no_network(unit: str) -> Non
 @pytest.mark.parametrize("unit", OWN)
 def test_what_the_code_asks_of_the_kernel_is_not_forbidden(unit: str) -> None:
     own = keys(unit)
-    # Whether NTP keeps the clock (commonwatt/runtime/clock.py); of two lists the later one holds.
-    assert {"adjtimex", "clock_adjtime"} <= set(own["SystemCallFilter"][-1].split())
+    # Of two lists the later one holds; the last one that takes away is the second.
+    assert own["SystemCallFilter"][:2] == ["@system-service", "~@privileged @resources"]
+    allowed = set(" ".join(own["SystemCallFilter"][2:]).split())
+    # Whether NTP keeps the clock (commonwatt/runtime/clock.py), and the low priority of long work (runtime/child.py).
+    assert {"adjtimex", "clock_adjtime", "setpriority"} <= allowed
     assert "ProtectClock" not in own
     # Without /proc/stat no process_* metric is shown, and alerts stand on them.
     assert "ProcSubset" not in own
