@@ -129,7 +129,9 @@ class Source:
         """
         host, port = split_address(self._settings.address)
         if self._settings.ca is not None:
-            self._client.tls_set_context(ClientTls(self._settings.ca, self._settings.certificate).context())
+            tls = ClientTls(self._settings.ca, self._settings.certificate)
+            self._client.tls_set_context(tls.context())
+            self._client.on_pre_connect = lambda client, _: _read_anew(client, tls)
         if self._is_5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.SessionExpiryInterval = SESSION_S if self._keeps else 0
@@ -273,3 +275,11 @@ class Source:
             wakes = len(self._waiting) == 1 or self.are_many
         if wakes:
             self._wake()
+
+
+def _read_anew(client: paho.Client, tls: ClientTls) -> None:
+    """Use the present certificates for the next connection: their files may have been replaced."""
+    try:
+        client._ssl_context = tls.context()  # noqa: SLF001 - paho lets it be set only once
+    except ConfigError as error:
+        _log.warning("source: the certificates read before stay in use: %s", error)

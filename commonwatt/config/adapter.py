@@ -229,7 +229,11 @@ class AdapterSource(Settings):
     user: str | None = Field(None, description="User name there.")
     password: Path | None = Field(None, description="A file with the password there, one line.")
     ca: Path | None = Field(None, description=OTHER_CA)
-    certificate: Path | None = Field(None, description="The adapter's certificate with its key there, one PEM file.")
+    certificate: Path | None = Field(
+        None,
+        description="The adapter's certificate with its key there, one PEM file; a replaced file is read at the next "
+        "connection.",
+    )
     plain_text: bool = Field(False, description=OTHER_PLAIN_TEXT)
 
 

@@ -1,6 +1,10 @@
 """The connection to the foreign meters' broker on a real Mosquitto: what the broker sends again, and how it says so."""
 
+import socket
+import ssl
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import paho.mqtt.publish as publish
@@ -12,8 +16,11 @@ from adapters.handled import Handled
 from adapters.source import Source
 from commonwatt.config.adapter import AdapterSettings, AdapterSource
 from commonwatt.doctor.running import Running
+from commonwatt.identity.certificates import Kind
+from commonwatt.network.tls import server_context, trust
 from harness.network.waiting import eventually, free_ports
 from harness.real import mosquitto
+from harness.real.enrolled import authority, certificate
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +119,38 @@ def test_a_refused_login_keeps_its_reason_for_status_and_doctor(tmp_path: Path, 
     assert "uthori" in ended[0]
     assert "the broker refuses the user ha" in found.found
     assert "source.user and source.password" in found.remedy
+
+
+def test_a_renewed_certificate_is_shown_at_the_next_connection(tmp_path: Path) -> None:
+    site = authority(tmp_path / "out")
+    broker, own = certificate(site, Kind.BROKER, "foreign"), certificate(site, Kind.DEVICE, "r001")
+    context = server_context(broker)
+    trust(context, own.with_name("ca.pem"))
+    context.verify_mode = ssl.CERT_REQUIRED
+    shown: list[int] = []
+
+    def end_each_connection(listening: socket.socket) -> None:
+        with suppress(OSError):  # The end of the test closes it.
+            while True:
+                connection, _ = listening.accept()
+                with suppress(OSError), context.wrap_socket(connection, server_side=True) as secured:
+                    shown.append(int(str((secured.getpeercert() or {})["serialNumber"]), 16))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=end_each_connection, args=(listening,), daemon=True).start()
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        source = Source(
+            settings=AdapterSource(address=address, ca=own.with_name("ca.pem"), certificate=own),
+            client_id="adapter",
+            filters=["#"],
+            now=lambda: 0.0,
+            wake=lambda: None,
+        )
+        source.start()
+        eventually(lambda: shown)
+        certificate(site, Kind.DEVICE, "r001")
+        eventually(lambda: shown[-1] == site.issued[-1].serial)
+        own.write_text("half a certificate")
+        count = len(shown)
+        eventually(lambda: len(shown) > count)
+        source.stop()
