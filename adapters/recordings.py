@@ -9,6 +9,7 @@ from typing import NamedTuple
 from adapters.arrived import Arrived
 from adapters.energy.spread import EpochMilliseconds
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import MAX_EPOCH
 
 
 class Recorded(NamedTuple):
@@ -27,6 +28,11 @@ class Recorded(NamedTuple):
     payload: bytes
     at: EpochMilliseconds | None = None
     retained: bool = False
+
+
+def is_time(at: EpochMilliseconds) -> bool:
+    """Return whether a record can name a time."""
+    return 0 <= at <= MAX_EPOCH * 1000
 
 
 def line_of(message: Arrived) -> str:
@@ -68,12 +74,14 @@ def _json_message(number: int, line: str) -> Recorded:
     try:
         fields = json.loads(line)
         payload = base64.b64decode(fields["base64"]) if "base64" in fields else str(fields["payload"]).encode()
-        at = fields.get("time")
+        at = None if fields.get("time") is None else int(float(fields["time"]) * 1000)
+        if at is not None and not is_time(at):
+            raise ValueError(f"its time is not between 1970 and 2106: {fields['time']}")
         return Recorded(
             number,
             str(fields["topic"]).encode().decode(),  # A topic is text.
             payload,
-            None if at is None else int(float(at) * 1000),
+            at,
             bool(fields.get("retain")),
         )
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:

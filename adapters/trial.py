@@ -11,7 +11,7 @@ from adapters.energy.counter import Outcome
 from adapters.energy.spread import EpochMilliseconds, Run
 from adapters.handled import Handled
 from adapters.mapping.readers import Readers
-from adapters.recordings import Recorded
+from adapters.recordings import Recorded, is_time
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.device.changes import DesiredStates, MeterState, Stored
 from commonwatt.device.meter import Limits, Meter
@@ -114,7 +114,7 @@ class Trial:
         if message.at is not None:
             return message.at
         times = [time for reading in self._readers.read(message.topic, message.payload) for time in reading.times]
-        return max(times, default=self._at + EVERY_MS)
+        return max(filter(is_time, times), default=self._at + EVERY_MS)
 
     def _without(self, message: Recorded, why: str) -> Line:
         self.unused[why] += 1

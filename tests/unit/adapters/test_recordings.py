@@ -36,6 +36,8 @@ def test_output_of_mosquitto_sub_has_payloads_of_any_bytes_and_none(tmp_path: Pa
     "line",
     [
         b'{"time": 1e999, "topic": "a", "payload": "1"}',
+        b'{"time": 1e15, "topic": "a", "payload": "1"}',
+        b'{"time": -5, "topic": "a", "payload": "1"}',
         b'{"topic": "\\ud800", "payload": "1"}',
         b'{"topic": ' + b"[" * 100_000,
         b"a\xff/b 1",
@@ -71,3 +73,14 @@ def test_a_dry_run_says_that_a_wrong_zone_makes_the_devices_times_useless(tmp_pa
     config.write_text(CONFIG.replace("America/New_York", "Europe/Berlin"))
     done = CliRunner().invoke(app, ["test", "--config", str(config), str(path)])
     assert "device times not used" not in done.stdout
+
+
+def test_a_dry_run_goes_on_after_a_device_time_that_no_record_can_name(tmp_path: Path) -> None:
+    config = tmp_path / "adapter.toml"
+    config.write_text(CONFIG)
+    lines = [
+        f'tele/kitchen/SENSOR {{"Time": "9999-09-21T10:0{n}:00", "ENERGY": {{"Total": 1.{n}}}}}\n' for n in range(6)
+    ]
+    done = CliRunner().invoke(app, ["test", "--config", str(config), str(recording(tmp_path, "".join(lines).encode()))])
+    assert done.exit_code == 0, done.output
+    assert "6 values used" in done.stdout
