@@ -255,7 +255,7 @@ _MACHINE = Section(
         stat(
             "Parts down",
             "Processes that don't answer Prometheus; its page Status, Targets shows which.",
-            Query('count(up{part=~"broker|gateway|meters|utility"} == 0) or vector(0)'),
+            Query('count(up{part=~"adapter|broker|gateway|meters|utility"} == 0) or vector(0)'),
             look=NONE_WANTED,
         ),
     ],

@@ -330,7 +330,7 @@ CASES = [
     ),
     *(
         case
-        for part in ("broker", "gateway", "meters", "utility")
+        for part in ("adapter", "broker", "gateway", "meters", "utility")
         for case in standing("PartDown", {of(part, "r001", "up"): "1x9 0x89 1x30"}, 5)
     ),
     Case("PartDown", "somebody else's", {'up{job="node",instance="x:9100"}': "0x60"}, silent=(30,)),
@@ -342,6 +342,15 @@ CASES = [
         silent=(9, 14, 19, 100),
     ),
     Case("Restarting", "once", {of("gateway", "r001", "process_start_time_seconds"): "0x9 10x90"}, silent=(11, 60)),
+    Case(
+        "Restarting",
+        "an adapter that dies every five minutes",
+        {of("adapter", "r001", "process_start_time_seconds"): "0x9 10x4 15x4 20x4 20x90"},
+        fires=(25,),
+        silent=(9, 14, 19, 100),
+    ),
+    *counting("Stuck", of("adapter", "r001", "commonwatt_adapter_stuck_total", what="writer"), 15),
+    *counting("Faults", of("adapter", "r001", "commonwatt_adapter_unhandled_exceptions_total"), 60),
     *counting("Stuck", of("meters", "r001", "commonwatt_meters_stuck_total", what="writer"), 15),
     *counting("Stuck", gateway("stuck_total", what="loop"), 15),
     *counting("Faults", of("broker", "r001", "commonwatt_broker_unhandled_exceptions_total"), 60),
