@@ -14,7 +14,7 @@ from utility.alarms.alarms import Board
 from utility.alarms.board import Row
 from utility.alarms.client import AlertmanagerError
 from utility.alarms.silences import MAX_NOTE, Silence
-from utility.api.parameters import Time
+from utility.api.parameters import LOCAL_TIMES, Time
 from utility.api.rights import FOR_STAFF, Operators
 from utility.api.services import Api
 
@@ -125,7 +125,7 @@ def add_alarms(app: FastAPI, api: Api) -> None:
         """Return the alarms that stand, those that wait for a person first, and the silences."""
         return _board(alarms.board())
 
-    @app.post("/alarms/acknowledgements")
+    @app.post("/alarms/acknowledgements", dependencies=[LOCAL_TIMES])
     def acknowledge(actor: Operators, what: ToAcknowledge) -> Made:
         """Note that you see to an alarm. It is active again at the end, or when it comes anew."""
         with told():
@@ -138,13 +138,13 @@ def add_alarms(app: FastAPI, api: Api) -> None:
             alarms.withdraw(actor, number)
         return Ended(ended=str(number))
 
-    @app.post("/alarms/silences")
+    @app.post("/alarms/silences", dependencies=[LOCAL_TIMES])
     def silence(actor: Operators, what: ToSilence) -> Made:
         """Silence one alarm from now until a time, also at Alertmanager."""
         with told():
             return Made(no=alarms.silence(actor, what.key, what.note, what.until))
 
-    @app.post("/alarms/maintenances")
+    @app.post("/alarms/maintenances", dependencies=[LOCAL_TIMES])
     def maintain(actor: Operators, what: ToMaintain) -> Made:
         """Silence all alarms of a place for a time, also at Alertmanager."""
         with told():

@@ -23,7 +23,7 @@ from utility.api.headers import bounded_body, with_headers
 from utility.api.home import add_own_home
 from utility.api.jobs import add_jobs_api
 from utility.api.page import POLICY, page, runbooks_page
-from utility.api.parameters import Limit, MicrogridName
+from utility.api.parameters import LOCAL_TIMES, Limit, MicrogridName
 from utility.api.people import add_api_tokens, add_people
 from utility.api.readings import add_readings
 from utility.api.refusals import add_refusals
@@ -54,6 +54,7 @@ def make_app(api: Api) -> FastAPI:
         now=api.machine_s,
         need_factor=NEED_SECOND_FACTOR[api.settings.second_factor],
     )
+    app.state.zone = api.zone
     app.add_middleware(bounded_body)
     app.add_middleware(with_headers)
     # A request is compared with one route after the other: first those that browsers poll.
@@ -63,11 +64,12 @@ def make_app(api: Api) -> FastAPI:
     staff = APIRouter(dependencies=[FOR_STAFF])
     _add_status(staff, api)
     _add_registry(staff, api)
-    add_readings(staff, api)
-    add_days(staff, api)
-    add_troubles(staff, api)
+    timed = APIRouter(dependencies=[FOR_STAFF, LOCAL_TIMES])
+    add_readings(timed, api)
+    add_days(timed, api)
+    add_troubles(timed, api)
     # Included routers would hide their routes from `unruled`.
-    app.router.routes.extend(staff.routes)
+    app.router.routes.extend([*staff.routes, *timed.routes])
     add_exports(app, api.database)
     add_alarms(app, api)
     add_decisions(app, api)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.controller_commands import Action
+from utility.api.parameters import LOCAL_TIMES
 from utility.api.parameters import Time as AskedTime
 from utility.api.rights import Operators, Staff
 from utility.api.services import Api
@@ -115,7 +116,7 @@ class Changes(BaseModel):
 def add_commands(app: FastAPI, api: Api) -> None:
     """Add the endpoints."""
 
-    @app.post("/commands/preview")
+    @app.post("/commands/preview", dependencies=[LOCAL_TIMES])
     def preview(_: Operators, asked: NewChange) -> Previewed:
         """Return what a change would do; nothing is changed."""
         with _refusing():
@@ -123,7 +124,7 @@ def add_commands(app: FastAPI, api: Api) -> None:
         with api.database.reads.begin() as connection:
             return _previewed(found, newest_change(connection))
 
-    @app.post("/commands")
+    @app.post("/commands", dependencies=[LOCAL_TIMES])
     def make(actor: Operators, asked: NewChange) -> ChangeInFull:
         """Make a change, now or at its time; the service sends it until each gateway answers."""
         with _refusing():

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.topics import MICROGRID_PATTERN
-from utility.api.parameters import Moment
+from utility.api.parameters import LOCAL_TIMES, Moment
 from utility.api.rights import FOR_STAFF, ClerksOrApprovers
 from utility.exports.exports import Asked, Export, bills_export, events_export, readings_export, settled_export
 from utility.exports.folder import Hashed
@@ -82,7 +82,7 @@ def add_exports(app: FastAPI, database: Database) -> None:
     """Add the endpoints."""
     answer = _answering(database)
 
-    @app.get("/export/readings", response_class=StreamingResponse, dependencies=[FOR_STAFF])
+    @app.get("/export/readings", response_class=StreamingResponse, dependencies=[FOR_STAFF, LOCAL_TIMES])
     def readings(
         start: Moment,
         end: Moment,
@@ -99,7 +99,7 @@ def add_exports(app: FastAPI, database: Database) -> None:
         """
         return answer(readings_export, form, _asked(start, end, resolution, (meter, microgrid, account)))
 
-    @app.get("/export/settled", response_class=StreamingResponse, dependencies=[FOR_STAFF])
+    @app.get("/export/settled", response_class=StreamingResponse, dependencies=[FOR_STAFF, LOCAL_TIMES])
     def settled(
         start: Moment,
         end: Moment,
@@ -112,14 +112,14 @@ def add_exports(app: FastAPI, database: Database) -> None:
         """Return the settled quarter-hours of ``[start, end)``, or their sums, as a file."""
         return answer(settled_export, form, _asked(start, end, resolution, (meter, microgrid, account)))
 
-    @app.get("/export/bills", response_class=StreamingResponse)
+    @app.get("/export/bills", response_class=StreamingResponse, dependencies=[LOCAL_TIMES])
     def bills(
         _: ClerksOrApprovers, start: Moment, end: Moment, form: Form = Format.CSV, account: Accounts = None
     ) -> StreamingResponse:
         """Return the lines of the issued bills of the local months in ``[start, end)`` as a file."""
         return answer(bills_export, form, _asked(start, end, Resolution.QUARTER, (None, None, account)))
 
-    @app.get("/export/events", response_class=StreamingResponse, dependencies=[FOR_STAFF])
+    @app.get("/export/events", response_class=StreamingResponse, dependencies=[FOR_STAFF, LOCAL_TIMES])
     def events(
         start: Moment,
         end: Moment,

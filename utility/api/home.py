@@ -12,13 +12,13 @@ from utility.api.acting import changing
 from utility.api.rights import Residents
 from utility.api.services import Api
 from utility.billing.tariffs.local_calendar import midnight
-from utility.jobs.calendar_periods import NEW_YORK
 from utility.registry.accounts import Account
 from utility.registry.weights import LEAST, MOST, weight_at
 from utility.residents.course import Figure
 from utility.residents.home import Home, home_of
 from utility.residents.today import day_of, local_day, stored_now
 from utility.store.people import By
+from utility.store.town_zone import zone_of
 from utility.store.weights import set_weight
 
 
@@ -75,9 +75,9 @@ def add_own_home(app: FastAPI, api: Api) -> None:
     @app.get("/home")
     def home(actor: Residents) -> HomeAnswer:
         """Return the present day of the own account."""
-        its, now = own(actor), int(api.clock.now())
-        stored = stored_now(api.database, its, now, shared=False)
-        today = day_of(api.database, its, *local_day(now)) if stored is None else stored.today
+        its, now, zone = own(actor), int(api.clock.now()), api.zone.read()
+        stored = stored_now(api.database, its, now, zone, shared=False)
+        today = day_of(api.database, its, *local_day(now, zone)) if stored is None else stored.today
         level = None if stored is None else stored.level
         return HomeAnswer(
             account=its.account.number,
@@ -114,7 +114,7 @@ def change_weight(by: By, home: Home, weight: int, start: date) -> Account:
     if all(one.is_shared for one in home.batteries(quarter_of(by.now))):
         raise ConfigError("your account has no battery of its own now, so it has no weight")
     try:
-        first = midnight(start, NEW_YORK)
+        first = midnight(start, zone_of(by.connection))
     except (ValueError, OverflowError) as error:
         raise ConfigError(f"{start}: no weight can begin on this day") from error
     before, after = set_weight(by.connection, home.account.number, weight, first, by.actor.name, by.now)

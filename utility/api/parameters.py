@@ -1,26 +1,36 @@
 """Parameters that several of the API's endpoints have."""
 
 import re
+from contextvars import ContextVar
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
-from fastapi import Query
+from fastapi import Depends, Query, Request
 from pydantic import BeforeValidator, WithJsonSchema
+from starlette.concurrency import run_in_threadpool
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import LOCAL_FORMS, parse_time
 from commonwatt.protocol.topics import MICROGRID_PATTERN
-from utility.jobs.calendar_periods import NEW_YORK
 
+_ZONE: ContextVar[ZoneInfo] = ContextVar("zone")
 _LOST_PLUS = re.compile(r"(T[\d:]+) (?=\d\d:?\d\d$)")
 
 
 def _moment(text: object) -> object:
     """Return the time of a parameter; a plus sign that was not encoded arrives as a space."""
     try:
-        return parse_time(_LOST_PLUS.sub(r"\1+", str(text)), "time", NEW_YORK)
+        return parse_time(_LOST_PLUS.sub(r"\1+", str(text)), "time", _ZONE.get())
     except ConfigError as error:
         raise ValueError(str(error).removeprefix("time: ")) from error
 
+
+async def _read_zone(request: Request) -> None:
+    _ZONE.set(await run_in_threadpool(request.app.state.zone.read))
+
+
+LOCAL_TIMES = Depends(_read_zone)
+"""A dependency of each route that takes a ``Time`` or a ``Moment``: a time without an offset is of the town's zone."""
 
 Time = Annotated[int, BeforeValidator(_moment), WithJsonSchema({"type": "string"})]
 """A time in a body: as in a parameter, in epoch seconds."""

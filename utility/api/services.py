@@ -18,6 +18,7 @@ from utility.jobs.catalogue import catalogue
 from utility.metrics import UtilityMetrics
 from utility.steps import Refused
 from utility.store.database import Database
+from utility.store.town_zone import TownZone
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Api:
         works: Long work that people have started.
         facts: Returns the service's state, by which it raises its own alarms.
         alarms: The alarms.
+        zone: The town's time zone.
     """
 
     database: Database
@@ -53,11 +55,13 @@ class Api:
     works: Works = field(default_factory=Works)
     facts: Callable[[Counted | None], Facts] = lambda _: Facts()
     alarms: Alarms = field(init=False)
+    zone: TownZone = field(init=False)
 
     def __post_init__(self) -> None:
-        """Make the alarms, with a watch of the Alertmanager that the settings name."""
+        """Make the alarms, with a watch of the Alertmanager that the settings name, and the town's zone."""
         made = Alarms(self.database, self.clock, self.facts, self._watch(), catalogue(self.settings))
         object.__setattr__(self, "alarms", made)
+        object.__setattr__(self, "zone", TownZone(self.database))
 
     def _watch(self) -> Watch | None:
         settings = self.settings

@@ -19,7 +19,7 @@ from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.files import replace_file
 from commonwatt.runtime.interrupts import stop_told
 from commonwatt.runtime.service import errors_reported, flowing
-from utility.cli.options import ConfigOption, from_file, time_of
+from utility.cli.options import ConfigOption, from_file, time_option
 from utility.exports.customer.files import CustomerFormat, Source, pieces_of
 from utility.exports.exports import (
     Asked,
@@ -35,18 +35,14 @@ from utility.exports.resolutions import Resolution
 from utility.exports.selection import Selection
 from utility.exports.writers import Format, make_writer, require
 from utility.store.database import Database
-from utility.store.job_states import zone_of
+from utility.store.town_zone import town_zone
 
 app = typer.Typer(
     help="Export stored data as Parquet, CSV or JSON lines, by month; a stopped export goes on.", no_args_is_help=True
 )
 
-FromOption = Annotated[
-    int, typer.Option("--from", parser=time_of, metavar="TIME", help=f"The first moment: {LOCAL_FORMS}.")
-]
-ToOption = Annotated[
-    int, typer.Option("--to", parser=time_of, metavar="TIME", help="The moment after the last, in the same forms.")
-]
+FromOption = Annotated[int, time_option(f"The first moment: {LOCAL_FORMS}.", "--from")]
+ToOption = Annotated[int, time_option("The moment after the last, in the same forms.", "--to")]
 FormatOption = Annotated[Format, typer.Option("--format", help="The files' format.")]
 OutOption = Annotated[
     Path | None,
@@ -179,8 +175,7 @@ def account(
         asked = Asked(start=start, end=end, selection=Selection(accounts=(number,)))
         with from_file(config) as (database, _):
             quarters = account_quarters(database, asked, settled=of is Source.SETTLED)
-            with database.reads.begin() as connection:
-                zone = zone_of(connection)
+            zone = town_zone(database)
             content = "".join(pieces_of(quarters, form, f"{database.store_id:x}", zone)).encode()
         if out is None:
             sys.stdout.buffer.write(content)

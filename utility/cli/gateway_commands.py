@@ -13,7 +13,7 @@ from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, moment
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.runtime.service import errors_reported, flowing
-from utility.cli.options import ConfigOption, from_file, load, local_actor, time_of
+from utility.cli.options import ConfigOption, from_file, load, local_actor, time_option
 from utility.cli.waiting import change_and_wait
 from utility.commands.changes import Asked, Change, Chosen
 from utility.commands.changing import cancel_change, make_change, put_back, title
@@ -46,13 +46,8 @@ def command(
         int | None,
         typer.Option("--for", help="For how many seconds. Needed by supply, notice, and `--state on`; else for ever."),
     ] = None,
-    first: Annotated[
-        int | None,
-        typer.Option(parser=time_of, metavar="TIME", help=f"get: a time in the first quarter wanted: {LOCAL_FORMS}."),
-    ] = None,
-    last: Annotated[
-        int | None, typer.Option(parser=time_of, metavar="TIME", help="get: a time in the last quarter wanted.")
-    ] = None,
+    first: Annotated[int | None, time_option(f"get: a time in the first quarter wanted: {LOCAL_FORMS}.")] = None,
+    last: Annotated[int | None, time_option("get: a time in the last quarter wanted.")] = None,
     collect_s: Annotated[int | None, typer.Option(help="schedule: seconds between collections.")] = None,
     levels_s: Annotated[int | None, typer.Option(help="schedule: seconds between requests for levels.")] = None,
     relay_s: Annotated[int | None, typer.Option(help="schedule: seconds between batches.")] = None,
@@ -69,9 +64,7 @@ def command(
     weight: Annotated[
         list[str] | None, typer.Option(help="sharing: a donor's weight, METER=1 to 1000; may be given several times.")
     ] = None,
-    from_time: Annotated[
-        int | None, typer.Option("--from", parser=time_of, metavar="TIME", help="sharing: from when; else at once.")
-    ] = None,
+    from_time: Annotated[int | None, time_option("sharing: from when; else at once.", "--from")] = None,
     state: Annotated[str | None, typer.Option(help="reduce, isolate: `on` or `off`.")] = None,
     supply: Annotated[
         str | None, typer.Option(help="supply: the region's state, `NORMAL`, `LOW`, `CRITICAL` or `EMPTY`.")
@@ -82,9 +75,7 @@ def command(
     power: Annotated[str | None, typer.Option(help="notice: the feeder's power is `lost` or `back`.")] = None,
     counter: Annotated[int | None, typer.Option(help="term: the epoch's counter to command from.")] = None,
     valid_s: Annotated[int, typer.Option("--valid", min=10, help="Sent until answered, for so many seconds.")] = 3600,
-    when: Annotated[
-        int | None, typer.Option(parser=time_of, metavar="TIME", help=f"Send it at that time: {LOCAL_FORMS}; else now.")
-    ] = None,
+    when: Annotated[int | None, time_option(f"Send it at that time: {LOCAL_FORMS}; else now.")] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for the answers of all gateways; the service has to run.")
     ] = False,

@@ -27,7 +27,7 @@ from utility.cli import people as cli_people
 from utility.cli import supply as cli_supply
 from utility.cli import upkeep as cli_upkeep
 from utility.cli import views as cli_views
-from utility.cli.options import ConfigOption, from_file, load, opened, place_of_database, time_of
+from utility.cli.options import ConfigOption, from_file, load, opened, place_of_database, time_option
 from utility.registry.enrolment import enrol, refuse_lost, refuse_moved
 from utility.store import reads
 from utility.store.accounts import accounts_at
@@ -133,10 +133,8 @@ def register(
 @flowing
 def dump(
     config: ConfigOption,
-    start: Annotated[
-        int, typer.Option(parser=time_of, metavar="TIME", help=f"First moment, whole quarters: {LOCAL_FORMS}.")
-    ] = 0,
-    end: Annotated[int, typer.Option(parser=time_of, metavar="TIME", help="The moment after the last.")] = MAX_EPOCH,
+    start: Annotated[int, time_option(f"First moment, whole quarters: {LOCAL_FORMS}.")] = 0,
+    end: Annotated[int, time_option("The moment after the last.")] = MAX_EPOCH,
 ) -> None:
     """Write every joined block and every event as JSON lines, for comparison with meters and gateways.
 

@@ -1,10 +1,10 @@
 """The ``--config`` option of the utility's commands, and the settings and database it opens."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from getpass import getuser
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,20 +14,43 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import parse_time
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock, load_clock
+from commonwatt.runtime.service import errors_reported
 from utility.access.actor import MACHINE, Actor
-from utility.jobs.calendar_periods import NEW_YORK
 from utility.people import on_machine
 from utility.store.database import Database, open_database
+from utility.store.town_zone import town_zone
 
 ConfigOption = Annotated[
-    Path, typer.Option("--config", "-c", help="The utility's file (TOML); its one table is called utility.")
+    Path,
+    typer.Option(
+        "--config",
+        "-c",
+        is_eager=True,  # Before the times, which need its town (`time_option`).
+        help="The utility's file (TOML); its one table is called utility.",
+    ),
 ]
 
 
-def time_of(text: str | EpochSeconds) -> EpochSeconds:
-    """Return the time that an option's text gives, or its default; a local one is of the town's zone."""
+def time_option(about: str, *names: str) -> Any:
+    """Return an option that is a time; without an offset it is of the town's zone.
+
+    Args:
+        about: Its help.
+        names: Its names; none: the parameter's.
+    """
+    return typer.Option(*names, parser=str, callback=_time_of, metavar="TIME", help=about)
+
+
+def _time_of(context: typer.Context, text: str | None) -> EpochSeconds | None:
+    """Return the time that an option's text gives."""
+    if text is None or context.resilient_parsing:
+        return None
+    with suppress(ConfigError):
+        return parse_time(text, "")
+    with errors_reported(), from_file(Path(context.params["config"])) as (database, _):
+        zone = town_zone(database)
     try:
-        return parse_time(str(text), "", NEW_YORK)
+        return parse_time(text, "", zone)
     except ConfigError as error:
         raise typer.BadParameter(str(error).removeprefix(": ")) from error
 

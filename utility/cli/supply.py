@@ -12,7 +12,7 @@ from commonwatt.model.units import MAX_EPOCH, QUARTER_S
 from commonwatt.model.words import counted, moment
 from commonwatt.protocol.dead_letter_words import wanted
 from commonwatt.runtime.service import errors_reported, flowing
-from utility.cli.options import ConfigOption, from_file, time_of
+from utility.cli.options import ConfigOption, from_file, time_option
 from utility.store.sharing import recorded
 from utility.store.supply_view import announce_storm, supply_view
 from utility.supply.buying.situation import Storm
@@ -48,9 +48,7 @@ def supply(config: ConfigOption, limit: LimitOption = 12, as_json: JsonOption = 
 @flowing
 def storm(
     config: ConfigOption,
-    start: Annotated[
-        int | None, typer.Option(parser=time_of, metavar="TIME", help=f"When it is expected, else now: {LOCAL_FORMS}.")
-    ] = None,
+    start: Annotated[int | None, time_option(f"When it is expected, else now: {LOCAL_FORMS}.")] = None,
     for_s: Annotated[int, typer.Option("--for", min=900, help="For how many seconds.")] = 43_200,
     off: Annotated[bool, typer.Option("--off", help="No storm is expected any more.")] = False,
 ) -> None:

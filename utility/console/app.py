@@ -6,6 +6,7 @@ from urllib.parse import quote
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, RedirectResponse
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from utility.api.rights import OPEN, Anybody, RefusedRequestError, actor_of
@@ -111,11 +112,12 @@ async def failed_page(request: Request, error: HTTPException) -> Response:
 
 
 def unknown_page(request: Request, text: str, status: int) -> Response:
-    """Return a page that says why a request failed, without asking the database who it is for."""
+    """Return a page that says why a request failed, without asking the database anything."""
     if request.headers.get("hx-request") == "true":
         return PlainTextResponse(text, status)
     console: Console = request.app.state.console
-    return console.page(request, None, "failed.html", {"title": "That did not work", "text": text}, status)
+    content = {"title": "That did not work", "text": text}
+    return console.page(request, None, "failed.html", content, status, console.api.zone.last)
 
 
 async def wrong_form(request: Request, error: RequestValidationError) -> Response:
@@ -129,4 +131,5 @@ async def _told(request: Request, title: str, text: str, status: int) -> Respons
     if request.headers.get("hx-request") == "true":
         return PlainTextResponse(text, status)
     console: Console = request.app.state.console
-    return console.page(request, await actor_of(request), "failed.html", {"title": title, "text": text}, status)
+    actor, content = await actor_of(request), {"title": title, "text": text}
+    return await run_in_threadpool(console.page, request, actor, "failed.html", content, status)

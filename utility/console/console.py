@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -45,8 +46,18 @@ class Console:
         """Return the time of the service's clock, by which all values of pages have their age."""
         return int(self.api.clock.now())
 
+    def zone(self) -> ZoneInfo:
+        """Return the town's time zone, of all times and days of pages."""
+        return self.api.zone.read()
+
     def page(
-        self, request: Request, actor: Actor | None, template: str, content: Mapping[str, Any], status: int = 200
+        self,
+        request: Request,
+        actor: Actor | None,
+        template: str,
+        content: Mapping[str, Any],
+        status: int = 200,
+        zone: ZoneInfo | None = None,
     ) -> HTMLResponse:
         """Return a page.
 
@@ -54,14 +65,16 @@ class Console:
             request: The request.
             actor: Who asks; ``None``: nobody is logged in.
             template: The template's file.
-            content: Its variables, besides those of every page: ``actor``, ``now``, ``csrf_secret``, ``navigation``,
-                ``searches`` (whether there is a search), ``here`` (the request's path), ``message`` and ``board`` (the
-                alarms; none for those who may not see them).
+            content: Its variables, besides those of every page: ``actor``, ``now``, ``zone``, ``csrf_secret``,
+                ``navigation``, ``searches`` (whether there is a search), ``here`` (the request's path), ``message`` and
+                ``board`` (the alarms; none for those who may not see them).
             status: The HTTP status.
+            zone: The zone of its times; ``None``: the town's, from the database.
         """
         shared = {
             "actor": actor,
             "now": self.now(),
+            "zone": zone or self.zone(),
             "csrf_secret": "" if actor is None else actor.csrf,
             "searches": actor is not None and actor.has(*STAFF),
             "navigation": [] if actor is None else entries_for(actor),

@@ -1,12 +1,12 @@
 """Local days of pages: their quarters (92, 96 or 100), and what a person may ask for."""
 
 from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from fastapi import HTTPException
 
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from utility.billing.tariffs.local_calendar import midnight
-from utility.jobs.calendar_periods import NEW_YORK
 
 KILOWATTS = 3600 / QUARTER_S / 1e6
 """Mean kilowatts of a milliwatt-hour in a quarter-hour."""
@@ -15,12 +15,12 @@ MOST_DAYS = 5 * 366 + 1
 """Days of a plot at most: settled days are kept for five years."""
 
 
-def local_day(time: EpochSeconds) -> date:
+def local_day(time: EpochSeconds, zone: ZoneInfo) -> date:
     """Return the local day of a time."""
-    return datetime.fromtimestamp(time, NEW_YORK).date()
+    return datetime.fromtimestamp(time, zone).date()
 
 
-def quarters_of(first: date, last: date) -> tuple[Quarter, Quarter]:
+def quarters_of(first: date, last: date, zone: ZoneInfo) -> tuple[Quarter, Quarter]:
     """Return the first quarter of a local day, and the one after the last of another.
 
     Raises:
@@ -29,6 +29,6 @@ def quarters_of(first: date, last: date) -> tuple[Quarter, Quarter]:
     if not 0 <= (last - first).days < MOST_DAYS:
         raise HTTPException(422, f"from and to: the first day comes first, and there are at most {MOST_DAYS} days")
     try:
-        return midnight(first, NEW_YORK), midnight(last + timedelta(days=1), NEW_YORK)
+        return midnight(first, zone), midnight(last + timedelta(days=1), zone)
     except (ValueError, OverflowError) as error:
         raise HTTPException(422, f"{first} to {last} can't be shown") from error

@@ -6,10 +6,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 
 from utility.console.static_files import load_static
-from utility.jobs.calendar_periods import NEW_YORK
 
 MISSING = "\u2013"
 """What stands for a missing value: a dash."""
@@ -56,9 +56,10 @@ def console_renderer() -> Renderer:
     return Renderer(load_static().address)
 
 
-def local(time: float) -> str:
-    """Return a time in the town's zone, for people."""
-    return datetime.fromtimestamp(time, NEW_YORK).strftime("%d %b %Y %H:%M:%S")
+@pass_context
+def local(context: Context, time: float) -> str:
+    """Return a time in the page's ``zone``, for people."""
+    return datetime.fromtimestamp(time, context["zone"]).strftime("%d %b %Y %H:%M:%S")
 
 
 def utc(time: float) -> str:

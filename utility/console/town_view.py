@@ -3,18 +3,19 @@
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from commonwatt.model.units import EpochSeconds, Quarter
 from utility.api.services import Api
 from utility.billing.tariffs.local_calendar import midnight, month_of, month_quarters
 from utility.console.shared import Shared
-from utility.jobs.calendar_periods import NEW_YORK
 from utility.overview.microgrids import Cell, Condition, Facts, cell, count
 from utility.overview.today import DayEnergy, Today
 from utility.settlement.layout import Day
 from utility.store.overview.days import CountedDays, counted_days
 from utility.store.overview.town import microgrids, newest_quarter, town_energy
 from utility.store.supply_view import supply_view
+from utility.store.town_zone import zone_of
 
 EVERY_S = 4
 """Seconds for which the town's state is good: browsers ask every five."""
@@ -112,7 +113,7 @@ class TownView:
 
     def _read_energy(self, connection: Any, now: EpochSeconds) -> None:
         newest = newest_quarter(connection)
-        begin = local_day_start(now)
+        begin = local_day_start(now, zone_of(connection))
         if newest is None or newest < begin:
             newest = begin - 1
         for quarter in self._energy.wanted(begin, newest, now):
@@ -134,23 +135,23 @@ class TownView:
 
     def _completeness(self) -> tuple[str, CountedDays, CountedDays]:
         now = int(self._api.clock.now())
-        name, first, until = month_days(now)
         with self._api.database.reads.begin() as connection:
+            name, first, until = month_days(now, zone_of(connection))
             month = counted_days(connection, first, until)
             yesterday = counted_days(connection, now // _DAY_S - 1, now // _DAY_S)
         return name, month, yesterday
 
 
-def month_days(now: EpochSeconds) -> tuple[str, Day, Day]:
+def month_days(now: EpochSeconds, zone: ZoneInfo) -> tuple[str, Day, Day]:
     """Return the name of the local month, its first day of UTC, and the day of UTC that is not over yet.
 
     On the first day of a month, it is the month before.
     """
-    name = month_of((now - _DAY_S) // 900, NEW_YORK)
-    first, _ = month_quarters(name, NEW_YORK)
+    name = month_of((now - _DAY_S) // 900, zone)
+    first, _ = month_quarters(name, zone)
     return name, first // 96, now // _DAY_S
 
 
-def local_day_start(now: EpochSeconds) -> Quarter:
+def local_day_start(now: EpochSeconds, zone: ZoneInfo) -> Quarter:
     """Return the first quarter of the local day."""
-    return midnight(datetime.fromtimestamp(now, NEW_YORK).date(), NEW_YORK)
+    return midnight(datetime.fromtimestamp(now, zone).date(), zone)

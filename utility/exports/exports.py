@@ -24,6 +24,7 @@ from utility.store.billing import bills_of_run, issued_run
 from utility.store.database import Database
 from utility.store.exports import BlockSource, ExportedMeter, exported_meters
 from utility.store.settled import load_settled
+from utility.store.town_zone import town_zone
 
 SETTLED_WITHIN_S = 40 * 86_400
 """Seconds after which a settled day is final, and so is a file of such days: later than any deadline."""
@@ -140,7 +141,8 @@ def readings_export(database: Database, asked: Asked) -> Export:
     Raises:
         ConfigError: The time range or the selection is wrong.
     """
-    first, end = quarters(asked.start, asked.end, asked.resolution, asked.names[:2])
+    zone = town_zone(database)
+    first, end = quarters(asked.start, asked.end, asked.resolution, asked.names[:2], zone)
     picked = asked.picked(database)
     meters, grids = picked.meters, grids_of(picked.meters)
     blocks, source = picked.source(database)
@@ -153,13 +155,13 @@ def readings_export(database: Database, asked: Asked) -> Export:
         begin, stop = piece.start // QUARTER_S, piece.end // QUARTER_S
         if slots:
             return slot_rows(source, grids, begin, stop, length)
-        return sum_rows(source, grids, begin, stop, length, asked.resolution)
+        return sum_rows(source, grids, begin, stop, length, asked.resolution, zone)
 
     return Export(
         table=SLOTS_TABLE if slots else SUMS_TABLE,
         name=f"readings-{asked.resolution}",
         described=asked.described("readings", database),
-        pieces=lambda: [*pieces(asked.start, asked.end, by_day=slots)] if meters else [],
+        pieces=lambda: [*pieces(asked.start, asked.end, by_day=slots, zone=zone)] if meters else [],
         rows=rows,
         most=int(series * (end - first) * per_quarter) + series,
         damaged=lambda: blocks.damaged,
@@ -172,14 +174,15 @@ def events_export(database: Database, asked: Asked) -> Export:
     Raises:
         ConfigError: The time range or the selection is wrong.
     """
-    quarters(asked.start, asked.end, Resolution.QUARTER, asked.names[:2])
+    zone = town_zone(database)
+    quarters(asked.start, asked.end, Resolution.QUARTER, asked.names[:2], zone)
     picked = asked.picked(database)
     meters = picked.meters
     return Export(
         table=EVENTS_TABLE,
         name="events",
         described=asked.described("events", database) | {"resolution": None},
-        pieces=lambda: [*pieces(asked.start, asked.end, by_day=False)] if meters else [],
+        pieces=lambda: [*pieces(asked.start, asked.end, by_day=False, zone=zone)] if meters else [],
         rows=lambda piece: event_rows(database, meters, piece, picked.held),
         most=len(meters) * (asked.end - asked.start) // QUARTER_S,
     )
@@ -193,7 +196,8 @@ def settled_export(database: Database, asked: Asked) -> Export:
     """
     if asked.resolution is Resolution.SLOT:
         raise ConfigError("resolution: settled are quarter-hours; give 15min, 1h or 1d")
-    first, end = quarters(asked.start, asked.end, asked.resolution, asked.names[:2])
+    zone = town_zone(database)
+    first, end = quarters(asked.start, asked.end, asked.resolution, asked.names[:2], zone)
     picked = asked.picked(database)
     ids, grids = [one.id for one in picked.meters], grids_of(picked.meters)
     per_quarter = {"15min": 1, "1h": 1 / 4, "1d": 1 / 92}[asked.resolution]
@@ -201,13 +205,13 @@ def settled_export(database: Database, asked: Asked) -> Export:
     def rows(piece: Piece) -> Iterator[Rows]:
         begin, stop = piece.start // QUARTER_S, piece.end // QUARTER_S
         load = partial(_settled, database)
-        return settled_rows(load, ids, grids, begin, stop, asked.resolution, picked.held)
+        return settled_rows(load, ids, grids, begin, stop, asked.resolution, zone, picked.held)
 
     return Export(
         table=SETTLED_TABLE,
         name=f"settled-{asked.resolution}",
         described=asked.described("settled", database),
-        pieces=lambda: [*pieces(asked.start, asked.end, by_day=False)] if ids else [],
+        pieces=lambda: [*pieces(asked.start, asked.end, by_day=False, zone=zone)] if ids else [],
         rows=rows,
         most=int(len(ids) * (end - first) * per_quarter) + len(ids),
         quiet_s=SETTLED_WITHIN_S,
@@ -225,12 +229,13 @@ def bills_export(database: Database, asked: Asked) -> Export:
     Raises:
         ConfigError: The time range is wrong, or an account is not registered.
     """
-    quarters(asked.start, asked.end, Resolution.QUARTER, asked.names[:2])
+    zone = town_zone(database)
+    quarters(asked.start, asked.end, Resolution.QUARTER, asked.names[:2], zone)
     accounts = asked.selection.accounts
     with database.reads.begin() as connection:
         known = load_dated_registry(connection).accounts
         check_registered(asked.names[4], zip(accounts, accounts, strict=True), known)
-        months = pieces(asked.start, asked.end, by_day=False)
+        months = pieces(asked.start, asked.end, by_day=False, zone=zone)
         runs = {month: run for month in months if (run := issued_run(connection, month.name)) is not None}
 
     def rows(piece: Piece) -> Iterator[Rows]:
@@ -256,7 +261,8 @@ def account_quarters(database: Database, asked: Asked, *, settled: bool) -> Acco
     Raises:
         ConfigError: The time range is wrong, there is no such account, or it had no meter, or nothing settled, then.
     """
-    first, end = quarters(asked.start, asked.end, Resolution.QUARTER, asked.names[:2])
+    zone = town_zone(database)
+    first, end = quarters(asked.start, asked.end, Resolution.QUARTER, asked.names[:2], zone)
     if end - first > MAX_ACCOUNT_QUARTERS:
         raise ConfigError(f"{asked.names[1]}: an account's file is of at most two years; give less")
     (number,) = asked.selection.accounts

@@ -14,7 +14,6 @@ from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MicrogridId, Quarte
 from utility.exports.columns import Coded, Rows
 from utility.exports.resolutions import Resolution, cut, intervals
 from utility.exports.sums import Sums, merge, sums_of
-from utility.jobs.calendar_periods import NEW_YORK
 from utility.store.bulk import Column as Nullable
 
 BLOCKS_AT_A_TIME = 6_000
@@ -106,7 +105,7 @@ def sum_rows(
     end: Quarter,
     length: int,
     resolution: Resolution,
-    zone: ZoneInfo = NEW_YORK,
+    zone: ZoneInfo,
 ) -> Iterator[Rows]:
     """Yield the rows of ``SUMS_TABLE`` of some quarters, which begin and end with whole intervals."""
     by = intervals(resolution, first, end, zone)

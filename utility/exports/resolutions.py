@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, Quarter
-from utility.jobs.calendar_periods import NEW_YORK, LocalDay, LocalMonth
+from utility.jobs.calendar_periods import LocalDay, LocalMonth
 
 HOUR_S = 3600
 """Seconds in an hour."""
@@ -59,7 +59,7 @@ class Intervals:
         return np.diff(self.starts)[index] // SLOT_S
 
 
-def intervals(resolution: Resolution, first: Quarter, end: Quarter, zone: ZoneInfo = NEW_YORK) -> Intervals:
+def intervals(resolution: Resolution, first: Quarter, end: Quarter, zone: ZoneInfo) -> Intervals:
     """Return the whole intervals that contain the quarters ``first`` to before ``end``."""
     start, stop = first * QUARTER_S, end * QUARTER_S
     if resolution is Resolution.DAY:
@@ -72,14 +72,14 @@ def intervals(resolution: Resolution, first: Quarter, end: Quarter, zone: ZoneIn
     return Intervals(np.arange(start - start % length, -(-stop // length) * length + 1, length, dtype=np.int64))
 
 
-def is_boundary(resolution: Resolution, time: EpochSeconds, zone: ZoneInfo = NEW_YORK) -> bool:
+def is_boundary(resolution: Resolution, time: EpochSeconds, zone: ZoneInfo) -> bool:
     """Return whether an interval of the resolution begins at a time."""
     if resolution is Resolution.DAY:
         return LocalDay(zone).period_at(time).start == time
     return time % (HOUR_S if resolution is Resolution.HOUR else QUARTER_S) == 0
 
 
-def pieces(start: EpochSeconds, end: EpochSeconds, *, by_day: bool, zone: ZoneInfo = NEW_YORK) -> Iterator[Piece]:
+def pieces(start: EpochSeconds, end: EpochSeconds, *, by_day: bool, zone: ZoneInfo) -> Iterator[Piece]:
     """Yield the local months of ``[start, end)``, or its days, cut at its ends."""
     cadence = LocalDay(zone) if by_day else LocalMonth(zone)
     while start < end:

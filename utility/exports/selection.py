@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from zoneinfo import ZoneInfo
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId, parse_id
@@ -64,7 +65,7 @@ def check_registered(name: str, asked: Iterable[tuple[object, object]], there: C
 
 
 def quarters(
-    start: EpochSeconds, end: EpochSeconds, resolution: Resolution, names: tuple[str, str]
+    start: EpochSeconds, end: EpochSeconds, resolution: Resolution, names: tuple[str, str], zone: ZoneInfo
 ) -> tuple[Quarter, Quarter]:
     """Return the quarters of ``[start, end)``.
 
@@ -73,6 +74,7 @@ def quarters(
         end: The second after the last.
         resolution: An interval of it must begin at both.
         names: The names of the options, for errors.
+        zone: The time zone of local days.
 
     Raises:
         ConfigError: The end is not after the start, or one of them is within an interval.
@@ -80,7 +82,7 @@ def quarters(
     if end <= start:
         raise ConfigError(f"{names[1]}: {moment(end)} is not after {names[0]}, {moment(start)}")
     for name, time in zip(names, (start, end), strict=True):
-        if not is_boundary(resolution, time):
+        if not is_boundary(resolution, time, zone):
             what = {"1d": "a local day", "1h": "an hour"}.get(resolution, "a quarter-hour")
             raise ConfigError(f"{name}: {moment(time)} is within {what}; give the begin of one")
     return start // QUARTER_S, end // QUARTER_S

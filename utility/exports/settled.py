@@ -13,7 +13,6 @@ from utility.exports.columns import Coded, Rows, count_of
 from utility.exports.holdings import Held, is_held
 from utility.exports.readings import Grids
 from utility.exports.resolutions import Resolution, intervals
-from utility.jobs.calendar_periods import NEW_YORK
 
 QUARTERS_AT_A_TIME = 500_000
 """Most pairs of a meter and a quarter that are read at once."""
@@ -38,8 +37,8 @@ def settled_rows(
     first: Quarter,
     end: Quarter,
     resolution: Resolution,
+    zone: ZoneInfo,
     held: Sequence[Held] | None = None,
-    zone: ZoneInfo = NEW_YORK,
 ) -> Iterator[Rows]:
     """Yield the rows of ``SETTLED_TABLE`` of some meters and quarters, which begin and end with whole intervals.
 
@@ -50,8 +49,8 @@ def settled_rows(
         first: The first quarter.
         end: The quarter after the last.
         resolution: The interval of a row.
-        held: The periods that count; ``None``: all.
         zone: The time zone of local days.
+        held: The periods that count; ``None``: all.
     """
     # Whole local days, so that no interval is in two reads.
     days = intervals(Resolution.DAY, first, end, zone).starts // QUARTER_S
@@ -59,7 +58,7 @@ def settled_rows(
     for begin in range(0, len(days) - 1, step):
         low, high = max(first, int(days[begin])), min(end, int(days[min(begin + step, len(days) - 1)]))
         settled = load(meters, low, high)
-        rows = rows_of_settled(settled, grids, resolution, held, zone)
+        rows = rows_of_settled(settled, grids, resolution, zone, held)
         if count_of(rows):
             yield rows
 
@@ -68,8 +67,8 @@ def rows_of_settled(
     settled: SettledQuarters,
     grids: Grids,
     resolution: Resolution,
+    zone: ZoneInfo,
     held: Sequence[Held] | None = None,
-    zone: ZoneInfo = NEW_YORK,
 ) -> Rows:
     """Return a row for each meter and interval of some settled quarters; intervals without any have none."""
     quarters = settled.first + np.arange(settled.quality.shape[1])

@@ -19,8 +19,8 @@ from utility.store.job_states import (
     open_periods,
     save_change,
     states,
-    zone_of,
 )
+from utility.store.town_zone import zone_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
 """Dry runs: what a job would do now, in words. They read the database and change nothing."""
 
 from collections.abc import Callable, Mapping
-from zoneinfo import ZoneInfo
 
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.units import QUARTER_S, EpochSeconds
@@ -21,13 +20,13 @@ from utility.store.checking import days_to_check
 from utility.store.compactor import SETTLE_S
 from utility.store.database import Database, number_of
 from utility.store.gap_finder import GapFinder
-from utility.store.job_states import periods_over, zone_of
+from utility.store.job_states import periods_over
 from utility.store.old_records import kept, old_runs, oldest_day
 from utility.store.overview.days import marked_days
-from utility.store.rations import timezone_of
 from utility.store.retention import Retention
 from utility.store.settlement_due import due_days
 from utility.store.tables import part, sharing_due, usage_due
+from utility.store.town_zone import zone_of
 from utility.store.usage_projection import months_with_usage
 
 _Preview = Callable[[Database, UtilitySettings, EpochSeconds], list[str]]
@@ -111,7 +110,7 @@ def _statistics(database: Database, _: UtilitySettings, __: EpochSeconds) -> lis
 
 def _projection(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
     with database.reads.begin() as connection:
-        present = month_at(now // QUARTER_S, ZoneInfo(timezone_of(connection)))
+        present = month_at(now // QUARTER_S, zone_of(connection))
         months = len(months_with_usage(connection, present))
     return [f"would project {month_text(present + 1)} from {counted(months, 'month')} of usage"]
 

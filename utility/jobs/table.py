@@ -34,12 +34,13 @@ from utility.store.compactor import Compactor
 from utility.store.database import Database
 from utility.store.gap_finder import GapFinder
 from utility.store.job_leases import Turn, counts
-from utility.store.job_states import State, open_periods, states, zone_of
+from utility.store.job_states import State, open_periods, states
 from utility.store.old_records import Kept, drop_days, drop_months, kept
 from utility.store.quarantine import count_quarantined
 from utility.store.reads import count_conflicts, count_open_gaps
 from utility.store.retention import Retention, make_ahead
 from utility.store.tariffs import count_proposals
+from utility.store.town_zone import zone_of
 
 URGENT = ("supply",)
 """Jobs that run by themselves: a purchase must not wait for a backlog that is compacted."""

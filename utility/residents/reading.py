@@ -1,5 +1,7 @@
 """Reads the energy of one account: courses from readings, and sums of settled days."""
 
+from zoneinfo import ZoneInfo
+
 from commonwatt.model.units import Quarter
 from utility.residents.course import Course, course_of
 from utility.residents.home import Home
@@ -29,10 +31,10 @@ def read_course(database: Database, home: Home, first: Quarter, end: Quarter, *,
 
 
 def read_settled(
-    database: Database, home: Home, first: Quarter, end: Quarter
+    database: Database, home: Home, first: Quarter, end: Quarter, zone: ZoneInfo
 ) -> tuple[list[SettledSums], Quarter | None]:
     """Return the settled sums of each local day of ``[first, end)``, and the quarter after the last settled one."""
     held = home.held(first, end)
     with database.reads.begin() as connection:
         settled = load_settled(connection, {one.meter for one in held}, first, end)
-    return by_day(settled, held), settled_until(settled, held)
+    return by_day(settled, held, zone), settled_until(settled, held)

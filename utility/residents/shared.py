@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
@@ -44,7 +45,7 @@ _SUMMED = {
 }
 
 
-def by_day(settled: SettledQuarters, held: Sequence[Held]) -> list[SettledSums]:
+def by_day(settled: SettledQuarters, held: Sequence[Held], zone: ZoneInfo) -> list[SettledSums]:
     """Return an account's sums of each local day that ``settled`` touches, while it had its meters."""
     quarters = settled.first + np.arange(settled.quality.shape[1])
     its = is_held(settled.meters[:, None], quarters[None, :], held)
@@ -53,7 +54,7 @@ def by_day(settled: SettledQuarters, held: Sequence[Held]) -> list[SettledSums]:
     energies = {name: np.where(there, settled.of(quantity), 0).sum(axis=0) for name, quantity in _SUMMED.items()}
     counts = {"quarters": there, "expected": its, "estimated": doubtful}
     columns = energies | {name: flags.sum(axis=0) for name, flags in counts.items()}
-    days = intervals(Resolution.DAY, settled.first, settled.first + len(quarters))
+    days = intervals(Resolution.DAY, settled.first, settled.first + len(quarters), zone)
     index = days.index_of(quarters)
     starts = np.flatnonzero(np.diff(index, prepend=-1))
     sums = {name: np.add.reduceat(values, starts).tolist() for name, values in columns.items()}

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
 from utility.exports.resolutions import Resolution, intervals
-from utility.jobs.calendar_periods import NEW_YORK, LocalDay
+from utility.jobs.calendar_periods import LocalDay
 from utility.residents.course import Course, Figures, Level, figures_of
 from utility.residents.home import Battery, Home
 from utility.residents.reading import read_course
@@ -51,16 +51,16 @@ def day_of(database: Database, home: Home, first: Quarter, end: Quarter, *, shar
     )
 
 
-def local_day(time: EpochSeconds, zone: ZoneInfo = NEW_YORK) -> tuple[Quarter, Quarter]:
+def local_day(time: EpochSeconds, zone: ZoneInfo) -> tuple[Quarter, Quarter]:
     """Return the first quarter of the local day of a time, and the one after its last."""
     period = LocalDay(zone).period_at(time)
     return period.start // QUARTER_S, period.end // QUARTER_S
 
 
-def figures_by_day(database: Database, home: Home, first: Quarter, end: Quarter) -> list[Figures]:
+def figures_by_day(database: Database, home: Home, first: Quarter, end: Quarter, zone: ZoneInfo) -> list[Figures]:
     """Return the sums of each local day of ``[first, end)``, such as a month, from readings."""
     course = read_course(database, home, first, end)
-    days = (intervals(Resolution.DAY, first, end).starts // QUARTER_S).tolist()
+    days = (intervals(Resolution.DAY, first, end, zone).starts // QUARTER_S).tolist()
     return [figures_of(course, begin, min(stop, end)) for begin, stop in pairwise(days)]
 
 
@@ -81,16 +81,16 @@ class Stored:
     today: Day
 
 
-def stored_now(database: Database, home: Home, now: EpochSeconds, *, shared: bool) -> Stored | None:
+def stored_now(database: Database, home: Home, now: EpochSeconds, zone: ZoneInfo, *, shared: bool) -> Stored | None:
     """Return the account's batteries now, or those of its building; ``None``: there are none."""
     batteries = [one for one in home.batteries(quarter_of(now)) if one.is_shared is shared]
     if not batteries:
         return None
-    first, end = local_day(now)
+    first, end = local_day(now, zone)
     today = day_of(database, home, first, end, shared=shared)
     level = today.level
     if level is None:
-        level = day_of(database, home, *local_day(first * QUARTER_S - 1), shared=shared).level
+        level = day_of(database, home, *local_day(first * QUARTER_S - 1, zone), shared=shared).level
     capacity = sum(one.capacity for one in batteries)
     permille = None if level is None else max(0, min(1000, level.energy * 1000 // capacity))
     return Stored(batteries=batteries, level=level, permille=permille, today=today)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, func, select
 
@@ -10,8 +9,8 @@ from commonwatt.model.units import EpochSeconds
 from utility.jobs.calendar_periods import Period, lacking
 from utility.jobs.plans import UNCHANGED, Change, Plan
 from utility.store.database import Database, upsert
-from utility.store.rations import timezone_of
 from utility.store.tables import job, period
+from utility.store.town_zone import zone_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +72,6 @@ def states(connection: Connection) -> dict[str, State]:
         )
         for row in connection.execute(select(job))
     }
-
-
-def zone_of(connection: Connection) -> ZoneInfo:
-    """Return the town's zone."""
-    return ZoneInfo(timezone_of(connection))
 
 
 def plan_in_force(connection: Connection, plan: Plan) -> Plan | None:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from commonwatt.model.units import QUARTER_S
 from commonwatt.town.town import load_town
 from harness.console import Browser, text_of
 from harness.household import AFTER, APARTMENT, BEFORE, HOUSE, MONTH, TOWN, furnish, moved_at
+from harness.worlds.utility import register_in
 from tests.unit.console.conftest import NOW
 from utility.access.roles import Role
 from utility.store import audit_log
@@ -181,3 +183,16 @@ def test_api_of_the_own_home_has_the_same_figures_and_rules(resident: Callable[[
     assert done["dated"] == [{"start": "2027-01-20T05:00:00Z", "weight": 3}]
     assert person.get("/home/weights").json() == done
     assert resident(APARTMENT).get("/home").json()["minimum_percent"] == [], "the building's is not its own"
+
+
+def test_days_of_the_own_home_are_those_of_the_town(
+    resident: Callable[[int], Browser], database: Database, tmp_path: Path
+) -> None:
+    (tmp_path / "town.toml").write_text(TOWN)
+    register_in("America/Los_Angeles", database, load_town(tmp_path / "town.toml"))
+    person = resident(HOUSE)
+    plot = person.get("/console/home/day.json?day=2027-01-14").json()
+    assert plot["series"][0]["x"][0] == int(datetime.fromisoformat("2027-01-14T08:00Z").timestamp())
+    asked = {"json": {"weight": 3, "start": "2027-01-20"}, "headers": {"X-CSRF": person.csrf}}
+    done = person.send("POST", "/home/weight", **asked).json()
+    assert done["dated"] == [{"start": "2027-01-20T08:00:00Z", "weight": 3}]

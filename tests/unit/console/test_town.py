@@ -1,6 +1,7 @@
 """The pages of the town, its microgrids and meters: what an operator finds on them."""
 
 from collections.abc import Callable
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from commonwatt.town.town import Town
 from harness.console import Browser, text_of
 from harness.settlement.stored import sent, store
 from harness.worlds.sent import append
-from harness.worlds.utility import a_heartbeat
+from harness.worlds.utility import a_heartbeat, register_in
 from tests.unit.console.conftest import NOW
 from tests.unit.utility.test_complete_days import run as count_days
 from utility.access.roles import STAFF, Role
@@ -115,6 +116,19 @@ def test_a_day_of_a_changed_clock_has_92_or_100_quarter_hours(
     for day, quarters in (("2026-03-08", 92), ("2026-11-01", 100), ("2026-12-01", 96)):
         plot = viewer.get(f"/console/meters/{meter}/plot.json?what=through&from={day}&to={day}").json()
         assert (plot["end"] - plot["begin"]) // QUARTER_S == quarters
+
+
+def test_times_of_pages_and_plots_are_those_of_the_town(
+    lively: Database, town: Town, browser: Callable[..., Browser]
+) -> None:
+    register_in("America/Los_Angeles", lively, town)
+    operator, meter = browser(Role.OPERATOR), town.microgrids["r001"].meters[0].id
+    page = operator.get("/console/town")
+    assert "Town time: 15 Jan 2027 01:23:20" in text_of(page)
+    assert 'data-zone="America/Los_Angeles"' in page.text, "for the plots"
+    plot = operator.get(f"/console/meters/{meter}/plot.json?what=through&from=2027-01-14&to=2027-01-14").json()
+    assert plot["begin"] == int(datetime.fromisoformat("2027-01-14T08:00Z").timestamp())
+    assert 'value="2027-01-15T01:23"' in operator.get("/console/alarms/maintenance").text
 
 
 def test_a_meter_has_its_series_events_and_history(

@@ -87,7 +87,7 @@ def test_an_account_has_the_energy_of_the_meters_that_it_had_then(quarters: Acco
 
 def test_green_button_is_read_back_by_another_program(quarters: AccountQuarters, tmp_path: Path) -> None:
     path = tmp_path / "feed.xml"
-    path.write_text("".join(green_button(quarters, "abc")))
+    path.write_text("".join(green_button(quarters, "abc", NEW_YORK)))
     (point,) = parse_feed(path)
     assert point.serviceCategory == enums.ServiceKind.electricity
     assert len(point.meterReadings) == 2
@@ -128,19 +128,19 @@ def test_green_button_is_read_back_by_another_program(quarters: AccountQuarters,
 
 
 def test_green_button_of_moves_and_exchanges_obeys_the_schema(quarters: AccountQuarters) -> None:
-    assert faults(ET.fromstring("".join(green_button(quarters, "abc")))) == []
+    assert faults(ET.fromstring("".join(green_button(quarters, "abc", NEW_YORK)))) == []
 
 
 def test_a_feed_of_the_same_quarters_is_the_same_and_names_no_meter(quarters: AccountQuarters) -> None:
-    first, second = ("".join(green_button(quarters, "abc")) for _ in range(2))
+    first, second = ("".join(green_button(quarters, "abc", NEW_YORK)) for _ in range(2))
     assert first == second
-    assert "".join(green_button(quarters, "abd")) != first
+    assert "".join(green_button(quarters, "abd", NEW_YORK)) != first
     names = re.sub(r">\d+<", "><", first)
     assert not any(name in names for name in (str(IN), str(OUT), "r001", "h1"))
 
 
 def test_the_spreadsheet_has_local_times_and_exact_kilowatt_hours(quarters: AccountQuarters) -> None:
-    rows = list(csv.DictReader(io.StringIO("".join(spreadsheet(quarters)))))
+    rows = list(csv.DictReader(io.StringIO("".join(spreadsheet(quarters, NEW_YORK)))))
     assert len(rows) == END - FIRST == 292
     twice = [(row["Date"], row["Begin"], row["UTC offset"]) for row in rows if row["Begin"] == "01:30"]
     assert twice == [

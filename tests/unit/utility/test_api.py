@@ -6,10 +6,11 @@ from commonwatt.model.records import EventRecord
 from commonwatt.protocol.batches import BatchRefusal
 from commonwatt.protocol.heartbeats import Heartbeat, Month
 from commonwatt.runtime.clock import Clock
+from commonwatt.town.town import Town
 from harness.network.application import Client
 from harness.real import databases
 from harness.worlds.sent import append, blocks
-from harness.worlds.utility import a_heartbeat
+from harness.worlds.utility import a_heartbeat, register_in
 from utility.api.app import make_app
 from utility.api.services import Api
 from utility.changes import SawGateway
@@ -72,6 +73,13 @@ def test_times_may_be_iso_8601(client: Client, database: Database) -> None:
     # A plus sign that is not encoded is a space.
     spaced = client.get("/readings?meter=10001&start=2027-01-15T08:00:00+00:00&end=2027-01-15T03:01")
     assert spaced.json() == answers[0].json()
+
+
+def test_times_without_an_offset_are_of_the_town(client: Client, database: Database, town: Town) -> None:
+    Writer(database).commit([append(blocks({0: 5}))])
+    register_in("America/Los_Angeles", database, town)
+    answer = client.get("/readings", {"meter": "10001", "start": "2027-01-15", "end": "2027-01-15T00:01"})
+    assert answer.json()["readings"] == [[BEGIN, 5, 2]]
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,11 @@ from commonwatt.model.blocks import Blocks, join, make_blocks
 from commonwatt.model.records import EventRecord, State
 from commonwatt.model.times import iso, parse_time
 from commonwatt.runtime.clock import Clock, save_clock
+from commonwatt.town.town import Town
 from harness.real import forks
 from harness.real.jobs import compact
 from harness.worlds.sent import append, blocks
+from harness.worlds.utility import register_in
 from utility.cli.export import app
 from utility.exports import readings
 from utility.jobs.calendar_periods import NEW_YORK
@@ -157,6 +159,22 @@ def test_sums_are_those_of_a_plain_reference(
     conflicting = len(np.unique(joined.extras[["row", "slot"]]))
     assert conflicting > 0
     assert sum(row["conflict_slots"] for row in rows) == conflicting
+
+
+def test_times_of_options_and_days_are_those_of_the_town(
+    export: Callable[..., str], parts: list[Blocks], database: Database, town: Town, tmp_path: Path
+) -> None:
+    del parts
+    register_in("America/Los_Angeles", database, town)
+    words = ("readings", "--format", "jsonl", "--meter", str(HOUSE))
+    day = ("--from", "2026-11-01T07:00Z", "--to", "2026-11-02T08:00Z")  # 25 hours
+    (row,) = exported(export(*words, *day, "--resolution", "1d"))
+    assert row["start_utc"] == "2026-11-01T07:00:00Z"
+    assert row["exact_slots"] + row["averaged_slots"] + row["missing_slots"] == 6000
+    same = ("--from", "2026-11-01", "--to", "2026-11-02")
+    assert exported(export(*words, *same, "--resolution", "1d")) == [row]
+    export(*words, *day, "--resolution", "15s", "--out", str(tmp_path / "out"))
+    assert [path.stem for path in (tmp_path / "out").glob("*.jsonl")] == ["readings-15s-2026-11-01"]
 
 
 @on_both

@@ -47,7 +47,7 @@ def account(
 
 
 def feed_of(quarters: AccountQuarters) -> ET.Element:
-    return ET.fromstring("".join(green_button(quarters, "abc")))
+    return ET.fromstring("".join(green_button(quarters, "abc", NEW_YORK)))
 
 
 ACCOUNTS = {
@@ -125,7 +125,7 @@ def test_the_rules_of_daylight_saving_time_are_those_of_the_zone(zone: str, year
             assert time.astimezone(ZoneInfo(zone)).utcoffset() == timedelta(seconds=offset)
 
 
-SMALL_TEXT = "".join(green_button(account("2026-11-01T00:00", "2026-11-01T02:00-05:00"), "abc"))
+SMALL_TEXT = "".join(green_button(account("2026-11-01T00:00", "2026-11-01T02:00-05:00"), "abc", NEW_YORK))
 """A feed with every element, to break."""
 SMALL = ET.fromstring(SMALL_TEXT)
 

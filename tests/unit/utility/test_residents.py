@@ -117,7 +117,7 @@ def test_settled_days_add_up_and_begin_with_the_move(seed: int, moved: int) -> N
     found = settled(3, seed)
     end = FIRST + found.quality.shape[1]
     held = [one.held for one in recordings(FIRST + moved, end)]
-    days = by_day(found, held)
+    days = by_day(found, held, NEW_YORK)
     assert [day.start for day in days] == [(FIRST + n) * 900 for n in (0, 96, 196)], "1 November has 25 hours"
     assert [day.expected for day in days if day.start + 100 * 900 < (FIRST + moved) * 900] == [0] * sum(
         day.start + 100 * 900 < (FIRST + moved) * 900 for day in days

@@ -120,6 +120,7 @@ def test_sums_are_those_of_a_plain_reference(resolution: str, monkeypatch: pytes
         FIRST,
         END,
         Resolution(resolution),
+        NEW_YORK,
         held,
     )
     assert sorted(row for rows in found for row in plain(rows)) == reference(settled, resolution, held)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -11,15 +10,14 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import parse_time
-from commonwatt.model.units import EpochSeconds
 from utility.access.actor import Actor
 from utility.alarms.alarm import HEAD_END, PARTS, PREFIX, TOWN, Alarm
 from utility.alarms.client import AlertmanagerError
 from utility.api.alarms import runbook_of
 from utility.api.rights import Operators, Staff
+from utility.commands.forms import local_input
 from utility.console.answers import ROWS, Number, Skip, address, found
 from utility.console.console import Console
-from utility.jobs.calendar_periods import NEW_YORK
 
 DURATIONS = ((3_600, "1 hour"), (14_400, "4 hours"), (86_400, "1 day"), (259_200, "3 days"), (604_800, "7 days"))
 """The ends that a person is offered, clock seconds from now."""
@@ -72,7 +70,7 @@ def _add_lists(app: FastAPI, console: Console) -> None:
         """Return the counts for the top of a page, if it does not show them yet; from memory, so on no thread."""
         if seen == alarms.board().mark:
             return Response(status_code=204)
-        return console.fragment(request, actor, "alarm_count.html", {})
+        return console.page(request, actor, "alarm_count.html", {}, zone=console.api.zone.last)
 
     @app.post(f"{_START}/silences/{{which}}/end", include_in_schema=False)
     def end_silence(actor: Operators, which: str) -> RedirectResponse:
@@ -125,8 +123,9 @@ def _add_maintenance(app: FastAPI, console: Console) -> None:
     @app.get(f"{_START}/maintenance", include_in_schema=False)
     def form(request: Request, actor: Operators, place: Annotated[str, Query(max_length=40)] = "") -> HTMLResponse:
         """Return the form of a maintenance, for the next four hours."""
-        now = console.now()
-        fields = {"place": place, "part": "", "start": _local(now), "end": _local(now + 14_400), "note": ""}
+        now, zone = console.now(), console.zone()
+        start, end = local_input(now, zone), local_input(now + 14_400, zone)
+        fields = {"place": place, "part": "", "start": start, "end": end, "note": ""}
         return _form(request, actor, fields)
 
     @app.post(f"{_START}/maintenance", include_in_schema=False)
@@ -142,7 +141,8 @@ def _add_maintenance(app: FastAPI, console: Console) -> None:
         """Silence a place for a time; a mistake is told beside what was typed."""
         fields = {"place": place.strip(), "part": part, "start": start, "end": end, "note": note.strip()}
         try:
-            window = parse_time(start, "start", NEW_YORK), parse_time(end, "end", NEW_YORK)
+            zone = console.zone()
+            window = parse_time(start, "start", zone), parse_time(end, "end", zone)
             alarms.maintain(actor, fields["place"], part, *window, fields["note"])
         except (ConfigError, AlertmanagerError) as error:
             return _form(request, actor, fields, str(error))
@@ -177,10 +177,6 @@ def _look(alarm: Alarm) -> str:
 
 def _one(alarm: Alarm) -> str:
     return address(f"{_START}/one", key=alarm.key)
-
-
-def _local(time: EpochSeconds) -> str:
-    return datetime.fromtimestamp(time, NEW_YORK).strftime("%Y-%m-%dT%H:%M")
 
 
 @contextmanager

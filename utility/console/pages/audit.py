@@ -3,6 +3,7 @@
 from datetime import date
 from typing import Annotated
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 
@@ -11,7 +12,6 @@ from utility.access.differences import rows_of
 from utility.api.rights import Admins
 from utility.billing.tariffs.local_calendar import midnight
 from utility.console.console import Console
-from utility.jobs.calendar_periods import NEW_YORK
 from utility.store import audit_log
 
 SHOWN = 100
@@ -36,12 +36,13 @@ def add_audit(app: FastAPI, console: Console) -> None:
     ) -> Response:
         """Return entries, newest first."""
         asked = {"person": person, "action": action, "subject": subject, "since": since, "until": until}
+        zone = console.zone()
         wanted = audit_log.Wanted(
             person=person,
             action=action,
             subject=subject,
-            since=_midnight("since", since),
-            until=_midnight("until", until),
+            since=_midnight("since", since, zone),
+            until=_midnight("until", until, zone),
             before_no=before_no,
         )
         with console.database.reads.begin() as connection:
@@ -54,10 +55,10 @@ def add_audit(app: FastAPI, console: Console) -> None:
         return console.page(request, actor, "audit.html", content)
 
 
-def _midnight(name: str, text: str) -> EpochSeconds | None:
+def _midnight(name: str, text: str, zone: ZoneInfo) -> EpochSeconds | None:
     if not text:
         return None
     try:
-        return midnight(date.fromisoformat(text), NEW_YORK) * QUARTER_S
+        return midnight(date.fromisoformat(text), zone) * QUARTER_S
     except (ValueError, OverflowError) as error:
         raise HTTPException(422, f"{name}: {text!r:.20} is no day; write it as 2026-11-03") from error

@@ -10,7 +10,6 @@ from utility.billing.tariffs.local_calendar import month_after, month_before, mo
 from utility.console.console import Console
 from utility.console.pages.town import permille_of
 from utility.console.town_view import month_days
-from utility.jobs.calendar_periods import NEW_YORK
 from utility.store.overview.days import counted_days
 
 WORST = 50
@@ -26,9 +25,10 @@ def add_completeness(app: FastAPI, console: Console) -> None:
     @app.get("/console/completeness", include_in_schema=False)
     def page(request: Request, actor: Staff, month: _Month = None) -> Response:
         """Return the page."""
-        present, _, until = month_days(console.now())
+        zone = console.zone()
+        present, _, until = month_days(console.now(), zone)
         shown = month or present
-        first, end = (quarter // 96 for quarter in month_quarters(shown, NEW_YORK))
+        first, end = (quarter // 96 for quarter in month_quarters(shown, zone))
         with console.database.reads.begin() as connection:
             found = counted_days(connection, first, max(first, min(end, until)))
         worst = sorted(found.by_microgrid.items(), key=lambda each: permille_of(each[1]) or 0)[:WORST]

@@ -2,6 +2,7 @@
 
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from fastapi import FastAPI, Form, HTTPException, Query, Request, Response
@@ -14,7 +15,6 @@ from utility.api.home import change_weight
 from utility.api.rights import Residents
 from utility.billing.tariffs.local_calendar import midnight, month_after, month_before, month_of, month_quarters
 from utility.console.console import Console
-from utility.jobs.calendar_periods import NEW_YORK
 from utility.overview.plots import Series, plotted
 from utility.registry.weights import LEAST, MOST, weight_at
 from utility.residents.bills import BillsSoFar
@@ -54,28 +54,27 @@ def add_home(app: FastAPI, console: Console) -> None:
     @app.get("/console/home", include_in_schema=False)
     def page(request: Request, actor: Residents) -> Response:
         """Return the page."""
-        home, now = own_home(console, actor), console.now()
-        content = _today(console, home, now) | _sharing(home, now) | _bills(console, bills, home, now)
+        home, now, zone = own_home(console, actor), console.now(), console.zone()
+        content = _today(console, home, now, zone) | _sharing(home, now, zone) | _bills(console, bills, home, now, zone)
         return console.page(request, actor, "home.html", content)
 
     @app.get("/console/home/live", include_in_schema=False)
     def live(request: Request, actor: Residents) -> Response:
         """Return the part of the page that changes by itself: today and the battery."""
-        return console.fragment(
-            request, actor, "home_live.html", _today(console, own_home(console, actor), console.now())
-        )
+        content = _today(console, own_home(console, actor), console.now(), console.zone())
+        return console.fragment(request, actor, "home_live.html", content)
 
     @app.get("/console/home/day", include_in_schema=False)
     def day(request: Request, actor: Residents, day: _Day) -> Response:
         """Return a local day."""
-        home, (first, end) = own_home(console, actor), _quarters_of(day)
+        home, (first, end) = own_home(console, actor), _quarters_of(day, console.zone())
         content = {"day": day, "found": day_of(console.database, home, first, end), **_neighbours_of(day)}
         return console.page(request, actor, "home_day.html", content)
 
     @app.get("/console/home/day.json", include_in_schema=False)
     def day_plot(actor: Residents, day: _Day) -> dict[str, Any]:
         """Return the series of a local day for its plot, kilowatts by quarter-hour."""
-        home, (first, end) = own_home(console, actor), _quarters_of(day)
+        home, (first, end) = own_home(console, actor), _quarters_of(day, console.zone())
         return {"series": _series(day_of(console.database, home, first, end).course)}
 
     @app.get("/console/home/month", include_in_schema=False)
@@ -86,7 +85,7 @@ def add_home(app: FastAPI, console: Console) -> None:
     @app.get("/console/home/month/sums", include_in_schema=False)
     def month_sums(request: Request, actor: Residents) -> Response:
         """Return the sums of the present month, a part of the page that is loaded after it."""
-        month = month_of(quarter_of(console.now()), NEW_YORK)
+        month = month_of(quarter_of(console.now()), console.zone())
         return console.fragment(request, actor, "home_sums.html", _month(console, own_home(console, actor), month))
 
     @app.post("/console/home/weight", include_in_schema=False)
@@ -99,30 +98,30 @@ def add_home(app: FastAPI, console: Console) -> None:
         return console.see_other(actor, "/console/home", f"Your sharing weight is {weight} from {start:%d %B %Y} on.")
 
 
-def _today(console: Console, home: Home, now: EpochSeconds) -> dict[str, Any]:
-    own = stored_now(console.database, home, now, shared=False)
+def _today(console: Console, home: Home, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
+    own = stored_now(console.database, home, now, zone, shared=False)
     return {
         "account": home.account.number,
         "places": home.places(quarter_of(now)),
-        "today": day_of(console.database, home, *local_day(now)) if own is None else own.today,
-        "date": _date_of(now),
+        "today": day_of(console.database, home, *local_day(now, zone)) if own is None else own.today,
+        "date": _date_of(now, zone),
         "own": own,
-        "building": stored_now(console.database, home, now, shared=True),
+        "building": stored_now(console.database, home, now, zone, shared=True),
     }
 
 
-def _sharing(home: Home, now: EpochSeconds) -> dict[str, Any]:
+def _sharing(home: Home, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
     quarter = quarter_of(now)
     return {
         "weight": weight_at(home.account, quarter),
         "later_weights": [dated for dated in home.account.weights if dated.start > quarter],
         "least": LEAST,
         "most": MOST,
-        "tomorrow": _date_of(now) + timedelta(days=1),
+        "tomorrow": _date_of(now, zone) + timedelta(days=1),
     }
 
 
-def _bills(console: Console, bills: BillsSoFar, home: Home, now: EpochSeconds) -> dict[str, Any]:
+def _bills(console: Console, bills: BillsSoFar, home: Home, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
     found: dict[str, Any] = {"so_far": None, "has_rates": True}
     try:
         found["so_far"] = bills.of(home, now)
@@ -130,18 +129,21 @@ def _bills(console: Console, bills: BillsSoFar, home: Home, now: EpochSeconds) -
         found["has_rates"] = False
     with console.database.reads.begin() as connection:
         found["issued"] = issued_bills(connection, home.account.number, SHOWN_BILLS)
-    month = month_of(quarter_of(now), NEW_YORK)
+    month = month_of(quarter_of(now), zone)
     first = date.fromisoformat(f"{month_before(month)}-01")
     return found | {"month": month, "file_from": first, "file_to": date.fromisoformat(f"{month}-01")}
 
 
 def _month(console: Console, home: Home, month: str) -> dict[str, Any]:
-    first, end = month_quarters(month, NEW_YORK)
+    zone = console.zone()
+    first, end = month_quarters(month, zone)
     # Days that have not begun have no row.
-    end = max(first, min(end, local_day(console.now())[1]))
-    settled, until = read_settled(console.database, home, first, end) if first < end else ([], None)
-    days = figures_by_day(console.database, home, first, end) if first < end else []
-    rows = [(_date_of(one.start), one, figures) for one, figures in zip(settled, days, strict=True) if one.expected]
+    end = max(first, min(end, local_day(console.now(), zone)[1]))
+    settled, until = read_settled(console.database, home, first, end, zone) if first < end else ([], None)
+    days = figures_by_day(console.database, home, first, end, zone) if first < end else []
+    rows = [
+        (_date_of(one.start, zone), one, figures) for one, figures in zip(settled, days, strict=True) if one.expected
+    ]
     return {
         "month": month,
         "title": date.fromisoformat(f"{month}-01").strftime("%B %Y"),
@@ -150,7 +152,7 @@ def _month(console: Console, home: Home, month: str) -> dict[str, Any]:
         "sums": _added([figures for _, _, figures in rows]),
         "until": None if until is None else until * QUARTER_S,
         "earlier": month_before(month),
-        "later": month_after(month) if end == month_quarters(month, NEW_YORK)[1] else None,
+        "later": month_after(month) if end == month_quarters(month, zone)[1] else None,
     }
 
 
@@ -164,15 +166,15 @@ def _added(days: list[Figures]) -> list[tuple[str, int]]:
     return list(found.items())
 
 
-def _quarters_of(day: date) -> tuple[Quarter, Quarter]:
+def _quarters_of(day: date, zone: ZoneInfo) -> tuple[Quarter, Quarter]:
     try:
-        return local_day(midnight(day, NEW_YORK) * QUARTER_S)
+        return local_day(midnight(day, zone) * QUARTER_S, zone)
     except (ValueError, OverflowError) as error:
         raise HTTPException(422, f"day: {day} can't be shown") from error
 
 
-def _date_of(time: EpochSeconds) -> date:
-    return datetime.fromtimestamp(time, NEW_YORK).date()
+def _date_of(time: EpochSeconds, zone: ZoneInfo) -> date:
+    return datetime.fromtimestamp(time, zone).date()
 
 
 def _neighbours_of(day: date) -> dict[str, date]:

@@ -21,7 +21,6 @@ from utility.exports.customer.files import MEDIA_TYPES, SUFFIXES, CustomerFormat
 from utility.exports.exports import Asked, account_quarters
 from utility.exports.selection import Selection
 from utility.store.bill_documents import RunDocuments, issued_documents
-from utility.store.job_states import zone_of
 from utility.store.kept_documents import KeptDocuments
 
 _Month = Annotated[str, Path(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", description="A local month.")]
@@ -86,8 +85,7 @@ def _add_energy(app: FastAPI, console: Console) -> None:
         """Return the account's quarter-hours of some local days as a file."""
         if actor.account is None:
             raise HTTPException(404, "your name is not linked with an account yet; ask the utility's administrator")
-        with console.database.reads.begin() as connection:
-            zone = zone_of(connection)
+        zone = console.zone()
         try:
             first, until = (midnight(day, zone) * QUARTER_S for day in (start, end))
             selection = Selection(accounts=(actor.account,))

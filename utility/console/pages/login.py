@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from fastapi import FastAPI, Form, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
+from starlette.concurrency import run_in_threadpool
 
 from commonwatt.identity.passwords import MAX_LENGTH
 from commonwatt.model.units import EpochSeconds
@@ -45,7 +46,7 @@ def _add_sessions(app: FastAPI, console: Console, guesses: Guesses) -> None:
         """Return the login page; a person who is logged in goes on."""
         if await actor_of(request) is not None:
             return RedirectResponse(_own_path(next), 303)
-        return _login_page(console, request, next)
+        return await run_in_threadpool(_login_page, console, request, next)
 
     @app.post("/console/login", include_in_schema=False, dependencies=[OPEN])
     def log_in(request: Request, name: Name, password: Password, next: Next = "") -> Response:  # noqa: A002

@@ -88,10 +88,11 @@ def add_meters(app: FastAPI, console: Console) -> None:
     ) -> Response:
         """Return the page of one meter."""
         facts = _facts(console, meter)
-        today = local_day(console.now())
+        zone = console.zone()
+        today = local_day(console.now(), zone)
         last = min(last or today, today)
         first = first or last
-        quarters_of(first, last)
+        quarters_of(first, last, zone)
         kind = what or _usual(facts)
         content = _lists(console, facts) | {"facts": facts, "what": kind, "first": first, "last": last}
         content |= {"kinds": [*(k.name.lower() for k in facts.record_types), "settled"], "names": KINDS, "today": today}
@@ -108,7 +109,7 @@ def add_meters(app: FastAPI, console: Console) -> None:
     ) -> JSONResponse:
         """Return the series of a plot: at most about 1,000 points, with their extremes."""
         facts = _facts(console, meter)
-        begin, until = quarters_of(first, last)
+        begin, until = quarters_of(first, last, console.zone())
         until = max(begin + 1, min(until, quarter_of(console.now()) + 1))
         if what == "settled":
             return JSONResponse(_settled(console, facts, begin, until))

@@ -48,8 +48,9 @@ def add_microgrids(app: FastAPI, console: Console) -> None:
     def one(request: Request, actor: Staff, name: _Name, day: date | None = None) -> Response:
         """Return the page of one."""
         facts = _facts(console, name)
-        shown = day or local_day(console.now())
-        quarters_of(shown, shown)  # A day that the plot refuses may have no day before or after it.
+        zone = console.zone()
+        shown = day or local_day(console.now(), zone)
+        quarters_of(shown, shown, zone)  # A day that the plot refuses may have no day before or after it.
         content = _live(console, facts) | _lists(console, name) | {"day": shown, "one_day": timedelta(days=1)}
         return console.page(request, actor, "microgrid.html", content)
 
@@ -61,7 +62,7 @@ def add_microgrids(app: FastAPI, console: Console) -> None:
     @app.get("/console/microgrids/{name}/day.json", include_in_schema=False)
     def plot(_: Staff, name: _Name, day: date) -> dict[str, Any]:
         """Return the series of a local day for its plot."""
-        first, until = quarters_of(day, day)
+        first, until = quarters_of(day, day, console.zone())
         # What is to come is no gap.
         until = max(first + 1, min(until, quarter_of(console.now()) + 1))
         with console.database.reads.begin() as connection:

@@ -2,7 +2,6 @@
 
 import json
 from typing import Annotated, Any
-from zoneinfo import ZoneInfo
 
 from fastapi import Depends, FastAPI, Form, HTTPException, Path, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
@@ -16,7 +15,6 @@ from utility.console.answers import ROWS, Skip, Why, address, refusing
 from utility.console.console import Console
 from utility.decisions import releases
 from utility.store import research as store
-from utility.store.rations import timezone_of
 
 Readers = Annotated[Actor, Depends(Allowed(Role.RESEARCHER, Role.CLERK, Role.APPROVER))]
 Id = Annotated[str, Path(pattern="^[0-9a-z]{1,16}$")]
@@ -86,9 +84,7 @@ def _add_decisions(app: FastAPI, console: Console) -> None:
     def add(actor: Clerks, name: Name, until: Annotated[str, Form(max_length=40)]) -> RedirectResponse:
         """Add an agreement."""
         with refusing(422):
-            with console.database.reads.begin() as connection:
-                zone = ZoneInfo(timezone_of(connection))
-            end = parse_time(until, "until", zone)
+            end = parse_time(until, "until", console.zone())
             releases.add_agreement(console.database, name, end, actor, console.now())
         return console.see_other(actor, _START, f"agreement {name.strip()} is added")
 

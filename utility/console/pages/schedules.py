@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from typing import Annotated, Any, get_args
-from zoneinfo import ZoneInfo
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
 
@@ -23,7 +22,6 @@ from utility.console.answers import ROWS, Skip, address, plain, refusing
 from utility.console.console import Console
 from utility.store.control_changes import find_change, kinds_of, newest_change, newest_changes, targets_of
 from utility.store.heartbeats import last_heartbeats
-from utility.store.rations import timezone_of
 from utility.store.schedules_view import Wanted, schedules_page
 
 PATH = "/console/schedules"
@@ -98,7 +96,7 @@ def _add_form(app: FastAPI, console: Console) -> None:
         """Show what the change of the form would do; nothing is changed."""
         content: dict[str, Any] = {"preview": None, "fault": "", "shown": SHOWN}
         try:
-            content["preview"] = preview_change(console.database, asked_by(given, _zone(console)), console.now())
+            content["preview"] = preview_change(console.database, asked_by(given, console.zone()), console.now())
         except (ConfigError, ValueError) as error:
             content["fault"] = plain(error)
         return console.fragment(request, actor, "schedule_preview.html", content)
@@ -107,7 +105,7 @@ def _add_form(app: FastAPI, console: Console) -> None:
     def make(request: Request, actor: Operators, given: Given) -> Response:
         """Make the change of the form; if it is refused, show the form again with the reason."""
         try:
-            number = make_change(console.database, actor, asked_by(given, _zone(console)), console.now())
+            number = make_change(console.database, actor, asked_by(given, console.zone()), console.now())
         except (ConfigError, ValueError) as error:
             return _form(console, request, actor, given, plain(error))
         return console.see_other(actor, f"{PATH}/changes/{number}")
@@ -152,11 +150,6 @@ def _add_decisions(app: FastAPI, console: Console) -> None:
         return console.see_other(actor, f"{PATH}/changes/{no}", f"Change {no} is cancelled.")
 
 
-def _zone(console: Console) -> ZoneInfo:
-    with console.database.reads.begin() as connection:
-        return ZoneInfo(timezone_of(connection))
-
-
 def _form(console: Console, request: Request, actor: Actor, given: Mapping[str, str], fault: str = "") -> Response:
     try:
         action = Action(given.get("action", ""))
@@ -166,7 +159,7 @@ def _form(console: Console, request: Request, actor: Actor, given: Mapping[str, 
         raise HTTPException(404, f"the page has no form for {action}")
     with console.database.reads.begin() as connection:
         kinds, seen = sorted(set(kinds_of(connection).values())), newest_change(connection)
-    later = local_input(console.now() + LATER_S, _zone(console))
+    later = local_input(console.now() + LATER_S, console.zone())
     usual = {"which": "chosen", "when": "now", "time": later, "kind": "", "microgrids": ""}
     content = {
         "action": action,

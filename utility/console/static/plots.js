@@ -4,7 +4,7 @@
 // `low` makes a band of the least and greatest values of a step, `marks` are [begin, end, word] of doubtful spans.
 "use strict";
 (() => {
-  const ZONE = "America/New_York";
+  const ZONE = document.documentElement.dataset.zone;
   const MOST_ROWS = 200;
   const AGAIN_MS = 60000;
   const COLOURS = 4;

@@ -16,7 +16,6 @@ from commonwatt.model.times import iso
 from commonwatt.model.units import QUARTER_S
 from utility.exports.customer.quarters import AccountQuarters, Flow, Quality
 from utility.exports.resolutions import Resolution, intervals
-from utility.jobs.calendar_periods import NEW_YORK
 
 _RAW, _VALIDATED = 14, 17
 _QUALITY_CODES = {
@@ -36,7 +35,7 @@ _NO_RULE = "FFFFFFFF"
 """As ESPI codes that a zone has no daylight saving time."""
 
 
-def green_button(quarters: AccountQuarters, store: str, zone: ZoneInfo = NEW_YORK) -> Iterator[str]:
+def green_button(quarters: AccountQuarters, store: str, zone: ZoneInfo) -> Iterator[str]:
     """Yield the feed in pieces.
 
     Args:

@@ -6,14 +6,13 @@ from zoneinfo import ZoneInfo
 
 from commonwatt.model.units import QUARTER_S
 from utility.exports.customer.quarters import AccountQuarters, Flow, Quality
-from utility.jobs.calendar_periods import NEW_YORK
 
 _NAMES = {Flow.DELIVERED: "Delivered to you (kWh)", Flow.RECEIVED: "Received from you (kWh)"}
 _MILLIWATT_HOURS = 1_000_000
 """In a kilowatt-hour."""
 
 
-def spreadsheet(quarters: AccountQuarters, zone: ZoneInfo = NEW_YORK) -> Iterator[str]:
+def spreadsheet(quarters: AccountQuarters, zone: ZoneInfo) -> Iterator[str]:
     """Yield the header, and a line for each quarter-hour; an energy that is missing is empty.
 
     Kilowatt-hours have six decimals, which is exact. The offset tells the two hours apart that a clock shows twice.

@@ -1,0 +1,40 @@
+"""The time zone of the town: of people's times, local days and months."""
+
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection
+
+from commonwatt.town.file import TownTable
+from utility.store.database import Database
+from utility.store.rations import timezone_of
+
+
+def zone_of(connection: Connection) -> ZoneInfo:
+    """Return the town's zone; America/New_York before a registration."""
+    return ZoneInfo(timezone_of(connection))
+
+
+def town_zone(database: Database) -> ZoneInfo:
+    """Return the town's zone, read from a database."""
+    with database.reads.begin() as connection:
+        return zone_of(connection)
+
+
+class TownZone:
+    """The town's zone as a service uses it.
+
+    Args:
+        database: The service's database.
+
+    Attributes:
+        last: The zone that was read last, for answers that need no database; before that America/New_York.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.last = ZoneInfo(TownTable().timezone)
+
+    def read(self) -> ZoneInfo:
+        """Return the zone from the database: another process may register another town."""
+        self.last = town_zone(self._database)
+        return self.last
