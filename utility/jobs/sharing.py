@@ -55,7 +55,8 @@ class SharingJob:
         meters, loss = town
         found = []
         for one in waiting:
-            result = self._compute(one, meters.get(one.owner_no, []), loss)
+            there = [meter for meter in meters.get(one.owner_no, []) if meter.is_there(one.quarter)]
+            result = self._compute(one, there, loss)
             if result.complete or now >= (one.quarter + 1) * QUARTER_S + DEADLINE_S:
                 found.append((one, result))
         return found

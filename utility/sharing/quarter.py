@@ -31,6 +31,8 @@ class MeterEntry:
         function: The kind of place behind it.
         direction: The direction it measures.
         capacity: Capacity of the battery behind it, milliwatt-hours; ``None``: no battery.
+        start: Its first quarter; ``None``: since ever.
+        end: The quarter after its last; ``None``: it is still there.
     """
 
     no: int
@@ -39,6 +41,12 @@ class MeterEntry:
     function: Function
     direction: Direction
     capacity: MilliwattHours | None
+    start: Quarter | None = None
+    end: Quarter | None = None
+
+    def is_there(self, quarter: Quarter) -> bool:
+        """Return whether it is at its place in a quarter."""
+        return (self.start or 0) <= quarter and (self.end is None or quarter < self.end)
 
 
 @dataclass(frozen=True, kw_only=True)

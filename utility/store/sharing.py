@@ -22,7 +22,7 @@ from utility.store.database import Database, insert_or
 from utility.store.events import event_of, events_around
 from utility.store.parts import PartReader, select_parts
 from utility.store.settlement_due import mark_quarters
-from utility.store.tables import controller, meter, sharing, sharing_due, sharing_quarter
+from utility.store.tables import controller, installed, meter, sharing, sharing_due, sharing_quarter
 
 MAX_DUE = 200
 """Most microgrid quarters computed in one step; other jobs' steps come between."""
@@ -89,8 +89,10 @@ def due(connection: Connection, before: Quarter, after: tuple[Quarter, int]) -> 
 
 
 def meters_by_owner(connection: Connection) -> dict[int, list[MeterEntry]]:
-    """Return the meters of each microgrid, by the number of its controller."""
-    statement = select(controller.c.number, meter).join(controller, controller.c.id == meter.c.microgrid)
+    """Return the meters that each microgrid has or had, by the number of its controller."""
+    statement = select(controller.c.number, meter, installed.c.since, installed.c.until)
+    statement = statement.join(controller, controller.c.id == meter.c.microgrid)
+    statement = statement.outerjoin(installed, installed.c.meter == meter.c.id)
     found: dict[int, list[MeterEntry]] = defaultdict(list)
     for row in connection.execute(statement.order_by(meter.c.no)):
         entry = MeterEntry(
@@ -100,6 +102,8 @@ def meters_by_owner(connection: Connection) -> dict[int, list[MeterEntry]]:
             function=Function(row.function),
             direction=Direction(row.direction),
             capacity=row.battery_capacity,
+            start=row.since,
+            end=row.until,
         )
         found[row.number].append(entry)
     return dict(found)

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Microgrid, Town, load_town
 from harness.energy.alone import Alone
 from harness.network.application import local_headers
+from harness.worlds.exchanges import exchange
 from harness.worlds.sent import append
 from utility.api.app import make_app
 from utility.api.services import Api
@@ -91,6 +93,14 @@ class Measured:
         ]
         self.number = number
 
+    def exchange(self, database: Database) -> None:
+        """Let every meter be another one since the first quarter."""
+        new = {meter: meter + 10**9 for meter, _ in self.values}
+        exchange(database, new, FIRST)
+        self.values = {(new[meter], kind): values for (meter, kind), values in self.values.items()}
+        self.events = [(log, replace(event, meter_id=new[event.meter_id])) for log, event in self.events]
+        self.truth = Counter({(new[meter], kind): energy for (meter, kind), energy in self.truth.items()})
+
     def append(self, *, of: Callable[[int], bool] = lambda _: True, events: bool = True) -> Append:
         """What its gateway relays of some meters."""
         rows = [
@@ -132,8 +142,13 @@ def of(row: dict[str, Any]) -> Truth:
 
 @both_kinds
 @pytest.mark.parametrize("name", ["r001", "apt"])
-def test_recorded_sharing_is_what_flowed(database: Database, town: Town, name: str) -> None:  # req: C2
+@pytest.mark.parametrize("is_exchanged", [False, True])
+def test_recorded_sharing_is_what_flowed(
+    database: Database, town: Town, name: str, is_exchanged: bool
+) -> None:  # req: C2
     measured = Measured(town, town.microgrids[name], 1)
+    if is_exchanged:
+        measured.exchange(database)
     Writer(database).commit([measured.append()])
     run(database)
     row = found(database, name)
