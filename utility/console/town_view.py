@@ -89,7 +89,7 @@ class TownView:
         now = int(self._api.clock.now())
         refused = {name: (each.time, each.text) for name, each in self._api.refused.items()}
         with self._api.database.reads.begin() as connection:
-            facts = microgrids(connection, refused)
+            facts = microgrids(connection, now, refused)
             supply = supply_view(connection, now, 1)
             self._read_energy(connection, now)
         cells = tuple(cell(each, now) for each in facts)

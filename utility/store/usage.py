@@ -184,15 +184,17 @@ def microgrid_rows(
     subjects, usage = _usage(connection, town, some, columns)
     if usage is None:
         return []
-    span = columns.first * QUARTER_S, columns.until * QUARTER_S
-    numbers = [town.numbers[meter.id] for meter in members]
+    start = columns.first * QUARTER_S
+    # The last state of a meter that was removed ends with it.
+    ends = {town.numbers[m.id]: installed(m, columns.first, columns.until)[1] * QUARTER_S for m in members}
+    boundaries = {number: ends[number] for number in _boundaries(members, town)}
     more = _More(
         town=town,
         columns=columns,
         widths=_widths(connection, some, columns),
         batteries=_battery_days(connection, month, some),
-        reduced=seconds_in_state(connection, numbers, State.REDUCING, *span),
-        islanded=seconds_in_state(connection, _boundaries(members, town), _ISLANDED, *span),
+        reduced=seconds_in_state(connection, ends, State.REDUCING, start),
+        islanded=seconds_in_state(connection, boundaries, _ISLANDED, start),
     )
     names = [quantity.name.lower() for quantity in QUANTITIES]
     rows = []

@@ -1,6 +1,6 @@
 """What statistics read: a class's settled day, readings of batteries, how long meters were reduced or islanded."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from itertools import groupby
 
 import numpy as np
@@ -100,15 +100,23 @@ def levels(connection: Connection, quarter: Quarter) -> dict[int, int]:
 
 
 def seconds_in_state(
-    connection: Connection, meters: Collection[int], bits: State, start: EpochSeconds, end: EpochSeconds
+    connection: Connection, meters: Mapping[int, EpochSeconds], bits: State, start: EpochSeconds
 ) -> dict[int, int]:
-    """Return for how many seconds of ``[start, end)`` a meter's state had any of some bits, by the meter's number."""
+    """Return for how many seconds a meter's state had any of some bits, by the meter's number.
+
+    Args:
+        connection: The database.
+        meters: The numbers of the meters, each with the second after the last one that counts.
+        bits: The bits.
+        start: The first second.
+    """
     c, found = event.c, {}
     differs = c.previous_state.bitwise_and(int(bits)) != c.new_state.bitwise_and(int(bits))
     for some in chunks(sorted(meters)):
-        statement = select(event).where(c.meter_no.in_(some), c.time >= start - LOOK_BACK_S, c.time < end, differs)
+        within = c.time.between(start - LOOK_BACK_S, max(meters[number] for number in some) - 1)
+        statement = select(event).where(c.meter_no.in_(some), within, differs)
         rows = sound_events(connection.execute(statement.order_by(c.meter_no, c.time, c.generation, c.record_id)))
         for number, changes in groupby(rows, key=lambda row: int(row.meter_no)):
             known = [Change(time=row.time, is_on=bool(row.new_state & bits)) for row in changes]
-            found[number] = seconds_on(known, start, end)
+            found[number] = seconds_on(known, start, meters[number])
     return {number: seconds for number, seconds in found.items() if seconds}

@@ -11,6 +11,7 @@ from commonwatt.settlement.settled import Quantity
 from commonwatt.town.town import Direction, Function, Town
 from harness.real import databases
 from harness.settlement.stored import FIRST, SOON, sent, store, town_blocks
+from harness.worlds.exchanges import exchange
 from harness.worlds.sent import append
 from harness.worlds.utility import a_heartbeat
 from tests.unit.utility.test_settlement import run as settle
@@ -18,6 +19,7 @@ from utility.changes import SawGateway
 from utility.overview.microgrids import Condition, Facts, cell, count
 from utility.store.database import Database
 from utility.store.overview.finding import find
+from utility.store.overview.microgrid import day_of_microgrid, is_there, meters_of
 from utility.store.overview.series import WHOLE_QUARTERS, settled_series, slot_series
 from utility.store.overview.town import microgrids, newest_quarter, town_energy
 from utility.store.reads import meter_number
@@ -34,9 +36,11 @@ def seen(at: int = SOON, name: str = "r001", **said: object) -> SawGateway:
     return SawGateway(controller=name, time=at, heartbeat=a_heartbeat(**({"trust": 3} | said)))
 
 
-def facts_of(database: Database, refused: dict[str, tuple[int, str]] | None = None) -> dict[str, Facts]:
+def facts_of(
+    database: Database, refused: dict[str, tuple[int, str]] | None = None, now: int = SOON
+) -> dict[str, Facts]:
     with database.reads.begin() as connection:
-        return {each.microgrid: each for each in microgrids(connection, refused)}
+        return {each.microgrid: each for each in microgrids(connection, now, refused)}
 
 
 def test_the_state_of_a_microgrid_is_the_gravest_of_what_was_received(database: Database, town: Town) -> None:
@@ -67,6 +71,36 @@ def test_a_microgrid_that_never_reported_is_late(database: Database) -> None:
     assert {cell(each, SOON).words for each in facts_of(database).values()} == {
         f"{name}, late: its gateway has not reported yet" for name in ("r001", "r002")
     }
+
+
+@one_kind
+def test_a_boundary_meter_that_was_removed_tells_of_no_island(database: Database, town: Town) -> None:
+    boundary = next(m.id for m in town.microgrids["r001"].meters if m.function is Function.BOUNDARY)
+    dark = EventRecord(previous_state=1, new_state=1 | State.OFF_GRID, record_id=1, meter_id=boundary, time=SOON - 3600)
+    Writer(database).commit([append(events=[(1, dark)])])
+    gone = SOON // QUARTER_S
+    exchange(database, {boundary: 77_001}, gone)
+    assert facts_of(database, now=gone * QUARTER_S - 1)["r001"].boundary == State.OFF_GRID
+    assert facts_of(database)["r001"].boundary == 0
+
+
+@one_kind
+def test_day_of_a_microgrid_has_its_energy_before_and_after_an_exchange(database: Database, town: Town) -> None:
+    blocks = town_blocks(town, range(FIRST, FIRST + 2))["r001"]
+    new = {meter.id: meter.id + 10**9 for meter in town.microgrids["r001"].meters}
+    exchange(database, new, FIRST + 1)
+    come = blocks.take(np.flatnonzero(blocks.quarter > FIRST))
+    keys = [(new[meter], kind, quarter) for meter, kind, quarter in come.keys()]  # noqa: SIM118 - no mapping
+    store(database, {"r001": concatenate([blocks, make_blocks(keys, come.values, come.quality)])})
+    boundary = [m for m in town.microgrids["r001"].meters if m.function is Function.BOUNDARY]
+    signs = {m.id: 1 if m.direction is Direction.INCOMING else -1 for m in boundary}
+    sums = blocks.values.sum(axis=1) * np.array([signs.get(meter, 0) for meter in blocks.meter.tolist()])
+    energies = [int(sums[blocks.quarter == quarter].sum()) for quarter in (FIRST, FIRST + 1)]
+    with database.reads.begin() as connection:
+        meters = meters_of(connection, "r001")
+        found = day_of_microgrid(connection, meters, FIRST, FIRST + 2)
+    assert (found.net.tolist(), found.has_net.tolist()) == (energies, [True, True]), "not of the old meters' strays"
+    assert {each["id"] for each in meters if is_there(each, FIRST + 1)} == set(new.values())
 
 
 def test_energy_of_a_quarter_is_what_the_boundaries_show(database: Database, town: Town) -> None:

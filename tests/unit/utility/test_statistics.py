@@ -22,11 +22,15 @@ from sqlalchemy import select
 from typer.testing import CliRunner
 
 from commonwatt.model.exceptions import StoreError
+from commonwatt.model.records import EventRecord, State
+from commonwatt.model.units import QUARTER_S
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
 from commonwatt.town.town import Function, Town
 from harness.real import databases
 from harness.settlement.emulated import small_town
 from harness.statistics.stored import random_day, settle, store_batteries, store_months
+from harness.worlds.exchanges import exchange
+from harness.worlds.sent import append
 from utility.cli.statistics import app
 from utility.jobs.calendar_periods import Period
 from utility.jobs.statistics import StatisticsJob
@@ -47,6 +51,7 @@ from utility.store.usage import Scope, load_town_usage, refresh_classes
 from utility.store.usage_due import mark_settled
 from utility.store.usage_projection import year_before
 from utility.store.usage_view import load_shape, panel_of, usage_history, usage_page
+from utility.store.writer import Writer
 
 kind = databases.both_kinds
 one_kind = pytest.mark.parametrize("kind", ["sqlite"])
@@ -334,6 +339,25 @@ def test_use_of_a_town_that_lacks_a_microgrids_is_of_the_others_and_not_projecte
     assert town.totals.imported > taken
     assert town.totals.use_known == taken / town.totals.imported
     assert np.isnan(panel.values).tolist() == [[True, *[False] * 11]]
+
+
+@one_kind
+def test_a_boundary_meter_that_was_removed_is_islanded_no_longer(database: Database) -> None:
+    with database.reads.begin() as connection:
+        known = owners(connection)
+    boundary = next(m for owner in known.values() for m in owner.meters if m.function is Function.BOUNDARY)
+    gone = days_of("2026-10")[9] * 96
+    off = 1 | State.OFF_GRID
+    dark = EventRecord(previous_state=1, new_state=off, record_id=1, meter_id=boundary.id, time=gone * QUARTER_S - 600)
+    Writer(database).commit([append(events=[(1, dark)])])
+    exchange(database, {boundary.id: 77_001}, gone)
+    for month in ("2026-10", "2026-11"):
+        settle_month(database, month)
+    run(database)
+    number = next(number for number, owner in known.items() if boundary in owner.meters)
+    usage = rows(database, Scope.MICROGRID)
+    islanded = [usage[month_number(month), number].islanded_s for month in ("2026-10", "2026-11")]
+    assert islanded == [600, 0]
 
 
 def test_hours_of_reduced_demand_are_those_between_the_meters_events() -> None:

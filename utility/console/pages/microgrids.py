@@ -15,7 +15,7 @@ from utility.console.days import KILOWATTS, local_day, quarters_of
 from utility.overview.batteries import BatteryFacts, battery_lines, sharing_summary
 from utility.overview.microgrids import SHAPES, Facts, cell, island_words
 from utility.overview.plots import Series, plotted
-from utility.store.overview.microgrid import day_of_microgrid, levels_of, meters_of, newest_commands
+from utility.store.overview.microgrid import day_of_microgrid, is_there, levels_of, meters_of, newest_commands
 from utility.store.overview.town import microgrids
 from utility.store.sharing import recorded
 
@@ -38,7 +38,7 @@ def add_microgrids(app: FastAPI, console: Console) -> None:
     def table(request: Request, actor: Staff, after: Annotated[int, Query(ge=0, lt=2**31)] = 0) -> Response:
         """Return a page of the table."""
         with console.database.reads.begin() as connection:
-            facts = [each for each in microgrids(connection) if each.number > after]
+            facts = [each for each in microgrids(connection, console.now()) if each.number > after]
         rows = [(each, cell(each, console.now())) for each in facts[:PAGE]]
         later = f"/console/microgrids?after={rows[-1][0].number}" if len(facts) > PAGE else None
         content = {"rows": rows, "later": later, "earlier": "/console/microgrids" if after else None}
@@ -85,7 +85,7 @@ def add_microgrids(app: FastAPI, console: Console) -> None:
 def _facts(console: Console, name: str) -> Facts:
     refused = {one: (each.time, each.text) for one, each in console.api.refused.items()}
     with console.database.reads.begin() as connection:
-        found = microgrids(connection, refused, only=name)
+        found = microgrids(connection, console.now(), refused, only=name)
     if not found:
         raise HTTPException(404, f"there is no microgrid {name}; search for it above")
     return found[0]
@@ -96,7 +96,7 @@ def _live(console: Console, facts: Facts) -> dict[str, Any]:
     with console.database.reads.begin() as connection:
         meters = meters_of(connection, facts.microgrid)
         commands = newest_commands(connection, facts.microgrid, COMMANDS)
-    batteries = [each for each in meters if each["battery_capacity"] is not None]
+    batteries = [each for each in meters if each["battery_capacity"] is not None and is_there(each, quarter_of(now))]
     levels = levels_of(console.database, [each["no"] for each in batteries], quarter_of(now))
     lines = battery_lines((_battery(each, levels) for each in batteries), facts.heartbeat)
     return {

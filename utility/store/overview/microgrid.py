@@ -1,7 +1,7 @@
 """What the page of one microgrid shows: its meters, batteries, commands, and a day's energy by quarter-hour."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MicrogridId,
 from commonwatt.town.town import Direction, Function
 from utility.store.database import Database
 from utility.store.parts import PartReader, chunks, select_parts
-from utility.store.tables import command, compacted, declared_minimum, meter
+from utility.store.tables import command, compacted, declared_minimum, installed, meter
 
 LEVEL_QUARTERS = 8
 """Quarters back in which the last reported level of a battery is looked for."""
@@ -68,10 +68,20 @@ class DayOfMicrogrid:
 
 
 def meters_of(connection: Connection, microgrid: MicrogridId) -> list[dict[str, Any]]:
-    """Return the meters of a microgrid, with the minimum that each battery's meter last reported."""
-    statement = select(meter, declared_minimum.c.percent, declared_minimum.c.said).outerjoin(declared_minimum)
+    """Return the meters that a microgrid has or had, each with its first quarter and the one after its last.
+
+    A battery's meter has the minimum that it last reported.
+    """
+    columns = (declared_minimum.c.percent, declared_minimum.c.said, installed.c.since, installed.c.until)
+    statement = select(meter, *columns).outerjoin(declared_minimum)
+    statement = statement.outerjoin(installed, installed.c.meter == meter.c.id)
     rows = connection.execute(statement.where(meter.c.microgrid == microgrid).order_by(meter.c.no)).mappings()
     return [dict(row) | {"id": unsigned64(row["id"])} for row in rows]
+
+
+def is_there(row: Mapping[str, Any], quarter: Quarter) -> bool:
+    """Return whether a meter of ``meters_of`` is at its place in a quarter."""
+    return (row["since"] or 0) <= quarter and (row["until"] is None or quarter < row["until"])
 
 
 def levels_of(database: Database, numbers: Sequence[int], now: Quarter) -> dict[int, Level]:
@@ -126,22 +136,35 @@ def day_of_microgrid(
     signs, kinds = _signs(meters), (RecordType.THROUGH, RecordType.GENERATION, RecordType.STORED)
     sums = {kind: np.zeros(until - first, np.int64) for kind in kinds}
     whole = {kind: np.zeros(until - first, np.int64) for kind in kinds}
+    of = {each["no"]: each for each in meters}
     for some in chunks(range(first, until), 100):
         values = {"quarters": list(some), "numbers": [each["no"] for each in meters]}
         for row in connection.execute(_DAY, values):
             kind = RecordType(row.record_type)
             if kind not in sums or (kind is RecordType.THROUGH and row.meter_no not in signs):
                 continue
+            if not is_there(of[row.meter_no], row.quarter):
+                continue
             value = row.last_reading if kind is RecordType.STORED else row.total
             sums[kind][row.quarter - first] += (value or 0) * signs.get(row.meter_no, 1)
             whole[kind][row.quarter - first] += row.exact + row.averaged == 60
-    expected = {kind: sum(str(int(kind)) in each["record_types"].split(",") for each in meters) for kind in kinds}
-    expected[RecordType.THROUGH] = len(signs)
+    expected = {kind: _expected(kind, meters, signs, range(first, until)) for kind in kinds}
     has = {kind: (whole[kind] >= expected[kind]) & (expected[kind] > 0) for kind in kinds}
     net, sun, stored = kinds
     return DayOfMicrogrid(
         net=sums[net], sun=sums[sun], stored=sums[stored], has_net=has[net], has_sun=has[sun], has_stored=has[stored]
     )
+
+
+def _expected(
+    kind: RecordType, meters: Sequence[Mapping[str, Any]], signs: Mapping[int, int], quarters: range
+) -> NDArray[np.int64]:
+    """Return how many meters there are in each quarter that record a type."""
+    if kind is RecordType.THROUGH:
+        of_kind = [each for each in meters if each["no"] in signs]
+    else:
+        of_kind = [each for each in meters if str(int(kind)) in each["record_types"].split(",")]
+    return np.array([sum(is_there(each, quarter) for each in of_kind) for quarter in quarters], np.int64)
 
 
 def _signs(meters: Sequence[dict[str, Any]]) -> dict[int, int]:

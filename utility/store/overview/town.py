@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Connection, Row, bindparam, func, select
 
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.records import RecordType, State
-from commonwatt.model.units import Quarter
+from commonwatt.model.units import EpochSeconds, Quarter, quarter_of
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.town.town import Direction, Function
@@ -17,9 +17,10 @@ from utility.overview.microgrids import Facts
 from utility.overview.today import QuarterEnergy
 from utility.store.checks import sound_events
 from utility.store.keys import is_one_of, listed
-from utility.store.tables import compacted, controller, event, gap, gateway_seen, meter, tally
+from utility.store.tables import compacted, controller, event, gap, gateway_seen, installed, meter, tally
 
 _ONLY: Any = bindparam("only")
+_REMOVED = select(installed.c.meter).where(installed.c.until <= bindparam("quarter"))
 
 
 _EVENTS = (
@@ -49,7 +50,7 @@ def _statements(*, of_one: bool) -> _Statements:
     last = select(func.max(event.c.time)).where(event.c.meter_no == meter.c.no).scalar_subquery()
     # In two steps: in one, SQLite would read every event there is.
     boundary = select(meter.c.no, meter.c.microgrid, last.label("last"))
-    boundary = boundary.where(meter.c.function == Function.BOUNDARY.value)
+    boundary = boundary.where(meter.c.function == Function.BOUNDARY.value, meter.c.id.not_in(_REMOVED))
     gaps = select(meter.c.microgrid, func.count()).join(gap, meter.c.no == gap.c.meter_no).where(gap.c.is_open)
     conflicts = (
         select(controller.c.id, func.sum(compacted.c.conflicts, type_=BigInteger))
@@ -77,12 +78,16 @@ def _parsed(kept: str) -> Heartbeat | None:
 
 
 def microgrids(
-    connection: Connection, refused: Mapping[str, tuple[int, str]] | None = None, only: str | None = None
+    connection: Connection,
+    now: EpochSeconds,
+    refused: Mapping[str, tuple[int, str]] | None = None,
+    only: str | None = None,
 ) -> list[Facts]:
     """Return what was last received of each microgrid, in the order of the controllers' numbers.
 
     Args:
         connection: The database.
+        now: The time: meters that were removed before tell nothing of the boundary.
         refused: (time, reason) of the last refused batch, by controller.
         only: The name of the only one wanted; ``None``: all.
     """
@@ -91,7 +96,8 @@ def microgrids(
     batches: dict[str, int] = dict(connection.execute(wanted.batches, which).all())
     gaps: dict[str, int] = dict(connection.execute(wanted.gaps, which).all())
     conflicts: dict[str, int] = dict(connection.execute(wanted.conflicts, which).all())
-    boundary = _boundaries(connection, connection.execute(wanted.boundary, which).all())
+    meters = connection.execute(wanted.boundary, which | {"quarter": quarter_of(now)}).all()
+    boundary = _boundaries(connection, meters)
     found = []
     for row in connection.execute(wanted.controllers, which):
         last, batch = seen.get(row.id), batches.get(row.id) or None
