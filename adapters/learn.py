@@ -208,7 +208,7 @@ def listing(learner: Learner, proposals: Iterable[Proposal]) -> Iterator[str]:
         proposal = proposed.get(id(series))
         unit = learner.unit(series) if proposal is None else proposal.unit
         yield (
-            f"{series.topic} {series.path}".rstrip()
+            _printable(f"{series.topic} {series.path}".rstrip())
             + f": {kind}{way}, {series.last:f} {unit}, rose {series.rises} times, fell {series.falls}"
             + (f"; preset {proposal.preset}" if proposal is not None and proposal.preset else "")
         )
@@ -228,6 +228,11 @@ def _rule_toml(preset: str, proposal: Proposal) -> Iterator[str]:
     if series.guess.kind == "power" and series.lowest < 0:
         yield f'sign = "{"positive" if proposal.direction == "incoming" else "negative"}"'
     yield ""
+
+
+def _printable(text: str) -> str:
+    """Escape what would end a line or steer a terminal."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _quoted(text: str) -> str:

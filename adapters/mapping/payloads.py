@@ -14,8 +14,8 @@ MAX_BYTES = 65_536
 _DEEPEST = 8
 """Most keys of a path that ``numbers`` yields."""
 
-_UNNAMEABLE = frozenset("\\\0{}*")
-"""Characters of keys and names that a path can't have."""
+_UNNAMEABLE = re.compile(r"[\\\0{}*\ud800-\udfff]")
+"""Characters of keys and names that a path can't have; JSON has halves of surrogate pairs, a file can't."""
 
 _SENML_RELATIVE_BELOW = 2**28
 _SENML_LONGEST_NAME = 256
@@ -162,7 +162,7 @@ class SenmlPayload:
         """As ``Payload.numbers``; of records with a unit, whose name has no blank."""
         for path, (value, base) in self._values.items():
             name, blank, unit = path.partition(" ")
-            if blank and unit and " " not in unit and not _UNNAMEABLE & set(name):
+            if blank and unit and " " not in unit and not _UNNAMEABLE.search(name):
                 with suppress(UnreadableError):
                     yield path, number(value) + number(base)
 
@@ -214,7 +214,7 @@ def _numbers_in(content: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Deci
         return
     if isinstance(content, dict):
         for key, value in content.items():
-            if key and not _UNNAMEABLE & set(key):
+            if key and not _UNNAMEABLE.search(key):
                 yield from _numbers_in(value, (*path, key.replace(".", r"\.")))
     elif isinstance(content, list):
         for place, value in enumerate(content):

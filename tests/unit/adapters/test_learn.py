@@ -240,6 +240,17 @@ def test_printed_toml_is_valid_whatever_was_heard(heard: list[tuple[str, str]]) 
         assert read_ones == set(range(1, len(proposals) + 1))
 
 
+@pytest.mark.parametrize("key", ["power\ud800", "x\n[adapter.source]\npower", "\x1b]0;x\x07power"])
+def test_a_key_that_no_file_can_have_or_that_ends_a_line_leaves_the_toml_whole(tmp_path: Path, key: str) -> None:
+    heard = [json.dumps({"topic": "dev/x", "payload": json.dumps({key: n, "energy_total": n})}) for n in range(5)]
+    (tmp_path / "heard.jsonl").write_text("\n".join(heard))
+    done = CliRunner().invoke(app, ["learn", str(tmp_path / "heard.jsonl")])
+    assert done.exit_code == 0, done.output
+    assert tomllib.loads(done.stdout).keys() == {"adapter", "rule", "meter"}
+    assert "dev/x energy_total: register" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
 def test_numbers_too_near_to_zero_are_left_out() -> None:
     learner = Learner()
     for n, energy in enumerate(("0", "1e-400", "2e-400", "0e-99999999")):
