@@ -11,7 +11,7 @@ from commonwatt.protocol.controller_commands import Action
 from utility.access.actor import Actor
 from utility.commands.changes import Asked, Change, ChangeError, Chosen, NewerChangeError, NoSuchChangeError, Target
 from utility.commands.effects import Preview, preview_of, refuse_if_it_breaks
-from utility.commands.fields import checked_command
+from utility.commands.fields import FieldsError, checked_command
 from utility.commands.in_force import inverse
 from utility.commands.settings import WEIGHTS, settings_of
 from utility.commands.words import asked as words_of
@@ -37,6 +37,7 @@ def make_change(database: Database, actor: Actor, asked: Asked, now: EpochSecond
         store.lock_changes(connection)
         microgrids = chosen_of(store.kinds_of(connection), asked.chosen)
         fields = checked_fields(asked, now)
+        _refuse_strange(connection, fields, microgrids)
         if asked.seen is not None:
             _refuse_newer(store.newer_change(connection, microgrids, settings_of(fields), asked.seen))
         if WEIGHTS in fields:
@@ -66,7 +67,9 @@ def preview_change(database: Database, asked: Asked, now: EpochSeconds) -> Previ
     """
     with database.reads.begin() as connection:
         microgrids = chosen_of(store.kinds_of(connection), asked.chosen)
-        return preview_of(connection, checked_fields(asked, now), microgrids, now)
+        fields = checked_fields(asked, now)
+        _refuse_strange(connection, fields, microgrids)
+        return preview_of(connection, fields, microgrids, now)
 
 
 def checked_fields(asked: Asked, now: EpochSeconds) -> dict[str, Any]:
@@ -200,6 +203,15 @@ def _found(change: Change | None, number: int) -> Change:
     if change is None:
         raise NoSuchChangeError(f"there is no change {number}")
     return change
+
+
+def _refuse_strange(connection: Any, fields: Mapping[str, Any], microgrids: Collection[MicrogridId]) -> None:
+    named = fields.get(WEIGHTS) or {}
+    owners = store_weights.microgrids_of(connection, list(named))
+    if strange := [meter for meter in named if owners.get(meter) not in microgrids]:
+        owner = owners.get(strange[0])
+        of = "is not registered" if owner is None else f"is a meter of {owner}, not of {some(microgrids)}"
+        raise FieldsError((WEIGHTS,), f"{{}}: {strange[0]} {of}; nothing was changed")
 
 
 def _refuse_dated(dated: Collection[MicrogridId], microgrids: Iterable[MicrogridId]) -> None:

@@ -1,7 +1,7 @@
 """The weights of sharing that controllers were told from the registry, and the commands that tell them (T6, A4)."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from sqlalchemy import Connection, select
 
@@ -29,6 +29,12 @@ def microgrids_with_weights(connection: Connection) -> set[MicrogridId]:
         .where(account_term.c.what == "weight", meter.c.battery_capacity.is_not(None))
     )
     return set(connection.execute(statement).scalars())
+
+
+def microgrids_of(connection: Connection, labels: Collection[str]) -> dict[str, MicrogridId]:
+    """Return the microgrid of each of some meters, by the meter's id as text; unregistered meters are left out."""
+    rows = connection.execute(select(meter.c.label, meter.c.microgrid).where(meter.c.label.in_(labels)))
+    return {row.label: row.microgrid for row in rows}
 
 
 def told_weights(connection: Connection) -> dict[MicrogridId, list[tuple[Weighting, str]]]:

@@ -17,7 +17,7 @@ from utility.access.actor import Actor, Via
 from utility.access.roles import Role
 from utility.changes import CloseCommand, SawGateway
 from utility.commands.changes import Asked, Change, ChangeError, Chosen, NewerChangeError, Target
-from utility.commands.changing import cancel_change, make_change, put_back, send_due, title
+from utility.commands.changing import cancel_change, make_change, preview_change, put_back, send_due, title
 from utility.commands.fields import FieldsError, checked_command, parsed_weights
 from utility.commands.in_force import before_words, in_force, inverse
 from utility.commands.settings import settings_of
@@ -259,6 +259,19 @@ def test_weights_are_put_back_to_those_sent_before(database: Database) -> None:
     put_back(database, ANNA, number, NOW)
     (back,) = waiting(database)["r001"]
     assert ("'strategy': 'aces'" in back, "'weights': {'10001': 2}" in back) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("meter", "says"),
+    [("99999", "weights: 99999 is not registered"), ("20001", "weights: 20001 is a meter of r002, not of r001")],
+)
+def test_a_weight_of_a_meter_of_no_chosen_microgrid_is_refused(database: Database, meter: str, says: str) -> None:
+    asked = ask(Action.SHARING, weights={"10001": 2, meter: 5})
+    with pytest.raises(FieldsError, match=says):
+        make_change(database, ANNA, asked, NOW)
+    with pytest.raises(FieldsError, match=says):
+        preview_change(database, asked, NOW)
+    assert waiting(database) == {}
 
 
 FAULTS: dict[str, tuple[Action, dict[str, Any], str]] = {
