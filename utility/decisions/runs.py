@@ -1,10 +1,13 @@
 """Runs of bills: made as drafts, checked by one person, issued by another one."""
 
-from commonwatt.model.units import EpochSeconds
+from zoneinfo import ZoneInfo
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import QUARTER_S, EpochSeconds
 from utility.access.actor import Actor
 from utility.billing.run import Progress
 from utility.billing.stored_run import Computed
-from utility.billing.tariffs.local_calendar import parse_month
+from utility.billing.tariffs.local_calendar import month_of, parse_month
 from utility.decisions.two_people import require_second
 from utility.store.audit_log import record
 from utility.store.billing import check_run, issue_run, run_of, save_run
@@ -28,10 +31,13 @@ def draft(
         progress: Called with the meters done and all.
 
     Raises:
-        ConfigError: It is no month, or the month or a later one has issued bills.
+        ConfigError: It is no month, it has not begun, or the month or a later one has issued bills.
     """
     parse_month(month)
-    bills = computed_run(database, prepared(database, month, default), progress)
+    inputs = prepared(database, month, default)
+    if month > month_of(now // QUARTER_S, ZoneInfo(inputs.timezone)):
+        raise ConfigError(f"{month}: this month has not begun; there is nothing to bill")
+    bills = computed_run(database, inputs, progress)
     tree = new_tree(bills)
     with database.writes.begin() as connection:
         saved = save_run(connection, bills, tree, actor.name, now)

@@ -199,6 +199,13 @@ def test_late_data_after_the_bill_is_a_line_of_the_next_one(
     assert Decimal(corrected["2026-10"]) / 100 == own + 20, "a correction is billed once"
 
 
+def test_a_month_that_has_not_begun_is_not_billed(people: Command, database: Database, world: World) -> None:
+    publish(database, tariff())
+    assert "2098-05: this month has not begun" in people("bills", "run", "2098-05", "--as", "anna", code=2)
+    with database.reads.begin() as connection:
+        assert runs(connection, 9) == []
+
+
 @both_kinds
 def test_two_schedulers_make_one_run_of_a_month(database: Database, world: World) -> None:  # row 20
     publish(database, tariff())
