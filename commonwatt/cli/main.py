@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from commonwatt.config.certificates import check_certificates
 from commonwatt.config.files import check_file, check_named_files, example, load_settings, notes_on, place_of
 from commonwatt.config.parts import PARTS, settings_of
 from commonwatt.model.exceptions import ConfigError, SettingError
@@ -32,6 +33,7 @@ def config_check(file: Annotated[Path, typer.Argument(help="A TOML file of one p
     with errors_reported():
         part = check_file(file)
         check_named_files(file, part)
+        check_certificates(file, part)
         _check_by_part(file, part)
         for note in notes_on(file, part):
             print(f"note: {note}")

@@ -8,14 +8,17 @@ import pytest
 from typer.testing import CliRunner
 
 from commonwatt.cli.main import config_app
+from commonwatt.config.certificates import check_certificates
 from commonwatt.config.database_url import parse_database
 from commonwatt.config.files import check_file, example, load_settings, read_toml
 from commonwatt.config.meters import MetersSettings
 from commonwatt.config.parts import PARTS, settings_of
 from commonwatt.config.settings import BrokerSettings, GatewaySettings
 from commonwatt.config.utility import UtilitySettings
+from commonwatt.identity.certificates import Kind
 from commonwatt.identity.passwords import save_password
 from commonwatt.model.exceptions import ConfigError
+from harness.real.enrolled import authority, certificate
 
 MODELS = {part: settings_of(part) for part in PARTS}
 
@@ -317,6 +320,23 @@ def test_a_list_of_revocations_needs_its_authority(tmp_path: Path) -> None:
     assert check_file(write(tmp_path, text + 'head_end_ca = "ca.pem"\n')) == "utility"
 
 
+@pytest.mark.parametrize(
+    ("part", "text", "told"),
+    [
+        ("broker", 'certificate = "part.toml"', "certificate: {}: no certificate with its key: "),
+        ("utility", 'certificate = "part.toml"', "certificate: needs head_end_ca: without it the connection is plain"),
+        ("gateway", 'certificate = "part.toml"', "certificate: needs broker_ca or head_end_ca: without it "),
+        ("adapter", '[adapter.source]\ncertificate = "part.toml"', "source.certificate: needs ca: without it "),
+        ("meters", 'certificates = "."', "certificates: needs broker_ca: without it "),
+    ],
+)
+def test_certificate_without_its_key_or_without_tls_is_told(tmp_path: Path, part: str, text: str, told: str) -> None:
+    path = write(tmp_path, f"[{part}]\n{required(part)}{text}\n")
+    with pytest.raises(ConfigError) as caught:
+        check_certificates(path, part)
+    assert f"{part}.{told.format(path)}" in str(caught.value)
+
+
 HOSTS_BEYOND = [
     "u:secret@db.example/x",
     "u:secret@10.1.0.9:5432/x?sslmode=require",
@@ -412,10 +432,15 @@ def test_check_names_every_file_that_is_not_there_by_its_key(tmp_path: Path, par
     ]
     assert [line[: len(start)] for line, start in zip(said, starts, strict=True)] == starts
     (tmp_path / "data").mkdir()
+    contents = {"registry": '{"microgrid": "r001"}', "tokens": '{"r001": "x"}'}
+    pem = certificate(authority(tmp_path / "out"), Kind.DEVICE, "r001").read_text()
+    contents |= dict.fromkeys(("certificate", "http_certificate"), pem)
     for key in named:
-        content = {"registry": '{"microgrid": "r001"}', "tokens": '{"r001": "x"}'}.get(key, "")
-        (tmp_path / "data" / key).write_text(content)
+        (tmp_path / "data" / key).write_text(contents.get(key, ""))
     assert check() == (0, [f"{path}: good, for: commonwatt {part} run --config {path}"])
+    if "certificate" in named:
+        (tmp_path / "data/certificate").write_text(pem.partition("-----END PRIVATE KEY-----\n")[2])
+        assert "certificate: no certificate with its key" in check()[1][0]
 
 
 def checked(path: Path) -> tuple[int, str]:
