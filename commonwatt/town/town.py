@@ -14,12 +14,13 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from commonwatt.config.files import check_model, read_toml
+from commonwatt.identity.devices import AUTHORITY_FOLDER
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MicrogridId, MilliwattHours
 from commonwatt.protocol.commands import Kind
-from commonwatt.protocol.topics import MICROGRID_PATTERN
+from commonwatt.protocol.topics import MICROGRID_PATTERN, PLANT, UTILITY
 from commonwatt.town.file import MeterTable, MicrogridTable, TownFile, TownTable
 
 MAX_ACCOUNT = 2**16 - 1
@@ -27,6 +28,9 @@ MAX_ACCOUNT = 2**16 - 1
 
 CONTROLLER_STEP = 10_000
 """Numbers of meters for each controller, counted."""
+
+RESERVED = frozenset({UTILITY, PLANT, "head-end", AUTHORITY_FOLDER})
+"""Folders and identities of the utility, which no microgrid can have as its name."""
 
 _ADDRESSES = 2**24
 """In 10.0.0.0/8."""
@@ -257,8 +261,10 @@ def _with_further(file: TownFile, path: Path, microgrids: dict[str, Microgrid]) 
     """Return the town with the meters of [[meter]] tables.
 
     Raises:
-        ConfigError: A table names what there is not, or what is there already.
+        ConfigError: A microgrid has a reserved name, or a table names what there is not, or what is there already.
     """
+    if taken := RESERVED & microgrids.keys():
+        raise ConfigError(f"{path}: microgrid {min(taken)} has the name of a folder of the utility; give it another id")
     known = {meter.id: meter for microgrid in microgrids.values() for meter in microgrid.meters}
     addresses = _foreign_addresses([m.id for m in file.meter], {m.address for m in known.values() if m.stated})
     added: dict[str, list[Meter]] = {name: [] for name in microgrids}

@@ -107,8 +107,6 @@ def enrol(
         ConfigError: An existing token file can't be read, a devices file is lost, the town file moves a registered
             device, or another command uses the folder.
     """
-    if taken := {UTILITY, PLANT, HEAD_END, AUTHORITY_FOLDER} & town.microgrids.keys():
-        raise ConfigError(f"microgrid {min(taken)} has the name of a folder of the utility; give it another id")
     # The lock also excludes a revocation meanwhile, which would be overwritten.
     with only_one(out / AUTHORITY_FOLDER, "another enrolment"):
         refuse_moved(town, out, accounts_are_dated=accounts is not None)

@@ -175,6 +175,12 @@ def test_own_keys_of_a_settings_file_stand_in_the_site_file(office: Path) -> Non
     assert gateway["broker"] == "127.0.0.1:1884"
 
 
+def test_a_reserved_name_is_refused_before_it_is_written(tmp_path: Path) -> None:
+    said = refused(tmp_path, "init", "--yes", "--utility", "utility.example", "--microgrid", "utility,residential")
+    assert "microgrid utility has the name of a folder of the utility; give it another id" in " ".join(said.split())
+    assert list((tmp_path / "site").iterdir()) == []
+
+
 def test_a_bundle_has_what_its_machine_needs_and_says_that_it_is_secret(office: Path) -> None:
     (office / "r001.bundle").unlink()
     assert "contains secrets of r001 (mode 0600)" in good(office, "pack", "r001")
