@@ -268,6 +268,7 @@ def _with_further(file: TownFile, path: Path, microgrids: dict[str, Microgrid]) 
     known = {meter.id: meter for microgrid in microgrids.values() for meter in microgrid.meters}
     addresses = _foreign_addresses([m.id for m in file.meter], {m.address for m in known.values() if m.stated})
     added: dict[str, list[Meter]] = {name: [] for name in microgrids}
+    by_replaced: dict[MeterId, MeterId] = {}
     for table in file.meter:
         if table.microgrid not in added:
             raise ConfigError(f"{path}: [[meter]] names microgrid {table.microgrid}, which is not in this file")
@@ -277,6 +278,11 @@ def _with_further(file: TownFile, path: Path, microgrids: dict[str, Microgrid]) 
         if table.replaces is not None and (replaced is None or replaced.microgrid != table.microgrid):
             raise ConfigError(
                 f"{path}: [[meter]] {table.id} replaces meter {table.replaces}, which {table.microgrid} does not have"
+            )
+        if replaced is not None and (other := by_replaced.setdefault(replaced.id, table.id)) != table.id:
+            raise ConfigError(
+                f"{path}: [[meter]] {other} and [[meter]] {table.id} both replace meter {replaced.id}; one meter "
+                f"replaces one: if {table.id} came after {other}, write replaces = {other}"
             )
         known[table.id] = _foreign(table, addresses[table.id], replaced)
         added[table.microgrid].append(known[table.id])

@@ -203,6 +203,10 @@ def test_error_names_the_line_and_the_key(tmp_path: Path, text: str, where: str)
         (SMALL + '[[meter]]\nmicrogrid = "nowhere"\nid = 1\n', "microgrid nowhere, which is not in this file"),
         (SMALL + '[[meter]]\nmicrogrid = "r001"\nid = 10001\n', "meter 10001 is there twice"),
         (SMALL + '[[meter]]\nmicrogrid = "r001"\nid = 7\n[[meter]]\nmicrogrid = "pub"\nid = 7\n', "meter 7 is there"),
+        (
+            SMALL + "".join(f'[[meter]]\nmicrogrid = "r001"\nid = {n}\nreplaces = 10001\n' for n in (7, 8)),
+            "[[meter]] 7 and [[meter]] 8 both replace meter 10001",
+        ),
         ('[[microgrid]]\nid = "utility"\nkind = "public"\n', "microgrid utility has the name of a folder"),
         (FULL.replace("800", "999\nhouses = 99"), "more than records can name"),
         ('[[microgrid]]\nid = "abcdefghijklmnop"\nkind = "public"\ncount = 2\n', "abcdefghijklmnop001"),
