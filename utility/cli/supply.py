@@ -7,6 +7,7 @@ import typer
 
 from commonwatt.cli.dead_letter_options import JsonOption, LimitOption, SinceOption
 from commonwatt.cli.tables import show
+from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import LOCAL_FORMS
 from commonwatt.model.units import MAX_EPOCH, QUARTER_S
 from commonwatt.model.words import counted, moment
@@ -57,8 +58,13 @@ def storm(
     The other policies of buying do not use it. A later announcement replaces an earlier one.
     """
     with errors_reported(), from_file(config) as (database, clock):
-        begin = int(clock.now()) if start is None else start
+        now = int(clock.now())
+        begin = now if start is None else start
         expected = None if off else Storm(start=begin, end=begin + for_s)
+        if expected is not None and expected.end <= now:
+            raise ConfigError(
+                f"--start {moment(begin)}: this storm ended at {moment(expected.end)}; nothing was changed"
+            )
         with database.writes.begin() as connection:
             announce_storm(connection, expected)
     typer.echo("no storm" if expected is None else f"storm from {moment(expected.start)} to {moment(expected.end)}")

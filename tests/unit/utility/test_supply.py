@@ -40,6 +40,7 @@ from utility.store.open_commands import open_commands
 from utility.store.plant import quarters_between, write_plant
 from utility.store.rations import members
 from utility.store.replaced_meters import register_replacement
+from utility.store.supply_view import announced_storm
 from utility.store.tables import command, compacted, meter, purchase, ration
 from utility.supply.deciding import HISTORY_QUARTERS
 
@@ -484,6 +485,13 @@ def test_a_purchase_does_not_wait_for_the_housekeeping(database: Database, monke
         await housekeeping
 
     play(World(database), story)
+
+
+def test_a_storm_that_is_over_is_refused(command: Callable[..., str], database: Database) -> None:
+    said = command("storm", "--start", "2026-01-05T10:00Z", "--for", "3600", code=2)
+    assert "this storm ended at 2026-01-05 11:00:00Z; nothing was changed" in said
+    with database.reads.begin() as connection:
+        assert announced_storm(connection, 0) is None
 
 
 def test_a_storm_that_an_operator_announces_fills_the_battery(
