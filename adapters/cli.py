@@ -25,6 +25,7 @@ from commonwatt.config.files import load_settings
 from commonwatt.device.store import open_checked
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.words import counted
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.service import EXIT_FAILED, errors_reported, flowing, only_one, run_service
@@ -32,6 +33,11 @@ from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 
 _HELP = "Foreign meters: Tasmota, Shelly, zigbee2mqtt, DSMR and others, by MQTT topic."
+
+_NOTHING = (
+    "no register, power or level was found. Record all topics for some minutes while energy flows: "
+    "commonwatt adapter record --topic '#' --config FILE > messages.jsonl"
+)
 
 app = typer.Typer(help=_HELP)
 
@@ -134,25 +140,34 @@ def learn(
 
     Each line of the list is a comment: topic, path, direction, last value, unit, and the preset that reads it. For a
     number that no preset reads there is a rule of your own. Check units and directions, and give the meters your ids.
+    If nothing was found, the exit code is 1.
 
     Then try it: commonwatt adapter test --config FILE messages.jsonl
     """
     with errors_reported():
         if live == (file is not None) or (live and config is None):
             raise ConfigError("give either a file of recorded messages, or --live and --config")
-        learner = Learner()
-        if file is not None:
-            for message in messages_in(file):
-                learner.take(message)
-        elif config is not None:
-            typer.echo("listening; Ctrl-C prints what was found", err=True)
-            for message in _recorded(load_settings(config, "adapter", AdapterSettings), ["#"]):
-                learner.take(message)
+        learner, read = Learner(), 0
+        for message in _messages(file, config):
+            learner.take(message)
+            read += 1
         proposals = learner.proposals()
+        if not learner.found():
+            typer.echo(f"{counted(read, 'message')} read; {_NOTHING}", err=True)
+            raise SystemExit(EXIT_FAILED)
         for line in listing(learner, proposals):
             typer.echo(f"# {line}")
         start = "" if config is not None else '[adapter]\nmicrogrid = "r001"\n\n'
         typer.echo(f"\n{start}{toml_of(proposals)}", nl=False)
+
+
+def _messages(file: Path | None, config: Path | None) -> Iterator[Recorded]:
+    """Yield the messages of a file; without one, those that arrive."""
+    if file is not None:
+        yield from messages_in(file)
+    elif config is not None:
+        typer.echo("listening; Ctrl-C prints what was found", err=True)
+        yield from _recorded(load_settings(config, "adapter", AdapterSettings), ["#"])
 
 
 def _recorded(settings: AdapterSettings, filters: list[str]) -> Iterator[Recorded]:

@@ -209,6 +209,16 @@ def test_command_prints_toml_that_the_dry_run_takes(tmp_path: Path) -> None:
     assert runner.invoke(app, test).exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("text", "read"), [("", "0 messages read; "), ("tele/kitchen/LWT Online\n", "1 message read; ")]
+)
+def test_command_says_that_nothing_was_found(tmp_path: Path, text: str, read: str) -> None:
+    (tmp_path / "messages.txt").write_text(text)
+    done = CliRunner().invoke(app, ["learn", str(tmp_path / "messages.txt")])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"{read}no register, power or level was found. Record all topics")
+
+
 def test_command_needs_a_file_or_a_broker() -> None:
     for arguments in ([], ["--live"], ["x.jsonl", "--live"]):
         assert CliRunner().invoke(app, ["learn", *arguments]).exit_code == 2
