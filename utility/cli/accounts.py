@@ -15,7 +15,7 @@ from commonwatt.model.ids import parse_id
 from commonwatt.model.units import Quarter, quarter_of
 from commonwatt.model.words import counted, moment
 from commonwatt.runtime.service import errors_reported, flowing
-from utility.cli.options import ConfigOption, from_file, load
+from utility.cli.options import ConfigOption, check_named, from_file, load
 from utility.people import AsOption, person_of
 from utility.registry.accounts import Account, Dated, DatedRegistry, Installed
 from utility.registry.changes import Difference, account_facts, differences, meter_facts
@@ -89,6 +89,8 @@ def export(
     """Write the registry's dates as a table (CSV) that `commonwatt accounts import` takes back."""
     with errors_reported(), from_file(config) as (database, _):
         zone, registry = _loaded(database)
+        check_named("--microgrid", microgrid, _microgrids(registry))
+        check_named("--account", account, registry.accounts)
 
         def wants(meter: Installed) -> bool:
             is_there = microgrid in (None, meter.microgrid)
@@ -116,6 +118,7 @@ def list_accounts(
     """List the accounts with the meters that they have now, and their present terms."""
     with errors_reported(), from_file(config) as (database, clock):
         _, registry = _loaded(database)
+        check_named("--microgrid", microgrid, _microgrids(registry))
         rows = _rows(registry, quarter_of(int(clock.now())), microgrid)
         if as_json:
             typer.echo(json.dumps(rows, indent=1))
@@ -192,6 +195,10 @@ def _print_changes(changes: Sequence[Difference]) -> None:
         typer.echo(change.subject)
         for line in change.lines:
             typer.echo(f"  {line}")
+
+
+def _microgrids(registry: DatedRegistry) -> set[str]:
+    return {meter.microgrid for meter in registry.meters.values()}
 
 
 def _rows(registry: DatedRegistry, now: Quarter, microgrid: str | None) -> list[dict[str, object]]:

@@ -1,6 +1,6 @@
 """The ``--config`` option of the utility's commands, and the settings and database it opens."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from getpass import getuser
 from pathlib import Path
@@ -16,6 +16,7 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock, load_clock
 from commonwatt.runtime.service import errors_reported
 from utility.access.actor import MACHINE, Actor
+from utility.exports.selection import check_registered
 from utility.people import on_machine
 from utility.store.database import Database, open_database
 from utility.store.town_zone import town_zone
@@ -59,6 +60,16 @@ def load(config: Path) -> tuple[UtilitySettings, Clock]:
     """Return the settings of a file, and the clock they name."""
     settings = load_settings(config, "utility", UtilitySettings)
     return settings, load_clock(settings.clock)
+
+
+def check_named(option: str, name: object | None, there: Collection[object]) -> None:
+    """Check that what an option names is registered; ``None``: it was not given.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if name is not None:
+        check_registered(option, [(name, name)], there)
 
 
 def place_of_database(config: Path) -> str:

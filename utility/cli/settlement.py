@@ -27,6 +27,7 @@ from utility.settlement.layout import Day
 from utility.settlement.reasons import Why
 from utility.store.database import Database
 from utility.store.job_leases import Turn
+from utility.store.reads import meter_number
 from utility.store.settled import load_settled
 from utility.store.settlement_due import due_days, mark_days
 from utility.store.settlement_members import owners
@@ -126,6 +127,8 @@ def show(
         meter_id = _id(meter)
         days = _days(first, last, int(clock.now()))
         with database.reads.begin() as connection:
+            if meter_number(connection, meter_id) is None:
+                raise ConfigError(f"--meter: {meter} is not registered; see: commonwatt accounts list")
             if versions:
                 rows = versions_of(connection, meter_id, days.start, days.stop - 1)
             else:
@@ -200,7 +203,7 @@ def _day(option: str, text: str) -> Day:
 
 def _id(text: str) -> MeterId:
     if (found := parse_id(text)) is None:
-        raise ConfigError(f"--meter {text}: no meter's id; see: commonwatt utility meters")
+        raise ConfigError(f"--meter {text}: no meter's id; see: commonwatt accounts list")
     return found
 
 

@@ -13,7 +13,8 @@ from commonwatt.model.units import MAX_EPOCH, QUARTER_S
 from commonwatt.model.words import counted, moment
 from commonwatt.protocol.dead_letter_words import wanted
 from commonwatt.runtime.service import errors_reported, flowing
-from utility.cli.options import ConfigOption, from_file, time_option
+from utility.cli.options import ConfigOption, check_named, from_file, time_option
+from utility.store.control_changes import kinds_of
 from utility.store.sharing import recorded
 from utility.store.supply_view import announce_storm, supply_view
 from utility.supply.buying.situation import Storm
@@ -121,6 +122,7 @@ def sharing(
     with errors_reported(), from_file(config) as (database, clock):
         first = wanted(None, None, since, int(clock.now()), "").since // QUARTER_S
         with database.reads.begin() as connection:
+            check_named("--microgrid", microgrid, kinds_of(connection))
             rows = recorded(connection, first, MAX_EPOCH // QUARTER_S, microgrid, limit)
         if as_json:
             typer.echo(json.dumps(rows, indent=1))

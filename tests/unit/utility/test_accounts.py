@@ -77,6 +77,12 @@ def test_a_move_is_previewed_imported_and_kept_with_its_person(run: Run, table: 
     assert "nothing new" in run("import", str(exported), "--as", "anna")
 
 
+@pytest.mark.parametrize("words", [("list", "--microgrid", "r009"), ("export", "--account", "99")])
+def test_a_name_that_is_not_registered_is_told(run: Run, words: tuple[str, ...]) -> None:
+    assert f"{words[1]}: " in (told := run(*words, code=2))
+    assert "is not registered" in told
+
+
 def test_with_a_mistake_nothing_changes(run: Run, table: Path, database: Database) -> None:
     with database.reads.begin() as connection:
         before = load_dated_registry(connection)

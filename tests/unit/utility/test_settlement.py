@@ -464,6 +464,7 @@ def test_a_clerk_settles_and_looks(database: Database, town: Town, url: str, tmp
     assert imported == pytest.approx(found.of(Quantity.IMPORTED).sum() / 1e6, abs=0.01)
     assert "no day; such as" in clerk("run", "--from", "2026-13-01", code=2)
     assert "no meter's id" in clerk("show", "--meter", "x", code=2)
+    assert "--meter: 99999 is not registered" in clerk("show", "--meter", "99999", code=2)
 
 
 def test_an_approved_estimate_is_settled_and_its_withdrawal_too(database: Database, town: Town) -> None:
