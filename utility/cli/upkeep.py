@@ -82,11 +82,8 @@ def recovery_command(config: ConfigOption) -> None:
         for name in done.closed:
             again = command_line(config, "people", "link", name)
             typer.echo(f"{name}: the second factor is lost, so the password was deleted; make a new link with: {again}")
-        kept = (
-            f"the damaged database is kept as {done.quarantined}"
-            if done.quarantined
-            else "the recovery begun before is finished"
-        )
+        old = "the damaged database" if done.found_damage else "no damaged row was found; the old database"
+        kept = f"{old} is kept as {done.quarantined}" if done.quarantined else "the recovery begun before is finished"
         typer.echo(
             f"{kept}; start the service again: the gateways send their backups, and what is missing is asked for"
         )

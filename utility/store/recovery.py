@@ -107,6 +107,11 @@ class Recovery:
     unreadable: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
 
+    @property
+    def found_damage(self) -> bool:
+        """Whether a row could not be read or failed its check."""
+        return bool(self.unreadable or self.damaged.total())
+
     def table(self) -> list[dict[str, object]]:
         """Return a row for each table, for people."""
         return [{"table": t.name, "taken over": self.taken[t.name], "damaged": self.damaged[t.name]} for t in _TAKEN]

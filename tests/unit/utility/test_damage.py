@@ -313,6 +313,11 @@ def test_recovery_of_a_sound_database_takes_over_all_of_it_under_a_new_id(
     new.close()
 
 
+def test_recovery_without_damage_says_so(filled: Path, url: str, command: Callable[..., str]) -> None:
+    filled.rename(url.removeprefix("sqlite:///"))
+    assert "no damaged row was found; the old database is kept as" in command("recover")
+
+
 def test_recovery_forgets_no_table_but_what_comes_again_by_itself() -> None:
     taken = {table.name for table in recovering._TAKEN}
     assert set(metadata.tables) - taken == {
