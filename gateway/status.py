@@ -53,7 +53,8 @@ def _ends(core: "Gateway", now: Now) -> dict[str, int]:
 
 
 def view(core: "Gateway", now: Now) -> dict[str, object]:
-    """Return the gateway's present state for the status page, as JSON."""
+    """Return the gateway's present state for the status page, as JSON; of meters that are not replaced."""
+    meters = {meter: registered for meter, registered in core.meters.items() if not registered.replaced}
     return {
         "microgrid": core.microgrid,
         "time": now,
@@ -68,13 +69,13 @@ def view(core: "Gateway", now: Now) -> dict[str, object]:
         "periods": core.utility_commands.periods,
         "tuned": sorted(core.utility_commands.tuned),
         "lte": core.line.view(now),
-        "batteries": batteries_view(core.manager, now),
+        "batteries": batteries_view(meters, core.manager, now),
         "sharing": core.manager.strategy,
         "modes": asdict(core.modes.view(now)),
         "rates": core.utility_commands.rates.view(now),
         "donors": sorted(map(str, core.manager.decision.donors)),
         "receivers": sorted(map(str, core.manager.decision.receivers)),
         "last_commands": [{**asdict(note), "meter": str(note.meter)} for note in core.manager.notes],
-        "meters": meters_view(core.manager, now, core.utility_commands.periods["collect_s"]),
-        "meter_states": meter_states(core.meters, core.manager, now),
+        "meters": meters_view(meters, core.manager, now, core.utility_commands.periods["collect_s"]),
+        "meter_states": meter_states(meters, core.manager, now),
     }

@@ -1,6 +1,6 @@
 """The present state of each meter, for the status page."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 
 from commonwatt.model.ids import MeterId
@@ -16,18 +16,19 @@ SILENT_S = 300
 """Seconds without a message after which a meter is shown as silent; at least three periods of ``collect_s``."""
 
 
-def meters_view(manager: Manager, now: EpochSeconds, collect_s: int) -> dict[str, object]:
+def meters_view(meters: Collection[MeterId], manager: Manager, now: EpochSeconds, collect_s: int) -> dict[str, object]:
     """Return the counts of meters, the silent ones, and those that another manager commands, as JSON.
 
     ``silent`` has the time of a silent meter's last message, ``None``: none since the gateway's start.
 
     Args:
+        meters: The meters that are installed.
         manager: The manager of the meters.
         now: The time.
         collect_s: Seconds between two requests for the records of a meter that does not send them by itself.
     """
     longest_s = max(SILENT_S, 3 * collect_s)
-    views = manager.meters
+    views = {meter: manager.meters[meter] for meter in meters}
     return {
         "registered": len(views),
         "answered": sum(view.answered for view in views.values()),
@@ -41,7 +42,7 @@ def meters_view(manager: Manager, now: EpochSeconds, collect_s: int) -> dict[str
 
 
 def meter_states(meters: Mapping[MeterId, RegisteredMeter], manager: Manager, now: Now) -> dict[str, object]:
-    """Return the state of each registered meter, by its id, as JSON.
+    """Return the state of each of some registered meters, by its id, as JSON.
 
     ``heard`` is the time of its last message since the gateway started, 0 for none. ``level_is_old``: its battery's
     level is too old for sharing; ``None`` without a level.
@@ -68,10 +69,11 @@ def _state(meter: MeterId, registered: RegisteredMeter, manager: Manager, now: N
     }
 
 
-def batteries_view(manager: Manager, now: Now) -> dict[str, dict[str, object]]:
-    """Return each battery with its role and the reason, by its meter, as JSON."""
+def batteries_view(meters: Collection[MeterId], manager: Manager, now: Now) -> dict[str, dict[str, object]]:
+    """Return the battery of each of some meters with its role and the reason, as JSON."""
     reasons = manager.reasons(now)
     return {
         str(meter): asdict(state) | asdict(reason_of(reasons[meter], manager.band_permille))
         for meter, state in manager.batteries(now).items()
+        if meter in meters
     }

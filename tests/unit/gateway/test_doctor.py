@@ -47,6 +47,16 @@ def test_a_meter_that_falls_silent_is_named_with_its_last_message(heard: World) 
     assert (found.level, "3 of 4 meters heard lately; silent: 4" in found.found) == (Level.WARNING, True)
 
 
+def test_a_meter_that_was_replaced_is_not_silent(world: World) -> None:
+    world.meters = world.meters | {4: world.meters[4].model_copy(update={"replaced": True})}
+    world.crash()
+    for meter in (1, 2, 3):
+        world.introduce(meter)
+    answer = status(world)
+    assert (answer["meters"]["registered"], answer["meters"]["silent"]) == (3, {})
+    assert "4" not in answer["meter_states"]
+
+
 def test_a_meter_that_is_asked_seldom_may_be_silent_for_longer(heard: World) -> None:
     heard.core.utility_commands.tuned["collect_s"] = SILENT_S
     heard.now += 3 * SILENT_S
