@@ -214,6 +214,11 @@ def _run(
                     f"{counted(export.damaged(), 'stored part')} damaged and quarantined; the gaps are asked for "
                     "again by the running service. Export again when they are filled"
                 )
+            if export.left_out():
+                raise StoreError(
+                    f"{counted(export.left_out(), 'event')} damaged and left out. After `commonwatt utility recover` "
+                    "(SQLite) or a restore of a backup the gateways send again what they still have; then export again"
+                )
 
 
 def _write_out(export: Export, form: Format) -> None:

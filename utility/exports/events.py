@@ -1,7 +1,8 @@
 """Events as rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -18,12 +19,19 @@ _ROWS_AT_A_TIME = 100_000
 
 
 def event_rows(
-    database: Database, meters: Sequence[ExportedMeter], piece: Piece, held: Sequence[Held] | None = None
+    database: Database,
+    meters: Sequence[ExportedMeter],
+    piece: Piece,
+    held: Sequence[Held] | None,
+    tell: Callable[[Any], object],
 ) -> Iterator[Rows]:
-    """Yield the rows of ``EVENTS_TABLE`` of some meters in a piece's time, and in the periods of ``held``."""
+    """Yield the rows of ``EVENTS_TABLE`` of some meters in a piece's time, and in the periods of ``held``.
+
+    ``tell`` is called with each damaged event, which is left out.
+    """
     of = {one.number: one for one in meters}
     with database.reads.begin() as connection:
-        found = exported_events(connection, meters, piece.start, piece.end)
+        found = exported_events(connection, meters, piece.start, piece.end, tell)
         while some := list(islice(found, _ROWS_AT_A_TIME)):
             if held is not None:
                 ids = np.array([of[row.meter_no].id for row in some], np.uint64)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from commonwatt.model.blocks import join
 from commonwatt.model.exceptions import ConfigError
@@ -48,6 +49,7 @@ class Export:
         rows: Yields the rows of a piece; between two yields a caller may show progress.
         most: The most rows that it can have.
         damaged: Returns how many damaged parts were found and quarantined.
+        left_out: Returns how many damaged events were found and left out.
         quiet_s: Seconds after a piece's end until its rows stay as they are, but for late readings.
     """
 
@@ -58,6 +60,7 @@ class Export:
     rows: Callable[[Piece], Iterator[Rows]]
     most: int
     damaged: Callable[[], int] = lambda: 0
+    left_out: Callable[[], int] = lambda: 0
     quiet_s: int = 0
 
 
@@ -178,13 +181,15 @@ def events_export(database: Database, asked: Asked) -> Export:
     quarters(asked.start, asked.end, Resolution.QUARTER, asked.names[:2], zone)
     picked = asked.picked(database)
     meters = picked.meters
+    left_out: list[Any] = []
     return Export(
         table=EVENTS_TABLE,
         name="events",
         described=asked.described("events", database) | {"resolution": None},
         pieces=lambda: [*pieces(asked.start, asked.end, by_day=False, zone=zone)] if meters else [],
-        rows=lambda piece: event_rows(database, meters, piece, picked.held),
+        rows=lambda piece: event_rows(database, meters, piece, picked.held, left_out.append),
         most=len(meters) * (asked.end - asked.start) // QUARTER_S,
+        left_out=lambda: len(left_out),
     )
 
 

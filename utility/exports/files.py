@@ -106,13 +106,15 @@ def make(task: Mapping[str, object]) -> str:
             raise StoreError(
                 f"{counted(export.damaged(), 'stored part')} damaged and quarantined; it is exported again"
             )
-    return f"{counted(done.files, 'file')} with {counted(done.rows, 'row')}"
+    # No failure, unlike damaged parts: nothing asks for events again, so each further try would end the same.
+    lacks = f"; {counted(export.left_out(), 'damaged event')} left out" if export.left_out() else ""
+    return f"{counted(done.files, 'file')} with {counted(done.rows, 'row')}{lacks}"
 
 
 def _finality(export: Export, piece: Piece, now: EpochSeconds) -> Callable[[], bool]:
-    """Return what tells, after a piece's rows, whether they are final: it is over, and no part of it was damaged."""
-    before = export.damaged()
-    return lambda: piece.end <= now - export.quiet_s and export.damaged() == before
+    """Return what tells, after a piece's rows, whether they are final: it is over, and nothing of it was damaged."""
+    before = export.damaged() + export.left_out()
+    return lambda: piece.end <= now - export.quiet_s and export.damaged() + export.left_out() == before
 
 
 def _told(found: Iterator[Rows], tell: Callable[[int], object]) -> Iterator[Rows]:

@@ -3,7 +3,7 @@
 import logging
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -71,13 +71,14 @@ def is_sound(table: Table, row: Row[Any]) -> bool:
     return bool(row_crc(table, {column.name: getattr(row, column.name) for column in table.c}) == row.crc)
 
 
-def sound_events(rows: Iterable[Row[Any]]) -> Iterator[Row[Any]]:
-    """Yield the rows of ``event`` that match their checksums; log the others."""
+def sound_events(rows: Iterable[Row[Any]], tell: Callable[[Row[Any]], object] = lambda _: None) -> Iterator[Row[Any]]:
+    """Yield the rows of ``event`` that match their checksums; log the others, and call ``tell`` with each."""
     for row in rows:
         if is_sound(event, row):
             yield row
         else:
             log.error("event %s of meter number %s is damaged and left out", row.record_id, row.meter_no)
+            tell(row)
 
 
 def sound_rows(connection: Connection, table: Table, which: ColumnElement[bool] | None = None) -> Iterator[Row[Any]]:

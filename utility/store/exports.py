@@ -150,11 +150,18 @@ _FEW = _selected(
 
 
 def exported_events(
-    connection: Connection, meters: Collection[ExportedMeter], start: EpochSeconds, end: EpochSeconds
+    connection: Connection,
+    meters: Collection[ExportedMeter],
+    start: EpochSeconds,
+    end: EpochSeconds,
+    tell: Callable[[Any], object],
 ) -> Iterator[Any]:
-    """Yield the sound rows of ``event`` in ``[start, end)`` of some meters, by meter's number, time and id."""
+    """Yield the sound rows of ``event`` in ``[start, end)`` of some meters, by meter's number, time and id.
+
+    ``tell`` is called with each damaged row.
+    """
     order = (event.c.meter_no, event.c.time, event.c.generation, event.c.record_id)
     for numbers in chunks(sorted(one.number for one in meters), MAX_IN):
         statement = select(event).where(event.c.meter_no.in_(numbers), event.c.time >= start, event.c.time < end)
         rows = connection.execute(statement.order_by(*order), execution_options={"yield_per": 1_000})
-        yield from sound_events(rows)
+        yield from sound_events(rows, tell)

@@ -396,6 +396,21 @@ def test_events_have_their_states_in_words(export: Callable[..., str], database:
     assert stored["new_state"].to_list() == ["initialized off_grid 0x8000"] * 2
 
 
+def test_a_damaged_event_is_left_out_and_reported(
+    export: Callable[..., str], database: Database, tmp_path: Path
+) -> None:
+    event = EventRecord(
+        previous_state=State.INITIALIZED, new_state=State.OFF_GRID, record_id=1, meter_id=HOUSE, time=END * 900 - 1
+    )
+    Writer(database).commit([append(blocks({0: 5}), events=[(1, event)])])
+    with database.writes.begin() as connection:
+        connection.execute(text("UPDATE event SET new_state = 0"))
+    words = ("events", "--from", FROM, "--to", TO, "--format", "csv", "--out", str(tmp_path / "out"))
+    assert "1 event damaged and left out" in export(*words, code=1)
+    files = json.loads((tmp_path / "out/export.json").read_text())["files"]
+    assert [(file["rows"], file["closed"]) for file in files.values()] == [(0, True), (0, False)]
+
+
 @on_both
 def test_an_account_has_what_its_meters_measured_while_it_had_them(
     export: Callable[..., str], parts: list[Blocks], database: Database, tmp_path: Path
