@@ -10,6 +10,7 @@ from typing import Any
 import typer
 from pydantic import ValidationError
 
+from commonwatt.config.faults import plain
 from commonwatt.config.files import toml_table
 from commonwatt.config.settings import Settings
 from commonwatt.model.exceptions import ConfigError
@@ -158,7 +159,7 @@ def _checked(model: type[Settings], beside: Mapping[str, object], key: str, text
     except ValidationError as error:
         fault = error.errors()[0]
         # Without the cause: its text has several lines.
-        raise ValueError(": ".join([*map(str, fault["loc"]), fault["msg"].removeprefix("Value error, ")])) from None
+        raise ValueError(": ".join([*map(str, fault["loc"]), plain(fault)])) from None
 
 
 def _static_address(tables: Sequence[Mapping[str, Any]]) -> str:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from commonwatt.config.faults import plain
 from commonwatt.config.parts import PARTS, settings_of
 from commonwatt.config.settings import GatewaySettings, Settings
 from commonwatt.config.utility import UtilitySettings
@@ -236,7 +237,7 @@ def _unreadable(path: Path) -> str | None:
 
 
 def _allowed(model: type[BaseModel], fault: Any) -> str:
-    text = str(fault["msg"]).removeprefix("Value error, ")
+    text = plain(fault)
     if fault["type"] == "value_error" and not fault["loc"]:
         return text  # The fault concerns several keys; the value found is the whole table.
     known = _model_at(model, fault["loc"]).model_fields

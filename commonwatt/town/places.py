@@ -11,6 +11,7 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from commonwatt.config.faults import plain
 from commonwatt.config.settings import MicrogridName, Settings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import MilliwattHours
@@ -114,7 +115,7 @@ def _places(names: Sequence[str], rows: Sequence[Sequence[str]], faults: list[st
             for fault in error.errors():
                 column = f", column {fault['loc'][0]}" if fault["loc"] else ""
                 value = f" (found {fault['input']!r})" if column and fault["type"] != "missing" else ""
-                faults.append(f"row {number}{column}: {fault['msg'].removeprefix('Value error, ')}{value}")
+                faults.append(f"row {number}{column}: {plain(fault)}{value}")
 
 
 def _clashes(places: Sequence[_Placed]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from commonwatt.config.faults import plain
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import MAX_EPOCH, EpochSeconds
 from commonwatt.protocol.controller_commands import ACTIONS, Action, ControllerCommand
@@ -59,7 +60,7 @@ def checked_command(action: Action, fields: Fields, until: EpochSeconds, new_id:
         )
     except ValidationError as error:
         fault = error.errors()[0]
-        text = str(fault["msg"]).removeprefix("Value error, ")
+        text = plain(fault)
         found = _escaped(f"{text} (found {fault['input']!r})")
         named = [str(key) for key in fault["loc"][:1]]
         raise FieldsError(named, f"{{}}: {found}" if named else _escaped(text)) from error

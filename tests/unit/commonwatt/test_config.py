@@ -32,12 +32,12 @@ ADDRESSES: Wrongs = [
     ("a:65536", "HOST:PORT"),
     (5, ""),
 ]
-NAMES: Wrongs = [("R1", "[a-z]"), ("1r", "[a-z]"), ("a" * 17, "[a-z]"), ("", "[a-z]"), (5, "string")]
-PERIODS: Wrongs = [(14, "15"), (86_401, "86400"), ("soon", "integer"), (60.5, "integer")]
+NAMES: Wrongs = [("R1", "[a-z]"), ("1r", "[a-z]"), ("a" * 17, "[a-z]"), ("", "[a-z]"), (5, "text")]
+PERIODS: Wrongs = [(14, "15"), (86_401, "86400"), ("soon", "whole number"), (60.5, "whole number")]
 PATHS: Wrongs = [(5, "path")]
 NO_WEIGHTS: Wrongs = [({"77": 0}, "1"), ({"77": 1001}, "1000"), ({"house": 1}, "[0-9]"), (5, "")]
 HOSTS: Wrongs = [("a.example", ""), (["A.example"], "[a-z"), (["a.example:80"], "[a-z"), (["*"], "[a-z")]
-FLAG: Wrongs = [("perhaps", "boolean"), (2, "")]
+FLAG: Wrongs = [("perhaps", "true or false"), (2, "")]
 WRONG: dict[str, dict[str, Wrongs]] = {
     "adapter": {
         "microgrid": NAMES,
@@ -65,11 +65,11 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         **dict.fromkeys(("broker", "head_end", "http"), ADDRESSES),
         **dict.fromkeys(("collect_s", "levels_s", "relay_s", "compact_s"), PERIODS),
         "commit_s": [(-1, "0"), (10.5, "10"), ("soon", "number")],
-        "backup_bytes": [(999_999, "1000000"), (1_000_000.5, "integer")],
+        "backup_bytes": [(999_999, "1000000"), (1_000_000.5, "whole number")],
         "weights": NO_WEIGHTS,
         "meters": [("lossy", "lossless")],
         "sharing": [("unfair", "'spec'")],
-        "sharing_band_permille": [(-1, "0"), (101, "100"), (1.5, "integer")],
+        "sharing_band_permille": [(-1, "0"), (101, "100"), (1.5, "whole number")],
         "near_minimum_permille": [(-1, "0"), (1001, "1000")],
         "stable_voltage_s": [(14, "15"), (3601, "3600")],
         "timezone": [("Mars/Olympus", "time zone"), ("America", "time zone")],
@@ -78,8 +78,8 @@ WRONG: dict[str, dict[str, Wrongs]] = {
     },
     "meters": {
         "microgrid": NAMES,
-        "microgrids": [("r001", "tuple"), (["R1"], "[a-z]")],
-        "files": [("meters.toml", "microgrid"), (5, "string")],
+        "microgrids": [("r001", "list"), (["R1"], "[a-z]")],
+        "files": [("meters.toml", "microgrid"), (5, "text")],
         **dict.fromkeys(("town", "store", "tokens", "clock", "broker_ca", "broker_revoked", "certificates"), PATHS),
         **dict.fromkeys(("broker_plain_text", "http_plain_text"), FLAG),
         "http_hosts": HOSTS,
@@ -89,7 +89,7 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         "failures_per_day": [(-0.1, "0"), (1001, "1000"), ("often", "number")],
     },
     "utility": {
-        "database": [(5, "string")],
+        "database": [(5, "text")],
         **dict.fromkeys(
             ("tokens", "clock", "head_end_ca", "head_end_revoked", "certificate", "http_certificate"), PATHS
         ),
@@ -99,9 +99,9 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         "http_proxies": [(["proxy.example"], "IP address"), ("10.0.0.1", "")],
         **dict.fromkeys(("head_end", "http", "alertmanager"), ADDRESSES),
         **dict.fromkeys(("gaps_s", "gap_age_s", "compact_s"), PERIODS),
-        "keep_months": [(0, "1"), (1201, "1200"), ("all", "integer")],
+        "keep_months": [(0, "1"), (1201, "1200"), ("all", "whole number")],
         "keep_years": [(1, "2"), (101, "100")],
-        "clock_is_right": [("perhaps", "boolean"), (2, "")],
+        "clock_is_right": [("perhaps", "true or false"), (2, "")],
         "second_factor": [("always", "everybody"), (1, "optional")],
     },
 }

@@ -108,8 +108,8 @@ def test_the_questions_are_checked_and_their_answers_are_in_one_file(tmp_path: P
     [
         (["--utility", "a b"], "is no host name"),
         (["--timezone", "Mars"], "must be a time zone"),
-        (["--microgrid", "r001"], "kind: Input should be"),
-        (["--microgrid", "r001,residential,cats=1"], "cats: Extra inputs"),
+        (["--microgrid", "r001"], "kind: must be"),
+        (["--microgrid", "r001,residential,cats=1"], "cats: is not a known key"),
         (["--microgrid", "r001,residential,count=2,address=10.1.0.1"], "count makes several"),
         (["--microgrid", R001, "--microgrid", R001], "r001 is there twice"),
     ],

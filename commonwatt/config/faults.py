@@ -1,0 +1,36 @@
+"""The words for a fault of a value in a file or an option."""
+
+from typing import Any
+
+_WORDS = {
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be a text in quotes",
+    "path_type": "must be a path in quotes",
+    "list_type": "must be a list in [ ]",
+    "tuple_type": "must be a list in [ ]",
+    "dict_type": "must be a table",
+    "model_type": "must be a table",
+    "literal_error": "must be {expected}",
+    "enum": "must be {expected}",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "string_pattern_mismatch": "must match the pattern {pattern}",
+    "missing": "is missing",
+    "extra_forbidden": "is not a known key",
+}
+"""By pydantic's type of fault; the texts in braces are in its context."""
+
+
+def plain(fault: Any) -> str:
+    """Return what is wrong, for people; ``fault`` is one of pydantic's ``errors()``."""
+    words = _WORDS.get(fault["type"])
+    return str(fault["msg"]).removeprefix("Value error, ") if words is None else words.format(**fault.get("ctx", {}))
