@@ -33,6 +33,10 @@ The old controller is dead: its card in another machine gives the handover, by s
 handover, leave out --handover: readings that the old one had acknowledged and not yet relayed are lost then, and the
 utility lists their slots as missing."""
 
+_ADAPTER = """\
+The adapter on this controller has a store of its own: sudo systemctl disable --now commonwatt-adapter@{place}
+Copy adapter.toml, adapter.db* and the files that it names to the new controller's folder, and no other file."""
+
 
 @app.callback()
 def swap() -> None:
@@ -87,6 +91,8 @@ def release(
         place = installed.manifest.place
         commands = release_commands(machine, place, mosquitto=installed.manifest.mosquitto)
         run_or_print(machine, commands, "To stop the controller and write its handover:")
+        if (machine.state / place / "adapter.toml").exists():
+            typer.echo(_ADAPTER.format(place=place))
         typer.echo(
             f"Next, on the new controller: commonwatt site unpack {place}.bundle --handover {handover_name(place)}"
         )

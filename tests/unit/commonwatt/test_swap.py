@@ -91,7 +91,11 @@ def test_a_controller_is_exchanged_by_the_lines_of_the_guide(office: Path, tmp_p
     assert fresh == {entry.file: entry.serial for entry in Authority.load(office / "site").current()}
 
     release, _ = steps("2. Release", GUIDE)
-    printed(typed(old, release, "--root", "root"), old)
+    said = typed(old, release, "--root", "root")
+    assert "adapter" not in said
+    (store_of(old).parent / "adapter.toml").touch()
+    assert "disable --now commonwatt-adapter@r001" in typed(old, release, "--root", "root")
+    printed(said, old)
     for file in (office / "r001.bundle", old / "r001.handover"):
         shutil.copy(file, new)
     unpack = steps("3. Install", GUIDE)[-1]
