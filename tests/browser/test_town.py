@@ -7,7 +7,8 @@ from playwright.sync_api import Browser
 
 from harness.browser import Visit, served, visit
 from harness.console import Browser as Person
-from harness.worlds.utility import a_heartbeat
+from harness.settlement.emulated import small_town
+from harness.worlds.utility import a_heartbeat, register_in
 from tests.browser.conftest import NOW
 from utility.access.roles import Role
 from utility.changes import SawGateway
@@ -63,3 +64,18 @@ def test_a_meter_is_found_and_its_plot_read_by_keyboard_alone(window: Callable[.
     assert rows.count() > 100
     assert "no value" in rows.first.inner_text(), "a gap is a gap in the table, too"
     assert viewer.check() == []
+
+
+def test_a_plot_has_the_times_of_the_town(window: Callable[..., Visit], application: FastAPI) -> None:
+    viewer, town = window(Role.VIEWER), small_town()
+    console: Console = application.state.console
+    register_in("America/Los_Angeles", console.database, town)
+    try:
+        viewer.open("/console/meters/10001?what=settled&from=2026-10-30&to=2026-10-30")
+        viewer.page.wait_for_selector("figure canvas")
+        viewer.page.click("figure summary")
+        begins = viewer.page.locator("figure table.numbers tbody th")
+        begins.first.wait_for(timeout=SOON_MS)
+        assert begins.first.inner_text() == "30 Oct 2026, 00:00:00 GMT-7"
+    finally:
+        register_in(town.table.timezone, console.database, town)
