@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from commonwatt.model.units import EpochSeconds
+from commonwatt.model.units import MAX_EPOCH, EpochSeconds
 from commonwatt.runtime.clock import Clock, machine_now
 from utility.alarms.alarm import Alarm
 from utility.alarms.alertmanager_messages import read_alerts, read_made, read_silences, write_silence
@@ -128,7 +128,7 @@ class Watch:
 
     def _to_town(self, time: datetime) -> EpochSeconds:
         ago_s = machine_now() - time.timestamp()
-        return max(0, round(self._clock.now() - ago_s * self._clock.speed))
+        return min(MAX_EPOCH, max(0, round(self._clock.now() - ago_s * self._clock.speed)))
 
     def _to_machine(self, time: EpochSeconds) -> datetime:
         return datetime.fromtimestamp(machine_now() + self._clock.real_s(time - self._clock.now()), UTC)

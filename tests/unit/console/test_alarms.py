@@ -1,5 +1,6 @@
 """Alarms through the application: staff read, operators act, and everybody sees it at once."""
 
+import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -183,6 +184,30 @@ def test_dead_alertmanager_is_told_with_its_age(api: Api, browser: Callable[...,
     assert "The gateway of r001 is silent." in shown
     refused = operator.post("/console/alarms/one", {"key": KEY, "silence_s": 3_600})
     assert (refused.status_code, "nothing is silenced" in refused.text) == (503, True)
+
+
+def test_silence_that_was_made_elsewhere_without_an_end_is_shown(api: Api, browser: Callable[..., Browser]) -> None:
+    matcher = {"name": "alertname", "value": "CommonwattGatewaySilent"}
+    silence = {
+        "id": "5e1f",
+        "matchers": [matcher],
+        "startsAt": "2026-01-01T00:00:00Z",
+        "endsAt": "9999-12-31T23:59:59Z",
+    }
+
+    class ForEver(Alertmanager):
+        def alerts(self) -> bytes:
+            return b"[]"
+
+        def silences(self) -> bytes:
+            return json.dumps([silence]).encode()
+
+    api.alarms.watch = Watch(ForEver("127.0.0.1:9", None), Clock(origin=NOW, monotonic_origin=0, speed=2))
+    api.alarms.watch.look()
+    operator = browser(Role.OPERATOR)
+    operator.raises = False
+    assert [one["id"] for one in operator.get("/alarms").json()["silences"]] == ["5e1f"]
+    assert "alertname" in text_of(operator.get("/console/alarms"))
 
 
 def test_page_of_a_town_with_every_gateway_silent_is_small(api: Api, browser: Callable[..., Browser]) -> None:
