@@ -8,17 +8,18 @@ import numpy as np
 from sqlalchemy import Connection, Row, delete, func, select
 
 from commonwatt.model.ids import signed64
-from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
+from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.settlement.validation.day import Check, Limits
 from utility.corrections.checked_days import DayOf, Judged, judged, measured_of
 from utility.corrections.members import Series, layout_of, members_in
 from utility.corrections.outages import outages_of
-from utility.gaps import off_times
+from utility.gaps import MAX_AGE_QUARTERS, off_times
 from utility.store.database import Database, insert_or, read_setting, save_setting
 from utility.store.estimating import ends_of, events_between, members_of
 from utility.store.parts import chunks
 from utility.store.rations import loss_permille
+from utility.store.retention import kept_from
 from utility.store.tables import checked_day, compacted, controller, finding, gap, meter, series
 
 MAX_DAYS = 7
@@ -101,14 +102,25 @@ def save(connection: Connection, found: Judged, day: int, now: EpochSeconds) -> 
 
 
 def close_filled(connection: Connection, now: EpochSeconds) -> int:
-    """Close the findings of gaps whose readings came after all; return how many."""
-    c, g = finding.c, gap.c
+    """Close the findings of gaps whose readings came after all; return how many.
+
+    Only where the gap finder has looked, and still does: elsewhere a gap that it does not list may be one.
+    """
+    c, g, s = finding.c, gap.c, series.c
+    oldest = max(quarter_of(now) - MAX_AGE_QUARTERS, kept_from(connection))
+    looked = select(s.meter_no).where(
+        s.meter_no == c.meter_no,
+        s.record_type == c.record_type,
+        s.scanned_from <= c.first_quarter,
+        s.scanned_until >= c.until_quarter,
+    )
     still = select(g.meter_no).where(
         g.meter_no == c.meter_no,
         g.record_type == c.record_type,
         g.quarter.between(c.first_quarter, c.until_quarter - 1),
     )
-    filled = finding.update().where(c.closed.is_(None), c.check_name == Check.GAP.value, ~still.exists())
+    filled = finding.update().where(c.closed.is_(None), c.check_name == Check.GAP.value, c.first_quarter >= oldest)
+    filled = filled.where(looked.exists(), ~still.exists())
     return connection.execute(filled.values(closed=now, closed_by="", why="the readings came")).rowcount
 
 

@@ -49,7 +49,7 @@ from utility.store.corrections import (
 )
 from utility.store.database import Database
 from utility.store.job_leases import Turn
-from utility.store.tables import correction, gap, installed
+from utility.store.tables import correction, gap, installed, series
 from utility.store.writer import Writer
 
 both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
@@ -283,15 +283,24 @@ def test_meter_that_was_removed_has_no_gap_and_no_estimate(database: Database) -
         edit(database, SETTINGS, value, on_machine("anna"), "by hand", NOW)
 
 
-def test_finding_of_a_gap_is_closed_when_its_readings_come(database: Database) -> None:
+@pytest.mark.parametrize(
+    ("scanned_until", "days", "is_open"),
+    [(LATE + 2, 1, False), (LATE + 1, 1, True), (None, 1, True), (LATE + 2, 181, True)],
+)
+def test_finding_of_a_gap_is_closed_when_its_readings_come(
+    database: Database, scanned_until: int | None, days: int, is_open: bool
+) -> None:
+    """Not while the search for gaps has not come to it, nor when the gap is given up."""
     gone = range(LATE, LATE + 2)
     store(database, readings(range(FIRST - 1, FIRST + 97), (INTO,), gone))
     missing(database, numbers(database, INTO), gone)
     assert metric(run(database), "open_findings", check="gap") == 1
-    store(database, readings(gone, (INTO,)))
     with database.writes.begin() as connection:
         connection.execute(gap.delete())
-    assert metric(run(database, NOW + 86_400), "open_findings", check="gap") == 0
+        connection.execute(update(series).values(scanned_from=FIRST - 1, scanned_until=scanned_until))
+    run(database, NOW + days * 86_400)
+    with database.reads.begin() as connection:
+        assert bool([row for row in open_findings(connection, 99) if row.first_quarter == LATE]) == is_open
 
 
 def test_day_far_above_the_days_before_is_found_once(database: Database) -> None:
