@@ -35,7 +35,6 @@ from utility.store.registration import fill_registry
 TOWN = 'microgrid = [{{id = "r", kind = "residential", count = {}}}]\n'
 FIRST = 1_996_628
 """The first quarter: 1 December 2026 in New York."""
-TOWN_METERS = 16_307
 MONTH_DAYS = 31
 _KINDS = {RecordType.THROUGH: household, RecordType.GENERATION: solar, RecordType.STORED: levels}
 _INSERT = (

@@ -32,7 +32,6 @@ WHOLE_TOWN = RESIDENTIAL.format(800) + (
 """T1 to T3: 802 controllers, 16,307 meters, and the two at each boundary."""
 
 MINUTE_SLOTS = 4
-HEAD_END_PARTS = ("head-end", "utility")
 
 
 @dataclass(eq=False)
@@ -147,10 +146,6 @@ class Uplinks:
     def waiting(self) -> int:
         """Return the number of unacknowledged batches."""
         return len(self._waiting)
-
-    def oldest_s(self) -> float:
-        """Return the age of the oldest unacknowledged batch, seconds."""
-        return time.monotonic() - min(self._waiting.values()) if self._waiting else 0.0
 
     async def at_most(self, waiting: int, of: Controller | None = None, within_s: float = 120) -> None:
         """Wait until at most so many batches are unacknowledged, of all gateways or ``of`` one."""

@@ -25,8 +25,6 @@ from commonwatt.config.settings import (
 )
 from commonwatt.network.addresses import Address
 
-EnergyUnit = Literal["mWh", "Wh", "kWh", "MWh", "J", "Wmin"]
-PowerUnit = Literal["mW", "W", "kW"]
 Kind = Literal["register", "interval", "power", "level"]
 
 

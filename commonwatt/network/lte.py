@@ -35,9 +35,6 @@ _SYN_OPTION_BYTES = 20
 _DUPLICATE_BYTES = 12
 """Bytes of the option in an acknowledgement that reports a duplicate segment (DSACK)."""
 
-IS_COUNTED = _TCP_INFO is not None
-"""Whether this system has ``TCP_INFO``."""
-
 
 def byte_count_of(sock: socket.socket, *, accepted: bool, closing: bool = False) -> ByteCount | None:
     """Return the byte count of a TCP connection; ``None`` if the kernel does not report it.

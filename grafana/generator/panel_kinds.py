@@ -15,7 +15,7 @@ WIDTH = 24
 """Columns of a dashboard."""
 
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
-GREEN, ORANGE, RED, BLUE = "green", "orange", "red", "blue"
+GREEN, ORANGE, RED = "green", "orange", "red"
 
 Steps: TypeAlias = Sequence[tuple[float, str]]
 """Pairs of a lower bound and the colour from there on; below the first bound the base colour is used."""

@@ -27,10 +27,6 @@ def _watts(kind: str) -> str:
     return f'max({_OF}_town_watts{{kind="{kind}"}})'
 
 
-def _firing(severity: str) -> str:
-    return f'count(ALERTS{{alertname=~"Commonwatt.+",alertstate="firing",severity="{severity}"}}) or vector(0)'
-
-
 def _complete(period: str) -> str:
     """Return the query for the part of expected slots that are there; 1 while none is expected."""
     of = f'{{period="{period}"}}'

@@ -16,7 +16,7 @@ from harness.powercut.recorder import Recorder, build
 from harness.powercut.recovered import Cut, Recording, power_cuts
 from harness.real.site import Site
 
-CUTS = 50
+CUTS = 25
 MESSAGES = 60
 SEED = 20_260_920
 

@@ -18,7 +18,7 @@ def explorer() -> Explorer:
 @pytest.mark.parametrize(
     "bounds",
     [
-        Bounds(losses=2, duplications=0, crashes=0, minutes=3),
+        Bounds(losses=2, duplications=0, crashes=0, minutes=2),
         Bounds(losses=0, duplications=1, crashes=0, minutes=3),
         Bounds(losses=0, duplications=0, crashes=1, minutes=2),
         Bounds(losses=1, duplications=1, crashes=0, minutes=2),

@@ -47,7 +47,7 @@ def figures(name: str, policy: str, days: int | None = None) -> Figures:
 @pytest.mark.parametrize("policy", sorted(POLICIES))
 @pytest.mark.parametrize("name", ["storm", "heatwave"])
 def test_the_plants_energy_is_conserved_to_the_milliwatt_hour(name: str, policy: str) -> None:
-    it = figures(name, policy)
+    it = figures(name, policy, 4)
     moved = sum(kind.exported - kind.imported for kind in it.kinds.values())
     assert it.bought - it.sold + moved == it.plant_gain
     assert it.lost == 0, "the specification's world has no losses"

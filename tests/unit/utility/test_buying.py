@@ -31,7 +31,6 @@ PLANT = Plant(
 
 LOAD = 2_500_000
 LINE = 5 * KWH
-FULL_POWER = 7_500_000
 
 
 def at(hour: int, level: int, *, load: int = LOAD, day: int = 10, plant: Plant = PLANT) -> Situation:

@@ -80,7 +80,7 @@ NOW = (FIRST + QUARTERS) * QUARTER_S + SETTLE_S
 PAGE = 4096
 """Bytes of a page of SQLite."""
 
-FLIPS = int(os.environ.get("FLIPS", "25"))
+FLIPS = int(os.environ.get("FLIPS", "12"))
 """``make soak`` flips more."""
 DEAD_LETTER = DeadLetter(meter=10001, log=1, reason=1, generation=1, record_id=9, time=NOW, content=b"something")
 

@@ -21,9 +21,6 @@ KWH: MilliwattHours = 1_000_000
 
 Row: TypeAlias = tuple[str, ...]
 
-QUALITY_WORDS = {quality: quality.name.lower() for quality in SettledQuality}
-"""The qualities in words."""
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Statement:
