@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 
 from commonwatt.model.effects import Effect, Publish, perform
 from commonwatt.model.now import Now, Trust
-from commonwatt.model.units import ControllerId, EpochSeconds
+from commonwatt.model.units import ControllerId, EpochSeconds, quarter_of
 from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, MAX_BATCH_BYTES, batch_counts
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.plant_messages import PlantReport
@@ -80,7 +80,7 @@ class Ingest:
 
     Attributes:
         silent_since: Time of each registered gateway's last message, clock seconds; without any message, when this
-            service began to wait for it.
+            service began to wait for it. Gateways whose meters were all removed are left out.
         said: The last heartbeat of each gateway.
         refused: The last refusal of each gateway's batches since the start; a gateway sends refused batches again.
         trust: How far gateways may trust the utility's time.
@@ -118,8 +118,8 @@ class Ingest:
         self._filled = asyncio.Event()
         self._core = core
         self.silent_since: dict[str, float] = {controller: float(time) for controller, (time, _) in heartbeats.items()}
-        self._await_gateways()
         self.said = {controller: said for controller, (_, said) in heartbeats.items() if said is not None}
+        self._await_gateways()
 
     @classmethod
     def load(
@@ -206,10 +206,17 @@ class Ingest:
         self._committed(changes, await self.in_thread(self._writer.commit, changes))
 
     def _await_gateways(self) -> None:
-        """Start the silence of newly registered gateways: a gateway that never sends is reported like a silent one."""
-        now = self._clock.now()
-        for controller in self._core.registry.controllers:
-            self.silent_since.setdefault(controller, now)
+        """Start the silence of newly registered gateways: a gateway that never sends is reported like a silent one.
+
+        A gateway whose meters were all removed is not awaited: it may be switched off for good.
+        """
+        now, registry = self._clock.now(), self._core.registry
+        for controller in registry.controllers:
+            if registry.is_closed(controller, quarter_of(int(now))):
+                self.silent_since.pop(controller, None)
+                self.said.pop(controller, None)
+            else:
+                self.silent_since.setdefault(controller, now)
 
     async def in_thread(self, work: Callable[..., _T], *arguments: object) -> _T:
         """Run ``work`` on the writing thread, and return its result."""

@@ -16,6 +16,7 @@ from commonwatt.model.units import (
     EpochSeconds,
     MicrogridId,
     MilliwattHours,
+    Quarter,
     quarter_of,
 )
 from utility.registry.accounts import Holding, holder_at
@@ -69,12 +70,18 @@ class RegistrySnapshot:
         controllers: The numbers of the controllers in the database, by id.
         public: The controllers that manage a public microgrid: hospital, police, fire station.
         meters: The meters, by id.
+        closed: The first quarter without any meter, by each controller whose meters all have a date of removal.
     """
 
     revision: int = 0
     controllers: Mapping[ControllerId, int] = field(default_factory=dict)
     public: frozenset[ControllerId] = frozenset()
     meters: Mapping[int, MeterEntry] = field(default_factory=dict)
+    closed: Mapping[ControllerId, Quarter] = field(default_factory=dict)
+
+    def is_closed(self, controller: ControllerId, quarter: Quarter) -> bool:
+        """Return whether all meters of a controller were removed before a quarter: its gateway may be off for good."""
+        return controller in self.closed and self.closed[controller] <= quarter
 
     def rows(self, meters: npt.NDArray[np.uint64]) -> Rows | None:
         """Return the row of each of ``meters``; ``None`` if one of them is not registered."""

@@ -8,6 +8,7 @@ from utility.registry.accounts import Holding
 from utility.registry.snapshot import MeterEntry, RegistrySnapshot
 from utility.store.checks import check_meters, sound_rows
 from utility.store.database import read_setting, save_setting
+from utility.store.removed_meters import closed_microgrids
 from utility.store.tables import controller, holding, meter
 
 REVISION = "registry_revision"
@@ -50,6 +51,7 @@ def load_snapshot(connection: Connection) -> RegistrySnapshot:
             )
             for row in connection.execute(select(meter))
         },
+        closed=closed_microgrids(connection),
     )
 
 

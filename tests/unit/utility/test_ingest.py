@@ -12,6 +12,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from commonwatt.model.blocks import concatenate
 from commonwatt.model.effects import Publish
 from commonwatt.model.now import Trust
+from commonwatt.model.units import quarter_of
 from commonwatt.protocol.batches import unpack_batch_ack
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.dead_letters import DeadLetter
@@ -21,6 +22,7 @@ from commonwatt.runtime.clock import Clock
 from commonwatt.sqlite.damage import DamagedError
 from commonwatt.town.town import load_town
 from harness.real import databases
+from harness.settlement.stored import remove_meter
 from harness.worlds.sent import append, batch, blocks
 from utility.changes import Append, Change, Committed, OpenCommand
 from utility.commands.changes import Asked, Chosen
@@ -34,6 +36,7 @@ from utility.store import reads
 from utility.store.database import Database
 from utility.store.open_commands import add_command
 from utility.store.registration import fill_registry
+from utility.store.registry import load_snapshot, registry_changed
 from utility.store.tables import gateway_seen, part
 from utility.store.writer import Writer
 
@@ -105,6 +108,38 @@ def test_gateways_heard_before_a_restart_are_remembered(database: Database) -> N
         of_another_release = {"controller": "r002", "time": 9, "heartbeat": '{"of":"another release"}'}
         connection.execute(gateway_seen.insert().values(of_another_release))
     running(database, restarted)
+
+
+def test_a_gateway_is_not_awaited_from_the_removal_of_its_last_meter_on(database: Database) -> None:
+    end = quarter_of(STARTED) + 8
+
+    def remove(meters: list[int]) -> None:
+        for one in meters:
+            remove_meter(database, one, end)
+        with database.writes.begin() as connection:
+            registry_changed(connection)
+
+    with database.reads.begin() as connection:
+        meters = load_snapshot(connection).meters
+        last, *others = [one for one, entry in meters.items() if entry.microgrid == "r001"]
+
+    async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
+        ingest.offer("cw1/r001/u/stat", HEARTBEAT)
+        await until(lambda: "r001" in ingest.said)
+        remove(others)
+        ingest._clock = replace(CLOCK, origin=end * 900)
+        await ingest.poll()
+        assert ingest.silent_since.keys() == {"r001", "r002"}, "it has a meter"
+        remove([last])
+        ingest._clock = replace(CLOCK, origin=end * 900 - 1)
+        await ingest.poll()
+        assert ingest.silent_since.keys() == {"r001", "r002"}, "it has its meters until then"
+        ingest._clock = replace(CLOCK, origin=end * 900)
+        await ingest.poll()
+        assert ingest.silent_since.keys() == {"r002"}
+        assert not ingest.said
+
+    running(database, scenario)
 
 
 def broken(monkeypatch: pytest.MonkeyPatch, error: Exception) -> Callable[[], None]:
