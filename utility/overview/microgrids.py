@@ -51,6 +51,7 @@ class Facts:
         boundary: The state bits of its boundary, by its meters' last events; 0: as usual.
         boundary_since: Since when; ``None``: no event.
         refused: Why its last batch was refused, if it was and none was accepted since.
+        is_closed: Whether all of its meters were removed: nothing is expected of its gateway.
     """
 
     microgrid: ControllerId
@@ -64,6 +65,7 @@ class Facts:
     boundary: int = 0
     boundary_since: EpochSeconds | None = None
     refused: str | None = None
+    is_closed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +123,8 @@ def island_words(facts: Facts) -> str | None:
 
 
 def _reasons(facts: Facts, now: EpochSeconds) -> Iterator[tuple[Condition, str]]:
+    if facts.is_closed:
+        return
     if facts.seen is None:
         yield Condition.LATE, "its gateway has not reported yet"
         return

@@ -5,12 +5,12 @@ import pytest
 
 from commonwatt.model.blocks import concatenate, make_blocks
 from commonwatt.model.records import EventRecord, RecordType, State
-from commonwatt.model.units import QUARTER_S, SLOTS
+from commonwatt.model.units import QUARTER_S, SLOTS, quarter_of
 from commonwatt.protocol.heartbeats import Month
 from commonwatt.settlement.settled import Quantity
 from commonwatt.town.town import Direction, Function, Town
 from harness.real import databases
-from harness.settlement.stored import FIRST, SOON, sent, store, town_blocks
+from harness.settlement.stored import FIRST, SOON, remove_meter, sent, store, town_blocks
 from harness.worlds.exchanges import exchange
 from harness.worlds.sent import append
 from harness.worlds.utility import a_heartbeat
@@ -41,6 +41,21 @@ def facts_of(
 ) -> dict[str, Facts]:
     with database.reads.begin() as connection:
         return {each.microgrid: each for each in microgrids(connection, now, refused)}
+
+
+def test_a_microgrid_whose_meters_were_all_removed_is_not_silent(database: Database, town: Town) -> None:
+    Writer(database).commit([seen(SOON - 9_000), seen(SOON - 9_000, "r002")])
+    last, *others = [meter.id for meter in town.microgrids["r001"].meters]
+    for meter in others:
+        remove_meter(database, meter, quarter_of(SOON))
+    assert [cell(each, SOON).condition for each in facts_of(database).values()] == ["alarm", "alarm"]
+    remove_meter(database, last, quarter_of(SOON) + 1)
+    assert [cell(each, SOON).condition for each in facts_of(database).values()] == ["alarm", "alarm"]
+    later = SOON + 900
+    assert [cell(each, later).words for each in facts_of(database, now=later).values()] == [
+        "r001, fresh",
+        "r002, alarm: its gateway has been silent for 165 min",
+    ]
 
 
 def test_the_state_of_a_microgrid_is_the_gravest_of_what_was_received(database: Database, town: Town) -> None:

@@ -21,6 +21,8 @@ from utility.store.tables import compacted, controller, event, gap, gateway_seen
 
 _ONLY: Any = bindparam("only")
 _REMOVED = select(installed.c.meter).where(installed.c.until <= bindparam("quarter"))
+_LACKING = select(meter.c.microgrid).where(meter.c.id.in_(_REMOVED)).distinct()
+_PRESENT = select(meter.c.microgrid).where(meter.c.id.not_in(_REMOVED)).distinct()
 
 
 _EVENTS = (
@@ -98,6 +100,7 @@ def microgrids(
     conflicts: dict[str, int] = dict(connection.execute(wanted.conflicts, which).all())
     meters = connection.execute(wanted.boundary, which | {"quarter": quarter_of(now)}).all()
     boundary = _boundaries(connection, meters)
+    closed = _closed(connection, quarter_of(now))
     found = []
     for row in connection.execute(wanted.controllers, which):
         last, batch = seen.get(row.id), batches.get(row.id) or None
@@ -116,9 +119,17 @@ def microgrids(
                 boundary=bits,
                 boundary_since=since,
                 refused=why if at > (batch or 0) else None,
+                is_closed=row.id in closed,
             )
         )
     return found
+
+
+def _closed(connection: Connection, quarter: Quarter) -> set[str]:
+    """Return the microgrids whose meters were all removed."""
+    which = {"quarter": quarter}
+    lacking = set(connection.execute(_LACKING, which).scalars())
+    return lacking - set(connection.execute(_PRESENT, which).scalars()) if lacking else lacking
 
 
 def _boundaries(connection: Connection, meters: Iterable[Row[Any]]) -> dict[str, tuple[int, int]]:
