@@ -22,12 +22,14 @@ _TICK = threading.Event()
 
 def eventually(condition: Callable[[], object], within_s: float = PATIENCE_S) -> None:
     """Wait until ``condition`` is true; fail with its last value if that takes too long."""
-    began = time.monotonic()
+    began = looked = time.monotonic()
     while not (value := condition()):
-        waited_s = time.monotonic() - began
+        now = time.monotonic()
+        waited_s = now - began
         assert waited_s < within_s, f"not within {within_s:g} s; last: {value!r}"
-        # Each look costs the waiting process, and the one that is asked for its metrics, some milliseconds.
-        _TICK.wait(min(max(0.02, waited_s / 10), 0.25))
+        # A look costs the waiting process, and the one that is asked, a part of a processor: at most half of the time.
+        _TICK.wait(max(min(max(0.02, waited_s / 10), 0.25), now - looked))
+        looked = time.monotonic()
 
 
 async def become(condition: Callable[[], object], within_s: float = PATIENCE_S) -> None:
