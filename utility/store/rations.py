@@ -16,7 +16,7 @@ from utility.changes import OpenCommand
 from utility.store.database import read_setting, upsert
 from utility.store.open_commands import add_command
 from utility.store.registration import TOWN
-from utility.store.tables import compacted, controller, installed, meter, ration
+from utility.store.tables import command, compacted, controller, installed, meter, ration
 from utility.supply.announcing import RATION_S, Told
 from utility.supply.rationing import EMERGENCY, Member, Priority, Ration
 
@@ -63,7 +63,8 @@ def members(
     """Return each microgrid as rationing sees it.
 
     A microgrid asks for what it imported in the last quarter-hour that is known. While it is limited its import shows
-    the limit, so it asks for at least its import in the same hour of the last like day.
+    the limit, so it asks for at least its import in the same hour of the last like day. An hour in which it was
+    limited, too, is not like: on the second day of a shortage it shows the first day's limit.
 
     Args:
         connection: The database.
@@ -76,8 +77,9 @@ def members(
     for start in like_hours[:_LIKE_DAYS]:
         first = start // QUARTER_S
         found = _imports(connection, range(first, first + _HOUR_QUARTERS), least_slots=SLOTS)
+        free = found.keys() - _limited_in(connection, start, start + _HOUR_QUARTERS * QUARTER_S)
         # The energy of four quarters, milliwatt-hours, is the mean power of the hour, milliwatts.
-        whole = {name: sum(each.values()) // 1000 for name, each in found.items() if len(each) == _HOUR_QUARTERS}
+        whole = {name: sum(found[name].values()) // 1000 for name in free if len(found[name]) == _HOUR_QUARTERS}
         usual = whole | usual
     result = []
     for member in _registered(connection, quarter):
@@ -111,6 +113,17 @@ def _imports(connection: Connection, quarters: range, least_slots: int) -> Mappi
     for row in connection.execute(statement):
         found.setdefault(row.microgrid, {})[row.quarter] = row.total * SLOTS // row.slots
     return found
+
+
+def _limited_in(connection: Connection, start: EpochSeconds, end: EpochSeconds) -> set[MicrogridId]:
+    """Return the microgrids that were told an import limit so late that it may have held in some time."""
+    c = command.c
+    told = select(c.id).where(
+        c.controller == controller.c.id,
+        c.created.between(start - RATION_S, end - 1),
+        c.message.contains('"import_limit_w"', autoescape=True),
+    )
+    return set(connection.execute(select(controller.c.id).where(told.exists())).scalars())
 
 
 def _registered(connection: Connection, quarter: Quarter) -> list[Member]:

@@ -18,6 +18,7 @@ from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import RecordType
 from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, SLOT_S
+from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from commonwatt.protocol.plant_messages import PlantCommand, PlantOutcome, PlantQuarter
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Direction, Function, Town
@@ -42,6 +43,7 @@ from utility.store.rations import members
 from utility.store.replaced_meters import register_replacement
 from utility.store.supply_view import announced_storm
 from utility.store.tables import command, compacted, meter, purchase, ration
+from utility.supply.announcing import RATION_S
 from utility.supply.deciding import HISTORY_QUARTERS
 
 both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
@@ -387,6 +389,42 @@ def test_what_a_microgrid_asks_for_is_scaled_from_parts_of_quarters(database: Da
             put(like + place, 60 if place else 59, 20_000)
             put(earlier + place, 60, 10_000)
         assert asked() == (12_000, 2_400)
+
+
+def test_on_the_second_day_of_a_shortage_the_first_days_limit_is_no_like_day(database: Database) -> None:
+    """# req: U5, A8"""
+    yesterday, before = QUARTER - 96, QUARTER - 2 * 96
+    hours = [yesterday * QUARTER_S, before * QUARTER_S]
+
+    def limit(created: int) -> dict[str, object]:
+        told = ControllerCommand(
+            id=f"supply-{created}",
+            cmd=Action.SUPPLY,
+            until=created + RATION_S,
+            for_s=RATION_S,
+            supply=SupplyState.CRITICAL,
+            import_limit_w=480,
+        )
+        row = {"id": told.id, "controller": "r001", "message": told.pack().decode()}
+        return row | {"created": created, "until": created + RATION_S, "state": "done"}
+
+    with database.writes.begin() as connection:
+        boundary = connection.execute(_BOUNDARY).scalar_one()
+        empty = dict.fromkeys((c.name for c in compacted.c if not c.nullable), 0) | {"meter_no": boundary}
+        empty |= {"record_type": RecordType.THROUGH, "exact": 60, "payload": b""}
+        for first, total in ((yesterday, 120_000), (before, 2_400_000), (QUARTER - 4, 120_000)):
+            rows = [empty | {"quarter": first + place, "total": total} for place in range(4)]
+            connection.execute(compacted.insert(), rows)
+        connection.execute(command.insert(), limit(yesterday * QUARTER_S - RATION_S // 2))
+        one = members(connection, QUARTER, hours, frozenset({"r001"}))[0]
+        assert (one.microgrid, one.demand_w, one.like_hour_w) == ("r001", 9_600, 9_600)
+        # A limit that ended before the hour changes nothing; without any free hour the average use stands.
+        connection.execute(command.delete())
+        connection.execute(command.insert(), limit(yesterday * QUARTER_S - RATION_S - 1))
+        assert members(connection, QUARTER, hours, frozenset({"r001"}))[0].like_hour_w == 480
+        connection.execute(command.insert(), [limit(yesterday * QUARTER_S), limit(before * QUARTER_S)])
+        last = members(connection, QUARTER, hours, frozenset({"r001"}))[0]
+        assert (last.demand_w, last.like_hour_w) == (last.average_w, None)
 
 
 def test_a_house_whose_meter_was_exchanged_asks_once(database: Database, town: Town) -> None:
