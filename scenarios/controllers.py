@@ -71,7 +71,8 @@ class Controllers:
 
     def command(self, time: EpochSeconds, inputs: Inputs, seen: Situation) -> Inputs:
         """Return the inputs of a step with the commands."""
-        reduces = (seen.islands | seen.short) & seen.managed & self._policy.reduces
+        limited = seen.import_limit_w < NO_LIMIT_W
+        reduces = (seen.islands | seen.short | limited) & seen.managed & self._policy.reduces
         if reduces.any():
             inputs = replace(inputs, reducing=np.broadcast_to(reduces[:, None], self._places.shape))
         self.off = self._shed(time, seen)

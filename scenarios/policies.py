@@ -20,7 +20,7 @@ class Policy:
         sharing: How batteries share; ``None``: they do not.
         buying: Makes the rule that buys power; ``None``: the plant buys what is needed at each moment.
         rationing: How supply is rationed; ``None``: it is not.
-        reduces: Whether places reduce in an island, and while the regional supply is not NORMAL.
+        reduces: Whether places reduce in an island, within an import limit, and while supply is not NORMAL.
         sheds: Whether places are off in turn in an island and within an import limit.
     """
 

@@ -106,10 +106,6 @@ class MicrogridStates:
             changed = replace(changed, weighting=_then(self.weighting, new, now))
         return changed
 
-    def reduces(self, now: EpochSeconds) -> bool:
-        """Return whether the utility wants less load: by command, or since supply is short (A8)."""
-        return now < self.reduce_until or self.supply_at(now) is not SupplyState.NORMAL
-
     def supply_at(self, now: EpochSeconds) -> SupplyState:
         """Return the state of the regional supply, as far as it is known."""
         return self.supply if now < self.supply_until else SupplyState.NORMAL

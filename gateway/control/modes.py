@@ -220,6 +220,8 @@ class Modes:
         supply = self.states.supply_at(now)
         if supply is not SupplyState.NORMAL:
             return f"the regional supply is {supply}"
+        if self.states.import_limit_w_at(now) is not None:
+            return "the import from the town is limited"
         # A5: under ``aces`` all reduce while the utility is offline.
         return "the utility does not answer" if self.manager.strategy == "aces" and self._is_alone(now) else None
 

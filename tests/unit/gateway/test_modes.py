@@ -95,6 +95,13 @@ def test_a_supply_that_is_not_normal_reduces_until_its_end(world: World) -> None
     assert named(retried(world)) == ["reduce_power_off"]
 
 
+def test_within_an_import_limit_all_reduce_though_the_supply_is_normal(world: World) -> None:  # req: P5
+    assert "reduce_power_on" in named(told(world, cmd="supply", supply="NORMAL", import_limit_w=5000, for_s=600))
+    assert world.core.modes.view(world.core.now).reducing == "the import from the town is limited"
+    world.now += 600
+    assert named(retried(world)) == ["limit_import", "reduce_power_off"]
+
+
 def limits(sent: list[Command]) -> list[tuple[int | None, int | None]]:
     return [(c.import_limit_w, c.until) for c in sent if c.cmd == "limit_import"]
 

@@ -54,6 +54,21 @@ def test_within_a_limit_no_more_are_off_than_it_leaves_without_power() -> None: 
     assert 0 < off("apartment", island=False, limit_w=half_w) < off("apartment")
 
 
+def test_within_a_limit_all_reduce_though_the_supply_is_normal() -> None:  # req: P5
+    places = block("residential")
+    rows, nothing = places.shape[0], np.zeros(places.shape, dtype=np.int64)
+    seen = Situation(
+        level=places.capacity,
+        islands=np.zeros(rows, dtype=np.bool_),
+        managed=np.ones(rows, dtype=np.bool_),
+        short=np.zeros(rows, dtype=np.bool_),
+        import_limit_w=np.where(np.arange(rows) % 2, 5000, NO_LIMIT_W),
+    )
+    inputs = Controllers(town(), places, POLICIES["spec"]).command(0, Inputs(load=nothing, generation=nothing), seen)
+    assert inputs.reducing is not None
+    assert inputs.reducing[:, 0].tolist() == (np.arange(rows) % 2 > 0).tolist()
+
+
 def test_in_a_storm_the_houses_that_go_short_are_off_in_turn() -> None:
     unserved = figures("storm", "spec").kinds["residential"].unserved
     assert unserved["place"] > unserved["island"] > 0
