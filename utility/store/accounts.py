@@ -14,6 +14,7 @@ from commonwatt.town.town import Direction, Function, Meter, Town
 from utility.registry.accounts import Account, Dated, DatedRegistry, Holding, Installed, functions_of
 from utility.registry.changes import differences
 from utility.store.checks import row_crc, sound_rows
+from utility.store.overview.days import mark_changed
 from utility.store.registry import load_holdings, registry_changed, registry_revision
 from utility.store.settlement_due import mark_changed_places
 from utility.store.tables import account, account_term, holding, installed, meter, registry_change
@@ -125,6 +126,7 @@ def save_dated_registry(
         return 0
     meters = [one for one in after.meters.values() if before.meters.get(one.id) != one]
     mark_changed_places(connection, before, after)
+    mark_changed(connection, before, after)
     mark_changed_holdings(connection, before, after)
     accounts = [one for one in after.accounts.values() if before.accounts.get(one.number) != one]
     _replace(connection, installed, "meter", [signed64(one.id) for one in meters], map(_place_row, meters))

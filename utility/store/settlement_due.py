@@ -91,16 +91,23 @@ def silent_days(connection: Connection, first: Day, before: Day) -> list[Day]:
 
 def mark_changed_places(connection: Connection, before: DatedRegistry, after: DatedRegistry) -> None:
     """Mark the settled days in which a meter is at another place, or came or went at another time, than before."""
-    numbers = {row.id: row.number for row in connection.execute(select(controller.c.id, controller.c.number))}
     c = settled_day.c
+    for owner, first in changed_places(connection, before, after).items():
+        days = connection.execute(select(c.day).where(c.owner_no == owner, c.day >= first)).scalars()
+        mark_days(connection, [(day, owner) for day in days], Why.REGISTRY)
+
+
+def changed_places(connection: Connection, before: DatedRegistry, after: DatedRegistry) -> dict[int, Day]:
+    """Return the first day on which a meter's place, or its being there, may be another, by microgrid's number."""
+    numbers = {row.id: row.number for row in connection.execute(select(controller.c.id, controller.c.number))}
+    found: dict[int, Day] = {}
     for meter_id, now in after.meters.items():
         was = before.meters.get(meter_id)
         if was is None or replace(was, holdings=()) == replace(now, holdings=()):
             continue
-        first = _changed_from(was, now)
-        owner = numbers[now.microgrid]
-        days = connection.execute(select(c.day).where(c.owner_no == owner, c.day >= first // QUARTERS_A_DAY)).scalars()
-        mark_days(connection, [(day, owner) for day in days], Why.REGISTRY)
+        owner, day = numbers[now.microgrid], _changed_from(was, now) // QUARTERS_A_DAY
+        found[owner] = min(day, found.get(owner, day))
+    return found
 
 
 def _changed_from(was: Installed, now: Installed) -> Quarter:

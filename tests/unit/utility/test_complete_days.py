@@ -1,6 +1,8 @@
 """Completeness of finished days, counted by the job, beside the slot-by-slot count of the same time."""
 
 import asyncio
+from dataclasses import replace
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
@@ -10,6 +12,7 @@ from harness.settlement.stored import DAY, FIRST, SOON, remove_meter, store, tow
 from utility.jobs.calendar_periods import Period
 from utility.jobs.completeness import CompletenessJob
 from utility.jobs.threads import HERE
+from utility.store.accounts import load_for_change, save_dated_registry
 from utility.store.completeness import Completeness, by_microgrid, completeness
 from utility.store.database import Database
 from utility.store.job_leases import Turn
@@ -29,6 +32,13 @@ def run(database: Database, now: int = SOON) -> CountedDays:
 
 def directly(database: Database, first: int = FIRST, end: int = FIRST + 96) -> dict[str, Completeness]:
     return by_microgrid(completeness(database, first, end))
+
+
+def enter_removal(database: Database, meter: int, end: int) -> None:
+    with database.writes.begin() as connection:
+        before = load_for_change(connection)
+        after = replace(before, meters={**before.meters, meter: replace(before.meters[meter], end=end)})
+        assert save_dated_registry(connection, before, after, "ben", SOON, ZoneInfo("UTC")) == 1
 
 
 def test_days_counted_by_the_job_are_what_a_count_of_each_slot_finds(database: Database, town: Town) -> None:
@@ -51,6 +61,19 @@ def test_removed_meter_is_not_missing(database: Database, town: Town) -> None:
     found = run(database)
     assert found.total.missing == 0
     assert found.by_day[DAY].expected == len(town.meters) * SERIES_A_DAY - 56 * 60
+
+
+def test_a_removal_that_is_entered_late_counts_its_days_again(database: Database, town: Town) -> None:
+    blocks = town_blocks(town)
+    store(database, blocks | {"r001": without(blocks["r001"], 10001, range(FIRST + 40, FIRST + 96))})
+    lacking = run(database)
+    assert lacking.total.missing == 56 * 60
+    enter_removal(database, 10001, FIRST + 40)
+    found = run(database, SOON + 3600)
+    assert found.by_day[DAY].missing == 0
+    assert found.by_microgrid == directly(database)
+    enter_removal(database, 10001, FIRST + 96)
+    assert run(database, SOON + 7200).by_microgrid == lacking.by_microgrid, "it was removed later than that"
 
 
 def test_readings_of_a_removed_meter_hide_no_missing_ones(database: Database, town: Town) -> None:

@@ -11,12 +11,14 @@ from sqlalchemy import BigInteger, Connection, bindparam, func, select
 
 from commonwatt.model.units import SLOTS, EpochSeconds, Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY
+from utility.registry.accounts import DatedRegistry
 from utility.settlement.layout import Day
 from utility.store.completeness import Completeness, by_microgrid, completeness
 from utility.store.database import Database, insert_or, read_setting, save_setting
 from utility.store.parts import chunks
 from utility.store.removed_meters import removed_meters
 from utility.store.retention import kept_from
+from utility.store.settlement_due import changed_places
 from utility.store.tables import compacted, complete_day, controller, meter, series
 
 MOST_DAYS = 366
@@ -63,6 +65,17 @@ class MarkedDay:
 def mark_incomplete(connection: Connection, keys: Iterable[tuple[Quarter, int]]) -> None:
     """Mark the days of (quarter, number of the microgrid's controller) whose readings were joined."""
     _mark(connection, {(quarter // QUARTERS_A_DAY, owner) for quarter, owner in keys})
+
+
+def mark_changed(connection: Connection, before: DatedRegistry, after: DatedRegistry) -> None:
+    """Mark the days that a change of the registry makes whole, or lacking, if they were counted and are kept."""
+    c = complete_day.c
+    kept = _first_kept(connection)
+    pairs: set[tuple[Day, int]] = set()
+    for owner, first in changed_places(connection, before, after).items():
+        counted = select(c.day).where(c.owner_no == owner, c.day >= max(first, kept), c.computed > 0)
+        pairs |= {(day, owner) for day in connection.execute(counted).scalars()}
+    _mark(connection, pairs)
 
 
 def mark_finished(connection: Connection, until: Day) -> None:
