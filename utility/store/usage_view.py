@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Select, func, select
 
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import Quarter
 from utility.statistics.months import Month, Span, columns_of, span_around
 from utility.statistics.packed import unpacked
 from utility.statistics.projection import Panel
@@ -17,7 +18,7 @@ from utility.statistics.series import mean_power
 from utility.statistics.totals import Totals, totals_of
 from utility.store.accounts import zone_of
 from utility.store.reads import town as town_figures
-from utility.store.tables import controller, settled_day, usage_month
+from utility.store.tables import controller, holding, installed, meter, settled_day, usage_month
 from utility.store.usage import CLASSES, Scope
 
 MOST_ROWS = 100
@@ -26,6 +27,7 @@ MOST_ROWS = 100
 _PROVISIONAL_DAYS = 75
 """Days before the last settled one in which a day may be provisional: a month and the deadline of settlement."""
 
+_FOR_EVER = 2**31 - 1
 _A_FEW = {"yield_per": 2_000}
 _OF_MICROGRIDS = (Scope.CLASS, Scope.TOWN)
 
@@ -157,8 +159,9 @@ def taken_with_use(connection: Connection, months: range) -> Counter[tuple[Month
 def panel_of(connection: Connection, quantity: str, scope: Scope, until: Month, months: int) -> tuple[Panel, list[int]]:
     """Return the months before ``until`` of all subjects of a scope, in their classes, and the subjects' numbers.
 
-    Months without a row, and months of which less than 19 in 20 quarter-hours are there, are not known; nor is the use
-    of classes and the town in months in which a microgrid's is not.
+    Months without a row, and months of which less than 19 in 20 quarter-hours are there, are not known; nor are those
+    in which an account or a microgrid came or went, nor the use of classes and the town in months in which a
+    microgrid's is not.
     """
     c, start = usage_month.c, until - months
     wanted = (c.scope == scope) & c.month.between(start, until - 1)
@@ -179,12 +182,30 @@ def panel_of(connection: Connection, quantity: str, scope: Scope, until: Month, 
     # The rows of all accounts take 100 MB.
     rows = connection.execute(statement.where(wanted).group_by(c.subject, c.month), execution_options=_A_FEW)
     taken = taken_with_use(connection, range(start, until)) if quantity == "used" and scope in _OF_MICROGRIDS else None
+    spans, zone = _spans(connection, scope), zone_of(town_figures(connection))
+    columns = [columns_of(month, zone) for month in range(start, until)]
     for subject, month, owner, total, imported, settled, quarters in rows:
-        is_whole = taken is None or taken[month, subject] == imported
+        since, end = spans.get(subject, (0, _FOR_EVER))
+        is_whole = since <= columns[month - start].first and columns[month - start].until <= end
+        is_whole &= taken is None or taken[month, subject] == imported
         if total is not None and is_whole and 20 * int(settled) >= 19 * int(quarters) > 0:
             values[at[subject], month - start] = max(0, int(total))
         groups[at[subject]] = subject - 1 if scope is Scope.CLASS else kinds.get(owner, 0)
     return Panel(values=values, groups=np.zeros(len(subjects), np.int64) if scope is Scope.TOWN else groups), subjects
+
+
+def _spans(connection: Connection, scope: Scope) -> dict[int, tuple[Quarter, Quarter]]:
+    """Return the first quarter in which each account or microgrid had a meter, and the one after the last."""
+    if scope in _OF_MICROGRIDS:
+        return {}
+    of, subject = (holding.c, holding.c.account) if scope is Scope.ACCOUNT else (installed.c, controller.c.number)
+    statement = select(
+        subject, func.min(func.coalesce(of.since, 0)), func.max(func.coalesce(of.until, _FOR_EVER))
+    ).group_by(subject)
+    if scope is Scope.MICROGRID:
+        places = installed.join(meter, meter.c.id == installed.c.meter)
+        statement = statement.select_from(places.join(controller, controller.c.id == meter.c.microgrid))
+    return {number: (since, until) for number, since, until in connection.execute(statement)}
 
 
 def _rows(connection: Connection, scope: Scope, wanted: Select[Any], months: range) -> list[dict[str, Any]]:

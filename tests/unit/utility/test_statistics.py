@@ -35,7 +35,7 @@ from utility.cli.statistics import app
 from utility.jobs.calendar_periods import Period
 from utility.jobs.statistics import StatisticsJob
 from utility.jobs.threads import HERE
-from utility.registry.accounts import Account, Holding
+from utility.registry.accounts import Account, Holding, Installed
 from utility.statistics.disturbances import Change, seconds_on
 from utility.statistics.months import Span, columns_of, month_number
 from utility.statistics.packed import packed, unpacked
@@ -339,6 +339,29 @@ def test_use_of_a_town_that_lacks_a_microgrids_is_of_the_others_and_not_projecte
     assert town.totals.imported > taken
     assert town.totals.use_known == taken / town.totals.imported
     assert np.isnan(panel.values).tolist() == [[True, *[False] * 11]]
+
+
+@one_kind
+def test_the_month_in_which_an_account_or_a_microgrid_came_is_not_projected_from(database: Database) -> None:
+    first = month_number("2026-01")
+    store_months(database, first, 12)
+    begin = columns_of(first + 5, NEW_YORK).first
+    with database.writes.begin() as connection:
+        before = load_for_change(connection)
+        account = next(m.holdings[0].account for m in before.meters.values() if m.holdings and m.microgrid == "r001")
+
+        def come(one: Installed) -> Installed:
+            held = (replace(one.holdings[0], start=begin + 960),) if one.account_at(0) == account else one.holdings
+            return replace(one, holdings=held, start=begin + 96 if one.microgrid == "r002" else None)
+
+        after = replace(before, meters={meter: come(one) for meter, one in before.meters.items()})
+        save_dated_registry(connection, before, after, "ben", 0, NEW_YORK)
+        owner = connection.execute(select(controller.c.number).where(controller.c.id == "r002")).scalar_one()
+        for scope, subject in ((Scope.ACCOUNT, account), (Scope.MICROGRID, owner)):
+            panel, subjects = panel_of(connection, "imported", scope, first + 12, 12)
+            unknown = np.isnan(panel.values)
+            assert unknown[subjects.index(subject)].tolist() == [month < 6 for month in range(12)]
+            assert not np.delete(unknown, subjects.index(subject), axis=0).all(axis=1).any()
 
 
 @one_kind
