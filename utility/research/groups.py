@@ -138,7 +138,7 @@ def _allowed(homes: Homes, rows: Sequence[int], min_homes: int) -> bool:
     """Return whether a group has enough homes, and none has too much of its sum over the period."""
     totals = [homes.values[measure][list(rows)].sum(axis=1) for measure in MEASURES]
     return len(rows) >= min_homes and all(
-        int(total.max()) * 100 <= MAX_SHARE_PERCENT * int(total.sum()) for total in totals
+        int(np.abs(total).max()) * 100 <= MAX_SHARE_PERCENT * int(total.sum()) for total in totals
     )
 
 
@@ -149,7 +149,9 @@ def _shows_enough(homes: Homes, rows: Sequence[int]) -> bool:
 def _shown(values: Energies) -> Flags:
     """Return which sums over homes may be published: no home has too much of it, or it rounds to 0."""
     sums = values.sum(axis=0)
-    return np.asarray((values.max(axis=0) * 100 <= MAX_SHARE_PERCENT * sums) | (_rounded(sums) == 0))
+    # A battery's level that jumps makes a use far below 0.
+    most = np.abs(values).max(axis=0)
+    return np.asarray((most * 100 <= MAX_SHARE_PERCENT * sums) | (_rounded(sums) == 0))
 
 
 def _rounded(sums: NDArray[np.int64]) -> NDArray[np.int64]:

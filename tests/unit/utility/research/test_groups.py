@@ -74,6 +74,18 @@ def test_one_home_with_nearly_all_the_use_merges_its_group_or_stops_the_release(
     assert grouped(homes, SECRET) == ()
 
 
+def test_a_home_whose_use_is_far_below_zero_stands_out_of_no_sum() -> None:
+    homes = made(1, 120, 0, spread=0.2)
+    groups = grouped(homes, SECRET, 100)
+    assert sums_of(homes, groups).shown[Measure.USED].all()
+    # Its battery's level was corrected by 15 kWh.
+    homes.values[Measure.USED][3, 50] = -15_000_000
+    (shown,) = sums_of(homes, groups).shown[Measure.USED]
+    assert np.flatnonzero(~shown).tolist() == [50]
+    homes.values[Measure.USED][3] = -15_000_000
+    assert grouped(homes, SECRET, 100) == ()
+
+
 def test_a_home_that_moves_changes_only_its_own_group() -> None:
     homes = made(2, 160, 0)
     before = {group.name: {homes.homes[row] for row in group.rows} for group in grouped(homes, SECRET)}
