@@ -26,7 +26,7 @@ def rows(runs: Mapping[str, Figures], against: str) -> list[dict[str, object]]:
             "went short MWh": _signed(by["unserved_mwh"], 3),
             "bought MWh": _signed(by["bought_mwh"], 1),
             "at peak MWh": _signed(by["bought_peak_mwh"], 1),
-            "cost": _signed(by["cost"], 1),
+            "cost": _signed(by["net_cost"], 1),
             "shared MWh": _signed(by["shared_mwh"], 2),
             "homes' batteries": f"{by['homes_percent']:+.1f} points",
         }
@@ -41,7 +41,7 @@ def _compared(figures: Figures) -> dict[str, int | float]:
         **by_kind,
         "bought_mwh": figures.bought,
         "bought_peak_mwh": figures.bought_peak,
-        "cost": figures.net_cost,
+        "net_cost": figures.net_cost,
         "shared_mwh": sum(kind.shared for kind in figures.kinds.values()),
         "homes_percent": figures.mean_percent("residential"),
     }

@@ -184,6 +184,7 @@ def _sums(figures: Figures) -> dict[str, object]:
         "bought_peak_mwh": figures.bought_peak,
         "cost": figures.cost,
         "plant_gain_mwh": figures.plant_gain,
+        "net_cost": figures.net_cost,
         "sold_mwh": figures.sold,
         "lost_mwh": figures.lost,
         "switches": figures.switches,

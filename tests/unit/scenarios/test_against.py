@@ -24,6 +24,12 @@ def test_a_policy_is_compared_with_the_one_that_it_is_run_against(tmp_path: Path
     assert sorted(compared["differences"]) == ["no-sharing", "none", "spec"]
     bought = {name: sums["bought_mwh"] for name, sums in found["policies"].items()}
     assert compared["differences"]["spec"]["bought_mwh"] == bought["spec"] - bought["aces"]
+    sums = found["policies"]
+    for name, by in compared["differences"].items():
+        same = by.keys() & sums["aces"].keys()
+        assert same == {"bought_mwh", "bought_peak_mwh", "net_cost"}
+        assert {key: by[key] for key in same} == {key: sums[name][key] - sums["aces"][key] for key in same}
+    assert sums["spec"]["net_cost"] == sums["spec"]["cost"] - sums["spec"]["plant_gain_mwh"]
     assert compared["differences"]["none"]["unserved_mwh"] > 0, "control is worth something in a hard storm"
 
 
