@@ -15,6 +15,9 @@ from meter_sim.truth import SlotEnergy
 RETURN_WITHIN_S = 300 + 1800
 """Most seconds from a feeder's return to the end of an island: a stable voltage, then at most half an hour (C5)."""
 
+ISLAND_WITHIN_S = 300
+"""Most seconds from a feeder's death until a gateway says that it is an island: a second of a fast clock."""
+
 KWH = 10**6
 """Milliwatt-hours in a kilowatt-hour."""
 
@@ -28,12 +31,14 @@ class Island:
         dead_s: How long the feeder was dead.
         islanded_after_s: From the feeder's death until its gateway said that it is an island; ``None``: it never did.
         back_after_s: From the feeder's return until its gateway said that it is connected; ``None``: it never did.
+        heard: Whether its gateway was heard while the feeder was dead, later than ``ISLAND_WITHIN_S`` after its death.
     """
 
     microgrid: MicrogridId
     dead_s: int
     islanded_after_s: int | None = None
     back_after_s: int | None = None
+    heard: bool = False
 
 
 @dataclass
@@ -83,8 +88,9 @@ class Course:
     @property
     def good(self) -> bool:
         """Whether nothing was lost or counted twice, and islands were where feeders died, and returned in time."""
+        formed = all(one.islanded_after_s is not None or not one.heard for one in self.islands)
         returned = all(one.back_after_s is not None and one.back_after_s <= RETURN_WITHIN_S for one in self.islands)
-        return self.audit.good and self.drained and returned and not self.strays
+        return self.audit.good and self.drained and formed and returned and not self.strays
 
 
 class Watcher:
@@ -111,6 +117,7 @@ class Watcher:
             if microgrid != name or now < begin:
                 continue
             excused = excused or now < end + RETURN_WITHIN_S
+            island.heard = island.heard or begin + ISLAND_WITHIN_S < now < end
             if now < end and phase == Phase.ISLANDED and island.islanded_after_s is None:
                 island.islanded_after_s = now - begin
             if now >= end and phase == Phase.CONNECTED and island.back_after_s is None:
