@@ -72,7 +72,7 @@ class Stored:
         batteries: Each with its minimum.
         level: Their newest level together, of today or yesterday; ``None``: not known.
         permille: The level in thousandths of their capacity.
-        today: The day that they are of.
+        today: The day that they are of, until now.
     """
 
     batteries: Sequence[Battery]
@@ -87,7 +87,8 @@ def stored_now(database: Database, home: Home, now: EpochSeconds, zone: ZoneInfo
     if not batteries:
         return None
     first, end = local_day(now, zone)
-    today = day_of(database, home, first, end, shared=shared)
+    # Until now: a battery that the account has no more later today is still its own.
+    today = day_of(database, home, first, min(end, quarter_of(now) + 1), shared=shared)
     level = today.level
     if level is None:
         level = day_of(database, home, *local_day(first * QUARTER_S - 1, zone), shared=shared).level

@@ -5,21 +5,24 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from commonwatt.model.units import QUARTER_S
+from commonwatt.model.units import QUARTER_S, quarter_of
 from commonwatt.town.town import load_town
 from harness.console import Browser, text_of
 from harness.household import AFTER, APARTMENT, BEFORE, HOUSE, MONTH, TOWN, furnish, moved_at
 from harness.worlds.utility import register_in
 from tests.unit.console.conftest import NOW
 from utility.access.roles import Role
+from utility.jobs.calendar_periods import NEW_YORK
+from utility.registry.accounts import Installed
 from utility.store import audit_log
-from utility.store.accounts import load_registry_around
+from utility.store.accounts import load_for_change, load_registry_around, save_dated_registry
 from utility.store.database import Database, open_database
 from utility.store.registration import fill_registry
 
@@ -183,6 +186,24 @@ def test_api_of_the_own_home_has_the_same_figures_and_rules(resident: Callable[[
     assert done["dated"] == [{"start": "2027-01-20T05:00:00Z", "weight": 3}]
     assert person.get("/home/weights").json() == done
     assert resident(APARTMENT).get("/home").json()["minimum_percent"] == [], "the building's is not its own"
+
+
+def test_level_is_the_present_one_on_the_day_on_which_the_household_leaves(
+    resident: Callable[[int], Browser], database: Database
+) -> None:
+    staying = resident(HOUSE).get("/home").json()
+    assert staying["level_time"] == staying["until"] == "2027-01-15T09:15:00Z"
+    with database.writes.begin() as connection:
+        before = load_for_change(connection)
+        end = quarter_of(NOW) + 8
+
+        def left(one: Installed) -> Installed:
+            ended = (replace(held, end=end) if held.account == HOUSE else held for held in one.holdings)
+            return replace(one, holdings=tuple(ended))
+
+        after = replace(before, meters={meter: left(one) for meter, one in before.meters.items()})
+        save_dated_registry(connection, before, after, "ben", NOW, NEW_YORK)
+    assert resident(HOUSE).get("/home").json() == staying
 
 
 def test_days_of_the_own_home_are_those_of_the_town(
