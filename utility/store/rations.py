@@ -64,7 +64,8 @@ def members(
 
     A microgrid asks for what it imported in the last quarter-hour that is known. While it is limited its import shows
     the limit, so it asks for at least its import in the same hour of the last like day. An hour in which it was
-    limited, too, is not like: on the second day of a shortage it shows the first day's limit.
+    limited, too, is not like: on the second day of a shortage it shows the first day's limit. A microgrid of which no
+    recent quarter-hour is known asks for as much.
 
     Args:
         connection: The database.
@@ -85,7 +86,7 @@ def members(
     for member in _registered(connection, quarter):
         name = member.microgrid
         demand_w = recent[name][max(recent[name])] * _HOUR_QUARTERS // 1000 if name in recent else 0
-        if name in limited:
+        if name in limited or name not in recent:
             demand_w = max(demand_w, usual.get(name, member.average_w))
         result.append(replace(member, demand_w=max(0, demand_w), like_hour_w=usual.get(name)))
     return result

@@ -427,6 +427,22 @@ def test_on_the_second_day_of_a_shortage_the_first_days_limit_is_no_like_day(dat
         assert (last.demand_w, last.like_hour_w) == (last.average_w, None)
 
 
+def test_a_microgrid_of_which_nothing_recent_is_known_asks_for_what_it_usually_takes(database: Database) -> None:
+    """# req: U5"""
+    yesterday = QUARTER - 96
+    with database.writes.begin() as connection:
+        unknown = members(connection, QUARTER, [yesterday * QUARTER_S], frozenset())
+        assert [one.demand_w for one in unknown] == [one.average_w for one in unknown]
+        assert min(one.demand_w for one in unknown) > 0
+        boundary = connection.execute(_BOUNDARY).scalar_one()
+        empty = dict.fromkeys((c.name for c in compacted.c if not c.nullable), 0) | {"meter_no": boundary}
+        row = empty | {"record_type": RecordType.THROUGH, "exact": 60, "total": 2_400_000, "payload": b""}
+        connection.execute(compacted.insert(), [row | {"quarter": yesterday + place} for place in range(4)])
+        assert members(connection, QUARTER, [yesterday * QUARTER_S], frozenset())[0].demand_w == 9_600
+        connection.execute(compacted.insert(), row | {"quarter": QUARTER - 4, "total": 0})
+        assert members(connection, QUARTER, [yesterday * QUARTER_S], frozenset())[0].demand_w == 0, "it took nothing"
+
+
 def test_a_house_whose_meter_was_exchanged_asks_once(database: Database, town: Town) -> None:
     def asked() -> dict[str, tuple[int, int]]:
         with database.reads.begin() as connection:
