@@ -82,7 +82,8 @@ class Rotation:
             if battery is None:
                 rows.append((0, 0, 0, False, priority, off))
                 continue
-            known = battery.doubt is None and not manager.level_is_old(manager.meters[meter], now)
+            can_be = battery.doubt is None and 0 <= battery.level <= battery.capacity
+            known = can_be and not manager.level_is_old(manager.meters[meter], now)
             rows.append((battery.level, battery.minimum, battery.capacity, known, priority, off))
         level, floor, capacity, known_, priority_, off_ = (np.array([column]) for column in zip(*rows, strict=True))
         return Islands(

@@ -217,6 +217,24 @@ def test_the_gateway_isolates_places_in_turn_and_ends_it_with_the_island(world: 
     assert world.core.modes.view(world.core.now).shedding is None
 
 
+@pytest.mark.parametrize("percent", [101, 120, 900])
+def test_a_level_that_cannot_be_keeps_no_place_from_its_turn(world: World, percent: int) -> None:
+    sensed(world, ISLAND | int(State.DEAD_FEEDER))
+    off = set()
+    for _ in range(GROUPS):
+        world.now += TURN_S
+        for meter, level in ((1, 49), (2, 49), (3, percent)):
+            world.level(meter, level)
+        before = len(world.sent)
+        sensed(world, ISLAND | int(State.DEAD_FEEDER))
+        world.tick("retry")
+        off |= {meter for meter, state in isolated(world, before) if state == "on"}
+        shedding = world.core.modes.view(world.core.now).shedding
+        assert shedding is not None
+        assert shedding.endswith(": 0.0 h of average use is left above the floors")
+    assert off == {"1", "2", "3"}
+
+
 def test_a_place_is_isolated_at_the_meter_that_came_in_place_of_another_one(world: World) -> None:
     new = world.meters[1].model_copy(update={"id": 9})
     world.meters = world.meters | {1: world.meters[1].model_copy(update={"replaced": True}), 9: new}
