@@ -269,7 +269,7 @@ _AT_METERS = {
 }
 _STATES = {
     "reduce on": "All places reduce their load until the end.",
-    "reduce off": "Places use what they want again, unless the supply is short.",
+    "reduce off": "Places use what they want again, unless the supply is short or the import is limited.",
     "isolate on": "The boundary switch opens: the microgrid is an island until the end, and reduces its load.",
     "isolate off": "The boundary switch closes when the voltage is stable and the microgrid's turn has come.",
 }
