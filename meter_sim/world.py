@@ -69,12 +69,13 @@ def levels_after(
 ) -> dict[MeterId, MilliwattHours]:
     """Return the levels after a stored slot; without one, the initial levels.
 
-    The town file may have changed: a new battery has its initial level, a smaller one is at most full.
+    The town file may have changed: a new battery has its initial level, a smaller one is at most full. An outgoing meter
+    without a battery has level 0.
     """
     if slot is None:
         return dict(initial)
     capacity = {meter.id: meter.battery.capacity for meter in microgrid.meters if meter.battery}
-    return {meter: min(slot.levels.get(meter, level), capacity[meter]) for meter, level in initial.items()}
+    return {meter: min(slot.levels.get(meter, level), capacity.get(meter, 0)) for meter, level in initial.items()}
 
 
 def power_of(steps: Iterable[Step]) -> Power:

@@ -48,6 +48,18 @@ def test_batteries_of_a_changed_town_file_are_new_or_full_at_most(town: Town) ->
     assert set(changed) == {meter.id for meter in meters}
 
 
+def test_an_outgoing_meter_without_a_battery_goes_on_from_its_last_slot(tmp_path: Path) -> None:
+    (tmp_path / "town.toml").write_text('[town]\nplaces = "places.csv"\n')
+    (tmp_path / "places.csv").write_text(
+        "microgrid,number,kind,place,function,building,account,outgoing,incoming,amps,battery_mwh,minimum,push\n"
+        "r,1,residential,house 1,house,,1,10001,10002,200,28800000,50,yes\n"
+        "r,1,residential,house 2,house,,2,10003,10004,200,,,yes\n"
+        "r,1,residential,boundary,boundary,,0,10005,10006,4000,,,yes\n"
+    )
+    town = load_town(tmp_path / "town.toml")
+    assert stepped(world(town, stepped(world(town, None)))).levels[10003] == 0
+
+
 def test_a_long_stop_is_not_stepped_through_whole(town: Town) -> None:
     old = world(town, Slot(T - 10 * MAX_CATCH_UP_S, {}))
     old.skip_to(T + 7)
