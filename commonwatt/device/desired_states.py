@@ -6,7 +6,7 @@ from commonwatt.device.changes import MeterState
 from commonwatt.device.description import Description
 from commonwatt.model.records import State
 from commonwatt.model.units import EpochSeconds
-from commonwatt.protocol.commands import NO_LIMIT, Command, Epoch, Held, Kind, Result
+from commonwatt.protocol.commands import MAX_SEQUENCE, NO_LIMIT, Command, Epoch, Held, Kind, Result
 
 DEFAULT: dict[Kind, str] = {
     Kind.SHARING: "off",
@@ -107,6 +107,8 @@ class HeldStates:
         held = self.held.get(desired[0]) if desired else None
         if desired and command.seq is None:
             return Verdict("refused", f"{command.cmd} needs seq")
+        if desired and command.seq == MAX_SEQUENCE:
+            return Verdict("refused", f"seq {MAX_SEQUENCE} is the highest number: none could follow")
         if held is not None and command.seq is not None:
             if (command.epoch, command.seq) == (held.epoch, held.seq):
                 return Verdict("repeated")

@@ -10,14 +10,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from commonwatt.model.units import EpochSeconds
+from commonwatt.model.units import MAX_EPOCH, EpochSeconds
 from commonwatt.protocol.json_messages import Id64, Message, Moment, Natural
 
 Epoch = tuple[Annotated[int, Field(ge=0, lt=2**32)], Annotated[int, Field(ge=0, lt=2**16)]]
 """(counter, rank) of the commanding manager; compared as a pair."""
 
-Sequence = Annotated[int, Field(ge=0, le=2**53)]
+MAX_SEQUENCE = 2**53
+"""The highest sequence number of a command. A meter refuses it, since no higher one could follow."""
 
+Sequence = Annotated[int, Field(ge=0, le=MAX_SEQUENCE)]
 
 Weight = Annotated[int, Field(ge=1, le=1000)]
 """Share of a donor's discharge relative to other donors."""
@@ -136,7 +138,7 @@ class Command(Message):
 
     def end(self, now: EpochSeconds) -> EpochSeconds | None:
         """Return when the state ends, for a receiver whose time is ``now``; ``None``: never."""
-        return self.until if self.for_s is None else now + self.for_s
+        return self.until if self.for_s is None else min(now + self.for_s, MAX_EPOCH)
 
 
 class Held(BaseModel):
@@ -147,7 +149,7 @@ class Held(BaseModel):
     value: Annotated[str, Field(max_length=16)]
     epoch: Epoch
     # Below the highest number, so that a higher number always exists.
-    seq: Annotated[int, Field(ge=0, lt=2**53)]
+    seq: Annotated[int, Field(ge=0, lt=MAX_SEQUENCE)]
     until: Moment | None = None
     weight: Weight | None = None
 
