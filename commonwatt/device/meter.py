@@ -16,7 +16,7 @@ from commonwatt.device.description import Description
 from commonwatt.device.desired_states import DONE, Commanded, HeldStates, Verdict, possible
 from commonwatt.device.log import Aggregation, MeterLog
 from commonwatt.device.recording import Reading, packed, quantised
-from commonwatt.device.reported_time import TOLERANCE_S, Reported, ReportedTime
+from commonwatt.device.reported_time import TOLERANCE_S, Reported, ReportedTime, without_far_future
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.now import Trust
@@ -283,11 +283,11 @@ class Meter:
         by_s = self._reported_time.step_s(told, self.state.trust, self.state.offset_s, now)
         if by_s is None:
             return []
-        self._set(trust=told.trust)
+        self._set(trust=told.trust, offset_s=self.state.offset_s + by_s)
+        self.state = without_far_future(self.state, int(self.time(now)))
         if by_s == 0:
             return []
         self._tally["clock", "set"] += 1
-        self._set(offset_s=self.state.offset_s + by_s)
         effects: Effects = []
         if by_s < 0 and self.desired_states.sooner(-by_s):
             effects.append(Write(self._desired_states()))

@@ -1,9 +1,11 @@
 """Which reported times a meter accepts (M4; docs/time.md)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from commonwatt.device.changes import MeterState
 from commonwatt.model.now import Trust
 from commonwatt.model.units import EpochSeconds
+from commonwatt.model.validation import EARLY_S
 
 TOLERANCE_S = 2
 """Seconds of difference that count as agreement: times are whole seconds and arrive with a delay."""
@@ -59,3 +61,13 @@ class ReportedTime:
         if behind_s <= tolerance_s and ahead_s <= AHEAD_TOLERANCE_S:
             return 0
         return int(behind_s if behind_s > 0 else -ahead_s)
+
+
+def without_far_future(state: MeterState, now: EpochSeconds) -> MeterState:
+    """Return the state without times that a clock far ahead has left in it: gateways reject events at such times.
+
+    Otherwise each later event would have such a time too, for as long as the clock was ahead. A time that is less far
+    ahead stays: its record waits for that time (EARLY), and later events follow it.
+    """
+    ahead = [name for name in ("changed_at", "last_slot") if getattr(state, name) > now + EARLY_S]
+    return replace(state, **dict.fromkeys(ahead, now)) if ahead else state

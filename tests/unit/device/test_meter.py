@@ -679,6 +679,30 @@ def test_a_put_that_waits_tells_the_meter_the_time_and_is_sent_again_as_it_was()
     assert bench.get("records", now=T + 60) == [put]
 
 
+@pytest.mark.parametrize(("ahead_s", "at"), [(86_400, T + 30), (3600, T + 3600)])
+def test_after_a_clock_far_ahead_events_have_the_right_time_at_once(ahead_s: int, at: int) -> None:
+    bench = Bench()
+    bench.do(bench.meter.boot(T + ahead_s, power_lost=True))
+    bench.command("reduce_power_on", now=T + ahead_s, seq=1, for_s=60)
+    bench.do(bench.meter.boot(T + 10, power_lost=False))
+    bench.command("put", now=T + 20, time=T + 20, trust=3)
+    bench.command("share_power_on", now=T + 30, seq=1, for_s=60)
+    assert bench.events[-1].time == at, "an event that waits at the meter comes before later ones"
+
+
+def test_the_highest_sequence_number_is_refused_and_ends_no_meter() -> None:
+    bench = Bench()
+    assert bench.command("share_power_on", seq=2**53, for_s=60).result == "refused"
+    assert bench.command("share_power_on", seq=2**53 - 1, for_s=60).result == "done"
+
+
+def test_a_duration_beyond_the_last_second_of_a_record_ends_with_it() -> None:
+    bench = Bench()
+    late = 2**32 - 1000
+    bench.do(bench.meter.boot(late, power_lost=True))
+    assert bench.command("share_power_on", now=late, seq=1, for_s=2000).held["sharing"].until == 2**32 - 1  # type: ignore[index]
+
+
 def test_aggregate_may_have_an_end_or_none() -> None:
     bench = Bench()
     assert bench.command("aggregate", mode="lossy", seq=1).bits == UP | State.LOSSY
