@@ -26,7 +26,7 @@ from commonwatt.model.records import State
 from commonwatt.model.return_delay import return_delay_s
 from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.network.tls import ClientTls, client_tls
-from commonwatt.protocol.commands import Epoch, Held, Kind
+from commonwatt.protocol.commands import Kind
 from commonwatt.runtime.watchdog import Work
 from commonwatt.town.town import Function, Microgrid
 from meter_sim.backup import Backup
@@ -36,8 +36,8 @@ from meter_sim.fleet_clock import FleetClock
 from meter_sim.metrics import Figures
 from meter_sim.outside import Outside
 from meter_sim.physics.microgrid import Circumstances, Step
-from meter_sim.switch import BoundarySwitch
-from meter_sim.truth import Change, Slot, dark_since, has_slot, last_slot
+from meter_sim.switch import BoundarySwitch, Kept, newest
+from meter_sim.truth import Change, Slot, dark_since, has_slot, kept_switch, last_slot
 from meter_sim.world import Failures
 
 MAX_WAITING = 86_400 // SLOT_S
@@ -61,6 +61,7 @@ class Passed:
         bits: What the boundary's meters sense.
         dead: Meters whose own battery is empty.
         dark: Since when meters have had no voltage, if that changed.
+        switch: What the boundary switch keeps.
         faults: Faults of meters.
         cut: Whether no meter reaches its controller.
     """
@@ -70,6 +71,7 @@ class Passed:
     bits: State
     dead: frozenset[MeterId]
     dark: Mapping[MeterId, EpochSeconds] | None
+    switch: Kept
     faults: Mapping[str, MeterFault]
     cut: bool
 
@@ -127,7 +129,8 @@ class MicrogridMeters:
         self._false = FalseReadings()
         self._dead: frozenset[MeterId] = frozenset()
         self._silent: frozenset[MeterId] = frozenset()
-        self._switch = BoundarySwitch(0, is_open=False)
+        self._switch = BoundarySwitch(0, Kept(is_open=False))
+        self._written: Kept | None = None
         self._shell = DeviceShell(microgrid.id, store, self.tally)
         for meter in self._descriptions:
             token = tokens.get(str(meter))
@@ -159,12 +162,13 @@ class MicrogridMeters:
             self.meters[meter] = Meter(description, self._limits, stored, self.tally)
         was_open = any(self.meters[meter].state.bits & State.SWITCH_OPEN for meter in self._boundary)
         delay_s = return_delay_s(self._microgrid.id, is_public=self._microgrid.kind == "public")
-        self._switch = BoundarySwitch(delay_s, is_open=was_open)
+        self._switch = BoundarySwitch(delay_s, kept_switch(self._store) or Kept(was_open))
 
     def start_after(self, slot_end: EpochSeconds, levels: dict[MeterId, MilliwattHours]) -> None:
         """Start after the slots up to ``slot_end`` passed unmeasured."""
         self.slot_end = slot_end
-        self._start = Slot(slot_end, levels, dark=dict(self._backup.since))
+        self._written = self._switch.kept
+        self._start = Slot(slot_end, levels, dark=dict(self._backup.since), switch=self._written)
 
     async def boot(self) -> None:
         """Boot the meters."""
@@ -237,7 +241,7 @@ class MicrogridMeters:
         self._cut = at < max(own.lte_dead_until, outside.faults.lte_dead_until)
         voltage = outside.voltage and at >= own.feeder_dead_until
         held = [self.meters[meter].desired_states.held.get(Kind.ISOLATED) for meter in self._boundary]
-        self._switch.step(voltage=voltage, held=max(filter(None, held), key=_pair, default=None), at=at)
+        self._switch.step(voltage=voltage, held=newest(held), at=at)
         cores = self.meters.items() if measured else ()
         dead = self._down | self._backup.dead(at)
         commanded = {meter: _commanded(core, at, is_up=meter not in dead) for meter, core in cores}
@@ -269,6 +273,7 @@ class MicrogridMeters:
                 bits=self._switch.bits,
                 dead=self._backup.dead(slot_end - SLOT_S),
                 dark=dict(self._backup.since) if changed else None,
+                switch=self._switch.kept,
                 faults=self._wrong,
                 cut=self._cut,
             )
@@ -305,7 +310,9 @@ class MicrogridMeters:
             self.slot_end = passed
             return [e for meter in self.meters.values() for e in meter.set_back(passed)]
         self.slot_end, at = passed.slot_end, passed.slot_end - SLOT_S
-        effects: Effects = [Write(Slot(passed.slot_end, passed.step.levels, passed.step.energy(), passed.dark))]
+        switch = None if passed.switch == self._written else passed.switch
+        self._written = passed.switch
+        effects: Effects = [Write(Slot(passed.slot_end, passed.step.levels, passed.step.energy(), passed.dark, switch))]
         effects += self._die_and_return(passed.dead)
         self._be_silent(passed, at)
         off = self._down | self._dead
@@ -399,10 +406,6 @@ def _commanded(core: Meter, at: EpochSeconds, *, is_up: bool) -> Commanded:
 
 def _real_time() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _pair(held: Held) -> tuple[Epoch, int]:
-    return held.epoch, held.seq
 
 
 def _new(meter: MeterId, now: float) -> Stored:

@@ -1,14 +1,32 @@
 """The emulated boundary switch of a microgrid: it trips by itself, and closes on a stable voltage alone (C5)."""
 
+from collections.abc import Iterable
+from typing import NamedTuple, TypeAlias
+
 from commonwatt.model.records import State
 from commonwatt.model.units import EpochSeconds
-from commonwatt.protocol.commands import Held
+from commonwatt.protocol.commands import Epoch, Held
+
+Pair: TypeAlias = tuple[Epoch, int]
+"""The epoch and the sequence of a command."""
 
 STABLE_S = 300
 """Seconds of stable voltage without which no command closes the switch."""
 
 UNMANAGED_S = 900
 """The same, if no manager commanded it to close since it opened."""
+
+
+class Kept(NamedTuple):
+    """What the switch keeps over a restart of the emulator.
+
+    Attributes:
+        is_open: Whether it is open.
+        opened_by: The newest command when it opened: a later one releases it.
+    """
+
+    is_open: bool
+    opened_by: Pair = ((0, 0), 0)
 
 
 class BoundarySwitch:
@@ -19,13 +37,18 @@ class BoundarySwitch:
         voltage: Whether the town's side had voltage in the last slot.
     """
 
-    def __init__(self, delay_s: int, *, is_open: bool) -> None:
-        """Take the microgrid's own delay (``return_delay_s``), and its state before the start."""
-        self.is_open = is_open
+    def __init__(self, delay_s: int, kept: Kept) -> None:
+        """Take the microgrid's own delay (``return_delay_s``), and what it kept before the start."""
+        self.is_open = kept.is_open
         self.voltage = True
         self._delay_s = delay_s
         self._stable_since: EpochSeconds | None = None
-        self._opened_by: tuple[object, int] = ((0, 0), 0)
+        self._opened_by = kept.opened_by
+
+    @property
+    def kept(self) -> Kept:
+        """What it keeps over a restart."""
+        return Kept(self.is_open, self._opened_by)
 
     def step(self, *, voltage: bool, held: Held | None, at: EpochSeconds) -> None:
         """Decide about the slot that starts at ``at``.
@@ -37,13 +60,14 @@ class BoundarySwitch:
         """
         self.voltage = voltage
         isolated = held is not None and held.value == "on" and (held.until is None or held.until > at)
-        pair = ((0, 0), 0) if held is None else (held.epoch, held.seq)
+        pair = ((0, 0), 0) if held is None else _pair(held)
         if isolated or (not voltage and not self.is_open):
             self._opened_by = pair
         if not voltage:
             self.is_open, self._stable_since = True, None
             return
-        self._stable_since = at if self._stable_since is None else self._stable_since
+        # The earlier one: the clock may have been set back.
+        self._stable_since = at if self._stable_since is None else min(self._stable_since, at)
         if isolated or not self.is_open:
             self.is_open = isolated
             return
@@ -60,3 +84,12 @@ class BoundarySwitch:
         if self.is_open:
             bits |= State.SWITCH_OPEN
         return bits | State.OFF_GRID if bits else bits
+
+
+def newest(held: Iterable[Held | None]) -> Held | None:
+    """Return the state that the newest command set; ``None``: there was none."""
+    return max(filter(None, held), key=_pair, default=None)
+
+
+def _pair(held: Held) -> Pair:
+    return held.epoch, held.seq

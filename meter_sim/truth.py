@@ -15,6 +15,7 @@ from commonwatt.device.store import DeviceStore
 from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.records import EventRecord, Log, unpack_event
 from commonwatt.model.units import EpochSeconds, MilliwattHours
+from meter_sim.switch import Kept
 
 SlotEnergy: TypeAlias = Mapping[str, list[MilliwattHours] | dict[str, MilliwattHours]]
 """What flowed in a slot, by name (docs/protocol.md): ``served`` by place, the others by place, meter or cause."""
@@ -29,12 +30,14 @@ class Slot:
         levels: Levels of the batteries at that time, by their meters' ids.
         energy: What flowed in the slot; ``None``: nothing was measured in it.
         dark: Since when meters have had no voltage, if that changed; ``None``: it did not.
+        switch: What the boundary switch keeps, if that changed; ``None``: it did not.
     """
 
     slot_end: EpochSeconds
     levels: dict[MeterId, MilliwattHours]
     energy: SlotEnergy | None = None
     dark: Mapping[MeterId, EpochSeconds] | None = None
+    switch: Kept | None = None
 
 
 Change: TypeAlias = device.Change | Slot
@@ -59,6 +62,8 @@ CREATE TABLE truth_event (
     added: Mapping[str, str] = {
         "truth_energy": "CREATE TABLE truth_energy (slot_end INTEGER PRIMARY KEY, energy TEXT NOT NULL)",
         "dark": "CREATE TABLE dark (meter INTEGER PRIMARY KEY, since INTEGER NOT NULL)",
+        "switch": "CREATE TABLE switch (one INTEGER PRIMARY KEY CHECK (one = 1), is_open INTEGER NOT NULL, "
+        "epoch_counter INTEGER NOT NULL, epoch_rank INTEGER NOT NULL, seq INTEGER NOT NULL)",
     }
 
     def write(self, connection: sqlite3.Connection, changes: Sequence[object], insert: str) -> None:
@@ -82,6 +87,9 @@ CREATE TABLE truth_event (
             connection.execute("DELETE FROM dark")
             rows = [(signed64(meter), since) for meter, since in slot.dark.items()]
             connection.executemany("INSERT INTO dark VALUES (?, ?)", rows)
+        for switch in [change.switch for change in changes if isinstance(change, Slot) and change.switch][-1:]:
+            row = (switch.is_open, *switch.opened_by[0], switch.opened_by[1])
+            connection.execute("INSERT OR REPLACE INTO switch VALUES (1, ?, ?, ?, ?)", row)
         for slot in [change for change in changes if isinstance(change, Slot) and change.energy is not None]:
             # A slot is recorded once: after a clock was set back, the first energy stays, as the first records do.
             row = (slot.slot_end, json.dumps(slot.energy, separators=(",", ":")))
@@ -103,6 +111,12 @@ def dark_since(store: DeviceStore) -> dict[MeterId, EpochSeconds]:
     """Return since when meters have had no voltage."""
     rows = store.connection.execute("SELECT meter, since FROM dark ORDER BY meter")
     return {unsigned64(meter): since for meter, since in rows}
+
+
+def kept_switch(store: DeviceStore) -> Kept | None:
+    """Return what the boundary switch kept; ``None``: no release that keeps it has run with this store."""
+    found = store.connection.execute("SELECT is_open, epoch_counter, epoch_rank, seq FROM switch").fetchone()
+    return None if found is None else Kept(bool(found[0]), ((found[1], found[2]), found[3]))
 
 
 def has_slot(store: DeviceStore, slot_end: EpochSeconds) -> bool:

@@ -11,18 +11,17 @@ from commonwatt.device.desired_states import Commanded
 from commonwatt.device.meter import Effects
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.ids import MeterId
-from commonwatt.model.records import State
 from commonwatt.model.return_delay import return_delay_s
 from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
-from commonwatt.protocol.commands import Epoch, Held, Kind
+from commonwatt.protocol.commands import Held, Kind
 from commonwatt.town.town import Function, Microgrid, Town
 from harness.energy.alone import Alone
 from harness.simulation.energy.feeder import Feeder
 from harness.simulation.fleet import Fleet
 from harness.simulation.network import Broker
 from meter_sim.physics.microgrid import Circumstances, Step
-from meter_sim.switch import BoundarySwitch
-from meter_sim.truth import Slot, last_slot
+from meter_sim.switch import BoundarySwitch, Kept, newest
+from meter_sim.truth import Slot, kept_switch, last_slot
 from meter_sim.world import levels_after
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ class EnergyFleet(Fleet):
         self._described = microgrid
         self._physics = Alone(town, microgrid)
         self._delay_s = return_delay_s(microgrid.id, is_public=microgrid.kind == "public")
-        self.switch = BoundarySwitch(self._delay_s, is_open=False)
+        self.switch = BoundarySwitch(self._delay_s, Kept(is_open=False))
 
     @property
     def measures_until(self) -> float:
@@ -58,8 +57,7 @@ class EnergyFleet(Fleet):
 
     def started(self) -> None:
         """Pass the slots since the last stored one unmeasured, then boot the meters."""
-        was_open = any(self.meters[meter].state.bits & State.SWITCH_OPEN for meter in self.boundary)
-        self.switch = BoundarySwitch(self._delay_s, is_open=was_open)
+        self.switch = BoundarySwitch(self._delay_s, kept_switch(self.store) or Kept(is_open=False))
         last = last_slot(self.store)
         self._stepped_to = self._last_moment() if last is None else last.slot_end
         self._levels = levels_after(last, self._described, self._physics.initial_levels(self._stepped_to))
@@ -91,14 +89,15 @@ class EnergyFleet(Fleet):
         return effects
 
     def _slot(self) -> Effects:
-        """Store the end of the last slot, and the levels."""
-        return [Write(Slot(self._stepped_to, self._levels))]  # type: ignore[arg-type]  # the store's extension
+        """Store the end of the last slot, the levels and the switch."""
+        slot = Slot(self._stepped_to, self._levels, switch=self.switch.kept)
+        return [Write(slot)]  # type: ignore[arg-type]  # the store's extension
 
     def _step(self, commanded: Mapping[MeterId, Commanded]) -> Step:
         at, before = self._stepped_to, self.switch.is_open
         voltage = self.feeder.alive(at)
-        held = [held for meter in self.boundary if (held := self._isolation(meter)) is not None]
-        self.switch.step(voltage=voltage, held=max(held, key=_pair, default=None), at=at)
+        held = [self._isolation(meter) for meter in self.boundary]
+        self.switch.step(voltage=voltage, held=newest(held), at=at)
         switch = {
             meter: replace(commanded.get(meter, Commanded()), isolated=self.switch.is_open) for meter in self.boundary
         }
@@ -126,7 +125,3 @@ class EnergyFleet(Fleet):
     def drained(self) -> bool:
         """Return whether all records are acknowledged, and the microgrid is connected to the town again."""
         return super().drained() and not self.switch.is_open
-
-
-def _pair(held: Held) -> tuple[Epoch, int]:
-    return held.epoch, held.seq
