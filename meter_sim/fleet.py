@@ -18,7 +18,7 @@ from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.service import until_stopped
 from commonwatt.town.town import Town
 from meter_sim.faults import FaultsFile
-from meter_sim.fleet_clock import FleetClock
+from meter_sim.fleet_clock import SLEW_AT_MOST_S, FleetClock
 from meter_sim.meters import MicrogridMeters
 from meter_sim.metrics import Figures, Power, TownFigures
 from meter_sim.outside import OutsideWorld
@@ -187,18 +187,26 @@ class Fleet:
     def pass_slot(self) -> bool:
         """Correct the clock; step the world by one slot if one is over; return whether it was."""
         told_s = self._told_s()
-        if wrong_s := self.clock.correct(told_s):
-            _log.warning("the clock was wrong by %+.0f s", wrong_s)
-            back_to = self.clock.last_moment() // SLOT_S * SLOT_S
-            if back_to < self._world.slot_end:
-                self._world.slot_end = back_to
-                for member in self.members.values():
-                    member.set_back(back_to)
+        if told_s is not None:
+            self._correct(told_s)
         if not self.clock.has_ended(self._world.slot_end) or self._is_ahead():
             return False
         self._step(measured=True)
-        self.clock.slew(told_s)
+        if told_s is not None:
+            self.clock.slew(told_s)
         return True
+
+    def _correct(self, told_s: float) -> None:
+        """Correct the clock; go back if the world is ahead of it, now or since a start with a wrong clock."""
+        wrong_s = self.clock.correct(told_s)
+        if wrong_s:
+            _log.warning("the clock was wrong by %+.0f s", wrong_s)
+            self._world.skip_to(self.clock.last_moment())
+        back_to = self.clock.last_moment() // SLOT_S * SLOT_S
+        if back_to + (0 if wrong_s else SLEW_AT_MOST_S) < self._world.slot_end:
+            self._world.slot_end = back_to
+            for member in self.members.values():
+                member.set_back(back_to)
 
     def _step(self, *, measured: bool) -> None:
         at = self._world.slot_end
@@ -223,10 +231,13 @@ class Fleet:
             number=outside.number,
         )
 
-    def _told_s(self) -> float:
-        """Return the lag of the machine's clock behind the gateways' time: the median of the offsets sent to meters."""
+    def _told_s(self) -> float | None:
+        """Return the lag of the machine's clock behind the gateways' time: the median of the offsets sent to meters.
+
+        ``None``: no meter was sent one since its start, so the clock stays as it is.
+        """
         told = [offset_s for member in self.members.values() for offset_s in member.offsets_s]
-        return median(told) if told else 0.0
+        return median(told) if told else None
 
     def _is_ahead(self) -> bool:
         """Whether the world must wait for meters; never for those whose store fails or hangs."""

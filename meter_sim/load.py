@@ -198,7 +198,8 @@ class _Group:
 
     def _runs_of(self, number: int, appliance: Appliance, day: int, midnight: float) -> _Runs:
         whole = int(appliance.runs)
-        counter = np.uint64((day * len(self._habits.appliances) + number) * _MAX_RUNS)
+        # A local day may begin before 1970, with a clock that starts there.
+        counter = np.uint64((day * len(self._habits.appliances) + number) * _MAX_RUNS % 2**64)
         drawn = _mixed(self._keys[:, None] + (counter + np.arange(whole + 2, dtype=np.uint64)) * _GOLDEN)
         # The integer part of the runs is certain and the rest random: the mean is exact, and days differ little.
         extra = _fraction(drawn[:, whole + 1] >> np.uint64(43)) < appliance.runs - whole

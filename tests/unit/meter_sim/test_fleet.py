@@ -1,6 +1,7 @@
 """A fleet without connections: slots on the clock, restarts, failures, a store that can't be written."""
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,12 +17,15 @@ from commonwatt.device.delivery import Tally
 from commonwatt.device.store import DeviceStore, open_store, reading_store
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.records import EventRecord, State, unpack_history
+from commonwatt.protocol import topics
+from commonwatt.protocol.commands import Kind
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import load_town
 from meter_sim.fleet import Fleet
 from meter_sim.fleet_clock import FleetClock
 from meter_sim.meters import MicrogridMeters
 from meter_sim.truth import TRUTH, true_energy, true_events, true_records
+from meter_sim.world import MAX_CATCH_UP_S
 
 T = 1_790_000_100
 TOWN = """
@@ -240,6 +244,17 @@ def test_a_meter_without_a_token_is_told_before_anything_runs(bench: Bench) -> N
         bench.start(other="x")
 
 
+def test_a_switch_that_is_open_at_a_restart_remembers_which_command_opened_it(bench: Bench) -> None:
+    bench.start()
+    isolate = {"v": 1, "id": "a", "cmd": "isolate", "issuer": "r", "epoch": [2, 1], "seq": 7, "until": T + 20}
+    (boundary,) = [m for m in bench.meters.meters.values() if Kind.IMPORT_LIMIT in m.description.commandable]
+    asyncio.run(bench.meters._shell.perform(boundary.receive(topics.COMMANDS, json.dumps(isolate).encode(), T + 2)))
+    bench.at(T + 47.0, turns=5)
+    assert bench.meters._switch.kept == (True, ((2, 1), 7))
+    bench.start()
+    assert bench.meters._switch.kept == (True, ((2, 1), 7))
+
+
 def told(bench: Bench, offset_s: int) -> None:
     """The gateway has told every meter the time."""
     for meter in bench.meters.meters.values():
@@ -273,6 +288,40 @@ def test_a_fleet_an_hour_ahead_goes_back_and_records_each_slot_once(bench: Bench
     bench.at(T + 3700.0 + 3600, turns=300)
     # What was measured before it knew better stands under the time it was taken for, and is not measured again then.
     assert bench.slots() == [T + 15, *range(T + 60, T + 3700, 15)]
+
+
+def test_a_fleet_whose_store_is_ahead_goes_back_once_it_is_told_the_time(bench: Bench) -> None:
+    bench.clock.time[0] = T + 2.0 + 86_400
+    bench.start()
+    bench.at(T + 15.0 + 86_400)
+    bench.clock.time[0] = T + 2.0
+    bench.start()
+    bench.at(T + 20.0)
+    assert bench.slots() == [T + 86_415], "the store may be right, and the clock behind"
+    told(bench, 0)
+    bench.at(T + 31.0)
+    bench.at(T + 46.0, turns=2)
+    assert bench.slots() == [T + 45, T + 86_415]
+
+
+def test_a_fleet_keeps_a_corrected_clock_while_no_meter_knows_the_time(bench: Bench) -> None:
+    bench.start()
+    told(bench, 3600)
+    bench.at(T + 15.0)
+    assert bench.meters.figures().time == T + 3615
+    for meter in bench.meters.meters.values():
+        meter._set(offset_s=0, trust=0)
+    bench.at(T + 16.0, turns=300)
+    assert bench.meters.figures().time == T + 3616
+
+
+def test_a_fleet_whose_new_store_began_in_1970_does_not_measure_the_years_since(bench: Bench) -> None:
+    bench.clock.time[0] = 100.0
+    bench.start()
+    bench.at(106.0)
+    told(bench, T)
+    bench.at(107.0)
+    assert bench.slots()[-1] == (T + 107) // 15 * 15 - MAX_CATCH_UP_S + 15
 
 
 @pytest.mark.parametrize(("behind_s", "slot_s"), [(30, 13.5), (-30, 16.5)])
