@@ -69,8 +69,8 @@ def levels_after(
 ) -> dict[MeterId, MilliwattHours]:
     """Return the levels after a stored slot; without one, the initial levels.
 
-    The town file may have changed: a new battery has its initial level, a smaller one is at most full. Without a battery
-    the level of an outgoing meter is 0.
+    The town file may have changed: a new battery has its initial level, a smaller one is at most full. Without a
+    battery the level of an outgoing meter is 0.
     """
     if slot is None:
         return dict(initial)
