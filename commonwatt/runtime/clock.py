@@ -80,14 +80,19 @@ def machine_s() -> int:
 
 def wall_clock() -> Clock:
     """Return a clock that starts at the machine's time and runs at the speed of its monotonic clock."""
-    return Clock(origin=time.time(), monotonic_origin=time.monotonic())
+    return Clock(origin=_named(time.time()), monotonic_origin=time.monotonic())
+
+
+def _named(wall: float) -> float:
+    """Return the machine's time; 0, as without a clock battery, if it is after 2106, which no record can name."""
+    return wall if wall <= MAX_EPOCH else 0.0
 
 
 def read_machine(clock: Clock) -> Machine:
     """Read the machine's clocks."""
     return Machine(
         raw=clock.now(),
-        wall=time.time(),
+        wall=_named(time.time()),
         since_boot_s=time.clock_gettime(time.CLOCK_BOOTTIME),
         boot=boot_id(),
         synchronised=_synchronised(),

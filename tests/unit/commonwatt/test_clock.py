@@ -36,6 +36,13 @@ def test_clock_stands_still_before_its_origin(machine: Machine) -> None:
     assert clock.now() == 1_060
 
 
+def test_a_machine_after_2106_starts_in_1970_as_one_without_a_clock_battery(machine: Machine) -> None:
+    machine.wall = 2.0**32 - 1
+    assert wall_clock().now() == 2**32 - 1
+    machine.wall = 2.0**32
+    assert wall_clock().now() == 0
+
+
 def test_fast_clock_waits_less(machine: Machine) -> None:
     clock = Clock(origin=1_000.0, monotonic_origin=500.0, speed=60)
     assert clock.real_s(900) == 15
