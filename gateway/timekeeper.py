@@ -190,6 +190,8 @@ class Timekeeper:
         machine = self._machine
         if machine is None or self._confirmed is None or self.contested:
             return None
+        if machine.raw - self._confirmed > CONFIRMED_FOR_S:
+            return None  # Since then the clock has drifted: a restart must not hide for how long.
         time = machine.raw + self.offset_s
         if self._kept is not None and self._kept.boot == machine.boot and abs(time - self._kept.time) < KEEP_EVERY_S:
             return None

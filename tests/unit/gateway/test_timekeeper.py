@@ -263,6 +263,17 @@ def test_after_a_reboot_a_hardware_clock_that_was_right_goes_on_and_nothing_else
             assert it.now(wall) == wall + 10
 
 
+def test_a_time_that_nobody_confirmed_for_days_is_not_kept_as_good_over_restarts() -> None:
+    it = Timekeeper(kept())
+    it.machine(replace(MACHINE, raw=NOW + 600, wall=NOW + 600, since_boot_s=1600.0))
+    it.network(NOW + 600, NOW + 610, 0)
+    for day in range(1, 6):
+        later = replace(MACHINE, raw=NOW + day * 86_400, wall=NOW + day * 86_400, since_boot_s=1000.0 + day * 86_400)
+        it.machine(later)
+        assert it.trust(later.raw) is Trust.HARDWARE
+        assert it.keep() is None, day
+
+
 def test_what_an_earlier_release_kept_is_no_reason_to_fail() -> None:
     it = Timekeeper("yesterday")
     it.machine(MACHINE)
