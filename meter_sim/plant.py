@@ -139,6 +139,8 @@ class EmulatedPlant:
                 while not stop.is_set():
                     await self._shell.perform(self.due())
                     await self._shell.rest(None)
+                # A slot may have passed during the last commit.
+                await self._shell.perform(self.due())
         finally:
             self._shell.close()
 

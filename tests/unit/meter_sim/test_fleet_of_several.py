@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,25 @@ def test_the_plant_gives_what_the_boundaries_of_all_microgrids_measure(bench: Fl
     connection.close()
     assert state is not None
     assert (state.level, state.slot_end) == (plant.level, T + 60)
+
+
+def test_a_slot_that_passes_as_the_plant_is_stopped_is_stored(bench: FleetBench) -> None:
+    async def stopped(fleet: Fleet) -> None:
+        stop = asyncio.Event()
+        assert fleet.plant is not None
+        plant = asyncio.create_task(fleet.plant.run(stop))
+        await asyncio.sleep(0.05)
+        bench.clock.time = T + 15.0
+        assert fleet.pass_slot()
+        stop.set()
+        await plant
+
+    with bench.fleet() as fleet:
+        asyncio.run(stopped(fleet))
+    with closing(sqlite3.connect(bench.path / "plant.db")) as connection:
+        state, _ = load_plant(connection)
+    assert state is not None
+    assert state.slot_end == T + 15
 
 
 def test_a_microgrid_whose_store_hangs_measures_every_slot_later_and_no_other_waits(bench: FleetBench) -> None:
