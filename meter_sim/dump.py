@@ -43,13 +43,13 @@ def true_lines(store: DeviceStore) -> Iterator[str]:
 def _blocks(data: bytes) -> Blocks:
     """Make blocks of the records of one quarter; each record covers one slot, and each slot has one record."""
     records = np.frombuffer(data, RECORD)
-    meters, types = records["meter"].astype(np.uint64), records["type"].astype(np.uint64)
-    # A type is one digit, and an emulated meter's id is far below 2^60: both fit into one sortable number.
-    keys, row = np.unique(meters * np.uint64(16) + types, return_inverse=True)
+    meters, number = np.unique(records["meter"].astype(np.uint64), return_inverse=True)
+    # One sortable number: ids of a table of places may have all of their 64 bits.
+    keys, row = np.unique(number * 256 + records["type"], return_inverse=True)
     quarter = int(records["start"][0]) // QUARTER_S
     slot = records["start"].astype(np.int64) % QUARTER_S // SLOT_S
     values = np.zeros((len(keys), SLOTS), np.int64)
     quality = np.zeros((len(keys), SLOTS), np.uint8)
     values[row, slot] = records["reading"]
     quality[row, slot] = Quality.EXACT
-    return make_blocks([(int(key) // 16, int(key) % 16, quarter) for key in keys], values, quality)
+    return make_blocks([(int(meters[key // 256]), int(key % 256), quarter) for key in keys], values, quality)

@@ -108,6 +108,16 @@ def test_the_truth_keeps_what_was_acknowledged_and_the_dump_does_not(tmp_path: P
     }  # fmt: skip
 
 
+def test_the_truth_of_meters_with_ids_of_64_bits_is_dumped_by_meter(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "meters.db", TRUTH)
+    ids = (5, 2**60 + 5, 2**64 - 1)
+    made = [Made(meter=i, log=Log.HISTORY, generation=3, rows=(row(1, reading=n, meter=i),)) for n, i in enumerate(ids)]
+    store.commit([Slot(T + 15, {}), *made])
+    found = [json.loads(line) for line in true_lines(store)]
+    assert [(one["meter"], one["values"][0]) for one in found] == [(str(i), n) for n, i in enumerate(ids)]
+    store.close()
+
+
 def test_a_store_is_read_after_its_fleet_has_gone(tmp_path: Path) -> None:
     store = open_store(tmp_path / "meters.db", TRUTH)
     fill(store)
