@@ -88,8 +88,8 @@ CREATE TABLE truth_event (
             rows = [(signed64(meter), since) for meter, since in slot.dark.items()]
             connection.executemany("INSERT INTO dark VALUES (?, ?)", rows)
         for switch in [change.switch for change in changes if isinstance(change, Slot) and change.switch][-1:]:
-            row = (switch.is_open, *switch.opened_by[0], switch.opened_by[1])
-            connection.execute("INSERT OR REPLACE INTO switch VALUES (1, ?, ?, ?, ?)", row)
+            pair = (*switch.opened_by[0], switch.opened_by[1])
+            connection.execute("INSERT OR REPLACE INTO switch VALUES (1, ?, ?, ?, ?)", (switch.is_open, *pair))
         for slot in [change for change in changes if isinstance(change, Slot) and change.energy is not None]:
             # A slot is recorded once: after a clock was set back, the first energy stays, as the first records do.
             row = (slot.slot_end, json.dumps(slot.energy, separators=(",", ":")))

@@ -13,7 +13,7 @@ from commonwatt.config.meters import MetersSettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.supply import SupplyState
-from commonwatt.model.units import EpochSeconds
+from commonwatt.model.units import MAX_EPOCH, EpochSeconds
 from commonwatt.model.words import counted, moment
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.service import errors_reported, flowing
@@ -75,7 +75,7 @@ class _World:
 
     def until(self, for_s: int, *, begins: bool = True) -> EpochSeconds:
         """Return the end of a fault that begins now; 0: it ends now."""
-        return self.now + for_s if begins else 0
+        return min(self.now + for_s, MAX_EPOCH) if begins else 0
 
     def change(self, said: str, until: EpochSeconds = 0, **changes: Any) -> None:
         """Save the faults with changes, and say so."""

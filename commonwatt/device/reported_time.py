@@ -69,5 +69,5 @@ def without_far_future(state: MeterState, now: EpochSeconds) -> MeterState:
     Otherwise each later event would have such a time too, for as long as the clock was ahead. A time that is less far
     ahead stays: its record waits for that time (EARLY), and later events follow it.
     """
-    ahead = [name for name in ("changed_at", "last_slot") if getattr(state, name) > now + EARLY_S]
-    return replace(state, **dict.fromkeys(ahead, now)) if ahead else state
+    changed_at, last_slot = (now if time > now + EARLY_S else time for time in (state.changed_at, state.last_slot))
+    return replace(state, changed_at=changed_at, last_slot=last_slot)
