@@ -8,7 +8,7 @@ import json
 import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from operator import attrgetter
 from pathlib import Path
 from typing import Protocol
@@ -21,7 +21,7 @@ from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, unpack_event, unpack_history
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.commands import Held, Kind
-from commonwatt.sqlite.damage import LOG_BYTES, check_pages, fails_check, open_read_only, quarantine
+from commonwatt.sqlite.damage import LOG_BYTES, check_pages, fails_check, is_damage, open_read_only, quarantine
 from commonwatt.sqlite.resync import write_log_again
 from commonwatt.sqlite.wal import read_log
 
@@ -129,6 +129,11 @@ class DeviceStore:
         except sqlite3.OperationalError as error:
             self._failed = self._failed or error.sqlite_errorcode & 0xFF not in _GOES_ON
             raise
+        except sqlite3.DatabaseError as error:
+            if is_damage(error):
+                with suppress(OSError):
+                    _suspected(self._path).touch()
+            raise
 
     def load(self, meter: MeterId) -> Stored | None:
         """Return the stored state of one meter; ``None`` for a meter new to this store."""
@@ -233,14 +238,29 @@ def open_checked(path: Path, now: EpochSeconds, extension: Extension | None = No
     Raises:
         StoreError: As ``open_store``.
     """
-    why = damage_of(path, extension) if path.exists() else None
+    suspected = _suspected(path)
+    why = damage_of(path, extension, whole=suspected.exists()) if path.exists() else None
     if why is not None:
         _log.error("store %s is damaged (%s): kept as %s, the meters begin anew", path, why, quarantine(path, now))
+    suspected.unlink(missing_ok=True)
     return open_store(path, extension)
 
 
-def damage_of(path: Path, extension: Extension | None) -> str | None:
+def _suspected(path: Path) -> Path:
+    """Return the file that notes, beside a store, that a commit found damage: the next opening checks the store whole.
+
+    Otherwise a large store with damage in a large table would fail at each start.
+    """
+    return path.with_name(f"{path.name}.suspected")
+
+
+def damage_of(path: Path, extension: Extension | None, *, whole: bool = False) -> str | None:
     """Return what is damaged in a store that no program uses; ``None``: nothing.
+
+    Args:
+        path: The store.
+        extension: The program's own tables.
+        whole: Whether a large file is checked whole, too.
 
     Raises:
         StoreError: The file is no meters' store, or of a newer version.
@@ -252,7 +272,7 @@ def damage_of(path: Path, extension: Extension | None) -> str | None:
             # Before the check of the log: a file of a later release is refused unchanged.
             if _version(path, connection) == SCHEMA and not lost:
                 small = ("meter", "orders", "record", *_checked(connection, extension))
-                check_pages(connection, path.stat().st_size, small)
+                check_pages(connection, 0 if whole else path.stat().st_size, small)
     except sqlite3.Error as error:
         if not lost:
             return str(error) if fails_check(error) else None

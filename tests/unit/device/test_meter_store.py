@@ -184,6 +184,31 @@ def test_a_damaged_store_is_set_aside_and_a_sound_one_is_not(tmp_path: Path, spo
     assert [quarantined.read_bytes() == data for quarantined in quarantined_before(path)] == [True]
 
 
+def test_damage_in_a_large_table_is_found_at_the_opening_after_a_commit_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("commonwatt.sqlite.damage.SMALL_BYTES", 0)
+    path = tmp_path / "meters.db"
+    store = open_checked(path, 100, TRUTH)
+    fill(store)
+    (root,) = store.connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'truth'").fetchone()
+    store.close()
+    data = bytearray(path.read_bytes())
+    data[4096 * (root - 1) : 4096 * root] = bytes(4096)
+    path.write_bytes(data)
+    store = open_checked(path, 200, TRUTH)
+    made = Made(meter=5, log=Log.HISTORY, generation=3, rows=(row(9, 9),))
+    with pytest.raises(sqlite3.DatabaseError):
+        store.commit([Slot(T + 150, {}), made])
+    store.close()
+    store = open_checked(path, 300, TRUTH)
+    store.commit([Slot(T + 150, {}), made])
+    store.close()
+    assert len(quarantined_before(path)) == 1
+    open_checked(path, 400, TRUTH).close()
+    assert sorted(p.name for p in tmp_path.iterdir() if "damaged" not in p.name) == ["meters.db"]
+
+
 def test_a_store_whose_log_has_a_damaged_header_is_set_aside(tmp_path: Path) -> None:
     """SQLite would take the log for empty, and the meters give numbers again that they gave before."""
     fill(open_checked(tmp_path / "live.db", 100, TRUTH))
