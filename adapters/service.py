@@ -14,13 +14,12 @@ from adapters.metrics import Figures
 from adapters.source import AT_ONCE, Source
 from adapters.store import load_channels, load_handled
 from commonwatt.config.adapter import AdapterMeter, AdapterSettings
-from commonwatt.device.changes import DesiredStates, MeterState, Stored
+from commonwatt.device.changes import new_meter
 from commonwatt.device.meter import Limits, Meter
 from commonwatt.device.shell import DeviceShell
 from commonwatt.device.store import DeviceStore
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.ids import MeterId
 from commonwatt.network.tls import ClientTls, client_tls
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
@@ -81,7 +80,7 @@ class Service:
             tally=self.tally,
         )
         for description in self._descriptions.values():
-            stored = store.load(description.id) or _new(description.id, clock.now())
+            stored = store.load(description.id) or new_meter(description.id, clock.now())
             limits = Limits(resolution=1, log_records=settings.log_records)
             self.core.meters[description.id] = Meter(description, limits, stored, self.tally)
 
@@ -190,8 +189,3 @@ class Service:
         settings = self._settings
         own = None if settings.certificates is None else settings.certificates / f"{meter.id}.pem"
         return client_tls(settings.broker_ca, own, settings.broker_revoked)
-
-
-def _new(meter: MeterId, now: float) -> Stored:
-    """Return the state of a meter that is new in the store; its generation is higher than in any store lost before."""
-    return Stored(state=MeterState(meter=meter, generation=int(now)), desired_states=DesiredStates(meter, (0, 0), {}))

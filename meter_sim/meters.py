@@ -9,10 +9,10 @@ import logging
 import random
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from commonwatt.config.meters import MetersSettings
-from commonwatt.device.changes import DesiredStates, MeterState, Stored
+from commonwatt.device.changes import new_meter
 from commonwatt.device.delivery import Tally
 from commonwatt.device.desired_states import Commanded
 from commonwatt.device.meter import Limits, Meter
@@ -35,6 +35,7 @@ from meter_sim.faults import Faults, FaultsFile, MeterFault, percent_at
 from meter_sim.fleet_clock import FleetClock
 from meter_sim.metrics import Figures
 from meter_sim.outside import Outside
+from meter_sim.passed import Passed
 from meter_sim.physics.microgrid import Circumstances, Step
 from meter_sim.switch import BoundarySwitch, Kept, newest
 from meter_sim.truth import Change, Slot, dark_since, has_slot, kept_switch, last_slot
@@ -49,31 +50,6 @@ STUCK_AFTER_S = 1.0
 _log = logging.getLogger(__name__)
 
 Effects = list[Effect[Change]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Passed:
-    """A slot of the world that the meters measure.
-
-    Attributes:
-        slot_end: End of the slot.
-        step: What happened in it.
-        bits: What the boundary's meters sense.
-        dead: Meters whose own battery is empty.
-        dark: Since when meters have had no voltage, if that changed.
-        switch: What the boundary switch keeps.
-        faults: Faults of meters.
-        cut: Whether no meter reaches its controller.
-    """
-
-    slot_end: EpochSeconds
-    step: Step
-    bits: State
-    dead: frozenset[MeterId]
-    dark: Mapping[MeterId, EpochSeconds] | None
-    switch: Kept
-    faults: Mapping[str, MeterFault]
-    cut: bool
 
 
 class MicrogridMeters:
@@ -158,7 +134,7 @@ class MicrogridMeters:
         """Load the meters from the store."""
         now = self._clock.machine()
         for meter, description in self._descriptions.items():
-            stored = self._store.load(meter) or _new(meter, now)
+            stored = self._store.load(meter) or new_meter(meter, now)
             self.meters[meter] = Meter(description, self._limits, stored, self.tally)
         was_open = any(self.meters[meter].state.bits & State.SWITCH_OPEN for meter in self._boundary)
         delay_s = return_delay_s(self._microgrid.id, is_public=self._microgrid.kind == "public")
@@ -187,7 +163,7 @@ class MicrogridMeters:
         """Run until ``stop`` is set; all measured slots are committed when it returns.
 
         Raises:
-            StoreError: The store can't be written.
+            StoreError: The store can't be read or written.
         """
         try:
             async with self._shell.running(stop):
@@ -195,7 +171,9 @@ class MicrogridMeters:
                 await self.boot()
                 while not stop.is_set():
                     self._busy_since = _real_time()
-                    await self._shell.perform(self.turn(self._clock.machine()))
+                    with self._store.reading():
+                        effects = self.turn(self._clock.machine())
+                    await self._shell.perform(effects)
                     self._busy_since = None
                     await self._shell.rest(self._wait_s())
         finally:
@@ -351,7 +329,7 @@ class MicrogridMeters:
     def _recover(self, meter: MeterId, now: float) -> Effects:
         """Build a meter again from its stored state."""
         self._down.discard(meter)
-        stored = self._store.load(meter) or _new(meter, now)
+        stored = self._store.load(meter) or new_meter(meter, now)
         self.meters[meter] = Meter(self._descriptions[meter], self._limits, stored, self.tally)
         self._connect([meter])
         self.tally["failure", "recovered"] += 1
@@ -406,8 +384,3 @@ def _commanded(core: Meter, at: EpochSeconds, *, is_up: bool) -> Commanded:
 
 def _real_time() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _new(meter: MeterId, now: float) -> Stored:
-    """Return the state of a meter that is new in the store; its generation is higher than in any store lost before."""
-    return Stored(state=MeterState(meter=meter, generation=int(now)), desired_states=DesiredStates(meter, (0, 0), {}))

@@ -58,7 +58,7 @@ CREATE TABLE truth_event (
     PRIMARY KEY (meter, generation, id)
 ) WITHOUT ROWID;
 """
-    checked: tuple[str, ...] = ("slot",)
+    checked: tuple[str, ...] = ("slot", "dark", "switch")
     added: Mapping[str, str] = {
         "truth_energy": "CREATE TABLE truth_energy (slot_end INTEGER PRIMARY KEY, energy TEXT NOT NULL)",
         "dark": "CREATE TABLE dark (meter INTEGER PRIMARY KEY, since INTEGER NOT NULL)",

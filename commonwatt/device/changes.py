@@ -115,3 +115,8 @@ class Stored:
     desired_states: DesiredStates
     history: list[LogRow] = field(default_factory=list)
     events: list[LogRow] = field(default_factory=list)
+
+
+def new_meter(meter: MeterId, now: float) -> Stored:
+    """Return the state of a meter that is new in the store; its generation is higher than in any store lost before."""
+    return Stored(state=MeterState(meter=meter, generation=int(now)), desired_states=DesiredStates(meter, (0, 0), {}))

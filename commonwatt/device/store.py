@@ -130,10 +130,23 @@ class DeviceStore:
             self._failed = self._failed or error.sqlite_errorcode & 0xFF not in _GOES_ON
             raise
         except sqlite3.DatabaseError as error:
-            if is_damage(error):
-                with suppress(OSError):
-                    _suspected(self._path).touch()
+            self._suspect(error)
             raise
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Raise a failed read as ``StoreError``."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            self._suspect(error)
+            raise StoreError(f"{self._path}: can't be read: {error}") from error
+
+    def _suspect(self, error: sqlite3.DatabaseError) -> None:
+        """Note an error that shows damage: the next opening checks the whole store."""
+        if is_damage(error):
+            with suppress(OSError):
+                _suspected(self._path).touch()
 
     def load(self, meter: MeterId) -> Stored | None:
         """Return the stored state of one meter; ``None`` for a meter new to this store."""
@@ -247,9 +260,9 @@ def open_checked(path: Path, now: EpochSeconds, extension: Extension | None = No
 
 
 def _suspected(path: Path) -> Path:
-    """Return the file that notes, beside a store, that a commit found damage: the next opening checks the store whole.
+    """Return the file that notes damage beside a store, until its next opening.
 
-    Otherwise a large store with damage in a large table would fail at each start.
+    Otherwise a large store with damage in a large table would fail after each start.
     """
     return path.with_name(f"{path.name}.suspected")
 

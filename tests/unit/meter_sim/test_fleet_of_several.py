@@ -118,18 +118,22 @@ def test_a_store_that_cannot_be_opened_stops_no_other_microgrid(bench: FleetBenc
         pass
 
 
+@pytest.mark.parametrize("shows", ["a commit", "a read"])
 def test_a_damaged_store_is_opened_again_while_the_others_run(
-    bench: FleetBench, monkeypatch: pytest.MonkeyPatch
+    bench: FleetBench, monkeypatch: pytest.MonkeyPatch, shows: str
 ) -> None:
     monkeypatch.setattr(fleet_module, "REOPEN_AFTER_S", 0.0)
 
     async def story(fleet: Fleet) -> None:
         failing, stop = fleet.members["r001"], asyncio.Event()
 
-        def damaged(changes: object) -> None:
+        def damaged(*of: object) -> None:
             raise sqlite3.DatabaseError("database disk image is malformed")
 
-        monkeypatch.setattr(failing._store, "commit", damaged)
+        if shows == "a commit":
+            monkeypatch.setattr(failing._store, "commit", damaged)
+        else:
+            monkeypatch.setattr(failing, "turn", damaged)
         run = asyncio.create_task(fleet.run(stop))
         while fleet.members.get("r001") in (None, failing) or len(bench.ends("r002")) < 2:
             bench.clock.time += 5.0
