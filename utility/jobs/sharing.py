@@ -11,7 +11,7 @@ from utility.sharing.quarter import NOTHING, MeterEntry, SharedQuarter, batterie
 from utility.store.database import Database
 from utility.store.job_leases import Turn
 from utility.store.rations import loss_permille
-from utility.store.sharing import Due, due, events_of, meters_by_owner, readings_of, save
+from utility.store.sharing import Due, due, events_of, forget_dropped, meters_by_owner, readings_of, save
 
 SETTLED_S = QUARTER_S
 """Seconds after a quarter-hour's end before it is computed: its readings are still on their way."""
@@ -32,6 +32,7 @@ class SharingJob:
 
     async def run(self, turn: Turn) -> None:
         """Compute and store everything that is due and ready."""
+        await self._threads.write(self._forget_dropped)
         after = (-1, -1)
         town = await self._threads.read(self._town)
         while True:
@@ -41,6 +42,10 @@ class SharingJob:
             found = await self._threads.read(self._computed, town, waiting, turn.now)
             await self._threads.write(self._save, found, turn.now)
             after = waiting[-1].quarter, waiting[-1].owner_no
+
+    def _forget_dropped(self) -> None:
+        with self._database.writes.begin() as connection:
+            forget_dropped(connection)
 
     def _due(self, now: EpochSeconds, after: tuple[int, int]) -> list[Due]:
         with self._database.reads.begin() as connection:

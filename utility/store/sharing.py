@@ -21,6 +21,7 @@ from utility.store.checks import sound_events
 from utility.store.database import Database, insert_or
 from utility.store.events import event_of, events_around
 from utility.store.parts import PartReader, select_parts
+from utility.store.retention import kept_from
 from utility.store.settlement_due import mark_quarters
 from utility.store.tables import controller, installed, meter, sharing, sharing_due, sharing_quarter
 
@@ -86,6 +87,11 @@ def due(connection: Connection, before: Quarter, after: tuple[Quarter, int]) -> 
     later = (c.quarter > after[0]) | ((c.quarter == after[0]) & (c.owner_no > after[1]))
     statement = select(sharing_due).where(c.quarter < before, later).order_by(c.quarter, c.owner_no).limit(MAX_DUE)
     return [Due(**row) for row in connection.execute(statement).mappings()]
+
+
+def forget_dropped(connection: Connection) -> None:
+    """Delete the marks of quarters whose readings, or levels before, are no longer kept: what is recorded stays."""
+    connection.execute(sharing_due.delete().where(sharing_due.c.quarter <= kept_from(connection)))
 
 
 def meters_by_owner(connection: Connection) -> dict[int, list[MeterEntry]]:

@@ -36,7 +36,8 @@ from utility.store.compactor import Compactor
 from utility.store.database import Database
 from utility.store.job_leases import Turn
 from utility.store.registration import fill_registry
-from utility.store.sharing import recorded
+from utility.store.retention import Retention
+from utility.store.sharing import due, recorded
 from utility.store.writer import Writer
 
 both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
@@ -188,6 +189,22 @@ def test_late_readings_make_a_new_version_and_the_same_ones_none(database: Datab
     run(database, deadline + 1800)
     run(database, deadline + 2700)
     assert found(database) == second
+
+
+def test_what_is_recorded_stays_when_its_readings_are_no_longer_kept(database: Database, town: Town) -> None:
+    measured = Measured(town, town.microgrids["r001"], 1)
+    Writer(database).commit([measured.append()])
+    run(database)
+    before = found(database), found(database, quarter=QUARTER + 1)
+    retention = Retention(database, keep_months=1)
+    while retention.apply(QUARTER + 1):
+        pass
+    late = next(meter for meter, kind in measured.truth if kind == "received")
+    Writer(database).commit([measured.append(of=lambda meter: meter == late)])
+    run(database, SOON + DEADLINE_S)
+    assert (found(database), found(database, quarter=QUARTER + 1)) == before
+    with database.reads.begin() as connection:
+        assert due(connection, QUARTER + 2, (-1, -1)) == []
 
 
 def test_late_events_are_counted_too(database: Database, town: Town) -> None:
