@@ -20,6 +20,7 @@ from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from utility.store.bulk import Column, insert_columns
 from utility.store.conflicts import note_senders, senders_of
 from utility.store.database import Database, lock_gaps
+from utility.store.keys import is_one_of, listed
 from utility.store.overview.days import mark_incomplete
 from utility.store.parts import (
     KEY_NAMES,
@@ -42,6 +43,11 @@ SETTLE_S = 60
 
 MAX_PARTS = 5_000
 """Most parts replaced by one transaction, so that arriving batches wait only briefly."""
+
+
+AT_ONCE = 2
+"""Quarters in a row whose blocks are read together. The blocks of late parts, further apart, are looked up one by one:
+in between lie all blocks of the town."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,7 @@ _KEYS = select(*_KEY_OF_PART).where(part.c.quarter.between(*_WITHIN)).distinct()
 _OLD = select_compacted(lambda c: c.quarter.between(*_WITHIN)).join(
     _KEYS, and_(*(_KEYS.c[name] == compacted.c[name] for name in KEY_NAMES))
 )
+_OLD_OF = select_compacted(lambda c: is_one_of([c[name] for name in KEY_NAMES]))
 _DELETE_PARTS = {
     "postgresql": text("DELETE FROM part WHERE id = ANY(CAST(:ids AS BIGINT[]))"),
     "sqlite": text("DELETE FROM part WHERE id IN (SELECT value FROM json_each(:ids))"),
@@ -166,10 +173,20 @@ def _rows(connection: Connection, first: Quarter, before: Quarter) -> list[Row[A
     fresh = connection.execute(_FRESH, {"first": first, "before": before}).all()
     if not fresh:
         return []
+    return [*_old_of(connection, fresh), *fresh]
+
+
+def _old_of(connection: Connection, fresh: Sequence[Row[Any]]) -> list[Row[Any]]:
+    """Return the existing blocks of some parts, which are in the order of their quarters."""
     keys = {_key(row) for row in fresh}
     within = {"first": fresh[0].quarter, "last": fresh[-1].quarter}
-    _allow(connection, "hashjoin")
-    return [*(row for row in connection.execute(_OLD, within) if _key(row) in keys), *fresh]
+    if within["last"] - within["first"] < AT_ONCE:
+        _allow(connection, "hashjoin")
+        return [row for row in connection.execute(_OLD, within) if _key(row) in keys]
+    _allow(connection, "nestloop")
+    # A damaged part in SQLite may have any values as its key.
+    sound = [key for key in keys if {*map(type, key)} == {int}]
+    return list(connection.execute(_OLD_OF, listed(sound)))
 
 
 def _key(row: Row[Any]) -> tuple[int, int, int]:

@@ -1,9 +1,10 @@
+import re
 from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Table, Update, func, select, text, update
+from sqlalchemy import Connection, Table, Update, event, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from commonwatt.codec.packing import pack
@@ -334,6 +335,41 @@ def test_parts_are_found_by_their_index_however_little_the_server_knows_of_them(
         plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {sql}").scalars())
     assert "Index Scan using ix_part_key on part" in plan
     assert "->  Sort" not in plan
+
+
+def test_late_parts_far_apart_are_joined_with_their_blocks(database: Database) -> None:
+    writer = Writer(database)
+    quarters = range(QUARTER - 5, QUARTER + 1)
+    writer.commit([append(blocks({0: 5}, quarter=quarter)) for quarter in quarters])
+    compact(database, LATER)
+    writer.commit([append(blocks({1: 6}, quarter=quarter)) for quarter in (quarters[0], quarters[-1])])
+    assert compact(database, LATER) == 2
+    found = everything(database)
+    assert dict(zip(found.quarter.tolist(), masks(found).tolist(), strict=True)) == dict.fromkeys(quarters, 1) | {
+        quarters[0]: 3,
+        quarters[-1]: 3,
+    }
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+def test_blocks_between_late_parts_are_not_read(database: Database) -> None:
+    writer = Writer(database)
+    writer.commit([append(blocks({0: 5}, quarter=QUARTER - q)) for q in range(300)])
+    compact(database, LATER)
+    writer.commit([append(blocks({1: 6}, quarter=QUARTER - q)) for q in (0, 299)])
+    plans = []
+
+    def explain(connection: Connection, _: object, statement: str, parameters: object, *__: object) -> None:
+        if "FROM compacted" in statement:
+            cursor = connection.connection.cursor()
+            cursor.execute(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {statement}", parameters)
+            plans.append("\n".join(line for (line,) in cursor.fetchall()))
+
+    event.listen(database.reads, "before_cursor_execute", explain)
+    assert Compactor(database).plan(LATER) is not None
+    event.remove(database.reads, "before_cursor_execute", explain)
+    (plan,) = plans
+    assert max(int(rows) for rows in re.findall(r"actual rows=(\d+)", plan)) == 2, plan
 
 
 def test_gap_is_looked_at_again_when_its_block_is_compacted_before_the_finder_came(database: Database) -> None:
