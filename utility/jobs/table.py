@@ -48,6 +48,9 @@ URGENT = ("supply",)
 FILES = ("exports", "backup")
 """Jobs that write files, for minutes, in processes of their own."""
 
+MAX_SEARCHES = 20
+"""Most searches for gaps in a turn: after days without the utility there are thousands, and other jobs come between."""
+
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
@@ -195,11 +198,11 @@ class Jobs:
 
     async def _find_gaps(self, turn: Turn) -> None:
         now = turn.now
-        more = True
-        while more:
+        for _ in range(MAX_SEARCHES):
             run = await self._in_thread(self._finder.plan, now, self._settings.gap_age_s)
             self._metrics.asked.inc(await self._ingest.in_thread(self._finder.apply, run, now))
-            more = run.more
+            if not run.more:
+                break
         await self._in_thread(self._count)
 
     async def _in_thread(self, work: Callable[..., _T], *arguments: object) -> _T:

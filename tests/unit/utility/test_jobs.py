@@ -18,9 +18,11 @@ from harness.network.waiting import become
 from harness.worlds.sent import append, blocks
 from utility.health import Health
 from utility.ingest.ingest import Ingest
+from utility.jobs import table
 from utility.jobs.calendar_periods import LocalDay
 from utility.jobs.table import Jobs
 from utility.metrics import UtilityMetrics
+from utility.store import gap_finder
 from utility.store.compactor import Compactor
 from utility.store.database import Database
 from utility.store.open_commands import open_commands
@@ -124,6 +126,18 @@ def test_a_utility_that_was_off_for_a_week_keeps_house_once(database: Database) 
     ]
     assert metrics.registry.get_sample_value("commonwatt_utility_compacted_blocks_total") == 1
     assert metrics.registry.get_sample_value("commonwatt_utility_job_periods_overdue", {"task": "compact"}) == 0
+
+
+def test_a_long_search_for_gaps_lets_other_jobs_come_between(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gap_finder, "MAX_SCANNED", 5)
+    monkeypatch.setattr(table, "MAX_SEARCHES", 3)
+    Writer(database).commit([append(blocks({0: 1}, quarter=QUARTER - 98))])
+    for searched in (15, 30, 45):
+        metrics = tick(database)
+        assert metrics.registry.get_sample_value("commonwatt_utility_gaps_open_blocks") == searched
+        shift(database, -900)
 
 
 def test_what_the_database_holds_is_counted_soon_after_a_start_though_the_jobs_are_done(database: Database) -> None:
