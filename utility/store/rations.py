@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, delete, func, select
 
 from commonwatt.model.records import RecordType
 from commonwatt.model.supply import SupplyState
@@ -27,6 +27,13 @@ _RECENT_QUARTERS = 4
 
 _LIKE_DAYS = 3
 """Like days that are looked at for the import of the same hour."""
+
+_KEPT_S = 21 * 86_400
+"""Seconds for which commands are kept after their end: they tell in which like hours a microgrid was limited."""
+
+_OLD_COMMANDS = delete(command).where(
+    command.c.state != "open", command.c.until < bindparam("before"), command.c.id.like("supply-%")
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,10 +178,13 @@ def told(connection: Connection) -> dict[MicrogridId, Told]:
 
 
 def tell(connection: Connection, new: Sequence[NewRation], now: EpochSeconds) -> None:
-    """Store rations and the commands that tell the controllers, all in this transaction."""
+    """Store rations and the commands that tell the controllers; forget such commands of over three weeks ago.
+
+    Each quarter-hour of a short supply has one for each controller.
+    """
     rows = []
     for one in new:
-        command = ControllerCommand(
+        message = ControllerCommand(
             id=one.id,
             cmd=Action.SUPPLY,
             # Beyond that the next one is sent, or the supply is NORMAL again.
@@ -183,9 +193,8 @@ def tell(connection: Connection, new: Sequence[NewRation], now: EpochSeconds) ->
             supply=one.supply,
             import_limit_w=one.ration.import_limit_w,
         )
-        waiting = OpenCommand(
-            id=one.id, controller=one.controller, message=command.pack().decode(), until=command.until
-        )
+        content = message.pack().decode()
+        waiting = OpenCommand(id=one.id, controller=one.controller, message=content, until=message.until)
         add_command(connection, waiting, now)
         rows.append(
             {
@@ -199,6 +208,7 @@ def tell(connection: Connection, new: Sequence[NewRation], now: EpochSeconds) ->
             }
         )
     if rows:
+        connection.execute(_OLD_COMMANDS, {"before": now - _KEPT_S})
         columns = ("quarter", "supply", "import_limit_w", "reason", "until", "command")
         connection.execute(upsert(connection, ration, *columns), rows)
 

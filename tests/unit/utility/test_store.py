@@ -1,5 +1,7 @@
+import json
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,7 +13,7 @@ from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import Blocks, empty, join, make_blocks
 from commonwatt.model.ids import signed64, unsigned64
 from commonwatt.model.records import EventRecord
-from commonwatt.protocol.controller_commands import ControllerCommand
+from commonwatt.protocol.controller_commands import ControllerCommand, ControllerOutcome
 from commonwatt.protocol.dead_letter_words import row_of
 from commonwatt.protocol.dead_letters import DeadLetter, LocalReason, reason_text
 from commonwatt.protocol.json_messages import unpack_json
@@ -21,7 +23,7 @@ from harness.worlds.sent import append, blocks
 from harness.worlds.utility import a_heartbeat
 from utility.changes import CloseCommand, KeepDeadLetter, OpenCommand, SawGateway
 from utility.store import compactor as compactor_module
-from utility.store import reads
+from utility.store import reads, requests
 from utility.store.compactor import Compactor
 from utility.store.conflicts import conflicts
 from utility.store.database import Database
@@ -215,6 +217,25 @@ def test_an_earlier_command_never_undoes_a_later_one(database: Database) -> None
     # An outcome of the earlier that comes late changes nothing.
     Writer(database).commit([CloseCommand(id="c1", controller="r001", state="done", outcome="{}")])
     assert states(database)["c1"] == "superseded"
+
+
+def test_commands_that_were_carried_out_are_not_read_to_list_the_others(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = ControllerOutcome(id="", cmd="supply", result="done", time=9)
+    refused = done.model_copy(update={"result": "refused", "reason": "it is full"})
+    for n in range(20):
+        with database.writes.begin() as connection:
+            add_command(connection, OpenCommand(id=f"c{n}", controller="r001", message="{}", until=60), 10)
+        if n != 7:
+            outcome = (refused if n == 9 else done).pack().decode()
+            Writer(database).commit([CloseCommand(id=f"c{n}", controller="r001", state="done", outcome=outcome)])
+    read: list[str] = []
+    monkeypatch.setattr(requests, "json", SimpleNamespace(loads=lambda text: read.append(text) or json.loads(text)))
+    with database.reads.begin() as connection:
+        found = requests.unanswered(connection, 50, 10)
+    assert [(one.state, one.reason) for one in found] == [("open", ""), ("failed", "refused: it is full")]
+    assert len(read) == 3
 
 
 def test_an_earlier_schedule_keeps_the_periods_a_later_one_does_not_set(database: Database) -> None:

@@ -27,6 +27,7 @@ from harness.network.application import local_headers
 from harness.worlds.plant import CAPACITY, PlantHost
 from meter_sim.plant_core import PlantState
 from utility.api.app import make_app
+from utility.changes import OpenCommand
 from utility.cli import options
 from utility.health import Health
 from utility.ingest.ingest import Ingest
@@ -37,14 +38,15 @@ from utility.plant_metrics import PlantMetrics
 from utility.registry.exchange import exchanged
 from utility.store.accounts import load_dated_registry, save_dated_registry
 from utility.store.database import Database, read_setting
-from utility.store.open_commands import open_commands
+from utility.store.open_commands import add_command, open_commands
 from utility.store.plant import quarters_between, write_plant
-from utility.store.rations import members
+from utility.store.rations import NewRation, members, tell
 from utility.store.replaced_meters import register_replacement
 from utility.store.supply_view import announced_storm
 from utility.store.tables import command, compacted, meter, purchase, ration
 from utility.supply.announcing import RATION_S
 from utility.supply.deciding import HISTORY_QUARTERS
+from utility.supply.rationing import Ration
 
 both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 
@@ -364,6 +366,29 @@ def test_a_short_supply_is_told_to_each_controller_and_ends_by_itself(database: 
         assert max(told_after) < START + 2 * QUARTER_S, "NORMAL is told once"
 
     play(World(database, rationing="aces"), story)
+
+
+@both_kinds
+def test_commands_of_a_short_supply_are_forgotten_three_weeks_after_their_end(database: Database) -> None:
+    def tell_at(now: int, name: str) -> None:
+        ration = Ration(import_limit_w=5, reduce=True, reason="")
+        new = NewRation(controller="r001", supply=SupplyState.LOW, ration=ration, id=f"supply-{name}")
+        with database.writes.begin() as connection:
+            tell(connection, [new], now)
+
+    def listed() -> set[str]:
+        with database.reads.begin() as connection:
+            return set(connection.execute(select(command.c.id)).scalars())
+
+    tell_at(START, "first")
+    with database.writes.begin() as connection:
+        connection.execute(command.update().values(state="done"))
+        add_command(connection, OpenCommand(id="op-1", controller="r002", message='{"cmd":"get"}', until=START), START)
+        connection.execute(command.update().values(state="done"))
+    tell_at(START + 20 * 86_400, "second")
+    assert listed() == {"supply-first", "supply-second", "op-1"}
+    tell_at(START + 22 * 86_400, "third")
+    assert listed() == {"supply-second", "supply-third", "op-1"}
 
 
 def test_what_a_microgrid_asks_for_is_scaled_from_parts_of_quarters(database: Database) -> None:
