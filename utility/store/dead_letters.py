@@ -81,5 +81,13 @@ def _which(wanted: Wanted) -> ColumnElement[bool]:
     if wanted.reasons:
         conditions.append(dead_letter.c.reason.in_(wanted.reasons))
     if wanted.state:
-        conditions.append(dead_letter.c.state == wanted.state)
+        conditions.append(is_in(wanted.state))
     return and_(*conditions)
+
+
+def is_in(state: str) -> ColumnElement[bool]:
+    """Return the condition that a dead letter is in a state of a decision.
+
+    It contains the condition of the index on states, without which SQLite reads all dead letters.
+    """
+    return and_(dead_letter.c.state == state, dead_letter.c.state != "")

@@ -16,7 +16,7 @@ from commonwatt.protocol.dead_letter_words import text_of
 from commonwatt.protocol.dead_letters import quarantined_blocks
 from utility.store.checks import is_sound
 from utility.store.database import insert_or
-from utility.store.dead_letters import dead_letter_of
+from utility.store.dead_letters import dead_letter_of, is_in
 from utility.store.keys import is_one_of, listed
 from utility.store.parts import chunks, masks
 from utility.store.registry import NOBODY, controller_numbers
@@ -163,6 +163,4 @@ def masks_between(
 
 def count_quarantined(connection: Connection) -> int:
     """Return how many dead letters wait for a person's decision."""
-    return connection.execute(
-        select(func.count()).select_from(dead_letter).where(dead_letter.c.state == QUARANTINED)
-    ).scalar_one()
+    return connection.execute(select(func.count()).select_from(dead_letter).where(is_in(QUARANTINED))).scalar_one()
