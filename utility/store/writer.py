@@ -287,7 +287,9 @@ class _Transaction:
         if rows:
             self._connection.execute(upsert(self._connection, gateway_seen, "time", "heartbeat"), list(rows.values()))
         minima = [
-            {"who": str(meter), "what": percent, "when": said} for one in seen for meter, percent, said in one.minima
+            {"who": str(meter), "what": percent, "when": said, "now": one.time}
+            for one in seen
+            for meter, percent, said in one.minima
         ]
         if minima:
             self._connection.execute(_declare_minimum(self._connection.dialect.name), minima)
@@ -365,7 +367,10 @@ def _keep_first(dialect: str) -> Insert:
 
 @cache
 def _declare_minimum(dialect: str) -> Insert:
-    """Return an insert of a meter's reported sharing minimum that keeps a newer report."""
+    """Return an insert of a meter's reported sharing minimum that keeps a newer report.
+
+    A report from a time to come was made by a meter whose clock was ahead.
+    """
     said = bindparam("what", type_=Integer), bindparam("when", type_=BigInteger)
     ours = meter.c.label == bindparam("who")
     statement = insert_in(dialect, declared_minimum).from_select(
@@ -375,7 +380,7 @@ def _declare_minimum(dialect: str) -> Insert:
     return statement.on_conflict_do_update(
         index_elements=list(declared_minimum.primary_key),
         set_={"percent": new.percent, "said": new.said},
-        where=declared_minimum.c.said < new.said,
+        where=(declared_minimum.c.said < new.said) | (declared_minimum.c.said > bindparam("now", type_=BigInteger)),
     )
 
 

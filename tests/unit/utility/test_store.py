@@ -151,13 +151,18 @@ def test_what_a_meter_says_of_its_minimum_counts_and_only_what_is_newer(database
             (row,) = [m for m in reads.meters(connection, "r001", 0, 100, 0) if m["id"] == "10001"]
         return row["minimum_percent"], row["minimum_said"]
 
+    def tell(percent: int, time: int) -> None:
+        minima = ((10001, percent, time), (99, 1, 1))
+        seen = SawGateway(controller="r001", time=30, heartbeat=a_heartbeat(), minima=minima)
+        Writer(database).commit([seen])
+
     assert minimum()[1] is None
     for percent, time in ((75, 20), (25, 10)):
-        seen = SawGateway(
-            controller="r001", time=30, heartbeat=a_heartbeat(), minima=((10001, percent, time), (99, 1, 1))
-        )
-        Writer(database).commit([seen])
+        tell(percent, time)
         assert minimum() == (75, 20)
+    tell(50, 10**9)
+    tell(25, 25)
+    assert minimum() == (25, 25), "a clock that was ahead no longer counts"
 
 
 def test_heartbeat_replaces_the_one_before(database: Database) -> None:
