@@ -133,7 +133,12 @@ class Alarms:
         settled = not 0 <= now - self._began < SETTLING_S
         after = advance(self._lives, conditions(facts), now, lambda alarm: settled and is_judged(alarm, facts))
         for key, life in after.items():
-            if life.stage is not Stage.WAITING and life.stage is not _stage(self._lives, key):
+            before = self._lives.get(key)
+            if before is not None and before.alarm.since != life.alarm.since and before.stage is Stage.STANDING:
+                # The clock was set back: the alarm begins anew, under another key in the database.
+                self._unsaved[key, before.alarm.since] = replace(before, stage=Stage.ENDED, ended=now)
+                before = None
+            if life.stage is not Stage.WAITING and (before is None or life.stage is not before.stage):
                 self._unsaved[key, life.alarm.since] = life
         self._lives = {key: life for key, life in after.items() if life.stage is not Stage.ENDED}
         self._version += 1
@@ -302,7 +307,3 @@ def _facts_of(one: Listed, now: EpochSeconds) -> JobFacts:
         late_s=one.late_s,
         paused_s=None if one.paused is None else max(0, now - one.paused),
     )
-
-
-def _stage(lives: dict[str, Life], key: str) -> Stage | None:
-    return lives[key].stage if key in lives else None

@@ -81,6 +81,19 @@ def test_alarm_stands_since_its_beginning_also_after_a_restart_and_is_kept_when_
     assert world.alarms.past(10) == []
 
 
+def test_alarm_that_is_over_does_not_come_back_with_a_restart_after_the_clock_was_set_back(world: World) -> None:
+    (row,) = world.pass_s(-1_000).rows
+    assert row.alarm.since == NOW - 680
+    world.facts = Facts()
+    assert world.pass_s(200).rows == ()
+    world.restart()
+    assert world.pass_s(15).rows == ()
+    assert {(life.alarm.since, life.ended) for life in world.alarms.past(10)} == {
+        (NOW + 200, NOW - 680),
+        (NOW - 680, NOW - 480),
+    }
+
+
 def test_acknowledgement_is_a_persons_with_an_end_and_in_the_audit_log(world: World) -> None:
     number = world.alarms.acknowledge(ANN, KEY, "driving there", NOW + 4_000)
     (row,) = world.alarms.board().rows
