@@ -208,7 +208,8 @@ class Ingest:
     def _await_gateways(self) -> None:
         """Start the silence of newly registered gateways: a gateway that never sends is reported like a silent one.
 
-        A gateway whose meters were all removed is not awaited: it may be switched off for good.
+        A gateway whose meters were all removed is not awaited: it may be switched off for good. After the clock was set
+        back a gateway is silent from now on: its last message has a time to come.
         """
         now, registry = self._clock.now(), self._core.registry
         for controller in registry.controllers:
@@ -216,7 +217,7 @@ class Ingest:
                 self.silent_since.pop(controller, None)
                 self.said.pop(controller, None)
             else:
-                self.silent_since.setdefault(controller, now)
+                self.silent_since[controller] = min(now, self.silent_since.get(controller, now))
 
     async def in_thread(self, work: Callable[..., _T], *arguments: object) -> _T:
         """Run ``work`` on the writing thread, and return its result."""

@@ -142,6 +142,17 @@ def test_a_gateway_is_not_awaited_from_the_removal_of_its_last_meter_on(database
     running(database, scenario)
 
 
+def test_a_gateway_is_silent_from_the_time_to_which_the_clock_was_set_back(database: Database) -> None:
+    async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
+        ingest._clock = replace(CLOCK, origin=STARTED - 86_400)
+        await ingest.poll()
+        ingest._clock = replace(CLOCK, origin=STARTED - 86_000)
+        await ingest.poll()
+        assert set(ingest.silent_since.values()) == {STARTED - 86_400}
+
+    running(database, scenario)
+
+
 def broken(monkeypatch: pytest.MonkeyPatch, error: Exception) -> Callable[[], None]:
     """Have every commit fail; return what mends that."""
     whole = Writer.commit
