@@ -14,9 +14,10 @@ from utility.jobs.completeness import CompletenessJob
 from utility.jobs.threads import HERE
 from utility.store.accounts import load_for_change, save_dated_registry
 from utility.store.completeness import Completeness, by_microgrid, completeness
-from utility.store.database import Database
+from utility.store.database import Database, save_setting
 from utility.store.job_leases import Turn
 from utility.store.overview.days import CountedDays, counted_days
+from utility.store.retention import KEPT_FROM
 
 kind = databases.both_kinds
 
@@ -97,3 +98,14 @@ def test_late_readings_and_silent_days_are_counted_again(database: Database, tow
     found = run(database, SOON + 86_400)
     assert found.by_day[DAY + 1].missing == len(town.meters) * SERIES_A_DAY, "a day without any reading counts"
     assert found.by_day[DAY].missing == 0
+
+
+def test_nothing_waits_to_be_counted_of_days_whose_readings_are_no_longer_kept(database: Database, town: Town) -> None:
+    blocks = town_blocks(town)
+    store(database, blocks)
+    before = run(database)
+    with database.writes.begin() as connection:
+        save_setting(connection, KEPT_FROM, str(FIRST + 96))
+    store(database, blocks, SOON + 900)
+    after = run(database, SOON + 3600)
+    assert (after.pending, after.by_day[DAY]) == (0, before.by_day[DAY])

@@ -198,7 +198,7 @@ class CountedDays:
     Attributes:
         by_day: By day.
         by_microgrid: By microgrid.
-        pending: Microgrid-days that are not counted yet, or whose late readings are not.
+        pending: Microgrid-days, of which readings are kept, that are not counted yet, or whose late readings are not.
         computed: When the oldest of the counts was made; ``None``: nothing was counted.
     """
 
@@ -224,7 +224,7 @@ def counted_days(connection: Connection, first: Day, until: Day) -> CountedDays:
     by_day = select(c.day.label("key"), *sums).where(within, c.computed > 0).group_by(c.day).order_by(c.day)
     by_owner = select(controller.c.id.label("key"), *sums).join(controller, controller.c.number == c.owner_no)
     by_owner = by_owner.where(within, c.computed > 0).group_by(controller.c.id).order_by(func.min(c.owner_no))
-    pending = select(func.count()).where(within, (c.marks > 0) | (c.computed == 0))
+    pending = select(func.count()).where(within, c.day >= _first_kept(connection), (c.marks > 0) | (c.computed == 0))
     oldest = select(func.min(c.computed)).where(within, c.computed > 0)
     return CountedDays(
         by_day=_counts(connection, by_day),
