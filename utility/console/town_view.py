@@ -13,7 +13,8 @@ from utility.overview.microgrids import Cell, Condition, Facts, cell, count
 from utility.overview.today import DayEnergy, Today
 from utility.settlement.layout import Day
 from utility.store.overview.days import CountedDays, counted_days
-from utility.store.overview.town import microgrids, newest_quarter, town_energy
+from utility.store.overview.town import microgrids, town_energy
+from utility.store.retention import newest_quarter
 from utility.store.supply_view import supply_view
 from utility.store.town_zone import zone_of
 

@@ -17,6 +17,7 @@ from utility.statistics.months import month_number
 from utility.store.billing import CORRECTED_MONTHS
 from utility.store.database import Database
 from utility.store.rations import timezone_of
+from utility.store.retention import newest_quarter
 from utility.store.tables import (
     bill,
     bill_run,
@@ -64,13 +65,17 @@ class Kept:
 def kept(connection: Connection, now: EpochSeconds, keep_years: int) -> Kept:
     """Return what is to be kept.
 
+    If the newest reading is older than ``now``, its month counts as the present one: a clock that is years ahead drops
+    nothing.
+
     Args:
         connection: The database.
         now: The time.
         keep_years: How many years are kept at least.
     """
     zone = ZoneInfo(timezone_of(connection))
-    present = month_of(now // QUARTER_S, zone)
+    newest = newest_quarter(connection)
+    present = month_of(now // QUARTER_S if newest is None else min(newest, now // QUARTER_S), zone)
     first = f"{int(present[:4]) - keep_years:04d}{present[4:]}"
     issued = (bill_run.c.state == "issued") & (bill_run.c.month >= first)
     oldest = connection.execute(select(func.min(bill_run.c.month)).where(issued)).scalar()

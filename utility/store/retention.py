@@ -56,7 +56,7 @@ class Retention:
         Months with a day that is still to be settled are kept. ``None``: there are no compacted readings.
         """
         with self._database.reads.begin() as connection:
-            newest = connection.execute(select(func.max(compacted.c.quarter))).scalar()
+            newest = newest_quarter(connection)
             unsettled = first_due_day(connection, kept_from(connection) // QUARTERS_A_DAY)
         if newest is None:
             return None
@@ -80,6 +80,11 @@ class Retention:
             # An immediate retry would delay new readers again.
             log.warning("readings older than keep_months are being read; they will be dropped at the job's next run")
             return False
+
+
+def newest_quarter(connection: Connection) -> Quarter | None:
+    """Return the newest quarter that was compacted; ``None``: there is none."""
+    return connection.execute(select(func.max(compacted.c.quarter))).scalar()
 
 
 def make_ahead(database: Database, now: EpochSeconds) -> None:

@@ -7,6 +7,8 @@ import pytest
 from sqlalchemy import func, select
 
 from harness.real import databases
+from harness.real.jobs import compact
+from harness.worlds.sent import append, blocks
 from utility.store.database import Database
 from utility.store.old_records import Kept, drop_days, drop_months, kept, oldest_day
 from utility.store.tables import (
@@ -21,6 +23,7 @@ from utility.store.tables import (
     sharing_quarter,
     usage_batteries,
 )
+from utility.store.writer import Writer
 
 kind = databases.both_kinds
 
@@ -94,6 +97,17 @@ def test_without_bills_what_is_older_than_seven_years_goes(database: Database) -
         assert oldest_day(connection) == keep.day
     drop(database)
     assert counts(database) == {2}
+
+
+def test_a_clock_that_is_years_ahead_drops_no_bills_and_settled_days(database: Database) -> None:
+    Writer(database).commit([append(blocks({0: 5}, quarter=at(2027, 3, 9) // 900))])
+    compact(database, NOW)
+    add_run(database, "2027-02", "issued")
+    add_day(database, day_of(2021, 3, 1))
+    assert drop(database).month == "2020-03"
+    assert counts(database) == {1}
+    with database.reads.begin() as connection:
+        assert connection.execute(select(bill_run.c.month)).scalars().all() == ["2027-02"]
 
 
 def test_days_that_an_issued_bill_corrects_are_kept_with_it(database: Database) -> None:

@@ -21,8 +21,9 @@ from utility.store.database import Database
 from utility.store.overview.finding import find
 from utility.store.overview.microgrid import day_of_microgrid, is_there, meters_of
 from utility.store.overview.series import WHOLE_QUARTERS, settled_series, slot_series
-from utility.store.overview.town import microgrids, newest_quarter, town_energy
+from utility.store.overview.town import microgrids, town_energy
 from utility.store.reads import meter_number
+from utility.store.retention import newest_quarter
 from utility.store.settled import load_settled
 from utility.store.writer import Writer
 

@@ -177,11 +177,6 @@ _QUARTER = select(
 ).group_by(*_KINDS)
 
 
-def newest_quarter(connection: Connection) -> Quarter | None:
-    """Return the newest quarter that was compacted; ``None``: there is none."""
-    return connection.execute(select(func.max(_c.quarter))).scalar()
-
-
 def town_energy(connection: Connection, quarter: Quarter) -> QuarterEnergy:
     """Return the energy of the town in a compacted quarter.
 
