@@ -94,7 +94,7 @@ class Jobs:
         self._bills = BillsJob(billing, database, threads)
         self._rates = RatesJob(billing, database, threads)
         self._projection = ProjectionJob(billing, database, threads, is_trusted=is_trusted)
-        self._validation = ValidationJob(settings.validation, database, metrics, threads)
+        self._validation = ValidationJob(settings.validation, database, metrics, threads, is_trusted=is_trusted)
         runs = self._runs()
         self._table = tuple(Job(plan=plan, run=runs[plan.name]) for plan in catalogue(settings))
         self._urgent, self._schedule, self._files = (

@@ -4,6 +4,7 @@ It works microgrid by microgrid, so that steps of other jobs come between. A pro
 found or proposed before is found and proposed once.
 """
 
+from collections.abc import Callable
 from zoneinfo import ZoneInfo
 
 from commonwatt.config.utility import ValidationSettings
@@ -31,16 +32,28 @@ class ValidationJob:
     """Reads on the jobs' thread, and writes on the one for writes."""
 
     def __init__(
-        self, settings: ValidationSettings, database: Database, metrics: UtilityMetrics, threads: Threads
+        self,
+        settings: ValidationSettings,
+        database: Database,
+        metrics: UtilityMetrics,
+        threads: Threads,
+        *,
+        is_trusted: Callable[[], bool],
     ) -> None:
         self._settings = settings
+        self._is_trusted = is_trusted
         self._database = database
         self._metrics = metrics
         self._threads = threads
         self._checker = Checker(database, settings.limits)
 
     async def run(self, turn: Turn) -> None:
-        """Check the days that are over, propose estimates for final gaps, and count what is open."""
+        """Check the days that are over, propose estimates for final gaps, and count what is open.
+
+        It waits for a trusted clock: with another one, days would seem to be over.
+        """
+        if not self._is_trusted():
+            return
         days: range = await self._threads.read(self._days, turn.now)
         for day in days:
             for owner in await self._threads.read(self._owners):

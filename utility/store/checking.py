@@ -30,9 +30,12 @@ _DONE = "checked_until"
 
 
 def days_to_check(connection: Connection, before: int) -> range:
-    """Return the UTC days (epoch seconds // 86,400) before a day that are not checked; at first, the last one."""
+    """Return the UTC days (epoch seconds // 86,400) before a day that are not checked; at first, the last one.
+
+    Days to come were checked by a clock that was ahead: then it is the last one, too.
+    """
     done = int(read_setting(connection, _DONE) or before - 1)
-    return range(max(done, before - MAX_DAYS), before)
+    return range(max(done if done <= before else before - 1, before - MAX_DAYS), before)
 
 
 def owners(connection: Connection) -> list[int]:

@@ -116,9 +116,11 @@ def numbers(database: Database, *meters: int) -> dict[int, int]:
         return {meter: reads.meter_number(connection, meter) or 0 for meter in meters}
 
 
-def run(database: Database, now: int = NOW, settings: ValidationSettings = SETTINGS) -> UtilityMetrics:
+def run(
+    database: Database, now: int = NOW, settings: ValidationSettings = SETTINGS, *, is_trusted: bool = True
+) -> UtilityMetrics:
     metrics = UtilityMetrics()
-    job = ValidationJob(settings, database, metrics, HERE)
+    job = ValidationJob(settings, database, metrics, HERE, is_trusted=lambda: is_trusted)
     asyncio.run(job.run(Turn(job="validation", period=Period(start=now, end=now + 1, name="now"), attempt=1, now=now)))
     return metrics
 
@@ -146,6 +148,19 @@ def in_force(database: Database, quarter: int = FIRST) -> tuple[list[int], list[
         made = overlay(connection, [INTO, OUT], quarter, quarter + 1)
     result = applied(readings(range(0), ()), made)
     return [int(v) for v in result.values.sum(axis=1)], sorted({int(q) for q in result.quality.ravel()})
+
+
+def test_a_clock_that_was_ahead_keeps_no_day_from_being_checked(database: Database) -> None:
+    def gaps() -> set[int]:
+        with database.reads.begin() as connection:
+            return {row.first_quarter // 96 for row in open_findings(connection, 100)}
+
+    store(database, readings(range(FIRST - 1, FIRST + 96), (OUT, INTO), gone=range(LATE, LATE + 3)))
+    run(database, NOW + 40 * 86_400, is_trusted=False)
+    assert gaps() == set()
+    run(database, NOW + 40 * 86_400)
+    run(database)
+    assert DAY in gaps()
 
 
 @both_kinds
