@@ -3,9 +3,11 @@
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import Connection, event
 from typer.testing import CliRunner
 
 from commonwatt.cli.main import make_app
@@ -15,6 +17,7 @@ from commonwatt.model.records import HistoryRecord, RecordType
 from commonwatt.model.units import QUARTER_S
 from commonwatt.town.town import Town, load_town
 from harness.real import databases
+from harness.real.jobs import compact
 from utility.changes import Append
 from utility.registry.dates import date_text
 from utility.store import reads
@@ -22,6 +25,7 @@ from utility.store.accounts import accounts_at, load_dated_registry, zone_of
 from utility.store.database import Database
 from utility.store.registration import fill_registry
 from utility.store.registry import load_snapshot
+from utility.store.replaced_meters import blocks_before, blocks_since
 from utility.store.writer import Writer
 
 kind = databases.both_kinds
@@ -73,6 +77,27 @@ def store(database: Database, meter: int, quarters: range, reading: int) -> None
         sender="r001", owner="r001", received=0, blocks=blocks, payloads=pack(blocks), events=[], dead_letters=[]
     )
     Writer(database).commit([append])
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_quarters_of_a_meter_are_counted_without_reading_the_town(database: Database) -> None:
+    quarters = range(2_000_000, 2_000_006)
+    store(database, OLD, quarters, 600)
+    compact(database, quarters[-1] * QUARTER_S)
+    store(database, OLD, quarters[4:], 600)
+    plans: list[str] = []
+
+    def explain(connection: Connection, _: object, statement: str, parameters: Any, *__: object) -> None:
+        cursor = connection.connection.cursor()
+        plans.extend(row[3] for row in cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
+
+    event.listen(database.reads, "before_cursor_execute", explain)
+    with database.reads.begin() as connection:
+        counts = [each(connection, OLD, quarters[2]) for each in (blocks_before, blocks_since)]
+        assert blocks_before(connection, NEW, quarters[2]) == 0
+    event.remove(database.reads, "before_cursor_execute", explain)
+    assert counts == [2, 4]
+    assert [plan for plan in plans if "(quarter<" in plan or "(quarter>" in plan] == []
 
 
 def energy_of(database: Database, account: int) -> int:

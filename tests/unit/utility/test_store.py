@@ -2,6 +2,7 @@ import json
 import re
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -236,7 +237,12 @@ def test_commands_that_were_carried_out_are_not_read_to_list_the_others(
             outcome = (refused if n == 9 else done).pack().decode()
             Writer(database).commit([CloseCommand(id=f"c{n}", controller="r001", state="done", outcome=outcome)])
     read: list[str] = []
-    monkeypatch.setattr(requests, "json", SimpleNamespace(loads=lambda text: read.append(text) or json.loads(text)))
+
+    def loads(text: str) -> object:
+        read.append(text)
+        return json.loads(text)
+
+    monkeypatch.setattr(requests, "json", SimpleNamespace(loads=loads))
     with database.reads.begin() as connection:
         found = requests.unanswered(connection, 50, 10)
     assert [(one.state, one.reason) for one in found] == [("open", ""), ("failed", "refused: it is full")]
@@ -385,7 +391,7 @@ def test_blocks_between_late_parts_are_not_read(database: Database) -> None:
     writer.commit([append(blocks({1: 6}, quarter=QUARTER - q)) for q in (0, 299)])
     plans = []
 
-    def explain(connection: Connection, _: object, statement: str, parameters: object, *__: object) -> None:
+    def explain(connection: Connection, _: object, statement: str, parameters: Any, *__: object) -> None:
         if "FROM compacted" in statement:
             cursor = connection.connection.cursor()
             cursor.execute(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {statement}", parameters)
