@@ -120,10 +120,12 @@ class SettlementJob:
         with self._database.reads.begin() as connection:
             due = due_on(connection, day)
             settled_by = conventions(connection, day)
-            is_kept = day * QUARTERS_A_DAY >= kept_from(connection)
+            kept = kept_from(connection)
             loss = loss_permille(connection)
-        if not is_kept:
+        if day * QUARTERS_A_DAY < kept:
             return [], due
+        # Without the levels before the day a settled one would lose its first quarter-hour.
+        forgotten = [one for one in due if day * QUARTERS_A_DAY == kept and one.owner_no in settled_by]
         rules = Rules(
             resolution=self._settings.resolution_mwh,
             battery_loss_permille=loss,
@@ -131,12 +133,13 @@ class SettlementJob:
         )
         by: dict[str, list[DueDay]] = {}
         for one in due:
-            by.setdefault(settled_by.get(one.owner_no, self._settings.convention), []).append(one)
+            if one not in forgotten:
+                by.setdefault(settled_by.get(one.owner_no, self._settings.convention), []).append(one)
         return [
             _Part(due=some, rules=replace(rules, convention=name))
             for name, of in by.items()
             for some in chunks(of, OWNERS_AT_A_TIME)
-        ], []
+        ], forgotten
 
     def _mark_corrected(self) -> None:
         """Mark the days whose corrections in force changed; a day that is not over yet is settled at its end."""

@@ -53,7 +53,8 @@ class Retention:
         """Return the first quarter to keep: the start of the month ``keep_months`` before the present one.
 
         If the newest reading is older than ``now``, its month counts: a clock that is years ahead drops nothing.
-        Months with a day that is still to be settled are kept. ``None``: there are no compacted readings.
+        Months with a day that is still to be settled are kept, and with the levels before it. ``None``: there are no
+        compacted readings.
         """
         with self._database.reads.begin() as connection:
             newest = newest_quarter(connection)
@@ -61,7 +62,7 @@ class Retention:
         if newest is None:
             return None
         first = first_quarter(months_later(month_of(min(newest, now // QUARTER_S)), -self._keep_months))
-        return first if unsettled is None else min(first, first_quarter(month_of(unsettled * QUARTERS_A_DAY)))
+        return first if unsettled is None else min(first, first_quarter(month_of(unsettled * QUARTERS_A_DAY - 1)))
 
     def apply(self, first: Quarter) -> bool:
         """Drop a part of the readings before ``first``; return whether more can be dropped now."""

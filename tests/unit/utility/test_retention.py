@@ -13,12 +13,14 @@ from harness.network.waiting import eventually
 from harness.real import databases
 from harness.real.jobs import compact, find_gaps
 from harness.worlds.sent import append, blocks
+from utility.settlement.reasons import Why
 from utility.store import completeness, reads, retention
 from utility.store.compactor import SETTLE_S, Compactor
 from utility.store.database import Database, open_database, save_setting
 from utility.store.postgres.partitions import first_quarter, make_partitions, month_of, months_later, partitions
 from utility.store.recovery import recover
 from utility.store.retention import KEPT_FROM, Retention, kept_from, make_ahead
+from utility.store.settlement_due import mark_days
 from utility.store.tables import compacted, gap, settlement_due
 from utility.store.writer import Writer
 
@@ -105,6 +107,12 @@ def test_a_month_is_kept_while_a_day_of_it_is_not_settled(filled: Database) -> N
         connection.execute(settlement_due.delete().where(settlement_due.c.day == QUARTERS[1] // 96))
     drop(filled, 1)
     assert quarters(filled) == QUARTERS[2:], "late readings of a month that was dropped hold up nothing"
+
+
+def test_the_levels_before_a_day_that_is_to_be_settled_are_kept(filled: Database) -> None:
+    with filled.writes.begin() as connection:
+        mark_days(connection, [(first_quarter(MONTHS[2]) // 96, 1)], Why.LATE)
+    assert Retention(filled, 1).plan(NOW) == first_quarter(MONTHS[1])
 
 
 def test_what_was_dropped_stays_so_when_more_is_to_be_kept(filled: Database) -> None:

@@ -46,8 +46,9 @@ from utility.store.corrections import By, Chosen, Corrections, decide, propose
 from utility.store.database import Database
 from utility.store.job_leases import Turn
 from utility.store.registration import fill_registry
+from utility.store.retention import Retention
 from utility.store.settled import load_settled, newest
-from utility.store.settlement_due import mark_changed_places, mark_days, numbers_of
+from utility.store.settlement_due import due_days, mark_changed_places, mark_days, numbers_of
 from utility.store.settlement_view import residuals, versions_of
 from utility.store.tables import controller, settled, settled_day, settlement_due
 from utility.store.writer import Writer
@@ -428,6 +429,15 @@ def test_by_sharing_first_a_battery_that_is_helped_pays_nothing_for_it(database:
         imported[convention] = sums[helped.id], sums[load.id]
     slots = 4 * SLOTS
     assert imported == {"pro_rata": (42 * slots, 98 * slots), "sharing_first": (0, 140 * slots)}
+    # What is kept begins with the day: without the levels before it the day stays as it is.
+    before = rows_of(database)
+    Retention(database, keep_months=1).apply(FIRST)
+    with database.writes.begin() as connection:
+        mark_days(connection, [(DAY, 3)], Why.LATE)
+    run(database)
+    assert rows_of(database) == before
+    with database.reads.begin() as connection:
+        assert due_days(connection, DAY + 1) == {}
 
 
 @one_kind
