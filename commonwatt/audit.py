@@ -54,7 +54,7 @@ class Line:
         unmade: Slots stored without a record in the truth log.
         difference: Sum of absolute differences between exact stored slots and the truth log, milliwatt-hours.
         averaged_difference: Largest difference between a group of averaged slots and the truth log, milliwatt-hours.
-        beyond_bound: Groups of averaged slots that differ by more than half a milliwatt-hour a slot.
+        beyond_bound: Groups of averaged slots that differ by more than half a milliwatt-hour a slot, or from each other.
     """
 
     meter: int
@@ -182,8 +182,9 @@ def _compare_slots(
         "conflicting": conflicting,
         "unmade": ~made & (quality > 0) & (starts < horizon[:, None]),
         "difference": apart,
-        # A group that is not exported completely can't be compared.
-        "beyond_bound": (2 * np.abs(groups) > bound) & (_groups((~made & (quality > 0)).astype(np.int64)) == 0),
+        # The sum of a group that is not exported completely can't be compared.
+        "beyond_bound": (2 * np.abs(groups) > bound) & (_groups((~made & (quality > 0)).astype(np.int64)) == 0)
+        | _uneven(values, quality == Quality.AVERAGED),
     }
     lines: dict[tuple[int, int], Line] = {}
     for row, (meter, record_type, _) in enumerate(keys):
@@ -209,6 +210,16 @@ def _aligned(
 def _groups(array: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     sums: npt.NDArray[np.int64] = array.reshape(len(array), SLOTS // GROUP_SLOTS, GROUP_SLOTS).sum(axis=2)
     return sums
+
+
+def _uneven(values: npt.NDArray[np.int64], averaged: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return the groups whose averaged slots differ from each other: errors that cancel in the group's sum."""
+    shape = len(values), SLOTS // GROUP_SLOTS, GROUP_SLOTS
+    extremes = np.iinfo(np.int64)
+    highest = np.where(averaged, values, extremes.min).reshape(shape).max(axis=2)
+    lowest = np.where(averaged, values, extremes.max).reshape(shape).min(axis=2)
+    uneven: npt.NDArray[np.bool_] = highest > lowest
+    return uneven
 
 
 def audit_files(truth: list[Path], meters: list[Path], gateways: list[Path], utility: list[Path]) -> Audit:

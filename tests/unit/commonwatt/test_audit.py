@@ -131,6 +131,14 @@ def test_average_beyond_half_a_unit_a_slot_is_found() -> None:  # req: M7
     assert result.total("beyond_bound") == 1
 
 
+def test_errors_that_cancel_in_the_sum_of_an_averaged_group_are_found() -> None:
+    averaged = average(TRUTH[0])
+    values = averaged.values.copy()
+    values[1, 30] += 100
+    values[1, 31] -= 100
+    assert audit(replace(averaged, values=values)).total("beyond_bound") == 1
+
+
 def test_missing_event_is_found() -> None:
     result = audit(TRUTH[0], events={key: EVENTS[key] for key in list(EVENTS)[:2]})
     assert not result.good
