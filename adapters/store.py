@@ -1,7 +1,7 @@
 """The adapter's own tables: each register's state and the messages handled last, committed with the records."""
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from adapters.changes import ChannelChange, HandledChange, Key
 from adapters.energy.channel import Channel, pack_channel, unpack_channel
@@ -34,6 +34,12 @@ CREATE TABLE channel (
         )
         for change in [change for change in changes if isinstance(change, HandledChange)][-1:]:
             connection.execute("INSERT OR REPLACE INTO handled VALUES (1, ?)", (change.handled.pack(),))
+
+    def read(self, store: DeviceStore, tables: Collection[str]) -> None:
+        """Read both tables."""
+        load_channels(store)
+        if "handled" in tables:
+            load_handled(store)
 
 
 CHANNELS = Channels()

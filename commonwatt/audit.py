@@ -54,7 +54,7 @@ class Line:
         unmade: Slots stored without a record in the truth log.
         difference: Sum of absolute differences between exact stored slots and the truth log, milliwatt-hours.
         averaged_difference: Largest difference between a group of averaged slots and the truth log, milliwatt-hours.
-        beyond_bound: Groups of averaged slots that differ by more than half a milliwatt-hour a slot, or from each other.
+        beyond_bound: Groups of averaged slots off by more than half a milliwatt-hour a slot, or not of one value.
     """
 
     meter: int

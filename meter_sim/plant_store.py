@@ -4,8 +4,9 @@ It has the form of a ``commonwatt.device.store.Extension``; a host with an exten
 """
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from commonwatt.device.store import DeviceStore
 from commonwatt.protocol.plant_messages import PlantQuarter
 from meter_sim.plant_core import KEPT_QUARTERS, PlantState, unpack_state
 
@@ -30,6 +31,11 @@ class PlantTables:
         for row in [change for change in changes if isinstance(change, PlantQuarter)]:
             connection.execute("INSERT OR REPLACE INTO plant_quarter VALUES (?, ?, ?, ?, ?, ?, ?)", row)
             connection.execute("DELETE FROM plant_quarter WHERE quarter <= ?", (row.quarter - KEPT_QUARTERS,))
+
+    def read(self, store: DeviceStore, tables: Collection[str]) -> None:
+        """Read the state and the quarters."""
+        if self.added.keys() <= set(tables):
+            load(store.connection)
 
 
 PLANT_TABLES = PlantTables()

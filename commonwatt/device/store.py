@@ -7,20 +7,21 @@ as the logs, so that both stay consistent after a crash.
 import json
 import logging
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import struct
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from operator import attrgetter
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 
-from pydantic import TypeAdapter
+from pydantic import BeforeValidator, TypeAdapter
 
 from commonwatt.device.changes import Delete, DesiredStates, LogRow, Made, MeterState, Replace, Stored
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, unpack_event, unpack_history
 from commonwatt.model.units import EpochSeconds
-from commonwatt.protocol.commands import Held, Kind
+from commonwatt.protocol.commands import Held, Kind, known_kinds
 from commonwatt.sqlite.damage import LOG_BYTES, check_pages, fails_check, is_damage, open_read_only, quarantine
 from commonwatt.sqlite.resync import write_log_again
 from commonwatt.sqlite.wal import read_log
@@ -45,7 +46,7 @@ CREATE TABLE record (
 
 _log = logging.getLogger(__name__)
 
-_HELD = TypeAdapter(dict[Kind, Held])
+_HELD: TypeAdapter[dict[Kind, Held]] = TypeAdapter(Annotated[dict[Kind, Held], BeforeValidator(known_kinds)])
 _METER_COLUMNS = tuple(MeterState.__slots__)
 _COLUMNS_OF = attrgetter(*_METER_COLUMNS)
 _SAVE_METER = (
@@ -55,6 +56,10 @@ _SAVE_METER = (
 
 _GOES_ON = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY)
 """Errors after which a connection is still valid; after other errors the file is opened again."""
+
+
+_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, struct.error)
+"""Errors of malformed content in a sound table."""
 
 
 class Extension(Protocol):
@@ -78,6 +83,9 @@ class Extension(Protocol):
             changes: All changes, the meters' too.
             insert: ``INSERT``, or ``INSERT OR REPLACE`` where the same rows may exist already.
         """
+
+    def read(self, store: "DeviceStore", tables: Collection[str]) -> None:
+        """Read the content of its small tables, those of ``tables``; a damaged one raises any of ``_UNREADABLE``."""
 
 
 class DeviceStore:
@@ -150,6 +158,25 @@ class DeviceStore:
 
     def load(self, meter: MeterId) -> Stored | None:
         """Return the stored state of one meter; ``None`` for a meter new to this store."""
+        state = self._state(meter)
+        if state is None:
+            return None
+        return Stored(
+            state=state,
+            desired_states=self._desired_states(meter),
+            history=self._rows(meter, Log.HISTORY),
+            events=self._rows(meter, Log.EVENT),
+        )
+
+    def read_small(self) -> None:
+        """Read all but the records and large tables; damaged content raises any of ``_UNREADABLE``."""
+        for meter in self._meters():
+            self._state(meter)
+            self._desired_states(meter)
+        if self._extension is not None:
+            self._extension.read(self, _tables(self._connection))
+
+    def _state(self, meter: MeterId) -> MeterState | None:
         select = f"SELECT {', '.join(_METER_COLUMNS)} FROM meter WHERE meter = ?"  # noqa: S608
         row = self._connection.execute(select, (signed64(meter),))
         found = row.fetchone()
@@ -159,12 +186,7 @@ class DeviceStore:
         columns["meter"] = meter
         columns["stopped"] = bool(columns["stopped"])
         columns["remainders"] = {RecordType(int(k)): v for k, v in json.loads(columns["remainders"]).items()}
-        return Stored(
-            state=MeterState(**columns),
-            desired_states=self._desired_states(meter),
-            history=self._rows(meter, Log.HISTORY),
-            events=self._rows(meter, Log.EVENT),
-        )
+        return MeterState(**columns)
 
     def held_records(self) -> Iterator[list[HistoryRecord]]:
         """Yield the unacknowledged history records, a meter at a time."""
@@ -286,9 +308,15 @@ def damage_of(path: Path, extension: Extension | None, *, whole: bool = False) -
             if _version(path, connection) == SCHEMA and not lost:
                 small = ("meter", "orders", "record", *_checked(connection, extension))
                 check_pages(connection, 0 if whole else path.stat().st_size, small)
+                # SQLite's check finds no flipped bit in a row's content.
+                connection.text_factory = str
+                DeviceStore(connection, path, extension).read_small()
     except sqlite3.Error as error:
         if not lost:
             return str(error) if fails_check(error) else None
+    except _UNREADABLE as error:
+        if not lost:
+            return f"a row can't be read: {str(error).partition(chr(10))[0]}"
     return f"its log, before its last {lost} transactions" if lost else None
 
 

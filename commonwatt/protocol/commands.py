@@ -164,7 +164,8 @@ class LogIds(BaseModel):
     next: Id64
 
 
-def _known(held: Any) -> Any:
+def known_kinds(held: Any) -> Any:
+    """Leave the kinds of a later version out of desired states, before they are validated."""
     return {kind: each for kind, each in held.items() if kind in _KINDS} if isinstance(held, dict) else held
 
 
@@ -200,7 +201,7 @@ class Outcome(Message):
     reason: Annotated[str, Field(max_length=256)] | None = None
     time: Moment
     bits: Annotated[int, Field(ge=0, lt=2**16)]
-    held: Annotated[dict[Kind, Held], BeforeValidator(_known)] = Field(default_factory=dict)
+    held: Annotated[dict[Kind, Held], BeforeValidator(known_kinds)] = Field(default_factory=dict)
     epoch: Epoch = (0, 0)
     push: bool
     minimum_percent: Annotated[int, Field(ge=0, le=100)] | None = None

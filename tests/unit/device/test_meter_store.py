@@ -184,6 +184,39 @@ def test_a_damaged_store_is_set_aside_and_a_sound_one_is_not(tmp_path: Path, spo
     assert [quarantined.read_bytes() == data for quarantined in quarantined_before(path)] == [True]
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "UPDATE orders SET held = '{\"sharing'",
+        "UPDATE meter SET remainders = '[]'",
+        "UPDATE slot SET levels = CAST(x'7B22CE' AS TEXT)",
+    ],
+)
+def test_a_store_with_content_that_cannot_be_read_is_set_aside(tmp_path: Path, spoil: str) -> None:
+    path = tmp_path / "meters.db"
+    store = open_checked(path, 100, TRUTH)
+    fill(store)
+    store.connection.execute(spoil)
+    store.close()
+    store = open_checked(path, 200, TRUTH)
+    assert store.load(5) is None
+    store.close()
+    assert len(quarantined_before(path)) == 1
+
+
+def test_desired_states_of_a_later_release_are_left_out(tmp_path: Path) -> None:
+    store = open_checked(tmp_path / "meters.db", 100, TRUTH)
+    fill(store)
+    held = {**json.loads(store.connection.execute("SELECT held FROM orders").fetchone()[0]), "later": {"value": "on"}}
+    store.connection.execute("UPDATE orders SET held = ?", (json.dumps(held),))
+    store.close()
+    store = open_checked(tmp_path / "meters.db", 200, TRUTH)
+    stored = store.load(5)
+    assert stored is not None
+    assert stored.desired_states == ORDERS
+    store.close()
+
+
 def test_damage_in_a_large_table_is_found_at_the_opening_after_a_commit_that_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
