@@ -12,7 +12,7 @@ from commonwatt.device.meter import Meter
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import EventRecord, Log, Rejection, unpack_event, unpack_history
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
-from commonwatt.model.validation import FUTURE_S
+from commonwatt.model.validation import EARLY_S, FUTURE_S
 from commonwatt.protocol.commands import Command, Held, Kind
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, unpack_put
@@ -334,7 +334,9 @@ class Ledger:
             ahead = end > clock + FUTURE_S - CLOCKS_APART_S
             # The time it compared with; the same step may have set it before or after the jump.
             behind = node.jumped and dead_letter.time - clock < CLOCKS_APART_S - FUTURE_S
-            if dead_letter.reason != Rejection.FUTURE or not (ahead or behind):
+            # Without its meters a gateway that has no time of its own takes the utility's.
+            misled = self._world.utility.offset <= -EARLY_S and end > dead_letter.time + EARLY_S
+            if dead_letter.reason != Rejection.FUTURE or not (ahead or behind or misled):
                 why = Rejection(dead_letter.reason).name
                 self._world.fail(f"{node.name} rejects a good record of meter {dead_letter.meter} as {why}, of {end}")
 

@@ -6,12 +6,13 @@ from dataclasses import replace
 from unittest.mock import patch
 
 import numpy as np
+from sqlalchemy import Connection
 
 from commonwatt.device.desired_states import HeldStates
 from commonwatt.model.effects import Effect
 from commonwatt.model.ids import MeterId
 from commonwatt.model.now import Now
-from commonwatt.model.units import EpochSeconds
+from commonwatt.model.units import EpochSeconds, Quarter
 from commonwatt.protocol.commands import Held, Result
 from commonwatt.protocol.plant_messages import PlantCommand, PlantQuarter
 from commonwatt.settlement.splits import Array, Flags
@@ -32,8 +33,9 @@ from meter_sim.physics.plant import Plant
 from meter_sim.physics.step import Flows
 from meter_sim.plant_core import PlantCore, PlantState
 from meter_sim.switch import BoundarySwitch
+from utility.store import rations
 from utility.supply import rationing
-from utility.supply.rationing import Priority
+from utility.supply.rationing import Member, Priority
 
 UNANSWERED_S = 900
 """Seconds without the utility after which the planted gateway isolates itself."""
@@ -50,6 +52,21 @@ def _closes_on_a_dead_line() -> Iterator[None]:
             self.is_open = False
 
     with patch.object(BoundarySwitch, "step", obedient):
+        yield
+
+
+@contextmanager
+def _imports_above_its_limit() -> Iterator[None]:
+    real = rations._registered
+
+    def unknown(connection: Connection, quarter: Quarter) -> list[Member]:
+        return [replace(member, average_w=0) for member in real(connection, quarter)]
+
+    # Else limits are far above what is taken on a clear noon.
+    with (
+        patch.object(MeteredMicrogrid, "import_limit_w", return_value=NO_LIMIT_W),
+        patch.object(rations, "_registered", unknown),
+    ):
         yield
 
 
@@ -200,9 +217,7 @@ ENERGY_BUGS: dict[str, Bug] = {
     "two purchases for a quarter-hour": Bug(_every_purchase_is_accepted),
     "a purchase that begins anew at a start": Bug(_the_purchase_begins_anew_at_a_start),
     "a ration on the hospital": Bug(lambda: patch.object(rationing, "priority_of", return_value=Priority.HOUSES)),
-    "an import above its limit": Bug(
-        lambda: patch.object(MeteredMicrogrid, "import_limit_w", return_value=NO_LIMIT_W),
-    ),
+    "an import above its limit": Bug(_imports_above_its_limit),
     "a limit that outlives its supply": Bug(
         lambda: patch.object(MicrogridStates, "import_limit_w_at", lambda states, _: states.import_limit_w)
     ),
