@@ -1,7 +1,6 @@
 """Long works of billing, which pages and API start: a preview of a tariff, a run, a check of one."""
 
 from dataclasses import dataclass
-from zoneinfo import ZoneInfo
 
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from utility.access.actor import Actor
@@ -13,7 +12,7 @@ from utility.billing.tariffs.local_calendar import month_before, month_of, parse
 from utility.billing.tariffs.tariff import Tariff
 from utility.decisions import runs, tariffs
 from utility.decisions.outlook import Outlook, outlook
-from utility.store.rations import timezone_of
+from utility.store.town_zone import zone_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +39,7 @@ class Preview:
 def last_month(api: Api) -> str:
     """Return the local month before the present one."""
     with api.database.reads.begin() as connection:
-        zone = ZoneInfo(timezone_of(connection))
+        zone = zone_of(connection)
     return month_before(month_of(int(api.clock.now()) // QUARTER_S, zone))
 
 

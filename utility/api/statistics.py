@@ -11,8 +11,7 @@ from utility.api.services import Api
 from utility.api.shapes import Time, refusing
 from utility.statistics.months import Month, Span, columns_of, month_number, month_text, span_around, span_text
 from utility.statistics.totals import Totals
-from utility.store.accounts import zone_of
-from utility.store.reads import town as town_figures
+from utility.store.town_zone import zone_of
 from utility.store.usage import Scope
 from utility.store.usage_projection import Projectable, projection_view
 from utility.store.usage_view import (
@@ -159,7 +158,7 @@ def _usages(api: Api, scope: Scope, by: Span, month: str, name: str, after: int,
         last = month_number(month) if month else last_month(connection)
         if last is None:
             return Usages(usage=[], next=None)
-        zone = zone_of(town_figures(connection))
+        zone = zone_of(connection)
         if name:
             rows = usage_history(connection, scope, subject_of(connection, scope, name), last, by, limit)
         else:

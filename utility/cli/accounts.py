@@ -21,10 +21,10 @@ from utility.registry.accounts import Account, Dated, DatedRegistry, Installed
 from utility.registry.changes import Difference, account_facts, differences, meter_facts
 from utility.registry.importing import apply_facts
 from utility.registry.table import COLUMNS, read_table, write_table
-from utility.store import reads
 from utility.store.account_differences import account_differences
-from utility.store.accounts import changes_of, load_dated_registry, load_for_change, save_dated_registry, zone_of
+from utility.store.accounts import changes_of, load_dated_registry, load_for_change, save_dated_registry
 from utility.store.database import Database
+from utility.store.town_zone import zone_of
 
 app = typer.Typer(no_args_is_help=True, help="Who has which meter since when, and the terms of accounts.")
 
@@ -58,7 +58,7 @@ def import_table(file: FileArgument, config: ConfigOption, person: AsOption) -> 
         settings, _ = load(config)
         acting = person_of(settings.billing, person)
         with from_file(config) as (database, clock), database.writes.begin() as connection:
-            zone = zone_of(reads.town(connection))
+            zone = zone_of(connection)
             before = load_for_change(connection)
             after = _applied(file, before, zone)
             _print_changes(list(differences(before, after, zone)))
@@ -166,7 +166,7 @@ def show_differences(
 
 def _loaded(database: Database) -> tuple[ZoneInfo, DatedRegistry]:
     with database.reads.begin() as connection:
-        return zone_of(reads.town(connection)), load_dated_registry(connection)
+        return zone_of(connection), load_dated_registry(connection)
 
 
 def _applied(file: Path, before: DatedRegistry, zone: ZoneInfo) -> DatedRegistry:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from typing import Annotated, Any
-from zoneinfo import ZoneInfo
 
 import typer
 
@@ -26,7 +25,7 @@ from utility.decisions.corrections import edit as enter
 from utility.people import AsOption, actor_of
 from utility.store import checking
 from utility.store.corrections import Chosen, found, steps_of
-from utility.store.rations import timezone_of
+from utility.store.town_zone import zone_of
 
 app = typer.Typer(no_args_is_help=True, help="Findings of the daily checks, and corrections of readings.")
 
@@ -243,7 +242,7 @@ def _decide(config: Any, action: Action, person: str, words: tuple[Any, ...], wh
 def _chosen(
     connection: Any, meter: Sequence[str] | None, start: str | None, end: str | None, method: str | None
 ) -> Chosen:
-    zone = ZoneInfo(timezone_of(connection))
+    zone = zone_of(connection)
     first = None if start is None else parse_time(start, "--from", zone)
     until = None if end is None else parse_time(end, "--to", zone)
     if first is not None and until is not None and first >= until:

@@ -9,7 +9,6 @@ from datetime import date
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TextIO
-from zoneinfo import ZoneInfo
 
 import typer
 
@@ -26,7 +25,7 @@ from utility.statistics.months import Month, Span, month_number, month_text, spa
 from utility.statistics.words import COLUMNS, cells_of, dollars_words, energy_words, tested_words
 from utility.store.database import Database
 from utility.store.job_leases import Turn
-from utility.store.rations import timezone_of
+from utility.store.town_zone import zone_of
 from utility.store.usage import Scope
 from utility.store.usage_due import mark_settled
 from utility.store.usage_projection import Projectable, projection_view
@@ -179,7 +178,7 @@ def _cells(database: Database, scope: Scope, by: Span, month: str | None, name: 
         last = last_month(connection) if month is None else month_number(month)
         if last is None:
             return []
-        zone = ZoneInfo(timezone_of(connection))
+        zone = zone_of(connection)
         if name is not None:
             count = 1 if month is not None else 60 // by.months
             rows = usage_history(connection, scope, subject_of(connection, scope, name), last, by, count)

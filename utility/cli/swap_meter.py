@@ -18,9 +18,9 @@ from utility.registry.accounts import DatedRegistry, Installed
 from utility.registry.changes import differences
 from utility.registry.dates import parse_quarter
 from utility.registry.exchange import exchanged
-from utility.store import reads
-from utility.store.accounts import load_dated_registry, load_for_change, save_dated_registry, zone_of
+from utility.store.accounts import load_dated_registry, load_for_change, save_dated_registry
 from utility.store.replaced_meters import blocks_before, blocks_since, register_replacement
+from utility.store.town_zone import zone_of
 
 _MILLIWATT_HOURS = 1_000_000
 """In a kilowatt-hour."""
@@ -84,7 +84,7 @@ def swap_meter(
         registers = _register("--last-register", last_register), _register("--first-register", first_register)
         with from_file(config) as (database, clock):
             with database.reads.begin() as connection:
-                zone = zone_of(reads.town(connection))
+                zone = zone_of(connection)
                 quarter = _time(at, zone)
                 before = load_dated_registry(connection)
                 after = exchanged(before, *ids, quarter, *registers)

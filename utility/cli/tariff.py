@@ -21,8 +21,8 @@ from utility.cli.options import ConfigOption, from_file, load
 from utility.decisions import tariffs
 from utility.decisions.outlook import outlook
 from utility.people import AsOption, actor_of
-from utility.store.rations import timezone_of
 from utility.store.tariffs import versions
+from utility.store.town_zone import zone_of
 
 app = typer.Typer(no_args_is_help=True, help="Tariffs: check, preview, propose, approve.")
 
@@ -79,7 +79,7 @@ def approve(
 def list_versions(config: ConfigOption) -> None:
     """List all versions of all tariffs, with who proposed and approved them."""
     with errors_reported(), from_file(config) as (database, _), database.reads.begin() as connection:
-        zone = ZoneInfo(timezone_of(connection))
+        zone = zone_of(connection)
         rows = versions(connection)
     columns = ("name", "version", "state", "effective", "proposed_by", "proposed", "approved_by", "approved")
     show("tariffs", [_version_row(row, zone) for row in rows], columns)

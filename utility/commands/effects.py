@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
-from zoneinfo import ZoneInfo
 
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
 from commonwatt.protocol.controller_commands import Action
@@ -12,8 +11,8 @@ from utility.commands.changes import AllowanceError
 from utility.commands.fields import Fields
 from utility.commands.preview import Effect, effect_on, in_words, month_left_s
 from utility.store.heartbeats import last_heartbeats
-from utility.store.rations import timezone_of
 from utility.store.relayed import relayed_by
+from utility.store.town_zone import zone_of
 
 Connection: TypeAlias = Any
 """A transaction of the store, which this room only hands on."""
@@ -64,7 +63,7 @@ def _effects(
     connection: Connection, fields: Fields, microgrids: Sequence[MicrogridId], now: EpochSeconds
 ) -> list[Effect]:
     heartbeats, relayed = last_heartbeats(connection, microgrids), relayed_by(connection, microgrids)
-    zone = ZoneInfo(timezone_of(connection))
+    zone = zone_of(connection)
     month_end = month_quarters(month_of(now // QUARTER_S, zone), zone)[1] * QUARTER_S
     found = []
     for microgrid in microgrids:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import numpy as np
 
@@ -28,7 +27,7 @@ from utility.store.corrections import MEANWHILE, By, Chosen, Corrections, add, d
 from utility.store.database import Database
 from utility.store.estimating import Estimator, member_at
 from utility.store.quarantine import MAX_WHY
-from utility.store.rations import timezone_of
+from utility.store.town_zone import zone_of
 
 MAX_CHOSEN = 200
 """Most lines of a list that one step decides on."""
@@ -174,7 +173,7 @@ def lines_around(database: Database, settings: ValidationSettings, rows: Sequenc
     count = until - first
     with database.reads.begin() as connection:
         members, _ = member_at(connection, number)
-        zone = ZoneInfo(timezone_of(connection))
+        zone = zone_of(connection)
     blocks = reads.readings(database, number, kind, first, until - 1)
     sent, values = np.zeros(count, np.int64), np.zeros(count, np.int64)
     there, corrected = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
@@ -216,7 +215,7 @@ def _edit(database: Database, settings: ValidationSettings, of: Edit, now: Epoch
     """Return the quarters of an edit, and what to store."""
     kind = _type(of.record_type)
     with database.reads.begin() as connection:
-        number, zone = meter_number(connection, of.meter), ZoneInfo(timezone_of(connection))
+        number, zone = meter_number(connection, of.meter), zone_of(connection)
         start, end = parse_time(of.start, "--from", zone), parse_time(of.end, "--to", zone)
         members, owner = member_at(connection, number)
     if end > now:

@@ -8,9 +8,8 @@ from commonwatt.model.units import QUARTER_S, EpochSeconds
 from utility.billing.tariffs.tariff import Tariff
 from utility.statistics.months import Month, month_at, month_text
 from utility.statistics.words import dollars_words
-from utility.store.accounts import zone_of
 from utility.store.database import Database
-from utility.store.reads import town as town_figures
+from utility.store.town_zone import zone_of
 from utility.store.usage import Scope
 from utility.store.usage_money import rates_in_force, revenue
 from utility.store.usage_projection import Projectable, money_panel, months_with_usage, projected, projection_view
@@ -59,7 +58,7 @@ def outlook(database: Database, tariff: Tariff, default: str, now: EpochSeconds)
         ConfigError: An account has no tariff.
     """
     with database.reads.begin() as connection:
-        present = month_at(now // QUARTER_S, zone_of(town_figures(connection)))
+        present = month_at(now // QUARTER_S, zone_of(connection))
         months = months_with_usage(connection, present)
         rates = rates_in_force(connection, present + 1, default, replace(tariff, effective=0))
     paid = {}

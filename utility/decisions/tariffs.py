@@ -16,7 +16,7 @@ from utility.store import billing_sources, tariffs
 from utility.store.audit_log import record
 from utility.store.billing import bases_after, issued_run
 from utility.store.database import Database
-from utility.store.rations import timezone_of
+from utility.store.town_zone import timezone_of
 
 MAX_TARIFF_BYTES = 256 * 1024
 """Longest text of a tariff that a page or the API takes."""

@@ -4,13 +4,12 @@ import csv
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 from commonwatt.runtime.files import replace_file
 from utility.statistics.months import Span, month_number, span_around, span_text
 from utility.statistics.words import COLUMNS, cells_of
 from utility.store.database import Database
-from utility.store.rations import timezone_of
+from utility.store.town_zone import zone_of
 from utility.store.usage import Scope
 from utility.store.usage_view import usage_of_all
 
@@ -39,7 +38,7 @@ def write_usage(database: Database, month: str, out: Path) -> int:
 
 def _rows(database: Database, scope: Scope, span: Span, month: str) -> list[Mapping[str, str]]:
     with database.reads.begin() as connection:
-        zone = ZoneInfo(timezone_of(connection))
+        zone = zone_of(connection)
         found = usage_of_all(connection, scope, span_around(month_number(month), span))
     name = scope.name.lower()
     return [

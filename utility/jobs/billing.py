@@ -6,7 +6,6 @@ Both may be repeated without harm: a month has one run of the service, and a con
 import logging
 from dataclasses import dataclass
 from secrets import token_hex
-from zoneinfo import ZoneInfo
 
 from commonwatt.config.utility import BillingSettings
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
@@ -20,10 +19,10 @@ from utility.store.bills_due import bills_wait_for, is_to_bill
 from utility.store.database import Database
 from utility.store.job_leases import NotYetError, Turn
 from utility.store.rates import controllers, tell, told
-from utility.store.rations import timezone_of
 from utility.store.registry import registry_revision
 from utility.store.run_bills import computed_run, prepared, saved
 from utility.store.tariffs import published
+from utility.store.town_zone import zone_of
 
 LOOK_AGAIN_S = 3_600
 """Seconds until a month that can't be billed yet is looked at again."""
@@ -118,7 +117,7 @@ def rates_to_tell(
     quarter = now // QUARTER_S
     with database.reads.begin() as connection:
         versions = published(connection)
-        zone = ZoneInfo(timezone_of(connection))
+        zone = zone_of(connection)
         month = month_of(quarter, zone)
         at = month, tuple(version.label for version in versions), registry_revision(connection)
         if before is not None and before.holds(at, quarter):

@@ -13,10 +13,9 @@ from commonwatt.model.units import QUARTER_S, EpochSeconds
 from utility.jobs.threads import Threads
 from utility.statistics.months import Month, month_at
 from utility.statistics.projection import Floats
-from utility.store.accounts import zone_of
 from utility.store.database import Database
 from utility.store.job_leases import Turn
-from utility.store.reads import town as town_figures
+from utility.store.town_zone import zone_of
 from utility.store.usage_money import RatesInForce, cost, rates_in_force, revenue
 from utility.store.usage_projection import (
     Made,
@@ -70,7 +69,7 @@ class ProjectionJob:
 
     def _present(self, now: EpochSeconds) -> Month:
         with self._database.reads.begin() as connection:
-            return month_at(now // QUARTER_S, zone_of(town_figures(connection)))
+            return month_at(now // QUARTER_S, zone_of(connection))
 
     def _energy(self, quantity: Projectable, present: Month) -> Made:
         with self._database.reads.begin() as connection:

@@ -6,7 +6,6 @@ the microgrids that are left.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from zoneinfo import ZoneInfo
 
 from commonwatt.config.utility import SettlementSettings
 from commonwatt.model.ids import MeterId
@@ -25,7 +24,7 @@ from utility.store.corrections import overlay, take_changed
 from utility.store.database import Database
 from utility.store.job_leases import Turn
 from utility.store.parts import chunks
-from utility.store.rations import loss_permille, timezone_of
+from utility.store.rations import loss_permille
 from utility.store.retention import kept_from
 from utility.store.settled import Saved, conventions, finish_day, provisional_days, save
 from utility.store.settlement_due import (
@@ -43,6 +42,7 @@ from utility.store.settlement_members import owners
 from utility.store.settlement_readings import ReadingsOfQuarters
 from utility.store.settlement_view import RESIDUAL_DAYS, counts, residuals
 from utility.store.tariffs import holidays
+from utility.store.town_zone import zone_of
 
 FINISHED_S = 3_600
 """Seconds after a day's end before it is settled: its last readings are still on their way."""
@@ -176,7 +176,7 @@ class SettlementJob:
     def _deadlines(self) -> Callable[[Day], EpochSeconds]:
         """Return the deadline of a day, by the town's zone and the holidays of its tariffs."""
         with self._database.reads.begin() as connection:
-            zone, free = ZoneInfo(timezone_of(connection)), holidays(connection)
+            zone, free = zone_of(connection), holidays(connection)
         return lambda day: deadline(day, zone, self._settings.deadline_working_days, free)
 
     def _count(self, now: EpochSeconds) -> None:

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from secrets import token_hex
-from zoneinfo import ZoneInfo
 
 from commonwatt.config.utility import SupplySettings
 from commonwatt.model.supply import SupplyState
@@ -27,8 +26,9 @@ from utility.store.plant import (
     last_report,
     quarters_between,
 )
-from utility.store.rations import NewRation, count_limited, members, tell, timezone_of, told
+from utility.store.rations import NewRation, count_limited, members, tell, told
 from utility.store.supply_view import WORDS, announced_storm
+from utility.store.town_zone import zone_of
 from utility.supply.announcing import Told, must_tell
 from utility.supply.buying.policies import POLICIES
 from utility.supply.deciding import (
@@ -101,7 +101,7 @@ class Planner:
                 is_trusted=self._is_trusted(),
                 seen=last_report(connection),
                 quarters=quarters_between(connection, quarter - HISTORY_QUARTERS, quarter - 1),
-                zone=ZoneInfo(timezone_of(connection)),
+                zone=zone_of(connection),
                 reserve_permille=self._settings.reserve_permille,
                 storm=announced_storm(connection, now),
             )

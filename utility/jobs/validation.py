@@ -17,7 +17,7 @@ from utility.store.corrections import Corrections, count_proposed, propose
 from utility.store.database import Database
 from utility.store.estimating import Estimator, Rules
 from utility.store.job_leases import Turn
-from utility.store.rations import timezone_of
+from utility.store.town_zone import zone_of
 
 LATE_S = 21_600
 """Seconds after a UTC day's end before it is checked: its readings are still on their way."""
@@ -82,7 +82,7 @@ class ValidationJob:
 
     def _estimator(self) -> Estimator:
         with self._database.reads.begin() as connection:
-            zone = ZoneInfo(timezone_of(connection))
+            zone = zone_of(connection)
         return Estimator(self._database, rules_of(self._settings, zone))
 
     def _days(self, now: EpochSeconds) -> range:

@@ -13,9 +13,9 @@ from utility.billing.tariffs.local_calendar import month_of
 from utility.residents.home import Home
 from utility.store.billing_sources import newest_settled, settled_as_of
 from utility.store.database import Database
-from utility.store.rations import timezone_of
 from utility.store.residents import bases_of
 from utility.store.tariffs import published
+from utility.store.town_zone import timezone_of
 
 KEPT_S = 300
 """Seconds for which a computed bill is shown again, with its age."""

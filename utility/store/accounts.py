@@ -1,6 +1,6 @@
 """The registry's dates in the database: loading, changes with their audit, and what a town file adds (T8)."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -84,11 +84,6 @@ def _registry(connection: Connection, which: ColumnElement[bool], number: Accoun
         meters=meters,
         accounts=_accounts(connection, functions_of(meters), numbers),
     )
-
-
-def zone_of(town: Mapping[str, object]) -> ZoneInfo:
-    """Return the town's local time; UTC before a registration."""
-    return ZoneInfo(str(town.get("timezone", "UTC")))
 
 
 def load_for_change(connection: Connection) -> DatedRegistry:

@@ -5,7 +5,6 @@ the months that it bills or corrects. Rates are kept: they are few, and public. 
 """
 
 from dataclasses import dataclass
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Table, func, select
 
@@ -16,7 +15,6 @@ from utility.settlement.layout import Day
 from utility.statistics.months import month_number
 from utility.store.billing import CORRECTED_MONTHS
 from utility.store.database import Database
-from utility.store.rations import timezone_of
 from utility.store.retention import newest_quarter
 from utility.store.tables import (
     bill,
@@ -34,6 +32,7 @@ from utility.store.tables import (
     usage_month,
     usage_projection,
 )
+from utility.store.town_zone import zone_of
 
 DAYS_AT_ONCE = 1
 """Days whose records are deleted in one transaction, so that arriving batches wait only briefly."""
@@ -73,7 +72,7 @@ def kept(connection: Connection, now: EpochSeconds, keep_years: int) -> Kept:
         now: The time.
         keep_years: How many years are kept at least.
     """
-    zone = ZoneInfo(timezone_of(connection))
+    zone = zone_of(connection)
     newest = newest_quarter(connection)
     present = month_of(now // QUARTER_S if newest is None else min(newest, now // QUARTER_S), zone)
     first = f"{int(present[:4]) - keep_years:04d}{present[4:]}"

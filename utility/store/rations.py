@@ -53,12 +53,6 @@ class NewRation:
     id: str
 
 
-def timezone_of(connection: Connection) -> str:
-    """Return the town's time zone, as registered."""
-    zone = json.loads(read_setting(connection, TOWN) or "{}").get("timezone")
-    return str(zone or TownTable().timezone)
-
-
 def loss_permille(connection: Connection) -> int:
     """Return the part of a battery's charge that is lost in the registered town, thousandths."""
     return int(json.loads(read_setting(connection, TOWN) or "{}").get("charging_loss_permille", 0))

@@ -11,7 +11,7 @@ from utility.billing.stored_run import Computed, StoredRun, Tree, computed
 from utility.store import billing_sources
 from utility.store.billing import Terms, contents_of, run_inputs, run_of, save_run, stored_run, tree_of
 from utility.store.database import Database
-from utility.store.rations import timezone_of
+from utility.store.town_zone import timezone_of
 
 
 def prepared(database: Database, month: str, tariff: str) -> StoredRun:

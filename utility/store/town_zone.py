@@ -1,12 +1,19 @@
 """The time zone of the town: of people's times, local days and months."""
 
+import json
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
 from commonwatt.town.file import TownTable
-from utility.store.database import Database
-from utility.store.rations import timezone_of
+from utility.store.database import Database, read_setting
+from utility.store.registration import TOWN
+
+
+def timezone_of(connection: Connection) -> str:
+    """Return the name of the town's time zone; America/New_York before a registration."""
+    zone = json.loads(read_setting(connection, TOWN) or "{}").get("timezone")
+    return str(zone or TownTable().timezone)
 
 
 def zone_of(connection: Connection) -> ZoneInfo:

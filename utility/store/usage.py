@@ -25,12 +25,12 @@ from utility.statistics.packed import packed, unpacked
 from utility.statistics.series import ClassDay, added, class_month
 from utility.statistics.usage import MICROGRID, QUANTITIES, Stretch, Usage, stretches_of, usage_of
 from utility.store.database import upsert
-from utility.store.rations import timezone_of
 from utility.store.retention import kept_from
 from utility.store.settled import load_settled
 from utility.store.settlement_due import numbers_of
 from utility.store.settlement_members import Owner, owners
 from utility.store.tables import controller, settled_day, usage_batteries, usage_day, usage_month
+from utility.store.town_zone import zone_of
 from utility.store.usage_sources import class_batteries, class_days, generated, levels, seconds_in_state
 
 CLASSES = ("residential", "apartment", "public")
@@ -110,7 +110,7 @@ def load_town_usage(connection: Connection) -> TownUsage:
         owners=known,
         class_of={number: CLASSES.index(kinds[number]) + 1 for number in known},
         numbers=numbers_of(connection, [meter.id for owner in known.values() for meter in owner.meters]),
-        zone=ZoneInfo(timezone_of(connection)),
+        zone=zone_of(connection),
         kept=kept_from(connection),
     )
 

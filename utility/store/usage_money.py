@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +14,10 @@ from utility.statistics.months import CELLS, Month, columns_of, month_text
 from utility.statistics.packed import unpacked
 from utility.statistics.series import SHAPES
 from utility.store import tariffs
-from utility.store.accounts import load_dated_registry, zone_of
-from utility.store.rations import timezone_of
+from utility.store.accounts import load_dated_registry
 from utility.store.reads import town as town_figures
 from utility.store.tables import controller, usage_month
+from utility.store.town_zone import timezone_of, zone_of
 from utility.store.usage import CLASSES, Scope
 
 _IMPORTED, _EXPORTED = SHAPES.index("imported"), SHAPES.index("exported")
@@ -94,7 +93,7 @@ def revenue(connection: Connection, month: Month, rates: RatesInForce) -> NDArra
     at = {number: row for row, number in enumerate(owners)}
     kinds = {row.number: row.kind for row in connection.execute(select(controller.c.number, controller.c.kind))}
     kind = np.array([CLASSES.index(kinds[number]) for number in owners])
-    columns, zone = columns_of(month, _zone(connection)), np.array([at[owner] for _, owner, _ in accounts])
+    columns, zone = columns_of(month, zone_of(connection)), np.array([at[owner] for _, owner, _ in accounts])
     all_accounts = Accounts(
         imported=np.array([shape[_IMPORTED] for _, _, shape in accounts]),
         exported=np.array([shape[_EXPORTED] for _, _, shape in accounts]),
@@ -132,7 +131,3 @@ def cost(connection: Connection, month: Month, price: float) -> NDArray[np.float
         row = subject - 1 if scope == Scope.CLASS else len(CLASSES)
         found[row] = cost_of(shape[_IMPORTED], shape[_EXPORTED], price, peak, factor)
     return found
-
-
-def _zone(connection: Connection) -> ZoneInfo:
-    return zone_of(town_figures(connection))

@@ -16,9 +16,8 @@ from utility.statistics.packed import unpacked
 from utility.statistics.projection import Panel
 from utility.statistics.series import mean_power
 from utility.statistics.totals import Totals, totals_of
-from utility.store.accounts import zone_of
-from utility.store.reads import town as town_figures
 from utility.store.tables import controller, holding, installed, meter, settled_day, usage_month
+from utility.store.town_zone import zone_of
 from utility.store.usage import CLASSES, Scope
 
 MOST_ROWS = 100
@@ -127,7 +126,7 @@ def usage_history(
 def load_shape(connection: Connection, scope: Scope, subject: int, months: range) -> NDArray[np.float64]:
     """Return the mean power by row of ``SHAPES`` and cell, watts: four rows of an account or a microgrid, else six."""
     c = usage_month.c
-    zone = zone_of(town_figures(connection))
+    zone = zone_of(connection)
     wanted = (c.scope == scope) & (c.subject == subject) & c.month.between(months.start, months[-1])
     total: NDArray[np.int64] | None = None
     found: set[Month] = set()
@@ -182,7 +181,7 @@ def panel_of(connection: Connection, quantity: str, scope: Scope, until: Month, 
     # The rows of all accounts take 100 MB.
     rows = connection.execute(statement.where(wanted).group_by(c.subject, c.month), execution_options=_A_FEW)
     taken = taken_with_use(connection, range(start, until)) if quantity == "used" and scope in _OF_MICROGRIDS else None
-    spans, zone = _spans(connection, scope), zone_of(town_figures(connection))
+    spans, zone = _spans(connection, scope), zone_of(connection)
     columns = [columns_of(month, zone) for month in range(start, until)]
     for subject, month, owner, total, imported, settled, quarters in rows:
         since, end = spans.get(subject, (0, _FOR_EVER))
@@ -241,7 +240,7 @@ def _provisional(connection: Connection, months: range) -> set[int]:
     last = connection.execute(select(func.max(settled_day.c.day))).scalar()
     if last is None:
         return set()
-    zone, c = zone_of(town_figures(connection)), settled_day.c
+    zone, c = zone_of(connection), settled_day.c
     first = max(columns_of(months.start, zone).days.start, last - _PROVISIONAL_DAYS)
     until = columns_of(months[-1], zone).days.stop
     return set(

@@ -8,8 +8,8 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, EpochSeconds, Quarter
 from utility.registry.accounts import Account
 from utility.registry.weights import check_weight, with_weight
-from utility.store.accounts import load_registry_around, lock_registry, save_dated_registry, zone_of
-from utility.store.reads import town
+from utility.store.accounts import load_registry_around, lock_registry, save_dated_registry
+from utility.store.town_zone import zone_of
 
 
 def set_weight(
@@ -36,5 +36,5 @@ def set_weight(
     was = before.accounts[number]
     new = with_weight(was, weight, start)
     after = replace(before, accounts=dict(before.accounts) | {number: new})
-    save_dated_registry(connection, before, after, person, now, zone_of(town(connection)))
+    save_dated_registry(connection, before, after, person, now, zone_of(connection))
     return was, new

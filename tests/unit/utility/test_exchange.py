@@ -21,11 +21,12 @@ from harness.real.jobs import compact
 from utility.changes import Append
 from utility.registry.dates import date_text
 from utility.store import reads
-from utility.store.accounts import accounts_at, load_dated_registry, zone_of
+from utility.store.accounts import accounts_at, load_dated_registry
 from utility.store.database import Database
 from utility.store.registration import fill_registry
 from utility.store.registry import load_snapshot
 from utility.store.replaced_meters import blocks_before, blocks_since
+from utility.store.town_zone import zone_of
 from utility.store.writer import Writer
 
 kind = databases.both_kinds
@@ -43,7 +44,7 @@ def swap(tmp_path: Path, url: str, kind: str, database: Database) -> Swap:
     url = url if kind == "sqlite" else url.replace("@", ":secret@")
     config.write_text(f'[utility]\ndatabase = "{url}"\n[utility.billing]\npeople = ["anna"]\n')
     with database.reads.begin() as connection:
-        at = date_text(AT, zone_of(reads.town(connection)))
+        at = date_text(AT, zone_of(connection))
     good = {"old": str(OLD), "new": str(NEW), "at": at, "last-register": "8123.5", "first-register": "0.000001"}
 
     def run(*words: str, answer: str = "", code: int = 0, **options: str | None) -> str:

@@ -2,7 +2,6 @@
 
 from decimal import Decimal
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo
 
 from fastapi import FastAPI, File, Form, HTTPException, Path, Query, Request, UploadFile
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -18,8 +17,8 @@ from utility.console.answers import ROWS, Skip, address, found, plain, refusing
 from utility.console.console import Console
 from utility.decisions import tariffs
 from utility.store.rates import acknowledged, told_counts
-from utility.store.rations import timezone_of
 from utility.store.tariffs import Stored, find_version, versions
+from utility.store.town_zone import zone_of
 
 Source = Annotated[str, Form(max_length=tariffs.MAX_TARIFF_BYTES)]
 MonthText = Annotated[str, Form(max_length=10)]
@@ -43,7 +42,7 @@ def _add_lists(app: FastAPI, console: Console) -> None:
     def rates(request: Request, actor: Staff) -> HTMLResponse:
         """List all versions of all tariffs, proposals first, and how many controllers were told."""
         with console.database.reads.begin() as connection:
-            zone = ZoneInfo(timezone_of(connection))
+            zone = zone_of(connection)
             rows = [{**row, "begins": local_text(int(row["effective"]), zone)} for row in versions(connection)]
             told = told_counts(connection)
         rows.sort(key=lambda row: (row["state"] != "proposed", row["name"], -row["version"]))

@@ -18,8 +18,7 @@ from utility.statistics.months import Month, Span, columns_of, month_number, mon
 from utility.statistics.scenarios import YEARS
 from utility.statistics.series import SHAPES
 from utility.statistics.words import dollars_words, energy_words, tested_words
-from utility.store.accounts import zone_of
-from utility.store.reads import town as town_figures
+from utility.store.town_zone import zone_of
 from utility.store.usage import CLASSES, Scope
 from utility.store.usage_projection import Projectable, projection_view
 from utility.store.usage_view import (
@@ -130,7 +129,7 @@ def _months(console: Console, scope: Scope, name: str) -> dict[str, Any]:
         subject = _number(connection, scope, name)
         rows = usage_history(connection, scope, subject, last, Span.MONTH, 60)[::-1]
         view = projection_view(connection, scope, [subject])
-        zone = zone_of(town_figures(connection))
+        zone = zone_of(connection)
 
     def start(month: Month) -> int:
         return columns_of(month, zone).first * QUARTER_S
@@ -162,7 +161,7 @@ def _shape(console: Console, scope: Scope, name: str, by: Span, month: str) -> d
             return {"series": []}
         months = span_around(last, by)
         found = load_shape(connection, scope, _number(connection, scope, name), months)
-        columns = columns_of(months.start, zone_of(town_figures(connection)))
+        columns = columns_of(months.start, zone_of(connection))
     begin = columns.plain_day * QUARTER_S
     series = []
     for row, key in enumerate(SHAPES[: len(found)]):
