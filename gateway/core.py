@@ -182,7 +182,7 @@ class Gateway:
             outcome = unpack_json(Outcome, payload)
             self.time.meter(raw, parsed.meter, outcome.time)
             effects = self.manager.outcome(parsed.meter, outcome, now) + self._reconcile(parsed.meter, outcome)
-            return effects + self.modes.sensed(parsed.meter, outcome.time, now, answers=True)
+            return effects + self.modes.sensed(parsed.meter, outcome.time, now, outcome.id)
         except ProtocolError as error:
             return self.collector.junk(source, parsed.meter, payload, MESSAGE_REASON + error.code, now)
 
@@ -225,7 +225,7 @@ class Gateway:
         # Each by itself: a put may hold a loss of voltage and its return.
         for event in taken.events:
             self.manager.state(meter_id, event.new_state, event.time, now)
-            effects += self.modes.sensed(meter_id, event.time, now, answers=False)
+            effects += self.modes.sensed(meter_id, event.time, now)
         return effects
 
     def _reconcile(self, meter: MeterId, outcome: Outcome) -> list[Effect[Change]]:

@@ -82,6 +82,8 @@ class Modes:
         self.manager = manager
         self._requests = requests
         self._microgrid = settings.microgrid
+        # The id of a request to the boundary ends with its time, so that its answer, too, says how old it may be.
+        self._request = f"{settings.microgrid}-boundary-"
         self._stable_s = settings.stable_voltage_s
         self._strategy, self._weights = manager.strategy, manager.weights
         self.relay_s = settings.relay_s
@@ -115,16 +117,23 @@ class Modes:
         """Take a message of the utility, whatever it says."""
         self._contact = Contact(heard=now)
 
-    def sensed(self, meter: MeterId, time: EpochSeconds, now: Now, *, answers: bool) -> list[Effect[Change]]:
+    def sensed(self, meter: MeterId, time: EpochSeconds, now: Now, answered: str = "") -> list[Effect[Change]]:
         """Take a report of a boundary meter, whose state bits the manager has; other meters change nothing.
 
         A report that was made (``time``, by the meter's clock) before the last one changes nothing either. An event may
-        have waited in the meter's log: one that is not surely recent (``answers``: no event, but the answer to a
-        request) says nothing about the present, and the boundary is asked.
+        have waited in the meter's log, an answer in the network, and a meter's clock may be wrong: a report that is
+        neither surely recent nor the answer to a request of the last minute says nothing about the present, and the
+        boundary is asked.
+
+        Args:
+            meter: The meter.
+            time: When it made the report, by its clock.
+            now: The time.
+            answered: The id of the command that the report answers; empty: it is an event.
         """
         if meter not in self._sensors or time < self.manager.meters[meter].bits_time:
             return []
-        if not answers and (now.trust is Trust.NONE or now - time > REPORT_GOOD_FOR_S):
+        if not self._is_of_the_present(time, now, answered):
             self._unsure = True
             return self.ask(now)
         self._unsure = False
@@ -167,7 +176,14 @@ class Modes:
         if 0 <= now - self._asked < SENSE_S:
             return []
         self._asked = int(now)
-        return self._requests.states(sorted(self._sensors))
+        return self._requests.states(sorted(self._sensors), f"{self._request}{self._asked}")
+
+    def _is_of_the_present(self, time: EpochSeconds, now: Now, answered: str) -> bool:
+        """Return whether a report is surely recent: by its own time, or by the time in the answered request's id."""
+        if now.trust > Trust.NONE and abs(now - time) <= REPORT_GOOD_FOR_S:
+            return True
+        asked = answered.removeprefix(self._request)
+        return asked != answered and asked.isdecimal() and 0 <= now - int(asked) <= REPORT_GOOD_FOR_S
 
     def is_strategy_tuned(self, now: Now) -> bool:
         """Return whether the strategy in force is one that the utility set."""

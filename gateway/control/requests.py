@@ -57,7 +57,8 @@ class Requests:
         self._probed += len(asked)
         return self.states(asked)
 
-    def states(self, meters: Collection[MeterId]) -> list[Effect[Change]]:
-        """Request the state of meters."""
+    def states(self, meters: Collection[MeterId], name: str = "") -> list[Effect[Change]]:
+        """Request the state of meters; ``name`` is the requests' id, empty: a number for each."""
         fenced = self._manager.epochs.fenced
-        return [self._manager.command(meter, "get", what="state") for meter in meters if meter not in fenced]
+        named = {"id": name} if name else {}
+        return [self._manager.command(meter, "get", what="state", **named) for meter in meters if meter not in fenced]

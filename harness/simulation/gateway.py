@@ -152,6 +152,8 @@ class GatewayNode(Node[Change]):
             return self.core.tick(topic, now)
         if what == "connected":
             return self.core.connected(now)
+        if what == "quiet":
+            return self.core.probe(topic, now)
         if what == self.local.name:
             return self.core.from_meter(topic, payload, now)
         return self.core.from_utility(topic, payload, now)

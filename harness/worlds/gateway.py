@@ -130,13 +130,16 @@ class World:
         cmd: str = "initialize",
         epoch: tuple[int, int] = (0, 0),
         bits: int = State.INITIALIZED,
+        name: str = "x",
+        late_s: int = 0,
     ) -> list[Command]:
+        """Let a meter answer the command ``name``, by a clock that is ``late_s`` behind."""
         outcome = Outcome.model_validate(
             {
-                "id": "x",
+                "id": name,
                 "cmd": cmd,
                 "result": "done",
-                "time": self.now,
+                "time": self.now - late_s,
                 "bits": bits,
                 "push": push,
                 "minimum_percent": minimum,

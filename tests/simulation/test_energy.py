@@ -29,10 +29,10 @@ SEEN = (
     "crashes",
 )
 FOUND = {
-    "a switch that closes on a dead line": ("E3", 8),
+    "a switch that closes on a dead line": ("E3", 23),
     "a switch that waits for no stable voltage": ("E3", 2),
     "a switch that does not trip": ("E2", 1),
-    "an export to a dead feeder": ("E1", 3),
+    "an export to a dead feeder": ("E1", 10),
     "a manager that closes at once": ("E3", 1),
     "late reports of the boundary count": ("E4", 4),
     "notices are obeyed": ("E4", 1),
@@ -43,7 +43,7 @@ FOUND = {
     "two purchases for a quarter-hour": ("E7", 1),
     "a purchase that begins anew at a start": ("E7", 8),
     "a ration on the hospital": ("E6", 3),
-    "an import above its limit": ("E8", 11),
+    "an import above its limit": ("E8", 37),
     "a limit that outlives its supply": ("E8", 4),
 }
 """By planted bug: the invariant that catches it, and the first seed in which it did when this was written.
@@ -60,16 +60,7 @@ def test_worlds_of_energy_keep_every_promise() -> None:
         if isinstance(result, Violation):
             pytest.fail(str(result), pytrace=False)
         counts.update(result.counts)
-    for seen in (
-        "dead feeders",
-        "islands",
-        "returns",
-        "slots of sharing",
-        "slots of buying",
-        "slots of a limit",
-        "broadband cuts",
-        "crashes",
-    ):
+    for seen in SEEN:
         assert counts[seen], f"no world had {seen}"
 
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from commonwatt.model.effects import Effect
 from gateway.changes import Change
+from gateway.links import HEAD_END, QUIET_S, WATCH_EVERY_S
 from harness.simulation.gateway import GatewayNode
 
 if TYPE_CHECKING:
@@ -14,11 +15,25 @@ class EnergyGateway(GatewayNode):
     """One microgrid's gateway."""
 
     world: "EnergyWorld"
+    _heard = 0.0
+
+    def started(self) -> None:
+        """Begin to tick, and to test a quiet connection to the utility, as the gateway's links do."""
+        super().started()
+        self._heard = self.world.time
+        self._watch()
+
+    def _watch(self) -> None:
+        if self.head_end.connected and self.world.time - self._heard >= QUIET_S:
+            self.put_in("quiet", HEAD_END)
+        self.later(WATCH_EVERY_S, self._watch)
 
     def asked(self, what: str, topic: str, payload: bytes, now: int) -> list[Effect[Change]]:
         """Pass a message or a call to the core; check the orders that follow."""
         if what in (self.local.name, self.head_end.name):
             self.world.energy.heard(self, topic, payload)
+        if what == self.head_end.name:
+            self._heard = self.world.time
         effects = super().asked(what, topic, payload, now)
         self.world.energy.ordered(self, effects)
         return effects

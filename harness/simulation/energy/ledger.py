@@ -21,6 +21,7 @@ from commonwatt.protocol.meter_messages import unpack_level, unpack_put
 from commonwatt.protocol.topics import COMMANDS, EVENTS, LEVELS, OUTCOMES, parse_meter_up
 from commonwatt.town.town import Direction, Function, Town
 from gateway.changes import Change, Desired
+from gateway.control.islanding import REPORT_GOOD_FOR_S
 from harness.simulation.ledger import CLOCKS_APART_S
 from meter_sim.physics.microgrid import Step
 from meter_sim.plant_core import HeldPurchase, PlantState
@@ -44,6 +45,11 @@ class Report:
     voltage: bool
     is_open: bool
 
+    @property
+    def connected(self) -> bool:
+        """Whether it gives no cause for an open switch."""
+        return self.voltage and not self.is_open
+
 
 class EnergyLedger:
     """What each gateway could know, and what truly was."""
@@ -60,7 +66,6 @@ class EnergyLedger:
         self._made: dict[bytes, float] = {}
         self._newest: dict[str, Report] = {}
         self._last_dead: dict[str, float] = {}
-        self._since_start: dict[str, int] = {}
         self._level: dict[tuple[str, MeterId], tuple[float, MilliwattHours]] = {}
         self._excused_until: dict[str, float] = {}
         self._purchases: dict[Quarter, HeldPurchase] = {}
@@ -150,21 +155,18 @@ class EnergyLedger:
         name = gateway.name
         if leaf == OUTCOMES:
             outcome = unpack_json(Outcome, payload)
-            bits, time = outcome.bits, outcome.time
+            bits = outcome.bits
         elif leaf == EVENTS:
             event = unpack_event(unpack_put(payload).records[-1])
-            bits, time = event.new_state, event.time
+            bits = event.new_state
         else:
             return
-        if time > made + CLOCKS_APART_S:
-            # Of a clock that was ahead: no gateway can see that such a report came late.
-            self._excused_until[name] = self._world.time + CLOCKS_APART_S
         report = Report(made, voltage=not bits & State.DEAD_FEEDER, is_open=bool(bits & State.SWITCH_OPEN))
         if report >= self._newest.get(name, report):
-            self._newest[name], self._since_start[name] = report, gateway.starts
-        elif leaf == OUTCOMES and self._since_start[name] < gateway.starts:
-            # A restarted gateway knows no newer report than this answer, which the network delayed.
-            self._excused_until[name] = self._world.time + CLOCKS_APART_S
+            self._newest[name] = report
+        elif self._world.time - made <= REPORT_GOOD_FOR_S and not report.connected:
+            # The gateway can't tell which of its two boundary meters reported first.
+            self._excused_until[name] = max(self._world.time, self._excused_until.get(name, 0))
         if not report.voltage:
             self._last_dead[name] = max(made, self._last_dead.get(name, 0))
 
@@ -229,8 +231,7 @@ class EnergyLedger:
 
     def _check_opening(self, name: str) -> None:
         report = self._newest.get(name)
-        connected = report is not None and report.voltage and not report.is_open
-        if (report is None or connected) and self._world.time > self._excused_until.get(name, 0):
+        if (report is None or report.connected) and self._world.time > self._excused_until.get(name, 0):
             self._world.fail(f"E4: {name} isolates itself without a cause; the last report: {report}")
 
     def _check_closing(self, name: str) -> None:

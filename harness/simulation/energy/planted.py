@@ -108,15 +108,16 @@ def _closes_at_once() -> Iterator[None]:
 def _late_reports_count() -> Iterator[None]:
     real, wish = Modes.sensed, islanding.wish
 
-    def sensed(self: Modes, meter: MeterId, time: EpochSeconds, now: Now, *, answers: bool) -> list[Effect[Change]]:
-        del time, answers
+    def sensed(self: Modes, meter: MeterId, time: EpochSeconds, now: Now, answered: str = "") -> list[Effect[Change]]:
+        del time, answered
         self.manager.meters[meter].bits_time = 0
-        return real(self, meter, now, now, answers=True)
+        return real(self, meter, now, now)
 
     def trusting(boundary: islanding.Boundary, now: EpochSeconds, **fields: object) -> Wish:
         return wish(boundary, now, **fields | {"isolated": False})  # type: ignore[arg-type]
 
-    with patch.object(Modes, "sensed", sensed), patch.object(modes, "wish", trusting):
+    present = patch.object(Modes, "_is_of_the_present", return_value=True)
+    with present, patch.object(Modes, "sensed", sensed), patch.object(modes, "wish", trusting):
         yield
 
 

@@ -43,6 +43,12 @@ def sensed(world: World, bits: int) -> list[Command]:
     return world.introduce(BOUNDARY, minimum=None, bits=bits, cmd="get")
 
 
+def answered(world: World, bits: int, name: str, late_s: int) -> list[Command]:
+    """Let the boundary sensor answer the command ``name``."""
+    sent = world.introduce(BOUNDARY, minimum=None, bits=bits, cmd="get", name=name, late_s=late_s)
+    return [command for command in sent if command.cmd != "put"]
+
+
 def told(world: World, **fields: object) -> list[Command]:
     """Let the utility command; return the commands to meters, by which it was carried out."""
     before = len(world.sent)
@@ -185,6 +191,26 @@ def test_an_old_event_is_no_report_of_the_present_and_the_boundary_is_asked_unti
     sensed(world, UP)
     world.now += 15
     assert "state" not in [c.what for c in commands(world.tick("retry"))]
+
+
+def test_an_answer_that_the_network_delayed_opens_nothing_though_its_sensors_clock_was_set_back(world: World) -> None:
+    """req: C5"""
+    sensed(world, UP)
+    world.core.manager.state(BOUNDARY, UP, world.now + 86_400, world.core.now)
+    asked = [answered(world, ISLAND, "r001-isolate-3", late_s=1800)]
+    world.now += 600
+    asked.append(answered(world, ISLAND, asked[0][0].id, late_s=600))
+    assert [[(c.cmd, c.what) for c in sent] for sent in asked] == [[("get", "state")]] * 2
+    assert asked[0][0].id != asked[1][0].id
+
+
+@pytest.mark.parametrize("late_s", [-86_400, 1800])
+def test_a_sensor_with_a_wrong_clock_is_asked_and_its_answer_counts(world: World, late_s: int) -> None:
+    """req: C5"""
+    (request,) = answered(world, ISLAND | DEAD, "r001-put-7", late_s=late_s)
+    assert (request.cmd, request.what) == ("get", "state")
+    world.now += 30
+    assert "on" in isolations(answered(world, ISLAND | DEAD, request.id, late_s=late_s))
 
 
 def test_reports_count_again_after_a_sensor_with_a_clock_ahead_was_set(world: World) -> None:
