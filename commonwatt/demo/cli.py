@@ -79,7 +79,7 @@ def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -
     for name in killed:
         console.print(f"[red]{name} did not end in time and was killed[/red]")
     if ends is not None and not drained and not stop.is_set():
-        console.print(f"[red]the backlog did not drain within {DRAIN_WITHIN_S:.0f} s[/red]")
+        console.print(f"[red]the backlog did not drain: nothing arrived for {DRAIN_WITHIN_S:.0f} s[/red]")
     if not town.layout.begun:
         console.print("stopped before it began")
         return Audit(), ended_at

@@ -12,7 +12,7 @@ from commonwatt.demo.view import Observer, Status
 from commonwatt.model.units import EpochSeconds
 
 DRAIN_WITHIN_S = 60.0
-"""Real seconds the backlog may take to drain after the meters stopped."""
+"""Real seconds after the meters stopped in which nothing arrives, and the backlog has not drained: it never will."""
 
 DRAIN_PERIODS_S = 180
 """Minimum time for the drain in town seconds: three periods of every part."""
@@ -86,9 +86,12 @@ class Run:
             looked: Called after each look at the parts, once a second.
 
         Returns:
-            Whether the backlog has drained.
+            Whether the backlog has drained; ``False`` also if nothing more arrives.
         """
-        last_look, drained = 0.0, 0
+        last_look, drained, arrived = 0.0, 0, 0
+        # A slow machine may need minutes to measure and relay what is due.
+        patience_s = max(DRAIN_WITHIN_S, self.layout.clock.real_s(DRAIN_PERIODS_S))
+        gives_up_at = 0.0
         while not self._stop.wait(0.1):
             now = time.monotonic()
             self.supervisor.watch()
@@ -104,7 +107,9 @@ class Run:
             drained = drained + 1 if ends is not None and now >= ends and self.observer.drained() else 0
             if drained == 2:
                 return True
-            if ends is not None and now >= ends + max(DRAIN_WITHIN_S, self.layout.clock.real_s(DRAIN_PERIODS_S)):
+            if ends is None or now < ends or self.observer.arrived() > arrived:
+                arrived, gives_up_at = self.observer.arrived(), now + patience_s
+            elif now >= gives_up_at:
                 return False
         return False
 

@@ -20,8 +20,8 @@ from commonwatt.demo.parts import Part
 from commonwatt.demo.supervisor import Supervisor
 from commonwatt.doctor.running import local_headers
 
-ASK_WITHIN_S = 0.5
-"""Real seconds within which a part must answer; a part that is restarting shows as a dash."""
+ASK_WITHIN_S = 2.0
+"""Real seconds within which a part must answer on a busy machine; a part that is restarting shows as a dash."""
 
 NARROW = 110
 """Terminal width below which the table shows less of each microgrid."""
@@ -85,6 +85,14 @@ class Observer:
     def close(self) -> None:
         """Stop the requests."""
         self._pool.shutdown(cancel_futures=True)
+
+    def arrived(self) -> int:
+        """Return how much has arrived: records at the gateways, and slots at the utility, by the last answers."""
+        return sum(
+            self.seen.get(f"{name} {kind}", {}).get(key, 0)
+            for name in self._layout.town.microgrids
+            for kind, key in (("meters", "acknowledged"), ("gateway", "relayed_slots"))
+        )
 
     def drained(self) -> bool:
         """Whether every meter and every gateway has an empty backlog in its last status."""

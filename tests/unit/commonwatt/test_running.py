@@ -15,15 +15,37 @@ from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import load_town
 
 
+def a_run(monkeypatch: pytest.MonkeyPatch, stop: Any) -> running.Run:
+    """Return a run without processes; a test gives it an observer and a supervisor."""
+    monkeypatch.setattr(running, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(running, "raise_ceiling", lambda _: None)
+    clock = Clock(origin=0, monotonic_origin=time.monotonic(), speed=60)
+    run = running.Run(Layout(data=Path(), town=load_town(BUILT_IN_TOWN), clock=clock, parts=()), stop)
+    run.observer.close()
+    return run
+
+
+def test_a_slow_machine_may_relay_as_long_as_something_arrives_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    run: Any = a_run(monkeypatch, SimpleNamespace(wait=lambda _: False))
+    run.supervisor = SimpleNamespace(running={}, watch=lambda: None, hold=lambda _: None)
+    now, arrived = 0.0, 0
+    run.observer = SimpleNamespace(seen={}, look=lambda: None, drained=lambda: False, arrived=lambda: arrived)
+    monkeypatch.setattr(running, "time", SimpleNamespace(monotonic=lambda: now))
+
+    def looked() -> None:
+        nonlocal now, arrived
+        now += 50
+        arrived = min(int(now), 500)
+
+    assert not run.watch(100.0, looked)
+    assert 500 + running.DRAIN_WITHIN_S <= now <= 500 + running.DRAIN_WITHIN_S + 2 * 50
+
+
 def test_a_dark_microgrids_broker_and_gateway_are_held_until_the_voltage_returns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # req: T9
-    monkeypatch.setattr(running, "LOOK_EVERY_S", 0.0)
-    monkeypatch.setattr(running, "raise_ceiling", lambda _: None)
-    clock = Clock(origin=0, monotonic_origin=time.monotonic(), speed=0)
     stop = threading.Event()
-    run = running.Run(Layout(data=Path(), town=load_town(BUILT_IN_TOWN), clock=clock, parts=()), stop)
-    run.observer.close()
+    run = a_run(monkeypatch, stop)
     held: list[set[str]] = []
 
     def hold(names: Collection[str]) -> None:
@@ -32,7 +54,7 @@ def test_a_dark_microgrids_broker_and_gateway_are_held_until_the_voltage_returns
     seen: dict[str, Any] = {"meters": {}, "r001 meters": {"dark": True}, "r002 meters": {"dark": False}}
     parts = dict.fromkeys(["r001 broker", "r001 gateway", "r002 broker", "r002 gateway", "head-end"])
     replaced: Any = run
-    replaced.observer = SimpleNamespace(seen=seen, look=lambda: None, drained=lambda: False)
+    replaced.observer = SimpleNamespace(seen=seen, look=lambda: None, drained=lambda: False, arrived=lambda: 0)
     replaced.supervisor = SimpleNamespace(running=parts, watch=lambda: None, hold=hold)
     run.dead = {"head-end"}
 
