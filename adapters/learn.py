@@ -69,7 +69,8 @@ class Learner:
     presets: Mapping[str, Preset] = field(default_factory=known_presets)
     series: dict[tuple[str, str, str], Series] = field(default_factory=dict)
     left_out: int = 0
-    _powers: list[Series] = field(default_factory=list)
+    _powers: dict[str, Decimal] = field(default_factory=dict)
+    """The most power of a device, by the topic of which its topics are the same or below, watts."""
 
     def take(self, message: Recorded) -> None:
         """Take a message; a retained one shows a topic, but neither a rise nor a fall."""
@@ -100,15 +101,23 @@ class Learner:
         """Return the numbers that look like a register, a power or a level, by topic."""
         for series in self.series.values():
             series.guess = guess(series)
-        self._powers = [one for one in self.series.values() if one.guess is not None and one.guess.kind == "power"]
-        return sorted((one for one in self.series.values() if one.guess), key=lambda one: (one.topic, one.path))
+        found = sorted((one for one in self.series.values() if one.guess), key=lambda one: (one.topic, one.path))
+        devices = {_device(one) for one in found}
+        self._powers = {}
+        for one in found:
+            if one.guess is not None and one.guess.kind == "power":
+                power = abs(one.last) * _factor(one.guess.unit)
+                for above in devices.intersection(_above(one.topic)):
+                    self._powers[above] = max(power, self._powers.get(above, power))
+        return found
 
     def proposals(self) -> list[Proposal]:
         """Return the meters for the TOML: of presets where they match, else with a rule of their own."""
         found = self.found()
         known = list(self._by_preset(found))
-        devices = {proposal.source for proposal in known}
-        others = [one for one in found if not any(_is_of(one.topic, device) for device in devices)]
+        devices = {proposal.source for proposal in known} - {""}
+        lengths = {device.count("/") + 1 for device in devices}
+        others = [one for one in found if devices.isdisjoint(_within(one.topic, lengths))]
         places = {_place(proposal.series) for proposal in known}
         own = [
             Proposal(one, None, "", "0", one.guess.direction, self.unit(one))
@@ -126,16 +135,10 @@ class Learner:
 
     def _unit_by_power(self, series: Series) -> str:
         """Return the unit in which the register's rise is nearest to the energy of a power of the same device."""
-        device = series.topic.rpartition("/")[0] if series.form == "plain" else series.topic
-        powers = [
-            abs(one.last) * _factor(one.guess.unit)
-            for one in self._powers
-            if one.guess is not None and one.topic.startswith(device.removesuffix("/state"))
-        ]
         rise = series.last - series.first
         if rise <= 0 or series.since is None or series.until is None or series.until - series.since < _SHORTEST_MS:
             return ""
-        energy_mwh = float(max(powers, default=Decimal(0))) * (series.until - series.since) / _HOUR_MS
+        energy_mwh = float(self._powers.get(_device(series), 0)) * (series.until - series.since) / _HOUR_MS
         if energy_mwh <= 0:
             return ""
         return min(("Wh", "kWh", "mWh"), key=lambda unit: abs(log(float(rise * _factor(unit)) / energy_mwh)))
@@ -344,9 +347,23 @@ def _place(series: Series) -> str:
     return series.topic.removesuffix("/state").rpartition("/")[0]
 
 
-def _is_of(topic: str, device: str) -> bool:
-    """Return whether a topic is of a device that a preset reads: its name is whole levels of the topic."""
-    return bool(device) and f"/{device}/" in f"/{topic}/"
+def _device(series: Series) -> str:
+    """Return the topic at or below which the powers of a register's device are."""
+    return (series.topic.rpartition("/")[0] if series.form == "plain" else series.topic).removesuffix("/state")
+
+
+def _above(topic: str) -> Iterator[str]:
+    """Yield a topic, and all topics above it up to the empty one."""
+    yield topic
+    while topic:
+        topic = topic.rpartition("/")[0]
+        yield topic
+
+
+def _within(topic: str, lengths: Iterable[int]) -> Iterator[str]:
+    """Yield what a topic may name a device by: its runs of so many levels."""
+    levels = topic.split("/")
+    return ("/".join(levels[at : at + length]) for length in lengths for at in range(len(levels) - length + 1))
 
 
 def _factor(unit: str) -> Decimal:

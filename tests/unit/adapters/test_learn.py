@@ -154,6 +154,18 @@ def test_unit_fits_the_power_beside_the_register() -> None:
         assert [one.unit for one in learned(messages).proposals()] == [unit]
 
 
+def test_power_of_a_device_whose_name_begins_alike_is_not_that_of_the_register() -> None:
+    messages = [
+        Recorded(n, f"barn/{name}", json.dumps({"total": power + n / 10, "power": power}).encode(), n * 10_000)
+        for n in range(11)
+        for name, power in (("press", 36), ("press2", 36_000))
+    ]
+    assert [(one.series.topic, one.unit) for one in learned(messages).proposals()] == [
+        ("barn/press", "Wh"),
+        ("barn/press2", "kWh"),
+    ]
+
+
 def test_power_is_proposed_where_there_is_no_register() -> None:
     messages = [Recorded(n, "roof/inverter/power", str(-300 - n).encode()) for n in range(3)]
     (proposal,) = learned(messages).proposals()
