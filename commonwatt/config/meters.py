@@ -93,7 +93,7 @@ class MetersSettings(Settings):
         100, ge=1, le=1_000_000, description="Readings are multiples of this many milliwatt-hours."
     )
     log_records: int = Field(
-        2_000_000, ge=1_000, description="Most records in a meter's log; at nine tenths it consolidates them."
+        2_000_000, ge=100, description="Most records in a meter's log; at nine tenths it consolidates them."
     )
     failures_per_day: float = Field(
         4.0, ge=0, le=1000, description="How often a meter fails for 10 to 15 s, on average."

@@ -66,25 +66,25 @@ def order(data: Path, *words: str) -> None:
     forks.run([*COMMONWATT, "utility", "command", "--config", config, *words], check=True)
 
 
-def test_after_an_hour_with_both_aggregations_nothing_is_missing_and_energy_agrees(tmp_path: Path) -> None:
+def test_after_half_an_hour_with_both_aggregations_nothing_is_missing_and_energy_agrees(tmp_path: Path) -> None:
     data, town = tmp_path / "town", tmp_path / "town.toml"
     town.write_text(TOWN)
-    command = demo(data, "--town", str(town), "--speed", "150", "--for", "25s", program=FORKING)
+    command = demo(data, "--town", str(town), "--speed", "30", "--for", "61s", program=FORKING)
     with running(command, tmp_path) as (process, said):
         said.readline()  # all parts run, and the clock has started
         # Only a message with all ten readings of a group is averaged, on a slow machine too.
         order(data, "r001", "schedule", "--collect-s", "300")
-        order(data, "r001", "aggregate", "--at", "meters", "--mode", "lossy", "--for", "3000")
-        order(data, "r002", "aggregate", "--at", "meters", "--mode", "lossless", "--for", "3000")
-        order(data, "apt", "aggregate", "--at", "gateway", "--mode", "lossy", "--for", "3000")
-        order(data, "pub", "aggregate", "--at", "gateway", "--mode", "lossless", "--for", "2000")
+        order(data, "r001", "aggregate", "--at", "meters", "--mode", "lossy", "--for", "1500")
+        order(data, "r002", "aggregate", "--at", "meters", "--mode", "lossless", "--for", "1500")
+        order(data, "apt", "aggregate", "--at", "gateway", "--mode", "lossy", "--for", "1500")
+        order(data, "pub", "aggregate", "--at", "gateway", "--mode", "lossless", "--for", "1000")
         audit = audited(data)
         assert audit.good, f"of the running town: {audit}"
         output = said.read()
     assert process.returncode == 0, output
     report = report_of(data)
     assert report.keys() == KEYS.keys()
-    assert report["simulated_to"] - report["simulated_from"] >= 3600  # type: ignore[operator]
+    assert report["simulated_to"] - report["simulated_from"] >= 1800  # type: ignore[operator]
     assert amiss(report) == PERFECT, output
     assert report["records_made"] == report["records_acknowledged"] == report["records_stored"]
     assert report["records_averaged"], "nothing was averaged, so nothing was shown"

@@ -85,7 +85,7 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         "http_hosts": HOSTS,
         **dict.fromkeys(("broker", "http"), ADDRESSES),
         "resolution_mwh": [(0, "1"), (1_000_001, "1000000")],
-        "log_records": [(999, "1000")],
+        "log_records": [(99, "100")],
         "failures_per_day": [(-0.1, "0"), (1001, "1000"), ("often", "number")],
     },
     "utility": {
