@@ -70,7 +70,7 @@ class Learner:
     series: dict[tuple[str, str, str], Series] = field(default_factory=dict)
     left_out: int = 0
     _powers: dict[str, Decimal] = field(default_factory=dict)
-    """The most power of a device, by the topic of which its topics are the same or below, watts."""
+    """Greatest power at or below the topic of a device, watts."""
 
     def take(self, message: Recorded) -> None:
         """Take a message; a retained one shows a topic, but neither a rise nor a fall."""
