@@ -154,7 +154,7 @@ def test_unit_fits_the_power_beside_the_register() -> None:
         assert [one.unit for one in learned(messages).proposals()] == [unit]
 
 
-def test_power_of_a_device_whose_name_begins_alike_is_not_that_of_the_register() -> None:
+def test_power_of_a_device_with_a_longer_name_does_not_count() -> None:
     messages = [
         Recorded(n, f"barn/{name}", json.dumps({"total": power + n / 10, "power": power}).encode(), n * 10_000)
         for n in range(11)
