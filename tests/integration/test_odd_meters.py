@@ -228,7 +228,7 @@ def test_row_23_a_meter_without_room_leaves_an_explicit_counted_gap(tmp_path: Pa
         site.start("head-end", "utility", "r001 broker", "r001 gateway", "r001 meters")
         eventually(lambda: site.metric("utility", "commonwatt_utility_slots_total") > 500)
         site.kill("r001 broker")
-        eventually(lambda: site.metric("r001 meters", "commonwatt_meters_slots_not_recorded_total") > 40)
+        eventually(lambda: site.metric("r001 meters", "commonwatt_meters_slots_not_recorded_total") > 100)
         site.start("r001 broker")
         eventually(lambda: (site.status("r001 meters") or {"held": 10_000})["held"] < 100)
         for _ in range(15):  # a loaded machine may leave another gap after the end: check a later one
@@ -240,7 +240,7 @@ def test_row_23_a_meter_without_room_leaves_an_explicit_counted_gap(tmp_path: Pa
             if gaps == gaps_of(site) and all(row["absent"] == gaps[int(row["meter"])] for row in rows):
                 break
         site.stop("r001 meters")
-        assert sum(gaps.values()) > 40
+        assert sum(gaps.values()) > 100
         for row in completeness(site, STARTS_AT, end):
             assert row["absent"] == gaps[int(row["meter"])], row
             assert row["expected"] == row["exact"] + row["off"] + row["absent"], row
