@@ -36,6 +36,7 @@ from commonwatt.town.registry import RegisteredMeter
 from gateway import status
 from gateway.changes import Change, PeriodDone, Setting
 from gateway.collect.collector import Collector
+from gateway.control.islanding import may_close_at
 from gateway.control.level_watch import LevelWatch
 from gateway.control.manager import Manager
 from gateway.control.meter_view import LEVEL_GOOD_FOR_S
@@ -182,7 +183,8 @@ class Gateway:
             outcome = unpack_json(Outcome, payload)
             self.time.meter(raw, parsed.meter, outcome.time)
             effects = self.manager.outcome(parsed.meter, outcome, now) + self._reconcile(parsed.meter, outcome)
-            return effects + self.modes.sensed(parsed.meter, outcome.time, now, outcome.id)
+            good = may_close_at(outcome.voltage_permille, outcome.frequency_millihertz)
+            return effects + self.modes.sensed(parsed.meter, outcome.time, now, outcome.id, good=good)
         except ProtocolError as error:
             return self.collector.junk(source, parsed.meter, payload, MESSAGE_REASON + error.code, now)
 

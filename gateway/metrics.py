@@ -244,7 +244,7 @@ def _time(gateway: Gateway) -> Iterator[Metric]:
 
 
 def _control(gateway: Gateway) -> Iterator[Metric]:
-    """Yield which batteries share, which can't, and whether the microgrid decides alone."""
+    """Yield which batteries share, which can't, whether the microgrid decides alone, and what its boundary lacks."""
     manager = gateway.manager
     roles = {"donor": len(manager.decision.donors), "receiver": len(manager.decision.receivers)}
     yield _gauges("batteries", "Batteries that share or receive, by role.", "role", roles)
@@ -253,6 +253,10 @@ def _control(gateway: Gateway) -> Iterator[Metric]:
     text = "Batteries that take no part because their stored levels can't be, by the reason."
     yield _gauges("doubted_batteries", text, "reason", doubts)
     yield _gauge("alone", "1 while the utility does not answer and the microgrid decides alone.", manager.alone)
+    text = "Seconds since the start without a report of the boundary; 0 after a report, or without boundary meters."
+    yield _gauge("boundary_unknown_seconds", text, gateway.modes.unknown_s(gateway.now))
+    text = "1 while the boundary meters report different voltages or positions of the switch."
+    yield _gauge("boundary_disagrees", text, gateway.modes.disagree)
 
 
 def make_registry(

@@ -193,6 +193,8 @@ class Outcome(Message):
         history: The ids in the history log.
         events: The ids in the event log.
         sent: For ``get`` and ``put``: how much of which type was exchanged.
+        voltage_permille: Of a boundary meter, optional: the voltage of the town's side, per mille of the nominal one.
+        frequency_millihertz: Of a boundary meter, optional: the frequency of the town's side.
     """
 
     id: Annotated[str, Field(max_length=64)]
@@ -209,3 +211,5 @@ class Outcome(Message):
     history: LogIds | None = None
     events: LogIds | None = None
     sent: dict[str, Natural] | None = None
+    voltage_permille: Annotated[int, Field(ge=0, le=2000)] | None = None
+    frequency_millihertz: Annotated[int, Field(ge=0, le=100_000)] | None = None

@@ -2,7 +2,7 @@
 
 The boundary sensor reports two facts: whether the town's side has voltage, and whether the switch is open. The switch
 trips by itself when the voltage is lost, with or without a controller. It *must* be open while there is no voltage, and
-while a command isolates the microgrid. The phase follows from these facts alone, so that a restart changes nothing:
+while a command isolates the microgrid. The phase follows from these facts alone, and is not known without a report:
 
 | | switch closed | switch open |
 |---|---|---|
@@ -11,16 +11,31 @@ while a command isolates the microgrid. The phase follows from these facts alone
 
 Closing is the dangerous step. No command, no command's end and no restart closes the switch before the voltage was
 stable for ``stable_s``, observed without a gap; an excursion begins the wait again. After it each microgrid waits its
-own delay, so that not all load returns at once.
+own delay, so that not all load returns at once. Each boundary meter is observed by itself: the report of one without
+voltage opens the switch, and closing it needs all of them.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from commonwatt.model.ids import MeterId
 from commonwatt.model.units import EpochSeconds
 
 REPORT_GOOD_FOR_S = 60
 """A gap of more seconds between two reports may hide an excursion: the wait begins again."""
+
+CLOSING_PERMILLE = range(917, 1051)
+"""Voltages of the town's side at which the switch may close, per mille of the nominal one (IEEE 1547.1)."""
+
+CLOSING_MILLIHERTZ = range(59_500, 60_101)
+"""Frequencies of the town's side at which the switch may close (IEEE 1547.1)."""
+
+
+def may_close_at(voltage_permille: int | None, frequency_millihertz: int | None) -> bool:
+    """Return whether a reported voltage and frequency allow to close the switch; ``None``: the meter has no figure."""
+    voltage_good = voltage_permille is None or voltage_permille in CLOSING_PERMILLE
+    return voltage_good and (frequency_millihertz is None or frequency_millihertz in CLOSING_MILLIHERTZ)
 
 
 class Phase(StrEnum):
@@ -49,31 +64,35 @@ class Sensor:
         voltage: Whether the town's side has voltage.
         is_open: Whether the switch is open.
         heard: When the report came.
+        good: Whether the reported voltage and frequency allow to close; true without such figures.
     """
 
     voltage: bool
     is_open: bool
     heard: EpochSeconds
+    good: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Boundary:
-    """What was observed of the boundary since the start.
+    """What one boundary meter, or all of them together, observed since the start.
 
     Attributes:
         sensor: The last report; ``None``: none yet.
         stable_since: Since when the voltage has been observed without an excursion; ``None``: it is not.
+        agreed: Whether all boundary meters that reported have the switch at the same position.
     """
 
     sensor: Sensor | None = None
     stable_since: EpochSeconds | None = None
+    agreed: bool = True
 
     def observe(self, sensor: Sensor) -> "Boundary":
         """Return what was observed with one more report; an older report than the last changes nothing."""
         before = self.sensor
         if before is not None and sensor.heard < before.heard:
             return self
-        if not sensor.voltage:
+        if not (sensor.voltage and sensor.good):
             return Boundary(sensor=sensor)
         is_gapless = before is not None and before.voltage and sensor.heard - before.heard <= REPORT_GOOD_FOR_S
         since = self.stable_since if is_gapless and self.stable_since is not None else sensor.heard
@@ -83,8 +102,42 @@ class Boundary:
         """Return the same observations after the time was set by ``by_s``."""
         if self.sensor is None:
             return self
-        sensor = Sensor(voltage=self.sensor.voltage, is_open=self.sensor.is_open, heard=self.sensor.heard + by_s)
+        sensor = replace(self.sensor, heard=self.sensor.heard + by_s)
         return Boundary(sensor=sensor, stable_since=None if self.stable_since is None else self.stable_since + by_s)
+
+
+def together(boundaries: Collection[Boundary]) -> Boundary:
+    """Return what all boundary meters observed together: there is voltage if all report it, for as long as all did.
+
+    The switch is open if one meter reports so. While one meter has not reported, no voltage is stable.
+    """
+    sensors = [each.sensor for each in boundaries if each.sensor is not None]
+    if not sensors:
+        return Boundary()
+    stable = [each.stable_since for each in boundaries if each.stable_since is not None]
+    sensor = Sensor(
+        voltage=all(each.voltage for each in sensors),
+        is_open=any(each.is_open for each in sensors),
+        heard=min(each.heard for each in sensors),
+        good=all(each.good for each in sensors),
+    )
+    return Boundary(
+        sensor=sensor,
+        stable_since=max(stable) if len(stable) == len(boundaries) else None,
+        agreed=len({each.is_open for each in sensors}) == 1,
+    )
+
+
+def disagreement(boundaries: Mapping[MeterId, Boundary]) -> str | None:
+    """Return in words what the boundary meters report, if they differ; ``None``: they agree."""
+    said = {meter: _words(each.sensor) for meter, each in boundaries.items() if each.sensor is not None}
+    if len(set(said.values())) < 2:
+        return None
+    return "; ".join(f"meter {meter} reports {words}" for meter, words in said.items())
+
+
+def _words(sensor: Sensor) -> str:
+    return f"{'' if sensor.voltage else 'no '}voltage and {'an open' if sensor.is_open else 'a closed'} switch"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +145,7 @@ class Wish:
     """What the manager wants of the boundary switch.
 
     Attributes:
-        phase: The phase; ``None``: unknown, since the sensor has not reported.
+        phase: The phase; ``None``: unknown, since no boundary meter has reported.
         is_open: Whether the switch shall be open; ``None``: nothing is commanded, the switch stays as it is.
         reason: Why, for people.
     """
@@ -108,7 +161,7 @@ def wish(
     """Return what the manager wants of the switch.
 
     Args:
-        boundary: What was observed.
+        boundary: What was observed, by all boundary meters together.
         now: The time.
         commanded: Whether a command isolates the microgrid now.
         isolated: Whether the manager's own command to open the switch is in force: a report of a closed switch is then
@@ -118,7 +171,7 @@ def wish(
     """
     sensor = boundary.sensor
     if sensor is None:
-        return Wish(phase=None, is_open=True if commanded else None, reason="the boundary sensor has not reported yet")
+        return Wish(phase=None, is_open=None, reason="the boundary sensor has not reported yet")
     must_open = commanded or not sensor.voltage
     phase = _PHASES[must_open, sensor.is_open or (isolated and not must_open)]
     if must_open:
@@ -127,7 +180,12 @@ def wish(
     if phase is Phase.CONNECTED:
         return Wish(phase=phase, is_open=False, reason="the town's side has voltage")
     # A switch that is closed against the command stays as it is: the report may be late, or the command of the past.
-    stays = True if sensor.is_open else None
+    # One meter reports the closed switch before the other: the command to close stays in force.
+    stays = True if sensor.is_open and (boundary.agreed or isolated) else None
+    if not boundary.agreed:
+        return Wish(phase=phase, is_open=stays, reason="the boundary meters disagree about the switch")
+    if not sensor.good:
+        return Wish(phase=phase, is_open=stays, reason="the voltage or the frequency does not allow to close yet")
     if now - sensor.heard > REPORT_GOOD_FOR_S or boundary.stable_since is None:
         return Wish(phase=phase, is_open=stays, reason="the boundary sensor is silent: the voltage may be unstable")
     left_s = boundary.stable_since + stable_s + delay_s - now

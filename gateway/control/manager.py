@@ -5,7 +5,7 @@ A gateway that lost its store reads the pairs from the meters' answers and conti
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 
 from commonwatt.config.settings import GatewaySettings
@@ -61,6 +61,8 @@ class Manager:
         strategy: How batteries share.
         alone: Whether the microgrid decides alone, without the utility.
         island: Whether the microgrid is an island.
+        waits: Whether sharing stays as it is, since it is not known whether the microgrid is an island.
+        no_permit: Boundary meters that are not sent an earlier permit to close again, since the boundary is unknown.
         recorded: What the stored readings say of each battery.
         weights: Share of a donor's discharge relative to others, by meter; 1 if absent.
         band_permille: Thousandths of the capacity by which the start of help is delayed.
@@ -73,8 +75,8 @@ class Manager:
         self.notes: deque[CommandNote] = deque(maxlen=20)
         self._microgrid = settings.microgrid
         self.strategy: Strategy = settings.sharing
-        self.alone = False
-        self.island = False
+        self.alone = self.island = self.waits = False
+        self.no_permit: Set[MeterId] = frozenset()
         self.recorded: Mapping[MeterId, Recorded] = {}
         self.weights: Mapping[MeterId, int] = {int(meter): weight for meter, weight in settings.weights.items()}
         self.band_permille = settings.sharing_band_permille
@@ -156,9 +158,9 @@ class Manager:
         desired = self._desired.get((meter, kind))
         if desired is None:
             # A pair from before this store was lost: store it as confirmed, so that the next command goes above it.
-            # Sharing goes on as the meter holds it: the levels alone do not say that help has begun.
+            # What is on goes on as the meter holds it: the levels alone do not say that help has begun.
             known = replace(_UNKNOWN, meter=meter, kind=kind, epoch=held.epoch, seq=min(held.seq, HIGHEST_SEQ))
-            if (kind, held.value) == (Kind.SHARING, "on"):
+            if held.value == "on":
                 known = replace(known, value="on", until=held.until or 0, weight=held.weight)
             return self._set(known)
         pair = (held.epoch, held.seq)
@@ -199,7 +201,7 @@ class Manager:
         self._changed = False
         batteries = self.batteries(now)
         self.decision = decide(batteries, self.strategy, self.band_permille, alone=self.alone, island=self.island)
-        if self._awaits_levels(batteries, now):
+        if self.waits or self._keeps_sharing(now):
             going_on = [meter for meter, each in batteries.items() if each.sharing and each.level > each.minimum]
             donors = {meter: self._desired[meter, Kind.SHARING].weight or 1 for meter in going_on}
             self.decision = Decision(donors, self.decision.receivers)
@@ -217,25 +219,21 @@ class Manager:
                 return []
         return self.order(meter, Kind.SHARING, "on", now + SHARE_FOR_S, now, None if weight == 1 else weight)
 
-    def _awaits_levels(self, batteries: Mapping[MeterId, BatteryState], now: Now) -> bool:
-        """Return whether this gateway waits after its start until all levels are known, and changes no sharing.
+    def _keeps_sharing(self, now: Now) -> bool:
+        """Return whether no sharing changes while levels are awaited: any may need it, or surpluses are compared."""
+        found = self.strategy in COMPARING or any(self.holds(meter, Kind.SHARING, now) for meter in self.meters)
+        return self.awaits_levels(now) and found
 
-        It waits if sharing is in force, since any battery may need that help, or if the strategy compares surpluses.
-        After two periods it decides without the missing levels.
-        """
+    def awaits_levels(self, now: Now) -> bool:
+        """Return whether levels are missing after this gateway's start; after two periods it decides without them."""
         self._began = now if self._began is None else self._began
         if now - self._began > self._level_good_for_s:
             return False
-        missing = [
-            meter
+        known = self.batteries(now).keys() | self.epochs.fenced.keys()
+        return any(
+            registered.battery_capacity_mwh is not None and not registered.replaced and meter not in known
             for meter, registered in self._registry.items()
-            if registered.battery_capacity_mwh is not None
-            and not registered.replaced
-            and meter not in batteries
-            and meter not in self.epochs.fenced
-        ]
-        found = self.strategy in COMPARING or any(self.holds(meter, Kind.SHARING, now) for meter in self.meters)
-        return bool(missing) and found
+        )
 
     @property
     def _level_good_for_s(self) -> int:
@@ -359,7 +357,8 @@ class Manager:
             # A later end of sharing than any command sets comes from another clock: sharing is decided again.
             strange = key[1] is Kind.SHARING and desired.until is not None and desired.until - now > SHARE_FOR_S
             due = not desired.confirmed and not ended and not strange and now - sent >= resend_after_s(times)
-            if key[0] in self.meters and due:
+            permits = key[0] in self.no_permit and desired.value == "off"
+            if key[0] in self.meters and due and not permits:
                 effects += self._send(desired, now)
         return effects
 

@@ -1,7 +1,8 @@
 """The operating modes of one microgrid: its load reduced, or not; connected to the town, or an island (C5, A5, A8).
 
-The modes follow from what the utility has set, from the boundary sensor, and from what the meters hold. No other state
-is kept: after a restart only the wait for a stable voltage begins again.
+The modes follow from what the utility has set, from the boundary sensor, and from what the meters hold. The phase is
+stored before it is acted upon. After a start the boundary is unknown until it reports: the meters then keep the states
+that they hold, and the stored phase says how batteries share.
 """
 
 from collections.abc import Mapping, Set
@@ -15,13 +16,25 @@ from commonwatt.model.records import State
 from commonwatt.model.return_delay import return_delay_s
 from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import EpochSeconds
+from commonwatt.model.words import moment
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Direction, Function
 from gateway.changes import Change
 from gateway.control.autonomy import Contact
-from gateway.control.islanding import REPORT_GOOD_FOR_S, Boundary, Phase, Sensor, Wish, contradiction, wish
+from gateway.control.islanding import (
+    REPORT_GOOD_FOR_S,
+    Boundary,
+    Phase,
+    Sensor,
+    Wish,
+    contradiction,
+    disagreement,
+    together,
+    wish,
+)
+from gateway.control.kept_phase import ISLAND, PHASE, KeptPhase, kept_phase
 from gateway.control.manager import Manager
 from gateway.control.meters_mode import KeptMetersMode
 from gateway.control.microgrid_states import STATES, kept_states
@@ -44,6 +57,8 @@ class View:
     Attributes:
         phase: The phase of the connection to the town; ``None``: the boundary sensor has not reported.
         reason: Why the boundary switch is as it is wanted.
+        unknown_s: Seconds since the start without a report of the boundary; 0: it reported, or there is none.
+        disagreement: What the boundary meters report, if they differ; ``None``: they agree.
         contradiction: How the utility's notice contradicts the sensor; ``None``: it does not.
         limited: How much the microgrid takes from the town at most, and until when; ``None``: there is no limit.
         reducing: Why the load is reduced; ``None``: it is not.
@@ -53,6 +68,8 @@ class View:
 
     phase: Phase | None
     reason: str
+    unknown_s: int
+    disagreement: str | None
     contradiction: str | None
     limited: str | None
     reducing: str | None
@@ -88,20 +105,27 @@ class Modes:
         self._strategy, self._weights = manager.strategy, manager.weights
         self.relay_s = settings.relay_s
         self._contact: Contact | None = None
-        self._boundary = Boundary()
+        self._boundaries: dict[MeterId, Boundary] = {}
+        self._kept = kept_phase(store.setting(PHASE))
+        self._unknown_since: EpochSeconds | None = None
         # Ends that were set by an untrusted clock since the start; any other end is a date.
         self._undated: Set[str] = frozenset()
         self._asked: EpochSeconds = 0
-        self._unsure = False
+        self._unsure: Set[MeterId] = frozenset()
         self.meters_mode = KeptMetersMode(settings.meters, store, manager)
         self._rotation = Rotation(settings.microgrid, manager)
         self.register(registry)
+        self._let_share(None)
 
     def register(self, registry: Mapping[MeterId, RegisteredMeter]) -> None:
         """Replace the registry by a changed one."""
         is_public = any(meter.function in _EMERGENCY for meter in registry.values())
         self._delay_s = return_delay_s(self._microgrid, is_public=is_public)
         self._sensors = frozenset(i for i, meter in registry.items() if meter.function is Function.BOUNDARY)
+        # A meter that was replaced reports no more: closing does not wait for it.
+        installed = sorted(meter for meter in self._sensors if not registry[meter].replaced)
+        self._boundaries = {meter: self._boundaries.get(meter, Boundary()) for meter in installed}
+        self._unsure &= self._boundaries.keys()
         self._intake = frozenset(i for i in self._sensors if registry[i].direction is Direction.INCOMING)
         self._reducible = tuple(registry.keys() - self._sensors)
         self._rotation.register(registry)
@@ -117,7 +141,9 @@ class Modes:
         """Take a message of the utility, whatever it says."""
         self._contact = Contact(heard=now)
 
-    def sensed(self, meter: MeterId, time: EpochSeconds, now: Now, answered: str = "") -> list[Effect[Change]]:
+    def sensed(
+        self, meter: MeterId, time: EpochSeconds, now: Now, answered: str = "", *, good: bool = True
+    ) -> list[Effect[Change]]:
         """Take a report of a boundary meter, whose state bits the manager has; other meters change nothing.
 
         A report that was made (``time``, by the meter's clock) before the last one changes nothing either. An event may
@@ -130,16 +156,18 @@ class Modes:
             time: When it made the report, by its clock.
             now: The time.
             answered: The id of the command that the report answers; empty: it is an event.
+            good: Whether the reported voltage and frequency allow to close the switch; true without such figures.
         """
-        if meter not in self._sensors or time < self.manager.meters[meter].bits_time:
+        if meter not in self._boundaries or time < self.manager.meters[meter].bits_time:
             return []
         if not self._is_of_the_present(time, now, answered):
-            self._unsure = True
+            self._unsure |= {meter}
             return self.ask(now)
-        self._unsure = False
+        self._unsure -= {meter}
         bits = self.manager.meters[meter].bits
         voltage, is_open = not bits & State.DEAD_FEEDER, bool(bits & State.SWITCH_OPEN)
-        self._boundary = self._boundary.observe(Sensor(voltage=voltage, is_open=is_open, heard=now))
+        sensor = Sensor(voltage=voltage, is_open=is_open, heard=now, good=good)
+        self._boundaries[meter] = self._boundaries[meter].observe(sensor)
         return self.keep(now)
 
     def keep(self, now: Now) -> list[Effect[Change]]:
@@ -148,9 +176,13 @@ class Modes:
         self.manager.strategy = self._strategy if sharing is None or sharing.strategy is None else sharing.strategy
         self.manager.weights = self._weights if weights is None else weights
         self._contact = self._contact or Contact(heard=now)
-        self.manager.alone, self.manager.island = self._is_alone(now), self._is_island(now)
-        effects = self._limit(now)
         wanted = self.wish(now)
+        effects = self._store(wanted.phase, now)
+        self.manager.alone = self._is_alone(now)
+        self._let_share(wanted.phase)
+        if self._is_unknown(wanted):
+            return effects + self._renew(now) + self.meters_mode.keep(now)
+        effects += self._limit(now)
         for meter in sorted(self._sensors):
             if wanted.is_open is not None:
                 closes = not wanted.is_open and wanted.phase is Phase.RESYNCHRONISING
@@ -162,6 +194,29 @@ class Modes:
         for meter in self._rotation.meters:
             effects += self.manager.keep(meter, Kind.ISOLATED, meter in off, now)
         return effects + self.meters_mode.keep(now)
+
+    def _store(self, phase: Phase | None, now: Now) -> list[Effect[Change]]:
+        """Store a changed phase, in the transaction of what follows from it."""
+        if phase is None:
+            self._unknown_since = now if self._unknown_since is None else self._unknown_since
+            return []
+        self._unknown_since = None
+        before = self._before
+        if before is not None and before.phase is phase:
+            return []
+        since = int(now) if now.trust >= Trust.HARDWARE else None
+        self._kept = KeptPhase(phase=phase, since=since, epoch=self.manager.epochs.own)
+        return [Write(self._kept.kept())]
+
+    def _renew(self, now: Now) -> list[Effect[Change]]:
+        """Renew what the meters hold while the boundary is unknown; begin and end nothing but the utility's limit."""
+        if now.trust is Trust.NONE:
+            return []  # By a clock that nothing confirms, a state that has ended may seem to be in force.
+        held = [(meter, Kind.REDUCING) for meter in sorted(self._reducible)]
+        held += [(meter, Kind.ISOLATED) for meter in (*sorted(self._sensors), *self._rotation.meters)]
+        in_force = [(meter, kind) for meter, kind in held if self.manager.holds(meter, kind, now)]
+        renewed = [effect for meter, kind in in_force for effect in self.manager.keep(meter, kind, True, now)]
+        return renewed + self._limit(now)
 
     def _limit(self, now: Now) -> list[Effect[Change]]:
         """Keep the import limit at the boundary meter that measures the import (A2, A8)."""
@@ -196,7 +251,7 @@ class Modes:
         knows = now.trust > Trust.NONE or "isolate_until" in self._undated
         commanded = knows and now < self.states.isolate_until
         return wish(
-            self._boundary,
+            together(self._boundaries.values()),
             now,
             commanded=commanded,
             isolated=any(self.manager.holds(meter, Kind.ISOLATED, now) for meter in self._sensors),
@@ -207,21 +262,64 @@ class Modes:
     def view(self, now: Now) -> View:
         """Return the modes, for people."""
         wanted = self.wish(now)
-        told = contradiction(self._boundary, self.states.notice_at(now))
         return View(
             phase=wanted.phase,
-            reason=wanted.reason,
-            contradiction=told,
+            reason=self._reason(wanted),
+            unknown_s=self.unknown_s(now),
+            disagreement=disagreement(self._boundaries),
+            contradiction=contradiction(together(self._boundaries.values()), self.states.notice_at(now)),
             limited=self.states.limit_words(now),
             reducing=self._why_reduced(now),
             autonomous=None if self._contact is None else self._contact.words(now, self.relay_s),
             shedding=self._turn(now).reason,
         )
 
+    def unknown_s(self, now: Now) -> int:
+        """Return the seconds since the start without a report of the boundary; 0: it reported, or there is none."""
+        return 0 if self._unknown_since is None or not self._boundaries else max(0, now - self._unknown_since)
+
+    @property
+    def disagree(self) -> bool:
+        """Whether the boundary meters report different states."""
+        return disagreement(self._boundaries) is not None
+
+    def _reason(self, wanted: Wish) -> str:
+        """Return why the switch is as it is wanted, with the phase that is in force while the boundary is unknown."""
+        if not self._is_unknown(wanted):
+            return wanted.reason
+        before = self._before
+        if before is None:
+            return f"{wanted.reason}: no state is begun or ended"
+        since = "" if before.since is None else f" since {moment(before.since)}"
+        return f"{wanted.reason}: {before.phase}{since}, as before the start; no state is begun or ended"
+
+    def _is_unknown(self, wanted: Wish) -> bool:
+        """Return whether no boundary meter has reported; without one in the registry nothing is waited for."""
+        return wanted.phase is None and bool(self._boundaries)
+
+    @property
+    def _before(self) -> KeptPhase | None:
+        """The stored phase; ``None``: there is none, or another controller may have managed the microgrid since."""
+        is_own = self._kept is not None and self._kept.epoch == self.manager.epochs.own
+        return self._kept if is_own and self._boundaries else None
+
+    def _in_force(self, phase: Phase | None) -> Phase | None:
+        """Return a phase, or the stored one while the boundary is unknown; ``None``: neither is known."""
+        return self._before.phase if phase is None and self._before is not None else phase
+
+    def _let_share(self, phase: Phase | None) -> None:
+        """Have batteries share as in the phase that is in force, while none is known as they do; permit no close."""
+        in_force = self._in_force(phase)
+        self.manager.island = in_force in ISLAND
+        self.manager.waits = in_force is None and bool(self._boundaries)
+        self.manager.no_permit = self._boundaries.keys() if phase is None else frozenset()
+
     def _is_island(self, now: Now) -> bool:
-        return self.wish(now).phase in (Phase.ISLANDED, Phase.RESYNCHRONISING)
+        return self._in_force(self.wish(now).phase) in ISLAND
 
     def _turn(self, now: Now) -> Turn:
+        if self._is_unknown(self.wish(now)) or self.manager.awaits_levels(now):
+            return self._rotation.standing(now)
         limit = 0 if self._is_island(now) else self.states.import_limit_w_at(now)
         return Turn() if limit is None else self._rotation.turn(now, limit)
 
@@ -243,7 +341,9 @@ class Modes:
 
     def shift(self, by_s: int, now: Now) -> list[Effect[Change]]:
         """Shift ends after the time was set by ``by_s``: of states set by an untrusted clock the durations count."""
-        self.states, self._boundary = self.states.shift(by_s, self._undated), self._boundary.shift(by_s)
+        self.states = self.states.shift(by_s, self._undated)
+        self._boundaries = {meter: each.shift(by_s) for meter, each in self._boundaries.items()}
+        self._unknown_since = None if self._unknown_since is None else self._unknown_since + by_s
         self._contact = None if self._contact is None else Contact(heard=self._contact.heard + by_s)
         # A time that may be wrong is not stored.
         return [Write(self.states.kept())] if now.trust >= Trust.HARDWARE else []

@@ -73,6 +73,11 @@ class Rotation:
         left = f"{hours_left(islands)[0]:.1f} h of average use is left above the floors{beyond}"
         return Turn(off, f"{len(off)} of {len(self.meters)} places are off in turn: {left}")
 
+    def standing(self, now: Now) -> Turn:
+        """Return the places that are off, while it is not known how many should be."""
+        off = frozenset(meter for meter in self.meters if self._manager.holds(meter, Kind.ISOLATED, now))
+        return Turn(off, f"{len(off)} of {len(self.meters)} places stay off") if off else Turn()
+
     def _row(self, now: Now, import_w: int) -> Islands:
         manager, batteries = self._manager, self._manager.batteries(now)
         rows = []

@@ -13,6 +13,9 @@ from gateway.page.words import View, byte_size, percent
 NO_RECORDS_AFTER_S = 1200
 """Seconds after the start before which missing records are no alarm."""
 
+UNKNOWN_LONG_S = 600
+"""Seconds without a report of the boundary after which this is an alarm."""
+
 BACKLOG_OLD_S = 86_400
 CERTIFICATE_SOON_S, CERTIFICATE_NOW_S = 14 * 86_400, 86_400
 NEARLY_FULL = 0.1
@@ -96,6 +99,17 @@ def _delivery(view: View) -> Iterator[Alarm]:
         yield _warning("", f"{counted(len(fenced), 'meter')} not commanded from here.", text)
 
 
+def _boundary(view: View) -> Iterator[Alarm]:
+    modes = view["modes"]
+    if modes["unknown_s"] > UNKNOWN_LONG_S:
+        text = "Meters keep their states, the switch gets no command. Check the boundary's meters."
+        title = f"The boundary has not reported for {duration(modes['unknown_s'])}."
+        yield _critical("BoundaryUnknown", title, text)
+    if modes["disagreement"]:
+        text = f"The switch does not close: {modes['disagreement']}. Check both meters and the switch."
+        yield _warning("BoundaryDisagrees", "The boundary's meters report different states.", text)
+
+
 def _line(view: View) -> Iterator[Alarm]:
     level = view["lte"]["level"]
     if level == "exceeded":
@@ -141,6 +155,7 @@ _RULES: tuple[Callable[[View], Iterator[Alarm]], ...] = (
     _store,
     _connections,
     _delivery,
+    _boundary,
     _line,
     _clock,
     _certificates,

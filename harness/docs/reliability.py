@@ -135,6 +135,10 @@ ROWS: dict[int, Row] = {
         "A certificate has expired, or was revoked.",
         "Its owner is refused with the reason; data waits at its sender until there is a new one.",
     ),
+    31: Row(
+        "A gateway is killed and started again while its microgrid is an island and places are off.",
+        "Nothing at the meters changes until the boundary has reported: what they hold is renewed.",
+    ),
 }
 """The faults by their numbers in the catalogue of faults."""
 

@@ -42,6 +42,8 @@ _VIEW: dict[str, Any] = {
     "modes": {
         "phase": "connected",
         "reason": "the town's side has voltage",
+        "unknown_s": 0,
+        "disagreement": None,
         "contradiction": None,
         "limited": None,
         "reducing": None,

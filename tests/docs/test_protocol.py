@@ -219,6 +219,7 @@ MODELS: dict[str, type[Message]] = {
     "command": Command,
     "limit-command": Command,
     "outcome": Outcome,
+    "boundary-outcome": Outcome,
     "controller-command": ControllerCommand,
     "controller-outcome": ControllerOutcome,
     "heartbeat": Heartbeat,

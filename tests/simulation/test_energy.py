@@ -29,14 +29,15 @@ SEEN = (
     "crashes",
 )
 FOUND = {
-    "a switch that closes on a dead line": ("E3", 23),
+    "a switch that closes on a dead line": ("E3", 2),
     "a switch that waits for no stable voltage": ("E3", 2),
     "a switch that does not trip": ("E2", 1),
     "an export to a dead feeder": ("E1", 10),
     "a manager that closes at once": ("E3", 1),
-    "late reports of the boundary count": ("E4", 4),
+    "late reports of the boundary count": ("E4", 2),
     "notices are obeyed": ("E4", 1),
     "a broadband cut that islands": ("E4", 1),
+    "a restart that forgets the island": ("E9", 2),
     "commands to share below a floor": ("E5", 1),
     "a battery that shares below its floor": ("E5", 1),
     "sharing that outlives its command": ("I7", 1),

@@ -1,4 +1,4 @@
-"""Checks of energy, at every slot and at every order: by the true voltage, and by when each report was made (E1-E8).
+"""Checks of energy, at every slot and at every order: by the true voltage, and by when each report was made (E1-E9).
 
 The checks do not use the cores' decisions: they read reports and commands as they arrive, and orders as they are made.
 """
@@ -22,6 +22,7 @@ from commonwatt.protocol.topics import COMMANDS, EVENTS, LEVELS, OUTCOMES, parse
 from commonwatt.town.town import Direction, Function, Town
 from gateway.changes import Change, Desired
 from gateway.control.islanding import REPORT_GOOD_FOR_S
+from gateway.core import Gateway
 from harness.simulation.ledger import CLOCKS_APART_S
 from meter_sim.physics.microgrid import Step
 from meter_sim.plant_core import HeldPurchase, PlantState
@@ -64,7 +65,8 @@ class EnergyLedger:
         }
         self._spared = {m.microgrid for m in town.meters if m.function in _EMERGENCY}
         self._made: dict[bytes, float] = {}
-        self._newest: dict[str, Report] = {}
+        self._newest: dict[tuple[str, MeterId], Report] = {}
+        self._informed: dict[str, Gateway] = {}
         self._last_dead: dict[str, float] = {}
         self._level: dict[tuple[str, MeterId], tuple[float, MilliwattHours]] = {}
         self._excused_until: dict[str, float] = {}
@@ -146,12 +148,12 @@ class EnergyLedger:
         elif (parsed := parse_meter_up(topic)) is not None and payload in self._made:
             made = self._made[payload]
             if parsed.meter in self._boundary:
-                self._reported(gateway, parsed.leaf, payload, made)
+                self._reported(gateway, parsed.meter, parsed.leaf, payload, made)
             elif parsed.leaf == LEVELS:
                 key = gateway.name, parsed.meter
                 self._level[key] = max(self._level.get(key, (0, 0)), (made, unpack_level(payload).level))
 
-    def _reported(self, gateway: "EnergyGateway", leaf: str, payload: bytes, made: float) -> None:
+    def _reported(self, gateway: "EnergyGateway", meter: MeterId, leaf: str, payload: bytes, made: float) -> None:
         name = gateway.name
         if leaf == OUTCOMES:
             outcome = unpack_json(Outcome, payload)
@@ -162,10 +164,11 @@ class EnergyLedger:
         else:
             return
         report = Report(made, voltage=not bits & State.DEAD_FEEDER, is_open=bool(bits & State.SWITCH_OPEN))
-        if report >= self._newest.get(name, report):
-            self._newest[name] = report
+        self._informed[name] = gateway.core
+        if report >= self._newest.get((name, meter), report):
+            self._newest[name, meter] = report
         elif self._world.time - made <= REPORT_GOOD_FOR_S and not report.connected:
-            # The gateway can't tell which of its two boundary meters reported first.
+            # The gateway can't tell which of two reports of the same second a meter made first.
             self._excused_until[name] = max(self._world.time, self._excused_until.get(name, 0))
         if not report.voltage:
             self._last_dead[name] = max(made, self._last_dead.get(name, 0))
@@ -200,6 +203,8 @@ class EnergyLedger:
                 self._orders[gateway.name, order.meter, order.kind] = order
                 if before is None or (before.value, before.until) != (order.value, order.until):
                     self._check(gateway, order)
+                if before is None or before.value != order.value:
+                    self._check_informed(gateway, order)
 
     def _check(self, gateway: "EnergyGateway", order: Desired) -> None:
         if order.confirmed:
@@ -216,6 +221,13 @@ class EnergyLedger:
             elif order.value == "off":
                 self._check_closing(gateway.name)
 
+    def _check_informed(self, gateway: "EnergyGateway", order: Desired) -> None:
+        """Check that a gateway that has heard nothing of its boundary since its start begins and ends nothing."""
+        state = order.kind in (Kind.REDUCING, Kind.ISOLATED) and not order.confirmed
+        if state and self._informed.get(gateway.name) is not gateway.core:
+            what = f"{order.kind} {order.value} of meter {order.meter}"
+            self._world.fail(f"E9: {gateway.name} orders {what}, and its boundary has not reported since its start")
+
     def _check_sharing(self, gateway: "EnergyGateway", order: Desired) -> None:
         made, level = self._level.get((gateway.name, order.meter), (0, 0))
         if level <= self._minimum[order.meter]:
@@ -230,9 +242,9 @@ class EnergyLedger:
             self._world.fail(f"E8: {name} limits its import to {limit_w} W, {self._world.time - until:.0f} s too late")
 
     def _check_opening(self, name: str) -> None:
-        report = self._newest.get(name)
-        if (report is None or report.connected) and self._world.time > self._excused_until.get(name, 0):
-            self._world.fail(f"E4: {name} isolates itself without a cause; the last report: {report}")
+        reports = [report for (of, _), report in self._newest.items() if of == name]
+        if all(report.connected for report in reports) and self._world.time > self._excused_until.get(name, 0):
+            self._world.fail(f"E4: {name} isolates itself without a cause; the last reports: {reports}")
 
     def _check_closing(self, name: str) -> None:
         since_s = self._world.time - self._last_dead.get(name, 0)

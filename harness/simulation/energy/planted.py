@@ -108,10 +108,12 @@ def _closes_at_once() -> Iterator[None]:
 def _late_reports_count() -> Iterator[None]:
     real, wish = Modes.sensed, islanding.wish
 
-    def sensed(self: Modes, meter: MeterId, time: EpochSeconds, now: Now, answered: str = "") -> list[Effect[Change]]:
+    def sensed(
+        self: Modes, meter: MeterId, time: EpochSeconds, now: Now, answered: str = "", *, good: bool = True
+    ) -> list[Effect[Change]]:
         del time, answered
         self.manager.meters[meter].bits_time = 0
-        return real(self, meter, now, now)
+        return real(self, meter, now, now, good=good)
 
     def trusting(boundary: islanding.Boundary, now: EpochSeconds, **fields: object) -> Wish:
         return wish(boundary, now, **fields | {"isolated": False})  # type: ignore[arg-type]
@@ -212,6 +214,9 @@ ENERGY_BUGS: dict[str, Bug] = {
     "late reports of the boundary count": Bug(_late_reports_count),
     "notices are obeyed": Bug(_notices_are_obeyed),
     "a broadband cut that islands": Bug(_a_broadband_cut_islands),
+    "a restart that forgets the island": Bug(
+        lambda: patch.multiple(Modes, _is_unknown=lambda *_: False, _in_force=lambda _, phase: phase)
+    ),
     "commands to share below a floor": Bug(_no_donor_keeps_its_floor),
     "a battery that shares below its floor": Bug(_no_battery_keeps_its_floor),
     "sharing that outlives its command": Bug(lambda: patch.object(HeldStates, "expire", return_value=None)),

@@ -103,8 +103,8 @@ def test_rules_that_the_utility_can_see_by_itself_are_raised() -> None:
     assert unseen == {
         # Of other parts, or of figures whose past is needed.
         *(f"Commonwatt{name}" for name in (
-            "BacklogGrowing", "BatchesRefused", "ClockContradicted", "Conflicts", "DeadLetters", "Faults",
-            "GapsGrowing", "GatewayDisconnected", "MessagesDropped", "NoRecords", "PartDown", "Restarting",
-            "StoreErrors", "StoreQuarantined", "Stuck", "UtilityNotScraped",
+            "BacklogGrowing", "BatchesRefused", "BoundaryDisagrees", "BoundaryUnknown", "ClockContradicted",
+            "Conflicts", "DeadLetters", "Faults", "GapsGrowing", "GatewayDisconnected", "MessagesDropped",
+            "NoRecords", "PartDown", "Restarting", "StoreErrors", "StoreQuarantined", "Stuck", "UtilityNotScraped",
         )),
     }  # fmt: skip

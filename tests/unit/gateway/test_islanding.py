@@ -80,7 +80,7 @@ def test_a_silent_sensor_never_closes_the_switch() -> None:
 
 def test_a_restart_closes_nothing_and_commands_nothing_before_the_first_report() -> None:
     assert wanted(Boundary(), 10_000).is_open is None
-    assert wanted(Boundary(), 10_000, commanded=True).is_open is True
+    assert wanted(Boundary(), 10_000, commanded=True).is_open is None
     assert wanted(seen((10_000, True, True)), 10_000).is_open is True
 
 

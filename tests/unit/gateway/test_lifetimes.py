@@ -22,6 +22,10 @@ def sensed(world: World) -> None:
     world.introduce(BOUNDARY, minimum=None, bits=DEAD, cmd="get")
 
 
+def connected(world: World) -> None:
+    world.introduce(BOUNDARY, minimum=None, cmd="get")
+
+
 class Meters:
     """Meters that obey as ours do, and whose state only their own clock ends."""
 
@@ -72,9 +76,14 @@ def _nothing(world: World) -> None:
     """Nothing has to come again for this state."""
 
 
+def _reduce(world: World) -> None:
+    connected(world)
+    world.ask(cmd="reduce", state="on", for_s=10**6)
+
+
 CASES: dict[Kind, tuple[int, Callable[[World], object], Callable[[World], object]]] = {
-    Kind.SHARING: (1, _nothing, _levels),
-    Kind.REDUCING: (1, lambda world: world.ask(cmd="reduce", state="on", for_s=10**6), _nothing),
+    Kind.SHARING: (1, connected, _levels),
+    Kind.REDUCING: (1, _reduce, _nothing),
     Kind.ISOLATED: (BOUNDARY, _nothing, sensed),
     Kind.AGGREGATION: (2, lambda world: world.ask(cmd="schedule", periods={}, meters="lossless"), _nothing),
     Kind.IMPORT_LIMIT: (

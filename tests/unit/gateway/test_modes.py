@@ -73,6 +73,7 @@ def obey(world: World, sent: list[Command], *meters: int) -> None:
 
 
 def test_reducing_reaches_every_meter_is_renewed_and_ends_by_itself(world: World) -> None:
+    sensed(world, UP)
     sent = told(world, cmd="reduce", state="on", for_s=1200)
     assert [c.cmd for c in sent] == ["reduce_power_on"] * 3
     assert {c.until for c in sent} == {world.now + SHARE_FOR_S}
@@ -85,14 +86,17 @@ def test_reducing_reaches_every_meter_is_renewed_and_ends_by_itself(world: World
 
 
 def test_reducing_is_ended_by_a_command_and_survives_a_restart(world: World) -> None:
+    sensed(world, UP)
     told(world, cmd="reduce", state="on", for_s=7200)
     world.crash()
     world.tick("retry")
     assert world.core.modes.view(world.core.now).reducing == "the utility asks for less load"
+    sensed(world, UP)
     assert named(told(world, cmd="reduce", state="off")) == ["reduce_power_off"]
 
 
 def test_a_supply_that_is_not_normal_reduces_until_its_end(world: World) -> None:
+    sensed(world, UP)
     assert named(told(world, cmd="supply", supply="LOW", for_s=600)) == ["reduce_power_on"]
     states = world.core.modes.states
     assert (states.supply_at(world.now), states.import_limit_w_at(world.now)) == ("LOW", None)
@@ -102,6 +106,7 @@ def test_a_supply_that_is_not_normal_reduces_until_its_end(world: World) -> None
 
 
 def test_within_an_import_limit_all_reduce_though_the_supply_is_normal(world: World) -> None:  # req: P5
+    sensed(world, UP)
     assert "reduce_power_on" in named(told(world, cmd="supply", supply="NORMAL", import_limit_w=5000, for_s=600))
     assert world.core.modes.view(world.core.now).reducing == "the import from the town is limited"
     world.now += 600
@@ -339,6 +344,7 @@ def test_late_and_doubled_notices_and_commands_to_isolate_change_nothing(world: 
 
 
 def test_a_meter_with_a_wrong_clock_neither_blocks_nor_starts_sharing(world: World) -> None:
+    sensed(world, UP)
     for meter, percent in ((1, 90), (2, 80), (3, 30)):
         world.level(meter, percent)
     assert set(world.core.manager.decision.donors) == {1, 2}
@@ -436,6 +442,7 @@ def test_system_info_tells_what_the_controller_is(world: World) -> None:
 
 
 def test_a_term_renumbers_every_command_and_a_lower_one_changes_nothing(world: World) -> None:
+    sensed(world, UP)
     told(world, cmd="reduce", state="on", for_s=7200)
     told(world, cmd="term", counter=9)
     world.now += 60

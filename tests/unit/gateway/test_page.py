@@ -335,6 +335,7 @@ def test_an_island_says_so_and_why() -> None:
         "autonomous": "the utility has not answered for 7 min: the microgrid decides alone",
         "shedding": "3 of 10 places are off in turn: 2.5 h of average use is left above the floors",
     }
+    modes = empty()["modes"] | modes
     text = read(empty() | {"modes": modes}).text
     assert "The town's net island, about to return" in text
     assert "closes in 200 s if it stays" in text

@@ -38,6 +38,8 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("BacklogOld", "warning", {"backlog_age_s": 86_401}),
     ("MessagesDropped", "warning", {"recent": {"dropped_messages": 1}}),
     ("", "warning", {"meters": {"fenced": {"1": [2, 1]}}}),
+    ("BoundaryUnknown", "critical", {"modes": {"phase": None, "unknown_s": 601}}),
+    ("BoundaryDisagrees", "warning", {"modes": {"disagreement": "meter 4 reports this; meter 5 reports that"}}),
     ("AllowanceExceeded", "critical", {"lte": {"level": "exceeded"}}),
     ("AllowanceAtRisk", "warning", {"lte": {"level": "at_risk"}}),
     ("GatewayClockUntrusted", "warning", {"trust": "meters"}),
@@ -72,6 +74,12 @@ def test_a_good_gateway_has_no_alarm() -> None:
 
 def test_no_readings_right_after_the_start_are_no_alarm() -> None:
     assert alarms(changed(recent={"records": 0}, watched_s=1199)) == []
+
+
+def test_a_boundary_that_reports_within_ten_minutes_is_no_alarm_and_a_disagreement_has_both_reports() -> None:
+    assert alarms(changed(modes={"phase": None, "unknown_s": 600})) == []
+    (alarm,) = alarms(changed(modes={"disagreement": "meter 4 reports this; meter 5 reports that"}))
+    assert "meter 4 reports this; meter 5 reports that" in alarm.remedy
 
 
 def test_critical_alarms_come_first() -> None:
