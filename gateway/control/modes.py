@@ -111,7 +111,7 @@ class Modes:
         # Ends that were set by an untrusted clock since the start; any other end is a date.
         self._undated: Set[str] = frozenset()
         self._asked: EpochSeconds = 0
-        self._unsure: Set[MeterId] = frozenset()
+        self._unsure: frozenset[MeterId] = frozenset()
         self.meters_mode = KeptMetersMode(settings.meters, store, manager)
         self._rotation = Rotation(settings.microgrid, manager)
         self.register(registry)
@@ -125,7 +125,7 @@ class Modes:
         # A meter that was replaced reports no more: closing does not wait for it.
         installed = sorted(meter for meter in self._sensors if not registry[meter].replaced)
         self._boundaries = {meter: self._boundaries.get(meter, Boundary()) for meter in installed}
-        self._unsure &= self._boundaries.keys()
+        self._unsure = self._unsure.intersection(self._boundaries)
         self._intake = frozenset(i for i in self._sensors if registry[i].direction is Direction.INCOMING)
         self._reducible = tuple(registry.keys() - self._sensors)
         self._rotation.register(registry)
@@ -312,7 +312,7 @@ class Modes:
         in_force = self._in_force(phase)
         self.manager.island = in_force in ISLAND
         self.manager.waits = in_force is None and bool(self._boundaries)
-        self.manager.no_permit = self._boundaries.keys() if phase is None else frozenset()
+        self.manager.no_permit = frozenset(self._boundaries if phase is None else ())
 
     def _is_island(self, now: Now) -> bool:
         return self._in_force(self.wish(now).phase) in ISLAND
