@@ -103,7 +103,14 @@ class Wish:
 
 
 def wish(
-    boundary: Boundary, now: EpochSeconds, *, commanded: bool, isolated: bool, stable_s: int, delay_s: int
+    boundary: Boundary,
+    now: EpochSeconds,
+    *,
+    commanded: bool,
+    isolated: bool,
+    stable_s: int,
+    delay_s: int,
+    released: bool = False,
 ) -> Wish:
     """Return what the manager wants of the switch.
 
@@ -115,6 +122,8 @@ def wish(
             older than that command, and ends no wait.
         stable_s: Seconds of stable voltage before the switch may close.
         delay_s: The microgrid's own delay after that, seconds.
+        released: Whether the manager has commanded the switch to close in this phase. Then only the loss of voltage or
+            a command opens it again: a report that is old or late may still say that the switch is open.
     """
     sensor = boundary.sensor
     if sensor is None:
@@ -127,8 +136,11 @@ def wish(
     if phase is Phase.CONNECTED:
         return Wish(phase=phase, is_open=False, reason="the town's side has voltage")
     # A switch that is closed against the command stays as it is: the report may be late, or the command of the past.
-    stays = True if sensor.is_open else None
-    if now - sensor.heard > REPORT_GOOD_FOR_S or boundary.stable_since is None:
+    # Without a recent report a command to open is renewed, and none that has ended is given again: the switch may have
+    # closed since.
+    is_silent = now - sensor.heard > REPORT_GOOD_FOR_S
+    stays = True if sensor.is_open and not released and (isolated or not is_silent) else None
+    if is_silent or boundary.stable_since is None:
         return Wish(phase=phase, is_open=stays, reason="the boundary sensor is silent: the voltage may be unstable")
     left_s = boundary.stable_since + stable_s + delay_s - now
     if left_s > 0:

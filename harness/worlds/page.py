@@ -48,6 +48,7 @@ _VIEW: dict[str, Any] = {
         "autonomous": None,
         "shedding": None,
     },
+    "mode_changes": [],
     "donors": [],
     "receivers": [],
     "last_commands": [],
