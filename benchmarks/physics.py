@@ -133,7 +133,7 @@ def plain_us(town: Town, runs: int) -> tuple[float, float]:
 
     def plain() -> None:
         for row in range(len(microgrids)):
-            plain_ration(plain_limited(places, level, inputs, boundary, row))
+            plain_ration(plain_limited(places, level, inputs, boundary, row), places.loss_permille)
 
     told = PlantInputs(level=0)
     plant = plant_of(town)

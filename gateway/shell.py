@@ -191,6 +191,8 @@ class Shell:
                         group += (joined := self._inbox.join(len(group)))
                         asked += [effect for event in joined for effect in self._ask(event, now)]
                     await self._step(asked)
+                    for change in self._core.modes.changes.take_unlogged():
+                        log.info("%s: %s", self._settings.microgrid, change)
                     next_ = self._ask(Committed(), now) if group else []
                 except sqlite3.Error as error:
                     next_ = []

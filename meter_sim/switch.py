@@ -14,7 +14,8 @@ STABLE_S = 300
 """Seconds of stable voltage without which no command closes the switch."""
 
 UNMANAGED_S = 900
-"""The same, if no manager commanded it to close since it opened."""
+"""The same, if no manager commanded it to close since it opened; also since the end of a command that held it open: a
+manager whose renewal is late has not given the switch up."""
 
 
 class Kept(NamedTuple):
@@ -43,6 +44,7 @@ class BoundarySwitch:
         self.voltage = True
         self._delay_s = delay_s
         self._stable_since: EpochSeconds | None = None
+        self._held_until: EpochSeconds = 0
         self._opened_by = kept.opened_by
 
     @property
@@ -69,11 +71,14 @@ class BoundarySwitch:
         # The earlier one: the clock may have been set back.
         self._stable_since = at if self._stable_since is None else min(self._stable_since, at)
         if isolated or not self.is_open:
-            self.is_open = isolated
+            self.is_open, self._held_until = isolated, at
             return
-        released = held is not None and held.value == "off" and pair > self._opened_by
-        wait_s = STABLE_S if released else UNMANAGED_S + self._delay_s
-        self.is_open = at - self._stable_since < wait_s
+        if held is not None and held.value == "off" and pair > self._opened_by:
+            self.is_open = at - self._stable_since < STABLE_S
+        else:
+            # The clock may have been set back.
+            self._held_until = min(self._held_until, at)
+            self.is_open = at - max(self._stable_since, self._held_until) < UNMANAGED_S + self._delay_s
 
     @property
     def bits(self) -> State:

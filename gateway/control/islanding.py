@@ -156,7 +156,14 @@ class Wish:
 
 
 def wish(
-    boundary: Boundary, now: EpochSeconds, *, commanded: bool, isolated: bool, stable_s: int, delay_s: int
+    boundary: Boundary,
+    now: EpochSeconds,
+    *,
+    commanded: bool,
+    isolated: bool,
+    stable_s: int,
+    delay_s: int,
+    released: bool = False,
 ) -> Wish:
     """Return what the manager wants of the switch.
 
@@ -168,6 +175,8 @@ def wish(
             older than that command, and ends no wait.
         stable_s: Seconds of stable voltage before the switch may close.
         delay_s: The microgrid's own delay after that, seconds.
+        released: Whether the manager has commanded the switch to close in this phase. Then only the loss of voltage or
+            a command opens it again: a report that is old or late may still say that the switch is open.
     """
     sensor = boundary.sensor
     if sensor is None:
@@ -181,12 +190,15 @@ def wish(
         return Wish(phase=phase, is_open=False, reason="the town's side has voltage")
     # A switch that is closed against the command stays as it is: the report may be late, or the command of the past.
     # One meter reports the closed switch before the other: the command to close stays in force.
-    stays = True if sensor.is_open and (boundary.agreed or isolated) else None
+    # Without a recent report a command to open is renewed, and none that has ended is given again: the switch may have
+    # closed since.
+    is_silent = now - sensor.heard > REPORT_GOOD_FOR_S
+    stays = True if sensor.is_open and not released and (isolated or (boundary.agreed and not is_silent)) else None
     if not boundary.agreed:
         return Wish(phase=phase, is_open=stays, reason="the boundary meters disagree about the switch")
     if not sensor.good:
         return Wish(phase=phase, is_open=stays, reason="the voltage or the frequency does not allow to close yet")
-    if now - sensor.heard > REPORT_GOOD_FOR_S or boundary.stable_since is None:
+    if is_silent or boundary.stable_since is None:
         return Wish(phase=phase, is_open=stays, reason="the boundary sensor is silent: the voltage may be unstable")
     left_s = boundary.stable_since + stable_s + delay_s - now
     if left_s > 0:

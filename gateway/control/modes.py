@@ -38,6 +38,7 @@ from gateway.control.kept_phase import ISLAND, PHASE, KeptPhase, kept_phase
 from gateway.control.manager import Manager
 from gateway.control.meters_mode import KeptMetersMode
 from gateway.control.microgrid_states import STATES, kept_states
+from gateway.control.mode_changes import MODE_CHANGES, ModeChanges
 from gateway.control.requests import Requests
 from gateway.control.rotation import Rotation, Turn
 from gateway.stored import KeptSettings
@@ -85,6 +86,7 @@ class Modes:
         manager: Keeps the meters in their desired states.
         relay_s: Seconds between two relays to the utility.
         meters_mode: How all meters aggregate.
+        changes: The last changes of the modes, with their reasons.
     """
 
     def __init__(
@@ -112,7 +114,10 @@ class Modes:
         self._undated: Set[str] = frozenset()
         self._asked: EpochSeconds = 0
         self._unsure: frozenset[MeterId] = frozenset()
+        # Whether the switch was commanded to close since it was last commanded to open.
+        self._released = False
         self.meters_mode = KeptMetersMode(settings.meters, store, manager)
+        self.changes = ModeChanges(store.setting(MODE_CHANGES))
         self._rotation = Rotation(settings.microgrid, manager)
         self.register(registry)
         self._let_share(None)
@@ -182,18 +187,30 @@ class Modes:
         self._let_share(wanted.phase)
         if self._is_unknown(wanted):
             return effects + self._renew(now) + self.meters_mode.keep(now)
+        self._released = wanted.phase is Phase.RESYNCHRONISING and (self._released or wanted.is_open is False)
         effects += self._limit(now)
         for meter in sorted(self._sensors):
             if wanted.is_open is not None:
                 closes = not wanted.is_open and wanted.phase is Phase.RESYNCHRONISING
                 effects += self.manager.keep(meter, Kind.ISOLATED, wanted.is_open, now, explicit=closes)
-        reduces = self._why_reduced(now) is not None
+        reduced = self._why_reduced(now)
         for meter in sorted(self._reducible):
-            effects += self.manager.keep(meter, Kind.REDUCING, reduces, now)
-        off = self._turn(now).off
+            effects += self.manager.keep(meter, Kind.REDUCING, reduced is not None, now)
+        turn = self._turn(now)
         for meter in self._rotation.meters:
-            effects += self.manager.keep(meter, Kind.ISOLATED, meter in off, now)
-        return effects + self.meters_mode.keep(now)
+            effects += self.manager.keep(meter, Kind.ISOLATED, meter in turn.off, now)
+        return effects + self.meters_mode.keep(now) + self._note(wanted, reduced, turn, now)
+
+    def _note(self, wanted: Wish, reduced: str | None, turn: Turn, now: Now) -> list[Effect[Change]]:
+        """Keep what has changed of the modes."""
+        limit = self.states.import_limit_w_at(now)
+        modes = {
+            "places off": (str(len(turn.off)), turn.reason or ""),
+            "reducing": ("off", "") if reduced is None else ("on", reduced),
+            "import limit": ("none", "") if limit is None else (f"{limit} W", self.states.limit_words(now) or ""),
+        }
+        known = {} if wanted.phase is None else {"phase": (str(wanted.phase), wanted.reason)}
+        return self.changes.note(known | modes, now)
 
     def _store(self, phase: Phase | None, now: Now) -> list[Effect[Change]]:
         """Store a changed phase, in the transaction of what follows from it."""
@@ -255,6 +272,7 @@ class Modes:
             now,
             commanded=commanded,
             isolated=any(self.manager.holds(meter, Kind.ISOLATED, now) for meter in self._sensors),
+            released=self._released,
             stable_s=self._stable_s,
             delay_s=self._delay_s,
         )

@@ -15,6 +15,7 @@ from gateway.page.sections import (
     connections,
     line,
     meters,
+    mode_changes,
     rates,
     readings,
     silent,
@@ -58,6 +59,7 @@ def overview(view: View, zone: ZoneInfo, *, can_log_out: bool) -> str:
         el(
             "div",
             town(view),
+            mode_changes(view, zone),
             connections(view),
             backlog(view),
             line(view),

@@ -26,6 +26,9 @@ SILENT_S = 900
 SPARE_METERS = 5
 """A link to the page of all meters must save more than this many."""
 
+SHOWN_CHANGES = 12
+"""Changes of the modes that the page shows."""
+
 TRUST = {
     "network": ("good", "right: from NTP or the utility"),
     "hardware": ("good", "right: from the controller's own clock"),
@@ -128,6 +131,18 @@ def town(view: View) -> Html:
     ]
     lines = [el("p", text, class_="soft") for text in told if text]
     return el("section", el("h2", "The town's net", el("small", words, class_=colour)), lines)
+
+
+def mode_changes(view: View, zone: ZoneInfo) -> Html | None:
+    """Return the section of the last changes of the modes, the newest first; ``None``: there was none."""
+    rows: list[tuple[str, Child]] = [
+        (
+            moment(change["time"], zone),
+            f"{change['mode']} {change['value']}" + (f": {why}" if (why := change["why"]) else ""),
+        )
+        for change in reversed(view["mode_changes"][-SHOWN_CHANGES:])
+    ]
+    return el("section", el("h2", "What changed"), _list(rows)) if rows else None
 
 
 def rates(view: View, zone: ZoneInfo) -> Html | None:

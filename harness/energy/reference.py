@@ -44,6 +44,7 @@ class PlainFlow:
     curtailed: int = 0
     given: int = 0
     received: int = 0
+    absorbed: int = 0
     lost: int = 0
     level: int = 0
 
@@ -174,8 +175,36 @@ def plain_limits(flows: list[PlainFlow], *, feeder: int, limit: int, on_grid: bo
     return result
 
 
-def plain_ration(result: PlainMicrogrid) -> None:
-    """Divide surplus and what passes the boundary equally among the places with demand; shed or curtail the rest."""
+def _absorb(result: PlainMicrogrid, left: int, loss_permille: int) -> int:
+    """Charge batteries that have room from the sun that neither places nor the town take; return how much."""
+    rooms = []
+    for flow in result.flows:
+        place, level = flow.place, flow.asked.level
+        charging = flow.charged + flow.received - flow.drawn - flow.given
+        room = min(charge_for(place.capacity - level, loss_permille), place.power) - charging
+        room = min(room, place.service - flow.demand - flow.received)
+        sends = flow.surplus > 0 or flow.given > 0
+        rooms.append(0 if flow.asked.isolated or sends else max(room, 0))
+    total = min(max(left, 0), sum(rooms))
+    for flow, part in zip(result.flows, water_fill(total, rooms), strict=True):
+        flow.absorbed = part
+        net = flow.charged + flow.received + part - flow.drawn - flow.given
+        flow.received += part
+        flow.lost = max(net, 0) * loss_permille // 1000
+        flow.level = flow.asked.level + net - flow.lost
+    rest = total
+    for cause in ("TOWN", "FEEDER", "ISLAND"):
+        part = min(result.spilled.get(cause, 0), rest)
+        if part:
+            result.spilled[cause] -= part
+            if not result.spilled[cause]:
+                del result.spilled[cause]
+        rest -= part
+    return total
+
+
+def plain_ration(result: PlainMicrogrid, loss_permille: int) -> None:
+    """Divide surplus and what passes the boundary equally among the places with demand; store, curtail or shed it."""
     flows = result.flows
     for cause, total in (("short", sum(f.unserved for f in flows)), ("spilled", sum(f.curtailed for f in flows))):
         if total:
@@ -190,7 +219,8 @@ def plain_ration(result: PlainMicrogrid) -> None:
                 asked[k] -= part
     surplus = [flow.surplus for flow in flows]
     met = water_fill(sum(surplus) + result.imported, asked)
-    used = water_fill(sum(met) + result.exported - result.imported, surplus)
+    into_batteries = _absorb(result, sum(surplus) + result.imported - sum(met) - result.exported, loss_permille)
+    used = water_fill(sum(met) + into_batteries + result.exported - result.imported, surplus)
     for flow, wanted, got, kept in zip(flows, asked, met, used, strict=True):
         flow.demand -= wanted - got
         flow.unserved += wanted - got

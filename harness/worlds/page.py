@@ -50,6 +50,7 @@ _VIEW: dict[str, Any] = {
         "autonomous": None,
         "shedding": None,
     },
+    "mode_changes": [],
     "donors": [],
     "receivers": [],
     "last_commands": [],

@@ -49,8 +49,8 @@ class Step:
     Attributes:
         levels: Level of each battery at the end of the slot, by its meter's id.
         readings: Readings of each emulated meter, by record type.
-        shared: Energy that each battery shared, by its meter's id: positive given, negative received; batteries that
-            took no part are absent.
+        shared: Energy that each battery shared, by its meter's id: positive given to other batteries, negative received
+            from them; batteries that took no part are absent.
         served: Load met, by location.
         unserved: Load shed, by location; only locations whose load was not met in full.
         curtailed: Sun that nobody could use, by location; only locations with any.
@@ -160,13 +160,14 @@ class MeteredMicrogrid:
             closed: Whether its boundary switch is closed.
         """
         flows, passed = step.flows, step.exchange
-        level, generation, given, received, surplus, pushed, demand, served = (
+        level, generation, given, received, absorbed, surplus, pushed, demand, served = (
             _row(values, row)
             for values in (
                 flows.level,
                 flows.generation,
                 flows.given,
                 flows.received,
+                flows.absorbed,
                 flows.surplus,
                 flows.pushed,
                 flows.demand,
@@ -183,8 +184,8 @@ class MeteredMicrogrid:
                     RecordType.STORED: level[i],
                     RecordType.THROUGH: surplus[i] + pushed[i] + given[i],
                 }
-                if given[i] or received[i]:
-                    shared[meter] = given[i] - received[i]
+                if moved := given[i] + absorbed[i] - received[i]:
+                    shared[meter] = moved
             if place.incoming is not None:
                 readings[place.incoming.id] = {RecordType.THROUGH: demand[i] + received[i]}
         # Shared energy stays inside the microgrid: only sun and loads count at the boundary (C4).

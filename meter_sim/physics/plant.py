@@ -79,7 +79,7 @@ class PlantStep:
         needed: Energy bought because the town had no other.
         sold: Energy that the regional grid took.
         short: Energy wanted that there was not.
-        spilled: Energy offered that nobody could use.
+        spilled: Energy offered that the town could not use; its microgrids may store a part of it.
     """
 
     level: MilliwattHours

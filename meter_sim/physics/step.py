@@ -5,8 +5,9 @@ net charge of its battery. A battery has one net flow in a step, measured outsid
 less the stated loss, and falls by a net discharge. Loop: energy out of places and town = energy into places and town.
 
 A house uses its sun first, then its battery, then the loop. A building and the farm supply the places behind them in
-the same order, through the loop. Surplus charges the own battery, then supplies other places, then the town. Sharing is
-additional (M8): between batteries, by command, down to the donors' minima and up to the receivers' minima.
+the same order, through the loop. Surplus charges the own battery, then supplies other places, then the town; what the
+town can't take charges any battery of the microgrid that has room. Sharing is additional (M8): between batteries, by
+command, down to the donors' minima and up to the receivers' minima.
 """
 
 from dataclasses import dataclass
@@ -55,7 +56,8 @@ class Flows:
         surplus: Sun sent into the loop.
         pushed: Energy sent into the loop for the places behind a source.
         given: Energy shared with other batteries.
-        received: Energy received from other batteries.
+        received: Energy that charged its battery from the loop.
+        absorbed: The part of it that is neighbours' sun; the rest comes from other batteries.
         net: Net charge of the battery, outside it; negative: discharge.
         level: Its level at the end of the step.
         lost: Loss of the charge.
@@ -72,6 +74,7 @@ class Flows:
     pushed: Array
     given: Array
     received: Array
+    absorbed: Array
     net: Array
     level: Array
     lost: Array
@@ -81,7 +84,7 @@ class Flows:
     @property
     def net_demand(self) -> Array:
         """What each microgrid takes from the town, (M,); negative: what it gives."""
-        return row_sums(self.demand - self.pushed - self.surplus)
+        return row_sums(self.demand + self.absorbed - self.pushed - self.surplus)
 
 
 def within(places: Places, level: Array, inputs: Inputs) -> Flows:
@@ -123,6 +126,7 @@ def _own(places: Places, level: Array, load: Array, inputs: Inputs) -> tuple[Flo
         pushed=nothing,
         given=nothing,
         received=nothing,
+        absorbed=nothing,
         net=charged - drawn,
         level=level,
         lost=nothing,
@@ -189,13 +193,46 @@ def _share(
     flows.net += flows.received - flows.given
 
 
-def limit(places: Places, flows: Flows, allowed: Exchange) -> None:
-    """Shed load and curtail sun equally where less passes the boundary than the microgrid needs or offers."""
+def limit(places: Places, flows: Flows, allowed: Exchange, isolated: Flags | None) -> None:
+    """Store sun, shed load and curtail sun equally where less passes the boundary than a microgrid needs or offers.
+
+    Args:
+        places: The places.
+        flows: Their flows, as if the town gave and took everything.
+        allowed: What passes each boundary.
+        isolated: Which places are disconnected from the loop; ``None``: none.
+    """
+    rows = np.flatnonzero(flows.net_demand < allowed.imported - allowed.exported)
+    if rows.size:
+        _absorb(places, flows, allowed, rows, isolated)
     rows = np.flatnonzero(flows.net_demand != allowed.imported - allowed.exported)
     if rows.size:
         _ration(places, flows, allowed, rows)
     allowed.short[Cause.PLACE] += flows.isolated_short
     allowed.spilled[Cause.PLACE] += flows.isolated_spilled
+
+
+def _absorb(places: Places, flows: Flows, allowed: Exchange, rows: NDArray[np.intp], isolated: Flags | None) -> None:
+    """Charge the batteries that have room, equally, from the sun that the town can't take."""
+    level, net = flows.level[rows] - flows.net[rows] + flows.lost[rows], flows.net[rows]
+    full = _charge_for(places.capacity[rows] - level, places.loss_permille)
+    intake = places.service[rows] - flows.demand[rows] - flows.received[rows]
+    sends = (flows.surplus[rows] > 0) | (flows.given[rows] > 0)
+    room = np.maximum(np.minimum(np.minimum(full, places.power[rows]) - net, intake), 0) * ~sends
+    if isolated is not None:
+        room = room * ~isolated[rows]
+    left = allowed.imported[rows] - allowed.exported[rows] - flows.net_demand[rows]
+    total = np.minimum(left, row_sums(room))
+    absorbed = np.zeros_like(flows.level)
+    absorbed[rows] = fill(total, room)
+    flows.absorbed, flows.received = absorbed, flows.received + absorbed
+    flows.level, flows.net = flows.level + flows.lost - flows.net, flows.net + absorbed
+    flows.lost = np.maximum(flows.net, 0) * places.loss_permille // 1000
+    flows.level = flows.level + flows.net - flows.lost
+    for cause in (Cause.TOWN, Cause.FEEDER, Cause.ISLAND):
+        part = np.minimum(allowed.spilled[cause, rows], total)
+        allowed.spilled[cause, rows] -= part
+        total = total - part
 
 
 def _ration(places: Places, flows: Flows, allowed: Exchange, rows: NDArray[np.intp]) -> None:
@@ -204,7 +241,8 @@ def _ration(places: Places, flows: Flows, allowed: Exchange, rows: NDArray[np.in
     for source in places.sources:
         asked[:, source.behind] -= fill(pushed[:, source.column], asked[:, source.behind])
     met = fill(row_sums(surplus) + allowed.imported[rows], asked)
-    used = fill(row_sums(met) + allowed.exported[rows] - allowed.imported[rows], surplus)
+    stored = row_sums(flows.absorbed[rows])
+    used = fill(row_sums(met) + stored + allowed.exported[rows] - allowed.imported[rows], surplus)
     short, spilled = np.zeros_like(flows.demand), np.zeros_like(flows.demand)
     short[rows], spilled[rows] = asked - met, surplus - used
     flows.demand, flows.surplus = flows.demand - short, flows.surplus - spilled

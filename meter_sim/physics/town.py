@@ -34,7 +34,7 @@ def step_alone(places: Places, level: Array, inputs: Inputs, boundary: Boundary)
     """Return a step of microgrids beside a town that gives and takes whatever their boundaries let pass."""
     flows = within(places, level, inputs)
     allowed = exchange(places, boundary, flows.net_demand)
-    limit(places, flows, allowed)
+    limit(places, flows, allowed, inputs.isolated)
     return MicrogridsStep(flows=flows, exchange=allowed)
 
 
@@ -76,8 +76,8 @@ def step_town(
     result = run_plant(plant, told.level, need, told.order, told.supply, alive=told.alive)
     if result.short or result.spilled:
         exchanges = _divided(blocks, exchanges, need.wanted - result.short, need.offered - result.spilled)
-    for places, one, allowed in zip(blocks, flows, exchanges, strict=True):
-        limit(places, one, allowed)
+    for places, one, allowed, given in zip(blocks, flows, exchanges, inputs, strict=True):
+        limit(places, one, allowed, given.isolated)
     return [MicrogridsStep(flows=f, exchange=e) for f, e in zip(flows, exchanges, strict=True)], result
 
 

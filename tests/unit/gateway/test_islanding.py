@@ -28,8 +28,18 @@ def seen(*reports: tuple[int, bool, bool]) -> Boundary:
     return boundary
 
 
-def wanted(boundary: Boundary, now: int, *, commanded: bool = False, isolated: bool = False) -> Wish:
-    return wish(boundary, now, commanded=commanded, isolated=isolated, stable_s=STABLE_S, delay_s=DELAY_S)
+def wanted(
+    boundary: Boundary, now: int, *, commanded: bool = False, isolated: bool = False, released: bool = False
+) -> Wish:
+    return wish(
+        boundary,
+        now,
+        commanded=commanded,
+        isolated=isolated,
+        stable_s=STABLE_S,
+        delay_s=DELAY_S,
+        released=released,
+    )
 
 
 def test_a_report_of_a_closed_switch_neither_ends_nor_renews_the_command_to_open() -> None:
@@ -74,8 +84,23 @@ def test_an_excursion_and_a_silent_sensor_begin_the_wait_again() -> None:
 
 def test_a_silent_sensor_never_closes_the_switch() -> None:
     boundary = seen(*((t, True, True) for t in range(0, 61, 15)))
-    assert wanted(boundary, 10_000).is_open is True
+    assert wanted(boundary, 10_000, isolated=True).is_open is True
     assert "silent" in wanted(boundary, 10_000).reason
+
+
+def test_a_silent_sensor_opens_no_switch_that_may_have_closed_since() -> None:
+    boundary = seen(*((t, True, True) for t in range(0, 61, 15)))
+    assert wanted(boundary, 10_000).is_open is None
+
+
+def test_a_switch_that_was_commanded_to_close_is_opened_again_by_the_loss_of_voltage_alone() -> None:
+    closing = [(t, True, True) for t in range(0, STABLE_S + DELAY_S + 1, 15)]
+    now = closing[-1][0]
+    assert wanted(seen(*closing), now).is_open is False
+    late = seen(*closing, (now + REPORT_GOOD_FOR_S + 15, True, True))
+    assert wanted(late, now + REPORT_GOOD_FOR_S + 15, released=True).is_open is None, "a late report of an open switch"
+    assert wanted(seen(*closing), now + 90, released=True).is_open is None, "no report for a while"
+    assert wanted(seen(*closing, (now + 15, False, True)), now + 15, released=True).is_open is True
 
 
 def test_a_restart_closes_nothing_and_commands_nothing_before_the_first_report() -> None:

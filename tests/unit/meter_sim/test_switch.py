@@ -57,7 +57,15 @@ def test_a_command_opens_it_until_its_end_and_an_ended_command_is_no_release() -
     switch = BoundarySwitch(DELAY_S, Kept(is_open=False))
     during = [(t, True, held("on", 5, until=600)) for t in range(0, 600, 15)]
     after = [(t, True, held("off", 5)) for t in range(600, 3000, 15)]
-    assert opened_at(switch, [*during, *after])[-1] == UNMANAGED_S + DELAY_S - 15
+    last = during[-1][0]
+    assert opened_at(switch, [*during, *after])[-1] == last + UNMANAGED_S + DELAY_S - 15
+
+
+def test_a_late_renewal_of_the_command_to_open_finds_the_switch_still_open() -> None:
+    switch = BoundarySwitch(DELAY_S, Kept(is_open=False))
+    # The voltage is stable for hours; each command lasts 900 s, and each renewal comes 300 s after its end.
+    steps = [(t, True, held("on", 5 + t // 1200, until=t // 1200 * 1200 + 900)) for t in range(0, 14_400, 15)]
+    assert opened_at(switch, steps) == [t for t, *_ in steps]
 
 
 def test_after_a_restart_an_open_switch_stays_open_for_the_wait() -> None:
