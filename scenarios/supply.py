@@ -104,6 +104,7 @@ class Utility:
             credit=100,
             history=np.array(self._history, dtype=np.int64),
             zone=ZoneInfo(table.timezone),
+            peak_hours=table.peak_hours,
         )
         energy = self._buy(situation).energy
         return Order(buy=energy * self._blocks[0].step_s // QUARTER_S, keep=self._keep)

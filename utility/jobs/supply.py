@@ -28,7 +28,7 @@ from utility.store.plant import (
 )
 from utility.store.rations import NewRation, count_limited, members, tell, told
 from utility.store.supply_view import WORDS, announced_storm
-from utility.store.town_zone import zone_of
+from utility.store.town_zone import peak_hours_of, zone_of
 from utility.supply.announcing import Told, must_tell
 from utility.supply.buying.policies import POLICIES
 from utility.supply.deciding import (
@@ -102,6 +102,7 @@ class Planner:
                 seen=last_report(connection),
                 quarters=quarters_between(connection, quarter - HISTORY_QUARTERS, quarter - 1),
                 zone=zone_of(connection),
+                peak_hours=peak_hours_of(connection),
                 reserve_permille=self._settings.reserve_permille,
                 storm=announced_storm(connection, now),
             )

@@ -44,6 +44,7 @@ class Facts:
         seen: The time of receipt and the plant's last report; ``None``: it has never reported.
         quarters: What the plant measured in finished quarters, oldest first.
         zone: The town's time zone.
+        peak_hours: The local hours of the peak price by the town file, 0 to 23.
         reserve_permille: Level that is kept, thousandths of the capacity.
         storm: A storm that an operator has announced; ``None``: none.
     """
@@ -53,6 +54,7 @@ class Facts:
     seen: tuple[EpochSeconds, PlantReport] | None
     quarters: Sequence[PlantQuarter]
     zone: ZoneInfo
+    peak_hours: tuple[int, ...]
     reserve_permille: int
     storm: Storm | None = None
 
@@ -152,6 +154,7 @@ def situation_of(facts: Facts) -> Situation:
         credit=_BASE_PRICE,
         history=history_of(facts.quarters, facts.quarter),
         zone=facts.zone,
+        peak_hours=facts.peak_hours,
         storm=facts.storm,
     )
 

@@ -37,10 +37,11 @@ from utility.metrics import UtilityMetrics
 from utility.plant_metrics import PlantMetrics
 from utility.registry.exchange import exchanged
 from utility.store.accounts import load_dated_registry, save_dated_registry
-from utility.store.database import Database, read_setting
+from utility.store.database import Database, read_setting, save_setting
 from utility.store.open_commands import add_command, open_commands
 from utility.store.plant import quarters_between, write_plant
 from utility.store.rations import NewRation, members, tell
+from utility.store.registration import TOWN
 from utility.store.replaced_meters import register_replacement
 from utility.store.supply_view import announced_storm
 from utility.store.tables import command, compacted, meter, purchase, ration
@@ -195,6 +196,17 @@ def test_each_quarter_hour_has_one_purchase_which_the_plant_buys(database: Datab
         assert world.metrics.registry.get_sample_value("commonwatt_utility_purchases_total", {"policy": policy}) == 3
 
     play(World(database, buying=policy), story)
+
+
+def test_peak_hours_are_those_of_the_registered_town(database: Database) -> None:
+    async def story(world: World) -> None:
+        await world.until(START + 120)
+        assert [row.reason.partition(":")[0] for row in world.rows()] == ["off-peak", "peak hours"]
+
+    with database.writes.begin() as connection:
+        figures = json.loads(read_setting(connection, TOWN) or "")
+        save_setting(connection, TOWN, json.dumps(figures | {"peak_start_hour": 11, "peak_end_hour": 13}))
+    play(World(database), story)
 
 
 @both_kinds
