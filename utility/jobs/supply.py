@@ -6,7 +6,7 @@ A repeated run changes nothing: a quarter has one purchase, and a controller is 
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from secrets import token_hex
 
 from commonwatt.config.utility import SupplySettings
@@ -144,8 +144,9 @@ class Planner:
         hours = like_hours(facts.quarter * QUARTER_S, facts.zone)
         with self._database.reads.begin() as connection:
             before = told(connection)
-            asking = members(connection, facts.quarter, hours, _limited(before, facts.now))
-        found = rations_of(self._rule, facts, asking)
+            limits = _limits(before, facts.now)
+            asking = members(connection, facts.quarter, hours, frozenset(limits))
+        found = rations_of(self._rule, facts, [replace(one, limit_w=limits.get(one.microgrid)) for one in asking])
         new = tuple(
             NewRation(controller=name, supply=supply, ration=one, id=f"supply-{facts.now}-{token_hex(4)}")
             for name, one in found.items()
@@ -196,5 +197,7 @@ class SupplyJob:
         return added, limited
 
 
-def _limited(before: Mapping[MicrogridId, Told], now: EpochSeconds) -> frozenset[MicrogridId]:
-    return frozenset(name for name, one in before.items() if one.until > now and one.import_limit_w is not None)
+def _limits(before: Mapping[MicrogridId, Told], now: EpochSeconds) -> dict[MicrogridId, int]:
+    """Return the import limits in force, watts."""
+    limited = ((name, one.import_limit_w) for name, one in before.items() if one.until > now)
+    return {name: limit for name, limit in limited if limit is not None}

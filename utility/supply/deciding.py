@@ -192,5 +192,4 @@ def rations_of(rule: Rationing, facts: Facts, members: Sequence[Member]) -> Mapp
     """Return each microgrid's ration; only if ``unknown`` returns ``None``."""
     assert facts.seen is not None
     report = facts.seen[1]
-    battery_w = report.battery_limit_w if report.level_mwh > facts.reserve else 0
-    return rule(report.supply, members, report.line_w + battery_w)
+    return rule(report.supply, members, plant_of(facts, report))

@@ -47,7 +47,7 @@ from utility.store.supply_view import announced_storm
 from utility.store.tables import command, compacted, meter, purchase, ration
 from utility.supply.announcing import RATION_S
 from utility.supply.deciding import HISTORY_QUARTERS
-from utility.supply.rationing import Ration
+from utility.supply.rationing import STEPS, Ration
 
 both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 
@@ -378,6 +378,23 @@ def test_a_short_supply_is_told_to_each_controller_and_ends_by_itself(database: 
         assert max(told_after) < START + 2 * QUARTER_S, "NORMAL is told once"
 
     play(World(database, rationing="aces"), story)
+
+
+def test_limits_of_an_empty_supply_come_down_step_by_step_from_what_was_told(database: Database) -> None:
+    """# req: U5, P5"""
+
+    async def story(world: World) -> None:
+        await world.until(START)
+        world.plant.supply = SupplyState.EMPTY
+        limits = []
+        for quarter in range(5):
+            await world.until(START + quarter * QUARTER_S + 120)
+            limits.append(world.rations()["r001"][1] or 0)
+        # Two microgrids ask for 2,400 W each; the battery delivers 3,000 W.
+        assert limits[:2] == [1_500, 1_500 - 2_400 // STEPS]
+        assert 400 > limits[2] > limits[4] > 300, "the battery lasts"
+
+    play(World(database), story)
 
 
 @both_kinds
