@@ -29,7 +29,7 @@ from utility.store.plant import (
 from utility.store.rations import NewRation, count_limited, members, tell, told
 from utility.store.supply_view import WORDS, announced_storm
 from utility.store.town_zone import peak_hours_of, zone_of
-from utility.supply.announcing import Told, must_tell
+from utility.supply.announcing import Told, changes, must_tell
 from utility.supply.buying.policies import POLICIES
 from utility.supply.deciding import (
     HISTORY_QUARTERS,
@@ -56,12 +56,14 @@ class SupplyPlan:
         words: Why there is no purchase; empty: there is one.
         purchase: The purchase to store; ``None``: there is one already, or none can be planned.
         rations: The rations to tell.
+        changes: The kinds of changes among them, with their facts.
         rationed: What the rations were decided for; ``None``: they were not.
     """
 
     words: str = ""
     purchase: NewPurchase | None = None
     rations: tuple[NewRation, ...] = ()
+    changes: tuple[dict[str, object], ...] = ()
     rationed: tuple[Quarter, SupplyState, int] | None = None
 
 
@@ -85,12 +87,12 @@ class Planner:
         facts, is_bought = self._facts(now)
         if (why := unknown(facts)) is not None:
             return SupplyPlan(words=why)
-        rations, rationed = self._rations(facts)
+        plan = self._rations(facts)
         if is_bought:
-            return SupplyPlan(rations=rations, rationed=rationed)
+            return plan
         if (why := unplanned(facts)) is not None:
-            return SupplyPlan(words=why, rations=rations, rationed=rationed)
-        return SupplyPlan(purchase=self._purchase(facts), rations=rations, rationed=rationed)
+            return replace(plan, words=why)
+        return replace(plan, purchase=self._purchase(facts))
 
     def _facts(self, now: EpochSeconds) -> tuple[Facts, bool]:
         """Return the facts, and whether the present quarter-hour has a purchase."""
@@ -134,13 +136,13 @@ class Planner:
             inputs=inputs_of(facts, situation),
         )
 
-    def _rations(self, facts: Facts) -> tuple[tuple[NewRation, ...], tuple[Quarter, SupplyState, int]]:
-        """Return the rations to tell: decided once a quarter-hour, and at a change of the supply or of the line."""
+    def _rations(self, facts: Facts) -> SupplyPlan:
+        """Return a plan of the rations to tell: decided once a quarter-hour, and at a change of the supply or line."""
         assert facts.seen is not None
         supply = facts.seen[1].supply
         rationed = facts.quarter, supply, facts.seen[1].line_w
         if rationed == self.rationed:
-            return (), rationed
+            return SupplyPlan(rationed=rationed)
         hours = like_hours(facts.quarter * QUARTER_S, facts.zone)
         with self._database.reads.begin() as connection:
             before = told(connection)
@@ -152,7 +154,8 @@ class Planner:
             for name, one in found.items()
             if must_tell(one, supply, before.get(name), facts.now, facts.quarter)
         )
-        return new, rationed
+        changed = tuple(changes(found, supply, before, facts.now))
+        return SupplyPlan(rations=new, changes=changed, rationed=rationed)
 
 
 class SupplyJob:
@@ -192,6 +195,8 @@ class SupplyJob:
                 if plan.words:
                     log.info("no purchase for this quarter-hour yet: %s", plan.words)
             limited = count_limited(connection, now)
+        for change in plan.changes:
+            log.info("rations: %s", json.dumps(change))
         if added and plan.purchase is not None:
             log.info("buying: %s", json.dumps({"mwh": plan.purchase.energy, "why": plan.purchase.reason}))
         return added, limited
