@@ -33,11 +33,7 @@ class _Served:
 
 
 class Inversions:
-    """Counts the inversions of a run, step by step.
-
-    Args:
-        blocks: The layouts of microgrids.
-    """
+    """Counts the inversions of a run, step by step."""
 
     def __init__(self, blocks: Sequence[Places]) -> None:
         self._blocks = blocks

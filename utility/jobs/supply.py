@@ -204,5 +204,5 @@ class SupplyJob:
 
 def _limits(before: Mapping[MicrogridId, Told], now: EpochSeconds) -> dict[MicrogridId, int]:
     """Return the import limits in force, watts."""
-    limited = ((name, one.import_limit_w) for name, one in before.items() if one.until > now)
-    return {name: limit for name, limit in limited if limit is not None}
+    in_force = {name: one for name, one in before.items() if one.until > now}
+    return {name: one.import_limit_w for name, one in in_force.items() if one.import_limit_w is not None}

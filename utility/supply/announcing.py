@@ -46,14 +46,7 @@ def must_tell(ration: Ration, supply: SupplyState, told: Told | None, now: Epoch
 def changes(
     found: Mapping[MicrogridId, Ration], supply: SupplyState, told: Mapping[MicrogridId, Told], now: EpochSeconds
 ) -> Iterator[dict[str, object]]:
-    """Yield each kind of change between what controllers were told and their new rations, with its facts for a log.
-
-    Args:
-        found: The new rations.
-        supply: The state of the regional supply.
-        told: What controllers were last told.
-        now: The time.
-    """
+    """Yield each kind of change between what controllers were last told and their new rations, with its facts."""
     kinds: dict[tuple[str, bool, str], dict[MicrogridId, int | None]] = {}
     for name, ration in found.items():
         was, was_limit_w = SupplyState.NORMAL, None

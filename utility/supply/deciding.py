@@ -73,10 +73,7 @@ class Facts:
 def unknown(facts: Facts, stale_s: int = RATION_S) -> str | None:
     """Return why the plant's state is not known now; ``None``: it is known.
 
-    Args:
-        facts: The facts.
-        stale_s: Seconds for which a report is used. For a ration it is as long as a ration holds: a late report, of a
-            loaded machine or over a bad line, is better than none.
+    A report counts for ``stale_s``, for rations as long as a ration holds: a late one is better than none.
     """
     if not facts.is_trusted:
         return "the utility's clock is not synchronised"

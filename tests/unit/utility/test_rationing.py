@@ -165,7 +165,7 @@ def test_with_a_supply_that_is_normal_any_energy_above_the_reserve_is_enough() -
     assert ration_rangers(SupplyState.NORMAL, TOWN, replace(given, line_w=0))["a001"].import_limit_w == 0
 
 
-CENTERTOWN = (
+CENTERTOWN: tuple[Member, ...] = (
     Member(microgrid="pub", priority=Priority.PUBLIC, customers=3, average_w=80_000, demand_w=80_000),
     Member(microgrid="apt", priority=Priority.APARTMENTS, customers=300, average_w=180_000, demand_w=180_000),
     Member(microgrid="homes", priority=Priority.HOUSES, customers=8_000, average_w=9_600_000, demand_w=9_600_000),

@@ -438,7 +438,16 @@ def test_a_short_supply_is_told_although_the_plants_reports_come_late(
 
 
 def test_a_report_that_came_while_the_job_waited_is_of_the_present() -> None:
-    report = PlantReport.model_construct(time=START + 100, level_mwh=1, capacity_mwh=2)
+    report = PlantReport(
+        time=START + 100,
+        level_mwh=1,
+        capacity_mwh=2,
+        battery_limit_w=1,
+        line_w=1,
+        supply=SupplyState.LOW,
+        prices=((START, 1_000),),
+        prices_until=START + QUARTER_S,
+    )
     facts = Facts(
         now=START,
         is_trusted=True,
