@@ -11,7 +11,6 @@ from meter_sim.physics.places import Places
 from meter_sim.physics.plant import PlantStep
 from meter_sim.physics.town import MicrogridsStep
 from scenarios.fairness import Tally
-from scenarios.inversions import inversions
 
 KINDS = ("residential", "apartment", "public")
 
@@ -87,7 +86,7 @@ class Figures:
         lost: Losses of charging, of the plant and of the microgrids.
         plant_gain: What the plant's battery has gained since the beginning, milliwatt-hours.
         switches: Changes between sharing and not sharing, of all batteries.
-        inversions: How often a microgrid took energy while a higher class lacked it, microgrid-steps.
+        inversions: How often a microgrid took energy that a higher class lacked, then or later, microgrid-steps.
         samples: The town at the end of each hour.
         tallies: The energies of each place, by layout of microgrids.
     """
@@ -111,7 +110,6 @@ class Figures:
             self.kinds[places.kind].add(step)
             tally.add(step.flows)
             self.lost += int(step.flows.lost.sum())
-        self.inversions += inversions(blocks, steps)
         self.bought += plant.bought
         self.bought_peak += plant.bought if price_percent > 100 else 0
         self.cost += plant.bought * price_percent // 100

@@ -3,15 +3,71 @@
 All microgrids that are on the grid are one side of the plant; each island is a side of its own. Classes are those of
 rationing. Every microgrid of a town file has places of one class, so an island can't have an inversion; one with
 places of several classes would need a count of places.
+
+Within a step a lower class is served while a higher one is short. Over time a lower class was served from the plant's
+battery, and within ``LASTS_H`` of the same shortage that energy lacks for a higher class.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-import numpy as np
-
-from meter_sim.physics.boundary import Cause
+from commonwatt.model.units import MilliwattHours
+from meter_sim.physics.boundary import Cause, Exchange
 from meter_sim.physics.places import Places
 from meter_sim.physics.town import PRIORITY, MicrogridsStep
+from utility.supply.rationing import LASTS_H
+
+
+@dataclass
+class _Served:
+    """A step in which the plant's battery served the town in a shortage.
+
+    Attributes:
+        energy: What it gave and nothing has replaced since, milliwatt-hours.
+        microgrids: How many microgrids of each class took energy.
+    """
+
+    energy: MilliwattHours
+    microgrids: list[int]
+
+
+class Inversions:
+    """Counts the inversions of a run, step by step."""
+
+    def __init__(self, blocks: Sequence[Places]) -> None:
+        self._blocks = blocks
+        self._served: deque[_Served] = deque(maxlen=LASTS_H * 3600 // blocks[0].step_s)
+
+    def add(self, steps: Sequence[MicrogridsStep], before: MilliwattHours, left: MilliwattHours | None) -> int:
+        """Return the inversions that a step shows: its own ones, and those of earlier steps that it brings to light.
+
+        Args:
+            steps: The step, by layout.
+            before: What the plant's battery held above the kept level at its begin.
+            left: The same at its end; ``None``: there is no shortage.
+        """
+        found = inversions(self._blocks, steps)
+        if left is None:
+            self._served.clear()
+            return found
+        classes = list(_by_class(self._blocks, steps))
+        for number, members in enumerate(classes):
+            if sum(map(_lacking, members)) > left:
+                for served in (one for one in self._served if one.energy):
+                    found += sum(served.microgrids[number + 1 :])
+                    del served.microgrids[number + 1 :]
+        self._keep(before - left, [sum(int((one.imported > 0).sum()) for one in members) for members in classes])
+        return found
+
+    def _keep(self, given: MilliwattHours, microgrids: list[int]) -> None:
+        """Keep a step in which the battery gave energy; what charges it replaces what it gave last."""
+        for served in reversed(self._served):
+            replaced = min(served.energy, max(0, -given))
+            served.energy -= replaced
+            given += replaced
+        # A step without energy keeps its place: the length is that of the time.
+        self._served.append(_Served(energy=max(0, given), microgrids=microgrids))
 
 
 def inversions(blocks: Sequence[Places], steps: Sequence[MicrogridsStep]) -> int:
@@ -21,11 +77,20 @@ def inversions(blocks: Sequence[Places], steps: Sequence[MicrogridsStep]) -> int
     then nobody's restraint would help.
     """
     count, higher_short = 0, False
-    for kind in PRIORITY:
-        members = [step.exchange for places, step in zip(blocks, steps, strict=True) if places.kind == kind]
+    for members in _by_class(blocks, steps):
         if higher_short:
             count += sum(int((one.imported > 0).sum()) for one in members)
-        # A place that is off in turn lacks the town's energy if its microgrid is not an island.
-        off = [one.short[Cause.PLACE] * (one.imported > 0) for one in members]
-        higher_short |= any(one.short[[Cause.TOWN, Cause.LIMIT]].any() for one in members) or any(map(np.any, off))
+        higher_short |= any(map(_lacking, members))
     return count
+
+
+def _by_class(blocks: Sequence[Places], steps: Sequence[MicrogridsStep]) -> Iterator[list[Exchange]]:
+    for kind in PRIORITY:
+        yield [step.exchange for places, step in zip(blocks, steps, strict=True) if places.kind == kind]
+
+
+def _lacking(one: Exchange) -> MilliwattHours:
+    """Return the town's energy that microgrids lacked."""
+    # A place that is off in turn lacks the town's energy if its microgrid is not an island.
+    off = one.short[Cause.PLACE] * (one.imported > 0)
+    return int(one.short[[Cause.TOWN, Cause.LIMIT]].sum() + off.sum())

@@ -26,6 +26,7 @@ from meter_sim.physics.town import MicrogridsStep, PlantInputs, step_town
 from meter_sim.weather import seed_of
 from scenarios.controllers import Controllers, Situation
 from scenarios.figures import KINDS, Figures, Sample
+from scenarios.inversions import Inversions
 from scenarios.policies import Policy
 from scenarios.supply import Utility
 
@@ -110,6 +111,7 @@ class Simulation:
         percent = conditions.scenario.level_percent
         self.plant_level: MilliwattHours = self._plant.capacity * percent // 100
         self.grids = [self._grids_of(places, percent) for places in blocks]
+        self._inversions = Inversions(blocks)
         self.boundaries: list[Boundary] = []
         self._hour = [0, 0]
         self._residential = sum(len(g.places.microgrids) for g in self.grids if g.places.kind == "residential")
@@ -135,7 +137,8 @@ class Simulation:
         price = conditions.price_percent(time, self._usual_price)
         supply = conditions.supply(time)
         reached = not conditions.is_out("broadband", time)
-        orders, limits = self._utility.decide(time, self.plant_level, supply, reached=reached)
+        alive = not conditions.is_out("town_line", time)
+        orders, limits = self._utility.decide(time, self.plant_level, supply, reached=reached, alive=alive)
         inputs, boundaries = [], []
         for grids, usual, limit in zip(self.grids, self._surroundings.at(time), limits, strict=True):
             voltage, managed = self._world(grids, time)
@@ -160,9 +163,12 @@ class Simulation:
                 level=self.plant_level,
                 order=orders,
                 supply=supply,
-                alive=not conditions.is_out("town_line", time),
+                alive=alive,
             ),
         )
+        before, left = (max(0, level - orders.keep) for level in (self.plant_level, plant.level))
+        is_short = supply is not SupplyState.NORMAL or not alive
+        self.figures.inversions += self._inversions.add(steps, before, left if is_short else None)
         self.plant_level = plant.level
         for grids, one in zip(self.grids, steps, strict=True):
             grids.level = one.flows.level

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.model.supply import SupplyState
-from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, MilliwattHours
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.town import Town
 from meter_sim.physics.boundary import NO_LIMIT_W
@@ -46,10 +46,11 @@ class Utility:
         self._net: MilliwattHours = 0
         self._members = {name: member_of(town.table, town.microgrids[name]) for b in blocks for name in b.microgrids}
         self._demand_w = dict.fromkeys(self._members, 0)
+        self._limits_w: dict[MicrogridId, int | None] = {}
         self._decided = (NO_ORDER, [np.full(len(b.microgrids), NO_LIMIT_W) for b in blocks])
 
     def decide(
-        self, time: EpochSeconds, level: MilliwattHours, supply: SupplyState, *, reached: bool
+        self, time: EpochSeconds, level: MilliwattHours, supply: SupplyState, *, reached: bool, alive: bool
     ) -> tuple[Order, list[NDArray[np.int64]]]:
         """Return what the plant is told, and the import limits of each layout's microgrids, watts.
 
@@ -58,12 +59,15 @@ class Utility:
             level: Level of the plant's battery.
             supply: The state of the regional supply.
             reached: Whether the utility reaches the plant and the controllers.
+            alive: Whether the regional line has voltage.
         """
         if not reached:
-            # The plant goes on keeping its reserve, without a purchase.
+            # The plant goes on keeping its reserve, without a purchase; the controllers' limits end.
+            self._limits_w = {}
             return Order(keep=self._keep), [np.full(len(block.microgrids), NO_LIMIT_W) for block in self._blocks]
         if time % QUARTER_S == 0:
-            self._decided = self._order(time, level, supply), self._limits(level, supply)
+            plant = self._plant(level, supply, alive=alive)
+            self._decided = self._order(time, plant), self._limits(supply, plant)
         return self._decided
 
     def measured(self, time: EpochSeconds, steps: list[MicrogridsStep]) -> None:
@@ -78,7 +82,7 @@ class Utility:
             self._history.append(self._net)
             self._net = 0
 
-    def _plant(self, level: MilliwattHours, supply: SupplyState) -> Plant:
+    def _plant(self, level: MilliwattHours, supply: SupplyState, *, alive: bool) -> Plant:
         physical, step_s = self._physical, self._blocks[0].step_s
         return Plant(
             level=level,
@@ -87,10 +91,10 @@ class Utility:
             reserve=self._reserve,
             power_w=physical.power * 3600 // (1000 * step_s),
             loss_permille=physical.loss_permille,
-            line_w=physical.line[supply] * 3600 // (1000 * step_s),
+            line_w=physical.line[supply] * 3600 // (1000 * step_s) if alive else 0,
         )
 
-    def _order(self, time: EpochSeconds, level: MilliwattHours, supply: SupplyState) -> Order:
+    def _order(self, time: EpochSeconds, plant: Plant) -> Order:
         if self._buy is None:
             return NO_ORDER
         table = self._town.table
@@ -99,25 +103,28 @@ class Utility:
         prices = [self._conditions.price_percent(quarter, usual) for quarter in quarters]
         situation = Situation(
             now=time,
-            plant=self._plant(level, supply),
+            plant=plant,
             prices=np.array(prices, dtype=np.int64),
             credit=100,
             history=np.array(self._history, dtype=np.int64),
             zone=ZoneInfo(table.timezone),
+            peak_hours=table.peak_hours,
         )
         energy = self._buy(situation).energy
         return Order(buy=energy * self._blocks[0].step_s // QUARTER_S, keep=self._keep)
 
-    def _limits(self, level: MilliwattHours, supply: SupplyState) -> list[NDArray[np.int64]]:
+    def _limits(self, supply: SupplyState, plant: Plant) -> list[NDArray[np.int64]]:
         none = [np.full(len(block.microgrids), NO_LIMIT_W) for block in self._blocks]
         if self._policy.rationing is None:
             return none
-        plant = self._plant(level, supply)
-        members = [replace(m, demand_w=max(0, self._demand_w[name])) for name, m in self._members.items()]
-        available_w = plant.line_w + (plant.power_w if plant.level > plant.reserve else 0)
-        rations = self._policy.rationing(supply, members, available_w)
+        members = [
+            replace(m, demand_w=max(0, self._demand_w[name]), limit_w=self._limits_w.get(name))
+            for name, m in self._members.items()
+        ]
+        rations = self._policy.rationing(supply, members, plant)
+        self._limits_w = {name: ration.import_limit_w for name, ration in rations.items()}
         for block, limits in zip(self._blocks, none, strict=True):
             for row, name in enumerate(block.microgrids):
-                limit = rations[name].import_limit_w
+                limit = self._limits_w[name]
                 limits[row] = NO_LIMIT_W if limit is None else limit
         return none

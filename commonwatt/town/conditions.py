@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import EpochSeconds, MilliwattHours
+from commonwatt.town.file import hours_from
 from commonwatt.town.scenario import Group, Outage, Scenario
 
 DROP_HOURS = (17, 20)
@@ -126,5 +127,4 @@ class Conditions:
 
 
 def _within(hour: float, hours: tuple[int, int]) -> bool:
-    first, last = hours
-    return first <= hour < last if first < last else hour >= first or hour < last
+    return int(hour) in hours_from(*hours)

@@ -7,6 +7,11 @@ from pydantic import Field, model_validator
 from commonwatt.config.settings import MicrogridName, Settings, Zone
 
 
+def hours_from(first: int, last: int) -> tuple[int, ...]:
+    """Return the hours of a day from ``first`` to before ``last``, over midnight if ``last`` is the smaller one."""
+    return tuple(hour % 24 for hour in range(first, last + 24 * (last < first)))
+
+
 class TownTable(Settings):
     """The town itself."""
 
@@ -42,7 +47,12 @@ class TownTable(Settings):
         description="Part of what charges a battery that is lost, in thousandths; of every battery.",
     )
     peak_start_hour: int = Field(15, ge=0, le=23, description="Local hour at which the peak price starts (T5).")
-    peak_end_hour: int = Field(21, ge=1, le=24, description="Local hour at which the peak price ends (T5).")
+    peak_end_hour: int = Field(
+        21,
+        ge=1,
+        le=24,
+        description="Local hour at which the peak price ends (T5); below `peak_start_hour`: of the next day.",
+    )
     peak_factor: float = Field(
         1.5, ge=1, le=100, description="Regional price in peak hours, as a multiple of the price outside them (T5)."
     )
@@ -53,6 +63,11 @@ class TownTable(Settings):
         12_000, gt=0, le=10_000_000, description="Average use of the police station, in watts."
     )
     fire_average_w: int = Field(8_000, gt=0, le=10_000_000, description="Average use of the fire station, in watts.")
+
+    @property
+    def peak_hours(self) -> tuple[int, ...]:
+        """The local hours of the peak price (T5)."""
+        return hours_from(self.peak_start_hour, self.peak_end_hour)
 
 
 class MicrogridTable(Settings):

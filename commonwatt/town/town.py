@@ -197,7 +197,7 @@ class Town:
 
     def regional_price_factor(self, local_hour: int) -> float:
         """Return the regional price in a local hour as a multiple of that outside peak hours (T5)."""
-        return self.table.peak_factor if self.table.peak_start_hour <= local_hour < self.table.peak_end_hour else 1.0
+        return self.table.peak_factor if local_hour in self.table.peak_hours else 1.0
 
 
 def average_w(table: TownTable, function: Function) -> int:

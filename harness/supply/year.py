@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
 from harness.supply.plant import step
-from harness.supply.town import BEGIN, MEAN_W, WARM_UP_DAYS, ZONE
+from harness.supply.town import BEGIN, MEAN_W, TABLE, WARM_UP_DAYS, ZONE
 from utility.supply.buying.situation import MAX_HORIZON, Policy, Situation, Storm
 from utility.supply.local_time import DAY_QUARTERS
 from utility.supply.plant import Plant
@@ -37,6 +37,7 @@ class World:
         prices: The price in the same quarters, and two days more.
         credit: The price of residents' exports.
         line: The limit of the line in the same quarters, watts.
+        peak_hours: The local hours of the peak price by the town file.
         storm: By quarter, the announced storm; empty: none is ever announced.
     """
 
@@ -44,6 +45,7 @@ class World:
     prices: NDArray[np.int64]
     credit: int
     line: NDArray[np.int64]
+    peak_hours: tuple[int, ...] = TABLE.peak_hours
     storms: tuple[Storm, ...] = ()
     first: int = WARM_UP_DAYS * DAY_QUARTERS
     notice_s: int = 36 * 3600
@@ -95,6 +97,7 @@ def run(policy: Policy, world: World, plant: Plant = PLANT) -> Year:
             credit=world.credit,
             history=world.net[max(0, place - HISTORY) : place],
             zone=ZONE,
+            peak_hours=world.peak_hours,
             storm=world.storm_at(now),
         )
         started = time.thread_time()

@@ -217,9 +217,11 @@ def _plant(facts: Facts) -> Iterator[Condition]:
         summary = "The battery of the town's plant is below the level that is kept."
         text = f"It holds {report.level_mwh / 1e6:,.0f} kWh. What is left serves the public microgrid alone."
         yield _condition("PlantLow", _WARNING, 300, summary, text)
-    if report.supply is not SupplyState.NORMAL and age_s < SILENT_S:
+    # The last known state holds until a report says otherwise: reports that come late end no shortage.
+    if report.supply is not SupplyState.NORMAL:
         summary = f"The regional supply is {report.supply.value}."
         text = "All places reduce, and microgrids may have an import limit; emergency services have none."
+        text += f" The plant reported it {duration(int(age_s))} ago." if age_s > SILENT_S else ""
         yield _condition("SupplyShort", _CRITICAL, 60, summary, text, state=report.supply.value)
 
 

@@ -6,7 +6,7 @@ A repeated run changes nothing: a quarter has one purchase, and a controller is 
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from secrets import token_hex
 
 from commonwatt.config.utility import SupplySettings
@@ -28,8 +28,8 @@ from utility.store.plant import (
 )
 from utility.store.rations import NewRation, count_limited, members, tell, told
 from utility.store.supply_view import WORDS, announced_storm
-from utility.store.town_zone import zone_of
-from utility.supply.announcing import Told, must_tell
+from utility.store.town_zone import peak_hours_of, zone_of
+from utility.supply.announcing import Told, changes, must_tell
 from utility.supply.buying.policies import POLICIES
 from utility.supply.deciding import (
     HISTORY_QUARTERS,
@@ -56,12 +56,14 @@ class SupplyPlan:
         words: Why there is no purchase; empty: there is one.
         purchase: The purchase to store; ``None``: there is one already, or none can be planned.
         rations: The rations to tell.
+        changes: The kinds of changes among them, with their facts.
         rationed: What the rations were decided for; ``None``: they were not.
     """
 
     words: str = ""
     purchase: NewPurchase | None = None
     rations: tuple[NewRation, ...] = ()
+    changes: tuple[dict[str, object], ...] = ()
     rationed: tuple[Quarter, SupplyState, int] | None = None
 
 
@@ -85,12 +87,12 @@ class Planner:
         facts, is_bought = self._facts(now)
         if (why := unknown(facts)) is not None:
             return SupplyPlan(words=why)
-        rations, rationed = self._rations(facts)
+        plan = self._rations(facts)
         if is_bought:
-            return SupplyPlan(rations=rations, rationed=rationed)
+            return plan
         if (why := unplanned(facts)) is not None:
-            return SupplyPlan(words=why, rations=rations, rationed=rationed)
-        return SupplyPlan(purchase=self._purchase(facts), rations=rations, rationed=rationed)
+            return replace(plan, words=why)
+        return replace(plan, purchase=self._purchase(facts))
 
     def _facts(self, now: EpochSeconds) -> tuple[Facts, bool]:
         """Return the facts, and whether the present quarter-hour has a purchase."""
@@ -102,6 +104,7 @@ class Planner:
                 seen=last_report(connection),
                 quarters=quarters_between(connection, quarter - HISTORY_QUARTERS, quarter - 1),
                 zone=zone_of(connection),
+                peak_hours=peak_hours_of(connection),
                 reserve_permille=self._settings.reserve_permille,
                 storm=announced_storm(connection, now),
             )
@@ -133,24 +136,26 @@ class Planner:
             inputs=inputs_of(facts, situation),
         )
 
-    def _rations(self, facts: Facts) -> tuple[tuple[NewRation, ...], tuple[Quarter, SupplyState, int]]:
-        """Return the rations to tell: decided once a quarter-hour, and at a change of the supply or of the line."""
+    def _rations(self, facts: Facts) -> SupplyPlan:
+        """Return a plan of the rations to tell: decided once a quarter-hour, and at a change of the supply or line."""
         assert facts.seen is not None
         supply = facts.seen[1].supply
         rationed = facts.quarter, supply, facts.seen[1].line_w
         if rationed == self.rationed:
-            return (), rationed
+            return SupplyPlan(rationed=rationed)
         hours = like_hours(facts.quarter * QUARTER_S, facts.zone)
         with self._database.reads.begin() as connection:
             before = told(connection)
-            asking = members(connection, facts.quarter, hours, _limited(before, facts.now))
-        found = rations_of(self._rule, facts, asking)
+            limits = _limits(before, facts.now)
+            asking = members(connection, facts.quarter, hours, frozenset(limits))
+        found = rations_of(self._rule, facts, [replace(one, limit_w=limits.get(one.microgrid)) for one in asking])
         new = tuple(
             NewRation(controller=name, supply=supply, ration=one, id=f"supply-{facts.now}-{token_hex(4)}")
             for name, one in found.items()
             if must_tell(one, supply, before.get(name), facts.now, facts.quarter)
         )
-        return new, rationed
+        changed = tuple(changes(found, supply, before, facts.now))
+        return SupplyPlan(rations=new, changes=changed, rationed=rationed)
 
 
 class SupplyJob:
@@ -190,10 +195,14 @@ class SupplyJob:
                 if plan.words:
                     log.info("no purchase for this quarter-hour yet: %s", plan.words)
             limited = count_limited(connection, now)
+        for change in plan.changes:
+            log.info("rations: %s", json.dumps(change))
         if added and plan.purchase is not None:
             log.info("buying: %s", json.dumps({"mwh": plan.purchase.energy, "why": plan.purchase.reason}))
         return added, limited
 
 
-def _limited(before: Mapping[MicrogridId, Told], now: EpochSeconds) -> frozenset[MicrogridId]:
-    return frozenset(name for name, one in before.items() if one.until > now and one.import_limit_w is not None)
+def _limits(before: Mapping[MicrogridId, Told], now: EpochSeconds) -> dict[MicrogridId, int]:
+    """Return the import limits in force, watts."""
+    in_force = {name: one for name, one in before.items() if one.until > now}
+    return {name: one.import_limit_w for name, one in in_force.items() if one.import_limit_w is not None}

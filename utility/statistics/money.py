@@ -81,7 +81,7 @@ def cell_prices(tariff: Tariff, columns: MonthColumns) -> tuple[Floats, Floats]:
 
 
 def cost_of(
-    imported: NDArray[np.int64], exported: NDArray[np.int64], price: float, peak: range, factor: float
+    imported: NDArray[np.int64], exported: NDArray[np.int64], price: float, peak: tuple[int, ...], factor: float
 ) -> float:
     """Return what a month's energy costs at the regional price, dollars: what the microgrids took less what they gave.
 
@@ -93,5 +93,5 @@ def cost_of(
         factor: The peak price as a multiple.
     """
     hours = np.arange(CELLS) % 24
-    prices = np.where((hours >= peak.start) & (hours < peak.stop), price * factor, price)
+    prices = np.where(np.isin(hours, peak), price * factor, price)
     return float((np.maximum(imported - exported, 0) * prices).sum() / _KWH)

@@ -1,11 +1,11 @@
-"""The time zone of the town: of people's times, local days and months."""
+"""The time zone of the town: of people's times, local days and months; and the hours of its peak price."""
 
 import json
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from commonwatt.town.file import TownTable
+from commonwatt.town.file import TownTable, hours_from
 from utility.store.database import Database, read_setting
 from utility.store.registration import TOWN
 
@@ -19,6 +19,13 @@ def timezone_of(connection: Connection) -> str:
 def zone_of(connection: Connection) -> ZoneInfo:
     """Return the town's zone; America/New_York before a registration."""
     return ZoneInfo(timezone_of(connection))
+
+
+def peak_hours_of(connection: Connection) -> tuple[int, ...]:
+    """Return the local hours of the town's peak price; 15 to 20 before a registration."""
+    figures, table = json.loads(read_setting(connection, TOWN) or "{}"), TownTable()
+    start = figures.get("peak_start_hour", table.peak_start_hour)
+    return hours_from(start, figures.get("peak_end_hour", table.peak_end_hour))
 
 
 def town_zone(database: Database) -> ZoneInfo:

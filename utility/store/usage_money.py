@@ -17,7 +17,7 @@ from utility.store import tariffs
 from utility.store.accounts import load_dated_registry
 from utility.store.reads import town as town_figures
 from utility.store.tables import controller, usage_month
-from utility.store.town_zone import timezone_of, zone_of
+from utility.store.town_zone import peak_hours_of, timezone_of, zone_of
 from utility.store.usage import CLASSES, Scope
 
 _IMPORTED, _EXPORTED = SHAPES.index("imported"), SHAPES.index("exported")
@@ -122,7 +122,7 @@ def cost(connection: Connection, month: Month, price: float) -> NDArray[np.float
         price: The price outside peak hours, dollars per kWh; the town's file has the peak's hours and factor.
     """
     town, c = town_figures(connection), usage_month.c
-    peak = range(int(str(town["peak_start_hour"])), int(str(town["peak_end_hour"])))
+    peak = peak_hours_of(connection)
     factor = float(str(town["peak_factor"]))
     found = np.zeros(len(CLASSES) + 1)
     wanted = select(c.scope, c.subject, c.payload).where(c.month == month, c.scope.in_([Scope.CLASS, Scope.TOWN]))

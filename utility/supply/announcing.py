@@ -1,13 +1,17 @@
 """Which controllers are told of the supply: at a change, and once a quarter-hour while it is short (pure)."""
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from commonwatt.model.supply import SupplyState
-from commonwatt.model.units import EpochSeconds, Quarter
+from commonwatt.model.units import EpochSeconds, MicrogridId, Quarter
 from utility.supply.rationing import Ration
 
 RATION_S = 1800
 """For how long a controller keeps what it was told, seconds: it is told again each quarter-hour, so one may be lost."""
+
+NAMED = 10
+"""Most microgrids that a line of the log names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,3 +41,33 @@ def must_tell(ration: Ration, supply: SupplyState, told: Told | None, now: Epoch
     if supply is SupplyState.NORMAL and ration.import_limit_w is None:
         return in_force and not is_same
     return not in_force or not is_same or (told is not None and told.quarter != quarter)
+
+
+def changes(
+    found: Mapping[MicrogridId, Ration], supply: SupplyState, told: Mapping[MicrogridId, Told], now: EpochSeconds
+) -> Iterator[dict[str, object]]:
+    """Yield each kind of change between what controllers were last told and their new rations, with its facts."""
+    kinds: dict[tuple[str, bool, str], dict[MicrogridId, int | None]] = {}
+    for name, ration in found.items():
+        was, was_limit_w = SupplyState.NORMAL, None
+        if (before := told.get(name)) is not None and before.until > now:
+            was, was_limit_w = before.supply, before.import_limit_w
+        if (was, was_limit_w) != (supply, ration.import_limit_w):
+            kinds.setdefault((was.value, ration.reduce, ration.reason), {})[name] = was_limit_w
+    for (was_supply, reduce, reason), limits in kinds.items():
+        yield {
+            "supply": supply.value,
+            "was": was_supply,
+            "limit_w": _range(found[name].import_limit_w for name in limits),
+            "was_limit_w": _range(limits.values()),
+            "reduce": reduce,
+            "why": reason,
+            "microgrids": len(limits),
+            "names": list(limits)[:NAMED],
+        }
+
+
+def _range(limits: Iterable[int | None]) -> list[int] | None:
+    """Return the least and the most of some limits; ``None``: there is none."""
+    known = [limit for limit in limits if limit is not None]
+    return [min(known), max(known)] if known else None

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, MicrogridId, MilliwattHours, Quarter
 from commonwatt.model.words import moment
 from commonwatt.protocol.plant_messages import PlantQuarter, PlantReport
+from utility.supply.announcing import RATION_S
 from utility.supply.buying.situation import MAX_HORIZON, Policy, Purchase, Situation, Storm
 from utility.supply.local_time import DAY_QUARTERS
 from utility.supply.plant import Plant
 from utility.supply.rationing import Member, Ration, Rationing
 
 STALE_S = 180
-"""Seconds from its receipt after which a report of the plant is not used: three of its periods."""
+"""Seconds from its receipt after which nothing is bought on a report of the plant: three of its periods."""
 
 AHEAD_S = 60
 """Most seconds by which the plant's clock may be ahead."""
@@ -44,6 +45,7 @@ class Facts:
         seen: The time of receipt and the plant's last report; ``None``: it has never reported.
         quarters: What the plant measured in finished quarters, oldest first.
         zone: The town's time zone.
+        peak_hours: The local hours of the peak price by the town file, 0 to 23.
         reserve_permille: Level that is kept, thousandths of the capacity.
         storm: A storm that an operator has announced; ``None``: none.
     """
@@ -53,6 +55,7 @@ class Facts:
     seen: tuple[EpochSeconds, PlantReport] | None
     quarters: Sequence[PlantQuarter]
     zone: ZoneInfo
+    peak_hours: tuple[int, ...]
     reserve_permille: int
     storm: Storm | None = None
 
@@ -67,18 +70,22 @@ class Facts:
         return 0 if self.seen is None else self.seen[1].capacity_mwh * self.reserve_permille // 1000
 
 
-def unknown(facts: Facts) -> str | None:
-    """Return why the plant's state is not known now; ``None``: it is known."""
+def unknown(facts: Facts, stale_s: int = RATION_S) -> str | None:
+    """Return why the plant's state is not known now; ``None``: it is known.
+
+    A report counts for ``stale_s``, for rations as long as a ration holds: a late one is better than none.
+    """
     if not facts.is_trusted:
         return "the utility's clock is not synchronised"
     if facts.seen is None:
         return "no plant has reported yet"
     received, report = facts.seen
-    if not 0 <= facts.now - received <= STALE_S:
+    # A report may come after the job has begun, that is, after ``now``.
+    if abs(facts.now - received) > stale_s:
         return f"the plant's last report came at {moment(received)}"
-    if report.time > facts.now + AHEAD_S:
+    if report.time > max(facts.now, received) + AHEAD_S:
         return f"the plant's clock is more than {AHEAD_S} s ahead of the utility's"
-    if facts.now - report.time > STALE_S:
+    if facts.now - report.time > stale_s:
         return f"the plant's last report is of {moment(report.time)} by its own clock"
     # A little outside is a tolerance of measurement.
     if not -report.capacity_mwh // 20 <= report.level_mwh <= report.capacity_mwh * 21 // 20:
@@ -88,7 +95,7 @@ def unknown(facts: Facts) -> str | None:
 
 def unplanned(facts: Facts) -> str | None:
     """Return why the purchase of the present quarter-hour can't be planned now; ``None``: it can."""
-    if (why := unknown(facts)) is not None or facts.seen is None:
+    if (why := unknown(facts, STALE_S)) is not None or facts.seen is None:
         return why
     if facts.seen[1].time < facts.quarter * QUARTER_S:
         return "the plant's first report of this quarter-hour has not come yet"
@@ -152,6 +159,7 @@ def situation_of(facts: Facts) -> Situation:
         credit=_BASE_PRICE,
         history=history_of(facts.quarters, facts.quarter),
         zone=facts.zone,
+        peak_hours=facts.peak_hours,
         storm=facts.storm,
     )
 
@@ -189,5 +197,4 @@ def rations_of(rule: Rationing, facts: Facts, members: Sequence[Member]) -> Mapp
     """Return each microgrid's ration; only if ``unknown`` returns ``None``."""
     assert facts.seen is not None
     report = facts.seen[1]
-    battery_w = report.battery_limit_w if report.level_mwh > facts.reserve else 0
-    return rule(report.supply, members, report.line_w + battery_w)
+    return rule(report.supply, members, plant_of(facts, report))

@@ -13,6 +13,17 @@ from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import MicrogridId
 from commonwatt.town.file import TownTable
 from commonwatt.town.town import Direction, Function, Microgrid, average_w
+from utility.supply.plant import Plant
+
+LASTS_H = 12
+"""Hours for which, in a shortage, the energy above the plant's reserve has to last: for the classes above, then for a
+class itself."""
+
+STEPS = 4
+"""Steps in which a limit comes down: each takes at most this part of what a class asks for."""
+
+STEP_LASTS_H = 1
+"""Hours for which the energy that the classes above do not need has to last while a limit comes down."""
 
 APARTMENT_PERCENT = 50
 """Percent of its import in the same hour of the last like day that the apartment microgrid gets in ``CRITICAL``."""
@@ -43,6 +54,7 @@ class Member:
         average_w: The average use of its places, watts.
         demand_w: The power it asks to import now, watts.
         like_hour_w: Its mean import in the same hour of the last like day, watts; ``None``: not known.
+        limit_w: The import limit that it is under, watts; ``None``: none.
     """
 
     microgrid: MicrogridId
@@ -51,6 +63,7 @@ class Member:
     average_w: int
     demand_w: int = 0
     like_hour_w: int | None = None
+    limit_w: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +81,8 @@ class Ration:
     reason: str
 
 
-Rationing = Callable[[SupplyState, Sequence[Member], int], dict[MicrogridId, Ration]]
-"""From the supply state, the microgrids and the watts that the plant can deliver, to each microgrid's ration."""
+Rationing = Callable[[SupplyState, Sequence[Member], Plant], dict[MicrogridId, Ration]]
+"""From the supply state, the microgrids and the plant, to each microgrid's ration."""
 
 
 def priority_of(microgrid: Microgrid) -> Priority:
@@ -86,15 +99,15 @@ def member_of(table: TownTable, microgrid: Microgrid) -> Member:
     return Member(microgrid=microgrid.id, priority=priority_of(microgrid), customers=len(uses), average_w=sum(uses))
 
 
-def ration_aces(state: SupplyState, members: Sequence[Member], available_w: int) -> dict[MicrogridId, Ration]:
+def ration_aces(state: SupplyState, members: Sequence[Member], plant: Plant) -> dict[MicrogridId, Ration]:
     """Ration by the supply state alone (A8): ``CRITICAL`` houses 0 and apartments 50 %, ``EMPTY`` apartments 0.
 
     Args:
         state: The state of the regional supply.
         members: The microgrids.
-        available_w: Not used: this rule does not ask what the plant can deliver.
+        plant: Not used: this rule does not ask what the plant can deliver.
     """
-    del available_w
+    del plant
     return {member.microgrid: _by_state(state, member) for member in members}
 
 
@@ -116,41 +129,73 @@ def _by_state(state: SupplyState, member: Member) -> Ration:
     )
 
 
-def ration_rangers(state: SupplyState, members: Sequence[Member], available_w: int) -> dict[MicrogridId, Ration]:
+def ration_rangers(state: SupplyState, members: Sequence[Member], plant: Plant) -> dict[MicrogridId, Ration]:
     """Ration strictly by class (P5): a higher class is served whole first, within a class all customers are equal.
 
-    While the plant can deliver what all ask for, there are no limits.
+    While the plant can deliver what all ask for, there are no limits. In a shortage (the supply is not ``NORMAL``, or
+    the line is dead) the plant delivers so much from its battery that the energy above its reserve lasts ``LASTS_H``
+    for the classes above, and what these leave lasts as long for the class itself.
 
     Args:
         state: The state of the regional supply.
-        members: The microgrids, with their demand.
-        available_w: The power that the plant can deliver, watts.
+        members: The microgrids, with their demand and their limit.
+        plant: The plant.
     """
-    reduce, left, short = state is not SupplyState.NORMAL, max(0, available_w), False
+    reduce, is_short = state is not SupplyState.NORMAL, state is not SupplyState.NORMAL or not plant.line_w
+    above_w, need_w, cut = 0, 0, False
     rations: dict[MicrogridId, Ration] = {}
     for priority in Priority:
         group = [member for member in members if member.priority is priority]
         asked = sum(member.demand_w for member in group)
+        # A class below a short one gets 0 even while it asks for nothing: it must not take what the other lacks.
+        lasting, at_most = (0, 0) if cut else _deliverable_w(plant, above_w, need_w, is_short=is_short)
+        allowed = max(lasting, min(_stepped_w(group, asked), at_most))
         if priority is Priority.PUBLIC:
             same = _unlimited(reduce, "emergency services are served first, without a limit")
             rations |= {member.microgrid: same for member in group}
-        elif asked <= left and not short:
+        elif asked <= allowed and not cut:
             same = _unlimited(reduce, f"the plant can deliver all that {_WORDS[priority]} ask for")
             rations |= {member.microgrid: same for member in group}
         elif group:
-            rations |= _equal(group, left)
-        # A class below a short one gets 0 even while it asks for nothing: it must not take what the other lacks.
-        short = short or asked > left
-        left = 0 if short else left - asked
+            rations |= _equal(group, allowed, f"; the battery is to last {LASTS_H} h" if is_short else "")
+        cut = cut or asked > lasting
+        above_w += asked
+        # Sun and batteries that serve a class now may be empty within the hours for which the energy has to last.
+        need_w += sum(max(member.demand_w, member.average_w) for member in group)
     return rations
 
 
-def _equal(group: Sequence[Member], available_w: int) -> dict[MicrogridId, Ration]:
-    """Return one limit per customer for a class that asks for more than there is."""
+def _deliverable_w(plant: Plant, above_w: int, need_w: int, *, is_short: bool) -> tuple[int, int]:
+    """Return the power that a class can have for long, and the most that it may have while its limit comes down.
+
+    Args:
+        plant: The plant.
+        above_w: What the classes above ask for now, watts.
+        need_w: What they may need for ``LASTS_H``, watts.
+        is_short: Whether there is a shortage.
+    """
+    line_w = max(0, plant.line_w - above_w)
+    power_w = max(0, plant.power_w - max(0, above_w - plant.line_w))
+    if not is_short:
+        all_w = line_w + (power_w if plant.level > plant.reserve else 0)
+        return all_w, all_w
+    spare_wh = max(0, (plant.level - plant.reserve) // 1000 - LASTS_H * max(0, need_w - plant.line_w))
+    lasting, stepping = (line_w + min(power_w, spare_wh // hours) for hours in (LASTS_H, STEP_LASTS_H))
+    return lasting, stepping
+
+
+def _stepped_w(group: Sequence[Member], asked: int) -> int:
+    """Return the power of a class after one more step down from what it may take now."""
+    now_w = sum(member.demand_w if member.limit_w is None else min(member.demand_w, member.limit_w) for member in group)
+    return now_w - asked // STEPS
+
+
+def _equal(group: Sequence[Member], available_w: int, why: str) -> dict[MicrogridId, Ration]:
+    """Return one limit per customer for a class that asks for more than there is, ``why`` at the reason's end."""
     each = _level(group, available_w)
     words = _WORDS[group[0].priority]
     reason = f"short: {each} W for each customer of the class {words}" if each else f"short: nothing left for {words}"
-    return {m.microgrid: Ration(import_limit_w=each * m.customers, reduce=True, reason=reason) for m in group}
+    return {m.microgrid: Ration(import_limit_w=each * m.customers, reduce=True, reason=reason + why) for m in group}
 
 
 def _level(group: Iterable[Member], available_w: int) -> int:

@@ -11,6 +11,7 @@ from commonwatt.protocol.commands import Kind
 from harness.simulation.faults import Faults
 from harness.simulation.rival import Rival
 from utility.changes import OpenCommand
+from utility.supply.plant import Plant
 from utility.supply.rationing import RATIONING, member_of
 
 if TYPE_CHECKING:
@@ -138,7 +139,8 @@ class EnergyFaults(Faults):
             replace(member_of(world.town.table, world.town.microgrids[name]), demand_w=rng.randrange(9_000))
             for name in world.gateways
         ]
-        for name, ration in RATIONING[rule](state, members, rng.randrange(9_000)).items():
+        plant = Plant(level=0, capacity=0, floor=0, reserve=0, power_w=0, loss_permille=0, line_w=rng.randrange(9_000))
+        for name, ration in RATIONING[rule](state, members, plant).items():
             world.energy.rationed(name, ration.import_limit_w)
             limit = {} if ration.import_limit_w is None else {"import_limit_w": ration.import_limit_w}
             self._send(name, {"cmd": "supply", "supply": state, "for_s": 1200, **limit})

@@ -82,8 +82,15 @@ def test_silence_is_not_told_of_gateways_while_the_head_end_is_gone() -> None:
     assert is_judged(EVERY["CommonwattResidual"].alarm, gone)
 
 
-def test_supply_that_was_short_before_the_plant_fell_silent_is_not_told() -> None:
-    assert "CommonwattSupplyShort" not in found(BAD)
+def test_supply_that_was_short_before_the_plant_fell_silent_stays_an_alarm_that_says_how_old_it_is() -> None:
+    reports = [(20.0, True), (290.0, True), (310.0, True), (20.0, True), (2_000.0, True), (20.0, False)]
+    seen = [
+        found(Facts(plant=(age_s, report(supply=SupplyState.LOW if short else SupplyState.NORMAL))))
+        for age_s, short in reports
+    ]
+    alarms = [one.get("CommonwattSupplyShort") for one in seen]
+    assert [one is not None for one in alarms] == [short for _, short in reports]
+    assert ["ago" in one.alarm.description for one in alarms if one is not None] == [False, False, True, False, True]
 
 
 @pytest.mark.parametrize("name", sorted(EVERY))

@@ -1,5 +1,6 @@
 """The town: its sums, its numbers that never change, and what its file may say."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,16 @@ def test_town_battery_lasts_twelve_hours_of_average_use(full: Town) -> None:  # 
 @pytest.mark.parametrize(("hour", "factor"), [(0, 1), (14, 1), (15, 1.5), (20, 1.5), (21, 1)])
 def test_regional_power_is_dear_from_15_to_21(full: Town, hour: int, factor: float) -> None:  # req: T5
     assert full.regional_price_factor(hour) == factor
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "hours"),
+    [(7, 13, [*range(7, 13)]), (22, 4, [*range(4), 22, 23]), (18, 24, [*range(18, 24)]), (6, 6, [])],
+)
+def test_peak_hours_may_pass_midnight(full: Town, start: int, end: int, hours: list[int]) -> None:
+    table = full.table.model_copy(update={"peak_start_hour": start, "peak_end_hour": end})
+    town = replace(full, table=table)
+    assert [hour for hour in range(24) if town.regional_price_factor(hour) > 1] == hours
 
 
 def test_minima_are_what_householders_may_choose(metered: list[Meter]) -> None:  # req: T6

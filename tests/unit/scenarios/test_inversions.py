@@ -1,10 +1,13 @@
 """No lower class is served from where a higher one goes short; a planted inversion is counted."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from commonwatt.model.supply import SupplyState
+from commonwatt.model.units import MicrogridId
 from commonwatt.town.scenario import Outage, Shortage
 from meter_sim.physics.boundary import Cause
 from meter_sim.physics.town import MicrogridsStep
@@ -13,6 +16,8 @@ from scenarios.inversions import inversions
 from scenarios.policies import POLICIES
 from scenarios.simulation import Simulation, run
 from tests.unit.scenarios.test_simulation import RESIDENTIAL, conditions, figures, town
+from utility.supply.plant import Plant
+from utility.supply.rationing import Member, Ration, Rationing, ration_rangers
 
 
 def stepped() -> tuple[Simulation, list[MicrogridsStep]]:
@@ -44,7 +49,9 @@ def test_a_planted_inversion_is_counted(cause: Cause, kind: str, expected: int) 
 
 
 @pytest.mark.parametrize("policy", ["spec", "aces"])
-def test_a_storm_and_a_short_supply_invert_no_priority(policy: str) -> None:  # req: U5, P5
+def test_a_storm_and_a_short_supply_invert_no_priority_where_the_rule_limits(
+    policy: str,
+) -> None:  # req: U5, P5
     assert figures("storm", policy).inversions == 0
     it = conditions("storm")
     short = (
@@ -52,13 +59,34 @@ def test_a_storm_and_a_short_supply_invert_no_priority(policy: str) -> None:  # 
         Shortage(state="EMPTY", from_hour=12, for_hours=24),
     )
     dead = Outage(what="town_line", from_hour=30, for_hours=42)
+    # While the utility does not reach the controllers, nobody is rationed.
+    outages = [one for one in it.scenario.outage if one.what != "broadband"]
     scenario = it.scenario.model_copy(
-        update={"supply": short, "outage": (*it.scenario.outage, dead), "start_hour": 12, "level_percent": 20}
+        update={"supply": short, "outage": (*outages, dead), "start_hour": 12, "level_percent": 20}
     )
-    found = run(town(), replace(it, scenario=scenario), POLICIES[policy], days=2)
-    assert found.inversions == 0
+    found = run(town(), replace(it, scenario=scenario), POLICIES[policy], days=3)
+    # The rule of ACES asks for the supply's state alone: while the line is dead and the state NORMAL, it limits nobody.
+    assert (found.inversions > 0) == (policy == "aces")
     for kind in KINDS:
-        assert found.kinds[kind].unserved["town"] > 0, "every class went short"
+        assert found.kinds[kind].unserved.total() > 0, "every class went short"
+
+
+def without_energy(state: SupplyState, members: Sequence[Member], plant: Plant) -> dict[MicrogridId, Ration]:
+    """Ration by power alone, as if a battery a little above its reserve were a full one."""
+    return ration_rangers(SupplyState.NORMAL, members, replace(plant, line_w=max(1, plant.line_w)))
+
+
+@pytest.mark.parametrize(("rule", "inverts"), [(ration_rangers, False), (without_energy, True)])
+def test_a_lower_class_that_used_up_what_a_higher_one_lacks_later_is_an_inversion(
+    rule: Rationing, inverts: bool
+) -> None:
+    """# req: U5, P5"""
+    it = conditions("winter")
+    empty = Shortage(state="EMPTY", from_hour=0, for_hours=48)
+    scenario = it.scenario.model_copy(update={"supply": (empty,), "start_hour": 18, "level_percent": 60})
+    found = run(town(), replace(it, scenario=scenario), replace(POLICIES["spec"], rationing=rule), days=2)
+    assert (found.inversions > 0) == inverts
+    assert found.kinds["apartment"].unserved.total() > 0
 
 
 def test_the_last_of_the_plant_goes_to_the_public_microgrid() -> None:

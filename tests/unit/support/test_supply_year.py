@@ -8,11 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.planner import bound_of, policies
+from commonwatt.model.units import QUARTER_S
+from commonwatt.town.file import TownTable
 from harness.supply.plant import step
-from harness.supply.town import MEAN_W, WARM_UP_DAYS, Kind, net_load
-from harness.supply.worlds import WORLDS, cloudy, storms
+from harness.supply.town import BEGIN, MEAN_W, WARM_UP_DAYS, ZONE, Kind, net_load
+from harness.supply.worlds import WORLDS, cloudy, storms, two_prices
 from harness.supply.year import PLANT, World, run
 from utility.supply.bound import strict_bound
+from utility.supply.buying.policies import POLICIES
+from utility.supply.buying.situation import Purchase
+from utility.supply.local_time import local_hour
 
 DAYS = 2
 
@@ -59,6 +64,18 @@ def test_planner_serves_more_of_a_storm_than_a_rule() -> None:
     last = replace(full, first=(WARM_UP_DAYS + 8) * 96)
     years = {name: run(make(), last) for name, make in policies().items() if name in ("planner", "aces")}
     assert years["planner"].unserved < years["aces"].unserved
+
+
+@pytest.mark.parametrize(("start", "end"), [(7, 13), (22, 4)])
+@pytest.mark.parametrize("name", ["spec", "aces", "rangers"])
+def test_rule_pays_no_more_than_doing_nothing_at_any_peak_hours(name: str, start: int, end: int) -> None:
+    """# req: U4"""
+    dear = TownTable(peak_start_hour=start, peak_end_hour=end).peak_hours
+    plain = two_prices(1, 21)
+    hours = local_hour(BEGIN // QUARTER_S + np.arange(len(plain.prices), dtype=np.int64), ZONE)
+    world = replace(plain, prices=np.where(np.isin(hours, dear), 1500, 1000).astype(np.int64), peak_hours=dear)
+    nothing = run(lambda _: Purchase(energy=0, reason="the line serves what the battery does not"), world)
+    assert run(POLICIES[name](), world).cost <= nothing.cost
 
 
 def test_same_seed_makes_the_same_town_and_another_seed_another() -> None:

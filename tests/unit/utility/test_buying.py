@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from commonwatt.town.file import TownTable
 from utility.supply.buying.planner import LIMIT_S, Planner, quantile_permille, steps_of
 from utility.supply.buying.policies import POLICIES
 from utility.supply.buying.program import HighsSolver, Plan, Problem
@@ -44,6 +45,7 @@ def at(hour: int, level: int, *, load: int = LOAD, day: int = 10, plant: Plant =
         credit=800,
         history=np.full(34 * 96, load, np.int64),
         zone=ZONE,
+        peak_hours=tuple(range(15, 21)),
     )
 
 
@@ -88,6 +90,14 @@ def test_peak_hours_are_read_from_the_clock_or_from_the_prices() -> None:
     assert by_clock(flat).sum() == 24
     assert not by_price(flat).any()
     assert by_price(at(14, 60)).tolist() == by_clock(at(14, 60)).tolist()
+
+
+def test_peak_hours_by_the_clock_are_those_of_the_town_file_over_midnight_too() -> None:
+    table = TownTable(peak_start_hour=22, peak_end_hour=4)
+    night = replace(at(21, 60), peak_hours=table.peak_hours)
+    assert np.flatnonzero(by_clock(night)).tolist() == list(range(4, 28)), "from 22:00 to 04:00, seen from 21:00"
+    bought = AcesRule()(replace(night, now=night.now + 6 * 3600))
+    assert "peak hours" in bought.reason, "at 03:00"
 
 
 def test_planner_fills_before_peak_hours_serves_in_them_and_says_so() -> None:
@@ -193,6 +203,7 @@ _SITUATIONS = st.builds(
         credit=800,
         history=np.resize(np.asarray(load, np.int64) * 10_000, days),
         zone=ZONE,
+        peak_hours=tuple(range(15, 21)),
         storm=Storm(start=1_772_928_000 + storm * 900, end=1_772_928_000 + (storm + 48) * 900) if storm else None,
     ),
     st.integers(0, 200),

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,7 +20,7 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.protocol.controller_commands import Action, ControllerCommand
-from commonwatt.protocol.plant_messages import PlantCommand, PlantOutcome, PlantQuarter
+from commonwatt.protocol.plant_messages import PlantCommand, PlantOutcome, PlantQuarter, PlantReport
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Direction, Function, Town
 from harness.console import standing_api
@@ -37,16 +38,17 @@ from utility.metrics import UtilityMetrics
 from utility.plant_metrics import PlantMetrics
 from utility.registry.exchange import exchanged
 from utility.store.accounts import load_dated_registry, save_dated_registry
-from utility.store.database import Database, read_setting
+from utility.store.database import Database, read_setting, save_setting
 from utility.store.open_commands import add_command, open_commands
 from utility.store.plant import quarters_between, write_plant
 from utility.store.rations import NewRation, members, tell
+from utility.store.registration import TOWN
 from utility.store.replaced_meters import register_replacement
 from utility.store.supply_view import announced_storm
 from utility.store.tables import command, compacted, meter, purchase, ration
-from utility.supply.announcing import RATION_S
-from utility.supply.deciding import HISTORY_QUARTERS
-from utility.supply.rationing import Ration
+from utility.supply.announcing import RATION_S, Told, changes
+from utility.supply.deciding import HISTORY_QUARTERS, Facts, unknown
+from utility.supply.rationing import STEPS, Ration
 
 both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 
@@ -195,6 +197,17 @@ def test_each_quarter_hour_has_one_purchase_which_the_plant_buys(database: Datab
         assert world.metrics.registry.get_sample_value("commonwatt_utility_purchases_total", {"policy": policy}) == 3
 
     play(World(database, buying=policy), story)
+
+
+def test_peak_hours_are_those_of_the_registered_town(database: Database) -> None:
+    async def story(world: World) -> None:
+        await world.until(START + 120)
+        assert [row.reason.partition(":")[0] for row in world.rows()] == ["off-peak", "peak hours"]
+
+    with database.writes.begin() as connection:
+        figures = json.loads(read_setting(connection, TOWN) or "")
+        save_setting(connection, TOWN, json.dumps(figures | {"peak_start_hour": 11, "peak_end_hour": 13}))
+    play(World(database), story)
 
 
 @both_kinds
@@ -366,6 +379,102 @@ def test_a_short_supply_is_told_to_each_controller_and_ends_by_itself(database: 
         assert max(told_after) < START + 2 * QUARTER_S, "NORMAL is told once"
 
     play(World(database, rationing="aces"), story)
+
+
+def test_limits_of_an_empty_supply_come_down_step_by_step_from_what_was_told(database: Database) -> None:
+    """# req: U5, P5"""
+
+    async def story(world: World) -> None:
+        await world.until(START)
+        world.plant.supply = SupplyState.EMPTY
+        limits = []
+        for quarter in range(5):
+            await world.until(START + quarter * QUARTER_S + 120)
+            limits.append(world.rations()["r001"][1] or 0)
+        # Two microgrids ask for 2,400 W each; the battery delivers 3,000 W.
+        assert limits[:2] == [1_500, 1_500 - 2_400 // STEPS]
+        assert 400 > limits[2] > limits[4] > 300, "the battery lasts"
+
+    play(World(database), story)
+
+
+class LateWorld(World):
+    """A world on a loaded machine: the plant's messages arrive ``late_s`` after they were made."""
+
+    late_s = 400
+
+    async def deliver(self) -> None:
+        self.waiting = [*getattr(self, "waiting", ()), *((int(self.clock.now()), one) for one in self.plant.sent)]
+        due = self.clock.now() - self.late_s
+        self.plant.sent = [one for made, one in self.waiting if made <= due]
+        self.waiting = [(made, one) for made, one in self.waiting if made > due]
+        await super().deliver()
+
+
+def test_a_short_supply_is_told_although_the_plants_reports_come_late(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """# req: U5, A8"""
+
+    async def story(world: World) -> None:
+        world.plant.supply = SupplyState.LOW
+        await world.until(START + 2 * QUARTER_S)
+        assert world.rations() == {"r001": ("LOW", None), "r002": ("LOW", None)}
+        assert len(world.rows()) == 0, "nothing is bought on a report that old"
+
+    caplog.set_level("INFO")
+    play(LateWorld(database, rationing="aces"), story)
+    (line,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith("rations: ")]
+    assert json.loads(line.removeprefix("rations: ")) == {
+        "supply": "LOW",
+        "was": "NORMAL",
+        "limit_w": None,
+        "was_limit_w": None,
+        "reduce": True,
+        "why": "regional supply is LOW; all reduce",
+        "microgrids": 2,
+        "names": ["r001", "r002"],
+    }
+
+
+def test_a_report_that_came_while_the_job_waited_is_of_the_present() -> None:
+    report = PlantReport(
+        time=START + 100,
+        level_mwh=1,
+        capacity_mwh=2,
+        battery_limit_w=1,
+        line_w=1,
+        supply=SupplyState.LOW,
+        prices=((START, 1_000),),
+        prices_until=START + QUARTER_S,
+    )
+    facts = Facts(
+        now=START,
+        is_trusted=True,
+        seen=(START + 110, report),
+        quarters=(),
+        zone=ZoneInfo("UTC"),
+        peak_hours=(),
+        reserve_permille=0,
+    )
+    assert unknown(facts) is None
+    assert unknown(replace(facts, seen=(START + 1_900, report))) is not None, "the clock was set back"
+    assert "ahead" in (unknown(replace(facts, seen=(START, report))) or "")
+
+
+def test_a_change_of_all_microgrids_is_one_line_that_names_ten() -> None:
+    names = [f"r{number:03}" for number in range(1, 803)]
+    short = Ration(import_limit_w=6_000, reduce=True, reason="short")
+    before = {
+        name: Told(quarter=QUARTER, supply=SupplyState.LOW, import_limit_w=9_000 + number, until=START + 900)
+        for number, name in enumerate(names)
+    }
+    new = dict.fromkeys(names, short)
+    (line,) = changes(new, SupplyState.EMPTY, before, START)
+    assert (line["microgrids"], line["names"]) == (802, names[:10])
+    assert (line["was"], line["was_limit_w"], line["limit_w"]) == ("LOW", [9_000, 9_801], [6_000, 6_000])
+    again = {name: replace(one, supply=SupplyState.EMPTY, import_limit_w=6_000) for name, one in before.items()}
+    assert list(changes(new, SupplyState.EMPTY, again, START)) == [], "a renewal is no change"
 
 
 @both_kinds

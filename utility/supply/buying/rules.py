@@ -14,11 +14,11 @@ Peak = Callable[[Situation], NDArray[np.bool_]]
 """Which of the next quarter-hours, at most a day, are in peak hours."""
 
 
-def by_clock(situation: Situation, start_hour: int = 15, end_hour: int = 21) -> NDArray[np.bool_]:
-    """Peak hours by the clock, the same every day: 15:00 to 21:00 local time (T5)."""
+def by_clock(situation: Situation) -> NDArray[np.bool_]:
+    """Peak hours by the clock, the same every day: those of the town file, local time (T5)."""
     quarters = situation.now // QUARTER_S + np.arange(DAY_QUARTERS, dtype=np.int64)
     hours = local_hour(quarters, situation.zone)
-    return np.asarray((start_hour <= hours) & (hours < end_hour))
+    return np.isin(hours, situation.peak_hours)
 
 
 def by_price(situation: Situation) -> NDArray[np.bool_]:

@@ -40,6 +40,7 @@ class Situation:
         history: The town's net load at the plant for each quarter-hour before ``now``, milliwatt-hours, oldest first;
             negative while residents export more than the others import.
         zone: Time zone of the town's habits.
+        peak_hours: The local hours of the peak price by the town file, 0 to 23; empty: none.
         storm: An announced storm; ``None``: none.
     """
 
@@ -49,6 +50,7 @@ class Situation:
     credit: int
     history: NDArray[np.int64]
     zone: ZoneInfo
+    peak_hours: tuple[int, ...]
     storm: Storm | None = None
 
     def __post_init__(self) -> None:
