@@ -99,8 +99,7 @@ class Modes:
 
     def register(self, registry: Mapping[MeterId, RegisteredMeter]) -> None:
         """Replace the registry by a changed one."""
-        is_public = any(meter.function in _EMERGENCY for meter in registry.values())
-        self._delay_s = return_delay_s(self._microgrid, is_public=is_public)
+        self._is_public = any(meter.function in _EMERGENCY for meter in registry.values())
         self._sensors = frozenset(i for i, meter in registry.items() if meter.function is Function.BOUNDARY)
         self._intake = frozenset(i for i in self._sensors if registry[i].direction is Direction.INCOMING)
         self._reducible = tuple(registry.keys() - self._sensors)
@@ -201,7 +200,7 @@ class Modes:
             commanded=commanded,
             isolated=any(self.manager.holds(meter, Kind.ISOLATED, now) for meter in self._sensors),
             stable_s=self._stable_s,
-            delay_s=self._delay_s,
+            delay_s=return_delay_s(self._microgrid, self._boundary.stable_since or 0, is_public=self._is_public),
         )
 
     def view(self, now: Now) -> View:
