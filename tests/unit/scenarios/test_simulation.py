@@ -145,7 +145,7 @@ def test_after_an_outage_homes_that_had_no_energy_take_three_times_as_much() -> 
     for time in range(begin, begin + hours * 3600, 60):
         step = next(s for s, grids in zip(simulation.step(time), simulation.grids, strict=True) if grids is homes)
         if time == begin + 36 * 3600:
-            dead = (homes.cold_s < 0).all(axis=1)
+            dead = np.asarray((homes.cold_s < 0).all(axis=1))
             assert dead.any(), "at night, with empty batteries"
         if time == begin + 37 * 3600 + 1500:
             back = homes.cold_s[dead] > 0
