@@ -7,7 +7,7 @@ Each microgrid has its own store and broker, and commits by itself: one that fai
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from statistics import median
 
@@ -159,6 +159,7 @@ class Fleet:
     def _world_so_far(self) -> World:
         """Return the world after the newest slot in a store; microgrids with an older slot are stepped up to it."""
         last = {name: member.last for name, member in self.members.items()}
+        cold: dict[MicrogridId, Mapping[str, int]] = {name: member.cold for name, member in self.members.items()}
         now = int(self.clock.machine()) // SLOT_S * SLOT_S
         ends = [slot.slot_end for slot in last.values() if slot is not None]
         newest = max(ends, default=now)
@@ -171,12 +172,13 @@ class Fleet:
             levels[grid.id] = levels_after(slot, grid, initial)
             if slot is not None and slot.slot_end < newest:
                 # Its last slots were not committed when the fleet was killed.
-                alone = World(MeteredTown(self._town, [grid]), slot.slot_end, {grid.id: levels[grid.id]})
+                alone = World(MeteredTown(self._town, [grid]), slot.slot_end, {grid.id: levels[grid.id]}, cold)
                 alone.skip_to(newest)
                 while alone.slot_end < newest:
                     alone.step({grid.id: Circumstances()})
                 levels[grid.id] = alone.levels[grid.id]
-        return World(self._physics, newest, levels)
+                cold[grid.id] = alone.cold[grid.id]
+        return World(self._physics, newest, levels, cold)
 
     # The world.
 

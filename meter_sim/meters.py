@@ -10,6 +10,7 @@ import random
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from commonwatt.config.meters import MetersSettings
 from commonwatt.device.changes import new_meter
@@ -38,7 +39,7 @@ from meter_sim.outside import Outside
 from meter_sim.passed import Passed
 from meter_sim.physics.microgrid import Circumstances, Step
 from meter_sim.switch import BoundarySwitch, Kept, newest
-from meter_sim.truth import Change, Slot, dark_since, has_slot, kept_switch, last_slot
+from meter_sim.truth import Change, Slot, cold_places, dark_since, has_slot, kept_switch, last_slot
 from meter_sim.world import Failures
 
 MAX_WAITING = 86_400 // SLOT_S
@@ -59,6 +60,7 @@ class MicrogridMeters:
         meters: The cores by id; after a failure the old core stays until it is built again from the store.
         tally: Event counts of all meters, by kind and result.
         last: The last slot in the store at the start; ``None`` in a new store.
+        cold: For how long places were still cold then (``Step.cold``).
         slot_end: End of the last slot of the meters.
     """
 
@@ -78,6 +80,7 @@ class MicrogridMeters:
         self.meters: dict[MeterId, Meter] = {}
         self.tally = tally
         self.last = last_slot(store)
+        self.cold = cold_places(store)
         self.slot_end: EpochSeconds = 0
         self._start = Slot(0, {})
         self._settings = settings
@@ -105,7 +108,8 @@ class MicrogridMeters:
         self._false = FalseReadings()
         self._dead: frozenset[MeterId] = frozenset()
         self._silent: frozenset[MeterId] = frozenset()
-        self._switch = BoundarySwitch(0, Kept(is_open=False))
+        self._delay_s = partial(return_delay_s, microgrid.id, is_public=microgrid.kind == "public")
+        self._switch = BoundarySwitch(self._delay_s, Kept(is_open=False))
         self._written: Kept | None = None
         self._shell = DeviceShell(microgrid.id, store, self.tally)
         for meter in self._descriptions:
@@ -137,8 +141,7 @@ class MicrogridMeters:
             stored = self._store.load(meter) or new_meter(meter, now)
             self.meters[meter] = Meter(description, self._limits, stored, self.tally)
         was_open = any(self.meters[meter].state.bits & State.SWITCH_OPEN for meter in self._boundary)
-        delay_s = return_delay_s(self._microgrid.id, is_public=self._microgrid.kind == "public")
-        self._switch = BoundarySwitch(delay_s, kept_switch(self._store) or Kept(was_open))
+        self._switch = BoundarySwitch(self._delay_s, kept_switch(self._store) or Kept(was_open))
 
     def start_after(self, slot_end: EpochSeconds, levels: dict[MeterId, MilliwattHours]) -> None:
         """Start after the slots up to ``slot_end`` passed unmeasured."""

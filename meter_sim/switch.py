@@ -1,6 +1,6 @@
 """The emulated boundary switch of a microgrid: it trips by itself, and closes on a stable voltage alone (C5)."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeAlias
 
 from commonwatt.model.records import State
@@ -38,11 +38,12 @@ class BoundarySwitch:
         voltage: Whether the town's side had voltage in the last slot.
     """
 
-    def __init__(self, delay_s: int, kept: Kept) -> None:
-        """Take the microgrid's own delay (``return_delay_s``), and what it kept before the start."""
+    def __init__(self, delay_s: Callable[[EpochSeconds], int], kept: Kept) -> None:
+        """Take the microgrid's own delay by the voltage's return (``return_delay_s``), and what it kept before."""
         self.is_open = kept.is_open
         self.voltage = True
         self._delay_s = delay_s
+        self._wait_s = UNMANAGED_S
         self._stable_since: EpochSeconds | None = None
         self._held_until: EpochSeconds = 0
         self._opened_by = kept.opened_by
@@ -68,6 +69,8 @@ class BoundarySwitch:
         if not voltage:
             self.is_open, self._stable_since = True, None
             return
+        if self._stable_since is None:
+            self._wait_s = UNMANAGED_S + self._delay_s(at)
         # The earlier one: the clock may have been set back.
         self._stable_since = at if self._stable_since is None else min(self._stable_since, at)
         if isolated or not self.is_open:
@@ -78,7 +81,7 @@ class BoundarySwitch:
         else:
             # The clock may have been set back.
             self._held_until = min(self._held_until, at)
-            self.is_open = at - max(self._stable_since, self._held_until) < UNMANAGED_S + self._delay_s
+            self.is_open = at - max(self._stable_since, self._held_until) < self._wait_s
 
     @property
     def bits(self) -> State:

@@ -18,7 +18,8 @@ from commonwatt.model.units import EpochSeconds, MilliwattHours
 from meter_sim.switch import Kept
 
 SlotEnergy: TypeAlias = Mapping[str, list[MilliwattHours] | dict[str, MilliwattHours]]
-"""What flowed in a slot, by name (docs/protocol.md): ``served`` by place, the others by place, meter or cause."""
+"""What flowed in a slot, by name (docs/protocol.md): ``served`` by place, the others by place, meter or cause; and
+``cold``, which is no energy but seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,13 @@ def last_slot(store: DeviceStore) -> Slot | None:
     if found is None:
         return None
     return Slot(found[0], {int(meter): level for meter, level in json.loads(found[1]).items()})
+
+
+def cold_places(store: DeviceStore) -> dict[str, int]:
+    """Return the seconds for which places were cold after the last measured slot (``Step.cold``)."""
+    found = store.connection.execute("SELECT energy FROM truth_energy ORDER BY slot_end DESC LIMIT 1").fetchone()
+    cold: dict[str, int] = {} if found is None else json.loads(found[0]).get("cold", {})
+    return cold
 
 
 def dark_since(store: DeviceStore) -> dict[MeterId, EpochSeconds]:

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import SLOT_S, EpochSeconds, MicrogridId, MilliwattHours
@@ -39,6 +39,7 @@ class World:
     Attributes:
         slot_end: End of the last slot.
         levels: Levels of each microgrid's batteries at that time.
+        cold: For how long the places of each microgrid are still cold (``Step.cold``).
     """
 
     def __init__(
@@ -46,15 +47,19 @@ class World:
         physics: MeteredTown,
         slot_end: EpochSeconds,
         levels: Mapping[MicrogridId, Mapping[MeterId, MilliwattHours]],
+        cold: Mapping[MicrogridId, Mapping[str, int]],
     ) -> None:
         self.slot_end = slot_end
         self.levels = {name: dict(each) for name, each in levels.items()}
+        self.cold = dict(cold)
         self._physics = physics
 
     def step(self, circumstances: Mapping[MicrogridId, Circumstances], told: PlantInputs | None = None) -> Happened:
         """Step the physics by one slot."""
-        steps, plant = self._physics.step(self.slot_end, self.levels, circumstances, told)
+        here = {name: replace(one, cold=self.cold.get(name, {})) for name, one in circumstances.items()}
+        steps, plant = self._physics.step(self.slot_end, self.levels, here, told)
         self.levels = {name: step.levels for name, step in steps.items()}
+        self.cold = {name: step.cold for name, step in steps.items()}
         self.slot_end += SLOT_S
         return Happened(slot_end=self.slot_end, steps=steps, plant=plant)
 

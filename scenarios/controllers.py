@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from commonwatt.model.units import EpochSeconds
 from commonwatt.town.town import Town
 from gateway.control.shedding import Islands, Priority, number_of, priority_of, shed
-from gateway.control.strategies.batteries import Batteries
+from gateway.control.strategies.batteries import LEAST_S, Batteries
 from meter_sim.physics.boundary import NO_LIMIT_W
 from meter_sim.physics.places import Places, places_of
 from meter_sim.physics.step import Inputs
@@ -56,6 +56,8 @@ class Controllers:
         self._places = places
         self._policy = policy
         self._sharing = np.zeros(places.shape, dtype=np.bool_)
+        self._since = np.zeros(places.shape, dtype=np.int64)
+        self._islands = np.zeros(places.shape[0], dtype=np.bool_)
         self.off = self._sharing
         self._number = np.array([number_of(name) for name in places.microgrids])
         # Without a meter of its intake a place is a source: it is never off.
@@ -78,7 +80,7 @@ class Controllers:
         self.off = self._shed(time, seen)
         if self.off.any():
             inputs = replace(inputs, isolated=self.off)
-        weights = self._share(seen)
+        weights = self._share(time, seen)
         return replace(inputs, weights=weights if weights.any() else None)
 
     def _shed(self, time: EpochSeconds, seen: Situation) -> _Flags:
@@ -99,11 +101,14 @@ class Controllers:
         )
         return np.asarray(shed(islands, time) & limited[:, None])
 
-    def _share(self, seen: Situation) -> NDArray[np.int64]:
+    def _share(self, time: EpochSeconds, seen: Situation) -> NDArray[np.int64]:
         """Return the weights of the batteries that share."""
         if self._policy.sharing is None:
             return np.zeros(self._places.shape, dtype=np.int64)
         has = self._places.capacity > 0
+        # An island's beginning or end ends the least time.
+        self._since[seen.islands != self._islands] = 0
+        self._islands = seen.islands
         plan = self._policy.sharing(
             Batteries(
                 level=seen.level,
@@ -115,8 +120,10 @@ class Controllers:
                 weight=np.ones_like(seen.level),
                 band_permille=BAND_PERMILLE,
                 islands=seen.islands,
+                recent=time - self._since < LEAST_S,
             )
         )
         self.switches += int((plan.donors != self._sharing).sum())
+        self._since[plan.donors & ~self._sharing] = time
         self._sharing = plan.donors
         return plan.weights

@@ -85,6 +85,7 @@ class Figures:
         sold: Energy that the region took.
         lost: Losses of charging, of the plant and of the microgrids.
         plant_gain: What the plant's battery has gained since the beginning, milliwatt-hours.
+        highest_w: Most that all microgrids together wanted from the town in a step, watts.
         switches: Changes between sharing and not sharing, of all batteries.
         inversions: How often a microgrid took energy that a higher class lacked, then or later, microgrid-steps.
         samples: The town at the end of each hour.
@@ -98,6 +99,7 @@ class Figures:
     sold: MilliwattHours = 0
     lost: MilliwattHours = 0
     plant_gain: MilliwattHours = 0
+    highest_w: int = 0
     switches: int = 0
     inversions: int = 0
     samples: list[Sample] = field(default_factory=list)
@@ -110,6 +112,8 @@ class Figures:
             self.kinds[places.kind].add(step)
             tally.add(step.flows)
             self.lost += int(step.flows.lost.sum())
+        wanted = sum(int(one.exchange.imported.sum() + one.exchange.short[Cause.TOWN].sum()) for one in steps)
+        self.highest_w = max(self.highest_w, wanted * 3600 // (1000 * blocks[0].step_s))
         self.bought += plant.bought
         self.bought_peak += plant.bought if price_percent > 100 else 0
         self.cost += plant.bought * price_percent // 100

@@ -187,6 +187,7 @@ def _sums(figures: Figures) -> dict[str, object]:
         "net_cost": figures.net_cost,
         "sold_mwh": figures.sold,
         "lost_mwh": figures.lost,
+        "highest_w": figures.highest_w,
         "switches": figures.switches,
         "inversions": figures.inversions,
         "fairness": {

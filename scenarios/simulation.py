@@ -18,6 +18,7 @@ from commonwatt.town.scenario import Group
 from commonwatt.town.town import Town
 from meter_sim.outside import Sky
 from meter_sim.physics.boundary import Boundary
+from meter_sim.physics.cold import cold_after, cold_load
 from meter_sim.physics.places import Places, blocks_of
 from meter_sim.physics.plant import PlantStep, plant_of
 from meter_sim.physics.step import Inputs
@@ -47,14 +48,18 @@ class _Grids:
         places: Their places.
         controllers: Their controllers.
         level: Level of each battery.
+        ordinary: The ordinary load of each place in the step.
+        cold_s: For how long each place is still cold (``cold_after``).
         is_open: Which boundary switches are open.
         stable_since: Since when each feeder has had voltage.
-        delay_s: Each microgrid's own delay before it returns, seconds.
+        delay_s: Each microgrid's own delay before it returns, seconds; drawn when its feeder's voltage returns.
     """
 
     places: Places
     controllers: Controllers
     level: NDArray[np.int64]
+    ordinary: NDArray[np.int64]
+    cold_s: NDArray[np.int64]
     is_open: NDArray[np.bool_]
     stable_since: NDArray[np.int64]
     delay_s: NDArray[np.int64]
@@ -120,15 +125,16 @@ class Simulation:
         rng = np.random.default_rng(seed_of(self._town.table.seed, "levels", *places.microgrids) % 2**32)
         wobble = rng.integers(-100, 101, places.shape)
         level = np.clip(places.capacity * (percent * 10 + wobble) // 1000, 0, places.capacity)
-        delays = [return_delay_s(name, is_public=places.kind == "public") for name in places.microgrids]
         rows = len(places.microgrids)
         return _Grids(
             places=places,
             controllers=Controllers(self._town, places, self._policy),
             level=level,
+            ordinary=np.zeros(places.shape, dtype=np.int64),
+            cold_s=np.zeros(places.shape, dtype=np.int64),
             is_open=np.zeros(rows, dtype=np.bool_),
             stable_since=np.zeros(rows, dtype=np.int64),
-            delay_s=np.array(delays, dtype=np.int64),
+            delay_s=np.zeros(rows, dtype=np.int64),
         )
 
     def step(self, time: EpochSeconds) -> list[MicrogridsStep]:
@@ -172,6 +178,7 @@ class Simulation:
         self.plant_level = plant.level
         for grids, one in zip(self.grids, steps, strict=True):
             grids.level = one.flows.level
+            grids.cold_s = cold_after(grids.places, grids.ordinary, one.flows.served, grids.cold_s)
         self._utility.measured(time, steps)
         self._count(time, steps, plant, price)
         return steps
@@ -197,6 +204,9 @@ class Simulation:
         self, grids: _Grids, time: EpochSeconds, voltage: NDArray[np.bool_], managed: NDArray[np.bool_]
     ) -> None:
         """Trip switches on dead feeders; close those whose voltage has been stable for the wait and their own delay."""
+        for row in np.flatnonzero(voltage & (grids.stable_since < 0)):
+            is_public = grids.places.kind == "public"
+            grids.delay_s[row] = return_delay_s(grids.places.microgrids[row], time, is_public=is_public)
         grids.stable_since = np.where(voltage, np.where(grids.stable_since < 0, time, grids.stable_since), -1)
         wait_s = np.where(managed, STABLE_S, UNMANAGED_S) + grids.delay_s
         waits = grids.is_open & voltage & (time - grids.stable_since < wait_s)
@@ -205,6 +215,7 @@ class Simulation:
     def _demanded(self, grids: _Grids, usual: Inputs, time: EpochSeconds) -> Inputs:
         percent = self._conditions.demand_percent(_GROUPS[grids.places.kind], time)
         load = usual.load if percent is None else np.rint(usual.load * (percent / 100)).astype(np.int64)
+        grids.ordinary, load = load, cold_load(grids.places, load, grids.cold_s)
         drop = self._conditions.drop(time)
         if drop is not None and grids.places.kind == "residential":
             load = load + self._drop(grids, drop, load)

@@ -279,7 +279,7 @@ class GatewaySettings(Settings):
     sharing: Literal["spec", "aces", "rangers"] = Field(
         "spec",
         description="The strategy of sharing: `spec`, all above their minimum share when one is below; `aces`, when "
-        "one is empty; `rangers`, the largest surplus gives first.",
+        "one is empty; `rangers`, batteries that already share give first, then the largest surplus.",
     )
     sharing_band_permille: int = Field(
         20,

@@ -51,9 +51,11 @@ class Why(StrEnum):
     NO_MINIMUM = "no-minimum"
 
 
+_READY = "the utility does not answer, or help began less than 5 minutes ago"
+
 _WORDS: dict[Why, tuple[Role, str]] = {
     Why.HELPS: ("gives", "Above its minimum, and another battery needs help."),
-    Why.READY: ("gives", "Above its minimum, and ready to share while the utility does not answer."),
+    Why.READY: ("gives", f"Above its minimum, and ready to share: {_READY}."),
     Why.LOW: ("receives", "Below its minimum."),
     Why.NEARLY_EMPTY: ("receives", "Nearly empty, in an island."),
     Why.NO_HELPER: ("receives", "Below its minimum, but no other battery can share."),
@@ -65,7 +67,7 @@ _WORDS: dict[Why, tuple[Role, str]] = {
     Why.ONLY_RECEIVES: ("rests", "Above its minimum; it can only receive."),
     Why.NO_NEED_AT: ("rests", "At its minimum; no battery needs help."),
     Why.NO_NEED: ("rests", "Above its minimum; no battery needs help."),
-    Why.LARGER_FIRST: ("rests", "Above its minimum; larger surpluses give first."),
+    Why.LARGER_FIRST: ("rests", "Above its minimum; batteries that already share give first, then larger surpluses."),
     Why.NOTHING_ABOVE: ("rests", "At its minimum: it has nothing to share."),
     Why.TOO_CLOSE: ("rests", "Less than {band} % of its capacity above its minimum: too close to share."),
     Why.CANT: ("out", "It can't take part now."),
@@ -160,7 +162,7 @@ def _sentences(found: Sequence[BatteryWords]) -> Iterator[str]:
         yield f"{_named(receivers)} {verb} below the minimum, but no other battery is far enough above to share."
     elif givers:
         verb = "is" if len(givers) == 1 else "are"
-        yield f"{_named(givers)} {verb} ready to share: the utility does not answer."
+        yield f"{_named(givers)} {verb} ready to share: {_READY}."
     elif len(out) == len(found):
         yield "No battery shares, since the level or the minimum of each battery is not known or too old."
     elif any(battery.role == "rests" and (battery.level or 0) < (battery.minimum or 0) for battery in found):

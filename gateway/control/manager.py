@@ -22,26 +22,14 @@ from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change, Desired, MeterInfo
 from gateway.control.epochs import MAX_COUNTER, Epochs
 from gateway.control.lifetimes import LIFETIMES, MANY_TIMES, UNKNOWN, resend_after_s
-from gateway.control.meter_view import CommandNote, Counts, MeterView
+from gateway.control.meter_view import INITIALIZE_AGAIN_S, CommandNote, Counts, MeterView
 from gateway.control.plausibility import Recorded
-from gateway.control.sharing import BatteryState, Decision, decide, reasons
+from gateway.control.sharing import RENEWED_S, REWEIGH, BatteryState, Decision, decide, reasons
 from gateway.control.strategies import COMPARING
 from gateway.stored import KeptMeters
 
 SHARE_FOR_S, RENEW_S = LIFETIMES[Kind.SHARING].for_s, LIFETIMES[Kind.SHARING].renew_s
 """Seconds until share_power_on ends unless renewed, and the seconds left at which it is renewed."""
-
-INITIALIZE_AGAIN_S = 60
-"""Seconds until an unanswered ``initialize`` is sent again."""
-
-METER_WRONG_S = 5
-"""A meter whose time differs by more seconds is sent the time."""
-
-TELL_AGAIN_S = 60
-"""Seconds until the time may be sent to the same meter again."""
-
-REWEIGH = 250
-"""A donor is sent its weight again at once if it differs by more; smaller changes wait for the renewal."""
 
 HIGHEST_SEQ = 2**52
 """Highest sequence number; a meter that reports it or a higher one is commanded in a new epoch."""
@@ -89,6 +77,7 @@ class Manager:
         said = {info.meter: info for info in store.meters()}
         self.meters = {meter: MeterView(info=said.get(meter)) for meter in registry}
         self.decision = Decision()
+        self._terms: tuple[object, ...] | None = None
         self.levels_s = settings.levels_s
         self._began: EpochSeconds | None = None
 
@@ -109,9 +98,8 @@ class Manager:
         """Set a meter's state bits, unless they are older than those known; unknown bits are counted and ignored."""
         self.counts.unknown_states += bool(bits & ~KNOWN_STATES)
         view = self.meters.get(meter)
-        # After a report of a clock that was ahead, the later ones count again.
-        if view is not None and (time >= view.bits_time or view.bits_time > now + METER_WRONG_S):
-            view.bits, view.bits_time = bits & KNOWN_STATES, time
+        if view is not None:
+            view.take_bits(bits & KNOWN_STATES, time, now)
 
     def outcome(self, meter: MeterId, outcome: Outcome, now: Now) -> list[Effect[Change]]:
         """Handle the outcome of a command, with the meter's state and the pairs of its desired states."""
@@ -147,8 +135,7 @@ class Manager:
             effects += self._order_again(meter, now)
         for kind, held in outcome.held.items():
             effects += self._compare(meter, kind, held, now)
-        wrong = abs(outcome.time - now) > METER_WRONG_S and now - view.told >= TELL_AGAIN_S
-        if wrong and now.trust > Trust.NONE:
+        if view.needs_time(outcome.time, now) and now.trust > Trust.NONE:
             view.told = now
             effects.append(self.command(meter, "put", time=now, trust=now.trust))
         return effects
@@ -200,6 +187,10 @@ class Manager:
         """Decide which batteries share, from the present levels and the states that the meters hold."""
         self._changed = False
         batteries = self.batteries(now)
+        terms, before = (self.strategy, self.weights, self.island), self._terms
+        if before not in (None, terms):  # What an island or a command ends is not delayed.
+            batteries = {meter: replace(battery, recent=False) for meter, battery in batteries.items()}
+        self._terms = terms
         self.decision = decide(batteries, self.strategy, self.band_permille, alone=self.alone, island=self.island)
         if self.waits or self._keeps_sharing(now):
             going_on = [meter for meter, each in batteries.items() if each.sharing and each.level > each.minimum]
@@ -213,11 +204,14 @@ class Manager:
         if weight is None:
             return self.order(meter, Kind.SHARING, "off", None, now) if battery.sharing else []
         desired = self._desired.get((meter, Kind.SHARING))
-        if desired is not None and battery.sharing:
-            left_s = (desired.until or 0) - now
-            if RENEW_S < left_s <= SHARE_FOR_S and abs(weight - (desired.weight or 1)) <= REWEIGH:
+        left_s, for_s = self._left_s(desired, now), SHARE_FOR_S
+        if desired is not None and 0 < left_s <= SHARE_FOR_S:
+            # Without a receiver a weight means nothing.
+            same = abs(weight - (desired.weight or 1)) <= REWEIGH or (battery.recent and not self.decision.receivers)
+            if left_s > RENEW_S and same:
                 return []
-        return self.order(meter, Kind.SHARING, "on", now + SHARE_FOR_S, now, None if weight == 1 else weight)
+            for_s = left_s if battery.recent else RENEWED_S
+        return self.order(meter, Kind.SHARING, "on", now + for_s, now, None if weight == 1 else weight)
 
     def _keeps_sharing(self, now: Now) -> bool:
         """Return whether no sharing changes while levels are awaited: any may need it, or surpluses are compared."""
@@ -242,8 +236,12 @@ class Manager:
 
     def holds(self, meter: MeterId, kind: Kind, now: Now) -> bool:
         """Return whether a state is on by a command that is in force at a meter, or on its way there."""
-        desired = self._desired.get((meter, kind))
-        return desired is not None and desired.value == "on" and (desired.until or 0) > now
+        return self._left_s(self._desired.get((meter, kind)), now) > 0
+
+    @staticmethod
+    def _left_s(desired: Desired | None, now: Now) -> int:
+        """Return the seconds until a state that is on ends; 0: it is not on."""
+        return 0 if desired is None or desired.value != "on" else max(0, (desired.until or 0) - now)
 
     def reasons(self, now: Now) -> dict[MeterId, Why]:
         """Return why each battery whose minimum and level are known shares, receives or rests."""
@@ -303,6 +301,7 @@ class Manager:
             if info is None or info.minimum_percent is None or info.capacity is None or view.level is None:
                 continue
             up = view.bits & _UP_OR_ISOLATED == State.INITIALIZED
+            left_s = self._left_s(self._desired.get((meter, Kind.SHARING)), now)
             doubt = self.recorded.get(meter, _UNRECORDED).judge(view.level, view.level_time)
             states[meter] = BatteryState(
                 level=view.level,
@@ -311,7 +310,8 @@ class Manager:
                 minimum=-(-info.capacity * info.minimum_percent // 100),
                 available=up and doubt is None and not self.level_is_old(view, now),
                 shares=self._registry[meter].shares,
-                sharing=self.holds(meter, Kind.SHARING, now),
+                sharing=left_s > 0,
+                recent=RENEWED_S < left_s <= SHARE_FOR_S,
                 weight=self.weights.get(meter, 1),
                 doubt=doubt,
             )

@@ -14,6 +14,15 @@ LEVEL_GOOD_FOR_S = 300
 """Seconds after which a level is too old to be shown or taken from a record, and an earlier one of another clock may
 replace it."""
 
+INITIALIZE_AGAIN_S = 60
+"""Seconds until an unanswered ``initialize`` is sent again."""
+
+METER_WRONG_S = 5
+"""A meter whose time differs by more seconds is sent the time."""
+
+TELL_AGAIN_S = 60
+"""Seconds until the time may be sent to the same meter again."""
+
 
 @dataclass
 class MeterView:
@@ -53,6 +62,16 @@ class MeterView:
             return False
         self.level, self.level_time, self.level_heard = level, time, now
         return True
+
+    def take_bits(self, bits: int, time: EpochSeconds, now: Now) -> None:
+        """Take state bits, unless they are older than those known."""
+        # After a report of a clock that was ahead, the later ones count again.
+        if time >= self.bits_time or self.bits_time > now + METER_WRONG_S:
+            self.bits, self.bits_time = bits, time
+
+    def needs_time(self, time: EpochSeconds, now: Now) -> bool:
+        """Return whether a meter with this time is to be sent the right one."""
+        return abs(time - now) > METER_WRONG_S and now - self.told >= TELL_AGAIN_S
 
     def shift(self, by_s: int) -> None:
         """Shift all times of this clock after it was set by ``by_s``."""

@@ -124,8 +124,7 @@ class Modes:
 
     def register(self, registry: Mapping[MeterId, RegisteredMeter]) -> None:
         """Replace the registry by a changed one."""
-        is_public = any(meter.function in _EMERGENCY for meter in registry.values())
-        self._delay_s = return_delay_s(self._microgrid, is_public=is_public)
+        self._is_public = any(meter.function in _EMERGENCY for meter in registry.values())
         self._sensors = frozenset(i for i, meter in registry.items() if meter.function is Function.BOUNDARY)
         # A meter that was replaced reports no more: closing does not wait for it.
         installed = sorted(meter for meter in self._sensors if not registry[meter].replaced)
@@ -267,14 +266,15 @@ class Modes:
         # A clock that nothing confirms yet may bring a command back that has ended.
         knows = now.trust > Trust.NONE or "isolate_until" in self._undated
         commanded = knows and now < self.states.isolate_until
+        boundary = together(self._boundaries.values())
         return wish(
-            together(self._boundaries.values()),
+            boundary,
             now,
             commanded=commanded,
             isolated=any(self.manager.holds(meter, Kind.ISOLATED, now) for meter in self._sensors),
             released=self._released,
             stable_s=self._stable_s,
-            delay_s=self._delay_s,
+            delay_s=return_delay_s(self._microgrid, boundary.stable_since or 0, is_public=self._is_public),
         )
 
     def view(self, now: Now) -> View:

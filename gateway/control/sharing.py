@@ -7,11 +7,19 @@ import numpy as np
 
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import MilliwattHours
+from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.sharing_words import Why
+from gateway.control.lifetimes import LIFETIMES
 from gateway.control.plausibility import Doubt
 from gateway.control.strategies import strategy_of
-from gateway.control.strategies.batteries import Batteries
+from gateway.control.strategies.batteries import LEAST_S, Batteries
 from gateway.control.strategies.words import reason
+
+REWEIGH = 250
+"""A donor is sent its weight again at once if it differs by more; smaller changes wait for the renewal."""
+
+RENEWED_S = LIFETIMES[Kind.SHARING].for_s - LEAST_S
+"""Seconds until a renewed share_power_on ends. So more seconds are left only in the first ``LEAST_S`` of sharing."""
 
 DOUBTS = {
     Doubt.TOO_FAST: Why.TOO_FAST,
@@ -32,6 +40,7 @@ class BatteryState:
         available: Whether it can take part: its level is recent, it is up and not isolated.
         shares: Whether it shares by command; else it only receives.
         sharing: Whether it shares now: ``share_power_on`` is in force at its meter.
+        recent: Whether it began less than ``strategies.batteries.LEAST_S`` ago.
         weight: Its share of the discharge relative to other donors.
         doubt: Why its level can't be, so that it is not available; ``None``: it can.
     """
@@ -42,6 +51,7 @@ class BatteryState:
     available: bool = True
     shares: bool = True
     sharing: bool = False
+    recent: bool = False
     weight: int = 1
     doubt: Doubt | None = None
 
@@ -120,6 +130,7 @@ def _row(batteries: Mapping[MeterId, BatteryState], band_permille: int, *, islan
         weight=row(lambda state: state.weight),
         band_permille=band_permille,
         islands=np.array([island]),
+        recent=row(lambda state: state.recent, np.bool_),
     )
 
 

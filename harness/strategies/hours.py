@@ -11,7 +11,7 @@ from commonwatt.model.units import SLOT_S
 from commonwatt.settlement.splits import Array, Flags
 from gateway.control.strategies import STRATEGIES
 from harness.energy.compare import imbalances
-from harness.strategies.loop import FULL_POWER_SLOTS
+from harness.strategies.loop import FULL_POWER_SLOTS, LEAST_SLOTS
 from harness.strategies.microgrids import PLACES, random_batteries
 from meter_sim.physics.boundary import Boundary
 from meter_sim.physics.places import Places
@@ -86,7 +86,9 @@ class _Town:
             sharing=np.zeros_like(found.sharing),
             band_permille=20,
             islands=None,
+            recent=None,
         )
+        self._slots = np.zeros_like(capacity)
         self.places = Places(
             microgrids=tuple(f"r{row}" for row in range(rows)),
             kind="residential",
@@ -136,7 +138,8 @@ class _Town:
         """Run one slot; return which batteries share in it."""
         odd = self._rng.integers(-self._half_band, self._half_band + 1) if noise else 0
         reported = np.clip(self.level + odd, 0, self.batteries.capacity)
-        plan = STRATEGIES[strategy](replace(self.batteries, level=reported))
+        plan = STRATEGIES[strategy](replace(self.batteries, level=reported, recent=self._slots < LEAST_SLOTS))
+        self._slots = np.where(plan.donors, self._slots + 1, 0)
         inputs = Inputs(
             load=load,
             generation=np.zeros_like(load),

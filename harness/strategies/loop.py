@@ -5,9 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from commonwatt.model.units import SLOT_S
 from gateway.control.strategies import STRATEGIES
-from gateway.control.strategies.batteries import Batteries, Energies
+from gateway.control.strategies.batteries import LEAST_S, Batteries, Energies
 from harness.strategies.reference import divide
+
+LEAST_SLOTS = LEAST_S // SLOT_S
+"""Slots for which a battery shares at least."""
 
 FULL_POWER_SLOTS = 480
 """Slots in which full power charges or discharges a battery: two hours."""
@@ -15,9 +19,11 @@ FULL_POWER_SLOTS = 480
 
 def follow(strategy: str, batteries: Batteries, drawn: Sequence[Energies]) -> Iterator[Batteries]:
     """Return the batteries of one microgrid after each slot, in which loads draw ``drawn`` from them."""
+    slots = np.zeros_like(batteries.level)
     for draw in drawn:
         level = np.where(batteries.usable, np.maximum(batteries.level - draw, 0), batteries.level)
-        plan = STRATEGIES[strategy](batteries)
+        plan = STRATEGIES[strategy](replace(batteries, recent=slots < LEAST_SLOTS))
+        slots = np.where(plan.donors, slots + 1, 0)
         power = batteries.capacity // FULL_POWER_SLOTS + 1
         measured = replace(batteries, level=level)
         gives = np.where(plan.donors & measured.usable, np.minimum(measured.surplus, power), 0)[0].tolist()

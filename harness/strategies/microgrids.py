@@ -25,16 +25,18 @@ def random_batteries(rng: np.random.Generator, rows: int, places: int = PLACES) 
         anywhere, np.clip(near, 0, capacity), minimum, np.zeros_like(capacity), capacity, capacity + 1 - 2 * anywhere,
     ])  # fmt: skip
     begun = rng.random((rows, 1)) < 0.5
+    sharing = begun & (rng.random(shape) < 0.5)
     return Batteries(
         level=level,
         capacity=capacity,
         minimum=minimum,
         available=rng.random(shape) < 0.9,
         may_share=rng.random(shape) < 0.95,
-        sharing=begun & (rng.random(shape) < 0.5),
+        sharing=sharing,
         weight=np.where(rng.random((rows, 1)) < 0.5, 1, rng.integers(1, 1001, shape)),
         band_permille=int(rng.choice(BANDS)),
         islands=rng.random(rows) < 0.2,
+        recent=sharing & (rng.random(shape) < 0.5),
     )
 
 
@@ -42,7 +44,7 @@ def plain(batteries: Batteries) -> list[list[Battery]]:
     """Return the batteries of each microgrid for the reference."""
     columns = [
         getattr(batteries, name).tolist()
-        for name in ("level", "capacity", "minimum", "available", "may_share", "sharing", "weight")
+        for name in ("level", "capacity", "minimum", "available", "may_share", "sharing", "recent", "weight")
     ]
     islands = np.zeros(len(batteries.level), np.bool_) if batteries.islands is None else batteries.islands
     columns.append(np.broadcast_to(islands[:, None], batteries.level.shape).tolist())

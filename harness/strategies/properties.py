@@ -69,10 +69,24 @@ def _no_deficit_beside_surplus(batteries: Batteries, plan: Plan) -> Flags:
     return settled | ~_any(plan.donors)
 
 
+def _stays_on_after_its_start(batteries: Batteries, plan: Plan) -> Flags:
+    """Where a battery began to share recently, all go on above their minimum, while one of the others may need help.
+
+    Where no battery is below its target, batteries share for no other reason.
+    """
+    recent = batteries.sharing if batteries.recent is None else batteries.sharing & batteries.recent
+    done = batteries.level >= np.minimum(batteries.target + batteries.band, batteries.capacity)
+    others = batteries.usable & ~batteries.sharing & (batteries.target > 0) & ~done
+    recent = recent & (batteries.surplus > 0)
+    stays = batteries.sharing & (batteries.surplus > 0) & (_any(recent) & _any(others))[:, None]
+    needless = plan.donors & ~_any(batteries.deficit > 0)[:, None]
+    return _all(plan.donors | ~stays) & ~_any(needless & ~stays)
+
+
 def _all_able_ones_give(batteries: Batteries, plan: Plan) -> Flags:
     band = np.minimum(batteries.capacity * batteries.band_permille // 1000, batteries.capacity - batteries.minimum)
     able = (batteries.surplus > 0) & (batteries.surplus >= band)
-    return ~_any(plan.donors) | _all(plan.donors | ~able)
+    return ~_any(plan.donors) | ~_any(batteries.deficit > 0) | _all(plan.donors | ~able)
 
 
 def _acts_at_the_band(batteries: Batteries, plan: Plan) -> Flags:
@@ -127,6 +141,7 @@ COMMON: Mapping[str, Property] = {
     "deficits are filled equally": _equal_help,
     "no deficit remains beside the surplus of a donor": _no_deficit_beside_surplus,
 }
+_BY_COMMAND = {"sharing that began goes on for five minutes": _stays_on_after_its_start}
 PROPERTIES: Mapping[str, Mapping[str, Property]] = {
     "spec": {
         "starts at the band": _acts_at_the_band,
@@ -149,5 +164,5 @@ PROPERTIES: Mapping[str, Mapping[str, Property]] = {
 def table() -> Iterator[tuple[str, str, Property]]:
     """Return each strategy with each of its properties."""
     for strategy, own in PROPERTIES.items():
-        named = {**COMMON, "the same levels, the same decision": _same_again(strategy), **own}
+        named = {**COMMON, **_BY_COMMAND, "the same levels, the same decision": _same_again(strategy), **own}
         yield from ((strategy, name, judge) for name, judge in named.items())

@@ -14,6 +14,7 @@ class Battery:
     available: bool
     may_share: bool
     sharing: bool
+    recent: bool
     weight: int
     island: bool
 
@@ -71,10 +72,13 @@ def plan(strategy: str, batteries: Sequence[Battery], band_permille: int) -> Pla
             each.deficit > 0 and each.deficit >= min(band, each.target)
             for each, band in zip(batteries, bands, strict=True)
         )
+    others = [(each, band) for each, band in zip(batteries, bands, strict=True) if each.usable and not each.sharing]
+    wait = any(each.target and each.level < min(each.target + band, each.capacity) for each, band in others)
+    wait = wait and any(each.sharing and each.recent and each.surplus for each in batteries)
     able = [
         i
         for i, (each, band) in enumerate(zip(batteries, bands, strict=True))
-        if (began or start)
+        if (began or start or (wait and each.sharing))
         and each.surplus > 0
         and (each.sharing or each.surplus >= min(band, each.capacity - each.minimum))
     ]

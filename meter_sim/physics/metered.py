@@ -1,7 +1,7 @@
 """The physics of some or all microgrids of a town in one slot, by their meters' ids; with the plant or without it.
 
-A pure function of its arguments; levels are its only state. Without the plant, the town gives and takes whatever the
-boundaries let pass.
+A pure function of its arguments; levels and cold loads are its only state. Without the plant, the town gives and takes
+whatever the boundaries let pass.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +14,7 @@ from commonwatt.model.units import EpochSeconds, MicrogridId, MilliwattHours
 from commonwatt.settlement.splits import Array
 from commonwatt.town.town import Microgrid, Town
 from meter_sim.physics.boundary import Boundary
+from meter_sim.physics.cold import cold_after, cold_load
 from meter_sim.physics.microgrid import Circumstances, MeteredMicrogrid, Step
 from meter_sim.physics.places import Places, blocks_of
 from meter_sim.physics.plant import Plant, PlantStep
@@ -72,10 +73,15 @@ class MeteredTown:
             np.array([self.microgrids[name].levels(levels[name]) for name in places.microgrids], dtype=np.int64)
             for places in self._blocks
         ]
+        usual = self._surroundings.at(time, self.weather)
+        ordinary = [
+            _percent(one.load, [each.demand_percent for each in here]) for one, here in zip(usual, held, strict=True)
+        ]
+        cold = [self._cold(places, here) for places, here in zip(self._blocks, held, strict=True)]
         inputs = [
-            self._inputs(places, usual, here, level)
-            for places, usual, here, level in zip(
-                self._blocks, self._surroundings.at(time, self.weather), held, arrays, strict=True
+            self._inputs(places, replace(one, load=cold_load(places, load, cold_s)), here, level)
+            for places, one, load, cold_s, here, level in zip(
+                self._blocks, usual, ordinary, cold, held, arrays, strict=True
             )
         ]
         boundaries = [self._boundary(places, here) for places, here in zip(self._blocks, held, strict=True)]
@@ -84,11 +90,15 @@ class MeteredTown:
             steps = [step_alone(*each) for each in zip(self._blocks, arrays, inputs, boundaries, strict=True)]
         else:
             steps, plant = step_town(self._blocks, arrays, inputs, boundaries, self._plant, told)
+        after = [
+            cold_after(places, load, step.flows.served, cold_s)
+            for places, load, step, cold_s in zip(self._blocks, ordinary, steps, cold, strict=True)
+        ]
         reports = {
             name: self.microgrids[name].report(
-                step, row, voltage=bool(boundary.voltage[row]), closed=bool(boundary.closed[row])
+                step, row, cold_s, voltage=bool(boundary.voltage[row]), closed=bool(boundary.closed[row])
             )
-            for places, step, boundary in zip(self._blocks, steps, boundaries, strict=True)
+            for places, step, boundary, cold_s in zip(self._blocks, steps, boundaries, after, strict=True)
             for row, name in enumerate(places.microgrids)
         }
         return reports, plant
@@ -97,7 +107,7 @@ class MeteredTown:
         """Return the sun, the loads and the desired states of the microgrids of one layout."""
         inputs = replace(
             usual,
-            load=_dropping(places, _percent(usual.load, [one.demand_percent for one in here]), here, level),
+            load=_dropping(places, usual.load, here, level),
             generation=_percent(usual.generation, [one.sun_percent for one in here]),
         )
         if not any(one.commanded for one in here):
@@ -112,6 +122,11 @@ class MeteredTown:
             reducing=reducing if reducing.any() else None,
             isolated=isolated if isolated.any() else None,
         )
+
+    def _cold(self, places: Places, here: Sequence[Circumstances]) -> Array:
+        """Return for how long the places of one layout are still cold."""
+        rows = zip(places.microgrids, here, strict=True)
+        return np.array([self.microgrids[name].by_location(one.cold) for name, one in rows], dtype=np.int64)
 
     def _boundary(self, places: Places, here: Sequence[Circumstances]) -> Boundary:
         # Isolated by command at a boundary meter: the switch is open.

@@ -31,6 +31,7 @@ class Circumstances:
         drop: The home that uses its battery up; ``None``: none.
         number: The microgrid's number, by which that home is found.
         commanded: Desired states in force, by meter id; absent meters have none.
+        cold: For how long places are still cold, as ``Step.cold`` of the slot before.
     """
 
     voltage: bool = True
@@ -40,6 +41,7 @@ class Circumstances:
     drop: Drop | None = None
     number: int = 0
     commanded: Mapping[MeterId, Commanded] = field(default_factory=dict)
+    cold: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,8 @@ class Step:
         imported: Energy from the town; negative: to it.
         generated: Sun used or exported.
         dark: The meters without voltage: off the grid, with neither sun nor an energy store that could supply them.
+        cold: For how many seconds places are still cold, by location; negative: so far without energy (``cold_after``);
+            only locations that are either.
     """
 
     levels: dict[MeterId, MilliwattHours]
@@ -74,6 +78,7 @@ class Step:
     imported: MilliwattHours
     generated: MilliwattHours
     dark: frozenset[MeterId]
+    cold: dict[str, int]
 
     def energy(self) -> dict[str, list[MilliwattHours] | dict[str, MilliwattHours]]:
         """Return what flowed, for the truth log: what is empty is left out."""
@@ -85,6 +90,7 @@ class Step:
             "lost": self.lost,
             "short": {cause.name: energy for cause, energy in self.short.items()},
             "spilled": {cause.name: energy for cause, energy in self.spilled.items()},
+            "cold": self.cold,
         }
         return {name: fact for name, fact in facts.items() if fact}
 
@@ -150,12 +156,17 @@ class MeteredMicrogrid:
         """Return the places with a desired state at any of their meters."""
         return [any(which(commanded.get(m.id, _NOTHING)) for m in place.meters) for place in self._places]
 
-    def report(self, step: MicrogridsStep, row: int, *, voltage: bool, closed: bool) -> Step:
+    def by_location(self, values: Mapping[str, int]) -> list[int]:
+        """Return the value of each place; 0 where none is given."""
+        return [values.get(place.location, 0) for place in self._places]
+
+    def report(self, step: MicrogridsStep, row: int, cold_s: Array, *, voltage: bool, closed: bool) -> Step:
         """Return the levels, readings and totals of a slot by meter and location.
 
         Args:
             step: The step of the microgrids of its layout.
             row: Its row.
+            cold_s: For how long the places of its layout are still cold.
             voltage: Whether the town's side of its boundary has voltage.
             closed: Whether its boundary switch is closed.
         """
@@ -205,6 +216,7 @@ class MeteredMicrogrid:
             imported=int(passed.imported[row] - passed.exported[row]),
             generated=sum(generation),
             dark=frozenset() if voltage and closed else self._dark(served, level, generation, voltage=voltage),
+            cold=self._some(cold_s, row),
         )
 
     def _dark(

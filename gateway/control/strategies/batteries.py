@@ -16,6 +16,9 @@ Flags = npt.NDArray[np.bool_]
 ISLAND_TARGET = 24
 """In an island help goes up to the capacity over this: an hour of average use (T1, T2)."""
 
+LEAST_S = 300
+"""Least seconds for which a battery shares, so that noise in the levels does not switch it (``Batteries.staying``)."""
+
 MAX_WEIGHT = 1000
 """Highest weight of a donor (``commonwatt.protocol.commands``)."""
 
@@ -39,6 +42,8 @@ class Batteries:
         weight: The share of the discharge that its owner agreed to, relative to other donors, 1 to ``MAX_WEIGHT``.
         band_permille: Thousandths of the capacity by which the start of help is delayed.
         islands: Which microgrids are islands, (M,); ``None``: none.
+        recent: Which batteries began to share less than ``LEAST_S`` ago, without an island's beginning or end or a
+            command since then; ``None``: none.
     """
 
     level: Energies
@@ -50,6 +55,7 @@ class Batteries:
     weight: Energies
     band_permille: int
     islands: Flags | None = None
+    recent: Flags | None = None
 
     @cached_property
     def usable(self) -> Flags:
@@ -88,6 +94,20 @@ class Batteries:
         """Whether a battery can give: it starts with a surplus of the band, and goes on down to its minimum."""
         enough: Flags = self.surplus >= np.minimum(self.band, self.capacity - self.minimum)
         return (self.surplus > 0) & (self.held | enough)
+
+    @cached_property
+    def staying(self) -> Flags:
+        """Whether a battery goes on sharing because one of its microgrid began recently, needed or not at the moment.
+
+        Its own minimum ends that, and all batteries that do not share being the band above their target. Those that
+        began earlier go on, too: help that one battery still gives would start them again without the band.
+        """
+        if self.recent is None:
+            return np.zeros_like(self.sharing)
+        enough = self.level >= np.minimum(self.target + self.band, self.capacity)
+        others: Flags = self.usable & ~self.held & (self.target > 0) & ~enough
+        giving: Flags = self.held & (self.surplus > 0)
+        return giving & (any_place(giving & self.recent) & any_place(others))[:, None]
 
     @cached_property
     def low(self) -> Flags:

@@ -12,11 +12,12 @@ _AHEAD = 2**60
 def plan(batteries: Batteries) -> Plan:
     """Return the plan: of the batteries above their minimum, only those give that are needed.
 
-    The largest surplus in milliwatt-hours comes first; of equal surpluses, the first place. Donors' weights follow
-    the planned energies, so that all donors reach their planned levels together; members' own weights do not count.
-    Help starts and ends as under ``spec``. A battery that shares goes on until then, or down to its minimum.
+    Batteries that already share come first, then the largest surplus in milliwatt-hours; of equal surpluses, the first
+    place. Donors' weights follow the planned energies, so that all donors reach their planned levels together; members'
+    own weights do not count. Help starts and ends as under ``spec``. A battery that shares goes on until then, or down
+    to its minimum.
     """
-    able = batteries.able & batteries.acting(batteries.low)[:, None]
+    able = batteries.able & batteries.acting(batteries.low)[:, None] | batteries.staying
     surplus = np.where(able, batteries.surplus, 0)
     need = batteries.deficit.sum(axis=1)
     donors = able & (batteries.held | (_given_before(surplus, batteries.held & able) < need[:, None]))

@@ -16,7 +16,7 @@ def plan(batteries: Batteries) -> Plan:
 
 def all_above_share(batteries: Batteries, acting: Flags) -> Plan:
     """Return the plan by which all batteries above their minimum share in the microgrids ``acting``."""
-    donors = batteries.able & acting[:, None]
+    donors = batteries.able & acting[:, None] | batteries.staying
     weights = np.where(donors, batteries.weight, 0)
     caps = np.where(weights > 0, batteries.surplus, 0)
     total = np.minimum(caps.sum(axis=1), batteries.deficit.sum(axis=1))

@@ -5,6 +5,7 @@ The meters report states, events and levels. They record no readings: the other 
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from commonwatt.device.desired_states import Commanded
@@ -47,7 +48,7 @@ class EnergyFleet(Fleet):
         self.boundary = frozenset(m.id for m in microgrid.meters if m.function is Function.BOUNDARY)
         self._described = microgrid
         self._physics = Alone(town, microgrid)
-        self._delay_s = return_delay_s(microgrid.id, is_public=microgrid.kind == "public")
+        self._delay_s = partial(return_delay_s, microgrid.id, is_public=microgrid.kind == "public")
         self.switch = BoundarySwitch(self._delay_s, Kept(is_open=False))
 
     @property

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -158,8 +159,17 @@ def test_it_never_closes_without_observed_stable_voltage(
 
 
 def test_the_public_microgrid_returns_first_and_the_others_in_blocks() -> None:
-    assert return_delay_s("public", is_public=True) == 0
-    delays = Counter(return_delay_s(f"r{n:03}", is_public=False) for n in range(1, 801))
+    assert return_delay_s("public", 0, is_public=True) == 0
+    delays = Counter(return_delay_s(f"r{n:03}", 0, is_public=False) for n in range(1, 801))
     assert sorted(delays) == [BLOCK_S * n for n in range(1, BLOCKS + 1)]
     assert max(delays.values()) < 2 * 800 // BLOCKS
-    assert return_delay_s("apt", is_public=False) in delays
+    assert return_delay_s("apt", 0, is_public=False) in delays
+
+
+def test_the_order_of_return_is_drawn_anew_for_each_outage() -> None:
+    """No microgrid is always among the last, and two outages have the same order in no more than by chance."""
+    outages = [[return_delay_s(f"r{n:03}", at, is_public=False) for n in range(1, 101)] for at in range(0, 36_000, 15)]
+    last = np.array(outages) == BLOCKS * BLOCK_S
+    assert 0.1 < last.mean(axis=0).min() < last.mean(axis=0).max() < 0.24
+    same = np.array(outages[:-1]) == np.array(outages[1:])
+    assert 0.16 < same.mean() < 0.18

@@ -1,5 +1,8 @@
 """Sharing and commands: who is told to share, when, and what is sent again."""
 
+import random
+from collections import Counter
+
 import pytest
 
 from commonwatt.model.now import Now, Trust
@@ -11,6 +14,8 @@ from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import Level
 from gateway.control.lifetimes import RESEND_AT_MOST_S, RESEND_S
 from gateway.control.manager import RENEW_S, SHARE_FOR_S
+from gateway.control.sharing import RENEWED_S
+from gateway.control.strategies.batteries import LEAST_S
 from harness.worlds.gateway import CAPACITY, START, World, batches, commands, readings
 
 
@@ -64,12 +69,114 @@ def test_a_level_of_hours_ago_in_a_put_shares_nothing(world: World) -> None:
 
 def test_sharing_ends_when_the_receiver_is_at_its_minimum(world: World) -> None:
     households(world, 80, 48, 50.5)
-    world.now += 15
-    assert world.level(2, 49.9) == []
+    for _ in range(LEAST_S // 60):
+        world.now += 60
+        assert [*world.level(1, 80), *world.level(2, 49.9)] == []
     world.now += 15
     before = len(world.sent)
     world.level(2, 50)
     assert sharing_since(world, before) == [("1", "share_power_off")]
+
+
+def test_sharing_is_not_ended_by_levels_in_its_first_five_minutes(world: World) -> None:
+    households(world, 80, 48, 50.5)
+    before = len(world.sent)
+    for after_s in range(15, LEAST_S + 15, 15):
+        assert sharing_since(world, before) == [], after_s
+        world.now = START + after_s
+        world.level(1, 80)
+        world.level(2, 50)
+    assert sharing_since(world, before) == [("1", "share_power_off")]
+    world.now += 15
+    world.level(2, 48.1)
+    assert sharing_since(world, before)[1:] == []
+    world.now += 15
+    world.level(2, 47.9)
+    assert sharing_since(world, before)[1:] == [("1", "share_power_on")], "its start is never delayed"
+
+
+def test_a_successor_ends_sharing_five_minutes_after_its_start_too(world: World) -> None:
+    households(world, 80, 48, 60)
+    world.now += LEAST_S - 30
+    world.crash()
+    for after_s in (15, 30):
+        assert sharing_since(world, 0) == []
+        world.now = START + LEAST_S - 30 + after_s
+        for meter, percent in ((1, 80), (2, 50), (3, 60)):
+            world.introduce(meter)
+            world.level(meter, percent)
+    assert sharing_since(world, 0) == [("1", "share_power_off"), ("3", "share_power_off")]
+
+
+def test_a_new_weight_does_not_count_as_a_new_start(world: World) -> None:
+    world.settings = world.settings.model_copy(update={"sharing": "rangers"})
+    world.crash()
+    households(world, 70, 60, 25)
+    for percents in ((70, 60, 25), (70, 60, 25), (55, 60, 25), (55, 60, 25)):
+        world.now += 60
+        for meter, percent in enumerate(percents, 1):
+            world.level(meter, percent)
+    assert weights_of(world, 1)[-1] != weights_of(world, 1)[0]
+    before = len(world.sent)
+    for at in (START + LEAST_S - 1, START + LEAST_S):
+        assert sharing_since(world, before) == []
+        world.now = at
+        world.level(3, 50.1)
+    world.tick("retry")
+    world.do(world.core.manager.share(world.core.now))
+    assert {cmd for _, cmd in sharing_since(world, before)} == {"share_power_off"}
+
+
+@pytest.mark.parametrize("cause", ["donor at its minimum", "receivers a band above", "island", "strategy", "isolated"])
+def test_sharing_ends_at_once_by_what_is_no_noise(world: World, cause: str) -> None:
+    households(world, 80, 48, 50.5)
+    world.now += 15
+    world.level(2, 50.1)
+    before = len(world.sent)
+    world.now += 15
+    if cause == "donor at its minimum":
+        world.level(1, 50)
+    elif cause == "receivers a band above":
+        world.level(2, 52)
+        assert sharing_since(world, before) == [], "one of them is nearer"
+        world.level(3, 52)
+    elif cause == "island":
+        world.core.manager.island = True
+        world.level(2, 50.1)
+    elif cause == "strategy":
+        world.core.manager.strategy = "aces"
+        world.do(world.core.manager.share(world.core.now))
+    else:
+        world.level(1, 80, State.INITIALIZED | State.ISOLATED)
+    assert sharing_since(world, before) == [("1", "share_power_off")]
+
+
+@pytest.mark.parametrize(("half_bands", "most"), [(1, 4), (2, 24)])
+@pytest.mark.parametrize("sharing", ["spec", "rangers"])
+def test_noise_in_a_receivers_level_does_not_switch_its_donors(
+    world: World, sharing: str, half_bands: int, most: int
+) -> None:
+    """The receiver stands half a band below its minimum, where noise switches most."""
+    world.settings = world.settings.model_copy(update={"sharing": sharing})
+    world.crash()
+    households(world, 85, 80, 49)
+    rng, before = random.Random(1), len(world.sent)
+    for world.now in range(START + 15, START + 3600 + 1, 15):
+        for meter, percent in ((1, 85), (2, 80), (3, 49)):
+            world.level(meter, percent + rng.uniform(-1, 1) * half_bands)
+    switched = [(meter, a) for (meter, a) in changes(sharing_since(world, before))]
+    assert max(Counter(meter for meter, _ in switched).values(), default=0) <= most
+
+
+def changes(sent: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the commands that are not renewals."""
+    last: dict[str, str] = {}
+    found = []
+    for meter, cmd in sent:
+        if last.get(meter) != cmd:
+            found.append((meter, cmd))
+        last[meter] = cmd
+    return found
 
 
 def test_no_battery_shares_for_ever_at_night(world: World) -> None:
@@ -77,7 +184,8 @@ def test_no_battery_shares_for_ever_at_night(world: World) -> None:
     households(world, 80, 48, 50.5)
     before = len(world.sent)
     for percent in (49.5, 50, 49.9, 49.8, 48.1):
-        world.now += 15
+        world.now += LEAST_S
+        world.level(1, 80)
         world.level(2, percent)
     assert sharing_since(world, before) == [("1", "share_power_off")]
     world.now += 15
@@ -346,7 +454,7 @@ def test_a_gateway_that_starts_in_1970_goes_on_with_everything_when_it_learns_th
         households(world, 80, 40)
         world.tick("levels_s")
     ends = {c.until for c in commands(world.sent[before:]) if c.cmd == "share_power_on"}
-    assert ends == {today + SHARE_FOR_S - RENEW_S + SHARE_FOR_S}
+    assert ends == {today + SHARE_FOR_S - RENEW_S + RENEWED_S}
 
 
 def kept_ends(world: World) -> dict[tuple[int, Kind], int | None]:

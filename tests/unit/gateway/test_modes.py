@@ -22,7 +22,11 @@ from harness.worlds.gateway import CAPACITY, World, commands
 BOUNDARY, HOUSES = 4, (1, 2, 3)
 UP, OPEN, DEAD = int(State.INITIALIZED), int(State.SWITCH_OPEN), int(State.DEAD_FEEDER)
 ISLAND = UP | int(State.OFF_GRID) | OPEN
-DELAY_S = return_delay_s("r001", is_public=False)
+
+
+def delay_s(returned: int) -> int:
+    """Return the microgrid's own delay after the voltage came back."""
+    return return_delay_s("r001", returned, is_public=False)
 
 
 @pytest.fixture
@@ -229,7 +233,7 @@ def test_a_late_report_closes_nothing_after_a_restart_either(world: World) -> No
     world.crash()
     assert isolations(late(world, UP, 30)) == []
     began = world.now
-    while world.now < began + world.settings.stable_voltage_s + DELAY_S:
+    while world.now < began + world.settings.stable_voltage_s + delay_s(began):
         world.answer(opening, BOUNDARY)
         assert "off" not in isolations(sensed(world, ISLAND))
         world.now += 15
@@ -275,15 +279,15 @@ def test_an_excursion_within_one_put_of_events_begins_the_wait_again(world: Worl
     sent = len(world.sent)
     world.put(BOUNDARY, 1, [lost, back])
     assert "off" not in isolations(commands(world.sent[sent:]))
-    wait_s = world.settings.stable_voltage_s + DELAY_S
+    wait_s = world.settings.stable_voltage_s + delay_s(world.now)
     assert f"the switch closes in {wait_s} s" in world.core.modes.view(world.core.now).reason
 
 
 def test_an_island_returns_after_the_stable_voltage_and_its_delay_also_over_a_restart(world: World) -> None:
     sensed(world, ISLAND | DEAD)
-    wait_s = world.settings.stable_voltage_s + DELAY_S
     for restart_at in (60, None):
         began = world.now
+        wait_s = world.settings.stable_voltage_s + delay_s(began)
         while world.now - began < wait_s and restart_at != world.now - began:
             assert not [c for c in sensed(world, ISLAND) if c.state == "off"]
             world.now += 15
@@ -303,7 +307,7 @@ def test_every_change_of_an_island_is_kept_with_its_reason_over_a_restart(world:
     sensed(world, ISLAND | DEAD)
     world.crash()
     retried(world)
-    wait_s = world.settings.stable_voltage_s + DELAY_S
+    wait_s = world.settings.stable_voltage_s + delay_s(world.now)
     began = world.now
     while world.now - began <= wait_s:
         sent = sensed(world, ISLAND)
@@ -322,9 +326,9 @@ def test_every_change_of_an_island_is_kept_with_its_reason_over_a_restart(world:
 
 
 def test_a_switch_that_closes_is_not_opened_again_while_its_report_is_late(world: World) -> None:
-    wait_s = world.settings.stable_voltage_s + DELAY_S
     sensed(world, ISLAND | DEAD)
     began = world.now
+    wait_s = world.settings.stable_voltage_s + delay_s(began)
     while world.now - began <= wait_s:
         sent = sensed(world, ISLAND)
         world.now += 15

@@ -201,7 +201,8 @@ def test_each_strategy_explains_itself() -> None:
     view = sharing_town()
     decided(view, strategy="rangers")
     assert why(view)["house 2"][0] == "gives"
-    assert why(view)["house 4"] == ("rests", "Above its minimum; larger surpluses give first.")
+    words = "Above its minimum; batteries that already share give first, then larger surpluses."
+    assert why(view)["house 4"] == ("rests", words)
     decided(view, strategy="aces")
     assert why(view)["house 1"] == ("rests", "Below its minimum; help starts when a battery is empty.")
     view["batteries"]["1"]["level"] = 11 * 10**6
@@ -236,7 +237,8 @@ def test_batteries_that_are_ready_to_share_without_the_utility_say_so() -> None:
     view = empty()
     add_battery(view, "1", "house 1", 90)
     view["batteries"]["1"]["role"] = "gives"
-    assert summary(view) == "house 1 is ready to share: the utility does not answer."
+    why_ready = "the utility does not answer, or help began less than 5 minutes ago"
+    assert summary(view) == f"house 1 is ready to share: {why_ready}."
 
 
 @pytest.mark.parametrize(

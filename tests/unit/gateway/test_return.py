@@ -3,18 +3,24 @@
 import random
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
 
-from commonwatt.model.return_delay import BLOCK_S, BLOCKS, COLD_S, cold_load_percent, return_delay_s
+from commonwatt.model.return_delay import BLOCK_S, BLOCKS, return_delay_s
 from commonwatt.model.supply import SupplyState
+from commonwatt.town.conditions import Conditions
+from commonwatt.town.scenario import load
 from commonwatt.town.town import Town, load_town
 from gateway.control.islanding import Boundary, Sensor, wish
+from meter_sim.physics.cold import COLD_PERCENT, COLD_S
 from meter_sim.physics.places import blocks_of
 from meter_sim.physics.plant import plant_of
 from meter_sim.physics.surroundings import Surroundings
 from meter_sim.weather import Weather
+from scenarios.policies import POLICIES
+from scenarios.simulation import run
 
 STABLE_S, WITHIN_S = 300, 1800
 QUARTER_S, DAY = 900, 1_782_014_400
@@ -29,7 +35,8 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Town:
 @pytest.fixture(scope="module")
 def delays(town: Town) -> dict[str, int]:
     return {
-        name: return_delay_s(name, is_public=microgrid.kind == "public") for name, microgrid in town.microgrids.items()
+        name: return_delay_s(name, DAY, is_public=microgrid.kind == "public")
+        for name, microgrid in town.microgrids.items()
     }
 
 
@@ -47,6 +54,13 @@ def mean_w(town: Town) -> dict[str, int]:
         for block, total in zip(blocks, sums, strict=True)
         for row, name in enumerate(block.microgrids)
     }
+
+
+def cold_load_percent(returned_s: int) -> int:
+    """A microgrid's load so many seconds after its return, in percent; in the worst case, without energy of its own."""
+    if returned_s < 0:
+        return 0
+    return COLD_PERCENT if returned_s < COLD_S else 100
 
 
 def peak_w(mean_w: Mapping[str, int], delays: Mapping[str, int], out: Collection[str]) -> int:
@@ -93,6 +107,12 @@ def test_in_the_storm_the_cold_load_stays_within_the_line(
     assert max(peaks) <= line_w(town)
     # At the evening's peak the load is 2.2 times the mean, and the line is full without any outage.
     assert max(peaks) * 22 // 10 <= line_w(town) + plant_of(town, 3600).power // 1000
+
+
+@pytest.mark.parametrize("policy", ["none", "spec"])
+def test_a_run_of_the_storm_with_cold_load_stays_within_the_line(town: Town, policy: str) -> None:
+    conditions = Conditions(scenario=load("storm"), zone=ZoneInfo(town.table.timezone), seed=town.table.seed)
+    assert 15_000_000 < run(town, conditions, POLICIES[policy]).highest_w <= line_w(town)
 
 
 def test_the_whole_town_returns_within_the_line_and_the_town_battery(

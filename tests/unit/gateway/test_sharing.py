@@ -167,6 +167,12 @@ def test_only_the_donors_that_are_needed_share_and_in_proportion() -> None:  # r
     assert weights == {2: 1 + 100 * 999 // 200, 3: MAX_WEIGHT}
 
 
+def test_batteries_that_already_share_come_before_larger_surpluses() -> None:  # req: P4
+    assert decide(town((46, 50), (55, 50), (80, 50), sharing=(2,)), "rangers", BAND).donors == {2: MAX_WEIGHT}
+    more = decide(town((44, 50), (55, 50), (80, 50), sharing=(2,)), "rangers", BAND).donors
+    assert more.keys() == {2, 3}, "it is not enough: the largest surplus helps"
+
+
 def test_aces_acts_only_when_a_battery_is_empty() -> None:  # req: A5
     assert decide(town((1, 50), (80, 50)), "aces", BAND) == Decision()
     assert decide(town((0, 50), (80, 50), (60, 50)), "aces", BAND).donors.keys() == {2, 3}

@@ -261,6 +261,16 @@ def told(bench: Bench, offset_s: int) -> None:
         meter._set(offset_s=offset_s, trust=3)
 
 
+def test_a_place_that_is_cold_at_a_restart_stays_so_for_the_rest_of_its_time(bench: Bench) -> None:
+    bench.start()
+    bench.fleet._world.cold = {"r": {"house 1": -600}}
+    bench.at(T + 15.1, turns=2)
+    assert bench.fleet._world.cold == {"r": {"house 1": 600}}
+    bench.clock.time[0] = T + 15 * 5 + 2
+    bench.start()
+    assert bench.fleet._world.cold == {"r": {"house 1": 600 - 15 * 4}}
+
+
 def test_a_fleet_an_hour_behind_goes_on_at_once_and_leaves_no_slot_out(bench: Bench) -> None:
     bench.start()
     bench.at(T + 15.0)

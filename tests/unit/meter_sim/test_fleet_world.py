@@ -25,7 +25,7 @@ def world(town: Town, slot: Slot | None) -> World:
     microgrid: Microgrid = town.microgrids["r"]
     physics = MeteredTown(town, [microgrid])
     initial = physics.microgrids["r"].initial_levels(T)
-    return World(physics, T if slot is None else slot.slot_end, {"r": levels_after(slot, microgrid, initial)})
+    return World(physics, T if slot is None else slot.slot_end, {"r": levels_after(slot, microgrid, initial)}, {})
 
 
 def stepped(world: World) -> Slot:

@@ -1,5 +1,7 @@
 """Controllers in a scenario shed as the gateways do: in turns, by priority, in islands and within import limits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -72,3 +74,24 @@ def test_within_a_limit_all_reduce_though_the_supply_is_normal() -> None:  # req
 def test_in_a_storm_the_houses_that_go_short_are_off_in_turn() -> None:
     unserved = figures("storm", "spec").kinds["residential"].unserved
     assert unserved["place"] > unserved["island"] > 0
+
+
+@pytest.mark.parametrize("island", [False, True])
+def test_short_steps_do_not_end_sharing_in_its_first_five_minutes_but_an_island_does(island: bool) -> None:
+    places = block("residential")
+    rows, nothing = places.shape[0], np.zeros(places.shape, dtype=np.int64)
+    controllers = Controllers(town(), places, POLICIES["spec"])
+    seen = Situation(
+        level=places.capacity.copy(),
+        islands=np.zeros(rows, dtype=np.bool_),
+        managed=np.ones(rows, dtype=np.bool_),
+        short=np.zeros(rows, dtype=np.bool_),
+        import_limit_w=np.full(rows, NO_LIMIT_W),
+    )
+    shared = []
+    for time in range(0, 361, 15):
+        seen.level[:, 0] = places.minimum[:, 0] - (places.capacity[:, 0] // 20 if time == 0 else -1)
+        begun = replace(seen, islands=np.full(rows, island and time > 60))
+        controllers.command(time, Inputs(load=nothing, generation=nothing), begun)
+        shared.append(bool(controllers.sharing[:, 1:].any()))
+    assert shared == [time < (75 if island else 300) for time in range(0, 361, 15)]

@@ -138,6 +138,24 @@ def test_control_and_sharing_leave_nobody_worse_off_in_sum(name: str) -> None:
     assert spec <= unshared <= none
 
 
+def test_after_an_outage_homes_that_had_no_energy_take_three_times_as_much() -> None:
+    simulation = Simulation(town(), conditions("storm-hard"), POLICIES["none"], 60)
+    begin, (homes, *_) = conditions("storm-hard").begin, simulation.grids
+    hours, dead = 38, np.arange(RESIDENTIAL) < 0
+    for time in range(begin, begin + hours * 3600, 60):
+        step = next(s for s, grids in zip(simulation.step(time), simulation.grids, strict=True) if grids is homes)
+        if time == begin + 36 * 3600:
+            dead = np.asarray((homes.cold_s < 0).all(axis=1))
+            assert dead.any(), "at night, with empty batteries"
+        if time == begin + 37 * 3600 + 1500:
+            back = homes.cold_s[dead] > 0
+            assert back.any()
+            load = (step.flows.served + step.flows.unserved)[dead]
+            most = homes.places.service[dead]
+            assert (load == np.minimum(3 * homes.ordinary[dead], most))[back].all()
+    assert simulation.figures.highest_w > 0
+
+
 def test_a_shorter_step_tells_the_same_story() -> None:
     coarse, fine = (run(town(), conditions("heatwave"), POLICIES["spec"], days=1, step_s=s) for s in (900, 60))
     assert fine.bought == pytest.approx(coarse.bought, rel=0.05)
