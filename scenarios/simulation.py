@@ -111,6 +111,10 @@ class Simulation:
         self.plant_level: MilliwattHours = self._plant.capacity * percent // 100
         self.grids = [self._grids_of(places, percent) for places in blocks]
         self.boundaries: list[Boundary] = []
+        for grids in self.grids:
+            kind = self.figures.kinds[grids.places.kind]
+            kind.level_begin = kind.level_end = kind.level_end + int(grids.level.sum())
+        self.figures.plant["level_begin"] = self.plant_level
         self._hour = [0, 0]
         self._residential = sum(len(g.places.microgrids) for g in self.grids if g.places.kind == "residential")
 
@@ -167,7 +171,8 @@ class Simulation:
         for grids, one in zip(self.grids, steps, strict=True):
             grids.level = one.flows.level
         self._utility.measured(time, steps)
-        self._count(time, steps, plant, price)
+        self.figures.decided.add(time, inputs, limits, orders, plant.level)
+        self._count(time, inputs, steps, plant, price)
         return steps
 
     # The world
@@ -221,21 +226,23 @@ class Simulation:
         table = self._town.table
         return table.peak_start_hour, table.peak_end_hour, round(table.peak_factor * 100)
 
-    def _count(self, time: EpochSeconds, steps: list[MicrogridsStep], plant: PlantStep, price: int) -> None:
+    def _count(
+        self, time: EpochSeconds, inputs: list[Inputs], steps: list[MicrogridsStep], plant: PlantStep, price: int
+    ) -> None:
         figures = self.figures
         unserved = figures.unserved
         figures.switches = sum(grids.controllers.switches for grids in self.grids)
-        figures.add([grids.places for grids in self.grids], steps, plant, price)
+        loads = [one.load for one in inputs]
+        figures.add([grids.places for grids in self.grids], loads, steps, plant, price)
         self._hour[0] += plant.bought
         self._hour[1] += figures.unserved - unserved
         end = time + self._step_s
         if end % 3600:
             return
         capacity = dict.fromkeys(KINDS, 0)
-        level = dict.fromkeys(KINDS, 0)
+        level = {kind: figures.kinds[kind].level_end for kind in KINDS}
         for grids in self.grids:
             capacity[grids.places.kind] += int(grids.places.capacity.sum())
-            level[grids.places.kind] += int(grids.level.sum())
         figures.samples.append(
             Sample(
                 time=end,
