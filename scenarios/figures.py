@@ -10,8 +10,9 @@ from commonwatt.settlement.splits import Array
 from meter_sim.physics.boundary import Cause
 from meter_sim.physics.places import Places
 from meter_sim.physics.plant import PlantStep
+from meter_sim.physics.step import Inputs
 from meter_sim.physics.town import MicrogridsStep
-from scenarios.decided import Decided
+from scenarios.decided import NOTHING, Decided
 from scenarios.fairness import Tally
 from scenarios.inversions import inversions
 
@@ -25,6 +26,7 @@ class Kind:
     Attributes:
         wanted: Ordinary load of places, before any command to reduce.
         reduced: The part of it that they did not use, by command.
+        served: Load met.
         unserved: Load not met, by cause.
         sun: Sun used or exported.
         curtailed: Sun not used, by cause.
@@ -38,6 +40,7 @@ class Kind:
 
     wanted: MilliwattHours = 0
     reduced: MilliwattHours = 0
+    served: MilliwattHours = 0
     unserved: Counter[str] = field(default_factory=Counter)
     sun: MilliwattHours = 0
     curtailed: Counter[str] = field(default_factory=Counter)
@@ -48,16 +51,12 @@ class Kind:
     level_begin: MilliwattHours = 0
     level_end: MilliwattHours = 0
 
-    @property
-    def served(self) -> MilliwattHours:
-        """Load that was met."""
-        return self.wanted - self.reduced - self.unserved.total()
-
     def add(self, step: MicrogridsStep, load: Array) -> None:
         """Add a step with the ordinary ``load``."""
         flows, exchange = step.flows, step.exchange
         self.wanted += int(load.sum())
         self.reduced += int((load - flows.served - flows.unserved).sum())
+        self.served += int(flows.served.sum())
         for cause in Cause:
             self.unserved[cause.name.lower()] += int(exchange.short[cause].sum())
             self.curtailed[cause.name.lower()] += int(exchange.spilled[cause].sum())
@@ -116,29 +115,24 @@ class Figures:
     cost: int = 0
     sold: MilliwattHours = 0
     plant: dict[str, MilliwattHours] = field(default_factory=lambda: {"lost": 0, "level_begin": 0, "level_end": 0})
-    decided: Decided = field(default_factory=Decided)
+    decided: Decided = field(default_factory=lambda: NOTHING)
     switches: int = 0
     inversions: int = 0
     samples: list[Sample] = field(default_factory=list)
     tallies: list[Tally] = field(default_factory=list)
 
     def add(
-        self,
-        blocks: list[Places],
-        loads: list[Array],
-        steps: list[MicrogridsStep],
-        plant: PlantStep,
-        price_percent: int,
+        self, blocks: list[Places], inputs: list[Inputs], steps: list[MicrogridsStep], plant: PlantStep, price: int
     ) -> None:
-        """Add a step of the whole town with the ordinary ``loads``."""
+        """Add a step of the whole town; ``price``: the regional price, percent."""
         self.tallies = self.tallies or [Tally(places) for places in blocks]
-        for places, load, step, tally in zip(blocks, loads, steps, self.tallies, strict=True):
-            self.kinds[places.kind].add(step, load)
-            tally.add(step.flows, load)
+        for places, one, step, tally in zip(blocks, inputs, steps, self.tallies, strict=True):
+            self.kinds[places.kind].add(step, one.load)
+            tally.add(step.flows, one.load)
         self.inversions += inversions(blocks, steps)
         self.bought += plant.bought
-        self.bought_peak += plant.bought if price_percent > 100 else 0
-        self.cost += plant.bought * price_percent // 100
+        self.bought_peak += plant.bought if price > 100 else 0
+        self.cost += plant.bought * price // 100
         self.sold += plant.sold
         self.plant["lost"] += plant.lost
         self.plant["level_end"] = plant.level

@@ -65,7 +65,7 @@ def table(runs: Mapping[str, Figures]) -> list[dict[str, object]]:
 
 def equal(runs: Mapping[str, Figures]) -> list[str]:
     """Return why rows of the table are equal."""
-    return equal_rows(table(runs), {name: figures.decided.stated() for name, figures in runs.items()})
+    return equal_rows(table(runs), {name: figures.decided for name, figures in runs.items()})
 
 
 def _balance(runs: Mapping[str, Figures]) -> list[dict[str, object]]:
@@ -207,7 +207,7 @@ def _sums(figures: Figures) -> dict[str, object]:
         "balance_mwh": figures.balance,
         "switches": figures.switches,
         "inversions": figures.inversions,
-        "decided": figures.decided.stated(),
+        "decided": figures.decided,
         "fairness": {
             name: {
                 "mean": round(it.mean, 6),
@@ -226,7 +226,6 @@ def _sums(figures: Figures) -> dict[str, object]:
                 "members": figures.members(kind)[0],
                 "members_short": figures.members(kind)[1],
                 **{f"{name}_mwh": sums for name, sums in vars(of).items()},
-                "served_mwh": of.served,
                 "unserved_mwh": {cause: count for cause, count in of.unserved.items() if count},
                 "curtailed_mwh": {cause: count for cause, count in of.curtailed.items() if count},
                 "mean_level_percent": round(figures.mean_percent(kind), 2),

@@ -25,6 +25,7 @@ from meter_sim.physics.surroundings import Surroundings
 from meter_sim.physics.town import MicrogridsStep, PlantInputs, step_town
 from meter_sim.weather import seed_of
 from scenarios.controllers import Controllers, Situation
+from scenarios.decided import added
 from scenarios.figures import KINDS, Figures, Sample
 from scenarios.policies import Policy
 from scenarios.supply import Utility
@@ -171,7 +172,7 @@ class Simulation:
         for grids, one in zip(self.grids, steps, strict=True):
             grids.level = one.flows.level
         self._utility.measured(time, steps)
-        self.figures.decided.add(time, inputs, limits, orders, plant.level)
+        self.figures.decided = added(self.figures.decided, time, inputs, limits, orders, plant.level)
         self._count(time, inputs, steps, plant, price)
         return steps
 
@@ -232,21 +233,19 @@ class Simulation:
         figures = self.figures
         unserved = figures.unserved
         figures.switches = sum(grids.controllers.switches for grids in self.grids)
-        loads = [one.load for one in inputs]
-        figures.add([grids.places for grids in self.grids], loads, steps, plant, price)
+        figures.add([grids.places for grids in self.grids], inputs, steps, plant, price)
         self._hour[0] += plant.bought
         self._hour[1] += figures.unserved - unserved
         end = time + self._step_s
         if end % 3600:
             return
         capacity = dict.fromkeys(KINDS, 0)
-        level = {kind: figures.kinds[kind].level_end for kind in KINDS}
         for grids in self.grids:
             capacity[grids.places.kind] += int(grids.places.capacity.sum())
         figures.samples.append(
             Sample(
                 time=end,
-                levels_percent={kind: 100 * level[kind] / capacity[kind] if capacity[kind] else 0.0 for kind in KINDS},
+                levels_percent={k: 100 * of.level_end / max(capacity[k], 1) for k, of in figures.kinds.items()},
                 plant_percent=100 * self.plant_level / self._plant.capacity if self._plant.capacity else 0.0,
                 bought=self._hour[0],
                 unserved=self._hour[1],

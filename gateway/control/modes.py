@@ -22,6 +22,7 @@ from commonwatt.town.town import Direction, Function
 from gateway.changes import Change
 from gateway.control.autonomy import Contact
 from gateway.control.islanding import REPORT_GOOD_FOR_S, Boundary, Phase, Sensor, Wish, contradiction, wish
+from gateway.control.last_hour import LastHour
 from gateway.control.manager import Manager
 from gateway.control.meters_mode import KeptMetersMode
 from gateway.control.microgrid_states import STATES, kept_states
@@ -49,6 +50,8 @@ class View:
         reducing: Why the load is reduced; ``None``: it is not.
         autonomous: Why the microgrid decides alone; ``None``: the utility answers.
         shedding: Which part of an island, or of a limited microgrid, is off in turn, and why; ``None``: none.
+        hours_left: Hours until ``lasts_until``.
+        lasts_until: When the batteries of an island, or of the public microgrid, are empty; ``None``: not known.
     """
 
     phase: Phase | None
@@ -58,6 +61,8 @@ class View:
     reducing: str | None
     autonomous: str | None
     shedding: str | None
+    hours_left: float | None
+    lasts_until: EpochSeconds | None
 
 
 class Modes:
@@ -67,6 +72,7 @@ class Modes:
         states: What the utility has set.
         manager: Keeps the meters in their desired states.
         relay_s: Seconds between two relays to the utility.
+        last_hour: The batteries' levels, of an island or the public microgrid.
         meters_mode: How all meters aggregate.
     """
 
@@ -95,12 +101,13 @@ class Modes:
         self._unsure = False
         self.meters_mode = KeptMetersMode(settings.meters, store, manager)
         self._rotation = Rotation(settings.microgrid, manager)
+        self.last_hour = LastHour()
         self.register(registry)
 
     def register(self, registry: Mapping[MeterId, RegisteredMeter]) -> None:
         """Replace the registry by a changed one."""
-        is_public = any(meter.function in _EMERGENCY for meter in registry.values())
-        self._delay_s = return_delay_s(self._microgrid, is_public=is_public)
+        self._is_public = any(meter.function in _EMERGENCY for meter in registry.values())
+        self._delay_s = return_delay_s(self._microgrid, is_public=self._is_public)
         self._sensors = frozenset(i for i, meter in registry.items() if meter.function is Function.BOUNDARY)
         self._intake = frozenset(i for i in self._sensors if registry[i].direction is Direction.INCOMING)
         self._reducible = tuple(registry.keys() - self._sensors)
@@ -149,6 +156,7 @@ class Modes:
         self.manager.weights = self._weights if weights is None else weights
         self._contact = self._contact or Contact(heard=now)
         self.manager.alone, self.manager.island = self._is_alone(now), self._is_island(now)
+        self._sample(now)
         effects = self._limit(now)
         wanted = self.wish(now)
         for meter in sorted(self._sensors):
@@ -162,6 +170,14 @@ class Modes:
         for meter in self._rotation.meters:
             effects += self.manager.keep(meter, Kind.ISOLATED, meter in off, now)
         return effects + self.meters_mode.keep(now)
+
+    def _sample(self, now: Now) -> None:
+        manager = self.manager
+        if not (manager.island or self._is_public):
+            self.last_hour = LastHour()
+        levels = {meter: each.level for meter, each in manager.batteries(now).items() if each.doubt is None}
+        recent = {m: level for m, level in levels.items() if not manager.level_is_old(manager.meters[m], now)}
+        self.last_hour.take(recent, now)
 
     def _limit(self, now: Now) -> list[Effect[Change]]:
         """Keep the import limit at the boundary meter that measures the import (A2, A8)."""
@@ -206,7 +222,7 @@ class Modes:
 
     def view(self, now: Now) -> View:
         """Return the modes, for people."""
-        wanted = self.wish(now)
+        wanted, until = self.wish(now), self.last_hour.lasts_until
         told = contradiction(self._boundary, self.states.notice_at(now))
         return View(
             phase=wanted.phase,
@@ -216,6 +232,8 @@ class Modes:
             reducing=self._why_reduced(now),
             autonomous=None if self._contact is None else self._contact.words(now, self.relay_s),
             shedding=self._turn(now).reason,
+            hours_left=None if until is None else round((until - now) / 3600, 1),
+            lasts_until=until,
         )
 
     def _is_island(self, now: Now) -> bool:
@@ -245,5 +263,6 @@ class Modes:
         """Shift ends after the time was set by ``by_s``: of states set by an untrusted clock the durations count."""
         self.states, self._boundary = self.states.shift(by_s, self._undated), self._boundary.shift(by_s)
         self._contact = None if self._contact is None else Contact(heard=self._contact.heard + by_s)
+        self.last_hour = LastHour()
         # A time that may be wrong is not stored.
         return [Write(self.states.kept())] if now.trust >= Trust.HARDWARE else []

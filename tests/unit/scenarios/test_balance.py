@@ -1,4 +1,4 @@
-"""What a run says can be added up by its reader: demand, energy and levels, to the milliwatt-hour (A9 of issue 26)."""
+"""What a run says can be added up by its reader: demand, energy and levels, to the milliwatt-hour."""
 
 import json
 from collections import Counter
@@ -14,7 +14,7 @@ from commonwatt.town.conditions import Conditions
 from commonwatt.town.file import TownFile
 from commonwatt.town.scenario import load
 from commonwatt.town.town import Town, town_of
-from scenarios.decided import MECHANISMS, Stated, equal_rows
+from scenarios.decided import MECHANISMS, NOTHING, Decided, equal_rows
 from scenarios.policies import POLICIES
 from scenarios.report import as_html, as_json, equal, table
 from scenarios.simulation import Simulation, run
@@ -94,16 +94,10 @@ def test_levels_are_those_of_the_batteries() -> None:
     assert simulation.figures.plant["level_end"] == simulation.plant_level
 
 
-def decided(**of: tuple[int, str]) -> Stated:
-    """Return what mechanisms decided: in how many steps they acted, and a digest; the others never acted."""
-    given = {name: dict(zip(("steps", "digest"), each, strict=True)) for name, each in of.items()}
-    return {name: {"steps": 0, "digest": "-"} for name in MECHANISMS} | given
-
-
 def test_equal_rows_say_why() -> None:
     rows = [{"policy": name, "short": short} for name, short in (("a", "1"), ("b", "2"), ("c", "1"), ("d", "1"))]
-    same = decided(reduction=(3, "x"), turns=(3, "x"))
-    policies = {"a": same, "b": decided(), "c": same, "d": decided(reduction=(3, "x"), turns=(4, "y"))}
+    same: Decided = {**NOTHING, "reduction": (3, 77), "turns": (3, 78)}
+    policies = {"a": same, "b": NOTHING, "c": same, "d": {**same, "turns": (4, 79)}}
     never = "never acted: sharing, rationing, purchases ahead, use of the reserve"
     assert equal_rows(rows, policies) == [
         f"c is equal to a: the same decisions in every step on reduction, turns; {never}.",
