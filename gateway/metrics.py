@@ -256,7 +256,7 @@ def _control(gateway: Gateway) -> Iterator[Metric]:
     text = (
         "Seconds until the batteries of an island, or of the public microgrid, are empty; NaN: not known, or they gain."
     )
-    yield _gauge("batteries_left_seconds", text, float("nan") if until is None else until - gateway.now)
+    yield _gauge("batteries_left_seconds", text, float("nan") if until is None else max(0, until - gateway.now))
     yield _gauge("alone", "1 while the utility does not answer and the microgrid decides alone.", manager.alone)
 
 

@@ -17,6 +17,7 @@ Decided = Mapping[str, Sequence[int]]
 """Of each mechanism, in how many steps it acted, and a checksum of its decisions with their times."""
 
 NOTHING: Decided = dict.fromkeys(MECHANISMS, (0, 0))
+"""No mechanism acted."""
 
 
 def added(

@@ -232,7 +232,7 @@ class Modes:
             reducing=self._why_reduced(now),
             autonomous=None if self._contact is None else self._contact.words(now, self.relay_s),
             shedding=self._turn(now).reason,
-            hours_left=None if until is None else round((until - now) / 3600, 1),
+            hours_left=None if until is None else round(max(0, until - now) / 3600, 1),
             lasts_until=until,
         )
 

@@ -85,6 +85,14 @@ def test_an_island_says_how_long_its_batteries_last_and_until_when(world: World)
     assert told(world)[0]["hours_left"] == 7.0
 
 
+def test_empty_batteries_have_no_time_left_and_none_below_it(world: World) -> None:
+    sensed(world, ISLAND)
+    minutes(world, 30, 12, -24)
+    world.now += 59  # no sample since
+    modes, metric, _ = told(world)
+    assert (str(modes["hours_left"]), metric) == ("0.0", 0)
+
+
 def test_batteries_that_gain_and_a_connected_microgrid_have_no_end(world: World) -> None:
     minutes(world, 40, 60, -12)
     assert told(world)[0]["lasts_until"] is None, "it is connected"
