@@ -21,10 +21,10 @@ class LastHour:
 
     @property
     def lasts_until(self) -> EpochSeconds | None:
-        """When the batteries with a level in the first and the last sample are empty; ``None``: not known."""
+        """When the batteries of the last sample are empty, by the first with all of them; ``None``: not known."""
         if not self._samples:
             return None
-        (since, before), (now, last) = self._samples[0], self._samples[-1]
-        both = before.keys() & last.keys()
-        energy = sum(last[meter] for meter in both)
-        return lasts_until(now, energy, since, sum(before[meter] for meter in both) - energy)
+        now, last = self._samples[-1]
+        since, before = next(each for each in self._samples if last.keys() <= each[1].keys())
+        energy = sum(last.values())
+        return lasts_until(now, energy, since, sum(before[meter] for meter in last) - energy)

@@ -117,13 +117,20 @@ def test_the_public_microgrid_says_it_while_it_is_connected(world: World) -> Non
     assert told(world)[0]["hours_left"] == pytest.approx(60 / 12 - 31 / 60, abs=0.06)
 
 
-def test_a_battery_whose_level_is_not_known_all_the_time_does_not_count() -> None:
+def test_the_mean_begins_with_the_first_sample_that_has_all_batteries() -> None:
     hour = LastHour()
     for minute in range(31):
-        levels = {1: CAPACITY - minute * 10_000, 2: CAPACITY}
-        hour.take(levels | ({3: 5} if minute else {}), minute * 60)
-    used, energy = 300_000, 2 * CAPACITY - 300_000
-    assert hour.lasts_until == 1800 + energy * 1800 // used
+        absent = {2: minute < 10, 3: 10 < minute < 20}  # 2: not known yet after a start; 3: not heard for a time
+        levels = {meter: CAPACITY - minute * 10_000 for meter in HOUSES if not absent.get(meter)}
+        hour.take(levels, minute * 60)
+    assert hour.lasts_until == 1800 + 3 * (CAPACITY - 300_000) * 1200 // (3 * 200_000)
+
+
+def test_a_battery_that_is_not_known_any_more_does_not_count() -> None:
+    hour = LastHour()
+    for minute in range(31):
+        hour.take({1: CAPACITY - minute * 10_000} | ({2: CAPACITY} if minute < 30 else {}), minute * 60)
+    assert hour.lasts_until == 1800 + (CAPACITY - 300_000) * 1800 // 300_000
     assert LastHour().lasts_until is None
 
 
