@@ -252,6 +252,11 @@ def _control(gateway: Gateway) -> Iterator[Metric]:
     doubts = {doubt.name.lower(): found.count(doubt) for doubt in Doubt}
     text = "Batteries that take no part because their stored levels can't be, by the reason."
     yield _gauges("doubted_batteries", text, "reason", doubts)
+    until = gateway.modes.last_hour.lasts_until
+    text = (
+        "Seconds until the batteries of an island, or of the public microgrid, are empty; NaN: not known, or they gain."
+    )
+    yield _gauge("batteries_left_seconds", text, float("nan") if until is None else max(0, until - gateway.now))
     yield _gauge("alone", "1 while the utility does not answer and the microgrid decides alone.", manager.alone)
     text = "Seconds since the start without a report of the boundary; 0 after a report, or without boundary meters."
     yield _gauge("boundary_unknown_seconds", text, gateway.modes.unknown_s(gateway.now))
@@ -279,7 +284,7 @@ def _counters(name: str, text: str, label: str, values: dict[str, int]) -> Metri
     return family
 
 
-def _gauge(name: str, text: str, value: int) -> Metric:
+def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(f"{_PREFIX}_{name}", text, value=value)
 
 

@@ -33,6 +33,7 @@ def heartbeat(core: "Gateway", now: Now) -> Publish:
             "strategy": core.manager.strategy,
             "meters": core.modes.meters_mode.mode,
             "ends": _ends(core, now),
+            "lasts_until": core.modes.last_hour.lasts_until,
             "minima": core.manager.minima(),
             "sharing": sharing_codes(core.manager, core.meters, now),
             "band_permille": core.manager.band_permille,

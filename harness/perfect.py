@@ -32,10 +32,12 @@ def is_near(figures: Figures, least: Mapping[str, float]) -> bool:
     """Return whether a run is as good as the goal says.
 
     Emergency services are served wherever the bound serves them; others' unserved energy is within 5 % of the bound's
-    and a thousandth of their demand.
+    and a thousandth of their demand, without what was reduced by command.
     """
     unserved = {kind: figures.kinds[kind].unserved.total() for kind in KINDS}
-    demand = sum(figures.kinds[kind].wanted for kind in _OTHERS)
+    demand = sum(
+        figures.kinds[kind].wanted + figures.kinds[kind].cold - figures.kinds[kind].reduced for kind in _OTHERS
+    )
     bound = sum(least[kind] for kind in _OTHERS)
     # The solver's answers are exact to a watt-hour.
     spared = unserved["public"] <= least["public"] + 1000
@@ -74,8 +76,10 @@ def _compare(world: World, figures: Figures, fault: int) -> None:
         near = "yes" if is_near(figures, bound.unserved) else "no"
         print(f"  all known from hour {hour}; {rules.value}; within the goal: {near}")
         for kind in KINDS:
-            short, demand = figures.kinds[kind].unserved.total() / MWH, figures.kinds[kind].wanted / MWH
-            print(f"    {kind}: {short:.3f} MWh of {demand:.1f} short, at least {bound.unserved[kind] / MWH:.3f}")
+            of = figures.kinds[kind]
+            short, demand = of.unserved.total() / MWH, (of.wanted + of.cold - of.reduced) / MWH
+            least = f"at least {bound.unserved[kind] / MWH:.3f}"
+            print(f"    {kind}: {short:.3f} MWh of {demand:.1f} (as reduced) short, {least}")
         print(f"    {_size(bound.answer)}", flush=True)
 
 

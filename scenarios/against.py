@@ -24,6 +24,7 @@ def rows(runs: Mapping[str, Figures], against: str) -> list[dict[str, object]]:
         {
             "policy": name,
             "went short MWh": _signed(by["unserved_mwh"], 3),
+            "reduced by command MWh": _signed(by["reduced_mwh"], 2),
             "bought MWh": _signed(by["bought_mwh"], 1),
             "at peak MWh": _signed(by["bought_peak_mwh"], 1),
             "cost": _signed(by["net_cost"], 1),
@@ -39,6 +40,7 @@ def _compared(figures: Figures) -> dict[str, int | float]:
     return {
         "unserved_mwh": figures.unserved,
         **by_kind,
+        "reduced_mwh": figures.balance["reduced by command"],
         "bought_mwh": figures.bought,
         "bought_peak_mwh": figures.bought_peak,
         "net_cost": figures.net_cost,

@@ -25,7 +25,7 @@ from scenarios.course import as_json as as_json_of_course
 from scenarios.course import tables
 from scenarios.full_stack import play, ready
 from scenarios.policies import POLICIES
-from scenarios.report import as_html, as_json, table
+from scenarios.report import as_html, as_json, equal, table
 from scenarios.simulation import run as simulate
 
 app = typer.Typer(no_args_is_help=True, help="Run a town through days of weather, faults and prices.")
@@ -115,10 +115,11 @@ def run(
         replace_file(out / f"{stem}.html", as_html(scenario.title, runs, facts, zone, against).encode(), mode=0o644)
         rows = table(runs)
         show(scenario.title, rows, tuple(rows[0]))
+        typer.echo("".join(f"{sentence}\n" for sentence in equal(runs)), nl=False)
         if against and (rows := rows_against(runs, against)):
             show(f"against {against}", rows, tuple(rows[0]))
         typer.echo("cost: MWh at the price outside peak hours, less what the town's battery has gained")
-        typer.echo(f"plots: {out / f'{stem}.html'}")
+        typer.echo(f"energy balance and plots: {out / f'{stem}.html'}")
 
 
 def _run_full_stack(name: str, days: int | None, town: Path | None, out: Path, speed: float, data: Path) -> None:

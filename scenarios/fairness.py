@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.model.units import MicrogridId, MilliwattHours
-from commonwatt.settlement.splits import row_sums
+from commonwatt.settlement.splits import Array, row_sums
 from meter_sim.physics.places import Places
 from meter_sim.physics.step import Flows
 
@@ -46,9 +46,9 @@ class Tally:
             np.zeros(places.shape, dtype=np.int64) for _ in range(4)
         )
 
-    def add(self, flows: Flows) -> None:
-        """Add a step; surpluses count in the steps in which batteries of the microgrid share."""
-        self._wanted += flows.served + flows.unserved
+    def add(self, flows: Flows, load: Array) -> None:
+        """Add a step with the ordinary ``load``; surpluses count while batteries of the microgrid share."""
+        self._wanted += load
         self._short += flows.unserved
         shares = row_sums(flows.given) > 0
         if shares.any():

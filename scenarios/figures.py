@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from commonwatt.model.units import EpochSeconds, MilliwattHours
+from commonwatt.settlement.splits import Array
 from meter_sim.physics.boundary import Cause
 from meter_sim.physics.places import Places
 from meter_sim.physics.plant import PlantStep
+from meter_sim.physics.step import Inputs
 from meter_sim.physics.town import MicrogridsStep
+from scenarios.decided import NOTHING, Decided
 from scenarios.fairness import Tally
 
 KINDS = ("residential", "apartment", "public")
@@ -20,27 +23,42 @@ class Kind:
     """The sums of one kind of microgrid, milliwatt-hours.
 
     Attributes:
-        wanted: Load that places had.
+        wanted: Ordinary load of places, before any command to reduce.
+        cold: What places asked for beyond it after they had no energy.
+        reduced: The part of both that they did not use, by command.
+        served: Load met.
         unserved: Load not met, by cause.
         sun: Sun used or exported.
         curtailed: Sun not used, by cause.
         imported: Energy taken from the town.
         exported: Energy given to the town.
         shared: Energy that batteries gave to other batteries.
+        lost: Losses of charging.
+        level_begin: Level of all batteries at the beginning.
+        level_end: The same at the end.
     """
 
     wanted: MilliwattHours = 0
+    cold: MilliwattHours = 0
+    reduced: MilliwattHours = 0
+    served: MilliwattHours = 0
     unserved: Counter[str] = field(default_factory=Counter)
     sun: MilliwattHours = 0
     curtailed: Counter[str] = field(default_factory=Counter)
     imported: MilliwattHours = 0
     exported: MilliwattHours = 0
     shared: MilliwattHours = 0
+    lost: MilliwattHours = 0
+    level_begin: MilliwattHours = 0
+    level_end: MilliwattHours = 0
 
-    def add(self, step: MicrogridsStep) -> None:
-        """Add a step."""
+    def add(self, step: MicrogridsStep, ordinary: Array, load: Array) -> None:
+        """Add a step with the ``ordinary`` load, and the ``load`` that places asked for."""
         flows, exchange = step.flows, step.exchange
-        self.wanted += int(flows.served.sum() + flows.unserved.sum())
+        self.wanted += int(ordinary.sum())
+        self.cold += int((load - ordinary).sum())
+        self.reduced += int((load - flows.served - flows.unserved).sum())
+        self.served += int(flows.served.sum())
         for cause in Cause:
             self.unserved[cause.name.lower()] += int(exchange.short[cause].sum())
             self.curtailed[cause.name.lower()] += int(exchange.spilled[cause].sum())
@@ -48,6 +66,8 @@ class Kind:
         self.imported += int(exchange.imported.sum())
         self.exported += int(exchange.exported.sum())
         self.shared += int(flows.given.sum())
+        self.lost += int(flows.lost.sum())
+        self.level_end += int((flows.net - flows.lost).sum())
 
 
 @dataclass(kw_only=True)
@@ -83,8 +103,8 @@ class Figures:
         bought_peak: The part of it in hours of a higher price.
         cost: Its cost, milliwatt-hours at the price outside peak hours.
         sold: Energy that the region took.
-        lost: Losses of charging, of the plant and of the microgrids.
-        plant_gain: What the plant's battery has gained since the beginning, milliwatt-hours.
+        plant: The plant's battery: its losses, and its level at the beginning and the end.
+        decided: What the mechanisms of the policy decided.
         highest_w: Most that all microgrids together wanted from the town in a step, watts.
         switches: Changes between sharing and not sharing, of all batteries.
         inversions: How often a microgrid took energy that a higher class lacked, then or later, microgrid-steps.
@@ -97,29 +117,59 @@ class Figures:
     bought_peak: MilliwattHours = 0
     cost: int = 0
     sold: MilliwattHours = 0
-    lost: MilliwattHours = 0
-    plant_gain: MilliwattHours = 0
+    plant: dict[str, MilliwattHours] = field(default_factory=lambda: {"lost": 0, "level_begin": 0, "level_end": 0})
+    decided: Decided = field(default_factory=lambda: NOTHING)
     highest_w: int = 0
     switches: int = 0
     inversions: int = 0
     samples: list[Sample] = field(default_factory=list)
     tallies: list[Tally] = field(default_factory=list)
 
-    def add(self, blocks: list[Places], steps: list[MicrogridsStep], plant: PlantStep, price_percent: int) -> None:
-        """Add a step of the whole town."""
+    def add(
+        self,
+        blocks: list[Places],
+        ordinary: list[Array],
+        inputs: list[Inputs],
+        steps: list[MicrogridsStep],
+        plant: PlantStep,
+        price: int,
+    ) -> None:
+        """Add a step of the whole town; ``ordinary``: its ordinary load; ``price``: the regional price, percent."""
         self.tallies = self.tallies or [Tally(places) for places in blocks]
-        for places, step, tally in zip(blocks, steps, self.tallies, strict=True):
-            self.kinds[places.kind].add(step)
-            tally.add(step.flows)
-            self.lost += int(step.flows.lost.sum())
+        for places, usual, one, step, tally in zip(blocks, ordinary, inputs, steps, self.tallies, strict=True):
+            self.kinds[places.kind].add(step, usual, one.load)
+            tally.add(step.flows, usual)
         wanted = sum(int(one.exchange.imported.sum() + one.exchange.short[Cause.TOWN].sum()) for one in steps)
         self.highest_w = max(self.highest_w, wanted * 3600 // (1000 * blocks[0].step_s))
         self.bought += plant.bought
-        self.bought_peak += plant.bought if price_percent > 100 else 0
-        self.cost += plant.bought * price_percent // 100
+        self.bought_peak += plant.bought if price > 100 else 0
+        self.cost += plant.bought * price // 100
         self.sold += plant.sold
-        self.lost += plant.lost
-        self.plant_gain += plant.charged - plant.discharged - plant.lost
+        self.plant["lost"] += plant.lost
+        self.plant["level_end"] = plant.level
+
+    @property
+    def plant_gain(self) -> MilliwattHours:
+        """What the plant's battery has gained since the beginning."""
+        return self.plant["level_end"] - self.plant["level_begin"]
+
+    @property
+    def balance(self) -> dict[str, MilliwattHours]:
+        """The town's energy. Two sums are equal: ``served`` to ``in batteries at the end``, and what follows."""
+        kinds = self.kinds.values()
+        return {
+            "demand": sum(kind.wanted for kind in kinds),
+            "cold load": sum(kind.cold for kind in kinds),
+            "reduced by command": sum(kind.reduced for kind in kinds),
+            "went short": self.unserved,
+            "served": sum(kind.served for kind in kinds),
+            "sold": self.sold,
+            "lost": self.plant["lost"] + sum(kind.lost for kind in kinds),
+            "in batteries at the end": self.plant["level_end"] + sum(kind.level_end for kind in kinds),
+            "sun": sum(kind.sun for kind in kinds),
+            "bought": self.bought,
+            "in batteries at the beginning": self.plant["level_begin"] + sum(kind.level_begin for kind in kinds),
+        }
 
     @property
     def net_cost(self) -> int:

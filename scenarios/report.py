@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from scenarios.against import MWH, differences
 from scenarios.against import rows as rows_against
+from scenarios.decided import equal_rows
 from scenarios.fairness import fairness
 from scenarios.figures import KINDS, Figures, Sample
 from scenarios.policies import POLICIES
@@ -17,7 +18,7 @@ _COLOURS = ("#1b6ca8", "#c0561b", "#3b7d3b", "#7a4fa3", "#8a6d1d", "#a3325f")
 _DASHES = ("", "6 3", "2 3", "10 3 2 3", "4 4", "1 4")
 
 _STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:900px;margin:2rem auto;padding:0 1rem;color:#1c1c1c;background:#fff}
+body{font:16px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#1c1c1c;background:#fff}
 table{border-collapse:collapse;width:100%}th,td{padding:.3rem .5rem;border-bottom:1px solid #ccc;text-align:right}
 th:first-child,td:first-child{text-align:left}h2{margin-top:2rem}svg{width:100%;height:auto}
 .key span{margin-right:1.2rem;white-space:nowrap}figure{margin:1rem 0}figcaption{color:#555}
@@ -50,7 +51,8 @@ def table(runs: Mapping[str, Figures]) -> list[dict[str, object]]:
     return [
         {
             "policy": name,
-            "went short": f"{_percent(figures.unserved, sum(k.wanted for k in figures.kinds.values())):.3f} %",
+            "went short": f"{_percent(figures.unserved, figures.balance['demand']):.3f} %",
+            "reduced by command MWh": f"{figures.balance['reduced by command'] / MWH:,.2f}",
             "bought MWh": f"{figures.bought / MWH:,.1f}",
             "at peak MWh": f"{figures.bought_peak / MWH:,.1f}",
             "cost": f"{figures.net_cost / MWH:,.1f}",
@@ -59,6 +61,17 @@ def table(runs: Mapping[str, Figures]) -> list[dict[str, object]]:
         }
         for name, figures in runs.items()
     ]
+
+
+def equal(runs: Mapping[str, Figures]) -> list[str]:
+    """Return why rows of the table are equal."""
+    return equal_rows(table(runs), {name: figures.decided for name, figures in runs.items()})
+
+
+def _balance(runs: Mapping[str, Figures]) -> list[dict[str, object]]:
+    """Return the lines of the town's energy balance, a column a policy."""
+    sums = {name: figures.balance for name, figures in runs.items()}
+    return [{"mWh": line, **{name: f"{of[line]:,}" for name, of in sums.items()}} for line in next(iter(sums.values()))]
 
 
 def as_html(
@@ -76,10 +89,14 @@ def as_html(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>'
         f"<h1>{escape(title)}</h1><p>{stated}.</p><h2>What each policy did</h2>"
-        f"{_table(table(runs))}"
+        f"{_table(table(runs))}<p>{' '.join(map(escape, equal(runs)))}</p>"
         "<p>Cost is in megawatt-hours at the price outside peak hours, less what the town's battery has gained, "
-        "and more what it has lost. <i>Went short</i> is the part of all demand "
-        f"that was not met.</p><ul>{policies}</ul>{compared}<h2>Who went short, and why</h2>{_short(runs)}"
+        "and more what it has lost. <i>Went short</i> is the part of the ordinary demand that was not met; what was "
+        f"<i>reduced by command</i> is not in it.</p><ul>{policies}</ul>{compared}"
+        f"<h2>Energy balance</h2>{_table(_balance(runs))}"
+        "<p>In milliwatt-hours: demand + cold load = reduced by command + went short + served, and sun + bought + in "
+        "batteries at the beginning = served + sold + lost + in batteries at the end.</p>"
+        f"<h2>Who went short, and why</h2>{_short(runs)}"
         f"<h2>How evenly</h2>{_fairness(runs)}"
         f"<h2>Hour by hour</h2><p class=key>{_key(runs)}</p>{plots}</html>\n"
     )
@@ -186,10 +203,12 @@ def _sums(figures: Figures) -> dict[str, object]:
         "plant_gain_mwh": figures.plant_gain,
         "net_cost": figures.net_cost,
         "sold_mwh": figures.sold,
-        "lost_mwh": figures.lost,
         "highest_w": figures.highest_w,
+        "plant": {f"{name}_mwh": energy for name, energy in figures.plant.items()},
+        "balance_mwh": figures.balance,
         "switches": figures.switches,
         "inversions": figures.inversions,
+        "decided": figures.decided,
         "fairness": {
             name: {
                 "mean": round(it.mean, 6),
@@ -207,13 +226,9 @@ def _sums(figures: Figures) -> dict[str, object]:
             kind: {
                 "members": figures.members(kind)[0],
                 "members_short": figures.members(kind)[1],
-                "wanted_mwh": of.wanted,
+                **{f"{name}_mwh": sums for name, sums in vars(of).items()},
                 "unserved_mwh": {cause: count for cause, count in of.unserved.items() if count},
-                "sun_mwh": of.sun,
                 "curtailed_mwh": {cause: count for cause, count in of.curtailed.items() if count},
-                "imported_mwh": of.imported,
-                "exported_mwh": of.exported,
-                "shared_mwh": of.shared,
                 "mean_level_percent": round(figures.mean_percent(kind), 2),
             }
             for kind in KINDS

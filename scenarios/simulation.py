@@ -26,6 +26,7 @@ from meter_sim.physics.surroundings import Surroundings
 from meter_sim.physics.town import MicrogridsStep, PlantInputs, step_town
 from meter_sim.weather import seed_of
 from scenarios.controllers import Controllers, Situation
+from scenarios.decided import added
 from scenarios.figures import KINDS, Figures, Sample
 from scenarios.inversions import Inversions
 from scenarios.policies import Policy
@@ -49,6 +50,7 @@ class _Grids:
         controllers: Their controllers.
         level: Level of each battery.
         ordinary: The ordinary load of each place in the step.
+        cold: What it asks for beyond that, since it was without energy.
         cold_s: For how long each place is still cold (``cold_after``).
         is_open: Which boundary switches are open.
         stable_since: Since when each feeder has had voltage.
@@ -59,6 +61,7 @@ class _Grids:
     controllers: Controllers
     level: NDArray[np.int64]
     ordinary: NDArray[np.int64]
+    cold: NDArray[np.int64]
     cold_s: NDArray[np.int64]
     is_open: NDArray[np.bool_]
     stable_since: NDArray[np.int64]
@@ -118,6 +121,10 @@ class Simulation:
         self.grids = [self._grids_of(places, percent) for places in blocks]
         self._inversions = Inversions(blocks)
         self.boundaries: list[Boundary] = []
+        for grids in self.grids:
+            kind = self.figures.kinds[grids.places.kind]
+            kind.level_begin = kind.level_end = kind.level_end + int(grids.level.sum())
+        self.figures.plant["level_begin"] = self.plant_level
         self._hour = [0, 0]
         self._residential = sum(len(g.places.microgrids) for g in self.grids if g.places.kind == "residential")
 
@@ -131,6 +138,7 @@ class Simulation:
             controllers=Controllers(self._town, places, self._policy),
             level=level,
             ordinary=np.zeros(places.shape, dtype=np.int64),
+            cold=np.zeros(places.shape, dtype=np.int64),
             cold_s=np.zeros(places.shape, dtype=np.int64),
             is_open=np.zeros(rows, dtype=np.bool_),
             stable_since=np.zeros(rows, dtype=np.int64),
@@ -180,7 +188,8 @@ class Simulation:
             grids.level = one.flows.level
             grids.cold_s = cold_after(grids.places, grids.ordinary, one.flows.served, grids.cold_s)
         self._utility.measured(time, steps)
-        self._count(time, steps, plant, price)
+        self.figures.decided = added(self.figures.decided, time, inputs, limits, orders, plant.level)
+        self._count(time, inputs, steps, plant, price)
         return steps
 
     # The world
@@ -216,6 +225,7 @@ class Simulation:
         percent = self._conditions.demand_percent(_GROUPS[grids.places.kind], time)
         load = usual.load if percent is None else np.rint(usual.load * (percent / 100)).astype(np.int64)
         grids.ordinary, load = load, cold_load(grids.places, load, grids.cold_s)
+        grids.cold = load - grids.ordinary
         drop = self._conditions.drop(time)
         if drop is not None and grids.places.kind == "residential":
             load = load + self._drop(grids, drop, load)
@@ -238,25 +248,26 @@ class Simulation:
         table = self._town.table
         return table.peak_start_hour, table.peak_end_hour, round(table.peak_factor * 100)
 
-    def _count(self, time: EpochSeconds, steps: list[MicrogridsStep], plant: PlantStep, price: int) -> None:
+    def _count(
+        self, time: EpochSeconds, inputs: list[Inputs], steps: list[MicrogridsStep], plant: PlantStep, price: int
+    ) -> None:
         figures = self.figures
         unserved = figures.unserved
         figures.switches = sum(grids.controllers.switches for grids in self.grids)
-        figures.add([grids.places for grids in self.grids], steps, plant, price)
+        ordinary = [one.load - grids.cold for one, grids in zip(inputs, self.grids, strict=True)]
+        figures.add([grids.places for grids in self.grids], ordinary, inputs, steps, plant, price)
         self._hour[0] += plant.bought
         self._hour[1] += figures.unserved - unserved
         end = time + self._step_s
         if end % 3600:
             return
         capacity = dict.fromkeys(KINDS, 0)
-        level = dict.fromkeys(KINDS, 0)
         for grids in self.grids:
             capacity[grids.places.kind] += int(grids.places.capacity.sum())
-            level[grids.places.kind] += int(grids.level.sum())
         figures.samples.append(
             Sample(
                 time=end,
-                levels_percent={kind: 100 * level[kind] / capacity[kind] if capacity[kind] else 0.0 for kind in KINDS},
+                levels_percent={k: 100 * of.level_end / max(capacity[k], 1) for k, of in figures.kinds.items()},
                 plant_percent=100 * self.plant_level / self._plant.capacity if self._plant.capacity else 0.0,
                 bought=self._hour[0],
                 unserved=self._hour[1],

@@ -48,7 +48,10 @@ def _state(said: Iterable[tuple[str, Heartbeat]]) -> Iterable[Metric]:
     )
     trusted = _family("gateway_clock_trusted", "1 while the gateway has its time from the network or a reliable clock.")
     fenced = _family("gateway_fenced_meters", "Meters that report another manager; the gateway does not command them.")
+    left = _family("gateway_batteries_left_seconds", "Seconds that batteries of an island or public ones last.")
     for controller, heartbeat in said:
+        if heartbeat.lasts_until is not None:
+            left.add_metric([controller], heartbeat.lasts_until - heartbeat.time)
         kinds = {
             "parts": heartbeat.backlog_parts,
             "events": heartbeat.backlog_events,
@@ -59,7 +62,7 @@ def _state(said: Iterable[tuple[str, Heartbeat]]) -> Iterable[Metric]:
         age.add_metric([controller], heartbeat.backlog_age_s)
         trusted.add_metric([controller], int(heartbeat.trust >= Trust.HARDWARE))
         fenced.add_metric([controller], heartbeat.fenced)
-    yield from (backlog, age, trusted, fenced)
+    yield from (backlog, age, trusted, fenced, left)
 
 
 def _lines(said: Iterable[tuple[str, Heartbeat]]) -> Iterable[Metric]:

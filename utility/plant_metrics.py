@@ -8,7 +8,7 @@ from prometheus_client.registry import Collector
 from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.plant_messages import PlantReport
-from utility.supply.deciding import price_at
+from utility.supply.deciding import plant_lasts_until, price_at
 
 _PREFIX = "commonwatt_utility"
 
@@ -19,6 +19,7 @@ _TEXTS = {
     "plant_battery_joules": "Level of the plant's battery.",
     "plant_capacity_joules": "Capacity of the plant's battery.",
     "plant_kept_joules": "Level of the plant's battery that is kept for outages and the public microgrid.",
+    "plant_left_seconds": "Seconds until the plant's battery is at its reserve (below: empty) at the last hour's mean.",
     "plant_battery_watts": "Power into the plant's battery; negative: out of it.",
     "plant_bought_watts": "Power from the regional grid; negative: to it.",
     "plant_line_limit_watts": "Limit of the line to the regional grid; 0 without voltage.",
@@ -51,10 +52,12 @@ class PlantMetrics(Collector):
 
 
 def _values(report: PlantReport, now: EpochSeconds) -> dict[str, float]:
+    until = plant_lasts_until(report)
     figures = (
         report.level_mwh * _JOULES,
         report.capacity_mwh * _JOULES,
         report.keep_mwh * _JOULES,
+        float("nan") if until is None else until - report.time,
         report.battery_w,
         report.bought_w,
         report.line_w,

@@ -64,6 +64,8 @@ class Heartbeat(Message):
         meters: How all meters aggregate from their start on; ``None``: as above.
         ends: When what a command set ends, of ``aggregation``, ``reduce`` and ``isolate``; absent: it is not in force,
             or an aggregation has no end.
+        lasts_until: When the batteries of an island, or of the public microgrid, are empty at the last hour's mean;
+            ``None``: it is neither, they gain, it is not known, or an older gateway.
         minima: By meter, the sharing minimum in percent and when the meter reported it (T6).
         trust: How far its time can be trusted, 0 to 3.
         offset_s: By how much its time is ahead of the clock it started with.
@@ -86,6 +88,7 @@ class Heartbeat(Message):
     strategy: Strategy | None = None
     meters: MetersMode | None = None
     ends: dict[Literal["aggregation", "reduce", "isolate"], Moment] = Field(default_factory=dict)
+    lasts_until: Moment | None = None
     minima: dict[Id64, tuple[Annotated[int, Field(ge=0, le=100)], Moment]] = Field(default_factory=dict)
     trust: Annotated[int, Field(ge=0, le=3)] = 0
     offset_s: Annotated[int, Field(ge=-(2**53), le=2**53)] = 0

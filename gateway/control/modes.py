@@ -35,6 +35,7 @@ from gateway.control.islanding import (
     wish,
 )
 from gateway.control.kept_phase import ISLAND, PHASE, KeptPhase, kept_phase
+from gateway.control.last_hour import LastHour
 from gateway.control.manager import Manager
 from gateway.control.meters_mode import KeptMetersMode
 from gateway.control.microgrid_states import STATES, kept_states
@@ -65,6 +66,8 @@ class View:
         reducing: Why the load is reduced; ``None``: it is not.
         autonomous: Why the microgrid decides alone; ``None``: the utility answers.
         shedding: Which part of an island, or of a limited microgrid, is off in turn, and why; ``None``: none.
+        hours_left: Hours until ``lasts_until``.
+        lasts_until: When the batteries of an island, or of the public microgrid, are empty; ``None``: not known.
     """
 
     phase: Phase | None
@@ -76,6 +79,8 @@ class View:
     reducing: str | None
     autonomous: str | None
     shedding: str | None
+    hours_left: float | None
+    lasts_until: EpochSeconds | None
 
 
 class Modes:
@@ -85,6 +90,7 @@ class Modes:
         states: What the utility has set.
         manager: Keeps the meters in their desired states.
         relay_s: Seconds between two relays to the utility.
+        last_hour: The batteries' levels, of an island or the public microgrid.
         meters_mode: How all meters aggregate.
         changes: The last changes of the modes, with their reasons.
     """
@@ -119,6 +125,7 @@ class Modes:
         self.meters_mode = KeptMetersMode(settings.meters, store, manager)
         self.changes = ModeChanges(store.setting(MODE_CHANGES))
         self._rotation = Rotation(settings.microgrid, manager)
+        self.last_hour = LastHour()
         self.register(registry)
         self._let_share(None)
 
@@ -184,6 +191,7 @@ class Modes:
         effects = self._store(wanted.phase, now)
         self.manager.alone = self._is_alone(now)
         self._let_share(wanted.phase)
+        self._sample(now)
         if self._is_unknown(wanted):
             return effects + self._renew(now) + self.meters_mode.keep(now)
         self._released = wanted.phase is Phase.RESYNCHRONISING and (self._released or wanted.is_open is False)
@@ -234,6 +242,14 @@ class Modes:
         renewed = [effect for meter, kind in in_force for effect in self.manager.keep(meter, kind, True, now)]
         return renewed + self._limit(now)
 
+    def _sample(self, now: Now) -> None:
+        manager = self.manager
+        if not (manager.island or self._is_public):
+            self.last_hour = LastHour()
+        levels = {meter: each.level for meter, each in manager.batteries(now).items() if each.doubt is None}
+        recent = {m: level for m, level in levels.items() if not manager.level_is_old(manager.meters[m], now)}
+        self.last_hour.take(recent, now)
+
     def _limit(self, now: Now) -> list[Effect[Change]]:
         """Keep the import limit at the boundary meter that measures the import (A2, A8)."""
         limit = self.states.import_limit_w_at(now)
@@ -279,7 +295,7 @@ class Modes:
 
     def view(self, now: Now) -> View:
         """Return the modes, for people."""
-        wanted = self.wish(now)
+        wanted, until = self.wish(now), self.last_hour.lasts_until
         return View(
             phase=wanted.phase,
             reason=self._reason(wanted),
@@ -290,6 +306,8 @@ class Modes:
             reducing=self._why_reduced(now),
             autonomous=None if self._contact is None else self._contact.words(now, self.relay_s),
             shedding=self._turn(now).reason,
+            hours_left=None if until is None else round(max(0, until - now) / 3600, 1),
+            lasts_until=until,
         )
 
     def unknown_s(self, now: Now) -> int:
@@ -363,5 +381,6 @@ class Modes:
         self._boundaries = {meter: each.shift(by_s) for meter, each in self._boundaries.items()}
         self._unknown_since = None if self._unknown_since is None else self._unknown_since + by_s
         self._contact = None if self._contact is None else Contact(heard=self._contact.heard + by_s)
+        self.last_hour = LastHour()
         # A time that may be wrong is not stored.
         return [Write(self.states.kept())] if now.trust >= Trust.HARDWARE else []

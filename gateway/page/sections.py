@@ -117,8 +117,8 @@ def _failures(view: View) -> Iterable[tuple[str, str]]:
     return [(name, why) for name, why in view["connection_failures"].items() if not view["connected"].get(name)]
 
 
-def town(view: View) -> Html:
-    """Return the section of the connection to the town: phase, reason, and why the load is reduced."""
+def town(view: View, zone: ZoneInfo) -> Html:
+    """Return the section of the connection to the town: phase, reason, why the load is reduced, hours left."""
     modes: View = view["modes"]
     colour, words = _PHASES.get(modes["phase"], ("soft", "not known"))
     told = [
@@ -128,6 +128,7 @@ def town(view: View) -> Html:
         modes["limited"] and f"The microgrid {modes['limited']}.",
         modes["reducing"] and f"All reduce: {modes['reducing']}.",
         modes["shedding"],
+        (until := modes["lasts_until"]) and f"The batteries last {modes['hours_left']} h, until {moment(until, zone)}.",
     ]
     lines = [el("p", text, class_="soft") for text in told if text]
     return el("section", el("h2", "The town's net", el("small", words, class_=colour)), lines)

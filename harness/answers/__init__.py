@@ -1,1 +1,1 @@
-"""The figures in docs/policies.md and docs/answers.md."""
+"""The figures in docs/policies.md, docs/answers.md and docs/scenarios.md."""

@@ -1,4 +1,4 @@
-"""Write the figures of docs/policies.md and docs/answers.md: ``python -m harness.answers scenario-results``.
+"""Write the figures of docs/policies.md, answers.md and scenarios.md: ``python -m harness.answers scenario-results``.
 
 The scenarios' results are there after ``make scenarios``; the detail of readings is measured here.
 """
@@ -12,9 +12,11 @@ from harness.answers import runs
 from harness.answers.detail import detail_table
 from harness.docs.generate import DOCS
 
-PAGES = ("policies.md", "answers.md")
+PAGES = ("policies.md", "answers.md", "scenarios.md")
 
 SCENARIOS = ("normal", "heatwave", "storm", "storm-hard", "shortage")
+
+COURSES = ("normal", "heatwave", "storm", "storm-hard", "change", "cloudy", "winter")
 
 READINGS = {
     "heat wave, N2: the night's demand +5 %": "heatwave",
@@ -35,6 +37,7 @@ def parts(folder: Path) -> Mapping[str, Callable[[], str]]:
     return {
         **{name: lambda name=name: runs.policies(runs.load(folder, name)) for name in SCENARIOS},  # type: ignore[misc]
         "readings": lambda: runs.readings({words: runs.load(folder, name) for words, name in READINGS.items()}),
+        "courses": lambda: runs.courses(loaded(*COURSES)),
         "minima": lambda: runs.minima(loaded("storm", "storm-12h", "storm-hard")),
         "seasons": lambda: runs.seasons(loaded(*runs.SEASONS)),
         "affected": lambda: runs.affected(loaded("storm", "storm-hard", "shortage", "winter")),
@@ -53,7 +56,7 @@ def names_in(page: str) -> list[str]:
 
 
 def main() -> None:
-    """Write both pages."""
+    """Write the pages."""
     parser = argparse.ArgumentParser(prog="python -m harness.answers", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, help="results of make scenarios")
     made = parts(parser.parse_args().folder)

@@ -1,9 +1,11 @@
 """Tables of what policies made of scenarios, from the JSON that ``commonwatt scenario run`` writes."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from scenarios.decided import equal_rows
 
 MWH = 10**9
 """Milliwatt-hours in a megawatt-hour."""
@@ -11,6 +13,8 @@ MWH = 10**9
 CLASSES = {"residential": "houses", "apartment": "apartments", "public": "public"}
 
 CAUSES = {"place": "off in turn", "island": "island", "limit": "import limit", "feeder": "feeder", "town": "town"}
+
+MONEY = ("cost", "bought", "at peak", "shared", *(f"short: {words}" for words in CLASSES.values()), "reduced, MWh")
 
 SEASONS = ("normal", "cloudy", "winter")
 
@@ -45,16 +49,42 @@ def stated(run: Run) -> str:
 
 
 def policies(run: Run) -> str:
-    """Return cost, purchases, shortfalls and fairness of each policy in a scenario."""
-    money = ["policy", "cost", "bought", "at peak", "shared", *(f"short: {words}" for words in CLASSES.values())]
+    """Return cost, purchases, shortfalls, fairness and energy balance of each policy in a scenario."""
     even = ["policy", "served", "worst", "given", "worst", "behind, points", "worst", "worst microgrid"]
-    runs = run["policies"].items()
+    runs = run["policies"]
+    money = [dict(zip(("policy", *MONEY), (f"`{name}`", *_money(one)), strict=True)) for name, one in runs.items()]
+    equal = equal_rows(money, {f"`{name}`": one["decided"] for name, one in runs.items()})
+    lines = next(iter(runs.values()))["balance_mwh"]
+    parts = (
+        stated(run),
+        table(["policy", *MONEY], [list(row.values()) for row in money]),
+        " ".join(equal),
+        table(even, [[f"`{name}`", *_even(one["fairness"])] for name, one in runs.items()]),
+        table(
+            ["mWh", *(row["policy"] for row in money)],
+            [[line, *(f"{one['balance_mwh'][line]:,}" for one in runs.values())] for line in lines],
+        ),
+    )
+    return "\n\n".join(filter(None, parts))
+
+
+def courses(runs: Mapping[str, Run]) -> str:
+    """Return what went short, what was reduced by command, cost and sharing in many scenarios, by policy."""
+    one = next(iter(runs.values()))
+    names = list(one["policies"])
+    figures: Mapping[str, Callable[[Run], str]] = {
+        "Part of the ordinary demand that went short": lambda it: _percent(_short_of(it), _wanted(it)),
+        "Ordinary demand that was reduced by command, MWh": lambda it: _mwh(_sum(it, "reduced_mwh")),
+        "Cost, MWh at the price outside peak hours": lambda it: _mwh(it["net_cost"]),
+        "What batteries shared, MWh": lambda it: _mwh(_sum(it, "shared_mwh")),
+    }
     return "\n\n".join(
-        (
-            stated(run),
-            table(money, [[f"`{name}`", *_money(one)] for name, one in runs]),
-            table(even, [[f"`{name}`", *_even(one["fairness"])] for name, one in runs]),
+        f"{words}:\n\n"
+        + table(
+            ["scenario", "days", *(f"`{name}`" for name in names)],
+            [[f"`{n}`", str(r["days"]), *(of(r["policies"][name]) for name in names)] for n, r in runs.items()],
         )
+        for words, of in figures.items()
     )
 
 
@@ -65,14 +95,13 @@ def readings(pairs: Mapping[str, Run]) -> str:
         for words, run in pairs.items()
         for name, one in run["policies"].items()
     ]
-    head = ["reading", "policy", "demand", "cost", "bought", "at peak", "shared"]
-    return table([*head, *(f"short: {words}" for words in CLASSES.values())], rows)
+    return table(["reading", "policy", "demand", *MONEY], rows)
 
 
 def seasons(runs: Mapping[str, Run]) -> str:
     """Return what the sun gave, what was bought and who went short in scenarios of different seasons."""
     head = ["scenario", "policy", "sun, of demand", "bought a day", "at peak", "shared a day", "homes' batteries, mean",
-            "town battery, least", "went short"]  # fmt: skip
+            "town battery, least", "went short", "reduced, MWh"]  # fmt: skip
     return table(head, [_season(name, run, policy) for name, run in runs.items() for policy in ("none", "spec")])
 
 
@@ -88,8 +117,10 @@ def affected(runs: Mapping[str, Run]) -> str:
                 why = ", ".join(f"{CAUSES[cause]} {_percent(part, of['wanted_mwh'])}" for cause, part in
                                 of["unserved_mwh"].items())  # fmt: skip
                 short = f"{of['members_short']:,} of {of['members']:,}"
-                rows.append([f"`{name}`", f"`{policy}`", words, short, _short(of), why])
-    return table(["scenario", "policy", "class", "members that went short", "of their class's demand", "why"], rows)
+                reduced = _mwh(of["reduced_mwh"])
+                rows.append([f"`{name}`", f"`{policy}`", words, short, _short(of), why, reduced])
+    head = ["scenario", "policy", "class", "members that went short", "of their class's demand", "why"]
+    return table([*head, "reduced, MWh"], rows)
 
 
 def minima(runs: Mapping[str, Run]) -> str:
@@ -99,17 +130,18 @@ def minima(runs: Mapping[str, Run]) -> str:
         for policy, one in run["policies"].items():
             houses = one["houses_by_minimum_percent"]
             cells = [_percent(houses[key]["unserved_mwh"], houses[key]["wanted_mwh"]) for key in ("25", "50", "75")]
-            rows.append([f"`{name}`", f"`{policy}`", *cells])
-    return table(["scenario", "policy", "short: minimum 25 %", "minimum 50 %", "minimum 75 %"], rows)
+            rows.append([f"`{name}`", f"`{policy}`", *cells, _mwh(one["kinds"]["residential"]["reduced_mwh"])])
+    return table(["scenario", "policy", "short: minimum 25 %", "minimum 50 %", "minimum 75 %", "reduced, MWh"], rows)
 
 
 def _money(one: Run) -> list[str]:
     return [
-        _mwh(one["cost"] - one["plant_gain_mwh"]),
+        _mwh(one["net_cost"]),
         _mwh(one["bought_mwh"]),
         _mwh(one["bought_peak_mwh"]),
         _mwh(_sum(one, "shared_mwh")),
         *(_short(one["kinds"][kind]) for kind in CLASSES),
+        _mwh(_sum(one, "reduced_mwh")),
     ]
 
 
@@ -124,7 +156,6 @@ def _even(fairness: Mapping[str, Run]) -> list[str]:
 
 def _season(name: str, run: Run, policy: str) -> list[str]:
     one = run["policies"][policy]
-    unserved = sum(sum(of["unserved_mwh"].values()) for of in one["kinds"].values())
     return [
         f"`{name}`",
         f"`{policy}`",
@@ -134,8 +165,13 @@ def _season(name: str, run: Run, policy: str) -> list[str]:
         _mwh(_sum(one, "shared_mwh") / run["days"]),
         f"{one['kinds']['residential']['mean_level_percent']:.0f} %",
         f"{min(one['hours']['plant_percent']):.0f} %",
-        _percent(unserved, _wanted(one)),
+        _percent(_short_of(one), _wanted(one)),
+        _mwh(_sum(one, "reduced_mwh")),
     ]
+
+
+def _short_of(one: Run) -> int:
+    return sum(sum(of["unserved_mwh"].values()) for of in one["kinds"].values())
 
 
 def _wanted(one: Run) -> int:

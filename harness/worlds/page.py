@@ -49,6 +49,8 @@ _VIEW: dict[str, Any] = {
         "reducing": None,
         "autonomous": None,
         "shedding": None,
+        "hours_left": None,
+        "lasts_until": None,
     },
     "mode_changes": [],
     "donors": [],

@@ -124,7 +124,8 @@ def _add_status(app: APIRouter, api: Api) -> None:
         """Return running counts by microgrid; received data that is sent again is counted again.
 
         ``last_refusal``: the gateway's last refused batch since the service started, with the reason.
-        ``head_end_failure``: why the last attempt to connect failed, while there is no connection.
+        ``head_end_failure``: why the last attempt to connect failed, while there is no connection. ``lasts_until`` of a
+        heartbeat: when the batteries of an island, or of the public microgrid, are empty at the last hour's mean.
         ``alarms``: conditions that need an operator: ``store_damaged``, ``disk_full``.
         """
         try:
@@ -190,6 +191,7 @@ def _add_registry(app: APIRouter, api: Api) -> None:
         A purchase has what was planned, and what the plant bought in that quarter-hour by order and for need, once it
         is over. ``price``: thousandths of the price outside peak hours. ``no_purchase``: why the present quarter-hour
         has none. ``rations``: the controllers that were told a short supply or an import limit, which hold now.
+        ``lasts_until``: when the plant's battery is at its reserve (below it: empty), at the last hour's mean.
         """
         with api.database.reads.begin() as connection:
             return supply_view(connection, int(api.clock.now()), limit)

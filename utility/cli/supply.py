@@ -75,8 +75,9 @@ def _plant_text(plant: dict[str, Any] | None) -> str:
     if plant is None:
         return "no plant has reported yet"
     level = 100 * plant["level_mwh"] / max(1, plant["capacity_mwh"])
+    left = f" ({plant['hours_left']} h left, until {moment(plant['lasts_until'])})" if plant["lasts_until"] else ""
     return (
-        f"plant: battery {level:.1f} % of {plant['capacity_mwh'] / 1e6:.0f} kWh, "
+        f"plant: battery {level:.1f} % of {plant['capacity_mwh'] / 1e6:.0f} kWh{left}, "
         f"{_signed_kw(plant['battery_w'])} into it, {_signed_kw(plant['bought_w'])} bought, "
         f"line at most {plant['line_w'] / 1000:.0f} kW{'' if plant['voltage'] else ', without voltage'}; "
         f"supply {plant['supply']}, price {plant['price_permille'] / 1000:g}; "

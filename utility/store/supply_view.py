@@ -11,6 +11,7 @@ from utility.store.database import read_setting, save_setting
 from utility.store.plant import last_report, purchases
 from utility.store.rations import rations
 from utility.supply.buying.situation import Storm
+from utility.supply.deciding import plant_lasts_until
 
 WORDS = "supply"
 """Setting with the reason why the present quarter-hour has no purchase; empty: it has one, or none was looked for."""
@@ -59,5 +60,7 @@ def supply_view(connection: Connection, now: EpochSeconds, limit: int) -> dict[s
 def _figures(report: PlantReport, now: EpochSeconds) -> dict[str, object]:
     """Return a report's figures for people: the present price, and the time of the next one."""
     told = report.model_dump(mode="json", exclude={"v", "quarters", "prices", "prices_until"})
+    until = plant_lasts_until(report)
+    told |= {"hours_left": None if until is None else round((until - report.time) / 3600, 1), "lasts_until": until}
     past = [price for time, price in report.prices if time <= now] or [report.prices[0][1]]
     return told | {"price_permille": past[-1], "next_price": next((p for p in report.prices if p[0] > now), None)}

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.model.lasting import lasts_until
 from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, MicrogridId, MilliwattHours, Quarter
 from commonwatt.model.words import moment
 from commonwatt.protocol.plant_messages import PlantQuarter, PlantReport
@@ -113,6 +114,14 @@ def plant_of(facts: Facts, report: PlantReport) -> Plant:
         loss_permille=report.loss_permille,
         line_w=report.line_w,
     )
+
+
+def plant_lasts_until(report: PlantReport) -> EpochSeconds | None:
+    """Return when the plant's battery is at its reserve (below it: empty) at the last hour's mean, if known."""
+    ends = (((row.quarter + 1) * QUARTER_S, row.level) for row in report.quarters)
+    since, level = next((end for end in ends if report.time - end[0] <= 4 * QUARTER_S), (report.time, 0))
+    above = report.level_mwh - report.keep_mwh
+    return lasts_until(report.time, above if above > 0 else report.level_mwh, since, level - report.level_mwh)
 
 
 def price_at(report: PlantReport, time: EpochSeconds) -> int:

@@ -42,7 +42,7 @@ def lively(database: Database, town: Town) -> Database:
     seen = SawGateway(
         controller="r001",
         time=NOW - 20,
-        heartbeat=a_heartbeat(trust=3, sharing=sharing, band_permille=20, backlog_parts=7),
+        heartbeat=a_heartbeat(trust=3, sharing=sharing, band_permille=20, backlog_parts=7, lasts_until=5 + 9_000),
         minima=((battery.id, 40, NOW - 600),),
     )
     shares = EventRecord(previous_state=1, new_state=1 | State.SHARING, record_id=1, meter_id=battery.id, time=NOW - 90)
@@ -101,6 +101,7 @@ def test_a_microgrid_says_why_its_battery_does_not_share(lively: Database, brows
     text = text_of(viewer.get("/console/microgrids/r001"))
     assert "Less than 2 % of its capacity above its minimum: too close to share." in text
     assert "7 parts" in text
+    assert "2.5 h left until " in text
     assert "6.0 kWh" in text
     for day in ("0001-01-01", "9999-12-31"):
         assert viewer.get(f"/console/microgrids/r001?day={day}").status_code == 422, day

@@ -39,9 +39,9 @@ def test_a_storms_part_is_made_from_its_results(tmp_path: Path) -> None:
     file = tmp_path / "town.toml"
     file.write_text(TOWN)
     run("storm", days=1, policy=list(POLICIES), town=file, out=tmp_path)
-    page = "before\n<!-- figures of `make scenarios`: storm -->\nold\n<!-- end of figures -->\nafter\n"
+    page = "before\n<!-- figures of `make scenarios`: storm -->\nstale\n<!-- end of figures -->\nafter\n"
     made = filled(page, parts(tmp_path))
-    assert "old" not in made
+    assert "stale" not in made
     assert all(f"| `{policy}` |" in made for policy in POLICIES)
     assert made.startswith("before\n")
     assert made.endswith("\nafter\n")

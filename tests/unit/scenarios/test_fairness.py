@@ -52,7 +52,7 @@ def test_a_tally_counts_demand_and_what_batteries_gave_of_their_surplus() -> Non
         net=-given,
         level=before - given,
     )
-    tally.add(flows)
+    tally.add(flows, flows.served + flows.unserved)
     measures = tally.measures
     assert measures["served"] == pytest.approx([2.4**2 / (3 * 2.16), 1])
     assert measures["shortfall"] == pytest.approx([0.6 - 0.2, 0])

@@ -50,7 +50,7 @@ def test_the_plants_energy_is_conserved_to_the_milliwatt_hour(name: str, policy:
     it = figures(name, policy, 4)
     moved = sum(kind.exported - kind.imported for kind in it.kinds.values())
     assert it.bought - it.sold + moved == it.plant_gain
-    assert it.lost == 0, "the specification's world has no losses"
+    assert it.balance["lost"] == 0, "the specification's world has no losses"
 
 
 @pytest.mark.parametrize(

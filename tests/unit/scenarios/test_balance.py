@@ -1,0 +1,117 @@
+"""What a run says can be added up by its reader: demand, energy and levels, to the milliwatt-hour."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from commonwatt.town.conditions import Conditions
+from commonwatt.town.file import TownFile
+from commonwatt.town.scenario import load
+from commonwatt.town.town import Town, town_of
+from scenarios.decided import MECHANISMS, NOTHING, Decided, equal_rows
+from scenarios.policies import POLICIES
+from scenarios.report import as_html, as_json, equal, table
+from scenarios.simulation import Simulation, run
+
+LOSSY = {
+    "town": {"charging_loss_permille": 70},
+    "microgrid": [
+        {"id": "r", "kind": "residential", "houses": 4, "count": 4},
+        {"id": "apt", "kind": "apartment", "apartments": 8},
+        {"id": "pub", "kind": "public"},
+    ],
+}
+
+COMPARED = ("none", "no-sharing", "spec", "planner")
+
+
+def small_town(name: str) -> tuple[Town, Conditions]:
+    """Return a town with losses, and a scenario's conditions in it."""
+    town = town_of(TownFile.model_validate(LOSSY), Path("town.toml"))
+    return town, Conditions(scenario=load(name), zone=ZoneInfo(town.table.timezone), seed=town.table.seed)
+
+
+@cache
+def results(name: str, days: int) -> tuple[dict[str, Any], str, list[dict[str, object]]]:
+    """Return the JSON, the page and the table of a scenario in a small town with losses."""
+    town, conditions = small_town(name)
+    runs = {policy: run(town, conditions, POLICIES[policy], days=days) for policy in COMPARED}
+    found = json.loads(as_json(name, runs, {}))["policies"]
+    return found, as_html(name, runs, {}, conditions.zone, "spec"), table(runs)
+
+
+def test_all_policies_have_the_ordinary_demand_as_denominator() -> None:
+    found, page, rows = results("storm", 3)
+    demands = {policy: [kind["wanted_mwh"] for kind in one["kinds"].values()] for policy, one in found.items()}
+    assert all(each == demands["none"] for each in demands.values())
+    reduced = {policy: sum(kind["reduced_mwh"] for kind in one["kinds"].values()) for policy, one in found.items()}
+    assert reduced["none"] == 0
+    assert reduced["spec"] > 0
+    shown = {row["policy"]: row for row in rows}
+    assert shown["spec"]["reduced by command MWh"] == f"{reduced['spec'] / 1e9:.2f}"
+    short = sum(sum(kind["unserved_mwh"].values()) for kind in found["spec"]["kinds"].values())
+    assert shown["spec"]["went short"] == f"{100 * short / sum(demands['none']):.3f} %"
+    assert "<th>reduced by command MWh</th>" in page
+    houses = found["spec"]["houses_by_minimum_percent"].values()
+    assert sum(each["wanted_mwh"] for each in houses) == found["spec"]["kinds"]["residential"]["wanted_mwh"]
+
+
+@pytest.mark.parametrize("policy", COMPARED)
+@pytest.mark.parametrize("name", ["storm", "storm-hard", "normal"])
+def test_a_reader_closes_every_balance_to_the_milliwatt_hour(name: str, policy: str) -> None:
+    found, page, _ = results(name, 3)
+    one = found[policy]
+    for kind in one["kinds"].values():
+        asked = kind["wanted_mwh"] + kind["cold_mwh"]
+        assert asked == kind["reduced_mwh"] + sum(kind["unserved_mwh"].values()) + kind["served_mwh"]
+        given = kind["sun_mwh"] + kind["imported_mwh"] + kind["level_begin_mwh"]
+        assert given == kind["served_mwh"] + kind["exported_mwh"] + kind["lost_mwh"] + kind["level_end_mwh"]
+    imported, exported = (sum(kind[key] for kind in one["kinds"].values()) for key in ("imported_mwh", "exported_mwh"))
+    plant, bought, sold = one["plant"], one["bought_mwh"], one["sold_mwh"]
+    assert bought + exported + plant["level_begin_mwh"] == sold + imported + plant["lost_mwh"] + plant["level_end_mwh"]
+    of = one["balance_mwh"]
+    assert of["demand"] + of["cold load"] == of["reduced by command"] + of["went short"] + of["served"]
+    given = of["sun"] + of["bought"] + of["in batteries at the beginning"]
+    assert given == of["served"] + of["sold"] + of["lost"] + of["in batteries at the end"]
+    assert of["lost"] > 0, "losses are part of this test"
+    assert f"{of['in batteries at the end']:,}" in page
+
+
+def test_levels_are_those_of_the_batteries() -> None:
+    town, conditions = small_town("storm")
+    simulation = Simulation(town, conditions, POLICIES["spec"], 900)
+    for time in range(conditions.begin, conditions.begin + 6 * 3600, 900):
+        simulation.step(time)
+    levels = Counter[str]()
+    for grids in simulation.grids:
+        levels[grids.places.kind] += int(grids.level.sum())
+    assert levels == {name: kind.level_end for name, kind in simulation.figures.kinds.items()}
+    assert simulation.figures.plant["level_end"] == simulation.plant_level
+
+
+def test_equal_rows_say_why() -> None:
+    rows = [{"policy": name, "short": short} for name, short in (("a", "1"), ("b", "2"), ("c", "1"), ("d", "1"))]
+    same: Decided = {**NOTHING, "reduction": (3, 77), "turns": (3, 78)}
+    policies = {"a": same, "b": NOTHING, "c": same, "d": {**same, "turns": (4, 79)}}
+    never = "never acted: sharing, rationing, purchases ahead, use of the reserve"
+    assert equal_rows(rows, policies) == [
+        f"c is equal to a: the same decisions in every step on reduction, turns; {never}.",
+        "d is equal to a: different decisions on turns (4 steps, not 3) change less than the table shows.",
+    ]
+    assert equal_rows(rows[:2], policies) == []
+
+
+def test_rows_are_equal_because_nothing_acted() -> None:
+    town, conditions = small_town("normal")
+    idle = POLICIES["none"]
+    both = {"none": idle, "no-sharing": replace(idle, reduces=True, sheds=True)}
+    runs = {name: run(town, conditions, each, days=1) for name, each in both.items()}
+    reason = f"the same decisions in every step on nothing; never acted: {', '.join(MECHANISMS)}"
+    assert equal(runs) == [f"no-sharing is equal to none: {reason}."]
+    assert f"no-sharing is equal to none: {reason}." in as_html("x", runs, {}, conditions.zone)

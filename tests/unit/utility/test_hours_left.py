@@ -1,0 +1,110 @@
+"""How long the plant's battery lasts, and those of islands: in the API, the terminal, and metrics."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.registry import Collector
+
+from commonwatt.model.supply import SupplyState
+from commonwatt.model.units import QUARTER_S
+from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.plant_messages import PlantQuarter, PlantReport
+from utility.changes import SawGateway, SawPlant
+from utility.gateway_metrics import GatewayMetrics
+from utility.plant_metrics import PlantMetrics
+from utility.store import reads
+from utility.store.database import Database
+from utility.store.plant import write_plant
+from utility.store.supply_view import supply_view
+from utility.store.writer import Writer
+from utility.supply.deciding import plant_lasts_until
+
+NOW = 1_990_000 * QUARTER_S + 60
+KEEP = 24_000_000
+
+
+def report(level: int, *levels: int) -> PlantReport:
+    """Return a report with the levels at the ends of the last quarter-hours, oldest first."""
+    first = NOW // QUARTER_S - len(levels)
+    quarters = (PlantQuarter(first + n, 60, 0, 0, 0, 0, each) for n, each in enumerate(levels))
+    return PlantReport(
+        time=NOW,
+        level_mwh=level,
+        capacity_mwh=100_000_000,
+        battery_limit_w=9_000,
+        line_w=9_000,
+        supply=SupplyState.NORMAL,
+        prices=((NOW, 1000),),
+        prices_until=NOW + QUARTER_S,
+        keep_mwh=KEEP,
+        quarters=tuple(quarters),
+    )
+
+
+SINCE_S = 3 * QUARTER_S + 60
+"""From the end of the oldest of four quarter-hours to the report."""
+
+LASTING = report(KEEP + 6_000_000, *(KEEP + each * 1_000_000 for each in (9, 8, 7, 6)))
+
+
+@pytest.mark.parametrize(
+    ("it", "until"),
+    [
+        (LASTING, NOW + 2 * SINCE_S),
+        (report(KEEP // 2, KEEP, KEEP, KEEP, KEEP), NOW + SINCE_S),  # below the reserve: until it is empty
+        (report(KEEP, KEEP - 1_000_000, KEEP - 1_000_000), None),
+        (report(KEEP + 6_000_000, KEEP + 7_000_000), None),  # a minute says nothing
+        (report(KEEP + 6_000_000), None),
+    ],
+)
+def test_the_plants_battery_lasts_to_its_reserve_at_the_last_hours_mean(it: PlantReport, until: int | None) -> None:
+    assert plant_lasts_until(it) == until
+
+
+def test_quarter_hours_from_before_the_last_hour_do_not_count() -> None:
+    old = PlantQuarter(NOW // QUARTER_S - 6, 60, 0, 0, 0, 0, 90_000_000)
+    assert plant_lasts_until(LASTING.model_copy(update={"quarters": (old, *LASTING.quarters)})) == NOW + 2 * SINCE_S
+
+
+def value(collector: Collector, name: str, **labels: str) -> float | None:
+    """Return a sample of a collector."""
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return registry.get_sample_value(f"commonwatt_utility_{name}", labels)
+
+
+def test_the_plants_hours_are_a_metric() -> None:
+    for it, left_s in ((LASTING, 2 * SINCE_S), (report(KEEP), math.nan)):
+        found = value(PlantMetrics(lambda it=it: (NOW, it), lambda: NOW + 5), "plant_left_seconds")  # type: ignore[misc]
+        assert found == pytest.approx(left_s, nan_ok=True)
+
+
+def test_the_plants_hours_are_shown_with_the_time_they_end(database: Database, command: Callable[..., str]) -> None:
+    with database.writes.begin() as connection:
+        write_plant(connection, [SawPlant(time=NOW, report=LASTING)])
+        plant = supply_view(connection, NOW + 5, 1)["plant"]
+    assert (plant["hours_left"], plant["lasts_until"]) == (round(2 * SINCE_S / 3600, 1), NOW + 2 * SINCE_S)
+    assert "30.0 % of 100 kWh (1.5 h left, until 2026-" in command("supply")
+
+
+def test_an_islands_end_comes_with_its_heartbeat(database: Database) -> None:
+    beat = Heartbeat(
+        time=NOW,
+        store=7,
+        backlog_parts=0,
+        backlog_events=0,
+        backlog_letters=0,
+        aggregation="none",
+        lasts_until=NOW + 99,
+    )
+    Writer(database).commit([SawGateway(controller="r001", time=NOW, heartbeat=beat)])
+    with database.reads.begin() as connection:
+        told = reads.status(connection)["r001"]["heartbeat"]
+    assert isinstance(told, dict)
+    assert told["lasts_until"] == NOW + 99
+    older = beat.model_copy(update={"lasts_until": None})
+    said = GatewayMetrics({}, {"r001": beat, "r002": older}, lambda: NOW + 7)
+    assert value(said, "gateway_batteries_left_seconds", controller="r001") == 99
+    assert value(said, "gateway_batteries_left_seconds", controller="r002") is None
