@@ -50,6 +50,7 @@ def _ends(core: "Gateway", now: Now) -> dict[str, int]:
     """Return when what commands have set ends, of that in force."""
     states = core.modes.states
     ends = {"aggregation": core.relay.mode.until, "reduce": states.reduce_until, "isolate": states.isolate_until}
+    ends |= {"hold": states.hold_until}
     return {name: end for name, end in ends.items() if end is not None and end > now}
 
 

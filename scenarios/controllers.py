@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from commonwatt.model.units import EpochSeconds
 from commonwatt.town.town import Town
-from gateway.control.shedding import Islands, Priority, number_of, priority_of, shed
+from gateway.control.shedding import Islands, Priority, energy_h, number_of, priority_of, reduces, shed
 from gateway.control.strategies.batteries import LEAST_S, Batteries
 from meter_sim.physics.boundary import NO_LIMIT_W
 from meter_sim.physics.places import Places, places_of
@@ -34,6 +34,7 @@ class Situation:
         managed: Which controllers work.
         short: Which are told that the supply is short.
         import_limit_w: The limit of the import, watts; ``NO_LIMIT_W``: none.
+        held: Whether a storm is announced: batteries share as in an island.
     """
 
     level: NDArray[np.int64]
@@ -41,6 +42,7 @@ class Situation:
     managed: _Flags
     short: _Flags
     import_limit_w: NDArray[np.int64]
+    held: bool = False
 
 
 class Controllers:
@@ -58,6 +60,7 @@ class Controllers:
         self._sharing = np.zeros(places.shape, dtype=np.bool_)
         self._since = np.zeros(places.shape, dtype=np.int64)
         self._islands = np.zeros(places.shape[0], dtype=np.bool_)
+        self._reducing = np.zeros(places.shape[0], dtype=np.bool_)
         self.off = self._sharing
         self._number = np.array([number_of(name) for name in places.microgrids])
         # Without a meter of its intake a place is a source: it is never off.
@@ -74,9 +77,12 @@ class Controllers:
     def command(self, time: EpochSeconds, inputs: Inputs, seen: Situation) -> Inputs:
         """Return the inputs of a step with the commands."""
         limited = seen.import_limit_w < NO_LIMIT_W
-        reduces = (seen.islands | seen.short | limited) & seen.managed & self._policy.reduces
-        if reduces.any():
-            inputs = replace(inputs, reducing=np.broadcast_to(reduces[:, None], self._places.shape))
+        islands = seen.islands
+        if not self._policy.reduces_all_islands:
+            islands = islands & reduces(energy_h(self._islands_of(seen)), self._reducing)
+        self._reducing = (islands | seen.short | limited) & seen.managed & self._policy.reduces
+        if self._reducing.any():
+            inputs = replace(inputs, reducing=np.broadcast_to(self._reducing[:, None], self._places.shape))
         self.off = self._shed(time, seen)
         if self.off.any():
             inputs = replace(inputs, isolated=self.off)
@@ -88,8 +94,11 @@ class Controllers:
         limited = (seen.islands | (seen.import_limit_w < NO_LIMIT_W)) & seen.managed & self._policy.sheds
         if not limited.any():
             return np.zeros_like(self.off)
+        return np.asarray(shed(self._islands_of(seen), time) & limited[:, None])
+
+    def _islands_of(self, seen: Situation) -> Islands:
         places = self._places
-        islands = Islands(
+        return Islands(
             level=seen.level,
             floor=places.minimum,
             capacity=places.capacity,
@@ -99,7 +108,6 @@ class Controllers:
             number=self._number,
             import_w=np.where(seen.islands, 0, seen.import_limit_w),
         )
-        return np.asarray(shed(islands, time) & limited[:, None])
 
     def _share(self, time: EpochSeconds, seen: Situation) -> NDArray[np.int64]:
         """Return the weights of the batteries that share."""
@@ -107,8 +115,9 @@ class Controllers:
             return np.zeros(self._places.shape, dtype=np.int64)
         has = self._places.capacity > 0
         # An island's beginning or end ends the least time.
-        self._since[seen.islands != self._islands] = 0
-        self._islands = seen.islands
+        islands = seen.islands | seen.held
+        self._since[islands != self._islands] = 0
+        self._islands = islands
         plan = self._policy.sharing(
             Batteries(
                 level=seen.level,
@@ -119,7 +128,7 @@ class Controllers:
                 sharing=self._sharing,
                 weight=np.ones_like(seen.level),
                 band_permille=BAND_PERMILLE,
-                islands=seen.islands,
+                islands=islands,
                 recent=time - self._since < LEAST_S,
             )
         )

@@ -20,7 +20,9 @@ class Policy:
         sharing: How batteries share; ``None``: they do not.
         buying: Makes the rule that buys power; ``None``: the plant buys what is needed at each moment.
         rationing: How supply is rationed; ``None``: it is not.
-        reduces: Whether places reduce in an island, within an import limit, and while supply is not NORMAL.
+        reduces: Whether places reduce in an island with little energy, within an import limit, and while supply is not
+            NORMAL.
+        reduces_all_islands: Whether places of an island reduce however much energy it has (A5).
         sheds: Whether places are off in turn in an island and within an import limit.
     """
 
@@ -29,6 +31,7 @@ class Policy:
     buying: Callable[[], Buying] | None = None
     rationing: Rationing | None = None
     reduces: bool = False
+    reduces_all_islands: bool = False
     sheds: bool = False
 
 
@@ -47,7 +50,12 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
         "no-sharing": replace(_SPEC, words="as spec, but without sharing", sharing=None),
         "spec": _SPEC,
         "aces": replace(
-            _SPEC, words="the ACES report", sharing=STRATEGIES["aces"], buying=AcesRule, rationing=RATIONING["aces"]
+            _SPEC,
+            words="the ACES report",
+            sharing=STRATEGIES["aces"],
+            buying=AcesRule,
+            rationing=RATIONING["aces"],
+            reduces_all_islands=True,
         ),
         "rangers": replace(_SPEC, words="the Power RAnGeRS report", sharing=STRATEGIES["rangers"], buying=RangersRule),
         "planner": replace(_SPEC, words="spec, and purchases planned over a forecast", buying=Planner),

@@ -163,6 +163,7 @@ class Simulation:
                 managed=managed,
                 short=np.full(len(managed), reached and supply is not SupplyState.NORMAL),
                 import_limit_w=limit,
+                held=conditions.is_held(time),
             )
             inputs.append(grids.controllers.command(time, self._demanded(grids, usual, time), seen))
             boundaries.append(Boundary(voltage=voltage, closed=~grids.is_open, import_limit_w=limit))

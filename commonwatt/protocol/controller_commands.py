@@ -65,6 +65,7 @@ class Action(StrEnum):
     SUPPLY = "supply"
     NOTICE = "notice"
     ISOLATE = "isolate"
+    HOLD = "hold"
     RATES = "rates"
     SYSTEM_INFO = "system_info"
     TERM = "term"
@@ -93,6 +94,7 @@ ACTIONS: dict[Action, Keys] = {
     Action.SUPPLY: Keys(needed=("supply", "for_s"), optional=("import_limit_w",)),
     Action.NOTICE: Keys(needed=("power", "for_s")),
     Action.ISOLATE: Keys(needed=("state",), optional=("for_s",)),
+    Action.HOLD: Keys(needed=("state",), optional=("for_s",)),
     Action.RATES: Keys(needed=("tariff", "version", "prices", "changes", "rates_until")),
     Action.SYSTEM_INFO: Keys(),
     Action.TERM: Keys(needed=("counter",)),
@@ -120,7 +122,7 @@ class ControllerCommand(Message):
         weights: Share of each donor's discharge relative to others, by meter; empty: what the file says; absent: as
             before (sharing).
         from_time: From when that holds, epoch seconds; absent: at once (sharing).
-        state: ``on`` or ``off`` (reduce, isolate); ``on`` needs ``for_s``.
+        state: ``on`` or ``off`` (reduce, isolate, hold); ``on`` needs ``for_s``.
         supply: The state of the regional supply (supply).
         import_limit_w: Most watts that the microgrid may take from the town; absent: no limit (supply).
         power: What the utility knows of the microgrid's feeder: its power is ``lost`` or ``back`` (notice).

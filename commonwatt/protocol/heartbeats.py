@@ -87,7 +87,7 @@ class Heartbeat(Message):
     tuned: tuple[str, ...] = ()
     strategy: Strategy | None = None
     meters: MetersMode | None = None
-    ends: dict[Literal["aggregation", "reduce", "isolate"], Moment] = Field(default_factory=dict)
+    ends: dict[Literal["aggregation", "reduce", "isolate", "hold"], Moment] = Field(default_factory=dict)
     lasts_until: Moment | None = None
     minima: dict[Id64, tuple[Annotated[int, Field(ge=0, le=100)], Moment]] = Field(default_factory=dict)
     trust: Annotated[int, Field(ge=0, le=3)] = 0

@@ -90,6 +90,11 @@ class Conditions:
         held = [s.state for s in self.scenario.supply if s.from_hour <= hours < s.from_hour + s.for_hours]
         return held[-1] if held else SupplyState.NORMAL
 
+    def is_held(self, time: EpochSeconds) -> bool:
+        """Return whether a storm is announced, so that batteries hold their energy."""
+        hours = (time - self.begin) / 3600
+        return any(one.from_hour <= hours < one.from_hour + one.for_hours for one in self.scenario.storm)
+
     def drop(self, time: EpochSeconds) -> Drop | None:
         """Return the homes that fall, in the hours in which they do; ``None``: none."""
         day, hour = self._local(time)

@@ -66,6 +66,13 @@ class Shortage(Settings):
     for_hours: float = Field(gt=0, description="How long it lasts, hours.")
 
 
+class Announcement(Settings):
+    """A storm that the utility announces: until its end batteries hold their energy."""
+
+    from_hour: Hour = Field(description="When it is announced, hours since the scenario's beginning.")
+    for_hours: float = Field(gt=0, description="Hours from then to the storm's end.")
+
+
 class Scenario(Settings):
     """A scenario."""
 
@@ -82,6 +89,7 @@ class Scenario(Settings):
     peak: tuple[Peak, ...] = ()
     outage: tuple[Outage, ...] = ()
     supply: tuple[Shortage, ...] = ()
+    storm: tuple[Announcement, ...] = ()
 
     @model_validator(mode="after")
     def _hours_in_order(self) -> "Scenario":

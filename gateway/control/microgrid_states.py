@@ -14,7 +14,7 @@ from gateway.changes import Setting
 STATES = "microgrid_states"
 """Setting that keeps the states."""
 
-ENDS = ("reduce_until", "isolate_until", "supply_until", "notice_until")
+ENDS = ("reduce_until", "isolate_until", "supply_until", "notice_until", "hold_until")
 """The ends of states."""
 
 MAX_TO_COME = 8
@@ -57,6 +57,7 @@ class MicrogridStates:
     Attributes:
         reduce_until: Until when all meters reduce their load.
         isolate_until: Until when the microgrid is isolated by command.
+        hold_until: Until when batteries hold their energy for an announced storm.
         supply: The state of the regional supply until ``supply_until``; NORMAL afterwards.
         import_limit_w: Most watts from the town until ``supply_until``; ``None``: no limit.
         supply_until: Their end.
@@ -68,6 +69,7 @@ class MicrogridStates:
 
     reduce_until: EpochSeconds = 0
     isolate_until: EpochSeconds = 0
+    hold_until: EpochSeconds = 0
     supply: SupplyState = SupplyState.NORMAL
     import_limit_w: int | None = None
     supply_until: EpochSeconds = 0
@@ -84,6 +86,8 @@ class MicrogridStates:
                 return replace(self, reduce_until=end if command.state == "on" else 0)
             case Action.ISOLATE:
                 return replace(self, isolate_until=end if command.state == "on" else 0)
+            case Action.HOLD:
+                return replace(self, hold_until=end if command.state == "on" else 0)
             case Action.SUPPLY:
                 supply = command.supply or SupplyState.NORMAL
                 return replace(self, supply=supply, import_limit_w=command.import_limit_w, supply_until=end)
@@ -122,6 +126,13 @@ class MicrogridStates:
         left_min = -(-(self.supply_until - now) // 60)
         return f"takes {f'at most {limit} W' if limit else 'nothing'} from the town, for {left_min} min more"
 
+    def hold_words(self, now: EpochSeconds) -> str | None:
+        """Return in words that batteries hold their energy for a storm, and until when; ``None``: they do not."""
+        if now >= self.hold_until:
+            return None
+        left_min = -(-(self.hold_until - now) // 60)
+        return f"a storm is announced: batteries help one that is nearly empty alone, for {left_min} min more"
+
     def notice_at(self, now: EpochSeconds) -> bool | None:
         """Return whether the utility says that power is lost (or back); ``None``: no notice is in force."""
         return self.power_lost if now < self.notice_until else None
@@ -145,7 +156,9 @@ class MicrogridStates:
 
     def kept(self) -> Setting:
         """Return the setting that keeps the states."""
-        return Setting(STATES, json.dumps(asdict(self)))
+        # An earlier release reads what it knows: the newest key is left out while it says nothing.
+        fields = {name: value for name, value in asdict(self).items() if value or name != "hold_until"}
+        return Setting(STATES, json.dumps(fields))
 
 
 def kept_states(text: str | None) -> MicrogridStates:

@@ -65,6 +65,7 @@ class View:
         limited: How much the microgrid takes from the town at most, and until when; ``None``: there is no limit.
         reducing: Why the load is reduced; ``None``: it is not.
         autonomous: Why the microgrid decides alone; ``None``: the utility answers.
+        holding: That batteries hold their energy for an announced storm, and until when; ``None``: they do not.
         shedding: Which part of an island, or of a limited microgrid, is off in turn, and why; ``None``: none.
         hours_left: Hours until ``lasts_until``.
         lasts_until: When the batteries of an island, or of the public microgrid, are empty; ``None``: not known.
@@ -79,6 +80,7 @@ class View:
     reducing: str | None
     autonomous: str | None
     shedding: str | None
+    holding: str | None
     hours_left: float | None
     lasts_until: EpochSeconds | None
 
@@ -191,6 +193,8 @@ class Modes:
         effects = self._store(wanted.phase, now)
         self.manager.alone = self._is_alone(now)
         self._let_share(wanted.phase)
+        # Before an announced storm nothing leaves a battery for others but what an island gives.
+        self.manager.island = self.manager.island or now < self.states.hold_until
         self._sample(now)
         if self._is_unknown(wanted):
             return effects + self._renew(now) + self.meters_mode.keep(now)
@@ -244,7 +248,7 @@ class Modes:
 
     def _sample(self, now: Now) -> None:
         manager = self.manager
-        if not (manager.island or self._is_public):
+        if not (self._is_island(now) or self._is_public):
             self.last_hour = LastHour()
         levels = {meter: each.level for meter, each in manager.batteries(now).items() if each.doubt is None}
         recent = {m: level for m, level in levels.items() if not manager.level_is_old(manager.meters[m], now)}
@@ -306,6 +310,7 @@ class Modes:
             reducing=self._why_reduced(now),
             autonomous=None if self._contact is None else self._contact.words(now, self.relay_s),
             shedding=self._turn(now).reason,
+            holding=self.states.hold_words(now),
             hours_left=None if until is None else round(max(0, until - now) / 3600, 1),
             lasts_until=until,
         )
@@ -363,8 +368,8 @@ class Modes:
         return self._contact is not None and self._contact.is_lost(now, self.relay_s)
 
     def _why_reduced(self, now: Now) -> str | None:
-        if self._is_island(now):
-            return "the microgrid is an island"
+        if self._is_island(now) and (why := self._why_island_reduces(now)) is not None:
+            return why
         if now < self.states.reduce_until:
             return "the utility asks for less load"
         supply = self.states.supply_at(now)
@@ -374,6 +379,14 @@ class Modes:
             return "the import from the town is limited"
         # A5: under ``aces`` all reduce while the utility is offline.
         return "the utility does not answer" if self.manager.strategy == "aces" and self._is_alone(now) else None
+
+    def _why_island_reduces(self, now: Now) -> str | None:
+        held = any(self.manager.holds(meter, Kind.REDUCING, now) for meter in self._reducible)
+        if self.manager.strategy == "aces":
+            return "the microgrid is an island"
+        if self.manager.awaits_levels(now):
+            return "the island's levels are not known yet" if held else None
+        return self._rotation.why_reduced(now, reducing=held)
 
     def shift(self, by_s: int, now: Now) -> list[Effect[Change]]:
         """Shift ends after the time was set by ``by_s``: of states set by an untrusted clock the durations count."""

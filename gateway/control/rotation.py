@@ -12,7 +12,7 @@ from commonwatt.protocol.commands import Kind
 from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Function
 from gateway.control.manager import Manager
-from gateway.control.shedding import Islands, Priority, hours_left, number_of, priority_of, shed
+from gateway.control.shedding import Islands, Priority, energy_h, hours_left, number_of, priority_of, reduces, shed
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,18 @@ class Rotation:
         beyond = f", beyond {import_w} W from the town" if import_w else ""
         left = f"{hours_left(islands)[0]:.1f} h of average use is left above the floors{beyond}"
         return Turn(off, f"{len(off)} of {len(self.meters)} places are off in turn: {left}")
+
+    def why_reduced(self, now: Now, *, reducing: bool) -> str | None:
+        """Return why the places of an island reduce; ``None``: they do not.
+
+        Args:
+            now: The time.
+            reducing: Whether they reduce now.
+        """
+        hours = energy_h(self._row(now, 0))
+        if not reduces(hours, np.array([reducing]))[0]:
+            return None
+        return f"the island's batteries hold {hours[0]:.1f} h of average use"
 
     def standing(self, now: Now) -> Turn:
         """Return the places that are off, while it is not known how many should be."""

@@ -1,6 +1,6 @@
-"""Which places of an island, or of a limited microgrid, are off in turn (C1, C5, U5).
+"""Which islands reduce, and which places of an island or a limited microgrid are off in turn (C1, C5, U5).
 
-A pure function of levels, the import limit, time and the microgrid's number.
+Pure functions of levels, the import limit, time and the microgrid's number.
 
 A battery stores a day of average use (T1, T2). So the energy above the floors, in hours of average use, needs no
 measured load: 24 h times the part of the capacity that is above the floors. The fewer hours are left, the more places
@@ -30,6 +30,9 @@ GROUPS = 3
 
 DAY_H = 24.0
 """Hours of average use that a full battery stores (T1, T2)."""
+
+REDUCES_BELOW_H, ENOUGH_H = 12.0, 18.0
+"""Hours of average use in an island's batteries below which its places reduce, and above which they no longer do."""
 
 REDUCED = 0.8
 """Use of a place that reduces, as a part of its use otherwise."""
@@ -98,6 +101,23 @@ class Islands:
     off: Flags
     number: Energies
     import_w: Energies
+
+
+def energy_h(islands: Islands) -> npt.NDArray[np.float64]:
+    """Return the hours of average use that all energy in the batteries gives, (M,); 0: no battery is known.
+
+    A place uses its own battery to the end, so the energy below the floors counts.
+    """
+    energy, use = np.where(islands.known, islands.level, 0).sum(axis=1), _average_use_w(islands)
+    hours: npt.NDArray[np.float64] = np.zeros(len(use))
+    np.divide(energy / 1000, use, out=hours, where=use > 0)
+    return hours
+
+
+def reduces(hours: npt.NDArray[np.float64], reducing: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return which islands reduce, by the hours of energy left and whether they reduce now, (M,)."""
+    result: npt.NDArray[np.bool_] = hours < np.where(reducing, ENOUGH_H, REDUCES_BELOW_H)
+    return result
 
 
 def hours_left(islands: Islands) -> npt.NDArray[np.float64]:

@@ -128,6 +128,7 @@ def town(view: View, zone: ZoneInfo) -> Html:
         modes["limited"] and f"The microgrid {modes['limited']}.",
         modes["reducing"] and f"All reduce: {modes['reducing']}.",
         modes["shedding"],
+        modes["holding"],
         (until := modes["lasts_until"]) and f"The batteries last {modes['hours_left']} h, until {moment(until, zone)}.",
     ]
     lines = [el("p", text, class_="soft") for text in told if text]

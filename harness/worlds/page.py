@@ -49,6 +49,7 @@ _VIEW: dict[str, Any] = {
         "reducing": None,
         "autonomous": None,
         "shedding": None,
+        "holding": None,
         "hours_left": None,
         "lasts_until": None,
     },

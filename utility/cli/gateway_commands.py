@@ -65,7 +65,7 @@ def command(
         list[str] | None, typer.Option(help="sharing: a donor's weight, METER=1 to 1000; may be given several times.")
     ] = None,
     from_time: Annotated[int | None, time_option("sharing: from when; else at once.", "--from")] = None,
-    state: Annotated[str | None, typer.Option(help="reduce, isolate: `on` or `off`.")] = None,
+    state: Annotated[str | None, typer.Option(help="reduce, isolate, hold: `on` or `off`.")] = None,
     supply: Annotated[
         str | None, typer.Option(help="supply: the region's state, `NORMAL`, `LOW`, `CRITICAL` or `EMPTY`.")
     ] = None,

@@ -11,9 +11,12 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import LOCAL_FORMS
 from commonwatt.model.units import MAX_EPOCH, QUARTER_S
 from commonwatt.model.words import counted, moment
+from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.dead_letter_words import wanted
 from commonwatt.runtime.service import errors_reported, flowing
-from utility.cli.options import ConfigOption, check_named, from_file, time_option
+from utility.cli.options import ConfigOption, check_named, from_file, local_actor, time_option
+from utility.commands.changes import Asked, Chosen
+from utility.commands.changing import make_change
 from utility.store.control_changes import kinds_of
 from utility.store.sharing import recorded
 from utility.store.supply_view import announce_storm, supply_view
@@ -54,9 +57,11 @@ def storm(
     for_s: Annotated[int, typer.Option("--for", min=900, help="For how many seconds.")] = 43_200,
     off: Annotated[bool, typer.Option("--off", help="No storm is expected any more.")] = False,
 ) -> None:
-    """Announce a storm: `planner` has the plant's battery full when it comes, and holds it until its end.
+    """Announce a storm: until its end homes' batteries give to others only what a nearly empty one needs.
 
-    The other policies of buying do not use it. A later announcement replaces an earlier one.
+    All gateways get the command `hold`; `commonwatt utility changes` shows their outcomes: a gateway of an earlier
+    release answers `unsupported`. `planner` also has the plant's battery full when the storm comes, and holds it until
+    its end. A later announcement replaces an earlier one.
     """
     with errors_reported(), from_file(config) as (database, clock):
         now = int(clock.now())
@@ -66,8 +71,13 @@ def storm(
             raise ConfigError(
                 f"--start {moment(begin)}: this storm ended at {moment(expected.end)}; nothing was changed"
             )
+        fields: dict[str, Any] = {"state": "off"} if expected is None else {"state": "on", "for_s": expected.end - now}
+        number = make_change(
+            database, local_actor(), Asked(action=Action.HOLD, fields=fields, chosen=Chosen(everyone=True)), now
+        )
         with database.writes.begin() as connection:
             announce_storm(connection, expected)
+        typer.echo(f"change {number} tells all gateways; see: commonwatt utility changes")
     typer.echo("no storm" if expected is None else f"storm from {moment(expected.start)} to {moment(expected.end)}")
 
 

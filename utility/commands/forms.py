@@ -18,6 +18,7 @@ TITLES: dict[Action, str] = {
     Action.SHARING: "Sharing: strategy and weights",
     Action.REDUCE: "Reduce the load",
     Action.ISOLATE: "Run as an island",
+    Action.HOLD: "Hold the batteries for a storm",
 }
 """The changes that the page offers."""
 
@@ -29,13 +30,14 @@ LABELS = {
 }
 """The periods' labels."""
 
-_DURATIONS = {Action.AGGREGATE, Action.REDUCE, Action.ISOLATE}
+_DURATIONS = {Action.AGGREGATE, Action.REDUCE, Action.ISOLATE, Action.HOLD}
 _KEYS: dict[Action, Sequence[str]] = {
     Action.AGGREGATE: ("at", "mode"),
     Action.DEAGGREGATE: ("at",),
     Action.SHARING: ("strategy",),
     Action.REDUCE: ("state",),
     Action.ISOLATE: ("state",),
+    Action.HOLD: ("state",),
 }
 _ACTIONS = {action.value: action for action in Action}
 MAX_MINUTES = 60 * 24 * 366

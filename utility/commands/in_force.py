@@ -15,7 +15,7 @@ from utility.commands.settings import AT_GATEWAY, AT_METERS, METERS, STRATEGY, W
 Before = dict[str, Any]
 """By setting, its value in force as JSON; ``None``: not known."""
 
-_WITH_END = (Action.REDUCE, Action.ISOLATE)
+_WITH_END = (Action.REDUCE, Action.ISOLATE, Action.HOLD)
 
 
 def in_force(settings: frozenset[str], heartbeat: Heartbeat | None, weights: Mapping[str, int] | None) -> Before:
@@ -47,9 +47,8 @@ def _value(name: str, heartbeat: Heartbeat | None, weights: Mapping[str, int] | 
         return {"value": heartbeat.strategy, "tuned": is_tuned}
     if name == METERS:
         return {"value": heartbeat.meters}
-    if name == Action.REDUCE:
-        return _state(heartbeat.ends.get("reduce"))
-    return _state(heartbeat.ends.get("isolate")) if name == Action.ISOLATE else None
+    ends: Mapping[str, EpochSeconds] = heartbeat.ends
+    return _state(ends.get(name)) if name in _WITH_END else None
 
 
 def _state(until: EpochSeconds | None) -> dict[str, Any]:

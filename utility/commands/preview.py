@@ -233,7 +233,7 @@ def in_words(fields: Mapping[str, Any]) -> list[str]:
             return [_AT_GATEWAY[fields.get("mode", "lossless")]]
         case Action.DEAGGREGATE:
             return ["Readings are relayed as they come, exact." if fields.get("at") != "meters" else _METERS["none"]]
-        case Action.REDUCE | Action.ISOLATE as cmd:
+        case Action.REDUCE | Action.ISOLATE | Action.HOLD as cmd:
             return [_STATES[f"{cmd} {fields['state']}"]]
     return []
 
@@ -270,6 +270,10 @@ _AT_METERS = {
 _STATES = {
     "reduce on": "All places reduce their load until the end.",
     "reduce off": "Places use what they want again, unless the supply is short or the import is limited.",
-    "isolate on": "The boundary switch opens: the microgrid is an island until the end, and reduces its load.",
+    "isolate on": "The boundary switch opens: the microgrid is an island until the end, and reduces its load when "
+    "little energy is left.",
+    "hold on": "Until the end batteries give to others only what a nearly empty one needs, as in an island. Sun fills "
+    "them first; places use their own. A gateway of an earlier release answers unsupported.",
+    "hold off": "Batteries share as before.",
     "isolate off": "The boundary switch closes when the voltage is stable and the microgrid's turn has come.",
 }

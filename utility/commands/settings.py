@@ -5,7 +5,7 @@ from typing import Any
 
 from commonwatt.protocol.controller_commands import Action
 
-STATES = (Action.REDUCE, Action.SUPPLY, Action.NOTICE, Action.ISOLATE)
+STATES = (Action.REDUCE, Action.SUPPLY, Action.NOTICE, Action.ISOLATE, Action.HOLD)
 """Commands that set one state of the microgrid, of their name."""
 
 STRATEGY, WEIGHTS, METERS = "strategy", "weights", "meters"

@@ -18,7 +18,7 @@ COMING = {"assign"}
 C7 = {
     "aggregate": {"aggregate", "deaggregate"},
     "reduce demand": {"reduce", "supply"},
-    "utility offline (operate isolated)": {"notice", "isolate"},
+    "utility offline (operate isolated)": {"notice", "isolate", "hold"},
     "rates": {"rates"},
     "assignments": {"assign", "term"},
     "system info": {"system_info"},

@@ -161,11 +161,62 @@ def test_a_meter_that_knows_no_limit_is_told_again_seldom(world: World, result: 
 
 
 def test_the_loss_of_voltage_makes_an_island_at_the_sensors_event(world: World) -> None:
+    for meter in HOUSES:
+        world.level(meter, 49)
     event = EventRecord(previous_state=UP, new_state=ISLAND | DEAD, record_id=1, meter_id=BOUNDARY, time=world.now)
     before = len(world.sent)
     world.put(BOUNDARY, 1, [event])
     assert named(commands(world.sent[before:])) == ["isolate", "reduce_power_on"]
     assert world.core.modes.view(world.core.now).phase is Phase.ISLANDED
+
+
+def test_an_island_reduces_by_the_hours_of_energy_left_with_a_hysteresis(world: World) -> None:  # req: C5
+    def at(percent: float) -> str | None:
+        world.now += 15
+        for meter in HOUSES:
+            world.level(meter, percent)
+        retried(world)
+        return world.core.modes.view(world.core.now).reducing
+
+    sensed(world, ISLAND | DEAD)
+    # A battery stores a day of average use: 50 % are 12 h, 75 % are 18 h.
+    assert at(60) is None
+    assert at(51) is None
+    assert at(49) == "the island's batteries hold 11.8 h of average use"
+    assert at(74) == "the island's batteries hold 17.8 h of average use", "the meters hold the state: it goes on"
+    assert at(76) is None
+    assert at(60) is None
+    told(world, cmd="sharing", strategy="aces")
+    assert at(60) == "the microgrid is an island", "aces reduces in every island"
+
+
+def test_before_an_announced_storm_nothing_leaves_a_battery_but_island_help_until_its_end(world: World) -> None:
+    def donors(*percents: float) -> set[int]:
+        world.now += 60
+        for meter, percent in zip(HOUSES, percents, strict=True):
+            world.level(meter, percent)
+        return set(world.core.manager.decision.donors)
+
+    sensed(world, UP)
+    assert donors(90, 80, 30) == {1, 2}
+    assert named(told(world, cmd="hold", state="on", for_s=7200)) == []
+    assert donors(90, 80, 30) == set(), "sharing on the grid ends at once"
+    assert "a storm is announced" in (world.core.modes.view(world.core.now).holding or "")
+    world.crash()
+    sensed(world, UP)
+    for meter in HOUSES:
+        world.introduce(meter)
+    assert donors(90, 80, 30) == set(), "over a restart"
+    assert donors(90, 80, 1) == {1, 2}, "what an island gives"
+    assert donors(90, 80, 30) == set()
+    told(world, cmd="hold", state="off")
+    assert donors(90, 80, 30) == {1, 2}, "cancelled"
+    told(world, cmd="hold", state="on", for_s=600)
+    assert donors(90, 80, 30) == set()
+    world.now += 600
+    retried(world)
+    assert donors(90, 80, 30) == {1, 2}, "ended"
+    assert "hold_until" not in json.loads(MicrogridStates().kept().value), "an earlier release reads what it knows"
 
 
 def isolations(sent: list[Command]) -> list[str | None]:

@@ -168,6 +168,7 @@ def test_a_phase_of_another_epoch_is_not_known_any_more(world: World) -> None:
 
 def test_the_phase_is_stored_when_it_changes_with_the_commands_that_follow_from_it(world: World) -> None:
     sensed(world, UP)
+    levels(world)
     first = world.store.setting(PHASE)
     world.now += 60
     sensed(world, UP)

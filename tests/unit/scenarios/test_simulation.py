@@ -63,6 +63,14 @@ def test_hospital_police_and_fire_are_served_in_every_scenario(name: str, policy
     assert it.kinds["public"].unserved.total() == 0
 
 
+def test_a_storm_announced_a_day_before_leaves_houses_less_short_in_the_island() -> None:
+    it = conditions("island")
+    silent = replace(it, scenario=it.scenario.model_copy(update={"storm": ()}))
+    held, not_held = (run(town(), each, POLICIES["spec"]).kinds["residential"] for each in (it, silent))
+    assert held.shared < not_held.shared / 2
+    assert held.unserved.total() < not_held.unserved.total()
+
+
 def test_without_broadband_the_plant_keeps_its_reserve() -> None:
     it = conditions("storm-hard")
     simulation = Simulation(town(), it, POLICIES["spec"], 900)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -37,6 +37,7 @@ from utility.jobs.table import Jobs
 from utility.metrics import UtilityMetrics
 from utility.plant_metrics import PlantMetrics
 from utility.registry.exchange import exchanged
+from utility.store import reads
 from utility.store.accounts import load_dated_registry, save_dated_registry
 from utility.store.database import Database, read_setting, save_setting
 from utility.store.open_commands import add_command, open_commands
@@ -687,13 +688,19 @@ def test_a_storm_that_an_operator_announces_fills_the_battery(
 ) -> None:
     async def story(world: World) -> None:
         await world.until(START)
-        assert command("storm", "--for", "7200").startswith("storm from 2026-09-21 15:00:00Z to 2026-09-21 17:00:00Z")
+        said = command("storm", "--for", "7200")
+        assert said.startswith("change 1 tells all gateways")
+        assert "storm from 2026-09-21 15:00:00Z to 2026-09-21 17:00:00Z" in said
         await world.until(START + 120)
         row = world.rows()[-1]
         assert row.reason.startswith("storm: ")
         assert json.loads(row.inputs)["storm"] == [START, START + 7200]
         assert "storm from 2026-09-21 15:00:00Z" in command("supply")
-        assert command("storm", "--off") == "no storm"
+        assert command("storm", "--off").endswith("no storm")
+        with world.database.reads.begin() as connection:
+            told = [cast("dict[str, Any]", row["message"]) for row in reads.commands(connection, 100)]
+        held = [(each["state"], each.get("for_s")) for each in told if each["cmd"] == "hold"]
+        assert set(held) == {("off", None), ("on", 7200)}
         await world.until(START + QUARTER_S + 120)
         assert not world.rows()[-1].reason.startswith("storm: ")
 
