@@ -47,7 +47,7 @@ def _value(name: str, heartbeat: Heartbeat | None, weights: Mapping[str, int] | 
         return {"value": heartbeat.strategy, "tuned": is_tuned}
     if name == METERS:
         return {"value": heartbeat.meters}
-    ends: Mapping[str, EpochSeconds] = heartbeat.ends
+    ends: dict[str, EpochSeconds] = {**heartbeat.ends}
     return _state(ends.get(name)) if name in _WITH_END else None
 
 
