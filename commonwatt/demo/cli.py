@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.progress import Progress
 
 from commonwatt.audit import Audit, audit_folder, table_of
+from commonwatt.config.utility import FIRST_LOGIN
 from commonwatt.demo.layout import Layout, prepare
 from commonwatt.demo.report import make_report
 from commonwatt.demo.running import DRAIN_WITHIN_S, Run, stopped_by_signals
@@ -103,10 +104,10 @@ def _nothing() -> Iterator[None]:
 
 
 def _page(layout: Layout) -> str:
-    """Return where the console is; before the first login, the link for it, from the utility's log."""
+    """Return where the console is; before the first login, the link for it, from the utility's file."""
     utility = layout.part("utility")
-    links = re.findall(r"http://\S+/console/invitation/\S+", utility.log.read_text(errors="replace"))
-    if not links:
+    link = utility.config.with_name(FIRST_LOGIN)
+    if not link.exists():
         return f"the utility's console: http://{utility.http}/"
     # A line of its own, so that the link can be copied.
-    return f"the utility's console, with a password of your choice (the link works once):\n{links[-1]}"
+    return f"the utility's console, with a password of your choice (the link works once):\n{link.read_text().strip()}"

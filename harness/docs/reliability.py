@@ -170,8 +170,8 @@ means that this comparison finds no difference.
 _LIMITS = """
 ## What is not covered, and limits
 
-- **Not yet**: rows marked so are about features not built yet (a second controller that takes over, upgrades
-  between releases), or their test is still missing. They guarantee nothing yet.
+- **Not yet**: rows marked so are about features not built yet (a second controller that
+  takes over), or their test is still missing. They guarantee nothing yet.
 - **One machine.** All tests run on one machine; several machines are several processes, and a bad network is a proxy
   that cuts, delays, blocks, loses, duplicates and reorders. Real radio, real switches and months of operation are not
   tested.

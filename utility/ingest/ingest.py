@@ -32,7 +32,7 @@ from utility.events import CommandsOpen, FromGateway
 from utility.health import DISK_FULL, STORE_DAMAGED, Health
 from utility.metrics import UtilityMetrics
 from utility.steps import Refused, Step
-from utility.store.checks import is_damage, is_full
+from utility.store.checks import is_away, is_damage, is_full
 from utility.store.database import Database
 from utility.store.heartbeats import last_heartbeats
 from utility.store.open_commands import open_commands
@@ -246,9 +246,12 @@ class Ingest:
         for topic, payload in messages:
             try:
                 steps.append(self._core.handle(FromGateway(topic, payload), now))
-            except Exception:
+            except Exception as error:
                 # An error with one message must not stop the others; without an acknowledgement it is sent again.
-                log.exception("message on %s of %d bytes could not be handled", topic, len(payload))
+                if is_away(error):
+                    self.health.failed(error, "the reading for a message", 1)
+                else:
+                    log.exception("message on %s of %d bytes could not be handled", topic, len(payload))
                 steps.append(Step("failed"))
         return steps
 
@@ -271,7 +274,8 @@ class Ingest:
         """Publish the answers to committed steps; after an error that only one may cause, commit them one by one."""
         if isinstance(outcome, Exception):
             # One step that the database refuses must not delay the others.
-            if len(steps) > 1 and not isinstance(outcome, OperationalError) and not is_damage(outcome):
+            is_general = isinstance(outcome, OperationalError) or is_away(outcome) or is_damage(outcome)
+            if len(steps) > 1 and not is_general:
                 for step in steps:
                     await self._finish([step], await self.in_thread(self._commit, [step]))
             else:
@@ -289,10 +293,10 @@ class Ingest:
                 self.refused[step.refused.controller] = step.refused
 
     def _store_failed(self, error: Exception, messages: int) -> None:
-        log.error("store failed, %d messages are not acknowledged and will be sent again: %s", messages, error)
         self._metrics.store_errors.inc()
         self._metrics.messages.labels("store_error").inc(messages)
-        self.health.failed(error)
+        what = f"the storing of {messages} messages, which are not acknowledged and are sent again,"
+        self.health.failed(error, what, messages)
         if not is_full(error):
             # After an I/O error a connection's cached state of the files may be wrong.
             self._database.disconnect()
@@ -316,6 +320,7 @@ class Ingest:
             if registry_revision(connection) != self._core.registry.revision:
                 self._core.registry = load_snapshot(connection)
             waiting = [*open_commands(connection), *open_purchases(connection)]
+        self.health.answered()
         return self._core.handle(CommandsOpen(tuple(waiting)), Now(now, self.trust)).effects
 
 
