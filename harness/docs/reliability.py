@@ -138,7 +138,7 @@ ROWS: dict[int, Row] = {
 }
 """The faults by their numbers in the catalogue of faults."""
 
-LATER = frozenset({14, 15, 29})
+LATER = frozenset({14, 15})
 """Rows about features that are not built yet: a second controller, upgrades."""
 
 
