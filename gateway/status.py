@@ -72,6 +72,7 @@ def view(core: "Gateway", now: Now) -> dict[str, object]:
         "batteries": batteries_view(meters, core.manager, now),
         "sharing": core.manager.strategy,
         "modes": asdict(core.modes.view(now)),
+        "lapses": core.manager.counts.lapses,
         "rates": core.utility_commands.rates.view(now),
         "donors": sorted(map(str, core.manager.decision.donors)),
         "receivers": sorted(map(str, core.manager.decision.receivers)),

@@ -127,6 +127,7 @@ class Service:
             settings=settings,
             local_key=local_key(token),
             facts=self._facts,
+            queue_s=lambda: self._ingest.queue_s,
         )
 
     async def run(self, stop: asyncio.Event, watchdog: Watchdog) -> None:

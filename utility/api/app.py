@@ -125,6 +125,7 @@ def _add_status(app: APIRouter, api: Api) -> None:
 
         ``last_refusal``: the gateway's last refused batch since the service started, with the reason.
         ``head_end_failure``: why the last attempt to connect failed, while there is no connection.
+        ``queue_s``: clock seconds since the queue of messages was last empty; no message has waited longer.
         ``alarms``: conditions that need an operator: ``store_damaged``, ``disk_full``, ``database_away``.
         ``database_away_since``: since when the database has not answered, by the machine's clock; then there are no
         totals and no microgrids.
@@ -155,6 +156,7 @@ def _add_status(app: APIRouter, api: Api) -> None:
             "store": f"{api.database.store_id:x}",
             "head_end_connected": api.connected(),
             "head_end_failure": api.complaint() or None,
+            "queue_s": api.queue_s(),
             "alarms": api.health.alarms(),
             "database_away_since": away_since,
             "totals": totals,

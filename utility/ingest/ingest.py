@@ -116,6 +116,7 @@ class Ingest:
             max_items=MAX_QUEUED, max_bytes=MAX_QUEUED_BYTES, weight=self._weight
         )
         self._filled = asyncio.Event()
+        self._busy_since: float | None = None
         self._core = core
         self.silent_since: dict[str, float] = {controller: float(time) for controller, (time, _) in heartbeats.items()}
         self.said = {controller: said for controller, (_, said) in heartbeats.items() if said is not None}
@@ -160,7 +161,13 @@ class Ingest:
         self._queue.put(topic.rpartition("/")[0], (topic, payload), work=work_of(payload), size=len(payload))
         self._metrics.messages.labels("dropped").inc(self._queue.overflowed - dropped)
         self._metrics.queue.set(len(self._queue))
+        self._busy_since = self._busy_since or self._clock.now()
         self._filled.set()
+
+    @property
+    def queue_s(self) -> float:
+        """Clock seconds since the queue was last empty; no message has waited longer."""
+        return 0.0 if self._busy_since is None else self._clock.now() - self._busy_since
 
     def _weight(self, sender: ControllerId) -> float:
         parsed = parse_gateway_up(f"{sender}/{BATCHES}")
@@ -180,6 +187,7 @@ class Ingest:
                         await self.take_in(accepted)
                 else:
                     await asyncio.sleep(0)
+            self._busy_since = None
 
     def _takes_in(self, message: Message) -> bool:
         """Return whether a message is handled; any other gets no acknowledgement, and its gateway sends it again."""
