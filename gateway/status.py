@@ -75,6 +75,7 @@ def view(core: "Gateway", now: Now) -> dict[str, object]:
         "sharing": core.manager.strategy,
         "modes": asdict(core.modes.view(now)),
         "mode_changes": [asdict(change) for change in core.modes.changes.changes],
+        "lapses": core.manager.counts.lapses,
         "rates": core.utility_commands.rates.view(now),
         "donors": sorted(map(str, core.manager.decision.donors)),
         "receivers": sorted(map(str, core.manager.decision.receivers)),

@@ -17,7 +17,7 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.model.words import counted, moment
 from commonwatt.protocol.topics import UTILITY, all_gateways_up
 from commonwatt.runtime.clock import load_clock
-from utility.health import DISK_FULL, STORE_DAMAGED
+from utility.health import DATABASE_AWAY, DISK_FULL, STORE_DAMAGED
 from utility.store.database import sqlite_path
 from utility.store.examination import examined
 
@@ -53,8 +53,9 @@ def checks(settings: UtilitySettings, running: Running) -> Sequence[Check]:
 
 def judge(answer: dict[str, Any]) -> Iterator[Finding]:
     """Yield what a running utility's status shows."""
+    away_since = answer.get("database_away_since")
     for alarm in answer["alarms"]:
-        yield bad("database", *_ALARMS[alarm])
+        yield _away(away_since) if alarm == DATABASE_AWAY else bad("database", *_ALARMS[alarm])
     if answer["head_end_connected"]:
         yield good("head_end", "connected")
     else:
@@ -62,7 +63,16 @@ def judge(answer: dict[str, Any]) -> Iterator[Finding]:
         yield bad(
             "head_end", f"no connection to head_end: {why}", "find the step that fails: commonwatt doctor --config FILE"
         )
-    yield _gateways(answer["microgrids"], answer["time"])
+    if away_since is None:
+        yield _gateways(answer["microgrids"], answer["time"])
+
+
+def _away(since: EpochSeconds | None) -> Finding:
+    return bad(
+        "database",
+        f"the database has not answered since {moment(since or 0)}: nothing is accepted, the gateways keep everything",
+        "see that its server runs and that the machine reaches it; the utility goes on by itself",
+    )
 
 
 def _gateways(microgrids: Mapping[str, Mapping[str, Any]], now: EpochSeconds) -> Finding:
@@ -95,7 +105,8 @@ def _database(settings: UtilitySettings, running: Running) -> Iterator[Finding]:
     yield good("database", f"passes its check; {counted(len(microgrids), 'microgrid')} registered")
     if running.answer is not None:
         for alarm in running.answer["alarms"]:
-            yield bad("database", *_ALARMS[alarm])
+            if alarm != DATABASE_AWAY:  # It has just answered this examination.
+                yield bad("database", *_ALARMS[alarm])
     yield _gateways(microgrids, int(load_clock(settings.clock).now()))
 
 

@@ -2,15 +2,23 @@
 
 import logging
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from commonwatt.model.disk_space import ENOUGH_BYTES, LOW_BYTES
-from utility.store.checks import is_damage, is_full
+from commonwatt.model.units import EpochSeconds
+from commonwatt.runtime.clock import machine_now
+from utility.store.checks import is_away, is_damage, is_full
 
 STORE_DAMAGED = "store_damaged"
 DISK_FULL = "disk_full"
-ALARMS = (STORE_DAMAGED, DISK_FULL)
+DATABASE_AWAY = "database_away"
+ALARMS = (STORE_DAMAGED, DISK_FULL, DATABASE_AWAY)
+
+SAY_AGAIN_S = 60
+"""Seconds between two log lines of a database that does not answer."""
 
 log = logging.getLogger(__name__)
 
@@ -29,17 +37,27 @@ class Disk:
 
 
 class Health:
-    """Damage and disk space. Damage lasts until a restart, which checks everything; a full disk until space is free.
+    """Damage, disk space, and a server that does not answer.
+
+    Damage lasts until a restart, which checks everything; a full disk until space is free; an outage of the server
+    until it answers. An outage is one log line at its begin, one a minute, and one at its end.
 
     Args:
         path: The SQLite file; ``None``: the database is on a server with its own disk.
+        now: Returns the machine's epoch seconds.
 
     Attributes:
         disk: The file's disk at the last check; ``None`` before it, and for a server's database.
+        away_since: Since when the database has not answered, by the machine's clock; ``None``: it answers.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, now: Callable[[], float] = machine_now) -> None:
         self.disk: Disk | None = None
+        self.away_since: EpochSeconds | None = None
+        self._now = now
+        self._lock = Lock()
+        self._said: float = 0
+        self._failures = self._messages = 0
         self._path = path
         self._damaged = False
         self._short = False
@@ -57,11 +75,25 @@ class Health:
 
     def alarms(self) -> list[str]:
         """Return the alarms that need an operator."""
-        standing = {STORE_DAMAGED: self._damaged, DISK_FULL: self._short or self._failed_full}
+        standing = {
+            STORE_DAMAGED: self._damaged,
+            DISK_FULL: self._short or self._failed_full,
+            DATABASE_AWAY: self.away_since is not None,
+        }
         return [name for name in ALARMS if standing[name]]
 
-    def failed(self, error: BaseException) -> None:
-        """Update the health after a database error."""
+    def failed(self, error: BaseException, work: str, messages: int = 0) -> None:
+        """Update the health after a database error, and log it.
+
+        Args:
+            error: The error.
+            work: What failed, for the log.
+            messages: Messages that are not acknowledged, and so sent again.
+        """
+        if is_away(error):
+            self._away(error, messages)
+            return
+        log.error("%s failed: %s", work, error)
         if is_full(error):
             self._failed_full = True
         if is_damage(error) and not self._damaged:
@@ -72,9 +104,35 @@ class Health:
                 "restore a backup of the server's" if self._path is None else "run: commonwatt utility recover",
             )
 
+    def _away(self, error: BaseException, messages: int) -> None:
+        with self._lock:
+            now = self._now()
+            self._failures += 1
+            self._messages += messages
+            if self.away_since is None:
+                self.away_since, self._said = int(now), now
+                why = " ".join(str(getattr(error, "orig", None) or error).split())
+                log.error("the database does not answer, nothing is acknowledged until it does: %s", why)
+            elif now - self._said >= SAY_AGAIN_S:
+                self._said = now
+                log.error("the database has not answered for %d s: %s", now - self.away_since, self._waiting())
+
+    def _waiting(self) -> str:
+        return f"{self._failures} attempts failed, {self._messages} messages were not acknowledged and are sent again"
+
+    def answered(self) -> None:
+        """Update the health after the database has answered."""
+        if self.away_since is None:
+            return
+        with self._lock:
+            if self.away_since is not None:
+                log.warning("the database answers again after %d s: %s", self._now() - self.away_since, self._waiting())
+            self.away_since, self._failures, self._messages = None, 0, 0
+
     def committed(self) -> None:
         """Update the health after a successful commit."""
         self._failed_full = False
+        self.answered()
 
     def look(self, within_bytes: int) -> None:
         """Check the free space.

@@ -182,7 +182,8 @@ class UtilityMetrics:
         """Show the alarms of the database."""
         gauge = Gauge(
             f"{_PREFIX}_alarm",
-            "1 while an operator must act: store_damaged, nothing is acknowledged; disk_full, no batch is accepted.",
+            "1 while an operator must act: store_damaged, nothing is acknowledged; disk_full, no batch is accepted; "
+            "database_away, the database does not answer.",
             ["alarm"],
             registry=self.registry,
         )

@@ -12,7 +12,7 @@ import uvicorn
 from anyio.to_thread import current_default_thread_limiter
 from sqlalchemy.exc import SQLAlchemyError
 
-from commonwatt.config.utility import UtilitySettings
+from commonwatt.config.utility import FIRST_LOGIN, UtilitySettings
 from commonwatt.identity.local_key import local_key
 from commonwatt.model.effects import Publish
 from commonwatt.model.now import Trust
@@ -22,6 +22,7 @@ from commonwatt.network.mqtt import MqttLink
 from commonwatt.network.tls import Expiry, client_tls, server_context
 from commonwatt.protocol import topics
 from commonwatt.runtime.clock import Clock, machine_now, read_machine
+from commonwatt.runtime.files import write_private
 from commonwatt.runtime.service import until_stopped
 from commonwatt.runtime.ticker import Ticker
 from commonwatt.runtime.watchdog import Watchdog
@@ -126,6 +127,7 @@ class Service:
             settings=settings,
             local_key=local_key(token),
             facts=self._facts,
+            queue_s=lambda: self._ingest.queue_s,
         )
 
     async def run(self, stop: asyncio.Event, watchdog: Watchdog) -> None:
@@ -162,15 +164,19 @@ class Service:
                 await self._end(tasks)
 
     def _invite_first(self, scheme: str) -> None:
-        """Log the link with which the first administrator logs in, while there is none."""
+        """Write the link with which the first administrator logs in to a file of this machine, while there is none."""
+        path = self._settings.tokens.with_name(FIRST_LOGIN)
         try:
             secret = first_invitation(self._api.database, self._api.machine_s())
+            if secret is None:
+                path.unlink(missing_ok=True)
+                return
+            # Logs are copied and read by others; only this service's user and root read the file.
+            write_private(path, f"{scheme}://{self._settings.http}/console/invitation/{secret}\n")
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             log.error("the first administrator could not be invited: %s", error)
-            return
-        if secret is not None:
-            url = f"{scheme}://{self._settings.http}/console/invitation/{secret}"
-            log.warning("nobody can log in yet; the first administrator opens this link, which works once: %s", url)
+        else:
+            log.warning("no administrator can log in yet: open the link in %s, which works once", path)
 
     async def _end(self, tasks: list["asyncio.Task[object]"]) -> None:
         server, *others = tasks
@@ -225,9 +231,8 @@ class Service:
         try:
             await self._ingest.poll()
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-            log.error("the commands could not be read: %s", error)
             self._metrics.store_errors.inc()
-            self._health.failed(error)
+            self._health.failed(error, "the reading of commands")
 
     async def _see_to_alarms(self) -> None:
         """Look which of the utility's own alarms stand; a damaged database is one of them."""
@@ -238,9 +243,8 @@ class Service:
             if alarms.look() and not self._health.alarms():
                 await self._ingest.in_thread(alarms.save)
         except SQLAlchemyError as error:
-            self._health.failed(error)
+            self._health.failed(error, "the reading or storing of alarms")
             alarms.look()
-            log.error("the alarms could not be read or stored: %s", error)
 
     def _facts(self, counted: Counted | None) -> Facts:
         """Return the service's state for its own alarms."""

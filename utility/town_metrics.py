@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from utility.store.checks import is_away
+
 _PREFIX = "commonwatt_utility"
 
 log = logging.getLogger(__name__)
@@ -57,7 +59,8 @@ class TownMetrics(Collector):
             return self._figures()
         # All other metrics are served also when the database can't be read; one of them says so.
         except Exception as error:
-            log.warning("the town's figures are not known: %s", error)
+            if not is_away(error):
+                log.warning("the town's figures are not known: %s", error)
             return None
 
 

@@ -34,6 +34,9 @@ def _network(text: str) -> str:
 ProxyNetwork = Annotated[str, AfterValidator(_network)]
 """An IP address or a network of them."""
 
+FIRST_LOGIN = "first-login"
+"""Name of the file, beside the utility's tokens, with the link of the first administrator."""
+
 
 class ResearchSettings(Settings):
     """Releases for researchers (docs/research.md)."""

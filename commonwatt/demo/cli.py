@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.progress import Progress
 
 from commonwatt.audit import Audit, audit_folder, table_of
+from commonwatt.config.utility import FIRST_LOGIN
 from commonwatt.demo.layout import Layout, prepare
 from commonwatt.demo.report import make_report
 from commonwatt.demo.running import DRAIN_WITHIN_S, Run, stopped_by_signals
@@ -32,8 +33,13 @@ def _duration(text: str) -> float:
 
 
 def demo(
-    speed: Annotated[float, typer.Option(min=1, max=600, help="Town seconds in one real second.")] = 60,
-    for_: Annotated[str | None, typer.Option("--for", help="Stop after this real time, such as 30s or 5m.")] = None,
+    speed: Annotated[
+        float, typer.Option(min=1, max=600, help="Town seconds in one real second, at most: a busy machine is slower.")
+    ] = 60,
+    for_: Annotated[
+        str | None,
+        typer.Option("--for", help="Stop after this real time, such as 30s or 5m; longer on a busy machine."),
+    ] = None,
     town: Annotated[Path | None, typer.Option(help="A town file; without it, a small town of four microgrids.")] = None,
     data: Annotated[Path, typer.Option(help="Folder for all data; another run continues from it.")] = Path("data"),
     report: Annotated[Path | None, typer.Option(help="Write a JSON report here at the end (docs/report.md).")] = None,
@@ -48,16 +54,20 @@ def demo(
         console = Console()
         with console.status("preparing the town ..."):
             layout = prepare(data, town, speed, for_s)
-        audit, ended_at = _run(layout, console, for_s, show=not no_view)
+        audit, ended_at, lapses = _run(layout, console, for_s, show=not no_view)
         if report is not None:
-            report.write_text(json.dumps(make_report(layout, ended_at, audit), indent=1) + "\n")
+            report.write_text(json.dumps(make_report(layout, ended_at, audit, lapses), indent=1) + "\n")
             console.print(f"report written to {report}")
     if not audit.good:
         raise SystemExit(EXIT_FAILED)
 
 
-def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -> tuple[Audit, int]:
-    """Start all parts, supervise them until the end, stop them; return the audit and the town time at the end."""
+def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -> tuple[Audit, int, int]:
+    """Start all parts, supervise them until the end, stop them.
+
+    Returns:
+        The audit, the town time at the end, and the lapses of control that the gateways counted.
+    """
     with stopped_by_signals() as stop:
         town = Run(layout, stop)
         try:
@@ -70,7 +80,7 @@ def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -
 
                 def looked() -> None:
                     if live is not None:
-                        drawn = draw(town.layout, town.observer, town.supervisor, live.console.width)
+                        drawn = draw(town.layout, town.observer, town.supervisor, live.console.width, town.speed)
                         live.update(drawn, refresh=True)
 
                 drained = town.watch(ends, looked)
@@ -82,7 +92,7 @@ def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -
         console.print(f"[red]the backlog did not drain: nothing arrived for {DRAIN_WITHIN_S:.0f} s[/red]")
     if not town.layout.begun:
         console.print("stopped before it began")
-        return Audit(), ended_at
+        return Audit(), ended_at, 0
     later = f"commonwatt audit --data {layout.data}"
     try:
         # One line, so that the command can be copied.
@@ -94,7 +104,8 @@ def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -
         raise SystemExit(EXIT_STOPPED) from None
     console.print(table_of(audit, by_meter=False))
     console.print("nothing lost, nothing counted twice" if audit.good else "[red]NOT GOOD: see the table[/red]")
-    return audit, ended_at
+    gateways = (status for name, status in town.observer.seen.items() if name.endswith(" gateway"))
+    return audit, ended_at, sum(status["lapses"] for status in gateways)
 
 
 @contextmanager
@@ -103,10 +114,10 @@ def _nothing() -> Iterator[None]:
 
 
 def _page(layout: Layout) -> str:
-    """Return where the console is; before the first login, the link for it, from the utility's log."""
+    """Return where the console is; before the first login, the link for it, from the utility's file."""
     utility = layout.part("utility")
-    links = re.findall(r"http://\S+/console/invitation/\S+", utility.log.read_text(errors="replace"))
-    if not links:
+    link = utility.config.with_name(FIRST_LOGIN)
+    if not link.exists():
         return f"the utility's console: http://{utility.http}/"
     # A line of its own, so that the link can be copied.
-    return f"the utility's console, with a password of your choice (the link works once):\n{links[-1]}"
+    return f"the utility's console, with a password of your choice (the link works once):\n{link.read_text().strip()}"

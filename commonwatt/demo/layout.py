@@ -118,13 +118,12 @@ def prepare(
 def let_time_begin(layout: Layout) -> Layout:
     """Start the clock; every part is ready."""
     begun = replace(layout, clock=replace(layout.clock, monotonic_origin=time.monotonic(), ceiling=None))
-    raise_ceiling(begun)
+    set_ceiling(begun, begun.clock.now() + CEILING_S * begun.clock.speed)
     return begun
 
 
-def raise_ceiling(layout: Layout) -> None:
-    """Raise the shared clock's ceiling; no process's time exceeds it, and the next run starts there."""
-    ceiling = layout.clock.now() + CEILING_S * layout.clock.speed
+def set_ceiling(layout: Layout, ceiling: float) -> None:
+    """Set the shared clock's ceiling; no process's time exceeds it, and the next run starts there."""
     save_clock(layout.data / CLOCK_FILE, replace(layout.clock, ceiling=ceiling))
 
 

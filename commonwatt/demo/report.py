@@ -23,13 +23,14 @@ KEYS: dict[str, str] = {
     "events_stored": "Of these, events stored at the utility.",
     "events_missing": "Of these, events found nowhere.",
     "sharing_events": "Times a battery began to share, from the utility's stored state events.",
+    "control_lapses": "States of meters that ended before their gateway renewed them, since the gateways' last starts.",
     "good": "Whether nothing is lost and nothing counted twice.",
 }
 """The meaning of each key of the report."""
 
 
-def make_report(layout: Layout, ended_at: int, audit: Audit) -> dict[str, object]:
-    """Make the report of a run that has ended."""
+def make_report(layout: Layout, ended_at: int, audit: Audit, lapses: int) -> dict[str, object]:
+    """Make the report of a run that has ended, in which the gateways counted so many lapses of control."""
     made = audit.total("made")
     stored = audit.total("stored_exact") + audit.total("stored_averaged")
     clock = layout.clock
@@ -53,5 +54,6 @@ def make_report(layout: Layout, ended_at: int, audit: Audit) -> dict[str, object
         "events_stored": audit.events_stored,
         "events_missing": audit.events_missing,
         "sharing_events": audit.sharing_events,
+        "control_lapses": lapses,
         "good": audit.good,
     }

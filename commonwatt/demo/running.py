@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 
-from commonwatt.demo.layout import START_UP_S, Layout, end_time, let_time_begin, raise_ceiling
+from commonwatt.demo.layout import CEILING_S, START_UP_S, Layout, end_time, let_time_begin, set_ceiling
+from commonwatt.demo.pace import behind_s, paced
 from commonwatt.demo.supervisor import Supervisor
 from commonwatt.demo.view import Observer, Status
 from commonwatt.model.units import EpochSeconds
@@ -58,6 +59,7 @@ class Run:
         supervisor: Its processes.
         observer: The last status of each part.
         dead: Parts that a scenario keeps dead, beside those without power.
+        speed: Town seconds in a real second at present; lower than the clock's while a part can't keep up.
     """
 
     def __init__(self, layout: Layout, stop: threading.Event) -> None:
@@ -66,6 +68,8 @@ class Run:
         self.supervisor = Supervisor(layout)
         self.observer = Observer(layout)
         self.dead: Set[str] = frozenset()
+        self.speed = layout.clock.speed
+        self._ceiling = 0.0
         self._stop = stop
 
     def begin(self) -> None:
@@ -98,8 +102,8 @@ class Run:
             if now - last_look < LOOK_EVERY_S:
                 continue
             last_look = now
-            raise_ceiling(self.layout)
             self.observer.look()
+            self._let_time_go_on()
             looked()
             dead = self.dead | without_power(self.observer.seen)
             self.supervisor.hold(dead & self.supervisor.running.keys())
@@ -112,6 +116,18 @@ class Run:
             elif now >= gives_up_at:
                 return False
         return False
+
+    def _let_time_go_on(self) -> None:
+        """Raise the clock's ceiling: by a margin at full speed, else until the next look, and all parts wait there."""
+        clock = self.layout.clock
+        if self._ceiling and (beyond := clock.now() - self._ceiling) > 0:
+            # All parts stood still at the ceiling: time goes on from it.
+            clock.monotonic_origin += clock.real_s(beyond)
+        answering = {name: status for name, status in self.observer.seen.items() if name not in self.observer.silent}
+        self.speed = paced(self.speed, clock.speed, behind_s(answering, clock.now()))
+        ahead_s = CEILING_S * clock.speed if self.speed == clock.speed else LOOK_EVERY_S * self.speed
+        self._ceiling = max(self._ceiling, clock.now() + ahead_s)
+        set_ceiling(self.layout, self._ceiling)
 
     def close(self) -> tuple[list[str], EpochSeconds]:
         """Stop every part; return the names of those that had to be killed, and the town time at the end."""

@@ -111,17 +111,23 @@ class Observer:
         )
 
 
-def draw(layout: Layout, observer: Observer, supervisor: Supervisor, width: int | None = None) -> Group:
+def draw(
+    layout: Layout, observer: Observer, supervisor: Supervisor, width: int | None = None, speed: float | None = None
+) -> Group:
     """Draw the table and the lines around it.
 
     Args:
         layout: The town.
         observer: The last status of each part.
         supervisor: Their processes.
+        speed: Town seconds in a real second at present; ``None``: as the town's clock has them.
         width: Columns of the terminal; ``None``: unlimited.
     """
     narrow = width is not None and width < NARROW
     lines: list[RenderableType] = [_processes(supervisor, observer), _table(layout, observer, narrow=narrow)]
+    if speed is not None and speed < layout.clock.speed:
+        words = f"this machine can't keep up with {layout.clock.speed:g}x: the town's clock runs at {speed:.0f}x"
+        lines.append(Text(words, style="yellow"))
     lines += _town(observer.seen.get("meters", {}))
     return Group(*lines, *_commands(layout, observer), _legend(narrow=narrow), *_dead_letters(layout, observer))
 

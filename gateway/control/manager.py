@@ -282,6 +282,7 @@ class Manager:
         held = UNKNOWN if desired is None or end <= now else desired.value
         value = on if isinstance(on, str) else life.on
         if on and value is not None and (held != value or life.is_due(end, now)):
+            self.counts.lapses += desired is not None and desired.value == value and 0 < end <= now
             return self.order(meter, kind, value, now + life.for_s, now)
         if not on and (life.is_on(held) or (explicit and (desired is None or desired.value != life.off))):
             return self.order(meter, kind, life.off, None, now)

@@ -93,8 +93,16 @@ class CommandNote:
 
 @dataclass
 class Counts:
-    """Counts since the start, for the metrics."""
+    """Counts since the start, for the metrics.
+
+    Attributes:
+        commands: Commands sent, by name.
+        outcomes: Outcomes received, by result.
+        unknown_states: Reports with unknown state bits.
+        lapses: States that ended at their meters before they were renewed, though they were wanted.
+    """
 
     commands: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
     unknown_states: int = 0
+    lapses: int = 0

@@ -142,8 +142,8 @@ ROWS: dict[int, Row] = {
 }
 """The faults by their numbers in the catalogue of faults."""
 
-LATER = frozenset({14, 15, 29})
-"""Rows about features that are not built yet: a second controller, upgrades."""
+LATER = frozenset({14, 15})
+"""Rows about a feature that is not built yet: a second controller."""
 
 
 def row_tests() -> dict[int, list[str]]:
@@ -174,8 +174,8 @@ means that this comparison finds no difference.
 _LIMITS = """
 ## What is not covered, and limits
 
-- **Not yet**: rows marked so are about features not built yet (a second controller that takes over, upgrades
-  between releases), or their test is still missing. They guarantee nothing yet.
+- **Not yet**: rows marked so are about features not built yet (a second controller that
+  takes over), or their test is still missing. They guarantee nothing yet.
 - **One machine.** All tests run on one machine; several machines are several processes, and a bad network is a proxy
   that cuts, delays, blocks, loses, duplicates and reorders. Real radio, real switches and months of operation are not
   tested.

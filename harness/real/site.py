@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from unittest.mock import patch
 from commonwatt.audit import Audit, audit_folder
 from commonwatt.config.files import load_settings
 from commonwatt.config.parts import settings_of
-from commonwatt.config.utility import UtilitySettings
+from commonwatt.config.utility import FIRST_LOGIN, UtilitySettings
 from commonwatt.demo.layout import CLOCK_FILE, Layout, let_time_begin, prepare
 from commonwatt.doctor.running import local_headers
 from commonwatt.model.blocks import Blocks, concatenate, join
@@ -148,15 +147,10 @@ class Site:
             return found
 
     def first_login(self) -> str:
-        """Return the link of the first administrator, which the utility logs once it serves."""
-        found: list[str] = []
-
-        def is_logged() -> bool:
-            found[:] = re.findall(r"http://\S+/console/invitation/\S+", self.log("utility"))
-            return bool(found)
-
-        eventually(is_logged)
-        return found[-1]
+        """Return the link of the first administrator, which the utility writes to a file once it serves."""
+        link = self.layout.part("utility").config.with_name(FIRST_LOGIN)
+        eventually(link.exists)
+        return link.read_text().strip()
 
     def metric(self, name: str, series: str) -> float:
         """Return a value of a part's /metrics, by its name and labels as shown there; 0 while there is none."""

@@ -13,11 +13,13 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
+from commonwatt.cli.status import verdict
 from commonwatt.model.exceptions import StoreError
 from harness.network.waiting import eventually
 from harness.real.postgres import Postgres
 from harness.real.site import Site, audited
 from utility.store import database, engines
+from utility.store.examination import examined
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
 PARTS = ("head-end", "utility", "r001 broker", "r001 gateway", "r001 meters")
@@ -114,6 +116,29 @@ def test_a_server_that_does_not_answer_is_given_up_in_time(server: Postgres, mon
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10
     opened.close()
+
+
+def test_an_outage_of_the_server_is_said_once_and_its_end_with_what_waited(tmp_path: Path, server: Postgres) -> None:
+    with Site(tmp_path / "site", TOWN, speed=120) as site:
+        use_server(site, server)
+        site.start(*PARTS)
+        grows(server)
+        said = len(site.log("utility").splitlines())
+        before = errors(site)
+        server.crash()
+        eventually(lambda: errors(site) > before + 10)
+        status = site.status("utility")
+        assert status is not None
+        assert status["alarms"] == ["database_away"]
+        assert (status["totals"], status["microgrids"]) == ({}, {}), "no figure is invented"
+        assert "the database has not answered since" in verdict(site.layout.part("utility").config, status)
+        server.start()
+        grows(server)
+        eventually(lambda: (site.status("utility") or {}).get("alarms") == [])
+        lines = [line for line in site.log("utility").splitlines()[said:] if "database" in line or "rror" in line]
+        assert ["does not answer" in lines[0], "answers again" in lines[-1]] == [True, True], lines
+        assert all("has not answered for" in line for line in lines[1:-1]), lines
+        assert examined(server.url, runs=True)["r001"]["received_batches"], "a durable server passes the doctor's check"
 
 
 def test_row_13_the_database_restarts_in_mid_batch(tmp_path: Path, server: Postgres) -> None:

@@ -126,14 +126,17 @@ def _add_status(app: APIRouter, api: Api) -> None:
         ``last_refusal``: the gateway's last refused batch since the service started, with the reason.
         ``head_end_failure``: why the last attempt to connect failed, while there is no connection. ``lasts_until`` of a
         heartbeat: when the batteries of an island, or of the public microgrid, are empty at the last hour's mean.
-        ``alarms``: conditions that need an operator: ``store_damaged``, ``disk_full``.
+        ``queue_s``: clock seconds since the queue of messages was last empty; no message has waited longer.
+        ``alarms``: conditions that need an operator: ``store_damaged``, ``disk_full``, ``database_away``.
+        ``database_away_since``: since when the database has not answered, by the machine's clock; then there are no
+        totals and no microgrids.
         """
         try:
             with api.database.reads.begin() as connection:
                 microgrids = reads.status(connection)
         except SQLAlchemyError as error:
             # The alarms must be reported even when the database can't be read.
-            api.health.failed(error)
+            api.health.failed(error, "the reading of the status")
             microgrids = {}
         for name, told in microgrids.items():
             told["last_refusal"] = _refusal(api.refused.get(name))
@@ -146,13 +149,17 @@ def _add_status(app: APIRouter, api: Api) -> None:
             "conflicts",
             "gaps_open",
         )
-        totals = {name: sum(int(str(m[name])) for m in microgrids.values()) for name in names}
+        away_since = api.health.away_since
+        # Without the database there are no figures: a 0 would be one.
+        totals = {name: sum(int(str(m[name])) for m in microgrids.values()) for name in names if away_since is None}
         return {
             "time": int(api.clock.now()),
             "store": f"{api.database.store_id:x}",
             "head_end_connected": api.connected(),
             "head_end_failure": api.complaint() or None,
+            "queue_s": api.queue_s(),
             "alarms": api.health.alarms(),
+            "database_away_since": away_since,
             "totals": totals,
             "microgrids": microgrids,
         }

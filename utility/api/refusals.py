@@ -54,9 +54,8 @@ def add_refusals(app: FastAPI, api: Api) -> None:
 
     @app.exception_handler(SQLAlchemyError)
     def unreadable(request: Request, error: SQLAlchemyError) -> Response:
-        api.health.failed(error)
+        api.health.failed(error, "an API request")
         api.metrics.store_errors.inc()
-        log.error("an API request failed: %s", error)
         return _told(request, "the database can't be read; see /status", 503)
 
     @app.exception_handler(Exception)

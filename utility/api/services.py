@@ -39,6 +39,7 @@ class Api:
         works: Long work that people have started.
         facts: Returns the service's state, by which it raises its own alarms.
         alarms: The alarms.
+        queue_s: Returns the clock seconds since the queue of messages was last empty.
         zone: The town's time zone.
     """
 
@@ -54,6 +55,7 @@ class Api:
     machine_s: Callable[[], EpochSeconds] = machine_s
     works: Works = field(default_factory=Works)
     facts: Callable[[Counted | None], Facts] = lambda _: Facts()
+    queue_s: Callable[[], float] = lambda: 0.0
     alarms: Alarms = field(init=False)
     zone: TownZone = field(init=False)
 

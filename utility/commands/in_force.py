@@ -47,7 +47,7 @@ def _value(name: str, heartbeat: Heartbeat | None, weights: Mapping[str, int] | 
         return {"value": heartbeat.strategy, "tuned": is_tuned}
     if name == METERS:
         return {"value": heartbeat.meters}
-    ends: dict[str, EpochSeconds] = {**heartbeat.ends}
+    ends = {str(cmd): until for cmd, until in heartbeat.ends.items()}
     return _state(ends.get(name)) if name in _WITH_END else None
 
 

@@ -32,7 +32,7 @@ from utility.events import CommandsOpen, FromGateway
 from utility.health import DISK_FULL, STORE_DAMAGED, Health
 from utility.metrics import UtilityMetrics
 from utility.steps import Refused, Step
-from utility.store.checks import is_damage, is_full
+from utility.store.checks import is_away, is_damage, is_full
 from utility.store.database import Database
 from utility.store.heartbeats import last_heartbeats
 from utility.store.open_commands import open_commands
@@ -116,6 +116,7 @@ class Ingest:
             max_items=MAX_QUEUED, max_bytes=MAX_QUEUED_BYTES, weight=self._weight
         )
         self._filled = asyncio.Event()
+        self._busy_since: float | None = None
         self._core = core
         self.silent_since: dict[str, float] = {controller: float(time) for controller, (time, _) in heartbeats.items()}
         self.said = {controller: said for controller, (_, said) in heartbeats.items() if said is not None}
@@ -160,7 +161,13 @@ class Ingest:
         self._queue.put(topic.rpartition("/")[0], (topic, payload), work=work_of(payload), size=len(payload))
         self._metrics.messages.labels("dropped").inc(self._queue.overflowed - dropped)
         self._metrics.queue.set(len(self._queue))
+        self._busy_since = self._busy_since or self._clock.now()
         self._filled.set()
+
+    @property
+    def queue_s(self) -> float:
+        """Clock seconds since the queue was last empty; no message has waited longer."""
+        return 0.0 if self._busy_since is None else self._clock.now() - self._busy_since
 
     def _weight(self, sender: ControllerId) -> float:
         parsed = parse_gateway_up(f"{sender}/{BATCHES}")
@@ -180,6 +187,7 @@ class Ingest:
                         await self.take_in(accepted)
                 else:
                     await asyncio.sleep(0)
+            self._busy_since = None
 
     def _takes_in(self, message: Message) -> bool:
         """Return whether a message is handled; any other gets no acknowledgement, and its gateway sends it again."""
@@ -246,9 +254,12 @@ class Ingest:
         for topic, payload in messages:
             try:
                 steps.append(self._core.handle(FromGateway(topic, payload), now))
-            except Exception:
+            except Exception as error:
                 # An error with one message must not stop the others; without an acknowledgement it is sent again.
-                log.exception("message on %s of %d bytes could not be handled", topic, len(payload))
+                if is_away(error):
+                    self.health.failed(error, "the reading for a message", 1)
+                else:
+                    log.exception("message on %s of %d bytes could not be handled", topic, len(payload))
                 steps.append(Step("failed"))
         return steps
 
@@ -271,7 +282,8 @@ class Ingest:
         """Publish the answers to committed steps; after an error that only one may cause, commit them one by one."""
         if isinstance(outcome, Exception):
             # One step that the database refuses must not delay the others.
-            if len(steps) > 1 and not isinstance(outcome, OperationalError) and not is_damage(outcome):
+            is_general = isinstance(outcome, OperationalError) or is_away(outcome) or is_damage(outcome)
+            if len(steps) > 1 and not is_general:
                 for step in steps:
                     await self._finish([step], await self.in_thread(self._commit, [step]))
             else:
@@ -289,10 +301,10 @@ class Ingest:
                 self.refused[step.refused.controller] = step.refused
 
     def _store_failed(self, error: Exception, messages: int) -> None:
-        log.error("store failed, %d messages are not acknowledged and will be sent again: %s", messages, error)
         self._metrics.store_errors.inc()
         self._metrics.messages.labels("store_error").inc(messages)
-        self.health.failed(error)
+        what = f"the storing of {messages} messages, which are not acknowledged and are sent again,"
+        self.health.failed(error, what, messages)
         if not is_full(error):
             # After an I/O error a connection's cached state of the files may be wrong.
             self._database.disconnect()
@@ -316,6 +328,7 @@ class Ingest:
             if registry_revision(connection) != self._core.registry.revision:
                 self._core.registry = load_snapshot(connection)
             waiting = [*open_commands(connection), *open_purchases(connection)]
+        self.health.answered()
         return self._core.handle(CommandsOpen(tuple(waiting)), Now(now, self.trust)).effects
 
 

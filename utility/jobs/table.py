@@ -30,6 +30,7 @@ from utility.jobs.validation import ValidationJob
 from utility.jobs.weights import WeightsJob
 from utility.metrics import UtilityMetrics
 from utility.store.billing import count_issued, count_runs
+from utility.store.checks import is_away
 from utility.store.compactor import Compactor
 from utility.store.database import Database
 from utility.store.gap_finder import GapFinder
@@ -155,13 +156,11 @@ class Jobs:
                 await self._in_thread(self._count)
             await self._in_thread(self._count_periods)
         except SQLAlchemyError as error:
-            health.failed(error)
-            log.error("the counts of the database could not be read: %s", error)
+            health.failed(error, "the count of the database")
 
     def _failed(self, job: Job, error: Exception) -> None:
-        if isinstance(error, SQLAlchemyError):
-            self._ingest.health.failed(error)
-            log.error("job %s failed: %s", job.name, error)
+        if isinstance(error, SQLAlchemyError) or is_away(error):
+            self._ingest.health.failed(error, f"job {job.name}")
         else:
             log.error("job %s failed", job.name, exc_info=error)
         self._metrics.job_failures.labels(job.name).inc()

@@ -15,6 +15,9 @@ from commonwatt.sqlite import damage
 from commonwatt.sqlite.damage import DamagedError, check_pages, open_read_only
 from utility.store.tables import account_term, event, holding, installed, meter
 
+_AWAY_STATES = ("08", "57P")
+"""Beginnings of PostgreSQL's error codes for a connection that failed, and for a server that stops or starts."""
+
 _FULL_STATES = {"53100"}
 _DAMAGE_STATES = {"XX001", "XX002"}
 """PostgreSQL's error codes for a full disk, and for damaged data and a damaged index."""
@@ -132,6 +135,15 @@ def is_full(error: BaseException) -> bool:
     """Return whether an error means that the disk is full."""
     cause = _cause(error)
     return damage.is_full(cause) or getattr(cause, "sqlstate", None) in _FULL_STATES
+
+
+def is_away(error: BaseException) -> bool:
+    """Return whether an error means that the server does not answer: it stopped, starts, or the connection failed."""
+    cause = _cause(error)
+    state = getattr(cause, "sqlstate", "")
+    if state is None:  # No answer of the server came; SQLite's errors have no such attribute.
+        return type(cause).__name__ in ("OperationalError", "InterfaceError")
+    return state.startswith(_AWAY_STATES)
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -18,7 +18,7 @@ from commonwatt.town.town import load_town
 def a_run(monkeypatch: pytest.MonkeyPatch, stop: Any) -> running.Run:
     """Return a run without processes; a test gives it an observer and a supervisor."""
     monkeypatch.setattr(running, "LOOK_EVERY_S", 0.0)
-    monkeypatch.setattr(running, "raise_ceiling", lambda _: None)
+    monkeypatch.setattr(running, "set_ceiling", lambda *_: None)
     clock = Clock(origin=0, monotonic_origin=time.monotonic(), speed=60)
     run = running.Run(Layout(data=Path(), town=load_town(BUILT_IN_TOWN), clock=clock, parts=()), stop)
     run.observer.close()
@@ -29,7 +29,9 @@ def test_a_slow_machine_may_relay_as_long_as_something_arrives_and_no_longer(mon
     run: Any = a_run(monkeypatch, SimpleNamespace(wait=lambda _: False))
     run.supervisor = SimpleNamespace(running={}, watch=lambda: None, hold=lambda _: None)
     now, arrived = 0.0, 0
-    run.observer = SimpleNamespace(seen={}, look=lambda: None, drained=lambda: False, arrived=lambda: arrived)
+    run.observer = SimpleNamespace(
+        seen={}, silent=set(), look=lambda: None, drained=lambda: False, arrived=lambda: arrived
+    )
     monkeypatch.setattr(running, "time", SimpleNamespace(monotonic=lambda: now))
 
     def looked() -> None:
@@ -54,7 +56,9 @@ def test_a_dark_microgrids_broker_and_gateway_are_held_until_the_voltage_returns
     seen: dict[str, Any] = {"meters": {}, "r001 meters": {"dark": True}, "r002 meters": {"dark": False}}
     parts = dict.fromkeys(["r001 broker", "r001 gateway", "r002 broker", "r002 gateway", "head-end"])
     replaced: Any = run
-    replaced.observer = SimpleNamespace(seen=seen, look=lambda: None, drained=lambda: False, arrived=lambda: 0)
+    replaced.observer = SimpleNamespace(
+        seen=seen, silent=set(seen), look=lambda: None, drained=lambda: False, arrived=lambda: 0
+    )
     replaced.supervisor = SimpleNamespace(running=parts, watch=lambda: None, hold=hold)
     run.dead = {"head-end"}
 

@@ -30,6 +30,9 @@ PLANT = Plant(
 )
 """A plant for a mean load of 10 kW; a quarter-hour of it is 2.5 kWh."""
 
+UNHURRIED_S = 600.0
+"""A busy machine may need more than the planner's own limit."""
+
 LOAD = 2_500_000
 LINE = 5 * KWH
 
@@ -77,6 +80,13 @@ def test_rule_buys(policy: str, hour: int, level: int, energy: int, words: str) 
     assert words in purchase.reason
 
 
+def test_rangers_serves_in_peak_hours_above_a_quarter_however_low_the_reserve_is() -> None:  # req: P5
+    low = replace(PLANT, reserve=12 * KWH)
+    assert POLICIES["rangers"]()(at(15, 31, plant=low)).energy == LOAD - KWH, "down to a quarter"
+    assert POLICIES["rangers"]()(at(15, 29, plant=low)).energy == LOAD + 1_111_112, "and up to it"
+    assert POLICIES["rangers"]()(at(15, 20, plant=low)).energy == LINE
+
+
 def test_spec_leaves_room_for_what_residents_exported_on_the_last_day() -> None:
     situation = at(3, 90)
     history = situation.history.copy()
@@ -101,7 +111,7 @@ def test_peak_hours_by_the_clock_are_those_of_the_town_file_over_midnight_too() 
 
 
 def test_planner_fills_before_peak_hours_serves_in_them_and_says_so() -> None:
-    planner = Planner()
+    planner = Planner(limit_s=UNHURRIED_S)
     before = planner(at(11, 60))
     assert before.energy > LOAD
     assert "energy for later" in before.reason
@@ -115,27 +125,27 @@ def test_planner_leaves_room_for_residents_exports_that_it_expects() -> None:
     situation = at(3, 90)
     day = np.full(96, LOAD // 2, np.int64)
     day[28:56] = -1_500_000  # 10:00 to 17:00 local, seen from 03:00: 42 kWh.
-    bought = Planner()(replace(situation, history=np.tile(day, 34)))
+    bought = Planner(limit_s=UNHURRIED_S)(replace(situation, history=np.tile(day, 34)))
     assert bought.energy <= LOAD
-    assert Planner()(situation).energy > LOAD, "without exports it buys"
+    assert Planner(limit_s=UNHURRIED_S)(situation).energy > LOAD, "without exports it buys"
 
 
 def test_planner_holds_a_full_battery_for_an_announced_storm() -> None:
     situation = at(16, 80)
     storm = Storm(start=situation.now + 3 * 3600, end=situation.now + 15 * 3600)
-    held = Planner()(replace(situation, storm=storm))
+    held = Planner(limit_s=UNHURRIED_S)(replace(situation, storm=storm))
     assert held.energy == LINE
     assert "storm" in held.reason
-    assert Planner()(situation).energy == 0
+    assert Planner(limit_s=UNHURRIED_S)(situation).energy == 0
 
 
 def test_planner_buys_the_cheapest_of_prices_that_change_each_hour() -> None:
     situation = at(3, 60)
     prices = situation.prices.copy()
     prices[:4] = 300
-    assert Planner()(replace(situation, prices=prices)).energy == LINE
+    assert Planner(limit_s=UNHURRIED_S)(replace(situation, prices=prices)).energy == LINE
     prices[:8] = [3000] * 4 + [300] * 4
-    assert Planner()(replace(situation, prices=prices)).energy == 0
+    assert Planner(limit_s=UNHURRIED_S)(replace(situation, prices=prices)).energy == 0
 
 
 @pytest.mark.parametrize(
@@ -182,7 +192,7 @@ def test_highs_gives_up_at_its_limit_and_answers_the_next_time() -> None:
 
 def test_planner_without_history_follows_its_rule() -> None:
     situation = replace(at(11, 60), history=np.empty(0, np.int64))
-    assert "no history" in Planner()(situation).reason
+    assert "no history" in Planner(limit_s=UNHURRIED_S)(situation).reason
 
 
 def test_situation_refuses_a_time_off_the_grid_and_no_prices() -> None:
@@ -194,7 +204,7 @@ def test_situation_refuses_a_time_off_the_grid_and_no_prices() -> None:
         replace(PLANT, reserve=130 * KWH)
 
 
-_ONE = Planner()
+_ONE = Planner(limit_s=UNHURRIED_S)
 _SITUATIONS = st.builds(
     lambda quarter, level, line, load, prices, days, storm: Situation(
         now=1_772_928_000 + quarter * 900,  # From 8 March 2026 on: the clock changes.

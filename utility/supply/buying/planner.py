@@ -35,9 +35,17 @@ class Planner:
         solve: The solver.
         fallback: The rule that decides without a plan.
         need: The forecast.
+        limit_s: Seconds after which the fallback decides.
     """
 
-    def __init__(self, solve: Solver | None = None, fallback: Policy | None = None, need: Need = planned_need) -> None:
+    def __init__(
+        self,
+        solve: Solver | None = None,
+        fallback: Policy | None = None,
+        need: Need = planned_need,
+        limit_s: float = LIMIT_S,
+    ) -> None:
+        self._limit_s = limit_s
         self._solve = solve or HighsSolver()
         self._fallback = fallback or AcesRule(peak=by_price)
         self._need = need
@@ -49,9 +57,9 @@ class Planner:
         unit = max(1, situation.plant.capacity) / 100
         edges = steps_of(situation)
         problem = problem_of(situation, edges, unit, self._need)
-        plan = self._solve(problem, LIMIT_S)
+        plan = self._solve(problem, self._limit_s)
         if plan is None:
-            return self._by_rule(situation, f"no plan within {LIMIT_S * 1000:g} ms")
+            return self._by_rule(situation, f"no plan within {self._limit_s * 1000:g} ms")
         energy = min(max(0, round(float(plan.buy[0]) * unit)), situation.plant.line_quarter)
         return Purchase(energy=energy, reason=_reason(situation, problem, plan))
 

@@ -1,0 +1,40 @@
+"""How fast the demonstration's clock runs: it slows while a part can't keep up with it (docs/time.md). Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+BEHIND_S = 60.0
+"""Town seconds behind from which the clock slows: a control loop then misses whole minutes."""
+
+KEEPS_UP_S = 20.0
+"""Town seconds behind below which the clock becomes faster again."""
+
+SLOWER, FASTER = 0.5, 1.25
+"""Factors of the speed at each look at the parts."""
+
+
+def paced(speed: float, highest: float, behind_s: float) -> float:
+    """Return the clock's next speed, town seconds in a real second: at least 1, at most ``highest``.
+
+    Args:
+        speed: Its present speed.
+        highest: The speed that the user asked for.
+        behind_s: Town seconds by which the slowest part is behind.
+    """
+    factor = SLOWER if behind_s > BEHIND_S else FASTER if behind_s < KEEPS_UP_S else 1.0
+    return min(highest, max(1.0, speed * factor))
+
+
+def behind_s(seen: Mapping[str, Mapping[str, Any]], now: float) -> float:
+    """Return the town seconds by which the slowest part is behind: fleet, gateways, the utility's queue.
+
+    Args:
+        seen: The last status of each part that answers.
+        now: The town's time.
+    """
+    told = [
+        status["lag_s"] if "lag_s" in status else status["queue_s"] if "queue_s" in status else now - status["time"]
+        for name, status in seen.items()
+        if name == "utility" or name.endswith((" meters", " gateway"))
+    ]
+    return max((0.0, *told))

@@ -1,0 +1,70 @@
+"""The demonstration's clock slows while a part can't keep up, and never jumps back."""
+
+import json
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from commonwatt.demo import running
+from commonwatt.demo.layout import BUILT_IN_TOWN, CEILING_S, CLOCK_FILE, Layout
+from commonwatt.demo.pace import behind_s, paced
+from commonwatt.runtime.clock import Clock
+from commonwatt.town.town import load_town
+
+
+def test_the_clock_slows_down_to_real_time_and_recovers_to_the_speed_asked_for() -> None:
+    speeds = [60.0]
+    while speeds[-1] > 1:
+        speeds.append(paced(speeds[-1], 60, behind_s=61))
+    assert speeds == [60, 30, 15, 7.5, 3.75, 1.875, 1]
+    assert paced(1, 60, behind_s=3600) == 1, "never below real time"
+    assert paced(7.5, 60, behind_s=40) == 7.5
+    while speeds[-1] < 60:
+        speeds.append(paced(speeds[-1], 60, behind_s=19))
+    assert speeds[-1] == 60
+    assert paced(60, 60, behind_s=0) == 60
+
+
+def test_the_slowest_part_decides() -> None:
+    seen = {
+        "r001 meters": {"lag_s": 5.0},
+        "r001 gateway": {"time": 970},
+        "utility": {"queue_s": 12.0, "time": 1000},
+        "plant": {"time": 0},
+    }
+    assert behind_s(seen, 1000) == 30
+    assert behind_s(seen | {"r002 meters": {"lag_s": 70.0}}, 1000) == 70
+    assert behind_s({}, 1000) == 0
+
+
+def test_a_slowed_clock_stands_still_between_looks_and_goes_on_from_where_it_stood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: real[0])
+    clock = Clock(origin=0, monotonic_origin=100.0, speed=60)
+    run: Any = running.Run(Layout(data=tmp_path, town=load_town(BUILT_IN_TOWN), clock=clock, parts=()), Any)
+    run.observer.close()
+    behind = {"r001 meters": {"lag_s": 100.0}}
+    run.observer = SimpleNamespace(seen={}, silent=set())
+
+    def ceiling() -> float:
+        return float(json.loads((tmp_path / CLOCK_FILE).read_text())["ceiling"])
+
+    run._let_time_go_on()
+    assert (run.speed, ceiling()) == (60, 60 * CEILING_S)
+    run.observer.seen = behind
+    real[0] += CEILING_S
+    for speed in (30, 15, 7.5):
+        before = ceiling()
+        run._let_time_go_on()
+        assert run.speed == speed
+        assert ceiling() == pytest.approx(before + speed), "until the next look it advances by its speed"
+        real[0] += 1.0
+    before = clock.now()
+    run._let_time_go_on()
+    assert clock.now() <= before
+    assert clock.now() == pytest.approx(60 * CEILING_S + 30 + 15 + 7.5), "no leap over the time it stood still"
