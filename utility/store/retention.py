@@ -1,7 +1,7 @@
 """Drops readings older than ``keep_months``: whole months on PostgreSQL, in small steps on SQLite.
 
 Dropped readings are not requested again. If they still arrive, they are accepted, acknowledged and dropped again.
-Dead letters that no person has to decide on, or did, go with them. Other dead letters, events and the registry are kept.
+Dead letters without a decision, open or made, go with them. Other dead letters, events and the registry are kept.
 """
 
 import logging
