@@ -7,7 +7,7 @@ The core's state only saves work and bounds junk; it need not survive a restart.
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -60,6 +60,10 @@ MAX_JUNK_A_DAY = 100
 MAX_QUARANTINED_A_DAY = 100_000
 """Dead letters in a day of one sender's rejected blocks and events, and of others' meters; a batch with more waits."""
 
+MAX_RELAYED_A_DAY, MAX_RELAYED_BYTES_A_DAY = 250_000, 32 * 1024 * 1024
+"""Dead letters of one sender in a day, and the bytes of their content; a batch with more waits. It is more than a
+gateway keeps of its meters in a day (``gateway.collect.collector``): only another program reaches it."""
+
 CLOCK_BEHIND_S = 7 * 86_400
 """Seconds that the utility's clock may be behind before good readings are rejected as from the future.
 
@@ -86,6 +90,8 @@ class Core:
         self._gap_age_s = gap_age_s
         self._junk: Counter[str] = Counter()
         self._quarantined: Counter[str] = Counter()
+        self._relayed: Counter[str] = Counter()
+        self._relayed_bytes: Counter[str] = Counter()
         self._day = 0
         self._sent: dict[str, EpochSeconds] = {}
 
@@ -102,6 +108,8 @@ class Core:
             self._day = now // _DAY_S
             self._junk.clear()
             self._quarantined.clear()
+            self._relayed.clear()
+            self._relayed_bytes.clear()
         parsed = parse_gateway_up(topic)
         if parsed is not None and parsed.controller == PLANT:
             return from_plant(parsed.leaf, payload, now)
@@ -157,7 +165,8 @@ class Core:
         more = from_records(records)
         apart = (*found.dead_letters, *event_dead_letters(events_apart, now))
         of_others = count_of_others(batch.dead_letters, sender, batch.owner, meters)
-        if fault := self._must_wait(sender, len(apart) + len(found.quarantined) + of_others):
+        apart_count = len(apart) + len(found.quarantined) + of_others
+        if fault := self._must_wait(sender, apart_count, batch.dead_letters):
             return self._send_back(sender, batch, now, fault)
         append = Append(
             sender=sender,
@@ -185,8 +194,19 @@ class Core:
         refused = Refused(controller=sender, time=now, status=status, reason=reason, text=text)
         return Step(status.name.lower(), (self._ack(sender, batch, now, status),), refused)
 
-    def _must_wait(self, sender: ControllerId, apart: int) -> _Fault | None:
-        """Return why a batch must wait at its gateway; ``None``: it is accepted, and its dead letters are counted."""
+    def _must_wait(self, sender: ControllerId, apart: int, relayed: Sequence[DeadLetter]) -> _Fault | None:
+        """Return why a batch must wait at its gateway; ``None``: it is accepted, and its dead letters are counted.
+
+        Args:
+            sender: The controller that sent it.
+            apart: Its blocks and events that are kept apart, and its dead letters of others' meters.
+            relayed: All of its dead letters.
+        """
+        rows = self._relayed[sender] + len(relayed)
+        size = self._relayed_bytes[sender] + sum(len(one.content) for one in relayed)
+        if relayed and (rows > MAX_RELAYED_A_DAY or size > MAX_RELAYED_BYTES_A_DAY):
+            text = f"{self._relayed[sender]} dead letters from {sender} were kept today; see: dead-letters"
+            return BatchRefusal.BUSY, "dead_letters_full", text
         if apart and self._quarantined[sender] + apart > MAX_QUARANTINED_A_DAY:
             text = (
                 f"{self._quarantined[sender]} blocks and events from {sender}, with dead letters of others' meters,"
@@ -194,6 +214,7 @@ class Core:
             )
             return BatchRefusal.BUSY, "quarantine_full", text
         self._quarantined[sender] += apart
+        self._relayed[sender], self._relayed_bytes[sender] = rows, size
         return None
 
     def _judge(self, sender: ControllerId, batch: Batch, rows: Rows | None) -> _Fault | None:

@@ -37,6 +37,7 @@ _REASONS = (
     "unknown_meter",
     "other_type",
     "quarantine_full",
+    "dead_letters_full",
     "malformed",
     "checksum",
     "bad_payload",

@@ -40,6 +40,9 @@ Implausible readings are never dropped, as a person may release them: their put 
 A wrongly registered meter makes up to 17,280 a day, and may send those of several days after an outage.
 """
 
+ALL_REJECTED_A_DAY = 200_000
+"""The same of all meters together: less than the utility takes of one gateway in a day (``utility.core``)."""
+
 ACCOUNTS_A_DAY = 10
 """Accounts that are not a meter's own and that are reported to the utility in one day, for each meter."""
 
@@ -319,7 +322,8 @@ class Collector:
 
     def _share_left(self, meter_id: MeterId, now: Now) -> int:
         self._new_day(now)
-        return max(0, REJECTED_A_DAY - self._rejected[meter_id])
+        left = min(REJECTED_A_DAY - self._rejected[meter_id], ALL_REJECTED_A_DAY - self._rejected.total())
+        return max(0, left)
 
     def _has_had_its_share(self, meter_id: MeterId) -> None:
         if meter_id not in self._told:

@@ -1,7 +1,7 @@
 """Drops readings older than ``keep_months``: whole months on PostgreSQL, in small steps on SQLite.
 
 Dropped readings are not requested again. If they still arrive, they are accepted, acknowledged and dropped again.
-Events, dead letters and the registry are kept.
+Dead letters without a decision, open or made, go with them. Other dead letters, events and the registry are kept.
 """
 
 import logging
@@ -22,12 +22,12 @@ from utility.store.postgres.partitions import (
     partitions,
 )
 from utility.store.settlement_due import first_due_day
-from utility.store.tables import compacted, conflict_sender
+from utility.store.tables import compacted, conflict_sender, dead_letter
 
 log = logging.getLogger(__name__)
 
 MAX_BLOCKS = 5_000
-"""Most blocks deleted in one transaction on SQLite, so that arriving batches wait only briefly."""
+"""Most blocks (on SQLite), and most dead letters, deleted in one transaction: arriving batches wait only briefly."""
 
 _LOCK_TIMEOUT = "2s"
 """Longest wait of a month's drop for readers; new readers wait for it as long."""
@@ -70,17 +70,23 @@ class Retention:
             # Once the limit is stored, readers skip the readings before it.
             save_setting(connection, KEPT_FROM, str(max(first, kept_from(connection))))
             connection.execute(delete(conflict_sender).where(conflict_sender.c.quarter < first))
+            old = (dead_letter.c.state == "") & (dead_letter.c.time < first * QUARTER_S)
+            some = select(dead_letter.c.no).where(old).limit(MAX_BLOCKS)
+            letters = connection.execute(delete(dead_letter).where(dead_letter.c.no.in_(some))).rowcount
         try:
             with self._database.writes.begin() as connection:
                 if connection.dialect.name == "postgresql":
-                    return _drop_month(connection, first)
-                return connection.execute(_DELETE, {"first": first, "number": MAX_BLOCKS}).rowcount == MAX_BLOCKS
+                    more = _drop_month(connection, first)
+                else:
+                    deleted = connection.execute(_DELETE, {"first": first, "number": MAX_BLOCKS}).rowcount
+                    more = deleted == MAX_BLOCKS
+                return more or letters == MAX_BLOCKS
         except OperationalError as error:
             if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
                 raise
             # An immediate retry would delay new readers again.
             log.warning("readings older than keep_months are being read; they will be dropped at the job's next run")
-            return False
+            return letters == MAX_BLOCKS
 
 
 def newest_quarter(connection: Connection) -> Quarter | None:

@@ -10,7 +10,7 @@ from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType
 from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, Level, Put, PutAck, Refusal, unpack_put_ack
 from gateway.changes import AppendRecords, Setting
-from gateway.collect.collector import ACCOUNTS_A_DAY, REJECTED_A_DAY
+from gateway.collect.collector import ACCOUNTS_A_DAY, ALL_REJECTED_A_DAY, REJECTED_A_DAY
 from gateway.store.store import PORTION_SLOTS, Store
 from harness.worlds.gateway import CAPACITY, START, World, commands, readings
 
@@ -171,6 +171,16 @@ def test_rejected_records_are_kept_up_to_a_bound_a_meter_and_day_and_all_are_nam
     assert [dead_letter.record_id for dead_letter in world.store.dead_letters()][25:] == [1, 45]
 
 
+def test_all_meters_together_have_a_bound_of_rejected_records_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.collect.collector.ALL_REJECTED_A_DAY", 15)
+    for meter in (1, 3):
+        world.put(meter, 1, readings(2, 1, 10))
+    assert len(world.store.dead_letters()) == 15
+    assert world.core.collector.counts.rejected_dropped == 5
+
+
 def test_readings_that_a_person_may_release_wait_at_their_meter_when_its_share_is_used_up(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +214,7 @@ def test_readings_that_a_person_may_release_wait_at_their_meter_when_its_share_i
 
 def test_the_bound_of_rejected_records_is_above_what_a_meter_registered_wrongly_makes() -> None:
     assert REJECTED_A_DAY > 5 * 3 * 86_400 / SLOT_S
+    assert ALL_REJECTED_A_DAY >= 2 * REJECTED_A_DAY
 
 
 def test_a_meter_that_is_not_registered_is_told_to_come_again(world: World) -> None:

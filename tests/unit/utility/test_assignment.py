@@ -241,7 +241,7 @@ def test_a_gateway_that_sends_too_much_of_others_waits_a_day_with_nothing_lost(
 
 
 @pytest.mark.parametrize("reason", [Rejection.IMPLAUSIBLE, Rejection.UNALIGNED])
-def test_relayed_dead_letters_of_others_count_as_too_much_and_a_gateways_own_do_not(
+def test_relayed_dead_letters_of_others_count_as_too_much_sooner_than_a_gateways_own(
     utility_: Utility, monkeypatch: pytest.MonkeyPatch, reason: Rejection
 ) -> None:
     monkeypatch.setattr(utility.core, "MAX_QUARANTINED_A_DAY", 2)
@@ -265,6 +265,26 @@ def test_relayed_dead_letters_of_others_count_as_too_much_and_a_gateways_own_do_
     assert [send(number, "r002") for number in range(3)] == [BatchRefusal.NONE, BatchRefusal.NONE, BatchRefusal.BUSY]
     assert [send(number, "r001") for number in range(3)] == [BatchRefusal.NONE] * 3
     assert [sender for sender, _, _ in utility_.kept()].count("r002") == 2
+
+
+@pytest.mark.parametrize(("bound", "most"), [("MAX_RELAYED_A_DAY", 2), ("MAX_RELAYED_BYTES_A_DAY", 2 * 1024)])
+def test_one_gateway_keeps_no_more_of_its_own_meters_in_a_day_than_its_share_by_rows_and_bytes(
+    utility_: Utility, monkeypatch: pytest.MonkeyPatch, bound: str, most: int
+) -> None:
+    monkeypatch.setattr(utility.core, bound, most)
+
+    def send(number: int, sender: str = "r001", day: int = 0) -> tuple[BatchRefusal, str | None]:
+        relayed = DeadLetter(
+            meter=0, log=16, reason=128, generation=0, record_id=number, time=NOW, content=b"%1024d" % number
+        )
+        status, step = utility_.send(batch(dead_letters=[relayed]), sender, NOW + day * 86_400)
+        return status, None if step.refused is None else step.refused.reason
+
+    assert [send(number) for number in range(2)] == [(BatchRefusal.NONE, None)] * 2
+    assert [send(number) for number in (2, 3)] == [(BatchRefusal.BUSY, "dead_letters_full")] * 2
+    assert send(4, "r002") == (BatchRefusal.NONE, None), "others are not affected"
+    assert utility_.send(batch(blocks({0: TRUE})))[0] is BatchRefusal.NONE, "nor are readings"
+    assert send(2, day=1) == (BatchRefusal.NONE, None)
 
 
 values = st.integers(-3, 300_000) | st.sampled_from([-(2**53), 2**53, 250_000, 250_001])

@@ -9,6 +9,7 @@ from sqlalchemy import func, select, text
 
 from commonwatt.model.blocks import join
 from commonwatt.model.units import QUARTER_S
+from commonwatt.protocol.dead_letters import DeadLetter
 from harness.network.waiting import eventually
 from harness.real import databases
 from harness.real.jobs import compact, find_gaps
@@ -17,11 +18,12 @@ from utility.settlement.reasons import Why
 from utility.store import completeness, reads, retention
 from utility.store.compactor import SETTLE_S, Compactor
 from utility.store.database import Database, open_database, save_setting
+from utility.store.dead_letters import dead_letter_row
 from utility.store.postgres.partitions import first_quarter, make_partitions, month_of, months_later, partitions
 from utility.store.recovery import recover
 from utility.store.retention import KEPT_FROM, Retention, kept_from, make_ahead
 from utility.store.settlement_due import mark_days
-from utility.store.tables import compacted, gap, settlement_due
+from utility.store.tables import compacted, dead_letter, gap, settlement_due
 from utility.store.writer import Writer
 
 kind = databases.both_kinds
@@ -75,6 +77,18 @@ def test_whole_months_are_kept_and_what_is_older_goes(
     if kind == "postgresql":
         with filled.reads.begin() as connection:
             assert {month for month in partitions(connection) if month < MONTHS[2]} == set()
+
+
+def test_dead_letters_go_with_the_readings_of_their_time_unless_a_person_decided_or_has_to(filled: Database) -> None:
+    old, new = QUARTERS[0] * QUARTER_S, QUARTERS[-1] * QUARTER_S
+    with filled.writes.begin() as connection:
+        for number, (time, state) in enumerate([(old, ""), (old, "quarantined"), (old, "refused"), (new, "")]):
+            kept = DeadLetter(meter=1, log=1, reason=2, generation=0, record_id=number, time=time, content=b"")
+            connection.execute(dead_letter.insert().values(dead_letter_row("r001", kept, state)))
+    drop(filled, 1)
+    with filled.reads.begin() as connection:
+        found = connection.execute(select(dead_letter.c.record_id).order_by(dead_letter.c.record_id)).scalars()
+        assert list(found) == [1, 2, 3]
 
 
 def test_what_was_dropped_is_not_asked_for_and_does_no_harm_when_it_comes_again(filled: Database) -> None:
