@@ -32,7 +32,7 @@ def behind_s(seen: Mapping[str, Mapping[str, Any]], now: float) -> float:
         seen: The last status of each part that answers.
         now: The town's time.
     """
-    told = [
+    told: list[float] = [
         status["lag_s"] if "lag_s" in status else status["queue_s"] if "queue_s" in status else now - status["time"]
         for name, status in seen.items()
         if name == "utility" or name.endswith((" meters", " gateway"))

@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,7 +30,7 @@ def test_the_clock_slows_down_to_real_time_and_recovers_to_the_speed_asked_for()
 
 
 def test_the_slowest_part_decides() -> None:
-    seen = {
+    seen: dict[str, dict[str, Any]] = {
         "r001 meters": {"lag_s": 5.0},
         "r001 gateway": {"time": 970},
         "utility": {"queue_s": 12.0, "time": 1000},
@@ -46,7 +47,7 @@ def test_a_slowed_clock_stands_still_between_looks_and_goes_on_from_where_it_sto
     real = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: real[0])
     clock = Clock(origin=0, monotonic_origin=100.0, speed=60)
-    run: Any = running.Run(Layout(data=tmp_path, town=load_town(BUILT_IN_TOWN), clock=clock, parts=()), Any)
+    run: Any = running.Run(Layout(data=tmp_path, town=load_town(BUILT_IN_TOWN), clock=clock, parts=()), Event())
     run.observer.close()
     behind = {"r001 meters": {"lag_s": 100.0}}
     run.observer = SimpleNamespace(seen={}, silent=set())
