@@ -139,6 +139,10 @@ ROWS: dict[int, Row] = {
         "A gateway is killed and started again while its microgrid is an island and places are off.",
         "Nothing at the meters changes until the boundary has reported: what they hold is renewed.",
     ),
+    32: Row(
+        "An issued bill is changed or deleted in the database.",
+        "Each way to see it names it; none shows, prints or exports it; the next month corrects nothing of it.",
+    ),
 }
 """The faults by their numbers in the catalogue of faults."""
 

@@ -19,6 +19,7 @@ from utility.billing.canonical import bill_bytes
 from utility.billing.tariffs.tariff import parse_tariff
 from utility.decisions import runs, tariffs
 from utility.store import billing, run_views
+from utility.store.bill_documents import bill_in, refuse_altered
 from utility.store.run_views import Order
 from utility.store.tariffs import find_version, versions
 
@@ -223,6 +224,7 @@ def _add_runs(app: FastAPI, api: Api) -> None:
         """Return the totals of a run's bills, beside those of another run."""
         with refusing(404), api.database.reads.begin() as connection:
             billing.run_of(connection, number)
+            refuse_altered(api.database, number)
             rows = run_views.bills_page(connection, number, other or None, order, limit, skip)
         found = [BillRow(account=r.account, total=r.total, before=r.before, difference=r.difference) for r in rows]
         return BillRows(bills=found)
@@ -230,11 +232,10 @@ def _add_runs(app: FastAPI, api: Api) -> None:
     @app.get("/runs/{number}/bills/{account}")
     def bill(_: ClerksOrApprovers, number: RunNumber, account: RunNumber) -> dict[str, Any]:
         """Return an account's bill with its lines."""
-        with api.database.reads.begin() as connection:
-            found = billing.bills_of_run(connection, number, account)
-        if not found:
-            raise HTTPException(404, f"run {number} has no bill of account {account}")
-        content: dict[str, Any] = json.loads(bill_bytes(found[0]))
+        try:
+            content: dict[str, Any] = json.loads(bill_bytes(bill_in(api.database, number, account)))
+        except ConfigError as error:
+            raise HTTPException(404, str(error)) from error
         return content
 
 

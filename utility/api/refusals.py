@@ -14,6 +14,7 @@ from utility.access.passwords import BusyError
 from utility.api.headers import SECURITY_HEADERS
 from utility.api.rights import RefusedRequestError
 from utility.api.services import Api
+from utility.billing.proof.altered import AlteredBillError
 from utility.console.app import failed_page, refused_page, unknown_page, wrong_form
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,11 @@ def add_refusals(app: FastAPI, api: Api) -> None:
         if _is_page(request):
             return await failed_page(request, error)
         return await http_exception_handler(request, error)
+
+    @app.exception_handler(AlteredBillError)
+    def altered(request: Request, error: AlteredBillError) -> Response:
+        log.error("%s", error)
+        return _told(request, str(error), 409)
 
     @app.exception_handler(BusyError)
     def busy(request: Request, error: BusyError) -> Response:

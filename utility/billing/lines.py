@@ -7,7 +7,7 @@ from decimal import Decimal
 from commonwatt.model.units import AccountNumber, MilliwattHours, Quarter
 from utility.billing.bill import Bill, Line, LineKind
 from utility.billing.inputs import RunInputs, Segment
-from utility.billing.money import base_amount, dollars, energy_amount, price_units, rounded
+from utility.billing.money import base_amount, dollars, energy_amount, price_units, rounded, to_cents
 from utility.billing.policies import POLICIES
 from utility.billing.policies.policy import Policy
 from utility.billing.sums import AccountSums, Flow
@@ -43,6 +43,18 @@ class _Draft:
     energy: MilliwattHours | None
     rate: Decimal | None
     amount: int
+
+
+def base_after(inputs: RunInputs, bill: Bill) -> Decimal | None:
+    """Return the account's own base from the next month on, as its bill's own lines give it; ``None``: none is kept."""
+    own = inputs.bases.get(bill.account)
+    segments = [s for s in inputs.segments(bill.account) if s.start < bill.end and bill.start < s.end]
+    if not segments:
+        return own
+    kinds = (LineKind.BASE, LineKind.IMPORT, LineKind.CREDIT)
+    cents = to_cents(sum((line.amount for line in bill.lines if line.kind in kinds), Decimal(0)))
+    policy, last = POLICIES[bill.policy], segments[-1].tariff
+    return policy.next_base(last, policy.base(last, own), cents)
 
 
 class Writer:

@@ -72,11 +72,13 @@ def audit(
         for fault in faults:
             typer.echo(f"WRONG: {fault}")
         compared = f"{counted(found.microgrids, 'microgrid')} compared, at most {found.largest} mWh off"
+        if not found.microgrids:
+            compared = "no microgrid was compared with its boundary meters; to compare them: --boundary FILE"
         typer.echo(f"{found.leaves} leaves, {counted(found.bills, 'bill')}; {compared}")
         typer.echo(f"check code of the month: {found.code}")
         if faults:
             raise StoreError(f"{file}: {counted(len(faults), 'fault')}")
-    typer.echo("nothing is wrong")
+    typer.echo("nothing is wrong" + ("" if found.microgrids else " in the leaves; energies were not compared"))
 
 
 def _boundaries(path: Path) -> list[Boundary]:

@@ -11,7 +11,6 @@ from rich.progress import Progress
 
 from commonwatt.cli.dead_letter_options import JsonOption, LimitOption
 from commonwatt.cli.tables import show
-from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted, moment
 from commonwatt.runtime.service import errors_reported, flowing
 from utility.billing.canonical import bill_bytes
@@ -22,7 +21,8 @@ from utility.cli.bill_view import show_bill
 from utility.cli.options import ConfigOption, from_file, load
 from utility.decisions import runs
 from utility.people import AsOption, actor_of
-from utility.store.billing import bills_of_run, run_of, tree_of
+from utility.store.bill_documents import bill_in
+from utility.store.billing import run_of, tree_of
 from utility.store.billing import runs as newest_runs
 
 app = typer.Typer(no_args_is_help=True, help="Bills: run, check, issue, show, and what households get.")
@@ -76,10 +76,8 @@ def show_run(
     """Show a run's sums, or the bill of one account in it with its lines."""
     with errors_reported(), from_file(config) as (database, _), database.reads.begin() as connection:
         row = run_of(connection, number)
-        bills = [] if account is None else bills_of_run(connection, number, account)
         code = "" if row["root"] is None else check_code(tree_of(connection, number).head)
-        if account is not None and not bills:
-            raise ConfigError(f"run {number} has no bill of account {account}")
+        bills = [] if account is None else [bill_in(database, number, account)]
     if as_json:
         typer.echo(bill_bytes(bills[0]).decode() if bills else json.dumps(row, indent=1))
     elif bills:

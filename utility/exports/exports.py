@@ -21,6 +21,7 @@ from utility.exports.resolutions import Piece, Resolution, cut, pieces
 from utility.exports.selection import Selection, check_registered, quarters
 from utility.exports.settled import settled_rows
 from utility.store.accounts import load_dated_registry, load_registry_around
+from utility.store.bill_documents import issued_bill, refuse_altered
 from utility.store.billing import bills_of_run, issued_run
 from utility.store.database import Database
 from utility.store.exports import BlockSource, ExportedMeter, exported_meters
@@ -244,11 +245,12 @@ def bills_export(database: Database, asked: Asked) -> Export:
         runs = {month: run for month in months if (run := issued_run(connection, month.name)) is not None}
 
     def rows(piece: Piece) -> Iterator[Rows]:
-        with database.reads.begin() as connection:
-            if not accounts:
+        if not accounts:
+            refuse_altered(database, runs[piece])
+            with database.reads.begin() as connection:
                 return bill_rows(bills_of_run(connection, runs[piece]))
-            found = (bills_of_run(connection, runs[piece], account) for account in sorted(set(accounts)))
-            return bill_rows([bill for some in found for bill in some])
+        found = [issued_bill(database, runs[piece], account) for account in sorted(set(accounts))]
+        return bill_rows([bill for bill in found if bill is not None])
 
     return Export(
         table=BILLS_TABLE,

@@ -1,7 +1,11 @@
-"""Reads what documents of a bill are made of: its run, its tree, its settled quarter-hours."""
+"""Reads what documents of a bill are made of: its run, its tree, its settled quarter-hours.
+
+Every reader of issued bills comes through here: a bill that is not a leaf of its issued run's tree is refused by name.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
@@ -9,23 +13,31 @@ from sqlalchemy import Connection
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.units import AccountNumber
 from utility.billing.bill import Bill
-from utility.billing.documents.receipt import quarters_of_accounts, receipt_of
+from utility.billing.canonical import digest_of
+from utility.billing.documents.receipt import proved_leaf, quarters_of_accounts, receipt_of
 from utility.billing.documents.statement import Statement
 from utility.billing.inputs import Load
+from utility.billing.lines import base_after
+from utility.billing.money import to_cents
+from utility.billing.places import held
+from utility.billing.proof.altered import AlteredBillError
 from utility.billing.proof.canonical import Json
-from utility.billing.proof.leaf import TOWN, Leaf, MeterQuarters
-from utility.billing.proof.tree import salts
+from utility.billing.proof.leaf import Leaf, MeterQuarters
+from utility.billing.proof.tree import root, salts
 from utility.billing.provisional import replayed
 from utility.billing.run import Progress
 from utility.billing.stored_run import StoredRun, Tree, computed
 from utility.registry.accounts import functions_of
 from utility.store import billing_sources
 from utility.store.billing import (
-    accounts_of_run,
+    StoredBill,
     bills_of_run,
+    contents_of,
+    count_bills,
     issued_run,
     latest_run,
     run_of,
+    stored_bills,
     stored_run,
     tree_of,
 )
@@ -45,7 +57,7 @@ class RunDocuments:
         state: ``draft``, ``checked`` or ``issued``.
         run: Its inputs.
         tree: The tree over its bills.
-        accounts: The accounts of the tree's leaves, in order.
+        count: The number of its bills.
         bills: Its bills, or some of them, by account.
         load: Returns the settled quarter-hours that it was made of.
     """
@@ -54,19 +66,67 @@ class RunDocuments:
     state: str
     run: StoredRun
     tree: Tree
-    accounts: Sequence[AccountNumber]
-    bills: dict[AccountNumber, Bill]
+    count: int
+    bills: dict[AccountNumber, StoredBill]
     load: Load
 
-    def bill(self, account: AccountNumber) -> Bill:
-        """Return the bill of an account.
+    def bill(self, account: AccountNumber, quarters: Sequence[MeterQuarters] | None = None) -> Bill:
+        """Return the bill of an account; of an issued run only if it is a leaf of the run's tree.
+
+        Args:
+            account: The account.
+            quarters: The settled quarter-hours of its meters; ``None``: they are loaded.
 
         Raises:
             ConfigError: The run has none.
+            AlteredBillError: The run is issued, and the bill is not as it was then.
         """
-        if account not in self.bills:
+        stored = self.bills.get(account)
+        if self.state != "issued":
+            if stored is None or stored.bill is None:
+                raise ConfigError(f"run {self.number} of {self.run.month} has no bill of account {account}")
+            return stored.bill
+        if stored is None and not self.had_a_meter(account):
             raise ConfigError(f"run {self.number} of {self.run.month} has no bill of account {account}")
-        return self.bills[account]
+        what, bill = "", None if stored is None else stored.bill
+        if not self._is_whole:
+            what = "the run's tree is not the one of its check code"
+        elif stored is None:
+            what = "its bill is missing"
+        elif bill is None or bill.account != account:
+            what = "its bill can't be read" if bill is None else f"its bill is that of account {bill.account}"
+        elif stored.cents != to_cents(bill.total):
+            what = f"its amount is {stored.cents} cents, its bill says {to_cents(bill.total)}"
+        elif stored.base != base_after(self.run.inputs(), bill):
+            what = f"its next base is {stored.base}, its bill gives {base_after(self.run.inputs(), bill)}"
+        elif proved_leaf(self.run, self.tree, bill, self.quarters(account) if quarters is None else quarters)[1] < 0:
+            what = "its bill is not the one in the run's tree"
+        if what or bill is None:
+            raise AlteredBillError(self.number, self.run.month, account, what)
+        return bill
+
+    @cached_property
+    def _is_whole(self) -> bool:
+        return bool(root(self.tree.hashes).hex() == self.tree.head["root"])
+
+    def had_a_meter(self, account: AccountNumber) -> bool:
+        """Return whether an account had a meter in the month, and so has a bill."""
+        inputs = self.run.inputs()
+        return any(
+            account == holder
+            for meter in inputs.registry.meters.values()
+            for holder, _, _ in held(meter, inputs.first, inputs.until)
+        )
+
+    @property
+    def accounts(self) -> list[AccountNumber]:
+        """The accounts that have a bill; where an issued run lacks some, those that had a meter, too."""
+        found = set(self.bills)
+        if self.state == "issued" and self.count != len(self.tree.hashes) - 1:
+            inputs = self.run.inputs()
+            of = (held(meter, inputs.first, inputs.until) for meter in inputs.registry.meters.values())
+            found |= {account for spans in of for account, _, _ in spans}
+        return sorted(found)
 
     def quarters(self, account: AccountNumber) -> list[MeterQuarters]:
         """Return the settled quarter-hours of an account's meters."""
@@ -85,7 +145,7 @@ class RunDocuments:
             for account in some:
                 kind = kinds[account] if account in kinds else self.run.registry.accounts[account].function
                 yield Statement(
-                    bill=self.bill(account),
+                    bill=self.bill(account, quarters[account]),
                     customer=kind.value,
                     zone=zone,
                     meters=tuple(quarters[account]),
@@ -100,7 +160,41 @@ class RunDocuments:
             ConfigError: The run has no bill of it.
             StoreError: Bill and quarter-hours are not those of the tree.
         """
-        return receipt_of(self.run, self.tree, self.accounts, self.bill(account), self.quarters(account))
+        quarters = self.quarters(account)
+        return receipt_of(self.run, self.tree, self.bill(account, quarters), quarters)
+
+    def refuse_altered(self) -> None:
+        """Compare every bill of an issued run with its leaf.
+
+        Raises:
+            AlteredBillError: One is not as it was when the run was issued; the first is named.
+        """
+        for some in chunks(self.accounts, CHUNK_ACCOUNTS):
+            quarters = quarters_of_accounts(self.run, set(some), self.load)
+            for account in some:
+                self.bill(account, quarters[account])
+        if self.state == "issued" and self.count != (issued := len(self.tree.hashes) - 1):
+            what = f"it was issued with {issued} bills, the database has {self.count}"
+            raise AlteredBillError(self.number, self.run.month, None, what)
+
+
+def refuse_altered(database: Database, number: int) -> None:
+    """Refuse an issued run of which a bill is not as it was; a run that is whole takes one reading of its bills.
+
+    Raises:
+        AlteredBillError: A bill differs, or is missing; the first is named.
+    """
+    with database.reads.begin() as connection:
+        run = run_of(connection, number)
+        if run["state"] != "issued":
+            return
+        rows = stored_bills(connection, number)
+        is_whole = digest_of(contents_of(connection, number).values()) == run["digest"]
+    same = all(row.bill is not None and row.cents == to_cents(row.bill.total) for row in rows.values())
+    if is_whole and same:
+        return
+    documents_of_run(database, number, None).refuse_altered()
+    raise AlteredBillError(number, run["month"], None, "its bills are not those of its digest")
 
 
 def leaves_of(documents: RunDocuments, progress: Progress | None = None) -> list[Leaf]:
@@ -109,6 +203,7 @@ def leaves_of(documents: RunDocuments, progress: Progress | None = None) -> list
     Raises:
         StoreError: The bills are not those of the tree any more.
     """
+    documents.refuse_altered()
     again = computed(documents.run, documents.load, progress)
     if again.tree(documents.tree.secret) != documents.tree:
         raise StoreError(
@@ -132,17 +227,47 @@ def documents_of(database: Database, month: str) -> RunDocuments:
         return _documents(database, connection, number, None)
 
 
-def documents_of_run(database: Database, number: int, account: AccountNumber) -> RunDocuments:
-    """Return what the documents of one account's bill in a run are made of, whatever the run's state.
+def documents_of_run(database: Database, number: int, account: AccountNumber | None) -> RunDocuments:
+    """Return what the documents of one account's bill in a run, or of all, are made of, whatever the run's state.
 
     Raises:
         ConfigError: There is no such run, or it has no bill of the account, or no proofs.
+        AlteredBillError: The run is issued, and the bill is not as it was then.
     """
     with database.reads.begin() as connection:
         run_of(connection, number)
-        if not bills_of_run(connection, number, account):
-            raise ConfigError(f"run {number} has no bill of account {account}")
-        return _documents(database, connection, number, account)
+        found = _documents(database, connection, number, account)
+    if account is not None:
+        found.bill(account)
+    return found
+
+
+def bill_in(database: Database, number: int, account: AccountNumber) -> Bill:
+    """Return an account's bill in a run; of an issued run only if it is as it was then.
+
+    Raises:
+        ConfigError: There is no such run, or it has no bill of the account.
+        AlteredBillError: The run is issued, and the bill is not as it was then.
+    """
+    with database.reads.begin() as connection:
+        if run_of(connection, number)["root"] is None:  # Made by a version without proofs.
+            bills = bills_of_run(connection, number, account)
+            if not bills:
+                raise ConfigError(f"run {number} has no bill of account {account}")
+            return bills[0]
+    return documents_of_run(database, number, account).bill(account)
+
+
+def issued_bill(database: Database, number: int, account: AccountNumber) -> Bill | None:
+    """Return an account's bill in an issued run, if it is as it was then; ``None``: the run made none for the account.
+
+    Raises:
+        AlteredBillError: The bill is not as it was when the run was issued.
+    """
+    try:
+        return bill_in(database, number, account)
+    except ConfigError:
+        return None
 
 
 def issued_documents(database: Database, month: str, account: AccountNumber) -> RunDocuments:
@@ -153,22 +278,24 @@ def issued_documents(database: Database, month: str, account: AccountNumber) -> 
     """
     with database.reads.begin() as connection:
         number = issued_run(connection, month)
-        if number is None or not bills_of_run(connection, number, account):
+        if number is None:
             raise ConfigError(f"{month}: no bill of account {account} is issued")
-        return _documents(database, connection, number, account)
+        found = _documents(database, connection, number, account)
+    if account not in found.bills and not found.had_a_meter(account):
+        raise ConfigError(f"{month}: no bill of account {account} is issued")
+    found.bill(account)
+    return found
 
 
 def _documents(database: Database, connection: Connection, number: int, account: AccountNumber | None) -> RunDocuments:
     """Return the documents of a run's bills, or of one account's bill."""
     run = stored_run(connection, number, account)
-    bills = bills_of_run(connection, number, account)
-    its = accounts_of_run(connection, number)
     return RunDocuments(
         number=number,
         state=run_of(connection, number)["state"],
         run=run,
         tree=tree_of(connection, number),
-        accounts=(TOWN, *its),
-        bills={each.account: each for each in bills},
+        count=count_bills(connection, number),
+        bills=stored_bills(connection, number, account),
         load=replayed(billing_sources.settled_as_of(database, run.settled), run.provisional or {}),
     )

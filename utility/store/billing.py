@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from sqlalchemy import Connection, func, select
 
@@ -17,6 +17,7 @@ from commonwatt.model.units import AccountNumber, EpochSeconds
 from utility.billing.bill import Bill, LineKind
 from utility.billing.canonical import bill_of, digest_of
 from utility.billing.corrections import BilledMonth, billed_month
+from utility.billing.lines import Billed
 from utility.billing.money import to_cents
 from utility.billing.proof.canonical import canonical
 from utility.billing.proof.tree import HASH_BYTES
@@ -53,7 +54,13 @@ class Terms:
     code: str
 
 
-def run_inputs(connection: Connection, month: str, terms: Terms, registry: DatedRegistry, settled: int) -> StoredRun:
+Issued: TypeAlias = Mapping[int, Mapping[AccountNumber, Billed]]
+"""The bills of issued runs, as their runs made them, by the number of the run."""
+
+
+def run_inputs(
+    connection: Connection, month: str, terms: Terms, registry: DatedRegistry, settled: int, issued: Issued
+) -> StoredRun:
     """Return the inputs of a run as they are now.
 
     Args:
@@ -62,6 +69,7 @@ def run_inputs(connection: Connection, month: str, terms: Terms, registry: Dated
         terms: Zone, tariff, program.
         registry: Meters and accounts.
         settled: The highest row number of settled data.
+        issued: The bills of the runs ``issued_numbers``.
 
     Raises:
         ConfigError: The month has issued bills, or a later one has.
@@ -77,8 +85,8 @@ def run_inputs(connection: Connection, month: str, terms: Terms, registry: Dated
         previous=previous,
         tariffs=tuple(each.canonical() for each in published(connection)),
         registry=registry,
-        bases=bases_after(connection, previous),
-        earlier=_earlier(connection),
+        bases=_bases(issued.get(previous, {})),
+        earlier=_earlier(connection, issued),
     )
 
 
@@ -226,11 +234,47 @@ def bills_of_run(connection: Connection, number: int, account: AccountNumber | N
     return [bill_of(text) for text in connection.execute(statement).scalars()]
 
 
-def accounts_of_run(connection: Connection, number: int) -> list[AccountNumber]:
-    """Return the accounts that have a bill in a run, in order."""
-    return list(
-        connection.execute(select(bill.c.account).where(bill.c.run_no == number).order_by(bill.c.account)).scalars()
-    )
+@dataclass(frozen=True, kw_only=True)
+class StoredBill:
+    """A bill as its row has it.
+
+    Attributes:
+        bill: Its content; ``None``: it can't be read.
+        cents: The column with its total.
+        base: The column with the account's base from the next month on, dollars; ``None``: none is kept.
+    """
+
+    bill: Bill | None
+    cents: int
+    base: Decimal | None
+
+
+def stored_bills(
+    connection: Connection, number: int, account: AccountNumber | None = None
+) -> dict[AccountNumber, StoredBill]:
+    """Return the rows of the bills of a run, or that of one account, by account."""
+    c = bill.c
+    statement = select(c.account, c.cents, c.base, c.content).where(c.run_no == number).order_by(c.account)
+    if account is not None:
+        statement = statement.where(c.account == account)
+    return {
+        row.account: StoredBill(
+            bill=_read(row.content), cents=int(row.cents), base=None if row.base is None else Decimal(row.base)
+        )
+        for row in connection.execute(statement)
+    }
+
+
+def _read(content: str) -> Bill | None:
+    try:
+        return bill_of(content)
+    except (ValueError, KeyError, TypeError, ArithmeticError):
+        return None
+
+
+def count_bills(connection: Connection, number: int) -> int:
+    """Return the number of bills of a run."""
+    return int(connection.execute(select(func.count()).select_from(bill).where(bill.c.run_no == number)).scalar_one())
 
 
 def contents_of(connection: Connection, number: int) -> dict[AccountNumber, bytes]:
@@ -302,7 +346,18 @@ def _refuse_issued(connection: Connection, month: str) -> None:
         )
 
 
-def _earlier(connection: Connection) -> tuple[EarlierMonth, ...]:
+def issued_numbers(connection: Connection) -> list[int]:
+    """Return the issued runs that a new run starts from: the months that it corrects, and the one before them."""
+    c = bill_run.c
+    statement = select(c.no).where(c.state == "issued").order_by(c.month.desc()).limit(CORRECTED_MONTHS + 1)
+    return list(connection.execute(statement).scalars())
+
+
+def _bases(billed: Mapping[AccountNumber, Billed]) -> dict[AccountNumber, Decimal]:
+    return {account: each.base for account, each in billed.items() if each.base is not None}
+
+
+def _earlier(connection: Connection, issued: Issued) -> tuple[EarlierMonth, ...]:
     """Return the newest months with issued bills, the oldest first, and what was billed for them so far."""
     c = bill_run.c
     statement = select(c.no, c.month, c.previous_no, c.inputs).where(c.state == "issued")
@@ -310,10 +365,10 @@ def _earlier(connection: Connection) -> tuple[EarlierMonth, ...]:
     months: dict[str, dict[AccountNumber, BilledMonth]] = {}
     bases: dict[str, dict[AccountNumber, Decimal]] = {}
     for row in reversed(rows):
-        issued = bills_of_run(connection, row.no)
-        months[row.month] = {each.account: billed_month(each) for each in issued}
-        bases[row.month] = bases_after(connection, row.previous_no)
-        _add_corrections(months, issued)
+        bills = [each.bill for each in issued[row.no].values()]
+        months[row.month] = {each.account: billed_month(each) for each in bills}
+        bases[row.month] = _bases(issued.get(row.previous_no, {}))
+        _add_corrections(months, bills)
     defaults = {row.month: default_of(row.inputs) for row in rows}
     return tuple(
         EarlierMonth(month=month, default=defaults[month], bases=bases[month], billed=billed)

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, select
 from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import AccountNumber, EpochSeconds, MilliwattHours
+from utility.store.run_views import shown_total
 from utility.store.tables import bill, bill_run, declared_minimum, meter
 
 
@@ -40,12 +41,12 @@ class IssuedBill:
     Attributes:
         month: Its local month.
         issued: When it was issued.
-        total: What it amounts to, dollars.
+        total: What it amounts to, dollars; ``None``: its row was changed since it was issued.
     """
 
     month: str
     issued: EpochSeconds
-    total: Decimal
+    total: Decimal | None
 
 
 def registered(connection: Connection, ids: Collection[MeterId]) -> dict[MeterId, Registered]:
@@ -69,10 +70,11 @@ def registered(connection: Connection, ids: Collection[MeterId]) -> dict[MeterId
 
 def issued_bills(connection: Connection, account: AccountNumber, limit: int) -> list[IssuedBill]:
     """Return an account's newest issued bills, the newest first."""
-    statement = select(bill_run.c.month, bill_run.c.issued, bill.c.cents).join(bill, bill.c.run_no == bill_run.c.no)
+    statement = select(bill_run.c.month, bill_run.c.issued, bill.c.cents, bill.c.content)
+    statement = statement.join(bill, bill.c.run_no == bill_run.c.no)
     its = (bill.c.account == account) & (bill_run.c.state == "issued")
     rows = connection.execute(statement.where(its).order_by(bill_run.c.month.desc()).limit(limit))
-    return [IssuedBill(month=row.month, issued=row.issued, total=Decimal(row.cents).scaleb(-2)) for row in rows]
+    return [IssuedBill(month=row.month, issued=row.issued, total=shown_total(row.cents, row.content)) for row in rows]
 
 
 def bases_of(connection: Connection, accounts: Collection[AccountNumber]) -> dict[AccountNumber, Decimal]:

@@ -9,6 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, Select, case, func, select
 
 from commonwatt.model.units import AccountNumber
+from utility.billing.canonical import bill_of
+from utility.billing.money import to_cents
 from utility.store.tables import bill, bill_run
 
 
@@ -118,12 +120,31 @@ def comparison(connection: Connection, number: int, other: int) -> Comparison:
 def bills_of_account(connection: Connection, account: AccountNumber, limit: int) -> Sequence[dict[str, Any]]:
     """Return an account's bills of all runs, the newest first: run, month, state, total in dollars."""
     c = bill_run.c
-    statement = select(c.no, c.month, c.state, c.issued, bill.c.cents).join(bill, bill.c.run_no == c.no)
-    statement = statement.where(bill.c.account == account).order_by(c.month.desc(), c.no.desc()).limit(limit)
+    statement = select(c.no, c.month, c.state, c.issued, bill.c.cents, bill.c.content)
+    statement = statement.join(bill, bill.c.run_no == c.no).where(bill.c.account == account)
+    statement = statement.order_by(c.month.desc(), c.no.desc()).limit(limit)
     return [
-        {"no": row.no, "month": row.month, "state": row.state, "issued": row.issued, "total": _dollars(row.cents)}
+        {
+            "no": row.no,
+            "month": row.month,
+            "state": row.state,
+            "issued": row.issued,
+            "total": shown_total(row.cents, row.content),
+        }
         for row in connection.execute(statement)
     ]
+
+
+def shown_total(cents: int, content: str) -> Decimal | None:
+    """Return the total of a bill's row for a list, dollars; ``None``: its column and its content differ.
+
+    Opening the bill compares it with the leaf of its run.
+    """
+    try:
+        same = to_cents(bill_of(content).total) == cents
+    except (ValueError, KeyError, TypeError, ArithmeticError):
+        return None
+    return _dollars(cents) if same else None
 
 
 def _beside(number: int, other: int | None) -> tuple[Select[Any], Any]:

@@ -13,7 +13,7 @@ from tests.unit.console.conftest import NOW
 from tests.unit.console.test_rates import result_of
 from utility.access.roles import Role
 from utility.store import audit_log, tariffs
-from utility.store.billing import accounts_of_run
+from utility.store.billing import stored_bills
 from utility.store.database import Database
 
 Browsers = Callable[..., Browser]
@@ -82,7 +82,7 @@ def test_bill_is_found_explained_to_its_quarter_hours_and_printed(browser: Brows
     clerk = browser(Role.CLERK)
     made(clerk, "2026-10")
     with database.reads.begin() as connection:
-        account = accounts_of_run(connection, 1)[0]
+        account = next(iter(stored_bills(connection, 1)))
     assert clerk.get(f"/console/bills?account={account}").headers["location"] == f"/console/bills/{account}"
     assert "2026-10" in text_of(clerk.get(f"/console/bills/{account}"))
     place = f"/console/bills/{account}/1"

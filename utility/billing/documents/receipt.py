@@ -38,15 +38,23 @@ def quarters_of_accounts(
     return found
 
 
-def receipt_of(
-    run: StoredRun, tree: Tree, accounts: Sequence[AccountNumber], bill: Bill, quarters: Sequence[MeterQuarters]
-) -> Json:
+def proved_leaf(run: StoredRun, tree: Tree, bill: Bill, quarters: Sequence[MeterQuarters]) -> tuple[Leaf, int]:
+    """Return the leaf of a bill with its quarter-hours, and its place in the tree; -1: it is not a leaf of the tree."""
+    registry = run.inputs().registry
+    stated = [each.stated() for each in quarters]
+    content = content_of(bill.account, customer_of(registry, bill.account), bill, stated)
+    salt = salts(tree.secret, [bill.account])[bill.account]
+    leaf = Leaf(account=bill.account, content=content, salt=salt)
+    made = leaf_hash(salt, leaf.canonical())
+    return leaf, tree.hashes.index(made) if made in tree.hashes else -1
+
+
+def receipt_of(run: StoredRun, tree: Tree, bill: Bill, quarters: Sequence[MeterQuarters]) -> Json:
     """Return the receipt of a bill.
 
     Args:
         run: The inputs of its run.
         tree: The tree over the run's bills.
-        accounts: The accounts of the tree's leaves, in order.
         bill: The bill.
         quarters: The quarter-hours of the account's meters.
 
@@ -54,13 +62,8 @@ def receipt_of(
         StoreError: The bill with these quarter-hours is not a leaf of the tree.
     """
     inputs = run.inputs()
-    content = content_of(
-        bill.account, customer_of(inputs.registry, bill.account), bill, [each.stated() for each in quarters]
-    )
-    salt = salts(tree.secret, [bill.account])[bill.account]
-    place = accounts.index(bill.account)
-    leaf = Leaf(account=bill.account, content=content, salt=salt)
-    if leaf_hash(salt, leaf.canonical()) != tree.hashes[place]:
+    leaf, place = proved_leaf(run, tree, bill, quarters)
+    if place < 0:
         raise StoreError(
             f"account {bill.account}, {bill.month}: bill and settled quarter-hours are not those that the run was "
             "made of; compare the run: commonwatt bills check"
@@ -77,8 +80,8 @@ def receipt_of(
         "segments": [[each.tariff.label, each.start, each.end] for each in segments],
         "tariffs": {each.tariff.label: json.loads(each.tariff.canonical()) for each in segments},
         "meters": [_meter(each) for each in sorted(quarters, key=lambda each: (each.meter, each.first))],
-        "leaf": content,
-        "salt": salt.hex(),
+        "leaf": leaf.content,
+        "salt": leaf.salt.hex(),
         "proof": {"index": proof.index, "path": [each.hex() for each in proof.path]},
         "head": tree.head,
     }

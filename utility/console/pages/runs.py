@@ -15,6 +15,7 @@ from utility.console.answers import ROWS, Number, Skip, address, found, refusing
 from utility.console.console import Console
 from utility.decisions import runs
 from utility.store import billing, run_views
+from utility.store.bill_documents import refuse_altered
 from utility.store.run_views import Order
 
 Other = Annotated[int, Query(ge=0, lt=2**31)]
@@ -76,6 +77,8 @@ def _add_run(app: FastAPI, console: Console) -> None:
         with console.database.reads.begin() as connection:
             run = found(lambda: billing.run_of(connection, number))
             base = other or billing.latest_run(connection, month_before(run["month"])) or 0
+            for each in filter(None, (number, base)):
+                refuse_altered(console.database, each)
             before = found(lambda: billing.run_of(connection, base)) if base else None
             content = {
                 "run": run,
@@ -115,6 +118,8 @@ def _add_bills(app: FastAPI, console: Console) -> None:
         with console.database.reads.begin() as connection:
             run = found(lambda: billing.run_of(connection, number))
             base = other or billing.latest_run(connection, month_before(run["month"])) or 0
+            for each in filter(None, (number, base)):
+                refuse_altered(console.database, each)
             rows = run_views.bills_page(connection, number, base, order, ROWS + 1, skip)
         path = f"{_START}/{number}/bills"
         content: dict[str, Any] = {

@@ -1,0 +1,165 @@
+"""An issued bill that was changed in the database is named at every door, and shown, printed and exported at none."""
+
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from commonwatt.model.exceptions import StoreError
+from commonwatt.model.units import AccountNumber
+from harness.billing.worlds import World, tariff
+from tests.unit.utility.test_billing import Command, _people, _world, issued, publish
+from utility.billing.bill import LineKind
+from utility.billing.proof.altered import AlteredBillError
+from utility.exports.exports import Asked, bills_export
+from utility.exports.selection import Selection
+from utility.store.bill_documents import bill_in, documents_of, issued_documents, refuse_altered
+from utility.store.billing import bills_of_run
+from utility.store.database import Database
+from utility.store.run_bills import prepared
+from utility.store.run_views import shown_total
+from utility.store.tables import bill
+
+people, world = _people, _world
+kind = pytest.fixture(lambda: "sqlite")
+
+MONTH = "2026-10"
+
+
+def rewritten(database: Database, account: AccountNumber, change: Callable[[dict[str, object]], object]) -> None:
+    """Change the content of an account's bill in the database."""
+    ours = (bill.c.run_no == 1) & (bill.c.account == account)
+    with database.writes.begin() as connection:
+        content = json.loads(connection.execute(bill.select().where(ours)).one().content)
+        change(content)
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        connection.execute(bill.update().where(ours).values(content=text))
+
+
+def _cents(database: Database, account: AccountNumber) -> None:
+    with database.writes.begin() as connection:
+        connection.execute(bill.update().where(bill.c.account == account).values(cents=bill.c.cents + 1000))
+
+
+def _base(database: Database, account: AccountNumber) -> None:
+    with database.writes.begin() as connection:
+        connection.execute(bill.update().where(bill.c.account == account).values(base="1.00"))
+
+
+def _line(database: Database, account: AccountNumber) -> None:
+    def change(content: dict[str, object]) -> None:
+        lines = content["lines"]
+        assert isinstance(lines, list)
+        lines[0]["text"] = "Base, as agreed"
+
+    rewritten(database, account, change)
+
+
+def _total(database: Database, account: AccountNumber) -> None:
+    rewritten(database, account, lambda content: content.update(total="0.01"))
+    with database.writes.begin() as connection:
+        connection.execute(bill.update().where(bill.c.account == account).values(cents=1))
+
+
+def _deleted(database: Database, account: AccountNumber) -> None:
+    with database.writes.begin() as connection:
+        connection.execute(bill.delete().where((bill.c.run_no == 1) & (bill.c.account == account)))
+
+
+EDITS = {"cents": _cents, "base": _base, "line": _line, "total": _total, "deleted": _deleted}
+
+
+def exported(database: Database, *accounts: AccountNumber) -> object:
+    asked = Asked(
+        start=1_789_999_200,
+        end=1_799_999_100,
+        selection=Selection(accounts=accounts),
+        names=("start", "end", "", "", "account"),
+    )
+    export = bills_export(database, asked)
+    return [list(rows) for rows in (export.rows(piece) for piece in export.pieces())]
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_row_32_an_issued_bill_changed_in_the_database_is_named_at_every_door_and_printed_at_none(
+    people: Command, database: Database, world: World, tmp_path: Path, edit: str
+) -> None:
+    assert world.settled.meters.size
+    publish(database, tariff())
+    assert issued(database, people, MONTH) == 1
+    with database.reads.begin() as connection:
+        accounts = [each.account for each in bills_of_run(connection, 1)]
+    account, other = accounts[0], accounts[1]
+    was = bill_in(database, 1, account)
+    exported(database)
+    EDITS[edit](database, account)
+    names = f"issued run 1 of {MONTH}, account {account}: "
+
+    for words in (
+        ("show", "1", "--account", str(account)),
+        ("explain", str(account), MONTH),
+        ("print", MONTH, "--account", str(account), "--out", str(tmp_path / "one")),
+        ("receipt", str(account), MONTH),
+        ("leaves", MONTH, "--out", str(tmp_path / "leaves")),
+        ("check", "1", "--as", "anna"),
+    ):
+        said = people("bills", *words, code=1)
+        assert names.split(", account")[0] in said.replace("\n", " "), words
+        assert str(was.total) not in said, words
+    assert not list(tmp_path.glob("one/*"))
+    assert not (tmp_path / "leaves").exists()
+    doors: list[Callable[[], object]] = [
+        lambda: bill_in(database, 1, account),  # the API
+        lambda: issued_documents(database, MONTH, account),  # the household's pages
+        lambda: list(documents_of(database, MONTH).statements([account])),
+        lambda: documents_of(database, MONTH).refuse_altered(),
+        lambda: exported(database, account),
+    ]
+    if edit != "base":  # lists and exports have no base
+        doors += [lambda: exported(database), lambda: refuse_altered(database, 1)]
+    for door in doors:
+        with pytest.raises(AlteredBillError, match=names) as raised:
+            door()
+        assert (raised.value.run, raised.value.account) == (1, account)
+    assert bill_in(database, 1, other).account == other, "the others are as they were"
+
+
+def test_the_next_run_starts_from_what_was_issued_not_from_a_changed_row(
+    people: Command, database: Database, world: World
+) -> None:
+    assert world.settled.meters.size
+    publish(database, tariff())
+    issued(database, people, MONTH)
+    before = prepared(database, "2026-11", "town")
+    with database.reads.begin() as connection:
+        account = next(each.account for each in bills_of_run(connection, 1) if each.total > 0)
+
+    def change(content: dict[str, object]) -> None:
+        lines = content["lines"]
+        assert isinstance(lines, list)
+        line = next(each for each in lines if each["kind"] == LineKind.IMPORT)
+        line["amount"] = str(Decimal(line["amount"]) + 100)
+
+    rewritten(database, account, change)
+    _base(database, account)
+    after = prepared(database, "2026-11", "town")
+    assert after.earlier == before.earlier, "no correction of a difference that nobody billed"
+    assert after.bases == before.bases
+
+
+def test_a_list_shows_no_total_that_differs_from_its_bill() -> None:
+    assert shown_total(100, '{"junk') is None
+
+
+def test_a_tree_that_is_not_that_of_the_printed_code_is_named(
+    people: Command, database: Database, world: World
+) -> None:
+    assert world.settled.meters.size
+    publish(database, tariff())
+    issued(database, people, MONTH)
+    documents = documents_of(database, MONTH)
+    documents.tree.head["root"] = "00" * 32
+    with pytest.raises(StoreError, match="the run's tree is not the one of its check code"):
+        documents.bill(min(documents.bills))
