@@ -156,8 +156,8 @@ class Writer:
                         name = segment.tariff.prices[number].name
                         amount = -energy_amount(energy, credits_[number], length)
                         text = f"{words}, {name}{suffix}"
-                        rate, is_building = credit_prices[number], flow is Flow.BUILDING_CREDIT
-                        found.append(_Draft(LineKind.CREDIT, text, name, energy, rate, amount, is_building))
+                        draft = _Draft(LineKind.CREDIT, text, name, energy, credit_prices[number], amount)
+                        found.append(replace(draft, is_building=flow is Flow.BUILDING_CREDIT))
         return found
 
     def _prices(self, segment: Segment) -> tuple[list[int], list[int], tuple[Decimal, ...]]:

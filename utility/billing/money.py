@@ -14,7 +14,7 @@ PRICE_PLACES = 6
 
 _PRICE_UNITS = 10**PRICE_PLACES
 _MWH_A_KWH = 10**6
-_UNITS_A_CENT = _PRICE_UNITS * _MWH_A_KWH // 100
+_UNITS_A_CENT: int = _PRICE_UNITS * _MWH_A_KWH // 100
 
 
 def to_cents(amount: Decimal) -> int:
