@@ -73,6 +73,9 @@ def check_amount(receipt: dict) -> None:
     rules = tariffs[parts[0][0]]["policy"] if parts else {}
     whole, name = rules.get("base_of_part_month") == "whole", rules.get("name")
     prices, used, billed, bases, amounts = {}, Counter(), Counter(), [], []
+    version = receipt["head"].get("rules", 1)
+    fault(version not in (1, 2), f"the bill is by version {version} of the rules: get the program for them")
+    cent = 10**10 * length  # Amounts are whole numbers of 10**-12 dollars divided by the quarters of the month.
     for label, start, end in receipt["segments"] if whole else parts:
         base = Decimal(tariffs[label]["tariff"]["base"])
         base = min(base, Decimal(receipt["base_before"] or base))
@@ -103,11 +106,13 @@ def check_amount(receipt: dict) -> None:
                 print(f"as stated, not computed: {line['text']}: {line['energy'] / 10**6:.6f} kWh")
             else:
                 billed[kind, label, line["period"]] += line["energy"]
+            if version > 1 and line["text"].startswith("Credit, part of the building's"):
+                exact, amounts[-1] = amounts[-1], int(Decimal(line["amount"]) * 100) * cent
+                fault(abs(exact - amounts[-1]) >= cent, f"{line['text']}: {line['amount']} is a cent off or more")
         fault(Decimal(line["rate"]) != rate, f"{line['text']}: the rate is {line['rate']}, by the tariff {rate}")
     fault(bool(bases), "a line for the base is missing")
     for key in [key for key in used | billed if used[key] != billed[key] and not pooled[key[0]]]:
         fault(True, f"{' '.join(key)}: billed {billed[key]} mWh, by the quarter-hours {used[key]}")
-    cent = 10**10 * length  # Amounts are whole numbers of 10**-12 dollars divided by the quarters of the month.
     total = round(Fraction(sum(amounts), cent))  # Half a cent to the even one.
     cents = [amount // cent for amount in amounts]
     for n in sorted(range(len(cents)), key=lambda n: -(amounts[n] % cent))[: total - sum(cents)]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
+from math import floor
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -34,6 +35,8 @@ class PlainBill:
     missing: int = 0
     provisional: int = 0
     next_base: Fraction | None = None
+    building: tuple[str, str] | None = None
+    of_building: Fraction = Fraction(0)
 
     @property
     def cents(self) -> int:
@@ -55,6 +58,7 @@ class Plain:
         bases: The accounts' own bases.
         settled: Quarter-hours that include the month.
         month: The month.
+        rules: The version of the rules.
     """
 
     def __init__(
@@ -66,7 +70,9 @@ class Plain:
         settled: SettledQuarters,
         month: str,
         zone: str = "America/New_York",
+        rules: int = 2,
     ) -> None:
+        self.rules = rules
         self.registry, self.default, self.bases, self.settled = registry, default, bases, settled
         self.tariffs = sorted((json.loads(text) for text in tariffs), key=lambda tariff: tariff["version"])
         self.zone = ZoneInfo(zone)
@@ -102,10 +108,23 @@ class Plain:
         if self.policy["base_of_part_month"] == "whole":
             for account, bill in self.bills.items():
                 bill.exact += sum(self.base_at(account, q) / len(self.quarters) for q in self.quarters)
+        if self.rules >= 2:
+            for building in {bill.building for bill in self.bills.values()} - {None}:
+                self.round_building([self.bills[n] for n in sorted(self.bills) if self.bills[n].building == building])
         for account, bill in self.bills.items():
             if self.policy["name"] == "aces":
                 bill.next_base = self.next_base(account, bill)
         return dict(self.bills)
+
+    def round_building(self, bills: Sequence[PlainBill]) -> None:
+        """Round the credits of a building's apartments to cents that add up to the building's."""
+        exact = [-100 * bill.of_building for bill in bills]
+        cents = [floor(credit) for credit in exact]
+        order = sorted(range(len(bills)), key=lambda n: cents[n] - exact[n])
+        for n in order[: round(sum(exact)) - sum(cents)]:
+            cents[n] += 1
+        for bill, part in zip(bills, cents, strict=True):
+            bill.exact += bill.of_building + Fraction(part, 100)
 
     def holder(self, meter: Installed, quarter: int) -> int | None:
         return meter.account_at(quarter) if is_installed(meter, quarter) else None
@@ -244,6 +263,8 @@ class Plain:
             parts[place] += 1
         for place, owner in owners.items():
             if owner is not None:
+                if sources[0].function == "building":
+                    self.bills[owner].building = sources[0].microgrid, sources[0].place
                 self.credit(owner, quarter, words, parts[place]) if words else self.charge(owner, quarter, parts[place])
 
     def given(self, quantity: Quantity, meters: Sequence[Installed]) -> int:
@@ -270,6 +291,8 @@ class Plain:
             price = off_peak[tariff["policy"]["credit_price"]]
         self.bills[account].energy[words, period["name"], price] += energy
         self.bills[account].exact -= Fraction(energy, 10**6) * Fraction(price)
+        if words == "Credit, part of the building's":
+            self.bills[account].of_building += Fraction(energy, 10**6) * Fraction(price)
 
     def imports_of_month(self) -> dict[tuple[str, str], int]:
         found: dict[tuple[str, str], int] = defaultdict(int)

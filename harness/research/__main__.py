@@ -10,7 +10,9 @@ import numpy as np
 from harness.docs.generate import DOCS
 from harness.research.town import emulated_homes, emulated_town, varied
 from utility.research.attacks.aggregates import attacks_on
+from utility.research.attacks.half_hours import find_by_half_hours
 from utility.research.attacks.success import Success
+from utility.research.coarsening import Coarsening, coarsened
 from utility.research.figures import Errors, compare, errors_of_open
 from utility.research.groups import Group, grouped, sums_of
 from utility.research.homes import HALF_HOUR_S, Homes, Measure
@@ -19,6 +21,18 @@ from utility.research.secret import random_of
 SECRET = b"emulated"
 
 PAGE = DOCS / "research.md"
+
+KNOWN_STEPS = (5, 10, 20)
+"""Half-hours in a row that an attacker knows."""
+
+COARSER = (
+    Coarsening(),
+    Coarsening(unit_wh=10),
+    Coarsening(unit_wh=100),
+    Coarsening(step_s=3600, unit_wh=100),
+    Coarsening(noise_wh=100),
+)
+"""The options beside which more known half-hours are measured."""
 
 _PART = re.compile(
     r"(<!-- figures of `python -m harness.research`: (\w+) -->\n).*?(<!-- end of figures -->)", re.DOTALL
@@ -62,6 +76,22 @@ def options_table(homes: Homes, zone: ZoneInfo) -> str:
     return _table(head, rows)
 
 
+def known_table(homes: Homes) -> str:
+    """Return how often more known half-hours find a home, by option of coarsening."""
+    truth = homes.in_steps(HALF_HOUR_S)
+    rows = []
+    for known in KNOWN_STEPS:
+        row = [str(known)]
+        for option in COARSER:
+            # As in the table of options, so that its figures for five half-hours are these.
+            random = random_of(SECRET, "compare", option.words)
+            released = coarsened(homes, option, random)
+            published = released.in_steps(max(HALF_HOUR_S, released.step_s))
+            row.append(_percent(find_by_half_hours(truth, published, option, random, known_steps=known).rate))
+        rows.append(row)
+    return _table(["known half-hours", *(option.words for option in COARSER)], rows)
+
+
 def _costs(errors: Errors) -> list[str]:
     parts = (errors.curve, errors.peak, errors.home_peak)
     return [f"{100 * part:.1f} %" for part in parts if part is not None]
@@ -96,6 +126,8 @@ def main() -> None:
         "open_varied": open_table(sizes, zone),
         "options": options_table(homes, zone),
         "options_varied": options_table(sizes, zone),
+        "known": known_table(homes),
+        "known_varied": known_table(sizes),
     }
     if asked.print:
         print("\n\n".join(made.values()))

@@ -14,6 +14,15 @@ from utility.billing.tariffs.local_calendar import local_text, month_quarters
 from utility.billing.tariffs.tariff import Tariff, in_force
 from utility.registry.accounts import Account, DatedRegistry
 
+RULES = 2
+"""The version of the rules that new runs are computed by (docs/billing.md). A run is computed again by its own one."""
+
+FIRST_RULES = 1
+"""The version of the rules of runs that name none."""
+
+BUILDING_CENTS = 2
+"""The first version of the rules by which the credits of a building's apartments add up to the building's cents."""
+
 Load = Callable[[Sequence[MeterId], Quarter, Quarter], SettledQuarters]
 """Returns the settled quarter-hours of meters, from a quarter to before another one."""
 
@@ -44,6 +53,7 @@ class RunInputs:
         tariffs: The published versions of all tariffs.
         default: The name of the tariff of accounts without one of their own.
         bases: The base that the policy keeps for an account, dollars; an account without one has the tariff's.
+        rules: The version of the rules.
     """
 
     month: str
@@ -52,6 +62,7 @@ class RunInputs:
     tariffs: tuple[Tariff, ...]
     default: str
     bases: Mapping[AccountNumber, Decimal] = field(default_factory=dict)
+    rules: int = RULES
 
     @cached_property
     def first(self) -> Quarter:

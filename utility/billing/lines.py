@@ -1,15 +1,16 @@
 """The lines of a bill from an account's energy: exact amounts, rounded once at their sum."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from commonwatt.model.units import AccountNumber, MilliwattHours, Quarter
 from utility.billing.bill import Bill, Line, LineKind
-from utility.billing.inputs import RunInputs, Segment
+from utility.billing.inputs import BUILDING_CENTS, RunInputs, Segment
 from utility.billing.money import base_amount, dollars, energy_amount, price_units, rounded, to_cents
 from utility.billing.policies import POLICIES
 from utility.billing.policies.policy import Policy
+from utility.billing.pools import whole_cents
 from utility.billing.sums import AccountSums, Flow
 
 _CREDITS = {
@@ -43,6 +44,8 @@ class _Draft:
     energy: MilliwattHours | None
     rate: Decimal | None
     amount: int
+    is_building: bool = False
+    """It is a part of a building's credit."""
 
 
 def base_after(inputs: RunInputs, bill: Bill) -> Decimal | None:
@@ -69,16 +72,38 @@ class Writer:
         self._policy: Policy = POLICIES[inputs.used[0].policy.name]
         self._rates: dict[Segment, tuple[list[int], list[int], tuple[Decimal, ...]]] = {}
 
-    def bill(self, number: AccountNumber, sums: AccountSums) -> Billed:
-        """Return the bill of an account."""
-        inputs, policy = self._inputs, self._policy
+    def bills(self, accounts: Mapping[AccountNumber, AccountSums]) -> dict[AccountNumber, Billed]:
+        """Return the bills of all accounts of some microgrids, by account."""
+        drafts = {number: self._drafts(number, sums) for number, sums in sorted(accounts.items())}
+        if self._inputs.rules >= BUILDING_CENTS:
+            self._round_buildings(accounts, drafts)
+        return {number: self._bill(number, accounts[number], lines) for number, lines in drafts.items()}
+
+    def _round_buildings(
+        self, accounts: Mapping[AccountNumber, AccountSums], drafts: dict[AccountNumber, list[_Draft]]
+    ) -> None:
+        """Round the credits of each building's apartments, so that they add up to the building's cents."""
+        apartments: dict[object, list[AccountNumber]] = {}
+        for number in drafts:
+            if (building := accounts[number].building) is not None:
+                apartments.setdefault(building, []).append(number)
+        for numbers in apartments.values():
+            exact = [[draft.amount for draft in drafts[number] if draft.is_building] for number in numbers]
+            for number, amounts in zip(numbers, whole_cents(exact, self._inputs.length), strict=True):
+                left = iter(amounts)
+                drafts[number] = [replace(d, amount=next(left)) if d.is_building else d for d in drafts[number]]
+
+    def _segments(self, number: AccountNumber, sums: AccountSums) -> tuple[Segment, ...]:
         start, end = min(a for a, _ in sums.spans), max(b for _, b in sums.spans)
-        segments = tuple(s for s in inputs.segments(number) if s.start < end and start < s.end)
-        own = inputs.bases.get(number)
-        drafts = [
-            *self._bases(number, segments, sums, own),
-            *self._energies(segments, sums),
-        ]
+        return tuple(s for s in self._inputs.segments(number) if s.start < end and start < s.end)
+
+    def _drafts(self, number: AccountNumber, sums: AccountSums) -> list[_Draft]:
+        segments = self._segments(number, sums)
+        return [*self._bases(number, segments, sums, self._inputs.bases.get(number)), *self._energies(segments, sums)]
+
+    def _bill(self, number: AccountNumber, sums: AccountSums, drafts: Sequence[_Draft]) -> Billed:
+        inputs, policy = self._inputs, self._policy
+        segments, own = self._segments(number, sums), inputs.bases.get(number)
         total, cents = rounded([draft.amount for draft in drafts], inputs.length)
         lines = [
             Line(kind=d.kind, text=d.text, period=d.period, energy=d.energy, rate=d.rate, amount=dollars(part))
@@ -94,8 +119,8 @@ class Writer:
             bill=Bill(
                 account=number,
                 month=inputs.month,
-                start=start,
-                end=end,
+                start=min(a for a, _ in sums.spans),
+                end=max(b for _, b in sums.spans),
                 tariff=tuple(dict.fromkeys(segment.tariff.label for segment in segments)),
                 policy=policy.name,
                 lines=tuple(lines),
@@ -143,7 +168,8 @@ class Writer:
                         name = segment.tariff.prices[number].name
                         amount = -energy_amount(energy, credits_[number], length)
                         text = f"{words}, {name}{suffix}"
-                        found.append(_Draft(LineKind.CREDIT, text, name, energy, credit_prices[number], amount))
+                        draft = _Draft(LineKind.CREDIT, text, name, energy, credit_prices[number], amount)
+                        found.append(replace(draft, is_building=flow is Flow.BUILDING_CREDIT))
         return found
 
     def _prices(self, segment: Segment) -> tuple[list[int], list[int], tuple[Decimal, ...]]:

@@ -14,7 +14,7 @@ PRICE_PLACES = 6
 
 _PRICE_UNITS = 10**PRICE_PLACES
 _MWH_A_KWH = 10**6
-_UNITS_A_CENT = _PRICE_UNITS * _MWH_A_KWH // 100
+_UNITS_A_CENT: int = _PRICE_UNITS * _MWH_A_KWH // 100
 
 
 def to_cents(amount: Decimal) -> int:
@@ -48,22 +48,35 @@ def base_amount(base: Decimal, quarters: int) -> int:
     return int(base * _PRICE_UNITS) * _MWH_A_KWH * quarters
 
 
+def cent_amount(month_quarters: int) -> int:
+    """Return a cent, in the unit of a month with so many quarters."""
+    return _UNITS_A_CENT * month_quarters
+
+
 def rounded(amounts: Sequence[int], month_quarters: int) -> tuple[int, list[int]]:
     """Return the sum of exact amounts in cents, and each amount in cents, so that they add up to that sum.
 
-    The sum is rounded once, half a cent to the even one. Each amount is rounded down; the cents that are then lacking
-    go to the largest remainders, of equal ones to the first.
+    The sum is rounded once, half a cent to the even one.
     """
-    unit = _UNITS_A_CENT * month_quarters
+    unit = cent_amount(month_quarters)
     total, rest = divmod(sum(amounts), unit)
     total += 2 * rest > unit or (2 * rest == unit and total % 2)
-    parts = [divmod(amount, unit) for amount in amounts]
+    return total, in_cents(amounts, total, month_quarters)
+
+
+def in_cents(amounts: Sequence[int], total: int, month_quarters: int) -> list[int]:
+    """Return exact amounts in cents that add up to their sum in cents.
+
+    Each amount is rounded down; the cents that are then lacking go to the largest remainders, of equal ones to the
+    first.
+    """
+    parts = [divmod(amount, cent_amount(month_quarters)) for amount in amounts]
     cents = [whole for whole, _ in parts]
     if lacking := total - sum(cents):
         order = sorted(range(len(parts)), key=lambda n: -parts[n][1])
         for n in order[:lacking]:
             cents[n] += 1
-    return total, cents
+    return cents
 
 
 def divided(total: int, weights: Sequence[int]) -> list[int]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from commonwatt.model.units import Quarter
 from commonwatt.settlement.settled import Energies
-from utility.billing.money import divided
+from utility.billing.money import cent_amount, divided, in_cents, rounded
 
 Active = NDArray[np.bool_]
 """Which places take part in each quarter, (places, quarters)."""
@@ -58,6 +58,24 @@ def by_weight(energy: Energies, active: Active, weights: Sequence[int]) -> Energ
         for quarter in np.flatnonzero(energy[begin:end]) + begin:
             parts[:, quarter] = divided(int(energy[quarter]), present)
     return parts
+
+
+def whole_cents(apartments: Sequence[Sequence[int]], month_quarters: int) -> list[list[int]]:
+    """Return the credits of a building's apartments in whole cents, which add up to the building's credit in cents.
+
+    The building's credit is rounded once. It is divided among the apartments, and the credit of an apartment among
+    its lines: each is rounded down, and the cents then lacking go to the largest remainders.
+
+    Args:
+        apartments: The exact amounts of each apartment's lines.
+        month_quarters: The quarters of the month, for the unit of amounts.
+    """
+    _, wholes = rounded([sum(lines) for lines in apartments], month_quarters)
+    cent = cent_amount(month_quarters)
+    return [
+        [cent * cents for cents in in_cents(lines, whole, month_quarters)]
+        for lines, whole in zip(apartments, wholes, strict=True)
+    ]
 
 
 def _same(active: Active) -> list[tuple[int, int]]:

@@ -63,9 +63,7 @@ def bills_of(inputs: RunInputs, load: Load, progress: Progress | None = None, wi
         done += sum(map(len, microgrids))
         if progress is not None:
             progress(done, whole)
-    writer = Writer(inputs)
-    found = {number: writer.bill(number, sums) for number, sums in sorted(summing.sums.accounts.items())}
-    return Result(billed=found, sums=summing.sums)
+    return Result(billed=Writer(inputs).bills(summing.sums.accounts), sums=summing.sums)
 
 
 def _check_policies(inputs: RunInputs) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from commonwatt.model.units import AccountNumber
 from utility.billing.canonical import bill_bytes, canonical, digest_of, registry_content, registry_of
 from utility.billing.corrections import BilledMonth, Corrected, Earlier, with_corrections
-from utility.billing.inputs import Load, RunInputs
+from utility.billing.inputs import FIRST_RULES, RULES, Load, RunInputs
 from utility.billing.lines import Billed
 from utility.billing.proof.canonical import Json
 from utility.billing.proof.digests import Digests
@@ -33,12 +33,14 @@ class EarlierMonth:
         default: The name of the tariff that accounts without one had then.
         bases: The bases that its bills had, dollars.
         billed: What was billed for it.
+        rules: The version of the rules by which it was billed.
     """
 
     month: str
     default: str
     bases: Mapping[AccountNumber, Decimal]
     billed: Mapping[AccountNumber, BilledMonth]
+    rules: int = RULES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,7 @@ class StoredRun:
         bases: The accounts' own bases, dollars.
         earlier: The months to correct, the oldest first.
         provisional: The quarters that were provisional when the run was computed; ``None``: it was not yet.
+        rules: The version of the rules by which it is computed.
     """
 
     month: str
@@ -70,18 +73,20 @@ class StoredRun:
     bases: Mapping[AccountNumber, Decimal] = field(default_factory=dict, repr=False)
     earlier: tuple[EarlierMonth, ...] = ()
     provisional: Spans | None = field(default=None, repr=False)
+    rules: int = RULES
 
     def inputs(self) -> RunInputs:
         """Return the inputs of the month's own bills."""
-        return self._of(self.month, self.default, self.bases)
+        return self._of(self.month, self.default, self.bases, self.rules)
 
     def corrected(self) -> list[Earlier]:
         """Return the months to correct."""
         return [
-            Earlier(inputs=self._of(each.month, each.default, each.bases), billed=each.billed) for each in self.earlier
+            Earlier(inputs=self._of(each.month, each.default, each.bases, each.rules), billed=each.billed)
+            for each in self.earlier
         ]
 
-    def _of(self, month: str, default: str, bases: Mapping[AccountNumber, Decimal]) -> RunInputs:
+    def _of(self, month: str, default: str, bases: Mapping[AccountNumber, Decimal], rules: int) -> RunInputs:
         return RunInputs(
             month=month,
             timezone=self.timezone,
@@ -89,6 +94,7 @@ class StoredRun:
             tariffs=tuple(tariff_of(text) for text in self.tariffs),
             default=default,
             bases=bases,
+            rules=rules,
         )
 
     def pack(self) -> bytes:
@@ -102,6 +108,7 @@ class StoredRun:
                     "default": each.default,
                     "bases": _by_text(each.bases),
                     "billed": {str(n): [b.cents, b.taken, b.given] for n, b in sorted(each.billed.items())},
+                    "rules": each.rules,
                 }
                 for each in self.earlier
             ],
@@ -126,6 +133,7 @@ def unpack_run(data: bytes, account: AccountNumber | None = None) -> StoredRun:
             default=each.get("default", content["default"]),
             bases=_by_number(each["bases"]),
             billed={int(n): BilledMonth(cents=c, taken=t, given=g) for n, (c, t, g) in each["billed"].items()},
+            rules=each.get("rules", FIRST_RULES),
         )
         for each in content.pop("earlier")
         if each
@@ -136,13 +144,20 @@ def unpack_run(data: bytes, account: AccountNumber | None = None) -> StoredRun:
         bases = {number: base for number, base in bases.items() if number == account}
     tariffs = tuple(content.pop("tariffs"))
     spans = {int(meter): [(a, b) for a, b in of] for meter, of in content.pop("provisional").items()}
-    return StoredRun(**content, registry=registry, bases=bases, earlier=earlier, tariffs=tariffs, provisional=spans)
+    return StoredRun(
+        **{"rules": FIRST_RULES} | content,
+        registry=registry,
+        bases=bases,
+        earlier=earlier,
+        tariffs=tariffs,
+        provisional=spans,
+    )
 
 
-def default_of(data: bytes) -> str:
-    """Return the name of the tariff of accounts without one, of packed inputs."""
-    found: str = json.loads(zlib.decompress(data))["default"]
-    return found
+def kept_of(data: bytes) -> tuple[str, int]:
+    """Return what a later run keeps of packed inputs: the default tariff's name, and the version of the rules."""
+    content = json.loads(zlib.decompress(data))
+    return content["default"], content.get("rules", FIRST_RULES)
 
 
 def _of_account(account: AccountNumber, content: dict[str, Any]) -> dict[str, Any]:
@@ -197,7 +212,9 @@ class Computed:
         leaves = [Leaf(account=n, content=content, salt=salted[n]) for n, content in sorted(self.leaves.items())]
         hashes = [leaf_hash(leaf.salt, leaf.canonical()) for leaf in leaves]
         tariffs = {each.label: digest(json.loads(each.canonical())) for each in self.run.inputs().used}
-        head = head_of(self.run.month, [leaf.content for leaf in leaves], hashes, tariffs=tariffs)
+        # Without a version in their head, runs of the first rules have the check code that was printed.
+        rules = {} if self.run.rules == FIRST_RULES else {"rules": self.run.rules}
+        head = head_of(self.run.month, [leaf.content for leaf in leaves], hashes, tariffs=tariffs, **rules)
         return Tree(secret=secret, hashes=tuple(hashes), head=head)
 
 

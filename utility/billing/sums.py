@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.model.units import AccountNumber, Quarter
+from commonwatt.model.units import AccountNumber, MicrogridId, Quarter
 from commonwatt.settlement.settled import Quantity, SettledQuarters
 from commonwatt.town.town import Function
 from utility.billing.columns import Chunk, Flags, Table
@@ -47,6 +47,8 @@ class AccountSums:
         shared_in: Taken from other places of the microgrid, milliwatt-hours.
         shared_out: Given to other places of the microgrid, milliwatt-hours.
         flags: Quarters that are provisional, estimated or missing; ``None``: there are none.
+        building: Microgrid and name of the building of whose credit it has a part, of several the first; ``None``: of
+            none.
     """
 
     spans: list[tuple[Quarter, Quarter]] = field(default_factory=list)
@@ -54,6 +56,7 @@ class AccountSums:
     shared_in: int = 0
     shared_out: int = 0
     flags: Flags | None = None
+    building: tuple[MicrogridId, str] | None = None
 
 
 @dataclass(kw_only=True)
@@ -192,6 +195,8 @@ class Summing:
                     self.sums.kept -= table.between(row, start, end)
                 it = self._account(account)
                 it.flags = chunk.flagged(it.flags, rows, start, end)
+                if pool.flow is Flow.BUILDING_CREDIT and it.building is None:
+                    it.building = pool.sources[0].meters[0].microgrid, pool.sources[0].name
                 self._take(it, account, pool.flow, table, row, start, end)
 
 

@@ -21,7 +21,7 @@ from utility.billing.lines import Billed
 from utility.billing.money import to_cents
 from utility.billing.proof.canonical import canonical
 from utility.billing.proof.tree import HASH_BYTES
-from utility.billing.stored_run import Computed, EarlierMonth, StoredRun, Tree, default_of, unpack_run
+from utility.billing.stored_run import Computed, EarlierMonth, StoredRun, Tree, kept_of, unpack_run
 from utility.registry.accounts import DatedRegistry
 from utility.store.database import insert_or
 from utility.store.tables import bill, bill_run
@@ -369,9 +369,9 @@ def _earlier(connection: Connection, issued: Issued) -> tuple[EarlierMonth, ...]
         months[row.month] = {each.account: billed_month(each) for each in bills}
         bases[row.month] = _bases(issued.get(row.previous_no, {}))
         _add_corrections(months, bills)
-    defaults = {row.month: default_of(row.inputs) for row in rows}
+    kept = {row.month: kept_of(row.inputs) for row in rows}
     return tuple(
-        EarlierMonth(month=month, default=defaults[month], bases=bases[month], billed=billed)
+        EarlierMonth(month=month, default=kept[month][0], bases=bases[month], billed=billed, rules=kept[month][1])
         for month, billed in months.items()
     )
 

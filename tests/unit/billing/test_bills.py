@@ -1,27 +1,33 @@
 """Bills of random towns agree with a plain calculation: one quarter-hour at a time, in fractions (U2, C4, A9, P5)."""
 
 import os
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
+from commonwatt.settlement.settled import Quantity, SettledQuarters
+from commonwatt.town.town import Direction, Function
 from harness.billing.plain import Plain
-from harness.billing.worlds import World, random_world, tariff
+from harness.billing.worlds import ZONE, World, random_world, tariff
 from utility.billing.bill import Bill, LineKind
+from utility.billing.inputs import FIRST_RULES, RULES, RunInputs
 from utility.billing.policies import aces
 from utility.billing.run import bills_of
+from utility.registry.accounts import DatedRegistry, Holding, Installed
 
 TOWNS = int(os.environ.get("BILL_TOWNS", "3"))
 """Random towns; ``make soak`` runs more."""
 
 
-def check(world: World) -> int:
-    """Compare each bill of a world; return how many there were."""
-    inputs = world.inputs
+def check(world: World, rules: int = RULES) -> int:
+    """Compare each bill of a world by some rules; return how many there were."""
+    inputs = replace(world.inputs, rules=rules)
     result = bills_of(inputs, world.load)
     texts = [tariff.canonical() for tariff in inputs.tariffs]
-    plain = Plain(inputs.registry, texts, inputs.default, inputs.bases, world.settled, inputs.month).run()
+    registry, settled = inputs.registry, world.settled
+    plain = Plain(registry, texts, inputs.default, inputs.bases, settled, inputs.month, rules=rules).run()
     assert list(result.billed) == sorted(plain)
     for number, expected in plain.items():
         billed = result.billed[number]
@@ -58,6 +64,61 @@ def _energy(bill: Bill) -> dict[tuple[str, str, str], int]:
 @pytest.mark.parametrize("seed", range(TOWNS))
 def test_bills_of_a_random_town_are_those_of_the_plain_calculation(seed: int) -> None:  # req: U2, C4, A9, P5
     assert check(random_world(seed)) > 0
+
+
+def test_bills_by_the_first_rules_are_those_of_the_plain_calculation() -> None:
+    for seed in range(3):
+        assert check(random_world(seed), FIRST_RULES) > 0
+
+
+def credits_of(rules: int) -> list[Fraction]:
+    """Return the credits of three apartments in cents whose building gave 1 kWh at 0.10 a kWh: 10 cents."""
+    lines = [line for bill in apartments(rules).values() for line in bill.lines if line.kind is LineKind.CREDIT]
+    return [100 * Fraction(line.amount) for line in lines]
+
+
+def apartments(rules: int) -> dict[int, Bill]:
+    """Return the bills of three apartments whose building gave 1 kWh in a quarter-hour outside peak hours."""
+    meters = {
+        n: Installed(
+            id=n,
+            microgrid="apt",
+            place=f"apartment {n}" if n < 4 else "building",
+            building="building" if n < 4 else None,
+            function=Function.APARTMENT if n < 4 else Function.BUILDING,
+            direction=Direction.INCOMING if n < 4 else Direction.OUTGOING,
+            holdings=(Holding(account=n, start=0),) if n < 4 else (),
+        )
+        for n in range(1, 5)
+    }
+    inputs = RunInputs(
+        month="2026-11",
+        timezone=ZONE,
+        registry=DatedRegistry(revision=1, meters=meters),
+        tariffs=(tariff(),),
+        default="town",
+        rules=rules,
+    )
+    shape = len(meters), inputs.length
+    energies = {quantity: np.zeros(shape, np.int64) for quantity in Quantity}
+    energies[Quantity.EXPORTED][3, 0] = 10**6
+    settled = SettledQuarters(
+        meters=np.array(list(meters), np.uint64),
+        first=inputs.first,
+        energies=energies,
+        quality=np.full(shape, 4, np.uint8),
+        provisional=np.zeros(shape, np.bool_),
+        version=np.ones(shape, np.int32),
+    )
+    world = World(inputs=inputs, settled=settled)
+    return {number: each.bill for number, each in bills_of(inputs, world.load).billed.items()}
+
+
+def test_credits_of_a_buildings_apartments_add_up_to_its_cents_by_the_second_rules_alone() -> None:
+    assert credits_of(FIRST_RULES) == [-3, -3, -3], "10 cents of the building are 9"
+    assert sorted(credits_of(2)) == [-4, -3, -3]
+    for bill in apartments(2).values():
+        assert bill.total == sum(line.amount for line in bill.lines)
 
 
 def test_bills_do_not_depend_on_the_order_of_the_registry() -> None:

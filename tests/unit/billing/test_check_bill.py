@@ -19,6 +19,7 @@ import pytest
 from harness.billing.worlds import World, random_world, tariff
 from utility.billing.bill import LineKind
 from utility.billing.documents.receipt import quarters_of_accounts, receipt_of
+from utility.billing.inputs import FIRST_RULES, RULES
 from utility.billing.proof.canonical import canonical
 from utility.billing.proof.head import check_code
 from utility.billing.proof.tree import proofs
@@ -30,7 +31,7 @@ SECRET = bytes(range(32))
 Receipt = dict[str, Any]
 
 
-def run_of(world: World) -> StoredRun:
+def run_of(world: World, rules: int = RULES) -> StoredRun:
     inputs = world.inputs
     return StoredRun(
         month=inputs.month,
@@ -42,11 +43,12 @@ def run_of(world: World) -> StoredRun:
         tariffs=tuple(each.canonical() for each in inputs.tariffs),
         registry=inputs.registry,
         bases=inputs.bases,
+        rules=rules,
     )
 
 
-def receipts(world: World) -> dict[int, Receipt]:
-    run = run_of(world)
+def receipts(world: World, rules: int = RULES) -> dict[int, Receipt]:
+    run = run_of(world, rules)
     made = computed(run, world.load)
     return {number: receipt(made, number, world) for number in made.billed}
 
@@ -89,6 +91,32 @@ def test_every_bill_of_random_towns_is_computed_again_by_all_policies(checker: M
             bills += 1
     assert policies == {"spec", "aces", "rangers"}
     assert bills > 60
+
+
+def test_receipts_of_the_first_rules_are_checked_by_them(checker: ModuleType) -> None:
+    for seed in range(3):
+        for found in receipts(random_world(seed), FIRST_RULES).values():
+            assert "rules" not in found["head"], "the check code is the one that was printed"
+            assert faults(checker, found) == []
+
+
+def test_receipt_of_later_rules_says_so(checker: ModuleType, town: dict[int, Receipt]) -> None:
+    found = copy.deepcopy(next(iter(town.values())))
+    found["head"]["rules"] = 3
+    assert any("version 3 of the rules" in each for each in faults(checker, found))
+
+
+def test_part_of_a_buildings_credit_that_is_a_cent_off_is_found(checker: ModuleType) -> None:
+    changed = 0
+    for seed in range(12):
+        for found in receipts(random_world(seed)).values():
+            lines = found["leaf"]["bill"]["lines"]
+            line = next((one for one in lines if one["text"].startswith("Credit, part of the building's")), None)
+            if line is not None:
+                line["amount"] = str(Decimal(line["amount"]) + 1)
+                assert any("is a cent off or more" in each for each in faults(checker, found))
+                changed += 1
+    assert changed
 
 
 @pytest.mark.parametrize("changed", [{"credit_price": "credit"}, {"off_peak": "night"}])
@@ -246,7 +274,7 @@ def test_own_meter_that_counted_less_is_named_with_its_quarter_hour(tmp_path: Pa
 
 def test_program_is_short_and_needs_the_standard_library_alone() -> None:
     text = SCRIPT.read_text()
-    assert len(text.splitlines()) < 150
+    assert len(text.splitlines()) < 155
     names = {
         (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name) or ""
         for node in ast.walk(ast.parse(text))
