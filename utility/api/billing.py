@@ -19,7 +19,8 @@ from utility.billing.canonical import bill_bytes
 from utility.billing.tariffs.tariff import parse_tariff
 from utility.decisions import runs, tariffs
 from utility.store import billing, run_views
-from utility.store.bill_documents import bill_in, refuse_altered
+from utility.store.bill_documents import refuse_altered
+from utility.store.issued_bills import bill_in
 from utility.store.run_views import Order
 from utility.store.tariffs import find_version, versions
 

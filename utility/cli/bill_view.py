@@ -21,8 +21,7 @@ def show_bill(bill: Bill, number: int, state: str, code: str) -> None:
     ):
         if count:
             typer.echo(f"note: {counted(count, 'quarter-hour')} {words}")
-    if code:
-        typer.echo(f"check code of the month: {code}")
+    typer.echo(f"check code of the month: {code}" if code else "no proof was made of this run: its bills have no check")
 
 
 def _line_row(line: Line) -> dict[str, object]:

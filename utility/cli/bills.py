@@ -21,9 +21,9 @@ from utility.cli.bill_view import show_bill
 from utility.cli.options import ConfigOption, from_file, load
 from utility.decisions import runs
 from utility.people import AsOption, actor_of
-from utility.store.bill_documents import bill_in
 from utility.store.billing import run_of, tree_of
 from utility.store.billing import runs as newest_runs
+from utility.store.issued_bills import bill_in
 
 app = typer.Typer(no_args_is_help=True, help="Bills: run, check, issue, show, and what households get.")
 for module in (bill_documents, bill_audit):

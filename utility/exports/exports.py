@@ -21,10 +21,11 @@ from utility.exports.resolutions import Piece, Resolution, cut, pieces
 from utility.exports.selection import Selection, check_registered, quarters
 from utility.exports.settled import settled_rows
 from utility.store.accounts import load_dated_registry, load_registry_around
-from utility.store.bill_documents import issued_bill, refuse_altered
+from utility.store.bill_documents import refuse_altered
 from utility.store.billing import bills_of_run, issued_run
 from utility.store.database import Database
 from utility.store.exports import BlockSource, ExportedMeter, exported_meters
+from utility.store.issued_bills import issued_bill
 from utility.store.settled import load_settled
 from utility.store.town_zone import town_zone
 

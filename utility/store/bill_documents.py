@@ -12,11 +12,12 @@ from sqlalchemy import Connection
 
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.units import AccountNumber
+from commonwatt.town.town import Function
 from utility.billing.bill import Bill
 from utility.billing.canonical import digest_of
 from utility.billing.documents.receipt import proved_leaf, quarters_of_accounts, receipt_of
 from utility.billing.documents.statement import Statement
-from utility.billing.inputs import Load
+from utility.billing.inputs import Load, RunInputs
 from utility.billing.lines import base_after
 from utility.billing.money import to_cents
 from utility.billing.places import held
@@ -31,7 +32,6 @@ from utility.registry.accounts import functions_of
 from utility.store import billing_sources
 from utility.store.billing import (
     StoredBill,
-    bills_of_run,
     contents_of,
     count_bills,
     issued_run,
@@ -97,17 +97,31 @@ class RunDocuments:
             what = "its bill can't be read" if bill is None else f"its bill is that of account {bill.account}"
         elif stored.cents != to_cents(bill.total):
             what = f"its amount is {stored.cents} cents, its bill says {to_cents(bill.total)}"
-        elif stored.base != base_after(self.run.inputs(), bill):
-            what = f"its next base is {stored.base}, its bill gives {base_after(self.run.inputs(), bill)}"
-        elif proved_leaf(self.run, self.tree, bill, self.quarters(account) if quarters is None else quarters)[1] < 0:
+        elif not is_leaf(
+            self.tree, self._customer(account), bill, self.quarters(account) if quarters is None else quarters
+        ):
             what = "its bill is not the one in the run's tree"
+        elif stored.base != (base := base_after(self._inputs, bill)):
+            what = f"its next base is {stored.base}, its bill gives {base}"
         if what or bill is None:
             raise AlteredBillError(self.number, self.run.month, account, what)
         return bill
 
     @cached_property
     def _is_whole(self) -> bool:
-        return bool(root(self.tree.hashes).hex() == self.tree.head["root"])
+        return is_whole(self.tree)
+
+    @cached_property
+    def _inputs(self) -> RunInputs:
+        return self.run.inputs()
+
+    @cached_property
+    def _kinds(self) -> dict[AccountNumber, Function]:
+        return functions_of(self.run.registry.meters)
+
+    def _customer(self, account: AccountNumber) -> str:
+        kinds = self._kinds
+        return (kinds[account] if account in kinds else self.run.registry.accounts[account].function).value
 
     def had_a_meter(self, account: AccountNumber) -> bool:
         """Return whether an account had a meter in the month, and so has a bill."""
@@ -138,15 +152,13 @@ class RunDocuments:
         Raises:
             ConfigError: The run has no bill of one of them.
         """
-        kinds = functions_of(self.run.registry.meters)
         zone = ZoneInfo(self.run.timezone)
         for some in chunks(accounts, CHUNK_ACCOUNTS):
             quarters = quarters_of_accounts(self.run, set(some), self.load)
             for account in some:
-                kind = kinds[account] if account in kinds else self.run.registry.accounts[account].function
                 yield Statement(
                     bill=self.bill(account, quarters[account]),
-                    customer=kind.value,
+                    customer=self._customer(account),
                     zone=zone,
                     meters=tuple(quarters[account]),
                     state=self.state,
@@ -242,32 +254,17 @@ def documents_of_run(database: Database, number: int, account: AccountNumber | N
     return found
 
 
-def bill_in(database: Database, number: int, account: AccountNumber) -> Bill:
-    """Return an account's bill in a run; of an issued run only if it is as it was then.
-
-    Raises:
-        ConfigError: There is no such run, or it has no bill of the account.
-        AlteredBillError: The run is issued, and the bill is not as it was then.
-    """
-    with database.reads.begin() as connection:
-        if run_of(connection, number)["root"] is None:  # Made by a version without proofs.
-            bills = bills_of_run(connection, number, account)
-            if not bills:
-                raise ConfigError(f"run {number} has no bill of account {account}")
-            return bills[0]
-    return documents_of_run(database, number, account).bill(account)
+def is_whole(tree: Tree) -> bool:
+    """Return whether the hashes of a tree's leaves lead to the root that its check code covers."""
+    return bool(root(tree.hashes).hex() == tree.head["root"])
 
 
-def issued_bill(database: Database, number: int, account: AccountNumber) -> Bill | None:
-    """Return an account's bill in an issued run, if it is as it was then; ``None``: the run made none for the account.
-
-    Raises:
-        AlteredBillError: The bill is not as it was when the run was issued.
-    """
+def is_leaf(tree: Tree, customer: str, bill: Bill, quarters: Sequence[MeterQuarters]) -> bool:
+    """Return whether a bill with the kind of its place and its quarter-hours is a leaf of a tree."""
     try:
-        return bill_in(database, number, account)
-    except ConfigError:
-        return None
+        return proved_leaf(tree, customer, bill, quarters)[1] >= 0
+    except TypeError:  # A number that no leaf has.
+        return False
 
 
 def issued_documents(database: Database, month: str, account: AccountNumber) -> RunDocuments:

@@ -204,6 +204,13 @@ def issued_run(connection: Connection, month: str) -> int | None:
     return found
 
 
+def newest_issued(connection: Connection, limit: int) -> list[tuple[int, str, EpochSeconds]]:
+    """Return number, month and time of issue of the newest issued runs, the newest first."""
+    c = bill_run.c
+    statement = select(c.no, c.month, c.issued).where(c.state == "issued").order_by(c.month.desc()).limit(limit)
+    return [(row.no, row.month, row.issued) for row in connection.execute(statement)]
+
+
 def latest_run(connection: Connection, month: str) -> int | None:
     """Return the number of a month's issued run, else of its newest one; ``None``: it has none."""
     of_month = select(func.max(bill_run.c.no)).where(bill_run.c.month == month)
@@ -267,9 +274,11 @@ def stored_bills(
 
 def _read(content: str) -> Bill | None:
     try:
-        return bill_of(content)
+        found = bill_of(content)
+        to_cents(found.total)
     except (ValueError, KeyError, TypeError, ArithmeticError):
         return None
+    return found
 
 
 def count_bills(connection: Connection, number: int) -> int:
@@ -348,9 +357,7 @@ def _refuse_issued(connection: Connection, month: str) -> None:
 
 def issued_numbers(connection: Connection) -> list[int]:
     """Return the issued runs that a new run starts from: the months that it corrects, and the one before them."""
-    c = bill_run.c
-    statement = select(c.no).where(c.state == "issued").order_by(c.month.desc()).limit(CORRECTED_MONTHS + 1)
-    return list(connection.execute(statement).scalars())
+    return [number for number, _, _ in newest_issued(connection, CORRECTED_MONTHS + 1)]
 
 
 def _bases(billed: Mapping[AccountNumber, Billed]) -> dict[AccountNumber, Decimal]:

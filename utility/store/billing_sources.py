@@ -7,11 +7,12 @@ from commonwatt.model.units import Quarter
 from commonwatt.settlement.settled import SettledQuarters
 from utility.billing.inputs import Load
 from utility.store.accounts import load_dated_registry as load_registry
+from utility.store.accounts import load_registry_around
 from utility.store.database import Database
 from utility.store.settled import load_settled
 from utility.store.settled import newest as newest_settled
 
-__all__ = ["load_registry", "newest_settled", "settled_as_of"]
+__all__ = ["load_registry", "load_registry_around", "newest_settled", "settled_as_of"]
 
 
 def settled_as_of(database: Database, number: int) -> Load:

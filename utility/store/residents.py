@@ -9,7 +9,6 @@ from sqlalchemy import Connection, select
 from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import AccountNumber, EpochSeconds, MilliwattHours
-from utility.store.run_views import shown_total
 from utility.store.tables import bill, bill_run, declared_minimum, meter
 
 
@@ -34,21 +33,6 @@ class Registered:
     declared_at: EpochSeconds | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class IssuedBill:
-    """An issued bill of an account.
-
-    Attributes:
-        month: Its local month.
-        issued: When it was issued.
-        total: What it amounts to, dollars; ``None``: its row was changed since it was issued.
-    """
-
-    month: str
-    issued: EpochSeconds
-    total: Decimal | None
-
-
 def registered(connection: Connection, ids: Collection[MeterId]) -> dict[MeterId, Registered]:
     """Return what is registered of some meters of one account, by id."""
     columns = (meter.c.id, meter.c.record_types, meter.c.battery_capacity, meter.c.minimum_percent)
@@ -66,15 +50,6 @@ def registered(connection: Connection, ids: Collection[MeterId]) -> dict[MeterId
         for row in rows
     ]
     return {one.id: one for one in found}
-
-
-def issued_bills(connection: Connection, account: AccountNumber, limit: int) -> list[IssuedBill]:
-    """Return an account's newest issued bills, the newest first."""
-    statement = select(bill_run.c.month, bill_run.c.issued, bill.c.cents, bill.c.content)
-    statement = statement.join(bill, bill.c.run_no == bill_run.c.no)
-    its = (bill.c.account == account) & (bill_run.c.state == "issued")
-    rows = connection.execute(statement.where(its).order_by(bill_run.c.month.desc()).limit(limit))
-    return [IssuedBill(month=row.month, issued=row.issued, total=shown_total(row.cents, row.content)) for row in rows]
 
 
 def bases_of(connection: Connection, accounts: Collection[AccountNumber]) -> dict[AccountNumber, Decimal]:

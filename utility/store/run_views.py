@@ -9,8 +9,6 @@ from typing import Any
 from sqlalchemy import Connection, Select, case, func, select
 
 from commonwatt.model.units import AccountNumber
-from utility.billing.canonical import bill_of
-from utility.billing.money import to_cents
 from utility.store.tables import bill, bill_run
 
 
@@ -117,34 +115,16 @@ def comparison(connection: Connection, number: int, other: int) -> Comparison:
     )
 
 
-def bills_of_account(connection: Connection, account: AccountNumber, limit: int) -> Sequence[dict[str, Any]]:
-    """Return an account's bills of all runs, the newest first: run, month, state, total in dollars."""
+def drafts_of_account(connection: Connection, account: AccountNumber, limit: int) -> Sequence[dict[str, Any]]:
+    """Return an account's bills in runs that are not issued, the newest first: run, month, state, total in dollars."""
     c = bill_run.c
-    statement = select(c.no, c.month, c.state, c.issued, bill.c.cents, bill.c.content)
-    statement = statement.join(bill, bill.c.run_no == c.no).where(bill.c.account == account)
+    statement = select(c.no, c.month, c.state, bill.c.cents).join(bill, bill.c.run_no == c.no)
+    statement = statement.where(bill.c.account == account, c.state != "issued")
     statement = statement.order_by(c.month.desc(), c.no.desc()).limit(limit)
     return [
-        {
-            "no": row.no,
-            "month": row.month,
-            "state": row.state,
-            "issued": row.issued,
-            "total": shown_total(row.cents, row.content),
-        }
+        {"no": row.no, "month": row.month, "state": row.state, "issued": None, "total": _dollars(row.cents)}
         for row in connection.execute(statement)
     ]
-
-
-def shown_total(cents: int, content: str) -> Decimal | None:
-    """Return the total of a bill's row for a list, dollars; ``None``: its column and its content differ.
-
-    Opening the bill compares it with the leaf of its run.
-    """
-    try:
-        same = to_cents(bill_of(content).total) == cents
-    except (ValueError, KeyError, TypeError, ArithmeticError):
-        return None
-    return _dollars(cents) if same else None
 
 
 def _beside(number: int, other: int | None) -> tuple[Select[Any], Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.model.exceptions import StoreError
+from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.units import AccountNumber
 from harness.billing.worlds import World, tariff
 from tests.unit.utility.test_billing import Command, _people, _world, issued, publish
@@ -15,11 +15,12 @@ from utility.billing.bill import LineKind
 from utility.billing.proof.altered import AlteredBillError
 from utility.exports.exports import Asked, bills_export
 from utility.exports.selection import Selection
-from utility.store.bill_documents import bill_in, documents_of, issued_documents, refuse_altered
+from utility.store import bill_documents, billing_sources
+from utility.store.bill_documents import documents_of, issued_documents, refuse_altered
 from utility.store.billing import bills_of_run
 from utility.store.database import Database
+from utility.store.issued_bills import bill_in, issued_bills
 from utility.store.run_bills import prepared
-from utility.store.run_views import shown_total
 from utility.store.tables import bill
 
 people, world = _people, _world
@@ -117,6 +118,10 @@ def test_row_32_an_issued_bill_changed_in_the_database_is_named_at_every_door_an
         lambda: documents_of(database, MONTH).refuse_altered(),
         lambda: exported(database, account),
     ]
+    (listed,) = issued_bills(database, account, 9)  # the household's list, the console's
+    assert (listed.month, listed.total) == (MONTH, None)
+    (listed,) = issued_bills(database, other, 9)
+    assert listed.total is not None
     if edit != "base":  # lists and exports have no base
         doors += [lambda: exported(database), lambda: refuse_altered(database, 1)]
     for door in doors:
@@ -149,8 +154,36 @@ def test_the_next_run_starts_from_what_was_issued_not_from_a_changed_row(
     assert after.bases == before.bases
 
 
-def test_a_list_shows_no_total_that_differs_from_its_bill() -> None:
-    assert shown_total(100, '{"junk') is None
+@pytest.mark.parametrize(
+    "junk", [{"start": 1.5}, {"policy": "mine"}, {"total": "NaN"}, {"lines": None}, {"account": 99}, {"tariff": ["x"]}]
+)
+def test_a_bill_that_no_run_makes_is_named(
+    people: Command, database: Database, world: World, junk: dict[str, object]
+) -> None:
+    assert world.settled.meters.size
+    publish(database, tariff())
+    issued(database, people, MONTH)
+    with database.reads.begin() as connection:
+        account = bills_of_run(connection, 1)[0].account
+    rewritten(database, account, lambda content: content.update(junk))
+    with pytest.raises(AlteredBillError, match=f"account {account}: its"):
+        bill_in(database, 1, account)
+    assert [one.total for one in issued_bills(database, account, 9)] == [None]
+
+
+def test_a_bill_is_proved_by_the_registry_of_now_without_the_runs_inputs(
+    people: Command, database: Database, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(database, tariff())
+    issued(database, people, MONTH)
+    registry = world.inputs.registry
+    monkeypatch.setattr(billing_sources, "load_registry_around", lambda *_: registry)
+    monkeypatch.setattr(bill_documents, "stored_run", None)
+    with database.reads.begin() as connection:
+        bills = bills_of_run(connection, 1)
+    assert [bill_in(database, 1, each.account) for each in bills] == bills
+    with pytest.raises(ConfigError, match="has no bill of account 9999"):
+        bill_in(database, 1, 9999)
 
 
 def test_a_tree_that_is_not_that_of_the_printed_code_is_named(

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from sqlalchemy import Connection
 from typer.testing import CliRunner
 
 from commonwatt.model.times import parse_time
@@ -189,12 +188,14 @@ BILL = Bill(
 def test_the_lines_of_issued_bills_are_exported_exactly(
     export: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def bills(_: Connection, run: int, account: int | None = None) -> list[Bill]:
+    def bills(_: object, run: int, account: int | None = None) -> list[Bill]:
         assert run == 5
         return [BILL] if account in (None, 1) else []
 
     monkeypatch.setattr(exports, "issued_run", lambda _, month: 5 if month == "2026-10" else None)
     monkeypatch.setattr(exports, "bills_of_run", bills)
+    monkeypatch.setattr(exports, "refuse_altered", lambda *_: None)
+    monkeypatch.setattr(exports, "issued_bill", lambda _, run, account: next(iter(bills(None, run, account)), None))
     words = ("bills", "--from", "2026-09", "--to", "2026-12")
     rows = list(csv.DictReader(io.StringIO(export(*words, "--format", "csv"))))
     assert [row["amount_dollars"] for row in rows] == ["2.17", "-0.10"]

@@ -38,11 +38,12 @@ def quarters_of_accounts(
     return found
 
 
-def proved_leaf(run: StoredRun, tree: Tree, bill: Bill, quarters: Sequence[MeterQuarters]) -> tuple[Leaf, int]:
-    """Return the leaf of a bill with its quarter-hours, and its place in the tree; -1: it is not a leaf of the tree."""
-    registry = run.inputs().registry
-    stated = [each.stated() for each in quarters]
-    content = content_of(bill.account, customer_of(registry, bill.account), bill, stated)
+def proved_leaf(tree: Tree, customer: str, bill: Bill, quarters: Sequence[MeterQuarters]) -> tuple[Leaf, int]:
+    """Return the leaf of a bill with the kind of its place and its quarter-hours, and its place in the tree.
+
+    A place of -1: it is not a leaf of the tree.
+    """
+    content = content_of(bill.account, customer, bill, [each.stated() for each in quarters])
     salt = salts(tree.secret, [bill.account])[bill.account]
     leaf = Leaf(account=bill.account, content=content, salt=salt)
     made = leaf_hash(salt, leaf.canonical())
@@ -62,7 +63,7 @@ def receipt_of(run: StoredRun, tree: Tree, bill: Bill, quarters: Sequence[MeterQ
         StoreError: The bill with these quarter-hours is not a leaf of the tree.
     """
     inputs = run.inputs()
-    leaf, place = proved_leaf(run, tree, bill, quarters)
+    leaf, place = proved_leaf(tree, customer_of(inputs.registry, bill.account), bill, quarters)
     if place < 0:
         raise StoreError(
             f"account {bill.account}, {bill.month}: bill and settled quarter-hours are not those that the run was "

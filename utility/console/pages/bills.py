@@ -17,8 +17,9 @@ from utility.billing.documents.statement import hours, spaced, texts
 from utility.console.answers import Number, address, download, found
 from utility.console.console import Console
 from utility.store.bill_documents import RunDocuments, documents_of_run
+from utility.store.issued_bills import issued_bills
 from utility.store.kept_documents import KeptDocuments
-from utility.store.run_views import bills_of_account
+from utility.store.run_views import drafts_of_account
 
 MAX_BILLS = 200
 """Most bills of an account that are listed: runs of about ten years."""
@@ -51,7 +52,9 @@ def _add_account(app: FastAPI, console: Console) -> None:
     def of_account(request: Request, actor: ClerksOrApprovers, account: Number) -> HTMLResponse:
         """List an account's bills, the newest month first."""
         with console.database.reads.begin() as connection:
-            rows = bills_of_account(connection, account, MAX_BILLS)
+            drafts = drafts_of_account(connection, account, MAX_BILLS)
+        rows = [*drafts, *map(vars, issued_bills(console.database, account, MAX_BILLS))]
+        rows.sort(key=lambda row: (row["month"], row["no"]), reverse=True)
         return console.page(request, actor, "bills.html", {"account": account, "rows": rows})
 
 

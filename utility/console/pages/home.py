@@ -23,7 +23,7 @@ from utility.residents.home import Home, home_of
 from utility.residents.reading import read_settled
 from utility.residents.shared import together
 from utility.residents.today import day_of, figures_by_day, local_day, stored_now
-from utility.store.residents import issued_bills
+from utility.store.issued_bills import issued_bills
 
 SHOWN_BILLS = 60
 """Issued bills that are listed: five years."""
@@ -127,8 +127,7 @@ def _bills(console: Console, bills: BillsSoFar, home: Home, now: EpochSeconds, z
         found["so_far"] = bills.of(home, now)
     except ConfigError:
         found["has_rates"] = False
-    with console.database.reads.begin() as connection:
-        found["issued"] = issued_bills(connection, home.account.number, SHOWN_BILLS)
+    found["issued"] = issued_bills(console.database, home.account.number, SHOWN_BILLS)
     month = month_of(quarter_of(now), zone)
     first = date.fromisoformat(f"{month_before(month)}-01")
     return found | {"month": month, "file_from": first, "file_to": date.fromisoformat(f"{month}-01")}
