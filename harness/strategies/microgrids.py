@@ -42,10 +42,10 @@ def random_batteries(rng: np.random.Generator, rows: int, places: int = PLACES) 
 
 def plain(batteries: Batteries) -> list[list[Battery]]:
     """Return the batteries of each microgrid for the reference."""
-    columns = [
-        getattr(batteries, name).tolist()
-        for name in ("level", "capacity", "minimum", "available", "may_share", "sharing", "recent", "weight")
-    ]
+    recent = np.zeros(batteries.level.shape, np.bool_) if batteries.recent is None else batteries.recent
+    names = ("level", "capacity", "minimum", "available", "may_share", "sharing")
+    columns = [getattr(batteries, name).tolist() for name in names]
+    columns += [recent.tolist(), batteries.weight.tolist()]
     islands = np.zeros(len(batteries.level), np.bool_) if batteries.islands is None else batteries.islands
     columns.append(np.broadcast_to(islands[:, None], batteries.level.shape).tolist())
     return [[Battery(*fields) for fields in zip(*rows, strict=True)] for rows in zip(*columns, strict=True)]
