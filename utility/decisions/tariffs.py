@@ -14,8 +14,9 @@ from utility.billing.tariffs.tariff import Tariff, parse_tariff
 from utility.decisions.two_people import require_second
 from utility.store import billing_sources, tariffs
 from utility.store.audit_log import record
-from utility.store.billing import bases_after, issued_run
+from utility.store.billing import issued_run
 from utility.store.database import Database
+from utility.store.run_bills import as_issued
 from utility.store.town_zone import timezone_of
 
 MAX_TARIFF_BYTES = 256 * 1024
@@ -88,15 +89,17 @@ def previewed(
         progress: Called with the meters done and all.
     """
     with database.reads.begin() as connection:
-        newest = billing_sources.newest_settled(connection)
         before = issued_run(connection, month_before(month))
+    billed = {} if before is None else as_issued(database, before)
+    with database.reads.begin() as connection:
+        newest = billing_sources.newest_settled(connection)
         inputs = RunInputs(
             month=month,
             timezone=timezone_of(connection),
             registry=billing_sources.load_registry(connection),
             tariffs=tariffs.published(connection),
             default=default,
-            bases={} if before is None else bases_after(connection, before),
+            bases={account: each.base for account, each in billed.items() if each.base is not None},
         )
     return preview(inputs, tariff, billing_sources.settled_as_of(database, newest), progress)
 

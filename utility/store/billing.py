@@ -292,12 +292,6 @@ def contents_of(connection: Connection, number: int) -> dict[AccountNumber, byte
     return {row.account: row.content.encode() for row in connection.execute(statement)}
 
 
-def bases_after(connection: Connection, number: int) -> dict[AccountNumber, Decimal]:
-    """Return the accounts' own bases after the bills of a run."""
-    statement = select(bill.c.account, bill.c.base).where(bill.c.run_no == number, bill.c.base.is_not(None))
-    return {row.account: Decimal(row.base) for row in connection.execute(statement.order_by(bill.c.account))}
-
-
 def check_run(connection: Connection, number: int, person: str, now: EpochSeconds) -> None:
     """Mark a draft as checked.
 
