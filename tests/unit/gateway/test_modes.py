@@ -1,7 +1,6 @@
 """What the utility sets for a microgrid reaches its meters, is renewed, and ends by itself; islands, by the sensor."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,14 +13,13 @@ from commonwatt.model.return_delay import return_delay_s
 from commonwatt.protocol.commands import Command
 from commonwatt.protocol.controller_commands import ACTIONS, ControllerCommand, Strategy
 from commonwatt.protocol.meter_messages import Level
-from commonwatt.town.town import Direction, Function
 from gateway.changes import Setting
 from gateway.control.islanding import Phase
 from gateway.control.manager import RENEW_S, SHARE_FOR_S
 from gateway.control.microgrid_states import MAX_TO_COME, MicrogridStates, kept_states
 from harness.worlds.gateway import CAPACITY, World, commands
+from tests.unit.gateway.conftest import BOUNDARY, HOUSES
 
-BOUNDARY, HOUSES = 4, (1, 2, 3)
 UP, OPEN, DEAD = int(State.INITIALIZED), int(State.SWITCH_OPEN), int(State.DEAD_FEEDER)
 ISLAND = UP | int(State.OFF_GRID) | OPEN
 
@@ -32,16 +30,8 @@ def delay_s(returned: int) -> int:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    it = World(tmp_path / "gateway.db")
-    it.meters[BOUNDARY] = it.meters[BOUNDARY].model_copy(
-        update={"function": Function.BOUNDARY, "direction": Direction.INCOMING}
-    )
-    it.new_core()
-    for meter in HOUSES:
-        it.introduce(meter)
-    yield it
-    it.store.close()
+def world(bounded_world: World) -> World:
+    return bounded_world
 
 
 def sensed(world: World, bits: int) -> list[Command]:
