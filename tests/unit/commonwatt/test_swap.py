@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from commonwatt.cli.main import make_app
 from commonwatt.identity.authority import Authority
 from commonwatt.identity.certificates import revoked_serials
+from commonwatt.identity.devices import digest
 from commonwatt.site.exchange import release_commands
 from commonwatt.site.machine import Machine
 from gateway.store.store import Store
@@ -68,6 +69,10 @@ def machine(folder: Path) -> Path:
     return folder
 
 
+def with_authority(office: Path) -> tuple[str, str]:
+    return "--authority", digest((office / "site/authority/ca.pem").read_bytes())
+
+
 def store_of(place: Path) -> Path:
     return place / "root" / STATE.lstrip("/") / "r001" / "gateway.db"
 
@@ -75,7 +80,7 @@ def store_of(place: Path) -> Path:
 def test_a_controller_is_exchanged_by_the_lines_of_the_guide(office: Path, tmp_path: Path) -> None:
     old, new = machine(tmp_path / "old"), machine(tmp_path / "new")
     shutil.copy(office / "r001.bundle", old)
-    typed(old, "sudo commonwatt site unpack r001.bundle", "--root", "root")
+    typed(old, "sudo commonwatt site unpack r001.bundle", "--root", "root", *with_authority(office))
     world = World(store_of(old))
     assert world.put(1, 1, readings(1, 1, 20, start=START)).accepted
     world.store.close()
@@ -98,7 +103,7 @@ def test_a_controller_is_exchanged_by_the_lines_of_the_guide(office: Path, tmp_p
     printed(said, old)
     for file in (office / "r001.bundle", old / "r001.handover"):
         shutil.copy(file, new)
-    unpack = steps("3. Install", GUIDE)[-1]
+    unpack = steps("3. Install", GUIDE)[-1].replace("FINGERPRINT", with_authority(office)[1])
     printed(typed(new, unpack, "--root", "root"), new)
     store = Store.open(store_of(new), read_only=True)
     assert len(list(store.all_parts(unsent_only=True))) == 1
