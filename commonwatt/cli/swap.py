@@ -105,11 +105,15 @@ def release(
 def finish(
     place: Annotated[str, typer.Argument(help="The microgrid whose controller was replaced.")],
     site: SiteOption = Path("site"),
-    yes: Annotated[bool, typer.Option("--yes", help="The new controller is connected: do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="The new controller is connected: neither look nor ask.")] = False,
 ) -> None:
-    """At the office, at the end: revoke the old controller's certificates."""
+    """At the office, at the end: revoke the old controller's certificates.
+
+    First it connects to the broker at the controller's address, which must have the new controller's certificate.
+    """
     with errors_reported():
         if not yes:
+            exchange.check_connected(site, place)
             typer.confirm(f"Does `commonwatt status` on the new controller of {place} show it connected?", abort=True)
         revoked = exchange.finish(site, place, int(wall_clock().now()))
         typer.echo(f"{place}: {counted(len(revoked), 'certificate')} of the old controller revoked")
