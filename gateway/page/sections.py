@@ -76,7 +76,7 @@ def silent(view: View) -> int:
 
 def _is_silent(state: View, view: View) -> bool:
     """Return whether a meter is silent; a gateway that has just started has not waited for it yet."""
-    return min(view["time"] - state["heard"], view["watched_s"]) > SILENT_S
+    return bool(min(view["time"] - state["heard"], view["watched_s"]) > SILENT_S)
 
 
 def meters(view: View, zone: ZoneInfo, most: int | None = None) -> Html:

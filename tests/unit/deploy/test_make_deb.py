@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from deploy.debian import __main__ as make_deb
-from deploy.debian import package
 from deploy.debian.package import CONTROLLER, Release, build
 
 RELEASE = Release(version="0.2.0", architecture="arm64", epoch=1_700_000_000)
@@ -22,7 +21,7 @@ def test_an_interrupted_build_leaves_the_earlier_package_whole(tmp_path: Path, m
     (tmp_path / "dist").mkdir()
     earlier = tmp_path / "dist" / "commonwatt-controller_0.2.0_arm64.deb"
     earlier.write_text("whole")
-    monkeypatch.setattr(package.subprocess, "run", half)
+    monkeypatch.setattr("deploy.debian.package.subprocess.run", half)
     with pytest.raises(KeyboardInterrupt):
         build(CONTROLLER, RELEASE, tmp_path / "tree", tmp_path / "dist")
     assert [(path.name, path.read_text()) for path in (tmp_path / "dist").iterdir()] == [(earlier.name, "whole")]
@@ -44,8 +43,8 @@ def test_each_package_is_said_before_it_is_made(
 
     monkeypatch.setattr(make_deb, "PROJECT", tmp_path)
     monkeypatch.setattr(make_deb, "build", built)
-    monkeypatch.setattr(make_deb.sys, "version_info", (3, 11))
-    monkeypatch.setattr(make_deb.shutil, "which", lambda _: "dpkg-deb")
+    monkeypatch.setattr("sys.version_info", (3, 11))
+    monkeypatch.setattr("shutil.which", lambda _: "dpkg-deb")
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     for name in ("make_pip", "build_own", "fetch", "unpack"):
         monkeypatch.setattr(make_deb, name, nothing)
