@@ -18,12 +18,11 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from pydantic import ValidationError
 
 from commonwatt.config.settings import Settings
-from commonwatt.identity.certificates import Signer, check_issued, check_signed, pem
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.model.words import moment
@@ -32,6 +31,9 @@ from commonwatt.sqlite.damage import DamagedError, delete_database, make_ready, 
 from gateway.changes import DONE, OFFERED, UNSENT, AddDeadLetters, AppendEvents, AppendParts, Change, Cover, Setting
 from gateway.store.recovery import ROWS_A_COMMIT, Recovery, open_checked
 from gateway.store.store import Store
+
+if TYPE_CHECKING:
+    from commonwatt.identity.certificates import Signer
 
 RELEASED = "released"
 """Setting of a store that was handed over: when, epoch seconds; empty: no more."""
@@ -154,6 +156,9 @@ def release(path: Path, microgrid: str, out: Path, now: EpochSeconds, certificat
     """
     if not path.exists():
         raise ConfigError(f"{path}: no store there; nothing can be handed over")
+    # Not at the top: a running gateway needs no library for certificates.
+    from commonwatt.identity.certificates import Signer, pem
+
     signer = None if certificate is None else Signer.load(certificate, certificate)
     store, _ = open_checked(path, now)
     with closing(store):
@@ -193,7 +198,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _write(made: Handover, path: Path, out: Path, signer: Signer | None) -> None:
+def _write(made: Handover, path: Path, out: Path, signer: "Signer | None") -> None:
     header = made.model_dump_json().encode() + b"\n"
     signature = b"" if signer is None else signer.signature(_PURPOSE, header)
     # A fast level: the parts in it are compressed already.
@@ -269,6 +274,8 @@ def _header(file: Path, line: bytes) -> Handover:
 
 
 def _check_signed(file: Path, handover: Handover, header: bytes, signature: bytes, trusted: Trusted) -> None:
+    from commonwatt.identity.certificates import check_issued, check_signed
+
     if not handover.certificate or not handover.sha256:
         raise ConfigError(f"{file}: refused: it is not signed; release the old controller again with this version")
     certificate = handover.certificate.encode()
