@@ -20,6 +20,9 @@ DAY_S = 86_400
 MAX_TOKEN_DAYS = 365
 """Longest validity of a token, days."""
 
+RESERVED = frozenset({MACHINE, "machine", "service"})
+"""Names of actors that are no people: commands on the utility's machine, and the service's jobs."""
+
 _NAME = re.compile(NAME_PATTERN)
 
 
@@ -50,7 +53,9 @@ def check_person(new: NewPerson) -> None:
     Raises:
         AccessFaultError: The name, the display, the roles or the account is wrong.
     """
-    if not _NAME.fullmatch(new.name) or new.name == MACHINE:
+    if new.name in RESERVED:
+        raise AccessFaultError(f"name: {new.name} is reserved for actions without a person; take another")
+    if not _NAME.fullmatch(new.name):
         raise AccessFaultError(
             f"name: {new.name!r:.40} is no name: it begins with a letter, and has at most 32 lower-case letters, "
             "digits, dots, hyphens and underscores"

@@ -198,15 +198,22 @@ async def require_own_page(request: Request, secret: str) -> None:
 
 
 def require_own_origin(request: Request) -> None:
-    """Refuse a request that a page of another site sends.
+    """Refuse a request that a page of another site sends, or of this host by the other scheme.
 
     Raises:
         RefusedRequestError: The browser says so.
     """
     origin = request.headers.get("origin")
-    is_foreign = origin is not None and origin.partition("://")[2] != request.headers.get("host")
+    scheme, _, host = (origin or "").partition("://")
+    is_foreign = origin is not None and host != request.headers.get("host")
     if is_foreign or request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise RefusedRequestError(403, "the request comes from a page of another site")
+    if origin is not None and scheme != request.url.scheme:
+        raise RefusedRequestError(
+            403,
+            f"the page is served by {scheme:.5} and the request arrives by {request.url.scheme}: if a reverse proxy is "
+            "between them, name its address in http_proxies of the utility's file, and let it set X-Forwarded-Proto",
+        )
 
 
 def rule_of(route: BaseRoute) -> Allowed | Public | None:
