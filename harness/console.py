@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from utility.access.roles import Role
@@ -23,6 +24,8 @@ PASSWORD = "three slow green boats"
 def standing_api(database: Database, now: EpochSeconds, **others: Any) -> Api:
     """Return what an application uses of a service that stands still at a time, without a broker."""
     named: dict[str, Any] = {"metrics": UtilityMetrics(), "refused": {}, "machine_s": lambda: now}
+    # Browsers of the harness have no authenticator apps.
+    named["settings"] = UtilitySettings(second_factor="optional")
     named |= {"clock": Clock(origin=now, monotonic_origin=0, speed=0)} | others
     return Api(database=database, connected=lambda: True, complaint=lambda: "", health=Health(None), **named)
 

@@ -254,11 +254,19 @@ class UtilitySettings(Settings):
         description="IP addresses or networks of reverse proxies before `http`. Their `X-Forwarded-For` and "
         "`X-Forwarded-Proto` are taken as the client's; each has to set both itself.",
     )
-    second_factor: Literal["optional", "staff", "everybody"] = Field(
-        "optional",
-        description="The people who must have a second factor at login. `optional`: each person may choose; `staff`: "
-        "all roles but `resident` and `researcher`; `everybody`: all roles. Until a required factor is set up, the "
+    second_factor: Literal["optional", "approvers", "staff", "everybody"] = Field(
+        "approvers",
+        description="The people who must have a second factor at login. `optional`: each person may choose; "
+        "`approvers`: the role `approver`; `staff`: all roles but `resident` and `researcher`; `everybody`: all roles. "
+        "Until a required factor is set up, the "
         "person can open no other page, and the person's tokens do not work.",
+    )
+    second_person_wait_days: int = Field(
+        7,
+        ge=0,
+        le=365,
+        description="Days for which a person can't be the second one of two people, after another person made the link "
+        "of the password, gave the roles or removed the second factor; 0 only in a demonstration, with a `clock`.",
     )
     alertmanager: Address | None = Field(
         None,
@@ -316,3 +324,12 @@ class UtilitySettings(Settings):
     )
     backup: BackupSettings = Field(BackupSettings(), description="The nightly backup.")
     research: ResearchSettings = Field(ResearchSettings(), description="Releases for researchers.")
+
+    @model_validator(mode="after")
+    def _waits(self) -> Self:
+        if not self.second_person_wait_days and self.clock is None:
+            raise ValueError(
+                "second_person_wait_days = 0 is for a demonstration with a `clock` alone: with it, an administrator "
+                "makes a second person at once; give 1 to 365 days"
+            )
+        return self

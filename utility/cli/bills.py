@@ -20,6 +20,7 @@ from utility.cli import bill_audit, bill_documents
 from utility.cli.bill_view import show_bill
 from utility.cli.options import ConfigOption, from_file, load
 from utility.decisions import runs
+from utility.decisions.two_people import Second
 from utility.people import AsOption, actor_of
 from utility.store.billing import run_of, tree_of
 from utility.store.billing import runs as newest_runs
@@ -110,7 +111,7 @@ def issue(number: RunArgument, config: ConfigOption, person: AsOption) -> None:
     with errors_reported():
         actor = actor_of(load(config)[0].billing, person)
         with from_file(config) as (database, clock):
-            runs.issue(database, number, actor, int(clock.now()))
+            runs.issue(database, number, Second(actor=actor, now=int(clock.now()), wait_days=0))
     typer.echo(f"run {number}: issued by {person}")
 
 

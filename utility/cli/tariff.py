@@ -20,6 +20,7 @@ from utility.billing.tariffs.tariff import Tariff, read_tariff
 from utility.cli.options import ConfigOption, from_file, load
 from utility.decisions import tariffs
 from utility.decisions.outlook import outlook
+from utility.decisions.two_people import Second
 from utility.people import AsOption, actor_of
 from utility.store.tariffs import versions
 from utility.store.town_zone import zone_of
@@ -70,7 +71,7 @@ def approve(
     with errors_reported():
         actor = actor_of(load(config)[0].billing, person)
         with from_file(config) as (database, clock):
-            tariff = tariffs.publish(database, name, None, actor, int(clock.now()))
+            tariff = tariffs.publish(database, name, None, Second(actor=actor, now=int(clock.now()), wait_days=0))
     typer.echo(f"{_words(tariff)}: published by {person}")
 
 

@@ -149,6 +149,8 @@ def first_invitation(database: Database, now: EpochSeconds) -> str | None:
                 ),
                 MACHINE,
             )
+            changed_by(connection, FIRST, "roles", MACHINE, now)
+        changed_by(connection, FIRST, "link", MACHINE, now)
         return invite(connection, FIRST, MACHINE, now)
 
 
@@ -173,6 +175,21 @@ def add_person(connection: Connection, new: Person, by: str) -> None:
         },
     )
     set_roles(connection, new.name, new.roles)
+
+
+def changed_by(connection: Connection, name: str, what: str, by: str, now: EpochSeconds) -> None:
+    """Note that another person made a person's link, gave the roles, or removed the second factor.
+
+    Args:
+        connection: The transaction.
+        name: The person.
+        what: ``link``, ``roles`` or ``factor``.
+        by: Who did it; a change of one's own does not count.
+        now: When, by the service's clock.
+    """
+    if by != name:
+        values = {f"{what}_by": by, f"{what}_at": now}
+        connection.execute(person.update().where(person.c.name == name).values(values))
 
 
 def set_roles(connection: Connection, name: str, roles: Collection[Role]) -> None:

@@ -19,6 +19,7 @@ from utility.store.audit_log import record
 from utility.store.checking import count_open
 from utility.store.database import upsert
 from utility.store.quarantine import count_quarantined
+from utility.store.second_people import unseen_refusals
 from utility.store.settlement_view import RESIDUAL_DAYS, residuals
 from utility.store.tables import alarm, alarm_acknowledgement, alarm_silence
 
@@ -35,7 +36,12 @@ def counted(connection: Connection, now: EpochSeconds) -> Counted:
     """Count what raises alarms, but for the jobs."""
     today = now // 86_400
     beyond = [one.microgrid for one in residuals(connection, today - RESIDUAL_DAYS, today) if one.excess > 0]
-    return Counted(quarantined=count_quarantined(connection), findings=count_open(connection), residuals=tuple(beyond))
+    return Counted(
+        quarantined=count_quarantined(connection),
+        findings=count_open(connection),
+        refused=tuple(unseen_refusals(connection).values()),
+        residuals=tuple(beyond),
+    )
 
 
 def open_lives(connection: Connection) -> dict[str, Life]:

@@ -298,13 +298,13 @@ def bases_after(connection: Connection, number: int) -> dict[AccountNumber, Deci
     return {row.account: Decimal(row.base) for row in connection.execute(statement.order_by(bill.c.account))}
 
 
-def check_run(connection: Connection, number: int, person: str, now: EpochSeconds) -> None:
-    """Mark a draft as checked.
+def check_run(connection: Connection, number: int, person: str, now: EpochSeconds, *, again: bool = False) -> None:
+    """Mark a draft as checked; or a checked run as checked again, by another person.
 
     Raises:
         ConfigError: It is no draft.
     """
-    ours = (bill_run.c.no == number) & (bill_run.c.state == "draft")
+    ours = (bill_run.c.no == number) & (bill_run.c.state == ("checked" if again else "draft"))
     done = connection.execute(bill_run.update().where(ours).values(state="checked", checked_by=person, checked=now))
     if not done.rowcount:
         raise ConfigError(f"run {number} is {run_of(connection, number)['state']}; only a draft is checked")

@@ -152,6 +152,7 @@ def remove_of_another(by: By, name: str) -> None:
     if by.actor.name == name:
         raise AccessFaultError(f"{name}: this is you; remove it on the page of your account, with a code")
     remove(by, name)
+    access.changed_by(by.connection, name, "factor", by.actor.name, by.now)
 
 
 def _locked(connection: Connection, name: str) -> Row[Any] | None:

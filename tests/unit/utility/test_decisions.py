@@ -18,6 +18,7 @@ from utility.corrections.lifecycle import Action
 from utility.decisions import runs, tariffs
 from utility.decisions.corrections import decide_chosen
 from utility.decisions.quarantine import decide_letters
+from utility.decisions.two_people import Second
 from utility.people import on_machine
 from utility.store import audit_log
 from utility.store import tariffs as stored_tariffs
@@ -29,7 +30,7 @@ Decision = Callable[[Database, Actor], object]
 
 
 def publish(database: Database, actor: Actor) -> object:
-    return tariffs.publish(database, "town", 1, actor, NOW)
+    return tariffs.publish(database, "town", 1, Second(actor=actor, now=NOW, wait_days=7))
 
 
 def approve(database: Database, actor: Actor) -> object:
@@ -41,7 +42,7 @@ def release(database: Database, actor: Actor) -> object:
 
 
 def issue(database: Database, actor: Actor) -> object:
-    runs.issue(database, 1, actor, NOW)
+    runs.issue(database, 1, Second(actor=actor, now=NOW, wait_days=7))
     return None
 
 

@@ -24,6 +24,7 @@ from utility.cli.research.home_release import agreement_of, release_homes
 from utility.cli.research.open_release import earlier_sums, release_open
 from utility.cli.research.source import Result, Source, homes_in, source_of
 from utility.decisions import releases
+from utility.decisions.two_people import Second
 from utility.people import AsOption, actor_of, person_of
 from utility.research.attacks.success import Success
 from utility.research.coarsening import Coarsening, whole_days
@@ -216,7 +217,7 @@ def approve(
     with errors_reported():
         actor = actor_of(load(config)[0].billing, person)
         with from_file(config) as (database, clock):
-            releases.approve(database, release_id, actor, why, int(clock.now()))
+            releases.approve(database, release_id, why, Second(actor=actor, now=int(clock.now()), wait_days=0))
     typer.echo(f"{release_id} is approved; run its `research release` again")
 
 

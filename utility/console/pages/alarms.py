@@ -34,6 +34,7 @@ _START = "/console/alarms"
 _LOOKS = {
     "FindingsOpen": "/console/quarantine/findings",
     "ReadingsQuarantined": "/console/quarantine",
+    "SecondPersonRefused": "/console/audit?action=second.",
     **dict.fromkeys(("JobFailing", "JobLate", "JobPaused"), "/console/jobs"),
 }
 
