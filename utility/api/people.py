@@ -1,4 +1,7 @@
-"""The API's people and tokens, with the rights of the console's pages (docs/console.md). Times are ISO 8601, UTC."""
+"""The API's people and tokens, with the rights of the console's pages (docs/console.md). Times are ISO 8601, UTC.
+
+Nothing here invites, makes links, gives roles or removes second factors: the console does, and asks for the code again.
+"""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -8,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from commonwatt.model.units import EpochSeconds
 from utility.access.roles import Role
-from utility.access.rules import MAX_TOKEN_DAYS, NAME_PATTERN, NewPerson
+from utility.access.rules import MAX_TOKEN_DAYS, NAME_PATTERN
 from utility.api.acting import changing
 from utility.api.rights import Admins, Anybody, gate_of
 from utility.api.services import Api
-from utility.store import api_tokens, people, second_factors
-from utility.store.people import Link, Listed
+from utility.store import api_tokens, people
+from utility.store.people import Listed
 
 MAX_SHOWN = 1000
 """Most people or tokens of one answer."""
@@ -45,30 +48,6 @@ class PeopleAnswer(_Model):
     """People by name; the next page begins after the last one."""
 
     people: list[PersonAnswer] = Field(description="The people.")
-
-
-class Invitation(_Model):
-    """A person to be invited."""
-
-    name: str = Field(pattern=NAME_PATTERN, description="The name at login.")
-    display: str = Field("", max_length=64, description="The name for people; without it, the name.")
-    roles: list[Role] = Field(min_length=1, max_length=len(Role), description="The roles.")
-    account: int | None = Field(None, ge=1, le=65_535, description="A resident's account.")
-
-
-class LinkAnswer(_Model):
-    """A link with which a person chooses a password, once; it is not shown again."""
-
-    name: str = Field(description="The person.")
-    path: str = Field(description="The path of the link, below the address of the console.")
-    until: datetime = Field(description="When it ends.")
-
-
-class RolesGiven(_Model):
-    """A person's roles and account."""
-
-    roles: list[Role] = Field(min_length=1, max_length=len(Role), description="The roles.")
-    account: int | None = Field(None, ge=1, le=65_535, description="A resident's account.")
 
 
 class TokenAnswer(_Model):
@@ -122,32 +101,6 @@ def add_people(app: FastAPI, api: Api) -> None:
             found = people.list_people(connection, search, role, after, limit, gate_of(request).now())
         return PeopleAnswer(people=[_person(one) for one in found])
 
-    @app.post("/people", status_code=201)
-    def invite(request: Request, actor: Admins, asked: Invitation) -> LinkAnswer:
-        """Invite a person; the answer has the link, once."""
-        new = NewPerson(name=asked.name, display=asked.display, roles=frozenset(asked.roles), account=asked.account)
-        with changing(api, request, actor) as by:
-            return _link(people.invite_person(by, new))
-
-    @app.post("/people/{name}/link", status_code=201)
-    def link(request: Request, actor: Admins, name: _Name) -> LinkAnswer:
-        """Make a new link; the person's password, sessions and tokens end at once."""
-        with changing(api, request, actor) as by:
-            return _link(people.new_link(by, name))
-
-    @app.post("/people/{name}/roles")
-    def set_roles(request: Request, actor: Admins, name: _Name, asked: RolesGiven) -> PersonAnswer:
-        """Replace a person's roles and account."""
-        with changing(api, request, actor) as by:
-            people.change_roles(by, name, frozenset(asked.roles), asked.account)
-        return _one(api, request, name)
-
-    _add_logins(app, api)
-
-
-def _add_logins(app: FastAPI, api: Api) -> None:
-    """Add the endpoints that change how a person can log in."""
-
     @app.post("/people/{name}/disable")
     def disable(request: Request, actor: Admins, name: _Name) -> PersonAnswer:
         """Disable a person: no login works any more; sessions, tokens and links end."""
@@ -160,13 +113,6 @@ def _add_logins(app: FastAPI, api: Api) -> None:
         """Enable a disabled person."""
         with changing(api, request, actor) as by:
             people.enable(by, name)
-        return _one(api, request, name)
-
-    @app.post("/people/{name}/second-factor/remove")
-    def remove_factor(request: Request, actor: Admins, name: _Name) -> PersonAnswer:
-        """Remove the second factor of another person, who lost it; all sessions of that person end."""
-        with changing(api, request, actor) as by:
-            second_factors.remove_of_another(by, name)
         return _one(api, request, name)
 
     @app.post("/people/{name}/end-sessions")
@@ -232,10 +178,6 @@ def _person(one: Listed) -> PersonAnswer:
 def _token(one: api_tokens.Token) -> TokenAnswer:
     times = {name: _time(getattr(one, name)) for name in ("made", "until", "used", "revoked")}
     return TokenAnswer.model_validate(vars(one) | {"roles": list(one.roles)} | times)
-
-
-def _link(link: Link) -> LinkAnswer:
-    return LinkAnswer(name=link.name, path=link.path, until=datetime.fromtimestamp(link.until, UTC))
 
 
 def _time(time: EpochSeconds | None) -> datetime | None:

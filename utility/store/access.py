@@ -355,7 +355,7 @@ def token_actor(connection: Connection, token: str, address: str, now: EpochSeco
     if row is None or found is None or found.state != "active":
         return None
     roles = found.roles & {Role(name) for name in row.roles.split(",")}
-    actor = Actor(name=found.name, roles=roles, account=found.account, via=Via.TOKEN, address=address)
+    actor = Actor(name=found.name, roles=roles, account=found.account, via=Via.TOKEN, address=address, token=row.no)
     return actor, row.no if now - (row.used or 0) >= USED_EVERY_S else None
 
 

@@ -95,7 +95,8 @@ def acknowledge(connection: Connection, actor: Actor, one: Acknowledgement) -> i
         table.insert().returning(table.c.no),
         {"key": one.key, "person": one.person, "note": one.note, "made": one.made, "until": one.end},
     ).scalar_one()
-    record(connection, actor, one.made, "alarm.acknowledge", one.key, None, {"note": one.note, "until": one.end})
+    after = {"note": one.note, "until": one.end, "no": made}
+    record(connection, actor, one.made, "alarm.acknowledge", one.key, None, after)
     return int(made)
 
 
@@ -131,7 +132,7 @@ def add_silence(connection: Connection, actor: Actor, one: Silence, now: EpochSe
         "foreign_ids": ",".join(one.foreign),
     }
     made = connection.execute(alarm_silence.insert().returning(alarm_silence.c.no), row).scalar_one()
-    after = {"note": one.note, "start": one.start, "until": one.end, "alertmanager": list(one.foreign)}
+    after = {"note": one.note, "start": one.start, "until": one.end, "alertmanager": list(one.foreign), "no": made}
     record(connection, actor, now, "alarm.silence", one.subject, None, after)
     return int(made)
 

@@ -75,14 +75,16 @@ def _count_valid(by: By) -> int:
 
 
 def revoke_token(by: By, number: int) -> None:
-    """Revoke a token of the actor; an administrator may revoke any.
+    """Revoke a token of the actor; an administrator may revoke any, and a token none that has a role it lacks.
 
     Raises:
-        AccessFaultError: There is no such token for this actor, or it is revoked already.
+        AccessFaultError: There is no such token for this actor, it is revoked already, or it has more scope.
     """
     found = tokens(by.connection, None, 1, number)
     if not found or (found[0].person != by.actor.name and not by.actor.has(Role.ADMIN)):
         raise AccessFaultError(f"token {number}: you have none of this number")
+    if by.actor.via is Via.TOKEN and not by.actor.has_all(found[0].roles):
+        raise AccessFaultError(f"token {number}: has a role that yours lacks; revoke it in the console")
     if found[0].revoked is not None:
         raise AccessFaultError(f"token {number} is revoked already")
     by.connection.execute(api_token.update().where(api_token.c.no == number).values(revoked=by.machine_s))

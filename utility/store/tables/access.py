@@ -104,7 +104,8 @@ api_token = Table(
     Column("revoked", BigInteger, nullable=True),
 )
 
-# Triggers refuse every update and deletion of a row. `before` and `after` are JSON.
+# Triggers refuse every update and deletion of a row. `before` and `after` are JSON. `token`: the number
+# of the API token with which it was done; null: by none, or before there was this column.
 audit = Table(
     "audit",
     metadata,
@@ -117,4 +118,5 @@ audit = Table(
     Column("subject", String(128), nullable=False),
     Column("before", Text, nullable=True),
     Column("after", Text, nullable=True),
+    Column("token", BigInteger, nullable=True, index=True),
 )

@@ -1,4 +1,7 @@
-"""Who made a person's present link and roles, or removed the second factor, and when; from the audit log so far."""
+"""Who made a person's present link and roles, or removed the second factor, and when; from the audit log so far.
+
+And the token of what is done by one.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -16,6 +19,8 @@ def upgrade() -> None:
     for change in _ACTIONS.values():
         op.add_column("person", sa.Column(f"{change}_by", sa.String(32), nullable=True))
         op.add_column("person", sa.Column(f"{change}_at", sa.BigInteger(), nullable=True))
+    op.add_column("audit", sa.Column("token", sa.BigInteger(), nullable=True))
+    op.create_index(op.f("ix_audit_token"), "audit", ["token"])
     op.execute("UPDATE person SET link_by = created_by, link_at = created, roles_by = created_by, roles_at = created")
     audit, person = (sa.table(name, *map(sa.column, columns)) for name, columns in _COLUMNS.items())
     c = audit.c
