@@ -107,25 +107,9 @@ class SupplySettings(Settings):
     )
 
 
-PersonName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9._-]{0,31}$")]
-"""A person's name as commands take it, lower case."""
-
-
-def _check_distinct(names: tuple[str, ...]) -> tuple[str, ...]:
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"has {', '.join(twice)} twice; each person stands there once")
-    return names
-
-
 class BillingSettings(Settings):
-    """Rates, bills and corrections: the people who may propose and approve them (docs/billing.md)."""
+    """Rates and bills (docs/billing.md)."""
 
-    people: Annotated[tuple[PersonName, ...], AfterValidator(_check_distinct)] = Field(
-        (),
-        examples=[["anna", "ben"]],
-        description="The people who propose, check, approve and issue: `--as PERSON` of commands is one of them. What "
-        "one person proposed, another one approves.",
-    )
     tariff: str = Field(
         "town",
         pattern=r"^[a-z][a-z0-9_-]{0,31}$",
@@ -136,6 +120,16 @@ class BillingSettings(Settings):
         description="What the regional grid charges outside peak hours, dollars per kWh, to project the cost of the "
         "next month; without it there is none.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_people(cls, table: object) -> object:
+        if isinstance(table, dict) and "people" in table:
+            raise ValueError(
+                "people: is no setting any more: remove the key, invite these people in the console with the roles "
+                "clerk and approver, and let them log in for commands: commonwatt login"
+            )
+        return table
 
 
 class SettlementSettings(Settings):
@@ -309,7 +303,7 @@ class UtilitySettings(Settings):
         SupplySettings(), description="What the town's plant buys, and who is limited when power is short."
     )
     billing: BillingSettings = Field(
-        BillingSettings(), description="The people who propose and approve rates, bills and corrections."
+        BillingSettings(), description="The tariff of accounts that have none, and the regional price."
     )
     validation: ValidationSettings = Field(
         ValidationSettings(), description="Thresholds of the daily checks of readings, and how gaps are estimated."

@@ -51,3 +51,8 @@ class Actor:
     def has_all(self, roles: Collection[Role]) -> bool:
         """Return whether the actor has each of some roles."""
         return self.roles.issuperset(roles)
+
+
+def on_machine(name: str) -> Actor:
+    """Return a user of the utility's machine, where no login proves the name."""
+    return Actor(name=name, roles=frozenset(), account=None, via=Via.MACHINE, address="")

@@ -15,7 +15,7 @@ NAME_PATTERN = r"^[a-z][a-z0-9._-]{0,31}$"
 MAX_DISPLAY = 64
 """Most characters of a name for people, and of a token's label."""
 
-DAY_S = 86_400
+DAY_S, HOUR_S = 86_400, 3_600
 
 MAX_TOKEN_DAYS = 365
 """Longest validity of a token, days."""
@@ -86,7 +86,7 @@ def check_text(name: str, text: str) -> None:
         raise AccessFaultError(f"{name}: has more than {MAX_DISPLAY} characters, or some that can't be shown")
 
 
-def check_token(label: str, scope: Collection[Role], roles: Collection[Role], days: int) -> None:
+def check_token(label: str, scope: Collection[Role], roles: Collection[Role], hours: int) -> None:
     """Check what a new token says.
 
     Raises:
@@ -100,7 +100,7 @@ def check_token(label: str, scope: Collection[Role], roles: Collection[Role], da
         raise AccessFaultError("roles: give one or more of your own")
     if beyond := sorted(set(scope) - set(roles)):
         raise AccessFaultError(f"roles: you do not have the role {beyond[0]} yourself")
-    if not 1 <= days <= MAX_TOKEN_DAYS:
+    if not 0 < hours <= 24 * MAX_TOKEN_DAYS:
         raise AccessFaultError(f"days: a token is valid for 1 to {MAX_TOKEN_DAYS} days")
 
 

@@ -53,6 +53,7 @@ class Counted:
         quarantined: Dead letters with quarantined readings that wait for a person.
         findings: Open findings of the daily checks, by check.
         refused: Attempts of people who may not be the second one, which no administrator has seen, the oldest first.
+        broken: Commands that decided without the service, which no administrator has seen, the oldest first.
         residuals: Microgrids whose members and boundary differ by more than the bound, the worst first.
     """
 
@@ -60,6 +61,7 @@ class Counted:
     quarantined: int = 0
     findings: Mapping[str, int] = field(default_factory=dict)
     refused: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
     residuals: tuple[str, ...] = ()
 
 
@@ -213,6 +215,10 @@ def _people(facts: Facts) -> Iterator[Condition]:
         summary = "A person who may not be the second one tried to approve."
         text = f"Attempts: {len(facts.counted.refused)}. The newest: {facts.counted.refused[-1]}."
         yield _condition("SecondPersonRefused", _WARNING, 0, summary, text)
+    if facts.counted.broken:
+        summary = "A command decided without the service and without a login."
+        text = f"Commands: {len(facts.counted.broken)}. The newest: {facts.counted.broken[-1]}."
+        yield _condition("BreakGlass", _CRITICAL, 0, summary, text)
 
 
 def _plant(facts: Facts) -> Iterator[Condition]:

@@ -27,6 +27,7 @@ from utility.api.parameters import LOCAL_TIMES, Limit, MicrogridName
 from utility.api.people import add_api_tokens, add_people
 from utility.api.readings import add_readings
 from utility.api.refusals import add_refusals
+from utility.api.research import add_research_decisions
 from utility.api.rights import EVERYBODY, FOR_STAFF, OPEN, Gate, unruled
 from utility.api.services import Api
 from utility.api.statistics import add_statistics
@@ -76,6 +77,7 @@ def make_app(api: Api) -> FastAPI:
     add_alarms(app, api)
     add_decisions(app, api)
     add_billing(app, api)
+    add_research_decisions(app, api)
     add_jobs_api(app, api)
     add_own_home(app, api)
     add_people(app, api)

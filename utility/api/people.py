@@ -44,6 +44,14 @@ class PersonAnswer(_Model):
     second_factor: datetime | None = Field(description="Since when a login needs a second factor.")
 
 
+class Me(_Model):
+    """The actor of a request."""
+
+    name: str = Field(description="The name at login.")
+    roles: list[Role] = Field(description="The roles that count for this login or token.")
+    csrf: str = Field(description="What changes with this session repeat as `X-CSRF`; empty with a token.")
+
+
 class PeopleAnswer(_Model):
     """People by name; the next page begins after the last one."""
 
@@ -74,7 +82,8 @@ class TokenAsked(_Model):
 
     label: str = Field(min_length=1, max_length=64, description="What it is for.")
     roles: list[Role] = Field(min_length=1, max_length=len(Role), description="Its scope, of the own roles.")
-    days: int = Field(ge=1, le=MAX_TOKEN_DAYS, description="Days for which it is valid.")
+    days: int = Field(0, ge=0, le=MAX_TOKEN_DAYS, description="Days for which it is valid.")
+    hours: int = Field(0, ge=0, le=24, description="Hours more.")
 
 
 class TokenMade(TokenAnswer):
@@ -85,6 +94,11 @@ class TokenMade(TokenAnswer):
 
 def add_people(app: FastAPI, api: Api) -> None:
     """Add the endpoints of people."""
+
+    @app.get("/me")
+    def me(actor: Anybody) -> Me:
+        """Return who you are."""
+        return Me(name=actor.name, roles=sorted(actor.roles), csrf=actor.csrf)
 
     @app.get("/people")
     def listed(
@@ -141,7 +155,7 @@ def add_api_tokens(app: FastAPI, api: Api) -> None:
     def make(request: Request, actor: Anybody, asked: TokenAsked) -> TokenMade:
         """Make a token of the person who is logged in; the answer has its text, once."""
         with changing(api, request, actor) as by:
-            text, made = api_tokens.make_token(by, asked.label, frozenset(asked.roles), asked.days)
+            text, made = api_tokens.make_token(by, asked.label, frozenset(asked.roles), 24 * asked.days + asked.hours)
         return TokenMade(token=text, **vars(_token(made)))
 
     @app.post("/tokens/{number}/revoke")

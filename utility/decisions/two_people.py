@@ -61,7 +61,7 @@ def refusal(people: Mapping[str, Standing], second: Second, firsts: Mapping[str,
     if name in firsts:
         return f"{name} {firsts[name]}; a second person has to approve it"
     if second.actor.via is Via.MACHINE:
-        return ""  # `--as PERSON` of a command: its names are no logins.
+        return f"{name} is no person who logs in, and so no second one"
     for first, did in firsts.items():
         if first not in people:
             return f"{first} {did}, and is no person who logs in; a person has to do that again"

@@ -19,7 +19,7 @@ from utility.store.audit_log import record
 from utility.store.checking import count_open
 from utility.store.database import upsert
 from utility.store.quarantine import count_quarantined
-from utility.store.second_people import unseen_refusals
+from utility.store.second_people import BROKEN, REFUSED, unseen
 from utility.store.settlement_view import RESIDUAL_DAYS, residuals
 from utility.store.tables import alarm, alarm_acknowledgement, alarm_silence
 
@@ -39,7 +39,8 @@ def counted(connection: Connection, now: EpochSeconds) -> Counted:
     return Counted(
         quarantined=count_quarantined(connection),
         findings=count_open(connection),
-        refused=tuple(unseen_refusals(connection).values()),
+        refused=tuple(unseen(connection, REFUSED).values()),
+        broken=tuple(unseen(connection, BROKEN).values()),
         residuals=tuple(beyond),
     )
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, select
 from commonwatt.model.units import EpochSeconds
 from utility.access.actor import Via
 from utility.access.roles import Role
-from utility.access.rules import AccessFaultError, check_token, until_of
+from utility.access.rules import HOUR_S, AccessFaultError, check_token
 from utility.access.secrets import digest, new_token
 from utility.store.people import By
 from utility.store.tables import api_token
@@ -46,7 +46,7 @@ class Token:
         return self.revoked is None and machine_s < self.until
 
 
-def make_token(by: By, label: str, scope: Collection[Role], days: int) -> tuple[str, Token]:
+def make_token(by: By, label: str, scope: Collection[Role], hours: int) -> tuple[str, Token]:
     """Make a token of the actor; return its text, which is never shown again, and the token.
 
     Raises:
@@ -54,10 +54,10 @@ def make_token(by: By, label: str, scope: Collection[Role], days: int) -> tuple[
     """
     if by.actor.via is not Via.SESSION:
         raise AccessFaultError("a token is made by a person who is logged in; open the console")
-    check_token(label, scope, by.actor.roles, days)
+    check_token(label, scope, by.actor.roles, hours)
     if _count_valid(by) >= MAX_TOKENS:
         raise AccessFaultError(f"you have {MAX_TOKENS} valid tokens; revoke one first")
-    text, until = new_token(), until_of(by.machine_s, days)
+    text, until = new_token(), by.machine_s + hours * HOUR_S
     names = ",".join(sorted(scope))
     row: dict[str, object] = {"digest": digest(text), "person": by.actor.name, "label": label.strip(), "roles": names}
     row |= {"made": by.machine_s, "until": until}

@@ -15,8 +15,11 @@ from utility.store.tables import audit, person, person_role
 REFUSED = "second.refuse"
 """The action of the audit log: the rule of two people refused an attempt."""
 
+BROKEN = "machine.break-glass"
+"""The action of the audit log: a command decided without the service and without a login."""
+
 _SEEN = "audit_seen"
-"""Setting with the last number of the audit log whose refused attempts an administrator has seen."""
+"""Setting with the last number of the audit log up to which an administrator has seen both."""
 
 _DECIDE = (Role.CLERK.value, Role.APPROVER.value)
 
@@ -64,16 +67,22 @@ def record_refusal(connection: Connection, actor: Actor, now: EpochSeconds, subj
         record(connection, actor, now, REFUSED, subject, after=why)
 
 
-def unseen_refusals(connection: Connection) -> dict[int, str]:
-    """Return person and subject of refused attempts that no administrator has seen, by number of the audit log."""
+def unseen(connection: Connection, *actions: str) -> dict[int, str]:
+    """Return person and subject of what no administrator has seen, by number of the audit log.
+
+    Args:
+        connection: The database.
+        actions: ``REFUSED`` or ``BROKEN``; none: both.
+    """
     c = audit.c
-    rows = connection.execute(select(c.no, c.person, c.subject).where(_unseen(connection)).order_by(c.no))
+    which = _unseen(connection) & c.action.in_(actions or (REFUSED, BROKEN))
+    rows = connection.execute(select(c.no, c.person, c.subject).where(which).order_by(c.no))
     return {row.no: f"{row.person}: {row.subject}" for row in rows}
 
 
 def mark_seen(connection: Connection, actor: Actor, now: EpochSeconds, last: int) -> None:
-    """Note that an administrator has seen the refused attempts up to a number of the audit log."""
-    if seen := [no for no in unseen_refusals(connection) if no <= last]:
+    """Note that an administrator has seen refused attempts and broken glass up to a number of the audit log."""
+    if seen := [no for no in unseen(connection) if no <= last]:
         record(connection, actor, now, "second.seen", f"entry {seen[-1]}")
         save_setting(connection, _SEEN, str(seen[-1]))
 
@@ -83,4 +92,4 @@ def _seen(connection: Connection) -> int:
 
 
 def _unseen(connection: Connection) -> ColumnElement[bool]:
-    return (audit.c.no > _seen(connection)) & (audit.c.action == REFUSED)
+    return (audit.c.no > _seen(connection)) & audit.c.action.in_((REFUSED, BROKEN))

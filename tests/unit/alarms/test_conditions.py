@@ -55,6 +55,7 @@ BAD = Facts(
         quarantined=3,
         findings={"spike": 4},
         refused=("eve: run 1", "eve: tariff town"),
+        broken=("root@this-machine: bills run 2026-10",),
         residuals=("r001", "r002", "r003", "r004"),
     ),
 )

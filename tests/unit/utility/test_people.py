@@ -1,28 +1,17 @@
-"""The people who may act, and the second person."""
+"""The second person."""
 
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from commonwatt.config.utility import BillingSettings, UtilitySettings
+from commonwatt.config.files import load_settings
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 from utility.access.actor import Actor, Via
 from utility.access.roles import Role
 from utility.decisions.two_people import Second, refusal, seconds, words_of
-from utility.people import person_of
 from utility.store.second_people import Standing
-
-TWO = BillingSettings(people=("anna", "ben"))
-
-
-def test_people_listed_may_act_and_others_may_not() -> None:
-    assert person_of(TWO, "anna") == "anna"
-    with pytest.raises(ConfigError, match=r"--as eve: not in `people` .* which lists anna, ben"):
-        person_of(TWO, "eve")
-    with pytest.raises(ConfigError, match="lists nobody"):
-        person_of(BillingSettings(), "anna")
-
 
 DAY = 86_400
 
@@ -80,6 +69,8 @@ def test_people_no_wait_is_for_a_demonstration_alone() -> None:
     assert (UtilitySettings().second_person_wait_days, UtilitySettings().second_factor) == (7, "approvers")
 
 
-def test_people_twice_in_the_list_is_refused() -> None:
-    with pytest.raises(ValidationError, match="has anna twice"):
-        BillingSettings(people=("anna", "anna"))
+def test_people_in_the_file_is_an_error_that_names_the_next_step(tmp_path: Path) -> None:
+    file = tmp_path / "utility.toml"
+    file.write_text('[utility]\n[utility.billing]\npeople = ["anna", "ben"]\n')
+    with pytest.raises(ConfigError, match=r"people: is no setting any more: .* commonwatt login"):
+        load_settings(file, "utility", UtilitySettings)

@@ -35,6 +35,7 @@ _LOOKS = {
     "FindingsOpen": "/console/quarantine/findings",
     "ReadingsQuarantined": "/console/quarantine",
     "SecondPersonRefused": "/console/audit?action=second.",
+    "BreakGlass": "/console/audit?action=machine.",
     **dict.fromkeys(("JobFailing", "JobLate", "JobPaused"), "/console/jobs"),
 }
 

@@ -13,7 +13,7 @@ from utility.api.rights import Admins
 from utility.billing.tariffs.local_calendar import midnight
 from utility.console.console import Console
 from utility.store import audit_log
-from utility.store.second_people import mark_seen, unseen_refusals
+from utility.store.second_people import mark_seen, unseen
 
 SHOWN = 100
 """Entries on one page."""
@@ -48,12 +48,12 @@ def add_audit(app: FastAPI, console: Console) -> None:
         )
         with console.database.reads.begin() as connection:
             found = audit_log.entries(connection, wanted, SHOWN + 1)
-            unseen = unseen_refusals(connection)
+            attention = unseen(connection)
         entries = [(one, rows_of(one["before"], one["after"])) for one in found[:SHOWN]]
         filters = {name: text for name, text in asked.items() if text}
         older = urlencode(filters | {"before_no": found[SHOWN - 1]["no"]}) if len(found) > SHOWN else ""
         newest = urlencode(filters) if before_no is not None else None
-        content = {"entries": entries, "asked": asked, "older": older, "newest": newest, "unseen": unseen}
+        content = {"entries": entries, "asked": asked, "older": older, "newest": newest, "unseen": attention}
         return console.page(request, actor, "audit.html", content)
 
     @app.post("/console/audit/seen", include_in_schema=False)

@@ -38,7 +38,7 @@ def add_tokens(app: FastAPI, console: Console) -> None:
     ) -> Response:
         """Make a token; the page shows it once."""
         with changing(console.api, request, actor) as by:
-            text, _ = make_token(by, label, frozenset(roles), days)
+            text, _ = make_token(by, label, frozenset(roles), 24 * days)
         return _page(console, request, actor, text=text)
 
     @app.post("/console/tokens/{number}/revoke", include_in_schema=False)
