@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from adapters.learn import Learner, listing, toml_of
+from adapters.learn import Learner
+from adapters.learned import listing, toml_of
 from adapters.listening import listen
 from adapters.mapping.readers import readers_of
 from adapters.metrics import AdapterMetrics

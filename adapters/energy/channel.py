@@ -28,10 +28,10 @@ _ROOM_MS = 600_000
 _SET_BACK_MS = 5_000
 """Most milliseconds by which messages may arrive before the last one, by a clock that was corrected."""
 
-PENDING_MS = 1_500_000
+PENDING_MS = 1_200_000
 """Milliseconds after which the slots of a counter below its highest reading are averages or missing.
 
-With the next sample, 5 min later at most, this is before the utility asks for a missing slot (``gap_age_s``).
+With the next sample 5 min later, and delivery, this is before the utility asks for a missing slot (``gap_age_s``).
 """
 
 _AHEAD_MS = 7_200_000

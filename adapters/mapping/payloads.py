@@ -69,7 +69,13 @@ class JsonPayload(Payload):
 
     def numbers(self) -> Iterator[tuple[str, Decimal]]:
         """As ``Payload.numbers``."""
-        return _numbers_in(self.content, ())
+        for path, text in self.texts():
+            if (found := _number_or_none(text)) is not None:
+                yield path, found
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """Yield each number and text, as text, with its path."""
+        return _texts_in(self.content, ())
 
 
 class PlainPayload(Payload):
@@ -222,18 +228,18 @@ FORMATS: dict[str, type[Payload]] = {
 """The formats by their name in rules."""
 
 
-def _numbers_in(content: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Decimal]]:
+def _texts_in(content: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     if len(path) > _DEEPEST:
         return
     if isinstance(content, dict):
         for key, value in content.items():
             if key and not _UNNAMEABLE.search(key):
-                yield from _numbers_in(value, (*path, key.replace(".", r"\.")))
+                yield from _texts_in(value, (*path, key.replace(".", r"\.")))
     elif isinstance(content, list):
         for place, value in enumerate(content):
-            yield from _numbers_in(value, (*path, str(place)))
-    elif (found := _number_or_none(content)) is not None:
-        yield ".".join(path), found
+            yield from _texts_in(value, (*path, str(place)))
+    elif isinstance(content, str):
+        yield ".".join(path), content
 
 
 def _number_or_none(value: object) -> Decimal | None:
