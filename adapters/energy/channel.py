@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
-from adapters.energy.counter import TOGETHER_MS, WINDOW_MS, Counter, CounterLimits, Outcome, Point, Read
+from adapters.energy.counter import TOGETHER_MS, WINDOW_MS, Counted, Counter, CounterLimits, Outcome, Point, Read
 from adapters.energy.spread import EpochMilliseconds, Run, Spread, Steps
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MilliwattHours
@@ -136,7 +136,7 @@ class Channel:
     exchanged: EpochMilliseconds = 0
     room: MilliwattHours = 0
     room_at: EpochMilliseconds = 0
-    late: list[Point] = field(default_factory=list)
+    late: list[Counted] = field(default_factory=list)
 
     def begin_again(self, exchanged: EpochMilliseconds, now: EpochMilliseconds) -> None:
         """Begin anew with another device, once for each exchange; the energy between the two is not counted."""
@@ -317,12 +317,12 @@ def _together(channel: Channel, points: Iterable[Point]) -> Iterator[Point]:
         late = channel.late
         if late and not _came_with_late(channel, point.at):
             channel.late = []
-            yield late[-1]
+            yield Point(*late[-1])
         if point.waits:
             if channel.spread is not None and point.at - channel.spread.at >= PENDING_MS:
                 yield point
         elif channel.late or (channel.spread is not None and point.at - channel.spread.at > _ABSENT_MS):
-            channel.late = [*channel.late[:1], point]
+            channel.late = [*channel.late[:1], Counted(*point[:3])]
         else:
             yield point
 

@@ -85,6 +85,14 @@ class Read(NamedTuple):
 _NEVER = Read(0, 0)
 
 
+class Counted(NamedTuple):
+    """The energy counted so far at an accepted reading, as it is stored; the fields are those of ``Point``."""
+
+    at: EpochMilliseconds
+    total: MilliwattHours
+    raw: MilliwattHours
+
+
 class Point(NamedTuple):
     """The energy counted so far at an accepted reading.
 
@@ -155,7 +163,7 @@ class Counter:
     held: list[Read] = field(default_factory=list)
     recent: list[MilliwattHours] = field(default_factory=list)
     fallen: MilliwattHours | None = None
-    before: Point | None = None
+    before: Counted | None = None
     pace: MilliwattHours = 0
     other_unit: bool = False
     doubted: bool = False
@@ -257,10 +265,11 @@ class Counter:
         reported one in steps as before the fall.
         """
         before, rise = self.before, read.raw - self.raw
+        usual = min(2 * self.pace, limits.most(read.at - self.at))
         return (
             before is not None
             and 0 <= read.raw - before.raw <= limits.most(read.at - before.at)
-            and (rise < 0 or rise > max(self.total - before.total, 2 * self.pace))
+            and (rise < 0 or rise > max(self.total - before.total, usual))
         )
 
     def _most(self, read: Read, limits: CounterLimits) -> MilliwattHours:
@@ -274,7 +283,7 @@ class Counter:
         if outcome is Outcome.UNIT:
             self.held, self.other_unit = self.held[1:], True
             return outcome, []
-        before = self._point(Read(self.at, self.raw))
+        before = Counted(self.at, self.total, self.raw)
         self.held, self.pace = [], self.recent[-1] - self.recent[0] if fell else 0
         if outcome is Outcome.COUNTED:
             self._accept(first)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.energy.channel import Channel, pack_channel, unpack_channel
-from adapters.energy.counter import Counter
+from adapters.energy.counter import Counted, Counter
 from adapters.mapping.payloads import FORMATS, MAX_BYTES
 from adapters.mapping.readers import Readers, Reading, readers_of
 from adapters.mapping.times import instant, times_of
@@ -365,6 +365,12 @@ def test_a_channel_that_an_earlier_release_stored_is_read() -> None:
         del stored["counter"][later]
     stored["absence"] = [1, 2, 3, 4]
     assert unpack_channel(json.dumps(stored).encode()) == channel
+
+
+def test_an_earlier_release_reads_the_points_of_a_stored_channel() -> None:
+    point = Counted(1, 2, 3)
+    stored = json.loads(pack_channel(Channel(late=[point], counter=Counter(before=point))))
+    assert (stored["late"], stored["counter"]["before"]) == ([[1, 2, 3]], [1, 2, 3])
 
 
 def test_bare_nan_in_json_is_no_value() -> None:
