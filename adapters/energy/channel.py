@@ -269,8 +269,8 @@ def _time_of(channel: Channel, value: Value) -> EpochMilliseconds | Ignored:
 
 def _take_register(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, number: int) -> Taken:
     outcome, points = channel.counter.take(Read(at, number), rule.limits, restarted=channel.restarted)
-    if outcome is not Outcome.HELD_BACK:
-        channel.restarted = False
+    # A report says nothing of a fall after the first reading that follows it.
+    channel.restarted = False
     flows, missing_ms = _spread(channel, rule, _together(channel, points))
     runs = {rule.record_type: flows}
     if rule.record_type is RecordType.THROUGH:

@@ -117,10 +117,10 @@ def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 
 
 
 def _fault(rng: random.Random, faults: tuple[str, ...], n: int, length: int) -> str:
-    """Return the fault of a sample: any in the middle of a history, a gap also after its first sample."""
+    """Return the fault of a sample: any once counting has begun, a gap also after the first sample."""
     if "gap" in faults and n == 1:
         return "gap" if rng.random() < 0.25 else ""
-    return rng.choice(faults) if faults and 3 < n < length - 6 and rng.random() < 0.25 else ""
+    return rng.choice(faults) if faults and 6 < n < length - 6 and rng.random() < 0.25 else ""
 
 
 def rule_of(limits: CounterLimits) -> ChannelRule:
