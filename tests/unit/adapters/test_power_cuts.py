@@ -163,3 +163,10 @@ def test_slots_that_wait_for_long_are_averages_of_nothing_if_the_counter_stood_s
 def test_pending_slots_are_decided_before_the_utility_asks_for_them() -> None:
     every_s, delivery_s = 300, 180
     assert PENDING_MS / 1000 + every_s + delivery_s <= UtilitySettings.model_fields["gap_age_s"].default
+
+
+def test_a_report_says_nothing_of_a_fall_after_the_first_reading_that_follows_it() -> None:
+    _, channel, _ = slots([(0, 100_000_000), (10, 100_005_000)])
+    channel.restarts(None)
+    for at, raw in ((20, 990_000_000), (30, 60_000_000)):
+        assert take(channel, RULE, Value(raw, T + at * 1000)).outcome is Outcome.HELD_BACK
