@@ -79,7 +79,7 @@ def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 
     for n in range(length):
         fault = _fault(rng, faults, n, length)
         wait = spacing * (rng.randrange(2, 200) if fault == "gap" else 1) + rng.randrange(spacing // 5 + 1)
-        # Devices report a start at each connection, also before a glitch.
+        # Devices report a start at each connection.
         at, since_saved, restarted = at + wait, since_saved + 1, fault == "reconnection" or rng.random() < 0.02
         if fault == "restart" and habit in ("zero", "older") and not glitches:
             before = counter = 0 if habit == "zero" else saved
@@ -100,8 +100,8 @@ def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 
             glitch = rng.choice((0, shown + 60 * RATED_MW, rng.randrange(shown + 1) // 3))
         if glitches:
             glitches -= 1
-            # Some devices report a start and zeros; other totals, and zeros of those that begin there, look real then.
-            shown, restarted = glitch, restarted and not glitch and habit != "zero"
+            # A strange total right after a report of a start can't be told from a real one.
+            shown, restarted = glitch, False
         if n == 0 and rng.random() < 0.1:
             shown = rng.choice((0, 1, rng.randrange(shown) // 3, shown + 60 * RATED_MW))
             # A rollover between it and the second sample can't be told from a start.
