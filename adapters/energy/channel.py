@@ -5,7 +5,7 @@ loses a slot nor makes it twice.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -344,8 +344,9 @@ def _spread(channel: Channel, rule: ChannelRule, points: Iterable[Point]) -> tup
         if channel.spread is not None and (moved or point.at - channel.spread.at > rule.longest_gap_ms):
             missing_ms += point.at - channel.spread.at
             runs += channel.spread.flush()
-            channel.spread = None
-        if channel.spread is None:
+            # Of its first slot, the part before the point is not known.
+            channel.spread = replace(Spread.begin(point.at, point.total), certain=False)
+        elif channel.spread is None:
             channel.spread = Spread.begin(point.at, point.total)
         else:
             certain = point.is_certain and not point.waits

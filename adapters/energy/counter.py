@@ -1,7 +1,8 @@
 """A foreign meter's cumulative counter: which increments count (docs/adapters.md, row 22 of the faults).
 
-A counter that falls, or rises faster than the rated power allows, is held back until two later samples agree with it;
-a fall after a report of the device's restart is confirmed at once. Then it is one of
+A counter that falls, or rises faster than the rated power allows, is held back until two later samples agree with it.
+After a report of the device's restart a fall to an older total is confirmed at once; any other fall, which may be a
+strange first reading, by one later sample that is higher and still below the highest reading. Then it is one of
 
 - **counted**: a rise that the rated power allows since the counter last moved: the counter moves in large steps, or
   its messages waited at a broker and came together.
@@ -150,8 +151,8 @@ class Counter:
         recent: Readings of the last accepted samples, at most 2, oldest first.
         fallen: The first reading below the highest one, while the counter waits to pass that again; else ``None``.
         before: The accepted point before the last confirmed fall or jump; ``None``: none.
-        pace: The last rise before that fall, if the device reported a restart; else 0.
         other_unit: Whether the readings held back seem to be of another unit.
+        reported: Whether the device reported a restart before the readings held back.
         doubted: Whether, before the start, a rise over a long time was possible and confirmed nothing.
     """
 
@@ -164,8 +165,8 @@ class Counter:
     recent: list[MilliwattHours] = field(default_factory=list)
     fallen: MilliwattHours | None = None
     before: Counted | None = None
-    pace: MilliwattHours = 0
     other_unit: bool = False
+    reported: bool = False
     doubted: bool = False
 
     def take(self, read: Read, limits: CounterLimits, *, restarted: bool = False) -> tuple[Outcome, list[Point]]:
@@ -178,8 +179,9 @@ class Counter:
         """
         if not self.at:
             return self._begin(read, limits)
-        way = self._least(read, limits)
         fell = restarted and read.raw < self.raw and not self._is_small(read, limits)
+        self.reported = fell or (self.reported and bool(self.held))
+        way = self._least(read, limits)
         if way is _Way.CONTINUES and not fell:
             waits = read.raw < self.raw
             outcome = Outcome.GLITCH if self.held else Outcome.DIP if waits else Outcome.COUNTED
@@ -188,18 +190,19 @@ class Counter:
             self.fallen = None if not waits else read.raw if self.fallen is None else self.fallen
             return outcome, [self._point(read)._replace(waits=waits)]
         if way is not _Way.AGREES:
-            self.held = []
+            self.held, self.reported = [], fell
         self.held.append(read)
-        if len(self.held) < CONFIRMING and not fell:
+        rose = self.reported and self.held[0].raw < read.raw < self.raw
+        if len(self.held) < CONFIRMING and not rose and not (fell and self._is_older(read, limits)):
             return Outcome.HELD_BACK, []
-        return self._confirm(limits, fell=fell)
+        return self._confirm(limits)
 
     def _least(self, read: Read, limits: CounterLimits) -> "_Way":
         """Return the way to go on with the least energy of those that are possible: in doubt, less counts."""
         ways: list[tuple[float, _Way]] = []
         agrees = bool(self.held) and self._agrees(read, limits)
         # Below the highest reading only the end of a spike continues, and that has nothing held back before it.
-        falls = read.raw < self.raw and not self._is_small(read, limits)
+        falls = read.raw < self.raw and (self.reported or not self._is_small(read, limits))
         if self._continues(read, limits) and not (agrees and falls):
             ways.append((max(0, read.raw - self.raw), _Way.CONTINUES))
         if agrees:
@@ -261,59 +264,61 @@ class Counter:
     def _returns(self, read: Read, limits: CounterLimits) -> bool:
         """Return whether a reading goes on from before the last fall or jump, which then was a long glitch.
 
-        After a real fall the counter climbs back in steps that are smaller than what was counted since, and after a
-        reported one in steps as before the fall.
+        After a real fall the counter climbs back in steps that are smaller than what was counted since.
         """
         before, rise = self.before, read.raw - self.raw
-        usual = min(2 * self.pace, limits.most(read.at - self.at))
         return (
             before is not None
             and 0 <= read.raw - before.raw <= limits.most(read.at - before.at)
-            and (rise < 0 or rise > max(self.total - before.total, usual))
+            and (rise < 0 or rise > self.total - before.total)
         )
 
     def _most(self, read: Read, limits: CounterLimits) -> MilliwattHours:
         """Return the most energy between the accepted reading and this one, judged from an earlier move."""
         return limits.most(read.at - self.anchor.at) - (self.raw - self.anchor.raw)
 
-    def _confirm(self, limits: CounterLimits, *, fell: bool) -> tuple[Outcome, list[Point]]:
-        """Go on from the first of the readings held back; ``fell``: after a reported restart."""
+    def _is_older(self, read: Read, limits: CounterLimits) -> bool:
+        """Return whether a reported fall is to an older total, more than half of what the counter may read by now.
+
+        Any other total may be a strange one.
+        """
+        return self.reported and 2 * read.raw > self.raw + limits.most(read.at - self.at)
+
+    def _confirm(self, limits: CounterLimits) -> tuple[Outcome, list[Point]]:
+        """Go on from the first of the readings held back."""
         first, *later = self.held
-        outcome, energy = self._explain(first, limits, fell=fell)
+        outcome, energy = self._explain(first, limits)
         if outcome is Outcome.UNIT:
             self.held, self.other_unit = self.held[1:], True
             return outcome, []
         before = Counted(self.at, self.total, self.raw)
-        self.held, self.pace = [], self.recent[-1] - self.recent[0] if fell else 0
+        self.held = []
         if outcome is Outcome.COUNTED:
             self._accept(first)
             points = [self._point(first)]
         else:
             self.total += energy
             lossy = outcome in (Outcome.RESET, Outcome.REWIND, Outcome.JUMP)
+            is_older = self._is_older(first, limits)
             points = [self._rebase(first)._replace(is_certain=not lossy)]
-            # An older total after a reported restart is right, and a large step may follow; much less may be a glitch.
-            older = fell and 2 * first.raw > before.raw
-            self.before = before if lossy and not older else None
-            if older:
+            # An older total is right, and a large step may follow.
+            self.before = before if lossy and not is_older else None
+            if is_older:
                 self.moved = self.anchor = Read(before.at, first.raw)
         for read in later:
             self._accept(read)
             points.append(self._point(read))
         return outcome, points
 
-    def _explain(self, first: Read, limits: CounterLimits, *, fell: bool = False) -> tuple[Outcome, MilliwattHours]:
-        """Return the kind of a confirmed fall or rise, and the energy that counts across it.
-
-        After a reported restart a fall to a tenth is no other unit.
-        """
+    def _explain(self, first: Read, limits: CounterLimits) -> tuple[Outcome, MilliwattHours]:
+        """Return the kind of a confirmed fall or rise, and the energy that counts across it."""
         most = self._most(first, limits)
         if self.before is not None and self._returns(first, limits):
             # What was counted meanwhile is part of the counter's own total.
             return Outcome.GLITCH, max(0, first.raw - self.before.raw - (self.total - self.before.total))
         if 0 < first.raw - self.raw <= most:
             return Outcome.COUNTED, first.raw - self.raw
-        if self.other_unit or (_is_other_unit(first.raw, self.raw) and not fell):
+        if self.other_unit or (_is_other_unit(first.raw, self.raw) and not self.reported):
             return Outcome.UNIT, 0
         if first.raw > self.raw:
             return Outcome.JUMP, 0

@@ -131,7 +131,7 @@ class AdapterRule(Settings):
     restart_topic: Annotated[tuple[PlainTopic, ...], _ALONE] = Field(
         (),
         description="One topic or several on which the device reports its start; `..` is the level above. After such "
-        "a report a lower reading counts from there at once.",
+        "a report an older total counts from there at once.",
     )
     restart_payload: Annotated[tuple[str, ...], _ALONE] = Field(
         ("Online",), description="The payload of that report, or several; `*` is any text."

@@ -1,8 +1,8 @@
 """Random histories of a foreign counter: what flowed, and what the device reports of it.
 
 A history has a strange first sample, restarts (to zero, or to an older total), rollovers, glitches of one or two
-samples, duplicates, samples out of order, reports of a start without one, and gaps, also one right after the first
-sample.
+samples, also right after the report of a start, duplicates, samples out of order, reports of a start without one, and
+gaps, also one right after the first sample.
 ``python -m harness.foreign.counters --sequences N`` judges N.
 """
 
@@ -97,11 +97,12 @@ def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 
         if fault == "glitch" and quiet < 0 and habit != "width":
             # Three samples that agree are no glitch to anybody without the truth.
             glitches, quiet = rng.choice((1, 2)), 5
+            # A strange total may be the first one after a start.
+            restarted = restarted or rng.random() < 0.3
             glitch = rng.choice((0, shown + 60 * RATED_MW, rng.randrange(shown + 1) // 3))
         if glitches:
             glitches -= 1
-            # A strange total right after a report of a start can't be told from a real one.
-            shown, restarted = glitch, False
+            shown = glitch
         if n == 0 and rng.random() < 0.1:
             shown = rng.choice((0, 1, rng.randrange(shown) // 3, shown + 60 * RATED_MW))
             # A rollover between it and the second sample can't be told from a start.

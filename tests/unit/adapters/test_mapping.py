@@ -361,7 +361,7 @@ def test_a_channel_that_an_earlier_release_stored_is_read() -> None:
     stored = json.loads(pack_channel(channel))
     for later in ("difference", "reported", "uptime"):
         del stored[later]
-    for later in ("doubted", "fallen", "pace"):
+    for later in ("doubted", "fallen", "reported"):
         del stored["counter"][later]
     stored["absence"] = [1, 2, 3, 4]
     assert unpack_channel(json.dumps(stored).encode()) == channel

@@ -84,7 +84,7 @@ CASES = {
     "shelly-gen1-plug": Case(
         [{"source": "shellyplug-s-7A6D"}],
         {"1 through": (0, 20, 140_000)},
-        {"held back": 1, "reset": 1, "retained": 1, "start": 1},
+        {"held back": 2, "reset": 1, "retained": 1, "start": 1},
     ),
     "zigbee2mqtt": Case(
         [{"source": "kitchen/left plug"}, {"source": "roof", "direction": "outgoing"}],
@@ -118,7 +118,7 @@ CASES = {
     "esphome": Case(
         [{"source": "washer/sensor/total_energy"}],
         {"1 through": (0, 20, 47_500)},
-        {"held back": 1, "not in it": 1, "retained": 3, "rewind": 1, "start": 1},
+        {"held back": 2, "not in it": 1, "retained": 3, "rewind": 1, "start": 1},
     ),
     "homeassistant-statestream": Case(
         [{"source": "house_energy"}],
@@ -223,6 +223,34 @@ def test_every_preset_names_its_evidence_of_a_restart_or_says_that_it_has_none()
     for preset in known_presets().values():
         evidence = [bool(rule.restart_topic) for rule in preset.rules]
         assert all(evidence) != ("no report of a restart" in " ".join(preset.notes.split())), preset.name
+
+
+UP = '{"UptimeSec":5}'
+ZIGBEE = {
+    "zigbee2mqtt/y/x/availability": '{"state":"online"}',
+    "zigbee2mqtt/bridge/event": '{"type":"device_announce","data":{"friendly_name":"y/x"}}',
+}
+EVIDENCE = {
+    "tasmota": ("x", {"tele/x/LWT": "Online", "x/tele/INFO3": '{"RestartReason":"Power On"}', "tele/x/STATE": UP}),
+    "esphome": ("x/sensor/energy", {"x/status": "online"}),
+    "homeassistant-statestream": ("x", {"homeassistant/sensor/x/state": "unavailable"}),
+    "openenergymonitor": ("x/E1", {"emon/x/MSG": "3"}),
+    "openenergymonitor-json": ("x", {"emon/JSON/x": '{"MSG":3,"E1":7}', "emon/x": '{"MSG":3}'}),
+    **dict.fromkeys(("shelly-em", "shelly-em1", "shelly-pm"), ("x", {"x/online": "true"})),
+    **dict.fromkeys(("shelly-gen1", "shelly-gen1-3em", "shelly-gen1-plug"), ("x", {"shellies/x/online": "true"})),
+    **dict.fromkeys(("zigbee2mqtt", "zigbee2mqtt-channel"), ("y/x", ZIGBEE)),
+}
+
+
+@pytest.mark.parametrize("preset", EVIDENCE)
+def test_the_evidence_of_a_restart_is_recognised(preset: str) -> None:
+    source, messages = EVIDENCE[preset]
+    readers = readers_of(settings_of(preset, [{"source": source}]))
+    for topic, payload in messages.items():
+        assert list(readers.reports(topic, payload.encode())), topic
+        for other in ("Offline", "offline", "false", '{"state":"offline"}', '{"data":{"friendly_name":"y"}}', "7 W"):
+            assert not list(readers.reports(topic, other.encode())), other
+    assert set(EVIDENCE) == {one.name for one in known_presets().values() if any(r.restart_topic for r in one.rules)}
 
 
 def test_every_preset_names_its_sources_and_says_what_a_person_must_know() -> None:
