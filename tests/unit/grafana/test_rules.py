@@ -278,6 +278,8 @@ CASES = [
     *counting("DeadLetters", utility("dead_letters_total"), 60),
     *standing("Residual", {utility("settlement_residual_microgrids"): "0x9 2x89 0x30"}, 60),
     *standing("ReadingsQuarantined", {utility("quarantined_open_dead_letters"): "0x9 3x89 0x30"}, 60),
+    *standing("SecondPersonRefused", {utility("refused_second_persons"): "0x9 3x89 0x30"}, 0),
+    *standing("BreakGlass", {utility("break_glass_commands"): "0x9 3x89 0x30"}, 0),
     *standing("FindingsOpen", {utility("open_findings", check="spike"): "0x9 3x89 0x30"}, 60),
     *counting("Conflicts", utility("event_conflicts_total"), 60),
     Case("Conflicts", "slots", {utility("conflicting_slots"): "4x59 6x120"}, fires=(61, 110), silent=(59, 122)),
