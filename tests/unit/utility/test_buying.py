@@ -120,6 +120,27 @@ def test_planner_fills_before_peak_hours_serves_in_them_and_says_so() -> None:
     assert "the battery serves" in within.reason
 
 
+def test_planner_restores_the_reserve_at_any_price() -> None:
+    situation = at(11, 20)
+    prices = situation.prices.copy()
+    prices[:4] = 30_000
+    bought = Planner(limit_s=UNHURRIED_S)(replace(situation, prices=prices))
+    assert bought.energy == LINE
+    assert "below the reserve" in bought.reason
+
+
+def test_planner_buys_no_more_than_the_load_and_the_battery_take() -> None:
+    weak = replace(PLANT, power_w=2_000)
+    bought = Planner(limit_s=UNHURRIED_S)(at(11, 20, plant=weak))
+    assert bought.energy == pytest.approx(LOAD + weak.power_quarter, rel=0.001)
+
+
+def test_a_plant_may_keep_its_whole_battery() -> None:
+    assert replace(PLANT, reserve=PLANT.capacity).reserve == PLANT.capacity
+    with pytest.raises(ValueError, match="reserve <= capacity"):
+        replace(PLANT, reserve=PLANT.capacity + 1)
+
+
 def test_planner_leaves_room_for_residents_exports_that_it_expects() -> None:
     """Of a sunny noon's exports nothing is refused for energy that was bought in the night before."""
     situation = at(3, 90)

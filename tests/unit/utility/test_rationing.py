@@ -217,6 +217,25 @@ def test_energy_above_the_reserve_lasts_twelve_hours_for_the_classes_above() -> 
     assert level > NEED_W * 1000, "more than an hour of the town's mean load is left"
 
 
+def test_a_class_below_one_that_takes_the_whole_line_gets_not_a_watt() -> None:
+    one = replace(HOUSES, customers=1)
+    assert ration_rangers(SupplyState.LOW, [PUBLIC, one], plant(90_000))[one.microgrid].import_limit_w == 0
+
+
+def test_energy_is_kept_for_what_the_classes_above_may_need_not_for_what_they_take_now() -> None:
+    """The sun serves the hospital now: the battery has 12 h of its mean use, and nothing more."""
+    sunny = replace(PUBLIC, demand_w=0)
+    given = plant(0, level=12 * sunny.average_w * 1000, power_w=1_000_000)
+    assert ration_rangers(SupplyState.EMPTY, [sunny, HOUSES], given)[HOUSES.microgrid].import_limit_w == 0
+
+
+def test_a_microgrid_of_apartments_is_of_their_class_and_others_of_houses() -> None:
+    town = load_town(Path(demo.__file__).with_name("town.toml"))
+    found = {microgrid.kind: member_of(town.table, microgrid).priority for microgrid in town.microgrids.values()}
+    assert found["apartment"] is Priority.APARTMENTS
+    assert found["residential"] is Priority.HOUSES
+
+
 def test_the_microgrid_of_the_hospital_is_public_in_the_town() -> None:
     town = load_town(Path(demo.__file__).with_name("town.toml"))
     members = [member_of(town.table, microgrid) for microgrid in town.microgrids.values()]
