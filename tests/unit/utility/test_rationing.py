@@ -156,6 +156,13 @@ def test_no_limit_is_below_what_the_line_gives(members: list[Member], given: Pla
         line_w = max(0, line_w - sum(m.demand_w for m in group))
 
 
+def test_a_microgrid_without_customers_takes_nothing_from_those_of_its_class() -> None:
+    """With 3 W for two that asked for 2 W each, the one with a customer got 0 W."""
+    one, none = replace(HOUSES, customers=1, demand_w=2), replace(MORE, customers=0, demand_w=2)
+    rations = ration_rangers(SupplyState.LOW, [one, none], plant(3))
+    assert [rations[member.microgrid].import_limit_w for member in (one, none)] == [2, 0]
+
+
 def test_with_a_supply_that_is_normal_any_energy_above_the_reserve_is_enough() -> None:
     given = plant(200_000, level=1, power_w=100_000)
     limits = ration_rangers(SupplyState.NORMAL, TOWN, given)
