@@ -80,6 +80,14 @@ def test_rule_buys(policy: str, hour: int, level: int, energy: int, words: str) 
     assert words in purchase.reason
 
 
+@pytest.mark.parametrize("policy", ["aces", "rangers"])
+def test_the_last_quarter_hour_before_peak_hours_is_off_peak(policy: str) -> None:
+    situation = at(14, 60)
+    bought = POLICIES[policy]()(replace(situation, now=situation.now + 2_700))
+    assert bought.reason.startswith("off-peak")
+    assert bought.energy > LOAD
+
+
 def test_rangers_serves_in_peak_hours_above_a_quarter_however_low_the_reserve_is() -> None:  # req: P5
     low = replace(PLANT, reserve=12 * KWH)
     assert POLICIES["rangers"]()(at(15, 31, plant=low)).energy == LOAD - KWH, "down to a quarter"
@@ -123,7 +131,7 @@ def test_planner_fills_before_peak_hours_serves_in_them_and_says_so() -> None:
 def test_planner_restores_the_reserve_at_any_price() -> None:
     situation = at(11, 20)
     prices = situation.prices.copy()
-    prices[:4] = 30_000
+    prices[0] = 30_000
     bought = Planner(limit_s=UNHURRIED_S)(replace(situation, prices=prices))
     assert bought.energy == LINE
     assert "below the reserve" in bought.reason

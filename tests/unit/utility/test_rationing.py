@@ -226,7 +226,9 @@ def test_energy_above_the_reserve_lasts_twelve_hours_for_the_classes_above() -> 
 
 def test_a_class_below_one_that_takes_the_whole_line_gets_not_a_watt() -> None:
     one = replace(HOUSES, customers=1)
-    assert ration_rangers(SupplyState.LOW, [PUBLIC, one], plant(90_000))[one.microgrid].import_limit_w == 0
+    for state, why in ((SupplyState.LOW, "; the battery is to last 12 h"), (SupplyState.NORMAL, "")):
+        found = ration_rangers(state, [PUBLIC, one], plant(90_000))[one.microgrid]
+        assert (found.import_limit_w, found.reason) == (0, f"short: nothing left for houses{why}")
 
 
 def test_energy_is_kept_for_what_the_classes_above_may_need_not_for_what_they_take_now() -> None:
