@@ -41,7 +41,7 @@ CASES = {
     "tasmota": Case(
         [{"source": "kitchen"}, {"source": "house"}, {"source": "house", "direction": "outgoing"}],
         {"1 through": (0, 20, 130_000), "2 through": (20, 0, 60_000), "3 through": (20, 0, 60_000)},
-        {"duplicate": 2, "held back": 3, "retained": 3, "rewind": 1, "start": 2},
+        {"duplicate": 2, "held back": 3, "retained": 3, "rewind": 1, "start": 4},
     ),
     "tasmota-sml": Case(
         [{"source": "meter"}, {"source": "meter", "direction": "outgoing"}],

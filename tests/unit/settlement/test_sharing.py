@@ -116,6 +116,7 @@ def test_nothing_is_shared_without_the_command() -> None:
 
 def test_surplus_of_a_full_battery_is_not_sharing() -> None:
     assert shared(one(outgoing=[[500, 0]], generation=[[500, 0]], after=[[970, 150]])).given.tolist() == [[30, 0]]
+    assert not shared(one(outgoing=[[500, 0]], generation=[[500, 0]], after=[[1000, 150]])).given.any()
 
 
 def test_load_of_an_empty_battery_is_not_sharing() -> None:
