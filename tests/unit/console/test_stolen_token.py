@@ -125,7 +125,13 @@ def test_what_a_token_made_is_listed_with_it_and_ends_with_it_if_the_administrat
     bob.post("/console/research/agreements", {"name": "uni", "until": "2028-01-01"})
     assert post("/console/research/readers", {"agreement": "uni", "person": "rey"}) == 303
     assert post("/alarms/maintenances", place="r001", part="", start=iso(NOW), until=iso(until), note="thief") == 200
-    later = {"action": "schedule", "fields": {"periods": {"relay_s": 900}}, "microgrids": ["r001"], "at": LATER}
+    later = {
+        "action": "schedule",
+        "fields": {"periods": {"relay_s": 900}},
+        "microgrids": ["r001"],
+        "at": LATER,
+        "seen": 0,
+    }
     assert post("/commands", **later) == 200
     words = text_of(bob.get("/console/tokens/1"))
     assert [action in words for action in ("agreement.reader", "alarm.silence", "command.plan")] == [True] * 3
