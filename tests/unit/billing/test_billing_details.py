@@ -4,6 +4,7 @@ import json
 import zlib
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -93,7 +94,8 @@ def test_inputs_that_name_no_rules_have_the_first_ones() -> None:
 def test_of_a_runs_inputs_an_account_gets_its_own_objects() -> None:
     for own in ({"weights": [], "number": 7}, {"holdings": [{"account": 3}, {"account": 7}]}, {"name": "town"}):
         assert _of_account(7, own) is own
-    for other in ({"weights": [], "number": 8}, {"holdings": [{"account": 3}]}, {"billed": {}}):
+    others: list[dict[str, Any]] = [{"weights": [], "number": 8}, {"holdings": [{"account": 3}]}, {"billed": {}}]
+    for other in others:
         assert not _of_account(7, other)
 
 
