@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.report import BEGIN, END, Goal, Section, Table, keep, kept, made_page, measure, number, spread
 
 SECTION = Section(
