@@ -4,6 +4,7 @@ import json
 import zlib
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -91,10 +92,11 @@ def test_inputs_that_name_no_rules_have_the_first_ones() -> None:
 
 
 def test_of_a_runs_inputs_an_account_gets_its_own_objects() -> None:
-    for own in ({"weights": [], "number": 7}, {"holdings": [{"account": 3}, {"account": 7}]}, {"name": "town"}):
-        assert _of_account(7, own) is own
-    for other in ({"weights": [], "number": 8}, {"holdings": [{"account": 3}]}, {"billed": {}}):
-        assert not _of_account(7, other)
+    town: dict[str, Any] = {"name": "town"}
+    own: list[dict[str, Any]] = [{"weights": [], "number": 7}, {"holdings": [{"account": 3}, {"account": 7}]}, town]
+    others: list[dict[str, Any]] = [{"weights": [], "number": 8}, {"holdings": [{"account": 3}]}, {"billed": {}}]
+    assert [_of_account(7, one) for one in own] == own
+    assert not any(_of_account(7, one) for one in others)
 
 
 def test_an_energy_is_said_exactly_in_kilowatt_hours() -> None:
