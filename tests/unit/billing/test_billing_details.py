@@ -92,11 +92,11 @@ def test_inputs_that_name_no_rules_have_the_first_ones() -> None:
 
 
 def test_of_a_runs_inputs_an_account_gets_its_own_objects() -> None:
-    for own in ({"weights": [], "number": 7}, {"holdings": [{"account": 3}, {"account": 7}]}, {"name": "town"}):
-        assert _of_account(7, own) is own
+    town: dict[str, Any] = {"name": "town"}
+    own: list[dict[str, Any]] = [{"weights": [], "number": 7}, {"holdings": [{"account": 3}, {"account": 7}]}, town]
     others: list[dict[str, Any]] = [{"weights": [], "number": 8}, {"holdings": [{"account": 3}]}, {"billed": {}}]
-    for other in others:
-        assert not _of_account(7, other)
+    assert [_of_account(7, one) for one in own] == own
+    assert not any(_of_account(7, one) for one in others)
 
 
 def test_an_energy_is_said_exactly_in_kilowatt_hours() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from commonwatt.model.now import Now, Trust
+from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.protocol.sharing_words import Why
 from gateway.control.manager import SHARE_FOR_S
@@ -12,9 +13,10 @@ from gateway.control.meter_view import MeterView
 from gateway.control.microgrid_states import MicrogridStates
 from gateway.control.mode_changes import ModeChanges
 from gateway.control.plausibility import EXCESS_PERMILLE, JUMP_PERMILLE, Doubt, recorded_of
+from gateway.control.rotation import Rotation
 from gateway.control.sharing import reasons
 from gateway.status import view
-from harness.worlds.gateway import CAPACITY, START, World
+from harness.worlds.gateway import CAPACITY, START, World, registered
 from tests.unit.gateway.test_manager import households
 from tests.unit.gateway.test_plausibility import HALF, MOST, history, judged
 from tests.unit.gateway.test_sharing import town
@@ -97,3 +99,25 @@ def test_outcomes_of_the_minutes_question_displace_no_others(world: World) -> No
     world.introduce(1)
     world.introduce(1, cmd="get")
     assert [note.cmd for note in world.core.manager.notes] == ["initialize"]
+
+
+@pytest.mark.parametrize(("trust", "moved_s", "writes"), [(Trust.NONE, 600, 0), (Trust.HARDWARE, 0, 1)])
+def test_a_state_set_by_a_hardware_clock_keeps_its_end_when_the_time_is_set(
+    world: World, trust: Trust, moved_s: int, writes: int
+) -> None:
+    command = ControllerCommand(id="1", cmd="reduce", until=START + 600, state="on", for_s=900)
+    now, modes = Now(START, trust), world.core.modes
+    modes.set(command, now)
+    assert len(modes.shift(600, now)) == writes, "a time that may be wrong is not stored"
+    assert modes.states.reduce_until == START + 900 + moved_s
+
+
+def test_a_place_is_isolated_at_the_meter_of_its_battery_and_is_off_until_the_commands_end(world: World) -> None:
+    registry = {meter: registered(meter, battery=meter != 2) for meter in (1, 2, 3)}
+    registry[3] = registry[3].model_copy(update={"location": registry[2].location})
+    rotation, manager, now = Rotation("r001", world.core.manager), world.core.manager, world.core.now
+    rotation.register(registry)
+    assert rotation.meters == (1, 3)
+    manager.order(3, Kind.ISOLATED, "on", now + 900, now)
+    for later, off in ((0, [False, True]), (899, [False, True]), (900, [False, False])):
+        assert rotation._row(Now(now + later, now.trust), 0).off[0].tolist() == off
