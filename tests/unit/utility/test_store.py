@@ -401,7 +401,9 @@ def test_blocks_between_late_parts_are_not_read(database: Database) -> None:
     assert Compactor(database).plan(LATER) is not None
     event.remove(database.reads, "before_cursor_execute", explain)
     (plan,) = plans
-    assert max(int(rows) for rows in re.findall(r"actual rows=(\d+)", plan)) == 2, plan
+    scans = re.findall(r" on compacted_.*\(actual rows=(\d+) loops=(\d+)\)", plan)
+    # How many meters the join passes over is the server's choice, by what it knows of their table.
+    assert sum(int(rows) * int(loops) for rows, loops in scans) == 2, plan
 
 
 def test_gap_is_looked_at_again_when_its_block_is_compacted_before_the_finder_came(database: Database) -> None:
