@@ -183,7 +183,8 @@ def release(
                 handover.undo(settings.store, now)
                 print(f"{settings.store}: in use again. Keep the new controller off, and delete the handover")
                 return
-            made = handover.release(settings.store, settings.microgrid, out, now)
+            certificate = settings.certificate.read_bytes() if settings.certificate else None
+            made = handover.release(settings.store, settings.microgrid, out, now, certificate)
         print(f"{out}: the store of {made.microgrid}, {made.store_bytes:,} bytes")
 
 
@@ -194,13 +195,14 @@ def take_over(
     """Take over the store of the controller that this one replaces; the gateway must be stopped.
 
     A store without records is replaced. If this controller has stored records already, those of the handover are
-    added. Taken over again, a handover changes nothing.
+    added. Taken over again, a handover changes nothing. A controller with certificates refuses a handover that no
+    controller of its microgrid signed.
     """
     with errors_reported():
         settings = load_settings(config, "gateway", GatewaySettings)
         with only_one(settings.store, "a running gateway"):
             now = int(load_clock(settings.clock).now())
-            taken = handover.take_over(settings.store, settings.microgrid, file, now)
+            taken = handover.take_over(settings.store, settings.microgrid, file, now, _trusted(settings))
         released = moment(taken.handover.released)
         if taken.again:
             print(f"{settings.store}: has this handover of {released} already; nothing was changed")
@@ -208,6 +210,13 @@ def take_over(
             print(f"{settings.store}: is the store that was released {released}")
         else:
             print(f"{settings.store}: had records; {taken.added:,} parts, events and dead letters of {released} added")
+
+
+def _trusted(settings: GatewaySettings) -> handover.Trusted | None:
+    authority, revoked = settings.head_end_ca, settings.head_end_revoked
+    if authority is None:
+        return None
+    return handover.Trusted(authority=authority.read_bytes(), revocations=revoked.read_bytes() if revoked else None)
 
 
 def _line_row(row: LineDay) -> dict[str, object]:

@@ -7,7 +7,8 @@ The core's state only saves work and bounds junk; it need not survive a restart.
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from heapq import nlargest
 from typing import TypeAlias
 
 import numpy as np
@@ -18,9 +19,9 @@ from commonwatt.model.blocks import Blocks, concatenate, from_records
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.ids import MeterId
-from commonwatt.model.now import Now, Trust
-from commonwatt.model.records import KNOWN_STATES, RecordType
-from commonwatt.model.units import MADE, MAX_EPOCH, QUARTER_S, ControllerId, EpochSeconds, MicrogridId
+from commonwatt.model.now import Now
+from commonwatt.model.records import KNOWN_STATES, RecordType, Rejection
+from commonwatt.model.units import MADE, MAX_EPOCH, QUARTER_S, ControllerId, EpochSeconds, MicrogridId, Quarter
 from commonwatt.protocol.batches import Batch, BatchAck, BatchRefusal, unpack_batch
 from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, DeadLetter, DeadLetterSource, LocalReason
@@ -38,7 +39,7 @@ from utility.changes import (
 )
 from utility.events import CommandsOpen, Event, FromGateway
 from utility.gaps import settled_before
-from utility.ingest.plant import from_plant
+from utility.ingest.plant import from_plant, is_confirmed
 from utility.ingest.quarantine import (
     count_of_others,
     event_dead_letters,
@@ -71,6 +72,10 @@ A gateway rejects readings slightly ahead of its clock. Readings in batches were
 deleted by meters: a utility with a wrong clock must not reject all of them.
 """
 
+UNCONFIRMED_S = 8 * 86_400
+"""The same while the clock is not confirmed, after the latest of three times: the clock's, the release date, and the
+newest data of the second of all senders: no sender alone can move it."""
+
 _Fault: TypeAlias = tuple[BatchRefusal, str, str]
 _DAY_S = 86_400
 # The first fields of a batch: magic, four bytes, time, store, sequence.
@@ -82,10 +87,18 @@ class Core:
 
     Attributes:
         registry: The registry; the shell replaces it when it changed.
+        newest: The newest committed quarter of each sender that has sent; at a start, of the two newest senders.
     """
 
-    def __init__(self, store_id: int, registry: RegistrySnapshot, gap_age_s: int) -> None:
+    def __init__(
+        self,
+        store_id: int,
+        registry: RegistrySnapshot,
+        gap_age_s: int,
+        newest: Mapping[ControllerId, Quarter] | None = None,
+    ) -> None:
         self.registry = registry
+        self.newest = dict(newest or {})
         self._store_id = store_id
         self._gap_age_s = gap_age_s
         self._junk: Counter[str] = Counter()
@@ -103,6 +116,19 @@ class Core:
             case CommandsOpen(commands):
                 return Step("commands", tuple(self._send_open(commands, now)))
 
+    def committed(self, append: Append) -> None:
+        """Note the newest quarter of committed data."""
+        if len(append.blocks):
+            newest = int(append.blocks.quarter.max())
+            self.newest[append.sender] = max(newest, self.newest.get(append.sender, 0))
+
+    def latest(self, now: Now) -> EpochSeconds:
+        """Return the latest possible present time."""
+        if is_confirmed(now):
+            return now + CLOCK_BEHIND_S
+        second = nlargest(2, self.newest.values())[1:] or [0]
+        return min(max(now, MADE, second[0] * QUARTER_S) + UNCONFIRMED_S, MAX_EPOCH)
+
     def _receive(self, topic: str, payload: bytes, now: Now) -> Step:
         if now // _DAY_S != self._day:
             self._day = now // _DAY_S
@@ -112,7 +138,7 @@ class Core:
             self._relayed_bytes.clear()
         parsed = parse_gateway_up(topic)
         if parsed is not None and parsed.controller == PLANT:
-            return from_plant(parsed.leaf, payload, now)
+            return from_plant(parsed.leaf, payload, now, self.latest(now))
         if parsed is None or parsed.controller not in self.registry.controllers:
             # Unknown senders are dropped (P8); the head-end admits none, so a registry update is pending.
             return self._not_registered(topic, payload, now)
@@ -153,13 +179,12 @@ class Core:
             blocks = unpack(batch.keys, batch.payloads)
         except ProtocolError as error:
             return self._refuse(sender, payload, now, error)
-        # A clock before the release date is wrong, trusted or not.
-        judged_at = now + CLOCK_BEHIND_S if now.trust >= Trust.HARDWARE and now >= MADE else None
+        judged_at, future = self.latest(now), Rejection.FUTURE if is_confirmed(now) else LocalReason.AHEAD
         limits = self.registry.limits(rows, batch.keys)
         assigned = self.registry.assigned(rows, sender, batch.owner)
-        found = sort_out(blocks, batch.payloads, limits, assigned, now, judged_at)
-        events, events_apart = sort_out_events(batch.events, sender, batch.owner, self.registry.meters, judged_at)
+        found = sort_out(blocks, batch.payloads, limits, assigned, now, judged_at, future)
         meters = self.registry.meters
+        events, events_apart = sort_out_events(batch.events, sender, batch.owner, meters, judged_at, future)
         rest, records = records_of_other_accounts(batch.dead_letters, sender, batch.owner, meters, judged_at)
         dead_letters, quarantined = quarantined_dead_letters(rest, sender, batch.owner, meters)
         more = from_records(records)

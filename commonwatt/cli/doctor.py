@@ -23,6 +23,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted, moment
 from commonwatt.runtime.clock import wall_clock
 from commonwatt.runtime.service import EXIT_FAILED, errors_reported, flowing
+from commonwatt.site.machine import PROGRAM
 
 COLOURS = {Level.GOOD: typer.colors.GREEN, Level.WARNING: typer.colors.YELLOW, Level.BAD: typer.colors.RED}
 
@@ -125,6 +126,9 @@ def _continue_as_owner(config: Path) -> None:
     """Continue with the rights of the file's owner instead of root's.
 
     Root can read and write everything, which would hide wrong rights, and leave lock files that the service can't open.
+
+    Raises:
+        ConfigError: The owner can't read this program, of which more modules are to be loaded.
     """
     if os.geteuid() == 0 and config.exists() and (owner := config.stat()).st_uid != 0:
         try:
@@ -133,3 +137,8 @@ def _continue_as_owner(config: Path) -> None:
             os.setgroups([])  # The folder is of another machine, whose users have no names here.
         os.setgid(owner.st_gid)
         os.setuid(owner.st_uid)
+        if unreadable := [path for path in (os.__file__, typer.__file__, __file__) if not os.access(path, os.R_OK)]:
+            raise ConfigError(
+                f"the owner of {config} (user id {owner.st_uid}) can't read this program ({unreadable[0]}); start the "
+                f"installed one: sudo {PROGRAM} doctor --config {config}"
+            )

@@ -96,6 +96,10 @@ def pack(
 @flowing
 def unpack(
     bundle: Annotated[Path, typer.Argument(help="The file that `commonwatt site pack` wrote.")],
+    authority: Annotated[
+        str | None,
+        typer.Option(help="The fingerprint of the town's authority, as `site pack` printed it; for a first unpack."),
+    ] = None,
     handover: Annotated[
         Path | None,
         typer.Option(help="The store of the controller that this one replaces; see: commonwatt swap controller --help"),
@@ -107,12 +111,14 @@ def unpack(
     """Install a bundle on its machine: files, user, systemd units; check all, then start the services.
 
     Unpacking a newer bundle again replaces what changed, restarts what does not load it by itself, and keeps stores
-    and data. A damaged bundle, or one of another machine, another town or a newer version is refused, and nothing is
-    written. Where systemd does not run, the commands that start the services are printed.
+    and data. A damaged bundle, or one of another machine, another town, another authority or a newer version is
+    refused, and nothing is written. The first time it shows the fingerprint of the authority that signed the bundle,
+    and wants it as --authority. Where systemd does not run, the commands that start the services are printed.
     """
     with errors_reported():
         machine = Machine.at(root)
-        unpacking = prepare(read_bundle(bundle), machine, version("commonwatt"), handover)
+        now, program = int(wall_clock().now()), version("commonwatt")
+        unpacking = prepare(read_bundle(bundle), machine, program, now, authority=authority, handover=handover)
         run_or_print(machine, unpacking.install(typer.echo), "To start the services:")
         unpacking.finish()
         config = f"{STATE}/{unpacking.place}/{UTILITY if unpacking.place == UTILITY else 'gateway'}.toml"
@@ -121,21 +127,24 @@ def unpack(
         typer.echo(f"Delete what you carried, it contains secrets: rm {shlex.join(map(str, files))}")
 
 
-def write_packed(site: Path, place: str, now: EpochSeconds) -> None:
-    """Write the bundle of a place into this folder, and print what it is.
+def write_packed(site: Path, place: str, now: EpochSeconds) -> str:
+    """Write the bundle of a place into this folder, and print what it is; return the authority's fingerprint.
 
     Raises:
         ConfigError: The place is unknown, or one of its files is missing or wrong.
     """
-    expiries = {entry.file: entry.expires for entry in Authority.load(site).current()}
+    authority = Authority.load(site)
+    expiries = {entry.file: entry.expires for entry in authority.current()}
     bundle = packed(site, place, now)
     path = Path(f"{place}.bundle")
-    write_bundle(bundle, path)
+    write_bundle(bundle, path, authority)
     ends = [moment(expiries[name])[:10] for name in bundle.files if name in expiries]
     typer.echo(
         f"{path}: {counted(len(bundle.files), 'file')}, version {bundle.manifest.version}, certificates until "
         f"{min(ends, default='none')}. It contains secrets of {place} (mode 0600)."
     )
+    typer.echo(f"For the first unpack: --authority {bundle.manifest.authority}")
+    return bundle.manifest.authority
 
 
 def run_or_print(machine: Machine, commands: Iterable[list[str]], purpose: str) -> None:

@@ -26,7 +26,8 @@ _STEPS = """\
 2. On the old controller:  sudo commonwatt swap controller release
    It stops, and writes {place}.handover; carry that to the new controller. Meters keep their records meanwhile.
 3. On the new controller, at the old one's address:
-       sudo commonwatt site unpack {place}.bundle --handover {place}.handover
+       sudo commonwatt site unpack {place}.bundle --handover {place}.handover \\
+           --authority {authority}
 4. Here, when `commonwatt status` shows it connected:  commonwatt swap controller finish {place}{site}
 
 The old controller is dead: its card in another machine gives the handover, by step 2 with --root FOLDER. Without any
@@ -66,8 +67,8 @@ def begin(
     with errors_reported():
         now = int(wall_clock().now())
         exchange.begin(site, place, now)
-        write_packed(site, place, now)
-        typer.echo(_STEPS.format(place=place, site=option_of(site)))
+        authority = write_packed(site, place, now)
+        typer.echo(_STEPS.format(place=place, site=option_of(site), authority=authority))
 
 
 @controller.command()
@@ -94,7 +95,8 @@ def release(
         if (machine.state / place / "adapter.toml").exists():
             typer.echo(_ADAPTER.format(place=place))
         typer.echo(
-            f"Next, on the new controller: commonwatt site unpack {place}.bundle --handover {handover_name(place)}"
+            f"Next, on the new controller: commonwatt site unpack {place}.bundle --handover {handover_name(place)} "
+            "--authority and the fingerprint that `begin` printed"
         )
 
 
@@ -103,11 +105,15 @@ def release(
 def finish(
     place: Annotated[str, typer.Argument(help="The microgrid whose controller was replaced.")],
     site: SiteOption = Path("site"),
-    yes: Annotated[bool, typer.Option("--yes", help="The new controller is connected: do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="The new controller is connected: neither look nor ask.")] = False,
 ) -> None:
-    """At the office, at the end: revoke the old controller's certificates."""
+    """At the office, at the end: revoke the old controller's certificates.
+
+    First it connects to the broker at the controller's address, which must have the new controller's certificate.
+    """
     with errors_reported():
         if not yes:
+            exchange.check_connected(site, place)
             typer.confirm(f"Does `commonwatt status` on the new controller of {place} show it connected?", abort=True)
         revoked = exchange.finish(site, place, int(wall_clock().now()))
         typer.echo(f"{place}: {counted(len(revoked), 'certificate')} of the old controller revoked")

@@ -189,6 +189,10 @@ class Authority:
         """When the authority itself expires, epoch seconds."""
         return int(self._signer.certificate.not_valid_after_utc.timestamp())
 
+    def signature(self, purpose: str, content: bytes) -> bytes:
+        """Sign a content for one purpose."""
+        return self._signer.signature(purpose, content)
+
     def current(self) -> list[Issued]:
         """Return the newest certificate of each file, without revoked ones."""
         newest = {entry.file: entry for entry in self.issued}

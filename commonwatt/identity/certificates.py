@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from typing import Self
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -25,6 +25,8 @@ BACKDATED_S = 3_600
 
 _UNREADABLE = (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm)
 """Errors from reading a damaged file: one flipped bit can change the version or the algorithm."""
+
+_ECDSA = ec.ECDSA(hashes.SHA256())
 
 MAX_NAME = 64
 """Most characters of a certificate's name (X.520)."""
@@ -126,6 +128,10 @@ class Signer:
             builder = builder.add_revoked_certificate(entry)
         return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
+    def signature(self, purpose: str, content: bytes) -> bytes:
+        """Sign a content for one purpose; no signature for another purpose, such as a certificate's, can replace it."""
+        return self.key.sign(_purposed(purpose, content), _ECDSA)
+
     def key_pem(self) -> str:
         """Return the authority's key as PEM."""
         return self.key.private_bytes(
@@ -136,6 +142,45 @@ class Signer:
 def pem(certificate: x509.Certificate) -> str:
     """Return a certificate as PEM."""
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def check_signed(certificate: bytes, purpose: str, content: bytes, signature: bytes) -> None:
+    """Check that the key of a certificate (PEM) signed a content for a purpose.
+
+    Raises:
+        ConfigError: It did not.
+    """
+    try:
+        key = x509.load_pem_x509_certificate(certificate).public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            raise ConfigError("the certificate's key is not of an elliptic curve")
+        key.verify(signature, _purposed(purpose, content), _ECDSA)
+    except _UNREADABLE as error:
+        raise ConfigError(f"no certificate: {error}") from error
+    except InvalidSignature:
+        raise ConfigError("the signature does not fit") from None
+
+
+def check_issued(certificate: bytes, authority: bytes, revocations: bytes | None, name: str) -> None:
+    """Check that an authority issued a certificate (PEM) for a name, and did not revoke it; it may have expired.
+
+    Raises:
+        ConfigError: It did not.
+    """
+    try:
+        found = x509.load_pem_x509_certificate(certificate)
+        found.verify_directly_issued_by(x509.load_pem_x509_certificate(authority))
+    except (*_UNREADABLE, InvalidSignature) as error:
+        raise ConfigError(f"this machine's authority did not issue its certificate ({error})") from error
+    details = _details(found)
+    if details.names[:1] != (name,):
+        raise ConfigError(f"its certificate is not of {name}")
+    if revocations is not None and details.serial in revoked_serials(revocations, authority):
+        raise ConfigError("its certificate was revoked")
+
+
+def _purposed(purpose: str, content: bytes) -> bytes:
+    return f"commonwatt {purpose}\n".encode() + content
 
 
 def revoked_serials(revocations: bytes, authority: bytes) -> frozenset[int]:

@@ -102,6 +102,8 @@ class LocalReason(IntEnum):
     """A stored part of the utility whose checksum does not match; its slots are requested again."""
     NOT_ASSIGNED = 244
     """Sent by a controller that the meter is not assigned to; its readings wait for a person's decision."""
+    AHEAD = 245
+    """Far ahead of the utility's clock, which was not confirmed; it waits until the clock is."""
 
 
 def _reasons() -> dict[int, str]:
@@ -161,11 +163,11 @@ def quarantined_blocks(dead_letter: DeadLetter, record_types: Iterable[int]) -> 
     """Return the readings of a dead letter that a person may release; ``None``: no such readings.
 
     Args:
-        dead_letter: The dead letter, implausible or from a controller without the meter; its sender may have forged
-            it.
+        dead_letter: The dead letter, implausible, from a controller without the meter, or ahead of the clock; its
+            sender may have forged it.
         record_types: The record types of its meter.
     """
-    if dead_letter.reason not in (Rejection.IMPLAUSIBLE, LocalReason.NOT_ASSIGNED):
+    if dead_letter.reason not in (Rejection.IMPLAUSIBLE, LocalReason.NOT_ASSIGNED, LocalReason.AHEAD):
         return None
     types = tuple(map(RecordType, record_types))
     if dead_letter.log == DeadLetterSource.HISTORY and len(dead_letter.content) == HISTORY_BYTES:

@@ -1,7 +1,8 @@
 """A bundle: one file with everything that one machine needs, its manifest first; it contains secrets.
 
-It is a gzip-compressed tar archive: ``manifest.json``, then the files that it names, each ``FOLDER/NAME``. Reading
-checks all of it before any use: a bundle is refused whole, or its content is exactly what was packed.
+It is a gzip-compressed tar archive: ``manifest.json``, its signature by the town's authority, then the files that the
+manifest names, each ``FOLDER/NAME``. Reading checks all of it before any use: a bundle is refused whole, or its content
+is exactly what an authority signed. Which authority that may be, ``unpack`` decides.
 """
 
 import gzip
@@ -20,7 +21,8 @@ from pydantic import ValidationError
 
 from commonwatt.config.files import check_file, check_named_files
 from commonwatt.config.settings import MicrogridName, Settings
-from commonwatt.identity.authority import CA_FILE
+from commonwatt.identity.authority import CA_FILE, Authority
+from commonwatt.identity.certificates import check_signed
 from commonwatt.identity.devices import digest
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
@@ -29,7 +31,9 @@ from commonwatt.runtime.files import replace_file
 from commonwatt.site.file import FILE, TOWN_FILE, load_site
 from commonwatt.site.places import folders_of, runs_mosquitto
 
-MANIFEST = "manifest.json"
+MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
+
+_PURPOSE = "bundle"
 
 MAX_BYTES = 64 * 1024 * 1024
 """Most bytes of a bundle's content; the largest town's utility has less than one MiB."""
@@ -46,7 +50,7 @@ class Manifest(Settings):
         version: The version of the program that packed it.
         place: A microgrid's id, or ``utility``.
         town: The town's name.
-        authority: The checksum of its authority's certificate: which town it is of.
+        authority: The fingerprint of the authority that signed it (SHA-256 of ``ca.pem``): which town it is of.
         made: When it was packed, epoch seconds.
         mosquitto: Whether Mosquitto is the machine's broker.
         files: The checksum of each file (SHA-256).
@@ -109,11 +113,13 @@ def _carried(folder: Path, place: str) -> dict[str, Path]:
     return carried | ({f"{UTILITY}/{TOWN_FILE}": folder / TOWN_FILE} if place == UTILITY else {})
 
 
-def write_bundle(bundle: Bundle, path: Path) -> None:
-    """Write a bundle in one step; only this user can read it."""
+def write_bundle(bundle: Bundle, path: Path, authority: Authority) -> None:
+    """Sign a bundle, and write it in one step; only this user can read it."""
+    manifest = bundle.manifest.model_dump_json(indent=1).encode()
+    own = {MANIFEST: manifest, SIGNATURE: authority.signature(_PURPOSE, manifest)}
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
-        for name, content in {MANIFEST: bundle.manifest.model_dump_json(indent=1).encode(), **bundle.files}.items():
+        for name, content in {**own, **bundle.files}.items():
             member = tarfile.TarInfo(name)
             member.size, member.mode, member.mtime = len(content), 0o600, bundle.manifest.made
             archive.addfile(member, io.BytesIO(content))
@@ -124,12 +130,13 @@ def read_bundle(path: Path) -> Bundle:
     """Read a bundle and check all of it.
 
     Raises:
-        ConfigError: It is missing, damaged, incomplete or of a newer version, or contains something else than files
-            of its place.
+        ConfigError: It is missing, damaged, incomplete, unsigned or of a newer version, or contains something else
+            than files of its place.
     """
     try:
         contents = _contents(path)
-        manifest = _manifest(path, contents.pop(MANIFEST))
+        text, signature = contents.pop(MANIFEST), contents.pop(SIGNATURE, None)
+        manifest = _manifest(path, text)
     except (OSError, EOFError, zlib.error, tarfile.TarError, KeyError, TypeError, ValueError, RecursionError) as error:
         what = (isinstance(error, OSError) and error.strerror) or "damaged, incomplete or no bundle; copy it again"
         raise ConfigError(f"{path}: {what}") from error
@@ -139,7 +146,19 @@ def read_bundle(path: Path) -> Bundle:
         raise ConfigError(f"{path}: refused: it has the file {foreign[0]!r}, which no {manifest.place} needs")
     if manifest.files != {name: digest(content) for name, content in contents.items()}:
         raise ConfigError(f"{path}: damaged: its files differ from its manifest; copy it again, or pack it again")
+    _check_signature(path, manifest, text, signature, contents.get(f"{folders[0]}/{CA_FILE}", b""))
     return Bundle(manifest=manifest, files=contents)
+
+
+def _check_signature(path: Path, manifest: Manifest, text: bytes, signature: bytes | None, authority: bytes) -> None:
+    if signature is None:
+        raise ConfigError(f"{path}: refused: it is not signed; pack it again at the office")
+    if digest(authority) != manifest.authority:
+        raise ConfigError(f"{path}: refused: it names another authority than its {CA_FILE}")
+    try:
+        check_signed(authority, _PURPOSE, text, signature)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: refused: its authority did not sign it ({error}); get it from the office") from None
 
 
 def _contents(path: Path) -> dict[str, bytes]:

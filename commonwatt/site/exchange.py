@@ -5,19 +5,25 @@ it works until it is released; then they are revoked.
 """
 
 import os
+import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 from commonwatt.config.files import check_model
 from commonwatt.config.settings import Settings
-from commonwatt.identity.authority import FOLDER, Authority, Issued
+from commonwatt.identity.authority import BROKER_FILE, CA_FILE, FOLDER, Authority, Issued
+from commonwatt.identity.certificates import details_of
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
+from commonwatt.network.tls import ClientTls
 from commonwatt.runtime.files import read_object, write_private
 from commonwatt.runtime.service import only_one
 from commonwatt.site.file import FILE, load_site
 from commonwatt.site.machine import PROGRAM, USER, Machine
-from commonwatt.site.places import certificates, folders_of, services_of
+from commonwatt.site.places import broker_of, certificates, folders_of, services_of
+
+_ANSWER_S = 10.0
 
 
 class Exchange(Settings):
@@ -62,6 +68,33 @@ def begin(site: Path, place: str, now: EpochSeconds) -> Exchange:
         exchange = Exchange(begun=now, replaced=replaced)
         write_private(_path(site, place), exchange.model_dump_json(indent=1))
         return exchange
+
+
+def check_connected(site: Path, place: str) -> None:
+    """Check that the broker at the controller's address has the new controller's certificate.
+
+    Raises:
+        ConfigError: No exchange was begun, nothing answers there, or the old controller does.
+    """
+    _read(site, place)
+    file, town = load_site(site / FILE)
+    host, port = broker_of(file, town, place)
+    wanted = next(e.serial for e in Authority.load(site).current() if e.file == f"{folders_of(place)[0]}/{BROKER_FILE}")
+    hint = "if `commonwatt status` on the new controller shows it connected, repeat this command with --yes"
+    try:
+        context = ClientTls(site / FOLDER / CA_FILE).context()
+        with (
+            socket.create_connection((host, port), timeout=_ANSWER_S) as plain,
+            context.wrap_socket(plain, server_hostname=host) as secure,
+        ):
+            shown = secure.getpeercert(binary_form=True) or b""
+    except OSError as error:
+        raise ConfigError(f"{place}: no controller answers at {host}, port {port} ({error}); {hint}") from error
+    if details_of(ssl.DER_cert_to_PEM_cert(shown).encode())[0].serial != wanted:
+        raise ConfigError(
+            f"{place}: at {host}, port {port}, answers another certificate than the new controller's: unpack the "
+            f"bundle of `swap controller begin` there, and switch the old one off; {hint}"
+        )
 
 
 def finish(site: Path, place: str, now: EpochSeconds) -> list[Issued]:

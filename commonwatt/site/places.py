@@ -123,6 +123,11 @@ def address_of(site: SiteFile, town: Town, place: str) -> str:
     return site.site.utility if place == UTILITY else _table_of(site)[place].address or town.microgrids[place].address
 
 
+def broker_of(site: SiteFile, town: Town, place: str) -> tuple[str, int]:
+    """Return the host and port at which a microgrid's broker is reached."""
+    return address_of(site, town, place), _port(str(_table_of(site)[place].broker.get("listen", _LISTEN)), place)
+
+
 def certificates(site: SiteFile, town: Town) -> list[Wanted]:
     """Return the certificate of each broker, gateway and of the utility."""
     wanted = []

@@ -18,6 +18,7 @@ from commonwatt.config.settings import Settings
 from commonwatt.identity.authority import CA_FILE
 from commonwatt.identity.devices import digest
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import MADE, EpochSeconds
 from commonwatt.model.words import counted, moment
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.files import read_object, replace_file, replacing
@@ -30,6 +31,9 @@ from commonwatt.site.places import folders_of, services_of
 
 INSTALLED = "installed.json"
 """What was unpacked last, in the folder of the services' data."""
+
+_AHEAD_S = 86_400
+"""Most seconds by which a bundle may be ahead of this machine's clock."""
 
 _WANTS = "/etc/systemd/system/multi-user.target.wants"
 
@@ -148,17 +152,29 @@ class Unpacking:
             yield ["systemctl", "start", *started]
 
 
-def prepare(bundle: Bundle, machine: Machine, program: str, handover: Path | None = None) -> Unpacking:
+def prepare(
+    bundle: Bundle,
+    machine: Machine,
+    program: str,
+    now: EpochSeconds,
+    *,
+    authority: str | None = None,
+    handover: Path | None = None,
+) -> Unpacking:
     """Check that a bundle may be installed on a machine; nothing is written.
 
     Args:
         bundle: The bundle.
         machine: The machine.
         program: The version of this program.
+        now: The machine's time, epoch seconds.
+        authority: The fingerprint of the town's authority as the office stated it; ``None``: not stated, the
+            authority that is installed counts.
         handover: The file with the store of the controller that this one replaces; ``None``: none.
 
     Raises:
-        ConfigError: It is of another machine or town, or older than the last one; or a file in it is wrong.
+        ConfigError: It is of another machine, town or authority, older than the last one, or of the future; or a file
+            in it is wrong.
     """
     before = installed_on(machine)
     if handover is not None and not handover.is_file():
@@ -166,6 +182,13 @@ def prepare(bundle: Bundle, machine: Machine, program: str, handover: Path | Non
     if handover is not None and bundle.manifest.place == UTILITY:
         raise ConfigError(f"{handover}: only a controller takes a handover; this bundle is of the utility")
     _refuse_other(bundle.manifest, machine.state)
+    _check_authority(bundle.manifest, machine.state, authority)
+    # A machine without a clock battery starts in the past, until it has the network's time.
+    if now >= MADE and bundle.manifest.made > now + _AHEAD_S:
+        raise ConfigError(
+            f"the bundle was packed {moment(bundle.manifest.made)}, but this machine's clock says {moment(now)}; set "
+            "the wrong clock; if it is the office's, pack the bundle again"
+        )
     if before is not None and bundle.manifest.made < before.manifest.made:
         raise ConfigError(
             f"the bundle was packed {moment(bundle.manifest.made)}, before the one that is installed "
@@ -202,13 +225,26 @@ def _refuse_other(manifest: Manifest, state: Path) -> None:
             f"the bundle is of {manifest.place}, but this machine is of {other}; to make it the machine of "
             f"{manifest.place}, stop its services and move {state / other} away, with the data in it"
         )
-    for folder in own:
-        content = _content(state / folder / CA_FILE)
-        if content is not None and digest(content) != manifest.authority:
+
+
+def _check_authority(manifest: Manifest, state: Path, stated: str | None) -> None:
+    """Check that the installed authority signed the bundle; before the first installation, the stated one."""
+    files = [state / folder / CA_FILE for folder in folders_of(manifest.place)]
+    installed = {path: content for path in files if (content := _content(path)) is not None}
+    for path, content in installed.items():
+        if digest(content) != manifest.authority:
             raise ConfigError(
-                f"the bundle is of another town or authority ({manifest.town}) than {state / folder / CA_FILE}; if "
-                "this is right, delete that file"
+                f"the bundle is of another town or authority ({manifest.town}) than {path}; if this is right, delete "
+                "that file"
             )
+    if stated is None and not installed:
+        raise ConfigError(
+            "this machine has no authority yet. The bundle was signed by the authority of "
+            f"{manifest.town}, fingerprint {manifest.authority}. Compare it with the one that the office's `site pack` "
+            "printed; if they are the same, repeat the command with --authority and the fingerprint"
+        )
+    if stated is not None and stated.strip().lower() != manifest.authority:
+        raise ConfigError(f"refused: the bundle was signed by another authority, fingerprint {manifest.authority}")
 
 
 def _check_files(bundle: Bundle, folder: Path) -> None:

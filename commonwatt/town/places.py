@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from commonwatt.config.faults import plain
 from commonwatt.config.settings import MicrogridName, Settings
+from commonwatt.model.csv_text import line_of, text_of
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import MilliwattHours
 
@@ -108,7 +109,7 @@ def _places(names: Sequence[str], rows: Sequence[Sequence[str]], faults: list[st
         if len(row) != len(names):
             faults.append(f"row {number}: has {len(row)} cells, but there are {len(names)} columns")
             continue
-        cells = {name: cell.strip() for name, cell in zip(names, row, strict=True) if cell.strip()}
+        cells = {name: text_of(cell.strip()) for name, cell in zip(names, row, strict=True) if cell.strip()}
         try:
             yield number, PlaceRow.model_validate(cells)
         except ValidationError as error:
@@ -151,15 +152,12 @@ def _lacking(places: Sequence[_Placed], microgrids: Mapping[str, PlaceRow]) -> I
 
 def places_text(places: Sequence[PlaceRow]) -> Iterator[str]:
     """Yield the lines of the table that ``read_places`` reads."""
-    written = io.StringIO()
-    writer = csv.writer(written, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    yield line_of(COLUMNS, "\n")
     for place in places:
-        writer.writerow(_cell(getattr(place, name)) for name in COLUMNS)
-    yield written.getvalue()
+        yield line_of((_cell(getattr(place, name)) for name in COLUMNS), "\n")
 
 
-def _cell(value: object) -> str:
+def _cell(value: object) -> object:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "" if value is None else str(value)
+    return value

@@ -23,17 +23,21 @@ def main() -> None:
     os.umask(0o022)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        print("building the project's wheel", flush=True)
         pip = make_pip(folder / "pip")
         own = build_own(pip, folder)
-        for package in (CONTROLLER, UTILITY):
-            for architecture in MACHINES:
-                work = folder / f"{package.name}-{architecture}"
-                unpack(fetch(pip, own, package.extras, architecture, work / "wheels"), work / "root" / SITE_PACKAGES)
-                finish_tree(package, work / "root", epoch)
-                release = Release(version=version(), architecture=architecture, epoch=epoch)
-                path = build(package, release, work / "root", dist)
-                print(f"{path.relative_to(PROJECT)}: {path.stat().st_size / 1e6:.1f} MB")
-                shutil.rmtree(work)
+        wanted = [(package, architecture) for package in (CONTROLLER, UTILITY) for architecture in MACHINES]
+        for number, (package, architecture) in enumerate(wanted, 1):
+            step = f"{number} of {len(wanted)}, {package.name} for {architecture}"
+            work = folder / f"{package.name}-{architecture}"
+            print(f"{step}: fetching wheels", flush=True)
+            unpack(fetch(pip, own, package.extras, architecture, work / "wheels"), work / "root" / SITE_PACKAGES)
+            finish_tree(package, work / "root", epoch)
+            release = Release(version=version(), architecture=architecture, epoch=epoch)
+            print(f"{step}: compressing", flush=True)
+            path = build(package, release, work / "root", dist)
+            print(f"{path.relative_to(PROJECT)}: {path.stat().st_size / 1e6:.1f} MB", flush=True)
+            shutil.rmtree(work)
 
 
 def _epoch() -> int:

@@ -131,10 +131,15 @@ def build(package: Package, release: Release, root: Path, folder: Path) -> Path:
         (control / name).chmod(0o755)
     os.utime(root, (release.epoch, release.epoch))
     path = folder / f"{package.name}_{release.version}_{release.architecture}.deb"
-    words = ["dpkg-deb", "--root-owner-group", *release.compression, "--build", str(root), str(path)]
+    # An interrupted build leaves an earlier package whole, and no half one under its name.
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    words = ["dpkg-deb", "--root-owner-group", *release.compression, "--build", str(root), str(unfinished)]
     environment = os.environ | {"SOURCE_DATE_EPOCH": str(release.epoch)}
-    subprocess.run(words, check=True, env=environment, stdout=subprocess.DEVNULL)
-    return path
+    try:
+        subprocess.run(words, check=True, env=environment, stdout=subprocess.DEVNULL)
+        return unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _installed_kib(root: Path) -> int:

@@ -51,11 +51,14 @@ class Requests:
         ]
 
     def probe(self, count: int) -> list[Effect[Change]]:
-        """Request the state of some meters, in rotation."""
-        meters = [meter for meter in self._manager.meters if meter not in self._manager.epochs.fenced]
-        asked = [meters[(self._probed + n) % len(meters)] for n in range(min(count, len(meters)))]
+        """Request the state of some meters: of the one heard last, which answers if any does, and of others in turn."""
+        views = self._manager.meters
+        meters = [meter for meter in views if meter not in self._manager.epochs.fenced]
+        last = max(meters, key=lambda meter: views[meter].heard or 0, default=None)
+        others = [meter for meter in meters if meter != last]
+        asked = [others[(self._probed + n) % len(others)] for n in range(min(count - 1, len(others)))]
         self._probed += len(asked)
-        return self.states(asked)
+        return self.states(asked if last is None else [last, *asked])
 
     def states(self, meters: Collection[MeterId], name: str = "") -> list[Effect[Change]]:
         """Request the state of meters; ``name`` is the requests' id, empty: a number for each."""

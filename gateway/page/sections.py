@@ -71,11 +71,16 @@ _PHASES = {
 
 def silent(view: View) -> int:
     """Return the number of silent meters."""
-    return sum(view["time"] - state["heard"] > SILENT_S for state in view["meter_states"].values())
+    return sum(_is_silent(state, view) for state in view["meter_states"].values())
+
+
+def _is_silent(state: View, view: View) -> bool:
+    """Return whether a meter is silent; a gateway that has just started has not waited for it yet."""
+    return bool(min(view["time"] - state["heard"], view["watched_s"]) > SILENT_S)
 
 
 def meters(view: View, zone: ZoneInfo, most: int | None = None) -> Html:
-    """Return the section of the meters, those heard longest ago first.
+    """Return the section of the meters: those heard lately by their places, then the silent ones, the last heard first.
 
     Args:
         view: The gateway's status.
@@ -85,20 +90,29 @@ def meters(view: View, zone: ZoneInfo, most: int | None = None) -> Html:
     states: View = view["meter_states"]
     now = view["time"]
     most = None if most is not None and len(states) <= most + SPARE_METERS else most
-    ordered = sorted(states, key=lambda meter: (states[meter]["heard"], by_number(states[meter]["place"]), meter))
-    head = f"{len(states) - silent(view)} of {len(states)} heard within {duration(SILENT_S)}"
+    are_silent = {meter: _is_silent(state, view) or not state["heard"] for meter, state in states.items()}
+
+    def order(meter: str) -> tuple[object, ...]:
+        state = states[meter]
+        return are_silent[meter], -state["heard"] if are_silent[meter] else 0, by_number(state["place"]), meter
+
+    ordered = sorted(states, key=order)
+    heard = sum(0 <= now - state["heard"] <= SILENT_S for state in states.values())
+    head = f"{heard} of {len(states)} heard within {duration(SILENT_S)}"
     listed = ordered if most is None else ordered[:most]
     link = el("a", f"All {counted(len(states), 'meter')}", href="/meters")
     more = el("p", link, class_="more") if len(listed) < len(states) else None
-    rows: Child = (_meter(meter, states[meter], now, zone) for meter in listed)
+    rows: Child = (_meter(meter, states[meter], view, zone) for meter in listed)
     content = [el("ul", rows), more] if states else [el("p", "No meter is registered.", class_="soft")]
     return el("section", el("h2", "Meters", el("small", head)), content)
 
 
-def _meter(meter: str, state: View, now: int, zone: ZoneInfo) -> Html:
-    is_silent = now - state["heard"] > SILENT_S
+def _meter(meter: str, state: View, view: View, zone: ZoneInfo) -> Html:
+    now = view["time"]
     heard = ago(state["heard"], now)
-    when = el("span", heard, class_="num bad" if is_silent else "num", title=moment(state["heard"] or now, zone))
+    when = el(
+        "span", heard, class_="num bad" if _is_silent(state, view) else "num", title=moment(state["heard"] or now, zone)
+    )
     about = ", ".join([f"{state['direction']} meter {meter}", *states_of(state)])
     return el("li", el("div", el("b", state["place"]), when, class_="row"), el("div", about, class_="soft"))
 

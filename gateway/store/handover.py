@@ -2,10 +2,12 @@
 
 The store moves with its microgrid. It is marked as released before it is copied, and no gateway runs on a released
 store: so no record is acknowledged that is not in the copy. The file is gzip-compressed: a line of JSON, which states
-what it is, then the database.
+what it is, a line with the signature of the first by the old controller's certificate (hexadecimal; empty: it has
+none), then the database.
 """
 
 import gzip
+import hashlib
 import json
 import shutil
 import sqlite3
@@ -16,7 +18,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from pydantic import ValidationError
 
@@ -30,6 +32,9 @@ from gateway.changes import DONE, OFFERED, UNSENT, AddDeadLetters, AppendEvents,
 from gateway.store.recovery import ROWS_A_COMMIT, Recovery, open_checked
 from gateway.store.store import Store
 
+if TYPE_CHECKING:
+    from commonwatt.identity.certificates import Signer
+
 RELEASED = "released"
 """Setting of a store that was handed over: when, epoch seconds; empty: no more."""
 
@@ -41,6 +46,8 @@ IF_UNUSED = "If the new controller never started with it: commonwatt gateway rel
 
 REPLACED = "replaced"
 """State, in its name, of a store that a handover replaced."""
+
+_PURPOSE = "handover"
 
 _MAX_HEADER_BYTES = 10_000
 
@@ -55,6 +62,8 @@ class Handover(Settings):
         released: When the store was released, epoch seconds.
         store: The store's id.
         store_bytes: The size of the database that follows, bytes.
+        sha256: The database's checksum; empty: an earlier version wrote it, without a signature.
+        certificate: The old controller's certificate (PEM), by which it is signed; empty: not signed.
     """
 
     format: Literal[1] = 1
@@ -63,11 +72,26 @@ class Handover(Settings):
     released: EpochSeconds
     store: int
     store_bytes: int
+    sha256: str = ""
+    certificate: str = ""
 
     @property
     def id(self) -> str:
         """Its id: it is taken over once."""
         return f"{self.store}-{self.released}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trusted:
+    """The authority whose controllers' handovers are taken over.
+
+    Attributes:
+        authority: Its certificate (PEM).
+        revocations: Its revocation list (PEM); ``None``: none is kept.
+    """
+
+    authority: bytes
+    revocations: bytes | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +139,7 @@ def open_in_use(path: Path, now: EpochSeconds) -> tuple[Store, Recovery | None]:
     return opened
 
 
-def release(path: Path, microgrid: str, out: Path, now: EpochSeconds) -> Handover:
+def release(path: Path, microgrid: str, out: Path, now: EpochSeconds, certificate: bytes | None = None) -> Handover:
     """Release a store and write its handover; the caller has locked the store. Again, it writes the same content.
 
     Args:
@@ -123,14 +147,19 @@ def release(path: Path, microgrid: str, out: Path, now: EpochSeconds) -> Handove
         microgrid: The microgrid of its controller.
         out: The handover file.
         now: The time.
+        certificate: The controller's certificate and key (PEM), which sign it; ``None``: it has none.
 
     Raises:
-        ConfigError: The store is missing.
+        ConfigError: The store is missing, or the certificate can't be read.
         OSError: The file can't be written; the store is released, call this again.
         StoreError: The store can't be opened.
     """
     if not path.exists():
         raise ConfigError(f"{path}: no store there; nothing can be handed over")
+    # Not at the top: a running gateway needs no library for certificates.
+    from commonwatt.identity.certificates import Signer, pem
+
+    signer = None if certificate is None else Signer.load(certificate, certificate)
     store, _ = open_checked(path, now)
     with closing(store):
         at = int(store.setting(RELEASED) or now)
@@ -142,8 +171,10 @@ def release(path: Path, microgrid: str, out: Path, now: EpochSeconds) -> Handove
             released=at,
             store=store.store_id,
             store_bytes=path.stat().st_size,
+            sha256=_sha256(path),
+            certificate="" if signer is None else pem(signer.certificate),
         )
-    _write(made, path, out)
+    _write(made, path, out, signer)
     return made
 
 
@@ -162,15 +193,22 @@ def undo(path: Path, now: EpochSeconds) -> None:
         store.commit([Setting(RELEASED, "")])
 
 
-def _write(made: Handover, path: Path, out: Path) -> None:
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write(made: Handover, path: Path, out: Path, signer: "Signer | None") -> None:
+    header = made.model_dump_json().encode() + b"\n"
+    signature = b"" if signer is None else signer.signature(_PURPOSE, header)
     # A fast level: the parts in it are compressed already.
     with replacing(out) as file, gzip.GzipFile("", "wb", 1, file, made.released) as packed:
-        packed.write(made.model_dump_json().encode() + b"\n")
+        packed.write(header + signature.hex().encode() + b"\n")
         with path.open("rb") as database:
             shutil.copyfileobj(database, packed, 1 << 20)
 
 
-def take_over(path: Path, microgrid: str, file: Path, now: EpochSeconds) -> TakenOver:
+def take_over(path: Path, microgrid: str, file: Path, now: EpochSeconds, trusted: Trusted | None = None) -> TakenOver:
     """Take a handover over; the caller has locked the store. A kill at any moment is repaired by calling this again.
 
     A store without records is replaced. To a store that has records already, those of the handover are added: what
@@ -181,14 +219,16 @@ def take_over(path: Path, microgrid: str, file: Path, now: EpochSeconds) -> Take
         microgrid: Its microgrid.
         file: The handover.
         now: The time.
+        trusted: The authority; ``None``: this controller has none, and no signature is checked.
 
     Raises:
-        ConfigError: The file is missing, damaged, no handover, or of another microgrid.
+        ConfigError: The file is missing, damaged, no handover, of another microgrid, or not signed by a controller of
+            the authority.
         StoreError: A store can't be opened.
     """
     received = path.with_name(f"{path.name}.handover")
     try:
-        handover = _unpack(file, microgrid, received)
+        handover = _unpack(file, microgrid, received, trusted)
         with closing(_opened(received)) as source:
             if not path.exists():
                 return _moved(path, handover, source, now)
@@ -204,15 +244,21 @@ def take_over(path: Path, microgrid: str, file: Path, now: EpochSeconds) -> Take
         delete_database(received)
 
 
-def _unpack(file: Path, microgrid: str, received: Path) -> Handover:
+def _unpack(file: Path, microgrid: str, received: Path, trusted: Trusted | None) -> Handover:
     """Write the database of a handover to ``received``, and check all of the file."""
     try:
         with gzip.open(file) as packed:
-            handover = _header(file, packed.readline(_MAX_HEADER_BYTES))
+            line = packed.readline(_MAX_HEADER_BYTES)
+            handover = _header(file, line)
+            signature = bytes.fromhex(packed.readline(_MAX_HEADER_BYTES).decode()) if handover.sha256 else b""
             if handover.microgrid != microgrid:
                 raise ConfigError(f"{file}: is of {handover.microgrid}, but this controller is of {microgrid}")
+            if trusted is not None:
+                _check_signed(file, handover, line, signature, trusted)
             with received.open("wb") as database:
                 _copy(packed, database, handover.store_bytes)
+        if handover.sha256 not in ("", _sha256(received)):
+            raise ValueError("not the database that it states")
     except (gzip.BadGzipFile, EOFError, zlib.error, ValueError) as error:
         raise ConfigError(f"{file}: damaged, incomplete or no handover ({error}); copy it again") from error
     except FileNotFoundError as error:
@@ -225,6 +271,20 @@ def _header(file: Path, line: bytes) -> Handover:
         return Handover.model_validate(json.loads(line))
     except ValidationError as error:
         raise ConfigError(f"{file}: is no handover that this version reads ({error.error_count()} faults)") from error
+
+
+def _check_signed(file: Path, handover: Handover, header: bytes, signature: bytes, trusted: Trusted) -> None:
+    from commonwatt.identity.certificates import check_issued, check_signed
+
+    if not handover.certificate or not handover.sha256:
+        raise ConfigError(f"{file}: refused: it is not signed; release the old controller again with this version")
+    certificate = handover.certificate.encode()
+    try:
+        # An expired certificate counts: that of a controller that lay in a drawer.
+        check_issued(certificate, trusted.authority, trusted.revocations, handover.microgrid)
+        check_signed(certificate, _PURPOSE, header, signature)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: refused: {error}") from error
 
 
 def _copy(packed: gzip.GzipFile, database: BinaryIO, size: int) -> None:

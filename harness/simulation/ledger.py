@@ -6,6 +6,7 @@ The ledger does not use the cores: it reads committed changes, and the stores th
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from commonwatt.codec.packing import pack
 from commonwatt.device import changes as at_meter
 from commonwatt.device.desired_states import DEFAULT
 from commonwatt.device.meter import Meter
@@ -14,7 +15,7 @@ from commonwatt.model.records import EventRecord, Log, Rejection, unpack_event, 
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
 from commonwatt.model.validation import EARLY_S, FUTURE_S
 from commonwatt.protocol.commands import Command, Held, Kind
-from commonwatt.protocol.dead_letters import DeadLetter
+from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
 from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, unpack_put
 from commonwatt.protocol.topics import EVENTS, RECORDS
 from gateway import changes as at_gateway
@@ -391,7 +392,13 @@ class Ledger:
                 for key, payload in zip(change.blocks.keys(), change.payloads, strict=True):
                     held[key] = held[key].join(masks.of_payload(payload))
                     self._check_groups("the utility", key, held[key])
-                self._dead_letters[store_id] |= set(change.dead_letters)
+                # What waits for a confirmed clock is held, and stored at last.
+                for _, blocks in change.quarantined:
+                    for key, payload in zip(blocks.keys(), pack(blocks), strict=True):
+                        held[key] = held[key].join(masks.of_payload(payload))
+                ahead = {one for one in change.dead_letters if one.reason == LocalReason.AHEAD}
+                self._dead_letters[store_id] |= set(change.dead_letters) - ahead
+                events |= {(one.meter, one.generation, one.record_id) for one in ahead}
                 events |= {(event.meter_id, generation, event.record_id) for generation, event in change.events}
 
     def check_utility(self, store_id: int, holdings: Holdings) -> None:

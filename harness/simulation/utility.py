@@ -3,34 +3,43 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, make_url
+from sqlalchemy import Connection, make_url, select
 from sqlalchemy.exc import OperationalError
 
+from commonwatt.codec.packing import pack
 from commonwatt.identity.devices import Role
 from commonwatt.model.effects import Publish
 from commonwatt.model.ids import unsigned64
 from commonwatt.model.now import Now, Trust
+from commonwatt.model.records import RecordType
+from commonwatt.protocol.dead_letters import LocalReason, quarantined_blocks
 from commonwatt.town.town import Town
 from harness.real.images import put_back
 from harness.simulation import masks
 from harness.simulation.network import Broker, Link, device
 from harness.simulation.node import Node
-from utility.changes import Change, OpenCommand
+from utility.changes import Append, Change, OpenCommand
 from utility.core import Core
 from utility.events import CommandsOpen, FromGateway
 from utility.gaps import settled_before
 from utility.ingest.ingest import MAX_GROUP, MAX_QUEUED
+from utility.ingest.plant import is_confirmed
 from utility.jobs.calendar_periods import Seconds
 from utility.jobs.plans import Plan
 from utility.store.compactor import Compactor
+from utility.store.confirmed import release_confirmed
 from utility.store.database import Database, open_database, save_setting
+from utility.store.dead_letters import dead_letter_of, is_in
 from utility.store.engines import make_engine
 from utility.store.gap_finder import GapFinder
 from utility.store.job_leases import Turn, mark_done, take
+from utility.store.newest import newest_of_two
 from utility.store.open_commands import open_commands
 from utility.store.parts import select_parts
+from utility.store.quarantine import QUARANTINED
 from utility.store.registration import fill_registry
 from utility.store.registry import load_snapshot
+from utility.store.tables import dead_letter
 from utility.store.writer import Writer
 
 if TYPE_CHECKING:
@@ -81,16 +90,24 @@ class UtilityNode(Node[Change]):
         self._compactor = Compactor(self.database)
         self._finder = GapFinder(self.database)
         with self.database.reads.begin() as connection:
-            self.core = Core(self.database.store_id, load_snapshot(connection), GAP_AGE_S)
+            newest = newest_of_two(connection)
+            self.core = Core(self.database.store_id, load_snapshot(connection), GAP_AGE_S, newest)
+        self._released_to: int | None = 0
         # Trusted also with a wrong clock: its time source may be wrong.
         self.world.ledger.check_utility(self.database.store_id, self.holdings())
 
     def holdings(self) -> masks.Holdings:
-        """Return the holdings read from the store."""
+        """Return the holdings read from the store, with what waits for a confirmed clock."""
         with self.database.reads.begin() as connection:
             rows = connection.execute(select_parts()).all()
-        keys = ((unsigned64(row.meter_id), row.record_type, row.quarter) for row in rows)
-        return masks.of_parts(zip(keys, (row.payload for row in rows), strict=True))
+            waiting = is_in(QUARANTINED) & (dead_letter.c.reason == LocalReason.AHEAD)
+            kept = [dead_letter_of(row).dead_letter for row in connection.execute(select(dead_letter).where(waiting))]
+        parts = [((unsigned64(row.meter_id), row.record_type, row.quarter), row.payload) for row in rows]
+        for one in kept:
+            blocks = quarantined_blocks(one, RecordType)
+            assert blocks is not None
+            parts += zip(blocks.keys(), pack(blocks), strict=True)
+        return masks.of_parts(parts)
 
     def started(self) -> None:
         """Begin to tick."""
@@ -106,6 +123,19 @@ class UtilityNode(Node[Change]):
                 self.core.handle(CommandsOpen(tuple(waiting)), Now(self.clock(), Trust.NETWORK)).effects
             )
         )
+
+        self.trying(self._release)
+
+    def _release(self) -> None:
+        """Decide on what waited for the clock, once it is confirmed."""
+        now = Now(self.clock(), Trust.NETWORK)
+        if not is_confirmed(now):
+            self._released_to = 0
+        elif self._released_to is not None:
+            latest = self.core.latest(now)
+            self._released_to = release_confirmed(self.database, self.commit, self._released_to, latest=latest, now=now)
+            self._point()
+            self.world.ledger.check_utility(self.database.store_id, self.holdings())
 
     def open_commands(self, connection: Connection) -> list[OpenCommand]:
         """Return the commands without an outcome yet."""
@@ -177,6 +207,9 @@ class UtilityNode(Node[Change]):
 
     def commit(self, changes: Sequence[Change]) -> None:
         self._writer.commit(changes)
+        for change in changes:
+            if isinstance(change, Append):
+                self.core.committed(change)
         self.world.ledger.after_utility(self.database.store_id, changes)
 
     def transmit(self, message: Publish) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from commonwatt.cli.status import ask
+from commonwatt.identity.devices import digest
 from commonwatt.runtime.clock import Clock, save_clock
 from harness.docs.generate import DOCS, blocks_of
 from harness.network.waiting import ended, eventually, free_port
@@ -46,7 +47,10 @@ class Place:
         return self.root / STATE.lstrip("/")
 
     def type(self, line: str) -> str:
-        """Run a line of a page, with this machine's paths; return what it prints."""
+        """Run a line of a page, with this machine's paths and the office's authority; return what it prints."""
+        if "FINGERPRINT" in line:
+            certificate = self.home.parent / "office" / "site" / "authority" / "ca.pem"
+            line = line.replace("FINGERPRINT", digest(certificate.read_bytes()))
         words = words_of(line)
         if words is None:
             plain = [word for word in shlex.split(line) if word != "sudo"]

@@ -16,6 +16,7 @@ import pytest
 
 from commonwatt.audit import audit_folder
 from commonwatt.cli.status import ask
+from commonwatt.identity.authority import Authority
 from commonwatt.site.bundle import pack, write_bundle
 from deploy.debian.environment import SITE_PACKAGES
 from deploy.debian.package import CONTROLLER, finish_tree, version
@@ -152,8 +153,10 @@ def test_a_technician_unpacks_a_bundle_and_both_services_start(upgraded: Upgrade
         file.write(f'broker = {{listen = "{mqtt}", http = "{http[0]}"}}\n')
         file.write(f'gateway = {{head_end = "127.0.0.1:{free_port()}", http = "{http[1]}"}}\n')
     forks.run([*PROGRAM, "site", "init"], cwd=tmp_path, check=True)
-    write_bundle(pack(site, "r001", EPOCH), tmp_path / "r001.bundle")
+    bundle = pack(site, "r001", EPOCH)
+    write_bundle(bundle, tmp_path / "r001.bundle", Authority.load(site))
     words = ["site", "unpack", str(tmp_path / "r001.bundle"), "--root", str(root.folder)]
+    words += ["--authority", bundle.manifest.authority]
     said = subprocess.run([*root.program, *words], check=True, capture_output=True, text=True).stdout
     assert "systemctl restart commonwatt-broker@r001.service commonwatt-gateway@r001.service" in said
     assert not list(root.path(ETC).glob("*.service")), "the package has them"

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator
 
+from commonwatt.model.csv_text import line_of, text_of
 from utility.access.roles import Role
 from utility.access.rules import AccessFaultError, NewPerson
 
@@ -31,6 +32,7 @@ def read_residents(content: str) -> list[NewPerson]:
         raise AccessFaultError(f"row 1: has the names of the columns: {', '.join(COLUMNS)}; `account` is needed")
     if unknown := [name for name in head if name not in COLUMNS]:
         raise AccessFaultError(f"row 1: {unknown[0]!r:.40} is no column; there are {', '.join(COLUMNS)}")
+    rows[1:] = [list(map(text_of, row)) for row in rows[1:]]
     if len(rows) - 1 > MOST:
         raise AccessFaultError(f"has {len(rows) - 1:,} residents; a list has at most {MOST:,}: make several")
     found = [_resident(place, dict(zip(head, row, strict=False))) for place, row in enumerate(rows[1:], 2) if row]
@@ -41,9 +43,9 @@ def read_residents(content: str) -> list[NewPerson]:
 
 def links_table(links: Iterable[tuple[NewPerson, str]]) -> Iterator[str]:
     """Yield the lines of the list of links: account, name, link."""
-    yield "account,name,link\r\n"
+    yield line_of(("account", "name", "link"))
     for one, link in links:
-        yield f"{one.account},{one.name},{link}\r\n"
+        yield line_of((one.account, one.name, link))
 
 
 def _resident(row: int, cells: dict[str, str]) -> NewPerson:

@@ -42,7 +42,8 @@ class NewChange(Asked):
     at: AskedTime | None = Field(None, description="When it is sent; without it, now.")
     valid_s: Annotated[int, Field(ge=10, le=86_400)] = 3600
     seen: Annotated[int, Field(ge=0, lt=2**63)] | None = Field(
-        None, description="The newest change that was seen: a later one of the same setting is a conflict."
+        None,
+        description="The newest change that was seen: a later one of the same setting conflicts. A schedule needs it.",
     )
 
 
@@ -127,6 +128,8 @@ def add_commands(app: FastAPI, api: Api) -> None:
     @app.post("/commands", dependencies=[LOCAL_TIMES])
     def make(actor: Operators, asked: NewChange) -> ChangeInFull:
         """Make a change, now or at its time; the service sends it until each gateway answers."""
+        if asked.action is Action.SCHEDULE and asked.seen is None:
+            raise HTTPException(428, "a schedule needs `seen`: the newest change that you saw, `newest` in each answer")
         with _refusing():
             number = make_change(api.database, actor, asked_of(asked), int(api.clock.now()))
         return change_in_full(api.database, number)

@@ -30,7 +30,8 @@ def add_troubles(app: APIRouter, api: Api) -> None:
         """Return the newest dead letters: rejected records and messages, whole or truncated, with the reason.
 
         Dead letters in state `quarantined` have readings that are in no block until a person decides: implausible ones,
-        and readings from a controller that is not assigned to the meter (`not assigned`).
+        and readings from a controller that is not assigned to the meter (`not assigned`); or until the utility's clock
+        is confirmed (`ahead`).
         """
         try:
             asked = wanted(meter, reason, str(since), 0, state or "")

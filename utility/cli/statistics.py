@@ -1,7 +1,6 @@
 """``commonwatt statistics``: usage by month, quarter, year and five years, and projections (U6)."""
 
 import asyncio
-import csv
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ import typer
 
 from commonwatt.cli.dead_letter_options import JsonOption
 from commonwatt.cli.tables import show
+from commonwatt.model.csv_text import line_of
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted, moment
 from commonwatt.runtime.service import errors_reported, flowing
@@ -197,9 +197,7 @@ def _write(file: TextIO, found: Sequence[Mapping[str, str]], form: Format) -> in
         json.dump(found, file, indent=1)
         file.write("\n")
     else:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(found)
+        file.writelines([line_of(COLUMNS), *(line_of(row[name] for name in COLUMNS) for row in found)])
     return len(found)
 
 

@@ -1,6 +1,5 @@
 """``commonwatt tariff``: check, preview, propose and publish tariffs (C1, docs/billing.md)."""
 
-import csv
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -11,6 +10,7 @@ import typer
 
 from commonwatt.cli.tables import show
 from commonwatt.config.files import read_text
+from commonwatt.model.csv_text import line_of
 from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, moment
 from commonwatt.runtime.service import errors_reported, flowing
@@ -158,8 +158,5 @@ def _bars(changes: Sequence[Change]) -> str:
 
 def _write(out: Path, changes: Sequence[Change]) -> None:
     with out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("account", "before_dollars", "after_dollars", "difference_dollars"))
-        for change in changes:
-            before = "" if change.before is None else change.before
-            writer.writerow((change.account, before, change.after, change.difference))
+        file.write(line_of(("account", "before_dollars", "after_dollars", "difference_dollars")))
+        file.writelines(line_of((c.account, c.before, c.after, c.difference)) for c in changes)

@@ -74,6 +74,7 @@ def dead_letters(
     block and on no bill until a person decides. A released reading joins its block like any other. A refused reading
     stays a dead letter, and its slot is missing for that reason. A decision stands, and names who took it. Held as `not
     assigned`: sent by a controller not assigned to the meter; the slots are requested from the meter's own gateway.
+    Held as `ahead`: far ahead of the utility's clock, which is not confirmed; released by itself when it is.
 
     Examples: `dead-letters --state quarantined`, `dead-letters --release 17 --why "new service, 400 A"`, `dead-letters
         --since 24h --counts`.

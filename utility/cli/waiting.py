@@ -45,6 +45,7 @@ def change_and_wait(settings: UtilitySettings, config: Path, asked: Asked) -> in
         "fields": dict(asked.fields),
         "at": asked.at,
         "valid_s": asked.valid_s,
+        "seen": api.ask("GET", "/commands/changes?limit=1")["newest"],
     }
     chosen = asked.chosen
     content |= {"microgrids": list(chosen.microgrids), "kind": chosen.kind, "everyone": chosen.everyone}

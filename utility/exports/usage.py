@@ -1,10 +1,9 @@
 """Usage as files of a month: of each scope, over the month and the quarter, year and five years around it (A7)."""
 
-import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
+from commonwatt.model.csv_text import line_of
 from commonwatt.runtime.files import replace_file
 from utility.statistics.months import Span, month_number, span_around, span_text
 from utility.statistics.words import COLUMNS, cells_of
@@ -27,11 +26,8 @@ def write_usage(database: Database, month: str, out: Path) -> int:
     for scope in Scope:
         for span in Span:
             rows = _rows(database, scope, span, month)
-            text = io.StringIO(newline="")
-            writer = csv.DictWriter(text, COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
-            replace_file(out / f"{scope.name.lower()}-{span.value}.csv", text.getvalue().encode())
+            lines = [line_of(COLUMNS), *(line_of(row[name] for name in COLUMNS) for row in rows)]
+            replace_file(out / f"{scope.name.lower()}-{span.value}.csv", "".join(lines).encode())
             written += len(rows)
     return written
 

@@ -7,6 +7,7 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
+from commonwatt.model.csv_text import cell_of, line_of
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import iso
 from utility.exports.columns import Coded, Column, Kind, Rows, Table, Values
@@ -80,7 +81,7 @@ class TextWriter:
         self._columns = table.columns
         self._is_csv = form is Format.CSV
         if self._is_csv:
-            file.write((",".join(column.name for column in table.columns) + "\r\n").encode())
+            file.write(line_of(column.name for column in table.columns).encode())
 
     def write(self, rows: Rows) -> None:
         """Write some rows."""
@@ -120,12 +121,7 @@ class TextWriter:
         return f"{quote}{value}{quote}" if kind in (Kind.ID, Kind.MONEY, Kind.DAY) else str(value)
 
     def _text(self, text: str) -> str:
-        if not self._is_csv:
-            return json.dumps(text)
-        # A spreadsheet would take some first characters for a formula's.
-        if text[:1] in ("=", "+", "-", "@", "\t", "\r"):
-            text = f"'{text}"
-        return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\r\n') else text
+        return cell_of(text) if self._is_csv else json.dumps(text)
 
 
 def _remembered(make: Callable[[object], str]) -> Callable[[object], str]:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Self, TypeVar
 
 from sqlalchemy.exc import OperationalError
@@ -30,11 +31,14 @@ from utility.commands.changing import send_due
 from utility.core import Core
 from utility.events import CommandsOpen, FromGateway
 from utility.health import DISK_FULL, STORE_DAMAGED, Health
+from utility.ingest.plant import is_confirmed
 from utility.metrics import UtilityMetrics
 from utility.steps import Refused, Step
 from utility.store.checks import is_away, is_damage, is_full
+from utility.store.confirmed import release_confirmed
 from utility.store.database import Database
 from utility.store.heartbeats import last_heartbeats
+from utility.store.newest import newest_of_two
 from utility.store.open_commands import open_commands
 from utility.store.plant import last_report, open_purchases
 from utility.store.registry import load_snapshot, registry_revision
@@ -117,6 +121,7 @@ class Ingest:
         )
         self._filled = asyncio.Event()
         self._busy_since: float | None = None
+        self._released_to: int | None = 0
         self._core = core
         self.silent_since: dict[str, float] = {controller: float(time) for controller, (time, _) in heartbeats.items()}
         self.said = {controller: said for controller, (_, said) in heartbeats.items() if said is not None}
@@ -144,7 +149,7 @@ class Ingest:
             health: The state of the database.
         """
         with database.reads.begin() as connection:
-            core = Core(database.store_id, load_snapshot(connection), gap_age_s)
+            core = Core(database.store_id, load_snapshot(connection), gap_age_s, newest_of_two(connection))
             heartbeats, plant = last_heartbeats(connection), last_report(connection)
         return cls(
             database, core, heartbeats, clock=clock, metrics=metrics, publish=publish, health=health, plant=plant
@@ -206,9 +211,21 @@ class Ingest:
         effects = await self.in_thread(self._look, int(self._clock.now()))
         self._await_gateways()
         await perform(effects, self._write, self._publish)
+        await self._release_confirmed()
         # With an unsynchronized clock a planned change may seem due.
         if self.trust is not Trust.NONE and not self.health.alarms():
             await self.in_thread(send_due, self._database, int(self._clock.now()))
+
+    async def _release_confirmed(self) -> None:
+        """Decide on what waited for the clock, some of it at each poll, once the clock is confirmed."""
+        now = Now(self._clock.now(), self.trust)
+        if not is_confirmed(now):
+            self._released_to = 0
+        elif self._released_to is not None and not self.health.alarms():
+            commit, latest = self._writer.commit, self._core.latest(now)
+            commit, latest = self._writer.commit, self._core.latest(now)
+            decide = partial(release_confirmed, self._database, commit, latest=latest, now=now)
+            self._released_to = await self.in_thread(decide, self._released_to)
 
     async def _write(self, changes: list[Change]) -> None:
         self._committed(changes, await self.in_thread(self._writer.commit, changes))
@@ -316,6 +333,7 @@ class Ingest:
         for change in changes:
             if isinstance(change, Append):
                 self.silent_since[change.sender] = change.received
+                self._core.committed(change)
             elif isinstance(change, SawPlant):
                 self.plant = change.time, change.report
             elif isinstance(change, SawGateway):

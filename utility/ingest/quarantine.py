@@ -2,7 +2,8 @@
 
 Gateways validate by the same rules (``commonwatt.model.validation``); this is for gateways that don't. Two kinds of
 readings are quarantined until a person decides: implausible ones, and readings from a controller that is not assigned
-to the meter. All other faults become dead letters with their reason. The good readings of a block are stored as usual.
+to the meter. Readings far ahead of a clock that is not confirmed are quarantined until it is. All other faults become
+dead letters with their reason. The good readings of a block are stored as usual.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,7 +33,7 @@ from utility.registry.snapshot import MeterEntry
 Quarantined = tuple[DeadLetter, Blocks]
 """A dead letter that waits for a person's decision, and its readings."""
 
-_QUARANTINED_REASONS = (Rejection.IMPLAUSIBLE, LocalReason.NOT_ASSIGNED)
+_QUARANTINED_REASONS = (Rejection.IMPLAUSIBLE, LocalReason.NOT_ASSIGNED, LocalReason.AHEAD)
 
 _Event = tuple[int, EventRecord]
 _Longs = npt.NDArray[np.int64]
@@ -73,7 +74,8 @@ def sort_out(
     limits: _Longs,
     assigned: npt.NDArray[np.bool_],
     now: EpochSeconds,
-    judged_at: EpochSeconds | None,
+    judged_at: EpochSeconds,
+    future: int = Rejection.FUTURE,
 ) -> Sorted:
     """Separate slots with a fault, or from a sender that is not assigned to the meter; nearly always there are none.
 
@@ -85,7 +87,8 @@ def sort_out(
         limits: The largest plausible reading of each block.
         assigned: Which blocks are of meters that the sender is assigned to.
         now: The time.
-        judged_at: Latest possible present time; readings after it are of the future. ``None``: unknown, no such check.
+        judged_at: Latest possible present time; readings after it are of the future.
+        future: The reason of these: ``AHEAD``, by which they wait, if the utility's clock is not confirmed.
     """
     some = suspects(blocks, limits, judged_at) | ~assigned | ~blocks.quality.any(axis=1)
     if not some.any():
@@ -93,7 +96,7 @@ def sort_out(
     rows = np.flatnonzero(some)
     doubtful, own = blocks.take(rows), assigned[rows]
     values = _values_of(doubtful)
-    reasons = _judge(doubtful, values, limits[rows], own, judged_at)
+    reasons = _judge(doubtful, values, limits[rows], own, judged_at, future)
     dead_letters: list[DeadLetter] = []
     quarantined: list[Quarantined] = []
     for reason in np.unique(reasons[reasons > 0]).tolist():
@@ -114,13 +117,18 @@ def sort_out(
 
 
 def _judge(
-    blocks: Blocks, values: _Values, limits: _Longs, own: npt.NDArray[np.bool_], now: EpochSeconds | None
+    blocks: Blocks, values: _Values, limits: _Longs, own: npt.NDArray[np.bool_], now: EpochSeconds, future: int
 ) -> _Longs:
     """Return the reason why each value is quarantined, 0 for good ones."""
     ends = slot_ends(blocks, values.row, values.slot)
     reasons = np.zeros(len(values.row), np.int64)
+    faults = reading_faults(values.value, ends, limits[values.row], now)
+    if future != Rejection.FUTURE:
+        # What waits for the clock alone is released by itself: every other fault outranks it.
+        reasons[next(faulty for reason, faulty in faults if reason is Rejection.FUTURE)] = future
+        faults = tuple((reason, faulty) for reason, faulty in faults if reason is not Rejection.FUTURE)
     # The first fault counts, so it is written last.
-    for reason, faulty in reversed(reading_faults(values.value, ends, limits[values.row], now)):
+    for reason, faulty in reversed(faults):
         reasons[faulty] = reason
         if reason is Rejection.IMPLAUSIBLE:
             # The other faults are written later and outrank this reason: a person must not release such values.
@@ -160,7 +168,8 @@ def sort_out_events(
     sender: ControllerId,
     owner: MicrogridId,
     meters: Mapping[int, MeterEntry],
-    now: EpochSeconds | None,
+    now: EpochSeconds,
+    future: int = Rejection.FUTURE,
 ) -> tuple[list[_Event], list[tuple[_Event, int]]]:
     """Divide a batch's events into good events and rejected ones, the latter with the reason.
 
@@ -170,6 +179,7 @@ def sort_out_events(
         owner: The microgrid that the batch names.
         meters: The registry.
         now: As ``judged_at`` in ``sort_out``.
+        future: As in ``sort_out``.
     """
     good: list[_Event] = []
     apart: list[tuple[_Event, int]] = []
@@ -182,7 +192,7 @@ def sort_out_events(
         if why is None:
             good.append((generation, record))
         else:
-            apart.append(((generation, record), why))
+            apart.append(((generation, record), future if why is Rejection.FUTURE else why))
     return good, apart
 
 
@@ -218,7 +228,7 @@ def records_of_other_accounts(
     sender: ControllerId,
     owner: MicrogridId,
     meters: Mapping[int, MeterEntry],
-    now: EpochSeconds | None,
+    now: EpochSeconds,
 ) -> tuple[list[DeadLetter], list[HistoryRecord]]:
     """Take the records out of dead letters that are only about their account; return the rest, and the records.
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from commonwatt.model.csv_text import line_of, text_of
 from commonwatt.model.ids import MeterId, parse_id
 from commonwatt.model.units import AccountNumber, Quarter
 from commonwatt.town.town import MAX_ACCOUNT, Function
@@ -124,7 +125,7 @@ def _facts(names: Sequence[str], rows: Iterable[Sequence[str]], zone: ZoneInfo, 
         if number > MAX_ROWS:
             faults.append(Fault(row=number, text=f"is one too many: a table has at most {MAX_ROWS} rows"))
             return
-        cells = [cell.strip() for cell in row]
+        cells = [text_of(cell.strip()) for cell in row]
         if not any(cells) or cells[0].startswith("#"):
             continue
         if any(cells[len(names) :]):
@@ -253,6 +254,4 @@ def _dates(start: Quarter | None, end: Quarter | None, zone: ZoneInfo) -> dict[s
 
 
 def _line(cells: dict[str, object]) -> str:
-    written = io.StringIO()
-    csv.writer(written, lineterminator="\n").writerow([cells.get(name, "") for name in COLUMNS])
-    return written.getvalue()
+    return line_of((cells.get(name) for name in COLUMNS), "\n")

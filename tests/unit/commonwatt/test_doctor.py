@@ -2,12 +2,17 @@
 
 import os
 import pwd
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from typer.testing import CliRunner
 
+import commonwatt
 from commonwatt.cli.main import make_app
 from commonwatt.doctor import machine
 from commonwatt.doctor.certificates import certificate_findings, revocation_findings
@@ -16,6 +21,7 @@ from commonwatt.identity.certificates import Kind
 from commonwatt.model.machine import Machine
 from commonwatt.runtime.clock import Clock, read_machine, wall_clock
 from harness.real.enrolled import DAY_S, authority, certificate, now
+from harness.real.parts import need_root
 
 
 def only(findings: list[Finding]) -> Finding:
@@ -102,3 +108,26 @@ def test_root_goes_on_as_the_owner_of_the_file(monkeypatch: pytest.MonkeyPatch, 
     done = CliRunner().invoke(make_app("doctor"), ["doctor", "--config", str(config)])
     assert became == [("nobody", owner.pw_gid) if named else [], owner.pw_gid, uid]
     assert (done.exit_code, "bad      settings" in done.stdout) == (1, True)
+
+
+def test_as_root_with_a_program_that_the_files_owner_can_not_read_it_says_which_to_start() -> None:
+    need_root("it takes another user's rights")
+    # Not in the test's own folder, which only root may enter.
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        private = folder / "private"
+        shutil.copytree(Path(commonwatt.__file__).parent, private / "commonwatt")
+        private.chmod(0o700)
+        config = folder / "gateway.toml"
+        config.write_text('[gateway]\nmicrogrid = "r001"\n')
+        os.chown(config, 65_534, 65_534)
+        words = [sys.executable, "-m", "commonwatt", "doctor", "--config", str(config)]
+        environment = os.environ | {"PYTHONPATH": str(private)}
+        done = subprocess.run(
+            words, cwd=private, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+    assert "Traceback" not in done.stderr
+    assert "(user id 65534) can't read this program (" in done.stderr
+    assert f"sudo /opt/commonwatt/current/bin/commonwatt doctor --config {config}" in done.stderr
+    assert done.returncode == 2

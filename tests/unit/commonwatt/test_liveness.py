@@ -1,10 +1,13 @@
 """A connection that is up and silent is told from one that has nothing to say."""
 
+from pathlib import Path
+
 import pytest
 
 import gateway.links
 import utility.shell
 from commonwatt.network.liveness import Liveness
+from harness.worlds.gateway import World, registered
 
 
 def test_a_connection_over_which_nothing_was_expected_is_left_alone() -> None:
@@ -81,3 +84,33 @@ def test_a_deaf_connection_is_noticed_within_a_minute_at_both_ends_and_a_quiet_n
     _, again = looks(deaf_at, watch_s, 661)
     assert len(again) >= 2
     assert all(now - deaf_at <= 60 for now in again[:2])
+
+
+def reconnections(world: World, answering: int, until_s: int) -> int:
+    """Return how often a gateway connects to its meters again if only one of them answers, and only when it is asked.
+
+    As ``gateway.links`` watches its connection: every 5 s.
+    """
+    liveness, count, begun = Liveness(gateway.links.SILENT_S, gateway.links.LONGEST_SILENCE_S), 0, world.now
+    liveness.heard(0)
+    while (now := world.now - begun) < until_s:
+        world.now += int(gateway.links.WATCH_EVERY_S)
+        if liveness.too_long(now):
+            count += 1
+        elif liveness.quiet_s(now) >= gateway.links.QUIET_S:
+            sent = world.do(world.core.probe("meters", world.now))
+            liveness.expected(now)
+            if any(f"/{answering}/" in message.topic for message in sent):
+                world.introduce(answering, cmd="get")
+                liveness.heard(now)
+    return count
+
+
+@pytest.mark.parametrize("answering", [1, 17, 30])
+def test_a_gateway_of_many_meters_of_which_one_answers_does_not_connect_again(tmp_path: Path, answering: int) -> None:
+    """An adapter that is idle, beside meters that are not installed yet, for nine minutes."""
+    world = World(tmp_path / "gateway.db")
+    world.meters = {meter: registered(meter) for meter in range(1, 31)}
+    world.new_core()
+    world.introduce(answering)
+    assert reconnections(world, answering, 540) == 0

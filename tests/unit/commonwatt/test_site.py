@@ -21,7 +21,9 @@ from typer.testing import CliRunner, Result
 from commonwatt.cli.enroll import app as enroll
 from commonwatt.cli.site import app
 from commonwatt.identity.authority import Authority
+from commonwatt.identity.devices import digest
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import MADE
 from commonwatt.site import unpack as unpack_module
 from commonwatt.site.bundle import Bundle, pack, read_bundle, write_bundle
 from commonwatt.site.machine import Machine
@@ -79,6 +81,16 @@ def office(made: Path, tmp_path: Path) -> Path:
 def root(tmp_path: Path) -> Path:
     (tmp_path / "root").mkdir()
     return tmp_path / "root"
+
+
+def unpacked(office: Path, root: Path) -> str:
+    """Unpack for the first time, with the authority's fingerprint from the office."""
+    fingerprint = digest((office / "site/authority/ca.pem").read_bytes())
+    return good(office, "unpack", "r001.bundle", "--root", str(root), "--authority", fingerprint)
+
+
+def signed(bundle: Bundle, office: Path) -> None:
+    write_bundle(bundle, office / "r001.bundle", Authority.load(office / "site"))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -195,7 +207,7 @@ def test_a_bundle_has_what_its_machine_needs_and_says_that_it_is_secret(office: 
 
 
 def test_a_bundle_is_installed_and_again_only_what_changed(office: Path, root: Path) -> None:
-    said = good(office, "unpack", "r001.bundle", "--root", str(root))
+    said = unpacked(office, root)
     assert "systemctl enable commonwatt-broker@r001.service commonwatt-gateway@r001.service" in said
     state = root / STATE
     bundle = read_bundle(office / "r001.bundle")
@@ -225,7 +237,7 @@ def test_a_bundle_is_installed_and_again_only_what_changed(office: Path, root: P
 
 
 def test_what_was_changed_on_the_machine_is_kept_beside(office: Path, root: Path) -> None:
-    good(office, "unpack", "r001.bundle", "--root", str(root))
+    unpacked(office, root)
     file = root / STATE / "r001/gateway.toml"
     file.write_text(file.read_text() + "relay_s = 900\n")
     assert "was changed on this machine" in good(office, "unpack", "r001.bundle", "--root", str(root))
@@ -234,7 +246,7 @@ def test_what_was_changed_on_the_machine_is_kept_beside(office: Path, root: Path
 
 
 def test_a_link_in_a_services_folder_gives_the_service_no_other_file(office: Path, root: Path, tmp_path: Path) -> None:
-    good(office, "unpack", "r001.bundle", "--root", str(root))
+    unpacked(office, root)
     secret = tmp_path / "shadow"
     secret.write_text("of root")
     file = root / STATE / "r001" / "gateway.toml"
@@ -247,12 +259,12 @@ def test_a_link_in_a_services_folder_gives_the_service_no_other_file(office: Pat
 
 
 def test_a_bundle_for_another_machine_town_or_time_is_refused(office: Path, root: Path, tmp_path: Path) -> None:
-    good(office, "unpack", "r001.bundle", "--root", str(root))
+    unpacked(office, root)
     before = contents(root)
     assert "is of r002, but this machine is of r001" in refused(office, "unpack", "r002.bundle", "--root", str(root))
     assert "is of utility, but" in refused(office, "unpack", "utility.bundle", "--root", str(root))
     bundle = read_bundle(office / "r001.bundle")
-    write_bundle(changed(bundle, made=bundle.manifest.made - 1), office / "r001.bundle")
+    signed(changed(bundle, made=bundle.manifest.made - 1), office)
     assert "may admit revoked devices" in refused(office, "unpack", "r001.bundle", "--root", str(root))
     other = tmp_path / "other"
     other.mkdir()
@@ -266,8 +278,53 @@ def changed(bundle: Bundle, **fields: object) -> Bundle:
     return replace(bundle, manifest=bundle.manifest.model_copy(update=fields))
 
 
+def test_the_first_bundle_needs_the_fingerprint_of_its_authority_later_ones_the_installed_authority(
+    office: Path, root: Path
+) -> None:
+    fingerprint = digest((office / "site/authority/ca.pem").read_bytes())
+    assert f"--authority {fingerprint}" in good(office, "pack", "r001")
+    said = " ".join(refused(office, "unpack", "r001.bundle", "--root", str(root)).split())
+    assert "this machine has no authority yet" in said
+    assert f"fingerprint {fingerprint}. Compare it" in said
+    words = ("unpack", "r001.bundle", "--root", str(root), "--authority")
+    assert "signed by another authority" in refused(office, *words, "0" * 64)
+    assert not contents(root)
+    good(office, *words, fingerprint.upper())
+    good(office, "unpack", "r001.bundle", "--root", str(root))
+
+
+def test_a_bundle_that_its_authority_did_not_sign_is_refused(office: Path, root: Path, tmp_path: Path) -> None:
+    """Its checksums are right, and the authority's certificate in it is the town's."""
+    unpacked(office, root)
+    bundle = read_bundle(office / "r001.bundle")
+    name, text = "r001/gateway.toml", bundle.files["r001/gateway.toml"] + b"relay_s = 900\n"
+    forged = replace(
+        changed(bundle, files={**bundle.manifest.files, name: digest(text)}), files={**bundle.files, name: text}
+    )
+    before = contents(root)
+    write_bundle(forged, office / "r001.bundle", Authority.create(tmp_path / "forger", "Springfield", now()))
+    words = ("unpack", "r001.bundle", "--root", str(root))
+    assert "its authority did not sign it" in refused(office, *words)
+    members = {"manifest.json": forged.manifest.model_dump_json().encode(), **forged.files}
+    archive(office / "r001.bundle", [(tarfile.TarInfo(name), content) for name, content in members.items()])
+    assert "it is not signed" in refused(office, *words)
+    assert contents(root) == before
+    # The authority itself may sign the same.
+    signed(forged, office)
+    good(office, *words)
+
+
+def test_a_bundle_of_tomorrow_is_refused_unless_the_clock_is_before_the_release(office: Path, root: Path) -> None:
+    bundle, machine = read_bundle(office / "r001.bundle"), Machine(root=root, runs=False)
+    made, authority = bundle.manifest.made, bundle.manifest.authority
+    with pytest.raises(ConfigError, match="but this machine's clock says"):
+        prepare(bundle, machine, "0.2.0", made - 86_401, authority=authority)
+    for time in (made - 86_400, made + 10 * 86_400, MADE - 1, 0):
+        prepare(bundle, machine, "0.2.0", time, authority=authority)
+
+
 def test_a_bundle_of_a_newer_version_is_refused(office: Path, root: Path) -> None:
-    write_bundle(changed(read_bundle(office / "r001.bundle"), version="99.0.0"), office / "r001.bundle")
+    signed(changed(read_bundle(office / "r001.bundle"), version="99.0.0"), office)
     said = refused(office, "unpack", "r001.bundle", "--root", str(root))
     assert "packed by version 99.0.0, newer than" in said
     assert not contents(root)
@@ -289,7 +346,7 @@ def test_a_bundle_with_a_file_elsewhere_is_refused(office: Path, root: Path, nam
         manifest=bundle.manifest.model_copy(update={"files": {**bundle.manifest.files, name: "0" * 64}}),
         files={**bundle.files, name: b"x"},
     )
-    write_bundle(evil, office / "r001.bundle")
+    signed(evil, office)
     assert "refused: it has the file" in refused(office, "unpack", "r001.bundle", "--root", str(root))
     assert not contents(root)
 
@@ -332,7 +389,13 @@ def test_a_bundle_whose_settings_are_wrong_is_refused_before_the_first_write(off
     bundle = pack(office / "site", "r001", now())
     files = {name: content for name, content in bundle.files.items() if name != "r001/registry.json"}
     with pytest.raises(ConfigError, match=r"registry\.json: No such file"):
-        prepare(replace(bundle, files=files), Machine(root=root, runs=False), "0.2.0")
+        prepare(
+            replace(bundle, files=files),
+            Machine(root=root, runs=False),
+            "0.2.0",
+            now(),
+            authority=bundle.manifest.authority,
+        )
     assert not contents(root)
 
 
@@ -340,34 +403,43 @@ def test_on_a_machine_that_systemd_runs(office: Path, root: Path, monkeypatch: p
     """What would run there, from a first installation through an interruption to another broker."""
     machine = Machine(root=root, runs=True)
     bundle = read_bundle(office / "r001.bundle")
+    authority = bundle.manifest.authority
     with pytest.raises(ConfigError, match="the units start /opt/commonwatt/current/bin/commonwatt"):
-        prepare(bundle, machine, "0.2.0")
+        prepare(bundle, machine, "0.2.0", now(), authority=authority)
     (root / "opt/commonwatt/0.2.0/bin").mkdir(parents=True)
     monkeypatch.setattr(sys, "prefix", "/opt/commonwatt/0.2.0")
     units = ["commonwatt-broker@r001.service", "commonwatt-gateway@r001.service"]
-    first = prepare(bundle, machine, "0.2.0").install(lambda _: None)
+    first = prepare(bundle, machine, "0.2.0", now(), authority=authority).install(lambda _: None)
     assert first == [["systemctl", "daemon-reload"], ["systemctl", "enable", *units], ["systemctl", "restart", *units]]
     assert (root / "opt/commonwatt/current").readlink() == Path("0.2.0")
     assert (root / "usr/local/bin/commonwatt").readlink() == Path("/opt/commonwatt/current/bin/commonwatt")
     # A command failed before `finish`: all is done again.
-    again = prepare(bundle, machine, "0.2.0")
+    again = prepare(bundle, machine, "0.2.0", now(), authority=authority)
     assert again.install(lambda _: None) == first
     again.finish()
-    assert prepare(bundle, machine, "0.2.0").install(lambda _: None)[-1] == ["systemctl", "start", *units]
+    assert prepare(bundle, machine, "0.2.0", now(), authority=authority).install(lambda _: None)[-1] == [
+        "systemctl",
+        "start",
+        *units,
+    ]
     # Another version of the program restarts all.
     monkeypatch.setattr(sys, "prefix", "/opt/commonwatt/0.3.0")
-    assert prepare(bundle, machine, "0.3.0").install(lambda _: None)[-1] == ["systemctl", "restart", *units]
+    assert prepare(bundle, machine, "0.3.0", now(), authority=authority).install(lambda _: None)[-1] == [
+        "systemctl",
+        "restart",
+        *units,
+    ]
     assert (root / "opt/commonwatt/current").readlink() == Path("0.3.0")
     # Mosquitto in place of our broker.
     mosquitto = changed(bundle, mosquitto=True)
     monkeypatch.setattr(unpack_module, "missing_program", lambda _: True)
     with pytest.raises(ConfigError, match="apt-get install mosquitto"):
-        prepare(mosquitto, machine, "0.3.0")
+        prepare(mosquitto, machine, "0.3.0", now(), authority=authority)
     monkeypatch.setattr(unpack_module, "missing_program", lambda _: False)
     wants = root / "etc/systemd/system/multi-user.target.wants"
     wants.mkdir()
     (wants / units[0]).symlink_to(f"../{units[0]}")
-    lines = prepare(mosquitto, machine, "0.3.0").install(lambda _: None)
+    lines = prepare(mosquitto, machine, "0.3.0", now(), authority=authority).install(lambda _: None)
     assert ["systemctl", "disable", "--now", units[0]] in lines
     assert ["systemctl", "enable", "commonwatt-mosquitto@r001.service", units[1]] in lines
 
@@ -376,5 +448,5 @@ def test_units_of_a_package_of_the_system_are_not_hidden_by_copies(office: Path,
     packaged = root / "usr/lib/systemd/system/commonwatt-gateway@.service"
     packaged.parent.mkdir(parents=True)
     packaged.write_text("[Unit]\n")
-    good(office, "unpack", "r001.bundle", "--root", str(root))
+    unpacked(office, root)
     assert not (root / "etc/systemd").exists()

@@ -2,7 +2,11 @@
 
 import shlex
 import shutil
+import socket
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from unittest.mock import patch
 
@@ -11,13 +15,16 @@ from typer.testing import CliRunner
 
 from commonwatt.cli.main import make_app
 from commonwatt.identity.authority import Authority
-from commonwatt.identity.certificates import revoked_serials
+from commonwatt.identity.certificates import Kind, revoked_serials
+from commonwatt.identity.devices import digest
+from commonwatt.network.tls import server_context
 from commonwatt.site.exchange import release_commands
 from commonwatt.site.machine import Machine
 from gateway.store.store import Store
 from harness.docs.generate import DOCS
 from harness.real import forks
 from harness.real.deploy import STATE, steps, words_of
+from harness.real.enrolled import authority, certificate
 from harness.worlds.gateway import START, World, readings
 
 GUIDE = DOCS / "guides" / "controller-exchange.md"
@@ -47,13 +54,37 @@ def printed(said: str, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        yield made
+
+
+@contextmanager
+def answering(listener: socket.socket, certificate: Path) -> Iterator[None]:
+    """Answer one connection with a broker's certificate."""
+
+    def answer() -> None:
+        plain, _ = listener.accept()
+        with suppress(OSError), server_context(certificate).wrap_socket(plain, server_side=True) as secure:
+            secure.recv(1)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    yield
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, listener: socket.socket) -> Path:
     """Return the office's folder, with the old controller's bundle."""
     forks.run([sys.executable, "-c", "pass"], check=True)
     office = tmp_path_factory.mktemp("office")
     with patch("commonwatt.site.office.subprocess.run", forks.run):
-        microgrid = ("--microgrid", "r001,residential,houses=1,address=10.1.0.1")
+        microgrid = ("--microgrid", "r001,residential,houses=1,address=127.0.0.1")
         typed(office, "commonwatt site init --yes --utility utility.example", *microgrid)
+        with (office / "site" / "site.toml").open("a") as file:
+            file.write(f'broker = {{listen = "127.0.0.1:{listener.getsockname()[1]}"}}\n')
+        typed(office, "commonwatt site init")
     typed(office, "commonwatt site pack r001")
     return office
 
@@ -68,14 +99,22 @@ def machine(folder: Path) -> Path:
     return folder
 
 
+def with_authority(office: Path) -> tuple[str, str]:
+    return "--authority", digest((office / "site/authority/ca.pem").read_bytes())
+
+
 def store_of(place: Path) -> Path:
     return place / "root" / STATE.lstrip("/") / "r001" / "gateway.db"
 
 
-def test_a_controller_is_exchanged_by_the_lines_of_the_guide(office: Path, tmp_path: Path) -> None:
+def test_a_controller_is_exchanged_by_the_lines_of_the_guide(
+    office: Path, tmp_path: Path, listener: socket.socket
+) -> None:
+    broker = office / "site/r001/broker.pem"
+    shutil.copy(broker, tmp_path / "old.pem")
     old, new = machine(tmp_path / "old"), machine(tmp_path / "new")
     shutil.copy(office / "r001.bundle", old)
-    typed(old, "sudo commonwatt site unpack r001.bundle", "--root", "root")
+    typed(old, "sudo commonwatt site unpack r001.bundle", "--root", "root", *with_authority(office))
     world = World(store_of(old))
     assert world.put(1, 1, readings(1, 1, 20, start=START)).accepted
     world.store.close()
@@ -98,20 +137,40 @@ def test_a_controller_is_exchanged_by_the_lines_of_the_guide(office: Path, tmp_p
     printed(said, old)
     for file in (office / "r001.bundle", old / "r001.handover"):
         shutil.copy(file, new)
-    unpack = steps("3. Install", GUIDE)[-1]
+    unpack = steps("3. Install", GUIDE)[-1].replace("FINGERPRINT", with_authority(office)[1])
     printed(typed(new, unpack, "--root", "root"), new)
     store = Store.open(store_of(new), read_only=True)
     assert len(list(store.all_parts(unsent_only=True))) == 1
     store.close()
 
     finish, pack = steps("4. Finish", GUIDE)
-    assert "Aborted" in typed(office, finish, answer="n\n", exit_code=1)
-    assert "2 certificates of the old controller revoked" in typed(office, finish, answer="y\n")
+    with answering(listener, tmp_path / "old.pem"):
+        assert "answers another certificate than the new controller's" in typed(
+            office, finish, answer="y\n", exit_code=2
+        )
+    with answering(listener, broker):
+        assert "Aborted" in typed(office, finish, answer="n\n", exit_code=1)
+    with answering(listener, broker):
+        assert "2 certificates of the old controller revoked" in typed(office, finish, answer="y\n")
     typed(office, pack)
     site = office / "site"
     revoked = revoked_serials((site / "head-end" / "revoked.pem").read_bytes(), (site / "r001" / "ca.pem").read_bytes())
     assert revoked == {before["r001/broker.pem"], before["r001/gateway.pem"]}
     assert "no exchange of r001 was begun" in typed(office, finish, answer="y\n", exit_code=2)
+
+
+def test_an_exchange_is_finished_unseen_only_if_a_person_says_so(
+    office: Path, tmp_path: Path, listener: socket.socket
+) -> None:
+    typed(office, "commonwatt swap controller begin r001")
+    finish, _ = steps("4. Finish", GUIDE)
+    other = certificate(authority(tmp_path / "other"), Kind.BROKER, "r001")
+    with answering(listener, other):
+        said = typed(office, finish, answer="y\n", exit_code=2)
+    assert "no controller answers at 127.0.0.1" in said
+    assert "repeat this command with --yes" in said
+    assert not Authority.load(office / "site").issued[0].revoked
+    assert "2 certificates of the old controller revoked" in typed(office, finish, "--yes")
 
 
 def test_an_exchange_of_a_microgrid_that_is_not_there_is_refused(office: Path) -> None:

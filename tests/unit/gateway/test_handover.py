@@ -5,14 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from commonwatt.identity.authority import Authority
+from commonwatt.identity.certificates import Kind
 from commonwatt.model.blocks import from_records
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.model.records import EventRecord, Log
 from gateway.changes import DONE, OFFERED, ForgetRelayed, Part, Relayed, Setting
 from gateway.relay.outbox import load
-from gateway.store.handover import check_not_released, release, take_over, undo
+from gateway.store.handover import Trusted, check_not_released, release, take_over, undo
 from gateway.store.recovery import open_checked
 from gateway.store.store import Store
+from harness.real.enrolled import authority, certificate, now
 from harness.worlds.gateway import START, World, readings
 
 MICROGRID = "r001"
@@ -198,3 +201,60 @@ def test_a_release_of_a_store_that_is_not_there_is_not_undone_and_makes_no_store
     with pytest.raises(ConfigError, match="no store there"):
         undo(tmp_path / "gateway.db", START)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Authority:
+    return authority(tmp_path / "town")
+
+
+def trusted_by(town: Authority) -> Trusted:
+    folder = town.out / "authority"
+    return Trusted(authority=(folder / "ca.pem").read_bytes(), revocations=(folder / "revoked.pem").read_bytes())
+
+
+def signed(old: Path, by: Path) -> Path:
+    release(old, MICROGRID, old.with_name("signed.handover"), START, by.read_bytes())
+    return old.with_name("signed.handover")
+
+
+def test_a_handover_is_taken_over_if_a_controller_of_the_authority_signed_it(
+    old: Path, town: Authority, tmp_path: Path
+) -> None:
+    # Its certificate expired long ago: the controller lay in a drawer.
+    file = signed(old, certificate(town, Kind.DEVICE, MICROGRID, at=now() - 30 * 86_400))
+    assert take_over(tmp_path / "new.db", MICROGRID, file, START, trusted_by(town)).moved
+    assert content(tmp_path / "new.db") == content(old)
+
+
+def test_a_handover_that_no_controller_of_the_microgrid_signed_is_refused(
+    old: Path, handover: Path, town: Authority, tmp_path: Path
+) -> None:
+    def why(file: Path) -> str:
+        with pytest.raises(ConfigError, match="refused: ") as refused:
+            take_over(tmp_path / "new.db", MICROGRID, file, START, trusted_by(town))
+        assert not (tmp_path / "new.db").exists()
+        return str(refused.value)
+
+    own = certificate(town, Kind.DEVICE, MICROGRID)
+    assert "it is not signed" in why(handover)
+    assert "its certificate is not of r001" in why(signed(old, certificate(town, Kind.DEVICE, "r002")))
+    forger = certificate(authority(tmp_path / "forger"), Kind.DEVICE, MICROGRID)
+    assert "authority did not issue its certificate" in why(signed(old, forger))
+    header, signature, database = gzip.decompress(signed(old, own).read_bytes()).split(b"\n", 2)
+    handover.write_bytes(
+        gzip.compress(header.replace(b'"released":', b'"released":1') + b"\n" + signature + b"\n" + database)
+    )
+    assert "the signature does not fit" in why(handover)
+    file = signed(old, own)
+    town.revoke(MICROGRID, "stolen", now())
+    assert "its certificate was revoked" in why(file)
+
+
+def test_a_signed_handover_with_another_database_is_refused(old: Path, town: Authority, tmp_path: Path) -> None:
+    file = signed(old, certificate(town, Kind.DEVICE, MICROGRID))
+    whole = bytearray(gzip.decompress(file.read_bytes()))
+    whole[-1] ^= 1
+    file.write_bytes(gzip.compress(bytes(whole)))
+    with pytest.raises(ConfigError, match="not the database that it states"):
+        take_over(tmp_path / "new.db", MICROGRID, file, START, trusted_by(town))

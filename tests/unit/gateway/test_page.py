@@ -275,18 +275,29 @@ def test_many_batteries_are_named_by_number_and_listed_on_their_own_page() -> No
 # Meters, line, clock, commands
 
 
-def test_meters_are_listed_with_their_last_word_the_most_silent_first() -> None:
+def test_meters_are_listed_with_their_last_word_those_that_work_first() -> None:
     view = empty()
     add_meter(view, "1", "house 1")
     add_meter(view, "2", "house 2", heard=NOW - 4000, states=["initialized", "off_grid"])
     add_meter(view, "3", "house 3", heard=0, states=[])
     text = read(view).text
     assert "1 of 3 heard within 15 min" in text
-    order = [text.index(said) for said in ("nothing since the start", "66 min ago", "5 s ago")]
+    order = [text.index(said) for said in ("5 s ago", "66 min ago", "nothing since the start")]
     assert order == sorted(order)
     assert "outgoing meter 2, off the power net" in text
     assert "outgoing meter 3, shut down" in text
     assert "No alarm, but 2 meters silent" in text
+
+
+def test_a_gateway_that_started_110_s_ago_calls_no_meter_silent() -> None:
+    view = empty() | {"watched_s": 110}
+    add_meter(view, "1", "house 1", heard=0, states=[])
+    add_meter(view, "2", "house 2", heard=NOW - 5)
+    text = read(view).text
+    assert "silent" not in text
+    assert "1 of 2 heard within 15 min" in text
+    assert text.index("house 2") < text.index("house 1")
+    assert "1 meter silent" in read(view | {"watched_s": 901}).text
 
 
 def test_hundreds_of_meters_have_a_page_of_their_own() -> None:

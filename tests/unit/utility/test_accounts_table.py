@@ -1,5 +1,7 @@
 """The registry's dates as a clerk's table: what it may say, and every mistake by row and column."""
 
+import csv
+import io
 from dataclasses import replace
 from zoneinfo import ZoneInfo
 
@@ -191,6 +193,18 @@ def test_what_is_exported_is_imported_without_a_change(rows: list[tuple[int, int
     after = good("weight,,,,,9,2026-12-01,,4", "tariff,,,,,7,,,day", *spans)
     facts, faults = read_table("".join(write_table(after, ZONE)).encode(), ZONE)
     assert apply_facts(after, facts, faults, ZONE) == (after, [])
+
+
+@pytest.mark.parametrize("place", ["=cmd|'/C calc'!A0", "-1+1", "@x", "'=x", "+49 1", "a"])
+def test_a_place_that_looks_like_a_formula_is_text_for_a_spreadsheet_and_the_same_for_the_import(place: str) -> None:
+    first = min(REGISTRY.meters)
+    after = replace(REGISTRY, meters={**REGISTRY.meters, first: replace(REGISTRY.meters[first], place=place)})
+    table = "".join(write_table(after, ZONE))
+    cells = [row["place"] for row in csv.DictReader(io.StringIO(table))]
+    assert not [cell for cell in cells if cell[:1] in ("=", "+", "-", "@")]
+    facts, faults = read_table(table.encode(), ZONE)
+    assert [fact.place for fact in facts if fact.what == "meter" and fact.meter == first] == [place]
+    assert faults == []
 
 
 @given(st.integers(0, (2**32 - 1) // 900))

@@ -217,7 +217,7 @@ def test_readings_a_gateway_would_have_refused_are_not_stored(utility_: Utility)
 
 
 @pytest.mark.parametrize(
-    ("behind", "trust"), [(2 * 86_400, Trust.NETWORK), (60 * 86_400, Trust.NONE), (NOW - 86_400, Trust.NETWORK)]
+    ("behind", "trust"), [(2 * 86_400, Trust.NETWORK), (6 * 86_400, Trust.NONE), (7 * 86_400, Trust.NONE)]
 )
 def test_a_utility_whose_clock_is_behind_sets_no_good_reading_apart(
     utility_: Utility, behind: int, trust: Trust
@@ -225,6 +225,13 @@ def test_a_utility_whose_clock_is_behind_sets_no_good_reading_apart(
     utility_.trust = trust
     utility_.send(batch(blocks({59: 5})), now=NOW - behind)
     assert (utility_.slots(), utility_.kept()) == ({59: (5,)}, [])
+
+
+@pytest.mark.parametrize(("behind", "trust"), [(60 * 86_400, Trust.NONE), (NOW - 86_400, Trust.NETWORK)])
+def test_readings_far_ahead_of_a_clock_that_is_not_confirmed_wait(utility_: Utility, behind: int, trust: Trust) -> None:
+    utility_.trust = trust
+    utility_.send(batch(blocks({59: 5})), now=NOW - behind)
+    assert (utility_.slots(), utility_.kept()) == ({}, [("r001", QUARANTINED, LocalReason.AHEAD)])
 
 
 def test_a_gateway_that_sends_too_much_of_others_waits_a_day_with_nothing_lost(

@@ -326,7 +326,7 @@ def test_a_plant_whose_clock_is_years_ahead_deletes_no_quarter(database: Databas
     def take(*quarters: int) -> list[int]:
         rows = tuple(PlantQuarter(quarter, 60, 1, 1, 0, 1, 1) for quarter in quarters)
         outcome = PlantOutcome(id="buy-1", cmd="purchase", result="done", time=START, quarters=rows)
-        step = from_plant("out", outcome.pack(), now)
+        step = from_plant("out", outcome.pack(), now, START + 8 * 86_400)
         with database.writes.begin() as connection:
             write_plant(connection, [effect.change for effect in step.effects if isinstance(effect, Write)])
             return [row.quarter for row in quarters_between(connection, 0, QUARTER)]

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.model.csv_text import cell_of, line_of
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import iso
 from commonwatt.runtime.files import sync_folder
@@ -122,14 +123,15 @@ def _write_csv(folder: Path, data: DataFile) -> FileFacts:
 
 def _csv_texts(data: DataFile) -> Iterator[tuple[str, int]]:
     """Yield the file's text in pieces, with the rows in each."""
-    yield ",".join(column.name for column in data.columns) + "\n", 0
+    yield line_of((column.name for column in data.columns), "\n"), 0
     if data.rows:
-        yield "".join(",".join(map(str, row)) + "\n" for row in data.rows), len(data.rows)
+        yield "".join(line_of(row, "\n") for row in data.rows), len(data.rows)
     for block in data.blocks() if data.blocks is not None else ():
         times = [iso(int(time)) for time in block.times]
         for at, name in enumerate(block.names):
             columns = [_cells(v[at], s[at]) for v, s in zip(block.values, block.shown, strict=True)]
-            lines = (f"{name},{time},{','.join(cells)}\n" for time, *cells in zip(times, *columns, strict=True))
+            first = cell_of(name)
+            lines = (f"{first},{time},{','.join(cells)}\n" for time, *cells in zip(times, *columns, strict=True))
             yield "".join(lines), len(times)
 
 

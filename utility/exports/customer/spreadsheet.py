@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+from commonwatt.model.csv_text import line_of
 from commonwatt.model.units import QUARTER_S
 from utility.exports.customer.quarters import AccountQuarters, Flow, Quality
 
@@ -21,7 +22,7 @@ def spreadsheet(quarters: AccountQuarters, zone: ZoneInfo) -> Iterator[str]:
     head = ["Date", "Begin", "End", "UTC offset"]
     for flow in flows:
         head += [_NAMES[flow], "Quality"]
-    yield ",".join(head) + "\r\n"
+    yield line_of(head)
     count = max((len(values) for values in quarters.energy.values()), default=0)
     for column in range(count):
         begin, end = (datetime.fromtimestamp((quarters.first + column + n) * QUARTER_S, zone) for n in (0, 1))
@@ -32,7 +33,7 @@ def spreadsheet(quarters: AccountQuarters, zone: ZoneInfo) -> Iterator[str]:
                 "" if quality is Quality.MISSING else _kwh(int(quarters.energy[flow][column])),
                 quality.name.lower(),
             ]
-        yield ",".join(cells) + "\r\n"
+        yield line_of(cells)
 
 
 def _kwh(energy: int) -> str:
