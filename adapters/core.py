@@ -151,10 +151,11 @@ class Adapter:
             # It may be of any age. A broker sends it for each subscription.
             self.tally["message", "retained"] += 1
             return
-        for reader in self.readers.restarted(topic, payload):
+        for reader, uptime in self.readers.reports(topic, payload):
             channel = self._channel(reader)
-            channel.restarted = True
-            yield None, [Write(ChannelChange((reader.meter, reader.record_type), channel))]
+            # An uptime that rises is stored with the next value.
+            if channel.restarts(uptime):
+                yield None, [Write(ChannelChange((reader.meter, reader.record_type), channel))]
         for reading in self.readers.read(topic, payload):
             if reading.value is None:
                 if reading.fault:
@@ -261,7 +262,7 @@ class Adapter:
         self.tally["value", taken.outcome.name.lower()] += 1
         if isinstance(taken.outcome, Outcome):
             if taken.missing_ms:
-                self.tally["value", "after_gap"] += 1
+                self.tally["value", "unresolved_dip" if taken.outcome is Outcome.DIP else "after_gap"] += 1
             if reader.record_type is RecordType.STORED:
                 assert channel.steps is not None
                 effects += meter.report_level(channel.at // 1000, channel.steps.value)

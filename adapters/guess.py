@@ -1,15 +1,27 @@
 """What a number of a foreign device seems to be, by the words of its topic and path, its unit and its behaviour."""
 
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from adapters.energy.spread import EpochMilliseconds
+from adapters.mapping.payloads import JsonPayload
+from adapters.mapping.times import TOLERANCE_MS, times_of
+from adapters.mapping.values import UnreadableError
 
 _RISES = 3
-_KILOWATT_DECIMALS = -3
+_KILOWATT_DECIMALS = 3
+_CLOCK_MS = 10_000
+"""Least milliseconds over which a number is compared with a clock."""
+
+_UTC, _FAR_EAST = ZoneInfo("UTC"), ZoneInfo("Asia/Tokyo")
+_FARTHEST_ZONE_MS = 14 * 3_600_000
+_CLOCK_SHARE = Decimal("0.02")
 _WORD = re.compile(r"[A-Z]?[a-z]+\d*|[A-Z]+\d*|\d+")
 
 
@@ -36,9 +48,21 @@ _OUTGOING = words_of(
     "returned return ret export exported out produced production reverse generated generation yield discharged "
     "einspeisung teruglevering returndelivery"
 )
+_PULSES = words_of("pulse pulses impulse impulses imp")
+_TARIFF = re.compile(
+    r"(?<=[12]\.8\.)[1-9]|(?<=tarif)f?_?[1-4]|(?<![a-z])t[1-4](?![a-z0-9])|(?<=delivered_|.returned_)[12](?![0-9])"
+    r"|(?<![a-z])(?:low|high|laag|hoog|dal|piek|off_?peak|peak|normal|[hn]t)(?![a-z])",
+    re.IGNORECASE,
+)
+_CLOCKS = (1, 1000)
+"""Units in a second of a number that counts seconds or milliseconds."""
+
 _GENERIC = re.compile(r"\d*|state|value|values|system|sensor|data|params|l[123]|phases?", re.IGNORECASE)
 _OBIS = re.compile(r"\d-\d:([12])\.([78])\.\d")
 _UNITS = {"kwh": "kWh", "wh": "Wh", "kw": "kW", "w": "W", "watt": "W", "watts": "W"}
+
+
+_PULSES_DOUBT = "pulses: set scale to the watt-hours of a pulse"
 
 
 class Guess(NamedTuple):
@@ -48,11 +72,13 @@ class Guess(NamedTuple):
         kind: ``register``, ``power`` or ``level``.
         unit: Its unit, if it is stated; else empty.
         direction: ``incoming`` or ``outgoing``.
+        doubt: What a person must look up; empty: nothing.
     """
 
     kind: str
     unit: str
     direction: str
+    doubt: str = ""
 
 
 @dataclass(kw_only=True)
@@ -70,6 +96,7 @@ class Series:
         until: Arrival of the last value.
         rises: Times it rose.
         falls: Times it fell.
+        places: Most decimals of a value.
         retained: Whether the broker had kept the only value.
         guess: What it seems to be; ``None``: nothing that a meter has.
     """
@@ -84,6 +111,7 @@ class Series:
     until: EpochMilliseconds | None
     rises: int = 0
     falls: int = 0
+    places: int = 0
     retained: bool = False
     guess: Guess | None = None
 
@@ -92,16 +120,26 @@ class Series:
         self.rises += value > self.last
         self.falls += value < self.last
         self.last, self.lowest, self.until = value, min(value, self.lowest), at
+        self.places = max(self.places, -int(value.as_tuple().exponent))
 
     @property
     def has_decimals(self) -> bool:
         """Whether its text has decimals, be they zeros."""
-        return any(int(value.as_tuple().exponent) < 0 for value in (self.first, self.last))
+        return max(self.places, -int(self.first.as_tuple().exponent)) > 0
+
+    @property
+    def is_clock(self) -> bool:
+        """Whether it rises as a clock does."""
+        rise = self.last - self.first
+        if self.since is None or self.until is None or self.until - self.since < _CLOCK_MS:
+            return False
+        return any(abs(rise * 1000 / (self.until - self.since) / unit - 1) < _CLOCK_SHARE for unit in _CLOCKS)
 
     @property
     def power_unit(self) -> str:
         """The likely unit of a power: devices print kilowatts with three decimals."""
-        return "kW" if int(self.last.as_tuple().exponent) <= _KILOWATT_DECIMALS and abs(self.last) < 1000 else "W"
+        places = max(self.places, -int(self.first.as_tuple().exponent))
+        return "kW" if places >= _KILOWATT_DECIMALS and abs(self.last) < 1000 else "W"
 
     @property
     def only_rises(self) -> bool:
@@ -130,12 +168,32 @@ def _guess(series: Series) -> Guess | None:
             kind = _kind_of(words)
             unit = next((_UNITS[word] for word in words if word in _UNITS), "")
             tail = " ".join(segments[max(0, place - 1) :])
+            if kind != "power" and words_of(tail) & _PULSES and series.only_rises and not series.is_clock:
+                return Guess("register", "Wh", _direction(tail), _PULSES_DOUBT)
             if kind == "power":
                 return Guess(kind, unit or series.power_unit, _direction(tail))
             if kind:
                 return Guess(kind, unit, _direction(tail))
-            return None if words & _OTHER or not series.only_rises else Guess("register", "", _direction(tail))
-    return Guess("register", "", "incoming") if series.only_rises else None
+            if words & _OTHER or not series.only_rises or series.is_clock:
+                return None
+            return Guess("register", "", _direction(tail))
+    return Guess("register", "", "incoming") if series.only_rises and not series.is_clock else None
+
+
+def without_tariff(series: Series) -> tuple[str, str, str]:
+    """Return topic, form and path without the mark of a tariff: the same for all tariffs of one register."""
+    return _TARIFF.sub("\0", series.topic), series.form, _TARIFF.sub("\0", series.path)
+
+
+def times_near(payload: JsonPayload, arrival: EpochMilliseconds) -> Iterator[tuple[str, str]]:
+    """Yield the path of each text that is the time of arrival, with the doubt about it; empty: none."""
+    for path, text in payload.texts():
+        with suppress(UnreadableError):
+            apart = abs(times_of(text, _UTC)[0] - arrival)
+            if apart <= TOLERANCE_MS:
+                yield path, ""
+            elif apart <= _FARTHEST_ZONE_MS and times_of(text, _FAR_EAST) != times_of(text, _UTC):
+                yield path, "its time has no zone: set zone of the rule"
 
 
 def names_a_quantity(text: str) -> bool:

@@ -3,9 +3,9 @@
 A number is recognised by the words of its path and topic, by a stated unit, or because it only rises.
 """
 
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -14,7 +14,7 @@ from functools import cache
 from math import log
 from typing import NamedTuple
 
-from adapters.guess import Guess, Series, guess, names_a_quantity, words_of
+from adapters.guess import Guess, Series, guess, names_a_quantity, times_near, without_tariff, words_of
 from adapters.mapping.payloads import FORMATS, MAX_BYTES, JsonPayload, Payload
 from adapters.mapping.presets import Preset, known_presets
 from adapters.mapping.values import PER_UNIT, UnreadableError
@@ -46,6 +46,9 @@ class Proposal(NamedTuple):
         channel: The meter's ``channel``.
         direction: The meter's direction.
         unit: The unit.
+        tariffs: The registers of further tariffs, which are added up.
+        time: The path of the message's time; empty: none.
+        doubts: What a person must look up.
     """
 
     series: Series
@@ -54,6 +57,9 @@ class Proposal(NamedTuple):
     channel: str
     direction: str
     unit: str
+    tariffs: tuple[Series, ...] = ()
+    time: str = ""
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(kw_only=True)
@@ -69,14 +75,22 @@ class Learner:
     presets: Mapping[str, Preset] = field(default_factory=known_presets)
     series: dict[tuple[str, str, str], Series] = field(default_factory=dict)
     left_out: int = 0
+    _times: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By topic, the paths of texts that were a time near every arrival, and the doubt about each."""
     _powers: dict[str, Decimal] = field(default_factory=dict)
     """Greatest power at or below the topic of a device, watts."""
+    _tariffs: dict[tuple[str, str, str], list[Series]] = field(default_factory=dict)
+    """The registers that differ in their tariff only."""
+    _units: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    """The unit of registers that state none, by what they share."""
 
     def take(self, message: Recorded) -> None:
         """Take a message; a retained one shows a topic, but neither a rise nor a fall."""
         if not message.topic or len(message.topic) > _LONGEST_TOPIC or set(message.topic) & set("+#{}\0"):
             # No key of an adapter's file can name it.
             return
+        if not message.retained:
+            self._find_times(message)
         for form, path, value in _numbers(message.payload):
             key = (message.topic, form, path)
             series = self.series.get(key)
@@ -97,11 +111,25 @@ class Learner:
             elif not message.retained:
                 series.add(value, message.at)
 
+    def _find_times(self, message: Recorded) -> None:
+        """Keep the paths at which a JSON message has the time of its arrival, as those before it."""
+        if not message.payload.lstrip().startswith(b"{") or message.at is None or len(self._times) >= MAX_SERIES:
+            return
+        with suppress(UnreadableError):
+            near = dict(times_near(JsonPayload(message.payload), message.at))
+            before = self._times.get(message.topic, near)
+            self._times[message.topic] = {path: doubt for path, doubt in near.items() if path in before}
+
     def found(self) -> list[Series]:
         """Return the numbers that look like a register, a power or a level, by topic."""
         for series in self.series.values():
             series.guess = guess(series)
         found = sorted((one for one in self.series.values() if one.guess), key=lambda one: (one.topic, one.path))
+        self._tariffs = defaultdict(list)
+        alike: dict[tuple[str, str, str], list[Series]] = defaultdict(list)
+        for one in found:
+            self._tariffs[without_tariff(one)].append(one)
+            alike[_register_of(one)].append(one)
         devices = {_device(one) for one in found}
         self._powers = {}
         for one in found:
@@ -109,6 +137,7 @@ class Learner:
                 power = abs(one.last) * _factor(one.guess.unit)
                 for above in devices.intersection(_above(one.topic)):
                     self._powers[above] = max(power, self._powers.get(above, power))
+        self._units = {key: self._likely_unit(every) for key, every in alike.items()}
         return found
 
     def proposals(self) -> list[Proposal]:
@@ -119,19 +148,43 @@ class Learner:
         lengths = {device.count("/") + 1 for device in devices}
         others = [one for one in found if devices.isdisjoint(_within(one.topic, lengths))]
         places = {_place(proposal.series) for proposal in known}
-        own = [
-            Proposal(one, None, "", "0", one.guess.direction, self.unit(one))
-            for one in _own(others, places)
-            if one.guess is not None
-        ]
+        own = [self._proposal(one, tariffs) for one, *tariffs in _own(others, places)]
         return list(_once([*known, *own]))[:MAX_METERS]
 
+    def _proposal(self, series: Series, tariffs: Sequence[Series]) -> Proposal:
+        """Return the proposal of a rule for a number, with what can't be told of it."""
+        kind, unit, direction, doubt = series.guess or Guess("", "", "")
+        times = self._times.get(series.topic, {}) if series.form == "json" else {}
+        time, zone = min(times.items(), default=("", ""))
+        time = {"p1": "time", "senml": f"{series.path.partition(' ')[0]} time"}.get(series.form, time)
+        doubts = [doubt, zone, "" if unit or kind != "register" else "the unit is a guess: compare it with the device"]
+        return Proposal(
+            series=series,
+            preset=None,
+            source="",
+            channel="0",
+            direction=direction,
+            unit=self.unit(series),
+            tariffs=tuple(tariffs),
+            time=time,
+            doubts=tuple(filter(None, doubts)),
+        )
+
     def unit(self, series: Series) -> str:
-        """Return the unit of a number: the stated one, the one that fits a power beside it, or a likely one."""
-        kind, unit, _ = series.guess or Guess("", "", "")
+        """Return the unit of a number: the stated one, the one that fits a power beside it, or a likely one.
+
+        Registers of one JSON message, or of one meter's tariffs, that state none have the same.
+        """
+        kind, unit, _, _ = series.guess or Guess("", "", "")
         if unit or kind != "register":
             return unit or "%"
-        return self._unit_by_power(series) or ("kWh" if series.has_decimals else "Wh")
+        return self._units[_register_of(series)]
+
+    def _likely_unit(self, alike: Sequence[Series]) -> str:
+        """Return the unit of registers that state none and have the same one."""
+        registers = [one for one in alike if one.guess is not None and one.guess[:2] == ("register", "")]
+        found = next(filter(None, map(self._unit_by_power, registers)), "")
+        return found or ("kWh" if any(one.has_decimals for one in registers) else "Wh")
 
     def _unit_by_power(self, series: Series) -> str:
         """Return the unit in which the register's rise is nearest to the energy of a power of the same device."""
@@ -153,7 +206,9 @@ class Learner:
     def _matches(self, series: Series, seen: set[tuple[str, str, str]]) -> Iterator[tuple[int, Proposal]]:
         """Yield the presets that read a number, with how much of their topic and path is literal."""
         assert series.guess is not None
-        kind, unit, direction = series.guess
+        kind, unit, direction, doubt = series.guess
+        if doubt:
+            return
         for name, rule in ((one.name, rule) for one in self.presets.values() for rule in one.rules):
             solar = rule.type == "generation"
             if rule.format != series.form or rule.kind != kind or kind == "level" or solar > _is_solar(series):
@@ -178,69 +233,13 @@ class Learner:
 
         topics = () if isinstance(rule.topic, str) else rule.topic
         less = (rule.less,) if isinstance(rule.less, str) else rule.less
-        return all((filled(topic), series.form, "") in seen for topic in topics) and all(
-            (series.topic, series.form, filled(path)) in seen for path in less
+        paths = {filled(path) for path in _paths(rule)} if series.form == "p1" else set()
+        tariffs = {one.path for one in self._tariffs[without_tariff(series)]} if len(paths) > 1 else set()
+        return (
+            all((filled(topic), series.form, "") in seen for topic in topics)
+            and all((series.topic, series.form, path) in seen for path in (*paths, *map(filled, less)))
+            and tariffs <= paths
         )
-
-
-def toml_of(proposals: Iterable[Proposal]) -> str:
-    """Return the meters as TOML, with the rules of those that no preset reads."""
-    lines: list[str] = []
-    for number, proposal in enumerate(proposals, 1):
-        preset = proposal.preset or f"own-{number}"
-        if proposal.preset is None:
-            lines += _rule_toml(preset, proposal)
-        lines += ["[[meter]]", f"id = {number}", f"preset = {_quoted(preset)}"]
-        if proposal.source:
-            lines.append(f"source = {_quoted(proposal.source)}")
-        if proposal.channel != "0":
-            lines.append(f"channel = {_quoted(proposal.channel)}")
-        if proposal.direction != "incoming":
-            lines.append(f'direction = "{proposal.direction}"')
-        lines.append("")
-    return "\n".join(lines)
-
-
-def listing(learner: Learner, proposals: Iterable[Proposal]) -> Iterator[str]:
-    """Yield a line for each number that looks like a register, a power or a level."""
-    proposed = {id(proposal.series): proposal for proposal in proposals}
-    for series in learner.found():
-        assert series.guess is not None
-        kind, _, direction = series.guess
-        way = "" if kind == "level" else f", {direction}"
-        proposal = proposed.get(id(series))
-        unit = learner.unit(series) if proposal is None else proposal.unit
-        yield (
-            _printable(f"{series.topic} {series.path}".rstrip())
-            + f": {kind}{way}, {series.last:f} {unit}, rose {series.rises} times, fell {series.falls}"
-            + (f"; preset {proposal.preset}" if proposal is not None and proposal.preset else "")
-        )
-    if learner.left_out:
-        yield f"{learner.left_out:,} numbers left out: more than {MAX_SERIES:,}"
-
-
-def _rule_toml(preset: str, proposal: Proposal) -> Iterator[str]:
-    series = proposal.series
-    assert series.guess is not None
-    yield from ("[[rule]]", f"preset = {_quoted(preset)}", f"topic = {_quoted(series.topic)}")
-    if series.form != "json":
-        yield f'format = "{series.form}"'
-    if series.path:
-        yield f"path = {_quoted(series.path)}"
-    yield from (f'kind = "{series.guess.kind}"', f'unit = "{proposal.unit}"')
-    if series.guess.kind == "power" and series.lowest < 0:
-        yield f'sign = "{"positive" if proposal.direction == "incoming" else "negative"}"'
-    yield ""
-
-
-def _printable(text: str) -> str:
-    """Escape what would end a line or steer a terminal."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
-
-
-def _quoted(text: str) -> str:
-    # A JSON text is a basic string of TOML, but for one character that JSON leaves as it is.
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _numbers(payload: bytes) -> Iterator[tuple[str, str, Decimal]]:
@@ -324,16 +323,25 @@ def _once(proposals: Iterable[Proposal]) -> Iterator[Proposal]:
         readings.add(reading)
 
 
-def _own(found: Iterable[Series], places: set[str]) -> Iterator[Series]:
-    """Yield registers that no preset reads, and powers of places that have none."""
+def _own(found: Iterable[Series], places: set[str]) -> Iterator[list[Series]]:
+    """Yield registers that no preset reads, each with its tariffs, and powers of places that have none."""
     series = [(one, one.guess.kind) for one in found if one.guess is not None]
     registers = [one for one, kind in series if kind == "register"]
     moving = {_place(one) for one in registers if one.rises}
     # Export may rest while the recording is made.
     registers = [one for one in registers if one.rises or _exports(one) or _place(one) not in moving]
     places = places | {_place(one) for one in registers}
-    yield from registers
-    yield from (one for one, kind in series if kind == "power" and _place(one) not in places)
+    tariffs: dict[tuple[str, str, str], list[Series]] = defaultdict(list)
+    for one, kind in series:
+        if kind == "register" and one.form in ("json", "plain", "p1"):
+            tariffs[without_tariff(one)].append(one)
+    yielded: set[int] = set()
+    for one in registers:
+        every = tariffs.get(without_tariff(one), [one])
+        if id(every[0]) not in yielded:
+            yield every
+        yielded.add(id(every[0]))
+    yield from ([one] for one, kind in series if kind == "power" and _place(one) not in places)
 
 
 def _exports(series: Series) -> bool:
@@ -358,6 +366,11 @@ def _above(topic: str) -> Iterator[str]:
     while topic:
         topic = topic.rpartition("/")[0]
         yield topic
+
+
+def _register_of(series: Series) -> tuple[str, str, str]:
+    """Return what registers of the same unit share: their JSON message, or all but the tariff."""
+    return (series.topic, series.form, "") if series.form == "json" else without_tariff(series)
 
 
 def _within(topic: str, lengths: Iterable[int]) -> Iterator[str]:

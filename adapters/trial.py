@@ -1,6 +1,6 @@
 """A dry run of an adapter's settings over messages: each one explained, nothing sent, nothing stored."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -10,7 +10,8 @@ from adapters.energy.channel import Ignored
 from adapters.energy.counter import Outcome
 from adapters.energy.spread import EpochMilliseconds, Run
 from adapters.handled import Handled
-from adapters.mapping.readers import Readers
+from adapters.mapping.presets import known_presets
+from adapters.mapping.readers import Reader, Readers
 from adapters.recordings import Recorded, is_time
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.device.changes import DesiredStates, MeterState, Stored
@@ -21,6 +22,8 @@ from commonwatt.model.units import SLOT_S, EpochSeconds
 
 EVERY_MS = 10_000
 """Time between two messages that have no time of their own, in a recording without times."""
+
+_COUNTED_NOTHING = {Outcome.HELD_BACK, Outcome.BEGUN, Outcome.UNIT, *Ignored} - {Ignored.NOT_PREFERRED}
 
 _START_MS = 1_790_000_010_000
 
@@ -66,14 +69,13 @@ class Trial:
 
     Attributes:
         used: Values that became part of a record, or will.
-        heard: Meters with at least one used value.
         unused: Counts of the unused values, by reason.
         totals: Slots made, by meter and record type.
     """
 
     def __init__(self, settings: AdapterSettings, readers: Readers) -> None:
         self.used = 0
-        self.heard: set[MeterId] = set()
+        self._counting: set[Reader] = set()
         self.unused: Counter[str] = Counter()
         self.totals: dict[tuple[MeterId, RecordType], Total] = {}
         self._readers = readers
@@ -93,6 +95,19 @@ class Trial:
     def clock_wrong(self) -> int:
         """Values whose device's time was too far from their arrival, which counts instead."""
         return self._adapter.tally["value", "clock_wrong"]
+
+    @property
+    def silent(self) -> list[str]:
+        """What counted nothing: rules of the file, and a preset's rules of a record type together; for people."""
+        groups: dict[tuple[MeterId, str], list[Reader]] = defaultdict(list)
+        for reader in self._readers.all:
+            own = "" if reader.rule.preset in known_presets() else f" {reader.topics[0]} {reader.where}"
+            groups[reader.meter, f"{reader.record_type.name.lower()}{own}"].append(reader)
+        return [
+            f"meter {meter}: {what}: nothing counted; check source, preset and rule"
+            for (meter, what), readers in sorted(groups.items())
+            if self._counting.isdisjoint(readers)
+        ]
 
     def take(self, message: Recorded) -> Iterator[Line]:
         """Run one message; yield a line for each of its values, or one if it has none."""
@@ -136,7 +151,8 @@ class Trial:
             self.unused[words] += 1
         else:
             self.used += 1
-            self.heard.add(reader.meter)
+        if taken is not None and taken.outcome not in _COUNTED_NOTHING:
+            self._counting.add(reader)
         return Line(
             message.line,
             message.topic,

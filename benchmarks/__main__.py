@@ -44,6 +44,7 @@ BENCHMARKS: dict[str, float] = {
     "usage": 5,
     "billing": 0.5,
     "bill_documents": 1,
+    "issued_bills": 1,
     "console": 16,
 }
 """Approximate duration of each benchmark in minutes, by module, in the order of the page."""

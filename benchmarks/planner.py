@@ -16,10 +16,10 @@ import numpy as np
 
 from benchmarks.report import Goal, Section, Table, number, percentile
 from commonwatt.model.units import QUARTER_S, EpochSeconds
+from harness.supply.bound import strict_bound
 from harness.supply.town import BEGIN
 from harness.supply.worlds import WORLDS
 from harness.supply.year import PLANT, World, Year, run
-from utility.supply.bound import strict_bound
 from utility.supply.buying.planner import Planner
 from utility.supply.buying.policies import POLICIES
 from utility.supply.buying.rules import AcesRule, RangersRule, SpecRule, by_price

@@ -73,8 +73,8 @@ class DropBackup:
 
     Attributes:
         parts: Numbers of parts.
-                events: Row numbers of events.
-                dead_letters: Numbers of dead letters.
+        events: Row numbers of events.
+        dead_letters: Numbers of dead letters.
     """
 
     parts: tuple[int, ...] = ()

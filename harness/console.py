@@ -2,13 +2,16 @@
 
 import asyncio
 import re
+from functools import cache
 from typing import Any
 
 import httpx
 from fastapi import FastAPI
 
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
+from utility.access.passwords import hash_password
 from utility.access.roles import Role
 from utility.api.rights import COOKIE, Gate
 from utility.api.services import Api
@@ -23,6 +26,8 @@ PASSWORD = "three slow green boats"
 def standing_api(database: Database, now: EpochSeconds, **others: Any) -> Api:
     """Return what an application uses of a service that stands still at a time, without a broker."""
     named: dict[str, Any] = {"metrics": UtilityMetrics(), "refused": {}, "machine_s": lambda: now}
+    # Browsers of the harness have no authenticator apps.
+    named["settings"] = UtilitySettings(second_factor="optional")
     named |= {"clock": Clock(origin=now, monotonic_origin=0, speed=0)} | others
     return Api(database=database, connected=lambda: True, complaint=lambda: "", health=Health(None), **named)
 
@@ -53,7 +58,7 @@ class Browser:
                     name=self.name, display=self.name.title(), state="active", roles=roles, account=account, created=now
                 )
                 access.add_person(connection, person, "harness")
-                access.set_state(connection, self.name, "active")
+                access.set_password(connection, self.name, _hash())
             opened = access.open_session(connection, self.name, "127.0.0.1", "harness", now)
         self.cookies.set(COOKIE, opened.cookie, domain="localhost.local")
         with gate.database.reads.begin() as connection:
@@ -66,8 +71,8 @@ class Browser:
         return self.send("GET", path, **options)
 
     def post(self, path: str, fields: dict[str, Any] | None = None, **options: Any) -> httpx.Response:
-        """Send a form of a page, with the secret of the session."""
-        return self.send("POST", path, data={**(fields or {}), "csrf": self.csrf}, **options)
+        """Send a form of a page, with the secret of the session, and the password that some ask again."""
+        return self.send("POST", path, data={"current": PASSWORD, **(fields or {}), "csrf": self.csrf}, **options)
 
     def send(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Send any request with the session's cookie."""
@@ -82,6 +87,11 @@ class Browser:
                 return answer
 
         return asyncio.run(ask())
+
+
+@cache
+def _hash() -> str:
+    return hash_password(PASSWORD)
 
 
 def text_of(answer: httpx.Response) -> str:

@@ -15,6 +15,7 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] 
 from commonwatt.demo import parts
 from harness.network.waiting import free_ports
 from harness.real import forks
+from harness.real import parts as parts_of_others
 
 # Property tests have no deadline, so that they pass on a busy machine.
 settings.register_profile("commonwatt", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -30,12 +31,15 @@ def _ports_and_forks() -> Iterator[None]:
         yield
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mix the files of each folder.
+    """Mark the tests of ``make test-real``, and mix the files of each folder.
 
-    Tests of real processes mostly wait, all others calculate: mixed, they use the processors from begin to end. Each
-    simulated world is by itself: short tests at the end keep all processes busy.
+    Each simulated world is by itself: short tests at the end keep all processes busy.
     """
+    for item in items:
+        if item.path.parts[-2] in _REAL_FOLDERS or "postgresql" in item.name:
+            item.add_marker(pytest.mark.real)
     groups: dict[str, dict[str, list[pytest.Item]]] = {}
     for item in items:
         folder, group = item.path.parts[-2], group_of(item.nodeid)
@@ -48,6 +52,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ]
     items[:] = [item for _, group in sorted(places, key=itemgetter(0)) for item in group]
 
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let only tests of ``make test-real`` start programs that this project does not bring along."""
+    parts_of_others.are_allowed = item.get_closest_marker("real") is not None
+
+
+_REAL_FOLDERS = {"integration", "browser"}
 
 _ENDS = {"integration": 0.8, "others": 0.9, "simulation": 1.0}
 """Shares of the order within which the tests of a kind are spread."""

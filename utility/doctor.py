@@ -65,6 +65,7 @@ def judge(answer: dict[str, Any]) -> Iterator[Finding]:
         )
     if away_since is None:
         yield _gateways(answer["microgrids"], answer["time"])
+        yield from _second_people(answer.get("second_people", {}), answer["time"])
 
 
 def _away(since: EpochSeconds | None) -> Finding:
@@ -73,6 +74,17 @@ def _away(since: EpochSeconds | None) -> Finding:
         f"the database has not answered since {moment(since or 0)}: nothing is accepted, the gateways keep everything",
         "see that its server runs and that the machine reaches it; the utility goes on by itself",
     )
+
+
+def _second_people(free_from: Mapping[str, EpochSeconds], now: EpochSeconds) -> Iterator[Finding]:
+    """Yield from when on a person may approve, if there are people for that and none may now."""
+    if free_from and min(free_from.values()) > now:
+        dates = ", ".join(f"{name} from {moment(free)}" for name, free in list(free_from.items())[:SHOWN])
+        yield warning(
+            "second_person",
+            f"nobody may be the second of two people now: {dates}",
+            "wait: another person changed their link, roles or second factor (second_person_wait_days)",
+        )
 
 
 def _gateways(microgrids: Mapping[str, Mapping[str, Any]], now: EpochSeconds) -> Finding:

@@ -114,6 +114,12 @@ class UtilityMetrics:
         )
         self.issued_bills = self._counted("issued_bills", "Bills of the last month that was issued.")
         self.rates_proposed = self._counted("proposed_rates", "Versions of tariffs that wait for a second person.")
+        self.second_refused = self._counted(
+            "refused_second_persons", "Attempts of people who may not be the second one, unseen by an administrator."
+        )
+        self.broken_glass = self._counted(
+            "break_glass_commands", "Commands that decided without the service, unseen by an administrator."
+        )
         self.connected = self._gauge("head_end_connected", "1 while connected to the head-end broker.")
         self.clock_trusted = self._gauge("clock_trusted", "1 while gateways may use the utility's time.")
         self._expires = Gauge(

@@ -5,13 +5,13 @@ loses a slot nor makes it twice.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
-from adapters.energy.counter import TOGETHER_MS, WINDOW_MS, Counter, CounterLimits, Outcome, Point, Read
+from adapters.energy.counter import TOGETHER_MS, WINDOW_MS, Counted, Counter, CounterLimits, Outcome, Point, Read
 from adapters.energy.spread import EpochMilliseconds, Run, Spread, Steps
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MilliwattHours
@@ -27,6 +27,12 @@ _ROOM_MS = 600_000
 
 _SET_BACK_MS = 5_000
 """Most milliseconds by which messages may arrive before the last one, by a clock that was corrected."""
+
+PENDING_MS = 1_200_000
+"""Milliseconds after which the slots of a counter below its highest reading are averages or missing.
+
+With the next sample 5 min later, and delivery, this is before the utility asks for a missing slot (``gap_age_s``).
+"""
 
 _AHEAD_MS = 7_200_000
 """Most milliseconds of waiting for the time of the last value; the gateway rejects records that are further ahead."""
@@ -84,22 +90,6 @@ class Taken(NamedTuple):
     missing_ms: EpochMilliseconds = 0
 
 
-class Absence(NamedTuple):
-    """A time without a power, whose powers came together at its end.
-
-    Attributes:
-        since: When the last power before it came.
-        counted: Energy counted by then, in halves of mW ms.
-        powers: Sum of the last power before it and those that came together, milliwatts.
-        number: How many they are.
-    """
-
-    since: EpochMilliseconds
-    counted: int
-    powers: int
-    number: int
-
-
 @dataclass(kw_only=True)
 class Channel:
     """The state of one record type of one meter; its fields are stored.
@@ -115,6 +105,7 @@ class Channel:
         fresh: The topics of a sum with a message since the last sum.
         restart_mark: The last value that changes when the register is set back.
         restarted: Whether the device reported a restart since the last value.
+        uptime: The last number that falls when the device restarts.
         counter: The counter of a register.
         spread: Its energy over slots.
         steps: A register as read, or a level.
@@ -124,7 +115,6 @@ class Channel:
         room: Energy that the rated power allowed before ``room_at``, and that no interval has had.
         room_at: When the time ended in which that energy may have flowed.
         late: The first and the last of points that came together after an absence, and are not spread yet.
-        absence: The absence before the last powers; ``None``: there was none.
     """
 
     rank: int = 0
@@ -137,6 +127,7 @@ class Channel:
     fresh: list[int] = field(default_factory=list)
     restart_mark: str | None = None
     restarted: bool = False
+    uptime: int = 0
     counter: Counter = field(default_factory=Counter)
     spread: Spread | None = None
     steps: Steps | None = None
@@ -145,8 +136,7 @@ class Channel:
     exchanged: EpochMilliseconds = 0
     room: MilliwattHours = 0
     room_at: EpochMilliseconds = 0
-    late: list[Point] = field(default_factory=list)
-    absence: Absence | None = None
+    late: list[Counted] = field(default_factory=list)
 
     def begin_again(self, exchanged: EpochMilliseconds, now: EpochMilliseconds) -> None:
         """Begin anew with another device, once for each exchange; the energy between the two is not counted."""
@@ -157,6 +147,12 @@ class Channel:
             self.restart_mark = None
             self.difference = False
             self.device, self.reported = 0, (0, 0)
+
+    def restarts(self, uptime: int | None) -> bool:
+        """Take a report of the device's uptime, ``None``: of its start; return whether the device restarted."""
+        restarted = uptime is None or uptime < self.uptime
+        self.restarted, self.uptime = self.restarted or restarted, uptime or 0
+        return restarted
 
     def set_back(self, now: EpochMilliseconds) -> bool:
         """Begin anew if the last values came from a clock that was far ahead; return whether they did.
@@ -273,8 +269,8 @@ def _time_of(channel: Channel, value: Value) -> EpochMilliseconds | Ignored:
 
 def _take_register(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, number: int) -> Taken:
     outcome, points = channel.counter.take(Read(at, number), rule.limits, restarted=channel.restarted)
-    if outcome is not Outcome.HELD_BACK:
-        channel.restarted = False
+    # A report says nothing of a fall after the first reading that follows it.
+    channel.restarted = False
     flows, missing_ms = _spread(channel, rule, _together(channel, points))
     runs = {rule.record_type: flows}
     if rule.record_type is RecordType.THROUGH:
@@ -285,33 +281,22 @@ def _take_register(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, n
 def _take_interval(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, number: int) -> Taken:
     _use_room(channel, rule, at, number)
     # The energy before the first message belongs to a time that is not known.
-    channel.counter.total += number if channel.spread is not None else 0
+    is_known = channel.spread is not None
+    channel.counter.total += number if is_known else 0
     runs, missing_ms = _spread(channel, rule, _together(channel, [Point(at, channel.counter.total, number)]))
-    return Taken(Outcome.COUNTED, {rule.record_type: runs}, missing_ms)
+    return Taken(Outcome.COUNTED if is_known else Outcome.BEGUN, {rule.record_type: runs}, missing_ms)
 
 
 def _take_power(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, number: int) -> Taken:
-    """Integrate by the trapezoidal rule; energy in the other direction counts as none.
-
-    Of powers that came together after an absence, each may be of any time in it: all of it has their mean.
-    """
+    """Integrate by the trapezoidal rule; energy in the other direction counts as none, and a longer gap too."""
     number = max(0, number)
-    counted = channel.counter.total * _HALF_MW_MS + channel.rest
-    known = channel.spread is not None and at - channel.at <= rule.longest_gap_ms
-    if known and at - channel.at > _ABSENT_MS:
-        channel.absence = Absence(channel.at, counted, channel.power, 1)
-    elif not _came_with_late(channel, at):
-        channel.absence = None
-    if channel.absence is not None:
-        since, counted, powers, n = channel.absence
-        channel.absence = Absence(since, counted, powers + number, n + 1)
-        counted += 2 * (powers + number) * (at - since) // (n + 1)
-    elif known:
-        counted += (channel.power + number) * (at - channel.at)
-    channel.counter.total, channel.rest = divmod(counted, _HALF_MW_MS)
+    is_known = channel.spread is not None and at - channel.at <= rule.longest_gap_ms
+    if is_known:
+        energy, channel.rest = divmod(channel.rest + (channel.power + number) * (at - channel.at), _HALF_MW_MS)
+        channel.counter.total += energy
     channel.power = number
     runs, missing_ms = _spread(channel, rule, _together(channel, [Point(at, channel.counter.total, number)]))
-    return Taken(Outcome.COUNTED, {rule.record_type: runs}, missing_ms)
+    return Taken(Outcome.COUNTED if is_known else Outcome.BEGUN, {rule.record_type: runs}, missing_ms)
 
 
 def _take_level(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, number: int) -> Taken:
@@ -325,15 +310,19 @@ def _together(channel: Channel, points: Iterable[Point]) -> Iterator[Point]:
     """Yield the points to spread; of points that come together after an absence, only the last one.
 
     They may have waited at a broker: their energy is of the whole absence, not of the moment in which they came. So a
-    point after an absence waits for the next message.
+    point after an absence waits for the next message. A point below the counter's highest reading says nothing of the
+    flow until it has waited for ``PENDING_MS``.
     """
     for point in points:
         late = channel.late
         if late and not _came_with_late(channel, point.at):
             channel.late = []
-            yield late[-1]
-        if channel.late or (channel.spread is not None and point.at - channel.spread.at > _ABSENT_MS):
-            channel.late = [*channel.late[:1], point]
+            yield Point(*late[-1])
+        if point.waits:
+            if channel.spread is not None and point.at - channel.spread.at >= PENDING_MS:
+                yield point
+        elif channel.late or (channel.spread is not None and point.at - channel.spread.at > _ABSENT_MS):
+            channel.late = [*channel.late[:1], Counted(*point[:3])]
         else:
             yield point
 
@@ -344,18 +333,24 @@ def _came_with_late(channel: Channel, at: EpochMilliseconds) -> bool:
 
 
 def _spread(channel: Channel, rule: ChannelRule, points: Iterable[Point]) -> tuple[list[Run], EpochMilliseconds]:
-    """Spread the energy between points; leave out slots of a gap that is too long."""
+    """Spread the energy between points; leave out slots of a gap that is too long.
+
+    Left out, too, are slots in which a counter moved below its highest reading: how much flowed is not known.
+    """
     runs: list[Run] = []
     missing_ms = 0
     for point in points:
-        if channel.spread is not None and point.at - channel.spread.at > rule.longest_gap_ms:
+        moved = point.waits and point.raw != channel.counter.fallen
+        if channel.spread is not None and (moved or point.at - channel.spread.at > rule.longest_gap_ms):
             missing_ms += point.at - channel.spread.at
             runs += channel.spread.flush()
-            channel.spread = None
-        if channel.spread is None:
+            # Of its first slot, the part before the point is not known.
+            channel.spread = replace(Spread.begin(point.at, point.total), certain=False)
+        elif channel.spread is None:
             channel.spread = Spread.begin(point.at, point.total)
         else:
-            runs += channel.spread.take(point.at, point.total)
+            certain = point.is_certain and not point.waits
+            runs += channel.spread.take(point.at, point.total, is_certain=certain)
     return runs, missing_ms
 
 

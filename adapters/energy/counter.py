@@ -1,17 +1,19 @@
 """A foreign meter's cumulative counter: which increments count (docs/adapters.md, row 22 of the faults).
 
-A counter that falls, or rises faster than the rated power allows, is held back until two later samples agree with it,
-or the device reported a restart. Then it is one of
+A counter that falls, or rises faster than the rated power allows, is held back until two later samples agree with it.
+After a report of the device's restart a fall to an older total is confirmed at once; any other fall, which may be a
+strange first reading, by one later sample that is higher and still below the highest reading. Then it is one of
 
 - **counted**: a rise that the rated power allows since the counter last moved: the counter moves in large steps, or
   its messages waited at a broker and came together.
 
 - **glitch**: a later sample continues from before; the samples held back are dropped.
-- **dip**: a fall by less than the resolution, or by less than the last samples rose: the counter is held at its
-  highest reading until it passes that again.
+- **dip**: a fall by less than the resolution, or by less than the last sample rose, without a report of a restart:
+  it may be rounded, or the end of a spike. The counter is held at its highest reading until it passes that again.
 - **rollover**: the declared width explains the fall; the energy across it counts.
 - **reset**: the counter began again at zero, as its rule declares it can; its new reading counts.
-- **rewind**: the counter goes on from an older total, or from zero without such a rule; it counts from there.
+- **rewind**: the counter goes on from an older total, or from zero without such a rule; it counts from there. What
+  flowed between the last reading before the fall and the first one after it is lost with the counter, and not counted.
 - **jump**: the counter goes on from a higher total than the rated power allows; it counts from there.
 - **unit**: the reading is 10, 100 or 1,000 times as high or low: nothing counts until the mapping is corrected.
 
@@ -38,7 +40,7 @@ TOGETHER_MS = 1000
 _KNOWN_MS = 600_000
 """Most milliseconds between two readings of which the second can confirm the first."""
 
-_RECENT = 3
+_RECENT = 2
 _HOUR_MS = 3_600_000
 _UNIT_FACTORS = (10, 100, 1000)
 _UNIT_SHARE = 50
@@ -50,6 +52,7 @@ class Outcome(StrEnum):
 
     COUNTED = "counted"
     STARTED = "started"
+    BEGUN = "begun: energy counts from here on"
     HELD_BACK = "held back"
     GLITCH = "glitch"
     DIP = "dip"
@@ -83,12 +86,30 @@ class Read(NamedTuple):
 _NEVER = Read(0, 0)
 
 
-class Point(NamedTuple):
-    """The energy counted so far at an accepted reading."""
+class Counted(NamedTuple):
+    """The energy counted so far at an accepted reading, as it is stored; the fields are those of ``Point``."""
 
     at: EpochMilliseconds
     total: MilliwattHours
     raw: MilliwattHours
+
+
+class Point(NamedTuple):
+    """The energy counted so far at an accepted reading.
+
+    Attributes:
+        at: When it was read, epoch milliseconds.
+        total: Energy counted since the start.
+        raw: The counter's own reading.
+        waits: Whether energy that flowed may not be in the total yet: the counter is below its highest reading.
+        is_certain: Whether all energy since the point before is in the total; a fall or a jump may have lost some.
+    """
+
+    at: EpochMilliseconds
+    total: MilliwattHours
+    raw: MilliwattHours
+    waits: bool = False
+    is_certain: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,9 +148,11 @@ class Counter:
         moved: When the counter last moved, and its reading then.
         anchor: The same for an earlier move, at least ``WINDOW_MS`` before.
         held: Readings held back, oldest first, each in agreement with the one before.
-        recent: Readings of the last accepted samples, at most 3, oldest first.
+        recent: Readings of the last accepted samples, at most 2, oldest first.
+        fallen: The first reading below the highest one, while the counter waits to pass that again; else ``None``.
         before: The accepted point before the last confirmed fall or jump; ``None``: none.
         other_unit: Whether the readings held back seem to be of another unit.
+        reported: Whether the device reported a restart before the readings held back.
         doubted: Whether, before the start, a rise over a long time was possible and confirmed nothing.
     """
 
@@ -140,8 +163,10 @@ class Counter:
     anchor: Read = _NEVER
     held: list[Read] = field(default_factory=list)
     recent: list[MilliwattHours] = field(default_factory=list)
-    before: Point | None = None
+    fallen: MilliwattHours | None = None
+    before: Counted | None = None
     other_unit: bool = False
+    reported: bool = False
     doubted: bool = False
 
     def take(self, read: Read, limits: CounterLimits, *, restarted: bool = False) -> tuple[Outcome, list[Point]]:
@@ -154,25 +179,33 @@ class Counter:
         """
         if not self.at:
             return self._begin(read, limits)
+        fell = restarted and read.raw < self.raw and not self._is_small(read, limits)
+        self.reported = fell or (self.reported and bool(self.held))
         way = self._least(read, limits)
-        if way is _Way.CONTINUES:
-            outcome = Outcome.GLITCH if self.held else Outcome.COUNTED if read.raw >= self.raw else Outcome.DIP
+        if way is _Way.CONTINUES and not fell:
+            waits = read.raw < self.raw
+            outcome = Outcome.GLITCH if self.held else Outcome.DIP if waits else Outcome.COUNTED
             self.held, self.other_unit = [], False
             self._accept(read)
-            return outcome, [self._point(read)]
-        if way is _Way.ANEW:
-            self.held = []
+            self.fallen = None if not waits else read.raw if self.fallen is None else self.fallen
+            return outcome, [self._point(read)._replace(waits=waits)]
+        if way is not _Way.AGREES:
+            self.held, self.reported = [], fell
         self.held.append(read)
-        if len(self.held) < CONFIRMING and not (restarted and read.raw < self.raw):
+        rose = self.reported and self.held[0].raw < read.raw < self.raw
+        if len(self.held) < CONFIRMING and not rose and not (fell and self._is_older(read, limits)):
             return Outcome.HELD_BACK, []
         return self._confirm(limits)
 
     def _least(self, read: Read, limits: CounterLimits) -> "_Way":
         """Return the way to go on with the least energy of those that are possible: in doubt, less counts."""
         ways: list[tuple[float, _Way]] = []
-        if self._continues(read, limits):
+        agrees = bool(self.held) and self._agrees(read, limits)
+        # Below the highest reading only the end of a spike continues, and that has nothing held back before it.
+        falls = read.raw < self.raw and (self.reported or not self._is_small(read, limits))
+        if self._continues(read, limits) and not (agrees and falls):
             ways.append((max(0, read.raw - self.raw), _Way.CONTINUES))
-        if self.held and self._agrees(read, limits):
+        if agrees:
             outcome, energy = self._explain(self.held[0], limits)
             ways.append((inf if outcome is Outcome.UNIT else energy + read.raw - self.held[0].raw, _Way.AGREES))
         if self._returns(read, limits):
@@ -221,24 +254,35 @@ class Counter:
         """Return whether a reading continues from the last accepted one, dips included."""
         rise = read.raw - self.raw
         if rise < 0:
-            return -rise <= limits.resolution or read.raw >= min(self.recent)
+            return self._is_small(read, limits) or read.raw >= min(self.recent)
         return rise <= limits.most(read.at - self.at)
+
+    def _is_small(self, read: Read, limits: CounterLimits) -> bool:
+        """Return whether a fall may be rounding: at most the resolution, and less than half of the reading."""
+        return self.raw - read.raw <= limits.resolution and 2 * read.raw > self.raw
 
     def _returns(self, read: Read, limits: CounterLimits) -> bool:
         """Return whether a reading goes on from before the last fall or jump, which then was a long glitch.
 
         After a real fall the counter climbs back in steps that are smaller than what was counted since.
         """
-        before = self.before
+        before, rise = self.before, read.raw - self.raw
         return (
             before is not None
             and 0 <= read.raw - before.raw <= limits.most(read.at - before.at)
-            and (read.raw < self.raw or read.raw - self.raw > self.total - before.total)
+            and (rise < 0 or rise > self.total - before.total)
         )
 
     def _most(self, read: Read, limits: CounterLimits) -> MilliwattHours:
         """Return the most energy between the accepted reading and this one, judged from an earlier move."""
         return limits.most(read.at - self.anchor.at) - (self.raw - self.anchor.raw)
+
+    def _is_older(self, read: Read, limits: CounterLimits) -> bool:
+        """Return whether a reported fall is to an older total, more than half of what the counter may read by now.
+
+        Any other total may be a strange one.
+        """
+        return self.reported and 2 * read.raw > self.raw + limits.most(read.at - self.at)
 
     def _confirm(self, limits: CounterLimits) -> tuple[Outcome, list[Point]]:
         """Go on from the first of the readings held back."""
@@ -247,15 +291,20 @@ class Counter:
         if outcome is Outcome.UNIT:
             self.held, self.other_unit = self.held[1:], True
             return outcome, []
-        before = self._point(Read(self.at, self.raw))
+        before = Counted(self.at, self.total, self.raw)
         self.held = []
         if outcome is Outcome.COUNTED:
             self._accept(first)
             points = [self._point(first)]
         else:
             self.total += energy
-            points = [self._rebase(first)]
-            self.before = before if outcome in (Outcome.RESET, Outcome.REWIND, Outcome.JUMP) else None
+            lossy = outcome in (Outcome.RESET, Outcome.REWIND, Outcome.JUMP)
+            is_older = self._is_older(first, limits)
+            points = [self._rebase(first)._replace(is_certain=not lossy)]
+            # An older total is right, and a large step may follow.
+            self.before = before if lossy and not is_older else None
+            if is_older:
+                self.moved = self.anchor = Read(before.at, first.raw)
         for read in later:
             self._accept(read)
             points.append(self._point(read))
@@ -269,7 +318,7 @@ class Counter:
             return Outcome.GLITCH, max(0, first.raw - self.before.raw - (self.total - self.before.total))
         if 0 < first.raw - self.raw <= most:
             return Outcome.COUNTED, first.raw - self.raw
-        if self.other_unit or _is_other_unit(first.raw, self.raw):
+        if self.other_unit or (_is_other_unit(first.raw, self.raw) and not self.reported):
             return Outcome.UNIT, 0
         if first.raw > self.raw:
             return Outcome.JUMP, 0
@@ -283,7 +332,7 @@ class Counter:
         """Go on from a reading without counting energy up to it."""
         self.at, self.raw = read
         self.moved = self.anchor = read
-        self.recent = [read.raw]
+        self.recent, self.fallen = [read.raw], None
         return self._point(read)
 
     def _accept(self, read: Read) -> None:

@@ -60,20 +60,23 @@ class Spread:
         """Start with a first sample; its slot is the first one, and has the energy from the sample on."""
         return cls(at=at, total=total, edge=at // _SLOT_MS * SLOT_S, carried=total)
 
-    def take(self, at: EpochMilliseconds, total: MilliwattHours) -> Iterator[Run]:
-        """Add a sample later than the last one, with a total not below the last; yield the groups it completes."""
+    def take(self, at: EpochMilliseconds, total: MilliwattHours, *, is_certain: bool = True) -> Iterator[Run]:
+        """Add a sample later than the last one, with a total not below the last; yield the groups it completes.
+
+        Slots since the last sample are averages if not all of the energy is certain to be in the total.
+        """
         # A sample on a slot's edge ends that slot.
-        near = (at - 1) // _SLOT_MS - (self.at - 1) // _SLOT_MS <= 1
+        near = is_certain and (at - 1) // _SLOT_MS - (self.at - 1) // _SLOT_MS <= 1
         span_ms, energy = at - self.at, total - self.total
         while (edge_ms := (self.edge + SLOT_S) * 1000) <= at:
             flowed = self.total + energy * (edge_ms - self.at) // span_ms
             certain = near or edge_ms == at
-            self.exact = self.exact and self.certain and certain
+            self.exact = self.exact and self.certain and certain and is_certain
             self.flows.append(flowed - self.carried)
             self.edge, self.carried, self.certain = self.edge + SLOT_S, flowed, certain
             if self.edge % GROUP_S == 0:
                 yield from self.flush()
-        self.at, self.total = at, total
+        self.at, self.total, self.certain = at, total, self.certain and is_certain
 
     def flush(self) -> list[Run]:
         """Return the completed slots of the present group: exact, or of two averages a milliwatt-hour apart."""

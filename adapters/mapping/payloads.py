@@ -35,6 +35,11 @@ class Payload(Protocol):
             UnreadableError: It is no number.
         """
 
+    def unit(self, path: str) -> str:
+        """Return the unit that the payload states for the number at a path; empty: none, the rule's counts."""
+        del path
+        return ""
+
     def text(self, path: str) -> str | None:
         """Return the text at a path, such as a time; ``None``: it is missing."""
 
@@ -42,7 +47,7 @@ class Payload(Protocol):
         """Yield each number with its path."""
 
 
-class JsonPayload:
+class JsonPayload(Payload):
     """A JSON payload; the elements of a list are added up. An empty payload has no values: the device is gone."""
 
     def __init__(self, payload: bytes) -> None:
@@ -64,10 +69,16 @@ class JsonPayload:
 
     def numbers(self) -> Iterator[tuple[str, Decimal]]:
         """As ``Payload.numbers``."""
-        return _numbers_in(self.content, ())
+        for path, text in self.texts():
+            if (found := _number_or_none(text)) is not None:
+                yield path, found
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """Yield each number and text, as text, with its path."""
+        return _texts_in(self.content, ())
 
 
-class PlainPayload:
+class PlainPayload(Payload):
     """A payload that is one number."""
 
     def __init__(self, payload: bytes) -> None:
@@ -114,7 +125,7 @@ class CsvPayload(PlainPayload):
                 yield str(place), found
 
 
-class SenmlPayload:
+class SenmlPayload(Payload):
     """A SenML pack (RFC 8428); a path is the name of a record, the base name included.
 
     At the path ``NAME UNIT`` is the same value, but only if the pack states this unit. The time of a record is at the
@@ -131,6 +142,7 @@ class SenmlPayload:
         if not isinstance(pack, list) or len(pack) > 1000:
             raise UnreadableError("not SenML: no list of records")
         self._values: dict[str, tuple[Any, Any]] = {}
+        self._units: dict[str, str] = {}
         self._times: dict[str, tuple[Any, Any]] = {}
         base: dict[str, Any] = {}
         for record in pack:
@@ -143,7 +155,10 @@ class SenmlPayload:
             value, base_value = ("v", "bv") if "v" in record else ("s", "bs")
             if record.get(value) is not None:
                 found = record[value], base.get(base_value, "0")
-                self._values[name] = self._values[f"{name} {record.get('u', base.get('bu', ''))}"] = found
+                unit = str(record.get("u", base.get("bu", "")))
+                # A sum is of the values over the seconds.
+                self._units[name] = unit = "J" if (value, unit) == ("s", "W") else unit
+                self._values[name] = self._values[f"{name} {unit}"] = found
                 if "t" in record or "bt" in base:
                     self._times[name] = record.get("t", "0"), base.get("bt", "0")
 
@@ -151,6 +166,10 @@ class SenmlPayload:
         """As ``Payload.value``."""
         found = self._values.get(path)
         return None if found is None else number(found[0]) + number(found[1])
+
+    def unit(self, path: str) -> str:
+        """As ``Payload.unit``."""
+        return self._units.get(path, "")
 
     def text(self, path: str) -> str | None:
         """Return the time of a record; ``None``: it has none, or one relative to the arrival."""
@@ -167,7 +186,7 @@ class SenmlPayload:
                     yield path, number(value) + number(base)
 
 
-class TelegramPayload:
+class TelegramPayload(Payload):
     """A DSMR P1 telegram; a path is an OBIS code, such as 1-0:1.8.1."""
 
     def __init__(self, payload: bytes) -> None:
@@ -209,18 +228,18 @@ FORMATS: dict[str, type[Payload]] = {
 """The formats by their name in rules."""
 
 
-def _numbers_in(content: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Decimal]]:
+def _texts_in(content: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     if len(path) > _DEEPEST:
         return
     if isinstance(content, dict):
         for key, value in content.items():
             if key and not _UNNAMEABLE.search(key):
-                yield from _numbers_in(value, (*path, key.replace(".", r"\.")))
+                yield from _texts_in(value, (*path, key.replace(".", r"\.")))
     elif isinstance(content, list):
         for place, value in enumerate(content):
-            yield from _numbers_in(value, (*path, str(place)))
-    elif (found := _number_or_none(content)) is not None:
-        yield ".".join(path), found
+            yield from _texts_in(value, (*path, str(place)))
+    elif isinstance(content, str):
+        yield ".".join(path), content
 
 
 def _number_or_none(value: object) -> Decimal | None:

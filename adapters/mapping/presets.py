@@ -60,7 +60,8 @@ def presets_of(settings: AdapterSettings) -> dict[str, tuple[AdapterRule, ...]]:
 
 def _load(path: Path) -> Preset:
     content = tomllib.loads(path.read_text(encoding="utf-8"))
-    rules = tuple(check_model(path, AdapterRule, {"preset": path.stem, **rule}) for rule in content["rule"])
+    every = {"preset": path.stem} | content.get("every_rule", {})
+    rules = tuple(check_model(path, AdapterRule, every | rule) for rule in content["rule"])
     return Preset(
         name=path.stem,
         title=content["title"],

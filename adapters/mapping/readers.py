@@ -1,7 +1,9 @@
 """Readers: the rules of all meters, compiled; a message in, readings of our meters out."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -13,13 +15,16 @@ from adapters.energy.spread import EpochMilliseconds
 from adapters.mapping.payloads import FORMATS, MAX_BYTES, Payload
 from adapters.mapping.presets import presets_of
 from adapters.mapping.times import times_of
-from adapters.mapping.values import PER_UNIT, UnreadableError, scaled
+from adapters.mapping.values import PER_UNIT, UnreadableError, converted, scaled
 from commonwatt.config.adapter import AdapterMeter, AdapterRule, AdapterSettings, check_topic
 from commonwatt.model.exceptions import SettingError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MilliwattHours
 from commonwatt.model.validation import MARGIN_PERCENT
+
+POWER_GAP_S = 300
+"""Most seconds between two powers over which energy counts."""
 
 _LONGEST_MARK = 100
 """Characters of a restart mark that are compared and stored."""
@@ -35,7 +40,7 @@ class Reader:
         rank: Its place among the meter's rules of the same record type, from 0; the first is preferred.
         record_type: The record type.
         topics: The topic filters, one for each number that is added up.
-        restart_topic: Topic of the device's report of its start; ``None``: none.
+        restart_topics: Topics of the device's reports of its start.
         limits: What its counter can do.
         longest_gap_ms: Most milliseconds without a sample over which energy is spread.
         highest: The highest value: a power in milliwatts, or a level; a register has none.
@@ -46,7 +51,7 @@ class Reader:
     rank: int
     record_type: RecordType
     topics: tuple[str, ...]
-    restart_topic: str | None
+    restart_topics: tuple[str, ...]
     limits: CounterLimits
     longest_gap_ms: int
     highest: int
@@ -55,6 +60,7 @@ class Reader:
     _zone: ZoneInfo
     _time: str | None
     _restart_path: str | None
+    _restart_payload: re.Pattern[bytes]
 
     @property
     def where(self) -> str:
@@ -73,6 +79,7 @@ class Reader:
             found = payload.value(path)
             if found is None:
                 return None
+            found = converted(found, payload.unit(path), self.rule.unit)
             total = total + found if added else total - found
         if self.rule.sign != "both":
             total = max(total if self.rule.sign == "positive" else -total, Decimal(0))
@@ -90,11 +97,36 @@ class Reader:
         found = None if self._time is None else payload.text(self._time)
         return () if found is None else times_of(found, self._zone)
 
+    def report(self, payload: bytes) -> "Report | None":
+        """Return what a message on a restart topic reports; ``None``: nothing of its start."""
+        if self._restart_payload.fullmatch(payload):
+            return Report(self, None)
+        path = self.rule.uptime_path
+        if path is None:
+            return None
+        with suppress(UnreadableError):
+            parsed = _parsed("json" if path else "plain", payload)
+            found = None if isinstance(parsed, UnreadableError) else parsed.value(path)
+            return None if found is None else Report(self, int(found))
+        return None
+
     def restart_mark(self, payload: Payload) -> str | None:
         """Return the value that changes when the register is set back; ``None``: the message does not have it."""
         mark = None if self._restart_path is None else payload.text(self._restart_path)
         # The mark is stored: JSON can have half a surrogate pair, which is no text.
         return None if mark is None else mark[:_LONGEST_MARK].encode(errors="backslashreplace").decode()
+
+
+class Report(NamedTuple):
+    """What a device reports of its start.
+
+    Attributes:
+        reader: The rule.
+        uptime: A number that falls when the device restarts; ``None``: the device has just started.
+    """
+
+    reader: Reader
+    uptime: int | None
 
 
 class Reading(NamedTuple):
@@ -135,19 +167,19 @@ class Readers:
                     self._wild.append((tuple(topic.split("/")), reader, part))
                 else:
                     self._exact[topic].append((reader, part))
-            if reader.restart_topic is not None:
-                self._restarts[reader.restart_topic].append(reader)
+            for topic in reader.restart_topics:
+                self._restarts[topic].append(reader)
 
     @property
     def filters(self) -> list[str]:
         """The topic filters to subscribe to."""
-        topics = {topic for reader in self.all for topic in reader.topics}
-        return sorted(topics | {reader.restart_topic for reader in self.all if reader.restart_topic is not None})
+        return sorted({topic for reader in self.all for topic in (*reader.topics, *reader.restart_topics)})
 
-    def restarted(self, topic: str, payload: bytes) -> list[Reader]:
-        """Return the readers of the device that reports its start by this message."""
-        readers = self._restarts.get(topic, ())
-        return [reader for reader in readers if payload == reader.rule.restart_payload.encode()]
+    def reports(self, topic: str, payload: bytes) -> Iterator[Report]:
+        """Yield the starts and uptimes that this message reports."""
+        for reader in self._restarts.get(topic, ()):
+            if (report := reader.report(payload)) is not None:
+                yield report
 
     def knows(self, topic: str) -> bool:
         """Return whether a rule is for this topic."""
@@ -183,6 +215,22 @@ def _parsed(name: str, payload: bytes) -> Payload | UnreadableError:
         return FORMATS[name](payload)  # type: ignore[call-arg]
     except UnreadableError as error:
         return error
+
+
+def _any_of(texts: Iterable[str]) -> re.Pattern[bytes]:
+    """Return the pattern of payloads; ``*`` is any text."""
+    return re.compile(b"|".join(re.escape(text.encode()).replace(rb"\*", b".*") for text in texts), re.DOTALL)
+
+
+def _without_dots(topic: str) -> str:
+    """Return a topic without ``..``, which is the level above."""
+    levels: list[str] = []
+    for level in topic.split("/"):
+        if level == ".." and levels:
+            levels.pop()
+        else:
+            levels.append(level)
+    return "/".join(levels)
 
 
 def _reading(reader: Reader, part: int, payload: Payload | UnreadableError) -> Reading:
@@ -226,7 +274,7 @@ def _of_meter(settings: AdapterSettings, n: int, rules: tuple[AdapterRule, ...])
             why = f"reads {name} as {kinds[name]} and as {rule.kind}; rules of one record type have one kind"
             raise SettingError(("meter", n, "preset"), f"[[meter]] {meter.id}: preset {meter.preset} {why}")
         reader = _compile(settings, meter, rule, ranks[name])
-        for topic in (*reader.topics, *([] if reader.restart_topic is None else [reader.restart_topic])):
+        for topic in (*reader.topics, *reader.restart_topics):
             try:
                 check_topic(topic)
             except ValueError as error:
@@ -251,14 +299,14 @@ def _compile(settings: AdapterSettings, meter: AdapterMeter, rule: AdapterRule, 
         rank=rank,
         record_type=RecordType[rule.record_type.upper()],
         topics=tuple(filled(topic) for topic in topics),
-        restart_topic=None if rule.restart_topic is None else filled(rule.restart_topic),
+        restart_topics=tuple(_without_dots(filled(topic)) for topic in rule.restart_topic),
         limits=CounterLimits(
             rated_mw=meter.rated_w * 1000,
             resolution=rule.resolution_mwh,
             rollover=rule.rollover_mwh,
             restarts_at_zero=rule.restarts_at_zero,
         ),
-        longest_gap_ms=meter.longest_gap_s * 1000,
+        longest_gap_ms=1000 * (min(meter.longest_gap_s, POWER_GAP_S) if rule.kind == "power" else meter.longest_gap_s),
         # A capacity is nominal: a full battery may report more.
         highest=capacity * MARGIN_PERCENT // 100 if rule.kind == "level" else meter.rated_w * 1000,
         _terms=(*((filled(path), True) for path in paths), *((filled(path), False) for path in less)),
@@ -266,4 +314,5 @@ def _compile(settings: AdapterSettings, meter: AdapterMeter, rule: AdapterRule, 
         _zone=ZoneInfo(rule.zone or settings.zone),
         _time=None if rule.time is None else filled(rule.time),
         _restart_path=None if rule.restart_path is None else filled(rule.restart_path),
+        _restart_payload=_any_of([filled(text) for text in rule.restart_payload]),
     )

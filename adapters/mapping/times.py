@@ -32,13 +32,17 @@ def times_of(value: object, zone: ZoneInfo) -> tuple[EpochMilliseconds, ...]:
         # Central European time: S is summer time, one hour more.
         offset = timezone(timedelta(hours=2 if dsmr[7] == "S" else 1))
         return (_ms(_made(text, 2000 + year, month, day, hour, minute, second).replace(tzinfo=offset)),)
-    if len(text) >= _FEWEST_DIGITS and text.replace(".", "", 1).isdecimal():
+    is_number = text.replace(".", "", 1).isdecimal()
+    try:
+        found = None if is_number and len(text) >= _FEWEST_DIGITS else datetime.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None:
+        if not is_number:
+            raise UnreadableError(f"no time: {text!r}")
+        # A small number counts from the device's start: a clock of 1970, which is wrong.
         epoch = number(text)
         return (int(epoch if epoch >= _MILLISECONDS_FROM else epoch * 1000),)
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise UnreadableError(f"no time: {text!r}") from None
     if found.tzinfo is not None:
         return (_ms(found),)
     summer = found.replace(tzinfo=zone)

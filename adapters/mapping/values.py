@@ -38,6 +38,9 @@ PER_UNIT: Mapping[str, Fraction] = {
 }
 """Milliwatt-hours, or milliwatts, in each unit."""
 
+ENERGY_UNITS = {"mWh", "Wh", "kWh", "MWh", "J", "Wmin"}
+POWER_UNITS = {"mW", "W", "kW"}
+
 
 class UnreadableError(ValueError):
     """A payload, or a value in it, can't be used; the message is the reason for people."""
@@ -100,6 +103,20 @@ def scaled(value: Decimal, factor: Fraction) -> MilliwattHours:
     if abs(result) > _MAX:
         raise UnreadableError(f"too large: {value}")
     return result
+
+
+def converted(value: Decimal, stated: str, unit: str) -> Decimal:
+    """Return a number of a stated unit, empty: of the rule's, in the rule's unit.
+
+    Raises:
+        UnreadableError: One is a unit of energy and the other is not, or one of power.
+    """
+    if stated in ("", unit) or unit == "%":
+        return value
+    if not any({stated, unit} <= units for units in (ENERGY_UNITS, POWER_UNITS)):
+        raise UnreadableError(f"in {stated}, not {unit}")
+    factor = PER_UNIT[stated] / PER_UNIT[unit]
+    return value * factor.numerator / factor.denominator
 
 
 def at_path(content: Any, path: tuple[str, ...]) -> Any:

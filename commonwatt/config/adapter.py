@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, model_validator
 
 from commonwatt.config.settings import (
     BROKER_CA,
@@ -58,6 +58,10 @@ PlainTopic = Annotated[str, AfterValidator(_check_plain_topic)]
 """A topic without wildcards."""
 
 
+_ALONE = BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)
+"""A list may be one text."""
+
+
 class AdapterCommand(Settings):
     """What an adapter publishes to a foreign device for a desired state."""
 
@@ -81,8 +85,8 @@ class AdapterRule(Settings):
     path: str | tuple[str, ...] = Field(
         (),
         description="Where the value is: keys of JSON objects and numbers of list elements, joined by dots, `*` for "
-        "any one key; the name of a SenML record, with a blank and a unit if no other unit counts; an OBIS code of a "
-        "telegram; the number of a field. Several paths, and the elements of a list, are added up.",
+        "any one key; the name of a SenML record, whose own unit counts, with a blank and a unit if no other counts; "
+        "an OBIS code of a telegram; the number of a field. Several paths, and the elements of a list, are added up.",
     )
     less: str | tuple[str, ...] = Field((), description="Paths whose values are subtracted.")
     kind: Kind = Field(
@@ -124,10 +128,19 @@ class AdapterRule(Settings):
     queued: bool = Field(
         False, description="Whether the source keeps messages and sends them late: then older times count too."
     )
-    restart_topic: PlainTopic | None = Field(
-        None, description="Topic on which the device reports its start; without it, none."
+    restart_topic: Annotated[tuple[PlainTopic, ...], _ALONE] = Field(
+        (),
+        description="One topic or several on which the device reports its start; `..` is the level above. After such "
+        "a report an older total counts from there at once.",
     )
-    restart_payload: str = Field("Online", description="The payload of that report.")
+    restart_payload: Annotated[tuple[str, ...], _ALONE] = Field(
+        ("Online",), description="The payload of that report, or several; `*` is any text."
+    )
+    uptime_path: str | None = Field(
+        None,
+        description="Path of a number in JSON on `restart_topic` that falls when the device restarts, such as its "
+        "uptime or a count of its messages; empty: the payload is the number.",
+    )
     restart_path: str | None = Field(
         None, description="Path of a value in the message that changes when the register is set back."
     )
@@ -155,6 +168,8 @@ class AdapterRule(Settings):
             raise ValueError("a plain number has no path, less or time")
         if isinstance(self.topic, tuple) and (self.format != "plain" or len(self.topic) < 2):
             raise ValueError("only plain numbers of several topics are added up")
+        if self.uptime_path is not None and not self.restart_topic:
+            raise ValueError("uptime_path needs restart_topic")
         if self.scale <= 0 or not self.scale.is_finite():
             raise ValueError("scale must be above zero")
         return self
@@ -183,7 +198,8 @@ class AdapterMeter(Settings):
         86_400,
         ge=150,
         le=2_678_400,
-        description="Energy of a longer time without a sample is not spread: its slots are missing.",
+        description="Energy of a longer time without a sample is not spread: its slots are missing. Of powers at most "
+        "300 s count.",
     )
     capacity_wh: int | None = Field(
         None, gt=0, le=9_007_199_254, description="Capacity of the battery behind it; without it, no battery."

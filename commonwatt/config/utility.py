@@ -107,25 +107,9 @@ class SupplySettings(Settings):
     )
 
 
-PersonName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9._-]{0,31}$")]
-"""A person's name as commands take it, lower case."""
-
-
-def _check_distinct(names: tuple[str, ...]) -> tuple[str, ...]:
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"has {', '.join(twice)} twice; each person stands there once")
-    return names
-
-
 class BillingSettings(Settings):
-    """Rates, bills and corrections: the people who may propose and approve them (docs/billing.md)."""
+    """Rates and bills (docs/billing.md)."""
 
-    people: Annotated[tuple[PersonName, ...], AfterValidator(_check_distinct)] = Field(
-        (),
-        examples=[["anna", "ben"]],
-        description="The people who propose, check, approve and issue: `--as PERSON` of commands is one of them. What "
-        "one person proposed, another one approves.",
-    )
     tariff: str = Field(
         "town",
         pattern=r"^[a-z][a-z0-9_-]{0,31}$",
@@ -136,6 +120,16 @@ class BillingSettings(Settings):
         description="What the regional grid charges outside peak hours, dollars per kWh, to project the cost of the "
         "next month; without it there is none.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_people(cls, table: object) -> object:
+        if isinstance(table, dict) and "people" in table:
+            raise ValueError(
+                "people: is no setting any more: remove the key, invite these people in the console with the roles "
+                "clerk and approver, and let them log in for commands: commonwatt login"
+            )
+        return table
 
 
 class SettlementSettings(Settings):
@@ -254,11 +248,19 @@ class UtilitySettings(Settings):
         description="IP addresses or networks of reverse proxies before `http`. Their `X-Forwarded-For` and "
         "`X-Forwarded-Proto` are taken as the client's; each has to set both itself.",
     )
-    second_factor: Literal["optional", "staff", "everybody"] = Field(
-        "optional",
-        description="The people who must have a second factor at login. `optional`: each person may choose; `staff`: "
-        "all roles but `resident` and `researcher`; `everybody`: all roles. Until a required factor is set up, the "
+    second_factor: Literal["optional", "approvers", "staff", "everybody"] = Field(
+        "approvers",
+        description="The people who must have a second factor at login. `optional`: each person may choose; "
+        "`approvers`: the role `approver`; `staff`: all roles but `resident` and `researcher`; `everybody`: all roles. "
+        "Until a required factor is set up, the "
         "person can open no other page, and the person's tokens do not work.",
+    )
+    second_person_wait_days: int = Field(
+        7,
+        ge=0,
+        le=365,
+        description="Days for which a person can't be the second one of two people, after another person made the link "
+        "of the password, gave the roles or removed the second factor; 0 only in a demonstration, with a `clock`.",
     )
     alertmanager: Address | None = Field(
         None,
@@ -301,7 +303,7 @@ class UtilitySettings(Settings):
         SupplySettings(), description="What the town's plant buys, and who is limited when power is short."
     )
     billing: BillingSettings = Field(
-        BillingSettings(), description="The people who propose and approve rates, bills and corrections."
+        BillingSettings(), description="The tariff of accounts that have none, and the regional price."
     )
     validation: ValidationSettings = Field(
         ValidationSettings(), description="Thresholds of the daily checks of readings, and how gaps are estimated."
@@ -316,3 +318,12 @@ class UtilitySettings(Settings):
     )
     backup: BackupSettings = Field(BackupSettings(), description="The nightly backup.")
     research: ResearchSettings = Field(ResearchSettings(), description="Releases for researchers.")
+
+    @model_validator(mode="after")
+    def _waits(self) -> Self:
+        if not self.second_person_wait_days and self.clock is None:
+            raise ValueError(
+                "second_person_wait_days = 0 is for a demonstration with a `clock` alone: with it, an administrator "
+                "makes a second person at once; give 1 to 365 days"
+            )
+        return self

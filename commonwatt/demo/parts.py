@@ -56,6 +56,8 @@ def write_parts(data: Path, town: Town, speed: float, *, plain_text: bool) -> tu
     clock = {"clock": "../clock.json"}
     head_end = address()
     utility = {"database": "sqlite:///utility.db", "head_end": head_end, "gaps_s": 60, "gap_age_s": 900}
+    # A visitor who tries two people has no authenticator app at hand, and no days to wait.
+    utility |= {"second_factor": "optional", "second_person_wait_days": 0}
     parts = [
         _write(data, "head-end", "broker", address(), {"listen": head_end, **({} if plain_text else tls)}),
         _write(data, "utility", "utility", address(), {**utility, **clock, **client_tls("utility")}),

@@ -134,12 +134,7 @@ def ask_service(
         OSError: Nothing answers.
         HTTPException: What answers is no HTTP.
     """
-    host, port = split_address(address)
-    host = _OWN.get(host, host)
-    if certificate is None:
-        connection = HTTPConnection(host, port, timeout=ANSWER_S)
-    else:
-        connection = HTTPSConnection(host, port, timeout=ANSWER_S, context=_only(certificate))
+    connection = connect_to(address, certificate)
     try:
         if content is None:
             connection.request(method, path, headers=dict(headers))
@@ -150,6 +145,15 @@ def ask_service(
             return answer.status, answer.read(MAX_ANSWER_BYTES)
     finally:
         connection.close()
+
+
+def connect_to(address: str, certificate: Path | None) -> HTTPConnection:
+    """Return a connection to a service, by the address and the certificate with which it is served."""
+    host, port = split_address(address)
+    host = _OWN.get(host, host)
+    if certificate is None:
+        return HTTPConnection(host, port, timeout=ANSWER_S)
+    return HTTPSConnection(host, port, timeout=ANSWER_S, context=_only(certificate))
 
 
 def _only(certificate: Path) -> ssl.SSLContext:

@@ -111,7 +111,8 @@ class ControllerCommand(Message):
         until: When the command itself is no longer wanted.
         at: Where to aggregate: the relay (``gateway``), or the meters' logs (``meters``).
         mode: How to aggregate.
-        for_s: For how many seconds from its arrival it holds; absent (aggregate): until deaggregated.
+        for_s: For how many seconds from its arrival it holds, a hold at most to ``until``; absent (aggregate): until
+            deaggregated.
         blocks: The slots wanted (get).
         first_quarter: First quarter wanted whole (get).
         last_quarter: Last quarter wanted whole (get).

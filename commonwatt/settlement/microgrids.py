@@ -68,7 +68,7 @@ class Batteries:
     generation: Flow
     level: Flow
     sharing: Flags
-    loss_permille: int = 0
+    loss_permille: int
 
     @property
     def unmetered(self) -> NDArray[np.intp]:

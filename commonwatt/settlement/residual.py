@@ -93,9 +93,9 @@ class Tolerance:
     """
 
     fixed: MilliwattHours
-    charging: MilliwattHours = 0
-    turn: MilliwattHours = 0
-    loop_permille: int = 0
+    charging: MilliwattHours
+    turn: MilliwattHours
+    loop_permille: int
 
 
 def tolerance(meters: int, unmetered: int, resolution: MilliwattHours, loss: int, loop_loss: int) -> Tolerance:

@@ -1,18 +1,22 @@
 """What the utility has set for a microgrid: each state with its end, kept over restarts (C7, docs/control.md)."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
+from commonwatt.model.effects import Effect, Write
 from commonwatt.model.ids import MeterId
 from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.controller_commands import Action, ControllerCommand, Strategy
-from gateway.changes import Setting
+from gateway.changes import Change, Setting
 
 STATES = "microgrid_states"
 """Setting that keeps the states."""
+
+NEWER_STATES = "microgrid_states_0_3"
+"""Setting that keeps the states that release 0.2 does not have: it can't read one more key in ``STATES``."""
 
 ENDS = ("reduce_until", "isolate_until", "supply_until", "notice_until", "hold_until")
 """The ends of states."""
@@ -154,20 +158,21 @@ class MicrogridStates:
         moved = {name: max(0, end + by_s) for name in ends if (end := getattr(self, name))}
         return replace(self, **moved)
 
-    def kept(self) -> Setting:
-        """Return the setting that keeps the states."""
-        # An earlier release reads what it knows: the newest key is left out while it says nothing.
-        fields = {name: value for name, value in asdict(self).items() if value or name != "hold_until"}
-        return Setting(STATES, json.dumps(fields))
+    def kept(self) -> list[Effect[Change]]:
+        """Return the changes of the settings that keep the states."""
+        fields = asdict(self)
+        newer = {name: fields.pop(name) for name in ("hold_until", "weighting")}
+        fields["sharing"] = [{**one, "weights": None} for one in fields["sharing"]]
+        return [Write(Setting(STATES, json.dumps(fields))), Write(Setting(NEWER_STATES, json.dumps(newer)))]
 
 
-def kept_states(text: str | None) -> MicrogridStates:
-    """Return the states that ``MicrogridStates.kept`` wrote; ``None``: nothing was set."""
-    if text is None:
+def kept_states(setting: Callable[[str], str | None]) -> MicrogridStates:
+    """Return the states that ``MicrogridStates.kept`` wrote, by the stored text of each setting."""
+    if (text := setting(STATES)) is None:
         return MicrogridStates()
-    fields = json.loads(text)
+    fields = json.loads(text) | json.loads(setting(NEWER_STATES) or "{}")
     sharing = fields.pop("sharing")
-    # Before release 0.3 each strategy was stored with its weights.
+    # Release 0.2 stored each strategy with its weights.
     weighting = fields.pop("weighting", sharing)
     supply = SupplyState(fields.pop("supply"))
     return MicrogridStates(

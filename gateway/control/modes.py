@@ -38,7 +38,7 @@ from gateway.control.kept_phase import ISLAND, PHASE, KeptPhase, kept_phase
 from gateway.control.last_hour import LastHour
 from gateway.control.manager import Manager
 from gateway.control.meters_mode import KeptMetersMode
-from gateway.control.microgrid_states import STATES, kept_states
+from gateway.control.microgrid_states import kept_states
 from gateway.control.mode_changes import MODE_CHANGES, ModeChanges
 from gateway.control.requests import Requests
 from gateway.control.rotation import Rotation, Turn
@@ -105,7 +105,7 @@ class Modes:
         requests: Requests,
         registry: Mapping[MeterId, RegisteredMeter],
     ) -> None:
-        self.states = kept_states(store.setting(STATES))
+        self.states = kept_states(store.setting)
         self.manager = manager
         self._requests = requests
         self._microgrid = settings.microgrid
@@ -148,7 +148,7 @@ class Modes:
         before, self.states = self.states, self.states.set(command, now)
         new = {name for name, _ in self.states.ends() - before.ends()}
         self._undated = self._undated | new if now.trust < Trust.HARDWARE else self._undated - new
-        return [Write(self.states.kept()), *self.keep(now)]
+        return [*self.states.kept(), *self.keep(now)]
 
     def answered(self, now: Now) -> None:
         """Take a message of the utility, whatever it says."""
@@ -396,4 +396,4 @@ class Modes:
         self._contact = None if self._contact is None else Contact(heard=self._contact.heard + by_s)
         self.last_hour = LastHour()
         # A time that may be wrong is not stored.
-        return [Write(self.states.kept())] if now.trust >= Trust.HARDWARE else []
+        return self.states.kept() if now.trust >= Trust.HARDWARE else []

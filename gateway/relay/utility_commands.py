@@ -93,6 +93,9 @@ class UtilityCommands:
             return self.rates.set(command)
         if command.cmd == Action.TERM:
             return self._modes.manager.begin_term(command.counter or 0, now)
+        if command.cmd == Action.HOLD and command.for_s and now.trust >= Trust.HARDWARE:
+            # A storm ends at its date, however late a gateway hears of it.
+            command = command.model_copy(update={"for_s": min(command.for_s, command.until - now)})
         if command.cmd not in (Action.SCHEDULE, Action.AGGREGATE, Action.DEAGGREGATE):
             return self._modes.set(command, now)
         if command.cmd == Action.SCHEDULE:

@@ -1,7 +1,8 @@
 """Random histories of a foreign counter: what flowed, and what the device reports of it.
 
 A history has a strange first sample, restarts (to zero, or to an older total), rollovers, glitches of one or two
-samples, duplicates, samples out of order and gaps, also one right after the first sample.
+samples, also right after the report of a start, duplicates, samples out of order, reports of a start without one, and
+gaps, also one right after the first sample.
 ``python -m harness.foreign.counters --sequences N`` judges N.
 """
 
@@ -20,7 +21,7 @@ RATED_MW = 12_000_000
 RESOLUTION = 10_000
 WIDTH = 1_000_000_000
 
-FAULTS = ("restart", "glitch", "duplicate", "disorder", "gap")
+FAULTS = ("restart", "glitch", "duplicate", "disorder", "gap", "reconnection")
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,12 @@ def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 
     for n in range(length):
         fault = _fault(rng, faults, n, length)
         wait = spacing * (rng.randrange(2, 200) if fault == "gap" else 1) + rng.randrange(spacing // 5 + 1)
-        at, since_saved, restarted = at + wait, since_saved + 1, False
+        # Devices report a start at each connection.
+        at, since_saved, restarted = at + wait, since_saved + 1, fault == "reconnection" or rng.random() < 0.02
         if fault == "restart" and habit in ("zero", "older") and not glitches:
             before = counter = 0 if habit == "zero" else saved
             counts_all = False
-            restarted = rng.random() < 0.3
+            restarted = restarted or rng.random() < 0.3
         counter += rng.choice((0, 1, 10, 100)) * RATED_MW * wait // 3_600_000 // 110
         if since_saved > 5:
             saved, since_saved = counter // step * step, 0
@@ -95,6 +97,8 @@ def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 
         if fault == "glitch" and quiet < 0 and habit != "width":
             # Three samples that agree are no glitch to anybody without the truth.
             glitches, quiet = rng.choice((1, 2)), 5
+            # A strange total may be the first one after a start.
+            restarted = restarted or rng.random() < 0.3
             glitch = rng.choice((0, shown + 60 * RATED_MW, rng.randrange(shown + 1) // 3))
         if glitches:
             glitches -= 1
@@ -114,10 +118,10 @@ def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 
 
 
 def _fault(rng: random.Random, faults: tuple[str, ...], n: int, length: int) -> str:
-    """Return the fault of a sample: any in the middle of a history, a gap also after its first sample."""
+    """Return the fault of a sample: any once counting has begun, a gap also after the first sample."""
     if "gap" in faults and n == 1:
         return "gap" if rng.random() < 0.25 else ""
-    return rng.choice(faults) if faults and 3 < n < length - 6 and rng.random() < 0.25 else ""
+    return rng.choice(faults) if faults and 6 < n < length - 6 and rng.random() < 0.25 else ""
 
 
 def rule_of(limits: CounterLimits) -> ChannelRule:

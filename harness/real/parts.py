@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,16 +30,26 @@ PARTS = {
 """By program: its Debian packages, and its folders outside the PATH."""
 
 
+are_allowed = True
+"""Whether the present test may use them: those of ``make test`` need nothing but Python."""
+
+
 def real_part(program: str) -> Path:
     """Return the path of ``program``; without it skip the test with the packages to install, and in CI fail."""
-    package, folders = PARTS[program]
-    found = shutil.which(program, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *folders]))
-    if found is not None:
+    if not are_allowed:
+        pytest.fail(f"this test needs {program}: mark it with @pytest.mark.real")
+    if (found := _path_of(program)) is not None:
         return Path(found)
+    package, _ = PARTS[program]
     missing = f"needs {program}: apt-get install {package}"
     if os.environ.get("CI"):
         pytest.fail(missing)
     pytest.skip(missing)
+
+
+def _path_of(program: str) -> str | None:
+    _, folders = PARTS[program]
+    return shutil.which(program, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *folders]))
 
 
 def need_root(what: str) -> None:
@@ -49,3 +60,18 @@ def need_root(what: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(missing)
     pytest.skip(missing)
+
+
+def main() -> None:
+    """Name the missing programs in one line, with the command that installs them; in CI end with 1."""
+    packages = {package for program, (package, _) in PARTS.items() if _path_of(program) is None}
+    root = [] if os.geteuid() == 0 else ["the rights of root"]
+    if not packages and not root:
+        return
+    install = f"; install: sudo apt-get install {' '.join(sorted(packages))}" if packages else ""
+    print(f"Tests are skipped for want of {', '.join([*sorted(packages), *root])}{install}", file=sys.stderr)
+    sys.exit(1 if os.environ.get("CI") else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,6 @@
 """From a scenario's physics at 15 s to settled days in a database, and on to issued bills by the installed commands."""
 
 import json
-import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +16,7 @@ from commonwatt.model.units import QUARTER_S, MicrogridId, Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
 from commonwatt.town.scenario import load
 from commonwatt.town.town import Town
-from harness.real import forks
+from harness.commands import run_as
 from harness.settlement.emulated import EmulatedQuarter, EmulatedTown
 from utility.billing.tariffs.local_calendar import month_quarters
 from utility.registry.accounts import Holding, Installed
@@ -88,7 +87,7 @@ def make(asked: Asked, tell: Callable[[str, float], object]) -> Made:
     begin = max(first, until - asked.days * QUARTERS_A_DAY)
     config = asked.folder / "utility.toml"
     url = f"sqlite:///{asked.folder.absolute()}/utility.db"
-    config.write_text(f'[utility]\ndatabase = "{url}"\n[utility.billing]\npeople = ["anna", "ben"]\n')
+    config.write_text(f'[utility]\ndatabase = "{url}"\n')
     database = open_database(url, create=True)
     try:
         with made.timed("register"):
@@ -185,18 +184,5 @@ def _bill(month: str, config: Path, made: Made, tell: Callable[[str, float], obj
     for done, (step, words) in enumerate(steps):
         tell("billing", done / len(steps))
         with made.timed(step):
-            commonwatt(*words, "--config", str(config))
-    made.run = json.loads(commonwatt("bills", "list", "--json", "--config", str(config)))[0]
-
-
-def commonwatt(*words: str) -> str:
-    """Run a command; return its output.
-
-    Raises:
-        CalledProcessError: It failed; its words are on the standard error.
-    """
-    command = [sys.executable, "-m", "commonwatt", *words]
-    done = forks.run(command)
-    sys.stderr.write(done.stderr)
-    done.check_returncode()
-    return done.stdout
+            run_as(config, *words)
+    made.run = json.loads(run_as(config, "bills", "list", "--json"))[0]

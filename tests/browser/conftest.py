@@ -54,6 +54,7 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
         Asked(town=town, scenario="normal", month=MONTH, days=2, folder=folder, bills=False), lambda _what, _part: None
     )
     settings = load_settings(folder / "utility.toml", "utility", UtilitySettings)
+    settings = settings.model_copy(update={"second_factor": "optional"})
     database = open_database(settings.database, create=True)
     used = Month(used=(9_000_000, 4_000_000), allowance=ALLOWANCE)
     Writer(database).commit(

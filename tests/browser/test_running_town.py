@@ -43,6 +43,7 @@ def invite(admin: Page, address: str, name: str, role: str) -> str:
     admin.goto(f"{address}/console/users")
     by_keyboard(admin.get_by_label("Name at login"), name)
     by_keyboard(admin.locator(f"section[aria-labelledby=invite] input[value={role}]"), key="Space")
+    by_keyboard(admin.get_by_label("Present password"), PASSWORD)
     by_keyboard(admin.get_by_role("button", name="Make the invitation"))
     return admin.locator("code", has_text="/console/invitation/").inner_text()
 

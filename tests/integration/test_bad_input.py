@@ -19,6 +19,7 @@ from commonwatt.demo.layout import CLOCK_FILE
 from commonwatt.model.records import HistoryRecord, Log
 from commonwatt.protocol.meter_messages import Put
 from commonwatt.runtime.clock import save_clock
+from harness.commands import run_as
 from harness.fuzz import bad_input
 from harness.fuzz.bad_input import block
 from harness.network.waiting import PATIENCE_S, eventually
@@ -252,10 +253,8 @@ def _what_is_held_is_taken_when_somebody_says_so(site: Site) -> None:
     assert {x["sender"] for x in held if x["reason_text"] == "not assigned"} == {"r002"}
     through = [x for x in held if x["reason_text"] == "implausible"]
     assert [dead_letter["meter"] for dead_letter in through] == [str(BAD_METER)]
-    said = command(
-        site, "utility", "dead-letters", "--release", str(through[0]["no"]), "--by", "Ann", "--config", config
-    )
-    assert said.endswith(f"1 slot of meter {BAD_METER} released by Ann\n")
+    said = run_as(Path(config), "utility", "dead-letters", "--release", str(through[0]["no"]), "--as", "ann")
+    assert said == "1 dead letter, 1 slot: released by ann\n"
     start = int(site.layout.clock.origin)
     found = ask(site, f"/readings?meter={BAD_METER}&start={start}&end={start + 900}")
     assert [value for _, value, _ in found["readings"]] == [5, 250_001], "the one of another account, the released one"

@@ -37,7 +37,9 @@ def start(site: Site, name: str, clock: FakeClock, first: str = "") -> None:
     lines = part.config.read_text().splitlines()
     # Gateways trust the utility's clock, which is wrong on purpose.
     right = ["clock_is_right = true"] if name == "utility" else []
-    part.config.write_text("\n".join([*(line for line in lines if not line.startswith("clock")), *right]) + "\n")
+    part.config.write_text(
+        "\n".join([*(line for line in lines if not line.startswith(("clock", "second_person"))), *right]) + "\n"
+    )
     command = (
         "import commonwatt.runtime.clock as c; c._synchronised = lambda: False\n"
         f"{first}\nfrom commonwatt.cli.main import main; main()"

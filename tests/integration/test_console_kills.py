@@ -35,7 +35,7 @@ class Admin:
     def invite_eve(self) -> httpx.Response:
         found = re.search(r'name="csrf" content="([^"]+)"', self.get("/console/users"))
         assert found is not None
-        fields = {**EVE, "csrf": found[1]}
+        fields = {**EVE, "csrf": found[1], "current": PASSWORD}
         return httpx.post(self.address + "/console/users", data=fields, headers=self.headers, timeout=30)
 
     def invited(self) -> tuple[bool, int]:

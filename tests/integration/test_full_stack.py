@@ -45,7 +45,7 @@ residential_percent = 50
 
 WATCHES_THE_RETURN = ("meters", "r001 broker", "r001 gateway")
 """What sees the voltage of the feeder that was dead: its restart begins the wait before the switch closes again, as a
-silent sensor does (docs/islanding.md). So none of it is killed once the feeder may be alive, 36 real seconds from the
+silent sensor does (docs/islanding.md). So none of it is killed once the feeder may be alive, 72 real seconds from the
 start: a limit of the return holds for a return that nothing interrupts."""
 
 KILLS_BEFORE_THE_RETURN = 4
@@ -56,7 +56,7 @@ def test_a_storm_on_real_processes_loses_nothing_and_every_island_returns(tmp_pa
     town, storm, data = tmp_path / "town.toml", tmp_path / "squall.toml", tmp_path / "data"
     town.write_text(TOWN)
     storm.write_text(STORM)
-    words = ["scenario", "run", str(storm), "--full-stack", "--town", str(town), "--speed", "120"]
+    words = ["scenario", "run", str(storm), "--full-stack", "--town", str(town), "--speed", "60"]
     command = [*FORKING, *words, "--data", str(data), "--out", str(tmp_path)]
     rng = random.Random(20261121)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:

@@ -1,5 +1,6 @@
 """The person, or program, that makes a request."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -29,6 +30,7 @@ class Actor:
         address: The client's network address.
         csrf: What a form of this session has to contain; empty without a session.
         session: The digest of the session; empty without one.
+        token: The number of the API token; ``None``: it is none.
         lacks_factor: Whether a second factor is required of the person, who has none; there are no roles then.
     """
 
@@ -39,8 +41,18 @@ class Actor:
     address: str
     csrf: str = ""
     session: str = ""
+    token: int | None = None
     lacks_factor: bool = False
 
     def has(self, *roles: Role) -> bool:
         """Return whether the actor has one of some roles."""
         return not self.roles.isdisjoint(roles)
+
+    def has_all(self, roles: Collection[Role]) -> bool:
+        """Return whether the actor has each of some roles."""
+        return self.roles.issuperset(roles)
+
+
+def on_machine(name: str) -> Actor:
+    """Return a user of the utility's machine, where no login proves the name."""
+    return Actor(name=name, roles=frozenset(), account=None, via=Via.MACHINE, address="")

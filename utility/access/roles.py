@@ -20,6 +20,7 @@ STAFF = frozenset({Role.VIEWER, Role.OPERATOR, Role.CLERK, Role.APPROVER, Role.A
 
 NEED_SECOND_FACTOR: dict[str, frozenset[Role]] = {
     "optional": frozenset(),
+    "approvers": frozenset({Role.APPROVER}),
     "staff": STAFF,
     "everybody": frozenset(Role),
 }

@@ -15,10 +15,13 @@ NAME_PATTERN = r"^[a-z][a-z0-9._-]{0,31}$"
 MAX_DISPLAY = 64
 """Most characters of a name for people, and of a token's label."""
 
-DAY_S = 86_400
+DAY_S, HOUR_S = 86_400, 3_600
 
 MAX_TOKEN_DAYS = 365
 """Longest validity of a token, days."""
+
+RESERVED = frozenset({MACHINE, "machine", "service"})
+"""Names of actors that are no people: commands on the utility's machine, and the service's jobs."""
 
 _NAME = re.compile(NAME_PATTERN)
 
@@ -50,7 +53,9 @@ def check_person(new: NewPerson) -> None:
     Raises:
         AccessFaultError: The name, the display, the roles or the account is wrong.
     """
-    if not _NAME.fullmatch(new.name) or new.name == MACHINE:
+    if new.name in RESERVED:
+        raise AccessFaultError(f"name: {new.name} is reserved for actions without a person; take another")
+    if not _NAME.fullmatch(new.name):
         raise AccessFaultError(
             f"name: {new.name!r:.40} is no name: it begins with a letter, and has at most 32 lower-case letters, "
             "digits, dots, hyphens and underscores"
@@ -81,7 +86,7 @@ def check_text(name: str, text: str) -> None:
         raise AccessFaultError(f"{name}: has more than {MAX_DISPLAY} characters, or some that can't be shown")
 
 
-def check_token(label: str, scope: Collection[Role], roles: Collection[Role], days: int) -> None:
+def check_token(label: str, scope: Collection[Role], roles: Collection[Role], hours: int) -> None:
     """Check what a new token says.
 
     Raises:
@@ -95,7 +100,7 @@ def check_token(label: str, scope: Collection[Role], roles: Collection[Role], da
         raise AccessFaultError("roles: give one or more of your own")
     if beyond := sorted(set(scope) - set(roles)):
         raise AccessFaultError(f"roles: you do not have the role {beyond[0]} yourself")
-    if not 1 <= days <= MAX_TOKEN_DAYS:
+    if not 0 < hours <= 24 * MAX_TOKEN_DAYS:
         raise AccessFaultError(f"days: a token is valid for 1 to {MAX_TOKEN_DAYS} days")
 
 

@@ -52,12 +52,16 @@ class Counted:
         jobs: The jobs.
         quarantined: Dead letters with quarantined readings that wait for a person.
         findings: Open findings of the daily checks, by check.
+        refused: Attempts of people who may not be the second one, which no administrator has seen, the oldest first.
+        broken: Commands that decided without the service, which no administrator has seen, the oldest first.
         residuals: Microgrids whose members and boundary differ by more than the bound, the worst first.
     """
 
     jobs: tuple[JobFacts, ...] = ()
     quarantined: int = 0
     findings: Mapping[str, int] = field(default_factory=dict)
+    refused: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
     residuals: tuple[str, ...] = ()
 
 
@@ -206,6 +210,17 @@ def _data(facts: Facts) -> Iterator[Condition]:
         yield _condition("Residual", _WARNING, _HOUR_S, summary, text)
 
 
+def _people(facts: Facts) -> Iterator[Condition]:
+    if facts.counted.refused:
+        summary = "A person who may not be the second one tried to approve."
+        text = f"Attempts: {len(facts.counted.refused)}. The newest: {facts.counted.refused[-1]}."
+        yield _condition("SecondPersonRefused", _WARNING, 0, summary, text)
+    if facts.counted.broken:
+        summary = "A command decided without the service and without a login."
+        text = f"Commands: {len(facts.counted.broken)}. The newest: {facts.counted.broken[-1]}."
+        yield _condition("BreakGlass", _CRITICAL, 0, summary, text)
+
+
 def _plant(facts: Facts) -> Iterator[Condition]:
     if facts.plant is None:
         return
@@ -245,6 +260,7 @@ _RULES: tuple[Callable[[Facts], Iterator[Condition]], ...] = (
     _jobs,
     _store,
     _data,
+    _people,
     _plant,
     _certificates,
 )

@@ -27,14 +27,17 @@ from utility.api.parameters import LOCAL_TIMES, Limit, MicrogridName
 from utility.api.people import add_api_tokens, add_people
 from utility.api.readings import add_readings
 from utility.api.refusals import add_refusals
+from utility.api.research import add_research_decisions
 from utility.api.rights import EVERYBODY, FOR_STAFF, OPEN, Gate, unruled
 from utility.api.services import Api
 from utility.api.statistics import add_statistics
 from utility.api.troubles import add_troubles
 from utility.console.app import add_console
 from utility.console.console import Console
+from utility.decisions.two_people import pairs
 from utility.steps import Refused
 from utility.store import reads
+from utility.store.second_people import standings
 from utility.store.supply_view import supply_view
 
 log = logging.getLogger(__name__)
@@ -74,6 +77,7 @@ def make_app(api: Api) -> FastAPI:
     add_alarms(app, api)
     add_decisions(app, api)
     add_billing(app, api)
+    add_research_decisions(app, api)
     add_jobs_api(app, api)
     add_own_home(app, api)
     add_people(app, api)
@@ -128,16 +132,18 @@ def _add_status(app: APIRouter, api: Api) -> None:
         heartbeat: when the batteries of an island, or of the public microgrid, are empty at the last hour's mean.
         ``queue_s``: clock seconds since the queue of messages was last empty; no message has waited longer.
         ``alarms``: conditions that need an operator: ``store_damaged``, ``disk_full``, ``database_away``.
+        ``second_people``: who may be the second of two people after a clerk, and from when on (0: since ever).
         ``database_away_since``: since when the database has not answered, by the machine's clock; then there are no
         totals and no microgrids.
         """
         try:
             with api.database.reads.begin() as connection:
                 microgrids = reads.status(connection)
+                may_be_second = pairs(standings(connection), api.settings.second_person_wait_days)
         except SQLAlchemyError as error:
             # The alarms must be reported even when the database can't be read.
             api.health.failed(error, "the reading of the status")
-            microgrids = {}
+            microgrids, may_be_second = {}, {}
         for name, told in microgrids.items():
             told["last_refusal"] = _refusal(api.refused.get(name))
         names = (
@@ -160,6 +166,7 @@ def _add_status(app: APIRouter, api: Api) -> None:
             "queue_s": api.queue_s(),
             "alarms": api.health.alarms(),
             "database_away_since": away_since,
+            "second_people": may_be_second,
             "totals": totals,
             "microgrids": microgrids,
         }

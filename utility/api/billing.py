@@ -166,7 +166,7 @@ def _add_tariffs(app: FastAPI, api: Api) -> None:
     def approve(actor: Approvers, name: str, version: VersionNumber) -> Version:
         """Publish a proposal, as another person than the one who proposed it."""
         with refusing():
-            tariffs.publish(api.database, name, version, actor, int(api.clock.now()))
+            tariffs.publish(api.database, name, version, api.second(actor))
         return _stored(api, name, version)
 
 
@@ -257,7 +257,7 @@ def _add_steps(app: FastAPI, api: Api) -> None:
     def issue(actor: Approvers, number: RunNumber) -> Run:
         """Issue a checked run, as another person than the one who checked it."""
         with refusing():
-            runs.issue(api.database, number, actor, int(api.clock.now()))
+            runs.issue(api.database, number, api.second(actor))
         with api.database.reads.begin() as connection:
             return _run(billing.run_of(connection, number))
 

@@ -36,6 +36,8 @@ class Decided(BaseModel):
     """How much was decided."""
 
     changed: int = Field(description="Dead letters, quarter-hours or findings.")
+    person: str = Field(description="Who decided.")
+    meters: int | None = Field(None, description="Meters, of corrections.")
     slots: int | None = Field(None, description="Readings of 15 s, of dead letters.")
     energy_mwh: int | None = Field(None, description="Energy of corrections, milliwatt-hours.")
 
@@ -62,10 +64,20 @@ class CorrectionLines(BaseModel):
     after: str = Field(description="Ask for the next page with it; empty: this is the last one.")
 
 
-class CorrectionDecision(Asked):
-    """A decision on lines of corrections, all or none."""
+class Selection(Asked):
+    """Which corrections are meant; a key that is missing: any."""
 
-    keys: list[str] = Field(min_length=1, max_length=decisions.MAX_CHOSEN)
+    meters: list[Annotated[str, Field(max_length=20)]] | None = Field(None, max_length=decisions.MAX_CHOSEN)
+    start: str | None = Field(None, max_length=40, description="The first moment, a quarter-hour.")
+    until: str | None = Field(None, max_length=40, description="The moment after the last.")
+    method: str | None = Field(None, max_length=20)
+
+
+class CorrectionDecision(Asked):
+    """A decision on lines of corrections, all or none; or on all that are chosen and in a state for it."""
+
+    keys: list[str] = Field([], max_length=decisions.MAX_CHOSEN)
+    chosen: Selection | None = None
     action: Action
     why: Why = ""
 
@@ -122,7 +134,8 @@ def _add_letters(app: FastAPI, api: Api) -> None:
         with refusing():
             chosen = [(no, asked.decision) for no in asked.numbers]
             done = decide_letters(api.database, chosen, actor, asked.why, int(api.clock.now()))
-        return Decided(changed=len(done), slots=sum(int((blocks.quality > 0).sum()) for _, _, blocks in done))
+        slots = sum(int((blocks.quality > 0).sum()) for _, _, blocks in done)
+        return Decided(changed=len(done), slots=slots, person=actor.name)
 
 
 def _add_corrections(app: FastAPI, api: Api) -> None:
@@ -144,9 +157,16 @@ def _add_corrections(app: FastAPI, api: Api) -> None:
     def decide(actor: Clerks, asked: CorrectionDecision) -> Decided:
         """Approve, refuse or revert corrections, by the keys that the list gave; one that has changed is refused."""
         with refusing():
-            keys = [key_of(key) for key in asked.keys]
-            rows = decide_lines(api.database, keys, asked.action, actor, asked.why, int(api.clock.now()))
-        return Decided(changed=len(rows), energy_mwh=sum(row.energy for row in rows))
+            now, of = int(api.clock.now()), asked.chosen
+            if of is None:
+                keys = [key_of(key) for key in asked.keys]
+                rows = decide_lines(api.database, keys, asked.action, actor, asked.why, now)
+            else:
+                with api.database.reads.begin() as connection:
+                    chosen = decisions.chosen_of(connection, of.meters, of.start, of.until, of.method)
+                rows = decisions.decide_chosen(api.database, chosen, asked.action, actor, asked.why, now)
+        energy, meters = sum(row.energy for row in rows), len({row.meter_no for row in rows})
+        return Decided(changed=len(rows), energy_mwh=energy, meters=meters, person=actor.name)
 
     @app.post("/corrections/edit")
     def edit(actor: Clerks, asked: Value) -> Decided:
@@ -157,7 +177,7 @@ def _add_corrections(app: FastAPI, api: Api) -> None:
         with refusing(422):
             limits, now = api.settings.validation, int(api.clock.now())
             span, energy = decisions.edit(api.database, limits, of, actor, asked.why, now)
-        return Decided(changed=len(span), energy_mwh=energy)
+        return Decided(changed=len(span), energy_mwh=energy, person=actor.name)
 
 
 def _add_findings(app: FastAPI, api: Api) -> None:
@@ -188,4 +208,5 @@ def _add_findings(app: FastAPI, api: Api) -> None:
     def close(actor: Clerks, asked: Closing) -> Decided:
         """Close findings."""
         with refusing():
-            return Decided(changed=close_findings(api.database, asked.numbers, actor, asked.why, int(api.clock.now())))
+            closed = close_findings(api.database, asked.numbers, actor, asked.why, int(api.clock.now()))
+        return Decided(changed=closed, person=actor.name)

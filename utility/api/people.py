@@ -1,4 +1,7 @@
-"""The API's people and tokens, with the rights of the console's pages (docs/console.md). Times are ISO 8601, UTC."""
+"""The API's people and tokens, with the rights of the console's pages (docs/console.md). Times are ISO 8601, UTC.
+
+Nothing here invites, makes links, gives roles or removes second factors: the console does, and asks for the code again.
+"""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -8,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from commonwatt.model.units import EpochSeconds
 from utility.access.roles import Role
-from utility.access.rules import MAX_TOKEN_DAYS, NAME_PATTERN, NewPerson
+from utility.access.rules import MAX_TOKEN_DAYS, NAME_PATTERN
 from utility.api.acting import changing
 from utility.api.rights import Admins, Anybody, gate_of
 from utility.api.services import Api
-from utility.store import api_tokens, people, second_factors
-from utility.store.people import Link, Listed
+from utility.store import api_tokens, people
+from utility.store.people import Listed
 
 MAX_SHOWN = 1000
 """Most people or tokens of one answer."""
@@ -41,34 +44,18 @@ class PersonAnswer(_Model):
     second_factor: datetime | None = Field(description="Since when a login needs a second factor.")
 
 
+class Me(_Model):
+    """The actor of a request."""
+
+    name: str = Field(description="The name at login.")
+    roles: list[Role] = Field(description="The roles that count for this login or token.")
+    csrf: str = Field(description="What changes with this session repeat as `X-CSRF`; empty with a token.")
+
+
 class PeopleAnswer(_Model):
     """People by name; the next page begins after the last one."""
 
     people: list[PersonAnswer] = Field(description="The people.")
-
-
-class Invitation(_Model):
-    """A person to be invited."""
-
-    name: str = Field(pattern=NAME_PATTERN, description="The name at login.")
-    display: str = Field("", max_length=64, description="The name for people; without it, the name.")
-    roles: list[Role] = Field(min_length=1, max_length=len(Role), description="The roles.")
-    account: int | None = Field(None, ge=1, le=65_535, description="A resident's account.")
-
-
-class LinkAnswer(_Model):
-    """A link with which a person chooses a password, once; it is not shown again."""
-
-    name: str = Field(description="The person.")
-    path: str = Field(description="The path of the link, below the address of the console.")
-    until: datetime = Field(description="When it ends.")
-
-
-class RolesGiven(_Model):
-    """A person's roles and account."""
-
-    roles: list[Role] = Field(min_length=1, max_length=len(Role), description="The roles.")
-    account: int | None = Field(None, ge=1, le=65_535, description="A resident's account.")
 
 
 class TokenAnswer(_Model):
@@ -95,7 +82,8 @@ class TokenAsked(_Model):
 
     label: str = Field(min_length=1, max_length=64, description="What it is for.")
     roles: list[Role] = Field(min_length=1, max_length=len(Role), description="Its scope, of the own roles.")
-    days: int = Field(ge=1, le=MAX_TOKEN_DAYS, description="Days for which it is valid.")
+    days: int = Field(0, ge=0, le=MAX_TOKEN_DAYS, description="Days for which it is valid.")
+    hours: int = Field(0, ge=0, le=24, description="Hours more.")
 
 
 class TokenMade(TokenAnswer):
@@ -106,6 +94,11 @@ class TokenMade(TokenAnswer):
 
 def add_people(app: FastAPI, api: Api) -> None:
     """Add the endpoints of people."""
+
+    @app.get("/me")
+    def me(actor: Anybody) -> Me:
+        """Return who you are."""
+        return Me(name=actor.name, roles=sorted(actor.roles), csrf=actor.csrf)
 
     @app.get("/people")
     def listed(
@@ -122,32 +115,6 @@ def add_people(app: FastAPI, api: Api) -> None:
             found = people.list_people(connection, search, role, after, limit, gate_of(request).now())
         return PeopleAnswer(people=[_person(one) for one in found])
 
-    @app.post("/people", status_code=201)
-    def invite(request: Request, actor: Admins, asked: Invitation) -> LinkAnswer:
-        """Invite a person; the answer has the link, once."""
-        new = NewPerson(name=asked.name, display=asked.display, roles=frozenset(asked.roles), account=asked.account)
-        with changing(api, request, actor) as by:
-            return _link(people.invite_person(by, new))
-
-    @app.post("/people/{name}/link", status_code=201)
-    def link(request: Request, actor: Admins, name: _Name) -> LinkAnswer:
-        """Make a new link; the person's password, sessions and tokens end at once."""
-        with changing(api, request, actor) as by:
-            return _link(people.new_link(by, name))
-
-    @app.post("/people/{name}/roles")
-    def set_roles(request: Request, actor: Admins, name: _Name, asked: RolesGiven) -> PersonAnswer:
-        """Replace a person's roles and account."""
-        with changing(api, request, actor) as by:
-            people.change_roles(by, name, frozenset(asked.roles), asked.account)
-        return _one(api, request, name)
-
-    _add_logins(app, api)
-
-
-def _add_logins(app: FastAPI, api: Api) -> None:
-    """Add the endpoints that change how a person can log in."""
-
     @app.post("/people/{name}/disable")
     def disable(request: Request, actor: Admins, name: _Name) -> PersonAnswer:
         """Disable a person: no login works any more; sessions, tokens and links end."""
@@ -160,13 +127,6 @@ def _add_logins(app: FastAPI, api: Api) -> None:
         """Enable a disabled person."""
         with changing(api, request, actor) as by:
             people.enable(by, name)
-        return _one(api, request, name)
-
-    @app.post("/people/{name}/second-factor/remove")
-    def remove_factor(request: Request, actor: Admins, name: _Name) -> PersonAnswer:
-        """Remove the second factor of another person, who lost it; all sessions of that person end."""
-        with changing(api, request, actor) as by:
-            second_factors.remove_of_another(by, name)
         return _one(api, request, name)
 
     @app.post("/people/{name}/end-sessions")
@@ -195,7 +155,7 @@ def add_api_tokens(app: FastAPI, api: Api) -> None:
     def make(request: Request, actor: Anybody, asked: TokenAsked) -> TokenMade:
         """Make a token of the person who is logged in; the answer has its text, once."""
         with changing(api, request, actor) as by:
-            text, made = api_tokens.make_token(by, asked.label, frozenset(asked.roles), asked.days)
+            text, made = api_tokens.make_token(by, asked.label, frozenset(asked.roles), 24 * asked.days + asked.hours)
         return TokenMade(token=text, **vars(_token(made)))
 
     @app.post("/tokens/{number}/revoke")
@@ -232,10 +192,6 @@ def _person(one: Listed) -> PersonAnswer:
 def _token(one: api_tokens.Token) -> TokenAnswer:
     times = {name: _time(getattr(one, name)) for name in ("made", "until", "used", "revoked")}
     return TokenAnswer.model_validate(vars(one) | {"roles": list(one.roles)} | times)
-
-
-def _link(link: Link) -> LinkAnswer:
-    return LinkAnswer(name=link.name, path=link.path, until=datetime.fromtimestamp(link.until, UTC))
 
 
 def _time(time: EpochSeconds | None) -> datetime | None:

@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.routing import BaseRoute
 
 from commonwatt.model.units import EpochSeconds
-from utility.access.actor import MACHINE, Actor, Via
+from utility.access.actor import MACHINE, Actor, Via, on_machine
 from utility.access.roles import STAFF, Role
 from utility.store import access, second_factors
 from utility.store.database import Database
@@ -32,7 +32,9 @@ SET_UP = "/console/account/second-factor"
 
 log = logging.getLogger(__name__)
 
-_MACHINE_ROLES = frozenset({Role.VIEWER, Role.OPERATOR, Role.CLERK, Role.ADMIN})
+_MACHINE = replace(on_machine(MACHINE), roles=frozenset({Role.VIEWER, Role.OPERATOR, Role.ADMIN}))
+"""Programs that can read the token file. They decide nothing: commands log in for that (`commonwatt login`)."""
+
 _SAFE = ("GET", "HEAD")
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
@@ -62,12 +64,14 @@ class Gate:
         local_key: The key of programs that can read the utility's token file.
         now: Returns the machine's epoch seconds.
         need_factor: The roles of which a second factor is required.
+        machine: The actor of programs that can read the utility's token file.
     """
 
     database: Database
     local_key: str
     now: Callable[[], EpochSeconds]
     need_factor: frozenset[Role] = frozenset()
+    machine: Actor = _MACHINE
 
     def identify(self, authorization: str | None, cookie: str | None, address: str) -> Actor | None:
         """Return the actor of a request; ``None``: it proves none."""
@@ -90,7 +94,7 @@ class Gate:
         if scheme.lower() != "bearer" or not secret:
             return None
         if hmac.compare_digest(secret.encode(), self.local_key.encode()):
-            return Actor(name=MACHINE, roles=_MACHINE_ROLES, account=None, via=Via.MACHINE, address=address)
+            return replace(self.machine, address=address)
         now = self.now()
         with self.database.reads.begin() as connection:
             found = access.token_actor(connection, secret, address, now)
@@ -198,15 +202,22 @@ async def require_own_page(request: Request, secret: str) -> None:
 
 
 def require_own_origin(request: Request) -> None:
-    """Refuse a request that a page of another site sends.
+    """Refuse a request that a page of another site sends, or of this host by the other scheme.
 
     Raises:
         RefusedRequestError: The browser says so.
     """
     origin = request.headers.get("origin")
-    is_foreign = origin is not None and origin.partition("://")[2] != request.headers.get("host")
+    scheme, _, host = (origin or "").partition("://")
+    is_foreign = origin is not None and host != request.headers.get("host")
     if is_foreign or request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise RefusedRequestError(403, "the request comes from a page of another site")
+    if origin is not None and scheme != request.url.scheme:
+        raise RefusedRequestError(
+            403,
+            f"the page is served by {scheme:.5} and the request arrives by {request.url.scheme}: if a reverse proxy is "
+            "between them, name its address in http_proxies of the utility's file, and let it set X-Forwarded-Proto",
+        )
 
 
 def rule_of(route: BaseRoute) -> Allowed | Public | None:

@@ -7,12 +7,14 @@ from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.units import EpochSeconds
 from commonwatt.network.tls import client_tls
 from commonwatt.runtime.clock import Clock, machine_s
+from utility.access.actor import Actor
 from utility.access.secrets import new_secret
 from utility.alarms.alarms import Alarms
 from utility.alarms.client import Alertmanager
 from utility.alarms.conditions import Counted, Facts
 from utility.alarms.watch import Watch
 from utility.api.works import Works
+from utility.decisions.two_people import Second
 from utility.health import Health
 from utility.jobs.catalogue import catalogue
 from utility.metrics import UtilityMetrics
@@ -64,6 +66,10 @@ class Api:
         made = Alarms(self.database, self.clock, self.facts, self._watch(), catalogue(self.settings))
         object.__setattr__(self, "alarms", made)
         object.__setattr__(self, "zone", TownZone(self.database))
+
+    def second(self, actor: Actor) -> Second:
+        """Return an actor as the second of two people."""
+        return Second(actor=actor, now=int(self.clock.now()), wait_days=self.settings.second_person_wait_days)
 
     def _watch(self) -> Watch | None:
         settings = self.settings

@@ -134,7 +134,7 @@ class RunInputs:
                 when = local_text(begin, ZoneInfo(self.timezone))
                 raise ConfigError(
                     f"no tariff {name!r} is in force on {when}{self._whose(name)}; "
-                    "publish one: commonwatt tariff propose FILE --as PERSON"
+                    "publish one: commonwatt tariff propose FILE"
                 )
             found.append(Segment(tariff=tariff, start=begin, end=after))
         return found

@@ -15,8 +15,7 @@ from commonwatt.model.ids import parse_id
 from commonwatt.model.units import Quarter, quarter_of
 from commonwatt.model.words import counted, moment
 from commonwatt.runtime.service import errors_reported, flowing
-from utility.cli.options import ConfigOption, check_named, from_file, load
-from utility.people import AsOption, person_of
+from utility.cli.options import ConfigOption, check_named, from_file, local_actor
 from utility.registry.accounts import Account, Dated, DatedRegistry, Installed
 from utility.registry.changes import Difference, account_facts, differences, meter_facts
 from utility.registry.importing import apply_facts
@@ -47,7 +46,7 @@ _EXAMPLE = (
 
 @app.command("import")
 @flowing
-def import_table(file: FileArgument, config: ConfigOption, person: AsOption) -> None:
+def import_table(file: FileArgument, config: ConfigOption) -> None:
     """Take the dates of a table over into the registry, and print what changes.
 
     What the table says of a meter's place, of a meter's holders, or of a term of an account replaces all that the
@@ -55,8 +54,7 @@ def import_table(file: FileArgument, config: ConfigOption, person: AsOption) -> 
     row and column. `commonwatt accounts check` does the same and changes nothing.
     """
     with errors_reported():
-        settings, _ = load(config)
-        acting = person_of(settings.billing, person)
+        acting = local_actor().name
         with from_file(config) as (database, clock), database.writes.begin() as connection:
             zone = zone_of(connection)
             before = load_for_change(connection)

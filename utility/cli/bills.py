@@ -1,13 +1,10 @@
 """``commonwatt bills``: make runs of bills, check and issue them, show them (C3, docs/billing.md)."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
 from commonwatt.cli.dead_letter_options import JsonOption, LimitOption
 from commonwatt.cli.tables import show
@@ -15,12 +12,10 @@ from commonwatt.model.words import counted, moment
 from commonwatt.runtime.service import errors_reported, flowing
 from utility.billing.canonical import bill_bytes
 from utility.billing.proof.head import check_code
-from utility.billing.run import Progress as Tell
 from utility.cli import bill_audit, bill_documents
 from utility.cli.bill_view import show_bill
-from utility.cli.options import ConfigOption, from_file, load
-from utility.decisions import runs
-from utility.people import AsOption, actor_of
+from utility.cli.options import ConfigOption, from_file
+from utility.cli.service import ask, work
 from utility.store.billing import run_of, tree_of
 from utility.store.billing import runs as newest_runs
 from utility.store.issued_bills import bill_in
@@ -34,22 +29,16 @@ RunArgument = Annotated[int, typer.Argument(help="The run's number; see: commonw
 
 @app.command()
 @flowing
-def run(
-    month: Annotated[str, typer.Argument(help="The local month, such as 2026-11.")],
-    config: ConfigOption,
-    person: AsOption,
-) -> None:
+def run(month: Annotated[str, typer.Argument(help="The local month, such as 2026-11.")], config: ConfigOption) -> None:
     """Make the bills of a month for every account, as a draft; earlier months' corrections are lines of them.
 
     A run keeps all its inputs and never changes; with the same inputs no second one is made.
     """
     with errors_reported():
-        settings = load(config)[0].billing
-        actor = actor_of(settings, person)
-        with from_file(config) as (database, clock), _progress() as tell:
-            number, bills = runs.draft(database, month, settings.tariff, actor, int(clock.now()), tell)
-    typer.echo(f"run {number} of {month}: {counted(bills.figures['bills'], 'bill')}, {bills.figures['total']} dollars")
-    typer.echo(_warnings(bills.figures) + f"next: commonwatt bills check {number} --as PERSON")
+        made = ask(config, "GET", work(config, "/runs", {"month": month}))
+        number, figures = made["no"], made["figures"]
+    typer.echo(f"run {number} of {month}: {counted(figures['bills'], 'bill')}, {figures['total']} dollars")
+    typer.echo(_warnings(figures) + f"next: commonwatt bills check {number}")
 
 
 @app.command("list")
@@ -92,33 +81,21 @@ def show_run(
 
 @app.command()
 @flowing
-def check(number: RunArgument, config: ConfigOption, person: AsOption) -> None:
+def check(number: RunArgument, config: ConfigOption) -> None:
     """Compute a draft again from its inputs, compare each byte of its bills, and mark it as checked."""
     with errors_reported():
-        actor = actor_of(load(config)[0].billing, person)
-        with from_file(config) as (database, clock):
-            runs.check(database, number, actor, int(clock.now()))
-    typer.echo(
-        f"run {number}: the same bytes again; checked by {person}; next: commonwatt bills issue {number} --as PERSON"
-    )
+        made = ask(config, "GET", work(config, f"/runs/{number}/check"))
+    who = f"checked by {made['checked_by']}"
+    typer.echo(f"run {number}: the same bytes again; {who}; next, by another person: commonwatt bills issue {number}")
 
 
 @app.command()
 @flowing
-def issue(number: RunArgument, config: ConfigOption, person: AsOption) -> None:
-    """Issue a checked run. Another person than the one who checked it has to; its bills never change then."""
+def issue(number: RunArgument, config: ConfigOption) -> None:
+    """Issue a checked run. A second person has to, who neither made nor checked it; its bills never change then."""
     with errors_reported():
-        actor = actor_of(load(config)[0].billing, person)
-        with from_file(config) as (database, clock):
-            runs.issue(database, number, actor, int(clock.now()))
-    typer.echo(f"run {number}: issued by {person}")
-
-
-@contextmanager
-def _progress() -> Iterator[Tell]:
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("billing")
-        yield lambda done, whole: progress.update(task, completed=done, total=whole)
+        made = ask(config, "POST", f"/runs/{number}/issue")
+    typer.echo(f"run {number}: issued by {made['issued_by']}")
 
 
 def _warnings(figures: Mapping[str, Any]) -> str:

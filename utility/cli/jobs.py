@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from getpass import getuser
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,8 +14,7 @@ from commonwatt.cli.tables import show
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.service import errors_reported, flowing
-from utility.access.actor import Actor, Via
-from utility.cli.options import ConfigOption, from_file, load, opened, place_of_database
+from utility.cli.options import ConfigOption, from_file, load, local_actor, opened, place_of_database
 from utility.jobs import listing
 from utility.jobs.catalogue import catalogue, plan_of
 from utility.jobs.listing import Listed
@@ -29,9 +27,6 @@ from utility.store.requests import unanswered
 app = typer.Typer(help="The utility's jobs: list, run now, pause, change, dry run.", no_args_is_help=True)
 
 JobArgument = Annotated[str, typer.Argument(help="The job's name, or its name in the town's documents.")]
-PersonOption = Annotated[
-    str | None, typer.Option("--by", help="The person, for the audit log; default: the user of this machine.")
-]
 
 
 @app.command("list")
@@ -71,30 +66,30 @@ def periods(config: ConfigOption, limit: LimitOption = 50, as_json: JsonOption =
 
 @app.command()
 @flowing
-def run(name: JobArgument, config: ConfigOption, who: PersonOption = None) -> None:
+def run(name: JobArgument, config: ConfigOption) -> None:
     """Have the running service run a job now, within 15 s.
 
     A job of days or months is run for its oldest period that is over and not done.
     """
     with _changing(config, name) as (database, plan, now):
-        typer.echo(listing.run_now(database, plan, _actor(who), now))
+        typer.echo(listing.run_now(database, plan, local_actor(), now))
 
 
 @app.command()
 @flowing
-def pause(name: JobArgument, config: ConfigOption, who: PersonOption = None) -> None:
+def pause(name: JobArgument, config: ConfigOption) -> None:
     """Pause a job until it is resumed; a run that has begun goes on. After a day an alert reminds of it."""
     with _changing(config, name) as (database, plan, now):
-        listing.pause(database, plan, _actor(who), now)
+        listing.pause(database, plan, local_actor(), now)
         typer.echo(f"{plan.name} is paused")
 
 
 @app.command()
 @flowing
-def resume(name: JobArgument, config: ConfigOption, who: PersonOption = None) -> None:
+def resume(name: JobArgument, config: ConfigOption) -> None:
     """End a pause; a job of days or months makes up for what it missed, in order."""
     with _changing(config, name) as (database, plan, now):
-        listing.resume(database, plan, _actor(who), now)
+        listing.resume(database, plan, local_actor(), now)
         typer.echo(f"{plan.name} is resumed")
 
 
@@ -110,7 +105,6 @@ def change(
         str | None, typer.Option("--at", help="Local time of day of a job of days or months, such as 02:30.")
     ] = None,
     reset: Annotated[bool, typer.Option("--reset", help="Put the job back to its plan and the settings file.")] = False,
-    who: PersonOption = None,
 ) -> None:
     """Set a job's interval or its time of day; it holds from the next tick on, and over restarts.
 
@@ -120,7 +114,7 @@ def change(
         if reset == (every_s is not None or at is not None) or (every_s is not None and at is not None):
             raise ConfigError("give one of --every-s, --at and --reset")
         minute = None if at is None else minute_of(at)
-        listing.change(database, plan, _actor(who), now, every_s=every_s, minute=minute)
+        listing.change(database, plan, local_actor(), now, every_s=every_s, minute=minute)
         set_ = "as planned" if reset else f"at {at}" if at is not None else f"every {every_s} s"
         typer.echo(f"{plan.name} runs {set_}")
 
@@ -162,10 +156,6 @@ def _changing(config: Path, name: str) -> Iterator[tuple[Database, Plan, EpochSe
         named = place_of_database(config)
         with opened(settings.database, create=False, named=named) as database:
             yield database, plan, int(clock.now())
-
-
-def _actor(who: str | None) -> Actor:
-    return Actor(name=who or getuser(), roles=frozenset(), account=None, via=Via.MACHINE, address="")
 
 
 def _state_of(row: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import wall_clock
 from commonwatt.runtime.service import errors_reported, flowing, run_service
 from commonwatt.town.town import Microgrid, load_town
-from utility.cli import gateway_commands
+from utility.cli import break_glass, gateway_commands
 from utility.cli import jobs as cli_jobs
 from utility.cli import people as cli_people
 from utility.cli import supply as cli_supply
@@ -38,7 +38,7 @@ app = typer.Typer(
     help="The utility: stores, completes, counts and shows what the gateways relay.",
     no_args_is_help=True,
 )
-for module in (gateway_commands, cli_views, cli_supply, cli_upkeep):
+for module in (gateway_commands, cli_views, cli_supply, cli_upkeep, break_glass):
     app.add_typer(module.app)
 app.add_typer(cli_jobs.app, name="jobs")
 app.add_typer(cli_people.app, name="people")

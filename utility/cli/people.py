@@ -14,12 +14,10 @@ from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.words import moment
 from commonwatt.runtime.clock import Clock, machine_s
 from commonwatt.runtime.service import errors_reported, flowing
-from utility.access.actor import MACHINE
 from utility.access.bulk import links_table, read_residents
 from utility.access.roles import Role
 from utility.access.rules import NewPerson
-from utility.cli.options import ConfigOption, load, opened, place_of_database
-from utility.people import on_machine
+from utility.cli.options import ConfigOption, load, local_actor, opened, place_of_database
 from utility.store import people, second_factors
 from utility.store.database import Database
 from utility.store.people import By, Link
@@ -139,8 +137,7 @@ def _opened(config: Path) -> Iterator[tuple[Database, Clock, UtilitySettings]]:
 @contextmanager
 def _changing(config: Path) -> Iterator[tuple[By, UtilitySettings]]:
     with _opened(config) as (database, clock, settings), database.writes.begin() as connection:
-        actor = on_machine(MACHINE)
-        yield By(connection=connection, actor=actor, now=int(clock.now()), machine_s=machine_s()), settings
+        yield By(connection=connection, actor=local_actor(), now=int(clock.now()), machine_s=machine_s()), settings
 
 
 def _told(settings: UtilitySettings, link: Link) -> None:

@@ -11,15 +11,13 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import LOCAL_FORMS
 from commonwatt.model.units import MAX_EPOCH, QUARTER_S
 from commonwatt.model.words import counted, moment
-from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.dead_letter_words import wanted
 from commonwatt.runtime.service import errors_reported, flowing
 from utility.cli.options import ConfigOption, check_named, from_file, local_actor, time_option
-from utility.commands.changes import Asked, Chosen
-from utility.commands.changing import make_change
+from utility.commands.storms import announce_storm
 from utility.store.control_changes import kinds_of
 from utility.store.sharing import recorded
-from utility.store.supply_view import announce_storm, supply_view
+from utility.store.supply_view import supply_view
 from utility.supply.buying.situation import Storm
 
 app = typer.Typer()
@@ -71,13 +69,11 @@ def storm(
             raise ConfigError(
                 f"--start {moment(begin)}: this storm ended at {moment(expected.end)}; nothing was changed"
             )
-        fields: dict[str, Any] = {"state": "off"} if expected is None else {"state": "on", "for_s": expected.end - now}
-        number = make_change(
-            database, local_actor(), Asked(action=Action.HOLD, fields=fields, chosen=Chosen(everyone=True)), now
-        )
-        with database.writes.begin() as connection:
-            announce_storm(connection, expected)
-        typer.echo(f"change {number} tells all gateways; see: commonwatt utility changes")
+        number = announce_storm(database, local_actor(), expected, now)
+        if number is None:
+            typer.echo("no microgrid is registered yet: the plant alone is told")
+        else:
+            typer.echo(f"change {number} tells all gateways; see: commonwatt utility changes")
     typer.echo("no storm" if expected is None else f"storm from {moment(expected.start)} to {moment(expected.end)}")
 
 

@@ -12,8 +12,7 @@ from commonwatt.model.ids import MeterId, parse_id
 from commonwatt.model.units import MAX_ABS_READING, MilliwattHours, Quarter
 from commonwatt.model.words import counted
 from commonwatt.runtime.service import errors_reported, flowing
-from utility.cli.options import ConfigOption, from_file, load
-from utility.people import AsOption, person_of
+from utility.cli.options import ConfigOption, from_file, local_actor
 from utility.registry.accounts import DatedRegistry, Installed
 from utility.registry.changes import differences
 from utility.registry.dates import parse_quarter
@@ -42,7 +41,6 @@ Next:
 @flowing
 def swap_meter(
     config: ConfigOption,
-    person: AsOption,
     old: Annotated[str, typer.Option("--old", prompt="Id of the old meter", help="The meter that is taken out.")],
     new: Annotated[str, typer.Option("--new", prompt="Id of the new meter", help="The meter in its place.")],
     at: Annotated[
@@ -78,8 +76,7 @@ def swap_meter(
     registers are kept for checks.
     """
     with errors_reported():
-        settings, _ = load(config)
-        acting = person_of(settings.billing, person)
+        acting = local_actor().name
         ids = _meter("--old", old), _meter("--new", new)
         registers = _register("--last-register", last_register), _register("--first-register", first_register)
         with from_file(config) as (database, clock):

@@ -1,6 +1,7 @@
 """``commonwatt tariff``: check, preview, propose and publish tariffs (C1, docs/billing.md)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ import typer
 from commonwatt.cli.tables import show
 from commonwatt.config.files import read_text
 from commonwatt.model.csv_text import line_of
+from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, moment
 from commonwatt.runtime.service import errors_reported, flowing
@@ -18,9 +20,9 @@ from utility.billing.preview import Change, histogram
 from utility.billing.tariffs.local_calendar import local_text, month_before, month_of
 from utility.billing.tariffs.tariff import Tariff, read_tariff
 from utility.cli.options import ConfigOption, from_file, load
+from utility.cli.service import ask
 from utility.decisions import tariffs
 from utility.decisions.outlook import outlook
-from utility.people import AsOption, actor_of
 from utility.store.tariffs import versions
 from utility.store.town_zone import zone_of
 
@@ -38,40 +40,43 @@ def check(file: FileArgument) -> None:
     show("periods", _price_rows(tariff), ("period", "import", "credit"))
     for note in tariff.notes():
         typer.echo(f"note: {note}")
+    typer.echo(f"{file}: good; next: commonwatt tariff preview {file}, then: commonwatt tariff propose {file}")
+
+
+@app.command()
+@flowing
+def propose(file: FileArgument, config: ConfigOption) -> None:
+    """Propose a tariff: store its next version, for another person to approve. Nothing is changed for anybody yet.
+
+    Example: commonwatt tariff propose tariff.toml --config utility.toml
+    """
+    with errors_reported():
+        tariff = read_tariff(file)  # Its faults are told with the file's name.
+        made = ask(config, "POST", "/tariffs", {"source": read_text(file)})
+    version = replace(tariff, version=made["version"])
     typer.echo(
-        f"{file}: good; next: commonwatt tariff preview {file}, then: commonwatt tariff propose {file} --as PERSON"
+        f"{_words(version)}: proposed by {made['proposed_by']}; next, by another person: "
+        f"commonwatt tariff approve {tariff.name}"
     )
 
 
 @app.command()
 @flowing
-def propose(file: FileArgument, config: ConfigOption, person: AsOption) -> None:
-    """Propose a tariff: store its next version, for another person to approve. Nothing is changed for anybody yet.
-
-    Example: commonwatt tariff propose tariff.toml --as anna --config utility.toml
-    """
-    with errors_reported():
-        actor = actor_of(load(config)[0].billing, person)
-        source = read_text(file)
-        with from_file(config) as (database, clock):
-            stored = tariffs.propose(database, source, actor, int(clock.now()), str(file))
-    typer.echo(f"{_words(stored)}: proposed by {person}; next: commonwatt tariff approve {stored.name} --as PERSON")
-
-
-@app.command()
-@flowing
-def approve(
-    name: Annotated[str, typer.Argument(help="The tariff's name.")], config: ConfigOption, person: AsOption
-) -> None:
-    """Publish the proposal of a name. Another person than the one who proposed it has to; it never changes then.
+def approve(name: Annotated[str, typer.Argument(help="The tariff's name.")], config: ConfigOption) -> None:
+    """Publish the proposal of a name. A second person has to, who did not propose it; it never changes then.
 
     The running service tells the controllers its rates, until they acknowledge them.
     """
     with errors_reported():
-        actor = actor_of(load(config)[0].billing, person)
-        with from_file(config) as (database, clock):
-            tariff = tariffs.publish(database, name, None, actor, int(clock.now()))
-    typer.echo(f"{_words(tariff)}: published by {person}")
+        proposed = [
+            one["version"]
+            for one in ask(config, "GET", "/tariffs")["tariffs"]
+            if one["name"] == name and one["state"] == "proposed"
+        ]
+        if not proposed:
+            raise ConfigError(f"{name:.40}: nothing is proposed; propose it first: commonwatt tariff propose FILE")
+        made = ask(config, "POST", f"/tariffs/{name}/{proposed[-1]}/approve")
+    typer.echo(f"{name} v{made['version']}, from {made['effective']}: published by {made['approved_by']}")
 
 
 @app.command("list")

@@ -1,9 +1,8 @@
 """Commands that show what the utility stores, and decide on quarantined readings."""
 
 import json
-from collections.abc import Sequence
 from enum import StrEnum
-from getpass import getuser
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -24,11 +23,9 @@ from commonwatt.protocol.controller_commands import PERIODS
 from commonwatt.protocol.dead_letter_words import wanted
 from commonwatt.runtime.service import errors_reported, flowing
 from utility.cli.options import ConfigOption, from_file
-from utility.decisions.quarantine import decide_letters
-from utility.people import on_machine
+from utility.cli.service import ask
 from utility.store import reads
 from utility.store.conflicts import conflicts as conflicting_slots
-from utility.store.database import Database
 from utility.store.dead_letters import dead_letter_counts
 from utility.store.dead_letters import dead_letters as kept_dead_letters
 
@@ -63,9 +60,6 @@ def dead_letters(
     refuse: Annotated[
         list[int] | None, typer.Option("--refuse", help="Refuse the quarantined readings of dead letter NO for good.")
     ] = None,
-    who: Annotated[
-        str | None, typer.Option("--by", help="The person who decides; default: the user of this machine.")
-    ] = None,
     why: Annotated[str, typer.Option("--why", help="The reason, kept with the decision.")] = "",
 ) -> None:
     """Show the newest dead letters: what was rejected, its sender and the reason; decide on quarantined readings.
@@ -79,14 +73,14 @@ def dead_letters(
     Examples: `dead-letters --state quarantined`, `dead-letters --release 17 --why "new service, 400 A"`, `dead-letters
         --since 24h --counts`.
     """
-    with errors_reported(), from_file(config) as (database, clock):
-        now = int(clock.now())
+    with errors_reported():
+        for numbers, decided in ((release, State.RELEASED), (refuse, State.REFUSED)):
+            if numbers:
+                _decide(config, numbers, decided, why)
         if release or refuse:
-            decisions = [*((no, State.RELEASED) for no in release or ()), *((no, State.REFUSED) for no in refuse or ())]
-            _decide(database, decisions, who or getuser(), why, now)
             return
-        asked = wanted(meter, reason, since, now, state or "")
-        with database.reads.begin() as connection:
+        with from_file(config) as (database, clock), database.reads.begin() as connection:
+            asked = wanted(meter, reason, since, int(clock.now()), state or "")
             if counts:
                 show_counts(dead_letter_counts(connection, asked), as_json=as_json)
             else:
@@ -94,11 +88,12 @@ def dead_letters(
                 show_dead_letters(kept_dead_letters(connection, limit, asked), as_json=as_json, columns=columns)
 
 
-def _decide(database: Database, decisions: Sequence[tuple[int, State]], who: str, why: str, now: int) -> None:
-    """Apply all decisions in one transaction, and print the result of each."""
-    for no, state, blocks in decide_letters(database, decisions, on_machine(who), why, now):
-        slots = int((blocks.quality > 0).sum())
-        typer.echo(f"dead letter {no}: {counted(slots, 'slot')} of meter {blocks.key(0)[0]} {state} by {who}")
+def _decide(config: Path, numbers: list[int], state: State, why: str) -> None:
+    """Decide on dead letters, all or none, and print the result."""
+    asked = {"numbers": numbers, "decision": state, "why": why}
+    made = ask(config, "POST", "/dead-letters/decide", asked)
+    letters = counted(made["changed"], "dead letter")
+    typer.echo(f"{letters}, {counted(made['slots'], 'slot')}: {state} by {made['person']}")
 
 
 @app.command()

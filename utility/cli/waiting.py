@@ -14,6 +14,7 @@ from commonwatt.config.utility import UtilitySettings
 from commonwatt.doctor.running import ask_service, local_headers
 from commonwatt.model.exceptions import CommonwattError, ConfigError, StoreError
 from commonwatt.model.words import counted
+from utility.cli.service import reason_of
 from utility.commands.changes import Asked
 
 DONE, REFUSED, EXPIRED = 0, 1, 2
@@ -79,9 +80,9 @@ class _Api:
                 _pause.wait(LOOK_S)
                 continue
             if code == 422:
-                raise ConfigError(_reason(body))
+                raise ConfigError(reason_of(body))
             if code != 200:
-                raise CommonwattError(_reason(body))
+                raise CommonwattError(reason_of(body))
             return json.loads(body)
 
     def _once(self, method: str, path: str, content: object) -> tuple[int, bytes]:
@@ -93,16 +94,6 @@ class _Api:
             f"{self._settings.http}: no answer ({str(error) or type(error).__name__}). Start the service with: "
             f"commonwatt utility run --config {self._config}; or leave out --wait: the command is sent when it runs"
         )
-
-
-def _reason(body: bytes) -> str:
-    try:
-        detail = json.loads(body)["detail"]
-    except (ValueError, KeyError, TypeError):
-        return body[:200].decode(errors="replace")
-    if isinstance(detail, list):
-        return "; ".join(f"{'.'.join(map(str, fault['loc'][1:]))}: {fault['msg']}" for fault in detail)
-    return str(detail)
 
 
 def _progress(change: dict[str, Any]) -> str:

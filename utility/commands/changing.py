@@ -34,27 +34,32 @@ def make_change(database: Database, actor: Actor, asked: Asked, now: EpochSecond
         FieldsError: A field is wrong.
     """
     with database.writes.begin() as connection:
-        store.lock_changes(connection)
-        microgrids = chosen_of(store.kinds_of(connection), asked.chosen)
-        fields = checked_fields(asked, now)
-        _refuse_strange(connection, fields, microgrids)
-        if asked.seen is not None:
-            _refuse_newer(store.newer_change(connection, microgrids, settings_of(fields), asked.seen))
-        if WEIGHTS in fields:
-            _refuse_dated(store_weights.microgrids_with_weights(connection), microgrids)
-        refuse_if_it_breaks(preview_of(connection, fields, microgrids, now))
-        new = store.NewChange(
-            person=actor.name,
-            action=asked.action,
-            targets=dict.fromkeys(microgrids, fields),
-            due=now if asked.at is None else asked.at,
-            valid_s=asked.valid_s,
-        )
-        number = store.add_change(connection, new, now)
-        is_now = new.due <= now
-        _record(connection, actor, now, "command.send" if is_now else "command.plan", number)
-        if is_now:
-            store.send_change(connection, number, now, new_id)
+        return add_change(connection, actor, asked, now)
+
+
+def add_change(connection: Any, actor: Actor, asked: Asked, now: EpochSeconds) -> int:
+    """Make a change within a transaction; see ``make_change``."""
+    store.lock_changes(connection)
+    microgrids = chosen_of(store.kinds_of(connection), asked.chosen)
+    fields = checked_fields(asked, now)
+    _refuse_strange(connection, fields, microgrids)
+    if asked.seen is not None:
+        _refuse_newer(store.newer_change(connection, microgrids, settings_of(fields), asked.seen))
+    if WEIGHTS in fields:
+        _refuse_dated(store_weights.microgrids_with_weights(connection), microgrids)
+    refuse_if_it_breaks(preview_of(connection, fields, microgrids, now))
+    new = store.NewChange(
+        person=actor.name,
+        action=asked.action,
+        targets=dict.fromkeys(microgrids, fields),
+        due=now if asked.at is None else asked.at,
+        valid_s=asked.valid_s,
+    )
+    number = store.add_change(connection, new, now)
+    is_now = new.due <= now
+    _record(connection, actor, now, "command.send" if is_now else "command.plan", number)
+    if is_now:
+        store.send_change(connection, number, now, new_id)
     return number
 
 
@@ -106,6 +111,8 @@ def chosen_of(kinds: Mapping[MicrogridId, str], chosen: Chosen) -> list[Microgri
         if unknown := sorted(set(chosen.microgrids) - kinds.keys()):
             raise ChangeError(f"microgrid {unknown[0]} is not registered; there are {some(kinds)}")
         found = [name for name in kinds if name in chosen.microgrids]
+    if not kinds:
+        raise ChangeError("no microgrid is registered: commonwatt utility register")
     if not found:
         raise ChangeError(f"no microgrid is of the kind {chosen.kind}; there are {some(sorted(set(kinds.values())))}")
     return found

@@ -12,7 +12,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import parse_id
 from commonwatt.model.records import RecordType
 from commonwatt.model.times import parse_time
-from commonwatt.model.units import EpochSeconds, MilliwattHours
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
 from commonwatt.settlement.estimates.methods import Method
 from utility.access.actor import Actor
 from utility.corrections.edits import edited, energy_of, quarters_of
@@ -158,6 +158,44 @@ def meter_number(connection: Any, text: str) -> int:
     if number is None:
         raise ConfigError(f"--meter {text:.30}: no such meter is registered; see: commonwatt utility")
     return number
+
+
+def chosen_of(
+    connection: Any, meter: Sequence[str] | None, start: str | None, end: str | None, method: str | None
+) -> Chosen:
+    """Return the corrections that a person names; ``None``: any.
+
+    Args:
+        connection: The database.
+        meter: Ids of meters.
+        start: The first moment, a quarter-hour.
+        end: The moment after the last.
+        method: The words of a method.
+
+    Raises:
+        ConfigError: One of them is wrong; says which.
+    """
+    zone = zone_of(connection)
+    first = None if start is None else parse_time(start, "--from", zone)
+    until = None if end is None else parse_time(end, "--to", zone)
+    if first is not None and until is not None and first >= until:
+        raise ConfigError("--from must be before --to")
+    for name, time in (("--from", first), ("--to", until)):
+        if time is not None and time % QUARTER_S:
+            raise ConfigError(f"{name} must be a quarter-hour, a multiple of {QUARTER_S} s")
+    return Chosen(
+        meters=None if not meter else [meter_number(connection, each) for each in meter],
+        first=None if first is None else first // QUARTER_S,
+        until=None if until is None else until // QUARTER_S,
+        method=None if method is None else _method(method),
+    )
+
+
+def _method(text: str) -> Method:
+    for method in Method:
+        if method.words == text:
+            return method
+    raise ConfigError(f"--method {text:.30}: is none of {', '.join(method.words for method in Method)}")
 
 
 def lines_around(database: Database, settings: ValidationSettings, rows: Sequence[Any]) -> tuple[int, dict[str, Line]]:

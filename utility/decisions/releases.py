@@ -8,7 +8,7 @@ from commonwatt.model.times import iso
 from commonwatt.model.units import EpochSeconds
 from utility.access.actor import Actor
 from utility.access.roles import Role
-from utility.decisions.two_people import require_second
+from utility.decisions.two_people import Second, require_second, second_person
 from utility.research.release import Tier
 from utility.store import research as store
 from utility.store.access import find_person
@@ -22,20 +22,20 @@ MAX_NAME = 64
 """Longest name of an agreement."""
 
 
-def approve(database: Database, release: str, actor: Actor, why: str, now: EpochSeconds) -> None:
-    """Approve an open release whose attacks are above the limit; another person than the one who asked for it.
+def approve(database: Database, release: str, why: str, second: Second) -> None:
+    """Approve an open release whose attacks are above the limit; a second person has to.
 
     Raises:
-        ConfigError: It does not wait, the same person asked for it, or there is no reason.
+        ConfigError: It does not wait, the person may not be the second one, or there is no reason.
     """
-    reason = short("--why", why, MAX_WHY)
-    with database.writes.begin() as connection:
+    reason, actor, now = short("--why", why, MAX_WHY), second.actor, second.now
+    with second_person(database, second, f"release {release}") as connection:
         store.lock_releases(connection)
         kept = store.find_release(connection, release)
         if kept is None or kept.state != "waiting":
             state = "there is no such release" if kept is None else f"is {kept.state} already"
             raise ConfigError(f"{release:.16}: {state}; see: commonwatt research list")
-        require_second(actor, kept.asked_by, "asked for it")
+        require_second(connection, second, {kept.asked_by: "asked for it"})
         decided = {"state": "approved", "decided": now, "decided_by": actor.name, "why": reason}
         store.save_release(connection, store.Kept(**{**vars(kept), **decided}))
         store.log_access(connection, now, actor.name, "approved", release, reason)

@@ -1,5 +1,7 @@
 """Runs of bills: made as drafts, checked by one person, issued by another one."""
 
+from collections.abc import Mapping
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.exceptions import ConfigError
@@ -8,11 +10,12 @@ from utility.access.actor import Actor
 from utility.billing.run import Progress
 from utility.billing.stored_run import Computed
 from utility.billing.tariffs.local_calendar import month_of, parse_month
-from utility.decisions.two_people import require_second
+from utility.decisions.two_people import Second, require_second, second_person
 from utility.store.audit_log import record
 from utility.store.billing import check_run, issue_run, run_of, save_run
 from utility.store.database import Database
 from utility.store.run_bills import compare, computed_run, new_tree, prepared
+from utility.store.second_people import standings
 
 
 def draft(
@@ -56,20 +59,35 @@ def check(database: Database, number: int, actor: Actor, now: EpochSeconds, prog
     """
     compare(database, number, progress)
     with database.writes.begin() as connection:
-        check_run(connection, number, actor.name, now)
-        record(connection, actor, now, "run.check", f"run {number}", {"state": "draft"}, {"state": "checked"})
+        run = run_of(connection, number)
+        # Checked by nobody who could be one of two people, such as by a command: a person checks it again.
+        again = run["state"] == "checked" and not standings(connection, [run["checked_by"]]).get(run["checked_by"])
+        check_run(connection, number, actor.name, now, again=again)
+        record(connection, actor, now, "run.check", f"run {number}", {"state": run["state"]}, {"state": "checked"})
 
 
-def issue(database: Database, number: int, actor: Actor, now: EpochSeconds) -> None:
-    """Issue a checked run; another person than the one who checked it has to. Its bills never change then.
+def issue(database: Database, number: int, second: Second) -> None:
+    """Issue a checked run; a second person has to, who is apart from those who made and checked it.
+
+    Its bills never change then.
 
     Raises:
-        ConfigError: There is no such run, the same person checked it, or it can't be issued: says why.
+        ConfigError: There is no such run, the person may not be the second one, or it can't be issued: says why.
     """
-    with database.writes.begin() as connection:
-        require_second(actor, run_of(connection, number)["checked_by"] or "", "checked it")
-        issue_run(connection, number, actor.name, now)
-        record(connection, actor, now, "run.issue", f"run {number}", {"state": "checked"}, {"state": "issued"})
+    with second_person(database, second, f"run {number}") as connection:
+        run = run_of(connection, number)
+        if run["state"] == "checked":
+            require_second(connection, second, firsts_of(connection, run))
+        issue_run(connection, number, second.actor.name, second.now)
+        before = {"state": "checked"}
+        record(connection, second.actor, second.now, "run.issue", f"run {number}", before, {"state": "issued"})
+
+
+def firsts_of(connection: Any, run: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the people did who made and checked a run, by name; a job is nobody."""
+    maker, checker = run["made_by"], run["checked_by"] or ""
+    is_person = maker in standings(connection, [maker])
+    return ({maker: "made it"} if is_person else {}) | {checker: "checked it"}
 
 
 def _sums(bills: Computed) -> dict[str, object]:

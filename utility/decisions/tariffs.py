@@ -11,11 +11,12 @@ from utility.billing.preview import Change, preview
 from utility.billing.run import Progress
 from utility.billing.tariffs.local_calendar import local_text, month_before
 from utility.billing.tariffs.tariff import Tariff, parse_tariff
-from utility.decisions.two_people import require_second
+from utility.decisions.two_people import Second, require_second, second_person
 from utility.store import billing_sources, tariffs
 from utility.store.audit_log import record
-from utility.store.billing import bases_after, issued_run
+from utility.store.billing import issued_run
 from utility.store.database import Database
+from utility.store.run_bills import as_issued
 from utility.store.town_zone import timezone_of
 
 MAX_TARIFF_BYTES = 256 * 1024
@@ -43,23 +44,23 @@ def propose(database: Database, source: str, actor: Actor, now: EpochSeconds, fi
     return stored
 
 
-def publish(database: Database, name: str, version: int | None, actor: Actor, now: EpochSeconds) -> Tariff:
-    """Publish the proposal of a name; another person than the one who proposed it has to.
+def publish(database: Database, name: str, version: int | None, second: Second) -> Tariff:
+    """Publish the proposal of a name; a second person has to, who is apart from the one who proposed it.
 
     Args:
         database: The database.
         name: The tariff's name.
         version: The version that the person looked at; ``None``: the one that is proposed now.
-        actor: The person who approves it.
-        now: The time.
+        second: The person who approves it.
 
     Raises:
-        ConfigError: It is no proposal any more, the same person proposed it, it begins too early, or its times are of
-            another zone than the town's.
+        ConfigError: It is no proposal any more, the person may not be the second one, it begins too early, or its times
+            are of another zone than the town's.
     """
-    with database.writes.begin() as connection:
+    actor, now = second.actor, second.now
+    with second_person(database, second, f"tariff {name}") as connection:
         proposed, first = tariffs.proposal(connection, name)
-        require_second(actor, first, "proposed it")
+        require_second(connection, second, {first: "proposed it"})
         _require_zone(proposed, timezone_of(connection))
         tariffs.publish(connection, name, proposed.version if version is None else version, actor.name, now)
         record(connection, actor, now, "tariff.publish", proposed.label, {"state": "proposed"}, _facts(proposed))
@@ -88,15 +89,17 @@ def previewed(
         progress: Called with the meters done and all.
     """
     with database.reads.begin() as connection:
-        newest = billing_sources.newest_settled(connection)
         before = issued_run(connection, month_before(month))
+    billed = {} if before is None else as_issued(database, before)
+    with database.reads.begin() as connection:
+        newest = billing_sources.newest_settled(connection)
         inputs = RunInputs(
             month=month,
             timezone=timezone_of(connection),
             registry=billing_sources.load_registry(connection),
             tariffs=tariffs.published(connection),
             default=default,
-            bases={} if before is None else bases_after(connection, before),
+            bases={account: each.base for account, each in billed.items() if each.base is not None},
         )
     return preview(inputs, tariff, billing_sources.settled_as_of(database, newest), progress)
 

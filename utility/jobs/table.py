@@ -40,6 +40,7 @@ from utility.store.old_records import Kept, drop_days, drop_months, kept
 from utility.store.quarantine import count_quarantined
 from utility.store.reads import count_conflicts, count_open_gaps
 from utility.store.retention import Retention, make_ahead
+from utility.store.second_people import BROKEN, REFUSED, unseen
 from utility.store.tariffs import count_proposals
 from utility.store.town_zone import zone_of
 
@@ -218,6 +219,8 @@ class Jobs:
             self._metrics.conflicts.set(count_conflicts(connection))
             self._metrics.bills(count_runs(connection), count_issued(connection))
             self._metrics.rates_proposed.set(count_proposals(connection))
+            self._metrics.second_refused.set(len(unseen(connection, REFUSED)))
+            self._metrics.broken_glass.set(len(unseen(connection, BROKEN)))
         self._validation.count()
         self._is_counted = True
 

@@ -149,6 +149,8 @@ def first_invitation(database: Database, now: EpochSeconds) -> str | None:
                 ),
                 MACHINE,
             )
+            changed_by(connection, FIRST, "roles", MACHINE, now)
+        changed_by(connection, FIRST, "link", MACHINE, now)
         return invite(connection, FIRST, MACHINE, now)
 
 
@@ -173,6 +175,21 @@ def add_person(connection: Connection, new: Person, by: str) -> None:
         },
     )
     set_roles(connection, new.name, new.roles)
+
+
+def changed_by(connection: Connection, name: str, what: str, by: str, now: EpochSeconds) -> None:
+    """Note that another person made a person's link, gave the roles, or removed the second factor.
+
+    Args:
+        connection: The transaction.
+        name: The person.
+        what: ``link``, ``roles`` or ``factor``.
+        by: Who did it; a change of one's own does not count.
+        now: When, by the service's clock.
+    """
+    if by != name:
+        values = {f"{what}_by": by, f"{what}_at": now}
+        connection.execute(person.update().where(person.c.name == name).values(values))
 
 
 def set_roles(connection: Connection, name: str, roles: Collection[Role]) -> None:
@@ -338,7 +355,7 @@ def token_actor(connection: Connection, token: str, address: str, now: EpochSeco
     if row is None or found is None or found.state != "active":
         return None
     roles = found.roles & {Role(name) for name in row.roles.split(",")}
-    actor = Actor(name=found.name, roles=roles, account=found.account, via=Via.TOKEN, address=address)
+    actor = Actor(name=found.name, roles=roles, account=found.account, via=Via.TOKEN, address=address, token=row.no)
     return actor, row.no if now - (row.used or 0) >= USED_EVERY_S else None
 
 

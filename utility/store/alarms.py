@@ -19,6 +19,7 @@ from utility.store.audit_log import record
 from utility.store.checking import count_open
 from utility.store.database import upsert
 from utility.store.quarantine import count_quarantined
+from utility.store.second_people import BROKEN, REFUSED, unseen
 from utility.store.settlement_view import RESIDUAL_DAYS, residuals
 from utility.store.tables import alarm, alarm_acknowledgement, alarm_silence
 
@@ -35,7 +36,13 @@ def counted(connection: Connection, now: EpochSeconds) -> Counted:
     """Count what raises alarms, but for the jobs."""
     today = now // 86_400
     beyond = [one.microgrid for one in residuals(connection, today - RESIDUAL_DAYS, today) if one.excess > 0]
-    return Counted(quarantined=count_quarantined(connection), findings=count_open(connection), residuals=tuple(beyond))
+    return Counted(
+        quarantined=count_quarantined(connection),
+        findings=count_open(connection),
+        refused=tuple(unseen(connection, REFUSED).values()),
+        broken=tuple(unseen(connection, BROKEN).values()),
+        residuals=tuple(beyond),
+    )
 
 
 def open_lives(connection: Connection) -> dict[str, Life]:
@@ -89,7 +96,8 @@ def acknowledge(connection: Connection, actor: Actor, one: Acknowledgement) -> i
         table.insert().returning(table.c.no),
         {"key": one.key, "person": one.person, "note": one.note, "made": one.made, "until": one.end},
     ).scalar_one()
-    record(connection, actor, one.made, "alarm.acknowledge", one.key, None, {"note": one.note, "until": one.end})
+    after = {"note": one.note, "until": one.end, "no": made}
+    record(connection, actor, one.made, "alarm.acknowledge", one.key, None, after)
     return int(made)
 
 
@@ -125,7 +133,7 @@ def add_silence(connection: Connection, actor: Actor, one: Silence, now: EpochSe
         "foreign_ids": ",".join(one.foreign),
     }
     made = connection.execute(alarm_silence.insert().returning(alarm_silence.c.no), row).scalar_one()
-    after = {"note": one.note, "start": one.start, "until": one.end, "alertmanager": list(one.foreign)}
+    after = {"note": one.note, "start": one.start, "until": one.end, "alertmanager": list(one.foreign), "no": made}
     record(connection, actor, now, "alarm.silence", one.subject, None, after)
     return int(made)
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, select
 from commonwatt.model.units import EpochSeconds
 from utility.access.actor import Via
 from utility.access.roles import Role
-from utility.access.rules import AccessFaultError, check_token, until_of
+from utility.access.rules import HOUR_S, AccessFaultError, check_token
 from utility.access.secrets import digest, new_token
 from utility.store.people import By
 from utility.store.tables import api_token
@@ -46,7 +46,7 @@ class Token:
         return self.revoked is None and machine_s < self.until
 
 
-def make_token(by: By, label: str, scope: Collection[Role], days: int) -> tuple[str, Token]:
+def make_token(by: By, label: str, scope: Collection[Role], hours: int) -> tuple[str, Token]:
     """Make a token of the actor; return its text, which is never shown again, and the token.
 
     Raises:
@@ -54,10 +54,10 @@ def make_token(by: By, label: str, scope: Collection[Role], days: int) -> tuple[
     """
     if by.actor.via is not Via.SESSION:
         raise AccessFaultError("a token is made by a person who is logged in; open the console")
-    check_token(label, scope, by.actor.roles, days)
+    check_token(label, scope, by.actor.roles, hours)
     if _count_valid(by) >= MAX_TOKENS:
         raise AccessFaultError(f"you have {MAX_TOKENS} valid tokens; revoke one first")
-    text, until = new_token(), until_of(by.machine_s, days)
+    text, until = new_token(), by.machine_s + hours * HOUR_S
     names = ",".join(sorted(scope))
     row: dict[str, object] = {"digest": digest(text), "person": by.actor.name, "label": label.strip(), "roles": names}
     row |= {"made": by.machine_s, "until": until}
@@ -75,14 +75,16 @@ def _count_valid(by: By) -> int:
 
 
 def revoke_token(by: By, number: int) -> None:
-    """Revoke a token of the actor; an administrator may revoke any.
+    """Revoke a token of the actor; an administrator may revoke any, and a token none that has a role it lacks.
 
     Raises:
-        AccessFaultError: There is no such token for this actor, or it is revoked already.
+        AccessFaultError: There is no such token for this actor, it is revoked already, or it has more scope.
     """
     found = tokens(by.connection, None, 1, number)
     if not found or (found[0].person != by.actor.name and not by.actor.has(Role.ADMIN)):
         raise AccessFaultError(f"token {number}: you have none of this number")
+    if by.actor.via is Via.TOKEN and not by.actor.has_all(found[0].roles):
+        raise AccessFaultError(f"token {number}: has a role that yours lacks; revoke it in the console")
     if found[0].revoked is not None:
         raise AccessFaultError(f"token {number} is revoked already")
     by.connection.execute(api_token.update().where(api_token.c.no == number).values(revoked=by.machine_s))

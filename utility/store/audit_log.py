@@ -24,6 +24,7 @@ class Wanted:
         subject: The start of the subject.
         since: Only entries from this time on; ``None``: from any.
         until: Only entries before this time; ``None``: up to now.
+        token: Only by the API token of this number; ``None``: by any or none.
         before_no: Only entries older than this one; ``None``: from the newest on.
     """
 
@@ -32,6 +33,7 @@ class Wanted:
     subject: str = ""
     since: EpochSeconds | None = None
     until: EpochSeconds | None = None
+    token: int | None = None
     before_no: int | None = None
 
 
@@ -66,6 +68,7 @@ def record(
             "subject": subject[:128],
             "before": _text(before),
             "after": _text(after),
+            "token": actor.token,
         },
     )
 
@@ -75,6 +78,8 @@ def entries(connection: Connection, wanted: Wanted, limit: int) -> list[dict[str
     conditions: list[ColumnElement[bool]] = []
     if wanted.person:
         conditions.append(audit.c.person == wanted.person)
+    if wanted.token is not None:
+        conditions.append(audit.c.token == wanted.token)
     if wanted.action:
         conditions.append(audit.c.action.startswith(wanted.action, autoescape=True))
     if wanted.subject:

@@ -86,13 +86,13 @@ class RunDocuments:
             if stored is None or stored.bill is None:
                 raise ConfigError(f"run {self.number} of {self.run.month} has no bill of account {account}")
             return stored.bill
-        if stored is None and not self.had_a_meter(account):
+        if stored is None and not self.may_lack(account):
             raise ConfigError(f"run {self.number} of {self.run.month} has no bill of account {account}")
         what, bill = "", None if stored is None else stored.bill
         if not self._is_whole:
             what = "the run's tree is not the one of its check code"
         elif stored is None:
-            what = "its bill is missing"
+            what = "its bill is missing" if self._had_a_meter(account) else "a bill is missing, perhaps its own"
         elif bill is None or bill.account != account:
             what = "its bill can't be read" if bill is None else f"its bill is that of account {bill.account}"
         elif stored.cents != to_cents(bill.total):
@@ -123,9 +123,17 @@ class RunDocuments:
         kinds = self._kinds
         return (kinds[account] if account in kinds else self.run.registry.accounts[account].function).value
 
-    def had_a_meter(self, account: AccountNumber) -> bool:
-        """Return whether an account had a meter in the month, and so has a bill."""
-        inputs = self.run.inputs()
+    @property
+    def _lacks_bills(self) -> bool:
+        return self.state == "issued" and self.count != len(self.tree.hashes) - 1
+
+    def may_lack(self, account: AccountNumber) -> bool:
+        """Return whether an issued run lacks bills, and one may be that of this account, with a meter or without."""
+        meters = self.run.registry.meters.values()
+        return self._lacks_bills and any(each.account == account for meter in meters for each in meter.holdings)
+
+    def _had_a_meter(self, account: AccountNumber) -> bool:
+        inputs = self._inputs
         return any(
             account == holder
             for meter in inputs.registry.meters.values()
@@ -136,8 +144,8 @@ class RunDocuments:
     def accounts(self) -> list[AccountNumber]:
         """The accounts that have a bill; where an issued run lacks some, those that had a meter, too."""
         found = set(self.bills)
-        if self.state == "issued" and self.count != len(self.tree.hashes) - 1:
-            inputs = self.run.inputs()
+        if self._lacks_bills:
+            inputs = self._inputs
             of = (held(meter, inputs.first, inputs.until) for meter in inputs.registry.meters.values())
             found |= {account for spans in of for account, _, _ in spans}
         return sorted(found)
@@ -185,8 +193,8 @@ class RunDocuments:
             quarters = quarters_of_accounts(self.run, set(some), self.load)
             for account in some:
                 self.bill(account, quarters[account])
-        if self.state == "issued" and self.count != (issued := len(self.tree.hashes) - 1):
-            what = f"it was issued with {issued} bills, the database has {self.count}"
+        if self._lacks_bills:
+            what = f"it was issued with {len(self.tree.hashes) - 1} bills, the database has {self.count}"
             raise AlteredBillError(self.number, self.run.month, None, what)
 
 
@@ -235,7 +243,7 @@ def documents_of(database: Database, month: str) -> RunDocuments:
     with database.reads.begin() as connection:
         number = latest_run(connection, month)
         if number is None:
-            raise ConfigError(f"{month}: there is no run of bills; make it: commonwatt bills run {month} --as PERSON")
+            raise ConfigError(f"{month}: there is no run of bills; make it: commonwatt bills run {month}")
         return _documents(database, connection, number, None)
 
 
@@ -278,7 +286,7 @@ def issued_documents(database: Database, month: str, account: AccountNumber) -> 
         if number is None:
             raise ConfigError(f"{month}: no bill of account {account} is issued")
         found = _documents(database, connection, number, account)
-    if account not in found.bills and not found.had_a_meter(account):
+    if account not in found.bills and not found.may_lack(account):
         raise ConfigError(f"{month}: no bill of account {account} is issued")
     found.bill(account)
     return found

@@ -292,19 +292,13 @@ def contents_of(connection: Connection, number: int) -> dict[AccountNumber, byte
     return {row.account: row.content.encode() for row in connection.execute(statement)}
 
 
-def bases_after(connection: Connection, number: int) -> dict[AccountNumber, Decimal]:
-    """Return the accounts' own bases after the bills of a run."""
-    statement = select(bill.c.account, bill.c.base).where(bill.c.run_no == number, bill.c.base.is_not(None))
-    return {row.account: Decimal(row.base) for row in connection.execute(statement.order_by(bill.c.account))}
-
-
-def check_run(connection: Connection, number: int, person: str, now: EpochSeconds) -> None:
-    """Mark a draft as checked.
+def check_run(connection: Connection, number: int, person: str, now: EpochSeconds, *, again: bool = False) -> None:
+    """Mark a draft as checked; or a checked run as checked again, by another person.
 
     Raises:
         ConfigError: It is no draft.
     """
-    ours = (bill_run.c.no == number) & (bill_run.c.state == "draft")
+    ours = (bill_run.c.no == number) & (bill_run.c.state == ("checked" if again else "draft"))
     done = connection.execute(bill_run.update().where(ours).values(state="checked", checked_by=person, checked=now))
     if not done.rowcount:
         raise ConfigError(f"run {number} is {run_of(connection, number)['state']}; only a draft is checked")
@@ -323,13 +317,12 @@ def issue_run(connection: Connection, number: int, person: str, now: EpochSecond
     _refuse_issued(connection, run["month"])
     if run["previous_no"] != _newest_issued(connection):
         raise ConfigError(
-            f"run {number} was made before another month was issued; make it again: "
-            f"commonwatt bills run {run['month']} --as PERSON"
+            f"run {number} was made before another month was issued; make it again: commonwatt bills run {run['month']}"
         )
     if provisional := run["figures"]["provisional"]:
         raise ConfigError(
             f"run {number}: {provisional} bills have provisional quarter-hours, for which readings may come: wait "
-            f"for the deadline of settlement, then make the run again: commonwatt bills run {run['month']} --as PERSON"
+            f"for the deadline of settlement, then make the run again: commonwatt bills run {run['month']}"
         )
     ours = (bill_run.c.no == number) & (bill_run.c.state == "checked")
     done = connection.execute(bill_run.update().where(ours).values(state="issued", issued_by=person, issued=now))

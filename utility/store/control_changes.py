@@ -117,7 +117,9 @@ def send_change(connection: Connection, number: int, now: EpochSeconds, new_id: 
         fields = json.loads(row.fields)
         to = row.controller
         before = in_force(settings_of(fields), heartbeats.get(to, (0, None))[1], weights.get(to))
-        message = ControllerCommand.model_validate({**fields, "id": new_id(), "until": now + change.valid_s})
+        # A gateway that is away hears of a storm as long as it lasts; the hold ends with it, however late it is told.
+        valid_s = fields.get("for_s", change.valid_s) if fields["cmd"] == Action.HOLD else change.valid_s
+        message = ControllerCommand.model_validate({**fields, "id": new_id(), "until": now + valid_s})
         content = message.pack().decode()
         add_command(connection, OpenCommand(id=message.id, controller=to, message=content, until=message.until), now)
         sent.append({"change_no": number, "controller": to, "fields": row.fields})

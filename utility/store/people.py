@@ -134,6 +134,7 @@ def invite_person(by: By, new: NewPerson) -> Link:
         created=by.machine_s,
     )
     access.add_person(by.connection, row, by.actor.name)
+    access.changed_by(by.connection, new.name, "roles", by.actor.name, by.now)
     by.record("person.invite", new.name, after=_stated(row))
     return _link(by, new.name)
 
@@ -186,6 +187,7 @@ def change_roles(by: By, name: str, roles: frozenset[Role], account_: AccountNum
     _check_account(by.connection, account_)
     _keep_an_admin(by.connection, found, roles)
     access.set_roles(by.connection, name, roles)
+    access.changed_by(by.connection, name, "roles", by.actor.name, by.now)
     by.connection.execute(person.update().where(person.c.name == name).values(account=account_))
     after = {"roles": sorted(roles), "account": account_}
     by.record("person.roles", name, {"roles": sorted(found.roles), "account": found.account}, after)
@@ -318,6 +320,7 @@ def _without_tokens(by: By, name: str, state: str) -> object:
 
 def _link(by: By, name: str) -> Link:
     secret = access.invite(by.connection, name, by.actor.name, by.machine_s)
+    access.changed_by(by.connection, name, "link", by.actor.name, by.now)
     return Link(name=name, secret=secret, until=by.machine_s + access.INVITED_S)
 
 

@@ -41,14 +41,14 @@ def prepared(database: Database, month: str, tariff: str) -> StoredRun:
     """
     with database.reads.begin() as connection:
         numbers = issued_numbers(connection)
-    issued = {number: _issued(database, number) for number in numbers}
+    issued = {number: as_issued(database, number) for number in numbers}
     with database.reads.begin() as connection:
         terms = Terms(timezone=timezone_of(connection), default=tariff, code=version("commonwatt"))
         settled = billing_sources.newest_settled(connection)
         return run_inputs(connection, month, terms, billing_sources.load_registry(connection), settled, issued)
 
 
-def _issued(database: Database, number: int) -> Mapping[AccountNumber, Billed]:
+def as_issued(database: Database, number: int) -> Mapping[AccountNumber, Billed]:
     """Return the bills of an issued run as it made them: where a row was changed since, computed again."""
     with database.reads.begin() as connection:
         run, row = stored_run(connection, number), run_of(connection, number)

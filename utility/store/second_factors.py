@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, func, select
 
 from commonwatt.model.units import EpochSeconds
 from utility.access.guesses import after_wrong_code
-from utility.access.one_time import MISREAD, is_code, read, step_of
+from utility.access.one_time import MISREAD, is_code, is_pair, read, step_of, step_of_pair
 from utility.access.rules import AccessFaultError
 from utility.access.secrets import digest, new_recovery_code, new_seed
 from utility.store import access
@@ -44,7 +44,7 @@ class Proof:
 
     Attributes:
         is_right: Whether the code was right.
-        wait_s: Seconds to wait before the next code of the app is checked; this one was not.
+        wait_s: Seconds to wait before the next single code of the app is checked; this one was not.
     """
 
     is_right: bool
@@ -97,10 +97,17 @@ def confirm(by: By, seed: str, code: str) -> list[str] | None:
 
 
 def prove(by: By, name: str, text: str) -> Proof:
-    """Check a code of the app, or a recovery code, and use it up. The transaction must be committed in any case."""
+    """Check a code of the app, or a recovery code, and use it up. The transaction must be committed in any case.
+
+    Two codes in a row are checked however many wrong ones there were: a person who knows the password and guesses codes
+    can't lock out the owner of the app.
+    """
     row, said = _locked(by.connection, name), read(text)
     if row is None or row.secret is None:
         return Proof(False)
+    if is_pair(said):
+        step = step_of_pair(said, row.secret, by.machine_s, row.last_step)
+        return _used(by, name, step)
     if not is_code(said):
         wanted = (recovery_code.c.digest == digest(said.translate(MISREAD))) & (recovery_code.c.person == name)
         is_right = by.connection.execute(recovery_code.delete().where(wanted)).rowcount == 1
@@ -111,8 +118,13 @@ def prove(by: By, name: str, text: str) -> Proof:
     if wait_s > 0:
         return Proof(False, wait_s)
     step = step_of(said, row.secret, by.machine_s, row.last_step)
-    values = {"guesses_until": after} if step is None else {"last_step": step}
-    by.connection.execute(second_factor.update().where(second_factor.c.person == name).values(values))
+    return _used(by, name, step, guesses_until=after)
+
+
+def _used(by: By, name: str, step: int | None, **if_wrong: int) -> Proof:
+    """Store the step of a right code, or what a wrong one leaves; return whether it was right."""
+    if values := if_wrong if step is None else {"last_step": step}:
+        by.connection.execute(second_factor.update().where(second_factor.c.person == name).values(values))
     return Proof(step is not None)
 
 
@@ -140,6 +152,7 @@ def remove_of_another(by: By, name: str) -> None:
     if by.actor.name == name:
         raise AccessFaultError(f"{name}: this is you; remove it on the page of your account, with a code")
     remove(by, name)
+    access.changed_by(by.connection, name, "factor", by.actor.name, by.now)
 
 
 def _locked(connection: Connection, name: str) -> Row[Any] | None:

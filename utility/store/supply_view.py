@@ -30,7 +30,7 @@ def announced_storm(connection: Connection, now: EpochSeconds) -> Storm | None:
     return Storm(start=start, end=end) if now < end else None
 
 
-def announce_storm(connection: Connection, storm: Storm | None) -> None:
+def save_storm(connection: Connection, storm: Storm | None) -> None:
     """Store the announced storm in place of an earlier one; ``None``: there is none any more."""
     save_setting(connection, STORM, "" if storm is None else json.dumps([storm.start, storm.end]))
 

@@ -49,7 +49,7 @@ def proposal(connection: Connection, name: str) -> tuple[Tariff, str]:
     ours = (rates_version.c.name == name) & (rates_version.c.state == "proposed")
     row = connection.execute(select(rates_version.c.content, rates_version.c.proposed_by).where(ours)).first()
     if row is None:
-        raise ConfigError(f"{name}: nothing is proposed; propose it first: commonwatt tariff propose FILE --as PERSON")
+        raise ConfigError(f"{name}: nothing is proposed; propose it first: commonwatt tariff propose FILE")
     return tariff_of(row.content), row.proposed_by
 
 

@@ -205,10 +205,11 @@ def _level(group: Iterable[Member], available_w: int) -> int:
     customers = sum(member.customers for member in asking)
     for member in asking:
         if member.demand_w * customers > available_w * member.customers:
-            break
+            return available_w // customers
         available_w -= member.demand_w
         customers -= member.customers
-    return available_w // customers if customers else 0
+    # There is enough for all customers; a microgrid without customers asks for the rest.
+    return max((-(-member.demand_w // member.customers) for member in asking), default=0)
 
 
 def _unlimited(reduce: bool, reason: str) -> Ration:

@@ -33,7 +33,7 @@ def checked(path: Path, text: str) -> tuple[int, str]:
             KITCHEN.replace("kitchen", "+") + 'reduce = { topic = "{device}", on = "0", off = "1" }\n',
             "line 3: meter.0: ",
         ),
-        (KITCHEN + RULE.replace("tasmota", "own") + 'restart_topic = "+/LWT"\n', "line 14: rule.0.restart_topic: "),
+        (KITCHEN + RULE.replace("tasmota", "own") + 'restart_topic = "+/LWT"\n', "line 14: rule.0.restart_topic.0: "),
         (KITCHEN + 'direction = "generated"\n', "line 8: meter.0.direction: "),
     ],
 )

@@ -3,7 +3,7 @@
 import json
 import tomllib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from adapters.cli import app
 from adapters.guess import words_of
-from adapters.learn import Learner, listing, toml_of
+from adapters.learn import Learner
+from adapters.learned import listing, toml_of
 from adapters.mapping.presets import known_presets
 from adapters.mapping.readers import readers_of
 from adapters.recordings import Recorded, messages_of
@@ -166,6 +167,72 @@ def test_power_of_a_device_with_a_longer_name_does_not_count() -> None:
     ]
 
 
+START = 1_790_000_100
+
+
+def p1_json(n: int) -> str:
+    return json.dumps(
+        {
+            "timestamp": f"{START + n * 10}",
+            "energy_delivered_tariff1": f"{1234.567 + n * 0.005:.3f}",
+            "energy_delivered_tariff2": "999.000",
+            "energy_returned_tariff1": "0.500",
+            "energy_returned_tariff2": "77",
+            "power_delivered": "1.800",
+        }
+    )
+
+
+def telegram(n: int) -> str:
+    return (
+        f"/ISk5\r\n0-0:1.0.0(2609211615{n:02}S)\r\n1-0:1.8.1(001234.{100 + n * 5:03}*kWh)\r\n"
+        "1-0:1.8.2(000001.000*kWh)\r\n1-0:1.8.3(000002.000*kWh)\r\n1-0:1.7.0(01.800*kW)\r\n!0"
+    )
+
+
+def every_10_s(topic: str, payload: Callable[[int], str]) -> list[Recorded]:
+    return [Recorded(n, topic, payload(n).encode(), (START + n * 10) * 1000) for n in range(12)]
+
+
+def test_all_tariffs_of_a_meter_make_one_rule_with_the_messages_time_and_one_unit() -> None:
+    """A tariff that rested was left out; one tariff was Wh and the other kWh."""
+    proposals = learned(every_10_s("smart/p1", p1_json)).proposals()
+    rules = tomllib.loads(toml_of(proposals))["rule"]
+    assert [(one["path"], one["unit"], one["time"]) for one in rules] == [
+        (["energy_delivered_tariff1", "energy_delivered_tariff2"], "kWh", "timestamp"),
+        (["energy_returned_tariff1", "energy_returned_tariff2"], "kWh", "timestamp"),
+    ]
+    assert [one.direction for one in proposals] == ["incoming", "outgoing"]
+
+
+def test_tariffs_that_no_preset_adds_up_make_a_rule() -> None:
+    (rule,) = tomllib.loads(toml_of(learned(every_10_s("dsmr/raw", telegram)).proposals()))["rule"]
+    assert (rule["path"], rule["time"]) == (["1-0:1.8.1", "1-0:1.8.2", "1-0:1.8.3"], "time")
+
+
+def test_tariffs_on_topics_of_their_own_are_added_up() -> None:
+    night = every_10_s("p1m/energy_import_t1", lambda n: f"{4000 + 5 * n}")
+    day = every_10_s("p1m/energy_import_t2", lambda _: "5000")
+    (rule,) = tomllib.loads(toml_of(learned(night + day).proposals()))["rule"]
+    assert rule["topic"] == ["p1m/energy_import_t1", "p1m/energy_import_t2"]
+
+
+def test_pulses_are_found_and_said_to_need_a_scale_and_a_clock_is_no_register() -> None:
+    messages = every_10_s("gw/pulse", lambda n: json.dumps({"count": 500 + n * 5, "t": 5000 + n * 10_000}))
+    learner = learned(messages)
+    (proposal,) = learner.proposals()
+    assert (proposal.series.path, proposal.unit, proposal.time) == ("count", "Wh", "")
+    assert "# pulses: set scale" in toml_of([proposal])
+    assert [line for line in listing(learner, [proposal]) if "pulses: set scale" in line]
+
+
+def test_a_time_without_a_zone_is_said_to_need_one() -> None:
+    local = "2026-09-21T16:{:02}:{:02}"
+    messages = every_10_s("x/y", lambda n: json.dumps({"at": local.format(15 + n // 6, n % 6 * 10), "kwh": 1 + n / 8}))
+    (proposal,) = learned(messages).proposals()
+    assert (proposal.time, proposal.doubts) == ("at", ("its time has no zone: set zone of the rule",))
+
+
 def test_power_is_proposed_where_there_is_no_register() -> None:
     messages = [Recorded(n, "roof/inverter/power", str(-300 - n).encode()) for n in range(3)]
     (proposal,) = learned(messages).proposals()
@@ -182,9 +249,8 @@ def test_export_that_rests_is_proposed_and_an_import_that_rests_is_not() -> None
 
 def test_retained_message_alone_shows_a_register() -> None:
     learner = learned([Recorded(1, "barn/energy_total", b"12.5", None, True)])
-    assert list(listing(learner, learner.proposals())) == [
-        "barn/energy_total: register, incoming, 12.5 kWh, rose 0 times, fell 0"
-    ]
+    (line,) = listing(learner, learner.proposals())
+    assert line.startswith("barn/energy_total: register, incoming, 12.5 kWh, rose 0 times, fell 0; the unit is a guess")
 
 
 def test_same_reading_in_three_formats_is_one_meter() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.energy.channel import Channel, pack_channel, unpack_channel
-from adapters.energy.counter import Counter
+from adapters.energy.counter import Counted, Counter
 from adapters.mapping.payloads import FORMATS, MAX_BYTES
 from adapters.mapping.readers import Readers, Reading, readers_of
 from adapters.mapping.times import instant, times_of
@@ -196,6 +196,8 @@ def test_any_key_that_two_objects_have_is_no_value() -> None:
     [
         ("1790000100", ["2026-09-21T14:15:00Z"]),
         ("1790000100.25", ["2026-09-21T14:15:00.250Z"]),
+        ("12345", ["1970-01-01T03:25:45Z"]),
+        ("99999999", ["1973-03-03T09:46:39Z"]),
         ("1790000100250", ["2026-09-21T14:15:00.250Z"]),
         ("2026-09-21T14:15:00Z", ["2026-09-21T14:15:00Z"]),
         ("2026-09-21T16:15:00+02:00", ["2026-09-21T14:15:00Z"]),
@@ -212,7 +214,7 @@ def test_time_is_understood(text: str, instants: list[str]) -> None:
     assert times_of(text, BERLIN) == tuple(epoch_ms(one) for one in instants)
 
 
-@pytest.mark.parametrize("text", ["", "14:15", "yesterday", "12345", "261325023000W", "9999-99-99T00:00:00", "1" * 41])
+@pytest.mark.parametrize("text", ["", "14:15", "yesterday", "261325023000W", "9999-99-99T00:00:00", "1" * 41])
 def test_text_that_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(UnreadableError, match="no time"):
         times_of(text, BERLIN)
@@ -268,6 +270,26 @@ def test_senml_record_has_the_bases_before_it() -> None:
     assert read({**rule, "path": "m:in Wh"}, pack).value == 105_000
     assert read({**rule, "path": "m:out Wh"}, pack).value is None, "the pack says kWh"
     assert read({**rule, "unit": "kWh", "path": "m:out kWh"}, pack).value == 101_000_000
+
+
+@pytest.mark.parametrize(
+    ("record", "value"),
+    [
+        ('"u":"kWh","v":1.5', 1_500_000),
+        ('"u":"Wh","v":1500', 1_500_000),
+        ('"u":"J","v":36', 10),
+        ('"u":"W","s":36', 10),
+        ('"v":1.5', 1_500_000),
+    ],
+)
+def test_senml_record_has_its_own_unit_whatever_the_rule_says(record: str, value: int) -> None:
+    pack = f'[{{"n":"m:other","u":"MWh","v":7}},{{"n":"m:in",{record}}}]'
+    assert read({"format": "senml", "unit": "kWh", "path": "m:in"}, pack).value == value
+
+
+def test_senml_record_of_another_quantity_is_named() -> None:
+    fault = read({"format": "senml", "unit": "kWh", "path": "m:in"}, '[{"n":"m:in","u":"V","v":230}]').fault
+    assert fault == "in V, not kWh"
 
 
 def test_senml_time_relative_to_the_arrival_is_the_arrival() -> None:
@@ -337,10 +359,18 @@ def test_restart_mark_that_is_no_text_can_be_stored() -> None:
 def test_a_channel_that_an_earlier_release_stored_is_read() -> None:
     channel = Channel(at=5, device=4, counter=Counter(at=5, raw=7, total=3), power=2)
     stored = json.loads(pack_channel(channel))
-    for later in ("difference", "reported", "absence"):
+    for later in ("difference", "reported", "uptime"):
         del stored[later]
-    del stored["counter"]["doubted"]
+    for later in ("doubted", "fallen", "reported"):
+        del stored["counter"][later]
+    stored["absence"] = [1, 2, 3, 4]
     assert unpack_channel(json.dumps(stored).encode()) == channel
+
+
+def test_an_earlier_release_reads_the_points_of_a_stored_channel() -> None:
+    point = Counted(1, 2, 3)
+    stored = json.loads(pack_channel(Channel(late=[point], counter=Counter(before=point))))
+    assert (stored["late"], stored["counter"]["before"]) == ([[1, 2, 3]], [1, 2, 3])
 
 
 def test_bare_nan_in_json_is_no_value() -> None:

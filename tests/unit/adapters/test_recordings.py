@@ -75,6 +75,53 @@ def test_a_dry_run_says_that_a_wrong_zone_makes_the_devices_times_useless(tmp_pa
     assert "device times not used" not in done.stdout
 
 
+OWN = """
+[[rule]]
+preset = "own"
+topic = "house"
+path = "kwh"
+kind = "register"
+unit = "kWh"
+
+[[rule]]
+preset = "own"
+topic = "house"
+path = "{}"
+kind = "{}"
+unit = "{}"
+type = "generation"
+
+[[meter]]
+id = 2
+preset = "own"
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "unit", "every_s", "code"),
+    [
+        ("sun", "register", "kWh", 10, 0),
+        ("sum", "register", "kWh", 10, 1),
+        ("w", "power", "W", 10, 0),
+        ("w", "power", "W", 400, 1),
+    ],
+)
+def test_a_dry_run_ends_with_1_if_a_rule_counted_nothing(
+    tmp_path: Path, path: str, kind: str, unit: str, every_s: int, code: int
+) -> None:
+    """The meter has values by its other rule, so the exit code was 0."""
+    config = tmp_path / "adapter.toml"
+    config.write_text(CONFIG.partition("[[meter]]")[0] + OWN.format(path, kind, unit))
+    lines = [
+        f'{{"time": {1_790_000_100 + n * every_s}, "topic": "house", "payload": '
+        f'"{{\\"kwh\\": 1.{n}, \\"sun\\": 2.{n}, \\"w\\": 60}}"}}\n'
+        for n in range(5)
+    ]
+    done = CliRunner().invoke(app, ["test", "--config", str(config), str(recording(tmp_path, "".join(lines).encode()))])
+    assert done.exit_code == code, done.output
+    assert done.stderr == f"meter 2: generation house {path}: nothing counted; check source, preset and rule\n" * code
+
+
 def test_a_dry_run_goes_on_after_a_device_time_that_no_record_can_name(tmp_path: Path) -> None:
     config = tmp_path / "adapter.toml"
     config.write_text(CONFIG)

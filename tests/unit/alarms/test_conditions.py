@@ -54,6 +54,8 @@ BAD = Facts(
         jobs=(JobFacts(name="gaps", error="disk I/O error", late_s=5), JobFacts(name="bills", paused_s=86_400)),
         quarantined=3,
         findings={"spike": 4},
+        refused=("eve: run 1", "eve: tariff town"),
+        broken=("root@this-machine: bills run 2026-10",),
         residuals=("r001", "r002", "r003", "r004"),
     ),
 )

@@ -7,10 +7,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from commonwatt.settlement.settled import Quantity, SettledQuarters
+from commonwatt.settlement.settled import Quantity
 from commonwatt.town.town import Direction, Function
 from harness.billing.plain import Plain
-from harness.billing.worlds import ZONE, World, random_world, tariff
+from harness.billing.worlds import ZONE, World, exact_world, random_world, tariff
 from utility.billing.bill import Bill, LineKind
 from utility.billing.inputs import FIRST_RULES, RULES, RunInputs
 from utility.billing.policies import aces
@@ -102,15 +102,7 @@ def apartments(rules: int) -> dict[int, Bill]:
     shape = len(meters), inputs.length
     energies = {quantity: np.zeros(shape, np.int64) for quantity in Quantity}
     energies[Quantity.EXPORTED][3, 0] = 10**6
-    settled = SettledQuarters(
-        meters=np.array(list(meters), np.uint64),
-        first=inputs.first,
-        energies=energies,
-        quality=np.full(shape, 4, np.uint8),
-        provisional=np.zeros(shape, np.bool_),
-        version=np.ones(shape, np.int32),
-    )
-    world = World(inputs=inputs, settled=settled)
+    world = exact_world(inputs, energies)
     return {number: each.bill for number, each in bills_of(inputs, world.load).billed.items()}
 
 

@@ -7,9 +7,9 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from commonwatt.settlement.settled import Quantity, SettledQuarters
+from commonwatt.settlement.settled import Quantity
 from commonwatt.town.town import Direction, Function
-from harness.billing.worlds import ZONE, World
+from harness.billing.worlds import ZONE, World, exact_world
 from utility.billing.bill import Bill
 from utility.billing.inputs import RunInputs
 from utility.billing.run import bills_of
@@ -83,15 +83,7 @@ def world() -> World:
     for meter, flows in ENERGIES.items():
         for quantity, when, energy in flows:
             energies[quantity][meter - 1, when - inputs.first] = energy
-    settled = SettledQuarters(
-        meters=np.array(list(meters), np.uint64),
-        first=inputs.first,
-        energies=energies,
-        quality=np.full(shape, 4, np.uint8),
-        provisional=np.zeros(shape, np.bool_),
-        version=np.ones(shape, np.int32),
-    )
-    return World(inputs=inputs, settled=settled)
+    return exact_world(inputs, energies)
 
 
 def by_hand() -> list[list[list[str]]]:

@@ -41,6 +41,10 @@ def test_month_has_as_many_quarters_as_its_days_have(example: Tariff, month: str
         ("2026-11-26T21:00+00:00", "off-peak"),  # Thanksgiving, a Thursday
         ("2026-07-06T19:00+00:00", "peak"),  # 3 pm in summer
         ("2026-07-04T19:00+00:00", "off-peak"),  # Saturday
+        ("2026-05-29T19:00+00:00", "off-peak"),  # the last working day before summer
+        ("2026-06-01T19:00+00:00", "peak"),
+        ("2026-09-30T19:00+00:00", "peak"),  # the last day of summer
+        ("2026-10-01T19:00+00:00", "off-peak"),
     ],
 )
 def test_period_follows_local_time_season_and_holidays(example: Tariff, time: str, period: str) -> None:
@@ -147,3 +151,4 @@ def test_hours_that_the_clocks_skip_are_noted(tmp_path: Path) -> None:
     notes = read_tariff(path).notes()
     assert any("on 2027-03-14 the clocks skip 02:00 to 03:00" in note for note in notes), notes
     assert read_tariff(EXAMPLE).notes() == []
+    assert read_tariff(EXAMPLE).version == 0, "it is not in force yet"

@@ -103,6 +103,7 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         "keep_years": [(1, "2"), (101, "100")],
         "clock_is_right": [("perhaps", "true or false"), (2, "")],
         "second_factor": [("always", "everybody"), (1, "optional")],
+        "second_person_wait_days": [(-1, "0"), (366, "365")],
     },
 }
 CASES = [

@@ -44,7 +44,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> UtilitySettings:
-    return UtilitySettings(research=ResearchSettings(releases=tmp_path / "releases"))
+    return UtilitySettings(second_factor="optional", research=ResearchSettings(releases=tmp_path / "releases"))
 
 
 @pytest.fixture

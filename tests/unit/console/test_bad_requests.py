@@ -11,7 +11,7 @@ from sqlalchemy.exc import DataError, OperationalError
 from starlette.types import Message, Receive, Scope, Send
 
 from commonwatt.config.utility import UtilitySettings
-from harness.console import Browser
+from harness.console import Browser, text_of
 from utility.access.roles import Role
 from utility.api.headers import MAX_BODY_BYTES, SECURITY_HEADERS
 from utility.api.proxies import behind
@@ -87,6 +87,10 @@ def test_foreign_and_broken_origins_are_refused(app: FastAPI) -> None:
         assert answer.status_code == 403, origin
     own = Browser(app).send("POST", "/console/login", data=fields, headers={"Origin": "https://localhost"})
     assert own.status_code == 401
+    # A page of this host by HTTP may be another's: anybody between can write it.
+    plain = Browser(app).send("POST", "/console/login", data=fields, headers={"Origin": "http://localhost"})
+    assert plain.status_code == 403
+    assert "http_proxies" in text_of(plain)
 
 
 def test_odd_secrets_of_forms_are_refused(app: FastAPI) -> None:

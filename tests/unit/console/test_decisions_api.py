@@ -36,7 +36,7 @@ def result_of(person: Browser, work: dict[str, Any]) -> str:
 def test_readings_are_decided(browser: Browsers) -> None:
     clerk = browser(Role.CLERK)
     done = post(clerk, "/dead-letters/decide", numbers=[1, 3], decision="refused", why="a fault")
-    assert done.json() == {"changed": 2, "slots": 2, "energy_mwh": None}
+    assert done.json() == {"changed": 2, "slots": 2, "energy_mwh": None, "meters": None, "person": "clerk"}
     again = post(clerk, "/dead-letters/decide", numbers=[3], decision="released")
     assert (again.status_code, "is refused already, by clerk" in again.json()["detail"]) == (409, True)
     assert post(clerk, "/dead-letters/decide", numbers=[2], decision="maybe").status_code == 422

@@ -21,7 +21,7 @@ from tests.unit.console.conftest import NOW
 from utility.access.actor import MACHINE
 from utility.access.roles import Role
 from utility.api.headers import CONTENT_POLICY
-from utility.api.rights import _MACHINE_ROLES, CSRF_HEADER, unruled
+from utility.api.rights import _MACHINE, CSRF_HEADER, unruled
 from utility.store import access
 from utility.store.database import Database
 from utility.store.tables import metadata
@@ -156,9 +156,9 @@ def test_token_has_its_scope_and_not_its_persons_roles(visitors: Visitors, datab
 
 
 def test_programs_on_this_machine_may_not_be_the_second_person(visitors: Visitors) -> None:
-    assert wrong_answers(visitors, _MACHINE_ROLES, {"Authorization": f"Bearer {LOCAL_KEY}"}) == []
-    assert Role.APPROVER not in _MACHINE_ROLES
-    assert Role.RESIDENT not in _MACHINE_ROLES
+    assert wrong_answers(visitors, _MACHINE.roles, {"Authorization": f"Bearer {LOCAL_KEY}"}) == []
+    assert {Role.APPROVER, Role.CLERK}.isdisjoint(_MACHINE.roles), "commands log in to decide"
+    assert Role.RESIDENT not in _MACHINE.roles
     assert MACHINE not in NAMES
 
 

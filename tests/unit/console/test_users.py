@@ -100,7 +100,9 @@ def test_the_last_administrator_stays(admin: Browser, browser: Browsers) -> None
 
 WRONG: list[tuple[dict[str, object], str]] = [
     ({"name": "Eve", "roles": ["viewer"]}, "is no name"),
-    ({"name": "this-machine", "roles": ["viewer"]}, "is no name"),
+    ({"name": "this-machine", "roles": ["viewer"]}, "is reserved"),
+    ({"name": "machine", "roles": ["viewer"]}, "is reserved"),
+    ({"name": "service", "roles": ["viewer"]}, "is reserved"),
     ({"name": "eve", "roles": ["resident"]}, "a resident needs the number of an account"),
     ({"name": "eve", "roles": ["viewer"], "account": "1"}, "only a resident has one"),
     ({"name": "eve", "roles": ["resident"], "account": "77"}, "account: 77 is not registered"),

@@ -33,6 +33,7 @@ EXPOSURE = 1.7
 """Of 10, by ``systemd-analyze security``; what is left is the network, and /proc for the metrics of processes."""
 
 
+@pytest.mark.real
 def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
     verify = [str(real_part("systemd-analyze")), "verify", f"--root={root(tmp_path)}", "--man=no"]
     timers = [path.name for path in SYSTEMD.glob("*.timer")]
@@ -42,6 +43,7 @@ def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.real
 def test_systemd_finds_little_that_a_service_could_harm(tmp_path: Path) -> None:
     judge = [str(real_part("systemd-analyze")), "security", "--offline=true", f"--root={root(tmp_path)}", "--no-pager"]
     judge.append(f"--threshold={EXPOSURE * 10:.0f}")

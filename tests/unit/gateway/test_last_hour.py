@@ -1,8 +1,6 @@
 """How long the batteries of an island last at the last hour's mean: in status, page, metric and heartbeat."""
 
 import math
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -12,29 +10,21 @@ from commonwatt.model.lasting import lasts_until
 from commonwatt.model.records import State
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
-from commonwatt.town.town import Direction, Function
+from commonwatt.town.town import Function
 from gateway.control.last_hour import LastHour
 from gateway.core import HEARTBEAT, RETRY
 from gateway.metrics import Figures, make_registry
 from gateway.page.sections import town
 from harness.worlds.gateway import CAPACITY, World
+from tests.unit.gateway.conftest import BOUNDARY, HOUSES
 
-BOUNDARY, HOUSES = 4, (1, 2, 3)
 UP = int(State.INITIALIZED)
 ISLAND = UP | int(State.OFF_GRID) | int(State.SWITCH_OPEN) | int(State.DEAD_FEEDER)
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    it = World(tmp_path / "gateway.db")
-    it.meters[BOUNDARY] = it.meters[BOUNDARY].model_copy(
-        update={"function": Function.BOUNDARY, "direction": Direction.INCOMING}
-    )
-    it.new_core()
-    for meter in HOUSES:
-        it.introduce(meter)
-    yield it
-    it.store.close()
+def world(bounded_world: World) -> World:
+    return bounded_world
 
 
 def sensed(world: World, bits: int) -> None:

@@ -1,25 +1,25 @@
 """What the utility sets for a microgrid reaches its meters, is renewed, and ends by itself; islands, by the sensor."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from commonwatt.model.effects import Write
 from commonwatt.model.records import EventRecord, State
 from commonwatt.model.return_delay import return_delay_s
 from commonwatt.protocol.commands import Command
 from commonwatt.protocol.controller_commands import ACTIONS, ControllerCommand, Strategy
 from commonwatt.protocol.meter_messages import Level
-from commonwatt.town.town import Direction, Function
+from gateway.changes import Setting
 from gateway.control.islanding import Phase
 from gateway.control.manager import RENEW_S, SHARE_FOR_S
 from gateway.control.microgrid_states import MAX_TO_COME, MicrogridStates, kept_states
 from harness.worlds.gateway import CAPACITY, World, commands
+from tests.unit.gateway.conftest import BOUNDARY, HOUSES
 
-BOUNDARY, HOUSES = 4, (1, 2, 3)
 UP, OPEN, DEAD = int(State.INITIALIZED), int(State.SWITCH_OPEN), int(State.DEAD_FEEDER)
 ISLAND = UP | int(State.OFF_GRID) | OPEN
 
@@ -30,16 +30,8 @@ def delay_s(returned: int) -> int:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    it = World(tmp_path / "gateway.db")
-    it.meters[BOUNDARY] = it.meters[BOUNDARY].model_copy(
-        update={"function": Function.BOUNDARY, "direction": Direction.INCOMING}
-    )
-    it.new_core()
-    for meter in HOUSES:
-        it.introduce(meter)
-    yield it
-    it.store.close()
+def world(bounded_world: World) -> World:
+    return bounded_world
 
 
 def sensed(world: World, bits: int) -> list[Command]:
@@ -216,7 +208,34 @@ def test_before_an_announced_storm_nothing_leaves_a_battery_but_island_help_unti
     world.now += 600
     retried(world)
     assert donors(90, 80, 30) == {1, 2}, "ended"
-    assert "hold_until" not in json.loads(MicrogridStates().kept().value), "an earlier release reads what it knows"
+
+
+def test_a_hold_that_is_told_late_ends_with_the_storm(world: World) -> None:
+    world.now += 5_000
+    told(world, cmd="hold", state="on", for_s=7200, until=world.now + 2_200)
+    assert world.core.modes.states.hold_until == world.now + 2_200
+    world.forget_time()
+    told(world, cmd="hold", state="on", for_s=7200, until=world.now + 2_200)
+    assert world.core.modes.states.hold_until == world.now + 7_200, "the date says nothing to an unproven clock"
+
+
+def kept_settings(states: MicrogridStates) -> dict[str, str]:
+    """Return what is stored of states, by setting."""
+    changes = [effect.change for effect in states.kept() if isinstance(effect, Write)]
+    return {change.key: change.value for change in changes if isinstance(change, Setting)}
+
+
+def test_release_0_2_reads_the_states_of_this_one() -> None:
+    """By the keys that the code of 0.2 read, each a parameter; another one ends it at the start."""
+    states = MicrogridStates(hold_until=500)
+    shared = {"cmd": "sharing", "strategy": "aces", "weights": {"1": 2}, "from_time": 5}
+    states = states.set(ControllerCommand.model_validate({"id": "x", "until": 9, **shared}), 1)
+    kept = kept_settings(states)
+    fields = json.loads(kept["microgrid_states"])
+    ends = {"reduce_until", "isolate_until", "supply_until", "notice_until"}
+    assert fields.keys() == ends | {"supply", "import_limit_w", "power_lost", "sharing"}
+    assert fields["sharing"] == [{"strategy": "aces", "weights": None, "from_time": 5}]
+    assert kept_states(kept.get) == states
 
 
 def isolations(sent: list[Command]) -> list[str | None]:
@@ -518,10 +537,9 @@ def test_a_command_for_a_later_date_changes_nothing_before_that_date(dates: list
 
 
 def test_states_of_the_last_release_are_read() -> None:
-    kept = json.loads(MicrogridStates().kept().value)
-    del kept["weighting"]
+    kept = json.loads(kept_settings(MicrogridStates())["microgrid_states"])
     kept["sharing"] = [{"strategy": "aces", "weights": {"1": 2}, "from_time": 5}]
-    states = kept_states(json.dumps(kept))
+    states = kept_states({"microgrid_states": json.dumps(kept)}.get)
     sharing = states.sharing_at(5)
     assert (sharing and sharing.strategy, states.weights_at(5), states.weights_at(4)) == ("aces", {1: 2}, None)
 

@@ -278,6 +278,8 @@ CASES = [
     *counting("DeadLetters", utility("dead_letters_total"), 60),
     *standing("Residual", {utility("settlement_residual_microgrids"): "0x9 2x89 0x30"}, 60),
     *standing("ReadingsQuarantined", {utility("quarantined_open_dead_letters"): "0x9 3x89 0x30"}, 60),
+    *standing("SecondPersonRefused", {utility("refused_second_persons"): "0x9 3x89 0x30"}, 0),
+    *standing("BreakGlass", {utility("break_glass_commands"): "0x9 3x89 0x30"}, 0),
     *standing("FindingsOpen", {utility("open_findings", check="spike"): "0x9 3x89 0x30"}, 60),
     *counting("Conflicts", utility("event_conflicts_total"), 60),
     Case("Conflicts", "slots", {utility("conflicting_slots"): "4x59 6x120"}, fires=(61, 110), silent=(59, 122)),
@@ -474,6 +476,7 @@ def written(file: Path, rules: Path, tests: list[dict[str, Any]]) -> Path:
     return file
 
 
+@pytest.mark.real
 def test_rules_fire_when_they_must_and_only_then(tmp_path: Path) -> None:
     files = []
     for rule in RULES:
@@ -484,6 +487,7 @@ def test_rules_fire_when_they_must_and_only_then(tmp_path: Path) -> None:
     promtool("test", "rules", *files)
 
 
+@pytest.mark.real
 def test_rules_are_silent_where_there_is_nothing(tmp_path: Path) -> None:
     check = {"expr": "count(ALERTS) or vector(0)", "eval_time": "60m", "exp_samples": [{"labels": "{}", "value": 0}]}
     series = [{"series": 'up{part="utility"}', "values": "1x60"}]
@@ -491,6 +495,7 @@ def test_rules_are_silent_where_there_is_nothing(tmp_path: Path) -> None:
     promtool("test", "rules", written(tmp_path / "nothing.yml", RULES_FILE, [test]))
 
 
+@pytest.mark.real
 def test_prometheus_takes_the_files() -> None:
     promtool("check", "rules", RULES_FILE)
     promtool("check", "config", "--syntax-only", RULES_FILE.with_name("prometheus.yml"))
@@ -524,6 +529,7 @@ def test_rule_tells_what_is_wrong_and_where_to_read_on(rule: dict[str, Any]) -> 
     ("labels", "address"),
     [({}, "http://127.0.0.1:8080"), ({"commonwatt_utility": "https://utility.example"}, "https://utility.example")],
 )
+@pytest.mark.real
 def test_an_alert_leads_to_its_runbook_at_the_utility(labels: dict[str, str], address: str, tmp_path: Path) -> None:
     rule = next(rule for rule in RULES if rule["alert"] == "CommonwattUtilityDisconnected")
     case = next(case for case in CASES if case.alert == "UtilityDisconnected")

@@ -6,10 +6,10 @@ from functools import cache
 import numpy as np
 import pytest
 
-from harness.perfect import NOTHING, is_near
+from harness.perfect.__main__ import NOTHING, is_near
+from harness.perfect.homes_program import Rules
+from harness.perfect.least import between, least_unserved
 from scenarios.figures import KINDS, Figures
-from scenarios.homes_program import Rules
-from scenarios.perfect import between, least_unserved
 from scenarios.policies import POLICIES
 from scenarios.recorded import World, record
 from tests.unit.scenarios.test_simulation import conditions, town

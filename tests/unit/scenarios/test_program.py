@@ -5,8 +5,8 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from scenarios import program
-from scenarios.program import Program
+from harness.perfect import program
+from harness.perfect.program import Program
 
 
 def _two_prices() -> Program:

@@ -1,5 +1,6 @@
 """Estimates: exact sums, microgrids that close, lines below 2 h only, like hours over changes of the clock."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.settlement.estimates.interpolation import interpolated
-from commonwatt.settlement.estimates.like_days import bent, like_quarters, typical
+from commonwatt.settlement.estimates.like_days import FARTHEST_DAYS, bent, like_quarters, typical
 from commonwatt.settlement.estimates.methods import Method
 from commonwatt.settlement.estimates.microgrid import estimated
 from commonwatt.settlement.estimates.scaling import closing, spread, summing_to
@@ -46,6 +47,11 @@ def test_closed_estimates_balance_in_each_slot(target: int, incoming: _Array, ou
     assert int(into.sum() - out.sum()) == target
     assert (into >= 0).all()
     assert (out >= 0).all()
+
+
+def test_closed_estimates_have_no_energy_that_passes_in_both_directions_at_once() -> None:
+    into, out = closing(np.array([-5]), np.array([[0]]), np.array([[3]]))
+    assert (into.tolist(), out.tolist()) == ([[0]], [[5]])
 
 
 def test_direction_without_a_meter_is_left_as_it_is() -> None:
@@ -115,6 +121,8 @@ def test_mean_of_like_days_takes_the_nearest_that_are_usable() -> None:
     mean, found = typical(made, usable, 2)
     assert (mean.tolist(), found.tolist()) == ([150], [True])
     assert typical(made, usable & False, 2)[1].tolist() == [False]
+    mean, found = typical(made[:1], usable[:1], 2)
+    assert (mean.tolist(), found.tolist()) == ([100], [True])
 
 
 def test_curve_of_levels_is_bent_to_the_known_ends() -> None:
@@ -172,12 +180,36 @@ def test_one_missing_place_is_found_exactly_by_balance() -> None:
     assert not draft.method[~window.wanted].any()
 
 
-def test_one_missing_meter_of_a_place_is_found_beside_its_other_one() -> None:
+@pytest.mark.parametrize("role", [Role.OUTGOING, Role.INCOMING])
+def test_one_missing_meter_of_a_place_is_found_beside_its_other_one(role: Role) -> None:
     true = houses(2)
     true[1, Role.OUTGOING] = true[1, Role.OUTGOING] + 500
     true[1, Role.INCOMING] = true[1, Role.INCOMING] + 300
-    window, keys = a_microgrid(true, [(1, Role.OUTGOING)], 60, 540)
-    assert (estimated(window).values[keys.index((1, Role.OUTGOING))] == true[1, Role.OUTGOING]).all()
+    window, keys = a_microgrid(true, [(1, role)], 60, 540)
+    assert (estimated(window).values[keys.index((1, role))] == true[1, role]).all()
+
+
+def test_one_missing_meter_of_a_direction_is_found_beside_its_others() -> None:
+    """At an exchange two meters of a direction stand at one place."""
+    true = houses(2)
+    true[1, Role.OUTGOING] = true[1, Role.OUTGOING] * 0
+    true[3, Role.INCOMING] = true[1, Role.INCOMING] + 700
+    window, keys = a_microgrid(true, [(1, Role.INCOMING)], 60, 540)
+    window = replace(window, place=[place % 3 + place // 3 for place in window.place])
+    assert (estimated(window).values[keys.index((1, Role.INCOMING))] == true[1, Role.INCOMING]).all()
+
+
+def test_a_missing_level_is_a_line_between_the_levels_beside_it() -> None:
+    level = np.arange(QUARTERS * SLOTS) * 30
+    true = {(0, Role.OUTGOING): level * 0, (0, Role.GENERATION): level * 0, (0, Role.LEVEL): level}
+    window, keys = a_microgrid(true, [(0, Role.LEVEL)], 60, 100, passes=level < 0)
+    assert (estimated(window).values[keys.index((0, Role.LEVEL))] == level).all()
+
+
+def test_a_battery_without_sun_that_has_no_incoming_meter_leaves_its_gap() -> None:
+    true = {(0, Role.OUTGOING): np.arange(QUARTERS * SLOTS), (0, Role.LEVEL): np.arange(QUARTERS * SLOTS)}
+    window, _ = a_microgrid(true, [(0, Role.LEVEL)], 60, 540, is_typical=np.zeros((2, QUARTERS), np.bool_))
+    assert not estimated(window).there[1, 60:540].any()
 
 
 def test_several_missing_places_are_scaled_until_the_microgrid_closes() -> None:
@@ -205,6 +237,19 @@ def test_register_difference_over_a_gap_is_kept_to_the_milliwatt_hour(energy: in
     gone = [(place, Role.INCOMING) for place in (0, 1)]
     window, _ = a_microgrid(true, gone, 60, 60 + length, registers=[one])
     assert int(estimated(window).values[0, 60 : 60 + length].sum()) == energy
+
+
+@pytest.mark.parametrize("more", [0, 60])
+def test_register_difference_is_kept_beside_readings_and_by_what_the_balance_gave(more: int) -> None:
+    """The register was read ``more`` slots before and after the gap; the readings there are subtracted."""
+    true = houses(5, count=2)
+    span = slice(120 - more, 200 + more)
+    energy = int(true[0, Role.INCOMING][span].sum()) + 12_345
+    one = Registered(row=0, start=span.start, end=span.stop, energy=energy)
+    window, _ = a_microgrid(true, [(0, Role.INCOMING)], 120, 200, registers=[one])
+    draft = estimated(window)
+    assert int(draft.values[0, span].sum()) == energy
+    assert (draft.values[window.known] == window.values[window.known]).all()
 
 
 def test_register_alone_is_spread_evenly() -> None:
@@ -261,6 +306,20 @@ def test_battery_without_an_incoming_meter_closes_with_its_level() -> None:
     assert (draft.method[window.wanted] == Method.BALANCE).all()
 
 
-def test_like_quarters_are_of_quarter_hours() -> None:
+def test_an_empty_battery_is_estimated_as_empty() -> None:
+    none = np.zeros(QUARTERS * SLOTS, np.int64)
+    true = {(0, role): none for role in (Role.OUTGOING, Role.GENERATION, Role.LEVEL)}
+    window, _ = a_microgrid(true, [(0, Role.GENERATION), (0, Role.LEVEL)], 60, 540)
+    assert not estimated(window).values.any()
+
+
+def test_like_quarters_are_of_quarter_hours_up_to_five_weeks_away() -> None:
     now = int(datetime(2026, 7, 1, tzinfo=UTC).timestamp()) // QUARTER_S
-    assert len(like_quarters(now, NEW_YORK)) > 40
+    found = like_quarters(now, NEW_YORK)
+    assert len(found) > 40
+    assert {abs(one - now) for one in found[-2:]} == {FARTHEST_DAYS * 96}
+
+
+def test_the_numbers_of_methods_are_stored_and_stay() -> None:
+    names = {1: "balance", 2: "interpolation", 3: "like-days", 4: "edit", 5: "register"}
+    assert {method.value: method.words for method in Method} == names

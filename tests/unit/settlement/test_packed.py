@@ -41,6 +41,15 @@ def test_what_is_packed_comes_out_again(seed: int, rows: int, scale: int) -> Non
     assert (after.quality == before.quality).all()
 
 
+@pytest.mark.parametrize("most", [2 ** (8 * n) + more for n in range(1, 7) for more in (-1, 0)])
+def test_values_at_the_edge_of_a_width_come_out_again(most: int) -> None:
+    before = days(3, 1, 1)
+    before.has[Quantity.IMPORTED][:] = before.has[Quantity.SHARED_IN][:] = True
+    # 1 and the greatest value have no divisor in common.
+    before.energies[Quantity.IMPORTED][0, :2] = 1, most
+    assert (days_of(contents(before)).energies[Quantity.IMPORTED] == before.energies[Quantity.IMPORTED]).all()
+
+
 def test_damage_and_another_meters_day_are_named() -> None:
     (payload,) = packed([(7, 20_000)], contents(days(1, 1, 1000)))
     too_long = payload[:4] + bytes([payload[4] ^ 128]) + payload[5:]  # Its size then is one of many terabytes.

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from commonwatt.settlement.residual import Balance, DayResidual, Tolerance, residual_of
+from commonwatt.settlement.residual import Balance, DayResidual, Stretch, Tolerance, residual_of, tolerance
 from commonwatt.town.town import Direction, Function
 from harness.settlement.emulated import EmulatedTown, small_town
 from harness.settlement.truth import hours
@@ -57,3 +57,15 @@ def test_spans_in_sequence_have_the_residual_of_the_whole(seed: int) -> None:
     found = [residual_of(cut(balance, part), 0, allowed, begins=begins[part]) for part in parts]
     assert reduce(DayResidual.then, found) == whole
     assert reduce(lambda later, earlier: earlier.then(later), reversed(found)) == whole, "in any grouping"
+
+
+@pytest.mark.parametrize("place", ["head", "tail", "worst"])
+def test_the_excess_is_that_of_the_worst_stretch(place: str) -> None:
+    stretches: dict[str, Stretch] = {"head": Stretch(residual=-10), "tail": Stretch()}
+    stretches |= {place: Stretch(residual=-35)} if place != "worst" else {}
+    found = DayResidual(**stretches, worst=15 if place == "worst" else None, fixed=20)
+    assert found.excess == 15
+
+
+def test_batteries_without_loss_and_a_loop_without_loss_have_no_tolerance() -> None:
+    assert tolerance(3, 1, 100, 0, 0) == Tolerance(fixed=500, charging=0, turn=0, loop_permille=0)

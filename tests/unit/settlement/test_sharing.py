@@ -56,27 +56,34 @@ def readings_of(places: Places, level: Array, flows: Flows, weights: Array) -> B
 
 @pytest.mark.parametrize("start", [NIGHT, AFTERNOON, EVENING])
 @pytest.mark.parametrize(("loss_permille", "distance"), [(0, 0.0), (100, 1e-6)])
-def test_sharing_from_readings_is_what_flowed(start: int, loss_permille: int, distance: float) -> None:  # req: C2 C4
+@pytest.mark.parametrize("is_island", [False, True])
+def test_sharing_from_readings_is_what_flowed(  # req: C2 C4
+    start: int, loss_permille: int, distance: float, is_island: bool
+) -> None:
     blocks = blocks_of(town(loss_permille), town(loss_permille).microgrids.values())
     surroundings = Surroundings(town(loss_permille), blocks)
     rng = np.random.default_rng(3)
-    levels = [(places.capacity * rng.uniform(0.1, 0.9, places.shape)).astype(np.int64) for places in blocks]
-    moved, wrong = 0, 0
+    levels = [(places.capacity * rng.uniform(0.1, 1.0, places.shape)).astype(np.int64) for places in blocks]
+    moved, wrong, absorbed = 0, 0, 0
     for slot in range(240):
         for block, (places, asked) in enumerate(zip(blocks, surroundings.at(start + 15 * slot), strict=True)):
             level = levels[block]
             weights = (level > places.minimum).astype(np.int64)
             boundary = Boundary.open_to_town(places.shape[0])
+            boundary = replace(boundary, closed=boundary.closed & (not is_island))
             flows = step_alone(places, level, replace(asked, weights=weights), boundary).flows
             found = shared(readings_of(places, level, flows, weights))
             battery = places.capacity[0] > 0
             assert (found.given.sum(axis=1) == found.received.sum(axis=1)).all()
             moved += int(flows.given.sum())
             wrong += int(np.abs(found.given - flows.given[:, battery]).sum())
-            wrong += int(np.abs(found.received - flows.received[:, battery]).sum())
+            # What an island's batteries take in of neighbours' sun is not sharing.
+            wrong += int(np.abs(found.received - (flows.received - flows.absorbed)[:, battery]).sum())
+            absorbed += int(flows.absorbed.sum())
             levels[block] = flows.level
 
     assert moved > 10**8
+    assert (absorbed > 0) is (is_island and start == AFTERNOON)
     assert wrong <= distance * 2 * moved
 
 
@@ -109,6 +116,7 @@ def test_nothing_is_shared_without_the_command() -> None:
 
 def test_surplus_of_a_full_battery_is_not_sharing() -> None:
     assert shared(one(outgoing=[[500, 0]], generation=[[500, 0]], after=[[970, 150]])).given.tolist() == [[30, 0]]
+    assert not shared(one(outgoing=[[500, 0]], generation=[[500, 0]], after=[[1000, 150]])).given.any()
 
 
 def test_load_of_an_empty_battery_is_not_sharing() -> None:

@@ -29,6 +29,10 @@ def test_division_pro_rata_is_exact_capped_and_proportional(total: int, members:
             assert all((o - 1) * weight <= (part + 1) * w for o, (w, _) in zip(parts, members, strict=True) if w)
 
 
+def test_a_place_without_weight_gets_nothing() -> None:
+    assert pro_rata(*one_row(10, [(1, 5), (0, 100), (1, 5)]))[0].tolist() == [5, 0, 5]
+
+
 @given(total=st.integers(0, 1000), caps=st.lists(st.integers(0, 300), max_size=8))
 def test_equal_division_is_level(total: int, caps: list[int]) -> None:
     parts = fill(np.array([total]), np.array([caps], dtype=np.int64))[0].tolist()

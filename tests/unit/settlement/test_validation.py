@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from commonwatt.model.records import RecordType
 from commonwatt.settlement.validation.checks import Slots, checked
 from commonwatt.settlement.validation.day import Check, Day, Finding, Limits
+from commonwatt.settlement.validation.ordinary import ordinary_day
 from commonwatt.settlement.validation.place_use import use_of
 
 LIMITS = Limits()
@@ -132,6 +133,17 @@ def test_gap_is_named_with_its_quarters_and_slots() -> None:
     [one] = checked(day, slots_of(day, missing=missing), LIMITS)
     expected = Finding(meter=7, record_type=3, first=9_605, until=9_608, check=Check.GAP, figure=81, threshold=1)
     assert one == expected
+
+
+def test_a_finding_about_a_day_names_its_quarters() -> None:
+    (one,) = checked(a_day(flat(410_000)), slots_of(a_day(flat(410_000))), LIMITS)
+    assert (one.first, one.until) == (9_600, 9_600 + QUARTERS)
+
+
+def test_days_that_do_not_count_are_not_in_the_mean() -> None:
+    usable = np.arange(14)[None] < 10
+    mean, enough = ordinary_day(a_day(before=np.array([[1_009] + [1_000] * 13]), usable=usable), LIMITS)
+    assert (mean.tolist(), enough.tolist()) == ([10_009 // 10], [True])
 
 
 def test_no_meters_have_no_findings() -> None:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.report import BEGIN, END, Goal, Section, Table, keep, kept, made_page, measure, number, spread
 
 SECTION = Section(
@@ -15,6 +17,7 @@ SECTION = Section(
 )
 
 
+@pytest.mark.real
 def test_result_is_kept_and_shown_with_its_machine_and_what_was_missed(tmp_path: Path) -> None:
     result = measure(lambda: SECTION)
     keep("store", result, tmp_path)

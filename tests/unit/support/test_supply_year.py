@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from benchmarks.planner import bound_of, policies
 from commonwatt.model.units import QUARTER_S
 from commonwatt.town.file import TownTable
+from harness.supply.bound import strict_bound
 from harness.supply.plant import step
 from harness.supply.town import BEGIN, MEAN_W, WARM_UP_DAYS, ZONE, Kind, net_load
 from harness.supply.worlds import WORLDS, cloudy, storms, two_prices
 from harness.supply.year import PLANT, World, run
-from utility.supply.bound import strict_bound
 from utility.supply.buying.policies import POLICIES
 from utility.supply.buying.situation import Purchase
 from utility.supply.local_time import local_hour

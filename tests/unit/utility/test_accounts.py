@@ -36,7 +36,7 @@ def run(tmp_path: Path, url: str, kind: str, database: Database) -> Run:
     del database
     config = tmp_path / "utility.toml"
     url = url if kind == "sqlite" else url.replace("@", ":secret@")
-    config.write_text(f'[utility]\ndatabase = "{url}"\n[utility.billing]\npeople = ["anna", "ben"]\n')
+    config.write_text(f'[utility]\ndatabase = "{url}"\n')
 
     def command(*words: str, code: int = 0) -> str:
         done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*words, "--config", str(config)])
@@ -58,12 +58,11 @@ def test_a_move_is_previewed_imported_and_kept_with_its_person(run: Run, table: 
     assert "meter 10001\n  - account 1\n  + account 1 to 2026-11-15T14:15-05:00\n" in preview
     with database.reads.begin() as connection:
         assert 9 not in load_dated_registry(connection).accounts
-    assert run("import", str(table), "--as", "anna").startswith(preview.partition(str(table))[0])
-    assert "nothing new" in run("import", str(table), "--as", "ben")
+    assert run("import", str(table)).startswith(preview.partition(str(table))[0])
+    assert "nothing new" in run("import", str(table))
     shown = run("show", "9")
     assert "minimum 75 from 2026-11-15T14:15-05:00" in shown
-    assert "anna: meter 10002\n  - account 1\n  + account 1 to 2026-11-15T14:15-05:00\n" in shown
-    assert "ben" not in shown
+    assert "@this-machine: meter 10002\n  - account 1\n  + account 1 to 2026-11-15T14:15-05:00\n" in shown
     assert "account 9 from 2026-11-15T14:15-05:00" in run("show", "meter:10002")
     # The house is between its accounts by the clock: the new one has it, from 2026-11-15 on.
     rows = {row["account"]: row for row in json.loads(run("list", "--json"))}
@@ -71,10 +70,10 @@ def test_a_move_is_previewed_imported_and_kept_with_its_person(run: Run, table: 
     assert run("list", "--microgrid", "r001").count("r001") == sum("r001" in row["place"] for row in rows.values())
     exported = table.with_name("all.csv")
     exported.write_text(run("export"))
-    assert "nothing new" in run("import", str(exported), "--as", "anna")
+    assert "nothing new" in run("import", str(exported))
     exported.write_text(run("export", "--account", "9"))
     assert (exported.read_text().count("holder"), exported.read_text().count("\naccount")) == (4, 2)
-    assert "nothing new" in run("import", str(exported), "--as", "anna")
+    assert "nothing new" in run("import", str(exported))
 
 
 @pytest.mark.parametrize("words", [("list", "--microgrid", "r009"), ("export", "--account", "99")])
@@ -87,13 +86,12 @@ def test_with_a_mistake_nothing_changes(run: Run, table: Path, database: Databas
     with database.reads.begin() as connection:
         before = load_dated_registry(connection)
     table.write_text(MOVE + "holder,1,10003,,,2027-03-14T02:30,,\nholder,77,10004,,,,,\n")
-    for words in (("check",), ("import", "--as", "anna")):
-        told = run(words[0], str(table), *words[1:], code=2)
+    for word in ("check", "import"):
+        told = run(word, str(table), code=2)
         assert f"{table}: row 6, column from: 2027-03-14T02:30 does not exist in America/New_York" in told
         assert f"{table}: row 7, column account: account 77 is unknown" in told
         assert "2 mistakes; nothing changed" in told
     table.write_text(MOVE)
-    assert "--as carl: not in `people`" in run("import", str(table), "--as", "carl", code=2)
     with database.reads.begin() as connection:
         assert load_dated_registry(connection) == before
     assert "no such account" in run("show", "77", code=2)

@@ -13,10 +13,11 @@ from harness.billing.worlds import World, tariff
 from tests.unit.utility.test_billing import Command, _people, _world, issued, publish
 from utility.billing.bill import LineKind
 from utility.billing.proof.altered import AlteredBillError
+from utility.decisions.tariffs import previewed
 from utility.exports.exports import Asked, bills_export
 from utility.exports.selection import Selection
 from utility.store import bill_documents, billing_sources
-from utility.store.bill_documents import documents_of, issued_documents, refuse_altered
+from utility.store.bill_documents import RunDocuments, documents_of, issued_documents, refuse_altered
 from utility.store.billing import bills_of_run
 from utility.store.database import Database
 from utility.store.issued_bills import bill_in, issued_bills
@@ -196,3 +197,29 @@ def test_a_tree_that_is_not_that_of_the_printed_code_is_named(
     documents.tree.head["root"] = "00" * 32
     with pytest.raises(StoreError, match="the run's tree is not the one of its check code"):
         documents.bill(min(documents.bills))
+
+
+def test_a_deleted_bill_of_an_account_that_had_no_meter_in_the_month_is_named(
+    people: Command, database: Database, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bill of corrections alone."""
+    publish(database, tariff())
+    issued(database, people, MONTH)
+    account = min(documents_of(database, MONTH).bills)
+    monkeypatch.setattr(RunDocuments, "_had_a_meter", lambda *_: False)
+    _deleted(database, account)
+    for door in (lambda: bill_in(database, 1, account), lambda: issued_documents(database, MONTH, account)):
+        with pytest.raises(AlteredBillError, match="a bill is missing, perhaps its own"):
+            door()
+    with pytest.raises(ConfigError, match="no bill of account 9999"):
+        issued_documents(database, MONTH, 9999)
+
+
+def test_the_preview_of_a_tariff_starts_from_what_was_issued(people: Command, database: Database, world: World) -> None:
+    with_bases = tariff(policy={"name": "aces", "off_peak": "off-peak"})
+    publish(database, with_bases)
+    issued(database, people, MONTH)
+    before = previewed(database, with_bases, "2026-11", "town")
+    for each in documents_of(database, MONTH).bills:
+        _base(database, each)
+    assert previewed(database, with_bases, "2026-11", "town") == before

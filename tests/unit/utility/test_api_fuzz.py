@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import load_town
 from harness.routes import Ruled, Visitors, all_routes
@@ -20,6 +21,8 @@ from utility.health import Health
 from utility.metrics import UtilityMetrics
 from utility.store.database import open_database
 from utility.store.registration import fill_registry
+
+SETTINGS = UtilitySettings(second_factor="optional")
 
 BEGIN = 1_800_000_000
 ROUTES = all_routes()
@@ -67,7 +70,9 @@ def _app(folder: Path) -> FastAPI:
     with database.writes.begin() as connection:
         fill_registry(connection, load_town(folder / "town.toml"))
     clock = Clock(origin=BEGIN + 5000, monotonic_origin=0, speed=0)
-    return make_app(Api(database, clock, UtilityMetrics(), lambda: False, lambda: "", {}, Health(None)))
+    return make_app(
+        Api(database, clock, UtilityMetrics(), lambda: False, lambda: "", {}, Health(None), settings=SETTINGS)
+    )
 
 
 def address_of(route: Ruled, values: list[tuple[str, str]]) -> str:

@@ -80,6 +80,14 @@ def test_rule_buys(policy: str, hour: int, level: int, energy: int, words: str) 
     assert words in purchase.reason
 
 
+@pytest.mark.parametrize("policy", ["aces", "rangers"])
+def test_the_last_quarter_hour_before_peak_hours_is_off_peak(policy: str) -> None:
+    situation = at(14, 60)
+    bought = POLICIES[policy]()(replace(situation, now=situation.now + 2_700))
+    assert bought.reason.startswith("off-peak")
+    assert bought.energy > LOAD
+
+
 def test_rangers_serves_in_peak_hours_above_a_quarter_however_low_the_reserve_is() -> None:  # req: P5
     low = replace(PLANT, reserve=12 * KWH)
     assert POLICIES["rangers"]()(at(15, 31, plant=low)).energy == LOAD - KWH, "down to a quarter"
@@ -118,6 +126,26 @@ def test_planner_fills_before_peak_hours_serves_in_them_and_says_so() -> None:
     within = planner(at(16, 110))
     assert within.energy == 0
     assert "the battery serves" in within.reason
+
+
+def test_planner_restores_the_reserve_at_any_price() -> None:
+    situation = at(11, 29)
+    prices = situation.prices.copy()
+    prices[0] = 30_000
+    bought = Planner(limit_s=UNHURRIED_S)(replace(situation, prices=prices))
+    assert bought.energy == pytest.approx(LOAD + KWH / 0.9, rel=0.001)
+
+
+def test_planner_buys_no_more_than_the_load_and_the_battery_take() -> None:
+    weak = replace(PLANT, power_w=2_000)
+    bought = Planner(limit_s=UNHURRIED_S)(at(11, 20, plant=weak))
+    assert bought.energy == pytest.approx(LOAD + weak.power_quarter, rel=0.001)
+
+
+def test_a_plant_may_keep_its_whole_battery() -> None:
+    assert replace(PLANT, reserve=PLANT.capacity).reserve == PLANT.capacity
+    with pytest.raises(ValueError, match="reserve <= capacity"):
+        replace(PLANT, reserve=PLANT.capacity + 1)
 
 
 def test_planner_leaves_room_for_residents_exports_that_it_expects() -> None:

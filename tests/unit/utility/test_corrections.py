@@ -20,7 +20,9 @@ from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.settlement.estimates.methods import Method
 from commonwatt.settlement.overlay import applied
 from commonwatt.settlement.settled import SettledQuality
+from harness.commands import logged_in
 from harness.worlds.sent import append
+from utility.access.actor import on_machine
 from utility.changes import Append
 from utility.cli.corrections import app
 from utility.corrections.lifecycle import STEPS, Action, State
@@ -30,7 +32,6 @@ from utility.jobs.calendar_periods import Period
 from utility.jobs.threads import HERE
 from utility.jobs.validation import ValidationJob
 from utility.metrics import UtilityMetrics
-from utility.people import on_machine
 from utility.store import reads
 from utility.store.checking import open_findings
 from utility.store.compactor import Compactor
@@ -338,10 +339,11 @@ def test_day_far_above_the_days_before_is_found_once(database: Database) -> None
 def corrections(tmp_path: Path, url: str, database: Database) -> Callable[..., str]:
     """Run ``commonwatt corrections``, which must exit with ``code``; return its output."""
     config = tmp_path / "utility.toml"
-    config.write_text(f'[utility]\ndatabase = "{url}"\n[utility.billing]\npeople = ["anna", "ben"]\n')
+    config.write_text(f'[utility]\ndatabase = "{url}"\n')
 
     def run_it(*words: str, code: int = 0) -> str:
-        done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*words, "--config", str(config)])
+        with logged_in(database, config, words) as left:
+            done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*left, "--config", str(config)])
         assert done.exit_code == code, done.output
         return " ".join(done.output.split())
 
@@ -397,7 +399,7 @@ EDIT = ("edit", *AS, "--meter", str(INTO), "--why", "x")
 
 WRONG = [
     (("approve", *AS), "choose what to approve: give --meter"),
-    (("approve", "--as", "eve", "--method", "balance"), "--as eve: not in `people`"),
+    (("approve", "--method", "balance"), "log in with: commonwatt login"),
     (("approve", *AS, "--method", "guess"), "is none of balance, interpolation, like-days, edit, register"),
     (("approve", *AS, "--meter", "77"), "--meter 77: no such meter"),
     (("approve", *AS, "--meter", "x"), "--meter x: no such meter"),
@@ -406,7 +408,7 @@ WRONG = [
     (("approve", *AS, "--from", "2026-02-16T00:01Z"), "--from must be a quarter-hour"),
     (("approve", *AS, "--from", "2026-02-17", "--to", "2026-02-16"), "--from must be before --to"),
     (("approve", *AS, *WHEN), "nothing to approve: none was chosen"),
-    (("refuse", *AS, *WHEN, "--why", "x" * 201), "--why may have 200 characters"),
+    (("refuse", *AS, *WHEN, "--why", "x" * 201), "why: String should have at most 200 characters"),
     ((*EDIT, *WHEN), "no like days for the whole period; give its --energy"),
     ((*EDIT, *WHEN, "--energy", "-1"), "--energy -1: must be kilowatt-hours"),
     ((*EDIT, *WHEN, "--energy", "1e3"), "--energy 1e3: must be kilowatt-hours"),
@@ -420,7 +422,7 @@ WRONG = [
     ((*EDIT, "--from", "2100-01-01", "--to", "2100-01-02"), "--to is in the future"),
     ((*EDIT[:-1], " ", *WHEN), "--why: give the reason"),
     (("findings", "--close", "5", "--as", "anna"), "finding 5 is not open; nothing was closed"),
-    (("findings", "--close", "5"), "not in `people`"),
+    (("findings", "--close", "5"), "log in with: commonwatt login"),
 ]
 
 

@@ -32,11 +32,11 @@ from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.sqlite.damage import quarantine
 from commonwatt.town.town import Town
 from harness.real.jobs import find_gaps
+from utility.access.actor import on_machine
 from utility.access.roles import Role
 from utility.changes import Append, OpenCommand
 from utility.jobs.calendar_periods import LocalMonth
 from utility.jobs.plans import Plan
-from utility.people import on_machine
 from utility.statistics.months import month_number
 from utility.statistics.packed import packed as table_packed
 from utility.store import audit_log, parts, reads

@@ -9,16 +9,18 @@ from commonwatt.model.exceptions import ConfigError
 from harness.billing.found import found_in_store
 from harness.billing.two_months import world_of
 from harness.billing.worlds import tariff
+from harness.commands import token_for
 from harness.real import databases
 from tests.unit.console.conftest import NOW
 from tests.unit.console.test_corrections import FIRST, estimates
 from tests.unit.console.test_quarantine import send_letters
-from utility.access.actor import Actor
+from utility.access.actor import Actor, Via
+from utility.access.roles import Role
 from utility.corrections.lifecycle import Action
 from utility.decisions import runs, tariffs
 from utility.decisions.corrections import decide_chosen
 from utility.decisions.quarantine import decide_letters
-from utility.people import on_machine
+from utility.decisions.two_people import Second
 from utility.store import audit_log
 from utility.store import tariffs as stored_tariffs
 from utility.store.corrections import Chosen, propose
@@ -29,7 +31,7 @@ Decision = Callable[[Database, Actor], object]
 
 
 def publish(database: Database, actor: Actor) -> object:
-    return tariffs.publish(database, "town", 1, actor, NOW)
+    return tariffs.publish(database, "town", 1, Second(actor=actor, now=NOW, wait_days=7))
 
 
 def approve(database: Database, actor: Actor) -> object:
@@ -41,15 +43,21 @@ def release(database: Database, actor: Actor) -> object:
 
 
 def issue(database: Database, actor: Actor) -> object:
-    runs.issue(database, 1, actor, NOW)
+    runs.issue(database, 1, Second(actor=actor, now=NOW, wait_days=7))
     return None
+
+
+def someone(name: str) -> Actor:
+    return Actor(name=name, roles=frozenset({Role.APPROVER}), account=None, via=Via.SESSION, address="")
 
 
 @pytest.fixture
 def waiting(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proposal, estimates, quarantined readings and a checked run, all by anna."""
     found_in_store(monkeypatch, world_of())
-    anna = on_machine("anna")
+    anna = someone("anna")
+    for name in ("anna", "ben", "eve"):
+        token_for(database, name, NOW)
     send_letters(database)
     with database.writes.begin() as connection:
         propose(connection, estimates(FIRST, FIRST + 1), NOW)
@@ -70,7 +78,7 @@ def test_one_of_two_people_decides_and_the_other_one_is_told(database: Database,
     def decide(name: str) -> None:
         begin.wait()
         try:
-            decision(database, on_machine(name))
+            decision(database, someone(name))
             done.append(name)
         except ConfigError as error:
             told.append(str(error))

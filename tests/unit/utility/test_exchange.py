@@ -42,7 +42,7 @@ def swap(tmp_path: Path, url: str, kind: str, database: Database) -> Swap:
     """Run the command with some options; return what it prints."""
     config = tmp_path / "utility.toml"
     url = url if kind == "sqlite" else url.replace("@", ":secret@")
-    config.write_text(f'[utility]\ndatabase = "{url}"\n[utility.billing]\npeople = ["anna"]\n')
+    config.write_text(f'[utility]\ndatabase = "{url}"\n')
     with database.reads.begin() as connection:
         at = date_text(AT, zone_of(connection))
     good = {"old": str(OLD), "new": str(NEW), "at": at, "last-register": "8123.5", "first-register": "0.000001"}
@@ -50,7 +50,7 @@ def swap(tmp_path: Path, url: str, kind: str, database: Database) -> Swap:
     def run(*words: str, answer: str = "", code: int = 0, **options: str | None) -> str:
         given = good | {name.replace("_", "-"): value for name, value in options.items()}
         stated = [word for name, value in given.items() if value is not None for word in (f"--{name}", value)]
-        line = ["swap", "meter", "--config", str(config), "--as", "anna", *stated, *words]
+        line = ["swap", "meter", "--config", str(config), *stated, *words]
         done = CliRunner(env={"COLUMNS": "200"}).invoke(make_app("swap"), line, input=answer)
         assert done.exit_code == code, done.output
         return done.output

@@ -75,6 +75,13 @@ def test_short_history_is_enough() -> None:
     assert need.tolist() == [20, 940]
 
 
+def test_what_history_lacks_repeats_its_first_day_and_what_is_still_to_come_its_last() -> None:
+    history = np.arange(2 * 96, dtype=np.int64)
+    rows = days_before(epoch(2026, 7, 1), 96, 4, history, ZONE)
+    first, last = history[:96].tolist(), history[96:].tolist()
+    assert rows.tolist() == [last, last, first, first]
+
+
 def test_like_day_is_a_weekday_for_a_weekday() -> None:
     monday, sunday = date(2026, 7, 6), date(2026, 7, 5)
     assert like_day(monday, 1) == date(2026, 7, 3)

@@ -24,6 +24,7 @@ from commonwatt.town.town import load_town
 from harness.real import databases
 from harness.settlement.stored import remove_meter
 from harness.worlds.sent import append, batch, blocks
+from utility.access.actor import on_machine
 from utility.changes import Append, Change, Committed, OpenCommand
 from utility.commands.changes import Asked, Chosen
 from utility.commands.changing import make_change
@@ -31,7 +32,6 @@ from utility.health import Health
 from utility.ingest import ingest as module
 from utility.ingest.ingest import DEAD_LETTER_WORK, MAX_QUEUED, MESSAGE_WORK, Ingest, work_of
 from utility.metrics import UtilityMetrics
-from utility.people import on_machine
 from utility.store import reads
 from utility.store.database import Database
 from utility.store.open_commands import add_command

@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from getpass import getuser
 from pathlib import Path
 
 from commonwatt.runtime.clock import machine_s
@@ -38,7 +39,7 @@ def test_first_administrator_is_invited_by_a_command(command: Callable[..., str]
     with database.reads.begin() as connection:
         entries = audit_log.entries(connection, audit_log.Wanted(subject="anna"), 9)
     assert [(one["person"], one["action"]) for one in reversed(entries)] == [
-        ("this-machine", f"person.{action}") for action in ("invite", "link", "disable", "enable")
+        (f"{getuser()}@this-machine", f"person.{action}") for action in ("invite", "link", "disable", "enable")
     ]
 
 
@@ -56,7 +57,11 @@ def test_second_factor_of_the_only_administrator_is_removed_by_a_command(
     with database.reads.begin() as connection:
         assert second_factors.in_force(connection, "anna") is None
         (entry, *_) = audit_log.entries(connection, audit_log.Wanted(subject="anna"), 9)
-    assert (entry["person"], entry["action"], entry["after"]) == ("this-machine", "person.second-factor", '"off"')
+    assert (entry["person"], entry["action"], entry["after"]) == (
+        f"{getuser()}@this-machine",
+        "person.second-factor",
+        '"off"',
+    )
 
 
 def test_list_of_residents_becomes_a_list_of_links(

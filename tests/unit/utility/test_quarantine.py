@@ -13,6 +13,7 @@ from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import HistoryRecord, Rejection
 from commonwatt.protocol.batches import Batch, BatchRefusal, unpack_batch_ack
 from commonwatt.protocol.dead_letters import DeadLetter, DeadLetterSource
+from harness.commands import logged_in
 from harness.real import databases
 from harness.worlds.sent import batch, blocks
 from utility.cli.main import app
@@ -245,16 +246,18 @@ def test_a_clerk_sees_decides_and_counts(bench: Bench, tmp_path: Path, url: str)
     config.write_text(f'[utility]\ndatabase = "{url}"\n')
 
     def run(*words: str, code: int = 0) -> str:
-        done = CliRunner(env={"COLUMNS": "120"}).invoke(app, ["dead-letters", *words, "--config", str(config)])
+        with logged_in(bench.database, config, words) as left:
+            done = CliRunner(env={"COLUMNS": "120"}).invoke(app, ["dead-letters", *left, "--config", str(config)])
         assert done.exit_code == code, done.output
         return " ".join(done.output.split())
 
     assert "type 3, 08:00:15-08:00:30, 250001 mWh" in run("--state", "quarantined")
-    assert run("--release", "3", "--refuse", "2", "--by", "Ann", "--why", "seen", code=0).count(" by Ann") == 2
-    assert "Ann, " in run("--meter", "10001")
+    assert run("--release", "3", "--refuse", "2", "--as", "ann", "--why", "seen").count(" by ann") == 2
+    assert "ann, " in run("--meter", "10001")
     assert "implausible" not in run("--reason", "empty")
     assert run("--counts").endswith("empty 1 implausible refused 1 implausible released 1")
     assert "no dead letters" in run("--state", "quarantined")
-    assert "is released already" in run("--refuse", "3", code=2)
+    assert "is released already" in run("--refuse", "3", "--as", "ann", code=2)
+    assert "log in with: commonwatt login" in run("--refuse", "3", code=2)
     assert "'heat' is none; there are: ahead, bad batch" in run("--reason", "heat", code=2)
     assert "--since: 'noon'" in run("--since", "noon", code=2)

@@ -156,6 +156,13 @@ def test_no_limit_is_below_what_the_line_gives(members: list[Member], given: Pla
         line_w = max(0, line_w - sum(m.demand_w for m in group))
 
 
+def test_a_microgrid_without_customers_takes_nothing_from_those_of_its_class() -> None:
+    """With 3 W for two that asked for 2 W each, the one with a customer got 0 W."""
+    one, none = replace(HOUSES, customers=1, demand_w=2), replace(MORE, customers=0, demand_w=2)
+    rations = ration_rangers(SupplyState.LOW, [one, none], plant(3))
+    assert [rations[member.microgrid].import_limit_w for member in (one, none)] == [2, 0]
+
+
 def test_with_a_supply_that_is_normal_any_energy_above_the_reserve_is_enough() -> None:
     given = plant(200_000, level=1, power_w=100_000)
     limits = ration_rangers(SupplyState.NORMAL, TOWN, given)
@@ -215,6 +222,27 @@ def test_energy_above_the_reserve_lasts_twelve_hours_for_the_classes_above() -> 
     parts = [served[m.priority] / (48 * m.demand_w) for m in members]
     assert parts == [1, 1, pytest.approx(0.2, abs=0.05)]
     assert level > NEED_W * 1000, "more than an hour of the town's mean load is left"
+
+
+def test_a_class_below_one_that_takes_the_whole_line_gets_not_a_watt() -> None:
+    one = replace(HOUSES, customers=1)
+    for state, why in ((SupplyState.LOW, "; the battery is to last 12 h"), (SupplyState.NORMAL, "")):
+        found = ration_rangers(state, [PUBLIC, one], plant(90_000))[one.microgrid]
+        assert (found.import_limit_w, found.reason) == (0, f"short: nothing left for houses{why}")
+
+
+def test_energy_is_kept_for_what_the_classes_above_may_need_not_for_what_they_take_now() -> None:
+    """The sun serves the hospital now: the battery has 12 h of its mean use, and nothing more."""
+    sunny = replace(PUBLIC, demand_w=0)
+    given = plant(0, level=12 * sunny.average_w * 1000, power_w=1_000_000)
+    assert ration_rangers(SupplyState.EMPTY, [sunny, HOUSES], given)[HOUSES.microgrid].import_limit_w == 0
+
+
+def test_a_microgrid_of_apartments_is_of_their_class_and_others_of_houses() -> None:
+    town = load_town(Path(demo.__file__).with_name("town.toml"))
+    found = {microgrid.kind: member_of(town.table, microgrid).priority for microgrid in town.microgrids.values()}
+    assert found["apartment"] is Priority.APARTMENTS
+    assert found["residential"] is Priority.HOUSES
 
 
 def test_the_microgrid_of_the_hospital_is_public_in_the_town() -> None:

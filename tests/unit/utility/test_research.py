@@ -18,6 +18,7 @@ from commonwatt.model.times import iso, parse_time
 from commonwatt.model.units import QUARTER_S
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Town
+from harness.commands import logged_in
 from harness.research.stored import store_homes
 from harness.research.town import emulated_homes, emulated_town
 from utility.cli import options
@@ -71,7 +72,6 @@ Research = Callable[..., str]
 @pytest.fixture
 def research(tmp_path: Path, url: str, kind: str, database: Database, monkeypatch: pytest.MonkeyPatch) -> Research:
     """Run a command of research, which must exit with ``code``; return its output. ``{out}`` is a new folder."""
-    del database
     homes = small_town()[1]
     now = homes.start + 4 * DAY_S
     monkeypatch.setattr(options, "load_clock", lambda _: Clock(origin=now, monotonic_origin=0, speed=0))
@@ -79,11 +79,9 @@ def research(tmp_path: Path, url: str, kind: str, database: Database, monkeypatc
     config = tmp_path / "utility.toml"
 
     def run(*words: str, code: int = 0, limit: float = 100) -> str:
-        config.write_text(
-            f'[utility]\ndatabase = "{address}"\n[utility.billing]\npeople = ["anna", "ben"]\n'
-            f"[utility.research]\nlimit_percent = {limit}\n"
-        )
-        done = CliRunner(env={"COLUMNS": "250"}).invoke(app, [*words, "--config", str(config)])
+        config.write_text(f'[utility]\ndatabase = "{address}"\n[utility.research]\nlimit_percent = {limit}\n')
+        with logged_in(database, config, words) as left:
+            done = CliRunner(env={"COLUMNS": "250"}).invoke(app, [*left, "--config", str(config)])
         assert done.exit_code == code, done.output
         return " ".join(done.output.split())
 
@@ -232,7 +230,7 @@ def test_above_the_limit_a_second_person_approves(research: Research, tmp_path: 
     assert (waiting["state"], waiting["asked_by"]) == ("waiting", "anna")
     approve = ["approve", waiting["id"], "--why", "small town, looked at", "--as"]
     assert "anna asked for it; a second person" in research(*approve, "anna", code=2)
-    assert "not in `people`" in research(*approve, "eve", code=2)
+    assert "log in with: commonwatt login" in research(*approve[:-1], code=2)
     assert "there is no such release" in research("approve", "x", "--why", "y", "--as", "ben", code=2)
     assert "--why" in research("approve", waiting["id"], "--why", " ", "--as", "ben", code=2)
     research(*approve, "ben")
@@ -341,7 +339,7 @@ def test_wrong_folders_secrets_and_people_are_named(research: Research, tmp_path
     words = ["release", "open", *period(), "--as", "anna", "--out"]
     (tmp_path / "there").mkdir()
     assert "exists already" in research(*words, str(tmp_path / "there"), code=2)
-    assert "not in `people`" in research(*words[:-2], "eve", "--out", str(tmp_path / "out"), code=2)
+    assert "log in with: commonwatt login" in research(*words[:-3], "--out", str(tmp_path / "out"), code=2)
     research(*words, str(tmp_path / "out"))
     assert (tmp_path / "research-secret").stat().st_mode & 0o777 == 0o600
     assert "not of a release" in research("attack", str(tmp_path / "there"), "--as", "anna", code=2)

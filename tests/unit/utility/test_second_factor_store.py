@@ -113,3 +113,17 @@ def test_second_factor_is_listed_and_removed(do: Callable[..., object], database
     with pytest.raises(AccessFaultError, match="has no second factor"):
         do(second_factors.remove, "ann")
     assert do(second_factors.prove, "ann", shown(seed, NOW)) == second_factors.Proof(False)
+
+
+def test_owner_logs_in_with_two_codes_in_a_row_while_others_guess(do: Callable[..., object]) -> None:
+    """A person who knows the password alone uses up the guesses; the owner of the app gets in all the same."""
+    seed, _ = set_up(do)
+    for _ in range(CODES.at_once):
+        do(second_factors.prove, "ann", wrong(seed, NOW))
+    later = NOW + 2 * STEP_S
+    first, second = shown(seed, later - STEP_S), shown(seed, later)
+    assert do(second_factors.prove, "ann", second, now=later).wait_s > 0  # type: ignore[attr-defined]
+    for pair in (second + first, first + first, wrong(seed, later) + second, first + wrong(seed, later)):
+        assert do(second_factors.prove, "ann", pair, now=later) == second_factors.Proof(False), pair
+    assert do(second_factors.prove, "ann", f"{first} {second}", now=later) == second_factors.Proof(True)
+    assert do(second_factors.prove, "ann", first + second, now=later) == second_factors.Proof(False), "used"

@@ -699,8 +699,9 @@ def test_a_storm_that_an_operator_announces_fills_the_battery(
         assert command("storm", "--off").endswith("no storm")
         with world.database.reads.begin() as connection:
             told = [cast("dict[str, Any]", row["message"]) for row in reads.commands(connection, 100)]
-        held = [(each["state"], each.get("for_s")) for each in told if each["cmd"] == "hold"]
-        assert set(held) == {("off", None), ("on", 7200)}
+        held = [(each["state"], each.get("for_s"), each["until"]) for each in told if each["cmd"] == "hold"]
+        ends = START + 7200
+        assert set(held) == {("off", None, ends), ("on", 7200, ends)}, "a gateway that is away hears of it"
         await world.until(START + QUARTER_S + 120)
         assert not world.rows()[-1].reason.startswith("storm: ")
 

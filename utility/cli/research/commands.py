@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 from rich.console import Console
@@ -17,14 +18,14 @@ from commonwatt.model.times import FORMS, iso, parse_time
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.model.words import counted
 from commonwatt.runtime.service import EXIT_FAILED, errors_reported, flowing
+from utility.access.roles import Role
 from utility.cli.options import ConfigOption, from_file, load, opened, place_of_database
 from utility.cli.research.attacking import attack as attack_folder
 from utility.cli.research.attacking import open_folder
 from utility.cli.research.home_release import agreement_of, release_homes
 from utility.cli.research.open_release import earlier_sums, release_open
 from utility.cli.research.source import Result, Source, homes_in, source_of
-from utility.decisions import releases
-from utility.people import AsOption, actor_of, person_of
+from utility.cli.service import ask, name_of_login
 from utility.research.attacks.success import Success
 from utility.research.coarsening import Coarsening, whole_days
 from utility.research.figures import compare
@@ -56,7 +57,6 @@ def release(
     start: FromOption,
     end: ToOption,
     config: ConfigOption,
-    person: AsOption,
     out: Annotated[
         Path | None,
         typer.Option(help="New folder for the files; without it, one named by the release in `releases` of the file."),
@@ -84,8 +84,8 @@ def release(
     Readings count when the utility has joined them; wait for the end of the month's deadline before an open release,
     since a period is released once: a group whose readings have changed since is withheld.
 
-    Examples: `research release open --from 2026-06-01T04:00Z --to 2026-07-01T04:00Z --out june --config utility.toml
-    --as anna`, `research release quarters --agreement university --round 100 ...`.
+    Examples: `research release open --from 2026-06-01T04:00Z --to 2026-07-01T04:00Z --out june --config utility.toml`,
+    `research release quarters --agreement university --round 100 ...`.
     """
     with errors_reported():
         asked = _asked(tier, start, end, homes, agreement, Coarsening(
@@ -93,7 +93,7 @@ def release(
         ))  # fmt: skip
         if out is not None and out.exists():
             raise ConfigError(f"--out {out}: exists already; name a new folder")
-        with _source(config, person, make=True) as source, _progress("reading") as tell:
+        with _source(config, make=True) as source, _progress("reading") as tell:
             _check_before_reading(source, asked)
             source.log("read", asked.tier, f"{iso(asked.start)} to {iso(asked.end)} {asked.agreement}".rstrip())
             found, meters = homes_in(source, asked, tell)
@@ -163,7 +163,7 @@ def _tell(result: Result, config: Path, limit_percent: float) -> None:
         return
     typer.echo(
         f"release {facts.id} is not written: an attack may succeed more than {limit_percent:g} percentage points over "
-        f"guessing. A second person approves it with: commonwatt research approve {facts.id} --as PERSON --why TEXT "
+        f"guessing. A second person approves it with: commonwatt research approve {facts.id} --why TEXT "
         f"--config {config}; then run the same command again"
     )
     raise SystemExit(EXIT_FAILED)
@@ -184,9 +184,9 @@ def _show_attacks(attacks: Sequence[Success]) -> None:
 
 
 @contextmanager
-def _source(config: Path, person: str, *, make: bool = False) -> Iterator[Source]:
+def _source(config: Path, *, make: bool = False) -> Iterator[Source]:
     settings, clock = load(config)
-    person_of(settings.billing, person)
+    person = name_of_login(config, Role.CLERK)
     with opened(settings.database, create=False, named=place_of_database(config)) as database:
         yield source_of(database, settings, clock, person, make=make)
 
@@ -210,13 +210,10 @@ def approve(
     release_id: Annotated[str, typer.Argument(metavar="ID", help="The release, as `research list` shows it.")],
     why: WhyOption,
     config: ConfigOption,
-    person: AsOption,
 ) -> None:
-    """Approve an open release whose attacks are above the limit; another person than the one who asked for it."""
+    """Approve an open release whose attacks are above the limit, as a second person."""
     with errors_reported():
-        actor = actor_of(load(config)[0].billing, person)
-        with from_file(config) as (database, clock):
-            releases.approve(database, release_id, actor, why, int(clock.now()))
+        ask(config, "POST", f"/releases/{quote(release_id, safe='')}/approve", {"why": why})
     typer.echo(f"{release_id} is approved; run its `research release` again")
 
 
@@ -226,14 +223,11 @@ def add(
     name: Annotated[str, typer.Argument(help="Its name, at most 64 characters.")],
     until: Annotated[str, typer.Option(help=f"When it ends: {FORMS}.")],
     config: ConfigOption,
-    person: AsOption,
 ) -> None:
     """Add an agreement with researchers. It can't be changed: a longer one has another name."""
     with errors_reported():
         end = parse_time(until, "--until")
-        actor = actor_of(load(config)[0].billing, person)
-        with from_file(config) as (database, clock):
-            releases.add_agreement(database, name, end, actor, int(clock.now()))
+        ask(config, "POST", "/agreements", {"name": name, "until": iso(end)})
     typer.echo(f"agreement {name.strip()} until {iso(end)}")
 
 
@@ -295,17 +289,16 @@ def _print(title: str, rows: Sequence[dict[str, object]], columns: Sequence[str]
 def attack(
     folder: Annotated[Path, typer.Argument(help="A release's folder, perhaps with files changed by hand.")],
     config: ConfigOption,
-    person: AsOption,
 ) -> None:
     """Run the attacks on the CSV files of a folder, and show their success."""
-    with errors_reported(), _source(config, person) as source:
+    with errors_reported(), _source(config) as source:
         found = attack_folder(source, open_folder(folder))
     _show_attacks(found)
 
 
 @app.command()
 @flowing
-def options(start: FromOption, end: ToOption, config: ConfigOption, person: AsOption) -> None:
+def options(start: FromOption, end: ToOption, config: ConfigOption) -> None:
     """Show what each way of making quarter-hours coarser buys on the town's own readings, and what it costs.
 
     Found: how often a home is found by five known half-hours, and by all bills. Errors: of the load curve, of the peak
@@ -313,7 +306,7 @@ def options(start: FromOption, end: ToOption, config: ConfigOption, person: AsOp
     """
     with errors_reported():
         asked = Asked(tier=Tier.QUARTERS, start=_period(start, end)[0], end=_period(start, end)[1])
-        with _source(config, person, make=True) as source, _progress("reading") as tell:
+        with _source(config, make=True) as source, _progress("reading") as tell:
             source.log("read", "options", f"{iso(asked.start)} to {iso(asked.end)}")
             homes, _ = homes_in(source, asked, tell)
             found = compare(homes, source.zone, source.secret)

@@ -31,7 +31,7 @@ def agreement_of(source: Source, asked: Asked) -> store.Agreement:
     Raises:
         ConfigError: None is named, or it is unknown, or it has ended.
     """
-    add = "add one with: commonwatt research agreement add NAME --until DATE --as PERSON"
+    add = "add one with: commonwatt research agreement add NAME --until DATE"
     if not asked.agreement:
         raise ConfigError(f"homes in {asked.tier} can be identified: --agreement NAME is needed; {add}")
     with source.database.reads.begin() as connection:

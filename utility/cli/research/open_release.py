@@ -33,7 +33,7 @@ def release_open(source: Source, asked: Asked, homes: Homes, out: Path | None) -
         with new_folder(place) as folder:
             write_release(folder, facts, _files(made))
             keep(source, facts, "released", made.digests, earlier)
-    elif not state:
+    elif state in ("", "waiting"):
         keep(source, facts, "waiting", made.digests)
     return Result(facts=facts, written=is_free, out=place)
 

@@ -176,7 +176,7 @@ def keep(
             groups=groups or {},
             state=state,
             asked=before.asked if before else source.now,
-            asked_by=before.asked_by if before else source.person,
+            asked_by=before.asked_by if before and state != "waiting" else source.person,
             decided=before.decided if before else None,
             decided_by=before.decided_by if before else None,
             why=before.why if before else None,

@@ -1,11 +1,12 @@
 """The own login: password and sessions."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import ceil
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from fastapi import FastAPI, Form, HTTPException, Path, Request, Response
+from fastapi import Depends, FastAPI, Form, HTTPException, Path, Request, Response
 from fastapi.responses import RedirectResponse
 
 from commonwatt.identity.passwords import MAX_LENGTH
@@ -15,11 +16,27 @@ from utility.access.passwords import BusyError, hash_password, is_password
 from utility.api.acting import changing
 from utility.api.rights import LoggedIn, address_of, gate_of
 from utility.console.console import Console
-from utility.console.pages.login import client_of, with_session
+from utility.console.pages.login import Code, client_of, refusal_of, with_session
 from utility.store import access, second_factors
 from utility.store.people import By, end_other_sessions, end_own_session
+from utility.store.second_factors import Proof
+
+T = TypeVar("T")
 
 Password = Annotated[str, Form(max_length=4 * MAX_LENGTH)]
+
+
+@dataclass(frozen=True)
+class Again:
+    """What a form asks again: the present password, and a code of the second factor or a recovery code."""
+
+    current: Password
+    code: Code = ""
+    recovery: Code = ""
+
+
+Proven = Annotated[Again, Depends()]
+"""What a form asks again."""
 
 
 def add_account(app: FastAPI, console: Console) -> None:
@@ -115,3 +132,35 @@ def changing_own(console: Console, request: Request, actor: Actor, stored: str |
         if access.password_of(by.connection, actor.name, lock=True) != stored:
             raise HTTPException(409, "the password was changed meanwhile; log in again")
         yield by
+
+
+def proven_for_others(console: Console, request: Request, actor: Actor, again: Again, do: Callable[[By], T]) -> T:
+    """Return what a change of another person's login returns, as ``proven``; without a second factor it is refused.
+
+    Raises:
+        HTTPException: The password or the code is wrong, there were too many wrong ones, or the administrator has no
+            second factor where the utility requires one of some roles.
+    """
+    with console.database.reads.begin() as connection:
+        has_one = second_factors.in_force(connection, actor.name) is not None
+    if gate_of(request).need_factor and not has_one:
+        raise HTTPException(403, "only an administrator with a second factor does this; set yours up in: Your login")
+    return proven(console, request, actor, again, do)
+
+
+def proven(console: Console, request: Request, actor: Actor, again: Again, do: Callable[[By], T]) -> T:
+    """Return what a change returns, for the right password and, if a second factor is in force, a right code.
+
+    Raises:
+        HTTPException: The password or the code is wrong, or there were too many wrong ones.
+    """
+    stored = checked_password(console, request, actor, again.current)
+    with changing_own(console, request, actor, stored) as by:
+        proof = Proof(True)
+        if second_factors.in_force(by.connection, actor.name) is not None:
+            proof = second_factors.prove(by, actor.name, again.recovery or again.code)
+        done = do(by) if proof.is_right else None
+    # The wrong code is counted by now.
+    if not proof.is_right:
+        raise HTTPException(429 if proof.wait_s else 422, f"{refusal_of(proof)} Nothing was changed.")
+    return done  # type: ignore[return-value]

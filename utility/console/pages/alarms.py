@@ -34,6 +34,8 @@ _START = "/console/alarms"
 _LOOKS = {
     "FindingsOpen": "/console/quarantine/findings",
     "ReadingsQuarantined": "/console/quarantine",
+    "SecondPersonRefused": "/console/audit?action=second.",
+    "BreakGlass": "/console/audit?action=machine.",
     **dict.fromkeys(("JobFailing", "JobLate", "JobPaused"), "/console/jobs"),
 }
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
-from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi import FastAPI, Form, HTTPException, Query, Request, Response
 
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from utility.access.differences import rows_of
@@ -13,6 +13,7 @@ from utility.api.rights import Admins
 from utility.billing.tariffs.local_calendar import midnight
 from utility.console.console import Console
 from utility.store import audit_log
+from utility.store.second_people import mark_seen, unseen
 
 SHOWN = 100
 """Entries on one page."""
@@ -47,12 +48,20 @@ def add_audit(app: FastAPI, console: Console) -> None:
         )
         with console.database.reads.begin() as connection:
             found = audit_log.entries(connection, wanted, SHOWN + 1)
+            attention = unseen(connection)
         entries = [(one, rows_of(one["before"], one["after"])) for one in found[:SHOWN]]
         filters = {name: text for name, text in asked.items() if text}
         older = urlencode(filters | {"before_no": found[SHOWN - 1]["no"]}) if len(found) > SHOWN else ""
         newest = urlencode(filters) if before_no is not None else None
-        content = {"entries": entries, "asked": asked, "older": older, "newest": newest}
+        content = {"entries": entries, "asked": asked, "older": older, "newest": newest, "unseen": attention}
         return console.page(request, actor, "audit.html", content)
+
+    @app.post("/console/audit/seen", include_in_schema=False)
+    def seen(actor: Admins, last: Annotated[int, Form(ge=1, lt=2**62)]) -> Response:
+        """Note that an administrator has seen the refused attempts up to an entry; their alarm ends."""
+        with console.database.writes.begin() as connection:
+            mark_seen(connection, actor, console.now(), last)
+        return console.see_other(actor, "/console/audit", "The attempts are marked as seen.")
 
 
 def _midnight(name: str, text: str, zone: ZoneInfo) -> EpochSeconds | None:

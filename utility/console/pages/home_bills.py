@@ -38,7 +38,7 @@ def add_home_bills(app: FastAPI, console: Console) -> None:
         try:
             return actor.account, kept.of(actor.account, month)
         except ConfigError as error:
-            raise HTTPException(404, f"you have no issued bill of {month}") from error
+            raise HTTPException(404, f"no bill of yours can be shown: {error}") from error
 
     @app.get("/console/home/bills/{month}", include_in_schema=False)
     def page(request: Request, actor: Residents, month: _Month) -> Response:

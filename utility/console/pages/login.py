@@ -200,7 +200,10 @@ def _acting(person: access.Person, address: str) -> Actor:
 def refusal_of(proof: Proof) -> str:
     """Return why a code is refused, for people."""
     if proof.wait_s:
-        return f"Too many wrong codes. Try again in {proof.wait_s} s, or use a recovery code."
+        return (
+            "Too many wrong codes. Type two codes that your app shows one after the other, or a recovery code, or try "
+            f"again in {proof.wait_s} s."
+        )
     return "The code is wrong, or was used already."
 
 

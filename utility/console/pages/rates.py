@@ -16,6 +16,7 @@ from utility.billing.tariffs.tariff import Tariff, parse_tariff
 from utility.console.answers import ROWS, Skip, address, found, plain, refusing
 from utility.console.console import Console
 from utility.decisions import tariffs
+from utility.decisions.two_people import shown as shown_second
 from utility.store.rates import acknowledged, told_counts
 from utility.store.tariffs import Stored, find_version, versions
 from utility.store.town_zone import zone_of
@@ -138,6 +139,8 @@ def _add_version(app: FastAPI, console: Console) -> None:
         stored = _stored(console, name, version)
         with console.database.reads.begin() as connection:
             others = [row["version"] for row in versions(connection) if row["name"] == name]
+            firsts = {stored.proposed_by: "proposed it"}
+            second = shown_second(connection, console.api.second(actor), firsts)
         base = other or max((each for each in others if each < version), default=0)
         content = {
             "stored": stored,
@@ -148,13 +151,13 @@ def _add_version(app: FastAPI, console: Console) -> None:
             "differences": tariffs.differences(_stored(console, name, base).tariff, stored.tariff) if base else [],
             "month": last_month(console.api),
         }
-        return console.page(request, actor, "rates_version.html", content)
+        return console.page(request, actor, "rates_version.html", content | second)
 
     @app.post(f"{place}/approve", include_in_schema=False)
     def approve(actor: Approvers, name: str, version: VersionNumber) -> RedirectResponse:
         """Publish a proposal, as the second person."""
         with refusing():
-            published = tariffs.publish(console.database, name, version, actor, console.now())
+            published = tariffs.publish(console.database, name, version, console.api.second(actor))
         words = f"{published.label} is published; the controllers are told when the service looks next"
         return console.see_other(actor, f"{_START}/version/{name}/{version}", words)
 

@@ -10,10 +10,11 @@ from commonwatt.model.times import parse_time
 from commonwatt.model.units import QUARTER_S
 from utility.access.actor import Actor
 from utility.access.roles import Role
-from utility.api.rights import Allowed, Clerks, ClerksOrApprovers, Researchers
+from utility.api.rights import Allowed, Approvers, Clerks, Researchers
 from utility.console.answers import ROWS, Skip, Why, address, refusing
 from utility.console.console import Console
 from utility.decisions import releases
+from utility.decisions.two_people import shown as shown_second
 from utility.store import research as store
 
 Readers = Annotated[Actor, Depends(Allowed(Role.RESEARCHER, Role.CLERK, Role.APPROVER))]
@@ -59,6 +60,9 @@ def _add_releases(app: FastAPI, console: Console) -> None:
             "attacks": kept.attacks,
             "columns": _columns(console, release),
         }
+        if _is_staff(actor):
+            with console.database.reads.begin() as connection:
+                content |= shown_second(connection, console.api.second(actor), {kept.asked_by: "asked for it"})
         content |= {"files": files, "may_download": may and actor.has(Role.RESEARCHER)}
         return console.page(request, actor, "research_release.html", content)
 
@@ -73,10 +77,10 @@ def _add_releases(app: FastAPI, console: Console) -> None:
 
 def _add_decisions(app: FastAPI, console: Console) -> None:
     @app.post(f"{_START}/{{release}}/approve", include_in_schema=False)
-    def approve(actor: ClerksOrApprovers, release: Id, why: Why = "") -> RedirectResponse:
+    def approve(actor: Approvers, release: Id, why: Why = "") -> RedirectResponse:
         """Approve a release above the limit, as the second person."""
         with refusing():
-            releases.approve(console.database, release, actor, why, console.now())
+            releases.approve(console.database, release, why, console.api.second(actor))
         words = f"{release} is approved; who asked for it runs its command again"
         return console.see_other(actor, f"{_START}/{release}", words)
 

@@ -14,6 +14,7 @@ from utility.billing.tariffs.local_calendar import month_before
 from utility.console.answers import ROWS, Number, Skip, address, found, refusing
 from utility.console.console import Console
 from utility.decisions import runs
+from utility.decisions.two_people import shown as shown_second
 from utility.store import billing, run_views
 from utility.store.bill_documents import refuse_altered
 from utility.store.run_views import Order
@@ -87,6 +88,8 @@ def _add_run(app: FastAPI, console: Console) -> None:
                 "code": "" if run["root"] is None else spaced(check_code(billing.tree_of(connection, number).head)),
                 "figures": _figures(run, before),
             }
+            if run["state"] == "checked":
+                content |= shown_second(connection, console.api.second(actor), runs.firsts_of(connection, run))
         return console.page(request, actor, "run.html", content)
 
     @app.post(f"{_START}/{{number}}/check", include_in_schema=False)
@@ -100,7 +103,7 @@ def _add_run(app: FastAPI, console: Console) -> None:
     def issue(actor: Approvers, number: Number) -> RedirectResponse:
         """Issue a checked run, as the second person."""
         with refusing():
-            runs.issue(console.database, number, actor, console.now())
+            runs.issue(console.database, number, console.api.second(actor))
         return console.see_other(actor, f"{_START}/{number}", f"run {number} is issued")
 
 

@@ -1,9 +1,8 @@
 """The own second factor: set up with an app, confirmed by its first code, renewed and removed with a code."""
 
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import FastAPI, Form, HTTPException, Request, Response
+from fastapi import FastAPI, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
 from utility.access.actor import Actor
@@ -11,12 +10,11 @@ from utility.access.one_time import grouped, uri_of
 from utility.api.acting import changing
 from utility.api.rights import SET_UP, SettingUp, gate_of
 from utility.console.console import Console
-from utility.console.pages.account import Password, changing_own, checked_password
-from utility.console.pages.login import Code, client_of, refusal_of, with_session
+from utility.console.pages.account import Proven, proven
+from utility.console.pages.login import Code, client_of, with_session
 from utility.console.qr import squares_of
 from utility.store import access, second_factors
 from utility.store.people import By
-from utility.store.second_factors import Proof
 
 _Secret = Annotated[str, Form(max_length=64)]
 
@@ -33,9 +31,9 @@ def add_second_factor(app: FastAPI, console: Console) -> None:
         return console.page(request, actor, "second_factor.html", content)
 
     @app.post(f"{SET_UP}/offer", include_in_schema=False)
-    def offer(request: Request, actor: SettingUp, current: Password, code: Code = "", recovery: Code = "") -> Response:
+    def offer(request: Request, actor: SettingUp, again: Proven) -> Response:
         """Show a new secret; one that is in force stays until the new one is confirmed."""
-        seed = _proven(console, request, actor, current, recovery or code, second_factors.offer)
+        seed = proven(console, request, actor, again, second_factors.offer)
         return _offer_page(console, request, actor, seed)
 
     @app.post(f"{SET_UP}/confirm", include_in_schema=False)
@@ -53,33 +51,15 @@ def add_second_factor(app: FastAPI, console: Console) -> None:
         return with_session(console.page(request, found[0], "recovery_codes.html", content), opened)
 
     @app.post(f"{SET_UP}/remove", include_in_schema=False)
-    def remove(request: Request, actor: SettingUp, current: Password, code: Code = "", recovery: Code = "") -> Response:
+    def remove(request: Request, actor: SettingUp, again: Proven) -> Response:
         """Remove the second factor; all other sessions end."""
 
         def do(by: By) -> access.Opened:
             second_factors.remove(by, actor.name)
             return access.open_session(by.connection, actor.name, *client_of(request))
 
-        opened = _proven(console, request, actor, current, recovery or code, do)
+        opened = proven(console, request, actor, again, do)
         return with_session(RedirectResponse(SET_UP, 303), opened)
-
-
-def _proven(console: Console, request: Request, actor: Actor, current: str, text: str, do: Callable[[By], Any]) -> Any:
-    """Return what a change returns, for the right password and, if a second factor is in force, a right code.
-
-    Raises:
-        HTTPException: The password or the code is wrong, or there were too many wrong ones.
-    """
-    stored = checked_password(console, request, actor, current)
-    with changing_own(console, request, actor, stored) as by:
-        proof = Proof(True)
-        if second_factors.in_force(by.connection, actor.name) is not None:
-            proof = second_factors.prove(by, actor.name, text)
-        done = do(by) if proof.is_right else None
-    # The wrong code is counted by now.
-    if not proof.is_right:
-        raise HTTPException(429 if proof.wait_s else 422, f"{refusal_of(proof)} Nothing was changed.")
-    return done
 
 
 def _offer_page(

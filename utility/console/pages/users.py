@@ -1,16 +1,18 @@
 """People: list, invite, roles, new links, sessions, disable and enable; for administrators."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Form, HTTPException, Path, Query, Request, Response
+from fastapi import Depends, FastAPI, Form, HTTPException, Path, Query, Request, Response
 
+from utility.access.actor import Actor
 from utility.access.bulk import COLUMNS, MOST, links_table, read_residents
 from utility.access.differences import rows_of
 from utility.access.roles import Role
 from utility.access.rules import NAME_PATTERN, AccessFaultError, NewPerson
 from utility.api.acting import address_of_link, changing
-from utility.api.rights import Admins, gate_of
+from utility.api.rights import Admins, Allowed, gate_of
 from utility.console.console import Console
+from utility.console.pages.account import Proven, proven_for_others
 from utility.store import access, audit_log
 from utility.store.api_tokens import tokens
 from utility.store.people import (
@@ -24,12 +26,15 @@ from utility.store.people import (
     listed,
     new_link,
 )
-from utility.store.second_factors import remove_of_another
+from utility.store.second_factors import in_force, remove_of_another
 
 SHOWN = 100
 """People on one page."""
 
 _Name = Annotated[str, Path(pattern=NAME_PATTERN)]
+_AtConsole = Annotated[Actor, Depends(Allowed(Role.ADMIN, session=True))]
+"""An administrator with a session: no token invites, makes a link, gives roles or removes a second factor."""
+
 _Roles = Annotated[list[Role], Form()]
 _Account = Annotated[str, Form(pattern=r"^[0-9]{0,5}$")]
 
@@ -57,7 +62,7 @@ def _add_lists(app: FastAPI, console: Console) -> None:
             found = list_people(connection, search, wanted, after, SHOWN + 1, machine_s)
         content = {"people": found[:SHOWN], "search": search, "role": role, "roles": list(Role), "machine_s": machine_s}
         content["next"] = found[SHOWN - 1].person.name if len(found) > SHOWN else ""
-        return console.page(request, actor, "users.html", content)
+        return _page(console, request, actor, "users.html", content)
 
     @app.get("/console/users/{name}", include_in_schema=False)
     def user(request: Request, actor: Admins, name: _Name) -> Response:
@@ -69,7 +74,8 @@ def _add_invitations(app: FastAPI, console: Console) -> None:
     @app.post("/console/users", include_in_schema=False)
     def invite(
         request: Request,
-        actor: Admins,
+        actor: _AtConsole,
+        again: Proven,
         name: Annotated[str, Form(max_length=32)],
         roles: _Roles,
         display: Annotated[str, Form(max_length=64)] = "",
@@ -78,19 +84,19 @@ def _add_invitations(app: FastAPI, console: Console) -> None:
         """Invite a person; the page shows the link once."""
         number = int(account) if account else None
         new = NewPerson(name=name.strip(), display=display, roles=frozenset(roles), account=number)
-        with changing(console.api, request, actor) as by:
-            link = invite_person(by, new)
+        link = proven_for_others(console, request, actor, again, lambda by: invite_person(by, new))
         return _person_page(console, request, actor, link.name, address_of_link(request, link))
 
     @app.post("/console/residents", include_in_schema=False)
-    def invite_residents(request: Request, actor: Admins, residents: Annotated[str, Form()]) -> Response:
+    def invite_residents(
+        request: Request, actor: _AtConsole, again: Proven, residents: Annotated[str, Form()]
+    ) -> Response:
         """Invite the residents of a list; the answer is the list of their links, once."""
         try:
             new = read_residents(residents)
         except AccessFaultError as error:
             raise HTTPException(422, f"{error}; nobody was invited") from error
-        with changing(console.api, request, actor) as by:
-            links = invite_people(by, new)
+        links = proven_for_others(console, request, actor, again, lambda by: invite_people(by, new))
         addresses = [address_of_link(request, link) for link in links]
         content = "".join(links_table(zip(new, addresses, strict=True)))
         headers = {"Content-Disposition": 'attachment; filename="links.csv"'}
@@ -99,13 +105,12 @@ def _add_invitations(app: FastAPI, console: Console) -> None:
     @app.get("/console/residents", include_in_schema=False)
     def residents(request: Request, actor: Admins) -> Response:
         """Return the form for a list of residents."""
-        return console.page(request, actor, "residents.html", {"columns": COLUMNS, "most": MOST})
+        return _page(console, request, actor, "residents.html", {"columns": COLUMNS, "most": MOST})
 
     @app.post("/console/users/{name}/link", include_in_schema=False)
-    def link(request: Request, actor: Admins, name: _Name) -> Response:
+    def link(request: Request, actor: _AtConsole, name: _Name, again: Proven) -> Response:
         """Make a new link for a person; the page shows it once."""
-        with changing(console.api, request, actor) as by:
-            made = new_link(by, name)
+        made = proven_for_others(console, request, actor, again, lambda by: new_link(by, name))
         return _person_page(console, request, actor, name, address_of_link(request, made))
 
 
@@ -114,10 +119,12 @@ def _add_changes(app: FastAPI, console: Console) -> None:
         return console.see_other(actor, f"/console/users/{name}", words)
 
     @app.post("/console/users/{name}/roles", include_in_schema=False)
-    def set_roles(request: Request, actor: Admins, name: _Name, roles: _Roles, account: _Account = "") -> Response:
+    def set_roles(
+        request: Request, actor: _AtConsole, name: _Name, again: Proven, roles: _Roles, account: _Account = ""
+    ) -> Response:
         """Replace a person's roles and account."""
-        with changing(console.api, request, actor) as by:
-            change_roles(by, name, frozenset(roles), int(account) if account else None)
+        wanted, number = frozenset(roles), int(account) if account else None
+        proven_for_others(console, request, actor, again, lambda by: change_roles(by, name, wanted, number))
         return done(actor, name, f"{name} now has the roles: {', '.join(sorted(set(roles)))}.")
 
     @app.post("/console/users/{name}/disable", include_in_schema=False)
@@ -135,10 +142,9 @@ def _add_changes(app: FastAPI, console: Console) -> None:
         return done(actor, name, f"{name} is enabled.")
 
     @app.post("/console/users/{name}/second-factor/remove", include_in_schema=False)
-    def remove_factor(request: Request, actor: Admins, name: _Name) -> Response:
+    def remove_factor(request: Request, actor: _AtConsole, name: _Name, again: Proven) -> Response:
         """Remove the second factor of a person who lost it."""
-        with changing(console.api, request, actor) as by:
-            remove_of_another(by, name)
+        proven_for_others(console, request, actor, again, lambda by: remove_of_another(by, name))
         return done(actor, name, f"{name} has no second factor any more; all sessions ended.")
 
     @app.post("/console/users/{name}/sessions", include_in_schema=False)
@@ -170,4 +176,11 @@ def _person_page(console: Console, request: Request, actor: Admins, name: str, l
         "entries": [(one, rows_of(one["before"], one["after"])) for one in entries],
         "machine_s": machine_s,
     }
-    return console.page(request, actor, "user.html", content)
+    return _page(console, request, actor, "user.html", content)
+
+
+def _page(console: Console, request: Request, actor: Actor, template: str, content: dict[str, Any]) -> Response:
+    """Return a page with forms that ask for the password again, and for a code if the actor has a second factor."""
+    with console.database.reads.begin() as connection:
+        has_factor = in_force(connection, actor.name) is not None
+    return console.page(request, actor, template, content | {"has_factor": has_factor})

@@ -5,7 +5,9 @@ from sqlalchemy import BigInteger, Column, ForeignKey, Integer, String, Table, T
 from utility.store.tables.base import RowId, metadata
 
 # Times of these tables are the machine's epoch seconds, also in a demonstration with a clock of its own, except for
-# `audit.time`. `password`: a hash; null: the person has not accepted an invitation yet.
+# `audit.time` and the times of changes by others. `password`: a hash; null: the person has not accepted an invitation
+# yet. `link_by`, `roles_by`, `factor_by`: the other person who last made the link of the present password, gave the
+# roles, or removed the second factor, and when by the service's clock; null: nobody did. Own changes are not there.
 person = Table(
     "person",
     metadata,
@@ -16,6 +18,12 @@ person = Table(
     Column("account", Integer, nullable=True),
     Column("created", BigInteger, nullable=False),
     Column("created_by", String(32), nullable=False),
+    Column("link_by", String(32), nullable=True),
+    Column("link_at", BigInteger, nullable=True),
+    Column("roles_by", String(32), nullable=True),
+    Column("roles_at", BigInteger, nullable=True),
+    Column("factor_by", String(32), nullable=True),
+    Column("factor_at", BigInteger, nullable=True),
 )
 
 person_role = Table(
@@ -96,7 +104,8 @@ api_token = Table(
     Column("revoked", BigInteger, nullable=True),
 )
 
-# Triggers refuse every update and deletion of a row. `before` and `after` are JSON.
+# Triggers refuse every update and deletion of a row. `before` and `after` are JSON. `token`: the number
+# of the API token with which it was done; null: by none, or before there was this column.
 audit = Table(
     "audit",
     metadata,
@@ -109,4 +118,5 @@ audit = Table(
     Column("subject", String(128), nullable=False),
     Column("before", Text, nullable=True),
     Column("after", Text, nullable=True),
+    Column("token", BigInteger, nullable=True, index=True),
 )

@@ -25,7 +25,6 @@ _SMALL = 1e-6
 _HOUR = 4
 _NEAR = 7
 _HOURS = 44
-_STEPS = _NEAR + _HOURS
 
 
 class Planner:

@@ -5,7 +5,7 @@ policy: an hour's flows are sums, and the plant's reserve binds nobody.
 
 - Microgrids whose boundary always let in their whole load, and those with buildings or a farm, are one battery each.
 - Of the others each place is a battery of its own, whose energy below its sharing minimum serves its own place alone
-  (``scenarios/homes_program.py``).
+  (``harness/perfect/homes_program.py``).
 """
 
 from dataclasses import dataclass, replace
@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.perfect.homes_program import UNIT, WEIGHTS, Rules, enter_homes
+from harness.perfect.program import INFINITY, Answer, Integers, Program
 from scenarios.figures import KINDS
-from scenarios.homes_program import UNIT, WEIGHTS, Rules, enter_homes
-from scenarios.program import INFINITY, Answer, Integers, Program
 from scenarios.recorded import STEPS_PER_HOUR, Homes, World
 
 _Flows = tuple[Integers, Integers, Integers]

@@ -9,7 +9,7 @@ from enum import Enum
 
 import numpy as np
 
-from scenarios.program import INFINITY, Floats, Integers, Program
+from harness.perfect.program import INFINITY, Floats, Integers, Program
 from scenarios.reach import Reach, reach
 from scenarios.recorded import STEPS_PER_HOUR, Homes
 

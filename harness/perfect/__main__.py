@@ -13,13 +13,13 @@ import numpy as np
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.scenario import Outage, Shortage, load
 from commonwatt.town.town import load_town
+from harness.perfect.homes_program import Rules
+from harness.perfect.least import between, least_unserved
+from harness.perfect.program import Answer
 from scenarios.against import MWH
 from scenarios.cli import TOWN
 from scenarios.figures import KINDS, Figures
-from scenarios.homes_program import Rules
-from scenarios.perfect import between, least_unserved
 from scenarios.policies import POLICIES
-from scenarios.program import Answer
 from scenarios.recorded import World, record
 
 _OTHERS = ("apartment", "residential")

@@ -1,0 +1,68 @@
+"""Commands that decide, which ask an application in this process as a person who is logged in: no service, no port."""
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+
+from commonwatt.cli.main import make_app as make_commands
+from commonwatt.model.units import EpochSeconds
+from harness.console import PASSWORD
+from harness.furnished import token_of
+from utility.access.passwords import hash_password
+from utility.access.roles import Role
+from utility.api.app import make_app
+from utility.api.services import Api
+from utility.cli import options
+from utility.cli.break_glass import way_into
+from utility.cli.service import WAY
+from utility.health import Health
+from utility.metrics import UtilityMetrics
+from utility.store import access
+from utility.store.database import Database, open_database
+
+WHO = "--as"
+"""Before a command's words of a test: the person who is logged in."""
+
+
+def token_for(database: Database, name: str, now: EpochSeconds) -> str:
+    """Return a token of a clerk and approver, who is added if nobody has the name."""
+    with database.writes.begin() as connection:
+        if access.find_person(connection, name) is None:
+            roles = frozenset({Role.CLERK, Role.APPROVER})
+            person = access.Person(name=name, display=name, state="active", roles=roles, account=None, created=now)
+            access.add_person(connection, person, "harness")
+            access.set_password(connection, name, hash_password(PASSWORD))
+    return token_of(database, name, "clerk,approver", now)["Authorization"].split()[1]
+
+
+@contextmanager
+def logged_in(database: Database, config: Path, words: Sequence[str]) -> Iterator[list[str]]:
+    """Let a command ask as the person whom its words name with ``WHO``; yield the other words."""
+    left = list(words)
+    if WHO not in left:
+        yield left
+        return
+    place = left.index(WHO)
+    name = left[place + 1]
+    del left[place : place + 2]
+    settings, clock = options.load(config)
+    settings = settings.model_copy(update={"second_factor": "optional"})
+    api = Api(database, clock, UtilityMetrics(), lambda: True, lambda: "", {}, Health(None), settings=settings)
+    reset = WAY.set(way_into(make_app(api), token_for(database, name, api.machine_s())))
+    try:
+        yield left
+    finally:
+        WAY.reset(reset)
+
+
+def run_as(config: Path, *words: str) -> str:
+    """Run a command of `commonwatt` in this process, without its service; return its output."""
+    database = open_database(options.load(config)[0].database, create=False)
+    told = io.StringIO()
+    try:
+        with logged_in(database, config, words) as left, redirect_stdout(told):
+            make_commands(left[0])([*left, "--config", str(config)], standalone_mode=False)
+    finally:
+        database.close()
+    return told.getvalue()
