@@ -15,7 +15,7 @@ import numpy as np
 
 from commonwatt.codec.packing import pack, unpack
 from commonwatt.codec.payloads import Payloads
-from commonwatt.model.blocks import Blocks, concatenate, from_records
+from commonwatt.model.blocks import Blocks, concatenate, from_records, make_blocks
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.ids import MeterId
@@ -75,6 +75,9 @@ deleted by meters: a utility with a wrong clock must not reject all of them.
 UNCONFIRMED_S = 8 * 86_400
 """The same while the clock is not confirmed, after the latest of three times: the clock's, the release date, and the
 newest data of the second of all senders: no sender alone can move it."""
+
+NO_BLOCKS = make_blocks([], [], [])
+"""The readings of an event that waits."""
 
 _Fault: TypeAlias = tuple[BatchRefusal, str, str]
 _DAY_S = 86_400
@@ -185,10 +188,11 @@ class Core:
         found = sort_out(blocks, batch.payloads, limits, assigned, now, judged_at, future)
         meters = self.registry.meters
         events, events_apart = sort_out_events(batch.events, sender, batch.owner, meters, judged_at, future)
-        rest, records = records_of_other_accounts(batch.dead_letters, sender, batch.owner, meters, judged_at)
+        rest, records = records_of_other_accounts(batch.dead_letters, sender, batch.owner, meters, judged_at, future)
         dead_letters, quarantined = quarantined_dead_letters(rest, sender, batch.owner, meters)
         more = from_records(records)
         apart = (*found.dead_letters, *event_dead_letters(events_apart, now))
+        ahead = tuple((one, NO_BLOCKS) for one in apart if one.reason == LocalReason.AHEAD)
         of_others = count_of_others(batch.dead_letters, sender, batch.owner, meters)
         apart_count = len(apart) + len(found.quarantined) + of_others
         if fault := self._must_wait(sender, apart_count, batch.dead_letters):
@@ -200,8 +204,8 @@ class Core:
             blocks=concatenate([found.blocks, more]) if records else found.blocks,
             payloads=Payloads.of([*found.payloads, *pack(more)]) if records else found.payloads,
             events=events,
-            dead_letters=[*dead_letters, *apart],
-            quarantined=quarantined + found.quarantined,
+            dead_letters=[*dead_letters, *(one for one in apart if one.reason != LocalReason.AHEAD)],
+            quarantined=quarantined + found.quarantined + ahead,
             told=tuple(told_accounts(records, meters)),
             size=len(payload),
         )
