@@ -93,3 +93,11 @@ def test_nothing_that_was_stopped_is_started_by_a_pattern() -> None:
     # `restart` of a pattern would start our broker beside the Mosquitto in its place, and a backup.
     assert "systemctl try-restart 'commonwatt-*'" in PAGE.read_text()
     assert not re.search(r"systemctl (re)?start \S*\*", PAGE.read_text())
+
+
+def test_soak_fails_if_a_pinned_library_has_a_known_fault_or_could_not_be_asked_for() -> None:
+    """Without ``--strict``, pip-audit ends with 0 where its index does not answer."""
+    (soak,) = re.findall(r"^soak: .*\n((?:\t.*\n)+)", (DOCS.parent / "Makefile").read_text(), re.MULTILINE)
+    (audit,) = (line for line in soak.splitlines() if "bin/pip-audit" in line)
+    assert {"--strict", "--requirement", "constraints.txt"} <= set(audit.split())
+    assert not {"-", "||"} & {audit.strip()[0], *audit.split()}
