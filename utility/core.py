@@ -64,8 +64,7 @@ MAX_QUARANTINED_A_DAY = 100_000
 MAX_RELAYED_A_DAY, MAX_RELAYED_BYTES_A_DAY = 500_000, 32 * 1024 * 1024
 """Dead letters and events of one sender in a day, and bytes of these and of what is kept apart; with more it waits.
 
-It is more than a gateway keeps of its meters in a day (``gateway.collect.collector``): only another program reaches it.
-An event that contradicts a stored one becomes a dead letter.
+A gateway keeps fewer of its meters (``gateway.collect.collector``). An event against a stored one is a dead letter.
 """
 
 CLOCK_BEHIND_S = 7 * 86_400
@@ -78,9 +77,6 @@ deleted by meters: a utility with a wrong clock must not reject all of them.
 UNCONFIRMED_S = 8 * 86_400
 """The same while the clock is not confirmed, after the latest of three times: the clock's, the release date, and the
 newest data of the second of all senders: no sender alone can move it."""
-
-NO_BLOCKS = make_blocks([], [], [])
-"""The readings of an event that waits."""
 
 _Fault: TypeAlias = tuple[BatchRefusal, str, str]
 _DAY_S = 86_400
@@ -195,11 +191,10 @@ class Core:
         dead_letters, quarantined = quarantined_dead_letters(rest, sender, batch.owner, meters)
         more = from_records(records)
         apart = (*found.dead_letters, *event_dead_letters(events_apart, now))
-        ahead = tuple((one, NO_BLOCKS) for one in apart if one.reason == LocalReason.AHEAD)
+        ahead = tuple((one, make_blocks([], [], [])) for one in apart if one.reason == LocalReason.AHEAD)
         of_others = count_of_others(batch.dead_letters, sender, batch.owner, meters)
         apart_count = len(apart) + len(found.quarantined) + of_others
-        kept_apart = (*apart, *(one for one, _ in found.quarantined))
-        if fault := self._must_wait(sender, batch, apart_count, kept_apart):
+        if fault := self._must_wait(sender, batch, apart_count, [*apart, *(one for one, _ in found.quarantined)]):
             return self._send_back(sender, batch, now, fault)
         append = Append(
             sender=sender,
