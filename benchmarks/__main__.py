@@ -34,7 +34,7 @@ BENCHMARKS: dict[str, float] = {
     "town_load": 11,
     "fleet_memory": 6,
     "growth": 2,
-    "flood": 2.6,
+    "flood": 3.6,
     "lte": 4.5,
     "adapter": 3.5,
     "planner": 5,
