@@ -1,6 +1,7 @@
-"""The effect of a flooding client on the other clients.
+"""The effect of a flooding client on the other clients of its broker, and of a flooding gateway on the others.
 
-303 meters put once a minute to a real broker and a real gateway; one more client offers 5,000 messages a second.
+303 meters put once a minute to a real broker and a real gateway; one more client offers 5,000 messages a second. Then
+a gateway floods the utility (``benchmarks.starvation``).
 """
 
 import asyncio
@@ -9,6 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from benchmarks.report import Section, Table, number
+from benchmarks.starvation import flooded_utility
 from harness.network.flood import Apartments, Delivery
 
 FLOODS: dict[str, tuple[str, int] | None] = {
@@ -37,7 +39,7 @@ async def measure(folder: Path, seconds: float) -> list[tuple[str, Delivery, int
 
 
 def bench(*, smoke: bool = False) -> Section:
-    """Measure each flood for 15 seconds."""
+    """Measure each flood of a broker for 15 seconds, then one of the utility."""
     seconds = 0.2 if smoke else 15.0
     with tempfile.TemporaryDirectory() as folder:
         rows = asyncio.run(measure(Path(folder) / "site", seconds))
@@ -56,9 +58,13 @@ def bench(*, smoke: bool = False) -> Section:
             for name, delivery, memory in rows
         ),
     )
+    of_utility, goals = flooded_utility(smoke=smoke)
     return Section(
         title="A client that floods its broker",
         about="303 apartment meters put once a minute on the embedded broker, and wait for the gateway's "
-        "acknowledgement. Meanwhile another meter sends 5,000 messages of 200 bytes a second.",
-        tables=(table,),
+        "acknowledgement. Meanwhile another meter sends 5,000 messages of 200 bytes a second. Then gateways relay to "
+        "the utility, while one of them sends different dead letters, more than its quota of a day: the service's own "
+        "ingest on SQLite, from a message to its acknowledgement.",
+        tables=(table, of_utility),
+        goals=goals,
     )

@@ -214,7 +214,7 @@ def take_over(
 
 def _trusted(settings: GatewaySettings) -> handover.Trusted | None:
     authority, revoked = settings.head_end_ca, settings.head_end_revoked
-    if authority is None:
+    if authority is None or settings.certificate is None:
         return None
     return handover.Trusted(authority=authority.read_bytes(), revocations=revoked.read_bytes() if revoked else None)
 

@@ -42,7 +42,7 @@ class Append:
         payloads: The same blocks, packed; stored byte for byte.
         events: (log generation, event).
         dead_letters: Dead letters to store.
-        quarantined: Dead letters that wait for a person's decision, each with its readings.
+        quarantined: Dead letters that wait for a decision, each with its readings; of an event none.
         told: Records whose account is not the registered one.
         size: Bytes of the message.
     """

@@ -7,7 +7,7 @@ The core's state only saves work and bounds junk; it need not survive a restart.
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from heapq import nlargest
 from typing import TypeAlias
 
@@ -15,12 +15,12 @@ import numpy as np
 
 from commonwatt.codec.packing import pack, unpack
 from commonwatt.codec.payloads import Payloads
-from commonwatt.model.blocks import Blocks, concatenate, from_records
+from commonwatt.model.blocks import Blocks, concatenate, from_records, make_blocks
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.now import Now
-from commonwatt.model.records import KNOWN_STATES, RecordType, Rejection
+from commonwatt.model.records import EVENT_BYTES, KNOWN_STATES, RecordType, Rejection
 from commonwatt.model.units import MADE, MAX_EPOCH, QUARTER_S, ControllerId, EpochSeconds, MicrogridId, Quarter
 from commonwatt.protocol.batches import Batch, BatchAck, BatchRefusal, unpack_batch
 from commonwatt.protocol.controller_commands import ControllerOutcome
@@ -61,9 +61,11 @@ MAX_JUNK_A_DAY = 100
 MAX_QUARANTINED_A_DAY = 100_000
 """Dead letters in a day of one sender's rejected blocks and events, and of others' meters; a batch with more waits."""
 
-MAX_RELAYED_A_DAY, MAX_RELAYED_BYTES_A_DAY = 250_000, 32 * 1024 * 1024
-"""Dead letters of one sender in a day, and the bytes of their content; a batch with more waits. It is more than a
-gateway keeps of its meters in a day (``gateway.collect.collector``): only another program reaches it."""
+MAX_RELAYED_A_DAY, MAX_RELAYED_BYTES_A_DAY = 500_000, 32 * 1024 * 1024
+"""Dead letters and events of one sender in a day, and bytes of these and of what is kept apart; with more it waits.
+
+A gateway keeps fewer of its meters (``gateway.collect.collector``). An event against a stored one is a dead letter.
+"""
 
 CLOCK_BEHIND_S = 7 * 86_400
 """Seconds that the utility's clock may be behind before good readings are rejected as from the future.
@@ -185,13 +187,14 @@ class Core:
         found = sort_out(blocks, batch.payloads, limits, assigned, now, judged_at, future)
         meters = self.registry.meters
         events, events_apart = sort_out_events(batch.events, sender, batch.owner, meters, judged_at, future)
-        rest, records = records_of_other_accounts(batch.dead_letters, sender, batch.owner, meters, judged_at)
+        rest, records = records_of_other_accounts(batch.dead_letters, sender, batch.owner, meters, judged_at, future)
         dead_letters, quarantined = quarantined_dead_letters(rest, sender, batch.owner, meters)
         more = from_records(records)
         apart = (*found.dead_letters, *event_dead_letters(events_apart, now))
+        ahead = tuple((one, make_blocks([], [], [])) for one in apart if one.reason == LocalReason.AHEAD)
         of_others = count_of_others(batch.dead_letters, sender, batch.owner, meters)
         apart_count = len(apart) + len(found.quarantined) + of_others
-        if fault := self._must_wait(sender, apart_count, batch.dead_letters):
+        if fault := self._must_wait(sender, batch, apart_count, [*apart, *(one for one, _ in found.quarantined)]):
             return self._send_back(sender, batch, now, fault)
         append = Append(
             sender=sender,
@@ -200,8 +203,8 @@ class Core:
             blocks=concatenate([found.blocks, more]) if records else found.blocks,
             payloads=Payloads.of([*found.payloads, *pack(more)]) if records else found.payloads,
             events=events,
-            dead_letters=[*dead_letters, *apart],
-            quarantined=quarantined + found.quarantined,
+            dead_letters=[*dead_letters, *(one for one in apart if one.reason != LocalReason.AHEAD)],
+            quarantined=quarantined + found.quarantined + ahead,
             told=tuple(told_accounts(records, meters)),
             size=len(payload),
         )
@@ -219,18 +222,23 @@ class Core:
         refused = Refused(controller=sender, time=now, status=status, reason=reason, text=text)
         return Step(status.name.lower(), (self._ack(sender, batch, now, status),), refused)
 
-    def _must_wait(self, sender: ControllerId, apart: int, relayed: Sequence[DeadLetter]) -> _Fault | None:
+    def _must_wait(
+        self, sender: ControllerId, batch: Batch, apart: int, kept_apart: Iterable[DeadLetter]
+    ) -> _Fault | None:
         """Return why a batch must wait at its gateway; ``None``: it is accepted, and its dead letters are counted.
 
         Args:
             sender: The controller that sent it.
-            apart: Its blocks and events that are kept apart, and its dead letters of others' meters.
-            relayed: All of its dead letters.
+            batch: The batch.
+            apart: How many of its blocks and events are kept apart, and of its dead letters are of others' meters.
+            kept_apart: These blocks and events.
         """
-        rows = self._relayed[sender] + len(relayed)
-        size = self._relayed_bytes[sender] + sum(len(one.content) for one in relayed)
-        if relayed and (rows > MAX_RELAYED_A_DAY or size > MAX_RELAYED_BYTES_A_DAY):
-            text = f"{self._relayed[sender]} dead letters from {sender} were kept today; see: dead-letters"
+        new_rows = len(batch.dead_letters) + len(batch.events)
+        new_bytes = sum(len(one.content) for one in (*batch.dead_letters, *kept_apart))
+        rows = self._relayed[sender] + new_rows
+        size = self._relayed_bytes[sender] + new_bytes + EVENT_BYTES * len(batch.events)
+        if (new_rows or apart) and (rows > MAX_RELAYED_A_DAY or size > MAX_RELAYED_BYTES_A_DAY):
+            text = f"{self._relayed[sender]} dead letters and events from {sender} were kept today; see: dead-letters"
             return BatchRefusal.BUSY, "dead_letters_full", text
         if apart and self._quarantined[sender] + apart > MAX_QUARANTINED_A_DAY:
             text = (

@@ -236,7 +236,8 @@ class Authority:
 
     def _save(self, now: EpochSeconds) -> None:
         newest = {entry.file: entry for entry in self.issued}
-        self.issued = [e for e in self.issued if e.expires > now or newest[e.file] is e]
+        # Revoked ones stay on the list for good: a handover counts also after its certificate has expired.
+        self.issued = [e for e in self.issued if e.revoked or e.expires > now or newest[e.file] is e]
         folder = self.out / FOLDER
         entries = [asdict(entry) | {"serial": f"{entry.serial:x}"} for entry in self.issued]
         write_private(folder / ISSUED_FILE, json.dumps(entries, indent=1) + "\n")

@@ -66,6 +66,7 @@ class Action(StrEnum):
     NOTICE = "notice"
     ISOLATE = "isolate"
     HOLD = "hold"
+    STOP = "stop"
     RATES = "rates"
     SYSTEM_INFO = "system_info"
     TERM = "term"
@@ -95,6 +96,7 @@ ACTIONS: dict[Action, Keys] = {
     Action.NOTICE: Keys(needed=("power", "for_s")),
     Action.ISOLATE: Keys(needed=("state",), optional=("for_s",)),
     Action.HOLD: Keys(needed=("state",), optional=("for_s",)),
+    Action.STOP: Keys(needed=("meter", "state")),
     Action.RATES: Keys(needed=("tariff", "version", "prices", "changes", "rates_until")),
     Action.SYSTEM_INFO: Keys(),
     Action.TERM: Keys(needed=("counter",)),
@@ -123,7 +125,8 @@ class ControllerCommand(Message):
         weights: Share of each donor's discharge relative to others, by meter; empty: what the file says; absent: as
             before (sharing).
         from_time: From when that holds, epoch seconds; absent: at once (sharing).
-        state: ``on`` or ``off`` (reduce, isolate, hold); ``on`` needs ``for_s``.
+        state: ``on`` or ``off`` (reduce, isolate, hold, stop); ``on`` needs ``for_s``, but not for a stop.
+        meter: The meter that shuts down, or starts up again (stop).
         supply: The state of the regional supply (supply).
         import_limit_w: Most watts that the microgrid may take from the town; absent: no limit (supply).
         power: What the utility knows of the microgrid's feeder: its power is ``lost`` or ``back`` (notice).
@@ -150,6 +153,7 @@ class ControllerCommand(Message):
     weights: dict[Id64, Weight] | None = None
     from_time: Moment | None = None
     state: Literal["on", "off"] | None = None
+    meter: Id64 | None = None
     supply: SupplyState | None = None
     import_limit_w: Natural | None = None
     power: Literal["lost", "back"] | None = None
@@ -163,7 +167,8 @@ class ControllerCommand(Message):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.cmd in ACTIONS:
-            needed = ACTIONS[Action(self.cmd)].needed + (("for_s",) if self.state == "on" else ())
+            keys = ACTIONS[Action(self.cmd)]
+            needed = keys.needed + (("for_s",) if self.state == "on" and "for_s" in keys.optional else ())
             if missing := [key for key in needed if getattr(self, key) is None]:
                 raise ValueError(f"{self.cmd} needs {missing[0]}")
         if self.cmd == Action.SHARING and self.strategy is None and self.weights is None:

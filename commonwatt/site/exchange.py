@@ -79,7 +79,8 @@ def check_connected(site: Path, place: str) -> None:
     _read(site, place)
     file, town = load_site(site / FILE)
     host, port = broker_of(file, town, place)
-    wanted = next(e.serial for e in Authority.load(site).current() if e.file == f"{folders_of(place)[0]}/{BROKER_FILE}")
+    own = f"{folders_of(place)[0]}/{BROKER_FILE}"
+    wanted = {entry.serial for entry in Authority.load(site).current() if entry.file == own}
     hint = "if `commonwatt status` on the new controller shows it connected, repeat this command with --yes"
     try:
         context = ClientTls(site / FOLDER / CA_FILE).context()
@@ -90,7 +91,7 @@ def check_connected(site: Path, place: str) -> None:
             shown = secure.getpeercert(binary_form=True) or b""
     except OSError as error:
         raise ConfigError(f"{place}: no controller answers at {host}, port {port} ({error}); {hint}") from error
-    if details_of(ssl.DER_cert_to_PEM_cert(shown).encode())[0].serial != wanted:
+    if details_of(ssl.DER_cert_to_PEM_cert(shown).encode())[0].serial not in wanted:
         raise ConfigError(
             f"{place}: at {host}, port {port}, answers another certificate than the new controller's: unpack the "
             f"bundle of `swap controller begin` there, and switch the old one off; {hint}"

@@ -335,7 +335,7 @@ class Collector:
     ) -> tuple[DeadLetter, ...]:
         """Return rejected records as dead letters, whole, up to their meter's daily limit."""
         left = self._share_left(meter_id, now)
-        self._rejected[meter_id] += len(rejected)
+        self._rejected[meter_id] += min(left, len(rejected))
         if len(rejected) > left:
             self.counts.rejected_dropped += len(rejected) - left
             self._has_had_its_share(meter_id)

@@ -65,6 +65,7 @@ class Manager:
         self.strategy: Strategy = settings.sharing
         self.alone = self.island = self.waits = False
         self.no_permit: Set[MeterId] = frozenset()
+        self.stopped: Set[MeterId] = frozenset()
         self.recorded: Mapping[MeterId, Recorded] = {}
         self.weights: Mapping[MeterId, int] = {int(meter): weight for meter, weight in settings.weights.items()}
         self.band_permille = settings.sharing_band_permille
@@ -126,7 +127,7 @@ class Manager:
         if view.info is None or replace(view.info, time=dated) != info or (dated and not view.info.time):
             effects.append(Write(info))
         view.info = info
-        view.answered = view.answered or outcome.cmd == "initialize"
+        view.answered = view.answered or outcome.cmd == ("stop" if meter in self.stopped else "initialize")
         raised = self.epochs.reported(meter, max([outcome.epoch, *(held.epoch for held in outcome.held.values())]))
         if meter in self.epochs.fenced:
             return effects
@@ -344,14 +345,14 @@ class Manager:
     # Sending and resending
 
     def resend(self, now: Now) -> list[Effect[Change]]:
-        """Initialize meters that have not answered; send unconfirmed commands again, until their end."""
+        """Initialize meters that have not answered, or stop them; send unconfirmed commands again, until their end."""
         effects: list[Effect[Change]] = []
         for meter, view in self.meters.items():
             if meter in self.epochs.fenced:
                 continue
             if not view.answered and (view.asked is None or now - view.asked >= INITIALIZE_AGAIN_S):
                 view.asked = now
-                effects.append(self.command(meter, "initialize"))
+                effects.append(self.command(meter, "stop" if meter in self.stopped else "initialize"))
         for key, desired in self._desired.items():
             ended = desired.until is not None and desired.until <= now
             sent, times = self._sent.get(key, (0, 0))

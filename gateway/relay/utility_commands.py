@@ -16,6 +16,7 @@ from commonwatt.protocol.topics import OUTCOMES, gateway_up
 from gateway.changes import Change, Setting
 from gateway.control.modes import Modes
 from gateway.control.rates import KeptRates
+from gateway.control.stopped import StoppedMeters
 from gateway.relay.outbox import load
 from gateway.relay.relay import MAX_WANTED, Relay
 from gateway.stored import Stored
@@ -37,6 +38,7 @@ class UtilityCommands:
     ) -> None:
         self.tuned: dict[str, int] = json.loads(store.setting("periods") or "{}")
         self.rates = KeptRates(store)
+        self._stopped = StoppedMeters(store, modes.manager)
         self._of_file = periods
         self._microgrid = microgrid
         self._store = store
@@ -93,6 +95,8 @@ class UtilityCommands:
             return self.rates.set(command)
         if command.cmd == Action.TERM:
             return self._modes.manager.begin_term(command.counter or 0, now)
+        if command.cmd == Action.STOP and command.meter is not None:
+            return self._stopped.set(command.meter, stopped=command.state == "on")
         if command.cmd == Action.HOLD and command.for_s and now.trust >= Trust.HARDWARE:
             # A storm ends at its date, however late a gateway hears of it.
             command = command.model_copy(update={"for_s": min(command.for_s, command.until - now)})

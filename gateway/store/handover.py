@@ -219,7 +219,7 @@ def take_over(path: Path, microgrid: str, file: Path, now: EpochSeconds, trusted
         microgrid: Its microgrid.
         file: The handover.
         now: The time.
-        trusted: The authority; ``None``: this controller has none, and no signature is checked.
+        trusted: The authority; ``None``: controllers have no certificates, and no signature is checked.
 
     Raises:
         ConfigError: The file is missing, damaged, no handover, of another microgrid, or not signed by a controller of

@@ -15,7 +15,7 @@ from commonwatt.model.records import EventRecord, Log, Rejection, unpack_event, 
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
 from commonwatt.model.validation import EARLY_S, FUTURE_S
 from commonwatt.protocol.commands import Command, Held, Kind
-from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
+from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, unpack_put
 from commonwatt.protocol.topics import EVENTS, RECORDS
 from gateway import changes as at_gateway
@@ -393,12 +393,12 @@ class Ledger:
                     held[key] = held[key].join(masks.of_payload(payload))
                     self._check_groups("the utility", key, held[key])
                 # What waits for a confirmed clock is held, and stored at last.
-                for _, blocks in change.quarantined:
+                for kept, blocks in change.quarantined:
                     for key, payload in zip(blocks.keys(), pack(blocks), strict=True):
                         held[key] = held[key].join(masks.of_payload(payload))
-                ahead = {one for one in change.dead_letters if one.reason == LocalReason.AHEAD}
-                self._dead_letters[store_id] |= set(change.dead_letters) - ahead
-                events |= {(one.meter, one.generation, one.record_id) for one in ahead}
+                    if kept.log == Log.EVENT:
+                        events.add((kept.meter, kept.generation, kept.record_id))
+                self._dead_letters[store_id] |= set(change.dead_letters)
                 events |= {(event.meter_id, generation, event.record_id) for generation, event in change.events}
 
     def check_utility(self, store_id: int, holdings: Holdings) -> None:

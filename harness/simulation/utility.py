@@ -11,7 +11,7 @@ from commonwatt.identity.devices import Role
 from commonwatt.model.effects import Publish
 from commonwatt.model.ids import unsigned64
 from commonwatt.model.now import Now, Trust
-from commonwatt.model.records import RecordType
+from commonwatt.model.records import Log, RecordType
 from commonwatt.protocol.dead_letters import LocalReason, quarantined_blocks
 from commonwatt.town.town import Town
 from harness.real.images import put_back
@@ -104,9 +104,10 @@ class UtilityNode(Node[Change]):
             kept = [dead_letter_of(row).dead_letter for row in connection.execute(select(dead_letter).where(waiting))]
         parts = [((unsigned64(row.meter_id), row.record_type, row.quarter), row.payload) for row in rows]
         for one in kept:
-            blocks = quarantined_blocks(one, RecordType)
-            assert blocks is not None
-            parts += zip(blocks.keys(), pack(blocks), strict=True)
+            if one.log != Log.EVENT:
+                blocks = quarantined_blocks(one, RecordType)
+                assert blocks is not None
+                parts += zip(blocks.keys(), pack(blocks), strict=True)
         return masks.of_parts(parts)
 
     def started(self) -> None:

@@ -44,7 +44,9 @@ def command(
     ] = None,
     for_s: Annotated[
         int | None,
-        typer.Option("--for", help="For how many seconds. Needed by supply, notice, and `--state on`; else for ever."),
+        typer.Option(
+            "--for", help="For how many seconds. Needed by supply, notice, and `--state on` but of stop; else for ever."
+        ),
     ] = None,
     first: Annotated[int | None, time_option(f"get: a time in the first quarter wanted: {LOCAL_FORMS}.")] = None,
     last: Annotated[int | None, time_option("get: a time in the last quarter wanted.")] = None,
@@ -65,7 +67,8 @@ def command(
         list[str] | None, typer.Option(help="sharing: a donor's weight, METER=1 to 1000; may be given several times.")
     ] = None,
     from_time: Annotated[int | None, time_option("sharing: from when; else at once.", "--from")] = None,
-    state: Annotated[str | None, typer.Option(help="reduce, isolate, hold: `on` or `off`.")] = None,
+    state: Annotated[str | None, typer.Option(help="reduce, isolate, hold, stop: `on` or `off`.")] = None,
+    meter: Annotated[str | None, typer.Option(help="stop: the meter that shuts down, or with `off` starts up.")] = None,
     supply: Annotated[
         str | None, typer.Option(help="supply: the region's state, `NORMAL`, `LOW`, `CRITICAL` or `EMPTY`.")
     ] = None,
@@ -105,6 +108,7 @@ def command(
         "weights": weight,
         "from_time": from_time,
         "state": state,
+        "meter": meter,
         "supply": supply,
         "import_limit_w": import_limit_w,
         "power": power,

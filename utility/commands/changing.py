@@ -213,12 +213,12 @@ def _found(change: Change | None, number: int) -> Change:
 
 
 def _refuse_strange(connection: Any, fields: Mapping[str, Any], microgrids: Collection[MicrogridId]) -> None:
-    named = fields.get(WEIGHTS) or {}
-    owners = store_weights.microgrids_of(connection, list(named))
+    named = list(fields.get(WEIGHTS) or ()) + ([fields["meter"]] if "meter" in fields else [])
+    owners = store_weights.microgrids_of(connection, named)
     if strange := [meter for meter in named if owners.get(meter) not in microgrids]:
         owner = owners.get(strange[0])
         of = "is not registered" if owner is None else f"is a meter of {owner}, not of {some(microgrids)}"
-        raise FieldsError((WEIGHTS,), f"{{}}: {strange[0]} {of}; nothing was changed")
+        raise FieldsError((WEIGHTS if WEIGHTS in fields else "meter",), f"{{}}: {strange[0]} {of}; nothing was changed")
 
 
 def _refuse_dated(dated: Collection[MicrogridId], microgrids: Iterable[MicrogridId]) -> None:

@@ -74,7 +74,7 @@ def checked_command(action: Action, fields: Fields, until: EpochSeconds, new_id:
 def _check_names(action: Action, fields: Fields) -> None:
     keys = ACTIONS[action]
     needed = {"first_quarter", "last_quarter"} if action is Action.GET else set(keys.needed)
-    needed |= {"for_s"} if fields.get("state") == "on" else set()
+    needed |= {"for_s"} & {*keys.optional} if fields.get("state") == "on" else set()
     allowed = {*keys.needed, *keys.optional} - {"blocks"}
     if missing := {name for name in needed if fields.get(name) is None}:
         raise FieldsError(missing, f"{action} needs {{}}")

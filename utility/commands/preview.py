@@ -235,6 +235,10 @@ def in_words(fields: Mapping[str, Any]) -> list[str]:
             return ["Readings are relayed as they come, exact." if fields.get("at") != "meters" else _METERS["none"]]
         case Action.REDUCE | Action.ISOLATE | Action.HOLD as cmd:
             return [_STATES[f"{cmd} {fields['state']}"]]
+        case Action.STOP:
+            return [
+                "The meter measures nothing until it is started." if fields["state"] == "on" else "The meter measures."
+            ]
     return []
 
 

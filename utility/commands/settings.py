@@ -28,6 +28,8 @@ def settings_of(message: Mapping[str, Any]) -> frozenset[str]:
             return frozenset({AT_METERS if message.get("at") == "meters" else AT_GATEWAY})
         case Action.RATES:
             return frozenset({f"rates of {message['tariff']}"})
+        case Action.STOP:
+            return frozenset({f"stop of {message['meter']}"})
         case cmd if cmd in STATES:
             return frozenset({str(cmd)})
     return frozenset()

@@ -7,7 +7,7 @@ from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, moment
 from commonwatt.protocol.controller_commands import Action
 
-_PLAIN = ("strategy", "state", "supply", "power", "counter")
+_PLAIN = ("strategy", "meter", "state", "supply", "power", "counter")
 
 
 def asked(message: Mapping[str, Any], *, defaults: bool = True) -> str:

@@ -223,7 +223,6 @@ class Ingest:
             self._released_to = 0
         elif self._released_to is not None and not self.health.alarms():
             commit, latest = self._writer.commit, self._core.latest(now)
-            commit, latest = self._writer.commit, self._core.latest(now)
             decide = partial(release_confirmed, self._database, commit, latest=latest, now=now)
             self._released_to = await self.in_thread(decide, self._released_to)
 

@@ -229,6 +229,7 @@ def records_of_other_accounts(
     owner: MicrogridId,
     meters: Mapping[int, MeterEntry],
     now: EpochSeconds,
+    future: int,
 ) -> tuple[list[DeadLetter], list[HistoryRecord]]:
     """Take the records out of dead letters that are only about their account; return the rest, and the records.
 
@@ -241,10 +242,14 @@ def records_of_other_accounts(
         owner: The microgrid that the batch names.
         meters: The registry.
         now: As ``judged_at`` in ``sort_out``.
+        future: As in ``sort_out``.
     """
     rest: list[DeadLetter] = []
     records: list[HistoryRecord] = []
     for dead_letter in dead_letters:
+        if dead_letter.reason == LocalReason.AHEAD:
+            # The utility alone says so: what a sender calls ahead is not released by itself.
+            dead_letter = replace(dead_letter, reason=Rejection.FUTURE)
         meter = meters.get(dead_letter.meter)
         is_record = dead_letter.log == Log.HISTORY and len(dead_letter.content) == HISTORY_BYTES
         if dead_letter.reason != Rejection.WRONG_ACCOUNT or not is_record or meter is None:
@@ -263,7 +268,9 @@ def records_of_other_accounts(
         if (why := judge_history(record, expected)) is None:
             records.append(record)
         else:
-            rest.append(replace(dead_letter, reason=why))
+            # As in ``sort_out``: another fault outranks the time.
+            reason = (judge_history(record, replace(expected, now=None)) or future) if why is Rejection.FUTURE else why
+            rest.append(replace(dead_letter, reason=reason))
     return rest, records
 
 
@@ -287,7 +294,7 @@ def quarantined_dead_letters(
     for dead_letter in dead_letters:
         meter = meters.get(dead_letter.meter)
         blocks = None
-        if meter is not None and dead_letter.reason == Rejection.IMPLAUSIBLE:
+        if meter is not None and dead_letter.reason in (Rejection.IMPLAUSIBLE, LocalReason.AHEAD):
             if not is_assigned(meter, sender, owner):
                 dead_letter = replace(dead_letter, reason=LocalReason.NOT_ASSIGNED)
             blocks = quarantined_blocks(dead_letter, meter.record_types)

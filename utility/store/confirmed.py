@@ -14,7 +14,7 @@ from commonwatt.protocol.dead_letters import Kept, LocalReason, quarantined_bloc
 from utility.access.actor import MACHINE
 from utility.changes import Append, Change
 from utility.store.database import Database
-from utility.store.dead_letters import dead_letter_of
+from utility.store.dead_letters import dead_letter_of, is_in
 from utility.store.quarantine import QUARANTINED, REFUSED, RELEASED, Decision, decide
 from utility.store.registry import load_snapshot
 from utility.store.tables import dead_letter
@@ -45,19 +45,20 @@ def release_confirmed(
         now: The time.
     """
     c = dead_letter.c
-    waiting = (c.reason == LocalReason.AHEAD) & c.state.in_([QUARANTINED, ""]) & (c.no > after)
+    waiting = is_in(QUARANTINED) & (c.reason == LocalReason.AHEAD) & (c.no > after)
     with database.reads.begin() as connection:
         rows = connection.execute(select(dead_letter).where(waiting).order_by(c.no).limit(AT_ONCE)).all()
         meters = load_snapshot(connection).meters if rows else {}
     kept = [dead_letter_of(row) for row in rows]
     ends = {one.no: _end(one) for one in kept if one.dead_letter.meter in meters}
-    events = [one for one in kept if one.no in ends and one.dead_letter.log == Log.EVENT]
-    if due := [_append(one, meters[one.dead_letter.meter].microgrid, now) for one in events if ends[one.no] <= latest]:
+    events = {one.no: one for one in kept if one.no in ends and one.dead_letter.log == Log.EVENT}
+    # Committed again after a kill, an event changes nothing.
+    if due := [_append(e, meters[e.dead_letter.meter].microgrid, now) for e in events.values() if ends[e.no] <= latest]:
         commit(due)
-    for no, end in ends.items():
-        decision = Decision(no, RELEASED if end <= latest else REFUSED, MACHINE, WHY, now)
-        with database.writes.begin() as connection:
-            _decide(connection, decision, is_event=any(one.no == no for one in events))
+    with database.writes.begin() as connection:
+        for no, end in ends.items():
+            state = RELEASED if end <= latest else REFUSED
+            _decide(connection, Decision(no, state, MACHINE, WHY, now), is_event=no in events)
     return kept[-1].no if len(kept) == AT_ONCE else None
 
 

@@ -10,7 +10,7 @@ from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId, signed64
-from commonwatt.model.records import RecordType
+from commonwatt.model.records import Log, RecordType
 from commonwatt.model.units import ControllerId, EpochSeconds
 from commonwatt.protocol.dead_letter_words import text_of
 from commonwatt.protocol.dead_letters import quarantined_blocks
@@ -83,6 +83,8 @@ def decide(connection: Connection, decision: Decision) -> Blocks:
             f"dead letter {decision.no}: {what}; see: commonwatt utility dead-letters --state quarantined"
         )
     kept = dead_letter_of(row).dead_letter
+    if kept.log == Log.EVENT:
+        raise ConfigError(f"dead letter {decision.no}: is an event; it is decided on by itself, by a confirmed clock")
     owner = _registered(connection, kept.meter)
     # The readings fitted the meter's registration on arrival; the registration may have changed since.
     blocks = quarantined_blocks(kept, RecordType)

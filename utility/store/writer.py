@@ -274,7 +274,7 @@ class _Transaction:
                 number = self._connection.execute(row.on_conflict_do_nothing().returning(dead_letter.c.no)).scalar()
                 if number is not None:
                     # Another controller's readings don't explain a missing slot.
-                    if kept.reason != LocalReason.NOT_ASSIGNED:
+                    if kept.reason != LocalReason.NOT_ASSIGNED and len(blocks):
                         note_slots(self._connection, number, self._registry.meters[kept.meter].no, blocks)
                     self._tallies[append.sender].dead_letters += 1
                     self._tallies[append.sender].quarantined += 1

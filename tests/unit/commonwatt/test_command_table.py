@@ -24,8 +24,10 @@ C7 = {
     "system info": {"system_info"},
     "schedules": {"schedule", "sharing"},
     "data requests": {"get"},
+    "stop of a meter": {"stop"},
 }
-"""The rows of C7, with their commands. ``sharing`` schedules a strategy; ``term`` comes before assignments."""
+"""The rows of C7 and the meters' ``stop`` (M5), with their commands.
+``sharing`` schedules a strategy; ``term`` comes before assignments."""
 
 
 def literals(tree: ast.AST) -> Iterator[tuple[str, set[str]]]:

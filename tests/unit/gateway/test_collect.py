@@ -181,6 +181,18 @@ def test_all_meters_together_have_a_bound_of_rejected_records_too(
     assert world.core.collector.counts.rejected_dropped == 5
 
 
+def test_a_meter_that_goes_on_beyond_its_share_takes_nothing_of_the_others_share(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.collect.collector.REJECTED_A_DAY", 10)
+    monkeypatch.setattr("gateway.collect.collector.ALL_REJECTED_A_DAY", 20)
+    for n in range(5):
+        world.put(1, n * 10 + 1, readings(2, n * 10 + 1, 10))
+    assert world.core.collector.counts.rejected_dropped == 40
+    assert world.put(3, 1, readings(3, 1, 5, value=400_000)).rejected, "not BUSY"
+    assert [one.meter for one in world.store.dead_letters()].count(3) == 5
+
+
 def test_readings_that_a_person_may_release_wait_at_their_meter_when_its_share_is_used_up(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

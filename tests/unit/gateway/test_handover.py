@@ -1,9 +1,11 @@
 """A controller's store moves to the controller that replaces it: whole, once, and to nobody else."""
 
 import gzip
+import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from commonwatt.identity.authority import Authority
 from commonwatt.identity.certificates import Kind
@@ -11,6 +13,7 @@ from commonwatt.model.blocks import from_records
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.model.records import EventRecord, Log
 from gateway.changes import DONE, OFFERED, ForgetRelayed, Part, Relayed, Setting
+from gateway.cli import app
 from gateway.relay.outbox import load
 from gateway.store.handover import Trusted, check_not_released, release, take_over, undo
 from gateway.store.recovery import open_checked
@@ -249,6 +252,32 @@ def test_a_handover_that_no_controller_of_the_microgrid_signed_is_refused(
     file = signed(old, own)
     town.revoke(MICROGRID, "stolen", now())
     assert "its certificate was revoked" in why(file)
+
+
+def test_the_handover_of_a_stolen_controller_is_refused_also_when_its_certificate_has_expired(
+    old: Path, town: Authority, tmp_path: Path
+) -> None:
+    file = signed(old, certificate(town, Kind.DEVICE, MICROGRID, at=now() - 30 * 86_400))
+    town.revoke(MICROGRID, "stolen", now())
+    certificate(town, Kind.DEVICE, MICROGRID)
+    with pytest.raises(ConfigError, match="its certificate was revoked"):
+        take_over(tmp_path / "new.db", MICROGRID, file, START, trusted_by(town))
+
+
+@pytest.mark.parametrize("has_certificate", [True, False])
+def test_a_controller_asks_for_a_signature_if_controllers_have_certificates(
+    old: Path, handover: Path, town: Authority, tmp_path: Path, *, has_certificate: bool
+) -> None:
+    """Where gateways use tokens over TLS, no controller could have signed."""
+    folder = tmp_path / "new"
+    shutil.copytree(town.out / "authority", folder)
+    shutil.copy(certificate(town, Kind.DEVICE, MICROGRID), folder / "gateway.pem")
+    own = 'certificate = "gateway.pem"\n' if has_certificate else ""
+    (folder / "gateway.toml").write_text(f'[gateway]\nmicrogrid = "{MICROGRID}"\nhead_end_ca = "ca.pem"\n{own}')
+    done = CliRunner().invoke(app, ["take-over", str(handover), "--config", str(folder / "gateway.toml")])
+    assert done.exit_code == (2 if has_certificate else 0), done.stderr
+    assert ("it is not signed" in done.stderr) is has_certificate
+    assert (folder / "gateway.db").exists() is not has_certificate
 
 
 def test_a_signed_handover_with_another_database_is_refused(old: Path, town: Authority, tmp_path: Path) -> None:

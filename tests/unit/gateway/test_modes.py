@@ -552,6 +552,32 @@ def test_system_info_tells_what_the_controller_is(world: World) -> None:
     assert wanted.items() <= outcome.info.items()
 
 
+def test_a_meter_is_stopped_until_a_person_starts_it_also_after_a_restart(world: World) -> None:  # req: M5
+    def sent(meter: int) -> list[str]:
+        world.now += 60
+        names = ("initialize", "stop")
+        found = [m for m in world.tick("retry") if f"/{meter}/" in m.topic]
+        return [c.cmd for c in commands(found) if c.cmd in names]
+
+    sensed(world, UP)
+    meter = min(world.meters)
+    world.introduce(meter)
+    assert sent(meter) == []
+    told(world, cmd="stop", meter=str(meter), state="on")
+    assert sent(meter) == ["stop"]
+    world.introduce(meter)
+    assert sent(meter) == ["stop"], "an answer to something else"
+    world.introduce(meter, cmd="stop")
+    assert sent(meter) == []
+    world.new_core()
+    assert sent(meter) == ["stop"], "not started again"
+    world.introduce(meter, cmd="stop")
+    told(world, cmd="stop", meter="999", state="on")
+    told(world, cmd="stop", meter=str(meter), state="off")
+    assert sent(meter) == ["initialize"]
+    assert not world.core.manager.stopped
+
+
 def test_a_term_renumbers_every_command_and_a_lower_one_changes_nothing(world: World) -> None:
     sensed(world, UP)
     told(world, cmd="reduce", state="on", for_s=7200)

@@ -274,16 +274,17 @@ def test_relayed_dead_letters_of_others_count_as_too_much_sooner_than_a_gateways
     assert [sender for sender, _, _ in utility_.kept()].count("r002") == 2
 
 
-@pytest.mark.parametrize(("bound", "most"), [("MAX_RELAYED_A_DAY", 2), ("MAX_RELAYED_BYTES_A_DAY", 2 * 1024)])
+@pytest.mark.parametrize(
+    ("bound", "most", "size"),
+    [("MAX_RELAYED_A_DAY", 2, 1024), ("MAX_RELAYED_A_DAY", 2, 0), ("MAX_RELAYED_BYTES_A_DAY", 2 * 1024, 1024)],
+)
 def test_one_gateway_keeps_no_more_of_its_own_meters_in_a_day_than_its_share_by_rows_and_bytes(
-    utility_: Utility, monkeypatch: pytest.MonkeyPatch, bound: str, most: int
+    utility_: Utility, monkeypatch: pytest.MonkeyPatch, bound: str, most: int, size: int
 ) -> None:
     monkeypatch.setattr(utility.core, bound, most)
 
     def send(number: int, sender: str = "r001", day: int = 0) -> tuple[BatchRefusal, str | None]:
-        relayed = DeadLetter(
-            meter=0, log=16, reason=128, generation=0, record_id=number, time=NOW, content=b"%1024d" % number
-        )
+        relayed = DeadLetter(meter=0, log=16, reason=128, generation=0, record_id=number, time=NOW, content=bytes(size))
         status, step = utility_.send(batch(dead_letters=[relayed]), sender, NOW + day * 86_400)
         return status, None if step.refused is None else step.refused.reason
 
@@ -292,6 +293,28 @@ def test_one_gateway_keeps_no_more_of_its_own_meters_in_a_day_than_its_share_by_
     assert send(4, "r002") == (BatchRefusal.NONE, None), "others are not affected"
     assert utility_.send(batch(blocks({0: TRUE})))[0] is BatchRefusal.NONE, "nor are readings"
     assert send(2, day=1) == (BatchRefusal.NONE, None)
+
+
+@pytest.mark.parametrize(("bound", "most"), [("MAX_RELAYED_A_DAY", 2), ("MAX_RELAYED_BYTES_A_DAY", 2 * 24)])
+def test_events_that_contradict_stored_ones_count_as_dead_letters(
+    utility_: Utility, monkeypatch: pytest.MonkeyPatch, bound: str, most: int
+) -> None:
+    monkeypatch.setattr(utility.core, bound, most)
+
+    def send(time: int) -> BatchRefusal:
+        event = EventRecord(previous_state=0, new_state=1, record_id=1, meter_id=10001, time=BEGIN + time)
+        return utility_.send(batch(events=[(1, event)]))[0]
+
+    assert [send(time) for time in range(3)] == [BatchRefusal.NONE, BatchRefusal.NONE, BatchRefusal.BUSY]
+    assert utility_.send(batch(blocks({0: TRUE})))[0] is BatchRefusal.NONE
+
+
+def test_blocks_that_are_quarantined_count_by_bytes_too(utility_: Utility, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(utility.core, "MAX_RELAYED_BYTES_A_DAY", 60)
+    found = [utility_.send(batch(blocks({0: 250_001 + value})))[0] for value in range(9)]
+    assert found[0] is BatchRefusal.NONE
+    assert found[-1] is BatchRefusal.BUSY
+    assert sum(state == QUARANTINED for _, state, _ in utility_.kept()) == found.count(BatchRefusal.NONE)
 
 
 values = st.integers(-3, 300_000) | st.sampled_from([-(2**53), 2**53, 250_000, 250_001])

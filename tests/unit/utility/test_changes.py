@@ -274,6 +274,21 @@ def test_a_weight_of_a_meter_of_no_chosen_microgrid_is_refused(database: Databas
     assert waiting(database) == {}
 
 
+def test_a_meter_of_the_chosen_microgrid_is_stopped_and_no_other(database: Database) -> None:  # req: M5
+    for meter, says in (("99999", "meter: 99999 is not registered"), ("20001", "meter: 20001 is a meter of r002")):
+        with pytest.raises(FieldsError, match=says):
+            make_change(database, ANNA, ask(Action.STOP, meter=meter, state="on"), NOW)
+    hear(database)
+    number = make_change(database, ANNA, ask(Action.STOP, meter="10001", state="on"), NOW)
+    (sent,) = waiting(database)["r001"]
+    assert ("'meter': '10001'" in sent, "'state': 'on'" in sent) == (True, True), sent
+    answer(database)
+    with pytest.raises(ChangeError, match="is not known"):
+        put_back(database, ANNA, number, NOW)
+    preview = preview_change(database, ask(Action.STOP, meter="10001", state="off"), NOW)
+    assert "The meter measures." in str(preview)
+
+
 FAULTS: dict[str, tuple[Action, dict[str, Any], str]] = {
     "missing": (Action.REDUCE, {"state": "on"}, "reduce needs FOR_S"),
     "foreign": (Action.DEAGGREGATE, {"mode": "lossy"}, "deaggregate does not take MODE"),

@@ -1,14 +1,20 @@
 """People and tokens on every database: two administrators can't remove each other, and nothing is half changed."""
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from commonwatt.config.utility import FIRST_LOGIN, UtilitySettings
 from harness.real import databases
 from utility.access.actor import Actor, Via
 from utility.access.roles import Role
 from utility.access.rules import AccessFaultError, NewPerson
+from utility.shell import Service
 from utility.store import access, audit_log
 from utility.store.api_tokens import MAX_TOKENS, make_token, revoke_token, tokens
 from utility.store.database import Database
@@ -113,3 +119,16 @@ def test_tokens_that_were_revoked_hide_no_valid_ones_from_the_count(
         make_token(by, "kept", ADMIN, 1)
         with pytest.raises(AccessFaultError, match="you have 3 valid tokens"):
             make_token(by, "x", ADMIN, 1)
+
+
+def test_the_link_of_the_first_login_is_in_a_file_of_the_service_and_in_no_log(
+    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = UtilitySettings(tokens=tmp_path / "utility-tokens.json", http="127.0.0.1:8080")
+    service = SimpleNamespace(_settings=settings, _api=SimpleNamespace(database=database, machine_s=lambda: NOW))
+    with caplog.at_level(logging.DEBUG):
+        Service._invite_first(cast("Service", service), "http")
+    path = tmp_path / FIRST_LOGIN
+    start, _, secret = path.read_text().strip().rpartition("/")
+    assert (start, path.stat().st_mode & 0o777) == ("http://127.0.0.1:8080/console/invitation", 0o600)
+    assert (str(path) in caplog.text, secret in caplog.text, len(secret) > 20) == (True, False, True)

@@ -6,14 +6,17 @@ import pytest
 
 from commonwatt.model.blocks import concatenate
 from commonwatt.model.effects import Publish
+from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.now import Trust
-from commonwatt.model.records import EventRecord
+from commonwatt.model.records import EventRecord, HistoryRecord, Log, Rejection
 from commonwatt.model.units import MADE, MAX_EPOCH
 from commonwatt.protocol.batches import Batch
-from commonwatt.protocol.dead_letters import LocalReason
+from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
 from commonwatt.runtime.clock import Clock
 from harness.real import databases
 from harness.worlds.sent import batch, blocks
+from utility.access.actor import on_machine
+from utility.decisions.quarantine import decide_letters
 from utility.health import Health
 from utility.ingest.ingest import Ingest
 from utility.metrics import UtilityMetrics
@@ -22,6 +25,7 @@ from utility.store.compactor import Compactor
 from utility.store.database import Database
 from utility.store.dead_letters import dead_letters
 from utility.store.newest import newest_of_two
+from utility.store.retention import Retention
 
 kind = databases.both_kinds
 
@@ -31,6 +35,9 @@ TODAY = 2_000_000
 """Quarter; 2027-01-15."""
 NOW = TODAY * 900
 METERS = {"r001": 10001, "r002": 20001}
+READING = HistoryRecord(
+    record_type=3, lossy=0, record_id=1, meter_id=10001, account=9, start=NOW, end=NOW + 15, reading=5
+)
 BOOTED = 1_000
 """A machine without a clock battery, epoch seconds."""
 
@@ -143,9 +150,13 @@ def test_an_event_ahead_of_the_clock_waits_too(database: Database) -> None:
     event = EventRecord(previous_state=0, new_state=1, record_id=1, meter_id=10001, time=NOW)
     far = EventRecord(previous_state=1, new_state=0, record_id=2, meter_id=10001, time=MAX_EPOCH)
     utility.play(("r001", batch(events=[(1, event), (1, far)])))
-    assert utility.letters() == [("", LocalReason.AHEAD)] * 2
+    assert utility.letters() == [("quarantined", LocalReason.AHEAD)] * 2
     assert events(database) == []
+    with pytest.raises(ConfigError, match="is an event; it is decided on by itself"):
+        decide_letters(database, [(1, "released")], on_machine("clerk"), "", NOW)
     utility.confirm()
+    # What waits is not dropped with the readings of its time, 1970.
+    assert not Retention(database, 1).apply(TODAY)
     utility.play(polls=1)
     assert events(database) == [NOW]
     assert utility.letters() == [("refused", LocalReason.AHEAD), ("released", LocalReason.AHEAD)]
@@ -158,6 +169,50 @@ def test_an_implausible_reading_ahead_of_the_clock_waits_for_a_person(database: 
     utility.confirm()
     utility.play(polls=2)
     assert [state for state, _ in utility.letters()] == ["quarantined"]
+
+
+def test_what_a_sender_calls_ahead_is_neither_stored_nor_stops_what_waits(database: Database) -> None:
+    """A stolen gateway relays events of another microgrid, its own implausible readings, and no record at all."""
+    utility = Utility(database)
+    event = EventRecord(previous_state=0, new_state=1, record_id=1, meter_id=20001, time=NOW - 900)
+    record = READING._replace(reading=250_001)
+    forged = [
+        DeadLetter(meter=meter, log=log, reason=LocalReason.AHEAD, generation=1, record_id=1, time=NOW, content=content)
+        for meter, log, content in (
+            (20001, Log.EVENT, event.pack()),
+            (10001, Log.EVENT, b"no event"),
+            (10001, Log.HISTORY, record.pack()),
+        )
+    ]
+    utility.play(("r001", batch(dead_letters=forged)), of("r001", TODAY))
+    assert utility.letters() == [("", Rejection.FUTURE)] * 3 + [("quarantined", LocalReason.AHEAD)]
+    utility.confirm()
+    utility.play(polls=2)
+    assert events(database) == []
+    assert utility.quarters("r001") == [TODAY]
+    assert utility.letters() == [("", Rejection.FUTURE)] * 3 + [("released", LocalReason.AHEAD)]
+
+
+def test_records_of_other_accounts_that_an_earlier_gateway_rejected_wait_too(database: Database) -> None:
+    utility = Utility(database)
+    rejected = [
+        DeadLetter(
+            meter=10001,
+            log=Log.HISTORY,
+            reason=Rejection.WRONG_ACCOUNT,
+            generation=1,
+            record_id=number,
+            time=NOW,
+            content=READING._replace(record_id=number, reading=reading).pack(),
+        )
+        for number, reading in ((1, 5), (2, 250_001))
+    ]
+    utility.play(("r001", batch(dead_letters=rejected)))
+    assert utility.letters() == [("quarantined", Rejection.IMPLAUSIBLE), ("quarantined", LocalReason.AHEAD)]
+    utility.confirm()
+    utility.play(polls=1)
+    assert utility.quarters("r001") == [TODAY]
+    assert utility.letters() == [("quarantined", Rejection.IMPLAUSIBLE), ("released", LocalReason.AHEAD)]
 
 
 def test_the_two_newest_senders_are_found_among_parts_and_blocks(database: Database) -> None:
