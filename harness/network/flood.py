@@ -150,8 +150,11 @@ class Apartments:
         for meter in self._meters:
             meter.close()
 
-    async def load(self, seconds: float) -> Delivery:
-        """Send puts for ``seconds`` at the apartments' rate: each meter once a minute, one after the other."""
+    async def load(self, seconds: float, *, until_through_s: float = GRACE_S) -> Delivery:
+        """Send puts for ``seconds`` at the apartments' rate, each meter once a minute, one after the other.
+
+        Then wait for their acknowledgements, ``until_through_s`` at most.
+        """
         for meter in self._meters:
             meter.waiting.clear()
             meter.latencies_s.clear()
@@ -161,7 +164,7 @@ class Apartments:
             await asyncio.sleep(max(0.0, started + n * PUT_EVERY_S / METERS - time.monotonic()))
             self._meters[self._next % METERS].put()
             self._next += 1
-        ends = time.monotonic() + GRACE_S
+        ends = time.monotonic() + until_through_s
         for meter in self._meters:
             await meter.is_through(ends)
         latencies_s = sorted(each for meter in self._meters for each in meter.latencies_s)

@@ -8,7 +8,7 @@ import pytest
 from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import Log, State
 from commonwatt.protocol.batches import BatchAck
-from commonwatt.protocol.commands import Kind, Outcome
+from commonwatt.protocol.commands import Kind, LogIds, Outcome
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import Level
@@ -584,6 +584,28 @@ def test_the_minimum_a_meter_names_is_not_dated_by_a_clock_that_is_not_trusted(w
     confirm(world)
     world.introduce(1, minimum=30)
     assert world.core.manager.minima() == {1: (30, world.now)}
+
+
+def test_a_hardware_clock_is_enough_to_date_a_minimum(world: World) -> None:
+    world.do(world.core.manager.outcome(1, named_minimum(world), Now(world.now, Trust.METERS)))
+    assert world.core.manager.minima() == {1: (30, 0)}
+    world.do(world.core.manager.outcome(1, named_minimum(world), Now(world.now, Trust.HARDWARE)))
+    assert world.core.manager.minima() == {1: (30, world.now)}
+
+
+def named_minimum(world: World) -> Outcome:
+    none = LogIds(generation=1, first=1, next=1)
+    return Outcome(
+        id="x",
+        cmd="initialize",
+        result="done",
+        time=world.now,
+        bits=State.INITIALIZED,
+        push=True,
+        minimum_percent=30,
+        history=none,
+        events=none,
+    )
 
 
 def test_an_answer_to_something_long_ago_makes_no_wrong_clock_trusted(world: World) -> None:

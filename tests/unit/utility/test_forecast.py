@@ -94,3 +94,29 @@ def test_like_hours_are_the_same_local_hour_and_skip_a_day_without_it() -> None:
     assert like_hours(epoch(2026, 7, 6, 14, 40), ZONE)[:2] == [epoch(2026, 7, 3, 14), epoch(2026, 7, 2, 14)]
     # Sunday 8 March 2026 has no 02:00.
     assert like_hours(epoch(2026, 3, 14, 2, 10), ZONE)[0] == epoch(2026, 3, 7, 2)
+
+
+@pytest.mark.parametrize("permille", [500, 900])
+def test_planned_need_is_as_a_plain_reference_computes_it(permille: int) -> None:
+    """Days of random needs, in UTC: row ``d`` is what was needed ``d`` days before at the same times."""
+    horizon = 192
+    history: list[int] = np.random.default_rng(permille).integers(0, 10_000, 40 * 96).tolist()
+
+    def needed(day: int, quarter: int) -> int:
+        """The need ``quarter`` quarters after now, ``day`` days ago; what is not over is that of the day before."""
+        at = quarter - 96 * day
+        return history[at - 96 * (at // 96 + 1)] if at >= 0 else history[at]
+
+    def guess(day: int, quarter: int) -> float:
+        """What was forecast on that day: the day before, corrected by the last quarter's error, which fades."""
+        off = needed(day, -1) - needed(day + 1, -1)
+        return needed(day + (1 if quarter < 96 else 2), quarter) + off * 0.95 ** (quarter + 1)
+
+    wanted = []
+    for end in range(1, horizon + 1):
+        errors = sorted(sum(needed(d, q) - guess(d, q) for q in range(end)) for d in range(2, 30))
+        wanted.append(sum(guess(0, q) for q in range(end)) + errors[28 * permille // 1000])
+    change = max(needed(day, 0) - needed(day, -1) for day in range(2, 30))
+    wanted[0] = max(wanted[0], needed(0, -1) + change)
+    need = planned_need(epoch(2026, 7, 1), np.arange(horizon + 1), np.array(history), ZoneInfo("UTC"), permille)
+    assert np.cumsum(need).tolist() == pytest.approx(wanted, abs=1)
