@@ -6,17 +6,20 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 COMPILED := .venv/compiled
 
-.PHONY: run test tests install check soak bench scenarios town-month docs dashboards dashboard-types deb clean constraints
+.PHONY: run test test-real tests install check soak bench scenarios town-month docs dashboards dashboard-types deb clean constraints
 
 run: install ## start the demonstration town; Ctrl-C stops it
 	$(BIN)/commonwatt demo
 
-test: install ## run all checks and tests, as CI does
-	$(BIN)/python -m harness.real.parts
+test: install ## run the checks and every test that needs nothing but Python: no result depends on the machine's speed
 	$(MAKE) --no-print-directory -j 2 check tests
 
+test-real: $(COMPILED) ## test real processes, databases, brokers, browsers and clocks; names what is not installed first
+	$(BIN)/python -m harness.real.parts
+	$(BIN)/python -m pytest -q -n 4 --dist loadscope --no-loadscope-reorder -m "real and not smoke"
+
 tests: $(COMPILED)
-	$(BIN)/python -m pytest -q -n 3 --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder -m "smoke or not real"
 
 # In a new clone, once: or each of the processes that run tests compiles all modules and tests for itself.
 $(COMPILED): $(INSTALLED)

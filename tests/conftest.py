@@ -33,10 +33,9 @@ def _ports_and_forks() -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of real parts, and mix the files of each folder.
+    """Mark the tests of ``make test-real``, and mix the files of each folder.
 
-    Tests of real processes mostly wait, all others calculate: mixed, they use the processors from begin to end. Each
-    simulated world is by itself: short tests at the end keep all processes busy.
+    Each simulated world is by itself: short tests at the end keep all processes busy.
     """
     for item in items:
         if item.path.parts[-2] in _REAL_FOLDERS or "postgresql" in item.name:
@@ -55,7 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Let only tests that are marked as real start programs that this project does not bring along."""
+    """Let only tests of ``make test-real`` start programs that this project does not bring along."""
     parts_of_others.are_allowed = item.get_closest_marker("real") is not None
 
 

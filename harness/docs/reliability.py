@@ -164,7 +164,7 @@ _HEAD = """\
 
 This page helps you decide whether to rely on Commonwatt. It lists the faults that it survives, the guarantee under
 each, and the test that applies that fault to the real programs, with real brokers, databases, files and
-connections, and then checks the result. The tests run with every change (`make test`), and a
+connections, and then checks the result. The tests run with every change (`make test` and `make test-real`), and a
 change that breaks one is rejected. `make docs` makes the page from the existing tests, so it promises only what a test
 shows.
 

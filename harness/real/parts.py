@@ -31,7 +31,7 @@ PARTS = {
 
 
 are_allowed = True
-"""Whether the present test may use them: those that are not marked as real need nothing but Python."""
+"""Whether the present test may use them: those of ``make test`` need nothing but Python."""
 
 
 def real_part(program: str) -> Path:
@@ -63,13 +63,14 @@ def need_root(what: str) -> None:
 
 
 def main() -> None:
-    """Name the missing programs in one line, with the command that installs them; in CI each test fails by name."""
+    """Name the missing programs in one line, with the command that installs them; in CI end with 1."""
     packages = {package for program, (package, _) in PARTS.items() if _path_of(program) is None}
     root = [] if os.geteuid() == 0 else ["the rights of root"]
     if not packages and not root:
         return
     install = f"; install: sudo apt-get install {' '.join(sorted(packages))}" if packages else ""
     print(f"Tests are skipped for want of {', '.join([*sorted(packages), *root])}{install}", file=sys.stderr)
+    sys.exit(1 if os.environ.get("CI") else 0)
 
 
 if __name__ == "__main__":

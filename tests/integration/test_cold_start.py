@@ -45,6 +45,7 @@ def settled(site: Site) -> Audit:
     return audit
 
 
+@pytest.mark.smoke
 def test_a_gateway_starts_alone_collects_when_meters_come_and_relays_when_the_utility_appears(site: Site) -> None:
     site.start("r001 gateway")
     eventually(lambda: failing(site) == {"meters", "head_end"})
