@@ -141,7 +141,10 @@ class Service:
         watchdog.watch("jobs", self._jobs.reading.mark)
         current_default_thread_limiter().total_tokens = REQUEST_THREADS
         server = _Server(_quiet(self._api, self._metrics, self._settings))
+        scheme = "http" if self._settings.http_certificate is None else "https"
         with listen(self._settings.http) as sock:
+            # Before the first answer: `commonwatt demo` shows the link when all parts answer.
+            await asyncio.to_thread(self._invite_first, scheme)
             tasks: list[asyncio.Task[object]] = [
                 asyncio.create_task(server.serve([sock]), name="the API"),
                 asyncio.create_task(self._link.run(), name="the connection to the head-end"),
@@ -151,10 +154,8 @@ class Service:
             self._api.alarms.start()
             await self._see_to_alarms()  # Those that stood before the start are shown from the first page on.
             self._tick(watchdog)
-            scheme = "http" if self._settings.http_certificate is None else "https"
             log.info("serving on %s://%s", scheme, self._settings.http)
             watchdog.ready(f"serving on {scheme}://{self._settings.http}")
-            await asyncio.to_thread(self._invite_first, scheme)
             try:
                 await until_stopped(stop, tasks)
             finally:

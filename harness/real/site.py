@@ -147,10 +147,8 @@ class Site:
             return found
 
     def first_login(self) -> str:
-        """Return the link of the first administrator, which the utility writes to a file once it serves."""
-        link = self.layout.part("utility").config.with_name(FIRST_LOGIN)
-        eventually(link.exists)
-        return link.read_text().strip()
+        """Return the link of the first administrator, which the utility writes to a file before it answers."""
+        return self.layout.part("utility").config.with_name(FIRST_LOGIN).read_text().strip()
 
     def metric(self, name: str, series: str) -> float:
         """Return a value of a part's /metrics, by its name and labels as shown there; 0 while there is none."""
