@@ -16,7 +16,7 @@ from harness.billing.worlds import ZONE, tariff, whole_town
 from utility.billing.canonical import bill_bytes
 from utility.billing.inputs import RunInputs
 from utility.billing.run import bills_of
-from utility.billing.tariffs.tariff import Tariff
+from utility.tariffs.tariff import Tariff
 
 POLICIES = ("spec", "aces", "rangers")
 MONTH = "2026-11"

@@ -17,10 +17,10 @@ from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.model.validation import limits_of
 from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, Batch
 from commonwatt.protocol.topics import BATCHES, gateway_up
-from utility.core import Core
-from utility.events import FromGateway
+from utility.readings.core import Core
+from utility.readings.events import FromGateway
+from utility.readings.store.parts import summaries
 from utility.registry.snapshot import MeterEntry, RegistrySnapshot
-from utility.store.parts import summaries
 
 MICROGRID = "r001"
 METERS = 64

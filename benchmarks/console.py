@@ -27,11 +27,11 @@ from harness.network.waiting import free_ports
 from harness.settlement.emulated import small_town
 from scenarios.cli import TOWN
 from utility.access.roles import Role
-from utility.api.rights import COOKIE
+from utility.access.store import access
+from utility.assembly.service import KEEP_S, Service
+from utility.database.database import open_database
 from utility.jobs.catalogue import catalogue
-from utility.shell import KEEP_S, Service
-from utility.store import access
-from utility.store.database import open_database
+from utility.webkit.rights import COOKIE
 
 EVERY_S = 5.0
 """How often each browser asks."""

@@ -21,11 +21,11 @@ from harness.real.postgres import Postgres
 from harness.settlement.emulated import EmulatedQuarter, EmulatedTown
 from harness.settlement.truth import DAY
 from scenarios.cli import TOWN
-from utility.store.bulk import Column, insert_columns
-from utility.store.database import Database, open_database
-from utility.store.parts import summaries
-from utility.store.postgres.partitions import make_partitions, month_of
-from utility.store.tables import compacted
+from utility.database.bulk import Column, insert_columns
+from utility.database.database import Database, open_database
+from utility.database.postgres.partitions import make_partitions, month_of
+from utility.readings.store.parts import summaries
+from utility.readings.tables import compacted
 
 PART, DAYS = 10, 30
 """One in so many homes of each kind is emulated, for so many days."""

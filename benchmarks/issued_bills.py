@@ -13,14 +13,14 @@ from harness.billing.worlds import tariff
 from harness.settlement.emulated import small_town
 from harness.statistics.stored import random_day, settle
 from scenarios.cli import TOWN
-from utility.store import tariffs
-from utility.store.bill_documents import documents_of
-from utility.store.billing import check_run, issue_run
-from utility.store.database import Database, open_database
-from utility.store.issued_bills import bill_in
-from utility.store.registration import fill_registry
-from utility.store.run_bills import computed_run, prepared, saved
-from utility.store.settlement_members import owners
+from utility.billing.store.bill_documents import documents_of
+from utility.billing.store.billing import check_run, issue_run
+from utility.billing.store.issued_bills import bill_in
+from utility.billing.store.run_bills import computed_run, prepared, saved
+from utility.database.database import Database, open_database
+from utility.registry.store.registration import fill_registry
+from utility.settlement.store.settlement_members import owners
+from utility.tariffs.store import tariffs
 
 MONTH = "2026-10"
 FIRST = (date(2026, 10, 1) - date(1970, 1, 1)).days

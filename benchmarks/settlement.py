@@ -22,22 +22,23 @@ from harness.settlement.emulated import EmulatedTown, small_town
 from harness.settlement.truth import DAY
 from harness.worlds.sent import append
 from scenarios.cli import TOWN
-from utility.changes import Append
+from utility.assembly.metrics import UtilityMetrics
+from utility.database.bulk import Column, insert_columns
+from utility.database.database import Database, open_database
+from utility.database.postgres.partitions import make_partitions, month_of
 from utility.jobs.calendar_periods import Period
-from utility.jobs.settlement import SettlementJob
+from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
-from utility.metrics import UtilityMetrics
+from utility.outbox.changes import Append
+from utility.readings.store.compactor import Compactor
+from utility.readings.store.parts import summaries
+from utility.readings.store.writer import Writer
+from utility.readings.tables import compacted
+from utility.registry.store.registration import fill_registry
+from utility.registry.tables import controller, meter
+from utility.settlement.jobs.settlement import SettlementJob
 from utility.settlement.reasons import Why
-from utility.store.bulk import Column, insert_columns
-from utility.store.compactor import Compactor
-from utility.store.database import Database, open_database
-from utility.store.job_leases import Turn
-from utility.store.parts import summaries
-from utility.store.postgres.partitions import make_partitions, month_of
-from utility.store.registration import fill_registry
-from utility.store.settlement_due import mark_days, numbers_of
-from utility.store.tables import compacted, controller, meter
-from utility.store.writer import Writer
+from utility.settlement.store.settlement_due import mark_days, numbers_of
 
 SOON = (DAY + 1) * 86_400 + 4 * 3600
 

@@ -30,12 +30,12 @@ from commonwatt.protocol.topics import BATCHES, gateway_up
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Microgrid, load_town
 from harness.network.waiting import become
-from utility.health import Health
-from utility.ingest.ingest import Ingest
-from utility.metrics import UtilityMetrics
-from utility.store.database import open_database
-from utility.store.registration import fill_registry
-from utility.store.tables import dead_letter
+from utility.assembly.metrics import UtilityMetrics
+from utility.database.database import open_database
+from utility.readings.health import Health
+from utility.readings.ingest.ingest import Ingest
+from utility.readings.tables import dead_letter
+from utility.registry.store.registration import fill_registry
 
 GATEWAYS = 801
 FLOODS_A_S = 100

@@ -25,14 +25,14 @@ from commonwatt.protocol.topics import BATCHES, gateway_up
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Meter, Microgrid, Town, load_town
 from harness.real.postgres import Postgres
-from utility.changes import Append
-from utility.health import Health
-from utility.ingest.ingest import MAX_GROUP, Ingest
-from utility.metrics import UtilityMetrics
-from utility.store.compactor import Compactor
-from utility.store.database import Database, open_database
-from utility.store.registration import fill_registry
-from utility.store.writer import Writer
+from utility.assembly.metrics import UtilityMetrics
+from utility.database.database import Database, open_database
+from utility.outbox.changes import Append
+from utility.readings.health import Health
+from utility.readings.ingest.ingest import MAX_GROUP, Ingest
+from utility.readings.store.compactor import Compactor
+from utility.readings.store.writer import Writer
+from utility.registry.store.registration import fill_registry
 
 TOWN = 'microgrid = [{{id = "r", kind = "residential", count = {}}}]\n'
 FIRST = 2_000_000

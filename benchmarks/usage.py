@@ -16,15 +16,17 @@ from commonwatt.town.town import load_town
 from harness.settlement.emulated import small_town
 from harness.statistics.stored import random_day, settle
 from scenarios.cli import TOWN
+from utility.database.bulk import Column, insert_columns
+from utility.database.database import Database, open_database
 from utility.jobs.calendar_periods import Period
-from utility.jobs.statistics import StatisticsJob
+from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
-from utility.store.bulk import Column, insert_columns
-from utility.store.database import Database, open_database
-from utility.store.job_leases import Turn
-from utility.store.registration import fill_registry
-from utility.store.settlement_members import owners
-from utility.store.tables import compacted, controller, meter, usage_month
+from utility.readings.tables import compacted
+from utility.registry.store.registration import fill_registry
+from utility.registry.tables import controller, meter
+from utility.settlement.store.settlement_members import owners
+from utility.statistics.jobs.statistics import StatisticsJob
+from utility.statistics.tables import usage_month
 
 FIRST = (date(2026, 10, 1) - date(1970, 1, 1)).days
 DAYS = 31

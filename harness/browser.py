@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from harness.console import Browser as Person
 from harness.real.parts import real_part
-from utility.api.rights import COOKIE
+from utility.webkit.rights import COOKIE
 
 STARTS_WITHIN_S = 30
 _MOST_TABS = 200

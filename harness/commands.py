@@ -11,15 +11,15 @@ from harness.console import PASSWORD
 from harness.furnished import token_of
 from utility.access.passwords import hash_password
 from utility.access.roles import Role
-from utility.api.app import make_app
-from utility.api.services import Api
-from utility.cli import options
-from utility.cli.break_glass import way_into
-from utility.cli.service import WAY
-from utility.health import Health
-from utility.metrics import UtilityMetrics
-from utility.store import access
-from utility.store.database import Database, open_database
+from utility.access.store import access
+from utility.assembly.application import make_app
+from utility.assembly.break_glass import way_into
+from utility.assembly.metrics import UtilityMetrics
+from utility.database.database import Database, open_database
+from utility.readings.health import Health
+from utility.webkit.cli import options
+from utility.webkit.cli.service import WAY
+from utility.webkit.services import Api
 
 WHO = "--as"
 """Before a command's words of a test: the person who is logged in."""

@@ -13,12 +13,12 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from utility.access.passwords import hash_password
 from utility.access.roles import Role
-from utility.api.rights import COOKIE, Gate
-from utility.api.services import Api
-from utility.health import Health
-from utility.metrics import UtilityMetrics
-from utility.store import access
-from utility.store.database import Database
+from utility.access.store import access
+from utility.assembly.metrics import UtilityMetrics
+from utility.database.database import Database
+from utility.readings.health import Health
+from utility.webkit.rights import COOKIE, Gate
+from utility.webkit.services import Api
 
 PASSWORD = "three slow green boats"
 

@@ -11,10 +11,10 @@ from harness.household import HOUSE, TOWN, furnish
 from harness.routes import Visitors
 from utility.access.roles import Role
 from utility.access.secrets import digest, new_token
-from utility.api.app import make_app
-from utility.store.database import Database, open_database
-from utility.store.registration import fill_registry
-from utility.store.tables import api_token
+from utility.access.tables import api_token
+from utility.assembly.application import make_app
+from utility.database.database import Database, open_database
+from utility.registry.store.registration import fill_registry
 
 LOCAL_KEY = "the key of programs on this machine"
 

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.ids import MeterId
+from commonwatt.model.local_calendar import month_quarters
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import EpochSeconds
 from commonwatt.settlement.packed import MeterDays, contents, packed
@@ -18,16 +19,17 @@ from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
 from commonwatt.town.town import Direction, Function, Meter, Town
 from harness.billing.worlds import ZONE, tariff
 from harness.worlds.sent import append
-from utility.billing.tariffs.local_calendar import month_quarters
+from utility.billing.store import billing
+from utility.billing.store.run_bills import computed_run, prepared, saved
+from utility.database.bulk import Column, insert_columns
+from utility.database.database import Database
+from utility.readings.store.writer import Writer
 from utility.registry.accounts import Account, Dated, DatedRegistry, Holding
-from utility.store import billing, tariffs
-from utility.store.accounts import load_for_change, save_dated_registry
-from utility.store.bulk import Column, insert_columns
-from utility.store.database import Database
-from utility.store.run_bills import computed_run, prepared, saved
-from utility.store.settlement_due import numbers_of
-from utility.store.tables import controller, declared_minimum, settled, settled_day
-from utility.store.writer import Writer
+from utility.registry.store.accounts import load_for_change, save_dated_registry
+from utility.registry.tables import controller, declared_minimum
+from utility.settlement.store.settlement_due import numbers_of
+from utility.settlement.tables import settled, settled_day
+from utility.tariffs.store import tariffs
 
 TOWN = """microgrid = [
  {id = "r", kind = "residential", count = 2, houses = 2},

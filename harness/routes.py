@@ -13,13 +13,13 @@ from sqlalchemy import create_engine
 
 from commonwatt.runtime.clock import Clock
 from utility.access.roles import Role
-from utility.api.app import make_app
-from utility.api.rights import COOKIE, CSRF_HEADER, Allowed, Gate, rule_of
-from utility.api.services import Api
-from utility.health import Health
-from utility.metrics import UtilityMetrics
-from utility.store import access
-from utility.store.database import Database
+from utility.access.store import access
+from utility.assembly.application import make_app
+from utility.assembly.metrics import UtilityMetrics
+from utility.database.database import Database
+from utility.readings.health import Health
+from utility.webkit.rights import COOKIE, CSRF_HEADER, Allowed, Gate, rule_of
+from utility.webkit.services import Api
 
 SAFE = ("GET", "HEAD")
 

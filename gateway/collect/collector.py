@@ -41,7 +41,7 @@ A wrongly registered meter makes up to 17,280 a day, and may send those of sever
 """
 
 ALL_REJECTED_A_DAY = 200_000
-"""The same of all meters together: less than the utility takes of one gateway in a day (``utility.core``)."""
+"""The same of all meters together: less than the utility takes of one gateway in a day (``utility.readings.core``)."""
 
 ACCOUNTS_A_DAY = 10
 """Accounts that are not a meter's own and that are reported to the utility in one day, for each meter."""

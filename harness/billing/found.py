@@ -3,7 +3,7 @@
 import pytest
 
 from harness.billing.worlds import World
-from utility.store import billing_sources
+from utility.billing.store import billing_sources
 
 
 def found_in_store(monkeypatch: pytest.MonkeyPatch, world: World) -> World:

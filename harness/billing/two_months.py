@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from commonwatt.model.local_calendar import month_before
 from commonwatt.settlement.settled import Quantity
 from harness.billing.worlds import ZONE, World, random_world, tariff
 from utility.billing.inputs import RunInputs
-from utility.billing.tariffs.local_calendar import month_before
 
 MONTH, KWH = "2026-11", 10**6
 

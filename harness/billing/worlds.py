@@ -10,15 +10,15 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from commonwatt.model.local_calendar import month_quarters
 from commonwatt.model.units import Quarter
 from commonwatt.settlement.settled import Energies, Quantity, SettledQuarters
 from commonwatt.town.town import Direction, Function
 from utility.billing.inputs import RunInputs
-from utility.billing.tariffs.file import TariffFile
-from utility.billing.tariffs.local_calendar import month_quarters
-from utility.billing.tariffs.tariff import Tariff
-from utility.billing.tariffs.week import faults
 from utility.registry.accounts import Account, Dated, DatedRegistry, Holding, Installed
+from utility.tariffs.file import TariffFile
+from utility.tariffs.tariff import Tariff
+from utility.tariffs.week import faults
 
 ZONE = "America/New_York"
 MONTHS = ("2026-10", "2026-11", "2027-03")

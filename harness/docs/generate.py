@@ -252,7 +252,7 @@ def benchmarks_page() -> str:
 # Markdown, for the tests
 
 
-RUNBOOKS = DOCS.parent / "utility" / "api" / "runbooks.md"
+RUNBOOKS = DOCS.parent / "utility" / "webkit" / "runbooks.md"
 
 
 def pages_for_people() -> list[Path]:

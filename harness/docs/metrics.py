@@ -22,10 +22,10 @@ from gateway.metrics import make_registry
 from gateway.store.store import Store
 from meter_sim.metrics import Figures as FleetFigures
 from meter_sim.metrics import FleetMetrics, PlantFigures, Power, TownFigures, TownMetrics
-from utility.gateway_metrics import GatewayMetrics
-from utility.metrics import UtilityMetrics
-from utility.plant_metrics import PlantMetrics
-from utility.town_metrics import TownMetrics as UtilityTownMetrics
+from utility.assembly.metrics import UtilityMetrics
+from utility.overview.metrics import TownMetrics as UtilityTownMetrics
+from utility.readings.gateway_metrics import GatewayMetrics
+from utility.supply.metrics import PlantMetrics
 
 
 @dataclass(frozen=True)

@@ -38,12 +38,12 @@ from commonwatt.town.town import Battery, load_town
 from gateway.metrics import Figures, make_registry
 from harness.worlds.gateway import CAPACITY, START, World, batches, readings
 from harness.worlds.meters import ack_of, house_meter
-from utility.health import Health
-from utility.ingest.ingest import Ingest
-from utility.metrics import UtilityMetrics
-from utility.store.database import Database, open_database
-from utility.store.dead_letters import dead_letters
-from utility.store.registration import fill_registry
+from utility.assembly.metrics import UtilityMetrics
+from utility.database.database import Database, open_database
+from utility.readings.health import Health
+from utility.readings.ingest.ingest import Ingest
+from utility.readings.store.dead_letters import dead_letters
+from utility.registry.store.registration import fill_registry
 
 DEEP = b"[" * 8_000 + b"]" * 8_000
 LONG_NUMBER = b"9" * 10_000

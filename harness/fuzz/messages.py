@@ -28,7 +28,7 @@ from harness.fuzz import bad_input
 from harness.fuzz.bad_input import GatewayBench, MeterBench, UtilityBench, batch_of, block
 from harness.worlds.gateway import START, readings
 from harness.worlds.meters import ack_of
-from utility.core import MAX_JUNK_A_DAY
+from utility.readings.core import MAX_JUNK_A_DAY
 
 GOOD_EVERY = 50
 """Number of bad messages before each good one, which must be accepted."""

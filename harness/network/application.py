@@ -4,7 +4,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from utility.api.rights import Gate
+from utility.webkit.rights import Gate
 
 
 def local_headers(app: FastAPI) -> dict[str, str]:

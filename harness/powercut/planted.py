@@ -12,7 +12,7 @@ from commonwatt.cli.main import main
 from gateway.changes import Change
 from gateway.store import store
 from gateway.store.store import Store
-from utility.store import engines
+from utility.database import engines
 
 STEPS_BEHIND = 5
 

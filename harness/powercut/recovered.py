@@ -20,9 +20,10 @@ from commonwatt.model.records import EventRecord, Log
 from gateway.store.store import Store
 from harness.powercut.disk import Disk, Kind, records
 from harness.powercut.load import GATEWAYS_METERS, GENERATION, Acknowledged, EventKey
-from utility.store.database import open_database
-from utility.store.parts import PartReader, select_parts
-from utility.store.tables import event, meter
+from utility.database.database import open_database
+from utility.readings.store.parts import PartReader, select_parts
+from utility.readings.tables import event
+from utility.registry.tables import meter
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ LEAVES_WITHIN_S = 0.3
 
 When = Literal["before", "after"]
 
-SHELLS = {"gateway": "gateway.shell", "utility": "utility.ingest.ingest", "meters": "commonwatt.device.shell"}
+SHELLS = {"gateway": "gateway.shell", "utility": "utility.readings.ingest.ingest", "meters": "commonwatt.device.shell"}
 """The module in which each part performs its effects."""
 
 MATTERS = {"gateway": "Cover", "utility": "Append", "meters": "Delete"}

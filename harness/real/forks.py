@@ -34,9 +34,9 @@ _LOADED = (
     "gateway.shell",
     "meter_sim.cli",
     "meter_sim.fleet",
-    "utility.cli.export",
-    "utility.cli.main",
-    "utility.shell",
+    "utility.exports.cli",
+    "utility.assembly.cli",
+    "utility.assembly.service",
 )
 
 
@@ -210,7 +210,7 @@ def _serve(connection: socket.socket) -> dict[str, str | list[str]] | None:
 def _main() -> None:
     for name in _LOADED:
         import_module(name)
-    from utility.store.migrate import empty_database
+    from utility.database.migrate import empty_database
 
     empty_database()  # The processes of the utility share it.
     _be_origin(socket.socket(fileno=int(sys.argv[1])))

@@ -1,8 +1,8 @@
 """Run the utility's jobs to their end at once."""
 
-from utility.store.compactor import Compactor
-from utility.store.database import Database
-from utility.store.gap_finder import GapFinder
+from utility.database.database import Database
+from utility.readings.store.compactor import Compactor
+from utility.readings.store.gap_finder import GapFinder
 
 
 def compact(database: Database, now: int) -> int:

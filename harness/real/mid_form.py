@@ -10,8 +10,8 @@ import sys
 from typing import Any
 
 from commonwatt.cli.main import main as commonwatt
-from utility.console.console import Console
-from utility.store import audit_log
+from utility.access.store import audit_log
+from utility.webkit.console.console import Console
 
 
 def _die(*_arguments: Any, **_options: Any) -> Any:

@@ -28,8 +28,8 @@ from harness.network.waiting import PATIENCE_S, ended, eventually
 from harness.real import forks
 from harness.real.failpoint import When
 from harness.real.mosquitto import listens, render
-from utility.store.database import open_database
-from utility.store.reads import all_blocks
+from utility.database.database import open_database
+from utility.readings.store.reads import all_blocks
 
 STOP_WITHIN_S = 5.0
 """Seconds after SIGTERM within which a part ends, as documented for users."""

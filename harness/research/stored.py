@@ -10,11 +10,11 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.town.town import Direction, Meter, Town
 from harness.worlds.sent import append
+from utility.database.database import Database
+from utility.readings.store.compactor import Compactor
+from utility.readings.store.writer import Writer
+from utility.registry.store.registration import fill_registry
 from utility.research.homes import Homes, Measure
-from utility.store.compactor import Compactor
-from utility.store.database import Database
-from utility.store.registration import fill_registry
-from utility.store.writer import Writer
 
 
 def store_homes(database: Database, town: Town, homes: Homes, *, compacts: bool = True) -> None:

@@ -5,8 +5,8 @@ import numpy as np
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
 from harness.settlement.plain import settle_plainly
 from harness.settlement.random_days import DAY, MICROGRID, RandomDay, random_day
+from utility.registry.layout import layout_of
 from utility.settlement.day import Rules, SettledDay, settle_day
-from utility.settlement.layout import layout_of
 from utility.settlement.readings import readings_for_settlement
 
 

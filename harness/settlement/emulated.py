@@ -24,7 +24,7 @@ from meter_sim.physics.step import Flows
 from scenarios.policies import POLICIES
 from scenarios.simulation import Simulation
 from utility.registry.accounts import Installed
-from utility.settlement.layout import Layout, layout_of
+from utility.registry.layout import Layout, layout_of
 from utility.settlement.readings import Readings
 
 Array = NDArray[np.int64]

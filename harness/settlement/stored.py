@@ -11,12 +11,12 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import SLOTS
 from commonwatt.town.town import Direction, Function, Meter, Town
 from harness.worlds.sent import append
-from utility.changes import Append
-from utility.store.checks import row_crc
-from utility.store.compactor import Compactor
-from utility.store.database import Database
-from utility.store.tables import installed
-from utility.store.writer import Writer
+from utility.database.checks import row_crc
+from utility.database.database import Database
+from utility.outbox.changes import Append
+from utility.readings.store.compactor import Compactor
+from utility.readings.store.writer import Writer
+from utility.registry.tables import installed
 
 DAY = 20_700
 FIRST = DAY * 96

@@ -11,8 +11,8 @@ from commonwatt.model.units import MicrogridId
 from commonwatt.settlement.microgrids import settle
 from commonwatt.settlement.residual import DayResidual
 from harness.settlement.emulated import EmulatedTown, Stream
+from utility.registry.layout import alike, ids_of
 from utility.settlement.day import Rules, _Group, settle_day
-from utility.settlement.layout import alike, ids_of
 from utility.settlement.readings import Table, readings_for_settlement
 
 DAY = 20_700

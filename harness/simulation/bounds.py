@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from gateway.collect.collector import DEAD_LETTERS_A_DAY
 from gateway.relay.relay import MAX_WANTED, WINDOW
 from gateway.relay.utility_commands import KEPT_OUTCOMES
-from utility.core import MAX_JUNK_A_DAY
-from utility.gaps import MAX_ASKED
+from utility.readings.core import MAX_JUNK_A_DAY
+from utility.readings.gaps import MAX_ASKED
 
 if TYPE_CHECKING:
     from harness.simulation.fleet import Fleet

@@ -11,9 +11,10 @@ from commonwatt.model.units import GROUP_SLOTS, QUARTER_S, SLOT_S, SLOTS
 from commonwatt.protocol.dead_letters import LocalReason
 from gateway.collect.collector import FIRST_ID
 from harness.simulation import masks
-from utility.gaps import MAX_AGE_QUARTERS, off_mask, off_times
-from utility.store.reads import all_blocks, all_events
-from utility.store.tables import dead_letter, gap, meter, series
+from utility.readings.gaps import MAX_AGE_QUARTERS, off_mask, off_times
+from utility.readings.store.reads import all_blocks, all_events
+from utility.readings.tables import dead_letter, gap, series
+from utility.registry.tables import meter
 
 if TYPE_CHECKING:
     from harness.simulation.world import World

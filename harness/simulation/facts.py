@@ -9,7 +9,7 @@ from commonwatt.model.records import unpack_history
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from harness.simulation import masks
 from harness.simulation.masks import Key
-from utility.store.reads import all_blocks
+from utility.readings.store.reads import all_blocks
 
 if TYPE_CHECKING:
     from harness.simulation.world import World

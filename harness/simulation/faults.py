@@ -11,8 +11,8 @@ from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.meter_messages import Put
 from commonwatt.protocol.topics import BATCHES, RECORDS, gateway_up, meter_up
 from harness.simulation.network import CALM, Weather
-from utility.changes import OpenCommand
-from utility.store.open_commands import add_command
+from utility.outbox.changes import OpenCommand
+from utility.outbox.store import add_command
 
 if TYPE_CHECKING:
     from harness.simulation.gateway import GatewayNode

@@ -21,7 +21,7 @@ from commonwatt.protocol.topics import EVENTS, RECORDS
 from gateway import changes as at_gateway
 from harness.simulation import masks
 from harness.simulation.masks import Holdings, Key
-from utility import changes as at_utility
+from utility.outbox import changes as at_utility
 
 if TYPE_CHECKING:
     from harness.simulation.fleet import Fleet

@@ -33,7 +33,7 @@ from gateway.control.epochs import Epochs
 from gateway.relay import outbox, relay
 from gateway.relay.relay import Relay
 from gateway.store.store import Store
-from utility.store import compactor, parts
+from utility.readings.store import compactor, parts
 
 
 @dataclass(frozen=True)

@@ -18,29 +18,29 @@ from harness.real.images import put_back
 from harness.simulation import masks
 from harness.simulation.network import Broker, Link, device
 from harness.simulation.node import Node
-from utility.changes import Append, Change, OpenCommand
-from utility.core import Core
-from utility.events import CommandsOpen, FromGateway
-from utility.gaps import settled_before
-from utility.ingest.ingest import MAX_GROUP, MAX_QUEUED
-from utility.ingest.plant import is_confirmed
+from utility.database.database import Database, open_database, save_setting
+from utility.database.engines import make_engine
 from utility.jobs.calendar_periods import Seconds
 from utility.jobs.plans import Plan
-from utility.store.compactor import Compactor
-from utility.store.confirmed import release_confirmed
-from utility.store.database import Database, open_database, save_setting
-from utility.store.dead_letters import dead_letter_of, is_in
-from utility.store.engines import make_engine
-from utility.store.gap_finder import GapFinder
-from utility.store.job_leases import Turn, mark_done, take
-from utility.store.newest import newest_of_two
-from utility.store.open_commands import open_commands
-from utility.store.parts import select_parts
-from utility.store.quarantine import QUARANTINED
-from utility.store.registration import fill_registry
-from utility.store.registry import load_snapshot
-from utility.store.tables import dead_letter
-from utility.store.writer import Writer
+from utility.jobs.store.job_leases import Turn, mark_done, take
+from utility.outbox.changes import Append, Change, OpenCommand
+from utility.outbox.store import open_commands
+from utility.readings.core import Core
+from utility.readings.events import CommandsOpen, FromGateway
+from utility.readings.gaps import settled_before
+from utility.readings.ingest.ingest import MAX_GROUP, MAX_QUEUED
+from utility.readings.ingest.plant import is_confirmed
+from utility.readings.store.compactor import Compactor
+from utility.readings.store.confirmed import release_confirmed
+from utility.readings.store.dead_letters import dead_letter_of, is_in
+from utility.readings.store.gap_finder import GapFinder
+from utility.readings.store.newest import newest_of_two
+from utility.readings.store.parts import select_parts
+from utility.readings.store.quarantine import QUARANTINED
+from utility.readings.store.writer import Writer
+from utility.readings.tables import dead_letter
+from utility.registry.store.registration import fill_registry
+from utility.registry.store.registry import load_snapshot
 
 if TYPE_CHECKING:
     from harness.simulation.world import World

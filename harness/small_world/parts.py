@@ -33,13 +33,13 @@ from harness.simulation import masks
 from harness.simulation.node import finish
 from harness.small_world.states import canonical, copied, pickled, rows_of
 from meter_sim.truth import TRUTH
-from utility import changes as utility_changes
-from utility.core import Core
-from utility.events import CommandsOpen, FromGateway
-from utility.store.database import open_database
-from utility.store.parts import PartReader, select_parts
-from utility.store.registry import load_snapshot
-from utility.store.writer import Writer
+from utility.database.database import open_database
+from utility.outbox import changes as utility_changes
+from utility.readings.core import Core
+from utility.readings.events import CommandsOpen, FromGateway
+from utility.readings.store.parts import PartReader, select_parts
+from utility.readings.store.writer import Writer
+from utility.registry.store.registry import load_snapshot
 
 W = TypeVar("W")
 C = TypeVar("C")

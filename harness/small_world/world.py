@@ -21,7 +21,7 @@ from commonwatt.town.town import Function, load_town
 from gateway.changes import Change
 from gateway.core import Gateway
 from harness.small_world.parts import TICK, GatewayPart, MeterPart, Part, Step, UtilityPart
-from utility.store.registration import fill_registry
+from utility.registry.store.registration import fill_registry
 
 START = 1_782_000_000
 MINUTE_S = 60

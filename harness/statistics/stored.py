@@ -11,16 +11,18 @@ from commonwatt.model.records import RecordType
 from commonwatt.settlement.residual import DayResidual, Stretch
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
 from commonwatt.town.town import Direction
+from utility.database.database import Database
+from utility.database.postgres.partitions import make_partitions, month_of
+from utility.readings.tables import compacted
+from utility.registry.layout import ids_of, installed_in, layout_of
+from utility.registry.tables import controller, meter
 from utility.settlement.day import SettledDay
-from utility.settlement.layout import ids_of, installed_in, layout_of
+from utility.settlement.store.settled import save
+from utility.settlement.store.settlement_members import Owner
 from utility.statistics.months import Month
 from utility.statistics.packed import packed
-from utility.store.database import Database
-from utility.store.postgres.partitions import make_partitions, month_of
-from utility.store.settled import save
-from utility.store.settlement_members import Owner
-from utility.store.tables import compacted, controller, meter, usage_month
-from utility.store.usage import Scope, load_town_usage
+from utility.statistics.store.usage import Scope, load_town_usage
+from utility.statistics.tables import usage_month
 
 _OWN = {
     Direction.INCOMING: (Quantity.IMPORTED, Quantity.SHARED_IN),

@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.model.local_time import to_local
 from commonwatt.model.units import QUARTER_S
 from harness.supply.town import _SERVICE, _WEEKDAY, _WEEKEND, TABLE, ZONE, _walk
 from meter_sim.sun import DAY_S, Sun
 from meter_sim.weather import Weather
 from utility.statistics.months import Month, month_number
-from utility.supply.local_time import to_local
 
 Floats = NDArray[np.float64]
 

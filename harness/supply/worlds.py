@@ -6,11 +6,11 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.model.local_time import DAY_QUARTERS, local_hour
 from commonwatt.model.units import QUARTER_S
 from harness.supply.town import BEGIN, MEAN_W, TABLE, WARM_UP_DAYS, ZONE, Kind, net_load
 from harness.supply.year import World
 from utility.supply.buying.situation import MAX_HORIZON, Storm
-from utility.supply.local_time import DAY_QUARTERS, local_hour
 
 OFF_PEAK = 1000
 """The price outside peak hours; all others are multiples of it."""

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.model.local_time import DAY_QUARTERS
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
 from harness.supply.plant import step
 from harness.supply.town import BEGIN, MEAN_W, TABLE, WARM_UP_DAYS, ZONE
 from utility.supply.buying.situation import MAX_HORIZON, Policy, Situation, Storm
-from utility.supply.local_time import DAY_QUARTERS
 from utility.supply.plant import Plant
 
 HISTORY = 34 * DAY_QUARTERS

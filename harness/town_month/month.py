@@ -12,22 +12,22 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.blocks import empty
+from commonwatt.model.local_calendar import month_quarters
 from commonwatt.model.units import QUARTER_S, MicrogridId, Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
 from commonwatt.town.scenario import load
 from commonwatt.town.town import Town
 from harness.commands import run_as
 from harness.settlement.emulated import EmulatedQuarter, EmulatedTown
-from utility.billing.tariffs.local_calendar import month_quarters
+from utility.database.database import Database, open_database
 from utility.registry.accounts import Holding, Installed
+from utility.registry.layout import Day, layout_of
+from utility.registry.store.accounts import load_for_change, save_dated_registry
+from utility.registry.store.registration import fill_registry
 from utility.settlement.day import Rules, SettledDay, settle_day
-from utility.settlement.layout import Day, layout_of
 from utility.settlement.readings import Readings, readings_for_settlement
-from utility.store.accounts import load_for_change, save_dated_registry
-from utility.store.database import Database, open_database
-from utility.store.registration import fill_registry
-from utility.store.settled import save
-from utility.store.settlement_members import owners
+from utility.settlement.store.settled import save
+from utility.settlement.store.settlement_members import owners
 
 TARIFF = Path("docs/examples/tariff.toml")
 

@@ -5,10 +5,10 @@ from zoneinfo import ZoneInfo
 
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import QUARTER_S, Quarter
+from utility.database.database import Database
+from utility.readings.store.replaced_meters import register_replacement
 from utility.registry.exchange import exchanged
-from utility.store.accounts import load_for_change, save_dated_registry
-from utility.store.database import Database
-from utility.store.replaced_meters import register_replacement
+from utility.registry.store.accounts import load_for_change, save_dated_registry
 
 
 def exchange(database: Database, new: Mapping[MeterId, MeterId], at: Quarter) -> None:

@@ -9,7 +9,7 @@ from commonwatt.model.now import Trust
 from commonwatt.model.records import EventRecord
 from commonwatt.protocol.batches import Batch
 from commonwatt.protocol.dead_letters import DeadLetter
-from utility.changes import Append
+from utility.outbox.changes import Append
 
 
 def blocks(slots: dict[int, int], *, meter: int = 10001, kind: int = 3, quarter: int = 2_000_000, q: int = 2) -> Blocks:

@@ -12,11 +12,11 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Column, Integer, MetaData, String, Table, create_engine, select
 from sqlalchemy.pool import StaticPool
 
+from utility.database.engines import writing
 from utility.jobs.calendar_periods import LocalDay, LocalMonth
 from utility.jobs.plans import UNCHANGED, Plan
-from utility.store.engines import writing
-from utility.store.job_leases import LEASE_S, Turn, finish, give_back, postpone, take
-from utility.store.tables import job, period
+from utility.jobs.store.job_leases import LEASE_S, Turn, finish, give_back, postpone, take
+from utility.jobs.tables import job, period
 
 RESULT = Table(
     "result", MetaData(), Column("no", Integer, primary_key=True), Column("job", String(8)), Column("name", String(32))

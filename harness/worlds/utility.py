@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.town.town import Town
-from utility.store.database import Database
-from utility.store.registration import fill_registry
+from utility.database.database import Database
+from utility.registry.store.registration import fill_registry
 
 
 def a_heartbeat(**fields: object) -> Heartbeat:

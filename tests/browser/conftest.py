@@ -23,13 +23,13 @@ from harness.town_month.month import Asked, make
 from harness.worlds.sent import batch, blocks
 from harness.worlds.utility import a_heartbeat
 from utility.access.roles import Role
-from utility.api.app import make_app
-from utility.changes import SawGateway
-from utility.core import Core
-from utility.events import FromGateway
-from utility.store.database import Database, open_database
-from utility.store.registry import load_snapshot
-from utility.store.writer import Writer
+from utility.assembly.application import make_app
+from utility.database.database import Database, open_database
+from utility.outbox.changes import SawGateway
+from utility.readings.core import Core
+from utility.readings.events import FromGateway
+from utility.readings.store.writer import Writer
+from utility.registry.store.registry import load_snapshot
 
 MONTH = "2026-10"
 NOW = 1_794_330_000  # noon of 10 November 2026, after the deadline of settlement

@@ -10,8 +10,8 @@ from playwright.sync_api import expect
 from harness.browser import Visit
 from utility.access.roles import Role
 from utility.alarms.conditions import Facts
-from utility.api.services import Api
-from utility.console.console import Console
+from utility.webkit.console.console import Console
+from utility.webkit.services import Api
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from harness.console import PASSWORD
 from tests.browser.conftest import METER, NOW
 from utility.access.passwords import hash_password
 from utility.access.roles import Role
-from utility.api.rights import COOKIE, SET_UP, Gate
-from utility.console.navigation import NAVIGATION
-from utility.store import access
+from utility.access.store import access
+from utility.webkit.console.navigation import NAVIGATION
+from utility.webkit.rights import COOKIE, SET_UP, Gate
 
 ACCOUNT = 1
 FILES = (".json", ".pdf", ".csv", ".html", "/pdf", "/receipt", "/energy", "/openapi.json", "/docs", "/runbooks")

@@ -13,7 +13,7 @@ from harness.browser import Visit, by_keyboard, visit
 from harness.console import Browser as Person
 from tests.browser.conftest import METER
 from utility.access.roles import Role
-from utility.store import audit_log
+from utility.access.store import audit_log
 
 TARIFF = Path("docs/examples/tariff.toml")
 CHECKER = Path("docs/examples/check_bill.py")

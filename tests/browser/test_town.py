@@ -11,9 +11,9 @@ from harness.settlement.emulated import small_town
 from harness.worlds.utility import a_heartbeat, register_in
 from tests.browser.conftest import NOW
 from utility.access.roles import Role
-from utility.changes import SawGateway
-from utility.console.console import Console
-from utility.store.writer import Writer
+from utility.outbox.changes import SawGateway
+from utility.readings.store.writer import Writer
+from utility.webkit.console.console import Console
 
 SOON_MS = 30_000
 

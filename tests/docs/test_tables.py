@@ -10,7 +10,7 @@ from commonwatt.device.store import open_store
 from gateway.store.store import Store
 from harness.docs.generate import DOCS
 from meter_sim.truth import TRUTH
-from utility.store.tables import metadata
+from utility.assembly.tables import metadata
 
 Tables = dict[str, list[str]]
 

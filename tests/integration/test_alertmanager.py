@@ -30,9 +30,9 @@ from utility.alarms.client import Alertmanager, AlertmanagerError
 from utility.alarms.conditions import Facts
 from utility.alarms.silences import ways_of
 from utility.alarms.watch import Watch
-from utility.store.database import Database, open_database
-from utility.store.migrate import empty_database
-from utility.store.registration import fill_registry
+from utility.database.database import Database, open_database
+from utility.database.migrate import empty_database
+from utility.registry.store.registration import fill_registry
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
 ANN = Actor(name="ann", roles=frozenset({Role.OPERATOR}), account=None, via=Via.SESSION, address="10.0.0.7")

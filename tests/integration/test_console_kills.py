@@ -12,7 +12,7 @@ import pytest
 from harness.console import PASSWORD
 from harness.network.waiting import PATIENCE_S
 from harness.real.site import Site
-from utility.api.rights import COOKIE
+from utility.webkit.rights import COOKIE
 
 TOWN = 'microgrid = [{id = "r", kind = "residential", count = 1, houses = 1}]\n'
 EVE = {"name": "eve", "display": "Eve", "roles": "viewer"}

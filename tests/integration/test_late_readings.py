@@ -23,7 +23,7 @@ from harness.real import forks
 from harness.real.fake_clock import FakeClock
 from harness.settlement.stored import store, town_blocks, without
 from harness.town_month.month import TARIFF, register
-from utility.store.database import open_database
+from utility.database.database import open_database
 
 FIRST = int(datetime(2026, 9, 30, tzinfo=UTC).timestamp()) // 900
 """Everybody has moved in at 20:00 local time on 29 September."""
@@ -32,7 +32,7 @@ DAYS = range(FIRST, FIRST + 2 * 96)
 NIGHT = int(datetime(2026, 10, 1, 5, tzinfo=UTC).timestamp()) + 86_400
 
 COMMONWATT = [sys.executable, "-m", "commonwatt"]
-IMPATIENT = "import utility.shell as s; s.TICK_S = 1\nfrom commonwatt.cli.main import main; main()"
+IMPATIENT = "import utility.assembly.service as s; s.TICK_S = 1\nfrom commonwatt.cli.main import main; main()"
 """A service that looks every second at what is due."""
 
 

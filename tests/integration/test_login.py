@@ -17,10 +17,11 @@ from harness.console import PASSWORD
 from harness.real.site import Site
 from utility.access.actor import on_machine
 from utility.access.secrets import digest
-from utility.store import alarms, api_tokens, audit_log
-from utility.store.database import Database, open_database
-from utility.store.people import By
-from utility.store.second_factors import confirm, offer
+from utility.access.store import api_tokens, audit_log
+from utility.access.store.people import By
+from utility.access.store.second_factors import confirm, offer
+from utility.alarms import store as alarms
+from utility.database.database import Database, open_database
 
 TOWN = 'microgrid = [{id = "r", kind = "residential", count = 1, houses = 2}]\n'
 TARIFF = Path(__file__).parents[2] / "docs/examples/tariff.toml"

@@ -18,8 +18,8 @@ from commonwatt.model.exceptions import StoreError
 from harness.network.waiting import eventually
 from harness.real.postgres import Postgres
 from harness.real.site import Site, audited
-from utility.store import database, engines
-from utility.store.examination import examined
+from utility.assembly.recovery.examination import examined
+from utility.database import database, engines
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
 PARTS = ("head-end", "utility", "r001 broker", "r001 gateway", "r001 meters")

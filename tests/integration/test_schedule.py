@@ -19,7 +19,7 @@ from harness.network.waiting import eventually
 from harness.real import databases, forks
 from harness.real.postgres import Postgres
 from harness.real.scheduler import PERIOD_S, RESULT
-from utility.store.database import Database, open_database
+from utility.database.database import Database, open_database
 
 kind = databases.both_kinds
 

@@ -11,10 +11,10 @@ from commonwatt.settlement.settled import Quantity
 from commonwatt.town.town import load_town
 from harness.network.waiting import eventually
 from harness.settlement.stored import DAY, FIRST, SOON, store, town_blocks
-from utility.store.database import Database, open_database
-from utility.store.registration import fill_registry
-from utility.store.settled import load_settled
-from utility.store.tables import settled
+from utility.database.database import Database, open_database
+from utility.registry.store.registration import fill_registry
+from utility.settlement.store.settled import load_settled
+from utility.settlement.tables import settled
 
 DAYS = 4
 

@@ -1,1 +1,1 @@
-"""People, their roles, and how a request proves whose it is."""
+"""People and programs: roles, sessions, passwords, second factors, tokens, and the rule of two people."""

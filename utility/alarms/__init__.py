@@ -1,1 +1,1 @@
-"""Alarms: what needs a person, by Prometheus's Alertmanager or by the utility itself, silenced and acknowledged."""
+"""Alarms: conditions, their life, silences, and Alertmanager."""

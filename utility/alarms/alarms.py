@@ -11,6 +11,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from utility.access.actor import Actor
+from utility.alarms import store as store
 from utility.alarms.board import Acknowledgement, Counts, Row, counted, mark_of, merged, rows
 from utility.alarms.conditions import Counted, Facts, JobFacts, conditions, is_judged
 from utility.alarms.lifecycle import Life, Stage, advance
@@ -26,11 +27,10 @@ from utility.alarms.silences import (
     ways_of,
 )
 from utility.alarms.watch import Seen, Watch
+from utility.database.database import Database
 from utility.jobs.listing import Listed, listed
 from utility.jobs.plans import Plan
-from utility.store import alarms as store
-from utility.store.database import Database
-from utility.store.reads import is_controller
+from utility.readings.store.reads import is_controller
 
 COUNT_S = 300
 """Clock seconds between two counts of what is dear to count."""

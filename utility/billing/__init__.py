@@ -1,1 +1,1 @@
-"""Tariffs, policies of billing, runs and bills (U2, A9, P5): pure."""
+"""Bills: computed, proven, documented, issued, corrected."""

@@ -8,11 +8,11 @@ from zoneinfo import ZoneInfo
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
+from commonwatt.model.local_calendar import local_text, month_quarters
 from commonwatt.model.units import AccountNumber, Quarter
 from commonwatt.settlement.settled import SettledQuarters
-from utility.billing.tariffs.local_calendar import local_text, month_quarters
-from utility.billing.tariffs.tariff import Tariff, in_force
 from utility.registry.accounts import Account, DatedRegistry
+from utility.tariffs.tariff import Tariff, in_force
 
 RULES = 2
 """The version of the rules that new runs are computed by (docs/billing.md). A run is computed again by its own one."""

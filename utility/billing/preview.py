@@ -8,7 +8,7 @@ from itertools import pairwise
 from commonwatt.model.units import AccountNumber
 from utility.billing.inputs import Load, RunInputs
 from utility.billing.run import Progress, bills_of
-from utility.billing.tariffs.tariff import Tariff
+from utility.tariffs.tariff import Tariff
 
 _BARS = (Decimal(-50), Decimal(-20), Decimal(-10), Decimal(-5), Decimal(-1), Decimal(0), Decimal(1), Decimal(5),
          Decimal(10), Decimal(20), Decimal(50))  # fmt: skip

@@ -20,8 +20,8 @@ from utility.billing.proof.leaf import Leaf
 from utility.billing.proof.tree import leaf_hash, salts
 from utility.billing.provisional import Recorder, Spans, replayed
 from utility.billing.run import Progress, Result, bills_of
-from utility.billing.tariffs.tariff import tariff_of
 from utility.registry.accounts import DatedRegistry
+from utility.tariffs.tariff import tariff_of
 
 
 @dataclass(frozen=True, kw_only=True)

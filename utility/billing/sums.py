@@ -17,8 +17,8 @@ from utility.billing.places import PUBLIC, UNITS, Place, held, places_of
 from utility.billing.policies import POLICIES
 from utility.billing.policies.policy import CreditGoesTo
 from utility.billing.pools import by_weight, evenly
-from utility.billing.tariffs.policy_settings import RangersSettings
 from utility.registry.accounts import Installed
+from utility.tariffs.policy_settings import RangersSettings
 
 
 class Flow(IntEnum):

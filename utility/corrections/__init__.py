@@ -1,1 +1,1 @@
-"""From stored readings to findings and proposed estimates, and what people decide on them (pure; B4)."""
+"""Validation of readings, and corrections of what is missing or wrong."""

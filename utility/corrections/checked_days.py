@@ -16,7 +16,7 @@ from commonwatt.settlement.validation.place_use import use_of
 from commonwatt.town.town import Direction
 from utility.corrections.members import Layout, Member, Series
 from utility.corrections.outages import slots_in
-from utility.gaps import Interval
+from utility.readings.gaps import Interval
 
 Energies = NDArray[np.int64]
 Flags = NDArray[np.bool_]

@@ -15,7 +15,7 @@ from commonwatt.settlement.estimates.window import Draft, Registered, Window
 from commonwatt.settlement.validation.day import runs
 from utility.corrections.members import Layout, Member, Series
 from utility.corrections.outages import slots_in
-from utility.gaps import Interval
+from utility.readings.gaps import Interval
 
 Energies = NDArray[np.int64]
 Flags = NDArray[np.bool_]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from commonwatt.model.records import EventRecord, State
 from commonwatt.model.units import SLOT_S, EpochSeconds
-from utility.gaps import Interval, off_times
+from utility.readings.gaps import Interval, off_times
 
 _FOR_EVER = 2**40
 _DAY_S = 86_400

@@ -32,7 +32,7 @@ class Summary(TypedDict):
 
 
 def summaries(rows: Iterable[Any]) -> list[Summary]:
-    """Return a line for each run of corrections, in the order of ``utility.store.corrections.found``."""
+    """Return a line for each run of corrections, in the order of ``utility.corrections.store.corrections.found``."""
     found: list[Summary] = []
     open_: dict[tuple[str, int, int, str], Summary] = {}
     for row in rows:

@@ -9,11 +9,11 @@ import numpy as np
 from commonwatt.model.ids import unsigned64
 from commonwatt.model.records import KNOWN_STATES, State
 from commonwatt.model.units import QUARTER_S
+from utility.database.database import Database
 from utility.exports.columns import Rows
 from utility.exports.holdings import Held, is_held
 from utility.exports.resolutions import Piece
-from utility.store.database import Database
-from utility.store.exports import ExportedMeter, exported_events
+from utility.exports.store import ExportedMeter, exported_events
 
 _ROWS_AT_A_TIME = 100_000
 

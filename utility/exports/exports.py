@@ -11,23 +11,23 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from commonwatt.model.words import moment
 from commonwatt.settlement.settled import SettledQuarters
+from utility.billing.store.bill_documents import refuse_altered
+from utility.billing.store.billing import bills_of_run, issued_run
+from utility.billing.store.issued_bills import issued_bill
+from utility.database.database import Database
+from utility.database.town_zone import town_zone
 from utility.exports.bills import bill_rows
 from utility.exports.columns import BILLS_TABLE, EVENTS_TABLE, SETTLED_TABLE, SLOTS_TABLE, SUMS_TABLE, Rows, Table
-from utility.exports.customer.quarters import AccountQuarters, from_readings, from_settled
 from utility.exports.events import event_rows
 from utility.exports.holdings import Held, HeldBlocks, held_by
 from utility.exports.readings import Grids, Source, quarters_at_a_time, slot_rows, sum_rows
 from utility.exports.resolutions import Piece, Resolution, cut, pieces
 from utility.exports.selection import Selection, check_registered, quarters
 from utility.exports.settled import settled_rows
-from utility.store.accounts import load_dated_registry, load_registry_around
-from utility.store.bill_documents import refuse_altered
-from utility.store.billing import bills_of_run, issued_run
-from utility.store.database import Database
-from utility.store.exports import BlockSource, ExportedMeter, exported_meters
-from utility.store.issued_bills import issued_bill
-from utility.store.settled import load_settled
-from utility.store.town_zone import town_zone
+from utility.exports.store import BlockSource, ExportedMeter, exported_meters
+from utility.households.exports.quarters import AccountQuarters, from_readings, from_settled
+from utility.registry.store.accounts import load_dated_registry, load_registry_around
+from utility.settlement.store.settled import load_settled
 
 SETTLED_WITHIN_S = 40 * 86_400
 """Seconds after which a settled day is final, and so is a file of such days: later than any deadline."""

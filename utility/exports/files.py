@@ -12,13 +12,13 @@ from commonwatt.model.words import counted
 from commonwatt.runtime.allocator import keep_freed_memory
 from commonwatt.runtime.child import work_of_child
 from commonwatt.sqlite.damage import is_full
+from utility.database.database import Database, open_database
 from utility.exports.columns import Rows, count_of
 from utility.exports.exports import Asked, Export, events_export, readings_export, settled_export
 from utility.exports.folder import ExportFolder
 from utility.exports.resolutions import Piece
 from utility.exports.usage import write_usage
 from utility.exports.writers import Format, require
-from utility.store.database import Database, open_database
 
 KINDS: Mapping[str, Callable[[Database, Asked], Export]] = {
     "settled": settled_export,

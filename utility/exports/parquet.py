@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from utility.database.bulk import Column as Nullable
 from utility.exports.columns import Coded, Column, Kind, Rows, Table, Values
-from utility.store.bulk import Column as Nullable
 
 ROW_GROUP = 1 << 20
 """Most rows of a row group."""

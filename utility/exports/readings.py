@@ -11,10 +11,10 @@ import numpy.typing as npt
 from commonwatt.model.blocks import Blocks, Quality
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MicrogridId, Quarter
+from utility.database.bulk import Column as Nullable
 from utility.exports.columns import Coded, Rows
 from utility.exports.resolutions import Resolution, cut, intervals
 from utility.exports.sums import Sums, merge, sums_of
-from utility.store.bulk import Column as Nullable
 
 BLOCKS_AT_A_TIME = 6_000
 """Most blocks read at once, unless a quarter-hour has more. With more, arrays outgrow the memory that is kept."""
@@ -29,7 +29,7 @@ _SLOT_STARTS = np.arange(SLOTS, dtype=np.int64) * SLOT_S
 
 
 class Source(Protocol):
-    """Gives blocks; ``utility.store.exports.BlockSource``."""
+    """Gives blocks; ``utility.exports.store.BlockSource``."""
 
     def read(self, first: Quarter, end: Quarter) -> Blocks:
         """Return the joined blocks of the quarters ``first`` to before ``end``, in the order of meter and type."""

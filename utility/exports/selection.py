@@ -9,7 +9,7 @@ from commonwatt.model.ids import MeterId, parse_id
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from commonwatt.model.words import moment
 from utility.exports.resolutions import Resolution, is_boundary
-from utility.store.exports import ExportedMeter
+from utility.exports.store import ExportedMeter
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from commonwatt.model.csv_text import line_of
 from commonwatt.runtime.files import replace_file
+from utility.database.database import Database
+from utility.database.town_zone import zone_of
 from utility.statistics.months import Span, month_number, span_around, span_text
+from utility.statistics.store.usage import Scope
+from utility.statistics.store.usage_view import usage_of_all
 from utility.statistics.words import COLUMNS, cells_of
-from utility.store.database import Database
-from utility.store.town_zone import zone_of
-from utility.store.usage import Scope
-from utility.store.usage_view import usage_of_all
 
 
 def write_usage(database: Database, month: str, out: Path) -> int:

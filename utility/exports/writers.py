@@ -10,8 +10,8 @@ import numpy as np
 from commonwatt.model.csv_text import cell_of, line_of
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import iso
+from utility.database.bulk import Column as Nullable
 from utility.exports.columns import Coded, Column, Kind, Rows, Table, Values
-from utility.store.bulk import Column as Nullable
 
 
 class Format(StrEnum):

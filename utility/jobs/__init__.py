@@ -1,1 +1,1 @@
-"""What the utility does by itself, period by period."""
+"""Jobs: when they are due, which process runs them, and what is known of their runs."""

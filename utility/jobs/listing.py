@@ -7,20 +7,12 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.model.words import moment
 from utility.access.actor import Actor
+from utility.access.store.audit_log import record
+from utility.database.database import Database
+from utility.database.town_zone import zone_of
 from utility.jobs.calendar_periods import Seconds
 from utility.jobs.plans import UNCHANGED, Change, Plan, clock_text
-from utility.store.audit_log import record
-from utility.store.database import Database
-from utility.store.job_states import (
-    OpenPeriod,
-    State,
-    ask_for,
-    newest_until,
-    open_periods,
-    save_change,
-    states,
-)
-from utility.store.town_zone import zone_of
+from utility.jobs.store.job_states import OpenPeriod, State, ask_for, newest_until, open_periods, save_change, states
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,10 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt.runtime.clock import Clock
+from utility.database.database import Database
 from utility.jobs.plans import Plan
-from utility.store.database import Database
-from utility.store.job_leases import LEASE_S, NotYetError, Turn, finish, give_back, postpone, renew, take
-from utility.store.job_states import plan_in_force
+from utility.jobs.store.job_leases import LEASE_S, NotYetError, Turn, finish, give_back, postpone, renew, take
+from utility.jobs.store.job_states import plan_in_force
 
 MAX_AT_ONCE = 100
 """Most missed periods of a job that one tick makes up for; the jobs take turns."""

@@ -1,1 +1,1 @@
-"""What people see of the town, its microgrids and meters: states, plots, words; pure."""
+"""The town at a glance: microgrids, meters, jobs, and what waits for a person."""

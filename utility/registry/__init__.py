@@ -1,1 +1,1 @@
-"""The registry: devices enrolled from a town file, and a snapshot of the registered meters for checks."""
+"""The registry: controllers, meters, accounts and their dates."""

@@ -29,7 +29,7 @@ from commonwatt.protocol.topics import PLANT, UTILITY
 from commonwatt.runtime.service import only_one
 from commonwatt.town.registry import load_registry, registry_of, save_registry
 from commonwatt.town.town import Microgrid, Town
-from utility.store.registration import refuse_change
+from utility.registry.store.registration import refuse_change
 
 HEAD_END = "head-end"
 """Folder of the head-end broker's devices file."""

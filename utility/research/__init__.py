@@ -1,1 +1,1 @@
-"""Releases for researchers, and the attacks that measure what they give away (U7, pure)."""
+"""Releases for researchers, and attacks on them."""

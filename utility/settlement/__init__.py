@@ -1,1 +1,1 @@
-"""Settlement of the town: from stored blocks and the registry to settled days (pure)."""
+"""Settlement: the energy of each meter and quarter-hour, and who shared with whom."""

@@ -21,7 +21,7 @@ from commonwatt.settlement.residual import (
 )
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Energies, Quantity, SettledQuality
 from commonwatt.settlement.splits import Flags
-from utility.settlement.layout import BatteryPlace, Day, Layout, alike, exchanges, ids_of, installed_in
+from utility.registry.layout import BatteryPlace, Day, Layout, alike, exchanges, ids_of, installed_in
 from utility.settlement.readings import Readings, Table
 
 _BATTERY_TYPES = (RecordType.GENERATION, RecordType.STORED)

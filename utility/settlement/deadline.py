@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.units import EpochSeconds
-from utility.settlement.layout import Day
+from utility.registry.layout import Day
 
 _FRIDAY = 4
 

@@ -7,8 +7,8 @@ import numpy as np
 from commonwatt.model.records import EventRecord
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.settlement.splits import Flags
-from utility.settlement.layout import Day
-from utility.sharing.quarter import sharing_slots
+from utility.registry.layout import Day
+from utility.settlement.shared_quarter import sharing_slots
 
 
 def sharing_of_day(events: Iterable[tuple[int, EventRecord]], day: Day) -> Flags:

@@ -1,1 +1,1 @@
-"""Usage by month, quarter, year and five years, and what may come: pure, in whole milliwatt-hours (U6)."""
+"""Usage by month, quarter, year and five years, and projections."""

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from utility.billing.policies import POLICIES
 from utility.billing.policies.policy import CreditGoesTo
-from utility.billing.tariffs.tariff import Tariff
 from utility.statistics.months import CELLS, MonthColumns
 from utility.statistics.projection import Floats
+from utility.tariffs.tariff import Tariff
 
 _KWH = 1e6
 """Milliwatt-hours of a kilowatt-hour."""

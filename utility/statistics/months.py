@@ -9,10 +9,10 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.model.local_calendar import month_of, month_quarters, parse_month
+from commonwatt.model.local_time import to_local
 from commonwatt.model.units import Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY
-from utility.billing.tariffs.local_calendar import month_of, month_quarters, parse_month
-from utility.supply.local_time import to_local
 
 Month = int
 """A local month as a number: 12 x year + month - 1, so that months follow each other without a gap."""

@@ -1,1 +1,1 @@
-"""The town's supply: who is limited when power is short, and how much the plant buys (pure; docs/supply.md)."""
+"""The town's supply: what is bought at the plant, and how a shortage is shared."""

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.model.lasting import lasts_until
+from commonwatt.model.local_time import DAY_QUARTERS
 from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, MicrogridId, MilliwattHours, Quarter
 from commonwatt.model.words import moment
 from commonwatt.protocol.plant_messages import PlantQuarter, PlantReport
 from utility.supply.announcing import RATION_S
 from utility.supply.buying.situation import MAX_HORIZON, Policy, Purchase, Situation, Storm
-from utility.supply.local_time import DAY_QUARTERS
 from utility.supply.plant import Plant
 from utility.supply.rationing import Member, Ration, Rationing
 

@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.model.local_time import DAY_QUARTERS, to_local, to_utc
 from commonwatt.model.units import QUARTER_S, EpochSeconds
-from utility.supply.local_time import DAY_QUARTERS, to_local, to_utc
 
 ERROR_DAYS = 28
 """Days whose errors of the forecast make the quantile."""

@@ -10,7 +10,7 @@ from commonwatt.model.supply import SupplyState
 from commonwatt.protocol.commands import Kind
 from harness.simulation.faults import Faults
 from harness.simulation.rival import Rival
-from utility.changes import OpenCommand
+from utility.outbox.changes import OpenCommand
 from utility.supply.plant import Plant
 from utility.supply.rationing import RATIONING, member_of
 

@@ -33,9 +33,9 @@ from meter_sim.physics.plant import Plant
 from meter_sim.physics.step import Flows
 from meter_sim.plant_core import PlantCore, PlantState
 from meter_sim.switch import BoundarySwitch
-from utility.store import rations
 from utility.supply import rationing
 from utility.supply.rationing import Member, Priority
+from utility.supply.store import rations
 
 UNANSWERED_S = 900
 """Seconds without the utility after which the planted gateway isolates itself."""

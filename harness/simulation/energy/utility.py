@@ -12,13 +12,13 @@ from commonwatt.model.effects import Publish
 from commonwatt.protocol.topics import PLANT
 from harness.simulation.node import finish
 from harness.simulation.utility import UtilityNode
-from utility.changes import OpenCommand
-from utility.jobs import supply
-from utility.jobs.supply import SupplyJob
+from utility.assembly.metrics import UtilityMetrics
+from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
-from utility.metrics import UtilityMetrics
-from utility.store.job_leases import Turn
-from utility.store.plant import open_purchases
+from utility.outbox.changes import OpenCommand
+from utility.supply import jobs as supply
+from utility.supply.jobs import SupplyJob
+from utility.supply.store.plant import open_purchases
 
 if TYPE_CHECKING:
     from harness.simulation.energy.world import EnergyWorld

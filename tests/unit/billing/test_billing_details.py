@@ -27,8 +27,8 @@ from utility.billing.preview import Change, histogram
 from utility.billing.proof.head import _tells
 from utility.billing.stored_run import _of_account, kept_of
 from utility.billing.sums import _stretches
-from utility.billing.tariffs.week import season_days
 from utility.registry.accounts import Installed
+from utility.tariffs.week import season_days
 
 METER = Installed(
     id=1, microgrid="r001", place="house 1", function=Function.HOUSE, direction=Direction.INCOMING, capacity=None

@@ -13,9 +13,9 @@ from harness.billing.worlds import ZONE, World, exact_world
 from utility.billing.bill import Bill
 from utility.billing.inputs import RunInputs
 from utility.billing.run import bills_of
-from utility.billing.tariffs.policy_settings import AcesSettings, RangersSettings, SpecSettings
-from utility.billing.tariffs.tariff import read_tariff
 from utility.registry.accounts import DatedRegistry, Holding, Installed
+from utility.tariffs.policy_settings import AcesSettings, RangersSettings, SpecSettings
+from utility.tariffs.tariff import read_tariff
 
 DOCS = Path(__file__).parents[3] / "docs"
 PAGE = (DOCS / "billing.md").read_text(encoding="utf-8")

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.local_calendar import month_before, month_quarters, quarter_at
 from harness.billing.plain import Plain
 from harness.billing.worlds import random_world
-from utility.billing.tariffs.local_calendar import month_before, month_quarters, quarter_at
-from utility.billing.tariffs.tariff import Tariff, read_tariff, tariff_of
+from utility.tariffs.tariff import Tariff, read_tariff, tariff_of
 
 EXAMPLE = Path(__file__).parents[3] / "docs/examples/tariff.toml"
 NEW_YORK = ZoneInfo("America/New_York")

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from commonwatt.config.files import example
 from commonwatt.config.parts import PARTS, settings_of
 from commonwatt.identity.devices import load_devices, load_tokens, new_token
-from utility.cli.main import app
+from utility.assembly.cli import app
 
 ROOT = Path(__file__).resolve().parents[3]
 SECRET = re.compile(r"passw|token|secret|credential|(^|_)key$", re.IGNORECASE)
@@ -75,8 +75,9 @@ ALLOWED = {
     ("gateway/household/link.py", "token"),  # empty: the household's broker has a user, or none
     ("utility/access/actor.py", "TOKEN"),  # how an actor proved its identity
     ("utility/access/secrets.py", "TOKEN_PREFIX"),  # the public start of each token
-    ("utility/store/database.py", "key"),  # the name of a row
-    ("utility/store/tables/service.py", "key"),  # the name of a column
+    ("utility/database/database.py", "key"),  # the name of a row
+    ("utility/database/tables.py", "key"),  # the name of a column
+    ("utility/readings/tables.py", "key"),  # the name of a column
 }
 
 

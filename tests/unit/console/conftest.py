@@ -11,10 +11,10 @@ from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Town, load_town
 from harness.console import Browser, standing_api
 from utility.access.roles import Role
-from utility.api.app import make_app
-from utility.store.database import Database, open_database
-from utility.store.migrate import empty_database
-from utility.store.registration import fill_registry
+from utility.assembly.application import make_app
+from utility.database.database import Database, open_database
+from utility.database.migrate import empty_database
+from utility.registry.store.registration import fill_registry
 
 NOW = 1_800_005_000
 

@@ -12,9 +12,9 @@ from harness.console import PASSWORD, Browser, text_of
 from utility.access.guesses import BY_OWN_ADDRESS
 from utility.access.passwords import hash_password
 from utility.access.roles import Role
-from utility.api.rights import COOKIE, Gate
-from utility.store import access, audit_log
-from utility.store.database import Database
+from utility.access.store import access, audit_log
+from utility.database.database import Database
+from utility.webkit.rights import COOKIE, Gate
 
 Browsers = Callable[..., Browser]
 

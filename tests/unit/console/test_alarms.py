@@ -17,8 +17,8 @@ from utility.access.roles import Role
 from utility.alarms.client import Alertmanager
 from utility.alarms.conditions import Counted, Facts
 from utility.alarms.watch import Seen, Watch
-from utility.api.services import Api
-from utility.console.console import Console
+from utility.webkit.console.console import Console
+from utility.webkit.services import Api
 
 KEY = "CommonwattGatewaySilent|r001|gateway"
 

@@ -13,11 +13,11 @@ from starlette.types import Message, Receive, Scope, Send
 from commonwatt.config.utility import UtilitySettings
 from harness.console import Browser, text_of
 from utility.access.roles import Role
-from utility.api.headers import MAX_BODY_BYTES, SECURITY_HEADERS
-from utility.api.proxies import behind
-from utility.api.rights import OPEN
-from utility.metrics import UtilityMetrics
-from utility.shell import _quiet
+from utility.assembly.metrics import UtilityMetrics
+from utility.assembly.service import _quiet
+from utility.webkit.headers import MAX_BODY_BYTES, SECURITY_HEADERS
+from utility.webkit.proxies import behind
+from utility.webkit.rights import OPEN
 
 
 def form(app: FastAPI, body: bytes, content_type: str, path: str = "/console/login") -> int:

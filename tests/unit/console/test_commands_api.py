@@ -6,7 +6,7 @@ from harness.console import Browser
 from tests.unit.console.test_decisions_api import post
 from tests.unit.utility.test_changes import answer, hear
 from utility.access.roles import Role
-from utility.store.database import Database
+from utility.database.database import Database
 
 Browsers = Callable[..., Browser]
 SLOWER = {"action": "schedule", "fields": {"periods": {"relay_s": 900}}}

@@ -10,11 +10,11 @@ from commonwatt.settlement.estimates.methods import Method
 from harness.console import Browser, text_of
 from tests.unit.console.conftest import NOW
 from utility.access.roles import Role
+from utility.access.store import audit_log
 from utility.corrections.lifecycle import State
-from utility.store import audit_log
-from utility.store.corrections import Chosen, Corrections, found, propose
-from utility.store.database import Database
-from utility.store.waiting import corrections_page
+from utility.corrections.store.corrections import Chosen, Corrections, found, propose
+from utility.database.database import Database
+from utility.overview.store.waiting import corrections_page
 
 FIRST = 1_999_900
 LIST = "/console/quarantine/corrections"

@@ -14,8 +14,8 @@ from tests.unit.console.test_corrections import FIRST, estimates
 from tests.unit.console.test_quarantine import letters  # noqa: F401 - a fixture
 from tests.unit.console.test_rates import SOURCE
 from utility.access.roles import Role
-from utility.store.corrections import propose
-from utility.store.database import Database
+from utility.corrections.store.corrections import propose
+from utility.database.database import Database
 
 Browsers = Callable[..., Browser]
 

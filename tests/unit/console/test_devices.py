@@ -13,10 +13,10 @@ from commonwatt.town.town import Town
 from harness.console import Browser, standing_api, text_of
 from tests.unit.console.conftest import NOW
 from utility.access.roles import Role
-from utility.api.app import make_app
+from utility.access.store import audit_log
+from utility.assembly.application import make_app
+from utility.database.database import Database
 from utility.registry.enrolment import enrol
-from utility.store import audit_log
-from utility.store.database import Database
 
 
 @pytest.fixture

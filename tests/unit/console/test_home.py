@@ -19,13 +19,13 @@ from harness.household import AFTER, APARTMENT, BEFORE, HOUSE, MONTH, TOWN, furn
 from harness.worlds.utility import register_in
 from tests.unit.console.conftest import NOW
 from utility.access.roles import Role
+from utility.access.store import audit_log
+from utility.billing.tables import bill_run
+from utility.database.database import Database, open_database
 from utility.jobs.calendar_periods import NEW_YORK
 from utility.registry.accounts import Installed
-from utility.store import audit_log
-from utility.store.accounts import load_for_change, load_registry_around, save_dated_registry
-from utility.store.database import Database, open_database
-from utility.store.registration import fill_registry
-from utility.store.tables import bill_run
+from utility.registry.store.accounts import load_for_change, load_registry_around, save_dated_registry
+from utility.registry.store.registration import fill_registry
 
 CHECKER = Path(__file__).parents[3] / "docs/examples/check_bill.py"
 

@@ -9,13 +9,13 @@ from commonwatt.config.utility import UtilitySettings
 from harness.console import Browser, text_of
 from tests.unit.console.conftest import NOW
 from utility.access.roles import Role
-from utility.changes import OpenCommand
+from utility.access.store.audit_log import Wanted, entries
+from utility.database.database import Database
 from utility.jobs.catalogue import catalogue, plan_of
-from utility.store.audit_log import Wanted, entries
-from utility.store.database import Database
-from utility.store.job_leases import finish, give_back, postpone, take
-from utility.store.open_commands import add_command
-from utility.store.tables import command
+from utility.jobs.store.job_leases import finish, give_back, postpone, take
+from utility.outbox.changes import OpenCommand
+from utility.outbox.store import add_command
+from utility.outbox.tables import command
 
 DAY_S = 86_400
 

@@ -11,10 +11,10 @@ from sqlalchemy.exc import DatabaseError
 from harness.console import PASSWORD, Browser, text_of
 from tests.unit.console.conftest import NOW
 from utility.access.roles import Role
-from utility.api.rights import COOKIE
-from utility.store import access, audit_log
-from utility.store.database import Database
-from utility.store.tables import audit
+from utility.access.store import access, audit_log
+from utility.access.tables import audit
+from utility.database.database import Database
+from utility.webkit.rights import COOKIE
 
 
 def log_in(visitor: Browser, name: str, password: str) -> int:

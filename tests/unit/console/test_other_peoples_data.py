@@ -18,9 +18,11 @@ from harness.household import AFTER, APARTMENT, BEFORE, HOUSE, MONTH
 from harness.routes import Ruled, Visitors, all_routes, ruled
 from tests.unit.console.conftest import NOW
 from utility.access.roles import Role
-from utility.api.rights import EVERYBODY
-from utility.store.database import Database
-from utility.store.tables import api_token, holding, metadata, meter, session
+from utility.access.tables import api_token, session
+from utility.assembly.tables import metadata
+from utility.database.database import Database
+from utility.registry.tables import holding, meter
+from utility.webkit.rights import EVERYBODY
 
 RESIDENT = frozenset({Role.RESIDENT})
 ROUTES = [route for route in all_routes() if route.roles is not None and route.allows(RESIDENT)]

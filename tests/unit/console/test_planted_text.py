@@ -13,26 +13,15 @@ from harness.furnished import furnished, visited
 from harness.routes import Visitors, all_routes
 from tests.unit.console.conftest import NOW
 from utility.access.actor import Actor, Via
+from utility.access.store import audit_log
+from utility.access.tables import api_token, person, session
 from utility.alarms.alertmanager_messages import write_ways
-from utility.store import audit_log
-from utility.store.database import Database
-from utility.store.tables import (
-    alarm,
-    alarm_acknowledgement,
-    alarm_silence,
-    api_token,
-    correction,
-    correction_step,
-    dead_letter,
-    finding,
-    installed,
-    job,
-    meter,
-    period,
-    person,
-    registry_change,
-    session,
-)
+from utility.alarms.tables import alarm, alarm_acknowledgement, alarm_silence
+from utility.corrections.tables import correction, correction_step, finding
+from utility.database.database import Database
+from utility.jobs.tables import job, period
+from utility.readings.tables import dead_letter
+from utility.registry.tables import installed, meter, registry_change
 
 ROOT = Path(__file__).resolve().parents[3]
 ROUTES = all_routes()
@@ -70,9 +59,11 @@ def test_finder_finds_a_hole() -> None:
 
 def test_templates_escape_everything() -> None:
     """No template and no page switches the escaping off."""
-    templates = list((ROOT / "utility/console/templates").glob("*.html"))
-    assert len(templates) > 10
-    for path in [*templates, *(ROOT / "utility/console").rglob("*.py")]:
+    templates = list((ROOT / "utility").glob("*/templates/*.html"))
+    assert len({path.name for path in templates}) == len(templates) > 10, (
+        "each room's templates have names of their own"
+    )
+    for path in [*templates, *(ROOT / "utility").rglob("*.py")]:
         text = path.read_text()
         for word in ("|safe", "| safe", "Markup(", "autoescape false", "autoescape=False", "|tojson", "| tojson"):
             assert word not in text, f"{path.name}: {word}"

@@ -12,13 +12,13 @@ from harness.console import Browser, text_of
 from harness.worlds.sent import batch, blocks
 from tests.unit.console.conftest import NOW
 from utility.access.roles import Role
-from utility.core import Core
-from utility.events import FromGateway
-from utility.store import audit_log
-from utility.store.database import Database
-from utility.store.dead_letters import dead_letters
-from utility.store.registry import load_snapshot
-from utility.store.writer import Writer
+from utility.access.store import audit_log
+from utility.database.database import Database
+from utility.readings.core import Core
+from utility.readings.events import FromGateway
+from utility.readings.store.dead_letters import dead_letters
+from utility.readings.store.writer import Writer
+from utility.registry.store.registry import load_snapshot
 
 QUARTER = 2_000_000
 BEGIN = QUARTER * 900

@@ -11,9 +11,10 @@ from harness.billing.two_months import world_of
 from harness.billing.worlds import World
 from harness.console import Browser, text_of
 from utility.access.roles import Role
-from utility.console.answers import ROWS
-from utility.store import audit_log, tariffs
-from utility.store.database import Database
+from utility.access.store import audit_log
+from utility.database.database import Database
+from utility.tariffs.store import tariffs
+from utility.webkit.console.answers import ROWS
 
 SOURCE = (Path(__file__).parents[3] / "docs/examples/tariff.toml").read_text()
 Browsers = Callable[..., Browser]

@@ -8,9 +8,9 @@ import pytest
 from harness.console import Browser, text_of
 from tests.unit.console.conftest import NOW
 from utility.access.roles import Role
-from utility.store import audit_log
-from utility.store import research as store
-from utility.store.database import Database
+from utility.access.store import audit_log
+from utility.database.database import Database
+from utility.research import store as store
 
 MANIFEST = (
     '{"resources": [{"path": "homes.csv", "schema": {"fields": '

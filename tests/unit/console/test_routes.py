@@ -20,11 +20,11 @@ from harness.routes import Ruled, Visitors, all_routes, bare_app, routes_page
 from tests.unit.console.conftest import NOW
 from utility.access.actor import MACHINE
 from utility.access.roles import Role
-from utility.api.headers import CONTENT_POLICY
-from utility.api.rights import _MACHINE, CSRF_HEADER, unruled
-from utility.store import access
-from utility.store.database import Database
-from utility.store.tables import metadata
+from utility.access.store import access
+from utility.assembly.tables import metadata
+from utility.database.database import Database
+from utility.webkit.headers import CONTENT_POLICY
+from utility.webkit.rights import _MACHINE, CSRF_HEADER, unruled
 
 ROUTES = all_routes()
 NAMES = {str(role): frozenset({role}) for role in Role}
@@ -111,7 +111,9 @@ def test_a_route_without_a_rule_stops_the_start(monkeypatch: pytest.MonkeyPatch)
     app.routes.append(Route("/plain", PlainTextResponse("x")))
     app.routes.append(Mount("/files", FastAPI()))
     assert unruled(app) == ["/forgotten", "/plain", "/files"]
-    monkeypatch.setattr("utility.api.app.add_console", lambda app, _: app.add_api_route("/forgotten", lambda: None))
+    monkeypatch.setattr(
+        "utility.assembly.application.add_console", lambda app, _: app.add_api_route("/forgotten", lambda: None)
+    )
     with pytest.raises(RuntimeError, match="routes without a rule of who may use them: /forgotten"):
         bare_app()
 

@@ -12,9 +12,10 @@ from harness.console import Browser, text_of
 from tests.unit.console.conftest import NOW
 from tests.unit.console.test_rates import result_of
 from utility.access.roles import Role
-from utility.store import audit_log, tariffs
-from utility.store.billing import stored_bills
-from utility.store.database import Database
+from utility.access.store import audit_log
+from utility.billing.store.billing import stored_bills
+from utility.database.database import Database
+from utility.tariffs.store import tariffs
 
 Browsers = Callable[..., Browser]
 

@@ -11,10 +11,10 @@ from harness.console import Browser, text_of
 from tests.unit.console.conftest import NOW
 from tests.unit.utility.test_changes import answer, hear, heartbeat
 from utility.access.roles import Role
-from utility.changes import SawGateway
-from utility.store.database import Database
-from utility.store.registration import fill_registry
-from utility.store.writer import Writer
+from utility.database.database import Database
+from utility.outbox.changes import SawGateway
+from utility.readings.store.writer import Writer
+from utility.registry.store.registration import fill_registry
 
 Browsers = Callable[..., Browser]
 PAGE = "/console/schedules"

@@ -16,12 +16,12 @@ from tests.unit.console.conftest import NOW
 from utility.access.guesses import CODES
 from utility.access.passwords import hash_password
 from utility.access.roles import Role
-from utility.api.app import make_app
-from utility.api.rights import COOKIE, SET_UP, Gate
-from utility.api.services import Api
-from utility.console.pages.login import STARTED
-from utility.store import access, audit_log, second_factors, started_logins
-from utility.store.database import Database
+from utility.access.store import access, audit_log, second_factors, started_logins
+from utility.assembly.application import make_app
+from utility.database.database import Database
+from utility.people.pages.login import STARTED
+from utility.webkit.rights import COOKIE, SET_UP, Gate
+from utility.webkit.services import Api
 
 Browsers = Callable[..., Browser]
 

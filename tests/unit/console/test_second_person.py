@@ -14,14 +14,15 @@ from tests.unit.console.conftest import NOW
 from tests.unit.console.test_rates import result_of
 from tests.unit.console.test_users import accept, link_in
 from utility.access.roles import Role
-from utility.api.app import make_app
-from utility.doctor import judge
-from utility.store import audit_log, tariffs
-from utility.store.access import first_invitation
-from utility.store.alarms import counted
-from utility.store.billing import SERVICE, run_of
-from utility.store.database import Database
-from utility.store.run_bills import computed_run, prepared, saved
+from utility.access.store import audit_log
+from utility.access.store.access import first_invitation
+from utility.alarms.store import counted
+from utility.assembly.application import make_app
+from utility.assembly.doctor import judge
+from utility.billing.store.billing import SERVICE, run_of
+from utility.billing.store.run_bills import computed_run, prepared, saved
+from utility.database.database import Database
+from utility.tariffs.store import tariffs
 
 Browsers = Callable[..., Browser]
 DAY = 86_400

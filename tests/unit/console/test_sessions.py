@@ -14,10 +14,10 @@ from tests.unit.console.conftest import NOW
 from utility.access.passwords import hash_password
 from utility.access.roles import Role
 from utility.access.secrets import digest, new_token
-from utility.api.rights import COOKIE
-from utility.store import access
-from utility.store.database import Database
-from utility.store.tables import api_token, session
+from utility.access.store import access
+from utility.access.tables import api_token, session
+from utility.database.database import Database
+from utility.webkit.rights import COOKIE
 
 HASHED = hash_password(PASSWORD)
 

@@ -13,12 +13,12 @@ from harness.console import Browser
 from harness.statistics.stored import store_months
 from tests.unit.console.conftest import NOW
 from utility.access.roles import Role
+from utility.database.database import Database
 from utility.jobs.calendar_periods import Period
-from utility.jobs.projection import ProjectionJob
+from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
+from utility.statistics.jobs.projection import ProjectionJob
 from utility.statistics.months import month_number
-from utility.store.database import Database
-from utility.store.job_leases import Turn
 
 Browsers = Callable[..., Browser]
 

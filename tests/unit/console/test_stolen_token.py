@@ -14,11 +14,11 @@ from harness.furnished import token_of
 from tests.unit.console.conftest import NOW
 from tests.unit.console.test_users import actions
 from utility.access.roles import Role
-from utility.api.app import make_app
-from utility.store.alarms import silences
-from utility.store.control_changes import find_change
-from utility.store.database import Database
-from utility.store.research import readers
+from utility.alarms.store import silences
+from utility.assembly.application import make_app
+from utility.control.store.control_changes import find_change
+from utility.database.database import Database
+from utility.research.store import readers
 
 Browsers = Callable[..., Browser]
 

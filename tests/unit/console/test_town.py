@@ -19,11 +19,11 @@ from harness.worlds.utility import a_heartbeat, register_in
 from tests.unit.console.conftest import NOW
 from tests.unit.utility.test_complete_days import run as count_days
 from utility.access.roles import STAFF, Role
-from utility.changes import SawGateway
-from utility.store.access import end_sessions
-from utility.store.compactor import Compactor
-from utility.store.database import Database
-from utility.store.writer import Writer
+from utility.access.store.access import end_sessions
+from utility.database.database import Database
+from utility.outbox.changes import SawGateway
+from utility.readings.store.compactor import Compactor
+from utility.readings.store.writer import Writer
 
 QUARTER = NOW // QUARTER_S - 4
 """Of a day in New York with a readable hour: 15 January 2027, 04:23."""

@@ -7,9 +7,9 @@ from fastapi import FastAPI
 from sqlalchemy.exc import OperationalError
 
 from harness.console import Browser
-from utility.console.console import Console
-from utility.console.pages.town import metrics_of
-from utility.console.town_view import TownView
+from utility.overview.pages.town import metrics_of
+from utility.overview.town_view import TownView
+from utility.webkit.console.console import Console
 
 
 def test_microgrids_are_counted_by_state(app: FastAPI, browser: Callable[..., Browser]) -> None:

@@ -11,8 +11,8 @@ from harness.console import PASSWORD, Browser, text_of
 from tests.unit.console.conftest import NOW
 from utility.access.actor import Actor, Via
 from utility.access.roles import Role
-from utility.store import audit_log
-from utility.store.database import Database
+from utility.access.store import audit_log
+from utility.database.database import Database
 
 Browsers = Callable[..., Browser]
 

@@ -12,8 +12,8 @@ from harness.settlement.compare import differences, settled
 from harness.settlement.emulated import EmulatedTown, small_town
 from harness.settlement.random_days import DAY, MICROGRID, RandomDay, random_day
 from harness.settlement.truth import wrong_slots
+from utility.registry.layout import layout_of
 from utility.settlement.day import Rules, settle_day
-from utility.settlement.layout import layout_of
 from utility.settlement.readings import Readings, readings_for_settlement
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.planner import bound_of, policies
+from commonwatt.model.local_time import local_hour
 from commonwatt.model.units import QUARTER_S
 from commonwatt.town.file import TownTable
 from harness.supply.bound import strict_bound
@@ -17,7 +18,6 @@ from harness.supply.worlds import WORLDS, cloudy, storms, two_prices
 from harness.supply.year import PLANT, World, run
 from utility.supply.buying.policies import POLICIES
 from utility.supply.buying.situation import Purchase
-from utility.supply.local_time import local_hour
 
 DAYS = 2
 

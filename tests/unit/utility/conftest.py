@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 from commonwatt.town.town import Town, load_town
 from harness.real.postgres import Postgres
-from utility.cli.main import app
-from utility.store.database import Database, open_database
-from utility.store.migrate import empty_database
-from utility.store.registration import fill_registry
-from utility.store.tables import metadata
+from utility.assembly.cli import app
+from utility.assembly.tables import metadata
+from utility.database.database import Database, open_database
+from utility.database.migrate import empty_database
+from utility.registry.store.registration import fill_registry
 
 CLERK = "clerk"
 

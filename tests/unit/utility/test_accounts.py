@@ -11,12 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.real import databases
-from utility.changes import ToldAccount
-from utility.cli.accounts import app
+from utility.database.database import Database
+from utility.outbox.changes import ToldAccount
 from utility.registry.accounts import Holding
-from utility.store.account_differences import MOST_OF_A_METER, account_differences, count_differences
-from utility.store.accounts import changes_of, load_dated_registry, load_for_change, save_dated_registry
-from utility.store.database import Database
+from utility.registry.cli import app
+from utility.registry.store.account_differences import MOST_OF_A_METER, account_differences, count_differences
+from utility.registry.store.accounts import changes_of, load_dated_registry, load_for_change, save_dated_registry
 
 kind = databases.both_kinds
 

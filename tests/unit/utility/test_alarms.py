@@ -8,15 +8,16 @@ from commonwatt.runtime.clock import Clock
 from harness.real import databases
 from utility.access.actor import Actor, Via
 from utility.access.roles import Role
+from utility.access.store.audit_log import Wanted, entries
+from utility.alarms import store as store
 from utility.alarms.alarms import Alarms, Board
 from utility.alarms.board import State
 from utility.alarms.conditions import Counted, Facts
 from utility.alarms.silences import LONGEST_S
+from utility.corrections.tables import finding
+from utility.database.database import Database
 from utility.jobs.catalogue import catalogue
-from utility.store import alarms as store
-from utility.store.audit_log import Wanted, entries
-from utility.store.database import Database
-from utility.store.tables import finding, period
+from utility.jobs.tables import period
 
 kind = databases.both_kinds
 

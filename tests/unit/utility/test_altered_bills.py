@@ -13,16 +13,16 @@ from harness.billing.worlds import World, tariff
 from tests.unit.utility.test_billing import Command, _people, _world, issued, publish
 from utility.billing.bill import LineKind
 from utility.billing.proof.altered import AlteredBillError
-from utility.decisions.tariffs import previewed
+from utility.billing.store import bill_documents, billing_sources
+from utility.billing.store.bill_documents import RunDocuments, documents_of, issued_documents, refuse_altered
+from utility.billing.store.billing import bills_of_run
+from utility.billing.store.issued_bills import bill_in, issued_bills
+from utility.billing.store.run_bills import prepared
+from utility.billing.tables import bill
+from utility.database.database import Database
 from utility.exports.exports import Asked, bills_export
 from utility.exports.selection import Selection
-from utility.store import bill_documents, billing_sources
-from utility.store.bill_documents import RunDocuments, documents_of, issued_documents, refuse_altered
-from utility.store.billing import bills_of_run
-from utility.store.database import Database
-from utility.store.issued_bills import bill_in, issued_bills
-from utility.store.run_bills import prepared
-from utility.store.tables import bill
+from utility.tariffs.decisions import previewed
 
 people, world = _people, _world
 kind = pytest.fixture(lambda: "sqlite")

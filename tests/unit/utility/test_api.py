@@ -11,16 +11,16 @@ from harness.network.application import Client
 from harness.real import databases
 from harness.worlds.sent import append, blocks
 from harness.worlds.utility import a_heartbeat, register_in
-from utility.api.app import make_app
-from utility.api.services import Api
-from utility.changes import SawGateway
-from utility.gateway_metrics import GatewayMetrics
-from utility.health import Health
-from utility.metrics import UtilityMetrics
-from utility.steps import Refused
-from utility.store.database import Database
-from utility.store.tables import gateway_seen
-from utility.store.writer import Writer
+from utility.assembly.application import make_app
+from utility.assembly.metrics import UtilityMetrics
+from utility.database.database import Database
+from utility.outbox.changes import SawGateway
+from utility.outbox.steps import Refused
+from utility.readings.gateway_metrics import GatewayMetrics
+from utility.readings.health import Health
+from utility.readings.store.writer import Writer
+from utility.readings.tables import gateway_seen
+from utility.webkit.services import Api
 
 kind = databases.both_kinds
 

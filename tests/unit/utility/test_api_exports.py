@@ -11,14 +11,14 @@ from commonwatt.model.records import EventRecord
 from commonwatt.runtime.clock import Clock
 from harness.network.application import Client
 from harness.worlds.sent import append, blocks
-from utility.api import exports
-from utility.api.app import make_app
-from utility.api.services import Api
+from utility.assembly.application import make_app
+from utility.assembly.metrics import UtilityMetrics
+from utility.database.database import Database
+from utility.exports import api as exports
 from utility.exports.columns import EVENTS_TABLE
-from utility.health import Health
-from utility.metrics import UtilityMetrics
-from utility.store.database import Database
-from utility.store.writer import Writer
+from utility.readings.health import Health
+from utility.readings.store.writer import Writer
+from utility.webkit.services import Api
 
 BEGIN = 2_000_000 * 900
 EVENT = EventRecord(previous_state=1, new_state=3, record_id=7, meter_id=10001, time=BEGIN + 7)

@@ -15,12 +15,12 @@ from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import load_town
 from harness.routes import Ruled, Visitors, all_routes
 from utility.access.roles import Role
-from utility.api.app import make_app
-from utility.api.services import Api
-from utility.health import Health
-from utility.metrics import UtilityMetrics
-from utility.store.database import open_database
-from utility.store.registration import fill_registry
+from utility.assembly.application import make_app
+from utility.assembly.metrics import UtilityMetrics
+from utility.database.database import open_database
+from utility.readings.health import Health
+from utility.registry.store.registration import fill_registry
+from utility.webkit.services import Api
 
 SETTINGS = UtilitySettings(second_factor="optional")
 

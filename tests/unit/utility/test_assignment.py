@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import utility.core
+import utility.readings.core
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import concatenate
 from commonwatt.model.effects import Publish, Write
@@ -16,19 +16,19 @@ from commonwatt.protocol.batches import Batch, BatchRefusal, unpack_batch_ack
 from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
 from harness.real import databases
 from harness.worlds.sent import batch, blocks
-from utility.core import Core
-from utility.events import FromGateway
-from utility.ingest.quarantine import sort_out
-from utility.steps import Step
-from utility.store import completeness, reads
-from utility.store.compactor import Compactor
-from utility.store.conflicts import conflicts
-from utility.store.database import Database
-from utility.store.dead_letters import dead_letters
-from utility.store.gap_finder import GapFinder
-from utility.store.quarantine import QUARANTINED, REFUSED, RELEASED, Decision, decide
-from utility.store.registry import load_snapshot
-from utility.store.writer import Writer
+from utility.database.database import Database
+from utility.outbox.steps import Step
+from utility.readings.core import Core
+from utility.readings.events import FromGateway
+from utility.readings.ingest.quarantine import sort_out
+from utility.readings.store import completeness, reads
+from utility.readings.store.compactor import Compactor
+from utility.readings.store.conflicts import conflicts
+from utility.readings.store.dead_letters import dead_letters
+from utility.readings.store.gap_finder import GapFinder
+from utility.readings.store.quarantine import QUARANTINED, REFUSED, RELEASED, Decision, decide
+from utility.readings.store.writer import Writer
+from utility.registry.store.registry import load_snapshot
 
 kind = databases.both_kinds
 
@@ -237,7 +237,7 @@ def test_readings_far_ahead_of_a_clock_that_is_not_confirmed_wait(utility_: Util
 def test_a_gateway_that_sends_too_much_of_others_waits_a_day_with_nothing_lost(
     utility_: Utility, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(utility.core, "MAX_QUARANTINED_A_DAY", 2)
+    monkeypatch.setattr(utility.readings.core, "MAX_QUARANTINED_A_DAY", 2)
     for value in range(2):
         assert utility_.send(batch(blocks({0: value})), "r002")[0] is BatchRefusal.NONE
     status, step = utility_.send(batch(blocks({0: 2})), "r002")
@@ -251,7 +251,7 @@ def test_a_gateway_that_sends_too_much_of_others_waits_a_day_with_nothing_lost(
 def test_relayed_dead_letters_of_others_count_as_too_much_sooner_than_a_gateways_own(
     utility_: Utility, monkeypatch: pytest.MonkeyPatch, reason: Rejection
 ) -> None:
-    monkeypatch.setattr(utility.core, "MAX_QUARANTINED_A_DAY", 2)
+    monkeypatch.setattr(utility.readings.core, "MAX_QUARANTINED_A_DAY", 2)
 
     def send(number: int, sender: str) -> BatchRefusal:
         record = HistoryRecord(
@@ -281,7 +281,7 @@ def test_relayed_dead_letters_of_others_count_as_too_much_sooner_than_a_gateways
 def test_one_gateway_keeps_no_more_of_its_own_meters_in_a_day_than_its_share_by_rows_and_bytes(
     utility_: Utility, monkeypatch: pytest.MonkeyPatch, bound: str, most: int, size: int
 ) -> None:
-    monkeypatch.setattr(utility.core, bound, most)
+    monkeypatch.setattr(utility.readings.core, bound, most)
 
     def send(number: int, sender: str = "r001", day: int = 0) -> tuple[BatchRefusal, str | None]:
         relayed = DeadLetter(meter=0, log=16, reason=128, generation=0, record_id=number, time=NOW, content=bytes(size))
@@ -299,7 +299,7 @@ def test_one_gateway_keeps_no_more_of_its_own_meters_in_a_day_than_its_share_by_
 def test_events_that_contradict_stored_ones_count_as_dead_letters(
     utility_: Utility, monkeypatch: pytest.MonkeyPatch, bound: str, most: int
 ) -> None:
-    monkeypatch.setattr(utility.core, bound, most)
+    monkeypatch.setattr(utility.readings.core, bound, most)
 
     def send(time: int) -> BatchRefusal:
         event = EventRecord(previous_state=0, new_state=1, record_id=1, meter_id=10001, time=BEGIN + time)
@@ -310,7 +310,7 @@ def test_events_that_contradict_stored_ones_count_as_dead_letters(
 
 
 def test_blocks_that_are_quarantined_count_by_bytes_too(utility_: Utility, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(utility.core, "MAX_RELAYED_BYTES_A_DAY", 60)
+    monkeypatch.setattr(utility.readings.core, "MAX_RELAYED_BYTES_A_DAY", 60)
     found = [utility_.send(batch(blocks({0: 250_001 + value})))[0] for value in range(9)]
     assert found[0] is BatchRefusal.NONE
     assert found[-1] is BatchRefusal.BUSY

@@ -16,11 +16,11 @@ from commonwatt.model.exceptions import ConfigError, StoreError
 from harness.real import databases
 from harness.real.jobs import compact
 from harness.worlds.sent import append, blocks
-from utility.store import reads
-from utility.store.backup.backup import backup, restore
-from utility.store.database import Database, open_database
-from utility.store.migrate import revisions
-from utility.store.writer import Writer
+from utility.database.backup.backup import backup, restore
+from utility.database.database import Database, open_database
+from utility.database.migrate import revisions
+from utility.readings.store import reads
+from utility.readings.store.writer import Writer
 
 kind = databases.both_kinds
 

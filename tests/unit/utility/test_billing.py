@@ -21,19 +21,20 @@ from harness.billing.found import found_in_store
 from harness.billing.two_months import KWH, late, world_of
 from harness.billing.worlds import World, tariff
 from harness.commands import logged_in
+from utility.billing.cli import bills as cli_bills
 from utility.billing.documents.html import as_html
 from utility.billing.proof.head import check_code
+from utility.billing.store import billing_sources
+from utility.billing.store.bill_documents import documents_of, issued_documents
+from utility.billing.store.billing import SERVICE, bills_of_run, contents_of, is_billed, run_of, runs
+from utility.billing.store.run_bills import compare, computed_run, prepared, saved
 from utility.billing.stored_run import Computed
-from utility.billing.tariffs.tariff import Tariff
-from utility.cli import bills as cli_bills
-from utility.cli import tariff as cli_tariff
+from utility.billing.tables import bill, bill_run
+from utility.database.database import Database, open_database
 from utility.registry.accounts import Account, Dated
-from utility.store import billing_sources, tariffs
-from utility.store.bill_documents import documents_of, issued_documents
-from utility.store.billing import SERVICE, bills_of_run, contents_of, is_billed, run_of, runs
-from utility.store.database import Database, open_database
-from utility.store.run_bills import compare, computed_run, prepared, saved
-from utility.store.tables import bill, bill_run
+from utility.tariffs import cli as cli_tariff
+from utility.tariffs.store import tariffs
+from utility.tariffs.tariff import Tariff
 
 both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 

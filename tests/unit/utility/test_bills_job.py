@@ -12,15 +12,16 @@ from commonwatt.runtime.clock import Clock
 from harness.billing.two_months import world_of
 from harness.billing.worlds import tariff
 from harness.real import databases
-from utility.jobs.billing import LOOK_AGAIN_S, BillsJob
+from utility.billing.jobs import LOOK_AGAIN_S, BillsJob
+from utility.billing.store import billing_sources
+from utility.billing.store.billing import check_run, issue_run, runs
+from utility.database.database import Database
 from utility.jobs.catalogue import plan_of
 from utility.jobs.listing import listed
 from utility.jobs.runner import Job, Schedule
 from utility.jobs.threads import HERE
-from utility.store import billing_sources, tariffs
-from utility.store.billing import check_run, issue_run, runs
-from utility.store.database import Database
-from utility.store.tables import settled_day
+from utility.settlement.tables import settled_day
+from utility.tariffs.store import tariffs
 
 kind = databases.both_kinds
 

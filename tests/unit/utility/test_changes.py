@@ -15,17 +15,17 @@ from harness.real import databases
 from harness.worlds.gateway import World
 from utility.access.actor import Actor, Via
 from utility.access.roles import Role
-from utility.changes import CloseCommand, SawGateway
-from utility.commands.changes import Asked, Change, ChangeError, Chosen, NewerChangeError, Target
-from utility.commands.changing import cancel_change, make_change, preview_change, put_back, send_due, title
-from utility.commands.fields import FieldsError, checked_command, parsed_weights
-from utility.commands.in_force import before_words, in_force, inverse
-from utility.commands.settings import settings_of
-from utility.store import audit_log
-from utility.store.control_changes import find_change, newest_changes, targets_of
-from utility.store.database import Database
-from utility.store.open_commands import open_commands
-from utility.store.writer import Writer
+from utility.access.store import audit_log
+from utility.control.changes import Asked, Change, ChangeError, Chosen, NewerChangeError, Target
+from utility.control.changing import cancel_change, make_change, preview_change, put_back, send_due, title
+from utility.control.fields import FieldsError, checked_command, parsed_weights
+from utility.control.in_force import before_words, in_force, inverse
+from utility.control.store.control_changes import find_change, newest_changes, targets_of
+from utility.database.database import Database
+from utility.outbox.changes import CloseCommand, SawGateway
+from utility.outbox.settings import settings_of
+from utility.outbox.store import open_commands
+from utility.readings.store.writer import Writer
 
 kind = databases.both_kinds
 
@@ -193,7 +193,7 @@ def test_a_change_that_fails_in_the_middle_leaves_nothing(database: Database, mo
         raise OSError("the disk is gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr("utility.store.control_changes.end_change", die)
+        patch.setattr("utility.control.store.control_changes.end_change", die)
         with pytest.raises(OSError, match="the disk is gone"):
             make_change(database, ANNA, tune(900, ALL), NOW)
     assert waiting(database) == {}

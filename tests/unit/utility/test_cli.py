@@ -16,11 +16,11 @@ from commonwatt.protocol.heartbeats import Heartbeat, Month
 from harness.network.waiting import free_port
 from harness.worlds import sent
 from harness.worlds.sent import append
-from utility.changes import OpenCommand, SawGateway
-from utility.cli.main import app
-from utility.store.database import Database
-from utility.store.open_commands import add_command
-from utility.store.writer import Writer
+from utility.assembly.cli import app
+from utility.database.database import Database
+from utility.outbox.changes import OpenCommand, SawGateway
+from utility.outbox.store import add_command
+from utility.readings.store.writer import Writer
 
 NOON = 1_800_014_400 - 1_800_014_400 % 86_400 + 12 * 3600
 READING = HistoryRecord(

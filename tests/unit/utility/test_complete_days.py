@@ -9,15 +9,15 @@ import numpy as np
 from commonwatt.town.town import Town
 from harness.real import databases
 from harness.settlement.stored import DAY, FIRST, SOON, remove_meter, store, town_blocks, without
+from utility.database.database import Database, save_setting
 from utility.jobs.calendar_periods import Period
-from utility.jobs.completeness import CompletenessJob
+from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
-from utility.store.accounts import load_for_change, save_dated_registry
-from utility.store.completeness import Completeness, by_microgrid, completeness
-from utility.store.database import Database, save_setting
-from utility.store.job_leases import Turn
-from utility.store.overview.days import CountedDays, counted_days
-from utility.store.retention import KEPT_FROM
+from utility.overview.jobs import CompletenessJob
+from utility.overview.store.days import CountedDays, counted_days
+from utility.readings.store.completeness import Completeness, by_microgrid, completeness
+from utility.readings.store.retention import KEPT_FROM
+from utility.registry.store.accounts import load_for_change, save_dated_registry
 
 kind = databases.both_kinds
 

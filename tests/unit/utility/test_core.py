@@ -10,11 +10,11 @@ from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.dead_letters import LocalReason
 from commonwatt.protocol.heartbeats import Heartbeat
 from harness.worlds.sent import batch, blocks
-from utility.changes import Append, CloseCommand, KeepDeadLetter, OpenCommand, SawGateway
-from utility.core import MAX_JUNK_A_DAY, Core
-from utility.events import CommandsOpen, FromGateway
+from utility.outbox.changes import Append, CloseCommand, KeepDeadLetter, OpenCommand, SawGateway
+from utility.outbox.steps import Step
+from utility.readings.core import MAX_JUNK_A_DAY, Core
+from utility.readings.events import CommandsOpen, FromGateway
 from utility.registry.snapshot import MeterEntry, RegistrySnapshot
-from utility.steps import Step
 
 NOW = 1_800_000_000
 AGE = 1800

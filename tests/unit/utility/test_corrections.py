@@ -23,19 +23,14 @@ from commonwatt.settlement.settled import SettledQuality
 from harness.commands import logged_in
 from harness.worlds.sent import append
 from utility.access.actor import on_machine
-from utility.changes import Append
-from utility.cli.corrections import app
+from utility.assembly.metrics import UtilityMetrics
+from utility.corrections import jobs as validation
+from utility.corrections.cli import app
+from utility.corrections.decisions import Edit, edit
+from utility.corrections.jobs import ValidationJob
 from utility.corrections.lifecycle import STEPS, Action, State
-from utility.decisions.corrections import Edit, edit
-from utility.jobs import validation
-from utility.jobs.calendar_periods import Period
-from utility.jobs.threads import HERE
-from utility.jobs.validation import ValidationJob
-from utility.metrics import UtilityMetrics
-from utility.store import reads
-from utility.store.checking import open_findings
-from utility.store.compactor import Compactor
-from utility.store.corrections import (
+from utility.corrections.store.checking import open_findings
+from utility.corrections.store.corrections import (
     By,
     Chosen,
     Corrections,
@@ -48,10 +43,17 @@ from utility.store.corrections import (
     steps_of,
     take_changed,
 )
-from utility.store.database import Database
-from utility.store.job_leases import Turn
-from utility.store.tables import correction, gap, installed, series
-from utility.store.writer import Writer
+from utility.corrections.tables import correction
+from utility.database.database import Database
+from utility.jobs.calendar_periods import Period
+from utility.jobs.store.job_leases import Turn
+from utility.jobs.threads import HERE
+from utility.outbox.changes import Append
+from utility.readings.store import reads
+from utility.readings.store.compactor import Compactor
+from utility.readings.store.writer import Writer
+from utility.readings.tables import gap, series
+from utility.registry.tables import installed
 
 both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 

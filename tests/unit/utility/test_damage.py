@@ -34,44 +34,33 @@ from commonwatt.town.town import Town
 from harness.real.jobs import find_gaps
 from utility.access.actor import on_machine
 from utility.access.roles import Role
-from utility.changes import Append, OpenCommand
+from utility.access.store import audit_log
+from utility.access.store.access import Person, add_person, set_password, set_state
+from utility.access.tables import person, recovery_code, second_factor
+from utility.assembly.recovery import recovery as recovering
+from utility.assembly.recovery.recovery import recover
+from utility.assembly.tables import metadata
+from utility.database.checks import is_damage
+from utility.database.database import DamagedDatabaseError, Database, open_database, save_setting
 from utility.jobs.calendar_periods import LocalMonth
 from utility.jobs.plans import Plan
+from utility.jobs.store.job_leases import take
+from utility.jobs.tables import period
+from utility.outbox.changes import Append, OpenCommand
+from utility.outbox.store import add_command, open_commands
+from utility.readings.store import parts, reads
+from utility.readings.store.compactor import SETTLE_S, Compactor
+from utility.readings.store.dead_letters import dead_letter_row, dead_letters
+from utility.readings.store.quarantine import QUARANTINED, REFUSED, masks_of
+from utility.readings.store.retention import KEPT_FROM
+from utility.readings.store.writer import Writer
+from utility.readings.tables import compacted, dead_letter, event, part, quarantined
+from utility.registry.store.registration import fill_registry
+from utility.registry.tables import meter
+from utility.settlement.tables import settled, settled_day, settlement_due
 from utility.statistics.months import month_number
 from utility.statistics.packed import packed as table_packed
-from utility.store import audit_log, parts, reads
-from utility.store import recovery as recovering
-from utility.store.access import Person, add_person, set_password, set_state
-from utility.store.checks import is_damage
-from utility.store.compactor import SETTLE_S, Compactor
-from utility.store.database import DamagedDatabaseError, Database, open_database, save_setting
-from utility.store.dead_letters import dead_letter_row, dead_letters
-from utility.store.job_leases import take
-from utility.store.open_commands import add_command, open_commands
-from utility.store.quarantine import QUARANTINED, REFUSED, masks_of
-from utility.store.recovery import recover
-from utility.store.registration import fill_registry
-from utility.store.retention import KEPT_FROM
-from utility.store.tables import (
-    compacted,
-    dead_letter,
-    event,
-    metadata,
-    meter,
-    part,
-    period,
-    person,
-    quarantined,
-    recovery_code,
-    second_factor,
-    settled,
-    settled_day,
-    settlement_due,
-    usage_batteries,
-    usage_day,
-    usage_due,
-)
-from utility.store.writer import Writer
+from utility.statistics.tables import usage_batteries, usage_day, usage_due
 
 FIRST = 2_000_000
 QUARTERS = 12

@@ -10,8 +10,8 @@ from sqlalchemy import text
 
 from commonwatt.model.exceptions import ConfigError, StoreError
 from harness.docs.generate import DOCS
-from utility.store import engines
-from utility.store.database import Database, open_database
+from utility.database import engines
+from utility.database.database import Database, open_database
 
 
 def test_connections_are_durable_and_check_references(database: Database) -> None:

@@ -16,15 +16,16 @@ from tests.unit.console.test_corrections import FIRST, estimates
 from tests.unit.console.test_quarantine import send_letters
 from utility.access.actor import Actor, Via
 from utility.access.roles import Role
+from utility.access.store import audit_log
+from utility.access.two_people import Second
+from utility.billing import decisions as runs
+from utility.corrections.decisions import decide_chosen
 from utility.corrections.lifecycle import Action
-from utility.decisions import runs, tariffs
-from utility.decisions.corrections import decide_chosen
-from utility.decisions.quarantine import decide_letters
-from utility.decisions.two_people import Second
-from utility.store import audit_log
-from utility.store import tariffs as stored_tariffs
-from utility.store.corrections import Chosen, propose
-from utility.store.database import Database
+from utility.corrections.store.corrections import Chosen, propose
+from utility.database.database import Database
+from utility.readings.decisions import decide_letters
+from utility.tariffs import decisions as tariffs
+from utility.tariffs.store import tariffs as stored_tariffs
 
 kind = databases.both_kinds
 Decision = Callable[[Database, Actor], object]

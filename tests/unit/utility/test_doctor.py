@@ -8,8 +8,8 @@ import pytest
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.doctor.findings import Check, Finding, Level, run_check, worst
 from commonwatt.doctor.running import Running
-from utility.doctor import DOCTOR
-from utility.store.database import Database
+from utility.assembly.doctor import DOCTOR
+from utility.database.database import Database
 
 STOPPED = Running(part="utility", config=Path("utility.toml"), answer=None, failure="", runs=False)
 

@@ -19,7 +19,7 @@ from harness.energy.alone import Alone
 from utility.corrections.evidence import MAX_QUARTERS, Known, as_blocks, proposals, spans, window_of
 from utility.corrections.members import Layout, Member, layout_of
 from utility.corrections.outages import days_in, off_grid_times, outages_of, slots_in
-from utility.gaps import ALL_SLOTS
+from utility.readings.gaps import ALL_SLOTS
 
 FIRST = 1_988_900
 """Midday of a day in September, with sun."""

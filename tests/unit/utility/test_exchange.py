@@ -18,16 +18,16 @@ from commonwatt.model.units import QUARTER_S
 from commonwatt.town.town import Town, load_town
 from harness.real import databases
 from harness.real.jobs import compact
-from utility.changes import Append
+from utility.database.database import Database
+from utility.database.town_zone import zone_of
+from utility.outbox.changes import Append
+from utility.readings.store import reads
+from utility.readings.store.replaced_meters import blocks_before, blocks_since
+from utility.readings.store.writer import Writer
 from utility.registry.dates import date_text
-from utility.store import reads
-from utility.store.accounts import accounts_at, load_dated_registry
-from utility.store.database import Database
-from utility.store.registration import fill_registry
-from utility.store.registry import load_snapshot
-from utility.store.replaced_meters import blocks_before, blocks_since
-from utility.store.town_zone import zone_of
-from utility.store.writer import Writer
+from utility.registry.store.accounts import accounts_at, load_dated_registry
+from utility.registry.store.registration import fill_registry
+from utility.registry.store.registry import load_snapshot
 
 kind = databases.both_kinds
 

@@ -28,13 +28,13 @@ from harness.real import forks
 from harness.real.jobs import compact
 from harness.worlds.sent import append, blocks
 from harness.worlds.utility import register_in
-from utility.cli.export import app
+from utility.database.database import Database
 from utility.exports import readings
+from utility.exports.cli import app
 from utility.jobs.calendar_periods import NEW_YORK
+from utility.readings.store.writer import Writer
 from utility.registry.accounts import Holding
-from utility.store.accounts import load_dated_registry, save_dated_registry
-from utility.store.database import Database
-from utility.store.writer import Writer
+from utility.registry.store.accounts import load_dated_registry, save_dated_registry
 
 on_both = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 
@@ -234,7 +234,7 @@ def test_a_selection_is_by_meter_microgrid_and_account(
         return {row["meter_id"] for row in csv.DictReader(io.StringIO(export(*words, *selected)))}
 
     for scanned in (8, 0):  # By looking up each block, and by reading all of them.
-        monkeypatch.setattr("utility.store.exports.SCANNED_FROM", scanned)
+        monkeypatch.setattr("utility.exports.store.SCANNED_FROM", scanned)
         assert meters("--meter", "10001") == {"10001"}
         assert meters("--meter", "10001", "--meter", "10002") == {"10001", "10002"}
         assert meters("--microgrid", "r001") == {"10001", "10002"}
@@ -453,7 +453,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from utility.exports import folder, writers
-from utility.cli.export import app
+from utility.exports.cli import app
 left = int(sys.argv.pop(1))
 
 def counted(step):

@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
+from commonwatt.model.local_time import local_hour, to_local, to_utc
 from utility.supply.forecast import days_before, like_day, like_hours, planned_need
-from utility.supply.local_time import local_hour, to_local, to_utc
 
 ZONE = ZoneInfo("America/New_York")
 

@@ -16,19 +16,20 @@ from harness.real import databases
 from harness.real.jobs import compact, find_gaps
 from harness.settlement.stored import remove_meter
 from harness.worlds.sent import append, blocks
-from utility import gaps
-from utility.changes import CloseCommand, OpenCommand
-from utility.gaps import ALL_SLOTS, Wanted, off_mask, off_times
-from utility.store import completeness, gap_finder, reads
-from utility.store.compactor import Compactor
-from utility.store.database import Database, lock_gaps
-from utility.store.events import Off
-from utility.store.gap_finder import GapFinder
-from utility.store.open_commands import open_commands
-from utility.store.parts import quarantine, select_fresh
-from utility.store.tables import event as event_table
-from utility.store.tables import gap, installed
-from utility.store.writer import Writer
+from utility.database.database import Database, lock_gaps
+from utility.outbox.changes import CloseCommand, OpenCommand
+from utility.outbox.store import open_commands
+from utility.readings import gaps
+from utility.readings.gaps import ALL_SLOTS, Wanted, off_mask, off_times
+from utility.readings.store import completeness, gap_finder, reads
+from utility.readings.store.compactor import Compactor
+from utility.readings.store.events import Off
+from utility.readings.store.gap_finder import GapFinder
+from utility.readings.store.parts import quarantine, select_fresh
+from utility.readings.store.writer import Writer
+from utility.readings.tables import event as event_table
+from utility.readings.tables import gap
+from utility.registry.tables import installed
 
 kind = databases.both_kinds
 
@@ -153,7 +154,7 @@ def test_older_data_that_comes_late_widens_the_search(database: Database) -> Non
 def test_a_run_looks_through_so_many_blocks_and_the_next_goes_on(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("utility.store.gap_finder.MAX_SCANNED", 3)
+    monkeypatch.setattr("utility.readings.store.gap_finder.MAX_SCANNED", 3)
     Writer(database).commit([append(blocks(FULL)), append(blocks(FULL, meter=10002))])
     quarters = sorted((block[0], block[2] - QUARTER) for block in asked(find(database, BEGIN + 5 * 900 + AGE)))
     assert quarters == [(meter, q) for meter in ("10001", "10002") for q in (1, 2, 3, 4)]
@@ -310,7 +311,7 @@ def test_event_that_comes_while_the_finder_looks_is_not_missed(database: Databas
 def test_more_late_data_than_one_run_looks_at_is_looked_at_by_the_next(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("utility.store.gap_finder.MAX_TOUCHED", 3)
+    monkeypatch.setattr("utility.readings.store.gap_finder.MAX_TOUCHED", 3)
     writer = Writer(database)
     writer.commit([append(blocks({0: 1}, quarter=QUARTER + n)) for n in range(8)])
     now = BEGIN + 8 * 900 + AGE
@@ -330,7 +331,7 @@ def test_a_meters_events_of_years_are_not_read_at_every_look(
         read.append(len(events))
         return off_times(events)
 
-    monkeypatch.setattr("utility.store.events.off_times", counting)
+    monkeypatch.setattr("utility.readings.store.events.off_times", counting)
     old = [event(n, BEGIN - 100_000 + n, UP, previous=UP) for n in range(2, 500)]
     future = [event(n, BEGIN + 9000 + n, UP, previous=UP) for n in range(500, 600)]
     Writer(database).commit([append(blocks({0: 1}), events=[*old, event(499, BEGIN + 5, UP, previous=UP), *future])])

@@ -11,15 +11,15 @@ from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.plant_messages import PlantQuarter, PlantReport
-from utility.changes import SawGateway, SawPlant
-from utility.gateway_metrics import GatewayMetrics
-from utility.plant_metrics import PlantMetrics
-from utility.store import reads
-from utility.store.database import Database
-from utility.store.plant import write_plant
-from utility.store.supply_view import supply_view
-from utility.store.writer import Writer
+from utility.database.database import Database
+from utility.outbox.changes import SawGateway, SawPlant
+from utility.readings.gateway_metrics import GatewayMetrics
+from utility.readings.store import reads
+from utility.readings.store.writer import Writer
 from utility.supply.deciding import plant_lasts_until
+from utility.supply.metrics import PlantMetrics
+from utility.supply.store.plant import write_plant
+from utility.supply.store.supply_view import supply_view
 
 NOW = 1_990_000 * QUARTER_S + 60
 KEEP = 24_000_000

@@ -14,9 +14,9 @@ import uvicorn
 from starlette.types import Scope, Send
 
 from harness.network.waiting import eventually, free_port
-from utility.api import connections as http
-from utility.api.connections import MAX_HEAD_BYTES, bounded, only_ours
-from utility.shell import KEEP_S, listen
+from utility.assembly.service import KEEP_S, listen
+from utility.webkit import connections as http
+from utility.webkit.connections import MAX_HEAD_BYTES, bounded, only_ours
 
 
 class Server:
@@ -182,6 +182,6 @@ def test_the_body_of_an_answer_does_not_wait_until_the_client_acknowledges_its_h
 
 
 def test_a_browser_that_shows_the_town_keeps_its_connection_between_two_polls() -> None:
-    page = files("utility.console").joinpath("templates", "town_live.html").read_text(encoding="utf-8")
+    page = files("utility.overview").joinpath("templates", "town_live.html").read_text(encoding="utf-8")
     (every_s,) = re.findall(r"every (\d+)s", page)
     assert int(every_s) < KEEP_S < http.REQUEST_WITHIN_S

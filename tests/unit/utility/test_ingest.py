@@ -25,20 +25,20 @@ from harness.real import databases
 from harness.settlement.stored import remove_meter
 from harness.worlds.sent import append, batch, blocks
 from utility.access.actor import on_machine
-from utility.changes import Append, Change, Committed, OpenCommand
-from utility.commands.changes import Asked, Chosen
-from utility.commands.changing import make_change
-from utility.health import Health
-from utility.ingest import ingest as module
-from utility.ingest.ingest import DEAD_LETTER_WORK, MAX_QUEUED, MESSAGE_WORK, Ingest, work_of
-from utility.metrics import UtilityMetrics
-from utility.store import reads
-from utility.store.database import Database
-from utility.store.open_commands import add_command
-from utility.store.registration import fill_registry
-from utility.store.registry import load_snapshot, registry_changed
-from utility.store.tables import gateway_seen, part
-from utility.store.writer import Writer
+from utility.assembly.metrics import UtilityMetrics
+from utility.control.changes import Asked, Chosen
+from utility.control.changing import make_change
+from utility.database.database import Database
+from utility.outbox.changes import Append, Change, Committed, OpenCommand
+from utility.outbox.store import add_command
+from utility.readings.health import Health
+from utility.readings.ingest import ingest as module
+from utility.readings.ingest.ingest import DEAD_LETTER_WORK, MAX_QUEUED, MESSAGE_WORK, Ingest, work_of
+from utility.readings.store import reads
+from utility.readings.store.writer import Writer
+from utility.readings.tables import gateway_seen, part
+from utility.registry.store.registration import fill_registry
+from utility.registry.store.registry import load_snapshot, registry_changed
 
 kind = databases.both_kinds
 
@@ -363,7 +363,7 @@ def test_room_within_the_file_is_room(
 ) -> None:
     used = shutil.disk_usage(tmp_path)._replace(free=0)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: used)
-    monkeypatch.setattr("utility.health.ENOUGH_BYTES", 8192)
+    monkeypatch.setattr("utility.readings.health.ENOUGH_BYTES", 8192)
 
     async def short() -> bool:
         ingest = Ingest.load(

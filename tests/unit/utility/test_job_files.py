@@ -13,15 +13,16 @@ from commonwatt.config.files import check_named_files
 from commonwatt.config.utility import BackupSettings, ExportSettings, UtilitySettings
 from commonwatt.model.exceptions import ConfigError, StoreError
 from harness.docs.generate import DOCS
+from utility.database.backup.backup import restore
+from utility.database.database import Database, open_database
+from utility.exports.jobs import BackupJob, ExportsJob, backup_plan
 from utility.jobs.calendar_periods import LocalDay, LocalMonth, Period
 from utility.jobs.catalogue import catalogue
-from utility.jobs.files import BackupJob, ExportsJob, backup_plan
-from utility.jobs.previews import PREVIEWS, preview
-from utility.store import reads
-from utility.store.backup.backup import restore
-from utility.store.database import Database, open_database
-from utility.store.job_leases import NotYetError, Turn
-from utility.store.tables import settled_day, usage_due
+from utility.jobs.store.job_leases import NotYetError, Turn
+from utility.overview.job_previews import PREVIEWS, preview
+from utility.readings.store import reads
+from utility.settlement.tables import settled_day
+from utility.statistics.tables import usage_due
 
 NOW = 1_800_000_000
 

@@ -11,16 +11,16 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.clock import Clock
 from utility.access.actor import Actor, Via
 from utility.access.roles import Role
+from utility.access.store.audit_log import Wanted, entries
+from utility.database.database import Database
 from utility.jobs.calendar_periods import LocalDay, Seconds
 from utility.jobs.catalogue import catalogue, plan_of
 from utility.jobs.listing import Listed, change, listed, pause, resume, run_now
 from utility.jobs.plans import Plan
 from utility.jobs.runner import Job, Schedule
+from utility.jobs.store.job_leases import LAST_BACKOFF_S, Turn, take
+from utility.jobs.store.job_states import plan_in_force
 from utility.jobs.threads import HERE
-from utility.store.audit_log import Wanted, entries
-from utility.store.database import Database
-from utility.store.job_leases import LAST_BACKOFF_S, Turn, take
-from utility.store.job_states import plan_in_force
 
 NEW_YORK = ZoneInfo("America/New_York")
 DAYS = Plan(name="days", does="", cadence=LocalDay(), catch_up=True, minute=150, late_s=7_200)

@@ -16,18 +16,19 @@ from commonwatt.runtime.systemd import Notifier
 from commonwatt.runtime.watchdog import Watchdog
 from harness.network.waiting import become
 from harness.worlds.sent import append, blocks
-from utility.health import Health
-from utility.ingest.ingest import Ingest
-from utility.jobs import table
+from utility.assembly import jobs as table
+from utility.assembly.jobs import Jobs
+from utility.assembly.metrics import UtilityMetrics
+from utility.database.database import Database
 from utility.jobs.calendar_periods import LocalDay
-from utility.jobs.table import Jobs
-from utility.metrics import UtilityMetrics
-from utility.store import gap_finder
-from utility.store.compactor import Compactor
-from utility.store.database import Database
-from utility.store.open_commands import open_commands
-from utility.store.tables import compacted, period
-from utility.store.writer import Writer
+from utility.jobs.tables import period
+from utility.outbox.store import open_commands
+from utility.readings.health import Health
+from utility.readings.ingest.ingest import Ingest
+from utility.readings.store import gap_finder
+from utility.readings.store.compactor import Compactor
+from utility.readings.store.writer import Writer
+from utility.readings.tables import compacted
 
 QUARTER = 2_000_000
 NOW = (QUARTER + 4) * 900

@@ -9,12 +9,12 @@ from sqlalchemy import Connection, event
 
 from commonwatt.protocol.dead_letters import Wanted
 from harness.real import databases
-from utility.store import gap_finder, writer
-from utility.store import quarantine as quarantined
-from utility.store.database import Database
-from utility.store.dead_letters import dead_letters
-from utility.store.keys import listed
-from utility.store.postgres.partitions import make_partitions
+from utility.database.database import Database
+from utility.database.keys import listed
+from utility.database.postgres.partitions import make_partitions
+from utility.readings.store import gap_finder, writer
+from utility.readings.store import quarantine as quarantined
+from utility.readings.store.dead_letters import dead_letters
 
 kind = databases.both_kinds
 

@@ -9,12 +9,12 @@ from commonwatt.runtime.clock import Clock
 from harness.real import databases
 from harness.routes import Visitors
 from utility.access.roles import Role
-from utility.api.app import make_app
-from utility.api.services import Api
-from utility.health import Health
-from utility.metrics import UtilityMetrics
-from utility.store import access
-from utility.store.database import Database
+from utility.access.store import access
+from utility.assembly.application import make_app
+from utility.assembly.metrics import UtilityMetrics
+from utility.database.database import Database
+from utility.readings.health import Health
+from utility.webkit.services import Api
 
 NOW = 1_800_005_000
 

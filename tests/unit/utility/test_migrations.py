@@ -20,23 +20,25 @@ from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.dead_letters import LocalReason
 from harness.real import databases
 from harness.real.postgres import Postgres
-from utility.cli.main import app
+from utility.assembly.cli import app
+from utility.assembly.recovery.recovery import recover
+from utility.assembly.tables import metadata
+from utility.database.backup.backup import backup, restore
+from utility.database.database import DamagedDatabaseError, Database, open_database
+from utility.database.migrate import lock_schema, revisions
 from utility.jobs.calendar_periods import Seconds
 from utility.jobs.plans import Plan
-from utility.store import reads
-from utility.store.accounts import load_dated_registry
-from utility.store.backup.backup import backup, restore
-from utility.store.compactor import Compactor
-from utility.store.conflicts import conflicts
-from utility.store.database import DamagedDatabaseError, Database, open_database
-from utility.store.dead_letters import dead_letters
-from utility.store.gap_finder import GapFinder
-from utility.store.job_leases import take
-from utility.store.migrate import lock_schema, revisions
-from utility.store.open_commands import open_commands
-from utility.store.recovery import recover
-from utility.store.tables import dead_letter, gap, metadata, part, period
-from utility.store.writer import Writer
+from utility.jobs.store.job_leases import take
+from utility.jobs.tables import period
+from utility.outbox.store import open_commands
+from utility.readings.store import reads
+from utility.readings.store.compactor import Compactor
+from utility.readings.store.conflicts import conflicts
+from utility.readings.store.dead_letters import dead_letters
+from utility.readings.store.gap_finder import GapFinder
+from utility.readings.store.writer import Writer
+from utility.readings.tables import dead_letter, gap, part
+from utility.registry.store.accounts import load_dated_registry
 
 kind = databases.both_kinds
 

@@ -9,21 +9,13 @@ from sqlalchemy import func, select
 from harness.real import databases
 from harness.real.jobs import compact
 from harness.worlds.sent import append, blocks
-from utility.store.database import Database
-from utility.store.old_records import Kept, drop_days, drop_months, kept, oldest_day
-from utility.store.tables import (
-    bill,
-    bill_run,
-    correction,
-    correction_step,
-    finding,
-    settled,
-    settled_day,
-    sharing,
-    sharing_quarter,
-    usage_batteries,
-)
-from utility.store.writer import Writer
+from utility.assembly.old_records import Kept, drop_days, drop_months, kept, oldest_day
+from utility.billing.tables import bill, bill_run
+from utility.corrections.tables import correction, correction_step, finding
+from utility.database.database import Database
+from utility.readings.store.writer import Writer
+from utility.settlement.tables import settled, settled_day, sharing, sharing_quarter
+from utility.statistics.tables import usage_batteries
 
 kind = databases.both_kinds
 

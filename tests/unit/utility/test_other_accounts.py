@@ -15,16 +15,16 @@ from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.batches import Batch
 from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
 from harness.real import databases
-from utility.core import Core
-from utility.events import FromGateway
+from utility.database.database import Database
+from utility.readings.core import Core
+from utility.readings.events import FromGateway
+from utility.readings.store import reads
+from utility.readings.store.dead_letters import dead_letters
+from utility.readings.store.writer import Writer
 from utility.registry.accounts import Holding
-from utility.store import reads
-from utility.store.account_differences import account_differences
-from utility.store.accounts import load_dated_registry, save_dated_registry
-from utility.store.database import Database
-from utility.store.dead_letters import dead_letters
-from utility.store.registry import load_snapshot
-from utility.store.writer import Writer
+from utility.registry.store.account_differences import account_differences
+from utility.registry.store.accounts import load_dated_registry, save_dated_registry
+from utility.registry.store.registry import load_snapshot
 
 kind = databases.both_kinds
 

@@ -15,17 +15,17 @@ from harness.worlds.exchanges import exchange
 from harness.worlds.sent import append
 from harness.worlds.utility import a_heartbeat
 from tests.unit.utility.test_settlement import run as settle
-from utility.changes import SawGateway
+from utility.database.database import Database
+from utility.outbox.changes import SawGateway
 from utility.overview.microgrids import Condition, Facts, cell, count
-from utility.store.database import Database
-from utility.store.overview.finding import find
-from utility.store.overview.microgrid import day_of_microgrid, is_there, meters_of
-from utility.store.overview.series import WHOLE_QUARTERS, settled_series, slot_series
-from utility.store.overview.town import microgrids, town_energy
-from utility.store.reads import meter_number
-from utility.store.retention import newest_quarter
-from utility.store.settled import load_settled
-from utility.store.writer import Writer
+from utility.overview.store.finding import find
+from utility.overview.store.microgrid import day_of_microgrid, is_there, meters_of
+from utility.overview.store.series import WHOLE_QUARTERS, settled_series, slot_series
+from utility.overview.store.town import microgrids, town_energy
+from utility.readings.store.reads import meter_number
+from utility.readings.store.retention import newest_quarter
+from utility.readings.store.writer import Writer
+from utility.settlement.store.settled import load_settled
 
 kind = databases.both_kinds
 one_kind = pytest.mark.parametrize("kind", ["sqlite"])

@@ -11,9 +11,9 @@ from pathlib import Path
 from commonwatt.runtime.clock import machine_s
 from harness.authenticator import shown
 from utility.access.actor import Actor, Via
-from utility.store import access, audit_log, second_factors
-from utility.store.database import Database
-from utility.store.people import By
+from utility.access.store import access, audit_log, second_factors
+from utility.access.store.people import By
+from utility.database.database import Database
 
 
 def invited(database: Database, text: str) -> access.Person | None:

@@ -14,11 +14,11 @@ from harness.real import databases
 from utility.access.actor import Actor, Via
 from utility.access.roles import Role
 from utility.access.rules import AccessFaultError, NewPerson
-from utility.shell import Service
-from utility.store import access, audit_log
-from utility.store.api_tokens import MAX_TOKENS, make_token, revoke_token, tokens
-from utility.store.database import Database
-from utility.store.people import By, change_roles, disable, enable, invite_people, list_people, new_link
+from utility.access.store import access, audit_log
+from utility.access.store.api_tokens import MAX_TOKENS, make_token, revoke_token, tokens
+from utility.access.store.people import By, change_roles, disable, enable, invite_people, list_people, new_link
+from utility.assembly.service import Service
+from utility.database.database import Database
 
 kind = databases.both_kinds
 
@@ -108,7 +108,7 @@ def test_tokens_are_counted_listed_and_revoked(database: Database) -> None:
 def test_tokens_that_were_revoked_hide_no_valid_ones_from_the_count(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("utility.store.api_tokens.MAX_TOKENS", 3)
+    monkeypatch.setattr("utility.access.store.api_tokens.MAX_TOKENS", 3)
     actor = admin(database, "ann")
     with database.writes.begin() as connection:
         by = By(connection=connection, actor=actor, now=NOW, machine_s=NOW)

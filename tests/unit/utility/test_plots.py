@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utility.overview.plots import MOST_MARKS, SOME_MISSING, Series, marks, plotted, thinned
+from utility.webkit.console.plots import MOST_MARKS, SOME_MISSING, Series, marks, plotted, thinned
 
 WORDS = {1: "averaged"}
 slots = st.lists(st.tuples(st.integers(-(2**53), 2**53), st.integers(0, 2)), min_size=1, max_size=300)

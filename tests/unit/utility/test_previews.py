@@ -13,10 +13,10 @@ from commonwatt.protocol.heartbeats import Heartbeat, Month
 from harness.real import databases
 from harness.worlds import sent
 from tests.unit.utility.test_changes import ANNA, NOW, R001, ask, hear, heartbeat, tune
-from utility.commands.changes import AllowanceError
-from utility.commands.changing import make_change, preview_change
-from utility.commands.effects import has_figures
-from utility.commands.preview import (
+from utility.control.changes import AllowanceError
+from utility.control.changing import make_change, preview_change
+from utility.control.effects import has_figures
+from utility.control.preview import (
     HEAD_BYTES,
     MESSAGE_BYTES,
     MONTH_S,
@@ -30,9 +30,9 @@ from utility.commands.preview import (
     longest_delay_s,
     messages_every,
 )
-from utility.store.database import Database
-from utility.store.relayed import relayed_by
-from utility.store.writer import Writer
+from utility.database.database import Database
+from utility.readings.store.relayed import relayed_by
+from utility.readings.store.writer import Writer
 
 kind = databases.both_kinds
 

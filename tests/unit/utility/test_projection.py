@@ -19,23 +19,24 @@ from harness.settlement.emulated import small_town
 from harness.statistics.stored import random_day, settle, store_months
 from utility.billing.inputs import RunInputs
 from utility.billing.run import bills_of
-from utility.billing.tariffs.tariff import read_tariff, tariff_of
-from utility.cli.statistics import app
-from utility.decisions.outlook import outlook
+from utility.billing.store import billing_sources
+from utility.database.database import Database
 from utility.jobs.calendar_periods import Period
-from utility.jobs.projection import ProjectionJob
-from utility.jobs.statistics import StatisticsJob
+from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
+from utility.settlement.store.settlement_members import owners
+from utility.statistics.cli import app
+from utility.statistics.decisions import outlook
+from utility.statistics.jobs.projection import ProjectionJob
+from utility.statistics.jobs.statistics import StatisticsJob
 from utility.statistics.months import columns_of, month_number
 from utility.statistics.scenarios import STEADY, YearBefore, scenarios
-from utility.store import billing_sources, tariffs
-from utility.store.database import Database
-from utility.store.job_leases import Turn
-from utility.store.settlement_members import owners
-from utility.store.tables import usage_month, usage_projection
-from utility.store.usage import Scope
-from utility.store.usage_money import rates_in_force, revenue
-from utility.store.usage_projection import Projectable, projection_view
+from utility.statistics.store.usage import Scope
+from utility.statistics.store.usage_money import rates_in_force, revenue
+from utility.statistics.store.usage_projection import Projectable, projection_view
+from utility.statistics.tables import usage_month, usage_projection
+from utility.tariffs.store import tariffs
+from utility.tariffs.tariff import read_tariff, tariff_of
 
 NEW_YORK = ZoneInfo("America/New_York")
 TARIFF = Path("docs/examples/tariff.toml")

@@ -16,19 +16,20 @@ from commonwatt.protocol.dead_letters import DeadLetter, DeadLetterSource
 from harness.commands import logged_in
 from harness.real import databases
 from harness.worlds.sent import batch, blocks
-from utility.cli.main import app
-from utility.core import Core
-from utility.events import FromGateway
-from utility.store import completeness, reads
-from utility.store.checks import row_crc
-from utility.store.compactor import Compactor
-from utility.store.database import Database
-from utility.store.dead_letters import dead_letters
-from utility.store.gap_finder import GapFinder
-from utility.store.quarantine import QUARANTINED, REFUSED, RELEASED, Decision, count_quarantined, decide
-from utility.store.registry import load_snapshot
-from utility.store.tables import compacted, meter, part, quarantined
-from utility.store.writer import Writer
+from utility.assembly.cli import app
+from utility.database.checks import row_crc
+from utility.database.database import Database
+from utility.readings.core import Core
+from utility.readings.events import FromGateway
+from utility.readings.store import completeness, reads
+from utility.readings.store.compactor import Compactor
+from utility.readings.store.dead_letters import dead_letters
+from utility.readings.store.gap_finder import GapFinder
+from utility.readings.store.quarantine import QUARANTINED, REFUSED, RELEASED, Decision, count_quarantined, decide
+from utility.readings.store.writer import Writer
+from utility.readings.tables import compacted, part, quarantined
+from utility.registry.store.registry import load_snapshot
+from utility.registry.tables import meter
 
 kind = databases.both_kinds
 

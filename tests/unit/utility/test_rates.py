@@ -14,18 +14,19 @@ from commonwatt.protocol.controller_commands import MAX_CHANGES, ControllerComma
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.town.town import Direction, Function
 from harness.billing.worlds import tariff
-from utility.billing.rates import next_change, rates_of
-from utility.billing.tariffs.tariff import Tariff
-from utility.jobs.billing import RatesJob
+from utility.billing.jobs import RatesJob
+from utility.billing.store import billing_sources
+from utility.database.database import Database
 from utility.jobs.calendar_periods import Period
+from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
+from utility.outbox.store import open_commands
 from utility.registry.accounts import Account, Dated, DatedRegistry, Holding, Installed
-from utility.store import billing_sources, tariffs
-from utility.store.database import Database
-from utility.store.job_leases import Turn
-from utility.store.open_commands import open_commands
-from utility.store.rates import acknowledged
-from utility.store.registry import registry_changed
+from utility.registry.store.registry import registry_changed
+from utility.tariffs.rates import next_change, rates_of
+from utility.tariffs.store import tariffs
+from utility.tariffs.store.rates import acknowledged
+from utility.tariffs.tariff import Tariff
 
 both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 

@@ -16,13 +16,13 @@ from commonwatt.runtime.service import only_one
 from commonwatt.town.registry import load_registry, registry_of, save_registry
 from commonwatt.town.town import Function, Town, load_town
 from harness.real import databases
+from utility.database.database import Database, open_database
+from utility.readings.store import reads
 from utility.registry.accounts import Holding
 from utility.registry.enrolment import enrol
-from utility.store import reads
-from utility.store.accounts import accounts_at, changes_of, load_dated_registry, save_dated_registry
-from utility.store.database import Database, open_database
-from utility.store.registration import fill_registry
-from utility.store.registry import load_snapshot
+from utility.registry.store.accounts import accounts_at, changes_of, load_dated_registry, save_dated_registry
+from utility.registry.store.registration import fill_registry
+from utility.registry.store.registry import load_snapshot
 
 kind = databases.both_kinds
 

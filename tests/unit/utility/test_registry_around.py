@@ -3,9 +3,9 @@
 import pytest
 
 from harness.real import databases
+from utility.database.database import Database
 from utility.registry.accounts import DatedRegistry
-from utility.store.accounts import load_dated_registry, load_registry_around
-from utility.store.database import Database
+from utility.registry.store.accounts import load_dated_registry, load_registry_around
 
 kind = databases.both_kinds
 

@@ -21,14 +21,14 @@ from commonwatt.town.town import Town
 from harness.commands import logged_in
 from harness.research.stored import store_homes
 from harness.research.town import emulated_homes, emulated_town
-from utility.cli import options
-from utility.cli.research.commands import app
-from utility.cli.research.files import write_release
+from utility.database.database import Database, open_database
+from utility.database.migrate import empty_database
+from utility.registry.store.accounts import load_dated_registry
+from utility.research import store as store
+from utility.research.cli.commands import app
+from utility.research.cli.files import write_release
 from utility.research.homes import Homes, Measure, homes_of
-from utility.store import research as store
-from utility.store.accounts import load_dated_registry
-from utility.store.database import Database, open_database
-from utility.store.migrate import empty_database
+from utility.webkit.cli import options
 
 both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 
@@ -277,7 +277,7 @@ def test_two_open_releases_at_once_are_not_both_made(
             research("release", "open", *period(), "--out", str(tmp_path / "other"), "--as", others.pop())
         return write_release(*arguments)
 
-    monkeypatch.setattr("utility.cli.research.open_release.write_release", meanwhile)
+    monkeypatch.setattr("utility.research.cli.open_release.write_release", meanwhile)
     words = ["release", "open", *period(), "--out", str(tmp_path / "out"), "--as", "anna"]
     assert "made meanwhile" in research(*words, code=2)
     assert (tmp_path / "other").is_dir()
@@ -386,7 +386,7 @@ def test_a_release_that_is_stopped_leaves_no_folder(
 
     words = ["release", "open", *period(), "--out", str(tmp_path / "out"), "--as", "anna"]
     with monkeypatch.context() as context:
-        context.setattr("utility.cli.research.open_release.keep", stopped)
+        context.setattr("utility.research.cli.open_release.keep", stopped)
         research(*words, code=130)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("out")]
     research(*words)

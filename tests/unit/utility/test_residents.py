@@ -10,9 +10,9 @@ from commonwatt.model.times import parse_time
 from commonwatt.settlement.settled import Quantity, SettledQuality, SettledQuarters
 from commonwatt.town.town import Direction
 from utility.exports.holdings import Held
+from utility.households.course import Recording, course_of, figures_of
+from utility.households.shared import by_day, settled_until, together
 from utility.jobs.calendar_periods import NEW_YORK
-from utility.residents.course import Recording, course_of, figures_of
-from utility.residents.shared import by_day, settled_until, together
 
 FIRST = parse_time("2026-10-31", "", NEW_YORK) // 900
 OUT, IN = 10001, 10002

@@ -26,15 +26,17 @@ from harness.real.jobs import compact
 from harness.real.postgres import Postgres
 from harness.worlds.sent import append, blocks
 from utility.access.roles import Role
-from utility.store import access, reads
-from utility.store import recovery as recover
-from utility.store.backup import postgres as server_backup
-from utility.store.backup import sqlite as file_backup
-from utility.store.backup.backup import backup, restore
-from utility.store.database import Database, open_database
-from utility.store.migrate import revisions
-from utility.store.tables import invitation, metadata
-from utility.store.writer import Writer
+from utility.access.store import access
+from utility.access.tables import invitation
+from utility.assembly.recovery import recovery as recover
+from utility.assembly.tables import metadata
+from utility.database.backup import postgres as server_backup
+from utility.database.backup import sqlite as file_backup
+from utility.database.backup.backup import backup, restore
+from utility.database.database import Database, open_database
+from utility.database.migrate import revisions
+from utility.readings.store import reads
+from utility.readings.store.writer import Writer
 
 kind = databases.both_kinds
 

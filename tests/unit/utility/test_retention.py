@@ -14,17 +14,18 @@ from harness.network.waiting import eventually
 from harness.real import databases
 from harness.real.jobs import compact, find_gaps
 from harness.worlds.sent import append, blocks
+from utility.assembly.recovery.recovery import recover
+from utility.database.database import Database, open_database, save_setting
+from utility.database.postgres.partitions import first_quarter, make_partitions, month_of, months_later, partitions
+from utility.readings.store import completeness, reads, retention
+from utility.readings.store.compactor import SETTLE_S, Compactor
+from utility.readings.store.dead_letters import dead_letter_row
+from utility.readings.store.retention import KEPT_FROM, Retention, kept_from, make_ahead
+from utility.readings.store.writer import Writer
+from utility.readings.tables import compacted, dead_letter, gap
 from utility.settlement.reasons import Why
-from utility.store import completeness, reads, retention
-from utility.store.compactor import SETTLE_S, Compactor
-from utility.store.database import Database, open_database, save_setting
-from utility.store.dead_letters import dead_letter_row
-from utility.store.postgres.partitions import first_quarter, make_partitions, month_of, months_later, partitions
-from utility.store.recovery import recover
-from utility.store.retention import KEPT_FROM, Retention, kept_from, make_ahead
-from utility.store.settlement_due import mark_days
-from utility.store.tables import compacted, dead_letter, gap, settlement_due
-from utility.store.writer import Writer
+from utility.settlement.store.settlement_due import mark_days
+from utility.settlement.tables import settlement_due
 
 kind = databases.both_kinds
 

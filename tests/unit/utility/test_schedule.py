@@ -12,13 +12,13 @@ from sqlalchemy.exc import OperationalError
 from commonwatt.runtime.clock import Clock
 from harness.network.waiting import become
 from harness.real import databases
+from utility.database.database import Database
 from utility.jobs import runner
 from utility.jobs.calendar_periods import Seconds
 from utility.jobs.plans import Plan
 from utility.jobs.runner import MAX_AT_ONCE, Job, Schedule
-from utility.store.database import Database
-from utility.store.job_leases import LEASE_S, LeaseLostError, Turn, mark_done, newest_periods, renew, take
-from utility.store.tables import period
+from utility.jobs.store.job_leases import LEASE_S, LeaseLostError, Turn, mark_done, newest_periods, renew, take
+from utility.jobs.tables import period
 
 kind = databases.both_kinds
 

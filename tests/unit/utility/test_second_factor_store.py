@@ -13,9 +13,9 @@ from utility.access.guesses import CODES
 from utility.access.one_time import STEP_S
 from utility.access.roles import Role
 from utility.access.rules import AccessFaultError
-from utility.store import access, audit_log, second_factors, started_logins
-from utility.store.database import Database
-from utility.store.people import By, listed
+from utility.access.store import access, audit_log, second_factors, started_logins
+from utility.access.store.people import By, listed
+from utility.database.database import Database
 
 kind = databases.both_kinds
 

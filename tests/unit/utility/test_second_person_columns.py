@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 
-migration = import_module("utility.store.migrations.versions.v0025_second_person")
+migration = import_module("utility.database.migrations.versions.v0025_second_person")
 
 
 def test_makers_from_before_are_those_of_the_audit_log_and_else_who_invited() -> None:

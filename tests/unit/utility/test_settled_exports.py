@@ -22,17 +22,17 @@ from commonwatt.town.town import Direction
 from harness.real.jobs import compact
 from harness.worlds.sent import append, blocks
 from utility.billing.bill import Bill, Line, LineKind
-from utility.cli.export import app
-from utility.cli.settlement import app as settlement
+from utility.database.database import Database
 from utility.exports import exports
+from utility.exports.cli import app
 from utility.exports.columns import Coded, Rows
 from utility.exports.holdings import Held
 from utility.exports.readings import Grids
 from utility.exports.resolutions import Resolution
 from utility.exports.settled import settled_rows
 from utility.jobs.calendar_periods import NEW_YORK
-from utility.store.database import Database
-from utility.store.writer import Writer
+from utility.readings.store.writer import Writer
+from utility.settlement.cli import app as settlement
 
 FROM, TO = "2026-10-31", "2026-11-03"
 FIRST, END = (parse_time(text, "", NEW_YORK) // 900 for text in (FROM, TO))

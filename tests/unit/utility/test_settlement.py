@@ -30,28 +30,29 @@ from harness.billing.worlds import tariff
 from harness.real import databases
 from harness.settlement.stored import DAY, FIRST, SOON, store, town_blocks, without
 from harness.worlds.sent import append
-from utility.changes import Append
-from utility.cli.settlement import app
+from utility.assembly.metrics import UtilityMetrics
 from utility.corrections.lifecycle import Action
+from utility.corrections.store.corrections import By, Chosen, Corrections, decide, propose
+from utility.database.database import Database
 from utility.jobs.calendar_periods import Period
-from utility.jobs.settlement import FINISHED_S, SILENT_DAYS, SettlementJob
+from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
-from utility.metrics import UtilityMetrics
+from utility.outbox.changes import Append
+from utility.readings.store.retention import Retention
+from utility.readings.store.writer import Writer
+from utility.registry.store.accounts import load_for_change, save_dated_registry
+from utility.registry.store.registration import fill_registry
+from utility.registry.tables import controller
+from utility.settlement.cli import app
 from utility.settlement.deadline import deadline
+from utility.settlement.jobs.settlement import FINISHED_S, SILENT_DAYS, SettlementJob
 from utility.settlement.readings import Readings, readings_for_settlement
 from utility.settlement.reasons import Why
-from utility.store import tariffs
-from utility.store.accounts import load_for_change, save_dated_registry
-from utility.store.corrections import By, Chosen, Corrections, decide, propose
-from utility.store.database import Database
-from utility.store.job_leases import Turn
-from utility.store.registration import fill_registry
-from utility.store.retention import Retention
-from utility.store.settled import load_settled, newest
-from utility.store.settlement_due import due_days, mark_changed_places, mark_days, numbers_of
-from utility.store.settlement_view import residuals, versions_of
-from utility.store.tables import controller, settled, settled_day, settlement_due
-from utility.store.writer import Writer
+from utility.settlement.store.settled import load_settled, newest
+from utility.settlement.store.settlement_due import due_days, mark_changed_places, mark_days, numbers_of
+from utility.settlement.store.settlement_view import residuals, versions_of
+from utility.settlement.tables import settled, settled_day, settlement_due
+from utility.tariffs.store import tariffs
 
 kind = databases.both_kinds
 one_kind = pytest.mark.parametrize("kind", ["sqlite"])
@@ -285,7 +286,7 @@ def test_a_job_that_is_killed_at_a_commit_leaves_nothing_half_and_nothing_twice(
 ) -> None:
     blocks = town_blocks(town)
     store(database, blocks)
-    monkeypatch.setattr("utility.jobs.settlement.OWNERS_AT_A_TIME", 1)
+    monkeypatch.setattr("utility.settlement.jobs.settlement.OWNERS_AT_A_TIME", 1)
     done = 0
 
     def crash(_: object) -> None:
@@ -315,15 +316,15 @@ def test_a_whole_town_is_settled_a_few_microgrids_at_a_time(
     database: Database, town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store(database, town_blocks(town))
-    monkeypatch.setattr("utility.jobs.settlement.OWNERS_AT_A_TIME", 1)
-    monkeypatch.setattr("utility.store.settlement_readings.MAX_IN", 1)
+    monkeypatch.setattr("utility.settlement.jobs.settlement.OWNERS_AT_A_TIME", 1)
+    monkeypatch.setattr("utility.settlement.store.settlement_readings.MAX_IN", 1)
     read: list[int] = []
 
     def noted(blocks: Blocks, overlay: Overlay) -> Readings:
         read.append(len(blocks))
         return readings_for_settlement(blocks, overlay)
 
-    monkeypatch.setattr("utility.jobs.settlement.readings_for_settlement", noted)
+    monkeypatch.setattr("utility.settlement.jobs.settlement.readings_for_settlement", noted)
     run(database)
     one = max(sum(len(m.record_types) for m in each.meters) for each in town.microgrids.values())
     assert 0 < max(read) <= one, "blocks of a quarter-hour in memory"

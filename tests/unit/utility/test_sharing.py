@@ -22,23 +22,23 @@ from harness.energy.alone import Alone
 from harness.network.application import local_headers
 from harness.worlds.exchanges import exchange
 from harness.worlds.sent import append
-from utility.api.app import make_app
-from utility.api.services import Api
-from utility.changes import Append
-from utility.cli import options
-from utility.health import Health
+from utility.assembly.application import make_app
+from utility.assembly.metrics import UtilityMetrics
+from utility.database.database import Database
 from utility.jobs.calendar_periods import Period
-from utility.jobs.sharing import DEADLINE_S, SharingJob
+from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
-from utility.metrics import UtilityMetrics
-from utility.sharing.quarter import sharing_slots
-from utility.store.compactor import Compactor
-from utility.store.database import Database
-from utility.store.job_leases import Turn
-from utility.store.registration import fill_registry
-from utility.store.retention import Retention
-from utility.store.sharing import due, recorded
-from utility.store.writer import Writer
+from utility.outbox.changes import Append
+from utility.readings.health import Health
+from utility.readings.store.compactor import Compactor
+from utility.readings.store.retention import Retention
+from utility.readings.store.writer import Writer
+from utility.registry.store.registration import fill_registry
+from utility.settlement.jobs.sharing import DEADLINE_S, SharingJob
+from utility.settlement.shared_quarter import sharing_slots
+from utility.settlement.store.sharing import due, recorded
+from utility.webkit.cli import options
+from utility.webkit.services import Api
 
 both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 

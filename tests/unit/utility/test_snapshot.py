@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from commonwatt.model.block_keys import Key, Keys
 from commonwatt.model.units import MAX_ABS_READING
-from utility.ingest.quarantine import is_assigned
+from utility.readings.ingest.quarantine import is_assigned
 from utility.registry.snapshot import MeterEntry, RegistrySnapshot
 
 ids = st.sampled_from([0, 1, 77, 2**63, 2**64 - 1])

@@ -31,27 +31,29 @@ from harness.settlement.emulated import small_town
 from harness.statistics.stored import random_day, settle, store_batteries, store_months
 from harness.worlds.exchanges import exchange
 from harness.worlds.sent import append
-from utility.cli.statistics import app
+from utility.database.database import Database
 from utility.jobs.calendar_periods import Period
-from utility.jobs.statistics import StatisticsJob
+from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
+from utility.readings.store.writer import Writer
+from utility.readings.tables import compacted
 from utility.registry.accounts import Account, Holding, Installed
+from utility.registry.store.accounts import load_for_change, save_dated_registry
+from utility.registry.tables import controller
+from utility.settlement.store.settled import load_settled
+from utility.settlement.store.settlement_due import numbers_of
+from utility.settlement.store.settlement_members import owners
+from utility.statistics.cli import app
 from utility.statistics.disturbances import Change, seconds_on
+from utility.statistics.jobs.statistics import StatisticsJob
 from utility.statistics.months import Span, columns_of, month_number
 from utility.statistics.packed import packed, unpacked
 from utility.statistics.series import SHAPES
-from utility.store.accounts import load_for_change, save_dated_registry
-from utility.store.database import Database
-from utility.store.job_leases import Turn
-from utility.store.settled import load_settled
-from utility.store.settlement_due import numbers_of
-from utility.store.settlement_members import owners
-from utility.store.tables import compacted, controller, usage_due, usage_month
-from utility.store.usage import Scope, load_town_usage, refresh_classes
-from utility.store.usage_due import mark_settled
-from utility.store.usage_projection import year_before
-from utility.store.usage_view import load_shape, panel_of, usage_history, usage_page
-from utility.store.writer import Writer
+from utility.statistics.store.usage import Scope, load_town_usage, refresh_classes
+from utility.statistics.store.usage_due import mark_settled
+from utility.statistics.store.usage_projection import year_before
+from utility.statistics.store.usage_view import load_shape, panel_of, usage_history, usage_page
+from utility.statistics.tables import usage_due, usage_month
 
 kind = databases.both_kinds
 one_kind = pytest.mark.parametrize("kind", ["sqlite"])

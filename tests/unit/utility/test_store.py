@@ -22,18 +22,18 @@ from harness.real import databases
 from harness.real.jobs import compact
 from harness.worlds.sent import append, blocks
 from harness.worlds.utility import a_heartbeat
-from utility.changes import CloseCommand, KeepDeadLetter, OpenCommand, SawGateway
-from utility.store import compactor as compactor_module
-from utility.store import reads, requests
-from utility.store.compactor import Compactor
-from utility.store.conflicts import conflicts
-from utility.store.database import Database
-from utility.store.dead_letters import dead_letters
-from utility.store.gap_finder import GapFinder
-from utility.store.open_commands import add_command, open_commands
-from utility.store.parts import as_rows, masks, summaries
-from utility.store.tables import compacted, dead_letter, gap, part
-from utility.store.writer import Writer
+from utility.database.database import Database
+from utility.outbox.changes import CloseCommand, KeepDeadLetter, OpenCommand, SawGateway
+from utility.outbox.store import add_command, open_commands
+from utility.readings.store import compactor as compactor_module
+from utility.readings.store import reads, requests
+from utility.readings.store.compactor import Compactor
+from utility.readings.store.conflicts import conflicts
+from utility.readings.store.dead_letters import dead_letters
+from utility.readings.store.gap_finder import GapFinder
+from utility.readings.store.parts import as_rows, masks, summaries
+from utility.readings.store.writer import Writer
+from utility.readings.tables import compacted, dead_letter, gap, part
 
 kind = databases.both_kinds
 
@@ -445,7 +445,7 @@ def test_compactor_goes_on_past_a_damaged_part(database: Database) -> None:
 
 
 def test_stream_parts_no_block_in_two(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("utility.store.parts.CHUNK_ROWS", 2)
+    monkeypatch.setattr("utility.readings.store.parts.CHUNK_ROWS", 2)
     parts = [blocks({slot: slot}, quarter=QUARTER + q) for q in range(3) for slot in range(5)]
     Writer(database).commit([append(p) for p in parts])
     assert [len(some) for some in reads.all_blocks(database, 0, QUARTER + 5)] == [1, 1, 1]

@@ -9,14 +9,14 @@ import pytest
 from commonwatt.protocol.controller_commands import ControllerOutcome
 from utility.access.actor import Actor, Via
 from utility.access.roles import Role
-from utility.changes import CloseCommand
-from utility.commands import storms
-from utility.commands.storms import announce_storm
-from utility.store.database import Database, open_database
-from utility.store.open_commands import open_commands
-from utility.store.supply_view import announced_storm
-from utility.store.writer import Writer
+from utility.control import storms
+from utility.control.storms import announce_storm
+from utility.database.database import Database, open_database
+from utility.outbox.changes import CloseCommand
+from utility.outbox.store import open_commands
+from utility.readings.store.writer import Writer
 from utility.supply.buying.situation import Storm
+from utility.supply.store.supply_view import announced_storm
 
 NOW = 1_800_000_000
 STORM = Storm(start=NOW + 86_400, end=NOW + 129_600)

@@ -27,29 +27,32 @@ from harness.console import standing_api
 from harness.network.application import local_headers
 from harness.worlds.plant import CAPACITY, PlantHost
 from meter_sim.plant_core import PlantState
-from utility.api.app import make_app
-from utility.changes import OpenCommand
-from utility.cli import options
-from utility.health import Health
-from utility.ingest.ingest import Ingest
-from utility.ingest.plant import from_plant
-from utility.jobs.table import Jobs
-from utility.metrics import UtilityMetrics
-from utility.plant_metrics import PlantMetrics
+from utility.assembly.application import make_app
+from utility.assembly.jobs import Jobs
+from utility.assembly.metrics import UtilityMetrics
+from utility.database.database import Database, read_setting, save_setting
+from utility.outbox.changes import OpenCommand
+from utility.outbox.store import add_command, open_commands
+from utility.outbox.tables import command
+from utility.readings.health import Health
+from utility.readings.ingest.ingest import Ingest
+from utility.readings.ingest.plant import from_plant
+from utility.readings.store import reads
+from utility.readings.store.replaced_meters import register_replacement
+from utility.readings.tables import compacted
 from utility.registry.exchange import exchanged
-from utility.store import reads
-from utility.store.accounts import load_dated_registry, save_dated_registry
-from utility.store.database import Database, read_setting, save_setting
-from utility.store.open_commands import add_command, open_commands
-from utility.store.plant import quarters_between, write_plant
-from utility.store.rations import NewRation, members, tell
-from utility.store.registration import TOWN
-from utility.store.replaced_meters import register_replacement
-from utility.store.supply_view import announced_storm
-from utility.store.tables import command, compacted, meter, purchase, ration
+from utility.registry.store.accounts import load_dated_registry, save_dated_registry
+from utility.registry.store.registration import TOWN
+from utility.registry.tables import meter
 from utility.supply.announcing import RATION_S, Told, changes
 from utility.supply.deciding import HISTORY_QUARTERS, Facts, unknown
+from utility.supply.metrics import PlantMetrics
 from utility.supply.rationing import STEPS, Ration
+from utility.supply.store.plant import quarters_between, write_plant
+from utility.supply.store.rations import NewRation, members, tell
+from utility.supply.store.supply_view import announced_storm
+from utility.supply.tables import purchase, ration
+from utility.webkit.cli import options
 
 both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 

@@ -7,7 +7,7 @@ import pytest
 from commonwatt.model.machine import Machine
 from commonwatt.model.now import Trust
 from commonwatt.runtime.clock import Clock
-from utility.timekeeper import Timekeeper
+from utility.readings.timekeeper import Timekeeper
 
 NOW = 1_790_000_000
 HOUR = 3600

@@ -15,18 +15,18 @@ from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from gateway.control.microgrid_states import MicrogridStates
 from harness.real import databases
 from tests.unit.utility.test_changes import ANNA, R001, answer, ask
-from utility.commands.changes import ChangeError
-from utility.commands.changing import make_change, send_due
-from utility.commands.weights import AHEAD, Weighting, after, to_tell
+from utility.control.changes import ChangeError
+from utility.control.changing import make_change, send_due
+from utility.control.jobs import WeightsJob
+from utility.control.store.weights import set_weight
+from utility.control.weights import AHEAD, Weighting, after, to_tell
+from utility.database.database import Database
 from utility.jobs.calendar_periods import Period
+from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
-from utility.jobs.weights import WeightsJob
-from utility.store.accounts import load_for_change, save_dated_registry
-from utility.store.database import Database
-from utility.store.job_leases import Turn
-from utility.store.open_commands import open_commands
-from utility.store.tables import command
-from utility.store.weights import set_weight
+from utility.outbox.store import open_commands
+from utility.outbox.tables import command
+from utility.registry.store.accounts import load_for_change, save_dated_registry
 
 kind = databases.both_kinds
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utility.console.shared import Shared
 from utility.overview.today import DayEnergy, QuarterEnergy
+from utility.webkit.console.shared import Shared
 
 
 class Counted:

@@ -16,16 +16,16 @@ from commonwatt.runtime.clock import Clock
 from harness.real import databases
 from harness.worlds.sent import batch, blocks
 from utility.access.actor import on_machine
-from utility.decisions.quarantine import decide_letters
-from utility.health import Health
-from utility.ingest.ingest import Ingest
-from utility.metrics import UtilityMetrics
-from utility.store import confirmed, reads
-from utility.store.compactor import Compactor
-from utility.store.database import Database
-from utility.store.dead_letters import dead_letters
-from utility.store.newest import newest_of_two
-from utility.store.retention import Retention
+from utility.assembly.metrics import UtilityMetrics
+from utility.database.database import Database
+from utility.readings.decisions import decide_letters
+from utility.readings.health import Health
+from utility.readings.ingest.ingest import Ingest
+from utility.readings.store import confirmed, reads
+from utility.readings.store.compactor import Compactor
+from utility.readings.store.dead_letters import dead_letters
+from utility.readings.store.newest import newest_of_two
+from utility.readings.store.retention import Retention
 
 kind = databases.both_kinds
 

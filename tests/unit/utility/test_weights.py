@@ -6,11 +6,11 @@ import pytest
 
 from commonwatt.model.exceptions import ConfigError
 from harness.real import databases
+from utility.control.store.weights import set_weight
+from utility.database.database import Database
 from utility.registry.accounts import Dated
+from utility.registry.store.accounts import changes_of, load_dated_registry
 from utility.registry.weights import weight_at
-from utility.store.accounts import changes_of, load_dated_registry
-from utility.store.database import Database
-from utility.store.weights import set_weight
 
 kind = databases.both_kinds
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from commonwatt.model.exceptions import ConfigError
-from utility.api.works import MAX_KEPT, MAX_OPEN, State, Work, Works
 from utility.billing.run import Progress
+from utility.webkit.works import MAX_KEPT, MAX_OPEN, State, Work, Works
 
 NOW = 1_800_000_000
 WAIT_S = 20

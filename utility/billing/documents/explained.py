@@ -17,7 +17,7 @@ from utility.billing.money import price_units
 from utility.billing.policies import POLICIES
 from utility.billing.policies.policy import CreditGoesTo
 from utility.billing.proof.leaf import MeterQuarters
-from utility.billing.tariffs.policy_settings import RangersSettings
+from utility.tariffs.policy_settings import RangersSettings
 
 Row = dict[str, object]
 """A row of a table, by its columns."""

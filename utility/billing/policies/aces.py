@@ -11,8 +11,8 @@ from decimal import Decimal
 
 from utility.billing.money import CENT, to_cents
 from utility.billing.policies.policy import CreditGoesTo, Policy
-from utility.billing.tariffs.policy_settings import AcesSettings
-from utility.billing.tariffs.tariff import Tariff
+from utility.tariffs.policy_settings import AcesSettings
+from utility.tariffs.tariff import Tariff
 
 _FALL, _RISE = Decimal("0.75"), Decimal("1.25")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
-from utility.billing.tariffs.tariff import Tariff
+from utility.tariffs.tariff import Tariff
 
 
 class CreditGoesTo(StrEnum):

@@ -11,7 +11,7 @@ it is the tariff's price of import. A unit is "each energy-consuming unit (house
 from decimal import Decimal
 
 from utility.billing.policies.policy import CreditGoesTo, Policy
-from utility.billing.tariffs.tariff import Tariff
+from utility.tariffs.tariff import Tariff
 
 
 def credit_prices(tariff: Tariff) -> tuple[Decimal, ...]:

@@ -9,7 +9,7 @@ month." - The credit beyond zero lapses, and the bill shows it.
 from decimal import Decimal
 
 from utility.billing.policies.policy import CreditGoesTo, Policy
-from utility.billing.tariffs.tariff import Tariff
+from utility.tariffs.tariff import Tariff
 
 
 def credit_prices(tariff: Tariff) -> tuple[Decimal, ...]:

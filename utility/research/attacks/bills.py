@@ -10,11 +10,11 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.model.local_time import local_hour, to_local
 from commonwatt.model.units import QUARTER_S
 from utility.research.attacks.success import Success, of_hits
 from utility.research.coarsening import Coarsening
 from utility.research.homes import Energies, Homes, Measure
-from utility.supply.local_time import local_hour, to_local
 
 PEAK_HOURS = (15, 21)
 """Local hours with a price of their own, which a bill states apart (T5)."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.model.local_time import DAY_QUARTERS, local_hour
 from commonwatt.model.units import QUARTER_S, MilliwattHours
 from utility.supply.buying.situation import Purchase, Situation, within_limits
-from utility.supply.local_time import DAY_QUARTERS, local_hour
 
 Peak = Callable[[Situation], NDArray[np.bool_]]
 """Which of the next quarter-hours, at most a day, are in peak hours."""

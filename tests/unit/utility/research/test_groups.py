@@ -10,16 +10,7 @@ from hypothesis import strategies as st
 
 from commonwatt.town.town import Function
 from utility.research.attacks.success import of_hits
-from utility.research.groups import (
-    MAX_SHARE_PERCENT,
-    MEASURES,
-    UNIT,
-    Group,
-    digests_of,
-    filled,
-    grouped,
-    sums_of,
-)
+from utility.research.groups import MAX_SHARE_PERCENT, MEASURES, UNIT, Group, digests_of, filled, grouped, sums_of
 from utility.research.homes import Home, Homes, Measure
 from utility.research.release import Asked, OpenRelease, Tier, is_above, open_release
 

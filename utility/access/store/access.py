@@ -1,0 +1,384 @@
+"""People, their sessions, invitations and tokens. Times are the machine's epoch seconds."""
+
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Update, bindparam, func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import EpochSeconds
+from utility.access.actor import MACHINE, Actor, Via
+from utility.access.roles import Role
+from utility.access.secrets import digest, new_secret
+from utility.access.tables import api_token, invitation, person, person_role, session, started_login
+from utility.database.database import Database
+
+IDLE_S, ABSOLUTE_S = 24 * 3_600, 14 * 86_400
+"""Seconds after which a session ends: without a request, and in any case. A page left open over night goes on."""
+
+INVITED_S = 7 * 86_400
+"""Seconds for which an invitation's link is valid."""
+
+MAX_SESSIONS = 20
+"""Most sessions of a person; a further login ends the one that was used longest ago."""
+
+USED_EVERY_S = 300
+"""Seconds between two writes of the last use of a session or a token."""
+
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Person:
+    """A person who may log in.
+
+    Attributes:
+        name: The name at login.
+        display: The name for people.
+        state: ``invited``, ``active`` or ``disabled``.
+        roles: The roles.
+        account: A resident's account; ``None``: none.
+        created: When the person was invited first.
+    """
+
+    name: str
+    display: str
+    state: str
+    roles: frozenset[Role]
+    account: int | None
+    created: EpochSeconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A new session.
+
+    Attributes:
+        cookie: The secret that the browser keeps.
+        until: When the session ends in any case.
+    """
+
+    cookie: str
+    until: EpochSeconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenSession:
+    """A session that is open.
+
+    Attributes:
+        digest: The digest of its secret.
+        opened: When it was opened.
+        used: When it was used last, to five minutes.
+        until: When it ends in any case.
+        address: The network address of its login.
+        agent: What the browser says of itself.
+    """
+
+    digest: str
+    opened: EpochSeconds
+    used: EpochSeconds
+    until: EpochSeconds
+    address: str
+    agent: str
+
+    @property
+    def public_id(self) -> str:
+        """What names the session in a page; neither the secret nor its digest can be computed from it."""
+        return digest(self.digest)[:32]
+
+
+def find_person(connection: Connection, name: str) -> Person | None:
+    """Return a person; ``None``: there is none of that name."""
+    found = people(connection, [name])
+    return found[0] if found else None
+
+
+def people(connection: Connection, names: Collection[str] | None = None) -> list[Person]:
+    """Return all people, or those of some names, by name."""
+    statement = select(person).order_by(person.c.name)
+    which = select(person_role.c.person, person_role.c.role)
+    if names is not None:
+        statement, which = statement.where(person.c.name.in_(names)), which.where(person_role.c.person.in_(names))
+    roles: dict[str, set[Role]] = {}
+    for name, role in connection.execute(which):
+        roles.setdefault(name, set()).add(Role(role))
+    return [
+        Person(
+            name=row.name,
+            display=row.display,
+            state=row.state,
+            roles=frozenset(roles.get(row.name, ())),
+            account=row.account,
+            created=row.created,
+        )
+        for row in connection.execute(statement)
+    ]
+
+
+def has_admin(connection: Connection) -> bool:
+    """Return whether a person with the role admin can log in."""
+    joined = person.join(person_role, person.c.name == person_role.c.person)
+    condition = (person_role.c.role == Role.ADMIN) & (person.c.state == "active")
+    return connection.execute(select(func.count()).select_from(joined).where(condition)).scalar_one() > 0
+
+
+FIRST = "admin"
+"""The name of the first administrator."""
+
+
+def first_invitation(database: Database, now: EpochSeconds) -> str | None:
+    """Return the secret of a link for the first administrator; ``None``: an administrator can log in already."""
+    with database.writes.begin() as connection:
+        if has_admin(connection):
+            return None
+        found = find_person(connection, FIRST)
+        if found is None:
+            add_person(
+                connection,
+                Person(
+                    name=FIRST,
+                    display="Administrator",
+                    state="invited",
+                    roles=frozenset({Role.ADMIN}),
+                    account=None,
+                    created=now,
+                ),
+                MACHINE,
+            )
+            changed_by(connection, FIRST, "roles", MACHINE, now)
+        changed_by(connection, FIRST, "link", MACHINE, now)
+        return invite(connection, FIRST, MACHINE, now)
+
+
+def add_person(connection: Connection, new: Person, by: str) -> None:
+    """Add a person, who can log in after accepting an invitation.
+
+    Raises:
+        ConfigError: There is a person of that name.
+    """
+    if find_person(connection, new.name) is not None:
+        raise ConfigError(f"{new.name}: there is a person of that name")
+    connection.execute(
+        person.insert(),
+        {
+            "name": new.name,
+            "display": new.display,
+            "password": None,
+            "state": "invited",
+            "account": new.account,
+            "created": new.created,
+            "created_by": by,
+        },
+    )
+    set_roles(connection, new.name, new.roles)
+
+
+def changed_by(connection: Connection, name: str, what: str, by: str, now: EpochSeconds) -> None:
+    """Note that another person made a person's link, gave the roles, or removed the second factor.
+
+    Args:
+        connection: The transaction.
+        name: The person.
+        what: ``link``, ``roles`` or ``factor``.
+        by: Who did it; a change of one's own does not count.
+        now: When, by the service's clock.
+    """
+    if by != name:
+        values = {f"{what}_by": by, f"{what}_at": now}
+        connection.execute(person.update().where(person.c.name == name).values(values))
+
+
+def set_roles(connection: Connection, name: str, roles: Collection[Role]) -> None:
+    """Replace a person's roles."""
+    connection.execute(person_role.delete().where(person_role.c.person == name))
+    if roles:
+        connection.execute(person_role.insert(), [{"person": name, "role": role.value} for role in sorted(roles)])
+
+
+def set_state(connection: Connection, name: str, state: str) -> None:
+    """Set a person's state; only an active person keeps sessions, and a disabled one no invitation."""
+    connection.execute(person.update().where(person.c.name == name).values(state=state))
+    if state != "active":
+        end_sessions(connection, name)
+    if state == "disabled":
+        connection.execute(invitation.delete().where(invitation.c.person == name))
+
+
+def set_password(connection: Connection, name: str, hashed: str) -> None:
+    """Set a person's password, which ends all sessions and invitations."""
+    connection.execute(person.update().where(person.c.name == name).values(password=hashed, state="active"))
+    connection.execute(invitation.delete().where(invitation.c.person == name))
+    end_sessions(connection, name)
+
+
+def set_display(connection: Connection, name: str, display: str) -> None:
+    """Set a person's name for people."""
+    connection.execute(person.update().where(person.c.name == name).values(display=display))
+
+
+def password_of(connection: Connection, name: str, *, lock: bool = False) -> str | None:
+    """Return the hash of an active person's password; ``None``: nobody of that name can log in.
+
+    Args:
+        connection: The transaction.
+        name: The person's name.
+        lock: Whether the person must not be changed before the transaction's end.
+    """
+    statement = select(person.c.password).where(person.c.name == name, person.c.state == "active")
+    return connection.execute(statement.with_for_update() if lock else statement).scalar()
+
+
+def invite(connection: Connection, name: str, by: str, now: EpochSeconds) -> str:
+    """Return the secret of a link that sets a person's password once; earlier links become invalid."""
+    secret = new_secret()
+    connection.execute(invitation.delete().where(invitation.c.person == name))
+    row = {"digest": digest(secret), "person": name, "made": now, "made_by": by, "until": now + INVITED_S}
+    connection.execute(invitation.insert(), row)
+    return secret
+
+
+def invited(connection: Connection, secret: str, now: EpochSeconds) -> Person | None:
+    """Return the person whom a link invites; ``None``: it is not valid, or no longer."""
+    condition = (invitation.c.digest == digest(secret)) & (invitation.c.until > now)
+    name = connection.execute(select(invitation.c.person).where(condition)).scalar()
+    found = None if name is None else find_person(connection, name)
+    return found if found is not None and found.state != "disabled" else None
+
+
+def take_invitation(connection: Connection, secret: str, now: EpochSeconds) -> bool:
+    """Use a link up; return whether this transaction is the one that did."""
+    condition = (invitation.c.digest == digest(secret)) & (invitation.c.until > now)
+    return connection.execute(invitation.delete().where(condition)).rowcount == 1
+
+
+def open_session(connection: Connection, name: str, address: str, agent: str, now: EpochSeconds) -> Opened:
+    """Open a session with a new secret."""
+    cookie, until = new_secret(), now + ABSOLUTE_S
+    connection.execute(session.delete().where((session.c.until <= now) | (session.c.used <= now - IDLE_S)))
+    mine = select(session.c.digest).where(session.c.person == name).order_by(session.c.used.desc())
+    surplus = connection.execute(mine.offset(MAX_SESSIONS - 1)).scalars().all()
+    connection.execute(session.delete().where(session.c.digest.in_(surplus)))
+    connection.execute(
+        session.insert(),
+        {
+            "digest": digest(cookie),
+            "person": name,
+            "csrf": new_secret(),
+            "opened": now,
+            "used": now,
+            "until": until,
+            "address": address[:64],
+            "agent": agent[:128],
+        },
+    )
+    return Opened(cookie=cookie, until=until)
+
+
+# Made once: making a statement takes longer than executing it, and each request asks for its session.
+_SESSION = (
+    select(session, person.c.account, person_role.c.role)
+    .join(person, person.c.name == session.c.person)
+    .outerjoin(person_role, person_role.c.person == person.c.name)
+    .where(
+        session.c.digest == bindparam("secret"),
+        session.c.until > bindparam("now"),
+        session.c.used > bindparam("idle_since"),
+        person.c.state == "active",
+    )
+)
+
+
+def session_actor(connection: Connection, cookie: str, address: str, now: EpochSeconds) -> tuple[Actor, bool] | None:
+    """Return the actor of a session, and whether its last use is to be stored; ``None``: there is no such session."""
+    rows = connection.execute(_SESSION, {"secret": digest(cookie), "now": now, "idle_since": now - IDLE_S}).all()
+    if not rows:
+        return None
+    found = rows[0]
+    actor = Actor(
+        name=found.person,
+        roles=frozenset(Role(row.role) for row in rows if row.role is not None),
+        account=found.account,
+        via=Via.SESSION,
+        address=address,
+        csrf=found.csrf,
+        session=found.digest,
+    )
+    return actor, now - found.used >= USED_EVERY_S
+
+
+def store_session_use(database: Database, digest_: str, now: EpochSeconds) -> None:
+    """Store a session's last use, if the database takes it."""
+    _store_use(database, session.update().where(session.c.digest == digest_).values(used=now))
+
+
+def end_session(connection: Connection, digest_: str) -> None:
+    """End a session; its cookie is worthless from now on."""
+    connection.execute(session.delete().where(session.c.digest == digest_))
+
+
+def end_session_of(connection: Connection, cookie: str) -> None:
+    """End the session of a cookie, if there is one."""
+    end_session(connection, digest(cookie))
+
+
+def end_sessions(connection: Connection, name: str, but: str = "") -> None:
+    """End a person's sessions, but for one, and the logins that wait for the second factor."""
+    connection.execute(session.delete().where(session.c.person == name, session.c.digest != but))
+    connection.execute(started_login.delete().where(started_login.c.person == name))
+
+
+def end_logins(connection: Connection) -> None:
+    """End all sessions, logins that wait for the second factor, and open invitations."""
+    for table in (session, started_login, invitation):
+        connection.execute(table.delete())
+
+
+def revoke_tokens(connection: Connection, name: str, now: EpochSeconds) -> list[int]:
+    """Revoke all valid tokens of a person; return their numbers."""
+    valid = (api_token.c.person == name) & api_token.c.revoked.is_(None) & (api_token.c.until > now)
+    revoked = api_token.update().where(valid).values(revoked=now).returning(api_token.c.no)
+    return sorted(connection.execute(revoked).scalars())
+
+
+def token_actor(connection: Connection, token: str, address: str, now: EpochSeconds) -> tuple[Actor, int | None] | None:
+    """Return the actor of an API token, and the token's number if its last use is to be stored; ``None``: not valid.
+
+    The actor has those of the token's roles that its person still has.
+    """
+    condition = (api_token.c.digest == digest(token)) & (api_token.c.until > now) & api_token.c.revoked.is_(None)
+    row = connection.execute(select(api_token).where(condition)).first()
+    found = None if row is None else find_person(connection, row.person)
+    if row is None or found is None or found.state != "active":
+        return None
+    roles = found.roles & {Role(name) for name in row.roles.split(",")}
+    actor = Actor(name=found.name, roles=roles, account=found.account, via=Via.TOKEN, address=address, token=row.no)
+    return actor, row.no if now - (row.used or 0) >= USED_EVERY_S else None
+
+
+def store_token_use(database: Database, no: int, now: EpochSeconds) -> None:
+    """Store a token's last use, if the database takes it."""
+    _store_use(database, api_token.update().where(api_token.c.no == no).values(used=now))
+
+
+def _store_use(database: Database, statement: Update) -> None:
+    try:
+        with database.writes.begin() as connection:
+            connection.execute(statement)
+    except SQLAlchemyError as error:  # People can read when the disk is full, too.
+        log.warning("the last use of a session or token could not be stored: %s", error)
+
+
+def sessions_of(connection: Connection, name: str, now: EpochSeconds) -> list[OpenSession]:
+    """Return a person's open sessions, the one used last first."""
+    condition = (session.c.person == name) & (session.c.until > now) & (session.c.used > now - IDLE_S)
+    rows = connection.execute(select(session).where(condition).order_by(session.c.used.desc()))
+    return [
+        OpenSession(
+            digest=row.digest, opened=row.opened, used=row.used, until=row.until, address=row.address, agent=row.agent
+        )
+        for row in rows
+    ]

@@ -1,0 +1,160 @@
+"""Second factors of people: offered, confirmed by a first code, asked for at login, removed.
+
+Every function locks the person, so that parallel requests can't use a code twice or exceed the allowance of guesses.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select
+
+from commonwatt.model.units import EpochSeconds
+from utility.access.guesses import after_wrong_code
+from utility.access.one_time import MISREAD, is_code, is_pair, read, step_of, step_of_pair
+from utility.access.rules import AccessFaultError
+from utility.access.secrets import digest, new_recovery_code, new_seed
+from utility.access.store import access
+from utility.access.store.people import By
+from utility.access.tables import recovery_code, second_factor
+from utility.database.database import upsert
+
+RECOVERY_CODES = 10
+"""Recovery codes that a person gets, each for one login."""
+
+OFFERED_S = 900
+"""Seconds in which a new secret has to be confirmed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factor:
+    """A second factor in force.
+
+    Attributes:
+        since: When it was confirmed, machine's epoch seconds.
+        recovery_codes: Recovery codes that were not used yet.
+    """
+
+    since: EpochSeconds
+    recovery_codes: int
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Whether a person proved to have the second factor.
+
+    Attributes:
+        is_right: Whether the code was right.
+        wait_s: Seconds to wait before the next single code of the app is checked; this one was not.
+    """
+
+    is_right: bool
+    wait_s: int = 0
+
+
+def in_force(connection: Connection, name: str) -> Factor | None:
+    """Return a person's second factor; ``None``: a password is enough."""
+    since = connection.execute(
+        select(second_factor.c.since).where(second_factor.c.person == name, second_factor.c.secret.is_not(None))
+    ).scalar()
+    if since is None:
+        return None
+    count = select(func.count()).select_from(recovery_code).where(recovery_code.c.person == name)
+    return Factor(since=since, recovery_codes=connection.execute(count).scalar_one())
+
+
+def offer(by: By) -> str:
+    """Return a new secret for the actor's app; what was in force stays until the secret is confirmed."""
+    seed, name = new_seed(), by.actor.name
+    row = {"offered": digest(seed), "offered_until": by.machine_s + OFFERED_S}
+    statement = upsert(by.connection, second_factor, *row)
+    by.connection.execute(statement, {"person": name, "last_step": 0, "guesses_until": 0} | row)
+    return seed
+
+
+def confirm(by: By, seed: str, code: str) -> list[str] | None:
+    """Put an offered secret in force; return the new recovery codes, which are never shown again.
+
+    All sessions of the actor end, and the recovery codes from before. ``None``: the code is wrong.
+
+    Raises:
+        AccessFaultError: The secret was not offered, or too long ago.
+    """
+    name = by.actor.name
+    row = _locked(by.connection, name)
+    if row is None or row.offered != digest(seed) or row.offered_until <= by.machine_s:
+        raise AccessFaultError("this secret was offered too long ago, or a newer one was; begin again")
+    step = step_of(read(code), seed, by.machine_s, 0)
+    if step is None:
+        return None
+    new = {"secret": seed, "since": by.machine_s, "last_step": step, "offered": None, "offered_until": None}
+    by.connection.execute(second_factor.update().where(second_factor.c.person == name).values(new))
+    by.connection.execute(recovery_code.delete().where(recovery_code.c.person == name))
+    codes = [new_recovery_code() for _ in range(RECOVERY_CODES)]
+    by.connection.execute(recovery_code.insert(), [{"digest": digest(one), "person": name} for one in codes])
+    access.end_sessions(by.connection, name)
+    by.record("person.second-factor", name, "on" if row.secret else "off", "renewed" if row.secret else "on")
+    return codes
+
+
+def prove(by: By, name: str, text: str) -> Proof:
+    """Check a code of the app, or a recovery code, and use it up. The transaction must be committed in any case.
+
+    Two codes in a row are checked however many wrong ones there were: a person who knows the password and guesses codes
+    can't lock out the owner of the app.
+    """
+    row, said = _locked(by.connection, name), read(text)
+    if row is None or row.secret is None:
+        return Proof(False)
+    if is_pair(said):
+        step = step_of_pair(said, row.secret, by.machine_s, row.last_step)
+        return _used(by, name, step)
+    if not is_code(said):
+        wanted = (recovery_code.c.digest == digest(said.translate(MISREAD))) & (recovery_code.c.person == name)
+        is_right = by.connection.execute(recovery_code.delete().where(wanted)).rowcount == 1
+        if is_right:
+            by.record("person.recovery-code", name, after="used")
+        return Proof(is_right)
+    wait_s, after = after_wrong_code(row.guesses_until, by.machine_s)
+    if wait_s > 0:
+        return Proof(False, wait_s)
+    step = step_of(said, row.secret, by.machine_s, row.last_step)
+    return _used(by, name, step, guesses_until=after)
+
+
+def _used(by: By, name: str, step: int | None, **if_wrong: int) -> Proof:
+    """Store the step of a right code, or what a wrong one leaves; return whether it was right."""
+    if values := if_wrong if step is None else {"last_step": step}:
+        by.connection.execute(second_factor.update().where(second_factor.c.person == name).values(values))
+    return Proof(step is not None)
+
+
+def remove(by: By, name: str) -> None:
+    """Remove a person's second factor and recovery codes; all sessions end.
+
+    Raises:
+        AccessFaultError: There is no such person, or no second factor.
+    """
+    row = _locked(by.connection, name)
+    if row is None or row.secret is None:
+        raise AccessFaultError(f"{name:.40}: has no second factor")
+    by.connection.execute(recovery_code.delete().where(recovery_code.c.person == name))
+    by.connection.execute(second_factor.delete().where(second_factor.c.person == name))
+    access.end_sessions(by.connection, name)
+    by.record("person.second-factor", name, "on", "off")
+
+
+def remove_of_another(by: By, name: str) -> None:
+    """Remove the second factor of another person, who lost it.
+
+    Raises:
+        AccessFaultError: It is the actor, there is no such person, or no second factor.
+    """
+    if by.actor.name == name:
+        raise AccessFaultError(f"{name}: this is you; remove it on the page of your account, with a code")
+    remove(by, name)
+    access.changed_by(by.connection, name, "factor", by.actor.name, by.now)
+
+
+def _locked(connection: Connection, name: str) -> Row[Any] | None:
+    access.password_of(connection, name, lock=True)
+    return connection.execute(select(second_factor).where(second_factor.c.person == name)).first()

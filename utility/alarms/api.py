@@ -1,0 +1,226 @@
+"""The API's alarms: what stands, and what people do about it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from fastapi import FastAPI, HTTPException, Path
+from pydantic import BaseModel, Field
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import EpochSeconds
+from utility.alarms.alarms import Board
+from utility.alarms.board import Row
+from utility.alarms.client import AlertmanagerError
+from utility.alarms.silences import MAX_NOTE, Silence
+from utility.webkit.parameters import LOCAL_TIMES, Time
+from utility.webkit.rights import FOR_STAFF, Operators
+from utility.webkit.services import Api
+
+Note = Annotated[str, Field(min_length=1, max_length=MAX_NOTE, description="Why, one line.")]
+Key = Annotated[str, Field(min_length=1, max_length=30_000, description="The alarm's `key`.")]
+
+
+class AcknowledgementAnswer(BaseModel):
+    """A person's word that they see to an alarm."""
+
+    no: int
+    person: str
+    note: str
+    made: datetime
+    until: datetime
+
+
+class AlarmAnswer(BaseModel):
+    """An alarm that stands. `silences`: the ids of the silences that hold it."""
+
+    key: str
+    name: str
+    severity: Literal["critical", "warning"]
+    state: Literal["active", "acknowledged", "suppressed"]
+    place: str
+    part: str
+    summary: str
+    description: str
+    since: datetime
+    runbook: str
+    acknowledgement: AcknowledgementAnswer | None
+    silences: list[str]
+
+
+class SilenceAnswer(BaseModel):
+    """A silence that holds, or will (`holds`: now). `elsewhere`: it was made at Alertmanager, not here."""
+
+    id: str
+    subject: str
+    start: datetime
+    until: datetime
+    person: str
+    note: str
+    holds: bool
+    elsewhere: bool
+
+
+class AlertmanagerAnswer(BaseModel):
+    """When Alertmanager last answered, and why it does not; null: it has not since the start; it does."""
+
+    answered: datetime | None
+    failure: str | None
+
+
+class BoardAnswer(BaseModel):
+    """What stands. `alertmanager` is null without one: the alarms are those that the utility sees by itself."""
+
+    time: datetime
+    alertmanager: AlertmanagerAnswer | None
+    alarms: list[AlarmAnswer]
+    silences: list[SilenceAnswer]
+
+
+class Made(BaseModel):
+    """The number of what was made."""
+
+    no: int
+
+
+class Ended(BaseModel):
+    """Something was ended."""
+
+    ended: str
+
+
+class ToAcknowledge(BaseModel):
+    """What a person sees to, and until when."""
+
+    key: Key
+    note: Note
+    until: Time
+
+
+class ToSilence(BaseModel):
+    """Which alarm is silenced, and until when."""
+
+    key: Key
+    note: Note
+    until: Time
+
+
+class ToMaintain(BaseModel):
+    """A maintenance: all alarms of a place, or of a part there, are silenced for a time."""
+
+    place: Annotated[str, Field(description="A microgrid, `head-end` or `utility`; empty: the whole town.")] = ""
+    part: Annotated[str, Field(description="`broker`, `gateway`, `meters` or `utility`; empty: all.")] = ""
+    start: Time
+    until: Time
+    note: Note
+
+
+def add_alarms(app: FastAPI, api: Api) -> None:
+    """Add the routes."""
+    alarms = api.alarms
+
+    @app.get("/alarms", dependencies=[FOR_STAFF])
+    def board() -> BoardAnswer:
+        """Return the alarms that stand, those that wait for a person first, and the silences."""
+        return _board(alarms.board())
+
+    @app.post("/alarms/acknowledgements", dependencies=[LOCAL_TIMES])
+    def acknowledge(actor: Operators, what: ToAcknowledge) -> Made:
+        """Note that you see to an alarm. It is active again at the end, or when it comes anew."""
+        with told():
+            return Made(no=alarms.acknowledge(actor, what.key, what.note, what.until))
+
+    @app.post("/alarms/acknowledgements/{number}/end")
+    def withdraw(actor: Operators, number: Annotated[int, Path(ge=1, lt=2**31)]) -> Ended:
+        """End an acknowledgement."""
+        with told():
+            alarms.withdraw(actor, number)
+        return Ended(ended=str(number))
+
+    @app.post("/alarms/silences", dependencies=[LOCAL_TIMES])
+    def silence(actor: Operators, what: ToSilence) -> Made:
+        """Silence one alarm from now until a time, also at Alertmanager."""
+        with told():
+            return Made(no=alarms.silence(actor, what.key, what.note, what.until))
+
+    @app.post("/alarms/maintenances", dependencies=[LOCAL_TIMES])
+    def maintain(actor: Operators, what: ToMaintain) -> Made:
+        """Silence all alarms of a place for a time, also at Alertmanager."""
+        with told():
+            return Made(no=alarms.maintain(actor, what.place, what.part, what.start, what.until, what.note))
+
+    @app.post("/alarms/silences/{which}/end")
+    def end_silence(actor: Operators, which: str) -> Ended:
+        """End a silence or a maintenance now, by its `id`; also one that was made at Alertmanager."""
+        with told():
+            alarms.end_silence(actor, which)
+        return Ended(ended=which)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Answer refusals with their words: 422 for what can't be taken, 503 if Alertmanager does not do it."""
+    try:
+        yield
+    except ConfigError as error:
+        raise HTTPException(422, str(error)) from error
+    except AlertmanagerError as error:
+        raise HTTPException(503, str(error)) from error
+
+
+def runbook_of(name: str) -> str:
+    """Return the address of an alarm's section in the runbooks."""
+    return f"/runbooks#{name.lower()}"
+
+
+def _board(board: Board) -> BoardAnswer:
+    alertmanager = None
+    if board.has_alertmanager:
+        answered = None if board.answered is None else _time(board.answered)
+        alertmanager = AlertmanagerAnswer(answered=answered, failure=board.complaint or None)
+    return BoardAnswer(
+        time=_time(board.time),
+        alertmanager=alertmanager,
+        alarms=[_alarm(row) for row in board.rows],
+        silences=[_silence(one, board.time) for one in board.silences],
+    )
+
+
+def _alarm(row: Row) -> AlarmAnswer:
+    one, said = row.alarm, row.acknowledgement
+    return AlarmAnswer(
+        key=one.key,
+        name=one.name,
+        severity=one.severity.value,
+        state=row.state.value,
+        place=one.place,
+        part=one.part,
+        summary=one.summary,
+        description=one.description,
+        since=_time(one.since),
+        runbook=runbook_of(one.name),
+        acknowledgement=None
+        if said is None
+        else AcknowledgementAnswer(
+            no=said.no, person=said.person, note=said.note, made=_time(said.made), until=_time(said.end)
+        ),
+        silences=[each.id for each in row.silences],
+    )
+
+
+def _silence(one: Silence, now: EpochSeconds) -> SilenceAnswer:
+    return SilenceAnswer(
+        id=one.id,
+        subject=one.subject,
+        start=_time(one.start),
+        until=_time(one.end),
+        person=one.person,
+        note=one.note,
+        holds=one.stands(now),
+        elsewhere=not one.is_ours,
+    )
+
+
+def _time(time: EpochSeconds) -> datetime:
+    return datetime.fromtimestamp(time, UTC)

@@ -1,0 +1,196 @@
+"""The page of alarms: what stands, silences, maintenances; and the count that every page shows."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import FastAPI, Form, HTTPException, Query, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.times import parse_time
+from utility.access.actor import Actor
+from utility.alarms.alarm import HEAD_END, PARTS, PREFIX, TOWN, Alarm
+from utility.alarms.api import runbook_of
+from utility.alarms.client import AlertmanagerError
+from utility.control.forms import local_input
+from utility.webkit.console.answers import ROWS, Number, Skip, address, found
+from utility.webkit.console.console import Console
+from utility.webkit.rights import Operators, Staff
+
+DURATIONS = ((3_600, "1 hour"), (14_400, "4 hours"), (86_400, "1 day"), (259_200, "3 days"), (604_800, "7 days"))
+"""The ends that a person is offered, clock seconds from now."""
+
+NO_NOTE = "no reason given"
+
+PAST = 20
+"""Ended alarms on the page."""
+
+AGES_S = 30
+"""Seconds after which a page that did not change is sent for its ages."""
+
+_START = "/console/alarms"
+_LOOKS = {
+    "FindingsOpen": "/console/quarantine/findings",
+    "ReadingsQuarantined": "/console/quarantine",
+    "SecondPersonRefused": "/console/audit?action=second.",
+    "BreakGlass": "/console/audit?action=machine.",
+    **dict.fromkeys(("JobFailing", "JobLate", "JobPaused"), "/console/jobs"),
+}
+
+Key = Annotated[str, Query(max_length=30_000)]
+Seen = Annotated[str, Query(max_length=40)]
+
+
+def add_alarms(app: FastAPI, console: Console) -> None:
+    """Add the routes."""
+    _add_lists(app, console)
+    _add_one(app, console)
+    _add_maintenance(app, console)
+
+
+def _add_lists(app: FastAPI, console: Console) -> None:
+    alarms = console.api.alarms
+
+    @app.get(_START, include_in_schema=False)
+    def board(request: Request, actor: Staff, skip: Skip = 0) -> HTMLResponse:
+        """List what stands, and what ended last."""
+        content = _listed(console, skip) | {"past": alarms.past(PAST)}
+        return console.page(request, actor, "alarms.html", content)
+
+    @app.get(f"{_START}/live", include_in_schema=False)
+    def live(request: Request, actor: Staff, skip: Skip = 0, seen: Seen = "") -> Response:
+        """Return what stands, if the page does not show it yet."""
+        content = _listed(console, skip)
+        if seen == content["mark"]:
+            return Response(status_code=204)
+        return console.fragment(request, actor, "alarms_live.html", content)
+
+    @app.get(f"{_START}/count", include_in_schema=False)
+    async def count(request: Request, actor: Staff, seen: Seen = "") -> Response:
+        """Return the counts for the top of a page, if it does not show them yet; from memory, so on no thread."""
+        if seen == alarms.board().mark:
+            return Response(status_code=204)
+        return console.page(request, actor, "alarm_count.html", {}, zone=console.api.zone.last)
+
+    @app.post(f"{_START}/silences/{{which}}/end", include_in_schema=False)
+    def end_silence(actor: Operators, which: str) -> RedirectResponse:
+        """End a silence now."""
+        with _refusing():
+            alarms.end_silence(actor, which)
+        return console.see_other(actor, _START, "The silence is over")
+
+    @app.post(f"{_START}/acknowledgements/{{number}}/end", include_in_schema=False)
+    def withdraw(actor: Operators, number: Number) -> RedirectResponse:
+        """End an acknowledgement now."""
+        with _refusing():
+            alarms.withdraw(actor, number)
+        return console.see_other(actor, _START, "The acknowledgement is over")
+
+
+def _add_one(app: FastAPI, console: Console) -> None:
+    alarms = console.api.alarms
+
+    @app.get(f"{_START}/one", include_in_schema=False)
+    def one(request: Request, actor: Staff, key: Key) -> HTMLResponse:
+        """Show one alarm, with what can be done about it."""
+        row = found(lambda: alarms.find(key))
+        content = {"row": row, "runbook": runbook_of(row.alarm.name), "look": _look(row.alarm), "durations": DURATIONS}
+        return console.page(request, actor, "alarm.html", content)
+
+    @app.post(f"{_START}/one", include_in_schema=False)
+    def act(
+        actor: Operators,
+        key: Annotated[str, Form(max_length=30_000)],
+        note: Annotated[str, Form(max_length=2_000)] = "",
+        silence_s: Annotated[int | None, Form(ge=1, le=2**31)] = None,
+        acknowledge_s: Annotated[int | None, Form(ge=1, le=2**31)] = None,
+    ) -> RedirectResponse:
+        """Silence or acknowledge an alarm for a time from now."""
+        if (silence_s is None) == (acknowledge_s is None):
+            raise HTTPException(422, "choose for how long to silence the alarm, or for how long to acknowledge it")
+        why, now = note.strip() or NO_NOTE, console.now()
+        with _refusing():
+            if silence_s is not None:
+                alarms.silence(actor, key, why, now + silence_s)
+            if acknowledge_s is not None:
+                alarms.acknowledge(actor, key, why, now + acknowledge_s)
+        return console.see_other(actor, _START, "The alarm is silenced" if silence_s else "The alarm is acknowledged")
+
+
+def _add_maintenance(app: FastAPI, console: Console) -> None:
+    alarms = console.api.alarms
+
+    @app.get(f"{_START}/maintenance", include_in_schema=False)
+    def form(request: Request, actor: Operators, place: Annotated[str, Query(max_length=40)] = "") -> HTMLResponse:
+        """Return the form of a maintenance, for the next four hours."""
+        now, zone = console.now(), console.zone()
+        start, end = local_input(now, zone), local_input(now + 14_400, zone)
+        fields = {"place": place, "part": "", "start": start, "end": end, "note": ""}
+        return _form(request, actor, fields)
+
+    @app.post(f"{_START}/maintenance", include_in_schema=False)
+    def maintain(
+        request: Request,
+        actor: Operators,
+        start: Annotated[str, Form(max_length=40)],
+        end: Annotated[str, Form(max_length=40)],
+        note: Annotated[str, Form(max_length=2_000)] = "",
+        place: Annotated[str, Form(max_length=40)] = "",
+        part: Annotated[str, Form(max_length=40)] = "",
+    ) -> Response:
+        """Silence a place for a time; a mistake is told beside what was typed."""
+        fields = {"place": place.strip(), "part": part, "start": start, "end": end, "note": note.strip()}
+        try:
+            zone = console.zone()
+            window = parse_time(start, "start", zone), parse_time(end, "end", zone)
+            alarms.maintain(actor, fields["place"], part, *window, fields["note"])
+        except (ConfigError, AlertmanagerError) as error:
+            return _form(request, actor, fields, str(error))
+        return console.see_other(actor, _START, "The maintenance is planned")
+
+    def _form(request: Request, actor: Actor, fields: dict[str, str], error: str = "") -> HTMLResponse:
+        content = {"form": fields, "parts": PARTS, "error": error}
+        return console.page(request, actor, "maintenance.html", content, 422 if error else 200)
+
+
+def _listed(console: Console, skip: int) -> dict[str, Any]:
+    board = console.api.alarms.board()
+    more = skip + ROWS < len(board.rows)
+    return {
+        "board": board,
+        "rows": board.rows[skip : skip + ROWS],
+        "skip": skip,
+        "mark": f"{board.mark}-{board.time // AGES_S}",
+        "one": _one,
+        "silences_shown": ROWS,
+        "earlier": address(_START, skip=max(0, skip - ROWS)) if skip else "",
+        "later": address(_START, skip=skip + ROWS) if more else "",
+    }
+
+
+def _look(alarm: Alarm) -> str:
+    """Return the address of the page that shows what an alarm is about; empty: there is none."""
+    if alarm.place not in (TOWN, HEAD_END):
+        return f"/console/microgrids/{quote(alarm.place, safe='')}"
+    return _LOOKS.get(alarm.name.removeprefix(PREFIX), "")
+
+
+def _one(alarm: Alarm) -> str:
+    return address(f"{_START}/one", key=alarm.key)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Answer with a page that says why something was not done.
+
+    Raises:
+        HTTPException: It was not done.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        raise HTTPException(409, f"{error}. Nothing was changed.") from error
+    except AlertmanagerError as error:
+        raise HTTPException(503, f"{error}. Try again when it answers.") from error

@@ -1,0 +1,183 @@
+"""Stored alarms: the utility's own with their past, acknowledgements, silences, and the counts that raise alarms."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, select
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import EpochSeconds
+from utility.access.actor import Actor
+from utility.access.store.audit_log import record
+from utility.access.store.second_people import BROKEN, REFUSED, unseen
+from utility.alarms.alarm import Alarm
+from utility.alarms.alertmanager_messages import read_ways, write_ways
+from utility.alarms.board import Acknowledgement
+from utility.alarms.conditions import Counted
+from utility.alarms.lifecycle import Life, Stage
+from utility.alarms.silences import Silence, Way
+from utility.alarms.tables import alarm, alarm_acknowledgement, alarm_silence
+from utility.corrections.store.checking import count_open
+from utility.database.database import upsert
+from utility.readings.store.quarantine import count_quarantined
+from utility.settlement.store.settlement_view import RESIDUAL_DAYS, residuals
+
+KEPT_S = 90 * 86_400
+"""Clock seconds for which an alarm that is over, and what people did about it, is kept."""
+
+MAX_STANDING = 1_000
+"""Most silences, and most acknowledgements, that stand at a time."""
+
+_MAX_TEXT = 400
+
+
+def counted(connection: Connection, now: EpochSeconds) -> Counted:
+    """Count what raises alarms, but for the jobs."""
+    today = now // 86_400
+    beyond = [one.microgrid for one in residuals(connection, today - RESIDUAL_DAYS, today) if one.excess > 0]
+    return Counted(
+        quarantined=count_quarantined(connection),
+        findings=count_open(connection),
+        refused=tuple(unseen(connection, REFUSED).values()),
+        broken=tuple(unseen(connection, BROKEN).values()),
+        residuals=tuple(beyond),
+    )
+
+
+def open_lives(connection: Connection) -> dict[str, Life]:
+    """Return the utility's own alarms that are not over, by key."""
+    rows = connection.execute(select(alarm).where(alarm.c.ended.is_(None)).order_by(alarm.c.since.desc()))
+    return {row.key: _life(row) for row in rows}
+
+
+def past_lives(connection: Connection, limit: int) -> list[Life]:
+    """Return the utility's own alarms that are over, the last first."""
+    statement = select(alarm).where(alarm.c.ended.is_not(None)).order_by(alarm.c.ended.desc(), alarm.c.key)
+    return [_life(row) for row in connection.execute(statement.limit(limit))]
+
+
+def save_lives(connection: Connection, lives: Iterable[Life], now: EpochSeconds) -> None:
+    """Store alarms that stand or are over; forget what was over long ago."""
+    rows = [_row(life) for life in lives]
+    if rows:
+        statement = upsert(connection, alarm, "stage", "ended", "labels", "summary", "description")
+        connection.execute(statement, rows)
+    connection.execute(delete(alarm).where(alarm.c.ended < now - KEPT_S))
+    for table in (alarm_acknowledgement, alarm_silence):
+        connection.execute(delete(table).where(table.c.until < now - KEPT_S))
+
+
+def acknowledgements(connection: Connection, now: EpochSeconds) -> list[Acknowledgement]:
+    """Return the acknowledgements that hold."""
+    table = alarm_acknowledgement
+    rows = connection.execute(select(table).where(table.c.until > now).order_by(table.c.no))
+    return [
+        Acknowledgement(no=row.no, key=row.key, person=row.person, note=row.note, made=row.made, end=row.until)
+        for row in rows
+    ]
+
+
+def silences(connection: Connection, now: EpochSeconds) -> list[Silence]:
+    """Return the silences made here that hold, or will."""
+    table = alarm_silence
+    return [_silence(row) for row in connection.execute(select(table).where(table.c.until > now).order_by(table.c.no))]
+
+
+def acknowledge(connection: Connection, actor: Actor, one: Acknowledgement) -> int:
+    """Store an acknowledgement, with its entry in the audit log; return its number.
+
+    Raises:
+        ConfigError: Too many stand.
+    """
+    table = alarm_acknowledgement
+    _require_room(connection, table.c.until, one.made)
+    made = connection.execute(
+        table.insert().returning(table.c.no),
+        {"key": one.key, "person": one.person, "note": one.note, "made": one.made, "until": one.end},
+    ).scalar_one()
+    after = {"note": one.note, "until": one.end, "no": made}
+    record(connection, actor, one.made, "alarm.acknowledge", one.key, None, after)
+    return int(made)
+
+
+def withdraw(connection: Connection, actor: Actor, number: int, now: EpochSeconds) -> None:
+    """End an acknowledgement.
+
+    Raises:
+        ConfigError: None of that number holds.
+    """
+    table = alarm_acknowledgement
+    ended = table.update().where(table.c.no == number, table.c.until > now).values(until=now)
+    row = connection.execute(select(table).where(table.c.no == number)).first()
+    if row is None or not connection.execute(ended).rowcount:
+        raise ConfigError(f"acknowledgement {number} does not hold (any more)")
+    record(connection, actor, now, "alarm.withdraw", row.key, {"by": row.person, "until": row.until}, {"until": now})
+
+
+def add_silence(connection: Connection, actor: Actor, one: Silence, now: EpochSeconds) -> int:
+    """Store a silence, with its entry in the audit log; return its number.
+
+    Raises:
+        ConfigError: Too many stand.
+    """
+    _require_room(connection, alarm_silence.c.until, now)
+    row = {
+        "subject": one.subject[:_MAX_TEXT],
+        "ways": write_ways(one.ways),
+        "person": one.person,
+        "note": one.note,
+        "made": now,
+        "start": one.start,
+        "until": one.end,
+        "foreign_ids": ",".join(one.foreign),
+    }
+    made = connection.execute(alarm_silence.insert().returning(alarm_silence.c.no), row).scalar_one()
+    after = {"note": one.note, "start": one.start, "until": one.end, "alertmanager": list(one.foreign), "no": made}
+    record(connection, actor, now, "alarm.silence", one.subject, None, after)
+    return int(made)
+
+
+def end_silence(connection: Connection, actor: Actor, one: Silence, now: EpochSeconds) -> None:
+    """End a silence, with its entry in the audit log; one that was made elsewhere has only the entry."""
+    if one.is_ours:
+        table = alarm_silence
+        connection.execute(table.update().where(table.c.no == int(one.id), table.c.until > now).values(until=now))
+    before = {"by": one.person, "until": one.end, "alertmanager": list(one.foreign)}
+    record(connection, actor, now, "alarm.unsilence", one.subject, before, {"until": now})
+
+
+def _require_room(connection: Connection, until: ColumnElement[int], now: EpochSeconds) -> None:
+    if connection.execute(select(func.count()).where(until > now)).scalar_one() >= MAX_STANDING:
+        raise ConfigError(f"{MAX_STANDING} stand already; end some, or silence a whole microgrid")
+
+
+def _silence(row: Row[Any]) -> Silence:
+    ways: tuple[Way, ...] = read_ways(row.ways)
+    return Silence(
+        id=str(row.no),
+        ways=ways,
+        start=row.start,
+        end=row.until,
+        person=row.person,
+        note=row.note,
+        foreign=tuple(filter(None, row.foreign_ids.split(","))),
+        subject=row.subject,
+    )
+
+
+def _life(row: Row[Any]) -> Life:
+    of = Alarm(labels=json.loads(row.labels), summary=row.summary, description=row.description, since=row.since)
+    return Life(alarm=of, stage=Stage(row.stage), ended=row.ended)
+
+
+def _row(life: Life) -> dict[str, object]:
+    return {
+        "key": life.alarm.key,
+        "since": life.alarm.since,
+        "stage": life.stage.value,
+        "ended": life.ended,
+        "labels": json.dumps(dict(life.alarm.labels), sort_keys=True),
+        "summary": life.alarm.summary[:_MAX_TEXT],
+        "description": life.alarm.description[:_MAX_TEXT],
+    }

@@ -1,0 +1,49 @@
+"""Tables of alarms: the utility's own, and what people did about any."""
+
+from sqlalchemy import BigInteger, Column, Index, String, Table, Text, text
+
+from utility.database.base import RowId, metadata
+
+# The utility's own alarms, by key and beginning; open until `ended`. Labels are JSON.
+alarm = Table(
+    "alarm",
+    metadata,
+    Column("key", String(255), primary_key=True),
+    Column("since", BigInteger, primary_key=True, autoincrement=False),
+    Column("stage", String(8), nullable=False),
+    Column("ended", BigInteger, nullable=True, index=True),
+    Column("labels", Text, nullable=False),
+    Column("summary", String(400), nullable=False),
+    Column("description", String(400), nullable=False),
+    Index("ix_alarm_open", "key", sqlite_where=text("ended IS NULL"), postgresql_where=text("ended IS NULL")),
+)
+
+# A person's word that they see to an alarm, until a time.
+alarm_acknowledgement = Table(
+    "alarm_acknowledgement",
+    metadata,
+    Column("no", RowId, primary_key=True, autoincrement=True),
+    Column("key", Text, nullable=False),
+    Column("person", String(64), nullable=False),
+    Column("note", String(200), nullable=False),
+    Column("made", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False, index=True),
+    sqlite_autoincrement=True,
+)
+
+# Silences made here. `ways`: lists of matchers (JSON); an alarm is held if all of one list match. `foreign_ids`: those
+# of Alertmanager's silences, separated by commas.
+alarm_silence = Table(
+    "alarm_silence",
+    metadata,
+    Column("no", RowId, primary_key=True, autoincrement=True),
+    Column("subject", String(400), nullable=False),
+    Column("ways", Text, nullable=False),
+    Column("person", String(64), nullable=False),
+    Column("note", String(200), nullable=False),
+    Column("made", BigInteger, nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False, index=True),
+    Column("foreign_ids", Text, nullable=False),
+    sqlite_autoincrement=True,
+)

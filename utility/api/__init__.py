@@ -1,1 +1,0 @@
-"""The utility's API and its page."""

@@ -1,0 +1,226 @@
+"""The utility's API (K4, U1): stored data and status for programs and people; see /docs and /openapi.json.
+
+Times in answers are UTC epoch seconds, energies milliwatt-hours, ids decimal text. The endpoints run on threads, each
+with a connection of its own. Every route has a rule (``utility.webkit.rights``).
+"""
+
+import logging
+from typing import Annotated
+
+from fastapi import APIRouter, FastAPI, Query, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy.exc import SQLAlchemyError
+
+from utility.access.roles import NEED_SECOND_FACTOR
+from utility.access.store.second_people import standings
+from utility.access.two_people import pairs
+from utility.alarms.api import add_alarms
+from utility.assembly.console import add_console
+from utility.assembly.refusals import add_refusals
+from utility.billing.api.billing import add_billing
+from utility.control.api import add_commands
+from utility.corrections.api import add_decisions
+from utility.exports.api import add_exports
+from utility.households.api import add_own_home
+from utility.outbox.steps import Refused
+from utility.overview.api.days import add_days
+from utility.overview.api.jobs import add_jobs_api
+from utility.overview.api.troubles import add_troubles
+from utility.people.api import add_api_tokens, add_people
+from utility.readings.api import add_readings
+from utility.readings.store import reads
+from utility.research.api import add_research_decisions
+from utility.statistics.api import add_statistics
+from utility.supply.store.supply_view import supply_view
+from utility.webkit.console.console import Console
+from utility.webkit.headers import bounded_body, with_headers
+from utility.webkit.page import POLICY, page, runbooks_page
+from utility.webkit.parameters import LOCAL_TIMES, Limit, MicrogridName
+from utility.webkit.rights import EVERYBODY, FOR_STAFF, OPEN, Gate, unruled
+from utility.webkit.services import Api
+
+log = logging.getLogger(__name__)
+
+_DESCRIPTION = "Times in answers are UTC epoch seconds, energies milliwatt-hours, ids decimal text."
+
+After = Annotated[int, Query(ge=0, lt=2**31, description="A meter's number.")]
+
+
+def make_app(api: Api) -> FastAPI:
+    """Return the application."""
+    # The pages that come with FastAPI run a script from another server.
+    app = FastAPI(title="Commonwatt utility", description=_DESCRIPTION, version="1", openapi_url=None)
+    app.state.gate = Gate(
+        database=api.database,
+        local_key=api.local_key,
+        now=api.machine_s,
+        need_factor=NEED_SECOND_FACTOR[api.settings.second_factor],
+    )
+    app.state.zone = api.zone
+    app.add_middleware(bounded_body)
+    app.add_middleware(with_headers)
+    # A request is compared with one route after the other: first those that browsers poll.
+    add_console(app, Console(api))
+    _add_pages(app)
+    _add_open(app, api)
+    staff = APIRouter(dependencies=[FOR_STAFF])
+    _add_status(staff, api)
+    _add_registry(staff, api)
+    timed = APIRouter(dependencies=[FOR_STAFF, LOCAL_TIMES])
+    add_readings(timed, api)
+    add_days(timed, api)
+    add_troubles(timed, api)
+    # Included routers would hide their routes from `unruled`.
+    app.router.routes.extend([*staff.routes, *timed.routes])
+    add_exports(app, api.database)
+    add_alarms(app, api)
+    add_decisions(app, api)
+    add_billing(app, api)
+    add_research_decisions(app, api)
+    add_jobs_api(app, api)
+    add_own_home(app, api)
+    add_people(app, api)
+    add_api_tokens(app, api)
+    add_commands(app, api)
+    add_statistics(app, api)
+    if routes := unruled(app):
+        raise RuntimeError(f"routes without a rule of who may use them: {', '.join(routes)}")
+    add_refusals(app, api)
+    return app
+
+
+def _add_pages(app: FastAPI) -> None:
+    @app.get("/docs", include_in_schema=False, dependencies=[EVERYBODY])
+    def docs() -> HTMLResponse:
+        """Return the page of all endpoints, with a form for each."""
+        return HTMLResponse(page(app.openapi()), headers={"Content-Security-Policy": POLICY})
+
+    @app.get("/openapi.json", include_in_schema=False, dependencies=[EVERYBODY])
+    def openapi() -> JSONResponse:
+        """Return the description of all endpoints for programs."""
+        return JSONResponse(app.openapi())
+
+    @app.get("/runbooks", include_in_schema=False, dependencies=[EVERYBODY])
+    def runbooks() -> HTMLResponse:
+        """Return the runbooks page."""
+        return HTMLResponse(runbooks_page(), headers={"Content-Security-Policy": POLICY})
+
+
+def _add_open(app: FastAPI, api: Api) -> None:
+    @app.get("/health", dependencies=[OPEN])
+    def health() -> dict[str, object]:
+        """Return the service's health: its alarms, and whether it is connected to the head-end broker."""
+        with api.database.reads.begin() as connection:
+            reads.town(connection)
+        alarms = api.health.alarms()
+        return {"status": "alarm" if alarms else "ok", "alarms": alarms, "head_end_connected": api.connected()}
+
+    @app.get("/metrics", response_class=Response, dependencies=[OPEN])
+    def metrics() -> Response:
+        """Return the metrics for Prometheus."""
+        return Response(generate_latest(api.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_status(app: APIRouter, api: Api) -> None:
+    @app.get("/status")
+    def status() -> dict[str, object]:
+        """Return running counts by microgrid; received data that is sent again is counted again.
+
+        ``last_refusal``: the gateway's last refused batch since the service started, with the reason.
+        ``head_end_failure``: why the last attempt to connect failed, while there is no connection. ``lasts_until`` of a
+        heartbeat: when the batteries of an island, or of the public microgrid, are empty at the last hour's mean.
+        ``queue_s``: clock seconds since the queue of messages was last empty; no message has waited longer.
+        ``alarms``: conditions that need an operator: ``store_damaged``, ``disk_full``, ``database_away``.
+        ``second_people``: who may be the second of two people after a clerk, and from when on (0: since ever).
+        ``database_away_since``: since when the database has not answered, by the machine's clock; then there are no
+        totals and no microgrids.
+        """
+        try:
+            with api.database.reads.begin() as connection:
+                microgrids = reads.status(connection)
+                may_be_second = pairs(standings(connection), api.settings.second_person_wait_days)
+        except SQLAlchemyError as error:
+            # The alarms must be reported even when the database can't be read.
+            api.health.failed(error, "the reading of the status")
+            microgrids, may_be_second = {}, {}
+        for name, told in microgrids.items():
+            told["last_refusal"] = _refusal(api.refused.get(name))
+        names = (
+            "received_batches",
+            "received_blocks",
+            "received_slots",
+            "events",
+            "dead_letters",
+            "conflicts",
+            "gaps_open",
+        )
+        away_since = api.health.away_since
+        # Without the database there are no figures: a 0 would be one.
+        totals = {name: sum(int(str(m[name])) for m in microgrids.values()) for name in names if away_since is None}
+        return {
+            "time": int(api.clock.now()),
+            "store": f"{api.database.store_id:x}",
+            "head_end_connected": api.connected(),
+            "head_end_failure": api.complaint() or None,
+            "queue_s": api.queue_s(),
+            "alarms": api.health.alarms(),
+            "database_away_since": away_since,
+            "second_people": may_be_second,
+            "totals": totals,
+            "microgrids": microgrids,
+        }
+
+
+def _add_registry(app: APIRouter, api: Api) -> None:
+    @app.get("/town")
+    def town() -> dict[str, object]:
+        """Return the town's own figures."""
+        with api.database.reads.begin() as connection:
+            return reads.town(connection)
+
+    @app.get("/schedules")
+    def schedules() -> dict[str, object]:
+        """Return each gateway's periods in force, seconds, as its last heartbeat reports them.
+
+        ``tuned``: the names of the periods that a command set; they override the gateway's file.
+        """
+        with api.database.reads.begin() as connection:
+            return {"schedules": reads.schedules(connection)}
+
+    @app.get("/lines")
+    def lines() -> dict[str, object]:
+        """Return the month's use of each controller's LTE line, as last reported by its gateway: IP bytes by direction.
+
+        ``up``: sent by the controller. ``expected``: forecast for the month's end, from the use of the last seven days.
+        ``level``: ``ok``, ``at_risk`` when the forecast is above the allowance, ``exceeded``, or ``unknown``.
+        """
+        with api.database.reads.begin() as connection:
+            return {"lines": reads.lines(connection)}
+
+    @app.get("/supply")
+    def supply(limit: Limit = 96) -> dict[str, object]:
+        """Return the town's supply: the plant's last report, the newest purchases with their reasons, the rations.
+
+        A purchase has what was planned, and what the plant bought in that quarter-hour by order and for need, once it
+        is over. ``price``: thousandths of the price outside peak hours. ``no_purchase``: why the present quarter-hour
+        has none. ``rations``: the controllers that were told a short supply or an import limit, which hold now.
+        ``lasts_until``: when the plant's battery is at its reserve (below it: empty), at the last hour's mean.
+        """
+        with api.database.reads.begin() as connection:
+            return supply_view(connection, int(api.clock.now()), limit)
+
+    @app.get("/meters")
+    def meters(microgrid: MicrogridName | None = None, after: After = 0, limit: Limit = 1000) -> dict[str, object]:
+        """Return registered meters; for the next page set ``after`` to the last meter's ``no``.
+
+        `account` is the account that has the meter now; 0: nobody.
+        """
+        with api.database.reads.begin() as connection:
+            return {"meters": reads.meters(connection, microgrid, after, limit, int(api.clock.now()))}
+
+
+def _refusal(refused: Refused | None) -> dict[str, object] | None:
+    if refused is None:
+        return None
+    return {"time": refused.time, "status": refused.status.name.lower(), "reason": refused.reason, "text": refused.text}

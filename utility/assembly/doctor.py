@@ -1,0 +1,164 @@
+"""The utility's examination for ``commonwatt doctor``, and what its status page shows for ``commonwatt status``."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from commonwatt.config.utility import UtilitySettings
+from commonwatt.doctor.certificates import certificate_findings, revocation_findings
+from commonwatt.doctor.connection import Reported, Target, connection_findings
+from commonwatt.doctor.doctors import Doctor
+from commonwatt.doctor.findings import Check, Finding, bad, good, warning
+from commonwatt.doctor.machine import clock_findings, disk_findings
+from commonwatt.doctor.running import Running, port_findings
+from commonwatt.identity.devices import load_tokens
+from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.model.units import EpochSeconds
+from commonwatt.model.words import counted, moment
+from commonwatt.protocol.topics import UTILITY, all_gateways_up
+from commonwatt.runtime.clock import load_clock
+from utility.assembly.recovery.examination import examined
+from utility.database.database import sqlite_path
+from utility.readings.health import DATABASE_AWAY, DISK_FULL, STORE_DAMAGED
+
+SILENT_S = 300
+"""Seconds without a message after which a gateway is reported as silent; it sends a heartbeat every minute."""
+
+SHOWN = 5
+"""Most microgrids named in a line."""
+
+_ALARMS = {
+    STORE_DAMAGED: (
+        "the database is damaged: nothing is accepted",
+        "stop the service, then run commonwatt utility recover (SQLite), or restore a backup",
+    ),
+    DISK_FULL: ("the disk is full: nothing is accepted", "free space on the database's disk"),
+}
+
+
+def checks(settings: UtilitySettings, running: Running) -> Sequence[Check]:
+    """Return the checks of a utility."""
+    path = sqlite_path(settings.database)
+    clock = partial(clock_findings, settings.clock, gives_time=True, is_right=settings.clock_is_right)
+    return (
+        Check("clock", clock),
+        *(() if path is None else (Check("disk", partial(disk_findings, path)),)),
+        Check("database", partial(_database, settings, running)),
+        Check("certificate", partial(_certificates, settings)),
+        Check("token", partial(_has_token, settings)),
+        Check("port", partial(port_findings, settings, running)),
+        Check("head_end", partial(_connection, settings, running)),
+    )
+
+
+def judge(answer: dict[str, Any]) -> Iterator[Finding]:
+    """Yield what a running utility's status shows."""
+    away_since = answer.get("database_away_since")
+    for alarm in answer["alarms"]:
+        yield _away(away_since) if alarm == DATABASE_AWAY else bad("database", *_ALARMS[alarm])
+    if answer["head_end_connected"]:
+        yield good("head_end", "connected")
+    else:
+        why = answer["head_end_failure"] or "it connects at this moment"
+        yield bad(
+            "head_end", f"no connection to head_end: {why}", "find the step that fails: commonwatt doctor --config FILE"
+        )
+    if away_since is None:
+        yield _gateways(answer["microgrids"], answer["time"])
+        yield from _second_people(answer.get("second_people", {}), answer["time"])
+
+
+def _away(since: EpochSeconds | None) -> Finding:
+    return bad(
+        "database",
+        f"the database has not answered since {moment(since or 0)}: nothing is accepted, the gateways keep everything",
+        "see that its server runs and that the machine reaches it; the utility goes on by itself",
+    )
+
+
+def _second_people(free_from: Mapping[str, EpochSeconds], now: EpochSeconds) -> Iterator[Finding]:
+    """Yield from when on a person may approve, if there are people for that and none may now."""
+    if free_from and min(free_from.values()) > now:
+        dates = ", ".join(f"{name} from {moment(free)}" for name, free in list(free_from.items())[:SHOWN])
+        yield warning(
+            "second_person",
+            f"nobody may be the second of two people now: {dates}",
+            "wait: another person changed their link, roles or second factor (second_person_wait_days)",
+        )
+
+
+def _gateways(microgrids: Mapping[str, Mapping[str, Any]], now: EpochSeconds) -> Finding:
+    """Return which gateways were heard lately."""
+    if not microgrids:
+        return warning("gateways", "no microgrid is registered", "run commonwatt utility register")
+    silent = {
+        name: told["last_seen"]
+        for name, told in microgrids.items()
+        if told["last_seen"] is None or now - told["last_seen"] > SILENT_S
+    }
+    heard = f"{len(microgrids) - len(silent)} of {counted(len(microgrids), 'gateway')} heard lately"
+    if not silent:
+        return good("gateways", heard)
+    shown = [f"{name} ({'never' if seen is None else moment(seen)})" for name, seen in list(silent.items())[:SHOWN]]
+    more = f" and {len(silent) - SHOWN} more" if len(silent) > SHOWN else ""
+    return warning(
+        "gateways",
+        f"{heard}; silent: {', '.join(shown)}{more}",
+        "run commonwatt doctor on these controllers; in the first two minutes this is normal",
+    )
+
+
+def _database(settings: UtilitySettings, running: Running) -> Iterator[Finding]:
+    try:
+        microgrids = examined(settings.database, runs=running.runs)
+    except (ConfigError, StoreError) as error:
+        yield bad("database", str(error), "do what this line names; then run this command again")
+        return
+    yield good("database", f"passes its check; {counted(len(microgrids), 'microgrid')} registered")
+    if running.answer is not None:
+        for alarm in running.answer["alarms"]:
+            if alarm != DATABASE_AWAY:  # It has just answered this examination.
+                yield bad("database", *_ALARMS[alarm])
+    yield _gateways(microgrids, int(load_clock(settings.clock).now()))
+
+
+def _certificates(settings: UtilitySettings) -> Iterator[Finding]:
+    yield from certificate_findings("certificate", settings.certificate, named=UTILITY)
+    yield from certificate_findings("http_certificate", settings.http_certificate)
+    yield from certificate_findings("head_end_ca", settings.head_end_ca)
+    yield from revocation_findings(
+        "head_end_revoked", settings.head_end_revoked, settings.head_end_ca, settings.certificate
+    )
+
+
+def _has_token(settings: UtilitySettings) -> Iterator[Finding]:
+    _token(settings)
+    yield good("token", f"{settings.tokens}: has a token of {UTILITY}")
+
+
+def _token(settings: UtilitySettings) -> str:
+    tokens = load_tokens(settings.tokens)
+    if UTILITY not in tokens:
+        raise ConfigError(f"{settings.tokens}: has no token of {UTILITY}; make one with: commonwatt utility register")
+    return tokens[UTILITY]
+
+
+def _connection(settings: UtilitySettings, running: Running) -> Iterator[Finding]:
+    target = Target(
+        setting="head_end",
+        address=settings.head_end,
+        ca=settings.head_end_ca,
+        certificate=settings.certificate,
+        revoked=settings.head_end_revoked,
+        identity=UTILITY,
+        token=partial(_token, settings),
+        subscribe=all_gateways_up(),
+    )
+    reported = Reported(connected=None) if running.runs else None
+    if running.answer is not None:
+        answer = running.answer
+        reported = Reported(connected=answer["head_end_connected"], complaint=answer["head_end_failure"] or "")
+    return connection_findings(target, reported)
+
+
+DOCTOR = Doctor(checks=checks, judge=judge)

@@ -1,0 +1,241 @@
+"""The work of the utility's jobs, by the names of their plans in ``catalogue``; ``runner`` runs what is due."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from commonwatt.config.utility import UtilitySettings
+from commonwatt.model.now import Trust
+from commonwatt.model.units import EpochSeconds
+from commonwatt.runtime.clock import Clock
+from commonwatt.runtime.watchdog import Work
+from utility.access.store.second_people import BROKEN, REFUSED, unseen
+from utility.assembly.metrics import UtilityMetrics
+from utility.assembly.old_records import Kept, drop_days, drop_months, kept
+from utility.billing.jobs import BillsJob, RatesJob
+from utility.billing.store.billing import count_issued, count_runs
+from utility.control.jobs import WeightsJob
+from utility.corrections.jobs import ValidationJob
+from utility.database.checks import is_away
+from utility.database.database import Database
+from utility.database.town_zone import zone_of
+from utility.exports.jobs import BackupJob, ExportsJob
+from utility.jobs.catalogue import catalogue
+from utility.jobs.listing import late_s
+from utility.jobs.runner import Job, Schedule
+from utility.jobs.store.job_leases import Turn, counts
+from utility.jobs.store.job_states import State, open_periods, states
+from utility.jobs.threads import Threads
+from utility.overview.jobs import CompletenessJob
+from utility.readings.ingest.ingest import Ingest
+from utility.readings.store.compactor import Compactor
+from utility.readings.store.gap_finder import GapFinder
+from utility.readings.store.quarantine import count_quarantined
+from utility.readings.store.reads import count_conflicts, count_open_gaps
+from utility.readings.store.retention import Retention, make_ahead
+from utility.settlement.jobs.settlement import SettlementJob
+from utility.settlement.jobs.sharing import SharingJob
+from utility.statistics.jobs.projection import ProjectionJob
+from utility.statistics.jobs.statistics import StatisticsJob
+from utility.supply.jobs import SupplyJob
+from utility.tariffs.store.tariffs import count_proposals
+
+URGENT = ("supply",)
+"""Jobs that run by themselves: a purchase must not wait for a backlog that is compacted."""
+
+FILES = ("exports", "backup")
+"""Jobs that write files, for minutes, in processes of their own."""
+
+MAX_SEARCHES = 20
+"""Most searches for gaps in a turn: after days without the utility there are thousands, and other jobs come between."""
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+
+class Jobs:
+    """The utility's jobs; they read on a thread of their own.
+
+    On SQLite they write on the service's writing thread, on PostgreSQL compaction and retention write on their own.
+
+    Attributes:
+        reading: The current step of their own thread, for a watchdog.
+    """
+
+    def __init__(
+        self, settings: UtilitySettings, database: Database, clock: Clock, ingest: Ingest, metrics: UtilityMetrics
+    ) -> None:
+        self.reading = Work()
+        self._settings = settings
+        self._database = database
+        self._clock = clock
+        self._ingest = ingest
+        self._metrics = metrics
+        self._compactor = Compactor(database)
+        self._finder = GapFinder(database)
+        self._thread = ThreadPoolExecutor(1, "jobs")
+        # An SQLite file has one writer at a time; on a server, appends don't wait for other writers.
+        write = self._ingest.in_thread if database.has_one_writer else self._in_thread
+        self._threads = threads = Threads(read=self._in_thread, write=write)
+
+        def is_trusted() -> bool:
+            return ingest.trust is not Trust.NONE
+
+        self._supply = SupplyJob(settings.supply, database, metrics, threads, is_trusted=is_trusted)
+        self._weights = WeightsJob(database, threads)
+        self._sharing = SharingJob(database, threads)
+        self._settlement = SettlementJob(settings.settlement, database, metrics, threads, is_trusted=is_trusted)
+        self._completeness = CompletenessJob(database, threads, is_trusted=is_trusted)
+        self._statistics = StatisticsJob(database, threads)
+        billing = settings.billing
+        self._bills = BillsJob(billing, database, threads)
+        self._rates = RatesJob(billing, database, threads)
+        self._projection = ProjectionJob(billing, database, threads, is_trusted=is_trusted)
+        self._validation = ValidationJob(settings.validation, database, metrics, threads, is_trusted=is_trusted)
+        runs = self._runs()
+        self._table = tuple(Job(plan=plan, run=runs[plan.name]) for plan in catalogue(settings))
+        self._urgent, self._schedule, self._files = (
+            Schedule(table=table, database=database, clock=clock, in_thread=ingest.in_thread, failed=self._failed)
+            for table in (
+                [job for job in self._table if job.name in URGENT],
+                [job for job in self._table if job.name not in (*URGENT, *FILES)],
+                [job for job in self._table if job.name in FILES],
+            )
+        )
+        self._is_counted = False
+        metrics.expect_jobs([job.name for job in self._table])
+
+    def _runs(self) -> Mapping[str, Callable[[Turn], Awaitable[None]]]:
+        """Return the work of each job."""
+        return {
+            "supply": self._supply.run,
+            "rates": self._rates.run,
+            "weights": self._weights.run,
+            "sharing": self._sharing.run,
+            "compact": self._compact,
+            "settlement": self._settlement.run,
+            "gaps": self._find_gaps,
+            "bills": self._bills.run,
+            "completeness": self._completeness.run,
+            "statistics": self._statistics.run,
+            "projection": self._projection.run,
+            "validation": self._validation.run,
+            "retention": self._retain,
+            "exports": ExportsJob(self._settings, self._database).run,
+            "backup": BackupJob(self._settings).run,
+        }
+
+    async def tick_supply(self) -> None:
+        """Run the job of the town's supply if it is due; not with a damaged database or a full disk."""
+        health = self._ingest.health
+        if not health.damaged:
+            is_trusted = self._ingest.trust is not Trust.NONE
+            await self._urgent.tick(is_trusted=is_trusted, is_full=bool(health.alarms()))
+
+    async def tick_files(self) -> None:
+        """Run the jobs that write files if they are due; not with a damaged database or a full disk."""
+        health = self._ingest.health
+        if not health.damaged:
+            is_trusted = self._ingest.trust is not Trust.NONE
+            await self._files.tick(is_trusted=is_trusted, is_full=bool(health.alarms()))
+
+    async def tick(self) -> None:
+        """Run the due housekeeping; none with a damaged database, and on a full disk only jobs that free space."""
+        health = self._ingest.health
+        if health.damaged:
+            return
+        is_trusted = self._ingest.trust is not Trust.NONE
+        await self._schedule.tick(is_trusted=is_trusted, is_full=bool(health.alarms()))
+        try:
+            if not self._is_counted:
+                # The present periods' jobs ran before this start, so this process has no counts yet.
+                await self._in_thread(self._count)
+            await self._in_thread(self._count_periods)
+        except SQLAlchemyError as error:
+            health.failed(error, "the count of the database")
+
+    def _failed(self, job: Job, error: Exception) -> None:
+        if isinstance(error, SQLAlchemyError) or is_away(error):
+            self._ingest.health.failed(error, f"job {job.name}")
+        else:
+            log.error("job %s failed", job.name, exc_info=error)
+        self._metrics.job_failures.labels(job.name).inc()
+
+    def close(self) -> None:
+        """Wait for the running step; no further one begins."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    async def _compact(self, turn: Turn) -> None:
+        while (replacement := await self._in_thread(self._compactor.plan, turn.now)) is not None:
+            made = await self._threads.write(self._compactor.apply, replacement)
+            self._metrics.compacted.inc(made)
+            if not made and not replacement.damaged:
+                return
+
+    async def _retain(self, turn: Turn) -> None:
+        """Make the coming months' partitions, and drop what is older than ``keep_months`` and ``keep_years``."""
+        await self._threads.write(make_ahead, self._database, turn.now)
+        # With an unsynchronized clock, new data may seem old.
+        if self._ingest.trust is Trust.NONE:
+            return
+        retention = Retention(self._database, self._settings.keep_months)
+        first = await self._in_thread(retention.plan, turn.now)
+        while first is not None and await self._threads.write(retention.apply, first):
+            pass
+        keep = await self._in_thread(self._kept, turn.now)
+        await self._threads.write(drop_months, self._database, keep)
+        while await self._threads.write(drop_days, self._database, keep):
+            pass
+
+    def _kept(self, now: EpochSeconds) -> Kept:
+        with self._database.reads.begin() as connection:
+            return kept(connection, now, self._settings.keep_years)
+
+    async def _find_gaps(self, turn: Turn) -> None:
+        now = turn.now
+        for _ in range(MAX_SEARCHES):
+            run = await self._in_thread(self._finder.plan, now, self._settings.gap_age_s)
+            self._metrics.asked.inc(await self._ingest.in_thread(self._finder.apply, run, now))
+            if not run.more:
+                break
+        await self._in_thread(self._count)
+
+    async def _in_thread(self, work: Callable[..., _T], *arguments: object) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._watched, work, *arguments)
+
+    def _watched(self, work: Callable[..., _T], *arguments: object) -> _T:
+        with self.reading.step():
+            return work(*arguments)
+
+    def _count(self) -> None:
+        with self._database.reads.begin() as connection:
+            self._metrics.gaps_open.set(count_open_gaps(connection))
+            self._metrics.quarantined_open.set(count_quarantined(connection))
+            self._metrics.conflicts.set(count_conflicts(connection))
+            self._metrics.bills(count_runs(connection), count_issued(connection))
+            self._metrics.rates_proposed.set(count_proposals(connection))
+            self._metrics.second_refused.set(len(unseen(connection, REFUSED)))
+            self._metrics.broken_glass.set(len(unseen(connection, BROKEN)))
+        self._validation.count()
+        self._is_counted = True
+
+    def _count_periods(self) -> None:
+        now = int(self._clock.now())
+        with self._database.reads.begin() as connection:
+            found, known = counts(connection, now), states(connection)
+            opened, zone = open_periods(connection, now), zone_of(connection)
+        for job in self._table:
+            due, failed = found.get(job.name, (0, 0))
+            self._metrics.periods_overdue.labels(job.name).set(due)
+            self._metrics.periods_failed.labels(job.name).set(failed)
+            state = known.get(job.name, State())
+            paused = state.change.paused is not None
+            late = 0 if paused else late_s(job.plan.in_force(state.change, zone), state, opened.get(job.name), now)
+            self._metrics.jobs_late.labels(job.name).set(late)
+            self._metrics.jobs_paused.labels(job.name).set(paused)
+            self._metrics.job_seconds.labels(job.name).set((state.took_ms or 0) / 1000)

@@ -1,0 +1,1 @@
+"""What is sound of a damaged database, recovered, and what it needs afterwards."""

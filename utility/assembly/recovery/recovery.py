@@ -1,0 +1,340 @@
+"""Recovers a damaged SQLite database: moves it aside and replaces it by a new one with all of its sound rows.
+
+A person starts it, since the town's bills depend on the data. The new database has a new store id, so every gateway
+sends its backup again; and the gap finder searches all quarters again. Lost readings come back if a gateway still has
+them.
+"""
+
+import json
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from sqlite3 import Connection as SqliteConnection
+from sqlite3 import Error as SqliteError
+from typing import Any
+
+from sqlalchemy import Connection, MetaData, Table
+from sqlalchemy.exc import DatabaseError, IntegrityError
+from sqlalchemy.types import TypeEngine
+
+from commonwatt.codec.packing import unpack_sound
+from commonwatt.config.database_url import sqlite_url
+from commonwatt.model.blocks import Blocks
+from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.model.ids import unsigned64
+from commonwatt.model.units import QUARTER_S, EpochSeconds
+from commonwatt.runtime.interrupts import uninterrupted
+from commonwatt.runtime.service import only_one
+from commonwatt.settlement.packed import content_of
+from commonwatt.sqlite.damage import make_ready, open_read_only, put_in_place, readable_rows, ready_of
+from commonwatt.sqlite.wal import readable
+from utility.access.tables import invitation, session, started_login
+from utility.assembly.recovery.recovered import Lost, close_logins, compute_again
+from utility.assembly.tables import metadata
+from utility.corrections.tables import correction
+from utility.database.backup.checks import made_beside
+from utility.database.checks import check_schema, row_crc
+from utility.database.database import insert_or, open_database
+from utility.database.migrate import empty_database, revisions
+from utility.database.tables import setting
+from utility.jobs.tables import period
+from utility.outbox.tables import command
+from utility.readings.store.parts import as_rows, summaries
+from utility.readings.store.retention import KEPT_FROM
+from utility.readings.tables import compacted, dead_letter, event, gap, gateway_seen, part, series
+from utility.registry.store.registration import TOWN
+from utility.registry.store.registry import REVISION, registry_changed
+from utility.registry.tables import account_term, controller, holding, installed, meter
+from utility.settlement.tables import settled
+from utility.statistics.packed import unpacked
+from utility.statistics.tables import usage_batteries, usage_day, usage_month
+from utility.supply.store.supply_view import STORM
+from utility.supply.tables import plant_seen
+
+ROWS_AT_A_TIME = 1_000
+
+_SETTINGS = (TOWN, REVISION, KEPT_FROM, STORM)
+"""Settings that are copied, all JSON; the others concern only the old database."""
+
+_LEFT = {gap, gateway_seen, plant_seen, invitation, session, started_login}
+"""Tables that are not copied: gaps are found again, reports come again, people log in again, invitations end."""
+
+_FIRST = (controller, meter)
+
+_TAKEN = (*_FIRST, *(table for table in metadata.sorted_tables if table not in _LEFT.union(_FIRST)))
+"""Tables that are copied, each after the tables that it refers to; blocks have their meters' numbers."""
+
+_Row = dict[str, Any]
+_Judge = Callable[[list[_Row]], list[_Row]]
+
+
+@dataclass
+class Recovery:
+    """The result of a recovery.
+
+    Attributes:
+        quarantined: The damaged database's new path.
+        taken: Rows copied, by table.
+        damaged: Rows that could be read but failed their check, by table.
+        unreadable: Parts of the database that could not be read at all, for people.
+        closed: People who need a new link, since their second factor is lost.
+    """
+
+    quarantined: Path | None = None
+    taken: Counter[str] = field(default_factory=Counter)
+    damaged: Counter[str] = field(default_factory=Counter)
+    unreadable: list[str] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
+
+    @property
+    def found_damage(self) -> bool:
+        """Whether a row could not be read or failed its check."""
+        return bool(self.unreadable or self.damaged.total())
+
+    def table(self) -> list[dict[str, object]]:
+        """Return a row for each table, for people."""
+        return [{"table": t.name, "taken over": self.taken[t.name], "damaged": self.damaged[t.name]} for t in _TAKEN]
+
+
+def recover(path: Path, now: EpochSeconds) -> Recovery:
+    """Replace a damaged database by a new one with its sound rows; the damaged one is kept beside it.
+
+    If an interrupted recovery or restore has left a finished database, that one is put in place instead.
+
+    Raises:
+        ConfigError: There is no database, or a service or command has it open.
+        StoreError: The new database can't be made, for example for lack of disk space; nothing was changed.
+    """
+    if not path.is_file() and not ready_of(path).exists():
+        raise ConfigError(f"{path}: there is no database")
+    with only_one(path, "a running utility, or one of its commands,"), made_beside(path) as fresh:
+        result = Recovery()
+        if ready_of(path).exists():
+            result.quarantined = put_in_place(path, now)
+            return result
+        try:
+            revision = _revision_of(path)
+            empty = empty_database(revision)
+            with readable(path, partial(check_schema, empty=empty), lambda _: empty) as source:
+                fresh.write_bytes(empty)
+                _fill(fresh, revision, source, result, now)
+        except (DatabaseError, OSError) as error:
+            raise StoreError(f"{fresh}: can't be made: {error}; {path} is unchanged") from error
+        with uninterrupted():
+            make_ready(fresh, path)
+            result.quarantined = put_in_place(path, now)
+    return result
+
+
+def _revision_of(path: Path) -> str:
+    """Return the schema of a damaged database: the schema that it equals, else the one that it names, else the newest.
+
+    Raises:
+        StoreError: A later version made it.
+    """
+    known = revisions()
+    named = None
+    with closing(open_read_only(path)) as source:
+        for revision in known:
+            with suppress(SqliteError, UnicodeDecodeError):
+                check_schema(source, empty_database(revision))
+                return revision
+        with suppress(SqliteError, UnicodeDecodeError):
+            (named,) = source.execute("SELECT version_num FROM alembic_version").fetchone() or (None,)
+    if isinstance(named, str) and named.isdecimal() and named > known[0]:
+        raise StoreError(
+            f"{path}: made by a later version of Commonwatt (schema {named}); recover it with that version"
+        )
+    return named if named in known else known[0]
+
+
+def _fill(fresh: Path, revision: str, source: SqliteConnection, result: Recovery, now: EpochSeconds) -> None:
+    """Fill the new database, which has the schema of the damaged one; then migrate it."""
+    url = sqlite_url(fresh)
+    with closing(open_database(url, create=True, revision=revision)) as database:
+        made = MetaData()
+        made.reflect(database.reads)
+        take = _Take(source, result, now)
+        for table in (made.tables[taken.name] for taken in _TAKEN if taken.name in made.tables):
+            for group in take.rows(table):
+                with database.writes.begin() as connection:
+                    _insert(connection, table, group, result)
+    with closing(open_database(url, create=True)) as database, database.writes.begin() as connection:
+        registry_changed(connection)
+        compute_again(connection, take.lost, now)
+        result.closed = close_logins(connection, now)
+
+
+def _insert(connection: Connection, table: Table, rows: list[_Row], result: Recovery) -> None:
+    """Insert rows; count rows that refer to lost rows or contradict existing ones as damaged."""
+    statement = insert_or(connection, table).on_conflict_do_nothing()
+    try:
+        with connection.begin_nested():
+            connection.execute(statement, rows)
+        result.taken[table.name] += len(rows)
+    except IntegrityError:
+        if len(rows) == 1:
+            result.damaged[table.name] += 1
+            return
+        for row in rows:
+            _insert(connection, table, [row], result)
+
+
+class _Take:
+    """Reads the sound rows, table by table.
+
+    Attributes:
+        lost: The damaged rows so far of what the utility computes itself.
+    """
+
+    def __init__(self, source: SqliteConnection, result: Recovery, now: EpochSeconds) -> None:
+        self._source = source
+        self._result = result
+        self._meters: dict[int, int] = {}
+        self.lost = Lost()
+        self._judges: dict[str, _Judge] = {
+            meter.name: self._registered,
+            compacted.name: self._whole_blocks,
+            part.name: self._whole_parts,
+            **{table.name: partial(_whole_rows, table) for table in (event, installed, holding, account_term)},
+            **{table.name: self._whole_usage for table in (usage_day, usage_month, usage_batteries)},
+            settled.name: self._settled,
+            correction.name: lambda rows: self._whole(rows)[0],
+            dead_letter.name: partial(_where, lambda row: zlib.crc32(row["content"]) == row["crc"]),
+            series.name: partial(_changed, scanned_from=None, scanned_until=None),
+            period.name: partial(_where, lambda row: _is_period(row, now)),
+            command.name: partial(_where, lambda row: _is_json(row["message"]) and _is_json(row["outcome"] or "0")),
+            setting.name: partial(_where, lambda row: _is_setting(row["key"], row["value"], now)),
+        }
+
+    def rows(self, table: Table) -> Iterator[list[_Row]]:
+        """Yield the sound rows of a table, in groups."""
+        names = tuple(column.name for column in table.c)
+        found = readable_rows(self._source, table.name, tuple(f'"{name}"' for name in names), self._result.unreadable)
+        while group := list(islice(found, ROWS_AT_A_TIME)):
+            rows = [dict(zip(names, values, strict=True)) for _, *values in group]
+            typed = [row for row in rows if _fits(table, row)]
+            judge = self._judges.get(table.name)
+            sound = judge(typed) if judge is not None else typed
+            if table.name != setting.name:
+                self._result.damaged[table.name] += len(rows) - len(sound)
+            if sound:
+                yield sound
+
+    def _registered(self, rows: list[_Row]) -> list[_Row]:
+        sound = [row for row in rows if row_crc(meter, row) == row["crc"]]
+        self._meters |= {row["no"]: unsigned64(row["id"]) for row in sound}
+        return sound
+
+    def _whole_blocks(self, rows: list[_Row]) -> list[_Row]:
+        """Check blocks, and compute the columns for people's queries again."""
+        sound, blocks = self._whole(rows)
+        return [row | summary for row, summary in zip(sound, as_rows(summaries(blocks)), strict=True)]
+
+    def _whole_parts(self, rows: list[_Row]) -> list[_Row]:
+        """Check parts; in the first schema the table also held blocks."""
+        return self._whole_blocks(rows) if "total" in rows[0] else self._whole(rows)[0]
+
+    def _settled(self, rows: list[_Row]) -> list[_Row]:
+        """Check settled days; damaged ones stay, so that a bill names the day instead of leaving it out."""
+        for row in rows:
+            meter_id = self._meters.get(row["meter_no"])
+            if meter_id is not None and not _is_settled(meter_id, row):
+                self._result.damaged[settled.name] += 1
+                self.lost.settled.add((row["meter_no"], row["day"]))
+        return rows
+
+    def _whole_usage(self, rows: list[_Row]) -> list[_Row]:
+        """Check usage; what is damaged is computed again."""
+        sound = []
+        for row in rows:
+            try:
+                unpacked(row["payload"], "usage")
+            except StoreError:
+                if "month" in row:
+                    self.lost.months.add(row["month"])
+                else:
+                    self.lost.days.add(row["day"])
+            else:
+                sound.append(row)
+        return sound
+
+    def _whole(self, rows: list[_Row]) -> tuple[list[_Row], Blocks]:
+        """Check blocks or parts; return the sound rows, and their contents."""
+        rows = [row for row in rows if row["meter_no"] in self._meters and _is_key(row)]
+        keys = [(self._meters[row["meter_no"]], row["record_type"], row["quarter"]) for row in rows]
+        blocks, damaged = unpack_sound(keys, [row["payload"] for row in rows])
+        sound = [row for i, row in enumerate(rows) if i not in set(damaged)]
+        return sound, blocks
+
+
+def _is_key(row: _Row) -> bool:
+    """Return whether a block can have the row's type and quarter."""
+    kind, quarter = int(row["record_type"]), int(row["quarter"])
+    return 0 <= kind < 2**8 and 0 <= quarter < 2**32
+
+
+def _is_settled(meter_id: int, row: _Row) -> bool:
+    """Return whether a settled day is the meter's, and undamaged."""
+    return 0 <= row["day"] < 2**32 and content_of((meter_id, row["day"]), row["payload"]) is not None
+
+
+def _whole_rows(table: Table, rows: list[_Row]) -> list[_Row]:
+    return _where(lambda row: row_crc(table, row) == row["crc"], rows)
+
+
+def _where(is_sound: Callable[[_Row], bool], rows: list[_Row]) -> list[_Row]:
+    return [row for row in rows if is_sound(row)]
+
+
+def _changed(rows: list[_Row], **values: object) -> list[_Row]:
+    return [row | values for row in rows]
+
+
+def _is_setting(key: str, value: str, now: EpochSeconds) -> bool:
+    """Return whether to copy a setting: its key is one to copy, and its value is possible."""
+    if key == KEPT_FROM:
+        # With a later value, no gap would be searched for until then.
+        return value.isdecimal() and int(value) <= now // QUARTER_S
+    return key in _SETTINGS and _is_json(value)
+
+
+def _is_period(row: _Row, now: EpochSeconds) -> bool:
+    """Return whether a job's period is possible; up to schema 0003 the table had one number for each job."""
+    return "start" not in row or (0 <= row["start"] <= now and row["start"] < row["until"])
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _fits(table: Table, row: Mapping[str, Any]) -> bool:
+    """Return whether each value has its column's type, since SQLite stores any."""
+    return all(
+        column.nullable if row[column.name] is None else _is_of(column.type, row[column.name]) for column in table.c
+    )
+
+
+def _is_of(kind: TypeEngine[Any], value: object) -> bool:
+    if kind.python_type is bool:
+        return value in (0, 1)
+    if not isinstance(value, kind.python_type):
+        return False
+    return not isinstance(value, str) or _is_text(value, getattr(kind, "length", None))
+
+
+def _is_text(value: str, length: int | None) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return length is None or len(value) <= length

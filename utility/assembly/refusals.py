@@ -1,0 +1,83 @@
+"""Answers to requests that fail: a page for people, JSON for programs; neither tells what the program is made of."""
+
+import json
+import logging
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exception_handlers import http_exception_handler
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DataError, SQLAlchemyError
+from starlette.exceptions import HTTPException
+
+from utility.access.passwords import BusyError
+from utility.assembly.console import failed_page, refused_page, unknown_page, wrong_form
+from utility.billing.proof.altered import AlteredBillError
+from utility.webkit.headers import SECURITY_HEADERS
+from utility.webkit.rights import RefusedRequestError
+from utility.webkit.services import Api
+
+log = logging.getLogger(__name__)
+
+
+def add_refusals(app: FastAPI, api: Api) -> None:
+    """Add a handler for each kind of error."""
+
+    @app.exception_handler(RefusedRequestError)
+    async def refused(request: Request, error: RefusedRequestError) -> Response:
+        if _is_page(request):
+            return await refused_page(request, error)
+        headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+        return JSONResponse({"detail": error.text}, error.status, headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong(request: Request, error: RequestValidationError) -> Response:
+        if _is_page(request):
+            return await wrong_form(request, error)
+        # What was sent is not repeated: it may be a number or a character that no answer can have.
+        faults = [{key: fault[key] for key in ("type", "loc", "msg")} for fault in error.errors()]
+        return Response(json.dumps({"detail": faults}), 422, media_type="application/json")
+
+    @app.exception_handler(HTTPException)
+    async def failed(request: Request, error: HTTPException) -> Response:
+        if _is_page(request):
+            return await failed_page(request, error)
+        return await http_exception_handler(request, error)
+
+    @app.exception_handler(AlteredBillError)
+    def altered(request: Request, error: AlteredBillError) -> Response:
+        log.error("%s", error)
+        return _told(request, str(error), 409)
+
+    @app.exception_handler(BusyError)
+    def busy(request: Request, error: BusyError) -> Response:
+        return _told(request, str(error), 503, {"Retry-After": "5"})
+
+    @app.exception_handler(DataError)
+    def impossible(request: Request, error: DataError) -> Response:
+        log.info("a request has a value that the database does not take: %s", error.orig)
+        return _told(request, "a value has characters or digits that can't be stored or searched for", 422)
+
+    @app.exception_handler(SQLAlchemyError)
+    def unreadable(request: Request, error: SQLAlchemyError) -> Response:
+        api.health.failed(error, "an API request")
+        api.metrics.store_errors.inc()
+        return _told(request, "the database can't be read; see /status", 503)
+
+    @app.exception_handler(Exception)
+    def broken(request: Request, _: Exception) -> Response:
+        # The server logs it. This answer does not pass through `with_headers`.
+        return _told(request, "that failed by a fault of this program, which its log has", 500, SECURITY_HEADERS)
+
+
+def _is_page(request: Request) -> bool:
+    return request.url.path.startswith("/console/")
+
+
+def _told(request: Request, text: str, status: int, headers: dict[str, str] | None = None) -> Response:
+    """Return an answer that needs no database."""
+    if _is_page(request):
+        answer = unknown_page(request, text, status)
+        answer.headers.update(headers or {})
+        return answer
+    return JSONResponse({"detail": text}, status, headers)

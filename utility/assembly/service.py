@@ -1,0 +1,319 @@
+"""The utility's service: one loop for the head-end connection, the API and periodic work (docs/architecture.md)."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import socket
+import sqlite3
+from collections.abc import Iterator
+
+import uvicorn
+from anyio.to_thread import current_default_thread_limiter
+from sqlalchemy.exc import SQLAlchemyError
+
+from commonwatt.config.utility import FIRST_LOGIN, UtilitySettings
+from commonwatt.identity.local_key import local_key
+from commonwatt.model.effects import Publish
+from commonwatt.model.now import Trust
+from commonwatt.network.addresses import split_address
+from commonwatt.network.liveness import Liveness
+from commonwatt.network.mqtt import MqttLink
+from commonwatt.network.tls import Expiry, client_tls, server_context
+from commonwatt.protocol import topics
+from commonwatt.runtime.clock import Clock, machine_now, read_machine
+from commonwatt.runtime.files import write_private
+from commonwatt.runtime.service import until_stopped
+from commonwatt.runtime.ticker import Ticker
+from commonwatt.runtime.watchdog import Watchdog
+from commonwatt.runtime.watchdog_metrics import register_process
+from utility.access.store.access import first_invitation
+from utility.alarms.conditions import Counted, Facts
+from utility.assembly.application import make_app
+from utility.assembly.jobs import Jobs
+from utility.assembly.metrics import UtilityMetrics
+from utility.database.database import Database, sqlite_path
+from utility.readings.gateway_metrics import GatewayMetrics
+from utility.readings.health import DISK_FULL, STORE_DAMAGED, Health
+from utility.readings.ingest.ingest import Ingest
+from utility.readings.timekeeper import Timekeeper
+from utility.supply.metrics import PlantMetrics
+from utility.webkit.connections import MAX_HEAD_BYTES, bounded, only_ours
+from utility.webkit.proxies import behind
+from utility.webkit.services import Api
+
+REQUEST_THREADS = 12
+"""Threads that answer requests; each may hold a connection to the database with its cache. Further requests wait."""
+
+KEEP_S = 8
+"""Real seconds for which a connection without a request is kept: pages ask every 5 s, and need no new one."""
+
+POLL_S = 2
+"""Clock seconds between two checks for commands to send."""
+
+TICK_S = 15
+"""Clock seconds between two checks for due jobs."""
+
+WATCH_EVERY_S = 5.0
+"""Real seconds between two checks of the connection."""
+
+SILENT_S = 45.0
+"""Real seconds without a message from any gateway after which the service reconnects to the head-end broker.
+
+A gateway without any message from the utility sends an empty batch about every 20 s: this is two of them and a margin.
+"""
+
+LONGEST_SILENCE_S = 3600.0
+"""Longest wait before a reconnection, real seconds; each reconnection without a message doubles the wait."""
+
+_SHORTEST_REAL_S, _SHORTEST_TICK_S = 0.2, 0.5
+"""Real seconds between two checks, however fast the clock is: for commands and purchases, for all other jobs."""
+_GRACE_S = 1
+
+log = logging.getLogger(__name__)
+
+
+class Service:
+    """The running service; it starts without a broker or a network."""
+
+    def __init__(self, settings: UtilitySettings, clock: Clock, database: Database, token: str) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._metrics = UtilityMetrics()
+        database.count_damaged = self._metrics.damaged.inc
+        self._health = Health(sqlite_path(settings.database))
+        self._metrics.watch_health(self._health.alarms)
+        self._metrics.watch_disk(lambda: self._health.disk)
+        self._ingest = Ingest.load(
+            database,
+            clock=clock,
+            metrics=self._metrics,
+            publish=self._publish,
+            gap_age_s=settings.gap_age_s,
+            health=self._health,
+        )
+        self._jobs = Jobs(settings, database, clock, self._ingest, self._metrics)
+        self._timekeeper = Timekeeper(clock, is_right=settings.clock_is_right)
+        self._look_at_clock()
+        self._link = MqttLink(
+            address=settings.head_end,
+            identity=topics.UTILITY,
+            token=token,
+            subscribe=topics.all_gateways_up(),
+            on_message=self._heard,
+            on_connect=lambda: None,
+            rng=random.SystemRandom(),
+            tls=client_tls(settings.head_end_ca, settings.certificate, settings.head_end_revoked),
+        )
+        self._liveness = Liveness(SILENT_S, LONGEST_SILENCE_S)
+        self._ticker = Ticker()
+        self._metrics.watch_connection(self._link.restarts, lambda: self._link.failures + self._ticker.failures)
+        mqtt = (path for path in (settings.certificate, settings.head_end_ca) if path is not None)
+        http = () if settings.http_certificate is None else (settings.http_certificate,)
+        self._expiries = {"mqtt": Expiry(*mqtt), "http": Expiry(*http)}
+        gateways = GatewayMetrics(self._ingest.silent_since, self._ingest.said, clock.now)
+        self._metrics.watch_gateways(gateways, self._ingest.registered)
+        self._metrics.watch_plant(PlantMetrics(lambda: self._ingest.plant, clock.now))
+        self._metrics.connected.set_function(lambda: float(self._link.connected))
+        self._metrics.watch_link(lambda: self._link.retained)
+        self._api = Api(
+            database=database,
+            clock=clock,
+            metrics=self._metrics,
+            connected=lambda: self._link.connected,
+            complaint=lambda: self._link.complaint,
+            refused=self._ingest.refused,
+            health=self._health,
+            settings=settings,
+            local_key=local_key(token),
+            facts=self._facts,
+            queue_s=lambda: self._ingest.queue_s,
+        )
+
+    async def run(self, stop: asyncio.Event, watchdog: Watchdog) -> None:
+        """Run until ``stop``. Messages without a commit by then are unacknowledged, and their gateways send them again.
+
+        Raises:
+            OSError: The API's address is in use.
+        """
+        register_process(self._metrics.registry, "utility", watchdog)
+        watchdog.watch("writer", self._ingest.writing.mark)
+        watchdog.watch("jobs", self._jobs.reading.mark)
+        current_default_thread_limiter().total_tokens = REQUEST_THREADS
+        server = _Server(_quiet(self._api, self._metrics, self._settings))
+        scheme = "http" if self._settings.http_certificate is None else "https"
+        with listen(self._settings.http) as sock:
+            # Before the first answer: `commonwatt demo` shows the link when all parts answer.
+            await asyncio.to_thread(self._invite_first, scheme)
+            tasks: list[asyncio.Task[object]] = [
+                asyncio.create_task(server.serve([sock]), name="the API"),
+                asyncio.create_task(self._link.run(), name="the connection to the head-end"),
+                asyncio.create_task(self._watch_link(), name="the liveness check"),
+                asyncio.create_task(self._ingest.run(), name="the ingest"),
+            ]
+            self._api.alarms.start()
+            await self._see_to_alarms()  # Those that stood before the start are shown from the first page on.
+            self._tick(watchdog)
+            log.info("serving on %s://%s", scheme, self._settings.http)
+            watchdog.ready(f"serving on {scheme}://{self._settings.http}")
+            try:
+                await until_stopped(stop, tasks)
+            finally:
+                self._ticker.stop()
+                self._api.alarms.stop()
+                server.should_exit = True
+                await self._end(tasks)
+
+    def _invite_first(self, scheme: str) -> None:
+        """Write the link with which the first administrator logs in to a file of this machine, while there is none."""
+        path = self._settings.tokens.with_name(FIRST_LOGIN)
+        try:
+            secret = first_invitation(self._api.database, self._api.machine_s())
+            if secret is None:
+                path.unlink(missing_ok=True)
+                return
+            # Logs are copied and read by others; only this service's user and root read the file.
+            write_private(path, f"{scheme}://{self._settings.http}/console/invitation/{secret}\n")
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            log.error("the first administrator could not be invited: %s", error)
+        else:
+            log.warning("no administrator can log in yet: open the link in %s, which works once", path)
+
+    async def _end(self, tasks: list["asyncio.Task[object]"]) -> None:
+        server, *others = tasks
+        for task in others:
+            task.cancel()
+        await asyncio.wait([server], timeout=2 * _GRACE_S)
+        server.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(self._jobs.close)
+        await asyncio.to_thread(self._ingest.close)
+
+    def _tick(self, watchdog: Watchdog) -> None:
+        watchdog.watch("scheduler", self._ticker.steps.mark)
+        watchdog.on_jump.append(self._ticker.clock_jumped)
+        for name, work, period_s, at_least_s in (
+            ("poll", self._poll, POLL_S, _SHORTEST_REAL_S),
+            ("supply", self._jobs.tick_supply, TICK_S, _SHORTEST_REAL_S),
+            ("jobs", self._jobs.tick, TICK_S, _SHORTEST_TICK_S),
+            ("files", self._jobs.tick_files, TICK_S, _SHORTEST_TICK_S),
+            ("alarms", self._see_to_alarms, TICK_S, _SHORTEST_TICK_S),
+        ):
+            self._ticker.every(name, max(at_least_s, self._clock.real_s(period_s)), work)
+        self._ticker.start()
+
+    async def _watch_link(self) -> None:
+        """Reconnect when messages of all gateways stop; each gateway sends one about every 20 s."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(WATCH_EVERY_S)
+            if not self._link.connected:
+                self._liveness.gone()
+                continue
+            self._liveness.expected(loop.time())
+            if self._liveness.too_long(loop.time()):
+                self._link.restart("silent")
+
+    def _heard(self, topic: str, payload: bytes) -> None:
+        self._liveness.heard(asyncio.get_running_loop().time())
+        self._ingest.offer(topic, payload)
+
+    def _look_at_clock(self) -> None:
+        """Follow the machine's clock, except in a demonstration, whose programs share one clock file."""
+        demonstration = self._settings.clock is not None
+        trust = Trust.NETWORK if demonstration else self._timekeeper.look(read_machine(self._clock))
+        self._ingest.trust = trust
+        self._metrics.clock_trusted.set(trust is Trust.NETWORK)
+
+    async def _poll(self) -> None:
+        self._look_at_clock()
+        for use, expiry in self._expiries.items():
+            self._metrics.certificate_expires(use, expiry.look())
+        try:
+            await self._ingest.poll()
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            self._metrics.store_errors.inc()
+            self._health.failed(error, "the reading of commands")
+
+    async def _see_to_alarms(self) -> None:
+        """Look which of the utility's own alarms stand; a damaged database is one of them."""
+        alarms = self._api.alarms
+        try:
+            if not self._health.damaged:
+                await asyncio.to_thread(alarms.count)
+            if alarms.look() and not self._health.alarms():
+                await self._ingest.in_thread(alarms.save)
+        except SQLAlchemyError as error:
+            self._health.failed(error, "the reading or storing of alarms")
+            alarms.look()
+
+    def _facts(self, counted: Counted | None) -> Facts:
+        """Return the service's state for its own alarms."""
+        now, plant, disk, alarms = self._clock.now(), self._ingest.plant, self._health.disk, self._health.alarms()
+        expiries = {use: expiry.look() for use, expiry in self._expiries.items()}
+        return Facts(
+            connected=self._link.connected,
+            trusted=self._ingest.trust is Trust.NETWORK,
+            silent_s={name: now - since for name, since in self._ingest.silent_since.items()},
+            said=self._ingest.said,
+            plant=None if plant is None else (now - plant[0], plant[1]),
+            damaged=STORE_DAMAGED in alarms,
+            full=DISK_FULL in alarms,
+            disk=None if disk is None else (disk.free_bytes, disk.size_bytes),
+            certificates={use: at - machine_now() for use, at in expiries.items() if at is not None},
+            counted=counted or Counted(),
+        )
+
+    def _publish(self, message: Publish) -> None:
+        self._link.publish(message)
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to the service."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture no signals."""
+        yield
+
+
+def _quiet(api: Api, metrics: UtilityMetrics, settings: UtilitySettings) -> uvicorn.Config:
+    certificate = settings.http_certificate
+    # Bad requests are counted, not logged: with a line for each, any client could fill the log.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
+    if certificate is not None:
+        server_context(certificate)  # Raises an error that names the fault; uvicorn would not.
+    return uvicorn.Config(
+        behind(
+            only_ours(make_app(api), {split_address(settings.http)[0].lower(), *settings.http_hosts}),
+            settings.http_proxies,
+        ),
+        proxy_headers=False,  # By default uvicorn trusts every program on this machine.
+        http=bounded(metrics.http_cut.inc),
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=_GRACE_S,
+        timeout_keep_alive=KEEP_S,
+        ssl_certfile=certificate,
+    )
+
+
+def listen(address: str) -> socket.socket:
+    """Return the socket on which the API listens.
+
+    Raises:
+        OSError: The address is in use, or can't be listened on.
+    """
+    host, port = split_address(address)
+    try:
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        # An answer has two writes, its head and its body. Connections have this from their listening socket: without
+        # it the body waits until the client acknowledges the head, 40 ms.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
+    except OSError as error:
+        raise OSError(
+            error.errno, f"can't listen on {address}: {error.strerror}; is another service running there?"
+        ) from error

@@ -1,0 +1,153 @@
+"""``commonwatt utility migrate``, ``recover``, ``backup``, ``restore``: commands on the whole database."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from commonwatt.cli.tables import show
+from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.runtime.interrupts import stop_told
+from commonwatt.runtime.service import errors_reported, flowing
+from utility.assembly.recovery.recovery import recover
+from utility.database.backup.backup import backup, restore
+from utility.database.backup.checks import command_line
+from utility.database.backup.sqlite import Tell
+from utility.database.database import new_store_id, sqlite_path
+from utility.webkit.cli.options import ConfigOption, load, opened, place_of_database
+
+app = typer.Typer()
+
+_UNCHANGED = "stopped; the database is unchanged"
+
+
+@app.command()
+@flowing
+def migrate(
+    config: ConfigOption,
+    new_store: Annotated[
+        bool, typer.Option("--new-store", help="Give it a new store id: every gateway sends its backup again.")
+    ] = False,
+) -> None:
+    """Make the database, or bring it up to date, and say from which schema to which; `run` does the same at its start.
+
+    After restoring a copy of an SQLite file, or a server's own physical backup, by hand, use --new-store and start
+    the service again: the gateways then send again what the copy lacks. `commonwatt utility restore` does
+    that by itself.
+    """
+    with errors_reported():
+        settings, _ = load(config)
+        with opened(settings.database, create=True, named=place_of_database(config)) as database:
+            if new_store:
+                with database.writes.begin() as connection:
+                    store_id = new_store_id(connection)
+            else:
+                store_id = database.store_id
+            before, schema = database.schema
+        if before is None:
+            done = f"the database is made, with schema {schema}"
+        elif before != schema:
+            done = f"the database is brought from schema {before} to {schema}"
+        else:
+            done = f"the database is up to date, with schema {schema}"
+        typer.echo(f"{done}; its store is {store_id:x}")
+
+
+@app.command("recover")
+@flowing
+def recovery_command(config: ConfigOption) -> None:
+    """Replace a damaged SQLite database by a new one with all undamaged rows; stop the service first.
+
+    The damaged file is kept beside the new one, under a name with the date; the newest three are kept. Start the
+    service afterwards: the gateways send their backups again, and the gap finder requests the rest. If meters are
+    missing, register the town again. People whose second factor is lost are named; they need a new link.
+    """
+    with errors_reported():
+        settings, clock = load(config)
+        path = sqlite_path(settings.database)
+        if path is None:
+            raise ConfigError(
+                "database: only an SQLite file can be recovered; restore a backup with: "
+                f"{command_line(config, 'restore', 'BACKUP', '--replace')}"
+            )
+        with stop_told(_UNCHANGED):
+            done = recover(path, int(clock.now()))
+        show("recovered rows", done.table(), ("table", "taken over", "damaged"))
+        for what in done.unreadable:
+            typer.echo(what)
+        for name in done.closed:
+            again = command_line(config, "people", "link", name)
+            typer.echo(f"{name}: the second factor is lost, so the password was deleted; make a new link with: {again}")
+        old = "the damaged database" if done.found_damage else "no damaged row was found; the old database"
+        kept = f"{old} is kept as {done.quarantined}" if done.quarantined else "the recovery begun before is finished"
+        typer.echo(
+            f"{kept}; start the service again: the gateways send their backups, and what is missing is asked for"
+        )
+
+
+@app.command("backup")
+@flowing
+def backup_command(
+    file: Annotated[Path, typer.Argument(help="The file to write; must not exist yet.")], config: ConfigOption
+) -> None:
+    """Write a backup of the whole database; the service may keep running.
+
+    The backup is a snapshot. Before it gets its name it is checked completely, as `restore` does: a file with
+    that name can be restored. Damaged parts are copied as they are, and reported: the exit code is then 1.
+    On PostgreSQL it is an archive in pg_dump's custom format, made by the server's client programs, with the tables
+    of the utility. Other programs' tables, roles and grants are not in it. Tokens and settings are
+    separate files: back them up too.
+    """
+    with errors_reported():
+        settings, _ = load(config)
+        with stop_told(f"stopped; there is no {file}, and the database is unchanged"), _progress("backup") as tell:
+            damaged = backup(settings.database, file, config, tell)
+        size = file.stat().st_size
+        again = command_line(config, "restore", file)
+        typer.echo(f"{file}: {size / 1e6:.1f} MB, checked; restore with: {again}")
+        if damaged:
+            raise StoreError(
+                f"{damaged} of its parts are damaged, in the database itself or on the way here; everything else is in "
+                f"the backup. Check the database with: {command_line(config, 'dump')} > /dev/null "
+                "(what is damaged is quarantined and asked for again), then make another"
+            )
+
+
+@app.command("restore")
+@flowing
+def restore_command(
+    file: Annotated[Path, typer.Argument(help="A backup, made by `commonwatt utility backup`.")],
+    config: ConfigOption,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace a database that is not empty.")] = False,
+) -> None:
+    """Replace the database by a backup; stop the service first.
+
+    The backup is checked completely first; if it is invalid, or the command is interrupted, the database is unchanged.
+    The restored database has a new store id, so that the gateways send again what was acknowledged since the backup
+    was made, as far back as they keep it.
+
+    A replaced SQLite file is kept beside it, as FILE.replaced-DATE; the newest three of those are kept.
+    On PostgreSQL only the utility's own tables are replaced, in one transaction. Grants on those tables
+    and on the view `block` are kept, except grants on single columns; objects added to those tables are lost,
+    such as indexes and triggers. If other views or tables depend on them, nothing is replaced, and those are
+    named: drop them first, and create them again afterwards.
+    """
+    with errors_reported():
+        settings, clock = load(config)
+        with stop_told(_UNCHANGED), _progress("restore") as tell:
+            quarantined = restore(settings.database, file, int(clock.now()), config, replace=replace, tell=tell)
+        if quarantined is not None:
+            typer.echo(f"what was there is kept as {quarantined}")
+        typer.echo("restored, under a new store id; start the service again: the gateways send newer data")
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Tell]:
+    """Show the progress on the terminal."""
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

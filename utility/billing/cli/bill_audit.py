@@ -1,0 +1,101 @@
+"""``commonwatt bills leaves|audit``: what an auditor gets of a month, and the checks of it."""
+
+import csv
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.model.local_calendar import parse_month
+from commonwatt.model.words import counted
+from commonwatt.runtime.files import replacing
+from commonwatt.runtime.service import errors_reported, flowing
+from utility.billing.proof.audit import Boundary, leaves_file
+from utility.billing.proof.audit import audit as audited
+from utility.billing.store.bill_documents import documents_of, leaves_of
+from utility.webkit.cli.options import ConfigOption, from_file
+
+app = typer.Typer()
+
+_COLUMNS = ("microgrid", "imported_mwh", "exported_mwh", "allowed_mwh")
+
+
+@app.command()
+@flowing
+def leaves(
+    month: Annotated[str, typer.Argument(help="The local month, such as 2026-11.")],
+    config: ConfigOption,
+    out: Annotated[Path, typer.Option("--out", help="The file (JSON lines).")],
+) -> None:
+    """Write every leaf of a month's tree, for an auditor: each account's bill and energies. Keep the file secret."""
+    with errors_reported(), from_file(config) as (database, _):
+        parse_month(month)
+        documents = documents_of(database, month)
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("computing again")
+            found = leaves_of(documents, lambda done, whole: progress.update(task, completed=done, total=whole))
+        with replacing(out) as file:
+            for line in leaves_file(documents.tree.head, found):
+                file.write(line.encode() + b"\n")
+    typer.echo(f"{out}: {len(found)} leaves of {month}; next: commonwatt bills audit {out}")
+
+
+@app.command()
+@flowing
+def audit(
+    file: Annotated[Path, typer.Argument(help="The file of: commonwatt bills leaves", exists=True, dir_okay=False)],
+    boundary: Annotated[
+        Path | None,
+        typer.Option(
+            "--boundary",
+            exists=True,
+            dir_okay=False,
+            help=f"What the auditor read from the boundary meters: CSV with the columns {', '.join(_COLUMNS)}.",
+        ),
+    ] = None,
+    code: Annotated[str, typer.Option("--code", help="The check code as it is printed on a bill.")] = "",
+) -> None:
+    """Check a month from all its leaves: root, totals by class, sums of bills, and members against boundary meters."""
+    with errors_reported():
+        boundaries = None if boundary is None else _boundaries(boundary)
+        try:
+            with file.open(encoding="utf-8") as lines:
+                found = audited(lines, boundaries)
+        except ValueError as error:
+            raise ConfigError(f"{file}: {error}") from error
+        faults = [*found.faults]
+        if code and "".join(code.split()) != found.code:
+            faults.append(f"the printed check code is another one than that of the file, {found.code}")
+        for fault in faults:
+            typer.echo(f"WRONG: {fault}")
+        compared = f"{counted(found.microgrids, 'microgrid')} compared, at most {found.largest} mWh off"
+        if not found.microgrids:
+            compared = "no microgrid was compared with its boundary meters; to compare them: --boundary FILE"
+        typer.echo(f"{found.leaves} leaves, {counted(found.bills, 'bill')}; {compared}")
+        typer.echo(f"check code of the month: {found.code}")
+        if faults:
+            raise StoreError(f"{file}: {counted(len(faults), 'fault')}")
+    typer.echo("nothing is wrong" + ("" if found.microgrids else " in the leaves; energies were not compared"))
+
+
+def _boundaries(path: Path) -> list[Boundary]:
+    """Read what the boundary meters show.
+
+    Raises:
+        ConfigError: A line is wrong; the text names it.
+    """
+    found = []
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file)
+        for row in rows:
+            try:
+                microgrid, *numbers = (row[column] for column in _COLUMNS)
+                imported, exported, allowed = map(int, numbers)
+            except (KeyError, TypeError, ValueError) as error:
+                columns = ", ".join(_COLUMNS)
+                raise ConfigError(f"{path}:{rows.line_num}: needs whole numbers in the columns {columns}") from error
+            found.append(Boundary(microgrid=microgrid, imported=imported, exported=exported, allowed=allowed))
+    return found

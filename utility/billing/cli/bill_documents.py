@@ -1,0 +1,128 @@
+"""``commonwatt bills explain|print|receipt``: a bill down to quarter-hours, on paper, and to be checked."""
+
+import json
+from datetime import date
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from commonwatt.cli.dead_letter_options import JsonOption
+from commonwatt.cli.tables import show
+from commonwatt.model.local_calendar import parse_month
+from commonwatt.model.words import counted
+from commonwatt.runtime.files import replace_file
+from commonwatt.runtime.service import errors_reported, flowing
+from utility.billing.canonical import bill_bytes
+from utility.billing.cli.bill_view import show_bill
+from utility.billing.documents.explained import Explained, rows_of
+from utility.billing.documents.html import as_html
+from utility.billing.documents.pdf import as_pdf
+from utility.billing.proof.head import check_code
+from utility.billing.store.bill_documents import documents_of
+from utility.webkit.cli.options import ConfigOption, from_file
+
+app = typer.Typer()
+
+AccountArgument = Annotated[int, typer.Argument(min=1, help="The account.")]
+MonthArgument = Annotated[str, typer.Argument(help="The local month, such as 2026-11.")]
+
+
+_COLUMNS = (
+    "from", "period", "imported kWh", "exported kWh", "shared in kWh", "shared out kWh", "dollars", "quality",
+)  # fmt: skip
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no day; write it as 2026-11-03") from error
+
+
+@app.command()
+@flowing
+def explain(
+    account: AccountArgument,
+    month: MonthArgument,
+    config: ConfigOption,
+    day: Annotated[
+        date | None, typer.Option(parser=_day, metavar="DAY", help="The hours of this local day, such as 2026-11-03.")
+    ] = None,
+    hour: Annotated[int | None, typer.Option(min=0, max=23, help="With --day: the quarter-hours of this hour.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a bill from its amount down to days, hours or quarter-hours, with prices and the quality of the data."""
+    if hour is not None and day is None:
+        raise typer.BadParameter("--hour needs --day")
+    with errors_reported(), from_file(config) as (database, _):
+        parse_month(month)
+        documents = documents_of(database, month)
+        bill = documents.bill(account)
+        explained = Explained(documents.run.inputs(), bill, documents.quarters(account))
+    if day is None:
+        rows = list(rows_of(explained, explained.by_day(), "%Y-%m-%d"))
+    else:
+        steps = explained.by_hour(day) if hour is None else explained.by_quarter(day, hour)
+        rows = list(rows_of(explained, steps, "%Y-%m-%d %H:%M %z"))
+    if as_json:
+        typer.echo(json.dumps({"bill": json.loads(bill_bytes(bill)), "steps": rows}, indent=1))
+        return
+    show_bill(bill, documents.number, documents.state, check_code(documents.tree.head))
+    show("quarter-hours" if hour is not None else "hours" if day else "days", rows, _COLUMNS)
+    typer.echo("dollars: import less credit for own export, before rounding; base and parts of pools are lines")
+
+
+class PaperFormat(StrEnum):
+    """The form of a printed bill."""
+
+    PDF = "pdf"
+    HTML = "html"
+
+
+@app.command("print")
+@flowing
+def print_bills(
+    month: MonthArgument,
+    config: ConfigOption,
+    out: Annotated[Path, typer.Option("--out", help="The folder for the files; it is made if it is not there.")],
+    account: Annotated[int | None, typer.Option(min=1, help="The bill of this account; else all of the month.")] = None,
+    form: Annotated[PaperFormat, typer.Option("--format", help="The files' format.")] = PaperFormat.PDF,
+) -> None:
+    """Write printable bills with a plot by hour and the month's check code: a file for each account.
+
+    A file is complete or not there; the command again writes the same files.
+    """
+    with errors_reported(), from_file(config) as (database, _):
+        parse_month(month)
+        documents = documents_of(database, month)
+        accounts = sorted(documents.bills) if account is None else [documents.bill(account).account]
+        out.mkdir(parents=True, exist_ok=True)
+        statements = documents.statements(accounts)
+        progress = track(statements, "printing", len(accounts), console=Console(stderr=True), transient=True)
+        for statement in progress:
+            content = as_pdf(statement) if form is PaperFormat.PDF else as_html(statement).encode()
+            replace_file(out / f"{month}-{statement.bill.account}.{form.value}", content)
+    typer.echo(f"{out}: {counted(len(accounts), 'bill')} of {month}, run {documents.number}, {documents.state}")
+
+
+@app.command()
+@flowing
+def receipt(
+    account: AccountArgument,
+    month: MonthArgument,
+    config: ConfigOption,
+    out: Annotated[Path | None, typer.Option("--out", help="The file; without it, to standard output.")] = None,
+) -> None:
+    """Write the receipt of a bill: one JSON file by which anybody can check the bill without the utility."""
+    with errors_reported(), from_file(config) as (database, _):
+        parse_month(month)
+        text = json.dumps(documents_of(database, month).receipt(account), separators=(",", ":"))
+        if out is None:
+            typer.echo(text)
+            return
+        replace_file(out, text.encode())
+    typer.echo(f"{out}: the receipt of account {account}; check it: python docs/examples/check_bill.py {out}")

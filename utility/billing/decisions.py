@@ -1,0 +1,94 @@
+"""Runs of bills: made as drafts, checked by one person, issued by another one."""
+
+from collections.abc import Mapping
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.local_calendar import month_of, parse_month
+from commonwatt.model.units import QUARTER_S, EpochSeconds
+from utility.access.actor import Actor
+from utility.access.store.audit_log import record
+from utility.access.store.second_people import standings
+from utility.access.two_people import Second, require_second, second_person
+from utility.billing.run import Progress
+from utility.billing.store.billing import check_run, issue_run, run_of, save_run
+from utility.billing.store.run_bills import compare, computed_run, new_tree, prepared
+from utility.billing.stored_run import Computed
+from utility.database.database import Database
+
+
+def draft(
+    database: Database, month: str, default: str, actor: Actor, now: EpochSeconds, progress: Progress | None = None
+) -> tuple[int, Computed]:
+    """Make the bills of a month as a draft; return the run's number: with the same inputs, that of the run there is.
+
+    It reads and computes for seconds, and then writes once: a process that dies before leaves nothing.
+
+    Args:
+        database: The database.
+        month: The local month.
+        default: The name of the tariff of accounts without one.
+        actor: The person who makes it.
+        now: The time.
+        progress: Called with the meters done and all.
+
+    Raises:
+        ConfigError: It is no month, it has not begun, or the month or a later one has issued bills.
+    """
+    parse_month(month)
+    inputs = prepared(database, month, default)
+    if month > month_of(now // QUARTER_S, ZoneInfo(inputs.timezone)):
+        raise ConfigError(f"{month}: this month has not begun; there is nothing to bill")
+    bills = computed_run(database, inputs, progress)
+    tree = new_tree(bills)
+    with database.writes.begin() as connection:
+        saved = save_run(connection, bills, tree, actor.name, now)
+        assert saved is not None, "only the service's job has one run a month"
+        if saved.is_new:
+            record(connection, actor, now, "run.make", f"run {saved.number}", None, {"month": month, **_sums(bills)})
+    return saved.number, bills
+
+
+def check(database: Database, number: int, actor: Actor, now: EpochSeconds, progress: Progress | None = None) -> None:
+    """Compute a draft again from its inputs, compare each byte of its bills, and mark it as checked.
+
+    Raises:
+        ConfigError: There is no such run, or it is no draft.
+        StoreError: The bills differ.
+    """
+    compare(database, number, progress)
+    with database.writes.begin() as connection:
+        run = run_of(connection, number)
+        # Checked by nobody who could be one of two people, such as by a command: a person checks it again.
+        again = run["state"] == "checked" and not standings(connection, [run["checked_by"]]).get(run["checked_by"])
+        check_run(connection, number, actor.name, now, again=again)
+        record(connection, actor, now, "run.check", f"run {number}", {"state": run["state"]}, {"state": "checked"})
+
+
+def issue(database: Database, number: int, second: Second) -> None:
+    """Issue a checked run; a second person has to, who is apart from those who made and checked it.
+
+    Its bills never change then.
+
+    Raises:
+        ConfigError: There is no such run, the person may not be the second one, or it can't be issued: says why.
+    """
+    with second_person(database, second, f"run {number}") as connection:
+        run = run_of(connection, number)
+        if run["state"] == "checked":
+            require_second(connection, second, firsts_of(connection, run))
+        issue_run(connection, number, second.actor.name, second.now)
+        before = {"state": "checked"}
+        record(connection, second.actor, second.now, "run.issue", f"run {number}", before, {"state": "issued"})
+
+
+def firsts_of(connection: Any, run: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the people did who made and checked a run, by name; a job is nobody."""
+    maker, checker = run["made_by"], run["checked_by"] or ""
+    is_person = maker in standings(connection, [maker])
+    return ({maker: "made it"} if is_person else {}) | {checker: "checked it"}
+
+
+def _sums(bills: Computed) -> dict[str, object]:
+    return {name: bills.figures[name] for name in ("bills", "total")}

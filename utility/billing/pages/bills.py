@@ -1,0 +1,149 @@
+"""Bills: found by account, explained from the amount down to quarter-hours, printed, with their receipt."""
+
+import json
+from datetime import date
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from commonwatt.settlement.settled import Quantity
+from utility.billing.bill import Bill
+from utility.billing.documents.explained import Explained, rows_of
+from utility.billing.documents.html import as_html
+from utility.billing.documents.statement import hours, spaced, texts
+from utility.billing.store.bill_documents import RunDocuments, documents_of_run
+from utility.billing.store.issued_bills import issued_bills
+from utility.billing.store.kept_documents import KeptDocuments
+from utility.billing.store.run_views import drafts_of_account
+from utility.webkit.console.answers import Number, address, download, found
+from utility.webkit.console.console import Console
+from utility.webkit.rights import ClerksOrApprovers
+
+MAX_BILLS = 200
+"""Most bills of an account that are listed: runs of about ten years."""
+
+Day = Annotated[date | None, Query(description="A local day of the bill.")]
+Hour = Annotated[int | None, Query(ge=0, le=23)]
+
+_START = "/console/bills"
+_WATT_HOURS = 0.001
+_COLUMNS = ("imported kWh", "exported kWh", "shared in kWh", "shared out kWh", "dollars", "quality")
+
+
+def add_bills(app: FastAPI, console: Console) -> None:
+    """Add the routes."""
+    kept = KeptDocuments(partial(documents_of_run, console.database))
+    _add_account(app, console)
+    _add_explained(app, console, kept)
+    _add_files(app, kept)
+
+
+def _add_account(app: FastAPI, console: Console) -> None:
+    @app.get(_START, include_in_schema=False)
+    def find(request: Request, actor: ClerksOrApprovers, account: Annotated[int, Query(ge=0, lt=2**31)] = 0) -> Any:
+        """Show the field for an account, or go to its bills."""
+        if account:
+            return RedirectResponse(f"{_START}/{account}", 303)
+        return console.page(request, actor, "bills.html", {"account": "", "rows": []})
+
+    @app.get(f"{_START}/{{account}}", include_in_schema=False)
+    def of_account(request: Request, actor: ClerksOrApprovers, account: Number) -> HTMLResponse:
+        """List an account's bills, the newest month first."""
+        with console.database.reads.begin() as connection:
+            drafts = drafts_of_account(connection, account, MAX_BILLS)
+        rows = [*drafts, *map(vars, issued_bills(console.database, account, MAX_BILLS))]
+        rows.sort(key=lambda row: (row["month"], row["no"]), reverse=True)
+        return console.page(request, actor, "bills.html", {"account": account, "rows": rows})
+
+
+def _add_explained(app: FastAPI, console: Console, kept: KeptDocuments[int]) -> None:
+    @app.get(f"{_START}/{{account}}/{{run}}", include_in_schema=False)
+    def explained(
+        request: Request, actor: ClerksOrApprovers, account: Number, run: Number, day: Day = None, hour: Hour = None
+    ) -> HTMLResponse:
+        """Show a bill with its days, the hours of a day or the quarter-hours of an hour."""
+        documents = _documents(kept, account, run)
+        bill = documents.bill(account)
+        rows = _steps(documents, bill, day, hour)
+        (statement,) = documents.statements([account])
+        said = texts(statement)
+        content = {
+            "bill": bill,
+            "texts": said,
+            "code": spaced(said.code),
+            "run": {"no": documents.number, "state": documents.state},
+            "rows": rows,
+            "columns": _COLUMNS,
+            "day": "" if day is None else day.isoformat(),
+            "hour": hour,
+            "path": f"{_START}/{account}/{run}",
+        }
+        return console.page(request, actor, "bill.html", content)
+
+    @app.get(f"{_START}/{{account}}/{{run}}/plot.json", include_in_schema=False)
+    def plot(_: ClerksOrApprovers, account: Number, run: Number) -> dict[str, Any]:
+        """Return a bill's energies by local hour, watt-hours."""
+        (statement,) = _documents(kept, account, run).statements([account])
+        by_hour = hours(statement)
+        shown = [quantity for quantity in Quantity if by_hour.energies[quantity].any()]
+        return {
+            "series": [
+                {
+                    "label": quantity.name.lower().replace("_", " "),
+                    "unit": "Wh",
+                    "x": list(by_hour.starts),
+                    "step_s": 3600,
+                    "high": (by_hour.energies[quantity] * _WATT_HOURS).round(3).tolist(),
+                    "marks": [],
+                    "missing": 0,
+                }
+                for quantity in shown
+            ],
+        }
+
+
+def _add_files(app: FastAPI, kept: KeptDocuments[int]) -> None:
+    @app.get(f"{_START}/{{account}}/{{run}}/bill.pdf", include_in_schema=False)
+    def as_pdf_file(_: ClerksOrApprovers, account: Number, run: Number) -> Response:
+        """Return the printed bill."""
+        # Loaded here: what draws PDFs takes 29 MB.
+        from utility.billing.documents.pdf import as_pdf
+
+        (statement,) = _documents(kept, account, run).statements([account])
+        return download(as_pdf(statement), f"{statement.bill.month}-{account}.pdf", "application/pdf")
+
+    @app.get(f"{_START}/{{account}}/{{run}}/bill.html", include_in_schema=False)
+    def as_html_file(_: ClerksOrApprovers, account: Number, run: Number) -> Response:
+        """Return the printed bill as a page of its own."""
+        (statement,) = _documents(kept, account, run).statements([account])
+        return download(as_html(statement).encode(), f"{statement.bill.month}-{account}.html", "text/html")
+
+    @app.get(f"{_START}/{{account}}/{{run}}/receipt.json", include_in_schema=False)
+    def receipt(_: ClerksOrApprovers, account: Number, run: Number) -> Response:
+        """Return the receipt, by which anybody can check the bill."""
+        documents = _documents(kept, account, run)
+        content = json.dumps(documents.receipt(account), separators=(",", ":")).encode()
+        return download(content, f"receipt-{documents.run.month}-{account}.json", "application/json")
+
+
+def _documents(kept: KeptDocuments[int], account: int, run: int) -> RunDocuments:
+    documents: RunDocuments = found(lambda: kept.of(account, run))
+    return documents
+
+
+def _steps(documents: RunDocuments, bill: Bill, day: date | None, hour: int | None) -> list[dict[str, Any]]:
+    """Return the rows of the explanation, each with the address of what it is made of."""
+    if hour is not None and day is None:
+        raise HTTPException(422, "an hour needs its day")
+    explained = Explained(documents.run.inputs(), bill, documents.quarters(bill.account))
+    path = f"{_START}/{bill.account}/{documents.number}"
+    if day is None:
+        rows = rows_of(explained, explained.by_day(), "%Y-%m-%d")
+        return [{**row, "more": address(path, day=row["from"])} for row in rows]
+    if hour is None:
+        rows = rows_of(explained, explained.by_hour(day), "%Y-%m-%d %H:%M %z")
+        return [{**row, "more": f"{path}?day={day}&hour={int(str(row['from'])[11:13])}"} for row in rows]
+    rows = rows_of(explained, explained.by_quarter(day, hour), "%Y-%m-%d %H:%M %z")
+    return [{**row, "more": ""} for row in rows]

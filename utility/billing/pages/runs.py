@@ -1,0 +1,149 @@
+"""Runs of bills: made, checked and issued by two people; a run beside the month before; its bills."""
+
+from decimal import Decimal
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Form, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from commonwatt.model.local_calendar import month_before
+from utility.access.two_people import shown as shown_second
+from utility.billing import decisions as runs
+from utility.billing.api.billing_works import begin_check, begin_draft, last_month
+from utility.billing.documents.statement import spaced
+from utility.billing.proof.head import check_code
+from utility.billing.store import billing, run_views
+from utility.billing.store.bill_documents import refuse_altered
+from utility.billing.store.run_views import Order
+from utility.webkit.console.answers import ROWS, Number, Skip, address, found, refusing
+from utility.webkit.console.console import Console
+from utility.webkit.rights import Approvers, Clerks, ClerksOrApprovers, Staff
+
+Other = Annotated[int, Query(ge=0, lt=2**31)]
+
+_START = "/console/runs"
+
+_FIGURES = {
+    "bills": "Bills",
+    "total": "All bills, dollars",
+    "base": "Base, dollars",
+    "import": "Import, dollars",
+    "credit": "Credit, dollars",
+    "lapsed": "Credit that lapsed, dollars",
+    "correction": "Corrections of earlier months, dollars",
+    "open_corrections": "Corrections left for later bills, dollars",
+    "provisional": "Bills with quarter-hours that may change",
+    "estimated": "Bills with estimates",
+    "missing": "Bills with quarter-hours without data",
+    "given_mwh": "Given to the town, kWh",
+    "kept_by_town_mwh": "Given, with credit that stays with the town, kWh",
+    "taken_by_nobody_mwh": "Taken by places without an account, kWh",
+}
+"""The words of a run's sums."""
+
+
+def add_runs(app: FastAPI, console: Console) -> None:
+    """Add the routes."""
+    _add_list(app, console)
+    _add_run(app, console)
+    _add_bills(app, console)
+
+
+def _add_list(app: FastAPI, console: Console) -> None:
+    @app.get(_START, include_in_schema=False)
+    def listed(request: Request, actor: Staff, before: Other = 0) -> HTMLResponse:
+        """List runs of bills, the newest first, and the works that make one."""
+        with console.database.reads.begin() as connection:
+            rows = billing.runs(connection, ROWS + 1, before or None)
+        content = {
+            "rows": rows[:ROWS],
+            "later": address(_START, before=rows[ROWS - 1]["no"]) if len(rows) > ROWS else "",
+            "month": last_month(console.api),
+            "works": [work for work in console.api.works.newest() if work.is_open],
+        }
+        return console.page(request, actor, "runs.html", content)
+
+    @app.post(_START, include_in_schema=False)
+    def make(actor: Clerks, month: Annotated[str, Form(max_length=10)]) -> RedirectResponse:
+        """Begin to make the bills of a month, as a draft."""
+        with refusing(422):
+            work = begin_draft(console.api, actor, month)
+        return console.see_other(actor, f"/console/works/{work.id}")
+
+
+def _add_run(app: FastAPI, console: Console) -> None:
+    @app.get(f"{_START}/{{number}}", include_in_schema=False)
+    def shown(request: Request, actor: Staff, number: Number, other: Other = 0) -> HTMLResponse:
+        """Show a run's sums beside those of the month before, or of another run."""
+        with console.database.reads.begin() as connection:
+            run = found(lambda: billing.run_of(connection, number))
+            base = other or billing.latest_run(connection, month_before(run["month"])) or 0
+            for each in filter(None, (number, base)):
+                refuse_altered(console.database, each)
+            before = found(lambda: billing.run_of(connection, base)) if base else None
+            content = {
+                "run": run,
+                "before": before,
+                "compared": run_views.comparison(connection, number, base) if base else None,
+                "code": "" if run["root"] is None else spaced(check_code(billing.tree_of(connection, number).head)),
+                "figures": _figures(run, before),
+            }
+            if run["state"] == "checked":
+                content |= shown_second(connection, console.api.second(actor), runs.firsts_of(connection, run))
+        return console.page(request, actor, "run.html", content)
+
+    @app.post(f"{_START}/{{number}}/check", include_in_schema=False)
+    def check(actor: Clerks, number: Number) -> RedirectResponse:
+        """Begin to compute a draft again and to compare it, byte by byte."""
+        with refusing():
+            work = begin_check(console.api, actor, number)
+        return console.see_other(actor, f"/console/works/{work.id}")
+
+    @app.post(f"{_START}/{{number}}/issue", include_in_schema=False)
+    def issue(actor: Approvers, number: Number) -> RedirectResponse:
+        """Issue a checked run, as the second person."""
+        with refusing():
+            runs.issue(console.database, number, console.api.second(actor))
+        return console.see_other(actor, f"{_START}/{number}", f"run {number} is issued")
+
+
+def _add_bills(app: FastAPI, console: Console) -> None:
+    @app.get(f"{_START}/{{number}}/bills", include_in_schema=False)
+    def bills(
+        request: Request,
+        actor: ClerksOrApprovers,
+        number: Number,
+        other: Other = 0,
+        order: Annotated[Order, Query()] = Order.ACCOUNT,
+        skip: Skip = 0,
+    ) -> HTMLResponse:
+        """List the bills of a run beside those of another one."""
+        with console.database.reads.begin() as connection:
+            run = found(lambda: billing.run_of(connection, number))
+            base = other or billing.latest_run(connection, month_before(run["month"])) or 0
+            for each in filter(None, (number, base)):
+                refuse_altered(console.database, each)
+            rows = run_views.bills_page(connection, number, base, order, ROWS + 1, skip)
+        path = f"{_START}/{number}/bills"
+        content: dict[str, Any] = {
+            "run": run,
+            "base": base,
+            "rows": rows[:ROWS],
+            "order": order,
+            "orders": list(Order),
+            "earlier": address(path, other=other, order=order, skip=max(0, skip - ROWS)) if skip else "",
+            "later": address(path, other=other, order=order, skip=skip + ROWS) if len(rows) > ROWS else "",
+        }
+        return console.page(request, actor, "run_bills.html", content)
+
+
+def _figures(run: dict[str, Any], before: dict[str, Any] | None) -> list[tuple[str, Any, Any]]:
+    """Return (name, figure, figure of the other run) of a run's sums."""
+    there = {} if before is None else before["figures"]
+    return [(words, _figure(name, run["figures"]), _figure(name, there)) for name, words in _FIGURES.items()]
+
+
+def _figure(name: str, figures: dict[str, Any]) -> str:
+    if name not in figures:
+        return ""
+    return f"{figures[name] / 1e6:,.3f}" if name.endswith("_mwh") else f"{Decimal(figures[name]):,f}"

@@ -1,0 +1,306 @@
+"""Reads what documents of a bill are made of: its run, its tree, its settled quarter-hours.
+
+Every reader of issued bills comes through here: a bill that is not a leaf of its issued run's tree is refused by name.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection
+
+from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.model.units import AccountNumber
+from commonwatt.town.town import Function
+from utility.billing.bill import Bill
+from utility.billing.canonical import digest_of
+from utility.billing.documents.receipt import proved_leaf, quarters_of_accounts, receipt_of
+from utility.billing.documents.statement import Statement
+from utility.billing.inputs import Load, RunInputs
+from utility.billing.lines import base_after
+from utility.billing.money import to_cents
+from utility.billing.places import held
+from utility.billing.proof.altered import AlteredBillError
+from utility.billing.proof.canonical import Json
+from utility.billing.proof.leaf import Leaf, MeterQuarters
+from utility.billing.proof.tree import root, salts
+from utility.billing.provisional import replayed
+from utility.billing.run import Progress
+from utility.billing.store import billing_sources
+from utility.billing.store.billing import (
+    StoredBill,
+    contents_of,
+    count_bills,
+    issued_run,
+    latest_run,
+    run_of,
+    stored_bills,
+    stored_run,
+    tree_of,
+)
+from utility.billing.stored_run import StoredRun, Tree, computed
+from utility.database.database import Database
+from utility.readings.store.parts import chunks
+from utility.registry.accounts import functions_of
+
+CHUNK_ACCOUNTS = 500
+"""Accounts whose quarter-hours are in memory at once, about 100 MB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunDocuments:
+    """What the documents of a run's bills are made of.
+
+    Attributes:
+        number: The run's number.
+        state: ``draft``, ``checked`` or ``issued``.
+        run: Its inputs.
+        tree: The tree over its bills.
+        count: The number of its bills.
+        bills: Its bills, or some of them, by account.
+        load: Returns the settled quarter-hours that it was made of.
+    """
+
+    number: int
+    state: str
+    run: StoredRun
+    tree: Tree
+    count: int
+    bills: dict[AccountNumber, StoredBill]
+    load: Load
+
+    def bill(self, account: AccountNumber, quarters: Sequence[MeterQuarters] | None = None) -> Bill:
+        """Return the bill of an account; of an issued run only if it is a leaf of the run's tree.
+
+        Args:
+            account: The account.
+            quarters: The settled quarter-hours of its meters; ``None``: they are loaded.
+
+        Raises:
+            ConfigError: The run has none.
+            AlteredBillError: The run is issued, and the bill is not as it was then.
+        """
+        stored = self.bills.get(account)
+        if self.state != "issued":
+            if stored is None or stored.bill is None:
+                raise ConfigError(f"run {self.number} of {self.run.month} has no bill of account {account}")
+            return stored.bill
+        if stored is None and not self.may_lack(account):
+            raise ConfigError(f"run {self.number} of {self.run.month} has no bill of account {account}")
+        what, bill = "", None if stored is None else stored.bill
+        if not self._is_whole:
+            what = "the run's tree is not the one of its check code"
+        elif stored is None:
+            what = "its bill is missing" if self._had_a_meter(account) else "a bill is missing, perhaps its own"
+        elif bill is None or bill.account != account:
+            what = "its bill can't be read" if bill is None else f"its bill is that of account {bill.account}"
+        elif stored.cents != to_cents(bill.total):
+            what = f"its amount is {stored.cents} cents, its bill says {to_cents(bill.total)}"
+        elif not is_leaf(
+            self.tree, self._customer(account), bill, self.quarters(account) if quarters is None else quarters
+        ):
+            what = "its bill is not the one in the run's tree"
+        elif stored.base != (base := base_after(self._inputs, bill)):
+            what = f"its next base is {stored.base}, its bill gives {base}"
+        if what or bill is None:
+            raise AlteredBillError(self.number, self.run.month, account, what)
+        return bill
+
+    @cached_property
+    def _is_whole(self) -> bool:
+        return is_whole(self.tree)
+
+    @cached_property
+    def _inputs(self) -> RunInputs:
+        return self.run.inputs()
+
+    @cached_property
+    def _kinds(self) -> dict[AccountNumber, Function]:
+        return functions_of(self.run.registry.meters)
+
+    def _customer(self, account: AccountNumber) -> str:
+        kinds = self._kinds
+        return (kinds[account] if account in kinds else self.run.registry.accounts[account].function).value
+
+    @property
+    def _lacks_bills(self) -> bool:
+        return self.state == "issued" and self.count != len(self.tree.hashes) - 1
+
+    def may_lack(self, account: AccountNumber) -> bool:
+        """Return whether an issued run lacks bills, and one may be that of this account, with a meter or without."""
+        meters = self.run.registry.meters.values()
+        return self._lacks_bills and any(each.account == account for meter in meters for each in meter.holdings)
+
+    def _had_a_meter(self, account: AccountNumber) -> bool:
+        inputs = self._inputs
+        return any(
+            account == holder
+            for meter in inputs.registry.meters.values()
+            for holder, _, _ in held(meter, inputs.first, inputs.until)
+        )
+
+    @property
+    def accounts(self) -> list[AccountNumber]:
+        """The accounts that have a bill; where an issued run lacks some, those that had a meter, too."""
+        found = set(self.bills)
+        if self._lacks_bills:
+            inputs = self._inputs
+            of = (held(meter, inputs.first, inputs.until) for meter in inputs.registry.meters.values())
+            found |= {account for spans in of for account, _, _ in spans}
+        return sorted(found)
+
+    def quarters(self, account: AccountNumber) -> list[MeterQuarters]:
+        """Return the settled quarter-hours of an account's meters."""
+        return quarters_of_accounts(self.run, [account], self.load)[account]
+
+    def statements(self, accounts: Sequence[AccountNumber]) -> Iterator[Statement]:
+        """Yield what the printed bills of some accounts show.
+
+        Raises:
+            ConfigError: The run has no bill of one of them.
+        """
+        zone = ZoneInfo(self.run.timezone)
+        for some in chunks(accounts, CHUNK_ACCOUNTS):
+            quarters = quarters_of_accounts(self.run, set(some), self.load)
+            for account in some:
+                yield Statement(
+                    bill=self.bill(account, quarters[account]),
+                    customer=self._customer(account),
+                    zone=zone,
+                    meters=tuple(quarters[account]),
+                    state=self.state,
+                    head=self.tree.head,
+                )
+
+    def receipt(self, account: AccountNumber) -> Json:
+        """Return the receipt of an account's bill.
+
+        Raises:
+            ConfigError: The run has no bill of it.
+            StoreError: Bill and quarter-hours are not those of the tree.
+        """
+        quarters = self.quarters(account)
+        return receipt_of(self.run, self.tree, self.bill(account, quarters), quarters)
+
+    def refuse_altered(self) -> None:
+        """Compare every bill of an issued run with its leaf.
+
+        Raises:
+            AlteredBillError: One is not as it was when the run was issued; the first is named.
+        """
+        for some in chunks(self.accounts, CHUNK_ACCOUNTS):
+            quarters = quarters_of_accounts(self.run, set(some), self.load)
+            for account in some:
+                self.bill(account, quarters[account])
+        if self._lacks_bills:
+            what = f"it was issued with {len(self.tree.hashes) - 1} bills, the database has {self.count}"
+            raise AlteredBillError(self.number, self.run.month, None, what)
+
+
+def refuse_altered(database: Database, number: int) -> None:
+    """Refuse an issued run of which a bill is not as it was; a run that is whole takes one reading of its bills.
+
+    Raises:
+        AlteredBillError: A bill differs, or is missing; the first is named.
+    """
+    with database.reads.begin() as connection:
+        run = run_of(connection, number)
+        if run["state"] != "issued":
+            return
+        rows = stored_bills(connection, number)
+        is_whole = digest_of(contents_of(connection, number).values()) == run["digest"]
+    same = all(row.bill is not None and row.cents == to_cents(row.bill.total) for row in rows.values())
+    if is_whole and same:
+        return
+    documents_of_run(database, number, None).refuse_altered()
+    raise AlteredBillError(number, run["month"], None, "its bills are not those of its digest")
+
+
+def leaves_of(documents: RunDocuments, progress: Progress | None = None) -> list[Leaf]:
+    """Return every leaf of a run, by computing it again.
+
+    Raises:
+        StoreError: The bills are not those of the tree any more.
+    """
+    documents.refuse_altered()
+    again = computed(documents.run, documents.load, progress)
+    if again.tree(documents.tree.secret) != documents.tree:
+        raise StoreError(
+            f"run {documents.number}: computed again from its inputs, its tree is another one: the settled data that "
+            "it was made of has changed, or it was made by another version"
+        )
+    salted = salts(documents.tree.secret, again.leaves)
+    return [Leaf(account=number, content=of, salt=salted[number]) for number, of in sorted(again.leaves.items())]
+
+
+def documents_of(database: Database, month: str) -> RunDocuments:
+    """Return what the documents of a month's bills are made of: of the issued run, else of the newest one.
+
+    Raises:
+        ConfigError: The month has no run, or one without proofs.
+    """
+    with database.reads.begin() as connection:
+        number = latest_run(connection, month)
+        if number is None:
+            raise ConfigError(f"{month}: there is no run of bills; make it: commonwatt bills run {month}")
+        return _documents(database, connection, number, None)
+
+
+def documents_of_run(database: Database, number: int, account: AccountNumber | None) -> RunDocuments:
+    """Return what the documents of one account's bill in a run, or of all, are made of, whatever the run's state.
+
+    Raises:
+        ConfigError: There is no such run, or it has no bill of the account, or no proofs.
+        AlteredBillError: The run is issued, and the bill is not as it was then.
+    """
+    with database.reads.begin() as connection:
+        run_of(connection, number)
+        found = _documents(database, connection, number, account)
+    if account is not None:
+        found.bill(account)
+    return found
+
+
+def is_whole(tree: Tree) -> bool:
+    """Return whether the hashes of a tree's leaves lead to the root that its check code covers."""
+    return bool(root(tree.hashes).hex() == tree.head["root"])
+
+
+def is_leaf(tree: Tree, customer: str, bill: Bill, quarters: Sequence[MeterQuarters]) -> bool:
+    """Return whether a bill with the kind of its place and its quarter-hours is a leaf of a tree."""
+    try:
+        return proved_leaf(tree, customer, bill, quarters)[1] >= 0
+    except TypeError:  # A number that no leaf has.
+        return False
+
+
+def issued_documents(database: Database, month: str, account: AccountNumber) -> RunDocuments:
+    """Return what the documents of one account's issued bill are made of; the run's inputs have nothing of others.
+
+    Raises:
+        ConfigError: The account has no issued bill of the month.
+    """
+    with database.reads.begin() as connection:
+        number = issued_run(connection, month)
+        if number is None:
+            raise ConfigError(f"{month}: no bill of account {account} is issued")
+        found = _documents(database, connection, number, account)
+    if account not in found.bills and not found.may_lack(account):
+        raise ConfigError(f"{month}: no bill of account {account} is issued")
+    found.bill(account)
+    return found
+
+
+def _documents(database: Database, connection: Connection, number: int, account: AccountNumber | None) -> RunDocuments:
+    """Return the documents of a run's bills, or of one account's bill."""
+    run = stored_run(connection, number, account)
+    return RunDocuments(
+        number=number,
+        state=run_of(connection, number)["state"],
+        run=run,
+        tree=tree_of(connection, number),
+        count=count_bills(connection, number),
+        bills=stored_bills(connection, number, account),
+        load=replayed(billing_sources.settled_as_of(database, run.settled), run.provisional or {}),
+    )

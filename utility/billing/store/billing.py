@@ -1,0 +1,386 @@
+"""Runs of bills and bills: made as drafts, checked, issued by a second person, and never changed (C3).
+
+A run and its bills are written in one transaction, and each further step is one statement, so a crash leaves nothing
+half. The same inputs make no second run, and a month has at most one issued run.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, NamedTuple, TypeAlias
+
+from sqlalchemy import Connection, func, select
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import AccountNumber, EpochSeconds
+from utility.billing.bill import Bill, LineKind
+from utility.billing.canonical import bill_of, digest_of
+from utility.billing.corrections import BilledMonth, billed_month
+from utility.billing.lines import Billed
+from utility.billing.money import to_cents
+from utility.billing.proof.canonical import canonical
+from utility.billing.proof.tree import HASH_BYTES
+from utility.billing.stored_run import Computed, EarlierMonth, StoredRun, Tree, kept_of, unpack_run
+from utility.billing.tables import bill, bill_run
+from utility.database.database import insert_or
+from utility.registry.accounts import DatedRegistry
+from utility.tariffs.store.tariffs import published
+
+CORRECTED_MONTHS = 12
+"""Newest months with issued bills that a run corrects."""
+
+SERVICE = "service"
+"""The maker of a run that the service's job made."""
+
+_COLUMNS = (
+    "no", "month", "state", "policy", "code", "settled_no", "previous_no", "digest", "root", "figures",
+    "made_by", "made", "checked_by", "checked", "issued_by", "issued",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What a run takes from settings and from the program.
+
+    Attributes:
+        timezone: The local zone.
+        default: The name of the tariff of accounts without one.
+        code: The version of the program.
+    """
+
+    timezone: str
+    default: str
+    code: str
+
+
+Issued: TypeAlias = Mapping[int, Mapping[AccountNumber, Billed]]
+"""The bills of issued runs, as their runs made them, by the number of the run."""
+
+
+def run_inputs(
+    connection: Connection, month: str, terms: Terms, registry: DatedRegistry, settled: int, issued: Issued
+) -> StoredRun:
+    """Return the inputs of a run as they are now.
+
+    Args:
+        connection: The database.
+        month: The local month to bill.
+        terms: Zone, tariff, program.
+        registry: Meters and accounts.
+        settled: The highest row number of settled data.
+        issued: The bills of the runs ``issued_numbers``.
+
+    Raises:
+        ConfigError: The month has issued bills, or a later one has.
+    """
+    _refuse_issued(connection, month)
+    previous = _newest_issued(connection)
+    return StoredRun(
+        month=month,
+        timezone=terms.timezone,
+        default=terms.default,
+        code=terms.code,
+        settled=settled,
+        previous=previous,
+        tariffs=tuple(each.canonical() for each in published(connection)),
+        registry=registry,
+        bases=_bases(issued.get(previous, {})),
+        earlier=_earlier(connection, issued),
+    )
+
+
+class SavedRun(NamedTuple):
+    """A run that was stored, or the one with the same inputs that was there."""
+
+    number: int
+    is_new: bool
+
+
+def save_run(connection: Connection, computed: Computed, tree: Tree, person: str, now: EpochSeconds) -> SavedRun | None:
+    """Store a run as a draft with its bills, unless there is one with the same inputs.
+
+    ``None``: the service's job has made a run of this month already.
+    """
+    run = computed.run
+    inputs = run.pack()
+    digest = digest_of([inputs])
+    row = {
+        "month": run.month,
+        "by_job": run.month if person == SERVICE else None,
+        "state": "draft",
+        "policy": next((each.bill.policy for each in computed.billed.values()), ""),
+        "code": run.code,
+        "settled_no": run.settled,
+        "previous_no": run.previous,
+        "inputs_digest": digest,
+        "digest": computed.digest,
+        "root": tree.head["root"],
+        "secret": tree.secret,
+        "leaves": b"".join(tree.hashes),
+        "head": canonical(tree.head).decode(),
+        "figures": json.dumps(computed.figures),
+        "inputs": inputs,
+        "made_by": person,
+        "made": now,
+    }
+    statement = insert_or(connection, bill_run).values(row).on_conflict_do_nothing().returning(bill_run.c.no)
+    number = connection.execute(statement).scalar()
+    if number is None:
+        same = (bill_run.c.month == run.month) & (bill_run.c.inputs_digest == digest)
+        found: int | None = connection.execute(select(bill_run.c.no).where(same)).scalar()
+        return None if found is None else SavedRun(found, is_new=False)
+    rows = [
+        {
+            "run_no": number,
+            "account": account,
+            "cents": to_cents(each.bill.total),
+            "base": None if each.base is None else str(each.base),
+            "content": computed.contents[account].decode(),
+        }
+        for account, each in computed.billed.items()
+    ]
+    if rows:
+        connection.execute(bill.insert(), rows)
+    return SavedRun(int(number), is_new=True)
+
+
+def runs(connection: Connection, limit: int, before: int | None = None) -> list[dict[str, Any]]:
+    """Return the newest runs without their inputs, the newest first; only numbers below ``before``."""
+    statement = select(*(bill_run.c[name] for name in _COLUMNS)).order_by(bill_run.c.no.desc()).limit(limit)
+    if before is not None:
+        statement = statement.where(bill_run.c.no < before)
+    return [_run_row(row) for row in connection.execute(statement).mappings()]
+
+
+def run_of(connection: Connection, number: int) -> dict[str, Any]:
+    """Return a run without its inputs.
+
+    Raises:
+        ConfigError: There is none of that number.
+    """
+    columns = [bill_run.c[name] for name in _COLUMNS]
+    row = connection.execute(select(*columns).where(bill_run.c.no == number)).mappings().first()
+    if row is None:
+        raise ConfigError(f"{number}: there is no run of bills with this number; see: commonwatt bills list")
+    return _run_row(row)
+
+
+def stored_run(connection: Connection, number: int, account: AccountNumber | None = None) -> StoredRun:
+    """Return the inputs of a run, or what one account's bill needs of them."""
+    packed = connection.execute(select(bill_run.c.inputs).where(bill_run.c.no == number)).scalar_one()
+    return unpack_run(packed, account)
+
+
+def tree_of(connection: Connection, number: int) -> Tree:
+    """Return the tree over the bills of a run.
+
+    Raises:
+        ConfigError: The run was made by a version without proofs.
+    """
+    c = bill_run.c
+    row = connection.execute(select(c.secret, c.leaves, c.head).where(c.no == number)).one()
+    if row.secret is None:
+        raise ConfigError(f"run {number} was made by a version without proofs of bills")
+    hashes = tuple(row.leaves[at : at + HASH_BYTES] for at in range(0, len(row.leaves), HASH_BYTES))
+    return Tree(secret=row.secret, hashes=hashes, head=json.loads(row.head))
+
+
+def count_runs(connection: Connection) -> Mapping[str, int]:
+    """Return the number of runs by state; states without a run are left out."""
+    return dict(connection.execute(select(bill_run.c.state, func.count()).group_by(bill_run.c.state)).all())
+
+
+def count_issued(connection: Connection) -> int:
+    """Return the number of bills of the last month that was issued."""
+    statement = select(func.count()).select_from(bill).where(bill.c.run_no == _newest_issued(connection))
+    return int(connection.execute(statement).scalar_one())
+
+
+def issued_run(connection: Connection, month: str) -> int | None:
+    """Return the number of the issued run of a month; ``None``: it has none."""
+    ours = (bill_run.c.month == month) & (bill_run.c.state == "issued")
+    found: int | None = connection.execute(select(bill_run.c.no).where(ours)).scalar()
+    return found
+
+
+def newest_issued(connection: Connection, limit: int) -> list[tuple[int, str, EpochSeconds]]:
+    """Return number, month and time of issue of the newest issued runs, the newest first."""
+    c = bill_run.c
+    statement = select(c.no, c.month, c.issued).where(c.state == "issued").order_by(c.month.desc()).limit(limit)
+    return [(row.no, row.month, row.issued) for row in connection.execute(statement)]
+
+
+def latest_run(connection: Connection, month: str) -> int | None:
+    """Return the number of a month's issued run, else of its newest one; ``None``: it has none."""
+    of_month = select(func.max(bill_run.c.no)).where(bill_run.c.month == month)
+    newest: int | None = connection.execute(of_month).scalar()
+    return issued_run(connection, month) or newest
+
+
+def is_billed(connection: Connection, month: str) -> bool:
+    """Return whether the service's job has made a run of a month, or a person has issued that or a later month."""
+    ours = (bill_run.c.by_job == month) | ((bill_run.c.month >= month) & (bill_run.c.state == "issued"))
+    return connection.execute(select(bill_run.c.no).where(ours).limit(1)).first() is not None
+
+
+def unissued_before(connection: Connection, month: str) -> str | None:
+    """Return the month before ``month`` whose run by the service's job waits to be issued; ``None``: there is none."""
+    c = bill_run.c
+    issued = select(func.coalesce(func.max(c.month), "")).where(c.state == "issued").scalar_subquery()
+    waiting = select(func.min(c.by_job)).where(c.by_job < month, c.by_job > issued)
+    found: str | None = connection.execute(waiting).scalar()
+    return found
+
+
+def bills_of_run(connection: Connection, number: int, account: AccountNumber | None = None) -> list[Bill]:
+    """Return the bills of a run, or that of one account, by account."""
+    statement = select(bill.c.content).where(bill.c.run_no == number).order_by(bill.c.account)
+    if account is not None:
+        statement = statement.where(bill.c.account == account)
+    return [bill_of(text) for text in connection.execute(statement).scalars()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredBill:
+    """A bill as its row has it.
+
+    Attributes:
+        bill: Its content; ``None``: it can't be read.
+        cents: The column with its total.
+        base: The column with the account's base from the next month on, dollars; ``None``: none is kept.
+    """
+
+    bill: Bill | None
+    cents: int
+    base: Decimal | None
+
+
+def stored_bills(
+    connection: Connection, number: int, account: AccountNumber | None = None
+) -> dict[AccountNumber, StoredBill]:
+    """Return the rows of the bills of a run, or that of one account, by account."""
+    c = bill.c
+    statement = select(c.account, c.cents, c.base, c.content).where(c.run_no == number).order_by(c.account)
+    if account is not None:
+        statement = statement.where(c.account == account)
+    return {
+        row.account: StoredBill(
+            bill=_read(row.content), cents=int(row.cents), base=None if row.base is None else Decimal(row.base)
+        )
+        for row in connection.execute(statement)
+    }
+
+
+def _read(content: str) -> Bill | None:
+    try:
+        found = bill_of(content)
+        to_cents(found.total)
+    except (ValueError, KeyError, TypeError, ArithmeticError):
+        return None
+    return found
+
+
+def count_bills(connection: Connection, number: int) -> int:
+    """Return the number of bills of a run."""
+    return int(connection.execute(select(func.count()).select_from(bill).where(bill.c.run_no == number)).scalar_one())
+
+
+def contents_of(connection: Connection, number: int) -> dict[AccountNumber, bytes]:
+    """Return the bills of a run as canonical JSON, by account."""
+    statement = select(bill.c.account, bill.c.content).where(bill.c.run_no == number).order_by(bill.c.account)
+    return {row.account: row.content.encode() for row in connection.execute(statement)}
+
+
+def check_run(connection: Connection, number: int, person: str, now: EpochSeconds, *, again: bool = False) -> None:
+    """Mark a draft as checked; or a checked run as checked again, by another person.
+
+    Raises:
+        ConfigError: It is no draft.
+    """
+    ours = (bill_run.c.no == number) & (bill_run.c.state == ("checked" if again else "draft"))
+    done = connection.execute(bill_run.update().where(ours).values(state="checked", checked_by=person, checked=now))
+    if not done.rowcount:
+        raise ConfigError(f"run {number} is {run_of(connection, number)['state']}; only a draft is checked")
+
+
+def issue_run(connection: Connection, number: int, person: str, now: EpochSeconds) -> None:
+    """Issue a checked run.
+
+    Raises:
+        ConfigError: It is not checked, its month or a later one has issued bills, a run was issued since it was made,
+            or data is provisional.
+    """
+    run = run_of(connection, number)
+    if run["state"] != "checked":
+        raise ConfigError(f"run {number} is {run['state']}; only a checked run is issued")
+    _refuse_issued(connection, run["month"])
+    if run["previous_no"] != _newest_issued(connection):
+        raise ConfigError(
+            f"run {number} was made before another month was issued; make it again: commonwatt bills run {run['month']}"
+        )
+    if provisional := run["figures"]["provisional"]:
+        raise ConfigError(
+            f"run {number}: {provisional} bills have provisional quarter-hours, for which readings may come: wait "
+            f"for the deadline of settlement, then make the run again: commonwatt bills run {run['month']}"
+        )
+    ours = (bill_run.c.no == number) & (bill_run.c.state == "checked")
+    done = connection.execute(bill_run.update().where(ours).values(state="issued", issued_by=person, issued=now))
+    if not done.rowcount:
+        raise ConfigError(f"run {number} was issued by another person meanwhile; see: commonwatt bills list")
+
+
+def _run_row(row: Mapping[Any, Any]) -> dict[str, Any]:
+    return dict(row) | {"figures": json.loads(row["figures"])}
+
+
+def _newest_issued(connection: Connection) -> int:
+    """Return the number of the run of the newest month with issued bills; 0: there is none."""
+    statement = select(bill_run.c.no).where(bill_run.c.state == "issued").order_by(bill_run.c.month.desc()).limit(1)
+    return connection.execute(statement).scalar() or 0
+
+
+def _refuse_issued(connection: Connection, month: str) -> None:
+    newest = connection.execute(select(func.max(bill_run.c.month)).where(bill_run.c.state == "issued")).scalar()
+    if newest is not None and newest >= month:
+        raise ConfigError(
+            f"{month}: bills of {newest} are issued and stay; late data of it becomes corrections on the next bills"
+        )
+
+
+def issued_numbers(connection: Connection) -> list[int]:
+    """Return the issued runs that a new run starts from: the months that it corrects, and the one before them."""
+    return [number for number, _, _ in newest_issued(connection, CORRECTED_MONTHS + 1)]
+
+
+def _bases(billed: Mapping[AccountNumber, Billed]) -> dict[AccountNumber, Decimal]:
+    return {account: each.base for account, each in billed.items() if each.base is not None}
+
+
+def _earlier(connection: Connection, issued: Issued) -> tuple[EarlierMonth, ...]:
+    """Return the newest months with issued bills, the oldest first, and what was billed for them so far."""
+    c = bill_run.c
+    statement = select(c.no, c.month, c.previous_no, c.inputs).where(c.state == "issued")
+    rows = connection.execute(statement.order_by(c.month.desc()).limit(CORRECTED_MONTHS)).all()
+    months: dict[str, dict[AccountNumber, BilledMonth]] = {}
+    bases: dict[str, dict[AccountNumber, Decimal]] = {}
+    for row in reversed(rows):
+        bills = [each.bill for each in issued[row.no].values()]
+        months[row.month] = {each.account: billed_month(each) for each in bills}
+        bases[row.month] = _bases(issued.get(row.previous_no, {}))
+        _add_corrections(months, bills)
+    kept = {row.month: kept_of(row.inputs) for row in rows}
+    return tuple(
+        EarlierMonth(month=month, default=kept[month][0], bases=bases[month], billed=billed, rules=kept[month][1])
+        for month, billed in months.items()
+    )
+
+
+def _add_corrections(months: Mapping[str, dict[AccountNumber, BilledMonth]], issued: Sequence[Bill]) -> None:
+    """Add the corrections on some bills to what was billed for the months that they correct."""
+    for each in issued:
+        for line in each.lines:
+            if line.kind is LineKind.CORRECTION and line.month in months:
+                was = months[line.month].get(each.account) or BilledMonth(cents=0, taken=0, given=0)
+                cents = was.cents + to_cents(line.amount)
+                months[line.month][each.account] = BilledMonth(cents=cents, taken=was.taken, given=was.given)

@@ -1,0 +1,109 @@
+"""Makes runs of bills and computes them again: what commands and the service's job share."""
+
+import logging
+from collections.abc import Mapping
+from importlib.metadata import version
+from secrets import token_bytes
+
+from commonwatt.model.exceptions import StoreError
+from commonwatt.model.units import AccountNumber, EpochSeconds
+from utility.billing.canonical import bill_of, digest_of
+from utility.billing.lines import Billed, base_after
+from utility.billing.proof.tree import SALT_BYTES
+from utility.billing.run import Progress
+from utility.billing.store import billing_sources
+from utility.billing.store.bill_documents import documents_of_run
+from utility.billing.store.billing import (
+    Terms,
+    contents_of,
+    issued_numbers,
+    run_inputs,
+    run_of,
+    save_run,
+    stored_run,
+    tree_of,
+)
+from utility.billing.stored_run import Computed, StoredRun, Tree, computed
+from utility.database.database import Database
+from utility.database.town_zone import timezone_of
+
+
+def prepared(database: Database, month: str, tariff: str) -> StoredRun:
+    """Return the inputs of a run of a month as they are now.
+
+    Args:
+        database: The database.
+        month: The local month.
+        tariff: The name of the tariff of accounts without one.
+
+    Raises:
+        ConfigError: The month has issued bills, or a later one has.
+    """
+    with database.reads.begin() as connection:
+        numbers = issued_numbers(connection)
+    issued = {number: as_issued(database, number) for number in numbers}
+    with database.reads.begin() as connection:
+        terms = Terms(timezone=timezone_of(connection), default=tariff, code=version("commonwatt"))
+        settled = billing_sources.newest_settled(connection)
+        return run_inputs(connection, month, terms, billing_sources.load_registry(connection), settled, issued)
+
+
+def as_issued(database: Database, number: int) -> Mapping[AccountNumber, Billed]:
+    """Return the bills of an issued run as it made them: where a row was changed since, computed again."""
+    with database.reads.begin() as connection:
+        run, row = stored_run(connection, number), run_of(connection, number)
+        contents = contents_of(connection, number)
+    if digest_of(contents.values()) != row["digest"]:
+        log.error("issued run %d of %s: a bill was changed since; corrections start from its inputs", number, run.month)
+        return computed_run(database, run).billed
+    inputs, bills = run.inputs(), map(bill_of, contents.values())
+    return {bill.account: Billed(bill=bill, base=base_after(inputs, bill)) for bill in bills}
+
+
+def computed_run(database: Database, run: StoredRun, progress: Progress | None = None) -> Computed:
+    """Return the bills of a run, from the settled data that counts for it."""
+    return computed(run, billing_sources.settled_as_of(database, run.settled), progress)
+
+
+def new_tree(bills: Computed) -> Tree:
+    """Return the tree over a run's bills, salted by a new secret; it takes a second, and needs no transaction."""
+    return bills.tree(token_bytes(SALT_BYTES))
+
+
+def saved(database: Database, bills: Computed, person: str, now: EpochSeconds) -> int | None:
+    """Store a run in one transaction; return its number as ``save_run`` does."""
+    tree = new_tree(bills)
+    with database.writes.begin() as connection:
+        done = save_run(connection, bills, tree, person, now)
+        return None if done is None else done.number
+
+
+log = logging.getLogger(__name__)
+
+_NEXT = {
+    False: "do not issue it, make it again",
+    True: "it is issued and stays; the data that it was made of was changed since: compare with a backup",
+}
+
+
+def compare(database: Database, number: int, progress: Progress | None = None) -> None:
+    """Compute a run again from its stored inputs, and compare each byte of its bills.
+
+    Raises:
+        ConfigError: There is no such run.
+        StoreError: The bills differ.
+    """
+    with database.reads.begin() as connection:
+        row = run_of(connection, number)
+        run = stored_run(connection, number)
+        contents = contents_of(connection, number)
+        tree = None if row["root"] is None else tree_of(connection, number)
+    again = computed_run(database, run, progress)
+    different = [n for n in sorted(contents.keys() | again.contents.keys()) if contents.get(n) != again.contents.get(n)]
+    documents_of_run(database, number, None).refuse_altered()
+    if different or again.digest != row["digest"] or (tree is not None and again.tree(tree.secret) != tree):
+        accounts = ", ".join(map(str, different[:5])) or "none"
+        raise StoreError(
+            f"run {number}: computed again from its inputs, {len(different)} bills differ (accounts {accounts}); it "
+            f"was made by version {row['code']}, this is {version('commonwatt')}: {_NEXT[row['state'] == 'issued']}"
+        )

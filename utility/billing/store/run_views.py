@@ -1,0 +1,138 @@
+"""Runs of bills for people: bills by pages, two runs beside each other, and an account's bills of all months."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Select, case, func, select
+
+from commonwatt.model.units import AccountNumber
+from utility.billing.tables import bill, bill_run
+
+
+class Order(StrEnum):
+    """The order of a run's bills."""
+
+    ACCOUNT = "account"
+    LESS = "less"
+    MORE = "more"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BillRow:
+    """A bill beside the same account's bill in another run.
+
+    Attributes:
+        account: The account.
+        total: Dollars.
+        before: Dollars in the other run; ``None``: it has no bill there.
+    """
+
+    account: AccountNumber
+    total: Decimal
+    before: Decimal | None
+
+    @property
+    def difference(self) -> Decimal | None:
+        """How much more it is, dollars; ``None``: there is nothing to compare with."""
+        return None if self.before is None else self.total - self.before
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A run beside another one.
+
+    Attributes:
+        more: Accounts that pay more.
+        less: Accounts that pay less.
+        same: Accounts that pay the same.
+        new: Accounts without a bill in the other run.
+        gone: Accounts with a bill in the other run alone.
+        total: The sum of the run, dollars.
+        before: The sum of the other one.
+    """
+
+    more: int
+    less: int
+    same: int
+    new: int
+    gone: int
+    total: Decimal
+    before: Decimal
+
+
+def bills_page(
+    connection: Connection, number: int, other: int | None, order: Order, limit: int, skipped: int
+) -> list[BillRow]:
+    """Return some bills of a run.
+
+    Args:
+        connection: The database.
+        number: The run.
+        other: The run to compare with.
+        order: By account, or by the change: the largest fall or rise first.
+        limit: At most so many.
+        skipped: How many come before.
+    """
+    statement, was = _beside(number, other)
+    change = bill.c.cents - func.coalesce(was, bill.c.cents)
+    orders: dict[Order, tuple[Any, ...]] = {
+        Order.ACCOUNT: (bill.c.account,),
+        Order.LESS: (change, bill.c.account),
+        Order.MORE: (change.desc(), bill.c.account),
+    }
+    statement = statement.order_by(*orders[order]).limit(limit).offset(skipped)
+    return [
+        BillRow(account=row.account, total=_dollars(row.cents), before=None if row.was is None else _dollars(row.was))
+        for row in connection.execute(statement)
+    ]
+
+
+def comparison(connection: Connection, number: int, other: int) -> Comparison:
+    """Return how many bills of a run are higher, lower and the same as in another one, and both sums."""
+    statement, was = _beside(number, other)
+    cents = bill.c.cents
+    counts = statement.with_only_columns(
+        func.coalesce(func.sum(case((cents > was, 1), else_=0)), 0).label("more"),
+        func.coalesce(func.sum(case((cents < was, 1), else_=0)), 0).label("less"),
+        func.coalesce(func.sum(case((cents == was, 1), else_=0)), 0).label("same"),
+        func.coalesce(func.sum(case((was.is_(None), 1), else_=0)), 0).label("new"),
+        func.coalesce(func.sum(cents), 0).label("total"),
+    )
+    row = connection.execute(counts).one()
+    of_other = select(func.count(), func.coalesce(func.sum(cents), 0)).where(bill.c.run_no == other)
+    there, before = connection.execute(of_other).one()
+    return Comparison(
+        more=int(row.more),
+        less=int(row.less),
+        same=int(row.same),
+        new=int(row.new),
+        gone=int(there - row.more - row.less - row.same),
+        total=_dollars(row.total),
+        before=_dollars(before),
+    )
+
+
+def drafts_of_account(connection: Connection, account: AccountNumber, limit: int) -> Sequence[dict[str, Any]]:
+    """Return an account's bills in runs that are not issued, the newest first: run, month, state, total in dollars."""
+    c = bill_run.c
+    statement = select(c.no, c.month, c.state, bill.c.cents).join(bill, bill.c.run_no == c.no)
+    statement = statement.where(bill.c.account == account, c.state != "issued")
+    statement = statement.order_by(c.month.desc(), c.no.desc()).limit(limit)
+    return [
+        {"no": row.no, "month": row.month, "state": row.state, "issued": None, "total": _dollars(row.cents)}
+        for row in connection.execute(statement)
+    ]
+
+
+def _beside(number: int, other: int | None) -> tuple[Select[Any], Any]:
+    was = bill.alias("was")
+    statement = select(bill.c.account, bill.c.cents, was.c.cents.label("was"))
+    joined = statement.outerjoin(was, (was.c.run_no == (other or 0)) & (was.c.account == bill.c.account))
+    return joined.where(bill.c.run_no == number), was.c.cents
+
+
+def _dollars(cents: int) -> Decimal:
+    return Decimal(int(cents)).scaleb(-2)

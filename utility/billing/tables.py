@@ -1,0 +1,67 @@
+"""Tables of tariffs, runs of bills and bills (U2, U3)."""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from utility.database.base import RowId, metadata
+
+# Runs of bills, a row each. `inputs` is everything that the bills were computed from, but for settled data, of which
+# the rows up to `settled_no` count; `digest` is over all bills. `by_job` is the month of a run that the service made.
+# `root` is of the tree over all bills, salted by `secret`; `leaves` are the hashes of its leaves, by account;
+# `head` has the root and what stands beside it, as JSON.
+bill_run = Table(
+    "bill_run",
+    metadata,
+    Column("no", RowId, primary_key=True),
+    Column("month", String(7), nullable=False),
+    Column("by_job", String(7), nullable=True, unique=True),
+    Column("state", String(16), nullable=False),
+    Column("policy", String(16), nullable=False),
+    Column("code", String(32), nullable=False),
+    Column("settled_no", BigInteger, nullable=False),
+    Column("previous_no", BigInteger, nullable=False),
+    Column("inputs_digest", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("root", String(64), nullable=True),
+    Column("secret", LargeBinary, nullable=True),
+    Column("leaves", LargeBinary, nullable=True),
+    Column("head", Text, nullable=True),
+    Column("figures", Text, nullable=False),
+    Column("inputs", LargeBinary, nullable=False),
+    Column("made_by", String(32), nullable=False),
+    Column("made", BigInteger, nullable=False),
+    Column("checked_by", String(32), nullable=True),
+    Column("checked", BigInteger, nullable=True),
+    Column("issued_by", String(32), nullable=True),
+    Column("issued", BigInteger, nullable=True),
+    UniqueConstraint("month", "inputs_digest", name="uq_bill_run_month_inputs"),
+    Index(
+        "ix_bill_run_issued",
+        "month",
+        unique=True,
+        sqlite_where=text("state = 'issued'"),
+        postgresql_where=text("state = 'issued'"),
+    ),
+)
+
+# The bills of runs: the total in cents, the account's own base from the next month on (empty: none), canonical JSON.
+bill = Table(
+    "bill",
+    metadata,
+    Column("run_no", ForeignKey("bill_run.no"), primary_key=True),
+    Column("account", Integer, primary_key=True, autoincrement=False),
+    Column("cents", BigInteger, nullable=False),
+    Column("base", String(16), nullable=True),
+    Column("content", Text, nullable=False),
+)

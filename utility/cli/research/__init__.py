@@ -1,1 +1,0 @@
-"""``commonwatt research``: releases for researchers."""

@@ -1,1 +1,0 @@
-"""Commands to gateways: built, previewed, planned, sent to one or many microgrids, and put back."""

@@ -1,1 +1,0 @@
-"""The console: the utility's pages for people (docs/console.md)."""

@@ -1,0 +1,1 @@
+"""What people change at gateways: previewed, sent, put back."""

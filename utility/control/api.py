@@ -1,0 +1,263 @@
+"""The API's changes of gateways: previewed, made, put back, cancelled (K5). Rights are those of the page."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+from fastapi import FastAPI, HTTPException, Path, Query
+from pydantic import BaseModel, Field
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.protocol.controller_commands import Action
+from utility.control import changes as values
+from utility.control.changing import cancel_change, make_change, preview_change, put_back, title
+from utility.control.effects import Preview
+from utility.control.fields import FieldsError
+from utility.control.in_force import before_words
+from utility.control.preview import Effect
+from utility.control.store.control_changes import find_change, newest_change, newest_changes, targets_of
+from utility.control.words import answered
+from utility.control.words import asked as words_of
+from utility.database.database import Database
+from utility.webkit.parameters import LOCAL_TIMES
+from utility.webkit.parameters import Time as AskedTime
+from utility.webkit.rights import Operators, Staff
+from utility.webkit.services import Api
+from utility.webkit.shapes import Asked, Time
+
+MAX_MICROGRIDS = 1_000
+"""Most microgrids that a request names, and that an answer lists."""
+
+Number = Annotated[int, Path(ge=1, lt=2**63, description="The change's number.")]
+
+
+class NewChange(Asked):
+    """A change of gateways: of named microgrids, of a kind, or of everyone."""
+
+    action: Action
+    fields: dict[str, Any] = Field(default_factory=dict, description="The keys of the command, as in docs/protocol.md.")
+    microgrids: list[Annotated[str, Field(max_length=16)]] = Field(default_factory=list, max_length=MAX_MICROGRIDS)
+    kind: Annotated[str, Field(max_length=16)] | None = None
+    everyone: bool = False
+    at: AskedTime | None = Field(None, description="When it is sent; without it, now.")
+    valid_s: Annotated[int, Field(ge=10, le=86_400)] = 3600
+    seen: Annotated[int, Field(ge=0, lt=2**63)] | None = Field(
+        None,
+        description="The newest change that was seen: a later one of the same setting conflicts. A schedule needs it.",
+    )
+
+
+class LineEffect(BaseModel):
+    """What a change does to one microgrid's line; bytes up and down in a month of 30 days."""
+
+    microgrid: str
+    before_bytes: tuple[int, int] | None
+    after_bytes: tuple[int, int] | None
+    expected_bytes: int | None = Field(description="At the end of this month, in the fuller direction.")
+    allowance_bytes: int | None
+    delay_s: tuple[int, int] | None = Field(description="How late a reading comes at most, before and after.")
+    breaks: bool
+    why: str = Field(description="Why there are no bytes.")
+
+
+class Previewed(BaseModel):
+    """What a change would do; nothing was changed."""
+
+    microgrids: int
+    words: list[str]
+    refused: str = Field(description="Why it would be refused; empty: it would be made.")
+    effects: list[LineEffect] = Field(description="The fullest line first.")
+    newest: int = Field(description="The newest change, for `seen`.")
+
+
+class Changed(BaseModel):
+    """A change of gateways."""
+
+    no: int
+    made: Time
+    person: str
+    what: str
+    due: Time
+    state: str
+    undoes: int | None
+    ended: Time | None
+    ended_by: str | None
+    microgrids: int
+    counts: dict[str, int] = Field(description="How many microgrids are in which state.")
+    waits: bool = Field(description="Whether an answer may still come.")
+
+
+class ChangedMicrogrid(BaseModel):
+    """A change at one microgrid."""
+
+    microgrid: str
+    state: str
+    what: str
+    before: str
+    command: str | None
+    answer: str
+    answered: Time | None
+
+
+class ChangeInFull(BaseModel):
+    """A change with each of its microgrids."""
+
+    change: Changed
+    microgrids: list[ChangedMicrogrid]
+    newest: int
+
+
+class Changes(BaseModel):
+    """The newest changes; for the next page set `before` to the last one's number."""
+
+    changes: list[Changed]
+    newest: int
+
+
+def add_commands(app: FastAPI, api: Api) -> None:
+    """Add the endpoints."""
+
+    @app.post("/commands/preview", dependencies=[LOCAL_TIMES])
+    def preview(_: Operators, asked: NewChange) -> Previewed:
+        """Return what a change would do; nothing is changed."""
+        with _refusing():
+            found = preview_change(api.database, asked_of(asked), int(api.clock.now()))
+        with api.database.reads.begin() as connection:
+            return _previewed(found, newest_change(connection))
+
+    @app.post("/commands", dependencies=[LOCAL_TIMES])
+    def make(actor: Operators, asked: NewChange) -> ChangeInFull:
+        """Make a change, now or at its time; the service sends it until each gateway answers."""
+        if asked.action is Action.SCHEDULE and asked.seen is None:
+            raise HTTPException(428, "a schedule needs `seen`: the newest change that you saw, `newest` in each answer")
+        with _refusing():
+            number = make_change(api.database, actor, asked_of(asked), int(api.clock.now()))
+        return change_in_full(api.database, number)
+
+    @app.get("/commands/changes")
+    def changes(
+        _: Staff,
+        before: Annotated[int | None, Query(ge=0, lt=2**63, description="Only changes below this number.")] = None,
+        limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
+    ) -> Changes:
+        """Return the newest changes that people made at gateways, newest first."""
+        with api.database.reads.begin() as connection:
+            found = newest_changes(connection, limit, before)
+            return Changes(changes=[_changed(change) for change in found], newest=newest_change(connection))
+
+    _add_one(app, api)
+
+
+def _add_one(app: FastAPI, api: Api) -> None:
+    @app.get("/commands/{no}")
+    def one(_: Staff, no: Number) -> ChangeInFull:
+        """Return a change: at each microgrid what was before, what was asked, and the answer."""
+        return change_in_full(api.database, no)
+
+    @app.post("/commands/{no}/put-back")
+    def back(actor: Operators, no: Number) -> ChangeInFull:
+        """Put back what was in force before a change, as a new change."""
+        with _refusing():
+            number = put_back(api.database, actor, no, int(api.clock.now()))
+        return change_in_full(api.database, number)
+
+    @app.post("/commands/{no}/cancel")
+    def cancel(actor: Operators, no: Number) -> ChangeInFull:
+        """Cancel a planned change before it is sent."""
+        with _refusing():
+            cancel_change(api.database, actor, no, int(api.clock.now()))
+        return change_in_full(api.database, no)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Answer 422 for wrong fields, 404 for a change that is not there, and 409 for a change that can't be made.
+
+    Raises:
+        HTTPException: Nothing was changed.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        statuses = ((FieldsError, 422), (values.NoSuchChangeError, 404))
+        status = next((code for kind, code in statuses if isinstance(error, kind)), 409)
+        raise HTTPException(status, str(error)) from error
+
+
+def asked_of(asked: NewChange) -> values.Asked:
+    """Return the change that a request asks for.
+
+    Raises:
+        FieldsError: A field is wrong.
+    """
+    chosen = values.Chosen(microgrids=tuple(asked.microgrids), kind=asked.kind, everyone=asked.everyone)
+    return values.Asked(
+        action=asked.action, fields=asked.fields, chosen=chosen, at=asked.at, valid_s=asked.valid_s, seen=asked.seen
+    )
+
+
+def change_in_full(database: Database, number: int) -> ChangeInFull:
+    """Return a change with its microgrids.
+
+    Raises:
+        HTTPException: There is none of that number.
+    """
+    with database.reads.begin() as connection:
+        change = find_change(connection, number)
+        if change is None:
+            raise HTTPException(404, f"there is no change {number}")
+        targets = targets_of(connection, number, MAX_MICROGRIDS)
+        newest = newest_change(connection)
+    return ChangeInFull(change=_changed(change), microgrids=[_microgrid(target) for target in targets], newest=newest)
+
+
+def _changed(change: values.Change) -> Changed:
+    return Changed(
+        no=change.no,
+        made=change.made,
+        person=change.person,
+        what=title(change),
+        due=change.due,
+        state=change.state,
+        undoes=change.undoes,
+        ended=change.ended,
+        ended_by=change.ended_by,
+        microgrids=change.microgrids,
+        counts={str(state): count for state, count in change.counts.items()},
+        waits=change.waits,
+    )
+
+
+def _microgrid(target: values.Target) -> ChangedMicrogrid:
+    return ChangedMicrogrid(
+        microgrid=target.microgrid,
+        state=target.state,
+        what=words_of(target.fields, defaults=False),
+        before=before_words(target.before),
+        command=target.command,
+        answer=answered(target.outcome),
+        answered=None if target.outcome is None else target.outcome.get("time"),
+    )
+
+
+def _previewed(preview: Preview, newest: int) -> Previewed:
+    return Previewed(
+        microgrids=len(preview.microgrids),
+        words=list(preview.words),
+        refused=preview.refused,
+        effects=[_line(effect) for effect in preview.effects],
+        newest=newest,
+    )
+
+
+def _line(effect: Effect) -> LineEffect:
+    return LineEffect(
+        microgrid=effect.microgrid,
+        before_bytes=effect.before,
+        after_bytes=effect.after,
+        expected_bytes=effect.expected,
+        allowance_bytes=effect.allowance,
+        delay_s=effect.delay_s,
+        breaks=effect.breaks,
+        why=effect.why,
+    )

@@ -1,0 +1,235 @@
+"""``commonwatt utility command``, ``changes`` and ``commands``: send commands to gateways, and show their outcomes."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from commonwatt.cli.dead_letter_options import JsonOption, LimitOption
+from commonwatt.cli.tables import show
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.times import LOCAL_FORMS
+from commonwatt.model.units import QUARTER_S
+from commonwatt.model.words import counted, moment
+from commonwatt.protocol.controller_commands import Action
+from commonwatt.runtime.service import errors_reported, flowing
+from utility.control.changes import Asked, Change, Chosen
+from utility.control.changing import cancel_change, make_change, put_back, title
+from utility.control.cli.waiting import change_and_wait
+from utility.control.fields import FieldsError, checked_command, parsed_weights
+from utility.control.store.control_changes import find_change, newest_changes
+from utility.control.words import answered
+from utility.control.words import asked as words_of
+from utility.database.database import Database
+from utility.readings.store import reads
+from utility.webkit.cli.options import ConfigOption, from_file, load, local_actor, time_option
+
+app = typer.Typer()
+
+
+@app.command()
+@flowing
+def command(
+    microgrid: Annotated[
+        str,
+        typer.Argument(help="The microgrid whose gateway gets it; several: `r001,r002`; `kind:residential`; or `all`."),
+    ],
+    action: Annotated[Action, typer.Argument(help="The command.")],
+    config: ConfigOption,
+    at: Annotated[
+        str | None, typer.Option(help="aggregate, deaggregate: `gateway` (its relay; the default) or `meters`.")
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option(help="aggregate: `lossless` (the default) or `lossy` (averages of ten).")
+    ] = None,
+    for_s: Annotated[
+        int | None,
+        typer.Option(
+            "--for", help="For how many seconds. Needed by supply, notice, and `--state on` but of stop; else for ever."
+        ),
+    ] = None,
+    first: Annotated[int | None, time_option(f"get: a time in the first quarter wanted: {LOCAL_FORMS}.")] = None,
+    last: Annotated[int | None, time_option("get: a time in the last quarter wanted.")] = None,
+    collect_s: Annotated[int | None, typer.Option(help="schedule: seconds between collections.")] = None,
+    levels_s: Annotated[int | None, typer.Option(help="schedule: seconds between requests for levels.")] = None,
+    relay_s: Annotated[int | None, typer.Option(help="schedule: seconds between batches.")] = None,
+    compact_s: Annotated[int | None, typer.Option(help="schedule: seconds between compactions.")] = None,
+    meters: Annotated[
+        str | None, typer.Option(help="schedule: how all meters aggregate from their start on, `none` or `lossless`.")
+    ] = None,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="schedule: reset the periods that are not given to the gateway's file.")
+    ] = False,
+    strategy: Annotated[
+        str | None, typer.Option(help="sharing: `spec`, `aces`, `rangers`, or `file`: as its file says.")
+    ] = None,
+    weight: Annotated[
+        list[str] | None, typer.Option(help="sharing: a donor's weight, METER=1 to 1000; may be given several times.")
+    ] = None,
+    from_time: Annotated[int | None, time_option("sharing: from when; else at once.", "--from")] = None,
+    state: Annotated[str | None, typer.Option(help="reduce, isolate, hold, stop: `on` or `off`.")] = None,
+    meter: Annotated[str | None, typer.Option(help="stop: the meter that shuts down, or with `off` starts up.")] = None,
+    supply: Annotated[
+        str | None, typer.Option(help="supply: the region's state, `NORMAL`, `LOW`, `CRITICAL` or `EMPTY`.")
+    ] = None,
+    import_limit_w: Annotated[
+        int | None, typer.Option(help="supply: most watts that the microgrid may take from the town; else no limit.")
+    ] = None,
+    power: Annotated[str | None, typer.Option(help="notice: the feeder's power is `lost` or `back`.")] = None,
+    counter: Annotated[int | None, typer.Option(help="term: the epoch's counter to command from.")] = None,
+    valid_s: Annotated[int, typer.Option("--valid", min=10, help="Sent until answered, for so many seconds.")] = 3600,
+    when: Annotated[int | None, time_option(f"Send it at that time: {LOCAL_FORMS}; else now.")] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for the answers of all gateways; the service has to run.")
+    ] = False,
+) -> None:
+    """Send a command to gateways, now or at a time; the running service repeats it until each gateway answers.
+
+    Prints the number of the change and its content; `commonwatt utility changes` shows the outcomes, and
+    `commonwatt utility put-back` undoes it. With --wait it ends with 0 if all gateways did it,
+    1 if it was refused or one gateway refused, 2 if one did not answer in time.
+
+    Examples: `command r001 aggregate --at meters --mode lossy --for 600`, `command r001 schedule --relay-s 900`,
+    `command r001 schedule --reset`, `command r001 get --first 2026-11-01T04:00Z --last 2026-11-01T05:00Z`,
+    `command r001 supply --supply LOW --for 3600`, `command r001 isolate --state on --for 7200`,
+    `command all schedule --relay-s 900 --when 2026-11-30T02:00`.
+    """
+    given = {"collect_s": collect_s, "levels_s": levels_s, "relay_s": relay_s, "compact_s": compact_s}
+    periods = {name: value for name, value in given.items() if reset or value is not None}
+    fields = {
+        "at": at,
+        "mode": mode,
+        "for_s": for_s,
+        "first_quarter": None if first is None else first // QUARTER_S,
+        "last_quarter": None if last is None else last // QUARTER_S,
+        "periods": periods or (None if meters is None else {}),
+        "meters": meters,
+        "strategy": strategy,
+        "weights": weight,
+        "from_time": from_time,
+        "state": state,
+        "meter": meter,
+        "supply": supply,
+        "import_limit_w": import_limit_w,
+        "power": power,
+        "counter": counter,
+    }
+    with errors_reported():
+        asked = _asked(microgrid, action, fields, when, valid_s)
+        if wait:
+            raise typer.Exit(change_and_wait(load(config)[0], config, asked))
+        with from_file(config) as (database, clock):
+            _tell(database, make_change(database, local_actor(), asked, int(clock.now())))
+
+
+@app.command()
+def changes(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption = False) -> None:
+    """Show the newest changes that people made at gateways, each with the number of its outcomes.
+
+    `commonwatt utility commands` shows the commands to single gateways.
+    """
+    with errors_reported(), from_file(config) as (database, _):
+        with database.reads.begin() as connection:
+            rows = [_change_row(change) for change in newest_changes(connection, limit)]
+        if as_json:
+            typer.echo(json.dumps(rows, indent=1))
+        else:
+            show("changes", rows, ("change", "by", "when", "what", "microgrids", "outcome"))
+
+
+@app.command(name="put-back")
+def put_back_change(
+    number: Annotated[int, typer.Argument(metavar="CHANGE", help="The number of the change.")], config: ConfigOption
+) -> None:
+    """Put back what was in force before a change, at each microgrid that it reached."""
+    with errors_reported(), from_file(config) as (database, clock):
+        _tell(database, put_back(database, local_actor(), number, int(clock.now())))
+
+
+@app.command()
+def cancel(
+    number: Annotated[int, typer.Argument(metavar="CHANGE", help="The number of the change.")], config: ConfigOption
+) -> None:
+    """Cancel a planned change before it is sent."""
+    with errors_reported(), from_file(config) as (database, clock):
+        cancel_change(database, local_actor(), number, int(clock.now()))
+        typer.echo(f"change {number} is cancelled")
+
+
+@app.command()
+def commands(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption = False) -> None:
+    """Show the newest commands to gateways, and their outcomes."""
+    with errors_reported(), from_file(config) as (database, _):
+        with database.reads.begin() as connection:
+            rows = reads.commands(connection, limit)
+        if as_json:
+            typer.echo(json.dumps(rows, indent=1))
+        else:
+            show("commands", [_command_row(row) for row in rows], ("id", "to", "what", "state", "result"))
+
+
+_OPTIONS = {
+    "for_s": "--for",
+    "first_quarter": "--first",
+    "last_quarter": "--last",
+    "periods": "a period such as --relay-s, --meters, or --reset",
+    "weights": "--weight",
+    "from_time": "--from",
+}
+
+
+def _option(field: str) -> str:
+    return _OPTIONS.get(field, "--" + field.replace("_", "-"))
+
+
+def _asked(microgrid: str, action: Action, fields: dict[str, Any], when: int | None, valid_s: int) -> Asked:
+    """Return the change that the options ask for.
+
+    Raises:
+        ConfigError: An option is wrong.
+    """
+    given = {name: value for name, value in fields.items() if value is not None}
+    try:
+        if "weights" in given:
+            given["weights"] = parsed_weights(given["weights"])
+        checked_command(action, given, 0, "checked")
+    except FieldsError as error:
+        raise ConfigError(f"{error.named(_option)}; see: commonwatt utility command --help") from error
+    return Asked(action=action, fields=given, chosen=_chosen(microgrid), at=when, valid_s=valid_s)
+
+
+def _chosen(text: str) -> Chosen:
+    if text == "all":
+        return Chosen(everyone=True)
+    word, _, kind = text.partition(":")
+    return Chosen(kind=kind) if word == "kind" else Chosen(microgrids=tuple(text.split(",")))
+
+
+def _tell(database: Database, number: int) -> None:
+    with database.reads.begin() as connection:
+        change = find_change(connection, number)
+    assert change is not None
+    row = _change_row(change)
+    typer.echo(f"change {number}: {row['what']}, {row['microgrids']}; see: commonwatt utility changes")
+
+
+def _change_row(change: Change) -> dict[str, object]:
+    outcome = ", ".join(f"{state} {count}" for state, count in change.counts.items())
+    return {
+        "change": change.no,
+        "by": change.person,
+        "when": moment(change.due),
+        "what": title(change),
+        "microgrids": counted(change.microgrids, "microgrid"),
+        "outcome": outcome,
+    }
+
+
+def _command_row(row: dict[str, Any]) -> dict[str, object]:
+    return {
+        "id": row["id"],
+        "to": row["controller"],
+        "what": words_of(row["message"], defaults=False),
+        "state": row["state"],
+        "result": answered(row["outcome"]),
+    }

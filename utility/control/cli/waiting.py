@@ -1,0 +1,122 @@
+"""``commonwatt utility command --wait``: makes a change by the API of the service, and waits for the answers."""
+
+import json
+import threading
+import time
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from commonwatt.config.utility import UtilitySettings
+from commonwatt.doctor.running import ask_service, local_headers
+from commonwatt.model.exceptions import CommonwattError, ConfigError, StoreError
+from commonwatt.model.words import counted
+from utility.control.changes import Asked
+from utility.webkit.cli.service import reason_of
+
+DONE, REFUSED, EXPIRED = 0, 1, 2
+"""Exit codes: every gateway did it; one refused; one did not answer in time."""
+
+LOOK_S = 1.0
+"""Real seconds between two looks for answers."""
+
+SILENT_S = 60.0
+"""Real seconds for which the service may be silent, such as in a restart."""
+
+NAMED = 20
+"""Most microgrids that are listed one by one."""
+
+_pause = threading.Event()
+
+
+def change_and_wait(settings: UtilitySettings, config: Path, asked: Asked) -> int:
+    """Make a change, show its progress, and return the exit code.
+
+    Raises:
+        ConfigError: A field is wrong.
+        CommonwattError: The service refuses the change; nothing was changed.
+        StoreError: The service does not run, or stopped answering.
+    """
+    api = _Api(settings, config)
+    content: dict[str, Any] = {
+        "action": asked.action,
+        "fields": dict(asked.fields),
+        "at": asked.at,
+        "valid_s": asked.valid_s,
+        "seen": api.ask("GET", "/commands/changes?limit=1")["newest"],
+    }
+    chosen = asked.chosen
+    content |= {"microgrids": list(chosen.microgrids), "kind": chosen.kind, "everyone": chosen.everyone}
+    answer = api.ask("POST", "/commands", content)
+    number = answer["change"]["no"]
+    console = Console(stderr=True)
+    with console.status("") as shown:
+        while answer["change"]["waits"]:
+            shown.update(_progress(answer["change"]))
+            _pause.wait(LOOK_S)
+            answer = api.ask("GET", f"/commands/{number}")
+    return _told(answer)
+
+
+class _Api:
+    """The API of the service on this machine."""
+
+    def __init__(self, settings: UtilitySettings, config: Path) -> None:
+        self._settings = settings
+        self._config = config
+
+    def ask(self, method: str, path: str, content: object = None) -> Any:
+        """Return the content of an answer; a look is repeated while the service is silent for a while."""
+        until = time.monotonic() + (SILENT_S if method == "GET" else 0)
+        while True:
+            try:
+                code, body = self._once(method, path, content)
+            except (OSError, HTTPException) as error:
+                if time.monotonic() >= until:
+                    raise StoreError(self._silent(error)) from error
+                _pause.wait(LOOK_S)
+                continue
+            if code == 422:
+                raise ConfigError(reason_of(body))
+            if code != 200:
+                raise CommonwattError(reason_of(body))
+            return json.loads(body)
+
+    def _once(self, method: str, path: str, content: object) -> tuple[int, bytes]:
+        settings = self._settings
+        return ask_service(settings.http, settings.http_certificate, local_headers(settings), method, path, content)
+
+    def _silent(self, error: Exception) -> str:
+        return (
+            f"{self._settings.http}: no answer ({str(error) or type(error).__name__}). Start the service with: "
+            f"commonwatt utility run --config {self._config}; or leave out --wait: the command is sent when it runs"
+        )
+
+
+def _progress(change: dict[str, Any]) -> str:
+    if change["state"] == "planned":
+        return f"change {change['no']}: planned for {change['due']}"
+    left = change["counts"].get("open", 0)
+    return f"change {change['no']}: {change['what']}, waiting for {left} of {counted(change['microgrids'], 'gateway')}"
+
+
+def _told(answer: dict[str, Any]) -> int:
+    change, microgrids = answer["change"], answer["microgrids"]
+    typer.echo(f"change {change['no']}: {change['what']}, {counted(change['microgrids'], 'microgrid')}")
+    odd = [one for one in microgrids if one["state"] != "done"]
+    for one in microgrids if len(microgrids) <= NAMED else odd[:NAMED]:
+        before = f"; before: {one['before']}" if one["before"] else ""
+        typer.echo(f"{one['microgrid']}: {one['state']}{_words(one)}{before}")
+    if len(microgrids) > NAMED:
+        typer.echo(", ".join(f"{state} {count}" for state, count in change["counts"].items()))
+    states = {one["state"] for one in microgrids}
+    if "refused" in states:
+        return REFUSED
+    return EXPIRED if states - {"done"} else DONE
+
+
+def _words(one: dict[str, Any]) -> str:
+    return f" ({one['answer']})" if one["state"] == "refused" else ""

@@ -1,0 +1,108 @@
+"""What is in force at a gateway before a change, and the command that puts it back (pure).
+
+The values come from the gateway's last heartbeat; what no heartbeat says comes from the utility's own last change.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from commonwatt.model.units import EpochSeconds
+from commonwatt.model.words import moment
+from commonwatt.protocol.controller_commands import PERIODS, Action
+from commonwatt.protocol.heartbeats import Heartbeat
+from utility.outbox.settings import AT_GATEWAY, AT_METERS, METERS, STRATEGY, WEIGHTS
+
+Before = dict[str, Any]
+"""By setting, its value in force as JSON; ``None``: not known."""
+
+_WITH_END = (Action.REDUCE, Action.ISOLATE, Action.HOLD)
+
+
+def in_force(settings: frozenset[str], heartbeat: Heartbeat | None, weights: Mapping[str, int] | None) -> Before:
+    """Return what is in force at a gateway, of some settings.
+
+    Args:
+        settings: Their names (``settings.settings_of``).
+        heartbeat: The gateway's last heartbeat; ``None``: there was none.
+        weights: The weights of sharing that the utility last sent; ``None``: it sent none.
+    """
+    return {name: _value(name, heartbeat, weights) for name in sorted(settings)}
+
+
+def _value(name: str, heartbeat: Heartbeat | None, weights: Mapping[str, int] | None) -> Any:
+    if name == WEIGHTS:
+        return dict(weights or {})
+    if heartbeat is None:
+        return None
+    is_tuned = name in heartbeat.tuned
+    if name in PERIODS:
+        seconds = heartbeat.periods.get(name)
+        return None if seconds is None else {"value": seconds, "tuned": is_tuned}
+    if name == AT_GATEWAY:
+        return {"value": heartbeat.aggregation, "until": heartbeat.ends.get("aggregation")}
+    # A gateway before 0.3 says none of the following.
+    if heartbeat.strategy is None:
+        return None
+    if name == STRATEGY:
+        return {"value": heartbeat.strategy, "tuned": is_tuned}
+    if name == METERS:
+        return {"value": heartbeat.meters}
+    ends = {str(cmd): until for cmd, until in heartbeat.ends.items()}
+    return _state(ends.get(name)) if name in _WITH_END else None
+
+
+def _state(until: EpochSeconds | None) -> dict[str, Any]:
+    return {"value": "off" if until is None else "on", "until": until}
+
+
+def inverse(before: Before, now: EpochSeconds) -> dict[str, Any] | None:
+    """Return the fields of the command, with ``cmd``, that puts back what was in force; ``None``: that is not known.
+
+    What had an end goes on to that end. An aggregation at the meters ends; the schedule then holds again.
+    """
+    if AT_METERS in before:
+        return {"cmd": Action.DEAGGREGATE, "at": "meters"}
+    if not before or any(value is None for value in before.values()):
+        return None
+    if AT_GATEWAY in before:
+        mode, left = before[AT_GATEWAY]["value"], _left(before[AT_GATEWAY]["until"], now)
+        if mode == "none" or left == 0:
+            return {"cmd": Action.DEAGGREGATE, "at": "gateway"}
+        return {"cmd": Action.AGGREGATE, "at": "gateway", "mode": mode} | ({} if left is None else {"for_s": left})
+    for cmd in _WITH_END:
+        if cmd in before:
+            left = _left(before[cmd]["until"], now) or 0
+            return {"cmd": cmd, "state": "on", "for_s": left} if left else {"cmd": cmd, "state": "off"}
+    if before.keys() & {STRATEGY, WEIGHTS}:
+        return {"cmd": Action.SHARING} | _shared(before)
+    periods = {name: value["value"] if value["tuned"] else None for name, value in before.items() if name in PERIODS}
+    meters = {METERS: before[METERS]["value"]} if METERS in before else {}
+    return {"cmd": Action.SCHEDULE, "periods": periods} | meters if periods or meters else None
+
+
+def _shared(before: Before) -> dict[str, Any]:
+    weights = {WEIGHTS: before[WEIGHTS]} if WEIGHTS in before else {}
+    if STRATEGY not in before:
+        return weights
+    strategy = before[STRATEGY]
+    return {STRATEGY: strategy["value"] if strategy["tuned"] else "file"} | weights
+
+
+def _left(until: EpochSeconds | None, now: EpochSeconds) -> int | None:
+    return None if until is None else max(0, until - now)
+
+
+def before_words(before: Before | None) -> str:
+    """Return what was in force as text for people."""
+    return ", ".join(_words(name, value) for name, value in (before or {}).items())
+
+
+def _words(name: str, value: Any) -> str:
+    if value is None:
+        return f"{name}: not known"
+    if name == WEIGHTS:
+        return "weights " + (", ".join(f"{meter}={weight}" for meter, weight in value.items()) or "as in its file")
+    text = f"{name} {value['value']}" + (" s" if name in PERIODS else "")
+    if "tuned" in value:
+        return text + (" (tuned)" if value["tuned"] else " (file)")
+    return text if value.get("until") is None else f"{text} until {moment(value['until'])}"

@@ -1,0 +1,54 @@
+"""The job that tells controllers the sharing weights of their batteries, as the registry dates them."""
+
+from collections.abc import Mapping
+from secrets import token_hex
+
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
+from utility.control.store.weights_told import microgrids_with_weights, tell_weights, told_weights
+from utility.control.weights import Weighting, to_tell, weightings
+from utility.database.database import Database
+from utility.jobs.store.job_leases import Turn
+from utility.jobs.threads import Threads
+from utility.registry.accounts import Installed
+from utility.registry.store.accounts import load_batteries
+
+
+class WeightsJob:
+    """Tells each controller the weights in force, and the next ones before they begin; each once."""
+
+    def __init__(self, database: Database, threads: Threads) -> None:
+        self._database = database
+        self._threads = threads
+
+    async def run(self, turn: Turn) -> None:
+        """Tell what controllers do not know yet."""
+        new = await self._threads.read(weights_to_tell, self._database, turn.now)
+        if new:
+            await self._threads.write(self._tell, new, turn.now)
+
+    def _tell(self, new: Mapping[MicrogridId, Weighting], now: EpochSeconds) -> None:
+        with self._database.writes.begin() as connection:
+            tell_weights(connection, new, now, lambda: f"weights-{token_hex(8)}")
+
+
+def weights_to_tell(database: Database, now: EpochSeconds) -> dict[MicrogridId, Weighting]:
+    """Return the weights that controllers are to be told next; one that has not answered yet is told no more."""
+    quarter = now // QUARTER_S
+    with database.reads.begin() as connection:
+        told = told_weights(connection)
+        microgrids = microgrids_with_weights(connection) | told.keys()
+        if not microgrids:
+            return {}
+        registry = load_batteries(connection, microgrids)
+    members: dict[MicrogridId, list[Installed]] = {}
+    for meter in registry.meters.values():
+        members.setdefault(meter.microgrid, []).append(meter)
+    found = {}
+    for name in sorted(microgrids):
+        known = told.get(name, [])
+        if any(state == "open" for _, state in known):
+            continue
+        wanted = weightings(members.get(name, []), registry.accounts, quarter)
+        if (new := to_tell([one for one, _ in known], wanted, quarter)) is not None:
+            found[name] = new
+    return found

@@ -1,0 +1,207 @@
+"""Schedules and commands: what is in force, a form for each change with its preview, and what became of each (K5)."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, get_args
+
+from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import EpochSeconds
+from commonwatt.protocol.controller_commands import PERIODS, Action, Strategy
+from commonwatt.protocol.heartbeats import Heartbeat
+from utility.access.actor import Actor
+from utility.control.changes import Target
+from utility.control.changing import cancel_change, make_change, preview_change, put_back, title
+from utility.control.forms import LABELS, TITLES, asked_by, local_input
+from utility.control.in_force import before_words, in_force
+from utility.control.store.control_changes import find_change, kinds_of, newest_change, newest_changes, targets_of
+from utility.control.store.schedules_view import Wanted, schedules_page
+from utility.control.words import answered
+from utility.control.words import asked as words_of
+from utility.outbox.settings import WEIGHTS, settings_of
+from utility.readings.store.heartbeats import last_heartbeats
+from utility.webkit.console.answers import ROWS, Skip, address, plain, refusing
+from utility.webkit.console.console import Console
+from utility.webkit.rights import Operators, Staff
+
+PATH = "/console/schedules"
+
+NEWEST = 10
+"""Changes that are listed beside the table."""
+
+LATER_S = 3_600
+"""A planned change is proposed for so many seconds from now."""
+
+SHOWN = 20
+"""Most lines of a preview."""
+
+
+async def _given(request: Request) -> dict[str, str]:
+    return {name: value for name, value in (await request.form()).items() if isinstance(value, str)}
+
+
+Given = Annotated[dict[str, str], Depends(_given)]
+"""The fields of a form."""
+
+Number = Annotated[int, Path(ge=1, lt=2**63)]
+Short = Annotated[str, Query(max_length=16)]
+
+
+def add_schedules(app: FastAPI, console: Console) -> None:
+    """Add the routes."""
+    _add_table(app, console)
+    _add_form(app, console)
+    _add_changes(app, console)
+    _add_decisions(app, console)
+
+
+def _add_table(app: FastAPI, console: Console) -> None:
+    @app.get(PATH, include_in_schema=False)
+    def table(
+        request: Request, actor: Staff, name: Short = "", kind: Short = "", tuned: bool = False, skip: Skip = 0
+    ) -> Response:
+        """List what is in force at each microgrid, and the newest changes."""
+        with console.database.reads.begin() as connection:
+            rows = schedules_page(connection, Wanted(name=name, kind=kind, tuned=tuned), ROWS + 1, skip)
+            changes = newest_changes(connection, NEWEST)
+            kinds = sorted(set(kinds_of(connection).values()))
+        words = {"name": name, "kind": kind, "tuned": "true" if tuned else ""}
+        content = words | {
+            "rows": rows[:ROWS],
+            "periods": PERIODS,
+            "kinds": kinds,
+            "actions": TITLES,
+            "changes": changes,
+            "title_of": title,
+            "earlier": address(PATH, **words, skip=max(0, skip - ROWS)) if skip else "",
+            "later": address(PATH, **words, skip=skip + ROWS) if len(rows) > ROWS else "",
+        }
+        return console.page(request, actor, "schedules.html", content)
+
+
+def _add_form(app: FastAPI, console: Console) -> None:
+    @app.get(f"{PATH}/new", include_in_schema=False)
+    def form(
+        request: Request,
+        actor: Operators,
+        action: Action = Action.SCHEDULE,
+        microgrid: Annotated[list[str] | None, Query(max_length=ROWS)] = None,
+    ) -> Response:
+        """Show the form for a change."""
+        given = {"action": action, "microgrids": " ".join(microgrid or ())}
+        return _form(console, request, actor, given)
+
+    @app.post(f"{PATH}/preview", include_in_schema=False)
+    def preview(request: Request, actor: Operators, given: Given) -> Response:
+        """Show what the change of the form would do; nothing is changed."""
+        content: dict[str, Any] = {"preview": None, "fault": "", "shown": SHOWN}
+        try:
+            content["preview"] = preview_change(console.database, asked_by(given, console.zone()), console.now())
+        except (ConfigError, ValueError) as error:
+            content["fault"] = plain(error)
+        return console.fragment(request, actor, "schedule_preview.html", content)
+
+    @app.post(PATH, include_in_schema=False)
+    def make(request: Request, actor: Operators, given: Given) -> Response:
+        """Make the change of the form; if it is refused, show the form again with the reason."""
+        try:
+            number = make_change(console.database, actor, asked_by(given, console.zone()), console.now())
+        except (ConfigError, ValueError) as error:
+            return _form(console, request, actor, given, plain(error))
+        return console.see_other(actor, f"{PATH}/changes/{number}")
+
+
+def _add_changes(app: FastAPI, console: Console) -> None:
+    @app.get(f"{PATH}/changes", include_in_schema=False)
+    def changes(
+        request: Request, actor: Staff, before: Annotated[int | None, Query(ge=0, lt=2**63)] = None
+    ) -> Response:
+        """List all changes, newest first."""
+        with console.database.reads.begin() as connection:
+            found = newest_changes(connection, ROWS, before)
+        later = f"{PATH}/changes?before={found[-1].no}" if len(found) == ROWS else ""
+        content = {"changes": found, "title_of": title, "later": later}
+        return console.page(request, actor, "schedule_changes.html", content)
+
+    @app.get(f"{PATH}/changes/{{no}}", include_in_schema=False)
+    def change(request: Request, actor: Staff, no: Number, skip: Skip = 0) -> Response:
+        """Show a change: at each microgrid what was before, what was asked, and what became of it."""
+        return console.page(request, actor, "schedule_change.html", _shown(console, no, skip))
+
+    @app.get(f"{PATH}/changes/{{no}}/live", include_in_schema=False)
+    def live(request: Request, actor: Staff, no: Number, skip: Skip = 0) -> Response:
+        """Return the part of the page that is polled."""
+        return console.fragment(request, actor, "schedule_change_live.html", _shown(console, no, skip))
+
+
+def _add_decisions(app: FastAPI, console: Console) -> None:
+    @app.post(f"{PATH}/changes/{{no}}/put-back", include_in_schema=False)
+    def back(actor: Operators, no: Number) -> Response:
+        """Put back what was in force before a change."""
+        with refusing():
+            number = put_back(console.database, actor, no, console.now())
+        return console.see_other(actor, f"{PATH}/changes/{number}", f"What was before change {no} is being put back.")
+
+    @app.post(f"{PATH}/changes/{{no}}/cancel", include_in_schema=False)
+    def cancel(actor: Operators, no: Number) -> Response:
+        """Cancel a planned change."""
+        with refusing():
+            cancel_change(console.database, actor, no, console.now())
+        return console.see_other(actor, f"{PATH}/changes/{no}", f"Change {no} is cancelled.")
+
+
+def _form(console: Console, request: Request, actor: Actor, given: Mapping[str, str], fault: str = "") -> Response:
+    try:
+        action = Action(given.get("action", ""))
+    except ValueError:
+        action = Action.SCHEDULE
+    if action not in TITLES:
+        raise HTTPException(404, f"the page has no form for {action}")
+    with console.database.reads.begin() as connection:
+        kinds, seen = sorted(set(kinds_of(connection).values())), newest_change(connection)
+    later = local_input(console.now() + LATER_S, console.zone())
+    usual = {"which": "chosen", "when": "now", "time": later, "kind": "", "microgrids": ""}
+    content = {
+        "action": action,
+        "title": TITLES[action],
+        "given": {**usual, **given},
+        "fault": fault,
+        "seen": seen,
+        "kinds": kinds,
+        "periods": LABELS,
+        "strategies": get_args(Strategy),
+    }
+    return console.page(request, actor, "schedule_form.html", content, 409 if fault else 200)
+
+
+def _shown(console: Console, no: int, skip: int) -> dict[str, Any]:
+    with console.database.reads.begin() as connection:
+        change = find_change(connection, no)
+        if change is None:
+            raise HTTPException(404, f"there is no change {no}")
+        targets = targets_of(connection, no, ROWS, skip)
+        said = last_heartbeats(connection, [target.microgrid for target in targets])
+    path = f"{PATH}/changes/{no}"
+    return {
+        "change": change,
+        "what": title(change),
+        "rows": [_row(target, *said.get(target.microgrid, (None, None))) for target in targets],
+        "skip": skip,
+        "earlier": address(path, skip=max(0, skip - ROWS)) if skip else "",
+        "later": address(path, skip=skip + ROWS) if change.microgrids > skip + ROWS else "",
+    }
+
+
+def _row(target: Target, time: EpochSeconds | None, said: Heartbeat | None) -> dict[str, Any]:
+    """Return a microgrid's row of a change: before, asked, answer, and what its gateway says now."""
+    in_doubt = WEIGHTS in target.fields or target.fields.get("at") == "meters"
+    now = {} if said is None or in_doubt else in_force(settings_of(target.fields), said, None)
+    return {
+        "target": target,
+        "before": before_words(target.before),
+        "asked": words_of(target.fields, defaults=False),
+        "answer": answered(target.outcome),
+        "time": None if target.outcome is None else target.outcome.get("time"),
+        "now": before_words(now),
+        "said": time,
+    }

@@ -1,0 +1,212 @@
+"""The API's decisions on readings: quarantined ones, corrections, findings. Rights are those of the pages."""
+
+from typing import Annotated, Literal
+
+from fastapi import FastAPI, Query
+from pydantic import BaseModel, Field
+
+from commonwatt.model.units import QUARTER_S
+from utility.corrections import decisions as decisions
+from utility.corrections.decisions import close_findings, decide_lines, meter_number
+from utility.corrections.lifecycle import Action, State
+from utility.corrections.store.checking import open_findings
+from utility.corrections.store.corrections import Chosen
+from utility.corrections.summaries import key_of
+from utility.overview.store.waiting import corrections_page
+from utility.readings.decisions import MAX_AT_ONCE, decide_letters
+from utility.webkit.parameters import Limit
+from utility.webkit.rights import Clerks, Staff
+from utility.webkit.services import Api
+from utility.webkit.shapes import Asked, Time, Why, refusing
+
+Meter = Annotated[str, Query(pattern="^[0-9]{0,20}$", description="A meter's id; empty: of all.")]
+Skip = Annotated[int, Query(ge=0, le=10**7, description="How many come before.")]
+Numbers = Annotated[list[Annotated[int, Field(ge=1, lt=2**63)]], Field(min_length=1, max_length=MAX_AT_ONCE)]
+
+
+class LetterDecision(Asked):
+    """A decision on dead letters with quarantined readings, all or none."""
+
+    numbers: Numbers
+    decision: Literal["released", "refused"]
+    why: Why = ""
+
+
+class Decided(BaseModel):
+    """How much was decided."""
+
+    changed: int = Field(description="Dead letters, quarter-hours or findings.")
+    person: str = Field(description="Who decided.")
+    meters: int | None = Field(None, description="Meters, of corrections.")
+    slots: int | None = Field(None, description="Readings of 15 s, of dead letters.")
+    energy_mwh: int | None = Field(None, description="Energy of corrections, milliwatt-hours.")
+
+
+class CorrectionLine(BaseModel):
+    """Corrections of quarter-hours in a row."""
+
+    key: str = Field(description="Names them, for a decision.")
+    microgrid: str
+    meter: str
+    type: str
+    start: Time
+    until: Time
+    method: str
+    state: str
+    minutes: float
+    energy_mwh: int
+
+
+class CorrectionLines(BaseModel):
+    """A page of corrections."""
+
+    corrections: list[CorrectionLine]
+    after: str = Field(description="Ask for the next page with it; empty: this is the last one.")
+
+
+class Selection(Asked):
+    """Which corrections are meant; a key that is missing: any."""
+
+    meters: list[Annotated[str, Field(max_length=20)]] | None = Field(None, max_length=decisions.MAX_CHOSEN)
+    start: str | None = Field(None, max_length=40, description="The first moment, a quarter-hour.")
+    until: str | None = Field(None, max_length=40, description="The moment after the last.")
+    method: str | None = Field(None, max_length=20)
+
+
+class CorrectionDecision(Asked):
+    """A decision on lines of corrections, all or none; or on all that are chosen and in a state for it."""
+
+    keys: list[str] = Field([], max_length=decisions.MAX_CHOSEN)
+    chosen: Selection | None = None
+    action: Action
+    why: Why = ""
+
+
+class Value(Asked):
+    """A person's value for a period."""
+
+    meter: str = Field(max_length=20)
+    type: str = Field("through", max_length=20)
+    start: str = Field(max_length=40, description="The first moment.")
+    until: str = Field(max_length=40, description="The moment after the last.")
+    energy_kwh: str | None = Field(None, max_length=20, description="Kilowatt-hours; without it, that of like days.")
+    why: Why
+
+
+class Finding(BaseModel):
+    """An open finding of the daily checks."""
+
+    no: int
+    microgrid: str
+    meter: str
+    type: int = Field(description="The record type's number.")
+    start: Time
+    until: Time
+    check: str
+    figure: int
+    threshold: int
+
+
+class Findings(BaseModel):
+    """A page of findings."""
+
+    findings: list[Finding]
+
+
+class Closing(Asked):
+    """Findings to close, all or none."""
+
+    numbers: Numbers
+    why: Why = ""
+
+
+def add_decisions(app: FastAPI, api: Api) -> None:
+    """Add the endpoints."""
+    _add_letters(app, api)
+    _add_corrections(app, api)
+    _add_findings(app, api)
+
+
+def _add_letters(app: FastAPI, api: Api) -> None:
+    @app.post("/dead-letters/decide")
+    def decide(actor: Clerks, asked: LetterDecision) -> Decided:
+        """Release or refuse the quarantined readings of dead letters."""
+        with refusing():
+            chosen = [(no, asked.decision) for no in asked.numbers]
+            done = decide_letters(api.database, chosen, actor, asked.why, int(api.clock.now()))
+        slots = sum(int((blocks.quality > 0).sum()) for _, _, blocks in done)
+        return Decided(changed=len(done), slots=slots, person=actor.name)
+
+
+def _add_corrections(app: FastAPI, api: Api) -> None:
+    @app.get("/corrections")
+    def listed(
+        _: Staff,
+        state: State = State.PROPOSED,
+        meter: Meter = "",
+        after: Annotated[str, Query(max_length=60, description="As the page before says.")] = "",
+        limit: Limit = 100,
+    ) -> CorrectionLines:
+        """Return corrections in a state, by meter and time."""
+        with refusing(422), api.database.reads.begin() as connection:
+            meters = [meter_number(connection, meter)] if meter else None
+            page = corrections_page(connection, Chosen(meters=meters), [state], limit, after)
+        return CorrectionLines(corrections=[CorrectionLine(**row) for row in page.rows], after=page.after)
+
+    @app.post("/corrections/decide")
+    def decide(actor: Clerks, asked: CorrectionDecision) -> Decided:
+        """Approve, refuse or revert corrections, by the keys that the list gave; one that has changed is refused."""
+        with refusing():
+            now, of = int(api.clock.now()), asked.chosen
+            if of is None:
+                keys = [key_of(key) for key in asked.keys]
+                rows = decide_lines(api.database, keys, asked.action, actor, asked.why, now)
+            else:
+                with api.database.reads.begin() as connection:
+                    chosen = decisions.chosen_of(connection, of.meters, of.start, of.until, of.method)
+                rows = decisions.decide_chosen(api.database, chosen, asked.action, actor, asked.why, now)
+        energy, meters = sum(row.energy for row in rows), len({row.meter_no for row in rows})
+        return Decided(changed=len(rows), energy_mwh=energy, meters=meters, person=actor.name)
+
+    @app.post("/corrections/edit")
+    def edit(actor: Clerks, asked: Value) -> Decided:
+        """Enter the energy of a period, in place of readings and estimates."""
+        of = decisions.Edit(
+            meter=asked.meter, record_type=asked.type, start=asked.start, end=asked.until, energy=asked.energy_kwh
+        )
+        with refusing(422):
+            limits, now = api.settings.validation, int(api.clock.now())
+            span, energy = decisions.edit(api.database, limits, of, actor, asked.why, now)
+        return Decided(changed=len(span), energy_mwh=energy, person=actor.name)
+
+
+def _add_findings(app: FastAPI, api: Api) -> None:
+    @app.get("/findings")
+    def listed(_: Staff, meter: Meter = "", skip: Skip = 0, limit: Limit = 100) -> Findings:
+        """Return the open findings of the daily checks, the oldest first."""
+        with refusing(422), api.database.reads.begin() as connection:
+            numbers = [meter_number(connection, meter)] if meter else None
+            rows = open_findings(connection, limit, numbers, skipped=skip)
+        return Findings(
+            findings=[
+                Finding(
+                    no=row.no,
+                    microgrid=row.microgrid,
+                    meter=row.label,
+                    type=row.record_type,
+                    start=row.first_quarter * QUARTER_S,
+                    until=row.until_quarter * QUARTER_S,
+                    check=row.check_name,
+                    figure=row.figure,
+                    threshold=row.threshold,
+                )
+                for row in rows
+            ]
+        )
+
+    @app.post("/findings/close")
+    def close(actor: Clerks, asked: Closing) -> Decided:
+        """Close findings."""
+        with refusing():
+            closed = close_findings(api.database, asked.numbers, actor, asked.why, int(api.clock.now()))
+        return Decided(changed=closed, person=actor.name)

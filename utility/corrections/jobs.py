@@ -1,0 +1,112 @@
+"""The job of validation: checks each finished day once, and proposes estimates for gaps that stay (B4).
+
+It works microgrid by microgrid, so that steps of other jobs come between. A process that dies repeats little: what was
+found or proposed before is found and proposed once.
+"""
+
+from collections.abc import Callable
+from zoneinfo import ZoneInfo
+
+from commonwatt.config.utility import ValidationSettings
+from commonwatt.model.units import EpochSeconds
+from utility.assembly.metrics import UtilityMetrics
+from utility.corrections.checked_days import Judged
+from utility.corrections.store.checking import Checker, close_filled, count_open, days_to_check, owners, save
+from utility.corrections.store.corrections import Corrections, count_proposed, propose
+from utility.corrections.store.estimating import Estimator, Rules
+from utility.database.database import Database
+from utility.database.town_zone import zone_of
+from utility.jobs.store.job_leases import Turn
+from utility.jobs.threads import Threads
+
+LATE_S = 21_600
+"""Seconds after a UTC day's end before it is checked: its readings are still on their way."""
+
+BLOCKS_AT_A_TIME = 1_000
+"""About how many estimates are stored in one transaction."""
+
+_DAY_S = 86_400
+
+
+class ValidationJob:
+    """Reads on the jobs' thread, and writes on the one for writes."""
+
+    def __init__(
+        self,
+        settings: ValidationSettings,
+        database: Database,
+        metrics: UtilityMetrics,
+        threads: Threads,
+        *,
+        is_trusted: Callable[[], bool],
+    ) -> None:
+        self._settings = settings
+        self._is_trusted = is_trusted
+        self._database = database
+        self._metrics = metrics
+        self._threads = threads
+        self._checker = Checker(database, settings.limits)
+
+    async def run(self, turn: Turn) -> None:
+        """Check the days that are over, propose estimates for final gaps, and count what is open.
+
+        It waits for a trusted clock: with another one, days would seem to be over.
+        """
+        if not self._is_trusted():
+            return
+        days: range = await self._threads.read(self._days, turn.now)
+        for day in days:
+            for owner in await self._threads.read(self._owners):
+                found = await self._threads.read(self._checker.judged, owner, day)
+                await self._threads.write(self._save, found, day, turn.now)
+            if day == days[-1]:
+                # Before the day is done, so that a process that dies here comes back to it.
+                await self._propose(turn.now)
+            await self._threads.write(self._done, day, turn.now)
+        await self._threads.read(self.count)
+
+    async def _propose(self, now: EpochSeconds) -> None:
+        estimator: Estimator = await self._threads.read(self._estimator)
+        for owner in await self._threads.read(estimator.owners, now):
+            made = await self._threads.read(estimator.made_for, owner, now)
+            # In short transactions: commands and other jobs wait for each.
+            for some in made.by_quarters(BLOCKS_AT_A_TIME) if made is not None else ():
+                await self._threads.write(self._store, some, now)
+
+    def count(self) -> None:
+        """Count the open findings and the proposals."""
+        with self._database.reads.begin() as connection:
+            for check, number in count_open(connection).items():
+                self._metrics.findings.labels(check).set(number)
+            self._metrics.corrections_proposed.set(count_proposed(connection))
+
+    def _estimator(self) -> Estimator:
+        with self._database.reads.begin() as connection:
+            zone = zone_of(connection)
+        return Estimator(self._database, rules_of(self._settings, zone))
+
+    def _days(self, now: EpochSeconds) -> range:
+        with self._database.reads.begin() as connection:
+            return days_to_check(connection, (now - LATE_S) // _DAY_S)
+
+    def _owners(self) -> list[int]:
+        with self._database.reads.begin() as connection:
+            return owners(connection)
+
+    def _save(self, found: Judged, day: int, now: EpochSeconds) -> None:
+        with self._database.writes.begin() as connection:
+            save(connection, found, day, now)
+
+    def _done(self, day: int, now: EpochSeconds) -> None:
+        with self._database.writes.begin() as connection:
+            self._checker.forget(connection, day)
+            close_filled(connection, now)
+
+    def _store(self, made: Corrections, now: EpochSeconds) -> None:
+        with self._database.writes.begin() as connection:
+            propose(connection, made, now)
+
+
+def rules_of(settings: ValidationSettings, zone: ZoneInfo) -> Rules:
+    """Return how gaps are estimated in a town of a time zone."""
+    return Rules(zone=zone, days=settings.like_days, final_s=settings.final_days * _DAY_S)

@@ -1,0 +1,133 @@
+"""Corrections: proposed estimates with their plots, decided one or many; values that a person enters."""
+
+from dataclasses import replace
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Form, HTTPException, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import QUARTER_S
+from commonwatt.model.words import counted
+from utility.corrections.decisions import MAX_CHOSEN, Edit, chosen_by, decide_lines, edit, lines_around, meter_number
+from utility.corrections.figures import figure
+from utility.corrections.lifecycle import STEPS, Action, State
+from utility.corrections.store.corrections import Chosen, steps_of
+from utility.corrections.store.corrections import found as corrections_found
+from utility.corrections.summaries import Key, key_of, step_lines, summaries
+from utility.overview.pages.quarantine import Meter, shared
+from utility.overview.store import waiting
+from utility.webkit.console.answers import ROWS, After, Why, address, found, plain, refusing
+from utility.webkit.console.console import Console
+from utility.webkit.rights import Clerks, Staff
+
+Keys = Annotated[list[str], Form(min_length=1, max_length=MAX_CHOSEN)]
+Word = Annotated[str, Form(max_length=40)]
+
+_START = "/console/quarantine/corrections"
+_MAX_QUARTERS = 10_000
+_DONE = {Action.APPROVE: "approved", Action.REFUSE: "refused", Action.REVERT: "taken back"}
+
+
+def add_corrections(app: FastAPI, console: Console) -> None:
+    """Add the routes."""
+    _add_list(app, console)
+    _add_edit(app, console)
+    _add_one(app, console)
+
+
+def _add_list(app: FastAPI, console: Console) -> None:
+    @app.get(_START, include_in_schema=False)
+    def corrections(
+        request: Request,
+        actor: Staff,
+        after: After = "",
+        meter: Meter = "",
+        state: Annotated[State, Query()] = State.PROPOSED,
+    ) -> HTMLResponse:
+        """List corrections, by meter and time: quarter-hours in a row are a line."""
+        with console.database.reads.begin() as connection:
+            meters = [found(lambda: meter_number(connection, meter))] if meter else None
+            chosen = Chosen(meters=meters)
+            page = found(lambda: waiting.corrections_page(connection, chosen, [state], ROWS, after))
+        later = address(_START, meter=meter, state=state, after=page.after) if page.after else ""
+        content = {"rows": page.rows, "meter": meter, "state": state, "states": list(State), "later": later}
+        content |= {"actions": _actions(state)}
+        return console.page(request, actor, "corrections.html", content | shared(console, "corrections"))
+
+    @app.post(_START, include_in_schema=False)
+    def decide(actor: Clerks, key: Keys, action: Annotated[Action, Form()], why: Why = "") -> RedirectResponse:
+        """Approve, refuse or take back the chosen lines, all or none."""
+        with refusing():
+            keys = [key_of(each) for each in key]
+            rows = decide_lines(console.database, keys, action, actor, why, console.now())
+        energy = sum(row.energy for row in rows) / 1e6
+        words = f"{counted(len(rows), 'quarter-hour')}, {energy:.3f} kWh: {_DONE[action]}"
+        return console.see_other(actor, _START, words)
+
+
+def _add_one(app: FastAPI, console: Console) -> None:
+    @app.get(f"{_START}/{{key}}", include_in_schema=False)
+    def correction(request: Request, actor: Staff, key: str) -> HTMLResponse:
+        """Show some corrections in a row: the plot around them, and every step."""
+        rows = _rows(console, found(lambda: key_of(key)))
+        with console.database.reads.begin() as connection:
+            steps = steps_of(connection, [row.no for row in rows])
+        lines = summaries(rows)
+        content = {"rows": lines, "line": lines[0], "steps": step_lines(steps), "key": key}
+        content |= {"actions": _actions(State(lines[0]["state"]))}
+        return console.page(request, actor, "correction.html", content | shared(console, "corrections"))
+
+    @app.get(f"{_START}/{{key}}/plot.json", include_in_schema=False)
+    def plot(_: Staff, key: str) -> dict[str, Any]:
+        """Return readings, corrections and like days around some corrections, by quarter-hour."""
+        rows = _rows(console, found(lambda: key_of(key)))
+        first, lines = found(lambda: lines_around(console.database, console.api.settings.validation, rows))
+        return figure(lines, first * QUARTER_S, QUARTER_S, rows[0].record_type)
+
+
+def _add_edit(app: FastAPI, console: Console) -> None:
+    @app.get(f"{_START}/edit", include_in_schema=False)
+    def form(request: Request, actor: Clerks, meter: Meter = "") -> HTMLResponse:
+        """Show the form for a value that a person enters."""
+        return _form(console, request, actor, {"meter": meter})
+
+    @app.post(f"{_START}/edit", include_in_schema=False)
+    def enter(
+        request: Request,
+        actor: Clerks,
+        meter: Word,
+        start: Word,
+        end: Word,
+        record_type: Word = "through",
+        energy: Word = "",
+        why: Why = "",
+    ) -> Any:
+        """Enter the energy of a period, in place of readings and estimates."""
+        new = Edit(meter=meter, record_type=record_type, start=start, end=end, energy=energy or None)
+        try:
+            span, total = edit(console.database, console.api.settings.validation, new, actor, why, console.now())
+        except ConfigError as error:
+            return _form(console, request, actor, vars(new) | {"why": why, "error": plain(error)}, 422)
+        words = f"meter {meter}: {counted(len(span), 'quarter-hour')} entered, {total / 1e6:.3f} kWh"
+        return console.see_other(actor, address(_START, meter=meter, state=State.EDITED), words)
+
+
+def _form(console: Console, request: Request, actor: Any, filled: dict[str, Any], status: int = 200) -> HTMLResponse:
+    empty = {"meter": "", "start": "", "end": "", "record_type": "through", "energy": "", "why": "", "error": ""}
+    content = empty | {name: value or "" for name, value in filled.items()}
+    return console.page(request, actor, "edit.html", content | shared(console, "corrections"), status)
+
+
+def _rows(console: Console, key: Key) -> list[Any]:
+    """Return the corrections of a line; once none is left in its state, those that are there in others."""
+    with console.database.reads.begin() as connection:
+        for chosen in (chosen_by(key), replace(chosen_by(key), state=None)):
+            if rows := corrections_found(connection, chosen, list(State), _MAX_QUARTERS):
+                return rows
+    raise HTTPException(404, "there are no such corrections")
+
+
+def _actions(state: State) -> list[str]:
+    """Return what a person may do with corrections in a state."""
+    return [str(action) for action in Action if (state, action) in STEPS]

@@ -1,0 +1,273 @@
+"""What estimates are made from: the final gaps of a microgrid, the readings around them, and like days."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Connection, bindparam, or_, select
+
+from commonwatt.model.ids import unsigned64
+from commonwatt.model.records import EventRecord, RecordType
+from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, Quarter
+from commonwatt.model.validation import limits_of
+from commonwatt.settlement.estimates.like_days import FARTHEST_DAYS, like_quarters, nearest, typical
+from commonwatt.settlement.estimates.microgrid import estimated
+from commonwatt.settlement.settled import QUARTERS_A_DAY
+from commonwatt.town.town import Direction, Function
+from utility.corrections.evidence import Gap, Known, as_blocks, proposals, spans, window_of
+from utility.corrections.members import Layout, Member, Series, layout_of, members_in
+from utility.corrections.outages import Events, days_in, outages_of
+from utility.corrections.store.corrections import Corrections, covered
+from utility.database.checks import sound_events
+from utility.database.database import Database
+from utility.readings.gaps import ALL_SLOTS, Interval
+from utility.readings.store.events import event_of, events_around
+from utility.readings.store.parts import PartReader, chunks, select_parts
+from utility.readings.tables import compacted, gap
+from utility.registry.tables import controller, installed, meter
+from utility.supply.store.rations import loss_permille
+
+MAX_WINDOWS = 30
+"""Most windows of a microgrid that one run estimates; with more, each day's run begins with others."""
+
+MAX_AGE_DAYS = 60
+"""Gaps older than this are not estimated: no like day is near, and the month is billed."""
+
+_ALWAYS = [int(RecordType.THROUGH), int(RecordType.REGISTER)]
+_DAY_S = 86_400
+_Typical = dict[Series, tuple[NDArray[np.int64], NDArray[np.bool_]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """How gaps are estimated.
+
+    Attributes:
+        zone: Time zone of like hours.
+        days: Like days of a mean.
+        final_s: Seconds after which a slot that no gateway answered for is estimated too.
+    """
+
+    zone: ZoneInfo
+    days: int
+    final_s: int
+
+
+def members_of(connection: Connection, owner: int) -> list[Member]:
+    """Return the meters that a microgrid has or had, by the number of its controller, with their dates."""
+    i = installed.c
+    statement = select(meter, i.place, i.since, i.until).outerjoin(installed, i.meter == meter.c.id)
+    statement = statement.join(controller, controller.c.id == meter.c.microgrid).where(controller.c.number == owner)
+    return [
+        Member(
+            no=row.no,
+            id=unsigned64(row.id),
+            location=row.location if row.place is None else row.place,
+            since=row.since,
+            until=row.until,
+            function=Function(row.function),
+            direction=Direction(row.direction),
+            record_types=frozenset(map(int, row.record_types.split(","))),
+            capacity=row.battery_capacity,
+            limits=limits_of(row.service_amps, row.battery_capacity),
+        )
+        for row in connection.execute(statement.order_by(meter.c.no))
+    ]
+
+
+def member_at(connection: Connection, number: int) -> tuple[list[Member], int]:
+    """Return the meters of the microgrid of a meter, and the number of its controller."""
+    of = select(controller.c.number).join(meter, meter.c.microgrid == controller.c.id).where(meter.c.no == number)
+    owner = int(connection.execute(of).scalar_one())
+    return members_of(connection, owner), owner
+
+
+def owners_with_gaps(connection: Connection, now: EpochSeconds, rules: Rules) -> list[int]:
+    """Return the numbers of the controllers of microgrids with final gaps."""
+    statement = (
+        select(controller.c.number)
+        .join(meter, meter.c.microgrid == controller.c.id)
+        .join(gap, gap.c.meter_no == meter.c.no)
+        .where(_is_final(now, rules))
+        .distinct()
+    )
+    return sorted(connection.execute(statement).scalars())
+
+
+def final_gaps(connection: Connection, series: Collection[Series], now: EpochSeconds, rules: Rules) -> dict[Gap, int]:
+    """Return the masks of some series' slots that no gateway will send any more, and that have no correction yet.
+
+    Final are slots that the gateway answered not to have, and all slots of a quarter older than ``rules.final_s``.
+    """
+    numbers = sorted({number for number, _ in series})
+    old = _old(now, rules)
+    found: dict[Gap, int] = {}
+    for some in chunks(numbers):
+        statement = select(gap).where(gap.c.meter_no.in_(some), _is_final(now, rules))
+        for row in connection.execute(statement):
+            if (row.meter_no, row.record_type) in series:
+                mask = row.mask if row.quarter < old else row.mask & row.absent
+                found[row.meter_no, row.record_type, row.quarter] = mask & ALL_SLOTS
+    there = covered(connection, [(quarter, number, kind) for number, kind, quarter in found])
+    left = {key: mask & ~there.get((key[2], key[0], key[1]), 0) for key, mask in found.items()}
+    return {key: mask for key, mask in left.items() if mask}
+
+
+def _old(now: EpochSeconds, rules: Rules) -> Quarter:
+    return (now - rules.final_s) // QUARTER_S
+
+
+def _is_final(now: EpochSeconds, rules: Rules) -> ColumnElement[bool]:
+    youngest = (now - MAX_AGE_DAYS * _DAY_S) // QUARTER_S
+    return (gap.c.quarter >= youngest) & or_(gap.c.absent != 0, gap.c.quarter < _old(now, rules))
+
+
+class Estimator:
+    """Estimates the final gaps of one database's microgrids."""
+
+    def __init__(self, database: Database, rules: Rules) -> None:
+        self._database = database
+        self._rules = rules
+
+    def owners(self, now: EpochSeconds) -> list[int]:
+        """Return the numbers of the controllers of microgrids with final gaps."""
+        with self._database.reads.begin() as connection:
+            return owners_with_gaps(connection, now, self._rules)
+
+    def made_for(self, owner: int, now: EpochSeconds) -> Corrections | None:
+        """Return estimates for the final gaps of a microgrid; ``None``: there is nothing to propose."""
+        with self._database.reads.begin() as connection:
+            members = members_of(connection, owner)
+            by_no = {m.no: m for m in members}
+            layout = layout_of(members)
+            every = final_gaps(connection, set(layout.series), now, self._rules)
+        gaps = {key: mask for key, mask in every.items() if by_no[key[0]].in_place(np.array([key[2]])).any()}
+        windows = spans(sorted({quarter for _, _, quarter in gaps}), len(layout.series))
+        if not windows:
+            return None
+        # What can't be estimated comes again each day, and must not keep the others from their turn.
+        first = now // _DAY_S * MAX_WINDOWS % len(windows) if len(windows) > MAX_WINDOWS else 0
+        chosen = (windows[first:] + windows[:first])[:MAX_WINDOWS]
+        return self._estimates(owner, members, gaps, chosen)
+
+    def _estimates(
+        self,
+        owner: int,
+        members: Sequence[Member],
+        gaps: Mapping[Gap, int],
+        windows: Sequence[tuple[Quarter, Quarter]],
+    ) -> Corrections | None:
+        """Return estimates of the gaps in some windows; ``None``: nothing is known to estimate them from."""
+        made = []
+        for span in windows:
+            there = members_in(members, *span)
+            layout = layout_of(there)
+            wanted = {key: mask for key, mask in gaps.items() if span[0] < key[2] < span[1] - 1}
+            known = self._known(there, layout, span, {(number, kind) for number, kind, _ in wanted})
+            made += proposals(layout, estimated(window_of(layout, span, wanted, known)))
+        if not made:
+            return None
+        return Corrections(
+            blocks=as_blocks({m.no: m for m in members}, made),
+            number=np.array([number for (number, _), _, _, _, _ in made], np.int64),
+            owner=np.full(len(made), owner, np.int64),
+            method=np.array([method for _, method, _, _, _ in made], np.uint8),
+        )
+
+    def like_days(
+        self, members: Sequence[Member], series: Series, span: tuple[Quarter, Quarter]
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return the energy of a series' quarters on like days, and where it is known; of a level, its last value."""
+        with self._database.reads.begin() as connection:
+            outages = self._outages(connection, members, span)
+            return self._typical(connection, span, {series}, outages)[series]
+
+    def _known(
+        self, members: Sequence[Member], layout: Layout, span: tuple[Quarter, Quarter], gappy: set[Series]
+    ) -> Known:
+        reader = PartReader(self._database)
+        numbers = [m.no for m in members]
+        quarters = list(range(*span))
+        wanted = select_parts(
+            lambda c: (
+                c.quarter.in_(bindparam("quarters", expanding=True))
+                & c.meter_no.in_(bindparam("numbers", expanding=True))
+                & (c.record_type.in_(_ALWAYS) | c.meter_no.in_(bindparam("sources", expanding=True)))
+            )
+        )
+        sources = [number for number, kind in layout.series if kind not in _ALWAYS]
+        with self._database.reads.begin() as connection:
+            blocks = reader.read(connection, wanted, {"quarters": quarters, "numbers": numbers, "sources": sources})
+            outages = self._outages(connection, members, span)
+            means = self._typical(connection, span, gappy, outages)
+            loss = loss_permille(connection)
+        reader.finish()
+        return Known(blocks=blocks, outages=outages, typical=means, loss_permille=loss)
+
+    def _outages(
+        self, connection: Connection, members: Sequence[Member], span: tuple[Quarter, Quarter]
+    ) -> dict[int, list[Interval]]:
+        margin = FARTHEST_DAYS + 1
+        first, last = (span[0] - margin * QUARTERS_A_DAY) * QUARTER_S, (span[1] + margin * QUARTERS_A_DAY) * QUARTER_S
+        return outages_of(events_between(connection, [m.no for m in members], first, last), ends_of(members))
+
+    def _typical(
+        self,
+        connection: Connection,
+        span: tuple[Quarter, Quarter],
+        gappy: set[Series],
+        outages: dict[int, list[Interval]],
+    ) -> _Typical:
+        """Return the means of like days of the series with gaps."""
+        zone, days = self._rules.zone, self._rules.days
+        like = [nearest(like_quarters(quarter, zone), days) for quarter in range(*span)]
+        every = sorted({quarter for each in like for quarter in each})
+        readings = _totals(connection, gappy, every)
+        begin, end = every[0] * QUARTER_S, (every[-1] + 1) * QUARTER_S
+        dates = {quarter: datetime.fromtimestamp(quarter * QUARTER_S, zone).date() for quarter in every}
+        most = max(map(len, like))
+        found: _Typical = {}
+        for series in gappy:
+            out = days_in(outages.get(0, []) + outages.get(series[0], []), begin, end, zone)
+            of = readings.get(series, {})
+            energies, usable = np.zeros((most, len(like)), np.int64), np.zeros((most, len(like)), np.bool_)
+            for column, each in enumerate(like):
+                for place, quarter in enumerate(each):
+                    if quarter in of and dates[quarter] not in out:
+                        energies[place, column], usable[place, column] = of[quarter], True
+            found[series] = typical(energies, usable, days)
+        return found
+
+
+def events_between(connection: Connection, numbers: Sequence[int], start: EpochSeconds, end: EpochSeconds) -> Events:
+    """Return the events of some meters that tell their states between two times."""
+    found: dict[int, list[tuple[int, EventRecord]]] = defaultdict(list)
+    for row in sound_events(events_around(connection, numbers, start, end)):
+        found[row.meter_no].append((row.generation, event_of(row, 0)))
+    return found
+
+
+def ends_of(members: Sequence[Member]) -> list[int]:
+    """Return the numbers of the boundary's meters."""
+    return [m.no for m in members if m.function is Function.BOUNDARY]
+
+
+def _totals(
+    connection: Connection, gappy: set[Series], quarters: Sequence[Quarter]
+) -> dict[Series, dict[Quarter, int]]:
+    """Return the energy of each whole quarter of some series, or the level at its end."""
+    found: dict[Series, dict[Quarter, int]] = defaultdict(dict)
+    c = compacted.c
+    columns = c.quarter, c.meter_no, c.record_type, c.total, c.last_reading
+    for some in chunks(quarters):
+        for numbers in chunks(sorted({number for number, _ in gappy})):
+            statement = select(*columns).where(
+                c.quarter.in_(some), c.meter_no.in_(numbers), c.exact + c.averaged == SLOTS
+            )
+            for quarter, number, kind, total, last in connection.execute(statement):
+                found[number, kind][quarter] = last if kind == RecordType.STORED else total
+    return found

@@ -1,0 +1,1 @@
+"""The database: opened, migrated, backed up, restored, checked for damage."""

@@ -1,0 +1,12 @@
+"""The table of the service's settings."""
+
+from sqlalchemy import Column, String, Table, Text
+
+from utility.database.base import metadata
+
+setting = Table(
+    "setting",
+    metadata,
+    Column("key", String(32), primary_key=True),
+    Column("value", Text, nullable=False),
+)

@@ -1,0 +1,54 @@
+"""The time zone of the town: of people's times, local days and months; and the hours of its peak price."""
+
+import json
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection
+
+from commonwatt.town.file import TownTable, hours_from
+from utility.database.database import Database, read_setting
+from utility.registry.store.registration import TOWN
+
+
+def timezone_of(connection: Connection) -> str:
+    """Return the name of the town's time zone; America/New_York before a registration."""
+    zone = json.loads(read_setting(connection, TOWN) or "{}").get("timezone")
+    return str(zone or TownTable().timezone)
+
+
+def zone_of(connection: Connection) -> ZoneInfo:
+    """Return the town's zone; America/New_York before a registration."""
+    return ZoneInfo(timezone_of(connection))
+
+
+def peak_hours_of(connection: Connection) -> tuple[int, ...]:
+    """Return the local hours of the town's peak price; 15 to 20 before a registration."""
+    figures, table = json.loads(read_setting(connection, TOWN) or "{}"), TownTable()
+    start = figures.get("peak_start_hour", table.peak_start_hour)
+    return hours_from(start, figures.get("peak_end_hour", table.peak_end_hour))
+
+
+def town_zone(database: Database) -> ZoneInfo:
+    """Return the town's zone, read from a database."""
+    with database.reads.begin() as connection:
+        return zone_of(connection)
+
+
+class TownZone:
+    """The town's zone as a service uses it.
+
+    Args:
+        database: The service's database.
+
+    Attributes:
+        last: The zone that was read last, for answers that need no database; before that America/New_York.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.last = ZoneInfo(TownTable().timezone)
+
+    def read(self) -> ZoneInfo:
+        """Return the zone from the database: another process may register another town."""
+        self.last = town_zone(self._database)
+        return self.last

@@ -1,1 +1,0 @@
-"""What people decide, each in one transaction with its line in the audit log: pages, API and commands call it."""

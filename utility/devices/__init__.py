@@ -1,1 +1,0 @@
-"""Devices as the utility knows them: registered, heard, and with the enrolment's folder also their certificates."""

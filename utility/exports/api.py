@@ -1,0 +1,156 @@
+"""The API's exports: the same rows as ``commonwatt export`` writes, streamed, and bounded in rows and in number."""
+
+from collections.abc import Callable, Iterator
+from threading import BoundedSemaphore
+from typing import Annotated, BinaryIO, TypeAlias, cast
+
+from fastapi import FastAPI, HTTPException, Query
+from fastapi.responses import StreamingResponse
+from pydantic import StringConstraints
+from starlette.types import Receive, Scope, Send
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.protocol.topics import MICROGRID_PATTERN
+from utility.database.database import Database
+from utility.exports.exports import Asked, Export, bills_export, events_export, readings_export, settled_export
+from utility.exports.folder import Hashed
+from utility.exports.resolutions import Resolution
+from utility.exports.selection import Selection
+from utility.exports.writers import MEDIA_TYPES, Format, make_writer, require
+from utility.webkit.parameters import LOCAL_TIMES, Moment
+from utility.webkit.rights import FOR_STAFF, ClerksOrApprovers
+
+MAX_ROWS = 3_000_000
+"""Most rows of one answer, such as a month of quarter-hours of a thousand meters; about 20 s as CSV."""
+
+MAX_EXPORTS = 2
+"""Exports at a time; each uses a thread and some ten megabytes."""
+
+_NAMES = ("start", "end", "meter", "microgrid", "account")
+
+_Meter = Annotated[str, StringConstraints(pattern="^[0-9]{1,20}$")]
+_Microgrid = Annotated[str, StringConstraints(pattern=f"^{MICROGRID_PATTERN}$")]
+Meters = Annotated[list[_Meter] | None, Query(max_length=500, description="Meters' ids; may be repeated.")]
+Microgrids = Annotated[list[_Microgrid] | None, Query(max_length=500, description="Microgrids; may be repeated.")]
+Accounts = Annotated[list[int] | None, Query(max_length=500, description="Accounts' numbers; may be repeated.")]
+Form = Annotated[Format, Query(alias="format", description="csv, parquet or jsonl.")]
+Interval = Annotated[Resolution, Query(description="The interval of a row: 15s, 15min, 1h, or 1d, a local day.")]
+_Make: TypeAlias = Callable[[Database, Asked], Export]
+
+
+class _Answer(StreamingResponse):
+    """A streamed answer that gives its place back at its end, also if the client is gone before its begin."""
+
+    def __init__(self, content: Iterator[bytes], places: BoundedSemaphore, form: Format, name: str) -> None:
+        headers = {"Content-Disposition": f'attachment; filename="{name}.{form}"'}
+        super().__init__(content, media_type=MEDIA_TYPES[form], headers=headers)
+        self._places = places
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._places.release()
+
+
+def _answering(database: Database) -> "Callable[[_Make, Format, Asked], _Answer]":
+    """Return what answers an export, a bounded number at a time."""
+    places = BoundedSemaphore(MAX_EXPORTS)
+
+    def answer(make: _Make, form: Format, asked: Asked) -> _Answer:
+        try:
+            require(form)
+            export = make(database, asked)
+        except ConfigError as error:
+            raise HTTPException(422, str(error)) from error
+        if export.most > MAX_ROWS:
+            raise HTTPException(
+                422,
+                f"this may have {export.most:,} rows, and an answer at most {MAX_ROWS:,}; ask for less time, fewer "
+                "meters or a longer resolution, or use: commonwatt export",
+            )
+        if not places.acquire(blocking=False):
+            raise HTTPException(
+                503, f"{MAX_EXPORTS} exports are running; try again later", headers={"Retry-After": "10"}
+            )
+        return _Answer(_content(export, form), places, form, export.name)
+
+    return answer
+
+
+def add_exports(app: FastAPI, database: Database) -> None:
+    """Add the endpoints."""
+    answer = _answering(database)
+
+    @app.get("/export/readings", response_class=StreamingResponse, dependencies=[FOR_STAFF, LOCAL_TIMES])
+    def readings(
+        start: Moment,
+        end: Moment,
+        form: Form = Format.CSV,
+        resolution: Interval = Resolution.QUARTER,
+        meter: Meters = None,
+        microgrid: Microgrids = None,
+        account: Accounts = None,
+    ) -> StreamingResponse:
+        """Return the readings of ``[start, end)`` as a file: a row for each meter, record type and interval.
+
+        Sums are of the slots that have a reading; ``missing_slots`` says how many have none. Levels have their last,
+        lowest and highest value. The columns are those of ``commonwatt export``.
+        """
+        return answer(readings_export, form, _asked(start, end, resolution, (meter, microgrid, account)))
+
+    @app.get("/export/settled", response_class=StreamingResponse, dependencies=[FOR_STAFF, LOCAL_TIMES])
+    def settled(
+        start: Moment,
+        end: Moment,
+        form: Form = Format.CSV,
+        resolution: Interval = Resolution.QUARTER,
+        meter: Meters = None,
+        microgrid: Microgrids = None,
+        account: Accounts = None,
+    ) -> StreamingResponse:
+        """Return the settled quarter-hours of ``[start, end)``, or their sums, as a file."""
+        return answer(settled_export, form, _asked(start, end, resolution, (meter, microgrid, account)))
+
+    @app.get("/export/bills", response_class=StreamingResponse, dependencies=[LOCAL_TIMES])
+    def bills(
+        _: ClerksOrApprovers, start: Moment, end: Moment, form: Form = Format.CSV, account: Accounts = None
+    ) -> StreamingResponse:
+        """Return the lines of the issued bills of the local months in ``[start, end)`` as a file."""
+        return answer(bills_export, form, _asked(start, end, Resolution.QUARTER, (None, None, account)))
+
+    @app.get("/export/events", response_class=StreamingResponse, dependencies=[FOR_STAFF, LOCAL_TIMES])
+    def events(
+        start: Moment,
+        end: Moment,
+        form: Form = Format.CSV,
+        meter: Meters = None,
+        microgrid: Microgrids = None,
+        account: Accounts = None,
+    ) -> StreamingResponse:
+        """Return the meters' events of ``[start, end)`` as a file."""
+        return answer(events_export, form, _asked(start, end, Resolution.QUARTER, (meter, microgrid, account)))
+
+
+def _asked(
+    start: int,
+    end: int,
+    resolution: Resolution,
+    selected: tuple[list[str] | None, list[str] | None, list[int] | None],
+) -> Asked:
+    meters, microgrids, accounts = selected
+    selection = Selection(meters=meters or (), microgrids=microgrids or (), accounts=accounts or ())
+    return Asked(start=start, end=end, resolution=resolution, selection=selection, names=_NAMES)
+
+
+def _content(export: Export, form: Format) -> Iterator[bytes]:
+    """Yield the bytes of an export, as its rows are read."""
+    made: list[bytes] = []
+    writer = make_writer(form, cast("BinaryIO", Hashed(made.append)), export.table)
+    for piece in export.pieces():
+        for rows in export.rows(piece):
+            writer.write(rows)
+            yield b"".join(made)
+            made.clear()
+    writer.close()
+    yield b"".join(made)

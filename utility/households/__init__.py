@@ -1,0 +1,1 @@
+"""A household's own home: its day, its bills, its files."""

@@ -1,0 +1,142 @@
+"""The API of a resident's own account: its day, its battery, its sharing weight. Times are ISO 8601, UTC."""
+
+from datetime import UTC, date, datetime
+from typing import Annotated
+
+from fastapi import FastAPI, HTTPException, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.local_calendar import midnight
+from commonwatt.model.units import QUARTER_S, EpochSeconds, quarter_of
+from utility.access.store.people import By
+from utility.control.store.weights import set_weight
+from utility.database.town_zone import zone_of
+from utility.households.course import Figure
+from utility.households.home import Home, home_of
+from utility.households.today import day_of, local_day, stored_now
+from utility.registry.accounts import Account
+from utility.registry.weights import LEAST, MOST, weight_at
+from utility.webkit.acting import changing
+from utility.webkit.rights import Residents
+from utility.webkit.services import Api
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class WeightDated(_Model):
+    """A sharing weight from a time on."""
+
+    start: datetime = Field(description="From when it holds, until the next one.")
+    weight: int = Field(description="The weight.")
+
+
+class WeightsAnswer(_Model):
+    """The sharing weights of the own account."""
+
+    account: int = Field(description="The account.")
+    weight: int = Field(description="The weight in force.")
+    dated: list[WeightDated] = Field(description="All that were set, oldest first.")
+
+
+class WeightAsked(_Model):
+    """A sharing weight to be set."""
+
+    weight: Annotated[int, Field(ge=LEAST, le=MOST, description="The weight.")]
+    start: date = Field(description="The local day from whose begin it holds, tomorrow at the earliest.")
+
+
+class HomeAnswer(_Model):
+    """The present local day of the own account; energies are milliwatt-hours, ``None``: no reading or no meter."""
+
+    account: int = Field(description="The account.")
+    until: datetime | None = Field(description="The end of the newest quarter-hour with a reading.")
+    solar: int | None = Field(description="Generated.")
+    used: int | None = Field(description="Used, of quarter-hours with all readings.")
+    taken: int | None = Field(description="From the town and the microgrid.")
+    given: int | None = Field(description="To the town and the microgrid.")
+    level: int | None = Field(description="Level of the own batteries.")
+    level_time: datetime | None = Field(description="Of when the level is.")
+    minimum_percent: list[int | None] = Field(description="The minimum of each own battery, as its meter reports it.")
+    weight: int = Field(description="The sharing weight in force.")
+
+
+def add_own_home(app: FastAPI, api: Api) -> None:
+    """Add the endpoints."""
+
+    def own(actor: Residents) -> Home:
+        home = None if actor.account is None else home_of(api.database, actor.account)
+        if home is None:
+            raise HTTPException(404, "your name is not linked with an account yet; ask the utility's administrator")
+        return home
+
+    @app.get("/home")
+    def home(actor: Residents) -> HomeAnswer:
+        """Return the present day of the own account."""
+        its, now, zone = own(actor), int(api.clock.now()), api.zone.read()
+        stored = stored_now(api.database, its, now, zone, shared=False)
+        today = day_of(api.database, its, *local_day(now, zone)) if stored is None else stored.today
+        level = None if stored is None else stored.level
+        return HomeAnswer(
+            account=its.account.number,
+            until=_time(today.until),
+            solar=_energy(today.sums.solar),
+            used=_energy(today.sums.used),
+            taken=_energy(today.sums.taken),
+            given=_energy(today.sums.given),
+            level=None if level is None else level.energy,
+            level_time=None if level is None else _time(level.time),
+            minimum_percent=[] if stored is None else [one.minimum for one in stored.batteries],
+            weight=int(weight_at(its.account, quarter_of(now))),
+        )
+
+    @app.get("/home/weights")
+    def weights(actor: Residents) -> WeightsAnswer:
+        """Return the sharing weights of the own account."""
+        return _weights(own(actor).account, int(api.clock.now()))
+
+    @app.post("/home/weight")
+    def weight(request: Request, actor: Residents, asked: WeightAsked) -> WeightsAnswer:
+        """Set the sharing weight of the own account from a local day on; later ones that were set are dropped."""
+        with changing(api, request, actor) as by:
+            after = change_weight(by, own(actor), asked.weight, asked.start)
+            return _weights(after, by.now)
+
+
+def change_weight(by: By, home: Home, weight: int, start: date) -> Account:
+    """Set the sharing weight of an account from a local day on, with its entry in the audit log.
+
+    Raises:
+        ConfigError: The account has no battery of its own now, or weight or day are wrong; nothing was changed.
+    """
+    if all(one.is_shared for one in home.batteries(quarter_of(by.now))):
+        raise ConfigError("your account has no battery of its own now, so it has no weight")
+    try:
+        first = midnight(start, zone_of(by.connection))
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"{start}: no weight can begin on this day") from error
+    before, after = set_weight(by.connection, home.account.number, weight, first, by.actor.name, by.now)
+    by.record("weight.set", f"account {after.number}", _stated(before), _stated(after))
+    return after
+
+
+def _weights(account: Account, now: EpochSeconds) -> WeightsAnswer:
+    dated = [
+        WeightDated(start=datetime.fromtimestamp(one.start * QUARTER_S, UTC), weight=int(one.value))
+        for one in account.weights
+    ]
+    return WeightsAnswer(account=account.number, weight=int(weight_at(account, quarter_of(now))), dated=dated)
+
+
+def _stated(account: Account) -> list[list[object]]:
+    return [[dated.start * QUARTER_S, str(dated.value)] for dated in account.weights]
+
+
+def _energy(figure: Figure | None) -> int | None:
+    return None if figure is None else figure.energy
+
+
+def _time(time: EpochSeconds | None) -> datetime | None:
+    return None if time is None else datetime.fromtimestamp(time, UTC)

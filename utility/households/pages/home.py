@@ -1,0 +1,195 @@
+"""A resident's page: the own account's day, month, battery, sharing and bill so far; never an id of an account (U2)."""
+
+from datetime import date, datetime, timedelta
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from fastapi import FastAPI, Form, HTTPException, Query, Request, Response
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.local_calendar import midnight, month_after, month_before, month_of, month_quarters
+from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
+from utility.access.actor import Actor
+from utility.billing.store.issued_bills import issued_bills
+from utility.households.api import change_weight
+from utility.households.bills import BillsSoFar
+from utility.households.course import Course, Figures
+from utility.households.home import Home, home_of
+from utility.households.reading import read_settled
+from utility.households.shared import together
+from utility.households.today import day_of, figures_by_day, local_day, stored_now
+from utility.registry.weights import LEAST, MOST, weight_at
+from utility.webkit.acting import changing
+from utility.webkit.console.console import Console
+from utility.webkit.console.plots import Series, plotted
+from utility.webkit.rights import Residents
+
+SHOWN_BILLS = 60
+"""Issued bills that are listed: five years."""
+
+KILOWATTS = 3600 / QUARTER_S / 1e6
+"""Mean kilowatts of a milliwatt-hour in a quarter-hour."""
+
+_Day = Annotated[date, Query(description="A local day.")]
+_Month = Annotated[str, Query(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", description="A local month.")]
+
+
+def own_home(console: Console, actor: Actor) -> Home:
+    """Return the home of a resident's own account.
+
+    Raises:
+        HTTPException: The resident has no account, or it is not registered.
+    """
+    home = None if actor.account is None else home_of(console.database, actor.account)
+    if home is None:
+        raise HTTPException(404, "your name is not linked with an account yet; ask the utility's administrator")
+    return home
+
+
+def add_home(app: FastAPI, console: Console) -> None:
+    """Add the routes."""
+    bills = BillsSoFar(console.database, console.api.settings.billing.tariff)
+
+    @app.get("/console/home", include_in_schema=False)
+    def page(request: Request, actor: Residents) -> Response:
+        """Return the page."""
+        home, now, zone = own_home(console, actor), console.now(), console.zone()
+        content = _today(console, home, now, zone) | _sharing(home, now, zone) | _bills(console, bills, home, now, zone)
+        return console.page(request, actor, "home.html", content)
+
+    @app.get("/console/home/live", include_in_schema=False)
+    def live(request: Request, actor: Residents) -> Response:
+        """Return the part of the page that changes by itself: today and the battery."""
+        content = _today(console, own_home(console, actor), console.now(), console.zone())
+        return console.fragment(request, actor, "home_live.html", content)
+
+    @app.get("/console/home/day", include_in_schema=False)
+    def day(request: Request, actor: Residents, day: _Day) -> Response:
+        """Return a local day."""
+        home, (first, end) = own_home(console, actor), _quarters_of(day, console.zone())
+        content = {"day": day, "found": day_of(console.database, home, first, end), **_neighbours_of(day)}
+        return console.page(request, actor, "home_day.html", content)
+
+    @app.get("/console/home/day.json", include_in_schema=False)
+    def day_plot(actor: Residents, day: _Day) -> dict[str, Any]:
+        """Return the series of a local day for its plot, kilowatts by quarter-hour."""
+        home, (first, end) = own_home(console, actor), _quarters_of(day, console.zone())
+        return {"series": _series(day_of(console.database, home, first, end).course)}
+
+    @app.get("/console/home/month", include_in_schema=False)
+    def month(request: Request, actor: Residents, month: _Month) -> Response:
+        """Return a local month by day."""
+        return console.page(request, actor, "home_month.html", _month(console, own_home(console, actor), month))
+
+    @app.get("/console/home/month/sums", include_in_schema=False)
+    def month_sums(request: Request, actor: Residents) -> Response:
+        """Return the sums of the present month, a part of the page that is loaded after it."""
+        month = month_of(quarter_of(console.now()), console.zone())
+        return console.fragment(request, actor, "home_sums.html", _month(console, own_home(console, actor), month))
+
+    @app.post("/console/home/weight", include_in_schema=False)
+    def weight(
+        request: Request, actor: Residents, weight: Annotated[int, Form()], start: Annotated[date, Form()]
+    ) -> Response:
+        """Set the account's sharing weight from a local day on."""
+        with changing(console.api, request, actor) as by:
+            change_weight(by, own_home(console, actor), weight, start)
+        return console.see_other(actor, "/console/home", f"Your sharing weight is {weight} from {start:%d %B %Y} on.")
+
+
+def _today(console: Console, home: Home, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
+    own = stored_now(console.database, home, now, zone, shared=False)
+    return {
+        "account": home.account.number,
+        "places": home.places(quarter_of(now)),
+        "today": day_of(console.database, home, *local_day(now, zone)) if own is None else own.today,
+        "date": _date_of(now, zone),
+        "own": own,
+        "building": stored_now(console.database, home, now, zone, shared=True),
+    }
+
+
+def _sharing(home: Home, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
+    quarter = quarter_of(now)
+    return {
+        "weight": weight_at(home.account, quarter),
+        "later_weights": [dated for dated in home.account.weights if dated.start > quarter],
+        "least": LEAST,
+        "most": MOST,
+        "tomorrow": _date_of(now, zone) + timedelta(days=1),
+    }
+
+
+def _bills(console: Console, bills: BillsSoFar, home: Home, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
+    found: dict[str, Any] = {"so_far": None, "has_rates": True}
+    try:
+        found["so_far"] = bills.of(home, now)
+    except ConfigError:
+        found["has_rates"] = False
+    found["issued"] = issued_bills(console.database, home.account.number, SHOWN_BILLS)
+    month = month_of(quarter_of(now), zone)
+    first = date.fromisoformat(f"{month_before(month)}-01")
+    return found | {"month": month, "file_from": first, "file_to": date.fromisoformat(f"{month}-01")}
+
+
+def _month(console: Console, home: Home, month: str) -> dict[str, Any]:
+    zone = console.zone()
+    first, end = month_quarters(month, zone)
+    # Days that have not begun have no row.
+    end = max(first, min(end, local_day(console.now(), zone)[1]))
+    settled, until = read_settled(console.database, home, first, end, zone) if first < end else ([], None)
+    days = figures_by_day(console.database, home, first, end, zone) if first < end else []
+    rows = [
+        (_date_of(one.start, zone), one, figures) for one, figures in zip(settled, days, strict=True) if one.expected
+    ]
+    return {
+        "month": month,
+        "title": date.fromisoformat(f"{month}-01").strftime("%B %Y"),
+        "rows": rows,
+        "whole": together([one for _, one, _ in rows], first * QUARTER_S),
+        "sums": _added([figures for _, _, figures in rows]),
+        "until": None if until is None else until * QUARTER_S,
+        "earlier": month_before(month),
+        "later": month_after(month) if end == month_quarters(month, zone)[1] else None,
+    }
+
+
+def _added(days: list[Figures]) -> list[tuple[str, int]]:
+    """Return the sums over some days, by name; only of what has readings."""
+    found: dict[str, int] = {}
+    for day in days:
+        for name, figure in day.all:
+            if figure.energy is not None:
+                found[name] = found.get(name, 0) + figure.energy
+    return list(found.items())
+
+
+def _quarters_of(day: date, zone: ZoneInfo) -> tuple[Quarter, Quarter]:
+    try:
+        return local_day(midnight(day, zone) * QUARTER_S, zone)
+    except (ValueError, OverflowError) as error:
+        raise HTTPException(422, f"day: {day} can't be shown") from error
+
+
+def _date_of(time: EpochSeconds, zone: ZoneInfo) -> date:
+    return datetime.fromtimestamp(time, zone).date()
+
+
+def _neighbours_of(day: date) -> dict[str, date]:
+    return {"earlier": day - timedelta(days=1), "later": day + timedelta(days=1)}
+
+
+def _series(course: Course) -> list[dict[str, Any]]:
+    """Return the series of a plot, kilowatts; a quarter-hour that lacks a reading is a gap."""
+    lines = (("Solar", course.solar), ("Used", course.use), ("Taken", course.taken), ("Given", course.given))
+    start, lacking = course.first * QUARTER_S, np.zeros(len(course.taken.energy), np.bool_)
+    found = []
+    for name, line in lines:
+        quality = np.where(line.is_whole, 1, 0).astype(np.uint8)
+        series = Series(
+            start=start, step_s=QUARTER_S, low=line.energy, high=line.energy, quality=quality, lacking=lacking
+        )
+        if line.expected.any():
+            found.append({"label": name, "unit": "kW", **plotted(series, KILOWATTS, {})})
+    return found

@@ -1,0 +1,106 @@
+"""A resident's issued bills with their documents, and the own data as files: always of the own account."""
+
+import json
+from datetime import date
+from functools import partial
+from typing import Annotated
+
+from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.local_calendar import midnight
+from commonwatt.model.units import QUARTER_S, AccountNumber
+from utility.access.actor import Actor
+from utility.billing.documents.explained import Explained, rows_of
+from utility.billing.documents.statement import spaced, texts
+from utility.billing.proof.head import check_code
+from utility.billing.store.bill_documents import RunDocuments, issued_documents
+from utility.billing.store.kept_documents import KeptDocuments
+from utility.exports.exports import Asked, account_quarters
+from utility.exports.selection import Selection
+from utility.households.exports.files import MEDIA_TYPES, SUFFIXES, CustomerFormat, Source, pieces_of
+from utility.webkit.console.console import Console
+from utility.webkit.rights import Residents
+
+_Month = Annotated[str, Path(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", description="A local month.")]
+_Form = Annotated[CustomerFormat, Query(description="Green Button (XML), or a spreadsheet (CSV).")]
+_Source = Annotated[Source, Query(description="Settled quarter-hours, as bills have them, or sums of readings.")]
+
+
+def add_home_bills(app: FastAPI, console: Console) -> None:
+    """Add the routes."""
+    kept = KeptDocuments(partial(issued_documents, console.database))
+
+    def documents(actor: Actor, month: str) -> tuple[AccountNumber, RunDocuments]:
+        if actor.account is None:
+            raise HTTPException(404, "your name is not linked with an account yet; ask the utility's administrator")
+        try:
+            return actor.account, kept.of(actor.account, month)
+        except ConfigError as error:
+            raise HTTPException(404, f"no bill of yours can be shown: {error}") from error
+
+    @app.get("/console/home/bills/{month}", include_in_schema=False)
+    def page(request: Request, actor: Residents, month: _Month) -> Response:
+        """Return an issued bill with its explanation by day."""
+        account, found = documents(actor, month)
+        (statement,) = found.statements([account])
+        explained = Explained(found.run.inputs(), statement.bill, statement.meters)
+        code = spaced(check_code(found.tree.head))
+        content = {"month": month, "said": texts(statement), "bill": statement.bill, "code": code}
+        content["days"] = list(rows_of(explained, explained.by_day(), "%Y-%m-%d"))
+        return console.page(request, actor, "home_bill.html", content)
+
+    @app.get("/console/home/bills/{month}/receipt", include_in_schema=False)
+    def receipt(actor: Residents, month: _Month) -> Response:
+        """Return the receipt of an issued bill, by which its household checks it without the utility."""
+        account, found = documents(actor, month)
+        content = json.dumps(found.receipt(account), separators=(",", ":"))
+        return _file(content.encode(), "application/json", f"receipt-{month}-{account}.json")
+
+    @app.get("/console/home/bills/{month}/pdf", include_in_schema=False)
+    def paper(actor: Residents, month: _Month) -> Response:
+        """Return an issued bill as PDF."""
+        # Loaded here: what draws PDFs takes 29 MB.
+        from utility.billing.documents.pdf import as_pdf
+
+        account, found = documents(actor, month)
+        (statement,) = found.statements([account])
+        return _file(as_pdf(statement), "application/pdf", f"bill-{month}-{account}.pdf")
+
+    _add_energy(app, console)
+
+
+def _add_energy(app: FastAPI, console: Console) -> None:
+    """Add the file of the account's quarter-hours."""
+
+    @app.get("/console/home/energy", include_in_schema=False)
+    def energy(
+        actor: Residents,
+        start: date,
+        end: date,
+        form: _Form = CustomerFormat.GREEN_BUTTON,
+        of: _Source = Source.SETTLED,
+    ) -> Response:
+        """Return the account's quarter-hours of some local days as a file."""
+        if actor.account is None:
+            raise HTTPException(404, "your name is not linked with an account yet; ask the utility's administrator")
+        zone = console.zone()
+        try:
+            first, until = (midnight(day, zone) * QUARTER_S for day in (start, end))
+            selection = Selection(accounts=(actor.account,))
+            asked = Asked(start=first, end=until, selection=selection, names=("start", "end", "", "", "account"))
+            quarters = account_quarters(console.database, asked, settled=of is Source.SETTLED)
+        except (ConfigError, ValueError, OverflowError) as error:
+            raise HTTPException(422, str(error)) from error
+        name = f"energy-{actor.account}-{start}-{end}.{SUFFIXES[form]}"
+        pieces = pieces_of(quarters, form, f"{console.database.store_id:x}", zone)
+        return StreamingResponse(pieces, media_type=MEDIA_TYPES[form], headers=_attached(name))
+
+
+def _file(content: bytes, media_type: str, name: str) -> Response:
+    return Response(content, media_type=media_type, headers=_attached(name))
+
+
+def _attached(name: str) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="{name}"'}

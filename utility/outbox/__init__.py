@@ -1,0 +1,1 @@
+"""Commands to gateways until they are answered, and what handling a message leads to."""

@@ -1,0 +1,51 @@
+"""Commands to gateways that have no outcome yet."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from utility.outbox.changes import OpenCommand
+from utility.outbox.settings import settings_of, without
+from utility.outbox.tables import command
+
+# Built once: the service executes it every two seconds.
+_OPEN_COMMANDS = (
+    select(command.c.id, command.c.controller, command.c.message, command.c.until)
+    .where(command.c.state == "open")
+    .order_by(command.c.created, command.c.id)
+)
+
+
+def open_commands(connection: Connection) -> list[OpenCommand]:
+    """Return the commands without an outcome yet, oldest first."""
+    return [
+        OpenCommand(id=row.id, controller=row.controller, message=row.message, until=row.until)
+        for row in connection.execute(_OPEN_COMMANDS)
+    ]
+
+
+def add_command(connection: Connection, new: OpenCommand, created: int) -> None:
+    """Add a command; the service sends it repeatedly until its outcome arrives or it expires.
+
+    Older open commands to the same controller lose the settings that this one sets, or are closed as superseded: sent
+    again after this one, they would undo it.
+    """
+    message = json.loads(new.message)
+    if sets := settings_of(message):
+        ours = (command.c.controller == new.controller) & (command.c.state == "open")
+        for row in connection.execute(select(command.c.id, command.c.message).where(ours)).all():
+            older = json.loads(row.message)
+            if (taken := settings_of(older) & sets) and _replaces(message, older):
+                left = without(older, taken)
+                changed = {"state": "superseded"} if left is None else {"message": json.dumps(left)}
+                connection.execute(command.update().where(command.c.id == row.id).values(changed))
+    connection.execute(command.insert().values(**vars(new), created=created, state="open"))
+
+
+def _replaces(new: Mapping[str, Any], older: Mapping[str, Any]) -> bool:
+    """Return whether a command replaces an older one; sharing from a later date on leaves what holds before it."""
+    if older.get("from_time") is None:
+        return new.get("from_time") is None
+    return new.get("from_time") is None or bool(older["from_time"] >= new["from_time"])

@@ -1,0 +1,173 @@
+"""The API of jobs: the list, dry runs, what people do with a job, and requests without an answer."""
+
+from dataclasses import asdict
+from typing import Annotated, Literal
+
+from fastapi import FastAPI, HTTPException, Path
+from pydantic import BaseModel, Field
+
+from commonwatt.model.exceptions import ConfigError
+from utility.jobs import listing
+from utility.jobs.catalogue import catalogue, plan_of
+from utility.jobs.plans import Plan, minute_of
+from utility.jobs.store.job_leases import newest_periods
+from utility.overview.job_previews import preview
+from utility.readings.store.requests import unanswered
+from utility.webkit.parameters import Limit
+from utility.webkit.rights import Admins, Staff
+from utility.webkit.services import Api
+from utility.webkit.shapes import Asked, Time, refusing
+
+JobName = Annotated[str, Path(pattern="^[A-Za-z_-]{1,32}$", description="Its name, or one of `also`.")]
+
+
+class JobAnswer(BaseModel):
+    """A job. `open`: its periods that are due and not done; `late_s`: seconds by which it is late."""
+
+    name: str
+    also: list[str]
+    does: str
+    every: str
+    at: str
+    changed: bool
+    state: Literal["paused", "running", "waiting", "failed", "due", "ok"]
+    waits_for: str
+    paused: Time | None
+    next_due: Time | None
+    open: int
+    late_s: int
+    period: str | None
+    done: Time | None
+    took_ms: int | None
+    failed: Time | None
+    error: str | None
+
+
+class Jobs(BaseModel):
+    """All jobs."""
+
+    jobs: list[JobAnswer]
+
+
+class PeriodAnswer(BaseModel):
+    """A period of a job. `why`: why its last attempt failed, or what it waits for."""
+
+    job: str
+    period: str
+    start: Time
+    until: Time
+    due: Time
+    state: Literal["done", "running", "waiting", "failed", "due", "to come"]
+    attempts: int
+    done: Time | None
+    took_ms: int | None
+    why: str | None
+
+
+class Periods(BaseModel):
+    """Periods: first those that are not done, then the newest that are."""
+
+    periods: list[PeriodAnswer]
+
+
+class RequestAnswer(BaseModel):
+    """A request to a gateway that failed or has no answer yet."""
+
+    kind: Literal["command", "readings"]
+    microgrid: str
+    what: str
+    since: Time
+    asked: int
+    state: str
+    reason: str
+    expires: Time
+
+
+class Requests(BaseModel):
+    """Requests, oldest first."""
+
+    requests: list[RequestAnswer]
+
+
+class Words(BaseModel):
+    """What happened, or would happen."""
+
+    words: list[str]
+
+
+class NewTimes(Asked):
+    """A job's interval or time of day; without both it is as planned again."""
+
+    every_s: int | None = Field(None, description="Seconds between two runs.")
+    at: str | None = Field(None, max_length=5, description="A local time of day, such as 02:30.")
+
+
+def add_jobs_api(app: FastAPI, api: Api) -> None:
+    """Add the endpoints."""
+
+    @app.get("/jobs")
+    def jobs(_: Staff) -> Jobs:
+        """Return the jobs: state, last and next run, how long it took, last error."""
+        rows = listing.listed(api.database, catalogue(api.settings), int(api.clock.now()))
+        return Jobs(jobs=[JobAnswer.model_validate(asdict(row)) for row in rows])
+
+    @app.get("/jobs/periods")
+    def periods(_: Staff, limit: Limit = 100) -> Periods:
+        """Return the newest periods of the jobs."""
+        with api.database.reads.begin() as connection:
+            rows = newest_periods(connection, limit, int(api.clock.now()))
+        return Periods(periods=[PeriodAnswer.model_validate(row) for row in rows])
+
+    @app.get("/jobs/{name}/dry-run")
+    def dry_run(_: Staff, name: JobName) -> Words:
+        """Return what a job would do now; nothing is changed."""
+        plan = job_of(api, name)
+        return Words(words=preview(api.database, api.settings, plan.name, int(api.clock.now())))
+
+    @app.get("/requests")
+    def requests(_: Staff, limit: Limit = 100) -> Requests:
+        """Return requests to gateways that failed or have no answer yet, oldest first, with the time of their end."""
+        with api.database.reads.begin() as connection:
+            rows = unanswered(connection, int(api.clock.now()), limit)
+        return Requests(requests=[RequestAnswer.model_validate(asdict(row)) for row in rows])
+
+    @app.post("/jobs/{name}/run")
+    def run(actor: Admins, name: JobName) -> Words:
+        """Have the service run a job now, within 15 s."""
+        with refusing():
+            return Words(words=[listing.run_now(api.database, job_of(api, name), actor, int(api.clock.now()))])
+
+    @app.post("/jobs/{name}/pause")
+    def pause(actor: Admins, name: JobName) -> Words:
+        """Pause a job until it is resumed."""
+        with refusing():
+            listing.pause(api.database, job_of(api, name), actor, int(api.clock.now()))
+        return Words(words=["paused"])
+
+    @app.post("/jobs/{name}/resume")
+    def resume(actor: Admins, name: JobName) -> Words:
+        """End a pause; a job of days or months makes up for what it missed."""
+        with refusing():
+            listing.resume(api.database, job_of(api, name), actor, int(api.clock.now()))
+        return Words(words=["resumed"])
+
+    @app.post("/jobs/{name}/change")
+    def change(actor: Admins, name: JobName, new: NewTimes) -> Words:
+        """Set a job's interval or time of day; an empty body puts it back to its plan."""
+        with refusing(422):
+            minute = None if new.at is None else minute_of(new.at)
+            plan, now = job_of(api, name), int(api.clock.now())
+            listing.change(api.database, plan, actor, now, every_s=new.every_s, minute=minute)
+        return Words(words=["changed"])
+
+
+def job_of(api: Api, name: str) -> Plan:
+    """Return the plan of a job by its name.
+
+    Raises:
+        HTTPException: There is no such job.
+    """
+    try:
+        return plan_of(api.settings, name)
+    except ConfigError as error:
+        raise HTTPException(404, str(error)) from error

@@ -1,0 +1,73 @@
+"""What waits for a person, by the API: dead letters, conflicts, differing accounts, gaps, and commands."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, HTTPException, Query
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.protocol.dead_letter_words import row_of, wanted
+from utility.readings.store import reads
+from utility.readings.store.conflicts import conflicts as conflicting_slots
+from utility.readings.store.dead_letters import dead_letters as kept_dead_letters
+from utility.registry.store.account_differences import account_differences
+from utility.webkit.parameters import Limit, MeterText, Moment
+from utility.webkit.services import Api
+
+
+def add_troubles(app: APIRouter, api: Api) -> None:
+    """Add the endpoints of what waits for a person."""
+
+    @app.get("/dead-letters")
+    def dead_letters(
+        meter: MeterText | None = None,
+        reason: Annotated[str | None, Query(max_length=40, description="A reason, by name or number.")] = None,
+        since: Moment = 0,
+        state: Annotated[
+            Literal["quarantined", "released", "refused"] | None, Query(description="What was decided.")
+        ] = None,
+        limit: Limit = 100,
+    ) -> dict[str, object]:
+        """Return the newest dead letters: rejected records and messages, whole or truncated, with the reason.
+
+        Dead letters in state `quarantined` have readings that are in no block until a person decides: implausible ones,
+        and readings from a controller that is not assigned to the meter (`not assigned`); or until the utility's clock
+        is confirmed (`ahead`).
+        """
+        try:
+            asked = wanted(meter, reason, str(since), 0, state or "")
+        except ConfigError as error:
+            raise HTTPException(422, str(error).removeprefix("--")) from error
+        with api.database.reads.begin() as connection:
+            return {"dead_letters": [row_of(kept) for kept in kept_dead_letters(connection, limit, asked)]}
+
+    @app.get("/conflicts")
+    def conflicts(limit: Limit = 100) -> dict[str, object]:
+        """Return slots with conflicting values, each value with the controllers that sent it.
+
+        The smallest value is used. A slot is listed once its quarter-hour is compacted: up to `compact_s` (900 s)
+        and a minute after the quarter-hour's end. Conflicting events are in `/dead-letters`, without
+        delay.
+        """
+        return {"conflicts": conflicting_slots(api.database, limit)}
+
+    @app.get("/account-differences")
+    def differences(limit: Limit = 100) -> dict[str, object]:
+        """Return the accounts that meters report and that the registry does not have, newest first.
+
+        The registered account is billed. `registered` 0 means that nobody had the meter; `told` is `others` for all
+        accounts beyond ten of a meter; `reports` counts messages about it: a gateway sends one a day.
+        """
+        with api.database.reads.begin() as connection:
+            return {"account_differences": account_differences(connection, limit)}
+
+    @app.get("/gaps")
+    def gaps(limit: Limit = 100) -> dict[str, object]:
+        """Return the oldest blocks with missing slots that are being requested."""
+        with api.database.reads.begin() as connection:
+            return {"gaps": reads.gaps(connection, limit)}
+
+    @app.get("/commands")
+    def commands(limit: Limit = 100) -> dict[str, object]:
+        """Return the newest commands to gateways with their outcomes."""
+        with api.database.reads.begin() as connection:
+            return {"commands": reads.commands(connection, limit)}

@@ -1,0 +1,71 @@
+"""The town's figures as metrics: the states of its microgrids, power, completeness (K4)."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from utility.database.checks import is_away
+
+_PREFIX = "commonwatt_utility"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TownFigures:
+    """The town at one time.
+
+    Attributes:
+        states: How many microgrids are in each state.
+        watts: Mean power of the newest quarter-hour by kind: used, generated, taken; ``None``: no reading of the day.
+        expected: Slots by period that meters that were on should have; of periods whose days are over.
+        missing: Those of them that are not there.
+    """
+
+    states: Mapping[str, int]
+    watts: Mapping[str, float] | None
+    expected: Mapping[str, int]
+    missing: Mapping[str, int]
+
+
+class TownMetrics(Collector):
+    """Collector of the town's figures; read at each scrape. Without figures there are no values.
+
+    Args:
+        figures: Returns the figures; ``None``: they are not known.
+    """
+
+    def __init__(self, figures: Callable[[], TownFigures | None]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the figures."""
+        figures = self._read()
+        text = "Microgrids by state, the gravest that applies: alarm, islanded, late or fresh."
+        yield _family("microgrids", text, "state", {} if figures is None else figures.states)
+        text = "Mean power of the town in its newest quarter-hour, by kind: used, generated, taken from the grid."
+        watts = None if figures is None else figures.watts
+        yield _family("town_watts", text, "kind", watts or {})
+        text = "Slots that meters should have, without those that were off, of yesterday (UTC) and the month's days."
+        yield _family("expected_slots", text, "period", {} if figures is None else figures.expected)
+        text = "Those of the expected slots that are not there."
+        yield _family("missing_slots", text, "period", {} if figures is None else figures.missing)
+
+    def _read(self) -> TownFigures | None:
+        try:
+            return self._figures()
+        # All other metrics are served also when the database can't be read; one of them says so.
+        except Exception as error:
+            if not is_away(error):
+                log.warning("the town's figures are not known: %s", error)
+            return None
+
+
+def _family(name: str, text: str, label: str, values: Mapping[str, float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"{_PREFIX}_{name}", text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family

@@ -1,0 +1,44 @@
+"""Completeness of a month: each day, and the microgrids that lack most, with the reasons."""
+
+from datetime import date, timedelta
+from typing import Annotated
+
+from fastapi import FastAPI, Query, Request, Response
+
+from commonwatt.model.local_calendar import month_after, month_before, month_quarters
+from utility.overview.pages.town import permille_of
+from utility.overview.store.days import counted_days
+from utility.overview.town_view import month_days
+from utility.webkit.console.console import Console
+from utility.webkit.rights import Staff
+
+WORST = 50
+"""Microgrids that are listed."""
+
+_EPOCH = date(1970, 1, 1)
+_Month = Annotated[str | None, Query(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", description="A local month.")]
+
+
+def add_completeness(app: FastAPI, console: Console) -> None:
+    """Add the route."""
+
+    @app.get("/console/completeness", include_in_schema=False)
+    def page(request: Request, actor: Staff, month: _Month = None) -> Response:
+        """Return the page."""
+        zone = console.zone()
+        present, _, until = month_days(console.now(), zone)
+        shown = month or present
+        first, end = (quarter // 96 for quarter in month_quarters(shown, zone))
+        with console.database.reads.begin() as connection:
+            found = counted_days(connection, first, max(first, min(end, until)))
+        worst = sorted(found.by_microgrid.items(), key=lambda each: permille_of(each[1]) or 0)[:WORST]
+        content = {
+            "month": shown,
+            "found": found,
+            "total": permille_of(found.total),
+            "days": [(_EPOCH + timedelta(days=day), one, permille_of(one)) for day, one in found.by_day.items()],
+            "worst": [(name, one, permille_of(one)) for name, one in worst],
+            "earlier": f"?month={month_before(shown)}",
+            "later": f"?month={month_after(shown)}" if shown < present else None,
+        }
+        return console.page(request, actor, "completeness.html", content)

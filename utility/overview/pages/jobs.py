@@ -1,0 +1,132 @@
+"""The page of jobs: what the utility does by itself, and for administrators what to do with a job."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import FastAPI, Form, HTTPException, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from utility.access.actor import Actor
+from utility.access.roles import Role
+from utility.jobs import listing
+from utility.jobs.calendar_periods import Seconds
+from utility.jobs.catalogue import catalogue
+from utility.jobs.listing import Listed
+from utility.jobs.plans import SHORTEST_S, Plan, minute_of
+from utility.jobs.store.job_leases import periods_of
+from utility.overview.api.jobs import JobName, job_of
+from utility.overview.job_previews import preview
+from utility.readings.store.requests import unanswered
+from utility.webkit.console.answers import ROWS, refusing
+from utility.webkit.console.console import Console
+from utility.webkit.rights import Admins, Staff
+
+START = "/console/jobs"
+
+PERIODS = 24
+"""Periods of a job that its page shows."""
+
+BADGES = {"ok": "good", "running": "good", "due": "good", "waiting": "idle", "paused": "warning", "failed": "bad"}
+
+
+def add_jobs(app: FastAPI, console: Console) -> None:
+    """Add the routes."""
+    _add_lists(app, console)
+    _add_changes(app, console)
+
+
+def _add_lists(app: FastAPI, console: Console) -> None:
+    @app.get(START, include_in_schema=False)
+    def jobs(request: Request, actor: Staff) -> HTMLResponse:
+        """Return the list."""
+        return console.page(request, actor, "jobs.html", {"rows": _rows(console), "badges": BADGES})
+
+    @app.get(f"{START}/live", include_in_schema=False)
+    def live(request: Request, actor: Staff) -> Response:
+        """Return the list alone."""
+        return console.fragment(request, actor, "jobs_live.html", {"rows": _rows(console), "badges": BADGES})
+
+    @app.get("/console/requests", include_in_schema=False)
+    def requests(request: Request, actor: Staff) -> HTMLResponse:
+        """Return the requests without an answer, oldest first."""
+        with console.database.reads.begin() as connection:
+            rows = unanswered(connection, console.now(), ROWS)
+        return console.page(request, actor, "requests.html", {"rows": rows, "most": ROWS})
+
+    @app.get(f"{START}/{{name}}", include_in_schema=False)
+    def one(request: Request, actor: Staff, name: JobName) -> HTMLResponse:
+        """Return a job with its last periods, and the forms of an administrator."""
+        return _page(console, request, actor, job_of(console.api, name), None)
+
+    @app.get(f"{START}/{{name}}/dry-run", include_in_schema=False)
+    def dry_run(request: Request, actor: Staff, name: JobName) -> HTMLResponse:
+        """Return a job's page with what it would do now."""
+        plan = job_of(console.api, name)
+        return _page(
+            console, request, actor, plan, preview(console.database, console.api.settings, plan.name, console.now())
+        )
+
+
+def _add_changes(app: FastAPI, console: Console) -> None:
+    def done(actor: Actor, plan: Plan, words: str) -> RedirectResponse:
+        return console.see_other(actor, f"{START}/{plan.name}", words)
+
+    @app.post(f"{START}/{{name}}/run", include_in_schema=False)
+    def run(actor: Admins, name: JobName) -> RedirectResponse:
+        """Have the service run a job now."""
+        plan = job_of(console.api, name)
+        with refusing():
+            return done(actor, plan, listing.run_now(console.database, plan, actor, console.now()))
+
+    def changing(path: str, change: Callable[[Plan, Actor], None], words: str) -> None:
+        @app.post(f"{START}/{{name}}/{path}", include_in_schema=False)
+        def act(actor: Admins, name: JobName) -> RedirectResponse:
+            plan = job_of(console.api, name)
+            with refusing():
+                change(plan, actor)
+            return done(actor, plan, words)
+
+    changing("pause", lambda plan, actor: listing.pause(console.database, plan, actor, console.now()), "It is paused.")
+    changing(
+        "resume", lambda plan, actor: listing.resume(console.database, plan, actor, console.now()), "It is resumed."
+    )
+    changing(
+        "reset", lambda plan, actor: listing.change(console.database, plan, actor, console.now()), "It runs as planned."
+    )
+
+    @app.post(f"{START}/{{name}}/change", include_in_schema=False)
+    def change(
+        actor: Admins,
+        name: JobName,
+        every_s: Annotated[int | None, Form()] = None,
+        at: Annotated[str, Form(max_length=8)] = "",
+    ) -> RedirectResponse:
+        """Set a job's interval or time of day."""
+        plan = job_of(console.api, name)
+        if every_s is None and not at:
+            raise HTTPException(422, "give the interval or the time of day. Nothing was changed.")
+        with refusing(422):
+            minute = minute_of(at) if at else None
+            listing.change(console.database, plan, actor, console.now(), every_s=every_s, minute=minute)
+        return done(actor, plan, "It is changed; that holds from the next run on.")
+
+
+def _rows(console: Console) -> list[Listed]:
+    return listing.listed(console.database, catalogue(console.api.settings), console.now())
+
+
+def _page(console: Console, request: Request, actor: Actor, plan: Plan, words: list[str] | None) -> HTMLResponse:
+    (row,) = listing.listed(console.database, [plan], console.now())
+    with console.database.reads.begin() as connection:
+        periods = periods_of(connection, plan.name, PERIODS, console.now())
+    content = {
+        "row": row,
+        "badges": BADGES,
+        "periods": periods,
+        "words": words,
+        "may_change": actor.has(Role.ADMIN),
+        "is_interval": isinstance(plan.cadence, Seconds),
+        "shortest_s": SHORTEST_S,
+        "longest_s": plan.longest_s,
+    }
+    return console.page(request, actor, "job.html", content)

@@ -1,0 +1,142 @@
+"""Microgrids as a table, and the page of one: batteries and why they share, feeder, line, backlog, commands, a day."""
+
+from datetime import date, timedelta
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
+from numpy.typing import NDArray
+
+from commonwatt.model.units import QUARTER_S, Quarter, quarter_of
+from commonwatt.protocol.topics import MICROGRID_PATTERN
+from utility.overview.batteries import BatteryFacts, battery_lines, sharing_summary
+from utility.overview.microgrids import SHAPES, Facts, cell, island_words
+from utility.overview.store.microgrid import day_of_microgrid, is_there, levels_of, meters_of, newest_commands
+from utility.overview.store.town import microgrids
+from utility.settlement.store.sharing import recorded
+from utility.webkit.console.console import Console
+from utility.webkit.console.days import KILOWATTS, local_day, quarters_of
+from utility.webkit.console.plots import Series, plotted
+from utility.webkit.rights import Staff
+
+PAGE = 100
+"""Rows of a page of the table."""
+
+SHARED_QUARTERS = 96
+"""Quarters back in which sharing is listed."""
+
+COMMANDS = 10
+"""Commands that are listed."""
+
+_Name = Annotated[str, Path(pattern=f"^{MICROGRID_PATTERN}$")]
+
+
+def add_microgrids(app: FastAPI, console: Console) -> None:
+    """Add the routes."""
+
+    @app.get("/console/microgrids", include_in_schema=False)
+    def table(request: Request, actor: Staff, after: Annotated[int, Query(ge=0, lt=2**31)] = 0) -> Response:
+        """Return a page of the table."""
+        with console.database.reads.begin() as connection:
+            facts = [each for each in microgrids(connection, console.now()) if each.number > after]
+        rows = [(each, cell(each, console.now())) for each in facts[:PAGE]]
+        later = f"/console/microgrids?after={rows[-1][0].number}" if len(facts) > PAGE else None
+        content = {"rows": rows, "later": later, "earlier": "/console/microgrids" if after else None}
+        return console.page(request, actor, "microgrids.html", content)
+
+    @app.get("/console/microgrids/{name}", include_in_schema=False)
+    def one(request: Request, actor: Staff, name: _Name, day: date | None = None) -> Response:
+        """Return the page of one."""
+        facts = _facts(console, name)
+        zone = console.zone()
+        shown = day or local_day(console.now(), zone)
+        quarters_of(shown, shown, zone)  # A day that the plot refuses may have no day before or after it.
+        content = _live(console, facts) | _lists(console, name) | {"day": shown, "one_day": timedelta(days=1)}
+        return console.page(request, actor, "microgrid.html", content)
+
+    @app.get("/console/microgrids/{name}/live", include_in_schema=False)
+    def live(request: Request, actor: Staff, name: _Name) -> Response:
+        """Return the part of the page that is polled."""
+        return console.fragment(request, actor, "microgrid_live.html", _live(console, _facts(console, name)))
+
+    @app.get("/console/microgrids/{name}/day.json", include_in_schema=False)
+    def plot(_: Staff, name: _Name, day: date) -> dict[str, Any]:
+        """Return the series of a local day for its plot."""
+        first, until = quarters_of(day, day, console.zone())
+        # What is to come is no gap.
+        until = max(first + 1, min(until, quarter_of(console.now()) + 1))
+        with console.database.reads.begin() as connection:
+            meters = meters_of(connection, name)
+            found = day_of_microgrid(connection, meters, first, until)
+        lines = (
+            ("From the town", "kW", KILOWATTS, found.net, found.has_net),
+            ("Sun", "kW", KILOWATTS, found.sun, found.has_sun),
+            ("Stored", "kWh", 1e-6, found.stored, found.has_stored),
+        )
+        return {
+            "series": [
+                {"label": label, "unit": unit, **plotted(_series(first, values, whole), scale, {})}
+                for label, unit, scale, values, whole in lines
+                if whole.any()
+            ]
+        }
+
+
+def _facts(console: Console, name: str) -> Facts:
+    refused = {one: (each.time, each.text) for one, each in console.api.refused.items()}
+    with console.database.reads.begin() as connection:
+        found = microgrids(connection, console.now(), refused, only=name)
+    if not found:
+        raise HTTPException(404, f"there is no microgrid {name}; search for it above")
+    return found[0]
+
+
+def _live(console: Console, facts: Facts) -> dict[str, Any]:
+    now = console.now()
+    with console.database.reads.begin() as connection:
+        meters = meters_of(connection, facts.microgrid)
+        commands = newest_commands(connection, facts.microgrid, COMMANDS)
+    batteries = [each for each in meters if each["battery_capacity"] is not None and is_there(each, quarter_of(now))]
+    levels = levels_of(console.database, [each["no"] for each in batteries], quarter_of(now))
+    lines = battery_lines((_battery(each, levels) for each in batteries), facts.heartbeat)
+    return {
+        "facts": facts,
+        "cell": cell(facts, now),
+        "shapes": SHAPES,
+        "island": island_words(facts),
+        "lines": lines,
+        "summary": sharing_summary(lines, facts.heartbeat),
+        "commands": commands,
+    }
+
+
+def _battery(row: dict[str, Any], levels: dict[int, Any]) -> BatteryFacts:
+    level = levels.get(row["no"])
+    return BatteryFacts(
+        meter=row["id"],
+        place=row["location"],
+        capacity=row["battery_capacity"],
+        minimum_percent=row["minimum_percent"] if row["percent"] is None else row["percent"],
+        level=None if level is None else level.level,
+        level_time=None if level is None else level.time,
+    )
+
+
+def _lists(console: Console, name: str) -> dict[str, Any]:
+    quarter = quarter_of(console.now())
+    with console.database.reads.begin() as connection:
+        meters = meters_of(connection, name)
+        shared = recorded(connection, quarter - SHARED_QUARTERS, quarter, name, SHARED_QUARTERS)
+    places = {each["label"]: each["location"] for each in meters}
+    return {"meters": meters, "shared": shared, "places": places}
+
+
+def _series(first: Quarter, values: NDArray[np.int64], whole: NDArray[np.bool_]) -> Series:
+    return Series(
+        start=first * QUARTER_S,
+        step_s=QUARTER_S,
+        low=values,
+        high=values,
+        quality=whole.astype(np.uint8),
+        lacking=np.zeros(len(values), np.bool_),
+    )

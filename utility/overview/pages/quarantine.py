@@ -1,0 +1,163 @@
+"""What waits for a person: quarantined readings, findings of the checks, gaps, accounts that differ."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, Form, HTTPException, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse
+from pydantic import Field
+
+from commonwatt.model.ids import parse_id
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import QUARTER_S, SLOT_S
+from commonwatt.model.words import counted
+from commonwatt.protocol.dead_letter_words import row_of
+from commonwatt.protocol.dead_letters import Kept, Wanted
+from utility.corrections.decisions import close_findings, meter_number
+from utility.corrections.figures import figure
+from utility.corrections.store.checking import open_findings
+from utility.overview.store import waiting
+from utility.readings.decisions import around, decide_letters
+from utility.readings.store.dead_letters import dead_letters, find_dead_letter
+from utility.readings.store.quarantine import QUARANTINED
+from utility.registry.store.account_differences import account_differences
+from utility.webkit.console.answers import MAX_CHOSEN, ROWS, After, Number, Skip, Why, address, found, refusing
+from utility.webkit.console.console import Console
+from utility.webkit.rights import Clerks, Staff
+
+Meter = Annotated[str, Query(pattern="^[0-9]{0,20}$", description="Only of this meter.")]
+Numbers = Annotated[list[Annotated[int, Field(ge=1, lt=2**63)]], Form(min_length=1, max_length=MAX_CHOSEN)]
+
+_START = "/console/quarantine"
+
+
+def add_quarantine(app: FastAPI, console: Console) -> None:
+    """Add the routes."""
+    _add_readings(app, console)
+    _add_findings(app, console)
+    _add_lists(app, console)
+
+
+def _add_readings(app: FastAPI, console: Console) -> None:
+    @app.get(_START, include_in_schema=False)
+    def readings(
+        request: Request, actor: Staff, meter: Meter = "", before: Annotated[int, Query(ge=0, lt=2**63)] = 0
+    ) -> HTMLResponse:
+        """List quarantined readings, the newest first."""
+        wanted = Wanted(meter=parse_id(meter) if meter else None, state=QUARANTINED)
+        with console.database.reads.begin() as connection:
+            rows = dead_letters(connection, ROWS + 1, wanted, before or None)
+        later = address(_START, meter=meter, before=rows[ROWS - 1].no) if len(rows) > ROWS else ""
+        content = {"rows": [row_of(kept) for kept in rows[:ROWS]], "meter": meter, "later": later}
+        return console.page(request, actor, "quarantine.html", content | shared(console, "readings"))
+
+    @app.post(_START, include_in_schema=False)
+    def decide(
+        actor: Clerks, no: Numbers, action: Annotated[Literal["released", "refused"], Form()], why: Why = ""
+    ) -> RedirectResponse:
+        """Release or refuse the chosen readings, all or none."""
+        with refusing():
+            done = decide_letters(console.database, [(each, action) for each in no], actor, why, console.now())
+        slots = sum(int((blocks.quality > 0).sum()) for _, _, blocks in done)
+        words = f"{counted(slots, 'reading')} of {counted(len(done), 'dead letter')} {action}"
+        return console.see_other(actor, _START, words)
+
+    @app.get(f"{_START}/readings/{{no}}", include_in_schema=False)
+    def reading(request: Request, actor: Staff, no: Number) -> HTMLResponse:
+        """Show a dead letter with quarantined readings among the readings around it."""
+        kept = _kept(console, no)
+        content = {"row": row_of(kept), "waits": kept.state == QUARANTINED}
+        return console.page(request, actor, "quarantined_reading.html", content | shared(console, "readings"))
+
+    @app.get(f"{_START}/readings/{{no}}/plot.json", include_in_schema=False)
+    def plot(_: Staff, no: Number) -> dict[str, Any]:
+        """Return the readings around those of a dead letter, by slot of 15 s."""
+        near = around(console.database, _kept(console, no))
+        if near is None:
+            raise HTTPException(404, "it has no readings of a registered meter")
+        lines = {"readings": (near.readings, near.there), "quarantined": (near.quarantined, near.waits)}
+        return figure(lines, near.start, SLOT_S, near.record_type)
+
+
+def _add_findings(app: FastAPI, console: Console) -> None:
+    @app.get(f"{_START}/findings", include_in_schema=False)
+    def findings(request: Request, actor: Staff, skip: Skip = 0, meter: Meter = "") -> HTMLResponse:
+        """List the open findings of the daily checks, the oldest first."""
+        with console.database.reads.begin() as connection:
+            numbers = [found(lambda: meter_number(connection, meter))] if meter else None
+            rows = open_findings(connection, ROWS + 1, numbers, skipped=skip)
+        content = {"rows": [_finding(row) for row in rows[:ROWS]], "meter": meter}
+        content |= _pages(f"{_START}/findings", meter, skip, is_more=len(rows) > ROWS)
+        return console.page(request, actor, "findings.html", content | shared(console, "findings"))
+
+    @app.post(f"{_START}/findings", include_in_schema=False)
+    def close(actor: Clerks, no: Numbers, why: Why = "") -> RedirectResponse:
+        """Close the chosen findings, all or none."""
+        with refusing():
+            closed = close_findings(console.database, no, actor, why, console.now())
+        return console.see_other(actor, f"{_START}/findings", f"{counted(closed, 'finding')} closed")
+
+
+def _add_lists(app: FastAPI, console: Console) -> None:
+    @app.get(f"{_START}/gaps", include_in_schema=False)
+    def gaps(request: Request, actor: Staff, after: After = "", meter: Meter = "") -> HTMLResponse:
+        """List the slots that are requested from gateways, by meter."""
+        with console.database.reads.begin() as connection:
+            number = found(lambda: meter_number(connection, meter)) if meter else None
+            page = found(lambda: waiting.gaps_page(connection, number, ROWS, after))
+        rows = [
+            {
+                **vars(row),
+                "type": type_name(row.record_type),
+                "start": row.first * QUARTER_S,
+                "end": row.until * QUARTER_S,
+            }
+            for row in page.rows
+        ]
+        later = address(f"{_START}/gaps", meter=meter, after=page.after) if page.after else ""
+        content = {"rows": rows, "meter": meter, "later": later, "earlier": ""}
+        return console.page(request, actor, "gaps.html", content | shared(console, "gaps"))
+
+    @app.get(f"{_START}/accounts", include_in_schema=False)
+    def accounts(request: Request, actor: Staff, skip: Skip = 0) -> HTMLResponse:
+        """List accounts that meters report and that the registry does not have."""
+        with console.database.reads.begin() as connection:
+            rows = account_differences(connection, ROWS + 1, skip)
+        content = {"rows": rows[:ROWS]} | _pages(f"{_START}/accounts", "", skip, is_more=len(rows) > ROWS)
+        return console.page(request, actor, "account_differences.html", content | shared(console, "accounts"))
+
+
+def shared(console: Console, here: str) -> dict[str, Any]:
+    """Return what the tabs of these pages show."""
+    return {"counts": waiting.counts(console.database), "tab": here}
+
+
+def type_name(record_type: int) -> str:
+    """Return the name of a record type; its number if it has none."""
+    return RecordType(record_type).name.lower() if record_type in list(RecordType) else str(record_type)
+
+
+def _kept(console: Console, no: int) -> Kept:
+    with console.database.reads.begin() as connection:
+        kept = find_dead_letter(connection, no)
+    if kept is None or not kept.state:
+        raise HTTPException(404, f"there are no quarantined readings with the number {no}")
+    return kept
+
+
+def _pages(path: str, meter: str, skip: int, *, is_more: bool) -> dict[str, str]:
+    earlier = address(path, meter=meter, skip=max(0, skip - ROWS)) if skip else ""
+    return {"earlier": earlier, "later": address(path, meter=meter, skip=skip + ROWS) if is_more else ""}
+
+
+def _finding(row: Any) -> dict[str, Any]:
+    return {
+        "no": row.no,
+        "microgrid": row.microgrid,
+        "meter": row.label,
+        "type": type_name(row.record_type),
+        "start": row.first_quarter * QUARTER_S,
+        "end": row.until_quarter * QUARTER_S,
+        "check": row.check_name,
+        "figure": row.figure,
+        "threshold": row.threshold,
+    }

@@ -1,0 +1,123 @@
+"""The town at a glance: each microgrid by its state, power and energy now, completeness; live by polling."""
+
+from collections.abc import Callable
+from itertools import groupby
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.responses import HTMLResponse
+from starlette.concurrency import run_in_threadpool
+
+from utility.access.actor import Actor
+from utility.overview.metrics import TownFigures, TownMetrics
+from utility.overview.microgrids import SHAPES, Cell, Condition
+from utility.overview.town_view import TownState, TownView
+from utility.readings.store.completeness import Completeness
+from utility.webkit.console.console import Console
+from utility.webkit.rights import Staff
+
+MOST_FRAGMENTS = 32
+"""Versions of which the changes are kept rendered: browsers have the last few."""
+
+KINDS = {"public": "Public", "apartment": "Apartments", "residential": "Residential"}
+"""The kinds of microgrids, for people, in the order of the page."""
+
+
+def add_town(app: FastAPI, console: Console) -> None:
+    """Add the routes."""
+    view, fragments = TownView(console.api), _Fragments()
+    console.api.metrics.watch_town(TownMetrics(lambda: metrics_of(view.get())))
+
+    @app.get("/console/town", include_in_schema=False)
+    def page(request: Request, actor: Staff) -> Response:
+        """Return the page."""
+        state = view.get()
+        return console.page(request, actor, "town.html", _figures(state) | {"groups": _groups(state), "since": 0})
+
+    def rendered(request: Request, actor: Actor, since: int) -> bytes:
+        state = view.get()
+
+        def render() -> bytes:
+            changed = [each for each in state.cells if state.changed[each.microgrid] > since]
+            content = _figures(state) | {"changed": changed, "now": state.time}
+            return bytes(console.fragment(request, actor, "town_live.html", content).body)
+
+        return fragments.get(state, since, render)
+
+    @app.get("/console/town/live", include_in_schema=False)
+    async def live(request: Request, actor: Staff, since: Annotated[int, Query(ge=0)] = 0) -> Response:
+        """Return the figures, and the cells that changed since a version, which replace those of the page."""
+        # Nothing in it is of one person: all browsers with the same version get the same bytes. What is made already
+        # needs no thread; that would cost more than the rest of the answer.
+        state = view.recent()
+        found = None if state is None else fragments.kept(state, since)
+        return HTMLResponse(await run_in_threadpool(rendered, request, actor, since) if found is None else found)
+
+
+class _Fragments:
+    """The rendered parts of the newest state of the town, by the version that a browser has."""
+
+    def __init__(self) -> None:
+        self._of: tuple[TownState | None, dict[int, bytes]] = (None, {})
+
+    def kept(self, state: TownState, since: int) -> bytes | None:
+        """Return a part that is rendered."""
+        of, kept = self._of
+        return kept.get(since) if of is state else None
+
+    def get(self, state: TownState, since: int, render: Callable[[], bytes]) -> bytes:
+        """Return a part; at most ``MOST_FRAGMENTS`` are kept."""
+        of, kept = self._of
+        if of is not state:
+            kept = {}
+            self._of = (state, kept)
+        found = kept.get(since)
+        if found is None:
+            found = render()
+            if len(kept) < MOST_FRAGMENTS:
+                kept[since] = found
+        return found
+
+
+def _groups(state: TownState) -> list[tuple[str, list[Cell]]]:
+    """Return the cells by kind."""
+    order = [*KINDS, *sorted({each.kind for each in state.cells} - KINDS.keys())]
+    ordered = sorted(state.cells, key=lambda each: order.index(each.kind))
+    return [(KINDS.get(kind, kind), list(some)) for kind, some in groupby(ordered, key=lambda each: each.kind)]
+
+
+def _figures(state: TownState) -> dict[str, Any]:
+    return {
+        "state": state,
+        "counts": state.counts,
+        "conditions": list(Condition),
+        "shapes": SHAPES,
+        "today": state.today,
+        "plant": state.supply["plant"],
+        "rations": state.supply["rations"],
+        "purchase": next(iter(state.supply["purchases"]), None),
+        "no_purchase": state.supply["no_purchase"],
+        "yesterday": permille_of(state.yesterday.total),
+        "month": permille_of(state.month.total),
+    }
+
+
+def permille_of(counts: Completeness) -> float | None:
+    """Return how many thousandths of the slots that a meter was on for are there; ``None``: none is expected."""
+    expected = counts.expected - counts.off
+    return 1000 * (counts.exact + counts.averaged) / expected if expected else None
+
+
+def metrics_of(state: TownState) -> TownFigures:
+    """Return the figures that Prometheus gets."""
+    today = state.today
+    counts = {"yesterday": state.yesterday.total, "month": state.month.total}
+    watts = {"used": today.used_w, "generated": today.sun_w, "taken": today.net_w}
+    expected = {period: each.expected - each.off for period, each in counts.items()}
+    there = {period: each.exact + each.averaged for period, each in counts.items()}
+    return TownFigures(
+        states={condition.value: number for condition, number in state.counts.items()},
+        watts=None if today.quarter is None else watts,
+        expected=expected,
+        missing={period: expected[period] - there[period] for period in counts},
+    )

@@ -1,0 +1,103 @@
+"""Search: microgrids, accounts, meters and places by a few characters."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection, case, func, select
+
+from commonwatt.model.units import EpochSeconds, quarter_of
+from utility.registry.tables import controller, holding, meter
+
+MOST_FOUND = 60
+"""Results at most, of each kind together."""
+
+_MOST_OTHERS = 8
+"""Microgrids, and accounts, at most."""
+
+_ESCAPE = "\\"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A result of the search.
+
+    Attributes:
+        kind: What was found.
+        name: The microgrid's name, or the meter's id; of an account, the id of a meter that it has.
+        text: The result, for people.
+    """
+
+    kind: Literal["microgrid", "account", "meter"]
+    name: str
+    text: str
+
+
+def find(connection: Connection, text: str, now: EpochSeconds) -> list[Found]:
+    """Return what a text may mean, the likeliest first: a name, a number, the beginning of one, or part of a place.
+
+    The number of a controller finds its microgrid and all its meters, whose ids begin with it in a counted town.
+    """
+    wanted = text.strip().lower()[:40]
+    if not wanted:
+        return []
+    found = [*_microgrids(connection, wanted), *_accounts(connection, wanted, now)]
+    return [*found, *_meters(connection, wanted, MOST_FOUND - len(found))]
+
+
+def _microgrids(connection: Connection, wanted: str) -> list[Found]:
+    name, number = func.lower(controller.c.id), int(wanted) if wanted.isdecimal() and len(wanted) < 6 else -1
+    rank = case((name == wanted, 0), (controller.c.number == number, 1), (_begins(name, wanted), 2), else_=3)
+    statement = select(controller.c.id, controller.c.kind).where(_has(name, wanted) | (controller.c.number == number))
+    rows = connection.execute(statement.order_by(rank, controller.c.number).limit(_MOST_OTHERS))
+    return [Found(kind="microgrid", name=row.id, text=f"{row.id}, {row.kind}") for row in rows]
+
+
+def _accounts(connection: Connection, wanted: str, now: EpochSeconds) -> list[Found]:
+    number = wanted.removeprefix("account").strip()
+    if not number.isdecimal() or len(number) > 5:
+        return []
+    quarter, c = quarter_of(now), holding.c
+    holds = (c.account == int(number)) & (c.since <= quarter) & (c.until.is_(None) | (c.until > quarter))
+    statement = select(meter.c.label, meter.c.microgrid, meter.c.location).join(holding, c.meter == meter.c.id)
+    rows = connection.execute(statement.where(holds).order_by(meter.c.no).limit(_MOST_OTHERS))
+    return [
+        Found(kind="account", name=row.label, text=f"account {number}: {row.location} in {row.microgrid}, {row.label}")
+        for row in rows
+    ]
+
+
+def _meters(connection: Connection, wanted: str, limit: int) -> list[Found]:
+    c = meter.c
+    words = [word for word in wanted.split() if word]
+    match: Any = c.label == wanted
+    rank = [(c.label == wanted, 0)]
+    if wanted.isdecimal():
+        match = match | _begins(c.label, wanted) | c.label.like(f"%{wanted}")
+        # Ids of a counted town: the controller's number, and four digits.
+        rank += [(c.label.like(f"{wanted}____"), 1), (_begins(c.label, wanted), 2), (c.label.like(f"%{wanted}"), 3)]
+    else:
+        where = func.lower(c.microgrid + " " + c.location + " " + c.label)
+        every = [_has(where, word) for word in words]
+        match = every[0]
+        for one in every[1:]:
+            match = match & one
+    statement = select(c.label, c.microgrid, c.location, c.direction, c.function).where(match)
+    rows = connection.execute(statement.order_by(case(*rank, else_=9), c.no).limit(limit))
+    return [
+        Found(kind="meter", name=row.label, text=f"{row.label}: {row.location} in {row.microgrid}, {row.direction}")
+        for row in rows
+    ]
+
+
+def _begins(column: Any, wanted: str) -> Any:
+    return column.like(_literal(wanted) + "%", escape=_ESCAPE)
+
+
+def _has(column: Any, wanted: str) -> Any:
+    return column.like(f"%{_literal(wanted)}%", escape=_ESCAPE)
+
+
+def _literal(wanted: str) -> str:
+    for each in (_ESCAPE, "%", "_"):
+        wanted = wanted.replace(each, _ESCAPE + each)
+    return wanted

@@ -1,0 +1,96 @@
+"""What the page of one meter shows beside its series: its row, its events, its exchange, its conflicts."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from commonwatt.model.ids import MeterId, signed64
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
+from utility.readings.tables import series
+from utility.registry.store.accounts import changes_of
+from utility.registry.tables import controller, installed, meter
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeterFacts:
+    """A registered meter.
+
+    Attributes:
+        id: Its id.
+        number: Its number in the database.
+        owner: The number of its microgrid's controller.
+        microgrid: Its microgrid.
+        location: Its place.
+        function: The kind of place.
+        direction: The direction that it measures.
+        record_types: What it records.
+        capacity: The capacity of the battery behind it, milliwatt-hours; ``None``: no battery.
+        since: When it was installed; ``None``: since ever.
+        until: When it was taken out; ``None``: it is there.
+        first_data: The start of the first stored reading, by record type.
+    """
+
+    id: MeterId
+    number: int
+    owner: int
+    microgrid: str
+    location: str
+    function: str
+    direction: str
+    record_types: tuple[RecordType, ...]
+    capacity: int | None
+    since: EpochSeconds | None
+    until: EpochSeconds | None
+    first_data: dict[int, EpochSeconds]
+
+
+def meter_facts(connection: Connection, meter_id: MeterId) -> MeterFacts | None:
+    """Return a registered meter; ``None``: there is none of this id."""
+    statement = select(meter, controller.c.number, installed.c.since, installed.c.until)
+    statement = statement.join(controller, controller.c.id == meter.c.microgrid)
+    statement = statement.outerjoin(installed, installed.c.meter == meter.c.id)
+    row = connection.execute(statement.where(meter.c.id == signed64(meter_id))).first()
+    if row is None:
+        return None
+    first = connection.execute(select(series).where(series.c.meter_no == row.no))
+    known = {int(kind) for kind in RecordType}
+    return MeterFacts(
+        id=meter_id,
+        number=row.no,
+        owner=row.number,
+        microgrid=row.microgrid,
+        location=row.location,
+        function=row.function,
+        direction=row.direction,
+        record_types=tuple(RecordType(int(k)) for k in row.record_types.split(",") if int(k) in known),
+        capacity=row.battery_capacity,
+        since=_time(row.since),
+        until=_time(row.until),
+        first_data={each.record_type: each.first_quarter * QUARTER_S for each in first},
+    )
+
+
+def exchange_history(connection: Connection, facts: MeterFacts, limit: int) -> tuple[list[dict[str, Any]], list[Any]]:
+    """Return the meters that were at a meter's place, oldest first, and the newest changes that people made to it."""
+    at_place = (meter.c.microgrid == facts.microgrid) & (installed.c.place == facts.location)
+    same = (meter.c.direction == facts.direction) & (meter.c.function == facts.function)
+    statement = select(installed, meter.c.label).join(meter, meter.c.id == installed.c.meter).where(at_place, same)
+    rows = connection.execute(statement.order_by(meter.c.no)).mappings()
+    found = [
+        {
+            "meter": row["label"],
+            "since": _time(row["since"]),
+            "until": _time(row["until"]),
+            "first_register": row["first_register"],
+            "last_register": row["last_register"],
+        }
+        for row in rows
+    ]
+    ordered = sorted(found, key=lambda each: each["since"] or 0)
+    return ordered, changes_of(connection, [f"meter {facts.id}"], limit)
+
+
+def _time(quarter: Quarter | None) -> EpochSeconds | None:
+    return None if quarter is None else quarter * QUARTER_S

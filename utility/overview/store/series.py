@@ -1,0 +1,164 @@
+"""The series of one meter: readings of 15 s as long as they are kept, settled quarter-hours for five years."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from sqlalchemy import bindparam, select
+
+from commonwatt.model.blocks import Quality
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, Quarter
+from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity, SettledQuarters
+from utility.database.database import Database
+from utility.readings.store.parts import chunks
+from utility.readings.store.reads import readings
+from utility.readings.tables import compacted
+from utility.settlement.store.settled import load_settled
+from utility.webkit.console.plots import Series
+
+WHOLE_QUARTERS = 3 * QUARTERS_A_DAY
+"""Quarters up to which each slot is read; of a longer time, the least and greatest reading of each quarter."""
+
+AT_ONCE = 4
+"""Parts of a long time that are read at once: each day, and each quarter, is at another place of the disk."""
+
+MOST_AT_A_TIME = 500
+"""Days, or quarters, of such a part."""
+
+_UNCOMPACTED = 8
+"""Last quarters of a long time of which each slot is read, since they may not be compacted yet."""
+
+_reading = ThreadPoolExecutor(AT_ONCE, "series")
+_T = TypeVar("_T")
+
+# Each quarter and day is named, since the keys begin with them. Statements are made once.
+_c = compacted.c
+_EXTREMES = select(_c.quarter, _c.min_reading, _c.max_reading, _c.exact, _c.averaged).where(
+    _c.quarter.in_(bindparam("quarters", expanding=True)),
+    _c.meter_no == bindparam("number"),
+    _c.record_type == bindparam("type"),
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SettledSeries:
+    """Settled quarter-hours of one meter.
+
+    Attributes:
+        quantities: By quantity that the meter has; the quality is ``SettledQuality``.
+        provisional: In how many settled quarters a late reading may still change something.
+        settled: How many quarters are settled.
+    """
+
+    quantities: Mapping[Quantity, Series]
+    provisional: int
+    settled: int
+
+
+def slot_series(database: Database, number: int, record_type: int, first: Quarter, until: Quarter) -> Series:
+    """Return the readings of quarters ``first`` to ``until`` - 1; of a long time, in quarters with their extremes.
+
+    The quality is ``commonwatt.model.blocks.Quality``; of a quarter, that of its worst slot that is there.
+    """
+    if until - first <= WHOLE_QUARTERS:
+        return _slots(database, number, record_type, first, until)
+    extremes = _extremes(database, number, record_type, first, until)
+    recent = _in_quarters(_slots(database, number, record_type, until - _UNCOMPACTED, until))
+    tail = slice(len(extremes) - _UNCOMPACTED, None)
+    for name in ("low", "high", "quality", "lacking"):
+        getattr(extremes, name)[tail] = getattr(recent, name)
+    return extremes
+
+
+def settled_series(database: Database, meter_id: MeterId, first: Quarter, until: Quarter) -> SettledSeries:
+    """Return a meter's settled quarter-hours ``first`` to ``until`` - 1, the newest version of each day.
+
+    Raises:
+        StoreError: A row is damaged.
+    """
+
+    def read(part: range) -> SettledQuarters:
+        with database.reads.begin() as connection:
+            return load_settled(connection, [meter_id], part.start, part.stop)
+
+    parts = _in_parts(read, range(first, until), MOST_AT_A_TIME * QUARTERS_A_DAY)
+    quality, version, provisional = (
+        np.concatenate([getattr(part, name)[0] for part in parts]) for name in ("quality", "version", "provisional")
+    )
+    energies = {quantity: np.concatenate([part.of(quantity)[0] for part in parts]) for quantity in Quantity}
+    is_settled = version > 0
+    return SettledSeries(
+        quantities={
+            quantity: _single(first * QUARTER_S, QUARTER_S, values, quality)
+            for quantity, values in energies.items()
+            if values.any()
+        },
+        provisional=int((provisional & is_settled).sum()),
+        settled=int(is_settled.sum()),
+    )
+
+
+def _in_parts(read: Callable[[range], _T], whole: range, at_a_time: int) -> list[_T]:
+    """Return what is read of each part of a time; of a long time, some parts at once."""
+    parts = list(chunks(whole, at_a_time))
+    if len(parts) == 1:
+        return [read(whole)]
+    return list(_reading.map(read, parts))
+
+
+def _slots(database: Database, number: int, record_type: int, first: Quarter, until: Quarter) -> Series:
+    blocks = readings(database, number, record_type, first, until - 1)
+    values = np.zeros((until - first, SLOTS), np.int64)
+    quality = np.zeros((until - first, SLOTS), np.uint8)
+    at = blocks.quarter.astype(np.int64) - first
+    values[at], quality[at] = blocks.values, blocks.quality
+    return _single(first * QUARTER_S, SLOT_S, values.reshape(-1), quality.reshape(-1))
+
+
+def _single(start: int, step_s: int, values: np.ndarray, quality: np.ndarray) -> Series:
+    """Return a series with one value in each step."""
+    lacking = np.zeros(len(values), np.bool_)
+    return Series(start=start, step_s=step_s, low=values, high=values, quality=quality, lacking=lacking)
+
+
+def _extremes(database: Database, number: int, record_type: int, first: Quarter, until: Quarter) -> Series:
+    low, high = np.zeros(until - first, np.int64), np.zeros(until - first, np.int64)
+    exact, there = np.zeros(until - first, np.int64), np.zeros(until - first, np.int64)
+
+    def read(part: range) -> None:
+        values = {"quarters": list(part), "number": number, "type": record_type}
+        with database.reads.begin() as connection:
+            rows = connection.execute(_EXTREMES, values).all()
+        if rows:
+            quarter, least, most, as_measured, averaged = (np.array(column) for column in zip(*rows, strict=True))
+            at = quarter - first
+            low[at], high[at], exact[at], there[at] = least, most, as_measured, as_measured + averaged
+
+    _in_parts(read, range(first, until), MOST_AT_A_TIME)
+    return _quarters(first * QUARTER_S, low, high, exact, there)
+
+
+def _in_quarters(slots: Series) -> Series:
+    """Return the extremes of each quarter of some slots."""
+    quality, values = slots.quality.reshape(-1, SLOTS), slots.low.reshape(-1, SLOTS)
+    there, limits = quality > Quality.MISSING, np.iinfo(np.int64)
+    some = there.any(axis=1)
+    low = np.where(some, np.where(there, values, limits.max).min(axis=1), 0)
+    high = np.where(some, np.where(there, values, limits.min).max(axis=1), 0)
+    return _quarters(slots.start, low, high, (quality == Quality.EXACT).sum(axis=1), there.sum(axis=1))
+
+
+def _quarters(start: int, low: np.ndarray, high: np.ndarray, exact: np.ndarray, there: np.ndarray) -> Series:
+    """Return quarters with their extremes, and how many of their slots are exact and there."""
+    quality = np.where(exact == there, Quality.EXACT, Quality.AVERAGED)
+    return Series(
+        start=start,
+        step_s=QUARTER_S,
+        low=low,
+        high=high,
+        quality=np.where(there > 0, quality, Quality.MISSING).astype(np.uint8),
+        lacking=(there > 0) & (there < SLOTS),
+    )

@@ -1,0 +1,195 @@
+"""What the page of the town shows: each microgrid's last reports, and the energy of a quarter-hour by microgrid."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, Row, bindparam, func, select
+
+from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.records import RecordType, State
+from commonwatt.model.units import EpochSeconds, Quarter, quarter_of
+from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.json_messages import unpack_json
+from commonwatt.town.town import Direction, Function
+from utility.database.checks import sound_events
+from utility.database.keys import is_one_of, listed
+from utility.overview.microgrids import Facts
+from utility.overview.today import QuarterEnergy
+from utility.readings.tables import compacted, event, gap, gateway_seen, tally
+from utility.registry.tables import controller, installed, meter
+
+_ONLY: Any = bindparam("only")
+_REMOVED = select(installed.c.meter).where(installed.c.until <= bindparam("quarter"))
+_LACKING = select(meter.c.microgrid).where(meter.c.id.in_(_REMOVED)).distinct()
+_PRESENT = select(meter.c.microgrid).where(meter.c.id.not_in(_REMOVED)).distinct()
+
+
+_EVENTS = (
+    select(event).where(is_one_of((event.c.meter_no, event.c.time))).order_by(event.c.generation, event.c.record_id)
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Statements:
+    """The selects of what was last received, of all microgrids or of the one named ``:only``."""
+
+    controllers: Any
+    seen: Any
+    batches: Any
+    gaps: Any
+    conflicts: Any
+    boundary: Any
+
+
+@cache
+def _statements(*, of_one: bool) -> _Statements:
+    """Return the selects; made once, since making one takes longer than executing it."""
+
+    def of(statement: Any, name: Any) -> Any:
+        return statement.where(name == _ONLY) if of_one else statement
+
+    last = select(func.max(event.c.time)).where(event.c.meter_no == meter.c.no).scalar_subquery()
+    # In two steps: in one, SQLite would read every event there is.
+    boundary = select(meter.c.no, meter.c.microgrid, last.label("last"))
+    boundary = boundary.where(meter.c.function == Function.BOUNDARY.value, meter.c.id.not_in(_REMOVED))
+    gaps = select(meter.c.microgrid, func.count()).join(gap, meter.c.no == gap.c.meter_no).where(gap.c.is_open)
+    conflicts = (
+        select(controller.c.id, func.sum(compacted.c.conflicts, type_=BigInteger))
+        .join(compacted, compacted.c.owner_no == controller.c.number)
+        .where(compacted.c.conflicts > 0)
+        .group_by(controller.c.id)
+    )
+    return _Statements(
+        controllers=of(select(controller).order_by(controller.c.number), controller.c.id),
+        seen=of(select(gateway_seen), gateway_seen.c.controller),
+        batches=of(select(tally.c.controller, tally.c.last_batch), tally.c.controller),
+        gaps=of(gaps.group_by(meter.c.microgrid), meter.c.microgrid),
+        conflicts=of(conflicts, controller.c.id),
+        boundary=of(boundary, meter.c.microgrid),
+    )
+
+
+@lru_cache(maxsize=1_024)
+def _parsed(kept: str) -> Heartbeat | None:
+    """Return a stored heartbeat; ``None`` if it can't be read. Nearly all are the same as a few seconds before."""
+    try:
+        return unpack_json(Heartbeat, kept.encode())
+    except ProtocolError:
+        return None
+
+
+def microgrids(
+    connection: Connection,
+    now: EpochSeconds,
+    refused: Mapping[str, tuple[int, str]] | None = None,
+    only: str | None = None,
+) -> list[Facts]:
+    """Return what was last received of each microgrid, in the order of the controllers' numbers.
+
+    Args:
+        connection: The database.
+        now: The time: meters that were removed before tell nothing of the boundary.
+        refused: (time, reason) of the last refused batch, by controller.
+        only: The name of the only one wanted; ``None``: all.
+    """
+    wanted, which = _statements(of_one=only is not None), {} if only is None else {"only": only}
+    seen = {row.controller: row for row in connection.execute(wanted.seen, which)}
+    batches: dict[str, int] = dict(connection.execute(wanted.batches, which).all())
+    gaps: dict[str, int] = dict(connection.execute(wanted.gaps, which).all())
+    conflicts: dict[str, int] = dict(connection.execute(wanted.conflicts, which).all())
+    meters = connection.execute(wanted.boundary, which | {"quarter": quarter_of(now)}).all()
+    boundary = _boundaries(connection, meters)
+    closed = _closed(connection, quarter_of(now))
+    found = []
+    for row in connection.execute(wanted.controllers, which):
+        last, batch = seen.get(row.id), batches.get(row.id) or None
+        bits, since = boundary.get(row.id, (0, None))
+        at, why = (refused or {}).get(row.id, (0, ""))
+        found.append(
+            Facts(
+                microgrid=row.id,
+                number=row.number,
+                kind=row.kind,
+                seen=None if last is None else last.time,
+                heartbeat=None if last is None else _parsed(last.heartbeat),
+                last_batch=batch,
+                open_gaps=gaps.get(row.id, 0),
+                conflicts=conflicts.get(row.id, 0),
+                boundary=bits,
+                boundary_since=since,
+                refused=why if at > (batch or 0) else None,
+                is_closed=row.id in closed,
+            )
+        )
+    return found
+
+
+def _closed(connection: Connection, quarter: Quarter) -> set[str]:
+    """Return the microgrids whose meters were all removed."""
+    which = {"quarter": quarter}
+    lacking = set(connection.execute(_LACKING, which).scalars())
+    return lacking - set(connection.execute(_PRESENT, which).scalars()) if lacking else lacking
+
+
+def _boundaries(connection: Connection, meters: Iterable[Row[Any]]) -> dict[str, tuple[int, int]]:
+    """Return by microgrid the bits of its boundary's last events that tell of an island, and their time."""
+    telling = int(State.OFF_GRID | State.DEAD_FEEDER | State.SWITCH_OPEN | State.ISOLATED)
+    of = {row.no: row for row in meters if row.last is not None}
+    rows = connection.execute(_EVENTS, listed([(row.no, row.last) for row in of.values()])) if of else ()
+    last: dict[int, Any] = {row.meter_no: row for row in sound_events(rows)}
+    found: dict[str, tuple[int, int]] = {}
+    for row in last.values():
+        name = of[row.meter_no].microgrid
+        bits, since = found.get(name, (0, 0))
+        found[name] = bits | row.new_state & telling, max(since, row.time)
+    return found
+
+
+_c = compacted.c
+_IS_BOUNDARY = meter.c.function == Function.BOUNDARY.value
+_AT_QUARTER = _c.quarter == bindparam("quarter")
+_WITH_BOUNDARY = (
+    select(_c.owner_no)
+    .join(meter, meter.c.no == _c.meter_no)
+    .where(_AT_QUARTER, _c.record_type == int(RecordType.THROUGH), _IS_BOUNDARY)
+)
+_EACH = (
+    select(
+        _IS_BOUNDARY.label("is_boundary"),
+        _c.owner_no.in_(_WITH_BOUNDARY).label("has_boundary"),
+        meter.c.direction,
+        _c.record_type,
+        _c.total,
+        (_c.last_reading - _c.first_reading).label("change"),
+    )
+    .join(meter, meter.c.no == _c.meter_no)
+    .where(_AT_QUARTER)
+    .subquery()
+)
+_KINDS = _EACH.c.is_boundary, _EACH.c.has_boundary, _EACH.c.direction, _EACH.c.record_type
+# The database adds up: the sums of each microgrid would take the time of other threads.
+_QUARTER = select(
+    *_KINDS,
+    func.sum(_EACH.c.total, type_=BigInteger).label("total"),
+    func.sum(_EACH.c.change, type_=BigInteger).label("change"),
+    func.count().label("blocks"),
+).group_by(*_KINDS)
+
+
+def town_energy(connection: Connection, quarter: Quarter) -> QuarterEnergy:
+    """Return the energy of the town in a compacted quarter.
+
+    ``net`` is what the boundaries' meters counted; of a microgrid without them, the sum over its places.
+    """
+    net = sun = change = blocks = 0
+    for row in connection.execute(_QUARTER, {"quarter": quarter}):
+        blocks += row.blocks
+        if row.record_type == RecordType.THROUGH and bool(row.is_boundary) == bool(row.has_boundary):
+            net += int(row.total or 0) * (1 if row.direction == Direction.INCOMING else -1)
+        elif row.record_type == RecordType.GENERATION:
+            sun += int(row.total or 0)
+        elif row.record_type == RecordType.STORED:
+            change += int(row.change or 0)
+    return QuarterEnergy(net=net, sun=sun, charged=round(change * 60 / 59), blocks=blocks)

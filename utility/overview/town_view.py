@@ -1,0 +1,158 @@
+"""The state of the town that all browsers share, computed at most every few seconds."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from commonwatt.model.local_calendar import midnight, month_of, month_quarters
+from commonwatt.model.units import EpochSeconds, Quarter
+from utility.database.town_zone import zone_of
+from utility.overview.microgrids import Cell, Condition, Facts, cell, count
+from utility.overview.store.days import CountedDays, counted_days
+from utility.overview.store.town import microgrids, town_energy
+from utility.overview.today import DayEnergy, Today
+from utility.readings.store.retention import newest_quarter
+from utility.registry.layout import Day
+from utility.supply.store.supply_view import supply_view
+from utility.webkit.console.shared import Shared
+from utility.webkit.services import Api
+
+EVERY_S = 4
+"""Seconds for which the town's state is good: browsers ask every five."""
+
+AT_MOST_S = 12
+"""The age that it may have while it is computed anew."""
+
+COMPLETENESS_S = 60
+"""Seconds for which the sums of completeness are good; the days are counted once an hour."""
+
+_DAY_S = 86_400
+
+
+@dataclass(frozen=True, kw_only=True)
+class TownState:
+    """The town at one time.
+
+    Attributes:
+        time: When it was computed.
+        version: Its number; only a change of a cell makes another one.
+        facts: What was last received of each microgrid, by name.
+        cells: The cells, in the order of the controllers' numbers.
+        changed: The version in which each cell last changed, by name.
+        today: The local day so far.
+        supply: The plant and the newest purchase.
+        yesterday: Completeness of the last day of UTC that is counted.
+        month: Completeness of the local month's days.
+        month_name: The month.
+        connected: Whether the utility is connected to the head-end.
+        alarms: The utility's own alarms.
+    """
+
+    time: EpochSeconds
+    version: int
+    facts: dict[str, Facts]
+    cells: tuple[Cell, ...]
+    changed: dict[str, int]
+    today: Today
+    supply: dict[str, Any]
+    yesterday: CountedDays
+    month: CountedDays
+    month_name: str
+    connected: bool
+    alarms: tuple[str, ...]
+
+    @property
+    def counts(self) -> dict[Condition, int]:
+        """How many microgrids are in each state."""
+        return count(self.cells)
+
+
+class TownView:
+    """Computes the state of the town."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._energy = DayEnergy()
+        self._last: TownState | None = None
+        self._shared = Shared(self._state, every_s=EVERY_S, at_most_s=AT_MOST_S, now=api.machine_s)
+        self._days = Shared(self._completeness, every_s=COMPLETENESS_S, at_most_s=3_600, now=api.machine_s)
+
+    def get(self) -> TownState:
+        """Return the state; it is at most some seconds old."""
+        return self._shared.get()
+
+    def recent(self) -> TownState | None:
+        """Return the state if it need not be waited for."""
+        return self._shared.recent()
+
+    def _state(self) -> TownState:
+        now = int(self._api.clock.now())
+        refused = {name: (each.time, each.text) for name, each in self._api.refused.items()}
+        with self._api.database.reads.begin() as connection:
+            facts = microgrids(connection, now, refused)
+            supply = supply_view(connection, now, 1)
+            self._read_energy(connection, now)
+        cells = tuple(cell(each, now) for each in facts)
+        version, changed = self._versions(cells)
+        month_name, month, yesterday = self._days.get()
+        self._last = TownState(
+            time=now,
+            version=version,
+            facts={each.microgrid: each for each in facts},
+            cells=cells,
+            changed=changed,
+            today=self._energy.today(now),
+            supply=supply,
+            yesterday=yesterday,
+            month=month,
+            month_name=month_name,
+            connected=self._api.connected(),
+            alarms=tuple(self._api.health.alarms()),
+        )
+        return self._last
+
+    def _read_energy(self, connection: Any, now: EpochSeconds) -> None:
+        newest = newest_quarter(connection)
+        begin = local_day_start(now, zone_of(connection))
+        if newest is None or newest < begin:
+            newest = begin - 1
+        for quarter in self._energy.wanted(begin, newest, now):
+            self._energy.read(quarter, town_energy(connection, quarter), now)
+
+    def _versions(self, cells: tuple[Cell, ...]) -> tuple[int, dict[str, int]]:
+        """Return the number of this state, and the state in which each cell last changed."""
+        if self._last is None:
+            first = int(self._api.machine_s())  # Not a number of an earlier process.
+            return first, {each.microgrid: first for each in cells}
+        before = {each.microgrid: each for each in self._last.cells}
+        new = self._last.version + 1
+        changed = {
+            each.microgrid: self._last.changed[each.microgrid] if before.get(each.microgrid) == each else new
+            for each in cells
+        }
+        version = max([self._last.version, *changed.values()])
+        return version, changed
+
+    def _completeness(self) -> tuple[str, CountedDays, CountedDays]:
+        now = int(self._api.clock.now())
+        with self._api.database.reads.begin() as connection:
+            name, first, until = month_days(now, zone_of(connection))
+            month = counted_days(connection, first, until)
+            yesterday = counted_days(connection, now // _DAY_S - 1, now // _DAY_S)
+        return name, month, yesterday
+
+
+def month_days(now: EpochSeconds, zone: ZoneInfo) -> tuple[str, Day, Day]:
+    """Return the name of the local month, its first day of UTC, and the day of UTC that is not over yet.
+
+    On the first day of a month, it is the month before.
+    """
+    name = month_of((now - _DAY_S) // 900, zone)
+    first, _ = month_quarters(name, zone)
+    return name, first // 96, now // _DAY_S
+
+
+def local_day_start(now: EpochSeconds, zone: ZoneInfo) -> Quarter:
+    """Return the first quarter of the local day."""
+    return midnight(datetime.fromtimestamp(now, zone).date(), zone)

@@ -1,0 +1,1 @@
+"""People's own pages and commands: invitations, logins, tokens, the audit log."""

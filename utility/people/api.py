@@ -1,0 +1,198 @@
+"""The API's people and tokens, with the rights of the console's pages (docs/console.md). Times are ISO 8601, UTC.
+
+Nothing here invites, makes links, gives roles or removes second factors: the console does, and asks for the code again.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import FastAPI, HTTPException, Path, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from commonwatt.model.units import EpochSeconds
+from utility.access.roles import Role
+from utility.access.rules import MAX_TOKEN_DAYS, NAME_PATTERN
+from utility.access.store import api_tokens, people
+from utility.access.store.people import Listed
+from utility.webkit.acting import changing
+from utility.webkit.rights import Admins, Anybody, gate_of
+from utility.webkit.services import Api
+
+MAX_SHOWN = 1000
+"""Most people or tokens of one answer."""
+
+_Name = Annotated[str, Path(pattern=NAME_PATTERN, description="A person's name at login.")]
+_Number = Annotated[int, Path(ge=1, lt=2**31, description="A token's number.")]
+_Limit = Annotated[int, Query(ge=1, le=MAX_SHOWN, description="How many at most.")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class PersonAnswer(_Model):
+    """A person who may log in."""
+
+    name: str = Field(description="The name at login.")
+    display: str = Field(description="The name for people.")
+    state: str = Field(description="`invited`, `active` or `disabled`.")
+    roles: list[Role] = Field(description="The roles.")
+    account: int | None = Field(description="A resident's account.")
+    sessions: int = Field(description="How many sessions are open.")
+    used: datetime | None = Field(description="When a session was used last.")
+    link_until: datetime | None = Field(description="When a link ends that was not used yet.")
+    second_factor: datetime | None = Field(description="Since when a login needs a second factor.")
+
+
+class Me(_Model):
+    """The actor of a request."""
+
+    name: str = Field(description="The name at login.")
+    roles: list[Role] = Field(description="The roles that count for this login or token.")
+    csrf: str = Field(description="What changes with this session repeat as `X-CSRF`; empty with a token.")
+
+
+class PeopleAnswer(_Model):
+    """People by name; the next page begins after the last one."""
+
+    people: list[PersonAnswer] = Field(description="The people.")
+
+
+class TokenAnswer(_Model):
+    """An API token, without its text."""
+
+    no: int = Field(description="Its number.")
+    person: str = Field(description="The person who made it.")
+    label: str = Field(description="What it is for.")
+    roles: list[Role] = Field(description="Its scope.")
+    made: datetime = Field(description="When it was made.")
+    until: datetime = Field(description="When it ends.")
+    used: datetime | None = Field(description="When it was used last, to five minutes.")
+    revoked: datetime | None = Field(description="When it was revoked.")
+
+
+class TokensAnswer(_Model):
+    """Tokens, newest first."""
+
+    tokens: list[TokenAnswer] = Field(description="The tokens.")
+
+
+class TokenAsked(_Model):
+    """A token to be made."""
+
+    label: str = Field(min_length=1, max_length=64, description="What it is for.")
+    roles: list[Role] = Field(min_length=1, max_length=len(Role), description="Its scope, of the own roles.")
+    days: int = Field(0, ge=0, le=MAX_TOKEN_DAYS, description="Days for which it is valid.")
+    hours: int = Field(0, ge=0, le=24, description="Hours more.")
+
+
+class TokenMade(TokenAnswer):
+    """A new token."""
+
+    token: str = Field(description="Its text, which is not shown again.")
+
+
+def add_people(app: FastAPI, api: Api) -> None:
+    """Add the endpoints of people."""
+
+    @app.get("/me")
+    def me(actor: Anybody) -> Me:
+        """Return who you are."""
+        return Me(name=actor.name, roles=sorted(actor.roles), csrf=actor.csrf)
+
+    @app.get("/people")
+    def listed(
+        request: Request,
+        actor: Admins,
+        search: Annotated[str, Query(max_length=64, description="A name's beginning, or an account.")] = "",
+        role: Role | None = None,
+        after: Annotated[str, Query(max_length=32, description="Only names after this one.")] = "",
+        limit: _Limit = MAX_SHOWN,
+    ) -> PeopleAnswer:
+        """Return people by name; for the next page set ``after`` to the last one's name."""
+        del actor
+        with api.database.reads.begin() as connection:
+            found = people.list_people(connection, search, role, after, limit, gate_of(request).now())
+        return PeopleAnswer(people=[_person(one) for one in found])
+
+    @app.post("/people/{name}/disable")
+    def disable(request: Request, actor: Admins, name: _Name) -> PersonAnswer:
+        """Disable a person: no login works any more; sessions, tokens and links end."""
+        with changing(api, request, actor) as by:
+            people.disable(by, name)
+        return _one(api, request, name)
+
+    @app.post("/people/{name}/enable")
+    def enable(request: Request, actor: Admins, name: _Name) -> PersonAnswer:
+        """Enable a disabled person."""
+        with changing(api, request, actor) as by:
+            people.enable(by, name)
+        return _one(api, request, name)
+
+    @app.post("/people/{name}/end-sessions")
+    def end_sessions(request: Request, actor: Admins, name: _Name) -> PersonAnswer:
+        """End all sessions of another person."""
+        with changing(api, request, actor) as by:
+            people.end_sessions(by, name)
+        return _one(api, request, name)
+
+
+def add_api_tokens(app: FastAPI, api: Api) -> None:
+    """Add the endpoints of tokens."""
+
+    @app.get("/tokens")
+    def tokens(
+        actor: Anybody,
+        everybody: Annotated[bool, Query(alias="all", description="Those of all people, for administrators.")] = False,
+        limit: _Limit = 100,
+    ) -> TokensAnswer:
+        """Return the newest tokens, the own ones or all."""
+        whose = None if everybody and actor.has(Role.ADMIN) else actor.name
+        with api.database.reads.begin() as connection:
+            return TokensAnswer(tokens=[_token(one) for one in api_tokens.tokens(connection, whose, limit)])
+
+    @app.post("/tokens", status_code=201)
+    def make(request: Request, actor: Anybody, asked: TokenAsked) -> TokenMade:
+        """Make a token of the person who is logged in; the answer has its text, once."""
+        with changing(api, request, actor) as by:
+            text, made = api_tokens.make_token(by, asked.label, frozenset(asked.roles), 24 * asked.days + asked.hours)
+        return TokenMade(token=text, **vars(_token(made)))
+
+    @app.post("/tokens/{number}/revoke")
+    def revoke(request: Request, actor: Anybody, number: _Number) -> TokenAnswer:
+        """Revoke an own token, or as an administrator any."""
+        with changing(api, request, actor) as by:
+            api_tokens.revoke_token(by, number)
+            (found,) = api_tokens.tokens(by.connection, None, 1, number)
+        return _token(found)
+
+
+def _one(api: Api, request: Request, name: str) -> PersonAnswer:
+    with api.database.reads.begin() as connection:
+        found = people.listed(connection, name, gate_of(request).now())
+    if found is None:
+        raise HTTPException(404, f"there is no person called {name}")
+    return _person(found)
+
+
+def _person(one: Listed) -> PersonAnswer:
+    return PersonAnswer(
+        name=one.person.name,
+        display=one.person.display,
+        state=one.person.state,
+        roles=sorted(one.person.roles),
+        account=one.person.account,
+        sessions=one.sessions,
+        used=_time(one.used),
+        link_until=_time(one.link_until),
+        second_factor=_time(one.second_factor),
+    )
+
+
+def _token(one: api_tokens.Token) -> TokenAnswer:
+    times = {name: _time(getattr(one, name)) for name in ("made", "until", "used", "revoked")}
+    return TokenAnswer.model_validate(vars(one) | {"roles": list(one.roles)} | times)
+
+
+def _time(time: EpochSeconds | None) -> datetime | None:
+    return None if time is None else datetime.fromtimestamp(time, UTC)

@@ -1,0 +1,149 @@
+"""``commonwatt utility people``: invite people without a browser, such as on a machine without a screen."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commonwatt.cli.dead_letter_options import JsonOption
+from commonwatt.cli.tables import show
+from commonwatt.config.utility import UtilitySettings
+from commonwatt.model.words import moment
+from commonwatt.runtime.clock import Clock, machine_s
+from commonwatt.runtime.service import errors_reported, flowing
+from utility.access.bulk import links_table, read_residents
+from utility.access.roles import Role
+from utility.access.rules import NewPerson
+from utility.access.store import people, second_factors
+from utility.access.store.people import By, Link
+from utility.database.database import Database
+from utility.webkit.cli.options import ConfigOption, load, local_actor, opened, place_of_database
+
+app = typer.Typer(no_args_is_help=True, help="People who log in to the console: invite, list, disable.")
+
+MAX_BYTES = 200_000
+"""The largest list of residents that is read."""
+
+NameArgument = Annotated[str, typer.Argument(help="The person's name at login.")]
+
+
+@app.command()
+@flowing
+def invite(
+    name: NameArgument,
+    config: ConfigOption,
+    role: Annotated[list[Role], typer.Option("--role", help="A role; may be repeated.")],
+    display: Annotated[str, typer.Option("--display", help="The name for people; without it, the name.")] = "",
+    account: Annotated[int | None, typer.Option("--account", min=1, help="A resident's account.")] = None,
+) -> None:
+    """Invite a person, and print the link with which the person chooses a password.
+
+    The link works once, for seven days, and is printed only now. The first administrator of a machine without a
+    browser: `commonwatt utility people invite anna --role admin --config utility.toml`, then open the link through a
+    tunnel: `ssh -L 8080:127.0.0.1:8080 MACHINE`.
+    """
+    with errors_reported(), _changing(config) as (by, settings):
+        new = NewPerson(name=name, display=display, roles=frozenset(role), account=account)
+        _told(settings, people.invite_person(by, new))
+
+
+@app.command()
+@flowing
+def link(name: NameArgument, config: ConfigOption) -> None:
+    """Print a new link for a person who lost the password; the present password, sessions and tokens end at once."""
+    with errors_reported(), _changing(config) as (by, settings):
+        _told(settings, people.new_link(by, name))
+
+
+@app.command("invite-residents")
+@flowing
+def invite_residents(
+    file: Annotated[Path, typer.Argument(help="The list (CSV): account, and perhaps name and display.")],
+    config: ConfigOption,
+) -> None:
+    """Invite the residents of a list, all or none, and print the list of their links (CSV)."""
+    with errors_reported(), file.open("rb") as source, _changing(config) as (by, settings):
+        new = read_residents(source.read(MAX_BYTES).decode(errors="replace"))
+        links = people.invite_people(by, new)
+        rows = zip(new, (_address(settings, one) for one in links), strict=True)
+        typer.echo("".join(links_table(rows)), nl=False)
+
+
+@app.command()
+@flowing
+def disable(name: NameArgument, config: ConfigOption) -> None:
+    """Disable a person: no login works until `enable`; sessions, tokens and links end."""
+    with errors_reported(), _changing(config) as (by, _):
+        people.disable(by, name)
+        typer.echo(f"{name} is disabled")
+
+
+@app.command()
+@flowing
+def enable(name: NameArgument, config: ConfigOption) -> None:
+    """Enable a disabled person."""
+    with errors_reported(), _changing(config) as (by, _):
+        people.enable(by, name)
+        typer.echo(f"{name} is enabled")
+
+
+@app.command("remove-second-factor")
+@flowing
+def remove_second_factor(name: NameArgument, config: ConfigOption) -> None:
+    """Remove the second factor of a person who lost it, such as of the only administrator; all sessions end."""
+    with errors_reported(), _changing(config) as (by, _):
+        second_factors.remove_of_another(by, name)
+        typer.echo(f"{name} has no second factor any more")
+
+
+@app.command("list")
+@flowing
+def list_people(
+    config: ConfigOption,
+    role: Annotated[Role | None, typer.Option("--role", help="Only people with this role.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many at most.")] = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """List people with state, roles and last use."""
+    with errors_reported(), _opened(config) as (database, _, _), database.reads.begin() as connection:
+        rows: list[dict[str, object]] = [
+            {
+                "name": one.person.name,
+                "display": one.person.display,
+                "state": one.person.state,
+                "roles": ", ".join(sorted(one.person.roles)),
+                "account": one.person.account,
+                "second_factor": None if one.second_factor is None else moment(one.second_factor),
+                "used": None if one.used is None else moment(one.used),
+            }
+            for one in people.list_people(connection, "", role, "", limit, machine_s())
+        ]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+    else:
+        show("people", rows, ("name", "display", "state", "roles", "account", "second_factor", "used"))
+
+
+@contextmanager
+def _opened(config: Path) -> Iterator[tuple[Database, Clock, UtilitySettings]]:
+    settings, clock = load(config)
+    with opened(settings.database, create=False, named=place_of_database(config)) as database:
+        yield database, clock, settings
+
+
+@contextmanager
+def _changing(config: Path) -> Iterator[tuple[By, UtilitySettings]]:
+    with _opened(config) as (database, clock, settings), database.writes.begin() as connection:
+        yield By(connection=connection, actor=local_actor(), now=int(clock.now()), machine_s=machine_s()), settings
+
+
+def _told(settings: UtilitySettings, link: Link) -> None:
+    typer.echo(f"{link.name}: open {_address(settings, link)} before {moment(link.until)} and choose a password")
+
+
+def _address(settings: UtilitySettings, link: Link) -> str:
+    scheme = "http" if settings.http_certificate is None else "https"
+    return f"{scheme}://{settings.http}{link.path}"

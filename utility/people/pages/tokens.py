@@ -1,0 +1,70 @@
+"""API tokens: the own ones; administrators see and revoke all."""
+
+from typing import Annotated
+
+from fastapi import FastAPI, Form, HTTPException, Path, Query, Request, Response
+
+from utility.access.actor import Actor
+from utility.access.differences import rows_of
+from utility.access.roles import Role
+from utility.access.rules import MAX_TOKEN_DAYS
+from utility.access.store import audit_log
+from utility.access.store.api_tokens import make_token, revoke_token, tokens
+from utility.webkit.acting import changing, end_made
+from utility.webkit.console.console import Console
+from utility.webkit.rights import Anybody, gate_of
+
+Number = Annotated[int, Path(ge=1, lt=2**31)]
+
+SHOWN = 500
+"""Tokens, or entries of the audit log of one, on one page."""
+
+
+def add_tokens(app: FastAPI, console: Console) -> None:
+    """Add the routes."""
+
+    @app.get("/console/tokens", include_in_schema=False)
+    def page(request: Request, actor: Anybody, everybody: Annotated[bool, Query(alias="all")] = False) -> Response:
+        """Return the own tokens; for an administrator all."""
+        return _page(console, request, actor, everybody=everybody)
+
+    @app.post("/console/tokens", include_in_schema=False)
+    def make(
+        request: Request,
+        actor: Anybody,
+        label: Annotated[str, Form(max_length=64)],
+        roles: Annotated[list[Role], Form()],
+        days: Annotated[int, Form()],
+    ) -> Response:
+        """Make a token; the page shows it once."""
+        with changing(console.api, request, actor) as by:
+            text, _ = make_token(by, label, frozenset(roles), 24 * days)
+        return _page(console, request, actor, text=text)
+
+    @app.post("/console/tokens/{number}/revoke", include_in_schema=False)
+    def revoke(request: Request, actor: Anybody, number: Number, made: Annotated[bool, Form()] = False) -> Response:
+        """Revoke a token, and if the person wants it end what was made with it."""
+        with changing(console.api, request, actor) as by:
+            revoke_token(by, number)
+        ended = f" {end_made(console.api, actor, number)} things that it made ended." if made else ""
+        return console.see_other(actor, "/console/tokens", f"Token {number} is revoked.{ended}")
+
+    @app.get("/console/tokens/{number}", include_in_schema=False)
+    def one(request: Request, actor: Anybody, number: Number) -> Response:
+        """Return what was done with a token of the actor; for an administrator with any."""
+        with console.database.reads.begin() as connection:
+            found = tokens(connection, None if actor.has(Role.ADMIN) else actor.name, 1, number)
+            entries = audit_log.entries(connection, audit_log.Wanted(token=number), SHOWN)
+        if not found:
+            raise HTTPException(404, "you have no token of this number")
+        content = {"token": found[0], "entries": [(each, rows_of(each["before"], each["after"])) for each in entries]}
+        return console.page(request, actor, "token.html", content | {"machine_s": gate_of(request).now()})
+
+
+def _page(console: Console, request: Request, actor: Actor, *, everybody: bool = False, text: str = "") -> Response:
+    everybody = everybody and actor.has(Role.ADMIN)
+    with console.database.reads.begin() as connection:
+        found = tokens(connection, None if everybody else actor.name, SHOWN)
+    content = {"tokens": found, "text": text, "everybody": everybody, "is_admin": actor.has(Role.ADMIN)}
+    content |= {"roles": sorted(actor.roles), "most_days": MAX_TOKEN_DAYS, "machine_s": gate_of(request).now()}
+    return console.page(request, actor, "tokens.html", content)

@@ -1,0 +1,186 @@
+"""People: list, invite, roles, new links, sessions, disable and enable; for administrators."""
+
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Form, HTTPException, Path, Query, Request, Response
+
+from utility.access.actor import Actor
+from utility.access.bulk import COLUMNS, MOST, links_table, read_residents
+from utility.access.differences import rows_of
+from utility.access.roles import Role
+from utility.access.rules import NAME_PATTERN, AccessFaultError, NewPerson
+from utility.access.store import access, audit_log
+from utility.access.store.api_tokens import tokens
+from utility.access.store.people import (
+    change_roles,
+    disable,
+    enable,
+    end_sessions,
+    invite_people,
+    invite_person,
+    list_people,
+    listed,
+    new_link,
+)
+from utility.access.store.second_factors import in_force, remove_of_another
+from utility.people.pages.account import Proven, proven_for_others
+from utility.webkit.acting import address_of_link, changing
+from utility.webkit.console.console import Console
+from utility.webkit.rights import Admins, Allowed, gate_of
+
+SHOWN = 100
+"""People on one page."""
+
+_Name = Annotated[str, Path(pattern=NAME_PATTERN)]
+_AtConsole = Annotated[Actor, Depends(Allowed(Role.ADMIN, session=True))]
+"""An administrator with a session: no token invites, makes a link, gives roles or removes a second factor."""
+
+_Roles = Annotated[list[Role], Form()]
+_Account = Annotated[str, Form(pattern=r"^[0-9]{0,5}$")]
+
+
+def add_users(app: FastAPI, console: Console) -> None:
+    """Add the routes."""
+    _add_lists(app, console)
+    _add_invitations(app, console)
+    _add_changes(app, console)
+
+
+def _add_lists(app: FastAPI, console: Console) -> None:
+    @app.get("/console/users", include_in_schema=False)
+    def users(
+        request: Request,
+        actor: Admins,
+        search: Annotated[str, Query(max_length=64)] = "",
+        role: Annotated[str, Query(max_length=16)] = "",
+        after: Annotated[str, Query(max_length=32)] = "",
+    ) -> Response:
+        """Return the people, some at a time."""
+        machine_s = gate_of(request).now()
+        wanted = Role(role) if role in set(Role) else None
+        with console.database.reads.begin() as connection:
+            found = list_people(connection, search, wanted, after, SHOWN + 1, machine_s)
+        content = {"people": found[:SHOWN], "search": search, "role": role, "roles": list(Role), "machine_s": machine_s}
+        content["next"] = found[SHOWN - 1].person.name if len(found) > SHOWN else ""
+        return _page(console, request, actor, "users.html", content)
+
+    @app.get("/console/users/{name}", include_in_schema=False)
+    def user(request: Request, actor: Admins, name: _Name) -> Response:
+        """Return one person."""
+        return _person_page(console, request, actor, name)
+
+
+def _add_invitations(app: FastAPI, console: Console) -> None:
+    @app.post("/console/users", include_in_schema=False)
+    def invite(
+        request: Request,
+        actor: _AtConsole,
+        again: Proven,
+        name: Annotated[str, Form(max_length=32)],
+        roles: _Roles,
+        display: Annotated[str, Form(max_length=64)] = "",
+        account: _Account = "",
+    ) -> Response:
+        """Invite a person; the page shows the link once."""
+        number = int(account) if account else None
+        new = NewPerson(name=name.strip(), display=display, roles=frozenset(roles), account=number)
+        link = proven_for_others(console, request, actor, again, lambda by: invite_person(by, new))
+        return _person_page(console, request, actor, link.name, address_of_link(request, link))
+
+    @app.post("/console/residents", include_in_schema=False)
+    def invite_residents(
+        request: Request, actor: _AtConsole, again: Proven, residents: Annotated[str, Form()]
+    ) -> Response:
+        """Invite the residents of a list; the answer is the list of their links, once."""
+        try:
+            new = read_residents(residents)
+        except AccessFaultError as error:
+            raise HTTPException(422, f"{error}; nobody was invited") from error
+        links = proven_for_others(console, request, actor, again, lambda by: invite_people(by, new))
+        addresses = [address_of_link(request, link) for link in links]
+        content = "".join(links_table(zip(new, addresses, strict=True)))
+        headers = {"Content-Disposition": 'attachment; filename="links.csv"'}
+        return Response(content, media_type="text/csv", headers=headers)
+
+    @app.get("/console/residents", include_in_schema=False)
+    def residents(request: Request, actor: Admins) -> Response:
+        """Return the form for a list of residents."""
+        return _page(console, request, actor, "residents.html", {"columns": COLUMNS, "most": MOST})
+
+    @app.post("/console/users/{name}/link", include_in_schema=False)
+    def link(request: Request, actor: _AtConsole, name: _Name, again: Proven) -> Response:
+        """Make a new link for a person; the page shows it once."""
+        made = proven_for_others(console, request, actor, again, lambda by: new_link(by, name))
+        return _person_page(console, request, actor, name, address_of_link(request, made))
+
+
+def _add_changes(app: FastAPI, console: Console) -> None:
+    def done(actor: Admins, name: str, words: str) -> Response:
+        return console.see_other(actor, f"/console/users/{name}", words)
+
+    @app.post("/console/users/{name}/roles", include_in_schema=False)
+    def set_roles(
+        request: Request, actor: _AtConsole, name: _Name, again: Proven, roles: _Roles, account: _Account = ""
+    ) -> Response:
+        """Replace a person's roles and account."""
+        wanted, number = frozenset(roles), int(account) if account else None
+        proven_for_others(console, request, actor, again, lambda by: change_roles(by, name, wanted, number))
+        return done(actor, name, f"{name} now has the roles: {', '.join(sorted(set(roles)))}.")
+
+    @app.post("/console/users/{name}/disable", include_in_schema=False)
+    def switch_off(request: Request, actor: Admins, name: _Name) -> Response:
+        """Disable a person."""
+        with changing(console.api, request, actor) as by:
+            disable(by, name)
+        return done(actor, name, f"{name} is disabled: no login, session or token works any more.")
+
+    @app.post("/console/users/{name}/enable", include_in_schema=False)
+    def switch_on(request: Request, actor: Admins, name: _Name) -> Response:
+        """Enable a person."""
+        with changing(console.api, request, actor) as by:
+            enable(by, name)
+        return done(actor, name, f"{name} is enabled.")
+
+    @app.post("/console/users/{name}/second-factor/remove", include_in_schema=False)
+    def remove_factor(request: Request, actor: _AtConsole, name: _Name, again: Proven) -> Response:
+        """Remove the second factor of a person who lost it."""
+        proven_for_others(console, request, actor, again, lambda by: remove_of_another(by, name))
+        return done(actor, name, f"{name} has no second factor any more; all sessions ended.")
+
+    @app.post("/console/users/{name}/sessions", include_in_schema=False)
+    def log_out(request: Request, actor: Admins, name: _Name) -> Response:
+        """End all sessions of another person."""
+        with changing(console.api, request, actor) as by:
+            end_sessions(by, name)
+        return done(actor, name, f"The sessions of {name} ended.")
+
+
+def _person_page(console: Console, request: Request, actor: Admins, name: str, link: str = "") -> Response:
+    """Return the page of one person; with the address of a new link, which is shown this once."""
+    machine_s = gate_of(request).now()
+    with console.database.reads.begin() as connection:
+        found = listed(connection, name, machine_s)
+        if found is None:
+            raise HTTPException(404, f"there is no person called {name}")
+        sessions = access.sessions_of(connection, name, machine_s)
+        made = tokens(connection, name, SHOWN)
+        entries = audit_log.entries(connection, audit_log.Wanted(subject=name, action="person."), 20)
+    entries = [one for one in entries if one["subject"] == name]
+    content = {
+        "one": found,
+        "link": link,
+        "days": access.INVITED_S // 86_400,
+        "sessions": sessions,
+        "tokens": made,
+        "roles": list(Role),
+        "entries": [(one, rows_of(one["before"], one["after"])) for one in entries],
+        "machine_s": machine_s,
+    }
+    return _page(console, request, actor, "user.html", content)
+
+
+def _page(console: Console, request: Request, actor: Actor, template: str, content: dict[str, Any]) -> Response:
+    """Return a page with forms that ask for the password again, and for a code if the actor has a second factor."""
+    with console.database.reads.begin() as connection:
+        has_factor = in_force(connection, actor.name) is not None
+    return console.page(request, actor, template, content | {"has_factor": has_factor})

@@ -1,0 +1,1 @@
+"""Readings: taken in, judged, stored, compacted, completed."""

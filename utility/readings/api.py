@@ -1,0 +1,160 @@
+"""Stored readings by the API: values, events, sharing and completeness."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, HTTPException, Query
+
+from commonwatt.model.blocks import Blocks
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import QUARTER_S, SLOT_S
+from utility.database.database import Database
+from utility.readings.store import completeness, reads
+from utility.settlement.store.sharing import recorded
+from utility.webkit.parameters import Limit, MeterText, MicrogridName, Moment
+from utility.webkit.services import Api
+
+TypeText = Annotated[str, Query(alias="type", description="A record type, by name or number.")]
+
+MAX_READINGS_S = 7 * 86_400
+"""The longest time range of one readings request, seconds."""
+
+MAX_COMPLETENESS_S = 7 * 86_400
+"""The longest time range of one completeness request, seconds; one day of a whole town is already slow."""
+
+
+def add_readings(app: APIRouter, api: Api) -> None:
+    """Add the endpoints of stored readings."""
+    _add_data(app, api)
+    _add_sharing(app, api)
+    _add_completeness(app, api)
+
+
+def _add_data(app: APIRouter, api: Api) -> None:
+    def registered(meter: MeterText) -> tuple[int, int]:
+        return _registered(api.database, meter)
+
+    @app.get("/readings")
+    def readings(
+        meter: Annotated[tuple[int, int], Depends(registered)], start: Moment, end: Moment, kind: TypeText = "through"
+    ) -> dict[str, object]:
+        """Return the readings of one meter that start in ``[start, end)``: [slot's start, value, quality].
+
+        Quality 2 is exact, 1 averaged; a slot that is missing is not listed. ``type`` is a name or a number.
+        """
+        record_type = _record_type(kind)
+        _check_range(start, end, MAX_READINGS_S)
+        blocks = reads.readings(
+            api.database, meter[1], record_type, start // QUARTER_S, max(start, end - 1) // QUARTER_S
+        )
+        return {
+            "meter": str(meter[0]),
+            "type": _type_name(record_type),
+            "unit": "mWh",
+            "slot_s": SLOT_S,
+            "start": start,
+            "end": end,
+            "conflicts": len({(int(extra["row"]), int(extra["slot"])) for extra in blocks.extras}),
+            "readings": [reading for reading in _expanded(blocks) if start <= reading[0] < end],
+        }
+
+    @app.get("/events")
+    def events(meter: Annotated[tuple[int, int], Depends(registered)], limit: Limit = 100) -> dict[str, object]:
+        """Return the newest events of one meter, newest first."""
+        with api.database.reads.begin() as connection:
+            return {"events": reads.events(connection, meter[1], meter[0], limit)}
+
+
+def _add_sharing(app: APIRouter, api: Api) -> None:
+    @app.get("/sharing")
+    def sharing(
+        start: Moment, end: Moment, microgrid: MicrogridName | None = None, limit: Limit = 1000
+    ) -> dict[str, object]:
+        """Return who gave and received by sharing in the quarter-hours that begin in ``[start, end)``, newest first.
+
+        By microgrid, milliwatt-hours, from stored readings. Quarter-hours without sharing are not listed. Late readings
+        make a new ``version``; ``complete``: every reading that is needed was there.
+        """
+        _check_range(start, end, MAX_COMPLETENESS_S)
+        if microgrid is not None:
+            _check_microgrid(api.database, microgrid)
+        first, last = -(-start // QUARTER_S), (end - 1) // QUARTER_S
+        with api.database.reads.begin() as connection:
+            return {"sharing": recorded(connection, first, last, microgrid, limit)}
+
+
+def _add_completeness(app: APIRouter, api: Api) -> None:
+    @app.get("/completeness")
+    def complete(
+        start: Moment, end: Moment, microgrid: MicrogridName | None = None, meter: MeterText | None = None
+    ) -> dict[str, Any]:
+        """Count the present and missing slots of the finished quarters that begin in ``[start, end)``, by reason.
+
+        By microgrid; for one ``microgrid`` or ``meter`` also by meter and record type. A meter counts from its first
+        quarter with data until it is removed.
+        """
+        _check_range(start, end, MAX_COMPLETENESS_S)
+        if microgrid is not None:
+            _check_microgrid(api.database, microgrid)
+        if meter is not None:
+            _registered(api.database, meter)
+        first, last = completeness.settled_range(int(api.clock.now()), start, end)
+        found = completeness.completeness(api.database, first, last, microgrid, None if meter is None else int(meter))
+        answer: dict[str, Any] = {"start": first * QUARTER_S, "end": max(first, last) * QUARTER_S}
+        answer["microgrids"] = {
+            name: {"expected": counts.expected, **vars(counts)}
+            for name, counts in completeness.by_microgrid(found).items()
+        }
+        if microgrid is not None or meter is not None:
+            answer["series"] = [
+                {
+                    "meter": str(s.meter),
+                    "type": _type_name(s.record_type),
+                    "expected": s.counts.expected,
+                    **vars(s.counts),
+                }
+                for s in found
+            ]
+        return answer
+
+
+def _expanded(blocks: Blocks) -> Iterator[tuple[int, int, int]]:
+    """Yield start, value and quality of each slot that is not missing."""
+    for row, quarter in enumerate(blocks.quarter.tolist()):
+        slots = zip(blocks.values[row].tolist(), blocks.quality[row].tolist(), strict=True)
+        for slot, (value, quality) in enumerate(slots):
+            if quality:
+                yield quarter * QUARTER_S + slot * SLOT_S, value, quality
+
+
+def _record_type(text: str) -> RecordType:
+    """Return the record type of a name or a number."""
+    for kind in RecordType:
+        if text.lower() == kind.name.lower() or text == str(int(kind)):
+            return kind
+    names = ", ".join(f"{kind.name.lower()} ({int(kind)})" for kind in RecordType)
+    raise HTTPException(422, f"type must be one of {names}, not {text!r}")
+
+
+def _type_name(number: int) -> str:
+    return RecordType(number).name.lower()
+
+
+def _registered(database: Database, meter: str) -> tuple[int, int]:
+    """Return the id and the number of a registered meter."""
+    with database.reads.begin() as connection:
+        number = reads.meter_number(connection, int(meter))
+    if number is None:
+        raise HTTPException(404, f"meter {meter} is not registered")
+    return int(meter), number
+
+
+def _check_microgrid(database: Database, name: str) -> None:
+    with database.reads.begin() as connection:
+        if not reads.is_controller(connection, name):
+            raise HTTPException(404, f"microgrid {name} is not registered")
+
+
+def _check_range(start: int, end: int, longest_s: int) -> None:
+    if not start < end <= start + longest_s:
+        raise HTTPException(422, f"end must be after start, by at most {longest_s} s ({longest_s // 86_400} days)")

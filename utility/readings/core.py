@@ -1,0 +1,392 @@
+"""Decides on what gateways send: message and time in, effects out (docs/architecture.md).
+
+The shell commits the writes of a step, then publishes; so only durable data is acknowledged.
+The core's state only saves work and bounds junk; it need not survive a restart.
+"""
+
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from heapq import nlargest
+from typing import TypeAlias
+
+import numpy as np
+
+from commonwatt.codec.packing import pack, unpack
+from commonwatt.codec.payloads import Payloads
+from commonwatt.model.blocks import Blocks, concatenate, from_records, make_blocks
+from commonwatt.model.effects import Effect, Publish, Write
+from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.ids import MeterId
+from commonwatt.model.now import Now
+from commonwatt.model.records import EVENT_BYTES, KNOWN_STATES, RecordType, Rejection
+from commonwatt.model.units import MADE, MAX_EPOCH, QUARTER_S, ControllerId, EpochSeconds, MicrogridId, Quarter
+from commonwatt.protocol.batches import Batch, BatchAck, BatchRefusal, unpack_batch
+from commonwatt.protocol.controller_commands import ControllerOutcome
+from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, DeadLetter, DeadLetterSource, LocalReason
+from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.json_messages import unpack_json
+from commonwatt.protocol.topics import ACKS, BATCHES, COMMANDS, OUTCOMES, PLANT, gateway_down, parse_gateway_up
+from utility.outbox.changes import Append, Change, CloseCommand, ClosePurchase, KeepDeadLetter, OpenCommand, SawGateway
+from utility.outbox.steps import Refused, Step
+from utility.readings.events import CommandsOpen, Event, FromGateway
+from utility.readings.gaps import settled_before
+from utility.readings.ingest.plant import from_plant, is_confirmed
+from utility.readings.ingest.quarantine import (
+    count_of_others,
+    event_dead_letters,
+    quarantined_dead_letters,
+    records_of_other_accounts,
+    sort_out,
+    sort_out_events,
+    told_accounts,
+)
+from utility.registry.snapshot import RegistrySnapshot, Rows
+
+RESEND_S = 10
+"""Seconds after which a command without an outcome is sent again."""
+
+MAX_JUNK_A_DAY = 100
+"""Dead letters stored of one sender's unreadable messages in a day; further ones are only counted."""
+
+MAX_QUARANTINED_A_DAY = 100_000
+"""Dead letters in a day of one sender's rejected blocks and events, and of others' meters; a batch with more waits."""
+
+MAX_RELAYED_A_DAY, MAX_RELAYED_BYTES_A_DAY = 500_000, 32 * 1024 * 1024
+"""Dead letters and events of one sender in a day, and bytes of these and of what is kept apart; with more it waits.
+
+A gateway keeps fewer of its meters (``gateway.collect.collector``). An event against a stored one is a dead letter.
+"""
+
+CLOCK_BEHIND_S = 7 * 86_400
+"""Seconds that the utility's clock may be behind before good readings are rejected as from the future.
+
+A gateway rejects readings slightly ahead of its clock. Readings in batches were already accepted by gateways, and
+deleted by meters: a utility with a wrong clock must not reject all of them.
+"""
+
+UNCONFIRMED_S = 8 * 86_400
+"""The same while the clock is not confirmed, after the latest of three times: the clock's, the release date, and the
+newest data of the second of all senders: no sender alone can move it."""
+
+_Fault: TypeAlias = tuple[BatchRefusal, str, str]
+_DAY_S = 86_400
+# The first fields of a batch: magic, four bytes, time, store, sequence.
+_HEAD = struct.Struct(">4s4xIQQ")
+
+
+class Core:
+    """The utility's decisions about messages.
+
+    Attributes:
+        registry: The registry; the shell replaces it when it changed.
+        newest: The newest committed quarter of each sender that has sent; at a start, of the two newest senders.
+    """
+
+    def __init__(
+        self,
+        store_id: int,
+        registry: RegistrySnapshot,
+        gap_age_s: int,
+        newest: Mapping[ControllerId, Quarter] | None = None,
+    ) -> None:
+        self.registry = registry
+        self.newest = dict(newest or {})
+        self._store_id = store_id
+        self._gap_age_s = gap_age_s
+        self._junk: Counter[str] = Counter()
+        self._quarantined: Counter[str] = Counter()
+        self._relayed: Counter[str] = Counter()
+        self._relayed_bytes: Counter[str] = Counter()
+        self._day = 0
+        self._sent: dict[str, EpochSeconds] = {}
+
+    def handle(self, event: Event, now: Now) -> Step:
+        """Decide on one event."""
+        match event:
+            case FromGateway(topic, payload):
+                return self._receive(topic, payload, now)
+            case CommandsOpen(commands):
+                return Step("commands", tuple(self._send_open(commands, now)))
+
+    def committed(self, append: Append) -> None:
+        """Note the newest quarter of committed data."""
+        if len(append.blocks):
+            newest = int(append.blocks.quarter.max())
+            self.newest[append.sender] = max(newest, self.newest.get(append.sender, 0))
+
+    def latest(self, now: Now) -> EpochSeconds:
+        """Return the latest possible present time."""
+        if is_confirmed(now):
+            return now + CLOCK_BEHIND_S
+        second = nlargest(2, self.newest.values())[1:] or [0]
+        return min(max(now, MADE, second[0] * QUARTER_S) + UNCONFIRMED_S, MAX_EPOCH)
+
+    def _receive(self, topic: str, payload: bytes, now: Now) -> Step:
+        if now // _DAY_S != self._day:
+            self._day = now // _DAY_S
+            self._junk.clear()
+            self._quarantined.clear()
+            self._relayed.clear()
+            self._relayed_bytes.clear()
+        parsed = parse_gateway_up(topic)
+        if parsed is not None and parsed.controller == PLANT:
+            return from_plant(parsed.leaf, payload, now, self.latest(now))
+        if parsed is None or parsed.controller not in self.registry.controllers:
+            # Unknown senders are dropped (P8); the head-end admits none, so a registry update is pending.
+            return self._not_registered(topic, payload, now)
+        if parsed.leaf == BATCHES:
+            return self._batch(parsed.controller, payload, now)
+        source = DeadLetterSource.GATEWAY_OUTCOME if parsed.leaf == OUTCOMES else DeadLetterSource.STATUS
+        try:
+            if parsed.leaf == OUTCOMES:
+                return self._outcome(parsed.controller, payload, now)
+            return self._heartbeat(parsed.controller, payload, now)
+        except ProtocolError:
+            return Step("malformed", self._junk_dead_letter(parsed.controller, source, payload, now))
+
+    def _send_open(self, waiting: Iterable[OpenCommand], now: EpochSeconds) -> list[Effect[Change]]:
+        """Send each open command every ``RESEND_S``, and close expired ones."""
+        effects: list[Effect[Change]] = []
+        sent: dict[str, EpochSeconds] = {}
+        for command in waiting:
+            if command.until <= now:
+                effects.append(Write(_expired(command)))
+                continue
+            last = self._sent.get(command.id)
+            # A negative difference means that the clock was set back: the command is due then, too.
+            due = last is None or not 0 <= now - last < RESEND_S
+            sent[command.id] = now if due or last is None else last
+            if due:
+                effects.append(Publish(gateway_down(command.controller, COMMANDS), command.message.encode()))
+        self._sent = sent
+        return effects
+
+    def _batch(self, sender: ControllerId, payload: bytes, now: Now) -> Step:
+        try:
+            batch = unpack_batch(payload)
+            rows = self.registry.rows(batch.keys.meter)
+            if fault := self._judge(sender, batch, rows):
+                return self._send_back(sender, batch, now, fault)
+            assert rows is not None
+            blocks = unpack(batch.keys, batch.payloads)
+        except ProtocolError as error:
+            return self._refuse(sender, payload, now, error)
+        judged_at, future = self.latest(now), Rejection.FUTURE if is_confirmed(now) else LocalReason.AHEAD
+        limits = self.registry.limits(rows, batch.keys)
+        assigned = self.registry.assigned(rows, sender, batch.owner)
+        found = sort_out(blocks, batch.payloads, limits, assigned, now, judged_at, future)
+        meters = self.registry.meters
+        events, events_apart = sort_out_events(batch.events, sender, batch.owner, meters, judged_at, future)
+        rest, records = records_of_other_accounts(batch.dead_letters, sender, batch.owner, meters, judged_at, future)
+        dead_letters, quarantined = quarantined_dead_letters(rest, sender, batch.owner, meters)
+        more = from_records(records)
+        apart = (*found.dead_letters, *event_dead_letters(events_apart, now))
+        ahead = tuple((one, make_blocks([], [], [])) for one in apart if one.reason == LocalReason.AHEAD)
+        of_others = count_of_others(batch.dead_letters, sender, batch.owner, meters)
+        apart_count = len(apart) + len(found.quarantined) + of_others
+        if fault := self._must_wait(sender, batch, apart_count, [*apart, *(one for one, _ in found.quarantined)]):
+            return self._send_back(sender, batch, now, fault)
+        append = Append(
+            sender=sender,
+            owner=batch.owner,
+            received=now,
+            blocks=concatenate([found.blocks, more]) if records else found.blocks,
+            payloads=Payloads.of([*found.payloads, *pack(more)]) if records else found.payloads,
+            events=events,
+            dead_letters=[*dead_letters, *(one for one in apart if one.reason != LocalReason.AHEAD)],
+            quarantined=quarantined + found.quarantined + ahead,
+            told=tuple(told_accounts(records, meters)),
+            size=len(payload),
+        )
+        result = "stored" if sender == batch.owner else "stored_for_another"
+        kept = (*append.dead_letters, *(dead_letter for dead_letter, _ in append.quarantined))
+        if not assigned.all() or any(dead_letter.reason == LocalReason.NOT_ASSIGNED for dead_letter in kept):
+            result = "not_assigned"
+        unknown = sum(bool((e.previous_state | e.new_state) & ~KNOWN_STATES) for _, e in events)
+        effects = (Write(append), self._ack(sender, batch, now, blocks=blocks))
+        return Step(result, effects, unknown_states=unknown)
+
+    def _send_back(self, sender: ControllerId, batch: Batch, now: Now, fault: _Fault) -> Step:
+        """Refuse a whole batch: its gateway keeps it, and /status shows the reason."""
+        status, reason, text = fault
+        refused = Refused(controller=sender, time=now, status=status, reason=reason, text=text)
+        return Step(status.name.lower(), (self._ack(sender, batch, now, status),), refused)
+
+    def _must_wait(
+        self, sender: ControllerId, batch: Batch, apart: int, kept_apart: Iterable[DeadLetter]
+    ) -> _Fault | None:
+        """Return why a batch must wait at its gateway; ``None``: it is accepted, and its dead letters are counted.
+
+        Args:
+            sender: The controller that sent it.
+            batch: The batch.
+            apart: How many of its blocks and events are kept apart, and of its dead letters are of others' meters.
+            kept_apart: These blocks and events.
+        """
+        new_rows = len(batch.dead_letters) + len(batch.events)
+        new_bytes = sum(len(one.content) for one in (*batch.dead_letters, *kept_apart))
+        rows = self._relayed[sender] + new_rows
+        size = self._relayed_bytes[sender] + new_bytes + EVENT_BYTES * len(batch.events)
+        if (new_rows or apart) and (rows > MAX_RELAYED_A_DAY or size > MAX_RELAYED_BYTES_A_DAY):
+            text = f"{self._relayed[sender]} dead letters and events from {sender} were kept today; see: dead-letters"
+            return BatchRefusal.BUSY, "dead_letters_full", text
+        if apart and self._quarantined[sender] + apart > MAX_QUARANTINED_A_DAY:
+            text = (
+                f"{self._quarantined[sender]} blocks and events from {sender}, with dead letters of others' meters,"
+                " were quarantined today; see: dead-letters"
+            )
+            return BatchRefusal.BUSY, "quarantine_full", text
+        self._quarantined[sender] += apart
+        self._relayed[sender], self._relayed_bytes[sender] = rows, size
+        return None
+
+    def _judge(self, sender: ControllerId, batch: Batch, rows: Rows | None) -> _Fault | None:
+        """Return a fault if the registry lacks the owner, a meter, or a record type of one of the owner's meters.
+
+        Data of other owners' meters is quarantined later, so that it does not delay the rest of the batch.
+        """
+        owner = batch.owner
+        if owner not in self.registry.controllers:
+            return BatchRefusal.NOT_REGISTERED, "unknown_owner", f"microgrid {owner!r} is not registered"
+        used: set[tuple[int, int | None]] = {(record.meter_id, None) for _, record in batch.events}
+        if rows is None or self._lacks_a_type(sender, batch, rows):
+            used |= {(meter, record_type) for meter, record_type, _ in batch.keys}
+        # The smallest id is named, so that a batch sent again is refused with the same text.
+        for meter, record_type in sorted(used, key=lambda one: (one[0], one[1] or 0)):
+            if fault := self._judge_meter(owner, meter, record_type):
+                reason, text = fault
+                return BatchRefusal.NOT_REGISTERED, reason, text
+        # No record can have such a time, and no column could store it.
+        if len(beyond := np.flatnonzero(batch.keys.quarter > MAX_EPOCH // QUARTER_S)):
+            meter, _, quarter = batch.keys[beyond[0]]
+            return BatchRefusal.MALFORMED, "malformed", f"meter {meter}: quarter {quarter} is beyond all time"
+        return None
+
+    def _lacks_a_type(self, sender: ControllerId, batch: Batch, rows: Rows) -> bool:
+        """Return whether a block to be joined has a type that its meter does not record."""
+        unrecorded = ~self.registry.recorded(rows, batch.keys)
+        return bool(unrecorded.any() and (unrecorded & self.registry.assigned(rows, sender, batch.owner)).any())
+
+    def _judge_meter(self, owner: MicrogridId, meter: int, record_type: int | None) -> tuple[str, str] | None:
+        """Return a reason and a text if a meter is unregistered, or is the owner's and does not record this type."""
+        registered = self.registry.meters.get(meter)
+        if registered is None:
+            return "unknown_meter", f"meter {meter} of {owner} is not registered"
+        is_its = registered.microgrid == owner
+        if is_its and record_type is not None and record_type not in registered.record_types:
+            names = {int(kind): kind.name.lower() for kind in RecordType}
+            kind = names.get(record_type, str(record_type))
+            return "other_type", f"meter {meter} of {owner} is not registered with records of type {kind}"
+        return None
+
+    def _ack(
+        self,
+        sender: ControllerId,
+        batch: Batch,
+        now: Now,
+        status: BatchRefusal = BatchRefusal.NONE,
+        blocks: Blocks | None = None,
+    ) -> Publish:
+        kept = blocks is not None
+        ack = BatchAck(
+            status=status,
+            trust=now.trust,
+            time=now,
+            utility_store=self._store_id,
+            store=batch.store,
+            sequence=batch.sequence,
+            blocks=len(batch.keys) if kept else 0,
+            events=len(batch.events) if kept else 0,
+            dead_letters=len(batch.dead_letters) if kept else 0,
+        )
+        return Publish(gateway_down(sender, ACKS), ack.pack())
+
+    def _refuse(self, sender: ControllerId, payload: bytes, now: Now, error: ProtocolError) -> Step:
+        """Store the start of an unreadable batch, and refuse the batch if its header is readable."""
+        status = BatchRefusal(error.code)
+        name = status.name.lower()
+        dead_letter = self._junk_dead_letter(sender, DeadLetterSource.BATCH, payload, now)
+        refused = Refused(controller=sender, time=now, status=status, reason=name, text=str(error))
+        return Step(name, dead_letter + self._head_ack(sender, payload, now, status), refused)
+
+    def _outcome(self, controller: ControllerId, payload: bytes, now: Now) -> Step:
+        outcome = unpack_json(ControllerOutcome, payload)
+        # By the later of two clocks, quarters that are not over yet could be marked as absent.
+        settled = settled_before(min(now, outcome.time), self._gap_age_s)
+        absent = tuple(
+            (meter, record_type, quarter, int(mask, 16))
+            for meter, record_type, quarter, mask in outcome.absent or ()
+            if quarter < settled and self._may_hold(controller, meter)
+        )
+        closing = CloseCommand(
+            id=outcome.id, controller=controller, state="done", outcome=outcome.pack().decode(), absent=absent
+        )
+        return Step("outcome", (Write(closing),))
+
+    def _heartbeat(self, controller: ControllerId, payload: bytes, now: Now) -> Step:
+        """Store a heartbeat, for people, and the sharing minima that its meters reported (T6).
+
+        The received bytes are not stored: their unknown keys are unchecked, and the stored text is shown as JSON.
+        """
+        heartbeat = unpack_json(Heartbeat, payload)
+        minima = tuple(
+            (meter, percent, said)
+            for meter, (percent, said) in heartbeat.minima.items()
+            if self._may_hold(controller, meter)
+        )
+        seen = SawGateway(controller=controller, time=now, heartbeat=heartbeat, minima=minima)
+        return Step("seen", (Write(seen),))
+
+    def _may_hold(self, controller: ControllerId, meter_id: MeterId) -> bool:
+        """Return whether a meter is assigned to a controller."""
+        meter = self.registry.meters.get(meter_id)
+        return meter is not None and controller in meter.controllers
+
+    def _head_ack(
+        self, sender: ControllerId, payload: bytes, now: Now, status: BatchRefusal
+    ) -> tuple[Effect[Change], ...]:
+        if len(payload) < _HEAD.size or not payload.startswith(b"CWB1"):
+            return ()
+        _, _, store, sequence = _HEAD.unpack_from(payload)
+        ack = BatchAck(
+            status=status,
+            trust=now.trust,
+            time=now,
+            utility_store=self._store_id,
+            store=store,
+            sequence=sequence,
+        )
+        return (Publish(gateway_down(sender, ACKS), ack.pack()),)
+
+    def _not_registered(self, topic: str, payload: bytes, now: Now) -> Step:
+        parsed = parse_gateway_up(topic)
+        if parsed is None or parsed.leaf != BATCHES:
+            return Step("unknown_sender")
+        answer = self._head_ack(parsed.controller, payload, now, BatchRefusal.NOT_REGISTERED)
+        return Step("unknown_sender", answer)
+
+    def _junk_dead_letter(
+        self, sender: ControllerId, source: DeadLetterSource, content: bytes, now: Now
+    ) -> tuple[Effect[Change], ...]:
+        self._junk[sender] += 1
+        if self._junk[sender] > MAX_JUNK_A_DAY:
+            return ()
+        dead_letter = DeadLetter(
+            meter=0,
+            log=source,
+            reason=LocalReason.BAD_BATCH if source is DeadLetterSource.BATCH else LocalReason.BAD_MESSAGE,
+            generation=0,
+            # The same bytes again make the same dead letter.
+            record_id=zlib.crc32(content),
+            time=now,
+            content=content[:MAX_DEAD_LETTER_BYTES],
+        )
+        return (Write(KeepDeadLetter(sender=sender, dead_letter=dead_letter)),)
+
+
+def _expired(command: OpenCommand) -> Change:
+    if command.controller == PLANT:
+        return ClosePurchase(id=command.id, state="expired")
+    return CloseCommand(id=command.id, controller=command.controller, state="expired")

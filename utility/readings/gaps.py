@@ -1,0 +1,148 @@
+"""Finds missing slots, and decides which to request again (pure; ``utility.readings.store.gap_finder`` does the SQL).
+
+A meter's record type is expected in every slot from the first quarter with its data until the meter is removed. A slot
+in which the meter was down for any time is off: it is counted separately and never requested. A slot that the gateway
+reported not to have is absent and not requested again; late data fills it.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from commonwatt.model.ids import MeterId
+from commonwatt.model.records import EventRecord, State
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MicrogridId, Quarter
+from commonwatt.protocol.controller_commands import BlockMask, ControllerCommand
+from commonwatt.protocol.json_messages import MAX_COMMAND_BYTES
+
+FIRST_BACKOFF_S = 300
+"""Seconds between the first and the second request for a block; each further wait doubles."""
+
+LAST_BACKOFF_S = 21_600
+"""The longest time between two requests for a block."""
+
+MAX_ASKED = 2_000
+"""Most blocks requested in one run."""
+
+MAX_AGE_QUARTERS = 180 * 96
+"""Age in quarters beyond which no slot is requested: gateways keep six months (A7)."""
+
+ALL_SLOTS = (1 << SLOTS) - 1
+"""Mask of all slots of a block."""
+
+Interval = tuple[EpochSeconds, EpochSeconds]
+"""Half-open; an empty interval is a moment."""
+
+_FOR_EVER = 2**40
+# A log's first record id is 0 or 1.
+_FIRST_RECORD = 1
+# Bytes of a command besides its blocks, with a margin.
+_ENVELOPE_BYTES = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Slots of one block to request.
+
+    Attributes:
+        microgrid: The microgrid whose gateway receives the request.
+        meter: The meter.
+        record_type: The record type.
+        quarter: The quarter.
+        mask: The slots.
+    """
+
+    microgrid: MicrogridId
+    meter: MeterId
+    record_type: int
+    quarter: Quarter
+    mask: int
+
+
+def backoff_s(asked: int) -> int:
+    """Return the seconds to wait after request number ``asked`` (at least 1) for a block."""
+    return min(FIRST_BACKOFF_S << min(asked - 1, 16), LAST_BACKOFF_S)
+
+
+def is_due(next_time: EpochSeconds, now: EpochSeconds) -> bool:
+    """Return whether to request a block; a time beyond any backoff was set by a clock that was ahead, and is due."""
+    return not now < next_time <= now + LAST_BACKOFF_S
+
+
+def settled_before(now: EpochSeconds, gap_age_s: int) -> Quarter:
+    """Return the first quarter that is still too young for the search."""
+    return max(0, (now - gap_age_s) // QUARTER_S)
+
+
+def off_times(events: Iterable[tuple[int, EventRecord]]) -> list[Interval]:
+    """Return the times when a meter was off, in order, from its (log generation, event) pairs.
+
+    Before its first event a meter counts as up. A meter reports a power loss only when it is back: such an event makes
+    the moment before it an off time; if it is the first entry of a log and no earlier event is known, all the time
+    before it. The state at a time depends on the events directly before and after it: a range needs its own events and
+    these two.
+    """
+    result: list[Interval] = []
+    down_since: EpochSeconds | None = None
+    in_order = sorted(events, key=lambda item: (item[1].time, item[0], item[1].record_id))
+    for place, (_, event) in enumerate(in_order):
+        if down_since is None and not event.previous_state & State.INITIALIZED:
+            born = place == 0 and event.record_id <= _FIRST_RECORD
+            result.append((0 if born else event.time, event.time))
+        if not event.new_state & State.INITIALIZED:
+            down_since = event.time if down_since is None else down_since
+        elif down_since is not None:
+            result.append((down_since, event.time))
+            down_since = None
+    if down_since is not None:
+        result.append((down_since, _FOR_EVER))
+    return result
+
+
+def off_mask(off: Sequence[Interval], quarter: Quarter) -> int:
+    """Return the mask of a quarter's slots in which the meter was off for any time; ``off`` is from ``off_times``."""
+    begin = quarter * QUARTER_S
+    mask = 0
+    for start, end in off[bisect_left(off, begin, key=lambda interval: interval[1]) :]:
+        if start >= begin + QUARTER_S:
+            break
+        for slot in range(SLOTS):
+            at = begin + slot * SLOT_S
+            if at < end and at + SLOT_S > start:
+                mask |= 1 << slot
+    return mask
+
+
+def requests(
+    wanted: Sequence[Wanted], now: EpochSeconds, ids: Iterator[str]
+) -> Iterator[tuple[str, ControllerCommand]]:
+    """Yield (microgrid, command) for all wanted slots, each command within ``MAX_COMMAND_BYTES``.
+
+    Args:
+        wanted: The slots.
+        now: The time; a command expires when the block's second request is due.
+        ids: New ids for the commands.
+    """
+    for microgrid in sorted({w.microgrid for w in wanted}):
+        blocks: list[BlockMask] = []
+        size = _ENVELOPE_BYTES
+        for w in wanted:
+            if w.microgrid != microgrid:
+                continue
+            block = (w.meter, w.record_type, w.quarter, f"{w.mask:x}")
+            # Brackets, commas and quotation marks included.
+            length = sum(len(str(field)) for field in block) + 10
+            if size + length > MAX_COMMAND_BYTES:
+                yield microgrid, _get(next(ids), blocks, now)
+                blocks, size = [], _ENVELOPE_BYTES
+            blocks.append(block)
+            size += length
+        yield microgrid, _get(next(ids), blocks, now)
+
+
+def _get(command_id: str, blocks: list[BlockMask], now: EpochSeconds) -> ControllerCommand:
+    # The model parses ids from text, their form on the wire.
+    texts = [(str(meter), record_type, quarter, mask) for meter, record_type, quarter, mask in blocks]
+    return ControllerCommand.model_validate(
+        {"id": command_id, "cmd": "get", "until": now + FIRST_BACKOFF_S, "blocks": texts}
+    )

@@ -1,0 +1,355 @@
+"""Takes messages from the connection to the database: a bounded queue, one writing thread, shared transactions.
+
+The queue serves gateways in turn, by the work of their messages (P7): a gateway's backlog does not delay the others. A
+full queue drops the newest message of the gateway with most messages in it (or most bytes, if the bytes are too many),
+without an acknowledgement, and counts it: that gateway sends it again.
+When the store fails, is damaged or has no space, nothing is acknowledged, and the service keeps running.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Self, TypeVar
+
+from sqlalchemy.exc import OperationalError
+
+from commonwatt.model.effects import Effect, Publish, perform
+from commonwatt.model.now import Now, Trust
+from commonwatt.model.units import ControllerId, EpochSeconds, quarter_of
+from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, MAX_BATCH_BYTES, batch_counts
+from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.plant_messages import PlantReport
+from commonwatt.protocol.topics import BATCHES, parse_gateway_up
+from commonwatt.runtime.clock import Clock
+from commonwatt.runtime.fair_queue import FairQueue
+from commonwatt.runtime.watchdog import Work
+from utility.assembly.metrics import UtilityMetrics
+from utility.control.changing import send_due
+from utility.database.checks import is_away, is_damage, is_full
+from utility.database.database import Database
+from utility.outbox.changes import Append, Change, Committed, SawGateway, SawPlant
+from utility.outbox.steps import Refused, Step
+from utility.outbox.store import open_commands
+from utility.readings.core import Core
+from utility.readings.events import CommandsOpen, FromGateway
+from utility.readings.health import DISK_FULL, STORE_DAMAGED, Health
+from utility.readings.ingest.plant import is_confirmed
+from utility.readings.store.confirmed import release_confirmed
+from utility.readings.store.heartbeats import last_heartbeats
+from utility.readings.store.newest import newest_of_two
+from utility.readings.store.writer import Writer
+from utility.registry.store.registry import load_snapshot, registry_revision
+from utility.supply.store.plant import last_report, open_purchases
+
+MAX_QUEUED = 4000
+"""Most messages in the queue: after an outage each gateway of a town sends a window of four batches at once."""
+
+MAX_QUEUED_BYTES = 200 * MAX_BATCH_BYTES
+"""Most bytes of all messages in the queue; a broker also forwards messages larger than a batch may be."""
+
+MAX_GROUP = 64
+"""Most messages in one transaction."""
+
+MAX_GROUP_WORK = 64 * MAX_BATCH_BLOCKS
+"""Work of a transaction, in blocks to append, from which it takes no further message."""
+
+WEIGHT, PUBLIC_WEIGHT = 4.0, 8.0
+"""Length of a gateway's turn in quanta of the queue: four full batches, its window; twice that for a public microgrid.
+
+With turns of one batch, a transaction of few gateways was too small for the writing thread to keep up its rate."""
+
+MESSAGE_WORK, EVENT_WORK, DEAD_LETTER_WORK = 200, 10, 10
+"""Work of a message by itself, of an event and of a dead letter, in blocks to append."""
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+Message = tuple[str, bytes]
+"""Topic and payload."""
+
+
+@dataclass
+class _Done:
+    """Result of the writing thread: committed changes, and the messages that may be published now."""
+
+    committed: list[tuple[list[Change], Committed]] = field(default_factory=list)
+    messages: list[Publish] = field(default_factory=list)
+
+
+class Ingest:
+    """Feeds messages to the core and performs its effects. The core and the writer run on one thread of their own.
+
+    Attributes:
+        silent_since: Time of each registered gateway's last message, clock seconds; without any message, when this
+            service began to wait for it. Gateways whose meters were all removed are left out.
+        said: The last heartbeat of each gateway.
+        refused: The last refusal of each gateway's batches since the start; a gateway sends refused batches again.
+        trust: How far gateways may trust the utility's time.
+        writing: The writing thread's current step, for a watchdog.
+        health: The state of the database.
+        plant: The time of receipt and the last report of the town's plant; ``None``: there was none.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        core: Core,
+        heartbeats: dict[ControllerId, tuple[int, Heartbeat | None]],
+        *,
+        clock: Clock,
+        metrics: UtilityMetrics,
+        publish: Callable[[Publish], object],
+        health: Health,
+        plant: tuple[EpochSeconds, PlantReport] | None = None,
+    ) -> None:
+        self.plant = plant
+        self.refused: dict[str, Refused] = {}
+        self.trust = Trust.NONE
+        self.writing = Work()
+        self.health = health
+        self._database = database
+        self._clock = clock
+        self._metrics = metrics
+        self._publish = publish
+        self._writer = Writer(database)
+        self._thread = ThreadPoolExecutor(1, "writer")
+        self._queue: FairQueue[str, Message] = FairQueue(
+            max_items=MAX_QUEUED, max_bytes=MAX_QUEUED_BYTES, weight=self._weight
+        )
+        self._filled = asyncio.Event()
+        self._busy_since: float | None = None
+        self._released_to: int | None = 0
+        self._core = core
+        self.silent_since: dict[str, float] = {controller: float(time) for controller, (time, _) in heartbeats.items()}
+        self.said = {controller: said for controller, (_, said) in heartbeats.items() if said is not None}
+        self._await_gateways()
+
+    @classmethod
+    def load(
+        cls,
+        database: Database,
+        *,
+        clock: Clock,
+        metrics: UtilityMetrics,
+        publish: Callable[[Publish], object],
+        gap_age_s: int,
+        health: Health,
+    ) -> Self:
+        """Read the registry and the last heartbeats, and make the ingest.
+
+        Args:
+            database: Where readings are stored.
+            clock: The service's clock.
+            metrics: The service's metrics.
+            publish: Sends a message to a gateway.
+            gap_age_s: Age from which a missing quarter-hour is a gap.
+            health: The state of the database.
+        """
+        with database.reads.begin() as connection:
+            core = Core(database.store_id, load_snapshot(connection), gap_age_s, newest_of_two(connection))
+            heartbeats, plant = last_heartbeats(connection), last_report(connection)
+        return cls(
+            database, core, heartbeats, clock=clock, metrics=metrics, publish=publish, health=health, plant=plant
+        )
+
+    def registered(self) -> int:
+        """Return how many gateways are registered."""
+        return len(self._core.registry.controllers)
+
+    def offer(self, topic: str, payload: bytes) -> None:
+        """Put a message into the queue; a full queue drops one and counts it."""
+        dropped = self._queue.overflowed
+        # The topic without its leaf is the sender's: the broker's access rules refuse other publishers.
+        self._queue.put(topic.rpartition("/")[0], (topic, payload), work=work_of(payload), size=len(payload))
+        self._metrics.messages.labels("dropped").inc(self._queue.overflowed - dropped)
+        self._metrics.queue.set(len(self._queue))
+        self._busy_since = self._busy_since or self._clock.now()
+        self._filled.set()
+
+    @property
+    def queue_s(self) -> float:
+        """Clock seconds since the queue was last empty; no message has waited longer."""
+        return 0.0 if self._busy_since is None else self._clock.now() - self._busy_since
+
+    def _weight(self, sender: ControllerId) -> float:
+        parsed = parse_gateway_up(f"{sender}/{BATCHES}")
+        return PUBLIC_WEIGHT if parsed is not None and parsed.controller in self._core.registry.public else WEIGHT
+
+    async def run(self) -> None:
+        """Commit messages as they arrive, until cancelled."""
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            while messages := self._queue.take(
+                items=MAX_GROUP, work=MAX_GROUP_WORK, size=MAX_QUEUED_BYTES, one_turn_each=True
+            ):
+                self._metrics.queue.set(len(self._queue))
+                if accepted := [message for message in messages if self._takes_in(message)]:
+                    with self._metrics.commit_seconds.time():
+                        await self.take_in(accepted)
+                else:
+                    await asyncio.sleep(0)
+            self._busy_since = None
+
+    def _takes_in(self, message: Message) -> bool:
+        """Return whether a message is handled; any other gets no acknowledgement, and its gateway sends it again."""
+        parsed = parse_gateway_up(message[0])
+        if self.health.damaged:
+            self._metrics.messages.labels(STORE_DAMAGED).inc()
+        elif self.health.short and parsed is not None and parsed.leaf == BATCHES:
+            # Commands' outcomes and heartbeats need little space.
+            self._metrics.messages.labels(DISK_FULL).inc()
+        else:
+            return True
+        return False
+
+    async def poll(self) -> None:
+        """Send the commands that are due, and load a changed registry."""
+        effects = await self.in_thread(self._look, int(self._clock.now()))
+        self._await_gateways()
+        await perform(effects, self._write, self._publish)
+        await self._release_confirmed()
+        # With an unsynchronized clock a planned change may seem due.
+        if self.trust is not Trust.NONE and not self.health.alarms():
+            await self.in_thread(send_due, self._database, int(self._clock.now()))
+
+    async def _release_confirmed(self) -> None:
+        """Decide on what waited for the clock, some of it at each poll, once the clock is confirmed."""
+        now = Now(self._clock.now(), self.trust)
+        if not is_confirmed(now):
+            self._released_to = 0
+        elif self._released_to is not None and not self.health.alarms():
+            commit, latest = self._writer.commit, self._core.latest(now)
+            decide = partial(release_confirmed, self._database, commit, latest=latest, now=now)
+            self._released_to = await self.in_thread(decide, self._released_to)
+
+    async def _write(self, changes: list[Change]) -> None:
+        self._committed(changes, await self.in_thread(self._writer.commit, changes))
+
+    def _await_gateways(self) -> None:
+        """Start the silence of newly registered gateways: a gateway that never sends is reported like a silent one.
+
+        A gateway whose meters were all removed is not awaited: it may be switched off for good. After the clock was set
+        back a gateway is silent from now on: its last message has a time to come.
+        """
+        now, registry = self._clock.now(), self._core.registry
+        for controller in registry.controllers:
+            if registry.is_closed(controller, quarter_of(int(now))):
+                self.silent_since.pop(controller, None)
+                self.said.pop(controller, None)
+            else:
+                self.silent_since[controller] = min(now, self.silent_since.get(controller, now))
+
+    async def in_thread(self, work: Callable[..., _T], *arguments: object) -> _T:
+        """Run ``work`` on the writing thread, and return its result."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._watched, work, *arguments)
+
+    def _watched(self, work: Callable[..., _T], *arguments: object) -> _T:
+        with self.writing.step():
+            return work(*arguments)
+
+    def close(self) -> None:
+        """Wait for the running transaction; no further one begins."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    async def take_in(self, messages: Sequence[Message]) -> None:
+        """Decide on messages and commit the changes, in one call on the writing thread; then publish the answers."""
+        steps, outcome = await self.in_thread(self._judge_and_commit, messages)
+        await self._finish(steps, outcome)
+
+    def _judge_and_commit(self, messages: Sequence[Message]) -> tuple[list[Step], "_Done | Exception"]:
+        steps = self._judge(messages)
+        return steps, self._commit(steps)
+
+    def _judge(self, messages: Sequence[Message]) -> list[Step]:
+        now = Now(self._clock.now(), self.trust)
+        steps = []
+        for topic, payload in messages:
+            try:
+                steps.append(self._core.handle(FromGateway(topic, payload), now))
+            except Exception as error:
+                # An error with one message must not stop the others; without an acknowledgement it is sent again.
+                if is_away(error):
+                    self.health.failed(error, "the reading for a message", 1)
+                else:
+                    log.exception("message on %s of %d bytes could not be handled", topic, len(payload))
+                steps.append(Step("failed"))
+        return steps
+
+    def _commit(self, steps: Sequence[Step]) -> "_Done | Exception":
+        """Commit steps in one transaction; return its result, or the error."""
+        done = _Done()
+
+        async def commit(changes: list[Change]) -> None:
+            done.committed.append((changes, self._writer.commit(changes)))
+
+        try:
+            # `perform` commits, then publishes; it needs an event loop, so this thread runs one for it.
+            with asyncio.Runner() as runner:
+                runner.run(perform([effect for step in steps for effect in step.effects], commit, done.messages.append))
+        except Exception as error:
+            return error
+        return done
+
+    async def _finish(self, steps: Sequence[Step], outcome: "_Done | Exception") -> None:
+        """Publish the answers to committed steps; after an error that only one may cause, commit them one by one."""
+        if isinstance(outcome, Exception):
+            # One step that the database refuses must not delay the others.
+            is_general = isinstance(outcome, OperationalError) or is_away(outcome) or is_damage(outcome)
+            if len(steps) > 1 and not is_general:
+                for step in steps:
+                    await self._finish([step], await self.in_thread(self._commit, [step]))
+            else:
+                self._store_failed(outcome, len(steps))
+            return
+        for changes, committed in outcome.committed:
+            self._committed(changes, committed)
+        for message in outcome.messages:
+            self._publish(message)
+        for step in steps:
+            self._metrics.messages.labels(step.result).inc()
+            self._metrics.unknown_states.inc(step.unknown_states)
+            if step.refused is not None:
+                self._metrics.refusals.labels(step.refused.reason).inc()
+                self.refused[step.refused.controller] = step.refused
+
+    def _store_failed(self, error: Exception, messages: int) -> None:
+        self._metrics.store_errors.inc()
+        self._metrics.messages.labels("store_error").inc(messages)
+        what = f"the storing of {messages} messages, which are not acknowledged and are sent again,"
+        self.health.failed(error, what, messages)
+        if not is_full(error):
+            # After an I/O error a connection's cached state of the files may be wrong.
+            self._database.disconnect()
+
+    def _committed(self, changes: Sequence[Change], outcome: Committed) -> None:
+        """Count committed changes, and record the gateways that they came from."""
+        self._metrics.committed(outcome)
+        self.health.committed()
+        for change in changes:
+            if isinstance(change, Append):
+                self.silent_since[change.sender] = change.received
+                self._core.committed(change)
+            elif isinstance(change, SawPlant):
+                self.plant = change.time, change.report
+            elif isinstance(change, SawGateway):
+                self.silent_since[change.controller] = change.time
+                self.said[change.controller] = change.heartbeat
+
+    def _look(self, now: int) -> tuple[Effect[Change], ...]:
+        self.health.look(self._database.free_bytes())
+        with self._database.reads.begin() as connection:
+            if registry_revision(connection) != self._core.registry.revision:
+                self._core.registry = load_snapshot(connection)
+            waiting = [*open_commands(connection), *open_purchases(connection)]
+        self.health.answered()
+        return self._core.handle(CommandsOpen(tuple(waiting)), Now(now, self.trust)).effects
+
+
+def work_of(payload: bytes) -> int:
+    """Return the work of a message, in blocks to append, as its header states; nothing is unpacked."""
+    blocks, events, dead_letters = batch_counts(payload)
+    return MESSAGE_WORK + blocks + EVENT_WORK * events + DEAD_LETTER_WORK * dead_letters

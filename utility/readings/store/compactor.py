@@ -1,0 +1,273 @@
+"""Compacts finished quarters: replaces parts by their joined blocks (docs/architecture.md).
+
+It reads and joins outside any writing transaction. The transaction that replaces is short, and locks no row that an
+append needs. It deletes exactly the parts that were read: a part appended meanwhile stays for the next run.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Connection, Row, and_, bindparam, delete, select, text
+from sqlalchemy.exc import IntegrityError
+
+from commonwatt.codec.packing import pack
+from commonwatt.model.blocks import join
+from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
+from utility.database.bulk import Column, insert_columns
+from utility.database.database import Database, lock_gaps
+from utility.database.keys import is_one_of, listed
+from utility.database.postgres.partitions import make_partitions, month_of
+from utility.overview.store.days import mark_incomplete
+from utility.readings.store.conflicts import note_senders, senders_of
+from utility.readings.store.parts import (
+    KEY_NAMES,
+    ORIGIN_NAMES,
+    Checked,
+    check,
+    quarantine,
+    select_compacted,
+    select_fresh,
+    summaries,
+)
+from utility.readings.tables import compacted, gap, part
+from utility.registry.store.registry import NOBODY
+from utility.settlement.store.settlement_due import mark_quarters
+from utility.settlement.store.sharing import mark_due
+
+SETTLE_S = 60
+"""Seconds after a quarter's end before it is compacted, since its last parts are still arriving."""
+
+MAX_PARTS = 5_000
+"""Most parts replaced by one transaction, so that arriving batches wait only briefly."""
+
+
+AT_ONCE = 2
+"""Quarters in a row whose blocks are read together. The blocks of late parts, further apart, are looked up one by one:
+in between lie all blocks of the town."""
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """The work of one transaction.
+
+    Attributes:
+        parts: Ids of the parts that were read.
+        old: The existing blocks that were read, since new parts arrived for them.
+        new: The joined blocks, as columns.
+        payloads: The payloads of the joined blocks.
+        senders: Which controller sent each conflicting value, for blocks from several controllers.
+        damaged: How many parts and blocks were quarantined while reading.
+    """
+
+    parts: list[int]
+    old: list[dict[str, Any]]
+    new: dict[str, Column]
+    payloads: list[bytes]
+    senders: list[dict[str, int]]
+    damaged: int = 0
+
+    @property
+    def quarters(self) -> set[Quarter]:
+        """The quarters of the new blocks."""
+        return set(np.unique(self.new["quarter"].values).tolist())
+
+
+class Compactor:
+    """Compacts one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._first: Quarter = 0
+
+    def plan(self, now: EpochSeconds) -> Replacement | None:
+        """Read and join up to ``MAX_PARTS`` parts with their existing blocks; ``None`` when there are no parts."""
+        before = (now - SETTLE_S) // QUARTER_S
+        with self._database.reads.begin() as connection:
+            # Rows deleted just now lie below `_first`; a scan would pass them each time. Late parts there come last.
+            rows = _rows(connection, self._first, before) or _rows(connection, 0, before)
+        self._first = next((row.quarter for row in rows if not row.is_compacted), 0)
+        if not rows:
+            return None
+        checked = check(rows)
+        damaged = quarantine(self._database, checked.damaged) if checked.damaged else 0
+        return _replacement(checked, damaged)
+
+    def apply(self, replacement: Replacement) -> int:
+        """Replace the parts; return how many blocks were made: 0 if another compactor was faster."""
+        if not self._database.has_one_writer:
+            with self._database.writes.begin() as connection:
+                make_partitions(connection, {month_of(quarter) for quarter in replacement.quarters})
+        with self._database.writes.connect() as connection, connection.begin() as transaction:
+            if not _take_out(connection, replacement):
+                transaction.rollback()
+                return 0
+            try:
+                made = insert_columns(connection, compacted, replacement.new, replacement.payloads)
+            except IntegrityError:
+                # Another compactor has made one of these blocks, from a part that arrived after the read.
+                transaction.rollback()
+                return 0
+            note_senders(connection, replacement.senders)
+            # Before the lock of gaps, as the writer does: else the two could deadlock on a server.
+            owners = (replacement.new[name].values.tolist() for name in ("quarter", "owner_no"))
+            joined = set(zip(*owners, strict=True))
+            mark_due(connection, joined)
+            mark_quarters(connection, joined)
+            mark_incomplete(connection, joined)
+            _mark_gaps(connection, replacement)
+        return made
+
+
+# Statements are made once: making one takes longer than executing it.
+
+_KEY_OF_PART = [part.c[name] for name in KEY_NAMES]
+_FRESH = (
+    select_fresh(lambda c: (c.quarter >= bindparam("first")) & (c.quarter < bindparam("before")))
+    .order_by(*_KEY_OF_PART, part.c.id)
+    .limit(MAX_PARTS)
+)
+_WITHIN: Any = (bindparam("first"), bindparam("last"))
+_KEYS = select(*_KEY_OF_PART).where(part.c.quarter.between(*_WITHIN)).distinct().subquery()
+_OLD = select_compacted(lambda c: c.quarter.between(*_WITHIN)).join(
+    _KEYS, and_(*(_KEYS.c[name] == compacted.c[name] for name in KEY_NAMES))
+)
+_OLD_OF = select_compacted(lambda c: is_one_of([c[name] for name in KEY_NAMES]))
+_DELETE_PARTS = {
+    "postgresql": text("DELETE FROM part WHERE id = ANY(CAST(:ids AS BIGINT[]))"),
+    "sqlite": text("DELETE FROM part WHERE id IN (SELECT value FROM json_each(:ids))"),
+}
+_DELETE_BLOCK = delete(compacted).where(
+    and_(*(compacted.c[name] == bindparam(f"of_{name}") for name in (*KEY_NAMES, "payload")))
+)
+_GAPS_WITHIN = select(*(gap.c[name] for name in KEY_NAMES)).where(gap.c.quarter.between(*_WITHIN))
+_TOUCH = (
+    gap.update()
+    .where(and_(*(gap.c[name] == bindparam(f"of_{name}") for name in KEY_NAMES)))
+    .values(touched=gap.c.touched + 1)
+)
+
+
+def _allow(connection: Connection, *joins: str) -> None:
+    """Make a PostgreSQL server use indexes and only these join methods, regardless of its statistics.
+
+    The statistics of a table that is empty one minute and has millions of rows the next are always wrong. A sort of the
+    whole table, or a scan of all blocks for each part, in each of many small steps, would take hours.
+    """
+    if connection.dialect.name == "postgresql":
+        ways = {"seqscan": False, "bitmapscan": False, "sort": False}
+        ways |= {join: join in joins for join in ("nestloop", "hashjoin", "mergejoin")}
+        settings = [f"set_config('enable_{way}', '{'on' if on else 'off'}', true)" for way, on in ways.items()]
+        connection.exec_driver_sql(f"SELECT {', '.join(settings)}")
+
+
+def _rows(connection: Connection, first: Quarter, before: Quarter) -> list[Row[Any]]:
+    """Return the existing blocks and then the first parts of quarters ``first`` to ``before`` - 1.
+
+    Parts are ordered by key, and within a key by arrival.
+    """
+    _allow(connection, "nestloop")  # It keeps the order of the parts.
+    fresh = connection.execute(_FRESH, {"first": first, "before": before}).all()
+    if not fresh:
+        return []
+    return [*_old_of(connection, fresh), *fresh]
+
+
+def _old_of(connection: Connection, fresh: Sequence[Row[Any]]) -> list[Row[Any]]:
+    """Return the existing blocks of some parts, which are in the order of their quarters."""
+    keys = {_key(row) for row in fresh}
+    within = {"first": fresh[0].quarter, "last": fresh[-1].quarter}
+    if within["last"] - within["first"] < AT_ONCE:
+        _allow(connection, "hashjoin")
+        return [row for row in connection.execute(_OLD, within) if _key(row) in keys]
+    _allow(connection, "nestloop")
+    # A damaged part in SQLite may have any values as its key.
+    sound = [key for key in keys if {*map(type, key)} == {int}]
+    return list(connection.execute(_OLD_OF, listed(sound)))
+
+
+def _key(row: Row[Any]) -> tuple[int, int, int]:
+    return row.quarter, row.meter_no, row.record_type
+
+
+def _replacement(checked: Checked, damaged: int) -> Replacement:
+    """Join checked rows. A block of one part keeps its received payload; one of several controllers has no sender."""
+    parts = checked.blocks
+    blocks = join([parts])
+    # The order of ``join``; rows of one key stay in the order of their arrival.
+    order = np.lexsort((parts.quarter, parts.record_type, parts.meter))
+    changed = [np.diff(column[order]) != 0 for column in (parts.meter, parts.record_type, parts.quarter)]
+    starts = np.concatenate(([0], np.flatnonzero(np.logical_or.reduce(changed)) + 1)) if len(order) else order
+    ends = np.append(starts[1:], len(order))
+    last = [checked.rows[row] for row in order[ends - 1].tolist()] if len(order) else []
+    payloads = [row.payload for row in last]
+    joined = np.flatnonzero(ends - starts > 1)
+    for at, payload in zip(joined.tolist(), pack(blocks.take(joined)), strict=True):
+        payloads[at] = payload
+    new = {name: _numbers(last, name) for name in (*KEY_NAMES, *ORIGIN_NAMES)} | summaries(blocks)
+    senders = []
+    by_part = _numbers(checked.rows, "sender_no").values
+    mixed = _differ(by_part[order], starts)
+    if mixed.any():
+        new["sender_no"] = Column(np.where(mixed, NOBODY, new["sender_no"].values))
+        of = np.empty(len(order), np.intp)
+        of[order] = np.where(mixed, np.arange(len(starts)), -1).repeat(ends - starts)
+        senders = senders_of(checked.rows, parts, blocks, of)
+    # In the order of the key, so that new blocks go to the end of the index and leave its pages full.
+    ordered = np.lexsort([new[name].values for name in reversed(KEY_NAMES)])
+    old = [
+        {f"of_{name}": getattr(row, name) for name in (*KEY_NAMES, "payload")}
+        for row in checked.rows
+        if row.is_compacted
+    ]
+    ids = [row.id for row in checked.rows if not row.is_compacted]
+    new = {name: column.take(ordered) for name, column in new.items()}
+    return Replacement(
+        parts=ids,
+        old=old,
+        new=new,
+        payloads=[payloads[row] for row in ordered.tolist()],
+        senders=senders,
+        damaged=damaged,
+    )
+
+
+def _differ(numbers: npt.NDArray[np.int64], starts: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+    """Return which groups, each beginning at one of ``starts``, contain different numbers."""
+    if not len(numbers):
+        return np.zeros(0, np.bool_)
+    different: npt.NDArray[np.bool_] = np.maximum.reduceat(numbers, starts) != np.minimum.reduceat(numbers, starts)
+    return different
+
+
+def _numbers(rows: Sequence[Row[Any]], name: str) -> Column:
+    """Return a column of some rows, 0 for a value of the wrong type; the origin columns have no checksum."""
+    values = [getattr(row, name) for row in rows]
+    return Column(np.array([value if isinstance(value, int) else 0 for value in values], np.int64))
+
+
+def _take_out(connection: Connection, replacement: Replacement) -> bool:
+    """Delete the rows that were read; return whether all of them still existed."""
+    name = connection.dialect.name
+    ids = json.dumps(replacement.parts) if name == "sqlite" else replacement.parts
+    if connection.execute(_DELETE_PARTS[name], {"ids": ids}).rowcount != len(replacement.parts):
+        return False
+    # Nearly always there are none: a block gets new parts only when data arrives late.
+    return not replacement.old or connection.execute(_DELETE_BLOCK, replacement.old).rowcount == len(replacement.old)
+
+
+def _mark_gaps(connection: Connection, replacement: Replacement) -> None:
+    """Make the gap finder check the compacted blocks that it watches again."""
+    if quarters := replacement.quarters:
+        keys = set(zip(*(replacement.new[name] for name in KEY_NAMES), strict=True))
+        within = {"first": min(quarters), "last": max(quarters)}
+        watched = [_key(row) for row in connection.execute(_GAPS_WITHIN, within)]
+        touched = [
+            {f"of_{name}": value for name, value in zip(KEY_NAMES, key, strict=True)} for key in watched if key in keys
+        ]
+        if touched:
+            lock_gaps(connection)
+            connection.execute(_TOUCH, touched)

@@ -1,0 +1,93 @@
+"""Dead letters in the database: conversion to and from rows, and queries."""
+
+import zlib
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
+
+from commonwatt.model.ids import signed64, unsigned64
+from commonwatt.model.units import ControllerId
+from commonwatt.protocol.dead_letter_words import text_of
+from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, DeadLetter, Kept, Wanted
+from utility.readings.tables import dead_letter
+
+
+def dead_letter_row(sender: ControllerId, kept: DeadLetter, state: str = "") -> dict[str, object]:
+    """Return the columns of a dead letter."""
+    content = kept.content[:MAX_DEAD_LETTER_BYTES]
+    return {
+        "meter": signed64(kept.meter),
+        "log": kept.log,
+        "generation": kept.generation,
+        "record_id": signed64(kept.record_id),
+        "reason": kept.reason,
+        "crc": zlib.crc32(content),
+        "time": kept.time,
+        "sender": sender,
+        "content": content,
+        "state": state,
+    }
+
+
+def dead_letter_of(row: Row[Any]) -> Kept:
+    """Return the dead letter of a row."""
+    return Kept(
+        no=row.no,
+        sender=row.sender,
+        dead_letter=DeadLetter(
+            meter=unsigned64(row.meter),
+            log=row.log,
+            reason=row.reason,
+            generation=row.generation,
+            record_id=unsigned64(row.record_id),
+            time=row.time,
+            content=row.content,
+        ),
+        state=row.state,
+        decided=text_of(row.decided, row.decided_by, row.why),
+    )
+
+
+def dead_letters(
+    connection: Connection, limit: int, wanted: Wanted | None = None, before: int | None = None
+) -> list[Kept]:
+    """Return at most ``limit`` dead letters that match ``wanted``, newest first; only numbers below ``before``."""
+    which = _which(wanted or Wanted())
+    if before is not None:
+        which &= dead_letter.c.no < before
+    return [
+        dead_letter_of(row)
+        for row in connection.execute(select(dead_letter).where(which).order_by(dead_letter.c.no.desc()).limit(limit))
+    ]
+
+
+def find_dead_letter(connection: Connection, no: int) -> Kept | None:
+    """Return a dead letter, or ``None``."""
+    row = connection.execute(select(dead_letter).where(dead_letter.c.no == no)).one_or_none()
+    return None if row is None else dead_letter_of(row)
+
+
+def dead_letter_counts(connection: Connection, wanted: Wanted) -> list[tuple[int, str, int]]:
+    """Return (reason, state, count) of the dead letters that match ``wanted``."""
+    columns = (dead_letter.c.reason, dead_letter.c.state)
+    statement = select(*columns, func.count()).where(_which(wanted)).group_by(*columns)
+    return [(reason, state, number) for reason, state, number in connection.execute(statement)]
+
+
+def _which(wanted: Wanted) -> ColumnElement[bool]:
+    conditions = [dead_letter.c.time >= wanted.since]
+    if wanted.meter is not None:
+        conditions.append(dead_letter.c.meter == signed64(wanted.meter))
+    if wanted.reasons:
+        conditions.append(dead_letter.c.reason.in_(wanted.reasons))
+    if wanted.state:
+        conditions.append(is_in(wanted.state))
+    return and_(*conditions)
+
+
+def is_in(state: str) -> ColumnElement[bool]:
+    """Return the condition that a dead letter is in a state of a decision.
+
+    It contains the condition of the index on states, without which SQLite reads all dead letters.
+    """
+    return and_(dead_letter.c.state == state, dead_letter.c.state != "")

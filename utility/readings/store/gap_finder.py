@@ -1,0 +1,377 @@
+"""The gap finder: searches each new quarter once for missing slots, then watches incomplete blocks."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import count
+from typing import Any
+
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    Insert,
+    Row,
+    and_,
+    bindparam,
+    delete,
+    func,
+    select,
+)
+
+from commonwatt.model.ids import unsigned64
+from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, Quarter
+from utility.database.database import Database, insert_in, lock_gaps, read_setting, save_setting
+from utility.database.keys import is_one_of, listed
+from utility.outbox.changes import OpenCommand
+from utility.outbox.store import add_command
+from utility.outbox.tables import command
+from utility.readings.gaps import (
+    ALL_SLOTS,
+    LAST_BACKOFF_S,
+    MAX_AGE_QUARTERS,
+    MAX_ASKED,
+    Wanted,
+    backoff_s,
+    is_due,
+    requests,
+    settled_before,
+)
+from utility.readings.store.events import Off
+from utility.readings.store.parts import PartReader, chunks, masks, select_parts
+from utility.readings.store.quarantine import masks_of
+from utility.readings.store.retention import kept_from
+from utility.readings.tables import compacted, event, gap, part, series
+from utility.registry.store.removed_meters import removed_meters
+from utility.registry.tables import meter
+
+MAX_SCANNED = 20_000
+"""Most blocks searched in one run; the rest waits for the next."""
+
+MAX_TOUCHED = 20_000
+"""Most new parts of watched blocks handled in one run; the rest waits for the next."""
+
+KEEP_COMMANDS_S = 86_400
+"""Seconds that the finder's own commands are kept after they ended."""
+
+_WATERMARK = "gap_watermark"
+_NUMBER = "gap_number"
+Key = tuple[int, int, int]
+"""(number of the meter, record type, quarter)."""
+
+
+@dataclass
+class GapRun:
+    """The result of one run, to be applied in one transaction.
+
+    Attributes:
+        scanned: Rows of ``series`` with the quarters searched so far, and the end of that range before the run.
+        events: Number of events from ``events_from`` on, for each meter in ``scanned``.
+        events_from: Start of the earliest quarter searched.
+        masks: Missing slots of every checked block; 0: none.
+        touched: Watched blocks that were compacted since the last run, and how often.
+        new: Incomplete blocks that were not watched yet.
+        wanted: Slots to request, with the number of earlier requests for the block.
+        oldest: First quarter of the search.
+        horizon: First quarter too young for the search.
+        watermark: Id of the last part that a run has handled.
+        more: Whether quarters, or watched blocks with new parts, are left for the next run.
+    """
+
+    scanned: list[dict[str, Any]] = field(default_factory=list)
+    events: dict[int, int] = field(default_factory=dict)
+    events_from: EpochSeconds = 0
+    masks: dict[Key, int] = field(default_factory=dict)
+    touched: dict[Key, int] = field(default_factory=dict)
+    new: set[Key] = field(default_factory=set)
+    wanted: list[tuple[Key, int, Wanted]] = field(default_factory=list)
+    watermark: int = 0
+    oldest: Quarter = 0
+    horizon: Quarter = 0
+    more: bool = False
+
+
+class GapFinder:
+    """Finds gaps in one database; ``plan`` reads, ``apply`` writes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._reader = PartReader(database)
+
+    def plan(self, now: EpochSeconds, gap_age_s: int) -> GapRun:
+        """Search new quarters, and check again the watched blocks that are due or have changed."""
+        run = GapRun()
+        horizon = run.horizon = settled_before(now, gap_age_s)
+        with self._database.reads.begin() as connection:
+            run.oldest = max(horizon - MAX_AGE_QUARTERS, kept_from(connection))
+            run.watermark = connection.execute(select(func.max(part.c.id))).scalar() or _watermark(connection)
+            keys = self._new_keys(connection, run, horizon)
+            run.events = _event_counts(connection, run)
+            run.new = self._incomplete(connection, run, keys)
+            watched = {_key(row): row for row in self._watched(connection, run, now)}
+            self._recheck(connection, run, list(watched))
+            self._want(connection, run, watched, now)
+        self._reader.finish()
+        return run
+
+    def apply(self, run: GapRun, now: EpochSeconds) -> int:
+        """Store the run's result, and add the commands; return how many blocks are requested."""
+        with self._database.writes.begin() as connection:
+            lock_gaps(connection)
+            _save_scanned(connection, run)
+            _save_masks(connection, run, now)
+            if run.wanted:
+                connection.execute(
+                    _ASKED,
+                    [
+                        _of_key(key) | {"asked": asked + 1, "next_time": now + backoff_s(asked + 1)}
+                        for key, asked, _ in run.wanted
+                    ],
+                )
+            _give_out(connection, [wanted for _, _, wanted in run.wanted], now, self._database.store_id)
+            save_setting(connection, _WATERMARK, str(run.watermark))
+            if run.touched:
+                connection.execute(_LOOKED_AT, [_of_key(key) | {"seen": times} for key, times in run.touched.items()])
+            connection.execute(_OUTSIDE, {"oldest": run.oldest, "horizon": run.horizon})
+            connection.execute(_OLD_COMMANDS, {"before": now - KEEP_COMMANDS_S})
+        return len(run.wanted)
+
+    def _new_keys(self, connection: Connection, run: GapRun, horizon: Quarter) -> list[Key]:
+        """Return the blocks to search for the first time, or again after a late event."""
+        keys: list[Key] = []
+        events_from = horizon
+        removed = removed_meters(connection)
+        for row in connection.execute(select(series)):
+            last = min(horizon, removed.get(row.meter_no, horizon))
+            first = max(row.first_quarter, run.oldest)
+            # Quarters beyond the horizon were searched by a clock that was ahead, before their data could exist.
+            begin = min(row.scanned_from, last) if row.scanned_from is not None else first
+            end = min(row.scanned_until, last) if row.scanned_until is not None else first
+            left = MAX_SCANNED - len(keys)
+            quarters = [*range(first, begin), *range(max(end, first), last)]
+            if len(quarters) > left:
+                run.more = True
+                # All earlier quarters wait: the searched quarters stay one range.
+                quarters = [*range(max(end, first), min(last, max(end, first) + left))]
+                first = begin
+            if quarters or (row.scanned_until is not None and row.scanned_until > last):
+                keys += [(row.meter_no, row.record_type, quarter) for quarter in quarters]
+                until = max(end, quarters[-1] + 1) if quarters else end
+                place = {"no": row.meter_no, "type": row.record_type, "was": row.scanned_until}
+                run.scanned.append(place | {"scanned_from": min(first, begin), "scanned_until": until})
+                # `series` has no record of late events before its first search: count all events.
+                events_from = min([events_from, *(quarters[:1] if row.scanned_until is not None else [0])])
+        run.events_from = events_from * QUARTER_S
+        return keys
+
+    def _incomplete(self, connection: Connection, run: GapRun, keys: Sequence[Key]) -> set[Key]:
+        """Record the masks of incomplete blocks; return those not watched yet. Full compacted blocks are not read."""
+        left = set(keys) - _full(connection, keys)
+        self._recheck(connection, run, sorted(left))
+        missing = {key for key in left if run.masks[key]}
+        # A watched block keeps its backoff, and the slots that its gateway does not have.
+        return missing - _watched_of(connection, sorted(missing))
+
+    def _recheck(self, connection: Connection, run: GapRun, keys: Sequence[Key]) -> None:
+        """Record the missing slots of the blocks, without off times and quarantined readings."""
+        off = Off.read(connection, _ranges(keys))
+        present = dict.fromkeys(keys, 0)
+        numbers = {
+            unsigned64(row.id): row.no
+            for some in chunks(sorted({k[0] for k in keys}))
+            for row in _ids(connection, some)
+        }
+        for some in chunks(keys):
+            blocks = self._reader.read(connection, _PARTS_OF, listed(some))
+            for (meter_id, record_type, quarter), mask in zip(blocks.keys(), masks(blocks).tolist(), strict=True):
+                present[numbers[meter_id], record_type, quarter] = mask
+        quarantined = masks_of(connection, keys)
+        removed = removed_meters(connection)
+        for key, mask in present.items():
+            # The gateway has nothing better for slots that wait for a person's decision or were refused.
+            waiting, refused = quarantined.get(key, (0, 0))
+            expected = ALL_SLOTS if key[2] < removed.get(key[0], key[2] + 1) else 0
+            missing = expected & ~mask & ~waiting & ~refused
+            run.masks[key] = missing & ~off.mask(key[0], key[2]) if missing else 0
+
+    @staticmethod
+    def _watched(connection: Connection, run: GapRun, now: EpochSeconds) -> list[Row[Any]]:
+        """Return the gaps that are due, and the gaps with new parts since the last run, up to the run's limits."""
+        fresh = connection.execute(_FRESH, {"since": _watermark(connection)}).all()
+        if len(fresh) == MAX_TOUCHED:
+            # The next run begins after the last part of this one.
+            run.watermark = fresh[-1].part_id
+        touched = connection.execute(_TOUCHED).all()
+        run.touched = {_key(row): row.touched for row in touched}
+        run.more = run.more or MAX_TOUCHED in (len(fresh), len(touched))
+        return [*connection.execute(_DUE, {"now": now, "beyond": now + LAST_BACKOFF_S}), *fresh, *touched]
+
+    @staticmethod
+    def _want(connection: Connection, run: GapRun, watched: dict[Key, Row[Any]], now: EpochSeconds) -> None:
+        """Choose the slots to request, of watched blocks that are due and of new ones; fewest requests first."""
+        due = {key: row for key, row in watched.items() if row.is_open and is_due(row.next_time, now)}
+        asked = {key: (due[key].asked, due[key].absent) if key in due else (0, 0) for key in [*due, *sorted(run.new)]}
+        places = _places(connection, {key[0] for key in asked})
+        for key, (times, absent) in sorted(asked.items(), key=lambda item: (item[1][0], item[0][2], item[0])):
+            mask = run.masks[key] & ~absent
+            if mask and len(run.wanted) < MAX_ASKED:
+                meter_id, microgrid = places[key[0]]
+                wanted = Wanted(microgrid=microgrid, meter=meter_id, record_type=key[1], quarter=key[2], mask=mask)
+                run.wanted.append((key, times, wanted))
+
+
+# Statements are made once: making one takes longer than executing it.
+
+_KEY_OF_PART = (part.c.meter_no, part.c.record_type, part.c.quarter)
+_KEY_OF_COMPACTED = (compacted.c.meter_no, compacted.c.record_type, compacted.c.quarter)
+_KEY_OF_GAP = (gap.c.meter_no, gap.c.record_type, gap.c.quarter)
+_NUMBERS: BindParameter[Any] = bindparam("numbers", expanding=True)
+_EVENT_COUNTS = (
+    select(event.c.meter_no, func.count())
+    .where(event.c.meter_no.in_(_NUMBERS), event.c.time >= bindparam("since"))
+    .group_by(event.c.meter_no)
+)
+_IDS = select(meter.c.no, meter.c.id, meter.c.microgrid).where(meter.c.no.in_(_NUMBERS))
+_PARTS_OF = select_parts(lambda c: is_one_of((c.meter_no, c.record_type, c.quarter)))
+_FULL = select(*_KEY_OF_COMPACTED).where(
+    is_one_of(_KEY_OF_COMPACTED), compacted.c.exact + compacted.c.averaged == SLOTS
+)
+_WATCHED = select(*_KEY_OF_GAP).where(is_one_of(_KEY_OF_GAP))
+_DUE = (
+    select(gap)
+    .where(gap.c.is_open, (gap.c.next_time <= bindparam("now")) | (gap.c.next_time > bindparam("beyond")))
+    .order_by(gap.c.asked, gap.c.quarter, gap.c.meter_no, gap.c.record_type)
+    .limit(MAX_ASKED)
+)
+_TOUCHED = select(gap).where(gap.c.touched > 0).order_by(*_KEY_OF_GAP).limit(MAX_TOUCHED)
+_FRESH = (
+    select(gap, part.c.id.label("part_id"))
+    .join(part, and_(*(of_part == of_gap for of_part, of_gap in zip(_KEY_OF_PART, _KEY_OF_GAP, strict=True))))
+    .where(part.c.id > bindparam("since"))
+    .order_by(part.c.id)
+    .limit(MAX_TOUCHED)
+)
+_SCANNED = series.update().where(
+    series.c.meter_no == bindparam("no"),
+    series.c.record_type == bindparam("type"),
+    series.c.scanned_until.is_not_distinct_from(bindparam("was")),
+)
+_ASKED = gap.update().where(
+    gap.c.meter_no == bindparam("of_no"),
+    gap.c.record_type == bindparam("of_type"),
+    gap.c.quarter == bindparam("of_quarter"),
+)
+# A block compacted after its check keeps its count, and is checked again.
+_LOOKED_AT = (
+    gap.update()
+    .where(
+        gap.c.meter_no == bindparam("of_no"),
+        gap.c.record_type == bindparam("of_type"),
+        gap.c.quarter == bindparam("of_quarter"),
+        gap.c.touched == bindparam("seen"),
+    )
+    .values(touched=0)
+)
+_FOUND = delete(gap).where(is_one_of(_KEY_OF_GAP))
+# Those too young were found by a clock that was ahead; they are looked through when it is their time.
+_OUTSIDE = delete(gap).where((gap.c.quarter < bindparam("oldest")) | (gap.c.quarter >= bindparam("horizon")))
+_OLD_COMMANDS = delete(command).where(
+    command.c.state != "open", command.c.until < bindparam("before"), command.c.id.like("gap-%")
+)
+
+
+@cache
+def _watch(dialect: str) -> Insert:
+    """Keep what blocks miss; what is watched already keeps its backoff, and what its gateway was found not to have."""
+    statement = insert_in(dialect, gap)
+    mask = statement.excluded.mask
+    still_open = mask.bitwise_and(gap.c.absent.bitwise_not())
+    return statement.on_conflict_do_update(
+        index_elements=list(gap.primary_key), set_={"mask": mask, "is_open": still_open != 0}
+    )
+
+
+def _ranges(keys: Iterable[Key]) -> dict[int, tuple[Quarter, Quarter]]:
+    """Return the range of quarters that each meter's keys span."""
+    ranges: dict[int, tuple[Quarter, Quarter]] = {}
+    for number, _, quarter in keys:
+        first, end = ranges.get(number, (quarter, quarter + 1))
+        ranges[number] = min(first, quarter), max(end, quarter + 1)
+    return ranges
+
+
+def _event_counts(connection: Connection, run: GapRun) -> dict[int, int]:
+    """Count the events that affect the quarters of the run, by meter."""
+    counts: dict[int, int] = {}
+    for some in chunks(sorted({row["no"] for row in run.scanned})):
+        counts |= dict(connection.execute(_EVENT_COUNTS, {"numbers": some, "since": run.events_from}).all())
+    return counts
+
+
+def _watermark(connection: Connection) -> int:
+    return int(read_setting(connection, _WATERMARK) or 0)
+
+
+def _ids(connection: Connection, numbers: Sequence[int]) -> Sequence[Any]:
+    return connection.execute(_IDS, {"numbers": numbers}).all()
+
+
+def _places(connection: Connection, numbers: Iterable[int]) -> dict[int, tuple[int, str]]:
+    return {
+        row.no: (unsigned64(row.id), row.microgrid)
+        for some in chunks(sorted(numbers))
+        for row in _ids(connection, some)
+    }
+
+
+def _full(connection: Connection, keys: Sequence[Key]) -> set[Key]:
+    """Return the blocks that are compacted and complete."""
+    return {_key(row) for some in chunks(keys) for row in connection.execute(_FULL, listed(some))}
+
+
+def _key(row: Any) -> Key:
+    return row.meter_no, row.record_type, row.quarter
+
+
+def _of_key(key: Key) -> dict[str, int]:
+    return dict(zip(("of_no", "of_type", "of_quarter"), key, strict=True))
+
+
+def _watched_of(connection: Connection, keys: Sequence[Key]) -> set[Key]:
+    """Return the blocks that are watched."""
+    return {_key(row) for some in chunks(keys) for row in connection.execute(_WATCHED, listed(some))}
+
+
+def _save_scanned(connection: Connection, run: GapRun) -> None:
+    """Record the searched quarters, except of meters with an event since the search: they are searched again."""
+    now = _event_counts(connection, run)
+    rows = [row for row in run.scanned if now.get(row["no"]) == run.events.get(row["no"])]
+    if rows:
+        connection.execute(_SCANNED, rows)
+
+
+def _save_masks(connection: Connection, run: GapRun, now: EpochSeconds) -> None:
+    """Watch incomplete blocks, and stop watching complete ones."""
+    missing = [_gap_row(key, mask, now) for key, mask in run.masks.items() if mask]
+    if missing:
+        connection.execute(_watch(connection.dialect.name), missing)
+    for some in chunks([key for key, mask in run.masks.items() if not mask]):
+        connection.execute(_FOUND, listed(some))
+
+
+def _gap_row(key: Key, mask: int, now: EpochSeconds) -> dict[str, int]:
+    place = dict(zip(("meter_no", "record_type", "quarter"), key, strict=True))
+    return place | {"mask": mask, "absent": 0, "asked": 0, "next_time": now, "is_open": True}
+
+
+def _give_out(connection: Connection, wanted: Sequence[Wanted], now: EpochSeconds, store_id: int) -> None:
+    """Add the commands. Their ids contain the store's id, so that a new database repeats no id a gateway has seen."""
+    first = int(read_setting(connection, _NUMBER) or 1)
+    ids = (f"gap-{store_id:x}-{number}" for number in count(first))
+    given = 0
+    for microgrid, request in requests(wanted, now, ids):
+        message = request.pack().decode()
+        new = OpenCommand(id=request.id, controller=microgrid, message=message, until=request.until)
+        add_command(connection, new, now)
+        given += 1
+    if given:
+        save_setting(connection, _NUMBER, str(first + given))

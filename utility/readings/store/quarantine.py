@@ -1,0 +1,169 @@
+"""Quarantined readings: kept as dead letters and by slot until a person releases them into blocks, or refuses them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, select, update
+
+from commonwatt.codec.packing import pack
+from commonwatt.model.blocks import Blocks
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.ids import MeterId, signed64
+from commonwatt.model.records import Log, RecordType
+from commonwatt.model.units import ControllerId, EpochSeconds
+from commonwatt.protocol.dead_letter_words import text_of
+from commonwatt.protocol.dead_letters import quarantined_blocks
+from utility.database.checks import is_sound
+from utility.database.database import insert_or
+from utility.database.keys import is_one_of, listed
+from utility.readings.store.dead_letters import dead_letter_of, is_in
+from utility.readings.store.parts import chunks, masks
+from utility.readings.tables import dead_letter, part, quarantined, series
+from utility.registry.store.registry import NOBODY, controller_numbers
+from utility.registry.tables import meter
+
+QUARANTINED = "quarantined"
+RELEASED = "released"
+REFUSED = "refused"
+
+MAX_WHO = 64
+MAX_WHY = 200
+
+Key = tuple[int, int, int]
+"""(number of the meter, record type, quarter)."""
+
+_QUARANTINED = (
+    select(quarantined, dead_letter.c.state)
+    .join(dead_letter, dead_letter.c.no == quarantined.c.letter_no)
+    .where(is_one_of((quarantined.c.meter_no, quarantined.c.record_type, quarantined.c.quarter)))
+)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A person's decision on a dead letter with quarantined readings.
+
+    Attributes:
+        no: The dead letter's number.
+        state: ``RELEASED`` or ``REFUSED``.
+        who: The person.
+        why: The person's reason; may be empty.
+        time: Time of the decision.
+    """
+
+    no: int
+    state: str
+    who: str
+    why: str
+    time: EpochSeconds
+
+
+def note_slots(connection: Connection, letter_no: int, number: int, blocks: Blocks) -> None:
+    """Record the slots of a new dead letter with quarantined readings."""
+    rows = [
+        {"meter_no": number, "record_type": kind, "quarter": quarter, "letter_no": letter_no, "mask": mask}
+        for (_, kind, quarter), mask in zip(blocks.keys(), masks(blocks).tolist(), strict=True)
+    ]
+    connection.execute(quarantined.insert(), rows)
+
+
+def decide(connection: Connection, decision: Decision) -> Blocks:
+    """Release a dead letter's readings into the blocks, or refuse them for good; return the readings.
+
+    Raises:
+        ConfigError: There is no such dead letter, it is not quarantined, or its meter is no longer registered.
+    """
+    row = connection.execute(select(dead_letter).where(dead_letter.c.no == decision.no)).one_or_none()
+    if row is None:
+        raise ConfigError(f"dead letter {decision.no}: there is none; see: commonwatt utility dead-letters")
+    if row.state != QUARANTINED:
+        words = text_of(row.decided, row.decided_by, row.why)
+        what = f"is {row.state} already, by {words}" if row.state else "is not quarantined"
+        raise ConfigError(
+            f"dead letter {decision.no}: {what}; see: commonwatt utility dead-letters --state quarantined"
+        )
+    kept = dead_letter_of(row).dead_letter
+    if kept.log == Log.EVENT:
+        raise ConfigError(f"dead letter {decision.no}: is an event; it is decided on by itself, by a confirmed clock")
+    owner = _registered(connection, kept.meter)
+    # The readings fitted the meter's registration on arrival; the registration may have changed since.
+    blocks = quarantined_blocks(kept, RecordType)
+    if blocks is None or owner is None:
+        raise ConfigError(f"dead letter {decision.no}: has no readings of a registered meter; see: register")
+    decided = (
+        update(dead_letter)
+        .where(dead_letter.c.no == decision.no, dead_letter.c.state == QUARANTINED)
+        .values(state=decision.state, decided=decision.time, decided_by=decision.who, why=decision.why)
+    )
+    if not connection.execute(decided).rowcount:
+        raise ConfigError(
+            f"dead letter {decision.no}: another person has just decided; see: commonwatt utility dead-letters"
+        )
+    if decision.state == RELEASED:
+        connection.execute(delete(quarantined).where(quarantined.c.letter_no == decision.no))
+        _append(connection, blocks, owner, row.sender, decision.time)
+    return blocks
+
+
+def _registered(connection: Connection, meter_id: MeterId) -> Row[Any] | None:
+    """Return the row of a registered meter; ``None``: it is not registered, or its row is damaged."""
+    row = connection.execute(select(meter).where(meter.c.id == signed64(meter_id))).one_or_none()
+    return row if row is not None and is_sound(meter, row) else None
+
+
+def _append(connection: Connection, blocks: Blocks, owner: Row[Any], sender: ControllerId, now: EpochSeconds) -> None:
+    """Append the released readings as parts, like late data."""
+    numbers = controller_numbers(connection)
+    origin = {
+        "meter_no": owner.no,
+        "sender_no": numbers.get(sender, NOBODY),
+        "owner_no": numbers[owner.microgrid],
+        "received_minute": now // 60,
+    }
+    rows = [
+        origin | {"record_type": kind, "quarter": quarter, "payload": payload}
+        for (_, kind, quarter), payload in zip(blocks.keys(), pack(blocks), strict=True)
+    ]
+    connection.execute(part.insert(), rows)
+    first = {"meter_no": owner.no, "record_type": rows[0]["record_type"], "first_quarter": int(blocks.quarter.min())}
+    statement = insert_or(connection, series).values(first)
+    earlier = statement.excluded.first_quarter
+    statement = statement.on_conflict_do_update(
+        index_elements=["meter_no", "record_type"],
+        set_={"first_quarter": earlier},
+        where=series.c.first_quarter > earlier,
+    )
+    connection.execute(statement)
+
+
+def masks_of(connection: Connection, keys: Iterable[Key]) -> dict[Key, tuple[int, int]]:
+    """Return the masks (quarantined, refused) of the blocks that have such slots."""
+    found: dict[Key, tuple[int, int]] = {}
+    if connection.execute(select(quarantined.c.letter_no).limit(1)).first() is None:
+        return found
+    for some in chunks(list(keys)):
+        for row in connection.execute(_QUARANTINED, listed(some)):
+            key = row.meter_no, row.record_type, row.quarter
+            waiting, refused = found.get(key, (0, 0))
+            found[key] = (waiting | row.mask, refused) if row.state == QUARANTINED else (waiting, refused | row.mask)
+    return found
+
+
+def masks_between(
+    connection: Connection, series_keys: Sequence[tuple[int, int]], first: int, end: int
+) -> dict[Key, tuple[int, int]]:
+    """Return these masks for all blocks of some meters' record types, quarters ``first`` to ``end`` - 1."""
+    within = quarantined.c.quarter.between(first, end - 1) & is_one_of(
+        (quarantined.c.meter_no, quarantined.c.record_type)
+    )
+    keys = {
+        (row.meter_no, row.record_type, row.quarter)
+        for row in connection.execute(select(quarantined).where(within).distinct(), listed(series_keys))
+    }
+    return masks_of(connection, keys)
+
+
+def count_quarantined(connection: Connection) -> int:
+    """Return how many dead letters wait for a person's decision."""
+    return connection.execute(select(func.count()).select_from(dead_letter).where(is_in(QUARANTINED))).scalar_one()

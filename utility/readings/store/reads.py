@@ -1,0 +1,267 @@
+"""Queries for people and programs; the caller's read transaction gives each a consistent state of the database."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, func, select
+
+from commonwatt.model.blocks import Blocks, join
+from commonwatt.model.ids import MeterId, unsigned64
+from commonwatt.model.records import EventRecord
+from commonwatt.model.units import EpochSeconds, MicrogridId, Quarter, quarter_of
+from commonwatt.protocol.controller_commands import PERIODS
+from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.town.town import WITHOUT, Function
+from utility.database.checks import sound_events
+from utility.database.database import Database, read_setting
+from utility.outbox.tables import command
+from utility.readings.store.events import event_of
+from utility.readings.store.heartbeats import last_heartbeats
+from utility.readings.store.parts import QUARTERS_AT_A_TIME, PartReader, chunks, select_parts
+from utility.readings.tables import compacted, event, gap, gateway_seen, tally
+from utility.registry.store.registration import TOWN
+from utility.registry.tables import controller, declared_minimum, holding, meter
+
+# Built once: building a statement takes longer than executing it.
+_READINGS = select_parts(
+    lambda c: (
+        c.quarter.in_(bindparam("quarters", expanding=True))
+        & (c.meter_no == bindparam("number"))
+        & (c.record_type == bindparam("type"))
+    )
+)
+
+
+def town(connection: Connection) -> dict[str, object]:
+    """Return the town's figures; empty before a registration."""
+    return dict(json.loads(read_setting(connection, TOWN) or "{}"))
+
+
+def meter_number(connection: Connection, meter_id: MeterId) -> int | None:
+    """Return the number of a registered meter, or ``None``."""
+    return connection.execute(select(meter.c.no).where(meter.c.label == str(meter_id))).scalar()
+
+
+def meters(
+    connection: Connection, microgrid: MicrogridId | None, after: int, limit: int, now: EpochSeconds
+) -> list[dict[str, object]]:
+    """Return at most ``limit`` registered meters with numbers above ``after``, in the order of their numbers.
+
+    Each has the account that has it now; 0: nobody.
+    """
+    quarter = quarter_of(now)
+    holds = (holding.c.since <= quarter) & (holding.c.until.is_(None) | (holding.c.until > quarter))
+    held = (holding.c.meter == meter.c.id) & holds
+    statement = select(meter, declared_minimum.c.percent, declared_minimum.c.said, holding.c.account.label("holder"))
+    statement = statement.outerjoin(declared_minimum).outerjoin(holding, held)
+    statement = statement.where(meter.c.no > after).order_by(meter.c.no).limit(limit)
+    if microgrid is not None:
+        statement = statement.where(meter.c.microgrid == microgrid)
+    return [
+        {
+            "no": row.no,
+            "id": row.label,
+            "microgrid": row.microgrid,
+            "address": row.address,
+            "location": row.location,
+            "function": row.function,
+            "direction": row.direction,
+            "account": row.holder or 0,
+            "record_types": [int(kind) for kind in row.record_types.split(",")],
+            "service_amps": row.service_amps,
+            "battery_capacity_mwh": row.battery_capacity,
+            "minimum_percent": row.minimum_percent if row.percent is None else row.percent,
+            "minimum_said": row.said,
+            "without": list(WITHOUT) if row.function == Function.ADAPTED else [],
+        }
+        for row in connection.execute(statement)
+    ]
+
+
+def readings(database: Database, number: int, record_type: int, first: Quarter, last: Quarter) -> Blocks:
+    """Return the joined blocks of one meter and record type, quarters ``first`` to ``last``."""
+    reader = PartReader(database)
+    with database.reads.begin() as connection:
+        found = [
+            reader.read(connection, _READINGS, {"number": number, "type": record_type, "quarters": some})
+            for some in chunks(range(first, last + 1), QUARTERS_AT_A_TIME)
+        ]
+    reader.finish()
+    return join(found)
+
+
+def events(connection: Connection, number: int, meter_id: MeterId, limit: int) -> list[dict[str, object]]:
+    """Return the newest events of a meter, newest first."""
+    statement = select(event).where(event.c.meter_no == number).order_by(event.c.time.desc(), event.c.record_id.desc())
+    return [
+        {
+            "meter": str(meter_id),
+            "generation": row.generation,
+            "id": str(unsigned64(row.record_id)),
+            "time": row.time,
+            "previous_state": row.previous_state,
+            "new_state": row.new_state,
+            "sender": row.sender,
+        }
+        for row in sound_events(connection.execute(statement.limit(limit)))
+    ]
+
+
+def gaps(connection: Connection, limit: int) -> list[dict[str, object]]:
+    """Return the oldest open gaps."""
+    statement = select(gap, meter.c.label, meter.c.microgrid).join(meter, meter.c.no == gap.c.meter_no)
+    statement = statement.where(gap.c.is_open).order_by(gap.c.quarter, gap.c.meter_no).limit(limit)
+    return [
+        {
+            "microgrid": row.microgrid,
+            "meter": row.label,
+            "type": row.record_type,
+            "start": row.quarter * 900,
+            "slots": (row.mask & ~row.absent).bit_count(),
+            "absent": row.absent.bit_count(),
+            "asked": row.asked,
+            "next_time": row.next_time,
+        }
+        for row in connection.execute(statement)
+    ]
+
+
+def commands(connection: Connection, limit: int) -> list[dict[str, object]]:
+    """Return the newest commands to gateways, newest first."""
+    statement = select(command).order_by(command.c.created.desc(), command.c.id.desc()).limit(limit)
+    return [
+        {
+            "id": row.id,
+            "controller": row.controller,
+            "message": json.loads(row.message),
+            "created": row.created,
+            "until": row.until,
+            "state": row.state,
+            "outcome": json.loads(row.outcome) if row.outcome else None,
+        }
+        for row in connection.execute(statement)
+    ]
+
+
+def count_open_gaps(connection: Connection) -> int:
+    """Return how many blocks have slots that are still being requested."""
+    return int(connection.execute(select(func.count()).select_from(gap).where(gap.c.is_open)).scalar_one())
+
+
+def is_controller(connection: Connection, name: str) -> bool:
+    """Return whether a controller is registered."""
+    return connection.execute(select(controller.c.id).where(controller.c.id == name)).first() is not None
+
+
+def count_conflicts(connection: Connection) -> int:
+    """Return how many slots of compacted blocks have more than one value."""
+    total = select(func.coalesce(func.sum(compacted.c.conflicts), 0)).where(compacted.c.conflicts > 0)
+    return int(connection.execute(total).scalar_one())
+
+
+def status(connection: Connection) -> dict[str, dict[str, object]]:
+    """Return the counts and the last heartbeat of each microgrid; cheap, since it reads running counts."""
+    open_gaps: dict[str, int] = dict(
+        connection.execute(
+            select(meter.c.microgrid, func.count())
+            .join(gap, meter.c.no == gap.c.meter_no)
+            .where(gap.c.is_open)
+            .group_by(meter.c.microgrid)
+        ).all()
+    )
+    conflicting: dict[str, int] = dict(
+        connection.execute(
+            select(controller.c.id, func.sum(compacted.c.conflicts))
+            .join(compacted, compacted.c.owner_no == controller.c.number)
+            .where(compacted.c.conflicts > 0)
+            .group_by(controller.c.id)
+        ).all()
+    )
+    tallies = {row.controller: row for row in connection.execute(select(tally))}
+    seen = {row.controller: row for row in connection.execute(select(gateway_seen))}
+    ids = connection.execute(select(controller.c.id).order_by(controller.c.number)).scalars()
+    return {i: _status_of(tallies.get(i), seen.get(i), open_gaps.get(i, 0), conflicting.get(i, 0)) for i in ids}
+
+
+def _status_of(counts: Any, seen: Any, open_gaps: int, conflicting: int) -> dict[str, object]:
+    return {
+        "received_batches": counts.batches if counts else 0,
+        "received_blocks": counts.blocks if counts else 0,
+        "received_slots": counts.slots if counts else 0,
+        "events": counts.events if counts else 0,
+        "dead_letters": counts.dead_letters if counts else 0,
+        "conflicts": int(conflicting) + (counts.event_conflicts if counts else 0),
+        "last_batch": (counts.last_batch or None) if counts else None,
+        "last_seen": seen.time if seen else None,
+        "heartbeat": _json_of(seen.heartbeat) if seen else None,
+        "gaps_open": open_gaps,
+    }
+
+
+def _json_of(kept: str) -> object:
+    """Return a stored heartbeat; ``None`` if it is damaged: the next arrives within a minute."""
+    try:
+        return json.loads(kept)
+    except ValueError:
+        return None
+
+
+def schedules(connection: Connection) -> list[dict[str, object]]:
+    """Return each gateway's periods in force, as its last heartbeat reports them; ``None`` without a heartbeat."""
+    seen = last_heartbeats(connection)
+    ids = connection.execute(select(controller.c.id).order_by(controller.c.number)).scalars()
+    return [_schedule(microgrid, *seen.get(microgrid, (None, None))) for microgrid in ids]
+
+
+def _schedule(microgrid: MicrogridId, time: EpochSeconds | None, heartbeat: Heartbeat | None) -> dict[str, object]:
+    periods = {} if heartbeat is None else heartbeat.periods
+    return {
+        "microgrid": microgrid,
+        **{name: periods.get(name) for name in PERIODS},
+        "tuned": None if heartbeat is None else heartbeat.tuned,
+        "time": time,
+    }
+
+
+def lines(connection: Connection) -> list[dict[str, object]]:
+    """Return the month's figures of each controller's LTE line, as its gateway last reported; ``None`` without any."""
+    seen = last_heartbeats(connection)
+    ids = connection.execute(select(controller.c.id).order_by(controller.c.number)).scalars()
+    return [_line(microgrid, *seen.get(microgrid, (None, None))) for microgrid in ids]
+
+
+def _line(microgrid: MicrogridId, time: EpochSeconds | None, heartbeat: Heartbeat | None) -> dict[str, object]:
+    month = None if heartbeat is None else heartbeat.lte
+    used, expected = (None, None) if month is None else (month.used, month.expected)
+    return {
+        "microgrid": microgrid,
+        "level": "unknown" if month is None else month.level,
+        "used_up": used and used[0],
+        "used_down": used and used[1],
+        "expected_up": expected and expected[0],
+        "expected_down": expected and expected[1],
+        "allowance": month and month.allowance,
+        "time": time,
+    }
+
+
+def all_blocks(database: Database, first: Quarter, last: Quarter) -> Iterator[Blocks]:
+    """Yield all joined blocks of quarters ``first`` to ``last``, in chunks."""
+    reader = PartReader(database)
+    with database.reads.begin() as connection:
+        yield from reader.stream(connection, select_parts(lambda c: c.quarter.between(first, last)))
+    reader.finish()
+
+
+def all_events(database: Database, start: EpochSeconds, end: EpochSeconds) -> Iterator[tuple[int, EventRecord]]:
+    """Yield all events of ``[start, end)``."""
+    statement = (
+        select(event, meter.c.id)
+        .join(meter, meter.c.no == event.c.meter_no)
+        .where(event.c.time >= start, event.c.time < end)
+        .order_by(event.c.meter_no, event.c.generation, event.c.time)
+    )
+    with database.reads.begin() as connection:
+        for row in sound_events(connection.execute(statement, execution_options={"yield_per": 1_000})):
+            yield row.generation, event_of(row, unsigned64(row.id))

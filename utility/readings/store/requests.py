@@ -1,0 +1,102 @@
+"""Requests to gateways that failed or have no answer yet, oldest first (A7)."""
+
+import json
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select
+
+from commonwatt.model.units import QUARTER_S, EpochSeconds
+from commonwatt.model.words import counted
+from utility.outbox.tables import command
+from utility.readings.gaps import MAX_AGE_QUARTERS
+from utility.readings.tables import gap
+from utility.registry.tables import meter
+
+FAILED_S = 7 * 86_400
+"""Seconds for which a command that failed is shown after it expired."""
+
+_ROWS_AT_A_TIME = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A request without an answer, or with a refusal.
+
+    Attributes:
+        kind: ``command``, or ``readings`` that are missing.
+        microgrid: Whose gateway is asked.
+        what: What is asked for, for people.
+        since: When a command was given; of readings, the start of the oldest quarter-hour.
+        asked: How often readings were asked for at most; of a command 1.
+        state: ``open``, ``expired``, ``failed``.
+        reason: Why it failed; empty: it did not, or no reason is known.
+        expires: When it is given up, or was.
+    """
+
+    kind: str
+    microgrid: str
+    what: str
+    since: EpochSeconds
+    asked: int
+    state: str
+    reason: str
+    expires: EpochSeconds
+
+
+def unanswered(connection: Connection, now: EpochSeconds, limit: int) -> list[Request]:
+    """Return the oldest requests: of readings one for each microgrid."""
+    found = [*_commands(connection, now, limit), *_readings(connection, limit)]
+    return sorted(found, key=lambda one: (one.since, one.microgrid, one.what))[:limit]
+
+
+def _commands(connection: Connection, now: EpochSeconds, limit: int) -> list[Request]:
+    c = command.c
+    wanted = (c.state == "open") | ((c.until >= now - FAILED_S) & (c.state != "superseded"))
+    # Nearly all were carried out: after a week of short supply half a million.
+    is_done = (c.state == "done") & c.outcome.contains('"result":"done"')
+    statement = select(command).where(wanted, ~is_done).order_by(c.created, c.id)
+    found: list[Request] = []
+    for row in connection.execute(statement, execution_options={"yield_per": _ROWS_AT_A_TIME}):
+        outcome = json.loads(row.outcome) if row.outcome else {}
+        if row.state == "done" and outcome.get("result") == "done":
+            continue
+        found.append(
+            Request(
+                kind="command",
+                microgrid=row.controller,
+                what=str(json.loads(row.message).get("cmd", "")),
+                since=row.created,
+                asked=1,
+                state="failed" if row.state == "done" else row.state,
+                reason=": ".join(str(outcome[key]) for key in ("result", "reason") if outcome.get(key)),
+                expires=row.until,
+            )
+        )
+        if len(found) == limit:
+            break
+    return found
+
+
+def _readings(connection: Connection, limit: int) -> list[Request]:
+    first = func.min(gap.c.quarter)
+    statement = (
+        select(meter.c.microgrid, first.label("first"), func.count().label("blocks"), func.max(gap.c.asked))
+        .join(meter, meter.c.no == gap.c.meter_no)
+        .where(gap.c.is_open)
+        .group_by(meter.c.microgrid)
+        .order_by(first, meter.c.microgrid)
+        .limit(limit)
+    )
+    return [
+        Request(
+            kind="readings",
+            microgrid=name,
+            what=f"{counted(blocks, 'block')} with missing readings",
+            since=quarter * QUARTER_S,
+            asked=asked,
+            state="open",
+            reason="",
+            expires=(quarter + MAX_AGE_QUARTERS) * QUARTER_S,
+        )
+        for name, quarter, blocks, asked in connection.execute(statement)
+    ]

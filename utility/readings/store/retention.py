@@ -1,0 +1,113 @@
+"""Drops readings older than ``keep_months``: whole months on PostgreSQL, in small steps on SQLite.
+
+Dropped readings are not requested again. If they still arrive, they are accepted, acknowledged and dropped again.
+Dead letters without a decision, open or made, go with them. Other dead letters, events and the registry are kept.
+"""
+
+import logging
+
+from sqlalchemy import Connection, delete, func, select, text
+from sqlalchemy.exc import OperationalError
+
+from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
+from commonwatt.settlement.settled import QUARTERS_A_DAY
+from utility.database.database import Database, read_setting, save_setting
+from utility.database.postgres.partitions import (
+    drop_partition,
+    first_quarter,
+    make_partitions,
+    month_of,
+    months_around,
+    months_later,
+    partitions,
+)
+from utility.readings.tables import compacted, conflict_sender, dead_letter
+from utility.settlement.store.settlement_due import first_due_day
+
+log = logging.getLogger(__name__)
+
+MAX_BLOCKS = 5_000
+"""Most blocks (on SQLite), and most dead letters, deleted in one transaction: arriving batches wait only briefly."""
+
+_LOCK_TIMEOUT = "2s"
+"""Longest wait of a month's drop for readers; new readers wait for it as long."""
+
+_LOCK_NOT_AVAILABLE = "55P03"
+
+KEPT_FROM = "kept_from"
+"""Setting with the first quarter that is kept."""
+
+_DELETE = text(
+    "DELETE FROM compacted WHERE rowid IN (SELECT rowid FROM compacted WHERE quarter < :first LIMIT :number)"
+)
+
+
+class Retention:
+    """Drops old readings in one database; ``plan`` reads, ``apply`` writes."""
+
+    def __init__(self, database: Database, keep_months: int) -> None:
+        self._database = database
+        self._keep_months = keep_months
+
+    def plan(self, now: EpochSeconds) -> Quarter | None:
+        """Return the first quarter to keep: the start of the month ``keep_months`` before the present one.
+
+        If the newest reading is older than ``now``, its month counts: a clock that is years ahead drops nothing.
+        Months with a day that is still to be settled are kept, and with the levels before it. ``None``: there are no
+        compacted readings.
+        """
+        with self._database.reads.begin() as connection:
+            newest = newest_quarter(connection)
+            unsettled = first_due_day(connection, kept_from(connection) // QUARTERS_A_DAY)
+        if newest is None:
+            return None
+        first = first_quarter(months_later(month_of(min(newest, now // QUARTER_S)), -self._keep_months))
+        return first if unsettled is None else min(first, first_quarter(month_of(unsettled * QUARTERS_A_DAY - 1)))
+
+    def apply(self, first: Quarter) -> bool:
+        """Drop a part of the readings before ``first``; return whether more can be dropped now."""
+        with self._database.writes.begin() as connection:
+            # Once the limit is stored, readers skip the readings before it.
+            save_setting(connection, KEPT_FROM, str(max(first, kept_from(connection))))
+            connection.execute(delete(conflict_sender).where(conflict_sender.c.quarter < first))
+            old = (dead_letter.c.state == "") & (dead_letter.c.time < first * QUARTER_S)
+            some = select(dead_letter.c.no).where(old).limit(MAX_BLOCKS)
+            letters = connection.execute(delete(dead_letter).where(dead_letter.c.no.in_(some))).rowcount
+        try:
+            with self._database.writes.begin() as connection:
+                if connection.dialect.name == "postgresql":
+                    more = _drop_month(connection, first)
+                else:
+                    deleted = connection.execute(_DELETE, {"first": first, "number": MAX_BLOCKS}).rowcount
+                    more = deleted == MAX_BLOCKS
+                return more or letters == MAX_BLOCKS
+        except OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+                raise
+            # An immediate retry would delay new readers again.
+            log.warning("readings older than keep_months are being read; they will be dropped at the job's next run")
+            return letters == MAX_BLOCKS
+
+
+def newest_quarter(connection: Connection) -> Quarter | None:
+    """Return the newest quarter that was compacted; ``None``: there is none."""
+    return connection.execute(select(func.max(compacted.c.quarter))).scalar()
+
+
+def make_ahead(database: Database, now: EpochSeconds) -> None:
+    """Make the partitions of this month and the next, before they are needed."""
+    with database.writes.begin() as connection:
+        make_partitions(connection, months_around(now))
+
+
+def kept_from(connection: Connection) -> Quarter:
+    """Return the first quarter that is kept; older ones were dropped, or will be."""
+    return int(read_setting(connection, KEPT_FROM) or 0)
+
+
+def _drop_month(connection: Connection, first: Quarter) -> bool:
+    old = [month for month in partitions(connection) if month < month_of(first)]
+    if old:
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+        drop_partition(connection, old[0])
+    return len(old) > 1

@@ -1,0 +1,407 @@
+"""Makes the core's changes durable, many in one transaction (P7).
+
+Only one thread of the service uses the writer. Its cache of the tables (numbers of meters, first quarters) changes only
+after a commit. To write parts, it reads nothing from the database.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Insert,
+    Integer,
+    bindparam,
+    case,
+    delete,
+    func,
+    select,
+    tuple_,
+    update,
+)
+
+from commonwatt.model.ids import signed64
+from commonwatt.model.records import EventRecord, Log
+from commonwatt.model.units import QUARTER_S, EpochSeconds
+from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
+from utility.database.bulk import Column, insert_columns
+from utility.database.checks import is_sound, row_crc
+from utility.database.database import Database, insert_in, insert_or, lock_gaps, upsert
+from utility.database.keys import is_one_of, listed
+from utility.outbox.changes import Append, Change, CloseCommand, Committed, KeepDeadLetter, SawGateway
+from utility.outbox.tables import command
+from utility.readings.store.dead_letters import dead_letter_row
+from utility.readings.store.parts import chunks
+from utility.readings.store.quarantine import QUARANTINED, note_slots
+from utility.readings.store.relayed import RelayedCounts
+from utility.readings.tables import dead_letter, event, gap, gateway_seen, part, series, tally
+from utility.registry.snapshot import RegistrySnapshot
+from utility.registry.store.account_differences import count_differences
+from utility.registry.store.registry import load_snapshot
+from utility.registry.tables import declared_minimum, meter
+from utility.settlement.store.sharing import mark_events
+from utility.supply.store.plant import write_plant
+
+_C = TypeVar("_C")
+_EventKey = tuple[int, int, int]
+
+
+class Writer:
+    """The one writer of a service."""
+
+    def __init__(self, database: Database) -> None:
+        self._writes = database.writes
+        self._registry = RegistrySnapshot()
+        self._first: dict[tuple[int, int], int] | None = None
+        self._relayed = RelayedCounts()
+
+    def commit(self, changes: Sequence[Change]) -> Committed:
+        """Commit all changes, or none.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: Nothing was stored.
+        """
+        appends = _of(Append, changes)
+        until = self._relayed.due(appends)
+        with self._writes.begin() as connection:
+            transaction = _Transaction(connection, self._current(connection, changes), self._firsts(connection))
+            committed = transaction.do(changes)
+            if until is not None:
+                self._relayed.write(connection, self._registry.controllers, until)
+        # Only after the commit, since a rollback would make the cache wrong.
+        self._firsts_changed(transaction.new_firsts)
+        if until is not None:
+            self._relayed.written(until)
+        self._relayed.note(appends)
+        return committed
+
+    def _current(self, connection: Connection, changes: Sequence[Change]) -> RegistrySnapshot:
+        """Return the registry, read again if it lacks a name in the batches."""
+        if not _has_all(self._registry, _of(Append, changes)):
+            self._registry = load_snapshot(connection)
+        return self._registry
+
+    def _firsts(self, connection: Connection) -> dict[tuple[int, int], int]:
+        if self._first is None:
+            rows = connection.execute(select(series.c.meter_no, series.c.record_type, series.c.first_quarter))
+            self._first = {(row.meter_no, row.record_type): row.first_quarter for row in rows}
+        return self._first
+
+    def _firsts_changed(self, new: dict[tuple[int, int], int]) -> None:
+        if self._first is not None:
+            self._first.update(new)
+
+
+def _has_all(registry: RegistrySnapshot, appends: Sequence[Append]) -> bool:
+    """Return whether the registry has all meters, senders and owners of some batches."""
+    few = {m for a in appends for m in (*(e.meter_id for _, e in a.events), *(kept.meter for kept, _ in a.quarantined))}
+    named = {name for append in appends for name in (append.sender, append.owner)}
+    return (
+        few <= registry.meters.keys()
+        and named <= registry.controllers.keys()
+        and all(registry.rows(append.blocks.meter) is not None for append in appends)
+    )
+
+
+class _Transaction:
+    """One transaction in progress."""
+
+    def __init__(self, connection: Connection, registry: RegistrySnapshot, first: dict[tuple[int, int], int]) -> None:
+        self.new_firsts: dict[tuple[int, int], int] = {}
+        self._connection = connection
+        self._registry = registry
+        self._first = first
+        self._tallies: dict[str, Committed] = defaultdict(Committed)
+        self._last_batch: dict[str, int] = {}
+
+    def do(self, changes: Sequence[Change]) -> Committed:
+        """Write every change; return the counts."""
+        appends = _of(Append, changes)
+        self._append_parts(appends)
+        dead_letters = [(a.sender, kept) for a in appends for kept in a.dead_letters] + self._append_events(appends)
+        dead_letters += [(change.sender, change.dead_letter) for change in _of(KeepDeadLetter, changes)]
+        self._keep_dead_letters(dead_letters)
+        self._quarantine(appends)
+        count_differences(self._connection, [told for append in appends for told in append.told])
+        self._see_gateways(_of(SawGateway, changes))
+        for closing in _of(CloseCommand, changes):
+            self._close_command(closing)
+        write_plant(self._connection, changes)
+        for append in appends:
+            # Without good data of the microgrid that it names, a batch counts for its sender.
+            named = append.owner if len(append.blocks) or append.events else append.sender
+            self._tallies[named].batches += 1
+            self._last_batch[named] = append.received
+        return self._save_tallies()
+
+    def _append_parts(self, appends: Sequence[Append]) -> None:
+        some = [append for append in appends if len(append.blocks)]
+        if not some:
+            return
+        columns = [self._columns(append) for append in some]
+        payloads = [payload for append in some for payload in append.payloads]
+        joined = {name: np.concatenate([each[name] for each in columns]) for name in columns[0]}
+        insert_columns(self._connection, part, {name: Column(each) for name, each in joined.items()}, payloads)
+        self._note_firsts(joined)
+        for append in some:
+            counts = self._tallies[append.owner]
+            counts.blocks += len(append.blocks)
+            counts.slots += int(np.count_nonzero(append.blocks.quality))
+        self._save_firsts()
+
+    def _columns(self, append: Append) -> dict[str, npt.NDArray[np.int64]]:
+        """Return the columns of a batch's parts without the payload."""
+        blocks, controllers = append.blocks, self._registry.controllers
+        same = {
+            "sender_no": controllers[append.sender],
+            "owner_no": controllers[append.owner],
+            "received_minute": append.received // 60,
+        }
+        return {
+            "quarter": blocks.quarter.astype(np.int64),
+            "meter_no": self._registry.numbers(blocks.meter),
+            "record_type": blocks.record_type.astype(np.int64),
+        } | {name: np.full(len(blocks), value, np.int64) for name, value in same.items()}
+
+    def _note_firsts(self, columns: Mapping[str, npt.NDArray[np.int64]]) -> None:
+        """Record the quarters that are the earliest of their series so far."""
+        places, which = np.unique(columns["meter_no"] << 8 | columns["record_type"], return_inverse=True)
+        lowest = np.full(len(places), np.iinfo(np.int64).max)
+        np.minimum.at(lowest, which, columns["quarter"])
+        for joined, quarter in zip(places.tolist(), lowest.tolist(), strict=True):
+            place = joined >> 8, joined & 0xFF
+            if quarter < self._first.get(place, quarter + 1):
+                self.new_firsts[place] = quarter
+
+    def _save_firsts(self) -> None:
+        rows = [(number, record_type, quarter) for (number, record_type), quarter in self.new_firsts.items()]
+        if not rows:
+            return
+        dialect = self._connection.dialect.name
+        if dialect == "postgresql":
+            # One statement: a backlog arrives newest first, with an earlier first quarter for every series.
+            values: Any = dict(zip(_SERIES, map(list, zip(*rows, strict=True)), strict=True))
+        else:
+            values = [dict(zip(_SERIES, row, strict=True)) for row in rows]
+        self._connection.execute(_keep_first(dialect), values)
+
+    def _append_events(self, appends: Sequence[Append]) -> list[tuple[str, DeadLetter]]:
+        """Store new events; return a dead letter for each event that contradicts a stored one."""
+        keys = {self._event_key(g, e) for append in appends for g, e in append.events}
+        known = self._known_events(sorted(keys))
+        new: list[dict[str, Any]] = []
+        contradictions: list[tuple[str, DeadLetter]] = []
+        for append in appends:
+            for generation, record in append.events:
+                key = self._event_key(generation, record)
+                content = (record.previous_state, record.new_state, record.time)
+                if key not in known:
+                    known[key] = content
+                    new.append(_event_row(key, content, append))
+                    self._tallies[append.owner].events += 1
+                elif known[key] != content:
+                    contradictions.append((append.sender, _contradiction(generation, record, append)))
+        if new:
+            self._connection.execute(insert_or(self._connection, event).on_conflict_do_nothing(), new)
+            self._look_again(new)
+            received = max(append.received for append in appends) // QUARTER_S
+            mark_events(self._connection, new, self._registry.controllers, received)
+        return contradictions
+
+    def _look_again(self, events: Sequence[dict[str, Any]]) -> None:
+        """Make the gap finder search again in the quarters that it searched without these events.
+
+        An event changes the meter's states from its time on: slots counted as off so far may be missing.
+        A meter's first event also changes the time before it, which counts as off or up by that event alone.
+        """
+        earliest: dict[int, EpochSeconds] = {}
+        for row in events:
+            earliest[row["meter_no"]] = min(earliest.get(row["meter_no"], row["time"]), row["time"])
+        first: dict[int, EpochSeconds] = {}
+        for some in chunks(sorted(earliest)):
+            first |= dict(self._connection.execute(_FIRST_EVENTS, {"numbers": some}).all())
+        low = {no: 0 if time == first[no] else time // QUARTER_S for no, time in earliest.items()}
+        self._connection.execute(_LOOK_AGAIN, [{"no": number, "low": quarter} for number, quarter in low.items()])
+
+    def _event_key(self, generation: int, record: EventRecord) -> _EventKey:
+        return self._registry.meters[record.meter_id].no, generation, signed64(record.record_id)
+
+    def _known_events(self, keys: Sequence[_EventKey]) -> dict[_EventKey, tuple[int, int, int]]:
+        known = {}
+        for some in chunks(keys):
+            for row in self._connection.execute(_EVENTS_OF, listed(some)).all():
+                key = row.meter_no, row.generation, row.record_id
+                if is_sound(event, row):
+                    known[key] = row.previous_state, row.new_state, row.time
+                else:
+                    # The stored event is damaged; the same event has just arrived again and replaces it.
+                    self._connection.execute(delete(event).where(tuple_(*event.primary_key) == key))
+        return known
+
+    def _keep_dead_letters(self, dead_letters: Sequence[tuple[str, DeadLetter]]) -> None:
+        rows = defaultdict[tuple[str, bool], list[dict[str, object]]](list)
+        for sender, kept in dead_letters:
+            rows[sender, kept.reason == LocalReason.EVENT_CONFLICT].append(dead_letter_row(sender, kept))
+        # RETURNING yields inserted rows only; not every driver reports a count of rows.
+        statement = insert_or(self._connection, dead_letter).on_conflict_do_nothing().returning(dead_letter.c.no)
+        for (sender, is_conflict), of_sender in rows.items():
+            new = len(self._connection.execute(statement, of_sender).all())
+            self._tallies[sender].dead_letters += new
+            if is_conflict:
+                self._tallies[sender].event_conflicts += new
+
+    def _quarantine(self, appends: Sequence[Append]) -> None:
+        """Store dead letters with quarantined readings; a dead letter sent again keeps its decision."""
+        for append in appends:
+            for kept, blocks in append.quarantined:
+                row = insert_or(self._connection, dead_letter).values(dead_letter_row(append.sender, kept, QUARANTINED))
+                number = self._connection.execute(row.on_conflict_do_nothing().returning(dead_letter.c.no)).scalar()
+                if number is not None:
+                    # Another controller's readings don't explain a missing slot.
+                    if kept.reason != LocalReason.NOT_ASSIGNED and len(blocks):
+                        note_slots(self._connection, number, self._registry.meters[kept.meter].no, blocks)
+                    self._tallies[append.sender].dead_letters += 1
+                    self._tallies[append.sender].quarantined += 1
+
+    def _see_gateways(self, seen: Sequence[SawGateway]) -> None:
+        rows = {
+            s.controller: {"controller": s.controller, "time": s.time, "heartbeat": s.heartbeat.pack().decode()}
+            for s in seen
+        }
+        if rows:
+            self._connection.execute(upsert(self._connection, gateway_seen, "time", "heartbeat"), list(rows.values()))
+        minima = [
+            {"who": str(meter), "what": percent, "when": said, "now": one.time}
+            for one in seen
+            for meter, percent, said in one.minima
+        ]
+        if minima:
+            self._connection.execute(_declare_minimum(self._connection.dialect.name), minima)
+
+    def _close_command(self, closing: CloseCommand) -> None:
+        ours = (command.c.id == closing.id) & (command.c.controller == closing.controller) & (command.c.state == "open")
+        statement = update(command).where(ours).values(state=closing.state, outcome=closing.outcome)
+        if self._connection.execute(statement).rowcount and closing.absent:
+            lock_gaps(self._connection)
+            for meter_id, record_type, quarter, mask in closing.absent:
+                self._mark_absent(meter_id, record_type, quarter, mask)
+
+    def _mark_absent(self, meter_id: int, record_type: int, quarter: int, mask: int) -> None:
+        """Record slots that the gateway does not have; they are not requested again."""
+        number = select(meter.c.no).where(meter.c.id == signed64(meter_id))
+        which = (
+            (gap.c.meter_no == number.scalar_subquery())
+            & (gap.c.record_type == record_type)
+            & (gap.c.quarter == quarter)
+        )
+        row = self._connection.execute(select(gap.c.mask, gap.c.absent).where(which)).one_or_none()
+        if row is not None:
+            absent = row.absent | mask
+            changed = {"absent": absent, "is_open": bool(row.mask & ~absent)}
+            self._connection.execute(update(gap).where(which).values(changed))
+
+    def _save_tallies(self) -> Committed:
+        total = Committed()
+        rows = []
+        for name, counts in self._tallies.items():
+            total.add(counts)
+            rows.append(
+                {key: value for key, value in vars(counts).items() if key in tally.c}
+                | {"controller": name, "last_batch": self._last_batch.get(name, 0)}
+            )
+        if rows:
+            self._connection.execute(_add_tallies(self._connection.dialect.name), rows)
+        return total
+
+
+# Statements are made once: making one takes longer than executing it.
+
+_EVENTS_OF = select(event).where(is_one_of((event.c.meter_no, event.c.generation, event.c.record_id)))
+
+# A subquery for each meter reads one index entry; GROUP BY would read all entries of the meter.
+_FIRST_EVENTS = select(
+    meter.c.no, select(func.min(event.c.time)).where(event.c.meter_no == meter.c.no).scalar_subquery()
+).where(meter.c.no.in_(bindparam("numbers", expanding=True)))
+_LOW = bindparam("low", type_=Integer)
+_LOOK_AGAIN = (
+    series.update()
+    .where((series.c.meter_no == bindparam("no")) & (series.c.scanned_until > _LOW))
+    # The searched quarters stay one range.
+    .values(scanned_until=case((series.c.scanned_from > _LOW, series.c.scanned_from), else_=_LOW))
+)
+
+
+_SERIES = ["meter_no", "record_type", "first_quarter"]
+
+
+@cache
+def _keep_first(dialect: str) -> Insert:
+    """Return an insert of series that keeps the earlier first quarter; on PostgreSQL it takes lists of values."""
+    statement = insert_in(dialect, series)
+    if dialect == "postgresql":
+        lists = (func.unnest(bindparam(name, type_=ARRAY(Integer))) for name in _SERIES)
+        statement = statement.from_select(_SERIES, select(*lists))
+    earlier = statement.excluded.first_quarter
+    return statement.on_conflict_do_update(
+        index_elements=list(series.primary_key),
+        set_={"first_quarter": earlier},
+        where=series.c.first_quarter > earlier,
+    )
+
+
+@cache
+def _declare_minimum(dialect: str) -> Insert:
+    """Return an insert of a meter's reported sharing minimum that keeps a newer report.
+
+    A report from a time to come was made by a meter whose clock was ahead.
+    """
+    said = bindparam("what", type_=Integer), bindparam("when", type_=BigInteger)
+    ours = meter.c.label == bindparam("who")
+    statement = insert_in(dialect, declared_minimum).from_select(
+        ["meter_no", "percent", "said"], select(meter.c.no, *said).where(ours)
+    )
+    new = statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=list(declared_minimum.primary_key),
+        set_={"percent": new.percent, "said": new.said},
+        where=(declared_minimum.c.said < new.said) | (declared_minimum.c.said > bindparam("now", type_=BigInteger)),
+    )
+
+
+@cache
+def _add_tallies(dialect: str) -> Insert:
+    """Return an insert that adds to the running counts; without a batch, the last batch's time stays."""
+    statement = insert_in(dialect, tally)
+    new = statement.excluded
+    changed: dict[str, ColumnElement[int]] = {name: tally.c[name] + new[name] for name in vars(Committed())}
+    changed["last_batch"] = case((new.last_batch > 0, new.last_batch), else_=tally.c.last_batch)
+    return statement.on_conflict_do_update(index_elements=list(tally.primary_key), set_=changed)
+
+
+def _of(kind: type[_C], changes: Sequence[Change]) -> list[_C]:
+    return [change for change in changes if isinstance(change, kind)]
+
+
+def _event_row(key: _EventKey, content: tuple[int, int, int], append: Append) -> dict[str, Any]:
+    names = ("meter_no", "generation", "record_id", "previous_state", "new_state", "time", "sender", "owner")
+    row = dict(zip(names, (*key, *content, append.sender, append.owner), strict=True))
+    return row | {"crc": row_crc(event, row)}
+
+
+def _contradiction(generation: int, record: EventRecord, append: Append) -> DeadLetter:
+    return DeadLetter(
+        meter=record.meter_id,
+        log=Log.EVENT,
+        reason=LocalReason.EVENT_CONFLICT,
+        generation=generation,
+        record_id=record.record_id,
+        time=append.received,
+        content=record.pack(),
+    )

@@ -1,0 +1,217 @@
+"""Tables of the service itself: commands, heartbeats, counts, jobs, settings."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+
+from utility.database.base import RowId, metadata
+
+# What a controller relayed on a day (of UTC, since 1970), of batches with readings; `seconds`: for how long it was
+# counted; `size`: bytes of the messages.
+relayed_day = Table(
+    "relayed_day",
+    metadata,
+    Column("controller", String(16), ForeignKey("controller.id"), primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("seconds", BigInteger, nullable=False),
+    Column("batches", BigInteger, nullable=False),
+    Column("blocks", BigInteger, nullable=False),
+    Column("slots", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+)
+
+
+class _DeadLetterState(TypeDecorator[str]):
+    """The state of a dead letter; the database stores `quarantined` as `held`, as version 0.1 did."""
+
+    impl = String(8)
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Return the stored form."""
+        del dialect
+        return "held" if value == "quarantined" else value
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        """Return the form used in the program."""
+        del dialect
+        return "quarantined" if value == "held" else value
+
+
+# Received parts that are not compacted yet. `received_minute` is epoch seconds // 60, which fits four bytes after 2038.
+# The numbers refer to `meter` and `controller` without foreign keys, which would cost a lookup for every row; meters
+# and controllers are never deleted.
+part = Table(
+    "part",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("quarter", Integer, nullable=False),
+    Column("meter_no", Integer, nullable=False),
+    Column("received_minute", Integer, nullable=False),
+    Column("record_type", SmallInteger, nullable=False),
+    Column("sender_no", SmallInteger, nullable=False),
+    Column("owner_no", SmallInteger, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Index("ix_part_key", "quarter", "meter_no", "record_type"),
+    # A number is never used twice, so the compactor deletes exactly the parts that it has read.
+    sqlite_autoincrement=True,
+)
+
+# The blocks of finished quarters, one row each: the join of their parts, without parts that are still in `part`.
+# `sender_no` is 0 for parts from several controllers. `exact`, `averaged` and `conflicts` count slots; readings are
+# milliwatt-hours; only flows have a `total`. Wide columns come first, to waste no bytes on alignment; the key begins
+# with the quarter, so that new blocks go to the end of the index.
+compacted = Table(
+    "compacted",
+    metadata,
+    Column("total", BigInteger, nullable=True),
+    Column("first_reading", BigInteger, nullable=True),
+    Column("last_reading", BigInteger, nullable=True),
+    Column("min_reading", BigInteger, nullable=True),
+    Column("max_reading", BigInteger, nullable=True),
+    Column("quarter", Integer, primary_key=True, autoincrement=False),
+    Column("meter_no", Integer, primary_key=True, autoincrement=False),
+    Column("received_minute", Integer, nullable=False),
+    Column("record_type", SmallInteger, primary_key=True, autoincrement=False),
+    Column("sender_no", SmallInteger, nullable=False),
+    Column("owner_no", SmallInteger, nullable=False),
+    Column("exact", SmallInteger, nullable=False),
+    Column("averaged", SmallInteger, nullable=False),
+    Column("conflicts", SmallInteger, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Index(
+        "ix_compacted_conflicts",
+        "owner_no",
+        sqlite_where=text("conflicts > 0"),
+        postgresql_where=text("conflicts > 0"),
+    ),
+    postgresql_partition_by="RANGE (quarter)",
+)
+
+# Which controller sent each value of a conflicting slot, for blocks with `sender_no` 0.
+conflict_sender = Table(
+    "conflict_sender",
+    metadata,
+    Column("quarter", Integer, primary_key=True, autoincrement=False),
+    Column("meter_no", Integer, primary_key=True, autoincrement=False),
+    Column("record_type", SmallInteger, primary_key=True, autoincrement=False),
+    Column("slot", SmallInteger, primary_key=True, autoincrement=False),
+    Column("value", BigInteger, primary_key=True, autoincrement=False),
+    Column("sender_no", SmallInteger, primary_key=True, autoincrement=False),
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("meter_no", Integer, ForeignKey("meter.no"), primary_key=True),
+    Column("generation", BigInteger, primary_key=True),
+    Column("record_id", BigInteger, primary_key=True),
+    Column("previous_state", Integer, nullable=False),
+    Column("new_state", Integer, nullable=False),
+    Column("time", BigInteger, nullable=False),
+    Column("sender", String(16), nullable=False),
+    Column("owner", String(16), nullable=False),
+    Column("crc", BigInteger, nullable=False),
+    Index("ix_event_meter_no_time", "meter_no", "time"),
+)
+
+# `crc` is of the content: a dead letter sent again has the same key, another one with the same numbers does not.
+# `state` is empty, or `quarantined` until a person decides, then `released` or `refused`; the next three columns are
+# the time, the person and the reason.
+dead_letter = Table(
+    "letter",
+    metadata,
+    Column("no", RowId, primary_key=True, autoincrement=True),
+    Column("meter", BigInteger, nullable=False),
+    Column("log", SmallInteger, nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("record_id", BigInteger, nullable=False),
+    Column("reason", SmallInteger, nullable=False),
+    Column("crc", BigInteger, nullable=False),
+    Column("time", BigInteger, nullable=False),
+    Column("sender", String(16), nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Column("state", _DeadLetterState, nullable=False, server_default=""),
+    Column("decided", BigInteger, nullable=True),
+    Column("decided_by", String(64), nullable=True),
+    Column("why", String(200), nullable=True),
+    UniqueConstraint("meter", "log", "generation", "record_id", "reason", "crc", name="uq_letter"),
+    Index("ix_letter_state", "state", sqlite_where=text("state <> ''"), postgresql_where=text("state <> ''")),
+)
+
+# The slots of quarantined and refused readings: bit s of `mask` is slot s. Released readings are in `part` instead.
+quarantined = Table(
+    "held",
+    metadata,
+    Column("meter_no", Integer, ForeignKey("meter.no"), primary_key=True),
+    Column("record_type", SmallInteger, primary_key=True),
+    Column("quarter", Integer, primary_key=True),
+    Column("letter_no", RowId, ForeignKey("letter.no"), primary_key=True),
+    Column("mask", BigInteger, nullable=False),
+)
+
+# The first quarter with data of a meter's record type, and the quarters (half-open) that the gap finder has searched.
+series = Table(
+    "series",
+    metadata,
+    Column("meter_no", Integer, ForeignKey("meter.no"), primary_key=True),
+    Column("record_type", SmallInteger, primary_key=True),
+    Column("first_quarter", Integer, nullable=False),
+    Column("scanned_from", Integer, nullable=True),
+    Column("scanned_until", Integer, nullable=True),
+)
+
+# Bit s of a mask is slot s. `is_open`: a slot is missing that the gateway may have. `touched`: how often the block was
+# compacted again since the gap finder checked it.
+gap = Table(
+    "gap",
+    metadata,
+    Column("meter_no", Integer, ForeignKey("meter.no"), primary_key=True),
+    Column("record_type", SmallInteger, primary_key=True),
+    Column("quarter", Integer, primary_key=True),
+    Column("mask", BigInteger, nullable=False),
+    Column("absent", BigInteger, nullable=False),
+    Column("asked", Integer, nullable=False),
+    Column("next_time", BigInteger, nullable=False),
+    Column("is_open", Boolean, nullable=False),
+    Column("touched", Integer, nullable=False, server_default="0"),
+    Index("ix_gap_is_open_next_time", "is_open", "next_time"),
+    Index("ix_gap_touched", "touched", sqlite_where=text("touched > 0"), postgresql_where=text("touched > 0")),
+)
+
+gateway_seen = Table(
+    "gateway_seen",
+    metadata,
+    Column("controller", String(16), ForeignKey("controller.id"), primary_key=True),
+    Column("time", BigInteger, nullable=False),
+    Column("heartbeat", Text, nullable=False),
+)
+
+# Running counts by controller, of received data (data sent again counts again), not of stored data.
+tally = Table(
+    "tally",
+    metadata,
+    Column("controller", String(16), ForeignKey("controller.id"), primary_key=True),
+    Column("batches", BigInteger, nullable=False),
+    Column("blocks", BigInteger, nullable=False),
+    Column("slots", BigInteger, nullable=False),
+    Column("events", BigInteger, nullable=False),
+    Column("letters", BigInteger, nullable=False, key="dead_letters"),
+    Column("held", BigInteger, nullable=False, key="quarantined"),
+    Column("event_conflicts", BigInteger, nullable=False),
+    Column("last_batch", BigInteger, nullable=False),
+)

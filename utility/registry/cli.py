@@ -1,0 +1,248 @@
+"""``commonwatt accounts``: who has which meter since when, the terms of accounts, and their table in a spreadsheet."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+import typer
+
+from commonwatt.cli.tables import show
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.ids import parse_id
+from commonwatt.model.units import Quarter, quarter_of
+from commonwatt.model.words import counted, moment
+from commonwatt.runtime.service import errors_reported, flowing
+from utility.database.database import Database
+from utility.database.town_zone import zone_of
+from utility.registry.accounts import Account, Dated, DatedRegistry, Installed
+from utility.registry.changes import Difference, account_facts, differences, meter_facts
+from utility.registry.importing import apply_facts
+from utility.registry.store.account_differences import account_differences
+from utility.registry.store.accounts import changes_of, load_dated_registry, load_for_change, save_dated_registry
+from utility.registry.table import COLUMNS, read_table, write_table
+from utility.webkit.cli.options import ConfigOption, check_named, from_file, local_actor
+
+app = typer.Typer(no_args_is_help=True, help="Who has which meter since when, and the terms of accounts.")
+
+MAX_BYTES = 32_000_000
+"""The largest table that is read."""
+
+FileArgument = Annotated[Path, typer.Argument(help="The table (CSV); `commonwatt accounts export` writes one.")]
+
+MicrogridOption = Annotated[str | None, typer.Option("--microgrid", help="Only of this microgrid.")]
+
+_EXAMPLE = (
+    "# On 1 November account 7 moves out of a house and the new account 8304 moves in.",
+    "# account,,,,,8304,,,",
+    "# holder,r001,house 7,,,7,,2026-11-01,",
+    "# holder,r001,house 7,,,8304,2026-11-01,,",
+    "# tariff,,,,,8304,2026-11-01,,household",
+    "# minimum,,,,,8304,2026-11-01T00:00,,50",
+)
+
+
+@app.command("import")
+@flowing
+def import_table(file: FileArgument, config: ConfigOption) -> None:
+    """Take the dates of a table over into the registry, and print what changes.
+
+    What the table says of a meter's place, of a meter's holders, or of a term of an account replaces all that the
+    registry had of it; what it does not name stays. With any mistake in it, nothing changes: each is printed with its
+    row and column. `commonwatt accounts check` does the same and changes nothing.
+    """
+    with errors_reported():
+        acting = local_actor().name
+        with from_file(config) as (database, clock), database.writes.begin() as connection:
+            zone = zone_of(connection)
+            before = load_for_change(connection)
+            after = _applied(file, before, zone)
+            _print_changes(list(differences(before, after, zone)))
+            changed = save_dated_registry(connection, before, after, acting, int(clock.now()), zone)
+        typer.echo(f"{file}: {_counted(changed)} of the registry, by {acting}" if changed else f"{file}: nothing new")
+
+
+@app.command()
+@flowing
+def check(file: FileArgument, config: ConfigOption) -> None:
+    """Check a table, and print what `commonwatt accounts import` would change; nothing changes."""
+    with errors_reported(), from_file(config) as (database, _):
+        zone, before = _loaded(database)
+        found = list(differences(before, _applied(file, before, zone), zone))
+        _print_changes(found)
+        typer.echo(f"{file}: good; {_counted(len(found))} if imported")
+
+
+@app.command()
+@flowing
+def export(
+    config: ConfigOption,
+    microgrid: MicrogridOption = None,
+    account: Annotated[
+        int | None, typer.Option("--account", help="Only the meters that this account has or had.")
+    ] = None,
+) -> None:
+    """Write the registry's dates as a table (CSV) that `commonwatt accounts import` takes back."""
+    with errors_reported(), from_file(config) as (database, _):
+        zone, registry = _loaded(database)
+        check_named("--microgrid", microgrid, _microgrids(registry))
+        check_named("--account", account, registry.accounts)
+
+        def wants(meter: Installed) -> bool:
+            is_there = microgrid in (None, meter.microgrid)
+            return is_there and (account is None or any(held.account == account for held in meter.holdings))
+
+        everything = microgrid is None and account is None
+        sys.stdout.writelines(write_table(registry, zone, None if everything else wants))
+
+
+@app.command()
+@flowing
+def template() -> None:
+    """Write the head of a table, with examples that an import passes over."""
+    sys.stdout.write(",".join(COLUMNS) + "\n")
+    sys.stdout.writelines(line + "\n" for line in _EXAMPLE)
+
+
+@app.command("list")
+@flowing
+def list_accounts(
+    config: ConfigOption,
+    microgrid: MicrogridOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the accounts with the meters that they have now, and their present terms."""
+    with errors_reported(), from_file(config) as (database, clock):
+        _, registry = _loaded(database)
+        check_named("--microgrid", microgrid, _microgrids(registry))
+        rows = _rows(registry, quarter_of(int(clock.now())), microgrid)
+        if as_json:
+            typer.echo(json.dumps(rows, indent=1))
+        else:
+            show("accounts", rows, ("account", "place", "meters", "tariff", "minimum", "weight"))
+
+
+@app.command("show")
+@flowing
+def show_one(
+    which: Annotated[str, typer.Argument(help="The number of an account, or the id of a meter as meter:ID.")],
+    config: ConfigOption,
+) -> None:
+    """Show an account or a meter with all its dates, and each change: time, person, before, after."""
+    with errors_reported(), from_file(config) as (database, _):
+        zone, registry = _loaded(database)
+        facts = _facts(registry, which, zone)
+        with database.reads.begin() as connection:
+            changes = changes_of(connection, list(facts), 1000)
+        for subject, text in facts.items():
+            typer.echo(f"{subject}\n  " + text.replace("\n", "\n  "))
+        for change in reversed(changes):
+            typer.echo(f"{moment(change['time'])} {change['person']}: {change['subject']}")
+            difference = Difference(subject=change["subject"], before=change["before"], after=change["after"])
+            typer.echo("\n".join(f"  {line}" for line in difference.lines))
+
+
+@app.command("differences")
+@flowing
+def show_differences(
+    config: ConfigOption,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="The most rows to show.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the accounts that meters report and that the registry does not have; the registry's account is billed."""
+    with errors_reported(), from_file(config) as (database, _):
+        with database.reads.begin() as connection:
+            rows = account_differences(connection, limit)
+        if as_json:
+            typer.echo(json.dumps(rows, indent=1))
+        else:
+            times = [row | {key: moment(row[key]) for key in ("first", "last")} for row in rows]
+            show("accounts that differ", times, ("meter", "told", "registered", "first", "last", "reports"))
+
+
+def _loaded(database: Database) -> tuple[ZoneInfo, DatedRegistry]:
+    with database.reads.begin() as connection:
+        return zone_of(connection), load_dated_registry(connection)
+
+
+def _applied(file: Path, before: DatedRegistry, zone: ZoneInfo) -> DatedRegistry:
+    """Return the registry with a table.
+
+    Raises:
+        ConfigError: With every fault of the table.
+    """
+    with file.open("rb") as opened:
+        content = opened.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"{file}: is no table: longer than {MAX_BYTES // 1_000_000} MB")
+    after, faults = apply_facts(before, *read_table(content, zone), zone)
+    if after is None:
+        lines = [f"{file}: {fault}" for fault in faults]
+        raise ConfigError("\n".join([*lines, f"{counted(len(faults), 'mistake')}; nothing changed"]))
+    return after
+
+
+def _counted(changes: int) -> str:
+    return counted(changes, "meter or account") + (" changes" if changes == 1 else " change")
+
+
+def _print_changes(changes: Sequence[Difference]) -> None:
+    for change in changes:
+        typer.echo(change.subject)
+        for line in change.lines:
+            typer.echo(f"  {line}")
+
+
+def _microgrids(registry: DatedRegistry) -> set[str]:
+    return {meter.microgrid for meter in registry.meters.values()}
+
+
+def _rows(registry: DatedRegistry, now: Quarter, microgrid: str | None) -> list[dict[str, object]]:
+    held: dict[int, list[Installed]] = {}
+    for _, meter in sorted(registry.meters.items()):
+        if (account := meter.account_at(now)) is not None:
+            held.setdefault(account, []).append(meter)
+    return [
+        {
+            "account": number,
+            "place": ", ".join(sorted({f"{m.microgrid} {m.place}" for m in held.get(number, ())})),
+            "meters": ", ".join(str(m.id) for m in held.get(number, ())),
+            **_terms(account, now),
+        }
+        for number, account in sorted(registry.accounts.items())
+        if microgrid is None or any(m.microgrid == microgrid for m in held.get(number, ()))
+    ]
+
+
+def _terms(account: Account, now: Quarter) -> dict[str, str]:
+    return {
+        "tariff": _present(account.tariffs, now),
+        "minimum": _present(account.minimums, now),
+        "weight": _present(account.weights, now),
+    }
+
+
+def _present(values: Sequence[Dated[Any]], now: Quarter) -> str:
+    return next((str(dated.value) for dated in reversed(values) if dated.start <= now), "")
+
+
+def _facts(registry: DatedRegistry, which: str, zone: ZoneInfo) -> dict[str, str]:
+    """Return the facts of an account and its meters, or of a meter, by subject.
+
+    Raises:
+        ConfigError: There is no such account or meter.
+    """
+    number = parse_id(which.removeprefix("meter:"))
+    if which.startswith("meter:"):
+        meter = registry.meters.get(-1 if number is None else number)
+        if meter is None:
+            raise ConfigError(f"{which}: no such meter; list the accounts with: commonwatt accounts list")
+        return {f"meter {meter.id}": meter_facts(meter, zone)}
+    account = registry.accounts.get(-1 if number is None else number)
+    if account is None:
+        raise ConfigError(f"{which}: no such account; list them with: commonwatt accounts list")
+    meters = [m for _, m in sorted(registry.meters.items()) if any(h.account == account.number for h in m.holdings)]
+    facts = {f"account {account.number}": account_facts(account, zone)}
+    return facts | {f"meter {meter.id}": meter_facts(meter, zone) for meter in meters}

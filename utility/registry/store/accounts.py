@@ -1,0 +1,264 @@
+"""The registry's dates in the database: loading, changes with their audit, and what a town file adds (T8)."""
+
+from collections.abc import Collection, Iterable, Sequence
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import ColumnElement, Connection, Row, Table, select, text, true
+
+from commonwatt.model.ids import MeterId, signed64, unsigned64
+from commonwatt.model.units import AccountNumber, EpochSeconds, MicrogridId, Quarter, quarter_of
+from commonwatt.model.words import counted
+from commonwatt.town.town import Direction, Function, Meter, Town
+from utility.database.checks import row_crc, sound_rows
+from utility.overview.store.days import mark_changed
+from utility.registry.accounts import Account, Dated, DatedRegistry, Holding, Installed, functions_of
+from utility.registry.changes import differences
+from utility.registry.store.registry import load_holdings, registry_changed, registry_revision
+from utility.registry.tables import account, account_term, holding, installed, meter, registry_change
+from utility.settlement.store.settlement_due import mark_changed_places
+from utility.statistics.store.usage_due import mark_changed_holdings
+
+TOWN_FILE = "town file"
+"""The person of a change that a registration made."""
+
+_ACCOUNTS_LOCK = 0x43570004
+"""Number of the advisory lock for changes of the registry's dates."""
+
+
+def load_dated_registry(connection: Connection) -> DatedRegistry:
+    """Read the registry with its dates.
+
+    Raises:
+        DamagedError: A row is damaged.
+    """
+    return _registry(connection, true())
+
+
+def load_registry_around(connection: Connection, number: AccountNumber) -> DatedRegistry:
+    """Read an account, and the microgrids in which it has or had a meter, whole, with the accounts of their meters.
+
+    The registry of a town is ten thousand times larger. Without such an account, the result has none of its number.
+
+    Raises:
+        DamagedError: A row is damaged.
+    """
+    its = select(meter.c.microgrid).join(holding, holding.c.meter == meter.c.id).where(holding.c.account == number)
+    return _registry(connection, meter.c.microgrid.in_(its), number)
+
+
+def load_microgrids(connection: Connection, microgrids: Collection[MicrogridId]) -> DatedRegistry:
+    """Read the meters of a few microgrids, and the accounts that have or had them.
+
+    Raises:
+        DamagedError: A row is damaged.
+    """
+    return _registry(connection, meter.c.microgrid.in_(sorted(microgrids)), number=0)
+
+
+def load_batteries(connection: Connection, microgrids: Collection[MicrogridId]) -> DatedRegistry:
+    """Read the meters with a battery of some microgrids, and the accounts that have or had them.
+
+    Raises:
+        DamagedError: A row is damaged.
+    """
+    which = meter.c.microgrid.in_(sorted(microgrids)) & meter.c.battery_capacity.is_not(None)
+    return _registry(connection, which, number=0)
+
+
+def _registry(connection: Connection, which: ColumnElement[bool], number: AccountNumber | None = None) -> DatedRegistry:
+    """Read the meters that fulfil a condition, and their accounts with an account; ``None``: all accounts."""
+    ids = None if number is None else select(meter.c.id).where(which)
+    holdings = load_holdings(connection, None if ids is None else holding.c.meter.in_(ids))
+    its_places = None if ids is None else installed.c.meter.in_(ids)
+    places = {row.meter: row for row in sound_rows(connection, installed, its_places)}
+    meters = {
+        unsigned64(row.id): _installed(row, places[row.id], holdings.get(row.id, ()))
+        for row in connection.execute(select(meter).where(which))
+        if row.id in places
+    }
+    numbers = None if number is None else {number, *(h.account for held in holdings.values() for h in held)}
+    return DatedRegistry(
+        revision=registry_revision(connection),
+        meters=meters,
+        accounts=_accounts(connection, functions_of(meters), numbers),
+    )
+
+
+def load_for_change(connection: Connection) -> DatedRegistry:
+    """Read the registry within the transaction that changes it; other such transactions wait for its end."""
+    lock_registry(connection)
+    return load_dated_registry(connection)
+
+
+def lock_registry(connection: Connection) -> None:
+    """Lock the registry against changes by other transactions until this one ends."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ACCOUNTS_LOCK})
+
+
+def save_dated_registry(
+    connection: Connection,
+    before: DatedRegistry,
+    after: DatedRegistry,
+    person: str,
+    now: EpochSeconds,
+    zone: ZoneInfo,
+) -> int:
+    """Write what differs between two states, and the audit of each change; return the number of changes.
+
+    Args:
+        connection: A transaction that writes.
+        before: The state in the database, from ``load_for_change``.
+        after: The state to write; it has every meter and account of ``before``.
+        person: The person who made the change.
+        now: The time.
+        zone: Local time of the audit's words.
+    """
+    changes = list(differences(before, after, zone))
+    if not changes:
+        return 0
+    meters = [one for one in after.meters.values() if before.meters.get(one.id) != one]
+    mark_changed_places(connection, before, after)
+    mark_changed(connection, before, after)
+    mark_changed_holdings(connection, before, after)
+    accounts = [one for one in after.accounts.values() if before.accounts.get(one.number) != one]
+    _replace(connection, installed, "meter", [signed64(one.id) for one in meters], map(_place_row, meters))
+    rows = (_holding_row(one, held) for one in meters for held in one.holdings)
+    _replace(connection, holding, "meter", [signed64(one.id) for one in meters], rows)
+    terms = (row for one in accounts for row in _term_rows(one))
+    _replace(connection, account_term, "account", [one.number for one in accounts], terms)
+    _insert(connection, account, ({"number": n, "made": now} for n in after.accounts.keys() - before.accounts.keys()))
+    audit = ({"time": now, "person": person, **change.texts} for change in changes)
+    _insert(connection, registry_change, audit)
+    registry_changed(connection)
+    return len(changes)
+
+
+def add_town(connection: Connection, town: Town, now: EpochSeconds, registered: Collection[MeterId]) -> None:
+    """Add the dates of meters that are new in a town file: each is at its place, and its account has it.
+
+    A meter that replaces another one is left out: it is installed by ``commonwatt swap meter``.
+
+    Args:
+        connection: A transaction that writes.
+        town: The town.
+        now: The time, from which on the dates of further meters hold.
+        registered: The meters registered before; of these, and of a new town's meters, the dates hold since ever.
+    """
+    known = set(connection.execute(select(installed.c.meter)).scalars())
+    new = [entry for entry in town.meters if not entry.replaces and signed64(entry.id) not in known]
+    added = [_as_registered(m, quarter_of(now) if registered and m.id not in registered else None) for m in new]
+    _insert(connection, installed, map(_place_row, added))
+    # A recovery may have lost one row of a meter's dates and kept another.
+    had = set(connection.execute(select(holding.c.meter)).scalars())
+    dated = (one for one in added if signed64(one.id) not in had)
+    _insert(connection, holding, (_holding_row(one, held) for one in dated for held in one.holdings))
+    listed = set(connection.execute(select(account.c.number)).scalars())
+    numbers = sorted({m.account for m in town.meters if m.account} - listed)
+    _insert(connection, account, ({"number": number, "made": now} for number in numbers))
+    if new:
+        words = f"{counted(len(new), 'meter')} and {counted(len(numbers), 'account')} added"
+        told = {"subject": "registration", "before": "", "after": words}
+        _insert(connection, registry_change, [{"time": now, "person": TOWN_FILE, **told}])
+
+
+def accounts_at(connection: Connection, time: EpochSeconds) -> dict[MeterId, AccountNumber]:
+    """Return the account that has each meter at a time; 0: nobody has it."""
+    quarter = quarter_of(time)
+    meters = load_dated_registry(connection).meters.values()
+    return {one.id: one.account_at(quarter) or 0 for one in meters}
+
+
+def changes_of(connection: Connection, subjects: Sequence[str], limit: int) -> list[dict[str, Any]]:
+    """Return the newest changes of meters and accounts, such as ``meter 10001``; of none named, of all."""
+    statement = select(registry_change).order_by(registry_change.c.no.desc()).limit(limit)
+    if subjects:
+        statement = statement.where(registry_change.c.subject.in_(subjects))
+    return [dict(row) for row in connection.execute(statement).mappings()]
+
+
+def _as_registered(entry: Meter, since: Quarter | None) -> Installed:
+    return Installed(
+        id=entry.id,
+        microgrid=entry.microgrid,
+        place=entry.location,
+        building=entry.building,
+        function=entry.function,
+        direction=entry.direction,
+        start=since,
+        holdings=(Holding(account=entry.account, start=since or 0),) if entry.account else (),
+    )
+
+
+def _installed(row: Row[Any], place: Row[Any], holdings: Sequence[Holding]) -> Installed:
+    return Installed(
+        id=unsigned64(row.id),
+        microgrid=row.microgrid,
+        place=place.place,
+        building=place.building,
+        function=Function(row.function),
+        direction=Direction(row.direction),
+        capacity=row.battery_capacity,
+        start=place.since,
+        end=place.until,
+        holdings=tuple(holdings),
+        first_register=place.first_register,
+        last_register=place.last_register,
+    )
+
+
+def _accounts(
+    connection: Connection, functions: dict[AccountNumber, Function], numbers: Collection[AccountNumber] | None
+) -> dict[AccountNumber, Account]:
+    terms: dict[tuple[int, str], list[Dated[str]]] = {}
+    for row in sound_rows(connection, account_term, None if numbers is None else account_term.c.account.in_(numbers)):
+        terms.setdefault((row.account, row.what), []).append(Dated(start=row.since, value=row.value))
+    listed = select(account.c.number).where(true() if numbers is None else account.c.number.in_(numbers))
+    return {
+        number: Account(
+            number=number,
+            function=functions.get(number, Function.HOUSE),
+            tariffs=tuple(terms.get((number, "tariff"), ())),
+            minimums=tuple(Dated(start=d.start, value=int(d.value)) for d in terms.get((number, "minimum"), ())),
+            weights=tuple(Dated(start=d.start, value=Decimal(d.value)) for d in terms.get((number, "weight"), ())),
+        )
+        for number in connection.execute(listed.order_by(account.c.number)).scalars()
+    }
+
+
+def _place_row(one: Installed) -> dict[str, Any]:
+    row = {"meter": signed64(one.id), "place": one.place, "building": one.building, "since": one.start}
+    row |= {"until": one.end, "first_register": one.first_register, "last_register": one.last_register}
+    return _with_crc(installed, row)
+
+
+def _holding_row(one: Installed, held: Holding) -> dict[str, Any]:
+    row = {"meter": signed64(one.id), "since": held.start, "until": held.end, "account": held.account}
+    return _with_crc(holding, row)
+
+
+def _term_rows(one: Account) -> Iterable[dict[str, Any]]:
+    for what, values in (("tariff", one.tariffs), ("minimum", one.minimums), ("weight", one.weights)):
+        for dated in values:
+            row = {"account": one.number, "what": what, "since": dated.start, "value": str(dated.value)}
+            yield _with_crc(account_term, row)
+
+
+def _with_crc(table: Table, row: dict[str, Any]) -> dict[str, Any]:
+    return row | {"crc": row_crc(table, row)}
+
+
+def _replace(
+    connection: Connection, table: Table, key: str, keys: Sequence[int], rows: Iterable[dict[str, Any]]
+) -> None:
+    """Replace the rows of some meters or accounts."""
+    for first in range(0, len(keys), 500):
+        connection.execute(table.delete().where(table.c[key].in_(keys[first : first + 500])))
+    _insert(connection, table, rows)
+
+
+def _insert(connection: Connection, table: Table, rows: Iterable[dict[str, Any]]) -> None:
+    if found := list(rows):
+        connection.execute(table.insert(), found)

@@ -1,0 +1,76 @@
+"""Devices as the registry and their heartbeats have them."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select
+
+from commonwatt.model.units import EpochSeconds, MicrogridId
+from utility.readings.tables import gateway_seen
+from utility.registry.tables import controller, meter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gateway:
+    """A controller's gateway.
+
+    Attributes:
+        id: Its identity, that of its controller.
+        kind: The kind of its microgrid.
+        address: The controller's address.
+        seen: When it was heard last; ``None``: never.
+        meters: How many meters its microgrid has.
+    """
+
+    id: MicrogridId
+    kind: str
+    address: str
+    seen: EpochSeconds | None
+    meters: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeterDevice:
+    """A meter as a device.
+
+    Attributes:
+        id: Its identity, its id as text.
+        microgrid: Its microgrid.
+        location: Its place.
+        address: Its address.
+    """
+
+    id: str
+    microgrid: MicrogridId
+    location: str
+    address: str
+
+
+def gateways(connection: Connection, search: str, after: str, limit: int) -> list[Gateway]:
+    """Return gateways whose name begins with ``search``, after a name, by name."""
+    counts = select(meter.c.microgrid, func.count().label("meters")).group_by(meter.c.microgrid).subquery()
+    columns = (controller.c.id, controller.c.kind, controller.c.address, gateway_seen.c.time, counts.c.meters)
+    statement = select(*columns).outerjoin(gateway_seen, gateway_seen.c.controller == controller.c.id)
+    statement = statement.outerjoin(counts, counts.c.microgrid == controller.c.id)
+    its = (controller.c.id > after) & controller.c.id.startswith(search, autoescape=True)
+    rows = connection.execute(statement.where(its).order_by(controller.c.id).limit(limit))
+    return [
+        Gateway(id=row.id, kind=row.kind, address=row.address, seen=row.time, meters=row.meters or 0) for row in rows
+    ]
+
+
+def meters_of(connection: Connection, microgrid: MicrogridId) -> list[MeterDevice]:
+    """Return the meters of a microgrid, in the order of their numbers."""
+    statement = select(meter).where(meter.c.microgrid == microgrid).order_by(meter.c.no)
+    return [
+        MeterDevice(id=row.label, microgrid=row.microgrid, location=row.location, address=row.address)
+        for row in connection.execute(statement)
+    ]
+
+
+def microgrid_of(connection: Connection, identity: str) -> MicrogridId | None:
+    """Return the microgrid of a gateway or a meter; ``None``: neither is registered."""
+    own = connection.execute(select(controller.c.id).where(controller.c.id == identity)).scalar()
+    if own is not None:
+        return str(own)
+    found = connection.execute(select(meter.c.microgrid).where(meter.c.label == identity)).scalar()
+    return None if found is None else str(found)

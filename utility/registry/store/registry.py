@@ -1,0 +1,76 @@
+"""Reads and changes of the registry: its revision, its snapshot, and the numbers of controllers."""
+
+from sqlalchemy import ColumnElement, Connection, select
+
+from commonwatt.model.ids import unsigned64
+from commonwatt.model.validation import limits_of
+from utility.database.checks import check_meters, sound_rows
+from utility.database.database import read_setting, save_setting
+from utility.registry.accounts import Holding
+from utility.registry.snapshot import MeterEntry, RegistrySnapshot
+from utility.registry.store.removed_meters import closed_microgrids
+from utility.registry.tables import controller, holding, meter
+
+REVISION = "registry_revision"
+"""Setting that each change of the registry increments, so that a running service loads it again."""
+
+NOBODY = 0
+"""Number of an unregistered or unknown controller; registered controllers' numbers begin at 1."""
+
+
+def registry_revision(connection: Connection) -> int:
+    """Return the number of changes of the registry."""
+    return int(read_setting(connection, REVISION) or 0)
+
+
+def registry_changed(connection: Connection) -> None:
+    """Increment the registry's revision."""
+    save_setting(connection, REVISION, str(registry_revision(connection) + 1))
+
+
+def load_snapshot(connection: Connection) -> RegistrySnapshot:
+    """Read the registry.
+
+    Raises:
+        DamagedError: A meter's row is damaged.
+    """
+    check_meters(connection)
+    holdings = load_holdings(connection)
+    controllers = connection.execute(select(controller.c.id, controller.c.number, controller.c.kind)).all()
+    return RegistrySnapshot(
+        revision=registry_revision(connection),
+        controllers={row.id: row.number for row in controllers},
+        public=frozenset(row.id for row in controllers if row.kind == "public"),
+        meters={
+            unsigned64(row.id): MeterEntry(
+                no=row.no,
+                microgrid=row.microgrid,
+                record_types=frozenset(map(int, row.record_types.split(","))),
+                holdings=tuple(holdings.get(row.id, ())),
+                limits=limits_of(row.service_amps, row.battery_capacity),
+            )
+            for row in connection.execute(select(meter))
+        },
+        closed=closed_microgrids(connection),
+    )
+
+
+def load_holdings(connection: Connection, which: ColumnElement[bool] | None = None) -> dict[int, list[Holding]]:
+    """Return which accounts had each meter when, in order of time, by the meter's signed id.
+
+    Args:
+        connection: The database.
+        which: The condition of the rows of ``holding``; ``None``: all.
+
+    Raises:
+        DamagedError: A row is damaged.
+    """
+    found: dict[int, list[Holding]] = {}
+    for row in sound_rows(connection, holding, which):
+        found.setdefault(row.meter, []).append(Holding(account=row.account, start=row.since, end=row.until))
+    return found
+
+
+def controller_numbers(connection: Connection) -> dict[str, int]:
+    """Return the number of each controller, by its id."""
+    return {row.id: row.number for row in connection.execute(select(controller.c.id, controller.c.number))}

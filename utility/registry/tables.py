@@ -1,0 +1,115 @@
+"""Tables of the registry: controllers, meters, accounts, and their dates (T8)."""
+
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table, Text
+
+from utility.database.base import RowId, metadata
+
+# A meter at a place. `since` is empty: since ever; `until` is the quarter after the last, empty: it is still there.
+# `first_register` and `last_register` are its registers at an exchange, milliwatt-hours.
+installed = Table(
+    "installed",
+    metadata,
+    Column("meter", BigInteger, primary_key=True, autoincrement=False),
+    Column("place", String(200), nullable=False),
+    Column("building", String(200), nullable=True),
+    Column("since", Integer, nullable=True),
+    Column("until", Integer, nullable=True),
+    Column("first_register", BigInteger, nullable=True),
+    Column("last_register", BigInteger, nullable=True),
+    Column("crc", BigInteger, nullable=False),
+)
+
+# Which account had a meter from `since` to before `until`; empty: it goes on.
+holding = Table(
+    "holding",
+    metadata,
+    Column("meter", BigInteger, primary_key=True, autoincrement=False),
+    Column("since", Integer, primary_key=True, autoincrement=False),
+    Column("until", Integer, nullable=True),
+    Column("account", Integer, nullable=False),
+    Column("crc", BigInteger, nullable=False),
+)
+
+account = Table(
+    "account",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("made", BigInteger, nullable=False),
+)
+
+# What holds for an account from a quarter on: `what` is tariff, minimum (percent) or weight (decimal).
+account_term = Table(
+    "account_term",
+    metadata,
+    Column("account", Integer, primary_key=True, autoincrement=False),
+    Column("what", String(8), primary_key=True),
+    Column("since", Integer, primary_key=True, autoincrement=False),
+    Column("value", String(64), nullable=False),
+    Column("crc", BigInteger, nullable=False),
+)
+
+# Each change that a person made, only appended: `subject` is a meter or an account, such as "meter 10001"; `before`
+# and `after` are for people, a fact a line.
+registry_change = Table(
+    "registry_change",
+    metadata,
+    Column("no", RowId, primary_key=True, autoincrement=True),
+    Column("time", BigInteger, nullable=False),
+    Column("person", String(64), nullable=False),
+    Column("subject", String(40), nullable=False),
+    Column("before", Text, nullable=False),
+    Column("after", Text, nullable=False),
+    Index("ix_registry_change_subject", "subject"),
+)
+
+# Accounts that meters report and that are not theirs in the registry; `told` is -1 for all beyond a meter's limit.
+account_difference = Table(
+    "account_difference",
+    metadata,
+    Column("meter", BigInteger, primary_key=True, autoincrement=False),
+    Column("told", Integer, primary_key=True, autoincrement=False),
+    Column("registered", Integer, nullable=False),
+    Column("first", BigInteger, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    Column("reports", BigInteger, nullable=False),
+)
+
+controller = Table(
+    "controller",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("number", Integer, nullable=False, unique=True),
+    Column("kind", String(16), nullable=False),
+    Column("address", String(45), nullable=False),
+)
+
+# `no` takes four bytes in every part, the id would take eight; `label` is the id in decimal, for people. `crc` covers
+# all other columns except `no` (``checks.row_crc``), here and in `event`.
+meter = Table(
+    "meter",
+    metadata,
+    Column("no", Integer, primary_key=True, autoincrement=True),
+    Column("id", BigInteger, nullable=False, unique=True),
+    Column("label", String(20), nullable=False, unique=True),
+    Column("microgrid", String(16), ForeignKey("controller.id"), nullable=False, index=True),
+    Column("address", String(45), nullable=False),
+    Column("location", String(200), nullable=False),
+    Column("function", String(16), nullable=False),
+    Column("direction", String(16), nullable=False),
+    Column("account", Integer, nullable=False),
+    Column("record_types", String(32), nullable=False),
+    Column("service_amps", Integer, nullable=False),
+    Column("battery_capacity", BigInteger, nullable=True),
+    Column("minimum_percent", Integer, nullable=True),
+    Column("push", Boolean, nullable=False),
+    Column("crc", BigInteger, nullable=False),
+)
+
+# The sharing minimum that the meter itself reported, and when; it overrides the town file's initial value (T6).
+declared_minimum = Table(
+    "declared_minimum",
+    metadata,
+    Column("meter_no", Integer, ForeignKey("meter.no"), primary_key=True, autoincrement=False),
+    Column("percent", Integer, nullable=False),
+    Column("said", BigInteger, nullable=False),
+)

@@ -1,0 +1,237 @@
+"""What researchers got, and what releases are made of: agreements, releases, the log, homes' readings (U7)."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, func, select, text
+
+from commonwatt.model.ids import signed64, unsigned64
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, Quarter
+from utility.database.database import Database, insert_or
+from utility.readings.store.parts import MAX_IN, PartReader, chunks, select_parts
+from utility.readings.tables import compacted, part
+from utility.registry.tables import meter
+from utility.research.assembling import Assembly
+from utility.research.homes import Home, HomeMeter, Homes
+from utility.research.tables import research_agreement, research_log, research_reader, research_release
+
+DAY_QUARTERS = 96
+"""Quarters read at a time."""
+
+_KINDS = [int(kind) for kind in (RecordType.GENERATION, RecordType.STORED, RecordType.THROUGH)]
+
+_RELEASES_LOCK = 0x4357000B
+"""Number of the advisory lock for new releases."""
+
+Tell = Callable[[float], None]
+"""Takes the part that is done, 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """An agreement with researchers who may get identifiable data.
+
+    Attributes:
+        name: Its name.
+        until: When it ends, UTC epoch seconds.
+        added: When it was added.
+        added_by: The person who added it.
+    """
+
+    name: str
+    until: EpochSeconds
+    added: EpochSeconds
+    added_by: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """A release as the database keeps it; columns as in ``research_release``."""
+
+    id: str
+    tier: str
+    since: Quarter
+    until: Quarter
+    options: Mapping[str, object]
+    attacks: Sequence[Mapping[str, object]]
+    groups: Mapping[str, str]
+    state: str
+    asked: EpochSeconds
+    asked_by: str
+    decided: EpochSeconds | None = None
+    decided_by: str | None = None
+    why: str | None = None
+
+
+def add_agreement(connection: Connection, agreement: Agreement) -> bool:
+    """Add an agreement; return whether its name was free. An agreement never changes: a longer one has another name."""
+    if find_agreement(connection, agreement.name) is not None:
+        return False
+    connection.execute(research_agreement.insert().values(**vars(agreement)))
+    return True
+
+
+def find_agreement(connection: Connection, name: str) -> Agreement | None:
+    """Return an agreement, or ``None``."""
+    statement = select(research_agreement).where(research_agreement.c.name == name)
+    row = connection.execute(statement).mappings().first()
+    return None if row is None else Agreement(**row)
+
+
+def agreements(connection: Connection) -> list[Agreement]:
+    """Return all agreements, by their ends."""
+    statement = select(research_agreement).order_by(research_agreement.c.until, research_agreement.c.name)
+    return [Agreement(**row) for row in connection.execute(statement).mappings()]
+
+
+def readers(connection: Connection) -> dict[str, list[str]]:
+    """Return the people who may download an agreement's releases, by agreement."""
+    c = research_reader.c
+    found: dict[str, list[str]] = {}
+    for row in connection.execute(select(c.agreement, c.person).order_by(c.agreement, c.person)):
+        found.setdefault(row.agreement, []).append(row.person)
+    return found
+
+
+def agreements_of(connection: Connection, person: str, now: EpochSeconds) -> set[str]:
+    """Return the agreements that have not ended and whose releases a person may download."""
+    a, r = research_agreement.c, research_reader.c
+    statement = select(a.name).join(research_reader, r.agreement == a.name).where(r.person == person, a.until > now)
+    return set(connection.execute(statement).scalars())
+
+
+def add_reader(connection: Connection, agreement: str, person: str, added_by: str, now: EpochSeconds) -> bool:
+    """Let a person download an agreement's releases; return whether that is new."""
+    row = {"agreement": agreement, "person": person, "added": now, "added_by": added_by}
+    statement = insert_or(connection, research_reader).values(row).on_conflict_do_nothing()
+    return bool(connection.execute(statement).rowcount)
+
+
+def remove_reader(connection: Connection, agreement: str, person: str) -> bool:
+    """Take that right back; return whether the person had it."""
+    c = research_reader.c
+    ours = (c.agreement == agreement) & (c.person == person)
+    return bool(connection.execute(research_reader.delete().where(ours)).rowcount)
+
+
+def find_release(connection: Connection, release: str) -> Kept | None:
+    """Return a release, or ``None``."""
+    statement = select(research_release).where(research_release.c.id == release)
+    row = connection.execute(statement).mappings().first()
+    return None if row is None else _kept(row)
+
+
+def releases(connection: Connection, limit: int, skipped: int = 0) -> list[Kept]:
+    """Return the newest releases after the first ``skipped``, newest first."""
+    c = research_release.c
+    statement = select(research_release).order_by(c.asked.desc(), c.id).limit(limit).offset(skipped)
+    return [_kept(row) for row in connection.execute(statement).mappings()]
+
+
+def lock_releases(connection: Connection) -> None:
+    """Lock the releases for this transaction, so that no other one is made meanwhile; SQLite has one writer."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _RELEASES_LOCK})
+
+
+def released_over(connection: Connection, tier: str, since: Quarter, until: Quarter) -> list[Kept]:
+    """Return what a tier has released of a period or a part of it, the oldest first."""
+    c = research_release.c
+    ours = (c.tier == tier) & (c.state == "released") & (c.since < until) & (c.until > since)
+    rows = connection.execute(select(research_release).where(ours).order_by(c.asked, c.id)).mappings()
+    return [_kept(row) for row in rows]
+
+
+def _kept(row: Any) -> Kept:
+    return Kept(**{**row, **{name: json.loads(row[name]) for name in ("options", "attacks", "groups")}})
+
+
+def save_release(connection: Connection, release: Kept) -> None:
+    """Add a release, or replace what is kept of it."""
+    c = research_release.c
+    values = vars(release) | {
+        name: json.dumps(getattr(release, name), sort_keys=True) for name in ("options", "attacks", "groups")
+    }
+    connection.execute(research_release.delete().where(c.id == release.id))
+    connection.execute(research_release.insert().values(**values))
+
+
+def log_access(
+    connection: Connection, now: EpochSeconds, person: str, action: str, subject: str, detail: str = ""
+) -> None:
+    """Add a line to the log."""
+    row = {"time": now, "person": person, "action": action, "subject": subject, "detail": detail}
+    connection.execute(research_log.insert().values(**row))
+
+
+def log_lines(connection: Connection, limit: int) -> list[dict[str, object]]:
+    """Return the newest lines of the log, newest first."""
+    statement = select(research_log).order_by(research_log.c.no.desc()).limit(limit)
+    return [dict(row) for row in connection.execute(statement).mappings()]
+
+
+def load_quarters(
+    database: Database,
+    homes: Sequence[Home],
+    meters: Sequence[HomeMeter],
+    first: Quarter,
+    until: Quarter,
+    tell: Tell = lambda _: None,
+) -> Homes:
+    """Return the energies of homes by quarter-hour, from the sums of compacted blocks, in one state of the database."""
+    assembly = Assembly(homes, meters, first, until, QUARTER_S)
+    with database.reads.begin() as connection:
+        ids = {no: unsigned64(of) for no, of in connection.execute(select(meter.c.no, meter.c.id))}
+        most = max(ids, default=0) + 1
+        of = np.zeros(most, dtype=np.uint64)
+        of[list(ids)] = np.array(list(ids.values()), dtype=np.uint64)
+        for begin in range(first - 1, until, DAY_QUARTERS):
+            _add_quarters(connection, assembly, of, begin, min(until, begin + DAY_QUARTERS))
+            tell((begin - first + 1) / (until - first))
+    return assembly.homes()
+
+
+def _add_quarters(connection: Connection, assembly: Assembly, of: Any, begin: Quarter, end: Quarter) -> None:
+    c = compacted.c
+    reading = func.coalesce(c.total, c.last_reading, 0)
+    slots = c.exact + c.averaged
+    statement = select(c.meter_no, c.record_type, c.quarter, reading, slots).where(
+        c.quarter.between(begin, end - 1), c.record_type.in_(_KINDS)
+    )
+    for rows in connection.execute(statement, execution_options={"yield_per": 50_000}).partitions():
+        # An array made of the rows themselves takes ten times as long.
+        number, kind, quarter, value, count = (np.array(column, np.int64) for column in zip(*rows, strict=True))
+        assembly.add(of[number], kind, quarter, value[:, None], count[:, None] == SLOTS)
+
+
+def load_slots(
+    database: Database, homes: Sequence[Home], meters: Sequence[HomeMeter], first: Quarter, until: Quarter
+) -> Homes:
+    """Return the energies of homes by slot of 15 s, from the whole readings."""
+    assembly = Assembly(homes, meters, first, until, SLOT_S)
+    reader = PartReader(database)
+    with database.reads.begin() as connection:
+        for some in chunks([signed64(one.id) for one in meters], MAX_IN):
+            numbers = connection.execute(select(meter.c.no).where(meter.c.id.in_(some))).scalars().all()
+            wanted = select_parts(
+                lambda c, numbers=numbers: (
+                    c.quarter.between(first - 1, until - 1)  # type: ignore[misc]
+                    & c.meter_no.in_(numbers)
+                    & c.record_type.in_(_KINDS)
+                )
+            )
+            for blocks in reader.stream(connection, wanted):
+                kinds, quarters = blocks.record_type.astype(np.int64), blocks.quarter.astype(np.int64)
+                assembly.add(blocks.meter, kinds, quarters, blocks.values, blocks.quality > 0)
+    reader.finish()
+    return assembly.homes()
+
+
+def count_fresh(connection: Connection, first: Quarter, until: Quarter) -> int:
+    """Return how many parts of a period are not compacted yet: their readings are in no sum."""
+    statement = select(func.count()).select_from(part).where(part.c.quarter.between(first, until - 1))
+    return int(connection.execute(statement).scalar_one())

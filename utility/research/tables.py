@@ -1,0 +1,58 @@
+"""Tables of what researchers got: agreements, releases, and the log of every access (U7)."""
+
+from sqlalchemy import BigInteger, Column, Integer, String, Table, Text
+
+from utility.database.base import RowId, metadata
+
+# Who may get identifiable data, until when.
+research_agreement = Table(
+    "research_agreement",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("until", BigInteger, nullable=False),
+    Column("added", BigInteger, nullable=False),
+    Column("added_by", String(32), nullable=False),
+)
+
+# The people who may download the releases of an agreement.
+research_reader = Table(
+    "research_reader",
+    metadata,
+    Column("agreement", String(64), primary_key=True),
+    Column("person", String(32), primary_key=True),
+    Column("added", BigInteger, nullable=False),
+    Column("added_by", String(32), nullable=False),
+)
+
+# Releases, by their ids. `since` and `until` are quarters, half-open. `state` is `waiting` until a second person
+# approves what is above the limit, then `approved`; `released` when its files were written. `options`, `attacks` and
+# `groups` are JSON; `groups` has the digest of each group of the open tier.
+research_release = Table(
+    "research_release",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("tier", String(16), nullable=False),
+    Column("since", Integer, nullable=False),
+    Column("until", Integer, nullable=False),
+    Column("options", Text, nullable=False),
+    Column("attacks", Text, nullable=False),
+    Column("groups", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("asked", BigInteger, nullable=False),
+    Column("asked_by", String(32), nullable=False),
+    Column("decided", BigInteger, nullable=True),
+    Column("decided_by", String(32), nullable=True),
+    Column("why", String(200), nullable=True),
+)
+
+# Each access to homes' readings for research, each decision and each agreement; rows are never changed.
+research_log = Table(
+    "research_log",
+    metadata,
+    Column("no", RowId, primary_key=True, autoincrement=True),
+    Column("time", BigInteger, nullable=False),
+    Column("person", String(32), nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("subject", String(64), nullable=False),
+    Column("detail", Text, nullable=False),
+)

@@ -1,0 +1,226 @@
+"""``commonwatt settlement``: settle days, and show what was settled, the residuals and the conventions' distances."""
+
+import asyncio
+import json
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from commonwatt.cli.dead_letter_options import JsonOption, LimitOption
+from commonwatt.cli.tables import show as show_table
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.ids import MeterId, parse_id
+from commonwatt.model.units import QUARTER_S
+from commonwatt.model.words import counted, moment
+from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity, SettledQuality, SettledQuarters
+from utility.assembly.metrics import UtilityMetrics
+from utility.database.database import Database
+from utility.jobs.calendar_periods import Period
+from utility.jobs.store.job_leases import Turn
+from utility.jobs.threads import HERE
+from utility.readings.store.reads import meter_number
+from utility.registry.layout import Day
+from utility.settlement.jobs.settlement import FINISHED_S, SettlementJob
+from utility.settlement.reasons import Why
+from utility.settlement.store.settled import load_settled
+from utility.settlement.store.settlement_due import due_days, mark_days
+from utility.settlement.store.settlement_members import owners
+from utility.settlement.store.settlement_report import report_of
+from utility.settlement.store.settlement_view import RESIDUAL_DAYS, counts, residuals, versions_of
+from utility.webkit.cli.options import ConfigOption, from_file, load, opened, place_of_database
+
+app = typer.Typer(
+    help="Settled quarter-hours: what each meter exchanged with the town and with its microgrid.",
+    no_args_is_help=True,
+)
+
+FromOption = Annotated[str | None, typer.Option("--from", help="First day, such as 2026-10-01; days of UTC.")]
+ToOption = Annotated[str | None, typer.Option("--to", help="Last day.")]
+
+_EPOCH = date(1970, 1, 1)
+
+
+@app.command()
+@flowing
+def run(config: ConfigOption, first: FromOption = None, last: ToOption = None) -> None:
+    """Settle now every finished day that is due; the service does the same every 15 minutes.
+
+    --from settles days again, those whose readings came before there was a settlement too; a meter's day with the same
+    content makes no new version. The service may run at the same time, and a stopped run goes on where it was.
+
+    Examples: `settlement run`, `settlement run --from 2026-10-01 --to 2026-10-31`.
+    """
+    with errors_reported():
+        settings, clock = load(config)
+        now = int(clock.now())
+        with (
+            opened(settings.database, create=False, named=place_of_database(config)) as database,
+            Progress(console=Console(stderr=True), transient=True) as progress,
+        ):
+            if first is not None:
+                _mark(database, _days(first, last, now))
+            elif last is not None:
+                raise ConfigError("--to: give --from too")
+            task = progress.add_task("settlement", total=1.0)
+            metrics = UtilityMetrics()
+
+            def tell(day: Day, part: float) -> None:
+                progress.update(task, description=moment(day * 86_400)[:10], completed=part)
+
+            job = SettlementJob(settings.settlement, database, metrics, HERE, is_trusted=lambda: True, tell=tell)
+            period = Period(start=now, end=now, name="now")
+            asyncio.run(job.run(Turn(job="settlement", period=period, attempt=1, now=now)))
+            made = int(metrics.registry.get_sample_value("commonwatt_utility_settled_versions_total") or 0)
+    typer.echo(f"{counted(made, 'new version')} of meters' days")
+
+
+@app.command()
+@flowing
+def status(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption = False) -> None:
+    """Show how far settlement is, and the residuals of the last 31 days, the worst first.
+
+    The residual is what a microgrid's members took beyond what its boundary shows, in watt-hours. `beyond` is by how
+    much it exceeds what rounded readings can explain: theft, a damaged meter or a wrong setting.
+    """
+    with errors_reported(), from_file(config) as (database, clock):
+        now = int(clock.now())
+        today = now // 86_400
+        with database.reads.begin() as connection:
+            found = dict(counts(connection))
+            due = due_days(connection, (now - FINISHED_S) // 86_400)
+            rows = [vars(one) for one in residuals(connection, today - RESIDUAL_DAYS, today)[:limit]]
+        if as_json:
+            typer.echo(json.dumps(found | {"due": sum(due.values()), "residuals": rows}, indent=1))
+            return
+        last = moment(found["last"] * 86_400)[:10] if found["days"] else "none"
+        typer.echo(
+            f"last settled day {last}; {counted(found['days'], 'microgrid day')}, {found['provisional']} of them "
+            f"provisional; {counted(found['versions'], 'version')} of meters' days; due now: {sum(due.values())}"
+        )
+        for row in rows:
+            row |= {"residual": f"{row['cumulated'] / 1000:.3f}", "beyond": f"{max(0, row['excess']) / 1000:.3f}"}
+        show_table("residuals, Wh", rows, ("microgrid", "residual", "beyond", "days"))
+
+
+@app.command()
+@flowing
+def show(
+    config: ConfigOption,
+    meter: Annotated[str, typer.Option("--meter", help="The meter's id.")],
+    first: FromOption = None,
+    last: ToOption = None,
+    versions: Annotated[
+        bool, typer.Option("--versions", help="The versions of the days, and why each was made.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a meter's settled quarter-hours, kilowatt-hours; without --from those of yesterday.
+
+    Examples: `settlement show --meter 10001`, `settlement show --meter 10001 --from 2026-10-01 --versions`.
+    """
+    with errors_reported(), from_file(config) as (database, clock):
+        meter_id = _id(meter)
+        days = _days(first, last, int(clock.now()))
+        with database.reads.begin() as connection:
+            if meter_number(connection, meter_id) is None:
+                raise ConfigError(f"--meter: {meter} is not registered; see: commonwatt accounts list")
+            if versions:
+                rows = versions_of(connection, meter_id, days.start, days.stop - 1)
+            else:
+                found = load_settled(connection, [meter_id], days.start * QUARTERS_A_DAY, days.stop * QUARTERS_A_DAY)
+                rows = _quarters(found)
+        if as_json:
+            typer.echo(json.dumps(rows, indent=1))
+        elif versions:
+            rows = [
+                row | {"day": moment(int(str(row["start"])))[:10], "computed": moment(int(str(row["computed"])))}
+                for row in rows
+            ]
+            show_table("versions", rows, ("day", "version", "computed", "why", "bytes"))
+        else:
+            show_table(
+                "quarter-hours, kWh", [_shown(row) for row in rows], tuple(_shown(rows[0])) if rows else ("start",)
+            )
+
+
+@app.command()
+@flowing
+def report(
+    config: ConfigOption,
+    first: FromOption = None,
+    last: ToOption = None,
+    truth: Annotated[list[Path] | None, typer.Option(help="Output of: commonwatt meters dump --truth")] = None,
+    limit: LimitOption = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare both conventions by account: what each would import and export, and how far they are apart.
+
+    With --truth also how far each is from the truth: the emulated meters' own records and commands, of which sharing
+    goes to the batteries that received it. Kilowatt-hours; without --from those of yesterday. Nothing is stored.
+    """
+    with errors_reported():
+        settings, clock = load(config)
+        with opened(settings.database, create=False, named=place_of_database(config)) as database:
+            days = _days(first, last, int(clock.now()))
+            with Progress(console=Console(stderr=True), transient=True) as progress:
+                task = progress.add_task("settling", total=1.0)
+                found = report_of(database, days, truth or [], lambda part: progress.update(task, completed=part))
+        if as_json:
+            typer.echo(json.dumps(found, indent=1))
+            return
+        for line in found["summary"]:
+            typer.echo(line)
+        rows = found["accounts"][:limit]
+        show_table("accounts, kWh", rows, tuple(rows[0]) if rows else ("account",))
+
+
+def _mark(database: Database, days: range) -> None:
+    with database.writes.begin() as connection:
+        mark_days(connection, [(day, number) for day in days for number in owners(connection)], Why.PERSON)
+
+
+def _days(first: str | None, last: str | None, now: int) -> range:
+    """Return the days that the options name; without any, yesterday."""
+    yesterday = now // 86_400 - 1
+    begin = yesterday if first is None else _day("--from", first)
+    end = (begin if first is None else yesterday) if last is None else _day("--to", last)
+    if end < begin:
+        raise ConfigError(f"--to {last}: is before --from")
+    return range(begin, end + 1)
+
+
+def _day(option: str, text: str) -> Day:
+    try:
+        return (date.fromisoformat(text) - _EPOCH).days
+    except ValueError:
+        raise ConfigError(f"{option} {text}: no day; such as 2026-10-01") from None
+
+
+def _id(text: str) -> MeterId:
+    if (found := parse_id(text)) is None:
+        raise ConfigError(f"--meter {text}: no meter's id; see: commonwatt accounts list")
+    return found
+
+
+def _quarters(found: SettledQuarters) -> list[dict[str, object]]:
+    return [
+        {
+            "start": (found.first + column) * QUARTER_S,
+            **{quantity.name.lower(): int(found.of(quantity)[0, column]) for quantity in Quantity},
+            "quality": SettledQuality(int(found.quality[0, column])).name.lower(),
+            "version": int(found.version[0, column]),
+            "provisional": bool(found.provisional[0, column]),
+        }
+        for column in range(found.quality.shape[1])
+        if found.version[0, column]
+    ]
+
+
+def _shown(row: dict[str, Any]) -> dict[str, object]:
+    energies = {name.lower(): f"{row[name.lower()] / 1e6:.6f}" for name in Quantity.__members__}
+    return row | {"start": moment(row["start"]), **energies, "provisional": "yes" if row["provisional"] else ""}

@@ -1,0 +1,235 @@
+"""The job of settlement: settles finished days whose readings were joined, in order, and again when late ones come.
+
+A microgrid's day is stored in one transaction with the deletion of its mark. So a job that is killed begins again with
+the microgrids that are left.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from commonwatt.config.utility import SettlementSettings
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import EpochSeconds, Quarter
+from commonwatt.settlement.settled import QUARTERS_A_DAY
+from commonwatt.settlement.splits import Flags
+from utility.assembly.metrics import UtilityMetrics
+from utility.corrections.store.corrections import overlay, take_changed
+from utility.database.database import Database
+from utility.database.town_zone import zone_of
+from utility.jobs.store.job_leases import Turn
+from utility.jobs.threads import Threads
+from utility.readings.store.parts import chunks
+from utility.readings.store.retention import kept_from
+from utility.registry.layout import Day, Layout, ids_of, layout_of
+from utility.settlement.day import Rules, SettledDay, Settling
+from utility.settlement.deadline import deadline
+from utility.settlement.readings import readings_for_settlement
+from utility.settlement.reasons import Why
+from utility.settlement.sharing import sharing_of_day
+from utility.settlement.store.settled import Saved, conventions, finish_day, provisional_days, save
+from utility.settlement.store.settlement_due import (
+    DueDay,
+    due_days,
+    due_on,
+    events_of_day,
+    mark_days,
+    mark_first,
+    numbers_of,
+    silent_days,
+    unmark,
+)
+from utility.settlement.store.settlement_members import owners
+from utility.settlement.store.settlement_readings import ReadingsOfQuarters
+from utility.settlement.store.settlement_view import RESIDUAL_DAYS, counts, residuals
+from utility.supply.store.rations import loss_permille
+from utility.tariffs.store.tariffs import holidays
+
+FINISHED_S = 3_600
+"""Seconds after a day's end before it is settled: its last readings are still on their way."""
+
+SILENT_DAYS = 3
+"""Days after which a day without any reading of the town, between others, is settled: most may still come."""
+
+OWNERS_AT_A_TIME = 50
+"""Most microgrids settled at once, to bound the memory, and stored in one transaction, so that arriving batches wait
+only briefly."""
+
+
+class SettlementJob:
+    """Settles what is due on the jobs' thread, a quarter-hour in a step, and writes on the thread for writes."""
+
+    def __init__(
+        self,
+        settings: SettlementSettings,
+        database: Database,
+        metrics: UtilityMetrics,
+        threads: Threads,
+        *,
+        is_trusted: Callable[[], bool],
+        tell: Callable[[Day, float], object] = lambda _, __: None,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._metrics = metrics
+        self._is_trusted = is_trusted
+        self._threads = threads
+        self._tell = tell
+        self._deadline: Callable[[Day], EpochSeconds]
+
+    async def run(self, turn: Turn) -> None:
+        """Settle every finished day that is due, make days final whose deadline has passed, and count.
+
+        It waits for a trusted clock: with another one, days would seem to be over.
+        """
+        if not self._is_trusted():
+            return
+        self._deadline = await self._threads.read(self._deadlines)
+        await self._threads.write(self._mark_corrected)
+        for day in await self._threads.read(self._silent, turn.now):
+            await self._threads.write(self._mark_first, day)
+        days = await self._threads.read(self._due, turn.now)
+        for day in days:
+            await self._settle(day, turn.now)
+        for day in await self._threads.read(self._overdue, turn.now):
+            await self._threads.write(self._finish, day)
+        await self._threads.read(self._count, turn.now)
+
+    async def _settle(self, day: Day, now: EpochSeconds) -> None:
+        await self._threads.write(self._mark_first, day)
+        parts, forgotten = await self._threads.read(self._parts, day)
+        if forgotten:
+            await self._threads.write(self._forget, forgotten)
+        for number, part in enumerate(parts):
+            work = await self._threads.read(_Work, self._database, day, part)
+            if not work.owners:
+                await self._threads.write(self._forget, part.due)
+                continue
+            for done, quarter in enumerate(work.quarters):
+                await self._threads.read(work.step, quarter)
+                self._tell(day, (number + done / (QUARTERS_A_DAY + 1)) / len(parts))
+            found = await self._threads.read(work.finished)
+            saved: Saved = await self._threads.write(self._save, found, work, now)
+            self._metrics.settled_versions.inc(saved.versions)
+
+    def _due(self, now: EpochSeconds) -> list[Day]:
+        with self._database.reads.begin() as connection:
+            return list(due_days(connection, (now - FINISHED_S) // 86_400))
+
+    def _parts(self, day: Day) -> "tuple[list[_Part], list[DueDay]]":
+        """Return what of a day is settled at once, by convention, and the marks of readings that were dropped."""
+        with self._database.reads.begin() as connection:
+            due = due_on(connection, day)
+            settled_by = conventions(connection, day)
+            kept = kept_from(connection)
+            loss = loss_permille(connection)
+        if day * QUARTERS_A_DAY < kept:
+            return [], due
+        # Without the levels before the day a settled one would lose its first quarter-hour.
+        forgotten = [one for one in due if day * QUARTERS_A_DAY == kept and one.owner_no in settled_by]
+        rules = Rules(
+            resolution=self._settings.resolution_mwh,
+            battery_loss_permille=loss,
+            loop_loss_permille=self._settings.loop_loss_permille,
+        )
+        by: dict[str, list[DueDay]] = {}
+        for one in due:
+            if one not in forgotten:
+                by.setdefault(settled_by.get(one.owner_no, self._settings.convention), []).append(one)
+        return [
+            _Part(due=some, rules=replace(rules, convention=name))
+            for name, of in by.items()
+            for some in chunks(of, OWNERS_AT_A_TIME)
+        ], forgotten
+
+    def _mark_corrected(self) -> None:
+        """Mark the days whose corrections in force changed; a day that is not over yet is settled at its end."""
+        with self._database.writes.begin() as connection:
+            mark_days(connection, take_changed(connection), Why.CORRECTION)
+
+    def _silent(self, now: EpochSeconds) -> list[Day]:
+        with self._database.reads.begin() as connection:
+            first = -(-kept_from(connection) // QUARTERS_A_DAY)
+            return silent_days(connection, first, (now - FINISHED_S) // 86_400 - SILENT_DAYS)
+
+    def _mark_first(self, day: Day) -> None:
+        with self._database.writes.begin() as connection:
+            mark_first(connection, day)
+
+    def _forget(self, forgotten: Sequence[DueDay]) -> None:
+        with self._database.writes.begin() as connection:
+            unmark(connection, forgotten)
+
+    def _save(self, found: SettledDay, work: "_Work", now: EpochSeconds) -> Saved:
+        is_over = now >= self._deadline(found.day)
+        convention = work.part.rules.convention
+        with self._database.writes.begin() as connection:
+            return save(connection, found, work.owners, work.part.due, convention, now, is_over=is_over)
+
+    def _overdue(self, now: EpochSeconds) -> list[Day]:
+        with self._database.reads.begin() as connection:
+            return [day for day in provisional_days(connection) if now >= self._deadline(day)]
+
+    def _finish(self, day: Day) -> None:
+        with self._database.writes.begin() as connection:
+            finish_day(connection, day)
+
+    def _deadlines(self) -> Callable[[Day], EpochSeconds]:
+        """Return the deadline of a day, by the town's zone and the holidays of its tariffs."""
+        with self._database.reads.begin() as connection:
+            zone, free = zone_of(connection), holidays(connection)
+        return lambda day: deadline(day, zone, self._settings.deadline_working_days, free)
+
+    def _count(self, now: EpochSeconds) -> None:
+        today = now // 86_400
+        with self._database.reads.begin() as connection:
+            found = residuals(connection, today - RESIDUAL_DAYS, today)
+            self._metrics.residuals_beyond.set(sum(one.excess > 0 for one in found))
+            self._metrics.settlement_provisional.set(counts(connection)["provisional"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """What of a day is settled at once: the marks of some microgrids."""
+
+    due: Sequence[DueDay]
+    rules: Rules
+
+
+class _Work:
+    """The settlement of a part of a day."""
+
+    def __init__(self, database: Database, day: Day, part: _Part) -> None:
+        self.part, rules = part, part.rules
+        with database.reads.begin() as connection:
+            self.owners = list(owners(connection, [one.owner_no for one in part.due]).values())
+            layouts = [layout_of(owner.microgrid, owner.meters, day) for owner in self.owners]
+            numbers = numbers_of(connection, [i for layout in layouts for i in ids_of(layout.meters)])
+            self._corrections = overlay(connection, numbers, day * QUARTERS_A_DAY - 1, (day + 1) * QUARTERS_A_DAY)
+        batteries = [numbers[i] for layout in layouts for i in _batteries(layout, rules)]
+        self._settling = Settling(day, layouts, rules, _sharing(database, day, batteries, numbers, rules))
+        self.quarters = self._settling.quarters
+        self._readings = ReadingsOfQuarters(database, numbers, batteries).over(self.quarters)
+
+    def step(self, quarter: Quarter) -> None:
+        """Settle the next quarter."""
+        self._settling.add(readings_for_settlement(next(self._readings), self._corrections.of(quarter)))
+
+    def finished(self) -> SettledDay:
+        """Return the settled day."""
+        return self._settling.finished()
+
+
+def _batteries(layout: Layout, rules: Rules) -> list[MeterId]:
+    places = layout.batteries if rules.convention == "sharing_first" else layout.unmetered
+    return [layout.senders[place.sender].id for place in places]
+
+
+def _sharing(
+    database: Database, day: Day, batteries: Sequence[int], numbers: Mapping[MeterId, int], rules: Rules
+) -> Mapping[MeterId, Flags]:
+    if rules.convention != "sharing_first":
+        return {}
+    with database.reads.begin() as connection:
+        events = events_of_day(connection, batteries, day)
+    ids = {number: meter_id for meter_id, number in numbers.items()}
+    return {ids[number]: sharing_of_day(found, day) for number, found in events.items()}

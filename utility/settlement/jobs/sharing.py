@@ -1,0 +1,82 @@
+"""The job of sharing: records who gave and received in each microgrid's quarter-hour whose readings were joined (C2).
+
+A quarter-hour is computed when all its readings are there, or two hours after its end; and again when late ones come.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from commonwatt.model.units import QUARTER_S, EpochSeconds
+from utility.database.database import Database
+from utility.jobs.store.job_leases import Turn
+from utility.jobs.threads import Threads
+from utility.settlement.shared_quarter import NOTHING, MeterEntry, SharedQuarter, batteries_of, shared_in, sharing_slots
+from utility.settlement.store.sharing import Due, due, events_of, forget_dropped, meters_by_owner, readings_of, save
+from utility.supply.store.rations import loss_permille
+
+SETTLED_S = QUARTER_S
+"""Seconds after a quarter-hour's end before it is computed: its readings are still on their way."""
+
+DEADLINE_S = 7_200
+"""Seconds after a quarter-hour's end from which it is computed with the readings that are there."""
+
+
+_Town = tuple[Mapping[int, Sequence[MeterEntry]], int]
+
+
+class SharingJob:
+    """Computes what is due on the jobs' thread, and writes on the one for writes."""
+
+    def __init__(self, database: Database, threads: Threads) -> None:
+        self._database = database
+        self._threads = threads
+
+    async def run(self, turn: Turn) -> None:
+        """Compute and store everything that is due and ready."""
+        await self._threads.write(self._forget_dropped)
+        after = (-1, -1)
+        town = await self._threads.read(self._town)
+        while True:
+            waiting: list[Due] = await self._threads.read(self._due, turn.now, after)
+            if not waiting:
+                return
+            found = await self._threads.read(self._computed, town, waiting, turn.now)
+            await self._threads.write(self._save, found, turn.now)
+            after = waiting[-1].quarter, waiting[-1].owner_no
+
+    def _forget_dropped(self) -> None:
+        with self._database.writes.begin() as connection:
+            forget_dropped(connection)
+
+    def _due(self, now: EpochSeconds, after: tuple[int, int]) -> list[Due]:
+        with self._database.reads.begin() as connection:
+            return due(connection, (now - SETTLED_S) // QUARTER_S, after)
+
+    def _town(self) -> _Town:
+        """Return the meters by microgrid, and the part of a charge that is lost."""
+        with self._database.reads.begin() as connection:
+            return meters_by_owner(connection), loss_permille(connection)
+
+    def _computed(self, town: _Town, waiting: Sequence[Due], now: EpochSeconds) -> list[tuple[Due, SharedQuarter]]:
+        meters, loss = town
+        found = []
+        for one in waiting:
+            there = [meter for meter in meters.get(one.owner_no, []) if meter.is_there(one.quarter)]
+            result = self._compute(one, there, loss)
+            if result.complete or now >= (one.quarter + 1) * QUARTER_S + DEADLINE_S:
+                found.append((one, result))
+        return found
+
+    def _compute(self, one: Due, meters: Sequence[MeterEntry], loss: int) -> SharedQuarter:
+        batteries = batteries_of(meters)
+        numbers = [battery.meter.no for battery in batteries]
+        with self._database.reads.begin() as connection:
+            events = events_of(connection, numbers, one.quarter)
+        flags = {number: sharing_slots(of, one.quarter) for number, of in events.items()}
+        if not any(each.any() for each in flags.values()):
+            return NOTHING
+        blocks = readings_of(self._database, [meter.no for meter in meters], one.quarter)
+        return shared_in(batteries, flags, blocks, one.quarter, loss)
+
+    def _save(self, found: Sequence[tuple[Due, SharedQuarter]], now: EpochSeconds) -> int:
+        with self._database.writes.begin() as connection:
+            return save(connection, found, now)

@@ -1,0 +1,271 @@
+"""Settled days: versions of each meter's day, appended and never changed, and what is known of each microgrid's day."""
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby, islice
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, func, select, text
+
+from commonwatt.model.ids import MeterId, signed64, unsigned64
+from commonwatt.model.units import EpochSeconds, Quarter
+from commonwatt.settlement.packed import MeterDays, content_of, contents, days_of, packed, unpacked
+from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity, SettledQuarters
+from utility.database.bulk import Column, insert_columns
+from utility.database.database import upsert
+from utility.readings.store.parts import chunks
+from utility.registry.layout import Day
+from utility.registry.tables import controller, meter
+from utility.settlement.day import SettledDay
+from utility.settlement.reasons import Why
+from utility.settlement.store.settlement_due import DueDay, numbers_of, unmark
+from utility.settlement.store.settlement_members import Owner
+from utility.settlement.tables import settled, settled_day, settlement_due
+from utility.statistics.store.usage_due import mark_usage
+
+_AT_A_TIME = 250
+"""Meters' days unpacked at once, to bound the memory."""
+
+_LOCK = 0x43570008
+"""Number of the advisory lock for appending versions: their numbers grow in the order of their commits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """What was stored of a day.
+
+    Attributes:
+        versions: New versions of meters' days.
+        unchanged: Meters' days whose content was as before.
+    """
+
+    versions: int
+    unchanged: int
+
+
+def newest(connection: Connection) -> int:
+    """Return the number of the newest row of ``settled``; 0: there is none. A run of bills pins it."""
+    return int(connection.execute(select(func.max(settled.c.no))).scalar() or 0)
+
+
+def load_settled(
+    connection: Connection,
+    meters: Collection[MeterId] | None,
+    first: Quarter,
+    until: Quarter,
+    as_of: int | None = None,
+) -> SettledQuarters:
+    """Return the newest version of each meter's settled quarters.
+
+    Args:
+        connection: The database.
+        meters: The meters; ``None``: all that have a settled day.
+        first: The first quarter.
+        until: The quarter after the last.
+        as_of: The newest row that counts, from ``newest``; ``None``: every row.
+
+    Raises:
+        StoreError: A row is damaged.
+    """
+    days = range(first // QUARTERS_A_DAY, (until - 1) // QUARTERS_A_DAY + 1)
+    rows: dict[tuple[MeterId, Day], tuple[int, bytes]] = {}
+    for row in _rows(connection, meters, days, as_of):
+        rows[unsigned64(row.id), row.day] = row.version, row.payload
+    ids = sorted({key[0] for key in rows} if meters is None else set(meters))
+    at = {meter_id: n for n, meter_id in enumerate(ids)}
+    shape = len(ids), len(days) * QUARTERS_A_DAY
+    energies = {quantity: np.zeros(shape, np.int64) for quantity in Quantity}
+    quality, version = np.zeros(shape, np.uint8), np.zeros(shape, np.int32)
+    for some in chunks(list(rows), _AT_A_TIME):
+        found = days_of(unpacked(some, [rows[key][1] for key in some]))
+        place = np.array([at[key[0]] for key in some]), np.array([key[1] - days.start for key in some])
+        for quantity in Quantity:
+            # Most meters have two of four: zeros that are not written take no memory.
+            has = found.has[quantity]
+            _by_day(energies[quantity])[place[0][has], place[1][has]] = found.energies[quantity][has]
+        _by_day(quality)[place] = found.quality
+        _by_day(version)[place] = np.array([rows[key][0] for key in some])[:, None]
+    columns = slice(first - days.start * QUARTERS_A_DAY, until - days.start * QUARTERS_A_DAY)
+    return SettledQuarters(
+        meters=np.array(ids, np.uint64),
+        first=first,
+        energies={quantity: values[:, columns] for quantity, values in energies.items()},
+        quality=quality[:, columns],
+        provisional=_provisional(connection, ids, days)[:, columns],
+        version=version[:, columns],
+    )
+
+
+def settled_of_day(connection: Connection, day: Day) -> Iterator[tuple[list[MeterId], MeterDays]]:
+    """Yield the newest version of a day of all meters, in parts, to bound the memory.
+
+    Raises:
+        StoreError: A row is damaged.
+    """
+    c = settled.c
+    statement = select(meter.c.id, c.payload).join(meter, meter.c.no == c.meter_no).where(c.day == day)
+    rows = connection.execute(statement.order_by(c.meter_no, c.version), execution_options={"yield_per": _AT_A_TIME})
+    # Of a meter's versions the last one.
+    newest = (list(of)[-1] for _, of in groupby(rows, key=lambda row: row.id))
+    while some := list(islice(newest, _AT_A_TIME)):
+        meters = [unsigned64(row.id) for row in some]
+        yield meters, days_of(unpacked([(each, day) for each in meters], [row.payload for row in some]))
+
+
+def _by_day(values: np.ndarray) -> np.ndarray:
+    """Return the same values as (meters, days, quarters)."""
+    return values.reshape(len(values), -1, QUARTERS_A_DAY)
+
+
+def conventions(connection: Connection, day: Day) -> dict[int, str]:
+    """Return the convention by which each microgrid's day was settled, by number; a day keeps its convention."""
+    c = settled_day.c
+    return {row.owner_no: row.convention for row in connection.execute(select(settled_day).where(c.day == day))}
+
+
+def save(
+    connection: Connection,
+    found: SettledDay,
+    owners: Sequence[Owner],
+    due: Sequence[DueDay],
+    convention: str,
+    now: EpochSeconds,
+    *,
+    is_over: bool,
+) -> Saved:
+    """Store the settled day of some microgrids: a new version of each meter's day whose content is new.
+
+    Args:
+        connection: In a transaction; it also deletes the marks.
+        found: The day.
+        owners: Microgrids of it.
+        due: Their marks.
+        convention: The convention by which it was settled.
+        now: The time.
+        is_over: Whether the deadline for the day's readings has passed.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    reasons = {one.owner_no: one.why for one in due}
+    saved = _save_versions(connection, found, owners, reasons, now)
+    rows = []
+    for owner in owners:
+        missing = found.missing[owner.microgrid]
+        row = {"day": found.day, "owner_no": owner.number, "convention": convention, "computed": now}
+        residual = json.dumps(asdict(found.residuals[owner.microgrid]))
+        rows.append(row | {"missing": missing, "final": is_over or not missing, "residual": residual})
+    changed = ("convention", "computed", "missing", "final", "residual")
+    if rows:
+        connection.execute(upsert(connection, settled_day, *changed), rows)
+    unmark(connection, due)
+    mark_usage(connection, [(found.day, owner.number) for owner in owners])
+    return saved
+
+
+def provisional_days(connection: Connection) -> list[Day]:
+    """Return the days of which a microgrid is not final."""
+    c = settled_day.c
+    return list(connection.execute(select(c.day).where(~c.final).distinct().order_by(c.day)).scalars())
+
+
+def finish_day(connection: Connection, day: Day) -> int:
+    """Make a day final whose deadline has passed; return how many microgrids were provisional."""
+    c = settled_day.c
+    return connection.execute(settled_day.update().where(c.day == day, ~c.final).values(final=True)).rowcount
+
+
+def _save_versions(
+    connection: Connection, found: SettledDay, owners: Iterable[Owner], reasons: Mapping[int, Why], now: EpochSeconds
+) -> Saved:
+    why_of = {meter.id: reasons.get(owner.number, Why.PERSON) for owner in owners for meter in owner.meters}
+    has = np.logical_or.reduce(list(found.has.values()))
+    rows = [row for row in np.flatnonzero(has).tolist() if int(found.meters[row]) in why_of]
+    ids = [int(found.meters[row]) for row in rows]
+    gone = sorted(why_of.keys() - set(found.meters.tolist()))
+    before: dict[MeterId, tuple[int, bytes]] = {}
+    for row in _rows(connection, [*ids, *gone], range(found.day, found.day + 1), None):
+        before[unsigned64(row.id)] = row.version, row.payload
+    # A meter that was there when the day was settled before, and by its present dates was not, settled nothing.
+    gone = [meter_id for meter_id in gone if meter_id in before]
+    ids += gone
+    if not ids:
+        return Saved(versions=0, unchanged=0)
+    new = contents(_with_empty(found, rows, len(gone)))
+    numbers = numbers_of(connection, ids)
+    # A damaged version is not like the new one, which takes its place.
+    kept = {meter_id: content_of((meter_id, found.day), payload) for meter_id, (_, payload) in before.items()}
+    changed = [n for n, meter_id in enumerate(ids) if kept.get(meter_id) != new[n]]
+    versions = [before[ids[n]][0] + 1 if ids[n] in before else 1 for n in changed]
+    columns = {
+        "day": [found.day] * len(changed),
+        "meter_no": [numbers[ids[n]] for n in changed],
+        "computed_minute": [now // 60] * len(changed),
+        "version": versions,
+        "why": [int(why_of[ids[n]]) if v > 1 else int(Why.FIRST) for n, v in zip(changed, versions, strict=True)],
+    }
+    payloads = packed([(ids[n], found.day) for n in changed], [new[n] for n in changed])
+    made = {name: Column(np.array(values, np.int64)) for name, values in columns.items()}
+    insert_columns(connection, settled, made, payloads)
+    return Saved(versions=len(changed), unchanged=len(ids) - len(changed))
+
+
+def _with_empty(found: SettledDay, rows: Sequence[int], more: int) -> MeterDays:
+    """Return some rows of a settled day, and then rows of meters that have nothing of it."""
+    return MeterDays(
+        energies={q: np.pad(values[rows], ((0, more), (0, 0))) for q, values in found.energies.items()},
+        has={q: np.pad(flags[rows], (0, more)) for q, flags in found.has.items()},
+        quality=np.pad(found.quality[rows], ((0, more), (0, 0))),
+    )
+
+
+def _rows(connection: Connection, meters: Collection[MeterId] | None, days: range, as_of: int | None) -> Iterator[Any]:
+    """Yield (meter's signed id, day, version, payload); of a meter's day the newest last."""
+    c = settled.c
+    statement = select(meter.c.id, c.day, c.version, c.payload).join(meter, meter.c.no == c.meter_no).order_by(c.no)
+    if as_of is not None:
+        statement = statement.where(c.no <= as_of)
+    if meters is None:
+        yield from connection.execute(statement.where(c.day.between(days.start, days.stop - 1)))
+        return
+    # A list of days in place of their range: the index begins with the day, so each meter's day is a lookup.
+    for numbers in chunks(sorted(numbers_of(connection, sorted(meters)).values())):
+        for some in chunks(days):
+            yield from connection.execute(statement.where(c.day.in_(some), c.meter_no.in_(numbers)))
+
+
+def _provisional(
+    connection: Connection, ids: Sequence[MeterId], days: range
+) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+    owner_of: dict[MeterId, int] = {}
+    for some in chunks(ids):
+        owners = select(meter.c.id, controller.c.number).join(controller, controller.c.id == meter.c.microgrid)
+        rows = connection.execute(owners.where(meter.c.id.in_([signed64(i) for i in some])))
+        owner_of |= {unsigned64(row.id): row.number for row in rows}
+    settled_of = _unchanging(connection, sorted(set(owner_of.values())), days)
+    found = np.ones((len(ids), len(days)), np.bool_)
+    for n, meter_id in enumerate(ids):
+        for day in settled_of.get(owner_of.get(meter_id, -1), ()):
+            found[n, day - days.start] = False
+    return np.repeat(found, QUARTERS_A_DAY, axis=1)
+
+
+def _unchanging(connection: Connection, owners: Sequence[int], days: range) -> dict[int, set[Day]]:
+    """Return the days of each microgrid that no late reading changes: final ones, and those before its first one."""
+    c, due = settled_day.c, settlement_due.c
+    final: dict[int, dict[Day, bool]] = {}
+    for numbers in chunks(owners):
+        for some_days in chunks(days):
+            wanted = select(c.owner_no, c.day, c.final).where(c.day.in_(some_days), c.owner_no.in_(numbers))
+            for owner, day, is_final in connection.execute(wanted):
+                final.setdefault(owner, {})[day] = is_final
+    found = {owner: {day for day, is_final in of.items() if is_final} for owner, of in final.items()}
+    for numbers in chunks([owner for owner in owners if days.start not in final.get(owner, ())]):
+        firsts = select(c.owner_no, func.min(c.day)).where(c.owner_no.in_(numbers)).group_by(c.owner_no)
+        for owner, first in connection.execute(firsts):
+            found.setdefault(owner, set()).update(range(days.start, min(first, days.stop)))
+        marked = due.day.between(days.start, days.stop - 1)
+        for owner, day in connection.execute(select(due.owner_no, due.day).where(due.owner_no.in_(numbers), marked)):
+            found.get(owner, set()).discard(day)
+    return found

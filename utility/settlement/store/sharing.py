@@ -1,0 +1,219 @@
+"""Recorded sharing: which microgrids' quarters are due, what is read for one, and its versions (C2).
+
+The compactor marks a microgrid's quarter as due when its readings are joined, also when late ones come. The job of
+sharing computes it, and deletes the mark if nothing was joined meanwhile.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from commonwatt.model.blocks import Blocks
+from commonwatt.model.ids import unsigned64
+from commonwatt.model.records import EventRecord, RecordType, State
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
+from commonwatt.town.town import Direction, Function
+from utility.database.checks import sound_events
+from utility.database.database import Database, insert_or
+from utility.readings.store.events import event_of, events_around
+from utility.readings.store.parts import PartReader, select_parts
+from utility.readings.store.retention import kept_from
+from utility.registry.tables import controller, installed, meter
+from utility.settlement.shared_quarter import MeterEntry, SharedQuarter
+from utility.settlement.store.settlement_due import mark_quarters
+from utility.settlement.tables import sharing, sharing_due, sharing_quarter
+
+MAX_DUE = 200
+"""Most microgrid quarters computed in one step; other jobs' steps come between."""
+
+MAX_LATE_QUARTERS = 96
+"""Quarters after a late event of sharing that are computed again: a command to share ends within a day."""
+
+_KINDS = [int(kind) for kind in (RecordType.GENERATION, RecordType.STORED, RecordType.THROUGH)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Due:
+    """A microgrid's quarter to compute.
+
+    Attributes:
+        quarter: The quarter.
+        owner_no: The number of the microgrid's controller.
+        marks: How often it was marked.
+    """
+
+    quarter: Quarter
+    owner_no: int
+    marks: int
+
+
+def mark_due(connection: Connection, keys: Iterable[tuple[Quarter, int]]) -> None:
+    """Mark (quarter, microgrid's number) whose readings were joined, and the next quarter: it needs the last level."""
+    pairs = {(quarter + later, owner) for quarter, owner in keys for later in (0, 1)}
+    statement = insert_or(connection, sharing_due)
+    again = statement.on_conflict_do_update(
+        index_elements=list(sharing_due.primary_key), set_={"marks": sharing_due.c.marks + 1}
+    )
+    if rows := [{"quarter": quarter, "owner_no": owner, "marks": 1} for quarter, owner in sorted(pairs)]:
+        connection.execute(again, rows)
+
+
+def mark_events(
+    connection: Connection, events: Iterable[Mapping[str, Any]], owners: Mapping[str, int], received: Quarter
+) -> None:
+    """Mark the quarters in which a battery began or ended to share; of a late event also those after it.
+
+    Args:
+        connection: In a transaction.
+        events: New rows of ``event``.
+        owners: The numbers of the microgrids' controllers, by id.
+        received: The quarter of their receipt.
+    """
+    keys = set()
+    for row in events:
+        if (row["previous_state"] ^ row["new_state"]) & State.SHARING:
+            first = row["time"] // QUARTER_S
+            last = max(first, min(received, first + MAX_LATE_QUARTERS))
+            keys |= {(quarter, owners[row["owner"]]) for quarter in range(first, last + 1)}
+    mark_due(connection, keys)
+    mark_quarters(connection, keys)
+
+
+def due(connection: Connection, before: Quarter, after: tuple[Quarter, int]) -> list[Due]:
+    """Return the marked quarters before ``before``, in order, that come after the key ``after``."""
+    c = sharing_due.c
+    later = (c.quarter > after[0]) | ((c.quarter == after[0]) & (c.owner_no > after[1]))
+    statement = select(sharing_due).where(c.quarter < before, later).order_by(c.quarter, c.owner_no).limit(MAX_DUE)
+    return [Due(**row) for row in connection.execute(statement).mappings()]
+
+
+def forget_dropped(connection: Connection) -> None:
+    """Delete the marks of quarters whose readings, or levels before, are no longer kept: what is recorded stays."""
+    connection.execute(sharing_due.delete().where(sharing_due.c.quarter <= kept_from(connection)))
+
+
+def meters_by_owner(connection: Connection) -> dict[int, list[MeterEntry]]:
+    """Return the meters that each microgrid has or had, by the number of its controller."""
+    statement = select(controller.c.number, meter, installed.c.since, installed.c.until)
+    statement = statement.join(controller, controller.c.id == meter.c.microgrid)
+    statement = statement.outerjoin(installed, installed.c.meter == meter.c.id)
+    found: dict[int, list[MeterEntry]] = defaultdict(list)
+    for row in connection.execute(statement.order_by(meter.c.no)):
+        entry = MeterEntry(
+            no=row.no,
+            id=unsigned64(row.id),
+            location=row.location,
+            function=Function(row.function),
+            direction=Direction(row.direction),
+            capacity=row.battery_capacity,
+            start=row.since,
+            end=row.until,
+        )
+        found[row.number].append(entry)
+    return dict(found)
+
+
+def events_of(
+    connection: Connection, numbers: Sequence[int], quarter: Quarter
+) -> dict[int, list[tuple[int, EventRecord]]]:
+    """Return by meter number the (log generation, event) of a quarter, with the last before and the first after it."""
+    found: dict[int, list[tuple[int, EventRecord]]] = defaultdict(list)
+    for row in sound_events(events_around(connection, numbers, quarter * QUARTER_S, (quarter + 1) * QUARTER_S)):
+        found[row.meter_no].append((row.generation, event_of(row, 0)))
+    return dict(found)
+
+
+def readings_of(database: Database, numbers: Sequence[int], quarter: Quarter) -> Blocks:
+    """Return the blocks of some meters' quarter and of the one before."""
+    reader = PartReader(database)
+    wanted = select_parts(
+        lambda c: c.quarter.in_([quarter - 1, quarter]) & c.meter_no.in_(numbers) & c.record_type.in_(_KINDS)
+    )
+    with database.reads.begin() as connection:
+        blocks = reader.read(connection, wanted)
+    reader.finish()
+    return blocks
+
+
+def save(connection: Connection, found: Sequence[tuple[Due, SharedQuarter]], now: EpochSeconds) -> int:
+    """Store what was computed as a new version where it differs from the last one; return how many are new."""
+    new = 0
+    for one, result in found:
+        new += _save(connection, one, result, now)
+        c = sharing_due.c
+        mark = (c.quarter == one.quarter) & (c.owner_no == one.owner_no) & (c.marks == one.marks)
+        connection.execute(sharing_due.delete().where(mark))
+    return new
+
+
+def _save(connection: Connection, one: Due, result: SharedQuarter, now: EpochSeconds) -> bool:
+    version, last = _last(connection, one.quarter, one.owner_no)
+    if (version == 0 and not result.given) or last == result:
+        return False
+    key = {"quarter": one.quarter, "owner_no": one.owner_no, "version": version + 1}
+    total = sum(result.given.values())
+    row = key | {"computed": now, "complete": result.complete, "shared": total}
+    connection.execute(sharing_quarter.insert().values(row))
+    rows = [
+        key | {"meter_no": no, "given": result.given.get(no, 0), "received": result.received.get(no, 0)}
+        for no in sorted({*result.given, *result.received})
+    ]
+    if rows:
+        connection.execute(sharing.insert(), rows)
+    return True
+
+
+def _last(connection: Connection, quarter: Quarter, owner_no: int) -> tuple[int, SharedQuarter | None]:
+    """Return the last version of a microgrid's quarter; 0: there is none."""
+    c = sharing_quarter.c
+    ours = (c.quarter == quarter) & (c.owner_no == owner_no)
+    row = connection.execute(select(sharing_quarter).where(ours).order_by(c.version.desc()).limit(1)).first()
+    if row is None:
+        return 0, None
+    s = sharing.c
+    rows = connection.execute(
+        select(sharing).where(s.quarter == quarter, s.owner_no == owner_no, s.version == row.version)
+    ).all()
+    return row.version, SharedQuarter(
+        given={each.meter_no: each.given for each in rows if each.given},
+        received={each.meter_no: each.received for each in rows if each.received},
+        complete=row.complete,
+    )
+
+
+def recorded(
+    connection: Connection, first: Quarter, last: Quarter, microgrid: MicrogridId | None, limit: int
+) -> list[dict[str, Any]]:
+    """Return the newest version of each microgrid's quarter with sharing, newest quarter first."""
+    c = sharing_quarter.c
+    newest = select(c.quarter, c.owner_no, func.max(c.version).label("version")).group_by(c.quarter, c.owner_no)
+    of = newest.where(c.quarter.between(first, last)).subquery()
+    statement = (
+        select(sharing_quarter, controller.c.id.label("microgrid"))
+        .join(of, (of.c.quarter == c.quarter) & (of.c.owner_no == c.owner_no) & (of.c.version == c.version))
+        .join(controller, controller.c.number == c.owner_no)
+        .order_by(c.quarter.desc(), c.owner_no)
+        .limit(limit)
+    )
+    if microgrid is not None:
+        statement = statement.where(controller.c.id == microgrid)
+    return [_shown(connection, row) for row in connection.execute(statement).all()]
+
+
+def _shown(connection: Connection, row: Any) -> dict[str, Any]:
+    s = sharing.c
+    ours = (s.quarter == row.quarter) & (s.owner_no == row.owner_no) & (s.version == row.version)
+    statement = select(meter.c.label, s.given, s.received).join(meter, meter.c.no == s.meter_no).where(ours)
+    meters = [dict(each) for each in connection.execute(statement.order_by(s.meter_no)).mappings()]
+    return {
+        "microgrid": row.microgrid,
+        "start": row.quarter * QUARTER_S,
+        "version": row.version,
+        "computed": row.computed,
+        "complete": row.complete,
+        "shared": row.shared,
+        "meters": [{"meter": each.pop("label"), **each} for each in meters],
+    }

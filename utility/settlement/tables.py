@@ -1,0 +1,91 @@
+"""Tables of settled quarter-hours and of recorded sharing (C2, C4, U2)."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from utility.database.base import RowId, metadata
+
+# Days (of UTC, since 1970) whose readings of a microgrid were joined, corrected or moved since they were last settled.
+# `marks` counts how often; `why` is the number of a reason.
+settlement_due = Table(
+    "settlement_due",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("owner_no", SmallInteger, primary_key=True, autoincrement=False),
+    Column("marks", Integer, nullable=False),
+    Column("why", SmallInteger, nullable=False),
+)
+
+# A settled day of a meter, a row for each version; rows are never changed, and their numbers only grow, in the order of
+# their commits. `payload` is the form of ``commonwatt.settlement.packed``. Minutes fit four bytes after 2038.
+settled = Table(
+    "settled",
+    metadata,
+    Column("no", RowId, primary_key=True, autoincrement=True),
+    Column("day", Integer, nullable=False),
+    Column("meter_no", Integer, nullable=False),
+    Column("computed_minute", Integer, nullable=False),
+    Column("version", SmallInteger, nullable=False),
+    Column("why", SmallInteger, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    UniqueConstraint("day", "meter_no", "version", name="uq_settled"),
+    sqlite_autoincrement=True,
+)
+
+# What is known of a microgrid's day: how it was settled, in how many quarters a meter lacks a reading, whether it is
+# final, and the residual against the boundary (``utility.store.residuals``).
+settled_day = Table(
+    "settled_day",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("owner_no", SmallInteger, primary_key=True, autoincrement=False),
+    Column("convention", String(16), nullable=False),
+    Column("computed", BigInteger, nullable=False),
+    Column("missing", Integer, nullable=False),
+    Column("final", Boolean, nullable=False),
+    Column("residual", Text, nullable=False),
+)
+
+# Microgrids' quarters whose readings were joined since sharing was last computed for them; `marks` counts how often.
+sharing_due = Table(
+    "sharing_due",
+    metadata,
+    Column("quarter", Integer, primary_key=True, autoincrement=False),
+    Column("owner_no", SmallInteger, primary_key=True, autoincrement=False),
+    Column("marks", Integer, nullable=False),
+)
+
+# Sharing of a microgrid in a quarter, and each computation that differs from the one before. Quarters without sharing
+# have no row, unless an earlier version had some. `shared` is the sum of what was given, milliwatt-hours.
+sharing_quarter = Table(
+    "sharing_quarter",
+    metadata,
+    Column("quarter", Integer, primary_key=True, autoincrement=False),
+    Column("owner_no", SmallInteger, primary_key=True, autoincrement=False),
+    Column("version", SmallInteger, primary_key=True, autoincrement=False),
+    Column("computed", BigInteger, nullable=False),
+    Column("complete", Boolean, nullable=False),
+    Column("shared", BigInteger, nullable=False),
+)
+
+# Who gave and received how much, milliwatt-hours, in a version of `sharing_quarter`.
+sharing = Table(
+    "sharing",
+    metadata,
+    Column("quarter", Integer, primary_key=True, autoincrement=False),
+    Column("owner_no", SmallInteger, primary_key=True, autoincrement=False),
+    Column("version", SmallInteger, primary_key=True, autoincrement=False),
+    Column("meter_no", Integer, primary_key=True, autoincrement=False),
+    Column("given", BigInteger, nullable=False),
+    Column("received", BigInteger, nullable=False),
+)

@@ -1,0 +1,89 @@
+"""What the next month would bring by a new tariff: the projection that people see before they set rates (U6)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from commonwatt.model.units import QUARTER_S, EpochSeconds
+from utility.database.database import Database
+from utility.database.town_zone import zone_of
+from utility.statistics.months import Month, month_at, month_text
+from utility.statistics.store.usage import Scope
+from utility.statistics.store.usage_money import rates_in_force, revenue
+from utility.statistics.store.usage_projection import (
+    Projectable,
+    money_panel,
+    months_with_usage,
+    projected,
+    projection_view,
+)
+from utility.statistics.words import dollars_words
+from utility.tariffs.tariff import Tariff
+
+Band = tuple[int | None, int, int | None]
+"""Low, middle and high, cents; without a band the outer two are ``None``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """The town's projected money of a month.
+
+    Attributes:
+        month: The month.
+        revenue: What all bills come to with the new tariff.
+        now: What they come to by the tariffs in force; ``None``: not projected yet.
+        cost: What the energy costs; ``None``: there is no regional price, or it is not projected yet.
+    """
+
+    month: Month
+    revenue: Band
+    now: Band | None
+    cost: Band | None
+
+    @property
+    def words(self) -> list[str]:
+        """What it says, a line each."""
+        lines = [f"{month_text(self.month)}, projected revenue with it: {dollars_words(*self.revenue)}"]
+        if self.now is not None:
+            lines.append(f"by the tariffs in force: {dollars_words(*self.now)}")
+        if self.cost is not None:
+            lines.append(f"cost of the energy: {dollars_words(*self.cost)}")
+        return lines
+
+
+def outlook(database: Database, tariff: Tariff, default: str, now: EpochSeconds) -> Outlook | None:
+    """Return what the next month would bring by a tariff; ``None``: no month is known yet.
+
+    Args:
+        database: The database.
+        tariff: The new tariff, in place of the published versions of its name.
+        default: The name of the tariff of accounts without one.
+        now: The time.
+
+    Raises:
+        ConfigError: An account has no tariff.
+    """
+    with database.reads.begin() as connection:
+        present = month_at(now // QUARTER_S, zone_of(connection))
+        months = months_with_usage(connection, present)
+        rates = rates_in_force(connection, present + 1, default, replace(tariff, effective=0))
+    paid = {}
+    for month in months:
+        with database.reads.begin() as connection:
+            paid[month] = revenue(connection, month, rates)
+    with database.reads.begin() as connection:
+        panel, subjects = money_panel(connection, present, paid)
+        view = projection_view(connection, Scope.TOWN)
+    made = projected(panel, subjects, Projectable.REVENUE, present + 1)
+    whole = [_band(row) for row in made.rows if row["scope"] == Scope.TOWN]
+    if not whole:
+        return None
+    rows = view["rows"] if view and view["month"] == present + 1 else []
+    known = {row["quantity"]: _band(row) for row in rows}
+    return Outlook(
+        month=present + 1, revenue=whole[0], now=known.get(Projectable.REVENUE), cost=known.get(Projectable.COST)
+    )
+
+
+def _band(row: Mapping[str, Any]) -> Band:
+    return row["low"], row["middle"], row["high"]

@@ -1,0 +1,381 @@
+"""Usage by month in the database: computed from settled days, readings and events, and stored as rows (U6)."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, select, text
+
+from commonwatt.model.ids import MeterId
+from commonwatt.model.records import State
+from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
+from commonwatt.settlement.settled import QUARTERS_A_DAY
+from commonwatt.town.town import Function
+from utility.billing.places import held, installed
+from utility.database.database import upsert
+from utility.database.town_zone import zone_of
+from utility.readings.store.retention import kept_from
+from utility.registry.accounts import Installed
+from utility.registry.layout import Day
+from utility.registry.tables import controller
+from utility.settlement.store.settled import load_settled
+from utility.settlement.store.settlement_due import numbers_of
+from utility.settlement.store.settlement_members import Owner, owners
+from utility.settlement.tables import settled_day
+from utility.statistics.batteries import BatteryDays, aligned, days_from, generated_by, no_days
+from utility.statistics.months import Month, MonthColumns, columns_of, month_text, months_of_day
+from utility.statistics.packed import packed, unpacked
+from utility.statistics.series import ClassDay, added, class_month
+from utility.statistics.store.usage_sources import class_batteries, class_days, generated, levels, seconds_in_state
+from utility.statistics.tables import usage_batteries, usage_day, usage_month
+from utility.statistics.usage import MICROGRID, QUANTITIES, Stretch, Usage, stretches_of, usage_of
+
+CLASSES = ("residential", "apartment", "public")
+"""The classes: the kinds of microgrids. Their numbers are 1, 2, 3."""
+
+DAYS_AT_A_TIME = 8
+"""Days of a month that are in memory at once: a microgrid may have many meters."""
+
+_LOCK = 0x43570009
+"""Number of the advisory lock for writing statistics: the readings of batteries are updated in place."""
+
+_SUMMED = (
+    *(quantity.name.lower() for quantity in QUANTITIES),
+    *("generated", "used", "slots", "wanted", "quarters", "settled", "missing", "estimated", "reduced_s", "islanded_s"),
+)
+_ISLANDED = State.OFF_GRID | State.SWITCH_OPEN | State.DEAD_FEEDER
+
+Row = dict[str, Any]
+
+
+class Scope(IntEnum):
+    """What a row of usage is of."""
+
+    ACCOUNT = 1
+    MICROGRID = 2
+    CLASS = 3
+    TOWN = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class TownUsage:
+    """The town as statistics see it.
+
+    Attributes:
+        owners: The microgrids with their meters, by number.
+        class_of: The number of each microgrid's class.
+        numbers: The meters' numbers, by id.
+        zone: Local time.
+        kept: The first quarter of which readings are kept.
+    """
+
+    owners: Mapping[int, Owner]
+    class_of: Mapping[int, int]
+    numbers: Mapping[MeterId, int]
+    zone: ZoneInfo
+    kept: int
+
+    def batteries(self, owner_no: int) -> NDArray[np.int64]:
+        """Return the numbers of a microgrid's meters with a battery, ascending."""
+        return battery_numbers(self.owners[owner_no].meters, self.numbers)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DayUsage:
+    """What a day of UTC adds.
+
+    Attributes:
+        day: The day.
+        classes: The quarter-hours of each class.
+        generated: By month that the day overlaps: by meter, energy generated and slots with a reading.
+        levels: By month: by meter, the level at the end of the day's last quarter in the month.
+        before: By month that begins in the day: by meter, the level before it.
+    """
+
+    day: Day
+    classes: Mapping[int, ClassDay]
+    generated: Mapping[Month, Mapping[int, tuple[int, int]]]
+    levels: Mapping[Month, Mapping[int, int]]
+    before: Mapping[Month, Mapping[int, int]]
+
+
+def load_town_usage(connection: Connection) -> TownUsage:
+    """Read the town as statistics see it."""
+    known = owners(connection)
+    kinds = {row.number: row.kind for row in connection.execute(select(controller.c.number, controller.c.kind))}
+    return TownUsage(
+        owners=known,
+        class_of={number: CLASSES.index(kinds[number]) + 1 for number in known},
+        numbers=numbers_of(connection, [meter.id for owner in known.values() for meter in owner.meters]),
+        zone=zone_of(connection),
+        kept=kept_from(connection),
+    )
+
+
+def battery_numbers(meters: Iterable[Installed], numbers: Mapping[MeterId, int]) -> NDArray[np.int64]:
+    """Return the numbers of the meters with a battery, ascending."""
+    return np.array(sorted(numbers[meter.id] for meter in meters if meter.capacity is not None), np.int64)
+
+
+def _installed_batteries(meters: Iterable[Installed], first: Quarter) -> NDArray[np.int64]:
+    """Return how many batteries have a meter in each quarter of a day, (96)."""
+    found = np.zeros(QUARTERS_A_DAY, np.int64)
+    for meter in meters:
+        if meter.capacity is not None:
+            start, end = installed(meter, first, first + QUARTERS_A_DAY)
+            found[start - first : end - first] += 1
+    return found
+
+
+def day_usage(connection: Connection, town: TownUsage, day: Day) -> DayUsage:
+    """Return what a day of UTC adds; without readings of batteries if they were dropped."""
+    classes = class_days(connection, day, town.owners, town.class_of)
+    first, until = day * QUARTERS_A_DAY, (day + 1) * QUARTERS_A_DAY
+    if first < town.kept:
+        return DayUsage(day=day, classes=_with_kept(connection, day, classes), generated={}, levels={}, before={})
+    counts = {number: _installed_batteries(owner.meters, first) for number, owner in town.owners.items()}
+    for number, found in class_batteries(connection, day, counts, town.class_of).items():
+        classes[number][len(QUANTITIES) :] = found
+    parts = {}
+    for month in months_of_day(day, town.zone):
+        columns = columns_of(month, town.zone)
+        parts[month] = max(first, columns.first), min(until, columns.until)
+    return DayUsage(
+        day=day,
+        classes=classes,
+        generated={month: generated(connection, *part) for month, part in parts.items()},
+        levels={month: levels(connection, part[1] - 1) for month, part in parts.items()},
+        before={
+            month: levels(connection, part[0] - 1)
+            for month, part in parts.items()
+            if part[0] == columns_of(month, town.zone).first
+        },
+    )
+
+
+def save_day_usage(connection: Connection, town: TownUsage, found: DayUsage, due: Sequence[int]) -> None:
+    """Store what a day of UTC adds: the classes' quarter-hours, and the readings of some microgrids' batteries."""
+    _lock(connection)
+    rows = [{"day": found.day, "class_no": n, "payload": packed(each)} for n, each in found.classes.items()]
+    connection.execute(upsert(connection, usage_day, "payload"), rows)
+    for month in found.generated:
+        columns = columns_of(month, town.zone)
+        known = _battery_days(connection, month, due)
+        changed = []
+        for number in due:
+            meters = town.batteries(number)
+            if len(meters):
+                days = aligned(known.get(number, no_days(meters, len(columns.days))), meters)
+                _fill(days, found, month, found.day - columns.days.start)
+                changed.append({"month": month, "owner_no": number, "payload": packed(days.table())})
+        if changed:
+            connection.execute(upsert(connection, usage_batteries, "payload"), changed)
+
+
+def microgrid_rows(
+    connection: Connection, town: TownUsage, some: Sequence[int], month: Month, now: EpochSeconds
+) -> list[Row]:
+    """Return the rows of a month of some microgrids and of their accounts."""
+    columns = columns_of(month, town.zone)
+    members = [meter for number in some for meter in town.owners[number].meters]
+    subjects, usage = _usage(connection, town, some, columns)
+    if usage is None:
+        return []
+    start = columns.first * QUARTER_S
+    # The last state of a meter that was removed ends with it.
+    ends = {town.numbers[m.id]: installed(m, columns.first, columns.until)[1] * QUARTER_S for m in members}
+    boundaries = {number: ends[number] for number in _boundaries(members, town)}
+    more = _More(
+        town=town,
+        columns=columns,
+        widths=_widths(connection, some, columns),
+        batteries=_battery_days(connection, month, some),
+        reduced=seconds_in_state(connection, ends, State.REDUCING, start),
+        islanded=seconds_in_state(connection, boundaries, _ISLANDED, start),
+    )
+    names = [quantity.name.lower() for quantity in QUANTITIES]
+    rows = []
+    for (owner_no, account), n in subjects.items():
+        row: Row = {"month": month, "owner_no": owner_no, "computed": now, "payload": packed(usage.shape[n])}
+        row |= {"scope": int(Scope.ACCOUNT), "subject": account}
+        if account == MICROGRID:
+            row |= {"scope": int(Scope.MICROGRID), "subject": owner_no}
+        row |= dict(zip(names, usage.energies[n].tolist(), strict=True))
+        for name in ("peak", "peak_at", "quarters", "settled", "missing", "estimated"):
+            row[name] = int(getattr(usage, name)[n])
+        rows.append(row | more.of(row, account))
+    return rows
+
+
+def _usage(
+    connection: Connection, town: TownUsage, some: Sequence[int], columns: MonthColumns
+) -> tuple[dict[tuple[int, int], int], Usage | None]:
+    """Return the subjects of some microgrids, with their numbers, and their usage; ``None``: there are none."""
+    members = {number: town.owners[number].meters for number in some}
+    ids = sorted({meter.id for each in members.values() for meter in each})
+    rows = {meter_id: row for row, meter_id in enumerate(ids)}
+    subjects: dict[tuple[int, int], int] = {}
+
+    def stretches(first: Quarter, until: Quarter) -> list[Stretch]:
+        return [one for n, of in members.items() for one in stretches_of(of, rows, subjects, n, first, until)]
+
+    stretches(columns.first, columns.until)  # Numbers all subjects.
+    usage: Usage | None = None
+    for part in columns.parts(DAYS_AT_A_TIME) if subjects else ():
+        loaded = load_settled(connection, ids, part.first, part.until)
+        found = usage_of(loaded, stretches(part.first, part.until), len(subjects), part)
+        usage = found if usage is None else usage.then(found)
+    return subjects, usage
+
+
+def save_microgrid_rows(connection: Connection, some: Sequence[int], month: Month, rows: Sequence[Row]) -> None:
+    """Replace the rows of a month of some microgrids and of their accounts."""
+    _lock(connection)
+    c = usage_month.c
+    ours = (c.month == month) & c.scope.in_([Scope.ACCOUNT, Scope.MICROGRID]) & c.owner_no.in_(list(some))
+    connection.execute(usage_month.delete().where(ours))
+    if rows:
+        connection.execute(usage_month.insert(), list(rows))
+
+
+def refresh_classes(connection: Connection, town: TownUsage, month: Month, now: EpochSeconds) -> None:
+    """Compute the rows of a month of the classes and of the town from those of the microgrids."""
+    _lock(connection)
+    columns = columns_of(month, town.zone)
+    c, d = usage_month.c, usage_day.c
+    sums: dict[int, Row] = {}
+    own = select(*(c[name] for name in (*_SUMMED, "subject"))).where(c.month == month, c.scope == Scope.MICROGRID)
+    for found in connection.execute(own).mappings():
+        for class_no in (town.class_of[found["subject"]], 0):
+            _add(sums.setdefault(class_no, {}), found)
+    days: dict[int, dict[Day, ClassDay]] = {}
+    wanted = d.day.between(columns.days.start - 1, columns.days[-1])
+    for day, class_no, payload in connection.execute(select(d.day, d.class_no, d.payload).where(wanted)):
+        days.setdefault(class_no, {})[day] = unpacked(payload, f"usage of day {day}, class {class_no}")
+    days[0] = {
+        day: added([of[day] for of in days.values() if day in of]) for day in {n for of in days.values() for n in of}
+    }
+    rows = []
+    for class_no, row in sums.items():
+        it = class_month(days.get(class_no, {}), columns)
+        scope = Scope.CLASS if class_no else Scope.TOWN
+        row |= {"month": month, "scope": int(scope), "subject": class_no, "owner_no": 0, "computed": now}
+        rows.append(row | {"peak": it.peak, "peak_at": it.peak_at, "payload": packed(it.shape)})
+    connection.execute(usage_month.delete().where(c.month == month, c.scope.in_([Scope.CLASS, Scope.TOWN])))
+    if rows:
+        connection.execute(usage_month.insert(), rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _More:
+    """What a row has besides settled energies."""
+
+    town: TownUsage
+    columns: MonthColumns
+    widths: Mapping[int, NDArray[np.int64]]
+    batteries: Mapping[int, BatteryDays]
+    reduced: Mapping[int, int]
+    islanded: Mapping[int, int]
+
+    def of(self, row: Row, account: int) -> Row:
+        """Return what was generated and used, and how long demand was reduced and the microgrid islanded."""
+        number = row["owner_no"]
+        members = self.town.owners[number].meters
+        ours, whole = _meters_of(members, account, self.columns)
+        meters = battery_numbers(ours, self.town.numbers)
+        days = self.batteries.get(number, no_days(meters, len(self.columns.days)))
+        it = generated_by(days, meters, self.widths.get(number, np.zeros(len(self.columns.days), np.int64)))
+        is_known = (whole or not len(meters)) and it.gained is not None
+        taken = row["imported"] + row["shared_in"] - row["exported"] - row["shared_out"]
+        reduced = {meter.place: 0 for meter in ours}
+        for meter in ours:
+            reduced[meter.place] = max(reduced[meter.place], self.reduced.get(self.town.numbers[meter.id], 0))
+        boundaries = _boundaries(members, self.town)
+        return {
+            "generated": it.energy if is_known else None,
+            "used": taken + it.energy - (it.gained or 0) if is_known else None,
+            "slots": it.slots,
+            "wanted": it.wanted,
+            "reduced_s": sum(reduced.values()),
+            "islanded_s": max((self.islanded.get(each, 0) for each in boundaries), default=0),
+        }
+
+
+def _meters_of(members: Sequence[Installed], account: int, columns: MonthColumns) -> tuple[list[Installed], bool]:
+    """Return the meters of an account or of the microgrid in a month, and whether they tell what was used in all of it.
+
+    A meter without a battery may have been exchanged; the level at which a battery's meter was is not known.
+    """
+    ours, whole = [], True
+    length, covered = columns.until - columns.first, Counter[tuple[str, str]]()
+    for meter in members:
+        start, end = installed(meter, columns.first, columns.until)
+        spans = held(meter, columns.first, columns.until)
+        if meter.function is Function.BOUNDARY or start == end:
+            continue
+        if account == MICROGRID or any(span[0] == account for span in spans):
+            ours.append(meter)
+            covered[meter.place, meter.direction] += end - start
+            whole &= account == MICROGRID or (account, start, end) in spans
+            whole &= meter.capacity is None or end - start == length
+    stored = {meter.place for meter in ours if meter.capacity is not None}
+    return ours, whole and all(time >= length for (place, _), time in covered.items() if place in stored)
+
+
+def _boundaries(members: Iterable[Installed], town: TownUsage) -> list[int]:
+    return [town.numbers[meter.id] for meter in members if meter.function is Function.BOUNDARY]
+
+
+def _widths(connection: Connection, some: Sequence[int], columns: MonthColumns) -> dict[int, NDArray[np.int64]]:
+    """Return the quarters of each settled day that lie in the month, by microgrid."""
+    c, days = settled_day.c, columns.days
+    starts = np.array(days) * QUARTERS_A_DAY
+    whole = np.minimum(starts + QUARTERS_A_DAY, columns.until) - np.maximum(starts, columns.first)
+    found = {number: np.zeros(len(days), np.int64) for number in some}
+    wanted = select(c.day, c.owner_no).where(c.day.between(days.start, days[-1]), c.owner_no.in_(list(some)))
+    for day, number in connection.execute(wanted):
+        found[number][day - days.start] = whole[day - days.start]
+    return found
+
+
+def _battery_days(connection: Connection, month: Month, some: Sequence[int]) -> dict[int, BatteryDays]:
+    c = usage_batteries.c
+    wanted = select(c.owner_no, c.payload).where(c.month == month, c.owner_no.between(min(some), max(some)))
+    return {
+        number: days_from(unpacked(payload, f"batteries of {month_text(month)}, microgrid {number}"))
+        for number, payload in connection.execute(wanted)
+    }
+
+
+def _fill(days: BatteryDays, found: DayUsage, month: Month, column: int) -> None:
+    of, level, before = found.generated[month], found.levels[month], found.before.get(month)
+    for row, number in enumerate(days.meters.tolist()):
+        days.generated[row, column], days.slots[row, column] = of.get(number, (0, 0))
+        days.level[row, column] = level.get(number, -1)
+        if before is not None:
+            days.before[row] = before.get(number, -1)
+
+
+def _with_kept(connection: Connection, day: Day, classes: dict[int, ClassDay]) -> dict[int, ClassDay]:
+    """Return a day with the generation and levels that are stored of it, since its readings were dropped."""
+    d = usage_day.c
+    for class_no, payload in connection.execute(select(d.class_no, d.payload).where(d.day == day)):
+        if class_no in classes:
+            classes[class_no][len(QUANTITIES) :] = unpacked(payload, f"usage of day {day}")[len(QUANTITIES) :]
+    return classes
+
+
+def _add(row: Row, found: Mapping[Any, Any]) -> None:
+    for name in _SUMMED:
+        value = found[name]
+        row[name] = row.get(name) if value is None else (row.get(name) or 0) + value
+
+
+def _lock(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})

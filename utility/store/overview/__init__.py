@@ -1,1 +1,0 @@
-"""Queries of the town's pages: states, figures of quarters and days, series of meters, search."""

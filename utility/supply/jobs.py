@@ -1,0 +1,208 @@
+"""The job of the town's supply: each minute it plans the purchase of the quarter-hour if there is none, and rations.
+
+A repeated run changes nothing: a quarter has one purchase, and a controller is told only what it was not told yet.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from secrets import token_hex
+
+from commonwatt.config.utility import SupplySettings
+from commonwatt.model.supply import SupplyState
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
+from commonwatt.protocol.plant_messages import PlantAction, PlantCommand
+from utility.assembly.metrics import UtilityMetrics
+from utility.database.database import Database, read_setting, save_setting
+from utility.database.town_zone import peak_hours_of, zone_of
+from utility.jobs.store.job_leases import Turn
+from utility.jobs.threads import Threads
+from utility.supply.announcing import Told, changes, must_tell
+from utility.supply.buying.policies import POLICIES
+from utility.supply.deciding import (
+    HISTORY_QUARTERS,
+    Facts,
+    inputs_of,
+    planned,
+    price_at,
+    rations_of,
+    situation_of,
+    unknown,
+    unplanned,
+)
+from utility.supply.forecast import like_hours
+from utility.supply.rationing import RATIONING
+from utility.supply.store.plant import (
+    NewPurchase,
+    add_purchase,
+    asked_until,
+    first_lacking,
+    has_purchase,
+    last_report,
+    quarters_between,
+)
+from utility.supply.store.rations import NewRation, count_limited, members, tell, told
+from utility.supply.store.supply_view import WORDS, announced_storm
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupplyPlan:
+    """What a run decided.
+
+    Attributes:
+        words: Why there is no purchase; empty: there is one.
+        purchase: The purchase to store; ``None``: there is one already, or none can be planned.
+        rations: The rations to tell.
+        changes: The kinds of changes among them, with their facts.
+        rationed: What the rations were decided for; ``None``: they were not.
+    """
+
+    words: str = ""
+    purchase: NewPurchase | None = None
+    rations: tuple[NewRation, ...] = ()
+    changes: tuple[dict[str, object], ...] = ()
+    rationed: tuple[Quarter, SupplyState, int] | None = None
+
+
+class Planner:
+    """Plans from what the database has; it writes nothing.
+
+    Attributes:
+        rationed: What the rations in force were decided for; ``None``: nothing is known of them.
+    """
+
+    def __init__(self, settings: SupplySettings, database: Database, *, is_trusted: Callable[[], bool]) -> None:
+        self.rationed: tuple[Quarter, SupplyState, int] | None = None
+        self._settings = settings
+        self._database = database
+        self._is_trusted = is_trusted
+        self._policy = POLICIES[settings.buying]()
+        self._rule = RATIONING[settings.rationing]
+
+    def plan(self, now: EpochSeconds) -> SupplyPlan:
+        """Return what is to be done now."""
+        facts, is_bought = self._facts(now)
+        if (why := unknown(facts)) is not None:
+            return SupplyPlan(words=why)
+        plan = self._rations(facts)
+        if is_bought:
+            return plan
+        if (why := unplanned(facts)) is not None:
+            return replace(plan, words=why)
+        return replace(plan, purchase=self._purchase(facts))
+
+    def _facts(self, now: EpochSeconds) -> tuple[Facts, bool]:
+        """Return the facts, and whether the present quarter-hour has a purchase."""
+        quarter = now // QUARTER_S
+        with self._database.reads.begin() as connection:
+            facts = Facts(
+                now=now,
+                is_trusted=self._is_trusted(),
+                seen=last_report(connection),
+                quarters=quarters_between(connection, quarter - HISTORY_QUARTERS, quarter - 1),
+                zone=zone_of(connection),
+                peak_hours=peak_hours_of(connection),
+                reserve_permille=self._settings.reserve_permille,
+                storm=announced_storm(connection, now),
+            )
+            return facts, has_purchase(connection, quarter)
+
+    def _purchase(self, facts: Facts) -> NewPurchase:
+        assert facts.seen is not None
+        situation = situation_of(facts)
+        purchase = planned(self._policy, facts, situation)
+        with self._database.reads.begin() as connection:
+            begin = asked_until(connection) or facts.quarter - HISTORY_QUARTERS
+        first = first_lacking(facts.quarters, begin, facts.quarter)
+        command = PlantCommand(
+            # Not the quarter alone: a database that was restored may plan a quarter anew, and differently.
+            id=f"buy-{facts.quarter}-{token_hex(4)}",
+            cmd=PlantAction.PURCHASE,
+            until=situation.now + QUARTER_S,
+            quarter=facts.quarter,
+            energy_mwh=purchase.energy,
+            keep_mwh=facts.reserve,
+            first_quarter=first,
+        )
+        return NewPurchase(
+            command=command,
+            energy=purchase.energy,
+            price=price_at(facts.seen[1], situation.now),
+            policy=self._settings.buying,
+            reason=purchase.reason,
+            inputs=inputs_of(facts, situation),
+        )
+
+    def _rations(self, facts: Facts) -> SupplyPlan:
+        """Return a plan of the rations to tell: decided once a quarter-hour, and at a change of the supply or line."""
+        assert facts.seen is not None
+        supply = facts.seen[1].supply
+        rationed = facts.quarter, supply, facts.seen[1].line_w
+        if rationed == self.rationed:
+            return SupplyPlan(rationed=rationed)
+        hours = like_hours(facts.quarter * QUARTER_S, facts.zone)
+        with self._database.reads.begin() as connection:
+            before = told(connection)
+            limits = _limits(before, facts.now)
+            asking = members(connection, facts.quarter, hours, frozenset(limits))
+        found = rations_of(self._rule, facts, [replace(one, limit_w=limits.get(one.microgrid)) for one in asking])
+        new = tuple(
+            NewRation(controller=name, supply=supply, ration=one, id=f"supply-{facts.now}-{token_hex(4)}")
+            for name, one in found.items()
+            if must_tell(one, supply, before.get(name), facts.now, facts.quarter)
+        )
+        changed = tuple(changes(found, supply, before, facts.now))
+        return SupplyPlan(rations=new, changes=changed, rationed=rationed)
+
+
+class SupplyJob:
+    """Plans and writes; reading and planning are on the jobs' thread, writing on the one for writes."""
+
+    def __init__(
+        self,
+        settings: SupplySettings,
+        database: Database,
+        metrics: UtilityMetrics,
+        threads: Threads,
+        *,
+        is_trusted: Callable[[], bool],
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._metrics = metrics
+        self._threads = threads
+        self._planner = Planner(settings, database, is_trusted=is_trusted)
+
+    async def run(self, turn: Turn) -> None:
+        """Plan what is to be done now, and write it in one transaction."""
+        plan: SupplyPlan = await self._threads.read(self._planner.plan, turn.now)
+        is_new, limited = await self._threads.write(self._apply, plan, turn.now)
+        if is_new:
+            self._metrics.purchases.labels(self._settings.buying).inc()
+        self._metrics.limited.set(limited)
+        self._planner.rationed = plan.rationed or self._planner.rationed
+
+    def _apply(self, plan: SupplyPlan, now: EpochSeconds) -> tuple[bool, int]:
+        """Write a plan in one transaction; return whether a purchase was added, and how many microgrids are limited."""
+        with self._database.writes.begin() as connection:
+            added = plan.purchase is not None and add_purchase(connection, plan.purchase, now)
+            tell(connection, plan.rations, now)
+            if (read_setting(connection, WORDS) or "") != plan.words:
+                save_setting(connection, WORDS, plan.words)
+                if plan.words:
+                    log.info("no purchase for this quarter-hour yet: %s", plan.words)
+            limited = count_limited(connection, now)
+        for change in plan.changes:
+            log.info("rations: %s", json.dumps(change))
+        if added and plan.purchase is not None:
+            log.info("buying: %s", json.dumps({"mwh": plan.purchase.energy, "why": plan.purchase.reason}))
+        return added, limited
+
+
+def _limits(before: Mapping[MicrogridId, Told], now: EpochSeconds) -> dict[MicrogridId, int]:
+    """Return the import limits in force, watts."""
+    in_force = {name: one for name, one in before.items() if one.until > now}
+    return {name: one.import_limit_w for name, one in in_force.items() if one.import_limit_w is not None}

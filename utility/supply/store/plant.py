@@ -1,0 +1,162 @@
+"""The plant's rows: its last report, its finished quarters, and the purchases with their commands."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.units import EpochSeconds, MilliwattHours, Quarter
+from commonwatt.protocol.json_messages import unpack_json
+from commonwatt.protocol.plant_messages import PlantCommand, PlantQuarter, PlantReport
+from commonwatt.protocol.topics import PLANT
+from utility.database.database import insert_or, upsert
+from utility.outbox.changes import Change, ClosePurchase, KeepPlantQuarters, OpenCommand, SawPlant
+from utility.supply.tables import plant_quarter, plant_seen, purchase
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewPurchase:
+    """A purchase to store.
+
+    Attributes:
+        command: The command to the plant.
+        energy: The energy, milliwatt-hours.
+        price: The price in its quarter, thousandths of the price outside peak hours.
+        policy: The name of the policy that planned it.
+        reason: Why, in words.
+        inputs: The facts it was planned from, for people.
+    """
+
+    command: PlantCommand
+    energy: MilliwattHours
+    price: int
+    policy: str
+    reason: str
+    inputs: dict[str, object]
+
+
+def write_plant(connection: Connection, changes: Sequence[Change]) -> None:
+    """Write the plant's changes among some changes of the core."""
+    for seen in [change for change in changes if isinstance(change, SawPlant)][-1:]:
+        row = {"one": 1, "time": seen.time, "report": seen.report.pack().decode()}
+        connection.execute(upsert(connection, plant_seen, "time", "report"), row)
+    keeping = [change for change in changes if isinstance(change, KeepPlantQuarters)]
+    _keep_quarters(connection, [row for one in keeping for row in one.quarters])
+    if keeping:
+        oldest = max(one.oldest for one in keeping)
+        connection.execute(plant_quarter.delete().where(plant_quarter.c.quarter < oldest))
+    for closing in [change for change in changes if isinstance(change, ClosePurchase)]:
+        ours = (purchase.c.id == closing.id) & (purchase.c.state == "open")
+        connection.execute(purchase.update().where(ours).values(state=closing.state, outcome=closing.outcome))
+
+
+def last_report(connection: Connection) -> tuple[EpochSeconds, PlantReport] | None:
+    """Return the time of receipt and the plant's last report; ``None``: there is none that can be read."""
+    row = connection.execute(select(plant_seen)).first()
+    if row is None:
+        return None
+    try:
+        return row.time, unpack_json(PlantReport, row.report.encode())
+    except ProtocolError:
+        return None  # Damaged, or of another release; the next arrives within a minute.
+
+
+def _keep_quarters(connection: Connection, rows: Iterable[PlantQuarter]) -> None:
+    """Store finished quarters; of a quarter the row with most slots stays."""
+    statement = insert_or(connection, plant_quarter)
+    new = statement.excluded
+    changed = {name: new[name] for name in PlantQuarter._fields if name != "quarter"}
+    kept = statement.on_conflict_do_update(
+        index_elements=[plant_quarter.c.quarter], set_=changed, where=new.slots > plant_quarter.c.slots
+    )
+    best: dict[Quarter, PlantQuarter] = {}
+    for row in rows:
+        if row.quarter not in best or best[row.quarter].slots < row.slots:
+            best[row.quarter] = row
+    if best:
+        connection.execute(kept, [row._asdict() for row in best.values()])
+
+
+def quarters_between(connection: Connection, first: Quarter, last: Quarter) -> list[PlantQuarter]:
+    """Return what the plant measured in the finished quarters ``first`` to ``last``, oldest first."""
+    c = plant_quarter.c
+    rows = connection.execute(select(plant_quarter).where(c.quarter.between(first, last)).order_by(c.quarter))
+    return [PlantQuarter(**row) for row in rows.mappings()]
+
+
+def add_purchase(connection: Connection, new: NewPurchase, created: EpochSeconds) -> bool:
+    """Add the purchase of a quarter; return ``False`` if the quarter has one already."""
+    command = new.command
+    row = {
+        "quarter": command.quarter,
+        "id": command.id,
+        "energy": new.energy,
+        "price": new.price,
+        "policy": new.policy,
+        "reason": new.reason,
+        "inputs": json.dumps(new.inputs),
+        "message": command.pack().decode(),
+        "created": created,
+        "until": command.until,
+        "state": "open",
+    }
+    statement = insert_or(connection, purchase).values(row).on_conflict_do_nothing(index_elements=["quarter"])
+    return connection.execute(statement.returning(purchase.c.quarter)).first() is not None
+
+
+def has_purchase(connection: Connection, quarter: Quarter) -> bool:
+    """Return whether a quarter has a purchase."""
+    return connection.execute(select(purchase.c.id).where(purchase.c.quarter == quarter)).first() is not None
+
+
+_OPEN_PURCHASES = (
+    select(purchase.c.id, purchase.c.message, purchase.c.until)
+    .where(purchase.c.state == "open")
+    .order_by(purchase.c.quarter)
+)
+
+
+def open_purchases(connection: Connection) -> list[OpenCommand]:
+    """Return the purchases without an outcome yet, oldest first, as commands to the plant."""
+    rows = connection.execute(_OPEN_PURCHASES)
+    return [OpenCommand(id=row.id, controller=PLANT, message=row.message, until=row.until) for row in rows]
+
+
+def asked_until(connection: Connection) -> Quarter | None:
+    """Return the quarter up to which the plant was asked for its quarters; ``None``: it has not answered yet."""
+    is_done = purchase.c.state == "done"
+    newest = select(purchase.c.quarter, purchase.c.outcome).where(is_done).order_by(purchase.c.quarter.desc()).limit(1)
+    row = connection.execute(newest).first()
+    if row is None:
+        return None
+    # The core leaves the last row in an outcome that had as many as one can have: the plant may have more.
+    left = json.loads(row.outcome or "{}").get("quarters") or [[row.quarter - 1]]
+    return int(left[-1][0]) + 1
+
+
+def purchases(connection: Connection, limit: int) -> list[dict[str, Any]]:
+    """Return the newest purchases, newest first, with what the plant bought in their quarters."""
+    c, measured = purchase.c, plant_quarter.c
+    statement = (
+        select(c.quarter, c.id, c.energy, c.price, c.policy, c.reason, c.inputs, c.state, c.outcome)
+        .add_columns(measured.ordered, measured.needed)
+        .join_from(purchase, plant_quarter, c.quarter == measured.quarter, isouter=True)
+        .order_by(c.quarter.desc())
+        .limit(limit)
+    )
+    return [_shown(dict(row)) for row in connection.execute(statement).mappings()]
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    for column in ("inputs", "outcome"):
+        row[column] = None if row[column] is None else json.loads(str(row[column]))
+    return row
+
+
+def first_lacking(present: Sequence[PlantQuarter], first: Quarter, now: Quarter) -> Quarter | None:
+    """Return the first quarter of ``first`` to before ``now`` that is not in ``present``; ``None``: none lacks."""
+    known = {row.quarter for row in present}
+    return next((quarter for quarter in range(first, now) if quarter not in known), None)

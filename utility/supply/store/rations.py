@@ -1,0 +1,223 @@
+"""What rationing is decided from, and what controllers were told of the supply."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection, bindparam, delete, func, select
+
+from commonwatt.model.records import RecordType
+from commonwatt.model.supply import SupplyState
+from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, MicrogridId, Quarter
+from commonwatt.protocol.controller_commands import Action, ControllerCommand
+from commonwatt.town.file import TownTable
+from commonwatt.town.town import Direction, Function, average_w
+from utility.database.database import read_setting, upsert
+from utility.outbox.changes import OpenCommand
+from utility.outbox.store import add_command
+from utility.outbox.tables import command
+from utility.readings.tables import compacted
+from utility.registry.store.registration import TOWN
+from utility.registry.tables import controller, installed, meter
+from utility.supply.announcing import RATION_S, Told
+from utility.supply.rationing import EMERGENCY, Member, Priority, Ration
+from utility.supply.tables import ration
+
+_HOUR_QUARTERS = 4
+
+_RECENT_QUARTERS = 4
+"""Quarters back in which the present demand is looked for: readings are compacted within two."""
+
+_LIKE_DAYS = 3
+"""Like days that are looked at for the import of the same hour."""
+
+_KEPT_S = 21 * 86_400
+"""Seconds for which commands are kept after their end: they tell in which like hours a microgrid was limited."""
+
+_OLD_COMMANDS = delete(command).where(
+    command.c.state != "open", command.c.until < bindparam("before"), command.c.id.like("supply-%")
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewRation:
+    """A ration to store and send.
+
+    Attributes:
+        controller: The controller.
+        supply: The state of the regional supply.
+        ration: Its ration.
+        id: The command's id.
+    """
+
+    controller: MicrogridId
+    supply: SupplyState
+    ration: Ration
+    id: str
+
+
+def loss_permille(connection: Connection) -> int:
+    """Return the part of a battery's charge that is lost in the registered town, thousandths."""
+    return int(json.loads(read_setting(connection, TOWN) or "{}").get("charging_loss_permille", 0))
+
+
+def members(
+    connection: Connection, quarter: Quarter, like_hours: Sequence[EpochSeconds], limited: frozenset[MicrogridId]
+) -> list[Member]:
+    """Return each microgrid as rationing sees it.
+
+    A microgrid asks for what it imported in the last quarter-hour that is known. While it is limited its import shows
+    the limit, so it asks for at least its import in the same hour of the last like day. An hour in which it was
+    limited, too, is not like: on the second day of a shortage it shows the first day's limit. A microgrid of which no
+    recent quarter-hour is known asks for as much.
+
+    Args:
+        connection: The database.
+        quarter: The present quarter-hour.
+        like_hours: The starts of the same local hour on earlier like days, the last day first.
+        limited: The microgrids that have an import limit now.
+    """
+    recent = _imports(connection, range(quarter - _RECENT_QUARTERS, quarter), least_slots=1)
+    usual: dict[MicrogridId, int] = {}
+    for start in like_hours[:_LIKE_DAYS]:
+        first = start // QUARTER_S
+        found = _imports(connection, range(first, first + _HOUR_QUARTERS), least_slots=SLOTS)
+        free = found.keys() - _limited_in(connection, start, start + _HOUR_QUARTERS * QUARTER_S)
+        # The energy of four quarters, milliwatt-hours, is the mean power of the hour, milliwatts.
+        whole = {name: sum(found[name].values()) // 1000 for name in free if len(found[name]) == _HOUR_QUARTERS}
+        usual = whole | usual
+    result = []
+    for member in _registered(connection, quarter):
+        name = member.microgrid
+        demand_w = recent[name][max(recent[name])] * _HOUR_QUARTERS // 1000 if name in recent else 0
+        if name in limited or name not in recent:
+            demand_w = max(demand_w, usual.get(name, member.average_w))
+        result.append(replace(member, demand_w=max(0, demand_w), like_hour_w=usual.get(name)))
+    return result
+
+
+def _imports(connection: Connection, quarters: range, least_slots: int) -> Mapping[MicrogridId, Mapping[Quarter, int]]:
+    """Return what each microgrid took through its boundary in each quarter that is known, milliwatt-hours.
+
+    A quarter with at least ``least_slots`` slots counts, with what the whole quarter has at the same mean power.
+    """
+    c = compacted.c
+    slots = c.exact + c.averaged
+    statement = (
+        select(meter.c.microgrid, c.quarter, c.total, slots.label("slots"))
+        .join(meter, meter.c.no == c.meter_no)
+        .where(
+            c.quarter.between(quarters.start, quarters.stop - 1),
+            c.record_type == int(RecordType.THROUGH),
+            slots >= least_slots,
+            meter.c.function == Function.BOUNDARY.value,
+            meter.c.direction == Direction.INCOMING.value,
+        )
+    )
+    found: dict[MicrogridId, dict[Quarter, int]] = {}
+    for row in connection.execute(statement):
+        found.setdefault(row.microgrid, {})[row.quarter] = row.total * SLOTS // row.slots
+    return found
+
+
+def _limited_in(connection: Connection, start: EpochSeconds, end: EpochSeconds) -> set[MicrogridId]:
+    """Return the microgrids that were told an import limit so late that it may have held in some time."""
+    c = command.c
+    told = select(c.id).where(
+        c.controller == controller.c.id,
+        c.created.between(start - RATION_S, end - 1),
+        c.message.contains('"import_limit_w"', autoescape=True),
+    )
+    return set(connection.execute(select(controller.c.id).where(told.exists())).scalars())
+
+
+def _registered(connection: Connection, quarter: Quarter) -> list[Member]:
+    """Return the registered microgrids with their class, customers and average use; removed meters do not count."""
+    averages = json.loads(read_setting(connection, TOWN) or "{}").get("average_w_of", {})
+    statement = (
+        select(controller.c.id, controller.c.kind, meter.c.function, meter.c.direction, func.count().label("number"))
+        .join(meter, meter.c.microgrid == controller.c.id)
+        .where(meter.c.id.not_in(select(installed.c.meter).where(installed.c.until <= quarter)))
+        .group_by(controller.c.id, controller.c.kind, meter.c.function, meter.c.direction)
+        .order_by(controller.c.id)
+    )
+    found: dict[MicrogridId, Member] = {}
+    for row in connection.execute(statement):
+        function = Function(row.function)
+        known = found.get(row.id) or Member(
+            microgrid=row.id, priority=_KINDS.get(row.kind, Priority.HOUSES), customers=0, average_w=0
+        )
+        each = int(averages.get(function.value, average_w(TownTable(), function)))
+        number = row.number if row.direction == Direction.INCOMING.value and each else 0
+        found[row.id] = replace(
+            known,
+            priority=Priority.PUBLIC if function in EMERGENCY else known.priority,
+            customers=known.customers + number,
+            average_w=known.average_w + number * each,
+        )
+    return list(found.values())
+
+
+_KINDS = {"public": Priority.PUBLIC, "apartment": Priority.APARTMENTS, "residential": Priority.HOUSES}
+
+
+def told(connection: Connection) -> dict[MicrogridId, Told]:
+    """Return what each controller was last told."""
+    return {
+        row.controller: Told(
+            quarter=row.quarter,
+            supply=SupplyState(row.supply),
+            import_limit_w=row.import_limit_w,
+            until=row.until,
+        )
+        for row in connection.execute(select(ration))
+    }
+
+
+def tell(connection: Connection, new: Sequence[NewRation], now: EpochSeconds) -> None:
+    """Store rations and the commands that tell the controllers; forget such commands of over three weeks ago.
+
+    Each quarter-hour of a short supply has one for each controller.
+    """
+    rows = []
+    for one in new:
+        message = ControllerCommand(
+            id=one.id,
+            cmd=Action.SUPPLY,
+            # Beyond that the next one is sent, or the supply is NORMAL again.
+            until=now + RATION_S,
+            for_s=RATION_S,
+            supply=one.supply,
+            import_limit_w=one.ration.import_limit_w,
+        )
+        content = message.pack().decode()
+        waiting = OpenCommand(id=one.id, controller=one.controller, message=content, until=message.until)
+        add_command(connection, waiting, now)
+        rows.append(
+            {
+                "controller": one.controller,
+                "quarter": now // QUARTER_S,
+                "supply": one.supply.value,
+                "import_limit_w": one.ration.import_limit_w,
+                "reason": one.ration.reason,
+                "until": now + RATION_S,
+                "command": one.id,
+            }
+        )
+    if rows:
+        connection.execute(_OLD_COMMANDS, {"before": now - _KEPT_S})
+        columns = ("quarter", "supply", "import_limit_w", "reason", "until", "command")
+        connection.execute(upsert(connection, ration, *columns), rows)
+
+
+def count_limited(connection: Connection, now: EpochSeconds) -> int:
+    """Return how many microgrids have an import limit now."""
+    limited = select(func.count()).where(ration.c.until > now, ration.c.import_limit_w.is_not(None))
+    return int(connection.execute(limited).scalar_one())
+
+
+def rations(connection: Connection, now: EpochSeconds) -> list[dict[str, object]]:
+    """Return the rations in force, by controller; of controllers that are under none, nothing."""
+    is_short = (ration.c.supply != SupplyState.NORMAL.value) | ration.c.import_limit_w.is_not(None)
+    statement = select(ration).where(ration.c.until > now, is_short).order_by(ration.c.controller)
+    return [dict(row) for row in connection.execute(statement).mappings()]

@@ -1,0 +1,1 @@
+"""Tariffs: their files, versions, and what controllers are sent of them."""

@@ -1,0 +1,136 @@
+"""Tariffs: proposed by one person, compared and previewed, published by another one."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.local_calendar import local_text, month_before
+from commonwatt.model.units import EpochSeconds
+from utility.access.actor import Actor
+from utility.access.store.audit_log import record
+from utility.access.two_people import Second, require_second, second_person
+from utility.billing.inputs import RunInputs
+from utility.billing.preview import Change, preview
+from utility.billing.run import Progress
+from utility.billing.store import billing_sources
+from utility.billing.store.billing import issued_run
+from utility.billing.store.run_bills import as_issued
+from utility.database.database import Database
+from utility.database.town_zone import timezone_of
+from utility.tariffs.store import tariffs
+from utility.tariffs.tariff import Tariff, parse_tariff
+
+MAX_TARIFF_BYTES = 256 * 1024
+"""Longest text of a tariff that a page or the API takes."""
+
+
+def propose(database: Database, source: str, actor: Actor, now: EpochSeconds, file: str = "") -> Tariff:
+    """Store a tariff's text as the next version of its name, for another person to approve.
+
+    Args:
+        database: The database.
+        source: The TOML.
+        actor: The person who proposes it.
+        now: The time.
+        file: The name of its file, for errors.
+
+    Raises:
+        ConfigError: The text has faults, a line for each, or its times are of another zone than the town's.
+    """
+    new = parse_tariff(source, file)
+    with database.writes.begin() as connection:
+        _require_zone(new, timezone_of(connection))
+        stored = tariffs.propose(connection, new, source, actor.name, now)
+        record(connection, actor, now, "tariff.propose", stored.label, None, _facts(stored))
+    return stored
+
+
+def publish(database: Database, name: str, version: int | None, second: Second) -> Tariff:
+    """Publish the proposal of a name; a second person has to, who is apart from the one who proposed it.
+
+    Args:
+        database: The database.
+        name: The tariff's name.
+        version: The version that the person looked at; ``None``: the one that is proposed now.
+        second: The person who approves it.
+
+    Raises:
+        ConfigError: It is no proposal any more, the person may not be the second one, it begins too early, or its times
+            are of another zone than the town's.
+    """
+    actor, now = second.actor, second.now
+    with second_person(database, second, f"tariff {name}") as connection:
+        proposed, first = tariffs.proposal(connection, name)
+        require_second(connection, second, {first: "proposed it"})
+        _require_zone(proposed, timezone_of(connection))
+        tariffs.publish(connection, name, proposed.version if version is None else version, actor.name, now)
+        record(connection, actor, now, "tariff.publish", proposed.label, {"state": "proposed"}, _facts(proposed))
+    return proposed
+
+
+def _require_zone(tariff: Tariff, zone: str) -> None:
+    """Refuse a tariff whose hours are not those of the months that are billed."""
+    if tariff.zone.key != zone:
+        raise ConfigError(
+            f"{tariff.name}: its timezone is {tariff.zone.key}, and the town's is {zone}: peak hours would be at other "
+            f'times than people see; write timezone = "{zone}" into its [tariff]'
+        )
+
+
+def previewed(
+    database: Database, tariff: Tariff, month: str, default: str, progress: Progress | None = None
+) -> list[Change]:
+    """Return what a tariff would have made of a month's bills, for every account.
+
+    Args:
+        database: The database.
+        tariff: The new tariff, in place of the published versions of its name.
+        month: The local month.
+        default: The name of the tariff of accounts without one.
+        progress: Called with the meters done and all.
+    """
+    with database.reads.begin() as connection:
+        before = issued_run(connection, month_before(month))
+    billed = {} if before is None else as_issued(database, before)
+    with database.reads.begin() as connection:
+        newest = billing_sources.newest_settled(connection)
+        inputs = RunInputs(
+            month=month,
+            timezone=timezone_of(connection),
+            registry=billing_sources.load_registry(connection),
+            tariffs=tariffs.published(connection),
+            default=default,
+            bases={account: each.base for account, each in billed.items() if each.base is not None},
+        )
+    return preview(inputs, tariff, billing_sources.settled_as_of(database, newest), progress)
+
+
+def differences(old: Tariff, new: Tariff) -> list[tuple[str, str, str]]:
+    """Return (key, before, after) of what differs between two tariffs; empty text: it is not there."""
+    before, after = (dict(_flat("", each.file.canonical())) for each in (old, new))
+    keys = [*before, *(key for key in after if key not in before)]
+    return [(k, before.get(k, ""), after.get(k, "")) for k in keys if before.get(k, "") != after.get(k, "")]
+
+
+def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Yield the values of a tariff by their keys; tables of a list are named by what tells them apart."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _flat(f"{key}.{name}" if key else name, inner)
+    elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+        for each in value:
+            yield from _flat(f"{key} {_name(each)}", {k: v for k, v in each.items() if k not in _NAMES})
+    elif value is not None:
+        yield key, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+_NAMES = ("name", "date", "period", "days", "season", "from", "until")
+
+
+def _name(table: Mapping[str, Any]) -> str:
+    words = [", ".join(v) if isinstance(v, list) else str(v) for k in _NAMES if (v := table.get(k)) is not None]
+    return " ".join(words)
+
+
+def _facts(tariff: Tariff) -> dict[str, str]:
+    return {"effective": local_text(tariff.effective, tariff.zone), "base": str(tariff.base)}

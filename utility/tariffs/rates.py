@@ -1,0 +1,107 @@
+"""What controllers are told of the rates: the prices of a tariff from a month's start to the end of the next (U3)."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from commonwatt.model.local_calendar import month_after, month_quarters
+from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds, MicrogridId, Quarter
+from commonwatt.protocol.controller_commands import MAX_CHANGES
+from utility.registry.accounts import DatedRegistry
+from utility.tariffs.tariff import Tariff, in_force
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToldRates:
+    """The rates of a tariff, for a controller.
+
+    Attributes:
+        tariff: Its name.
+        version: The newest version that holds in the time told.
+        month: The local month in which the time begins.
+        prices: Period, price of import, price of credit.
+        changes: From when which place in ``prices`` holds.
+        until: The end of the time told, epoch seconds.
+    """
+
+    tariff: str
+    version: int
+    month: str
+    prices: list[tuple[str, str, str]]
+    changes: list[tuple[EpochSeconds, int]]
+    until: EpochSeconds
+
+
+def rates_of(versions: Sequence[Tariff], month: str, zone: ZoneInfo) -> ToldRates | None:
+    """Return the rates of a tariff from the start of a local month to the end of the next one.
+
+    A tariff that changes more than ``MAX_CHANGES`` times in it is told until its next change after so many.
+    ``None``: no version holds in that time.
+
+    Args:
+        versions: The published versions of one name.
+        month: The month.
+        zone: Its zone.
+    """
+    first, until = month_quarters(month, zone)[0], month_quarters(month_after(month), zone)[1]
+    begins = sorted({first, *(tariff.effective for tariff in versions if first < tariff.effective < until)})
+    prices: list[tuple[str, str, str]] = []
+    changes: list[tuple[EpochSeconds, int]] = []
+    newest = 0
+    for begin, end in zip(begins, [*begins[1:], until], strict=True):
+        tariff = in_force(versions, begin)
+        if tariff is None:
+            continue
+        newest = max(newest, tariff.version)
+        for quarter, period in _changes(tariff, begin, end):
+            price = tariff.prices[period]
+            row = price.name, str(price.import_), str(price.credit)
+            if row not in prices:
+                prices.append(row)
+            if not changes or changes[-1][1] != prices.index(row):
+                changes.append((quarter * QUARTER_S, prices.index(row)))
+    if not changes:
+        return None
+    told_until = until * QUARTER_S if len(changes) <= MAX_CHANGES else changes[MAX_CHANGES][0]
+    return ToldRates(
+        tariff=versions[0].name,
+        version=newest,
+        month=month,
+        prices=prices,
+        changes=changes[:MAX_CHANGES],
+        until=told_until,
+    )
+
+
+def tariffs_by_microgrid(
+    registry: DatedRegistry, microgrids: Iterable[MicrogridId], default: str, quarter: Quarter
+) -> dict[MicrogridId, list[str]]:
+    """Return the names of the tariffs of each microgrid's accounts in a quarter; the default without accounts."""
+    found: dict[MicrogridId, set[str]] = {name: set() for name in microgrids}
+    for meter in registry.meters.values():
+        account = meter.account_at(quarter)
+        if account is not None and meter.microgrid in found:
+            found[meter.microgrid].add(_name(registry, account, default, quarter))
+    return {microgrid: sorted(names) or [default] for microgrid, names in sorted(found.items())}
+
+
+def next_change(registry: DatedRegistry, quarter: Quarter) -> Quarter | None:
+    """Return the next quarter in which another account has a meter, or an account another tariff; ``None``: none is."""
+    dates = {date for meter in registry.meters.values() for held in meter.holdings for date in (held.start, held.end)}
+    dates |= {dated.start for account in registry.accounts.values() for dated in account.tariffs}
+    return min((date for date in dates if date is not None and date > quarter), default=None)
+
+
+def _name(registry: DatedRegistry, number: AccountNumber, default: str, quarter: Quarter) -> str:
+    account = registry.accounts.get(number)
+    begun = [dated.value for dated in account.tariffs if dated.start <= quarter] if account is not None else []
+    return begun[-1] if begun else default
+
+
+def _changes(tariff: Tariff, begin: Quarter, end: Quarter) -> list[tuple[Quarter, int]]:
+    """Return the quarters from which another period holds, the first one included."""
+    periods = tariff.periods_of(np.arange(begin, end))
+    places = [0, *(np.flatnonzero(np.diff(periods)) + 1).tolist()]
+    return [(begin + place, int(periods[place])) for place in places]

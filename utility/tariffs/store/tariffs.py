@@ -1,0 +1,147 @@
+"""The versions of tariffs: proposed by one person, published by another, and never changed (C1)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from sqlalchemy import Connection, func, select, text
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
+from utility.tariffs.tables import rates_version
+from utility.tariffs.tariff import Tariff, tariff_of
+
+_MEANWHILE = "{name} v{version}: was replaced or published meanwhile; see: commonwatt tariff list"
+
+_LOCK = 0x43570164
+"""Number of the advisory lock for new versions: each has its number."""
+
+
+def propose(connection: Connection, new: Tariff, source: str, person: str, now: EpochSeconds) -> Tariff:
+    """Store a tariff as a proposal, in place of an earlier one of the same name; return it with its version.
+
+    Args:
+        connection: A transaction that writes.
+        new: The checked tariff.
+        source: Its file as it was written.
+        person: The person who proposes it.
+        now: The time.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    ours = rates_version.c.name == new.name
+    newest = connection.execute(select(func.max(rates_version.c.version)).where(ours)).scalar()
+    stored = Tariff(file=new.file, version=(newest or 0) + 1, effective=new.effective)
+    connection.execute(rates_version.update().where(ours, rates_version.c.state == "proposed").values(state="replaced"))
+    row = {"name": stored.name, "version": stored.version, "state": "proposed", "effective": stored.effective}
+    row |= {"content": stored.canonical(), "source": source, "proposed_by": person, "proposed": now}
+    connection.execute(rates_version.insert().values(row))
+    return stored
+
+
+def proposal(connection: Connection, name: str) -> tuple[Tariff, str]:
+    """Return the proposal of a name, and the person who made it.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    ours = (rates_version.c.name == name) & (rates_version.c.state == "proposed")
+    row = connection.execute(select(rates_version.c.content, rates_version.c.proposed_by).where(ours)).first()
+    if row is None:
+        raise ConfigError(f"{name}: nothing is proposed; propose it first: commonwatt tariff propose FILE")
+    return tariff_of(row.content), row.proposed_by
+
+
+def count_proposals(connection: Connection) -> int:
+    """Return how many proposals wait for a second person."""
+    waiting = select(func.count()).select_from(rates_version).where(rates_version.c.state == "proposed")
+    return int(connection.execute(waiting).scalar_one())
+
+
+def publish(connection: Connection, name: str, version: int, person: str, now: EpochSeconds) -> None:
+    """Publish a proposal.
+
+    Raises:
+        ConfigError: It is no proposal any more, or it begins in a time for which others hold.
+    """
+    ours = (rates_version.c.name == name) & (rates_version.c.version == version) & (rates_version.c.state == "proposed")
+    begins = connection.execute(select(rates_version.c.effective).where(ours)).scalar()
+    if begins is None:
+        raise ConfigError(_MEANWHILE.format(name=name, version=version))
+    if (fault := _too_early(connection, name, begins, now)) is not None:
+        raise ConfigError(f"{name} v{version}: {fault}; propose it with a later `effective`")
+    values = {"state": "published", "approved_by": person, "approved": now}
+    if not connection.execute(rates_version.update().where(ours).values(values)).rowcount:
+        raise ConfigError(_MEANWHILE.format(name=name, version=version))
+
+
+def published(connection: Connection) -> tuple[Tariff, ...]:
+    """Return the published versions of all tariffs, by name and version."""
+    c = rates_version.c
+    statement = select(c.content).where(c.state == "published").order_by(c.name, c.version)
+    return tuple(tariff_of(text) for text in connection.execute(statement).scalars())
+
+
+def holidays(connection: Connection) -> frozenset[date]:
+    """Return the holidays that published tariffs list."""
+    return frozenset(date.fromisoformat(each.date) for tariff in published(connection) for each in tariff.file.holiday)
+
+
+def versions(connection: Connection) -> Sequence[dict[str, Any]]:
+    """Return all versions without their content, by name and version."""
+    c = rates_version.c
+    columns = (c.name, c.version, c.state, c.effective, c.proposed_by, c.proposed, c.approved_by, c.approved)
+    return [dict(row) for row in connection.execute(select(*columns).order_by(c.name, c.version)).mappings()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A version as it is stored.
+
+    Attributes:
+        tariff: The version.
+        state: ``proposed``, ``published`` or ``replaced``.
+        source: Its text as it was proposed.
+        proposed_by: The person who proposed it.
+        proposed: When.
+        approved_by: The person who published it; ``None``: nobody did.
+        approved: When.
+    """
+
+    tariff: Tariff
+    state: str
+    source: str
+    proposed_by: str
+    proposed: EpochSeconds
+    approved_by: str | None
+    approved: EpochSeconds | None
+
+
+def find_version(connection: Connection, name: str, version: int) -> Stored:
+    """Return a version.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    c = rates_version.c
+    columns = (c.content, c.state, c.source, c.proposed_by, c.proposed, c.approved_by, c.approved)
+    row = connection.execute(select(*columns).where(c.name == name, c.version == version)).mappings().first()
+    if row is None:
+        raise ConfigError(f"{name:.32} v{version}: there is no such version")
+    return Stored(tariff=tariff_of(row["content"]), **{key: row[key] for key in row if key != "content"})
+
+
+def _too_early(connection: Connection, name: str, begins: Quarter, now: EpochSeconds) -> str | None:
+    """Return why a version can't begin in a quarter; ``None``: it can."""
+    c = rates_version.c
+    ours = (c.name == name) & (c.state == "published")
+    newest = connection.execute(select(func.max(c.effective)).where(ours)).scalar()
+    if newest is None:
+        # The first version of a name may begin in the past.
+        return None
+    if begins <= newest:
+        return "it begins before a published version, or together with it"
+    if begins < now // QUARTER_S:
+        return "it begins in the past, for which another version was published"
+    return None

@@ -1,0 +1,42 @@
+"""Tables of tariffs, runs of bills and bills (U2, U3)."""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Integer,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+)
+
+from utility.database.base import metadata
+
+# The versions of tariffs. `content` is canonical JSON, `source` the file as it was proposed; neither is ever changed.
+# `state`: proposed, published, or replaced (by a later proposal). Times are epoch seconds; `effective` is a quarter.
+rates_version = Table(
+    "rates_version",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("version", SmallInteger, primary_key=True, autoincrement=False),
+    Column("state", String(16), nullable=False),
+    Column("effective", Integer, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("proposed_by", String(32), nullable=False),
+    Column("proposed", BigInteger, nullable=False),
+    Column("approved_by", String(32), nullable=True),
+    Column("approved", BigInteger, nullable=True),
+)
+
+# The rates that each controller was last told: the tariff's version and month, and the command that tells them.
+rates_told = Table(
+    "rates_told",
+    metadata,
+    Column("controller", String(16), ForeignKey("controller.id"), primary_key=True),
+    Column("tariff", String(32), primary_key=True),
+    Column("version", SmallInteger, nullable=False),
+    Column("month", String(7), nullable=False),
+    Column("command", String(64), nullable=False),
+)

@@ -1,0 +1,1 @@
+"""What all routes, pages and commands share: rights, answers, bounds on requests."""

@@ -1,0 +1,68 @@
+"""What routes that change people and tokens share: who acts when, refusals as answers, addresses of links."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from fastapi import HTTPException, Request
+
+from commonwatt.model.exceptions import ConfigError
+from utility.access.actor import Actor
+from utility.access.store import audit_log
+from utility.access.store.people import By, Link
+from utility.alarms.client import AlertmanagerError
+from utility.control.changing import cancel_change
+from utility.research.decisions import stop_reading
+from utility.webkit.rights import gate_of
+from utility.webkit.services import Api
+
+MAX_ENDED = 10_000
+"""Most entries of the audit log of a token that are looked at to end what it made, the newest first."""
+
+
+@contextmanager
+def changing(api: Api, request: Request, actor: Actor) -> Iterator[By]:
+    """Open the transaction of a change; a refusal of it becomes an answer, and nothing is changed.
+
+    Raises:
+        HTTPException: The change is refused, with the reason.
+    """
+    machine_s = gate_of(request).now()
+    try:
+        with api.database.writes.begin() as connection:
+            yield By(connection=connection, actor=actor, now=int(api.clock.now()), machine_s=machine_s)
+    except ConfigError as error:
+        raise HTTPException(422, str(error)) from error
+
+
+def address_of_link(request: Request, link: Link) -> str:
+    """Return the whole address of a link, at the host by which the request came."""
+    return f"{request.url.scheme}://{request.url.netloc}{link.path}"
+
+
+def end_made(api: Api, actor: Actor, token: int) -> int:
+    """End what was made with a token and still holds; return how much.
+
+    These are planned changes of gateways, silences, acknowledgements, and researchers whom it let read. What it sent,
+    decided or proposed stays as it is.
+    """
+    now, wanted = int(api.clock.now()), audit_log.Wanted(token=token)
+    with api.database.reads.begin() as connection:
+        entries = audit_log.entries(connection, wanted, MAX_ENDED)
+    ended = 0
+    for entry in entries:
+        subject, after = entry["subject"], json.loads(entry["after"] or "null")
+        with suppress(ConfigError, AlertmanagerError):  # It holds no more, or was ended by another person.
+            match entry["action"]:
+                case "command.plan":
+                    cancel_change(api.database, actor, int(subject.removeprefix("change ")), now)
+                case "alarm.silence":
+                    api.alarms.end_silence(actor, str(after["no"]))
+                case "alarm.acknowledge":
+                    api.alarms.withdraw(actor, after["no"])
+                case "agreement.reader" if after is not None:
+                    stop_reading(api.database, subject.removeprefix("agreement "), after["person"], actor, now)
+                case _:
+                    continue
+            ended += 1
+    return ended

@@ -1,0 +1,1 @@
+"""What the utility's commands share: their options, and the service that they ask."""

@@ -1,0 +1,62 @@
+"""Answers that several pages give: errors in words for a browser, files, and fields that several forms have."""
+
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import Form, HTTPException, Path, Query, Response
+
+from commonwatt.model.exceptions import ConfigError, StoreError
+from utility.webkit import shapes
+
+ROWS = 100
+"""Rows of a page of a list."""
+
+MAX_CHOSEN = 1_000
+"""Most boxes of a list that one form sends."""
+
+Why = Annotated[str, Form(max_length=2_000)]
+After = Annotated[str, Query(max_length=60)]
+Skip = Annotated[int, Query(ge=0, le=10_000_000)]
+Number = Annotated[int, Path(ge=0, lt=2**31)]
+
+_COMMANDS = re.compile(r"(; see|; propose it first|; make it again|; make it|; next)?: commonwatt [^;,.]*")
+_OPTION = re.compile(r"--([a-z]+)")
+
+
+def plain(error: Exception) -> str:
+    """Return an error for a page: without the commands and options that only a terminal has."""
+    text = _COMMANDS.sub("", str(error))
+    return _OPTION.sub(r"\1", text)
+
+
+def refusing(status: int = 409) -> AbstractContextManager[None]:
+    """Answer with a page that says why, if a decision is refused; nothing was changed then."""
+    return shapes.refusing(status, lambda error: f"{plain(error)}. Nothing was changed.")
+
+
+def found(make: Callable[[], Any]) -> Any:
+    """Return what a function returns; a page that says so if there is no such thing, or if it is damaged.
+
+    Raises:
+        HTTPException: There is no such thing, or it is damaged.
+    """
+    try:
+        return make()
+    except ConfigError as error:
+        raise HTTPException(404, plain(error)) from error
+    except StoreError as error:
+        raise HTTPException(503, plain(error)) from error
+
+
+def address(path: str, **words: object) -> str:
+    """Return the address of a page with the words of its query that say something."""
+    said = {name: str(value) for name, value in words.items() if value not in (None, "", 0)}
+    return f"{path}?{urlencode(said)}" if said else path
+
+
+def download(content: bytes, name: str, kind: str) -> Response:
+    """Return a file for the browser to save."""
+    return Response(content, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{name}"'})

@@ -1,0 +1,110 @@
+"""What the console's pages share: the service behind them, and how a page is rendered."""
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from commonwatt.model.units import EpochSeconds
+from utility.access.actor import Actor
+from utility.access.guesses import Guesses
+from utility.access.roles import STAFF
+from utility.database.database import Database
+from utility.webkit.console.navigation import entries_for
+from utility.webkit.console.rendering import Renderer, console_renderer
+from utility.webkit.console.static_files import StaticFiles, load_static
+from utility.webkit.services import Api
+
+
+@dataclass(frozen=True)
+class Console:
+    """The console of one utility.
+
+    Attributes:
+        api: The service behind the pages.
+        static: The files that pages load.
+        guesses: Counts guesses of passwords in open sessions.
+        renderer: Renders templates.
+    """
+
+    api: Api
+    static: StaticFiles = field(default_factory=load_static)
+    guesses: Guesses = field(default_factory=Guesses)
+    renderer: Renderer = field(default_factory=console_renderer)
+
+    @property
+    def database(self) -> Database:
+        """The database."""
+        return self.api.database
+
+    def now(self) -> EpochSeconds:
+        """Return the time of the service's clock, by which all values of pages have their age."""
+        return int(self.api.clock.now())
+
+    def zone(self) -> ZoneInfo:
+        """Return the town's time zone, of all times and days of pages."""
+        return self.api.zone.read()
+
+    def page(
+        self,
+        request: Request,
+        actor: Actor | None,
+        template: str,
+        content: Mapping[str, Any],
+        status: int = 200,
+        zone: ZoneInfo | None = None,
+    ) -> HTMLResponse:
+        """Return a page.
+
+        Args:
+            request: The request.
+            actor: Who asks; ``None``: nobody is logged in.
+            template: The template's file.
+            content: Its variables, besides those of every page: ``actor``, ``now``, ``zone``, ``csrf_secret``,
+                ``navigation``, ``searches`` (whether there is a search), ``here`` (the request's path), ``message`` and
+                ``board`` (the alarms; none for those who may not see them).
+            status: The HTTP status.
+            zone: The zone of its times; ``None``: the town's, from the database.
+        """
+        shared = {
+            "actor": actor,
+            "now": self.now(),
+            "zone": zone or self.zone(),
+            "csrf_secret": "" if actor is None else actor.csrf,
+            "searches": actor is not None and actor.has(*STAFF),
+            "navigation": [] if actor is None else entries_for(actor),
+            "here": request.url.path,
+            "message": _message(request, actor),
+            "board": self.api.alarms.board() if actor is not None and actor.has(*STAFF) else None,
+        }
+        return HTMLResponse(self.renderer.render(template, {**shared, **content}), status)
+
+    def see_other(self, actor: Actor, path: str, message: str = "") -> RedirectResponse:
+        """Return the answer to a form: go to a page, which shows a message."""
+        if message:
+            words = urlencode({"message": message, "seal": _seal(actor, message)})
+            path += f"{'&' if '?' in path else '?'}{words}"
+        return RedirectResponse(path, 303)
+
+    def fragment(self, request: Request, actor: Actor, template: str, content: Mapping[str, Any]) -> HTMLResponse:
+        """Return a part of a page, for htmx; its variables are those of ``page``."""
+        return self.page(request, actor, template, content)
+
+
+def _message(request: Request, actor: Actor | None) -> str:
+    """Return the message of a page's address; only ours, so that a link can't put words into the page."""
+    message = request.query_params.get("message", "")
+    if actor is None or not hmac.compare_digest(
+        request.query_params.get("seal", "").encode(), _seal(actor, message).encode()
+    ):
+        return ""
+    return message
+
+
+def _seal(actor: Actor, message: str) -> str:
+    return hmac.digest(actor.csrf.encode(), message.encode(errors="replace"), "sha256").hex()[:32]

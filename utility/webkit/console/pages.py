@@ -1,0 +1,36 @@
+"""The state of a long work that a person started: a run of bills, a preview of a tariff."""
+
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import HTMLResponse
+
+from utility.webkit.console.console import Console
+from utility.webkit.rights import ClerksOrApprovers
+from utility.webkit.works import Work
+
+
+def add_works(app: FastAPI, console: Console) -> None:
+    """Add the routes."""
+
+    @app.get("/console/works/{work_id}", include_in_schema=False)
+    def work(request: Request, actor: ClerksOrApprovers, work_id: str) -> HTMLResponse:
+        """Show how far a work is."""
+        return console.page(request, actor, "work.html", {"work": _found(console, work_id)})
+
+    @app.get("/console/works/{work_id}/live", include_in_schema=False)
+    def live(request: Request, actor: ClerksOrApprovers, work_id: str) -> Response:
+        """Return the changing part of that page; go to the result when it is there."""
+        found = _found(console, work_id)
+        if found.path:
+            return Response(headers={"HX-Redirect": found.path})
+        return console.fragment(request, actor, "work_live.html", {"work": found})
+
+
+def _found(console: Console, work_id: str) -> Work:
+    work = console.api.works.find(work_id)
+    if work is None:
+        raise HTTPException(
+            404,
+            "this work is not known: it is old, or the service was started again meanwhile. If its result is not "
+            "listed, nothing was stored: start it again",
+        )
+    return work

@@ -1,0 +1,109 @@
+"""Renders the console's templates (Jinja2; every value is escaped, a missing one is an error)."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
+
+from utility.webkit.console.static_files import load_static
+
+MISSING = "\u2013"
+"""What stands for a missing value: a dash."""
+
+_TEMPLATES = sorted(Path(__file__).parents[2].glob("*/templates"))
+"""Each room's; a name is there once."""
+
+
+class Renderer:
+    """Renders templates.
+
+    Args:
+        address: Returns the address of a static file by its name.
+    """
+
+    def __init__(self, address: Callable[[str], str]) -> None:
+        self._environment = Environment(
+            loader=FileSystemLoader(_TEMPLATES),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+        self._environment.globals["static"] = address
+        self._environment.filters.update(
+            local=local,
+            utc=utc,
+            ago=ago,
+            kwh=kwh,
+            kw=kw,
+            percent=percent,
+            exact_percent=exact_percent,
+            plain_bytes=plain_bytes,
+        )
+
+    def render(self, template: str, content: Mapping[str, Any]) -> str:
+        """Return a rendered template."""
+        return self._environment.get_template(template).render(content)
+
+
+@cache
+def console_renderer() -> Renderer:
+    """Return the renderer of the console's pages; a process compiles each template once."""
+    return Renderer(load_static().address)
+
+
+@pass_context
+def local(context: Context, time: float) -> str:
+    """Return a time in the page's ``zone``, for people."""
+    return datetime.fromtimestamp(time, context["zone"]).strftime("%d %b %Y %H:%M:%S")
+
+
+def utc(time: float) -> str:
+    """Return a time for programs (ISO 8601)."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def ago(time: float, now: float) -> str:
+    """Return how long ago a time was, or in how long it will be, in one unit."""
+    seconds = abs(int(now - time))
+    for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)):
+        if seconds >= 2 * length or unit == "second":
+            count = seconds // length
+            words = f"{count} {unit}{'' if count == 1 else 's'}"
+            return f"{words} ago" if now >= time else f"in {words}"
+    raise AssertionError("the last unit is taken")
+
+
+def kwh(milliwatt_hours: float | None) -> str:
+    """Return an energy in kilowatt-hours, for people; a dash for a missing one."""
+    return MISSING if milliwatt_hours is None else f"{milliwatt_hours / 1e6:,.1f} kWh"
+
+
+def kw(watts: float | None) -> str:
+    """Return a power in kilowatts, for people; a dash for a missing one."""
+    return MISSING if watts is None else f"{watts / 1000:,.1f} kW"
+
+
+def percent(permille: float | None) -> str:
+    """Return thousandths as percent, for people; a dash for a missing one."""
+    return MISSING if permille is None else f"{permille / 10:.0f} %"
+
+
+def exact_percent(permille: float | None) -> str:
+    """Return thousandths as percent with two decimals, never rounded up to 100; a dash for a missing one."""
+    return MISSING if permille is None else f"{int(permille * 10) / 100:.2f} %"
+
+
+def plain_bytes(count: float | None) -> str:
+    """Return a count of bytes, for people; a dash for a missing one."""
+    if count is None:
+        return MISSING
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:,.1f} {unit}"
+    return f"{count:,.0f} bytes"

@@ -1,0 +1,80 @@
+"""The files that pages load: our own and vendored ones, in memory, also compressed."""
+
+import gzip
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from fastapi import FastAPI, HTTPException, Request, Response
+
+from utility.webkit.rights import OPEN
+
+_HERE = Path(__file__).parent
+_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+_FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
+
+
+@dataclass(frozen=True)
+class StaticFile:
+    """A file that pages load.
+
+    Attributes:
+        content: Its bytes.
+        compressed: The same in gzip.
+        media_type: Its type.
+        version: Part of its address, which changes with the content.
+    """
+
+    content: bytes
+    compressed: bytes
+    media_type: str
+    version: str
+
+
+@dataclass(frozen=True)
+class StaticFiles:
+    """All files, by name."""
+
+    files: dict[str, StaticFile]
+
+    def address(self, name: str) -> str:
+        """Return the address of a file.
+
+        Raises:
+            KeyError: There is none of that name.
+        """
+        return f"/console/static/{self.files[name].version}/{name}"
+
+
+@cache
+def load_static() -> StaticFiles:
+    """Read the files; a process does it once."""
+    paths = [*(_HERE / "static").iterdir(), *(_HERE / "vendor").glob("*/*")]
+    return StaticFiles({path.name: _loaded(path) for path in sorted(paths) if path.suffix in _TYPES})
+
+
+def _loaded(path: Path) -> StaticFile:
+    content = path.read_bytes()
+    return StaticFile(
+        content=content,
+        compressed=gzip.compress(content, 9, mtime=0),
+        media_type=_TYPES[path.suffix],
+        version=hashlib.sha256(content).hexdigest()[:12],
+    )
+
+
+def add_static(app: FastAPI, static: StaticFiles) -> None:
+    """Add the route of the files."""
+
+    @app.get("/console/static/{version}/{name}", include_in_schema=False, dependencies=[OPEN])
+    def static_file(request: Request, version: str, name: str) -> Response:
+        """Return a file, which browsers keep for ever: its address changes with its content."""
+        found = static.files.get(name)
+        if found is None or found.version != version:
+            raise HTTPException(404, "there is no such file; load the page again")
+        headers = dict(_FOR_EVER)
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            headers["Content-Encoding"] = "gzip"
+            return Response(found.compressed, media_type=found.media_type, headers=headers)
+        return Response(found.content, media_type=found.media_type, headers=headers)

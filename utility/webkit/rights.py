@@ -1,0 +1,285 @@
+"""Who may use which route: each route of the application names the roles that it allows, or that it is public.
+
+The application does not start with a route without a rule (``unruled``), and a test asks every route with every role.
+"""
+
+import hmac
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+from starlette.routing import BaseRoute
+
+from commonwatt.model.units import EpochSeconds
+from utility.access.actor import MACHINE, Actor, Via, on_machine
+from utility.access.roles import STAFF, Role
+from utility.access.store import access, second_factors
+from utility.database.database import Database
+
+COOKIE = "__Host-commonwatt"
+"""The cookie of a session; the prefix ties it to this host, its whole site, and a secure connection."""
+
+CSRF_HEADER, CSRF_FIELD = "X-CSRF", "csrf"
+"""Where a request with a session that changes something repeats the session's second secret."""
+
+SET_UP = "/console/account/second-factor"
+"""The page on which a person sets up the second factor."""
+
+log = logging.getLogger(__name__)
+
+_MACHINE = replace(on_machine(MACHINE), roles=frozenset({Role.VIEWER, Role.OPERATOR, Role.ADMIN}))
+"""Programs that can read the token file. They decide nothing: commands log in for that (`commonwatt login`)."""
+
+_SAFE = ("GET", "HEAD")
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+
+class RefusedRequestError(Exception):
+    """A request that is not allowed.
+
+    Attributes:
+        status: 401: nobody is logged in; 403: the person may not do it.
+        text: Why, for people.
+        instead: The page on which a person can change that; empty: there is none.
+    """
+
+    def __init__(self, status: int, text: str, instead: str = "") -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+        self.instead = instead
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """Identifies the actors of requests.
+
+    Attributes:
+        database: The database of people.
+        local_key: The key of programs that can read the utility's token file.
+        now: Returns the machine's epoch seconds.
+        need_factor: The roles of which a second factor is required.
+        machine: The actor of programs that can read the utility's token file.
+    """
+
+    database: Database
+    local_key: str
+    now: Callable[[], EpochSeconds]
+    need_factor: frozenset[Role] = frozenset()
+    machine: Actor = _MACHINE
+
+    def identify(self, authorization: str | None, cookie: str | None, address: str) -> Actor | None:
+        """Return the actor of a request; ``None``: it proves none."""
+        if authorization is not None:
+            return self._bearer(authorization, address)
+        if cookie is None:
+            return None
+        now = self.now()
+        with self.database.reads.begin() as connection:
+            found = access.session_actor(connection, cookie, address, now)
+        if found is None:
+            return None
+        actor, is_to_store = found
+        if is_to_store:
+            access.store_session_use(self.database, actor.session, now)
+        return self._with_factor(actor)
+
+    def _bearer(self, authorization: str, address: str) -> Actor | None:
+        scheme, _, secret = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not secret:
+            return None
+        if hmac.compare_digest(secret.encode(), self.local_key.encode()):
+            return replace(self.machine, address=address)
+        now = self.now()
+        with self.database.reads.begin() as connection:
+            found = access.token_actor(connection, secret, address, now)
+        if found is None:
+            return None
+        actor, no = found
+        if no is not None:
+            access.store_token_use(self.database, no, now)
+        return self._with_factor(actor)
+
+    def _with_factor(self, actor: Actor) -> Actor:
+        """Return an actor without roles, if one of them requires a second factor that the person does not have."""
+        if not actor.has(*self.need_factor):
+            return actor
+        with self.database.reads.begin() as connection:
+            has_one = second_factors.in_force(connection, actor.name) is not None
+        return actor if has_one else replace(actor, roles=frozenset(), lacks_factor=True)
+
+
+def gate_of(request: Request) -> Gate:
+    """Return the application's gate."""
+    gate: Gate = request.app.state.gate
+    return gate
+
+
+def address_of(request: Request) -> str:
+    """Return the client's network address."""
+    return request.client.host if request.client is not None else ""
+
+
+async def actor_of(request: Request) -> Actor | None:
+    """Return the actor of a request; ``None``: nobody is logged in."""
+    gate = gate_of(request)
+    cookie = request.cookies.get(COOKIE)
+    return await run_in_threadpool(gate.identify, request.headers.get("authorization"), cookie, address_of(request))
+
+
+class Allowed:
+    """A dependency of routes: returns the actor if it has one of the roles.
+
+    Args:
+        roles: The roles.
+        session: Whether only a person who is logged in may use the route, and no token.
+        factorless: Whether it is also for people who lack a second factor that is required.
+
+    Raises:
+        RefusedRequestError: Nobody is logged in, the actor has none of the roles, or a change does not come from a
+            page of its session.
+    """
+
+    def __init__(self, *roles: Role, session: bool = False, factorless: bool = False) -> None:
+        self.roles = frozenset(roles)
+        self.session = session
+        self.factorless = factorless
+
+    async def __call__(self, request: Request) -> Actor:
+        """Return the actor of a request."""
+        actor = await actor_of(request)
+        if actor is None:
+            raise RefusedRequestError(401, "log in first, or send a valid token: Authorization: Bearer TOKEN")
+        try:
+            await self._check(request, actor)
+        except RefusedRequestError as error:
+            path = getattr(request.scope.get("route"), "path", "")
+            log.warning("refused to %s from %.64s: %s %s: %s", actor.name, actor.address, request.method, path, error)
+            raise
+        request.state.actor = actor
+        return actor
+
+    async def _check(self, request: Request, actor: Actor) -> None:
+        if actor.lacks_factor and not self.factorless:
+            raise RefusedRequestError(403, "a second factor is required of you: set it up in the console", SET_UP)
+        if not (actor.lacks_factor or actor.has(*self.roles)):
+            needed = " or ".join(sorted(self.roles))
+            raise RefusedRequestError(403, f"this needs the role {needed}; ask an administrator of this utility")
+        if self.session and actor.via is not Via.SESSION:
+            raise RefusedRequestError(403, "this is for people who are logged in; a token has no login of its own")
+        if request.method not in _SAFE and actor.via is Via.SESSION:
+            await require_own_page(request, actor.csrf)
+
+
+class Public:
+    """A dependency of routes that need no login."""
+
+    def __call__(self) -> None:
+        """Allow the request."""
+
+
+async def require_own_page(request: Request, secret: str) -> None:
+    """Refuse a change that does not come from a page of this session (cross-site request forgery).
+
+    Raises:
+        RefusedRequestError: The request is another site's, or lacks the session's second secret.
+    """
+    require_own_origin(request)
+    told = request.headers.get(CSRF_HEADER)
+    if told is None and request.headers.get("content-type", "").partition(";")[0].strip().lower() in _FORMS:
+        form = await request.form()
+        field = form.get(CSRF_FIELD)
+        told = field if isinstance(field, str) else None
+        if request.scope["route"].body_field is None:
+            await form.close()  # FastAPI does it where the route has a form.
+    if told is None or not hmac.compare_digest(told.encode(errors="replace"), secret.encode()):
+        raise RefusedRequestError(403, "the form is not of this session: open its page again, and send it once more")
+
+
+def require_own_origin(request: Request) -> None:
+    """Refuse a request that a page of another site sends, or of this host by the other scheme.
+
+    Raises:
+        RefusedRequestError: The browser says so.
+    """
+    origin = request.headers.get("origin")
+    scheme, _, host = (origin or "").partition("://")
+    is_foreign = origin is not None and host != request.headers.get("host")
+    if is_foreign or request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise RefusedRequestError(403, "the request comes from a page of another site")
+    if origin is not None and scheme != request.url.scheme:
+        raise RefusedRequestError(
+            403,
+            f"the page is served by {scheme:.5} and the request arrives by {request.url.scheme}: if a reverse proxy is "
+            "between them, name its address in http_proxies of the utility's file, and let it set X-Forwarded-Proto",
+        )
+
+
+def rule_of(route: BaseRoute) -> Allowed | Public | None:
+    """Return the rule of a route; ``None``: it has none."""
+    if not isinstance(route, APIRoute):
+        return None
+    calls = [found.call for found in _dependants(route.dependant)]
+    return next((call for call in calls if isinstance(call, Allowed | Public)), None)
+
+
+def unruled(app: FastAPI) -> list[str]:
+    """Return the routes without a rule."""
+    return [str(getattr(route, "path", route)) for route in app.routes if rule_of(route) is None]
+
+
+def _dependants(dependant: Dependant) -> Iterator[Dependant]:
+    yield dependant
+    for inner in dependant.dependencies:
+        yield from _dependants(inner)
+
+
+OPEN = Depends(Public())
+"""The rule of a public route."""
+
+EVERYBODY = Depends(Allowed(*Role))
+"""The rule of a route for all people who are logged in."""
+
+FOR_STAFF = Depends(Allowed(*STAFF))
+"""The rule of a route for all roles that read the whole town."""
+
+Anybody = Annotated[Actor, EVERYBODY]
+"""The actor of a route for all people who are logged in."""
+
+LoggedIn = Annotated[Actor, Depends(Allowed(*Role, session=True))]
+"""The actor of a route about the own login: a person with a session, no token."""
+
+SettingUp = Annotated[Actor, Depends(Allowed(*Role, session=True, factorless=True))]
+"""The actor of a route for people with a session, also without a required second factor: to set it up, to log out."""
+
+Staff = Annotated[Actor, FOR_STAFF]
+"""The actor of a route for all roles that read the whole town."""
+
+Operators = Annotated[Actor, Depends(Allowed(Role.OPERATOR))]
+"""The actor of a route for operators."""
+
+Clerks = Annotated[Actor, Depends(Allowed(Role.CLERK))]
+"""The actor of a route for clerks."""
+
+Approvers = Annotated[Actor, Depends(Allowed(Role.APPROVER))]
+"""The actor of a route for the second person."""
+
+ClerksOrApprovers = Annotated[Actor, Depends(Allowed(Role.CLERK, Role.APPROVER))]
+"""The actor of a route for clerks and for the second person."""
+
+Researchers = Annotated[Actor, Depends(Allowed(Role.RESEARCHER))]
+"""The actor of a route for researchers."""
+
+Residents = Annotated[Actor, Depends(Allowed(Role.RESIDENT))]
+"""The actor of a route for residents; its account is the only one that the route may show."""
+
+Admins = Annotated[Actor, Depends(Allowed(Role.ADMIN))]
+"""The actor of a route for administrators."""
+
+AdminsOrOperators = Annotated[Actor, Depends(Allowed(Role.ADMIN, Role.OPERATOR))]
+"""The actor of a route for administrators and operators."""

@@ -1,0 +1,78 @@
+"""What the endpoints and pages use of the running service."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from commonwatt.config.utility import UtilitySettings
+from commonwatt.model.units import EpochSeconds
+from commonwatt.network.tls import client_tls
+from commonwatt.runtime.clock import Clock, machine_s
+from utility.access.actor import Actor
+from utility.access.secrets import new_secret
+from utility.access.two_people import Second
+from utility.alarms.alarms import Alarms
+from utility.alarms.client import Alertmanager
+from utility.alarms.conditions import Counted, Facts
+from utility.alarms.watch import Watch
+from utility.assembly.metrics import UtilityMetrics
+from utility.database.database import Database
+from utility.database.town_zone import TownZone
+from utility.jobs.catalogue import catalogue
+from utility.outbox.steps import Refused
+from utility.readings.health import Health
+from utility.webkit.works import Works
+
+
+@dataclass(frozen=True)
+class Api:
+    """The data and services that the endpoints use.
+
+    Attributes:
+        database: The database.
+        clock: The service's clock; in a demonstration the town's.
+        metrics: The service's metrics.
+        connected: Returns whether the service is connected to the head-end broker.
+        complaint: Returns why the last attempt to connect failed; empty while connected.
+        refused: The last refused batch of each controller.
+        health: The service's alarms.
+        settings: The service's settings.
+        local_key: The key of programs that can read the utility's token file; without one nobody has it.
+        machine_s: Returns the machine's epoch seconds, by which sessions end.
+        works: Long work that people have started.
+        facts: Returns the service's state, by which it raises its own alarms.
+        alarms: The alarms.
+        queue_s: Returns the clock seconds since the queue of messages was last empty.
+        zone: The town's time zone.
+    """
+
+    database: Database
+    clock: Clock
+    metrics: UtilityMetrics
+    connected: Callable[[], bool]
+    complaint: Callable[[], str]
+    refused: Mapping[str, Refused]
+    health: Health
+    settings: UtilitySettings = field(default_factory=UtilitySettings)
+    local_key: str = field(default_factory=new_secret)
+    machine_s: Callable[[], EpochSeconds] = machine_s
+    works: Works = field(default_factory=Works)
+    facts: Callable[[Counted | None], Facts] = lambda _: Facts()
+    queue_s: Callable[[], float] = lambda: 0.0
+    alarms: Alarms = field(init=False)
+    zone: TownZone = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the alarms, with a watch of the Alertmanager that the settings name, and the town's zone."""
+        made = Alarms(self.database, self.clock, self.facts, self._watch(), catalogue(self.settings))
+        object.__setattr__(self, "alarms", made)
+        object.__setattr__(self, "zone", TownZone(self.database))
+
+    def second(self, actor: Actor) -> Second:
+        """Return an actor as the second of two people."""
+        return Second(actor=actor, now=int(self.clock.now()), wait_days=self.settings.second_person_wait_days)
+
+    def _watch(self) -> Watch | None:
+        settings = self.settings
+        if settings.alertmanager is None:
+            return None
+        return Watch(Alertmanager(settings.alertmanager, client_tls(settings.alertmanager_ca, None)), self.clock)
