@@ -6,26 +6,14 @@ from adapters.energy.spread import EpochMilliseconds
 
 
 class Arrived(NamedTuple):
-    """A message of a foreign meter.
+    """A message of a foreign meter."""
 
-    Attributes:
-        topic: Its topic.
-        payload: Its payload.
-        retained: Whether it is an old message that the broker kept.
-        at: When it arrived.
-        qos: Its quality of service.
-        number: Its packet id.
-        connection: The connection it came by.
-        session: The broker's session it came by; 0 is the one before the adapter's start.
-        dup: Whether the broker may have sent it before (flag DUP).
-    """
-
-    topic: str
-    payload: bytes
-    retained: bool
-    at: EpochMilliseconds
-    qos: int = 0
-    number: int = 0
-    connection: int = 0
-    session: int = 0
-    dup: bool = False
+    topic: str  # its topic
+    payload: bytes  # its payload
+    retained: bool  # whether it is an old message that the broker kept
+    at: EpochMilliseconds  # when it arrived
+    qos: int = 0  # its quality of service
+    number: int = 0  # its packet id
+    connection: int = 0  # the connection it came by
+    session: int = 0  # the broker's session it came by; 0 is the one before the adapter's start
+    dup: bool = False  # whether the broker may have sent it before (flag DUP)

@@ -64,43 +64,23 @@ class ForeignMeter:
 
 
 class Explained(NamedTuple):
-    """What became of one value of a message, for people.
+    """What became of one value of a message, for people."""
 
-    Attributes:
-        reading: What the rule found.
-        taken: What became of it; ``None``: there was no value.
-    """
-
-    reading: Reading
-    taken: Taken | None
+    reading: Reading  # what the rule found
+    taken: Taken | None  # what became of it; ``None``: there was no value
 
 
 class Wrong(NamedTuple):
-    """A message that could not be read.
+    """A message that could not be read."""
 
-    Attributes:
-        at: When it arrived.
-        topic: Its topic.
-        payload: The beginning of its payload.
-        fault: Why it could not be read.
-    """
-
-    at: EpochMilliseconds
-    topic: str
-    payload: bytes
-    fault: str
+    at: EpochMilliseconds  # when it arrived
+    topic: str  # its topic
+    payload: bytes  # the beginning of its payload
+    fault: str  # why it could not be read
 
 
 class Adapter:
-    """The foreign meters of one microgrid.
-
-    Attributes:
-        meters: The cores of their meters.
-        channels: Their channels.
-        readers: Their rules.
-        tally: Event counts of the adapter and its meters.
-        wrong: The last messages that could not be read.
-    """
+    """The foreign meters of one microgrid."""
 
     def __init__(
         self,
@@ -112,16 +92,16 @@ class Adapter:
         handled: Handled,
         tally: Tally,
     ) -> None:
-        self.meters = dict(meters)
-        self.channels = dict(channels)
+        self.meters = dict(meters)  # the cores of their meters
+        self.channels = dict(channels)  # their channels
         self._handled = handled
-        self.tally = tally
-        self.readers = readers
+        self.tally = tally  # event counts of the adapter and its meters
+        self.readers = readers  # their rules
         self._rules = {reader: _rule_of(reader) for reader in readers.all}
         self._settings = {meter.id: meter for meter in settings}
         self._commandable = [meter for meter in settings if meter.share is not None or meter.reduce is not None]
         self._timers = Timers()
-        self.wrong: deque[Wrong] = deque(maxlen=KEPT_WRONG)
+        self.wrong: deque[Wrong] = deque(maxlen=KEPT_WRONG)  # the last messages that could not be read
         self._commanded: dict[tuple[MeterId, Kind], tuple[bool, float]] = {}
 
     def message(self, message: Arrived) -> Effects:

@@ -66,54 +66,31 @@ _PULSES_DOUBT = "pulses: set scale to the watt-hours of a pulse"
 
 
 class Guess(NamedTuple):
-    """What a number seems to be.
+    """What a number seems to be."""
 
-    Attributes:
-        kind: ``register``, ``power`` or ``level``.
-        unit: Its unit, if it is stated; else empty.
-        direction: ``incoming`` or ``outgoing``.
-        doubt: What a person must look up; empty: nothing.
-    """
-
-    kind: str
-    unit: str
-    direction: str
-    doubt: str = ""
+    kind: str  # ``register``, ``power`` or ``level``
+    unit: str  # its unit, if it is stated; else empty
+    direction: str  # ``incoming`` or ``outgoing``
+    doubt: str = ""  # what a person must look up; empty: nothing
 
 
 @dataclass(kw_only=True)
 class Series:
-    """The values of one number.
+    """The values of one number."""
 
-    Attributes:
-        topic: Its topic.
-        form: The format of its payload, as in rules.
-        path: Its path, as in rules.
-        first: The first value.
-        last: The last value.
-        lowest: The lowest value.
-        since: Arrival of the first value; ``None``: not recorded.
-        until: Arrival of the last value.
-        rises: Times it rose.
-        falls: Times it fell.
-        places: Most decimals of a value.
-        retained: Whether the broker had kept the only value.
-        guess: What it seems to be; ``None``: nothing that a meter has.
-    """
-
-    topic: str
-    form: str
-    path: str
-    first: Decimal
-    last: Decimal
-    lowest: Decimal
-    since: EpochMilliseconds | None
-    until: EpochMilliseconds | None
-    rises: int = 0
-    falls: int = 0
-    places: int = 0
-    retained: bool = False
-    guess: Guess | None = None
+    topic: str  # its topic
+    form: str  # the format of its payload, as in rules
+    path: str  # its path, as in rules
+    first: Decimal  # the first value
+    last: Decimal  # the last value
+    lowest: Decimal  # the lowest value
+    since: EpochMilliseconds | None  # arrival of the first value; ``None``: not recorded
+    until: EpochMilliseconds | None  # arrival of the last value
+    rises: int = 0  # times it rose
+    falls: int = 0  # times it fell
+    places: int = 0  # most decimals of a value
+    retained: bool = False  # whether the broker had kept the only value
+    guess: Guess | None = None  # what it seems to be; ``None``: nothing that a meter has
 
     def add(self, value: Decimal, at: EpochMilliseconds | None) -> None:
         """Add a value."""

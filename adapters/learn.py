@@ -37,52 +37,34 @@ _SOLAR = words_of("pv pvinverter solar solarcharger")
 
 
 class Proposal(NamedTuple):
-    """A meter for the TOML.
+    """A meter for the TOML."""
 
-    Attributes:
-        series: The number that it is proposed for.
-        preset: The preset's name; ``None``: a rule of its own.
-        source: The meter's ``source``.
-        channel: The meter's ``channel``.
-        direction: The meter's direction.
-        unit: The unit.
-        tariffs: The registers of further tariffs, which are added up.
-        time: The path of the message's time; empty: none.
-        doubts: What a person must look up.
-    """
-
-    series: Series
-    preset: str | None
-    source: str
-    channel: str
-    direction: str
-    unit: str
-    tariffs: tuple[Series, ...] = ()
-    time: str = ""
-    doubts: tuple[str, ...] = ()
+    series: Series  # the number that it is proposed for
+    preset: str | None  # the preset's name; ``None``: a rule of its own
+    source: str  # the meter's ``source``
+    channel: str  # the meter's ``channel``
+    direction: str  # the meter's direction
+    unit: str  # the unit
+    tariffs: tuple[Series, ...] = ()  # the registers of further tariffs, which are added up
+    time: str = ""  # the path of the message's time; empty: none
+    doubts: tuple[str, ...] = ()  # what a person must look up
 
 
 @dataclass(kw_only=True)
 class Learner:
-    """Watches messages.
+    """Watches messages."""
 
-    Attributes:
-        presets: The presets to look for.
-        series: The numbers seen, by topic, format and path.
-        left_out: Numbers beyond the most that are watched.
-    """
-
-    presets: Mapping[str, Preset] = field(default_factory=known_presets)
+    presets: Mapping[str, Preset] = field(default_factory=known_presets)  # the presets to look for
+    # The numbers seen, by topic, format and path.
     series: dict[tuple[str, str, str], Series] = field(default_factory=dict)
-    left_out: int = 0
+    left_out: int = 0  # numbers beyond the most that are watched
+    # By topic, the paths of texts that were a time near every arrival, and the doubt about each.
     _times: dict[str, dict[str, str]] = field(default_factory=dict)
-    """By topic, the paths of texts that were a time near every arrival, and the doubt about each."""
-    _powers: dict[str, Decimal] = field(default_factory=dict)
-    """Greatest power at or below the topic of a device, watts."""
+    _powers: dict[str, Decimal] = field(default_factory=dict)  # greatest power at or below the topic of a device, watts
+    # The registers that differ in their tariff only.
     _tariffs: dict[tuple[str, str, str], list[Series]] = field(default_factory=dict)
-    """The registers that differ in their tariff only."""
+    # The unit of registers that state none, by what they share.
     _units: dict[tuple[str, str, str], str] = field(default_factory=dict)
-    """The unit of registers that state none, by what they share."""
 
     def take(self, message: Recorded) -> None:
         """Take a message; a retained one shows a topic, but neither a rise nor a fall."""

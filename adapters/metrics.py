@@ -10,29 +10,17 @@ from commonwatt.runtime.metric_families import TallyCollector, counters, gauges,
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """An adapter's figures at one moment.
+    """An adapter's figures at one moment."""
 
-    Attributes:
-        source_connected: Whether the foreign meters' broker is connected.
-        source_complaint: Why not; empty if it is.
-        source_dropped: Messages of QoS 0 dropped because the queue was full.
-        meters: Foreign meters.
-        connected: Of these, with a connection to the microgrid's broker.
-        made: Readings recorded, one for each slot and type.
-        acknowledged: Of these, readings that the gateway has acknowledged.
-        gaps: Slots not recorded because a log was full.
-        dropped: Messages to and from the gateway dropped; their senders send them again.
-    """
-
-    source_connected: bool
-    source_complaint: str
-    source_dropped: int
-    meters: int
-    connected: int
-    made: int
-    acknowledged: int
-    gaps: int
-    dropped: int
+    source_connected: bool  # whether the foreign meters' broker is connected
+    source_complaint: str  # why not; empty if it is
+    source_dropped: int  # messages of QoS 0 dropped because the queue was full
+    meters: int  # foreign meters
+    connected: int  # of these, with a connection to the microgrid's broker
+    made: int  # readings recorded, one for each slot and type
+    acknowledged: int  # of these, readings that the gateway has acknowledged
+    gaps: int  # slots not recorded because a log was full
+    dropped: int  # messages to and from the gateway dropped; their senders send them again
 
 
 _TALLIED = (

@@ -13,21 +13,13 @@ from commonwatt.model.units import MAX_EPOCH
 
 
 class Recorded(NamedTuple):
-    """A recorded message.
+    """A recorded message."""
 
-    Attributes:
-        line: Its line in the file, from 1.
-        topic: Its topic.
-        payload: Its payload.
-        at: When it arrived; ``None``: not recorded.
-        retained: Whether the broker had kept it.
-    """
-
-    line: int
-    topic: str
-    payload: bytes
-    at: EpochMilliseconds | None = None
-    retained: bool = False
+    line: int  # its line in the file, from 1
+    topic: str  # its topic
+    payload: bytes  # its payload
+    at: EpochMilliseconds | None = None  # when it arrived; ``None``: not recorded
+    retained: bool = False  # whether the broker had kept it
 
 
 def is_time(at: EpochMilliseconds) -> bool:

@@ -31,12 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class Service:
-    """An adapter with its connections.
-
-    Attributes:
-        core: The core; set when ``run`` has loaded the store.
-        source: The connection to the foreign meters' broker.
-    """
+    """An adapter with its connections."""
 
     def __init__(
         self,
@@ -64,6 +59,7 @@ class Service:
                     "commonwatt utility register"
                 )
             self._shell.add(meter.id, broker=settings.broker, token=token, tls=self._tls(meter), rng=rng)
+        # The connection to the foreign meters' broker.
         self.source = Source(
             settings=settings.source,
             client_id=settings.source.client_id or f"commonwatt-{settings.microgrid}",
@@ -71,6 +67,7 @@ class Service:
             now=clock.now,
             wake=self._woken,
         )
+        # The core; set when ``run`` has loaded the store.
         self.core = Adapter(
             settings=settings.meter,
             readers=readers,

@@ -65,18 +65,7 @@ def password_of(settings: AdapterSource) -> str | None:
 
 
 class Source:
-    """A subscriber on the foreign meters' broker.
-
-    Attributes:
-        connected: Whether the broker has accepted the connection.
-        complaint: Why there is no connection; empty while there is one.
-        connects: Times it was connected.
-        sessions: Times the broker had no session of this adapter.
-        dropped: Messages of QoS 0 dropped because the queue was full.
-        failures: Exceptions in this class, each logged.
-        limits: The limits reported by a broker of MQTT 5, by name; of any broker, whether it had kept the session,
-            and why it refused a subscription.
-    """
+    """A subscriber on the foreign meters' broker."""
 
     def __init__(
         self,
@@ -100,12 +89,14 @@ class Source:
             keeps: Whether the broker keeps messages while the adapter is away.
             retained: Whether to ask a broker of MQTT 5 for retained messages.
         """
-        self.connected = False
-        self.complaint = "not connected yet"
-        self.connects = 0
-        self.sessions = 0
-        self.dropped = 0
-        self.failures = 0
+        self.connected = False  # whether the broker has accepted the connection
+        self.complaint = "not connected yet"  # why there is no connection; empty while there is one
+        self.connects = 0  # times it was connected
+        self.sessions = 0  # times the broker had no session of this adapter
+        self.dropped = 0  # messages of QoS 0 dropped because the queue was full
+        self.failures = 0  # exceptions in this class, each logged
+        # The limits reported by a broker of MQTT 5, by name; of any broker, whether it had kept the session, and why it
+        # refused a subscription.
         self.limits: dict[str, object] = {}
         self._settings = settings
         self._filters = tuple(filters)

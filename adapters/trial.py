@@ -29,55 +29,33 @@ _START_MS = 1_790_000_010_000
 
 
 class Line(NamedTuple):
-    """What became of one value, in words.
+    """What became of one value, in words."""
 
-    Attributes:
-        number: Line of the message in the recording.
-        topic: Its topic.
-        meter: Our meter; ``None``: no rule is for this message.
-        quantity: The record type.
-        value: The value with its unit.
-        words: What became of it.
-        good: Whether it is as it should be.
-    """
-
-    number: int
-    topic: str
-    meter: MeterId | None
-    quantity: str
-    value: str
-    words: str
-    good: bool
+    number: int  # line of the message in the recording
+    topic: str  # its topic
+    meter: MeterId | None  # our meter; ``None``: no rule is for this message
+    quantity: str  # the record type
+    value: str  # the value with its unit
+    words: str  # what became of it
+    good: bool  # whether it is as it should be
 
 
 class Total(NamedTuple):
-    """What a recording made of one record type of one meter.
+    """What a recording made of one record type of one meter."""
 
-    Attributes:
-        exact: Slots with an exact value.
-        averaged: Slots with an average.
-        sum_mwh: Sum over all slots, milliwatt-hours; of flows only.
-    """
-
-    exact: int
-    averaged: int
-    sum_mwh: int
+    exact: int  # slots with an exact value
+    averaged: int  # slots with an average
+    sum_mwh: int  # sum over all slots, milliwatt-hours; of flows only
 
 
 class Trial:
-    """An adapter's core without connections and store.
-
-    Attributes:
-        used: Values that became part of a record, or will.
-        unused: Counts of the unused values, by reason.
-        totals: Slots made, by meter and record type.
-    """
+    """An adapter's core without connections and store."""
 
     def __init__(self, settings: AdapterSettings, readers: Readers) -> None:
-        self.used = 0
+        self.used = 0  # values that became part of a record, or will
         self._counting: set[Reader] = set()
-        self.unused: Counter[str] = Counter()
-        self.totals: dict[tuple[MeterId, RecordType], Total] = {}
+        self.unused: Counter[str] = Counter()  # counts of the unused values, by reason
+        self.totals: dict[tuple[MeterId, RecordType], Total] = {}  # slots made, by meter and record type
         self._readers = readers
         self._at = _START_MS
         meters = {}

@@ -67,23 +67,14 @@ _FRAME = struct.Struct(">HII")  # place of the controller, sequence, length
 
 @dataclass(frozen=True, kw_only=True)
 class Drained:
-    """The result of one delivered backlog.
+    """The result of one delivered backlog."""
 
-    Attributes:
-        readings: Number of readings.
-        batches: Number of batches.
-        bytes: Bytes on the line.
-        seconds: Time until all batches were committed.
-        cpu_s: Processor time, by process.
-        memory: Memory at the end, bytes, by process.
-    """
-
-    readings: int
-    batches: int
-    bytes: int
-    seconds: float
-    cpu_s: dict[str, float]
-    memory: dict[str, int]
+    readings: int  # number of readings
+    batches: int  # number of batches
+    bytes: int  # bytes on the line
+    seconds: float  # time until all batches were committed
+    cpu_s: dict[str, float]  # processor time, by process
+    memory: dict[str, int]  # memory at the end, bytes, by process
 
 
 class Watch:

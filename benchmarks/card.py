@@ -74,19 +74,12 @@ OTHERS = "all others"
 
 @dataclass
 class Trace:
-    """What a gateway wrote to its store's files, by the recorder.
+    """What a gateway wrote to its store's files, by the recorder."""
 
-    Attributes:
-        frames: Pages in the write-ahead log, by page number.
-        log_bytes: Bytes written to the write-ahead log.
-        commits: Syncs of the write-ahead log.
-        block_bytes: Bytes of the whole blocks that syncs wrote, of all files.
-    """
-
-    frames: Counter[int] = field(default_factory=Counter)
-    log_bytes: int = 0
-    commits: int = 0
-    block_bytes: int = 0
+    frames: Counter[int] = field(default_factory=Counter)  # pages in the write-ahead log, by page number
+    log_bytes: int = 0  # bytes written to the write-ahead log
+    commits: int = 0  # syncs of the write-ahead log
+    block_bytes: int = 0  # bytes of the whole blocks that syncs wrote, of all files
 
 
 def read_trace(path: Path, since: int) -> Trace:
@@ -114,23 +107,14 @@ def read_trace(path: Path, since: int) -> Trace:
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """What one gateway wrote.
+    """What one gateway wrote."""
 
-    Attributes:
-        seconds: Duration.
-        device_bytes: Bytes written to the card, with a checkpoint.
-        checkpoint_bytes: Those of the checkpoint.
-        trace: What it wrote to its files.
-        pages: Pages in the write-ahead log, by name of ``TABLES``.
-        logged_bytes: Bytes of the gateway's and the broker's output.
-    """
-
-    seconds: float
-    device_bytes: int
-    checkpoint_bytes: int
-    trace: Trace
-    pages: Mapping[str, int]
-    logged_bytes: int
+    seconds: float  # duration
+    device_bytes: int  # bytes written to the card, with a checkpoint
+    checkpoint_bytes: int  # those of the checkpoint
+    trace: Trace  # what it wrote to its files
+    pages: Mapping[str, int]  # pages in the write-ahead log, by name of ``TABLES``
+    logged_bytes: int  # bytes of the gateway's and the broker's output
 
     def a_day(self, count: float) -> float:
         """Return a count as a day's."""
@@ -139,15 +123,10 @@ class Written:
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """A start, until the process listens.
+    """A start, until the process listens."""
 
-    Attributes:
-        seconds: Its duration.
-        cpu_s: Its processor time.
-    """
-
-    seconds: float
-    cpu_s: float
+    seconds: float  # its duration
+    cpu_s: float  # its processor time
 
 
 class Controller:

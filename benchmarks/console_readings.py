@@ -33,19 +33,12 @@ PART, DAYS = 10, 30
 
 @dataclass(frozen=True, kw_only=True)
 class StoredReadings:
-    """Readings that were stored.
+    """Readings that were stored."""
 
-    Attributes:
-        series: Meters' series of readings.
-        days: Days of them.
-        blocks: Blocks.
-        bytes: Bytes of their table with its indexes.
-    """
-
-    series: int
-    days: float
-    blocks: int
-    bytes: int
+    series: int  # meters' series of readings
+    days: float  # days of them
+    blocks: int  # blocks
+    bytes: int  # bytes of their table with its indexes
 
     @property
     def per_reading(self) -> float:

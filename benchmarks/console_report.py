@@ -24,17 +24,11 @@ _SHARED = "The processor is shared with what else runs on the machine."
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers of a page.
+    """The answers of a page."""
 
-    Attributes:
-        ms: Milliseconds of each request.
-        cpu_ms: Mean milliseconds of the utility's processor time for a request.
-        bytes: Bytes of the largest answer.
-    """
-
-    ms: list[float]
-    cpu_ms: float
-    bytes: int
+    ms: list[float]  # milliseconds of each request
+    cpu_ms: float  # mean milliseconds of the utility's processor time for a request
+    bytes: int  # bytes of the largest answer
 
     @property
     def p95(self) -> float:
@@ -47,29 +41,17 @@ Pages = Mapping[str, Answers]
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What was measured.
+    """What was measured."""
 
-    Attributes:
-        made: The town's data.
-        pages: The answers of each page, while nothing else runs.
-        beside_jobs: Those of pages of microgrids while the hourly jobs run.
-        jobs_s: How long these took.
-        cores: Busy cores of the utility for the browsers that show the town.
-        start_mb: Peak of the utility's memory when the jobs at its start were done.
-        memory_mb: Peak of the utility's memory.
-        file_gb: Size of the SQLite file.
-        readings: Readings on PostgreSQL.
-    """
-
-    made: Filled
-    pages: Pages
-    beside_jobs: Answers
-    jobs_s: float
-    cores: float
-    start_mb: float
-    memory_mb: float
-    file_gb: float
-    readings: StoredReadings
+    made: Filled  # the town's data
+    pages: Pages  # the answers of each page, while nothing else runs
+    beside_jobs: Answers  # those of pages of microgrids while the hourly jobs run
+    jobs_s: float  # how long these took
+    cores: float  # busy cores of the utility for the browsers that show the town
+    start_mb: float  # peak of the utility's memory when the jobs at its start were done
+    memory_mb: float  # peak of the utility's memory
+    file_gb: float  # size of the SQLite file
+    readings: StoredReadings  # readings on PostgreSQL
 
 
 def section(town: Town, it: Measured) -> Section:

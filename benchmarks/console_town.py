@@ -61,27 +61,16 @@ _SERIES = "WITH RECURSIVE {name} (n) AS (SELECT {first} UNION ALL SELECT n + 1 F
 
 @dataclass(frozen=True)
 class Size:
-    """The extent of the town's data.
+    """The extent of the town's data."""
 
-    Attributes:
-        days: Settled days of every meter.
-        month_days: Days of readings of a tenth of the microgrids.
-        whole_days: Last days of readings of all microgrids.
-        measured: Meters whose pages are measured.
-        requests: Requests of each page.
-        browsers: Browsers that show the town at once.
-        poll_s: Seconds of polling.
-        quiet_s: Seconds that the utility's jobs at the start must be over.
-    """
-
-    days: int
-    month_days: int
-    whole_days: int
-    measured: int
-    requests: int
-    browsers: int
-    poll_s: int
-    quiet_s: int
+    days: int  # settled days of every meter
+    month_days: int  # days of readings of a tenth of the microgrids
+    whole_days: int  # last days of readings of all microgrids
+    measured: int  # meters whose pages are measured
+    requests: int  # requests of each page
+    browsers: int  # browsers that show the town at once
+    poll_s: int  # seconds of polling
+    quiet_s: int  # seconds that the utility's jobs at the start must be over
 
 
 FULL = Size(days=5 * 365, month_days=31, whole_days=2, measured=20, requests=60, browsers=50, poll_s=60, quiet_s=8)
@@ -90,19 +79,12 @@ SMOKE = Size(days=10, month_days=2, whole_days=1, measured=2, requests=2, browse
 
 @dataclass(frozen=True, kw_only=True)
 class Filled:
-    """What was made.
+    """What was made."""
 
-    Attributes:
-        path: The database.
-        meters: The meters whose pages are measured.
-        settled_rows: Settled days.
-        blocks: Blocks.
-    """
-
-    path: Path
-    meters: Sequence[Meter]
-    settled_rows: int
-    blocks: int
+    path: Path  # the database
+    meters: Sequence[Meter]  # the meters whose pages are measured
+    settled_rows: int  # settled days
+    blocks: int  # blocks
 
 
 def filled(folder: Path, town: Town, size: Size) -> Filled:

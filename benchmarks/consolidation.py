@@ -32,15 +32,10 @@ EVERY_S = {"once a minute (push)": 60, "once a quarter-hour": 900}
 
 @dataclass
 class Sent:
-    """What a meter sent in a day.
+    """What a meter sent in a day."""
 
-    Attributes:
-        records: History records.
-        octets: Bytes of its puts.
-    """
-
-    records: int = 0
-    octets: int = 0
+    records: int = 0  # history records
+    octets: int = 0  # bytes of its puts
 
 
 class Metered:

@@ -45,19 +45,12 @@ _INSERT = (
 
 @dataclass(frozen=True)
 class Size:
-    """The extent of the measurement.
+    """The extent of the measurement."""
 
-    Attributes:
-        microgrids: Microgrids of the town that rates are measured with.
-        town: Microgrids of the whole town.
-        quarters: Quarters of each.
-        repeats: Measurements of each.
-    """
-
-    microgrids: int
-    town: int
-    quarters: int
-    repeats: int
+    microgrids: int  # microgrids of the town that rates are measured with
+    town: int  # microgrids of the whole town
+    quarters: int  # quarters of each
+    repeats: int  # measurements of each
 
 
 FULL = Size(microgrids=40, town=741, quarters=96, repeats=5)
@@ -89,17 +82,11 @@ def filled(folder: Path, name: str, microgrids: int, quarters: int) -> tuple[Pat
 
 @dataclass(frozen=True)
 class Rate:
-    """How fast an export is, and how long its values are.
+    """How fast an export is, and how long its values are."""
 
-    Attributes:
-        readings: Millions of stored readings in a second of CPU time, one for each repeat.
-        rows: Millions of rows in a second of CPU time, one for each repeat.
-        bytes: Bytes a value.
-    """
-
-    readings: list[float]
-    rows: list[float]
-    bytes: float
+    readings: list[float]  # millions of stored readings in a second of CPU time, one for each repeat
+    rows: list[float]  # millions of rows in a second of CPU time, one for each repeat
+    bytes: float  # bytes a value
 
 
 def rate(database: Database, blocks: int, resolution: Resolution, form: Format, size: Size) -> Rate:
@@ -132,19 +119,12 @@ def _values(rows: Rows) -> int:
 
 @dataclass(frozen=True)
 class Day:
-    """An export of all quarters of a town by the command, as a process of its own.
+    """An export of all quarters of a town by the command, as a process of its own."""
 
-    Attributes:
-        wall_s: Its duration.
-        cpu_s: CPU time.
-        peak_mb: The most memory.
-        bytes: Bytes of its files.
-    """
-
-    wall_s: float
-    cpu_s: float
-    peak_mb: float
-    bytes: int
+    wall_s: float  # its duration
+    cpu_s: float  # CPU time
+    peak_mb: float  # the most memory
+    bytes: int  # bytes of its files
 
 
 def town_day(folder: Path, path: Path, size: Size) -> Day:

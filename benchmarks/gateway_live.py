@@ -98,15 +98,10 @@ class Pusher:
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """The rate at which records became durable.
+    """The rate at which records became durable."""
 
-    Attributes:
-        per_s: Records a second, for each run.
-        cores: Busy cores, by process.
-    """
-
-    per_s: list[float]
-    cores: dict[str, float]
+    per_s: list[float]  # records a second, for each run
+    cores: dict[str, float]  # busy cores, by process
 
 
 def pushers(site: Site, records: int) -> list[Pusher]:
@@ -151,15 +146,10 @@ def rate(folder: Path, town: str, broker: str, records: int, runs: int, seconds:
 
 @dataclass(frozen=True, kw_only=True)
 class Live:
-    """A microgrid after an hour.
+    """A microgrid after an hour."""
 
-    Attributes:
-        memory: Bytes, by part.
-        records: Records that its gateway has stored.
-    """
-
-    memory: dict[str, int]
-    records: int
+    memory: dict[str, int]  # bytes, by part
+    records: int  # records that its gateway has stored
 
 
 def start(site: Site) -> list[str]:

@@ -37,19 +37,12 @@ HELD_BACK = (
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """The result of one run.
+    """The result of one run."""
 
-    Attributes:
-        readings: Number of readings.
-        seconds: Time until all were acknowledged.
-        cpu_s: Processor time, by process.
-        memory: Memory at the end, bytes, by process.
-    """
-
-    readings: int
-    seconds: float
-    cpu_s: dict[str, float]
-    memory: dict[str, int]
+    readings: int  # number of readings
+    seconds: float  # time until all were acknowledged
+    cpu_s: dict[str, float]  # processor time, by process
+    memory: dict[str, int]  # memory at the end, bytes, by process
 
 
 def minutes(gateway: Controller, rng: np.random.Generator) -> Iterator[Made]:

@@ -30,26 +30,17 @@ LAST_S = 7 * 60
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """The time until the boundary's meters hold the command to isolate, seconds.
+    """The time until the boundary's meters hold the command to isolate, seconds."""
 
-    Attributes:
-        from_death_s: From the feeder's death.
-        from_event_s: From the end of the slot in which it died, when the boundary sensor sees it.
-    """
-
-    from_death_s: float
-    from_event_s: float
+    from_death_s: float  # from the feeder's death
+    from_event_s: float  # from the end of the slot in which it died, when the boundary sensor sees it
 
 
 class Island:
-    """One microgrid, whose feeder dies again and again.
-
-    Attributes:
-        samples: The measured times.
-    """
+    """One microgrid, whose feeder dies again and again."""
 
     def __init__(self, site: Site, name: str) -> None:
-        self.samples: list[Sample] = []
+        self.samples: list[Sample] = []  # the measured times
         self.died: float | None = None
         self._site = site
         self._gateway, self._meters = f"{name} gateway", f"{name} meters"

@@ -35,26 +35,18 @@ PATIENCE_S = 180
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """The time until the last donor acknowledged, seconds.
+    """The time until the last donor acknowledged, seconds."""
 
-    Attributes:
-        from_slot_s: From the end of the slot in which the level fell below the minimum.
-        from_level_s: From the time at which the meter sent that level.
-    """
-
-    from_slot_s: float
-    from_level_s: float
+    from_slot_s: float  # from the end of the slot in which the level fell below the minimum
+    from_level_s: float  # from the time at which the meter sent that level
 
 
 class Battery:
-    """The scripted levels of one battery, relative to its minimum, percent of the capacity.
-
-    Attributes:
-        told: When a level below the minimum was sent first since it fell; ``None``: not sent yet.
-    """
+    """The scripted levels of one battery, relative to its minimum, percent of the capacity."""
 
     def __init__(self, meter: Meter, percent: int) -> None:
         assert meter.battery is not None
+        # When a level below the minimum was sent first since it fell; ``None``: not sent yet.
         self.told: float | None = None
         self._capacity, self._minimum = meter.battery.capacity, meter.battery.minimum_percent
         self._script = [(0, percent)]
@@ -163,14 +155,10 @@ class ScriptedMeter:
 
 
 class ScriptedMicrogrid:
-    """All meters of one microgrid; one of its batteries falls below its minimum again and again.
-
-    Attributes:
-        samples: The measured times, one for each fall.
-    """
+    """All meters of one microgrid; one of its batteries falls below its minimum again and again."""
 
     def __init__(self, site: Site, microgrid: Microgrid) -> None:
-        self.samples: list[Sample] = []
+        self.samples: list[Sample] = []  # the measured times, one for each fall
         self._clock = site.layout.clock
         self._changed = asyncio.Event()
         self._name = microgrid.id

@@ -67,23 +67,14 @@ NOTE = (
 
 @dataclass(frozen=True)
 class Line:
-    """One controller's line, in bytes up (sent by the controller) and down.
+    """One controller's line, in bytes up (sent by the controller) and down."""
 
-    Attributes:
-        place: Name of the microgrid.
-        meters: Meters on the line.
-        seconds: Duration of the count.
-        to_meters: Bytes on the meters' side, up and down.
-        to_utility: Bytes on the utility's side, up and down.
-        coming: Bytes of one meter's connecting, counted while all connected at once.
-    """
-
-    place: str
-    meters: int
-    seconds: float
-    to_meters: tuple[int, int]
-    to_utility: tuple[int, int]
-    coming: tuple[int, int]
+    place: str  # name of the microgrid
+    meters: int  # meters on the line
+    seconds: float  # duration of the count
+    to_meters: tuple[int, int]  # bytes on the meters' side, up and down
+    to_utility: tuple[int, int]  # bytes on the utility's side, up and down
+    coming: tuple[int, int]  # bytes of one meter's connecting, counted while all connected at once
 
     def month(self) -> tuple[float, float]:
         """Return the bytes of a month, up and down."""

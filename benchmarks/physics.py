@@ -45,12 +45,7 @@ def centertown(residential: int) -> Town:
 
 
 class Rules:
-    """A town under simple rules: sharing as `spec` without a band; the plant is half full before the peak.
-
-    Attributes:
-        samples: Processor seconds of each step of the physics.
-        energy: Sums of what was used, bought, short and shared, milliwatt-hours.
-    """
+    """A town under simple rules: sharing as `spec` without a band; the plant is half full before the peak."""
 
     def __init__(self, town: Town, step_s: int) -> None:
         self._town, self._step_s = town, step_s
@@ -60,7 +55,8 @@ class Rules:
         self._levels = [places.capacity * 3 // 4 for places in self._blocks]
         self._level = self._plant.capacity // 2
         self._boundaries = [Boundary.open_to_town(places.shape[0]) for places in self._blocks]
-        self.samples: list[float] = []
+        self.samples: list[float] = []  # processor seconds of each step of the physics
+        # Sums of what was used, bought, short and shared, milliwatt-hours.
         self.energy = {"used": 0, "bought": 0, "short": 0, "shared": 0}
 
     def run(self, start: int, seconds: int) -> float:

@@ -55,14 +55,10 @@ def frames_bytes(pids: Iterable[int]) -> int:
 
 
 class Costs:
-    """Processor time of some processes from now on.
-
-    Attributes:
-        pids: Which, by name.
-    """
+    """Processor time of some processes from now on."""
 
     def __init__(self, pids: Mapping[str, int]) -> None:
-        self.pids = dict(pids)
+        self.pids = dict(pids)  # which, by name
         self._since = {name: cpu_s(pid) for name, pid in self.pids.items()}
         self._started = monotonic()
 

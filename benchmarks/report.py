@@ -33,23 +33,14 @@ class _Kept(BaseModel):
 
 
 class Goal(_Kept):
-    """A goal, and the measured value.
+    """A goal, and the measured value."""
 
-    Attributes:
-        what: What was measured.
-        value: The measured value.
-        unit: Unit of ``value`` and of the goal.
-        at_least: The goal, if more is better.
-        at_most: The goal, if less is better.
-        limited_by: The present limit, one sentence; shown if the goal was missed.
-    """
-
-    what: str
-    value: float
-    unit: str
-    at_least: float | None = None
-    at_most: float | None = None
-    limited_by: str
+    what: str  # what was measured
+    value: float  # the measured value
+    unit: str  # unit of ``value`` and of the goal
+    at_least: float | None = None  # the goal, if more is better
+    at_most: float | None = None  # the goal, if less is better
+    limited_by: str  # the present limit, one sentence; shown if the goal was missed
 
     @property
     def met(self) -> bool:
@@ -67,17 +58,11 @@ class Goal(_Kept):
 
 
 class Table(_Kept):
-    """A table of formatted figures.
+    """A table of formatted figures."""
 
-    Attributes:
-        title: Its title.
-        columns: The heads of its columns.
-        rows: Its rows, one text for each column.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    title: str  # its title
+    columns: tuple[str, ...]  # the heads of its columns
+    rows: tuple[tuple[str, ...], ...]  # its rows, one text for each column
 
     def markdown(self) -> str:
         """Return the title and the table."""
@@ -86,49 +71,28 @@ class Table(_Kept):
 
 
 class Section(_Kept):
-    """The section of one benchmark.
+    """The section of one benchmark."""
 
-    Attributes:
-        title: Its title.
-        about: The method, one paragraph.
-        tables: The figures.
-        goals: The goals.
-        notes: Notes on the figures, a sentence or two each.
-    """
-
-    title: str
-    about: str
-    tables: tuple[Table, ...]
-    goals: tuple[Goal, ...] = ()
-    notes: tuple[str, ...] = ()
+    title: str  # its title
+    about: str  # the method, one paragraph
+    tables: tuple[Table, ...]  # the figures
+    goals: tuple[Goal, ...] = ()  # the goals
+    notes: tuple[str, ...] = ()  # notes on the figures, a sentence or two each
 
 
 class Machine(_Kept):
-    """The machine of a measurement.
+    """The machine of a measurement."""
 
-    Attributes:
-        cpu: The processor.
-        cores: Number of cores.
-        memory_gib: Memory, GiB.
-        kernel: Version of Linux.
-        python: Version of Python.
-        sqlite: Version of SQLite.
-        postgresql: Version of PostgreSQL; ``none`` without one.
-        mosquitto: Version of Mosquitto; ``none`` without one.
-        sync_ms: Median time in which the disk makes four kilobytes durable, milliseconds.
-        busy: Cores that other processes kept busy just before.
-    """
-
-    cpu: str
-    cores: int
-    memory_gib: float
-    kernel: str
-    python: str
-    sqlite: str
-    postgresql: str
-    mosquitto: str
-    sync_ms: float
-    busy: float
+    cpu: str  # the processor
+    cores: int  # number of cores
+    memory_gib: float  # memory, GiB
+    kernel: str  # version of Linux
+    python: str  # version of Python
+    sqlite: str  # version of SQLite
+    postgresql: str  # version of PostgreSQL; ``none`` without one
+    mosquitto: str  # version of Mosquitto; ``none`` without one
+    sync_ms: float  # median time in which the disk makes four kilobytes durable, milliseconds
+    busy: float  # cores that other processes kept busy just before
 
     def line(self) -> str:
         """Return the machine as a sentence."""
@@ -140,19 +104,12 @@ class Machine(_Kept):
 
 
 class Result(_Kept):
-    """The result of one benchmark.
+    """The result of one benchmark."""
 
-    Attributes:
-        machine: The machine.
-        day: The day of the run (UTC).
-        took_s: Its duration, seconds.
-        section: Its section of the page.
-    """
-
-    machine: Machine
-    day: str
-    took_s: float
-    section: Section
+    machine: Machine  # the machine
+    day: str  # the day of the run (UTC)
+    took_s: float  # its duration, seconds
+    section: Section  # its section of the page
 
     def markdown(self, name: str) -> str:
         """Return its section of the page."""

@@ -51,19 +51,12 @@ MOST_MIB = 100.0
 
 @dataclass(frozen=True, kw_only=True)
 class Played:
-    """What happened.
+    """What happened."""
 
-    Attributes:
-        latencies_s: From each honest batch to its acknowledgement.
-        offered: Dead letters of the flood.
-        rows: Dead letters that are kept.
-        disk_bytes: The database's size, with its write-ahead log folded in.
-    """
-
-    latencies_s: list[float]
-    offered: int
-    rows: int
-    disk_bytes: int
+    latencies_s: list[float]  # from each honest batch to its acknowledgement
+    offered: int  # dead letters of the flood
+    rows: int  # dead letters that are kept
+    disk_bytes: int  # the database's size, with its write-ahead log folded in
 
 
 def _minute(grid: Microgrid, turn: int) -> bytes:

@@ -43,23 +43,14 @@ MINUTE_SLOTS = 4
 
 @dataclass(frozen=True)
 class Size:
-    """The extent of the measurement.
+    """The extent of the measurement."""
 
-    Attributes:
-        microgrids: Microgrids of the town.
-        batches: Batches of each load.
-        repeats: Measurements of each load.
-        meters: Meters whose bytes are measured.
-        quarters: Quarters of each of these meters.
-        peer_rows: Rows of the peer's load.
-    """
-
-    microgrids: int
-    batches: int
-    repeats: int
-    meters: int
-    quarters: int
-    peer_rows: int
+    microgrids: int  # microgrids of the town
+    batches: int  # batches of each load
+    repeats: int  # measurements of each load
+    meters: int  # meters whose bytes are measured
+    quarters: int  # quarters of each of these meters
+    peer_rows: int  # rows of the peer's load
 
 
 FULL = Size(microgrids=50, batches=120, repeats=5, meters=200, quarters=96, peer_rows=600_000)

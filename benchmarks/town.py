@@ -36,21 +36,13 @@ MINUTE_SLOTS = 4
 
 @dataclass(eq=False)
 class Controller:
-    """A simulated gateway.
+    """A simulated gateway."""
 
-    Attributes:
-        id: Its name.
-        token: Its token at the head-end.
-        meter: uint64 (n,), the meter of each of its series.
-        record_type: uint8 (n,), the type of each of its series.
-        sequence: Sequence of its last batch.
-    """
-
-    id: str
-    token: str
-    meter: npt.NDArray[np.uint64]
-    record_type: npt.NDArray[np.uint8]
-    sequence: int = 0
+    id: str  # its name
+    token: str  # its token at the head-end
+    meter: npt.NDArray[np.uint64]  # uint64 (n,), the meter of each of its series
+    record_type: npt.NDArray[np.uint8]  # uint8 (n,), the type of each of its series
+    sequence: int = 0  # sequence of its last batch
 
     def batch(self, keys: Keys, values: npt.NDArray[np.int64], there: npt.NDArray[np.bool_]) -> bytes:
         """Return the next batch, of the slots that are ``there``."""
@@ -112,15 +104,10 @@ def _controller(site: Site, microgrid: Microgrid, *, boundary: bool) -> Controll
 
 @dataclass(eq=False)
 class Uplinks:
-    """The gateways' connections to a head-end: they send batches and wait for acknowledgements.
+    """The gateways' connections to a head-end: they send batches and wait for acknowledgements."""
 
-    Attributes:
-        latencies_s: Latency of each acknowledged batch, seconds.
-        refused: Batches that the utility refused.
-    """
-
-    latencies_s: list[float] = field(default_factory=list)
-    refused: int = 0
+    latencies_s: list[float] = field(default_factory=list)  # latency of each acknowledged batch, seconds
+    refused: int = 0  # batches that the utility refused
     _clients: dict[str, AsyncClient] = field(default_factory=dict)
     _waiting: dict[tuple[str, int], float] = field(default_factory=dict)
     _of: Counter[str] = field(default_factory=Counter)

@@ -40,21 +40,13 @@ IN_FLIGHT = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Minute:
-    """The result of one minute.
+    """The result of one minute."""
 
-    Attributes:
-        offered: Batches sent, without empty ones.
-        waiting: Unacknowledged batches at its end.
-        slowest_s: Longest latency of a batch that was acknowledged in this minute.
-        late_s: Largest delay of the generator.
-        cores: Busy cores, by process.
-    """
-
-    offered: int
-    waiting: int
-    slowest_s: float
-    late_s: float
-    cores: dict[str, float]
+    offered: int  # batches sent, without empty ones
+    waiting: int  # unacknowledged batches at its end
+    slowest_s: float  # longest latency of a batch that was acknowledged in this minute
+    late_s: float  # largest delay of the generator
+    cores: dict[str, float]  # busy cores, by process
 
 
 class Load:

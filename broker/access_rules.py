@@ -39,16 +39,12 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class Grant:
-    """Topics that a role may use.
+    """Topics that a role may use."""
 
-    Attributes:
-        path: The levels below the first one. ``{microgrid}`` and ``{identity}`` are the device's own, ``{a_meter}`` and
-            ``{a_microgrid}`` any.
-        leaves: The permitted last levels.
-    """
-
+    # The levels below the first one. ``{microgrid}`` and ``{identity}`` are the device's own, ``{a_meter}`` and
+    # ``{a_microgrid}`` any.
     path: str
-    leaves: tuple[str, ...]
+    leaves: tuple[str, ...]  # the permitted last levels
 
 
 _METER_LEAVES = (RECORDS, EVENTS, LEVELS, OUTCOMES)

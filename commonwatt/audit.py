@@ -39,37 +39,23 @@ Export = tuple[Blocks, Events]
 
 @dataclass
 class Line:
-    """The audit's counts for the slots of one meter and record type.
+    """The audit's counts for the slots of one meter and record type."""
 
-    Attributes:
-        meter: The meter.
-        record_type: The record type's number.
-        made: Slots for which the meter made a record.
-        stored_exact: Of these, stored exactly at the utility.
-        stored_averaged: Of these, stored as averages.
-        at_meter: Of these, slots still in the meter's log, stored or not.
-        held: Of these, not stored, but still held by the meter or its gateway.
-        missing: Of these, slots found nowhere.
-        conflicting: Slots stored with more than one value.
-        unmade: Slots stored without a record in the truth log.
-        difference: Sum of absolute differences between exact stored slots and the truth log, milliwatt-hours.
-        averaged_difference: Largest difference between a group of averaged slots and the truth log, milliwatt-hours.
-        beyond_bound: Groups of averaged slots off by more than half a milliwatt-hour a slot, or not of one value.
-    """
-
-    meter: int
-    record_type: int
-    made: int = 0
-    stored_exact: int = 0
-    stored_averaged: int = 0
-    at_meter: int = 0
-    held: int = 0
-    missing: int = 0
-    conflicting: int = 0
-    unmade: int = 0
+    meter: int  # the meter
+    record_type: int  # the record type's number
+    made: int = 0  # slots for which the meter made a record
+    stored_exact: int = 0  # of these, stored exactly at the utility
+    stored_averaged: int = 0  # of these, stored as averages
+    at_meter: int = 0  # of these, slots still in the meter's log, stored or not
+    held: int = 0  # of these, not stored, but still held by the meter or its gateway
+    missing: int = 0  # of these, slots found nowhere
+    conflicting: int = 0  # slots stored with more than one value
+    unmade: int = 0  # slots stored without a record in the truth log
+    # Sum of absolute differences between exact stored slots and the truth log, milliwatt-hours.
     difference: MilliwattHours = 0
+    # Largest difference between a group of averaged slots and the truth log, milliwatt-hours.
     averaged_difference: MilliwattHours = 0
-    beyond_bound: int = 0
+    beyond_bound: int = 0  # groups of averaged slots off by more than half a milliwatt-hour a slot, or not of one value
 
     @property
     def good(self) -> bool:
@@ -79,27 +65,16 @@ class Line:
 
 @dataclass
 class Audit:
-    """The result of an audit.
+    """The result of an audit."""
 
-    Attributes:
-        lines: By meter and record type.
-        events_made: Events in the truth log.
-        events_stored: Of these, stored unchanged at the utility.
-        events_held: Of these, not stored, but still held by the meter or its gateway.
-        events_missing: Of these, events found nowhere.
-        events_different: Stored events that differ from the truth log.
-        foreign_slots: Stored slots of other makers' meters; they have no truth log and are not compared.
-        sharing_events: Stored events that report the start of sharing by a battery.
-    """
-
-    lines: list[Line] = field(default_factory=list)
-    events_made: int = 0
-    events_stored: int = 0
-    events_held: int = 0
-    events_missing: int = 0
-    events_different: int = 0
-    foreign_slots: int = 0
-    sharing_events: int = 0
+    lines: list[Line] = field(default_factory=list)  # by meter and record type
+    events_made: int = 0  # events in the truth log
+    events_stored: int = 0  # of these, stored unchanged at the utility
+    events_held: int = 0  # of these, not stored, but still held by the meter or its gateway
+    events_missing: int = 0  # of these, events found nowhere
+    events_different: int = 0  # stored events that differ from the truth log
+    foreign_slots: int = 0  # stored slots of other makers' meters; they have no truth log and are not compared
+    sharing_events: int = 0  # stored events that report the start of sharing by a battery
 
     @property
     def good(self) -> bool:

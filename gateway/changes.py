@@ -28,21 +28,13 @@ DONE = 6
 
 @dataclass(frozen=True)
 class Part:
-    """A stored part of a block.
+    """A stored part of a block."""
 
-    Attributes:
-        id: Its number in the store; 0 before it has one.
-        key: (meter, record type, quarter).
-        payload: As packed by ``commonwatt.codec.packing``.
-        relayed: ``UNSENT``, ``OFFERED``, ``AVERAGED`` or ``DONE``.
-        joined: Whether compaction made it from the parts of a finished quarter.
-    """
-
-    id: int
-    key: tuple[int, int, int]
-    payload: bytes
-    relayed: int = UNSENT
-    joined: bool = False
+    id: int  # its number in the store; 0 before it has one
+    key: tuple[int, int, int]  # (meter, record type, quarter)
+    payload: bytes  # as packed by ``commonwatt.codec.packing``
+    relayed: int = UNSENT  # ``UNSENT``, ``OFFERED``, ``AVERAGED`` or ``DONE``
+    joined: bool = False  # whether compaction made it from the parts of a finished quarter
 
 
 @dataclass(frozen=True)
@@ -69,30 +61,19 @@ class ReplaceParts:
 
 @dataclass(frozen=True)
 class DropBackup:
-    """Delete the listed rows that the utility acknowledged; other listed rows stay.
+    """Delete the listed rows that the utility acknowledged; other listed rows stay."""
 
-    Attributes:
-        parts: Numbers of parts.
-        events: Row numbers of events.
-        dead_letters: Numbers of dead letters.
-    """
-
-    parts: tuple[int, ...] = ()
-    events: tuple[int, ...] = ()
-    dead_letters: tuple[int, ...] = ()
+    parts: tuple[int, ...] = ()  # numbers of parts
+    events: tuple[int, ...] = ()  # row numbers of events
+    dead_letters: tuple[int, ...] = ()  # numbers of dead letters
 
 
 @dataclass(frozen=True)
 class DropDamaged:
-    """Delete a damaged row; ``AddDeadLetters`` keeps its content.
+    """Delete a damaged row; ``AddDeadLetters`` keeps its content."""
 
-    Attributes:
-        table: Its table.
-        row: Its row number.
-    """
-
-    table: str
-    row: int
+    table: str  # its table
+    row: int  # its row number
 
 
 @dataclass(frozen=True)
@@ -122,48 +103,29 @@ class Cover:
 
 @dataclass(frozen=True)
 class MeterInfo:
-    """A meter's settings, as its command outcomes report them.
+    """A meter's settings, as its command outcomes report them."""
 
-    Attributes:
-        meter: The meter.
-        push: Whether it sends without a request (its manual switch).
-        minimum_percent: Its sharing minimum; ``None`` without a battery.
-        capacity: Its battery's capacity, milliwatt-hours; ``None`` without a battery.
-        time: Time of the report (T6); 0: the gateway's clock was not trusted then.
-    """
-
-    meter: MeterId
-    push: bool
-    minimum_percent: int | None
-    capacity: MilliwattHours | None
-    time: EpochSeconds
+    meter: MeterId  # the meter
+    push: bool  # whether it sends without a request (its manual switch)
+    minimum_percent: int | None  # its sharing minimum; ``None`` without a battery
+    capacity: MilliwattHours | None  # its battery's capacity, milliwatt-hours; ``None`` without a battery
+    time: EpochSeconds  # time of the report (T6); 0: the gateway's clock was not trusted then
 
 
 @dataclass(frozen=True)
 class Desired:
-    """One desired state of one meter, outstanding until ``confirmed`` or past its end.
+    """One desired state of one meter, outstanding until ``confirmed`` or past its end."""
 
-    Attributes:
-        meter: The meter.
-        kind: The kind of state.
-        value: The desired value.
-        epoch: The epoch of its command.
-        seq: Its sequence number within the kind.
-        until: When it ends; ``None``: never.
-        weight: Share of the discharge relative to other donors.
-        confirmed: Whether the meter reported this pair.
-        for_s: Whether its meter was sent a duration, not an end time: while this process runs, its end is shifted
-            when the time is set. The store keeps ``until`` only.
-    """
-
-    meter: MeterId
-    kind: Kind
-    value: str
-    epoch: Epoch
-    seq: int
-    until: EpochSeconds | None
-    weight: int | None = None
-    confirmed: bool = False
+    meter: MeterId  # the meter
+    kind: Kind  # the kind of state
+    value: str  # the desired value
+    epoch: Epoch  # the epoch of its command
+    seq: int  # its sequence number within the kind
+    until: EpochSeconds | None  # when it ends; ``None``: never
+    weight: int | None = None  # share of the discharge relative to other donors
+    confirmed: bool = False  # whether the meter reported this pair
+    # Whether its meter was sent a duration, not an end time: while this process runs, its end is shifted when the time
+    # is set. The store keeps ``until`` only.
     for_s: bool = False
 
 
@@ -183,21 +145,13 @@ class OfferedFrom:
 
 @dataclass(frozen=True)
 class Relayed:
-    """Record what the utility acknowledged.
+    """Record what the utility acknowledged."""
 
-    Attributes:
-        done: Numbers of parts that the utility has exactly.
-        averaged: Numbers of parts of which the utility has averages.
-        events: (meter, generation, id).
-        dead_letters: Numbers of dead letters.
-        slots: Number of slots with values in the batch.
-    """
-
-    done: tuple[int, ...]
-    averaged: tuple[int, ...]
-    events: tuple[tuple[int, int, int], ...]
-    dead_letters: tuple[int, ...]
-    slots: int
+    done: tuple[int, ...]  # numbers of parts that the utility has exactly
+    averaged: tuple[int, ...]  # numbers of parts of which the utility has averages
+    events: tuple[tuple[int, int, int], ...]  # (meter, generation, id)
+    dead_letters: tuple[int, ...]  # numbers of dead letters
+    slots: int  # number of slots with values in the batch
 
 
 @dataclass(frozen=True)

@@ -84,43 +84,28 @@ PROBED_METERS = 3
 
 
 class Gateway:
-    """One microgrid's controller.
-
-    Attributes:
-        microgrid: The microgrid.
-        meters: Its registered meters, by id.
-        store: Its store.
-        collector: Accepts the meters' messages.
-        manager: Keeps the meters in their desired states.
-        level_watch: Judges the stored levels.
-        requests: Makes the requests to the meters that set no state.
-        modes: Keeps the microgrid in its operating modes.
-        relay: Relays data to the utility.
-        utility_commands: Carries out the utility's commands.
-        upkeep: Checks the store and limits its size.
-        line: Counts the bytes on the LTE line.
-        household: What is published of one place.
-        time: The gateway's time and its trust.
-        now: The time of the last event.
-    """
+    """One microgrid's controller."""
 
     def __init__(self, settings: GatewaySettings, store: Stored, meters: dict[MeterId, RegisteredMeter]) -> None:
-        self.time = Timekeeper(store.setting(GOOD_TIME))
-        self.now = Now(0, Trust.NONE)
-        self.collector = Collector(settings.microgrid, store)
-        self.manager = Manager(settings, store, meters)
-        self.level_watch = LevelWatch(store, self.manager, meters)
+        self.time = Timekeeper(store.setting(GOOD_TIME))  # the gateway's time and its trust
+        self.now = Now(0, Trust.NONE)  # the time of the last event
+        self.collector = Collector(settings.microgrid, store)  # accepts the meters' messages
+        self.manager = Manager(settings, store, meters)  # keeps the meters in their desired states
+        self.level_watch = LevelWatch(store, self.manager, meters)  # judges the stored levels
+        # Makes the requests to the meters that set no state.
         self.requests = Requests(self.manager, settings.near_minimum_permille)
+        # Keeps the microgrid in its operating modes.
         self.modes = Modes(settings, store, self.manager, self.requests, meters)
-        self.relay = Relay(settings.microgrid, store)
-        self.upkeep = Upkeep(store, settings.backup_bytes)
-        self.line = line_of(settings, store)
-        self.household = Household(settings, store, meters, self.manager)
+        self.relay = Relay(settings.microgrid, store)  # relays data to the utility
+        self.upkeep = Upkeep(store, settings.backup_bytes)  # checks the store and limits its size
+        self.line = line_of(settings, store)  # counts the bytes on the LTE line
+        self.household = Household(settings, store, meters, self.manager)  # what is published of one place
         periods: dict[str, int] = {name: getattr(settings, name) for name in PERIODS}
+        # Carries out the utility's commands.
         self.utility_commands = UtilityCommands(settings.microgrid, store, self.relay, self.modes, periods)
-        self.microgrid = settings.microgrid
-        self.store = store
-        self.meters = meters
+        self.microgrid = settings.microgrid  # the microgrid
+        self.store = store  # its store
+        self.meters = meters  # its registered meters, by id
         self._urgent = False
         self._done: dict[str, int] = {}
         self._shifted: list[Effect[Change]] = []

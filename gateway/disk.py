@@ -15,16 +15,11 @@ log = logging.getLogger(__name__)
 
 
 class Disk:
-    """The disk that a store is on.
-
-    Attributes:
-        free_bytes: Its free bytes at the last check.
-        size_bytes: Its size in bytes at the last check.
-    """
+    """The disk that a store is on."""
 
     def __init__(self, store: Path) -> None:
-        self.free_bytes = 0
-        self.size_bytes = 0
+        self.free_bytes = 0  # its free bytes at the last check
+        self.size_bytes = 0  # its size in bytes at the last check
         self._store = store
         self._ballast = Ballast(store)
 

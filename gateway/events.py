@@ -35,28 +35,18 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """A byte count of one side of the LTE line.
+    """A byte count of one side of the LTE line."""
 
-    Attributes:
-        side: One of ``gateway.lte_line.SIDES``.
-        run: The counter's run; a new run begins at 0.
-        sums: The byte count since the run began.
-    """
-
-    side: str
-    run: str
-    sums: ByteCount
+    side: str  # one of ``gateway.lte_line.SIDES``
+    run: str  # the counter's run; a new run begins at 0
+    sums: ByteCount  # the byte count since the run began
 
 
 @dataclass(frozen=True, slots=True)
 class Quiet:
-    """No message came for a while over an open connection.
+    """No message came for a while over an open connection."""
 
-    Attributes:
-        link: One of ``gateway.links``: ``METERS`` or ``HEAD_END``.
-    """
-
-    link: str
+    link: str  # one of ``gateway.links``: ``METERS`` or ``HEAD_END``
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +71,9 @@ class ClockJumped:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A job may be due.
+    """A job may be due."""
 
-    Attributes:
-        job: One of ``gateway.core.JOBS``.
-    """
-
-    job: str
+    job: str  # one of ``gateway.core.JOBS``
 
 
 Event: TypeAlias = (

@@ -42,10 +42,6 @@ class Links:
         put: Queues events for the core.
         tally: Counts the bytes of the head-end's connections.
 
-    Attributes:
-        each: The connections, ``METERS`` and ``HEAD_END``.
-        expiry: The next expiry of one of their certificates.
-
     Raises:
         ConfigError: A file they need is missing or wrong.
     """
@@ -78,8 +74,9 @@ class Links:
             tally=tally,
         )
         files = (settings.certificate, settings.head_end_ca, settings.broker_ca)
+        # The next expiry of one of their certificates.
         self.expiry = Expiry(*(path for path in files if path is not None))
-        self.each = {METERS: meters, HEAD_END: head_end}
+        self.each = {METERS: meters, HEAD_END: head_end}  # the connections, ``METERS`` and ``HEAD_END``
         self._liveness = {name: Liveness(SILENT_S, LONGEST_SILENCE_S) for name in self.each}
 
     def start(self) -> list[asyncio.Task[None]]:

@@ -48,21 +48,13 @@ KEPT_DAYS = 62
 
 @dataclass(frozen=True)
 class LineDay:
-    """The byte count of one side of the controller's line on one local day.
+    """The byte count of one side of the controller's line on one local day."""
 
-    Attributes:
-        side: One of ``SIDES``.
-        day: The local day, as ``date.toordinal`` numbers it.
-        sent: IP bytes up.
-        received: IP bytes down.
-        seconds: Seconds for which it was counted.
-    """
-
-    side: str
-    day: int
-    sent: int = 0
-    received: int = 0
-    seconds: int = 0
+    side: str  # one of ``SIDES``
+    day: int  # the local day, as ``date.toordinal`` numbers it
+    sent: int = 0  # IP bytes up
+    received: int = 0  # IP bytes down
+    seconds: int = 0  # seconds for which it was counted
 
 
 def kept_days(rows: Iterable[LineDay]) -> Setting:
@@ -131,15 +123,10 @@ def _gigabytes(count: int) -> str:
 
 @dataclass(frozen=True)
 class _Mark:
-    """The last byte count that was added for a side.
+    """The last byte count that was added for a side."""
 
-    Attributes:
-        run: The counter's run.
-        byte_count: The counter's byte count then.
-    """
-
-    run: str
-    byte_count: ByteCount
+    run: str  # the counter's run
+    byte_count: ByteCount  # the counter's byte count then
 
     @classmethod
     def of(cls, kept: str) -> Self:
@@ -163,6 +150,7 @@ class Line:
         self.allowance = allowance
         self._zone = ZoneInfo(zone)
         self._sides = (INTERFACE,) if by_interface else (METERS, UTILITY)
+        # Byte count since the start, by side; for the metrics.
         self.counted: dict[str, ByteCount] = dict.fromkeys(self._sides, ByteCount())
         # By side and day, the last counted day last: a clock that was ahead for a while has made a day too many, which
         # must not count as the newest when old days are deleted.

@@ -19,15 +19,11 @@ class LineWatch:
     Args:
         interface: The network interface whose counters are the line's; ``None``: the gateway's own connections to
             the utility are counted.
-
-    Attributes:
-        tally: The byte count of those connections.
-        month: The line's month at the last check; ``None``: nothing was counted yet.
     """
 
     def __init__(self, interface: str | None) -> None:
-        self.tally = Tally()
-        self.month: Month | None = None
+        self.tally = Tally()  # the byte count of those connections
+        self.month: Month | None = None  # the line's month at the last check; ``None``: nothing was counted yet
         self._interface = interface
         self._level = "unknown"
 

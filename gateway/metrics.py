@@ -38,44 +38,26 @@ _SOURCES = dict.fromkeys((source.name.lower() for source in _MESSAGES), 0)
 
 @dataclass
 class Figures:
-    """The shell's own counts.
+    """The shell's own counts."""
 
-    Attributes:
-        commits: Transactions committed.
-        store_failures: Times the store failed and was opened again.
-        quarantined: Times the store was found damaged, quarantined and replaced.
-        kept_quarantined: Damaged stores kept beside the one in use.
-        used_bytes: Bytes of the store's file in use.
-        disk_free_bytes: Free bytes on the store's disk.
-        disk_bytes: Size of that disk, bytes.
-        backlog_age_s: Seconds since the end of the oldest quarter with unacknowledged parts; 0: there is none.
-        overflowed: Messages dropped because the queue was full; their senders send them again.
-        connected: Connections that are up, of two.
-        dropped: Messages not sent because there was no connection.
-        retained: Retained messages ignored.
-        callback_failures: Exceptions in listeners.
-        failures: Events on which the core failed.
-        link_restarts: Number of open connections closed to reconnect, by link and reason.
-        month: The LTE line's month; ``None``: nothing was counted yet.
-        certificate_expires: Time of the next expiry of a certificate, epoch seconds; ``None``: it has none.
-    """
-
-    commits: int = 0
-    store_failures: int = 0
-    quarantined: int = 0
-    kept_quarantined: int = 0
-    used_bytes: int = 0
-    disk_free_bytes: int = 0
-    disk_bytes: int = 0
-    backlog_age_s: int = 0
-    overflowed: int = 0
-    connected: int = 0
-    dropped: int = 0
-    retained: int = 0
-    callback_failures: int = 0
-    failures: int = 0
+    commits: int = 0  # transactions committed
+    store_failures: int = 0  # times the store failed and was opened again
+    quarantined: int = 0  # times the store was found damaged, quarantined and replaced
+    kept_quarantined: int = 0  # damaged stores kept beside the one in use
+    used_bytes: int = 0  # bytes of the store's file in use
+    disk_free_bytes: int = 0  # free bytes on the store's disk
+    disk_bytes: int = 0  # size of that disk, bytes
+    backlog_age_s: int = 0  # seconds since the end of the oldest quarter with unacknowledged parts; 0: there is none
+    overflowed: int = 0  # messages dropped because the queue was full; their senders send them again
+    connected: int = 0  # connections that are up, of two
+    dropped: int = 0  # messages not sent because there was no connection
+    retained: int = 0  # retained messages ignored
+    callback_failures: int = 0  # exceptions in listeners
+    failures: int = 0  # events on which the core failed
+    # Number of open connections closed to reconnect, by link and reason.
     link_restarts: dict[tuple[str, str], int] = field(default_factory=dict)
-    month: Month | None = None
+    month: Month | None = None  # the LTE line's month; ``None``: nothing was counted yet
+    # Time of the next expiry of a certificate, epoch seconds; ``None``: it has none.
     certificate_expires: float | None = None
 
 

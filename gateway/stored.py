@@ -20,17 +20,11 @@ Key = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class DamagedRow:
-    """A row whose content is not what was written.
+    """A row whose content is not what was written."""
 
-    Attributes:
-        table: Its table.
-        row: Its row number.
-        content: Its columns as they could be read.
-    """
-
-    table: str
-    row: int
-    content: tuple[Any, ...]
+    table: str  # its table
+    row: int  # its row number
+    content: tuple[Any, ...]  # its columns as they could be read
 
 
 class KeptSettings(Protocol):

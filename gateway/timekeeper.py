@@ -43,19 +43,12 @@ KEEP_EVERY_S = 900
 
 
 class Kept(BaseModel):
-    """A good time, stored for the next start.
+    """A good time, stored for the next start."""
 
-    Attributes:
-        time: Epoch seconds.
-        boot: Id of the machine's boot.
-        since_boot_s: Seconds since that boot.
-        wall_off_s: Seconds by which the machine's clock was behind.
-    """
-
-    time: float
-    boot: str
-    since_boot_s: float
-    wall_off_s: float
+    time: float  # epoch seconds
+    boot: str  # id of the machine's boot
+    since_boot_s: float  # seconds since that boot
+    wall_off_s: float  # seconds by which the machine's clock was behind
 
 
 @dataclass(frozen=True)
@@ -81,16 +74,12 @@ class Counts:
 
 
 class Timekeeper:
-    """Keeps the gateway's time.
-
-    Attributes:
-        offset_s: What is added to ``raw``, seconds.
-    """
+    """Keeps the gateway's time."""
 
     def __init__(self, kept: str | None) -> None:
         """Start from the last good time, as ``keep`` returned it; ``None``: there is none."""
         self.counts = Counts()
-        self.offset_s = 0.0
+        self.offset_s = 0.0  # what is added to ``raw``, seconds
         self._kept = _kept(kept)
         self._machine: Machine | None = None
         self._good: float | None = None

@@ -24,18 +24,12 @@ SLICE_PARTS = 500
 
 
 class Upkeep:
-    """Checks the store and limits its size, a slice at a time.
-
-    Attributes:
-        damaged: Damaged rows found, by table.
-        dropped: Acknowledged parts deleted to free space.
-        short: Whether disk space is too low for more records; other changes are still written.
-    """
+    """Checks the store and limits its size, a slice at a time."""
 
     def __init__(self, store: Backup, backup_bytes: int) -> None:
-        self.damaged: Counter[str] = Counter()
-        self.dropped = 0
-        self.short = False
+        self.damaged: Counter[str] = Counter()  # damaged rows found, by table
+        self.dropped = 0  # acknowledged parts deleted to free space
+        self.short = False  # whether disk space is too low for more records; other changes are still written
         self._store = store
         self._backup_bytes = backup_bytes
         self._examined = 0

@@ -51,16 +51,11 @@ def served(app: FastAPI) -> Iterator[str]:
 
 @dataclass
 class Visit:
-    """A person's window, and everything that was wrong in it.
+    """A person's window, and everything that was wrong in it."""
 
-    Attributes:
-        page: The window.
-        address: The utility's address.
-        faults: Errors of scripts, violations of the content policy, failed and foreign requests.
-    """
-
-    page: Page
-    address: str
+    page: Page  # the window
+    address: str  # the utility's address
+    # Errors of scripts, violations of the content policy, failed and foreign requests.
     faults: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:

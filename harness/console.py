@@ -35,11 +35,9 @@ def standing_api(database: Database, now: EpochSeconds, **others: Any) -> Api:
 class Browser:
     """One person's browser; without a role nobody is logged in."""
 
-    address = "127.0.0.1"
-    """The client's network address."""
+    address = "127.0.0.1"  # the client's network address
 
-    raises = True
-    """Whether an error of the application comes through; otherwise its answer does."""
+    raises = True  # whether an error of the application comes through; otherwise its answer does
 
     def __init__(self, app: FastAPI, *roles: Role, name: str = "", account: int | None = None) -> None:
         self.app = app

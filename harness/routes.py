@@ -26,25 +26,15 @@ SAFE = ("GET", "HEAD")
 
 @dataclass(frozen=True, kw_only=True)
 class Ruled:
-    """A route and a method of it.
+    """A route and a method of it."""
 
-    Attributes:
-        method: The method.
-        path: The path, with names of parameters in braces.
-        roles: The roles that may use it; ``None``: it is public.
-        session: Whether it needs a session, and refuses tokens.
-        in_path: The names of parameters in the path.
-        in_query: Those in the query.
-        in_body: Those in the body.
-    """
-
-    method: str
-    path: str
-    roles: frozenset[Role] | None
-    session: bool = False
-    in_path: tuple[str, ...]
-    in_query: tuple[str, ...]
-    in_body: tuple[str, ...]
+    method: str  # the method
+    path: str  # the path, with names of parameters in braces
+    roles: frozenset[Role] | None  # the roles that may use it; ``None``: it is public
+    session: bool = False  # whether it needs a session, and refuses tokens
+    in_path: tuple[str, ...]  # the names of parameters in the path
+    in_query: tuple[str, ...]  # those in the query
+    in_body: tuple[str, ...]  # those in the body
 
     @property
     def is_page(self) -> bool:

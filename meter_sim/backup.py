@@ -10,14 +10,10 @@ RUNS_S = 48 * 3600
 
 
 class Backup:
-    """Since when meters have had no voltage.
-
-    Attributes:
-        since: The beginning of the first slot without voltage, by meter; absent: it has voltage.
-    """
+    """Since when meters have had no voltage."""
 
     def __init__(self, since: Mapping[MeterId, EpochSeconds]) -> None:
-        self.since = dict(since)
+        self.since = dict(since)  # the beginning of the first slot without voltage, by meter; absent: it has voltage
 
     def step(self, at: EpochSeconds, dark: Collection[MeterId]) -> bool:
         """Take the meters without voltage in the slot that starts at ``at``; return whether anything changed."""

@@ -47,27 +47,16 @@ class MeterFault(Settings):
 
 
 class Faults(Settings):
-    """The faults of a fleet's world.
+    """The faults of a fleet's world."""
 
-    Attributes:
-        feeder_dead_until: Until when the town's side of the boundary has no voltage.
-        line_dead_until: Until when the plant's line to the regional grid has no voltage.
-        lte_dead_until: Until when no meter reaches its controller.
-        sun: The sun that clouds let through.
-        demand: The load of all places.
-        supply: The state of the regional supply.
-        meters: Faults of meters, by id.
-        scenario: The scenario that is played, with its beginning in the town's present.
-    """
-
-    feeder_dead_until: End = 0
-    line_dead_until: End = 0
-    lte_dead_until: End = 0
-    sun: Factor | None = None
-    demand: Factor | None = None
-    supply: Shortage | None = None
-    meters: dict[DecimalId, MeterFault] = Field(default_factory=dict)
-    scenario: Scenario | None = None
+    feeder_dead_until: End = 0  # until when the town's side of the boundary has no voltage
+    line_dead_until: End = 0  # until when the plant's line to the regional grid has no voltage
+    lte_dead_until: End = 0  # until when no meter reaches its controller
+    sun: Factor | None = None  # the sun that clouds let through
+    demand: Factor | None = None  # the load of all places
+    supply: Shortage | None = None  # the state of the regional supply
+    meters: dict[DecimalId, MeterFault] = Field(default_factory=dict)  # faults of meters, by id
+    scenario: Scenario | None = None  # the scenario that is played, with its beginning in the town's present
 
     def supply_at(self, at: EpochSeconds) -> SupplyState:
         """Return the state of the regional supply in a slot."""

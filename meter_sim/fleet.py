@@ -45,14 +45,7 @@ Open = Callable[[MicrogridId, FleetClock, Tally], MicrogridMeters]
 
 
 class Fleet:
-    """The emulated meters of some or all microgrids of a town.
-
-    Attributes:
-        clock: The clock by which slots are measured.
-        members: The meters of each microgrid whose store is open.
-        plant: The town's plant; ``None``: the town gives and takes whatever the boundaries let pass.
-        tallies: Event counts of each microgrid's meters, by kind and result.
-    """
+    """The emulated meters of some or all microgrids of a town."""
 
     def __init__(
         self,
@@ -69,13 +62,15 @@ class Fleet:
         Raises:
             StoreError: No microgrid's store can be opened.
         """
-        self.clock = FleetClock(clock)
-        self.members: dict[MicrogridId, MicrogridMeters] = {}
+        self.clock = FleetClock(clock)  # the clock by which slots are measured
+        self.members: dict[MicrogridId, MicrogridMeters] = {}  # the meters of each microgrid whose store is open
+        # Event counts of each microgrid's meters, by kind and result.
         self.tallies: dict[MicrogridId, Tally] = {name: Counter() for name in microgrids}
         self._outside = OutsideWorld(town, faults)
         self._town = town
         self._microgrids = [town.microgrids[name] for name in microgrids]
         self._open_meters = open_meters
+        # The town's plant; ``None``: the town gives and takes whatever the boundaries let pass.
         self.plant = None if open_plant is None else open_plant(self.clock, self._outside)
         self._physics = MeteredTown(town, self._microgrids, plant=None if self.plant is None else self.plant.physical)
         for name in microgrids:

@@ -5,18 +5,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Appliance:
-    """An appliance that switches on and off.
+    """An appliance that switches on and off."""
 
-    Attributes:
-        share: Its part of the place's average use.
-        power: What it draws when on, as a multiple of the place's average use.
-        minutes: Shortest and longest run.
-        hours: Local hours between which a run starts; one pair is drawn for each run.
-    """
-
-    share: float
-    power: float
-    minutes: tuple[int, int]
+    share: float  # its part of the place's average use
+    power: float  # what it draws when on, as a multiple of the place's average use
+    minutes: tuple[int, int]  # shortest and longest run
+    # Local hours between which a run starts; one pair is drawn for each run.
     hours: tuple[tuple[float, float], ...] = ((0.0, 24.0),)
 
     @property
@@ -27,17 +21,12 @@ class Appliance:
 
 @dataclass(frozen=True, kw_only=True)
 class Habits:
-    """How a kind of place uses its energy; the steady part is the rest besides temperature and appliances.
+    """How a kind of place uses its energy; the steady part is the rest besides temperature and appliances."""
 
-    Attributes:
-        temperature: Least and greatest share of heating and cooling.
-        bumps: Peaks of the steady part over a floor of 1: height, local hour and width in hours.
-        appliances: The appliances.
-    """
-
-    temperature: tuple[float, float]
+    temperature: tuple[float, float]  # least and greatest share of heating and cooling
+    # Peaks of the steady part over a floor of 1: height, local hour and width in hours.
     bumps: tuple[tuple[float, float, float], ...]
-    appliances: tuple[Appliance, ...]
+    appliances: tuple[Appliance, ...]  # the appliances
 
 
 HOME = Habits(

@@ -43,21 +43,13 @@ _EPOCH = date(1970, 1, 1)
 
 @dataclass(frozen=True, kw_only=True)
 class Consumer:
-    """A place that uses energy.
+    """A place that uses energy."""
 
-    Attributes:
-        seed: The town's seed.
-        place: Its name, unique in the town.
-        function: Its function, which decides its habits.
-        average_w: Its mean load over a year, watts.
-        timezone: Time zone of its local hours.
-    """
-
-    seed: int
-    place: str
-    function: Function
-    average_w: int
-    timezone: str
+    seed: int  # the town's seed
+    place: str  # its name, unique in the town
+    function: Function  # its function, which decides its habits
+    average_w: int  # its mean load over a year, watts
+    timezone: str  # time zone of its local hours
 
     @property
     def habits(self) -> Habits:

@@ -54,15 +54,7 @@ Effects = list[Effect[Change]]
 
 
 class MicrogridMeters:
-    """The emulated meters of a microgrid.
-
-    Attributes:
-        meters: The cores by id; after a failure the old core stays until it is built again from the store.
-        tally: Event counts of all meters, by kind and result.
-        last: The last slot in the store at the start; ``None`` in a new store.
-        cold: For how long places were still cold then (``Step.cold``).
-        slot_end: End of the last slot of the meters.
-    """
+    """The emulated meters of a microgrid."""
 
     def __init__(
         self,
@@ -77,11 +69,12 @@ class MicrogridMeters:
         faults: FaultsFile | None = None,
     ) -> None:
         """Take its settings; ``faults``: of this microgrid alone."""
+        # The cores by id; after a failure the old core stays until it is built again from the store.
         self.meters: dict[MeterId, Meter] = {}
-        self.tally = tally
-        self.last = last_slot(store)
-        self.cold = cold_places(store)
-        self.slot_end: EpochSeconds = 0
+        self.tally = tally  # event counts of all meters, by kind and result
+        self.last = last_slot(store)  # the last slot in the store at the start; ``None`` in a new store
+        self.cold = cold_places(store)  # for how long places were still cold then (``Step.cold``)
+        self.slot_end: EpochSeconds = 0  # end of the last slot of the meters
         self._start = Slot(0, {})
         self._settings = settings
         self._microgrid = microgrid

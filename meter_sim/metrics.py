@@ -13,37 +13,21 @@ from commonwatt.runtime.metric_families import TallyCollector, counters, gauges,
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """A fleet's figures at one moment.
+    """A fleet's figures at one moment."""
 
-    Attributes:
-        time: Time on the fleet's clock.
-        lag_s: Delay of the newest slot behind that clock.
-        meters: Emulated meters.
-        connected: Emulated meters with a connection to the broker.
-        made: Readings ever recorded, one for each slot and type.
-        acknowledged: Readings that the gateway has acknowledged.
-        events_made: State events ever recorded.
-        events_held: State events not acknowledged yet.
-        gaps: Slots not recorded because a log was full.
-        sharing: Ids of the meters whose battery has the command to share.
-        dropped: Messages dropped without a connection or with a full queue; their senders send them again.
-        retained: Retained messages ignored.
-        dark: Whether no place of the microgrid, nor the town's line, has had voltage for 48 hours (T9).
-    """
-
-    time: EpochSeconds
-    lag_s: float = 0.0
-    meters: int = 0
-    connected: int = 0
-    made: int = 0
-    acknowledged: int = 0
-    events_made: int = 0
-    events_held: int = 0
-    gaps: int = 0
-    dark: bool = False
-    sharing: tuple[MeterId, ...] = ()
-    dropped: int = 0
-    retained: int = 0
+    time: EpochSeconds  # time on the fleet's clock
+    lag_s: float = 0.0  # delay of the newest slot behind that clock
+    meters: int = 0  # emulated meters
+    connected: int = 0  # emulated meters with a connection to the broker
+    made: int = 0  # readings ever recorded, one for each slot and type
+    acknowledged: int = 0  # readings that the gateway has acknowledged
+    events_made: int = 0  # state events ever recorded
+    events_held: int = 0  # state events not acknowledged yet
+    gaps: int = 0  # slots not recorded because a log was full
+    dark: bool = False  # whether no place of the microgrid, nor the town's line, has had voltage for 48 hours (T9)
+    sharing: tuple[MeterId, ...] = ()  # ids of the meters whose battery has the command to share
+    dropped: int = 0  # messages dropped without a connection or with a full queue; their senders send them again
+    retained: int = 0  # retained messages ignored
 
     @property
     def held(self) -> int:
@@ -53,65 +37,38 @@ class Figures:
 
 @dataclass(frozen=True, kw_only=True)
 class Power:
-    """The mean power in the last slot, watts.
+    """The mean power in the last slot, watts."""
 
-    Attributes:
-        load_w: Load that was met.
-        sun_w: Sun that was used or exported.
-        import_w: What came from the town; negative: what went to it.
-    """
-
-    load_w: int = 0
-    sun_w: int = 0
-    import_w: int = 0
+    load_w: int = 0  # load that was met
+    sun_w: int = 0  # sun that was used or exported
+    import_w: int = 0  # what came from the town; negative: what went to it
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlantFigures:
-    """The plant at one moment.
+    """The plant at one moment."""
 
-    Attributes:
-        level: Level of its battery, milliwatt-hours.
-        capacity: The battery's capacity.
-        battery_w: Power into the battery in the last slot; negative: out of it.
-        bought_w: Power from the regional grid in the last slot; negative: sold.
-        price_permille: The regional price, thousandths of the price outside peak hours.
-        supply: The state of the regional supply.
-        voltage: Whether the line to the regional grid has voltage.
-        connected: Whether the head-end has accepted its connection.
-    """
-
-    level: MilliwattHours
-    capacity: MilliwattHours
-    battery_w: int
-    bought_w: int
-    price_permille: int
-    supply: SupplyState
-    voltage: bool
-    connected: bool
+    level: MilliwattHours  # level of its battery, milliwatt-hours
+    capacity: MilliwattHours  # the battery's capacity
+    battery_w: int  # power into the battery in the last slot; negative: out of it
+    bought_w: int  # power from the regional grid in the last slot; negative: sold
+    price_permille: int  # the regional price, thousandths of the price outside peak hours
+    supply: SupplyState  # the state of the regional supply
+    voltage: bool  # whether the line to the regional grid has voltage
+    connected: bool  # whether the head-end has accepted its connection
 
 
 @dataclass(frozen=True, kw_only=True)
 class TownFigures:
-    """The figures of all microgrids of a fleet at one moment.
+    """The figures of all microgrids of a fleet at one moment."""
 
-    Attributes:
-        time: Time on the fleet's clock.
-        lag_s: Delay of the newest slot of the world behind that clock.
-        microgrids: Microgrids of the fleet.
-        closed: Of these, microgrids whose store can't be opened.
-        power: Sum of their power.
-        sun_percent: Full sun that reaches the panels.
-        plant: The plant; ``None``: there is none.
-    """
-
-    time: EpochSeconds
-    lag_s: float
-    microgrids: int
-    closed: int
-    power: Power
-    sun_percent: float = 0.0
-    plant: PlantFigures | None = None
+    time: EpochSeconds  # time on the fleet's clock
+    lag_s: float  # delay of the newest slot of the world behind that clock
+    microgrids: int  # microgrids of the fleet
+    closed: int  # of these, microgrids whose store can't be opened
+    power: Power  # sum of their power
+    sun_percent: float = 0.0  # full sun that reaches the panels
+    plant: PlantFigures | None = None  # the plant; ``None``: there is none
 
 
 _TALLIED = (

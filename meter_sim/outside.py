@@ -24,38 +24,23 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Outside:
-    """What is outside a microgrid in a slot.
+    """What is outside a microgrid in a slot."""
 
-    Attributes:
-        faults: Faults that a person set for all microgrids of the fleet.
-        voltage: Whether the town's side of the boundary has voltage.
-        sun_percent: Sun that reaches the panels, as a percentage of what the weather lets through.
-        demand_percent: Load, as a percentage of the ordinary load.
-        drop: The home that uses its battery up; ``None``: none.
-        number: The microgrid's number among the residential ones.
-    """
-
-    faults: Faults
-    voltage: bool = True
-    sun_percent: int = 100
-    demand_percent: int = 100
-    drop: Drop | None = None
-    number: int = 0
+    faults: Faults  # faults that a person set for all microgrids of the fleet
+    voltage: bool = True  # whether the town's side of the boundary has voltage
+    sun_percent: int = 100  # sun that reaches the panels, as a percentage of what the weather lets through
+    demand_percent: int = 100  # load, as a percentage of the ordinary load
+    drop: Drop | None = None  # the home that uses its battery up; ``None``: none
+    number: int = 0  # the microgrid's number among the residential ones
 
 
 @dataclass(frozen=True, kw_only=True)
 class Region:
-    """The regional grid in a slot.
+    """The regional grid in a slot."""
 
-    Attributes:
-        supply: The state of its supply.
-        line_alive: Whether its line to the plant has voltage.
-        price_permille: Its price, thousandths of the price outside peak hours.
-    """
-
-    supply: SupplyState
-    line_alive: bool
-    price_permille: int
+    supply: SupplyState  # the state of its supply
+    line_alive: bool  # whether its line to the plant has voltage
+    price_permille: int  # its price, thousandths of the price outside peak hours
 
 
 class Sky(Weather):

@@ -13,24 +13,13 @@ from meter_sim.switch import Kept
 
 @dataclass(frozen=True, kw_only=True)
 class Passed:
-    """A slot of the world that the meters measure.
+    """A slot of the world that the meters measure."""
 
-    Attributes:
-        slot_end: End of the slot.
-        step: What happened in it.
-        bits: What the boundary's meters sense.
-        dead: Meters whose own battery is empty.
-        dark: Since when meters have had no voltage, if that changed.
-        switch: What the boundary switch keeps.
-        faults: Faults of meters.
-        cut: Whether no meter reaches its controller.
-    """
-
-    slot_end: EpochSeconds
-    step: Step
-    bits: State
-    dead: frozenset[MeterId]
-    dark: Mapping[MeterId, EpochSeconds] | None
-    switch: Kept
-    faults: Mapping[str, MeterFault]
-    cut: bool
+    slot_end: EpochSeconds  # end of the slot
+    step: Step  # what happened in it
+    bits: State  # what the boundary's meters sense
+    dead: frozenset[MeterId]  # meters whose own battery is empty
+    dark: Mapping[MeterId, EpochSeconds] | None  # since when meters have had no voltage, if that changed
+    switch: Kept  # what the boundary switch keeps
+    faults: Mapping[str, MeterFault]  # faults of meters
+    cut: bool  # whether no meter reaches its controller

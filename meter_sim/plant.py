@@ -36,13 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 class EmulatedPlant:
-    """The plant of a town.
-
-    Attributes:
-        physical: Its limits, for steps of a slot.
-        slot_end: End of the last slot that was counted; 0: none yet.
-        tally: Counts of its events.
-    """
+    """The plant of a town."""
 
     def __init__(
         self,
@@ -59,8 +53,8 @@ class EmulatedPlant:
             ConfigError: The plant has no token.
             StoreError: The store can't be opened.
         """
-        self.tally: Tally = Counter()
-        self.physical = plant_of(town)
+        self.tally: Tally = Counter()  # counts of its events
+        self.physical = plant_of(town)  # its limits, for steps of a slot
         self._open_store = open_store
         self._store = open_store()
         state, quarters = load(self._store.connection)
@@ -71,7 +65,7 @@ class EmulatedPlant:
         if state.level > self.physical.capacity:
             # The town file has changed.
             state = PlantState(level=self.physical.capacity, slot_end=state.slot_end)
-        self.slot_end = state.slot_end
+        self.slot_end = state.slot_end  # end of the last slot that was counted; 0: none yet
         self._price_permille = outside.price_permille
         self._clock = clock
         self._core = PlantCore(self.physical, self._price_permille, state, quarters)

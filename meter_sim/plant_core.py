@@ -53,44 +53,27 @@ PRICES_S = 2 * 86_400
 
 @dataclass(frozen=True, kw_only=True)
 class HeldPurchase:
-    """A purchase that the plant has accepted.
+    """A purchase that the plant has accepted."""
 
-    Attributes:
-        id: The command's id.
-        quarter: Its quarter-hour.
-        energy: Energy to buy in it, milliwatt-hours.
-    """
-
-    id: str
-    quarter: Quarter
-    energy: MilliwattHours
+    id: str  # the command's id
+    quarter: Quarter  # its quarter-hour
+    energy: MilliwattHours  # energy to buy in it, milliwatt-hours
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlantState:
-    """The durable state of the plant; energies in milliwatt-hours.
+    """The durable state of the plant; energies in milliwatt-hours."""
 
-    Attributes:
-        level: Level of the battery after the last slot.
-        slot_end: End of the last slot that was counted.
-        keep: Level that is kept for the public microgrid.
-        purchases: The newest purchases, by quarter, at most two: the present one and the next one.
-        slots: Slots counted in the quarter of ``slot_end``, so far.
-        ordered: Energy bought by order in them.
-        needed: Energy bought because the town had no other.
-        sold: Energy that the regional grid took.
-        net: What the town took less what it gave.
-    """
-
-    level: MilliwattHours
-    slot_end: EpochSeconds = 0
-    keep: MilliwattHours = 0
+    level: MilliwattHours  # level of the battery after the last slot
+    slot_end: EpochSeconds = 0  # end of the last slot that was counted
+    keep: MilliwattHours = 0  # level that is kept for the public microgrid
+    # The newest purchases, by quarter, at most two: the present one and the next one.
     purchases: tuple[HeldPurchase, ...] = ()
-    slots: int = 0
-    ordered: MilliwattHours = 0
-    needed: MilliwattHours = 0
-    sold: MilliwattHours = 0
-    net: MilliwattHours = 0
+    slots: int = 0  # slots counted in the quarter of ``slot_end``, so far
+    ordered: MilliwattHours = 0  # energy bought by order in them
+    needed: MilliwattHours = 0  # energy bought because the town had no other
+    sold: MilliwattHours = 0  # energy that the regional grid took
+    net: MilliwattHours = 0  # what the town took less what it gave
 
     def pack(self) -> str:
         """Return the state as JSON."""
@@ -117,10 +100,6 @@ class PlantCore:
         price_permille: The regional price at a time, thousandths of the price outside peak hours.
         state: The stored state; of a new plant, its initial level.
         quarters: The stored quarters, oldest first.
-
-    Attributes:
-        state: The present state, equal to the stored one once the effects are done.
-        malformed: Messages that could not be read.
     """
 
     def __init__(
@@ -130,8 +109,8 @@ class PlantCore:
         state: PlantState,
         quarters: Iterable[PlantQuarter] = (),
     ) -> None:
-        self.state = state
-        self.malformed = 0
+        self.state = state  # the present state, equal to the stored one once the effects are done
+        self.malformed = 0  # messages that could not be read
         self._physical = physical
         self._price_permille = price_permille
         self._quarters = deque(quarters, maxlen=KEPT_QUARTERS)

@@ -26,10 +26,6 @@ class PlantLink:
         rng: For the waits between attempts to connect.
         wake: Called on the loop's thread when a command has arrived.
         tls: The authority and the plant's certificate; ``None``: plain text.
-
-    Attributes:
-        link: The link, with its state and counts.
-        dropped: Commands dropped because too many waited.
     """
 
     def __init__(
@@ -41,9 +37,10 @@ class PlantLink:
         wake: Callable[[], None],
         tls: ClientTls | None = None,
     ) -> None:
-        self.dropped = 0
+        self.dropped = 0  # commands dropped because too many waited
         self._arrived: deque[bytes] = deque()
         self._wake = wake
+        # The link, with its state and counts.
         self.link = MqttLink(
             address=head_end,
             identity=PLANT,

@@ -19,29 +19,19 @@ manager whose renewal is late has not given the switch up."""
 
 
 class Kept(NamedTuple):
-    """What the switch keeps over a restart of the emulator.
+    """What the switch keeps over a restart of the emulator."""
 
-    Attributes:
-        is_open: Whether it is open.
-        opened_by: The newest command when it opened: a later one releases it.
-    """
-
-    is_open: bool
-    opened_by: Pair = ((0, 0), 0)
+    is_open: bool  # whether it is open
+    opened_by: Pair = ((0, 0), 0)  # the newest command when it opened: a later one releases it
 
 
 class BoundarySwitch:
-    """The boundary switch, slot by slot.
-
-    Attributes:
-        is_open: Whether it is open.
-        voltage: Whether the town's side had voltage in the last slot.
-    """
+    """The boundary switch, slot by slot."""
 
     def __init__(self, delay_s: Callable[[EpochSeconds], int], kept: Kept) -> None:
         """Take the microgrid's own delay by the voltage's return (``return_delay_s``), and what it kept before."""
-        self.is_open = kept.is_open
-        self.voltage = True
+        self.is_open = kept.is_open  # whether it is open
+        self.voltage = True  # whether the town's side had voltage in the last slot
         self._delay_s = delay_s
         self._wait_s = UNMANAGED_S
         self._stable_since: EpochSeconds | None = None

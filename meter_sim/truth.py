@@ -24,21 +24,14 @@ SlotEnergy: TypeAlias = Mapping[str, list[MilliwattHours] | dict[str, MilliwattH
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The physics after the slot that ended at ``slot_end``; commits with the slot's records (docs/time.md).
+    """The physics after the slot that ended at ``slot_end``; commits with the slot's records (docs/time.md)."""
 
-    Attributes:
-        slot_end: End of the slot.
-        levels: Levels of the batteries at that time, by their meters' ids.
-        energy: What flowed in the slot; ``None``: nothing was measured in it.
-        dark: Since when meters have had no voltage, if that changed; ``None``: it did not.
-        switch: What the boundary switch keeps, if that changed; ``None``: it did not.
-    """
-
-    slot_end: EpochSeconds
-    levels: dict[MeterId, MilliwattHours]
-    energy: SlotEnergy | None = None
+    slot_end: EpochSeconds  # end of the slot
+    levels: dict[MeterId, MilliwattHours]  # levels of the batteries at that time, by their meters' ids
+    energy: SlotEnergy | None = None  # what flowed in the slot; ``None``: nothing was measured in it
+    # Since when meters have had no voltage, if that changed; ``None``: it did not.
     dark: Mapping[MeterId, EpochSeconds] | None = None
-    switch: Kept | None = None
+    switch: Kept | None = None  # what the boundary switch keeps, if that changed; ``None``: it did not
 
 
 Change: TypeAlias = device.Change | Slot

@@ -20,27 +20,15 @@ MAX_CATCH_UP_S = 7 * 86_400
 
 @dataclass(frozen=True, kw_only=True)
 class Happened:
-    """What happened in one slot.
+    """What happened in one slot."""
 
-    Attributes:
-        slot_end: End of the slot.
-        steps: The result of each microgrid.
-        plant: The plant's result; ``None``: there is no plant.
-    """
-
-    slot_end: EpochSeconds
-    steps: Mapping[MicrogridId, Step]
-    plant: PlantStep | None
+    slot_end: EpochSeconds  # end of the slot
+    steps: Mapping[MicrogridId, Step]  # the result of each microgrid
+    plant: PlantStep | None  # the plant's result; ``None``: there is no plant
 
 
 class World:
-    """The physics of a fleet's microgrids, up to the end of the last slot.
-
-    Attributes:
-        slot_end: End of the last slot.
-        levels: Levels of each microgrid's batteries at that time.
-        cold: For how long the places of each microgrid are still cold (``Step.cold``).
-    """
+    """The physics of a fleet's microgrids, up to the end of the last slot."""
 
     def __init__(
         self,
@@ -49,9 +37,10 @@ class World:
         levels: Mapping[MicrogridId, Mapping[MeterId, MilliwattHours]],
         cold: Mapping[MicrogridId, Mapping[str, int]],
     ) -> None:
-        self.slot_end = slot_end
+        self.slot_end = slot_end  # end of the last slot
+        # Levels of each microgrid's batteries at that time.
         self.levels = {name: dict(each) for name, each in levels.items()}
-        self.cold = dict(cold)
+        self.cold = dict(cold)  # for how long the places of each microgrid are still cold (``Step.cold``)
         self._physics = physics
 
     def step(self, circumstances: Mapping[MicrogridId, Circumstances], told: PlantInputs | None = None) -> Happened:

@@ -26,42 +26,28 @@ _Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Situation:
-    """What controllers know at the beginning of a step, by microgrid unless stated.
+    """What controllers know at the beginning of a step, by microgrid unless stated."""
 
-    Attributes:
-        level: Level of each battery, by microgrid and place.
-        islands: Which microgrids are islands.
-        managed: Which controllers work.
-        short: Which are told that the supply is short.
-        import_limit_w: The limit of the import, watts; ``NO_LIMIT_W``: none.
-        held: Whether a storm is announced: batteries share as in an island.
-    """
-
-    level: NDArray[np.int64]
-    islands: _Flags
-    managed: _Flags
-    short: _Flags
-    import_limit_w: NDArray[np.int64]
-    held: bool = False
+    level: NDArray[np.int64]  # level of each battery, by microgrid and place
+    islands: _Flags  # which microgrids are islands
+    managed: _Flags  # which controllers work
+    short: _Flags  # which are told that the supply is short
+    import_limit_w: NDArray[np.int64]  # the limit of the import, watts; ``NO_LIMIT_W``: none
+    held: bool = False  # whether a storm is announced: batteries share as in an island
 
 
 class Controllers:
-    """The controllers of the microgrids of one layout.
-
-    Attributes:
-        switches: Changes between sharing and not sharing, of all batteries.
-        off: Which places are off in turn.
-    """
+    """The controllers of the microgrids of one layout."""
 
     def __init__(self, town: Town, places: Places, policy: Policy) -> None:
-        self.switches = 0
+        self.switches = 0  # changes between sharing and not sharing, of all batteries
         self._places = places
         self._policy = policy
         self._sharing = np.zeros(places.shape, dtype=np.bool_)
         self._since = np.zeros(places.shape, dtype=np.int64)
         self._islands = np.zeros(places.shape[0], dtype=np.bool_)
         self._reducing = np.zeros(places.shape[0], dtype=np.bool_)
-        self.off = self._sharing
+        self.off = self._sharing  # which places are off in turn
         self._number = np.array([number_of(name) for name in places.microgrids])
         # Without a meter of its intake a place is a source: it is never off.
         meters = [[place.incoming for place in places_of(town.microgrids[name])] for name in places.microgrids]

@@ -24,36 +24,25 @@ KWH = 10**6
 
 @dataclass
 class Island:
-    """A microgrid's way through an outage of its feeder; town seconds, as seen once in a real second.
+    """A microgrid's way through an outage of its feeder; town seconds, as seen once in a real second."""
 
-    Attributes:
-        microgrid: The microgrid.
-        dead_s: How long the feeder was dead.
-        islanded_after_s: From the feeder's death until its gateway said that it is an island; ``None``: it never did.
-        back_after_s: From the feeder's return until its gateway said that it is connected; ``None``: it never did.
-        heard: Whether its gateway was heard while the feeder was dead, later than ``ISLAND_WITHIN_S`` after its death.
-    """
-
-    microgrid: MicrogridId
-    dead_s: int
+    microgrid: MicrogridId  # the microgrid
+    dead_s: int  # how long the feeder was dead
+    # From the feeder's death until its gateway said that it is an island; ``None``: it never did.
     islanded_after_s: int | None = None
+    # From the feeder's return until its gateway said that it is connected; ``None``: it never did.
     back_after_s: int | None = None
+    # Whether its gateway was heard while the feeder was dead, later than ``ISLAND_WITHIN_S`` after its death.
     heard: bool = False
 
 
 @dataclass
 class Energy:
-    """Energy of the microgrids of a kind, from the meters' truth logs; milliwatt-hours.
+    """Energy of the microgrids of a kind, from the meters' truth logs; milliwatt-hours."""
 
-    Attributes:
-        served: Load that was met.
-        short: Load that was not met.
-        shared: Energy that batteries gave by sharing.
-    """
-
-    served: MilliwattHours = 0
-    short: MilliwattHours = 0
-    shared: MilliwattHours = 0
+    served: MilliwattHours = 0  # load that was met
+    short: MilliwattHours = 0  # load that was not met
+    shared: MilliwattHours = 0  # energy that batteries gave by sharing
 
     def add(self, slot: SlotEnergy) -> None:
         """Add what flowed in a slot."""
@@ -69,21 +58,14 @@ def _values(slot: SlotEnergy, name: str) -> list[MilliwattHours]:
 
 @dataclass
 class Course:
-    """What was seen of a run.
+    """What was seen of a run."""
 
-    Attributes:
-        islands: One for each feeder that died.
-        strays: Microgrids that were seen islanded while their feeder was alive, after the time to return.
-        energy: By kind of microgrid.
-        audit: The comparison of what was made with what is stored.
-        drained: Whether all data reached the utility in time.
-    """
-
-    islands: list[Island] = field(default_factory=list)
+    islands: list[Island] = field(default_factory=list)  # one for each feeder that died
+    # Microgrids that were seen islanded while their feeder was alive, after the time to return.
     strays: set[MicrogridId] = field(default_factory=set)
-    energy: dict[str, Energy] = field(default_factory=dict)
-    audit: Audit = field(default_factory=Audit)
-    drained: bool = False
+    energy: dict[str, Energy] = field(default_factory=dict)  # by kind of microgrid
+    audit: Audit = field(default_factory=Audit)  # the comparison of what was made with what is stored
+    drained: bool = False  # whether all data reached the utility in time
 
     @property
     def good(self) -> bool:
@@ -94,14 +76,11 @@ class Course:
 
 
 class Watcher:
-    """Follows the phases of the microgrids through the outages of their feeders.
-
-    Attributes:
-        course: What was seen so far.
-    """
+    """Follows the phases of the microgrids through the outages of their feeders."""
 
     def __init__(self, town: Town, conditions: Conditions) -> None:
         self._feeders = list(_feeders(town, conditions))
+        # What was seen so far.
         self.course = Course(islands=[Island(name, end - begin) for name, begin, end in self._feeders])
 
     def look(self, seen: Mapping[str, Status]) -> None:

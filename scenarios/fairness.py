@@ -89,19 +89,12 @@ class Tally:
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """A measure over the microgrids of the town that have it.
+    """A measure over the microgrids of the town that have it."""
 
-    Attributes:
-        mean: The mean.
-        worst: The worst: the least of an index, the largest shortfall.
-        where: The first microgrid with the worst.
-        microgrids: How many microgrids have it.
-    """
-
-    mean: float
-    worst: float
-    where: MicrogridId
-    microgrids: int
+    mean: float  # the mean
+    worst: float  # the worst: the least of an index, the largest shortfall
+    where: MicrogridId  # the first microgrid with the worst
+    microgrids: int  # how many microgrids have it
 
 
 def fairness(tallies: Sequence[Tally]) -> dict[str, Measure]:

@@ -20,37 +20,21 @@ KINDS = ("residential", "apartment", "public")
 
 @dataclass(kw_only=True)
 class Kind:
-    """The sums of one kind of microgrid, milliwatt-hours.
+    """The sums of one kind of microgrid, milliwatt-hours."""
 
-    Attributes:
-        wanted: Ordinary load of places, before any command to reduce.
-        cold: What places asked for beyond it after they had no energy.
-        reduced: The part of both that they did not use, by command.
-        served: Load met.
-        unserved: Load not met, by cause.
-        sun: Sun used or exported.
-        curtailed: Sun not used, by cause.
-        imported: Energy taken from the town.
-        exported: Energy given to the town.
-        shared: Energy that batteries gave to other batteries.
-        lost: Losses of charging.
-        level_begin: Level of all batteries at the beginning.
-        level_end: The same at the end.
-    """
-
-    wanted: MilliwattHours = 0
-    cold: MilliwattHours = 0
-    reduced: MilliwattHours = 0
-    served: MilliwattHours = 0
-    unserved: Counter[str] = field(default_factory=Counter)
-    sun: MilliwattHours = 0
-    curtailed: Counter[str] = field(default_factory=Counter)
-    imported: MilliwattHours = 0
-    exported: MilliwattHours = 0
-    shared: MilliwattHours = 0
-    lost: MilliwattHours = 0
-    level_begin: MilliwattHours = 0
-    level_end: MilliwattHours = 0
+    wanted: MilliwattHours = 0  # ordinary load of places, before any command to reduce
+    cold: MilliwattHours = 0  # what places asked for beyond it after they had no energy
+    reduced: MilliwattHours = 0  # the part of both that they did not use, by command
+    served: MilliwattHours = 0  # load met
+    unserved: Counter[str] = field(default_factory=Counter)  # load not met, by cause
+    sun: MilliwattHours = 0  # sun used or exported
+    curtailed: Counter[str] = field(default_factory=Counter)  # sun not used, by cause
+    imported: MilliwattHours = 0  # energy taken from the town
+    exported: MilliwattHours = 0  # energy given to the town
+    shared: MilliwattHours = 0  # energy that batteries gave to other batteries
+    lost: MilliwattHours = 0  # losses of charging
+    level_begin: MilliwattHours = 0  # level of all batteries at the beginning
+    level_end: MilliwattHours = 0  # the same at the end
 
     def add(self, step: MicrogridsStep, ordinary: Array, load: Array) -> None:
         """Add a step with the ``ordinary`` load, and the ``load`` that places asked for."""
@@ -72,58 +56,35 @@ class Kind:
 
 @dataclass(kw_only=True)
 class Sample:
-    """The town at the end of an hour.
+    """The town at the end of an hour."""
 
-    Attributes:
-        time: The hour's end, UTC epoch seconds.
-        levels_percent: Mean level of the batteries, by kind of microgrid.
-        plant_percent: Level of the plant's battery.
-        bought: Energy bought in the hour, milliwatt-hours.
-        unserved: Load not met in the hour, milliwatt-hours.
-        islands: Microgrids that are off the grid.
-        price_percent: The regional price.
-    """
-
-    time: EpochSeconds
-    levels_percent: dict[str, float]
-    plant_percent: float
-    bought: MilliwattHours
-    unserved: MilliwattHours
-    islands: int
-    price_percent: int
+    time: EpochSeconds  # the hour's end, UTC epoch seconds
+    levels_percent: dict[str, float]  # mean level of the batteries, by kind of microgrid
+    plant_percent: float  # level of the plant's battery
+    bought: MilliwattHours  # energy bought in the hour, milliwatt-hours
+    unserved: MilliwattHours  # load not met in the hour, milliwatt-hours
+    islands: int  # microgrids that are off the grid
+    price_percent: int  # the regional price
 
 
 @dataclass(kw_only=True)
 class Figures:
-    """The figures of a run.
+    """The figures of a run."""
 
-    Attributes:
-        kinds: The sums, by kind of microgrid.
-        bought: Energy bought from the region, milliwatt-hours.
-        bought_peak: The part of it in hours of a higher price.
-        cost: Its cost, milliwatt-hours at the price outside peak hours.
-        sold: Energy that the region took.
-        plant: The plant's battery: its losses, and its level at the beginning and the end.
-        decided: What the mechanisms of the policy decided.
-        highest_w: Most that all microgrids together wanted from the town in a step, watts.
-        switches: Changes between sharing and not sharing, of all batteries.
-        inversions: How often a microgrid took energy that a higher class lacked, then or later, microgrid-steps.
-        samples: The town at the end of each hour.
-        tallies: The energies of each place, by layout of microgrids.
-    """
-
+    # The sums, by kind of microgrid.
     kinds: dict[str, Kind] = field(default_factory=lambda: {kind: Kind() for kind in KINDS})
-    bought: MilliwattHours = 0
-    bought_peak: MilliwattHours = 0
-    cost: int = 0
-    sold: MilliwattHours = 0
+    bought: MilliwattHours = 0  # energy bought from the region, milliwatt-hours
+    bought_peak: MilliwattHours = 0  # the part of it in hours of a higher price
+    cost: int = 0  # its cost, milliwatt-hours at the price outside peak hours
+    sold: MilliwattHours = 0  # energy that the region took
+    # The plant's battery: its losses, and its level at the beginning and the end.
     plant: dict[str, MilliwattHours] = field(default_factory=lambda: {"lost": 0, "level_begin": 0, "level_end": 0})
-    decided: Decided = field(default_factory=lambda: NOTHING)
-    highest_w: int = 0
-    switches: int = 0
-    inversions: int = 0
-    samples: list[Sample] = field(default_factory=list)
-    tallies: list[Tally] = field(default_factory=list)
+    decided: Decided = field(default_factory=lambda: NOTHING)  # what the mechanisms of the policy decided
+    highest_w: int = 0  # most that all microgrids together wanted from the town in a step, watts
+    switches: int = 0  # changes between sharing and not sharing, of all batteries
+    inversions: int = 0  # how often a microgrid took energy that a higher class lacked, then or later, microgrid-steps
+    samples: list[Sample] = field(default_factory=list)  # the town at the end of each hour
+    tallies: list[Tally] = field(default_factory=list)  # the energies of each place, by layout of microgrids
 
     def add(
         self,

@@ -21,15 +21,10 @@ from utility.supply.rationing import LASTS_H
 
 @dataclass
 class _Served:
-    """A step in which the plant's battery served the town in a shortage.
+    """A step in which the plant's battery served the town in a shortage."""
 
-    Attributes:
-        energy: What it gave and nothing has replaced since, milliwatt-hours.
-        microgrids: How many microgrids of each class took energy.
-    """
-
-    energy: MilliwattHours
-    microgrids: list[int]
+    energy: MilliwattHours  # what it gave and nothing has replaced since, milliwatt-hours
+    microgrids: list[int]  # how many microgrids of each class took energy
 
 
 class Inversions:

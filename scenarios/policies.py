@@ -13,26 +13,17 @@ from utility.supply.rationing import RATIONING, Rationing
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What controls the town.
+    """What controls the town."""
 
-    Attributes:
-        words: What it is, in a line.
-        sharing: How batteries share; ``None``: they do not.
-        buying: Makes the rule that buys power; ``None``: the plant buys what is needed at each moment.
-        rationing: How supply is rationed; ``None``: it is not.
-        reduces: Whether places reduce in an island with little energy, within an import limit, and while supply is not
-            NORMAL.
-        reduces_all_islands: Whether places of an island reduce however much energy it has (A5).
-        sheds: Whether places are off in turn in an island and within an import limit.
-    """
-
-    words: str
-    sharing: Strategy | None = None
+    words: str  # what it is, in a line
+    sharing: Strategy | None = None  # how batteries share; ``None``: they do not
+    # Makes the rule that buys power; ``None``: the plant buys what is needed at each moment.
     buying: Callable[[], Buying] | None = None
-    rationing: Rationing | None = None
+    rationing: Rationing | None = None  # how supply is rationed; ``None``: it is not
+    # Whether places reduce in an island with little energy, within an import limit, and while supply is not NORMAL.
     reduces: bool = False
-    reduces_all_islands: bool = False
-    sheds: bool = False
+    reduces_all_islands: bool = False  # whether places of an island reduce however much energy it has (A5)
+    sheds: bool = False  # whether places are off in turn in an island and within an import limit
 
 
 _SPEC = Policy(

@@ -26,25 +26,15 @@ _Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reach:
-    """The limits of batteries at the ends of hours, milliwatt-hours, by microgrid, place and hour.
+    """The limits of batteries at the ends of hours, milliwatt-hours, by microgrid, place and hour."""
 
-    Attributes:
-        highest: The highest level of a battery.
-        kept: Its level if it takes no part in sharing, and the sun that it could not take by then.
-        drained: The level of one that was empty at the beginning.
-        given: The most that it has given since the beginning, beyond what it received.
-        gives: The most that it gives in the hour.
-        demand: Load that its own sun does not meet in the hour.
-        surplus: Sun that its own load does not need in the hour.
-    """
-
-    highest: _Integers
-    kept: _Integers
-    drained: _Integers
-    given: _Integers
-    gives: _Integers
-    demand: _Integers
-    surplus: _Integers
+    highest: _Integers  # the highest level of a battery
+    kept: _Integers  # its level if it takes no part in sharing, and the sun that it could not take by then
+    drained: _Integers  # the level of one that was empty at the beginning
+    given: _Integers  # the most that it has given since the beginning, beyond what it received
+    gives: _Integers  # the most that it gives in the hour
+    demand: _Integers  # load that its own sun does not meet in the hour
+    surplus: _Integers  # sun that its own load does not need in the hour
 
 
 def reach(homes: Homes) -> Reach:

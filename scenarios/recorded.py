@@ -23,19 +23,12 @@ STEPS_PER_HOUR = _HOUR_S // QUARTER_S
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Homes:
-    """What the places of microgrids of one layout met; no place of them is behind another.
+    """What the places of microgrids of one layout met; no place of them is behind another."""
 
-    Attributes:
-        places: The places.
-        rows: The microgrids' places among those of the world.
-        need: Load less sun, milliwatt-hours, by step, microgrid and place: 32 bits hold 2 MWh.
-        levels: Content of each battery at the beginning of the hour, by hour, microgrid and place.
-    """
-
-    places: Places
-    rows: _Integers
-    need: NDArray[np.int32]
-    levels: _Integers
+    places: Places  # the places
+    rows: _Integers  # the microgrids' places among those of the world
+    need: NDArray[np.int32]  # load less sun, milliwatt-hours, by step, microgrid and place: 32 bits hold 2 MWh
+    levels: _Integers  # content of each battery at the beginning of the hour, by hour, microgrid and place
 
     def only(self, chosen: NDArray[np.bool_]) -> "Homes":
         """Return the chosen ones of its microgrids."""
@@ -49,39 +42,22 @@ class Homes:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class World:
-    """What a run met, milliwatt-hours, by microgrid and hour unless stated.
+    """What a run met, milliwatt-hours, by microgrid and hour unless stated."""
 
-    Attributes:
-        kinds: The kind of each microgrid.
-        capacity: Capacity of all its batteries, by microgrid.
-        power: The most that they charge or discharge in an hour, by microgrid.
-        load: Load, after the command to reduce.
-        sun: What the panels could give.
-        imports: The most that the boundary let in: 0 in an island, else the feeder or the ration.
-        exports: The most that it let out.
-        levels: Content of its batteries at the beginning of the hour.
-        line: The most that the line to the region delivered, by hour.
-        plant_levels: Content of the plant's battery at the beginning of the hour, by hour.
-        plant_capacity: Its capacity.
-        plant_power: The most that it charges or discharges in an hour.
-        kept: The part of charged energy that is not lost.
-        homes: The places of microgrids without sources, by layout.
-    """
-
-    kinds: tuple[str, ...]
-    capacity: _Integers
-    power: _Integers
-    load: _Integers
-    sun: _Integers
-    imports: _Integers
-    exports: _Integers
-    levels: _Integers
-    line: _Integers
-    plant_levels: _Integers
-    plant_capacity: MilliwattHours
-    plant_power: MilliwattHours
-    kept: float
-    homes: tuple[Homes, ...]
+    kinds: tuple[str, ...]  # the kind of each microgrid
+    capacity: _Integers  # capacity of all its batteries, by microgrid
+    power: _Integers  # the most that they charge or discharge in an hour, by microgrid
+    load: _Integers  # load, after the command to reduce
+    sun: _Integers  # what the panels could give
+    imports: _Integers  # the most that the boundary let in: 0 in an island, else the feeder or the ration
+    exports: _Integers  # the most that it let out
+    levels: _Integers  # content of its batteries at the beginning of the hour
+    line: _Integers  # the most that the line to the region delivered, by hour
+    plant_levels: _Integers  # content of the plant's battery at the beginning of the hour, by hour
+    plant_capacity: MilliwattHours  # its capacity
+    plant_power: MilliwattHours  # the most that it charges or discharges in an hour
+    kept: float  # the part of charged energy that is not lost
+    homes: tuple[Homes, ...]  # the places of microgrids without sources, by layout
 
 
 class _Diary:

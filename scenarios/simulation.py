@@ -43,28 +43,17 @@ _GROUPS: dict[str, Group] = {"residential": "house", "apartment": "apartment", "
 
 @dataclass(kw_only=True, eq=False)
 class _Grids:
-    """The state of the microgrids of one layout, beside their levels.
+    """The state of the microgrids of one layout, beside their levels."""
 
-    Attributes:
-        places: Their places.
-        controllers: Their controllers.
-        level: Level of each battery.
-        ordinary: The ordinary load of each place in the step.
-        cold: What it asks for beyond that, since it was without energy.
-        cold_s: For how long each place is still cold (``cold_after``).
-        is_open: Which boundary switches are open.
-        stable_since: Since when each feeder has had voltage.
-        delay_s: Each microgrid's own delay before it returns, seconds; drawn when its feeder's voltage returns.
-    """
-
-    places: Places
-    controllers: Controllers
-    level: NDArray[np.int64]
-    ordinary: NDArray[np.int64]
-    cold: NDArray[np.int64]
-    cold_s: NDArray[np.int64]
-    is_open: NDArray[np.bool_]
-    stable_since: NDArray[np.int64]
+    places: Places  # their places
+    controllers: Controllers  # their controllers
+    level: NDArray[np.int64]  # level of each battery
+    ordinary: NDArray[np.int64]  # the ordinary load of each place in the step
+    cold: NDArray[np.int64]  # what it asks for beyond that, since it was without energy
+    cold_s: NDArray[np.int64]  # for how long each place is still cold (``cold_after``)
+    is_open: NDArray[np.bool_]  # which boundary switches are open
+    stable_since: NDArray[np.int64]  # since when each feeder has had voltage
+    # Each microgrid's own delay before it returns, seconds; drawn when its feeder's voltage returns.
     delay_s: NDArray[np.int64]
 
 
@@ -97,17 +86,10 @@ def run(
 
 
 class Simulation:
-    """A town under a scenario and a policy.
-
-    Attributes:
-        figures: What was counted so far.
-        grids: The microgrids, by layout.
-        plant_level: Level of the plant's battery, milliwatt-hours.
-        boundaries: The boundaries of the microgrids in the last step, by layout.
-    """
+    """A town under a scenario and a policy."""
 
     def __init__(self, town: Town, conditions: Conditions, policy: Policy, step_s: int) -> None:
-        self.figures = Figures()
+        self.figures = Figures()  # what was counted so far
         self._town = town
         self._conditions = conditions
         self._policy = policy
@@ -117,10 +99,11 @@ class Simulation:
         self._plant = plant_of(town, step_s)
         self._utility = Utility(town, conditions, policy, self._plant, blocks)
         percent = conditions.scenario.level_percent
+        # Level of the plant's battery, milliwatt-hours.
         self.plant_level: MilliwattHours = self._plant.capacity * percent // 100
-        self.grids = [self._grids_of(places, percent) for places in blocks]
+        self.grids = [self._grids_of(places, percent) for places in blocks]  # the microgrids, by layout
         self._inversions = Inversions(blocks)
-        self.boundaries: list[Boundary] = []
+        self.boundaries: list[Boundary] = []  # the boundaries of the microgrids in the last step, by layout
         for grids in self.grids:
             kind = self.figures.kinds[grids.places.kind]
             kind.level_begin = kind.level_end = kind.level_end + int(grids.level.sum())

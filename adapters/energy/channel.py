@@ -53,89 +53,52 @@ class Ignored(StrEnum):
 
 
 class Value(NamedTuple):
-    """A value with its times.
+    """A value with its times."""
 
-    Attributes:
-        value: Milliwatt-hours or milliwatts.
-        arrival: When its message arrived.
-        device: The device's own time, which may be later than the arrival; ``None``: it has none that counts.
-        rank: Place of its rule in the order of preference.
-        part: Which number of a sum.
-        parts: How many numbers are added up.
-        restart_mark: A value that changes when the register is set back.
-        difference: Whether it is a difference of two registers.
-    """
-
-    value: int
-    arrival: EpochMilliseconds
+    value: int  # milliwatt-hours or milliwatts
+    arrival: EpochMilliseconds  # when its message arrived
+    # The device's own time, which may be later than the arrival; ``None``: it has none that counts.
     device: EpochMilliseconds | None = None
-    rank: int = 0
-    part: int = 0
-    parts: int = 1
-    restart_mark: str | None = None
-    difference: bool = False
+    rank: int = 0  # place of its rule in the order of preference
+    part: int = 0  # which number of a sum
+    parts: int = 1  # how many numbers are added up
+    restart_mark: str | None = None  # a value that changes when the register is set back
+    difference: bool = False  # whether it is a difference of two registers
 
 
 class Taken(NamedTuple):
-    """What became of a value.
+    """What became of a value."""
 
-    Attributes:
-        outcome: Its outcome, or why it was ignored.
-        runs: The slots that are complete now, by record type.
-        missing_ms: Length of a gap too long to be spread; its slots are missing.
-    """
-
-    outcome: Outcome | Ignored
-    runs: dict[RecordType, list[Run]]
-    missing_ms: EpochMilliseconds = 0
+    outcome: Outcome | Ignored  # its outcome, or why it was ignored
+    runs: dict[RecordType, list[Run]]  # the slots that are complete now, by record type
+    missing_ms: EpochMilliseconds = 0  # length of a gap too long to be spread; its slots are missing
 
 
 @dataclass(kw_only=True)
 class Channel:
-    """The state of one record type of one meter; its fields are stored.
+    """The state of one record type of one meter; its fields are stored."""
 
-    Attributes:
-        rank: Place of the rule in use.
-        difference: Whether a difference of two registers was used; one of them alone then has no meaning.
-        at: Time of the last value used, epoch milliseconds.
-        arrived: Arrival of the last value of that rule.
-        device: The last device's time used, at most the arrival; 0: none.
-        reported: That time as the device reported it, and the value; a message that comes twice has both again.
-        parts: The last number of each topic of a sum.
-        fresh: The topics of a sum with a message since the last sum.
-        restart_mark: The last value that changes when the register is set back.
-        restarted: Whether the device reported a restart since the last value.
-        uptime: The last number that falls when the device restarts.
-        counter: The counter of a register.
-        spread: Its energy over slots.
-        steps: A register as read, or a level.
-        power: The last power, milliwatts.
-        rest: Energy below a milliwatt-hour, in halves of mW ms.
-        exchanged: The last exchange of the device that was considered.
-        room: Energy that the rated power allowed before ``room_at``, and that no interval has had.
-        room_at: When the time ended in which that energy may have flowed.
-        late: The first and the last of points that came together after an absence, and are not spread yet.
-    """
-
-    rank: int = 0
-    difference: bool = False
-    at: EpochMilliseconds = 0
-    arrived: EpochMilliseconds = 0
-    device: EpochMilliseconds = 0
+    rank: int = 0  # place of the rule in use
+    difference: bool = False  # whether a difference of two registers was used; one of them alone then has no meaning
+    at: EpochMilliseconds = 0  # time of the last value used, epoch milliseconds
+    arrived: EpochMilliseconds = 0  # arrival of the last value of that rule
+    device: EpochMilliseconds = 0  # the last device's time used, at most the arrival; 0: none
+    # That time as the device reported it, and the value; a message that comes twice has both again.
     reported: tuple[EpochMilliseconds, int] = (0, 0)
-    parts: dict[int, int] = field(default_factory=dict)
-    fresh: list[int] = field(default_factory=list)
-    restart_mark: str | None = None
-    restarted: bool = False
-    uptime: int = 0
-    counter: Counter = field(default_factory=Counter)
-    spread: Spread | None = None
-    steps: Steps | None = None
-    power: int = 0
-    rest: int = 0
-    exchanged: EpochMilliseconds = 0
-    room: MilliwattHours = 0
-    room_at: EpochMilliseconds = 0
+    parts: dict[int, int] = field(default_factory=dict)  # the last number of each topic of a sum
+    fresh: list[int] = field(default_factory=list)  # the topics of a sum with a message since the last sum
+    restart_mark: str | None = None  # the last value that changes when the register is set back
+    restarted: bool = False  # whether the device reported a restart since the last value
+    uptime: int = 0  # the last number that falls when the device restarts
+    counter: Counter = field(default_factory=Counter)  # the counter of a register
+    spread: Spread | None = None  # its energy over slots
+    steps: Steps | None = None  # a register as read, or a level
+    power: int = 0  # the last power, milliwatts
+    rest: int = 0  # energy below a milliwatt-hour, in halves of mW ms
+    exchanged: EpochMilliseconds = 0  # the last exchange of the device that was considered
+    room: MilliwattHours = 0  # energy that the rated power allowed before ``room_at``, and that no interval has had
+    room_at: EpochMilliseconds = 0  # when the time ended in which that energy may have flowed
+    # The first and the last of points that came together after an absence, and are not spread yet.
     late: list[Counted] = field(default_factory=list)
 
     def begin_again(self, exchanged: EpochMilliseconds, now: EpochMilliseconds) -> None:
@@ -170,21 +133,13 @@ class Channel:
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelRule:
-    """What a channel needs of its rule.
+    """What a channel needs of its rule."""
 
-    Attributes:
-        kind: register, interval, power or level.
-        record_type: The record type.
-        limits: What its counter can do.
-        longest_gap_ms: Energy of a longer time without a value is not spread.
-        highest: The highest power, milliwatts, or level, milliwatt-hours.
-    """
-
-    kind: str
-    record_type: RecordType
-    limits: CounterLimits
-    longest_gap_ms: int
-    highest: int
+    kind: str  # register, interval, power or level
+    record_type: RecordType  # the record type
+    limits: CounterLimits  # what its counter can do
+    longest_gap_ms: int  # energy of a longer time without a value is not spread
+    highest: int  # the highest power, milliwatts, or level, milliwatt-hours
 
 
 def take(channel: Channel, rule: ChannelRule, value: Value) -> Taken:

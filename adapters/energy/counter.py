@@ -72,15 +72,10 @@ class _Way(IntEnum):
 
 
 class Read(NamedTuple):
-    """One reading of a counter.
+    """One reading of a counter."""
 
-    Attributes:
-        at: When it was read, epoch milliseconds.
-        raw: The counter's own reading.
-    """
-
-    at: EpochMilliseconds
-    raw: MilliwattHours
+    at: EpochMilliseconds  # when it was read, epoch milliseconds
+    raw: MilliwattHours  # the counter's own reading
 
 
 _NEVER = Read(0, 0)
@@ -95,38 +90,25 @@ class Counted(NamedTuple):
 
 
 class Point(NamedTuple):
-    """The energy counted so far at an accepted reading.
+    """The energy counted so far at an accepted reading."""
 
-    Attributes:
-        at: When it was read, epoch milliseconds.
-        total: Energy counted since the start.
-        raw: The counter's own reading.
-        waits: Whether energy that flowed may not be in the total yet: the counter is below its highest reading.
-        is_certain: Whether all energy since the point before is in the total; a fall or a jump may have lost some.
-    """
-
-    at: EpochMilliseconds
-    total: MilliwattHours
-    raw: MilliwattHours
+    at: EpochMilliseconds  # when it was read, epoch milliseconds
+    total: MilliwattHours  # energy counted since the start
+    raw: MilliwattHours  # the counter's own reading
+    # Whether energy that flowed may not be in the total yet: the counter is below its highest reading.
     waits: bool = False
+    # Whether all energy since the point before is in the total; a fall or a jump may have lost some.
     is_certain: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class CounterLimits:
-    """What a counter can do.
+    """What a counter can do."""
 
-    Attributes:
-        rated_mw: The highest power through it, milliwatts.
-        resolution: The largest step of the counter itself.
-        rollover: The reading at which it starts again at zero; ``None``: it has none.
-        restarts_at_zero: Whether it begins at zero after a restart.
-    """
-
-    rated_mw: int
-    resolution: MilliwattHours
-    rollover: MilliwattHours | None = None
-    restarts_at_zero: bool = False
+    rated_mw: int  # the highest power through it, milliwatts
+    resolution: MilliwattHours  # the largest step of the counter itself
+    rollover: MilliwattHours | None = None  # the reading at which it starts again at zero; ``None``: it has none
+    restarts_at_zero: bool = False  # whether it begins at zero after a restart
 
     def most(self, duration_ms: int) -> MilliwattHours:
         """Return the most energy that a reading can rise by in a time."""
@@ -139,35 +121,23 @@ class CounterLimits:
 
 @dataclass(kw_only=True)
 class Counter:
-    """A counter's accepted reading and those held back; its fields are stored.
+    """A counter's accepted reading and those held back; its fields are stored."""
 
-    Attributes:
-        at: Time of the last accepted reading, epoch milliseconds; 0: none yet.
-        raw: The counter's highest accepted reading since it last began anew.
-        total: Energy counted since the start.
-        moved: When the counter last moved, and its reading then.
-        anchor: The same for an earlier move, at least ``WINDOW_MS`` before.
-        held: Readings held back, oldest first, each in agreement with the one before.
-        recent: Readings of the last accepted samples, at most 2, oldest first.
-        fallen: The first reading below the highest one, while the counter waits to pass that again; else ``None``.
-        before: The accepted point before the last confirmed fall or jump; ``None``: none.
-        other_unit: Whether the readings held back seem to be of another unit.
-        reported: Whether the device reported a restart before the readings held back.
-        doubted: Whether, before the start, a rise over a long time was possible and confirmed nothing.
-    """
-
-    at: EpochMilliseconds = 0
-    raw: MilliwattHours = 0
-    total: MilliwattHours = 0
-    moved: Read = _NEVER
-    anchor: Read = _NEVER
+    at: EpochMilliseconds = 0  # time of the last accepted reading, epoch milliseconds; 0: none yet
+    raw: MilliwattHours = 0  # the counter's highest accepted reading since it last began anew
+    total: MilliwattHours = 0  # energy counted since the start
+    moved: Read = _NEVER  # when the counter last moved, and its reading then
+    anchor: Read = _NEVER  # the same for an earlier move, at least ``WINDOW_MS`` before
+    # Readings held back, oldest first, each in agreement with the one before.
     held: list[Read] = field(default_factory=list)
+    # Readings of the last accepted samples, at most 2, oldest first.
     recent: list[MilliwattHours] = field(default_factory=list)
+    # The first reading below the highest one, while the counter waits to pass that again; else ``None``.
     fallen: MilliwattHours | None = None
-    before: Counted | None = None
-    other_unit: bool = False
-    reported: bool = False
-    doubted: bool = False
+    before: Counted | None = None  # the accepted point before the last confirmed fall or jump; ``None``: none
+    other_unit: bool = False  # whether the readings held back seem to be of another unit
+    reported: bool = False  # whether the device reported a restart before the readings held back
+    doubted: bool = False  # whether, before the start, a rise over a long time was possible and confirmed nothing
 
     def take(self, read: Read, limits: CounterLimits, *, restarted: bool = False) -> tuple[Outcome, list[Point]]:
         """Take a reading later than all before; return what became of it, and the points that were accepted.

@@ -18,42 +18,26 @@ _SLOT_MS = SLOT_S * 1000
 
 
 class Run(NamedTuple):
-    """Consecutive slots with the same value.
+    """Consecutive slots with the same value."""
 
-    Attributes:
-        start: First second covered.
-        end: Second after the last one covered.
-        value: Value of each slot.
-        lossy: Whether it is an average.
-    """
-
-    start: EpochSeconds
-    end: EpochSeconds
-    value: MilliwattHours
-    lossy: bool = False
+    start: EpochSeconds  # first second covered
+    end: EpochSeconds  # second after the last one covered
+    value: MilliwattHours  # value of each slot
+    lossy: bool = False  # whether it is an average
 
 
 @dataclass(kw_only=True)
 class Spread:
-    """The flow of one counter, not yet recorded slots included; its fields are stored.
+    """The flow of one counter, not yet recorded slots included; its fields are stored."""
 
-    Attributes:
-        at: Time of the last sample, epoch milliseconds.
-        total: The cumulative energy then.
-        edge: The last slot edge at or before that sample.
-        carried: The total at that edge, rounded down; energy up to it is in ``flows`` or recorded.
-        certain: Whether the total at that edge is known from samples of neighbouring slots.
-        flows: Flows of the slots before ``edge`` that are not recorded yet, all of one group.
-        exact: Whether all of them are exact.
-    """
-
-    at: EpochMilliseconds
-    total: MilliwattHours
-    edge: EpochSeconds
-    carried: MilliwattHours
-    certain: bool = True
+    at: EpochMilliseconds  # time of the last sample, epoch milliseconds
+    total: MilliwattHours  # the cumulative energy then
+    edge: EpochSeconds  # the last slot edge at or before that sample
+    carried: MilliwattHours  # the total at that edge, rounded down; energy up to it is in ``flows`` or recorded
+    certain: bool = True  # whether the total at that edge is known from samples of neighbouring slots
+    # Flows of the slots before ``edge`` that are not recorded yet, all of one group.
     flows: list[MilliwattHours] = field(default_factory=list)
-    exact: bool = True
+    exact: bool = True  # whether all of them are exact
 
     @classmethod
     def begin(cls, at: EpochMilliseconds, total: MilliwattHours) -> "Spread":
@@ -92,17 +76,11 @@ class Spread:
 
 @dataclass(kw_only=True)
 class Steps:
-    """A value that is held until the next sample: a register as read, or a battery's level; its fields are stored.
+    """A value that is held until the next sample: a register as read, or a battery's level; its fields are stored."""
 
-    Attributes:
-        at: Time of the last sample, epoch milliseconds.
-        value: The value then.
-        edge: The last slot edge at or before that sample; slots up to it are recorded.
-    """
-
-    at: EpochMilliseconds
-    value: MilliwattHours
-    edge: EpochSeconds
+    at: EpochMilliseconds  # time of the last sample, epoch milliseconds
+    value: MilliwattHours  # the value then
+    edge: EpochSeconds  # the last slot edge at or before that sample; slots up to it are recorded
 
     @classmethod
     def begin(cls, at: EpochMilliseconds, value: MilliwattHours) -> "Steps":

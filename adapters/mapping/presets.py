@@ -14,23 +14,14 @@ _FOLDER = Path(__file__).parents[1] / "presets"
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """The rules for one maker's messages.
+    """The rules for one maker's messages."""
 
-    Attributes:
-        name: Its name in ``preset`` of a meter.
-        title: Makers and devices.
-        source: What a meter's ``source`` is, and its ``channel`` if it has one.
-        sources: Where the shape of the messages is documented.
-        notes: What a person who sets up such a meter must know.
-        rules: The rules, in their order of preference for each record type.
-    """
-
-    name: str
-    title: str
-    source: str
-    sources: tuple[str, ...]
-    notes: str
-    rules: tuple[AdapterRule, ...]
+    name: str  # its name in ``preset`` of a meter
+    title: str  # makers and devices
+    source: str  # what a meter's ``source`` is, and its ``channel`` if it has one
+    sources: tuple[str, ...]  # where the shape of the messages is documented
+    notes: str  # what a person who sets up such a meter must know
+    rules: tuple[AdapterRule, ...]  # the rules, in their order of preference for each record type
 
 
 @cache

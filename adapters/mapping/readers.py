@@ -32,29 +32,17 @@ _LONGEST_MARK = 100
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reader:
-    """One rule for one meter.
+    """One rule for one meter."""
 
-    Attributes:
-        meter: The meter.
-        rule: The rule.
-        rank: Its place among the meter's rules of the same record type, from 0; the first is preferred.
-        record_type: The record type.
-        topics: The topic filters, one for each number that is added up.
-        restart_topics: Topics of the device's reports of its start.
-        limits: What its counter can do.
-        longest_gap_ms: Most milliseconds without a sample over which energy is spread.
-        highest: The highest value: a power in milliwatts, or a level; a register has none.
-    """
-
-    meter: MeterId
-    rule: AdapterRule
-    rank: int
-    record_type: RecordType
-    topics: tuple[str, ...]
-    restart_topics: tuple[str, ...]
-    limits: CounterLimits
-    longest_gap_ms: int
-    highest: int
+    meter: MeterId  # the meter
+    rule: AdapterRule  # the rule
+    rank: int  # its place among the meter's rules of the same record type, from 0; the first is preferred
+    record_type: RecordType  # the record type
+    topics: tuple[str, ...]  # the topic filters, one for each number that is added up
+    restart_topics: tuple[str, ...]  # topics of the device's reports of its start
+    limits: CounterLimits  # what its counter can do
+    longest_gap_ms: int  # most milliseconds without a sample over which energy is spread
+    highest: int  # the highest value: a power in milliwatts, or a level; a register has none
     _terms: tuple[tuple[str, bool], ...]
     _factor: Fraction
     _zone: ZoneInfo
@@ -118,46 +106,28 @@ class Reader:
 
 
 class Report(NamedTuple):
-    """What a device reports of its start.
+    """What a device reports of its start."""
 
-    Attributes:
-        reader: The rule.
-        uptime: A number that falls when the device restarts; ``None``: the device has just started.
-    """
-
-    reader: Reader
-    uptime: int | None
+    reader: Reader  # the rule
+    uptime: int | None  # a number that falls when the device restarts; ``None``: the device has just started
 
 
 class Reading(NamedTuple):
-    """What a rule found in a message.
+    """What a rule found in a message."""
 
-    Attributes:
-        reader: The rule.
-        part: Which of the rule's topics.
-        value: Milliwatt-hours or milliwatts; ``None``: there is none.
-        times: The instants that the message's own time may mean.
-        restart_mark: A value that changes when the register is set back.
-        fault: Why there is no value, for people; empty if there is one.
-    """
-
-    reader: Reader
-    part: int
-    value: int | None = None
-    times: tuple[EpochMilliseconds, ...] = ()
-    restart_mark: str | None = None
-    fault: str = ""
+    reader: Reader  # the rule
+    part: int  # which of the rule's topics
+    value: int | None = None  # milliwatt-hours or milliwatts; ``None``: there is none
+    times: tuple[EpochMilliseconds, ...] = ()  # the instants that the message's own time may mean
+    restart_mark: str | None = None  # a value that changes when the register is set back
+    fault: str = ""  # why there is no value, for people; empty if there is one
 
 
 class Readers:
-    """All rules of an adapter, by topic.
-
-    Attributes:
-        all: The readers.
-    """
+    """All rules of an adapter, by topic."""
 
     def __init__(self, readers: Iterable[Reader]) -> None:
-        self.all = tuple(readers)
+        self.all = tuple(readers)  # the readers
         self._exact: dict[str, list[tuple[Reader, int]]] = defaultdict(list)
         self._wild: list[tuple[tuple[str, ...], Reader, int]] = []
         self._restarts: dict[str, list[Reader]] = defaultdict(list)

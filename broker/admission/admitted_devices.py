@@ -12,18 +12,12 @@ _log = logging.getLogger(__name__)
 
 
 class AdmittedDevices:
-    """The devices of ``path``, as of the last time it could be read.
-
-    Attributes:
-        path: The devices file.
-        metrics: Where failures to read it are counted.
-        known: The devices by identity, replaced whole when the file is read.
-    """
+    """The devices of ``path``, as of the last time it could be read."""
 
     def __init__(self, path: Path, metrics: BrokerMetrics) -> None:
-        self.path = path
-        self.metrics = metrics
-        self.known: Mapping[str, Device] = {}
+        self.path = path  # the devices file
+        self.metrics = metrics  # where failures to read it are counted
+        self.known: Mapping[str, Device] = {}  # the devices by identity, replaced whole when the file is read
         self._stamp: tuple[int, int, int] | None = None
         self._complaint = ""
         self._unreadable: tuple[int, int, int] | None = None

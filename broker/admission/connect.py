@@ -68,19 +68,12 @@ class AdmissionError(CommonwattError):
 
 @dataclass(frozen=True, kw_only=True)
 class Connect:
-    """The fields of a CONNECT.
+    """The fields of a CONNECT."""
 
-    Attributes:
-        client_id: The identity it claims.
-        username: ``None`` when the packet has none.
-        password: ``None`` when the packet has none.
-        keepalive_s: The client's keepalive, in seconds; 0: none.
-    """
-
-    client_id: str
-    username: str | None
-    password: bytes | None
-    keepalive_s: int
+    client_id: str  # the identity it claims
+    username: str | None  # ``None`` when the packet has none
+    password: bytes | None  # ``None`` when the packet has none
+    keepalive_s: int  # the client's keepalive, in seconds; 0: none
 
 
 def parse_connect(packet: bytes) -> Connect:

@@ -32,28 +32,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Admission:
-    """A connection whose identity is authenticated.
+    """A connection whose identity is authenticated."""
 
-    Attributes:
-        device: The admitted device.
-        packet: The CONNECT that amqtt gets in place of the client's.
-        keepalive_s: The client's keepalive, in seconds; 0: none.
-    """
-
-    device: Device
-    packet: bytes
-    keepalive_s: int
+    device: Device  # the admitted device
+    packet: bytes  # the CONNECT that amqtt gets in place of the client's
+    keepalive_s: int  # the client's keepalive, in seconds; 0: none
 
 
 class Guard:
-    """Admits or refuses connections.
-
-    Attributes:
-        devices: Returns the devices that may connect, by identity; called once for each CONNECT.
-        metrics: Where refusals are counted.
-        proved: Returns the identity that the certificate of a connection proves; ``None``: none is required.
-        timeout_s: Real seconds a client has for its TLS handshake and its CONNECT.
-    """
+    """Admits or refuses connections."""
 
     def __init__(
         self,
@@ -62,10 +49,11 @@ class Guard:
         timeout_s: float = CONNECT_TIMEOUT_S,
         proved: Callable[[asyncio.StreamWriter], str | None] = lambda _: None,
     ) -> None:
+        # Returns the identity that the certificate of a connection proves; ``None``: none is required.
         self.proved = proved
-        self.devices = devices
-        self.metrics = metrics
-        self.timeout_s = timeout_s
+        self.devices = devices  # returns the devices that may connect, by identity; called once for each CONNECT
+        self.metrics = metrics  # where refusals are counted
+        self.timeout_s = timeout_s  # real seconds a client has for its TLS handshake and its CONNECT
         self._throttled = ThrottledLog(_log)
 
     async def admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ends: float) -> Admission | None:

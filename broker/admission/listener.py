@@ -36,12 +36,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter, float], Awaitable[
 
 
 class Listener:
-    """Listening sockets, and a task for each connection.
-
-    Attributes:
-        tasks: The connections being served, whether admitted or not.
-        capacity: Most connections open at once.
-    """
+    """Listening sockets, and a task for each connection."""
 
     def __init__(
         self,
@@ -61,8 +56,8 @@ class Listener:
             tally: Counts each connection's bytes on the line, from the first byte, admitted or not.
         """
         self._tls = tls
-        self.tasks: set[asyncio.Task[None]] = set()
-        self.capacity = open_files() - RESERVED_FILES
+        self.tasks: set[asyncio.Task[None]] = set()  # the connections being served, whether admitted or not
+        self.capacity = open_files() - RESERVED_FILES  # most connections open at once
         self._serve = serve
         self._guard = guard
         self._metrics = metrics

@@ -31,17 +31,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Files:
-    """The files for the broker's TLS.
+    """The files for the broker's TLS."""
 
-    Attributes:
-        certificate: The broker's certificate, with its key.
-        clients_ca: The authority whose certificates devices must show; ``None``: they need none.
-        clients_revoked: Its list of revoked certificates.
-    """
-
-    certificate: Path
-    clients_ca: Path | None = None
-    clients_revoked: Path | None = None
+    certificate: Path  # the broker's certificate, with its key
+    clients_ca: Path | None = None  # the authority whose certificates devices must show; ``None``: they need none
+    clients_revoked: Path | None = None  # its list of revoked certificates
 
     @property
     def all(self) -> tuple[Path, ...]:

@@ -78,16 +78,9 @@ class _Connection:
 
 
 class EmbeddedBroker:
-    """A broker on one address.
+    """A broker on one address."""
 
-    Attributes:
-        address: Where it listens, HOST:PORT.
-        devices: The devices that may connect.
-        metrics: Its counters and gauges.
-        amqtt: The amqtt broker, after ``start``.
-    """
-
-    amqtt: QuietBroker
+    amqtt: QuietBroker  # the amqtt broker, after ``start``
 
     def __init__(
         self,
@@ -108,9 +101,9 @@ class EmbeddedBroker:
             connect_timeout_s: Real seconds a client has for its TLS handshake and its CONNECT together.
             tls: Its certificates; ``None``: connections without TLS.
         """
-        self.address = address
-        self.metrics = metrics
-        self.devices = AdmittedDevices(devices, metrics)
+        self.address = address  # where it listens, HOST:PORT
+        self.metrics = metrics  # its counters and gauges
+        self.devices = AdmittedDevices(devices, metrics)  # the devices that may connect
         self._packets_per_s = packets_per_s
         self._tls = None if tls is None else BrokerTls(tls, metrics)
         self._guard = Guard(self._refreshed_devices, metrics, connect_timeout_s, self._proved)

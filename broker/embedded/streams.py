@@ -20,11 +20,7 @@ CHUNK_BYTES = 1 << 16
 
 
 class ClientWriter(WriterAdapter):  # type: ignore[misc]
-    """Writes to one client.
-
-    Attributes:
-        closed: Nothing more will be written.
-    """
+    """Writes to one client."""
 
     def __init__(
         self,
@@ -39,7 +35,7 @@ class ClientWriter(WriterAdapter):  # type: ignore[misc]
             on_cut: Called with the reason and a text when the client is cut.
             timeout_s: Real seconds a full buffer may stay full.
         """
-        self.closed = False
+        self.closed = False  # nothing more will be written
         self._writer = writer
         self._on_cut = on_cut
         self._timeout_s = timeout_s

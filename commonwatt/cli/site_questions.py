@@ -44,21 +44,13 @@ _WORDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """What options state.
+    """What options state."""
 
-    Attributes:
-        name: The town's name.
-        timezone: Its time zone.
-        utility: The utility's address.
-        microgrids: Microgrids, each ``ID,KIND,KEY=VALUE...``.
-        asks: Whether missing answers are asked; otherwise defaults are taken.
-    """
-
-    name: str | None
-    timezone: str | None
-    utility: str | None
-    microgrids: list[str]
-    asks: bool
+    name: str | None  # the town's name
+    timezone: str | None  # its time zone
+    utility: str | None  # the utility's address
+    microgrids: list[str]  # microgrids, each ``ID,KIND,KEY=VALUE...``
+    asks: bool  # whether missing answers are asked; otherwise defaults are taken
 
     @property
     def of_town(self) -> list[str]:

@@ -48,17 +48,11 @@ _POWERS = np.int64(1) << np.arange(63, dtype=np.int64)
 
 @dataclass(frozen=True, eq=False)
 class Unpacked:
-    """The values and qualities of n unpacked payloads.
+    """The values and qualities of n unpacked payloads."""
 
-    Attributes:
-        values: int64 (n, 60), 0 where missing.
-        quality: uint8 (n, 60), ``Quality``.
-        plain: Which payloads are plain and sound; ignore the rows of all others.
-    """
-
-    values: _I64
-    quality: _U8
-    plain: _Flags
+    values: _I64  # int64 (n, 60), 0 where missing
+    quality: _U8  # uint8 (n, 60), ``Quality``
+    plain: _Flags  # which payloads are plain and sound; ignore the rows of all others
 
 
 def unpack_plain(keys: Keys, payloads: Payloads) -> Unpacked:
@@ -130,17 +124,12 @@ def _sum_up(values: _I64, there: _Flags, rows: npt.NDArray[np.intp], first: _I64
 
 
 class _Reader:
-    """Reads one field of all payloads at a time, from each payload that has it.
-
-    Attributes:
-        at: The next read position of each payload.
-        sound: False for payloads in which a number was too long.
-    """
+    """Reads one field of all payloads at a time, from each payload that has it."""
 
     def __init__(self, payloads: Payloads) -> None:
         padded = payloads.buffer + _PADDING
-        self.at = payloads.offsets[:-1].copy()
-        self.sound = np.ones(len(payloads), np.bool_)
+        self.at = payloads.offsets[:-1].copy()  # the next read position of each payload
+        self.sound = np.ones(len(payloads), np.bool_)  # false for payloads in which a number was too long
         self._bytes = np.frombuffer(padded, np.uint8)
         # The eight bytes from each byte on, as one number.
         self._words = np.ndarray((len(padded) - 7,), ">u8", padded, 0, (1,)).astype(np.uint64)

@@ -23,15 +23,10 @@ _ALL_ONES = 0xFFFFFFFF
 
 @dataclass(frozen=True, eq=False)
 class Payloads:
-    """The concatenated payloads of n blocks; equal to a list of the same bytes.
+    """The concatenated payloads of n blocks; equal to a list of the same bytes."""
 
-    Attributes:
-        buffer: Their bytes.
-        offsets: int64 (n + 1,): payload i is ``buffer[offsets[i]:offsets[i + 1]]``.
-    """
-
-    buffer: bytes
-    offsets: npt.NDArray[np.int64]
+    buffer: bytes  # their bytes
+    offsets: npt.NDArray[np.int64]  # int64 (n + 1,): payload i is ``buffer[offsets[i]:offsets[i + 1]]``
 
     @classmethod
     def of(cls, payloads: "Payloads | Iterable[bytes]") -> "Payloads":

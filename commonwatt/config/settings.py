@@ -87,8 +87,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     reaches: ClassVar[tuple[Reach, ...]] = ()
+    # Fields that are lists of tables beside the part's own table in its file, such as ``[[meter]]``.
     lists: ClassVar[tuple[str, ...]] = ()
-    """Fields that are lists of tables beside the part's own table in its file, such as ``[[meter]]``."""
 
     @property
     def unused(self) -> frozenset[str]:

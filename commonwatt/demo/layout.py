@@ -41,19 +41,12 @@ _CERTIFIED_S = 90 * 86_400
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """A prepared data folder.
+    """A prepared data folder."""
 
-    Attributes:
-        data: The folder.
-        town: The town of the demonstration.
-        clock: The clock of all parts.
-        parts: The processes, in the order they are started, and the parts that one of them runs.
-    """
-
-    data: Path
-    town: Town
-    clock: Clock
-    parts: tuple[Part, ...]
+    data: Path  # the folder
+    town: Town  # the town of the demonstration
+    clock: Clock  # the clock of all parts
+    parts: tuple[Part, ...]  # the processes, in the order they are started, and the parts that one of them runs
 
     @property
     def begun(self) -> bool:

@@ -13,23 +13,14 @@ from commonwatt.town.town import Town
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One process of the demonstration.
+    """One process of the demonstration."""
 
-    Attributes:
-        name: Such as ``r001 gateway``.
-        kind: The command that runs it: broker, gateway, meters or utility.
-        config: Its TOML file.
-        http: The address of its /metrics and /status; ``None``: no address.
-        log: The file of its output.
-        hosted: Whether the part ``meters`` runs it: the demonstration then starts no process for it.
-    """
-
-    name: str
-    kind: str
-    config: Path
-    http: str | None
-    log: Path
-    hosted: bool = False
+    name: str  # such as ``r001 gateway``
+    kind: str  # the command that runs it: broker, gateway, meters or utility
+    config: Path  # its TOML file
+    http: str | None  # the address of its /metrics and /status; ``None``: no address
+    log: Path  # the file of its output
+    hosted: bool = False  # whether the part ``meters`` runs it: the demonstration then starts no process for it
 
     @property
     def command(self) -> list[str]:

@@ -52,22 +52,15 @@ def stopped_by_signals() -> Iterator[threading.Event]:
 
 
 class Run:
-    """A town's processes while they run.
-
-    Attributes:
-        layout: The town; its clock stands still until ``begin`` returns.
-        supervisor: Its processes.
-        observer: The last status of each part.
-        dead: Parts that a scenario keeps dead, beside those without power.
-        speed: Town seconds in a real second at present; lower than the clock's while a part can't keep up.
-    """
+    """A town's processes while they run."""
 
     def __init__(self, layout: Layout, stop: threading.Event) -> None:
         """Take a prepared town, and what ends the run early."""
-        self.layout = layout
-        self.supervisor = Supervisor(layout)
-        self.observer = Observer(layout)
-        self.dead: Set[str] = frozenset()
+        self.layout = layout  # the town; its clock stands still until ``begin`` returns
+        self.supervisor = Supervisor(layout)  # its processes
+        self.observer = Observer(layout)  # the last status of each part
+        self.dead: Set[str] = frozenset()  # parts that a scenario keeps dead, beside those without power
+        # Town seconds in a real second at present; lower than the clock's while a part can't keep up.
         self.speed = layout.clock.speed
         self._ceiling = 0.0
         self._stop = stop

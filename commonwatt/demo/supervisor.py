@@ -24,23 +24,14 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 @dataclass
 class Running:
-    """A part and its process.
+    """A part and its process."""
 
-    Attributes:
-        part: The part.
-        process: Its process; while it waits for a restart, its last process.
-        started: Monotonic time of its start.
-        restarts: Times it died and was started again.
-        wait_s: Real seconds to wait before the next start.
-        restart_at: Monotonic time of the next start; ``None`` while it runs.
-    """
-
-    part: Part
-    process: subprocess.Popen[bytes]
-    started: float
-    restarts: int = 0
-    wait_s: float = FIRST_RESTART_S
-    restart_at: float | None = None
+    part: Part  # the part
+    process: subprocess.Popen[bytes]  # its process; while it waits for a restart, its last process
+    started: float  # monotonic time of its start
+    restarts: int = 0  # times it died and was started again
+    wait_s: float = FIRST_RESTART_S  # real seconds to wait before the next start
+    restart_at: float | None = None  # monotonic time of the next start; ``None`` while it runs
 
 
 class Supervisor:

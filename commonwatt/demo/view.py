@@ -44,16 +44,11 @@ Status = dict[str, Any]
 
 
 class Observer:
-    """Requests the status of all parts at the same time.
-
-    Attributes:
-        seen: The last answer of each part, by its name; kept while it does not answer.
-        silent: Parts that did not answer the last request.
-    """
+    """Requests the status of all parts at the same time."""
 
     def __init__(self, layout: Layout) -> None:
-        self.seen: dict[str, Status] = {}
-        self.silent: set[str] = set()
+        self.seen: dict[str, Status] = {}  # the last answer of each part, by its name; kept while it does not answer
+        self.silent: set[str] = set()  # parts that did not answer the last request
         self._layout = layout
         self._headers: dict[str, dict[str, str]] = {}
         self._pool = ThreadPoolExecutor(max_workers=8)

@@ -10,17 +10,11 @@ from commonwatt.protocol.commands import Epoch, Held, Kind
 
 
 class LogRow(NamedTuple):
-    """One record of a log.
+    """One record of a log."""
 
-    Attributes:
-        first_id: The record's own id.
-        last_id: Highest id it stands for; higher than its own after it was merged with later records (M7).
-        data: The record's 36 or 24 bytes.
-    """
-
-    first_id: int
-    last_id: int
-    data: bytes
+    first_id: int  # the record's own id
+    last_id: int  # highest id it stands for; higher than its own after it was merged with later records (M7)
+    data: bytes  # the record's 36 or 24 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,44 +48,26 @@ class Delete:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeterState:
-    """All other durable state of a meter; each write replaces it whole.
+    """All other durable state of a meter; each write replaces it whole."""
 
-    Attributes:
-        meter: Its id.
-        generation: Generation of both logs; higher after its store was lost.
-        next_history: Next id of the history log.
-        next_event: Next id of the event log.
-        frozen_history: Last id of the history batch in flight; 0: none.
-        frozen_event: Last id of the event batch in flight; 0: none.
-        bits: ``State`` bits of the last event in the log.
-        stopped: Shut down by a command.
-        changed_at: Time of the newest event, epoch seconds.
-        last_slot: End of the last slot it was up for; 0: none yet.
-        level: Level of its battery at that time, milliwatt-hours; ``None``: not measured yet, or no battery.
-        made: Readings recorded so far, one for each slot and type.
-        acknowledged: Of these, readings that the gateway has acknowledged.
-        gaps: Slots not recorded because the log was full.
-        offset_s: The controller's time minus its own, as reported since its start.
-        trust: Trust of that time.
-        remainders: Energy below the resolution, carried to the next slot, milliwatt-hours by record type.
-    """
-
-    meter: MeterId
-    generation: int
-    next_history: int = 1
-    next_event: int = 1
-    frozen_history: int = 0
-    frozen_event: int = 0
-    bits: int = 0
-    stopped: bool = False
-    changed_at: EpochSeconds = 0
-    last_slot: EpochSeconds = 0
+    meter: MeterId  # its id
+    generation: int  # generation of both logs; higher after its store was lost
+    next_history: int = 1  # next id of the history log
+    next_event: int = 1  # next id of the event log
+    frozen_history: int = 0  # last id of the history batch in flight; 0: none
+    frozen_event: int = 0  # last id of the event batch in flight; 0: none
+    bits: int = 0  # ``State`` bits of the last event in the log
+    stopped: bool = False  # shut down by a command
+    changed_at: EpochSeconds = 0  # time of the newest event, epoch seconds
+    last_slot: EpochSeconds = 0  # end of the last slot it was up for; 0: none yet
+    # Level of its battery at that time, milliwatt-hours; ``None``: not measured yet, or no battery.
     level: MilliwattHours | None = None
-    made: int = 0
-    acknowledged: int = 0
-    gaps: int = 0
-    offset_s: int = 0
-    trust: int = 0
+    made: int = 0  # readings recorded so far, one for each slot and type
+    acknowledged: int = 0  # of these, readings that the gateway has acknowledged
+    gaps: int = 0  # slots not recorded because the log was full
+    offset_s: int = 0  # the controller's time minus its own, as reported since its start
+    trust: int = 0  # trust of that time
+    # Energy below the resolution, carried to the next slot, milliwatt-hours by record type.
     remainders: dict[RecordType, MilliwattHours] = field(default_factory=dict)
 
 

@@ -26,18 +26,13 @@ Tally: TypeAlias = Counter[tuple[str, str]]
 
 
 class Delivery:
-    """The delivery of one log.
-
-    Attributes:
-        log: The log.
-        retry_at: When the batch in flight is sent again; ``None``: not before the next put or get.
-        wanted: Last id a ``get`` asked for; 0: none.
-    """
+    """The delivery of one log."""
 
     def __init__(self, log: MeterLog, tally: Tally) -> None:
-        self.log = log
+        self.log = log  # the log
+        # When the batch in flight is sent again; ``None``: not before the next put or get.
         self.retry_at: float | None = None
-        self.wanted = 0
+        self.wanted = 0  # last id a ``get`` asked for; 0: none
         self._tally = tally
         self._limit = MAX_PUT_RECORDS
         self._tries = 0

@@ -40,34 +40,23 @@ DONE = Verdict("done")
 
 @dataclass(frozen=True)
 class Commanded:
-    """The desired states in force at a meter and its place, for the physics behind it.
+    """The desired states in force at a meter and its place, for the physics behind it."""
 
-    Attributes:
-        sharing: Its battery discharges for batteries below their minimum.
-        weight: Its share of the discharge relative to other donors; 0: no discharge.
-        reducing: The place uses 80 % of its load.
-        isolated: The place is disconnected from the loop; at a boundary meter, the microgrid from the town (C5).
-        import_limit_w: At a boundary meter: most watts that the microgrid takes from the town; ``None``: no limit.
-    """
-
-    sharing: bool = False
-    weight: int = 1
-    reducing: bool = False
+    sharing: bool = False  # its battery discharges for batteries below their minimum
+    weight: int = 1  # its share of the discharge relative to other donors; 0: no discharge
+    reducing: bool = False  # the place uses 80 % of its load
+    # The place is disconnected from the loop; at a boundary meter, the microgrid from the town (C5).
     isolated: bool = False
+    # At a boundary meter: most watts that the microgrid takes from the town; ``None``: no limit.
     import_limit_w: int | None = None
 
 
 class HeldStates:
-    """A meter's desired states, each with the (epoch, sequence) that set it.
-
-    Attributes:
-        epoch: The highest epoch seen.
-        held: The states by kind; kinds without a command are absent and have their default.
-    """
+    """A meter's desired states, each with the (epoch, sequence) that set it."""
 
     def __init__(self, epoch: Epoch, held: dict[Kind, Held]) -> None:
-        self.epoch = epoch
-        self.held = dict(held)
+        self.epoch = epoch  # the highest epoch seen
+        self.held = dict(held)  # the states by kind; kinds without a command are absent and have their default
 
     @property
     def bits(self) -> State:

@@ -28,13 +28,6 @@ class MeterLog:
     """A log in memory, equal to the log in its store.
 
     Rows are plain bytes, since a day without a gateway makes millions of rows in a fleet.
-
-    Attributes:
-        log: Which log.
-        generation: Its generation.
-        next_id: The id of the next record.
-        rows: The unacknowledged records, by id.
-        frozen: Number of first rows that are in the batch in flight.
     """
 
     def __init__(
@@ -47,11 +40,11 @@ class MeterLog:
         rows: Iterable[LogRow] = (),
         frozen_last: int = 0,
     ) -> None:
-        self.log = log
-        self.generation = generation
-        self.next_id = next_id
-        self.rows: list[bytes] = []
-        self.frozen = 0
+        self.log = log  # which log
+        self.generation = generation  # its generation
+        self.next_id = next_id  # the id of the next record
+        self.rows: list[bytes] = []  # the unacknowledged records, by id
+        self.frozen = 0  # number of first rows that are in the batch in flight
         self._meter = meter
         self._id_at = _ID_AT[log]
         # Highest id of each merged row.

@@ -38,33 +38,21 @@ Effects = list[Effect[Change]]
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """A meter's resolution and log capacity.
+    """A meter's resolution and log capacity."""
 
-    Attributes:
-        resolution: Readings are multiples of this many milliwatt-hours.
-        log_records: Records the history log can hold; at nine tenths it is consolidated (M7).
-    """
-
-    resolution: MilliwattHours = 100
-    log_records: int = 2_000_000
+    resolution: MilliwattHours = 100  # readings are multiples of this many milliwatt-hours
+    log_records: int = 2_000_000  # records the history log can hold; at nine tenths it is consolidated (M7)
 
 
 class Meter:
-    """One meter.
-
-    Attributes:
-        description: Its entry in the registry.
-        state: Its durable state.
-        desired_states: Its desired states.
-        history: Its history log.
-        events: Its event log.
-    """
+    """One meter."""
 
     def __init__(self, description: Description, limits: Limits, stored: Stored, tally: Tally) -> None:
         """Build a meter from its stored state; a meter new to the store has a state of a new generation only."""
-        self.description = description
-        self.state = stored.state
-        self.desired_states = HeldStates(stored.desired_states.epoch, stored.desired_states.held)
+        self.description = description  # its entry in the registry
+        self.state = stored.state  # its durable state
+        self.desired_states = HeldStates(stored.desired_states.epoch, stored.desired_states.held)  # its desired states
+        # Its history log.
         self.history = MeterLog(
             meter=description.id,
             log=Log.HISTORY,
@@ -73,6 +61,7 @@ class Meter:
             rows=stored.history,
             frozen_last=self.state.frozen_history,
         )
+        # Its event log.
         self.events = MeterLog(
             meter=description.id,
             log=Log.EVENT,

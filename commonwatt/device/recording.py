@@ -9,21 +9,13 @@ from commonwatt.model.units import EpochSeconds, MilliwattHours
 
 
 class Reading(NamedTuple):
-    """One reading over consecutive slots.
+    """One reading over consecutive slots."""
 
-    Attributes:
-        record_type: Its quantity.
-        start: First second covered.
-        end: Second after the last one covered.
-        value: Value of each slot.
-        lossy: Whether it is an average.
-    """
-
-    record_type: RecordType
-    start: EpochSeconds
-    end: EpochSeconds
-    value: MilliwattHours
-    lossy: bool = False
+    record_type: RecordType  # its quantity
+    start: EpochSeconds  # first second covered
+    end: EpochSeconds  # second after the last one covered
+    value: MilliwattHours  # value of each slot
+    lossy: bool = False  # whether it is an average
 
 
 def quantised(

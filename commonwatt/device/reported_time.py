@@ -19,17 +19,12 @@ GOOD_FOR_S = 86_400
 
 @dataclass(frozen=True)
 class Reported:
-    """A reported time.
+    """A reported time."""
 
-    Attributes:
-        time: The controller's time at some moment after ``since``.
-        trust: Trust of this time.
-        since: Time of the request on the meter's own clock; ``None``: the travel time is unknown, so that
-            the time may be later, but not earlier.
-    """
-
-    time: EpochSeconds
-    trust: int
+    time: EpochSeconds  # the controller's time at some moment after ``since``
+    trust: int  # trust of this time
+    # Time of the request on the meter's own clock; ``None``: the travel time is unknown, so that the time may be later,
+    # but not earlier.
     since: float | None
 
 

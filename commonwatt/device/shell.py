@@ -44,11 +44,6 @@ class DeviceShell:
         store: The store for the cores' changes; commits run on a separate thread.
         tally: Counts commits that failed.
         elsewhere: Publishes messages to other topics than meters'; ``None``: there are none.
-
-    Attributes:
-        links: The connection of each meter.
-        dropped: Messages dropped because the queue was full.
-        writing: The running commit, for the watchdog.
     """
 
     def __init__(
@@ -58,9 +53,9 @@ class DeviceShell:
         tally: Tally,
         elsewhere: Callable[[Publish], None] | None = None,
     ) -> None:
-        self.links: dict[MeterId, MqttLink] = {}
-        self.dropped = 0
-        self.writing = Work()
+        self.links: dict[MeterId, MqttLink] = {}  # the connection of each meter
+        self.dropped = 0  # messages dropped because the queue was full
+        self.writing = Work()  # the running commit, for the watchdog
         self._microgrid = microgrid
         self._store = store
         self._tally = tally

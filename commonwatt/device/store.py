@@ -63,17 +63,11 @@ _UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, struct.error)
 
 
 class Extension(Protocol):
-    """A program's own tables beside its meters.
+    """A program's own tables beside its meters."""
 
-    Attributes:
-        tables: The SQL that makes its tables.
-        checked: Its small tables, which are checked when the file is opened.
-        added: Tables that files of earlier releases do not have, by name, with the SQL that makes each.
-    """
-
-    tables: str
-    checked: tuple[str, ...]
-    added: Mapping[str, str]
+    tables: str  # the SQL that makes its tables
+    checked: tuple[str, ...]  # its small tables, which are checked when the file is opened
+    added: Mapping[str, str]  # tables that files of earlier releases do not have, by name, with the SQL that makes each
 
     def write(self, connection: sqlite3.Connection, changes: Sequence[object], insert: str) -> None:
         """Write the extension's rows of ``changes``, in the transaction of the meters.

@@ -26,29 +26,17 @@ ALERT_S = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A broker, and how a service connects to it.
+    """A broker, and how a service connects to it."""
 
-    Attributes:
-        setting: The setting with its address.
-        address: HOST:PORT.
-        ca: The authority of its certificate; ``None``: plain text.
-        certificate: The service's certificate.
-        revoked: The authority's revocation list.
-        identity: The service's client id.
-        token: Returns its token.
-        subscribe: The filter it subscribes to.
-        user: Its user name, if that is not its client id; empty: it has none.
-    """
-
-    setting: str
-    address: str
-    ca: Path | None
-    certificate: Path | None
-    revoked: Path | None
-    identity: str
-    token: Callable[[], str]
-    subscribe: str
-    user: str | None = None
+    setting: str  # the setting with its address
+    address: str  # HOST:PORT
+    ca: Path | None  # the authority of its certificate; ``None``: plain text
+    certificate: Path | None  # the service's certificate
+    revoked: Path | None  # the authority's revocation list
+    identity: str  # the service's client id
+    token: Callable[[], str]  # returns its token
+    subscribe: str  # the filter it subscribes to
+    user: str | None = None  # its user name, if that is not its client id; empty: it has none
 
     @property
     def ca_setting(self) -> str:
@@ -59,15 +47,10 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class Reported:
-    """What a running service reports of its connection.
+    """What a running service reports of its connection."""
 
-    Attributes:
-        connected: Whether it is connected; ``None``: the service runs, or may run, but does not report.
-        complaint: Why it is not.
-    """
-
-    connected: bool | None
-    complaint: str = ""
+    connected: bool | None  # whether it is connected; ``None``: the service runs, or may run, but does not report
+    complaint: str = ""  # why it is not
 
 
 class _StepError(Exception):

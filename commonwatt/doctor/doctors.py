@@ -14,17 +14,13 @@ GROUP = "commonwatt.doctors"
 
 @dataclass(frozen=True, kw_only=True)
 class Doctor:
-    """A service's examination.
+    """A service's examination."""
 
-    Attributes:
-        checks: Returns the checks of the service with these settings, in an order in which a cause stands before its
-            effects.
-        judge: Returns what the content of a running service's /status shows.
-        check_settings: Raises ``SettingError`` for faults that the settings' model can't find; ``None``: it finds all.
-    """
-
+    # Returns the checks of the service with these settings, in an order in which a cause stands before its effects.
     checks: Callable[[Any, Running], Sequence[Check]]
+    # Returns what the content of a running service's /status shows.
     judge: Callable[[dict[str, Any]], Iterable[Finding]]
+    # Raises ``SettingError`` for faults that the settings' model can't find; ``None``: it finds all.
     check_settings: Callable[[Any], object] | None = None
 
 

@@ -23,19 +23,12 @@ SEVERITY = {Level.GOOD: 0, Level.WARNING: 1, Level.BAD: 2}
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """The result of one check.
+    """The result of one check."""
 
-    Attributes:
-        check: What was checked, such as ``clock`` or ``head_end: TLS``.
-        level: Its severity.
-        found: What was found, in words.
-        remedy: What to do; empty for a good finding. FILE in it stands for the service's file.
-    """
-
-    check: str
-    level: Level
-    found: str
-    remedy: str = ""
+    check: str  # what was checked, such as ``clock`` or ``head_end: TLS``
+    level: Level  # its severity
+    found: str  # what was found, in words
+    remedy: str = ""  # what to do; empty for a good finding. FILE in it stands for the service's file.
 
 
 def with_file(finding: Finding, config: Path) -> Finding:

@@ -20,17 +20,12 @@ ANSWER_S = 5.0
 
 @dataclass
 class Login:
-    """The broker's answers.
+    """The broker's answers."""
 
-    Attributes:
-        refused: Why the broker refused the identity; ``None``: it accepted it.
-        may_subscribe: Whether it accepted the subscription.
-        done: Whether there will be no further answer.
-    """
-
+    # Why the broker refused the identity; ``None``: it accepted it.
     refused: str | None = "the broker ended the connection without an answer"
-    may_subscribe: bool = False
-    done: bool = False
+    may_subscribe: bool = False  # whether it accepted the subscription
+    done: bool = False  # whether there will be no further answer
 
 
 def log_in(

@@ -39,21 +39,13 @@ _LISTENS = ("listen", "http")
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """Whether a service runs.
+    """Whether a service runs."""
 
-    Attributes:
-        part: The part.
-        config: Its file.
-        answer: The content of its /status; ``None``: it does not answer.
-        failure: Why it does not answer; empty if it does, or has no ``http``.
-        runs: Whether it runs, or may run: it answers, or its store is locked; without a store, one of its ports is in
-            use.
-    """
-
-    part: str
-    config: Path
-    answer: dict[str, Any] | None
-    failure: str
+    part: str  # the part
+    config: Path  # its file
+    answer: dict[str, Any] | None  # the content of its /status; ``None``: it does not answer
+    failure: str  # why it does not answer; empty if it does, or has no ``http``
+    # Whether it runs, or may run: it answers, or its store is locked; without a store, one of its ports is in use.
     runs: bool
 
     @property

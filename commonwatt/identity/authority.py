@@ -38,38 +38,23 @@ LIFETIME_S = 10 * 365 * 86_400
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """A certificate to be issued.
+    """A certificate to be issued."""
 
-    Attributes:
-        kind: Its purpose.
-        name: A device's identity, or a broker's name.
-        addresses: Host names and IP addresses of a broker.
-        file: Its file, relative to OUT.
-        lifetime_s: Seconds for which it is valid.
-    """
-
-    kind: Kind
-    name: str
-    file: str
-    lifetime_s: int
-    addresses: tuple[str, ...] = ()
+    kind: Kind  # its purpose
+    name: str  # a device's identity, or a broker's name
+    file: str  # its file, relative to OUT
+    lifetime_s: int  # seconds for which it is valid
+    addresses: tuple[str, ...] = ()  # host names and IP addresses of a broker
 
 
 @dataclass(frozen=True, kw_only=True)
 class Issued(Wanted):
-    """A certificate that was issued.
+    """A certificate that was issued."""
 
-    Attributes:
-        serial: Its number.
-        issued: Time of issue, epoch seconds.
-        revoked: Time of revocation, epoch seconds; ``None``: not revoked.
-        reason: The reason for the revocation.
-    """
-
-    serial: int
-    issued: EpochSeconds
-    revoked: EpochSeconds | None = None
-    reason: str = ""
+    serial: int  # its number
+    issued: EpochSeconds  # time of issue, epoch seconds
+    revoked: EpochSeconds | None = None  # time of revocation, epoch seconds; ``None``: not revoked
+    reason: str = ""  # the reason for the revocation
 
     @property
     def expires(self) -> EpochSeconds:
@@ -84,16 +69,11 @@ class Issued(Wanted):
 
 
 class Authority:
-    """A certificate authority and its issued certificates.
-
-    Attributes:
-        out: The folder with the authority's folder and the folders of all parts.
-        issued: Its certificates, oldest first; replaced certificates that expired are dropped.
-    """
+    """A certificate authority and its issued certificates."""
 
     def __init__(self, out: Path, signer: Signer, issued: Sequence[Issued] = ()) -> None:
-        self.out = out
-        self.issued = list(issued)
+        self.out = out  # the folder with the authority's folder and the folders of all parts
+        self.issued = list(issued)  # its certificates, oldest first; replaced certificates that expired are dropped
         self._signer = signer
 
     @classmethod

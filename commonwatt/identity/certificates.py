@@ -203,19 +203,12 @@ def revoked_serials(revocations: bytes, authority: bytes) -> frozenset[int]:
 
 @dataclass(frozen=True, kw_only=True)
 class Details:
-    """What a certificate states.
+    """What a certificate states."""
 
-    Attributes:
-        names: The name of its subject, and the host names and IP addresses it is for.
-        serial: Its serial number.
-        begins: Start of its validity, epoch seconds.
-        ends: End of its validity.
-    """
-
-    names: tuple[str, ...]
-    serial: int
-    begins: EpochSeconds
-    ends: EpochSeconds
+    names: tuple[str, ...]  # the name of its subject, and the host names and IP addresses it is for
+    serial: int  # its serial number
+    begins: EpochSeconds  # start of its validity, epoch seconds
+    ends: EpochSeconds  # end of its validity
 
 
 def details_of(content: bytes) -> list[Details]:

@@ -40,22 +40,14 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """A device in a broker's devices file.
+    """A device in a broker's devices file."""
 
-    Attributes:
-        identity: MQTT client id.
-        role: Its role.
-        microgrid: The microgrid of its topics; empty for the utility, ``plant`` for the plant.
-        token_sha256: Hexadecimal digest of its token.
-        revoked: The reason for its revocation; empty: not revoked.
-        mosquitto: Its token's digest in Mosquitto's password format; empty: registered without this digest.
-    """
-
-    identity: str
-    role: Role
-    microgrid: MicrogridId
-    token_sha256: str
-    revoked: str = ""
+    identity: str  # MQTT client id
+    role: Role  # its role
+    microgrid: MicrogridId  # the microgrid of its topics; empty for the utility, ``plant`` for the plant
+    token_sha256: str  # hexadecimal digest of its token
+    revoked: str = ""  # the reason for its revocation; empty: not revoked
+    # Its token's digest in Mosquitto's password format; empty: registered without this digest.
     mosquitto: str = field(default="", compare=False)
 
     def owns(self, token: bytes) -> bool:

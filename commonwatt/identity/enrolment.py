@@ -91,17 +91,11 @@ def file_of(device: Device) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Revoked:
-    """What a revocation changed.
+    """What a revocation changed."""
 
-    Attributes:
-        certificates: The certificates that are invalid from now on.
-        devices_files: The devices files that mark the devices as revoked.
-        lists: The revocation lists to carry to the machines that read these files.
-    """
-
-    certificates: Sequence[Issued]
-    devices_files: Sequence[Path]
-    lists: Sequence[Path]
+    certificates: Sequence[Issued]  # the certificates that are invalid from now on
+    devices_files: Sequence[Path]  # the devices files that mark the devices as revoked
+    lists: Sequence[Path]  # the revocation lists to carry to the machines that read these files
 
 
 def revoke_devices(out: Path, identity: str, reason: str, now: EpochSeconds, *, with_meters: bool) -> Revoked:

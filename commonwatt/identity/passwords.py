@@ -37,17 +37,11 @@ _REMEDY = "make one with: commonwatt gateway password"
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """The parameters of scrypt: 16 MiB of memory and five rounds, a choice of OWASP's table for small machines.
+    """The parameters of scrypt: 16 MiB of memory and five rounds, a choice of OWASP's table for small machines."""
 
-    Attributes:
-        log_n: Binary logarithm of the number of blocks.
-        r: Size of a block, in units of 128 bytes.
-        p: Rounds, one after the other.
-    """
-
-    log_n: int = 14
-    r: int = 8
-    p: int = 5
+    log_n: int = 14  # binary logarithm of the number of blocks
+    r: int = 8  # size of a block, in units of 128 bytes
+    p: int = 5  # rounds, one after the other
 
     def derive(self, password: str, salt: bytes) -> bytes:
         """Return the hash of a password; composed and decomposed letters are the same."""
@@ -61,17 +55,11 @@ _COST = Cost()
 
 @dataclass(frozen=True, kw_only=True)
 class PasswordHash:
-    """A password's hash.
+    """A password's hash."""
 
-    Attributes:
-        cost: The parameters.
-        salt: Random bytes, so that the same password has another hash.
-        hash: The result.
-    """
-
-    cost: Cost
-    salt: bytes
-    hash: bytes
+    cost: Cost  # the parameters
+    salt: bytes  # random bytes, so that the same password has another hash
+    hash: bytes  # the result
 
     @classmethod
     def of(cls, password: str, cost: Cost = _COST) -> Self:

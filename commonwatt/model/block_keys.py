@@ -13,17 +13,11 @@ Key: TypeAlias = tuple[int, int, int]
 
 @dataclass(frozen=True, eq=False)
 class Keys:
-    """The keys of n blocks; equal to a list of the same tuples.
+    """The keys of n blocks; equal to a list of the same tuples."""
 
-    Attributes:
-        meter: uint64 (n,), meter ids.
-        record_type: uint8 (n,).
-        quarter: uint32 (n,), epoch seconds // 900.
-    """
-
-    meter: npt.NDArray[np.uint64]
-    record_type: npt.NDArray[np.uint8]
-    quarter: npt.NDArray[np.uint32]
+    meter: npt.NDArray[np.uint64]  # uint64 (n,), meter ids
+    record_type: npt.NDArray[np.uint8]  # uint8 (n,)
+    quarter: npt.NDArray[np.uint32]  # uint32 (n,), epoch seconds // 900
 
     @classmethod
     def of(cls, keys: "Keys | Sequence[Key]") -> "Keys":

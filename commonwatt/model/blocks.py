@@ -37,23 +37,14 @@ class Quality(IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """A batch of n interval blocks, or of parts of them.
+    """A batch of n interval blocks, or of parts of them."""
 
-    Attributes:
-        meter: uint64 (n,), meter ids.
-        record_type: uint8 (n,).
-        quarter: uint32 (n,), epoch seconds // 900.
-        values: int64 (n, 60), milliwatt-hours; 0 where missing.
-        quality: uint8 (n, 60), ``Quality``.
-        extras: ``EXTRA`` (k,), sorted; the values of conflicting slots beyond the smallest.
-    """
-
-    meter: npt.NDArray[np.uint64]
-    record_type: npt.NDArray[np.uint8]
-    quarter: npt.NDArray[np.uint32]
-    values: npt.NDArray[np.int64]
-    quality: npt.NDArray[np.uint8]
-    extras: npt.NDArray[np.void]
+    meter: npt.NDArray[np.uint64]  # uint64 (n,), meter ids
+    record_type: npt.NDArray[np.uint8]  # uint8 (n,)
+    quarter: npt.NDArray[np.uint32]  # uint32 (n,), epoch seconds // 900
+    values: npt.NDArray[np.int64]  # int64 (n, 60), milliwatt-hours; 0 where missing
+    quality: npt.NDArray[np.uint8]  # uint8 (n, 60), ``Quality``
+    extras: npt.NDArray[np.void]  # ``EXTRA`` (k,), sorted; the values of conflicting slots beyond the smallest
 
     def __len__(self) -> int:
         return len(self.meter)

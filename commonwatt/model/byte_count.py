@@ -5,15 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ByteCount:
-    """Bytes on a line, IP headers included.
+    """Bytes on a line, IP headers included."""
 
-    Attributes:
-        sent: Bytes sent.
-        received: Bytes received.
-    """
-
-    sent: int = 0
-    received: int = 0
+    sent: int = 0  # bytes sent
+    received: int = 0  # bytes received
 
     def __add__(self, other: "ByteCount") -> "ByteCount":
         return ByteCount(self.sent + other.sent, self.received + other.received)

@@ -14,17 +14,11 @@ W = TypeVar("W", covariant=True)
 
 @dataclass(frozen=True)
 class Publish:
-    """Send a message, once; a core that needs it to arrive sends it again until it is acknowledged.
+    """Send a message, once; a core that needs it to arrive sends it again until it is acknowledged."""
 
-    Attributes:
-        topic: The topic.
-        payload: The payload.
-        qos: 0 for messages that the next one replaces, 1 for all others.
-    """
-
-    topic: str
-    payload: bytes
-    qos: int = 1
+    topic: str  # the topic
+    payload: bytes  # the payload
+    qos: int = 1  # 0 for messages that the next one replaces, 1 for all others
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """The readings of this machine's clocks at one moment.
+    """The readings of this machine's clocks at one moment."""
 
-    Attributes:
-        raw: The part's own ``Clock``.
-        wall: Epoch seconds on the machine's clock.
-        since_boot_s: Seconds since the machine's start, with time in suspend.
-        boot: The id of this start.
-        synchronised: Whether the kernel reports the machine's clock as synchronised by NTP.
-        has_hardware_clock: Whether the machine's clock was set from a battery-backed clock.
-    """
-
-    raw: float
-    wall: float
-    since_boot_s: float
-    boot: str
-    synchronised: bool
-    has_hardware_clock: bool
+    raw: float  # the part's own ``Clock``
+    wall: float  # epoch seconds on the machine's clock
+    since_boot_s: float  # seconds since the machine's start, with time in suspend
+    boot: str  # the id of this start
+    synchronised: bool  # whether the kernel reports the machine's clock as synchronised by NTP
+    has_hardware_clock: bool  # whether the machine's clock was set from a battery-backed clock

@@ -10,12 +10,9 @@ class Trust(IntEnum):
     """Trust of the time in an acknowledgement: its source (docs/time.md)."""
 
     NONE = 0
-    METERS = 1
-    """The median of the meters."""
-    HARDWARE = 2
-    """A hardware clock, within its drift since the last good time."""
-    NETWORK = 3
-    """The utility, or NTP."""
+    METERS = 1  # the median of the meters
+    HARDWARE = 2  # a hardware clock, within its drift since the last good time
+    NETWORK = 3  # the utility, or NTP
 
 
 class Now(EpochSeconds):

@@ -32,14 +32,10 @@ class Log(IntEnum):
 class RecordType(IntEnum):
     """The quantity in a history record."""
 
-    GENERATION = 1
-    """Energy generated in each slot."""
-    STORED = 2
-    """Level of the battery at the end of each slot."""
-    THROUGH = 3
-    """Energy through the meter in its direction, in each slot."""
-    REGISTER = 4
-    """Cumulative reading at the end of each slot, from other makers' meters with a cumulative register."""
+    GENERATION = 1  # energy generated in each slot
+    STORED = 2  # level of the battery at the end of each slot
+    THROUGH = 3  # energy through the meter in its direction, in each slot
+    REGISTER = 4  # cumulative reading at the end of each slot, from other makers' meters with a cumulative register
 
     @property
     def is_flow(self) -> bool:
@@ -50,24 +46,15 @@ class RecordType(IntEnum):
 class State(IntFlag):
     """Bits of a meter's state in event records, live levels and outcomes; unknown bits are ignored and counted."""
 
-    INITIALIZED = 0x0001
-    """Up and measuring; clear: shut down."""
-    OFF_GRID = 0x0002
-    """Running disconnected from the power net; clear: running on it."""
-    LOSSLESS = 0x0004
-    """Aggregating losslessly."""
-    LOSSY = 0x0008
-    """Aggregating by averages."""
-    SHARING = 0x0010
-    """Its battery shares within the microgrid, by command."""
-    REDUCING = 0x0020
-    """Demand is reduced."""
-    ISOLATED = 0x0040
-    """Commanded to operate disconnected (``isolate``); OFF_GRID is whether it is disconnected."""
-    DEAD_FEEDER = 0x0080
-    """Boundary meters: the town's side has no voltage."""
-    SWITCH_OPEN = 0x0100
-    """Boundary meters: the boundary switch is open."""
+    INITIALIZED = 0x0001  # up and measuring; clear: shut down
+    OFF_GRID = 0x0002  # running disconnected from the power net; clear: running on it
+    LOSSLESS = 0x0004  # aggregating losslessly
+    LOSSY = 0x0008  # aggregating by averages
+    SHARING = 0x0010  # its battery shares within the microgrid, by command
+    REDUCING = 0x0020  # demand is reduced
+    ISOLATED = 0x0040  # commanded to operate disconnected (``isolate``); OFF_GRID is whether it is disconnected
+    DEAD_FEEDER = 0x0080  # boundary meters: the town's side has no voltage
+    SWITCH_OPEN = 0x0100  # boundary meters: the boundary switch is open
 
 
 def sensed(bits: int) -> State:
@@ -91,41 +78,28 @@ class Rejection(IntEnum):
     TOO_LONG = 6
     OUT_OF_RANGE = 7
     FUTURE = 8
+    # Not a rejection any more, but by gateways before 0.3: the reason of a dead letter about an accepted record.
     WRONG_ACCOUNT = 9
-    """Not a rejection any more, but by gateways before 0.3: the reason of a dead letter about an accepted record."""
     BAD_FLAG = 10
     NEGATIVE = 11
-    UNKNOWN_STATE = 12
-    """Used by gateways before 0.2; later gateways accept unknown state bits."""
+    UNKNOWN_STATE = 12  # used by gateways before 0.2; later gateways accept unknown state bits
     ID_OUTSIDE_RANGE = 13
-    CONTRADICTS = 14
-    """Another event has this id already."""
+    CONTRADICTS = 14  # another event has this id already
+    # Above the meter's service or its battery's capacity (``commonwatt.model.validation``); a person decides.
     IMPLAUSIBLE = 15
-    """Above the meter's service or its battery's capacity (``commonwatt.model.validation``); a person decides."""
 
 
 class HistoryRecord(NamedTuple):
-    """One reading over ``[start, end)``. A named tuple: a gateway makes millions, three times as fast.
+    """One reading over ``[start, end)``. A named tuple: a gateway makes millions, three times as fast."""
 
-    Attributes:
-        record_type: A ``RecordType``'s number; any byte, until it is checked.
-        lossy: 1 if the reading is the average of the covered slots, 0 if it is exact for each slot.
-        record_id: Its number in the meter's history log.
-        meter_id: The meter.
-        account: The account the energy belongs to; 0 means none.
-        start: First second covered.
-        end: Second after the last one covered.
-        reading: Value of every slot covered, milliwatt-hours.
-    """
-
-    record_type: int
-    lossy: int
-    record_id: int
-    meter_id: MeterId
-    account: int
-    start: EpochSeconds
-    end: EpochSeconds
-    reading: MilliwattHours
+    record_type: int  # A ``RecordType``'s number; any byte, until it is checked
+    lossy: int  # 1 if the reading is the average of the covered slots, 0 if it is exact for each slot
+    record_id: int  # its number in the meter's history log
+    meter_id: MeterId  # the meter
+    account: int  # the account the energy belongs to; 0 means none
+    start: EpochSeconds  # first second covered
+    end: EpochSeconds  # second after the last one covered
+    reading: MilliwattHours  # value of every slot covered, milliwatt-hours
 
     def pack(self) -> bytes:
         """Return the 36 bytes of the record, big-endian."""
@@ -134,21 +108,13 @@ class HistoryRecord(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EventRecord:
-    """One change of a meter's state.
+    """One change of a meter's state."""
 
-    Attributes:
-        previous_state: ``State`` bits before.
-        new_state: ``State`` bits after.
-        record_id: Its number in the meter's event log.
-        meter_id: The meter.
-        time: When it changed.
-    """
-
-    previous_state: int
-    new_state: int
-    record_id: int
-    meter_id: MeterId
-    time: EpochSeconds
+    previous_state: int  # ``State`` bits before
+    new_state: int  # ``State`` bits after
+    record_id: int  # its number in the meter's event log
+    meter_id: MeterId  # the meter
+    time: EpochSeconds  # when it changed
 
     def pack(self) -> bytes:
         """Return the 24 bytes of the record, big-endian."""

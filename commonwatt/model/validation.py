@@ -113,17 +113,13 @@ class Expected:
     """A meter's registry entry and the time, for the validation of its records.
 
     Its account is not among them: any account is accepted, and the utility's registry says whose a record is.
-
-    Attributes:
-        meter_id: The meter's id.
-        record_types: Its record types.
-        now: The receiver's time; ``None`` where time is not trusted, and then nothing is from the future.
-        limits: The largest plausible reading of a slot by record type, milliwatt-hours; absent: any.
     """
 
-    meter_id: MeterId
-    record_types: tuple[RecordType, ...]
+    meter_id: MeterId  # the meter's id
+    record_types: tuple[RecordType, ...]  # its record types
+    # The receiver's time; ``None`` where time is not trusted, and then nothing is from the future.
     now: EpochSeconds | None
+    # The largest plausible reading of a slot by record type, milliwatt-hours; absent: any.
     limits: Mapping[int, MilliwattHours] = field(default_factory=dict)
 
 

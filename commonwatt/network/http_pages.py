@@ -11,21 +11,13 @@ MAX_BODY_BYTES = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A request whose host name was checked.
+    """A request whose host name was checked."""
 
-    Attributes:
-        method: GET or POST.
-        path: The path without the query.
-        address: The client's IP address.
-        headers: The headers, by name in lower case.
-        body: The body of a POST.
-    """
-
-    method: str
-    path: str
-    address: str
-    headers: Mapping[str, str]
-    body: bytes = b""
+    method: str  # GET or POST
+    path: str  # the path without the query
+    address: str  # the client's IP address
+    headers: Mapping[str, str]  # the headers, by name in lower case
+    body: bytes = b""  # the body of a POST
 
     def field(self, name: str) -> str:
         """Return a field of the form in the body; empty if there is none."""
@@ -54,19 +46,12 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Response:
-    """An answer.
+    """An answer."""
 
-    Attributes:
-        status: The HTTP status.
-        body: The text.
-        content_type: Its type.
-        headers: Further headers.
-    """
-
-    status: int = 200
-    body: str = ""
-    content_type: str = "text/plain; charset=utf-8"
-    headers: tuple[tuple[str, str], ...] = ()
+    status: int = 200  # the HTTP status
+    body: str = ""  # the text
+    content_type: str = "text/plain; charset=utf-8"  # its type
+    headers: tuple[tuple[str, str], ...] = ()  # further headers
 
 
 Pages: TypeAlias = Callable[[Request], Response | None]

@@ -9,14 +9,10 @@ class Liveness:
 
     Each reconnection without an answer doubles the wait before the next: perhaps the other side is
     down, and not the connection.
-
-    Attributes:
-        patience_s: Seconds within which an answer must come.
-        most_s: Most seconds of patience, which doubles with each reconnection without an answer.
     """
 
-    patience_s: float
-    most_s: float
+    patience_s: float  # seconds within which an answer must come
+    most_s: float  # most seconds of patience, which doubles with each reconnection without an answer
     _waiting_since: float | None = None
     _heard_at: float = float("-inf")
     _in_vain: int = 0

@@ -84,12 +84,9 @@ def _repeated(sock: socket.socket, info: bytes) -> tuple[int, int]:
 
 @dataclass
 class Tally:
-    """The sum of the byte counts of one process's connections.
+    """The sum of the byte counts of one process's connections."""
 
-    Attributes:
-        run: A random number for this process; the sums began at 0 with it.
-    """
-
+    # A random number for this process; the sums began at 0 with it.
     run: int = field(default_factory=lambda: secrets.randbits(63))
     # By connection, whether it was accepted. Weak references: Python closes connections without another reference.
     _open: WeakKeyDictionary[socket.socket, bool] = field(default_factory=WeakKeyDictionary)

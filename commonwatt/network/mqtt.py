@@ -54,18 +54,7 @@ _REASONS_KEPT = 8
 
 
 class MqttLink:
-    """An MQTT connection that reconnects whenever it is lost.
-
-    Attributes:
-        connected: Whether the broker has accepted the connection and the subscriptions were sent.
-        complaint: Why the last attempt failed; empty while connected, and before the first failure.
-        connects: Times it was connected.
-        dropped: Messages not sent, for lack of a connection or queue space.
-        retained: Retained messages ignored; the first is logged.
-        failures: Exceptions of the listeners and of paho, each logged.
-        restarts: Open connections that were ended, by reason: ``half_open``, no answer came any more, not even to
-            a ping; ``failed``, after an exception; and the reasons of the link's owner.
-    """
+    """An MQTT connection that reconnects whenever it is lost."""
 
     def __init__(
         self,
@@ -81,12 +70,14 @@ class MqttLink:
         tally: Tally | None = None,
         prepare: Callable[[paho.Client], None] = lambda _: None,  # sets up each new client, such as its will
     ) -> None:
-        self.connected = False
-        self.complaint = ""
-        self.connects = 0
-        self.dropped = 0
-        self.failures = 0
-        self.retained = 0
+        self.connected = False  # whether the broker has accepted the connection and the subscriptions were sent
+        self.complaint = ""  # why the last attempt failed; empty while connected, and before the first failure
+        self.connects = 0  # times it was connected
+        self.dropped = 0  # messages not sent, for lack of a connection or queue space
+        self.failures = 0  # exceptions of the listeners and of paho, each logged
+        self.retained = 0  # retained messages ignored; the first is logged
+        # Open connections that were ended, by reason: ``half_open``, no answer came any more, not even to a ping;
+        # ``failed``, after an exception; and the reasons of the link's owner.
         self.restarts: Counter[str] = Counter()
         self._address = split_address(address)
         self._identity = identity

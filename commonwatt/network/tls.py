@@ -28,17 +28,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ClientTls:
-    """The TLS files of a client.
+    """The TLS files of a client."""
 
-    Attributes:
-        ca: The authority that signed the broker's certificate.
-        certificate: The client's certificate with its key; ``None``: no client certificate.
-        revoked: That authority's revocation list; ``None``: no list.
-    """
-
-    ca: Path
-    certificate: Path | None = None
-    revoked: Path | None = None
+    ca: Path  # the authority that signed the broker's certificate
+    certificate: Path | None = None  # the client's certificate with its key; ``None``: no client certificate
+    revoked: Path | None = None  # that authority's revocation list; ``None``: no list
 
     @property
     def replaceable(self) -> tuple[Path, ...]:

@@ -48,27 +48,20 @@ _CRC = struct.Struct(">I")
 class BatchRefusal(IntEnum):
     """Status of a batch's acknowledgement."""
 
-    NONE = 0
-    """Accepted: the batch is committed at the utility."""
+    NONE = 0  # accepted: the batch is committed at the utility
     MALFORMED = 1
     CHECKSUM = 2
-    NOT_REGISTERED = 5
-    """The gateway, or a meter in the batch, is not in the utility's registry; send it again later."""
-    BUSY = 6
-    """The utility can't store anything now; send it again later."""
-    BAD_PAYLOAD = 7
-    """A block's payload is damaged; a gateway checks its own before it sends, and sends again later."""
+    NOT_REGISTERED = 5  # the gateway, or a meter in the batch, is not in the utility's registry; send it again later
+    BUSY = 6  # the utility can't store anything now; send it again later
+    BAD_PAYLOAD = 7  # a block's payload is damaged; a gateway checks its own before it sends, and sends again later
 
 
 class BatchFlag(IntFlag):
     """Flags of a batch."""
 
-    COMPRESSED = 0x01
-    """The body is a zstandard frame."""
-    ANSWER = 0x02
-    """Sent because the utility asked (``get``)."""
-    URGENT = 0x04
-    """Sent outside the schedule."""
+    COMPRESSED = 0x01  # the body is a zstandard frame
+    ANSWER = 0x02  # sent because the utility asked (``get``)
+    URGENT = 0x04  # sent outside the schedule
 
 
 NO_FLAGS = BatchFlag(0)
@@ -76,31 +69,18 @@ NO_FLAGS = BatchFlag(0)
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One message of relayed data from a gateway.
+    """One message of relayed data from a gateway."""
 
-    Attributes:
-        owner: The microgrid of the data; the topic names the controller that sent it (P7).
-        store: Random id of the gateway's store: a new one means a new store.
-        sequence: Number of the batch, never used twice within a store.
-        time: The gateway's time.
-        trust: Trust of that time.
-        flags: Why it was sent.
-        keys: The key of each block.
-        payloads: Packed blocks, as stored.
-        events: (log generation, event record).
-        dead_letters: Dead letters.
-    """
-
-    owner: MicrogridId
-    store: int
-    sequence: int
-    time: EpochSeconds
-    trust: Trust = Trust.NONE
-    flags: BatchFlag = NO_FLAGS
-    keys: Keys
-    payloads: Payloads
-    events: list[tuple[int, EventRecord]]
-    dead_letters: list[DeadLetter]
+    owner: MicrogridId  # the microgrid of the data; the topic names the controller that sent it (P7)
+    store: int  # random id of the gateway's store: a new one means a new store
+    sequence: int  # number of the batch, never used twice within a store
+    time: EpochSeconds  # the gateway's time
+    trust: Trust = Trust.NONE  # trust of that time
+    flags: BatchFlag = NO_FLAGS  # why it was sent
+    keys: Keys  # the key of each block
+    payloads: Payloads  # packed blocks, as stored
+    events: list[tuple[int, EventRecord]]  # (log generation, event record)
+    dead_letters: list[DeadLetter]  # dead letters
 
     def pack(self) -> bytes:
         """Return the message, its body compressed."""
@@ -262,29 +242,17 @@ def _unpack_dead_letters(body: bytes, n: int) -> list[DeadLetter]:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchAck:
-    """The utility's acknowledgement of a batch, sent after the commit.
+    """The utility's acknowledgement of a batch, sent after the commit."""
 
-    Attributes:
-        status: ``BatchRefusal.NONE``, or the reason to refuse the whole batch.
-        trust: How far ``time`` can be trusted.
-        time: The utility's time.
-        utility_store: Random id of the utility's store. After a new id a gateway relays its backups again.
-        store: As in the batch.
-        sequence: As in the batch.
-        blocks: How many blocks were committed.
-        events: How many events.
-        dead_letters: How many dead letters.
-    """
-
-    status: BatchRefusal = BatchRefusal.NONE
-    trust: Trust = Trust.NONE
-    time: EpochSeconds
-    utility_store: int
-    store: int
-    sequence: int
-    blocks: int = 0
-    events: int = 0
-    dead_letters: int = 0
+    status: BatchRefusal = BatchRefusal.NONE  # ``BatchRefusal.NONE``, or the reason to refuse the whole batch
+    trust: Trust = Trust.NONE  # how far ``time`` can be trusted
+    time: EpochSeconds  # the utility's time
+    utility_store: int  # random id of the utility's store. After a new id a gateway relays its backups again.
+    store: int  # as in the batch
+    sequence: int  # as in the batch
+    blocks: int = 0  # how many blocks were committed
+    events: int = 0  # how many events
+    dead_letters: int = 0  # how many dead letters
 
     def pack(self) -> bytes:
         """Return the message."""

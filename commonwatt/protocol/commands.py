@@ -85,43 +85,26 @@ def verb(kind: Kind, value: str) -> tuple[Name, dict[str, str | int]]:
 
 
 class Command(Message):
-    """A command to a meter.
+    """A command to a meter."""
 
-    Attributes:
-        id: The issuer's id for this command, repeated in its outcome.
-        cmd: What to do.
-        issuer: The manager that sent it.
-        epoch: The issuer's epoch; a command below the highest epoch seen is fenced off.
-        seq: Sequence number within the kind of state; only of commands that set a state.
-        until: End of the state, epoch seconds; only one of ``until`` and ``for_s`` may be present.
-        for_s: The same as a duration from its arrival, where time is not trusted.
-        mode: ``lossless`` or ``lossy`` (aggregate).
-        state: ``on`` or ``off`` (isolate).
-        weight: Share of the discharge relative to other donors (share_power_on).
-        import_limit_w: Most watts from the town (limit_import); absent: no limit.
-        what: What to get: ``records`` or ``events`` (collecting: answered by a put), ``levels``, ``state``.
-        from_id: First id to get.
-        to_id: Last id to get.
-        time: The issuer's time, for ``put``.
-        trust: How far that time can be trusted, 0 to 3.
-    """
-
-    id: Annotated[str, Field(max_length=64)]
-    cmd: Name
-    issuer: Annotated[str, Field(max_length=32)]
-    epoch: Epoch
-    seq: Sequence | None = None
-    until: Moment | None = None
+    id: Annotated[str, Field(max_length=64)]  # the issuer's id for this command, repeated in its outcome
+    cmd: Name  # what to do
+    issuer: Annotated[str, Field(max_length=32)]  # the manager that sent it
+    epoch: Epoch  # the issuer's epoch; a command below the highest epoch seen is fenced off
+    seq: Sequence | None = None  # sequence number within the kind of state; only of commands that set a state
+    until: Moment | None = None  # end of the state, epoch seconds; only one of ``until`` and ``for_s`` may be present
+    # The same as a duration from its arrival, where time is not trusted.
     for_s: Annotated[int, Field(ge=0, lt=2**31)] | None = None
-    mode: Literal["lossless", "lossy"] | None = None
-    state: Literal["on", "off"] | None = None
-    weight: Weight | None = None
-    import_limit_w: Natural | None = None
+    mode: Literal["lossless", "lossy"] | None = None  # ``lossless`` or ``lossy`` (aggregate)
+    state: Literal["on", "off"] | None = None  # ``on`` or ``off`` (isolate)
+    weight: Weight | None = None  # share of the discharge relative to other donors (share_power_on)
+    import_limit_w: Natural | None = None  # most watts from the town (limit_import); absent: no limit
+    # What to get: ``records`` or ``events`` (collecting: answered by a put), ``levels``, ``state``.
     what: Literal["records", "events", "levels", "state"] | None = None
-    from_id: Id64 | None = None
-    to_id: Id64 | None = None
-    time: Moment | None = None
-    trust: Annotated[int, Field(ge=0, le=3)] | None = None
+    from_id: Id64 | None = None  # first id to get
+    to_id: Id64 | None = None  # last id to get
+    time: Moment | None = None  # the issuer's time, for ``put``
+    trust: Annotated[int, Field(ge=0, le=3)] | None = None  # how far that time can be trusted, 0 to 3
 
     @model_validator(mode="after")
     def _one_end(self) -> Self:
@@ -176,40 +159,26 @@ unsupported: this version has no such command."""
 
 
 class Outcome(Message):
-    """A meter's answer to a command: the result, and the meter's present state and pairs.
+    """A meter's answer to a command: the result, and the meter's present state and pairs."""
 
-    Attributes:
-        id: The command's id.
-        cmd: The command.
-        result: What became of it.
-        reason: Why, when it was not done.
-        time: The meter's time.
-        bits: ``records.State`` bits now.
-        held: The desired states by kind, each with the pair that set it; kinds of a later version are left out.
-        epoch: The highest epoch seen.
-        push: The manual push switch: the meter sends without a request (M4).
-        minimum_percent: The householder's sharing minimum; absent without a battery.
-        capacity_mwh: The battery's capacity; absent without a battery.
-        history: The ids in the history log.
-        events: The ids in the event log.
-        sent: For ``get`` and ``put``: how much of which type was exchanged.
-        voltage_permille: Of a boundary meter, optional: the voltage of the town's side, per mille of the nominal one.
-        frequency_millihertz: Of a boundary meter, optional: the frequency of the town's side.
-    """
-
-    id: Annotated[str, Field(max_length=64)]
-    cmd: Annotated[str, Field(max_length=32)]
-    result: Result
-    reason: Annotated[str, Field(max_length=256)] | None = None
-    time: Moment
-    bits: Annotated[int, Field(ge=0, lt=2**16)]
+    id: Annotated[str, Field(max_length=64)]  # the command's id
+    cmd: Annotated[str, Field(max_length=32)]  # the command
+    result: Result  # what became of it
+    reason: Annotated[str, Field(max_length=256)] | None = None  # why, when it was not done
+    time: Moment  # the meter's time
+    bits: Annotated[int, Field(ge=0, lt=2**16)]  # ``records.State`` bits now
+    # The desired states by kind, each with the pair that set it; kinds of a later version are left out.
     held: Annotated[dict[Kind, Held], BeforeValidator(known_kinds)] = Field(default_factory=dict)
-    epoch: Epoch = (0, 0)
-    push: bool
+    epoch: Epoch = (0, 0)  # the highest epoch seen
+    push: bool  # the manual push switch: the meter sends without a request (M4)
+    # The householder's sharing minimum; absent without a battery.
     minimum_percent: Annotated[int, Field(ge=0, le=100)] | None = None
+    # The battery's capacity; absent without a battery.
     capacity_mwh: Annotated[int, Field(gt=0, le=2**53)] | None = None
-    history: LogIds | None = None
-    events: LogIds | None = None
-    sent: dict[str, Natural] | None = None
+    history: LogIds | None = None  # the ids in the history log
+    events: LogIds | None = None  # the ids in the event log
+    sent: dict[str, Natural] | None = None  # for ``get`` and ``put``: how much of which type was exchanged
+    # Of a boundary meter, optional: the voltage of the town's side, per mille of the nominal one.
     voltage_permille: Annotated[int, Field(ge=0, le=2000)] | None = None
+    # Of a boundary meter, optional: the frequency of the town's side.
     frequency_millihertz: Annotated[int, Field(ge=0, le=100_000)] | None = None

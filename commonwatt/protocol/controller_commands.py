@@ -74,15 +74,10 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Keys:
-    """The keys of a command, beside ``id``, ``cmd`` and ``until``.
+    """The keys of a command, beside ``id``, ``cmd`` and ``until``."""
 
-    Attributes:
-        needed: Keys without which it is refused.
-        optional: Further keys.
-    """
-
-    needed: tuple[str, ...] = ()
-    optional: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()  # keys without which it is refused
+    optional: tuple[str, ...] = ()  # further keys
 
 
 ACTIONS: dict[Action, Keys] = {
@@ -105,63 +100,48 @@ ACTIONS: dict[Action, Keys] = {
 
 
 class ControllerCommand(Message):
-    """A command of the utility to a gateway, on the head-end.
+    """A command of the utility to a gateway, on the head-end."""
 
-    Attributes:
-        id: The utility's id for it; the same id again is the same command.
-        cmd: What to do, an ``Action``; any other word is answered ``unsupported``.
-        until: When the command itself is no longer wanted.
-        at: Where to aggregate: the relay (``gateway``), or the meters' logs (``meters``).
-        mode: How to aggregate.
-        for_s: For how many seconds from its arrival it holds, a hold at most to ``until``; absent (aggregate): until
-            deaggregated.
-        blocks: The slots wanted (get).
-        first_quarter: First quarter wanted whole (get).
-        last_quarter: Last quarter wanted whole (get).
-        periods: Settings of the gateway by name (``collect_s``, ``levels_s``, ``relay_s``, ``compact_s``), seconds;
-            ``None``: what the gateway's file says.
-        meters: How all meters aggregate their records, from their ``initialize`` on (schedule); absent: as before.
-        strategy: How batteries share; ``file``: as the settings file says; absent: as before (sharing).
-        weights: Share of each donor's discharge relative to others, by meter; empty: what the file says; absent: as
-            before (sharing).
-        from_time: From when that holds, epoch seconds; absent: at once (sharing).
-        state: ``on`` or ``off`` (reduce, isolate, hold, stop); ``on`` needs ``for_s``, but not for a stop.
-        meter: The meter that shuts down, or starts up again (stop).
-        supply: The state of the regional supply (supply).
-        import_limit_w: Most watts that the microgrid may take from the town; absent: no limit (supply).
-        power: What the utility knows of the microgrid's feeder: its power is ``lost`` or ``back`` (notice).
-        tariff: The name of a tariff (rates).
-        version: Its version, the newest that holds in the time told (rates).
-        prices: Its periods with their prices (rates).
-        changes: From when which of them holds: epoch seconds, place in ``prices``; ascending (rates).
-        rates_until: Until when that is told, epoch seconds (rates).
-        counter: Counter of the epoch from which the gateway commands its meters; a lower one changes nothing (term).
-    """
-
-    id: Annotated[str, Field(max_length=64)]
-    cmd: Annotated[str, Field(max_length=32)]
-    until: Moment
+    id: Annotated[str, Field(max_length=64)]  # the utility's id for it; the same id again is the same command
+    cmd: Annotated[str, Field(max_length=32)]  # what to do, an ``Action``; any other word is answered ``unsupported``
+    until: Moment  # when the command itself is no longer wanted
+    # Where to aggregate: the relay (``gateway``), or the meters' logs (``meters``).
     at: Literal["gateway", "meters"] = "gateway"
-    mode: Literal["lossless", "lossy"] = "lossless"
+    mode: Literal["lossless", "lossy"] = "lossless"  # how to aggregate
+    # For how many seconds from its arrival it holds, a hold at most to ``until``; absent (aggregate): until
+    # deaggregated.
     for_s: Annotated[int, Field(ge=1, lt=2**31)] | None = None
-    blocks: list[BlockMask] | None = None
-    first_quarter: Annotated[int, Field(ge=0, lt=2**32)] | None = None
-    last_quarter: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    blocks: list[BlockMask] | None = None  # the slots wanted (get)
+    first_quarter: Annotated[int, Field(ge=0, lt=2**32)] | None = None  # first quarter wanted whole (get)
+    last_quarter: Annotated[int, Field(ge=0, lt=2**32)] | None = None  # last quarter wanted whole (get)
+    # Settings of the gateway by name (``collect_s``, ``levels_s``, ``relay_s``, ``compact_s``), seconds; ``None``: what
+    # the gateway's file says.
     periods: dict[Period, Annotated[int, Field(ge=15, le=86_400)] | None] | None = None
+    # How all meters aggregate their records, from their ``initialize`` on (schedule); absent: as before.
     meters: MetersMode | None = None
+    # How batteries share; ``file``: as the settings file says; absent: as before (sharing).
     strategy: StrategyOrFile | None = None
+    # Share of each donor's discharge relative to others, by meter; empty: what the file says; absent: as before
+    # (sharing).
     weights: dict[Id64, Weight] | None = None
-    from_time: Moment | None = None
+    from_time: Moment | None = None  # from when that holds, epoch seconds; absent: at once (sharing)
+    # ``on`` or ``off`` (reduce, isolate, hold, stop); ``on`` needs ``for_s``, but not for a stop.
     state: Literal["on", "off"] | None = None
-    meter: Id64 | None = None
-    supply: SupplyState | None = None
+    meter: Id64 | None = None  # the meter that shuts down, or starts up again (stop)
+    supply: SupplyState | None = None  # the state of the regional supply (supply)
+    # Most watts that the microgrid may take from the town; absent: no limit (supply).
     import_limit_w: Natural | None = None
+    # What the utility knows of the microgrid's feeder: its power is ``lost`` or ``back`` (notice).
     power: Literal["lost", "back"] | None = None
-    tariff: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] | None = None
+    tariff: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] | None = None  # the name of a tariff (rates)
+    # Its version, the newest that holds in the time told (rates).
     version: Annotated[int, Field(ge=1, lt=2**15)] | None = None
+    # Its periods with their prices (rates).
     prices: Annotated[list[PeriodPrices], Field(min_length=1, max_length=100)] | None = None
+    # From when which of them holds: epoch seconds, place in ``prices``; ascending (rates).
     changes: Annotated[list[tuple[Moment, Natural]], Field(min_length=1, max_length=MAX_CHANGES)] | None = None
-    rates_until: Moment | None = None
+    rates_until: Moment | None = None  # until when that is told, epoch seconds (rates)
+    # Counter of the epoch from which the gateway commands its meters; a lower one changes nothing (term).
     counter: Annotated[int, Field(ge=1, lt=2**32 - 1)] | None = None
 
     @model_validator(mode="after")
@@ -182,24 +162,13 @@ class ControllerCommand(Message):
 
 
 class ControllerOutcome(Message):
-    """A gateway's answer to a command of the utility.
+    """A gateway's answer to a command of the utility."""
 
-    Attributes:
-        id: The command's id.
-        cmd: The command.
-        result: What became of it.
-        reason: Why, when it was not done.
-        time: The gateway's time.
-        sent: How many blocks are on their way (get).
-        absent: Slots asked for that the gateway does not have (get).
-        info: Facts about the controller, by name (system_info).
-    """
-
-    id: Annotated[str, Field(max_length=64)]
-    cmd: Annotated[str, Field(max_length=32)]
-    result: Result
-    reason: Annotated[str, Field(max_length=256)] | None = None
-    time: Moment
-    sent: Natural | None = None
-    absent: list[BlockMask] | None = None
-    info: dict[str, str | int] | None = None
+    id: Annotated[str, Field(max_length=64)]  # the command's id
+    cmd: Annotated[str, Field(max_length=32)]  # the command
+    result: Result  # what became of it
+    reason: Annotated[str, Field(max_length=256)] | None = None  # why, when it was not done
+    time: Moment  # the gateway's time
+    sent: Natural | None = None  # how many blocks are on their way (get)
+    absent: list[BlockMask] | None = None  # slots asked for that the gateway does not have (get)
+    info: dict[str, str | int] | None = None  # facts about the controller, by name (system_info)

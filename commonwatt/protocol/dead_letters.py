@@ -27,25 +27,15 @@ from commonwatt.protocol.meter_messages import Refusal
 
 @dataclass(frozen=True, kw_only=True)
 class DeadLetter:
-    """A dead letter: a rejected record or message, kept for inspection.
+    """A dead letter: a rejected record or message, kept for inspection."""
 
-    Attributes:
-        meter: The meter of its topic.
-        log: ``records.Log`` number; 0 when it was no record.
-        reason: ``Rejection``; 128 + ``Refusal`` for a whole message.
-        generation: Of the log; 0 when it was no record.
-        record_id: Of the record; a running number when it was none.
-        time: When it was received, epoch seconds.
-        content: The record whole; of a message the first kilobyte.
-    """
-
-    meter: MeterId
-    log: int
-    reason: int
-    generation: int
-    record_id: int
-    time: EpochSeconds
-    content: bytes
+    meter: MeterId  # the meter of its topic
+    log: int  # ``records.Log`` number; 0 when it was no record
+    reason: int  # ``Rejection``; 128 + ``Refusal`` for a whole message
+    generation: int  # of the log; 0 when it was no record
+    record_id: int  # of the record; a running number when it was none
+    time: EpochSeconds  # when it was received, epoch seconds
+    content: bytes  # the record whole; of a message the first kilobyte
 
 
 MESSAGE_REASON = 128
@@ -59,51 +49,32 @@ MAX_DEAD_LETTER_BYTES = 1024
 class DeadLetterSource(IntEnum):
     """The source of a dead letter, its ``log``: ``records.Log`` for records; from 16 on a whole message."""
 
-    UNKNOWN = 0
-    """A damaged stored part, or an unknown source."""
-    HISTORY = 1
-    """A history record, 36 bytes."""
-    EVENT = 2
-    """An event record, 24 bytes."""
-    BLOCK = 3
-    """Slots of a block in a batch: record type (1 byte), quarter (4), block payload."""
-    PUT_HISTORY = 16
-    """A message on a meter's ``rec``."""
-    PUT_EVENT = 17
-    """A message on a meter's ``ev``."""
-    LEVEL = 18
-    """A message on a meter's ``lvl``."""
-    OUTCOME = 19
-    """A message on a meter's ``out``."""
-    BATCH_ACK = 20
-    """A message on a gateway's ``d/ack``."""
-    COMMAND = 21
-    """A message on a gateway's ``d/cmd``."""
-    BATCH = 22
-    """A message on a gateway's ``u/batch``."""
-    STATUS = 23
-    """A message on a gateway's ``u/stat``."""
-    GATEWAY_OUTCOME = 24
-    """A message on a gateway's ``u/out``."""
+    UNKNOWN = 0  # a damaged stored part, or an unknown source
+    HISTORY = 1  # a history record, 36 bytes
+    EVENT = 2  # an event record, 24 bytes
+    BLOCK = 3  # slots of a block in a batch: record type (1 byte), quarter (4), block payload
+    PUT_HISTORY = 16  # a message on a meter's ``rec``
+    PUT_EVENT = 17  # a message on a meter's ``ev``
+    LEVEL = 18  # a message on a meter's ``lvl``
+    OUTCOME = 19  # a message on a meter's ``out``
+    BATCH_ACK = 20  # a message on a gateway's ``d/ack``
+    COMMAND = 21  # a message on a gateway's ``d/cmd``
+    BATCH = 22  # a message on a gateway's ``u/batch``
+    STATUS = 23  # a message on a gateway's ``u/stat``
+    GATEWAY_OUTCOME = 24  # a message on a gateway's ``u/out``
 
 
 class LocalReason(IntEnum):
     """Reasons of dead letters that are neither a ``Rejection`` nor 128 + ``Refusal``."""
 
-    DAMAGED_AT_GATEWAY = 200
-    """A gateway's stored part whose checksum does not match."""
-    BAD_BATCH = 240
-    """A batch that could not be read; its first kilobyte."""
-    BAD_MESSAGE = 241
-    """An outcome or a heartbeat that could not be read."""
-    EVENT_CONFLICT = 242
-    """An event that differs from the stored event with the same generation and id."""
-    DAMAGED_PART = 243
-    """A stored part of the utility whose checksum does not match; its slots are requested again."""
+    DAMAGED_AT_GATEWAY = 200  # a gateway's stored part whose checksum does not match
+    BAD_BATCH = 240  # a batch that could not be read; its first kilobyte
+    BAD_MESSAGE = 241  # an outcome or a heartbeat that could not be read
+    EVENT_CONFLICT = 242  # an event that differs from the stored event with the same generation and id
+    DAMAGED_PART = 243  # a stored part of the utility whose checksum does not match; its slots are requested again
+    # Sent by a controller that the meter is not assigned to; its readings wait for a person's decision.
     NOT_ASSIGNED = 244
-    """Sent by a controller that the meter is not assigned to; its readings wait for a person's decision."""
-    AHEAD = 245
-    """Far ahead of the utility's clock, which was not confirmed; it waits until the clock is."""
+    AHEAD = 245  # far ahead of the utility's clock, which was not confirmed; it waits until the clock is
 
 
 def _reasons() -> dict[int, str]:
@@ -191,35 +162,20 @@ def quarantined_blocks(dead_letter: DeadLetter, record_types: Iterable[int]) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """A stored dead letter.
+    """A stored dead letter."""
 
-    Attributes:
-        no: Its number in the store.
-        sender: The controller that sent or relayed it; a gateway's own dead letters have none.
-        dead_letter: The dead letter.
-        state: ``quarantined``, ``released`` or ``refused`` where a person is to decide, else empty.
-        decided: The decision in words: person, time and reason.
-    """
-
-    no: int
-    sender: ControllerId = ""
-    dead_letter: DeadLetter
-    state: str = ""
-    decided: str = ""
+    no: int  # its number in the store
+    sender: ControllerId = ""  # the controller that sent or relayed it; a gateway's own dead letters have none
+    dead_letter: DeadLetter  # the dead letter
+    state: str = ""  # ``quarantined``, ``released`` or ``refused`` where a person is to decide, else empty
+    decided: str = ""  # the decision in words: person, time and reason
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """A filter for dead letters.
+    """A filter for dead letters."""
 
-    Attributes:
-        meter: Only this meter's; ``None``: all meters.
-        reasons: Only of these reasons; empty: any.
-        since: Only dead letters received then or later.
-        state: Only in this state; empty: any.
-    """
-
-    meter: MeterId | None = None
-    reasons: tuple[int, ...] = ()
-    since: EpochSeconds = 0
-    state: str = ""
+    meter: MeterId | None = None  # only this meter's; ``None``: all meters
+    reasons: tuple[int, ...] = ()  # only of these reasons; empty: any
+    since: EpochSeconds = 0  # only dead letters received then or later
+    state: str = ""  # only in this state; empty: any

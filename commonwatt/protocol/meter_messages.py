@@ -55,42 +55,27 @@ _PERIOD = struct.Struct(">20xII8x")
 class Refusal(IntEnum):
     """The reason to refuse a whole put: nothing is stored, its range is not covered (status of a ``PutAck``)."""
 
-    NONE = 0
-    """Accepted: all records not listed as rejected are durable at the gateway."""
-    MALFORMED = 1
-    """Length, range or count make no sense. Sending the same bytes again won't help."""
-    CHECKSUM = 2
-    """Damaged on the way; send it again."""
-    VERSION = 3
-    """A version that the gateway does not support."""
-    TOO_LARGE = 4
-    """More than 1,000 records, 1,000,000 ids or 100,000 slots covered; send fewer at a time."""
-    NOT_REGISTERED = 5
-    """The gateway's registry does not have this meter (yet); send it again later."""
-    BUSY = 6
-    """The gateway can't store anything now; send it again later."""
+    NONE = 0  # accepted: all records not listed as rejected are durable at the gateway
+    MALFORMED = 1  # length, range or count make no sense. Sending the same bytes again won't help.
+    CHECKSUM = 2  # damaged on the way; send it again
+    VERSION = 3  # a version that the gateway does not support
+    TOO_LARGE = 4  # more than 1,000 records, 1,000,000 ids or 100,000 slots covered; send fewer at a time
+    NOT_REGISTERED = 5  # the gateway's registry does not have this meter (yet); send it again later
+    BUSY = 6  # the gateway can't store anything now; send it again later
+    # A record ends up to two hours after the gateway's time: the meter's clock is ahead. Set it by the time in this
+    # answer, and send the put again when the gateway's time has passed the record's end.
     EARLY = 7
-    """A record ends up to two hours after the gateway's time: the meter's clock is ahead. Set it by the time in this
-    answer, and send the put again when the gateway's time has passed the record's end."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Put:
-    """One contiguous range of ids of one of a meter's logs (M5 ``put``).
+    """One contiguous range of ids of one of a meter's logs (M5 ``put``)."""
 
-    Attributes:
-        log: Which log.
-        generation: The log's generation; a meter that lost its store starts a new, higher generation.
-        first_id: First id covered.
-        last_id: Last id covered; every id between them is covered, also those whose records were consolidated away.
-        records: The records, packed, each 36 (history) or 24 (event) bytes.
-    """
-
-    log: Log
-    generation: int
-    first_id: int
-    last_id: int
-    records: tuple[bytes, ...]
+    log: Log  # which log
+    generation: int  # the log's generation; a meter that lost its store starts a new, higher generation
+    first_id: int  # first id covered
+    last_id: int  # last id covered; every id between them is covered, also those whose records were consolidated away
+    records: tuple[bytes, ...]  # the records, packed, each 36 (history) or 24 (event) bytes
 
     @cached_property
     def slots(self) -> int:
@@ -172,29 +157,17 @@ def _slots_of(records: bytes) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class PutAck:
-    """A gateway's acknowledgement of a put, sent after the commit (M5 ``acknowledge``, M6).
+    """A gateway's acknowledgement of a put, sent after the commit (M5 ``acknowledge``, M6)."""
 
-    Attributes:
-        log: Which log.
-        status: ``Refusal.NONE``, or the reason to refuse the whole put.
-        trust: Trust of ``time``.
-        generation: As in the put.
-        first_id: As in the put.
-        last_id: As in the put.
-        time: The gateway's time.
-        accepted: Number of durable records by type; events count as type 0.
-        rejected: Id and reason of each record that became a dead letter.
-    """
-
-    log: Log
-    status: Refusal = Refusal.NONE
-    trust: Trust = Trust.NONE
-    generation: int
-    first_id: int
-    last_id: int
-    time: EpochSeconds
-    accepted: tuple[tuple[int, int], ...] = ()
-    rejected: tuple[tuple[int, Rejection], ...] = ()
+    log: Log  # which log
+    status: Refusal = Refusal.NONE  # ``Refusal.NONE``, or the reason to refuse the whole put
+    trust: Trust = Trust.NONE  # trust of ``time``
+    generation: int  # as in the put
+    first_id: int  # as in the put
+    last_id: int  # as in the put
+    time: EpochSeconds  # the gateway's time
+    accepted: tuple[tuple[int, int], ...] = ()  # number of durable records by type; events count as type 0
+    rejected: tuple[tuple[int, Rejection], ...] = ()  # id and reason of each record that became a dead letter
 
     def pack(self) -> bytes:
         """Return the message."""
@@ -263,17 +236,11 @@ def unpack_put_ack(data: bytes) -> PutAck:
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
-    """A live level, sent at QoS 0 and not acknowledged; the next one replaces it.
+    """A live level, sent at QoS 0 and not acknowledged; the next one replaces it."""
 
-    Attributes:
-        state: ``State`` bits.
-        time: End of the level's slot.
-        level: The battery's level, milliwatt-hours.
-    """
-
-    state: int
-    time: EpochSeconds
-    level: MilliwattHours
+    state: int  # ``State`` bits
+    time: EpochSeconds  # end of the level's slot
+    level: MilliwattHours  # the battery's level, milliwatt-hours
 
     def pack(self) -> bytes:
         """Return the message."""

@@ -30,48 +30,32 @@ class PlantAction(StrEnum):
 
 
 class PlantQuarter(NamedTuple):
-    """What the plant measured in a finished quarter-hour, milliwatt-hours; in JSON a list.
+    """What the plant measured in a finished quarter-hour, milliwatt-hours; in JSON a list."""
 
-    Attributes:
-        quarter: The quarter-hour.
-        slots: Slots of it that were counted, at most 60; fewer if the plant was off for a time.
-        ordered: Energy bought by order.
-        needed: Energy bought because the town had no other.
-        sold: Energy that the regional grid took.
-        net: What the town took from the plant, less what it gave; what went short is not in it.
-        level: Level of the battery at the end.
-    """
-
-    quarter: Quarter32
+    quarter: Quarter32  # the quarter-hour
+    # Slots of it that were counted, at most 60; fewer if the plant was off for a time.
     slots: Annotated[int, Field(ge=0, le=60)]
-    ordered: Natural
-    needed: Natural
-    sold: Natural
-    net: Signed
-    level: Signed
+    ordered: Natural  # energy bought by order
+    needed: Natural  # energy bought because the town had no other
+    sold: Natural  # energy that the regional grid took
+    net: Signed  # what the town took from the plant, less what it gave; what went short is not in it
+    level: Signed  # level of the battery at the end
 
 
 class PlantCommand(Message):
-    """A command of the utility to the plant.
+    """A command of the utility to the plant."""
 
-    Attributes:
-        id: The utility's id for it; the same id again is the same command.
-        cmd: What to do, a ``PlantAction``; any other word is answered ``unsupported``.
-        until: When the command is no longer wanted.
-        quarter: The quarter-hour of the purchase, which is also its sequence number.
-        energy_mwh: Energy to buy from the regional grid in that quarter-hour, milliwatt-hours, evenly over what is left
-            of it. Less is bought where line and battery can't take it.
-        keep_mwh: Level of the battery that is kept for the public microgrid, from now on; absent: as it is.
-        first_quarter: The outcome has the finished quarters from this one on; absent: none.
-    """
-
-    id: Annotated[str, Field(max_length=64)]
+    id: Annotated[str, Field(max_length=64)]  # the utility's id for it; the same id again is the same command
+    # What to do, a ``PlantAction``; any other word is answered ``unsupported``.
     cmd: Annotated[str, Field(max_length=32)]
-    until: Moment
-    quarter: Quarter32 | None = None
+    until: Moment  # when the command is no longer wanted
+    quarter: Quarter32 | None = None  # the quarter-hour of the purchase, which is also its sequence number
+    # Energy to buy from the regional grid in that quarter-hour, milliwatt-hours, evenly over what is left of it. Less
+    # is bought where line and battery can't take it.
     energy_mwh: Natural | None = None
+    # Level of the battery that is kept for the public microgrid, from now on; absent: as it is.
     keep_mwh: Natural | None = None
-    first_quarter: Quarter32 | None = None
+    first_quarter: Quarter32 | None = None  # the outcome has the finished quarters from this one on; absent: none
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -83,61 +67,38 @@ class PlantCommand(Message):
 
 
 class PlantOutcome(Message):
-    """The plant's answer to a command.
+    """The plant's answer to a command."""
 
-    Attributes:
-        id: The command's id.
-        cmd: The command.
-        result: What became of it.
-        reason: Why, when it was not done.
-        time: The plant's time.
-        held: Id of the newest purchase that the plant has carried out or is going to.
-        quarters: The finished quarters asked for, oldest first, at most ``MAX_QUARTERS``.
-    """
-
-    id: Annotated[str, Field(max_length=64)]
-    cmd: Annotated[str, Field(max_length=32)]
-    result: Result
-    reason: Annotated[str, Field(max_length=256)] | None = None
-    time: Moment
+    id: Annotated[str, Field(max_length=64)]  # the command's id
+    cmd: Annotated[str, Field(max_length=32)]  # the command
+    result: Result  # what became of it
+    reason: Annotated[str, Field(max_length=256)] | None = None  # why, when it was not done
+    time: Moment  # the plant's time
+    # Id of the newest purchase that the plant has carried out or is going to.
     held: Annotated[str, Field(max_length=64)] | None = None
+    # The finished quarters asked for, oldest first, at most ``MAX_QUARTERS``.
     quarters: Annotated[tuple[PlantQuarter, ...], Field(max_length=MAX_QUARTERS)] = ()
 
 
 class PlantReport(Message):
-    """The plant's state, once a minute and at a change of the supply; QoS 0, the next one replaces it.
+    """The plant's state, once a minute and at a change of the supply; QoS 0, the next one replaces it."""
 
-    Attributes:
-        time: The plant's time, the end of the last measured slot.
-        level_mwh: Level of its battery, milliwatt-hours.
-        capacity_mwh: The battery's capacity.
-        battery_limit_w: The most power that charges or discharges it.
-        loss_permille: The part of charged energy that is lost, thousandths.
-        battery_w: Power into the battery in the last slot; negative: out of it.
-        bought_w: Power from the regional grid in the last slot; negative: sold.
-        line_w: The line's limit in the present state of the supply; 0 without voltage.
-        supply: What the regional grid reports of its supply.
-        voltage: Whether the regional line has voltage.
-        prices: (from when, price), by time: the price in force and the announced ones, thousandths of the price outside
-            peak hours.
-        prices_until: Until when prices are announced.
-        keep_mwh: Level that is kept for the public microgrid.
-        quarters: The last finished quarters, oldest first.
-    """
-
-    time: Moment
-    level_mwh: Signed
-    capacity_mwh: Natural
-    battery_limit_w: Natural
-    loss_permille: Annotated[int, Field(ge=0, lt=1000)] = 0
-    battery_w: Signed = 0
-    bought_w: Signed = 0
-    line_w: Natural
-    supply: SupplyState
-    voltage: bool = True
+    time: Moment  # the plant's time, the end of the last measured slot
+    level_mwh: Signed  # level of its battery, milliwatt-hours
+    capacity_mwh: Natural  # the battery's capacity
+    battery_limit_w: Natural  # the most power that charges or discharges it
+    loss_permille: Annotated[int, Field(ge=0, lt=1000)] = 0  # the part of charged energy that is lost, thousandths
+    battery_w: Signed = 0  # power into the battery in the last slot; negative: out of it
+    bought_w: Signed = 0  # power from the regional grid in the last slot; negative: sold
+    line_w: Natural  # the line's limit in the present state of the supply; 0 without voltage
+    supply: SupplyState  # what the regional grid reports of its supply
+    voltage: bool = True  # whether the regional line has voltage
+    # (from when, price), by time: the price in force and the announced ones, thousandths of the price outside peak
+    # hours.
     prices: Annotated[tuple[tuple[Moment, Natural], ...], Field(min_length=1, max_length=200)]
-    prices_until: Moment
-    keep_mwh: Natural = 0
+    prices_until: Moment  # until when prices are announced
+    keep_mwh: Natural = 0  # level that is kept for the public microgrid
+    # The last finished quarters, oldest first.
     quarters: Annotated[tuple[PlantQuarter, ...], Field(max_length=MAX_QUARTERS)] = ()
 
     @model_validator(mode="after")

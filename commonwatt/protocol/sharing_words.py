@@ -93,15 +93,10 @@ _WORDS: dict[Why, tuple[Role, str]] = {
 
 @dataclass(frozen=True)
 class Reason:
-    """The role of a battery, and the reason.
+    """The role of a battery, and the reason."""
 
-    Attributes:
-        role: Whether it gives, receives, rests, or can't take part (``out``).
-        why: The reason, a sentence about the battery.
-    """
-
-    role: Role
-    why: str
+    role: Role  # whether it gives, receives, rests, or can't take part (``out``)
+    why: str  # the reason, a sentence about the battery
 
 
 def reason_of(why: Why, band_permille: int) -> Reason:
@@ -126,25 +121,15 @@ def reason_of_code(code: str, band_permille: int) -> Reason:
 
 @dataclass(frozen=True, kw_only=True)
 class BatteryWords:
-    """A battery with its role.
+    """A battery with its role."""
 
-    Attributes:
-        meter: Its meter's id.
-        place: Its place.
-        role: Whether it gives, receives, rests, or can't take part (``out``).
-        why: The reason, a sentence about the battery.
-        level: Its level, milliwatt-hours; ``None``: not known.
-        minimum: Its sharing minimum, milliwatt-hours; ``None``: not known.
-        capacity: Its capacity, milliwatt-hours; ``None``: not known.
-    """
-
-    meter: str
-    place: str
-    role: Role
-    why: str
-    level: int | None = None
-    minimum: int | None = None
-    capacity: int | None = None
+    meter: str  # its meter's id
+    place: str  # its place
+    role: Role  # whether it gives, receives, rests, or can't take part (``out``)
+    why: str  # the reason, a sentence about the battery
+    level: int | None = None  # its level, milliwatt-hours; ``None``: not known
+    minimum: int | None = None  # its sharing minimum, milliwatt-hours; ``None``: not known
+    capacity: int | None = None  # its capacity, milliwatt-hours; ``None``: not known
 
 
 def summary_of(found: Sequence[BatteryWords]) -> str:

@@ -9,18 +9,12 @@ class Bucket:
 
     A sender that takes more without waiting, for example by repeated connections, is overdrawn by ``burst`` at most: it
     then waits no longer than ``burst`` takes to refill.
-
-    Attributes:
-        rate: Gain per second.
-        burst: The highest balance.
-        balance: The balance at ``at``; below zero while overdrawn.
-        at: The second of the last update.
     """
 
-    rate: float
-    burst: float
-    balance: float
-    at: float
+    rate: float  # gain per second
+    burst: float  # the highest balance
+    balance: float  # the balance at ``at``; below zero while overdrawn
+    at: float  # the second of the last update
 
     def take(self, amount: float, now: float) -> float:
         """Take ``amount`` at second ``now``; return the seconds until nothing is overdrawn."""

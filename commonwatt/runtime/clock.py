@@ -22,22 +22,14 @@ class Clock:
     ``monotonic_origin``, and at ``ceiling`` until the file has a later one: the file's writer starts the clock when
     all processes are ready and keeps raising the ceiling. After its own crash the writer reads from the file
     a time that no process has passed.
-
-    Attributes:
-        origin: Epoch seconds at ``monotonic_origin``.
-        monotonic_origin: ``time.monotonic()`` at ``origin``.
-        speed: Clock seconds in one real second.
-        ceiling: Epoch seconds at which time stands still; ``None``: never.
-        meters_stop_at: Meters make no records for slots that end after this; ``None``: for ever.
-        path: The file it was read from; ``None``: none.
     """
 
-    origin: float
-    monotonic_origin: float
-    speed: float = 1.0
-    ceiling: float | None = None
-    meters_stop_at: int | None = None
-    path: Path | None = None
+    origin: float  # epoch seconds at ``monotonic_origin``
+    monotonic_origin: float  # ``time.monotonic()`` at ``origin``
+    speed: float = 1.0  # clock seconds in one real second
+    ceiling: float | None = None  # epoch seconds at which time stands still; ``None``: never
+    meters_stop_at: int | None = None  # meters make no records for slots that end after this; ``None``: for ever
+    path: Path | None = None  # the file it was read from; ``None``: none
 
     def now(self) -> float:
         """Return the epoch seconds on this clock."""

@@ -38,16 +38,13 @@ class FairQueue(Generic[K, T]):
         max_items: Items that may wait, of all senders.
         max_bytes: Bytes that may wait, of all senders.
         weight: A sender's share of the work, relative to the others'.
-
-    Attributes:
-        overflowed: Items dropped because the queue was full: always the newest item of the sender with the most
-            items or bytes, whichever limit is exceeded.
-        size: Bytes that wait.
     """
 
     def __init__(self, *, max_items: int, max_bytes: int, weight: Callable[[K], float] = lambda _: 1.0) -> None:
+        # Items dropped because the queue was full: always the newest item of the sender with the most items or bytes,
+        # whichever limit is exceeded.
         self.overflowed = 0
-        self.size = 0
+        self.size = 0  # bytes that wait
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._weight = weight

@@ -12,18 +12,12 @@ _F = TypeVar("_F")
 
 
 class TallyCollector(Collector, Generic[_F]):
-    """A part's figures at each scrape, and its counts of events; a subclass makes metrics of both in ``collect``.
-
-    Attributes:
-        figures: Returns the present figures.
-        tally: Counts of events by kind and result.
-        registry: The registry behind /metrics.
-    """
+    """A part's figures at each scrape, and its counts of events; a subclass makes metrics of both in ``collect``."""
 
     def __init__(self, figures: Callable[[], _F], tally: Counter[tuple[str, str]]) -> None:
-        self.figures = figures
-        self.tally = tally
-        self.registry = CollectorRegistry()
+        self.figures = figures  # returns the present figures
+        self.tally = tally  # counts of events by kind and result
+        self.registry = CollectorRegistry()  # the registry behind /metrics
         self.registry.register(self)
 
 

@@ -8,13 +8,10 @@ log = logging.getLogger(__name__)
 
 
 class Notifier:
-    """systemd's notification socket for this process; without systemd, no socket.
-
-    Attributes:
-        watchdog_s: Most seconds between two notifications (``WatchdogSec``); ``None``: no watchdog.
-    """
+    """systemd's notification socket for this process; without systemd, no socket."""
 
     def __init__(self, environment: dict[str, str]) -> None:
+        # Most seconds between two notifications (``WatchdogSec``); ``None``: no watchdog.
         self.watchdog_s = _watchdog_s(environment)
         address = environment.get("NOTIFY_SOCKET", "")
         # An abstract socket is written with an @ where its name begins with a zero byte.

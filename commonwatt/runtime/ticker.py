@@ -29,16 +29,11 @@ logging.getLogger("apscheduler.executors.default").addFilter(_is_no_cancellation
 
 
 class Ticker:
-    """Runs periodic calls; the same call never runs twice at a time.
-
-    Attributes:
-        steps: A step for each tick, for the watchdog.
-        failures: Calls that failed; each is logged, and the period continues.
-    """
+    """Runs periodic calls; the same call never runs twice at a time."""
 
     def __init__(self) -> None:
-        self.steps = Steps()
-        self.failures = 0
+        self.steps = Steps()  # a step for each tick, for the watchdog
+        self.failures = 0  # calls that failed; each is logged, and the period continues
         self._scheduler = AsyncIOScheduler(
             timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
         )

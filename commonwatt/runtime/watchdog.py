@@ -86,14 +86,7 @@ class _Watched:
 
 
 class Watchdog:
-    """Checks the watched work once a second, on a separate thread.
-
-    Attributes:
-        stuck: How often each watched name made no progress for long.
-        jumps: How often the machine's clock jumped.
-        failures: Exceptions in callbacks of the loop that no other code caught; each is logged.
-        on_jump: Called on the loop with the seconds by which the machine's clock jumped.
-    """
+    """Checks the watched work once a second, on a separate thread."""
 
     def __init__(
         self,
@@ -103,9 +96,10 @@ class Watchdog:
         stuck_after_s: float | None = None,
         end_after_s: float | None = None,
     ) -> None:
-        self.stuck: Counter[str] = Counter()
-        self.jumps = 0
-        self.failures = 0
+        self.stuck: Counter[str] = Counter()  # how often each watched name made no progress for long
+        self.jumps = 0  # how often the machine's clock jumped
+        self.failures = 0  # exceptions in callbacks of the loop that no other code caught; each is logged
+        # Called on the loop with the seconds by which the machine's clock jumped.
         self.on_jump: list[Callable[[float], None]] = []
         self._notifier = notifier
         # systemd is notified twice within its time-out.

@@ -15,19 +15,13 @@ from commonwatt.settlement.splits import Array, in_proportion, row_sums
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Members:
-    """What the members of microgrids sent and took, a row for each microgrid and slot, milliwatt-hours.
+    """What the members of microgrids sent and took, a row for each microgrid and slot, milliwatt-hours."""
 
-    Attributes:
-        sent: Out of each sender's place, (rows, senders).
-        taken: Into each taker's place, (rows, takers).
-        given: Of what was sent, the part that batteries gave by sharing, (rows, senders).
-        received: Of what was taken, the part that batteries received by sharing, (rows, takers); a row's sum is that
-            of ``given``, and at most what it shares.
-    """
-
-    sent: Array
-    taken: Array
-    given: Array | None = None
+    sent: Array  # out of each sender's place, (rows, senders)
+    taken: Array  # into each taker's place, (rows, takers)
+    given: Array | None = None  # of what was sent, the part that batteries gave by sharing, (rows, senders)
+    # Of what was taken, the part that batteries received by sharing, (rows, takers); a row's sum is that of ``given``,
+    # and at most what it shares.
     received: Array | None = None
 
     @property
@@ -38,15 +32,10 @@ class Members:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
-    """The members' parts of what was shared: equal sums in each row, none above what the member sent or took.
+    """The members' parts of what was shared: equal sums in each row, none above what the member sent or took."""
 
-    Attributes:
-        shared_out: Given to other members, (rows, senders).
-        shared_in: Taken from other members, (rows, takers).
-    """
-
-    shared_out: Array
-    shared_in: Array
+    shared_out: Array  # given to other members, (rows, senders)
+    shared_in: Array  # taken from other members, (rows, takers)
 
 
 def pro_rata(members: Members) -> Split:

@@ -48,27 +48,16 @@ class Flow:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batteries:
-    """The batteries of alike microgrids: B batteries of M microgrids.
+    """The batteries of alike microgrids: B batteries of M microgrids."""
 
-    Attributes:
-        sender: The number of each battery's outgoing meter among the senders, (B).
-        own: Which takers are the incoming meter of the battery's place, (B, takers).
-        behind: Which takers are at places behind the battery's building or farm, (B, takers).
-        capacity: Capacity, milliwatt-hours, (M, B).
-        generation: Generation, (M, slots, B).
-        level: Level at the end of each slot, after that at the end of the slot before the first, (M, slots + 1, B).
-        sharing: Whether the battery had the command to share, (M, slots, B).
-        loss_permille: Part of a battery's charge that is lost, thousandths.
-    """
-
-    sender: NDArray[np.intp]
-    own: Flags
-    behind: Flags
-    capacity: Array
-    generation: Flow
-    level: Flow
-    sharing: Flags
-    loss_permille: int
+    sender: NDArray[np.intp]  # the number of each battery's outgoing meter among the senders, (B)
+    own: Flags  # which takers are the incoming meter of the battery's place, (B, takers)
+    behind: Flags  # which takers are at places behind the battery's building or farm, (B, takers)
+    capacity: Array  # capacity, milliwatt-hours, (M, B)
+    generation: Flow  # generation, (M, slots, B)
+    level: Flow  # level at the end of each slot, after that at the end of the slot before the first, (M, slots + 1, B)
+    sharing: Flags  # whether the battery had the command to share, (M, slots, B)
+    loss_permille: int  # part of a battery's charge that is lost, thousandths
 
     @property
     def unmetered(self) -> NDArray[np.intp]:
@@ -84,16 +73,11 @@ class Batteries:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class QuarterReadings:
-    """The readings of a quarter-hour of M alike microgrids.
+    """The readings of a quarter-hour of M alike microgrids."""
 
-    Attributes:
-        sent: Through the outgoing meters, (M, slots, senders).
-        taken: Through the incoming meters, (M, slots, takers).
-        batteries: The batteries that settlement needs: those without an incoming meter; all for ``sharing_first``.
-    """
-
-    sent: Flow
-    taken: Flow
+    sent: Flow  # through the outgoing meters, (M, slots, senders)
+    taken: Flow  # through the incoming meters, (M, slots, takers)
+    # The batteries that settlement needs: those without an incoming meter; all for ``sharing_first``.
     batteries: Batteries
 
 
@@ -102,22 +86,14 @@ class Slots:
     """Settled slots of M alike microgrids, milliwatt-hours; a group that is settled as one is in its first slot.
 
     The takers are the incoming meters, then the places of the unmetered batteries.
-
-    Attributes:
-        sent: What each sender sent, (M, slots, senders).
-        taken: What each taker took, (M, slots, takers).
-        shared_out: Of ``sent``, what stayed inside the microgrid.
-        shared_in: Of ``taken``, what came from inside.
-        quality_out: The worst quality of each sender's readings in the quarter, (M, senders).
-        quality_in: The same of the takers, (M, takers).
     """
 
-    sent: Array
-    taken: Array
-    shared_out: Array
-    shared_in: Array
-    quality_out: Qualities
-    quality_in: Qualities
+    sent: Array  # what each sender sent, (M, slots, senders)
+    taken: Array  # what each taker took, (M, slots, takers)
+    shared_out: Array  # of ``sent``, what stayed inside the microgrid
+    shared_in: Array  # of ``taken``, what came from inside
+    quality_out: Qualities  # the worst quality of each sender's readings in the quarter, (M, senders)
+    quality_in: Qualities  # the same of the takers, (M, takers)
 
 
 def settle(readings: QuarterReadings, convention: str = "pro_rata") -> Slots:

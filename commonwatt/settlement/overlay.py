@@ -17,17 +17,11 @@ from commonwatt.settlement.settled import SettledQuality
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Overlay:
-    """The corrections in force of some blocks, each block once.
+    """The corrections in force of some blocks, each block once."""
 
-    Attributes:
-        blocks: Their values; the quality of a slot without a correction is ``MISSING``.
-        method: ``Method`` of each slot's value, 0 without one, uint8 (n, 60).
-        edited: Whether a person entered the value, (n, 60).
-    """
-
-    blocks: Blocks
-    method: NDArray[np.uint8]
-    edited: NDArray[np.bool_]
+    blocks: Blocks  # their values; the quality of a slot without a correction is ``MISSING``
+    method: NDArray[np.uint8]  # ``Method`` of each slot's value, 0 without one, uint8 (n, 60)
+    edited: NDArray[np.bool_]  # whether a person entered the value, (n, 60)
 
     def of(self, quarter: Quarter) -> "Overlay":
         """Return the corrections of a quarter."""
@@ -42,17 +36,11 @@ def no_overlay() -> Overlay:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Corrected:
-    """Blocks with their corrections: those with readings in their order, then those with corrections alone.
+    """Blocks with their corrections: those with readings in their order, then those with corrections alone."""
 
-    Attributes:
-        keys: Meter, record type and quarter, (n).
-        values: Milliwatt-hours; 0 where missing, (n, 60).
-        quality: ``SettledQuality`` of each slot, uint8 (n, 60).
-    """
-
-    keys: Keys
-    values: NDArray[np.int64]
-    quality: NDArray[np.uint8]
+    keys: Keys  # meter, record type and quarter, (n)
+    values: NDArray[np.int64]  # milliwatt-hours; 0 where missing, (n, 60)
+    quality: NDArray[np.uint8]  # ``SettledQuality`` of each slot, uint8 (n, 60)
 
 
 def applied(raw: Blocks, overlay: Overlay) -> Corrected:

@@ -46,17 +46,11 @@ Array = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MeterDays:
-    """Settled days of meters, n rows.
+    """Settled days of meters, n rows."""
 
-    Attributes:
-        energies: By quantity, milliwatt-hours, (n, 96).
-        has: By quantity, which rows have it, (n); the others are 0.
-        quality: ``SettledQuality``, (n, 96).
-    """
-
-    energies: Mapping[Quantity, Energies]
-    has: Mapping[Quantity, Flags]
-    quality: Qualities
+    energies: Mapping[Quantity, Energies]  # by quantity, milliwatt-hours, (n, 96)
+    has: Mapping[Quantity, Flags]  # by quantity, which rows have it, (n); the others are 0
+    quality: Qualities  # ``SettledQuality``, (n, 96)
 
 
 def contents(days: MeterDays) -> list[bytes]:

@@ -19,23 +19,14 @@ from commonwatt.settlement.splits import Array, Flags
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Balance:
-    """Members against the boundary, of M microgrids, (M, slots).
+    """Members against the boundary, of M microgrids, (M, slots)."""
 
-    Attributes:
-        residual: What the members took beyond what they sent and what the town gave, milliwatt-hours.
-        known: Whether every reading is there.
-        averaged: How many readings are averaged.
-        charging: How many batteries without an incoming meter were charged with a loss: its rounding is not known.
-        turns: How many of them began to be charged: after a fall of the level, or first in the span.
-        passed: What the members took, milliwatt-hours.
-    """
-
-    residual: Array
-    known: Flags
-    averaged: Array
-    charging: Array
-    turns: Array
-    passed: Array
+    residual: Array  # what the members took beyond what they sent and what the town gave, milliwatt-hours
+    known: Flags  # whether every reading is there
+    averaged: Array  # how many readings are averaged
+    charging: Array  # how many batteries without an incoming meter were charged with a loss: its rounding is not known
+    turns: Array  # how many of them began to be charged: after a fall of the level, or first in the span
+    passed: Array  # what the members took, milliwatt-hours
 
     def halves(self, allowed: "Tolerance") -> Array:
         """Return what the residual of each slot adds to the bound, halves of a milliwatt-hour, (M, slots)."""
@@ -82,20 +73,15 @@ def _before(change: Array) -> Array:
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """What the cumulated residual may be.
+    """What the cumulated residual may be."""
 
-    Attributes:
-        fixed: The resolution, by the flow meters and twice the batteries without an incoming meter; milliwatt-hours.
-        charging: More for each slot in which such a battery was charged with a loss: the loss is rounded.
-        turn: More for each time such a battery began to be charged: a level that rises by a step of the resolution and
-            falls back costs the loss of the step.
-        loop_permille: The stated loss of the loop, thousandths of what the members took.
-    """
-
+    # The resolution, by the flow meters and twice the batteries without an incoming meter; milliwatt-hours.
     fixed: MilliwattHours
-    charging: MilliwattHours
+    charging: MilliwattHours  # more for each slot in which such a battery was charged with a loss: the loss is rounded
+    # More for each time such a battery began to be charged: a level that rises by a step of the resolution and falls
+    # back costs the loss of the step.
     turn: MilliwattHours
-    loop_permille: int
+    loop_permille: int  # the stated loss of the loop, thousandths of what the members took
 
 
 def tolerance(meters: int, unmetered: int, resolution: MilliwattHours, loss: int, loop_loss: int) -> Tolerance:
@@ -118,15 +104,10 @@ def tolerance(meters: int, unmetered: int, resolution: MilliwattHours, loss: int
 
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
-    """A stretch of slots without a gap.
+    """A stretch of slots without a gap."""
 
-    Attributes:
-        residual: Its cumulated residual, milliwatt-hours.
-        halves: What it may be beyond the fixed part, in halves of a milliwatt-hour.
-    """
-
-    residual: MilliwattHours = 0
-    halves: int = 0
+    residual: MilliwattHours = 0  # its cumulated residual, milliwatt-hours
+    halves: int = 0  # what it may be beyond the fixed part, in halves of a milliwatt-hour
 
     def then(self, later: "Stretch") -> "Stretch":
         """Return this stretch continued by another."""
@@ -139,19 +120,12 @@ class Stretch:
 
 @dataclass(frozen=True, kw_only=True)
 class DayResidual:
-    """The residual of a microgrid in a span of time; spans in sequence are added by ``then``.
+    """The residual of a microgrid in a span of time; spans in sequence are added by ``then``."""
 
-    Attributes:
-        head: The stretch before the first gap; the whole span without a gap.
-        tail: The stretch after the last gap; ``None``: there is no gap.
-        worst: The largest excess of the stretches between two gaps; ``None``: there is none.
-        fixed: The fixed part of the bound.
-    """
-
-    head: Stretch
-    tail: Stretch | None = None
-    worst: MilliwattHours | None = None
-    fixed: MilliwattHours
+    head: Stretch  # the stretch before the first gap; the whole span without a gap
+    tail: Stretch | None = None  # the stretch after the last gap; ``None``: there is no gap
+    worst: MilliwattHours | None = None  # the largest excess of the stretches between two gaps; ``None``: there is none
+    fixed: MilliwattHours  # the fixed part of the bound
 
     def then(self, later: "DayResidual") -> "DayResidual":
         """Return this span and the one after it as one."""

@@ -22,47 +22,34 @@ class Quantity(IntEnum):
     The outgoing meter of a place with a battery but without an incoming meter (a building, the farm) has all four.
     """
 
-    IMPORTED = 1
-    """Taken from the town."""
-    SHARED_IN = 2
-    """Taken from other places of the microgrid."""
-    EXPORTED = 3
-    """Given to the town."""
-    SHARED_OUT = 4
-    """Given to other places of the microgrid."""
+    IMPORTED = 1  # taken from the town
+    SHARED_IN = 2  # taken from other places of the microgrid
+    EXPORTED = 3  # given to the town
+    SHARED_OUT = 4  # given to other places of the microgrid
 
 
 class SettledQuality(IntEnum):
     """The worst quality of the readings that a settled quarter-hour was made of."""
 
+    # A slot has no reading and no estimate: nothing is settled of it; the energies are those of the other slots.
     MISSING = 0
-    """A slot has no reading and no estimate: nothing is settled of it; the energies are those of the other slots."""
     ESTIMATED = 1
-    EDITED = 2
-    """A person entered it."""
+    EDITED = 2  # a person entered it
     AVERAGED = 3
     MEASURED = 4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SettledQuarters:
-    """Settled quarter-hours: a row for each meter, a column for each quarter.
+    """Settled quarter-hours: a row for each meter, a column for each quarter."""
 
-    Attributes:
-        meters: The ids, ascending, (meters).
-        first: The first quarter; the columns follow it without a gap.
-        energies: By quantity, milliwatt-hours, never negative; a quantity that no meter has may be absent.
-        quality: ``SettledQuality`` of each quarter, (meters, quarters), uint8.
-        provisional: Whether a reading may still come, (meters, quarters).
-        version: The version of the settled day, from 1; 0: not settled yet, (meters, quarters), int32.
-    """
-
-    meters: NDArray[np.uint64]
-    first: Quarter
+    meters: NDArray[np.uint64]  # the ids, ascending, (meters)
+    first: Quarter  # the first quarter; the columns follow it without a gap
+    # By quantity, milliwatt-hours, never negative; a quantity that no meter has may be absent.
     energies: dict[Quantity, Energies]
-    quality: NDArray[np.uint8]
-    provisional: NDArray[np.bool_]
-    version: NDArray[np.int32]
+    quality: NDArray[np.uint8]  # ``SettledQuality`` of each quarter, (meters, quarters), uint8
+    provisional: NDArray[np.bool_]  # whether a reading may still come, (meters, quarters)
+    version: NDArray[np.int32]  # the version of the settled day, from 1; 0: not settled yet, (meters, quarters), int32
 
     def of(self, quantity: Quantity) -> Energies:
         """Return the energies of a quantity; zeros where no meter has it."""

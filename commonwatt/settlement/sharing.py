@@ -18,31 +18,19 @@ Energies: TypeAlias = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BatteryReadings:
-    """The readings of a microgrid's batteries in some slots, (slots, batteries), milliwatt-hours.
+    """The readings of a microgrid's batteries in some slots, (slots, batteries), milliwatt-hours."""
 
-    Attributes:
-        sharing: Whether the battery has the command to share in the slot.
-        metered_in: Whether the battery's place has an incoming meter, (batteries).
-        outgoing: Through the outgoing meter.
-        incoming: Through the incoming meter; 0 without one.
-        generation: Generation.
-        capacity: Capacity of the battery, (batteries).
-        before: Level at the start of the slot.
-        after: Level at the end of the slot.
-        behind: What the places behind a building or the farm took in the slot, through their incoming meters; else 0.
-        loss_permille: Part of a battery's charge that is lost, thousandths.
-    """
-
-    sharing: NDArray[np.bool_]
-    metered_in: NDArray[np.bool_]
-    outgoing: Energies
-    incoming: Energies
-    generation: Energies
-    capacity: NDArray[np.int64]
-    before: Energies
-    after: Energies
+    sharing: NDArray[np.bool_]  # whether the battery has the command to share in the slot
+    metered_in: NDArray[np.bool_]  # whether the battery's place has an incoming meter, (batteries)
+    outgoing: Energies  # through the outgoing meter
+    incoming: Energies  # through the incoming meter; 0 without one
+    generation: Energies  # generation
+    capacity: NDArray[np.int64]  # capacity of the battery, (batteries)
+    before: Energies  # level at the start of the slot
+    after: Energies  # level at the end of the slot
+    # What the places behind a building or the farm took in the slot, through their incoming meters; else 0.
     behind: Energies
-    loss_permille: int = 0
+    loss_permille: int = 0  # part of a battery's charge that is lost, thousandths
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

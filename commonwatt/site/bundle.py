@@ -43,40 +43,24 @@ _NUMBERS = re.compile(r"\d+")
 
 
 class Manifest(Settings):
-    """The description in a bundle.
+    """The description in a bundle."""
 
-    Attributes:
-        format: The bundle's format.
-        version: The version of the program that packed it.
-        place: A microgrid's id, or ``utility``.
-        town: The town's name.
-        authority: The fingerprint of the authority that signed it (SHA-256 of ``ca.pem``): which town it is of.
-        made: When it was packed, epoch seconds.
-        mosquitto: Whether Mosquitto is the machine's broker.
-        files: The checksum of each file (SHA-256).
-    """
-
-    format: Literal[1] = 1
-    version: str
-    place: MicrogridName
-    town: str
-    authority: str
-    made: EpochSeconds
-    mosquitto: bool
-    files: dict[str, str]
+    format: Literal[1] = 1  # the bundle's format
+    version: str  # the version of the program that packed it
+    place: MicrogridName  # a microgrid's id, or ``utility``
+    town: str  # the town's name
+    authority: str  # the fingerprint of the authority that signed it (SHA-256 of ``ca.pem``): which town it is of
+    made: EpochSeconds  # when it was packed, epoch seconds
+    mosquitto: bool  # whether Mosquitto is the machine's broker
+    files: dict[str, str]  # the checksum of each file (SHA-256)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """A bundle that was read and checked.
+    """A bundle that was read and checked."""
 
-    Attributes:
-        manifest: Its description.
-        files: The content of each file, by its name ``FOLDER/NAME``.
-    """
-
-    manifest: Manifest
-    files: Mapping[str, bytes]
+    manifest: Manifest  # its description
+    files: Mapping[str, bytes]  # the content of each file, by its name ``FOLDER/NAME``
 
 
 def pack(folder: Path, place: str, now: EpochSeconds) -> Bundle:

@@ -27,15 +27,10 @@ _ANSWER_S = 10.0
 
 
 class Exchange(Settings):
-    """A controller's exchange that was begun.
+    """A controller's exchange that was begun."""
 
-    Attributes:
-        begun: When, epoch seconds.
-        replaced: The serial numbers of the old controller's certificates, hexadecimal.
-    """
-
-    begun: EpochSeconds
-    replaced: tuple[str, ...]
+    begun: EpochSeconds  # when, epoch seconds
+    replaced: tuple[str, ...]  # the serial numbers of the old controller's certificates, hexadecimal
 
 
 def handover_name(place: str) -> str:

@@ -25,15 +25,10 @@ _BOOTED = Path("/run/systemd/system")
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """A machine, or a folder that holds its files.
+    """A machine, or a folder that holds its files."""
 
-    Attributes:
-        root: Its root folder.
-        runs: Whether systemd runs it, so that services can be started.
-    """
-
-    root: Path
-    runs: bool
+    root: Path  # its root folder
+    runs: bool  # whether systemd runs it, so that services can be started
 
     @classmethod
     def at(cls, root: Path) -> "Machine":

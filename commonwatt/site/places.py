@@ -29,19 +29,12 @@ _DATABASE = "postgresql+psycopg:///commonwatt?host=/var/run/postgresql"
 
 @dataclass(frozen=True, kw_only=True)
 class PartFile:
-    """The settings file of a part.
+    """The settings file of a part."""
 
-    Attributes:
-        folder: Its folder below the site's folder.
-        part: The part that reads it.
-        keys: Its keys.
-        stated: Where the site file states own keys of it, for errors.
-    """
-
-    folder: str
-    part: str
-    keys: Mapping[str, object]
-    stated: tuple[str | int, ...]
+    folder: str  # its folder below the site's folder
+    part: str  # the part that reads it
+    keys: Mapping[str, object]  # its keys
+    stated: tuple[str | int, ...]  # where the site file states own keys of it, for errors
 
     @property
     def name(self) -> str:

@@ -39,34 +39,21 @@ _WANTS = "/etc/systemd/system/multi-user.target.wants"
 
 
 class Installed(Settings):
-    """What was unpacked last.
+    """What was unpacked last."""
 
-    Attributes:
-        manifest: The bundle's manifest.
-        program: The version of the program that unpacked it.
-    """
-
-    manifest: Manifest
-    program: str
+    manifest: Manifest  # the bundle's manifest
+    program: str  # the version of the program that unpacked it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unpacking:
-    """A bundle that may be installed on a machine.
+    """A bundle that may be installed on a machine."""
 
-    Attributes:
-        bundle: The bundle.
-        machine: The machine.
-        before: What was unpacked there last; ``None``: nothing.
-        program: The version of this program.
-        handover: The file with the store of the controller that this one replaces; ``None``: none.
-    """
-
-    bundle: Bundle
-    machine: Machine
-    before: Installed | None
-    program: str
-    handover: Path | None = None
+    bundle: Bundle  # the bundle
+    machine: Machine  # the machine
+    before: Installed | None  # what was unpacked there last; ``None``: nothing
+    program: str  # the version of this program
+    handover: Path | None = None  # the file with the store of the controller that this one replaces; ``None``: none
 
     @property
     def place(self) -> str:

@@ -44,35 +44,23 @@ class _Frame:
 
 @dataclass(frozen=True)
 class Log:
-    """The sound frames of a log.
+    """The sound frames of a log."""
 
-    Attributes:
-        frames: All sound frames up to the last commit, in order.
-        page_bytes: Size of a page.
-        lost_commits: Transactions that SQLite would drop silently, since a frame before them, or the log's header, is
-            damaged; 1 for a log without a sound frame.
-    """
-
-    frames: list[_Frame]
-    page_bytes: int
+    frames: list[_Frame]  # all sound frames up to the last commit, in order
+    page_bytes: int  # size of a page
+    # Transactions that SQLite would drop silently, since a frame before them, or the log's header, is damaged; 1 for a
+    # log without a sound frame.
     lost_commits: int
 
 
 @dataclass(frozen=True)
 class _Header:
-    """The fields of a log's header that are needed to read its frames.
+    """The fields of a log's header that are needed to read its frames."""
 
-    Attributes:
-        page_bytes: Size of a page.
-        order: Byte order of the words that are summed.
-        salts: The salts in every frame of this log; frames of an earlier log have other salts.
-        sums: Possible start values of the first frame's checksum.
-    """
-
-    page_bytes: int
-    order: str
-    salts: tuple[int, ...]
-    sums: tuple[tuple[int, ...], ...]
+    page_bytes: int  # size of a page
+    order: str  # byte order of the words that are summed
+    salts: tuple[int, ...]  # the salts in every frame of this log; frames of an earlier log have other salts
+    sums: tuple[tuple[int, ...], ...]  # possible start values of the first frame's checksum
 
 
 def read_log(path: Path) -> Log | None:

@@ -18,15 +18,10 @@ DROP_HOURS = (17, 20)
 
 @dataclass(frozen=True, kw_only=True)
 class Drop:
-    """The home of each residential microgrid that falls to a quarter of its battery today (N1).
+    """The home of each residential microgrid that falls to a quarter of its battery today (N1)."""
 
-    Attributes:
-        day: The day of the scenario, from 0.
-        left_s: Seconds until it shall have fallen.
-    """
-
-    day: int
-    left_s: int
+    day: int  # the day of the scenario, from 0
+    left_s: int  # seconds until it shall have fallen
 
     def home(self, microgrid: int, homes: int) -> int:
         """Return which of the homes it is, in the microgrid of this number."""
@@ -42,17 +37,11 @@ class Drop:
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """A scenario's conditions in a town.
+    """A scenario's conditions in a town."""
 
-    Attributes:
-        scenario: Its definition.
-        zone: The town's time zone.
-        seed: The town's seed, which decides whom a partial fault meets.
-    """
-
-    scenario: Scenario
-    zone: ZoneInfo
-    seed: int
+    scenario: Scenario  # its definition
+    zone: ZoneInfo  # the town's time zone
+    seed: int  # the town's seed, which decides whom a partial fault meets
 
     @property
     def begin(self) -> EpochSeconds:

@@ -19,17 +19,12 @@ _BOUNDARY_AMPS = 4000
 
 
 class Builder:
-    """Numbers the elements of a town in the order of its file.
-
-    Attributes:
-        microgrids: The microgrids so far, by name.
-        accounts: The highest number of an account so far.
-    """
+    """Numbers the elements of a town in the order of its file."""
 
     def __init__(self, file: TownFile) -> None:
         self.file = file
-        self.microgrids: dict[str, Microgrid] = {}
-        self.accounts = 0
+        self.microgrids: dict[str, Microgrid] = {}  # the microgrids so far, by name
+        self.accounts = 0  # the highest number of an account so far
 
     def add(self, name: str, table: MicrogridTable) -> None:
         """Append a microgrid."""

@@ -24,37 +24,24 @@ _MeterId = Field(None, ge=1, lt=2**64)
 
 
 class PlaceRow(Settings):
-    """A place with its meters.
+    """A place with its meters."""
 
-    Attributes:
-        microgrid: Its microgrid.
-        number: The number of the microgrid's controller.
-        kind: The kind of the microgrid.
-        place: Its name, unique in the microgrid.
-        function: The kind of the place; each microgrid has one ``boundary``.
-        building: The place of the building that it is in; ``None``: in none.
-        account: The account of its energy; 0: none.
-        outgoing: The id of its outgoing meter; ``None``: it has none.
-        incoming: The id of its incoming meter.
-        amps: The service of its meters.
-        battery_mwh: The capacity of its battery, milliwatt-hours, at the outgoing meter; ``None``: no battery.
-        minimum: The sharing minimum that the emulated householder chooses, percent.
-        push: Whether its meters' switches are set to send by themselves (M4).
-    """
-
-    microgrid: MicrogridName
-    number: int = Field(ge=1, le=1000)
-    kind: Literal["residential", "apartment", "public"]
-    place: str = Field(min_length=1, max_length=200)
+    microgrid: MicrogridName  # its microgrid
+    number: int = Field(ge=1, le=1000)  # the number of the microgrid's controller
+    kind: Literal["residential", "apartment", "public"]  # the kind of the microgrid
+    place: str = Field(min_length=1, max_length=200)  # its name, unique in the microgrid
+    # The kind of the place; each microgrid has one ``boundary``.
     function: Literal["house", "apartment", "building", "hospital", "police", "fire", "solar_farm", "boundary"]
-    building: str | None = Field(None, max_length=200)
-    account: int = Field(0, ge=0, lt=2**16)
-    outgoing: int | None = _MeterId
-    incoming: int | None = _MeterId
-    amps: int = Field(ge=1, le=1_000_000)
+    building: str | None = Field(None, max_length=200)  # the place of the building that it is in; ``None``: in none
+    account: int = Field(0, ge=0, lt=2**16)  # the account of its energy; 0: none
+    outgoing: int | None = _MeterId  # the id of its outgoing meter; ``None``: it has none
+    incoming: int | None = _MeterId  # the id of its incoming meter
+    amps: int = Field(ge=1, le=1_000_000)  # the service of its meters
+    # The capacity of its battery, milliwatt-hours, at the outgoing meter; ``None``: no battery.
     battery_mwh: MilliwattHours | None = Field(None, gt=0, le=2**53)
+    # The sharing minimum that the emulated householder chooses, percent.
     minimum: int | None = Field(None, ge=0, le=100)
-    push: bool = True
+    push: bool = True  # whether its meters' switches are set to send by themselves (M4)
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:

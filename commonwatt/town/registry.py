@@ -24,49 +24,30 @@ def _from_text(value: object) -> object:
 
 
 class RegisteredMeter(Settings):
-    """One meter of a microgrid.
+    """One meter of a microgrid."""
 
-    Attributes:
-        id: Its unsigned 64-bit id.
-        location: Its place, one name for all meters of a place.
-        function: The kind of place or device behind it.
-        direction: The one direction it measures.
-        account: The account of its energy; 0: none.
-        record_types: Its record types, ascending.
-        service_amps: The service it measures.
-        battery_capacity_mwh: Its battery's capacity, milliwatt-hours; ``None``: no battery.
-        address: Its static address.
-        shares: Whether its battery shares by command; else it only receives.
-        replaced: Whether another meter has come in its place; its late records are still accepted.
-    """
-
+    # Its unsigned 64-bit id.
     id: Annotated[int, BeforeValidator(_from_text), PlainSerializer(str), Field(ge=0, lt=2**64)]
-    location: str
-    function: Function
-    direction: Direction
-    account: Annotated[int, Field(ge=0, lt=2**16)]
-    record_types: Annotated[tuple[RecordType, ...], Field(min_length=1)]
-    service_amps: Annotated[int, Field(ge=1)]
+    location: str  # its place, one name for all meters of a place
+    function: Function  # the kind of place or device behind it
+    direction: Direction  # the one direction it measures
+    account: Annotated[int, Field(ge=0, lt=2**16)]  # the account of its energy; 0: none
+    record_types: Annotated[tuple[RecordType, ...], Field(min_length=1)]  # its record types, ascending
+    service_amps: Annotated[int, Field(ge=1)]  # the service it measures
+    # Its battery's capacity, milliwatt-hours; ``None``: no battery.
     battery_capacity_mwh: Annotated[MilliwattHours, Field(gt=0, le=2**53)] | None = None
-    address: str
-    shares: bool = True
-    replaced: bool = False
+    address: str  # its static address
+    shares: bool = True  # whether its battery shares by command; else it only receives
+    replaced: bool = False  # whether another meter has come in its place; its late records are still accepted
 
 
 class Registry(Settings):
-    """A microgrid, its controller and its meters.
+    """A microgrid, its controller and its meters."""
 
-    Attributes:
-        microgrid: Its name.
-        number: Its controller's number, from 1.
-        address: Its controller's static address.
-        meters: Its meters, those of the boundary and of other makers included.
-    """
-
-    microgrid: MicrogridName
-    number: Annotated[int, Field(ge=1)]
-    address: str
-    meters: tuple[RegisteredMeter, ...]
+    microgrid: MicrogridName  # its name
+    number: Annotated[int, Field(ge=1)]  # its controller's number, from 1
+    address: str  # its controller's static address
+    meters: tuple[RegisteredMeter, ...]  # its meters, those of the boundary and of other makers included
 
 
 class _Controller(Settings):

@@ -53,8 +53,7 @@ class Function(StrEnum):
     SOLAR_FARM = "solar_farm"
     BOUNDARY = "boundary"
     FOREIGN = "foreign"
-    ADAPTED = "adapted"
-    """Foreign, and its messages come through an adapter (docs/adapters.md)."""
+    ADAPTED = "adapted"  # foreign, and its messages come through an adapter (docs/adapters.md)
 
 
 WITHOUT = (
@@ -75,54 +74,31 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Battery:
-    """A battery.
+    """A battery."""
 
-    Attributes:
-        capacity: Its capacity, milliwatt-hours.
-        minimum_percent: The emulated householder's choice (T6); a meter's answer to ``initialize`` is the truth.
-    """
-
-    capacity: MilliwattHours
-    minimum_percent: int
+    capacity: MilliwattHours  # its capacity, milliwatt-hours
+    minimum_percent: int  # the emulated householder's choice (T6); a meter's answer to ``initialize`` is the truth
 
 
 @dataclass(frozen=True, kw_only=True)
 class Meter:
-    """One meter in the registry (T8).
+    """One meter in the registry (T8)."""
 
-    Attributes:
-        id: Its 64-bit id.
-        microgrid: The microgrid it belongs to.
-        address: Its static address.
-        location: Its place, one name for all meters of a place.
-        function: The kind of place or device behind it.
-        direction: The one direction it measures.
-        account: The account of its energy; 0: none.
-        record_types: Its record types, ascending.
-        service_amps: The service it measures.
-        battery: The battery whose sharing it controls; ``None``: no battery.
-        push: The emulated push switch (M4): it sends without a request.
-        shares: Whether its battery shares by command; else it only receives.
-        building: The place of the building that it is in; ``None``: in none.
-        replaces: The meter that it replaces at its place; ``None``: none.
-        stated: Whether the file states its numbers; else they are counted.
-    """
-
-    id: MeterId
-    microgrid: MicrogridId
-    address: str
-    location: str
-    function: Function
-    direction: Direction
-    account: int
-    record_types: tuple[RecordType, ...]
-    service_amps: int
-    battery: Battery | None = None
-    push: bool = True
-    shares: bool = True
-    building: str | None = None
-    replaces: MeterId | None = None
-    stated: bool = False
+    id: MeterId  # its 64-bit id
+    microgrid: MicrogridId  # the microgrid it belongs to
+    address: str  # its static address
+    location: str  # its place, one name for all meters of a place
+    function: Function  # the kind of place or device behind it
+    direction: Direction  # the one direction it measures
+    account: int  # the account of its energy; 0: none
+    record_types: tuple[RecordType, ...]  # its record types, ascending
+    service_amps: int  # the service it measures
+    battery: Battery | None = None  # the battery whose sharing it controls; ``None``: no battery
+    push: bool = True  # the emulated push switch (M4): it sends without a request
+    shares: bool = True  # whether its battery shares by command; else it only receives
+    building: str | None = None  # the place of the building that it is in; ``None``: in none
+    replaces: MeterId | None = None  # the meter that it replaces at its place; ``None``: none
+    stated: bool = False  # whether the file states its numbers; else they are counted
 
     @property
     def emulated(self) -> bool:
@@ -138,34 +114,21 @@ class Meter:
 
 @dataclass(frozen=True, kw_only=True)
 class Microgrid:
-    """One microgrid and its controller.
+    """One microgrid and its controller."""
 
-    Attributes:
-        id: Its name.
-        number: Its controller's number, from 1.
-        kind: residential, apartment or public.
-        address: The controller's static address.
-        meters: Its meters, the boundary's two and those of other makers included.
-    """
-
-    id: str
-    number: int
-    kind: str
-    address: str
-    meters: tuple[Meter, ...] = field(repr=False)
+    id: str  # its name
+    number: int  # its controller's number, from 1
+    kind: str  # residential, apartment or public
+    address: str  # the controller's static address
+    meters: tuple[Meter, ...] = field(repr=False)  # its meters, the boundary's two and those of other makers included
 
 
 @dataclass(frozen=True, kw_only=True)
 class Town:
-    """The whole town.
+    """The whole town."""
 
-    Attributes:
-        table: The file's ``[town]`` table.
-        microgrids: By name, in the order of their numbers.
-    """
-
-    table: TownTable
-    microgrids: dict[str, Microgrid]
+    table: TownTable  # the file's ``[town]`` table
+    microgrids: dict[str, Microgrid]  # by name, in the order of their numbers
 
     @property
     def meters(self) -> list[Meter]:

@@ -25,38 +25,23 @@ _NEEDS = (f"python{PYTHON}", "libc6 (>= 2.36)", "libgcc-s1", "libstdc++6", "syst
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """What packages are made of, and for.
+    """What packages are made of, and for."""
 
-    Attributes:
-        version: Their version.
-        architecture: Debian's name of the processor.
-        epoch: The modification time of all files, epoch seconds.
-        compression: dpkg-deb's options.
-    """
-
-    version: str
-    architecture: str
-    epoch: int
-    compression: tuple[str, ...] = ("-Zxz",)
+    version: str  # their version
+    architecture: str  # Debian's name of the processor
+    epoch: int  # the modification time of all files, epoch seconds
+    compression: tuple[str, ...] = ("-Zxz",)  # dpkg-deb's options
 
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """A package to make.
+    """A package to make."""
 
-    Attributes:
-        name: Its name.
-        extras: The extras of the project that it has, separated by commas.
-        other: The package that it can't be beside: both have the same paths.
-        recommends: Packages that are installed with it unless unwanted.
-        describes: Its description, one line.
-    """
-
-    name: str
-    extras: str
-    other: str
-    recommends: tuple[str, ...]
-    describes: str
+    name: str  # its name
+    extras: str  # the extras of the project that it has, separated by commas
+    other: str  # the package that it can't be beside: both have the same paths
+    recommends: tuple[str, ...]  # packages that are installed with it unless unwanted
+    describes: str  # its description, one line
 
     def control(self, release: Release, installed_kib: int) -> str:
         """Return the control file."""

@@ -65,31 +65,21 @@ class Counts:
 
 @dataclass(frozen=True)
 class Taken:
-    """The result of a put.
+    """The result of a put."""
 
-    Attributes:
-        effects: Changes, then the acknowledgement.
-        level: End time and value of its newest accepted battery level.
-        events: Its accepted events.
-    """
-
-    effects: list[Effect[Change]]
-    level: tuple[EpochSeconds, int] | None = None
-    events: tuple[EventRecord, ...] = ()
+    effects: list[Effect[Change]]  # changes, then the acknowledgement
+    level: tuple[EpochSeconds, int] | None = None  # end time and value of its newest accepted battery level
+    events: tuple[EventRecord, ...] = ()  # its accepted events
 
 
 class Collector:
-    """Validates puts; returns the changes to store and the acknowledgement.
-
-    Attributes:
-        refusing: Whether puts are refused as BUSY since the disk is full; meters keep and resend them.
-        gone: By meter and log, the number of ids that the meter no longer has and that are not in this store:
-            acknowledged by another store, or lost.
-    """
+    """Validates puts; returns the changes to store and the acknowledgement."""
 
     def __init__(self, microgrid: MicrogridId, store: AcceptedPuts) -> None:
         self.counts = Counts()
-        self.refusing = False
+        self.refusing = False  # whether puts are refused as BUSY since the disk is full; meters keep and resend them
+        # By meter and log, the number of ids that the meter no longer has and that are not in this store: acknowledged
+        # by another store, or lost.
         self.gone: dict[tuple[MeterId, Log], int] = {}
         self._microgrid = microgrid
         self._store = store

@@ -21,13 +21,9 @@ NO_ANSWER_AT_MOST_S = 3600
 
 @dataclass(frozen=True, kw_only=True)
 class Contact:
-    """When the utility last answered.
+    """When the utility last answered."""
 
-    Attributes:
-        heard: The time of its last message; at first, of the gateway's start.
-    """
-
-    heard: EpochSeconds
+    heard: EpochSeconds  # the time of its last message; at first, of the gateway's start
 
     def is_lost(self, now: EpochSeconds, relay_s: int) -> bool:
         """Return whether the utility has not answered for too long.

@@ -20,16 +20,12 @@ MAX_COUNTER = 2**32 - 1
 
 
 class Epochs:
-    """The epoch for each meter.
-
-    Attributes:
-        own: The epoch for meters that never reported a higher one.
-        fenced: The meters that fence this gateway off for good, with the epoch each reported: of another rank, or with
-            the highest counter there is. They are not commanded.
-    """
+    """The epoch for each meter."""
 
     def __init__(self, store: KeptSettings, meters: Iterable[MeterId]) -> None:
-        self.own = _read(store.setting("epoch")) or FIRST_EPOCH
+        self.own = _read(store.setting("epoch")) or FIRST_EPOCH  # the epoch for meters that never reported a higher one
+        # The meters that fence this gateway off for good, with the epoch each reported: of another rank, or with the
+        # highest counter there is. They are not commanded.
         self.fenced: dict[MeterId, Epoch] = {}
         kept = {meter: _read(store.setting(_key(meter))) for meter in meters}
         self._raised = {meter: epoch for meter, epoch in kept.items() if epoch is not None}

@@ -58,34 +58,22 @@ _PHASES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Sensor:
-    """A report of the boundary sensor.
+    """A report of the boundary sensor."""
 
-    Attributes:
-        voltage: Whether the town's side has voltage.
-        is_open: Whether the switch is open.
-        heard: When the report came.
-        good: Whether the reported voltage and frequency allow to close; true without such figures.
-    """
-
-    voltage: bool
-    is_open: bool
-    heard: EpochSeconds
-    good: bool = True
+    voltage: bool  # whether the town's side has voltage
+    is_open: bool  # whether the switch is open
+    heard: EpochSeconds  # when the report came
+    good: bool = True  # whether the reported voltage and frequency allow to close; true without such figures
 
 
 @dataclass(frozen=True, kw_only=True)
 class Boundary:
-    """What one boundary meter, or all of them together, observed since the start.
+    """What one boundary meter, or all of them together, observed since the start."""
 
-    Attributes:
-        sensor: The last report; ``None``: none yet.
-        stable_since: Since when the voltage has been observed without an excursion; ``None``: it is not.
-        agreed: Whether all boundary meters that reported have the switch at the same position.
-    """
-
-    sensor: Sensor | None = None
+    sensor: Sensor | None = None  # the last report; ``None``: none yet
+    # Since when the voltage has been observed without an excursion; ``None``: it is not.
     stable_since: EpochSeconds | None = None
-    agreed: bool = True
+    agreed: bool = True  # whether all boundary meters that reported have the switch at the same position
 
     def observe(self, sensor: Sensor) -> "Boundary":
         """Return what was observed with one more report; an older report than the last changes nothing."""
@@ -142,17 +130,11 @@ def _words(sensor: Sensor) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What the manager wants of the boundary switch.
+    """What the manager wants of the boundary switch."""
 
-    Attributes:
-        phase: The phase; ``None``: unknown, since no boundary meter has reported.
-        is_open: Whether the switch shall be open; ``None``: nothing is commanded, the switch stays as it is.
-        reason: Why, for people.
-    """
-
-    phase: Phase | None
-    is_open: bool | None
-    reason: str
+    phase: Phase | None  # the phase; ``None``: unknown, since no boundary meter has reported
+    is_open: bool | None  # whether the switch shall be open; ``None``: nothing is commanded, the switch stays as it is
+    reason: str  # why, for people
 
 
 def wish(

@@ -17,17 +17,11 @@ ISLAND = frozenset({Phase.ISLANDED, Phase.RESYNCHRONISING})
 
 @dataclass(frozen=True, kw_only=True)
 class KeptPhase:
-    """A phase in which this gateway managed its microgrid; which places were off is in the desired states.
+    """A phase in which this gateway managed its microgrid; which places were off is in the desired states."""
 
-    Attributes:
-        phase: The phase.
-        since: When it began; ``None``: the clock was not trusted then.
-        epoch: The gateway's epoch: under another one, another controller may have managed the microgrid since.
-    """
-
-    phase: Phase
-    since: EpochSeconds | None
-    epoch: Epoch
+    phase: Phase  # the phase
+    since: EpochSeconds | None  # when it began; ``None``: the clock was not trusted then
+    epoch: Epoch  # the gateway's epoch: under another one, another controller may have managed the microgrid since
 
     def kept(self) -> Setting:
         """Return the setting that keeps it."""

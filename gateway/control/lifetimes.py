@@ -24,19 +24,12 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True, kw_only=True)
 class Lifetime:
-    """The values and times of a kind of desired state that a manager keeps.
+    """The values and times of a kind of desired state that a manager keeps."""
 
-    Attributes:
-        on: Its value while it is kept; ``None``: any but ``off``, the manager says which.
-        off: Its value otherwise, which needs no end.
-        for_s: Seconds until its end, from each renewal.
-        renew_s: It is renewed when no more seconds than this are left.
-    """
-
-    on: str | None
-    off: str
-    for_s: int
-    renew_s: int
+    on: str | None  # its value while it is kept; ``None``: any but ``off``, the manager says which
+    off: str  # its value otherwise, which needs no end
+    for_s: int  # seconds until its end, from each renewal
+    renew_s: int  # it is renewed when no more seconds than this are left
 
     def is_on(self, value: str) -> bool:
         """Return whether a value is one of a state that is kept."""

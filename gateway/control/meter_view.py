@@ -26,31 +26,18 @@ TELL_AGAIN_S = 60
 
 @dataclass
 class MeterView:
-    """The present state of a meter; all but ``info`` is volatile.
+    """The present state of a meter; all but ``info`` is volatile."""
 
-    Attributes:
-        info: The settings in its last outcome; ``None`` until its first outcome.
-        answered: Whether it answered ``initialize`` since this gateway started.
-        asked: When ``initialize`` was last sent.
-        heard: When its last message came; ``None``: none since this gateway started.
-        bits: Its state bits; treated as up until its first report.
-        bits_time: When they were reported, by the meter's clock.
-        level: Its battery's level, milliwatt-hours.
-        level_time: End of that level's slot.
-        level_heard: When that level came.
-        told: When it was last sent the time.
-    """
-
-    info: MeterInfo | None = None
-    answered: bool = False
-    asked: EpochSeconds | None = None
-    heard: EpochSeconds | None = None
-    bits: int = State.INITIALIZED
-    bits_time: EpochSeconds = 0
-    level: MilliwattHours | None = None
-    level_time: EpochSeconds = 0
-    level_heard: EpochSeconds = 0
-    told: EpochSeconds = 0
+    info: MeterInfo | None = None  # the settings in its last outcome; ``None`` until its first outcome
+    answered: bool = False  # whether it answered ``initialize`` since this gateway started
+    asked: EpochSeconds | None = None  # when ``initialize`` was last sent
+    heard: EpochSeconds | None = None  # when its last message came; ``None``: none since this gateway started
+    bits: int = State.INITIALIZED  # its state bits; treated as up until its first report
+    bits_time: EpochSeconds = 0  # when they were reported, by the meter's clock
+    level: MilliwattHours | None = None  # its battery's level, milliwatt-hours
+    level_time: EpochSeconds = 0  # end of that level's slot
+    level_heard: EpochSeconds = 0  # when that level came
+    told: EpochSeconds = 0  # when it was last sent the time
 
     def take_level(self, time: EpochSeconds, level: MilliwattHours, now: Now) -> bool:
         """Take a battery's level, if it is newer than the present one; return whether it was taken."""
@@ -93,16 +80,9 @@ class CommandNote:
 
 @dataclass
 class Counts:
-    """Counts since the start, for the metrics.
+    """Counts since the start, for the metrics."""
 
-    Attributes:
-        commands: Commands sent, by name.
-        outcomes: Outcomes received, by result.
-        unknown_states: Reports with unknown state bits.
-        lapses: States that ended at their meters before they were renewed, though they were wanted.
-    """
-
-    commands: Counter[str] = field(default_factory=Counter)
-    outcomes: Counter[str] = field(default_factory=Counter)
-    unknown_states: int = 0
-    lapses: int = 0
+    commands: Counter[str] = field(default_factory=Counter)  # commands sent, by name
+    outcomes: Counter[str] = field(default_factory=Counter)  # outcomes received, by result
+    unknown_states: int = 0  # reports with unknown state bits
+    lapses: int = 0  # states that ended at their meters before they were renewed, though they were wanted

@@ -15,13 +15,10 @@ class KeptMetersMode:
     """Keeps every meter that has answered ``initialize`` at the wished aggregation.
 
     A command ``aggregate`` of the utility to the meters holds until its end; then the wish holds again.
-
-    Attributes:
-        mode: The wish.
     """
 
     def __init__(self, of_file: MetersMode, store: KeptSettings, manager: Manager) -> None:
-        self.mode: MetersMode = "lossless" if (store.setting(_SETTING) or of_file) == "lossless" else "none"
+        self.mode: MetersMode = "lossless" if (store.setting(_SETTING) or of_file) == "lossless" else "none"  # the wish
         self._manager = manager
 
     def set(self, mode: MetersMode, now: Now) -> list[Effect[Change]]:

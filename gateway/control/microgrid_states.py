@@ -27,28 +27,19 @@ MAX_TO_COME = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Sharing:
-    """How batteries share from a time on.
+    """How batteries share from a time on."""
 
-    Attributes:
-        strategy: The strategy; ``None``: what the settings file says.
-        from_time: From when, epoch seconds.
-    """
-
-    strategy: Strategy | None
-    from_time: EpochSeconds
+    strategy: Strategy | None  # the strategy; ``None``: what the settings file says
+    from_time: EpochSeconds  # from when, epoch seconds
 
 
 @dataclass(frozen=True, kw_only=True)
 class Weighting:
-    """The weights of donors from a time on.
+    """The weights of donors from a time on."""
 
-    Attributes:
-        weights: Share of a donor's discharge relative to others, by meter; ``None``: what the settings file says.
-        from_time: From when, epoch seconds.
-    """
-
+    # Share of a donor's discharge relative to others, by meter; ``None``: what the settings file says.
     weights: Mapping[MeterId, int] | None
-    from_time: EpochSeconds
+    from_time: EpochSeconds  # from when, epoch seconds
 
 
 _Dated = TypeVar("_Dated", bound=Sharing | Weighting)
@@ -56,31 +47,21 @@ _Dated = TypeVar("_Dated", bound=Sharing | Weighting)
 
 @dataclass(frozen=True, kw_only=True)
 class MicrogridStates:
-    """What the utility has set; every state but sharing has an end.
+    """What the utility has set; every state but sharing has an end."""
 
-    Attributes:
-        reduce_until: Until when all meters reduce their load.
-        isolate_until: Until when the microgrid is isolated by command.
-        hold_until: Until when batteries hold their energy for an announced storm.
-        supply: The state of the regional supply until ``supply_until``; NORMAL afterwards.
-        import_limit_w: Most watts from the town until ``supply_until``; ``None``: no limit.
-        supply_until: Their end.
-        power_lost: The notice about the feeder until ``notice_until``: its power is lost, or back; ``None``: no notice.
-        notice_until: Its end.
-        sharing: The strategies in their order: the one in force, and those to come, at most ``MAX_TO_COME``.
-        weighting: The weights, in the same way.
-    """
-
-    reduce_until: EpochSeconds = 0
-    isolate_until: EpochSeconds = 0
-    hold_until: EpochSeconds = 0
+    reduce_until: EpochSeconds = 0  # until when all meters reduce their load
+    isolate_until: EpochSeconds = 0  # until when the microgrid is isolated by command
+    hold_until: EpochSeconds = 0  # until when batteries hold their energy for an announced storm
+    # The state of the regional supply until ``supply_until``; NORMAL afterwards.
     supply: SupplyState = SupplyState.NORMAL
-    import_limit_w: int | None = None
-    supply_until: EpochSeconds = 0
+    import_limit_w: int | None = None  # most watts from the town until ``supply_until``; ``None``: no limit
+    supply_until: EpochSeconds = 0  # their end
+    # The notice about the feeder until ``notice_until``: its power is lost, or back; ``None``: no notice.
     power_lost: bool | None = None
-    notice_until: EpochSeconds = 0
+    notice_until: EpochSeconds = 0  # its end
+    # The strategies in their order: the one in force, and those to come, at most ``MAX_TO_COME``.
     sharing: tuple[Sharing, ...] = ()
-    weighting: tuple[Weighting, ...] = ()
+    weighting: tuple[Weighting, ...] = ()  # the weights, in the same way
 
     def set(self, command: ControllerCommand, now: EpochSeconds) -> "MicrogridStates":
         """Return the states after a command of the utility; other commands than those of states change nothing."""

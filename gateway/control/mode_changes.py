@@ -19,19 +19,12 @@ MOST = 50
 
 @dataclass(frozen=True, kw_only=True)
 class ModeChange:
-    """A change of a mode.
+    """A change of a mode."""
 
-    Attributes:
-        time: When the gateway changed it.
-        mode: The mode: ``phase``, ``places off``, ``reducing`` or ``import limit``.
-        value: Its value from then on, in words.
-        why: The facts that changed it, in words.
-    """
-
-    time: EpochSeconds
-    mode: str
-    value: str
-    why: str
+    time: EpochSeconds  # when the gateway changed it
+    mode: str  # the mode: ``phase``, ``places off``, ``reducing`` or ``import limit``
+    value: str  # its value from then on, in words
+    why: str  # the facts that changed it, in words
 
     def __str__(self) -> str:
         return f"{self.mode}: {self.value}" + (f" ({self.why})" if self.why else "")
@@ -41,14 +34,11 @@ _AT_FIRST = {"phase": "connected", "places off": "0", "reducing": "off", "import
 
 
 class ModeChanges:
-    """The last changes, also of earlier runs of the gateway.
-
-    Attributes:
-        changes: The changes, oldest first.
-    """
+    """The last changes, also of earlier runs of the gateway."""
 
     def __init__(self, kept: str | None) -> None:
         """Take what the setting keeps; ``None``: nothing."""
+        # The changes, oldest first.
         self.changes = deque((ModeChange(**one) for one in json.loads(kept or "[]")), maxlen=MOST)
         self._values = _AT_FIRST | {change.mode: change.value for change in self.changes}
         self._unlogged: list[ModeChange] = []

@@ -54,48 +54,27 @@ voltage needs reports without a gap. A connected boundary reports a change by it
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """The modes, for people.
+    """The modes, for people."""
 
-    Attributes:
-        phase: The phase of the connection to the town; ``None``: the boundary sensor has not reported.
-        reason: Why the boundary switch is as it is wanted.
-        unknown_s: Seconds since the start without a report of the boundary; 0: it reported, or there is none.
-        disagreement: What the boundary meters report, if they differ; ``None``: they agree.
-        contradiction: How the utility's notice contradicts the sensor; ``None``: it does not.
-        limited: How much the microgrid takes from the town at most, and until when; ``None``: there is no limit.
-        reducing: Why the load is reduced; ``None``: it is not.
-        autonomous: Why the microgrid decides alone; ``None``: the utility answers.
-        holding: That batteries hold their energy for an announced storm, and until when; ``None``: they do not.
-        shedding: Which part of an island, or of a limited microgrid, is off in turn, and why; ``None``: none.
-        hours_left: Hours until ``lasts_until``.
-        lasts_until: When the batteries of an island, or of the public microgrid, are empty; ``None``: not known.
-    """
-
-    phase: Phase | None
-    reason: str
-    unknown_s: int
-    disagreement: str | None
-    contradiction: str | None
+    phase: Phase | None  # the phase of the connection to the town; ``None``: the boundary sensor has not reported
+    reason: str  # why the boundary switch is as it is wanted
+    unknown_s: int  # seconds since the start without a report of the boundary; 0: it reported, or there is none
+    disagreement: str | None  # what the boundary meters report, if they differ; ``None``: they agree
+    contradiction: str | None  # how the utility's notice contradicts the sensor; ``None``: it does not
+    # How much the microgrid takes from the town at most, and until when; ``None``: there is no limit.
     limited: str | None
-    reducing: str | None
-    autonomous: str | None
-    shedding: str | None
+    reducing: str | None  # why the load is reduced; ``None``: it is not
+    autonomous: str | None  # why the microgrid decides alone; ``None``: the utility answers
+    shedding: str | None  # which part of an island, or of a limited microgrid, is off in turn, and why; ``None``: none
+    # That batteries hold their energy for an announced storm, and until when; ``None``: they do not.
     holding: str | None
-    hours_left: float | None
+    hours_left: float | None  # hours until ``lasts_until``
+    # When the batteries of an island, or of the public microgrid, are empty; ``None``: not known.
     lasts_until: EpochSeconds | None
 
 
 class Modes:
-    """Keeps a microgrid in its operating modes.
-
-    Attributes:
-        states: What the utility has set.
-        manager: Keeps the meters in their desired states.
-        relay_s: Seconds between two relays to the utility.
-        last_hour: The batteries' levels, of an island or the public microgrid.
-        meters_mode: How all meters aggregate.
-        changes: The last changes of the modes, with their reasons.
-    """
+    """Keeps a microgrid in its operating modes."""
 
     def __init__(
         self,
@@ -105,15 +84,15 @@ class Modes:
         requests: Requests,
         registry: Mapping[MeterId, RegisteredMeter],
     ) -> None:
-        self.states = kept_states(store.setting)
-        self.manager = manager
+        self.states = kept_states(store.setting)  # what the utility has set
+        self.manager = manager  # keeps the meters in their desired states
         self._requests = requests
         self._microgrid = settings.microgrid
         # The id of a request to the boundary ends with its time, so that its answer, too, says how old it may be.
         self._request = f"{settings.microgrid}-boundary-"
         self._stable_s = settings.stable_voltage_s
         self._strategy, self._weights = manager.strategy, manager.weights
-        self.relay_s = settings.relay_s
+        self.relay_s = settings.relay_s  # seconds between two relays to the utility
         self._contact: Contact | None = None
         self._boundaries: dict[MeterId, Boundary] = {}
         self._kept = kept_phase(store.setting(PHASE))
@@ -124,10 +103,10 @@ class Modes:
         self._unsure: frozenset[MeterId] = frozenset()
         # Whether the switch was commanded to close since it was last commanded to open.
         self._released = False
-        self.meters_mode = KeptMetersMode(settings.meters, store, manager)
-        self.changes = ModeChanges(store.setting(MODE_CHANGES))
+        self.meters_mode = KeptMetersMode(settings.meters, store, manager)  # how all meters aggregate
+        self.changes = ModeChanges(store.setting(MODE_CHANGES))  # the last changes of the modes, with their reasons
         self._rotation = Rotation(settings.microgrid, manager)
-        self.last_hour = LastHour()
+        self.last_hour = LastHour()  # the batteries' levels, of an island or the public microgrid
         self.register(registry)
         self._let_share(None)
 

@@ -44,44 +44,27 @@ class Doubt(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class History:
-    """The readings of one place in the slots of a window, the oldest first.
+    """The readings of one place in the slots of a window, the oldest first."""
 
-    Attributes:
-        level: The battery's level at the end of each slot, milliwatt-hours; -1: not known.
-        inflow: Generation and intake of the place in each slot; -1: not known, or not all of it is metered.
-        outflow: What the place sent into the loop in each slot; -1: not known.
-        end: End of the last slot.
-        capacity: The battery's capacity.
-        minimum: Its sharing minimum.
-        most: Most energy by which a level can change in a slot.
-    """
-
-    level: NDArray[np.int64]
+    level: NDArray[np.int64]  # the battery's level at the end of each slot, milliwatt-hours; -1: not known
+    # Generation and intake of the place in each slot; -1: not known, or not all of it is metered.
     inflow: NDArray[np.int64]
-    outflow: NDArray[np.int64]
-    end: EpochSeconds
-    capacity: MilliwattHours
-    minimum: MilliwattHours
-    most: MilliwattHours
+    outflow: NDArray[np.int64]  # what the place sent into the loop in each slot; -1: not known
+    end: EpochSeconds  # end of the last slot
+    capacity: MilliwattHours  # the battery's capacity
+    minimum: MilliwattHours  # its sharing minimum
+    most: MilliwattHours  # most energy by which a level can change in a slot
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
-    """What is known of a battery from its stored readings.
+    """What is known of a battery from its stored readings."""
 
-    Attributes:
-        doubt: Why its level can't be; ``None``: it can.
-        level: Its last stored level, milliwatt-hours; ``None``: there is none in the window.
-        time: End of that level's slot.
-        capacity: Its capacity.
-        most: Most energy by which its level can change in a slot.
-    """
-
-    doubt: Doubt | None = None
-    level: MilliwattHours | None = None
-    time: EpochSeconds = 0
-    capacity: MilliwattHours = 0
-    most: MilliwattHours = 0
+    doubt: Doubt | None = None  # why its level can't be; ``None``: it can
+    level: MilliwattHours | None = None  # its last stored level, milliwatt-hours; ``None``: there is none in the window
+    time: EpochSeconds = 0  # end of that level's slot
+    capacity: MilliwattHours = 0  # its capacity
+    most: MilliwattHours = 0  # most energy by which its level can change in a slot
 
     def judge(self, level: MilliwattHours, time: EpochSeconds) -> Doubt | None:
         """Return the doubt about a live level, which may be newer than the stored ones."""

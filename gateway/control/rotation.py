@@ -17,29 +17,21 @@ from gateway.control.shedding import Islands, Priority, energy_h, hours_left, nu
 
 @dataclass(frozen=True)
 class Turn:
-    """Which places are off.
+    """Which places are off."""
 
-    Attributes:
-        off: The meters that are isolated, one of each place that is off.
-        reason: Why, for people; ``None``: no place is off.
-    """
-
+    # The meters that are isolated, one of each place that is off.
     off: frozenset[MeterId] = field(default_factory=frozenset)
-    reason: str | None = None
+    reason: str | None = None  # why, for people; ``None``: no place is off
 
 
 class Rotation:
-    """The places of a microgrid that can be off, each with the meter that isolates it.
-
-    Attributes:
-        meters: Those meters, in the order of their ids.
-    """
+    """The places of a microgrid that can be off, each with the meter that isolates it."""
 
     def __init__(self, microgrid: MicrogridId, manager: Manager) -> None:
         self._number = number_of(microgrid)
         self._manager = manager
         self._priority: dict[MeterId, Priority] = {}
-        self.meters: tuple[MeterId, ...] = ()
+        self.meters: tuple[MeterId, ...] = ()  # those meters, in the order of their ids
 
     def register(self, registry: Mapping[MeterId, RegisteredMeter]) -> None:
         """Replace the registry by a changed one."""

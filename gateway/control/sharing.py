@@ -31,41 +31,26 @@ DOUBTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class BatteryState:
-    """The state of a battery, from its meter's reports.
+    """The state of a battery, from its meter's reports."""
 
-    Attributes:
-        level: The energy stored in it, milliwatt-hours.
-        capacity: Its capacity, milliwatt-hours.
-        minimum: Its sharing minimum, milliwatt-hours: below it the battery receives, and does not share.
-        available: Whether it can take part: its level is recent, it is up and not isolated.
-        shares: Whether it shares by command; else it only receives.
-        sharing: Whether it shares now: ``share_power_on`` is in force at its meter.
-        recent: Whether it began less than ``strategies.batteries.LEAST_S`` ago.
-        weight: Its share of the discharge relative to other donors.
-        doubt: Why its level can't be, so that it is not available; ``None``: it can.
-    """
-
-    level: MilliwattHours
-    capacity: MilliwattHours
-    minimum: MilliwattHours
-    available: bool = True
-    shares: bool = True
-    sharing: bool = False
-    recent: bool = False
-    weight: int = 1
-    doubt: Doubt | None = None
+    level: MilliwattHours  # the energy stored in it, milliwatt-hours
+    capacity: MilliwattHours  # its capacity, milliwatt-hours
+    minimum: MilliwattHours  # its sharing minimum, milliwatt-hours: below it the battery receives, and does not share
+    available: bool = True  # whether it can take part: its level is recent, it is up and not isolated
+    shares: bool = True  # whether it shares by command; else it only receives
+    sharing: bool = False  # whether it shares now: ``share_power_on`` is in force at its meter
+    recent: bool = False  # whether it began less than ``strategies.batteries.LEAST_S`` ago
+    weight: int = 1  # its share of the discharge relative to other donors
+    doubt: Doubt | None = None  # why its level can't be, so that it is not available; ``None``: it can
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The donors and the receivers.
+    """The donors and the receivers."""
 
-    Attributes:
-        donors: The weight of each donor; without receivers there are no donors.
-        receivers: The batteries below their minimum that are helped, or that no battery can help.
-    """
-
+    # The weight of each donor; without receivers there are no donors.
     donors: Mapping[MeterId, int] = field(default_factory=dict)
+    # The batteries below their minimum that are helped, or that no battery can help.
     receivers: frozenset[MeterId] = frozenset()
 
 

@@ -44,8 +44,7 @@ RETURN_FACTOR = 1.25
 class Priority(IntEnum):
     """The order in which places are served (U5)."""
 
-    KEPT = 0
-    """Emergency services, sources of others, and meters of other makers: never off."""
+    KEPT = 0  # emergency services, sources of others, and meters of other makers: never off
     APARTMENT = 1
     HOUSE = 2
 
@@ -57,17 +56,11 @@ def priority_of(function: Function) -> Priority:
 
 @dataclass(frozen=True, kw_only=True)
 class Rung:
-    """How many groups are off.
+    """How many groups are off."""
 
-    Attributes:
-        below_h: It holds below so many hours of energy above the floors.
-        houses: Groups of houses that are off.
-        apartments: Groups of apartments that are off.
-    """
-
-    below_h: float
-    houses: int
-    apartments: int
+    below_h: float  # it holds below so many hours of energy above the floors
+    houses: int  # groups of houses that are off
+    apartments: int  # groups of apartments that are off
 
 
 LADDER = (
@@ -80,27 +73,16 @@ LADDER = (
 
 @dataclass(frozen=True, kw_only=True)
 class Islands:
-    """Islands and limited microgrids, microgrids by places; places without a battery have no capacity.
+    """Islands and limited microgrids, microgrids by places; places without a battery have no capacity."""
 
-    Attributes:
-        level: The energy in each battery, milliwatt-hours.
-        floor: Its agreed floor, the sharing minimum.
-        capacity: Its capacity.
-        known: Whether its level is known, recent and can be.
-        priority: The ``Priority`` of each place.
-        off: Which places are off now.
-        number: A number of each microgrid, (M,): neighbours are at different turns.
-        import_w: Most watts that each takes from the town, (M,); 0 in an island.
-    """
-
-    level: Energies
-    floor: Energies
-    capacity: Energies
-    known: Flags
-    priority: Energies
-    off: Flags
-    number: Energies
-    import_w: Energies
+    level: Energies  # the energy in each battery, milliwatt-hours
+    floor: Energies  # its agreed floor, the sharing minimum
+    capacity: Energies  # its capacity
+    known: Flags  # whether its level is known, recent and can be
+    priority: Energies  # the ``Priority`` of each place
+    off: Flags  # which places are off now
+    number: Energies  # a number of each microgrid, (M,): neighbours are at different turns
+    import_w: Energies  # most watts that each takes from the town, (M,); 0 in an island
 
 
 def energy_h(islands: Islands) -> npt.NDArray[np.float64]:

@@ -43,15 +43,10 @@ _ENTITIES: dict[str, dict[str, str]] = {
 
 @dataclass(frozen=True)
 class Topics:
-    """The topics of a place at the household's broker, all retained.
+    """The topics of a place at the household's broker, all retained."""
 
-    Attributes:
-        id: The place's name in topics and unique ids: it stays while the microgrid and the place keep their names.
-        prefix: The discovery prefix of Home Assistant.
-    """
-
-    id: str
-    prefix: str
+    id: str  # the place's name in topics and unique ids: it stays while the microgrid and the place keep their names
+    prefix: str  # the discovery prefix of Home Assistant
 
     @property
     def discovery(self) -> str:
@@ -104,17 +99,11 @@ def discovery(topics: Topics, place: str, meters: Collection[RegisteredMeter], v
 
 @dataclass(frozen=True, kw_only=True)
 class BatteryLevel:
-    """The present state of the batteries of a place together.
+    """The present state of the batteries of a place together."""
 
-    Attributes:
-        level: Their energy, milliwatt-hours; ``None``: not known now.
-        capacity: Their capacity, milliwatt-hours.
-        sharing: Whether one of them shares by command; ``None``: not known now.
-    """
-
-    level: MilliwattHours | None
-    capacity: MilliwattHours
-    sharing: bool | None
+    level: MilliwattHours | None  # their energy, milliwatt-hours; ``None``: not known now
+    capacity: MilliwattHours  # their capacity, milliwatt-hours
+    sharing: bool | None  # whether one of them shares by command; ``None``: not known now
 
 
 def state(totals: Mapping[str, MilliwattHours], batteries: BatteryLevel | None) -> bytes:

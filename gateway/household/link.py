@@ -25,18 +25,15 @@ class HouseholdLink:
     Args:
         settings: The broker.
         microgrid: The gateway's microgrid.
-
-    Attributes:
-        mqtt: The connection.
-        version: The version that discovery names.
     """
 
     def __init__(self, settings: HouseholdSettings, microgrid: MicrogridId) -> None:
-        self.version = version("commonwatt")
+        self.version = version("commonwatt")  # the version that discovery names
         self._settings = settings
         self._topics = topics_of(microgrid, settings.place, settings.prefix)
         self._messages: dict[str, bytes] = {}
         self._sent: dict[str, bytes] = {}
+        # The connection.
         self.mqtt = MqttLink(
             address=settings.address,
             identity=f"commonwatt-{microgrid}-gateway",

@@ -43,16 +43,12 @@ def quantities_of(meters: Collection[RegisteredMeter]) -> dict[tuple[MeterId, in
 
 @dataclass
 class Totals:
-    """The energy of a place since its publication was switched on.
+    """The energy of a place since its publication was switched on."""
 
-    Attributes:
-        part: All parts up to this number are counted.
-        sums: Milliwatt-hours by name. A sum falls when exact slots replace higher averages, or in a conflict.
-        highest: The highest each sum has been, which is what is published: a total that falls would be a reset.
-    """
-
-    part: int
+    part: int  # all parts up to this number are counted
+    # Milliwatt-hours by name. A sum falls when exact slots replace higher averages, or in a conflict.
     sums: Counter[str] = field(default_factory=Counter)
+    # The highest each sum has been, which is what is published: a total that falls would be a reset.
     highest: Counter[str] = field(default_factory=Counter)
 
     def count(self, store: Counted, quantities: Quantities) -> None:
@@ -81,16 +77,13 @@ def _sums(parts: Collection[Part], quantities: Quantities) -> Counter[str]:
 
 
 class Keeper:
-    """Counts the totals of a place, and decides when they are saved.
-
-    Attributes:
-        totals: The totals.
-    """
+    """Counts the totals of a place, and decides when they are saved."""
 
     def __init__(self, store: Counted, place: str) -> None:
         self._store = store
         self._key = f"household {place}"
         kept = json.loads(store.setting(self._key) or "{}")
+        # The totals.
         self.totals = Totals(
             # The store may have been recovered without its last parts.
             part=min(kept.get("part", store.newest_part()), store.newest_part()),

@@ -26,19 +26,12 @@ LINKS = {"meters": "the meters' broker", "head_end": "the utility"}
 
 @dataclass(frozen=True, kw_only=True)
 class Alarm:
-    """A condition that needs a person.
+    """A condition that needs a person."""
 
-    Attributes:
-        alert: The name of the alert, which is its section in the runbooks; empty: there is none.
-        severity: ``critical``: act now; ``warning``: today.
-        title: What is wrong.
-        remedy: What to do, or what it means.
-    """
-
-    alert: str
-    severity: Literal["critical", "warning"]
-    title: str
-    remedy: str
+    alert: str  # the name of the alert, which is its section in the runbooks; empty: there is none
+    severity: Literal["critical", "warning"]  # ``critical``: act now; ``warning``: today
+    title: str  # what is wrong
+    remedy: str  # what to do, or what it means
 
 
 def alarms(view: View) -> list[Alarm]:

@@ -42,19 +42,15 @@ Key = tuple[int, int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Mode:
-    """The aggregation of relayed data (C6).
+    """The aggregation of relayed data (C6)."""
 
-    Attributes:
-        name: ``none``: parts as they come; ``lossless``: whole finished quarters; ``lossy``: averages of them.
-        until: When it ends; ``None``: when a command ends it.
-        for_s: Whether this process computed its end from a duration: the end is shifted when the time is set. The
-            store keeps ``until`` only.
-        since: First quarter that may be averaged, as none of it was sent before; ``ANY_QUARTER``: not known yet.
-    """
-
+    # ``none``: parts as they come; ``lossless``: whole finished quarters; ``lossy``: averages of them.
     name: str = "none"
-    until: EpochSeconds | None = None
+    until: EpochSeconds | None = None  # when it ends; ``None``: when a command ends it
+    # Whether this process computed its end from a duration: the end is shifted when the time is set. The store keeps
+    # ``until`` only.
     for_s: bool = False
+    # First quarter that may be averaged, as none of it was sent before; ``ANY_QUARTER``: not known yet.
     since: Quarter = ANY_QUARTER
 
 
@@ -69,23 +65,14 @@ class Flying:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """The content of one batch, and the parts that its acknowledgement covers.
+    """The content of one batch, and the parts that its acknowledgement covers."""
 
-    Attributes:
-        blocks: The blocks to send.
-        done: Parts that the utility has exactly after its acknowledgement.
-        averaged: Parts of which the utility then has averages.
-        events: (log generation, event).
-        dead_letters: (number, dead letter).
-        more: Whether unsent data is left for another batch.
-    """
-
-    blocks: Blocks
-    done: tuple[int, ...]
-    averaged: tuple[int, ...] = ()
-    events: tuple[tuple[int, EventRecord], ...] = ()
-    dead_letters: tuple[tuple[int, DeadLetter], ...] = ()
-    more: bool = False
+    blocks: Blocks  # the blocks to send
+    done: tuple[int, ...]  # parts that the utility has exactly after its acknowledgement
+    averaged: tuple[int, ...] = ()  # parts of which the utility then has averages
+    events: tuple[tuple[int, EventRecord], ...] = ()  # (log generation, event)
+    dead_letters: tuple[tuple[int, DeadLetter], ...] = ()  # (number, dead letter)
+    more: bool = False  # whether unsent data is left for another batch
 
 
 def load(parts: Collection[Part]) -> Blocks:

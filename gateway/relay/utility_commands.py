@@ -26,18 +26,14 @@ KEPT_OUTCOMES = 100
 
 
 class UtilityCommands:
-    """Carries out each of the utility's commands once, and answers each repetition.
-
-    Attributes:
-        tuned: The periods that the utility set, seconds, by the name of their setting.
-        rates: The rates that the utility has told.
-    """
+    """Carries out each of the utility's commands once, and answers each repetition."""
 
     def __init__(
         self, microgrid: MicrogridId, store: Stored, relay: Relay, modes: Modes, periods: dict[str, int]
     ) -> None:
+        # The periods that the utility set, seconds, by the name of their setting.
         self.tuned: dict[str, int] = json.loads(store.setting("periods") or "{}")
-        self.rates = KeptRates(store)
+        self.rates = KeptRates(store)  # the rates that the utility has told
         self._stopped = StoppedMeters(store, modes.manager)
         self._of_file = periods
         self._microgrid = microgrid

@@ -53,27 +53,16 @@ _MAX_HEADER_BYTES = 10_000
 
 
 class Handover(Settings):
-    """What a handover says of itself.
+    """What a handover says of itself."""
 
-    Attributes:
-        format: The file's format.
-        microgrid: The microgrid of its controller.
-        version: The version of the program that wrote it.
-        released: When the store was released, epoch seconds.
-        store: The store's id.
-        store_bytes: The size of the database that follows, bytes.
-        sha256: The database's checksum; empty: an earlier version wrote it, without a signature.
-        certificate: The old controller's certificate (PEM), by which it is signed; empty: not signed.
-    """
-
-    format: Literal[1] = 1
-    microgrid: str
-    version: str
-    released: EpochSeconds
-    store: int
-    store_bytes: int
-    sha256: str = ""
-    certificate: str = ""
+    format: Literal[1] = 1  # the file's format
+    microgrid: str  # the microgrid of its controller
+    version: str  # the version of the program that wrote it
+    released: EpochSeconds  # when the store was released, epoch seconds
+    store: int  # the store's id
+    store_bytes: int  # the size of the database that follows, bytes
+    sha256: str = ""  # the database's checksum; empty: an earlier version wrote it, without a signature
+    certificate: str = ""  # the old controller's certificate (PEM), by which it is signed; empty: not signed
 
     @property
     def id(self) -> str:
@@ -83,32 +72,20 @@ class Handover(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Trusted:
-    """The authority whose controllers' handovers are taken over.
+    """The authority whose controllers' handovers are taken over."""
 
-    Attributes:
-        authority: Its certificate (PEM).
-        revocations: Its revocation list (PEM); ``None``: none is kept.
-    """
-
-    authority: bytes
-    revocations: bytes | None
+    authority: bytes  # its certificate (PEM)
+    revocations: bytes | None  # its revocation list (PEM); ``None``: none is kept
 
 
 @dataclass(frozen=True, kw_only=True)
 class TakenOver:
-    """The result of taking a handover over.
+    """The result of taking a handover over."""
 
-    Attributes:
-        handover: The handover.
-        again: Whether it had been taken over before; then nothing was changed.
-        moved: Whether its store became this controller's store.
-        added: Otherwise: how many parts, events and dead letters were added to the store that was there.
-    """
-
-    handover: Handover
-    again: bool = False
-    moved: bool = False
-    added: int = 0
+    handover: Handover  # the handover
+    again: bool = False  # whether it had been taken over before; then nothing was changed
+    moved: bool = False  # whether its store became this controller's store
+    added: int = 0  # otherwise: how many parts, events and dead letters were added to the store that was there
 
 
 def check_not_released(path: Path, store: Store) -> None:

@@ -53,13 +53,10 @@ _NOT_IN_UNSENT_INDEX = f"""
 
 
 class StoreReads:
-    """Reads of one open store.
-
-    Attributes:
-        damaged: Damaged rows found and not deleted yet, by table and row number.
-    """
+    """Reads of one open store."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
+        # Damaged rows found and not deleted yet, by table and row number.
         self.damaged: dict[tuple[str, int], DamagedRow] = {}
         self._db = connection
 

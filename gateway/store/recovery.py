@@ -48,21 +48,14 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Recovery:
-    """The result of a recovery.
+    """The result of a recovery."""
 
-    Attributes:
-        quarantined: The path of the damaged store now; ``None``: its file was gone.
-        why: The damage.
-        taken: Rows copied, by table.
-        damaged: Rows that could be read but were not what was written, by table.
-        unreadable: Descriptions of the rows that could not be read, for the log.
-    """
-
-    why: str
-    quarantined: Path | None = None
-    taken: Counter[str] = field(default_factory=Counter)
+    why: str  # the damage
+    quarantined: Path | None = None  # the path of the damaged store now; ``None``: its file was gone
+    taken: Counter[str] = field(default_factory=Counter)  # rows copied, by table
+    # Rows that could be read but were not what was written, by table.
     damaged: Counter[str] = field(default_factory=Counter)
-    unreadable: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)  # descriptions of the rows that could not be read, for the log
 
 
 def open_checked(path: Path, now: EpochSeconds) -> tuple[Store, Recovery | None]:

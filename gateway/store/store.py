@@ -70,17 +70,12 @@ PORTION_SLOTS = 100_000
 
 
 class Store(StoreReads):
-    """One open store.
-
-    Attributes:
-        store_id: Random number of this store; a new one means a new store.
-        closed: Whether it was closed.
-    """
+    """One open store."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         super().__init__(connection)
-        self.closed = False
-        self.store_id = 0
+        self.closed = False  # whether it was closed
+        self.store_id = 0  # random number of this store; a new one means a new store
         self._path = path
 
     @classmethod

@@ -23,87 +23,52 @@ Steps: TypeAlias = Sequence[tuple[float, str]]
 
 @dataclass(frozen=True)
 class Query:
-    """A query to Prometheus.
+    """A query to Prometheus."""
 
-    Attributes:
-        expr: PromQL.
-        legend: Name of each series; ``{{label}}`` is replaced by the label's value.
-    """
-
-    expr: str
-    legend: str = ""
+    expr: str  # PromQL
+    legend: str = ""  # name of each series; ``{{label}}`` is replaced by the label's value
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A panel without its position.
+    """A panel without its position."""
 
-    Attributes:
-        body: Its JSON, without ``id`` and ``gridPos``.
-        width: In columns.
-        height: In rows of Grafana's grid.
-    """
-
-    body: Json
-    width: int
-    height: int
+    body: Json  # its JSON, without ``id`` and ``gridPos``
+    width: int  # in columns
+    height: int  # in rows of Grafana's grid
 
 
 @dataclass(frozen=True)
 class Section:
-    """Panels under a heading.
+    """Panels under a heading."""
 
-    Attributes:
-        title: The heading; empty for the first, which needs none.
-        panels: The section's panels.
-    """
-
-    title: str
-    panels: Sequence[Panel]
+    title: str  # the heading; empty for the first, which needs none
+    panels: Sequence[Panel]  # the section's panels
 
 
 @dataclass(frozen=True)
 class Dashboard:
-    """A dashboard.
+    """A dashboard."""
 
-    Attributes:
-        name: Name of its file, and in its address.
-        title: Its title in Grafana.
-        description: Its purpose.
-        sections: Its sections from top to bottom.
-        variables: Variables besides the data source.
-        hours: Default time range, hours.
-    """
-
-    name: str
-    title: str
-    description: str
-    sections: Sequence[Section]
-    variables: Sequence[Json] = ()
-    hours: int = 6
+    name: str  # name of its file, and in its address
+    title: str  # its title in Grafana
+    description: str  # its purpose
+    sections: Sequence[Section]  # its sections from top to bottom
+    variables: Sequence[Json] = ()  # variables besides the data source
+    hours: int = 6  # default time range, hours
 
 
 @dataclass(frozen=True)
 class Look:
-    """The display of values.
+    """The display of values."""
 
-    Attributes:
-        unit: Grafana's name of the unit.
-        steps: Colours by lower bound.
-        base: The colour below the first bound.
-        words: Texts shown in place of numbers.
-        decimals: Digits after the point; ``None``: Grafana chooses.
-        low: Minimum of the axis; ``None``: Grafana chooses.
-        high: Least maximum of the axis, so that small values look small.
-    """
-
-    unit: str = "short"
-    steps: Steps = ()
-    base: str = GREEN
-    words: dict[float, str] = field(default_factory=dict)
-    decimals: int | None = None
-    low: float | None = 0
-    high: float | None = None
+    unit: str = "short"  # grafana's name of the unit
+    steps: Steps = ()  # colours by lower bound
+    base: str = GREEN  # the colour below the first bound
+    words: dict[float, str] = field(default_factory=dict)  # texts shown in place of numbers
+    decimals: int | None = None  # digits after the point; ``None``: Grafana chooses
+    low: float | None = 0  # minimum of the axis; ``None``: Grafana chooses
+    high: float | None = None  # least maximum of the axis, so that small values look small
 
 
 COUNT = Look(decimals=0, high=10)

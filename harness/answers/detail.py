@@ -36,21 +36,13 @@ Series = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Measured:
-    """What aggregation makes of a series.
+    """What aggregation makes of a series."""
 
-    Attributes:
-        exact: The readings.
-        averaged: Those that averages stand for.
-        changed: How many readings lossless changed.
-        left_minute: Records that lossless leaves of puts once a minute.
-        left_quarter: The same of puts once a quarter-hour.
-    """
-
-    exact: Series
-    averaged: Series
-    changed: int
-    left_minute: int
-    left_quarter: int
+    exact: Series  # the readings
+    averaged: Series  # those that averages stand for
+    changed: int  # how many readings lossless changed
+    left_minute: int  # records that lossless leaves of puts once a minute
+    left_quarter: int  # the same of puts once a quarter-hour
 
 
 def batched(records: Sequence[HistoryRecord], size: int) -> Iterator[Sequence[HistoryRecord]]:

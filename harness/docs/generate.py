@@ -59,19 +59,12 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Option:
-    """An option or argument.
+    """An option or argument."""
 
-    Attributes:
-        names: Its spellings, such as ``--limit``; an argument's name in capitals.
-        value: The placeholder of its value, such as ``N``; empty for a switch or an argument.
-        text: Its purpose.
-        note: Whether it is required, its default, its choices.
-    """
-
-    names: tuple[str, ...]
-    value: str
-    text: str
-    note: str
+    names: tuple[str, ...]  # its spellings, such as ``--limit``; an argument's name in capitals
+    value: str  # the placeholder of its value, such as ``N``; empty for a switch or an argument
+    text: str  # its purpose
+    note: str  # whether it is required, its default, its choices
 
     @property
     def is_argument(self) -> bool:
@@ -81,17 +74,11 @@ class Option:
 
 @dataclass(frozen=True)
 class Command:
-    """One command, not a group.
+    """One command, not a group."""
 
-    Attributes:
-        words: Its words after ``commonwatt``.
-        text: Its help.
-        options: Its arguments and options.
-    """
-
-    words: tuple[str, ...]
-    text: str
-    options: tuple[Option, ...]
+    words: tuple[str, ...]  # its words after ``commonwatt``
+    text: str  # its help
+    options: tuple[Option, ...]  # its arguments and options
 
 
 @cache

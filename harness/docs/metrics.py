@@ -30,19 +30,12 @@ from utility.supply.metrics import PlantMetrics
 
 @dataclass(frozen=True)
 class MetricInfo:
-    """One metric as Prometheus sees it.
+    """One metric as Prometheus sees it."""
 
-    Attributes:
-        name: Its name; a counter's ends in ``_total``.
-        kind: counter, gauge or histogram.
-        labels: Names of its labels.
-        text: Its help text.
-    """
-
-    name: str
-    kind: str
-    labels: tuple[str, ...]
-    text: str
+    name: str  # its name; a counter's ends in ``_total``
+    kind: str  # counter, gauge or histogram
+    labels: tuple[str, ...]  # names of its labels
+    text: str  # its help text
 
 
 def all_metrics() -> dict[str, list[MetricInfo]]:

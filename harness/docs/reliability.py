@@ -15,15 +15,10 @@ _TEST = re.compile(r"^def (test_row_(\d\d)_\w+)\(", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Row:
-    """One fault.
+    """One fault."""
 
-    Attributes:
-        fault: What happens, in plain words.
-        holds: The guarantee.
-    """
-
-    fault: str
-    holds: str
+    fault: str  # what happens, in plain words
+    holds: str  # the guarantee
 
 
 ROWS: dict[int, Row] = {

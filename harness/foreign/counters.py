@@ -26,21 +26,14 @@ FAULTS = ("restart", "glitch", "duplicate", "disorder", "gap", "reconnection")
 
 @dataclass(frozen=True)
 class Sample:
-    """What a device reports.
+    """What a device reports."""
 
-    Attributes:
-        arrival: When its message arrives, epoch milliseconds.
-        device: Its own time; ``None``: it has no clock.
-        value: Its counter.
-        flowed: The rise of the device's counter since its first sample, without all faults, milliwatt-hours.
-        restarted: Whether it reported a restart before.
-    """
-
-    arrival: int
-    device: int | None
-    value: MilliwattHours
+    arrival: int  # when its message arrives, epoch milliseconds
+    device: int | None  # its own time; ``None``: it has no clock
+    value: MilliwattHours  # its counter
+    # The rise of the device's counter since its first sample, without all faults, milliwatt-hours.
     flowed: MilliwattHours
-    restarted: bool = False
+    restarted: bool = False  # whether it reported a restart before
 
 
 @dataclass(frozen=True)

@@ -25,31 +25,19 @@ Messages = list[tuple[str, str, int, bool]]
 
 @dataclass
 class Device:
-    """A foreign meter.
+    """A foreign meter."""
 
-    Attributes:
-        meter: Our id of it.
-        name: Its name in topics.
-        every_s: Seconds of the clock between its messages.
-        step: Milliwatt-hours of one digit of its counter.
-        power_w: Its present power.
-        says: Its messages for a time and a counter.
-        counter: Its counter, milliwatt-hours, as shown.
-        will: Topic, payload when it is gone, and payload when it is there; ``None``: it has no will.
-        is_5: Whether it speaks MQTT 5.
-        shown: All readings that it published.
-    """
-
-    meter: int
-    name: str
-    every_s: float
-    step: int
-    power_w: int
-    says: Callable[["Device", float], Messages]
-    counter: int = 3_000_000
+    meter: int  # our id of it
+    name: str  # its name in topics
+    every_s: float  # seconds of the clock between its messages
+    step: int  # milliwatt-hours of one digit of its counter
+    power_w: int  # its present power
+    says: Callable[["Device", float], Messages]  # its messages for a time and a counter
+    counter: int = 3_000_000  # its counter, milliwatt-hours, as shown
+    # Topic, payload when it is gone, and payload when it is there; ``None``: it has no will.
     will: tuple[str, str, str] | None = None
-    is_5: bool = False
-    shown: set[int] = field(default_factory=set, repr=False)
+    is_5: bool = False  # whether it speaks MQTT 5
+    shown: set[int] = field(default_factory=set, repr=False)  # all readings that it published
     flowed_mws: int = field(default=0, repr=False)
     due: float = 0.0
     last: float = 0.0

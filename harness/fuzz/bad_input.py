@@ -53,19 +53,12 @@ NOISE = random.Random(3).randbytes(KILOBYTES_256)
 
 @dataclass(frozen=True)
 class Seen:
-    """The result of one input.
+    """The result of one input."""
 
-    Attributes:
-        answer: Name of the refusal, rejection or result in the answer to the sender; empty: no answer.
-        counted: Labels, or ``counter label``, that were counted up.
-        kept: Reasons of the dead letters that are new, by name.
-        contents: What those dead letters hold.
-    """
-
-    answer: str
-    counted: frozenset[str]
-    kept: tuple[str, ...]
-    contents: tuple[bytes, ...] = ()
+    answer: str  # name of the refusal, rejection or result in the answer to the sender; empty: no answer
+    counted: frozenset[str]  # labels, or ``counter label``, that were counted up
+    kept: tuple[str, ...]  # reasons of the dead letters that are new, by name
+    contents: tuple[bytes, ...] = ()  # what those dead letters hold
 
 
 Samples = dict[str, float]

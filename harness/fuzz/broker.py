@@ -143,13 +143,10 @@ BENDS: tuple[Bend, ...] = (
 
 
 class Fuzzer:
-    """Sends cases until none are left.
-
-    Attributes:
-        outcomes: Cases by outcome: answered, closed, or closed after the sender had shut down its side.
-    """
+    """Sends cases until none are left."""
 
     def __init__(self, port: int, tokens: dict[str, str], seed: int) -> None:
+        # Cases by outcome: answered, closed, or closed after the sender had shut down its side.
         self.outcomes: Counter[str] = Counter()
         self._port, self._tokens, self._seed = port, tokens, seed
 

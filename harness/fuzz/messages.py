@@ -120,19 +120,12 @@ def noise(rng: random.Random) -> bytes:
 
 @dataclass
 class Source:
-    """An input for messages.
+    """An input for messages."""
 
-    Attributes:
-        name: Its name in a failure.
-        seeds: Good messages, to be mutated.
-        take: Passes a message to the core; raises if an invariant is violated.
-        text: Whether its messages are JSON.
-    """
-
-    name: str
-    seeds: list[bytes]
-    take: Callable[[bytes], None]
-    text: bool = False
+    name: str  # its name in a failure
+    seeds: list[bytes]  # good messages, to be mutated
+    take: Callable[[bytes], None]  # passes a message to the core; raises if an invariant is violated
+    text: bool = False  # whether its messages are JSON
 
     def case(self, rng: random.Random) -> bytes:
         """Return the next message."""

@@ -92,14 +92,10 @@ class _Connection(asyncio.Protocol):
 
 
 class Acknowledging:
-    """The listener, on a thread of its own.
-
-    Attributes:
-        counts: ``connected`` meters and ``puts``.
-    """
+    """The listener, on a thread of its own."""
 
     def __init__(self, addresses: Sequence[tuple[str, int]]) -> None:
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()  # ``connected`` meters and ``puts``
         self._addresses = addresses
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)

@@ -25,17 +25,11 @@ class Fate(Enum):
 
 @dataclass(frozen=True)
 class Message:
-    """A PUBLISH packet.
+    """A PUBLISH packet."""
 
-    Attributes:
-        way: Which way it goes.
-        topic: Its topic.
-        payload: Its payload.
-    """
-
-    way: Way
-    topic: str
-    payload: bytes
+    way: Way  # which way it goes
+    topic: str  # its topic
+    payload: bytes  # its payload
 
     @property
     def leaf(self) -> str:

@@ -41,17 +41,11 @@ GRACE_S = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
-    """The result of the load in one window.
+    """The result of the load in one window."""
 
-    Attributes:
-        offered: Puts sent.
-        acknowledged: Puts that the gateway acknowledged.
-        latencies_s: Seconds from put to acknowledgement, in ascending order.
-    """
-
-    offered: int
-    acknowledged: int
-    latencies_s: tuple[float, ...]
+    offered: int  # puts sent
+    acknowledged: int  # puts that the gateway acknowledged
+    latencies_s: tuple[float, ...]  # seconds from put to acknowledgement, in ascending order
 
     def latency_s(self, percent: int) -> float:
         """Return the latency that ``percent`` of the acknowledged puts did not exceed; infinite if there are none."""

@@ -54,16 +54,11 @@ def bring_up(mtu: int | None = None) -> None:
 
 
 class Scales:
-    """Measures every TCP packet on the loopback, from the instance's creation on.
-
-    Attributes:
-        weighed: IP bytes by (port from, port to).
-        repeated: The retransmitted content in these bytes.
-    """
+    """Measures every TCP packet on the loopback, from the instance's creation on."""
 
     def __init__(self) -> None:
-        self.weighed: Counter[tuple[int, int]] = Counter()
-        self.repeated: Counter[tuple[int, int]] = Counter()
+        self.weighed: Counter[tuple[int, int]] = Counter()  # IP bytes by (port from, port to)
+        self.repeated: Counter[tuple[int, int]] = Counter()  # the retransmitted content in these bytes
         self._next: dict[tuple[int, int], int] = {}
         self._sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, _ALL_PROTOCOLS)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)

@@ -150,14 +150,10 @@ class RawClient:
 
 
 class PingPong:
-    """A well-behaved meter and gateway that exchange messages of QoS 1 while the test does something else.
-
-    Attributes:
-        delays_s: Round-trip time of each message and its answer, seconds.
-    """
+    """A well-behaved meter and gateway that exchange messages of QoS 1 while the test does something else."""
 
     def __init__(self, meter: RawClient, gateway: RawClient, microgrid: str, identity: str) -> None:
-        self.delays_s: list[float] = []
+        self.delays_s: list[float] = []  # round-trip time of each message and its answer, seconds
         self._meter, self._gateway = meter, gateway
         self._up, self._down = f"cw1/{microgrid}/{identity}/u/rec", f"cw1/{microgrid}/{identity}/d/ack"
         assert gateway.subscribe(f"cw1/{microgrid}/+/u/+") == 1

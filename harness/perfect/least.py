@@ -24,15 +24,10 @@ _Flows = tuple[Integers, Integers, Integers]
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:
-    """What a program found.
+    """What a program found."""
 
-    Attributes:
-        unserved: Load not met, milliwatt-hours, by kind.
-        answer: The program's answer, with its size.
-    """
-
-    unserved: dict[str, float]
-    answer: Answer
+    unserved: dict[str, float]  # load not met, milliwatt-hours, by kind
+    answer: Answer  # the program's answer, with its size
 
 
 def between(world: World, first: int, last: int) -> World:

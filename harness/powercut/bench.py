@@ -83,17 +83,12 @@ class Bench:
 
 
 class Session:
-    """One recorded run.
-
-    Attributes:
-        site: Its site.
-        recorders: The recorders, by part.
-        players: The players, by the part that acknowledges their messages.
-    """
+    """One recorded run."""
 
     def __init__(self, site: Site, recorders: dict[str, Recorder]) -> None:
-        self.site = site
-        self.recorders = recorders
+        self.site = site  # its site
+        self.recorders = recorders  # the recorders, by part
+        # The players, by the part that acknowledges their messages.
         self.players: dict[str, list[Player]] = {
             "r001 gateway": [
                 PlayedMeter(

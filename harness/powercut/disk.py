@@ -64,14 +64,10 @@ def records(trace: bytes) -> Iterator[tuple[int, Record]]:
 
 
 class File:
-    """One file: the content for reads, the certain content on disk, and the possible one.
-
-    Attributes:
-        seen: What reads see.
-    """
+    """One file: the content for reads, the certain content on disk, and the possible one."""
 
     def __init__(self, content: bytes = b"") -> None:
-        self.seen = bytearray(content)
+        self.seen = bytearray(content)  # what reads see
         self._disk = bytearray(content)
         self._lengths = [len(content)]
         self._cuts: list[tuple[int, int]] = []

@@ -29,14 +29,10 @@ Published = tuple[int, Put]
 
 
 class Listener:
-    """A listener in the gateway's place, which acknowledges nothing.
-
-    Attributes:
-        puts: The received puts.
-    """
+    """A listener in the gateway's place, which acknowledges nothing."""
 
     def __init__(self, folder: Path, address: str, position: Callable[[], int]) -> None:
-        self.puts: list[Published] = []
+        self.puts: list[Published] = []  # the received puts
         self._position = position
         self._link = MqttLink(
             address=address,

@@ -48,32 +48,21 @@ EventKey = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """The data of one acknowledged message.
+    """The data of one acknowledged message."""
 
-    Attributes:
-        position: Position of the trace at the arrival of the acknowledgement.
-        blocks: Exact values by the blocks' keys.
-        events: By (meter, generation, id).
-        ids: Meter, log, first and last id that must be covered; ``None`` where ids are not kept.
-    """
-
-    position: int
-    blocks: dict[Key, npt.NDArray[np.int64]]
-    events: dict[EventKey, EventRecord]
+    position: int  # position of the trace at the arrival of the acknowledgement
+    blocks: dict[Key, npt.NDArray[np.int64]]  # exact values by the blocks' keys
+    events: dict[EventKey, EventRecord]  # by (meter, generation, id)
+    # Meter, log, first and last id that must be covered; ``None`` where ids are not kept.
     ids: tuple[int, Log, int, int] | None = None
 
 
 class Player(ABC):
-    """A sender of messages: repeats each until it is acknowledged, and records the trace's position then.
-
-    Attributes:
-        acknowledged: Acknowledged data, in order.
-        refused: Number of refused messages.
-    """
+    """A sender of messages: repeats each until it is acknowledged, and records the trace's position then."""
 
     def __init__(self, position: Callable[[], int], seed: int) -> None:
-        self.acknowledged: list[Acknowledged] = []
-        self.refused = 0
+        self.acknowledged: list[Acknowledged] = []  # acknowledged data, in order
+        self.refused = 0  # number of refused messages
         self._position = position
         self._rng = random.Random(seed)
         self._quarter = int(time.time()) // QUARTER_S - 50_000

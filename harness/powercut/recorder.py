@@ -27,15 +27,11 @@ class Recorder:
         library: The recorder.
         folder: The recorded folder.
         trace: The file of the trace.
-
-    Attributes:
-        failing: While this file exists, syncs of recorded files fail.
-        base: The content of the folder before.
     """
 
     def __init__(self, library: Path, folder: Path, trace: Path) -> None:
-        self.failing = trace.with_suffix(".failing")
-        self.base = read_folder(folder)
+        self.failing = trace.with_suffix(".failing")  # while this file exists, syncs of recorded files fail
+        self.base = read_folder(folder)  # the content of the folder before
         self._library = library
         self._folder = folder
         self._trace = trace

@@ -28,17 +28,11 @@ from utility.registry.tables import meter
 
 @dataclass(frozen=True)
 class Recovered:
-    """The contents of a store.
+    """The contents of a store."""
 
-    Attributes:
-        blocks: All of its blocks, joined.
-        events: By (meter, generation, id).
-        covered: By meter and log, the covered ranges of ids.
-    """
-
-    blocks: Blocks
-    events: Mapping[EventKey, EventRecord]
-    covered: Mapping[tuple[int, Log], Sequence[tuple[int, int]]]
+    blocks: Blocks  # all of its blocks, joined
+    events: Mapping[EventKey, EventRecord]  # by (meter, generation, id)
+    covered: Mapping[tuple[int, Log], Sequence[tuple[int, int]]]  # by meter and log, the covered ranges of ids
 
 
 Open: TypeAlias = Callable[[Path], Recovered]
@@ -110,17 +104,11 @@ def lost(recovered: Recovered, acknowledged: Sequence[Acknowledged]) -> list[str
 
 @dataclass(frozen=True)
 class Recording:
-    """One process's operations on its files, and its acknowledgements.
+    """One process's operations on its files, and its acknowledgements."""
 
-    Attributes:
-        base: Its files before.
-        trace: Its operations.
-        acknowledged: Its acknowledgements, by position.
-    """
-
-    base: dict[str, bytes]
-    trace: bytes
-    acknowledged: Sequence[Acknowledged]
+    base: dict[str, bytes]  # its files before
+    trace: bytes  # its operations
+    acknowledged: Sequence[Acknowledged]  # its acknowledgements, by position
 
     def disk(self, seed: int) -> Disk:
         """Return its disk before the first operation; ``seed`` determines the losses of failed syncs."""
@@ -129,17 +117,11 @@ class Recording:
 
 @dataclass(frozen=True)
 class Cut:
-    """One power cut.
+    """One power cut."""
 
-    Attributes:
-        position: Position in the trace.
-        acknowledged: Number of messages acknowledged before.
-        amiss: Their lost data, or the error at opening the store; empty if there is neither.
-    """
-
-    position: int
-    acknowledged: int
-    amiss: list[str]
+    position: int  # position in the trace
+    acknowledged: int  # number of messages acknowledged before
+    amiss: list[str]  # their lost data, or the error at opening the store; empty if there is neither
 
 
 def power_cuts(recording: Recording, opening: Open, *, cuts: int, seed: int) -> Iterator[Cut]:

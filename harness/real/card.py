@@ -17,13 +17,10 @@ class Card:
         image: The file that holds it; made.
         folder: Where it is mounted; made.
         options: Further options of the mount, separated by commas.
-
-    Attributes:
-        folder: Where it is mounted.
     """
 
     def __init__(self, image: Path, folder: Path, options: str = "") -> None:
-        self.folder = folder
+        self.folder = folder  # where it is mounted
         self._image = image
         self._options = options
 

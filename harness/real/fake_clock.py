@@ -12,9 +12,6 @@ class FakeClock:
     Args:
         folder: The folder of its file.
         name: The name of the process.
-
-    Attributes:
-        environment: What the process needs in its environment.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -23,6 +20,7 @@ class FakeClock:
         found = subprocess.run(
             [str(real_part("faketime")), "-m", "-f", "+0", "printenv", "LD_PRELOAD"], capture_output=True, text=True
         )
+        # What the process needs in its environment.
         self.environment = {
             "LD_PRELOAD": found.stdout.strip(),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),

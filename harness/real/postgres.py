@@ -19,15 +19,11 @@ USER = "postgres"
 
 
 class Postgres:
-    """One server, made anew; its log is copied to ``folder``.
-
-    Attributes:
-        port: Its port on 127.0.0.1.
-    """
+    """One server, made anew; its log is copied to ``folder``."""
 
     def __init__(self, folder: Path, *, durable: bool = True) -> None:
         """Choose port and folders; a server that is not ``durable`` is faster, and must not be crashed."""
-        self.port = free_port()
+        self.port = free_port()  # its port on 127.0.0.1
         self._bin = real_part("initdb").resolve().parent
         # The server's user must reach its data; other users can't read pytest's folders.
         self._data = Path("/tmp") / f"commonwatt-postgres-{os.getpid()}-{self.port}"

@@ -36,16 +36,11 @@ def pool() -> Iterator[ProcessPoolExecutor]:
 
 
 class Tally:
-    """The results of many worlds.
-
-    Attributes:
-        runs: Worlds without a violation.
-        failed: The violations of the others.
-    """
+    """The results of many worlds."""
 
     def __init__(self, number: int) -> None:
-        self.runs = 0
-        self.failed: list[Violation] = []
+        self.runs = 0  # worlds without a violation
+        self.failed: list[Violation] = []  # the violations of the others
         self._number = number
         self._begin = self._reported = perf_counter()
         self._sums: Counter[str] = Counter()

@@ -31,15 +31,7 @@ if TYPE_CHECKING:
 
 
 class Fleet(Node[Change]):
-    """A microgrid's meters, in one process and one store.
-
-    Attributes:
-        meters: The cores.
-        off: Meters without power.
-        ahead: Error of each meter's own clock; whole slots.
-        limits: The meters' limits.
-        store: The store, which outlives a crash.
-    """
+    """A microgrid's meters, in one process and one store."""
 
     max_waiting = MAX_ARRIVED
 
@@ -47,13 +39,13 @@ class Fleet(Node[Change]):
         self, world: "World", microgrid: str, meters: Sequence[Description], broker: Broker, log_records: int
     ) -> None:
         super().__init__(world, f"{microgrid}-m")
-        self.meters: dict[MeterId, Meter] = {}
-        self.off: set[MeterId] = set()
-        self.ahead: Counter[MeterId] = Counter()
+        self.meters: dict[MeterId, Meter] = {}  # the cores
+        self.off: set[MeterId] = set()  # meters without power
+        self.ahead: Counter[MeterId] = Counter()  # error of each meter's own clock; whole slots
         self._stuck: Sequence[Effect[Change]] = ()
-        self.store: DeviceStore = open_store(Path(":memory:"), TRUTH)
+        self.store: DeviceStore = open_store(Path(":memory:"), TRUTH)  # the store, which outlives a crash
         self.microgrid = microgrid
-        self.limits = Limits(resolution=1, log_records=log_records)
+        self.limits = Limits(resolution=1, log_records=log_records)  # the meters' limits
         self._descriptions = {meter.id: meter for meter in meters}
         self._by_meter = {
             meter.id: Link(world, str(meter.id), self, broker, device(str(meter.id), Role.METER, microgrid))

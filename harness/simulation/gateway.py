@@ -29,16 +29,9 @@ if TYPE_CHECKING:
 
 
 class GatewayNode(Node[Change]):
-    """One microgrid's gateway.
+    """One microgrid's gateway."""
 
-    Attributes:
-        core: The core.
-        store: The store, which outlives a crash.
-        local: Its link to the microgrid's broker.
-        head_end: Its link to the head-end.
-    """
-
-    core: Gateway
+    core: Gateway  # the core
     # Two meters as slow as the longest delay of a message: an old acknowledgement agrees with them.
     wrong_s: tuple[int, ...] = (-1_781_900_000, -14_400, -3600, -2700, -1800, -400, 400, 1800, 3600, 86_400)
     max_waiting = MAX_WAITING
@@ -52,10 +45,10 @@ class GatewayNode(Node[Change]):
         head_end: Broker,
     ) -> None:
         super().__init__(world, settings.microgrid)
-        self.store = _new_store(self.rng)
+        self.store = _new_store(self.rng)  # the store, which outlives a crash
         identity = device(self.name, Role.GATEWAY, self.name)
-        self.local = Link(world, f"{self.name}-l", self, broker, identity)
-        self.head_end = Link(world, f"{self.name}-h", self, head_end, identity)
+        self.local = Link(world, f"{self.name}-l", self, broker, identity)  # its link to the microgrid's broker
+        self.head_end = Link(world, f"{self.name}-h", self, head_end, identity)  # its link to the head-end
         self._asleep = False
         self._puts: list[tuple[str, str, bytes]] = []
         self.links = [self.local, self.head_end]

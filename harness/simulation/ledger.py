@@ -41,25 +41,19 @@ _GROUPS = [0x3FF << 10 * group for group in range(6)]
 
 
 class Ledger:
-    """True readings and acknowledgements of one world.
-
-    Attributes:
-        made: Every reading ever recorded, by (meter, type) and start of its slot.
-        made_again: Readings of slots made twice, by a meter whose clock was set back, and that lost its memory.
-        events: Every event ever recorded.
-        excused: Slots (meter, type, start) that no process had after a store or a memory was lost: acknowledged by that
-            store alone and not relayed, or not acknowledged yet. Only these may be missing.
-        excused_events: The same of events.
-        forged: Records sent in another device's name; they may only be in dead letters.
-    """
+    """True readings and acknowledgements of one world."""
 
     def __init__(self, world: "World") -> None:
+        # Every reading ever recorded, by (meter, type) and start of its slot.
         self.made: dict[tuple[MeterId, int], dict[int, int]] = {}
-        self.events: dict[EventKey, EventRecord] = {}
+        self.events: dict[EventKey, EventRecord] = {}  # every event ever recorded
+        # Readings of slots made twice, by a meter whose clock was set back, and that lost its memory.
         self.made_again: dict[tuple[MeterId, int, int], set[int]] = {}
+        # Slots (meter, type, start) that no process had after a store or a memory was lost: acknowledged by that store
+        # alone and not relayed, or not acknowledged yet. Only these may be missing.
         self.excused: set[tuple[MeterId, int, int]] = set()
-        self.excused_events: set[EventKey] = set()
-        self.forged: set[bytes] = set()
+        self.excused_events: set[EventKey] = set()  # the same of events
+        self.forged: set[bytes] = set()  # records sent in another device's name; they may only be in dead letters
         self._world = world
         # The holdings of each gateway's store by its commits, and what meters deleted relying on them.
         self._at_gateway: dict[str, Holdings] = {}

@@ -24,21 +24,13 @@ MAX_MESSAGE_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Weather:
-    """The faults of a world's network.
+    """The faults of a world's network."""
 
-    Attributes:
-        loss: Probability that a message is lost.
-        double: Probability that it arrives twice.
-        repeated: Probability that its client sends a QoS 1 message again, up to a minute later.
-        late: Probability that it arrives up to a minute late.
-        held: Probability that it is delayed by up to an hour, and still arrives.
-    """
-
-    loss: float
-    double: float
-    repeated: float
-    late: float
-    held: float
+    loss: float  # probability that a message is lost
+    double: float  # probability that it arrives twice
+    repeated: float  # probability that its client sends a QoS 1 message again, up to a minute later
+    late: float  # probability that it arrives up to a minute late
+    held: float  # probability that it is delayed by up to an hour, and still arrives
 
 
 CALM = Weather(loss=0, double=0, repeated=0, late=0, held=0)
@@ -58,23 +50,15 @@ class Member(Protocol):
 
 
 class Broker:
-    """A broker, in memory only.
-
-    Attributes:
-        name: Its name.
-        up: Whether it runs.
-        starts: Number of its starts.
-        links: The links of its clients.
-        refused: Messages that the real broker's rules refuse (I11).
-    """
+    """A broker, in memory only."""
 
     def __init__(self, world: "World", name: str) -> None:
-        self.refused = 0
+        self.refused = 0  # messages that the real broker's rules refuse (I11)
         self._known: dict[tuple[str, Action, str], bool] = {}
-        self.name = name
-        self.up = True
-        self.starts = 1
-        self.links: list[Link] = []
+        self.name = name  # its name
+        self.up = True  # whether it runs
+        self.starts = 1  # number of its starts
+        self.links: list[Link] = []  # the links of its clients
         self._world = world
 
     def crash(self, down_s: float) -> None:
@@ -107,22 +91,14 @@ def device(identity: str, role: Role, microgrid: str = "") -> Device:
 
 
 class Link:
-    """One client's connection to its broker.
-
-    Attributes:
-        name: Its name.
-        device: The client's device.
-        connected: Whether the client considers itself connected.
-        cut: Whether no message gets through.
-        stalled_until: Time until which messages to it are delayed.
-    """
+    """One client's connection to its broker."""
 
     def __init__(self, world: "World", name: str, member: Member, broker: Broker, device: Device) -> None:
-        self.name = name
-        self.device = device
-        self.connected = False
-        self.cut = False
-        self.stalled_until = 0.0
+        self.name = name  # its name
+        self.device = device  # the client's device
+        self.connected = False  # whether the client considers itself connected
+        self.cut = False  # whether no message gets through
+        self.stalled_until = 0.0  # time until which messages to it are delayed
         self._world = world
         self._rng: random.Random = world.net
         self._member = member

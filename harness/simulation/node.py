@@ -23,33 +23,25 @@ class Crash(Exception):  # noqa: N818 - not an error: it is what is tested
 class Node(ABC, Generic[W]):
     """A process with a core and a store.
 
-    Attributes:
-        name: Its name in the story.
-        up: Whether it runs.
-        doom: Points (before a commit, after it, after each message) until its crash; ``None``: no crash.
-        starts: Number of its starts.
-        synced: Whether commits are durable; if not, it is a planted bug.
-        offset: Present error of its clock, seconds. The services' clock never jumps while they run
-            (``commonwatt.runtime.clock``); the cores must tolerate jumps nevertheless.
-        jumped: Whether its clock jumped since the start.
-        wrong_s: Largest error of its clock, seconds.
-
     A store is in memory. A crash leaves the committed data, as real files do after a power cut, which
     ``tests/integration/test_power_cut.py`` tests. If commits are not synced, a crash leaves the image of the last
     sync.
     """
 
-    wrong_s: tuple[int, ...] = ()
+    wrong_s: tuple[int, ...] = ()  # largest error of its clock, seconds
     max_waiting: int
 
     def __init__(self, world: "World", name: str) -> None:
-        self.name = name
-        self.up = False
+        self.name = name  # its name in the story
+        self.up = False  # whether it runs
+        # Points (before a commit, after it, after each message) until its crash; ``None``: no crash.
         self.doom: int | None = None
-        self.starts = 0
-        self.synced = True
+        self.starts = 0  # number of its starts
+        self.synced = True  # whether commits are durable; if not, it is a planted bug
+        # Present error of its clock, seconds. The services' clock never jumps while they run
+        # (``commonwatt.runtime.clock``); the cores must tolerate jumps nevertheless.
         self.offset = 0
-        self.jumped = False
+        self.jumped = False  # whether its clock jumped since the start
         self.full = False
         self.world = world
         self.rng: random.Random = world.rng

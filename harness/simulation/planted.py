@@ -38,15 +38,10 @@ from utility.readings.store import compactor, parts
 
 @dataclass(frozen=True)
 class Bug:
-    """A planted bug.
+    """A planted bug."""
 
-    Attributes:
-        plant: Context in which the bug is active.
-        unsynced: Nodes whose commits a crash undoes.
-    """
-
-    plant: Callable[[], AbstractContextManager[object]] = nullcontext
-    unsynced: tuple[str, ...] = ()
+    plant: Callable[[], AbstractContextManager[object]] = nullcontext  # context in which the bug is active
+    unsynced: tuple[str, ...] = ()  # nodes whose commits a crash undoes
 
 
 @contextmanager

@@ -33,13 +33,9 @@ WANTED: tuple[tuple[Kind, str], ...] = (
 
 
 class Rival:
-    """A real manager with its own store, which ignores all messages.
+    """A real manager with its own store, which ignores all messages."""
 
-    Attributes:
-        wanted: The states that it commands.
-    """
-
-    wanted = WANTED
+    wanted = WANTED  # the states that it commands
 
     def __init__(
         self, world: "World", settings: GatewaySettings, meters: dict[MeterId, RegisteredMeter], broker: Broker

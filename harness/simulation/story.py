@@ -16,16 +16,11 @@ SHOWN = 60
 
 
 class Violation(AssertionError):  # noqa: N818 - it says what it is
-    """A violated invariant.
-
-    Attributes:
-        seed: The seed of the world.
-        what: The invariant, and how it was violated.
-    """
+    """A violated invariant."""
 
     def __init__(self, seed: int, what: str, story: str, replay: str) -> None:
-        self.seed = seed
-        self.what = what
+        self.seed = seed  # the seed of the world
+        self.what = what  # the invariant, and how it was violated
         self._parts = seed, what, story, replay
         super().__init__(f"seed {seed}: {what}\n\n{story}\n\nreplay: {replay}")
 
@@ -35,16 +30,11 @@ class Violation(AssertionError):  # noqa: N818 - it says what it is
 
 
 class Story:
-    """The event log of one world.
-
-    Attributes:
-        counts: Number of events by kind.
-        now: The world's time, seconds since its start.
-    """
+    """The event log of one world."""
 
     def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.now = 0.0
+        self.counts: Counter[str] = Counter()  # number of events by kind
+        self.now = 0.0  # the world's time, seconds since its start
         self._hash = hashlib.sha256()
         # The text of a message is made only for printing.
         self._last: deque[tuple[float, str, str, Publish | None]] = deque(maxlen=KEPT)

@@ -52,20 +52,16 @@ COMPACT_S = 900
 
 
 class UtilityNode(Node[Change]):
-    """The utility's service.
+    """The utility's service."""
 
-    Attributes:
-        database: The database, which outlives a crash.
-        link: Its link to the head-end.
-    """
-
-    database: Database
+    database: Database  # the database, which outlives a crash
     # Its error is far below a gateway's: two agreeing wrong clocks are trusted, and reject good readings as future.
     wrong_s: tuple[int, ...] = (-1_781_800_000, -7200, 7200, 172_800)
     max_waiting = MAX_QUEUED
 
     def __init__(self, world: "World", town: Town, head_end: Broker) -> None:
         super().__init__(world, "utility")
+        # Its link to the head-end.
         self.link = Link(world, "utility-h", self, head_end, device("utility", Role.UTILITY))
         self.links = [self.link]
         self._town = town

@@ -50,17 +50,11 @@ TOWN = 'microgrid = [{id = "r", kind = "residential", count = 2, houses = 2}]'
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """A world's options besides its seed.
+    """A world's options besides its seed."""
 
-    Attributes:
-        hours: Duration of measuring.
-        bug: A planted bug's name; empty: none.
-        energy: Whether it is a world of energy (``harness.simulation.energy``), not of readings.
-    """
-
-    hours: float = 2.0
-    bug: str = ""
-    energy: bool = False
+    hours: float = 2.0  # duration of measuring
+    bug: str = ""  # a planted bug's name; empty: none
+    energy: bool = False  # whether it is a world of energy (``harness.simulation.energy``), not of readings
 
     def command(self, seed: int) -> str:
         """Return the command that replays a world."""
@@ -72,36 +66,18 @@ class Options:
 
 @dataclass(frozen=True)
 class Run:
-    """The result of a world.
+    """The result of a world."""
 
-    Attributes:
-        seed: Its seed.
-        digest: The hash of its event log.
-        counts: Number of events by kind.
-        readings: Readings made, one a slot and type.
-        messages: Messages sent.
-        drained_s: Seconds from the last reading until all was at the utility.
-    """
-
-    seed: int
-    digest: str
-    counts: dict[str, int]
-    readings: int
-    messages: int
-    drained_s: float
+    seed: int  # its seed
+    digest: str  # the hash of its event log
+    counts: dict[str, int]  # number of events by kind
+    readings: int  # readings made, one a slot and type
+    messages: int  # messages sent
+    drained_s: float  # seconds from the last reading until all was at the utility
 
 
 class World:
-    """One world.
-
-    Attributes:
-        seed: Its seed.
-        time: The present time, epoch seconds.
-        weather: The network's present faults.
-        slow: Probability that a step waits for its disk.
-        wrong_clocks: Probability that a gateway or the utility starts with a wrong clock.
-        town: The town.
-    """
+    """One world."""
 
     start = START
     town_file = TOWN
@@ -109,24 +85,24 @@ class World:
 
     def __init__(self, seed: int, options: Options, unsynced: Sequence[str] = ()) -> None:
         """Make the world of a seed; ``unsynced`` are nodes whose commits a crash undoes."""
-        self.seed = seed
-        self.time = float(self.start)
+        self.seed = seed  # its seed
+        self.time = float(self.start)  # the present time, epoch seconds
         self.rng = random.Random(f"{seed}/world")
         self.net = random.Random(f"{seed}/net")
         self.story = Story()
         self.ledger = Ledger(self)
         self.sent = 0
         self.measure_until = self.start + int(options.hours * 3600)
-        self.weather: Weather = CALM
-        self.slow = 0.0
-        self.wrong_clocks = 0.0
+        self.weather: Weather = CALM  # the network's present faults
+        self.slow = 0.0  # probability that a step waits for its disk
+        self.wrong_clocks = 0.0  # probability that a gateway or the utility starts with a wrong clock
         self._numbers = count()
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._options = options
         self.gateways: dict[str, GatewayNode] = {}
         self.fleets: dict[str, Fleet] = {}
         self.rivals: dict[str, Rival] = {}
-        self.town = town_of(self.town_file)
+        self.town = town_of(self.town_file)  # the town
         self.head_end = Broker(self, "head-end")
         self.brokers = {name: Broker(self, f"{name}-b") for name in self.measured}
         self.utility = self.make_utility()

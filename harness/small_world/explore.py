@@ -48,23 +48,14 @@ class InvariantError(AssertionError):
 
 @dataclass
 class Explored:
-    """The result of an exploration.
+    """The result of an exploration."""
 
-    Attributes:
-        states: Different states of the world.
-        transitions: Steps between them.
-        healed: Different final states from which all data arrived.
-        parts: Number of states of each part.
-        obeyed: Steps in which the meter obeyed the command.
-        seconds: Duration of the exploration.
-    """
-
-    states: int = 0
-    transitions: int = 0
-    healed: int = 0
-    parts: dict[str, int] = field(default_factory=dict)
-    obeyed: int = 0
-    seconds: float = 0.0
+    states: int = 0  # different states of the world
+    transitions: int = 0  # steps between them
+    healed: int = 0  # different final states from which all data arrived
+    parts: dict[str, int] = field(default_factory=dict)  # number of states of each part
+    obeyed: int = 0  # steps in which the meter obeyed the command
+    seconds: float = 0.0  # duration of the exploration
 
 
 class Explorer:

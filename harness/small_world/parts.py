@@ -58,32 +58,20 @@ class Point:
 
 @dataclass(frozen=True)
 class Step:
-    """The result of a step.
+    """The result of a step."""
 
-    Attributes:
-        state: Number of the state after it.
-        sent: The published messages.
-        points: The possible crashes, in order.
-    """
-
-    state: int
-    sent: tuple[Publish, ...]
-    points: tuple[Point, ...]
+    state: int  # number of the state after it
+    sent: tuple[Publish, ...]  # the published messages
+    points: tuple[Point, ...]  # the possible crashes, in order
 
 
 class Part(ABC, Generic[C, W]):
-    """One process: a core of type ``C`` on a store that takes changes of type ``W``.
-
-    Attributes:
-        name: Its name in a story.
-        performed: Number of performed steps.
-        unsynced: Whether a crash undoes the last commit of a step: a planted bug.
-    """
+    """One process: a core of type ``C`` on a store that takes changes of type ``W``."""
 
     def __init__(self, name: str) -> None:
-        self.name = name
-        self.performed = 0
-        self.unsynced = False
+        self.name = name  # its name in a story
+        self.performed = 0  # number of performed steps
+        self.unsynced = False  # whether a crash undoes the last commit of a step: a planted bug
         self._images: list[bytes] = []
         self._image_of: dict[int, int] = {}
         self._cores: list[tuple[bytes, int]] = []

@@ -48,23 +48,14 @@ class Bounds:
 
 
 class State(NamedTuple):
-    """The world, as numbers.
+    """The world, as numbers."""
 
-    Attributes:
-        parts: The state of meter, A, B and utility.
-        minute: Minutes passed.
-        moved: Whether the meter has moved to B.
-        queues: Messages in transit, by link.
-        late: A message that may arrive at any time.
-        faults: Losses, duplications and crashes still to come.
-    """
-
-    parts: tuple[int, ...]
-    minute: int
-    moved: bool
-    queues: tuple[tuple[int, ...], ...]
-    late: int | None
-    faults: tuple[int, int, int]
+    parts: tuple[int, ...]  # the state of meter, A, B and utility
+    minute: int  # minutes passed
+    moved: bool  # whether the meter has moved to B
+    queues: tuple[tuple[int, ...], ...]  # messages in transit, by link
+    late: int | None  # a message that may arrive at any time
+    faults: tuple[int, int, int]  # losses, duplications and crashes still to come
 
 
 class World:

@@ -17,25 +17,15 @@ METHODS = ("usual", "last year")
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """How good projections were.
+    """How good projections were."""
 
-    Attributes:
-        quantity: What was projected.
-        scope: Of what; ``all``: all together.
-        months: How many projections had a band and an outcome.
-        held: The part of them whose 80 % band held the outcome.
-        loss: Their pinball loss, each relative to the mean of its subject.
-        naive_held: The part held by the band around last year's month.
-        naive_loss: Its pinball loss.
-    """
-
-    quantity: str
-    scope: str
-    months: int
-    held: float
-    loss: float
-    naive_held: float
-    naive_loss: float
+    quantity: str  # what was projected
+    scope: str  # of what; ``all``: all together
+    months: int  # how many projections had a band and an outcome
+    held: float  # the part of them whose 80 % band held the outcome
+    loss: float  # their pinball loss, each relative to the mean of its subject
+    naive_held: float  # the part held by the band around last year's month
+    naive_loss: float  # its pinball loss
 
 
 def scores(towns: Sequence[Years], quantity: str, ahead: int = NEXT_MONTH) -> list[Score]:

@@ -34,19 +34,12 @@ ACCOUNT, MICROGRID, CLASS, TOWN = range(4)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Years:
-    """The months of a town.
+    """The months of a town."""
 
-    Attributes:
-        first: The first month.
-        scopes: Of each subject.
-        groups: Of each subject.
-        energies: Milliwatt-hours by ``imported``, ``exported`` and ``used``, (subjects, months).
-    """
-
-    first: Month
-    scopes: NDArray[np.int64]
-    groups: NDArray[np.int64]
-    energies: dict[str, Floats]
+    first: Month  # the first month
+    scopes: NDArray[np.int64]  # of each subject
+    groups: NDArray[np.int64]  # of each subject
+    energies: dict[str, Floats]  # milliwatt-hours by ``imported``, ``exported`` and ``used``, (subjects, months)
 
 
 def years_of(seed: int, years: int, houses: int = 200, apartments: int = 30) -> Years:

@@ -38,27 +38,16 @@ MAX_SWITCHES = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Hours:
-    """What two hours of a strategy in many microgrids showed: one of noise, one of noise and loads.
+    """What two hours of a strategy in many microgrids showed: one of noise, one of noise and loads."""
 
-    Attributes:
-        microgrids: Microgrids.
-        helped: Those in which help was given.
-        limits: Slots in which a limit or a balance did not hold.
-        unsettled: Microgrids in which help had no end, or left a deficit beside a surplus that can be used.
-        noisy: Batteries that switched more than ``MAX_SWITCHES`` times in the hour of noise.
-        most: Most switches of a battery in that hour.
-        busy: Batteries that switched more often in the hour of noise and loads.
-        most_busy: Most switches of a battery in that hour.
-    """
-
-    microgrids: int
-    helped: int
-    limits: int
-    unsettled: int
-    noisy: int
-    most: int
-    busy: int
-    most_busy: int
+    microgrids: int  # microgrids
+    helped: int  # those in which help was given
+    limits: int  # slots in which a limit or a balance did not hold
+    unsettled: int  # microgrids in which help had no end, or left a deficit beside a surplus that can be used
+    noisy: int  # batteries that switched more than ``MAX_SWITCHES`` times in the hour of noise
+    most: int  # most switches of a battery in that hour
+    busy: int  # batteries that switched more often in the hour of noise and loads
+    most_busy: int  # most switches of a battery in that hour
 
     def __add__(self, other: "Hours") -> "Hours":
         """Return both together."""

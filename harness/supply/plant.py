@@ -8,23 +8,14 @@ from utility.supply.plant import Plant
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What flowed in one quarter-hour, milliwatt-hours.
+    """What flowed in one quarter-hour, milliwatt-hours."""
 
-    Attributes:
-        level: The battery's level at the end.
-        bought: Energy from the regional grid.
-        refused: Residents' surplus that found no room.
-        below_reserve: Energy taken from below the reserve.
-        unserved: Load without supply.
-        lost: Lost in charging.
-    """
-
-    level: MilliwattHours
-    bought: MilliwattHours
-    refused: MilliwattHours
-    below_reserve: MilliwattHours
-    unserved: MilliwattHours
-    lost: MilliwattHours
+    level: MilliwattHours  # the battery's level at the end
+    bought: MilliwattHours  # energy from the regional grid
+    refused: MilliwattHours  # residents' surplus that found no room
+    below_reserve: MilliwattHours  # energy taken from below the reserve
+    unserved: MilliwattHours  # load without supply
+    lost: MilliwattHours  # lost in charging
 
 
 def step(plant: Plant, net: MilliwattHours, purchase: MilliwattHours) -> Step:

@@ -42,16 +42,12 @@ MEAN_W = HOUSES_W + APARTMENTS_W + PUBLIC_W
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A kind of year.
+    """A kind of year."""
 
-    Attributes:
-        cloudy: Whether clouds take up to 85 % of the sun and stay for days; else they take 10 to 15 % on a third of
-            the days (T7).
-        shift_day: The scored day from which demand is another (N4); ``None``: never.
-    """
-
+    # Whether clouds take up to 85 % of the sun and stay for days; else they take 10 to 15 % on a third of the days
+    # (T7).
     cloudy: bool = False
-    shift_day: int | None = None
+    shift_day: int | None = None  # the scored day from which demand is another (N4); ``None``: never
 
 
 @dataclass(frozen=True)

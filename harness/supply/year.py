@@ -62,26 +62,17 @@ class World:
 
 @dataclass(kw_only=True)
 class Year:
-    """What a policy made of a year.
+    """What a policy made of a year."""
 
-    Attributes:
-        cost: Paid for purchases and residents' exports, less the worth of what the battery holds at the end; price
-            times watt-hours.
-        bought: Energy from the regional grid.
-        refused: Residents' exports that found no room.
-        below_reserve: Energy taken from below the reserve.
-        unserved: Load without supply.
-        seconds: The time of each decision.
-        fallbacks: Decisions that the planner left to its rule.
-    """
-
+    # Paid for purchases and residents' exports, less the worth of what the battery holds at the end; price times
+    # watt-hours.
     cost: float = 0.0
-    bought: MilliwattHours = 0
-    refused: MilliwattHours = 0
-    below_reserve: MilliwattHours = 0
-    unserved: MilliwattHours = 0
-    seconds: list[float] = field(default_factory=list)
-    fallbacks: int = 0
+    bought: MilliwattHours = 0  # energy from the regional grid
+    refused: MilliwattHours = 0  # residents' exports that found no room
+    below_reserve: MilliwattHours = 0  # energy taken from below the reserve
+    unserved: MilliwattHours = 0  # load without supply
+    seconds: list[float] = field(default_factory=list)  # the time of each decision
+    fallbacks: int = 0  # decisions that the planner left to its rule
 
 
 def run(policy: Policy, world: World, plant: Plant = PLANT) -> Year:

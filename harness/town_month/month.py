@@ -36,40 +36,25 @@ _RESOLUTION = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What is to be made.
+    """What is to be made."""
 
-    Attributes:
-        town: The town.
-        scenario: The name of its scenario.
-        month: The local month.
-        days: The last days of the month that are emulated; everybody moves in at their beginning.
-        folder: An empty folder for the database and the files.
-        bills: Whether a tariff is published and the month billed.
-    """
-
-    town: Town
-    scenario: str
-    month: str
-    days: int
-    folder: Path
-    bills: bool = True
+    town: Town  # the town
+    scenario: str  # the name of its scenario
+    month: str  # the local month
+    days: int  # the last days of the month that are emulated; everybody moves in at their beginning
+    folder: Path  # an empty folder for the database and the files
+    bills: bool = True  # whether a tariff is published and the month billed
 
 
 @dataclass(kw_only=True)
 class Made:
-    """What was made.
+    """What was made."""
 
-    Attributes:
-        seconds: Duration of each step.
-        flowed: What flowed over the microgrids' boundaries, by quantity, milliwatt-hours.
-        settled: The same as it was settled.
-        run: The issued run, as ``commonwatt bills list`` shows it.
-    """
-
-    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))  # duration of each step
+    # What flowed over the microgrids' boundaries, by quantity, milliwatt-hours.
     flowed: Counter[Quantity] = field(default_factory=Counter)
-    settled: Counter[Quantity] = field(default_factory=Counter)
-    run: Mapping[str, Any] = field(default_factory=dict)
+    settled: Counter[Quantity] = field(default_factory=Counter)  # the same as it was settled
+    run: Mapping[str, Any] = field(default_factory=dict)  # the issued run, as ``commonwatt bills list`` shows it
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:

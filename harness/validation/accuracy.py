@@ -25,40 +25,24 @@ _Array = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A planted gap.
+    """A planted gap."""
 
-    Attributes:
-        grid: The microgrid.
-        places: The places without readings.
-        start: First quarter of the gap, from the grid's first.
-        quarters: Its length.
-        has_boundary: Whether the boundary is measured.
-    """
-
-    grid: Grid
-    places: Sequence[int]
-    start: int
-    quarters: int
-    has_boundary: bool
+    grid: Grid  # the microgrid
+    places: Sequence[int]  # the places without readings
+    start: int  # first quarter of the gap, from the grid's first
+    quarters: int  # its length
+    has_boundary: bool  # whether the boundary is measured
 
 
 @dataclass(frozen=True, kw_only=True)
 class Error:
-    """What the estimates of a case missed, milliwatt-hours.
+    """What the estimates of a case missed, milliwatt-hours."""
 
-    Attributes:
-        total: The energies' true sum, intake and output of the places without readings.
-        of_sum: Difference of each meter's energy over the gap, absolute, summed.
-        of_quarters: Difference of each meter's quarter-hours, absolute, summed.
-        methods: The methods used.
-        closes: Whether places and boundary agree in each slot, with the estimates.
-    """
-
-    total: int
-    of_sum: int
-    of_quarters: int
-    methods: frozenset[Method]
-    closes: bool
+    total: int  # the energies' true sum, intake and output of the places without readings
+    of_sum: int  # difference of each meter's energy over the gap, absolute, summed
+    of_quarters: int  # difference of each meter's quarter-hours, absolute, summed
+    methods: frozenset[Method]  # the methods used
+    closes: bool  # whether places and boundary agree in each slot, with the estimates
 
 
 def window_of(case: Case) -> tuple[Window, _Array, list[int]]:

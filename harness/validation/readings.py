@@ -35,33 +35,19 @@ BEFORE_DAYS = 28
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Grid:
-    """One microgrid's quarter-hours, milliwatt-hours, (places, quarters).
+    """One microgrid's quarter-hours, milliwatt-hours, (places, quarters)."""
 
-    Attributes:
-        microgrid: Its name.
-        first: The first quarter.
-        capacity: Capacity of each place's battery; 0: none.
-        uses: Which places have an incoming meter.
-        generation: What its panels gave.
-        outgoing: Through the outgoing meters.
-        incoming: Through the incoming meters.
-        level: Levels at the end of each quarter.
-        imported: Through the boundary, into the microgrid, (quarters).
-        exported: Through the boundary, out of it, (quarters).
-        island: Whether the boundary was open or dead, (quarters).
-    """
-
-    microgrid: MicrogridId
-    first: Quarter
-    capacity: _Energies
-    uses: NDArray[np.bool_]
-    generation: _Energies
-    outgoing: _Energies
-    incoming: _Energies
-    level: _Energies
-    imported: _Energies
-    exported: _Energies
-    island: NDArray[np.bool_]
+    microgrid: MicrogridId  # its name
+    first: Quarter  # the first quarter
+    capacity: _Energies  # capacity of each place's battery; 0: none
+    uses: NDArray[np.bool_]  # which places have an incoming meter
+    generation: _Energies  # what its panels gave
+    outgoing: _Energies  # through the outgoing meters
+    incoming: _Energies  # through the incoming meters
+    level: _Energies  # levels at the end of each quarter
+    imported: _Energies  # through the boundary, into the microgrid, (quarters)
+    exported: _Energies  # through the boundary, out of it, (quarters)
+    island: NDArray[np.bool_]  # whether the boundary was open or dead, (quarters)
 
 
 def small_town() -> Town:

@@ -25,24 +25,17 @@ LOAD = Need(wanted=4_000, public=0, offered=0)
 
 
 class PlantHost:
-    """The plant's process, whose memory a test throws away by ``start``.
-
-    Attributes:
-        sent: The messages it sent, oldest first.
-        bought: Energy bought by order so far, milliwatt-hours.
-        supply: What the regional grid reports.
-        dear_from: From when on the regional price is 1.5 times the usual one.
-    """
+    """The plant's process, whose memory a test throws away by ``start``."""
 
     def __init__(self, dear_from: int, level: int = CAPACITY // 2) -> None:
         self._level = level
         self.file = sqlite3.connect(":memory:", check_same_thread=False)
         for sql in PLANT_TABLES.added.values():
             self.file.execute(sql)
-        self.sent: list[Publish] = []
-        self.bought = 0
-        self.supply = SupplyState.NORMAL
-        self.dear_from = dear_from
+        self.sent: list[Publish] = []  # the messages it sent, oldest first
+        self.bought = 0  # energy bought by order so far, milliwatt-hours
+        self.supply = SupplyState.NORMAL  # what the regional grid reports
+        self.dear_from = dear_from  # from when on the regional price is 1.5 times the usual one
         self.start()
 
     def start(self) -> None:

@@ -39,12 +39,7 @@ class KilledError(Exception):
 
 
 class TwoUtilities:
-    """Two utilities that run one job in turns.
-
-    Attributes:
-        now: The time.
-        kills: How often one of them was killed.
-    """
+    """Two utilities that run one job in turns."""
 
     def __init__(self, plan: Plan, zone: str, begin: date, seed: int) -> None:
         """Begin at noon UTC of a day.
@@ -61,8 +56,8 @@ class TwoUtilities:
                 table.create(connection)
         self._plan = plan.in_force(UNCHANGED, ZoneInfo(zone))
         self._rng = random.Random(seed)
-        self.now = int(datetime(begin.year, begin.month, begin.day, 12, tzinfo=UTC).timestamp())
-        self.kills = 0
+        self.now = int(datetime(begin.year, begin.month, begin.day, 12, tzinfo=UTC).timestamp())  # the time
+        self.kills = 0  # how often one of them was killed
 
     def live(self, until: date) -> None:
         """Let time go on to a day: by seconds or by months, in which nothing runs. The last hours are calm."""

@@ -19,31 +19,20 @@ NO_LIMIT_W = 2**40
 class Cause(IntEnum):
     """Why load was not served, or sun not used."""
 
-    PLACE = 0
-    """The place is isolated by command."""
-    ISLAND = 1
-    """The microgrid is off the grid."""
-    LIMIT = 2
-    """The microgrid's import limit."""
-    FEEDER = 3
-    """The microgrid's feeder is at its limit."""
-    TOWN = 4
-    """The town had no more energy, or no more use for it."""
+    PLACE = 0  # the place is isolated by command
+    ISLAND = 1  # the microgrid is off the grid
+    LIMIT = 2  # the microgrid's import limit
+    FEEDER = 3  # the microgrid's feeder is at its limit
+    TOWN = 4  # the town had no more energy, or no more use for it
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Boundary:
-    """The state of each microgrid's boundary in one step, (M,).
+    """The state of each microgrid's boundary in one step, (M,)."""
 
-    Attributes:
-        voltage: Whether the town's side has voltage.
-        closed: Whether the switch is closed.
-        import_limit_w: Limit of the import, watts; ``NO_LIMIT_W``: none.
-    """
-
-    voltage: Flags
-    closed: Flags
-    import_limit_w: Array
+    voltage: Flags  # whether the town's side has voltage
+    closed: Flags  # whether the switch is closed
+    import_limit_w: Array  # limit of the import, watts; ``NO_LIMIT_W``: none
 
     @classmethod
     def open_to_town(cls, microgrids: int) -> "Boundary":
@@ -54,19 +43,12 @@ class Boundary:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Exchange:
-    """What each microgrid exchanges with the town in one step, milliwatt-hours, (M,).
+    """What each microgrid exchanges with the town in one step, milliwatt-hours, (M,)."""
 
-    Attributes:
-        imported: Energy from the town.
-        exported: Energy to the town.
-        short: Load not served, by cause, (causes, M).
-        spilled: Sun not used, by cause, (causes, M).
-    """
-
-    imported: Array
-    exported: Array
-    short: Array
-    spilled: Array
+    imported: Array  # energy from the town
+    exported: Array  # energy to the town
+    short: Array  # load not served, by cause, (causes, M)
+    spilled: Array  # sun not used, by cause, (causes, M)
 
     def reduced(self, imported: Array, exported: Array) -> "Exchange":
         """Return the exchange after the town has given or taken less."""

@@ -28,12 +28,7 @@ Levels = Mapping[MeterId, MilliwattHours]
 
 
 class MeteredTown:
-    """The physics of microgrids of a town.
-
-    Attributes:
-        microgrids: Each microgrid's translation between meters and arrays.
-        weather: The weather; it may be replaced between two slots.
-    """
+    """The physics of microgrids of a town."""
 
     def __init__(
         self,
@@ -44,8 +39,9 @@ class MeteredTown:
         weather: Weather | None = None,
     ) -> None:
         members = list(microgrids)
+        # Each microgrid's translation between meters and arrays.
         self.microgrids = {microgrid.id: MeteredMicrogrid(town, microgrid) for microgrid in members}
-        self.weather = weather or Weather(town.table)
+        self.weather = weather or Weather(town.table)  # the weather; it may be replaced between two slots
         self._plant = plant
         self._blocks = blocks_of(town, members)
         self._surroundings = Surroundings(town, self._blocks)

@@ -21,63 +21,42 @@ from meter_sim.weather import chance, seed_of
 
 @dataclass(frozen=True, kw_only=True)
 class Circumstances:
-    """What the world and the meters' desired states do to a microgrid in one slot.
+    """What the world and the meters' desired states do to a microgrid in one slot."""
 
-    Attributes:
-        voltage: Whether the town's side of the boundary has voltage; without, nothing passes.
-        import_limit_w: Limit of the import, watts, beside the one that is commanded; neither limits the export.
-        sun_percent: Sun that reaches the panels, as a percentage of what the weather lets through.
-        demand_percent: Load, as a percentage of the ordinary load.
-        drop: The home that uses its battery up; ``None``: none.
-        number: The microgrid's number, by which that home is found.
-        commanded: Desired states in force, by meter id; absent meters have none.
-        cold: For how long places are still cold, as ``Step.cold`` of the slot before.
-    """
-
-    voltage: bool = True
+    voltage: bool = True  # whether the town's side of the boundary has voltage; without, nothing passes
+    # Limit of the import, watts, beside the one that is commanded; neither limits the export.
     import_limit_w: int = NO_LIMIT_W
-    sun_percent: int = 100
-    demand_percent: int = 100
-    drop: Drop | None = None
-    number: int = 0
+    sun_percent: int = 100  # sun that reaches the panels, as a percentage of what the weather lets through
+    demand_percent: int = 100  # load, as a percentage of the ordinary load
+    drop: Drop | None = None  # the home that uses its battery up; ``None``: none
+    number: int = 0  # the microgrid's number, by which that home is found
+    # Desired states in force, by meter id; absent meters have none.
     commanded: Mapping[MeterId, Commanded] = field(default_factory=dict)
+    # For how long places are still cold, as ``Step.cold`` of the slot before.
     cold: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """The result of one slot; energies in milliwatt-hours.
+    """The result of one slot; energies in milliwatt-hours."""
 
-    Attributes:
-        levels: Level of each battery at the end of the slot, by its meter's id.
-        readings: Readings of each emulated meter, by record type.
-        shared: Energy that each battery shared, by its meter's id: positive given to other batteries, negative received
-            from them; batteries that took no part are absent.
-        served: Load met, by location.
-        unserved: Load shed, by location; only locations whose load was not met in full.
-        curtailed: Sun that nobody could use, by location; only locations with any.
-        lost: Loss of the battery's charge, by location; only locations with any.
-        short: Load shed in the microgrid, by cause.
-        spilled: Sun that nobody could use in the microgrid, by cause.
-        imported: Energy from the town; negative: to it.
-        generated: Sun used or exported.
-        dark: The meters without voltage: off the grid, with neither sun nor an energy store that could supply them.
-        cold: For how many seconds places are still cold, by location; negative: so far without energy (``cold_after``);
-            only locations that are either.
-    """
-
-    levels: dict[MeterId, MilliwattHours]
-    readings: dict[MeterId, dict[RecordType, MilliwattHours]]
+    levels: dict[MeterId, MilliwattHours]  # level of each battery at the end of the slot, by its meter's id
+    readings: dict[MeterId, dict[RecordType, MilliwattHours]]  # readings of each emulated meter, by record type
+    # Energy that each battery shared, by its meter's id: positive given to other batteries, negative received from
+    # them; batteries that took no part are absent.
     shared: dict[MeterId, MilliwattHours]
-    served: dict[str, MilliwattHours]
-    unserved: dict[str, MilliwattHours]
-    curtailed: dict[str, MilliwattHours]
-    lost: dict[str, MilliwattHours]
-    short: dict[Cause, MilliwattHours]
-    spilled: dict[Cause, MilliwattHours]
-    imported: MilliwattHours
-    generated: MilliwattHours
+    served: dict[str, MilliwattHours]  # load met, by location
+    unserved: dict[str, MilliwattHours]  # load shed, by location; only locations whose load was not met in full
+    curtailed: dict[str, MilliwattHours]  # sun that nobody could use, by location; only locations with any
+    lost: dict[str, MilliwattHours]  # loss of the battery's charge, by location; only locations with any
+    short: dict[Cause, MilliwattHours]  # load shed in the microgrid, by cause
+    spilled: dict[Cause, MilliwattHours]  # sun that nobody could use in the microgrid, by cause
+    imported: MilliwattHours  # energy from the town; negative: to it
+    generated: MilliwattHours  # sun used or exported
+    # The meters without voltage: off the grid, with neither sun nor an energy store that could supply them.
     dark: frozenset[MeterId]
+    # For how many seconds places are still cold, by location; negative: so far without energy (``cold_after``); only
+    # locations that are either.
     cold: dict[str, int]
 
     def energy(self) -> dict[str, list[MilliwattHours] | dict[str, MilliwattHours]]:

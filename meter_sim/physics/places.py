@@ -27,17 +27,11 @@ _NO_BATTERY = Battery(capacity=0, minimum_percent=0)
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A place with its meters.
+    """A place with its meters."""
 
-    Attributes:
-        location: Its name.
-        outgoing: The meter of its battery and solar; ``None``: it has neither.
-        incoming: The meter of its intake from the loop; ``None``: it uses no energy itself.
-    """
-
-    location: str
-    outgoing: Meter | None
-    incoming: Meter | None
+    location: str  # its name
+    outgoing: Meter | None  # the meter of its battery and solar; ``None``: it has neither
+    incoming: Meter | None  # the meter of its intake from the loop; ``None``: it uses no energy itself
 
     @property
     def meters(self) -> list[Meter]:
@@ -52,50 +46,29 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
-    """A building or the farm: its sun and battery supply the places behind it.
+    """A building or the farm: its sun and battery supply the places behind it."""
 
-    Attributes:
-        column: Its place.
-        behind: The places behind it.
-    """
-
-    column: int
-    behind: NDArray[np.intp]
+    column: int  # its place
+    behind: NDArray[np.intp]  # the places behind it
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Places:
-    """The places of all microgrids of one layout; energies in milliwatt-hours, limits per step.
+    """The places of all microgrids of one layout; energies in milliwatt-hours, limits per step."""
 
-    Attributes:
-        microgrids: The names of the microgrids, one a row.
-        kind: residential, apartment or public.
-        names: The names of the places of each microgrid.
-        step_s: Length of a step, seconds.
-        capacity: Capacity of each battery, (M, P); 0: no battery.
-        minimum: Level below which a battery does not share, and up to which it receives.
-        full_sun: Generation in full sun.
-        power: Limit of a battery's charge and discharge.
-        service: Limit of a place's service.
-        feeder: Limit of each microgrid's feeder, (M,).
-        users: Which places use energy themselves, (P,).
-        sources: The places that supply places behind them.
-        loss_permille: Part of what is charged that is lost, thousandths.
-    """
-
-    microgrids: tuple[MicrogridId, ...]
-    kind: str
-    names: tuple[tuple[str, ...], ...]
-    step_s: int
-    capacity: Array
-    minimum: Array
-    full_sun: Array
-    power: Array
-    service: Array
-    feeder: Array
-    users: Flags
-    sources: tuple[Source, ...]
-    loss_permille: int
+    microgrids: tuple[MicrogridId, ...]  # the names of the microgrids, one a row
+    kind: str  # residential, apartment or public
+    names: tuple[tuple[str, ...], ...]  # the names of the places of each microgrid
+    step_s: int  # length of a step, seconds
+    capacity: Array  # capacity of each battery, (M, P); 0: no battery
+    minimum: Array  # level below which a battery does not share, and up to which it receives
+    full_sun: Array  # generation in full sun
+    power: Array  # limit of a battery's charge and discharge
+    service: Array  # limit of a place's service
+    feeder: Array  # limit of each microgrid's feeder, (M,)
+    users: Flags  # which places use energy themselves, (P,)
+    sources: tuple[Source, ...]  # the places that supply places behind them
+    loss_permille: int  # part of what is charged that is lost, thousandths
 
     @property
     def shape(self) -> tuple[int, int]:

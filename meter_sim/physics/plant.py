@@ -17,34 +17,21 @@ from commonwatt.town.town import Town
 
 @dataclass(frozen=True, kw_only=True)
 class Plant:
-    """The town's plant; energies in milliwatt-hours, limits per step.
+    """The town's plant; energies in milliwatt-hours, limits per step."""
 
-    Attributes:
-        capacity: Capacity of its battery.
-        power: Limit of the battery's charge and discharge.
-        loss_permille: Part of what is charged that is lost, thousandths.
-        line: Limit of the purchase by supply state.
-        feed_in: Limit of what the regional grid takes.
-    """
-
-    capacity: MilliwattHours
-    power: MilliwattHours
-    loss_permille: int
-    line: Mapping[SupplyState, MilliwattHours]
-    feed_in: MilliwattHours
+    capacity: MilliwattHours  # capacity of its battery
+    power: MilliwattHours  # limit of the battery's charge and discharge
+    loss_permille: int  # part of what is charged that is lost, thousandths
+    line: Mapping[SupplyState, MilliwattHours]  # limit of the purchase by supply state
+    feed_in: MilliwattHours  # limit of what the regional grid takes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What the plant is told to do in one step, milliwatt-hours.
+    """What the plant is told to do in one step, milliwatt-hours."""
 
-    Attributes:
-        buy: Energy to buy from the regional grid, needed now or not.
-        keep: Level of the battery that is kept for the public microgrid.
-    """
-
-    buy: MilliwattHours = 0
-    keep: MilliwattHours = 0
+    buy: MilliwattHours = 0  # energy to buy from the regional grid, needed now or not
+    keep: MilliwattHours = 0  # level of the battery that is kept for the public microgrid
 
 
 NO_ORDER = Order()
@@ -53,44 +40,26 @@ NO_ORDER = Order()
 
 @dataclass(frozen=True, kw_only=True)
 class Need:
-    """What the microgrids take from and give to the town in one step, milliwatt-hours.
+    """What the microgrids take from and give to the town in one step, milliwatt-hours."""
 
-    Attributes:
-        wanted: Energy that all microgrids take.
-        public: The part of ``wanted`` that the public microgrid takes.
-        offered: Energy that all microgrids give.
-    """
-
-    wanted: MilliwattHours
-    public: MilliwattHours
-    offered: MilliwattHours
+    wanted: MilliwattHours  # energy that all microgrids take
+    public: MilliwattHours  # the part of ``wanted`` that the public microgrid takes
+    offered: MilliwattHours  # energy that all microgrids give
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlantStep:
-    """The plant's result of one step, milliwatt-hours.
+    """The plant's result of one step, milliwatt-hours."""
 
-    Attributes:
-        level: Level of its battery at the end.
-        charged: Charge of its battery, before the loss.
-        discharged: Discharge of its battery.
-        lost: Loss of the charge.
-        ordered: Energy bought because it was ordered.
-        needed: Energy bought because the town had no other.
-        sold: Energy that the regional grid took.
-        short: Energy wanted that there was not.
-        spilled: Energy offered that the town could not use; its microgrids may store a part of it.
-    """
-
-    level: MilliwattHours
-    charged: MilliwattHours = 0
-    discharged: MilliwattHours = 0
-    lost: MilliwattHours = 0
-    ordered: MilliwattHours = 0
-    needed: MilliwattHours = 0
-    sold: MilliwattHours = 0
-    short: MilliwattHours = 0
-    spilled: MilliwattHours = 0
+    level: MilliwattHours  # level of its battery at the end
+    charged: MilliwattHours = 0  # charge of its battery, before the loss
+    discharged: MilliwattHours = 0  # discharge of its battery
+    lost: MilliwattHours = 0  # loss of the charge
+    ordered: MilliwattHours = 0  # energy bought because it was ordered
+    needed: MilliwattHours = 0  # energy bought because the town had no other
+    sold: MilliwattHours = 0  # energy that the regional grid took
+    short: MilliwattHours = 0  # energy wanted that there was not
+    spilled: MilliwattHours = 0  # energy offered that the town could not use; its microgrids may store a part of it
 
     @property
     def bought(self) -> MilliwattHours:

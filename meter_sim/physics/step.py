@@ -25,61 +25,35 @@ REDUCED_PERCENT = 80
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Inputs:
-    """What a step of microgrids of one layout depends on besides levels and boundaries, (M, P).
+    """What a step of microgrids of one layout depends on besides levels and boundaries, (M, P)."""
 
-    Attributes:
-        load: Ordinary load of each place, milliwatt-hours; 0 for sources.
-        generation: What its panels give, milliwatt-hours.
-        weights: Its battery's share of the discharge relative to other donors, 0: it does not share; ``None``: no
-            battery shares.
-        reducing: Whether it has the command to reduce; ``None``: no place has.
-        isolated: Whether it is disconnected from the loop; ``None``: no place is.
-    """
-
-    load: Array
-    generation: Array
+    load: Array  # ordinary load of each place, milliwatt-hours; 0 for sources
+    generation: Array  # what its panels give, milliwatt-hours
+    # Its battery's share of the discharge relative to other donors, 0: it does not share; ``None``: no battery shares.
     weights: Array | None = None
-    reducing: Flags | None = None
-    isolated: Flags | None = None
+    reducing: Flags | None = None  # whether it has the command to reduce; ``None``: no place has
+    isolated: Flags | None = None  # whether it is disconnected from the loop; ``None``: no place is
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Flows:
-    """The energy of each place in one step, milliwatt-hours, (M, P).
+    """The energy of each place in one step, milliwatt-hours, (M, P)."""
 
-    Attributes:
-        generation: Sun used or exported.
-        served: Load met; 0 for sources.
-        unserved: Load not met.
-        curtailed: Sun that nobody could use.
-        demand: Load met from the loop.
-        surplus: Sun sent into the loop.
-        pushed: Energy sent into the loop for the places behind a source.
-        given: Energy shared with other batteries.
-        received: Energy that charged its battery from the loop.
-        absorbed: The part of it that is neighbours' sun; the rest comes from other batteries.
-        net: Net charge of the battery, outside it; negative: discharge.
-        level: Its level at the end of the step.
-        lost: Loss of the charge.
-        isolated_short: Load that isolated places did not meet, of each microgrid, (M,).
-        isolated_spilled: Sun that isolated places could not use, of each microgrid, (M,).
-    """
-
-    generation: Array
-    served: Array
-    unserved: Array
-    curtailed: Array
-    demand: Array
-    surplus: Array
-    pushed: Array
-    given: Array
-    received: Array
-    absorbed: Array
-    net: Array
-    level: Array
-    lost: Array
-    isolated_short: Array
-    isolated_spilled: Array
+    generation: Array  # sun used or exported
+    served: Array  # load met; 0 for sources
+    unserved: Array  # load not met
+    curtailed: Array  # sun that nobody could use
+    demand: Array  # load met from the loop
+    surplus: Array  # sun sent into the loop
+    pushed: Array  # energy sent into the loop for the places behind a source
+    given: Array  # energy shared with other batteries
+    received: Array  # energy that charged its battery from the loop
+    absorbed: Array  # the part of it that is neighbours' sun; the rest comes from other batteries
+    net: Array  # net charge of the battery, outside it; negative: discharge
+    level: Array  # its level at the end of the step
+    lost: Array  # loss of the charge
+    isolated_short: Array  # load that isolated places did not meet, of each microgrid, (M,)
+    isolated_spilled: Array  # sun that isolated places could not use, of each microgrid, (M,)
 
     @property
     def net_demand(self) -> Array:

@@ -19,15 +19,10 @@ PRIORITY = ("public", "apartment", "residential")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MicrogridsStep:
-    """The result of one step for the microgrids of one layout.
+    """The result of one step for the microgrids of one layout."""
 
-    Attributes:
-        flows: The energy of each place.
-        exchange: What the microgrids exchanged with the town, and why they went short or curtailed.
-    """
-
-    flows: Flows
-    exchange: Exchange
+    flows: Flows  # the energy of each place
+    exchange: Exchange  # what the microgrids exchanged with the town, and why they went short or curtailed
 
 
 def step_alone(places: Places, level: Array, inputs: Inputs, boundary: Boundary) -> MicrogridsStep:
@@ -40,19 +35,12 @@ def step_alone(places: Places, level: Array, inputs: Inputs, boundary: Boundary)
 
 @dataclass(frozen=True, kw_only=True)
 class PlantInputs:
-    """What a step of the plant depends on.
+    """What a step of the plant depends on."""
 
-    Attributes:
-        level: Level of its battery, milliwatt-hours.
-        order: What it is told to do.
-        supply: SupplyState state of the regional grid.
-        alive: Whether the regional line has voltage.
-    """
-
-    level: MilliwattHours
-    order: Order = NO_ORDER
-    supply: SupplyState = SupplyState.NORMAL
-    alive: bool = True
+    level: MilliwattHours  # level of its battery, milliwatt-hours
+    order: Order = NO_ORDER  # what it is told to do
+    supply: SupplyState = SupplyState.NORMAL  # SupplyState state of the regional grid
+    alive: bool = True  # whether the regional line has voltage
 
 
 def step_town(

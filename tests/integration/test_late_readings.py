@@ -38,19 +38,12 @@ IMPATIENT = "import utility.assembly.service as s; s.TICK_S = 1\nfrom commonwatt
 
 @dataclass(frozen=True)
 class Month:
-    """A town whose month ends in an outage.
+    """A town whose month ends in an outage."""
 
-    Attributes:
-        folder: The folder of the utility.
-        blocks: All readings of the month's last two days, by microgrid.
-        away: A meter.
-        lacking: The readings that came in time: those of the meter's outage are missing.
-    """
-
-    folder: Path
-    blocks: dict[str, Blocks]
-    away: Meter
-    lacking: dict[str, Blocks]
+    folder: Path  # the folder of the utility
+    blocks: dict[str, Blocks]  # all readings of the month's last two days, by microgrid
+    away: Meter  # a meter
+    lacking: dict[str, Blocks]  # the readings that came in time: those of the meter's outage are missing
 
     def store(self, blocks: dict[str, Blocks]) -> None:
         """Store readings, as gateways relay them."""

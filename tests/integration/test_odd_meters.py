@@ -33,16 +33,11 @@ AGAIN_S = 5.0
 
 
 class Scripted:
-    """A meter that follows a script: the energy of each slot, and its counter after the slot.
-
-    Attributes:
-        flowed: True energy, milliwatt-hours, by start of the slot.
-        counted: Reading of the counter at the end of the slot.
-    """
+    """A meter that follows a script: the energy of each slot, and its counter after the slot."""
 
     def __init__(self, site: Site) -> None:
-        self.flowed: dict[int, int] = {}
-        self.counted: dict[int, int] = {}
+        self.flowed: dict[int, int] = {}  # true energy, milliwatt-hours, by start of the slot
+        self.counted: dict[int, int] = {}  # reading of the counter at the end of the slot
         self.register = MODULUS - 4000
         self._generation, self._next = 1, 1
         self._slot = FIRST_SLOT

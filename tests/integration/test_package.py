@@ -46,15 +46,10 @@ ENABLED = "multi-user.target.wants/commonwatt-gateway@r001.service"
 
 @dataclass(frozen=True, kw_only=True)
 class Small:
-    """Packages without libraries, for tests that start nothing.
+    """Packages without libraries, for tests that start nothing."""
 
-    Attributes:
-        ours: The project's.
-        older: The same content with an older version.
-    """
-
-    ours: Path
-    older: Path
+    ours: Path  # the project's
+    older: Path  # the same content with an older version
 
 
 @pytest.fixture(scope="module")
@@ -75,15 +70,10 @@ def small_tree(folder: Path) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Upgraded:
-    """A controller with 0.2 on which the package was installed.
+    """A controller with 0.2 on which the package was installed."""
 
-    Attributes:
-        root: Its root folder.
-        said: What dpkg and its scripts said.
-    """
-
-    root: Root
-    said: str
+    root: Root  # its root folder
+    said: str  # what dpkg and its scripts said
 
 
 @pytest.fixture(scope="module")

@@ -23,15 +23,11 @@ PASSWORD = "seven small lanterns"
 
 
 class Phone:
-    """A browser without scripts.
-
-    Attributes:
-        cookie: What the server set.
-    """
+    """A browser without scripts."""
 
     def __init__(self, port: int, ca: Path) -> None:
         self.port = port
-        self.cookie = ""
+        self.cookie = ""  # what the server set
         self._trust = ssl.create_default_context(cafile=str(ca))
 
     def ask(

@@ -25,20 +25,15 @@ KILLS = 2
 
 
 class Plant(PlantHost):
-    """A plant that is connected to the head-end, and runs by the town's clock.
-
-    Attributes:
-        accepted: The outcomes of purchases that it accepted, by quarter.
-        to_lose: Outcomes that it still has to lose; whenever it does, ``lost`` is set.
-    """
+    """A plant that is connected to the head-end, and runs by the town's clock."""
 
     def __init__(self, site: Site) -> None:
         self.clock = site.layout.clock
         super().__init__(dear_from=2**32)
         self.at = int(self.clock.now()) // SLOT_S * SLOT_S
-        self.accepted: list[PlantOutcome] = []
+        self.accepted: list[PlantOutcome] = []  # the outcomes of purchases that it accepted, by quarter
         self.lost = asyncio.Event()
-        self.to_lose = KILLS
+        self.to_lose = KILLS  # outcomes that it still has to lose; whenever it does, ``lost`` is set
         self.wake = asyncio.Event()
         head_end = "{}:{}".format(*site.address("head-end"))
         token = load_tokens(site.folder / "plant" / "plant-tokens.json")["plant"]

@@ -20,28 +20,17 @@ class Via(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Actor:
-    """Who acts.
+    """Who acts."""
 
-    Attributes:
-        name: The person's name, as in the table ``person``.
-        roles: The roles in force for this request.
-        account: The account of a resident; ``None``: none.
-        via: How the identity was proved.
-        address: The client's network address.
-        csrf: What a form of this session has to contain; empty without a session.
-        session: The digest of the session; empty without one.
-        token: The number of the API token; ``None``: it is none.
-        lacks_factor: Whether a second factor is required of the person, who has none; there are no roles then.
-    """
-
-    name: str
-    roles: frozenset[Role]
-    account: int | None
-    via: Via
-    address: str
-    csrf: str = ""
-    session: str = ""
-    token: int | None = None
+    name: str  # the person's name, as in the table ``person``
+    roles: frozenset[Role]  # the roles in force for this request
+    account: int | None  # the account of a resident; ``None``: none
+    via: Via  # how the identity was proved
+    address: str  # the client's network address
+    csrf: str = ""  # what a form of this session has to contain; empty without a session
+    session: str = ""  # the digest of the session; empty without one
+    token: int | None = None  # the number of the API token; ``None``: it is none
+    # Whether a second factor is required of the person, who has none; there are no roles then.
     lacks_factor: bool = False
 
     def has(self, *roles: Role) -> bool:

@@ -24,15 +24,10 @@ and of addresses from which people logged in the one of longest ago."""
 
 @dataclass(frozen=True)
 class Allowance:
-    """Wrong guesses that are allowed.
+    """Wrong guesses that are allowed."""
 
-    Attributes:
-        at_once: How many without a wait.
-        each_s: Seconds after which one more is allowed.
-    """
-
-    at_once: int
-    each_s: float
+    at_once: int  # how many without a wait
+    each_s: float  # seconds after which one more is allowed
 
 
 BY_ADDRESS = Allowance(at_once=10, each_s=60.0)

@@ -32,19 +32,12 @@ class AccessFaultError(ConfigError):
 
 @dataclass(frozen=True, kw_only=True)
 class NewPerson:
-    """A person to be invited.
+    """A person to be invited."""
 
-    Attributes:
-        name: The name at login.
-        display: The name for people; empty: the name.
-        roles: The roles.
-        account: A resident's account; ``None``: none.
-    """
-
-    name: str
-    display: str = ""
-    roles: frozenset[Role]
-    account: AccountNumber | None = None
+    name: str  # the name at login
+    display: str = ""  # the name for people; empty: the name
+    roles: frozenset[Role]  # the roles
+    account: AccountNumber | None = None  # a resident's account; ``None``: none
 
 
 def check_person(new: NewPerson) -> None:

@@ -26,17 +26,11 @@ class NotSecondError(ConfigError):
 
 @dataclass(frozen=True, kw_only=True)
 class Second:
-    """A person who acts as the second one.
+    """A person who acts as the second one."""
 
-    Attributes:
-        actor: The person.
-        now: The time of the service's clock.
-        wait_days: The setting `second_person_wait_days`.
-    """
-
-    actor: Actor
-    now: EpochSeconds
-    wait_days: int
+    actor: Actor  # the person
+    now: EpochSeconds  # the time of the service's clock
+    wait_days: int  # the setting `second_person_wait_days`
 
 
 def are_apart(one: Standing, other: Standing) -> bool:

@@ -25,32 +25,22 @@ _LEFT_OUT = frozenset({"alertname", "controller", "instance", "job", "part", "pl
 class Severity(StrEnum):
     """How soon a person must act; in the order of a list."""
 
-    CRITICAL = "critical"
-    """Now."""
-    WARNING = "warning"
-    """Today."""
+    CRITICAL = "critical"  # now
+    WARNING = "warning"  # today
 
 
 @dataclass(frozen=True, kw_only=True)
 class Alarm:
-    """A condition that needs a person.
+    """A condition that needs a person."""
 
-    Attributes:
-        labels: Its labels, as Prometheus has them: ``alertname``, ``severity``, ``part``, ``place``, and more.
-        summary: What is wrong, a sentence.
-        description: What it means, in figures.
-        since: Since when it stands, clock seconds.
-        silenced_by: The ids of Alertmanager's silences that hold it.
-        inhibited: Whether Alertmanager suppresses it because of another alarm.
-        key: What tells it from other alarms; it stays the same while the figures in its texts change.
-    """
-
+    # Its labels, as Prometheus has them: ``alertname``, ``severity``, ``part``, ``place``, and more.
     labels: Mapping[str, str]
-    summary: str
-    description: str = ""
-    since: EpochSeconds = 0
-    silenced_by: tuple[str, ...] = ()
-    inhibited: bool = False
+    summary: str  # what is wrong, a sentence
+    description: str = ""  # what it means, in figures
+    since: EpochSeconds = 0  # since when it stands, clock seconds
+    silenced_by: tuple[str, ...] = ()  # the ids of Alertmanager's silences that hold it
+    inhibited: bool = False  # whether Alertmanager suppresses it because of another alarm
+    # What tells it from other alarms; it stays the same while the figures in its texts change.
     key: str = field(init=False)
 
     def __post_init__(self) -> None:

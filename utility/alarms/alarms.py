@@ -41,27 +41,16 @@ SETTLING_S = 180
 
 @dataclass(frozen=True, kw_only=True)
 class Board:
-    """What pages show.
+    """What pages show."""
 
-    Attributes:
-        time: When it was made, clock seconds.
-        rows: The alarms, those that wait for a person first.
-        silences: The silences that hold, or will; those that end first come first.
-        counts: The numbers of both.
-        has_alertmanager: Whether the settings name an Alertmanager.
-        answered: When Alertmanager last answered; ``None``: it has not since the start.
-        complaint: Why Alertmanager does not answer; empty: it does.
-        mark: Changes when anything on the board does, but for texts and times.
-    """
-
-    time: EpochSeconds
-    rows: tuple[Row, ...]
-    silences: tuple[Silence, ...]
-    counts: Counts
-    has_alertmanager: bool
-    answered: EpochSeconds | None
-    complaint: str
-    mark: str
+    time: EpochSeconds  # when it was made, clock seconds
+    rows: tuple[Row, ...]  # the alarms, those that wait for a person first
+    silences: tuple[Silence, ...]  # the silences that hold, or will; those that end first come first
+    counts: Counts  # the numbers of both
+    has_alertmanager: bool  # whether the settings name an Alertmanager
+    answered: EpochSeconds | None  # when Alertmanager last answered; ``None``: it has not since the start
+    complaint: str  # why Alertmanager does not answer; empty: it does
+    mark: str  # changes when anything on the board does, but for texts and times
 
 
 class Alarms:

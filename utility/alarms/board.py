@@ -13,33 +13,21 @@ from utility.alarms.silences import Silence
 class State(StrEnum):
     """What an alarm waits for; in the order of the list."""
 
-    ACTIVE = "active"
-    """A person."""
-    ACKNOWLEDGED = "acknowledged"
-    """The person who acknowledged it."""
-    SUPPRESSED = "suppressed"
-    """The end of a silence, or of another alarm."""
+    ACTIVE = "active"  # a person
+    ACKNOWLEDGED = "acknowledged"  # the person who acknowledged it
+    SUPPRESSED = "suppressed"  # the end of a silence, or of another alarm
 
 
 @dataclass(frozen=True, kw_only=True)
 class Acknowledgement:
-    """A person's word that they see to an alarm, from ``made`` to before ``end``, clock seconds.
+    """A person's word that they see to an alarm, from ``made`` to before ``end``, clock seconds."""
 
-    Attributes:
-        no: Its number.
-        key: The alarm's key.
-        person: The person.
-        note: What they do.
-        made: When they said so.
-        end: When the alarm is active again, unless it is over.
-    """
-
-    no: int
-    key: str
-    person: str
-    note: str
-    made: EpochSeconds
-    end: EpochSeconds
+    no: int  # its number
+    key: str  # the alarm's key
+    person: str  # the person
+    note: str  # what they do
+    made: EpochSeconds  # when they said so
+    end: EpochSeconds  # when the alarm is active again, unless it is over
 
     def holds(self, alarm: Alarm, now: EpochSeconds) -> bool:
         """Return whether it is of this alarm: one that came again since is another one, and active."""
@@ -48,19 +36,12 @@ class Acknowledgement:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """An alarm on the board.
+    """An alarm on the board."""
 
-    Attributes:
-        alarm: The alarm.
-        state: What it waits for.
-        acknowledgement: The newest that holds; ``None``: nobody acknowledged it.
-        silences: The silences that hold it now.
-    """
-
-    alarm: Alarm
-    state: State
-    acknowledgement: Acknowledgement | None
-    silences: tuple[Silence, ...]
+    alarm: Alarm  # the alarm
+    state: State  # what it waits for
+    acknowledgement: Acknowledgement | None  # the newest that holds; ``None``: nobody acknowledged it
+    silences: tuple[Silence, ...]  # the silences that hold it now
 
 
 def rows(
@@ -104,21 +85,13 @@ def merged(foreign: Iterable[Alarm], own: Iterable[Alarm]) -> list[Alarm]:
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """The numbers of alarms that pages show.
+    """The numbers of alarms that pages show."""
 
-    Attributes:
-        critical: Active critical ones.
-        warning: Active warnings.
-        acknowledged: Acknowledged ones.
-        suppressed: Suppressed ones.
-        silences: Silences that hold now.
-    """
-
-    critical: int = 0
-    warning: int = 0
-    acknowledged: int = 0
-    suppressed: int = 0
-    silences: int = 0
+    critical: int = 0  # active critical ones
+    warning: int = 0  # active warnings
+    acknowledged: int = 0  # acknowledged ones
+    suppressed: int = 0  # suppressed ones
+    silences: int = 0  # silences that hold now
 
 
 def counted(board: Sequence[Row], silences: Iterable[Silence], now: EpochSeconds) -> Counts:

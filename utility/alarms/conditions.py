@@ -29,69 +29,45 @@ _LOW_PERCENT = 98
 
 @dataclass(frozen=True, kw_only=True)
 class JobFacts:
-    """What is known of a job.
+    """What is known of a job."""
 
-    Attributes:
-        name: Its name.
-        error: Why its last attempt failed, if none was done since; empty: it does not fail.
-        late_s: Seconds since it should have been done at the latest; 0: it is in time.
-        paused_s: Seconds since a person paused it; ``None``: it is not paused.
-    """
-
-    name: str
-    error: str = ""
-    late_s: int = 0
-    paused_s: int | None = None
+    name: str  # its name
+    error: str = ""  # why its last attempt failed, if none was done since; empty: it does not fail
+    late_s: int = 0  # seconds since it should have been done at the latest; 0: it is in time
+    paused_s: int | None = None  # seconds since a person paused it; ``None``: it is not paused
 
 
 @dataclass(frozen=True, kw_only=True)
 class Counted:
-    """What is counted in the database.
+    """What is counted in the database."""
 
-    Attributes:
-        jobs: The jobs.
-        quarantined: Dead letters with quarantined readings that wait for a person.
-        findings: Open findings of the daily checks, by check.
-        refused: Attempts of people who may not be the second one, which no administrator has seen, the oldest first.
-        broken: Commands that decided without the service, which no administrator has seen, the oldest first.
-        residuals: Microgrids whose members and boundary differ by more than the bound, the worst first.
-    """
-
-    jobs: tuple[JobFacts, ...] = ()
-    quarantined: int = 0
-    findings: Mapping[str, int] = field(default_factory=dict)
+    jobs: tuple[JobFacts, ...] = ()  # the jobs
+    quarantined: int = 0  # dead letters with quarantined readings that wait for a person
+    findings: Mapping[str, int] = field(default_factory=dict)  # open findings of the daily checks, by check
+    # Attempts of people who may not be the second one, which no administrator has seen, the oldest first.
     refused: tuple[str, ...] = ()
+    # Commands that decided without the service, which no administrator has seen, the oldest first.
     broken: tuple[str, ...] = ()
+    # Microgrids whose members and boundary differ by more than the bound, the worst first.
     residuals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """The utility's state. Ages are clock seconds.
+    """The utility's state. Ages are clock seconds."""
 
-    Attributes:
-        connected: Whether the head-end is connected.
-        trusted: Whether the utility's clock is synchronized.
-        silent_s: Seconds since each gateway's last message.
-        said: Each gateway's last heartbeat.
-        plant: Seconds since the plant's last report, and the report; ``None``: there was none.
-        damaged: Whether the database is damaged.
-        full: Whether the disk is full.
-        disk: Free and all bytes of the disk; ``None``: not known.
-        certificates: Seconds until the first certificate of a use expires.
-        counted: What was counted in the database.
-    """
-
-    connected: bool = True
-    trusted: bool = True
-    silent_s: Mapping[str, float] = field(default_factory=dict)
-    said: Mapping[str, Heartbeat] = field(default_factory=dict)
+    connected: bool = True  # whether the head-end is connected
+    trusted: bool = True  # whether the utility's clock is synchronized
+    silent_s: Mapping[str, float] = field(default_factory=dict)  # seconds since each gateway's last message
+    said: Mapping[str, Heartbeat] = field(default_factory=dict)  # each gateway's last heartbeat
+    # Seconds since the plant's last report, and the report; ``None``: there was none.
     plant: tuple[float, PlantReport] | None = None
-    damaged: bool = False
-    full: bool = False
-    disk: tuple[int, int] | None = None
+    damaged: bool = False  # whether the database is damaged
+    full: bool = False  # whether the disk is full
+    disk: tuple[int, int] | None = None  # free and all bytes of the disk; ``None``: not known
+    # Seconds until the first certificate of a use expires.
     certificates: Mapping[str, float] = field(default_factory=dict)
-    counted: Counted = field(default_factory=Counted)
+    counted: Counted = field(default_factory=Counted)  # what was counted in the database
 
 
 def conditions(facts: Facts) -> Iterator[Condition]:

@@ -17,42 +17,27 @@ from utility.alarms.alarm import Alarm
 class Stage(StrEnum):
     """The stage of an own alarm."""
 
-    WAITING = "waiting"
-    """The condition holds, and may pass."""
-    STANDING = "standing"
-    """It lasted: people see it."""
-    ENDED = "ended"
-    """It is over; kept for people who look back."""
+    WAITING = "waiting"  # the condition holds, and may pass
+    STANDING = "standing"  # it lasted: people see it
+    ENDED = "ended"  # it is over; kept for people who look back
 
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """A condition that holds now.
+    """A condition that holds now."""
 
-    Attributes:
-        alarm: The alarm that it is; its ``since`` does not count.
-        for_s: Clock seconds that it must last.
-        held_s: Clock seconds that it has lasted at least, as far as is known without the lives before.
-    """
-
-    alarm: Alarm
-    for_s: int
-    held_s: int = 0
+    alarm: Alarm  # the alarm that it is; its ``since`` does not count
+    for_s: int  # clock seconds that it must last
+    held_s: int = 0  # clock seconds that it has lasted at least, as far as is known without the lives before
 
 
 @dataclass(frozen=True, kw_only=True)
 class Life:
-    """An own alarm.
+    """An own alarm."""
 
-    Attributes:
-        alarm: The alarm, with its texts as last found.
-        stage: Its stage.
-        ended: When it ended; ``None``: it did not.
-    """
-
-    alarm: Alarm
-    stage: Stage
-    ended: EpochSeconds | None = None
+    alarm: Alarm  # the alarm, with its texts as last found
+    stage: Stage  # its stage
+    ended: EpochSeconds | None = None  # when it ended; ``None``: it did not
 
 
 def advance(

@@ -31,19 +31,12 @@ _SIGNS = {(False, True): "=", (False, False): "!=", (True, True): "=~", (True, F
 
 @dataclass(frozen=True, kw_only=True)
 class Matcher:
-    """A condition on one label, as Alertmanager has it; a label that is not there is empty.
+    """A condition on one label, as Alertmanager has it; a label that is not there is empty."""
 
-    Attributes:
-        name: The label.
-        value: Its value, or a pattern for the whole of it.
-        is_regex: Whether ``value`` is a pattern.
-        is_equal: Whether the label must match; else it must not.
-    """
-
-    name: str
-    value: str
-    is_regex: bool = False
-    is_equal: bool = True
+    name: str  # the label
+    value: str  # its value, or a pattern for the whole of it
+    is_regex: bool = False  # whether ``value`` is a pattern
+    is_equal: bool = True  # whether the label must match; else it must not
 
     def holds(self, labels: Mapping[str, str]) -> bool:
         """Return whether labels meet the condition."""
@@ -91,29 +84,17 @@ def ways_of(place: str, part: str) -> tuple[Way, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Silence:
-    """A silence, from ``start`` to before ``end``, clock seconds.
+    """A silence, from ``start`` to before ``end``, clock seconds."""
 
-    Attributes:
-        id: Its number in the database; for a silence that was made elsewhere, Alertmanager's id.
-        ways: It holds an alarm if all matchers of one list match.
-        start: Its start.
-        end: Its end; a silence that was ended early has the time of that.
-        person: The person who made it.
-        note: Why.
-        foreign: Its ids at Alertmanager; empty: it is in the utility's database alone.
-        is_ours: Whether it was made here.
-        subject: What it holds, in words.
-    """
-
-    id: str
-    ways: tuple[Way, ...]
-    start: EpochSeconds
-    end: EpochSeconds
-    person: str
-    note: str
-    foreign: tuple[str, ...] = ()
-    is_ours: bool = True
-    subject: str = ""
+    id: str  # its number in the database; for a silence that was made elsewhere, Alertmanager's id
+    ways: tuple[Way, ...]  # it holds an alarm if all matchers of one list match
+    start: EpochSeconds  # its start
+    end: EpochSeconds  # its end; a silence that was ended early has the time of that
+    person: str  # the person who made it
+    note: str  # why
+    foreign: tuple[str, ...] = ()  # its ids at Alertmanager; empty: it is in the utility's database alone
+    is_ours: bool = True  # whether it was made here
+    subject: str = ""  # what it holds, in words
 
     def stands(self, now: EpochSeconds) -> bool:
         """Return whether it holds alarms now."""

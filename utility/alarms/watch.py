@@ -21,19 +21,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What Alertmanager said last.
+    """What Alertmanager said last."""
 
-    Attributes:
-        alarms: Its alarms; an answer without any is empty.
-        silences: Its silences.
-        time: When it said so, clock seconds; ``None``: it has not answered since the start.
-        complaint: Why the last question has no answer; empty: it has.
-    """
-
-    alarms: tuple[Alarm, ...] = ()
-    silences: tuple[Silence, ...] = ()
-    time: EpochSeconds | None = None
-    complaint: str = ""
+    alarms: tuple[Alarm, ...] = ()  # its alarms; an answer without any is empty
+    silences: tuple[Silence, ...] = ()  # its silences
+    time: EpochSeconds | None = None  # when it said so, clock seconds; ``None``: it has not answered since the start
+    complaint: str = ""  # why the last question has no answer; empty: it has
 
 
 class Watch:
@@ -42,13 +35,10 @@ class Watch:
     Args:
         alertmanager: The client.
         clock: The utility's clock: Alertmanager's times are the machine's.
-
-    Attributes:
-        seen: What it said last.
     """
 
     def __init__(self, alertmanager: Alertmanager, clock: Clock) -> None:
-        self.seen = Seen()
+        self.seen = Seen()  # what it said last
         self._client = alertmanager
         self._clock = clock
         self._asking = threading.Lock()

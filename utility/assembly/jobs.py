@@ -62,15 +62,12 @@ class Jobs:
     """The utility's jobs; they read on a thread of their own.
 
     On SQLite they write on the service's writing thread, on PostgreSQL compaction and retention write on their own.
-
-    Attributes:
-        reading: The current step of their own thread, for a watchdog.
     """
 
     def __init__(
         self, settings: UtilitySettings, database: Database, clock: Clock, ingest: Ingest, metrics: UtilityMetrics
     ) -> None:
-        self.reading = Work()
+        self.reading = Work()  # the current step of their own thread, for a watchdog
         self._settings = settings
         self._database = database
         self._clock = clock

@@ -39,15 +39,10 @@ _BY_MONTH = (usage_month, usage_batteries, usage_projection)
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """What is kept.
+    """What is kept."""
 
-    Attributes:
-        month: The first local month whose runs of bills and usage are kept.
-        day: The first UTC day whose records are kept.
-    """
-
-    month: str
-    day: Day
+    month: str  # the first local month whose runs of bills and usage are kept
+    day: Day  # the first UTC day whose records are kept
 
 
 def kept(connection: Connection, now: EpochSeconds, keep_years: int) -> Kept:

@@ -12,68 +12,41 @@ class LineKind(StrEnum):
 
     BASE = "base"
     IMPORT = "import"
+    # For energy given to the town, or as a part of a building's, the farm's or a microgrid's credit; negative.
     CREDIT = "credit"
-    """For energy given to the town, or as a part of a building's, the farm's or a microgrid's credit; negative."""
-    LAPSED = "lapsed"
-    """Credit beyond the other lines, which the policy does not pay out; raises a negative sum to 0."""
-    CORRECTION = "correction"
-    """The difference of an earlier bill to what it would be with data that came later."""
-    INFORMATION = "information"
-    """Without an amount: energy shared within the microgrid."""
+    LAPSED = "lapsed"  # credit beyond the other lines, which the policy does not pay out; raises a negative sum to 0
+    CORRECTION = "correction"  # the difference of an earlier bill to what it would be with data that came later
+    INFORMATION = "information"  # without an amount: energy shared within the microgrid
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A line of a bill.
+    """A line of a bill."""
 
-    Attributes:
-        kind: What it is for.
-        text: For people, such as "Import, peak".
-        period: The tariff's period of time of use; empty: none.
-        energy: Milliwatt-hours; ``None``: the line is not for energy.
-        rate: Dollars per kWh; ``None``: none, or one that changes by the hour.
-        amount: Dollars, whole cents; the lines of a bill sum to its total exactly. The sum is rounded once, and the
-            cents are divided among the lines by largest remainders.
-        reason: Why it is there, for a correction.
-        month: The month that it corrects; empty: it is no correction.
-    """
-
-    kind: LineKind
-    text: str
-    period: str = ""
-    energy: MilliwattHours | None = None
-    rate: Decimal | None = None
+    kind: LineKind  # what it is for
+    text: str  # for people, such as "Import, peak"
+    period: str = ""  # the tariff's period of time of use; empty: none
+    energy: MilliwattHours | None = None  # milliwatt-hours; ``None``: the line is not for energy
+    rate: Decimal | None = None  # dollars per kWh; ``None``: none, or one that changes by the hour
+    # Dollars, whole cents; the lines of a bill sum to its total exactly. The sum is rounded once, and the cents are
+    # divided among the lines by largest remainders.
     amount: Decimal = Decimal(0)
-    reason: str = ""
-    month: str = ""
+    reason: str = ""  # why it is there, for a correction
+    month: str = ""  # the month that it corrects; empty: it is no correction
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bill:
-    """The bill of an account for a month.
+    """The bill of an account for a month."""
 
-    Attributes:
-        account: The account.
-        month: The local month, as in 2026-11.
-        start: Its first quarter for this account: the month's, or that of the move-in.
-        end: The quarter after its last.
-        tariff: Name and version of the tariff, or of those of the month, in order.
-        policy: The policy's name.
-        lines: Its lines.
-        total: Their sum, dollars, never negative.
-        provisional: Quarter-hours that may still change.
-        estimated: Quarter-hours with estimates.
-        missing: Quarter-hours that lack readings.
-    """
-
-    account: AccountNumber
-    month: str
-    start: Quarter
-    end: Quarter
-    tariff: tuple[str, ...]
-    policy: str
-    lines: tuple[Line, ...]
-    total: Decimal
-    provisional: int = 0
-    estimated: int = 0
-    missing: int = 0
+    account: AccountNumber  # the account
+    month: str  # the local month, as in 2026-11
+    start: Quarter  # its first quarter for this account: the month's, or that of the move-in
+    end: Quarter  # the quarter after its last
+    tariff: tuple[str, ...]  # name and version of the tariff, or of those of the month, in order
+    policy: str  # the policy's name
+    lines: tuple[Line, ...]  # its lines
+    total: Decimal  # their sum, dollars, never negative
+    provisional: int = 0  # quarter-hours that may still change
+    estimated: int = 0  # quarter-hours with estimates
+    missing: int = 0  # quarter-hours that lack readings

@@ -17,12 +17,7 @@ from utility.registry.accounts import Installed
 
 
 class Columns:
-    """The columns of a month and their cuts.
-
-    Attributes:
-        starts: The columns at which runs of equal conditions begin.
-        whole: All runs.
-    """
+    """The columns of a month and their cuts."""
 
     def __init__(self, inputs: RunInputs, meters: Sequence[Installed]) -> None:
         first, until = inputs.first, inputs.until
@@ -36,9 +31,9 @@ class Columns:
             for _, start, end in held(meter, first, until):
                 cuts |= {start - first, end - first}
         self._cuts = sorted(cut for cut in cuts if cut < until - first)
-        self.starts = np.array(self._cuts, np.int64)
+        self.starts = np.array(self._cuts, np.int64)  # the columns at which runs of equal conditions begin
         self._first, self._until = first, until
-        self.whole = slice(0, len(self._cuts))
+        self.whole = slice(0, len(self._cuts))  # all runs
         self._by_period: dict[Segment, NDArray[np.int64]] = {}
 
     def runs(self, start: Quarter, end: Quarter) -> slice:
@@ -104,17 +99,13 @@ class Flags:
 
 
 class Chunk:
-    """The settled quarter-hours of some microgrids, with their sums by run; a meter counts while it is installed.
-
-    Attributes:
-        columns: Their columns.
-        rows: The row of each meter.
-    """
+    """The settled quarter-hours of some microgrids, with their sums by run; a meter counts while it is installed."""
 
     def __init__(self, inputs: RunInputs, meters: Sequence[Installed], settled: SettledQuarters) -> None:
         assert settled.first == inputs.first
         assert settled.quality.shape[1] == inputs.length
-        self.columns = Columns(inputs, meters)
+        self.columns = Columns(inputs, meters)  # their columns
+        # The row of each meter.
         self.rows: Mapping[int, int] = {int(meter): row for row, meter in enumerate(settled.meters)}
         self._settled = settled
         self._tables: dict[Quantity, Table] = {}

@@ -19,43 +19,27 @@ from utility.billing.run import Progress, Result, bills_of
 
 @dataclass(frozen=True, kw_only=True)
 class BilledMonth:
-    """What an account was billed for a month.
+    """What an account was billed for a month."""
 
-    Attributes:
-        cents: The bill's own lines, and the corrections of that month since, cents.
-        taken: Import on the bill, milliwatt-hours.
-        given: Energy with credit on the bill, milliwatt-hours.
-    """
-
-    cents: int
-    taken: MilliwattHours
-    given: MilliwattHours
+    cents: int  # the bill's own lines, and the corrections of that month since, cents
+    taken: MilliwattHours  # import on the bill, milliwatt-hours
+    given: MilliwattHours  # energy with credit on the bill, milliwatt-hours
 
 
 @dataclass(frozen=True, kw_only=True)
 class Earlier:
-    """A month with issued bills.
+    """A month with issued bills."""
 
-    Attributes:
-        inputs: The registry and the tariffs of now, with the bases that its bills had.
-        billed: What was billed for it, by account.
-    """
-
-    inputs: RunInputs
-    billed: Mapping[AccountNumber, BilledMonth]
+    inputs: RunInputs  # the registry and the tariffs of now, with the bases that its bills had
+    billed: Mapping[AccountNumber, BilledMonth]  # what was billed for it, by account
 
 
 @dataclass(frozen=True, kw_only=True)
 class Corrected:
-    """Bills with corrections.
+    """Bills with corrections."""
 
-    Attributes:
-        billed: The bills, by account.
-        open_cents: The corrections in favour of accounts that the new bills had no room for, not positive.
-    """
-
-    billed: dict[AccountNumber, Billed]
-    open_cents: int
+    billed: dict[AccountNumber, Billed]  # the bills, by account
+    open_cents: int  # the corrections in favour of accounts that the new bills had no room for, not positive
 
 
 def billed_month(bill: Bill) -> BilledMonth:

@@ -29,40 +29,25 @@ Load = Callable[[Sequence[MeterId], Quarter, Quarter], SettledQuarters]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Segment:
-    """A part of a month in which one version of a tariff is in force for an account.
+    """A part of a month in which one version of a tariff is in force for an account."""
 
-    Attributes:
-        tariff: The version.
-        start: Its first quarter.
-        end: The quarter after its last.
-    """
-
-    tariff: Tariff
-    start: Quarter
-    end: Quarter
+    tariff: Tariff  # the version
+    start: Quarter  # its first quarter
+    end: Quarter  # the quarter after its last
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunInputs:
-    """What the bills of a month are computed from.
+    """What the bills of a month are computed from."""
 
-    Attributes:
-        month: The local month, as in 2026-11.
-        timezone: Its zone.
-        registry: Meters and accounts.
-        tariffs: The published versions of all tariffs.
-        default: The name of the tariff of accounts without one of their own.
-        bases: The base that the policy keeps for an account, dollars; an account without one has the tariff's.
-        rules: The version of the rules.
-    """
-
-    month: str
-    timezone: str
-    registry: DatedRegistry
-    tariffs: tuple[Tariff, ...]
-    default: str
+    month: str  # the local month, as in 2026-11
+    timezone: str  # its zone
+    registry: DatedRegistry  # meters and accounts
+    tariffs: tuple[Tariff, ...]  # the published versions of all tariffs
+    default: str  # the name of the tariff of accounts without one of their own
+    # The base that the policy keeps for an account, dollars; an account without one has the tariff's.
     bases: Mapping[AccountNumber, Decimal] = field(default_factory=dict)
-    rules: int = RULES
+    rules: int = RULES  # the version of the rules
 
     @cached_property
     def first(self) -> Quarter:

@@ -63,14 +63,10 @@ class BillsJob:
 
 @dataclass(frozen=True, kw_only=True)
 class Looked:
-    """What a look for rates saw.
+    """What a look for rates saw."""
 
-    Attributes:
-        at: The month, the versions of the tariffs, the registry's revision.
-        until: The quarter in which the registry gives a controller other accounts or tariffs; ``None``: none does.
-    """
-
-    at: tuple[str, tuple[str, ...], int]
+    at: tuple[str, tuple[str, ...], int]  # the month, the versions of the tariffs, the registry's revision
+    # The quarter in which the registry gives a controller other accounts or tariffs; ``None``: none does.
     until: Quarter | None = None
 
     def holds(self, at: tuple[str, tuple[str, ...], int], quarter: Quarter) -> bool:

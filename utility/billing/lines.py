@@ -23,14 +23,10 @@ _CREDITS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Billed:
-    """A bill, with what the next one needs.
+    """A bill, with what the next one needs."""
 
-    Attributes:
-        bill: The bill.
-        base: The account's own base from the next month on, dollars; ``None``: the policy keeps none.
-    """
-
-    bill: Bill
+    bill: Bill  # the bill
+    # The account's own base from the next month on, dollars; ``None``: the policy keeps none.
     base: Decimal | None = None
 
 
@@ -44,8 +40,7 @@ class _Draft:
     energy: MilliwattHours | None
     rate: Decimal | None
     amount: int
-    is_building: bool = False
-    """It is a part of a building's credit."""
+    is_building: bool = False  # it is a part of a building's credit
 
 
 def base_after(inputs: RunInputs, bill: Bill) -> Decimal | None:

@@ -19,19 +19,12 @@ PUBLIC = frozenset({Function.HOSPITAL, Function.POLICE, Function.FIRE})
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A place.
+    """A place."""
 
-    Attributes:
-        name: Its name.
-        function: Its kind.
-        building: The place of the building that it is in; ``None``: in none.
-        meters: Its meters, by id.
-    """
-
-    name: str
-    function: Function
-    building: str | None
-    meters: tuple[Installed, ...]
+    name: str  # its name
+    function: Function  # its kind
+    building: str | None  # the place of the building that it is in; ``None``: in none
+    meters: tuple[Installed, ...]  # its meters, by id
 
     def exists(self, first: Quarter, until: Quarter) -> NDArray[np.bool_]:
         """Return in which quarters the place exists: from its first meter's installation to its last one's removal."""

@@ -17,17 +17,11 @@ _BARS = (Decimal(-50), Decimal(-20), Decimal(-10), Decimal(-5), Decimal(-1), Dec
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """An account's bill by the tariffs in force, and by the new one.
+    """An account's bill by the tariffs in force, and by the new one."""
 
-    Attributes:
-        account: The account.
-        before: Its bill now, dollars; ``None``: no tariff is in force.
-        after: Its bill by the new tariff, dollars.
-    """
-
-    account: AccountNumber
-    before: Decimal | None
-    after: Decimal
+    account: AccountNumber  # the account
+    before: Decimal | None  # its bill now, dollars; ``None``: no tariff is in force
+    after: Decimal  # its bill by the new tariff, dollars
 
     @property
     def difference(self) -> Decimal:

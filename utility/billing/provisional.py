@@ -15,15 +15,11 @@ Spans = Mapping[MeterId, Sequence[tuple[Quarter, Quarter]]]
 
 
 class Recorder:
-    """Loads settled quarter-hours, and remembers which were provisional.
-
-    Attributes:
-        found: The provisional quarters so far.
-    """
+    """Loads settled quarter-hours, and remembers which were provisional."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
-        self.found: dict[MeterId, list[tuple[Quarter, Quarter]]] = {}
+        self.found: dict[MeterId, list[tuple[Quarter, Quarter]]] = {}  # the provisional quarters so far
 
     def load(self, meters: Sequence[MeterId], first: Quarter, until: Quarter) -> SettledQuarters:
         """Return the settled quarter-hours of some meters."""

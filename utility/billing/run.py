@@ -27,15 +27,10 @@ Witness = Callable[[SettledQuarters], object]
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The bills of a run.
+    """The bills of a run."""
 
-    Attributes:
-        billed: The bills, by account.
-        sums: The energy they were made from.
-    """
-
-    billed: dict[AccountNumber, Billed] = field(default_factory=dict)
-    sums: TownSums = field(default_factory=TownSums)
+    billed: dict[AccountNumber, Billed] = field(default_factory=dict)  # the bills, by account
+    sums: TownSums = field(default_factory=TownSums)  # the energy they were made from
 
 
 def bills_of(inputs: RunInputs, load: Load, progress: Progress | None = None, witness: Witness | None = None) -> Result:

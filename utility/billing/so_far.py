@@ -15,14 +15,11 @@ from utility.billing.run import bills_of
 
 @dataclass(frozen=True, kw_only=True)
 class SoFar:
-    """The bills of some microgrids so far.
+    """The bills of some microgrids so far."""
 
-    Attributes:
-        bills: By account; the base is that of the whole month, energy that of the settled quarters.
-        until: The quarter after the last settled one, by account; an account without a settled quarter is absent.
-    """
-
+    # By account; the base is that of the whole month, energy that of the settled quarters.
     bills: dict[AccountNumber, Bill]
+    # The quarter after the last settled one, by account; an account without a settled quarter is absent.
     until: dict[AccountNumber, Quarter]
 
 

@@ -26,54 +26,32 @@ from utility.tariffs.tariff import tariff_of
 
 @dataclass(frozen=True, kw_only=True)
 class EarlierMonth:
-    """A month with issued bills, as a run stores it.
+    """A month with issued bills, as a run stores it."""
 
-    Attributes:
-        month: The month.
-        default: The name of the tariff that accounts without one had then.
-        bases: The bases that its bills had, dollars.
-        billed: What was billed for it.
-        rules: The version of the rules by which it was billed.
-    """
-
-    month: str
-    default: str
-    bases: Mapping[AccountNumber, Decimal]
-    billed: Mapping[AccountNumber, BilledMonth]
-    rules: int = RULES
+    month: str  # the month
+    default: str  # the name of the tariff that accounts without one had then
+    bases: Mapping[AccountNumber, Decimal]  # the bases that its bills had, dollars
+    billed: Mapping[AccountNumber, BilledMonth]  # what was billed for it
+    rules: int = RULES  # the version of the rules by which it was billed
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredRun:
-    """The inputs of a run.
+    """The inputs of a run."""
 
-    Attributes:
-        month: The local month.
-        timezone: Its zone.
-        default: The name of the tariff of accounts without one.
-        code: The version of the program.
-        settled: The highest row number of settled data that counts.
-        previous: The number of the newest issued run; its bills' bases are used. 0: there is none.
-        tariffs: The canonical JSON of each published version.
-        registry: Meters and accounts.
-        bases: The accounts' own bases, dollars.
-        earlier: The months to correct, the oldest first.
-        provisional: The quarters that were provisional when the run was computed; ``None``: it was not yet.
-        rules: The version of the rules by which it is computed.
-    """
-
-    month: str
-    timezone: str
-    default: str
-    code: str
-    settled: int
-    previous: int
-    tariffs: tuple[str, ...]
-    registry: DatedRegistry = field(repr=False)
-    bases: Mapping[AccountNumber, Decimal] = field(default_factory=dict, repr=False)
-    earlier: tuple[EarlierMonth, ...] = ()
+    month: str  # the local month
+    timezone: str  # its zone
+    default: str  # the name of the tariff of accounts without one
+    code: str  # the version of the program
+    settled: int  # the highest row number of settled data that counts
+    previous: int  # the number of the newest issued run; its bills' bases are used. 0: there is none
+    tariffs: tuple[str, ...]  # the canonical JSON of each published version
+    registry: DatedRegistry = field(repr=False)  # meters and accounts
+    bases: Mapping[AccountNumber, Decimal] = field(default_factory=dict, repr=False)  # the accounts' own bases, dollars
+    earlier: tuple[EarlierMonth, ...] = ()  # the months to correct, the oldest first
+    # The quarters that were provisional when the run was computed; ``None``: it was not yet.
     provisional: Spans | None = field(default=None, repr=False)
-    rules: int = RULES
+    rules: int = RULES  # the version of the rules by which it is computed
 
     def inputs(self) -> RunInputs:
         """Return the inputs of the month's own bills."""
@@ -173,38 +151,23 @@ def _of_account(account: AccountNumber, content: dict[str, Any]) -> dict[str, An
 
 @dataclass(frozen=True, kw_only=True)
 class Tree:
-    """The tree over the bills of a month.
+    """The tree over the bills of a month."""
 
-    Attributes:
-        secret: What the leaves' salts are made of.
-        hashes: The hash of each leaf, by account; that of meters without an account is the first.
-        head: The root, and what stands beside it.
-    """
-
-    secret: bytes = field(repr=False)
-    hashes: tuple[bytes, ...]
-    head: Json
+    secret: bytes = field(repr=False)  # what the leaves' salts are made of
+    hashes: tuple[bytes, ...]  # the hash of each leaf, by account; that of meters without an account is the first
+    head: Json  # the root, and what stands beside it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Computed:
-    """What a run made.
+    """What a run made."""
 
-    Attributes:
-        run: Its inputs, complete.
-        billed: The bills, by account.
-        contents: The bills as canonical JSON, by account.
-        digest: The SHA-256 over all of them.
-        figures: Sums, for people.
-        leaves: The content of each leaf of the month's tree, by account.
-    """
-
-    run: StoredRun
-    billed: Mapping[AccountNumber, Billed]
-    contents: Mapping[AccountNumber, bytes]
-    digest: str
-    figures: Mapping[str, Any]
-    leaves: Mapping[AccountNumber, Json] = field(repr=False)
+    run: StoredRun  # its inputs, complete
+    billed: Mapping[AccountNumber, Billed]  # the bills, by account
+    contents: Mapping[AccountNumber, bytes]  # the bills as canonical JSON, by account
+    digest: str  # the SHA-256 over all of them
+    figures: Mapping[str, Any]  # sums, for people
+    leaves: Mapping[AccountNumber, Json] = field(repr=False)  # the content of each leaf of the month's tree, by account
 
     def tree(self, secret: bytes) -> Tree:
         """Return the month's tree over all leaves, salted by a secret, and its head."""

@@ -25,55 +25,37 @@ class Flow(IntEnum):
     """What energy is on a bill for."""
 
     IMPORT = 1
-    CREDIT = 2
-    """Given to the town by the account's own meters."""
-    BUILDING_CREDIT = 3
-    """The part of a building's credit."""
-    FARM_CREDIT = 4
-    """The part of the solar farm's credit."""
-    MICROGRID_CREDIT = 5
-    """The part of the microgrid's credit."""
+    CREDIT = 2  # given to the town by the account's own meters
+    BUILDING_CREDIT = 3  # the part of a building's credit
+    FARM_CREDIT = 4  # the part of the solar farm's credit
+    MICROGRID_CREDIT = 5  # the part of the microgrid's credit
     SHARED_IN = 6
     SHARED_OUT = 7
 
 
 @dataclass(kw_only=True)
 class AccountSums:
-    """The energy of an account in a month.
+    """The energy of an account in a month."""
 
-    Attributes:
-        spans: When it had a meter: first quarter, quarter after.
-        energies: Milliwatt-hours by number of the segment and flow, one for each period of the segment's tariff.
-        shared_in: Taken from other places of the microgrid, milliwatt-hours.
-        shared_out: Given to other places of the microgrid, milliwatt-hours.
-        flags: Quarters that are provisional, estimated or missing; ``None``: there are none.
-        building: Microgrid and name of the building of whose credit it has a part, of several the first; ``None``: of
-            none.
-    """
-
+    # When it had a meter: first quarter, quarter after.
     spans: list[tuple[Quarter, Quarter]] = field(default_factory=list)
+    # Milliwatt-hours by number of the segment and flow, one for each period of the segment's tariff.
     energies: dict[tuple[Segment, Flow], list[int]] = field(default_factory=dict)
-    shared_in: int = 0
-    shared_out: int = 0
-    flags: Flags | None = None
+    shared_in: int = 0  # taken from other places of the microgrid, milliwatt-hours
+    shared_out: int = 0  # given to other places of the microgrid, milliwatt-hours
+    flags: Flags | None = None  # quarters that are provisional, estimated or missing; ``None``: there are none
+    # Microgrid and name of the building of whose credit it has a part, of several the first; ``None``: of none.
     building: tuple[MicrogridId, str] | None = None
 
 
 @dataclass(kw_only=True)
 class TownSums:
-    """All energy of a month.
+    """All energy of a month."""
 
-    Attributes:
-        accounts: By number.
-        given: Given to the town and credited to somebody or nobody, milliwatt-hours.
-        kept: Of that, without an account to credit it to: it stays with the town.
-        unheld: Taken from the town by meters that no account had, milliwatt-hours.
-    """
-
-    accounts: dict[AccountNumber, AccountSums] = field(default_factory=dict)
-    given: int = 0
-    kept: int = 0
-    unheld: int = 0
+    accounts: dict[AccountNumber, AccountSums] = field(default_factory=dict)  # by number
+    given: int = 0  # given to the town and credited to somebody or nobody, milliwatt-hours
+    kept: int = 0  # of that, without an account to credit it to: it stays with the town
+    unheld: int = 0  # taken from the town by meters that no account had, milliwatt-hours
 
 
 _POOLED = frozenset({Function.BUILDING, Function.SOLAR_FARM})
@@ -202,19 +184,12 @@ class Summing:
 
 @dataclass(frozen=True, kw_only=True)
 class _Pool:
-    """Energy that is divided among places.
+    """Energy that is divided among places."""
 
-    Attributes:
-        flow: What it is for.
-        sources: The places that gave or took it.
-        takers: The places among which it is divided.
-        weights: Their weights; ``None``: equally.
-    """
-
-    flow: Flow
-    sources: Sequence[Place]
-    takers: Sequence[Place]
-    weights: Sequence[int] | None = None
+    flow: Flow  # what it is for
+    sources: Sequence[Place]  # the places that gave or took it
+    takers: Sequence[Place]  # the places among which it is divided
+    weights: Sequence[int] | None = None  # their weights; ``None``: equally
 
 
 def _stretches(owners: NDArray[np.int64], first: Quarter) -> list[tuple[AccountNumber, Quarter, Quarter]]:

@@ -35,95 +35,58 @@ class AllowanceError(ChangeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """The microgrids of a change: exactly one of the three.
+    """The microgrids of a change: exactly one of the three."""
 
-    Attributes:
-        microgrids: Their names.
-        kind: All of a kind, such as ``residential``.
-        everyone: All.
-    """
-
-    microgrids: tuple[MicrogridId, ...] = ()
-    kind: str | None = None
-    everyone: bool = False
+    microgrids: tuple[MicrogridId, ...] = ()  # their names
+    kind: str | None = None  # all of a kind, such as ``residential``
+    everyone: bool = False  # all
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A change that a person asks for.
+    """A change that a person asks for."""
 
-    Attributes:
-        action: The command.
-        fields: Its fields.
-        chosen: The microgrids.
-        at: When it is to be sent; ``None``: now.
-        valid_s: Seconds for which it is sent until answered.
-        seen: The newest change when the form was made (``newest_change``): a later one of the same setting of one of
-            the microgrids is a conflict. ``None``: no matter what changed.
-    """
-
-    action: Action
-    fields: Fields
-    chosen: Chosen
-    at: EpochSeconds | None = None
-    valid_s: int = 3600
+    action: Action  # the command
+    fields: Fields  # its fields
+    chosen: Chosen  # the microgrids
+    at: EpochSeconds | None = None  # when it is to be sent; ``None``: now
+    valid_s: int = 3600  # seconds for which it is sent until answered
+    # The newest change when the form was made (``newest_change``): a later one of the same setting of one of the
+    # microgrids is a conflict. ``None``: no matter what changed.
     seen: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A change at one microgrid.
+    """A change at one microgrid."""
 
-    Attributes:
-        microgrid: The microgrid.
-        fields: The command's fields, with ``cmd``.
-        before: What was in force when it was sent; ``None``: it was not sent.
-        command: The command's id; ``None``: it was not sent.
-        state: What became of it.
-        outcome: The gateway's answer; ``None``: there is none.
-    """
-
-    microgrid: MicrogridId
-    fields: Fields
-    before: Before | None
-    command: str | None
-    state: State
-    outcome: Mapping[str, Any] | None
+    microgrid: MicrogridId  # the microgrid
+    fields: Fields  # the command's fields, with ``cmd``
+    before: Before | None  # what was in force when it was sent; ``None``: it was not sent
+    command: str | None  # the command's id; ``None``: it was not sent
+    state: State  # what became of it
+    outcome: Mapping[str, Any] | None  # the gateway's answer; ``None``: there is none
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A change that a person made.
+    """A change that a person made."""
 
-    Attributes:
-        no: Its number.
-        made: When it was asked for.
-        person: The person.
-        action: The command.
-        fields: The command's fields with ``cmd``; ``None``: they differ by microgrid, as it puts back ``undoes``.
-        due: When it is, or was, to be sent.
-        valid_s: Seconds for which it is sent until answered.
-        state: ``planned``, ``sent``, ``cancelled``, or ``missed``: the service did not run when it was due.
-        undoes: The change that it puts back.
-        ended: When it was sent, cancelled or missed.
-        ended_by: The person who cancelled it.
-        microgrids: The number of its microgrids.
-        counts: How many of them are in which state.
-    """
-
-    no: int
-    made: EpochSeconds
-    person: str
-    action: Action
+    no: int  # its number
+    made: EpochSeconds  # when it was asked for
+    person: str  # the person
+    action: Action  # the command
+    # The command's fields with ``cmd``; ``None``: they differ by microgrid, as it puts back ``undoes``.
     fields: Fields | None
-    due: EpochSeconds
-    valid_s: int
+    due: EpochSeconds  # when it is, or was, to be sent
+    valid_s: int  # seconds for which it is sent until answered
+    # ``planned``, ``sent``, ``cancelled``, or ``missed``: the service did not run when it was due.
     state: Literal["planned", "sent", "cancelled", "missed"]
-    undoes: int | None
-    ended: EpochSeconds | None
-    ended_by: str | None
-    microgrids: int
-    counts: Mapping[State, int]
+    undoes: int | None  # the change that it puts back
+    ended: EpochSeconds | None  # when it was sent, cancelled or missed
+    ended_by: str | None  # the person who cancelled it
+    microgrids: int  # the number of its microgrids
+    counts: Mapping[State, int]  # how many of them are in which state
 
     @property
     def waits(self) -> bool:

@@ -20,19 +20,13 @@ Connection: TypeAlias = Any
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """What a change would do.
+    """What a change would do."""
 
-    Attributes:
-        microgrids: Its microgrids.
-        words: What it does, a sentence each.
-        effects: Its effect on each line, those with the fullest line first; empty: it changes nothing there.
-        refused: Why it would be refused; empty: it would be made.
-    """
-
-    microgrids: Sequence[MicrogridId]
-    words: Sequence[str]
+    microgrids: Sequence[MicrogridId]  # its microgrids
+    words: Sequence[str]  # what it does, a sentence each
+    # Its effect on each line, those with the fullest line first; empty: it changes nothing there.
     effects: Sequence[Effect]
-    refused: str
+    refused: str  # why it would be refused; empty: it would be made
 
 
 def has_figures(fields: Fields) -> bool:

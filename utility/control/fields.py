@@ -22,16 +22,11 @@ NOT_ASKED = frozenset({Action.RATES})
 
 
 class FieldsError(ConfigError):
-    """The fields of a command are wrong.
-
-    Attributes:
-        fields: The names of the fields.
-        problem: What is wrong; ``{}`` stands for the names.
-    """
+    """The fields of a command are wrong."""
 
     def __init__(self, fields: Iterable[str], problem: str) -> None:
-        self.fields = tuple(sorted(fields))
-        self.problem = problem
+        self.fields = tuple(sorted(fields))  # the names of the fields
+        self.problem = problem  # what is wrong; ``{}`` stands for the names
         super().__init__(self.named(str))
 
     def named(self, name: Callable[[str], str]) -> str:

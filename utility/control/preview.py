@@ -51,57 +51,36 @@ Aggregation = Literal["none", "lossless", "lossy"]
 
 @dataclass(frozen=True, kw_only=True)
 class Relayed:
-    """What a controller relayed in the last days, as the utility counted it.
+    """What a controller relayed in the last days, as the utility counted it."""
 
-    Attributes:
-        seconds: For how long it was counted.
-        batches: Batches with blocks.
-        blocks: Blocks in them.
-        slots: Readings in them.
-        size: Bytes of these batches.
-    """
-
-    seconds: int
-    batches: int
-    blocks: int
-    slots: int
-    size: int
+    seconds: int  # for how long it was counted
+    batches: int  # batches with blocks
+    blocks: int  # blocks in them
+    slots: int  # readings in them
+    size: int  # bytes of these batches
 
 
 @dataclass(frozen=True, kw_only=True)
 class Relaying:
-    """How a gateway relays.
+    """How a gateway relays."""
 
-    Attributes:
-        relay_s: Seconds between two batches.
-        aggregation: What it relays: readings as they come, whole quarter-hours, or averages of them.
-    """
-
-    relay_s: int
-    aggregation: Aggregation
+    relay_s: int  # seconds between two batches
+    aggregation: Aggregation  # what it relays: readings as they come, whole quarter-hours, or averages of them
 
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """What a change does to one line.
+    """What a change does to one line."""
 
-    Attributes:
-        microgrid: The microgrid.
-        before: Bytes a month of 30 days at the measured rate, up and down; ``None``: not known.
-        after: The same after the change.
-        expected: Bytes at the end of this month, if the change holds from now on; the fuller direction.
-        allowance: The plan's bytes a month, each way.
-        delay_s: How late a reading comes at most, seconds, before and after; ``None``: the change does not matter.
-        why: Why a figure is not known; empty: it is.
-    """
-
-    microgrid: MicrogridId
+    microgrid: MicrogridId  # the microgrid
+    # Bytes a month of 30 days at the measured rate, up and down; ``None``: not known.
     before: tuple[int, int] | None = None
-    after: tuple[int, int] | None = None
-    expected: int | None = None
-    allowance: int | None = None
+    after: tuple[int, int] | None = None  # the same after the change
+    expected: int | None = None  # bytes at the end of this month, if the change holds from now on; the fuller direction
+    allowance: int | None = None  # the plan's bytes a month, each way
+    # How late a reading comes at most, seconds, before and after; ``None``: the change does not matter.
     delay_s: tuple[int, int] | None = None
-    why: str = ""
+    why: str = ""  # why a figure is not known; empty: it is
 
     @property
     def breaks(self) -> bool:

@@ -26,21 +26,13 @@ _COLUMNS = QUARTERS_A_DAY + 1
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Measured:
-    """A series' quarter-hours: the last one before the day, and the day's; 0 where unknown, (97).
+    """A series' quarter-hours: the last one before the day, and the day's; 0 where unknown, (97)."""
 
-    Attributes:
-        total: Energy of the quarter.
-        count: Slots with a reading.
-        least: The least reading of a slot.
-        most: The greatest one.
-        last: The last reading.
-    """
-
-    total: Energies
-    count: Energies
-    least: Energies
-    most: Energies
-    last: Energies
+    total: Energies  # energy of the quarter
+    count: Energies  # slots with a reading
+    least: Energies  # the least reading of a slot
+    most: Energies  # the greatest one
+    last: Energies  # the last reading
 
     @property
     def whole(self) -> Flags:
@@ -54,38 +46,26 @@ _NOTHING = Measured(total=_ZEROS, count=_ZEROS, least=_ZEROS, most=_ZEROS, last=
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DayOf:
-    """What the store knows of a microgrid's day.
+    """What the store knows of a microgrid's day."""
 
-    Attributes:
-        first: The day's first quarter.
-        measured: By series; absent: no reading.
-        began: The first quarter of each series that ever sent a reading.
-        outages: Times of outages by meter's number, and under 0 of the whole microgrid.
-        off: Times when a meter was off, by its number.
-        before: Energy of checked days before this one, oldest first, by series.
-        loss_permille: Part of a battery's charge that is lost, thousandths.
-    """
-
-    first: Quarter
-    measured: Mapping[Series, Measured]
+    first: Quarter  # the day's first quarter
+    measured: Mapping[Series, Measured]  # by series; absent: no reading
+    # The first quarter of each series that ever sent a reading.
     began: Mapping[Series, Quarter] = field(default_factory=dict)
+    # Times of outages by meter's number, and under 0 of the whole microgrid.
     outages: Mapping[int, Sequence[Interval]] = field(default_factory=dict)
-    off: Mapping[int, Sequence[Interval]] = field(default_factory=dict)
+    off: Mapping[int, Sequence[Interval]] = field(default_factory=dict)  # times when a meter was off, by its number
+    # Energy of checked days before this one, oldest first, by series.
     before: Mapping[Series, Sequence[int]] = field(default_factory=dict)
-    loss_permille: int = 0
+    loss_permille: int = 0  # part of a battery's charge that is lost, thousandths
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """The result of a microgrid's day.
+    """The result of a microgrid's day."""
 
-    Attributes:
-        findings: What was found; the meter is the one that the place's use or generation stands under.
-        ordinary: Energy of each judged series that had an ordinary day.
-    """
-
-    findings: Sequence[Finding]
-    ordinary: Mapping[Series, int]
+    findings: Sequence[Finding]  # what was found; the meter is the one that the place's use or generation stands under
+    ordinary: Mapping[Series, int]  # energy of each judged series that had an ordinary day
 
 
 def measured_of(rows: NDArray[np.int64], first: Quarter) -> dict[Series, Measured]:

@@ -92,21 +92,13 @@ def chosen_by(key: Key) -> Chosen:
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """A person's value for a period, as the person wrote it.
+    """A person's value for a period, as the person wrote it."""
 
-    Attributes:
-        meter: The meter's id.
-        record_type: The name of the record type.
-        start: The first moment.
-        end: The moment after the last.
-        energy: Kilowatt-hours; ``None``: the energy of like days.
-    """
-
-    meter: str
-    record_type: str
-    start: str
-    end: str
-    energy: str | None
+    meter: str  # the meter's id
+    record_type: str  # the name of the record type
+    start: str  # the first moment
+    end: str  # the moment after the last
+    energy: str | None  # kilowatt-hours; ``None``: the energy of like days
 
 
 def edit(

@@ -35,19 +35,14 @@ MAX_CELLS = 3_000_000
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Known:
-    """What the store knows of a window.
+    """What the store knows of a window."""
 
-    Attributes:
-        blocks: Joined readings of the members, registers included.
-        outages: Times of outages by meter's number, and under 0 of the whole microgrid.
-        typical: Energy of the window's quarters on like days, and where it is known, by series.
-        loss_permille: Part of a battery's charge that is lost, thousandths.
-    """
-
-    blocks: Blocks
+    blocks: Blocks  # joined readings of the members, registers included
+    # Times of outages by meter's number, and under 0 of the whole microgrid.
     outages: Mapping[int, Sequence[Interval]] = field(default_factory=dict)
+    # Energy of the window's quarters on like days, and where it is known, by series.
     typical: Mapping[Series, tuple[Energies, Flags]] = field(default_factory=dict)
-    loss_permille: int = 0
+    loss_permille: int = 0  # part of a battery's charge that is lost, thousandths
 
 
 def spans(quarters: Sequence[Quarter], series: int) -> list[tuple[Quarter, Quarter]]:

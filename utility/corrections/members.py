@@ -18,31 +18,19 @@ Series = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """A meter of a microgrid.
+    """A meter of a microgrid."""
 
-    Attributes:
-        no: Its number in the database.
-        id: Its id.
-        location: Its place.
-        function: The kind of place behind it.
-        direction: The direction it measures.
-        record_types: Its record types.
-        capacity: Capacity of the battery behind it, milliwatt-hours; ``None``: no battery.
-        limits: The largest plausible reading of a slot by record type, milliwatt-hours.
-        since: Its first quarter in this place; ``None``: since ever.
-        until: The quarter after its last; ``None``: it is still there.
-    """
-
-    no: int
-    id: MeterId
-    location: str
-    function: Function
-    direction: Direction
-    record_types: frozenset[int]
-    capacity: MilliwattHours | None
+    no: int  # its number in the database
+    id: MeterId  # its id
+    location: str  # its place
+    function: Function  # the kind of place behind it
+    direction: Direction  # the direction it measures
+    record_types: frozenset[int]  # its record types
+    capacity: MilliwattHours | None  # capacity of the battery behind it, milliwatt-hours; ``None``: no battery
+    # The largest plausible reading of a slot by record type, milliwatt-hours.
     limits: Mapping[int, MilliwattHours] = field(default_factory=dict)
-    since: Quarter | None = None
-    until: Quarter | None = None
+    since: Quarter | None = None  # its first quarter in this place; ``None``: since ever
+    until: Quarter | None = None  # the quarter after its last; ``None``: it is still there
 
     def in_place(self, quarters: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return in which quarters it was in its place: only then its energy is a part of the microgrid's."""
@@ -58,21 +46,13 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """The series of a microgrid.
+    """The series of a microgrid."""
 
-    Attributes:
-        series: The series that settlement needs.
-        role: What each measures.
-        place: The number of its place.
-        places: The meters of each place.
-        boundary: The boundary's meters, by direction; both or none.
-    """
-
-    series: tuple[Series, ...]
-    role: tuple[Role, ...]
-    place: tuple[int, ...]
-    places: tuple[tuple[Member, ...], ...]
-    boundary: tuple[Member, Member] | None
+    series: tuple[Series, ...]  # the series that settlement needs
+    role: tuple[Role, ...]  # what each measures
+    place: tuple[int, ...]  # the number of its place
+    places: tuple[tuple[Member, ...], ...]  # the meters of each place
+    boundary: tuple[Member, Member] | None  # the boundary's meters, by direction; both or none
 
 
 def members_in(members: Sequence[Member], first: Quarter, until: Quarter) -> list[Member]:

@@ -65,25 +65,15 @@ def summaries(rows: Iterable[Any]) -> list[Summary]:
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """Which corrections a line of ``summaries`` is of.
+    """Which corrections a line of ``summaries`` is of."""
 
-    Attributes:
-        meter_no: The number of their meter.
-        record_type: Their record type.
-        method: Their method.
-        state: Their state when the line was made.
-        first: Their first quarter.
-        until: The quarter after their last.
-        count: How many they were when the line was made.
-    """
-
-    meter_no: int
-    record_type: int
-    method: Method
-    state: State
-    first: Quarter
-    until: Quarter
-    count: int
+    meter_no: int  # the number of their meter
+    record_type: int  # their record type
+    method: Method  # their method
+    state: State  # their state when the line was made
+    first: Quarter  # their first quarter
+    until: Quarter  # the quarter after their last
+    count: int  # how many they were when the line was made
 
 
 def key_of(text: str) -> Key:

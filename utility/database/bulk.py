@@ -24,15 +24,10 @@ _PAYLOAD_LENGTH = f"{_PAYLOAD}.length"
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """A column of whole numbers.
+    """A column of whole numbers."""
 
-    Attributes:
-        values: int64 (n,).
-        known: Where there is a value, (n,); ``None``: everywhere.
-    """
-
-    values: npt.NDArray[np.int64]
-    known: npt.NDArray[np.bool_] | None = None
+    values: npt.NDArray[np.int64]  # int64 (n,)
+    known: npt.NDArray[np.bool_] | None = None  # where there is a value, (n,); ``None``: everywhere
 
     def take(self, rows: npt.NDArray[np.intp]) -> "Column":
         """Return the values at ``rows``, in that order."""

@@ -36,15 +36,7 @@ class DamagedDatabaseError(StoreError):
 
 
 class Database:
-    """An open database of the current schema.
-
-    Attributes:
-        reads: The engine for transactions that only read; each reads one consistent state of the database.
-        writes: The engine for transactions that write.
-        store_id: Random number made with the database; on a new one, gateways send their backups again.
-        count_damaged: Called with the number of damaged parts that a reader found and moved to the dead letters.
-        schema: The schema before it was opened (``None``: it was new), and the present one.
-    """
+    """An open database of the current schema."""
 
     def __init__(
         self,
@@ -53,10 +45,13 @@ class Database:
         lock: TextIO | None = None,
         schema: tuple[str | None, str] = (None, ""),
     ) -> None:
-        self.schema = schema
+        self.schema = schema  # the schema before it was opened (``None``: it was new), and the present one
+        # The engine for transactions that only read; each reads one consistent state of the database.
         self.reads = engine
-        self.writes = writing(engine)
+        self.writes = writing(engine)  # the engine for transactions that write
+        # Random number made with the database; on a new one, gateways send their backups again.
         self.store_id = store_id
+        # Called with the number of damaged parts that a reader found and moved to the dead letters.
         self.count_damaged: Callable[[int], object] = lambda _: None
         self._lock = lock
 

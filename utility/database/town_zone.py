@@ -39,13 +39,11 @@ class TownZone:
 
     Args:
         database: The service's database.
-
-    Attributes:
-        last: The zone that was read last, for answers that need no database; before that America/New_York.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        # The zone that was read last, for answers that need no database; before that America/New_York.
         self.last = ZoneInfo(TownTable().timezone)
 
     def read(self) -> ZoneInfo:

@@ -14,8 +14,7 @@ from utility.database.bulk import Column as Nullable
 class Kind(StrEnum):
     """The type of a column's values."""
 
-    ID = "unsigned 64-bit integer"
-    """In JSON decimal text."""
+    ID = "unsigned 64-bit integer"  # in JSON decimal text
     INTEGER = "64-bit integer"
     COUNT = "32-bit integer"
     TEXT = "text"
@@ -27,49 +26,30 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column of an export.
+    """A column of an export."""
 
-    Attributes:
-        name: Its name, with the unit.
-        kind: The type of its values.
-        meaning: For docs and for the metadata of a Parquet file.
-        nullable: Whether a row may have no value.
-    """
-
-    name: str
-    kind: Kind
-    meaning: str
-    nullable: bool = False
+    name: str  # its name, with the unit
+    kind: Kind  # the type of its values
+    meaning: str  # for docs and for the metadata of a Parquet file
+    nullable: bool = False  # whether a row may have no value
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A kind of rows.
+    """A kind of rows."""
 
-    Attributes:
-        name: Its name, such as ``readings``; files and metadata begin with it.
-        about: What a row is, in a sentence or two.
-        columns: Its columns, in order.
-        order: The names of the columns that the rows are sorted by within a row group.
-    """
-
-    name: str
-    about: str
-    columns: tuple[Column, ...]
-    order: tuple[str, ...]
+    name: str  # its name, such as ``readings``; files and metadata begin with it
+    about: str  # what a row is, in a sentence or two
+    columns: tuple[Column, ...]  # its columns, in order
+    order: tuple[str, ...]  # the names of the columns that the rows are sorted by within a row group
 
 
 @dataclass(frozen=True, eq=False)
 class Coded:
-    """Text values, as numbers of labels.
+    """Text values, as numbers of labels."""
 
-    Attributes:
-        codes: int32 (n,): the label's index of each row.
-        labels: The labels.
-    """
-
-    codes: npt.NDArray[np.int32]
-    labels: Sequence[str]
+    codes: npt.NDArray[np.int32]  # int32 (n,): the label's index of each row
+    labels: Sequence[str]  # the labels
 
 
 Values: TypeAlias = npt.NDArray[np.generic] | Nullable | Coded | Sequence[object]

@@ -41,47 +41,28 @@ MAX_ACCOUNT_QUARTERS = 2 * 366 * 96
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """An export that is ready to be written.
+    """An export that is ready to be written."""
 
-    Attributes:
-        table: The table of its rows.
-        name: The beginning of its files' names.
-        described: What it is of, for the manifest.
-        pieces: Returns its files, in order of time.
-        rows: Yields the rows of a piece; between two yields a caller may show progress.
-        most: The most rows that it can have.
-        damaged: Returns how many damaged parts were found and quarantined.
-        left_out: Returns how many damaged events were found and left out.
-        quiet_s: Seconds after a piece's end until its rows stay as they are, but for late readings.
-    """
-
-    table: Table
-    name: str
-    described: Mapping[str, object]
-    pieces: Callable[[], Sequence[Piece]]
-    rows: Callable[[Piece], Iterator[Rows]]
-    most: int
-    damaged: Callable[[], int] = lambda: 0
-    left_out: Callable[[], int] = lambda: 0
-    quiet_s: int = 0
+    table: Table  # the table of its rows
+    name: str  # the beginning of its files' names
+    described: Mapping[str, object]  # what it is of, for the manifest
+    pieces: Callable[[], Sequence[Piece]]  # returns its files, in order of time
+    rows: Callable[[Piece], Iterator[Rows]]  # yields the rows of a piece; between two yields a caller may show progress
+    most: int  # the most rows that it can have
+    damaged: Callable[[], int] = lambda: 0  # returns how many damaged parts were found and quarantined
+    left_out: Callable[[], int] = lambda: 0  # returns how many damaged events were found and left out
+    quiet_s: int = 0  # seconds after a piece's end until its rows stay as they are, but for late readings
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What a person or program asks for.
+    """What a person or program asks for."""
 
-    Attributes:
-        start: The first second.
-        end: The second after the last.
-        selection: Which meters.
-        resolution: The length of a row's interval.
-        names: The names of the options for start, end, meter, microgrid and account, for errors.
-    """
-
-    start: EpochSeconds
-    end: EpochSeconds
-    selection: Selection = field(default_factory=Selection)
-    resolution: Resolution = Resolution.QUARTER
+    start: EpochSeconds  # the first second
+    end: EpochSeconds  # the second after the last
+    selection: Selection = field(default_factory=Selection)  # which meters
+    resolution: Resolution = Resolution.QUARTER  # the length of a row's interval
+    # The names of the options for start, end, meter, microgrid and account, for errors.
     names: tuple[str, str, str, str, str] = ("--from", "--to", "--meter", "--microgrid", "--account")
 
     def picked(self, database: Database) -> "Picked":
@@ -117,17 +98,11 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True)
 class Picked:
-    """The meters that were selected.
+    """The meters that were selected."""
 
-    Attributes:
-        meters: The meters.
-        registered: How many are registered.
-        held: When the selected accounts had their meters; ``None``: no account was selected.
-    """
-
-    meters: list[ExportedMeter]
-    registered: int
-    held: list[Held] | None
+    meters: list[ExportedMeter]  # the meters
+    registered: int  # how many are registered
+    held: list[Held] | None  # when the selected accounts had their meters; ``None``: no account was selected
 
     def source(self, database: Database) -> tuple[BlockSource, Source]:
         """Return what reads the meters' blocks, and what gives those of the selected accounts' time."""

@@ -32,17 +32,11 @@ USAGE = "usage"
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """What was written.
+    """What was written."""
 
-    Attributes:
-        files: How many files.
-        rows: How many rows.
-        before: How many files were there already.
-    """
-
-    files: int
-    rows: int
-    before: int
+    files: int  # how many files
+    rows: int  # how many rows
+    before: int  # how many files were there already
 
 
 def write_files(

@@ -23,23 +23,14 @@ MANIFEST = "export.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """A finished file, as the manifest has it.
+    """A finished file, as the manifest has it."""
 
-    Attributes:
-        start: First second of its rows.
-        end: The second after the last.
-        rows: How many rows it has.
-        bytes: Its length.
-        sha256: Of its bytes, hexadecimal.
-        closed: Whether its rows will stay as they are but for late readings; if not, the next run writes it again.
-    """
-
-    start: int
-    end: int
-    rows: int
-    bytes: int
-    sha256: str
-    closed: bool
+    start: int  # first second of its rows
+    end: int  # the second after the last
+    rows: int  # how many rows it has
+    bytes: int  # its length
+    sha256: str  # of its bytes, hexadecimal
+    closed: bool  # whether its rows will stay as they are but for late readings; if not, the next run writes it again
 
 
 class ExportFolder:
@@ -145,20 +136,14 @@ class ExportFolder:
 
 
 class Hashed:
-    """A binary file to write, whose bytes are hashed and counted on their way.
+    """A binary file to write, whose bytes are hashed and counted on their way."""
 
-    Attributes:
-        hash: SHA-256 of the bytes so far.
-        length: How many there are.
-        closed: As of a file.
-    """
-
-    closed = False
+    closed = False  # as of a file
 
     def __init__(self, take: Callable[[bytes], object]) -> None:
         """Hand the bytes of each write to a function."""
-        self.hash = hashlib.sha256()
-        self.length = 0
+        self.hash = hashlib.sha256()  # SHA-256 of the bytes so far
+        self.length = 0  # how many there are
         self._take = take
 
     def write(self, data: bytes) -> int:

@@ -18,19 +18,12 @@ _FOR_EVER = MAX_EPOCH // QUARTER_S + 1
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """A period in which one of the accounts had a meter.
+    """A period in which one of the accounts had a meter."""
 
-    Attributes:
-        meter: The meter.
-        direction: The direction that it measures.
-        first: The first quarter.
-        end: The quarter after the last.
-    """
-
-    meter: MeterId
-    direction: Direction
-    first: Quarter
-    end: Quarter
+    meter: MeterId  # the meter
+    direction: Direction  # the direction that it measures
+    first: Quarter  # the first quarter
+    end: Quarter  # the quarter after the last
 
 
 def held_by(registry: DatedRegistry, accounts: Collection[AccountNumber], first: Quarter, end: Quarter) -> list[Held]:
@@ -51,15 +44,10 @@ def held_by(registry: DatedRegistry, accounts: Collection[AccountNumber], first:
 
 @dataclass(frozen=True)
 class HeldBlocks:
-    """Gives only the blocks of the quarters in which the accounts had their meters.
+    """Gives only the blocks of the quarters in which the accounts had their meters."""
 
-    Attributes:
-        source: Gives the blocks of these meters.
-        held: The periods.
-    """
-
-    source: Source
-    held: Sequence[Held]
+    source: Source  # gives the blocks of these meters
+    held: Sequence[Held]  # the periods
 
     def read(self, first: Quarter, end: Quarter) -> Blocks:
         """Return the joined blocks of the quarters ``first`` to before ``end``, in the order of meter and type."""

@@ -106,15 +106,10 @@ class BackupJob:
 
 @dataclass(frozen=True, kw_only=True)
 class BackupPlan:
-    """A backup to make.
+    """A backup to make."""
 
-    Attributes:
-        target: Its file.
-        old: The files that are deleted after it: older backups, and parts of ones that were stopped.
-    """
-
-    target: Path
-    old: list[Path]
+    target: Path  # its file
+    old: list[Path]  # the files that are deleted after it: older backups, and parts of ones that were stopped
 
 
 def backup_plan(settings: UtilitySettings, day: str) -> BackupPlan:

@@ -38,17 +38,11 @@ class Source(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Grids:
-    """The microgrid of each meter.
+    """The microgrid of each meter."""
 
-    Attributes:
-        ids: Meter ids, ascending.
-        codes: The microgrid of each, as an index of ``labels``.
-        labels: Their names.
-    """
-
-    ids: npt.NDArray[np.uint64]
-    codes: npt.NDArray[np.int32]
-    labels: Sequence[str]
+    ids: npt.NDArray[np.uint64]  # meter ids, ascending
+    codes: npt.NDArray[np.int32]  # the microgrid of each, as an index of ``labels``
+    labels: Sequence[str]  # their names
 
     @classmethod
     def of(cls, microgrids: Mapping[int, MicrogridId]) -> "Grids":

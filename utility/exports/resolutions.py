@@ -27,28 +27,18 @@ class Resolution(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """A part of an export that is written to one file.
+    """A part of an export that is written to one file."""
 
-    Attributes:
-        name: Its month, or its day, such as 2026-11.
-        start: Its first second.
-        end: The second after its last.
-    """
-
-    name: str
-    start: EpochSeconds
-    end: EpochSeconds
+    name: str  # its month, or its day, such as 2026-11
+    start: EpochSeconds  # its first second
+    end: EpochSeconds  # the second after its last
 
 
 @dataclass(frozen=True, eq=False)
 class Intervals:
-    """The intervals of a resolution in a range of quarters.
+    """The intervals of a resolution in a range of quarters."""
 
-    Attributes:
-        starts: int64 (k,): the first second of each, and the second after the last one's end.
-    """
-
-    starts: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]  # int64 (k,): the first second of each, and the second after the last one's end
 
     def index_of(self, quarters: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
         """Return the interval that each quarter begins in."""

@@ -14,17 +14,11 @@ from utility.exports.store import ExportedMeter
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What a person selected: each kind that is given narrows the selection.
+    """What a person selected: each kind that is given narrows the selection."""
 
-    Attributes:
-        meters: Ids of meters as text; empty: any.
-        microgrids: Names; empty: any.
-        accounts: Numbers; empty: any.
-    """
-
-    meters: Sequence[str] = ()
-    microgrids: Sequence[str] = ()
-    accounts: Sequence[int] = ()
+    meters: Sequence[str] = ()  # ids of meters as text; empty: any
+    microgrids: Sequence[str] = ()  # names; empty: any
+    accounts: Sequence[int] = ()  # numbers; empty: any
 
     def of(
         self, registered: Sequence[ExportedMeter], held: Collection[MeterId], names: Sequence[str]

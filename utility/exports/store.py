@@ -31,19 +31,12 @@ _NAMES = ("quarter", "meter_no", "record_type", "payload")
 
 @dataclass(frozen=True, kw_only=True)
 class ExportedMeter:
-    """A registered meter, as exports need it.
+    """A registered meter, as exports need it."""
 
-    Attributes:
-        number: Its number in the database.
-        id: Its id.
-        microgrid: Its microgrid.
-        series: How many record types it has.
-    """
-
-    number: int
-    id: MeterId
-    microgrid: MicrogridId
-    series: int
+    number: int  # its number in the database
+    id: MeterId  # its id
+    microgrid: MicrogridId  # its microgrid
+    series: int  # how many record types it has
 
 
 def exported_meters(connection: Connection, ids: Collection[MeterId] | None = None) -> list[ExportedMeter]:
@@ -64,11 +57,7 @@ def exported_meters(connection: Connection, ids: Collection[MeterId] | None = No
 
 
 class BlockSource:
-    """The joined blocks of some meters.
-
-    Attributes:
-        damaged: Parts that were found damaged and quarantined.
-    """
+    """The joined blocks of some meters."""
 
     def __init__(self, database: Database, meters: Sequence[ExportedMeter], registered: int | None = None) -> None:
         """Prepare the reading of some meters' blocks.
@@ -78,7 +67,7 @@ class BlockSource:
             meters: The meters.
             registered: How many meters are registered; ``None``: many more, so each block is looked up.
         """
-        self.damaged = 0
+        self.damaged = 0  # parts that were found damaged and quarantined
         self._database = database
         self._numbers = sorted(one.number for one in meters)
         self._scans = registered is not None and len(self._numbers) * SCANNED_FROM > registered

@@ -18,35 +18,20 @@ _I32 = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """Sums of some meters, record types and intervals; the arrays have a row for each.
+    """Sums of some meters, record types and intervals; the arrays have a row for each."""
 
-    Attributes:
-        meter: Meter ids, uint64.
-        record_type: uint8.
-        start: First second of the interval.
-        last_time: First second of the newest quarter that is in the sums.
-        total: Sum of the readings; meaningless for levels.
-        last: The newest reading.
-        lowest: The lowest reading.
-        highest: The highest reading.
-        exact: Slots with exact readings.
-        averaged: Slots with averaged readings.
-        conflicts: Slots with conflicting readings.
-        slots: Slots of the interval.
-    """
-
-    meter: npt.NDArray[np.uint64]
-    record_type: npt.NDArray[np.uint8]
-    start: _I64
-    last_time: _I64
-    total: _I64
-    last: _I64
-    lowest: _I64
-    highest: _I64
-    exact: _I32
-    averaged: _I32
-    conflicts: _I32
-    slots: _I32
+    meter: npt.NDArray[np.uint64]  # meter ids, uint64
+    record_type: npt.NDArray[np.uint8]  # uint8
+    start: _I64  # first second of the interval
+    last_time: _I64  # first second of the newest quarter that is in the sums
+    total: _I64  # sum of the readings; meaningless for levels
+    last: _I64  # the newest reading
+    lowest: _I64  # the lowest reading
+    highest: _I64  # the highest reading
+    exact: _I32  # slots with exact readings
+    averaged: _I32  # slots with averaged readings
+    conflicts: _I32  # slots with conflicting readings
+    slots: _I32  # slots of the interval
 
     def __len__(self) -> int:
         return len(self.meter)

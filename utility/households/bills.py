@@ -26,17 +26,11 @@ MOST_KEPT = 64
 
 @dataclass(frozen=True, kw_only=True)
 class BillSoFar:
-    """The bill of a month that is not over.
+    """The bill of a month that is not over."""
 
-    Attributes:
-        bill: The bill; its base is that of the whole month, its energy that of the settled quarters.
-        until: The quarter after the last settled one.
-        computed: When it was computed.
-    """
-
-    bill: Bill
-    until: Quarter
-    computed: EpochSeconds
+    bill: Bill  # the bill; its base is that of the whole month, its energy that of the settled quarters
+    until: Quarter  # the quarter after the last settled one
+    computed: EpochSeconds  # when it was computed
 
 
 class BillsSoFar:

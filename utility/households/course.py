@@ -19,30 +19,19 @@ Numbers: TypeAlias = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """A meter of an account, and what it records.
+    """A meter of an account, and what it records."""
 
-    Attributes:
-        held: When the account had it.
-        kinds: Its record types.
-    """
-
-    held: Held
-    kinds: frozenset[RecordType]
+    held: Held  # when the account had it
+    kinds: frozenset[RecordType]  # its record types
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Line:
-    """An energy by quarter-hour, the sum over its meters.
+    """An energy by quarter-hour, the sum over its meters."""
 
-    Attributes:
-        energy: Milliwatt-hours, of the slots that have a reading.
-        slots: How many slots have one.
-        expected: How many slots there are: 60 for each meter of it that the account had; 0: it had none.
-    """
-
-    energy: Numbers
-    slots: Numbers
-    expected: Numbers
+    energy: Numbers  # milliwatt-hours, of the slots that have a reading
+    slots: Numbers  # how many slots have one
+    expected: Numbers  # how many slots there are: 60 for each meter of it that the account had; 0: it had none
 
     @property
     def is_whole(self) -> npt.NDArray[np.bool_]:
@@ -56,38 +45,23 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
-    """The newest reading of some batteries, their levels added.
+    """The newest reading of some batteries, their levels added."""
 
-    Attributes:
-        energy: Milliwatt-hours.
-        time: The end of the oldest of the batteries' newest slots.
-    """
-
-    energy: MilliwattHours
-    time: EpochSeconds
+    energy: MilliwattHours  # milliwatt-hours
+    time: EpochSeconds  # the end of the oldest of the batteries' newest slots
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Course:
-    """The energies of an account by quarter-hour.
+    """The energies of an account by quarter-hour."""
 
-    Attributes:
-        first: The first quarter; the arrays have an entry for each from it on.
-        solar: Generated.
-        taken: Through its incoming meters: from the town and the microgrid.
-        given: Through its outgoing meters: to the town and the microgrid.
-        stored: Levels of its batteries at the end of the quarter, added; a slot is the quarter's last.
-        gained: What its batteries gained since the quarter before; without a battery 0, and no slot is expected.
-        newest: The newest level of its batteries; ``None``: none is known in this time.
-    """
-
-    first: Quarter
-    solar: Line
-    taken: Line
-    given: Line
-    stored: Line
-    gained: Line
-    newest: Level | None
+    first: Quarter  # the first quarter; the arrays have an entry for each from it on
+    solar: Line  # generated
+    taken: Line  # through its incoming meters: from the town and the microgrid
+    given: Line  # through its outgoing meters: to the town and the microgrid
+    stored: Line  # levels of its batteries at the end of the quarter, added; a slot is the quarter's last
+    gained: Line  # what its batteries gained since the quarter before; without a battery 0, and no slot is expected
+    newest: Level | None  # the newest level of its batteries; ``None``: none is known in this time
 
     @property
     def use(self) -> Line:
@@ -204,34 +178,21 @@ class _Adding:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A sum of a line over some time.
+    """A sum of a line over some time."""
 
-    Attributes:
-        energy: Milliwatt-hours, of the slots that have a reading; ``None``: none has one.
-        permille: Slots with a reading, thousandths of those expected.
-    """
-
-    energy: MilliwattHours | None
-    permille: int
+    energy: MilliwattHours | None  # milliwatt-hours, of the slots that have a reading; ``None``: none has one
+    permille: int  # slots with a reading, thousandths of those expected
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """The sums of a course over some time; ``None``: the account had no meter for it.
+    """The sums of a course over some time; ``None``: the account had no meter for it."""
 
-    Attributes:
-        start: Its first second.
-        solar: Generated.
-        used: What the place used.
-        taken: From the town and the microgrid.
-        given: To the town and the microgrid.
-    """
-
-    start: EpochSeconds
-    solar: Figure | None
-    used: Figure | None
-    taken: Figure | None
-    given: Figure | None
+    start: EpochSeconds  # its first second
+    solar: Figure | None  # generated
+    used: Figure | None  # what the place used
+    taken: Figure | None  # from the town and the microgrid
+    given: Figure | None  # to the town and the microgrid
 
     @property
     def all(self) -> list[tuple[str, Figure]]:

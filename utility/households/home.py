@@ -16,36 +16,23 @@ from utility.registry.store.accounts import load_registry_around
 
 @dataclass(frozen=True, kw_only=True)
 class Battery:
-    """A battery of the account, or of its building.
+    """A battery of the account, or of its building."""
 
-    Attributes:
-        place: Its place.
-        capacity: Milliwatt-hours.
-        minimum: The sharing minimum, percent; ``None``: none is known.
-        reported: When its meter reported the minimum; ``None``: it is what was agreed, and not reported yet.
-        is_shared: Whether it is the building's.
-    """
-
-    place: str
-    capacity: MilliwattHours
-    minimum: int | None
+    place: str  # its place
+    capacity: MilliwattHours  # milliwatt-hours
+    minimum: int | None  # the sharing minimum, percent; ``None``: none is known
+    # When its meter reported the minimum; ``None``: it is what was agreed, and not reported yet.
     reported: EpochSeconds | None
-    is_shared: bool
+    is_shared: bool  # whether it is the building's
 
 
 @dataclass(frozen=True, kw_only=True)
 class Home:
-    """An account with its meters.
+    """An account with its meters."""
 
-    Attributes:
-        account: The account.
-        registry: Its microgrids, whole; most of it is of others and is not shown.
-        meters: What is registered of its meters and of its buildings'.
-    """
-
-    account: Account
-    registry: DatedRegistry
-    meters: Mapping[MeterId, Registered]
+    account: Account  # the account
+    registry: DatedRegistry  # its microgrids, whole; most of it is of others and is not shown
+    meters: Mapping[MeterId, Registered]  # what is registered of its meters and of its buildings'
 
     def held(self, first: Quarter, end: Quarter) -> list[Held]:
         """Return when the account had which meter in ``[first, end)``."""

@@ -14,27 +14,16 @@ from utility.exports.resolutions import Resolution, intervals
 
 @dataclass(frozen=True, kw_only=True)
 class SettledSums:
-    """An account's settled energies of a local day, or of several.
+    """An account's settled energies of a local day, or of several."""
 
-    Attributes:
-        start: Its first second.
-        imported: Taken from the town, milliwatt-hours.
-        exported: Given to the town.
-        got: Got from the microgrid, from all other places together.
-        given: Given to the microgrid, to all other places together.
-        quarters: Settled quarter-hours of its meters.
-        expected: Quarter-hours of its meters; without any, the account had none.
-        estimated: Settled quarter-hours with an estimate or without data.
-    """
-
-    start: EpochSeconds
-    imported: MilliwattHours = 0
-    exported: MilliwattHours = 0
-    got: MilliwattHours = 0
-    given: MilliwattHours = 0
-    quarters: int = 0
-    expected: int = 0
-    estimated: int = 0
+    start: EpochSeconds  # its first second
+    imported: MilliwattHours = 0  # taken from the town, milliwatt-hours
+    exported: MilliwattHours = 0  # given to the town
+    got: MilliwattHours = 0  # got from the microgrid, from all other places together
+    given: MilliwattHours = 0  # given to the microgrid, to all other places together
+    quarters: int = 0  # settled quarter-hours of its meters
+    expected: int = 0  # quarter-hours of its meters; without any, the account had none
+    estimated: int = 0  # settled quarter-hours with an estimate or without data
 
 
 _SUMMED = {

@@ -15,23 +15,14 @@ from utility.registry.tables import declared_minimum, meter
 
 @dataclass(frozen=True, kw_only=True)
 class Registered:
-    """What is registered of a meter, and what it reported.
+    """What is registered of a meter, and what it reported."""
 
-    Attributes:
-        id: Its id.
-        kinds: Its record types.
-        capacity: Capacity of the battery behind it; ``None``: no battery.
-        minimum: The minimum in the registry, percent; ``None``: none.
-        declared: The minimum that the meter reported (T6), percent; ``None``: it did not report one yet.
-        declared_at: When it reported it.
-    """
-
-    id: MeterId
-    kinds: frozenset[RecordType]
-    capacity: MilliwattHours | None
-    minimum: int | None
-    declared: int | None
-    declared_at: EpochSeconds | None
+    id: MeterId  # its id
+    kinds: frozenset[RecordType]  # its record types
+    capacity: MilliwattHours | None  # capacity of the battery behind it; ``None``: no battery
+    minimum: int | None  # the minimum in the registry, percent; ``None``: none
+    declared: int | None  # the minimum that the meter reported (T6), percent; ``None``: it did not report one yet
+    declared_at: EpochSeconds | None  # when it reported it
 
 
 def registered(connection: Connection, ids: Collection[MeterId]) -> dict[MeterId, Registered]:

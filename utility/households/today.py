@@ -16,19 +16,12 @@ from utility.jobs.calendar_periods import LocalDay
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Day:
-    """A local day of an account, or of its building.
+    """A local day of an account, or of its building."""
 
-    Attributes:
-        course: The day's energies by quarter-hour.
-        sums: Its sums so far.
-        until: The end of its newest quarter with a reading; ``None``: none has come.
-        level: The newest level of the batteries in it; ``None``: not known.
-    """
-
-    course: Course
-    sums: Figures
-    until: EpochSeconds | None
-    level: Level | None
+    course: Course  # the day's energies by quarter-hour
+    sums: Figures  # its sums so far
+    until: EpochSeconds | None  # the end of its newest quarter with a reading; ``None``: none has come
+    level: Level | None  # the newest level of the batteries in it; ``None``: not known
 
 
 def day_of(database: Database, home: Home, first: Quarter, end: Quarter, *, shared: bool = False) -> Day:
@@ -66,19 +59,12 @@ def figures_by_day(database: Database, home: Home, first: Quarter, end: Quarter,
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Stored:
-    """The batteries of an account, or of its building.
+    """The batteries of an account, or of its building."""
 
-    Attributes:
-        batteries: Each with its minimum.
-        level: Their newest level together, of today or yesterday; ``None``: not known.
-        permille: The level in thousandths of their capacity.
-        today: The day that they are of, until now.
-    """
-
-    batteries: Sequence[Battery]
-    level: Level | None
-    permille: int | None
-    today: Day
+    batteries: Sequence[Battery]  # each with its minimum
+    level: Level | None  # their newest level together, of today or yesterday; ``None``: not known
+    permille: int | None  # the level in thousandths of their capacity
+    today: Day  # the day that they are of, until now
 
 
 def stored_now(database: Database, home: Home, now: EpochSeconds, zone: ZoneInfo, *, shared: bool) -> Stored | None:

@@ -24,17 +24,11 @@ AHEAD_S = 60
 
 @dataclass(frozen=True, kw_only=True)
 class Period:
-    """A span of time, half-open.
+    """A span of time, half-open."""
 
-    Attributes:
-        start: Its first second.
-        end: The second after its last.
-        name: For people, at most 32 characters: ``2026-10``, ``2026-10-31``, or the start's time.
-    """
-
-    start: EpochSeconds
-    end: EpochSeconds
-    name: str
+    start: EpochSeconds  # its first second
+    end: EpochSeconds  # the second after its last
+    name: str  # for people, at most 32 characters: ``2026-10``, ``2026-10-31``, or the start's time
 
 
 class Cadence(Protocol):

@@ -17,45 +17,25 @@ from utility.jobs.store.job_states import OpenPeriod, State, ask_for, newest_unt
 
 @dataclass(frozen=True, kw_only=True)
 class Listed:
-    """A job in the list.
+    """A job in the list."""
 
-    Attributes:
-        name: Its name.
-        also: Other names of it.
-        does: What it does.
-        every: How often it runs.
-        at: The time of day at which it is due; empty: it runs at an interval.
-        changed: Whether a person has set its interval or time of day.
-        state: ``paused``, ``running``, ``waiting``, ``failed``, ``due`` or ``ok``.
-        waits_for: What its oldest open period waits for; empty: for nothing.
-        paused: Since when it is paused.
-        next_due: When it is tried next; ``None``: unknown, since it never ran.
-        open: How many of its periods are due and not done.
-        late_s: By how many seconds it is late; 0: it is in time.
-        period: The last period that was done.
-        done: When.
-        took_ms: How long that took, real milliseconds.
-        failed: When an attempt failed last.
-        error: Why.
-    """
-
-    name: str
-    also: tuple[str, ...]
-    does: str
-    every: str
-    at: str
-    changed: bool
-    state: str
-    waits_for: str
-    paused: EpochSeconds | None
-    next_due: EpochSeconds | None
-    open: int
-    late_s: int
-    period: str | None
-    done: EpochSeconds | None
-    took_ms: int | None
-    failed: EpochSeconds | None
-    error: str | None
+    name: str  # its name
+    also: tuple[str, ...]  # other names of it
+    does: str  # what it does
+    every: str  # how often it runs
+    at: str  # the time of day at which it is due; empty: it runs at an interval
+    changed: bool  # whether a person has set its interval or time of day
+    state: str  # ``paused``, ``running``, ``waiting``, ``failed``, ``due`` or ``ok``
+    waits_for: str  # what its oldest open period waits for; empty: for nothing
+    paused: EpochSeconds | None  # since when it is paused
+    next_due: EpochSeconds | None  # when it is tried next; ``None``: unknown, since it never ran
+    open: int  # how many of its periods are due and not done
+    late_s: int  # by how many seconds it is late; 0: it is in time
+    period: str | None  # the last period that was done
+    done: EpochSeconds | None  # when
+    took_ms: int | None  # how long that took, real milliseconds
+    failed: EpochSeconds | None  # when an attempt failed last
+    error: str | None  # why
 
 
 def listed(database: Database, plans: Sequence[Plan], now: EpochSeconds) -> list[Listed]:

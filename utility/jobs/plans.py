@@ -22,17 +22,11 @@ DAY_MINUTES = 1_440
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What a person set for a job, in place of its plan.
+    """What a person set for a job, in place of its plan."""
 
-    Attributes:
-        every_s: The interval; ``None``: as planned.
-        minute: The time of day; ``None``: as planned.
-        paused: Since when it is paused; ``None``: it is not.
-    """
-
-    every_s: int | None = None
-    minute: int | None = None
-    paused: EpochSeconds | None = None
+    every_s: int | None = None  # the interval; ``None``: as planned
+    minute: int | None = None  # the time of day; ``None``: as planned
+    paused: EpochSeconds | None = None  # since when it is paused; ``None``: it is not
 
 
 UNCHANGED = Change()
@@ -40,32 +34,20 @@ UNCHANGED = Change()
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A job without its work.
+    """A job without its work."""
 
-    Attributes:
-        name: Its name in the tables, at most 32 characters.
-        does: What it does, for people.
-        cadence: Defines the periods; the job runs once for each.
-        catch_up: Whether missed periods are made up for, in order, each after its end. Such a job waits for a trusted
-            clock. Else only the present period is run, at its beginning.
-        from_previous: Whether a new job that catches up begins with the period before the present one.
-        minute: The time of day at which a local day or month is due.
-        late_s: Seconds after which a due period that is not done is late.
-        longest_s: The longest interval that may be set.
-        frees_disk: Whether the job also runs with a full disk.
-        also: Other names of the job: what the town's documents call it.
-    """
-
-    name: str
-    does: str
-    cadence: Seconds | LocalDay | LocalMonth
+    name: str  # its name in the tables, at most 32 characters
+    does: str  # what it does, for people
+    cadence: Seconds | LocalDay | LocalMonth  # defines the periods; the job runs once for each
+    # Whether missed periods are made up for, in order, each after its end. Such a job waits for a trusted clock. Else
+    # only the present period is run, at its beginning.
     catch_up: bool = False
-    from_previous: bool = False
-    minute: int = 0
-    late_s: int = 3_600
-    longest_s: int = LONGEST_S
-    frees_disk: bool = False
-    also: tuple[str, ...] = ()
+    from_previous: bool = False  # whether a new job that catches up begins with the period before the present one
+    minute: int = 0  # the time of day at which a local day or month is due
+    late_s: int = 3_600  # seconds after which a due period that is not done is late
+    longest_s: int = LONGEST_S  # the longest interval that may be set
+    frees_disk: bool = False  # whether the job also runs with a full disk
+    also: tuple[str, ...] = ()  # other names of the job: what the town's documents call it
 
     def in_force(self, change: Change, zone: ZoneInfo) -> "Plan":
         """Return the plan with what a person set, in the town's zone."""

@@ -29,15 +29,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A job.
+    """A job."""
 
-    Attributes:
-        plan: Its name, its periods, and what a person may change.
-        run: The work; it calls ``mark_done`` in the transaction of its result, or may safely be repeated. It raises
-            ``NotYetError`` if the period can't be done yet.
-    """
-
-    plan: Plan
+    plan: Plan  # its name, its periods, and what a person may change
+    # The work; it calls ``mark_done`` in the transaction of its result, or may safely be repeated. It raises
+    # ``NotYetError`` if the period can't be done yet.
     run: Callable[[Turn], Awaitable[None]]
 
     @property

@@ -9,15 +9,10 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, kw_only=True)
 class Threads:
-    """The threads of a service's jobs.
+    """The threads of a service's jobs."""
 
-    Attributes:
-        read: Runs a function on the jobs' thread, which reads and computes.
-        write: Runs a function on the thread for writes.
-    """
-
-    read: Callable[..., Awaitable[Any]]
-    write: Callable[..., Awaitable[Any]]
+    read: Callable[..., Awaitable[Any]]  # runs a function on the jobs' thread, which reads and computes
+    write: Callable[..., Awaitable[Any]]  # runs a function on the thread for writes
 
 
 async def _call(work: Callable[..., _T], *arguments: object) -> _T:

@@ -10,36 +10,22 @@ from utility.outbox.changes import Change
 
 @dataclass(frozen=True, kw_only=True)
 class Refused:
-    """The refusal of a controller's batch, shown to people as the reason why its data waits.
+    """The refusal of a controller's batch, shown to people as the reason why its data waits."""
 
-    Attributes:
-        controller: The batch's sender.
-        time: Time of receipt.
-        status: As in the acknowledgement.
-        reason: Metric label; one of a small set.
-        text: Message for people; it names the meter.
-    """
-
-    controller: ControllerId
-    time: EpochSeconds
-    status: BatchRefusal
-    reason: str
-    text: str
+    controller: ControllerId  # the batch's sender
+    time: EpochSeconds  # time of receipt
+    status: BatchRefusal  # as in the acknowledgement
+    reason: str  # metric label; one of a small set
+    text: str  # message for people; it names the meter
 
 
 @dataclass(frozen=True)
 class Step:
-    """The result of handling one message.
+    """The result of handling one message."""
 
-    Attributes:
-        result: Metric label: ``stored``, ``stored_for_another`` (the data belongs to another controller's microgrid),
-            ``not_assigned`` (some of it is of meters that the sender may not hold), ``seen``, ``outcome``, or why not.
-        effects: Effects for the shell to perform.
-        refused: The refusal of a registered controller's batch; else ``None``.
-        unknown_states: Number of events with state bits unknown to this version.
-    """
-
+    # Metric label: ``stored``, ``stored_for_another`` (the data belongs to another controller's microgrid),
+    # ``not_assigned`` (some of it is of meters that the sender may not hold), ``seen``, ``outcome``, or why not.
     result: str
-    effects: tuple[Effect[Change], ...] = ()
-    refused: Refused | None = None
-    unknown_states: int = 0
+    effects: tuple[Effect[Change], ...] = ()  # effects for the shell to perform
+    refused: Refused | None = None  # the refusal of a registered controller's batch; else ``None``
+    unknown_states: int = 0  # number of events with state bits unknown to this version

@@ -11,23 +11,15 @@ from commonwatt.protocol.sharing_words import ORDER, BatteryWords, Reason, reaso
 
 @dataclass(frozen=True, kw_only=True)
 class BatteryFacts:
-    """What the utility knows of a battery.
+    """What the utility knows of a battery."""
 
-    Attributes:
-        meter: Its meter's id.
-        place: Its place.
-        capacity: Milliwatt-hours.
-        minimum_percent: The minimum that its meter reported, or else the town file's; ``None``: neither.
-        level: The last level among the stored readings, milliwatt-hours; ``None``: there is none of the last hours.
-        level_time: When.
-    """
-
-    meter: MeterId
-    place: str
-    capacity: MilliwattHours
-    minimum_percent: int | None
+    meter: MeterId  # its meter's id
+    place: str  # its place
+    capacity: MilliwattHours  # milliwatt-hours
+    minimum_percent: int | None  # the minimum that its meter reported, or else the town file's; ``None``: neither
+    # The last level among the stored readings, milliwatt-hours; ``None``: there is none of the last hours.
     level: MilliwattHours | None = None
-    level_time: EpochSeconds | None = None
+    level_time: EpochSeconds | None = None  # when
 
     @property
     def minimum(self) -> MilliwattHours | None:
@@ -37,15 +29,10 @@ class BatteryFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class BatteryLine:
-    """A battery on the page of its microgrid.
+    """A battery on the page of its microgrid."""
 
-    Attributes:
-        facts: What is known of it.
-        words: Its role and the reason.
-    """
-
-    facts: BatteryFacts
-    words: BatteryWords
+    facts: BatteryFacts  # what is known of it
+    words: BatteryWords  # its role and the reason
 
 
 def battery_lines(batteries: Iterable[BatteryFacts], heartbeat: Heartbeat | None) -> list[BatteryLine]:

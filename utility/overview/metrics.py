@@ -16,19 +16,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class TownFigures:
-    """The town at one time.
+    """The town at one time."""
 
-    Attributes:
-        states: How many microgrids are in each state.
-        watts: Mean power of the newest quarter-hour by kind: used, generated, taken; ``None``: no reading of the day.
-        expected: Slots by period that meters that were on should have; of periods whose days are over.
-        missing: Those of them that are not there.
-    """
-
-    states: Mapping[str, int]
+    states: Mapping[str, int]  # how many microgrids are in each state
+    # Mean power of the newest quarter-hour by kind: used, generated, taken; ``None``: no reading of the day.
     watts: Mapping[str, float] | None
-    expected: Mapping[str, int]
-    missing: Mapping[str, int]
+    expected: Mapping[str, int]  # slots by period that meters that were on should have; of periods whose days are over
+    missing: Mapping[str, int]  # those of them that are not there
 
 
 class TownMetrics(Collector):

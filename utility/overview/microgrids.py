@@ -37,52 +37,30 @@ SHAPES = {Condition.ALARM: "▲", Condition.ISLANDED: "◆", Condition.LATE: "�
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What the utility last received of a microgrid.
+    """What the utility last received of a microgrid."""
 
-    Attributes:
-        microgrid: Its name.
-        number: The number of its controller.
-        kind: residential, apartment or public.
-        seen: When its gateway's last heartbeat came; ``None``: never.
-        heartbeat: The heartbeat; ``None``: there is none that can be read.
-        last_batch: When its last batch came; ``None``: never.
-        open_gaps: Blocks with slots that are still requested.
-        conflicts: Slots with several values.
-        boundary: The state bits of its boundary, by its meters' last events; 0: as usual.
-        boundary_since: Since when; ``None``: no event.
-        refused: Why its last batch was refused, if it was and none was accepted since.
-        is_closed: Whether all of its meters were removed: nothing is expected of its gateway.
-    """
-
-    microgrid: ControllerId
-    number: int
-    kind: str
-    seen: EpochSeconds | None = None
-    heartbeat: Heartbeat | None = None
-    last_batch: EpochSeconds | None = None
-    open_gaps: int = 0
-    conflicts: int = 0
-    boundary: int = 0
-    boundary_since: EpochSeconds | None = None
-    refused: str | None = None
-    is_closed: bool = False
+    microgrid: ControllerId  # its name
+    number: int  # the number of its controller
+    kind: str  # residential, apartment or public
+    seen: EpochSeconds | None = None  # when its gateway's last heartbeat came; ``None``: never
+    heartbeat: Heartbeat | None = None  # the heartbeat; ``None``: there is none that can be read
+    last_batch: EpochSeconds | None = None  # when its last batch came; ``None``: never
+    open_gaps: int = 0  # blocks with slots that are still requested
+    conflicts: int = 0  # slots with several values
+    boundary: int = 0  # the state bits of its boundary, by its meters' last events; 0: as usual
+    boundary_since: EpochSeconds | None = None  # since when; ``None``: no event
+    refused: str | None = None  # why its last batch was refused, if it was and none was accepted since
+    is_closed: bool = False  # whether all of its meters were removed: nothing is expected of its gateway
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A microgrid on the page of the town.
+    """A microgrid on the page of the town."""
 
-    Attributes:
-        microgrid: Its name.
-        kind: residential, apartment or public.
-        condition: Its state.
-        why: The reasons, for people; empty if all is as usual.
-    """
-
-    microgrid: ControllerId
-    kind: str
-    condition: Condition
-    why: str
+    microgrid: ControllerId  # its name
+    kind: str  # residential, apartment or public
+    condition: Condition  # its state
+    why: str  # the reasons, for people; empty if all is as usual
 
     @property
     def words(self) -> str:

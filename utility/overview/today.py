@@ -12,19 +12,13 @@ _WATTS = 3600 / QUARTER_S / 1000
 
 @dataclass(frozen=True, kw_only=True)
 class QuarterEnergy:
-    """The energy of a microgrid, or of several, in a quarter-hour, milliwatt-hours.
+    """The energy of a microgrid, or of several, in a quarter-hour, milliwatt-hours."""
 
-    Attributes:
-        net: Taken from the town, less what was given to it.
-        sun: Generated.
-        charged: The batteries' change of level: 60 slots of it, estimated from the 59 between first and last reading.
-        blocks: How many stored blocks it was made of.
-    """
-
-    net: MilliwattHours = 0
-    sun: MilliwattHours = 0
+    net: MilliwattHours = 0  # taken from the town, less what was given to it
+    sun: MilliwattHours = 0  # generated
+    # The batteries' change of level: 60 slots of it, estimated from the 59 between first and last reading.
     charged: MilliwattHours = 0
-    blocks: int = 0
+    blocks: int = 0  # how many stored blocks it was made of
 
     @property
     def used(self) -> MilliwattHours:
@@ -38,29 +32,17 @@ class QuarterEnergy:
 
 @dataclass(frozen=True, kw_only=True)
 class Today:
-    """The local day so far.
+    """The local day so far."""
 
-    Attributes:
-        quarter: The quarter that is shown as the present; ``None``: no reading of the day is known.
-        net_w: Mean power from the town in it, watts; below 0: to the town.
-        sun_w: Generated.
-        used_w: Used by the homes, losses included.
-        net: Energy of the day so far.
-        sun: Generated.
-        used: Used.
-        known: How many quarters these are of.
-        passed: How many quarters of the day have passed.
-    """
-
-    quarter: Quarter | None
-    net_w: float
-    sun_w: float
-    used_w: float
-    net: MilliwattHours
-    sun: MilliwattHours
-    used: MilliwattHours
-    known: int
-    passed: int
+    quarter: Quarter | None  # the quarter that is shown as the present; ``None``: no reading of the day is known
+    net_w: float  # mean power from the town in it, watts; below 0: to the town
+    sun_w: float  # generated
+    used_w: float  # used by the homes, losses included
+    net: MilliwattHours  # energy of the day so far
+    sun: MilliwattHours  # generated
+    used: MilliwattHours  # used
+    known: int  # how many quarters these are of
+    passed: int  # how many quarters of the day have passed
 
     @property
     def start(self) -> EpochSeconds | None:

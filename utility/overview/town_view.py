@@ -32,35 +32,20 @@ _DAY_S = 86_400
 
 @dataclass(frozen=True, kw_only=True)
 class TownState:
-    """The town at one time.
+    """The town at one time."""
 
-    Attributes:
-        time: When it was computed.
-        version: Its number; only a change of a cell makes another one.
-        facts: What was last received of each microgrid, by name.
-        cells: The cells, in the order of the controllers' numbers.
-        changed: The version in which each cell last changed, by name.
-        today: The local day so far.
-        supply: The plant and the newest purchase.
-        yesterday: Completeness of the last day of UTC that is counted.
-        month: Completeness of the local month's days.
-        month_name: The month.
-        connected: Whether the utility is connected to the head-end.
-        alarms: The utility's own alarms.
-    """
-
-    time: EpochSeconds
-    version: int
-    facts: dict[str, Facts]
-    cells: tuple[Cell, ...]
-    changed: dict[str, int]
-    today: Today
-    supply: dict[str, Any]
-    yesterday: CountedDays
-    month: CountedDays
-    month_name: str
-    connected: bool
-    alarms: tuple[str, ...]
+    time: EpochSeconds  # when it was computed
+    version: int  # its number; only a change of a cell makes another one
+    facts: dict[str, Facts]  # what was last received of each microgrid, by name
+    cells: tuple[Cell, ...]  # the cells, in the order of the controllers' numbers
+    changed: dict[str, int]  # the version in which each cell last changed, by name
+    today: Today  # the local day so far
+    supply: dict[str, Any]  # the plant and the newest purchase
+    yesterday: CountedDays  # completeness of the last day of UTC that is counted
+    month: CountedDays  # completeness of the local month's days
+    month_name: str  # the month
+    connected: bool  # whether the utility is connected to the head-end
+    alarms: tuple[str, ...]  # the utility's own alarms
 
     @property
     def counts(self) -> dict[Condition, int]:

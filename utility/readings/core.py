@@ -77,12 +77,7 @@ _HEAD = struct.Struct(">4s4xIQQ")
 
 
 class Core:
-    """The utility's decisions about messages.
-
-    Attributes:
-        registry: The registry; the shell replaces it when it changed.
-        newest: The newest committed quarter of each sender that has sent; at a start, of the two newest senders.
-    """
+    """The utility's decisions about messages."""
 
     def __init__(
         self,
@@ -91,7 +86,8 @@ class Core:
         gap_age_s: int,
         newest: Mapping[ControllerId, Quarter] | None = None,
     ) -> None:
-        self.registry = registry
+        self.registry = registry  # the registry; the shell replaces it when it changed
+        # The newest committed quarter of each sender that has sent; at a start, of the two newest senders.
         self.newest = dict(newest or {})
         self._store_id = store_id
         self._gap_age_s = gap_age_s

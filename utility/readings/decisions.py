@@ -58,23 +58,14 @@ def decide_letters(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Neighbourhood:
-    """A quarantined reading among the readings around it.
+    """A quarantined reading among the readings around it."""
 
-    Attributes:
-        record_type: Their record type.
-        start: Start of the first slot.
-        readings: Energy, or level, of each slot of 15 s; milliwatt-hours.
-        there: Which slots have a reading.
-        quarantined: The values that wait, by slot.
-        waits: Which slots have one.
-    """
-
-    record_type: int
-    start: EpochSeconds
-    readings: Longs
-    there: Flags
-    quarantined: Longs
-    waits: Flags
+    record_type: int  # their record type
+    start: EpochSeconds  # start of the first slot
+    readings: Longs  # energy, or level, of each slot of 15 s; milliwatt-hours
+    there: Flags  # which slots have a reading
+    quarantined: Longs  # the values that wait, by slot
+    waits: Flags  # which slots have one
 
 
 def around(database: Database, kept: Kept, margin: int = 8) -> Neighbourhood | None:

@@ -42,21 +42,13 @@ _ENVELOPE_BYTES = 300
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """Slots of one block to request.
+    """Slots of one block to request."""
 
-    Attributes:
-        microgrid: The microgrid whose gateway receives the request.
-        meter: The meter.
-        record_type: The record type.
-        quarter: The quarter.
-        mask: The slots.
-    """
-
-    microgrid: MicrogridId
-    meter: MeterId
-    record_type: int
-    quarter: Quarter
-    mask: int
+    microgrid: MicrogridId  # the microgrid whose gateway receives the request
+    meter: MeterId  # the meter
+    record_type: int  # the record type
+    quarter: Quarter  # the quarter
+    mask: int  # the slots
 
 
 def backoff_s(asked: int) -> int:

@@ -25,15 +25,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Disk:
-    """A disk's space at its last check.
+    """A disk's space at its last check."""
 
-    Attributes:
-        free_bytes: Free space.
-        size_bytes: Total size.
-    """
-
-    free_bytes: int
-    size_bytes: int
+    free_bytes: int  # free space
+    size_bytes: int  # total size
 
 
 class Health:
@@ -45,14 +40,12 @@ class Health:
     Args:
         path: The SQLite file; ``None``: the database is on a server with its own disk.
         now: Returns the machine's epoch seconds.
-
-    Attributes:
-        disk: The file's disk at the last check; ``None`` before it, and for a server's database.
-        away_since: Since when the database has not answered, by the machine's clock; ``None``: it answers.
     """
 
     def __init__(self, path: Path | None, now: Callable[[], float] = machine_now) -> None:
+        # The file's disk at the last check; ``None`` before it, and for a server's database.
         self.disk: Disk | None = None
+        # Since when the database has not answered, by the machine's clock; ``None``: it answers.
         self.away_since: EpochSeconds | None = None
         self._now = now
         self._lock = Lock()

@@ -13,14 +13,11 @@ log = logging.getLogger(__name__)
 
 
 class Timekeeper:
-    """Keeps the service's clock equal to its machine's.
-
-    Attributes:
-        trust: How far gateways may trust the utility's time; ``None`` before the first call of ``look``.
-    """
+    """Keeps the service's clock equal to its machine's."""
 
     def __init__(self, clock: Clock, *, is_right: bool) -> None:
         """``is_right``: the machine's clock is synchronized although its kernel reports that it is not."""
+        # How far gateways may trust the utility's time; ``None`` before the first call of ``look``.
         self.trust: Trust | None = None
         self._clock = clock
         self._is_right = is_right

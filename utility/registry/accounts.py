@@ -17,17 +17,11 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, kw_only=True)
 class Holding:
-    """A period in which an account had a meter.
+    """A period in which an account had a meter."""
 
-    Attributes:
-        account: The account; never 0.
-        start: Its first quarter.
-        end: The quarter after its last; ``None``: it goes on.
-    """
-
-    account: AccountNumber
-    start: Quarter
-    end: Quarter | None = None
+    account: AccountNumber  # the account; never 0
+    start: Quarter  # its first quarter
+    end: Quarter | None = None  # the quarter after its last; ``None``: it goes on
 
 
 def holder_at(holdings: Iterable[Holding], quarter: Quarter) -> AccountNumber | None:
@@ -40,35 +34,22 @@ def holder_at(holdings: Iterable[Holding], quarter: Quarter) -> AccountNumber | 
 
 @dataclass(frozen=True, kw_only=True)
 class Installed:
-    """A meter at a place, from its installation to its removal.
+    """A meter at a place, from its installation to its removal."""
 
-    Attributes:
-        id: Its id.
-        microgrid: Its microgrid.
-        place: Its place, one name for all meters of a place; unique within the microgrid.
-        building: The place of the building that it is in; ``None``: in none.
-        function: The kind of place behind it.
-        direction: The direction it measures.
-        capacity: Capacity of the battery behind it, milliwatt-hours; ``None``: no battery.
-        start: Its first quarter; ``None``: since ever.
-        end: The quarter after its last; ``None``: it is still there.
-        holdings: Who had it, in order of time, not overlapping. Without one, nobody: its energy is the town's.
-        first_register: Its register when it was installed, milliwatt-hours; ``None``: not known.
-        last_register: Its register when it was removed.
-    """
-
-    id: MeterId
-    microgrid: MicrogridId
-    place: str
-    building: str | None = None
-    function: Function
-    direction: Direction
-    capacity: MilliwattHours | None = None
-    start: Quarter | None = None
-    end: Quarter | None = None
+    id: MeterId  # its id
+    microgrid: MicrogridId  # its microgrid
+    place: str  # its place, one name for all meters of a place; unique within the microgrid
+    building: str | None = None  # the place of the building that it is in; ``None``: in none
+    function: Function  # the kind of place behind it
+    direction: Direction  # the direction it measures
+    capacity: MilliwattHours | None = None  # capacity of the battery behind it, milliwatt-hours; ``None``: no battery
+    start: Quarter | None = None  # its first quarter; ``None``: since ever
+    end: Quarter | None = None  # the quarter after its last; ``None``: it is still there
+    # Who had it, in order of time, not overlapping. Without one, nobody: its energy is the town's.
     holdings: tuple[Holding, ...] = ()
+    # Its register when it was installed, milliwatt-hours; ``None``: not known.
     first_register: MilliwattHours | None = None
-    last_register: MilliwattHours | None = None
+    last_register: MilliwattHours | None = None  # its register when it was removed
 
     def account_at(self, quarter: Quarter) -> AccountNumber | None:
         """Return the account that had the meter in a quarter."""
@@ -85,36 +66,23 @@ class Dated(Generic[Value]):
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """An account: one household, apartment or public service.
+    """An account: one household, apartment or public service."""
 
-    Attributes:
-        number: Its number, from 1; stable for ever.
-        function: The kind of its place.
-        tariffs: The names of its tariffs, by date; empty: the town's default.
-        minimums: The sharing minimum, percent, by date, as agreed (T6); the meter's own answer is the truth.
-        weights: The sharing weight by date.
-    """
-
-    number: AccountNumber
-    function: Function
-    tariffs: tuple[Dated[str], ...] = ()
+    number: AccountNumber  # its number, from 1; stable for ever
+    function: Function  # the kind of its place
+    tariffs: tuple[Dated[str], ...] = ()  # the names of its tariffs, by date; empty: the town's default
+    # The sharing minimum, percent, by date, as agreed (T6); the meter's own answer is the truth.
     minimums: tuple[Dated[int], ...] = ()
-    weights: tuple[Dated[Decimal], ...] = ()
+    weights: tuple[Dated[Decimal], ...] = ()  # the sharing weight by date
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatedRegistry:
-    """The whole registry with its dates.
+    """The whole registry with its dates."""
 
-    Attributes:
-        revision: Increases with each change.
-        meters: By id.
-        accounts: By number.
-    """
-
-    revision: int
-    meters: Mapping[MeterId, Installed] = field(default_factory=dict)
-    accounts: Mapping[AccountNumber, Account] = field(default_factory=dict)
+    revision: int  # increases with each change
+    meters: Mapping[MeterId, Installed] = field(default_factory=dict)  # by id
+    accounts: Mapping[AccountNumber, Account] = field(default_factory=dict)  # by number
 
     def members(self, microgrid: MicrogridId) -> Sequence[Installed]:
         """Return the meters that a microgrid has or had, by id."""

@@ -11,17 +11,11 @@ from utility.registry.dates import date_text
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A change of one meter or account.
+    """A change of one meter or account."""
 
-    Attributes:
-        subject: The meter or account, such as ``meter 10001``.
-        before: What held before, a fact a line; empty: it is new.
-        after: What holds afterwards.
-    """
-
-    subject: str
-    before: str
-    after: str
+    subject: str  # the meter or account, such as ``meter 10001``
+    before: str  # what held before, a fact a line; empty: it is new
+    after: str  # what holds afterwards
 
     @property
     def texts(self) -> dict[str, str]:

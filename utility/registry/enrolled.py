@@ -28,15 +28,10 @@ HEAD_END = "head-end"
 
 @dataclass(frozen=True, kw_only=True)
 class Enrolled:
-    """A device in the enrolment's folder.
+    """A device in the enrolment's folder."""
 
-    Attributes:
-        device: Its entry, with the digest of its token.
-        certificate: Its newest certificate that is not revoked; ``None``: none.
-    """
-
-    device: Device
-    certificate: Issued | None
+    device: Device  # its entry, with the digest of its token
+    certificate: Issued | None  # its newest certificate that is not revoked; ``None``: none
 
     def ends_in_days(self, now: EpochSeconds) -> int | None:
         """Return in how many days its certificate ends, negative if it has; ``None``: it has none."""

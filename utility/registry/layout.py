@@ -18,40 +18,24 @@ Day = int
 
 @dataclass(frozen=True, kw_only=True)
 class BatteryPlace:
-    """A battery of a microgrid.
+    """A battery of a microgrid."""
 
-    Attributes:
-        sender: The number of its outgoing meter among the senders.
-        own: The takers that are the incoming meter of its place.
-        behind: The takers at places behind its building or farm.
-        capacity: Its capacity, milliwatt-hours.
-    """
-
-    sender: int
-    own: tuple[int, ...]
-    behind: tuple[int, ...]
-    capacity: int
+    sender: int  # the number of its outgoing meter among the senders
+    own: tuple[int, ...]  # the takers that are the incoming meter of its place
+    behind: tuple[int, ...]  # the takers at places behind its building or farm
+    capacity: int  # its capacity, milliwatt-hours
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """The meters of a microgrid that were there on a day; each sequence by id.
+    """The meters of a microgrid that were there on a day; each sequence by id."""
 
-    Attributes:
-        microgrid: Its name.
-        senders: The outgoing meters.
-        takers: The incoming meters.
-        boundary_in: The boundary's meters of what the town gave.
-        boundary_out: The boundary's meters of what the town took.
-        batteries: The batteries.
-    """
-
-    microgrid: MicrogridId
-    senders: tuple[Installed, ...]
-    takers: tuple[Installed, ...]
-    boundary_in: tuple[Installed, ...]
-    boundary_out: tuple[Installed, ...]
-    batteries: tuple[BatteryPlace, ...]
+    microgrid: MicrogridId  # its name
+    senders: tuple[Installed, ...]  # the outgoing meters
+    takers: tuple[Installed, ...]  # the incoming meters
+    boundary_in: tuple[Installed, ...]  # the boundary's meters of what the town gave
+    boundary_out: tuple[Installed, ...]  # the boundary's meters of what the town took
+    batteries: tuple[BatteryPlace, ...]  # the batteries
 
     @property
     def meters(self) -> tuple[Installed, ...]:

@@ -32,20 +32,13 @@ Rows: TypeAlias = npt.NDArray[np.intp]
 
 @dataclass(frozen=True, kw_only=True)
 class MeterEntry:
-    """A registered meter.
+    """A registered meter."""
 
-    Attributes:
-        no: Its number in the database.
-        microgrid: Its microgrid.
-        record_types: The record types that it sends.
-        holdings: Which accounts had it when, in order of time.
-        limits: The largest valid reading of a slot, milliwatt-hours by record type.
-    """
-
-    no: int
-    microgrid: MicrogridId
-    record_types: frozenset[int]
-    holdings: tuple[Holding, ...] = ()
+    no: int  # its number in the database
+    microgrid: MicrogridId  # its microgrid
+    record_types: frozenset[int]  # the record types that it sends
+    holdings: tuple[Holding, ...] = ()  # which accounts had it when, in order of time
+    # The largest valid reading of a slot, milliwatt-hours by record type.
     limits: Mapping[int, MilliwattHours] = field(default_factory=dict)
 
     @property
@@ -63,20 +56,15 @@ class MeterEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class RegistrySnapshot:
-    """One state of the registry; replaced whole when the registry changed.
+    """One state of the registry; replaced whole when the registry changed."""
 
-    Attributes:
-        revision: Number of the state.
-        controllers: The numbers of the controllers in the database, by id.
-        public: The controllers that manage a public microgrid: hospital, police, fire station.
-        meters: The meters, by id.
-        closed: The first quarter without any meter, by each controller whose meters all have a date of removal.
-    """
-
-    revision: int = 0
+    revision: int = 0  # number of the state
+    # The numbers of the controllers in the database, by id.
     controllers: Mapping[ControllerId, int] = field(default_factory=dict)
+    # The controllers that manage a public microgrid: hospital, police, fire station.
     public: frozenset[ControllerId] = frozenset()
-    meters: Mapping[int, MeterEntry] = field(default_factory=dict)
+    meters: Mapping[int, MeterEntry] = field(default_factory=dict)  # the meters, by id
+    # The first quarter without any meter, by each controller whose meters all have a date of removal.
     closed: Mapping[ControllerId, Quarter] = field(default_factory=dict)
 
     def is_closed(self, controller: ControllerId, quarter: Quarter) -> bool:

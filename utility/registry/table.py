@@ -38,17 +38,11 @@ MAX_ROWS = 200_000
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """A mistake in a table.
+    """A mistake in a table."""
 
-    Attributes:
-        row: Its row, from 1, which has the names of the columns.
-        column: Its column; empty: the row.
-        text: The mistake, and what to write instead.
-    """
-
-    row: int
-    column: str = ""
-    text: str
+    row: int  # its row, from 1, which has the names of the columns
+    column: str = ""  # its column; empty: the row
+    text: str  # the mistake, and what to write instead
 
     def __str__(self) -> str:
         where = f"row {self.row}, column {self.column}" if self.column else f"row {self.row}"
@@ -57,31 +51,18 @@ class Fault:
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
-    """A row of a table.
+    """A row of a table."""
 
-    Attributes:
-        row: Its number, from 1.
-        what: What it says: a key of the kinds of rows.
-        meter: The meter; ``None``: none is named.
-        microgrid: The microgrid; empty: none is named.
-        place: The place.
-        building: The place of the building that the meter is in; empty: in none.
-        account: The account; 0: nobody; ``None``: none is named.
-        start: The first quarter; ``None``: since ever.
-        end: The quarter after the last; ``None``: it goes on.
-        value: A tariff's name, a minimum in percent, or a weight.
-    """
-
-    row: int
-    what: str
-    meter: MeterId | None = None
-    microgrid: str = ""
-    place: str = ""
-    building: str = ""
-    account: AccountNumber | None = None
-    start: Quarter | None = None
-    end: Quarter | None = None
-    value: str = ""
+    row: int  # its number, from 1
+    what: str  # what it says: a key of the kinds of rows
+    meter: MeterId | None = None  # the meter; ``None``: none is named
+    microgrid: str = ""  # the microgrid; empty: none is named
+    place: str = ""  # the place
+    building: str = ""  # the place of the building that the meter is in; empty: in none
+    account: AccountNumber | None = None  # the account; 0: nobody; ``None``: none is named
+    start: Quarter | None = None  # the first quarter; ``None``: since ever
+    end: Quarter | None = None  # the quarter after the last; ``None``: it goes on
+    value: str = ""  # a tariff's name, a minimum in percent, or a weight
 
 
 def read_table(content: bytes, zone: ZoneInfo) -> tuple[list[Fact], list[Fault]]:

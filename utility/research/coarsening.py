@@ -15,21 +15,13 @@ _MWH = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Coarsening:
-    """How readings are made coarser, in the order in which it is done.
+    """How readings are made coarser, in the order in which it is done."""
 
-    Attributes:
-        sample_percent: The part of the homes that are released, drawn at random.
-        step_s: Length of a step, seconds; ``None``: as measured.
-        shuffled: Whether the days of each home are in a random order of their own.
-        noise_wh: Standard deviation of random energy added to each value, watt-hours.
-        unit_wh: Values are rounded to this, watt-hours; 0: whole milliwatt-hours.
-    """
-
-    sample_percent: int = 100
-    step_s: int | None = None
-    shuffled: bool = False
-    noise_wh: int = 0
-    unit_wh: int = 0
+    sample_percent: int = 100  # the part of the homes that are released, drawn at random
+    step_s: int | None = None  # length of a step, seconds; ``None``: as measured
+    shuffled: bool = False  # whether the days of each home are in a random order of their own
+    noise_wh: int = 0  # standard deviation of random energy added to each value, watt-hours
+    unit_wh: int = 0  # values are rounded to this, watt-hours; 0: whole milliwatt-hours
 
     @property
     def words(self) -> str:

@@ -30,67 +30,39 @@ AGREEMENT_LICENCE = """This data is of homes that can be identified. It is given
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column of a file.
+    """A column of a file."""
 
-    Attributes:
-        name: Its name, with its unit.
-        kind: Its type: string, integer, number or datetime.
-        meaning: What it has, and what an empty cell means.
-    """
-
-    name: str
-    kind: str
-    meaning: str
+    name: str  # its name, with its unit
+    kind: str  # its type: string, integer, number or datetime
+    meaning: str  # what it has, and what an empty cell means
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileFacts:
-    """A file of data.
+    """A file of data."""
 
-    Attributes:
-        name: Its name.
-        columns: Its columns.
-        rows: How many.
-        sha256: Digest of its bytes.
-    """
-
-    name: str
-    columns: Sequence[Column]
-    rows: int
-    sha256: str
+    name: str  # its name
+    columns: Sequence[Column]  # its columns
+    rows: int  # how many
+    sha256: str  # digest of its bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What the documents of a release tell.
+    """What the documents of a release tell."""
 
-    Attributes:
-        id: The release.
-        town: The town's name.
-        asked: What was asked.
-        version: The code's version.
-        homes: Homes in the release.
-        left_out: Homes of the period that are not in it.
-        known_percent: Part of the homes' steps whose readings are all there.
-        groups: Open tier: the number of groups.
-        withheld: Open tier: groups that are not published.
-        attacks: The success of each attack.
-        errors: How wrong usual figures get; ``None``: not measured.
-        until: End of the agreement; ``None``: open.
-    """
-
-    id: str
-    town: str
-    asked: Asked
-    version: str
-    homes: int
-    left_out: int
-    known_percent: float
-    attacks: Sequence[Success]
-    errors: Errors | None = None
-    groups: int = 0
-    withheld: Sequence[str] = ()
-    until: int | None = None
+    id: str  # the release
+    town: str  # the town's name
+    asked: Asked  # what was asked
+    version: str  # the code's version
+    homes: int  # homes in the release
+    left_out: int  # homes of the period that are not in it
+    known_percent: float  # part of the homes' steps whose readings are all there
+    attacks: Sequence[Success]  # the success of each attack
+    errors: Errors | None = None  # how wrong usual figures get; ``None``: not measured
+    groups: int = 0  # open tier: the number of groups
+    withheld: Sequence[str] = ()  # open tier: groups that are not published
+    until: int | None = None  # end of the agreement; ``None``: open
 
 
 def measures_of(tier: Tier) -> tuple[Measure, ...]:

@@ -36,17 +36,11 @@ OPTIONS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Errors:
-    """How wrong a researcher's figures get, as parts of the true ones.
+    """How wrong a researcher's figures get, as parts of the true ones."""
 
-    Attributes:
-        curve: Mean error of the load curve: the mean home's use by time of day.
-        peak: Error of the highest use of all homes together.
-        home_peak: Mean error of the highest use of each home; ``None``: homes are not told apart.
-    """
-
-    curve: float
-    peak: float
-    home_peak: float | None
+    curve: float  # mean error of the load curve: the mean home's use by time of day
+    peak: float  # error of the highest use of all homes together
+    home_peak: float | None  # mean error of the highest use of each home; ``None``: homes are not told apart
 
 
 def errors_of(truth: Homes, released: Homes) -> Errors:

@@ -39,36 +39,22 @@ _MAX_DEPTH = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """A group of homes.
+    """A group of homes."""
 
-    Attributes:
-        name: Its place in the tree, such as `house-01`: the same in every release.
-        function: house or apartment, `home` for both.
-        rows: Its homes; never published.
-    """
-
-    name: str
-    function: str
-    rows: tuple[int, ...]
+    name: str  # its place in the tree, such as `house-01`: the same in every release
+    function: str  # house or apartment, `home` for both
+    rows: tuple[int, ...]  # its homes; never published
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OpenSums:
-    """The sums of the open tier.
+    """The sums of the open tier."""
 
-    Attributes:
-        groups: The groups, one a row.
-        start: Start of the first step.
-        step_s: Length of a step, seconds.
-        values: By measure, rounded to ``UNIT``, (groups, steps); 0 where not shown.
-        shown: By measure, whether a sum is published.
-    """
-
-    groups: tuple[Group, ...]
-    start: EpochSeconds
-    step_s: int
-    values: Mapping[Measure, Energies]
-    shown: Mapping[Measure, Flags]
+    groups: tuple[Group, ...]  # the groups, one a row
+    start: EpochSeconds  # start of the first step
+    step_s: int  # length of a step, seconds
+    values: Mapping[Measure, Energies]  # by measure, rounded to ``UNIT``, (groups, steps); 0 where not shown
+    shown: Mapping[Measure, Flags]  # by measure, whether a sum is published
 
     def take(self, rows: Sequence[int]) -> "OpenSums":
         """Return some of the groups."""

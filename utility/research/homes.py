@@ -27,31 +27,20 @@ Flags = NDArray[np.bool_]
 class Measure(StrEnum):
     """An energy of a home in a step."""
 
-    USED = "used"
-    """generated + taken - given - rise of the battery's level; so it includes the battery's charging loss."""
-    GENERATED = "generated"
-    """By its panels, as far as used, stored or given."""
-    TAKEN = "taken"
-    """From the microgrid or the town, through the incoming meter."""
-    GIVEN = "given"
-    """To the microgrid or the town, through the outgoing meter."""
+    USED = "used"  # generated + taken - given - rise of the battery's level; so it includes the battery's charging loss
+    GENERATED = "generated"  # by its panels, as far as used, stored or given
+    TAKEN = "taken"  # from the microgrid or the town, through the incoming meter
+    GIVEN = "given"  # to the microgrid or the town, through the outgoing meter
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Home:
-    """An account at a place during a whole period.
+    """An account at a place during a whole period."""
 
-    Attributes:
-        microgrid: The microgrid.
-        place: The place, unique within the microgrid.
-        account: The account.
-        function: House or apartment.
-    """
-
-    microgrid: MicrogridId
-    place: str
-    account: AccountNumber
-    function: Function
+    microgrid: MicrogridId  # the microgrid
+    place: str  # the place, unique within the microgrid
+    account: AccountNumber  # the account
+    function: Function  # house or apartment
 
     @property
     def key(self) -> str:
@@ -61,21 +50,13 @@ class Home:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Homes:
-    """Homes with their energies in the steps of a period.
+    """Homes with their energies in the steps of a period."""
 
-    Attributes:
-        homes: The homes, one a row.
-        start: Start of the first step.
-        step_s: Length of a step, seconds.
-        values: By measure; 0 where unknown.
-        known: Whether all readings of a step are there.
-    """
-
-    homes: tuple[Home, ...]
-    start: EpochSeconds
-    step_s: int
-    values: Mapping[Measure, Energies]
-    known: Flags
+    homes: tuple[Home, ...]  # the homes, one a row
+    start: EpochSeconds  # start of the first step
+    step_s: int  # length of a step, seconds
+    values: Mapping[Measure, Energies]  # by measure; 0 where unknown
+    known: Flags  # whether all readings of a step are there
 
     @property
     def times(self) -> NDArray[np.int64]:
@@ -118,23 +99,14 @@ class Homes:
 
 @dataclass(frozen=True, kw_only=True)
 class HomeMeter:
-    """A meter of a home.
+    """A meter of a home."""
 
-    Attributes:
-        row: The row of the home.
-        id: The meter.
-        direction: Its direction.
-        first: Its first quarter in the period.
-        until: The quarter after its last.
-        battery: Whether a battery is behind it.
-    """
-
-    row: int
-    id: MeterId
-    direction: Direction
-    first: Quarter
-    until: Quarter
-    battery: bool
+    row: int  # the row of the home
+    id: MeterId  # the meter
+    direction: Direction  # its direction
+    first: Quarter  # its first quarter in the period
+    until: Quarter  # the quarter after its last
+    battery: bool  # whether a battery is behind it
 
 
 def homes_of(registry: DatedRegistry, first: Quarter, until: Quarter) -> tuple[tuple[Home, ...], list[HomeMeter]]:

@@ -20,33 +20,22 @@ from utility.research.secret import digest_of, random_of, release_id
 class Tier(StrEnum):
     """How much of its homes a release shows."""
 
-    OPEN = "open"
-    """Sums of groups, for everybody."""
-    QUARTERS = "quarters"
-    """Quarter-hours of each home under a pseudonym: identifiable, under agreement only."""
-    SLOTS = "slots"
-    """Slots of 15 s of each home under a pseudonym: identifiable, under agreement only."""
+    OPEN = "open"  # sums of groups, for everybody
+    QUARTERS = "quarters"  # quarter-hours of each home under a pseudonym: identifiable, under agreement only
+    SLOTS = "slots"  # slots of 15 s of each home under a pseudonym: identifiable, under agreement only
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What a person asks to release.
+    """What a person asks to release."""
 
-    Attributes:
-        tier: The tier.
-        start: Start of the period, on a quarter-hour.
-        end: Its end.
-        min_homes: Open tier: the least homes of a group.
-        coarsening: How readings are made coarser; of the open tier only the length of a step.
-        agreement: The agreement of identifiable data; empty: none.
-    """
-
-    tier: Tier
-    start: EpochSeconds
-    end: EpochSeconds
-    min_homes: int = MIN_HOMES
+    tier: Tier  # the tier
+    start: EpochSeconds  # start of the period, on a quarter-hour
+    end: EpochSeconds  # its end
+    min_homes: int = MIN_HOMES  # open tier: the least homes of a group
+    # How readings are made coarser; of the open tier only the length of a step.
     coarsening: Coarsening = field(default_factory=Coarsening)
-    agreement: str = ""
+    agreement: str = ""  # the agreement of identifiable data; empty: none
 
     @property
     def step_s(self) -> int:
@@ -76,27 +65,17 @@ def id_of(asked: Asked, digest: str, secret: bytes, version: str) -> str:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OpenRelease:
-    """The content of an open release.
+    """The content of an open release."""
 
-    Attributes:
-        id: Its id.
-        homes: The homes that the groups' rows are of, missing steps filled.
-        sums: What is published.
-        withheld: The groups that are not published since an earlier release of the same time has other sums of them.
-        digests: Of each published group.
-        attacks: The success of each attack.
-        errors: How wrong usual figures get.
-        left_out: Homes that lack too many readings.
-    """
-
-    id: str
-    homes: Homes
-    sums: OpenSums
+    id: str  # its id
+    homes: Homes  # the homes that the groups' rows are of, missing steps filled
+    sums: OpenSums  # what is published
+    # The groups that are not published since an earlier release of the same time has other sums of them.
     withheld: tuple[str, ...]
-    digests: Mapping[str, str]
-    attacks: Sequence[Success]
-    errors: Errors | None
-    left_out: int
+    digests: Mapping[str, str]  # of each published group
+    attacks: Sequence[Success]  # the success of each attack
+    errors: Errors | None  # how wrong usual figures get
+    left_out: int  # homes that lack too many readings
 
 
 def open_release(

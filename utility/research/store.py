@@ -33,19 +33,12 @@ Tell = Callable[[float], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """An agreement with researchers who may get identifiable data.
+    """An agreement with researchers who may get identifiable data."""
 
-    Attributes:
-        name: Its name.
-        until: When it ends, UTC epoch seconds.
-        added: When it was added.
-        added_by: The person who added it.
-    """
-
-    name: str
-    until: EpochSeconds
-    added: EpochSeconds
-    added_by: str
+    name: str  # its name
+    until: EpochSeconds  # when it ends, UTC epoch seconds
+    added: EpochSeconds  # when it was added
+    added_by: str  # the person who added it
 
 
 @dataclass(frozen=True, kw_only=True)

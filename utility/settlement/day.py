@@ -29,42 +29,25 @@ _BATTERY_TYPES = (RecordType.GENERATION, RecordType.STORED)
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """How a day is settled.
+    """How a day is settled."""
 
-    Attributes:
-        convention: The name of the convention.
-        resolution: The meters' resolution, milliwatt-hours.
-        battery_loss_permille: Part of a battery's charge that is lost, thousandths.
-        loop_loss_permille: The stated loss of a microgrid's loop, thousandths of what its members took.
-    """
-
-    convention: str = "pro_rata"
-    resolution: MilliwattHours = 100
-    battery_loss_permille: int = 0
-    loop_loss_permille: int = 0
+    convention: str = "pro_rata"  # the name of the convention
+    resolution: MilliwattHours = 100  # the meters' resolution, milliwatt-hours
+    battery_loss_permille: int = 0  # part of a battery's charge that is lost, thousandths
+    loop_loss_permille: int = 0  # the stated loss of a microgrid's loop, thousandths of what its members took
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SettledDay:
-    """A settled day of some meters.
+    """A settled day of some meters."""
 
-    Attributes:
-        day: The day.
-        meters: The ids, ascending, (meters).
-        energies: By quantity, milliwatt-hours, (meters, 96).
-        has: By quantity, which meters have it, (meters).
-        quality: ``SettledQuality``, (meters, 96).
-        residuals: By microgrid.
-        missing: By microgrid, in how many quarters a meter lacks a reading.
-    """
-
-    day: Day
-    meters: NDArray[np.uint64]
-    energies: Mapping[Quantity, Energies]
-    has: Mapping[Quantity, Flags]
-    quality: Qualities
-    residuals: Mapping[MicrogridId, DayResidual]
-    missing: Mapping[MicrogridId, int]
+    day: Day  # the day
+    meters: NDArray[np.uint64]  # the ids, ascending, (meters)
+    energies: Mapping[Quantity, Energies]  # by quantity, milliwatt-hours, (meters, 96)
+    has: Mapping[Quantity, Flags]  # by quantity, which meters have it, (meters)
+    quality: Qualities  # ``SettledQuality``, (meters, 96)
+    residuals: Mapping[MicrogridId, DayResidual]  # by microgrid
+    missing: Mapping[MicrogridId, int]  # by microgrid, in how many quarters a meter lacks a reading
 
 
 def settle_day(
@@ -90,14 +73,11 @@ def settle_day(
 
 
 class Settling:
-    """A day that is settled quarter by quarter.
-
-    Attributes:
-        quarters: The quarters whose readings it takes, in order: the last one of the day before, then the day's.
-    """
+    """A day that is settled quarter by quarter."""
 
     def __init__(self, day: Day, layouts: Sequence[Layout], rules: Rules, sharing: Mapping[MeterId, Flags]) -> None:
         first = day * QUARTERS_A_DAY
+        # The quarters whose readings it takes, in order: the last one of the day before, then the day's.
         self.quarters = range(first - 1, first + QUARTERS_A_DAY)
         self._day = day
         self._meters = np.array(sorted(i for layout in layouts for i in ids_of(layout.meters)), np.uint64)

@@ -16,19 +16,12 @@ from commonwatt.settlement.overlay import Overlay, applied, no_overlay
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Readings:
-    """The readings that are settled, n blocks: the raw ones, and what replaces some of them.
+    """The readings that are settled, n blocks: the raw ones, and what replaces some of them."""
 
-    Attributes:
-        meter: (n), meter ids.
-        record_type: (n).
-        values: Milliwatt-hours, (n, 60).
-        quality: ``SettledQuality``, (n, 60).
-    """
-
-    meter: NDArray[np.uint64]
-    record_type: NDArray[np.uint8]
-    values: NDArray[np.int64]
-    quality: Qualities
+    meter: NDArray[np.uint64]  # (n), meter ids
+    record_type: NDArray[np.uint8]  # (n)
+    values: NDArray[np.int64]  # milliwatt-hours, (n, 60)
+    quality: Qualities  # ``SettledQuality``, (n, 60)
 
 
 def readings_for_settlement(blocks: Blocks, overlay: Overlay | None = None) -> Readings:

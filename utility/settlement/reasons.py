@@ -6,16 +6,11 @@ from enum import IntEnum
 class Why(IntEnum):
     """The reason of a version, as stored; of several, the highest stands."""
 
-    FIRST = 1
-    """The day was settled for the first time."""
-    LATE = 2
-    """Readings came late."""
-    REGISTRY = 3
-    """The registry was changed: an exchange, a meter's place."""
-    CORRECTION = 4
-    """A correction was approved, edited or withdrawn."""
-    PERSON = 5
-    """A person had the day settled again."""
+    FIRST = 1  # the day was settled for the first time
+    LATE = 2  # readings came late
+    REGISTRY = 3  # the registry was changed: an exchange, a meter's place
+    CORRECTION = 4  # a correction was approved, edited or withdrawn
+    PERSON = 5  # a person had the day settled again
 
     @property
     def words(self) -> str:

@@ -22,27 +22,16 @@ _Key = tuple[int, int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class MeterEntry:
-    """A meter of the microgrid, as sharing sees it.
+    """A meter of the microgrid, as sharing sees it."""
 
-    Attributes:
-        no: Its number in the database.
-        id: Its id.
-        location: Its place.
-        function: The kind of place behind it.
-        direction: The direction it measures.
-        capacity: Capacity of the battery behind it, milliwatt-hours; ``None``: no battery.
-        start: Its first quarter; ``None``: since ever.
-        end: The quarter after its last; ``None``: it is still there.
-    """
-
-    no: int
-    id: int
-    location: str
-    function: Function
-    direction: Direction
-    capacity: MilliwattHours | None
-    start: Quarter | None = None
-    end: Quarter | None = None
+    no: int  # its number in the database
+    id: int  # its id
+    location: str  # its place
+    function: Function  # the kind of place behind it
+    direction: Direction  # the direction it measures
+    capacity: MilliwattHours | None  # capacity of the battery behind it, milliwatt-hours; ``None``: no battery
+    start: Quarter | None = None  # its first quarter; ``None``: since ever
+    end: Quarter | None = None  # the quarter after its last; ``None``: it is still there
 
     def is_there(self, quarter: Quarter) -> bool:
         """Return whether it is at its place in a quarter."""
@@ -51,32 +40,20 @@ class MeterEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class Battery:
-    """A battery with the meters that tell what it gave and received.
+    """A battery with the meters that tell what it gave and received."""
 
-    Attributes:
-        meter: Its outgoing meter.
-        incoming: The incoming meter of its place; ``None``: it has none.
-        behind: The incoming meters of the places behind a building or the farm.
-    """
-
-    meter: MeterEntry
-    incoming: MeterEntry | None
-    behind: tuple[MeterEntry, ...]
+    meter: MeterEntry  # its outgoing meter
+    incoming: MeterEntry | None  # the incoming meter of its place; ``None``: it has none
+    behind: tuple[MeterEntry, ...]  # the incoming meters of the places behind a building or the farm
 
 
 @dataclass(frozen=True, kw_only=True)
 class SharedQuarter:
-    """What the batteries of a microgrid gave and received in a quarter-hour, milliwatt-hours, by meter number.
+    """What the batteries of a microgrid gave and received in a quarter-hour, milliwatt-hours, by meter number."""
 
-    Attributes:
-        given: By meter number, where not 0.
-        received: By meter number, where not 0.
-        complete: Whether every reading that it needs was there.
-    """
-
-    given: Mapping[int, MilliwattHours]
-    received: Mapping[int, MilliwattHours]
-    complete: bool
+    given: Mapping[int, MilliwattHours]  # by meter number, where not 0
+    received: Mapping[int, MilliwattHours]  # by meter number, where not 0
+    complete: bool  # whether every reading that it needs was there
 
 
 NOTHING = SharedQuarter(given={}, received={}, complete=True)

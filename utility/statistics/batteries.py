@@ -19,21 +19,14 @@ _PARTS = ("generated", "slots", "level")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BatteryDays:
-    """The readings of some batteries in a month, by day of UTC that the month overlaps.
+    """The readings of some batteries in a month, by day of UTC that the month overlaps."""
 
-    Attributes:
-        meters: Numbers of their outgoing meters, ascending, (n).
-        generated: Energy generated, (n, days).
-        slots: Slots with a reading of generation, (n, days).
-        level: Level at the end of the day's last quarter-hour in the month; ``UNKNOWN``: no reading, (n, days).
-        before: Level at the end of the last quarter-hour before the month, (n).
-    """
-
-    meters: NDArray[np.int64]
-    generated: NDArray[np.int64]
-    slots: NDArray[np.int64]
+    meters: NDArray[np.int64]  # numbers of their outgoing meters, ascending, (n)
+    generated: NDArray[np.int64]  # energy generated, (n, days)
+    slots: NDArray[np.int64]  # slots with a reading of generation, (n, days)
+    # Level at the end of the day's last quarter-hour in the month; ``UNKNOWN``: no reading, (n, days).
     level: NDArray[np.int64]
-    before: NDArray[np.int64]
+    before: NDArray[np.int64]  # level at the end of the last quarter-hour before the month, (n)
 
     def table(self) -> NDArray[np.int64]:
         """Return all in one table, for ``packed``; ``days_from`` is the inverse."""
@@ -43,19 +36,12 @@ class BatteryDays:
 
 @dataclass(frozen=True, kw_only=True)
 class Generated:
-    """What places with batteries generated, and what their batteries gained.
+    """What places with batteries generated, and what their batteries gained."""
 
-    Attributes:
-        energy: Energy generated, milliwatt-hours.
-        gained: The level at the end less that at the beginning; ``None``: one of them is not known.
-        slots: Slots with a reading of generation.
-        wanted: Slots of the days that are counted.
-    """
-
-    energy: MilliwattHours
-    gained: MilliwattHours | None
-    slots: int
-    wanted: int
+    energy: MilliwattHours  # energy generated, milliwatt-hours
+    gained: MilliwattHours | None  # the level at the end less that at the beginning; ``None``: one of them is not known
+    slots: int  # slots with a reading of generation
+    wanted: int  # slots of the days that are counted
 
 
 def no_days(meters: NDArray[np.int64], days: int) -> BatteryDays:

@@ -26,19 +26,12 @@ Band = tuple[int | None, int, int | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Outlook:
-    """The town's projected money of a month.
+    """The town's projected money of a month."""
 
-    Attributes:
-        month: The month.
-        revenue: What all bills come to with the new tariff.
-        now: What they come to by the tariffs in force; ``None``: not projected yet.
-        cost: What the energy costs; ``None``: there is no regional price, or it is not projected yet.
-    """
-
-    month: Month
-    revenue: Band
-    now: Band | None
-    cost: Band | None
+    month: Month  # the month
+    revenue: Band  # what all bills come to with the new tariff
+    now: Band | None  # what they come to by the tariffs in force; ``None``: not projected yet
+    cost: Band | None  # what the energy costs; ``None``: there is no regional price, or it is not projected yet
 
     @property
     def words(self) -> list[str]:

@@ -8,15 +8,10 @@ from commonwatt.model.units import EpochSeconds
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A change of one bit of a meter's state.
+    """A change of one bit of a meter's state."""
 
-    Attributes:
-        time: When.
-        is_on: Whether the bit is set from then on.
-    """
-
-    time: EpochSeconds
-    is_on: bool
+    time: EpochSeconds  # when
+    is_on: bool  # whether the bit is set from then on
 
 
 def seconds_on(changes: Iterable[Change], start: EpochSeconds, end: EpochSeconds) -> int:

@@ -22,32 +22,21 @@ _KWH = 1e6
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Accounts:
-    """The months of accounts.
+    """The months of accounts."""
 
-    Attributes:
-        imported: Milliwatt-hours by cell, (accounts, 48).
-        exported: The same of what they gave by their own meters.
-        microgrids: The number of each account's microgrid, from 0.
-    """
-
-    imported: NDArray[np.int64]
-    exported: NDArray[np.int64]
-    microgrids: NDArray[np.int64]
+    imported: NDArray[np.int64]  # milliwatt-hours by cell, (accounts, 48)
+    exported: NDArray[np.int64]  # the same of what they gave by their own meters
+    microgrids: NDArray[np.int64]  # the number of each account's microgrid, from 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Microgrids:
-    """The months of microgrids.
+    """The months of microgrids."""
 
-    Attributes:
-        exported: Milliwatt-hours by cell, (microgrids, 48).
-        is_pooled: Whether what nobody's own meter gave is for all accounts: a building's and the farm's.
-        by_import: Whether it is divided by what the accounts import, else equally.
-    """
-
-    exported: NDArray[np.int64]
+    exported: NDArray[np.int64]  # milliwatt-hours by cell, (microgrids, 48)
+    # Whether what nobody's own meter gave is for all accounts: a building's and the farm's.
     is_pooled: NDArray[np.bool_]
-    by_import: NDArray[np.bool_]
+    by_import: NDArray[np.bool_]  # whether it is divided by what the accounts import, else equally
 
 
 def bills(accounts: Accounts, microgrids: Microgrids, tariff: Tariff, columns: MonthColumns) -> Floats:

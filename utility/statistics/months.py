@@ -43,19 +43,12 @@ _LENGTHS = {Span.MONTH: 1, Span.QUARTER: 3, Span.YEAR: 12, Span.FIVE_YEARS: 60}
 
 @dataclass(frozen=True, kw_only=True)
 class MonthColumns:
-    """The quarter-hours of a local month, or of a part of it, as columns.
+    """The quarter-hours of a local month, or of a part of it, as columns."""
 
-    Attributes:
-        month: The month.
-        first: Its first quarter.
-        until: The quarter after its last.
-        cells: The cell of the load shape of each quarter, 0 to 47.
-    """
-
-    month: Month
-    first: Quarter
-    until: Quarter
-    cells: NDArray[np.int64]
+    month: Month  # the month
+    first: Quarter  # its first quarter
+    until: Quarter  # the quarter after its last
+    cells: NDArray[np.int64]  # the cell of the load shape of each quarter, 0 to 47
 
     @property
     def days(self) -> range:

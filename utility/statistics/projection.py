@@ -37,30 +37,20 @@ MIN_ERRORS = 8
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Panel:
-    """Months of several subjects.
+    """Months of several subjects."""
 
-    Attributes:
-        values: What is projected, not below 0; NaN: not known, (subjects, months).
-        groups: The number of each subject's group, whose months have like parts in a year, (subjects).
-        errors: The number of the group whose errors make a subject's band; ``None``: ``groups``.
-    """
-
-    values: Floats
-    groups: NDArray[np.int64]
+    values: Floats  # what is projected, not below 0; NaN: not known, (subjects, months)
+    groups: NDArray[np.int64]  # the number of each subject's group, whose months have like parts in a year, (subjects)
+    # The number of the group whose errors make a subject's band; ``None``: ``groups``.
     errors: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Projected:
-    """Projections of a month.
+    """Projections of a month."""
 
-    Attributes:
-        quantiles: By ``LEVELS``, (subjects, 3); NaN: too few months or errors.
-        actual: What came; NaN: not known yet, (subjects).
-    """
-
-    quantiles: Floats
-    actual: Floats
+    quantiles: Floats  # by ``LEVELS``, (subjects, 3); NaN: too few months or errors
+    actual: Floats  # what came; NaN: not known yet, (subjects)
 
 
 def project(panel: Panel, first: int | None = None, ahead: int = NEXT_MONTH, method: str = "usual") -> list[Projected]:

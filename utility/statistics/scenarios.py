@@ -19,42 +19,25 @@ _STEP_PART = 0.20
 
 @dataclass(frozen=True, kw_only=True)
 class ScenarioYear:
-    """A year of a scenario; energies are milliwatt-hours.
+    """A year of a scenario; energies are milliwatt-hours."""
 
-    Attributes:
-        scenario: Its name.
-        year: The number of the year, from 1.
-        used: What the town uses.
-        generated: What its panels generate: as in the last year, since the program knows of no new ones.
-        imported: What the microgrids take from the town: all that is used more is taken.
-        exported: What they give: all that is used less is given, once nothing more is taken.
-    """
-
-    scenario: str
-    year: int
-    used: MilliwattHours
-    generated: MilliwattHours
-    imported: MilliwattHours
-    exported: MilliwattHours
+    scenario: str  # its name
+    year: int  # the number of the year, from 1
+    used: MilliwattHours  # what the town uses
+    generated: MilliwattHours  # what its panels generate: as in the last year, since the program knows of no new ones
+    imported: MilliwattHours  # what the microgrids take from the town: all that is used more is taken
+    exported: MilliwattHours  # what they give: all that is used less is given, once nothing more is taken
 
 
 @dataclass(frozen=True, kw_only=True)
 class YearBefore:
-    """The last twelve whole months of the town, milliwatt-hours.
+    """The last twelve whole months of the town, milliwatt-hours."""
 
-    Attributes:
-        used: What it used.
-        generated: What its panels generated.
-        imported: What the microgrids took.
-        exported: What they gave.
-        used_before: What it used in the twelve months before; ``None``: not known.
-    """
-
-    used: MilliwattHours
-    generated: MilliwattHours
-    imported: MilliwattHours
-    exported: MilliwattHours
-    used_before: MilliwattHours | None = None
+    used: MilliwattHours  # what it used
+    generated: MilliwattHours  # what its panels generated
+    imported: MilliwattHours  # what the microgrids took
+    exported: MilliwattHours  # what they gave
+    used_before: MilliwattHours | None = None  # what it used in the twelve months before; ``None``: not known
 
 
 def scenarios(last: YearBefore) -> Sequence[ScenarioYear]:

@@ -25,17 +25,12 @@ ClassDay = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ClassMonth:
-    """What only the quarter-hours of a whole class tell.
+    """What only the quarter-hours of a whole class tell."""
 
-    Attributes:
-        peak: The highest quarter-hour taken from the town, milliwatt-hours.
-        peak_at: When it begins.
-        shape: Sums by row of ``SHAPES`` and cell of the load shape, (6, 48); of use, those of quarter-hours with
-            readings of every battery.
-    """
-
-    peak: int
-    peak_at: Quarter
+    peak: int  # the highest quarter-hour taken from the town, milliwatt-hours
+    peak_at: Quarter  # when it begins
+    # Sums by row of ``SHAPES`` and cell of the load shape, (6, 48); of use, those of quarter-hours with readings of
+    # every battery.
     shape: Energies
 
 

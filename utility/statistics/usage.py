@@ -22,44 +22,26 @@ MICROGRID = 0
 
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
-    """Some columns of a meter's row that count for a subject.
+    """Some columns of a meter's row that count for a subject."""
 
-    Attributes:
-        row: The row of the settled quarter-hours.
-        subject: The number of the subject.
-        start: The first column.
-        end: The column after the last.
-    """
-
-    row: int
-    subject: int
-    start: int
-    end: int
+    row: int  # the row of the settled quarter-hours
+    subject: int  # the number of the subject
+    start: int  # the first column
+    end: int  # the column after the last
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Usage:
-    """The usage of some subjects in a month, a row each; energies are milliwatt-hours.
+    """The usage of some subjects in a month, a row each; energies are milliwatt-hours."""
 
-    Attributes:
-        energies: Sums by quantity, (n, 4).
-        peak: The highest quarter-hour taken from the town, (n); its mean power in milliwatts is four times that.
-        peak_at: When it begins, (n).
-        quarters: Quarter-hours of meters that were installed, (n).
-        settled: Of them, those that are settled.
-        missing: Of the settled ones, those in which a reading is missing.
-        estimated: Of the settled ones, those that were estimated or entered by a person.
-        shape: Sums by quantity and cell of the load shape, (n, 4, 48).
-    """
-
-    energies: Energies
-    peak: Energies
-    peak_at: NDArray[np.int64]
-    quarters: NDArray[np.int64]
-    settled: NDArray[np.int64]
-    missing: NDArray[np.int64]
-    estimated: NDArray[np.int64]
-    shape: Energies
+    energies: Energies  # sums by quantity, (n, 4)
+    peak: Energies  # the highest quarter-hour taken from the town, (n); its mean power in milliwatts is four times that
+    peak_at: NDArray[np.int64]  # when it begins, (n)
+    quarters: NDArray[np.int64]  # quarter-hours of meters that were installed, (n)
+    settled: NDArray[np.int64]  # of them, those that are settled
+    missing: NDArray[np.int64]  # of the settled ones, those in which a reading is missing
+    estimated: NDArray[np.int64]  # of the settled ones, those that were estimated or entered by a person
+    shape: Energies  # sums by quantity and cell of the load shape, (n, 4, 48)
 
     def then(self, later: "Usage") -> "Usage":
         """Return the usage of the time of this one and of a later one, of the same subjects."""

@@ -16,19 +16,12 @@ NAMED = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """What a controller was last told.
+    """What a controller was last told."""
 
-    Attributes:
-        quarter: The quarter-hour in which it was told.
-        supply: The state of the regional supply.
-        import_limit_w: Its import limit, watts; ``None``: no limit.
-        until: Until when that holds.
-    """
-
-    quarter: Quarter
-    supply: SupplyState
-    import_limit_w: int | None
-    until: EpochSeconds
+    quarter: Quarter  # the quarter-hour in which it was told
+    supply: SupplyState  # the state of the regional supply
+    import_limit_w: int | None  # its import limit, watts; ``None``: no limit
+    until: EpochSeconds  # until when that holds
 
 
 def must_tell(ration: Ration, supply: SupplyState, told: Told | None, now: EpochSeconds, quarter: Quarter) -> bool:

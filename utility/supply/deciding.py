@@ -38,27 +38,17 @@ _BASE_PRICE = 1000
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Facts:
-    """What the utility knows of the plant.
+    """What the utility knows of the plant."""
 
-    Attributes:
-        now: The time.
-        is_trusted: Whether the utility's clock is synchronised.
-        seen: The time of receipt and the plant's last report; ``None``: it has never reported.
-        quarters: What the plant measured in finished quarters, oldest first.
-        zone: The town's time zone.
-        peak_hours: The local hours of the peak price by the town file, 0 to 23.
-        reserve_permille: Level that is kept, thousandths of the capacity.
-        storm: A storm that an operator has announced; ``None``: none.
-    """
-
-    now: EpochSeconds
-    is_trusted: bool
+    now: EpochSeconds  # the time
+    is_trusted: bool  # whether the utility's clock is synchronised
+    # The time of receipt and the plant's last report; ``None``: it has never reported.
     seen: tuple[EpochSeconds, PlantReport] | None
-    quarters: Sequence[PlantQuarter]
-    zone: ZoneInfo
-    peak_hours: tuple[int, ...]
-    reserve_permille: int
-    storm: Storm | None = None
+    quarters: Sequence[PlantQuarter]  # what the plant measured in finished quarters, oldest first
+    zone: ZoneInfo  # the town's time zone
+    peak_hours: tuple[int, ...]  # the local hours of the peak price by the town file, 0 to 23
+    reserve_permille: int  # level that is kept, thousandths of the capacity
+    storm: Storm | None = None  # a storm that an operator has announced; ``None``: none
 
     @property
     def quarter(self) -> Quarter:

@@ -50,31 +50,21 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class SupplyPlan:
-    """What a run decided.
+    """What a run decided."""
 
-    Attributes:
-        words: Why there is no purchase; empty: there is one.
-        purchase: The purchase to store; ``None``: there is one already, or none can be planned.
-        rations: The rations to tell.
-        changes: The kinds of changes among them, with their facts.
-        rationed: What the rations were decided for; ``None``: they were not.
-    """
-
-    words: str = ""
-    purchase: NewPurchase | None = None
-    rations: tuple[NewRation, ...] = ()
-    changes: tuple[dict[str, object], ...] = ()
+    words: str = ""  # why there is no purchase; empty: there is one
+    purchase: NewPurchase | None = None  # the purchase to store; ``None``: there is one already, or none can be planned
+    rations: tuple[NewRation, ...] = ()  # the rations to tell
+    changes: tuple[dict[str, object], ...] = ()  # the kinds of changes among them, with their facts
+    # What the rations were decided for; ``None``: they were not.
     rationed: tuple[Quarter, SupplyState, int] | None = None
 
 
 class Planner:
-    """Plans from what the database has; it writes nothing.
-
-    Attributes:
-        rationed: What the rations in force were decided for; ``None``: nothing is known of them.
-    """
+    """Plans from what the database has; it writes nothing."""
 
     def __init__(self, settings: SupplySettings, database: Database, *, is_trusted: Callable[[], bool]) -> None:
+        # What the rations in force were decided for; ``None``: nothing is known of them.
         self.rationed: tuple[Quarter, SupplyState, int] | None = None
         self._settings = settings
         self._database = database

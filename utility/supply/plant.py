@@ -9,25 +9,17 @@ _PER_HOUR = 3600 // QUARTER_S
 
 @dataclass(frozen=True, kw_only=True)
 class Plant:
-    """The state and the limits of the plant.
+    """The state and the limits of the plant."""
 
-    Attributes:
-        level: The energy in its battery, milliwatt-hours; a measured level may lie outside 0 to ``capacity``.
-        capacity: The battery's capacity, milliwatt-hours.
-        floor: The level below which the battery is never discharged, milliwatt-hours.
-        reserve: The level kept for outages and the public microgrid, milliwatt-hours; what lies above it is traded.
-        power_w: The most power with which the battery is charged or discharged, watts.
-        loss_permille: The part of charged energy that is lost, thousandths; discharging loses nothing.
-        line_w: The limit of the line in the present supply state, watts.
-    """
-
+    # The energy in its battery, milliwatt-hours; a measured level may lie outside 0 to ``capacity``.
     level: MilliwattHours
-    capacity: MilliwattHours
-    floor: MilliwattHours
+    capacity: MilliwattHours  # the battery's capacity, milliwatt-hours
+    floor: MilliwattHours  # the level below which the battery is never discharged, milliwatt-hours
+    # The level kept for outages and the public microgrid, milliwatt-hours; what lies above it is traded.
     reserve: MilliwattHours
-    power_w: int
-    loss_permille: int
-    line_w: int
+    power_w: int  # the most power with which the battery is charged or discharged, watts
+    loss_permille: int  # the part of charged energy that is lost, thousandths; discharging loses nothing
+    line_w: int  # the limit of the line in the present supply state, watts
 
     def __post_init__(self) -> None:
         """Check the ranges.

@@ -45,40 +45,24 @@ _WORDS = {Priority.PUBLIC: "emergency services", Priority.APARTMENTS: "apartment
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """A microgrid, as rationing sees it.
+    """A microgrid, as rationing sees it."""
 
-    Attributes:
-        microgrid: Its name.
-        priority: Its class.
-        customers: Its places with own use: houses, apartments, public services.
-        average_w: The average use of its places, watts.
-        demand_w: The power it asks to import now, watts.
-        like_hour_w: Its mean import in the same hour of the last like day, watts; ``None``: not known.
-        limit_w: The import limit that it is under, watts; ``None``: none.
-    """
-
-    microgrid: MicrogridId
-    priority: Priority
-    customers: int
-    average_w: int
-    demand_w: int = 0
-    like_hour_w: int | None = None
-    limit_w: int | None = None
+    microgrid: MicrogridId  # its name
+    priority: Priority  # its class
+    customers: int  # its places with own use: houses, apartments, public services
+    average_w: int  # the average use of its places, watts
+    demand_w: int = 0  # the power it asks to import now, watts
+    like_hour_w: int | None = None  # its mean import in the same hour of the last like day, watts; ``None``: not known
+    limit_w: int | None = None  # the import limit that it is under, watts; ``None``: none
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ration:
-    """What one microgrid is told.
+    """What one microgrid is told."""
 
-    Attributes:
-        import_limit_w: The most power it may import, watts; ``None``: no limit.
-        reduce: Whether its places reduce.
-        reason: Why, in words.
-    """
-
-    import_limit_w: int | None
-    reduce: bool
-    reason: str
+    import_limit_w: int | None  # the most power it may import, watts; ``None``: no limit
+    reduce: bool  # whether its places reduce
+    reason: str  # why, in words
 
 
 Rationing = Callable[[SupplyState, Sequence[Member], Plant], dict[MicrogridId, Ration]]

@@ -15,23 +15,14 @@ from utility.tariffs.tariff import Tariff, in_force
 
 @dataclass(frozen=True, kw_only=True)
 class ToldRates:
-    """The rates of a tariff, for a controller.
+    """The rates of a tariff, for a controller."""
 
-    Attributes:
-        tariff: Its name.
-        version: The newest version that holds in the time told.
-        month: The local month in which the time begins.
-        prices: Period, price of import, price of credit.
-        changes: From when which place in ``prices`` holds.
-        until: The end of the time told, epoch seconds.
-    """
-
-    tariff: str
-    version: int
-    month: str
-    prices: list[tuple[str, str, str]]
-    changes: list[tuple[EpochSeconds, int]]
-    until: EpochSeconds
+    tariff: str  # its name
+    version: int  # the newest version that holds in the time told
+    month: str  # the local month in which the time begins
+    prices: list[tuple[str, str, str]]  # period, price of import, price of credit
+    changes: list[tuple[EpochSeconds, int]]  # from when which place in ``prices`` holds
+    until: EpochSeconds  # the end of the time told, epoch seconds
 
 
 def rates_of(versions: Sequence[Tariff], month: str, zone: ZoneInfo) -> ToldRates | None:

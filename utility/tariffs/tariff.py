@@ -27,17 +27,11 @@ _THURSDAY = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Tariff:
-    """A version of a tariff.
+    """A version of a tariff."""
 
-    Attributes:
-        file: Its checked content.
-        version: Its version, from 1; 0: a file that is not stored.
-        effective: Its first quarter.
-    """
-
-    file: TariffFile = field(repr=False)
-    version: int
-    effective: Quarter
+    file: TariffFile = field(repr=False)  # its checked content
+    version: int  # its version, from 1; 0: a file that is not stored
+    effective: Quarter  # its first quarter
 
     @property
     def name(self) -> str:

@@ -40,38 +40,24 @@ _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 class RefusedRequestError(Exception):
-    """A request that is not allowed.
-
-    Attributes:
-        status: 401: nobody is logged in; 403: the person may not do it.
-        text: Why, for people.
-        instead: The page on which a person can change that; empty: there is none.
-    """
+    """A request that is not allowed."""
 
     def __init__(self, status: int, text: str, instead: str = "") -> None:
         super().__init__(text)
-        self.status = status
-        self.text = text
-        self.instead = instead
+        self.status = status  # 401: nobody is logged in; 403: the person may not do it
+        self.text = text  # why, for people
+        self.instead = instead  # the page on which a person can change that; empty: there is none
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """Identifies the actors of requests.
+    """Identifies the actors of requests."""
 
-    Attributes:
-        database: The database of people.
-        local_key: The key of programs that can read the utility's token file.
-        now: Returns the machine's epoch seconds.
-        need_factor: The roles of which a second factor is required.
-        machine: The actor of programs that can read the utility's token file.
-    """
-
-    database: Database
-    local_key: str
-    now: Callable[[], EpochSeconds]
-    need_factor: frozenset[Role] = frozenset()
-    machine: Actor = _MACHINE
+    database: Database  # the database of people
+    local_key: str  # the key of programs that can read the utility's token file
+    now: Callable[[], EpochSeconds]  # returns the machine's epoch seconds
+    need_factor: frozenset[Role] = frozenset()  # the roles of which a second factor is required
+    machine: Actor = _MACHINE  # the actor of programs that can read the utility's token file
 
     def identify(self, authorization: str | None, cookie: str | None, address: str) -> Actor | None:
         """Return the actor of a request; ``None``: it proves none."""

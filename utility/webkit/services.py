@@ -25,41 +25,25 @@ from utility.webkit.works import Works
 
 @dataclass(frozen=True)
 class Api:
-    """The data and services that the endpoints use.
+    """The data and services that the endpoints use."""
 
-    Attributes:
-        database: The database.
-        clock: The service's clock; in a demonstration the town's.
-        metrics: The service's metrics.
-        connected: Returns whether the service is connected to the head-end broker.
-        complaint: Returns why the last attempt to connect failed; empty while connected.
-        refused: The last refused batch of each controller.
-        health: The service's alarms.
-        settings: The service's settings.
-        local_key: The key of programs that can read the utility's token file; without one nobody has it.
-        machine_s: Returns the machine's epoch seconds, by which sessions end.
-        works: Long work that people have started.
-        facts: Returns the service's state, by which it raises its own alarms.
-        alarms: The alarms.
-        queue_s: Returns the clock seconds since the queue of messages was last empty.
-        zone: The town's time zone.
-    """
-
-    database: Database
-    clock: Clock
-    metrics: UtilityMetrics
-    connected: Callable[[], bool]
-    complaint: Callable[[], str]
-    refused: Mapping[str, Refused]
-    health: Health
-    settings: UtilitySettings = field(default_factory=UtilitySettings)
+    database: Database  # the database
+    clock: Clock  # the service's clock; in a demonstration the town's
+    metrics: UtilityMetrics  # the service's metrics
+    connected: Callable[[], bool]  # returns whether the service is connected to the head-end broker
+    complaint: Callable[[], str]  # returns why the last attempt to connect failed; empty while connected
+    refused: Mapping[str, Refused]  # the last refused batch of each controller
+    health: Health  # the service's alarms
+    settings: UtilitySettings = field(default_factory=UtilitySettings)  # the service's settings
+    # The key of programs that can read the utility's token file; without one nobody has it.
     local_key: str = field(default_factory=new_secret)
-    machine_s: Callable[[], EpochSeconds] = machine_s
-    works: Works = field(default_factory=Works)
+    machine_s: Callable[[], EpochSeconds] = machine_s  # returns the machine's epoch seconds, by which sessions end
+    works: Works = field(default_factory=Works)  # long work that people have started
+    # Returns the service's state, by which it raises its own alarms.
     facts: Callable[[Counted | None], Facts] = lambda _: Facts()
-    queue_s: Callable[[], float] = lambda: 0.0
-    alarms: Alarms = field(init=False)
-    zone: TownZone = field(init=False)
+    queue_s: Callable[[], float] = lambda: 0.0  # returns the clock seconds since the queue of messages was last empty
+    alarms: Alarms = field(init=False)  # the alarms
+    zone: TownZone = field(init=False)  # the town's time zone
 
     def __post_init__(self) -> None:
         """Make the alarms, with a watch of the Alertmanager that the settings name, and the town's zone."""

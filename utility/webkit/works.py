@@ -38,31 +38,18 @@ class State(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """A long work.
+    """A long work."""
 
-    Attributes:
-        id: Its id.
-        what: What is made, for people.
-        person: Who started it.
-        started: When.
-        state: Its state.
-        done: Meters done so far.
-        whole: All meters; 0: not known yet.
-        path: The page that shows the result.
-        result: The result; ``None``: there is none yet, or it is stored.
-        fault: Why it failed.
-    """
-
-    id: str
-    what: str
-    person: str
-    started: EpochSeconds
-    state: State = State.WAITING
-    done: int = 0
-    whole: int = 0
-    path: str = ""
-    result: Any = None
-    fault: str = ""
+    id: str  # its id
+    what: str  # what is made, for people
+    person: str  # who started it
+    started: EpochSeconds  # when
+    state: State = State.WAITING  # its state
+    done: int = 0  # meters done so far
+    whole: int = 0  # all meters; 0: not known yet
+    path: str = ""  # the page that shows the result
+    result: Any = None  # the result; ``None``: there is none yet, or it is stored
+    fault: str = ""  # why it failed
 
     @property
     def is_open(self) -> bool:

@@ -9,16 +9,11 @@ INTERPOLATED_SLOTS = 480
 class Method(IntEnum):
     """How a value was made; the number is stored."""
 
-    BALANCE = 1
-    """The boundary's energy minus all other places'."""
-    INTERPOLATION = 2
-    """A line between the readings before and after; below 2 h."""
-    LIKE_DAYS = 3
-    """The mean of the same hours of like days."""
-    EDIT = 4
-    """A person entered it."""
-    REGISTER = 5
-    """The difference of the meter's register, evenly: nothing else is known."""
+    BALANCE = 1  # the boundary's energy minus all other places'
+    INTERPOLATION = 2  # a line between the readings before and after; below 2 h
+    LIKE_DAYS = 3  # the mean of the same hours of like days
+    EDIT = 4  # a person entered it
+    REGISTER = 5  # the difference of the meter's register, evenly: nothing else is known
 
     @property
     def words(self) -> str:

@@ -30,54 +30,31 @@ Place: TypeAlias = Mapping[Role, Sequence[int]]
 
 @dataclass(frozen=True, kw_only=True)
 class Registered:
-    """A known difference of a meter's register over some slots.
+    """A known difference of a meter's register over some slots."""
 
-    Attributes:
-        row: The series.
-        start: First slot.
-        end: The slot after the last.
-        energy: The difference, milliwatt-hours.
-    """
-
-    row: int
-    start: int
-    end: int
-    energy: MilliwattHours
+    row: int  # the series
+    start: int  # first slot
+    end: int  # the slot after the last
+    energy: MilliwattHours  # the difference, milliwatt-hours
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Window:
-    """The readings of a microgrid's n series in some quarters in a row.
+    """The readings of a microgrid's n series in some quarters in a row."""
 
-    Attributes:
-        first: The first quarter.
-        role: What each series measures.
-        place: The number of its place, from 0 without holes.
-        values: Readings, milliwatt-hours, (n, slots); 0 where not known.
-        known: Where there is a reading, (n, slots).
-        outage: Where the meter was off, or the microgrid an island, (n, slots).
-        wanted: Missing slots to estimate, (n, slots).
-        boundary: Import minus export at the microgrid's boundary, (slots).
-        passes: Where it is known, (slots).
-        typical: Energy of each quarter on like days, or its last level, (n, quarters).
-        is_typical: Where it is known, (n, quarters).
-        registers: Known differences of registers.
-        loss_permille: Part of a battery's charge that is lost, thousandths.
-    """
-
-    first: Quarter
-    role: Sequence[Role]
-    place: Sequence[int]
-    values: Energies
-    known: Flags
-    outage: Flags
-    wanted: Flags
-    boundary: Energies
-    passes: Flags
-    typical: Energies
-    is_typical: Flags
-    registers: Sequence[Registered] = ()
-    loss_permille: int = 0
+    first: Quarter  # the first quarter
+    role: Sequence[Role]  # what each series measures
+    place: Sequence[int]  # the number of its place, from 0 without holes
+    values: Energies  # readings, milliwatt-hours, (n, slots); 0 where not known
+    known: Flags  # where there is a reading, (n, slots)
+    outage: Flags  # where the meter was off, or the microgrid an island, (n, slots)
+    wanted: Flags  # missing slots to estimate, (n, slots)
+    boundary: Energies  # import minus export at the microgrid's boundary, (slots)
+    passes: Flags  # where it is known, (slots)
+    typical: Energies  # energy of each quarter on like days, or its last level, (n, quarters)
+    is_typical: Flags  # where it is known, (n, quarters)
+    registers: Sequence[Registered] = ()  # known differences of registers
+    loss_permille: int = 0  # part of a battery's charge that is lost, thousandths
 
     @property
     def places(self) -> list[Place]:
@@ -90,19 +67,12 @@ class Window:
 
 @dataclass(eq=False)
 class Draft:
-    """The readings of a window with what is estimated so far.
+    """The readings of a window with what is estimated so far."""
 
-    Attributes:
-        window: The window.
-        values: Readings and estimates, (n, slots).
-        there: Where there is either, (n, slots).
-        method: ``Method`` of each estimate, 0: none, (n, slots).
-    """
-
-    window: Window
-    values: Energies = field(init=False)
-    there: Flags = field(init=False)
-    method: NDArray[np.uint8] = field(init=False)
+    window: Window  # the window
+    values: Energies = field(init=False)  # readings and estimates, (n, slots)
+    there: Flags = field(init=False)  # where there is either, (n, slots)
+    method: NDArray[np.uint8] = field(init=False)  # ``Method`` of each estimate, 0: none, (n, slots)
 
     def __post_init__(self) -> None:
         """Begin with the readings."""

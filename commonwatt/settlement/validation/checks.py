@@ -15,23 +15,14 @@ from commonwatt.settlement.validation.stuck import stuck
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Slots:
-    """What is known of the slots of a day's quarters, (n, 96), and of the registers, (n).
+    """What is known of the slots of a day's quarters, (n, 96), and of the registers, (n)."""
 
-    Attributes:
-        day: The meters' readings of flows as they were sent.
-        least: The least reading of a slot in each quarter.
-        most: The greatest one.
-        missing: Missing slots, without those in which the meter was off.
-        register: The register's difference over the day.
-        has_register: Whether it is known.
-    """
-
-    day: Day
-    least: Energies
-    most: Energies
-    missing: Energies
-    register: Energies
-    has_register: Flags
+    day: Day  # the meters' readings of flows as they were sent
+    least: Energies  # the least reading of a slot in each quarter
+    most: Energies  # the greatest one
+    missing: Energies  # missing slots, without those in which the meter was off
+    register: Energies  # the register's difference over the day
+    has_register: Flags  # whether it is known
 
 
 def checked(judged: Day, slots: Slots, limits: Limits) -> Sequence[Finding]:

@@ -32,81 +32,46 @@ class Check(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The thresholds of the checks.
+    """The thresholds of the checks."""
 
-    Attributes:
-        reference_days: Days whose mean is a meter's ordinary day.
-        least_days: Fewer such days judge nothing.
-        high_percent: Most energy of a day, percent of an ordinary day.
-        low_percent: Least energy of a day, percent of an ordinary day.
-        spike_percent: Most energy of a day's highest quarter-hour, percent of its third-highest.
-        spike_least: A quarter-hour with less energy is no spike, milliwatt-hours.
-        stuck_quarters: Quarter-hours in a row with one reading, not zero, in every slot.
-        zero_days: Days in a row without energy.
-        register_permille: Most difference of the readings' sum from the register, thousandths of the register's.
-        register_least: A lesser difference is none, milliwatt-hours.
-        gap_slots: Missing slots in a row.
-    """
-
-    reference_days: int = 14
-    least_days: int = 7
-    high_percent: int = 400
-    low_percent: int = 25
-    spike_percent: int = 500
-    spike_least: int = 250_000
-    stuck_quarters: int = 4
-    zero_days: int = 1
-    register_permille: int = 10
-    register_least: int = 100_000
-    gap_slots: int = 1
+    reference_days: int = 14  # days whose mean is a meter's ordinary day
+    least_days: int = 7  # fewer such days judge nothing
+    high_percent: int = 400  # most energy of a day, percent of an ordinary day
+    low_percent: int = 25  # least energy of a day, percent of an ordinary day
+    spike_percent: int = 500  # most energy of a day's highest quarter-hour, percent of its third-highest
+    spike_least: int = 250_000  # a quarter-hour with less energy is no spike, milliwatt-hours
+    stuck_quarters: int = 4  # quarter-hours in a row with one reading, not zero, in every slot
+    zero_days: int = 1  # days in a row without energy
+    register_permille: int = 10  # most difference of the readings' sum from the register, thousandths of the register's
+    register_least: int = 100_000  # a lesser difference is none, milliwatt-hours
+    gap_slots: int = 1  # missing slots in a row
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One meter's readings that are likely wrong or missing.
+    """One meter's readings that are likely wrong or missing."""
 
-    Attributes:
-        meter: The meter.
-        record_type: The record type.
-        first: The first quarter.
-        until: The quarter after the last.
-        check: The check that found it.
-        figure: What was found; its unit is the check's: percent, milliwatt-hours, quarter-hours, days or slots.
-        threshold: The threshold it passed, in the same unit.
-    """
-
-    meter: MeterId
-    record_type: int
-    first: Quarter
-    until: Quarter
-    check: Check
-    figure: int
-    threshold: int
+    meter: MeterId  # the meter
+    record_type: int  # the record type
+    first: Quarter  # the first quarter
+    until: Quarter  # the quarter after the last
+    check: Check  # the check that found it
+    figure: int  # what was found; its unit is the check's: percent, milliwatt-hours, quarter-hours, days or slots
+    threshold: int  # the threshold it passed, in the same unit
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Day:
-    """A UTC day of n series, each a meter's record type, (n) or (n, 96).
+    """A UTC day of n series, each a meter's record type, (n) or (n, 96)."""
 
-    Attributes:
-        meter: The meters' ids, uint64.
-        record_type: The record types, uint8.
-        first: The day's first quarter.
-        energy: Energy of each quarter, milliwatt-hours; 0 where not known.
-        known: Whether every slot has a reading.
-        outage: Whether the meter was off, or its microgrid an island, for any time.
-        before: Energy of whole days without an outage before this one, the last one last, (n, days).
-        usable: Which of these there are, (n, days).
-    """
-
-    meter: NDArray[np.uint64]
-    record_type: NDArray[np.uint8]
-    first: Quarter
-    energy: Energies
-    known: Flags
-    outage: Flags
-    before: Energies
-    usable: Flags
+    meter: NDArray[np.uint64]  # the meters' ids, uint64
+    record_type: NDArray[np.uint8]  # the record types, uint8
+    first: Quarter  # the day's first quarter
+    energy: Energies  # energy of each quarter, milliwatt-hours; 0 where not known
+    known: Flags  # whether every slot has a reading
+    outage: Flags  # whether the meter was off, or its microgrid an island, for any time
+    before: Energies  # energy of whole days without an outage before this one, the last one last, (n, days)
+    usable: Flags  # which of these there are, (n, days)
 
     @property
     def total(self) -> Energies:

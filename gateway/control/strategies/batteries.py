@@ -30,31 +30,20 @@ def any_place(flags: Flags) -> Flags:
 
 @dataclass(frozen=True, kw_only=True)
 class Batteries:
-    """The batteries of microgrids, as their meters report them; places without a battery are not available.
+    """The batteries of microgrids, as their meters report them; places without a battery are not available."""
 
-    Attributes:
-        level: The energy stored in each battery.
-        capacity: Its capacity.
-        minimum: Its sharing minimum: below it the battery receives, and does not share.
-        available: Whether it can take part: its level is recent, its meter is up, and it is not isolated.
-        may_share: Whether it shares by command; else it only receives.
-        sharing: Whether its meter holds ``share_power_on``.
-        weight: The share of the discharge that its owner agreed to, relative to other donors, 1 to ``MAX_WEIGHT``.
-        band_permille: Thousandths of the capacity by which the start of help is delayed.
-        islands: Which microgrids are islands, (M,); ``None``: none.
-        recent: Which batteries began to share less than ``LEAST_S`` ago, without an island's beginning or end or a
-            command since then; ``None``: none.
-    """
-
-    level: Energies
-    capacity: Energies
-    minimum: Energies
-    available: Flags
-    may_share: Flags
-    sharing: Flags
+    level: Energies  # the energy stored in each battery
+    capacity: Energies  # its capacity
+    minimum: Energies  # its sharing minimum: below it the battery receives, and does not share
+    available: Flags  # whether it can take part: its level is recent, its meter is up, and it is not isolated
+    may_share: Flags  # whether it shares by command; else it only receives
+    sharing: Flags  # whether its meter holds ``share_power_on``
+    # The share of the discharge that its owner agreed to, relative to other donors, 1 to ``MAX_WEIGHT``.
     weight: Energies
-    band_permille: int
-    islands: Flags | None = None
+    band_permille: int  # thousandths of the capacity by which the start of help is delayed
+    islands: Flags | None = None  # which microgrids are islands, (M,); ``None``: none
+    # Which batteries began to share less than ``LEAST_S`` ago, without an island's beginning or end or a command since
+    # then; ``None``: none.
     recent: Flags | None = None
 
     @cached_property
@@ -132,19 +121,12 @@ class Batteries:
 
 @dataclass(frozen=True)
 class Plan:
-    """Which batteries give and receive, from now until each battery has its minimum or no surplus is left.
+    """Which batteries give and receive, from now until each battery has its minimum or no surplus is left."""
 
-    Attributes:
-        weights: The share of the discharge of each donor relative to other donors; 0: no donor.
-        giving: The energy that each donor is planned to give.
-        receiving: The energy that each battery is planned to receive.
-    """
-
-    weights: Energies
-    giving: Energies
-    receiving: Energies
-    donors: Flags = field(init=False)
-    """Whether each battery gives."""
+    weights: Energies  # the share of the discharge of each donor relative to other donors; 0: no donor
+    giving: Energies  # the energy that each donor is planned to give
+    receiving: Energies  # the energy that each battery is planned to receive
+    donors: Flags = field(init=False)  # whether each battery gives
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "donors", self.weights > 0)

@@ -32,24 +32,19 @@ NO_LIMIT = 2_000_000
 
 
 class EnergyFleet(Fleet):
-    """A microgrid's meters, batteries and boundary.
-
-    Attributes:
-        feeder: The voltage on the town's side.
-        switch: The boundary switch.
-        boundary: The boundary's meters.
-    """
+    """A microgrid's meters, batteries and boundary."""
 
     world: "EnergyWorld"
 
     def __init__(self, world: "EnergyWorld", town: Town, microgrid: Microgrid, broker: Broker) -> None:
         super().__init__(world, microgrid.id, microgrid.meters, broker, NO_LIMIT)
-        self.feeder = Feeder()
+        self.feeder = Feeder()  # the voltage on the town's side
+        # The boundary's meters.
         self.boundary = frozenset(m.id for m in microgrid.meters if m.function is Function.BOUNDARY)
         self._described = microgrid
         self._physics = Alone(town, microgrid)
         self._delay_s = partial(return_delay_s, microgrid.id, is_public=microgrid.kind == "public")
-        self.switch = BoundarySwitch(self._delay_s, Kept(is_open=False))
+        self.switch = BoundarySwitch(self._delay_s, Kept(is_open=False))  # the boundary switch
 
     @property
     def measures_until(self) -> float:

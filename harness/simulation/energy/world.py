@@ -22,13 +22,7 @@ SERVICES = tuple(range(20_001, 20_007))
 
 
 class EnergyWorld(World):
-    """One world of energy.
-
-    Attributes:
-        energy: Checks what flows and what is ordered.
-        energy_fleets: The meters and the boundary of each microgrid.
-        plant: The town's plant.
-    """
+    """One world of energy."""
 
     start = NOON
     town_file = 'microgrid = [{id = "r", kind = "residential", count = 1, houses = 2}, {id = "p", kind = "public"}]'
@@ -36,10 +30,10 @@ class EnergyWorld(World):
 
     def __init__(self, seed: int, options: Options, unsynced: Sequence[str] = ()) -> None:
         """Make the world of a seed."""
-        self.energy_fleets: dict[str, EnergyFleet] = {}
+        self.energy_fleets: dict[str, EnergyFleet] = {}  # the meters and the boundary of each microgrid
         super().__init__(seed, options, unsynced)
-        self.energy = EnergyLedger(self, self.town)
-        self.plant = PlantNode(self, self.head_end)
+        self.energy = EnergyLedger(self, self.town)  # checks what flows and what is ordered
+        self.plant = PlantNode(self, self.head_end)  # the town's plant
         self.nodes.append(self.plant)
 
     def make_utility(self) -> EnergyUtility:

@@ -19,14 +19,10 @@ TIMEOUT_S = 30.0
 
 
 class SlowTls:
-    """Handshakes that are done when the test says so.
-
-    Attributes:
-        begun: When each began, in the loop's time.
-    """
+    """Handshakes that are done when the test says so."""
 
     def __init__(self) -> None:
-        self.begun: list[float] = []
+        self.begun: list[float] = []  # when each began, in the loop's time
         self.done = asyncio.Event()
 
     async def shake_hands(self, _protocol: object, accepted: socket.socket, _timeout_s: float) -> asyncio.Transport:

@@ -22,22 +22,17 @@ VOID = {"meta", "input", "br", "link"}
 
 
 class Reader(HTMLParser):
-    """Reads a page; every element must be closed in order.
-
-    Attributes:
-        elements: Names and attributes of all elements.
-        text: The text outside the style.
-    """
+    """Reads a page; every element must be closed in order."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []  # names and attributes of all elements
         self._open: list[str] = []
         self._texts: list[str] = []
         self.feed(page)
         self.close()
         assert self._open == []
-        self.text = re.sub(r"\s+", " ", " ".join(self._texts))
+        self.text = re.sub(r"\s+", " ", " ".join(self._texts))  # the text outside the style
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         assert len(dict(attrs)) == len(attrs)

@@ -31,21 +31,13 @@ DAYS = 24 * HOURS
 
 @dataclass(frozen=True)
 class Case:
-    """What happens to series, and when an alert fires.
+    """What happens to series, and when an alert fires."""
 
-    Attributes:
-        alert: Its name, without ``Commonwatt``.
-        what: What happens.
-        series: Values by series.
-        fires: Minutes at which it fires.
-        silent: Minutes at which it does not.
-    """
-
-    alert: str
-    what: str
-    series: dict[str, str]
-    fires: tuple[int, ...] = ()
-    silent: tuple[int, ...] = ()
+    alert: str  # its name, without ``Commonwatt``
+    what: str  # what happens
+    series: dict[str, str]  # values by series
+    fires: tuple[int, ...] = ()  # minutes at which it fires
+    silent: tuple[int, ...] = ()  # minutes at which it does not
 
 
 def of(part: str, place: str, name: str, **labels: str) -> str:

@@ -31,16 +31,11 @@ ANNA = Actor(name="anna", roles=frozenset({Role.ADMIN}), account=None, via=Via.M
 
 
 class Service:
-    """A service with the two jobs; its clock is set by each tick.
-
-    Attributes:
-        ran: The job and period of each run.
-        fault: What each run fails by; ``None``: it does not.
-    """
+    """A service with the two jobs; its clock is set by each tick."""
 
     def __init__(self, database: Database) -> None:
-        self.ran: list[tuple[str, str]] = []
-        self.fault: Exception | None = None
+        self.ran: list[tuple[str, str]] = []  # the job and period of each run
+        self.fault: Exception | None = None  # what each run fails by; ``None``: it does not
         self._database = database
         self._clock = Clock(origin=START, monotonic_origin=0, speed=0)
 

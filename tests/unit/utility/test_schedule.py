@@ -30,18 +30,13 @@ RESULT = Table("result", MetaData(), Column("no", Integer, primary_key=True), Co
 
 @dataclass
 class Process:
-    """What one process has: a clock, and a schedule of one job, ``write``, that adds a row for each hour.
-
-    Attributes:
-        failures: What its attempts failed by.
-        before: Done by the job before it writes its result.
-    """
+    """What one process has: a clock, and a schedule of one job, ``write``, that adds a row for each hour."""
 
     database: Database
     clock: Clock
     catch_up: bool = True
-    failures: list[Exception] = field(default_factory=list)
-    before: Callable[[Turn], Awaitable[object]] | None = None
+    failures: list[Exception] = field(default_factory=list)  # what its attempts failed by
+    before: Callable[[Turn], Awaitable[object]] | None = None  # done by the job before it writes its result
 
     def __post_init__(self) -> None:
         plan = Plan(name="bills", does="", cadence=Seconds(HOUR), catch_up=self.catch_up)

@@ -33,57 +33,34 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Person:
-    """A person who may log in.
+    """A person who may log in."""
 
-    Attributes:
-        name: The name at login.
-        display: The name for people.
-        state: ``invited``, ``active`` or ``disabled``.
-        roles: The roles.
-        account: A resident's account; ``None``: none.
-        created: When the person was invited first.
-    """
-
-    name: str
-    display: str
-    state: str
-    roles: frozenset[Role]
-    account: int | None
-    created: EpochSeconds
+    name: str  # the name at login
+    display: str  # the name for people
+    state: str  # ``invited``, ``active`` or ``disabled``
+    roles: frozenset[Role]  # the roles
+    account: int | None  # a resident's account; ``None``: none
+    created: EpochSeconds  # when the person was invited first
 
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """A new session.
+    """A new session."""
 
-    Attributes:
-        cookie: The secret that the browser keeps.
-        until: When the session ends in any case.
-    """
-
-    cookie: str
-    until: EpochSeconds
+    cookie: str  # the secret that the browser keeps
+    until: EpochSeconds  # when the session ends in any case
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenSession:
-    """A session that is open.
+    """A session that is open."""
 
-    Attributes:
-        digest: The digest of its secret.
-        opened: When it was opened.
-        used: When it was used last, to five minutes.
-        until: When it ends in any case.
-        address: The network address of its login.
-        agent: What the browser says of itself.
-    """
-
-    digest: str
-    opened: EpochSeconds
-    used: EpochSeconds
-    until: EpochSeconds
-    address: str
-    agent: str
+    digest: str  # the digest of its secret
+    opened: EpochSeconds  # when it was opened
+    used: EpochSeconds  # when it was used last, to five minutes
+    until: EpochSeconds  # when it ends in any case
+    address: str  # the network address of its login
+    agent: str  # what the browser says of itself
 
     @property
     def public_id(self) -> str:

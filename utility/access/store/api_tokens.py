@@ -19,27 +19,16 @@ MAX_TOKENS = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
-    """An API token.
+    """An API token."""
 
-    Attributes:
-        no: Its number.
-        person: The person who made it.
-        label: What it is for.
-        roles: Its scope; a role that the person has lost does not count.
-        made: When it was made, machine's epoch seconds.
-        until: When it ends.
-        used: When it was used last; ``None``: never.
-        revoked: When it was revoked; ``None``: it was not.
-    """
-
-    no: int
-    person: str
-    label: str
-    roles: tuple[Role, ...]
-    made: EpochSeconds
-    until: EpochSeconds
-    used: EpochSeconds | None
-    revoked: EpochSeconds | None
+    no: int  # its number
+    person: str  # the person who made it
+    label: str  # what it is for
+    roles: tuple[Role, ...]  # its scope; a role that the person has lost does not count
+    made: EpochSeconds  # when it was made, machine's epoch seconds
+    until: EpochSeconds  # when it ends
+    used: EpochSeconds | None  # when it was used last; ``None``: never
+    revoked: EpochSeconds | None  # when it was revoked; ``None``: it was not
 
     def is_valid(self, machine_s: EpochSeconds) -> bool:
         """Return whether it can be used."""

@@ -16,25 +16,15 @@ MAX_TEXT = 20_000
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """Which entries to return; empty texts select nothing.
+    """Which entries to return; empty texts select nothing."""
 
-    Attributes:
-        person: The person's name.
-        action: The start of the action.
-        subject: The start of the subject.
-        since: Only entries from this time on; ``None``: from any.
-        until: Only entries before this time; ``None``: up to now.
-        token: Only by the API token of this number; ``None``: by any or none.
-        before_no: Only entries older than this one; ``None``: from the newest on.
-    """
-
-    person: str = ""
-    action: str = ""
-    subject: str = ""
-    since: EpochSeconds | None = None
-    until: EpochSeconds | None = None
-    token: int | None = None
-    before_no: int | None = None
+    person: str = ""  # the person's name
+    action: str = ""  # the start of the action
+    subject: str = ""  # the start of the subject
+    since: EpochSeconds | None = None  # only entries from this time on; ``None``: from any
+    until: EpochSeconds | None = None  # only entries before this time; ``None``: up to now
+    token: int | None = None  # only by the API token of this number; ``None``: by any or none
+    before_no: int | None = None  # only entries older than this one; ``None``: from the newest on
 
 
 def record(

@@ -23,19 +23,12 @@ SHOWN_FAULTS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class By:
-    """Who makes a change, and when.
+    """Who makes a change, and when."""
 
-    Attributes:
-        connection: The transaction of the change.
-        actor: The person or program.
-        now: The time of the service's clock, for the audit log.
-        machine_s: The machine's epoch seconds, by which links and tokens end.
-    """
-
-    connection: Connection
-    actor: Actor
-    now: EpochSeconds
-    machine_s: EpochSeconds
+    connection: Connection  # the transaction of the change
+    actor: Actor  # the person or program
+    now: EpochSeconds  # the time of the service's clock, for the audit log
+    machine_s: EpochSeconds  # the machine's epoch seconds, by which links and tokens end
 
     def record(self, action: str, subject: str, before: object = None, after: object = None) -> None:
         """Add an entry to the audit log."""
@@ -44,17 +37,11 @@ class By:
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """A link with which a person chooses a password, once.
+    """A link with which a person chooses a password, once."""
 
-    Attributes:
-        name: The person.
-        secret: The end of the link; it is stored nowhere.
-        until: When it ends, machine's epoch seconds.
-    """
-
-    name: str
-    secret: str
-    until: EpochSeconds
+    name: str  # the person
+    secret: str  # the end of the link; it is stored nowhere
+    until: EpochSeconds  # when it ends, machine's epoch seconds
 
     @property
     def path(self) -> str:
@@ -64,21 +51,13 @@ class Link:
 
 @dataclass(frozen=True, kw_only=True)
 class Listed:
-    """A person in a list.
+    """A person in a list."""
 
-    Attributes:
-        person: The person.
-        sessions: How many sessions are open.
-        used: When a session was used last; ``None``: none is open.
-        link_until: When a link ends that was not used yet; ``None``: there is none.
-        second_factor: Since when a login needs a second factor; ``None``: it does not.
-    """
-
-    person: access.Person
-    sessions: int
-    used: EpochSeconds | None
-    link_until: EpochSeconds | None
-    second_factor: EpochSeconds | None
+    person: access.Person  # the person
+    sessions: int  # how many sessions are open
+    used: EpochSeconds | None  # when a session was used last; ``None``: none is open
+    link_until: EpochSeconds | None  # when a link ends that was not used yet; ``None``: there is none
+    second_factor: EpochSeconds | None  # since when a login needs a second factor; ``None``: it does not
 
 
 def list_people(

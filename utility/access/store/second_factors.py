@@ -27,28 +27,18 @@ OFFERED_S = 900
 
 @dataclass(frozen=True, kw_only=True)
 class Factor:
-    """A second factor in force.
+    """A second factor in force."""
 
-    Attributes:
-        since: When it was confirmed, machine's epoch seconds.
-        recovery_codes: Recovery codes that were not used yet.
-    """
-
-    since: EpochSeconds
-    recovery_codes: int
+    since: EpochSeconds  # when it was confirmed, machine's epoch seconds
+    recovery_codes: int  # recovery codes that were not used yet
 
 
 @dataclass(frozen=True)
 class Proof:
-    """Whether a person proved to have the second factor.
+    """Whether a person proved to have the second factor."""
 
-    Attributes:
-        is_right: Whether the code was right.
-        wait_s: Seconds to wait before the next single code of the app is checked; this one was not.
-    """
-
-    is_right: bool
-    wait_s: int = 0
+    is_right: bool  # whether the code was right
+    wait_s: int = 0  # seconds to wait before the next single code of the app is checked; this one was not
 
 
 def in_force(connection: Connection, name: str) -> Factor | None:

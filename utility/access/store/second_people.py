@@ -26,19 +26,14 @@ _DECIDE = (Role.CLERK.value, Role.APPROVER.value)
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """What the rule of two people asks of a person.
+    """What the rule of two people asks of a person."""
 
-    Attributes:
-        name: The person's name.
-        roles: Those of the roles clerk and approver that the person has; none while nobody can log in by the name.
-        makers: The others who made the present link, gave the roles, or removed the second factor.
-        changed: When one of them last did so, clock seconds; ``None``: nobody did.
-    """
-
-    name: str
+    name: str  # the person's name
+    # Those of the roles clerk and approver that the person has; none while nobody can log in by the name.
     roles: frozenset[Role]
+    # The others who made the present link, gave the roles, or removed the second factor.
     makers: frozenset[str] = frozenset()
-    changed: EpochSeconds | None = None
+    changed: EpochSeconds | None = None  # when one of them last did so, clock seconds; ``None``: nobody did
 
 
 def standings(connection: Connection, also: Collection[str] = ()) -> dict[str, Standing]:

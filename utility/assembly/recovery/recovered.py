@@ -25,17 +25,11 @@ _MONTHS = range(month_number("1971-01"), month_number("2099-01"))
 
 @dataclass
 class Lost:
-    """Damaged rows that the utility computes from others.
+    """Damaged rows that the utility computes from others."""
 
-    Attributes:
-        settled: Meters' numbers and days of settled days.
-        days: Days of the usage of classes.
-        months: Months of usage, and of batteries.
-    """
-
-    settled: set[tuple[int, Day]] = field(default_factory=set)
-    days: set[Day] = field(default_factory=set)
-    months: set[Month] = field(default_factory=set)
+    settled: set[tuple[int, Day]] = field(default_factory=set)  # meters' numbers and days of settled days
+    days: set[Day] = field(default_factory=set)  # days of the usage of classes
+    months: set[Month] = field(default_factory=set)  # months of usage, and of batteries
 
 
 def compute_again(connection: Connection, lost: Lost, now: EpochSeconds) -> None:

@@ -75,21 +75,14 @@ _Judge = Callable[[list[_Row]], list[_Row]]
 
 @dataclass
 class Recovery:
-    """The result of a recovery.
+    """The result of a recovery."""
 
-    Attributes:
-        quarantined: The damaged database's new path.
-        taken: Rows copied, by table.
-        damaged: Rows that could be read but failed their check, by table.
-        unreadable: Parts of the database that could not be read at all, for people.
-        closed: People who need a new link, since their second factor is lost.
-    """
-
-    quarantined: Path | None = None
-    taken: Counter[str] = field(default_factory=Counter)
-    damaged: Counter[str] = field(default_factory=Counter)
+    quarantined: Path | None = None  # the damaged database's new path
+    taken: Counter[str] = field(default_factory=Counter)  # rows copied, by table
+    damaged: Counter[str] = field(default_factory=Counter)  # rows that could be read but failed their check, by table
+    # Parts of the database that could not be read at all, for people.
     unreadable: list[str] = field(default_factory=list)
-    closed: list[str] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)  # people who need a new link, since their second factor is lost
 
     @property
     def found_damage(self) -> bool:
@@ -186,17 +179,13 @@ def _insert(connection: Connection, table: Table, rows: list[_Row], result: Reco
 
 
 class _Take:
-    """Reads the sound rows, table by table.
-
-    Attributes:
-        lost: The damaged rows so far of what the utility computes itself.
-    """
+    """Reads the sound rows, table by table."""
 
     def __init__(self, source: SqliteConnection, result: Recovery, now: EpochSeconds) -> None:
         self._source = source
         self._result = result
         self._meters: dict[int, int] = {}
-        self.lost = Lost()
+        self.lost = Lost()  # the damaged rows so far of what the utility computes itself
         self._judges: dict[str, _Judge] = {
             meter.name: self._registered,
             compacted.name: self._whole_blocks,

@@ -18,23 +18,14 @@ from utility.webkit.works import Work
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """What a tariff would have made of a month.
+    """What a tariff would have made of a month."""
 
-    Attributes:
-        tariff: The tariff.
-        source: Its text.
-        month: The local month.
-        made: When it was computed.
-        changes: Each account's change, the largest fall first.
-        outlook: What the next month would bring by it; ``None``: no month's usage is known.
-    """
-
-    tariff: Tariff
-    source: str
-    month: str
-    made: EpochSeconds
-    changes: list[Change]
-    outlook: Outlook | None
+    tariff: Tariff  # the tariff
+    source: str  # its text
+    month: str  # the local month
+    made: EpochSeconds  # when it was computed
+    changes: list[Change]  # each account's change, the largest fall first
+    outlook: Outlook | None  # what the next month would bring by it; ``None``: no month's usage is known
 
 
 def last_month(api: Api) -> str:

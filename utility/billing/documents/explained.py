@@ -27,23 +27,14 @@ _SHOWN = (Quantity.IMPORTED, Quantity.EXPORTED, Quantity.SHARED_IN, Quantity.SHA
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A day, an hour or a quarter-hour of a bill.
+    """A day, an hour or a quarter-hour of a bill."""
 
-    Attributes:
-        start: Its first quarter.
-        quarters: How many it has.
-        periods: The names of its periods, in order.
-        energies: Milliwatt-hours: imported, exported, shared in, shared out.
-        amount: For import less the credit for the account's own export, before rounding, dollars.
-        quality: How many quarters are of which quality.
-    """
-
-    start: Quarter
-    quarters: int
-    periods: tuple[str, ...]
-    energies: tuple[int, int, int, int]
-    amount: Decimal
-    quality: dict[SettledQuality, int]
+    start: Quarter  # its first quarter
+    quarters: int  # how many it has
+    periods: tuple[str, ...]  # the names of its periods, in order
+    energies: tuple[int, int, int, int]  # milliwatt-hours: imported, exported, shared in, shared out
+    amount: Decimal  # for import less the credit for the account's own export, before rounding, dollars
+    quality: dict[SettledQuality, int]  # how many quarters are of which quality
 
 
 class Explained:

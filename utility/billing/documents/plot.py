@@ -41,23 +41,17 @@ ESTIMATE = "#a3325f"
 
 
 class Plot:
-    """The places of everything that the plot shows.
-
-    Attributes:
-        zero: The height of the axis.
-        low: The lowest place of areas, where marks begin.
-        step: The width of an hour.
-    """
+    """The places of everything that the plot shows."""
 
     def __init__(self, found: Hours) -> None:
         self._found = found
         of = found.energies
         self._above = int((of[Quantity.IMPORTED] + of[Quantity.SHARED_IN]).max(initial=0))
         self._below = int((of[Quantity.EXPORTED] + of[Quantity.SHARED_OUT]).max(initial=0))
-        self.low = float(HEIGHT - BOTTOM - 4)
+        self.low = float(HEIGHT - BOTTOM - 4)  # the lowest place of areas, where marks begin
         self._unit = (self.low - 12) / max(self._above + self._below, 1)
-        self.zero = 12 + self._above * self._unit
-        self.step = (WIDTH - LEFT) / max(len(found.starts), 1)
+        self.zero = 12 + self._above * self._unit  # the height of the axis
+        self.step = (WIDTH - LEFT) / max(len(found.starts), 1)  # the width of an hour
 
     def areas(self) -> list[tuple[str, Steps]]:
         """Return each area's color and steps, from the axis: a later area covers a part of the one before it."""

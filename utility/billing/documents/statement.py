@@ -24,59 +24,36 @@ Row: TypeAlias = tuple[str, ...]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Statement:
-    """A bill with its quarter-hours and its month's head.
+    """A bill with its quarter-hours and its month's head."""
 
-    Attributes:
-        bill: The bill.
-        customer: The kind of the account's place, such as ``house``.
-        zone: The zone of local times.
-        meters: The settled quarter-hours of the account's meters in the month.
-        state: Of its run: ``draft``, ``checked`` or ``issued``.
-        head: The month's head; ``None``: the run has none yet.
-    """
-
-    bill: Bill
-    customer: str
-    zone: ZoneInfo
-    meters: tuple[MeterQuarters, ...] = ()
-    state: str = "draft"
-    head: Json = None
+    bill: Bill  # the bill
+    customer: str  # the kind of the account's place, such as ``house``
+    zone: ZoneInfo  # the zone of local times
+    meters: tuple[MeterQuarters, ...] = ()  # the settled quarter-hours of the account's meters in the month
+    state: str = "draft"  # of its run: ``draft``, ``checked`` or ``issued``
+    head: Json = None  # the month's head; ``None``: the run has none yet
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Hours:
-    """The account's energy by local hour.
+    """The account's energy by local hour."""
 
-    Attributes:
-        starts: The first second of each hour, UTC.
-        energies: By quantity, milliwatt-hours, one for each hour.
-        worst: The worst ``SettledQuality`` of the hour's quarters.
-    """
-
-    starts: tuple[int, ...]
-    energies: Mapping[Quantity, Course]
-    worst: Course
+    starts: tuple[int, ...]  # the first second of each hour, UTC
+    energies: Mapping[Quantity, Course]  # by quantity, milliwatt-hours, one for each hour
+    worst: Course  # the worst ``SettledQuality`` of the hour's quarters
 
 
 @dataclass(frozen=True, kw_only=True)
 class Texts:
-    """What a bill's documents say.
+    """What a bill's documents say."""
 
-    Attributes:
-        title: The heading.
-        facts: Names and values.
-        lines: Text, energy in kWh, rate, amount; the total is last.
-        notes: Sentences about the data.
-        totals: The town's totals beside the code: customers, accounts, billed, kWh imported, kWh exported.
-        code: The check code; empty: none yet.
-    """
-
-    title: str
-    facts: Sequence[Row]
-    lines: Sequence[Row]
-    notes: Sequence[str]
+    title: str  # the heading
+    facts: Sequence[Row]  # names and values
+    lines: Sequence[Row]  # text, energy in kWh, rate, amount; the total is last
+    notes: Sequence[str]  # sentences about the data
+    # The town's totals beside the code: customers, accounts, billed, kWh imported, kWh exported.
     totals: Sequence[Row] = field(default=())
-    code: str = ""
+    code: str = ""  # the check code; empty: none yet
 
 
 LINES_HEAD: Row = ("", "kWh", "rate, $", "$")

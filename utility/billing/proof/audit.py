@@ -20,41 +20,26 @@ from utility.billing.proof.tree import leaf_hash, root
 
 @dataclass(frozen=True, kw_only=True)
 class Boundary:
-    """The boundary meters of a microgrid in the month.
+    """The boundary meters of a microgrid in the month."""
 
-    Attributes:
-        microgrid: The microgrid.
-        imported: From the town, through the boundary's meter.
-        exported: To the town.
-        allowed: By how much members and boundary may differ: what the resolution of readings, averages and the stated
-            losses of the loop explain (docs/settlement.md).
-    """
-
-    microgrid: MicrogridId
-    imported: MilliwattHours
-    exported: MilliwattHours
+    microgrid: MicrogridId  # the microgrid
+    imported: MilliwattHours  # from the town, through the boundary's meter
+    exported: MilliwattHours  # to the town
+    # By how much members and boundary may differ: what the resolution of readings, averages and the stated losses of
+    # the loop explain (docs/settlement.md).
     allowed: MilliwattHours
 
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """What an audit found.
+    """What an audit found."""
 
-    Attributes:
-        leaves: The leaves read.
-        bills: Bills among them.
-        microgrids: Microgrids compared with their boundary.
-        largest: The largest difference of members and boundary, milliwatt-hours, imports or exports.
-        faults: What is wrong, in words with its place; empty: nothing.
-        code: The check code of the head, to be compared with printed bills.
-    """
-
-    leaves: int
-    bills: int
-    microgrids: int
-    largest: MilliwattHours
-    faults: tuple[str, ...]
-    code: str
+    leaves: int  # the leaves read
+    bills: int  # bills among them
+    microgrids: int  # microgrids compared with their boundary
+    largest: MilliwattHours  # the largest difference of members and boundary, milliwatt-hours, imports or exports
+    faults: tuple[str, ...]  # what is wrong, in words with its place; empty: nothing
+    code: str  # the check code of the head, to be compared with printed bills
 
 
 def leaves_file(head: Json, leaves: Iterable[Leaf]) -> Iterator[str]:

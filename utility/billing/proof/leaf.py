@@ -26,23 +26,14 @@ Course: TypeAlias = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MeterQuarters:
-    """The settled quarter-hours of a meter while one account had it, without a gap.
+    """The settled quarter-hours of a meter while one account had it, without a gap."""
 
-    Attributes:
-        meter: The meter.
-        microgrid: Its microgrid.
-        first: The first quarter.
-        energies: By quantity; a quantity that the meter does not have is absent.
-        quality: ``SettledQuality`` of each quarter, uint8.
-        provisional: The number of quarters that may still change.
-    """
-
-    meter: MeterId
-    microgrid: MicrogridId
-    first: Quarter
-    energies: Mapping[Quantity, Course]
-    quality: NDArray[np.uint8]
-    provisional: int = 0
+    meter: MeterId  # the meter
+    microgrid: MicrogridId  # its microgrid
+    first: Quarter  # the first quarter
+    energies: Mapping[Quantity, Course]  # by quantity; a quantity that the meter does not have is absent
+    quality: NDArray[np.uint8]  # ``SettledQuality`` of each quarter, uint8
+    provisional: int = 0  # the number of quarters that may still change
 
     def digest(self) -> str:
         """Return the SHA-256 of energies and quality, in hexadecimal.
@@ -79,17 +70,11 @@ class MeterQuarters:
 
 @dataclass(frozen=True, kw_only=True)
 class Leaf:
-    """A leaf.
+    """A leaf."""
 
-    Attributes:
-        account: The account; ``TOWN`` for meters without one.
-        content: What is hashed, as plain JSON: ``account``, ``customer``, ``bill`` and ``meters``.
-        salt: 32 secret bytes.
-    """
-
-    account: AccountNumber
-    content: Json
-    salt: bytes
+    account: AccountNumber  # the account; ``TOWN`` for meters without one
+    content: Json  # what is hashed, as plain JSON: ``account``, ``customer``, ``bill`` and ``meters``
+    salt: bytes  # 32 secret bytes
 
     def canonical(self) -> bytes:
         """Return the bytes that are hashed after the salt."""

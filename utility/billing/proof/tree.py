@@ -26,17 +26,11 @@ _LEAF, _NODE = b"\x00", b"\x01"
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """That a leaf is in a tree.
+    """That a leaf is in a tree."""
 
-    Attributes:
-        index: The leaf's place, from 0.
-        size: The number of leaves.
-        path: The neighbours' hashes from the leaf up to the root.
-    """
-
-    index: int
-    size: int
-    path: tuple[bytes, ...]
+    index: int  # the leaf's place, from 0
+    size: int  # the number of leaves
+    path: tuple[bytes, ...]  # the neighbours' hashes from the leaf up to the root
 
 
 def salts(secret: bytes, accounts: Iterable[AccountNumber]) -> dict[AccountNumber, bytes]:

@@ -50,25 +50,15 @@ CHUNK_ACCOUNTS = 500
 
 @dataclass(frozen=True, kw_only=True)
 class RunDocuments:
-    """What the documents of a run's bills are made of.
+    """What the documents of a run's bills are made of."""
 
-    Attributes:
-        number: The run's number.
-        state: ``draft``, ``checked`` or ``issued``.
-        run: Its inputs.
-        tree: The tree over its bills.
-        count: The number of its bills.
-        bills: Its bills, or some of them, by account.
-        load: Returns the settled quarter-hours that it was made of.
-    """
-
-    number: int
-    state: str
-    run: StoredRun
-    tree: Tree
-    count: int
-    bills: dict[AccountNumber, StoredBill]
-    load: Load
+    number: int  # the run's number
+    state: str  # ``draft``, ``checked`` or ``issued``
+    run: StoredRun  # its inputs
+    tree: Tree  # the tree over its bills
+    count: int  # the number of its bills
+    bills: dict[AccountNumber, StoredBill]  # its bills, or some of them, by account
+    load: Load  # returns the settled quarter-hours that it was made of
 
     def bill(self, account: AccountNumber, quarters: Sequence[MeterQuarters] | None = None) -> Bill:
         """Return the bill of an account; of an issued run only if it is a leaf of the run's tree.

@@ -41,17 +41,11 @@ _COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """What a run takes from settings and from the program.
+    """What a run takes from settings and from the program."""
 
-    Attributes:
-        timezone: The local zone.
-        default: The name of the tariff of accounts without one.
-        code: The version of the program.
-    """
-
-    timezone: str
-    default: str
-    code: str
+    timezone: str  # the local zone
+    default: str  # the name of the tariff of accounts without one
+    code: str  # the version of the program
 
 
 Issued: TypeAlias = Mapping[int, Mapping[AccountNumber, Billed]]
@@ -243,17 +237,11 @@ def bills_of_run(connection: Connection, number: int, account: AccountNumber | N
 
 @dataclass(frozen=True, kw_only=True)
 class StoredBill:
-    """A bill as its row has it.
+    """A bill as its row has it."""
 
-    Attributes:
-        bill: Its content; ``None``: it can't be read.
-        cents: The column with its total.
-        base: The column with the account's base from the next month on, dollars; ``None``: none is kept.
-    """
-
-    bill: Bill | None
-    cents: int
-    base: Decimal | None
+    bill: Bill | None  # its content; ``None``: it can't be read
+    cents: int  # the column with its total
+    base: Decimal | None  # the column with the account's base from the next month on, dollars; ``None``: none is kept
 
 
 def stored_bills(

@@ -26,18 +26,12 @@ from utility.registry.accounts import functions_of
 
 @dataclass(frozen=True, kw_only=True)
 class IssuedBill:
-    """An issued bill of an account.
+    """An issued bill of an account."""
 
-    Attributes:
-        no: The number of its run.
-        month: Its local month.
-        issued: When it was issued.
-        total: What it amounts to, dollars; ``None``: it is not as it was when it was issued, or it is missing.
-    """
-
-    no: int
-    month: str
-    issued: EpochSeconds
+    no: int  # the number of its run
+    month: str  # its local month
+    issued: EpochSeconds  # when it was issued
+    # What it amounts to, dollars; ``None``: it is not as it was when it was issued, or it is missing.
     total: Decimal | None
     state: str = "issued"
 

@@ -22,17 +22,11 @@ class Order(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class BillRow:
-    """A bill beside the same account's bill in another run.
+    """A bill beside the same account's bill in another run."""
 
-    Attributes:
-        account: The account.
-        total: Dollars.
-        before: Dollars in the other run; ``None``: it has no bill there.
-    """
-
-    account: AccountNumber
-    total: Decimal
-    before: Decimal | None
+    account: AccountNumber  # the account
+    total: Decimal  # dollars
+    before: Decimal | None  # dollars in the other run; ``None``: it has no bill there
 
     @property
     def difference(self) -> Decimal | None:
@@ -42,25 +36,15 @@ class BillRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A run beside another one.
+    """A run beside another one."""
 
-    Attributes:
-        more: Accounts that pay more.
-        less: Accounts that pay less.
-        same: Accounts that pay the same.
-        new: Accounts without a bill in the other run.
-        gone: Accounts with a bill in the other run alone.
-        total: The sum of the run, dollars.
-        before: The sum of the other one.
-    """
-
-    more: int
-    less: int
-    same: int
-    new: int
-    gone: int
-    total: Decimal
-    before: Decimal
+    more: int  # accounts that pay more
+    less: int  # accounts that pay less
+    same: int  # accounts that pay the same
+    new: int  # accounts without a bill in the other run
+    gone: int  # accounts with a bill in the other run alone
+    total: Decimal  # the sum of the run, dollars
+    before: Decimal  # the sum of the other one
 
 
 def bills_page(

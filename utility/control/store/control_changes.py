@@ -29,23 +29,14 @@ _LOCK = 0x4357000D
 
 @dataclass(frozen=True, kw_only=True)
 class NewChange:
-    """A change to store.
+    """A change to store."""
 
-    Attributes:
-        person: The person who makes it.
-        action: The command.
-        targets: The command's fields, with ``cmd``, by microgrid.
-        due: When it is to be sent.
-        valid_s: Seconds for which it is sent until answered.
-        undoes: The change that it puts back.
-    """
-
-    person: str
-    action: Action
-    targets: Mapping[MicrogridId, Fields]
-    due: EpochSeconds
-    valid_s: int
-    undoes: int | None = None
+    person: str  # the person who makes it
+    action: Action  # the command
+    targets: Mapping[MicrogridId, Fields]  # the command's fields, with ``cmd``, by microgrid
+    due: EpochSeconds  # when it is to be sent
+    valid_s: int  # seconds for which it is sent until answered
+    undoes: int | None = None  # the change that it puts back
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,34 +14,21 @@ from utility.registry.tables import controller
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """Which microgrids to list.
+    """Which microgrids to list."""
 
-    Attributes:
-        name: The start of their names; empty: any.
-        kind: Their kind; empty: any.
-        tuned: Only those with a setting that the utility has set.
-    """
-
-    name: str = ""
-    kind: str = ""
-    tuned: bool = False
+    name: str = ""  # the start of their names; empty: any
+    kind: str = ""  # their kind; empty: any
+    tuned: bool = False  # only those with a setting that the utility has set
 
 
 @dataclass(frozen=True, kw_only=True)
 class InForce:
-    """What is in force at one gateway.
+    """What is in force at one gateway."""
 
-    Attributes:
-        microgrid: The microgrid.
-        kind: Its kind.
-        time: When its gateway said it; ``None``: never.
-        heartbeat: What it said.
-    """
-
-    microgrid: MicrogridId
-    kind: str
-    time: EpochSeconds | None
-    heartbeat: Heartbeat | None
+    microgrid: MicrogridId  # the microgrid
+    kind: str  # its kind
+    time: EpochSeconds | None  # when its gateway said it; ``None``: never
+    heartbeat: Heartbeat | None  # what it said
 
 
 def schedules_page(connection: Connection, wanted: Wanted, limit: int, skip: int) -> Sequence[InForce]:

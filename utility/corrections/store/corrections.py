@@ -53,19 +53,12 @@ _KEY = (correction.c.quarter, correction.c.meter_no, correction.c.record_type)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Corrections:
-    """Corrections to store, one for each block and method.
+    """Corrections to store, one for each block and method."""
 
-    Attributes:
-        blocks: The values; slots of quality ``MISSING`` are not corrected.
-        number: The meters' numbers in the database, (n).
-        owner: The numbers of their microgrids' controllers, (n).
-        method: ``Method``, (n).
-    """
-
-    blocks: Blocks
-    number: NDArray[np.int64]
-    owner: NDArray[np.int64]
-    method: NDArray[np.uint8]
+    blocks: Blocks  # the values; slots of quality ``MISSING`` are not corrected
+    number: NDArray[np.int64]  # the meters' numbers in the database, (n)
+    owner: NDArray[np.int64]  # the numbers of their microgrids' controllers, (n)
+    method: NDArray[np.uint8]  # ``Method``, (n)
 
     def take(self, rows: NDArray[np.intp]) -> "Corrections":
         """Return the corrections at ``rows``, in that order."""
@@ -86,23 +79,14 @@ class Corrections:
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """Which corrections are meant; ``None``: any.
+    """Which corrections are meant; ``None``: any."""
 
-    Attributes:
-        meters: Numbers of meters.
-        first: The first quarter.
-        until: The quarter after the last.
-        method: The method.
-        record_type: The record type.
-        state: The state.
-    """
-
-    meters: Collection[int] | None = None
-    first: Quarter | None = None
-    until: Quarter | None = None
-    method: Method | None = None
-    record_type: int | None = None
-    state: State | None = None
+    meters: Collection[int] | None = None  # numbers of meters
+    first: Quarter | None = None  # the first quarter
+    until: Quarter | None = None  # the quarter after the last
+    method: Method | None = None  # the method
+    record_type: int | None = None  # the record type
+    state: State | None = None  # the state
 
     def condition(self) -> ColumnElement[bool]:
         """Return the condition on the table ``correction``."""
@@ -119,17 +103,11 @@ class Chosen:
 
 @dataclass(frozen=True, kw_only=True)
 class By:
-    """Who takes a step, when and why.
+    """Who takes a step, when and why."""
 
-    Attributes:
-        person: The person; ``JOB``: the utility's job.
-        time: The time.
-        why: The reason, at most 200 characters.
-    """
-
-    person: str
-    time: EpochSeconds
-    why: str = ""
+    person: str  # the person; ``JOB``: the utility's job
+    time: EpochSeconds  # the time
+    why: str = ""  # the reason, at most 200 characters
 
 
 def add(connection: Connection, new: Corrections, state: State, by: By) -> list[int]:

@@ -44,17 +44,11 @@ _Typical = dict[Series, tuple[NDArray[np.int64], NDArray[np.bool_]]]
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """How gaps are estimated.
+    """How gaps are estimated."""
 
-    Attributes:
-        zone: Time zone of like hours.
-        days: Like days of a mean.
-        final_s: Seconds after which a slot that no gateway answered for is estimated too.
-    """
-
-    zone: ZoneInfo
-    days: int
-    final_s: int
+    zone: ZoneInfo  # time zone of like hours
+    days: int  # like days of a mean
+    final_s: int  # seconds after which a slot that no gateway answered for is estimated too
 
 
 def members_of(connection: Connection, owner: int) -> list[Member]:

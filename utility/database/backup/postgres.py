@@ -80,19 +80,12 @@ _GRANTS = text(
 
 @dataclass(frozen=True)
 class Archive:
-    """A checked archive that can be restored.
+    """A checked archive that can be restored."""
 
-    Attributes:
-        path: Its path.
-        revision: Its schema.
-        entries: Numbers of its entries to restore, in this order: tables after the tables they refer to.
-        months: The months of its partitions.
-    """
-
-    path: Path
-    revision: str
-    entries: tuple[str, ...]
-    months: tuple[Month, ...]
+    path: Path  # its path
+    revision: str  # its schema
+    entries: tuple[str, ...]  # numbers of its entries to restore, in this order: tables after the tables they refer to
+    months: tuple[Month, ...]  # the months of its partitions
 
 
 def dump(url: URL, made: Path) -> None:

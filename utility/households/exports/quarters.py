@@ -19,18 +19,15 @@ from utility.readings.store.parts import summaries
 class Flow(IntEnum):
     """A direction of energy; the number is Green Button's ``flowDirection``."""
 
-    DELIVERED = 1
-    """To the customer."""
-    RECEIVED = 19
-    """From the customer."""
+    DELIVERED = 1  # to the customer
+    RECEIVED = 19  # from the customer
 
 
 class Quality(IntEnum):
     """The quality of an account's quarter-hour, the worst of its meters; lower is worse."""
 
     MISSING = 0
-    INCOMPLETE = 1
-    """Readings of some slots are missing, or of one of several meters."""
+    INCOMPLETE = 1  # readings of some slots are missing, or of one of several meters
     ESTIMATED = 2
     EDITED = 3
     AVERAGED = 4
@@ -39,21 +36,14 @@ class Quality(IntEnum):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AccountQuarters:
-    """The quarter-hours of an account.
+    """The quarter-hours of an account."""
 
-    Attributes:
-        account: The account.
-        first: The first quarter; the arrays have an entry for each quarter from it on.
-        energy: By flow, milliwatt-hours, never negative; a flow that the account has no meter for is absent.
-        quality: By flow, ``Quality``, uint8.
-        settled: Whether the energies are settled, or sums of readings.
-    """
-
-    account: AccountNumber
-    first: Quarter
+    account: AccountNumber  # the account
+    first: Quarter  # the first quarter; the arrays have an entry for each quarter from it on
+    # By flow, milliwatt-hours, never negative; a flow that the account has no meter for is absent.
     energy: dict[Flow, npt.NDArray[np.int64]]
-    quality: dict[Flow, npt.NDArray[np.uint8]]
-    settled: bool
+    quality: dict[Flow, npt.NDArray[np.uint8]]  # by flow, ``Quality``, uint8
+    settled: bool  # whether the energies are settled, or sums of readings
 
 
 _FLOWS = {Direction.INCOMING: Flow.DELIVERED, Direction.OUTGOING: Flow.RECEIVED}

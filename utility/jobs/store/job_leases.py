@@ -38,32 +38,21 @@ class LeaseLostError(StoreError):
 
 
 class NotYetError(CommonwattError):
-    """A period can't be done yet, such as a month whose data is not final; no failure.
-
-    Attributes:
-        until: When to try again.
-    """
+    """A period can't be done yet, such as a month whose data is not final; no failure."""
 
     def __init__(self, words: str, until: EpochSeconds) -> None:
         super().__init__(words)
-        self.until = until
+        self.until = until  # when to try again
 
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """One attempt at one period of a job.
+    """One attempt at one period of a job."""
 
-    Attributes:
-        job: The job's name.
-        period: The period.
-        attempt: The attempt's number, from 1.
-        now: The attempt's start.
-    """
-
-    job: str
-    period: Period
-    attempt: int
-    now: EpochSeconds
+    job: str  # the job's name
+    period: Period  # the period
+    attempt: int  # the attempt's number, from 1
+    now: EpochSeconds  # the attempt's start
 
 
 def take(connection: Connection, plan: Plan, now: EpochSeconds) -> Turn | None:

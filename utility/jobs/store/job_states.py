@@ -15,48 +15,28 @@ from utility.jobs.tables import job, period
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """What is stored of a job.
+    """What is stored of a job."""
 
-    Attributes:
-        change: What a person set.
-        period: The name of the last period that was done; ``None``: none was.
-        done: When.
-        took_ms: How long that took, real milliseconds.
-        failed: When an attempt failed last; ``None``: none did.
-        error: Why.
-    """
-
-    change: Change = UNCHANGED
-    period: str | None = None
-    done: EpochSeconds | None = None
-    took_ms: int | None = None
-    failed: EpochSeconds | None = None
-    error: str | None = None
+    change: Change = UNCHANGED  # what a person set
+    period: str | None = None  # the name of the last period that was done; ``None``: none was
+    done: EpochSeconds | None = None  # when
+    took_ms: int | None = None  # how long that took, real milliseconds
+    failed: EpochSeconds | None = None  # when an attempt failed last; ``None``: none did
+    error: str | None = None  # why
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenPeriod:
-    """The oldest period of a job that is not done.
+    """The oldest period of a job that is not done."""
 
-    Attributes:
-        start: Its first second.
-        until: The second after its last.
-        name: Its name.
-        due: When it is tried next, or first.
-        attempts: How often it was tried.
-        lease_until: Until when a running attempt has it; ``None``: none runs.
-        waits_for: What it waits for; ``None``: for its time, or for nothing.
-        over: How many periods of the job are over and not done.
-    """
-
-    start: EpochSeconds
-    until: EpochSeconds
-    name: str
-    due: EpochSeconds
-    attempts: int
-    lease_until: EpochSeconds | None
-    waits_for: str | None
-    over: int
+    start: EpochSeconds  # its first second
+    until: EpochSeconds  # the second after its last
+    name: str  # its name
+    due: EpochSeconds  # when it is tried next, or first
+    attempts: int  # how often it was tried
+    lease_until: EpochSeconds | None  # until when a running attempt has it; ``None``: none runs
+    waits_for: str | None  # what it waits for; ``None``: for its time, or for nothing
+    over: int  # how many periods of the job are over and not done
 
 
 def states(connection: Connection) -> dict[str, State]:

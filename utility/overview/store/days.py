@@ -51,17 +51,11 @@ _OF_METERS = select(compacted.c.owner_no, compacted.c.meter_no, compacted.c.quar
 
 @dataclass(frozen=True, kw_only=True)
 class MarkedDay:
-    """A microgrid's day to be counted.
+    """A microgrid's day to be counted."""
 
-    Attributes:
-        day: The day.
-        owner_no: The number of its controller.
-        marks: How often it was marked.
-    """
-
-    day: Day
-    owner_no: int
-    marks: int
+    day: Day  # the day
+    owner_no: int  # the number of its controller
+    marks: int  # how often it was marked
 
 
 def mark_incomplete(connection: Connection, keys: Iterable[tuple[Quarter, int]]) -> None:
@@ -195,19 +189,12 @@ def save_counts(connection: Connection, found: Iterable[tuple[MarkedDay, Complet
 
 @dataclass(frozen=True, kw_only=True)
 class CountedDays:
-    """The completeness of some days.
+    """The completeness of some days."""
 
-    Attributes:
-        by_day: By day.
-        by_microgrid: By microgrid.
-        pending: Microgrid-days, of which readings are kept, that are not counted yet, or whose late readings are not.
-        computed: When the oldest of the counts was made; ``None``: nothing was counted.
-    """
-
-    by_day: dict[Day, Completeness]
-    by_microgrid: dict[str, Completeness]
-    pending: int
-    computed: EpochSeconds | None
+    by_day: dict[Day, Completeness]  # by day
+    by_microgrid: dict[str, Completeness]  # by microgrid
+    pending: int  # microgrid-days, of which readings are kept, that are not counted yet, or whose late readings are not
+    computed: EpochSeconds | None  # when the oldest of the counts was made; ``None``: nothing was counted
 
     @property
     def total(self) -> Completeness:

@@ -19,17 +19,11 @@ _ESCAPE = "\\"
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A result of the search.
+    """A result of the search."""
 
-    Attributes:
-        kind: What was found.
-        name: The microgrid's name, or the meter's id; of an account, the id of a meter that it has.
-        text: The result, for people.
-    """
-
-    kind: Literal["microgrid", "account", "meter"]
-    name: str
-    text: str
+    kind: Literal["microgrid", "account", "meter"]  # what was found
+    name: str  # the microgrid's name, or the meter's id; of an account, the id of a meter that it has
+    text: str  # the result, for people
 
 
 def find(connection: Connection, text: str, now: EpochSeconds) -> list[Found]:

@@ -15,35 +15,20 @@ from utility.registry.tables import controller, installed, meter
 
 @dataclass(frozen=True, kw_only=True)
 class MeterFacts:
-    """A registered meter.
+    """A registered meter."""
 
-    Attributes:
-        id: Its id.
-        number: Its number in the database.
-        owner: The number of its microgrid's controller.
-        microgrid: Its microgrid.
-        location: Its place.
-        function: The kind of place.
-        direction: The direction that it measures.
-        record_types: What it records.
-        capacity: The capacity of the battery behind it, milliwatt-hours; ``None``: no battery.
-        since: When it was installed; ``None``: since ever.
-        until: When it was taken out; ``None``: it is there.
-        first_data: The start of the first stored reading, by record type.
-    """
-
-    id: MeterId
-    number: int
-    owner: int
-    microgrid: str
-    location: str
-    function: str
-    direction: str
-    record_types: tuple[RecordType, ...]
-    capacity: int | None
-    since: EpochSeconds | None
-    until: EpochSeconds | None
-    first_data: dict[int, EpochSeconds]
+    id: MeterId  # its id
+    number: int  # its number in the database
+    owner: int  # the number of its microgrid's controller
+    microgrid: str  # its microgrid
+    location: str  # its place
+    function: str  # the kind of place
+    direction: str  # the direction that it measures
+    record_types: tuple[RecordType, ...]  # what it records
+    capacity: int | None  # the capacity of the battery behind it, milliwatt-hours; ``None``: no battery
+    since: EpochSeconds | None  # when it was installed; ``None``: since ever
+    until: EpochSeconds | None  # when it was taken out; ``None``: it is there
+    first_data: dict[int, EpochSeconds]  # the start of the first stored reading, by record type
 
 
 def meter_facts(connection: Connection, meter_id: MeterId) -> MeterFacts | None:

@@ -37,36 +37,22 @@ _LEVELS = select_parts(
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
-    """The last reported level of a battery.
+    """The last reported level of a battery."""
 
-    Attributes:
-        level: Milliwatt-hours.
-        time: The end of its slot.
-    """
-
-    level: MilliwattHours
-    time: EpochSeconds
+    level: MilliwattHours  # milliwatt-hours
+    time: EpochSeconds  # the end of its slot
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DayOfMicrogrid:
-    """The energy of a microgrid by quarter, milliwatt-hours, (n); ``is_whole``: every block of the quarter is there.
+    """The energy of a microgrid by quarter, milliwatt-hours, (n); ``is_whole``: every block of the quarter is there."""
 
-    Attributes:
-        net: Taken from the town, less what was given to it.
-        sun: Generated.
-        stored: The batteries' levels at the quarter's end, together.
-        has_net: In which quarters each meter of it has all slots.
-        has_sun: The same for generation.
-        has_stored: The same for levels.
-    """
-
-    net: NDArray[np.int64]
-    sun: NDArray[np.int64]
-    stored: NDArray[np.int64]
-    has_net: NDArray[np.bool_]
-    has_sun: NDArray[np.bool_]
-    has_stored: NDArray[np.bool_]
+    net: NDArray[np.int64]  # taken from the town, less what was given to it
+    sun: NDArray[np.int64]  # generated
+    stored: NDArray[np.int64]  # the batteries' levels at the quarter's end, together
+    has_net: NDArray[np.bool_]  # in which quarters each meter of it has all slots
+    has_sun: NDArray[np.bool_]  # the same for generation
+    has_stored: NDArray[np.bool_]  # the same for levels
 
 
 def meters_of(connection: Connection, microgrid: MicrogridId) -> list[dict[str, Any]]:

@@ -45,17 +45,11 @@ _EXTREMES = select(_c.quarter, _c.min_reading, _c.max_reading, _c.exact, _c.aver
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SettledSeries:
-    """Settled quarter-hours of one meter.
+    """Settled quarter-hours of one meter."""
 
-    Attributes:
-        quantities: By quantity that the meter has; the quality is ``SettledQuality``.
-        provisional: In how many settled quarters a late reading may still change something.
-        settled: How many quarters are settled.
-    """
-
-    quantities: Mapping[Quantity, Series]
-    provisional: int
-    settled: int
+    quantities: Mapping[Quantity, Series]  # by quantity that the meter has; the quality is ``SettledQuality``
+    provisional: int  # in how many settled quarters a late reading may still change something
+    settled: int  # how many quarters are settled
 
 
 def slot_series(database: Database, number: int, record_type: int, first: Quarter, until: Quarter) -> Series:

@@ -23,42 +23,25 @@ MAX_BLOCKS = 2_000
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """Some rows of a list.
+    """Some rows of a list."""
 
-    Attributes:
-        rows: The rows.
-        after: The last block of the page, to ask for the next one; empty: there is none.
-    """
-
-    rows: list[Any]
-    after: str
+    rows: list[Any]  # the rows
+    after: str  # the last block of the page, to ask for the next one; empty: there is none
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gaps:
-    """Quarter-hours in a row of one meter and record type with slots that are requested.
+    """Quarter-hours in a row of one meter and record type with slots that are requested."""
 
-    Attributes:
-        microgrid: The microgrid.
-        meter: The meter's id.
-        record_type: The record type.
-        first: The first quarter.
-        until: The quarter after the last.
-        slots: Slots that are requested.
-        absent: Slots that the gateway reported not to have.
-        asked: Most requests of a quarter-hour.
-        next_time: The earliest time of the next request.
-    """
-
-    microgrid: str
-    meter: str
-    record_type: int
-    first: Quarter
-    until: Quarter
-    slots: int
-    absent: int
-    asked: int
-    next_time: int
+    microgrid: str  # the microgrid
+    meter: str  # the meter's id
+    record_type: int  # the record type
+    first: Quarter  # the first quarter
+    until: Quarter  # the quarter after the last
+    slots: int  # slots that are requested
+    absent: int  # slots that the gateway reported not to have
+    asked: int  # most requests of a quarter-hour
+    next_time: int  # the earliest time of the next request
 
 
 def counts(database: Database) -> dict[str, int]:

@@ -80,18 +80,7 @@ class _Done:
 
 
 class Ingest:
-    """Feeds messages to the core and performs its effects. The core and the writer run on one thread of their own.
-
-    Attributes:
-        silent_since: Time of each registered gateway's last message, clock seconds; without any message, when this
-            service began to wait for it. Gateways whose meters were all removed are left out.
-        said: The last heartbeat of each gateway.
-        refused: The last refusal of each gateway's batches since the start; a gateway sends refused batches again.
-        trust: How far gateways may trust the utility's time.
-        writing: The writing thread's current step, for a watchdog.
-        health: The state of the database.
-        plant: The time of receipt and the last report of the town's plant; ``None``: there was none.
-    """
+    """Feeds messages to the core and performs its effects. The core and the writer run on one thread of their own."""
 
     def __init__(
         self,
@@ -105,11 +94,12 @@ class Ingest:
         health: Health,
         plant: tuple[EpochSeconds, PlantReport] | None = None,
     ) -> None:
-        self.plant = plant
+        self.plant = plant  # the time of receipt and the last report of the town's plant; ``None``: there was none
+        # The last refusal of each gateway's batches since the start; a gateway sends refused batches again.
         self.refused: dict[str, Refused] = {}
-        self.trust = Trust.NONE
-        self.writing = Work()
-        self.health = health
+        self.trust = Trust.NONE  # how far gateways may trust the utility's time
+        self.writing = Work()  # the writing thread's current step, for a watchdog
+        self.health = health  # the state of the database
         self._database = database
         self._clock = clock
         self._metrics = metrics
@@ -123,7 +113,10 @@ class Ingest:
         self._busy_since: float | None = None
         self._released_to: int | None = 0
         self._core = core
+        # Time of each registered gateway's last message, clock seconds; without any message, when this service began to
+        # wait for it. Gateways whose meters were all removed are left out.
         self.silent_since: dict[str, float] = {controller: float(time) for controller, (time, _) in heartbeats.items()}
+        # The last heartbeat of each gateway.
         self.said = {controller: said for controller, (_, said) in heartbeats.items() if said is not None}
         self._await_gateways()
 

@@ -41,19 +41,12 @@ _Longs = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Sorted:
-    """A batch's blocks without what is quarantined.
+    """A batch's blocks without what is quarantined."""
 
-    Attributes:
-        blocks: The good slots.
-        payloads: The same packed; as received where nothing was quarantined.
-        dead_letters: Readings that no meter can have measured.
-        quarantined: Readings that wait for a person's decision.
-    """
-
-    blocks: Blocks
-    payloads: Payloads
-    dead_letters: tuple[DeadLetter, ...] = ()
-    quarantined: tuple[Quarantined, ...] = ()
+    blocks: Blocks  # the good slots
+    payloads: Payloads  # the same packed; as received where nothing was quarantined
+    dead_letters: tuple[DeadLetter, ...] = ()  # readings that no meter can have measured
+    quarantined: tuple[Quarantined, ...] = ()  # readings that wait for a person's decision
 
 
 @dataclass(frozen=True, eq=False)

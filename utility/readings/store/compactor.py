@@ -52,23 +52,14 @@ in between lie all blocks of the town."""
 
 @dataclass(frozen=True)
 class Replacement:
-    """The work of one transaction.
+    """The work of one transaction."""
 
-    Attributes:
-        parts: Ids of the parts that were read.
-        old: The existing blocks that were read, since new parts arrived for them.
-        new: The joined blocks, as columns.
-        payloads: The payloads of the joined blocks.
-        senders: Which controller sent each conflicting value, for blocks from several controllers.
-        damaged: How many parts and blocks were quarantined while reading.
-    """
-
-    parts: list[int]
-    old: list[dict[str, Any]]
-    new: dict[str, Column]
-    payloads: list[bytes]
-    senders: list[dict[str, int]]
-    damaged: int = 0
+    parts: list[int]  # ids of the parts that were read
+    old: list[dict[str, Any]]  # the existing blocks that were read, since new parts arrived for them
+    new: dict[str, Column]  # the joined blocks, as columns
+    payloads: list[bytes]  # the payloads of the joined blocks
+    senders: list[dict[str, int]]  # which controller sent each conflicting value, for blocks from several controllers
+    damaged: int = 0  # how many parts and blocks were quarantined while reading
 
     @property
     def quarters(self) -> set[Quarter]:

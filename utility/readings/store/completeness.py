@@ -27,25 +27,15 @@ _METERS_AT_A_TIME = 50
 
 @dataclass(kw_only=True)
 class Completeness:
-    """Counts of slots of one meter and record type, or of several.
+    """Counts of slots of one meter and record type, or of several."""
 
-    Attributes:
-        exact: Present, with exact values.
-        averaged: Present, with averaged values.
-        quarantined: Missing, since the reading is quarantined and waits for a person's decision.
-        refused: Missing, since a person refused the reading.
-        off: Missing, since the meter was off.
-        absent: Missing, and its gateway reported not to have it.
-        missing: Missing, and still requested.
-    """
-
-    exact: int = 0
-    averaged: int = 0
-    quarantined: int = 0
-    refused: int = 0
-    off: int = 0
-    absent: int = 0
-    missing: int = 0
+    exact: int = 0  # present, with exact values
+    averaged: int = 0  # present, with averaged values
+    quarantined: int = 0  # missing, since the reading is quarantined and waits for a person's decision
+    refused: int = 0  # missing, since a person refused the reading
+    off: int = 0  # missing, since the meter was off
+    absent: int = 0  # missing, and its gateway reported not to have it
+    missing: int = 0  # missing, and still requested
 
     @property
     def expected(self) -> int:

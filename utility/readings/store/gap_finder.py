@@ -61,33 +61,23 @@ Key = tuple[int, int, int]
 
 @dataclass
 class GapRun:
-    """The result of one run, to be applied in one transaction.
+    """The result of one run, to be applied in one transaction."""
 
-    Attributes:
-        scanned: Rows of ``series`` with the quarters searched so far, and the end of that range before the run.
-        events: Number of events from ``events_from`` on, for each meter in ``scanned``.
-        events_from: Start of the earliest quarter searched.
-        masks: Missing slots of every checked block; 0: none.
-        touched: Watched blocks that were compacted since the last run, and how often.
-        new: Incomplete blocks that were not watched yet.
-        wanted: Slots to request, with the number of earlier requests for the block.
-        oldest: First quarter of the search.
-        horizon: First quarter too young for the search.
-        watermark: Id of the last part that a run has handled.
-        more: Whether quarters, or watched blocks with new parts, are left for the next run.
-    """
-
+    # Rows of ``series`` with the quarters searched so far, and the end of that range before the run.
     scanned: list[dict[str, Any]] = field(default_factory=list)
+    # Number of events from ``events_from`` on, for each meter in ``scanned``.
     events: dict[int, int] = field(default_factory=dict)
-    events_from: EpochSeconds = 0
-    masks: dict[Key, int] = field(default_factory=dict)
+    events_from: EpochSeconds = 0  # start of the earliest quarter searched
+    masks: dict[Key, int] = field(default_factory=dict)  # missing slots of every checked block; 0: none
+    # Watched blocks that were compacted since the last run, and how often.
     touched: dict[Key, int] = field(default_factory=dict)
-    new: set[Key] = field(default_factory=set)
+    new: set[Key] = field(default_factory=set)  # incomplete blocks that were not watched yet
+    # Slots to request, with the number of earlier requests for the block.
     wanted: list[tuple[Key, int, Wanted]] = field(default_factory=list)
-    watermark: int = 0
-    oldest: Quarter = 0
-    horizon: Quarter = 0
-    more: bool = False
+    watermark: int = 0  # id of the last part that a run has handled
+    oldest: Quarter = 0  # first quarter of the search
+    horizon: Quarter = 0  # first quarter too young for the search
+    more: bool = False  # whether quarters, or watched blocks with new parts, are left for the next run
 
 
 class GapFinder:

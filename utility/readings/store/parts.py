@@ -170,17 +170,11 @@ def masks(blocks: Blocks) -> npt.NDArray[np.uint64]:
 
 @dataclass(frozen=True, eq=False)
 class Checked:
-    """The result of checking parts or blocks.
+    """The result of checking parts or blocks."""
 
-    Attributes:
-        rows: The sound rows.
-        blocks: The sound rows unpacked, one by one, not joined.
-        damaged: The damaged rows.
-    """
-
-    rows: list[Row[Any]]
-    blocks: Blocks
-    damaged: list[Row[Any]]
+    rows: list[Row[Any]]  # the sound rows
+    blocks: Blocks  # the sound rows unpacked, one by one, not joined
+    damaged: list[Row[Any]]  # the damaged rows
 
 
 def check(rows: Sequence[Row[Any]]) -> Checked:
@@ -257,14 +251,10 @@ _BINARY = {BINARY: True}
 
 
 class PartReader:
-    """Reads joined blocks, and quarantines damaged parts in ``finish``.
-
-    Attributes:
-        damaged: The number of parts quarantined so far.
-    """
+    """Reads joined blocks, and quarantines damaged parts in ``finish``."""
 
     def __init__(self, database: Database) -> None:
-        self.damaged = 0
+        self.damaged = 0  # the number of parts quarantined so far
         self._database = database
         self._found: list[Row[Any]] = []
 

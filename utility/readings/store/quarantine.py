@@ -42,21 +42,13 @@ _QUARANTINED = (
 
 @dataclass(frozen=True)
 class Decision:
-    """A person's decision on a dead letter with quarantined readings.
+    """A person's decision on a dead letter with quarantined readings."""
 
-    Attributes:
-        no: The dead letter's number.
-        state: ``RELEASED`` or ``REFUSED``.
-        who: The person.
-        why: The person's reason; may be empty.
-        time: Time of the decision.
-    """
-
-    no: int
-    state: str
-    who: str
-    why: str
-    time: EpochSeconds
+    no: int  # the dead letter's number
+    state: str  # ``RELEASED`` or ``REFUSED``
+    who: str  # the person
+    why: str  # the person's reason; may be empty
+    time: EpochSeconds  # time of the decision
 
 
 def note_slots(connection: Connection, letter_no: int, number: int, blocks: Blocks) -> None:

@@ -20,27 +20,16 @@ _ROWS_AT_A_TIME = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A request without an answer, or with a refusal.
+    """A request without an answer, or with a refusal."""
 
-    Attributes:
-        kind: ``command``, or ``readings`` that are missing.
-        microgrid: Whose gateway is asked.
-        what: What is asked for, for people.
-        since: When a command was given; of readings, the start of the oldest quarter-hour.
-        asked: How often readings were asked for at most; of a command 1.
-        state: ``open``, ``expired``, ``failed``.
-        reason: Why it failed; empty: it did not, or no reason is known.
-        expires: When it is given up, or was.
-    """
-
-    kind: str
-    microgrid: str
-    what: str
-    since: EpochSeconds
-    asked: int
-    state: str
-    reason: str
-    expires: EpochSeconds
+    kind: str  # ``command``, or ``readings`` that are missing
+    microgrid: str  # whose gateway is asked
+    what: str  # what is asked for, for people
+    since: EpochSeconds  # when a command was given; of readings, the start of the oldest quarter-hour
+    asked: int  # how often readings were asked for at most; of a command 1
+    state: str  # ``open``, ``expired``, ``failed``
+    reason: str  # why it failed; empty: it did not, or no reason is known
+    expires: EpochSeconds  # when it is given up, or was
 
 
 def unanswered(connection: Connection, now: EpochSeconds, limit: int) -> list[Request]:

@@ -11,38 +11,23 @@ from utility.registry.tables import controller, meter
 
 @dataclass(frozen=True, kw_only=True)
 class Gateway:
-    """A controller's gateway.
+    """A controller's gateway."""
 
-    Attributes:
-        id: Its identity, that of its controller.
-        kind: The kind of its microgrid.
-        address: The controller's address.
-        seen: When it was heard last; ``None``: never.
-        meters: How many meters its microgrid has.
-    """
-
-    id: MicrogridId
-    kind: str
-    address: str
-    seen: EpochSeconds | None
-    meters: int
+    id: MicrogridId  # its identity, that of its controller
+    kind: str  # the kind of its microgrid
+    address: str  # the controller's address
+    seen: EpochSeconds | None  # when it was heard last; ``None``: never
+    meters: int  # how many meters its microgrid has
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeterDevice:
-    """A meter as a device.
+    """A meter as a device."""
 
-    Attributes:
-        id: Its identity, its id as text.
-        microgrid: Its microgrid.
-        location: Its place.
-        address: Its address.
-    """
-
-    id: str
-    microgrid: MicrogridId
-    location: str
-    address: str
+    id: str  # its identity, its id as text
+    microgrid: MicrogridId  # its microgrid
+    location: str  # its place
+    address: str  # its address
 
 
 def gateways(connection: Connection, search: str, after: str, limit: int) -> list[Gateway]:

@@ -12,22 +12,14 @@ _Z = 1.96
 
 @dataclass(frozen=True, kw_only=True)
 class Success:
-    """The success of an attack.
+    """The success of an attack."""
 
-    Attributes:
-        name: The attack's name.
-        words: What the attacker knows and wants, in a line.
-        trials: How often it was tried.
-        rate: The part of trials that succeeded, 0 to 1.
-        guess: The part that guessing gets without the release.
-        interval: The interval of 95 % of the rate; where each trial has its own guess, that of their difference.
-    """
-
-    name: str
-    words: str
-    trials: int
-    rate: float
-    guess: float
+    name: str  # the attack's name
+    words: str  # what the attacker knows and wants, in a line
+    trials: int  # how often it was tried
+    rate: float  # the part of trials that succeeded, 0 to 1
+    guess: float  # the part that guessing gets without the release
+    # The interval of 95 % of the rate; where each trial has its own guess, that of their difference.
     interval: tuple[float, float]
 
     @property

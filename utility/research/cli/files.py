@@ -28,36 +28,22 @@ _MWH = 1000
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Block:
-    """Energies of some names by step.
+    """Energies of some names by step."""
 
-    Attributes:
-        names: Groups or pseudonyms, (n,).
-        times: Starts of the steps, UTC epoch seconds, (steps,).
-        values: By column, milliwatt-hours, (n, steps).
-        shown: By column, whether there is a value.
-    """
-
-    names: Sequence[str]
-    times: NDArray[np.int64]
-    values: Sequence[NDArray[np.int64]]
-    shown: Sequence[NDArray[np.bool_]]
+    names: Sequence[str]  # groups or pseudonyms, (n,)
+    times: NDArray[np.int64]  # starts of the steps, UTC epoch seconds, (steps,)
+    values: Sequence[NDArray[np.int64]]  # by column, milliwatt-hours, (n, steps)
+    shown: Sequence[NDArray[np.bool_]]  # by column, whether there is a value
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DataFile:
-    """A file to write.
+    """A file to write."""
 
-    Attributes:
-        stem: Its name without its ending.
-        columns: Its columns.
-        rows: Its rows, of texts and numbers; or
-        blocks: its energies.
-    """
-
-    stem: str
-    columns: Sequence[Column]
-    rows: Sequence[Sequence[object]] = ()
-    blocks: Callable[[], Iterable[Block]] | None = None
+    stem: str  # its name without its ending
+    columns: Sequence[Column]  # its columns
+    rows: Sequence[Sequence[object]] = ()  # its rows, of texts and numbers; or
+    blocks: Callable[[], Iterable[Block]] | None = None  # its energies
 
 
 @contextmanager

@@ -127,21 +127,13 @@ def block_of(homes: Homes, names: Sequence[str]) -> Block:
 
 @dataclass(frozen=True)
 class _Slots:
-    """Readings by slot of 15 s, some homes of a day at a time: once for the attacks, once for the files.
+    """Readings by slot of 15 s, some homes of a day at a time: once for the attacks, once for the files."""
 
-    Attributes:
-        source: Where they come from.
-        asked: What is asked.
-        homes: All homes of the period.
-        chosen: The released ones.
-        meters: The meters of all homes.
-    """
-
-    source: Source
-    asked: Asked
-    homes: Homes
-    chosen: Homes
-    meters: Sequence[HomeMeter]
+    source: Source  # where they come from
+    asked: Asked  # what is asked
+    homes: Homes  # all homes of the period
+    chosen: Homes  # the released ones
+    meters: Sequence[HomeMeter]  # the meters of all homes
 
     def half_hours(self) -> tuple[Homes, str]:
         """Return the released homes in half-hours after coarsening, for the attacks; and a digest of the readings."""

@@ -52,21 +52,13 @@ def load_secret(path: Path, *, make: bool) -> bytes:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
-    """Where releases come from.
+    """Where releases come from."""
 
-    Attributes:
-        database: The utility's database.
-        secret: The utility's secret of releases.
-        settings: The utility's settings.
-        now: The time.
-        person: The person who acts.
-    """
-
-    database: Database
-    secret: bytes
-    settings: UtilitySettings
-    now: EpochSeconds
-    person: str
+    database: Database  # the utility's database
+    secret: bytes  # the utility's secret of releases
+    settings: UtilitySettings  # the utility's settings
+    now: EpochSeconds  # the time
+    person: str  # the person who acts
 
     @property
     def figures(self) -> dict[str, object]:
@@ -103,17 +95,11 @@ def place_of(source: Source, out: Path | None, release: str) -> Path:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Result:
-    """What came of a release.
+    """What came of a release."""
 
-    Attributes:
-        facts: What its documents tell.
-        written: Whether its files were written; else a second person has to approve it.
-        out: Their folder.
-    """
-
-    facts: Facts
-    written: bool
-    out: Path
+    facts: Facts  # what its documents tell
+    written: bool  # whether its files were written; else a second person has to approve it
+    out: Path  # their folder
 
 
 def homes_in(source: Source, asked: Asked, tell: Tell) -> tuple[Homes, list[HomeMeter]]:

@@ -34,15 +34,10 @@ _LOCK = 0x43570008
 
 @dataclass(frozen=True, kw_only=True)
 class Saved:
-    """What was stored of a day.
+    """What was stored of a day."""
 
-    Attributes:
-        versions: New versions of meters' days.
-        unchanged: Meters' days whose content was as before.
-    """
-
-    versions: int
-    unchanged: int
+    versions: int  # new versions of meters' days
+    unchanged: int  # meters' days whose content was as before
 
 
 def newest(connection: Connection) -> int:

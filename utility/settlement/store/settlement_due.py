@@ -28,19 +28,12 @@ MOST_SILENT_DAYS = 62
 
 @dataclass(frozen=True, kw_only=True)
 class DueDay:
-    """A microgrid's day to settle.
+    """A microgrid's day to settle."""
 
-    Attributes:
-        day: The day.
-        owner_no: The number of the microgrid's controller.
-        marks: How often it was marked.
-        why: The reason of the marks.
-    """
-
-    day: Day
-    owner_no: int
-    marks: int
-    why: Why
+    day: Day  # the day
+    owner_no: int  # the number of the microgrid's controller
+    marks: int  # how often it was marked
+    why: Why  # the reason of the marks
 
 
 def mark_quarters(connection: Connection, keys: Iterable[tuple[Quarter, int]]) -> None:

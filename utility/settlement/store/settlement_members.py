@@ -18,17 +18,11 @@ _THROUGH = str(int(RecordType.THROUGH))
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
-    """A microgrid with the meters that it has or had.
+    """A microgrid with the meters that it has or had."""
 
-    Attributes:
-        number: The number of its controller.
-        microgrid: Its name.
-        meters: Its meters that report energy.
-    """
-
-    number: int
-    microgrid: MicrogridId
-    meters: tuple[Installed, ...]
+    number: int  # the number of its controller
+    microgrid: MicrogridId  # its name
+    meters: tuple[Installed, ...]  # its meters that report energy
 
 
 def owners(connection: Connection, wanted: Collection[int] | None = None) -> dict[int, Owner]:

@@ -21,20 +21,14 @@ RESIDUAL_DAYS = 31
 
 @dataclass(frozen=True, kw_only=True)
 class Residual:
-    """The residual of a microgrid over some days.
+    """The residual of a microgrid over some days."""
 
-    Attributes:
-        microgrid: Its name.
-        cumulated: The residual of the last stretch without a gap, milliwatt-hours; above 0: members took more than the
-            boundary shows.
-        excess: By how much a stretch is beyond its bound; not above 0: all are within.
-        days: How many days were settled.
-    """
-
-    microgrid: str
+    microgrid: str  # its name
+    # The residual of the last stretch without a gap, milliwatt-hours; above 0: members took more than the boundary
+    # shows.
     cumulated: MilliwattHours
-    excess: MilliwattHours
-    days: int
+    excess: MilliwattHours  # by how much a stretch is beyond its bound; not above 0: all are within
+    days: int  # how many days were settled
 
 
 def residuals(connection: Connection, first: Day, last: Day) -> list[Residual]:

@@ -37,17 +37,11 @@ _KINDS = [int(kind) for kind in (RecordType.GENERATION, RecordType.STORED, Recor
 
 @dataclass(frozen=True, kw_only=True)
 class Due:
-    """A microgrid's quarter to compute.
+    """A microgrid's quarter to compute."""
 
-    Attributes:
-        quarter: The quarter.
-        owner_no: The number of the microgrid's controller.
-        marks: How often it was marked.
-    """
-
-    quarter: Quarter
-    owner_no: int
-    marks: int
+    quarter: Quarter  # the quarter
+    owner_no: int  # the number of the microgrid's controller
+    marks: int  # how often it was marked
 
 
 def mark_due(connection: Connection, keys: Iterable[tuple[Quarter, int]]) -> None:

@@ -64,21 +64,13 @@ class Scope(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class TownUsage:
-    """The town as statistics see it.
+    """The town as statistics see it."""
 
-    Attributes:
-        owners: The microgrids with their meters, by number.
-        class_of: The number of each microgrid's class.
-        numbers: The meters' numbers, by id.
-        zone: Local time.
-        kept: The first quarter of which readings are kept.
-    """
-
-    owners: Mapping[int, Owner]
-    class_of: Mapping[int, int]
-    numbers: Mapping[MeterId, int]
-    zone: ZoneInfo
-    kept: int
+    owners: Mapping[int, Owner]  # the microgrids with their meters, by number
+    class_of: Mapping[int, int]  # the number of each microgrid's class
+    numbers: Mapping[MeterId, int]  # the meters' numbers, by id
+    zone: ZoneInfo  # local time
+    kept: int  # the first quarter of which readings are kept
 
     def batteries(self, owner_no: int) -> NDArray[np.int64]:
         """Return the numbers of a microgrid's meters with a battery, ascending."""
@@ -87,21 +79,15 @@ class TownUsage:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DayUsage:
-    """What a day of UTC adds.
+    """What a day of UTC adds."""
 
-    Attributes:
-        day: The day.
-        classes: The quarter-hours of each class.
-        generated: By month that the day overlaps: by meter, energy generated and slots with a reading.
-        levels: By month: by meter, the level at the end of the day's last quarter in the month.
-        before: By month that begins in the day: by meter, the level before it.
-    """
-
-    day: Day
-    classes: Mapping[int, ClassDay]
+    day: Day  # the day
+    classes: Mapping[int, ClassDay]  # the quarter-hours of each class
+    # By month that the day overlaps: by meter, energy generated and slots with a reading.
     generated: Mapping[Month, Mapping[int, tuple[int, int]]]
+    # By month: by meter, the level at the end of the day's last quarter in the month.
     levels: Mapping[Month, Mapping[int, int]]
-    before: Mapping[Month, Mapping[int, int]]
+    before: Mapping[Month, Mapping[int, int]]  # by month that begins in the day: by meter, the level before it
 
 
 def load_town_usage(connection: Connection) -> TownUsage:

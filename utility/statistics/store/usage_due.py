@@ -16,17 +16,11 @@ from utility.statistics.tables import usage_due
 
 @dataclass(frozen=True, kw_only=True)
 class DueUsage:
-    """A microgrid's day to take in.
+    """A microgrid's day to take in."""
 
-    Attributes:
-        day: The day of UTC.
-        owner_no: The number of the microgrid's controller.
-        marks: How often it was marked.
-    """
-
-    day: Day
-    owner_no: int
-    marks: int
+    day: Day  # the day of UTC
+    owner_no: int  # the number of the microgrid's controller
+    marks: int  # how often it was marked
 
 
 def mark_usage(connection: Connection, pairs: Iterable[tuple[Day, int]]) -> None:

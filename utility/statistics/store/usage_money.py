@@ -26,17 +26,11 @@ _IMPORTED, _EXPORTED = SHAPES.index("imported"), SHAPES.index("exported")
 
 @dataclass(frozen=True, kw_only=True)
 class RatesInForce:
-    """The rates of a month.
+    """The rates of a month."""
 
-    Attributes:
-        month: The month.
-        tariffs: The tariffs in force for accounts.
-        of_account: The number of an account's tariff, of accounts that have another than the first.
-    """
-
-    month: Month
-    tariffs: tuple[Tariff, ...]
-    of_account: Mapping[int, int]
+    month: Month  # the month
+    tariffs: tuple[Tariff, ...]  # the tariffs in force for accounts
+    of_account: Mapping[int, int]  # the number of an account's tariff, of accounts that have another than the first
 
     @property
     def words(self) -> str:

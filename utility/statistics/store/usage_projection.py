@@ -44,17 +44,11 @@ class Projectable(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """The projections of one quantity.
+    """The projections of one quantity."""
 
-    Attributes:
-        rows: Rows of ``usage_projection``, without the time.
-        tested: How many of its earlier months could be tested.
-        held: The part of them that the band held.
-    """
-
-    rows: Sequence[Mapping[str, Any]]
-    tested: int
-    held: float
+    rows: Sequence[Mapping[str, Any]]  # rows of ``usage_projection``, without the time
+    tested: int  # how many of its earlier months could be tested
+    held: float  # the part of them that the band held
 
 
 def projected(panel: Panel, subjects: Sequence[tuple[Scope, int]], quantity: Projectable, month: Month) -> Made:

@@ -37,23 +37,14 @@ _COLUMNS = [column for column in usage_month.c if column.name not in ("payload",
 
 @dataclass(frozen=True, kw_only=True)
 class UsageRow:
-    """The usage of a subject in a span of months.
+    """The usage of a subject in a span of months."""
 
-    Attributes:
-        scope: What it is of.
-        subject: The account's number, or the number of the microgrid, of the class; 0: the town.
-        name: Its name for people: ``17``, ``r001``, ``residential``, ``town``.
-        months: The span.
-        totals: Its sums.
-        is_provisional: Whether a day of it may still change without a correction.
-    """
-
-    scope: Scope
-    subject: int
-    name: str
-    months: range
-    totals: Totals
-    is_provisional: bool
+    scope: Scope  # what it is of
+    subject: int  # the account's number, or the number of the microgrid, of the class; 0: the town
+    name: str  # its name for people: ``17``, ``r001``, ``residential``, ``town``
+    months: range  # the span
+    totals: Totals  # its sums
+    is_provisional: bool  # whether a day of it may still change without a correction
 
 
 def scope_of(text: str) -> Scope:

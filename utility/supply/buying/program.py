@@ -35,35 +35,20 @@ _INFINITY = highspy.kHighsInf
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Problem:
-    """A plan to make; energy in any one unit, prices in any one unit.
+    """A plan to make; energy in any one unit, prices in any one unit."""
 
-    Attributes:
-        start: The level at the start.
-        highest: The most the battery may hold.
-        lowest: The level below which it is not discharged.
-        reserve: The level wanted at the end of each step.
-        need: The net load in each step; negative is residents' surplus.
-        until: The part of the horizon that is over at the end of each step.
-        buy: The most that can be bought in each step.
-        power: The most that can be charged or discharged in each step.
-        price: The price in each step.
-        credit: The price of residents' surplus.
-        worth: The worth of a unit of energy left in the battery at the end.
-        kept: The part of charged energy that is not lost.
-    """
-
-    start: float
-    highest: float
-    lowest: float
-    reserve: Floats
-    need: Floats
-    until: Floats
-    buy: Floats
-    power: Floats
-    price: Floats
-    credit: float
-    worth: float
-    kept: float
+    start: float  # the level at the start
+    highest: float  # the most the battery may hold
+    lowest: float  # the level below which it is not discharged
+    reserve: Floats  # the level wanted at the end of each step
+    need: Floats  # the net load in each step; negative is residents' surplus
+    until: Floats  # the part of the horizon that is over at the end of each step
+    buy: Floats  # the most that can be bought in each step
+    power: Floats  # the most that can be charged or discharged in each step
+    price: Floats  # the price in each step
+    credit: float  # the price of residents' surplus
+    worth: float  # the worth of a unit of energy left in the battery at the end
+    kept: float  # the part of charged energy that is not lost
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

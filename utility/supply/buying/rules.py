@@ -29,15 +29,10 @@ def by_price(situation: Situation) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True, kw_only=True)
 class SpecRule:
-    """``spec``: off-peak, refill to a target with room for residents' exports; in peak, only to the reserve (U4).
+    """``spec``: off-peak, refill to a target with room for residents' exports; in peak, only to the reserve (U4)."""
 
-    Attributes:
-        minimum_permille: The town's minimum, thousandths of the capacity: the least target.
-        peak: The reading of peak hours.
-    """
-
-    minimum_permille: int = 500
-    peak: Peak = by_clock
+    minimum_permille: int = 500  # the town's minimum, thousandths of the capacity: the least target
+    peak: Peak = by_clock  # the reading of peak hours
 
     def __call__(self, situation: Situation) -> Purchase:
         """Return the purchase for the next quarter-hour."""
@@ -58,13 +53,9 @@ class SpecRule:
 
 @dataclass(frozen=True, kw_only=True)
 class AcesRule:
-    """``aces``: the battery is full when peak hours start; in peak, buy only at the reserve (A8).
+    """``aces``: the battery is full when peak hours start; in peak, buy only at the reserve (A8)."""
 
-    Attributes:
-        peak: The reading of peak hours.
-    """
-
-    peak: Peak = by_clock
+    peak: Peak = by_clock  # the reading of peak hours
 
     def __call__(self, situation: Situation) -> Purchase:
         """Return the purchase for the next quarter-hour."""
@@ -79,17 +70,11 @@ class AcesRule:
 
 @dataclass(frozen=True, kw_only=True)
 class RangersRule:
-    """``rangers``: off-peak, buy up to 75 %; in peak, serve from the battery only above 25 % (P5).
+    """``rangers``: off-peak, buy up to 75 %; in peak, serve from the battery only above 25 % (P5)."""
 
-    Attributes:
-        upper_permille: The level up to which it buys, thousandths of the capacity.
-        lower_permille: The level above which the battery serves in peak hours.
-        peak: The reading of peak hours.
-    """
-
-    upper_permille: int = 750
-    lower_permille: int = 250
-    peak: Peak = by_clock
+    upper_permille: int = 750  # the level up to which it buys, thousandths of the capacity
+    lower_permille: int = 250  # the level above which the battery serves in peak hours
+    peak: Peak = by_clock  # the reading of peak hours
 
     def __call__(self, situation: Situation) -> Purchase:
         """Return the purchase for the next quarter-hour."""

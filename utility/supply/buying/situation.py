@@ -16,42 +16,28 @@ MAX_HORIZON = 192
 
 @dataclass(frozen=True, kw_only=True)
 class Storm:
-    """An announced storm, in which the line may fail.
+    """An announced storm, in which the line may fail."""
 
-    Attributes:
-        start: When it is expected; the battery should be full then.
-        end: When it is expected to end.
-    """
-
-    start: EpochSeconds
-    end: EpochSeconds
+    start: EpochSeconds  # when it is expected; the battery should be full then
+    end: EpochSeconds  # when it is expected to end
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Situation:
-    """The facts for one decision.
+    """The facts for one decision."""
 
-    Attributes:
-        now: The start of the quarter-hour to buy for.
-        plant: The plant.
-        prices: Price of regional energy for each quarter-hour from ``now`` on, in one unit of money per
-            milliwatt-hour of the caller's choice, scaled to integers; at least one.
-        credit: Price paid for residents' exports, in the same unit.
-        history: The town's net load at the plant for each quarter-hour before ``now``, milliwatt-hours, oldest first;
-            negative while residents export more than the others import.
-        zone: Time zone of the town's habits.
-        peak_hours: The local hours of the peak price by the town file, 0 to 23; empty: none.
-        storm: An announced storm; ``None``: none.
-    """
-
-    now: EpochSeconds
-    plant: Plant
+    now: EpochSeconds  # the start of the quarter-hour to buy for
+    plant: Plant  # the plant
+    # Price of regional energy for each quarter-hour from ``now`` on, in one unit of money per milliwatt-hour of the
+    # caller's choice, scaled to integers; at least one.
     prices: NDArray[np.int64]
-    credit: int
+    credit: int  # price paid for residents' exports, in the same unit
+    # The town's net load at the plant for each quarter-hour before ``now``, milliwatt-hours, oldest first; negative
+    # while residents export more than the others import.
     history: NDArray[np.int64]
-    zone: ZoneInfo
-    peak_hours: tuple[int, ...]
-    storm: Storm | None = None
+    zone: ZoneInfo  # time zone of the town's habits
+    peak_hours: tuple[int, ...]  # the local hours of the peak price by the town file, 0 to 23; empty: none
+    storm: Storm | None = None  # an announced storm; ``None``: none
 
     def __post_init__(self) -> None:
         """Check what policies rely on.
@@ -72,17 +58,13 @@ class Situation:
 
 @dataclass(frozen=True, kw_only=True)
 class Purchase:
-    """What to buy in the next quarter-hour.
+    """What to buy in the next quarter-hour."""
 
-    Attributes:
-        energy: The energy to buy from the regional grid, milliwatt-hours. The battery takes or gives the difference
-            to the net load. The plant buys less if the battery can't take it, and more, up to the line's limit,
-            before it goes below its reserve.
-        reason: Why, in words.
-    """
-
+    # The energy to buy from the regional grid, milliwatt-hours. The battery takes or gives the difference to the net
+    # load. The plant buys less if the battery can't take it, and more, up to the line's limit, before it goes below its
+    # reserve.
     energy: MilliwattHours
-    reason: str
+    reason: str  # why, in words
 
 
 Policy = Callable[[Situation], Purchase]

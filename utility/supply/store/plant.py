@@ -19,23 +19,14 @@ from utility.supply.tables import plant_quarter, plant_seen, purchase
 
 @dataclass(frozen=True, kw_only=True)
 class NewPurchase:
-    """A purchase to store.
+    """A purchase to store."""
 
-    Attributes:
-        command: The command to the plant.
-        energy: The energy, milliwatt-hours.
-        price: The price in its quarter, thousandths of the price outside peak hours.
-        policy: The name of the policy that planned it.
-        reason: Why, in words.
-        inputs: The facts it was planned from, for people.
-    """
-
-    command: PlantCommand
-    energy: MilliwattHours
-    price: int
-    policy: str
-    reason: str
-    inputs: dict[str, object]
+    command: PlantCommand  # the command to the plant
+    energy: MilliwattHours  # the energy, milliwatt-hours
+    price: int  # the price in its quarter, thousandths of the price outside peak hours
+    policy: str  # the name of the policy that planned it
+    reason: str  # why, in words
+    inputs: dict[str, object]  # the facts it was planned from, for people
 
 
 def write_plant(connection: Connection, changes: Sequence[Change]) -> None:

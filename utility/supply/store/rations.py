@@ -41,19 +41,12 @@ _OLD_COMMANDS = delete(command).where(
 
 @dataclass(frozen=True, kw_only=True)
 class NewRation:
-    """A ration to store and send.
+    """A ration to store and send."""
 
-    Attributes:
-        controller: The controller.
-        supply: The state of the regional supply.
-        ration: Its ration.
-        id: The command's id.
-    """
-
-    controller: MicrogridId
-    supply: SupplyState
-    ration: Ration
-    id: str
+    controller: MicrogridId  # the controller
+    supply: SupplyState  # the state of the regional supply
+    ration: Ration  # its ration
+    id: str  # the command's id
 
 
 def loss_permille(connection: Connection) -> int:

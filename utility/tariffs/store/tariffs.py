@@ -97,25 +97,15 @@ def versions(connection: Connection) -> Sequence[dict[str, Any]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """A version as it is stored.
+    """A version as it is stored."""
 
-    Attributes:
-        tariff: The version.
-        state: ``proposed``, ``published`` or ``replaced``.
-        source: Its text as it was proposed.
-        proposed_by: The person who proposed it.
-        proposed: When.
-        approved_by: The person who published it; ``None``: nobody did.
-        approved: When.
-    """
-
-    tariff: Tariff
-    state: str
-    source: str
-    proposed_by: str
-    proposed: EpochSeconds
-    approved_by: str | None
-    approved: EpochSeconds | None
+    tariff: Tariff  # the version
+    state: str  # ``proposed``, ``published`` or ``replaced``
+    source: str  # its text as it was proposed
+    proposed_by: str  # the person who proposed it
+    proposed: EpochSeconds  # when
+    approved_by: str | None  # the person who published it; ``None``: nobody did
+    approved: EpochSeconds | None  # when
 
 
 def find_version(connection: Connection, name: str, version: int) -> Stored:

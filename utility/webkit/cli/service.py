@@ -28,17 +28,11 @@ _pause = Event()
 
 @dataclass(frozen=True, kw_only=True)
 class Login:
-    """A login of commands, as its file has it.
+    """A login of commands, as its file has it."""
 
-    Attributes:
-        address: The service's address, the only one to which the token is sent.
-        name: The person.
-        token: The token.
-    """
-
-    address: str
-    name: str
-    token: str
+    address: str  # the service's address, the only one to which the token is sent
+    name: str  # the person
+    token: str  # the token
 
 
 def login_file() -> Path:

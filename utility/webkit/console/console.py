@@ -23,19 +23,12 @@ from utility.webkit.services import Api
 
 @dataclass(frozen=True)
 class Console:
-    """The console of one utility.
+    """The console of one utility."""
 
-    Attributes:
-        api: The service behind the pages.
-        static: The files that pages load.
-        guesses: Counts guesses of passwords in open sessions.
-        renderer: Renders templates.
-    """
-
-    api: Api
-    static: StaticFiles = field(default_factory=load_static)
-    guesses: Guesses = field(default_factory=Guesses)
-    renderer: Renderer = field(default_factory=console_renderer)
+    api: Api  # the service behind the pages
+    static: StaticFiles = field(default_factory=load_static)  # the files that pages load
+    guesses: Guesses = field(default_factory=Guesses)  # counts guesses of passwords in open sessions
+    renderer: Renderer = field(default_factory=console_renderer)  # renders templates
 
     @property
     def database(self) -> Database:

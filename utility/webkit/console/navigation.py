@@ -8,17 +8,11 @@ from utility.access.roles import STAFF, Role
 
 @dataclass(frozen=True)
 class Entry:
-    """One page of the navigation.
+    """One page of the navigation."""
 
-    Attributes:
-        title: For people.
-        path: Its address.
-        roles: The roles that may open it.
-    """
-
-    title: str
-    path: str
-    roles: frozenset[Role]
+    title: str  # for people
+    path: str  # its address
+    roles: frozenset[Role]  # the roles that may open it
 
 
 NAVIGATION = (

@@ -27,23 +27,14 @@ Words = Mapping[int, str]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Series:
-    """A series in steps of one length, without a hole: a missing value has quality 0.
+    """A series in steps of one length, without a hole: a missing value has quality 0."""
 
-    Attributes:
-        start: The first second of the first step.
-        step_s: Seconds of a step.
-        low: The least value in each step, (n).
-        high: The greatest value in each step, (n); the same array if a step has one value.
-        quality: (n); 0: missing, and the higher the better.
-        lacking: Whether a step with a value lacks another one, (n).
-    """
-
-    start: EpochSeconds
-    step_s: int
-    low: Values
-    high: Values
-    quality: NDArray[np.uint8]
-    lacking: NDArray[np.bool_]
+    start: EpochSeconds  # the first second of the first step
+    step_s: int  # seconds of a step
+    low: Values  # the least value in each step, (n)
+    high: Values  # the greatest value in each step, (n); the same array if a step has one value
+    quality: NDArray[np.uint8]  # (n); 0: missing, and the higher the better
+    lacking: NDArray[np.bool_]  # whether a step with a value lacks another one, (n)
 
     def __len__(self) -> int:
         """Return the number of steps."""

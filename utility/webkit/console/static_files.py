@@ -17,19 +17,12 @@ _FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Ac
 
 @dataclass(frozen=True)
 class StaticFile:
-    """A file that pages load.
+    """A file that pages load."""
 
-    Attributes:
-        content: Its bytes.
-        compressed: The same in gzip.
-        media_type: Its type.
-        version: Part of its address, which changes with the content.
-    """
-
-    content: bytes
-    compressed: bytes
-    media_type: str
-    version: str
+    content: bytes  # its bytes
+    compressed: bytes  # the same in gzip
+    media_type: str  # its type
+    version: str  # part of its address, which changes with the content
 
 
 @dataclass(frozen=True)
