@@ -32,7 +32,7 @@ _NUMBERS = 0xFFFFFFFF
 _ESTABLISHED = "01"
 
 
-def run_alone(module: str, arguments: Sequence[str] = (), timeout_s: float = 90) -> str:
+def run_alone(module: str, arguments: Sequence[str] = (), timeout_s: float = 600) -> str:
     """Run a module in its own network namespace; return its output. Skip the test where that is not allowed."""
     if subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode != 0:
         missing = f"needs a network namespace of its own: {' '.join(ALONE)}"

@@ -11,7 +11,7 @@ import pytest
 
 from deploy.debian.environment import SITE_PACKAGES
 from deploy.debian.package import Package, Release, build, finish_tree
-from deploy.debian.wheels import PROJECT, PYTHON, copy_own
+from deploy.debian.wheels import PYTHON, copy_own
 from harness.real.extras import brought_by
 from harness.real.parts import need_root, real_part
 
@@ -85,12 +85,3 @@ class Root:
         options = ["--log=/dev/null", "--force-script-chrootless", "--force-depends", "--force-unsafe-io"]
         command = ["dpkg", f"--root={self.folder}", *options, *map(str, words)]
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
-def old_sources(commit: str, folder: Path) -> Path:
-    """Return a folder with the packages of an older commit, which run with this environment's libraries."""
-    names = ("commonwatt", "gateway", "broker", "utility", "meter_sim")
-    archive = subprocess.run(["git", "-C", PROJECT, "archive", commit, *names], capture_output=True, check=True)
-    folder.mkdir()
-    subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
-    return folder

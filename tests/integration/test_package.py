@@ -23,15 +23,14 @@ from deploy.debian.package import CONTROLLER, finish_tree, version
 from deploy.debian.wheels import PROJECT, copy_own
 from harness.network.waiting import eventually, free_port
 from harness.real import forks
-from harness.real.debian import EPOCH, Root, make_package, make_tree, need_debian, old_sources
+from harness.real.debian import EPOCH, Root, make_package, make_tree, need_debian
 from harness.real.deploy import SYSTEMD, office, started
 from harness.real.kept import METERS, TOWN, parts_of
+from harness.real.releases import RELEASE_0_2, old_release
 from harness.real.site import Site
 
 PROGRAM = [sys.executable, "-m", "commonwatt"]
 
-RELEASE_0_2 = "20cb79b"
-"""The commit that the changelog names."""
 HOURS = 12
 
 OLDER = "0.1.9"
@@ -177,7 +176,7 @@ def test_a_technician_unpacks_a_bundle_and_both_services_start(upgraded: Upgrade
 def test_upgraded_from_0_2_with_a_backlog_of_twelve_hours_no_reading_is_lost(
     upgraded: Upgraded, tmp_path: Path
 ) -> None:
-    old = old_sources(RELEASE_0_2, tmp_path / "0.2.0")
+    old = old_release(RELEASE_0_2, tmp_path / "0.2.0")
     with Site(tmp_path / "site", TOWN) as site:
         store = site.folder / "r001" / "gateway.db"
         # Only with the second one, the folder in which this test runs does not come first.

@@ -1,13 +1,11 @@
 """A town of release 0.2 is upgraded while data waits, and goes back: real processes of both, one data folder."""
 
-import io
 import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +14,7 @@ import pytest
 
 import commonwatt
 from harness.network.waiting import eventually
-
-RELEASE_0_2 = "20cb79b"
-"""The commit of release 0.2 (CHANGELOG.md)."""
+from harness.real.releases import RELEASE_0_2, old_release
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\npush_share = 1.0\n'
 WAITING = "SELECT count(*) FROM part WHERE relayed NOT IN (5, 6)"
@@ -27,11 +23,7 @@ HERE = Path(commonwatt.__file__).parents[1]
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """The code of release 0.2, from the history of this repository."""
-    packed = subprocess.run(["git", "archive", RELEASE_0_2], cwd=HERE, capture_output=True, check=True).stdout
-    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        archive.extractall(tmp_path / "0.2", filter="data")
-    return tmp_path / "0.2"
+    return old_release(RELEASE_0_2, tmp_path / "0.2")
 
 
 def command(release: Path, *words: str) -> tuple[list[str], dict[str, str]]:
