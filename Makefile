@@ -59,14 +59,14 @@ soak: install ## kill a running town's processes for an hour, then ten thousand 
 	$(BIN)/python -m venv .venv/audit && .venv/audit/bin/python -m pip install --quiet pip-audit
 	.venv/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
-bench: install ## run all benchmarks, about 40 minutes on an idle machine, then write docs/benchmarks.md; BENCH=store,codec
+bench: install ## run all benchmarks, about 40 minutes on an idle machine, then write docs/reference/benchmarks.md; BENCH=store,codec
 	$(BIN)/python -m benchmarks $(BENCH)
 	$(BIN)/python -m harness.docs.generate
 
 READINGS := $(wildcard scenarios/files/readings/*.toml)
 SCENARIOS := normal heatwave storm storm-hard change cloudy winter $(READINGS)
 
-scenarios: install ## run every scenario for the whole town with every policy, and beside perfect knowledge, about 20 minutes; results in scenario-results, tables in docs/policies.md, docs/answers.md and docs/scenarios.md
+scenarios: install ## run every scenario for the whole town with every policy, and beside perfect knowledge, about 20 minutes; results in scenario-results, tables in docs/scenarios.md, docs/scenarios.md and docs/scenarios.md
 	for name in $(SCENARIOS); do $(BIN)/commonwatt scenario run $$name --out scenario-results \
 		--policy spec --policy aces --policy rangers --policy planner || exit 1; done
 	$(BIN)/python -m harness.answers scenario-results

@@ -86,7 +86,7 @@ def all_routes() -> tuple[Ruled, ...]:
 
 
 def routes_page() -> str:
-    """Return ``docs/console-routes.md``."""
+    """Return ``docs/reference/console-routes.md``."""
     lines = [
         "# Who may use which route",
         "",

@@ -1,4 +1,4 @@
-"""Three measures of how evenly the members of a microgrid are treated in a run (docs/policies.md).
+"""Three measures of how evenly the members of a microgrid are treated in a run (docs/scenarios.md).
 
 - ``served``: Jain's index of the parts of their demand that members got (Jain, Chiu, Hawe: A Quantitative Measure of
   Fairness, DEC-TR-301, 1984). 1: all got the same part; 1/n: one of n members got everything.

@@ -93,7 +93,7 @@ def examine(config: Path) -> Iterator[Finding]:
 def _faults(check: str, error: ConfigError) -> Iterator[Finding]:
     """Yield a finding for each line of an error about a file."""
     for line in str(error).splitlines():
-        remedy = "correct the file; docs/settings.md has every key"
+        remedy = "correct the file; docs/reference/settings.md has every key"
         if check == "files" and os.strerror(errno.EACCES) in line:
             remedy = "give it to the service's user: sudo chown commonwatt:commonwatt, and the name of that file"
         elif check == "files":

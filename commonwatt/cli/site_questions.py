@@ -21,7 +21,7 @@ from commonwatt.town.town import town_of
 
 _HEAD = """\
 # The answers of `commonwatt site init`. Change them here, or append a microgrid or a meter at the end, and run it
-# again; an insertion would renumber meters, and is refused. docs/settings.md has every key.
+# again; an insertion would renumber meters, and is refused. docs/reference/settings.md has every key.
 """
 
 _FIRST = {"id": "r001", "kind": "residential"}

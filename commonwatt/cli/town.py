@@ -18,7 +18,7 @@ app = typer.Typer(no_args_is_help=True, help="Make a town file.")
 
 _HEAD = """\
 # Each place, with the numbers of its controller, meters and account, is a row of {places}.
-# Add rows anywhere with numbers of their own: no other number changes. docs/accounts.md
+# Add rows anywhere with numbers of their own: no other number changes. docs/settlement.md
 """
 
 

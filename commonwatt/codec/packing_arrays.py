@@ -1,4 +1,4 @@
-"""Packing and unpacking of many blocks at once, by operations on whole arrays (docs/benchmarks.md has the figures).
+"""Packing and unpacking of many blocks at once, by operations on whole arrays (figures: docs/reference/benchmarks.md).
 
 Blocks with extras and malformed payloads are left to ``commonwatt.codec.packing``. It takes one at a time
 and reports the fault. So one function validates payloads, and this module is the fast path.

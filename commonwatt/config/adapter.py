@@ -1,6 +1,6 @@
 """The settings of an adapter: its two brokers, the foreign meters and the rules that read their messages.
 
-The fields are the reference for ``docs/settings.md``; examples stand in ``docs/adapters.md``.
+The fields are the reference for ``docs/reference/settings.md``; examples stand in ``docs/adapters.md``.
 """
 
 from decimal import Decimal

@@ -1,6 +1,6 @@
 """The settings of each part: keys, meanings and allowed values.
 
-``docs/settings.md`` and ``commonwatt config example PART`` are made from the descriptions below.
+``docs/reference/settings.md`` and ``commonwatt config example PART`` are made from the descriptions below.
 """
 
 from inspect import isclass

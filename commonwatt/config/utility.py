@@ -60,7 +60,7 @@ class ResearchSettings(Settings):
 
 
 class ExportSettings(Settings):
-    """Files that the service exports by itself each month (docs/jobs.md)."""
+    """Files that the service exports by itself each month (docs/operations.md)."""
 
     folder: Path | None = Field(
         None, description="The folder of the monthly exports; without it the service exports nothing by itself."
@@ -77,7 +77,7 @@ class ExportSettings(Settings):
 
 
 class BackupSettings(Settings):
-    """The nightly backup (docs/jobs.md)."""
+    """The nightly backup (docs/operations.md)."""
 
     folder: Path | None = Field(
         None, description="The folder of the nightly backups, on another disk; without it the service makes none."

@@ -42,7 +42,9 @@ def demo(
     ] = None,
     town: Annotated[Path | None, typer.Option(help="A town file; without it, a small town of four microgrids.")] = None,
     data: Annotated[Path, typer.Option(help="Folder for all data; another run continues from it.")] = Path("data"),
-    report: Annotated[Path | None, typer.Option(help="Write a JSON report here at the end (docs/report.md).")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a JSON report here at the end (docs/scenarios.md).")
+    ] = None,
     no_view: Annotated[bool, typer.Option("--no-view", help="Don't show the live table.")] = False,
 ) -> None:
     """Run a small town on this machine: meters, brokers, gateways and the utility, each a process of its own.

@@ -1,4 +1,4 @@
-"""The demonstration's JSON report; its keys are documented in docs/report.md."""
+"""The demonstration's JSON report; its keys are documented in docs/scenarios.md."""
 
 from commonwatt.audit import Audit
 from commonwatt.demo.layout import Layout

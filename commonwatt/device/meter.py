@@ -1,4 +1,4 @@
-"""The core of a meter: records readings in two logs, delivers them and executes commands (M1-M9; docs/delivery.md).
+"""The core of a meter: records readings in two logs, delivers them and executes commands (M1-M9; docs/architecture.md).
 
 The core takes an event and the time, and returns effects: changes to commit, then messages to publish. It reads no
 clock and no random source; ``wake_at`` is the time of the next ``tick``. It is built from its stored state alone,

@@ -1,7 +1,7 @@
 """One MQTT connection on an asyncio loop, through paho's socket callbacks, without a thread each.
 
 The link gives no delivery guarantee: it drops and reports a message that it can't send, because the sender of a message
-that must arrive sends it again until it is acknowledged (docs/delivery.md). Every connection gets a new paho
+that must arrive sends it again until it is acknowledged (docs/architecture.md). Every connection gets a new paho
 client with a clean session, since an old client would send its queued messages again (facts: paho-mqtt).
 """
 

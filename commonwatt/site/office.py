@@ -76,5 +76,5 @@ def _refuse_foreign(folder: Path, part: PartFile) -> None:
     if path.exists() and not path.read_text(encoding="utf-8").startswith(HEADER):
         raise ConfigError(
             f"{path}: was not written by `commonwatt site init`, and would be replaced; put its own keys into "
-            f"{folder / FILE} (see docs/settings.md) and delete it"
+            f"{folder / FILE} (see docs/reference/settings.md) and delete it"
         )

@@ -1,4 +1,4 @@
-"""Check an electricity bill from its receipt, without any other program; docs/checking-a-bill.md says what it shows."""
+"""Check an electricity bill from its receipt, without any other program; docs/billing.md says what it shows."""
 
 import argparse
 import csv

@@ -1,4 +1,4 @@
-"""Accepts puts of meters: stores parts, events and dead letters, then acknowledges (C1, M6, docs/delivery.md)."""
+"""Accepts puts of meters: stores parts, events and dead letters, then acknowledges (C1, M6, docs/architecture.md)."""
 
 import zlib
 from collections import Counter

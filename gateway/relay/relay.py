@@ -1,4 +1,4 @@
-"""Relaying to the utility (C1, docs/delivery.md): batches, their acknowledgements, and the backup.
+"""Relaying to the utility (C1, docs/architecture.md): batches, their acknowledgements, and the backup.
 
 Batches in flight are kept in memory only, since sending data again is harmless.
 """
@@ -304,7 +304,7 @@ class Relay:
             self.wanted.update(dict.fromkeys(batch.wanted))
 
     def _compare_store(self, utility_store: str) -> list[Effect[Change]]:
-        """Send everything again to a utility that lost its store (docs/delivery.md)."""
+        """Send everything again to a utility that lost its store (docs/architecture.md)."""
         if self._utility_store == utility_store:
             return []
         known, self._utility_store = self._utility_store, utility_store

@@ -1,4 +1,4 @@
-"""Write the figures of docs/policies.md, answers.md and scenarios.md: ``python -m harness.answers scenario-results``.
+"""Write the figures of docs/scenarios.md: ``python -m harness.answers scenario-results``.
 
 The scenarios' results are there after ``make scenarios``; the detail of readings is measured here.
 """
@@ -12,7 +12,7 @@ from harness.answers import runs
 from harness.answers.detail import detail_table
 from harness.docs.generate import DOCS
 
-PAGES = ("policies.md", "answers.md", "scenarios.md")
+PAGES = ("scenarios.md",)
 
 SCENARIOS = ("normal", "heatwave", "storm", "storm-hard", "shortage")
 

@@ -1,19 +1,12 @@
 """Makes the data dictionary in ``docs/exports.md`` from the tables' columns; a test compares the two."""
 
-from pathlib import Path
-
+from harness.docs.marked import filled
 from utility.exports.columns import TABLES, Table
-
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "exports.md"
-
-_BEGIN, _END = "<!-- columns: made by `make docs` -->\n", "<!-- end of columns -->\n"
 
 
 def exports_page() -> str:
     """Return ``docs/exports.md`` as it is, with its data dictionary made anew."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    return f"{before}{_BEGIN}\n{dictionary()}\n{_END}{after}"
+    return filled("exports.md", "columns", dictionary())
 
 
 def dictionary() -> str:

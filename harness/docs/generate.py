@@ -1,5 +1,5 @@
 """Writes the pages of ``docs/`` that are made from the code: commands, metrics, faults, the report's keys, settings;
-and the part of ``docs/benchmarks.md`` that is made from results.
+and the part of ``docs/reference/benchmarks.md`` that is made from results.
 
 ``make docs`` runs it; ``tests/docs`` compares the pages with what it makes.
 """
@@ -21,13 +21,12 @@ from benchmarks.report import kept, made_page
 from commonwatt.cli.main import make_app
 from commonwatt.demo.report import KEYS
 from harness.docs.exports import exports_page
+from harness.docs.marked import DOCS, filled
 from harness.docs.metrics import all_metrics
 from harness.docs.presets import adapters_page
 from harness.docs.reliability import reliability_page
 from harness.docs.settings import reference
 from harness.routes import routes_page
-
-DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 _MADE = "Made from the code by `make docs`; a test compares the two.\n"
 
@@ -36,14 +35,14 @@ def pages() -> dict[str, Callable[[], str]]:
     """Return the function that makes each page, by its name in ``docs/``."""
     return {
         "adapters.md": adapters_page,
-        "benchmarks.md": benchmarks_page,
-        "commands.md": commands_page,
-        "console-routes.md": routes_page,
         "exports.md": exports_page,
-        "metrics.md": metrics_page,
+        "reference/benchmarks.md": benchmarks_page,
+        "reference/commands.md": commands_page,
+        "reference/console-routes.md": routes_page,
+        "reference/metrics.md": metrics_page,
+        "reference/settings.md": reference,
         "reliability.md": reliability_page,
-        "report.md": report_page,
-        "settings.md": reference,
+        "scenarios.md": scenarios_page,
     }
 
 
@@ -141,7 +140,7 @@ def _is_list(hint: object) -> bool:
 
 
 def commands_page() -> str:
-    """Return ``docs/commands.md``."""
+    """Return ``docs/reference/commands.md``."""
     lines = [
         "# Commands",
         "",
@@ -186,7 +185,7 @@ def _cell(text: str) -> str:
 
 
 def metrics_page() -> str:
-    """Return ``docs/metrics.md``."""
+    """Return ``docs/reference/metrics.md``."""
     lines = [
         "# Metrics",
         "",
@@ -208,32 +207,21 @@ def metrics_page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-# Report
+# The demonstration's report
 
 
-def report_page() -> str:
-    """Return ``docs/report.md``."""
-    lines = [
-        "# The demonstration's report",
-        "",
-        _MADE,
-        "`commonwatt demo --report FILE` writes this JSON object when it ends. Its figures are those of the audit,",
-        "which compares the truth log of the meters with the utility's database slot by slot; they cover all runs in",
-        "the same data folder. `good` is what the exit code says.",
-        "",
-        "| key | meaning |",
-        "|---|---|",
-    ]
-    lines += [f"| `{key}` | {_cell(text)} |" for key, text in KEYS.items()]
-    return "\n".join(lines) + "\n"
+def scenarios_page() -> str:
+    """Return ``docs/scenarios.md`` as it is, with the keys of the demonstration's report made anew."""
+    lines = ["| key | meaning |", "|---|---|"] + [f"| `{key}` | {_cell(text)} |" for key, text in KEYS.items()]
+    return filled("scenarios.md", "keys", "\n".join(lines) + "\n")
 
 
 # Benchmarks
 
 
 def benchmarks_page() -> str:
-    """Return ``docs/benchmarks.md``: its present text, with the stored results."""
-    return made_page((DOCS / "benchmarks.md").read_text(encoding="utf-8"), kept(list(BENCHMARKS)))
+    """Return ``docs/reference/benchmarks.md``: its present text, with the stored results."""
+    return made_page((DOCS / "reference/benchmarks.md").read_text(encoding="utf-8"), kept(list(BENCHMARKS)))
 
 
 # Markdown, for the tests

@@ -1,4 +1,4 @@
-"""Lists the metrics of every part, for ``docs/metrics.md`` and the tests of dashboards and alerts."""
+"""Lists the metrics of every part, for ``docs/reference/metrics.md`` and the tests of dashboards and alerts."""
 
 import tempfile
 from collections import Counter

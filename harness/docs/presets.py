@@ -1,19 +1,12 @@
 """Makes the table of presets in ``docs/adapters.md`` from the presets' files; a test compares the two."""
 
-from pathlib import Path
-
 from adapters.mapping.presets import known_presets
-
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "adapters.md"
-
-_BEGIN, _END = "<!-- presets: made by `make docs` -->\n", "<!-- end of presets -->\n"
+from harness.docs.marked import filled
 
 
 def adapters_page() -> str:
     """Return ``docs/adapters.md`` as it is, with its table of presets made anew."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    return f"{before}{_BEGIN}\n{presets_table()}\n{_END}{after}"
+    return filled("adapters.md", "presets", presets_table())
 
 
 def presets_table() -> str:

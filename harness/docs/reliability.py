@@ -8,6 +8,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.docs.marked import filled
+
 TESTS = Path(__file__).resolve().parents[2] / "tests"
 
 _TEST = re.compile(r"^def (test_row_(\d\d)_\w+)\(", re.MULTILINE)
@@ -154,70 +156,8 @@ def row_tests() -> dict[int, list[str]]:
     return dict(found)
 
 
-_HEAD = """\
-# What happens when things fail
-
-This page helps you decide whether to rely on Commonwatt. It lists the faults that it survives, the guarantee under
-each, and the test that applies that fault to the real programs, with real brokers, databases, files and
-connections, and then checks the result. The tests run with every change (`make test` and `make test-real`), and a
-change that breaks one is rejected. `make docs` makes the page from the existing tests, so it promises only what a test
-shows.
-
-Most of them end with a check that you can run on your own data: `commonwatt audit` compares every
-reading that every meter ever made with the utility's database, slot by slot. *Nothing lost, nothing counted twice*
-means that this comparison finds no difference.
-
-| # | what fails | what holds | shown by | result |
-|---|---|---|---|---|
-"""
-
-_LIMITS = """
-## What is not covered, and limits
-
-- **Not yet**: rows marked so are about features not built yet (a second controller that
-  takes over), or their test is still missing. They guarantee nothing yet.
-- **One machine.** All tests run on one machine; several machines are several processes, and a bad network is a proxy
-  that cuts, delays, blocks, loses, duplicates and reorders. Real radio, real switches and months of operation are not
-  tested.
-- **Data stored in only one place can be lost with it.** A reading that a meter has not sent yet is lost if the meter is
-  destroyed; one that a gateway acknowledged and has not relayed, usually of the last minute, or of a whole outage, is
-  lost if its disk is. Both show as missing, never as zero. The meter keeps a reading until the gateway has it, and
-  the gateway until the utility has it.
-- **A damaged store of many gigabytes.** If its log or its schema is damaged, reading around the damage takes a copy:
-  the disk must have as much free space again, or the gateway does not start, and reports how much it needs. A million
-  acknowledged parts take about 12 s to copy, and all others are checked too; readings wait at their meters meanwhile.
-- **A meter that sends nothing but bad records**: its gateway keeps 100,000 of them a day, about 20 MB; more are
-  rejected by name, counted, and deleted; readings quarantined as implausible wait at the meter
-  instead. Parts of which the utility has only averages are never deleted.
-- **A meter without free space** records nothing until there is space again. The energy of that time is in no interval;
-  a meter with a counter (record type `register`) still shows it there.
-- **Counters are kept as they were read.** Energy comes from intervals alone; a counter is a level and never summed,
-  so a reset, an exchange, a rollover or a dip can make no energy. Whether a counter and the intervals agree is not
-  checked yet. When two devices report different values for one slot, the smaller is used, and the conflict is kept for
-  a person to see.
-- **A command for a duration** is given only while a controller does not trust its clock, as after a start without a
-  network. A delay on the way delays its start; it still ends by itself.
-- **A meter's clock**, once set by its gateway, is behind by at most 2 s plus the answer's delay, or ahead by at most
-  120 s; the meter ends states by this clock. Before that, for example after a power cut without a network, it has the
-  error of its own clock. Readings recorded with future times wait at the meter until these times, and so do all later
-  records; the meter keeps no second measurement of these slots.
-- **A retained command**: our broker retains nothing, but other brokers may. Receivers ignore it, count it
-  (`..._retained_messages_total`) and log it once; the operator sees nothing else.
-- **A damaged database of the utility** loses data that only it has: decisions, commands and dead letters that can't be
-  read any more. A part's sender and time of receipt, and the sums of each block, have no checksum; the readings have.
-- **A gateway that loses its store while it sends averages** loses the list of averages sent. If a meter then repeats a
-  few exact readings of such a group, the utility has both: the exact ones, and the mean of all ten in the other slots.
-  Each slot has its quality; the sum of this group may be wrong by as much as readings differ from their mean.
-- **After a long outage of the utility** the newest readings come first, so the oldest are the last to be complete.
-- **A trusted clock that is years ahead** makes jobs run for future periods. These periods stay done after the clock is
-  corrected. `commonwatt utility jobs periods` shows them.
-- **Figures**: a week of eight meters, 80,640 parts of a minute each, drained in 20 s on a busy two-core machine over a
-  line of 100 kB/s.
-"""
-
-
 def reliability_page() -> str:
-    """Return ``docs/reliability.md``."""
+    """Return ``docs/reliability.md`` as it is, with its rows made anew."""
     tests = row_tests()
     lines = []
     for number, row in sorted(ROWS.items()):
@@ -225,4 +165,5 @@ def reliability_page() -> str:
         shown = "<br>".join(f"`{name}`" for name in names) or "no test yet"
         holds = row.holds if names else f"*To come:* {row.holds}"
         lines.append(f"| {number} | {row.fault} | {holds} | {shown} | {'holds' if names else 'not yet'} |\n")
-    return _HEAD + "".join(lines) + _LIMITS
+    head = "| # | what fails | what holds | shown by | result |\n|---|---|---|---|---|\n"
+    return filled("reliability.md", "rows", head + "".join(lines))

@@ -1,4 +1,4 @@
-"""Makes ``docs/settings.md`` from the models that validate the files; a test compares the two."""
+"""Makes ``docs/reference/settings.md`` from the models that validate the files; a test compares the two."""
 
 from collections.abc import Collection, Iterator
 from typing import Any, get_args
@@ -39,7 +39,7 @@ _TOWN_INTRO = """\
 
 The devices of a town: one table `[town]`, and one `[[microgrid]]` or `[[meter]]` for each. Numbers of controllers,
 meters and accounts are counted in the order, so append, and never insert. With a table of `places`, made by
-`commonwatt town generate`, every number is stated, and a row may be added anywhere ([accounts](accounts.md)).
+`commonwatt town generate`, every number is stated, and a row may be added anywhere ([accounts](../settlement.md#accounts-who-has-which-meter-since-when)).
 """
 
 

@@ -10,13 +10,9 @@ from pathlib import Path
 import pytest
 
 from harness.docs.generate import DOCS
-from harness.docs.reliability import LATER, ROWS, TESTS, reliability_page, row_tests
+from harness.docs.reliability import LATER, ROWS, TESTS, row_tests
 
 TEXT = (DOCS / "reliability.md").read_text(encoding="utf-8")
-
-
-def test_page_is_what_is_made_from_the_rows_and_the_tests() -> None:
-    assert reliability_page() == TEXT, "docs/reliability.md is out of date: run make docs"
 
 
 def test_every_row_of_the_catalogue_stands_there_once() -> None:

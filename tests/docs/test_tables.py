@@ -44,7 +44,7 @@ def utility_tables(folder: Path) -> Tables:
 
 def documented(heading: str) -> Tables:
     """The tables in the section under ``heading``: rows of | `table` | `column`, `column` ... | what for |."""
-    _, _, section = (DOCS / "protocol.md").read_text().partition(f"\n### {heading}\n")
+    _, _, section = (DOCS / "stores.md").read_text().partition(f"\n### {heading}\n")
     section = re.split(r"^#{2,3} ", section, flags=re.MULTILINE)[0]
     rows = re.findall(r"^\| `(\w+)` \| (.+?) \| .+ \|$", section, flags=re.MULTILINE)
     return {name: re.findall(r"`(\w+)`", columns) for name, columns in rows}
@@ -57,4 +57,4 @@ def documented(heading: str) -> Tables:
 )  # fmt: skip
 def test_every_table_and_column_is_described(heading: str, tables: object, tmp_path: Path) -> None:
     assert callable(tables)
-    assert documented(heading) == tables(tmp_path), "describe it in docs/protocol.md, section Tables"
+    assert documented(heading) == tables(tmp_path), "describe it in docs/stores.md, section Tables"

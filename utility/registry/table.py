@@ -1,4 +1,4 @@
-"""The registry's dates as a table (CSV) that a clerk can keep in a spreadsheet: one fact a row (docs/accounts.md).
+"""The registry's dates as a table (CSV) that a clerk can keep in a spreadsheet: one fact a row (docs/settlement.md).
 
 A table that is read becomes facts and faults; every fault names its row and column. ``importing`` applies the facts.
 """

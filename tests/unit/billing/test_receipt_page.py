@@ -1,4 +1,4 @@
-"""A stranger's checker of receipts, written from docs/checking-a-bill.md alone, agrees with every bill (U2)."""
+"""A stranger's checker of receipts, written from docs/billing.md alone, agrees with every bill (U2)."""
 
 import copy
 import hashlib
@@ -18,7 +18,7 @@ from harness.billing.worlds import random_world
 from tests.unit.billing.test_check_bill import Receipt, receipts
 from utility.billing.inputs import FIRST_RULES, RULES
 
-PAGE = Path(__file__).parents[3] / "docs/checking-a-bill.md"
+PAGE = Path(__file__).parents[3] / "docs/billing.md"
 
 
 def hashed(first: bytes, *parts: bytes) -> bytes:

@@ -13,10 +13,9 @@ from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
-from harness.docs.generate import DOCS
 from harness.furnished import LOCAL_KEY, furnished, token_of, visited
 from harness.household import HOUSE, MONTH
-from harness.routes import Ruled, Visitors, all_routes, bare_app, routes_page
+from harness.routes import Ruled, Visitors, all_routes, bare_app
 from tests.unit.console.conftest import NOW
 from utility.access.actor import MACHINE
 from utility.access.roles import Role
@@ -96,12 +95,6 @@ def wrong_answers(visitors: Visitors, roles: frozenset[Role] | None, headers: di
         if not is_right:
             wrong.append(f"{route.method} {route.path}: {code}")
     return wrong
-
-
-def test_page_of_routes_is_what_the_code_says() -> None:
-    assert (DOCS / "console-routes.md").read_text() == routes_page(), (
-        "docs/console-routes.md is out of date: run make docs"
-    )
 
 
 def test_a_route_without_a_rule_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

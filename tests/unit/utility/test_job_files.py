@@ -41,10 +41,10 @@ def settings(url: str, folder: Path) -> UtilitySettings:
 
 
 def test_every_job_has_a_dry_run_and_is_on_the_page(url: str, tmp_path: Path) -> None:
-    page = (DOCS / "jobs.md").read_text()
+    page = (DOCS / "operations.md").read_text()
     for plan in catalogue(settings(url, tmp_path / "files")):
         assert plan.name in PREVIEWS
-        assert f"| `{plan.name}` |" in page, "describe it in docs/jobs.md"
+        assert f"| `{plan.name}` |" in page, "describe it in docs/operations.md"
         assert all(name in page for name in plan.also)
 
 

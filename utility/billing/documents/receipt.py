@@ -1,4 +1,4 @@
-"""The receipt of a bill: one JSON file with everything that anybody needs to check it (docs/checking-a-bill.md)."""
+"""The receipt of a bill: one JSON file with everything that anybody needs to check it (docs/billing.md)."""
 
 import json
 from collections.abc import Collection, Sequence

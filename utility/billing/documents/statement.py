@@ -62,7 +62,7 @@ TOTALS_HEAD: Row = ("Customers", "accounts", "billed, $", "imported, kWh", "expo
 CODE_WORDS = (
     "This code is on every bill of the month. If your neighbour's bill has the same, "
     "both bills stand in the same list of the whole town. Your receipt shows that your bill is in it: "
-    "docs/checking-a-bill.md."
+    "docs/billing.md."
 )
 
 
