@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.answers import runs
 from harness.answers.detail import detail_table
-from harness.docs.generate import DOCS
+from harness.docs.marked import DOCS
 
 PAGES = ("scenarios.md",)
 

@@ -39,7 +39,8 @@ _TOWN_INTRO = """\
 
 The devices of a town: one table `[town]`, and one `[[microgrid]]` or `[[meter]]` for each. Numbers of controllers,
 meters and accounts are counted in the order, so append, and never insert. With a table of `places`, made by
-`commonwatt town generate`, every number is stated, and a row may be added anywhere ([accounts](../settlement.md#accounts-who-has-which-meter-since-when)).
+`commonwatt town generate`, every number is stated, and a row may be added anywhere
+([accounts](../settlement.md#accounts-who-has-which-meter-since-when)).
 """
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from harness.docs.generate import DOCS
+from harness.docs.marked import DOCS
 from harness.real.parts import real_part
 from harness.real.server import Server
 

@@ -12,7 +12,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from harness.docs.generate import DOCS, blocks_of
+from harness.docs.generate import blocks_of
+from harness.docs.marked import DOCS
 from harness.network.waiting import ended
 from harness.real import forks
 from harness.real.mosquitto import command as mosquitto

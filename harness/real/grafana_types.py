@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.docs.generate import DOCS
+from harness.docs.marked import DOCS
 from harness.real.parts import real_part
 
 GRAFANA = "11.6"

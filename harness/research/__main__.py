@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from harness.docs.generate import DOCS
+from harness.docs.marked import DOCS
 from harness.research.town import emulated_homes, emulated_town, varied
 from utility.research.attacks.aggregates import attacks_on
 from utility.research.attacks.half_hours import find_by_half_hours

@@ -2,7 +2,7 @@
 
 import re
 
-from harness.docs.generate import DOCS
+from harness.docs.marked import DOCS
 
 TESTS = DOCS.parent / "tests"
 

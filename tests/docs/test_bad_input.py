@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES
-from harness.docs.generate import DOCS
+from harness.docs.marked import DOCS
 from harness.fuzz import bad_input
 from harness.fuzz.bad_input import Seen, gateway_bench, utility_bench
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.docs.generate import DOCS, pages_for_people, without_blocks, without_code
+from harness.docs.generate import pages_for_people, without_blocks, without_code
+from harness.docs.marked import DOCS
 
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 HTML = re.compile(r"(?:src|href)=\"([^\"]+)\"")

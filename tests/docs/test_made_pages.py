@@ -2,7 +2,8 @@
 
 import pytest
 
-from harness.docs.generate import DOCS, pages
+from harness.docs.generate import pages
+from harness.docs.marked import DOCS
 
 
 @pytest.mark.parametrize("name", pages())

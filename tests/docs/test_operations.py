@@ -10,7 +10,8 @@ from commonwatt.config.files import check_file, check_named_files
 from commonwatt.site.places import services_of
 from deploy.debian.package import CONTROLLER, UTILITY
 from deploy.debian.wheels import MACHINES
-from harness.docs.generate import DOCS, blocks_of, code_of, command_of
+from harness.docs.generate import blocks_of, code_of, command_of
+from harness.docs.marked import DOCS
 from harness.real.deploy import DEPLOY, PAGE, STATE, UNITS, commands, office, steps, words_of
 
 GUIDES = sorted((DOCS / "guides").glob("*.md"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.docs.generate import DOCS
+from harness.docs.marked import DOCS
 from harness.docs.reliability import LATER, ROWS, TESTS, row_tests
 
 TEXT = (DOCS / "reliability.md").read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ import pytest
 
 from commonwatt.device.store import open_store
 from gateway.store.store import Store
-from harness.docs.generate import DOCS
+from harness.docs.marked import DOCS
 from meter_sim.truth import TRUTH
 from utility.assembly.tables import metadata
 

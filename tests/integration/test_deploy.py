@@ -20,7 +20,8 @@ import pytest
 from commonwatt.cli.status import ask
 from commonwatt.identity.devices import digest
 from commonwatt.runtime.clock import Clock, save_clock
-from harness.docs.generate import DOCS, blocks_of
+from harness.docs.generate import blocks_of
+from harness.docs.marked import DOCS
 from harness.network.waiting import ended, eventually, free_port
 from harness.real import forks
 from harness.real.deploy import PAGE, STATE, started, steps, words_of

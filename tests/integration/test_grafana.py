@@ -16,7 +16,7 @@ import yaml
 from commonwatt.demo.layout import STARTS_AT
 from gateway.lte_line import ENOUGH_S, METERS, UTILITY, LineDay, kept_days
 from gateway.store.store import Store
-from harness.docs.generate import DOCS
+from harness.docs.marked import DOCS
 from harness.docs.metrics import all_metrics
 from harness.network.waiting import eventually
 from harness.real.parts import real_part

@@ -9,7 +9,7 @@ import yaml
 from commonwatt.model.now import Trust
 from commonwatt.model.supply import SupplyState
 from commonwatt.protocol.plant_messages import PlantReport
-from harness.docs.generate import DOCS
+from harness.docs.marked import DOCS
 from harness.worlds.utility import a_heartbeat
 from utility.alarms.conditions import Counted, Facts, JobFacts, conditions, is_judged
 from utility.alarms.lifecycle import Condition

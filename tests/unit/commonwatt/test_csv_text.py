@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commonwatt.model.csv_text import cell_of, line_of, text_of
-from harness.docs.generate import DOCS
+from harness.docs.marked import DOCS
 
 FORMULAS = ["=cmd|'/C calc'!A0", "+1+cmd", "-1+cmd|x", "@SUM(A1)", "\t=1", "\r=1", "\x00", "'=1", "-", "+49 1", "--1"]
 

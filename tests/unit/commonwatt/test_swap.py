@@ -21,7 +21,7 @@ from commonwatt.network.tls import server_context
 from commonwatt.site.exchange import release_commands
 from commonwatt.site.machine import Machine
 from gateway.store.store import Store
-from harness.docs.generate import DOCS
+from harness.docs.marked import DOCS
 from harness.real import forks
 from harness.real.deploy import STATE, steps, words_of
 from harness.real.enrolled import authority, certificate

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.docs.generate import DOCS, RUNBOOKS
+from harness.docs.generate import RUNBOOKS
+from harness.docs.marked import DOCS
 from harness.docs.metrics import all_metrics
 from harness.real.parts import real_part
 

@@ -8,7 +8,7 @@ import pytest
 from commonwatt.model.records import RecordType
 from harness.answers.__main__ import PAGES, filled, names_in, parts
 from harness.answers.detail import DAYS, detail, emulated
-from harness.docs.generate import DOCS
+from harness.docs.marked import DOCS
 from scenarios.cli import run
 from scenarios.policies import POLICIES
 

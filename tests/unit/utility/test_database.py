@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from commonwatt.model.exceptions import ConfigError, StoreError
-from harness.docs.generate import DOCS
+from harness.docs.marked import DOCS
 from utility.database import engines
 from utility.database.database import Database, open_database
 

@@ -12,7 +12,7 @@ import pytest
 from commonwatt.config.files import check_named_files
 from commonwatt.config.utility import BackupSettings, ExportSettings, UtilitySettings
 from commonwatt.model.exceptions import ConfigError, StoreError
-from harness.docs.generate import DOCS
+from harness.docs.marked import DOCS
 from utility.database.backup.backup import restore
 from utility.database.database import Database, open_database
 from utility.exports.jobs import BackupJob, ExportsJob, backup_plan
