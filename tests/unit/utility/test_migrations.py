@@ -1,7 +1,7 @@
 """Databases of every schema there was are brought up to date with nothing lost; those of later ones are left alone."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -68,19 +68,89 @@ def readings(database: Database) -> tuple[dict[tuple[int, int, int], dict[int, i
 
 
 @pytest.fixture
-def old_url(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+def kept(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[[str], str]]:
+    """Makes a database as the code of a schema's time made it; returns its address."""
+    made: list[str] = []
+
+    def make(schema: str) -> str:
+        statements = (DATABASES / f"utility_v{schema}_{kind}.sql").read_text()
+        if kind == "sqlite":
+            with closing(sqlite3.connect(tmp_path / f"old{schema}.db")) as connection:
+                connection.executescript(statements)
+            return f"sqlite:///{tmp_path}/old{schema}.db"
+        server: Postgres = request.getfixturevalue("server")
+        name = f"old{schema}"
+        server.execute(f"CREATE DATABASE {name}")
+        made.append(name)
+        server.run_script(name, statements)
+        return server.url_of(name)
+
+    yield make
+    for name in made:
+        request.getfixturevalue("server").execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def old_url(kept: Callable[[str], str]) -> str:
     """A database of the first schema, made by the code of that time."""
-    statements = (DATABASES / f"utility_v0001_{kind}.sql").read_text()
-    if kind == "sqlite":
-        with closing(sqlite3.connect(tmp_path / "old.db")) as connection:
-            connection.executescript(statements)
-        yield f"sqlite:///{tmp_path}/old.db"
-        return
-    server: Postgres = request.getfixturevalue("server")
-    server.execute("CREATE DATABASE old")
-    server.run_script("old", statements)
-    yield server.url_of("old")
-    server.execute("DROP DATABASE old WITH (FORCE)")
+    return kept("0001")
+
+
+def schema_of(url: str) -> dict[str, object]:
+    """Every table with its columns in order, its keys, indexes and triggers."""
+    engine = create_engine(url, poolclass=NullPool)
+    found: dict[str, object] = {}
+    with engine.connect() as connection:
+        inspector = inspect(connection)
+        for table in inspector.get_table_names():
+            columns = [
+                (c["name"], str(c["type"]), c["nullable"], c["default"], c.get("autoincrement"))
+                for c in inspector.get_columns(table)
+            ]
+            indexes = inspector.get_indexes(table)
+            for index in indexes:
+                index["dialect_options"] = {name: str(value) for name, value in index["dialect_options"].items()}
+            keys = [
+                sorted(map(str, keys))
+                for keys in (
+                    indexes,
+                    inspector.get_foreign_keys(table),
+                    inspector.get_unique_constraints(table),
+                    [inspector.get_pk_constraint(table)],
+                )
+            ]
+            found[table] = (columns, keys)
+        triggers = {
+            "sqlite": "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'",
+            "postgresql": "SELECT tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",
+        }[engine.dialect.name]
+        found["triggers"] = sorted(map(tuple, connection.execute(text(triggers)).all()))
+    return found
+
+
+def test_a_database_of_every_step_since_0_2_has_the_schema_that_one_step_makes(
+    url: str, database: Database, kept: Callable[[str], str]
+) -> None:
+    """Towns that followed the steps between the releases are at the head."""
+    assert database.schema[1] == revisions()[0] == "0025"
+    by_steps, at_once = schema_of(kept("0025")), schema_of(url)
+    partitions = {name for name in at_once if name.startswith("compacted_")}
+    for name in at_once.keys() - partitions:
+        assert at_once[name] == by_steps.get(name), name
+
+
+def test_database_of_0_2_is_brought_up_to_date_with_the_same_schema_and_readings(
+    kept: Callable[[str], str], url: str, database: Database
+) -> None:
+    old = kept("0004")
+    with closing(open_database(old, create=True, check=True)) as opened:
+        assert opened.schema == ("0004", revisions()[0])
+        assert readings(opened) == (READINGS, [(5, 59049), (6, 103)])
+        with opened.reads.begin() as connection:
+            assert load_dated_registry(connection).accounts
+    found, new = schema_of(old), schema_of(url)
+    for name in new:
+        assert found.get(name) == new[name] or name.startswith("compacted_"), name
 
 
 def test_migrations_make_the_tables_the_code_uses(database: Database) -> None:

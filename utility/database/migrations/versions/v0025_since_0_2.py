@@ -1,0 +1,431 @@
+"""Everything since release 0.2: people, accounts with dates, settlement, bills, statistics, supply, control, research.
+
+Released as one step: 0.2 has schema 0004, and schemas between the two were in no release. Days compacted before are not
+settled by themselves: ``commonwatt settlement run --from DATE`` settles them.
+"""
+
+import zlib
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+from alembic import op
+
+from utility.database.base import RowId
+
+revision = "0025"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Make the tables, and fill those of the registry from the meters."""
+    _make_access()
+    _make_jobs()
+    _make_registry()
+    _make_readings()
+    _make_supply()
+    _make_control()
+    _make_corrections()
+    _make_settlement()
+    _make_tariffs()
+    _make_billing()
+    _make_statistics()
+    _make_research()
+    _make_alarms()
+    _make_overview()
+    for name, kind in (("took_ms", sa.BigInteger()), ("error", sa.String(500)), ("waits_for", sa.String(500))):
+        op.add_column("period", sa.Column(name, kind, nullable=True))
+    # Periods of jobs whose cadence or name changed begin anew.
+    op.execute("DELETE FROM period WHERE job IN ('bills', 'months')")
+    op.create_index("ix_command_controller_created", "command", ["controller", "created"])
+    _fill_registry()
+    _let_the_audit_log_only_grow()
+
+
+_TYPES = {
+    "row": RowId,
+    "int": sa.Integer(),
+    "small": sa.SmallInteger(),
+    "big": sa.BigInteger(),
+    "bool": sa.Boolean(),
+    "text": sa.Text(),
+    "bytes": sa.LargeBinary(),
+}
+
+
+def _table(
+    name: str,
+    key: str,
+    columns: str,
+    *,
+    refers: Mapping[str, str] | None = None,
+    unique: Mapping[str, str] | None = None,
+    never_again: bool = False,
+    named: bool = True,
+) -> None:
+    """Make a table.
+
+    Args:
+        name: Its name.
+        key: The columns of its primary key.
+        columns: Each column with its type: ``sN`` is a text of at most N characters, ``?`` may be NULL, ``=0`` is its
+            default.
+        refers: What a column refers to.
+        unique: Columns by the name of their constraint.
+        never_again: On SQLite, whether the number of a deleted row is given to no other.
+        named: Whether the key's constraint has our name.
+    """
+    made = []
+    for column in columns.split(", "):
+        field, kind = column.split()
+        kind, default = kind.removesuffix("=0"), "0" if kind.endswith("=0") else None
+        plain = kind.removesuffix("?")
+        found = _TYPES[plain] if plain in _TYPES else sa.String(int(plain[1:]))
+        # Only row numbers are generated.
+        auto = {} if plain == "row" else {"autoincrement": False}
+        made.append(sa.Column(field, found, nullable=kind != plain, server_default=default, **auto))
+    op.create_table(
+        name,
+        *made,
+        sa.PrimaryKeyConstraint(*key.split(), name=f"pk_{name}" if named else None),
+        *(sa.ForeignKeyConstraint([one], [to], name=f"fk_{name}_{one}") for one, to in (refers or {}).items()),
+        *(sa.UniqueConstraint(*fields.split(), name=one) for one, fields in (unique or {}).items()),
+        sqlite_autoincrement=never_again,
+    )
+
+
+def _where(condition: str) -> dict[str, sa.TextClause]:
+    """Return what makes an index one of some rows, on both databases."""
+    return {"sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
+
+
+def _make_access() -> None:
+    _table(
+        "audit",
+        "no",
+        "no row, time big, person s32, via s8, address s64, action s48, subject s128, before text?, after text?, "
+        "token big?",
+    )
+    op.create_index("ix_audit_time", "audit", ["time"])
+    op.create_index("ix_audit_token", "audit", ["token"])
+    _table(
+        "person",
+        "name",
+        "name s32, display s64, password s160?, state s8, account int?, created big, created_by s32, link_by s32?, "
+        "link_at big?, roles_by s32?, roles_at big?, factor_by s32?, factor_at big?",
+    )
+    _table(
+        "api_token",
+        "no",
+        "no row, digest s64, person s32, label s64, roles s128, made big, until big, used big?, revoked big?",
+        refers={"person": "person.name"},
+        unique={"uq_api_token_digest": "digest"},
+    )
+    op.create_index("ix_api_token_person", "api_token", ["person"])
+    _table(
+        "invitation",
+        "digest",
+        "digest s64, person s32, made big, made_by s32, until big, used big?",
+        refers={"person": "person.name"},
+    )
+    op.create_index("ix_invitation_person", "invitation", ["person"])
+    _table("person_role", "person role", "person s32, role s16", refers={"person": "person.name"})
+    _table("recovery_code", "digest", "digest s64, person s32", refers={"person": "person.name"})
+    op.create_index("ix_recovery_code_person", "recovery_code", ["person"])
+    _table(
+        "second_factor",
+        "person",
+        "person s32, secret s32?, since big?, last_step big, guesses_until big, offered s64?, offered_until big?",
+        refers={"person": "person.name"},
+    )
+    _table(
+        "session",
+        "digest",
+        "digest s64, person s32, csrf s64, opened big, used big, until big, address s64, agent s128",
+        refers={"person": "person.name"},
+    )
+    op.create_index("ix_session_person", "session", ["person"])
+    _table("started_login", "digest", "digest s64, person s32, until big, wrong int", refers={"person": "person.name"})
+    op.create_index("ix_started_login_person", "started_login", ["person"])
+
+
+def _make_jobs() -> None:
+    _table(
+        "job",
+        "name",
+        "name s32, paused big?, every_s int?, minute small?, period s32?, done big?, took_ms big?, failed big?, "
+        "error s500?",
+    )
+
+
+def _make_registry() -> None:
+    _table("account", "number", "number int, made big")
+    _table("account_difference", "meter told", "meter big, told int, registered int, first big, last big, reports big")
+    _table("account_term", "account what since", "account int, what s8, since int, value s64, crc big")
+    _table("holding", "meter since", "meter big, since int, until int?, account int, crc big")
+    _table(
+        "installed",
+        "meter",
+        "meter big, place s200, building s200?, since int?, until int?, first_register big?, last_register big?, "
+        "crc big",
+    )
+    _table("registry_change", "no", "no row, time big, person s64, subject s40, before text, after text")
+    op.create_index("ix_registry_change_subject", "registry_change", ["subject"])
+
+
+def _make_readings() -> None:
+    _table(
+        "relayed_day",
+        "controller day",
+        "controller s16, day int, seconds big, batches big, blocks big, slots big, size big",
+        refers={"controller": "controller.id"},
+    )
+
+
+def _make_supply() -> None:
+    _table(
+        "plant_quarter", "quarter", "quarter int, slots small, ordered big, needed big, sold big, net big, level big"
+    )
+    _table("plant_seen", "one", "one small, time big, report text")
+    _table(
+        "purchase",
+        "quarter",
+        "quarter int, id s64, energy big, price int, policy s16, reason text, inputs text, message text, created "
+        "big, until big, state s16, outcome text?",
+        unique={"uq_purchase_id": "id"},
+    )
+    op.create_index("ix_purchase_open", "purchase", ["quarter"], **_where("state = 'open'"))
+    _table(
+        "ration",
+        "controller",
+        "controller s16, quarter int, supply s16, import_limit_w big?, reason text, until big, command s64",
+        refers={"controller": "controller.id"},
+    )
+
+
+def _make_control() -> None:
+    _table(
+        "control_change",
+        "no",
+        "no row, made big, person s64, action s16, fields text, due big, valid_s int, state s16, undoes big?, "
+        "ended big?, ended_by s64?",
+    )
+    op.create_index("ix_control_change_state", "control_change", ["state"])
+    _table(
+        "control_target",
+        "change_no controller",
+        "change_no row, controller s16, fields text, before text?, command s64?",
+        refers={"change_no": "control_change.no", "controller": "controller.id"},
+    )
+    op.create_index("ix_control_target_controller", "control_target", ["controller", "change_no"])
+    _table(
+        "control_version",
+        "controller setting",
+        "controller s16, setting s32, change_no row",
+        refers={"controller": "controller.id", "change_no": "control_change.no"},
+    )
+    _table(
+        "weights_told",
+        "controller since",
+        "controller s16, since int, weights text, command s64",
+        refers={"controller": "controller.id"},
+    )
+
+
+def _make_corrections() -> None:
+    _table("checked_day", "day meter_no record_type", "day int, meter_no int, record_type small, energy big")
+    _table(
+        "correction",
+        "no",
+        "no row, quarter int, meter_no int, record_type small, version small, owner_no small, method small, mask "
+        "big, energy big, state s8, payload bytes",
+        unique={"uq_correction": "quarter meter_no record_type version"},
+        never_again=True,
+    )
+    op.create_index("ix_correction_state_meter", "correction", ["state", "meter_no", "record_type", "quarter"])
+    op.create_index("ix_correction_state_quarter", "correction", ["state", "quarter"])
+    _table(
+        "correction_step",
+        "no",
+        "no row, correction_no row, time big, person s64, state_before s8, state_after s8, why s200",
+        never_again=True,
+    )
+    op.create_index("ix_correction_step_correction_no", "correction_step", ["correction_no"])
+    _table(
+        "finding",
+        "no",
+        "no row, meter_no int, record_type small, check_name s16, first_quarter int, until_quarter int, figure "
+        "big, threshold big, found big, closed big?, closed_by s64?, why s200?",
+        unique={"uq_finding": "meter_no record_type check_name first_quarter"},
+    )
+    op.create_index("ix_finding_open", "finding", ["check_name"], **_where("closed IS NULL"))
+
+
+def _make_settlement() -> None:
+    _table(
+        "settled",
+        "no",
+        "no row, day int, meter_no int, computed_minute int, version small, why small, payload bytes",
+        unique={"uq_settled": "day meter_no version"},
+        never_again=True,
+    )
+    _table(
+        "settled_day",
+        "day owner_no",
+        "day int, owner_no small, convention s16, computed big, missing int, final bool, residual text",
+    )
+    _table("settlement_due", "day owner_no", "day int, owner_no small, marks int, why small")
+    _table(
+        "sharing",
+        "quarter owner_no version meter_no",
+        "quarter int, owner_no small, version small, meter_no int, given big, received big",
+    )
+    _table("sharing_due", "quarter owner_no", "quarter int, owner_no small, marks int")
+    _table(
+        "sharing_quarter",
+        "quarter owner_no version",
+        "quarter int, owner_no small, version small, computed big, complete bool, shared big",
+    )
+
+
+def _make_tariffs() -> None:
+    _table(
+        "rates_version",
+        "name version",
+        "name s32, version small, state s16, effective int, content text, source text, proposed_by s32, proposed "
+        "big, approved_by s32?, approved big?",
+    )
+    _table(
+        "rates_told",
+        "controller tariff",
+        "controller s16, tariff s32, version small, month s7, command s64",
+        refers={"controller": "controller.id"},
+    )
+
+
+def _make_billing() -> None:
+    _table(
+        "bill_run",
+        "no",
+        "no row, month s7, by_job s7?, state s16, policy s16, code s32, settled_no big, previous_no big, "
+        "inputs_digest s64, digest s64, root s64?, figures text, inputs bytes, made_by s32, made big, checked_by "
+        "s32?, checked big?, issued_by s32?, issued big?, secret bytes?, leaves bytes?, head text?",
+        unique={"uq_bill_run_by_job": "by_job", "uq_bill_run_month_inputs": "month inputs_digest"},
+    )
+    op.create_index("ix_bill_run_issued", "bill_run", ["month"], unique=True, **_where("state = 'issued'"))
+    _table(
+        "bill",
+        "run_no account",
+        "run_no row, account int, cents big, base s16?, content text",
+        refers={"run_no": "bill_run.no"},
+    )
+
+
+def _make_statistics() -> None:
+    _table("usage_batteries", "month owner_no", "month int, owner_no small, payload bytes")
+    _table("usage_day", "day class_no", "day int, class_no small, payload bytes")
+    _table("usage_due", "day owner_no", "day int, owner_no small, marks int")
+    _table(
+        "usage_month",
+        "month scope subject owner_no",
+        "imported big, shared_in big, exported big, shared_out big, generated big?, used big?, peak big, slots "
+        "big, wanted big, quarters big, settled big, missing big, estimated big, reduced_s big, islanded_s big, "
+        "computed big, peak_at int, month int, scope small, subject int, owner_no small, payload bytes",
+    )
+    op.create_index("ix_usage_month_subject", "usage_month", ["scope", "subject", "month"])
+    _table(
+        "usage_projection",
+        "month scope subject quantity",
+        "low big?, middle big, high big?, made big, month int, scope small, subject int, quantity small",
+    )
+
+
+def _make_research() -> None:
+    _table("research_agreement", "name", "name s64, until big, added big, added_by s32")
+    _table("research_log", "no", "no row, time big, person s32, action s16, subject s64, detail text")
+    _table("research_reader", "agreement person", "agreement s64, person s32, added big, added_by s32")
+    _table(
+        "research_release",
+        "id",
+        "id s16, tier s16, since int, until int, options text, attacks text, groups text, state s16, asked big, "
+        "asked_by s32, decided big?, decided_by s32?, why s200?",
+    )
+
+
+def _make_alarms() -> None:
+    _table(
+        "alarm", "key since", "key s255, since big, stage s8, ended big?, labels text, summary s400, description s400"
+    )
+    op.create_index("ix_alarm_ended", "alarm", ["ended"])
+    op.create_index("ix_alarm_open", "alarm", ["key"], **_where("ended IS NULL"))
+    _table(
+        "alarm_acknowledgement", "no", "no row, key text, person s64, note s200, made big, until big", never_again=True
+    )
+    op.create_index("ix_alarm_acknowledgement_until", "alarm_acknowledgement", ["until"])
+    _table(
+        "alarm_silence",
+        "no",
+        "no row, subject s400, ways text, person s64, note s200, made big, start big, until big, foreign_ids text",
+        never_again=True,
+    )
+    op.create_index("ix_alarm_silence_until", "alarm_silence", ["until"])
+
+
+def _make_overview() -> None:
+    _table(
+        "complete_day",
+        "day owner_no",
+        "day int, owner_no small, exact big=0, averaged big=0, quarantined big=0, refused big=0, off big=0, absent "
+        "big=0, missing big=0, computed big=0, marks int",
+        named=False,
+    )
+    op.create_index("ix_complete_day_due", "complete_day", ["day"], **_where("marks > 0"))
+
+
+def _fill_registry() -> None:
+    """Each meter has been at its place since ever, and its account had it since ever."""
+    connection = op.get_bind()
+    found = connection.execute(sa.text("SELECT id, microgrid, location, function, account FROM meter")).all()
+    buildings = {(row.microgrid, row.location) for row in found if row.function == "building"}
+    places, holdings = [], []
+    for row in found:
+        whole = row.location.partition(" apartment ")[0]
+        building = whole if row.function == "apartment" and (row.microgrid, whole) in buildings else None
+        place = {"meter": row.id, "place": row.location, "building": building, "since": None, "until": None}
+        places.append(_checked(place | {"first_register": None, "last_register": None}))
+        if row.account:
+            holdings.append(_checked({"meter": row.id, "since": 0, "until": None, "account": row.account}))
+    numbers = sorted({row.account for row in found if row.account})
+    for table, rows in (
+        ("installed", places),
+        ("holding", holdings),
+        ("account", [{"number": number, "made": 0} for number in numbers]),
+    ):
+        if rows:
+            names = list(rows[0])
+            values = ", ".join(f":{name}" for name in names)
+            connection.execute(sa.text(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({values})"), rows)
+
+
+def _checked(row: dict[str, object]) -> dict[str, object]:
+    """Return a row with its checksum: of its values, in the order of the table's columns."""
+    return row | {"crc": zlib.crc32(repr(list(row.values())).encode(errors="surrogatepass"))}
+
+
+def _let_the_audit_log_only_grow() -> None:
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(
+            "CREATE OR REPLACE FUNCTION audit_only_grows() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'the audit log only grows'; END $$"
+        )
+        op.execute(
+            "CREATE TRIGGER audit_only_grows BEFORE UPDATE OR DELETE OR TRUNCATE ON audit "
+            "FOR EACH STATEMENT EXECUTE FUNCTION audit_only_grows()"
+        )
+        return
+    for change in ("UPDATE", "DELETE"):
+        op.execute(
+            f"CREATE TRIGGER audit_no_{change.lower()} BEFORE {change} ON audit "
+            f"BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END"
+        )
