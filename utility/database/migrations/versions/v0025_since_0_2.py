@@ -6,6 +6,7 @@ settled by themselves: ``commonwatt settlement run --from DATE`` settles them.
 
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -43,7 +44,7 @@ def upgrade() -> None:
     _let_the_audit_log_only_grow()
 
 
-_TYPES = {
+_TYPES: dict[str, Any] = {
     "row": RowId,
     "int": sa.Integer(),
     "small": sa.SmallInteger(),
@@ -82,9 +83,15 @@ def _table(
         kind, default = kind.removesuffix("=0"), "0" if kind.endswith("=0") else None
         plain = kind.removesuffix("?")
         found = _TYPES[plain] if plain in _TYPES else sa.String(int(plain[1:]))
-        # Only row numbers are generated.
-        auto = {} if plain == "row" else {"autoincrement": False}
-        made.append(sa.Column(field, found, nullable=kind != plain, server_default=default, **auto))
+        made.append(
+            sa.Column(
+                field,
+                found,
+                nullable=kind != plain,
+                server_default=default,
+                autoincrement="auto" if plain == "row" else False,  # only row numbers are generated
+            )
+        )
     op.create_table(
         name,
         *made,
@@ -95,7 +102,7 @@ def _table(
     )
 
 
-def _where(condition: str) -> dict[str, sa.TextClause]:
+def _where(condition: str) -> dict[str, Any]:
     """Return what makes an index one of some rows, on both databases."""
     return {"sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
 
