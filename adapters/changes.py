@@ -9,8 +9,7 @@ from commonwatt.device import changes as device
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
 
-Key: TypeAlias = tuple[MeterId, RecordType]
-"""A channel: one record type of one meter."""
+Key: TypeAlias = tuple[MeterId, RecordType]  # a channel: one record type of one meter
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,5 +27,4 @@ class HandledChange:
     handled: Handled
 
 
-Change: TypeAlias = device.Change | ChannelChange | HandledChange
-"""A change that an adapter commits to its store."""
+Change: TypeAlias = device.Change | ChannelChange | HandledChange  # a change that an adapter commits to its store

@@ -27,14 +27,10 @@ from commonwatt.model.records import MAX_RECORD_S, RecordType, State
 from commonwatt.model.units import SLOT_S, MicrogridId, MilliwattHours
 from commonwatt.protocol.commands import Kind
 
+# Seconds until the command of a state in force is published again: a device that restarts has forgotten it.
 REPEAT_S = 300
-"""Seconds until the command of a state in force is published again: a device that restarts has forgotten it."""
-
-KEPT_WRONG = 100
-"""Unreadable messages kept for inspection; the oldest is dropped."""
-
-KEPT_BYTES = 300
-"""Bytes of each that are kept."""
+KEPT_WRONG = 100  # unreadable messages kept for inspection; the oldest is dropped
+KEPT_BYTES = 300  # bytes of each that are kept
 
 Effects: TypeAlias = list[Effect[Change]]
 
@@ -122,8 +118,6 @@ class Adapter:
         """Handle a message; yield what became of each of its values, and the effects.
 
         Args:
-            topic: Its topic.
-            payload: Its payload.
             at: When it arrived.
             retained: Whether it is an old message that the broker kept.
         """

@@ -16,8 +16,7 @@ from adapters.mapping.values import UnreadableError
 
 _RISES = 3
 _KILOWATT_DECIMALS = 3
-_CLOCK_MS = 10_000
-"""Least milliseconds over which a number is compared with a clock."""
+_CLOCK_MS = 10_000  # least milliseconds over which a number is compared with a clock
 
 _UTC, _FAR_EAST = ZoneInfo("UTC"), ZoneInfo("Asia/Tokyo")
 _FARTHEST_ZONE_MS = 14 * 3_600_000
@@ -54,8 +53,7 @@ _TARIFF = re.compile(
     r"|(?<![a-z])(?:low|high|laag|hoog|dal|piek|off_?peak|peak|normal|[hn]t)(?![a-z])",
     re.IGNORECASE,
 )
-_CLOCKS = (1, 1000)
-"""Units in a second of a number that counts seconds or milliseconds."""
+_CLOCKS = (1, 1000)  # units in a second of a number that counts seconds or milliseconds
 
 _GENERIC = re.compile(r"\d*|state|value|values|system|sensor|data|params|l[123]|phases?", re.IGNORECASE)
 _OBIS = re.compile(r"\d-\d:([12])\.([78])\.\d")

@@ -16,11 +16,9 @@ from collections import OrderedDict
 
 from adapters.arrived import Arrived
 
+# Most messages that a broker of MQTT 5 may send before an acknowledgement; with 3.1.1 it is the broker's own limit.
 MOST_IN_FLIGHT = 320
-"""Most messages that a broker of MQTT 5 may send before an acknowledgement; with 3.1.1 it is the broker's own limit."""
-
-_REMEMBERED = 2 * MOST_IN_FLIGHT
-"""Most remembered messages; with 6 bytes each they fit into a page of the store."""
+_REMEMBERED = 2 * MOST_IN_FLIGHT  # most remembered messages; with 6 bytes each they fit into a page of the store
 
 _ENTRY = struct.Struct("<HI")
 

@@ -21,18 +21,14 @@ from adapters.mapping.values import PER_UNIT, UnreadableError
 from adapters.recordings import Recorded
 from commonwatt.config.adapter import AdapterRule
 
-MAX_SERIES = 20_000
-"""Most numbers that are watched; further ones are left out and counted."""
-
-MAX_METERS = 1000
-"""Most meters in the TOML, as many as an adapter's file can have."""
+MAX_SERIES = 20_000  # most numbers that are watched; further ones are left out and counted
+MAX_METERS = 1000  # most meters in the TOML, as many as an adapter's file can have
 
 _HOUR_MS = 3_600_000
 _LONGEST_TOPIC = 256
 _LONGEST_CHANNEL = 64
 _LEAST_EXPONENT = -100
-_SHORTEST_MS = 30_000
-"""Least milliseconds over which a register's rise is compared with a power."""
+_SHORTEST_MS = 30_000  # least milliseconds over which a register's rise is compared with a power
 _SOLAR = words_of("pv pvinverter solar solarcharger")
 
 
@@ -242,8 +238,7 @@ def _parsed(payload: bytes) -> tuple[str, Payload]:
     return "json", JsonPayload(payload)
 
 
-_END = "\0"
-"""After a topic: the one character that no topic has."""
+_END = "\0"  # after a topic: the one character that no topic has
 
 
 def _names(rule: AdapterRule, series: Series) -> Mapping[str, str] | None:

@@ -12,8 +12,7 @@ from commonwatt.config.adapter import AdapterSettings
 from commonwatt.model.exceptions import CommonwattError
 from commonwatt.runtime.clock import load_clock
 
-FIRST_S = 15.0
-"""Seconds within which the broker must accept the connection."""
+FIRST_S = 15.0  # seconds within which the broker must accept the connection
 
 
 def listen(settings: AdapterSettings, filters: Iterable[str]) -> Iterator[Arrived]:

@@ -25,20 +25,12 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.addresses import split_address
 from commonwatt.network.tls import ClientTls
 
-MAX_WAITING = 10_000
-"""Most messages in the queue."""
-
+MAX_WAITING = 10_000  # most messages in the queue
+# Waiting messages of QoS 1 that are handled at once: brokers send about 20 before the first acknowledgement.
 MANY_TO_ACKNOWLEDGE = 16
-"""Waiting messages of QoS 1 that are handled at once: brokers send about 20 before the first acknowledgement."""
-
-AT_ONCE = 500
-"""Most messages in one commit; as many are handled at once."""
-
-SESSION_S = 7 * 86_400
-"""How long a broker of MQTT 5 keeps messages for an adapter that is away."""
-
-REFUSED = "subscriptions refused"
-"""Key of ``Source.limits``: why the broker refused a subscription."""
+AT_ONCE = 500  # most messages in one commit; as many are handled at once
+SESSION_S = 7 * 86_400  # how long a broker of MQTT 5 keeps messages for an adapter that is away
+REFUSED = "subscriptions refused"  # key of ``Source.limits``: why the broker refused a subscription
 
 _LIMITS = ("ReceiveMaximum", "MaximumQoS", "MaximumPacketSize", "SessionExpiryInterval", "TopicAliasMaximum")
 

@@ -20,8 +20,7 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import SLOT_S, EpochSeconds
 
-EVERY_MS = 10_000
-"""Time between two messages that have no time of their own, in a recording without times."""
+EVERY_MS = 10_000  # time between two messages that have no time of their own, in a recording without times
 
 _COUNTED_NOTHING = {Outcome.HELD_BACK, Outcome.BEGUN, Outcome.UNIT, *Ignored} - {Ignored.NOT_PREFERRED}
 

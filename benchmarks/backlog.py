@@ -42,17 +42,12 @@ HOURS = 12
 RUNS = 3
 MINUTES_OF_QUARTER = QUARTER_S // 60
 
+# Blocks in a batch of a backlog: ``BATCH_PARTS`` parts, of which a block has one for each minute.
 AS_GATEWAYS_SEND = BATCH_PARTS // MINUTES_OF_QUARTER
-"""Blocks in a batch of a backlog: ``BATCH_PARTS`` parts, of which a block has one for each minute."""
-
+# Blocks in a batch of the whole town's backlog.
 BATCHES = {"as gateways make them": AS_GATEWAYS_SEND, "nearly as large as may be": 1500}
-"""Blocks in a batch of the whole town's backlog."""
-
-IN_FLIGHT = 64
-"""Batches of the whole town in flight at once."""
-
-QUIET_S = 0.5
-"""Seconds after the last acknowledgement until the backlog counts as delivered."""
+IN_FLIGHT = 64  # batches of the whole town in flight at once
+QUIET_S = 0.5  # seconds after the last acknowledgement until the backlog counts as delivered
 
 ABOUT = (
     "One microgrid: while its line was down, a real gateway stored twelve hours of its 22 meters, a part a minute. "

@@ -21,11 +21,8 @@ from utility.tariffs.tariff import Tariff
 POLICIES = ("spec", "aces", "rangers")
 MONTH = "2026-11"
 
-MOST_S, MOST_MB = 1.0, 1_000
-"""The goals: bills in seconds, memory of the process in megabytes."""
-
-_DIFFERENT = 100
-"""Different months of a meter; the town's meters have these in turn."""
+MOST_S, MOST_MB = 1.0, 1_000  # the goals: bills in seconds, memory of the process in megabytes
+_DIFFERENT = 100  # different months of a meter; the town's meters have these in turn
 
 
 class Months:

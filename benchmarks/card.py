@@ -28,18 +28,14 @@ TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = {}\n'
 HOUSES = 10
 
 SETTLE_S = 90.0
-RUN_S = 900.0
-"""A quarter-hour at real speed: what is done every quarter of an hour, such as compaction, is done once."""
+RUN_S = 900.0  # a quarter-hour at real speed: what is done every quarter of an hour, such as compaction, is done once
 
 STARTS = 5
 DAY_S = 86_400
 MB = 1e6
 
-BLOCK = 4096
-"""Bytes of a block of the file system: a sync writes whole blocks."""
-
-FRAME_HEAD = 24
-"""Bytes of a page's header in the write-ahead log; SQLite writes it before the page."""
+BLOCK = 4096  # bytes of a block of the file system: a sync writes whole blocks
+FRAME_HEAD = 24  # bytes of a page's header in the write-ahead log; SQLite writes it before the page
 
 PARTS = ("gateway", "broker")
 CASES: dict[str, str] = {"commit_s = 10 (default)": "", "commit_s = 1": "commit_s = 1"}

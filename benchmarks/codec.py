@@ -26,8 +26,7 @@ MICROGRID = "r001"
 METERS = 64
 FIRST_METER = 10_001
 QUARTER = 1_988_889
-BLOCKS_PER_S = 250_000
-"""The goal: blocks a second that the utility processes, without its database."""
+BLOCKS_PER_S = 250_000  # the goal: blocks a second that the utility processes, without its database
 
 WHOLE, MINUTE = "whole quarter-hours", "parts of a minute"
 

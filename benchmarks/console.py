@@ -33,19 +33,14 @@ from utility.database.database import open_database
 from utility.jobs.catalogue import catalogue
 from utility.webkit.rights import COOKIE
 
-EVERY_S = 5.0
-"""How often each browser asks."""
-
-PAGE_EVERY_S = 0.1
-"""How often a page is asked for while the jobs run."""
+EVERY_S = 5.0  # how often each browser asks
+PAGE_EVERY_S = 0.1  # how often a page is asked for while the jobs run
 
 _STARTS_WITHIN_S, _JOBS_WITHIN_S = 300, 900
-_WAITING = {"bills"}
-"""Jobs that wait for what the town does not have: a tariff."""
+_WAITING = {"bills"}  # jobs that wait for what the town does not have: a tariff
 
 _SMOKED = StoredReadings(series=1, days=1, blocks=1, bytes=0)
-_QUIET_CORE = 0.05
-"""The core that it uses at most once its jobs at the start are over."""
+_QUIET_CORE = 0.05  # the core that it uses at most once its jobs at the start are over
 
 
 def bench(*, smoke: bool = False) -> Section:

@@ -27,8 +27,7 @@ from utility.database.postgres.partitions import make_partitions, month_of
 from utility.readings.store.parts import summaries
 from utility.readings.tables import compacted
 
-PART, DAYS = 10, 30
-"""One in so many homes of each kind is emulated, for so many days."""
+PART, DAYS = 10, 30  # one in so many homes of each kind is emulated, for so many days
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,11 +13,9 @@ from commonwatt.town.town import Town
 MOST_MS, MOST_BYTES, MOST_MB, MOST_CORE = 200, 150_000, 250, 0.05
 PLOT_MS, MONTH_MS, FIND_MS = 300, 1_000, 100
 SIX_MONTHS_DAYS = 182
-ACES_TB = 1.8
-"""Six months of the town's readings in the ACES report."""
-
+ACES_TB = 1.8  # six months of the town's readings in the ACES report
+# Requests with goals of their own.
 PLOT, MONTH, FIND = "plot of five settled years", "the town's completeness of a month", "search, three characters"
-"""Requests with goals of their own."""
 
 _SHARED = "The processor is shared with what else runs on the machine."
 

@@ -32,21 +32,14 @@ from utility.database.database import open_database
 from utility.registry.store.registration import fill_registry
 from utility.settlement.reasons import Why
 
-NOW = 1_795_997_100
-"""29 November 2026, 19:05 in New York: what is done every hour was done at the start."""
+NOW = 1_795_997_100  # 29 November 2026, 19:05 in New York: what is done every hour was done at the start
 
 TODAY = NOW // 86_400
-POOL = 500
-"""Different payloads that the copies have in turn."""
-
+POOL = 500  # different payloads that the copies have in turn
+# The day of the whole town that the jobs at the start settle again, count, and take into its month's usage.
 DUE_DAY = TODAY - 2
-"""The day of the whole town that the jobs at the start settle again, count, and take into its month's usage."""
-
-_READ_DAYS = 40
-"""Days back of which jobs read settled days: the present month."""
-
-_UNSEARCHED = 4
-"""Quarters that the gap finder has not searched yet."""
+_READ_DAYS = 40  # days back of which jobs read settled days: the present month
+_UNSEARCHED = 4  # quarters that the gap finder has not searched yet
 
 _MAKERS = {RecordType.THROUGH: household, RecordType.GENERATION: solar, RecordType.STORED: levels}
 _BLOCKS = (

@@ -20,14 +20,12 @@ from harness.energy.alone import Alone
 from harness.worlds.meters import ack_of
 
 DAY_S = 86_400
-BEGIN = 1_781_913_600
-"""A midnight in June, UTC."""
+BEGIN = 1_781_913_600  # a midnight in June, UTC
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 10\n'
 GET = Command(id="g", cmd="get", issuer="r001", epoch=(1, 0), what="records", from_id=1)
 
-EVERY_S = {"once a minute (push)": 60, "once a quarter-hour": 900}
-"""How often a meter puts its records."""
+EVERY_S = {"once a minute (push)": 60, "once a quarter-hour": 900}  # how often a meter puts its records
 
 
 @dataclass

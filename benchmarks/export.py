@@ -33,8 +33,7 @@ from utility.readings.store.parts import summaries
 from utility.registry.store.registration import fill_registry
 
 TOWN = 'microgrid = [{{id = "r", kind = "residential", count = {}}}]\n'
-FIRST = 1_996_628
-"""The first quarter: 1 December 2026 in New York."""
+FIRST = 1_996_628  # the first quarter: 1 December 2026 in New York
 MONTH_DAYS = 31
 _KINDS = {RecordType.THROUGH: household, RecordType.GENERATION: solar, RecordType.STORED: levels}
 _INSERT = (

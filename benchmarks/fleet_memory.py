@@ -15,11 +15,8 @@ from harness.real.site import Site
 
 TOWN = '[[microgrid]]\nid = "r"\nkind = "residential"\ncount = {}\n'
 COUNTS = (1, 10, 100)
-RUN_S = 90.0
-"""At real speed: six slots, and one put of each meter or two."""
-
-MOST_MIB = 500
-"""The goal for 100 residential microgrids."""
+RUN_S = 90.0  # at real speed: six slots, and one put of each meter or two
+MOST_MIB = 500  # the goal for 100 residential microgrids
 
 
 class Sizes:

@@ -31,14 +31,12 @@ KINDS = {"r001": "303 apartment meters", "r002": "20 residential meters"}
 RUNS = 3
 RUN_S = 6.0
 WARM_S = 1.0
-DAYS_BACK = 300
-"""Age in days of the first record of clients that put without a pause."""
+DAYS_BACK = 300  # age in days of the first record of clients that put without a pause
 
 HOUR_S = 60.0
 HOUR_SPEED = 60.0
 LIVE_S = 90.0
-SETTLE_S = 30.0
-"""Real seconds until all meters are connected and the gateway has requested their state."""
+SETTLE_S = 30.0  # real seconds until all meters are connected and the gateway has requested their state
 
 
 class Pusher:

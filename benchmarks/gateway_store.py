@@ -23,11 +23,8 @@ from gateway.store.store import Store
 from harness.worlds.gateway import START, registered
 
 MICROGRID = "r001"
-METERS = 303
-"""The meters of an apartment building."""
-
-RECORDS_PER_S = 50_000
-"""The goal."""
+METERS = 303  # the meters of an apartment building
+RECORDS_PER_S = 50_000  # the goal
 
 MINUTE, BACKLOG = "puts of a minute, 12 records", "puts of a backlog, 1,000 records"
 LIMITED_BY = "Each record is checked separately, on one core."

@@ -21,13 +21,11 @@ from harness.real.postgres import Postgres
 from harness.real.site import Site
 
 MICROGRIDS = (1, 4, 16)
-BATCHES = 2400
-"""Batches of all microgrids together, in each run."""
+BATCHES = 2400  # batches of all microgrids together, in each run
 
 MINUTES, BACKLOG = "a minute each", "a backlog"
 
-Made = tuple[int, bytes]
-"""A batch and its number."""
+Made = tuple[int, bytes]  # a batch and its number
 
 HELD_BACK = (
     "One microgrid on amqtt is throttled: our broker reads 100 packets a second of a gateway (`packets_per_s`), with "

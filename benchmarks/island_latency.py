@@ -20,12 +20,10 @@ from meter_sim.faults import Faults, path_of, save
 
 TOWN = '[[microgrid]]\nid = "r"\nkind = "residential"\nhouses = 10\ncount = {}\n'
 MICROGRIDS, ROUNDS = 4, 13
-LOOK_S = 0.05
-"""Seconds between two looks at the meters' store: an island is seen at most so much late."""
+LOOK_S = 0.05  # seconds between two looks at the meters' store: an island is seen at most so much late
 
 PATIENCE_S = 120
-LAST_S = 7 * 60
-"""No round begins later."""
+LAST_S = 7 * 60  # no round begins later
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,8 +26,7 @@ MONTH = "2026-10"
 FIRST = (date(2026, 10, 1) - date(1970, 1, 1)).days
 DAYS = range(FIRST - 1, FIRST + 33)
 
-ONE_MS, ALL_S = 50, 20
-"""The goals: processor milliseconds of one account's bill, processor seconds of all."""
+ONE_MS, ALL_S = 50, 20  # the goals: processor milliseconds of one account's bill, processor seconds of all
 
 _LIMIT = "SQLite's reading of a month of quarter-hours, and their digests."
 

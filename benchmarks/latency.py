@@ -20,14 +20,11 @@ from harness.real.site import Site
 
 HOMES = '[[microgrid]]\nid = "r"\nkind = "residential"\ncount = {}\n'
 APARTMENTS = '[[microgrid]]\nid = "a"\nkind = "apartment"\nbuildings = 3\napartments = 100\ncount = {}\n'
+# By number of meters: the town file, and the number of its microgrids, measured in parallel.
 MICROGRIDS = {20: (HOMES, 16), 303: (APARTMENTS, 8)}
-"""By number of meters: the town file, and the number of its microgrids, measured in parallel."""
-
-SAMPLES = 32
-"""Least samples of each kind."""
-
+SAMPLES = 32  # least samples of each kind
+# Levels relative to the minimum, percent of the capacity; the gateway polls the first two every 15 s.
 ABOVE, BELOW, FULL = 2, -2, 20
-"""Levels relative to the minimum, percent of the capacity; the gateway polls the first two every 15 s."""
 
 PUT_EVERY_S = 60
 PATIENCE_S = 180

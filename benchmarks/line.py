@@ -18,17 +18,10 @@ from commonwatt.protocol.topics import BATCHES, gateway_up
 MICROGRID = "r001"
 FIRST_METER = 10_001
 QUARTER = 1_988_889
-SERIES = 40
-"""Series of one kind, in a microgrid."""
-
-PUBLISH_BYTES = 7
-"""Bytes of an MQTT PUBLISH at QoS 1 without topic and payload: head, length, topic length, packet id."""
-
-P6_BYTES = 23
-"""P6: its compact record."""
-
-MOST = 1.6
-"""The goal, bytes a reading."""
+SERIES = 40  # series of one kind, in a microgrid
+PUBLISH_BYTES = 7  # bytes of an MQTT PUBLISH at QoS 1 without topic and payload: head, length, topic length, packet id
+P6_BYTES = 23  # P6: its compact record
+MOST = 1.6  # the goal, bytes a reading
 
 
 def sent(kind: RecordType, values: Values, there: slice) -> tuple[int, int]:

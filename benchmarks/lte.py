@@ -26,19 +26,13 @@ from harness.network.waiting import eventually
 from harness.real.site import Site
 
 MTU = 1400
-SETTLE_S = 90
-"""Real seconds until the messages of a start are over: a gateway requests all states within a minute."""
-
-START_S = 300.0
-"""Real seconds that starting and stopping may take."""
-
-ALLOWANCE_GB = 2.0
-"""T9: a line's plan, each way."""
+SETTLE_S = 90  # real seconds until the messages of a start are over: a gateway requests all states within a minute
+START_S = 300.0  # real seconds that starting and stopping may take
+ALLOWANCE_GB = 2.0  # T9: a line's plan, each way
 
 CONNECTIONS = "commonwatt_gateway_connections"
 DAY_S, MONTH_DAYS = 86_400, 30
-COMINGS_A_DAY = 4
-"""Reconnections of a meter a day (``failures_per_day``)."""
+COMINGS_A_DAY = 4  # reconnections of a meter a day (``failures_per_day``)
 
 TOWNS = {
     "homes": 'kind = "residential"\nhouses = 10\n',
@@ -52,11 +46,10 @@ PLACES = {
 }
 
 RECORD_BYTES, SLOTS_A_DAY = 36, 5760
+# Records a slot of each line's meters: three of a meter with a battery, one of others.
 RAW = {"homes": 10 * 3 + 10, "apartments": 300 + 3 * 3, "spread": 20 + 3}
-"""Records a slot of each line's meters: three of a meter with a battery, one of others."""
-
+# P9's figures, GB, both ways together; a clique has three microgrids.
 CLIQUES = {"homes": ("RAnGeRS, house clique", 1.51), "apartments": ("RAnGeRS, apartment clique", 1.72)}
-"""P9's figures, GB, both ways together; a clique has three microgrids."""
 
 NOTE = (
     "ACES' figures are its formula for the same number of meters (0.1 + 0.078 + 0.029 D + 0.155 GB up, 0.1 + 0.065 + "

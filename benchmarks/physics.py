@@ -21,15 +21,12 @@ from meter_sim.physics.step import Inputs
 from meter_sim.physics.surroundings import Surroundings
 from meter_sim.physics.town import PlantInputs, step_town
 
-JUNE = 1_780_272_000
-"""2026-06-01 00:00 UTC."""
+JUNE = 1_780_272_000  # 2026-06-01 00:00 UTC
 
 DAY_S = 86_400
-STEP_MS, DAY_AT_SLOTS_S, YEAR_S = 1.5, 15, 60
-"""The goals."""
-
+STEP_MS, DAY_AT_SLOTS_S, YEAR_S = 1.5, 15, 60  # the goals
+# First days of weeks in March, June, September and December 2026, counted from 1970.
 SEASONS = {"spring": 20_533, "summer": 20_633, "autumn": 20_723, "winter": 20_803}
-"""First days of weeks in March, June, September and December 2026, counted from 1970."""
 
 LONGEST = (
     "The longest step, in which every battery shares by a weight of its own, half of the places reduce and the town is "

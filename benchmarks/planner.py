@@ -29,25 +29,15 @@ from utility.supply.forecast import Energies, planned_need
 PLANNER, ACES = "planner", "aces"
 PRICED = ", by price"
 HOURLY, CHANGED, STORMS = "a price each hour", "N4, a change for good", "storms"
-ORDINARY = ("two prices", "two prices, cloudy")
-"""The worlds of which whole years are run."""
-
-KNOWN_H = (0, 4, 8, 12, 24, 48)
-"""Hours for which the planner is told the need, to see what not knowing it costs."""
-
-SHORT_DAYS = 91
-"""Scored days in the other worlds."""
+ORDINARY = ("two prices", "two prices, cloudy")  # the worlds of which whole years are run
+KNOWN_H = (0, 4, 8, 12, 24, 48)  # hours for which the planner is told the need, to see what not knowing it costs
+SHORT_DAYS = 91  # scored days in the other worlds
 
 LIMITED_BY = "The next day's load is not known; see docs/supply.md."
 
-Result = tuple[float | None, dict[str, Year]]
-"""One world of one seed: the strict bound, and each policy's year."""
-
-Found = dict[str, list[Result]]
-"""By world, the result of each seed."""
-
-Job = tuple[str, int, int]
-"""The name of a world, a seed, and scored days."""
+Result = tuple[float | None, dict[str, Year]]  # one world of one seed: the strict bound, and each policy's year
+Found = dict[str, list[Result]]  # by world, the result of each seed
+Job = tuple[str, int, int]  # the name of a world, a seed, and scored days
 
 
 def policies() -> Mapping[str, Callable[[], Policy]]:

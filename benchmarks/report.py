@@ -18,11 +18,9 @@ from pydantic import BaseModel, ConfigDict
 from commonwatt.runtime.clock import wall_clock
 from harness.real.parts import real_part
 
+# The results, one file for each benchmark; ``make docs`` makes the page from them without measuring.
 RESULTS = Path(__file__).parent / "results"
-"""The results, one file for each benchmark; ``make docs`` makes the page from them without measuring."""
-
-LOOK_S = 0.5
-"""Seconds for which the machine's load is measured before a benchmark."""
+LOOK_S = 0.5  # seconds for which the machine's load is measured before a benchmark
 
 BEGIN = "<!-- made from benchmarks/results by `make docs`: what is written here is lost -->"
 END = "<!-- end of what is made -->"

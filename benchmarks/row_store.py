@@ -8,8 +8,7 @@ import psycopg
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
 from harness.real.postgres import Postgres
 
-START = 1_800_000_000
-"""Start of the first slot."""
+START = 1_800_000_000  # start of the first slot
 
 
 class Peer:

@@ -8,11 +8,8 @@ import numpy.typing as npt
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import SLOTS
 
-RESOLUTIONS_MWH = (1, 100, 1000)
-"""Resolutions of the meters, mWh."""
-
-NOISE_MWH = 62
-"""Standard deviation of a reading's noise, mWh: a normal distribution with it has 8.0 bits of entropy."""
+RESOLUTIONS_MWH = (1, 100, 1000)  # resolutions of the meters, mWh
+NOISE_MWH = 62  # standard deviation of a reading's noise, mWh: a normal distribution with it has 8.0 bits of entropy
 
 Values = npt.NDArray[np.int64]
 

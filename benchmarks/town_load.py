@@ -22,11 +22,8 @@ from harness.real.postgres import Postgres
 from harness.real.site import Site
 
 MINUTES = 10.0
-PERIOD_S = 60.0
-"""Period of a gateway's batch and heartbeat, seconds; otherwise the gateway sends nothing."""
-
-HELLO_AT_S = (20.0, 40.0)
-"""Seconds after its batch at which a gateway that received nothing sends an empty batch."""
+PERIOD_S = 60.0  # period of a gateway's batch and heartbeat, seconds; otherwise the gateway sends nothing
+HELLO_AT_S = (20.0, 40.0)  # seconds after its batch at which a gateway that received nothing sends an empty batch
 
 HEARTBEAT_AT_S = 30.0
 QUARTER_MIN = 15
@@ -34,8 +31,7 @@ COMPACT_S = 300
 """Period of compaction, seconds, so that it runs within the ten minutes; the default is 900 s, with the same parts to
 join in the end."""
 
-IN_FLIGHT = 64
-"""Batches in flight at once before the load begins."""
+IN_FLIGHT = 64  # batches in flight at once before the load begins
 
 
 @dataclass(frozen=True, kw_only=True)

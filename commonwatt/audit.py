@@ -27,14 +27,9 @@ from commonwatt.model.records import EventRecord, RecordType, State
 from commonwatt.model.units import GROUP_SLOTS, QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MilliwattHours
 from commonwatt.runtime.service import EXIT_FAILED, errors_reported
 
-LATE_EVENT_S = 60
-"""Seconds by which an event may arrive late: a meter logs a power loss only when its power is back."""
-
-Events = dict[tuple[int, int, int], EventRecord]
-"""Events by (meter, log generation, id)."""
-
-Export = tuple[Blocks, Events]
-"""The exported blocks and events of one kind of part."""
+LATE_EVENT_S = 60  # seconds by which an event may arrive late: a meter logs a power loss only when its power is back
+Events = dict[tuple[int, int, int], EventRecord]  # events by (meter, log generation, id)
+Export = tuple[Blocks, Events]  # the exported blocks and events of one kind of part
 
 
 @dataclass

@@ -9,21 +9,17 @@ from commonwatt.model.units import EpochSeconds, MilliwattHours, Quarter
 from commonwatt.protocol.commands import Epoch, Kind
 from commonwatt.protocol.dead_letters import DeadLetter
 
-RELAYED_SLOTS = "relayed_slots"
-"""Setting that counts the slots the utility acknowledged."""
+RELAYED_SLOTS = "relayed_slots"  # setting that counts the slots the utility acknowledged
 
 # Any two of these numbers differ in two bits, so that a single flipped bit never turns one into another. Any other
 # number is treated as OFFERED: the block is sent again, whole and exact, which never does harm.
 
-UNSENT = 0
-"""The utility has not acknowledged it."""
+UNSENT = 0  # the utility has not acknowledged it
 OFFERED = 3
 """The utility has not acknowledged it, but averages of its block, or an answer with all of it, were sent: the block is
 sent exact and whole next time, since it is unknown what the utility has of it."""
-AVERAGED = 5
-"""The utility acknowledged averages of its block; its exact slots may still be sent."""
-DONE = 6
-"""The utility acknowledged it; kept as backup."""
+AVERAGED = 5  # the utility acknowledged averages of its block; its exact slots may still be sent
+DONE = 6  # the utility acknowledged it; kept as backup
 
 
 @dataclass(frozen=True)

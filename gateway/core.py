@@ -63,24 +63,18 @@ from gateway.stored import Stored
 from gateway.timekeeper import Timekeeper
 from gateway.upkeep import Upkeep
 
-RETRY = "retry"
-"""The job of every ``RETRY_S`` seconds: resend unconfirmed commands, relay new events, check the store."""
+RETRY = "retry"  # the job of every ``RETRY_S`` seconds: resend unconfirmed commands, relay new events, check the store
 
 RETRY_S = 5
 
-GOOD_TIME = "good_time"
-"""Name of the setting that keeps the last good time."""
-
-HEARTBEAT = "heartbeat"
-"""The job of every ``HEARTBEAT_S`` seconds: send a heartbeat to the utility."""
+GOOD_TIME = "good_time"  # name of the setting that keeps the last good time
+HEARTBEAT = "heartbeat"  # the job of every ``HEARTBEAT_S`` seconds: send a heartbeat to the utility
 
 HEARTBEAT_S = 60
 
+# Least period of a job, seconds, whose last run is stored; a shorter one runs again after a restart.
 STORED_PERIOD_S = 900
-"""Least period of a job, seconds, whose last run is stored; a shorter one runs again after a restart."""
-
-PROBED_METERS = 3
-"""Meters that get a request at a time when no meter has sent anything for a while."""
+PROBED_METERS = 3  # meters that get a request at a time when no meter has sent anything for a while
 
 
 class Gateway:

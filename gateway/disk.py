@@ -8,8 +8,7 @@ from commonwatt.runtime.disk_space import Ballast
 from commonwatt.sqlite.damage import is_full
 from gateway.core import Gateway
 
-DISK_SPACE_TO_OPEN_BYTES = 1024 * 1024
-"""Free bytes below which the ballast is deleted before the store is opened."""
+DISK_SPACE_TO_OPEN_BYTES = 1024 * 1024  # free bytes below which the ballast is deleted before the store is opened
 
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,7 @@ from gateway.store.examination import examined
 from gateway.store.handover import IF_UNUSED, RELEASED
 from gateway.timekeeper import MAX_ERROR_S, Kept
 
-SHOWN = 5
-"""Most meters named in a line."""
+SHOWN = 5  # most meters named in a line
 
 _SET_CLOCK = "set this machine's clock, and start NTP: sudo timedatectl set-ntp true; then see: timedatectl"
 _READ_LOG = "see the gateway's log: journalctl -u 'commonwatt-gateway@*' --since -1h"

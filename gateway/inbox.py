@@ -11,27 +11,19 @@ from commonwatt.protocol.topics import RECORDS
 from commonwatt.runtime.fair_queue import FairQueue
 from gateway.events import Event, FromMeter, FromUtility
 
+# Most events waiting for the core; further ones are dropped and counted, and their senders send them again.
 MAX_WAITING = 10_000
-"""Most events waiting for the core; further ones are dropped and counted, and their senders send them again."""
-
-MAX_WAITING_BYTES = 64 * 1024 * 1024
-"""Most bytes of waiting messages together; a tick counts as 0 bytes."""
-
-MAX_GROUP = 500
-"""Most events in one transaction."""
-
+MAX_WAITING_BYTES = 64 * 1024 * 1024  # most bytes of waiting messages together; a tick counts as 0 bytes
+MAX_GROUP = 500  # most events in one transaction
+# A transaction with this many bytes takes no further messages: all other work waits for it.
 MAX_GROUP_BYTES = 512 * 1024
-"""A transaction with this many bytes takes no further messages: all other work waits for it."""
-
-MAX_GROUP_SLOTS = 20_000
-"""A transaction that covers this many slots takes no further messages."""
+MAX_GROUP_SLOTS = 20_000  # a transaction that covers this many slots takes no further messages
 
 SMALL_PUT_SLOTS = 100
 """A put of fewer slots waits for others: some minutes of one meter. A larger one is of a backlog, whose meter sends the
 next put as soon as it is acknowledged."""
 
-_SERVICE = ""
-"""The sender of all events that are not a meter's: ticks, and the utility's acknowledgements and commands."""
+_SERVICE = ""  # the sender of all events that are not a meter's: ticks, and the utility's acknowledgements and commands
 
 
 class Inbox:

@@ -20,14 +20,10 @@ from commonwatt.protocol.topics import BATCHES, COMMANDS, all_meters_up, broker_
 from gateway.core import RETRY
 from gateway.events import Connected, Event, FromMeter, FromUtility, Quiet, Tick
 
-WATCH_EVERY_S = 5.0
-"""Real seconds between two liveness checks of the connections."""
-
-QUIET_S = 15.0
-"""Real seconds without a message from any meter after which some get a request; likewise the utility."""
-
+WATCH_EVERY_S = 5.0  # real seconds between two liveness checks of the connections
+QUIET_S = 15.0  # real seconds without a message from any meter after which some get a request; likewise the utility
+# Real seconds without an answer after which the gateway reconnects; doubled with each reconnection in vain.
 SILENT_S = 30.0
-"""Real seconds without an answer after which the gateway reconnects; doubled with each reconnection in vain."""
 
 LONGEST_SILENCE_S = 3600.0
 

@@ -26,24 +26,18 @@ from gateway.stored import KeptSettings
 METERS, UTILITY, INTERFACE = "meters", "utility", "interface"
 SIDES = (METERS, UTILITY, INTERFACE)
 
-RATE_DAYS = 7
-"""Days up to today from which the forecast's rate is computed."""
-
-ENOUGH_S = 3600
-"""Seconds for which each side must have been counted before there is a forecast."""
-
+RATE_DAYS = 7  # days up to today from which the forecast's rate is computed
+ENOUGH_S = 3600  # seconds for which each side must have been counted before there is a forecast
+# Upper limit of a byte count, more than any line carries; higher reports of an interface or a broker are cut off.
 MOST_BYTES = 2**53
-"""Upper limit of a byte count, more than any line carries; higher reports of an interface or a broker are cut off."""
-
+# Longest time between the last report of a counter and the first of its next run, seconds, that counts as measured.
 LONGEST_LOOK_S = 3600
-"""Longest time between the last report of a counter and the first of its next run, seconds, that counts as measured."""
 
 KEEP_EVERY_S = 900
 """Seconds between two writes of a side's byte count. After a crash, the bytes of the utility's side since the last
 write are missing; those of the meters' side are in the next report of the broker."""
 
-KEPT_DAYS = 62
-"""Days kept of each side: this month and the last."""
+KEPT_DAYS = 62  # days kept of each side: this month and the last
 
 
 @dataclass(frozen=True)
@@ -140,10 +134,9 @@ class _Mark:
 
 
 class Line:
-    """Counts the bytes of the line, in the store and in memory; after a failed commit it is made anew from the store.
+    """Counts the bytes of the line, in the store and in memory.
 
-    Attributes:
-        counted: Byte count since the start, by side; for the metrics.
+    After a failed commit it is made anew from the store.
     """
 
     def __init__(self, store: KeptSettings, zone: str, allowance: int, *, by_interface: bool) -> None:

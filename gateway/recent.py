@@ -3,11 +3,8 @@
 from collections import deque
 from collections.abc import Mapping
 
-SAMPLE_EVERY_S = 60.0
-"""Seconds between two samples that are kept."""
-
-LONGEST_S = 3600.0
-"""Longest window."""
+SAMPLE_EVERY_S = 60.0  # seconds between two samples that are kept
+LONGEST_S = 3600.0  # longest window
 
 ALARM_WINDOWS_S = {
     "records": 900,

@@ -42,8 +42,7 @@ from gateway.store.store import Store
 
 log = logging.getLogger(__name__)
 
-REOPEN_AFTER_S = 1.0
-"""Real seconds between a failure of the store and opening it again."""
+REOPEN_AFTER_S = 1.0  # real seconds between a failure of the store and opening it again
 
 JOBS = ("collect_s", "levels_s", "relay_s", "compact_s", HEARTBEAT, RETRY)
 

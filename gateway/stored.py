@@ -14,8 +14,7 @@ from commonwatt.model.units import Quarter
 from commonwatt.protocol.dead_letters import DeadLetter
 from gateway.changes import Desired, MeterInfo, Part
 
-Key = tuple[int, int, int]
-"""A block: (meter, record type, quarter)."""
+Key = tuple[int, int, int]  # a block: (meter, record type, quarter)
 
 
 @dataclass(frozen=True)

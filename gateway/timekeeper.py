@@ -17,29 +17,16 @@ from commonwatt.model.now import Trust
 from commonwatt.model.units import MADE, SLOT_S, EpochSeconds
 from commonwatt.model.validation import FUTURE_S
 
-TOLERANCE_S = 2
-"""Times are reported in whole seconds; smaller differences count as agreement."""
-
-DRIFT = 100e-6
-"""Largest drift of an uncorrected clock, as a fraction of the elapsed time."""
-
+TOLERANCE_S = 2  # times are reported in whole seconds; smaller differences count as agreement
+DRIFT = 100e-6  # largest drift of an uncorrected clock, as a fraction of the elapsed time
+# Seconds of possible drift since the last good time up to which a clock is trusted alone: for 6.7 days.
 MAX_ERROR_S = 60
-"""Seconds of possible drift since the last good time up to which a clock is trusted alone: for 6.7 days."""
-
+# Seconds for which a time of the utility or NTP is valid; a gateway requests one at least every hour.
 CONFIRMED_FOR_S = 7200
-"""Seconds for which a time of the utility or NTP is valid; a gateway requests one at least every hour."""
-
-METERS_NEEDED = 3
-"""Fewest meters for a median."""
-
-METER_GOOD_FOR_S = 3600
-"""Seconds for which a meter's reported time is used."""
-
-METERS_STEP_S = 30
-"""Seconds by which the median must differ to be followed: it is a poor clock, but better than none."""
-
-KEEP_EVERY_S = 900
-"""Seconds between two writes of the last good time."""
+METERS_NEEDED = 3  # fewest meters for a median
+METER_GOOD_FOR_S = 3600  # seconds for which a meter's reported time is used
+METERS_STEP_S = 30  # seconds by which the median must differ to be followed: it is a poor clock, but better than none
+KEEP_EVERY_S = 900  # seconds between two writes of the last good time
 
 
 class Kept(BaseModel):

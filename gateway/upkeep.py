@@ -10,17 +10,10 @@ from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, DeadLetter, 
 from gateway.changes import AddDeadLetters, Change, DropBackup, DropDamaged
 from gateway.stored import Backup, DamagedRow
 
-MAX_DEAD_LETTERS_A_DAY = 1000
-"""Damaged rows kept as dead letters in a day; further ones are only counted."""
-
-EXAMINED_PARTS = 100
-"""Parts checked in one turn, in under a millisecond: a million in 14 hours."""
-
-SHORT_SLICE_PARTS = 5000
-"""Parts deleted in one turn while the disk is full."""
-
-SLICE_PARTS = 500
-"""Parts deleted in one turn, few enough not to delay other work."""
+MAX_DEAD_LETTERS_A_DAY = 1000  # damaged rows kept as dead letters in a day; further ones are only counted
+EXAMINED_PARTS = 100  # parts checked in one turn, in under a millisecond: a million in 14 hours
+SHORT_SLICE_PARTS = 5000  # parts deleted in one turn while the disk is full
+SLICE_PARTS = 500  # parts deleted in one turn, few enough not to delay other work
 
 
 class Upkeep:

@@ -21,8 +21,7 @@ from utility.webkit.cli import options
 from utility.webkit.cli.service import WAY
 from utility.webkit.services import Api
 
-WHO = "--as"
-"""Before a command's words of a test: the person who is logged in."""
+WHO = "--as"  # before a command's words of a test: the person who is logged in
 
 
 def token_for(database: Database, name: str, now: EpochSeconds) -> str:

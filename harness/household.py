@@ -36,11 +36,9 @@ TOWN = """microgrid = [
  {id = "a", kind = "apartment", buildings = 1, apartments = 3},
 ]
 """
+# Accounts: one that never moved; one that moved out, and the one after it in the same house; one in the building.
 HOUSE, BEFORE, AFTER, APARTMENT = 2, 1, 99, 5
-"""Accounts: one that never moved; one that moved out, and the one after it in the same house; one in the building."""
-
-MONTH = "2026-12"
-"""The month with issued bills."""
+MONTH = "2026-12"  # the month with issued bills
 
 
 def moved_at() -> int:

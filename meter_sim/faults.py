@@ -16,8 +16,7 @@ from commonwatt.town.scenario import Scenario
 
 _log = logging.getLogger(__name__)
 
-End = Annotated[EpochSeconds, Field(ge=0, le=2**53)]
-"""The end of a fault, epoch seconds."""
+End = Annotated[EpochSeconds, Field(ge=0, le=2**53)]  # the end of a fault, epoch seconds
 
 
 class Factor(Settings):

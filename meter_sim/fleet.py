@@ -27,14 +27,9 @@ from meter_sim.physics.microgrid import Circumstances
 from meter_sim.plant import EmulatedPlant
 from meter_sim.world import Happened, World, levels_after, power_of
 
-LOOK_EVERY_S = 1.0
-"""Most real seconds until the world's clock is looked at again."""
-
-MAX_AHEAD = 4
-"""Slots that the world is ahead of a microgrid's meters before it waits for them."""
-
-REOPEN_AFTER_S = 5.0
-"""Real seconds until a store that failed is opened again."""
+LOOK_EVERY_S = 1.0  # most real seconds until the world's clock is looked at again
+MAX_AHEAD = 4  # slots that the world is ahead of a microgrid's meters before it waits for them
+REOPEN_AFTER_S = 5.0  # real seconds until a store that failed is opened again
 
 _STEPS_AT_ONCE = 50
 

@@ -3,11 +3,9 @@
 from commonwatt.model.units import SLOT_S, EpochSeconds
 from commonwatt.runtime.clock import Clock
 
-SLEW_S = 1.5
-"""Change of a slot's length while the fleet's clock is slewed to the gateways' time, seconds."""
-
+SLEW_S = 1.5  # change of a slot's length while the fleet's clock is slewed to the gateways' time, seconds
+# A larger clock error is corrected at once. Ahead: slot by slot; back: slots already recorded stay as they are.
 SLEW_AT_MOST_S = 60
-"""A larger clock error is corrected at once. Ahead: slot by slot; back: slots already recorded stay as they are."""
 
 
 class FleetClock:

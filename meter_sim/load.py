@@ -19,24 +19,16 @@ from meter_sim.habits import HOME, SERVICE, Appliance, Habits
 from meter_sim.sun import DAY_S, DAY_SLOTS
 from meter_sim.weather import chance, seed_of
 
-COMFORT_C = 18.0
-"""Outdoor temperature without heating or cooling, degrees Celsius."""
-
+COMFORT_C = 18.0  # outdoor temperature without heating or cooling, degrees Celsius
+# The year's mean distance of ``Weather.temperature_c`` from comfort, degrees; a test compares it with the curve.
 MEAN_STRESS_C = 9.86
-"""The year's mean distance of ``Weather.temperature_c`` from comfort, degrees; a test compares it with the curve."""
-
-Energies: TypeAlias = NDArray[np.int64]
-"""Energies in milliwatt-hours."""
+Energies: TypeAlias = NDArray[np.int64]  # energies in milliwatt-hours
 
 _NOISE = 0.02
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-"""Step of the counter that random numbers are made from."""
-_KEPT = 2**20
-"""Loads kept in memory at most, 8 bytes each."""
-_MAX_RUNS = 64
-"""More than the runs of an appliance in a day."""
-_MWH_PER_W = 1000 * SLOT_S / 3600
-"""Milliwatt-hours that one watt uses in a slot."""
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # step of the counter that random numbers are made from
+_KEPT = 2**20  # loads kept in memory at most, 8 bytes each
+_MAX_RUNS = 64  # more than the runs of an appliance in a day
+_MWH_PER_W = 1000 * SLOT_S / 3600  # milliwatt-hours that one watt uses in a slot
 _QUARTER_S = 900
 _EPOCH = date(1970, 1, 1)
 

@@ -42,11 +42,9 @@ from meter_sim.switch import BoundarySwitch, Kept, newest
 from meter_sim.truth import Change, Slot, cold_places, dark_since, has_slot, kept_switch, last_slot
 from meter_sim.world import Failures
 
+# Most slots that wait for a store which can't be written: a day. Of more, the oldest are lost, and counted.
 MAX_WAITING = 86_400 // SLOT_S
-"""Most slots that wait for a store which can't be written: a day. Of more, the oldest are lost, and counted."""
-
-STUCK_AFTER_S = 1.0
-"""Real seconds of a commit after which the other microgrids do not wait for this one."""
+STUCK_AFTER_S = 1.0  # real seconds of a commit after which the other microgrids do not wait for this one
 
 _log = logging.getLogger(__name__)
 

@@ -26,11 +26,8 @@ from meter_sim.plant_core import Change, PlantCore, PlantState
 from meter_sim.plant_link import PlantLink
 from meter_sim.plant_store import load
 
-BEGINS_AT_PERCENT = 75
-"""Level of a new plant's battery."""
-
-REOPEN_AFTER_S = 5.0
-"""Real seconds until a store that failed is opened again."""
+BEGINS_AT_PERCENT = 75  # level of a new plant's battery
+REOPEN_AFTER_S = 5.0  # real seconds until a store that failed is opened again
 
 _log = logging.getLogger(__name__)
 

@@ -38,17 +38,10 @@ from commonwatt.protocol.plant_messages import (
 from commonwatt.protocol.topics import OUTCOMES, PLANT, STATUS, gateway_up
 from meter_sim.physics.plant import Order, Plant, PlantStep
 
-REPORT_S = 60
-"""Seconds between two reports."""
-
-REPORTED_QUARTERS = 4
-"""Finished quarters in each report."""
-
-KEPT_QUARTERS = 40 * 96
-"""Finished quarters that are kept: more than a forecast uses."""
-
-PRICES_S = 2 * 86_400
-"""For how long the regional grid announces its prices, seconds."""
+REPORT_S = 60  # seconds between two reports
+REPORTED_QUARTERS = 4  # finished quarters in each report
+KEPT_QUARTERS = 40 * 96  # finished quarters that are kept: more than a forecast uses
+PRICES_S = 2 * 86_400  # for how long the regional grid announces its prices, seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +79,7 @@ def unpack_state(text: str) -> PlantState:
     return PlantState(**fields | {"purchases": tuple(HeldPurchase(**one) for one in fields["purchases"])})
 
 
-Change: TypeAlias = PlantState | PlantQuarter
-"""What the plant makes durable: its state, and each finished quarter."""
+Change: TypeAlias = PlantState | PlantQuarter  # what the plant makes durable: its state, and each finished quarter
 
 Effects = list[Effect[Change]]
 
@@ -184,7 +176,6 @@ class PlantCore:
 
         Args:
             supply: What the regional grid reports of its supply.
-            now: The time.
             voltage: Whether the regional line has voltage.
         """
         if self._reported is not None:

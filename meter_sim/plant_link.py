@@ -13,8 +13,7 @@ from commonwatt.network.mqtt import MqttLink
 from commonwatt.network.tls import ClientTls
 from commonwatt.protocol.topics import PLANT, gateway_down
 
-MAX_ARRIVED = 100
-"""Most waiting commands; the utility sends a dropped one again."""
+MAX_ARRIVED = 100  # most waiting commands; the utility sends a dropped one again
 
 
 class PlantLink:

@@ -12,25 +12,15 @@ from numpy.typing import NDArray
 
 from commonwatt.model.units import SLOT_S, EpochSeconds
 
-DAY_S = 86_400
-"""Seconds in a UTC day."""
-
-DAY_SLOTS = DAY_S // SLOT_S
-"""Metering slots in a UTC day."""
-
-FULL_SUN_W_M2 = 1000.0
-"""Irradiance at which panels are rated: full sun, watts per square metre."""
+DAY_S = 86_400  # seconds in a UTC day
+DAY_SLOTS = DAY_S // SLOT_S  # metering slots in a UTC day
+FULL_SUN_W_M2 = 1000.0  # irradiance at which panels are rated: full sun, watts per square metre
 
 _Array = NDArray[np.float64]
 
-_J2000_S = 946_728_000
-"""UTC epoch seconds of 2000-01-01 12:00."""
-
-_TERRESTRIAL_S = 69.0
-"""Terrestrial time minus UTC; the sun moves 0.001 degrees in two minutes more or less."""
-
-_LOWEST_REFRACTED = -0.83337
-"""Elevation, degrees, at which the upper edge of the sun is at the horizon."""
+_J2000_S = 946_728_000  # UTC epoch seconds of 2000-01-01 12:00
+_TERRESTRIAL_S = 69.0  # terrestrial time minus UTC; the sun moves 0.001 degrees in two minutes more or less
+_LOWEST_REFRACTED = -0.83337  # elevation, degrees, at which the upper edge of the sun is at the horizon
 
 
 class Sun:

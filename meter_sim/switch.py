@@ -7,11 +7,8 @@ from commonwatt.model.records import State
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.commands import Epoch, Held
 
-Pair: TypeAlias = tuple[Epoch, int]
-"""The epoch and the sequence of a command."""
-
-STABLE_S = 300
-"""Seconds of stable voltage without which no command closes the switch."""
+Pair: TypeAlias = tuple[Epoch, int]  # the epoch and the sequence of a command
+STABLE_S = 300  # seconds of stable voltage without which no command closes the switch
 
 UNMANAGED_S = 900
 """The same, if no manager commanded it to close since it opened; also since the end of a command that held it open: a

@@ -34,8 +34,7 @@ class Slot:
     switch: Kept | None = None  # what the boundary switch keeps, if that changed; ``None``: it did not
 
 
-Change: TypeAlias = device.Change | Slot
-"""A change that a fleet commits to its store."""
+Change: TypeAlias = device.Change | Slot  # a change that a fleet commits to its store
 
 
 class Truth:

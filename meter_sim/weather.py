@@ -12,17 +12,12 @@ from commonwatt.model.units import SLOT_S, EpochSeconds
 from commonwatt.town.file import TownTable
 from meter_sim.sun import DAY_S, Sun
 
-OVERCAST_SHARE = 0.35
-"""Share of days that are overcast."""
-
-OVERCAST_LOSS = (0.10, 0.15)
-"""Least and greatest share of the sun that an overcast day takes away (T7)."""
+OVERCAST_SHARE = 0.35  # share of days that are overcast
+OVERCAST_LOSS = (0.10, 0.15)  # least and greatest share of the sun that an overcast day takes away (T7)
 
 _YEAR_S = 365.2425 * DAY_S
-_COLDEST_S = 20 * DAY_S
-"""The coldest time of the northern year, seconds after New Year."""
-_WARMEST_HOUR = 15
-"""The warmest hour of the day, by the sun's time."""
+_COLDEST_S = 20 * DAY_S  # the coldest time of the northern year, seconds after New Year
+_WARMEST_HOUR = 15  # the warmest hour of the day, by the sun's time
 _MEAN_C, _SEASON_C, _DAY_C = 10.5, 12.5, 5.0
 """The year's mean temperature, and the amplitudes of the year and of the day, degrees Celsius."""
 

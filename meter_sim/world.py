@@ -14,8 +14,7 @@ from meter_sim.physics.plant import PlantStep
 from meter_sim.physics.town import PlantInputs
 from meter_sim.truth import Slot
 
-MAX_CATCH_UP_S = 7 * 86_400
-"""Longest stop that the physics steps through; of a longer one, only its last 7 days."""
+MAX_CATCH_UP_S = 7 * 86_400  # longest stop that the physics steps through; of a longer one, only its last 7 days
 
 
 @dataclass(frozen=True, kw_only=True)

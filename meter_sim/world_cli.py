@@ -250,8 +250,7 @@ def play(
         return None
 
 
-COMMANDS = (feeder, line, supply, lte, weather, demand, meter, play)
-"""The commands."""
+COMMANDS = (feeder, line, supply, lte, weather, demand, meter, play)  # the commands
 
 
 def _check_meter(world: _World, number: MeterId) -> None:

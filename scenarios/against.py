@@ -4,8 +4,7 @@ from collections.abc import Mapping
 
 from scenarios.figures import KINDS, Figures
 
-MWH = 10**9
-"""Milliwatt-hours in a megawatt-hour."""
+MWH = 10**9  # milliwatt-hours in a megawatt-hour
 
 
 def differences(runs: Mapping[str, Figures], against: str) -> dict[str, dict[str, int | float]]:

@@ -30,8 +30,7 @@ from scenarios.simulation import run as simulate
 
 app = typer.Typer(no_args_is_help=True, help="Run a town through days of weather, faults and prices.")
 
-TOWN = FOLDER / "town" / "centertown.toml"
-"""The whole town: 802 microgrids."""
+TOWN = FOLDER / "town" / "centertown.toml"  # the whole town: 802 microgrids
 
 _REFERENCES = ("none", "no-sharing")
 

@@ -18,8 +18,7 @@ from meter_sim.physics.places import Places, places_of
 from meter_sim.physics.step import Inputs
 from scenarios.policies import Policy
 
-BAND_PERMILLE = 20
-"""Band of sharing, as in the gateway's settings."""
+BAND_PERMILLE = 20  # band of sharing, as in the gateway's settings
 
 _Flags = NDArray[np.bool_]
 

@@ -12,14 +12,11 @@ from commonwatt.town.town import Town
 from gateway.control.islanding import Phase
 from meter_sim.truth import SlotEnergy
 
+# Most seconds from a feeder's return to the end of an island: a stable voltage, then at most half an hour (C5).
 RETURN_WITHIN_S = 300 + 1800
-"""Most seconds from a feeder's return to the end of an island: a stable voltage, then at most half an hour (C5)."""
-
+# Most seconds from a feeder's death until a gateway says that it is an island: a second of a fast clock.
 ISLAND_WITHIN_S = 300
-"""Most seconds from a feeder's death until a gateway says that it is an island: a second of a fast clock."""
-
-KWH = 10**6
-"""Milliwatt-hours in a kilowatt-hour."""
+KWH = 10**6  # milliwatt-hours in a kilowatt-hour
 
 
 @dataclass

@@ -13,11 +13,9 @@ from meter_sim.physics.step import Inputs
 
 MECHANISMS = ("sharing", "reduction", "turns", "rationing", "purchases ahead", "use of the reserve")
 
+# Of each mechanism, in how many steps it acted, and a checksum of its decisions with their times.
 Decided = Mapping[str, Sequence[int]]
-"""Of each mechanism, in how many steps it acted, and a checksum of its decisions with their times."""
-
-NOTHING: Decided = dict.fromkeys(MECHANISMS, (0, 0))
-"""No mechanism acted."""
+NOTHING: Decided = dict.fromkeys(MECHANISMS, (0, 0))  # no mechanism acted
 
 
 def added(

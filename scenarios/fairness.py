@@ -18,8 +18,7 @@ from commonwatt.settlement.splits import Array, row_sums
 from meter_sim.physics.places import Places
 from meter_sim.physics.step import Flows
 
-Parts = NDArray[np.float64]
-"""A part of 1 for each place or microgrid; NaN: it has none."""
+Parts = NDArray[np.float64]  # a part of 1 for each place or microgrid; NaN: it has none
 
 
 def jain(values: Parts) -> Parts:

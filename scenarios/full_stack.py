@@ -23,8 +23,7 @@ from meter_sim.faults import Faults, path_of, save
 from meter_sim.truth import true_energy
 from scenarios.course import Course, Energy, Watcher
 
-BEFORE_H, AFTER_H = 0.5, 1
-"""Hours that are played before the first fault of a scenario and after the last one."""
+BEFORE_H, AFTER_H = 0.5, 1  # hours that are played before the first fault of a scenario and after the last one
 
 
 def window(conditions: Conditions, days: int | None) -> tuple[EpochSeconds, EpochSeconds]:

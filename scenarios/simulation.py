@@ -32,11 +32,8 @@ from scenarios.inversions import Inversions
 from scenarios.policies import Policy
 from scenarios.supply import Utility
 
-STABLE_S = 300
-"""Seconds of stable voltage before a microgrid returns, by its controller."""
-
-UNMANAGED_S = 900
-"""The same without a controller."""
+STABLE_S = 300  # seconds of stable voltage before a microgrid returns, by its controller
+UNMANAGED_S = 900  # the same without a controller
 
 _GROUPS: dict[str, Group] = {"residential": "house", "apartment": "apartment", "public": "public"}
 
@@ -69,7 +66,6 @@ def run(
     """Run a scenario.
 
     Args:
-        town: The town.
         conditions: The scenario's conditions in it.
         policy: What controls it.
         days: Its length; ``None``: the scenario's.

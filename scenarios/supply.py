@@ -21,11 +21,9 @@ from utility.supply.buying.situation import MAX_HORIZON, Situation
 from utility.supply.plant import Plant
 from utility.supply.rationing import member_of
 
+# Level of the plant's battery that is not traded, thousandths: for outages and the public microgrid.
 RESERVE_PERMILLE = 200
-"""Level of the plant's battery that is not traded, thousandths: for outages and the public microgrid."""
-
-_HISTORY = 30 * 96
-"""Quarters of net load that are remembered."""
+_HISTORY = 30 * 96  # quarters of net load that are remembered
 
 
 class Utility:

@@ -60,11 +60,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 _REAL_FOLDERS = {"integration", "browser"}
 
+# Shares of the order within which the tests of a kind are spread.
 _ENDS = {"integration": 0.8, "others": 0.9, "simulation": 1.0}
-"""Shares of the order within which the tests of a kind are spread."""
-
-_ALONE = ("simulation/test_delivery.py", "simulation/test_energy.py")
-"""Files whose tests share nothing."""
+_ALONE = ("simulation/test_delivery.py", "simulation/test_energy.py")  # files whose tests share nothing
 
 
 def group_of(nodeid: str) -> str:

@@ -16,17 +16,11 @@ from adapters.energy.spread import EpochMilliseconds, Run, Spread, Steps
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MilliwattHours
 
-FALLBACK_MS = 600_000
-"""Milliseconds without the preferred source of a value after which the next one counts."""
-
-_ABSENT_MS = 600_000
-"""Milliseconds without a value after which messages that come together may have waited at a broker."""
-
-_ROOM_MS = 600_000
-"""Milliseconds after a time without a message in which messages of that time may still come."""
-
+FALLBACK_MS = 600_000  # milliseconds without the preferred source of a value after which the next one counts
+_ABSENT_MS = 600_000  # milliseconds without a value after which messages that come together may have waited at a broker
+_ROOM_MS = 600_000  # milliseconds after a time without a message in which messages of that time may still come
+# Most milliseconds by which messages may arrive before the last one, by a clock that was corrected.
 _SET_BACK_MS = 5_000
-"""Most milliseconds by which messages may arrive before the last one, by a clock that was corrected."""
 
 PENDING_MS = 1_200_000
 """Milliseconds after which the slots of a counter below its highest reading are averages or missing.

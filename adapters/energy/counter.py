@@ -28,23 +28,15 @@ from typing import NamedTuple
 from adapters.energy.spread import EpochMilliseconds
 from commonwatt.model.units import MilliwattHours
 
-CONFIRMING = 3
-"""Samples in agreement, the first included, that confirm a fall or a jump."""
-
-WINDOW_MS = 60_000
-"""Least milliseconds over which a confirmed rise is compared with the rated power."""
-
-TOGETHER_MS = 1000
-"""Messages less than this apart may have waited at a broker and come together."""
-
-_KNOWN_MS = 600_000
-"""Most milliseconds between two readings of which the second can confirm the first."""
+CONFIRMING = 3  # samples in agreement, the first included, that confirm a fall or a jump
+WINDOW_MS = 60_000  # least milliseconds over which a confirmed rise is compared with the rated power
+TOGETHER_MS = 1000  # messages less than this apart may have waited at a broker and come together
+_KNOWN_MS = 600_000  # most milliseconds between two readings of which the second can confirm the first
 
 _RECENT = 2
 _HOUR_MS = 3_600_000
 _UNIT_FACTORS = (10, 100, 1000)
-_UNIT_SHARE = 50
-"""A unit change is a ratio within a fiftieth of a factor."""
+_UNIT_SHARE = 50  # a unit change is a ratio within a fiftieth of a factor
 
 
 class Outcome(StrEnum):

@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 from commonwatt.model.units import GROUP_S, SLOT_S, EpochSeconds, MilliwattHours
 
-EpochMilliseconds = int
-"""Time of a sample, in milliseconds since 1970, UTC."""
+EpochMilliseconds = int  # time of a sample, in milliseconds since 1970, UTC
 
 _SLOT_MS = SLOT_S * 1000
 

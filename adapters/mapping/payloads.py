@@ -8,14 +8,10 @@ from typing import Any, Protocol
 
 from adapters.mapping.values import UnreadableError, at_path, json_of, number, number_or_nothing, split_path, summed
 
-MAX_BYTES = 65_536
-"""Largest payload that is read; larger ones are ignored and counted."""
-
-_DEEPEST = 8
-"""Most keys of a path that ``numbers`` yields."""
-
+MAX_BYTES = 65_536  # largest payload that is read; larger ones are ignored and counted
+_DEEPEST = 8  # most keys of a path that ``numbers`` yields
+# Characters of keys and names that a path can't have; JSON has halves of surrogate pairs, a file can't.
 _UNNAMEABLE = re.compile(r"[\\\0{}*\ud800-\udfff]")
-"""Characters of keys and names that a path can't have; JSON has halves of surrogate pairs, a file can't."""
 
 _SENML_RELATIVE_BELOW = 2**28
 _SENML_LONGEST_NAME = 256

@@ -23,11 +23,8 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import MilliwattHours
 from commonwatt.model.validation import MARGIN_PERCENT
 
-POWER_GAP_S = 300
-"""Most seconds between two powers over which energy counts."""
-
-_LONGEST_MARK = 100
-"""Characters of a restart mark that are compared and stored."""
+POWER_GAP_S = 300  # most seconds between two powers over which energy counts
+_LONGEST_MARK = 100  # characters of a restart mark that are compared and stored
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

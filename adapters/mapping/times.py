@@ -7,11 +7,8 @@ from zoneinfo import ZoneInfo
 from adapters.energy.spread import EpochMilliseconds
 from adapters.mapping.values import UnreadableError, number
 
-TOLERANCE_MS = 300_000
-"""Most milliseconds between a device's time and the arrival of its message."""
-
-QUEUED_MS = 7 * 86_400_000
-"""Most milliseconds that a message may be late if its source keeps messages."""
+TOLERANCE_MS = 300_000  # most milliseconds between a device's time and the arrival of its message
+QUEUED_MS = 7 * 86_400_000  # most milliseconds that a message may be late if its source keeps messages
 
 _MILLISECONDS_FROM = 100_000_000_000
 _DSMR = re.compile(r"(\d{2})(\d{2})(\d{2})(\d{2})(\d{2})(\d{2})([SW])", re.ASCII)

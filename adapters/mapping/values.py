@@ -9,11 +9,8 @@ from typing import Any
 
 from commonwatt.model.units import MilliwattHours
 
-MAX_TEXT = 28
-"""Longest number in a payload, characters: as many digits as decimal arithmetic keeps exactly."""
-
-ANY_KEY = "*"
-"""The key of a path that stands for any one key of an object."""
+MAX_TEXT = 28  # longest number in a payload, characters: as many digits as decimal arithmetic keeps exactly
+ANY_KEY = "*"  # the key of a path that stands for any one key of an object
 
 _NOTHING = ("", "nan", "null", "none", "unknown", "unavailable")
 

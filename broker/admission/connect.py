@@ -12,11 +12,8 @@ from enum import StrEnum
 from commonwatt.identity.devices import Device
 from commonwatt.model.exceptions import CommonwattError
 
-MAX_CONNECT_BYTES = 4096
-"""Largest CONNECT packet, in bytes with its fixed header; ours have about 100."""
-
-MAX_LENGTH_BYTES = 4
-"""Most bytes of a remaining length."""
+MAX_CONNECT_BYTES = 4096  # largest CONNECT packet, in bytes with its fixed header; ours have about 100
+MAX_LENGTH_BYTES = 4  # most bytes of a remaining length
 
 _CONNECT = 0x10
 _LEVEL_3_1_1 = 4

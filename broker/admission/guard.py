@@ -23,8 +23,7 @@ from broker.admission.log_throttle import MAX_SHOWN, ThrottledLog
 from broker.metrics import BrokerMetrics
 from commonwatt.identity.devices import Device
 
-CONNECT_TIMEOUT_S = 5.0
-"""Real seconds from accepting a connection until its CONNECT must be complete."""
+CONNECT_TIMEOUT_S = 5.0  # real seconds from accepting a connection until its CONNECT must be complete
 
 _CONNECT = b"\x10"
 _log = logging.getLogger(__name__)

@@ -18,17 +18,11 @@ from broker.admission.tls import BrokerTls
 from broker.metrics import BrokerMetrics
 from commonwatt.network.lte import AcceptedSocket, Tally
 
+# Bytes read ahead from one client (twice this, or what comes at once); a longer message is still read whole.
 READ_BUFFER_BYTES = 1 << 14
-"""Bytes read ahead from one client (twice this, or what comes at once); a longer message is still read whole."""
-
-BACKLOG = 1024
-"""Connections that the system queues until they are accepted."""
-
-RESERVED_FILES = 64
-"""Open files reserved for other uses than connections: logs, the devices file, the status page."""
-
-PAUSE_S = 0.5
-"""Real seconds until accepting is retried after a failure, or after the limit of connections was reached."""
+BACKLOG = 1024  # connections that the system queues until they are accepted
+RESERVED_FILES = 64  # open files reserved for other uses than connections: logs, the devices file, the status page
+PAUSE_S = 0.5  # real seconds until accepting is retried after a failure, or after the limit of connections was reached
 
 _log = logging.getLogger(__name__)
 

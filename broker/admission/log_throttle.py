@@ -5,14 +5,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-LOG_EVERY_S = 60.0
-"""Real seconds between two lines about the same identity and reason."""
-
+LOG_EVERY_S = 60.0  # real seconds between two lines about the same identity and reason
+# Most pairs of identity and reason counted separately; further identities share one line for each reason.
 MAX_TOLD_APART = 1_000
-"""Most pairs of identity and reason counted separately; further identities share one line for each reason."""
-
-MAX_SHOWN = 64
-"""Characters of a claimed identity that are kept and shown."""
+MAX_SHOWN = 64  # characters of a claimed identity that are kept and shown
 
 _OTHERS = "\0"  # No identity has a NUL.
 

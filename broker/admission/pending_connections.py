@@ -5,8 +5,7 @@ from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 
-MAX_WAITING = 512
-"""Most connections open and not yet admitted."""
+MAX_WAITING = 512  # most connections open and not yet admitted
 
 
 class PendingConnections(Generic[Key]):

@@ -21,8 +21,7 @@ from broker.embedded.plugins import Admitted
 from broker.embedded.subscriber_queue import SubscriberQueue
 from broker.metrics import Dropped
 
-LISTENER = "default"
-"""amqtt's name for our listener."""
+LISTENER = "default"  # amqtt's name for our listener
 
 _log = logging.getLogger(__name__)
 

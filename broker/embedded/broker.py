@@ -33,29 +33,15 @@ from commonwatt.network.lte import Tally
 from commonwatt.protocol.heartbeats import LineByteCount
 from commonwatt.protocol.topics import broker_up
 
-PACKETS_PER_S = 100.0
-"""MQTT packets a meter may send in a real second, in the long run."""
-
-SILENCE_FACTOR = 1.5
-"""A client silent for this many of its keepalives is treated as gone (MQTT 3.1.1, 3.1.2.10)."""
-
-CLOSE_TIMEOUT_S = 1.0
-"""Real seconds a closing connection has to receive its buffered data."""
-
-TAKEOVER_TIMEOUT_S = 3.0
-"""Real seconds a replaced connection has to end; it normally needs a few milliseconds."""
-
-STOP_TIMEOUT_S = 0.8
-"""Real seconds each of the two steps of stopping may take."""
-
+PACKETS_PER_S = 100.0  # MQTT packets a meter may send in a real second, in the long run
+SILENCE_FACTOR = 1.5  # a client silent for this many of its keepalives is treated as gone (MQTT 3.1.1, 3.1.2.10)
+CLOSE_TIMEOUT_S = 1.0  # real seconds a closing connection has to receive its buffered data
+TAKEOVER_TIMEOUT_S = 3.0  # real seconds a replaced connection has to end; it normally needs a few milliseconds
+STOP_TIMEOUT_S = 0.8  # real seconds each of the two steps of stopping may take
+# Packets of an identity's allowance that one connection costs, as it causes that much work and log.
 CONNECT_PACKETS = 20
-"""Packets of an identity's allowance that one connection costs, as it causes that much work and log."""
-
-TELL_EVERY_S = 15.0
-"""Real seconds between two reports to the gateway of the byte count of the meters' connections."""
-
-CHECK_EVERY_S = 2.0
-"""Real seconds between two checks of connected devices: a revoked one is disconnected within them."""
+TELL_EVERY_S = 15.0  # real seconds between two reports to the gateway of the byte count of the meters' connections
+CHECK_EVERY_S = 2.0  # real seconds between two checks of connected devices: a revoked one is disconnected within them
 
 _log = logging.getLogger(__name__)
 

@@ -9,17 +9,11 @@ from enum import StrEnum
 from broker.admission.connect import MAX_LENGTH_BYTES, AdmissionError, remaining_length
 from commonwatt.model.exceptions import CommonwattError
 
-MAX_MESSAGE_BYTES = 1 << 20
-"""Largest PUBLISH, in bytes after its fixed header; MQTT itself allows 256 MiB."""
-
-MAX_TOPIC_BYTES = 256
-"""Most bytes of a topic or filter; ours have 45 at most."""
-
-MAX_FILTERS = 64
-"""Most filters in one SUBSCRIBE or UNSUBSCRIBE, and of one client; ours have one."""
-
+MAX_MESSAGE_BYTES = 1 << 20  # largest PUBLISH, in bytes after its fixed header; MQTT itself allows 256 MiB
+MAX_TOPIC_BYTES = 256  # most bytes of a topic or filter; ours have 45 at most
+MAX_FILTERS = 64  # most filters in one SUBSCRIBE or UNSUBSCRIBE, and of one client; ours have one
+# Packet types that a connected client may send; the others are a broker's, belong to QoS 2, or do not exist.
 PUBLISH, PUBACK, SUBSCRIBE, UNSUBSCRIBE, PINGREQ, DISCONNECT = 3, 4, 8, 10, 12, 14
-"""Packet types that a connected client may send; the others are a broker's, belong to QoS 2, or do not exist."""
 
 _MAX_FILTERS_BYTES = 2 + MAX_FILTERS * (MAX_TOPIC_BYTES + 3)
 # Kind of packet: the flags it must have, and how long it may be after its fixed header, from and to.

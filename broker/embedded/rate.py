@@ -6,11 +6,9 @@ flow control.
 
 from commonwatt.runtime.bucket import Bucket
 
+# Bytes allowed for each packet allowed: a put of a thousand records, the largest, is 36 kB and rare.
 PACKET_BYTES = 4096
-"""Bytes allowed for each packet allowed: a put of a thousand records, the largest, is 36 kB and rare."""
-
-BURST_S = 10.0
-"""Seconds' worth of its rate that a client may send at once after it was quiet."""
+BURST_S = 10.0  # seconds' worth of its rate that a client may send at once after it was quiet
 
 
 class Allowance:

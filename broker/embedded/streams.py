@@ -12,11 +12,9 @@ from amqtt.adapters import ReaderAdapter, WriterAdapter  # type: ignore[import-u
 
 from broker.embedded.packets import Cut, ViolationError, header_is_whole, judge_body, judge_header
 
+# Real seconds for which a client's send buffer may be full before it is cut; its messages queue up meanwhile.
 WRITE_TIMEOUT_S = 10.0
-"""Real seconds for which a client's send buffer may be full before it is cut; its messages queue up meanwhile."""
-
-CHUNK_BYTES = 1 << 16
-"""Bytes of a long message read at a time; each read has the client's limit of silence."""
+CHUNK_BYTES = 1 << 16  # bytes of a long message read at a time; each read has the client's limit of silence
 
 
 class ClientWriter(WriterAdapter):  # type: ignore[misc]

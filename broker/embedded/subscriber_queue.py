@@ -7,14 +7,9 @@ from typing import Generic, TypeVar
 
 Message = TypeVar("Message")
 
-MAX_SENDING = 200
-"""Most messages being sent to one subscriber, or waiting for its PUBACK."""
-
-MAX_MESSAGES = 10_000
-"""Most messages queued for one subscriber; an older message is never dropped for a newer one."""
-
-MAX_BYTES = 16 << 20
-"""Most bytes of payload queued for one subscriber."""
+MAX_SENDING = 200  # most messages being sent to one subscriber, or waiting for its PUBACK
+MAX_MESSAGES = 10_000  # most messages queued for one subscriber; an older message is never dropped for a newer one
+MAX_BYTES = 16 << 20  # most bytes of payload queued for one subscriber
 
 
 class SubscriberQueue(Generic[Message]):

@@ -30,7 +30,6 @@ def show_dead_letters(dead_letters: Sequence[Kept], *, as_json: bool, columns: S
     """Print dead letters, newest first.
 
     Args:
-        dead_letters: The dead letters.
         as_json: Print JSON with every byte, as hexadecimal text.
         columns: The first columns of the table; the reason and the content follow.
     """

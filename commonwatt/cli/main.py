@@ -18,11 +18,8 @@ from commonwatt.runtime.service import errors_reported, flowing
 
 _DEAD_LETTERS_OF = ("gateway", "utility")
 
-PARTS_GROUP = "commonwatt.commands"
-"""Entry points of the parts' commands, so that this package imports no service."""
-
-SWAPS_GROUP = "commonwatt.swaps"
-"""Entry points of the parts' commands of ``commonwatt swap``."""
+PARTS_GROUP = "commonwatt.commands"  # entry points of the parts' commands, so that this package imports no service
+SWAPS_GROUP = "commonwatt.swaps"  # entry points of the parts' commands of ``commonwatt swap``
 
 config_app = typer.Typer(no_args_is_help=True, help="Check a part's TOML file, or print an example of one.")
 

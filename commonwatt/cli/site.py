@@ -30,8 +30,7 @@ app = typer.Typer(no_args_is_help=True, help="Set up a town: all of its files, a
 
 SiteOption = Annotated[Path, typer.Option("--site", help="The office's folder with all files and secrets of the town.")]
 
-_SHOWN = 12
-"""Most machines that are listed."""
+_SHOWN = 12  # most machines that are listed
 
 
 @app.command()

@@ -17,8 +17,7 @@ from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.model.words import moment
 from commonwatt.runtime.service import errors_reported, flowing
 
-MAX_LINE = 200
-"""Most characters of a line in the terminal; longer values are counted."""
+MAX_LINE = 200  # most characters of a line in the terminal; longer values are counted
 
 _TIMES = ("time", "last_batch", "last_seen")
 

@@ -10,8 +10,7 @@ import typer
 
 from commonwatt.model.words import moment
 
-WIDE = 110
-"""Width from which a terminal shows every column whole."""
+WIDE = 110  # width from which a terminal shows every column whole
 
 _TIMES = ("time", "start", "next_time", "due", "done", "expires")
 

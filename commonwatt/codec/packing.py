@@ -31,14 +31,9 @@ from commonwatt.model.blocks import EXTRA, Blocks, Quality
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.units import MAX_ABS_READING, SLOTS
 
-BAD_PAYLOAD = 7
-"""``ProtocolError`` code of a payload that can't be unpacked."""
-
-FEW = 12
-"""Below this number of blocks, one block at a time is faster than arrays."""
-
-MAX_EXTRAS = 150
-"""Most extras that a block keeps."""
+BAD_PAYLOAD = 7  # ``ProtocolError`` code of a payload that can't be unpacked
+FEW = 12  # below this number of blocks, one block at a time is faster than arrays
+MAX_EXTRAS = 150  # most extras that a block keeps
 
 KNOWN_FLAGS = HAS_MISSING | HAS_AVERAGED | IS_DELTA | HAS_EXTRAS | IS_DIVIDED
 _KEY = struct.Struct(">QBI")
@@ -50,8 +45,7 @@ _ALL_SLOTS = (1 << SLOTS) - 1
 _AVERAGED = int(Quality.AVERAGED)
 _EXACT = int(Quality.EXACT)
 
-_Extra = tuple[int, int]
-"""Slot and value."""
+_Extra = tuple[int, int]  # slot and value
 
 
 def pack(blocks: Blocks) -> Payloads:

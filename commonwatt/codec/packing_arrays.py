@@ -20,11 +20,9 @@ IS_DELTA = 0x04
 HAS_EXTRAS = 0x08
 IS_DIVIDED = 0x10
 
-MAX_WIDTH = 55
-"""Bits a packed value may have: wherever it begins, it ends within eight bytes."""
-
+MAX_WIDTH = 55  # bits a packed value may have: wherever it begins, it ends within eight bytes
+# Bits that a packed value and its divisor may have together: up to one more than their product.
 MAX_DIVIDED_BITS = MAX_WIDTH + 1
-"""Bits that a packed value and its divisor may have together: up to one more than their product."""
 
 _I64 = npt.NDArray[np.int64]
 _U64 = npt.NDArray[np.uint64]

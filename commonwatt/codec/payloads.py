@@ -11,11 +11,8 @@ import numpy.typing as npt
 
 from commonwatt.model.block_keys import Keys
 
-MAX_PAYLOAD_BYTES = 2048
-"""The longest payload; extras beyond this length are dropped."""
-
-CHECK_BYTES = 4
-"""The checksum at the end of a payload."""
+MAX_PAYLOAD_BYTES = 2048  # the longest payload; extras beyond this length are dropped
+CHECK_BYTES = 4  # the checksum at the end of a payload
 
 _KEY_BYTES = 13
 _ALL_ONES = 0xFFFFFFFF

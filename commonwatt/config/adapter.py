@@ -44,8 +44,7 @@ def check_topic(text: str) -> str:
     return text
 
 
-Topic = Annotated[str, AfterValidator(check_topic)]
-"""A topic, which may have MQTT's wildcards."""
+Topic = Annotated[str, AfterValidator(check_topic)]  # a topic, which may have MQTT's wildcards
 
 
 def _check_plain_topic(text: str) -> str:
@@ -54,12 +53,10 @@ def _check_plain_topic(text: str) -> str:
     return text
 
 
-PlainTopic = Annotated[str, AfterValidator(_check_plain_topic)]
-"""A topic without wildcards."""
+PlainTopic = Annotated[str, AfterValidator(_check_plain_topic)]  # a topic without wildcards
 
 
-_ALONE = BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)
-"""A list may be one text."""
+_ALONE = BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)  # a list may be one text
 
 
 class AdapterCommand(Settings):

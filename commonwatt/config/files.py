@@ -23,18 +23,16 @@ from commonwatt.identity.passwords import load_password
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.files import read_object
 
+# Settings that name a file which the part creates; all other files must exist when the part starts.
 MADE_BY_THE_PART = ("store", "secret", "releases")
-"""Settings that name a file which the part creates; all other files must exist when the part starts."""
-
+# Settings that name a file which a person makes on the part's machine; the part starts without it.
 _MADE_LATER = ("http_password",)
-"""Settings that name a file which a person makes on the part's machine; the part starts without it."""
 
 _LISTENS = ("http", "listen")
 _ADDRESSES = (*_LISTENS, "broker", "head_end")
 _REGISTER = "make one with: commonwatt utility register"
 
-_BOM = "\ufeff"
-"""The byte order mark, which some editors write before a text; it is passed over."""
+_BOM = "\ufeff"  # the byte order mark, which some editors write before a text; it is passed over
 
 _S = TypeVar("_S", bound=BaseModel)
 _HEADER = re.compile(r"^\s*\[{1,2}\s*([^\]]+?)\s*\]{1,2}")

@@ -4,8 +4,7 @@ from commonwatt.config.meters import MetersSettings
 from commonwatt.config.settings import BrokerSettings, GatewaySettings, Settings
 from commonwatt.config.utility import UtilitySettings
 
-PARTS = ("adapter", "broker", "gateway", "meters", "utility")
-"""The parts; each is the name of its table."""
+PARTS = ("adapter", "broker", "gateway", "meters", "utility")  # the parts; each is the name of its table
 
 _MODELS: dict[str, type[Settings]] = {
     "broker": BrokerSettings,

@@ -14,14 +14,9 @@ from commonwatt.model.ids import ID_PATTERN
 from commonwatt.network.addresses import Address, is_loopback
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 
-Seconds = Annotated[int, Field(ge=15, le=86_400)]
-"""A period in seconds of the part's clock."""
-
-DecimalId = Annotated[str, Field(pattern=f"^{ID_PATTERN}$")]
-"""A meter's id as text."""
-
-HostName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
-"""A host name, lower case."""
+Seconds = Annotated[int, Field(ge=15, le=86_400)]  # a period in seconds of the part's clock
+DecimalId = Annotated[str, Field(pattern=f"^{ID_PATTERN}$")]  # a meter's id as text
+HostName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]  # a host name, lower case
 
 
 def _check_zone(name: str) -> str:
@@ -32,8 +27,7 @@ def _check_zone(name: str) -> str:
     return name
 
 
-Zone = Annotated[str, AfterValidator(_check_zone)]
-"""A time zone's name."""
+Zone = Annotated[str, AfterValidator(_check_zone)]  # a time zone's name
 
 
 def _check_database(url: str) -> str:

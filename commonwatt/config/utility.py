@@ -31,11 +31,8 @@ def _network(text: str) -> str:
         raise ValueError(f"{text}: neither an IP address nor a network such as 10.1.0.0/24") from error
 
 
-ProxyNetwork = Annotated[str, AfterValidator(_network)]
-"""An IP address or a network of them."""
-
-FIRST_LOGIN = "first-login"
-"""Name of the file, beside the utility's tokens, with the link of the first administrator."""
+ProxyNetwork = Annotated[str, AfterValidator(_network)]  # an IP address or a network of them
+FIRST_LOGIN = "first-login"  # name of the file, beside the utility's tokens, with the link of the first administrator
 
 
 class ResearchSettings(Settings):

@@ -25,14 +25,10 @@ from commonwatt.town.town import Town, load_town
 
 BUILT_IN_TOWN = Path(__file__).with_name("town.toml")
 
-STARTS_AT = 1_781_964_000
-"""20 June 2026, 10:00 in Centertown: a summer morning with solar energy to share."""
-
+STARTS_AT = 1_781_964_000  # 20 June 2026, 10:00 in Centertown: a summer morning with solar energy to share
+# Most real seconds for which the clock stands still while the processes start, so that no slot is missed.
 START_UP_S = 60.0
-"""Most real seconds for which the clock stands still while the processes start, so that no slot is missed."""
-
-CEILING_S = 5.0
-"""Real seconds for which the clock runs on after the demonstration stops; it then stands still."""
+CEILING_S = 5.0  # real seconds for which the clock runs on after the demonstration stops; it then stands still
 
 CLOCK_FILE = "clock.json"
 

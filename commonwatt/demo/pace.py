@@ -3,14 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-BEHIND_S = 60.0
-"""Town seconds behind from which the clock slows: a control loop then misses whole minutes."""
-
-KEEPS_UP_S = 20.0
-"""Town seconds behind below which the clock becomes faster again."""
-
-SLOWER, FASTER = 0.5, 1.25
-"""Factors of the speed at each look at the parts."""
+BEHIND_S = 60.0  # town seconds behind from which the clock slows: a control loop then misses whole minutes
+KEEPS_UP_S = 20.0  # town seconds behind below which the clock becomes faster again
+SLOWER, FASTER = 0.5, 1.25  # factors of the speed at each look at the parts
 
 
 def paced(speed: float, highest: float, behind_s: float) -> float:

@@ -13,8 +13,7 @@ _LOWEST_PORT = 10_000
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
-_EPHEMERAL_FROM = 32_768
-"""Linux's default for the first ephemeral port."""
+_EPHEMERAL_FROM = 32_768  # Linux's default for the first ephemeral port
 
 
 def free_ports(count: int) -> list[int]:

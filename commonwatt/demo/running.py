@@ -12,18 +12,13 @@ from commonwatt.demo.supervisor import Supervisor
 from commonwatt.demo.view import Observer, Status
 from commonwatt.model.units import EpochSeconds
 
+# Real seconds after the meters stopped in which nothing arrives, and the backlog has not drained: it never will.
 DRAIN_WITHIN_S = 60.0
-"""Real seconds after the meters stopped in which nothing arrives, and the backlog has not drained: it never will."""
-
-DRAIN_PERIODS_S = 180
-"""Minimum time for the drain in town seconds: three periods of every part."""
-
-LOOK_EVERY_S = 1.0
-"""Real seconds between two status requests to the parts."""
+DRAIN_PERIODS_S = 180  # minimum time for the drain in town seconds: three periods of every part
+LOOK_EVERY_S = 1.0  # real seconds between two status requests to the parts
 
 
-CONTROLLER = ("broker", "gateway")
-"""The processes on a microgrid's controller."""
+CONTROLLER = ("broker", "gateway")  # the processes on a microgrid's controller
 
 
 def without_power(seen: Mapping[str, Status]) -> set[str]:

@@ -12,8 +12,7 @@ from commonwatt.demo.layout import Layout
 from commonwatt.demo.parts import Part
 from commonwatt.runtime.files import write_private
 
-STOP_WITHIN_S = 5.0
-"""Real seconds within which a part must end after SIGTERM; after that it is killed, with a message."""
+STOP_WITHIN_S = 5.0  # real seconds within which a part must end after SIGTERM; after that it is killed, with a message
 
 FIRST_RESTART_S = 0.2
 LAST_RESTART_S = 5.0

@@ -20,11 +20,9 @@ from commonwatt.demo.parts import Part
 from commonwatt.demo.supervisor import Supervisor
 from commonwatt.doctor.running import local_headers
 
+# Real seconds within which a part must answer on a busy machine; a part that is restarting shows as a dash.
 ASK_WITHIN_S = 2.0
-"""Real seconds within which a part must answer on a busy machine; a part that is restarting shows as a dash."""
-
-NARROW = 110
-"""Terminal width below which the table shows less of each microgrid."""
+NARROW = 110  # terminal width below which the table shows less of each microgrid
 
 _COLUMNS = (
     "microgrid",

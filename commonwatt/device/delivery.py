@@ -13,11 +13,8 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.units import GROUP_S, EpochSeconds
 from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, Put, PutAck, Refusal
 
-PUT_S = 60
-"""Seconds between the puts of a meter that sends by itself (M4)."""
-
-RETRY_S = (15, 30, 60)
-"""Seconds until an unacknowledged batch is sent again; the last value repeats."""
+PUT_S = 60  # seconds between the puts of a meter that sends by itself (M4)
+RETRY_S = (15, 30, 60)  # seconds until an unacknowledged batch is sent again; the last value repeats
 
 _SEND_FEWER = (Refusal.MALFORMED, Refusal.VERSION, Refusal.TOO_LARGE)
 
@@ -43,7 +40,6 @@ class Delivery:
         """Return the batch to send now, either in flight or newly frozen, and the changes of its aggregation.
 
         Args:
-            now: The time.
             to_id: Last id wanted; ``None``: as many as fit.
             algorithm: The aggregation of the records; ``None``: no aggregation.
             before: Records that end later are not sent.

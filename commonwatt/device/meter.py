@@ -27,8 +27,7 @@ from commonwatt.protocol.commands import Command, Kind
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import Level, unpack_put_ack
 
-CATCH_UP_RECORDS = 60
-"""Backlog, in records, from which the next batch follows an acknowledgement at once."""
+CATCH_UP_RECORDS = 60  # backlog, in records, from which the next batch follows an acknowledgement at once
 
 _LEAF = {Log.HISTORY: topics.RECORDS, Log.EVENT: topics.EVENTS}
 _ALGORITHM: dict[str, Aggregation | None] = {"none": None, "lossless": consolidate, "lossy": average}

@@ -7,14 +7,9 @@ from commonwatt.model.now import Trust
 from commonwatt.model.units import EpochSeconds
 from commonwatt.model.validation import EARLY_S
 
-TOLERANCE_S = 2
-"""Seconds of difference that count as agreement: times are whole seconds and arrive with a delay."""
-
-AHEAD_TOLERANCE_S = 120
-"""Seconds by which a meter may be ahead without a correction: an answer can take this long."""
-
-GOOD_FOR_S = 86_400
-"""Seconds after which a time of less trust is accepted too."""
+TOLERANCE_S = 2  # seconds of difference that count as agreement: times are whole seconds and arrive with a delay
+AHEAD_TOLERANCE_S = 120  # seconds by which a meter may be ahead without a correction: an answer can take this long
+GOOD_FOR_S = 86_400  # seconds after which a time of less trust is accepted too
 
 
 @dataclass(frozen=True)

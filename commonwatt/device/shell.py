@@ -24,14 +24,9 @@ from commonwatt.network.tls import ClientTls
 from commonwatt.protocol import topics
 from commonwatt.runtime.watchdog import Work
 
-MAX_ARRIVED = 10_000
-"""Most messages in the queue; more are dropped and counted, and their senders send them again."""
-
-CONNECT_EVERY_S = 0.005
-"""Real seconds between the first connections of two meters."""
-
-COMMIT_RETRY_S = 1.0
-"""Real seconds until a failed commit is tried again, for example on a full disk."""
+MAX_ARRIVED = 10_000  # most messages in the queue; more are dropped and counted, and their senders send them again
+CONNECT_EVERY_S = 0.005  # real seconds between the first connections of two meters
+COMMIT_RETRY_S = 1.0  # real seconds until a failed commit is tried again, for example on a full disk
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +35,6 @@ class DeviceShell:
     """Runs one program's meters in one microgrid.
 
     Args:
-        microgrid: Its id.
         store: The store for the cores' changes; commits run on a separate thread.
         tally: Counts commits that failed.
         elsewhere: Publishes messages to other topics than meters'; ``None``: there are none.

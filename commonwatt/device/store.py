@@ -26,8 +26,7 @@ from commonwatt.sqlite.damage import LOG_BYTES, check_pages, fails_check, is_dam
 from commonwatt.sqlite.resync import write_log_again
 from commonwatt.sqlite.wal import read_log
 
-SCHEMA = 1
-"""Version of the tables; a file of a newer one is refused."""
+SCHEMA = 1  # version of the tables; a file of a newer one is refused
 
 _TABLES = """
 CREATE TABLE meter (

@@ -17,11 +17,8 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.addresses import split_address
 from commonwatt.network.tls import ClientTls
 
-ANSWER_S = 5.0
-"""Real seconds for each step."""
-
-ALERT_S = 0.5
-"""Real seconds in which a broker with TLS 1.3 reports that it refuses the client's certificate."""
+ANSWER_S = 5.0  # real seconds for each step
+ALERT_S = 0.5  # real seconds in which a broker with TLS 1.3 reports that it refuses the client's certificate
 
 
 @dataclass(frozen=True, kw_only=True)

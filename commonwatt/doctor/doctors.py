@@ -8,8 +8,7 @@ from typing import Any
 from commonwatt.doctor.findings import Check, Finding
 from commonwatt.doctor.running import Running
 
-GROUP = "commonwatt.doctors"
-"""Entry points of the services' doctors."""
+GROUP = "commonwatt.doctors"  # entry points of the services' doctors
 
 
 @dataclass(frozen=True, kw_only=True)

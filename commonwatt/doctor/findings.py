@@ -17,8 +17,7 @@ class Level(StrEnum):
     BAD = "bad"
 
 
-SEVERITY = {Level.GOOD: 0, Level.WARNING: 1, Level.BAD: 2}
-"""Order of the levels."""
+SEVERITY = {Level.GOOD: 0, Level.WARNING: 1, Level.BAD: 2}  # order of the levels
 
 
 @dataclass(frozen=True, kw_only=True)

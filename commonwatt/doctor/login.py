@@ -14,8 +14,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from commonwatt.network.addresses import split_address
 
-ANSWER_S = 5.0
-"""Real seconds within which the broker must answer."""
+ANSWER_S = 5.0  # real seconds within which the broker must answer
 
 
 @dataclass

@@ -19,11 +19,9 @@ from commonwatt.model.units import MADE
 from commonwatt.model.words import moment
 from commonwatt.runtime.clock import read_machine, wall_clock
 
-SYNCS = 5
-"""Writes whose sync time is measured."""
-
+SYNCS = 5  # writes whose sync time is measured
+# Median sync time from which a disk is reported as slow: every commit of a store waits for one sync or two.
 SLOW_SYNC_S = 0.25
-"""Median sync time from which a disk is reported as slow: every commit of a store waits for one sync or two."""
 
 _PAGE = 4096
 _LIBRARIES = ("paho-mqtt", "amqtt", "SQLAlchemy", "psycopg", "cryptography", "numpy")

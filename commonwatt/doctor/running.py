@@ -21,11 +21,8 @@ from commonwatt.network.addresses import split_address
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.service import is_locked
 
-ANSWER_S = 10.0
-"""Real seconds within which a part must answer."""
-
-MAX_ANSWER_BYTES = 16 * 1024 * 1024
-"""Most bytes of a status page; a longer page is not from Commonwatt."""
+ANSWER_S = 10.0  # real seconds within which a part must answer
+MAX_ANSWER_BYTES = 16 * 1024 * 1024  # most bytes of a status page; a longer page is not from Commonwatt
 
 _OWN = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not a listener
 """Loopback host for each wildcard address, to reach a part on its own machine."""
@@ -118,8 +115,6 @@ def ask_service(
         address: HOST:PORT where it is served.
         certificate: The certificate with which it is served; ``None``: plain HTTP.
         headers: Headers of the request.
-        method: The method.
-        path: The path.
         content: What is sent as JSON; ``None``: nothing.
 
     Raises:

@@ -18,22 +18,15 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import write_private
 
-FOLDER = AUTHORITY_FOLDER
-"""The authority's folder below OUT."""
+FOLDER = AUTHORITY_FOLDER  # the authority's folder below OUT
 
 CA_FILE, KEY_FILE, ISSUED_FILE, REVOKED_FILE = "ca.pem", "ca-key.pem", "issued.json", "revoked.pem"
 
-BROKER_FILE = "broker.pem"
-"""A broker's certificate and key, in its folder."""
-
+BROKER_FILE = "broker.pem"  # a broker's certificate and key, in its folder
+# The certificate and key of a gateway or the utility, in its folder.
 DEVICE_FILE = {Role.GATEWAY: "gateway.pem", Role.UTILITY: "utility.pem", Role.PLANT: "plant.pem"}
-"""The certificate and key of a gateway or the utility, in its folder."""
-
-BROKER_DAYS, DEVICE_DAYS = 365, 90
-"""Days for which certificates are valid unless stated otherwise."""
-
-LIFETIME_S = 10 * 365 * 86_400
-"""Lifetime of an authority's certificate, seconds: ten years."""
+BROKER_DAYS, DEVICE_DAYS = 365, 90  # days for which certificates are valid unless stated otherwise
+LIFETIME_S = 10 * 365 * 86_400  # lifetime of an authority's certificate, seconds: ten years
 
 
 @dataclass(frozen=True, kw_only=True)

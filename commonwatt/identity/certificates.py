@@ -20,16 +20,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 
+# Seconds by which a certificate's validity starts early, since the verifying machine's clock may be behind.
 BACKDATED_S = 3_600
-"""Seconds by which a certificate's validity starts early, since the verifying machine's clock may be behind."""
-
+# Errors from reading a damaged file: one flipped bit can change the version or the algorithm.
 _UNREADABLE = (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm)
-"""Errors from reading a damaged file: one flipped bit can change the version or the algorithm."""
 
 _ECDSA = ec.ECDSA(hashes.SHA256())
 
-MAX_NAME = 64
-"""Most characters of a certificate's name (X.520)."""
+MAX_NAME = 64  # most characters of a certificate's name (X.520)
 
 
 class Kind(StrEnum):

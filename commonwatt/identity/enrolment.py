@@ -25,11 +25,8 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.service import only_one
 
-UTILITY_FOLDER = "utility"
-"""The folder of the devices without a microgrid."""
-
-METERS_FOLDER = "meter-certificates"
-"""The folder of meters' certificates, in their microgrid's folder."""
+UTILITY_FOLDER = "utility"  # the folder of the devices without a microgrid
+METERS_FOLDER = "meter-certificates"  # the folder of meters' certificates, in their microgrid's folder
 
 DEVICES_FILE = "devices.json"
 

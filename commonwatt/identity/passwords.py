@@ -17,17 +17,11 @@ from typing import Self
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.files import read_object, replace_file
 
-MIN_LENGTH, MAX_LENGTH = 12, 256
-"""Characters that a password must and may have."""
-
-MIN_DISTINCT = 6
-"""Fewest different characters in a password."""
-
-MAX_MEMORY_BYTES = 128 * 1024 * 1024
-"""Most memory that a stored hash may ask for."""
-
+MIN_LENGTH, MAX_LENGTH = 12, 256  # characters that a password must and may have
+MIN_DISTINCT = 6  # fewest different characters in a password
+MAX_MEMORY_BYTES = 128 * 1024 * 1024  # most memory that a stored hash may ask for
+# Parts of passwords that are guessed first; they do not count towards the length.
 _COMMON = ("password", "passwort", "admin", "welcome", "letmein", "qwerty", "commonwatt", "1234567890", "abcdefghij")
-"""Parts of passwords that are guessed first; they do not count towards the length."""
 
 _NAME = "scrypt"
 _SALT_BYTES, _HASH_BYTES = 16, 32
@@ -109,7 +103,6 @@ def weakness(password: str, words: Collection[str] = ()) -> str | None:
     """Return why a password is too easy to guess; ``None``: it is accepted.
 
     Args:
-        password: The password.
         words: Words that are known beforehand, such as the microgrid's name; they do not count towards the length.
     """
     if len(password) > MAX_LENGTH:
@@ -130,8 +123,6 @@ def save_password(path: Path, password: str, owner: tuple[int, int] | None = Non
     """Write a password's hash to its file, readable by one user.
 
     Args:
-        path: The file.
-        password: The password.
         owner: Numbers of the file's user and group; ``None``: this process's.
     """
     content = f'{{"password": "{PasswordHash.of(password).text()}"}}\n'

@@ -12,23 +12,14 @@ from threading import Lock
 
 from commonwatt.runtime.bucket import Bucket
 
-FREE_GUESSES = 5
-"""Wrong guesses of an address before it has to wait."""
-
+FREE_GUESSES = 5  # wrong guesses of an address before it has to wait
+# Wait after those; each further wrong guess doubles it, up to the longest wait.
 FIRST_WAIT_S, LONGEST_WAIT_S = 30.0, 900.0
-"""Wait after those; each further wrong guess doubles it, up to the longest wait."""
-
-FORGIVEN_AFTER_S = 3600.0
-"""Seconds after its last wrong guess at which an address begins anew."""
-
+FORGIVEN_AFTER_S = 3600.0  # seconds after its last wrong guess at which an address begins anew
+# Guesses of all addresses together: ten a minute, and twenty at once after a pause.
 ALL_PER_S, ALL_AT_ONCE = 1 / 6, 20.0
-"""Guesses of all addresses together: ten a minute, and twenty at once after a pause."""
-
-KNOWN_FOR_S = 7 * 86_400.0
-"""Seconds for which an address counts as the owner's after the right password."""
-
-MAX_ADDRESSES = 1_000
-"""Most addresses remembered; a further one displaces the one that guessed longest ago."""
+KNOWN_FOR_S = 7 * 86_400.0  # seconds for which an address counts as the owner's after the right password
+MAX_ADDRESSES = 1_000  # most addresses remembered; a further one displaces the one that guessed longest ago
 
 
 @dataclass

@@ -7,8 +7,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-Key: TypeAlias = tuple[int, int, int]
-"""Meter, record type and quarter of a block."""
+Key: TypeAlias = tuple[int, int, int]  # meter, record type and quarter of a block
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,8 +3,7 @@
 import re
 from collections.abc import Iterable
 
-_HARMLESS = re.compile(r"-?\d+(\.\d+)?|[+-]\d\d:\d\d", re.ASCII)
-"""A number, or an offset from UTC."""
+_HARMLESS = re.compile(r"-?\d+(\.\d+)?|[+-]\d\d:\d\d", re.ASCII)  # a number, or an offset from UTC
 
 _FORMULA = re.compile(r"'*[=+\-@\x00-\x1f\x7f]")
 _MARKED = re.compile(r"'+[=+\-@\x00-\x1f\x7f]")

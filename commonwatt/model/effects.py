@@ -8,8 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
-W = TypeVar("W", covariant=True)
-"""The type of a core's writes."""
+W = TypeVar("W", covariant=True)  # the type of a core's writes
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,9 @@
 
 from typing import TypeAlias
 
-MeterId: TypeAlias = int
-"""A meter's unsigned 64-bit id."""
-
+MeterId: TypeAlias = int  # a meter's unsigned 64-bit id
+# The form of an id in topics and as an identity: decimal digits without leading zeros.
 ID_PATTERN = r"(?:0|[1-9][0-9]{0,19})"
-"""The form of an id in topics and as an identity: decimal digits without leading zeros."""
 
 _END = 2**64
 

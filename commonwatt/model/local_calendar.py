@@ -9,8 +9,7 @@ from commonwatt.model.units import QUARTER_S, Quarter
 
 _MONTH = re.compile(r"(\d{4})-(\d{2})")
 
-END_YEAR = 2100
-"""The year before which all months of bills and all rates begin."""
+END_YEAR = 2100  # the year before which all months of bills and all rates begin
 
 
 def local_moment(time: datetime, zone: ZoneInfo) -> datetime:

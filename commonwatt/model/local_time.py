@@ -9,11 +9,8 @@ from numpy.typing import NDArray
 
 from commonwatt.model.units import QUARTER_S
 
-DAY_QUARTERS = 96
-"""Quarter-hours in a day of 24 hours."""
-
-Quarters = NDArray[np.int64]
-"""Quarter-hours, counted from 1970, UTC or local."""
+DAY_QUARTERS = 96  # quarter-hours in a day of 24 hours
+Quarters = NDArray[np.int64]  # quarter-hours, counted from 1970, UTC or local
 
 
 def to_local(quarters: Quarters, zone: ZoneInfo) -> Quarters:

@@ -8,14 +8,9 @@ from typing import NamedTuple
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import EpochSeconds, MilliwattHours
 
-HISTORY_BYTES = 36
-"""Length of a history record on the wire."""
-
-EVENT_BYTES = 24
-"""Length of an event record on the wire."""
-
-MAX_RECORD_S = 86_400
-"""The longest time one consolidated record may cover."""
+HISTORY_BYTES = 36  # length of a history record on the wire
+EVENT_BYTES = 24  # length of an event record on the wire
+MAX_RECORD_S = 86_400  # the longest time one consolidated record may cover
 
 
 _HISTORY = struct.Struct(">BBQQHIIq")
@@ -63,8 +58,7 @@ def sensed(bits: int) -> State:
     return at_boundary | State(bits) & State.OFF_GRID if at_boundary else State(0)
 
 
-KNOWN_STATES = sum(State)
-"""All bits of ``State``."""
+KNOWN_STATES = sum(State)  # all bits of ``State``
 
 
 class Rejection(IntEnum):

@@ -4,11 +4,8 @@ import hashlib
 
 from commonwatt.model.units import EpochSeconds, MicrogridId
 
-BLOCKS = 6
-"""Blocks in which all microgrids but the public one return."""
-
-BLOCK_S = 240
-"""Seconds between two blocks: the last one returns 24 minutes after the public microgrid."""
+BLOCKS = 6  # blocks in which all microgrids but the public one return
+BLOCK_S = 240  # seconds between two blocks: the last one returns 24 minutes after the public microgrid
 
 
 def return_delay_s(microgrid: MicrogridId, returned: EpochSeconds, *, is_public: bool) -> int:
@@ -17,7 +14,6 @@ def return_delay_s(microgrid: MicrogridId, returned: EpochSeconds, *, is_public:
     The block is random for each return. Only what closes the switch needs to know it: nothing else has to agree.
 
     Args:
-        microgrid: The microgrid.
         returned: When the voltage came back, as the part that closes the switch observed it.
         is_public: Whether it is the public one.
     """

@@ -7,11 +7,10 @@ from zoneinfo import ZoneInfo
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import MAX_EPOCH, EpochSeconds
 
+# The forms of a time, for help and error texts.
 FORMS = "ISO 8601 with its offset, such as 2026-11-01T00:00:00-04:00 or 2026-11-01T04:00Z, or UTC epoch seconds"
-"""The forms of a time, for help and error texts."""
-
+# The forms where the town's time zone is known.
 LOCAL_FORMS = f"{FORMS}; a local day, month or time, such as 2026-11-01, 2026-11 or 2026-11-01T18:00"
-"""The forms where the town's time zone is known."""
 
 _WITHOUT_HYPHENS = re.compile(r"(19|20)\d\d(\d\d){0,2}")
 _MONTH = re.compile(r"\d{4}-\d{2}")
@@ -22,7 +21,6 @@ def parse_time(text: str, name: str, zone: ZoneInfo | None = None) -> EpochSecon
     """Return the time that a text gives.
 
     Args:
-        text: The text.
         name: The option or parameter that has it, for errors.
         zone: The time zone of times without an offset; ``None``: they are refused.
 

@@ -21,8 +21,7 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.records import MAX_RECORD_S, EventRecord, HistoryRecord, RecordType, Rejection
 from commonwatt.model.units import GROUP_S, MAX_ABS_READING, QUARTER_S, SLOT_S, VOLTS, EpochSeconds, MilliwattHours
 
-FUTURE_S = 900
-"""How far ahead of the receiver's trusted clock a record may end."""
+FUTURE_S = 900  # how far ahead of the receiver's trusted clock a record may end
 
 EARLY_S = 7200
 """Seconds by which a record may end after the receiver's trusted time and wait at its sender: a clock is off.
@@ -34,8 +33,7 @@ MARGIN_PERCENT = 125
 """A reading may exceed the registry's limit by a quarter: breakers carry more for a while, and a battery's
 capacity is nominal."""
 
-Numbers: TypeAlias = "int | npt.NDArray[np.int64]"
-"""One number, or an array with one number for each reading."""
+Numbers: TypeAlias = "int | npt.NDArray[np.int64]"  # one number, or an array with one number for each reading
 
 _KNOWN_TYPES = frozenset(map(int, RecordType))
 _NEVER = 2**62
@@ -92,7 +90,6 @@ def suspects(blocks: Blocks, limits: npt.NDArray[np.int64], now: EpochSeconds | 
     """Return which blocks may have a reading with a fault; blocks without a mark have none.
 
     Args:
-        blocks: The blocks.
         limits: The largest plausible reading of each block.
         now: As in ``reading_faults``.
     """

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
-MAX_BODY_BYTES = 4096
-"""Most bytes of a request's body: a login form."""
+MAX_BODY_BYTES = 4096  # most bytes of a request's body: a login form
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,14 +30,9 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _Request: TypeAlias = socket.socket | tuple[bytes, socket.socket]
 
-MAX_CONNECTIONS = 32
-"""Most connections at a time."""
-
-CONNECTION_S = 10.0
-"""Most real seconds of a connection."""
-
-GIVES_WAY_WITHIN_S = 1.0
-"""Real seconds that a new connection waits for the thread of the connection closed for it."""
+MAX_CONNECTIONS = 32  # most connections at a time
+CONNECTION_S = 10.0  # most real seconds of a connection
+GIVES_WAY_WITHIN_S = 1.0  # real seconds that a new connection waits for the thread of the connection closed for it
 
 log = logging.getLogger(__name__)
 

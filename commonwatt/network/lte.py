@@ -32,8 +32,7 @@ _ESTABLISHED, _CLOSE_WAIT = 1, 8
 
 _IPV4_BYTES, _IPV6_BYTES, _TCP_BYTES, _TIMESTAMP_BYTES = 20, 40, 20, 12
 _SYN_OPTION_BYTES = 20
-_DUPLICATE_BYTES = 12
-"""Bytes of the option in an acknowledgement that reports a duplicate segment (DSACK)."""
+_DUPLICATE_BYTES = 12  # bytes of the option in an acknowledgement that reports a duplicate segment (DSACK)
 
 
 def byte_count_of(sock: socket.socket, *, accepted: bool, closing: bool = False) -> ByteCount | None:

@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT_S = 5.0
-"""Most real seconds to connect, and again for the TLS handshake."""
+CONNECT_TIMEOUT_S = 5.0  # most real seconds to connect, and again for the TLS handshake
 
 KEEPALIVE_S = 60
 """MQTT keepalive in real seconds: after this silence a PINGREQ is sent, after as much again the connection ends.
@@ -43,8 +42,7 @@ KEEPALIVE_S = 60
 Each ping costs about 130 bytes each way on an LTE line, so it is not below the minute between the meters' puts.
 """
 
-MAX_QUEUED = 2000
-"""Most queued messages of a connection that are not sent to the broker; more are dropped and counted."""
+MAX_QUEUED = 2000  # most queued messages of a connection that are not sent to the broker; more are dropped and counted
 
 _FIRST_RETRY_S = 0.2
 _LAST_RETRY_S = 10.0

@@ -12,14 +12,9 @@ from pathlib import Path
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.clock import wall_clock
 
-WARN_BEFORE_S = 21 * 86_400
-"""Seconds before a certificate's expiry from which the log warns every day."""
-
-IGNORE_TIMES = 0x200000
-"""OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which Python has no name for."""
-
-Stamp = tuple[tuple[int, int, int], ...]
-"""A stamp of files that changes when a file is replaced."""
+WARN_BEFORE_S = 21 * 86_400  # seconds before a certificate's expiry from which the log warns every day
+IGNORE_TIMES = 0x200000  # OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which Python has no name for
+Stamp = tuple[tuple[int, int, int], ...]  # a stamp of files that changes when a file is replaced
 
 _DAY_S = 86_400
 

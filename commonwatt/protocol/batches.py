@@ -19,20 +19,11 @@ from commonwatt.model.records import EVENT_BYTES, EventRecord, unpack_event
 from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, DeadLetter
 
-MAX_BATCH_BYTES = 256 * 1024
-"""Most bytes of a message."""
-
-MAX_BODY_BYTES = 4 * 1024 * 1024
-"""Most bytes of an expanded body."""
-
-MAX_BATCH_BLOCKS = 2000
-"""Most blocks in a batch."""
-
-MAX_BATCH_EVENTS = 2000
-"""Most events in a batch."""
-
-MAX_BATCH_DEAD_LETTERS = 200
-"""Most dead letters in a batch."""
+MAX_BATCH_BYTES = 256 * 1024  # most bytes of a message
+MAX_BODY_BYTES = 4 * 1024 * 1024  # most bytes of an expanded body
+MAX_BATCH_BLOCKS = 2000  # most blocks in a batch
+MAX_BATCH_EVENTS = 2000  # most events in a batch
+MAX_BATCH_DEAD_LETTERS = 200  # most dead letters in a batch
 
 _MAGIC = b"CWB1"
 _ACK_MAGIC = b"CWA1"

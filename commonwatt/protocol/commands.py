@@ -13,16 +13,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from commonwatt.model.units import MAX_EPOCH, EpochSeconds
 from commonwatt.protocol.json_messages import Id64, Message, Moment, Natural
 
+# (counter, rank) of the commanding manager; compared as a pair.
 Epoch = tuple[Annotated[int, Field(ge=0, lt=2**32)], Annotated[int, Field(ge=0, lt=2**16)]]
-"""(counter, rank) of the commanding manager; compared as a pair."""
-
-MAX_SEQUENCE = 2**53
-"""The highest sequence number of a command. A meter refuses it, since no higher one could follow."""
+MAX_SEQUENCE = 2**53  # the highest sequence number of a command; a meter refuses it, since no higher one could follow
 
 Sequence = Annotated[int, Field(ge=0, le=MAX_SEQUENCE)]
 
-Weight = Annotated[int, Field(ge=1, le=1000)]
-"""Share of a donor's discharge relative to other donors."""
+Weight = Annotated[int, Field(ge=1, le=1000)]  # share of a donor's discharge relative to other donors
 
 
 class Kind(StrEnum):
@@ -53,8 +50,7 @@ Name = Literal[
 ]
 """The specification's commands, and ``limit_import`` (A2); ``acknowledge`` is ``meter_messages.PutAck``."""
 
-NO_LIMIT = "none"
-"""The import limit of a meter without one; any other value is a number of watts, as text."""
+NO_LIMIT = "none"  # the import limit of a meter without one; any other value is a number of watts, as text
 
 VERBS: dict[tuple[Kind, str], tuple[Name, dict[str, str]]] = {
     (Kind.SHARING, "on"): ("share_power_on", {}),

@@ -25,32 +25,27 @@ BlockMask = tuple[
 
 
 Period = Literal["collect_s", "levels_s", "relay_s", "compact_s"]
-PERIODS: tuple[Period, ...] = get_args(Period)
-"""Settings of a gateway that an operator may change while it runs."""
+PERIODS: tuple[Period, ...] = get_args(Period)  # settings of a gateway that an operator may change while it runs
 
 
-Strategy = Literal["spec", "aces", "rangers"]
-"""How the batteries of a microgrid share (docs/control.md)."""
+Strategy = Literal["spec", "aces", "rangers"]  # how the batteries of a microgrid share (docs/control.md)
 
 
 StrategyOrFile = Literal["spec", "aces", "rangers", "file"]
 """A strategy, or the one of the gateway's settings file again."""
 
 
-MetersMode = Literal["none", "lossless"]
-"""How all meters aggregate from their start on (A5)."""
+MetersMode = Literal["none", "lossless"]  # how all meters aggregate from their start on (A5)
 
 
-Money = Annotated[str, Field(pattern=r"^[0-9]{1,4}(\.[0-9]{1,6})?$")]
-"""Dollars, exact."""
+Money = Annotated[str, Field(pattern=r"^[0-9]{1,4}(\.[0-9]{1,6})?$")]  # dollars, exact
 
 
 PeriodPrices = tuple[Annotated[str, Field(min_length=1, max_length=32)], Money, Money]
 """(period of time of use, price of import, price of credit), dollars per kWh."""
 
 
-MAX_CHANGES = 500
-"""Most changes of the price in one command."""
+MAX_CHANGES = 500  # most changes of the price in one command
 
 
 class Action(StrEnum):

@@ -145,7 +145,6 @@ def wanted(meter: str | None, reason: str | None, since: str | None, now: EpochS
         meter: A meter's id in decimal.
         reason: A reason's name or number.
         since: A time (``parse_time``), or a time ago such as 90m, 24h or 7d.
-        now: The time.
         state: Only in this state; empty: any.
 
     Raises:

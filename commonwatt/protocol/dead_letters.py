@@ -38,12 +38,10 @@ class DeadLetter:
     content: bytes  # the record whole; of a message the first kilobyte
 
 
-MESSAGE_REASON = 128
-"""Added to a ``Refusal`` to make the ``reason`` of a dead letter about a whole message."""
+MESSAGE_REASON = 128  # added to a ``Refusal`` to make the ``reason`` of a dead letter about a whole message
 
 
-MAX_DEAD_LETTER_BYTES = 1024
-"""Most bytes that a dead letter keeps."""
+MAX_DEAD_LETTER_BYTES = 1024  # most bytes that a dead letter keeps
 
 
 class DeadLetterSource(IntEnum):
@@ -84,8 +82,7 @@ def _reasons() -> dict[int, str]:
     return found
 
 
-REASONS = _reasons()
-"""The name of each reason."""
+REASONS = _reasons()  # the name of each reason
 
 
 def reason_text(reason: int) -> str:
@@ -104,8 +101,7 @@ def source_text(log: int) -> str:
 
 # Readings that a person may release
 
-BLOCK = struct.Struct(">BI")
-"""Record type and quarter, before the payload of a dead letter's block."""
+BLOCK = struct.Struct(">BI")  # record type and quarter, before the payload of a dead letter's block
 
 _HELD_EXTRAS = 50
 # The block must fit into a dead letter; further extras are dropped.

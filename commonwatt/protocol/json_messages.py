@@ -9,8 +9,7 @@ from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.ids import parse_id
 from commonwatt.protocol.meter_messages import Refusal
 
-MAX_COMMAND_BYTES = 16_384
-"""Most bytes of a JSON message; more gaps are requested in the next command."""
+MAX_COMMAND_BYTES = 16_384  # most bytes of a JSON message; more gaps are requested in the next command
 
 
 def _from_text(value: object, info: ValidationInfo) -> object:
@@ -29,8 +28,7 @@ Natural = Annotated[int, Field(ge=0, le=2**53)]
 """A count: no larger than every reader of JSON, and every database, can hold."""
 
 
-Moment = Annotated[int, Field(ge=0, lt=2**32)]
-"""UTC epoch seconds."""
+Moment = Annotated[int, Field(ge=0, lt=2**32)]  # UTC epoch seconds
 
 
 class Message(BaseModel):

@@ -27,20 +27,11 @@ from commonwatt.model.records import (
 )
 from commonwatt.model.units import MAX_ABS_READING, SLOT_S, EpochSeconds, MilliwattHours
 
-VERSION = 1
-"""First byte of every binary message between meter and gateway."""
-
-MAX_PUT_RECORDS = 1000
-"""Most records in a put (36 KB of history)."""
-
-MAX_PUT_RANGE = 1_000_000
-"""Most ids covered by a put."""
-
-MAX_PUT_SLOTS = 100_000
-"""Most slots covered by all records of a put together."""
-
-MAX_ID = 2**63 - 2
-"""The highest id; contiguous ids from 1 never reach it."""
+VERSION = 1  # first byte of every binary message between meter and gateway
+MAX_PUT_RECORDS = 1000  # most records in a put (36 KB of history)
+MAX_PUT_RANGE = 1_000_000  # most ids covered by a put
+MAX_PUT_SLOTS = 100_000  # most slots covered by all records of a put together
+MAX_ID = 2**63 - 2  # the highest id; contiguous ids from 1 never reach it
 
 _PUT = struct.Struct(">BBHIQQ")
 _ACK = struct.Struct(">BBBBIQQIHB")
@@ -266,7 +257,6 @@ def judge_level(level: Level, limits: Mapping[int, MilliwattHours]) -> Rejection
     """Return the reason to reject a live level, or ``None`` if it is valid.
 
     Args:
-        level: The level.
         limits: The largest plausible reading by record type, as in ``records.Expected``.
     """
     if level.level < 0:

@@ -14,13 +14,11 @@ from commonwatt.model.supply import SupplyState
 from commonwatt.protocol.commands import Result
 from commonwatt.protocol.json_messages import Message, Moment, Natural
 
-Quarter32 = Annotated[int, Field(ge=0, lt=2**32)]
-"""A quarter-hour: epoch seconds // 900."""
+Quarter32 = Annotated[int, Field(ge=0, lt=2**32)]  # a quarter-hour: epoch seconds // 900
 
 Signed = Annotated[int, Field(ge=-(2**53), le=2**53)]
 
-MAX_QUARTERS = 150
-"""Most finished quarters in one message."""
+MAX_QUARTERS = 150  # most finished quarters in one message
 
 
 class PlantAction(StrEnum):

@@ -9,11 +9,8 @@ from commonwatt.model.words import counted
 
 Role = Literal["gives", "receives", "rests", "out"]
 
-ORDER: dict[Role, int] = {"receives": 0, "gives": 1, "out": 2, "rests": 3}
-"""Roles in the order of interest."""
-
-UNCONFIRMED = "?"
-"""Follows the code of a battery whose meter has not confirmed the command to share yet."""
+ORDER: dict[Role, int] = {"receives": 0, "gives": 1, "out": 2, "rests": 3}  # roles in the order of interest
+UNCONFIRMED = "?"  # follows the code of a battery whose meter has not confirmed the command to share yet
 
 UNCONFIRMED_WORDS = " Its meter has not confirmed the command yet; it is sent again."
 

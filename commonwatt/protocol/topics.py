@@ -11,36 +11,20 @@ from dataclasses import dataclass
 from commonwatt.model.ids import ID_PATTERN, MeterId
 from commonwatt.model.units import ControllerId, MicrogridId
 
-ROOT = "cw1"
-"""First level of every topic; its number is the protocol's version."""
-
-UTILITY = "utility"
-"""The utility's identity."""
-
-PLANT = "plant"
-"""The plant's identity: the name of a controller at the head-end, and of no microgrid."""
-
+ROOT = "cw1"  # first level of every topic; its number is the protocol's version
+UTILITY = "utility"  # the utility's identity
+PLANT = "plant"  # the plant's identity: the name of a controller at the head-end, and of no microgrid
+# The form of a microgrid's name. It starts with a letter, so that it differs from a meter's id.
 MICROGRID_PATTERN = r"[a-z][a-z0-9-]{0,15}"
-"""The form of a microgrid's name. It starts with a letter, so that it differs from a meter's id."""
-
-RECORDS = "rec"
-"""meter, up: a put of history records."""
-EVENTS = "ev"
-"""meter, up: a put of event records."""
-LEVELS = "lvl"
-"""meter, up: a live battery level, QoS 0."""
-OUTCOMES = "out"
-"""meter and gateway, up: the outcome of a command, JSON."""
-BATCHES = "batch"
-"""gateway, up: a batch of blocks, events and dead letters."""
-LTE = "lte"
-"""our broker, up: the byte count of its meters' connections on the LTE line, JSON, QoS 0."""
-STATUS = "stat"
-"""gateway, up: a heartbeat with figures, JSON, QoS 0."""
-ACKS = "ack"
-"""down: an application acknowledgement."""
-COMMANDS = "cmd"
-"""down: a command, JSON."""
+RECORDS = "rec"  # meter, up: a put of history records
+EVENTS = "ev"  # meter, up: a put of event records
+LEVELS = "lvl"  # meter, up: a live battery level, QoS 0
+OUTCOMES = "out"  # meter and gateway, up: the outcome of a command, JSON
+BATCHES = "batch"  # gateway, up: a batch of blocks, events and dead letters
+LTE = "lte"  # our broker, up: the byte count of its meters' connections on the LTE line, JSON, QoS 0
+STATUS = "stat"  # gateway, up: a heartbeat with figures, JSON, QoS 0
+ACKS = "ack"  # down: an application acknowledgement
+COMMANDS = "cmd"  # down: a command, JSON
 
 _METER_UP = re.compile(rf"{ROOT}/({MICROGRID_PATTERN})/({ID_PATTERN})/u/({RECORDS}|{EVENTS}|{LEVELS}|{OUTCOMES})")
 _GATEWAY_UP = re.compile(rf"{ROOT}/({MICROGRID_PATTERN})/u/({BATCHES}|{STATUS}|{OUTCOMES})")

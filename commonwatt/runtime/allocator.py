@@ -8,14 +8,9 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 
-KEPT_ARRAY_BYTES = 8 * 1024 * 1024
-"""Arrays up to this size are taken from memory that the process keeps."""
-
-KEPT_BYTES = 16 * 1024 * 1024
-"""Free memory at the top of the heap that the process keeps."""
-
-ARENAS = 1
-"""Heaps. By default each thread has its own, and keeps there what only this thread can use again."""
+KEPT_ARRAY_BYTES = 8 * 1024 * 1024  # arrays up to this size are taken from memory that the process keeps
+KEPT_BYTES = 16 * 1024 * 1024  # free memory at the top of the heap that the process keeps
+ARENAS = 1  # heaps; by default each thread has its own, and keeps there what only this thread can use again
 
 
 def keep_freed_memory() -> bool:

@@ -15,8 +15,7 @@ from contextlib import suppress
 
 from commonwatt.model.exceptions import CommonwattError, StoreError
 
-NICE = 10
-"""How much lower the work's priority is than the service's priority."""
+NICE = 10  # how much lower the work's priority is than the service's priority
 
 _FAILED = 2
 

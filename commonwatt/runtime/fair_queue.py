@@ -11,8 +11,7 @@ from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
-QUANTUM = 2000
-"""Work that one turn of a sender of weight 1 covers."""
+QUANTUM = 2000  # work that one turn of a sender of weight 1 covers
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")

@@ -15,7 +15,6 @@ def read_object(path: Path, what: str, remedy: str) -> dict[str, object]:
     """Return the object in a JSON file.
 
     Args:
-        path: The file.
         what: The expected content, such as "a registry".
         remedy: What to do about it, such as "make one with: commonwatt utility register".
 
@@ -60,7 +59,6 @@ def replacing(path: Path, *, mode: int = 0o600, owner: tuple[int, int] | None = 
     """Give a file that replaces ``path`` in one durable step at the end; after an error, ``path`` is as it was.
 
     Args:
-        path: The file.
         mode: Its permissions.
         owner: Numbers of its user and group, set before the file gets its name; ``None``: this process's.
     """

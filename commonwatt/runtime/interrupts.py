@@ -5,8 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-EXIT_STOPPED = 130
-"""Exit code: interrupted by a person or the system."""
+EXIT_STOPPED = 130  # exit code: interrupted by a person or the system
 
 
 @contextmanager

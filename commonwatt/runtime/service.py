@@ -17,14 +17,10 @@ from commonwatt.runtime.allocator import keep_freed_memory
 from commonwatt.runtime.systemd import notifier
 from commonwatt.runtime.watchdog import Watchdog
 
-EXIT_FAILED = 1
-"""Exit code: the command failed."""
-
-EXIT_USAGE = 2
-"""Exit code: a file or an argument is wrong."""
-
+EXIT_FAILED = 1  # exit code: the command failed
+EXIT_USAGE = 2  # exit code: a file or an argument is wrong
+# Errors of the system that say that a file is wrong, where they name one.
 _OF_A_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
-"""Errors of the system that say that a file is wrong, where they name one."""
 
 
 _C = TypeVar("_C", bound=Callable[..., object])

@@ -18,17 +18,10 @@ from dataclasses import dataclass
 
 from commonwatt.runtime.systemd import Notifier
 
-EXIT_STUCK = 70
-"""Exit code: a thread or the loop made no progress, see the log; restart the service."""
-
-LOOK_EVERY_S = 1.0
-"""Real seconds between two checks."""
-
-STUCK_AFTER_S = 30.0
-"""Time without progress after which a warning is logged and counted."""
-
-END_AFTER_S = 60.0
-"""Time without progress after which the process is ended."""
+EXIT_STUCK = 70  # exit code: a thread or the loop made no progress, see the log; restart the service
+LOOK_EVERY_S = 1.0  # real seconds between two checks
+STUCK_AFTER_S = 30.0  # time without progress after which a warning is logged and counted
+END_AFTER_S = 60.0  # time without progress after which the process is ended
 
 JUMP_S = 2.0
 """Seconds of difference between the machine's clock and the monotonic clock since the last check that count as a
@@ -36,8 +29,7 @@ jump. A program that slews the clock stays far below this in a second."""
 
 log = logging.getLogger(__name__)
 
-Mark = Callable[[], object]
-"""A function that returns a progress value: a new value after each step, ``None`` while idle."""
+Mark = Callable[[], object]  # a function that returns a progress value: a new value after each step, None while idle
 
 
 class Steps:

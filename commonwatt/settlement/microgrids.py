@@ -17,8 +17,7 @@ from commonwatt.settlement.settled import SettledQuality
 from commonwatt.settlement.sharing import BatteryReadings, intake, shared
 from commonwatt.settlement.splits import Array, Flags
 
-Qualities = NDArray[np.uint8]
-"""``SettledQuality`` of readings."""
+Qualities = NDArray[np.uint8]  # ``SettledQuality`` of readings
 
 _Kind = TypeVar("_Kind", bound=np.generic)
 _GROUPS = SLOTS // GROUP_SLOTS

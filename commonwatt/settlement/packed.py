@@ -33,8 +33,7 @@ _HEAD = np.dtype(
         ("divisor", "<u4", 2),
     ]
 )
-_SHAPE_BYTES = 7
-"""The first fields of a head, up to ``quality_bytes``: contents of one layout have them in common."""
+_SHAPE_BYTES = 7  # the first fields of a head, up to ``quality_bytes``: contents of one layout have them in common
 
 _KEY = struct.Struct(">QI")
 _CHECK = struct.Struct(">I")

@@ -152,7 +152,6 @@ def residual_of(found: Balance, row: int, allowed: Tolerance, *, begins: Flags |
     Args:
         found: The balance of alike microgrids.
         row: The microgrid's number.
-        allowed: Its tolerance.
         begins: The slots at whose start a meter was exchanged: a new stretch begins; ``None``: none.
     """
     known = found.known[row]

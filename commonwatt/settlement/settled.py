@@ -9,11 +9,8 @@ from numpy.typing import NDArray
 
 from commonwatt.model.units import Quarter
 
-QUARTERS_A_DAY = 96
-"""Quarter-hours of a settled day. The day is of UTC: it never has 92 or 100."""
-
-Energies: TypeAlias = NDArray[np.int64]
-"""Milliwatt-hours, (meters, quarters)."""
+QUARTERS_A_DAY = 96  # quarter-hours of a settled day; the day is of UTC: it never has 92 or 100
+Energies: TypeAlias = NDArray[np.int64]  # milliwatt-hours, (meters, quarters)
 
 
 class Quantity(IntEnum):

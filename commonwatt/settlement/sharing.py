@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from commonwatt.settlement.splits import in_proportion
 
-Energies: TypeAlias = NDArray[np.int64]
-"""Milliwatt-hours, (slots, batteries)."""
+Energies: TypeAlias = NDArray[np.int64]  # milliwatt-hours, (slots, batteries)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

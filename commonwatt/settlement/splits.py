@@ -8,14 +8,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+# Whole numbers, mostly milliwatt-hours: one for each microgrid (M), or for each of its places (M, P).
 Array: TypeAlias = NDArray[np.int64]
-"""Whole numbers, mostly milliwatt-hours: one for each microgrid (M), or for each of its places (M, P)."""
-
-Flags: TypeAlias = NDArray[np.bool_]
-"""Yes or no, for each microgrid (M) or place (M, P)."""
-
-MAX_WHOLE = 2**31
-"""Sum of a row's weights from which products of two weights could pass 2⁶³."""
+Flags: TypeAlias = NDArray[np.bool_]  # yes or no, for each microgrid (M) or place (M, P)
+MAX_WHOLE = 2**31  # sum of a row's weights from which products of two weights could pass 2⁶³
 
 
 def row_sums(values: Array) -> Array:

@@ -35,8 +35,7 @@ MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 
 _PURPOSE = "bundle"
 
-MAX_BYTES = 64 * 1024 * 1024
-"""Most bytes of a bundle's content; the largest town's utility has less than one MiB."""
+MAX_BYTES = 64 * 1024 * 1024  # most bytes of a bundle's content; the largest town's utility has less than one MiB
 
 _FILE_NAME = re.compile(rf"{MICROGRID_PATTERN}/[a-z0-9][a-z0-9_-]*\.(?:json|pem|toml)", re.ASCII)
 _NUMBERS = re.compile(r"\d+")

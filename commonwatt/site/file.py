@@ -11,11 +11,8 @@ from commonwatt.network.addresses import host_fault
 from commonwatt.town.file import MeterTable, MicrogridTable, TownFile, TownTable
 from commonwatt.town.town import Town, town_of
 
-FILE = "site.toml"
-"""The site file, in the office's folder."""
-
-TOWN_FILE = "town.toml"
-"""The town file that is made from it."""
+FILE = "site.toml"  # the site file, in the office's folder
+TOWN_FILE = "town.toml"  # the town file that is made from it
 
 
 def _check_host(text: str) -> str:
@@ -24,8 +21,7 @@ def _check_host(text: str) -> str:
     return text
 
 
-Host = Annotated[str, AfterValidator(_check_host)]
-"""A host name or IP address, without a port."""
+Host = Annotated[str, AfterValidator(_check_host)]  # a host name or IP address, without a port
 
 _OWN_KEYS = "Keys of {}, beside those that `commonwatt site init` writes or in place of them."
 

@@ -15,8 +15,7 @@ from commonwatt.protocol.topics import UTILITY
 from commonwatt.site.file import FILE, SiteFile, SiteMicrogrid
 from commonwatt.town.town import Town, names_of
 
-HEAD_END = "head-end"
-"""Folder of the head-end broker."""
+HEAD_END = "head-end"  # folder of the head-end broker
 
 HEADER = f"# Written by `commonwatt site init` from {FILE}; make changes there.\n"
 """First line of each settings file, so that no file of a person is replaced."""

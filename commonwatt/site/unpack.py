@@ -29,11 +29,8 @@ from commonwatt.site.file import TOWN_FILE
 from commonwatt.site.machine import PROGRAM, STATE, USER, Machine, missing_program
 from commonwatt.site.places import folders_of, services_of
 
-INSTALLED = "installed.json"
-"""What was unpacked last, in the folder of the services' data."""
-
-_AHEAD_S = 86_400
-"""Most seconds by which a bundle may be ahead of this machine's clock."""
+INSTALLED = "installed.json"  # what was unpacked last, in the folder of the services' data
+_AHEAD_S = 86_400  # most seconds by which a bundle may be ahead of this machine's clock
 
 _WANTS = "/etc/systemd/system/multi-user.target.wants"
 
@@ -151,8 +148,6 @@ def prepare(
     """Check that a bundle may be installed on a machine; nothing is written.
 
     Args:
-        bundle: The bundle.
-        machine: The machine.
         program: The version of this program.
         now: The machine's time, epoch seconds.
         authority: The fingerprint of the town's authority as the office stated it; ``None``: not stated, the

@@ -16,23 +16,14 @@ KEPT_QUARANTINED = 3
 """Most damaged files kept beside the file in use; older ones are deleted. The same number of replaced files."""
 
 DAMAGED = "damaged"
-REPLACED = "replaced"
-"""States in a quarantined file's name: damaged, or sound and replaced by a backup."""
-
-WINDOW_ROWS = 1024
-"""Rows read at a time from a damaged table."""
-
-MAX_UNREADABLE = 20_000
-"""Failed reads after which the rest of a damaged table is given up."""
-
-ENOUGH_FAILURES = 200
-"""Failed reads after which a table is given up whose first and last rows are unreadable."""
-
+REPLACED = "replaced"  # states in a quarantined file's name: damaged, or sound and replaced by a backup
+WINDOW_ROWS = 1024  # rows read at a time from a damaged table
+MAX_UNREADABLE = 20_000  # failed reads after which the rest of a damaged table is given up
+ENOUGH_FAILURES = 200  # failed reads after which a table is given up whose first and last rows are unreadable
+# A file up to this is checked whole when it is opened, indexes too: that takes a second at most.
 SMALL_BYTES = 64 * 1024 * 1024
-"""A file up to this is checked whole when it is opened, indexes too: that takes a second at most."""
-
+# A write-ahead log that grew beyond this, during a long read, is cut back to it afterwards.
 LOG_BYTES = 16 * 1024 * 1024
-"""A write-ahead log that grew beyond this, during a long read, is cut back to it afterwards."""
 
 _BESIDE = ("-wal", "-shm", "-journal")
 _TRANSIENT = {
@@ -197,7 +188,6 @@ def readable_rows(
     Args:
         connection: The damaged database.
         table: The table; it must have row numbers.
-        columns: Its columns.
         unreadable: A line is appended if rows could not be read.
     """
     statement = (

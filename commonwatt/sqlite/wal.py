@@ -21,14 +21,10 @@ _FRAME = struct.Struct(">IIIIII")
 _MAGIC = 0x377F0682
 _MASK = 0xFFFFFFFF
 _DATABASE = b"SQLite format 3\0"
-_KINDS = {2, 5, 10, 13}
-"""First bytes of the pages of tables and indexes."""
-
-GUESSED_BYTES = 1 << 20
-"""Bytes of a database from which its page size is guessed."""
-
+_KINDS = {2, 5, 10, 13}  # first bytes of the pages of tables and indexes
+GUESSED_BYTES = 1 << 20  # bytes of a database from which its page size is guessed
+# Least share of pages that must begin so: half of a smaller size's pages begin inside one of the real size.
 GUESSED_SHARE = 0.6
-"""Least share of pages that must begin so: half of a smaller size's pages begin inside one of the real size."""
 
 _PAGE_SIZES = {1 << n for n in range(9, 17)}
 

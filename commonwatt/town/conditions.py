@@ -65,7 +65,6 @@ class Conditions:
         """Return the regional price as a percentage of the price outside peak hours.
 
         Args:
-            time: The time.
             usual: The town's own first and last peak hour, and its price there; for a scenario without a peak.
         """
         day, hour = self._local(time)
@@ -100,7 +99,6 @@ class Conditions:
 
         Args:
             what: The fault.
-            time: The time.
             residential: The number of residential microgrids.
         """
         met = np.zeros(residential, dtype=np.bool_)

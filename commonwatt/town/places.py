@@ -17,8 +17,7 @@ from commonwatt.model.csv_text import line_of, text_of
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import MilliwattHours
 
-_MOST_FAULTS = 100
-"""Faults of a table that are told; further ones are counted."""
+_MOST_FAULTS = 100  # faults of a table that are told; further ones are counted
 
 _MeterId = Field(None, ge=1, lt=2**64)
 
@@ -56,8 +55,7 @@ class PlaceRow(Settings):
         return self
 
 
-COLUMNS = tuple(PlaceRow.model_fields)
-"""The columns of the table."""
+COLUMNS = tuple(PlaceRow.model_fields)  # the columns of the table
 
 
 def read_places(path: Path) -> list[PlaceRow]:

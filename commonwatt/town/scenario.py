@@ -11,16 +11,13 @@ from commonwatt.config.settings import Settings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.supply import SupplyState
 
+# The scenarios that come with the program; the two packages are always beside each other.
 FOLDER = Path(__file__).parents[2] / "scenarios" / "files"
-"""The scenarios that come with the program; the two packages are always beside each other."""
-
-Hour = Annotated[float, Field(ge=0)]
-"""Hours since the scenario's beginning."""
+Hour = Annotated[float, Field(ge=0)]  # hours since the scenario's beginning
 
 LocalHour = Annotated[int, Field(ge=0, le=24)]
 
-Group = Literal["house", "apartment", "public"]
-"""A class of places with the same demand."""
+Group = Literal["house", "apartment", "public"]  # a class of places with the same demand
 
 
 class Demand(Settings):

@@ -23,22 +23,15 @@ from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.topics import MICROGRID_PATTERN, PLANT, UTILITY
 from commonwatt.town.file import MeterTable, MicrogridTable, TownFile, TownTable
 
-MAX_ACCOUNT = 2**16 - 1
-"""The highest account number in a record (16 bits)."""
-
-CONTROLLER_STEP = 10_000
-"""Numbers of meters for each controller, counted."""
-
+MAX_ACCOUNT = 2**16 - 1  # the highest account number in a record (16 bits)
+CONTROLLER_STEP = 10_000  # numbers of meters for each controller, counted
+# Folders and identities of the utility, which no microgrid can have as its name.
 RESERVED = frozenset({UTILITY, PLANT, "head-end", AUTHORITY_FOLDER})
-"""Folders and identities of the utility, which no microgrid can have as its name."""
-
-_ADDRESSES = 2**24
-"""In 10.0.0.0/8."""
+_ADDRESSES = 2**24  # in 10.0.0.0/8
 
 _MAX_MICROGRIDS = 1000
 
-_FIRST_FOREIGN = (_MAX_MICROGRIDS + 1) * CONTROLLER_STEP
-"""Offset of the first address of a meter of another maker."""
+_FIRST_FOREIGN = (_MAX_MICROGRIDS + 1) * CONTROLLER_STEP  # offset of the first address of a meter of another maker
 
 
 class Function(StrEnum):

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from deploy.debian.wheels import PYTHON
 
-HOME = "usr/lib/commonwatt"
-"""The environment's folder in a package."""
+HOME = "usr/lib/commonwatt"  # the environment's folder in a package
 
 SITE_PACKAGES = f"{HOME}/lib/python{PYTHON}/site-packages"
 

@@ -98,7 +98,6 @@ def build(package: Package, release: Release, root: Path, folder: Path) -> Path:
     """Write the package of a finished tree into ``folder``, without root; return its path.
 
     Args:
-        package: The package.
         release: Its version and more.
         root: Its tree; control files are added.
         folder: Takes the package.

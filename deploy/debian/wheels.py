@@ -11,14 +11,11 @@ from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[2]
 
-PYTHON = "3.11"
-"""Debian 12's Python; compiled modules fit no other."""
-
+PYTHON = "3.11"  # Debian 12's Python; compiled modules fit no other
+# Debian's name of each processor that packages are made for, and the name in wheels.
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
-"""Debian's name of each processor that packages are made for, and the name in wheels."""
-
+# Platforms of wheels that run on Debian 12, which has glibc 2.36.
 _PLATFORMS = ("manylinux_2_36", "manylinux_2_28", "manylinux_2_26", "manylinux_2_17", "manylinux2014")
-"""Platforms of wheels that run on Debian 12, which has glibc 2.36."""
 
 
 def project_table() -> dict[str, Any]:

@@ -27,11 +27,9 @@ from gateway.changes import AddDeadLetters, AppendEvents, AppendRecords, Change,
 from gateway.collect.slot_allowance import SlotAllowance
 from gateway.stored import AcceptedPuts
 
-FIRST_ID = 1
-"""Id of a log's first record."""
-
+FIRST_ID = 1  # id of a log's first record
+# Messages that can't be accepted, kept of one sender in one day; further ones are only counted.
 DEAD_LETTERS_A_DAY = 100
-"""Messages that can't be accepted, kept of one sender in one day; further ones are only counted."""
 
 REJECTED_A_DAY = 100_000
 """Rejected records kept of one meter in one day, about 20 MB; further ones are dropped and counted.
@@ -40,11 +38,10 @@ Implausible readings are never dropped, as a person may release them: their put 
 A wrongly registered meter makes up to 17,280 a day, and may send those of several days after an outage.
 """
 
+# The same of all meters together: less than the utility takes of one gateway in a day (``utility.readings.core``).
 ALL_REJECTED_A_DAY = 200_000
-"""The same of all meters together: less than the utility takes of one gateway in a day (``utility.readings.core``)."""
-
+# Accounts that are not a meter's own and that are reported to the utility in one day, for each meter.
 ACCOUNTS_A_DAY = 10
-"""Accounts that are not a meter's own and that are reported to the utility in one day, for each meter."""
 
 _ACCOUNT = Rejection.WRONG_ACCOUNT
 
@@ -157,7 +154,6 @@ class Collector:
             meter_id: The meter of its topic; 0: the topic is not a meter's.
             payload: The message.
             reason: Why it can't be accepted; a dead letter's ``reason``.
-            now: The time.
             stranger: Whether no meter of this id is registered; all such senders share one allowance.
         """
         self.counts.unreadable[source.name.lower()] += 1

@@ -8,11 +8,9 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.bucket import Bucket
 
+# Slots that a meter's puts may cover in a minute; records, where there are more records than slots.
 SLOTS_A_MINUTE = 120_000
-"""Slots that a meter's puts may cover in a minute; records, where there are more records than slots."""
-
-BURST_SLOTS = 1_000_000
-"""Slots that a meter's puts may cover at once after a pause."""
+BURST_SLOTS = 1_000_000  # slots that a meter's puts may cover at once after a pause
 
 
 class SlotAllowance:

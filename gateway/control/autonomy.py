@@ -9,14 +9,11 @@ from dataclasses import dataclass
 
 from commonwatt.model.units import EpochSeconds
 
-NO_ANSWER_S = 180
-"""Least seconds without an answer of the utility after which a microgrid decides alone."""
-
+NO_ANSWER_S = 180  # least seconds without an answer of the utility after which a microgrid decides alone
+# The same in periods of relaying, each of which the utility answers: a demonstration's clock runs faster.
 MISSED_RELAYS = 3
-"""The same in periods of relaying, each of which the utility answers: a demonstration's clock runs faster."""
-
+# The same, however seldom the gateway relays: a quiet connection is tested more often than that.
 NO_ANSWER_AT_MOST_S = 3600
-"""The same, however seldom the gateway relays: a quiet connection is tested more often than that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +26,6 @@ class Contact:
         """Return whether the utility has not answered for too long.
 
         Args:
-            now: The time.
             relay_s: Seconds between two relays to the utility.
         """
         return now - self.heard > max(NO_ANSWER_S, min(MISSED_RELAYS * relay_s, NO_ANSWER_AT_MOST_S))

@@ -13,8 +13,7 @@ from commonwatt.protocol.commands import Epoch
 from gateway.changes import Change, Setting
 from gateway.stored import KeptSettings
 
-FIRST_EPOCH: Epoch = (1, 0)
-"""The epoch of a gateway with a new store."""
+FIRST_EPOCH: Epoch = (1, 0)  # the epoch of a gateway with a new store
 
 MAX_COUNTER = 2**32 - 1
 

@@ -22,14 +22,10 @@ from enum import StrEnum
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import EpochSeconds
 
-REPORT_GOOD_FOR_S = 60
-"""A gap of more seconds between two reports may hide an excursion: the wait begins again."""
-
+REPORT_GOOD_FOR_S = 60  # a gap of more seconds between two reports may hide an excursion: the wait begins again
+# Voltages of the town's side at which the switch may close, per mille of the nominal one (IEEE 1547.1).
 CLOSING_PERMILLE = range(917, 1051)
-"""Voltages of the town's side at which the switch may close, per mille of the nominal one (IEEE 1547.1)."""
-
-CLOSING_MILLIHERTZ = range(59_500, 60_101)
-"""Frequencies of the town's side at which the switch may close (IEEE 1547.1)."""
+CLOSING_MILLIHERTZ = range(59_500, 60_101)  # frequencies of the town's side at which the switch may close (IEEE 1547.1)
 
 
 def may_close_at(voltage_permille: int | None, frequency_millihertz: int | None) -> bool:
@@ -151,7 +147,6 @@ def wish(
 
     Args:
         boundary: What was observed, by all boundary meters together.
-        now: The time.
         commanded: Whether a command isolates the microgrid now.
         isolated: Whether the manager's own command to open the switch is in force: a report of a closed switch is then
             older than that command, and ends no wait.

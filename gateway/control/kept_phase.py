@@ -8,11 +8,8 @@ from commonwatt.protocol.commands import Epoch
 from gateway.changes import Setting
 from gateway.control.islanding import Phase
 
-PHASE = "phase"
-"""Setting that keeps the phase."""
-
-ISLAND = frozenset({Phase.ISLANDED, Phase.RESYNCHRONISING})
-"""The phases of an island."""
+PHASE = "phase"  # setting that keeps the phase
+ISLAND = frozenset({Phase.ISLANDED, Phase.RESYNCHRONISING})  # the phases of an island
 
 
 @dataclass(frozen=True, kw_only=True)

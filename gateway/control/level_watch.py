@@ -16,8 +16,7 @@ from gateway.control.plausibility import WINDOW_SLOTS, History, recorded_of
 from gateway.relay.outbox import load
 from gateway.stored import KeptParts
 
-LOOK_S = 60
-"""Seconds between two looks: meters send their records once a minute."""
+LOOK_S = 60  # seconds between two looks: meters send their records once a minute
 
 _SOURCES = (Function.BUILDING, Function.SOLAR_FARM)
 _NEEDED = {RecordType.STORED, RecordType.GENERATION, RecordType.THROUGH}

@@ -9,17 +9,10 @@ from dataclasses import dataclass
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.commands import NO_LIMIT, Kind
 
-RESEND_S = 10
-"""Seconds until an unconfirmed command is sent again; each further wait is twice as long."""
-
-RESEND_AT_MOST_S = 300
-"""Longest of these waits, seconds."""
-
-MANY_TIMES = 6
-"""So many times sent, a command waits the longest; so does one that its meter refused, or does not have."""
-
-UNKNOWN = "unknown"
-"""The value of a state of which this store knows only the pair."""
+RESEND_S = 10  # seconds until an unconfirmed command is sent again; each further wait is twice as long
+RESEND_AT_MOST_S = 300  # longest of these waits, seconds
+MANY_TIMES = 6  # so many times sent, a command waits the longest; so does one that its meter refused, or does not have
+UNKNOWN = "unknown"  # the value of a state of which this store knows only the pair
 
 
 @dataclass(frozen=True, kw_only=True)

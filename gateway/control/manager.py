@@ -28,11 +28,9 @@ from gateway.control.sharing import RENEWED_S, REWEIGH, BatteryState, Decision, 
 from gateway.control.strategies import COMPARING
 from gateway.stored import KeptMeters
 
+# Seconds until share_power_on ends unless renewed, and the seconds left at which it is renewed.
 SHARE_FOR_S, RENEW_S = LIFETIMES[Kind.SHARING].for_s, LIFETIMES[Kind.SHARING].renew_s
-"""Seconds until share_power_on ends unless renewed, and the seconds left at which it is renewed."""
-
-HIGHEST_SEQ = 2**52
-"""Highest sequence number; a meter that reports it or a higher one is commanded in a new epoch."""
+HIGHEST_SEQ = 2**52  # highest sequence number; a meter that reports it or a higher one is commanded in a new epoch
 
 _UNKNOWN = Desired(meter=0, kind=Kind.SHARING, value=UNKNOWN, epoch=(0, 0), seq=0, until=None, confirmed=True)
 _UNRECORDED = Recorded()

@@ -14,14 +14,9 @@ LEVEL_GOOD_FOR_S = 300
 """Seconds after which a level is too old to be shown or taken from a record, and an earlier one of another clock may
 replace it."""
 
-INITIALIZE_AGAIN_S = 60
-"""Seconds until an unanswered ``initialize`` is sent again."""
-
-METER_WRONG_S = 5
-"""A meter whose time differs by more seconds is sent the time."""
-
-TELL_AGAIN_S = 60
-"""Seconds until the time may be sent to the same meter again."""
+INITIALIZE_AGAIN_S = 60  # seconds until an unanswered ``initialize`` is sent again
+METER_WRONG_S = 5  # a meter whose time differs by more seconds is sent the time
+TELL_AGAIN_S = 60  # seconds until the time may be sent to the same meter again
 
 
 @dataclass

@@ -12,17 +12,12 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.controller_commands import Action, ControllerCommand, Strategy
 from gateway.changes import Change, Setting
 
-STATES = "microgrid_states"
-"""Setting that keeps the states."""
-
+STATES = "microgrid_states"  # setting that keeps the states
+# Setting that keeps the states that release 0.2 does not have: it can't read one more key in ``STATES``.
 NEWER_STATES = "microgrid_states_0_3"
-"""Setting that keeps the states that release 0.2 does not have: it can't read one more key in ``STATES``."""
-
-ENDS = ("reduce_until", "isolate_until", "supply_until", "notice_until", "hold_until")
-"""The ends of states."""
-
+ENDS = ("reduce_until", "isolate_until", "supply_until", "notice_until", "hold_until")  # the ends of states
+# Most strategies, and most weights, that wait for their date; one more, and the first of them is forgotten.
 MAX_TO_COME = 8
-"""Most strategies, and most weights, that wait for their date; one more, and the first of them is forgotten."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,8 @@ from commonwatt.model.now import Now
 from commonwatt.model.units import EpochSeconds
 from gateway.changes import Change, Setting
 
-MODE_CHANGES = "mode_changes"
-"""Setting that keeps the changes."""
-
-MOST = 50
-"""Most changes that are kept; the oldest are forgotten first."""
+MODE_CHANGES = "mode_changes"  # setting that keeps the changes
+MOST = 50  # most changes that are kept; the oldest are forgotten first
 
 
 @dataclass(frozen=True, kw_only=True)

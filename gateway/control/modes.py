@@ -144,9 +144,7 @@ class Modes:
         boundary is asked.
 
         Args:
-            meter: The meter.
             time: When it made the report, by its clock.
-            now: The time.
             answered: The id of the command that the report answers; empty: it is an event.
             good: Whether the reported voltage and frequency allow to close the switch; true without such figures.
         """

@@ -12,26 +12,16 @@ from numpy.typing import NDArray
 
 from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
 
-WINDOW_SLOTS = 480
-"""Slots looked at: two hours."""
-
-JUMP_SLOTS = 20
-"""Slots for which a jump excludes a battery: five minutes."""
-
+WINDOW_SLOTS = 480  # slots looked at: two hours
+JUMP_SLOTS = 20  # slots for which a jump excludes a battery: five minutes
+# Thousandths of the capacity by which a level may change beyond its limits of power: a meter may count in percent.
 JUMP_PERMILLE = 10
-"""Thousandths of the capacity by which a level may change beyond its limits of power: a meter may count in percent."""
-
+# Thousandths of the capacity by which a level may rise beyond the energy that the place's meters counted.
 EXCESS_PERMILLE = 20
-"""Thousandths of the capacity by which a level may rise beyond the energy that the place's meters counted."""
-
-FROZEN_SLOTS = 20
-"""Slots with the same level after which it may be frozen: five minutes."""
-
-FROZEN_PERMILLE = 20
-"""Thousandths of the capacity that the place's meters count while a frozen level stays the same."""
-
+FROZEN_SLOTS = 20  # slots with the same level after which it may be frozen: five minutes
+FROZEN_PERMILLE = 20  # thousandths of the capacity that the place's meters count while a frozen level stays the same
+# A full battery may stand still, and so may one that sharing holds at its minimum: these levels are not frozen.
 _FULL_PERMILLE = 950
-"""A full battery may stand still, and so may one that sharing holds at its minimum: these levels are not frozen."""
 
 
 class Doubt(StrEnum):

@@ -14,7 +14,6 @@ class Requests:
     """Makes the requests to the meters that the manager commands.
 
     Args:
-        manager: The manager.
         near_permille: Within so many thousandths of its capacity above its minimum a battery's level is asked for each
             time.
     """

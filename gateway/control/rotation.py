@@ -51,7 +51,6 @@ class Rotation:
         """Return which places are off now.
 
         Args:
-            now: The time.
             import_w: Most watts that the microgrid takes from the town; 0 in an island.
         """
         if not self.meters:
@@ -69,7 +68,6 @@ class Rotation:
         """Return why the places of an island reduce; ``None``: they do not.
 
         Args:
-            now: The time.
             reducing: Whether they reduce now.
         """
         hours = energy_h(self._row(now, 0))

@@ -15,11 +15,9 @@ from gateway.control.strategies import strategy_of
 from gateway.control.strategies.batteries import LEAST_S, Batteries
 from gateway.control.strategies.words import reason
 
-REWEIGH = 250
-"""A donor is sent its weight again at once if it differs by more; smaller changes wait for the renewal."""
-
+REWEIGH = 250  # a donor is sent its weight again at once if it differs by more; smaller changes wait for the renewal
+# Seconds until a renewed share_power_on ends. So more seconds are left only in the first ``LEAST_S`` of sharing.
 RENEWED_S = LIFETIMES[Kind.SHARING].for_s - LEAST_S
-"""Seconds until a renewed share_power_on ends. So more seconds are left only in the first ``LEAST_S`` of sharing."""
 
 DOUBTS = {
     Doubt.TOO_FAST: Why.TOO_FAST,

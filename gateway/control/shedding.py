@@ -22,23 +22,13 @@ from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.town.town import Function
 from gateway.control.strategies.batteries import Energies, Flags
 
-TURN_S = 1800
-"""Seconds until the next third of the places is off."""
-
-GROUPS = 3
-"""Groups of places that take turns."""
-
-DAY_H = 24.0
-"""Hours of average use that a full battery stores (T1, T2)."""
-
+TURN_S = 1800  # seconds until the next third of the places is off
+GROUPS = 3  # groups of places that take turns
+DAY_H = 24.0  # hours of average use that a full battery stores (T1, T2)
+# Hours of average use in an island's batteries below which its places reduce, and above which they no longer do.
 REDUCES_BELOW_H, ENOUGH_H = 12.0, 18.0
-"""Hours of average use in an island's batteries below which its places reduce, and above which they no longer do."""
-
-REDUCED = 0.8
-"""Use of a place that reduces, as a part of its use otherwise."""
-
-RETURN_FACTOR = 1.25
-"""A rung that is in force ends at so many times its hours: a place does not come and go."""
+REDUCED = 0.8  # use of a place that reduces, as a part of its use otherwise
+RETURN_FACTOR = 1.25  # a rung that is in force ends at so many times its hours: a place does not come and go
 
 
 class Priority(IntEnum):

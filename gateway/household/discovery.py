@@ -13,8 +13,7 @@ from commonwatt.model.units import MicrogridId, MilliwattHours
 from commonwatt.town.registry import RegisteredMeter
 from gateway.household.totals import ENERGY_IN, ENERGY_OUT, GENERATED, quantities_of
 
-ONLINE, OFFLINE = b"online", b"offline"
-"""Payloads of the availability topic, and Home Assistant's own of its start."""
+ONLINE, OFFLINE = b"online", b"offline"  # payloads of the availability topic, and Home Assistant's own of its start
 
 LEVEL, LEVEL_PERCENT, SHARING = "level", "level_percent", "sharing"
 

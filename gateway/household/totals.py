@@ -25,8 +25,7 @@ PARTS_AT_A_TIME = 10_000
 
 ENERGY_IN, ENERGY_OUT, GENERATED = "energy_in", "energy_out", "generated"
 
-Quantities = Mapping[tuple[MeterId, int], str]
-"""Names of totals by meter and record type."""
+Quantities = Mapping[tuple[MeterId, int], str]  # names of totals by meter and record type
 
 
 def quantities_of(meters: Collection[RegisteredMeter]) -> dict[tuple[MeterId, int], str]:

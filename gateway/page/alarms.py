@@ -10,18 +10,14 @@ from typing import Literal
 from commonwatt.model.words import counted, duration
 from gateway.page.words import View, byte_size, percent
 
-NO_RECORDS_AFTER_S = 1200
-"""Seconds after the start before which missing records are no alarm."""
-
-UNKNOWN_LONG_S = 600
-"""Seconds without a report of the boundary after which this is an alarm."""
+NO_RECORDS_AFTER_S = 1200  # seconds after the start before which missing records are no alarm
+UNKNOWN_LONG_S = 600  # seconds without a report of the boundary after which this is an alarm
 
 BACKLOG_OLD_S = 86_400
 CERTIFICATE_SOON_S, CERTIFICATE_NOW_S = 14 * 86_400, 86_400
 NEARLY_FULL = 0.1
 
-LINKS = {"meters": "the meters' broker", "head_end": "the utility"}
-"""The gateway's connections."""
+LINKS = {"meters": "the meters' broker", "head_end": "the utility"}  # the gateway's connections
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,14 +26,9 @@ from gateway.page.style import STYLE
 from gateway.page.words import View, day, kilowatt_hours, percent
 from gateway.page.words import clock as clock_time
 
-REFRESH_S = 15
-"""Real seconds after which a browser loads the page again: a slot."""
-
-SHOWN_METERS = 10
-"""Meters on the first page: the ones with the oldest last messages."""
-
-SHOWN_BATTERIES = 20
-"""Batteries on the first page: those that receive or give come first."""
+REFRESH_S = 15  # real seconds after which a browser loads the page again: a slot
+SHOWN_METERS = 10  # meters on the first page: the ones with the oldest last messages
+SHOWN_BATTERIES = 20  # batteries on the first page: those that receive or give come first
 
 _ROLES: dict[Role, str] = {
     "gives": "shares",

@@ -20,14 +20,9 @@ from gateway.page.words import (
 )
 from gateway.page.words import clock as clock_time
 
-SILENT_S = 900
-"""Seconds without a message after which a meter counts as silent: a quarter-hour."""
-
-SPARE_METERS = 5
-"""A link to the page of all meters must save more than this many."""
-
-SHOWN_CHANGES = 12
-"""Changes of the modes that the page shows."""
+SILENT_S = 900  # seconds without a message after which a meter counts as silent: a quarter-hour
+SPARE_METERS = 5  # a link to the page of all meters must save more than this many
+SHOWN_CHANGES = 12  # changes of the modes that the page shows
 
 TRUST = {
     "network": ("good", "right: from NTP or the utility"),

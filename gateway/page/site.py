@@ -24,14 +24,10 @@ from gateway.page import document
 from gateway.page.style import POLICY
 from gateway.page.words import View
 
+# Real seconds after which a session ends: without a request (an open page sends them by itself), and in any case.
 IDLE_S, ABSOLUTE_S = 1800.0, 12 * 3600.0
-"""Real seconds after which a session ends: without a request (an open page sends them by itself), and in any case."""
-
-MAX_SESSIONS = 32
-"""Most sessions; a further login ends the session that was used longest ago."""
-
-USER = "page"
-"""The one user of these sessions: the page has one password."""
+MAX_SESSIONS = 32  # most sessions; a further login ends the session that was used longest ago
+USER = "page"  # the one user of these sessions: the page has one password
 
 NOT_SERVED = (
     "The page and /status need a password beyond this machine. On the controller, add http_password = "
@@ -60,7 +56,6 @@ class Site:
     """Answers the requests to one gateway's pages, on many threads.
 
     Args:
-        settings: The gateway's settings.
         view: Returns the gateway's status; empty until it has read its store.
         now: Returns seconds that only go forward.
     """

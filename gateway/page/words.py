@@ -7,8 +7,7 @@ from zoneinfo import ZoneInfo
 
 from commonwatt.model.words import duration
 
-View: TypeAlias = dict[str, Any]
-"""The gateway's status, as ``/status`` has it."""
+View: TypeAlias = dict[str, Any]  # the gateway's status, as ``/status`` has it
 
 _NUMBER = re.compile("([0-9]+)")
 

@@ -19,23 +19,13 @@ from commonwatt.protocol.dead_letters import DeadLetter
 from gateway.changes import UNSENT, Part
 from gateway.stored import Unsent
 
-BATCH_PARTS = 2000
-"""Most parts in one batch."""
-
+BATCH_PARTS = 2000  # most parts in one batch
+# Most bytes of parts in one batch: with the events and dead letters it stays below ``MAX_BATCH_BYTES``.
 BATCH_PART_BYTES = 180_000
-"""Most bytes of parts in one batch: with the events and dead letters it stays below ``MAX_BATCH_BYTES``."""
-
-BATCH_EVENTS = 1000
-"""Most events in one batch."""
-
-BATCH_DEAD_LETTERS = 40
-"""Most dead letters in one batch, each of a kilobyte at most."""
-
-SETTLED_S = 60
-"""Seconds after its end at which a quarter is treated as finished."""
-
-ANY_QUARTER: Quarter = 2**32
-"""A number above every quarter."""
+BATCH_EVENTS = 1000  # most events in one batch
+BATCH_DEAD_LETTERS = 40  # most dead letters in one batch, each of a kilobyte at most
+SETTLED_S = 60  # seconds after its end at which a quarter is treated as finished
+ANY_QUARTER: Quarter = 2**32  # a number above every quarter
 
 Key = tuple[int, int, int]
 
@@ -89,7 +79,6 @@ def select(
 
     Args:
         store: The store of the data.
-        now: The time.
         mode: How to aggregate.
         flying: The content of the batches in flight.
         without: Meters to leave out.

@@ -29,32 +29,18 @@ from gateway.changes import (
 from gateway.relay.outbox import ANY_QUARTER, SETTLED_S, Flying, Key, Mode, Selection, load, select
 from gateway.stored import KeptBacklog
 
-ANSWER_BLOCKS = 80
-"""Blocks in one answer to a get: as many of the longest payloads as fit."""
-
-WINDOW = 3
-"""Batches in flight at once."""
-
-ACK_WITHIN_S = 120
-"""Seconds after which the data of an unacknowledged batch is sent again."""
-
-HOLD_S = 60
-"""Seconds after a refusal in which no data is sent."""
-
+ANSWER_BLOCKS = 80  # blocks in one answer to a get: as many of the longest payloads as fit
+WINDOW = 3  # batches in flight at once
+ACK_WITHIN_S = 120  # seconds after which the data of an unacknowledged batch is sent again
+HOLD_S = 60  # seconds after a refusal in which no data is sent
+# Seconds without an acknowledgement after which a gateway checks that the utility still has the same store.
 HELLO_S = 3600
-"""Seconds without an acknowledgement after which a gateway checks that the utility still has the same store."""
-
+# Most blocks requested by the utility and not sent yet; a get beyond that is done in part (``partial``).
 MAX_WANTED = 50_000
-"""Most blocks requested by the utility and not sent yet; a get beyond that is done in part (``partial``)."""
-
-UNKNOWN_FOR_S = 900
-"""Back-off for the records of an unregistered meter."""
-
+UNKNOWN_FOR_S = 900  # back-off for the records of an unregistered meter
+# Rows marked as not acknowledged in one transaction when the utility has lost its store: more than a batch takes.
 FORGET_ROWS = 2000
-"""Rows marked as not acknowledged in one transaction when the utility has lost its store: more than a batch takes."""
-
-COMPACT_BLOCKS = 500
-"""Blocks joined in one transaction."""
+COMPACT_BLOCKS = 500  # blocks joined in one transaction
 
 
 @dataclass(frozen=True)

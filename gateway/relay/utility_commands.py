@@ -21,8 +21,7 @@ from gateway.relay.outbox import load
 from gateway.relay.relay import MAX_WANTED, Relay
 from gateway.stored import Stored
 
-KEPT_OUTCOMES = 100
-"""Outcomes stored, also across restarts, so that a repeated command is not carried out again."""
+KEPT_OUTCOMES = 100  # outcomes stored, also across restarts, so that a repeated command is not carried out again
 
 
 class UtilityCommands:

@@ -35,17 +35,11 @@ from gateway.store.store import Store
 if TYPE_CHECKING:
     from commonwatt.identity.certificates import Signer
 
-RELEASED = "released"
-"""Setting of a store that was handed over: when, epoch seconds; empty: no more."""
-
-TAKEN_OVER = "taken_over"
-"""Setting: the id of the handover that this store took over last."""
-
+RELEASED = "released"  # setting of a store that was handed over: when, epoch seconds; empty: no more
+TAKEN_OVER = "taken_over"  # setting: the id of the handover that this store took over last
+# What to do about a released store that is wanted again.
 IF_UNUSED = "If the new controller never started with it: commonwatt gateway release --undo --config FILE"
-"""What to do about a released store that is wanted again."""
-
-REPLACED = "replaced"
-"""State, in its name, of a store that a handover replaced."""
+REPLACED = "replaced"  # state, in its name, of a store that a handover replaced
 
 _PURPOSE = "handover"
 
@@ -123,7 +117,6 @@ def release(path: Path, microgrid: str, out: Path, now: EpochSeconds, certificat
         path: The store.
         microgrid: The microgrid of its controller.
         out: The handover file.
-        now: The time.
         certificate: The controller's certificate and key (PEM), which sign it; ``None``: it has none.
 
     Raises:
@@ -193,9 +186,7 @@ def take_over(path: Path, microgrid: str, file: Path, now: EpochSeconds, trusted
 
     Args:
         path: The new controller's store; it may be missing.
-        microgrid: Its microgrid.
         file: The handover.
-        now: The time.
         trusted: The authority; ``None``: controllers have no certificates, and no signature is checked.
 
     Raises:

@@ -32,11 +32,8 @@ from gateway.store.tables import (
 )
 from gateway.stored import DamagedRow
 
-MAX_NOTED = 1000
-"""Most damaged rows listed at a time; the others are found again after these are deleted."""
-
-FORGETTING = "forgetting"
-"""Setting that keeps ``StoreReads.forgetting``."""
+MAX_NOTED = 1000  # most damaged rows listed at a time; the others are found again after these are deleted
+FORGETTING = "forgetting"  # setting that keeps ``StoreReads.forgetting``
 
 _JOINED = f"part INDEXED BY part_block WHERE {JOINED}"
 _NOT_JOINED = f"part INDEXED BY part_to_join WHERE {NOT_JOINED}"

@@ -35,11 +35,8 @@ from gateway.store.tables import COLUMNS, PART_COLUMNS, is_sound, part_is_sound,
 from gateway.stored import DamagedRow
 from gateway.upkeep import dead_letter_about
 
-BACKUP_PARTS = 1_000_000
-"""Most acknowledged parts copied from a damaged store, the newest: about 150 MB."""
-
-MAX_DEAD_LETTERS = 1000
-"""Most damaged rows of one store kept as dead letters; the others are in the quarantined file."""
+BACKUP_PARTS = 1_000_000  # most acknowledged parts copied from a damaged store, the newest: about 150 MB
+MAX_DEAD_LETTERS = 1000  # most damaged rows of one store kept as dead letters; the others are in the quarantined file
 
 ROWS_A_COMMIT = 1000
 
@@ -127,7 +124,6 @@ def replace(path: Path, now: EpochSeconds, why: str, old: Store | None) -> tuple
 
     Args:
         path: The path of the store.
-        now: The time.
         why: The damage.
         old: The open store, if its file was deleted or has more tables. It is closed when the new file is complete; if
             this fails earlier, it is still open and may be the only copy: call this again.

@@ -62,11 +62,9 @@ from gateway.store.tables import (
     schema,
 )
 
+# Most ranges of ids kept of a meter's log, the last extended; correct meters have one for each generation.
 MAX_RANGES = 1000
-"""Most ranges of ids kept of a meter's log, the last extended; correct meters have one for each generation."""
-
-PORTION_SLOTS = 100_000
-"""Slots of records made into parts at a time."""
+PORTION_SLOTS = 100_000  # slots of records made into parts at a time
 
 
 class Store(StoreReads):

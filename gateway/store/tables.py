@@ -24,26 +24,17 @@ PAGE_BYTES = {1: 4096, 2: 1024, 3: 512}
 """By version that this release opens: the size of a page, another one for each. A commit writes whole pages to the
 card, of which most change in a few bytes; a store of version 1 (release 0.2) or 2 keeps its pages."""
 
+# Size of the write-ahead log at which its pages are written into the file, each once however often it changed.
 CHECKPOINT_BYTES = 4 * 1024 * 1024
-"""Size of the write-ahead log at which its pages are written into the file, each once however often it changed."""
-
-JOINED = "joined IS NOT 0"
-"""Condition: compaction made the part. ``IS NOT`` is also true for a damaged NULL."""
-
-NOT_JOINED = "joined = 0"
-"""Condition: the part is as it was appended."""
-
+JOINED = "joined IS NOT 0"  # condition: compaction made the part; ``IS NOT`` is also true for a damaged NULL
+NOT_JOINED = "joined = 0"  # condition: the part is as it was appended
+# Condition: the utility has not acknowledged the part. ``IS NOT`` is also true for a damaged NULL.
 NOT_ACKNOWLEDGED = f"relayed IS NOT {AVERAGED} AND relayed IS NOT {DONE}"
-"""Condition: the utility has not acknowledged the part. ``IS NOT`` is also true for a damaged NULL."""
-
+# Condition: the utility may have averages or unknown slots of the part's block.
 MAY_BE_COARSE = f"relayed IS NOT {UNSENT} AND relayed IS NOT {DONE}"
-"""Condition: the utility may have averages or unknown slots of the part's block."""
-
-UNSENT_ROW = f"relayed IS NOT {DONE}"
-"""Condition: the utility has not acknowledged the event or dead letter."""
-
+UNSENT_ROW = f"relayed IS NOT {DONE}"  # condition: the utility has not acknowledged the event or dead letter
+# The relayed tables, with the ``relayed`` value that rows get when the utility has lost its store.
 FORGOTTEN = {"part": OFFERED, "event": UNSENT, "letter": UNSENT}
-"""The relayed tables, with the ``relayed`` value that rows get when the utility has lost its store."""
 
 _BLOCK_INDEX = dict.fromkeys((1, 2), "") | {3: f" WHERE {JOINED}"}
 """By version: the condition of ``part_block``. An index of new parts by block would change in a page for each block

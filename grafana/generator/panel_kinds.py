@@ -11,8 +11,7 @@ from typing import Any, TypeAlias
 Json: TypeAlias = dict[str, Any]
 
 SCHEMA_VERSION = 41
-WIDTH = 24
-"""Columns of a dashboard."""
+WIDTH = 24  # columns of a dashboard
 
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 GREEN, ORANGE, RED = "green", "orange", "red"
@@ -74,8 +73,7 @@ class Look:
 COUNT = Look(decimals=0, high=10)
 NONE_WANTED = Look(decimals=0, steps=((1, RED),))
 AGE = Look("s", decimals=0)
-SILENT_S = 300
-"""Time without a message after which a gateway counts as silent, seconds."""
+SILENT_S = 300  # time without a message after which a gateway counts as silent, seconds
 HEARD_BEFORE = Look("s", decimals=0, steps=((SILENT_S, RED),))
 WAITS = Look("s", decimals=0, steps=((1800, ORANGE), (86_400, RED)))
 FREE = Look("percentunit", decimals=0, steps=((0.1, GREEN),), base=RED)

@@ -19,8 +19,7 @@ from harness.energy.alone import Alone
 DAY_SLOTS = 86_400 // SLOT_S
 QUARTER_SLOTS = 60
 
-DAYS = {"June": 1_781_913_600, "December": 1_797_724_800}
-"""A midnight (UTC) in each season."""
+DAYS = {"June": 1_781_913_600, "December": 1_797_724_800}  # a midnight (UTC) in each season
 
 TOWN = {
     "microgrid": [
@@ -30,8 +29,7 @@ TOWN = {
     ]
 }
 
-Series = NDArray[np.int64]
-"""The readings of one meter and type, one a slot, milliwatt-hours."""
+Series = NDArray[np.int64]  # the readings of one meter and type, one a slot, milliwatt-hours
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,8 +7,7 @@ from typing import Any
 
 from scenarios.decided import equal_rows
 
-MWH = 10**9
-"""Milliwatt-hours in a megawatt-hour."""
+MWH = 10**9  # milliwatt-hours in a megawatt-hour
 
 CLASSES = {"residential": "houses", "apartment": "apartments", "public": "public"}
 
@@ -18,8 +17,7 @@ MONEY = ("cost", "bought", "at peak", "shared", *(f"short: {words}" for words in
 
 SEASONS = ("normal", "cloudy", "winter")
 
-Run = Mapping[str, Any]
-"""The JSON of one scenario."""
+Run = Mapping[str, Any]  # the JSON of one scenario
 
 Rows = Sequence[Sequence[str]]
 

@@ -57,7 +57,6 @@ class Plain:
         default: The name of the tariff of accounts without one.
         bases: The accounts' own bases.
         settled: Quarter-hours that include the month.
-        month: The month.
         rules: The version of the rules.
     """
 

@@ -143,8 +143,7 @@ ROWS: dict[int, Row] = {
 }
 """The faults by their numbers in the catalogue of faults."""
 
-LATER = frozenset({14, 15})
-"""Rows about a feature that is not built yet: a second controller."""
+LATER = frozenset({14, 15})  # rows about a feature that is not built yet: a second controller
 
 
 def row_tests() -> dict[int, list[str]]:

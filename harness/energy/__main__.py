@@ -5,8 +5,7 @@ import sys
 
 from harness.energy.compare import check
 
-MICROGRIDS = 50
-"""Microgrids of each random town."""
+MICROGRIDS = 50  # microgrids of each random town
 
 
 def main() -> None:

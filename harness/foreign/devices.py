@@ -19,8 +19,7 @@ from commonwatt.runtime.clock import Clock
 
 ZONE = ZoneInfo("America/New_York")
 
-Messages = list[tuple[str, str, int, bool]]
-"""(topic, payload, QoS, retain) of each."""
+Messages = list[tuple[str, str, int, bool]]  # (topic, payload, QoS, retain) of each
 
 
 @dataclass

@@ -28,14 +28,9 @@ from harness.network.mqtt_raw import (
 from harness.network.waiting import eventually
 from harness.real.broker_process import BrokerProcess
 
-SENDERS = 40
-"""Concurrent connections, each of another device."""
-
-PATIENCE_S = 20.0
-"""Longest time until the broker answers or closes, seconds; longer is a hang."""
-
-MAX_GROWTH_BYTES = 8 << 20
-"""Largest growth of the broker's memory during the second half of the cases."""
+SENDERS = 40  # concurrent connections, each of another device
+PATIENCE_S = 20.0  # longest time until the broker answers or closes, seconds; longer is a hang
+MAX_GROWTH_BYTES = 8 << 20  # largest growth of the broker's memory during the second half of the cases
 
 METERS = [str(n) for n in range(1, SENDERS + 1)]
 GATEWAY, GOOD_METER = "r001", "999"

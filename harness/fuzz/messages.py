@@ -30,11 +30,8 @@ from harness.worlds.gateway import START, readings
 from harness.worlds.meters import ack_of
 from utility.readings.core import MAX_JUNK_A_DAY
 
-GOOD_EVERY = 50
-"""Number of bad messages before each good one, which must be accepted."""
-
-MAX_EFFECTS = 400
-"""Most effects of one message; a put may split records at every quarter of a week."""
+GOOD_EVERY = 50  # number of bad messages before each good one, which must be accepted
+MAX_EFFECTS = 400  # most effects of one message; a put may split records at every quarter of a week
 
 NUMBERS = (
     0,

@@ -24,19 +24,16 @@ from harness.real.broker_process import resident_bytes
 from harness.real.site import Site
 
 APARTMENTS = '[[microgrid]]\nid = "r001"\nkind = "apartment"\nbuildings = 3\napartments = 100\n'
-METERS = 303
-"""Number of the buildings' and apartments' meters; one of the two boundary meters is the flooding client."""
+METERS = 303  # number of the buildings' and apartments' meters; one of the two boundary meters is the flooding client
 
 PUT_EVERY_S = 60.0
 RECORDS_IN_A_PUT = 4
 SLOT_S = 15
 
-FLOOD_PER_S = 5_000
-"""Messages per second that the flooding client sends."""
+FLOOD_PER_S = 5_000  # messages per second that the flooding client sends
 
 FLOOD_PAYLOAD = bytes(200)
-GRACE_S = 2.0
-"""Seconds after a window in which acknowledgements of its puts may still arrive."""
+GRACE_S = 2.0  # seconds after a window in which acknowledgements of its puts may still arrive
 
 
 @dataclass(frozen=True, kw_only=True)

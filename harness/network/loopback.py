@@ -19,8 +19,7 @@ import pytest
 
 from commonwatt.model.byte_count import ByteCount
 
-ALONE = ("unshare", "--map-root-user", "--net")
-"""Prefix that runs a command in its own network namespace."""
+ALONE = ("unshare", "--map-root-user", "--net")  # prefix that runs a command in its own network namespace
 
 _SIOCSIFFLAGS, _SIOCSIFMTU = 0x8914, 0x8922
 _IFF_UP_RUNNING = 0x41

@@ -16,8 +16,7 @@ from harness.network.mqtt_raw import (
     subscribe_packet,
 )
 
-OnMessage = Callable[[str, bytes], object]
-"""Called with a message's topic and payload."""
+OnMessage = Callable[[str, bytes], object]  # called with a message's topic and payload
 
 
 class AsyncClient(asyncio.Protocol):

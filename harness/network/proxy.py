@@ -22,11 +22,9 @@ from harness.network.fates import Fate, Judge, Message, Way
 
 _T = TypeVar("_T")
 
-READ_BYTES = 65_536
-"""Most bytes of one piece of a connection that is not plain MQTT."""
-
+READ_BYTES = 65_536  # most bytes of one piece of a connection that is not plain MQTT
+# Most packets, or pieces, queued in one way of one connection; beyond that the proxy stops reading.
 MAX_ON_THE_WAY = 1000
-"""Most packets, or pieces, queued in one way of one connection; beyond that the proxy stops reading."""
 
 _CONNECT, _CONNACK, _PUBLISH, _PUBACK = 1, 2, 3, 4
 _NO_LINGER = struct.pack("ii", 1, 0)

@@ -14,8 +14,7 @@ from functools import cache
 from itertools import cycle
 from pathlib import Path
 
-PATIENCE_S = 120.0
-"""Seconds after which the test fails if a condition is still false."""
+PATIENCE_S = 120.0  # seconds after which the test fails if a condition is still false
 
 _TICK = threading.Event()
 

@@ -24,8 +24,7 @@ from scenarios.recorded import World, record
 
 _OTHERS = ("apartment", "residential")
 
-NOTHING = dict.fromkeys(KINDS, 0.0)
-"""The bound of a scenario in which perfect knowledge serves everybody."""
+NOTHING = dict.fromkeys(KINDS, 0.0)  # the bound of a scenario in which perfect knowledge serves everybody
 
 
 def is_near(figures: Figures, least: Mapping[str, float]) -> bool:

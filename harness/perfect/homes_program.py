@@ -13,11 +13,9 @@ from harness.perfect.program import INFINITY, Floats, Integers, Program
 from scenarios.reach import Reach, reach
 from scenarios.recorded import STEPS_PER_HOUR, Homes
 
-UNIT = 1e6
-"""Milliwatt-hours in the program's unit, a kilowatt-hour."""
-
+UNIT = 1e6  # milliwatt-hours in the program's unit, a kilowatt-hour
+# What energy that is not served counts, by kind: emergency services far above apartments, these far above houses.
 WEIGHTS = {"public": 10_000.0, "apartment": 100.0, "residential": 1.0}
-"""What energy that is not served counts, by kind: emergency services far above apartments, these far above houses."""
 
 
 class Rules(Enum):
@@ -34,7 +32,6 @@ def enter_homes(
     """Enter places into a program; return the columns of imports and exports by hour, and of what goes short.
 
     Args:
-        program: The program.
         homes: The places; all their microgrids are entered.
         limits: The most that each boundary lets in and out, by microgrid and hour.
         rules: What binds their batteries.

@@ -13,11 +13,10 @@ from harness.powercut.recorder import Recorder, build
 from harness.powercut.recovered import Open, Recording, open_gateway, open_utility
 from harness.real.site import Site
 
+# The recorded parts, and the function that opens each one's store after a cut.
 OPENING: dict[str, Open] = {"r001 gateway": open_gateway, "utility": open_utility}
-"""The recorded parts, and the function that opens each one's store after a cut."""
-
+# For which the gateway lets puts wait for others: less than ``AGAIN_S``, after which the players repeat them.
 COMMIT_S = 0.2
-"""For which the gateway lets puts wait for others: less than ``AGAIN_S``, after which the players repeat them."""
 
 _BROKERS = ("head-end", "r001 broker")
 

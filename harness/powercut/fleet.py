@@ -24,8 +24,7 @@ from meter_sim.truth import TRUTH, true_records
 
 FLEETS_TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 3\npush_share = 1.0\n'
 
-Published = tuple[int, Put]
-"""The position of the trace at the arrival of a put, and the put."""
+Published = tuple[int, Put]  # the position of the trace at the arrival of a put, and the put
 
 
 class Listener:

@@ -26,12 +26,10 @@ from commonwatt.protocol.batches import Batch, BatchRefusal, unpack_batch_ack
 from commonwatt.protocol.meter_messages import Put, unpack_put_ack
 from commonwatt.protocol.topics import ACKS, BATCHES, EVENTS, RECORDS, gateway_down, gateway_up, meter_down, meter_up
 
-AGAIN_S = 0.5
-"""Seconds after which an unacknowledged message is sent again."""
+AGAIN_S = 0.5  # seconds after which an unacknowledged message is sent again
 
 GENERATION = 7
-EVENTS_EVERY = 5
-"""One message of this many is a put of events."""
+EVENTS_EVERY = 5  # one message of this many is a put of events
 
 TOWN = "".join(
     f'[[microgrid]]\nid = "{microgrid}"\nkind = "residential"\nhouses = 1\n' for microgrid in ("r001", "r002")

@@ -13,8 +13,7 @@ from harness.docs.marked import DOCS
 from harness.real.parts import real_part
 from harness.real.server import Server
 
-SHIPPED = DOCS.parent / "grafana" / "prometheus" / "alertmanager.yml"
-"""The shipped example of routes."""
+SHIPPED = DOCS.parent / "grafana" / "prometheus" / "alertmanager.yml"  # the shipped example of routes
 
 
 class RealAlertmanager(Server):

@@ -15,8 +15,7 @@ from deploy.debian.wheels import PYTHON, copy_own
 from harness.real.extras import brought_by
 from harness.real.parts import need_root, real_part
 
-EPOCH = 1_700_000_000
-"""The time of all files, in the past: dpkg-deb only lowers later times."""
+EPOCH = 1_700_000_000  # the time of all files, in the past: dpkg-deb only lowers later times
 
 
 def make_tree(package: Package, root: Path) -> None:
@@ -59,11 +58,7 @@ def need_debian() -> None:
 
 
 class Root:
-    """A root folder in which dpkg installs, without the packages of the system.
-
-    Args:
-        folder: The folder.
-    """
+    """A root folder in which dpkg installs, without the packages of the system."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

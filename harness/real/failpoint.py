@@ -17,8 +17,7 @@ from commonwatt.cli.main import main as commonwatt
 from commonwatt.model import effects
 from commonwatt.model.effects import Publish, Write
 
-LEAVES_WITHIN_S = 0.3
-"""Real seconds in which a message published wrongly before the commit would be sent."""
+LEAVES_WITHIN_S = 0.3  # real seconds in which a message published wrongly before the commit would be sent
 
 When = Literal["before", "after"]
 

@@ -24,8 +24,7 @@ PANELS = {
     "table": "table/panelcfg/x/TablePanelCfg_types.gen",
     "state-timeline": "statetimeline/panelcfg/x/StateTimelinePanelCfg_types.gen",
 }
-WITHOUT_FIELDS = {"stat"}
-"""Kinds of panels without options for single fields."""
+WITHOUT_FIELDS = {"stat"}  # kinds of panels without options for single fields
 
 # In JSON an enumeration of texts is its value, so `Plain` replaces enumerations by their values. A query
 # is Record<string, unknown> there: tests/integration/test_grafana.py runs the queries on a Prometheus.

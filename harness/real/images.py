@@ -3,8 +3,7 @@
 import sqlite3
 from contextlib import closing
 
-MAX_PAGES = 1_073_741_823
-"""SQLite's default limit."""
+MAX_PAGES = 1_073_741_823  # SQLite's default limit
 
 
 def put_back(connection: sqlite3.Connection, image: bytes) -> None:

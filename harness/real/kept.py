@@ -17,8 +17,7 @@ METERS = range(90_001, 90_005)
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\npush_share = 1.0\n' + "".join(
     f'[[meter]]\nmicrogrid = "r001"\nid = {meter}\n' for meter in METERS
 )
-LIVE = STARTS_AT // QUARTER_S
-"""The first quarter after it."""
+LIVE = STARTS_AT // QUARTER_S  # the first quarter after it
 
 
 def parts_of(minutes: int) -> Blocks:

@@ -45,7 +45,6 @@ class Mosquitto:
 
     Args:
         run: Its command.
-        address: Its address.
         log: The file of its output.
     """
 

@@ -30,8 +30,7 @@ PARTS = {
 """By program: its Debian packages, and its folders outside the PATH."""
 
 
-are_allowed = True
-"""Whether the present test may use them: those of ``make test`` need nothing but Python."""
+are_allowed = True  # whether the present test may use them: those of ``make test`` need nothing but Python
 
 
 def real_part(program: str) -> Path:

@@ -14,8 +14,7 @@ from sqlalchemy.pool import NullPool
 from harness.network.waiting import free_port
 from harness.real.parts import real_part
 
-USER = "postgres"
-"""The server's user when the tests run as root, since the server refuses root; also its only role."""
+USER = "postgres"  # the server's user when the tests run as root, since the server refuses root; also its only role
 
 
 class Postgres:

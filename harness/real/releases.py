@@ -6,8 +6,7 @@ from pathlib import Path
 
 from deploy.debian.wheels import PROJECT
 
-RELEASE_0_2 = "20cb79b"
-"""The commit of release 0.2 (CHANGELOG.md)."""
+RELEASE_0_2 = "20cb79b"  # the commit of release 0.2 (CHANGELOG.md)
 
 
 def old_release(commit: str, folder: Path) -> Path:

@@ -33,8 +33,7 @@ RESULT = Table(
 
 PERIOD_S = 60
 
-TICK_S = 0.05
-"""Real seconds between two ticks."""
+TICK_S = 0.05  # real seconds between two ticks
 
 
 class Worker:

@@ -31,11 +31,8 @@ from harness.real.mosquitto import listens, render
 from utility.database.database import open_database
 from utility.readings.store.reads import all_blocks
 
-STOP_WITHIN_S = 5.0
-"""Seconds after SIGTERM within which a part ends, as documented for users."""
-
-ANSWER_S = 30.0
-"""Seconds for an answer of a part on a busy machine; a part that does not run refuses at once."""
+STOP_WITHIN_S = 5.0  # seconds after SIGTERM within which a part ends, as documented for users
+ANSWER_S = 30.0  # seconds for an answer of a part on a busy machine; a part that does not run refuses at once
 
 
 def prepared(folder: Path, town_file: Path, speed: float = 60, *, plain_text: bool = True) -> Layout:
@@ -54,7 +51,6 @@ class Site:
     """A prepared town; nothing runs until it is started.
 
     Args:
-        folder: Its folder.
         town: The town file's text.
         speed: Town seconds in a real second; at 1 the town begins at the machine's time.
         plain_text: Without TLS at the head-end, for tests that inspect its messages; the demonstration uses TLS.

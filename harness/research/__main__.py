@@ -22,8 +22,7 @@ SECRET = b"emulated"
 
 PAGE = DOCS / "research.md"
 
-KNOWN_STEPS = (5, 10, 20)
-"""Half-hours in a row that an attacker knows."""
+KNOWN_STEPS = (5, 10, 20)  # half-hours in a row that an attacker knows
 
 COARSER = (
     Coarsening(),

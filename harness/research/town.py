@@ -17,8 +17,7 @@ from scenarios.policies import POLICIES
 from scenarios.simulation import Simulation
 from utility.research.homes import KINDS, Home, Homes, Measure
 
-WARM_UP = 96
-"""Steps before the first that counts: the batteries' levels settle."""
+WARM_UP = 96  # steps before the first that counts: the batteries' levels settle
 
 
 def emulated_town(houses: int, apartments: int) -> Town:

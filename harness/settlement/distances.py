@@ -19,8 +19,7 @@ from harness.settlement.truth import DAY
 from meter_sim.physics.places import places_of
 from utility.settlement.day import Rules, settle_day
 
-Energy = Counter[tuple[int, Quantity]]
-"""Milliwatt-hours by meter and quantity."""
+Energy = Counter[tuple[int, Quantity]]  # milliwatt-hours by meter and quantity
 
 
 @dataclass

@@ -15,8 +15,7 @@ from utility.registry.layout import alike, ids_of
 from utility.settlement.day import Rules, _Group, settle_day
 from utility.settlement.readings import Table, readings_for_settlement
 
-DAY = 20_700
-"""The name of the first settled day."""
+DAY = 20_700  # the name of the first settled day
 
 
 def wrong_slots(town: EmulatedTown, rules: Rules, quarters: int, start_hour: int = 0) -> tuple[list[str], int]:

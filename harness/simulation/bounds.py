@@ -14,11 +14,9 @@ if TYPE_CHECKING:
     from harness.simulation.utility import UtilityNode
     from harness.simulation.world import World
 
-KINDS = 4
-"""Kinds of desired states."""
-
+KINDS = 4  # kinds of desired states
+# Most ranges of ids that a gateway's store has of one log; only a lost store leaves holes between them.
 MAX_RANGES = 200
-"""Most ranges of ids that a gateway's store has of one log; only a lost store leaves holes between them."""
 
 
 def check_gateway(node: "GatewayNode") -> None:

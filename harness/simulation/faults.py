@@ -19,14 +19,10 @@ if TYPE_CHECKING:
     from harness.simulation.utility import UtilityNode
     from harness.simulation.world import World
 
-MAX_POINTS = 6
-"""Number of points from which a crash is drawn: before a commit, after it, after each message."""
-
-METERS_AHEAD_S = (-86_400, -3600, -900, 600, 3600, 86_400)
-"""Errors of a meter's clock, seconds."""
-
+MAX_POINTS = 6  # number of points from which a crash is drawn: before a commit, after it, after each message
+METERS_AHEAD_S = (-86_400, -3600, -900, 600, 3600, 86_400)  # errors of a meter's clock, seconds
+# A forged but plausible reading, which no meter measured; an implausible one would be quarantined.
 FORGED_READING = 4_321
-"""A forged but plausible reading, which no meter measured; an implausible one would be quarantined."""
 
 
 class Faults:

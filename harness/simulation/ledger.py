@@ -31,11 +31,8 @@ if TYPE_CHECKING:
 Pair = tuple[tuple[int, int], int]
 EventKey = tuple[MeterId, int, int]
 
-GRACE_S = 2
-"""Longest time after its end until a state has ended."""
-
-CLOCKS_APART_S = 60
-"""Largest age of a message when its time is validated; only delayed messages are older."""
+GRACE_S = 2  # longest time after its end until a state has ended
+CLOCKS_APART_S = 60  # largest age of a message when its time is validated; only delayed messages are older
 
 _GROUPS = [0x3FF << 10 * group for group in range(6)]
 
@@ -165,7 +162,6 @@ class Ledger:
         """Check that a meter has not just obeyed an expired command (I7), and record the end of the command.
 
         Args:
-            core: The meter.
             command: The command that it received.
             before: Its desired states before.
             time: Its time then.

@@ -9,8 +9,7 @@ from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, quarter_of, slot_of
 
 ALL = (1 << SLOTS) - 1
 
-Key = tuple[int, int, int]
-"""(meter, record type, quarter)."""
+Key = tuple[int, int, int]  # (meter, record type, quarter)
 
 
 class Mask(NamedTuple):

@@ -18,8 +18,7 @@ from commonwatt.model.effects import Publish
 if TYPE_CHECKING:
     from harness.simulation.world import World
 
-MAX_MESSAGE_BYTES = 1024 * 1024
-"""Largest message; a broker disconnects clients that send larger ones (I10)."""
+MAX_MESSAGE_BYTES = 1024 * 1024  # largest message; a broker disconnects clients that send larger ones (I10)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,8 @@ from collections.abc import Sequence
 from commonwatt.model.effects import Publish
 from harness.simulation.wording import wording
 
-KEPT = 20_000
-"""Events kept; all of them are in the hash."""
-
-SHOWN = 60
-"""Events shown for a violation; as many again of the meter concerned."""
+KEPT = 20_000  # events kept; all of them are in the hash
+SHOWN = 60  # events shown for a violation; as many again of the meter concerned
 
 
 class Violation(AssertionError):  # noqa: N818 - it says what it is

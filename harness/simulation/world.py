@@ -28,24 +28,17 @@ from harness.simulation.rival import Rival
 from harness.simulation.story import Story, Violation
 from harness.simulation.utility import UtilityNode
 
-START = 1_782_000_000
-"""Start of every world: the start of a quarter."""
-
-HEALED_S = 600
-"""Seconds without faults at the end of measuring."""
+START = 1_782_000_000  # start of every world: the start of a quarter
+HEALED_S = 600  # seconds without faults at the end of measuring
 
 DRAIN_S = 4500
 """Seconds after the last reading until all data is at the utility (I6): finished quarters, puts refused as early, and
 repeated requests."""
 
-BOUNDS_EVERY_S = 300
-"""Seconds between two counts of the stores' rows (I10)."""
-
+BOUNDS_EVERY_S = 300  # seconds between two counts of the stores' rows (I10)
+# The meters, by microgrid: a battery that sends on request, one that sends by itself, and a plain meter.
 MEASURED = {"r001": (10001, 10003, 10004), "r002": (20001, 20003, 20004)}
-"""The meters, by microgrid: a battery that sends on request, one that sends by itself, and a plain meter."""
-
-TOWN = 'microgrid = [{id = "r", kind = "residential", count = 2, houses = 2}]'
-"""The town."""
+TOWN = 'microgrid = [{id = "r", kind = "residential", count = 2, houses = 2}]'  # the town
 
 
 @dataclass(frozen=True, kw_only=True)

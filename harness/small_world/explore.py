@@ -38,8 +38,7 @@ from harness.small_world.world import (
     now_in,
 )
 
-HEALING_MINUTES = 10
-"""Minutes after the faults until all data is at the utility, and the command has ended."""
+HEALING_MINUTES = 10  # minutes after the faults until all data is at the utility, and the command has ended
 
 
 class InvariantError(AssertionError):

@@ -44,8 +44,7 @@ from utility.registry.store.registry import load_snapshot
 W = TypeVar("W")
 C = TypeVar("C")
 
-TICK = "tick"
-"""Input to a part when its timers may be due."""
+TICK = "tick"  # input to a part when its timers may be due
 
 
 @dataclass(frozen=True)

@@ -26,15 +26,13 @@ from utility.registry.store.registration import fill_registry
 START = 1_782_000_000
 MINUTE_S = 60
 READINGS = (1_000, 2_000, 3_000)
-COMMAND_ENDS = START + 160
-"""The command is given at the end of the first minute."""
+COMMAND_ENDS = START + 160  # the command is given at the end of the first minute
 
 METER, A, B, UTILITY = range(4)
 LINKS = ((METER, A), (METER, B), (A, METER), (B, METER), (A, UTILITY), (B, UTILITY), (UTILITY, A), (UTILITY, B))
 NAMES = ("meter", "gateway A", "gateway B", "utility")
 
-MAX_COPIES = 2
-"""Most equal messages in transit at once on a link; a third would have no further effect."""
+MAX_COPIES = 2  # most equal messages in transit at once on a link; a third would have no further effect
 
 
 @dataclass(frozen=True)

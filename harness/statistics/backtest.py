@@ -8,8 +8,7 @@ import numpy as np
 from harness.statistics.town import CLASS, Years
 from utility.statistics.projection import MIN_MONTHS, NEXT_MONTH, YEAR, Panel, Projected, coverage, pinball, project
 
-FIRST = MIN_MONTHS + YEAR
-"""The first projected month: before it are two years to project from, and a year of errors."""
+FIRST = MIN_MONTHS + YEAR  # the first projected month: before it are two years to project from, and a year of errors
 
 SCOPES = ("account", "microgrid", "class", "town")
 METHODS = ("usual", "last year")

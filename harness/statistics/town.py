@@ -22,8 +22,7 @@ from utility.statistics.months import Month, month_number
 
 Floats = NDArray[np.float64]
 
-BEGIN = int(datetime(2019, 1, 1, 5, tzinfo=UTC).timestamp())
-"""Midnight of the first day in New York."""
+BEGIN = int(datetime(2019, 1, 1, 5, tzinfo=UTC).timestamp())  # midnight of the first day in New York
 
 HOURS_A_DAY = 24
 HOUSES_A_MICROGRID = 10

@@ -18,13 +18,11 @@ from harness.strategies.properties import PROPERTIES, table
 
 AT_ONCE = 5_000
 
-WATCHED = 10_000
-"""Most microgrids that are watched for hours."""
+WATCHED = 10_000  # most microgrids that are watched for hours
 
 REFERENCE = "plans as the plain reference"
 
-Failures = Counter[tuple[str, str]]
-"""Microgrids in which a property does not hold, by strategy and property."""
+Failures = Counter[tuple[str, str]]  # microgrids in which a property does not hold, by strategy and property
 
 
 def main() -> int:

@@ -20,20 +20,11 @@ from meter_sim.physics.town import step_alone
 
 SLOTS_AN_HOUR = 3600 // SLOT_S
 
-DAY_SLOTS = 24 * SLOTS_AN_HOUR
-"""Slots in which a full battery serves its place's average load (T3)."""
-
-LARGEST = 3_600_000_000
-"""Capacity of the largest batteries here, milliwatt-hours; larger ones are for single decisions."""
-
-LOADS = 16
-"""Slots after which the loads repeat."""
-
-MOST_SLOTS = 1_000
-"""Slots within which help must end when no load draws: full power charges a battery in 480."""
-
-MAX_SWITCHES = 4
-"""Most times that sharing may start or stop at one battery in an hour of noise."""
+DAY_SLOTS = 24 * SLOTS_AN_HOUR  # slots in which a full battery serves its place's average load (T3)
+LARGEST = 3_600_000_000  # capacity of the largest batteries here, milliwatt-hours; larger ones are for single decisions
+LOADS = 16  # slots after which the loads repeat
+MOST_SLOTS = 1_000  # slots within which help must end when no load draws: full power charges a battery in 480
+MAX_SWITCHES = 4  # most times that sharing may start or stop at one battery in an hour of noise
 
 
 @dataclass(frozen=True, kw_only=True)

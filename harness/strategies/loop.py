@@ -10,11 +10,8 @@ from gateway.control.strategies import STRATEGIES
 from gateway.control.strategies.batteries import LEAST_S, Batteries, Energies
 from harness.strategies.reference import divide
 
-LEAST_SLOTS = LEAST_S // SLOT_S
-"""Slots for which a battery shares at least."""
-
-FULL_POWER_SLOTS = 480
-"""Slots in which full power charges or discharges a battery: two hours."""
+LEAST_SLOTS = LEAST_S // SLOT_S  # slots for which a battery shares at least
+FULL_POWER_SLOTS = 480  # slots in which full power charges or discharges a battery: two hours
 
 
 def follow(strategy: str, batteries: Batteries, drawn: Sequence[Energies]) -> Iterator[Batteries]:

@@ -9,8 +9,7 @@ import numpy.typing as npt
 from gateway.control.strategies import STRATEGIES
 from gateway.control.strategies.batteries import Batteries, Flags, Plan
 
-Property = Callable[[Batteries, Plan], Flags]
-"""Returns the microgrids that have the property."""
+Property = Callable[[Batteries, Plan], Flags]  # returns the microgrids that have the property
 
 
 def _all(flags: npt.NDArray[np.bool_]) -> Flags:

@@ -35,8 +35,7 @@ class Battery:
         return max(self.target - self.level, 0) if self.usable else 0
 
 
-Planned = tuple[list[int], list[int], list[int]]
-"""Each battery's weight, energy to give, energy to receive."""
+Planned = tuple[list[int], list[int], list[int]]  # each battery's weight, energy to give, energy to receive
 
 
 def divide(total: int, weights: Sequence[int], caps: Sequence[int]) -> list[int]:

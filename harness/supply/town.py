@@ -23,11 +23,8 @@ Floats = NDArray[np.float64]
 TABLE = TownTable()
 ZONE = ZoneInfo(TABLE.timezone)
 
-BEGIN: EpochSeconds = 1_762_992_000
-"""13 November 2025, 00:00 UTC; the scored year begins 49 days later."""
-
-WARM_UP_DAYS = 49
-"""Days before the scored year: history for forecasts."""
+BEGIN: EpochSeconds = 1_762_992_000  # 13 November 2025, 00:00 UTC; the scored year begins 49 days later
+WARM_UP_DAYS = 49  # days before the scored year: history for forecasts
 
 _HOUSES = 64
 _SUN_HOURS = 8
@@ -36,8 +33,7 @@ _POWER_HOURS = 2
 HOUSES_W = 8_000 * TABLE.house_average_w
 APARTMENTS_W = 300 * TABLE.apartment_average_w
 PUBLIC_W = TABLE.hospital_average_w + TABLE.police_average_w + TABLE.fire_average_w
-MEAN_W = HOUSES_W + APARTMENTS_W + PUBLIC_W
-"""The mean load of the town, watts."""
+MEAN_W = HOUSES_W + APARTMENTS_W + PUBLIC_W  # the mean load of the town, watts
 
 
 @dataclass(frozen=True, kw_only=True)

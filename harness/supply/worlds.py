@@ -12,14 +12,10 @@ from harness.supply.town import BEGIN, MEAN_W, TABLE, WARM_UP_DAYS, ZONE, Kind, 
 from harness.supply.year import World
 from utility.supply.buying.situation import MAX_HORIZON, Storm
 
-OFF_PEAK = 1000
-"""The price outside peak hours; all others are multiples of it."""
-
-CREDIT_PERCENT = 80
-"""The price of residents' exports, percent of the cheapest price."""
-
+OFF_PEAK = 1000  # the price outside peak hours; all others are multiples of it
+CREDIT_PERCENT = 80  # the price of residents' exports, percent of the cheapest price
+# Hours by which demand and peak hours move in the world of N4: demand comes earlier, and so do the peak hours.
 SHIFT_HOURS = -3
-"""Hours by which demand and peak hours move in the world of N4: demand comes earlier, and so do the peak hours."""
 
 STORM_EVERY_DAYS, STORM_HOURS = 20, 12
 

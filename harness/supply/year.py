@@ -13,8 +13,7 @@ from harness.supply.town import BEGIN, MEAN_W, TABLE, WARM_UP_DAYS, ZONE
 from utility.supply.buying.situation import MAX_HORIZON, Policy, Situation, Storm
 from utility.supply.plant import Plant
 
-HISTORY = 34 * DAY_QUARTERS
-"""Quarters of history that a policy is given."""
+HISTORY = 34 * DAY_QUARTERS  # quarters of history that a policy is given
 
 PLANT = Plant(
     level=MEAN_W * 12 * 500,

@@ -9,17 +9,11 @@ from harness.validation.accuracy import Case, error_of
 from harness.validation.false_alarms import days, found_in, planted
 from harness.validation.readings import BEFORE_DAYS, Grid, later, measured, small_town
 
-GAPS = {"15 min": 1, "1 h 45": 7, "2 h": 8, "1 day": 96, "3 days": 288}
-"""Lengths of planted gaps, quarter-hours."""
-
+GAPS = {"15 min": 1, "1 h 45": 7, "2 h": 8, "1 day": 96, "3 days": 288}  # lengths of planted gaps, quarter-hours
+# How many places have no readings, and whether the boundary has.
 KINDS = {"one place": (1, True), "one place, no boundary": (1, False), "three places": (3, True)}
-"""How many places have no readings, and whether the boundary has."""
-
-LAST_DAYS = {"normal": 7, "heatwave": 7, "storm": 3}
-"""Days judged at the end of each scenario: its own."""
-
-CASES = 24
-"""Planted gaps for each figure."""
+LAST_DAYS = {"normal": 7, "heatwave": 7, "storm": 3}  # days judged at the end of each scenario: its own
+CASES = 24  # planted gaps for each figure
 
 STRICT = Limits(high_percent=250, low_percent=50, spike_percent=300)
 

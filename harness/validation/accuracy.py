@@ -15,8 +15,7 @@ from commonwatt.settlement.estimates.scaling import spread
 from commonwatt.settlement.estimates.window import Role, Window
 from harness.validation.readings import Grid
 
-DAYS = 10
-"""Like days of a mean."""
+DAYS = 10  # like days of a mean
 
 ZONE = ZoneInfo("America/New_York")
 

@@ -29,8 +29,7 @@ TOWN = {
 }
 """80 houses, 30 apartments, the public services."""
 
-BEFORE_DAYS = 28
-"""Ordinary days before those of a scenario, so that meters have a past."""
+BEFORE_DAYS = 28  # ordinary days before those of a scenario, so that meters have a past
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

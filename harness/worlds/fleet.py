@@ -21,8 +21,7 @@ from meter_sim.plant import EmulatedPlant
 from meter_sim.plant_store import PLANT_TABLES
 from meter_sim.truth import TRUTH, true_records
 
-T = 1_782_093_600
-"""2026-06-21 22:00 in Boston: there is no sun."""
+T = 1_782_093_600  # 2026-06-21 22:00 in Boston: there is no sun
 NAMES = ("r001", "r002", "pub")
 TOWN = """
 [[microgrid]]

@@ -5,8 +5,7 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.meter_messages import Put, PutAck
 from commonwatt.town.town import Battery, Direction, Function, Meter
 
-SOLAR = (RecordType.GENERATION, RecordType.STORED, RecordType.THROUGH)
-"""Record types of a meter with a battery."""
+SOLAR = (RecordType.GENERATION, RecordType.STORED, RecordType.THROUGH)  # record types of a meter with a battery
 
 
 def house_meter(

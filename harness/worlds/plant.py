@@ -20,8 +20,7 @@ PHYSICAL = Plant(
 )
 """A plant for a town with a mean load of 960 W."""
 
-LOAD = Need(wanted=4_000, public=0, offered=0)
-"""What the town takes in a slot, milliwatt-hours."""
+LOAD = Need(wanted=4_000, public=0, offered=0)  # what the town takes in a slot, milliwatt-hours
 
 
 class PlantHost:

@@ -46,7 +46,6 @@ class TwoUtilities:
 
         Args:
             plan: The job.
-            zone: Its zone.
             begin: The day.
             seed: Of all that happens by chance.
         """

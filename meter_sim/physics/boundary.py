@@ -12,8 +12,7 @@ import numpy as np
 from commonwatt.settlement.splits import Array, Flags
 from meter_sim.physics.places import Places
 
-NO_LIMIT_W = 2**40
-"""An import limit above every feeder, watts: no limit."""
+NO_LIMIT_W = 2**40  # an import limit above every feeder, watts: no limit
 
 
 class Cause(IntEnum):

@@ -10,11 +10,8 @@ import numpy as np
 from commonwatt.settlement.splits import Array
 from meter_sim.physics.places import Places
 
-COLD_PERCENT = 300
-"""Load of a cold place, as a percentage of its ordinary load."""
-
-COLD_S = 1800
-"""Most seconds for which a place is cold."""
+COLD_PERCENT = 300  # load of a cold place, as a percentage of its ordinary load
+COLD_S = 1800  # most seconds for which a place is cold
 
 
 def cold_load(places: Places, ordinary: Array, cold_s: Array) -> Array:
@@ -27,7 +24,6 @@ def cold_after(places: Places, ordinary: Array, served: Array, cold_s: Array) ->
     """Return for how many seconds places are still cold after a step; negative: so far without energy, (M, P).
 
     Args:
-        places: The places.
         ordinary: Their ordinary loads in the step.
         served: Their loads that were met.
         cold_s: The state at its start.

@@ -23,8 +23,7 @@ from meter_sim.physics.surroundings import Surroundings
 from meter_sim.physics.town import PlantInputs, step_alone, step_town
 from meter_sim.weather import Weather
 
-Levels = Mapping[MeterId, MilliwattHours]
-"""Level of each battery of a microgrid, by its meter's id."""
+Levels = Mapping[MeterId, MilliwattHours]  # level of each battery of a microgrid, by its meter's id
 
 
 class MeteredTown:

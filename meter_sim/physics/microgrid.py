@@ -88,7 +88,6 @@ class MeteredMicrogrid:
         """Return initial levels: 75 % on average; in a residential microgrid one home is near 25 % (N1).
 
         Args:
-            time: The time.
             percent: The mean level by a scenario, without a low home.
         """
         places = [place for place in self._places if place.outgoing is not None]

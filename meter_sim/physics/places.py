@@ -15,11 +15,8 @@ from commonwatt.settlement.splits import Array, Flags
 from commonwatt.town.town import Battery, Direction, Function, Meter, Microgrid, Town, average_w
 from meter_sim.load import Consumer
 
-FULL_SUN_HOURS = 8
-"""Hours of full sun that fill a battery from empty (T1)."""
-
-POWER_HOURS = 2
-"""Hours in which a battery can be charged or discharged at full power."""
+FULL_SUN_HOURS = 8  # hours of full sun that fill a battery from empty (T1)
+POWER_HOURS = 2  # hours in which a battery can be charged or discharged at full power
 
 _SOURCES = (Function.BUILDING, Function.SOLAR_FARM)
 _NO_BATTERY = Battery(capacity=0, minimum_percent=0)

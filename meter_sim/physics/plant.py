@@ -34,8 +34,7 @@ class Order:
     keep: MilliwattHours = 0  # level of the battery that is kept for the public microgrid
 
 
-NO_ORDER = Order()
-"""The plant buys nothing ahead and keeps nothing."""
+NO_ORDER = Order()  # the plant buys nothing ahead and keeps nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +95,6 @@ def run_plant(
     """Return the result of one step.
 
     Args:
-        plant: The plant.
         level: Level of its battery at the start.
         need: What the microgrids take and give.
         order: What the plant is told to do.

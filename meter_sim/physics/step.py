@@ -19,8 +19,7 @@ from commonwatt.settlement.splits import Array, Flags, fill, pro_rata, row_sums
 from meter_sim.physics.boundary import Cause, Exchange
 from meter_sim.physics.places import Places
 
-REDUCED_PERCENT = 80
-"""Load of a place with the command to reduce, as a percentage of its ordinary load."""
+REDUCED_PERCENT = 80  # load of a place with the command to reduce, as a percentage of its ordinary load
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,7 +64,6 @@ def within(places: Places, level: Array, inputs: Inputs) -> Flows:
     """Return the flows of a step as if the town gave and took everything.
 
     Args:
-        places: The places.
         level: Each battery's level at the start, 0 to its capacity, milliwatt-hours, (M, P).
         inputs: Sun, loads and commands.
     """
@@ -171,7 +169,6 @@ def limit(places: Places, flows: Flows, allowed: Exchange, isolated: Flags | Non
     """Store sun, shed load and curtail sun equally where less passes the boundary than a microgrid needs or offers.
 
     Args:
-        places: The places.
         flows: Their flows, as if the town gave and took everything.
         allowed: What passes each boundary.
         isolated: Which places are disconnected from the loop; ``None``: none.

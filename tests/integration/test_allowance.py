@@ -20,8 +20,7 @@ TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n' + "".joi
 DAY_S, SLOT_S = 86_400, 15
 DAYS_IN_A_PUT = 17
 FLOOD_S, FLOOD_PER_S = 3.0, 80
-WITHIN_S = 15.0
-"""A meter's put is acknowledged within this; it takes milliseconds on a quiet machine."""
+WITHIN_S = 15.0  # a meter's put is acknowledged within this; it takes milliseconds on a quiet machine
 
 
 class Sender:

@@ -25,8 +25,7 @@ from harness.network.waiting import eventually
 
 WAIT_S = 30.0
 CONNECT_TIMEOUT_S = 2.0
-FLOODED_S = 10.0
-"""A message arrives within this while another device floods; it takes milliseconds on a quiet machine."""
+FLOODED_S = 10.0  # a message arrives within this while another device floods; it takes milliseconds on a quiet machine
 
 
 class Registry:

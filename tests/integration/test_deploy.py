@@ -29,11 +29,9 @@ from harness.real.postgres import Postgres
 
 PROGRAM = [sys.executable, "-m", "commonwatt"]
 
+# First words, after ``sudo``, of lines that a test does not run: packages, services, environments, the database.
 OF_THE_SYSTEM = ("apt-get", "make", "systemctl", "python3", "-u", "pip")
-"""First words, after ``sudo``, of lines that a test does not run: packages, services, environments, the database."""
-
-SPEED = 30
-"""Town seconds in a real second."""
+SPEED = 30  # town seconds in a real second
 
 
 @dataclass(frozen=True, kw_only=True)

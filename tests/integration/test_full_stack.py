@@ -48,8 +48,7 @@ WATCHES_THE_RETURN = ("meters", "r001 broker", "r001 gateway")
 silent sensor does (docs/islanding.md). So none of it is killed once the feeder may be alive, 72 real seconds from the
 start: a limit of the return holds for a return that nothing interrupts."""
 
-KILLS_BEFORE_THE_RETURN = 4
-"""At most 27 real seconds from the start, since two kills are at most 9 s apart."""
+KILLS_BEFORE_THE_RETURN = 4  # at most 27 real seconds from the start, since two kills are at most 9 s apart
 
 
 def test_a_storm_on_real_processes_loses_nothing_and_every_island_returns(tmp_path: Path) -> None:

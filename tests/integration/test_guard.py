@@ -27,8 +27,7 @@ from harness.network.waiting import eventually
 from harness.real.broker_process import BrokerProcess
 
 METERS = {"r001": ["1", "2", "3"], "r002": ["4"]}
-BOUND_S = 4.0
-"""How long a message there and back may take whatever others do; it takes milliseconds."""
+BOUND_S = 4.0  # how long a message there and back may take whatever others do; it takes milliseconds
 
 
 @pytest.fixture

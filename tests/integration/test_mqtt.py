@@ -21,8 +21,7 @@ from harness.real.site import Site
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n'
 
 ACCEPTED = b"\x20\x02\x00\x00"
-NOT_AUTHORIZED = b"\x20\x02\x00\x05"
-"""A broker's answers to CONNECT."""
+NOT_AUTHORIZED = b"\x20\x02\x00\x05"  # a broker's answers to CONNECT
 
 
 class Listener:

@@ -24,12 +24,10 @@ METER = 77
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\npush_share = 1.0\n'
 FOREIGN = f'[[meter]]\nmicrogrid = "r001"\nid = {METER}\nrecord_types = ["through", "register"]\n'
 FIRST_SLOT = STARTS_AT - 3600
-MODULUS = 1_000_000_000
-"""The scripted meter's counter begins at 0 again when it gets here, milliwatt-hours."""
+MODULUS = 1_000_000_000  # the scripted meter's counter begins at 0 again when it gets here, milliwatt-hours
 
 
-AGAIN_S = 5.0
-"""Seconds after which a put without an acknowledgement is sent again."""
+AGAIN_S = 5.0  # seconds after which a put without an acknowledgement is sent again
 
 
 class Scripted:

@@ -33,8 +33,7 @@ PROGRAM = [sys.executable, "-m", "commonwatt"]
 
 HOURS = 12
 
-OLDER = "0.1.9"
-"""The version of a package that is older than the project's."""
+OLDER = "0.1.9"  # the version of a package that is older than the project's
 
 MAX_INSTALLED = 150e6
 

@@ -16,11 +16,8 @@ from harness.real.site import Site, audited
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 4\npush_share = 1.0\n'
 GATEWAY = "r001 gateway"
 PAGE = 4096
-LEAF = 13
-"""What the first byte of a page says in which rows of a table are."""
-
-Place = tuple[str, int, int]
-"""A meter's id, the record type and the quarter of a block."""
+LEAF = 13  # what the first byte of a page says in which rows of a table are
+Place = tuple[str, int, int]  # a meter's id, the record type and the quarter of a block
 
 
 def flip(file: Path, at: int) -> None:

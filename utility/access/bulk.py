@@ -8,11 +8,8 @@ from commonwatt.model.csv_text import line_of, text_of
 from utility.access.roles import Role
 from utility.access.rules import AccessFaultError, NewPerson
 
-COLUMNS = ("account", "name", "display")
-"""The columns; `account` is needed, the others may be left out."""
-
-MOST = 1_000
-"""Most residents of one list."""
+COLUMNS = ("account", "name", "display")  # the columns; `account` is needed, the others may be left out
+MOST = 1_000  # most residents of one list
 
 _MAX_ACCOUNT = 65_535
 

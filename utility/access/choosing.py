@@ -7,23 +7,19 @@ from pathlib import Path
 
 from commonwatt.identity.passwords import weakness
 
+# A password of so many common ones needs at least this number of characters besides them.
 MAX_COMMON_PARTS, MIN_REST = 2, 6
-"""A password of so many common ones needs at least this number of characters besides them."""
-
-MIN_PERIOD = 8
-"""Fewest characters of a part whose repetition is the password."""
+MIN_PERIOD = 8  # fewest characters of a part whose repetition is the password
 
 _SHORTEST_PART = 4
 _LIST = Path(__file__).parent / "vendor" / "django-5.2.19" / "common-passwords.txt.gz"
-_CHANGED = str.maketrans("@401!3$57", "aaoiiesst")
-"""What people write in place of letters."""
+_CHANGED = str.maketrans("@401!3$57", "aaoiiesst")  # what people write in place of letters
 
 
 def password_fault(password: str, *words: str) -> str | None:
     """Return why a password is not accepted, as the end of "the password is"; ``None``: it is accepted.
 
     Args:
-        password: The password.
         words: Words that guessers know of the person, such as the names.
     """
     if fault := weakness(password, [part for word in words for part in (word, *word.split()) if len(part) > 2]):

@@ -3,8 +3,7 @@
 import json
 from collections.abc import Iterator
 
-MOST_ROWS = 100
-"""Most rows of one entry."""
+MOST_ROWS = 100  # most rows of one entry
 
 
 def rows_of(before: str | None, after: str | None) -> list[tuple[str, str, str]]:

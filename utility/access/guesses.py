@@ -14,8 +14,7 @@ from commonwatt.identity.throttle import network_of
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.bucket import Bucket
 
-KNOWN_FOR_S = 30 * 86_400.0
-"""Seconds for which an address counts as a person's after a login."""
+KNOWN_FOR_S = 30 * 86_400.0  # seconds for which an address counts as a person's after a login
 
 MAX_KEPT = 20_000
 """Most addresses, persons, and pairs of them remembered; further ones displace those with most of their allowance left,
@@ -30,17 +29,12 @@ class Allowance:
     each_s: float  # seconds after which one more is allowed
 
 
-BY_ADDRESS = Allowance(at_once=10, each_s=60.0)
-"""Of an address at all persons together."""
-
+BY_ADDRESS = Allowance(at_once=10, each_s=60.0)  # of an address at all persons together
+# At a person, of all addresses together from which the person did not log in lately.
 AT_PERSON = Allowance(at_once=20, each_s=900.0)
-"""At a person, of all addresses together from which the person did not log in lately."""
-
-BY_OWN_ADDRESS = Allowance(at_once=5, each_s=60.0)
-"""At a person, of one address from which the person logged in lately."""
-
+BY_OWN_ADDRESS = Allowance(at_once=5, each_s=60.0)  # at a person, of one address from which the person logged in lately
+# At a person's one-time codes, by those who know the password; a year of guesses finds one with 10 %.
 CODES = Allowance(at_once=10, each_s=900)
-"""At a person's one-time codes, by those who know the password; a year of guesses finds one with 10 %."""
 
 
 class _Buckets:

@@ -6,14 +6,10 @@ from urllib.parse import quote
 
 from commonwatt.model.units import EpochSeconds
 
-STEP_S, DIGITS = 30, 6
-"""Seconds of a step, each of which has a code, and the digits of a code."""
-
-WINDOW = 1
-"""Steps before and after the present one whose codes are right, too: clocks of phones differ."""
-
+STEP_S, DIGITS = 30, 6  # seconds of a step, each of which has a code, and the digits of a code
+WINDOW = 1  # steps before and after the present one whose codes are right, too: clocks of phones differ
+# Digits that base32 does not have, and the letters that a person who copies a recovery code by hand means by them.
 MISREAD = str.maketrans("018", "OIB")
-"""Digits that base32 does not have, and the letters that a person who copies a recovery code by hand means by them."""
 
 _LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 

@@ -10,14 +10,9 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from commonwatt.identity.passwords import MAX_LENGTH
 
-MEMORY_KIB, PASSES = 19 * 1024, 2
-"""Memory and passes of a hash; about 30 ms of a core."""
-
-MAX_AT_ONCE = 2
-"""Hashes computed at a time; further logins wait, so that they can't take all memory."""
-
-MAX_WAITING = 8
-"""Most logins that wait for that; more are refused, so that they can't take all threads of the API."""
+MEMORY_KIB, PASSES = 19 * 1024, 2  # memory and passes of a hash; about 30 ms of a core
+MAX_AT_ONCE = 2  # hashes computed at a time; further logins wait, so that they can't take all memory
+MAX_WAITING = 8  # most logins that wait for that; more are refused, so that they can't take all threads of the API
 
 
 class BusyError(Exception):

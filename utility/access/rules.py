@@ -9,19 +9,14 @@ from commonwatt.model.units import AccountNumber, EpochSeconds
 from utility.access.actor import MACHINE
 from utility.access.roles import Role
 
-NAME_PATTERN = r"^[a-z][a-z0-9._-]{0,31}$"
-"""The form of a name at login, as of the people in the utility's file."""
-
-MAX_DISPLAY = 64
-"""Most characters of a name for people, and of a token's label."""
+NAME_PATTERN = r"^[a-z][a-z0-9._-]{0,31}$"  # the form of a name at login, as of the people in the utility's file
+MAX_DISPLAY = 64  # most characters of a name for people, and of a token's label
 
 DAY_S, HOUR_S = 86_400, 3_600
 
-MAX_TOKEN_DAYS = 365
-"""Longest validity of a token, days."""
-
+MAX_TOKEN_DAYS = 365  # longest validity of a token, days
+# Names of actors that are no people: commands on the utility's machine, and the service's jobs.
 RESERVED = frozenset({MACHINE, "machine", "service"})
-"""Names of actors that are no people: commands on the utility's machine, and the service's jobs."""
 
 _NAME = re.compile(NAME_PATTERN)
 

@@ -6,20 +6,12 @@ from enum import StrEnum
 
 from commonwatt.model.units import EpochSeconds
 
-PREFIX = "Commonwatt"
-"""The names of all alarms begin with it."""
-
-TOWN = "utility"
-"""The place of alarms that concern no microgrid."""
-
-HEAD_END = "head-end"
-"""The place of the head-end broker's alarms."""
-
-PARTS = ("broker", "gateway", "meters", "utility")
-"""The parts that alarms are of."""
-
+PREFIX = "Commonwatt"  # the names of all alarms begin with it
+TOWN = "utility"  # the place of alarms that concern no microgrid
+HEAD_END = "head-end"  # the place of the head-end broker's alarms
+PARTS = ("broker", "gateway", "meters", "utility")  # the parts that alarms are of
+# Labels that do not tell two alarms of a place apart, or stand at the front of the key.
 _LEFT_OUT = frozenset({"alertname", "controller", "instance", "job", "part", "place", "severity", "commonwatt_utility"})
-"""Labels that do not tell two alarms of a place apart, or stand at the front of the key."""
 
 
 class Severity(StrEnum):

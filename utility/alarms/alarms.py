@@ -32,11 +32,8 @@ from utility.jobs.listing import Listed, listed
 from utility.jobs.plans import Plan
 from utility.readings.store.reads import is_controller
 
-COUNT_S = 300
-"""Clock seconds between two counts of what is dear to count."""
-
-SETTLING_S = 180
-"""Clock seconds after the start before which no alarm is over: the service has not heard of all yet."""
+COUNT_S = 300  # clock seconds between two counts of what is dear to count
+SETTLING_S = 180  # clock seconds after the start before which no alarm is over: the service has not heard of all yet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +54,6 @@ class Alarms:
     """The alarms of one utility.
 
     Args:
-        database: Its database.
-        clock: Its clock.
         facts: Returns the service's state, given what was counted in the database.
         watch: Asks Alertmanager; ``None``: there is none.
         plans: The jobs.
@@ -213,8 +208,6 @@ class Alarms:
             actor: The person.
             place: A microgrid, ``head-end`` or ``utility``; empty: the whole town.
             part: The part; empty: all.
-            start: Its start.
-            end: Its end.
             note: Why.
 
         Raises:

@@ -20,11 +20,8 @@ from commonwatt.model.units import EpochSeconds
 from utility.alarms.alarm import Alarm
 from utility.alarms.silences import Matcher, Silence, Way
 
-MAX_ALARMS = 5_000
-"""Most alarms, and most silences, that are taken from one answer."""
-
-MAX_TEXT = 400
-"""Most characters of a text that are kept."""
+MAX_ALARMS = 5_000  # most alarms, and most silences, that are taken from one answer
+MAX_TEXT = 400  # most characters of a text that are kept
 
 
 def _cut(text: object) -> object:
@@ -80,8 +77,7 @@ class _Made(_Answer):
 _ALERTS: TypeAdapter[list[_Alert]] = TypeAdapter(Annotated[list[_Alert], Field(max_length=MAX_ALARMS)])
 _SILENCES: TypeAdapter[list[_Silence]] = TypeAdapter(Annotated[list[_Silence], Field(max_length=MAX_ALARMS)])
 
-ToTown = Callable[[datetime], EpochSeconds]
-"""Converts the machine's time to the utility's clock."""
+ToTown = Callable[[datetime], EpochSeconds]  # converts the machine's time to the utility's clock
 
 
 def read_alerts(answer: bytes, to_town: ToTown) -> tuple[Alarm, ...]:

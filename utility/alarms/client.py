@@ -10,11 +10,8 @@ from commonwatt.network.addresses import split_address
 from commonwatt.network.tls import ClientTls
 from utility.alarms.alarm import PREFIX
 
-WITHIN_S = 3.0
-"""Real seconds within which an answer must be there."""
-
-MAX_BYTES = 8 * 1024 * 1024
-"""Most bytes of an answer: 802 silent gateways have about 1 MB."""
+WITHIN_S = 3.0  # real seconds within which an answer must be there
+MAX_BYTES = 8 * 1024 * 1024  # most bytes of an answer: 802 silent gateways have about 1 MB
 
 _PIECE = 65_536
 

@@ -15,16 +15,14 @@ from commonwatt.protocol.plant_messages import PlantReport
 from utility.alarms.alarm import PREFIX, TOWN, Alarm, Severity
 from utility.alarms.lifecycle import Condition
 
-SILENT_S = 300
-"""Seconds without a message after which a gateway, or the plant, is silent."""
+SILENT_S = 300  # seconds without a message after which a gateway, or the plant, is silent
 
 _HOUR_S, _DAY_S = 3_600, 86_400
 _BACKLOG_OLD_S = _DAY_S
 _CERTIFICATE_SOON_S, _CERTIFICATE_NOW_S = 14 * _DAY_S, _DAY_S
 _NEARLY_FULL = 0.1
 _HEARD = (f"{PREFIX}GatewaySilent", f"{PREFIX}PlantSilent")
-_LOW_PERCENT = 98
-"""Percent of the kept level: at that level the plant's battery waits, within what its meter shows."""
+_LOW_PERCENT = 98  # percent of the kept level: at that level the plant's battery waits, within what its meter shows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,6 @@ def advance(
     Args:
         lives: Those before.
         found: The conditions that hold.
-        now: The time.
         is_judged: Whether an alarm that was not found is over; else it can't be said now.
     """
     after: dict[str, Life] = {}

@@ -24,11 +24,8 @@ DURATIONS = ((3_600, "1 hour"), (14_400, "4 hours"), (86_400, "1 day"), (259_200
 
 NO_NOTE = "no reason given"
 
-PAST = 20
-"""Ended alarms on the page."""
-
-AGES_S = 30
-"""Seconds after which a page that did not change is sent for its ages."""
+PAST = 20  # ended alarms on the page
+AGES_S = 30  # seconds after which a page that did not change is sent for its ages
 
 _START = "/console/alarms"
 _LOOKS = {

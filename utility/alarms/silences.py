@@ -10,20 +10,13 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from utility.alarms.alarm import HEAD_END, PARTS, PREFIX, TOWN, Alarm
 
-LONGEST_S = 31 * 86_400
-"""The longest silence or acknowledgement, clock seconds: nobody remembers a longer one."""
-
-FURTHEST_S = 366 * 86_400
-"""How far ahead a maintenance may be planned, clock seconds."""
-
-MAX_NOTE = 200
-"""Most characters of a note."""
-
+LONGEST_S = 31 * 86_400  # the longest silence or acknowledgement, clock seconds: nobody remembers a longer one
+FURTHEST_S = 366 * 86_400  # how far ahead a maintenance may be planned, clock seconds
+MAX_NOTE = 200  # most characters of a note
+# Labels that may change while an alarm stands.
 _PASSING = frozenset({"severity", "instance", "job", "commonwatt_utility"})
-"""Labels that may change while an alarm stands."""
-
+# Most characters of another program's pattern that is followed; a longer one holds none of the utility's alarms.
 MAX_PATTERN = 200
-"""Most characters of another program's pattern that is followed; a longer one holds none of the utility's alarms."""
 
 
 _SIGNS = {(False, True): "=", (False, False): "!=", (True, True): "=~", (True, False): "!~"}
@@ -50,8 +43,7 @@ class Matcher:
         return f'{self.name}{_SIGNS[self.is_regex, self.is_equal]}"{self.value}"'
 
 
-Way: TypeAlias = tuple[Matcher, ...]
-"""Matchers that all must hold."""
+Way: TypeAlias = tuple[Matcher, ...]  # matchers that all must hold
 
 
 def way_of(alarm: Alarm) -> Way:

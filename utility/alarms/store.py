@@ -23,11 +23,8 @@ from utility.database.database import upsert
 from utility.readings.store.quarantine import count_quarantined
 from utility.settlement.store.settlement_view import RESIDUAL_DAYS, residuals
 
-KEPT_S = 90 * 86_400
-"""Clock seconds for which an alarm that is over, and what people did about it, is kept."""
-
-MAX_STANDING = 1_000
-"""Most silences, and most acknowledgements, that stand at a time."""
+KEPT_S = 90 * 86_400  # clock seconds for which an alarm that is over, and what people did about it, is kept
+MAX_STANDING = 1_000  # most silences, and most acknowledgements, that stand at a time
 
 _MAX_TEXT = 400
 

@@ -13,8 +13,7 @@ from utility.alarms.alertmanager_messages import read_alerts, read_made, read_si
 from utility.alarms.client import Alertmanager, AlertmanagerError
 from utility.alarms.silences import Silence, Way
 
-EVERY_S = 5.0
-"""Real seconds between two questions."""
+EVERY_S = 5.0  # real seconds between two questions
 
 log = logging.getLogger(__name__)
 

@@ -21,11 +21,9 @@ from utility.assembly.recovery.examination import examined
 from utility.database.database import sqlite_path
 from utility.readings.health import DATABASE_AWAY, DISK_FULL, STORE_DAMAGED
 
+# Seconds without a message after which a gateway is reported as silent; it sends a heartbeat every minute.
 SILENT_S = 300
-"""Seconds without a message after which a gateway is reported as silent; it sends a heartbeat every minute."""
-
-SHOWN = 5
-"""Most microgrids named in a line."""
+SHOWN = 5  # most microgrids named in a line
 
 _ALARMS = {
     STORE_DAMAGED: (

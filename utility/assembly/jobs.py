@@ -44,14 +44,10 @@ from utility.statistics.jobs.statistics import StatisticsJob
 from utility.supply.jobs import SupplyJob
 from utility.tariffs.store.tariffs import count_proposals
 
-URGENT = ("supply",)
-"""Jobs that run by themselves: a purchase must not wait for a backlog that is compacted."""
-
-FILES = ("exports", "backup")
-"""Jobs that write files, for minutes, in processes of their own."""
-
+URGENT = ("supply",)  # jobs that run by themselves: a purchase must not wait for a backlog that is compacted
+FILES = ("exports", "backup")  # jobs that write files, for minutes, in processes of their own
+# Most searches for gaps in a turn: after days without the utility there are thousands, and other jobs come between.
 MAX_SEARCHES = 20
-"""Most searches for gaps in a turn: after days without the utility there are thousands, and other jobs come between."""
 
 log = logging.getLogger(__name__)
 

@@ -44,8 +44,7 @@ _REASONS = (
 )
 
 
-RUN_STATES = ("draft", "checked", "issued")
-"""The states of runs of bills."""
+RUN_STATES = ("draft", "checked", "issued")  # the states of runs of bills
 
 
 class UtilityMetrics:

@@ -23,14 +23,9 @@ from utility.settlement.tables import settled, settled_day, sharing, sharing_qua
 from utility.statistics.months import month_number
 from utility.statistics.tables import usage_batteries, usage_day, usage_month, usage_projection
 
-DAYS_AT_ONCE = 1
-"""Days whose records are deleted in one transaction, so that arriving batches wait only briefly."""
-
-_BY_DAY = (settled, settled_day, complete_day, usage_day)
-"""Tables with a row for a day; the column is ``day``."""
-
-_BY_QUARTER = (sharing, sharing_quarter)
-"""Tables with a row for a quarter-hour; the column is ``quarter``."""
+DAYS_AT_ONCE = 1  # days whose records are deleted in one transaction, so that arriving batches wait only briefly
+_BY_DAY = (settled, settled_day, complete_day, usage_day)  # tables with a row for a day; the column is ``day``
+_BY_QUARTER = (sharing, sharing_quarter)  # tables with a row for a quarter-hour; the column is ``quarter``
 
 
 _BY_MONTH = (usage_month, usage_batteries, usage_projection)
@@ -52,8 +47,6 @@ def kept(connection: Connection, now: EpochSeconds, keep_years: int) -> Kept:
     nothing.
 
     Args:
-        connection: The database.
-        now: The time.
         keep_years: How many years are kept at least.
     """
     zone = zone_of(connection)

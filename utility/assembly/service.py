@@ -42,20 +42,12 @@ from utility.webkit.connections import MAX_HEAD_BYTES, bounded, only_ours
 from utility.webkit.proxies import behind
 from utility.webkit.services import Api
 
+# Threads that answer requests; each may hold a connection to the database with its cache. Further requests wait.
 REQUEST_THREADS = 12
-"""Threads that answer requests; each may hold a connection to the database with its cache. Further requests wait."""
-
-KEEP_S = 8
-"""Real seconds for which a connection without a request is kept: pages ask every 5 s, and need no new one."""
-
-POLL_S = 2
-"""Clock seconds between two checks for commands to send."""
-
-TICK_S = 15
-"""Clock seconds between two checks for due jobs."""
-
-WATCH_EVERY_S = 5.0
-"""Real seconds between two checks of the connection."""
+KEEP_S = 8  # real seconds for which a connection without a request is kept: pages ask every 5 s, and need no new one
+POLL_S = 2  # clock seconds between two checks for commands to send
+TICK_S = 15  # clock seconds between two checks for due jobs
+WATCH_EVERY_S = 5.0  # real seconds between two checks of the connection
 
 SILENT_S = 45.0
 """Real seconds without a message from any gateway after which the service reconnects to the head-end broker.
@@ -63,11 +55,10 @@ SILENT_S = 45.0
 A gateway without any message from the utility sends an empty batch about every 20 s: this is two of them and a margin.
 """
 
+# Longest wait before a reconnection, real seconds; each reconnection without a message doubles the wait.
 LONGEST_SILENCE_S = 3600.0
-"""Longest wait before a reconnection, real seconds; each reconnection without a message doubles the wait."""
-
+# Real seconds between two checks, however fast the clock is: for commands and purchases, for all other jobs.
 _SHORTEST_REAL_S, _SHORTEST_TICK_S = 0.2, 0.5
-"""Real seconds between two checks, however fast the clock is: for commands and purchases, for all other jobs."""
 _GRACE_S = 1
 
 log = logging.getLogger(__name__)

@@ -57,7 +57,6 @@ def with_corrections(
     """Return the bills of a run with corrections of earlier months, the oldest month first.
 
     Args:
-        inputs: The inputs of the run.
         result: The run's bills.
         earlier: The months with issued bills, the oldest first.
         load: Returns settled quarter-hours as they are known now.

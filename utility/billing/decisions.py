@@ -26,11 +26,9 @@ def draft(
     It reads and computes for seconds, and then writes once: a process that dies before leaves nothing.
 
     Args:
-        database: The database.
         month: The local month.
         default: The name of the tariff of accounts without one.
         actor: The person who makes it.
-        now: The time.
         progress: Called with the meters done and all.
 
     Raises:

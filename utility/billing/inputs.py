@@ -14,17 +14,13 @@ from commonwatt.settlement.settled import SettledQuarters
 from utility.registry.accounts import Account, DatedRegistry
 from utility.tariffs.tariff import Tariff, in_force
 
+# The version of the rules that new runs are computed by (docs/billing.md). A run is computed again by its own one.
 RULES = 2
-"""The version of the rules that new runs are computed by (docs/billing.md). A run is computed again by its own one."""
-
-FIRST_RULES = 1
-"""The version of the rules of runs that name none."""
-
+FIRST_RULES = 1  # the version of the rules of runs that name none
+# The first version of the rules by which the credits of a building's apartments add up to the building's cents.
 BUILDING_CENTS = 2
-"""The first version of the rules by which the credits of a building's apartments add up to the building's cents."""
-
+# Returns the settled quarter-hours of meters, from a quarter to before another one.
 Load = Callable[[Sequence[MeterId], Quarter, Quarter], SettledQuarters]
-"""Returns the settled quarter-hours of meters, from a quarter to before another one."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

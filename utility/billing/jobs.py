@@ -24,8 +24,7 @@ from utility.tariffs.rates import ToldRates, next_change, rates_of, tariffs_by_m
 from utility.tariffs.store.rates import controllers, tell, told
 from utility.tariffs.store.tariffs import published
 
-LOOK_AGAIN_S = 3_600
-"""Seconds until a month that can't be billed yet is looked at again."""
+LOOK_AGAIN_S = 3_600  # seconds until a month that can't be billed yet is looked at again
 
 log = logging.getLogger(__name__)
 
@@ -105,9 +104,7 @@ def rates_to_tell(
     """Return what was seen, and the rates that controllers were not told yet.
 
     Args:
-        database: The database.
         tariff: The name of the tariff of accounts without one.
-        now: The time.
         before: What the last look saw; if nothing has changed since, nothing is to be told.
     """
     quarter = now // QUARTER_S

@@ -9,8 +9,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 
 CENT = Decimal("0.01")
 
-PRICE_PLACES = 6
-"""Most decimals of a price."""
+PRICE_PLACES = 6  # most decimals of a price
 
 _PRICE_UNITS = 10**PRICE_PLACES
 _MWH_A_KWH = 10**6

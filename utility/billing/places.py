@@ -10,11 +10,10 @@ from commonwatt.model.units import AccountNumber, Quarter
 from commonwatt.town.town import Function
 from utility.registry.accounts import Installed
 
+# The kinds of places that use energy.
 UNITS = frozenset({Function.HOUSE, Function.APARTMENT, Function.HOSPITAL, Function.POLICE, Function.FIRE})
-"""The kinds of places that use energy."""
-
+# The kinds of places that get the solar farm's credit.
 PUBLIC = frozenset({Function.HOSPITAL, Function.POLICE, Function.FIRE})
-"""The kinds of places that get the solar farm's credit."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,7 @@ from commonwatt.model.units import Quarter
 from commonwatt.settlement.settled import Energies
 from utility.billing.money import cent_amount, divided, in_cents, rounded
 
-Active = NDArray[np.bool_]
-"""Which places take part in each quarter, (places, quarters)."""
+Active = NDArray[np.bool_]  # which places take part in each quarter, (places, quarters)
 
 
 def evenly(energy: Energies, active: Active, first: Quarter) -> Energies:
@@ -26,7 +25,6 @@ def evenly(energy: Energies, active: Active, first: Quarter) -> Energies:
     Args:
         energy: Milliwatt-hours, (quarters).
         active: The places that take part.
-        first: The first quarter.
     """
     parts = np.zeros(active.shape, np.int64)
     for begin, end in _same(active):

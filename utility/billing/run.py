@@ -15,14 +15,10 @@ from utility.billing.lines import Billed, Writer
 from utility.billing.sums import Summing, TownSums
 from utility.registry.accounts import Installed
 
+# Meters whose month is in memory at once, unless one microgrid has more: about 100 MB of milliwatt-hours.
 CHUNK_METERS = 1_000
-"""Meters whose month is in memory at once, unless one microgrid has more: about 100 MB of milliwatt-hours."""
-
-Progress = Callable[[int, int], object]
-"""Called with the meters done and all meters."""
-
-Witness = Callable[[SettledQuarters], object]
-"""Called with settled quarter-hours that bills are made of."""
+Progress = Callable[[int, int], object]  # called with the meters done and all meters
+Witness = Callable[[SettledQuarters], object]  # called with settled quarter-hours that bills are made of
 
 
 @dataclass(frozen=True, kw_only=True)

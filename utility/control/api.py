@@ -25,8 +25,7 @@ from utility.webkit.rights import Operators, Staff
 from utility.webkit.services import Api
 from utility.webkit.shapes import Asked, Time
 
-MAX_MICROGRIDS = 1_000
-"""Most microgrids that a request names, and that an answer lists."""
+MAX_MICROGRIDS = 1_000  # most microgrids that a request names, and that an answer lists
 
 Number = Annotated[int, Path(ge=1, lt=2**63, description="The change's number.")]
 

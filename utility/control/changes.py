@@ -10,11 +10,9 @@ from commonwatt.protocol.controller_commands import Action
 from utility.control.fields import Fields
 from utility.control.in_force import Before
 
-DONE = ("done", "repeated", "partial")
-"""Results of a command that was carried out."""
-
+DONE = ("done", "repeated", "partial")  # results of a command that was carried out
+# What became of a change at one microgrid: ``open``: no answer yet; ``refused``: the gateway did not do it.
 State = Literal["planned", "cancelled", "missed", "open", "done", "refused", "expired", "superseded"]
-"""What became of a change at one microgrid: ``open``: no answer yet; ``refused``: the gateway did not do it."""
 
 
 class ChangeError(ConfigError):

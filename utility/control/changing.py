@@ -20,8 +20,7 @@ from utility.control.words import asked as words_of
 from utility.database.database import Database
 from utility.outbox.settings import WEIGHTS, settings_of
 
-NAMED = 5
-"""Most microgrids that a text names."""
+NAMED = 5  # most microgrids that a text names
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +95,6 @@ def chosen_of(kinds: Mapping[MicrogridId, str], chosen: Chosen) -> list[Microgri
 
     Args:
         kinds: The kind of each registered microgrid.
-        chosen: What was chosen.
 
     Raises:
         ChangeError: Nothing was chosen, or it is not registered.

@@ -14,8 +14,7 @@ from utility.database.town_zone import zone_of
 from utility.readings.store.heartbeats import last_heartbeats
 from utility.readings.store.relayed import relayed_by
 
-Connection: TypeAlias = Any
-"""A transaction of the store, which this room only hands on."""
+Connection: TypeAlias = Any  # a transaction of the store, which this room only hands on
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,14 +11,10 @@ from commonwatt.model.units import MAX_EPOCH, EpochSeconds
 from commonwatt.protocol.controller_commands import ACTIONS, Action, ControllerCommand
 from commonwatt.protocol.json_messages import MAX_COMMAND_BYTES
 
+# The keys of a ``ControllerCommand`` beside ``id``, ``cmd`` and ``until``; keys that were not given are absent.
 Fields = Mapping[str, Any]
-"""The keys of a ``ControllerCommand`` beside ``id``, ``cmd`` and ``until``; keys that were not given are absent."""
-
-_ID_BYTES = 64
-"""Most bytes by which a command's final id is longer than the id that is used in a check."""
-
-NOT_ASKED = frozenset({Action.RATES})
-"""Commands that only the service sends."""
+_ID_BYTES = 64  # most bytes by which a command's final id is longer than the id that is used in a check
+NOT_ASKED = frozenset({Action.RATES})  # commands that only the service sends
 
 
 class FieldsError(ConfigError):

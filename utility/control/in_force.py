@@ -12,8 +12,7 @@ from commonwatt.protocol.controller_commands import PERIODS, Action
 from commonwatt.protocol.heartbeats import Heartbeat
 from utility.outbox.settings import AT_GATEWAY, AT_METERS, METERS, STRATEGY, WEIGHTS
 
-Before = dict[str, Any]
-"""By setting, its value in force as JSON; ``None``: not known."""
+Before = dict[str, Any]  # by setting, its value in force as JSON; None: not known
 
 _WITH_END = (Action.REDUCE, Action.ISOLATE, Action.HOLD)
 

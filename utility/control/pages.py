@@ -26,22 +26,16 @@ from utility.webkit.rights import Operators, Staff
 
 PATH = "/console/schedules"
 
-NEWEST = 10
-"""Changes that are listed beside the table."""
-
-LATER_S = 3_600
-"""A planned change is proposed for so many seconds from now."""
-
-SHOWN = 20
-"""Most lines of a preview."""
+NEWEST = 10  # changes that are listed beside the table
+LATER_S = 3_600  # a planned change is proposed for so many seconds from now
+SHOWN = 20  # most lines of a preview
 
 
 async def _given(request: Request) -> dict[str, str]:
     return {name: value for name, value in (await request.form()).items() if isinstance(value, str)}
 
 
-Given = Annotated[dict[str, str], Depends(_given)]
-"""The fields of a form."""
+Given = Annotated[dict[str, str], Depends(_given)]  # the fields of a form
 
 Number = Annotated[int, Path(ge=1, lt=2**63)]
 Short = Annotated[str, Query(max_length=16)]

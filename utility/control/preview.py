@@ -13,38 +13,20 @@ from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MicrogridId
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.heartbeats import Heartbeat
 
-Line = tuple[float, float]
-"""Up (sent by the controller) and down."""
-
-HEAD_BYTES = 64
-"""Bytes of a batch without blocks."""
-
-BLOCK_BYTES = 9
-"""Bytes of a block's key and payload head in a compressed batch; its readings come on top."""
-
+Line = tuple[float, float]  # up (sent by the controller) and down
+HEAD_BYTES = 64  # bytes of a batch without blocks
+BLOCK_BYTES = 9  # bytes of a block's key and payload head in a compressed batch; its readings come on top
+# Bytes of all heads of a batch and of its acknowledgement: IP, TCP, TLS, MQTT, the acknowledgement itself.
 MESSAGE_BYTES: Line = (151, 199)
-"""Bytes of all heads of a batch and of its acknowledgement: IP, TCP, TLS, MQTT, the acknowledgement itself."""
-
+# Bytes of heads for each further packet of a batch; every second one is acknowledged by a packet of its own.
 SEGMENT_BYTES: Line = (52, 26)
-"""Bytes of heads for each further packet of a batch; every second one is acknowledged by a packet of its own."""
-
-PACKET_BYTES = 1_348
-"""Bytes of content in a packet."""
-
+PACKET_BYTES = 1_348  # bytes of content in a packet
+# Seconds of silence after which a gateway sends an empty batch, on average: it looks every 5 s for 15 s of silence.
 HELLO_S = 17.5
-"""Seconds of silence after which a gateway sends an empty batch, on average: it looks every 5 s for 15 s of silence."""
-
-SETTLED_S = 60
-"""Seconds after a quarter's end at which a gateway that aggregates relays it."""
-
-MONTH_S = 30 * 86_400
-"""A whole month."""
-
-ENOUGH_S = 3_600
-"""Seconds for which the readings must have been counted."""
-
-AVERAGED = 10
-"""Readings in one average."""
+SETTLED_S = 60  # seconds after a quarter's end at which a gateway that aggregates relays it
+MONTH_S = 30 * 86_400  # a whole month
+ENOUGH_S = 3_600  # seconds for which the readings must have been counted
+AVERAGED = 10  # readings in one average
 
 Aggregation = Literal["none", "lossless", "lossy"]
 
@@ -102,7 +84,6 @@ def effect_on(
     """Return what a command does to a line and to the delay of data.
 
     Args:
-        microgrid: The microgrid.
         fields: The command's keys, with ``cmd``.
         heartbeat: The gateway's last heartbeat.
         relayed: What it relayed; ``None``: it was not counted.

@@ -12,18 +12,15 @@ from utility.database.database import Database
 from utility.supply.buying.situation import Storm
 from utility.supply.store.supply_view import announced_storm, save_storm
 
-LEAST_VALID_S = 3600
-"""Seconds for which gateways are told at least that no storm is expected any more."""
+LEAST_VALID_S = 3600  # seconds for which gateways are told at least that no storm is expected any more
 
 
 def announce_storm(database: Database, actor: Actor, storm: Storm | None, now: EpochSeconds) -> int | None:
     """Announce a storm in place of an earlier one.
 
     Args:
-        database: The database.
         actor: Who announces it.
         storm: The storm; ``None``: none is expected any more.
-        now: The time.
 
     Returns:
         The number of the change that tells all gateways; ``None``: no microgrid is registered yet.

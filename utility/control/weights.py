@@ -33,7 +33,6 @@ def weightings(
     Args:
         members: Its meters.
         accounts: The accounts, by number.
-        now: The present quarter.
     """
     # A battery gives through the meter that counts what leaves its place.
     batteries = [m for m in members if m.capacity is not None and m.direction is Direction.OUTGOING]
@@ -75,7 +74,6 @@ def to_tell(told: Sequence[Weighting], wanted: Sequence[Weighting], now: Quarter
     Args:
         told: What it was told, in order of time; nothing: it has those of its settings file.
         wanted: What it should have (``weightings``).
-        now: The present quarter.
     """
     present, *later = wanted
     begun = [one for one in told if one.since <= now]

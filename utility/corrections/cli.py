@@ -26,8 +26,7 @@ from utility.webkit.cli.service import ask
 
 app = typer.Typer(no_args_is_help=True, help="Findings of the daily checks, and corrections of readings.")
 
-MAX_SHOWN = 20_000
-"""Most corrections that one command shows."""
+MAX_SHOWN = 20_000  # most corrections that one command shows
 
 MetersOption = Annotated[list[str] | None, typer.Option("--meter", help="Only of this meter.")]
 FromOption = Annotated[str | None, typer.Option("--from", help=f"Only from this moment on: {LOCAL_FORMS}.")]

@@ -30,11 +30,8 @@ from utility.database.town_zone import zone_of
 from utility.readings.store import reads
 from utility.readings.store.quarantine import MAX_WHY
 
-MAX_CHOSEN = 200
-"""Most lines of a list that one step decides on."""
-
-_MARGIN = 8
-"""Quarter-hours that a plot shows before and after a correction."""
+MAX_CHOSEN = 200  # most lines of a list that one step decides on
+_MARGIN = 8  # quarter-hours that a plot shows before and after a correction
 
 
 def decide_chosen(
@@ -159,7 +156,6 @@ def chosen_of(
     """Return the corrections that a person names; ``None``: any.
 
     Args:
-        connection: The database.
         meter: Ids of meters.
         start: The first moment, a quarter-hour.
         end: The moment after the last.
@@ -195,7 +191,6 @@ def lines_around(database: Database, settings: ValidationSettings, rows: Sequenc
     """Return the first quarter around some corrections of one series, and readings, corrections and like days from it.
 
     Args:
-        database: The database.
         settings: How many like days count.
         rows: The corrections, from ``utility.corrections.store.corrections.found``.
     """

@@ -7,8 +7,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MilliwattHours, Quarter
 from commonwatt.settlement.estimates.scaling import spread, summing_to
 
-MAX_DAYS = 35
-"""Longest period of an edit; like days further away are not like."""
+MAX_DAYS = 35  # longest period of an edit; like days further away are not like
 
 Energies = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -36,7 +35,6 @@ def edited(
 
     Args:
         start: Begin of the period.
-        end: Its end.
         energy: Its energy; ``None``: that of like days.
         shape: Energy of each quarter on like days, (quarters).
         known: Where it is known.

@@ -20,17 +20,10 @@ from utility.readings.gaps import Interval
 Energies = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-Gap = tuple[int, int, Quarter]
-"""(number of the meter, record type, quarter)."""
-
-NEAR = 8
-"""Quarters between two gaps that are estimated together."""
-
-MAX_QUARTERS = 4 * 96
-"""Longest window: of a longer gap each part is estimated by itself."""
-
-MAX_CELLS = 3_000_000
-"""Most slots of all series of a window, for the memory."""
+Gap = tuple[int, int, Quarter]  # (number of the meter, record type, quarter)
+NEAR = 8  # quarters between two gaps that are estimated together
+MAX_QUARTERS = 4 * 96  # longest window: of a longer gap each part is estimated by itself
+MAX_CELLS = 3_000_000  # most slots of all series of a window, for the memory
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

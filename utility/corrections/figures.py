@@ -10,8 +10,7 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import EpochSeconds
 from utility.webkit.console.plots import Series, plotted, thinned
 
-Line = tuple[NDArray[np.int64], NDArray[np.bool_]]
-"""The value of each step, milliwatt-hours, and where there is one."""
+Line = tuple[NDArray[np.int64], NDArray[np.bool_]]  # the value of each step, milliwatt-hours, and where there is one
 
 
 def figure(lines: Mapping[str, Line], start: EpochSeconds, step_s: int, record_type: int) -> dict[str, Any]:

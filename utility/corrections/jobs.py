@@ -19,11 +19,8 @@ from utility.database.town_zone import zone_of
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import Threads
 
-LATE_S = 21_600
-"""Seconds after a UTC day's end before it is checked: its readings are still on their way."""
-
-BLOCKS_AT_A_TIME = 1_000
-"""About how many estimates are stored in one transaction."""
+LATE_S = 21_600  # seconds after a UTC day's end before it is checked: its readings are still on their way
+BLOCKS_AT_A_TIME = 1_000  # about how many estimates are stored in one transaction
 
 _DAY_S = 86_400
 

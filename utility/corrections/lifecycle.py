@@ -38,8 +38,7 @@ STEPS: Mapping[tuple[State, Action], State] = MappingProxyType(
 )
 """Every legal step; another one is refused, and changes nothing."""
 
-IN_FORCE = frozenset({State.APPROVED, State.EDITED})
-"""States whose values settlement takes."""
+IN_FORCE = frozenset({State.APPROVED, State.EDITED})  # states whose values settlement takes
 
 
 def before(action: Action) -> frozenset[State]:

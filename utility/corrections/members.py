@@ -12,8 +12,7 @@ from commonwatt.model.units import MilliwattHours, Quarter
 from commonwatt.settlement.estimates.window import Role
 from commonwatt.town.town import Direction, Function
 
-Series = tuple[int, int]
-"""A meter's number in the database, and a record type."""
+Series = tuple[int, int]  # a meter's number in the database, and a record type
 
 
 @dataclass(frozen=True, kw_only=True)

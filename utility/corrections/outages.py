@@ -14,8 +14,7 @@ from utility.readings.gaps import Interval, off_times
 _FOR_EVER = 2**40
 _DAY_S = 86_400
 
-Events = Mapping[int, Sequence[tuple[int, EventRecord]]]
-"""(log generation, event) by meter number."""
+Events = Mapping[int, Sequence[tuple[int, EventRecord]]]  # (log generation, event) by meter number
 
 
 def off_grid_times(events: Iterable[tuple[int, EventRecord]]) -> list[Interval]:

@@ -5,14 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_COLUMNS = 96
-"""Most columns; of a longer time each column is several quarter-hours."""
+MAX_COLUMNS = 96  # most columns; of a longer time each column is several quarter-hours
 
 _BARS = "▁▂▃▄▅▆▇█"
 _MISSING = "·"
 
-Line = tuple[NDArray[np.int64], NDArray[np.bool_]]
-"""Energy of each quarter, and where it is known."""
+Line = tuple[NDArray[np.int64], NDArray[np.bool_]]  # energy of each quarter, and where it is known
 
 
 def plot(lines: Mapping[str, Line]) -> list[str]:

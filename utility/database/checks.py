@@ -61,7 +61,6 @@ def row_crc(table: Table, values: Mapping[str, Any]) -> int:
     """Return the checksum of a row: of all columns except ``crc`` and ``no``.
 
     Args:
-        table: The table.
         values: The row, by column.
     """
     columns = [values[column.name] for column in table.c if column.name not in ("no", "crc")]
@@ -89,8 +88,6 @@ def sound_rows(connection: Connection, table: Table, which: ColumnElement[bool] 
     """Yield the rows of a table with ``crc``, by key.
 
     Args:
-        connection: The database.
-        table: The table.
         which: The condition of the rows; ``None``: all.
 
     Raises:
@@ -156,7 +153,6 @@ def check_file(path: Path, empty: bytes) -> None:
     """Check the structure of an SQLite file with the present schema.
 
     Args:
-        path: The file.
         empty: An empty database with the present schema.
 
     Raises:

@@ -25,8 +25,7 @@ from utility.database.engines import BUSY_TIMEOUT_MS, make_engine, writing
 from utility.database.migrate import empty_database, migrate, require_newest
 from utility.database.tables import setting
 
-_OTHERS_DEPEND = "2BP01"
-"""PostgreSQL's error code for a table or view that another object depends on."""
+_OTHERS_DEPEND = "2BP01"  # PostgreSQL's error code for a table or view that another object depends on
 
 log = logging.getLogger(__name__)
 
@@ -245,8 +244,7 @@ def number_of(database: Database, table: Table, *conditions: ColumnElement[bool]
         return int(connection.execute(select(func.count()).select_from(table).where(*conditions)).scalar_one())
 
 
-_GAPS_LOCK = 0x43570002
-"""Number of the advisory lock for changes of gaps."""
+_GAPS_LOCK = 0x43570002  # number of the advisory lock for changes of gaps
 
 
 def lock_gaps(connection: Connection) -> None:

@@ -11,17 +11,12 @@ from sqlalchemy.exc import OperationalError
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.sqlite.resync import write_log_again
 
-BUSY_TIMEOUT_MS = 5_000
-"""Longest wait of a transaction for another process's."""
-
+BUSY_TIMEOUT_MS = 5_000  # longest wait of a transaction for another process's
+# Most connections besides the five that stay open: requests, streams and jobs use up to about 22 at once.
 MAX_OVERFLOW = 20
-"""Most connections besides the five that stay open: requests, streams and jobs use up to about 22 at once."""
-
-APPLICATION = "commonwatt utility"
-"""Name that the connections of the service and its commands have at a server."""
-
+APPLICATION = "commonwatt utility"  # name that the connections of the service and its commands have at a server
+# Execution option of statements whose results a server returns in its binary format; SQLite ignores it.
 BINARY = "commonwatt_binary"
-"""Execution option of statements whose results a server returns in its binary format; SQLite ignores it."""
 
 SERVER_TIMEOUTS: dict[str, str | int] = {
     "connect_timeout": 10,

@@ -11,8 +11,7 @@ from commonwatt.sqlite.damage import DamagedError
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
-_SCHEMA_LOCK = 0x43570003
-"""Number of the advisory lock for making, changing or replacing a server's tables."""
+_SCHEMA_LOCK = 0x43570003  # number of the advisory lock for making, changing or replacing a server's tables
 
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
 
@@ -26,7 +25,6 @@ def migrate(connection: Connection, name: str, revision: str = "head") -> tuple[
     """Migrate a database; return its schema before (``None``: it was new) and after.
 
     Args:
-        connection: The database.
         name: The database's name in errors.
         revision: The schema to migrate to, if not the newest.
 

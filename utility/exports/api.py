@@ -20,11 +20,9 @@ from utility.exports.writers import MEDIA_TYPES, Format, make_writer, require
 from utility.webkit.parameters import LOCAL_TIMES, Moment
 from utility.webkit.rights import FOR_STAFF, ClerksOrApprovers
 
+# Most rows of one answer, such as a month of quarter-hours of a thousand meters; about 20 s as CSV.
 MAX_ROWS = 3_000_000
-"""Most rows of one answer, such as a month of quarter-hours of a thousand meters; about 20 s as CSV."""
-
-MAX_EXPORTS = 2
-"""Exports at a time; each uses a thread and some ten megabytes."""
+MAX_EXPORTS = 2  # exports at a time; each uses a thread and some ten megabytes
 
 _NAMES = ("start", "end", "meter", "microgrid", "account")
 

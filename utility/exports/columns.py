@@ -52,11 +52,9 @@ class Coded:
     labels: Sequence[str]  # the labels
 
 
+# Values of a column: an array, an array with gaps, coded text, or plain values. Times are epoch seconds.
 Values: TypeAlias = npt.NDArray[np.generic] | Nullable | Coded | Sequence[object]
-"""Values of a column: an array, an array with gaps, coded text, or plain values. Times are epoch seconds."""
-
-Rows: TypeAlias = Mapping[str, Values]
-"""Rows of a table, by column."""
+Rows: TypeAlias = Mapping[str, Values]  # rows of a table, by column
 
 
 def count_of(rows: Rows) -> int:

@@ -29,14 +29,10 @@ from utility.households.exports.quarters import AccountQuarters, from_readings, 
 from utility.registry.store.accounts import load_dated_registry, load_registry_around
 from utility.settlement.store.settled import load_settled
 
+# Seconds after which a settled day is final, and so is a file of such days: later than any deadline.
 SETTLED_WITHIN_S = 40 * 86_400
-"""Seconds after which a settled day is final, and so is a file of such days: later than any deadline."""
-
-LINES_A_BILL = 20
-"""Lines that a bill has at most, about; a bound for answers of the API."""
-
-MAX_ACCOUNT_QUARTERS = 2 * 366 * 96
-"""Most quarter-hours of an account's file: two years."""
+LINES_A_BILL = 20  # lines that a bill has at most, about; a bound for answers of the API
+MAX_ACCOUNT_QUARTERS = 2 * 366 * 96  # most quarter-hours of an account's file: two years
 
 
 @dataclass(frozen=True, kw_only=True)

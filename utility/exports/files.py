@@ -45,10 +45,8 @@ def write_files(
     """Write the files of an export that are not finished yet.
 
     Args:
-        export: The export.
         form: The files' format.
         out: The folder, new or of the same export.
-        now: The time.
         tell: Called with a file's name and the rows since the last call.
 
     Raises:

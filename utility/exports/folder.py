@@ -17,8 +17,7 @@ from utility.exports.columns import Rows, Table, count_of
 from utility.exports.resolutions import Piece
 from utility.exports.writers import Format, make_writer
 
-MANIFEST = "export.json"
-"""The manifest's name."""
+MANIFEST = "export.json"  # the manifest's name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +93,7 @@ class ExportFolder:
         """Write a file and record it; it gets its name when it is complete.
 
         Args:
-            name: Its name.
             piece: The time that it is of.
-            rows: Its rows.
-            table: Their table.
-            form: Its format.
             is_final: Returns, after the rows, whether they will stay as they are; provisional ones will not.
         """
         counted, provisional = 0, False

@@ -15,11 +15,8 @@ from utility.jobs.store.job_leases import NotYetError, Turn
 from utility.settlement.store.final_days import days_between, first_settled_day, not_final
 from utility.statistics.store.usage_due import oldest_due
 
-LOOK_AGAIN_S = 3_600
-"""Seconds until a month whose data is not final is looked at again."""
-
-SPARE_BYTES = 64 * 2**20
-"""Space that a backup leaves on its disk."""
+LOOK_AGAIN_S = 3_600  # seconds until a month whose data is not final is looked at again
+SPARE_BYTES = 64 * 2**20  # space that a backup leaves on its disk
 
 _BACKUP, _EXPORT = "utility.database.backup.program", "utility.exports.files"
 

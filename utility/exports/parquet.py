@@ -12,8 +12,7 @@ import pyarrow.parquet as pq
 from utility.database.bulk import Column as Nullable
 from utility.exports.columns import Coded, Column, Kind, Rows, Table, Values
 
-ROW_GROUP = 1 << 20
-"""Most rows of a row group."""
+ROW_GROUP = 1 << 20  # most rows of a row group
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 _TYPES = {

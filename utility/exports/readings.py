@@ -16,11 +16,9 @@ from utility.exports.columns import Coded, Rows
 from utility.exports.resolutions import Resolution, cut, intervals
 from utility.exports.sums import Sums, merge, sums_of
 
+# Most blocks read at once, unless a quarter-hour has more. With more, arrays outgrow the memory that is kept.
 BLOCKS_AT_A_TIME = 6_000
-"""Most blocks read at once, unless a quarter-hour has more. With more, arrays outgrow the memory that is kept."""
-
-ROWS_AT_A_TIME = 250_000
-"""Sums kept in memory before they are written: the rows of a row group, sorted by meter."""
+ROWS_AT_A_TIME = 250_000  # sums kept in memory before they are written: the rows of a row group, sorted by meter
 
 _TYPES = {int(kind): kind.name.lower() for kind in RecordType}
 _QUALITIES = {int(Quality.AVERAGED): "averaged", int(Quality.EXACT): "exact"}

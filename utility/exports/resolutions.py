@@ -12,8 +12,7 @@ import numpy.typing as npt
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, Quarter
 from utility.jobs.calendar_periods import LocalDay, LocalMonth
 
-HOUR_S = 3600
-"""Seconds in an hour."""
+HOUR_S = 3600  # seconds in an hour
 
 
 class Resolution(StrEnum):

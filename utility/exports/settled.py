@@ -14,8 +14,7 @@ from utility.exports.holdings import Held, is_held
 from utility.exports.readings import Grids
 from utility.exports.resolutions import Resolution, intervals
 
-QUARTERS_AT_A_TIME = 500_000
-"""Most pairs of a meter and a quarter that are read at once."""
+QUARTERS_AT_A_TIME = 500_000  # most pairs of a meter and a quarter that are read at once
 
 _QUALITIES = tuple(quality.name.lower() for quality in SettledQuality)
 _NOT_SETTLED = 255
@@ -44,9 +43,7 @@ def settled_rows(
 
     Args:
         load: Loads settled quarters.
-        meters: The meters.
         grids: Their microgrids.
-        first: The first quarter.
         end: The quarter after the last.
         resolution: The interval of a row.
         zone: The time zone of local days.

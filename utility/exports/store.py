@@ -63,8 +63,6 @@ class BlockSource:
         """Prepare the reading of some meters' blocks.
 
         Args:
-            database: The database.
-            meters: The meters.
             registered: How many meters are registered; ``None``: many more, so each block is looked up.
         """
         self.damaged = 0  # parts that were found damaged and quarantined

@@ -17,7 +17,6 @@ def write_usage(database: Database, month: str, out: Path) -> int:
     """Write the files of a month, such as ``account-five_years.csv``, in place of earlier ones; return how many rows.
 
     Args:
-        database: The database.
         month: The local month.
         out: The folder.
     """

@@ -17,11 +17,8 @@ from utility.households.home import Home
 from utility.households.store import bases_of
 from utility.tariffs.store.tariffs import published
 
-KEPT_S = 300
-"""Seconds for which a computed bill is shown again, with its age."""
-
-MOST_KEPT = 64
-"""Most sets of microgrids whose bills are kept; the one used longest ago is dropped."""
+KEPT_S = 300  # seconds for which a computed bill is shown again, with its age
+MOST_KEPT = 64  # most sets of microgrids whose bills are kept; the one used longest ago is dropped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +34,6 @@ class BillsSoFar:
     """Computes bills so far, and keeps them.
 
     Args:
-        database: The database.
         tariff: The name of the tariff of accounts without one.
     """
 

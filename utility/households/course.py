@@ -90,7 +90,6 @@ def course_of(blocks: Blocks, recordings: Sequence[Recording], first: Quarter, e
     Args:
         blocks: The joined blocks of its meters, from the quarter before ``first`` on.
         recordings: Its meters.
-        first: The first quarter.
         end: The quarter after the last.
     """
     adding = _Adding(blocks, first, end)

@@ -15,9 +15,6 @@ def read_course(database: Database, home: Home, first: Quarter, end: Quarter, *,
     """Return the course of a home in the quarters ``first`` to before ``end``.
 
     Args:
-        database: The database.
-        home: The home.
-        first: The first quarter.
         end: The quarter after the last.
         shared: Whether of the buildings that the account shares, in place of its own meters.
     """

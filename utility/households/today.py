@@ -28,8 +28,6 @@ def day_of(database: Database, home: Home, first: Quarter, end: Quarter, *, shar
     """Return a local day of a home.
 
     Args:
-        database: The database.
-        home: The home.
         first: The day's first quarter.
         end: The quarter after its last.
         shared: Whether the day is that of the building that the account shares, in place of its own.

@@ -15,11 +15,8 @@ from commonwatt.model.units import EpochSeconds
 
 NEW_YORK = ZoneInfo("America/New_York")
 
-MAX_NEW = 1_000
-"""Most periods added at once, so that a clock that is years ahead does not fill the table."""
-
-AHEAD_S = 60
-"""Most seconds by which the clock of another process on the same database may be ahead."""
+MAX_NEW = 1_000  # most periods added at once, so that a clock that is years ahead does not fill the table
+AHEAD_S = 60  # most seconds by which the clock of another process on the same database may be ahead
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +94,6 @@ def lacking(
     Args:
         cadence: The job's cadence.
         newest: The newest period in the table; ``None``: the job is new, and begins with the present period.
-        now: The time.
         catch_up: Whether missed periods are made up for; else only the present period matters.
         from_previous: Whether a new job begins with the period before the present one.
     """

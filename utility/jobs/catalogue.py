@@ -11,8 +11,7 @@ from utility.jobs.plans import Plan
 
 _DAY_S = 86_400
 
-_FINAL_MARGIN_S = 5 * _DAY_S
-"""Weekends and holidays around the deadline of a month's data, and the work after it."""
+_FINAL_MARGIN_S = 5 * _DAY_S  # weekends and holidays around the deadline of a month's data, and the work after it
 
 
 def catalogue(settings: UtilitySettings) -> tuple[Plan, ...]:

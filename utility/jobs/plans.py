@@ -11,11 +11,8 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from utility.jobs.calendar_periods import LocalDay, LocalMonth, Seconds
 
-SHORTEST_S = 15
-"""Shortest interval of a job, clock seconds: the jobs are looked at so often."""
-
-LONGEST_S = 86_400
-"""Longest interval of a job that has no shorter bound, clock seconds."""
+SHORTEST_S = 15  # shortest interval of a job, clock seconds: the jobs are looked at so often
+LONGEST_S = 86_400  # longest interval of a job that has no shorter bound, clock seconds
 
 DAY_MINUTES = 1_440
 

@@ -19,8 +19,7 @@ from utility.jobs.plans import Plan
 from utility.jobs.store.job_leases import LEASE_S, NotYetError, Turn, finish, give_back, postpone, renew, take
 from utility.jobs.store.job_states import plan_in_force
 
-MAX_AT_ONCE = 100
-"""Most missed periods of a job that one tick makes up for; the jobs take turns."""
+MAX_AT_ONCE = 100  # most missed periods of a job that one tick makes up for; the jobs take turns
 
 _SHORTEST_RENEW_S = 0.2
 
@@ -46,7 +45,6 @@ class Schedule:
     """Runs the due jobs of a table.
 
     Args:
-        table: The jobs.
         database: The database with their periods.
         clock: The service's clock.
         in_thread: Runs a function on the writing thread.

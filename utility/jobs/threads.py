@@ -19,5 +19,4 @@ async def _call(work: Callable[..., _T], *arguments: object) -> _T:
     return work(*arguments)
 
 
-HERE = Threads(read=_call, write=_call)
-"""A job that a command runs has one thread."""
+HERE = Threads(read=_call, write=_call)  # a job that a command runs has one thread

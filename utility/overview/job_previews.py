@@ -39,7 +39,6 @@ def preview(database: Database, settings: UtilitySettings, name: str, now: Epoch
 
     Args:
         database: The database; it is only read.
-        settings: The utility's settings.
         name: The job's name.
         now: The time, taken as trusted.
     """

@@ -11,14 +11,9 @@ from utility.readings.store.completeness import Completeness
 from utility.readings.store.parts import chunks
 from utility.registry.layout import Day
 
-FINISHED_S = 3_600
-"""Seconds after a day's end before it is counted: its last readings are still on their way."""
-
-QUARTERS_AT_A_TIME = 8
-"""Quarters read in a step, so that other jobs' threads and readers wait only briefly."""
-
-OWNERS_AT_A_TIME = 100
-"""Microgrids stored in one transaction."""
+FINISHED_S = 3_600  # seconds after a day's end before it is counted: its last readings are still on their way
+QUARTERS_AT_A_TIME = 8  # quarters read in a step, so that other jobs' threads and readers wait only briefly
+OWNERS_AT_A_TIME = 100  # microgrids stored in one transaction
 
 
 class CompletenessJob:

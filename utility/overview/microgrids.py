@@ -9,17 +9,10 @@ from commonwatt.model.records import State
 from commonwatt.model.units import ControllerId, EpochSeconds
 from commonwatt.protocol.heartbeats import Heartbeat
 
-LATE_S = 150
-"""Seconds without a message after which a gateway is late: two heartbeats are missing."""
-
-SILENT_S = 300
-"""Seconds without a message after which it is an alarm, as in the rule ``CommonwattGatewaySilent``."""
-
-BACKLOG_LATE_S = 1_800
-"""Age of the oldest waiting reading from which on a microgrid is late."""
-
-BACKLOG_OLD_S = 86_400
-"""The same for an alarm, as in the rule ``CommonwattBacklogOld``."""
+LATE_S = 150  # seconds without a message after which a gateway is late: two heartbeats are missing
+SILENT_S = 300  # seconds without a message after which it is an alarm, as in the rule ``CommonwattGatewaySilent``
+BACKLOG_LATE_S = 1_800  # age of the oldest waiting reading from which on a microgrid is late
+BACKLOG_OLD_S = 86_400  # the same for an alarm, as in the rule ``CommonwattBacklogOld``
 
 
 class Condition(StrEnum):

@@ -71,7 +71,6 @@ class DayEnergy:
         Args:
             begin: The day's first quarter.
             newest: The newest quarter that is stored.
-            now: The time.
         """
         if begin != self._begin:
             self._begin, self._known, self._read = begin, {}, {}

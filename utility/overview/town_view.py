@@ -18,14 +18,9 @@ from utility.supply.store.supply_view import supply_view
 from utility.webkit.console.shared import Shared
 from utility.webkit.services import Api
 
-EVERY_S = 4
-"""Seconds for which the town's state is good: browsers ask every five."""
-
-AT_MOST_S = 12
-"""The age that it may have while it is computed anew."""
-
-COMPLETENESS_S = 60
-"""Seconds for which the sums of completeness are good; the days are counted once an hour."""
+EVERY_S = 4  # seconds for which the town's state is good: browsers ask every five
+AT_MOST_S = 12  # the age that it may have while it is computed anew
+COMPLETENESS_S = 60  # seconds for which the sums of completeness are good; the days are counted once an hour
 
 _DAY_S = 86_400
 

@@ -18,8 +18,7 @@ from utility.webkit.acting import changing
 from utility.webkit.rights import Admins, Anybody, gate_of
 from utility.webkit.services import Api
 
-MAX_SHOWN = 1000
-"""Most people or tokens of one answer."""
+MAX_SHOWN = 1000  # most people or tokens of one answer
 
 _Name = Annotated[str, Path(pattern=NAME_PATTERN, description="A person's name at login.")]
 _Number = Annotated[int, Path(ge=1, lt=2**31, description="A token's number.")]

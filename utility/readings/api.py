@@ -16,11 +16,9 @@ from utility.webkit.services import Api
 
 TypeText = Annotated[str, Query(alias="type", description="A record type, by name or number.")]
 
-MAX_READINGS_S = 7 * 86_400
-"""The longest time range of one readings request, seconds."""
-
+MAX_READINGS_S = 7 * 86_400  # the longest time range of one readings request, seconds
+# The longest time range of one completeness request, seconds; one day of a whole town is already slow.
 MAX_COMPLETENESS_S = 7 * 86_400
-"""The longest time range of one completeness request, seconds; one day of a whole town is already slow."""
 
 
 def add_readings(app: APIRouter, api: Api) -> None:

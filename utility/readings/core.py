@@ -44,14 +44,10 @@ from utility.readings.ingest.quarantine import (
 )
 from utility.registry.snapshot import RegistrySnapshot, Rows
 
-RESEND_S = 10
-"""Seconds after which a command without an outcome is sent again."""
-
-MAX_JUNK_A_DAY = 100
-"""Dead letters stored of one sender's unreadable messages in a day; further ones are only counted."""
-
+RESEND_S = 10  # seconds after which a command without an outcome is sent again
+MAX_JUNK_A_DAY = 100  # dead letters stored of one sender's unreadable messages in a day; further ones are only counted
+# Dead letters in a day of one sender's rejected blocks and events, and of others' meters; a batch with more waits.
 MAX_QUARANTINED_A_DAY = 100_000
-"""Dead letters in a day of one sender's rejected blocks and events, and of others' meters; a batch with more waits."""
 
 MAX_RELAYED_A_DAY, MAX_RELAYED_BYTES_A_DAY = 500_000, 32 * 1024 * 1024
 """Dead letters and events of one sender in a day, and bytes of these and of what is kept apart; with more it waits.
@@ -217,7 +213,6 @@ class Core:
 
         Args:
             sender: The controller that sent it.
-            batch: The batch.
             apart: How many of its blocks and events are kept apart, and of its dead letters are of others' meters.
             kept_apart: These blocks and events.
         """

@@ -20,8 +20,7 @@ from utility.readings.store.quarantine import MAX_WHO, MAX_WHY, QUARANTINED, Dec
 Longs = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-MAX_AT_ONCE = 1_000
-"""Most dead letters that one step decides on."""
+MAX_AT_ONCE = 1_000  # most dead letters that one step decides on
 
 
 def decide_letters(
@@ -30,11 +29,9 @@ def decide_letters(
     """Release or refuse the readings of dead letters, all or none; return number, state and readings of each.
 
     Args:
-        database: The database.
         decisions: The dead letters' numbers, each with ``RELEASED`` or ``REFUSED``.
         actor: The person who decides.
         why: The reason; may be empty.
-        now: The time.
 
     Raises:
         ConfigError: A name or a reason is too long, there is no such dead letter, or it was decided meanwhile.
@@ -72,7 +69,6 @@ def around(database: Database, kept: Kept, margin: int = 8) -> Neighbourhood | N
     """Return the readings around those of a dead letter; ``None``: it has no readings of a registered meter.
 
     Args:
-        database: The database.
         kept: The dead letter.
         margin: Quarter-hours before and after.
     """

@@ -15,23 +15,12 @@ from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, Micro
 from commonwatt.protocol.controller_commands import BlockMask, ControllerCommand
 from commonwatt.protocol.json_messages import MAX_COMMAND_BYTES
 
-FIRST_BACKOFF_S = 300
-"""Seconds between the first and the second request for a block; each further wait doubles."""
-
-LAST_BACKOFF_S = 21_600
-"""The longest time between two requests for a block."""
-
-MAX_ASKED = 2_000
-"""Most blocks requested in one run."""
-
-MAX_AGE_QUARTERS = 180 * 96
-"""Age in quarters beyond which no slot is requested: gateways keep six months (A7)."""
-
-ALL_SLOTS = (1 << SLOTS) - 1
-"""Mask of all slots of a block."""
-
-Interval = tuple[EpochSeconds, EpochSeconds]
-"""Half-open; an empty interval is a moment."""
+FIRST_BACKOFF_S = 300  # seconds between the first and the second request for a block; each further wait doubles
+LAST_BACKOFF_S = 21_600  # the longest time between two requests for a block
+MAX_ASKED = 2_000  # most blocks requested in one run
+MAX_AGE_QUARTERS = 180 * 96  # age in quarters beyond which no slot is requested: gateways keep six months (A7)
+ALL_SLOTS = (1 << SLOTS) - 1  # mask of all slots of a block
+Interval = tuple[EpochSeconds, EpochSeconds]  # half-open; an empty interval is a moment
 
 _FOR_EVER = 2**40
 # A log's first record id is 0 or 1.

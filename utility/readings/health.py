@@ -17,8 +17,7 @@ DISK_FULL = "disk_full"
 DATABASE_AWAY = "database_away"
 ALARMS = (STORE_DAMAGED, DISK_FULL, DATABASE_AWAY)
 
-SAY_AGAIN_S = 60
-"""Seconds between two log lines of a database that does not answer."""
+SAY_AGAIN_S = 60  # seconds between two log lines of a database that does not answer
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +78,6 @@ class Health:
         """Update the health after a database error, and log it.
 
         Args:
-            error: The error.
             work: What failed, for the log.
             messages: Messages that are not acknowledged, and so sent again.
         """

@@ -6,8 +6,7 @@ from commonwatt.model.machine import Machine
 from commonwatt.model.now import Trust
 from commonwatt.runtime.clock import Clock
 
-TOLERANCE_S = 1
-"""Largest difference between the machine's clock and the service's that is not corrected, seconds."""
+TOLERANCE_S = 1  # largest difference between the machine's clock and the service's that is not corrected, seconds
 
 log = logging.getLogger(__name__)
 

@@ -27,8 +27,7 @@ from utility.webkit.cli.options import ConfigOption, check_named, from_file, loc
 
 app = typer.Typer(no_args_is_help=True, help="Who has which meter since when, and the terms of accounts.")
 
-MAX_BYTES = 32_000_000
-"""The largest table that is read."""
+MAX_BYTES = 32_000_000  # the largest table that is read
 
 FileArgument = Annotated[Path, typer.Argument(help="The table (CSV); `commonwatt accounts export` writes one.")]
 

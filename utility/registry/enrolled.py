@@ -22,8 +22,7 @@ from commonwatt.model.units import EpochSeconds, MicrogridId
 
 DAY_S = 86_400
 
-HEAD_END = "head-end"
-"""The folder of the head-end broker: its devices are gateways, the utility and the plant."""
+HEAD_END = "head-end"  # the folder of the head-end broker: its devices are gateways, the utility and the plant
 
 
 @dataclass(frozen=True, kw_only=True)

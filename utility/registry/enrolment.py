@@ -31,21 +31,16 @@ from commonwatt.town.registry import load_registry, registry_of, save_registry
 from commonwatt.town.town import Microgrid, Town
 from utility.registry.store.registration import refuse_change
 
-HEAD_END = "head-end"
-"""Folder of the head-end broker's devices file."""
-
-_METER_TOKENS, _GATEWAY_TOKENS = "meter-tokens.json", "gateway-tokens.json"
-"""Token files in the folder of a microgrid."""
-
+HEAD_END = "head-end"  # folder of the head-end broker's devices file
+_METER_TOKENS, _GATEWAY_TOKENS = "meter-tokens.json", "gateway-tokens.json"  # token files in the folder of a microgrid
+# Token files of the devices without a microgrid, by identity.
 _OWN_TOKENS = {UTILITY: f"{UTILITY}/utility-tokens.json", PLANT: f"{PLANT}/plant-tokens.json"}
-"""Token files of the devices without a microgrid, by identity."""
 
 
 def refuse_moved(town: Town, out: Path, *, accounts_are_dated: bool = False) -> None:
     """Refuse a town file that moves or changes a device that the files below ``out`` register.
 
     Args:
-        town: The town.
         out: The folder.
         accounts_are_dated: Whether the database, with its dates, has judged the accounts; without it, only an account
             that the town file states may change.
@@ -98,7 +93,6 @@ def enrol(
     """Write every device's token and every broker's devices below ``out``; return how many tokens are new.
 
     Args:
-        town: The town.
         out: The folder; tokens found in it stay as they are.
         track: Wraps the microgrids to show progress.
         accounts: The present account of each meter, for gateways; ``None``: those of the town file.

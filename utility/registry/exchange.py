@@ -21,7 +21,6 @@ def exchanged(
     Each quarter belongs to one of the two, so no energy counts twice, and a register that begins anew is no energy.
 
     Args:
-        registry: The registry.
         old: The meter that is taken out.
         new: The meter that comes in its place; not in the registry yet.
         at: The first quarter of the new meter.

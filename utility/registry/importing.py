@@ -17,8 +17,7 @@ from utility.registry.accounts import Account, Dated, DatedRegistry, Holding, In
 from utility.registry.dates import date_text
 from utility.registry.table import Fact, Fault
 
-_EVER: Quarter = 2**32
-"""Later than every quarter: the end of what goes on."""
+_EVER: Quarter = 2**32  # later than every quarter: the end of what goes on
 
 
 def apply_facts(
@@ -27,7 +26,6 @@ def apply_facts(
     """Return the registry with the facts, and all faults by row; with a fault there is no registry.
 
     Args:
-        registry: The registry.
         facts: The facts of a table.
         faults: The faults that reading the table found.
         zone: Local time of the dates in words.

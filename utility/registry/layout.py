@@ -12,8 +12,7 @@ from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.town.town import Direction, Function
 from utility.registry.accounts import Installed
 
-Day = int
-"""A day of UTC, counted from 1970: quarter // 96."""
+Day = int  # a day of UTC, counted from 1970: quarter // 96
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +59,6 @@ def layout_of(microgrid: MicrogridId, members: Iterable[Installed], day: Day) ->
     Args:
         microgrid: Its name.
         members: The meters that it has or had.
-        day: The day.
     """
     there = sorted((meter for meter in members if _was_there(meter, day)), key=lambda meter: meter.id)
     boundary = [meter for meter in there if meter.function is Function.BOUNDARY]

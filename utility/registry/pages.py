@@ -17,11 +17,8 @@ from utility.webkit.acting import changing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Admins, AdminsOrOperators, gate_of
 
-SHOWN = 100
-"""Gateways on one page."""
-
-SOON_DAYS = 30
-"""Days before the end of a certificate from which on it is marked: a daily renewal renews then."""
+SHOWN = 100  # gateways on one page
+SOON_DAYS = 30  # days before the end of a certificate from which on it is marked: a daily renewal renews then
 
 _Identity = Annotated[str, Path(pattern=r"^[a-z0-9-]{1,20}$", description="A microgrid's id, a meter's id, `utility`.")]
 

@@ -21,13 +21,11 @@ from commonwatt.model.units import (
 )
 from utility.registry.accounts import Holding, holder_at
 
-_TYPES = 64
-"""Bits of a mask of record types; far fewer types exist."""
+_TYPES = 64  # bits of a mask of record types; far fewer types exist
 
 _NO_ROWS = np.zeros(0, np.intp)
 
-Rows: TypeAlias = npt.NDArray[np.intp]
-"""The meter's row for each block of a batch."""
+Rows: TypeAlias = npt.NDArray[np.intp]  # the meter's row for each block of a batch
 
 
 @dataclass(frozen=True, kw_only=True)

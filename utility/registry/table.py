@@ -32,8 +32,7 @@ _KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 _LONGEST = {"what": 16, "microgrid": 16, "place": 200, "building": 200, "value": 32}
 
-MAX_ROWS = 200_000
-"""A whole town has 41,000."""
+MAX_ROWS = 200_000  # a whole town has 41,000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +198,6 @@ def write_table(
     """Yield the lines of the table of some meters and the accounts that have or had them; boundary meters are left out.
 
     Args:
-        registry: The registry.
         zone: Local time of the dates.
         wants: Which meters; ``None``: all, and all accounts.
     """

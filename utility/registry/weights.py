@@ -7,14 +7,9 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds, Quarter, quarter_of
 from utility.registry.accounts import Account, Dated
 
-LEAST, MOST = 1, 1000
-"""The bounds of a weight, as in the registry's table."""
-
-DEFAULT = Decimal(1)
-"""The weight of an account without one."""
-
-FURTHEST_S = 366 * 86_400
-"""How far ahead a weight may begin, seconds."""
+LEAST, MOST = 1, 1000  # the bounds of a weight, as in the registry's table
+DEFAULT = Decimal(1)  # the weight of an account without one
+FURTHEST_S = 366 * 86_400  # how far ahead a weight may begin, seconds
 
 
 def weight_at(account: Account, quarter: Quarter) -> Decimal:

@@ -9,8 +9,7 @@ from utility.research.homes import Homes
 
 DAY_S = 86_400
 
-_MWH = 1000
-"""Milliwatt-hours in a watt-hour."""
+_MWH = 1000  # milliwatt-hours in a watt-hour
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,11 +15,8 @@ from utility.database.database import Database
 from utility.research import store as store
 from utility.research.release import Tier
 
-MAX_WHY = 200
-"""Longest reason."""
-
-MAX_NAME = 64
-"""Longest name of an agreement."""
+MAX_WHY = 200  # longest reason
+MAX_NAME = 64  # longest name of an agreement
 
 
 def approve(database: Database, release: str, why: str, second: Second) -> None:
@@ -101,12 +98,9 @@ def downloaded(database: Database, folder: Path, release: str, name: str, actor:
     """Return the file of a release that a researcher may download; the access is in the log from then on.
 
     Args:
-        database: The database.
         folder: The folder of all releases.
-        release: The release.
         name: The file's name.
         actor: The researcher.
-        now: The time.
 
     Raises:
         ConfigError: There is no such release or file for this person.
@@ -133,7 +127,6 @@ def short(name: str, text: str, most: int) -> str:
 
     Args:
         name: What it is, for the error.
-        text: The text.
         most: The most characters.
 
     Raises:

@@ -105,7 +105,6 @@ def compare(
         homes: Homes in quarter-hours, over at least a whole day.
         zone: The town's time zone.
         secret: Decides the random numbers.
-        options: The options.
         trials: How many homes each attack is tried on.
     """
     truth = homes.in_steps(HALF_HOUR_S)
@@ -130,7 +129,6 @@ def attacks_on_pseudonyms(
 
     Args:
         truth: All homes, in half-hours.
-        released: The released homes.
         option: How they were made coarser.
         zone: The town's time zone.
         random: Draws what the attacker knows.

@@ -16,23 +16,14 @@ from commonwatt.model.units import EpochSeconds
 from utility.research.homes import Energies, Flags, Homes, Measure
 from utility.research.secret import keyed
 
+# What the open tier has. `taken` and `given` of homes with batteries nearly always come from a few homes.
 MEASURES = (Measure.USED, Measure.GENERATED)
-"""What the open tier has. `taken` and `given` of homes with batteries nearly always come from a few homes."""
-
-UNIT = 100_000
-"""Sums are rounded to this, milliwatt-hours."""
-
-MIN_HOMES = 15
-"""The least homes of a group (CPUC D.14-05-016)."""
-
-MAX_SHARE_PERCENT = 15
-"""The most that one home may have of a published sum, and of a group's sum over the period."""
-
-MIN_SHOWN = 0.95
-"""A node is divided only if each half can show at least this part of what it used."""
-
+UNIT = 100_000  # sums are rounded to this, milliwatt-hours
+MIN_HOMES = 15  # the least homes of a group (CPUC D.14-05-016)
+MAX_SHARE_PERCENT = 15  # the most that one home may have of a published sum, and of a group's sum over the period
+MIN_SHOWN = 0.95  # a node is divided only if each half can show at least this part of what it used
+# The least part of a period's steps that a home must have; missing ones are filled by its mean of that time of day.
 MIN_KNOWN = 0.9
-"""The least part of a period's steps that a home must have; missing ones are filled by its mean of that time of day."""
 
 _MAX_DEPTH = 64
 

@@ -12,14 +12,9 @@ from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds, Micro
 from commonwatt.town.town import Direction, Function
 from utility.registry.accounts import DatedRegistry, Installed
 
-HALF_HOUR_S = 1800
-"""The step in which attackers know readings, seconds."""
-
-KINDS = (Function.APARTMENT, Function.HOUSE)
-"""The functions of homes; public services are no homes."""
-
-Energies = NDArray[np.int64]
-"""Milliwatt-hours, (homes, steps)."""
+HALF_HOUR_S = 1800  # the step in which attackers know readings, seconds
+KINDS = (Function.APARTMENT, Function.HOUSE)  # the functions of homes; public services are no homes
+Energies = NDArray[np.int64]  # milliwatt-hours, (homes, steps)
 
 Flags = NDArray[np.bool_]
 

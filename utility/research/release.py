@@ -54,7 +54,6 @@ def id_of(asked: Asked, digest: str, secret: bytes, version: str) -> str:
     """Return the id of a release: the same input, options and code give the same id, and the same bytes.
 
     Args:
-        asked: What is asked.
         digest: A digest of the readings.
         secret: The utility's.
         version: The code's version.
@@ -84,7 +83,6 @@ def open_release(
     """Return what an open release would publish.
 
     Args:
-        asked: What is asked.
         homes: All homes of the period, in quarter-hours.
         earlier: The groups' digests of the earlier releases of the same period and options.
         zone: The town's time zone.

@@ -9,8 +9,7 @@ import numpy as np
 
 from utility.research.homes import Homes
 
-PSEUDONYM_CHARACTERS = 16
-"""Length of a pseudonym: 64 bits."""
+PSEUDONYM_CHARACTERS = 16  # length of a pseudonym: 64 bits
 
 
 def keyed(secret: bytes, purpose: str, text: str | bytes) -> bytes:

@@ -19,16 +19,12 @@ from utility.research.assembling import Assembly
 from utility.research.homes import Home, HomeMeter, Homes
 from utility.research.tables import research_agreement, research_log, research_reader, research_release
 
-DAY_QUARTERS = 96
-"""Quarters read at a time."""
+DAY_QUARTERS = 96  # quarters read at a time
 
 _KINDS = [int(kind) for kind in (RecordType.GENERATION, RecordType.STORED, RecordType.THROUGH)]
 
-_RELEASES_LOCK = 0x4357000B
-"""Number of the advisory lock for new releases."""
-
-Tell = Callable[[float], None]
-"""Takes the part that is done, 0 to 1."""
+_RELEASES_LOCK = 0x4357000B  # number of the advisory lock for new releases
+Tell = Callable[[float], None]  # takes the part that is done, 0 to 1
 
 
 @dataclass(frozen=True, kw_only=True)

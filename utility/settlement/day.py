@@ -60,7 +60,6 @@ def settle_day(
     """Settle a day of some microgrids.
 
     Args:
-        day: The day.
         layouts: The microgrids.
         readings: Returns the readings of a quarter; called for the last one of the day before, then in order.
         rules: How.

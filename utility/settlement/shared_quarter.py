@@ -56,8 +56,7 @@ class SharedQuarter:
     complete: bool  # whether every reading that it needs was there
 
 
-NOTHING = SharedQuarter(given={}, received={}, complete=True)
-"""Nothing was shared: no battery had the command."""
+NOTHING = SharedQuarter(given={}, received={}, complete=True)  # nothing was shared: no battery had the command
 
 
 def batteries_of(meters: Sequence[MeterEntry]) -> list[Battery]:
@@ -83,7 +82,6 @@ def sharing_slots(events: Iterable[tuple[int, EventRecord]], quarter: Quarter) -
 
     Args:
         events: (log generation, event) of the meter: those of the quarter, the last one before and the first one after.
-        quarter: The quarter.
     """
     ordered = sorted(events, key=lambda item: (item[1].time, item[0], item[1].record_id))
     edges = quarter * QUARTER_S + SLOT_S * np.arange(SLOTS + 1)
@@ -114,7 +112,6 @@ def shared_in(
         batteries: The microgrid's batteries.
         sharing: By meter number, the slots in which it had the command to share; absent: in none.
         blocks: The microgrid's blocks of the quarter and, for the levels before, of the quarter before.
-        quarter: The quarter.
         loss_permille: Part of a battery's charge that is lost, thousandths.
     """
     rows = _Rows(blocks, quarter)

@@ -16,7 +16,6 @@ def sharing_of_day(events: Iterable[tuple[int, EventRecord]], day: Day) -> Flags
 
     Args:
         events: (log generation, event) of the meter: those of the day, the last one before and the first one after.
-        day: The day.
     """
     known = list(events)
     first = day * QUARTERS_A_DAY

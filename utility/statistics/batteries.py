@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from commonwatt.model.units import SLOTS, MilliwattHours
 
-UNKNOWN = -1
-"""A level without a reading."""
+UNKNOWN = -1  # a level without a reading
 
 _PARTS = ("generated", "slots", "level")
 

@@ -20,8 +20,7 @@ from utility.statistics.store.usage_projection import (
 from utility.statistics.words import dollars_words
 from utility.tariffs.tariff import Tariff
 
-Band = tuple[int | None, int, int | None]
-"""Low, middle and high, cents; without a band the outer two are ``None``."""
+Band = tuple[int | None, int, int | None]  # low, middle and high, cents; without a band the outer two are None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +47,8 @@ def outlook(database: Database, tariff: Tariff, default: str, now: EpochSeconds)
     """Return what the next month would bring by a tariff; ``None``: no month is known yet.
 
     Args:
-        database: The database.
         tariff: The new tariff, in place of the published versions of its name.
         default: The name of the tariff of accounts without one.
-        now: The time.
 
     Raises:
         ConfigError: An account has no tariff.

@@ -16,8 +16,7 @@ from utility.statistics.months import CELLS, MonthColumns
 from utility.statistics.projection import Floats
 from utility.tariffs.tariff import Tariff
 
-_KWH = 1e6
-"""Milliwatt-hours of a kilowatt-hour."""
+_KWH = 1e6  # milliwatt-hours of a kilowatt-hour
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

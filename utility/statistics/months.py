@@ -14,11 +14,8 @@ from commonwatt.model.local_time import to_local
 from commonwatt.model.units import Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 
-Month = int
-"""A local month as a number: 12 x year + month - 1, so that months follow each other without a gap."""
-
-CELLS = 48
-"""Cells of a load shape: the local hours 0 to 23 of weekdays, then those of Saturdays and Sundays."""
+Month = int  # a local month as a number: 12 x year + month - 1, so that months follow each other without a gap
+CELLS = 48  # cells of a load shape: the local hours 0 to 23 of weekdays, then those of Saturdays and Sundays
 
 _EPOCH_WEEKDAY = 3
 _SATURDAY = 5

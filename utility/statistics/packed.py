@@ -32,7 +32,6 @@ def unpacked(payload: bytes, what: str) -> NDArray[np.int64]:
     """Return the table of some bytes, (rows, columns).
 
     Args:
-        payload: The bytes.
         what: What it is, for the error's text.
 
     Raises:

@@ -32,12 +32,10 @@ from utility.webkit.console.console import Console
 from utility.webkit.rights import Staff
 
 _PATH = "/console/statistics"
-_MONTH_S = 28 * 86_400
-"""Seconds of a month's step in a plot: no month is shorter."""
+_MONTH_S = 28 * 86_400  # seconds of a month's step in a plot: no month is shorter
 
 _HOUR_S = 3600
-_MOST_PERIODS = 24
-"""Rows of one subject's past; its plot has five years."""
+_MOST_PERIODS = 24  # rows of one subject's past; its plot has five years
 
 _KWH = 1e6
 _PLOTTED = {"imported": "Taken from the town", "exported": "Given to the town", "used": "Used"}

@@ -14,25 +14,20 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-LEVELS = (0.1, 0.5, 0.9)
-"""The quantiles of a projection; the band of 80 % lies between the first and the last."""
+LEVELS = (0.1, 0.5, 0.9)  # the quantiles of a projection; the band of 80 % lies between the first and the last
 
 YEAR = 12
+# Fewest known months before a projection: a year, and the same month of the year before with its own year.
 MIN_MONTHS = 2 * YEAR
-"""Fewest known months before a projection: a year, and the same month of the year before with its own year."""
-
-NEXT_MONTH = 2
-"""Months from the last whole one to the next month: the present month is not over yet."""
+NEXT_MONTH = 2  # months from the last whole one to the next month: the present month is not over yet
 
 _MOST_YEARS = 3
 _RECENT = 3
 _HALF = 0.5
 _MOST_DRIFT = 2.0
+# An error is relative to the projection plus this part of a mean month, so that months near 0 count little.
 _FLOOR = 0.1
-"""An error is relative to the projection plus this part of a mean month, so that months near 0 count little."""
-
-MIN_ERRORS = 8
-"""Fewest earlier errors of a group for a band."""
+MIN_ERRORS = 8  # fewest earlier errors of a group for a band
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -16,11 +16,8 @@ SERIES = (*(quantity.name.lower() for quantity in QUANTITIES), "generated", "lev
 """The rows of a class's day: energies by quantity, energy generated, and the sum of the batteries' levels at the end of
 each quarter-hour; of the last two ``UNKNOWN`` where a battery has no reading."""
 
-SHAPES = (*SERIES[:-1], "used")
-"""The rows of a class's load shape."""
-
-ClassDay = NDArray[np.int64]
-"""A class's day of UTC, (6, 96), in the order of ``SERIES``."""
+SHAPES = (*SERIES[:-1], "used")  # the rows of a class's load shape
+ClassDay = NDArray[np.int64]  # a class's day of UTC, (6, 96), in the order of ``SERIES``
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,7 +43,6 @@ def class_month(days: Mapping[int, ClassDay], columns: MonthColumns) -> ClassMon
 
     Args:
         days: Its days by number, also the one before the month if there is one.
-        columns: The month.
     """
     first_day = columns.days.start - 1
     whole = np.concatenate([days.get(day, no_day()) for day in range(first_day, columns.days.stop)], axis=1)

@@ -13,11 +13,8 @@ from utility.billing.places import held
 from utility.registry.accounts import Installed
 from utility.statistics.months import CELLS, MonthColumns
 
-QUANTITIES = tuple(Quantity)
-"""The order of the quantities in arrays: imported, shared in, exported, shared out."""
-
-MICROGRID = 0
-"""In place of an account's number: the microgrid itself."""
+QUANTITIES = tuple(Quantity)  # the order of the quantities in arrays: imported, shared in, exported, shared out
+MICROGRID = 0  # in place of an account's number: the microgrid itself
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,9 @@ from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import EpochSeconds, MicrogridId, Quarter
 from utility.supply.rationing import Ration
 
+# For how long a controller keeps what it was told, seconds: it is told again each quarter-hour, so one may be lost.
 RATION_S = 1800
-"""For how long a controller keeps what it was told, seconds: it is told again each quarter-hour, so one may be lost."""
-
-NAMED = 10
-"""Most microgrids that a line of the log names."""
+NAMED = 10  # most microgrids that a line of the log names
 
 
 @dataclass(frozen=True, kw_only=True)

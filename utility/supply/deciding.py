@@ -21,17 +21,10 @@ from utility.supply.buying.situation import MAX_HORIZON, Policy, Purchase, Situa
 from utility.supply.plant import Plant
 from utility.supply.rationing import Member, Ration, Rationing
 
-STALE_S = 180
-"""Seconds from its receipt after which nothing is bought on a report of the plant: three of its periods."""
-
-AHEAD_S = 60
-"""Most seconds by which the plant's clock may be ahead."""
-
-LATE_S = 120
-"""Seconds after a quarter-hour's start from which only the part for the rest of it is bought."""
-
-HISTORY_QUARTERS = 33 * DAY_QUARTERS
-"""Quarters of net load that a forecast uses."""
+STALE_S = 180  # seconds from its receipt after which nothing is bought on a report of the plant: three of its periods
+AHEAD_S = 60  # most seconds by which the plant's clock may be ahead
+LATE_S = 120  # seconds after a quarter-hour's start from which only the part for the rest of it is bought
+HISTORY_QUARTERS = 33 * DAY_QUARTERS  # quarters of net load that a forecast uses
 
 _BASE_PRICE = 1000
 

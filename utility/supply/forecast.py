@@ -13,14 +13,9 @@ from numpy.typing import NDArray
 from commonwatt.model.local_time import DAY_QUARTERS, to_local, to_utc
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 
-ERROR_DAYS = 28
-"""Days whose errors of the forecast make the quantile."""
-
-FADE = 0.95
-"""The part of the last quarter-hour's error that is left a quarter-hour later."""
-
-LIKE_DAYS = 14
-"""Days back in which a like day is looked for."""
+ERROR_DAYS = 28  # days whose errors of the forecast make the quantile
+FADE = 0.95  # the part of the last quarter-hour's error that is left a quarter-hour later
+LIKE_DAYS = 14  # days back in which a like day is looked for
 
 Energies = NDArray[np.int64]
 

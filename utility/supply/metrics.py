@@ -12,8 +12,7 @@ from utility.supply.deciding import plant_lasts_until, price_at
 
 _PREFIX = "commonwatt_utility"
 
-_JOULES = 3.6
-"""A milliwatt-hour: the base unit of Prometheus is the joule."""
+_JOULES = 3.6  # a milliwatt-hour: the base unit of Prometheus is the joule
 
 _TEXTS = {
     "plant_battery_joules": "Level of the plant's battery.",

@@ -19,17 +19,12 @@ LASTS_H = 12
 """Hours for which, in a shortage, the energy above the plant's reserve has to last: for the classes above, then for a
 class itself."""
 
-STEPS = 4
-"""Steps in which a limit comes down: each takes at most this part of what a class asks for."""
-
-STEP_LASTS_H = 1
-"""Hours for which the energy that the classes above do not need has to last while a limit comes down."""
-
+STEPS = 4  # steps in which a limit comes down: each takes at most this part of what a class asks for
+STEP_LASTS_H = 1  # hours for which the energy that the classes above do not need has to last while a limit comes down
+# Percent of its import in the same hour of the last like day that the apartment microgrid gets in ``CRITICAL``.
 APARTMENT_PERCENT = 50
-"""Percent of its import in the same hour of the last like day that the apartment microgrid gets in ``CRITICAL``."""
-
+# The emergency services; their microgrid is public whatever its kind, and never limited.
 EMERGENCY = frozenset({Function.HOSPITAL, Function.POLICE, Function.FIRE})
-"""The emergency services; their microgrid is public whatever its kind, and never limited."""
 
 
 class Priority(IntEnum):
@@ -123,7 +118,6 @@ def ration_rangers(state: SupplyState, members: Sequence[Member], plant: Plant) 
     Args:
         state: The state of the regional supply.
         members: The microgrids, with their demand and their limit.
-        plant: The plant.
     """
     reduce, is_short = state is not SupplyState.NORMAL, state is not SupplyState.NORMAL or not plant.line_w
     above_w, need_w, cut = 0, 0, False
@@ -153,7 +147,6 @@ def _deliverable_w(plant: Plant, above_w: int, need_w: int, *, is_short: bool) -
     """Return the power that a class can have for long, and the most that it may have while its limit comes down.
 
     Args:
-        plant: The plant.
         above_w: What the classes above ask for now, watts.
         need_w: What they may need for ``LASTS_H``, watts.
         is_short: Whether there is a shortage.

@@ -20,18 +20,15 @@ from utility.database.town_zone import timezone_of
 from utility.tariffs.store import tariffs
 from utility.tariffs.tariff import Tariff, parse_tariff
 
-MAX_TARIFF_BYTES = 256 * 1024
-"""Longest text of a tariff that a page or the API takes."""
+MAX_TARIFF_BYTES = 256 * 1024  # longest text of a tariff that a page or the API takes
 
 
 def propose(database: Database, source: str, actor: Actor, now: EpochSeconds, file: str = "") -> Tariff:
     """Store a tariff's text as the next version of its name, for another person to approve.
 
     Args:
-        database: The database.
         source: The TOML.
         actor: The person who proposes it.
-        now: The time.
         file: The name of its file, for errors.
 
     Raises:
@@ -49,7 +46,6 @@ def publish(database: Database, name: str, version: int | None, second: Second) 
     """Publish the proposal of a name; a second person has to, who is apart from the one who proposed it.
 
     Args:
-        database: The database.
         name: The tariff's name.
         version: The version that the person looked at; ``None``: the one that is proposed now.
         second: The person who approves it.
@@ -83,7 +79,6 @@ def previewed(
     """Return what a tariff would have made of a month's bills, for every account.
 
     Args:
-        database: The database.
         tariff: The new tariff, in place of the published versions of its name.
         month: The local month.
         default: The name of the tariff of accounts without one.

@@ -13,8 +13,7 @@ from commonwatt.model.local_calendar import midnight, quarter_at
 from commonwatt.model.units import Quarter
 from utility.tariffs.policy_settings import PolicySettings
 
-DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun", "holiday")
-"""The kinds of days."""
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun", "holiday")  # the kinds of days
 
 _GROUPS = {"weekday": DAYS[:5], "weekend": DAYS[5:7], "every": DAYS}
 
@@ -33,8 +32,7 @@ def _price(value: object) -> object:
     return Decimal(value)
 
 
-Price = Annotated[Decimal, BeforeValidator(_price), PlainSerializer(str)]
-"""Dollars, written as text."""
+Price = Annotated[Decimal, BeforeValidator(_price), PlainSerializer(str)]  # dollars, written as text
 
 
 def _clock(value: object) -> object:

@@ -33,8 +33,6 @@ def rates_of(versions: Sequence[Tariff], month: str, zone: ZoneInfo) -> ToldRate
 
     Args:
         versions: The published versions of one name.
-        month: The month.
-        zone: Its zone.
     """
     first, until = month_quarters(month, zone)[0], month_quarters(month_after(month), zone)[1]
     begins = sorted({first, *(tariff.effective for tariff in versions if first < tariff.effective < until)})

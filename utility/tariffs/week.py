@@ -12,11 +12,8 @@ from utility.tariffs.policy_settings import AcesSettings, RangersSettings
 
 DAY_QUARTERS = 96
 
-Fault = tuple[tuple[str | int, ...], str]
-"""The keys of a fault in the file, and what is wrong."""
-
-Table = NDArray[np.int8]
-"""The period's number by season, kind of day and quarter of the day; -1: none."""
+Fault = tuple[tuple[str | int, ...], str]  # the keys of a fault in the file, and what is wrong
+Table = NDArray[np.int8]  # the period's number by season, kind of day and quarter of the day; -1: none
 
 _MONTH_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _YEAR = [f"{month:02d}-{day:02d}" for month, days in enumerate(_MONTH_DAYS, 1) for day in range(1, days + 1)]

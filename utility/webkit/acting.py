@@ -16,8 +16,7 @@ from utility.research.decisions import stop_reading
 from utility.webkit.rights import gate_of
 from utility.webkit.services import Api
 
-MAX_ENDED = 10_000
-"""Most entries of the audit log of a token that are looked at to end what it made, the newest first."""
+MAX_ENDED = 10_000  # most entries of the audit log of a token that are looked at to end what it made, the newest first
 
 
 @contextmanager

@@ -10,17 +10,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from commonwatt.network.hosts import REFUSAL, is_ours
 
-MAX_CONNECTIONS = 200
-"""Connections at a time."""
-
-REQUEST_WITHIN_S = 10.0
-"""Time limit for a complete request, real seconds."""
-
-ANSWER_WITHIN_S = 120.0
-"""Time limit for making and sending a response, real seconds."""
-
-MAX_HEAD_BYTES = 32 * 1024
-"""Bytes of a request's line and headers; uvicorn refuses more with 400."""
+MAX_CONNECTIONS = 200  # connections at a time
+REQUEST_WITHIN_S = 10.0  # time limit for a complete request, real seconds
+ANSWER_WITHIN_S = 120.0  # time limit for making and sending a response, real seconds
+MAX_HEAD_BYTES = 32 * 1024  # bytes of a request's line and headers; uvicorn refuses more with 400
 
 
 def only_ours(app: ASGIApp, names: Collection[str]) -> ASGIApp:

@@ -6,8 +6,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-MAX_BODY_BYTES = 2 * 1024 * 1024
-"""Bytes of a request's body; a longer one is refused with 413."""
+MAX_BODY_BYTES = 2 * 1024 * 1024  # bytes of a request's body; a longer one is refused with 413
 
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "

@@ -29,11 +29,10 @@ async def _read_zone(request: Request) -> None:
     _ZONE.set(await run_in_threadpool(request.app.state.zone.read))
 
 
+# A dependency of each route that takes a ``Time`` or a ``Moment``: a time without an offset is of the town's zone.
 LOCAL_TIMES = Depends(_read_zone)
-"""A dependency of each route that takes a ``Time`` or a ``Moment``: a time without an offset is of the town's zone."""
-
+# A time in a body: as in a parameter, in epoch seconds.
 Time = Annotated[int, BeforeValidator(_moment), WithJsonSchema({"type": "string"})]
-"""A time in a body: as in a parameter, in epoch seconds."""
 
 Moment = Annotated[
     int,

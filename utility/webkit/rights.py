@@ -21,14 +21,11 @@ from utility.access.roles import STAFF, Role
 from utility.access.store import access, second_factors
 from utility.database.database import Database
 
+# The cookie of a session; the prefix ties it to this host, its whole site, and a secure connection.
 COOKIE = "__Host-commonwatt"
-"""The cookie of a session; the prefix ties it to this host, its whole site, and a secure connection."""
-
+# Where a request with a session that changes something repeats the session's second secret.
 CSRF_HEADER, CSRF_FIELD = "X-CSRF", "csrf"
-"""Where a request with a session that changes something repeats the session's second secret."""
-
-SET_UP = "/console/account/second-factor"
-"""The page on which a person sets up the second factor."""
+SET_UP = "/console/account/second-factor"  # the page on which a person sets up the second factor
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +119,6 @@ class Allowed:
     """A dependency of routes: returns the actor if it has one of the roles.
 
     Args:
-        roles: The roles.
         session: Whether only a person who is logged in may use the route, and no token.
         factorless: Whether it is also for people who lack a second factor that is required.
 
@@ -225,47 +221,23 @@ def _dependants(dependant: Dependant) -> Iterator[Dependant]:
         yield from _dependants(inner)
 
 
-OPEN = Depends(Public())
-"""The rule of a public route."""
-
-EVERYBODY = Depends(Allowed(*Role))
-"""The rule of a route for all people who are logged in."""
-
-FOR_STAFF = Depends(Allowed(*STAFF))
-"""The rule of a route for all roles that read the whole town."""
-
-Anybody = Annotated[Actor, EVERYBODY]
-"""The actor of a route for all people who are logged in."""
-
+OPEN = Depends(Public())  # the rule of a public route
+EVERYBODY = Depends(Allowed(*Role))  # the rule of a route for all people who are logged in
+FOR_STAFF = Depends(Allowed(*STAFF))  # the rule of a route for all roles that read the whole town
+Anybody = Annotated[Actor, EVERYBODY]  # the actor of a route for all people who are logged in
+# The actor of a route about the own login: a person with a session, no token.
 LoggedIn = Annotated[Actor, Depends(Allowed(*Role, session=True))]
-"""The actor of a route about the own login: a person with a session, no token."""
-
+# The actor of a route for people with a session, also without a required second factor: to set it up, to log out.
 SettingUp = Annotated[Actor, Depends(Allowed(*Role, session=True, factorless=True))]
-"""The actor of a route for people with a session, also without a required second factor: to set it up, to log out."""
-
-Staff = Annotated[Actor, FOR_STAFF]
-"""The actor of a route for all roles that read the whole town."""
-
-Operators = Annotated[Actor, Depends(Allowed(Role.OPERATOR))]
-"""The actor of a route for operators."""
-
-Clerks = Annotated[Actor, Depends(Allowed(Role.CLERK))]
-"""The actor of a route for clerks."""
-
-Approvers = Annotated[Actor, Depends(Allowed(Role.APPROVER))]
-"""The actor of a route for the second person."""
-
+Staff = Annotated[Actor, FOR_STAFF]  # the actor of a route for all roles that read the whole town
+Operators = Annotated[Actor, Depends(Allowed(Role.OPERATOR))]  # the actor of a route for operators
+Clerks = Annotated[Actor, Depends(Allowed(Role.CLERK))]  # the actor of a route for clerks
+Approvers = Annotated[Actor, Depends(Allowed(Role.APPROVER))]  # the actor of a route for the second person
+# The actor of a route for clerks and for the second person.
 ClerksOrApprovers = Annotated[Actor, Depends(Allowed(Role.CLERK, Role.APPROVER))]
-"""The actor of a route for clerks and for the second person."""
-
-Researchers = Annotated[Actor, Depends(Allowed(Role.RESEARCHER))]
-"""The actor of a route for researchers."""
-
+Researchers = Annotated[Actor, Depends(Allowed(Role.RESEARCHER))]  # the actor of a route for researchers
+# The actor of a route for residents; its account is the only one that the route may show.
 Residents = Annotated[Actor, Depends(Allowed(Role.RESIDENT))]
-"""The actor of a route for residents; its account is the only one that the route may show."""
-
-Admins = Annotated[Actor, Depends(Allowed(Role.ADMIN))]
-"""The actor of a route for administrators."""
-
+Admins = Annotated[Actor, Depends(Allowed(Role.ADMIN))]  # the actor of a route for administrators
+# The actor of a route for administrators and operators.
 AdminsOrOperators = Annotated[Actor, Depends(Allowed(Role.ADMIN, Role.OPERATOR))]
-"""The actor of a route for administrators and operators."""

@@ -18,11 +18,8 @@ from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.model.units import EpochSeconds
 from utility.billing.run import Progress
 
-MAX_OPEN = 4
-"""Most works that wait or run."""
-
-MAX_KEPT = 12
-"""Works whose results are kept; a preview of the town takes some megabytes."""
+MAX_OPEN = 4  # most works that wait or run
+MAX_KEPT = 12  # works whose results are kept; a preview of the town takes some megabytes
 
 log = logging.getLogger(__name__)
 

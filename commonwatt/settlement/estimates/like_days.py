@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from commonwatt.model.units import QUARTER_S, Quarter
 
-FARTHEST_DAYS = 35
-"""A day further away is not like."""
+FARTHEST_DAYS = 35  # a day further away is not like
 
 Energies = NDArray[np.int64]
 Flags = NDArray[np.bool_]

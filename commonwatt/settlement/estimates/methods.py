@@ -2,8 +2,7 @@
 
 from enum import IntEnum
 
-INTERPOLATED_SLOTS = 480
-"""A gap of as many slots (2 h) or more is never interpolated (§ 55 of Austria's ElWG)."""
+INTERPOLATED_SLOTS = 480  # a gap of as many slots (2 h) or more is never interpolated (§ 55 of Austria's ElWG)
 
 
 class Method(IntEnum):

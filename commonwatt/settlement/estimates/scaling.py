@@ -8,8 +8,7 @@ from commonwatt.settlement.splits import pro_rata, row_sums
 
 Energies = NDArray[np.int64]
 
-_MAX_WEIGHTS = 2**30
-"""The sum of weights that ``pro_rata`` takes, with a margin."""
+_MAX_WEIGHTS = 2**30  # the sum of weights that ``pro_rata`` takes, with a margin
 
 
 def summing_to(total: MilliwattHours, shape: Energies) -> Energies:

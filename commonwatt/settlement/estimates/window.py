@@ -24,8 +24,7 @@ class Role(IntEnum):
     LEVEL = 4
 
 
-Place: TypeAlias = Mapping[Role, Sequence[int]]
-"""The series of a place by role."""
+Place: TypeAlias = Mapping[Role, Sequence[int]]  # the series of a place by role
 
 
 @dataclass(frozen=True, kw_only=True)

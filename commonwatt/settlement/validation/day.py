@@ -12,8 +12,7 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.units import Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 
-Energies: TypeAlias = NDArray[np.int64]
-"""Milliwatt-hours, (series, quarters) or (series, days)."""
+Energies: TypeAlias = NDArray[np.int64]  # milliwatt-hours, (series, quarters) or (series, days)
 
 Flags: TypeAlias = NDArray[np.bool_]
 

@@ -5,17 +5,13 @@ from collections.abc import Callable, Mapping
 from gateway.control.strategies import aces, rangers, spec
 from gateway.control.strategies.batteries import Batteries, Plan
 
-Strategy = Callable[[Batteries], Plan]
-"""Returns the plan for each row; without a memory, and without a limit of power."""
-
+Strategy = Callable[[Batteries], Plan]  # returns the plan for each row; without a memory, and without a limit of power
+# By the name in the gateway's setting ``sharing``.
 STRATEGIES: Mapping[str, Strategy] = {"spec": spec.plan, "aces": aces.plan, "rangers": rangers.plan}
-"""By the name in the gateway's setting ``sharing``."""
-
+# The same in a microgrid that decides alone (P2), where that is a plan of its own.
 ALONE: Mapping[str, Strategy] = {"rangers": rangers.plan_alone}
-"""The same in a microgrid that decides alone (P2), where that is a plan of its own."""
-
+# Strategies under which a donor depends on the surpluses of others, so that a decision needs every level.
 COMPARING = frozenset({"rangers"})
-"""Strategies under which a donor depends on the surpluses of others, so that a decision needs every level."""
 
 
 def strategy_of(name: str, *, alone: bool) -> Strategy:

@@ -13,14 +13,10 @@ import numpy.typing as npt
 Energies = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
-ISLAND_TARGET = 24
-"""In an island help goes up to the capacity over this: an hour of average use (T1, T2)."""
-
+ISLAND_TARGET = 24  # in an island help goes up to the capacity over this: an hour of average use (T1, T2)
+# Least seconds for which a battery shares, so that noise in the levels does not switch it (``Batteries.staying``).
 LEAST_S = 300
-"""Least seconds for which a battery shares, so that noise in the levels does not switch it (``Batteries.staying``)."""
-
-MAX_WEIGHT = 1000
-"""Highest weight of a donor (``commonwatt.protocol.commands``)."""
+MAX_WEIGHT = 1000  # highest weight of a donor (``commonwatt.protocol.commands``)
 
 
 def any_place(flags: Flags) -> Flags:

@@ -5,8 +5,7 @@ import numpy as np
 from commonwatt.settlement.splits import fill, pro_rata
 from gateway.control.strategies.batteries import MAX_WEIGHT, Batteries, Energies, Flags, Plan
 
-_AHEAD = 2**60
-"""More than any surplus."""
+_AHEAD = 2**60  # more than any surplus
 
 
 def plan(batteries: Batteries) -> Plan:

@@ -8,7 +8,6 @@ def reason(batteries: Batteries, plan: Plan, strategy: str, row: int, place: int
     """Return the reason for the role of a battery.
 
     Args:
-        batteries: The batteries.
         plan: The plan of the strategy for them.
         strategy: The strategy's name.
         row: The microgrid.

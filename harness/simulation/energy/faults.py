@@ -18,11 +18,8 @@ if TYPE_CHECKING:
     from harness.simulation.energy.world import EnergyWorld
     from harness.simulation.gateway import GatewayNode
 
-GREET_S = 60
-"""Seconds after the last fault until each gateway asks for the identity of the utility's store."""
-
-COMMAND_S = 900
-"""Seconds for which a command of the utility is sent until it is answered."""
+GREET_S = 60  # seconds after the last fault until each gateway asks for the identity of the utility's store
+COMMAND_S = 900  # seconds for which a command of the utility is sent until it is answered
 
 
 class EnergyRival(Rival):

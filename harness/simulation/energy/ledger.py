@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from harness.simulation.energy.gateway import EnergyGateway
     from harness.simulation.energy.world import EnergyWorld
 
-STABLE_S = 300
-"""Seconds of stable voltage without which no switch closes, and no manager commands it to (C5)."""
+STABLE_S = 300  # seconds of stable voltage without which no switch closes, and no manager commands it to (C5)
 
 _EMERGENCY = frozenset({Function.HOSPITAL, Function.POLICE, Function.FIRE})
 

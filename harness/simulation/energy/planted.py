@@ -37,8 +37,7 @@ from utility.supply import rationing
 from utility.supply.rationing import Member, Priority
 from utility.supply.store import rations
 
-UNANSWERED_S = 900
-"""Seconds without the utility after which the planted gateway isolates itself."""
+UNANSWERED_S = 900  # seconds without the utility after which the planted gateway isolates itself
 
 
 @contextmanager

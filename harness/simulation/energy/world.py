@@ -14,8 +14,7 @@ from harness.simulation.energy.plant import PlantNode
 from harness.simulation.energy.utility import EnergyUtility
 from harness.simulation.world import START, Options, World
 
-NOON = START + 16 * 3600
-"""Noon of a clear day in June, local time: there is sun to export."""
+NOON = START + 16 * 3600  # noon of a clear day in June, local time: there is sun to export
 
 STREET = tuple(range(10_001, 10_007))
 SERVICES = tuple(range(20_001, 20_007))

@@ -17,8 +17,7 @@ from commonwatt.model.records import RecordType
 from tests.unit.adapters.test_presets import settings_of
 
 T = 1_790_000_100_000
-Message = tuple[float, str, str]
-"""Seconds after the start, topic and payload."""
+Message = tuple[float, str, str]  # seconds after the start, topic and payload
 
 
 def heard(preset: str, source: str, messages: list[Message]) -> tuple[Adapter, Trial]:

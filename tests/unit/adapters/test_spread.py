@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from adapters.energy.spread import Run, Spread, Steps
 from commonwatt.model.units import GROUP_S, SLOT_S
 
-T = 1_790_000_100
-"""Start of a group."""
+T = 1_790_000_100  # start of a group
 
 samples = st.lists(
     st.tuples(st.integers(1, 400_000), st.integers(0, 5_000_000)), min_size=1, max_size=60

@@ -17,8 +17,7 @@ from utility.billing.policies import aces
 from utility.billing.run import bills_of
 from utility.registry.accounts import DatedRegistry, Holding, Installed
 
-TOWNS = int(os.environ.get("BILL_TOWNS", "3"))
-"""Random towns; ``make soak`` runs more."""
+TOWNS = int(os.environ.get("BILL_TOWNS", "3"))  # random towns; ``make soak`` runs more
 
 
 def check(world: World, rules: int = RULES) -> int:

@@ -24,8 +24,7 @@ from commonwatt.model.records import HistoryRecord, RecordType
 from commonwatt.model.units import GROUP_SLOTS, MAX_ABS_READING, QUARTER_S, SLOT_S, SLOTS
 
 Key = tuple[int, int, int]
-Slots = dict[int, tuple[Quality, frozenset[int]]]
-"""By slot: the quality, and the values seen at it."""
+Slots = dict[int, tuple[Quality, frozenset[int]]]  # by slot: the quality, and the values seen at it
 
 KEYS: list[Key] = [(1, 3, 100), (1, 3, 101), (1, 1, 100), (2**64 - 1, 3, 100)]
 QUARTER_START = 1_790_000_100 // QUARTER_S * QUARTER_S

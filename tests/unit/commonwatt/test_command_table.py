@@ -12,8 +12,7 @@ from commonwatt.protocol.plant_messages import PlantAction, PlantCommand
 TESTS = Path(__file__).parents[2]
 PAGE = (TESTS.parent / "docs" / "protocol.md").read_text(encoding="utf-8")
 
-COMING = {"assign"}
-"""Commands of C7 that come with failover; until then they are answered ``unsupported``."""
+COMING = {"assign"}  # commands of C7 that come with failover; until then they are answered ``unsupported``
 
 C7 = {
     "aggregate": {"aggregate", "deaggregate"},

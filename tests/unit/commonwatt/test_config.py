@@ -22,8 +22,7 @@ from harness.real.enrolled import authority, certificate
 
 MODELS = {part: settings_of(part) for part in PARTS}
 
-Wrongs = list[tuple[object, str]]
-"""Wrong values of a key, and a word of what is allowed instead."""
+Wrongs = list[tuple[object, str]]  # wrong values of a key, and a word of what is allowed instead
 
 ADDRESSES: Wrongs = [
     ("somewhere", "HOST:PORT"),

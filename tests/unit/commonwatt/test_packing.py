@@ -281,8 +281,7 @@ def test_whatever_a_payload_is_divided_by_it_is_refused_or_a_sound_block(body: b
     assert_refused_or_sound(body)
 
 
-_ONE = "01 0000000000000001 01 05 00"
-"""Slot 0 alone, its value 5."""
+_ONE = "01 0000000000000001 01 05 00"  # slot 0 alone, its value 5
 
 
 @pytest.mark.parametrize(

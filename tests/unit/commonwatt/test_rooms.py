@@ -2,11 +2,9 @@
 
 import grimp
 
+# Names of the files and folders of a room that open, ask or serve; every other module is a rule.
 FACETS = {"tables", "store", "decisions", "api", "cli", "pages", "jobs", "metrics"}
-"""Names of the files and folders of a room that open, ask or serve; every other module is a rule."""
-
-LOWEST_AND_TOP = {"database", "webkit", "assembly"}
-"""Rooms without rules."""
+LOWEST_AND_TOP = {"database", "webkit", "assembly"}  # rooms without rules
 
 FORBIDDEN = [
     *("asyncio", "concurrent", "logging", "multiprocessing", "select", "selectors", "socket", "sqlite3", "ssl"),

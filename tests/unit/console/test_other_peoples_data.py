@@ -28,11 +28,10 @@ RESIDENT = frozenset({Role.RESIDENT})
 ROUTES = [route for route in all_routes() if route.roles is not None and route.allows(RESIDENT)]
 PEOPLE = {f"resident-of-{account}": account for account in (HOUSE, BEFORE, AFTER, APARTMENT)}
 
+# Values of parameters that name nobody.
 OWN_WORDS = {"month": MONTH, "day": "2027-01-03", "start": "2026-12-30", "end": "2027-01-06", "version": "x"}
-"""Values of parameters that name nobody."""
-
+# The resident who asks, and the one whose data is asked for: also those before and after a move into one house.
 PAIRS = [(HOUSE, APARTMENT), (APARTMENT, HOUSE), (AFTER, BEFORE), (BEFORE, AFTER)]
-"""The resident who asks, and the one whose data is asked for: also those before and after a move into one house."""
 
 
 @pytest.fixture(scope="module")

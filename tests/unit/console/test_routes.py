@@ -26,8 +26,7 @@ from utility.webkit.headers import CONTENT_POLICY
 from utility.webkit.rights import _MACHINE, CSRF_HEADER, unruled
 
 ROUTES = all_routes()
-NAMES = {str(role): frozenset({role}) for role in Role}
-"""A person for each role, named after it."""
+NAMES = {str(role): frozenset({role}) for role in Role}  # a person for each role, named after it
 
 VALUES = {
     "month": MONTH,

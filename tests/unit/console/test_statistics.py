@@ -22,8 +22,7 @@ from utility.statistics.months import month_number
 
 Browsers = Callable[..., Browser]
 
-LAST = "2026-12"
-"""The last whole month: it is January 2027."""
+LAST = "2026-12"  # the last whole month: it is January 2027
 
 
 @pytest.fixture

@@ -25,8 +25,7 @@ from utility.outbox.changes import SawGateway
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.writer import Writer
 
-QUARTER = NOW // QUARTER_S - 4
-"""Of a day in New York with a readable hour: 15 January 2027, 04:23."""
+QUARTER = NOW // QUARTER_S - 4  # of a day in New York with a readable hour: 15 January 2027, 04:23
 
 
 def readings(meter: int, kind: int, value: int, quarters: range) -> Blocks:

@@ -22,8 +22,7 @@ from commonwatt.town.town import Battery, Direction, Function
 from commonwatt.town.town import Meter as Description
 from harness.worlds.meters import SOLAR, ack_of, house_meter
 
-T = 1_790_000_100
-"""Start of a quarter-hour, and so of a minute, a group of ten and a slot."""
+T = 1_790_000_100  # start of a quarter-hour, and so of a minute, a group of ten and a slot
 
 UP = State.INITIALIZED
 BATTERY = Battery(capacity=28_800_000, minimum_percent=50)

@@ -27,8 +27,7 @@ from commonwatt.town.town import Battery
 from harness.worlds.meters import ack_of, house_meter
 from meter_sim.truth import TRUTH
 
-EXAMPLES = int(os.environ.get("METER_EXAMPLES", "60"))
-"""Histories of a meter; ``make soak`` has more."""
+EXAMPLES = int(os.environ.get("METER_EXAMPLES", "60"))  # histories of a meter; ``make soak`` has more
 
 T = 1_790_000_100
 METER = 10_001

@@ -8,8 +8,7 @@ import pytest
 from commonwatt.town.town import Direction, Function
 from harness.worlds.gateway import World
 
-BOUNDARY, HOUSES = 4, (1, 2, 3)
-"""The meters of ``bounded_world``."""
+BOUNDARY, HOUSES = 4, (1, 2, 3)  # the meters of ``bounded_world``
 
 
 @pytest.fixture

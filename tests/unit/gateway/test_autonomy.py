@@ -19,8 +19,7 @@ from harness.worlds.gateway import World, batches, commands, readings
 
 BOUNDARY, HOUSES = 4, (1, 2, 3)
 HALF_A_DAY_S = 12 * 3600
-STEP_S = 450
-"""Few steps; a state is renewed when 300 s of its 900 are left."""
+STEP_S = 450  # few steps; a state is renewed when 300 s of its 900 are left
 
 
 @pytest.fixture

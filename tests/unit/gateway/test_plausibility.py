@@ -19,8 +19,7 @@ from harness.worlds.gateway import CAPACITY, START, World, readings
 
 MOST = 500_000
 FLOOR = CAPACITY // 2
-DISCHARGE = 5_000_000 * 15 // 3600
-"""A donor's discharge in a slot: 5 kW."""
+DISCHARGE = 5_000_000 * 15 // 3600  # a donor's discharge in a slot: 5 kW
 
 
 def history(level: list[int], inflow: list[int], outflow: list[int]) -> History:
@@ -110,8 +109,7 @@ def test_no_level_of_the_emulated_town_is_doubted(tmp_path: Path, hour: int) -> 
 
 # What a person cares about: with any of these meters, how far can a battery fall below its floor?
 
-Report = Callable[[list[int]], int | None]
-"""From a battery's true levels, what its meter reports; ``None``: nothing."""
+Report = Callable[[list[int]], int | None]  # from a battery's true levels, what its meter reports; None: nothing
 
 FAULTS: dict[str, Report] = {
     "none": lambda true: true[-1],

@@ -22,8 +22,7 @@ from gateway.store.tables import PAGE_BYTES, schema
 from harness.worlds.gateway import START, World, batches, blocks_of, readings
 
 VERSIONS = sorted(PAGE_BYTES)
-METERS = (1, 2**63, 2**64 - 1)
-"""Also ids that are negative numbers in the store."""
+METERS = (1, 2**63, 2**64 - 1)  # also ids that are negative numbers in the store
 
 
 def make(path: Path, version: int) -> None:

@@ -50,8 +50,7 @@ class Kept:
             self.settings[change.key] = change.value
 
 
-Sent = tuple[int, str, int | None, int | None]
-"""A command of sharing: its meter, name, weight, end."""
+Sent = tuple[int, str, int | None, int | None]  # a command of sharing: its meter, name, weight, end
 
 
 class Microgrid:

@@ -23,8 +23,7 @@ INTAKE, OUTLET, HOUSES = 4, 5, (1, 2, 3)
 UP = int(State.INITIALIZED)
 ISLAND = UP | int(State.OFF_GRID | State.SWITCH_OPEN)
 DEAD = ISLAND | int(State.DEAD_FEEDER)
-WAIT_S = 300 + BLOCKS * BLOCK_S
-"""The longest wait for a stable voltage, with the microgrid's own delay."""
+WAIT_S = 300 + BLOCKS * BLOCK_S  # the longest wait for a stable voltage, with the microgrid's own delay
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ from scenarios.policies import POLICIES
 from scenarios.recorded import World, record
 from tests.unit.scenarios.test_simulation import conditions, town
 
-EXACT = 1000
-"""What the solver's answers may be wrong by, milliwatt-hours."""
+EXACT = 1000  # what the solver's answers may be wrong by, milliwatt-hours
 
 
 @cache

@@ -26,10 +26,8 @@ from utility.registry.accounts import DatedRegistry, Holding, Installed
 
 FIRST, END = (parse_time(text, "", NEW_YORK) // 900 for text in ("2026-10-31", "2026-11-03"))
 IN, OUT, NEW_OUT = 10001, 10002, 10003
-MOVE = FIRST + 50
-"""The quarter in which the account moves in."""
-EXCHANGE = FIRST + 200
-"""The quarter in which the outgoing meter is exchanged."""
+MOVE = FIRST + 50  # the quarter in which the account moves in
+EXCHANGE = FIRST + 200  # the quarter in which the outgoing meter is exchanged
 
 
 def meter(number: int, direction: Direction, *holdings: Holding) -> Installed:

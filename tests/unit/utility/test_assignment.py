@@ -35,8 +35,7 @@ kind = databases.both_kinds
 QUARTER = 2_000_000
 BEGIN = QUARTER * 900
 NOW = BEGIN + 900
-TRUE, FALSE = 3700, 0
-"""Readings of slot 0 of meter 10001: its own gateway's, and the one that another gateway makes up."""
+TRUE, FALSE = 3700, 0  # readings of slot 0 of meter 10001: its own gateway's, and the one that another gateway makes up
 FORGED = blocks({0: FALSE})
 
 

@@ -30,8 +30,7 @@ PLANT = Plant(
 )
 """A plant for a mean load of 10 kW; a quarter-hour of it is 2.5 kWh."""
 
-UNHURRIED_S = 600.0
-"""A busy machine may need more than the planner's own limit."""
+UNHURRIED_S = 600.0  # a busy machine may need more than the planner's own limit
 
 LOAD = 2_500_000
 LINE = 5 * KWH

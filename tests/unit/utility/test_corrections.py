@@ -57,16 +57,14 @@ from utility.registry.tables import installed
 
 both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 
-DAY = 20_500
-"""A UTC day in February 2026, a Monday."""
+DAY = 20_500  # a UTC day in February 2026, a Monday
 
 FIRST = DAY * 96
 NOW = (DAY + 1) * 86_400 + 8 * 3600
 OUT, INTO, OTHER_OUT, OTHER, BOUNDARY_OUT, BOUNDARY_IN = range(10001, 10007)
 SETTINGS = ValidationSettings(reference_days=3, least_days=2)
 ANNA = By(person="anna", time=NOW, why="as on the paper")
-LATE = FIRST + 40
-"""First quarter without readings of both of a house's meters."""
+LATE = FIRST + 40  # first quarter without readings of both of a house's meters
 
 
 def energy(meter: int, quarter: int) -> int:

@@ -21,8 +21,7 @@ from utility.corrections.members import Layout, Member, layout_of
 from utility.corrections.outages import days_in, off_grid_times, outages_of, slots_in
 from utility.readings.gaps import ALL_SLOTS
 
-FIRST = 1_988_900
-"""Midday of a day in September, with sun."""
+FIRST = 1_988_900  # midday of a day in September, with sun
 
 QUARTERS = 5
 GAP = range(FIRST + 2, FIRST + 4)

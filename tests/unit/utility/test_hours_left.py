@@ -43,8 +43,7 @@ def report(level: int, *levels: int) -> PlantReport:
     )
 
 
-SINCE_S = 3 * QUARTER_S + 60
-"""From the end of the oldest of four quarter-hours to the report."""
+SINCE_S = 3 * QUARTER_S + 60  # from the end of the oldest of four quarter-hours to the report
 
 LASTING = report(KEEP + 6_000_000, *(KEEP + each * 1_000_000 for each in (9, 8, 7, 6)))
 

@@ -32,8 +32,7 @@ from utility.readings.tables import compacted
 
 QUARTER = 2_000_000
 NOW = (QUARTER + 4) * 900
-HOUSEKEEPING = period.c.job != "bills"
-"""Jobs that run for the present period only."""
+HOUSEKEEPING = period.c.job != "bills"  # jobs that run for the present period only
 TODAY = LocalDay().period_at(NOW).start
 CLOCK = Clock(origin=NOW, monotonic_origin=0, speed=0)
 

@@ -11,8 +11,7 @@ from utility.access.guesses import CODES, after_wrong_code
 from utility.access.one_time import STEP_S, code_of, grouped, is_code, read, step_of, uri_of
 from utility.access.secrets import new_recovery_code, new_seed
 
-RFC_SEED = b32encode(b"12345678901234567890").decode()
-"""The secret of RFC 6238, appendix B."""
+RFC_SEED = b32encode(b"12345678901234567890").decode()  # the secret of RFC 6238, appendix B
 
 RFC_CODES = {
     59: "94287082",

@@ -38,8 +38,7 @@ BEGIN = QUARTER * 900
 NOW = BEGIN + 900
 LATER = NOW + 7200
 AGE = 1800
-TOO_MUCH = 250_001
-"""In one slot, through a service of 200 A: houses have that."""
+TOO_MUCH = 250_001  # in one slot, through a service of 200 A: houses have that
 
 
 class Bench:

@@ -42,8 +42,7 @@ from utility.webkit.services import Api
 
 both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 
-QUARTER = 1_988_920
-"""18:00 in New York, on a day in September: little sun."""
+QUARTER = 1_988_920  # 18:00 in New York, on a day in September: little sun
 
 FIRST = QUARTER - 1
 SOON = (QUARTER + 3) * QUARTER_S

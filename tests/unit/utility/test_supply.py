@@ -57,8 +57,7 @@ from utility.webkit.cli import options
 both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 
 QUARTER = 1_988_892
-START = QUARTER * QUARTER_S
-"""11:00 in New York, on a day in September."""
+START = QUARTER * QUARTER_S  # 11:00 in New York, on a day in September
 
 
 _BOUNDARY = select(meter.c.no).where(
@@ -229,8 +228,7 @@ def test_a_lost_outcome_is_sent_again_and_buys_nothing_twice(database: Database)
     play(World(database), story)
 
 
-KILLS = 8
-"""Write transactions from the quarter-hour's start to the closed purchase, with a margin."""
+KILLS = 8  # write transactions from the quarter-hour's start to the closed purchase, with a margin
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

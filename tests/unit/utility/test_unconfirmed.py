@@ -29,17 +29,14 @@ from utility.readings.store.retention import Retention
 
 kind = databases.both_kinds
 
-DAY = 96
-"""Quarters."""
-TODAY = 2_000_000
-"""Quarter; 2027-01-15."""
+DAY = 96  # quarters
+TODAY = 2_000_000  # quarter; 2027-01-15
 NOW = TODAY * 900
 METERS = {"r001": 10001, "r002": 20001}
 READING = HistoryRecord(
     record_type=3, lossy=0, record_id=1, meter_id=10001, account=9, start=NOW, end=NOW + 15, reading=5
 )
-BOOTED = 1_000
-"""A machine without a clock battery, epoch seconds."""
+BOOTED = 1_000  # a machine without a clock battery, epoch seconds
 
 
 class Utility:

@@ -15,17 +15,11 @@ from utility.access.secrets import digest, new_secret
 from utility.access.tables import api_token, invitation, person, person_role, session, started_login
 from utility.database.database import Database
 
+# Seconds after which a session ends: without a request, and in any case. A page left open over night goes on.
 IDLE_S, ABSOLUTE_S = 24 * 3_600, 14 * 86_400
-"""Seconds after which a session ends: without a request, and in any case. A page left open over night goes on."""
-
-INVITED_S = 7 * 86_400
-"""Seconds for which an invitation's link is valid."""
-
-MAX_SESSIONS = 20
-"""Most sessions of a person; a further login ends the one that was used longest ago."""
-
-USED_EVERY_S = 300
-"""Seconds between two writes of the last use of a session or a token."""
+INVITED_S = 7 * 86_400  # seconds for which an invitation's link is valid
+MAX_SESSIONS = 20  # most sessions of a person; a further login ends the one that was used longest ago
+USED_EVERY_S = 300  # seconds between two writes of the last use of a session or a token
 
 
 log = logging.getLogger(__name__)
@@ -103,8 +97,7 @@ def has_admin(connection: Connection) -> bool:
     return connection.execute(select(func.count()).select_from(joined).where(condition)).scalar_one() > 0
 
 
-FIRST = "admin"
-"""The name of the first administrator."""
+FIRST = "admin"  # the name of the first administrator
 
 
 def first_invitation(database: Database, now: EpochSeconds) -> str | None:

@@ -13,8 +13,7 @@ from utility.access.secrets import digest, new_token
 from utility.access.store.people import By
 from utility.access.tables import api_token
 
-MAX_TOKENS = 50
-"""Most valid tokens of a person."""
+MAX_TOKENS = 50  # most valid tokens of a person
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,7 @@ from commonwatt.model.units import EpochSeconds
 from utility.access.actor import Actor
 from utility.access.tables import audit
 
-MAX_TEXT = 20_000
-"""Most characters of a stored value before or after a change; a longer one is cut."""
+MAX_TEXT = 20_000  # most characters of a stored value before or after a change; a longer one is cut
 
 
 @dataclass(frozen=True, kw_only=True)

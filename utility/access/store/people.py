@@ -17,8 +17,7 @@ _LOCK = 0x43570168
 """Number of the advisory lock for changes of people: two administrators can't remove each other at once."""
 
 
-SHOWN_FAULTS = 10
-"""Most faults of a list of people that are told at once."""
+SHOWN_FAULTS = 10  # most faults of a list of people that are told at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +65,6 @@ def list_people(
     """Return people by name.
 
     Args:
-        connection: The database.
         search: The beginning of a name, a part of a name for people, or the number of an account; empty: anybody.
         role: Only people with this role; ``None``: any.
         after: Only names after this one, for the next page.

@@ -18,11 +18,8 @@ from utility.access.store.people import By
 from utility.access.tables import recovery_code, second_factor
 from utility.database.database import upsert
 
-RECOVERY_CODES = 10
-"""Recovery codes that a person gets, each for one login."""
-
-OFFERED_S = 900
-"""Seconds in which a new secret has to be confirmed."""
+RECOVERY_CODES = 10  # recovery codes that a person gets, each for one login
+OFFERED_S = 900  # seconds in which a new secret has to be confirmed
 
 
 @dataclass(frozen=True, kw_only=True)

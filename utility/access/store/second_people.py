@@ -12,14 +12,9 @@ from utility.access.store.audit_log import record
 from utility.access.tables import audit, person, person_role
 from utility.database.database import read_setting, save_setting
 
-REFUSED = "second.refuse"
-"""The action of the audit log: the rule of two people refused an attempt."""
-
-BROKEN = "machine.break-glass"
-"""The action of the audit log: a command decided without the service and without a login."""
-
-_SEEN = "audit_seen"
-"""Setting with the last number of the audit log up to which an administrator has seen both."""
+REFUSED = "second.refuse"  # the action of the audit log: the rule of two people refused an attempt
+BROKEN = "machine.break-glass"  # the action of the audit log: a command decided without the service and without a login
+_SEEN = "audit_seen"  # setting with the last number of the audit log up to which an administrator has seen both
 
 _DECIDE = (Role.CLERK.value, Role.APPROVER.value)
 
@@ -66,7 +61,6 @@ def unseen(connection: Connection, *actions: str) -> dict[int, str]:
     """Return person and subject of what no administrator has seen, by number of the audit log.
 
     Args:
-        connection: The database.
         actions: ``REFUSED`` or ``BROKEN``; none: both.
     """
     c = audit.c

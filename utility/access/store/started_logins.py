@@ -6,11 +6,8 @@ from commonwatt.model.units import EpochSeconds
 from utility.access.secrets import digest, new_secret
 from utility.access.tables import started_login
 
-LASTS_S = 300
-"""Seconds in which the second factor has to follow the password."""
-
-MAX_WRONG = 5
-"""Wrong codes after which the password is asked for again."""
+LASTS_S = 300  # seconds in which the second factor has to follow the password
+MAX_WRONG = 5  # wrong codes after which the password is asked for again
 
 
 def start(connection: Connection, name: str, now: EpochSeconds) -> str:

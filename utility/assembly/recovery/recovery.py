@@ -58,11 +58,10 @@ from utility.supply.tables import plant_seen
 
 ROWS_AT_A_TIME = 1_000
 
+# Settings that are copied, all JSON; the others concern only the old database.
 _SETTINGS = (TOWN, REVISION, KEPT_FROM, STORM)
-"""Settings that are copied, all JSON; the others concern only the old database."""
-
+# Tables that are not copied: gaps are found again, reports come again, people log in again, invitations end.
 _LEFT = {gap, gateway_seen, plant_seen, invitation, session, started_login}
-"""Tables that are not copied: gaps are found again, reports come again, people log in again, invitations end."""
 
 _FIRST = (controller, meter)
 

@@ -19,8 +19,7 @@ from utility.billing.policies.policy import CreditGoesTo
 from utility.billing.proof.leaf import MeterQuarters
 from utility.tariffs.policy_settings import RangersSettings
 
-Row = dict[str, object]
-"""A row of a table, by its columns."""
+Row = dict[str, object]  # a row of a table, by its columns
 
 _SHOWN = (Quantity.IMPORTED, Quantity.EXPORTED, Quantity.SHARED_IN, Quantity.SHARED_OUT)
 
@@ -42,7 +41,6 @@ class Explained:
 
     Args:
         inputs: What the bill was computed from.
-        bill: The bill.
         meters: The quarter-hours of the account's meters.
     """
 

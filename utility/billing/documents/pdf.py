@@ -28,8 +28,7 @@ _FONT = "helvetica"
 _LINES_AT = (_EDGE, 380.0, 465.0, _RIGHT)
 _TOTALS_AT = (_EDGE, 300.0, 380.0, 471.0, _RIGHT)
 """Where the columns of tables are: the first begins there, the others end there."""
-_BETWEEN = 6.0
-"""Least space after the text of a table's first column."""
+_BETWEEN = 6.0  # least space after the text of a table's first column
 
 
 def as_pdf(statement: Statement) -> bytes:

@@ -14,16 +14,12 @@ from utility.billing.proof.leaf import Course
 
 Points: TypeAlias = list[tuple[float, float]]
 
+# The height of each step of a line, in parts of a unit (``GRID``), and the number of the hour before which it ends.
+# Whole numbers make small files.
 Steps: TypeAlias = list[tuple[int, int]]
-"""The height of each step of a line, in parts of a unit (``GRID``), and the number of the hour before which it ends.
-Whole numbers make small files.
-"""
 
-WIDTH, HEIGHT, LEFT, BOTTOM = 860, 240, 52, 20
-"""Of the plot, in its own units."""
-
-GRID = 2
-"""Heights of steps in a unit."""
+WIDTH, HEIGHT, LEFT, BOTTOM = 860, 240, 52, 20  # of the plot, in its own units
+GRID = 2  # heights of steps in a unit
 
 DRAWN = (
     (Quantity.IMPORTED, "imported", "#1b6ca8", 1),
@@ -33,8 +29,7 @@ DRAWN = (
 )
 """What the plot shows: the quantity, its words, its color, and its side of the axis."""
 
-_DATED = (1, 6, 11, 16, 21, 26)
-"""Days of the month whose place is named."""
+_DATED = (1, 6, 11, 16, 21, 26)  # days of the month whose place is named
 
 ESTIMATE = "#a3325f"
 """The color of marks at hours with estimates or without data."""

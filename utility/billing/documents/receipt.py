@@ -15,8 +15,7 @@ from utility.billing.proof.tree import leaf_hash, proof_at, salts
 from utility.billing.run import complete
 from utility.billing.stored_run import StoredRun, Tree
 
-FORM = "commonwatt receipt 1"
-"""The name of the file's form."""
+FORM = "commonwatt receipt 1"  # the name of the file's form
 
 
 def quarters_of_accounts(
@@ -56,7 +55,6 @@ def receipt_of(run: StoredRun, tree: Tree, bill: Bill, quarters: Sequence[MeterQ
     Args:
         run: The inputs of its run.
         tree: The tree over the run's bills.
-        bill: The bill.
         quarters: The quarter-hours of the account's meters.
 
     Raises:

@@ -16,8 +16,7 @@ from utility.billing.proof.canonical import Json
 from utility.billing.proof.head import check_code
 from utility.billing.proof.leaf import Course, MeterQuarters
 
-KWH: MilliwattHours = 1_000_000
-"""Milliwatt-hours of a kilowatt-hour."""
+KWH: MilliwattHours = 1_000_000  # milliwatt-hours of a kilowatt-hour
 
 Row: TypeAlias = tuple[str, ...]
 

@@ -21,8 +21,7 @@ from utility.webkit.console.answers import Number, address, download, found
 from utility.webkit.console.console import Console
 from utility.webkit.rights import ClerksOrApprovers
 
-MAX_BILLS = 200
-"""Most bills of an account that are listed: runs of about ten years."""
+MAX_BILLS = 200  # most bills of an account that are listed: runs of about ten years
 
 Day = Annotated[date | None, Query(description="A local day of the bill.")]
 Hour = Annotated[int | None, Query(ge=0, le=23)]

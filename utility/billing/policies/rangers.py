@@ -19,5 +19,4 @@ def credit_prices(tariff: Tariff) -> tuple[Decimal, ...]:
     return tuple(price.import_ for price in tariff.prices)
 
 
-POLICY = Policy(name="rangers", credit_goes_to=CreditGoesTo.UNITS, credit_prices=credit_prices)
-"""The policy."""
+POLICY = Policy(name="rangers", credit_goes_to=CreditGoesTo.UNITS, credit_prices=credit_prices)  # the policy

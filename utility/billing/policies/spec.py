@@ -17,5 +17,4 @@ def credit_prices(tariff: Tariff) -> tuple[Decimal, ...]:
     return tuple(price.credit for price in tariff.prices)
 
 
-POLICY = Policy(name="spec", credit_goes_to=CreditGoesTo.PLACES, credit_prices=credit_prices)
-"""The policy."""
+POLICY = Policy(name="spec", credit_goes_to=CreditGoesTo.PLACES, credit_prices=credit_prices)  # the policy

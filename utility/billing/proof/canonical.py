@@ -10,8 +10,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any
 
-Json = Any
-"""What ``json.loads`` returns."""
+Json = Any  # what ``json.loads`` returns
 
 
 def canonical(value: Json) -> bytes:

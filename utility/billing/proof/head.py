@@ -15,11 +15,8 @@ from utility.billing.proof.canonical import Json, canonical
 from utility.billing.proof.leaf import TOWN
 from utility.billing.proof.tree import root
 
-LEAST_ACCOUNTS = 15
-"""Accounts of a group whose totals are given."""
-
-LARGEST_PERCENT = 15
-"""No account has more of a total that is given."""
+LEAST_ACCOUNTS = 15  # accounts of a group whose totals are given
+LARGEST_PERCENT = 15  # no account has more of a total that is given
 
 _HEAD = b"\x02"
 
@@ -28,9 +25,7 @@ def head_of(month: str, contents: Sequence[Json], hashes: Sequence[bytes], **sta
     """Return the head of a month.
 
     Args:
-        month: The month.
         contents: The contents of all leaves, by account.
-        hashes: Their hashes.
         stated: What else the head commits to, such as the run, and digests of tariffs and boundaries.
     """
     return {

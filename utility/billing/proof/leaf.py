@@ -14,14 +14,10 @@ from commonwatt.settlement.settled import Quantity
 from utility.billing.bill import Bill
 from utility.billing.proof.canonical import Json, canonical, plain
 
-TOWN: AccountNumber = 0
-"""The leaf of meters without an account: their energy is the town's, and no bill goes with it."""
-
+TOWN: AccountNumber = 0  # the leaf of meters without an account: their energy is the town's, and no bill goes with it
+# The quantities by their names in leaves and receipts.
 QUANTITIES = {quantity.name.lower(): quantity for quantity in Quantity}
-"""The quantities by their names in leaves and receipts."""
-
-Course: TypeAlias = NDArray[np.int64]
-"""Milliwatt-hours, one for each quarter."""
+Course: TypeAlias = NDArray[np.int64]  # milliwatt-hours, one for each quarter
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,7 +81,6 @@ def content_of(account: AccountNumber, customer: str, bill: Bill | None, meters:
     """Return the content of a leaf.
 
     Args:
-        account: The account.
         customer: The kind of its place, such as ``house``.
         bill: Its bill; ``None`` for ``TOWN``.
         meters: What is ``stated`` of the quarter-hours of its meters in the month.

@@ -15,11 +15,8 @@ from dataclasses import dataclass
 
 from commonwatt.model.units import AccountNumber
 
-SALT_BYTES = 32
-"""Length of a salt, and of the secret of a run."""
-
-HASH_BYTES = 32
-"""Length of a hash."""
+SALT_BYTES = 32  # length of a salt, and of the secret of a run
+HASH_BYTES = 32  # length of a hash
 
 _LEAF, _NODE = b"\x00", b"\x01"
 

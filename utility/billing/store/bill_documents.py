@@ -44,8 +44,7 @@ from utility.database.database import Database
 from utility.readings.store.parts import chunks
 from utility.registry.accounts import functions_of
 
-CHUNK_ACCOUNTS = 500
-"""Accounts whose quarter-hours are in memory at once, about 100 MB."""
+CHUNK_ACCOUNTS = 500  # accounts whose quarter-hours are in memory at once, about 100 MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +63,6 @@ class RunDocuments:
         """Return the bill of an account; of an issued run only if it is a leaf of the run's tree.
 
         Args:
-            account: The account.
             quarters: The settled quarter-hours of its meters; ``None``: they are loaded.
 
         Raises:

@@ -27,11 +27,8 @@ from utility.database.database import insert_or
 from utility.registry.accounts import DatedRegistry
 from utility.tariffs.store.tariffs import published
 
-CORRECTED_MONTHS = 12
-"""Newest months with issued bills that a run corrects."""
-
-SERVICE = "service"
-"""The maker of a run that the service's job made."""
+CORRECTED_MONTHS = 12  # newest months with issued bills that a run corrects
+SERVICE = "service"  # the maker of a run that the service's job made
 
 _COLUMNS = (
     "no", "month", "state", "policy", "code", "settled_no", "previous_no", "digest", "root", "figures",
@@ -58,7 +55,6 @@ def run_inputs(
     """Return the inputs of a run as they are now.
 
     Args:
-        connection: The database.
         month: The local month to bill.
         terms: Zone, tariff, program.
         registry: Meters and accounts.

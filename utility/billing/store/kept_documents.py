@@ -8,8 +8,7 @@ from typing import Generic, TypeVar
 from commonwatt.model.units import AccountNumber
 from utility.billing.store.bill_documents import RunDocuments
 
-MOST_KEPT = 64
-"""Most bills whose documents are kept; an issued bill never changes, so they never age."""
+MOST_KEPT = 64  # most bills whose documents are kept; an issued bill never changes, so they never age
 
 Key = TypeVar("Key")
 

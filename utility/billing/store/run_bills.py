@@ -32,7 +32,6 @@ def prepared(database: Database, month: str, tariff: str) -> StoredRun:
     """Return the inputs of a run of a month as they are now.
 
     Args:
-        database: The database.
         month: The local month.
         tariff: The name of the tariff of accounts without one.
 

@@ -53,7 +53,6 @@ def bills_page(
     """Return some bills of a run.
 
     Args:
-        connection: The database.
         number: The run.
         other: The run to compare with.
         order: By account, or by the change: the largest fall or rise first.

@@ -17,17 +17,10 @@ from commonwatt.model.words import counted
 from utility.control.changes import Asked
 from utility.webkit.cli.service import reason_of
 
-DONE, REFUSED, EXPIRED = 0, 1, 2
-"""Exit codes: every gateway did it; one refused; one did not answer in time."""
-
-LOOK_S = 1.0
-"""Real seconds between two looks for answers."""
-
-SILENT_S = 60.0
-"""Real seconds for which the service may be silent, such as in a restart."""
-
-NAMED = 20
-"""Most microgrids that are listed one by one."""
+DONE, REFUSED, EXPIRED = 0, 1, 2  # exit codes: every gateway did it; one refused; one did not answer in time
+LOOK_S = 1.0  # real seconds between two looks for answers
+SILENT_S = 60.0  # real seconds for which the service may be silent, such as in a restart
+NAMED = 20  # most microgrids that are listed one by one
 
 _pause = threading.Event()
 

@@ -23,8 +23,7 @@ from utility.readings.store.heartbeats import last_heartbeats
 from utility.readings.store.parts import chunks
 from utility.registry.tables import controller
 
-_LOCK = 0x4357000D
-"""Number of the advisory lock for new changes."""
+_LOCK = 0x4357000D  # number of the advisory lock for new changes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,11 +19,9 @@ def set_weight(
 
     Args:
         connection: A transaction that writes.
-        number: The account.
         weight: The weight, 1 to 1000; weights that were to begin later are dropped.
         start: The first quarter.
         person: The person who sets it.
-        now: The time.
 
     Raises:
         ConfigError: There is no such account, or weight or date are wrong; nothing was changed.

@@ -14,11 +14,8 @@ from utility.outbox.store import add_command
 from utility.outbox.tables import command
 from utility.registry.tables import account_term, holding, meter
 
-VALID_S = 86_400
-"""Seconds after their begin for which weights are sent until they are acknowledged."""
-
-LOST = ("expired", "superseded")
-"""States of a command that no gateway has carried out."""
+VALID_S = 86_400  # seconds after their begin for which weights are sent until they are acknowledged
+LOST = ("expired", "superseded")  # states of a command that no gateway has carried out
 
 
 def microgrids_with_weights(connection: Connection) -> set[MicrogridId]:

@@ -24,11 +24,8 @@ from utility.readings.tables import compacted, gap, series
 from utility.registry.tables import controller, meter
 from utility.supply.store.rations import loss_permille
 
-MAX_DAYS = 7
-"""Most days that are checked after a time without the service; earlier ones are left out."""
-
-_DONE = "checked_until"
-"""Setting with the first UTC day that is not checked."""
+MAX_DAYS = 7  # most days that are checked after a time without the service; earlier ones are left out
+_DONE = "checked_until"  # setting with the first UTC day that is not checked
 
 
 def days_to_check(connection: Connection, before: int) -> range:

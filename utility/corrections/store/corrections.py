@@ -29,23 +29,13 @@ from utility.database.keys import is_one_of, listed
 from utility.readings.store.parts import MAX_IN, chunks, masks
 from utility.registry.tables import meter
 
-MAX_AT_ONCE = 50_000
-"""Most corrections that one command decides on."""
-
-JOB = ""
-"""The person of a step of the utility's own job."""
-
-SeriesKey = tuple[int, int, int]
-"""(number of the meter, record type, quarter)."""
-
+MAX_AT_ONCE = 50_000  # most corrections that one command decides on
+JOB = ""  # the person of a step of the utility's own job
+SeriesKey = tuple[int, int, int]  # (number of the meter, record type, quarter)
+# What the second of two people is told.
 MEANWHILE = "another person changed some of these corrections meanwhile; nothing was done"
-"""What the second of two people is told."""
-
-_STEPS_LOCK = 0x4357000A
-"""Number of the advisory lock for steps."""
-
-_TAKEN = "correction_step_taken"
-"""Setting with the last step whose days ``take_changed`` returned."""
+_STEPS_LOCK = 0x4357000A  # number of the advisory lock for steps
+_TAKEN = "correction_step_taken"  # setting with the last step whose days ``take_changed`` returned
 
 _FLOWS = [int(kind) for kind in RecordType if kind.is_flow]
 _KEY = (correction.c.quarter, correction.c.meter_no, correction.c.record_type)
@@ -213,7 +203,6 @@ def found(
     """Return corrections with their meter's id and microgrid, by meter, record type and time.
 
     Args:
-        connection: The database.
         chosen: Which.
         states: In one of these states.
         limit: At most so many; ``None``: all.
@@ -252,9 +241,7 @@ def overlay(connection: Connection, meters: Collection[MeterId] | None, first: Q
     Of several for a slot a person's value counts before an estimate, then the later one.
 
     Args:
-        connection: The database.
         meters: The meters' ids; ``None``: all.
-        first: The first quarter.
         until: The quarter after the last.
 
     Raises:

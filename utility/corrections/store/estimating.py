@@ -31,11 +31,8 @@ from utility.readings.tables import compacted, gap
 from utility.registry.tables import controller, installed, meter
 from utility.supply.store.rations import loss_permille
 
-MAX_WINDOWS = 30
-"""Most windows of a microgrid that one run estimates; with more, each day's run begins with others."""
-
-MAX_AGE_DAYS = 60
-"""Gaps older than this are not estimated: no like day is near, and the month is billed."""
+MAX_WINDOWS = 30  # most windows of a microgrid that one run estimates; with more, each day's run begins with others
+MAX_AGE_DAYS = 60  # gaps older than this are not estimated: no like day is near, and the month is billed
 
 _ALWAYS = [int(RecordType.THROUGH), int(RecordType.REGISTER)]
 _DAY_S = 86_400

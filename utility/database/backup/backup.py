@@ -71,7 +71,6 @@ def restore(url: str, source: Path, now: EpochSeconds, config: Path, *, replace:
     Args:
         url: The database to restore.
         source: The backup.
-        now: The time.
         config: The utility's settings file, for the commands in errors.
         replace: Whether to replace a database that has data.
         tell: Called with the progress, on SQLite.

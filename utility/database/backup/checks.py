@@ -18,11 +18,9 @@ from utility.readings.tables import compacted, dead_letter, event, part
 from utility.registry.store.registry import registry_changed
 from utility.registry.tables import meter
 
-VERSION_TABLE = "alembic_version"
-"""Table with the schema's revision."""
-
+VERSION_TABLE = "alembic_version"  # table with the schema's revision
+# A database with a row in one of these tables has data, and is replaced only on request.
 HOLDS = (meter, part, compacted, event, dead_letter)
-"""A database with a row in one of these tables has data, and is replaced only on request."""
 
 
 class NoBackupError(Exception):

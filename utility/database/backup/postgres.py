@@ -41,8 +41,7 @@ from utility.database.postgres.programs import address, run, script
 from utility.database.tables import setting
 from utility.readings.tables import compacted, part
 
-LOCK_TIMEOUT_S = 20
-"""Longest wait of a backup or restore for another process's lock on a table, seconds."""
+LOCK_TIMEOUT_S = 20  # longest wait of a backup or restore for another process's lock on a table, seconds
 
 _VIEW = "block"
 _NUMBERED = [

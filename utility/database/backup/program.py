@@ -6,8 +6,7 @@ from pathlib import Path
 from commonwatt.runtime.child import work_of_child
 from utility.database.backup.backup import backup
 
-_CONFIG = Path("utility.toml")
-"""What errors call the utility's settings file."""
+_CONFIG = Path("utility.toml")  # what errors call the utility's settings file
 
 
 def make(task: Mapping[str, object]) -> str:

@@ -42,8 +42,7 @@ from utility.registry.tables import meter
 
 log = logging.getLogger(__name__)
 
-Tell = Callable[[int, int], None]
-"""Called with (amount done, total)."""
+Tell = Callable[[int, int], None]  # called with (amount done, total)
 
 _PAGES_AT_A_TIME = 4_096
 _ROWS_AT_A_TIME = 20_000

@@ -16,8 +16,7 @@ _LOCK = 0x43570001
 
 _IS_THERE = text("SELECT 1 FROM pg_class WHERE relname = :name AND relnamespace = current_schema()::regnamespace")
 
-Month = tuple[int, int]
-"""(year, month), UTC."""
+Month = tuple[int, int]  # (year, month), UTC
 
 
 def month_of(quarter: Quarter) -> Month:

@@ -24,15 +24,13 @@ class CustomerFormat(StrEnum):
     SPREADSHEET = "spreadsheet"
 
 
+# The media type of each format.
 MEDIA_TYPES = {CustomerFormat.GREEN_BUTTON: "application/atom+xml", CustomerFormat.SPREADSHEET: "text/csv"}
-"""The media type of each format."""
-
+# The end of a file's name by its format.
 SUFFIXES = {CustomerFormat.GREEN_BUTTON: "xml", CustomerFormat.SPREADSHEET: "csv"}
-"""The end of a file's name by its format."""
 
 
-PIECE = 2_000
-"""Lines of text in a piece of a file: some hundred kilobytes."""
+PIECE = 2_000  # lines of text in a piece of a file: some hundred kilobytes
 
 
 def pieces_of(quarters: AccountQuarters, form: CustomerFormat, store: str, zone: ZoneInfo) -> Iterator[str]:
@@ -40,7 +38,6 @@ def pieces_of(quarters: AccountQuarters, form: CustomerFormat, store: str, zone:
 
     Args:
         quarters: The quarter-hours.
-        form: The format.
         store: The id of the store that they are from.
         zone: The town's zone.
     """

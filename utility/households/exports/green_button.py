@@ -28,11 +28,8 @@ _TITLES = {
     Flow.DELIVERED: "Electricity delivered to the customer",
     Flow.RECEIVED: "Electricity received from the customer",
 }
-_POWER_OF_TEN = -3
-"""Values are milliwatt-hours, the unit watt-hours."""
-
-_NO_RULE = "FFFFFFFF"
-"""As ESPI codes that a zone has no daylight saving time."""
+_POWER_OF_TEN = -3  # values are milliwatt-hours, the unit watt-hours
+_NO_RULE = "FFFFFFFF"  # as ESPI codes that a zone has no daylight saving time
 
 
 def green_button(quarters: AccountQuarters, store: str, zone: ZoneInfo) -> Iterator[str]:

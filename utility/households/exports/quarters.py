@@ -66,10 +66,8 @@ def from_readings(
     """Return the sums of an account's readings of energy through its meters.
 
     Args:
-        account: The account.
         blocks: The joined blocks of its meters.
         held: When it had which meter.
-        first: The first quarter.
         end: The quarter after the last.
     """
     through = blocks.take(np.flatnonzero(blocks.record_type == RecordType.THROUGH))

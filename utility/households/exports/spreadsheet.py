@@ -9,8 +9,7 @@ from commonwatt.model.units import QUARTER_S
 from utility.households.exports.quarters import AccountQuarters, Flow, Quality
 
 _NAMES = {Flow.DELIVERED: "Delivered to you (kWh)", Flow.RECEIVED: "Received from you (kWh)"}
-_MILLIWATT_HOURS = 1_000_000
-"""In a kilowatt-hour."""
+_MILLIWATT_HOURS = 1_000_000  # in a kilowatt-hour
 
 
 def spreadsheet(quarters: AccountQuarters, zone: ZoneInfo) -> Iterator[str]:

@@ -25,11 +25,8 @@ from utility.webkit.console.console import Console
 from utility.webkit.console.plots import Series, plotted
 from utility.webkit.rights import Residents
 
-SHOWN_BILLS = 60
-"""Issued bills that are listed: five years."""
-
-KILOWATTS = 3600 / QUARTER_S / 1e6
-"""Mean kilowatts of a milliwatt-hour in a quarter-hour."""
+SHOWN_BILLS = 60  # issued bills that are listed: five years
+KILOWATTS = 3600 / QUARTER_S / 1e6  # mean kilowatts of a milliwatt-hour in a quarter-hour
 
 _Day = Annotated[date, Query(description="A local day.")]
 _Month = Annotated[str, Query(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", description="A local month.")]

@@ -19,8 +19,7 @@ from utility.jobs.plans import Plan
 from utility.jobs.tables import job as job_table
 from utility.jobs.tables import period
 
-LEASE_S = 60
-"""Clock seconds until a lease expires without a renewal."""
+LEASE_S = 60  # clock seconds until a lease expires without a renewal
 
 
 QUICK_ATTEMPTS = 3
@@ -29,8 +28,7 @@ QUICK_ATTEMPTS = 3
 FIRST_BACKOFF_S = 60
 LAST_BACKOFF_S = 3_600
 
-MAX_WORDS = 500
-"""Most characters of an error or of a reason to wait."""
+MAX_WORDS = 500  # most characters of an error or of a reason to wait
 
 
 class LeaseLostError(StoreError):

@@ -124,9 +124,7 @@ def ask_for(connection: Connection, name: str, now: EpochSeconds, *, again: bool
     """Have the next tick run a job's oldest open period; return whether there is one that no attempt is at work on.
 
     Args:
-        connection: The database.
         name: The job's name.
-        now: The time.
         again: Whether to run the newest period again if all are done.
     """
     c = period.c

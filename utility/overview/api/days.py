@@ -10,8 +10,7 @@ from utility.overview.store.days import counted_days
 from utility.readings.store.completeness import Completeness
 from utility.webkit.services import Api
 
-MOST_DAYS = 366
-"""Days of one request."""
+MOST_DAYS = 366  # days of one request
 
 _EPOCH = date(1970, 1, 1)
 

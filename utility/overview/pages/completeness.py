@@ -12,8 +12,7 @@ from utility.overview.town_view import month_days
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Staff
 
-WORST = 50
-"""Microgrids that are listed."""
+WORST = 50  # microgrids that are listed
 
 _EPOCH = date(1970, 1, 1)
 _Month = Annotated[str | None, Query(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", description="A local month.")]

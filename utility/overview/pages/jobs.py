@@ -23,8 +23,7 @@ from utility.webkit.rights import Admins, Staff
 
 START = "/console/jobs"
 
-PERIODS = 24
-"""Periods of a job that its page shows."""
+PERIODS = 24  # periods of a job that its page shows
 
 BADGES = {"ok": "good", "running": "good", "due": "good", "waiting": "idle", "paused": "warning", "failed": "bad"}
 

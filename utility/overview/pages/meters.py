@@ -22,17 +22,11 @@ from utility.webkit.console.days import KILOWATTS, local_day, quarters_of
 from utility.webkit.console.plots import plotted, thinned
 from utility.webkit.rights import Staff
 
-PAGE = 100
-"""Meters of a page of the list."""
-
-MOST_READ_DAYS = 190
-"""Days of a plot of readings: they are kept for six months."""
-
-EVENTS, CONFLICTS, CHANGES = 50, 20, 20
-"""Rows of these tables on the page of a meter."""
-
+PAGE = 100  # meters of a page of the list
+MOST_READ_DAYS = 190  # days of a plot of readings: they are kept for six months
+EVENTS, CONFLICTS, CHANGES = 50, 20, 20  # rows of these tables on the page of a meter
+# Offered ranges in days, up to today.
 RANGES = (("day", 1), ("week", 7), ("month", 31), ("year", 366), ("five years", 5 * 366))
-"""Offered ranges in days, up to today."""
 
 KINDS = {
     "through": "through the meter",

@@ -19,14 +19,9 @@ from utility.webkit.console.days import KILOWATTS, local_day, quarters_of
 from utility.webkit.console.plots import Series, plotted
 from utility.webkit.rights import Staff
 
-PAGE = 100
-"""Rows of a page of the table."""
-
-SHARED_QUARTERS = 96
-"""Quarters back in which sharing is listed."""
-
-COMMANDS = 10
-"""Commands that are listed."""
+PAGE = 100  # rows of a page of the table
+SHARED_QUARTERS = 96  # quarters back in which sharing is listed
+COMMANDS = 10  # commands that are listed
 
 _Name = Annotated[str, Path(pattern=f"^{MICROGRID_PATTERN}$")]
 

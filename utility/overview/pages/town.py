@@ -16,11 +16,9 @@ from utility.readings.store.completeness import Completeness
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Staff
 
-MOST_FRAGMENTS = 32
-"""Versions of which the changes are kept rendered: browsers have the last few."""
-
+MOST_FRAGMENTS = 32  # versions of which the changes are kept rendered: browsers have the last few
+# The kinds of microgrids, for people, in the order of the page.
 KINDS = {"public": "Public", "apartment": "Apartments", "residential": "Residential"}
-"""The kinds of microgrids, for people, in the order of the page."""
 
 
 def add_town(app: FastAPI, console: Console) -> None:

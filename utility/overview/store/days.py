@@ -23,14 +23,9 @@ from utility.registry.store.removed_meters import removed_meters
 from utility.registry.tables import controller, meter
 from utility.settlement.store.settlement_due import changed_places
 
-MOST_DAYS = 366
-"""Days back that are counted after an update from a version without these counts."""
-
-AGAIN_DAYS = 40
-"""Days back of which missing slots are looked at again each day."""
-
-_MARKED_UNTIL = "complete_days_until"
-"""Setting with the first day that was not marked as finished yet."""
+MOST_DAYS = 366  # days back that are counted after an update from a version without these counts
+AGAIN_DAYS = 40  # days back of which missing slots are looked at again each day
+_MARKED_UNTIL = "complete_days_until"  # setting with the first day that was not marked as finished yet
 
 _NAMES = tuple(vars(Completeness()))
 _BY_OWNER = (
@@ -120,8 +115,6 @@ class DayCount:
     """Counts one day: whole microgrids by sums of their blocks, each of the others slot by slot.
 
     Args:
-        database: The database.
-        day: The day.
         due: The microgrids to be counted.
     """
 

@@ -8,11 +8,8 @@ from sqlalchemy import Connection, case, func, select
 from commonwatt.model.units import EpochSeconds, quarter_of
 from utility.registry.tables import controller, holding, meter
 
-MOST_FOUND = 60
-"""Results at most, of each kind together."""
-
-_MOST_OTHERS = 8
-"""Microgrids, and accounts, at most."""
+MOST_FOUND = 60  # results at most, of each kind together
+_MOST_OTHERS = 8  # microgrids, and accounts, at most
 
 _ESCAPE = "\\"
 

@@ -19,8 +19,7 @@ from utility.readings.store.parts import PartReader, chunks, select_parts
 from utility.readings.tables import compacted
 from utility.registry.tables import declared_minimum, installed, meter
 
-LEVEL_QUARTERS = 8
-"""Quarters back in which the last reported level of a battery is looked for."""
+LEVEL_QUARTERS = 8  # quarters back in which the last reported level of a battery is looked for
 
 _c = compacted.c
 _DAY = select(_c.quarter, _c.meter_no, _c.record_type, _c.total, _c.last_reading, _c.exact, _c.averaged).where(
@@ -116,9 +115,7 @@ def day_of_microgrid(
     """Return the energy of quarters ``first`` to ``until`` - 1, from compacted blocks.
 
     Args:
-        connection: The database.
         meters: The microgrid's meters, from ``meters_of``.
-        first: The first quarter.
         until: The quarter after the last.
     """
     signs, kinds = _signs(meters), (RecordType.THROUGH, RecordType.GENERATION, RecordType.STORED)

@@ -19,17 +19,11 @@ from utility.readings.tables import compacted
 from utility.settlement.store.settled import load_settled
 from utility.webkit.console.plots import Series
 
+# Quarters up to which each slot is read; of a longer time, the least and greatest reading of each quarter.
 WHOLE_QUARTERS = 3 * QUARTERS_A_DAY
-"""Quarters up to which each slot is read; of a longer time, the least and greatest reading of each quarter."""
-
-AT_ONCE = 4
-"""Parts of a long time that are read at once: each day, and each quarter, is at another place of the disk."""
-
-MOST_AT_A_TIME = 500
-"""Days, or quarters, of such a part."""
-
-_UNCOMPACTED = 8
-"""Last quarters of a long time of which each slot is read, since they may not be compacted yet."""
+AT_ONCE = 4  # parts of a long time that are read at once: each day, and each quarter, is at another place of the disk
+MOST_AT_A_TIME = 500  # days, or quarters, of such a part
+_UNCOMPACTED = 8  # last quarters of a long time of which each slot is read, since they may not be compacted yet
 
 _reading = ThreadPoolExecutor(AT_ONCE, "series")
 _T = TypeVar("_T")

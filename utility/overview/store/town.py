@@ -89,7 +89,6 @@ def microgrids(
     """Return what was last received of each microgrid, in the order of the controllers' numbers.
 
     Args:
-        connection: The database.
         now: The time: meters that were removed before tell nothing of the boundary.
         refused: (time, reason) of the last refused batch, by controller.
         only: The name of the only one wanted; ``None``: all.

@@ -17,8 +17,7 @@ from utility.readings.tables import gap
 from utility.registry.store.account_differences import count_of_differences
 from utility.registry.tables import meter
 
-MAX_BLOCKS = 2_000
-"""Most quarter-hours that one page reads; more of them are on the next."""
+MAX_BLOCKS = 2_000  # most quarter-hours that one page reads; more of them are on the next
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +61,6 @@ def corrections_page(
     """Return lines of corrections, by meter and time.
 
     Args:
-        connection: The database.
         chosen: Which.
         states: In one of these states.
         limit: At most so many lines, or those of one quarter-hour; a long line may go on on the next page.

@@ -20,11 +20,8 @@ from utility.webkit.cli.service import Login, keep_login, login_file, reason_of
 
 app = typer.Typer(help="Log in for the commands that decide: tariffs, bills, corrections, releases.")
 
-HOURS = 12
-"""For how long a login is valid."""
-
-_ROLES = (Role.CLERK, Role.APPROVER)
-"""The roles that commands use."""
+HOURS = 12  # for how long a login is valid
+_ROLES = (Role.CLERK, Role.APPROVER)  # the roles that commands use
 
 
 @app.callback(invoke_without_command=True)

@@ -24,8 +24,7 @@ from utility.webkit.cli.options import ConfigOption, load, local_actor, opened, 
 
 app = typer.Typer(no_args_is_help=True, help="People who log in to the console: invite, list, disable.")
 
-MAX_BYTES = 200_000
-"""The largest list of residents that is read."""
+MAX_BYTES = 200_000  # the largest list of residents that is read
 
 NameArgument = Annotated[str, typer.Argument(help="The person's name at login.")]
 

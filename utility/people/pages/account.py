@@ -35,8 +35,7 @@ class Again:
     recovery: Code = ""
 
 
-Proven = Annotated[Again, Depends()]
-"""What a form asks again."""
+Proven = Annotated[Again, Depends()]  # what a form asks again
 
 
 def add_account(app: FastAPI, console: Console) -> None:
@@ -120,8 +119,6 @@ def changing_own(console: Console, request: Request, actor: Actor, stored: str |
     """Open the transaction of a change of the own login, after the password was checked.
 
     Args:
-        console: The console.
-        request: The request.
         actor: The person.
         stored: The hash that the password was checked with.
 

@@ -15,8 +15,7 @@ from utility.access.store.second_people import mark_seen, unseen
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Admins
 
-SHOWN = 100
-"""Entries on one page."""
+SHOWN = 100  # entries on one page
 
 _Text = Annotated[str, Query(max_length=128)]
 

@@ -26,8 +26,7 @@ Password = Annotated[str, Form(max_length=4 * MAX_LENGTH)]
 Next = Annotated[str, Form(max_length=2_000)]
 Code = Annotated[str, Form(max_length=64)]
 
-STARTED = "__Host-commonwatt-login"
-"""The cookie of a login that waits for the second factor."""
+STARTED = "__Host-commonwatt-login"  # the cookie of a login that waits for the second factor
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,7 @@ from utility.webkit.rights import Anybody, gate_of
 
 Number = Annotated[int, Path(ge=1, lt=2**31)]
 
-SHOWN = 500
-"""Tokens, or entries of the audit log of one, on one page."""
+SHOWN = 500  # tokens, or entries of the audit log of one, on one page
 
 
 def add_tokens(app: FastAPI, console: Console) -> None:

@@ -28,8 +28,7 @@ from utility.webkit.acting import address_of_link, changing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Admins, Allowed, gate_of
 
-SHOWN = 100
-"""People on one page."""
+SHOWN = 100  # people on one page
 
 _Name = Annotated[str, Path(pattern=NAME_PATTERN)]
 _AtConsole = Annotated[Actor, Depends(Allowed(Role.ADMIN, session=True))]

@@ -21,8 +21,7 @@ from utility.registry.exchange import exchanged
 from utility.registry.store.accounts import load_dated_registry, load_for_change, save_dated_registry
 from utility.webkit.cli.options import ConfigOption, from_file, local_actor
 
-_MILLIWATT_HOURS = 1_000_000
-"""In a kilowatt-hour."""
+_MILLIWATT_HOURS = 1_000_000  # in a kilowatt-hour
 
 _STEPS = """\
 Next:

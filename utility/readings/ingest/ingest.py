@@ -44,17 +44,13 @@ from utility.readings.store.writer import Writer
 from utility.registry.store.registry import load_snapshot, registry_revision
 from utility.supply.store.plant import last_report, open_purchases
 
+# Most messages in the queue: after an outage each gateway of a town sends a window of four batches at once.
 MAX_QUEUED = 4000
-"""Most messages in the queue: after an outage each gateway of a town sends a window of four batches at once."""
-
+# Most bytes of all messages in the queue; a broker also forwards messages larger than a batch may be.
 MAX_QUEUED_BYTES = 200 * MAX_BATCH_BYTES
-"""Most bytes of all messages in the queue; a broker also forwards messages larger than a batch may be."""
-
-MAX_GROUP = 64
-"""Most messages in one transaction."""
-
+MAX_GROUP = 64  # most messages in one transaction
+# Work of a transaction, in blocks to append, from which it takes no further message.
 MAX_GROUP_WORK = 64 * MAX_BATCH_BLOCKS
-"""Work of a transaction, in blocks to append, from which it takes no further message."""
 
 WEIGHT, PUBLIC_WEIGHT = 4.0, 8.0
 """Length of a gateway's turn in quanta of the queue: four full batches, its window; twice that for a public microgrid.
@@ -67,8 +63,7 @@ MESSAGE_WORK, EVENT_WORK, DEAD_LETTER_WORK = 200, 10, 10
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-Message = tuple[str, bytes]
-"""Topic and payload."""
+Message = tuple[str, bytes]  # topic and payload
 
 
 @dataclass

@@ -12,8 +12,7 @@ from commonwatt.protocol.topics import OUTCOMES, STATUS
 from utility.outbox.changes import ClosePurchase, KeepPlantQuarters, SawPlant
 from utility.outbox.steps import Step
 
-KEPT_QUARTERS = 5 * 366 * 96
-"""Finished quarters that are kept: five years."""
+KEPT_QUARTERS = 5 * 366 * 96  # finished quarters that are kept: five years
 
 
 def is_confirmed(now: Now) -> bool:
@@ -27,7 +26,6 @@ def from_plant(leaf: str, payload: bytes, now: Now, latest: EpochSeconds) -> Ste
     Args:
         leaf: The end of the topic.
         payload: The message.
-        now: The time.
         latest: Latest possible present time.
     """
     try:

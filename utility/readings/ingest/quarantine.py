@@ -30,8 +30,7 @@ from commonwatt.protocol.dead_letters import DeadLetter, LocalReason, block_dead
 from utility.outbox.changes import ToldAccount
 from utility.registry.snapshot import MeterEntry
 
-Quarantined = tuple[DeadLetter, Blocks]
-"""A dead letter that waits for a person's decision, and its readings."""
+Quarantined = tuple[DeadLetter, Blocks]  # a dead letter that waits for a person's decision, and its readings
 
 _QUARANTINED_REASONS = (Rejection.IMPLAUSIBLE, LocalReason.NOT_ASSIGNED, LocalReason.AHEAD)
 
@@ -79,7 +78,6 @@ def sort_out(
         payloads: The same blocks, packed.
         limits: The largest plausible reading of each block.
         assigned: Which blocks are of meters that the sender is assigned to.
-        now: The time.
         judged_at: Latest possible present time; readings after it are of the future.
         future: The reason of these: ``AHEAD``, by which they wait, if the utility's clock is not confirmed.
     """

@@ -38,11 +38,8 @@ from utility.registry.store.registry import NOBODY
 from utility.settlement.store.settlement_due import mark_quarters
 from utility.settlement.store.sharing import mark_due
 
-SETTLE_S = 60
-"""Seconds after a quarter's end before it is compacted, since its last parts are still arriving."""
-
-MAX_PARTS = 5_000
-"""Most parts replaced by one transaction, so that arriving batches wait only briefly."""
+SETTLE_S = 60  # seconds after a quarter's end before it is compacted, since its last parts are still arriving
+MAX_PARTS = 5_000  # most parts replaced by one transaction, so that arriving batches wait only briefly
 
 
 AT_ONCE = 2

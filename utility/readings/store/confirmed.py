@@ -19,8 +19,7 @@ from utility.readings.store.quarantine import QUARANTINED, REFUSED, RELEASED, De
 from utility.readings.tables import dead_letter
 from utility.registry.store.registry import load_snapshot
 
-AT_ONCE = 1_000
-"""Most dead letters of one step."""
+AT_ONCE = 1_000  # most dead letters of one step
 
 WHY = "the utility's clock is confirmed"
 
@@ -38,11 +37,9 @@ def release_confirmed(
     """Decide on some dead letters that waited; return the last one's number, ``None``: no later one waits.
 
     Args:
-        database: The database.
         commit: Commits changes, for events.
         after: Dead letters up to this number were looked at.
         latest: Latest possible present time by the confirmed clock.
-        now: The time.
     """
     c = dead_letter.c
     waiting = is_in(QUARANTINED) & (c.reason == LocalReason.AHEAD) & (c.no > after)

@@ -19,8 +19,7 @@ from utility.readings.store.parts import KEY_NAMES, check, chunks, quarantine, s
 from utility.readings.tables import conflict_sender
 from utility.registry.store.registry import NOBODY, controller_numbers
 
-_Value = tuple[int, int, int, int, int]
-"""(quarter, number of the meter, record type, slot, value)."""
+_Value = tuple[int, int, int, int, int]  # (quarter, number of the meter, record type, slot, value)
 
 _CONFLICTS = select_compacted(lambda c: c.conflicts > 0).order_by(desc("quarter"))
 # The index of conflicts begins with the microgrid.
@@ -66,7 +65,6 @@ def conflicts(database: Database, limit: int, of: tuple[int, int] | None = None)
     ``senders`` of a value is empty if unknown: in blocks compacted by version 0.1.
 
     Args:
-        database: The database.
         limit: How many blocks at most.
         of: The numbers of the only meter that is wanted and of its microgrid's controller; ``None``: all meters.
     """

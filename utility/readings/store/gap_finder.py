@@ -44,19 +44,13 @@ from utility.readings.tables import compacted, event, gap, part, series
 from utility.registry.store.removed_meters import removed_meters
 from utility.registry.tables import meter
 
-MAX_SCANNED = 20_000
-"""Most blocks searched in one run; the rest waits for the next."""
-
-MAX_TOUCHED = 20_000
-"""Most new parts of watched blocks handled in one run; the rest waits for the next."""
-
-KEEP_COMMANDS_S = 86_400
-"""Seconds that the finder's own commands are kept after they ended."""
+MAX_SCANNED = 20_000  # most blocks searched in one run; the rest waits for the next
+MAX_TOUCHED = 20_000  # most new parts of watched blocks handled in one run; the rest waits for the next
+KEEP_COMMANDS_S = 86_400  # seconds that the finder's own commands are kept after they ended
 
 _WATERMARK = "gap_watermark"
 _NUMBER = "gap_number"
-Key = tuple[int, int, int]
-"""(number of the meter, record type, quarter)."""
+Key = tuple[int, int, int]  # (number of the meter, record type, quarter)
 
 
 @dataclass

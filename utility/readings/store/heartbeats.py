@@ -9,8 +9,7 @@ from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
 from utility.readings.tables import gateway_seen
 
-FEW = 100
-"""Below this number of controllers, only their rows are read."""
+FEW = 100  # below this number of controllers, only their rows are read
 
 
 def last_heartbeats(

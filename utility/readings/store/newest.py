@@ -6,8 +6,7 @@ from commonwatt.model.units import ControllerId, Quarter
 from utility.readings.tables import compacted, part, tally
 from utility.registry.store.registry import controller_numbers
 
-_SEVERAL = 0
-"""The number in blocks whose parts several controllers sent."""
+_SEVERAL = 0  # the number in blocks whose parts several controllers sent
 
 
 def newest_of_two(connection: Connection) -> dict[ControllerId, Quarter]:

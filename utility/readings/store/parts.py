@@ -41,37 +41,24 @@ from utility.readings.store.dead_letters import dead_letter_row
 from utility.readings.tables import compacted, dead_letter, gap, part
 from utility.registry.tables import controller, meter
 
-ALL_SLOTS = (1 << SLOTS) - 1
-"""Mask of all slots of a block."""
-
-CHUNK_ROWS = 5_000
-"""Parts unpacked at once."""
-
-MAX_IN = 500
-"""Most values in one ``IN`` list; every database supports this many."""
-
+ALL_SLOTS = (1 << SLOTS) - 1  # mask of all slots of a block
+CHUNK_ROWS = 5_000  # parts unpacked at once
+MAX_IN = 500  # most values in one ``IN`` list; every database supports this many
+# Most quarters in one statement about few meters; the key begins with the quarter, so each is a lookup.
 QUARTERS_AT_A_TIME = 1_000
-"""Most quarters in one statement about few meters; the key begins with the quarter, so each is a lookup."""
-
-QUARANTINED_AT_A_TIME = 100
-"""Damaged parts moved in one transaction, so that arriving batches wait only briefly."""
-
-TRIED_ROWS = 50
-"""Damaged parts of one call whose true key is searched: it may be of any meter of the town."""
+QUARANTINED_AT_A_TIME = 100  # damaged parts moved in one transaction, so that arriving batches wait only briefly
+TRIED_ROWS = 50  # damaged parts of one call whose true key is searched: it may be of any meter of the town
 
 _FLOWS = [int(kind) for kind in RecordType if kind.is_flow]
 _INT64 = np.iinfo(np.int64)
 
-KEY_NAMES = ("quarter", "meter_no", "record_type")
-"""The key of a block in the database, in the order of the indexes."""
+KEY_NAMES = ("quarter", "meter_no", "record_type")  # the key of a block in the database, in the order of the indexes
 
 ORIGIN_NAMES = ("sender_no", "owner_no", "received_minute")
 
-_PlaceKey: TypeAlias = tuple[int, int, int]
-"""A meter's number, a record type and a quarter."""
-
+_PlaceKey: TypeAlias = tuple[int, int, int]  # a meter's number, a record type and a quarter
+# Returns the condition on the columns of ``part``, or of ``compacted``, that selects the rows.
 Which: TypeAlias = "Callable[[Any], ColumnElement[bool]]"
-"""Returns the condition on the columns of ``part``, or of ``compacted``, that selects the rows."""
 
 
 class _Number(ColumnElement[int]):

@@ -30,8 +30,7 @@ REFUSED = "refused"
 MAX_WHO = 64
 MAX_WHY = 200
 
-Key = tuple[int, int, int]
-"""(number of the meter, record type, quarter)."""
+Key = tuple[int, int, int]  # (number of the meter, record type, quarter)
 
 _QUARANTINED = (
     select(quarantined, dead_letter.c.state)

@@ -11,11 +11,8 @@ from utility.database.database import insert_or
 from utility.outbox.changes import Append
 from utility.readings.tables import relayed_day
 
-KEEP_EVERY_S = 900
-"""Seconds between two writes of the counts; a kill loses the last ones, with their seconds."""
-
-DAYS = 7
-"""Days that are kept, as many as the gateways' forecast counts."""
+KEEP_EVERY_S = 900  # seconds between two writes of the counts; a kill loses the last ones, with their seconds
+DAYS = 7  # days that are kept, as many as the gateways' forecast counts
 
 _DAY_S = 86_400
 _COUNTS = ("seconds", "batches", "blocks", "slots", "size")

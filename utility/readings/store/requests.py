@@ -12,8 +12,7 @@ from utility.readings.gaps import MAX_AGE_QUARTERS
 from utility.readings.tables import gap
 from utility.registry.tables import meter
 
-FAILED_S = 7 * 86_400
-"""Seconds for which a command that failed is shown after it expired."""
+FAILED_S = 7 * 86_400  # seconds for which a command that failed is shown after it expired
 
 _ROWS_AT_A_TIME = 500
 

@@ -26,16 +26,13 @@ from utility.settlement.store.settlement_due import first_due_day
 
 log = logging.getLogger(__name__)
 
+# Most blocks (on SQLite), and most dead letters, deleted in one transaction: arriving batches wait only briefly.
 MAX_BLOCKS = 5_000
-"""Most blocks (on SQLite), and most dead letters, deleted in one transaction: arriving batches wait only briefly."""
-
-_LOCK_TIMEOUT = "2s"
-"""Longest wait of a month's drop for readers; new readers wait for it as long."""
+_LOCK_TIMEOUT = "2s"  # longest wait of a month's drop for readers; new readers wait for it as long
 
 _LOCK_NOT_AVAILABLE = "55P03"
 
-KEPT_FROM = "kept_from"
-"""Setting with the first quarter that is kept."""
+KEPT_FROM = "kept_from"  # setting with the first quarter that is kept
 
 _DELETE = text(
     "DELETE FROM compacted WHERE rowid IN (SELECT rowid FROM compacted WHERE quarter < :first LIMIT :number)"

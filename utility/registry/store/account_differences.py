@@ -10,11 +10,8 @@ from utility.database.database import upsert
 from utility.outbox.changes import ToldAccount
 from utility.registry.tables import account_difference
 
-MOST_OF_A_METER = 10
-"""Accounts that are listed for one meter; further ones are counted in one row."""
-
-OTHERS = -1
-"""The account of the row for all further ones."""
+MOST_OF_A_METER = 10  # accounts that are listed for one meter; further ones are counted in one row
+OTHERS = -1  # the account of the row for all further ones
 
 
 def count_differences(connection: Connection, found: Sequence[ToldAccount]) -> None:

@@ -20,11 +20,8 @@ from utility.registry.tables import account, account_term, holding, installed, m
 from utility.settlement.store.settlement_due import mark_changed_places
 from utility.statistics.store.usage_due import mark_changed_holdings
 
-TOWN_FILE = "town file"
-"""The person of a change that a registration made."""
-
-_ACCOUNTS_LOCK = 0x43570004
-"""Number of the advisory lock for changes of the registry's dates."""
+TOWN_FILE = "town file"  # the person of a change that a registration made
+_ACCOUNTS_LOCK = 0x43570004  # number of the advisory lock for changes of the registry's dates
 
 
 def load_dated_registry(connection: Connection) -> DatedRegistry:
@@ -113,7 +110,6 @@ def save_dated_registry(
         before: The state in the database, from ``load_for_change``.
         after: The state to write; it has every meter and account of ``before``.
         person: The person who made the change.
-        now: The time.
         zone: Local time of the audit's words.
     """
     changes = list(differences(before, after, zone))
@@ -143,7 +139,6 @@ def add_town(connection: Connection, town: Town, now: EpochSeconds, registered: 
 
     Args:
         connection: A transaction that writes.
-        town: The town.
         now: The time, from which on the dates of further meters hold.
         registered: The meters registered before; of these, and of a new town's meters, the dates hold since ever.
     """

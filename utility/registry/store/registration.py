@@ -21,8 +21,7 @@ from utility.registry.store.accounts import add_town, lock_registry
 from utility.registry.store.registry import registry_changed
 from utility.registry.tables import controller, holding, meter
 
-TOWN = "town"
-"""Setting with the town's figures, JSON."""
+TOWN = "town"  # setting with the town's figures, JSON
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +40,6 @@ def fill_registry(connection: Connection, town: Town, now: EpochSeconds = 0) -> 
 
     Args:
         connection: A transaction that writes.
-        town: The town.
-        now: The time.
 
     Raises:
         ConfigError: The town file moves a registered controller or meter, or changes a column that must not change.

@@ -11,11 +11,9 @@ from utility.registry.snapshot import MeterEntry, RegistrySnapshot
 from utility.registry.store.removed_meters import closed_microgrids
 from utility.registry.tables import controller, holding, meter
 
+# Setting that each change of the registry increments, so that a running service loads it again.
 REVISION = "registry_revision"
-"""Setting that each change of the registry increments, so that a running service loads it again."""
-
-NOBODY = 0
-"""Number of an unregistered or unknown controller; registered controllers' numbers begin at 1."""
+NOBODY = 0  # number of an unregistered or unknown controller; registered controllers' numbers begin at 1
 
 
 def registry_revision(connection: Connection) -> int:
@@ -59,7 +57,6 @@ def load_holdings(connection: Connection, which: ColumnElement[bool] | None = No
     """Return which accounts had each meter when, in order of time, by the meter's signed id.
 
     Args:
-        connection: The database.
         which: The condition of the rows of ``holding``; ``None``: all.
 
     Raises:

@@ -15,20 +15,11 @@ from utility.research.attacks.success import Success, of_pairs
 from utility.research.groups import MEASURES, UNIT, OpenSums
 from utility.research.homes import HALF_HOUR_S, Homes, Measure
 
-NEAR = 0.1
-"""A half-hour's use counts as found if the error is at most this part of the home's mean half-hour."""
-
-SWAPS = 3000
-"""Pairs of groups between which the attacker with all bills seeks the best exchange of two homes."""
-
-CANDIDATES = 30
-"""The most homes of each that it compares in one step."""
-
-UNUSUAL = 9.0
-"""Squared standard deviations beyond which a group's step is no likelier to have the home in it."""
-
-RESTARTS = 5
-"""How often it starts anew."""
+NEAR = 0.1  # a half-hour's use counts as found if the error is at most this part of the home's mean half-hour
+SWAPS = 3000  # pairs of groups between which the attacker with all bills seeks the best exchange of two homes
+CANDIDATES = 30  # the most homes of each that it compares in one step
+UNUSUAL = 9.0  # squared standard deviations beyond which a group's step is no likelier to have the home in it
+RESTARTS = 5  # how often it starts anew
 
 _DAY_S = 86_400
 

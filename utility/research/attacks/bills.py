@@ -16,11 +16,8 @@ from utility.research.attacks.success import Success, of_hits
 from utility.research.coarsening import Coarsening
 from utility.research.homes import Energies, Homes, Measure
 
-PEAK_HOURS = (15, 21)
-"""Local hours with a price of their own, which a bill states apart (T5)."""
-
-BILL_UNIT = 10_000
-"""A bill states energies to this, milliwatt-hours."""
+PEAK_HOURS = (15, 21)  # local hours with a price of their own, which a bill states apart (T5)
+BILL_UNIT = 10_000  # a bill states energies to this, milliwatt-hours
 
 _CHUNK = 50
 

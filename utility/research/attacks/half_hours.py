@@ -13,12 +13,10 @@ from utility.research.attacks.success import Success, of_hits
 from utility.research.coarsening import Coarsening
 from utility.research.homes import HALF_HOUR_S, Energies, Flags, Homes, Measure
 
-KNOWN = 5
-"""Half-hours in a row that the attacker knows."""
+KNOWN = 5  # half-hours in a row that the attacker knows
 
 _DAY_S = 86_400
-_FAR = 1e18
-"""Distance of a home whose readings of the time are not published."""
+_FAR = 1e18  # distance of a home whose readings of the time are not published
 
 Floats = NDArray[np.float64]
 
@@ -27,7 +25,6 @@ def windows(homes: Homes, length: int, trials: int, random: np.random.Generator)
     """Return homes and first steps of windows within a UTC day in which all is known; fewer if there are none.
 
     Args:
-        homes: The homes.
         length: Steps of a window.
         trials: The windows wanted.
         random: Draws them.

@@ -6,8 +6,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-_Z = 1.96
-"""Standard deviations of an interval of 95 %."""
+_Z = 1.96  # standard deviations of an interval of 95 %
 
 
 @dataclass(frozen=True, kw_only=True)

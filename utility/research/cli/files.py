@@ -22,8 +22,7 @@ from commonwatt.model.times import iso
 from commonwatt.runtime.files import sync_folder
 from utility.research.documents import Column, Facts, FileFacts, licence, manifest, readme
 
-_MWH = 1000
-"""Milliwatt-hours in a watt-hour."""
+_MWH = 1000  # milliwatt-hours in a watt-hour
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

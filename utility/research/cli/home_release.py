@@ -19,8 +19,7 @@ from utility.research.homes import HALF_HOUR_S, HomeMeter, Homes, Measure, meter
 from utility.research.release import Asked, Tier, id_of, known_percent
 from utility.research.secret import digest_of, pseudonym, random_of
 
-HOMES_AT_A_TIME = 200
-"""Homes whose slots of a day are in memory at once."""
+HOMES_AT_A_TIME = 200  # homes whose slots of a day are in memory at once
 
 _DAY_S = 86_400
 
@@ -48,9 +47,7 @@ def release_homes(source: Source, asked: Asked, homes: Homes, meters: Sequence[H
 
     Args:
         source: Where it comes from.
-        asked: What is asked.
         homes: All homes of the period, in quarter-hours.
-        meters: Their meters.
         out: The new folder; ``None``: that of the release in the folder of the settings.
 
     Raises:

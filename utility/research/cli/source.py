@@ -25,8 +25,7 @@ from utility.research.release import Asked, as_json
 
 _SECRET_BYTES = 32
 
-Tell = Callable[[float], None]
-"""Takes the part of the reading that is done, 0 to 1."""
+Tell = Callable[[float], None]  # takes the part of the reading that is done, 0 to 1
 
 
 def load_secret(path: Path, *, make: bool) -> bytes:

@@ -44,11 +44,9 @@ from utility.settlement.store.settlement_view import RESIDUAL_DAYS, counts, resi
 from utility.supply.store.rations import loss_permille
 from utility.tariffs.store.tariffs import holidays
 
-FINISHED_S = 3_600
-"""Seconds after a day's end before it is settled: its last readings are still on their way."""
-
+FINISHED_S = 3_600  # seconds after a day's end before it is settled: its last readings are still on their way
+# Days after which a day without any reading of the town, between others, is settled: most may still come.
 SILENT_DAYS = 3
-"""Days after which a day without any reading of the town, between others, is settled: most may still come."""
 
 OWNERS_AT_A_TIME = 50
 """Most microgrids settled at once, to bound the memory, and stored in one transaction, so that arriving batches wait

@@ -13,11 +13,8 @@ from utility.settlement.shared_quarter import NOTHING, MeterEntry, SharedQuarter
 from utility.settlement.store.sharing import Due, due, events_of, forget_dropped, meters_by_owner, readings_of, save
 from utility.supply.store.rations import loss_permille
 
-SETTLED_S = QUARTER_S
-"""Seconds after a quarter-hour's end before it is computed: its readings are still on their way."""
-
-DEADLINE_S = 7_200
-"""Seconds after a quarter-hour's end from which it is computed with the readings that are there."""
+SETTLED_S = QUARTER_S  # seconds after a quarter-hour's end before it is computed: its readings are still on their way
+DEADLINE_S = 7_200  # seconds after a quarter-hour's end from which it is computed with the readings that are there
 
 
 _Town = tuple[Mapping[int, Sequence[MeterEntry]], int]

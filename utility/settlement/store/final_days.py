@@ -22,11 +22,9 @@ def first_settled_day(connection: Connection) -> Day | None:
 
 
 def not_final(connection: Connection, days: range) -> str | None:
-    """Return why some days are not final, for people; ``None``: they are. Days before the first settled one count not.
+    """Return why some days are not final, for people; ``None``: they are.
 
-    Args:
-        connection: The database.
-        days: The days.
+    Days before the first settled one count not.
     """
     begun = first_settled_day(connection)
     wanted = range(max(days.start, days.stop if begun is None else begun), days.stop)

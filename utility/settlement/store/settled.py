@@ -25,11 +25,9 @@ from utility.settlement.store.settlement_members import Owner
 from utility.settlement.tables import settled, settled_day, settlement_due
 from utility.statistics.store.usage_due import mark_usage
 
-_AT_A_TIME = 250
-"""Meters' days unpacked at once, to bound the memory."""
-
+_AT_A_TIME = 250  # meters' days unpacked at once, to bound the memory
+# Number of the advisory lock for appending versions: their numbers grow in the order of their commits.
 _LOCK = 0x43570008
-"""Number of the advisory lock for appending versions: their numbers grow in the order of their commits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +53,7 @@ def load_settled(
     """Return the newest version of each meter's settled quarters.
 
     Args:
-        connection: The database.
         meters: The meters; ``None``: all that have a settled day.
-        first: The first quarter.
         until: The quarter after the last.
         as_of: The newest row that counts, from ``newest``; ``None``: every row.
 
@@ -134,11 +130,9 @@ def save(
 
     Args:
         connection: In a transaction; it also deletes the marks.
-        found: The day.
         owners: Microgrids of it.
         due: Their marks.
         convention: The convention by which it was settled.
-        now: The time.
         is_over: Whether the deadline for the day's readings has passed.
     """
     if connection.dialect.name == "postgresql":

@@ -22,8 +22,7 @@ from utility.registry.tables import controller, meter
 from utility.settlement.reasons import Why
 from utility.settlement.tables import settled_day, settlement_due
 
-MOST_SILENT_DAYS = 62
-"""Days back from the last settled one that are looked at for a day without any reading."""
+MOST_SILENT_DAYS = 62  # days back from the last settled one that are looked at for a day without any reading
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,8 +23,7 @@ from utility.readings.store.parts import (
 )
 from utility.readings.tables import part
 
-ROWS_AT_A_TIME = 2_000
-"""About how many blocks are read at once: a quarter of fifty microgrids, or a day of one."""
+ROWS_AT_A_TIME = 2_000  # about how many blocks are read at once: a quarter of fifty microgrids, or a day of one
 
 _BATTERY_KINDS = [int(RecordType.GENERATION), int(RecordType.STORED)]
 
@@ -59,7 +58,6 @@ class ReadingsOfQuarters:
     """Reads the joined blocks of some meters, quarter by quarter.
 
     Args:
-        database: The database.
         numbers: The numbers of the meters, by their ids; beyond ``MAX_IN``, those between the least and the greatest
             number are read too.
         batteries: The numbers of those whose generation and levels are needed.

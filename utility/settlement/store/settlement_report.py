@@ -27,8 +27,7 @@ from utility.settlement.store.settlement_readings import ReadingsOfQuarters
 from utility.supply.store.rations import loss_permille
 
 Report: TypeAlias = "dict[str, Any]"
-Energy: TypeAlias = "dict[tuple[int, Quantity], int]"
-"""Milliwatt-hours by account and quantity."""
+Energy: TypeAlias = "dict[tuple[int, Quantity], int]"  # milliwatt-hours by account and quantity
 
 _Events: TypeAlias = "Mapping[MeterId, Sequence[tuple[int, EventRecord]]]"
 
@@ -42,7 +41,6 @@ def report_of(database: Database, days: range, truth: Sequence[Path], tell: Call
     """Settle some days by each convention, and compare the accounts; nothing is stored.
 
     Args:
-        database: The utility's database.
         days: The days of UTC.
         truth: Files of ``commonwatt meters dump --truth``; without any, only the conventions are compared.
         tell: Takes the part that is done.

@@ -15,8 +15,7 @@ from utility.settlement.reasons import Why
 from utility.settlement.store.settled import newest
 from utility.settlement.tables import settled, settled_day
 
-RESIDUAL_DAYS = 31
-"""Days back over which the residual is cumulated for the alarm."""
+RESIDUAL_DAYS = 31  # days back over which the residual is cumulated for the alarm
 
 
 @dataclass(frozen=True, kw_only=True)

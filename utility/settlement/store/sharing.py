@@ -26,11 +26,9 @@ from utility.settlement.shared_quarter import MeterEntry, SharedQuarter
 from utility.settlement.store.settlement_due import mark_quarters
 from utility.settlement.tables import sharing, sharing_due, sharing_quarter
 
-MAX_DUE = 200
-"""Most microgrid quarters computed in one step; other jobs' steps come between."""
-
+MAX_DUE = 200  # most microgrid quarters computed in one step; other jobs' steps come between
+# Quarters after a late event of sharing that are computed again: a command to share ends within a day.
 MAX_LATE_QUARTERS = 96
-"""Quarters after a late event of sharing that are computed again: a command to share ends within a day."""
 
 _KINDS = [int(kind) for kind in (RecordType.GENERATION, RecordType.STORED, RecordType.THROUGH)]
 

@@ -35,14 +35,9 @@ from utility.statistics.store.usage_sources import class_batteries, class_days, 
 from utility.statistics.tables import usage_batteries, usage_day, usage_month
 from utility.statistics.usage import MICROGRID, QUANTITIES, Stretch, Usage, stretches_of, usage_of
 
-CLASSES = ("residential", "apartment", "public")
-"""The classes: the kinds of microgrids. Their numbers are 1, 2, 3."""
-
-DAYS_AT_A_TIME = 8
-"""Days of a month that are in memory at once: a microgrid may have many meters."""
-
-_LOCK = 0x43570009
-"""Number of the advisory lock for writing statistics: the readings of batteries are updated in place."""
+CLASSES = ("residential", "apartment", "public")  # the classes: the kinds of microgrids; their numbers are 1, 2, 3
+DAYS_AT_A_TIME = 8  # days of a month that are in memory at once: a microgrid may have many meters
+_LOCK = 0x43570009  # number of the advisory lock for writing statistics: the readings of batteries are updated in place
 
 _SUMMED = (
     *(quantity.name.lower() for quantity in QUANTITIES),

@@ -42,8 +42,6 @@ def rates_in_force(connection: Connection, month: Month, default: str, instead: 
     """Return the rates at the beginning of a month.
 
     Args:
-        connection: The database.
-        month: The month.
         default: The name of the tariff of accounts that have none of their own.
         instead: A tariff to take in place of all versions of its name.
 
@@ -112,8 +110,6 @@ def cost(connection: Connection, month: Month, price: float) -> NDArray[np.float
     """Return what the energy of each class, and of the town, costs in a month at the regional price, dollars, (4).
 
     Args:
-        connection: The database.
-        month: The month.
         price: The price outside peak hours, dollars per kWh; the town's file has the peak's hours and factor.
     """
     town, c = town_figures(connection), usage_month.c

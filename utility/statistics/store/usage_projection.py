@@ -18,11 +18,8 @@ from utility.statistics.store.usage import CLASSES, Scope
 from utility.statistics.store.usage_view import panel_of, taken_with_use
 from utility.statistics.tables import usage_month, usage_projection
 
-SUMMARY = "projection"
-"""Setting with what is known of the last projection besides its rows, JSON."""
-
-HISTORY = 60
-"""Months before the present one that are looked at."""
+SUMMARY = "projection"  # setting with what is known of the last projection besides its rows, JSON
+HISTORY = 60  # months before the present one that are looked at
 
 _FIRST_TESTED = MIN_MONTHS + YEAR
 

@@ -22,8 +22,7 @@ from utility.statistics.disturbances import Change, seconds_on
 from utility.statistics.series import ClassDay, no_day
 from utility.statistics.usage import QUANTITIES
 
-LOOK_BACK_S = 31 * 86_400
-"""A reduction or an outage that began longer ago, and changed nothing since, is not seen."""
+LOOK_BACK_S = 31 * 86_400  # a reduction or an outage that began longer ago, and changed nothing since, is not seen
 
 _STORED, _GENERATION = int(RecordType.STORED), int(RecordType.GENERATION)
 
@@ -34,7 +33,6 @@ def class_days(
     """Return the settled quarter-hours of each class of microgrids on a day, without generation and levels.
 
     Args:
-        connection: The database.
         day: The day of UTC.
         owners: All microgrids, by number.
         class_of: The number of each microgrid's class, by the microgrid's number.
@@ -55,7 +53,6 @@ def class_batteries(
     """Return by class the energy generated and the level in each quarter-hour, (2, 96), ``UNKNOWN`` without readings.
 
     Args:
-        connection: The database.
         day: The day of UTC.
         batteries: How many batteries of each microgrid have a meter in each quarter-hour, (96), by its number.
         class_of: The number of each microgrid's class.
@@ -106,9 +103,7 @@ def seconds_in_state(
     """Return for how many seconds a meter's state had any of some bits, by the meter's number.
 
     Args:
-        connection: The database.
         meters: The numbers of the meters, each with the second after the last one that counts.
-        bits: The bits.
         start: The first second.
     """
     c, found = event.c, {}

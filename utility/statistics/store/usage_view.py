@@ -22,11 +22,9 @@ from utility.statistics.store.usage import CLASSES, Scope
 from utility.statistics.tables import usage_month
 from utility.statistics.totals import Totals, totals_of
 
-MOST_ROWS = 100
-"""Most subjects or periods of one page."""
-
+MOST_ROWS = 100  # most subjects or periods of one page
+# Days before the last settled one in which a day may be provisional: a month and the deadline of settlement.
 _PROVISIONAL_DAYS = 75
-"""Days before the last settled one in which a day may be provisional: a month and the deadline of settlement."""
 
 _FOR_EVER = 2**31 - 1
 _A_FEW = {"yield_per": 2_000}

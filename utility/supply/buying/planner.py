@@ -12,14 +12,10 @@ from utility.supply.buying.rules import AcesRule, by_price
 from utility.supply.buying.situation import MAX_HORIZON, Policy, Purchase, Situation
 from utility.supply.forecast import Energies, planned_need
 
-LIMIT_S = 0.1
-"""Seconds after which the fallback decides."""
-
-LEAST_PERMILLE, MOST_PERMILLE = 500, 900
-"""Bounds of the quantile of the need that is planned for, thousandths."""
-
+LIMIT_S = 0.1  # seconds after which the fallback decides
+LEAST_PERMILLE, MOST_PERMILLE = 500, 900  # bounds of the quantile of the need that is planned for, thousandths
+# ``planned_need``, or another forecast with its arguments.
 Need = Callable[[EpochSeconds, NDArray[np.int64], Energies, ZoneInfo, int], Energies]
-"""``planned_need``, or another forecast with its arguments."""
 
 _SMALL = 1e-6
 _HOUR = 4

@@ -23,11 +23,10 @@ WAIT = 0.01
 Of equal prices, cheap ones are so used at once, and dear ones as late as possible, when the need is known.
 """
 
+# The chance that energy beyond the planned need is needed when the price has risen above the middle price.
 CAUTION = 0.02
-"""The chance that energy beyond the planned need is needed when the price has risen above the middle price."""
-
+# The kinds of columns, a block for each; a block has one column a step.
 BUY, CHARGE, DISCHARGE, LEVEL, MISSING, SHORTFALL, REFUSED = range(7)
-"""The kinds of columns, a block for each; a block has one column a step."""
 
 _KINDS = 7
 _INFINITY = highspy.kHighsInf

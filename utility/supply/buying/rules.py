@@ -10,8 +10,7 @@ from commonwatt.model.local_time import DAY_QUARTERS, local_hour
 from commonwatt.model.units import QUARTER_S, MilliwattHours
 from utility.supply.buying.situation import Purchase, Situation, within_limits
 
-Peak = Callable[[Situation], NDArray[np.bool_]]
-"""Which of the next quarter-hours, at most a day, are in peak hours."""
+Peak = Callable[[Situation], NDArray[np.bool_]]  # which of the next quarter-hours, at most a day, are in peak hours
 
 
 def by_clock(situation: Situation) -> NDArray[np.bool_]:

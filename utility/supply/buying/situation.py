@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
 from utility.supply.plant import Plant
 
-MAX_HORIZON = 192
-"""Quarters of prices that are used: two days."""
+MAX_HORIZON = 192  # quarters of prices that are used: two days
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +66,7 @@ class Purchase:
     reason: str  # why, in words
 
 
-Policy = Callable[[Situation], Purchase]
-"""A policy of buying."""
+Policy = Callable[[Situation], Purchase]  # a policy of buying
 
 
 def within_limits(situation: Situation, energy: int, reason: str) -> Purchase:

@@ -25,14 +25,10 @@ from utility.supply.tables import ration
 
 _HOUR_QUARTERS = 4
 
-_RECENT_QUARTERS = 4
-"""Quarters back in which the present demand is looked for: readings are compacted within two."""
-
-_LIKE_DAYS = 3
-"""Like days that are looked at for the import of the same hour."""
-
+_RECENT_QUARTERS = 4  # quarters back in which the present demand is looked for: readings are compacted within two
+_LIKE_DAYS = 3  # like days that are looked at for the import of the same hour
+# Seconds for which commands are kept after their end: they tell in which like hours a microgrid was limited.
 _KEPT_S = 21 * 86_400
-"""Seconds for which commands are kept after their end: they tell in which like hours a microgrid was limited."""
 
 _OLD_COMMANDS = delete(command).where(
     command.c.state != "open", command.c.until < bindparam("before"), command.c.id.like("supply-%")
@@ -65,7 +61,6 @@ def members(
     recent quarter-hour is known asks for as much.
 
     Args:
-        connection: The database.
         quarter: The present quarter-hour.
         like_hours: The starts of the same local hour on earlier like days, the last day first.
         limited: The microgrids that have an import limit now.

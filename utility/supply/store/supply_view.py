@@ -17,8 +17,7 @@ WORDS = "supply"
 """Setting with the reason why the present quarter-hour has no purchase; empty: it has one, or none was looked for."""
 
 
-STORM = "storm"
-"""Setting with the storm that an operator has announced, JSON: [start, end], epoch seconds."""
+STORM = "storm"  # setting with the storm that an operator has announced, JSON: [start, end], epoch seconds
 
 
 def announced_storm(connection: Connection, now: EpochSeconds) -> Storm | None:
@@ -39,8 +38,6 @@ def supply_view(connection: Connection, now: EpochSeconds, limit: int) -> dict[s
     """Return the present supply, and the newest purchases.
 
     Args:
-        connection: The database.
-        now: The time.
         limit: How many purchases at most.
     """
     seen = last_report(connection)

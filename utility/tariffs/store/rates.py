@@ -58,7 +58,6 @@ def acknowledged(
     """Return what each controller was told, and the state of the command, by controller and tariff.
 
     Args:
-        connection: The database.
         tariff: Only of this tariff; empty: of all.
         limit: At most so many; ``None``: all.
         skipped: How many come before.

@@ -14,8 +14,7 @@ from utility.tariffs.tariff import Tariff, tariff_of
 
 _MEANWHILE = "{name} v{version}: was replaced or published meanwhile; see: commonwatt tariff list"
 
-_LOCK = 0x43570164
-"""Number of the advisory lock for new versions: each has its number."""
+_LOCK = 0x43570164  # number of the advisory lock for new versions: each has its number
 
 
 def propose(connection: Connection, new: Tariff, source: str, person: str, now: EpochSeconds) -> Tariff:
@@ -26,7 +25,6 @@ def propose(connection: Connection, new: Tariff, source: str, person: str, now: 
         new: The checked tariff.
         source: Its file as it was written.
         person: The person who proposes it.
-        now: The time.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})

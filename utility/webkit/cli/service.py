@@ -18,8 +18,7 @@ from commonwatt.model.exceptions import CommonwattError, ConfigError, StoreError
 from commonwatt.runtime.files import write_private
 from utility.webkit.cli.options import load
 
-_LOOK_S = 0.1
-"""Real seconds between two looks at a long work."""
+_LOOK_S = 0.1  # real seconds between two looks at a long work
 
 _NEXT = "log in with: commonwatt login --config {config}"
 
@@ -57,11 +56,9 @@ def _by_login(settings: UtilitySettings, method: str, path: str, content: object
     return ask_service(settings.http, settings.http_certificate, headers, method, path, content)
 
 
+# Asks the service: its settings, the method, the path, the content; returns status and body.
 Way = Callable[[UtilitySettings, str, str, object], tuple[int, bytes]]
-"""Asks the service: its settings, the method, the path, the content; returns status and body."""
-
-WAY: ContextVar[Way] = ContextVar("way", default=_by_login)
-"""How commands ask the service."""
+WAY: ContextVar[Way] = ContextVar("way", default=_by_login)  # how commands ask the service
 
 
 def ask(config: Path, method: str, path: str, content: object = None) -> Any:

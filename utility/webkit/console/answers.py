@@ -11,11 +11,8 @@ from fastapi import Form, HTTPException, Path, Query, Response
 from commonwatt.model.exceptions import ConfigError, StoreError
 from utility.webkit import shapes
 
-ROWS = 100
-"""Rows of a page of a list."""
-
-MAX_CHOSEN = 1_000
-"""Most boxes of a list that one form sends."""
+ROWS = 100  # rows of a page of a list
+MAX_CHOSEN = 1_000  # most boxes of a list that one form sends
 
 Why = Annotated[str, Form(max_length=2_000)]
 After = Annotated[str, Query(max_length=60)]

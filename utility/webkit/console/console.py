@@ -55,7 +55,6 @@ class Console:
         """Return a page.
 
         Args:
-            request: The request.
             actor: Who asks; ``None``: nobody is logged in.
             template: The template's file.
             content: Its variables, besides those of every page: ``actor``, ``now``, ``zone``, ``csrf_secret``,

@@ -8,11 +8,8 @@ from fastapi import HTTPException
 from commonwatt.model.local_calendar import midnight
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 
-KILOWATTS = 3600 / QUARTER_S / 1e6
-"""Mean kilowatts of a milliwatt-hour in a quarter-hour."""
-
-MOST_DAYS = 5 * 366 + 1
-"""Days of a plot at most: settled days are kept for five years."""
+KILOWATTS = 3600 / QUARTER_S / 1e6  # mean kilowatts of a milliwatt-hour in a quarter-hour
+MOST_DAYS = 5 * 366 + 1  # days of a plot at most: settled days are kept for five years
 
 
 def local_day(time: EpochSeconds, zone: ZoneInfo) -> date:

@@ -9,20 +9,14 @@ from numpy.typing import NDArray
 
 from commonwatt.model.units import EpochSeconds
 
-MOST_POINTS = 1_000
-"""Points of a plot: about as many as a screen has columns."""
-
-MOST_MARKS = 400
-"""Marked spans of a plot; beyond, the rest is one span."""
-
-SOME_MISSING = "some readings missing"
-"""The word of a step that lacks a value."""
+MOST_POINTS = 1_000  # points of a plot: about as many as a screen has columns
+MOST_MARKS = 400  # marked spans of a plot; beyond, the rest is one span
+SOME_MISSING = "some readings missing"  # the word of a step that lacks a value
 
 _LACKING = -1
 
 Values = NDArray[np.int64]
-Words = Mapping[int, str]
-"""A word by quality; a quality without a word is not marked."""
+Words = Mapping[int, str]  # a word by quality; a quality without a word is not marked
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

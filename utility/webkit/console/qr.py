@@ -1,7 +1,6 @@
 """QR codes as paths of SVG."""
 
-QUIET = 4
-"""Squares of quiet zone on each side, by ISO/IEC 18004."""
+QUIET = 4  # squares of quiet zone on each side, by ISO/IEC 18004
 
 
 def squares_of(text: str) -> tuple[int, str]:

@@ -11,11 +11,8 @@ from jinja2.runtime import Context
 
 from utility.webkit.console.static_files import load_static
 
-MISSING = "\u2013"
-"""What stands for a missing value: a dash."""
-
-_TEMPLATES = sorted(Path(__file__).parents[2].glob("*/templates"))
-"""Each room's; a name is there once."""
+MISSING = "\u2013"  # what stands for a missing value: a dash
+_TEMPLATES = sorted(Path(__file__).parents[2].glob("*/templates"))  # each room's; a name is there once
 
 
 class Renderer:

@@ -68,7 +68,6 @@ def _table(
     """Make a table.
 
     Args:
-        name: Its name.
         key: The columns of its primary key.
         columns: Each column with its type: ``sN`` is a text of at most N characters, ``?`` may be NULL, ``=0`` is its
             default.
