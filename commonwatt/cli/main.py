@@ -5,11 +5,13 @@ import os
 import sys
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from commonwatt.cli.outline import add_outline, group_in_outline
 from commonwatt.config.certificates import check_certificates
 from commonwatt.config.files import check_file, check_named_files, example, load_settings, notes_on, place_of
 from commonwatt.config.parts import PARTS, settings_of
@@ -20,6 +22,16 @@ _DEAD_LETTERS_OF = ("gateway", "utility")
 
 PARTS_GROUP = "commonwatt.commands"  # entry points of the parts' commands, so that this package imports no service
 SWAPS_GROUP = "commonwatt.swaps"  # entry points of the parts' commands of ``commonwatt swap``
+
+# The first package that each part's code loads and that only its extra brings.
+_NEEDED = {
+    "adapters": "paho",
+    "broker": "amqtt",
+    "gateway": "apscheduler",
+    "meter_sim": "paho",
+    "scenarios": "sqlalchemy",
+    "utility": "sqlalchemy",
+}
 
 config_app = typer.Typer(no_args_is_help=True, help="Check a part's TOML file, or print an example of one.")
 
@@ -70,7 +82,7 @@ def make_app(wanted: str | None = None) -> typer.Typer:
 
     Args:
         wanted: The one command that will run; no other command is loaded, which saves each process of a
-            demonstration a second and memory. ``None``: load all commands, as for ``--help``.
+            demonstration a second and memory. Empty, or no command: none is loaded. ``None``: load all commands.
     """
     app = typer.Typer(
         no_args_is_help=True,
@@ -91,11 +103,16 @@ def make_app(wanted: str | None = None) -> typer.Typer:
     }
     loaders |= {entry.name: partial(_add_part, entry=entry) for entry in entry_points(group=PARTS_GROUP)}
     for name, load in loaders.items():
-        if wanted not in loaders or wanted == name:
+        if wanted is not None and wanted not in loaders:
+            if missing := _missing_of(name):
+                _add_missing(app, name, missing)
+            else:
+                add_outline(app, (), name)
+        elif wanted in (None, name):
             try:
                 load(app)
             except ModuleNotFoundError as error:
-                _add_missing(app, name, error)
+                _add_missing(app, name, str(error.name))
 
     @app.callback(invoke_without_command=True)
     def top(show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
@@ -145,7 +162,7 @@ def _add_dead_letters(app: typer.Typer) -> None:
         try:
             _add_part(of_part, entry)
         except ModuleNotFoundError as error:
-            _add_missing(of_part, part, error)
+            _add_missing(of_part, part, str(error.name))
         of_part([part, "dead-letters", "--config", str(config), *context.args])
 
 
@@ -176,7 +193,7 @@ def _add_swap(app: typer.Typer) -> None:
             try:
                 swap_app.command(entry.name)(entry.load())
             except ModuleNotFoundError as error:
-                _add_missing(swap_app, entry.name, error)
+                _add_missing(swap_app, entry.name, str(error.name))
     app.add_typer(swap_app, name="swap")
 
 
@@ -196,14 +213,30 @@ def _add_part(app: typer.Typer, entry: EntryPoint) -> None:
     app.add_typer(entry.load(), name=entry.name)
 
 
-def _add_missing(app: typer.Typer, name: str, error: ModuleNotFoundError) -> None:
+def _missing_of(name: str) -> str | None:
+    """Return the package that a part's command needs and that is not installed, without loading the part."""
+    for entry in entry_points(group=PARTS_GROUP):
+        needed = _NEEDED.get(entry.module.partition(".")[0])
+        if entry.name == name and needed is not None and not _is_there(needed):
+            return needed
+    return None
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _add_missing(app: typer.Typer, name: str, missing: str) -> None:
     """Add a stand-in for a command whose packages are missing; it names the package to install."""
     settings = {"allow_extra_args": True, "ignore_unknown_options": True}
 
-    @app.command(name, context_settings=settings, help=f"Not installed here: {error.name} is missing.")
+    @app.command(name, context_settings=settings, help=f"Not installed here: {missing} is missing.")
     def not_installed() -> None:
         raise typer.BadParameter(
-            f"{name} needs {error.name}, which is not installed; install commonwatt with its extra, or with all: "
+            f"{name} needs {missing}, which is not installed; install commonwatt with its extra, or with all: "
             "pip install 'commonwatt[all]'"
         )
 
@@ -211,8 +244,10 @@ def _add_missing(app: typer.Typer, name: str, error: ModuleNotFoundError) -> Non
 def main() -> None:
     """Run the command line; the files that it writes are readable by their owner alone."""
     os.umask(0o077)
+    words = sys.argv[1:]
     try:
-        make_app(next((word for word in sys.argv[1:] if not word.startswith("-")), None))()
+        shown = group_in_outline(words[0]) if words[1:] == ["--help"] else None
+        (shown or make_app(next((word for word in words if not word.startswith("-")), "")))()
     finally:
         # At its end the interpreter searches all objects for cycles, several times: 0.2 s of a core for the utility.
         gc.freeze()

@@ -5,6 +5,7 @@ and the part of ``docs/reference/benchmarks.md`` that is made from results.
 """
 
 import inspect
+import json
 import re
 import typing
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ import typer
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.report import kept, made_page
 from commonwatt.cli.main import make_app
+from commonwatt.cli.outline import outline_of
 from commonwatt.demo.report import KEYS
 from harness.docs.exports import exports_page
 from harness.docs.marked import DOCS, filled
@@ -34,6 +36,7 @@ _MADE = "Made from the code by `make docs`; a test compares the two.\n"
 def pages() -> dict[str, Callable[[], str]]:
     """Return the function that makes each page, by its name in ``docs/``."""
     return {
+        "../commonwatt/cli/outline.json": outlined,
         "adapters.md": adapters_page,
         "exports.md": exports_page,
         "reference/benchmarks.md": benchmarks_page,
@@ -44,6 +47,13 @@ def pages() -> dict[str, Callable[[], str]]:
         "reliability.md": reliability_page,
         "scenarios.md": scenarios_page,
     }
+
+
+def outlined() -> str:
+    """Return the outline of all commands, for their help."""
+    top = typer.main.get_command(make_app())
+    commands = {name: outline_of(one) for name, one in top.commands.items()}  # type: ignore[attr-defined]
+    return json.dumps({"help": top.help, "commands": commands}, indent=1) + "\n"
 
 
 def main() -> None:
