@@ -63,7 +63,7 @@ soak: install ## kill a running town's processes for an hour, then ten thousand 
 	$(BIN)/python -m harness.settlement --truth 96
 	$(BIN)/python -m harness.settlement --residual 3
 	$(BIN)/python -m harness.powercut --cuts $(or $(CUTS),1000)
-	METER_EXAMPLES=5000 FLIPS=2000 BILL_TOWNS=1000 $(BIN)/python -m pytest -q tests/unit/device/test_meter_stateful.py tests/unit/utility/test_damage.py tests/unit/billing/test_bills.py
+	METER_EXAMPLES=5000 FLIPS=2000 BILL_TOWNS=1000 $(BIN)/python -m pytest -q tests/unit/device/test_meter_stateful.py tests/unit/utility/assembly/test_damage.py tests/unit/utility/billing/test_bills.py
 	$(BIN)/python -m venv .venv/audit && .venv/audit/bin/python -m pip install --quiet pip-audit
 	.venv/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 

@@ -1,4 +1,4 @@
-"""A small town in a database.
+"""A small town in a database, a utility's application with it, and browsers of people.
 
 The database is an SQLite file. A module whose tests apply to every database sets ``kind`` to ``databases.both_kinds``,
 and also runs on a PostgreSQL server, shared by all such modules.
@@ -8,17 +8,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 from typer.testing import CliRunner
 
+from commonwatt.config.utility import ResearchSettings, UtilitySettings
+from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Town, load_town
+from harness.console import Browser, standing_api
 from harness.real.postgres import Postgres
-from utility.assembly.cli import app
+from utility.access.roles import Role
+from utility.assembly import cli
+from utility.assembly.application import make_app
 from utility.assembly.tables import metadata
 from utility.database.database import Database, open_database
 from utility.database.migrate import empty_database
 from utility.registry.store.registration import fill_registry
 
 CLERK = "clerk"
+NOW = 1_800_005_000
 
 
 @pytest.fixture
@@ -70,7 +77,7 @@ def command(tmp_path: Path, url: str, kind: str) -> Callable[..., str]:
     config.write_text(f'[utility]\ndatabase = "{url}"\n')
 
     def run(*words: str, code: int = 0) -> str:
-        done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*words, "--config", str(config)])
+        done = CliRunner(env={"COLUMNS": "200"}).invoke(cli.app, [*words, "--config", str(config)])
         assert done.exit_code == code, done.output
         return " ".join(done.output.split())
 
@@ -87,3 +94,28 @@ def database(url: str, kind: str, town: Town) -> Iterator[Database]:
         fill_registry(connection, town)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(origin=NOW, monotonic_origin=0, speed=0)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> UtilitySettings:
+    return UtilitySettings(second_factor="optional", research=ResearchSettings(releases=tmp_path / "releases"))
+
+
+@pytest.fixture
+def app(database: Database, clock: Clock, settings: UtilitySettings) -> FastAPI:
+    return make_app(standing_api(database, NOW, clock=clock, settings=settings))
+
+
+@pytest.fixture
+def browser(app: FastAPI) -> Callable[..., Browser]:
+    """Return a person's browser: ``browser(Role.CLERK)``, ``browser(Role.RESIDENT, account=5)``, ``browser()``."""
+
+    def make(*roles: Role, name: str = "", account: int | None = None) -> Browser:
+        return Browser(app, *roles, name=name, account=account)
+
+    return make

@@ -1,0 +1,102 @@
+"""Runs of bills in the browser: made beside the service, checked, issued by a second person, explained, on paper."""
+
+from collections.abc import Callable
+
+import pytest
+
+from commonwatt.settlement.settled import Quantity
+from harness.billing.found import found_in_store
+from harness.billing.two_months import KWH, late, world_of
+from harness.billing.worlds import World, tariff
+from harness.console import Browser, text_of
+from tests.unit.utility.conftest import NOW
+from tests.unit.utility.tariffs.test_pages import result_of
+from utility.access.roles import Role
+from utility.access.store import audit_log
+from utility.billing.store.billing import stored_bills
+from utility.database.database import Database
+from utility.tariffs.store import tariffs
+
+Browsers = Callable[..., Browser]
+
+
+@pytest.fixture(name="world", autouse=True)
+def _world(monkeypatch: pytest.MonkeyPatch, database: Database) -> World:
+    with database.writes.begin() as connection:
+        stored = tariffs.propose(connection, tariff(), "", "anna", NOW)
+        tariffs.publish(connection, stored.name, stored.version, "ben", NOW)
+    return found_in_store(monkeypatch, world_of())
+
+
+def made(clerk: Browser, month: str) -> str:
+    """Make and check a run; return its page's address."""
+    begun = clerk.post("/console/runs", {"month": month})
+    path = result_of(clerk, begun.headers["location"])
+    result_of(clerk, clerk.post(f"{path}/check").headers["location"])
+    return path
+
+
+def test_run_is_made_checked_and_issued_by_two_people(browser: Browsers, database: Database, world: World) -> None:
+    anna = browser(Role.CLERK, Role.APPROVER, name="anna")
+    ben = browser(Role.APPROVER, name="ben")
+    path = made(anna, "2026-10")
+    assert "You checked it: another person has to issue it" in text_of(anna.get(path))
+    own = anna.post(f"{path}/issue")
+    assert (own.status_code, "anna checked it; a second person" in text_of(own)) == (409, True)
+    assert ben.post(f"{path}/check").status_code == 403
+    assert ben.post(f"{path}/issue").status_code == 303
+    again = ben.post(f"{path}/issue")
+    assert (again.status_code, "only a checked run is issued" in text_of(again)) == (409, True)
+    account = late(world, Quantity.IMPORTED, 100 * KWH)
+    november = made(anna, "2026-11")
+    page = text_of(anna.get(november))
+    assert "Beside run 1, 2026-10 (issued)" in page
+    rises = anna.get(f"{november}/bills?order=more").text
+    assert f"/console/bills/{account}/2" in rises
+    with database.reads.begin() as connection:
+        entries = audit_log.entries(connection, audit_log.Wanted(action="run."), 9)[::-1]
+    assert [(e["person"], e["action"], e["subject"]) for e in entries[:3]] == [
+        ("anna", "run.make", "run 1"),
+        ("anna", "run.check", "run 1"),
+        ("ben", "run.issue", "run 1"),
+    ]
+
+
+def test_wrong_or_repeated_run_is_told(browser: Browsers, database: Database) -> None:
+    clerk = browser(Role.CLERK)
+    assert "is no month" in text_of(clerk.post("/console/runs", {"month": "october"}))
+    first = result_of(clerk, clerk.post("/console/runs", {"month": "2026-10"}).headers["location"])
+    assert result_of(clerk, clerk.post("/console/runs", {"month": "2026-10"}).headers["location"]) == first
+    with database.reads.begin() as connection:
+        assert len(audit_log.entries(connection, audit_log.Wanted(action="run."), 9)) == 1, "no second run was made"
+    failed = clerk.get(clerk.post("/console/runs/7/check").headers["location"] + "/live")
+    for _ in range(1000):
+        if "alert" in failed.text:
+            break
+        failed = clerk.get(failed.url.path)
+    assert "there is no run of bills with this number" in text_of(failed)
+    unknown = clerk.get("/console/works/0")
+    assert (unknown.status_code, "start it again" in text_of(unknown)) == (404, True)
+
+
+def test_bill_is_found_explained_to_its_quarter_hours_and_printed(browser: Browsers, database: Database) -> None:
+    clerk = browser(Role.CLERK)
+    made(clerk, "2026-10")
+    with database.reads.begin() as connection:
+        account = next(iter(stored_bills(connection, 1)))
+    assert clerk.get(f"/console/bills?account={account}").headers["location"] == f"/console/bills/{account}"
+    assert "2026-10" in text_of(clerk.get(f"/console/bills/{account}"))
+    place = f"/console/bills/{account}/1"
+    page = text_of(clerk.get(place))
+    assert "To pay" in page
+    assert "2026-10-31" in page
+    assert "2026-10-31 01:00 -0400" in text_of(clerk.get(f"{place}?day=2026-10-31"))
+    assert "2026-10-31 17:45 -0400" in text_of(clerk.get(f"{place}?day=2026-10-31&hour=17"))
+    assert clerk.get(f"{place}/bill.pdf").content.startswith(b"%PDF")
+    assert "attachment" in clerk.get(f"{place}/bill.html").headers["content-disposition"]
+    assert clerk.get(f"{place}/receipt.json").json()["leaf"]["account"] == account
+    assert clerk.get(f"{place}/plot.json").json()["series"][0]["unit"] == "Wh"
+    assert clerk.get("/console/bills/9999/1").status_code == 404
+    assert clerk.get(f"/console/bills/{account}/7").status_code == 404
+    for role in (Role.VIEWER, Role.OPERATOR, Role.RESIDENT):
+        assert browser(role, account=1).get(place).status_code == 403, "a household's bill is not for everybody"

@@ -1,0 +1,418 @@
+"""Databases of every schema there was are brought up to date with nothing lost; those of later ones are left alone."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine, inspect, select, text
+from sqlalchemy.pool import NullPool
+from typer.testing import CliRunner
+
+from commonwatt.model.blocks import Blocks, join
+from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.model.units import QUARTER_S
+from commonwatt.protocol.dead_letters import LocalReason
+from harness.real import databases
+from harness.real.postgres import Postgres
+from utility.assembly.cli import app
+from utility.assembly.recovery.recovery import recover
+from utility.assembly.tables import metadata
+from utility.database.backup.backup import backup, restore
+from utility.database.database import DamagedDatabaseError, Database, open_database
+from utility.database.migrate import lock_schema, revisions
+from utility.jobs.calendar_periods import Seconds
+from utility.jobs.plans import Plan
+from utility.jobs.store.job_leases import take
+from utility.jobs.tables import period
+from utility.outbox.store import open_commands
+from utility.readings.store import reads
+from utility.readings.store.compactor import Compactor
+from utility.readings.store.conflicts import conflicts
+from utility.readings.store.dead_letters import dead_letters
+from utility.readings.store.gap_finder import GapFinder
+from utility.readings.store.writer import Writer
+from utility.readings.tables import dead_letter, gap, part
+from utility.registry.store.accounts import load_dated_registry
+
+kind = databases.both_kinds
+
+DATABASES = Path(__file__).parents[3] / "databases"
+CONFIG = Path("utility.toml")
+QUARTER = 2_000_000
+FULL = {slot: 100 + slot * 7 % 13 for slot in range(60)}
+READINGS = {
+    (10001, 3, QUARTER): FULL,
+    (10001, 3, QUARTER + 1): FULL | {6: -3},
+    (10001, 2, QUARTER + 1): {slot: 10**12 + slot for slot in range(60)},
+    (10001, 3, QUARTER + 3): dict.fromkeys(range(10), 5) | {0: 1},
+    (10001, 3, QUARTER + 7): {1: 2, 2: 3},
+    (10003, 3, QUARTER + 5000): {3: 1, 4: 2},
+}
+"""What was sent to the databases that are kept here; at two slots of the second block also something greater."""
+
+
+def readings(database: Database) -> tuple[dict[tuple[int, int, int], dict[int, int]], list[tuple[int, int]]]:
+    """Return all readings by block, and (slot, value) of the conflicting ones beyond the smallest."""
+    blocks: Blocks = join(list(reads.all_blocks(database, 0, 2**31 - 1)))
+    found = {
+        blocks.key(row): {int(slot): int(blocks.values[row, slot]) for slot in blocks.quality[row].nonzero()[0]}
+        for row in range(len(blocks))
+    }
+    return found, [(int(extra["slot"]), int(extra["value"])) for extra in blocks.extras]
+
+
+@pytest.fixture
+def kept(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[[str], str]]:
+    """Makes a database as the code of a schema's time made it; returns its address."""
+    made: list[str] = []
+
+    def make(schema: str) -> str:
+        statements = (DATABASES / f"utility_v{schema}_{kind}.sql").read_text()
+        if kind == "sqlite":
+            with closing(sqlite3.connect(tmp_path / f"old{schema}.db")) as connection:
+                connection.executescript(statements)
+            return f"sqlite:///{tmp_path}/old{schema}.db"
+        server: Postgres = request.getfixturevalue("server")
+        name = f"old{schema}"
+        server.execute(f"CREATE DATABASE {name}")
+        made.append(name)
+        server.run_script(name, statements)
+        return server.url_of(name)
+
+    yield make
+    for name in made:
+        request.getfixturevalue("server").execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def old_url(kept: Callable[[str], str]) -> str:
+    """A database of the first schema, made by the code of that time."""
+    return kept("0001")
+
+
+def schema_of(url: str) -> dict[str, object]:
+    """Every table with its columns in order, its keys, indexes and triggers."""
+    engine = create_engine(url, poolclass=NullPool)
+    found: dict[str, object] = {}
+    with engine.connect() as connection:
+        inspector = inspect(connection)
+        for table in inspector.get_table_names():
+            columns = [
+                (c["name"], str(c["type"]), c["nullable"], c["default"], c.get("autoincrement"))
+                for c in inspector.get_columns(table)
+            ]
+            indexes = inspector.get_indexes(table)
+            for index in indexes:
+                index["dialect_options"] = {name: str(value) for name, value in index["dialect_options"].items()}
+            keys = [
+                sorted(map(str, keys))
+                for keys in (
+                    indexes,
+                    inspector.get_foreign_keys(table),
+                    inspector.get_unique_constraints(table),
+                    [inspector.get_pk_constraint(table)],
+                )
+            ]
+            found[table] = (columns, keys)
+        triggers = {
+            "sqlite": "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'",
+            "postgresql": "SELECT tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",
+        }[engine.dialect.name]
+        found["triggers"] = sorted(map(tuple, connection.execute(text(triggers)).all()))
+    return found
+
+
+def test_a_database_of_every_step_since_0_2_has_the_schema_that_one_step_makes(
+    url: str, database: Database, kept: Callable[[str], str]
+) -> None:
+    """Towns that followed the steps between the releases are at the head."""
+    assert database.schema[1] == revisions()[0] == "0025"
+    by_steps, at_once = schema_of(kept("0025")), schema_of(url)
+    partitions = {name for name in at_once if name.startswith("compacted_")}
+    for name in at_once.keys() - partitions:
+        assert at_once[name] == by_steps.get(name), name
+
+
+def test_database_of_0_2_is_brought_up_to_date_with_the_same_schema_and_readings(
+    kept: Callable[[str], str], url: str, database: Database
+) -> None:
+    old = kept("0004")
+    with closing(open_database(old, create=True, check=True)) as opened:
+        assert opened.schema == ("0004", revisions()[0])
+        assert readings(opened) == (READINGS, [(5, 59049), (6, 103)])
+        with opened.reads.begin() as connection:
+            assert load_dated_registry(connection).accounts
+    found, new = schema_of(old), schema_of(url)
+    for name in new:
+        assert found.get(name) == new[name] or name.startswith("compacted_"), name
+
+
+def test_migrations_make_the_tables_the_code_uses(database: Database) -> None:
+    def is_ours(_: object, name: str | None, kind: str, *__: Any) -> bool:
+        return kind != "table" or "compacted_" not in str(name)
+
+    with database.reads.begin() as connection:
+        context = MigrationContext.configure(connection, opts={"include_object": is_ours})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_newer_schema_is_refused(url: str, database: Database) -> None:
+    with database.writes.begin() as connection:
+        known = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StoreError, match=r"later version of Commonwatt \(schema 9999\)"):
+        open_database(url, create=True)
+    with database.writes.begin() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == "9999"
+        connection.execute(text("UPDATE alembic_version SET version_num = :known"), {"known": known})
+
+
+def test_database_of_the_first_schema_is_migrated_with_nothing_lost(old_url: str) -> None:
+    with closing(open_database(old_url, create=True, check=True)) as database:
+        assert database.store_id == 4711
+        assert readings(database) == (READINGS, [(5, 59049), (6, 103)])
+        with database.reads.begin() as connection:
+            blocks = {
+                (row.meter, row.record_type, row.start): row for row in connection.execute(text("SELECT * FROM block"))
+            }
+            assert {(*key[:2], key[2] // QUARTER_S) for key in blocks} == {
+                (str(meter), record_type, quarter) for meter, record_type, quarter in READINGS if quarter != QUARTER + 7
+            }
+            row = blocks["10001", 3, (QUARTER + 1) * QUARTER_S]
+            assert (row.microgrid, row.exact, row.missing, row.conflicts) == ("r001", 60, 0, 2)
+            assert (row.total, row.first_reading, row.last_reading, row.min_reading) == (6246, 100, 110, -3)
+            assert blocks["10001", 2, (QUARTER + 1) * QUARTER_S].total is None
+            fresh = connection.execute(select(part).order_by(part.c.id)).all()
+            assert [(row.id, row.sender_no, row.owner_no, row.received_minute) for row in fresh] == [
+                (13, 1, 1, 30_000_000),
+                (14, 1, 1, 30_000_000),
+                (15, 1, 1, 30_000_001),
+            ]
+            assert len(connection.execute(select(gap)).all()) == 16
+            assert [kept.dead_letter.content for kept in dead_letters(connection, 9)] == [b"abc"]
+            assert [command.id for command in open_commands(connection) if command.id == "c1"] == ["c1"]
+            assert connection.execute(select(period)).all() == [], "they keep house, and do so once more"
+            status = reads.status(connection)["r001"]
+            assert (status["events"], status["conflicts"], status["last_seen"]) == (1, 2, 5)
+        with database.reads.begin() as connection:
+            registry = load_dated_registry(connection)
+            told = connection.execute(text("SELECT id, location, account FROM meter")).all()
+        assert [(m.id, m.place, m.account_at(0) or 0) for m in registry.meters.values()] == [tuple(row) for row in told]
+        assert set(registry.accounts) == {row.account for row in told if row.account}
+        senders = [value["senders"] for slot in conflicts(database, 9) for value in slot["values"]]  # type: ignore[attr-defined]
+        assert senders == [[], [], [], []], "that version did not keep them"
+
+
+def test_database_of_0_1_is_brought_up_to_date_and_keeps_its_readings(old_url: str) -> None:
+    with closing(open_database(old_url, create=True, revision="0002")) as database:
+        before = readings(database)
+        with database.writes.begin() as connection:
+            connection.execute(text("INSERT INTO period (job, last_done) VALUES ('months', 497222)"))
+    with pytest.raises(ConfigError, match=rf"schema 0002, this one needs {revisions()[0]}"):
+        open_database(old_url, create=False)
+    with closing(open_database(old_url, create=True, check=True)) as database:
+        assert database.schema == ("0002", revisions()[0])
+        assert readings(database) == before
+        now = 497_222 * 3600 + 5
+        for catch_up in (False, True):
+            with database.writes.begin() as connection:
+                plan = Plan(name=f"job {catch_up}", does="", cadence=Seconds(3600), catch_up=catch_up)
+                turn = take(connection, plan, now)
+            assert (turn is None) == catch_up, "the present hour is done now, or when it has ended"
+
+
+def test_block_whose_quarter_is_damaged_keeps_nothing_from_being_migrated(old_url: str) -> None:
+    engine = create_engine(old_url, poolclass=NullPool)
+    with engine.begin() as connection:
+        # Of the year 58,974: there is no such month.
+        connection.execute(text(f"UPDATE part SET quarter = 2000000000 WHERE compacted AND quarter = {QUARTER}"))
+    with closing(open_database(old_url, create=True, check=True)) as database:
+        assert readings(database)[0] == {key: values for key, values in READINGS.items() if key[2] != QUARTER}
+        with database.reads.begin() as connection:
+            kept = connection.execute(
+                select(dead_letter.c.reason).where(dead_letter.c.reason == LocalReason.DAMAGED_PART)
+            ).all()
+            assert len(kept) == 1
+
+
+def test_backup_that_an_upgrade_made_of_the_first_schema_is_put_back_under_a_new_id(
+    old_url: str, kind: str, tmp_path: Path
+) -> None:
+    # As the code of that time wrote it, with the same programs.
+    backup(old_url, tmp_path / "kept", CONFIG, lambda *_: None)
+    with pytest.raises(ConfigError, match="has data"):
+        restore(old_url, tmp_path / "kept", 0, CONFIG, replace=False, tell=lambda *_: None)
+    for _ in range(2):
+        restore(old_url, tmp_path / "kept", 0, CONFIG, replace=True, tell=lambda *_: None)
+        with closing(open_database(old_url, create=True, check=True)) as database:
+            assert readings(database) == (READINGS, [(5, 59049), (6, 103)])
+            assert database.store_id != 4711
+
+
+LOOKS = ("gaps", "dead-letters", "conflicts", "lines", "commands", "dump", "command r001 aggregate")
+"""Commands that take a database as it is."""
+
+
+def commonwatt(tmp_path: Path, url: str, *words: str) -> tuple[int, str]:
+    """Run a command of the utility; return its exit code and what it said."""
+    (tmp_path / "utility.toml").write_text(f'[utility]\ndatabase = "{url}"\n')
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*words, "--config", str(tmp_path / "utility.toml")])
+    return done.exit_code, done.output
+
+
+def all_there_is(url: str) -> object:
+    """Return what a command that only looks could have changed."""
+    if url.startswith("sqlite"):
+        path = Path(url.removeprefix("sqlite:///"))
+        return path.read_bytes(), path.stat().st_mode
+    with create_engine(url, poolclass=NullPool).connect() as connection:
+        return sorted(inspect(connection).get_table_names())
+
+
+def test_who_only_looks_brings_no_database_up_to_date(old_url: str, tmp_path: Path) -> None:
+    before = all_there_is(old_url)
+    for words in LOOKS:
+        code, said = commonwatt(tmp_path, old_url, *words.split())
+        assert (code, "schema 0001" in said, "commonwatt utility migrate --config" in said) == (2, True, True), said
+    if old_url.startswith("postgresql"):
+        assert all_there_is(old_url) == before
+    assert commonwatt(tmp_path, old_url, "migrate")[1].startswith("the database is brought from schema 0001 to ")
+    assert commonwatt(tmp_path, old_url, "gaps")[0] == 0
+
+
+@pytest.fixture
+def empty_url(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database with nothing in it."""
+    if kind == "sqlite":
+        (tmp_path / "empty.db").touch()
+        yield f"sqlite:///{tmp_path}/empty.db"
+        return
+    server: Postgres = request.getfixturevalue("server")
+    server.execute("CREATE DATABASE nothing")
+    yield server.url_of("nothing")
+    server.execute("DROP DATABASE nothing WITH (FORCE)")
+
+
+def test_who_only_looks_makes_no_tables_in_an_empty_database_nor_in_anothers(
+    empty_url: str, kind: str, tmp_path: Path
+) -> None:
+    def looks() -> None:
+        for words in LOOKS:
+            code, said = commonwatt(tmp_path, empty_url, *words.split())
+            assert (code, "Commonwatt" in said) == (2, True), said
+
+    looks()
+    with create_engine(empty_url, poolclass=NullPool).begin() as connection:
+        assert inspect(connection).get_table_names() == []
+        connection.execute(text("CREATE TABLE theirs (x INTEGER)"))
+    before = all_there_is(empty_url)
+    looks()
+    assert all_there_is(empty_url) == before
+    if kind == "sqlite":
+        assert "another program's" in commonwatt(tmp_path, empty_url, "migrate")[1]
+        assert all_there_is(empty_url) == before
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+def test_two_never_make_the_tables_at_the_same_time(kind: str, empty_url: str, tmp_path: Path) -> None:
+    at_work = "another migrate or restore is at work on this database; wait until it has ended"
+    with create_engine(empty_url, poolclass=NullPool).begin() as connection:
+        lock_schema(connection, "the first")
+        code, said = commonwatt(tmp_path, empty_url, "migrate")
+        assert (code, at_work in said) == (2, True), said
+
+    def migrated(_: int) -> str:
+        try:
+            open_database(empty_url, create=True).close()
+        except ConfigError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(4) as threads:
+        said_each = list(threads.map(migrated, range(4)))
+    assert "" in said_each
+    assert all(not told or at_work in told for told in said_each)
+    assert commonwatt(tmp_path, empty_url, "backup", str(tmp_path / "kept"))[0] == 0
+    with create_engine(empty_url, poolclass=NullPool).begin() as connection:
+        lock_schema(connection, "a restore")
+        code, said = commonwatt(tmp_path, empty_url, "restore", str(tmp_path / "kept"))
+        assert (code, at_work in said) == (2, True), said
+        # Who finds nothing to be made needs nobody's leave.
+        open_database(empty_url, create=True).close()
+    assert commonwatt(tmp_path, empty_url, "restore", str(tmp_path / "kept"))[0] == 0
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+def test_a_view_of_somebody_else_is_left_alone_and_named(kind: str, old_url: str, tmp_path: Path) -> None:
+    engine = create_engine(old_url, poolclass=NullPool)
+    for source in ("block", "part"):
+        with engine.begin() as connection:
+            connection.execute(text(f"CREATE VIEW monthly AS SELECT * FROM {source}"))
+        code, said = commonwatt(tmp_path, old_url, "migrate")
+        assert (code, "monthly depends on" in said, "date with: commonwatt utility migrate" in said) == (
+            1,
+            True,
+            True,
+        )
+        with engine.begin() as connection:
+            connection.execute(text("DROP VIEW monthly"))
+    assert commonwatt(tmp_path, old_url, "migrate")[0] == 0
+
+
+def first_schema(path: Path) -> Path:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript((DATABASES / "utility_v0001_sqlite.sql").read_text())
+    return path
+
+
+def test_damaged_database_of_the_first_schema_is_recovered_like_any_other(tmp_path: Path) -> None:
+    path = first_schema(tmp_path / "old.db")
+    with closing(sqlite3.connect(path)) as old, old:
+        old.execute("UPDATE meter SET crc = crc + 1 WHERE id = 10003")
+    with pytest.raises(DamagedDatabaseError, match="utility recover"):
+        open_database(f"sqlite:///{path}", create=True, check=True)
+    done = recover(path, 0)
+    assert (done.taken["part"], done.damaged["part"], done.damaged["meter"]) == (7, 1, 1)
+    with closing(open_database(f"sqlite:///{path}", create=False, check=True)) as database:
+        assert database.store_id != 4711
+        assert readings(database)[0] == {key: values for key, values in READINGS.items() if key[0] != 10003}
+        with database.reads.begin() as connection:
+            assert [kept.dead_letter.content for kept in dead_letters(connection, 9)] == [b"abc"]
+
+
+def test_database_of_a_later_schema_is_not_recovered(tmp_path: Path) -> None:
+    path = first_schema(tmp_path / "new.db")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.execute("ALTER TABLE meter ADD COLUMN colour TEXT")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"later version of Commonwatt \(schema 9999\)"):
+        recover(path, 0)
+    assert path.read_bytes() == before
+
+
+def test_migrated_database_goes_on_where_it_was(old_url: str) -> None:
+    now = (QUARTER + 9) * QUARTER_S
+    with closing(open_database(old_url, create=True)) as database:
+        finder, compactor = GapFinder(database), Compactor(database)
+        replacement = compactor.plan(now)
+        assert replacement is not None
+        assert compactor.apply(replacement) == 2
+        assert compactor.plan(now) is None
+        assert readings(database)[0] == READINGS
+        finder.apply(finder.plan(now, 0), now)
+        with database.reads.begin() as connection:
+            missing = connection.execute(select(gap.c.mask).where(gap.c.record_type == 3, gap.c.quarter == QUARTER + 7))
+            assert missing.scalar_one() == 2**60 - 1 - 6
+        Writer(database).commit([])
+        with database.writes.begin() as connection:
+            new = part.insert().values(
+                quarter=1, meter_no=1, received_minute=0, record_type=3, sender_no=1, owner_no=1, payload=b""
+            )
+            assert connection.execute(new.returning(part.c.id)).scalar_one() > 15, "no number is used twice"

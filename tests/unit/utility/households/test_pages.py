@@ -1,0 +1,230 @@
+"""A resident sees the own account, whole and with its dates, and nothing of anybody else's."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commonwatt.model.units import QUARTER_S, quarter_of
+from commonwatt.town.town import load_town
+from harness.console import Browser, text_of
+from harness.household import AFTER, APARTMENT, BEFORE, HOUSE, MONTH, TOWN, furnish, moved_at
+from harness.worlds.utility import register_in
+from tests.unit.utility.conftest import NOW
+from utility.access.roles import Role
+from utility.access.store import audit_log
+from utility.billing.tables import bill_run
+from utility.database.database import Database, open_database
+from utility.jobs.calendar_periods import NEW_YORK
+from utility.registry.accounts import Installed
+from utility.registry.store.accounts import load_for_change, load_registry_around, save_dated_registry
+from utility.registry.store.registration import fill_registry
+
+CHECKER = Path(__file__).parents[4] / "docs/examples/check_bill.py"
+
+Browsers = Callable[..., Browser]
+
+
+@pytest.fixture(scope="module")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the database of the town once."""
+    folder = tmp_path_factory.mktemp("furnished")
+    (folder / "town.toml").write_text(TOWN)
+    town, path = load_town(folder / "town.toml"), folder / "utility.db"
+    database = open_database(f"sqlite:///{path}", create=True)
+    with database.writes.begin() as connection:
+        fill_registry(connection, town)
+    furnish(database, town, NOW)
+    database.close()
+    return path
+
+
+@pytest.fixture
+def database(furnished: Path, tmp_path: Path) -> Iterator[Database]:
+    copy = shutil.copy(furnished, tmp_path / "utility.db")
+    opened = open_database(f"sqlite:///{copy}", create=False)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def resident(browser: Browsers) -> Callable[[int | None], Browser]:
+    return lambda account: browser(Role.RESIDENT, name=f"resident{account}", account=account)
+
+
+def test_page_shows_today_battery_bill_so_far_and_sharing(resident: Callable[[int], Browser]) -> None:
+    words = text_of(resident(HOUSE).get("/console/home"))
+    assert "Account 2: house 2 in microgrid r001." in words
+    for part in ("Solar", "Used", "Taken", "Given", "Battery", "So far this month: $", "(estimate)"):
+        assert part in words
+    assert "keeps at least 75 % for you, as its meter reported 2 hours ago" in words
+    assert "Your sharing weight is 1" in words
+    assert f"{MONTH}" in words
+    assert all(word not in words for word in ("house 1", "r002", "account 1"))
+
+
+def test_month_and_day_have_rows_and_series(resident: Callable[[int], Browser]) -> None:
+    person = resident(HOUSE)
+    month = text_of(person.get("/console/home/month?month=2027-01"))
+    assert "2027-01-01" in month
+    assert "2027-01-15" in month
+    assert "2027-01-16" not in month, "days to come have no row"
+    assert "Got from the microgrid" in text_of(person.get("/console/home/month/sums"))
+    plot = person.get("/console/home/day.json?day=2027-01-14").json()
+    assert [one["label"] for one in plot["series"]] == ["Solar", "Used", "Taken", "Given"]
+    assert all(len(one["x"]) == 96 for one in plot["series"])
+    assert "Sums of the day" in text_of(person.get("/console/home/day?day=2027-01-14"))
+    assert person.get("/console/home/day?day=0001-01-01").status_code == 422
+
+
+def test_who_moved_in_sees_nothing_of_the_time_before(resident: Callable[[int], Browser]) -> None:
+    after, before = resident(AFTER), resident(BEFORE)
+    assert "2027-01-05" in text_of(after.get("/console/home/month?month=2027-01"))
+    assert "2027-01-04" not in text_of(after.get("/console/home/month?month=2027-01"))
+    assert "2027-01-05" not in text_of(before.get("/console/home/month?month=2027-01"))
+    assert "had no meter in this month" in text_of(after.get("/console/home/month?month=2026-12"))
+    assert after.get("/console/home/month?month=2099-12").status_code == 200
+    assert after.get(f"/console/home/bills/{MONTH}").status_code == 404
+    assert before.get(f"/console/home/bills/{MONTH}").status_code == 200
+    assert "This account has no meter now" in text_of(before.get("/console/home"))
+    assert before.get("/console/home/day.json?day=2027-01-14").json() == {"series": []}
+    assert "Your sharing weight is 2" in text_of(after.get("/console/home"))
+    query = "start=2026-12-01&end=2027-01-15&form=spreadsheet"
+    files = {who: person.get(f"/console/home/energy?{query}").text for who, person in (("a", after), ("b", before))}
+    rows = {who: [line.split(",") for line in text.splitlines()[1:]] for who, text in files.items()}
+    known = {who: {row[0] for row in of if row[4]} for who, of in rows.items()}
+    assert min(known["a"]) == "2027-01-05" > max(known["b"]) == "2027-01-04"
+    assert moved_at() * QUARTER_S < NOW
+
+
+def test_receipt_passes_the_stand_alone_checker(resident: Callable[[int], Browser], tmp_path: Path) -> None:
+    answer = resident(HOUSE).get(f"/console/home/bills/{MONTH}/receipt")
+    assert answer.headers["content-disposition"] == f'attachment; filename="receipt-{MONTH}-{HOUSE}.json"'
+    assert json.loads(answer.content)["leaf"]["account"] == HOUSE
+    path = tmp_path / "receipt.json"
+    path.write_bytes(answer.content)
+    done = subprocess.run([sys.executable, str(CHECKER), str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_bill_is_explained_and_comes_as_pdf_and_green_button(resident: Callable[[int], Browser]) -> None:
+    person = resident(HOUSE)
+    words = text_of(person.get(f"/console/home/bills/{MONTH}"))
+    assert "Bill, December 2026" in words
+    assert "2026-12-31" in words
+    assert "To pay" in words
+    assert person.get(f"/console/home/bills/{MONTH}/pdf").content.startswith(b"%PDF")
+    green = person.get("/console/home/energy?start=2026-12-01&end=2026-12-02")
+    assert green.headers["content-type"].startswith("application/atom+xml")
+    assert "Green Button usage of account 2" in green.text
+    assert person.get("/console/home/energy?start=2026-12-02&end=2026-12-01").status_code == 422
+    assert person.get("/console/home/bills/2026-11").status_code == 404
+
+
+def test_a_bill_of_which_no_proof_was_made_is_not_said_to_be_missing(
+    resident: Callable[[int], Browser], database: Database
+) -> None:
+    with database.writes.begin() as connection:
+        connection.execute(bill_run.update().values(root=None, secret=None))
+    answer = resident(HOUSE).get(f"/console/home/bills/{MONTH}")
+    assert answer.status_code == 404
+    assert "was made by a version without proofs of bills" in text_of(answer)
+
+
+def test_apartment_sees_its_buildings_battery_and_not_its_neighbours(resident: Callable[[int], Browser]) -> None:
+    words = text_of(resident(APARTMENT).get("/console/home"))
+    assert "Your building's battery, shared by all its apartments" in words
+    assert "keeps at least 75 % for the building" in words
+    assert "Your building's solar today" in words
+    assert "apartment 1 in microgrid a" in words
+    assert "apartment 2" not in words
+    assert "has no battery of its own now, so it has no weight" in words
+    answer = resident(APARTMENT).post("/console/home/weight", {"weight": 3, "start": "2027-01-20"})
+    assert (answer.status_code, "no battery of its own" in answer.text) == (422, True)
+
+
+def test_weight_is_set_with_a_date_and_audited(resident: Callable[[int], Browser], database: Database) -> None:
+    person = resident(HOUSE)
+    wrong: list[dict[str, Any]] = [
+        {"weight": 0, "start": "2027-01-20"},
+        {"weight": 3, "start": "2027-01-15"},
+        {"weight": "x", "start": "y"},
+        {"weight": 3, "start": "0001-01-01"},
+    ]
+    assert [person.post("/console/home/weight", fields).status_code for fields in wrong] == [422] * 4
+    done = person.post("/console/home/weight", {"weight": 3, "start": "2027-01-20"})
+    assert done.status_code == 303
+    words = text_of(person.get(done.headers["location"]))
+    assert "Your sharing weight is 3 from 20 January 2027 on." in words
+    assert "Your sharing weight is 1 ." in words
+    with database.reads.begin() as connection:
+        (dated,) = load_registry_around(connection, HOUSE).accounts[HOUSE].weights
+        assert load_registry_around(connection, BEFORE).accounts[BEFORE].weights == ()
+        (entry,) = audit_log.entries(connection, audit_log.Wanted(action="weight"), 9)
+    assert dated.value == 3
+    assert (entry["person"], entry["subject"]) == (f"resident{HOUSE}", f"account {HOUSE}")
+
+
+def test_resident_without_an_account_is_told_whom_to_ask(resident: Callable[[int | None], Browser]) -> None:
+    for account in (None, 4444):
+        answer = resident(account).get("/console/home")
+        assert answer.status_code == 404
+        assert "not linked with an account yet" in answer.text
+
+
+def test_api_of_the_own_home_has_the_same_figures_and_rules(resident: Callable[[int], Browser]) -> None:
+    person = resident(HOUSE)
+    found = person.get("/home").json()
+    assert (found["account"], found["minimum_percent"], found["weight"]) == (HOUSE, [75], 1)
+    assert found["until"] == "2027-01-15T09:15:00Z"
+    assert all(isinstance(found[name], int) for name in ("solar", "used", "taken", "given", "level"))
+    assert found["used"] == found["solar"] + found["taken"] - found["given"], "the level stays the same here"
+
+    def post(content: dict[str, Any]) -> Any:
+        return person.send("POST", "/home/weight", json=content, headers={"X-CSRF": person.csrf})
+
+    assert post({"weight": 3, "start": "2027-01-15"}).status_code == 422
+    assert post({"weight": 1001, "start": "2027-01-20"}).status_code == 422
+    assert post({"weight": 3, "start": "0001-01-01"}).status_code == 422
+    done = post({"weight": 3, "start": "2027-01-20"}).json()
+    assert done["dated"] == [{"start": "2027-01-20T05:00:00Z", "weight": 3}]
+    assert person.get("/home/weights").json() == done
+    assert resident(APARTMENT).get("/home").json()["minimum_percent"] == [], "the building's is not its own"
+
+
+def test_level_is_the_present_one_on_the_day_on_which_the_household_leaves(
+    resident: Callable[[int], Browser], database: Database
+) -> None:
+    staying = resident(HOUSE).get("/home").json()
+    assert staying["level_time"] == staying["until"] == "2027-01-15T09:15:00Z"
+    with database.writes.begin() as connection:
+        before = load_for_change(connection)
+        end = quarter_of(NOW) + 8
+
+        def left(one: Installed) -> Installed:
+            ended = (replace(held, end=end) if held.account == HOUSE else held for held in one.holdings)
+            return replace(one, holdings=tuple(ended))
+
+        after = replace(before, meters={meter: left(one) for meter, one in before.meters.items()})
+        save_dated_registry(connection, before, after, "ben", NOW, NEW_YORK)
+    assert resident(HOUSE).get("/home").json() == staying
+
+
+def test_days_of_the_own_home_are_those_of_the_town(
+    resident: Callable[[int], Browser], database: Database, tmp_path: Path
+) -> None:
+    (tmp_path / "town.toml").write_text(TOWN)
+    register_in("America/Los_Angeles", database, load_town(tmp_path / "town.toml"))
+    person = resident(HOUSE)
+    plot = person.get("/console/home/day.json?day=2027-01-14").json()
+    assert plot["series"][0]["x"][0] == int(datetime.fromisoformat("2027-01-14T08:00Z").timestamp())
+    asked = {"json": {"weight": 3, "start": "2027-01-20"}, "headers": {"X-CSRF": person.csrf}}
+    done = person.send("POST", "/home/weight", **asked).json()
+    assert done["dated"] == [{"start": "2027-01-20T08:00:00Z", "weight": 3}]

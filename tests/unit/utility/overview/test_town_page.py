@@ -1,0 +1,188 @@
+"""The pages of the town, its microgrids and meters: what an operator finds on them."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import event
+
+from commonwatt.model.blocks import Blocks, make_blocks
+from commonwatt.model.records import EventRecord, State
+from commonwatt.model.units import QUARTER_S, SLOTS
+from commonwatt.town.town import Town
+from harness.console import Browser, text_of
+from harness.settlement.stored import sent, store
+from harness.worlds.sent import append
+from harness.worlds.utility import a_heartbeat, register_in
+from tests.unit.utility.conftest import NOW
+from tests.unit.utility.overview.test_complete_days import run as count_days
+from utility.access.roles import STAFF, Role
+from utility.access.store.access import end_sessions
+from utility.database.database import Database
+from utility.outbox.changes import SawGateway
+from utility.readings.store.compactor import Compactor
+from utility.readings.store.writer import Writer
+
+QUARTER = NOW // QUARTER_S - 4  # of a day in New York with a readable hour: 15 January 2027, 04:23
+
+
+def readings(meter: int, kind: int, value: int, quarters: range) -> Blocks:
+    values = np.full((len(quarters), SLOTS), value)
+    return make_blocks([(meter, kind, quarter) for quarter in quarters], values, np.full(values.shape, 2))
+
+
+@pytest.fixture
+def lively(database: Database, town: Town) -> Database:
+    """A microgrid with readings, a report and a command's answer, and one that was never heard."""
+    battery = next(m for m in town.microgrids["r001"].meters if m.battery)
+    sharing = {battery.id: "too-close"}
+    seen = SawGateway(
+        controller="r001",
+        time=NOW - 20,
+        heartbeat=a_heartbeat(trust=3, sharing=sharing, band_permille=20, backlog_parts=7, lasts_until=5 + 9_000),
+        minima=((battery.id, 40, NOW - 600),),
+    )
+    shares = EventRecord(previous_state=1, new_state=1 | State.SHARING, record_id=1, meter_id=battery.id, time=NOW - 90)
+    quarters = range(QUARTER - 8, QUARTER + 3)
+    writer = Writer(database)
+    writer.commit([seen, append(events=[(1, shares)])])
+    for kind, value in ((1, 1_000), (2, 6_000_000), (3, 2_000)):
+        writer.commit([sent("r001", readings(battery.id, kind, value, quarters))])
+    compactor = Compactor(database)
+    while (replacement := compactor.plan(NOW)) is not None:
+        compactor.apply(replacement)
+    return database
+
+
+def test_every_page_opens_for_staff_and_for_nobody_else(app: FastAPI, lively: Database, town: Town) -> None:
+    meter = town.microgrids["r001"].meters[0].id
+    paths = ["town", "town/live", "microgrids", "microgrids/r001", "microgrids/r002/live", "meters", f"meters/{meter}"]
+    paths += ["find?text=r00", "find/results?text=1"]
+    for role in (Role.VIEWER, Role.RESIDENT):
+        person = Browser(app, role, account=1 if role is Role.RESIDENT else None)
+        codes = {person.get(f"/console/{path}").status_code for path in paths}
+        assert codes == ({200} if role in STAFF else {403})
+
+
+def test_the_town_shows_each_microgrid_and_then_only_what_changed(
+    lively: Database, browser: Callable[..., Browser]
+) -> None:
+    viewer = browser(Role.VIEWER)
+    page = viewer.get("/console/town")
+    assert "1 late" in text_of(page)
+    assert "r002 late" in text_of(page)
+    assert 'id="m-r001" class="cell fresh"' in page.text
+    assert "0.2 kW" in text_of(page), "the sun of the newest quarter-hour"
+    live = viewer.get("/console/town/live?since=0")
+    assert live.text.count('hx-swap-oob="true"') == 2
+    version = live.text.split("since=")[1].split('"')[0]
+    assert 'hx-swap-oob="true"' not in viewer.get(f"/console/town/live?since={version}").text
+
+
+def test_a_browser_that_shows_the_town_asks_for_its_session_alone_and_is_dead_once_logged_out(
+    lively: Database, browser: Callable[..., Browser]
+) -> None:
+    viewer, said = browser(Role.VIEWER), list[str]()
+    live = viewer.get("/console/town/live?since=0").text
+    event.listen(lively.reads, "before_cursor_execute", lambda *given: said.append(given[2]))
+    assert viewer.get("/console/town/live?since=0").text == live, "made once for all browsers"
+    (asked,) = (each for each in said if each != "BEGIN")
+    assert "FROM session" in asked
+    with lively.writes.begin() as connection:
+        end_sessions(connection, viewer.name)
+    assert viewer.get("/console/town/live?since=0").headers["location"].startswith("/console/login")
+
+
+def test_a_microgrid_says_why_its_battery_does_not_share(lively: Database, browser: Callable[..., Browser]) -> None:
+    viewer = browser(Role.VIEWER)
+    text = text_of(viewer.get("/console/microgrids/r001"))
+    assert "Less than 2 % of its capacity above its minimum: too close to share." in text
+    assert "7 parts" in text
+    assert "2.5 h left until " in text
+    assert "6.0 kWh" in text
+    for day in ("0001-01-01", "9999-12-31"):
+        assert viewer.get(f"/console/microgrids/r001?day={day}").status_code == 422, day
+    plot = viewer.get("/console/microgrids/r001/day.json?day=2027-01-15").json()
+    assert {one["label"] for one in plot["series"]} <= {"From the town", "Sun", "Stored"}
+    assert viewer.get("/console/microgrids/nowhere").status_code == 404
+
+
+def test_a_day_of_a_changed_clock_has_92_or_100_quarter_hours(
+    lively: Database, town: Town, browser: Callable[..., Browser]
+) -> None:
+    viewer, meter = browser(Role.VIEWER), town.microgrids["r001"].meters[0].id
+    for day, quarters in (("2026-03-08", 92), ("2026-11-01", 100), ("2026-12-01", 96)):
+        plot = viewer.get(f"/console/meters/{meter}/plot.json?what=through&from={day}&to={day}").json()
+        assert (plot["end"] - plot["begin"]) // QUARTER_S == quarters
+
+
+def test_times_of_pages_and_plots_are_those_of_the_town(
+    lively: Database, town: Town, browser: Callable[..., Browser]
+) -> None:
+    register_in("America/Los_Angeles", lively, town)
+    operator, meter = browser(Role.OPERATOR), town.microgrids["r001"].meters[0].id
+    page = operator.get("/console/town")
+    assert "Town time: 15 Jan 2027 01:23:20" in text_of(page)
+    assert 'data-zone="America/Los_Angeles"' in page.text, "for the plots"
+    plot = operator.get(f"/console/meters/{meter}/plot.json?what=through&from=2027-01-14&to=2027-01-14").json()
+    assert plot["begin"] == int(datetime.fromisoformat("2027-01-14T08:00Z").timestamp())
+    assert 'value="2027-01-15T01:23"' in operator.get("/console/alarms/maintenance").text
+
+
+def test_a_meter_has_its_series_events_and_history(
+    lively: Database, town: Town, browser: Callable[..., Browser]
+) -> None:
+    viewer = browser(Role.VIEWER)
+    battery = next(m for m in town.microgrids["r001"].meters if m.battery)
+    text = text_of(viewer.get(f"/console/meters/{battery.id}"))
+    assert "began to share" in text
+    assert f"{battery.location} in" in text
+    assert "the beginning now" in text
+    address = f"/console/meters/{battery.id}/plot.json?what=generation&from=2027-01-15&to=2027-01-15"
+    (line,) = viewer.get(address).json()["series"]
+    values = [value for value in line["high"] if value is not None]
+    assert (line["unit"], set(values)) == ("kW", {0.24})
+    assert line["missing"] > 0
+    five_years = f"/console/meters/{battery.id}/plot.json?what=settled&from=2022-01-16&to=2027-01-15"
+    assert viewer.get(five_years).json()["series"] == []
+    assert viewer.get(five_years.replace("settled", "through")).status_code == 422
+    assert viewer.get(five_years.replace("2022", "2012")).status_code == 422
+    assert viewer.get(f"/console/meters/{2**64}").status_code == 404
+
+
+def test_search_lists_what_fits_and_goes_to_a_single_result(
+    lively: Database, town: Town, browser: Callable[..., Browser]
+) -> None:
+    viewer, meter = browser(Role.VIEWER), town.microgrids["r002"].meters[0].id
+    part = viewer.get("/console/find/results?text=r002")
+    assert 'href="/console/microgrids/r002"' in part.text
+    single = viewer.get(f"/console/find?text={meter}")
+    assert (single.status_code, single.headers["location"]) == (303, f"/console/meters/{meter}")
+    assert "Nothing is called so" in text_of(viewer.get("/console/find?text=%3Cscript%3E"))
+
+
+def test_completeness_of_days_is_asked_by_programs(lively: Database, browser: Callable[..., Browser]) -> None:
+    viewer = browser(Role.VIEWER)
+    asked = viewer.get("/completeness/days?first=2027-01-01&last=2027-01-31").json()
+    assert (asked["days"], asked["total"]["expected"]) == ({}, 0), "no day is over that was counted"
+    assert asked["pending"] == 1, "the compactor marked the day"
+    assert viewer.get("/completeness/days?first=2027-01-31&last=2027-01-01").status_code == 422
+    assert viewer.get("/console/completeness?month=2099-12").status_code == 200
+
+
+def test_completeness_names_the_microgrids_that_lack_most(
+    lively: Database, town: Town, browser: Callable[..., Browser]
+) -> None:
+    viewer = browser(Role.VIEWER)
+    assert "No day of this month is counted yet." in text_of(viewer.get("/console/completeness"))
+    battery = next(m for m in town.microgrids["r001"].meters if m.battery)
+    yesterday = (QUARTER // 96 - 1) * 96
+    store(lively, {"r001": readings(battery.id, 3, 5, range(yesterday, yesterday + 10))}, NOW)
+    count_days(lively, NOW)
+    text = text_of(viewer.get("/console/completeness"))
+    assert "10.41 %" in text, "10 of 96 quarter-hours, never rounded up"
+    assert f"{86 * 60:,}" in text
+    assert "r001" in text
+    assert viewer.get("/console/completeness?month=2027-13").status_code == 422

@@ -1,0 +1,165 @@
+"""Administrators invite, change and disable people; nobody locks out the last administrator; each change is kept."""
+
+import csv
+import io
+import re
+from collections.abc import Callable
+
+import pytest
+
+from harness.console import PASSWORD, Browser, text_of
+from tests.unit.utility.conftest import NOW
+from utility.access.actor import Actor, Via
+from utility.access.roles import Role
+from utility.access.store import audit_log
+from utility.database.database import Database
+
+Browsers = Callable[..., Browser]
+
+LINK = re.compile(r"https://localhost(/console/invitation/[\w-]+)")
+
+
+@pytest.fixture
+def admin(browser: Browsers) -> Browser:
+    return browser(Role.ADMIN, name="ann")
+
+
+def link_in(text: str) -> str:
+    found = LINK.search(text)
+    assert found is not None
+    return found[1]
+
+
+def accept(visitor: Browser, path: str) -> int:
+    return visitor.send("POST", path, data={"display": "", "password": PASSWORD}).status_code
+
+
+def log_in(visitor: Browser, name: str) -> int:
+    return visitor.send("POST", "/console/login", data={"name": name, "password": PASSWORD}).status_code
+
+
+def actions(database: Database) -> list[tuple[str, str, str]]:
+    with database.reads.begin() as connection:
+        found = audit_log.entries(connection, audit_log.Wanted(), 99)
+    return [(one["person"], one["action"], one["subject"]) for one in reversed(found)]
+
+
+def test_invited_person_logs_in_with_the_roles_given_until_disabled(
+    admin: Browser, browser: Browsers, database: Database
+) -> None:
+    answer = admin.post("/console/users", {"name": "eve", "display": "Eve", "roles": ["clerk", "viewer"]})
+    path = link_in(answer.text)
+    assert link_in(answer.text) not in admin.get("/console/users/eve").text, "shown once"
+    visitor = browser()
+    assert accept(visitor, path) == 303
+    assert visitor.get("/status").status_code == 200
+    assert visitor.get("/console/users").status_code == 403
+    assert "clerk, viewer" in text_of(admin.get("/console/users?search=eve"))
+    assert admin.post("/console/users/eve/roles", {"roles": ["researcher"]}).status_code == 303
+    assert visitor.get("/status").status_code == 403, "a role that is lost counts at once"
+    assert admin.post("/console/users/eve/disable").status_code == 303
+    assert visitor.get("/console/account").status_code == 303
+    assert log_in(browser(), "eve") == 401
+    assert admin.post("/console/users/eve/enable").status_code == 303
+    assert log_in(browser(), "eve") == 303
+    words = text_of(admin.get("/console/users/eve"))
+    assert "roles: clerk, viewer → researcher" in words
+    assert actions(database) == [
+        ("ann", "person.invite", "eve"),
+        ("eve", "person.password", "eve"),
+        ("ann", "person.roles", "eve"),
+        ("ann", "person.disable", "eve"),
+        ("ann", "person.enable", "eve"),
+    ]
+
+
+def test_new_link_ends_password_and_sessions_at_once(admin: Browser, browser: Browsers) -> None:
+    visitor = browser()
+    accept(visitor, link_in(admin.post("/console/users", {"name": "eve", "roles": ["viewer"]}).text))
+    first = link_in(admin.post("/console/users/eve/link").text)
+    path = link_in(admin.post("/console/users/eve/link").text)
+    assert visitor.get("/status").status_code == 401
+    assert log_in(browser(), "eve") == 401
+    admin.post("/console/users/eve/disable")
+    assert accept(browser(), path) == 404, "no link works for a disabled person"
+    admin.post("/console/users/eve/enable")
+    assert log_in(browser(), "eve") == 401, "the password from before the link does not come back"
+    newest = link_in(admin.post("/console/users/eve/link").text)
+    assert [accept(browser(), each) for each in (first, newest, newest)] == [404, 303, 404]
+
+
+def test_the_last_administrator_stays(admin: Browser, browser: Browsers) -> None:
+    assert admin.post("/console/users/ann/roles", {"roles": ["viewer"]}).status_code == 422
+    for change in ("disable", "link"):
+        assert "this is you" in admin.post(f"/console/users/ann/{change}").text
+    other = browser(Role.ADMIN, name="bob")
+    assert other.post("/console/users/ann/disable").status_code == 303
+    assert "the last administrator" in other.post("/console/users/bob/roles", {"roles": ["viewer"]}).text
+    assert other.get("/console/users").status_code == 200
+
+
+WRONG: list[tuple[dict[str, object], str]] = [
+    ({"name": "Eve", "roles": ["viewer"]}, "is no name"),
+    ({"name": "this-machine", "roles": ["viewer"]}, "is reserved"),
+    ({"name": "machine", "roles": ["viewer"]}, "is reserved"),
+    ({"name": "service", "roles": ["viewer"]}, "is reserved"),
+    ({"name": "eve", "roles": ["resident"]}, "a resident needs the number of an account"),
+    ({"name": "eve", "roles": ["viewer"], "account": "1"}, "only a resident has one"),
+    ({"name": "eve", "roles": ["resident"], "account": "77"}, "account: 77 is not registered"),
+    ({"name": "ann", "roles": ["viewer"]}, "there is a person called ann already"),
+    ({"name": "eve", "roles": ["king"]}, "roles.0"),
+]
+
+
+def test_wrong_invitations_name_the_fault_and_change_nothing(admin: Browser, database: Database) -> None:
+    for fields, fault in WRONG:
+        answer = admin.post("/console/users", fields)
+        assert answer.status_code == 422, fields
+        assert fault in text_of(answer), fields
+    assert actions(database) == []
+
+
+def test_many_residents_are_invited_at_once_or_none(admin: Browser, browser: Browsers, database: Database) -> None:
+    for wrong, fault in (
+        ("name\nx", "names of the columns"),
+        ("account\n1\nx", "row 3, column account"),
+        ("account,name\n1,eve\n2,eve\n99,bob", "person 2: name: there is a person called eve already"),
+        ("account\n" + "1\n" * 1001, "at most 1,000"),
+        ("account,name\n1," + "x" * 131_073, "read as CSV: field larger than field limit"),
+    ):
+        answer = admin.post("/console/residents", {"residents": wrong})
+        assert (answer.status_code, fault in text_of(answer)) == (422, True)
+    assert actions(database) == []
+    answer = admin.post("/console/residents", {"residents": "account, name, display\n1,eve,Eve\n2,,\n"})
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert [(row["account"], row["name"]) for row in rows] == [("1", "eve"), ("2", "account2")]
+    visitor = browser()
+    assert accept(visitor, link_in(rows[1]["link"])) == 303
+    assert "Account 2" in text_of(visitor.get("/console/home"))
+
+
+def test_list_has_pages(admin: Browser) -> None:
+    lines = "\n".join(f"1,p{n:03d}," for n in range(150))
+    admin.post("/console/residents", {"residents": f"account,name,display\n{lines}"})
+    page = admin.get("/console/users?role=resident")
+    (later,) = re.findall(r'href="(/console/users\?[^"]+)" rel="next"', page.text)
+    rest = admin.get(later.replace("&amp;", "&")).text
+    assert ("p099" in page.text, "p100" in page.text, "p100" in rest, "p149" in rest) == (True, False, True, True)
+
+
+def test_audit_log_is_filtered_and_readable(admin: Browser, database: Database) -> None:
+    admin.post("/console/users", {"name": "eve", "roles": ["viewer"]})
+    admin.post("/console/users/eve/roles", {"roles": ["clerk"]})
+    words = text_of(admin.get("/console/audit?action=person.roles&subject=eve"))
+    assert "roles: viewer → clerk" in words
+    assert "person.invite" not in words
+    assert "No entry is found" in text_of(admin.get("/console/audit?person=bob"))
+    assert "No entry is found" in text_of(admin.get("/console/audit?until=2027-01-15"))
+    assert "person.invite" in text_of(admin.get("/console/audit?since=2027-01-15"))
+    assert admin.get("/console/audit?since=yesterday").status_code == 422
+    with database.writes.begin() as connection:
+        actor = Actor(name="ann", roles=frozenset(), account=None, via=Via.SESSION, address="")
+        for n in range(100):
+            audit_log.record(connection, actor, NOW, "schedule.set", f"r{n:03d}")
+    (older,) = re.findall(r'href="(/console/audit\?[^"]+)" rel="next"', admin.get("/console/audit").text)
+    assert "person.invite" in admin.get(older.replace("&amp;", "&")).text

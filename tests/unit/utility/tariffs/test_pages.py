@@ -1,0 +1,113 @@
+"""Tariffs in the browser: every fault at once, a preview of every account, two people, what was told."""
+
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from harness.billing.found import found_in_store
+from harness.billing.two_months import world_of
+from harness.billing.worlds import World
+from harness.console import Browser, text_of
+from utility.access.roles import Role
+from utility.access.store import audit_log
+from utility.database.database import Database
+from utility.tariffs.store import tariffs
+from utility.webkit.console.answers import ROWS
+
+SOURCE = (Path(__file__).parents[4] / "docs/examples/tariff.toml").read_text()
+Browsers = Callable[..., Browser]
+
+
+@pytest.fixture(name="world")
+def _world(monkeypatch: pytest.MonkeyPatch) -> World:
+    return found_in_store(monkeypatch, world_of())
+
+
+def result_of(person: Browser, path: str) -> str:
+    """Wait for a work as the page does; return the address of its result."""
+    until = monotonic() + 20
+    while monotonic() < until:
+        live = person.get(f"{path}/live")
+        if "HX-Redirect" in live.headers:
+            return live.headers["HX-Redirect"]
+        assert 'role="alert"' not in live.text, text_of(live)
+    raise AssertionError("the work did not end")
+
+
+def test_draft_shows_every_fault_with_its_line_and_keeps_the_text(browser: Browsers, database: Database) -> None:
+    clerk = browser(Role.CLERK)
+    wrong = SOURCE.replace('"0.3200"', "0.32").replace('"16:00"', '"16:05"')
+    answer = clerk.post("/console/rates/new", {"action": "propose", "source": wrong})
+    said = text_of(answer)
+    assert answer.status_code == 422
+    assert "must be text, such as &#34;0.2150&#34;" in said
+    assert "must be on a quarter-hour" in said
+    assert said.count(" line ") >= 2
+    assert "16:05" in answer.text
+    assert "not TOML" in text_of(clerk.post("/console/rates/new", {"action": "check", "source": "["}))
+    with database.reads.begin() as connection:
+        assert not tariffs.versions(connection)
+    good = text_of(clerk.post("/console/rates/new", {"action": "check", "source": SOURCE.replace("\n", "\r\n")}))
+    assert "As it is understood" in good
+
+
+def test_file_that_is_too_long_or_no_text_is_refused(browser: Browsers) -> None:
+    clerk = browser(Role.CLERK)
+    for content, said in ((b"#" * 300_000, "more than 262,144 bytes"), (b"\xff", "no text in UTF-8: byte 0")):
+        files = {"file": ("tariff.toml", content, "text/plain")}
+        answer = clerk.post("/console/rates/new", {"action": "propose"}, files=files)
+        assert answer.status_code == 422
+        assert said in text_of(answer)
+    files = {"file": ("tariff.toml", SOURCE.encode(), "text/plain")}
+    assert clerk.post("/console/rates/new", {"action": "propose"}, files=files).status_code == 303
+
+
+def test_one_person_proposes_and_another_one_approves(browser: Browsers, database: Database) -> None:
+    both = browser(Role.CLERK, Role.APPROVER, name="anna")
+    ben = browser(Role.APPROVER, name="ben")
+    done = both.post("/console/rates/new", {"action": "propose", "source": SOURCE})
+    assert "another person has to approve it" in text_of(both.get(done.headers["location"]))
+    place = "/console/rates/version/town/1"
+    own = both.post(f"{place}/approve")
+    assert own.status_code == 409
+    assert "anna proposed it; a second person has to approve it" in text_of(own)
+    assert browser(Role.CLERK, name="eve").post(f"{place}/approve").status_code == 403
+    assert ben.post(f"{place}/approve").status_code == 303
+    assert ben.post(f"{place}/approve").status_code == 409, "the second one is told"
+    page = text_of(browser(Role.VIEWER).get("/console/rates"))
+    assert "town v1 ● published" in page
+    with database.reads.begin() as connection:
+        entries = audit_log.entries(connection, audit_log.Wanted(action="tariff."), 9)
+    assert [(e["person"], e["action"]) for e in entries] == [("ben", "tariff.publish"), ("anna", "tariff.propose")]
+
+
+def test_versions_are_compared_by_what_they_say(browser: Browsers) -> None:
+    clerk = browser(Role.CLERK)
+    clerk.post("/console/rates/new", {"action": "propose", "source": SOURCE})
+    clerk.post("/console/rates/new", {"action": "propose", "source": SOURCE.replace('"0.3200"', '"0.3300"')})
+    page = text_of(browser(Role.VIEWER).get("/console/rates/version/town/2"))
+    assert "What differs from v1" in page
+    assert "period peak.import 0.3200 0.3300" in page
+    late = browser(Role.APPROVER).post("/console/rates/version/town/1/approve")
+    assert "was replaced or published meanwhile" in text_of(late), "what was not looked at is not approved"
+
+
+def test_preview_shows_winners_and_losers_and_proposes(browser: Browsers, world: World) -> None:
+    clerk = browser(Role.CLERK)
+    fields = {"action": "preview", "source": SOURCE, "month": "2026-10"}
+    begun = clerk.post("/console/rates/new", fields)
+    assert begun.status_code == 303
+    result = result_of(clerk, begun.headers["location"])
+    page = text_of(clerk.get(result))
+    count = len({held.account for meter in world.inputs.registry.meters.values() for held in meter.holdings})
+    assert 0 < count < ROWS
+    assert "no tariff" in page
+    assert "Propose this tariff" in page
+    assert f"Accounts {count}: 0 pay less, {count} pay more" in page
+    assert clerk.get(f"{result}?order=more&skip=100").status_code == 200
+    assert clerk.get("/console/rates/preview/none").status_code == 404
+    assert browser(Role.VIEWER).get(result).status_code == 403
+    wrong = clerk.post("/console/rates/new", {**fields, "month": "2026-13"})
+    assert (wrong.status_code, "is no month" in text_of(wrong)) == (422, True)
