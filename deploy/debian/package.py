@@ -135,7 +135,7 @@ def _installed_kib(root: Path) -> int:
 def _script(name: str, version: str) -> str:
     text = (DEPLOY / "debian" / "scripts" / name).read_text().replace("@VERSION@", version)
     for placeholder, (module, constant) in _SCHEMAS.items():
-        match = re.search(rf"^{constant} = (\d+)$", (PROJECT / module).read_text(), re.MULTILINE)
+        match = re.search(rf"^{constant} = (\d+)\b", (PROJECT / module).read_text(), re.MULTILINE)
         assert match is not None, module
         text = text.replace(f"@{placeholder}@", match[1])
     return text
