@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -17,7 +18,7 @@ from harness.routes import Ruled, Visitors, all_routes
 from utility.access.roles import Role
 from utility.assembly.application import make_app
 from utility.assembly.metrics import UtilityMetrics
-from utility.database.database import open_database
+from utility.database.database import Database, open_database
 from utility.readings.health import Health
 from utility.registry.store.registration import fill_registry
 from utility.webkit.services import Api
@@ -53,8 +54,10 @@ VALUES = st.one_of(
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    return _app(tmp_path_factory.mktemp("api"))
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
+    folder = tmp_path_factory.mktemp("api")
+    with closing(open_database(f"sqlite:///{folder}/utility.db", create=True)) as database:
+        yield _app(folder, database)
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +67,8 @@ def visitors(app: FastAPI) -> Iterator[Visitors]:
         yield made
 
 
-def _app(folder: Path) -> FastAPI:
+def _app(folder: Path, database: Database) -> FastAPI:
     (folder / "town.toml").write_text('microgrid = [{id = "r", kind = "residential", count = 1, houses = 1}]\n')
-    database = open_database(f"sqlite:///{folder}/utility.db", create=True)
     with database.writes.begin() as connection:
         fill_registry(connection, load_town(folder / "town.toml"))
     clock = Clock(origin=BEGIN + 5000, monotonic_origin=0, speed=0)
