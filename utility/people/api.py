@@ -121,13 +121,6 @@ def add_people(app: FastAPI, api: Api) -> None:
             people.disable(by, name)
         return _one(api, request, name)
 
-    @app.post("/people/{name}/enable")
-    def enable(request: Request, actor: Admins, name: _Name) -> PersonAnswer:
-        """Enable a disabled person."""
-        with changing(api, request, actor) as by:
-            people.enable(by, name)
-        return _one(api, request, name)
-
     @app.post("/people/{name}/end-sessions")
     def end_sessions(request: Request, actor: Admins, name: _Name) -> PersonAnswer:
         """End all sessions of another person."""

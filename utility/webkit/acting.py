@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any
 
 from fastapi import HTTPException, Request
 
@@ -16,7 +18,7 @@ from utility.research.decisions import stop_reading
 from utility.webkit.rights import gate_of
 from utility.webkit.services import Api
 
-MAX_ENDED = 10_000  # most entries of the audit log of a token that are looked at to end what it made, the newest first
+AT_ONCE = 1_000  # entries of the audit log of a token that are read at once
 
 
 @contextmanager
@@ -46,10 +48,8 @@ def end_made(api: Api, actor: Actor, token: int) -> int:
     decided or proposed stays as it is.
     """
     now, wanted = int(api.clock.now()), audit_log.Wanted(token=token)
-    with api.database.reads.begin() as connection:
-        entries = audit_log.entries(connection, wanted, MAX_ENDED)
     ended = 0
-    for entry in entries:
+    for entry in _all_entries(api, wanted):
         subject, after = entry["subject"], json.loads(entry["after"] or "null")
         with suppress(ConfigError, AlertmanagerError):  # It holds no more, or was ended by another person.
             match entry["action"]:
@@ -65,3 +65,14 @@ def end_made(api: Api, actor: Actor, token: int) -> int:
                     continue
             ended += 1
     return ended
+
+
+def _all_entries(api: Api, wanted: audit_log.Wanted) -> Iterator[dict[str, Any]]:
+    """Yield entries of the audit log, newest first, however many: a thief could bury what matters under others."""
+    while True:
+        with api.database.reads.begin() as connection:
+            entries = audit_log.entries(connection, wanted, AT_ONCE)
+        yield from entries
+        if len(entries) < AT_ONCE:
+            return
+        wanted = replace(wanted, before_no=entries[-1]["no"])

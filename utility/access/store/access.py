@@ -148,7 +148,7 @@ def add_person(connection: Connection, new: Person, by: str) -> None:
 
 
 def changed_by(connection: Connection, name: str, what: str, by: str, now: EpochSeconds) -> None:
-    """Note that another person made a person's link, gave the roles, or removed the second factor.
+    """Note that another person made a person's link or enabled the login, gave the roles, or removed the second factor.
 
     Args:
         connection: The transaction.

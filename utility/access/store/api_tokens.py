@@ -62,8 +62,11 @@ def _count_valid(by: By) -> int:
     return int(by.connection.execute(select(func.count()).select_from(api_token).where(valid)).scalar_one())
 
 
-def revoke_token(by: By, number: int) -> None:
+def revoke_token(by: By, number: int, *, again: bool = False) -> None:
     """Revoke a token of the actor; an administrator may revoke any, and a token none that has a role it lacks.
+
+    Args:
+        again: Whether one that was revoked before is no fault; nothing is changed then.
 
     Raises:
         AccessFaultError: There is no such token for this actor, it is revoked already, or it has more scope.
@@ -73,6 +76,8 @@ def revoke_token(by: By, number: int) -> None:
         raise AccessFaultError(f"token {number}: you have none of this number")
     if by.actor.via is Via.TOKEN and not by.actor.has_all(found[0].roles):
         raise AccessFaultError(f"token {number}: has a role that yours lacks; revoke it in the console")
+    if found[0].revoked is not None and again:
+        return
     if found[0].revoked is not None:
         raise AccessFaultError(f"token {number} is revoked already")
     by.connection.execute(api_token.update().where(api_token.c.no == number).values(revoked=by.machine_s))

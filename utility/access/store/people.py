@@ -199,6 +199,8 @@ def enable(by: By, name: str) -> None:
     ).scalar_one()
     state = "active" if has_password else "invited"
     access.set_state(by.connection, name, state)
+    # As with a link: the one who lets a person log in is apart from what this person then approves.
+    access.changed_by(by.connection, name, "link", by.actor.name, by.now)
     by.record("person.enable", name, found.state, state)
 
 

@@ -44,7 +44,7 @@ def add_tokens(app: FastAPI, console: Console) -> None:
     def revoke(request: Request, actor: Anybody, number: Number, made: Annotated[bool, Form()] = False) -> Response:
         """Revoke a token, and if the person wants it end what was made with it."""
         with changing(console.api, request, actor) as by:
-            revoke_token(by, number)
+            revoke_token(by, number, again=made)
         ended = f" {end_made(console.api, actor, number)} things that it made ended." if made else ""
         return console.see_other(actor, "/console/tokens", f"Token {number} is revoked.{ended}")
 

@@ -134,10 +134,9 @@ def _add_changes(app: FastAPI, console: Console) -> None:
         return done(actor, name, f"{name} is disabled: no login, session or token works any more.")
 
     @app.post("/console/users/{name}/enable", include_in_schema=False)
-    def switch_on(request: Request, actor: Admins, name: _Name) -> Response:
+    def switch_on(request: Request, actor: _AtConsole, name: _Name, again: Proven) -> Response:
         """Enable a person."""
-        with changing(console.api, request, actor) as by:
-            enable(by, name)
+        proven_for_others(console, request, actor, again, lambda by: enable(by, name))
         return done(actor, name, f"{name} is enabled.")
 
     @app.post("/console/users/{name}/second-factor/remove", include_in_schema=False)

@@ -100,7 +100,7 @@ def test_invited_person_waits_seven_days_and_pages_status_and_refusal_say_until_
     assert issue(late)[0] == 303
 
 
-@pytest.mark.parametrize("change", ["link", "roles", "second-factor/remove"])
+@pytest.mark.parametrize("change", ["link", "roles", "second-factor/remove", "enable"])
 def test_each_change_by_another_person_starts_the_wait_and_an_own_one_does_not(
     browser: Browsers, database: Database, change: str
 ) -> None:
@@ -111,6 +111,8 @@ def test_each_change_by_another_person_starts_the_wait_and_an_own_one_does_not(
         connection.exec_driver_sql(
             "INSERT INTO second_factor (person, secret, since, last_step, guesses_until) VALUES ('ben', 'A', 1, 0, 0)"
         )
+        if change == "enable":
+            connection.exec_driver_sql("UPDATE person SET state = 'disabled' WHERE name = 'ben'")
     done = admin.post(f"/console/users/ben/{change}", {"roles": ["approver"]} if change == "roles" else {})
     assert done.status_code in (200, 303)
     with database.writes.begin() as connection:

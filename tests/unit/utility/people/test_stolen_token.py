@@ -28,6 +28,7 @@ CHANGES: dict[str, dict[str, object]] = {
     "/console/users/eve/link": {},
     "/console/users/eve/roles": {"roles": ["admin"]},
     "/console/users/eve/second-factor/remove": {},
+    "/console/users/eve/enable": {},
 }
 """Every form that makes or changes another person's login, with the attacker's values."""
 
@@ -142,3 +143,22 @@ def test_what_a_token_made_is_listed_with_it_and_ends_with_it_if_the_administrat
         change = find_change(connection, 1)
         held = len(silences(connection, NOW)), len(readers(connection)), change is not None and change.state
     assert held == ((0, 0, "cancelled") if also else (1, 1, "planned"))
+
+
+def test_what_a_token_made_ends_also_after_it_revoked_itself_and_however_much_it_did_since(
+    with_token: Callable[[str, str], Post], browser: Browsers, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("utility.webkit.acting.AT_ONCE", 1)
+    ann = browser(Role.ADMIN, name="ann")
+    browser(Role.OPERATOR, name="bob")
+    post = with_token("operator", "bob")
+    fields = {"periods": {"relay_s": 900}}
+    assert post("/commands", action="schedule", fields=fields, microgrids=["r001"], at=LATER, seen=0) == 200
+    assert post("/alarms/maintenances", place="r001", part="", start=iso(NOW), until=iso(NOW + 60), note="x") == 200
+    assert post("/tokens/1/revoke") == 200
+    assert "End what it made" in text_of(ann.get("/console/tokens/1"))
+    assert ann.post("/console/tokens/1/revoke", {"made": "true"}).status_code == 303
+    with database.reads.begin() as connection:
+        change = find_change(connection, 1)
+        assert (len(silences(connection, NOW)), change is not None and change.state) == (0, "cancelled")
+    assert ann.post("/console/tokens/1/revoke").status_code == 422, "it is revoked"
