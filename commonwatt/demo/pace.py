@@ -1,6 +1,6 @@
 """How fast the demonstration's clock runs: it slows while a part can't keep up with it (docs/time.md). Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 BEHIND_S = 60.0  # town seconds behind from which the clock slows: a control loop then misses whole minutes
@@ -20,16 +20,17 @@ def paced(speed: float, highest: float, behind_s: float) -> float:
     return min(highest, max(1.0, speed * factor))
 
 
-def behind_s(seen: Mapping[str, Mapping[str, Any]], now: float) -> float:
+def behind_s(seen: Mapping[str, Mapping[str, Any]], silent: Set[str], now: float) -> float:
     """Return the town seconds by which the slowest part is behind: fleet, gateways, the utility's queue.
 
     Args:
-        seen: The last status of each part that answers.
+        seen: The last status of each part.
+        silent: Parts that did not answer the last request: they are as far behind as their last status is old.
         now: The town's time.
     """
-    told: list[float] = [
-        status["lag_s"] if "lag_s" in status else status["queue_s"] if "queue_s" in status else now - status["time"]
-        for name, status in seen.items()
-        if name == "utility" or name.endswith((" meters", " gateway"))
-    ]
-    return max((0.0, *told))
+    told = [0.0]
+    for name, status in seen.items():
+        if name == "utility" or name.endswith((" meters", " gateway")):
+            own = next((status[key] for key in ("lag_s", "queue_s") if key in status and name not in silent), None)
+            told.append(now - status["time"] if own is None else own)
+    return max(told)

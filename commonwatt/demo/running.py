@@ -111,8 +111,9 @@ class Run:
         if self._ceiling and (beyond := clock.now() - self._ceiling) > 0:
             # All parts stood still at the ceiling: time goes on from it.
             clock.monotonic_origin += clock.real_s(beyond)
-        answering = {name: status for name, status in self.observer.seen.items() if name not in self.observer.silent}
-        self.speed = paced(self.speed, clock.speed, behind_s(answering, clock.now()))
+        dead = self.dead | without_power(self.observer.seen)
+        seen = {name: status for name, status in self.observer.seen.items() if name not in dead}
+        self.speed = paced(self.speed, clock.speed, behind_s(seen, self.observer.silent, clock.now()))
         ahead_s = CEILING_S * clock.speed if self.speed == clock.speed else LOOK_EVERY_S * self.speed
         self._ceiling = max(self._ceiling, clock.now() + ahead_s)
         set_ceiling(self.layout, self._ceiling)

@@ -36,9 +36,19 @@ def test_the_slowest_part_decides() -> None:
         "utility": {"queue_s": 12.0, "time": 1000},
         "plant": {"time": 0},
     }
-    assert behind_s(seen, 1000) == 30
-    assert behind_s(seen | {"r002 meters": {"lag_s": 70.0}}, 1000) == 70
-    assert behind_s({}, 1000) == 0
+    assert behind_s(seen, set(), 1000) == 30
+    assert behind_s(seen | {"r002 meters": {"lag_s": 70.0}}, set(), 1000) == 70
+    assert behind_s({}, set(), 1000) == 0
+
+
+def test_a_part_that_is_too_busy_to_answer_is_as_far_behind_as_its_last_answer_is_old() -> None:
+    seen: dict[str, dict[str, Any]] = {
+        "r001 meters": {"lag_s": 0.0, "time": 900},
+        "utility": {"queue_s": 0.0, "time": 800},
+    }
+    assert behind_s(seen, set(), 1000) == 0
+    assert behind_s(seen, {"r001 meters"}, 1000) == 100
+    assert behind_s(seen, {"r001 meters", "utility"}, 1000) == 200
 
 
 def test_a_slowed_clock_stands_still_between_looks_and_goes_on_from_where_it_stood(

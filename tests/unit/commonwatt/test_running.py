@@ -53,7 +53,11 @@ def test_a_dark_microgrids_broker_and_gateway_are_held_until_the_voltage_returns
     def hold(names: Collection[str]) -> None:
         held.append(set(names))
 
-    seen: dict[str, Any] = {"meters": {}, "r001 meters": {"dark": True}, "r002 meters": {"dark": False}}
+    seen: dict[str, Any] = {
+        "meters": {},
+        "r001 meters": {"dark": True, "time": 0},
+        "r002 meters": {"dark": False, "time": 0},
+    }
     parts = dict.fromkeys(["r001 broker", "r001 gateway", "r002 broker", "r002 gateway", "head-end"])
     replaced: Any = run
     replaced.observer = SimpleNamespace(
