@@ -133,17 +133,18 @@ def _add_status(app: APIRouter, api: Api) -> None:
         ``queue_s``: clock seconds since the queue of messages was last empty; no message has waited longer.
         ``alarms``: conditions that need an operator: ``store_damaged``, ``disk_full``, ``database_away``.
         ``second_people``: who may be the second of two people after a clerk, and from when on (0: from the beginning).
-        ``database_away_since``: since when the database has not answered, by the machine's clock; then there are no
-        totals and no microgrids.
+        ``database_away_since``: since when the database has not answered, by the machine's clock. Whenever it could
+        not be read, there are no totals and no microgrids.
         """
         try:
             with api.database.reads.begin() as connection:
                 microgrids = reads.status(connection)
                 may_be_second = pairs(standings(connection), api.settings.second_person_wait_days)
+            is_read = True
         except SQLAlchemyError as error:
             # The alarms must be reported even when the database can't be read.
             api.health.failed(error, "the reading of the status")
-            microgrids, may_be_second = {}, {}
+            microgrids, may_be_second, is_read = {}, {}, False
         for name, told in microgrids.items():
             told["last_refusal"] = _refusal(api.refused.get(name))
         names = (
@@ -155,9 +156,8 @@ def _add_status(app: APIRouter, api: Api) -> None:
             "conflicts",
             "gaps_open",
         )
-        away_since = api.health.away_since
         # Without the database there are no figures: a 0 would be one.
-        totals = {name: sum(int(str(m[name])) for m in microgrids.values()) for name in names if away_since is None}
+        totals = {name: sum(int(str(m[name])) for m in microgrids.values()) for name in names if is_read}
         return {
             "time": int(api.clock.now()),
             "store": f"{api.database.store_id:x}",
@@ -165,7 +165,7 @@ def _add_status(app: APIRouter, api: Api) -> None:
             "head_end_failure": api.complaint() or None,
             "queue_s": api.queue_s(),
             "alarms": api.health.alarms(),
-            "database_away_since": away_since,
+            "database_away_since": api.health.away_since,
             "second_people": may_be_second,
             "totals": totals,
             "microgrids": microgrids,

@@ -61,9 +61,11 @@ def judge(answer: dict[str, Any]) -> Iterator[Finding]:
         yield bad(
             "head_end", f"no connection to head_end: {why}", "find the step that fails: commonwatt doctor --config FILE"
         )
-    if away_since is None:
+    if answer["totals"]:
         yield _gateways(answer["microgrids"], answer["time"])
         yield from _second_people(answer.get("second_people", {}), answer["time"])
+    elif not answer["alarms"]:
+        yield bad("database", "the database could not be read", "see the service's log for the reason, then ask again")
 
 
 def _away(since: EpochSeconds | None) -> Finding:

@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from heapq import nlargest
 from typing import TypeAlias
 
@@ -171,7 +172,9 @@ class Core:
         found = sort_out(blocks, batch.payloads, limits, assigned, now, judged_at, future)
         meters = self.registry.meters
         events, events_apart = sort_out_events(batch.events, sender, batch.owner, meters, judged_at, future)
-        rest, records = records_of_other_accounts(batch.dead_letters, sender, batch.owner, meters, judged_at, future)
+        # They are kept as long as the readings of their time: nobody's clock keeps them for ever.
+        relayed = [replace(one, time=min(one.time, judged_at)) for one in batch.dead_letters]
+        rest, records = records_of_other_accounts(relayed, sender, batch.owner, meters, judged_at, future)
         dead_letters, quarantined = quarantined_dead_letters(rest, sender, batch.owner, meters)
         more = from_records(records)
         apart = (*found.dead_letters, *event_dead_letters(events_apart, now))

@@ -53,10 +53,13 @@ def test_a_server_that_does_not_answer_is_bad() -> None:
         ({}, None, ""),
         ({"alarms": ["disk_full"]}, Level.BAD, "disk is full"),
         (
-            {"alarms": ["database_away"], "database_away_since": 1_782_000_000, "microgrids": {}},
+            {"alarms": ["database_away"], "database_away_since": 1_782_000_000, "totals": {}, "microgrids": {}},
             Level.BAD,
             "has not answered since 2026-06-21",
         ),
+        ({"totals": {}, "microgrids": {}}, Level.BAD, "the database could not be read"),
+        ({"alarms": ["store_damaged"], "totals": {}, "microgrids": {}}, Level.BAD, "damaged"),
+        ({"microgrids": {}}, Level.WARNING, "no microgrid is registered"),
         ({"head_end_connected": False, "head_end_failure": "refused"}, Level.BAD, "no connection to head_end: refused"),
         ({"microgrids": {"r001": {"last_seen": 600}, "r002": {"last_seen": None}}}, Level.WARNING, "r002 (never)"),
     ],
@@ -67,6 +70,7 @@ def test_the_verdict(changes: dict[str, object], level: Level | None, words: str
         "alarms": [],
         "head_end_connected": True,
         "head_end_failure": None,
+        "totals": {"events": 0},
         "microgrids": {"r001": {"last_seen": 900}},
     }
     found = worst(DOCTOR.judge(well | changes))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import select
 
 import utility.readings.core
 from commonwatt.codec.packing import pack
@@ -11,6 +12,7 @@ from commonwatt.model.blocks import concatenate
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import EventRecord, HistoryRecord, RecordType, Rejection, State
+from commonwatt.model.units import MAX_EPOCH
 from commonwatt.model.validation import Expected, judge_history
 from commonwatt.protocol.batches import Batch, BatchRefusal, unpack_batch_ack
 from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
@@ -18,7 +20,7 @@ from harness.real import databases
 from harness.worlds.sent import batch, blocks
 from utility.database.database import Database
 from utility.outbox.steps import Step
-from utility.readings.core import Core
+from utility.readings.core import CLOCK_BEHIND_S, Core
 from utility.readings.events import FromGateway
 from utility.readings.ingest.quarantine import sort_out
 from utility.readings.store import completeness, reads
@@ -28,6 +30,7 @@ from utility.readings.store.dead_letters import dead_letters
 from utility.readings.store.gap_finder import GapFinder
 from utility.readings.store.quarantine import QUARANTINED, REFUSED, RELEASED, Decision, decide
 from utility.readings.store.writer import Writer
+from utility.readings.tables import dead_letter
 from utility.registry.store.registry import load_snapshot
 
 kind = databases.both_kinds
@@ -292,6 +295,15 @@ def test_one_gateway_keeps_no_more_of_its_own_meters_in_a_day_than_its_share_by_
     assert send(4, "r002") == (BatchRefusal.NONE, None), "others are not affected"
     assert utility_.send(batch(blocks({0: TRUE})))[0] is BatchRefusal.NONE, "nor are readings"
     assert send(2, day=1) == (BatchRefusal.NONE, None)
+
+
+def test_a_relayed_dead_letter_of_the_far_future_goes_with_the_readings_of_the_present(
+    utility_: Utility, database: Database
+) -> None:
+    kept = DeadLetter(meter=0, log=16, reason=128, generation=0, record_id=1, time=MAX_EPOCH, content=b"x")
+    assert utility_.send(batch(dead_letters=[kept]))[0] is BatchRefusal.NONE
+    with database.reads.begin() as connection:
+        assert connection.execute(select(dead_letter.c.time)).scalar_one() <= NOW + CLOCK_BEHIND_S
 
 
 @pytest.mark.parametrize(("bound", "most"), [("MAX_RELAYED_A_DAY", 2), ("MAX_RELAYED_BYTES_A_DAY", 2 * 24)])
