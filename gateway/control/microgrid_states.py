@@ -79,7 +79,7 @@ class MicrogridStates:
 
     def _share(self, command: ControllerCommand, now: EpochSeconds) -> "MicrogridStates":
         """Return the states with another strategy, other weights, or both, from a time on."""
-        # At once is since ever: the time of a clock that is ahead would be a later date once the clock is set.
+        # At once is from the beginning: the time of a clock that is ahead would be a later date once the clock is set.
         begin = command.from_time or 0
         changed = self
         if command.strategy is not None:

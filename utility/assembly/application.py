@@ -132,7 +132,7 @@ def _add_status(app: APIRouter, api: Api) -> None:
         heartbeat: when the batteries of an island, or of the public microgrid, are empty at the last hour's mean.
         ``queue_s``: clock seconds since the queue of messages was last empty; no message has waited longer.
         ``alarms``: conditions that need an operator: ``store_damaged``, ``disk_full``, ``database_away``.
-        ``second_people``: who may be the second of two people after a clerk, and from when on (0: since ever).
+        ``second_people``: who may be the second of two people after a clerk, and from when on (0: from the beginning).
         ``database_away_since``: since when the database has not answered, by the machine's clock; then there are no
         totals and no microgrids.
         """
@@ -204,7 +204,7 @@ def _add_registry(app: APIRouter, api: Api) -> None:
 
         A purchase has what was planned, and what the plant bought in that quarter-hour by order and for need, once it
         is over. ``price``: thousandths of the price outside peak hours. ``no_purchase``: why the present quarter-hour
-        has none. ``rations``: the controllers that were told a short supply or an import limit, which hold now.
+        has none. ``rations``: the controllers that received a short supply or an import limit, which hold now.
         ``lasts_until``: when the plant's battery is at its reserve (below it: empty), at the last hour's mean.
         """
         with api.database.reads.begin() as connection:

@@ -28,7 +28,7 @@ class Member:
     capacity: MilliwattHours | None  # capacity of the battery behind it, milliwatt-hours; ``None``: no battery
     # The largest plausible reading of a slot by record type, milliwatt-hours.
     limits: Mapping[int, MilliwattHours] = field(default_factory=dict)
-    since: Quarter | None = None  # its first quarter in this place; ``None``: since ever
+    since: Quarter | None = None  # its first quarter in this place; ``None``: from the beginning
     until: Quarter | None = None  # the quarter after its last; ``None``: it is still there
 
     def in_place(self, quarters: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -58,7 +58,7 @@ class Home:
 
     @property
     def since(self) -> Quarter | None:
-        """The first quarter in which the account had a meter; 0: since ever; ``None``: it never had one."""
+        """The first quarter in which the account had a meter; 0: from the beginning; ``None``: it never had one."""
         return min((one.first for one in self.held(0, _FOR_EVER)), default=None)
 
     def places(self, quarter: Quarter) -> list[tuple[MicrogridId, str]]:

@@ -59,7 +59,7 @@ class Fact:
     place: str = ""  # the place
     building: str = ""  # the place of the building that the meter is in; empty: in none
     account: AccountNumber | None = None  # the account; 0: nobody; ``None``: none is named
-    start: Quarter | None = None  # the first quarter; ``None``: since ever
+    start: Quarter | None = None  # the first quarter; ``None``: from the beginning
     end: Quarter | None = None  # the quarter after the last; ``None``: it goes on
     value: str = ""  # a tariff's name, a minimum in percent, or a weight
 

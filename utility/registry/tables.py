@@ -4,7 +4,7 @@ from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, 
 
 from utility.database.base import RowId, metadata
 
-# A meter at a place. `since` is empty: since ever; `until` is the quarter after the last, empty: it is still there.
+# A meter at a place. `since` is empty: from the beginning; `until` is the quarter after the last, empty: no end.
 # `first_register` and `last_register` are its registers at an exchange, milliwatt-hours.
 installed = Table(
     "installed",

@@ -30,7 +30,7 @@ class MeterEntry:
     function: Function  # the kind of place behind it
     direction: Direction  # the direction it measures
     capacity: MilliwattHours | None  # capacity of the battery behind it, milliwatt-hours; ``None``: no battery
-    start: Quarter | None = None  # its first quarter; ``None``: since ever
+    start: Quarter | None = None  # its first quarter; ``None``: from the beginning
     end: Quarter | None = None  # the quarter after its last; ``None``: it is still there
 
     def is_there(self, quarter: Quarter) -> bool:

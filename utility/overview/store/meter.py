@@ -26,7 +26,7 @@ class MeterFacts:
     direction: str  # the direction that it measures
     record_types: tuple[RecordType, ...]  # what it records
     capacity: int | None  # the capacity of the battery behind it, milliwatt-hours; ``None``: no battery
-    since: EpochSeconds | None  # when it was installed; ``None``: since ever
+    since: EpochSeconds | None  # when it was installed; ``None``: from the beginning
     until: EpochSeconds | None  # when it was taken out; ``None``: it is there
     first_data: dict[int, EpochSeconds]  # the start of the first stored reading, by record type
 

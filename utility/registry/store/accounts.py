@@ -140,7 +140,7 @@ def add_town(connection: Connection, town: Town, now: EpochSeconds, registered: 
     Args:
         connection: A transaction that writes.
         now: The time, from which on the dates of further meters hold.
-        registered: The meters registered before; of these, and of a new town's meters, the dates hold since ever.
+        registered: The meters registered before; the dates of these, and of a new town's meters, have no beginning.
     """
     known = set(connection.execute(select(installed.c.meter)).scalars())
     new = [entry for entry in town.meters if not entry.replaces and signed64(entry.id) not in known]

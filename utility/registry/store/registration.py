@@ -36,7 +36,7 @@ class Registered:
 def fill_registry(connection: Connection, town: Town, now: EpochSeconds = 0) -> Registered:
     """Add the town's controllers and meters to the database, and update the columns that may change.
 
-    The accounts of a new town have their meters since ever; those of meters added later, from ``now`` on.
+    The accounts of a new town have their meters from the beginning; those of meters added later, from ``now`` on.
 
     Args:
         connection: A transaction that writes.

@@ -24,7 +24,7 @@ def first_settled_day(connection: Connection) -> Day | None:
 def not_final(connection: Connection, days: range) -> str | None:
     """Return why some days are not final, for people; ``None``: they are.
 
-    Days before the first settled one count not.
+    Days before the first settled one do not count.
     """
     begun = first_settled_day(connection)
     wanted = range(max(days.start, days.stop if begun is None else begun), days.stop)

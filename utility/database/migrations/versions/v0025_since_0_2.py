@@ -390,7 +390,7 @@ def _make_overview() -> None:
 
 
 def _fill_registry() -> None:
-    """Each meter has been at its place since ever, and its account had it since ever."""
+    """Each meter has been at its place from the beginning, and its account had it from the beginning."""
     connection = op.get_bind()
     found = connection.execute(sa.text("SELECT id, microgrid, location, function, account FROM meter")).all()
     buildings = {(row.microgrid, row.location) for row in found if row.function == "building"}
