@@ -74,7 +74,7 @@ bench: install ## run all benchmarks, about 40 minutes on an idle machine, then 
 READINGS := $(wildcard scenarios/files/readings/*.toml)
 SCENARIOS := normal heatwave storm storm-hard change cloudy winter $(READINGS)
 
-scenarios: install ## run every scenario for the whole town with every policy, and beside perfect knowledge, about 20 minutes; results in scenario-results, tables in docs/scenarios.md, docs/scenarios.md and docs/scenarios.md
+scenarios: install ## run every scenario for the whole town with every policy, and beside perfect knowledge, about 20 minutes; results in scenario-results, tables in docs/scenarios.md
 	for name in $(SCENARIOS); do $(BIN)/commonwatt scenario run $$name --out scenario-results \
 		--policy spec --policy aces --policy rangers --policy planner || exit 1; done
 	$(BIN)/python -m harness.answers scenario-results

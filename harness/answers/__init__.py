@@ -1,1 +1,1 @@
-"""The figures in docs/scenarios.md, docs/scenarios.md and docs/scenarios.md."""
+"""The figures in docs/scenarios.md."""
