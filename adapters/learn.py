@@ -130,7 +130,7 @@ class Learner:
         return list(_once([*known, *own]))[:MAX_METERS]
 
     def _proposal(self, series: Series, tariffs: Sequence[Series]) -> Proposal:
-        """Return the proposal of a rule for a number, with what can't be told of it."""
+        """Return the proposal of a rule for a number, with what stays unknown."""
         kind, unit, direction, doubt = series.guess or Guess("", "", "")
         times = self._times.get(series.topic, {}) if series.form == "json" else {}
         time, zone = min(times.items(), default=("", ""))

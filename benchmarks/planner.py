@@ -30,7 +30,7 @@ PLANNER, ACES = "planner", "aces"
 PRICED = ", by price"
 HOURLY, CHANGED, STORMS = "a price each hour", "N4, a change for good", "storms"
 ORDINARY = ("two prices", "two prices, cloudy")  # the worlds of which whole years are run
-KNOWN_H = (0, 4, 8, 12, 24, 48)  # hours for which the planner is told the need, to see what not knowing it costs
+KNOWN_H = (0, 4, 8, 12, 24, 48)  # hours for which the planner gets the need, to see what not knowing it costs
 SHORT_DAYS = 91  # scored days in the other worlds
 
 LIMITED_BY = "The next day's load is not known; see docs/supply.md."

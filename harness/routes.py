@@ -88,7 +88,7 @@ def all_routes() -> tuple[Ruled, ...]:
 def routes_page() -> str:
     """Return ``docs/reference/console-routes.md``."""
     lines = [
-        "# Who may use which route",
+        "# Rights to routes",
         "",
         "Made from the code by `make docs`; a test compares the two, and another asks every route with every role.",
         "",

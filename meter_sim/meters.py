@@ -122,7 +122,7 @@ class MicrogridMeters:
 
     @property
     def offsets_s(self) -> Iterable[float]:
-        """The offsets of the gateway's time that meters were told."""
+        """The offsets of the gateway's time that meters received."""
         return (meter.state.offset_s for meter in self.meters.values() if meter.state.trust)
 
     def load(self) -> None:

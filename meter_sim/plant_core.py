@@ -133,7 +133,7 @@ class PlantCore:
         return [*effects, Publish(gateway_up(PLANT, OUTCOMES), outcome.pack())]
 
     def setpoint(self, slot_start: EpochSeconds) -> Order:
-        """Return what the plant is told for a slot: an even part of what is left to buy, and the level it keeps.
+        """Return the order to the plant for a slot: an even part of what is left to buy, and the level it keeps.
 
         For a slot that was counted already, since the clock was set back, nothing is bought by order.
         """

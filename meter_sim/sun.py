@@ -1,5 +1,7 @@
 """The clear-sky sun over one place on Earth, computed with numpy only.
 
+pvlib is the reference of the test alone: it brings pandas and scipy, 155 MB in each process, for one angle.
+
 Positions follow J. Meeus, Astronomical Algorithms (2nd edition), chapters 12, 13 and 25 (low accuracy), with the
 refraction of the NREL SPA at sea level and 12 degrees Celsius. Tests check that the zenith is within 0.02 degrees of
 pvlib's zenith from 2020 to 2060.

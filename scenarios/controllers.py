@@ -30,7 +30,7 @@ class Situation:
     level: NDArray[np.int64]  # level of each battery, by microgrid and place
     islands: _Flags  # which microgrids are islands
     managed: _Flags  # which controllers work
-    short: _Flags  # which are told that the supply is short
+    short: _Flags  # which received that the supply is short
     import_limit_w: NDArray[np.int64]  # the limit of the import, watts; ``NO_LIMIT_W``: none
     held: bool = False  # whether a storm is announced: batteries share as in an island
 

@@ -50,7 +50,7 @@ class Utility:
     def decide(
         self, time: EpochSeconds, level: MilliwattHours, supply: SupplyState, *, reached: bool, alive: bool
     ) -> tuple[Order, list[NDArray[np.int64]]]:
-        """Return what the plant is told, and the import limits of each layout's microgrids, watts.
+        """Return the order to the plant, and the import limits of each layout's microgrids, watts.
 
         Args:
             time: The step's start.

@@ -129,13 +129,13 @@ class ControllerCommand(Message):
     # What the utility knows of the microgrid's feeder: its power is ``lost`` or ``back`` (notice).
     power: Literal["lost", "back"] | None = None
     tariff: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] | None = None  # the name of a tariff (rates)
-    # Its version, the newest that holds in the time told (rates).
+    # Its version, the newest that holds in the time sent (rates).
     version: Annotated[int, Field(ge=1, lt=2**15)] | None = None
     # Its periods with their prices (rates).
     prices: Annotated[list[PeriodPrices], Field(min_length=1, max_length=100)] | None = None
     # From when which of them holds: epoch seconds, place in ``prices``; ascending (rates).
     changes: Annotated[list[tuple[Moment, Natural]], Field(min_length=1, max_length=MAX_CHANGES)] | None = None
-    rates_until: Moment | None = None  # until when that is told, epoch seconds (rates)
+    rates_until: Moment | None = None  # until when that is stated, epoch seconds (rates)
     # Counter of the epoch from which the gateway commands its meters; a lower one changes nothing (term).
     counter: Annotated[int, Field(ge=1, lt=2**32 - 1)] | None = None
 

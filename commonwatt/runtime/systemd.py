@@ -26,7 +26,7 @@ class Notifier:
                 sock.settimeout(1.0)
                 sock.sendto("\n".join(lines).encode(), self._address)
         except OSError as error:
-            log.warning("systemd could not be told %s: %s", " ".join(lines), error)
+            log.warning("systemd did not receive %s: %s", " ".join(lines), error)
 
 
 def notifier() -> Notifier:

@@ -1,4 +1,4 @@
-"""Who gave and who received by sharing, from the readings of a microgrid's batteries (C2, C4).
+"""The places that gave and received by sharing, from the readings of a microgrid's batteries (C2, C4).
 
 The utility records sharing per microgrid and quarter-hour. No meter measures it: an outgoing meter reads surplus and
 shared energy together, and buildings and the farm have no incoming meter.

@@ -3,7 +3,7 @@
 After a failed sync the page cache marks unwritten pages as clean: reads return them, no sync writes them. This does
 no harm while a connection is open, since SQLite writes over the frames of a commit that failed. But a process that
 opens the database then reads them as committed; its own commits follow them and are synced; and at the next power
-cut there is a hole in the log, at which SQLite ends it: acknowledged commits are lost (docs/decisions.md).
+cut there is a hole in the log, at which SQLite ends it: acknowledged commits are lost (docs/stores.md).
 """
 
 import os

@@ -17,7 +17,7 @@ from commonwatt.model.csv_text import line_of, text_of
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import MilliwattHours
 
-_MOST_FAULTS = 100  # faults of a table that are told; further ones are counted
+_MOST_FAULTS = 100  # faults of a table that are reported; further ones are counted
 
 _MeterId = Field(None, ge=1, lt=2**64)
 

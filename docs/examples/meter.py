@@ -35,7 +35,7 @@ def received(client, me, message):
     if name not in ("initialize", "get", "share_power_on", "share_power_off"):
         result = "refused"
     elif result == "done" and name.startswith("share"):
-        if pair > [me.held["epoch"], me.held["seq"]]:  # here the battery is told
+        if pair > [me.held["epoch"], me.held["seq"]]:  # here the battery gets the command
             me.held = {"value": name[12:], "epoch": epoch, "seq": pair[1], "until": until}
         else:
             result = "repeated" if pair == [me.held["epoch"], me.held["seq"]] else "superseded"

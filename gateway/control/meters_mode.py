@@ -22,7 +22,7 @@ class KeptMetersMode:
         self._manager = manager
 
     def set(self, mode: MetersMode, now: Now) -> list[Effect[Change]]:
-        """Change the wish; without a wish the meters are told to stop, once."""
+        """Change the wish; without a wish the meters get a stop, once."""
         before, self.mode = self.mode, mode
         kept: list[Effect[Change]] = [Write(Setting(_SETTING, mode))]
         if mode == "none" and before == "lossless":

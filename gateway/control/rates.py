@@ -1,4 +1,4 @@
-"""The rates that the utility has told: kept over restarts, and shown on the page (U3)."""
+"""The rates that the utility has sent: kept over restarts, and shown on the page (U3)."""
 
 import json
 from bisect import bisect_right

@@ -157,7 +157,7 @@ def mode_changes(view: View, zone: ZoneInfo) -> Html | None:
 
 
 def rates(view: View, zone: ZoneInfo) -> Html | None:
-    """Return the section of the rates in force; ``None``: the utility has told none.
+    """Return the section of the rates in force; ``None``: the utility has sent none.
 
     Args:
         view: The gateway's status.

@@ -32,7 +32,7 @@ class UtilityCommands:
     ) -> None:
         # The periods that the utility set, seconds, by the name of their setting.
         self.tuned: dict[str, int] = json.loads(store.setting("periods") or "{}")
-        self.rates = KeptRates(store)  # the rates that the utility has told
+        self.rates = KeptRates(store)  # the rates that the utility has sent
         self._stopped = StoppedMeters(store, modes.manager)
         self._of_file = periods
         self._microgrid = microgrid

@@ -98,7 +98,7 @@ def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 
             shown = glitch
         if n == 0 and rng.random() < 0.1:
             shown = rng.choice((0, 1, rng.randrange(shown) // 3, shown + 60 * RATED_MW))
-            # A rollover between it and the second sample can't be told from a start.
+            # A rollover between it and the second sample looks like a start.
             counts_all = habit != "width"
         device = at - rng.randrange(500) if has_clock else None
         sample = Sample(at, device, shown, flowed, restarted)

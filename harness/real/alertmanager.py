@@ -27,7 +27,7 @@ class RealAlertmanager(Server):
     def __init__(self, folder: Path, address: str | None = None) -> None:
         super().__init__(folder, address)
         config = yaml.safe_load(SHIPPED.read_text())
-        # Nobody listens for notifications.
+        # Nothing listens for notifications.
         config["receivers"] = [{"name": receiver["name"]} for receiver in config["receivers"]]
         file = folder / "alertmanager.json"
         file.write_text(json.dumps(config))

@@ -28,7 +28,7 @@ class Plant:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What the plant is told to do in one step, milliwatt-hours."""
+    """The order to the plant for one step, milliwatt-hours."""
 
     buy: MilliwattHours = 0  # energy to buy from the regional grid, needed now or not
     keep: MilliwattHours = 0  # level of the battery that is kept for the public microgrid
@@ -97,7 +97,7 @@ def run_plant(
     Args:
         level: Level of its battery at the start.
         need: What the microgrids take and give.
-        order: What the plant is told to do.
+        order: The order to the plant.
         supply: SupplyState state of the regional grid.
         alive: Whether the regional line has voltage; without, nothing is bought or sold.
     """

@@ -38,7 +38,7 @@ class PlantInputs:
     """What a step of the plant depends on."""
 
     level: MilliwattHours  # level of its battery, milliwatt-hours
-    order: Order = NO_ORDER  # what it is told to do
+    order: Order = NO_ORDER  # the order to it
     supply: SupplyState = SupplyState.NORMAL  # SupplyState state of the regional grid
     alive: bool = True  # whether the regional line has voltage
 

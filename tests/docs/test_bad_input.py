@@ -45,7 +45,7 @@ SOURCES: dict[str, Callable[[Path, str], Seen]] = {
     "History records": partial(in_gateway, bad_input.play_record),
     "Event records": partial(in_gateway, bad_input.play_event),
     "Levels and outcomes": partial(in_gateway, bad_input.play_quiet),
-    "What a meter is told": at_meter,
+    "What a meter receives": at_meter,
     "The head-end, at the gateway": partial(in_gateway, bad_input.play_head_end),
     "The head-end, at the utility": in_utility,
 }

@@ -25,7 +25,7 @@ from harness.real.site import Site, audited
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 3\n'
 HOUR = 3600
-RIGHT_S = 5  # a time told is right when it differs by no more
+RIGHT_S = 5  # a reported time is right when it differs by no more
 IMPATIENT = "import gateway.core as c, gateway.links as l; c.RETRY_S = l.WATCH_EVERY_S = 1"
 """A gateway that looks, and sends again, five times as often as others do."""
 

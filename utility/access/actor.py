@@ -20,7 +20,7 @@ class Via(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Actor:
-    """Who acts."""
+    """The person, or program, that acts."""
 
     name: str  # the person's name, as in the table ``person``
     roles: frozenset[Role]  # the roles in force for this request

@@ -1,4 +1,4 @@
-"""What may be changed of people and tokens, and in which words a fault is told (pure)."""
+"""What may be changed of people and tokens, and the words of a fault (pure)."""
 
 import re
 from collections.abc import Collection

@@ -130,4 +130,6 @@ def require_second(connection: Any, second: Second, firsts: Mapping[str, str]) -
     """
     people = standings(connection, [second.actor.name, *firsts])
     if why := refusal(people, second, firsts):
-        raise NotSecondError(f"{why}. Who may: {words_of(seconds(people, firsts, second.wait_days), second.now)}")
+        raise NotSecondError(
+            f"{why}. These people may: {words_of(seconds(people, firsts, second.wait_days), second.now)}"
+        )

@@ -137,7 +137,7 @@ def _add_maintenance(app: FastAPI, console: Console) -> None:
         place: Annotated[str, Form(max_length=40)] = "",
         part: Annotated[str, Form(max_length=40)] = "",
     ) -> Response:
-        """Silence a place for a time; a mistake is told beside what was typed."""
+        """Silence a place for a time; a mistake is shown beside what was typed."""
         fields = {"place": place.strip(), "part": part, "start": start, "end": end, "note": note.strip()}
         try:
             zone = console.zone()

@@ -204,7 +204,7 @@ def _add_registry(app: APIRouter, api: Api) -> None:
 
         A purchase has what was planned, and what the plant bought in that quarter-hour by order and for need, once it
         is over. ``price``: thousandths of the price outside peak hours. ``no_purchase``: why the present quarter-hour
-        has none. ``rations``: the controllers that were told a short supply or an import limit, which hold now.
+        has none. ``rations``: the controllers that received a short supply or an import limit, which hold now.
         ``lasts_until``: when the plant's battery is at its reserve (below it: empty), at the last hour's mean.
         """
         with api.database.reads.begin() as connection:

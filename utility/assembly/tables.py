@@ -38,4 +38,4 @@ TABLES = (
     supply,
     tariffs,
 )
-"""Each declares its tables in ``metadata``; whoever needs all of them imports it from here."""
+"""Each declares its tables in ``metadata``; a module that needs all of them imports it from here."""

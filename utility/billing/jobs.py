@@ -1,6 +1,6 @@
-"""The jobs of billing: the draft of each month's bills, and the rates that controllers are told.
+"""The jobs of billing: the draft of each month's bills, and the rates that controllers receive.
 
-Both may be repeated without harm: a month has one run of the service, and a controller is told rates once.
+Both may be repeated without harm: a month has one run of the service, and a controller gets rates once.
 """
 
 import logging
@@ -83,7 +83,7 @@ class RatesJob:
         self._looked: Looked | None = None
 
     async def run(self, turn: Turn) -> None:
-        """Tell what was not told yet, if anything has changed since the last look."""
+        """Send what was not sent yet, if anything has changed since the last look."""
         looked, new = await self._threads.read(
             rates_to_tell, self._database, self._settings.tariff, turn.now, self._looked
         )
@@ -101,11 +101,11 @@ class RatesJob:
 def rates_to_tell(
     database: Database, tariff: str, now: EpochSeconds, before: Looked | None = None
 ) -> tuple[Looked, list[tuple[MicrogridId, ToldRates]]]:
-    """Return what was seen, and the rates that controllers were not told yet.
+    """Return what was seen, and the rates that controllers were not sent yet.
 
     Args:
         tariff: The name of the tariff of accounts without one.
-        before: What the last look saw; if nothing has changed since, nothing is to be told.
+        before: What the last look saw; if nothing has changed since, nothing is to be sent.
     """
     quarter = now // QUARTER_S
     with database.reads.begin() as connection:

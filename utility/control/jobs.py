@@ -32,7 +32,7 @@ class WeightsJob:
 
 
 def weights_to_tell(database: Database, now: EpochSeconds) -> dict[MicrogridId, Weighting]:
-    """Return the weights that controllers are to be told next; one that has not answered yet is told no more."""
+    """Return the weights to send to controllers next; one that has not answered yet gets no more."""
     quarter = now // QUARTER_S
     with database.reads.begin() as connection:
         told = told_weights(connection)

@@ -88,7 +88,7 @@ def effect_on(
         heartbeat: The gateway's last heartbeat.
         relayed: What it relayed; ``None``: it was not counted.
         month_left_s: Seconds from the heartbeat to the end of the local month.
-        file_relay_s: The relay period of the gateway's file, if a heartbeat without a tuned one has told it.
+        file_relay_s: The relay period of the gateway's file, if a heartbeat without a tuned one has it.
     """
     if heartbeat is None:
         return Effect(microgrid=microgrid, why="its gateway has not reported yet")

@@ -35,7 +35,7 @@ control_target = Table(
     Index("ix_control_target_controller", "controller", "change_no"),
 )
 
-# The newest change of each setting of a microgrid: of two people who change it at once, the second is told.
+# The newest change of each setting of a microgrid: of two people who change it at once, the second one sees it.
 control_version = Table(
     "control_version",
     metadata,
@@ -44,7 +44,7 @@ control_version = Table(
     Column("change_no", ForeignKey("control_change.no"), nullable=False),
 )
 
-# The weights of sharing that a controller was told from the registry, each from a quarter on: by meter, JSON; empty:
+# The weights of sharing that a controller was sent from the registry, each from a quarter on: by meter, JSON; empty:
 # those of its settings file.
 weights_told = Table(
     "weights_told",

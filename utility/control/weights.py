@@ -1,4 +1,4 @@
-"""Which weights of sharing a controller is to be told, by the registry's dates (pure).
+"""Which weights of sharing to send to a controller, by the registry's dates (pure).
 
 A gateway keeps the weights in force and the next ones; weights from a time on drop all that begin then or later.
 """
@@ -12,7 +12,7 @@ from commonwatt.town.town import Direction
 from utility.registry.accounts import Account, Installed
 
 AHEAD = 2 * 96
-"""Quarters before their begin from which weights are told: a controller that is offline for a day has them in time."""
+"""Quarters before their begin from which weights are sent: a controller that is offline for a day has them in time."""
 
 Weights = Mapping[MeterId, int]
 
@@ -69,10 +69,10 @@ def _weights_at(
 
 
 def to_tell(told: Sequence[Weighting], wanted: Sequence[Weighting], now: Quarter) -> Weighting | None:
-    """Return the weights that a controller is to be told next; ``None``: it knows all.
+    """Return the weights to send to a controller next; ``None``: it has all.
 
     Args:
-        told: What it was told, in order of time; nothing: it has those of its settings file.
+        told: What it was sent, in order of time; nothing: it has those of its settings file.
         wanted: What it should have (``weightings``).
     """
     present, *later = wanted
@@ -91,5 +91,5 @@ def to_tell(told: Sequence[Weighting], wanted: Sequence[Weighting], now: Quarter
 
 
 def after(told: Sequence[Weighting], new: Weighting) -> list[Weighting]:
-    """Return what a controller has been told after it was told something new."""
+    """Return what a controller was sent, with one more sent to it."""
     return [*(one for one in told if one.since < new.since), new]

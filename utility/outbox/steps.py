@@ -1,4 +1,4 @@
-"""What handling a message leads to: effects, and what is told of a refused batch."""
+"""What handling a message leads to: effects, and the report of a refused batch."""
 
 from dataclasses import dataclass
 

@@ -25,7 +25,7 @@ class Condition(StrEnum):
 
 
 SHAPES = {Condition.ALARM: "▲", Condition.ISLANDED: "◆", Condition.LATE: "◐", Condition.FRESH: "●"}
-"""A shape for each state, so that no state is told by its colour alone."""
+"""A shape for each state, so that no state is shown by its colour alone."""
 
 
 @dataclass(frozen=True, kw_only=True)

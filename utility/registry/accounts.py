@@ -45,7 +45,7 @@ class Installed:
     capacity: MilliwattHours | None = None  # capacity of the battery behind it, milliwatt-hours; ``None``: no battery
     start: Quarter | None = None  # its first quarter; ``None``: from the beginning
     end: Quarter | None = None  # the quarter after its last; ``None``: it is still there
-    # Who had it, in order of time, not overlapping. Without one, nobody: its energy is the town's.
+    # Accounts that had it, in order of time, not overlapping. Without one its energy is the town's.
     holdings: tuple[Holding, ...] = ()
     # Its register when it was installed, milliwatt-hours; ``None``: not known.
     first_register: MilliwattHours | None = None

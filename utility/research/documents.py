@@ -21,7 +21,7 @@ It is given as it is, without any warranty.
 AGREEMENT_LICENCE = """This data is of homes that can be identified. It is given under the agreement "{agreement}" only.
 
 1. Only the persons named in the agreement may have it, for the purpose named there.
-2. Nobody may try to find the homes or persons behind it, or join it with other data that makes this likely.
+2. No person may try to find the homes or persons behind it, or join it with other data that makes this likely.
 3. It may not be passed on or published. Results may be published if no home can be recognised in them.
 4. It must be stored encrypted, and deleted when the agreement ends: {until}.
 5. A loss, or a home that was recognised by chance, must be reported to the utility at once.

@@ -40,7 +40,7 @@ class Errors:
 
     curve: float  # mean error of the load curve: the mean home's use by time of day
     peak: float  # error of the highest use of all homes together
-    home_peak: float | None  # mean error of the highest use of each home; ``None``: homes are not told apart
+    home_peak: float | None  # mean error of the highest use of each home; ``None``: homes are not distinguished
 
 
 def errors_of(truth: Homes, released: Homes) -> Errors:

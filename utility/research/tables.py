@@ -4,7 +4,7 @@ from sqlalchemy import BigInteger, Column, Integer, String, Table, Text
 
 from utility.database.base import RowId, metadata
 
-# Who may get identifiable data, until when.
+# Researchers who may get identifiable data, until when.
 research_agreement = Table(
     "research_agreement",
     metadata,

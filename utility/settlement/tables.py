@@ -78,7 +78,7 @@ sharing_quarter = Table(
     Column("shared", BigInteger, nullable=False),
 )
 
-# Who gave and received how much, milliwatt-hours, in a version of `sharing_quarter`.
+# Energy given and received by each meter, milliwatt-hours, in a version of `sharing_quarter`.
 sharing = Table(
     "sharing",
     metadata,

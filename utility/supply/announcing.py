@@ -1,4 +1,4 @@
-"""Which controllers are told of the supply: at a change, and once a quarter-hour while it is short (pure)."""
+"""Which controllers receive the supply: at a change, and once a quarter-hour while it is short (pure)."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -7,25 +7,25 @@ from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import EpochSeconds, MicrogridId, Quarter
 from utility.supply.rationing import Ration
 
-# For how long a controller keeps what it was told, seconds: it is told again each quarter-hour, so one may be lost.
+# For how long a controller keeps what it received, seconds: it is sent again each quarter-hour, so one may be lost.
 RATION_S = 1800
 NAMED = 10  # most microgrids that a line of the log names
 
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """What a controller was last told."""
+    """What a controller was last sent."""
 
-    quarter: Quarter  # the quarter-hour in which it was told
+    quarter: Quarter  # the quarter-hour in which it was sent
     supply: SupplyState  # the state of the regional supply
     import_limit_w: int | None  # its import limit, watts; ``None``: no limit
     until: EpochSeconds  # until when that holds
 
 
 def must_tell(ration: Ration, supply: SupplyState, told: Told | None, now: EpochSeconds, quarter: Quarter) -> bool:
-    """Return whether a controller is to be told its ration.
+    """Return whether to send a controller its ration.
 
-    A state that is NORMAL without a limit is told only to end something else: controllers take it as given.
+    A state that is NORMAL without a limit is sent only to end something else: controllers take it as given.
     """
     in_force = told is not None and told.until > now
     is_same = told is not None and (told.supply, told.import_limit_w) == (supply, ration.import_limit_w)
@@ -37,7 +37,7 @@ def must_tell(ration: Ration, supply: SupplyState, told: Told | None, now: Epoch
 def changes(
     found: Mapping[MicrogridId, Ration], supply: SupplyState, told: Mapping[MicrogridId, Told], now: EpochSeconds
 ) -> Iterator[dict[str, object]]:
-    """Yield each kind of change between what controllers were last told and their new rations, with its facts."""
+    """Yield each kind of change between what controllers were last sent and their new rations, with its facts."""
     kinds: dict[tuple[str, bool, str], dict[MicrogridId, int | None]] = {}
     for name, ration in found.items():
         was, was_limit_w = SupplyState.NORMAL, None

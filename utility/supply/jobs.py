@@ -1,6 +1,6 @@
 """The job of the town's supply: each minute it plans the purchase of the quarter-hour if there is none, and rations.
 
-A repeated run changes nothing: a quarter has one purchase, and a controller is told only what it was not told yet.
+A repeated run changes nothing: a quarter has one purchase, and a controller is sent only what it was not sent yet.
 """
 
 import json

@@ -53,7 +53,7 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True)
 class Ration:
-    """What one microgrid is told."""
+    """What one microgrid receives."""
 
     import_limit_w: int | None  # the most power it may import, watts; ``None``: no limit
     reduce: bool  # whether its places reduce

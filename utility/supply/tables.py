@@ -46,7 +46,7 @@ purchase = Table(
     Index("ix_purchase_open", "quarter", sqlite_where=text("state = 'open'"), postgresql_where=text("state = 'open'")),
 )
 
-# What each controller was last told of the supply: the state, and its import limit in watts (empty: none).
+# What each controller last received of the supply: the state, and its import limit in watts (empty: none).
 ration = Table(
     "ration",
     metadata,

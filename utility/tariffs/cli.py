@@ -51,7 +51,7 @@ def propose(file: FileArgument, config: ConfigOption) -> None:
     Example: commonwatt tariff propose tariff.toml --config utility.toml
     """
     with errors_reported():
-        tariff = read_tariff(file)  # Its faults are told with the file's name.
+        tariff = read_tariff(file)  # Its faults are shown with the file's name.
         made = ask(config, "POST", "/tariffs", {"source": read_text(file)})
     version = replace(tariff, version=made["version"])
     typer.echo(

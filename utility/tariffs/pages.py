@@ -1,4 +1,4 @@
-"""Tariffs: their versions, a draft with all its faults, a preview for every account, two people, who was told."""
+"""Tariffs: their versions, a draft with all its faults, a preview for every account, two people, what was sent."""
 
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -41,7 +41,7 @@ def add_rates(app: FastAPI, console: Console) -> None:
 def _add_lists(app: FastAPI, console: Console) -> None:
     @app.get(_START, include_in_schema=False)
     def rates(request: Request, actor: Staff) -> HTMLResponse:
-        """List all versions of all tariffs, proposals first, and how many controllers were told."""
+        """List all versions of all tariffs, proposals first, and how many controllers received them."""
         with console.database.reads.begin() as connection:
             zone = zone_of(connection)
             rows = [{**row, "begins": local_text(int(row["effective"]), zone)} for row in versions(connection)]
@@ -53,7 +53,7 @@ def _add_lists(app: FastAPI, console: Console) -> None:
     def told(
         request: Request, actor: Staff, tariff: Annotated[str, Query(max_length=32)] = "", skip: Skip = 0
     ) -> HTMLResponse:
-        """List what each controller was told, and whether it has acknowledged it."""
+        """List what each controller was sent, and whether it has acknowledged it."""
         with console.database.reads.begin() as connection:
             rows = acknowledged(connection, tariff, ROWS + 1, skip)
         path = f"{_START}/told"
@@ -158,7 +158,7 @@ def _add_version(app: FastAPI, console: Console) -> None:
         """Publish a proposal, as the second person."""
         with refusing():
             published = tariffs.publish(console.database, name, version, console.api.second(actor))
-        words = f"{published.label} is published; the controllers are told when the service looks next"
+        words = f"{published.label} is published; the controllers receive it when the service looks next"
         return console.see_other(actor, f"{_START}/version/{name}/{version}", words)
 
     @app.post(f"{place}/preview", include_in_schema=False)

@@ -1,4 +1,4 @@
-"""What controllers are told of the rates: the prices of a tariff from a month's start to the end of the next (U3)."""
+"""What controllers receive of the rates: the prices of a tariff from a month's start to the end of the next (U3)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ class ToldRates:
     """The rates of a tariff, for a controller."""
 
     tariff: str  # its name
-    version: int  # the newest version that holds in the time told
+    version: int  # the newest version that holds in the time sent
     month: str  # the local month in which the time begins
     prices: list[tuple[str, str, str]]  # period, price of import, price of credit
     changes: list[tuple[EpochSeconds, int]]  # from when which place in ``prices`` holds
-    until: EpochSeconds  # the end of the time told, epoch seconds
+    until: EpochSeconds  # the end of the time sent, epoch seconds
 
 
 def rates_of(versions: Sequence[Tariff], month: str, zone: ZoneInfo) -> ToldRates | None:
     """Return the rates of a tariff from the start of a local month to the end of the next one.
 
-    A tariff that changes more than ``MAX_CHANGES`` times in it is told until its next change after so many.
+    A tariff that changes more than ``MAX_CHANGES`` times in it is sent until its next change after so many.
     ``None``: no version holds in that time.
 
     Args:

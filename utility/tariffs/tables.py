@@ -30,7 +30,7 @@ rates_version = Table(
     Column("approved", BigInteger, nullable=True),
 )
 
-# The rates that each controller was last told: the tariff's version and month, and the command that tells them.
+# The rates that each controller was last sent: the tariff's version and month, and the command that sends them.
 rates_told = Table(
     "rates_told",
     metadata,

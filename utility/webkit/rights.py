@@ -1,4 +1,4 @@
-"""Who may use which route: each route of the application names the roles that it allows, or that it is public.
+"""The rights to routes: each route of the application names the roles that it allows, or that it is public.
 
 The application does not start with a route without a rule (``unruled``), and a test asks every route with every role.
 """
@@ -123,7 +123,7 @@ class Allowed:
         factorless: Whether it is also for people who lack a second factor that is required.
 
     Raises:
-        RefusedRequestError: Nobody is logged in, the actor has none of the roles, or a change does not come from a
+        RefusedRequestError: No person is logged in, the actor has none of the roles, or a change does not come from a
             page of its session.
     """
 

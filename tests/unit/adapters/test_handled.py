@@ -1,4 +1,4 @@
-"""Messages that a broker sends again are told from other messages by DUP, packet id and checksum."""
+"""Messages that a broker sends again are distinguished from other messages by DUP, packet id and checksum."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Who may read an adapter's status."""
+"""Rights to read an adapter's status."""
 
 import pytest
 

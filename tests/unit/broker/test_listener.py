@@ -1,4 +1,4 @@
-"""The door: how long a connection has, and who is told to be turned away."""
+"""The door: how long a connection has, and which clients are refused."""
 
 import asyncio
 import logging

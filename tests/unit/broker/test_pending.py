@@ -1,4 +1,4 @@
-"""Who makes room at the door."""
+"""Which pending connection makes room."""
 
 from hypothesis import given
 from hypothesis import strategies as st

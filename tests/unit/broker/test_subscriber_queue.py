@@ -6,7 +6,7 @@ from broker.embedded.subscriber_queue import MAX_BYTES, MAX_MESSAGES, MAX_SENDIN
 
 
 class Subscriber:
-    """Takes messages, and is done with one only when told to."""
+    """Takes messages, and is done with one only on command."""
 
     def __init__(self) -> None:
         self.taken: list[int] = []

@@ -8,7 +8,7 @@ from broker.admission.log_throttle import MAX_TOLD_APART, ThrottledLog
 
 
 class Telling:
-    """Lines told at times of a test's choice."""
+    """Lines logged at times of a test's choice."""
 
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Freed memory is kept where the C library can be told so, and a program starts anywhere."""
+"""Freed memory is kept where the C library takes the setting, and a program starts anywhere."""
 
 import ctypes
 import subprocess

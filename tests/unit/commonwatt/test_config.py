@@ -1,4 +1,4 @@
-"""Settings: whoever writes a wrong file is told the file, the line, the key and what is allowed."""
+"""Settings: the error of a wrong file names the file, the line, the key and what is allowed."""
 
 import re
 import tomllib

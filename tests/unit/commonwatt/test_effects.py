@@ -10,7 +10,7 @@ ACK = Publish("cw1/r001/77/d/ack", b"ack")
 
 
 class Shell:
-    """Notes what it is told to do, in order."""
+    """Notes the orders it gets, in order."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.done: list[object] = []

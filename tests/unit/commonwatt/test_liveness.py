@@ -1,4 +1,4 @@
-"""A connection that is up and silent is told from one that has nothing to say."""
+"""A connection that is up and silent is distinguished from one that has nothing to send."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a connection or an interface has cost: where it can't be told, nobody guesses."""
+"""What a connection or an interface has cost: where it is unknown, nothing is guessed."""
 
 import gc
 import socket

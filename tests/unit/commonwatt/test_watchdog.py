@@ -1,4 +1,4 @@
-"""The watchdog: what makes no progress is told, counted, and ends the process; what was paused is left alone."""
+"""The watchdog: what makes no progress is reported, counted, and ends the process; what was paused is left alone."""
 
 import asyncio
 import contextlib
@@ -197,7 +197,7 @@ def test_an_abstract_socket_is_found_and_one_that_is_gone_is_no_reason_to_fail(
         there.tell("READY=1")
         assert sock.recv(100) == b"READY=1"
     there.tell("READY=1")
-    assert "systemd could not be told READY=1" in caplog.text
+    assert "systemd did not receive READY=1" in caplog.text
     assert there.watchdog_s is None
 
 

@@ -32,7 +32,7 @@ def test_a_flood_of_long_records_is_refused_and_other_meters_are_not(world: Worl
     taken = answers.count(Refusal.NONE)
     assert taken == -(-BURST_SLOTS // asked)
     assert answers[taken:] == [Refusal.BUSY] * (40 - taken), "refused whole, so that the meter keeps it"
-    assert world.core.collector.take_over_allowance() == [1], "a person is told which meter"
+    assert world.core.collector.take_over_allowance() == [1], "a person sees which meter"
     assert world.core.collector.take_over_allowance() == []
     assert world.core.collector.counts.puts_over_allowance == 40 - taken
     assert world.put(2, 1, readings(2, 1, 4)).status is Refusal.NONE

@@ -193,7 +193,7 @@ def survive(folder: Path, reference: Reference) -> str:
     reference.check(values, events)
     held = slots(load(list(world.store.all_parts(unsent_only=False))))
     reference.check(held, {(e.meter_id, g, e.record_id): e for g, e in world.store.all_events(unsent_only=False)})
-    # What is gone is told by its slots when the utility asks for it.
+    # What is gone is reported by its slots when the utility asks for it.
     asked = [(str(meter), kind, quarter, f"{2**60 - 1:x}") for meter, kind, quarter in reference.values]
     _, outcome = world.ask(cmd="get", blocks=asked)
     absent = {(int(m), t, q): 60 - int(mask, 16).bit_count() for m, t, q, mask in outcome.absent or ()}

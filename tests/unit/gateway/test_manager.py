@@ -1,4 +1,4 @@
-"""Sharing and commands: who is told to share, when, and what is sent again."""
+"""Sharing and commands: which battery is commanded to share, when, and what is sent again."""
 
 import random
 from collections import Counter

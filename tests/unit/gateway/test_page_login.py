@@ -1,4 +1,4 @@
-"""Who may read the controller's page: sessions, guesses and forms, on a virtual clock."""
+"""Rights to read the controller's page: sessions, guesses and forms, on a virtual clock."""
 
 import os
 from pathlib import Path

@@ -14,7 +14,7 @@ MACHINE = Machine(raw=NOW, wall=NOW, since_boot_s=1000.0, boot="this", synchroni
 
 
 def keeper(*meters: float) -> Timekeeper:
-    """Return one that three meters have told their time, each so far ahead."""
+    """Return one that has the times of three meters, each so far ahead."""
     it = Timekeeper(None)
     for n, ahead_s in enumerate(meters):
         it.meter(NOW, n, int(NOW + ahead_s))

@@ -256,7 +256,7 @@ def test_a_switch_that_is_open_at_a_restart_remembers_which_command_opened_it(be
 
 
 def told(bench: Bench, offset_s: int) -> None:
-    """The gateway has told every meter the time."""
+    """The gateway has sent every meter the time."""
     for meter in bench.meters.meters.values():
         meter._set(offset_s=offset_s, trust=3)
 

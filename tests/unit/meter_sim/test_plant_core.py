@@ -13,7 +13,7 @@ START = QUARTER * QUARTER_S
 
 
 class Host(PlantHost):
-    """A plant that is told purchases by a test."""
+    """A plant that gets purchases from a test."""
 
     def __init__(self) -> None:
         super().__init__(dear_from=START + QUARTER_S)

@@ -154,7 +154,7 @@ def changed_by(connection: Connection, name: str, what: str, by: str, now: Epoch
         connection: The transaction.
         name: The person.
         what: ``link``, ``roles`` or ``factor``.
-        by: Who did it; a change of one's own does not count.
+        by: The person who did it; a change of one's own does not count.
         now: When, by the service's clock.
     """
     if by != name:

@@ -39,7 +39,7 @@ def record(
 
     Args:
         connection: The transaction.
-        actor: Who made the change.
+        actor: The person who made the change.
         now: When.
         action: What was done, such as ``schedule.set``.
         subject: What was changed, such as ``r001`` or ``run 12``.

@@ -17,12 +17,12 @@ _LOCK = 0x43570168
 """Number of the advisory lock for changes of people: two administrators can't remove each other at once."""
 
 
-SHOWN_FAULTS = 10  # most faults of a list of people that are told at once
+SHOWN_FAULTS = 10  # most faults of a list of people that are shown at once
 
 
 @dataclass(frozen=True, kw_only=True)
 class By:
-    """Who makes a change, and when."""
+    """The person who makes a change, and the time."""
 
     connection: Connection  # the transaction of the change
     actor: Actor  # the person or program
@@ -121,7 +121,7 @@ def invite_people(by: By, new: Sequence[NewPerson]) -> list[Link]:
     """Add people; return their links, in order.
 
     Raises:
-        AccessFaultError: One of them can't be invited; names each with its place, from 1. Nobody is added: the
+        AccessFaultError: One of them can't be invited; names each with its place, from 1. No person is added: the
             transaction must end.
     """
     links, faults = [], []

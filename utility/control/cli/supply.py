@@ -71,7 +71,7 @@ def storm(
             )
         number = announce_storm(database, local_actor(), expected, now)
         if number is None:
-            typer.echo("no microgrid is registered yet: the plant alone is told")
+            typer.echo("no microgrid is registered yet: the plant alone receives it")
         else:
             typer.echo(f"change {number} tells all gateways; see: commonwatt utility changes")
     typer.echo("no storm" if expected is None else f"storm from {moment(expected.start)} to {moment(expected.end)}")

@@ -109,7 +109,7 @@ def send_change(connection: Connection, number: int, now: EpochSeconds, new_id: 
         fields = json.loads(row.fields)
         to = row.controller
         before = in_force(settings_of(fields), heartbeats.get(to, (0, None))[1], weights.get(to))
-        # A gateway that is away hears of a storm as long as it lasts; the hold ends with it, however late it is told.
+        # A gateway that is away hears of a storm as long as it lasts; the hold ends with it, however late it is sent.
         valid_s = fields.get("for_s", change.valid_s) if fields["cmd"] == Action.HOLD else change.valid_s
         message = ControllerCommand.model_validate({**fields, "id": new_id(), "until": now + valid_s})
         content = message.pack().decode()
@@ -117,7 +117,7 @@ def send_change(connection: Connection, number: int, now: EpochSeconds, new_id: 
         sent.append({"change_no": number, "controller": to, "fields": row.fields})
         sent[-1] |= {"before": json.dumps(before), "command": message.id}
         if WEIGHTS in fields:
-            # A gateway drops what it was told for then and later: the registry's weights are told anew.
+            # A gateway drops what it was sent for then and later: the registry's weights are sent anew.
             connection.execute(weights_told.delete().where(weights_told.c.controller == to))
     connection.execute(upsert(connection, control_target, "before", "command"), sent)
     end_change(connection, number, "sent", now)

@@ -1,4 +1,4 @@
-"""The weights of sharing that controllers were told from the registry, and the commands that tell them (T6, A4)."""
+"""The weights of sharing that controllers were sent from the registry, and the commands that send them (T6, A4)."""
 
 import json
 from collections.abc import Callable, Collection, Mapping
@@ -37,7 +37,7 @@ def microgrids_of(connection: Connection, labels: Collection[str]) -> dict[str, 
 
 
 def told_weights(connection: Connection) -> dict[MicrogridId, list[tuple[Weighting, str]]]:
-    """Return what each controller was told, in order of time, with the states of the commands; lost ones left out."""
+    """Return what each controller was sent, in order of time, with the states of the commands; lost ones left out."""
     c = weights_told.c
     statement = select(weights_told, command.c.state).outerjoin(command, command.c.id == c.command)
     found: dict[MicrogridId, list[tuple[Weighting, str]]] = {}

@@ -32,7 +32,7 @@ from utility.registry.tables import meter
 MAX_AT_ONCE = 50_000  # most corrections that one command decides on
 JOB = ""  # the person of a step of the utility's own job
 SeriesKey = tuple[int, int, int]  # (number of the meter, record type, quarter)
-# What the second of two people is told.
+# What the second of two people sees.
 MEANWHILE = "another person changed some of these corrections meanwhile; nothing was done"
 _STEPS_LOCK = 0x4357000A  # number of the advisory lock for steps
 _TAKEN = "correction_step_taken"  # setting with the last step whose days ``take_changed`` returned
@@ -93,7 +93,7 @@ class Chosen:
 
 @dataclass(frozen=True, kw_only=True)
 class By:
-    """Who takes a step, when and why."""
+    """The person who takes a step, the time and the reason."""
 
     person: str  # the person; ``JOB``: the utility's job
     time: EpochSeconds  # the time

@@ -1,7 +1,7 @@
 """The attacker knows five half-hours of a home, and looks for it among the pseudonyms.
 
 A neighbour, a visitor at the meter's display or a post of the resident's gives as much. Among 2.5 million series of
-other towns, five half-hours in a row told over 90 % of homes apart.
+other towns, five half-hours in a row distinguished over 90 % of homes.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What rationing is decided from, and what controllers were told of the supply."""
+"""What rationing is decided from, and what controllers were sent of the supply."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -109,7 +109,7 @@ def _imports(connection: Connection, quarters: range, least_slots: int) -> Mappi
 
 
 def _limited_in(connection: Connection, start: EpochSeconds, end: EpochSeconds) -> set[MicrogridId]:
-    """Return the microgrids that were told an import limit so late that it may have held in some time."""
+    """Return the microgrids that were sent an import limit so late that it may have held in some time."""
     c = command.c
     told = select(c.id).where(
         c.controller == controller.c.id,
@@ -150,7 +150,7 @@ _KINDS = {"public": Priority.PUBLIC, "apartment": Priority.APARTMENTS, "resident
 
 
 def told(connection: Connection) -> dict[MicrogridId, Told]:
-    """Return what each controller was last told."""
+    """Return what each controller was last sent."""
     return {
         row.controller: Told(
             quarter=row.quarter,

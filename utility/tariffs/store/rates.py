@@ -1,4 +1,4 @@
-"""The rates that controllers were told, and the commands that tell them until they are acknowledged (U3)."""
+"""The rates that controllers were sent, and the commands that send them until they are acknowledged (U3)."""
 
 from collections.abc import Callable, Sequence
 
@@ -21,7 +21,7 @@ def controllers(connection: Connection) -> list[MicrogridId]:
 
 
 def told(connection: Connection) -> dict[tuple[MicrogridId, str], tuple[int, str]]:
-    """Return version and month of what each controller was told of each tariff."""
+    """Return version and month of what each controller was sent of each tariff."""
     return {(row.controller, row.tariff): (row.version, row.month) for row in connection.execute(select(rates_told))}
 
 
@@ -55,7 +55,7 @@ def tell(
 def acknowledged(
     connection: Connection, tariff: str = "", limit: int | None = None, skipped: int = 0
 ) -> list[dict[str, object]]:
-    """Return what each controller was told, and the state of the command, by controller and tariff.
+    """Return what each controller was sent, and the state of the command, by controller and tariff.
 
     Args:
         tariff: Only of this tariff; empty: of all.
@@ -71,7 +71,7 @@ def acknowledged(
 
 
 def told_counts(connection: Connection) -> list[dict[str, object]]:
-    """Return how many controllers were told which version of a tariff for which month, by the command's state."""
+    """Return how many controllers were sent which version of a tariff for which month, by the command's state."""
     c = rates_told.c
     columns = (c.tariff, c.version, c.month, command.c.state)
     statement = select(*columns, func.count().label("controllers")).outerjoin(command, command.c.id == c.command)

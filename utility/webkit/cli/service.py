@@ -65,7 +65,7 @@ def ask(config: Path, method: str, path: str, content: object = None) -> Any:
     """Return the content of the service's answer to the person who is logged in.
 
     Raises:
-        ConfigError: Nobody is logged in, or the service refuses; says why.
+        ConfigError: No person is logged in, or the service refuses; says why.
         StoreError: The service does not answer.
         CommonwattError: The service failed.
     """
@@ -90,7 +90,7 @@ def name_of_login(config: Path, role: str) -> str:
     """Return the name of the person who is logged in, for what a command does on this machine.
 
     Raises:
-        ConfigError: Nobody is, or the person does not have the role.
+        ConfigError: No person is, or the person does not have the role.
     """
     me = ask(config, "GET", "/me")
     if role not in me["roles"]:

@@ -55,7 +55,7 @@ class Console:
         """Return a page.
 
         Args:
-            actor: Who asks; ``None``: nobody is logged in.
+            actor: The person who asks; ``None``: nobody is logged in.
             template: The template's file.
             content: Its variables, besides those of every page: ``actor``, ``now``, ``zone``, ``csrf_secret``,
                 ``navigation``, ``searches`` (whether there is a search), ``here`` (the request's path), ``message`` and

@@ -1,4 +1,4 @@
-"""Who gave and who received, from readings: compared with what the physics moved."""
+"""What was given and received, from readings: compared with what the physics moved."""
 
 from dataclasses import replace
 from functools import cache

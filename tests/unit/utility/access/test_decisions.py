@@ -1,4 +1,4 @@
-"""Two people who decide the same thing at once: one does it, the other one is told, and the log has one line."""
+"""Two people who decide the same thing at once: one does it, the other one sees it, and the log has one line."""
 
 from collections.abc import Callable
 from threading import Barrier, Thread

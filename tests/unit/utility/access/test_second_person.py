@@ -90,7 +90,7 @@ def test_invited_person_waits_seven_days_and_pages_status_and_refusal_say_until_
     ben = browser(Role.APPROVER, name="ben")
     status, words = issue(ben)
     assert (status, free in words, "root changed link, roles" in words) == (409, True, True), words
-    assert f"Who may issue it: {free}" in text_of(anna.get("/console/runs/1"))
+    assert f"These people may issue it: {free}" in text_of(anna.get("/console/runs/1"))
     answer = anna.get("/status").json()
     (finding,) = [one for one in judge(answer) if one.check == "second_person"]
     assert free in finding.found

@@ -1,4 +1,4 @@
-"""An Alertmanager that is slow, gone or out of its mind costs a page nothing, and is told in words."""
+"""An Alertmanager that is slow, gone or out of its mind costs a page nothing, and is reported in words."""
 
 import socket
 import threading

@@ -90,7 +90,7 @@ def address_of(route: Ruled, values: list[tuple[str, str]]) -> str:
 def test_whatever_is_asked_is_answered_with_a_reason(
     visitors: Visitors, is_safe: bool, data: st.DataObject, params: list[tuple[str, str]]
 ) -> None:
-    # At first the route's own parameters, that it is not only told of those that it does not have.
+    # At first the route's own parameters, so that it does not only report those that it does not have.
     route = data.draw(st.sampled_from([each for each in ROUTES if each.is_safe is is_safe and "log" not in each.path]))
     own = [*route.in_query, *route.in_body]
     params += [(name, data.draw(VALUES)) for name in own if data.draw(st.booleans())]

@@ -127,7 +127,7 @@ def own_words(visitors: Visitors, headers: Mapping[str, str]) -> set[str]:
 def leaks(
     visitors: Visitors, routes: list[Ruled], headers: Mapping[str, str], ids: dict[str, list[str]], secret: set[str]
 ) -> list[str]:
-    """Return where somebody's secret words are told to another person who puts that person's ids everywhere."""
+    """Return where a person's secret words are shown to another person who puts that person's ids everywhere."""
     found = []
     for route in routes:
         if route.path == "/console/logout":

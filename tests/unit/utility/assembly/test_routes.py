@@ -117,7 +117,7 @@ def test_bills_of_all_accounts_are_for_clerks_and_approvers_by_each_way() -> Non
 
 
 def test_public_routes_are_these() -> None:
-    """Whoever adds a public route changes this list, too, and says why."""
+    """A person who adds a public route changes this list, too, and says why."""
     assert {route.path for route in ROUTES if route.roles is None} == {
         "/",
         "/health",  # for watchdogs: no meter, no person

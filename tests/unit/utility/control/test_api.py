@@ -1,4 +1,4 @@
-"""Programs change gateways by the API with the rights of the page: previewed, made, told of newer ones, put back."""
+"""Programs change gateways by the API with the page's rights: previewed, made, refused after newer ones, put back."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Changes of gateways: for one or all, now or planned; what was before is put back; of two people one is told."""
+"""Changes of gateways: for one or all, now or planned; what was before is put back; of two people one is refused."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Controllers are told the weights of accounts, each once and before they begin, whatever people change meanwhile."""
+"""Controllers receive the weights of accounts, each once and before they begin, whatever people change meanwhile."""
 
 import asyncio
 import json
@@ -84,7 +84,7 @@ def test_people_change_weights_of_accounts_there_alone(database: Database) -> No
 
 
 def test_what_a_person_had_planned_before_is_told_over(database: Database) -> None:
-    """Weights planned by a person, before an account had one, are sent: the account's are told again after them."""
+    """Weights planned by a person, before an account had one, are sent: the account's are sent again after them."""
     planned = ask(Action.SHARING, R001, at=NOW + 5000, weights={"10003": 9})
     make_change(database, ANNA, planned, NOW)
     weigh(database, 1, 3, QUARTER + 1)
@@ -161,5 +161,5 @@ def test_a_gateway_has_the_weights_of_the_plan_at_all_times_however_it_changes(
             gateway.hear(new, now * 900 + 5)
             told = after(told, new)
         else:
-            raise AssertionError("it is told again and again")
+            raise AssertionError("it is sent again and again")
         assert gateway.weights(now * 900 + 5) == sequence(plan, now)[0].weights

@@ -343,7 +343,7 @@ def test_two_never_make_the_tables_at_the_same_time(kind: str, empty_url: str, t
         lock_schema(connection, "a restore")
         code, said = commonwatt(tmp_path, empty_url, "restore", str(tmp_path / "kept"))
         assert (code, at_work in said) == (2, True), said
-        # Who finds nothing to be made needs nobody's leave.
+        # A process that finds nothing to make needs no lock.
         open_database(empty_url, create=True).close()
     assert commonwatt(tmp_path, empty_url, "restore", str(tmp_path / "kept"))[0] == 0
 

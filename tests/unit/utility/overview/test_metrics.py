@@ -1,4 +1,4 @@
-"""What Prometheus is told of the town: also while its figures can't be read, since other metrics say why."""
+"""What Prometheus reads of the town: also while its figures can't be read, since other metrics say why."""
 
 from collections.abc import Callable
 

@@ -100,7 +100,7 @@ def test_gateways_heard_before_a_restart_are_remembered(database: Database) -> N
         await until(lambda: sample(metrics, "messages", result="seen") == 1)
 
     async def restarted(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
-        assert ingest.silent_since == {"r001": 1_800_000_000, "r002": 9}, "one that is gone is still told to be silent"
+        assert ingest.silent_since == {"r001": 1_800_000_000, "r002": 9}, "one that is gone is still reported as silent"
         assert ingest.said == {"r001": unpack_json(Heartbeat, HEARTBEAT)}
 
     running(database, heard)

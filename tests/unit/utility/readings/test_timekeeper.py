@@ -1,4 +1,4 @@
-"""The utility's time is its machine's, and is told as certain only if somebody keeps that clock."""
+"""The utility's time is its machine's, and is reported as certain only if a program keeps that clock."""
 
 from dataclasses import replace
 

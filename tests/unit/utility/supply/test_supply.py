@@ -378,7 +378,7 @@ def test_a_short_supply_is_told_to_each_controller_and_ends_by_itself(database: 
         await world.until(START + 3 * QUARTER_S)
         with database.reads.begin() as connection:
             told_after = connection.execute(select(command.c.created)).scalars().all()
-        assert max(told_after) < START + 2 * QUARTER_S, "NORMAL is told once"
+        assert max(told_after) < START + 2 * QUARTER_S, "NORMAL is sent once"
 
     play(World(database, rationing="aces"), story)
 

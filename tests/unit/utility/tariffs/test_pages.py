@@ -1,4 +1,4 @@
-"""Tariffs in the browser: every fault at once, a preview of every account, two people, what was told."""
+"""Tariffs in the browser: every fault at once, a preview of every account, two people, what was sent."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -75,7 +75,7 @@ def test_one_person_proposes_and_another_one_approves(browser: Browsers, databas
     assert "anna proposed it; a second person has to approve it" in text_of(own)
     assert browser(Role.CLERK, name="eve").post(f"{place}/approve").status_code == 403
     assert ben.post(f"{place}/approve").status_code == 303
-    assert ben.post(f"{place}/approve").status_code == 409, "the second one is told"
+    assert ben.post(f"{place}/approve").status_code == 409, "the second one sees it"
     page = text_of(browser(Role.VIEWER).get("/console/rates"))
     assert "town v1 ● published" in page
     with database.reads.begin() as connection:

@@ -1,4 +1,4 @@
-"""Controllers are told the rates of their accounts' tariffs, again until they acknowledge, and once (U3)."""
+"""Controllers receive the rates of their accounts' tariffs, again until they acknowledge, and once (U3)."""
 
 import asyncio
 from collections.abc import Mapping

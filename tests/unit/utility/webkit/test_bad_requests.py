@@ -1,4 +1,4 @@
-"""Requests made to harm: what they ask for is bounded, and what they are told gives nothing away."""
+"""Requests made to harm: what they ask for is bounded, and the answers give nothing away."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Long work that people start: in turn, bounded, with its progress; a fault is told and stops no other work."""
+"""Long work that people start: in turn, bounded, with its progress; a fault is shown and stops no other work."""
 
 from threading import Event
 from typing import Any
@@ -14,7 +14,7 @@ WAIT_S = 20
 
 
 class Bench:
-    """Works whose jobs end when they are told to."""
+    """Works whose jobs end on command."""
 
     def __init__(self) -> None:
         self.works = Works()
