@@ -5,15 +5,21 @@ from collections.abc import Iterable
 
 _HARMLESS = re.compile(r"-?\d+(\.\d+)?|[+-]\d\d:\d\d", re.ASCII)  # a number, or an offset from UTC
 
-_FORMULA = re.compile(r"'*[=+\-@\x00-\x1f\x7f]")
-_MARKED = re.compile(r"'+[=+\-@\x00-\x1f\x7f]")
+_BEGIN = r"\A(?='*[=+\-@\x00-\x1f\x7f])"
+# Spreadsheets of many countries begin a cell at a semicolon, and at the end of a line, within a text too.
+_WITHIN = r"(?<=[;\t\r\n])(?= *'*[=+\-@])"
+_FORMULA = re.compile(f"{_BEGIN}|{_WITHIN}")
+_MARKED = re.compile(r"\A'(?='*[=+\-@\x00-\x1f\x7f])|(?<=[;\t\r\n])'(?= *'*[=+\-@])")
 
 
 def cell_of(value: object) -> str:
-    """Return a value as a cell (RFC 4180); ``None`` is empty. A text that begins like a formula gets an apostrophe."""
+    """Return a value as a cell (RFC 4180), ``None`` as an empty one.
+
+    A text gets an apostrophe where a formula could begin.
+    """
     text = "" if value is None else str(value)
-    if _FORMULA.match(text) and not _HARMLESS.fullmatch(text):
-        text = f"'{text}"
+    if not _HARMLESS.fullmatch(text):
+        text = _FORMULA.sub("'", text)
     return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\r\n') else text
 
 
@@ -23,5 +29,5 @@ def line_of(values: Iterable[object], end: str = "\r\n") -> str:
 
 
 def text_of(cell: str) -> str:
-    """Return the text of a cell that a CSV reader read: without the apostrophe of ``cell_of``."""
-    return cell[1:] if _MARKED.match(cell) else cell
+    """Return the text of a cell that a CSV reader read: without the apostrophes of ``cell_of``."""
+    return _MARKED.sub("", cell)

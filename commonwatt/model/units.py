@@ -25,7 +25,7 @@ SLOTS = 60  # slots in one quarter-hour, the length of an interval block
 QUARTER_S = SLOT_S * SLOTS  # seconds in one quarter-hour
 MAX_ABS_READING: MilliwattHours = 2**53  # the largest magnitude a reading may have: what a double holds exactly
 MAX_EPOCH: EpochSeconds = 2**32 - 1  # the last second a record can name (32 bits)
-MADE: EpochSeconds = 1_767_225_600  # 1 January 2026: a clock before this release's date is wrong
+MADE: EpochSeconds = 1_767_225_600  # 1 January 2026, before every release: a clock before it is wrong
 VOLTS = 240  # service voltage, to compute a service's energy from its amperes
 
 

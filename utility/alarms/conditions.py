@@ -58,6 +58,8 @@ class Facts:
     trusted: bool = True  # whether the utility's clock is synchronized
     silent_s: Mapping[str, float] = field(default_factory=dict)  # seconds since each gateway's last message
     said: Mapping[str, Heartbeat] = field(default_factory=dict)  # each gateway's last heartbeat
+    # Gateways of which no more dead letters are kept today, each with the reason of its refused batches.
+    over_quota: Mapping[str, str] = field(default_factory=dict)
     # Seconds since the plant's last report, and the report; ``None``: there was none.
     plant: tuple[float, PlantReport] | None = None
     damaged: bool = False  # whether the database is damaged
@@ -105,6 +107,11 @@ def _gateways(facts: Facts) -> Iterator[Condition]:
             summary = f"The gateway of {name} has no trusted time."
             text = "It keeps readings, but sends no averages and rejects no reading as from the future."
             yield _condition("GatewayClockUntrusted", _WARNING, 900, summary, text, controller=name)
+    for name, reason in facts.over_quota.items():
+        summary = f"{name} has sent more dead letters today than are kept."
+        text = f"Its batches with more wait at it until tomorrow: {reason}."
+        text += " A program with its credentials may be no gateway."
+        yield _condition("GatewayOverQuota", _CRITICAL, 0, summary, text, controller=name)
 
 
 def _lines(facts: Facts) -> Iterator[Condition]:

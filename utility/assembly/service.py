@@ -102,7 +102,7 @@ class Service:
         mqtt = (path for path in (settings.certificate, settings.head_end_ca) if path is not None)
         http = () if settings.http_certificate is None else (settings.http_certificate,)
         self._expiries = {"mqtt": Expiry(*mqtt), "http": Expiry(*http)}
-        gateways = GatewayMetrics(self._ingest.silent_since, self._ingest.said, clock.now)
+        gateways = GatewayMetrics(self._ingest.silent_since, self._ingest.said, self._ingest.over_quota, clock.now)
         self._metrics.watch_gateways(gateways, self._ingest.registered)
         self._metrics.watch_plant(PlantMetrics(lambda: self._ingest.plant, clock.now))
         self._metrics.connected.set_function(lambda: float(self._link.connected))
@@ -247,6 +247,7 @@ class Service:
             trusted=self._ingest.trust is Trust.NETWORK,
             silent_s={name: now - since for name, since in self._ingest.silent_since.items()},
             said=self._ingest.said,
+            over_quota=self._ingest.over_quota,
             plant=None if plant is None else (now - plant[0], plant[1]),
             damaged=STORE_DAMAGED in alarms,
             full=DISK_FULL in alarms,

@@ -10,7 +10,7 @@ from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import AccountNumber, EpochSeconds, MilliwattHours
 from utility.billing.tables import bill, bill_run
-from utility.registry.tables import declared_minimum, meter
+from utility.registry.tables import meter, present_minimum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Registered:
 def registered(connection: Connection, ids: Collection[MeterId]) -> dict[MeterId, Registered]:
     """Return what is registered of some meters of one account, by id."""
     columns = (meter.c.id, meter.c.record_types, meter.c.battery_capacity, meter.c.minimum_percent)
-    statement = select(*columns, declared_minimum.c.percent, declared_minimum.c.said).outerjoin(declared_minimum)
+    statement = select(*columns, present_minimum.c.percent, present_minimum.c.said).outerjoin(present_minimum)
     rows = connection.execute(statement.where(meter.c.id.in_([signed64(one) for one in ids])))
     found = [
         Registered(

@@ -88,6 +88,8 @@ class Core:
         self.newest = dict(newest or {})
         self._store_id = store_id
         self._gap_age_s = gap_age_s
+        # Senders of which no more dead letters are kept today, each with the reason of its refused batches.
+        self.over_quota: dict[ControllerId, str] = {}
         self._junk: Counter[str] = Counter()
         self._quarantined: Counter[str] = Counter()
         self._relayed: Counter[str] = Counter()
@@ -123,6 +125,7 @@ class Core:
             self._quarantined.clear()
             self._relayed.clear()
             self._relayed_bytes.clear()
+            self.over_quota.clear()
         parsed = parse_gateway_up(topic)
         if parsed is not None and parsed.controller == PLANT:
             return from_plant(parsed.leaf, payload, now, self.latest(now))
@@ -175,13 +178,15 @@ class Core:
         # They are kept as long as the readings of their time: nobody's clock keeps them for ever.
         relayed = [replace(one, time=min(one.time, judged_at)) for one in batch.dead_letters]
         rest, records = records_of_other_accounts(relayed, sender, batch.owner, meters, judged_at, future)
-        dead_letters, quarantined = quarantined_dead_letters(rest, sender, batch.owner, meters)
+        until = judged_at if is_confirmed(now) else MAX_EPOCH
+        dead_letters, quarantined = quarantined_dead_letters(rest, sender, batch.owner, meters, until)
         more = from_records(records)
         apart = (*found.dead_letters, *event_dead_letters(events_apart, now))
         ahead = tuple((one, make_blocks([], [], [])) for one in apart if one.reason == LocalReason.AHEAD)
         of_others = count_of_others(batch.dead_letters, sender, batch.owner, meters)
         apart_count = len(apart) + len(found.quarantined) + of_others
         if fault := self._must_wait(sender, batch, apart_count, [*apart, *(one for one, _ in found.quarantined)]):
+            _, self.over_quota[sender], _ = fault
             return self._send_back(sender, batch, now, fault)
         append = Append(
             sender=sender,

@@ -1,6 +1,6 @@
 """The contents of gateways' heartbeats as metrics, so that gateways need not be scraped over LTE."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -17,14 +17,20 @@ class GatewayMetrics(Collector):
     Args:
         silent_since: When each registered gateway last sent, or since when it is awaited, clock seconds.
         said: The last heartbeat of each gateway.
+        over_quota: The gateways of which no more dead letters are kept today.
         now: The service's clock.
     """
 
     def __init__(
-        self, silent_since: Mapping[str, float], said: Mapping[str, Heartbeat], now: Callable[[], float]
+        self,
+        silent_since: Mapping[str, float],
+        said: Mapping[str, Heartbeat],
+        over_quota: Collection[str],
+        now: Callable[[], float],
     ) -> None:
         self._silent_since = silent_since
         self._said = said
+        self._over_quota = over_quota
         self._now = now
 
     def collect(self) -> Iterable[Metric]:
@@ -34,6 +40,10 @@ class GatewayMetrics(Collector):
         now = self._now()
         for controller, time in sorted(self._silent_since.items()):
             family.add_metric([controller], max(0.0, now - time))
+        yield family
+        family = _family("gateway_over_quota", "1 while no more dead letters of the gateway are kept until tomorrow.")
+        for controller in sorted(self._silent_since):
+            family.add_metric([controller], int(controller in self._over_quota))
         yield family
         said = sorted(self._said.items())
         yield from _state(said)

@@ -1,6 +1,6 @@
 """Tables of the registry: controllers, meters, accounts, and their dates (T8)."""
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table, Text, exists, select
 
 from utility.database.base import RowId, metadata
 
@@ -105,11 +105,18 @@ meter = Table(
     Column("crc", BigInteger, nullable=False),
 )
 
-# The sharing minimum that the meter itself reported, and when; it overrides the town file's initial value (T6).
+# The sharing minima that a meter itself reported, each with its first report; they override the town file's (T6).
 declared_minimum = Table(
     "declared_minimum",
     metadata,
     Column("meter_no", Integer, ForeignKey("meter.no"), primary_key=True, autoincrement=False),
     Column("percent", Integer, nullable=False),
-    Column("said", BigInteger, nullable=False),
+    Column("said", BigInteger, primary_key=True, autoincrement=False),
+)
+
+_later = declared_minimum.alias("later")
+present_minimum = (  # the last one of each meter
+    select(declared_minimum)
+    .where(~exists().where(_later.c.meter_no == declared_minimum.c.meter_no, _later.c.said > declared_minimum.c.said))
+    .subquery("present_minimum")
 )

@@ -238,6 +238,13 @@ CASES = [
     Case(
         "BatchesRefused", "once", {utility("refusals_total", reason="unknown_meter"): "0x9 1x90"}, silent=(11, 30, 60)
     ),
+    *standing("GatewayOverQuota", {utility("gateway_over_quota", controller="r001"): "0x9 1x89 0x30"}, 0),
+    Case(
+        "BatchesRefused",
+        "a quota, which is an alarm of its own",
+        {utility("refusals_total", reason="dead_letters_full"): "0+1x90"},
+        silent=(60,),
+    ),
     Case("BatchesRefused", "a restart", {utility("refusals_total", reason="checksum"): "9x9 0x90"}, silent=(11, 45)),
     Case(
         "GapsGrowing",

@@ -10,7 +10,9 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from utility.readings.tables import series
 from utility.registry.store.accounts import changes_of
-from utility.registry.tables import controller, installed, meter
+from utility.registry.tables import controller, declared_minimum, installed, meter
+
+MAX_MINIMA = 20  # most reported minima of a meter that its page shows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,8 @@ class MeterFacts:
     direction: str  # the direction that it measures
     record_types: tuple[RecordType, ...]  # what it records
     capacity: int | None  # the capacity of the battery behind it, milliwatt-hours; ``None``: no battery
+    # The sharing minima that it reported, percent, each with the time of its first report, newest first.
+    minima: tuple[tuple[int, EpochSeconds], ...]
     since: EpochSeconds | None  # when it was installed; ``None``: from the beginning
     until: EpochSeconds | None  # when it was taken out; ``None``: it is there
     first_data: dict[int, EpochSeconds]  # the start of the first stored reading, by record type
@@ -40,6 +44,8 @@ def meter_facts(connection: Connection, meter_id: MeterId) -> MeterFacts | None:
     if row is None:
         return None
     first = connection.execute(select(series).where(series.c.meter_no == row.no))
+    minima = select(declared_minimum).where(declared_minimum.c.meter_no == row.no)
+    minima = minima.order_by(declared_minimum.c.said.desc()).limit(MAX_MINIMA)
     known = {int(kind) for kind in RecordType}
     return MeterFacts(
         id=meter_id,
@@ -51,6 +57,7 @@ def meter_facts(connection: Connection, meter_id: MeterId) -> MeterFacts | None:
         direction=row.direction,
         record_types=tuple(RecordType(int(k)) for k in row.record_types.split(",") if int(k) in known),
         capacity=row.battery_capacity,
+        minima=tuple((each.percent, each.said) for each in connection.execute(minima)),
         since=_time(row.since),
         until=_time(row.until),
         first_data={each.record_type: each.first_quarter * QUARTER_S for each in first},

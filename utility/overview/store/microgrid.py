@@ -17,7 +17,7 @@ from utility.database.database import Database
 from utility.outbox.tables import command
 from utility.readings.store.parts import PartReader, chunks, select_parts
 from utility.readings.tables import compacted
-from utility.registry.tables import declared_minimum, installed, meter
+from utility.registry.tables import installed, meter, present_minimum
 
 LEVEL_QUARTERS = 8  # quarters back in which the last reported level of a battery is looked for
 
@@ -59,8 +59,8 @@ def meters_of(connection: Connection, microgrid: MicrogridId) -> list[dict[str, 
 
     A battery's meter has the minimum that it last reported.
     """
-    columns = (declared_minimum.c.percent, declared_minimum.c.said, installed.c.since, installed.c.until)
-    statement = select(meter, *columns).outerjoin(declared_minimum)
+    columns = (present_minimum.c.percent, present_minimum.c.said, installed.c.since, installed.c.until)
+    statement = select(meter, *columns).outerjoin(present_minimum)
     statement = statement.outerjoin(installed, installed.c.meter == meter.c.id)
     rows = connection.execute(statement.where(meter.c.microgrid == microgrid).order_by(meter.c.no)).mappings()
     return [dict(row) | {"id": unsigned64(row["id"])} for row in rows]

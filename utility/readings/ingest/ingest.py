@@ -108,6 +108,7 @@ class Ingest:
         self._busy_since: float | None = None
         self._released_to: int | None = 0
         self._core = core
+        self.over_quota = core.over_quota
         # Time of each registered gateway's last message, clock seconds; without any message, when this service began to
         # wait for it. Gateways whose meters were all removed are left out.
         self.silent_since: dict[str, float] = {controller: float(time) for controller, (time, _) in heartbeats.items()}

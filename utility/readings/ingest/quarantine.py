@@ -24,7 +24,7 @@ from commonwatt.model.records import (
     Rejection,
     unpack_history,
 )
-from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
+from commonwatt.model.units import MAX_EPOCH, QUARTER_S, ControllerId, EpochSeconds, MicrogridId
 from commonwatt.model.validation import Expected, judge_event, judge_history, reading_faults, slot_ends, suspects
 from commonwatt.protocol.dead_letters import DeadLetter, LocalReason, block_dead_letters, quarantined_blocks
 from utility.outbox.changes import ToldAccount
@@ -274,12 +274,17 @@ def told_accounts(records: Iterable[HistoryRecord], meters: Mapping[int, MeterEn
 
 
 def quarantined_dead_letters(
-    dead_letters: Sequence[DeadLetter], sender: ControllerId, owner: MicrogridId, meters: Mapping[int, MeterEntry]
+    dead_letters: Sequence[DeadLetter],
+    sender: ControllerId,
+    owner: MicrogridId,
+    meters: Mapping[int, MeterEntry],
+    until: EpochSeconds = MAX_EPOCH,
 ) -> tuple[list[DeadLetter], tuple[Quarantined, ...]]:
     """Divide relayed dead letters into plain ones, and ones with quarantined readings that wait for a decision.
 
     Readings from a controller that is not assigned to the meter get that as their reason: with the original reason they
-    would take the place of the same dead letter from the meter's own controller.
+    would take the place of the same dead letter from the meter's own controller. Readings after ``until``, of
+    the future by a confirmed clock, wait for no decision.
     """
     plain, quarantined = [], []
     for dead_letter in dead_letters:
@@ -289,7 +294,7 @@ def quarantined_dead_letters(
             if not is_assigned(meter, sender, owner):
                 dead_letter = replace(dead_letter, reason=LocalReason.NOT_ASSIGNED)
             blocks = quarantined_blocks(dead_letter, meter.record_types)
-        if blocks is None:
+        if blocks is None or int(blocks.quarter.max()) * QUARTER_S > until:
             plain.append(dead_letter)
         else:
             quarantined.append((dead_letter, blocks))

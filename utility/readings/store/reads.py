@@ -21,7 +21,7 @@ from utility.readings.store.heartbeats import last_heartbeats
 from utility.readings.store.parts import QUARTERS_AT_A_TIME, PartReader, chunks, select_parts
 from utility.readings.tables import compacted, event, gap, gateway_seen, tally
 from utility.registry.store.registration import TOWN
-from utility.registry.tables import controller, declared_minimum, holding, meter
+from utility.registry.tables import controller, holding, meter, present_minimum
 
 # Built once: building a statement takes longer than executing it.
 _READINGS = select_parts(
@@ -53,8 +53,8 @@ def meters(
     quarter = quarter_of(now)
     holds = (holding.c.since <= quarter) & (holding.c.until.is_(None) | (holding.c.until > quarter))
     held = (holding.c.meter == meter.c.id) & holds
-    statement = select(meter, declared_minimum.c.percent, declared_minimum.c.said, holding.c.account.label("holder"))
-    statement = statement.outerjoin(declared_minimum).outerjoin(holding, held)
+    statement = select(meter, present_minimum.c.percent, present_minimum.c.said, holding.c.account.label("holder"))
+    statement = statement.outerjoin(present_minimum).outerjoin(holding, held)
     statement = statement.where(meter.c.no > after).order_by(meter.c.no).limit(limit)
     if microgrid is not None:
         statement = statement.where(meter.c.microgrid == microgrid)

@@ -1,15 +1,17 @@
 """Drops readings older than ``keep_months``: whole months on PostgreSQL, in small steps on SQLite.
 
 Dropped readings are not requested again. If they still arrive, they are accepted, acknowledged and dropped again.
-Dead letters without a decision, open or made, go with them. Other dead letters, events and the registry are kept.
+Dead letters go with them, also those that still wait for a decision: a release could not bring such readings back. Dead
+letters that a person decided on, events and the registry are kept.
 """
 
 import logging
 
-from sqlalchemy import Connection, delete, func, select, text
+from sqlalchemy import Connection, bindparam, delete, exists, func, select, text
 from sqlalchemy.exc import OperationalError
 
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
+from commonwatt.protocol.dead_letters import LocalReason
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from utility.database.database import Database, read_setting, save_setting
 from utility.database.postgres.partitions import (
@@ -21,7 +23,8 @@ from utility.database.postgres.partitions import (
     months_later,
     partitions,
 )
-from utility.readings.tables import compacted, conflict_sender, dead_letter
+from utility.readings.store.quarantine import QUARANTINED
+from utility.readings.tables import compacted, conflict_sender, dead_letter, quarantined
 from utility.settlement.store.settlement_due import first_due_day
 
 log = logging.getLogger(__name__)
@@ -67,9 +70,16 @@ class Retention:
             # Once the limit is stored, readers skip the readings before it.
             save_setting(connection, KEPT_FROM, str(max(first, kept_from(connection))))
             connection.execute(delete(conflict_sender).where(conflict_sender.c.quarter < first))
-            old = (dead_letter.c.state == "") & (dead_letter.c.time < first * QUARTER_S)
-            some = select(dead_letter.c.no).where(old).limit(MAX_BLOCKS)
-            letters = connection.execute(delete(dead_letter).where(dead_letter.c.no.in_(some))).rowcount
+            # A letter's time may be of a clock that was not set yet; what waits for that clock waits on.
+            kept = exists().where(quarantined.c.letter_no == dead_letter.c.no, quarantined.c.quarter >= first)
+            waits = (dead_letter.c.state == QUARANTINED) & (dead_letter.c.reason != LocalReason.AHEAD) & ~kept
+            is_old = ((dead_letter.c.state == "") | waits) & (dead_letter.c.time < first * QUARTER_S)
+            old = select(dead_letter.c.no).where(is_old).limit(MAX_BLOCKS)
+            some = [{"letter": no} for no in connection.execute(old).scalars()]
+            if some:
+                connection.execute(delete(quarantined).where(quarantined.c.letter_no == bindparam("letter")), some)
+                connection.execute(delete(dead_letter).where(dead_letter.c.no == bindparam("letter")), some)
+            letters = len(some)
         try:
             with self._database.writes.begin() as connection:
                 if connection.dialect.name == "postgresql":

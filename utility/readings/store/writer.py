@@ -21,7 +21,9 @@ from sqlalchemy import (
     bindparam,
     case,
     delete,
+    exists,
     func,
+    insert,
     select,
     tuple_,
     update,
@@ -45,7 +47,7 @@ from utility.readings.tables import dead_letter, event, gap, gateway_seen, part,
 from utility.registry.snapshot import RegistrySnapshot
 from utility.registry.store.account_differences import count_differences
 from utility.registry.store.registry import load_snapshot
-from utility.registry.tables import declared_minimum, meter
+from utility.registry.tables import declared_minimum, meter, present_minimum
 from utility.settlement.store.sharing import mark_events
 from utility.supply.store.plant import write_plant
 
@@ -283,7 +285,8 @@ class _Transaction:
             for meter, percent, said in one.minima
         ]
         if minima:
-            self._connection.execute(_declare_minimum(self._connection.dialect.name), minima)
+            self._connection.execute(_DROP_MINIMA_AHEAD, minima)
+            self._connection.execute(_ADD_MINIMUM, minima)
 
     def _close_command(self, closing: CloseCommand) -> None:
         ours = (command.c.id == closing.id) & (command.c.controller == closing.controller) & (command.c.state == "open")
@@ -356,23 +359,19 @@ def _keep_first(dialect: str) -> Insert:
     )
 
 
-@cache
-def _declare_minimum(dialect: str) -> Insert:
-    """Return an insert of a meter's reported sharing minimum that keeps a newer report.
-
-    A report from a time to come was made by a meter whose clock was ahead.
-    """
-    said = bindparam("what", type_=Integer), bindparam("when", type_=BigInteger)
-    ours = meter.c.label == bindparam("who")
-    statement = insert_in(dialect, declared_minimum).from_select(
-        ["meter_no", "percent", "said"], select(meter.c.no, *said).where(ours)
-    )
-    new = statement.excluded
-    return statement.on_conflict_do_update(
-        index_elements=list(declared_minimum.primary_key),
-        set_={"percent": new.percent, "said": new.said},
-        where=(declared_minimum.c.said < new.said) | (declared_minimum.c.said > bindparam("now", type_=BigInteger)),
-    )
+_SAID, _NOW, _PERCENT = (bindparam(name, type_=BigInteger) for name in ("when", "now", "what"))
+_NUMBER = select(meter.c.no).where(meter.c.label == bindparam("who")).scalar_subquery()
+_ITS_MINIMUM = declared_minimum.c.meter_no == _NUMBER
+# A report from a time to come was made by a meter whose clock was ahead.
+_DROP_MINIMA_AHEAD = delete(declared_minimum).where(_ITS_MINIMUM, declared_minimum.c.said > _NOW)
+# A report of the same minimum, or one older than the last, adds nothing.
+_ADD_MINIMUM = insert(declared_minimum).from_select(
+    ["meter_no", "percent", "said"],
+    select(meter.c.no, _PERCENT, _SAID)
+    .where(meter.c.label == bindparam("who"))
+    .where(~exists().where(declared_minimum.c.meter_no == meter.c.no, declared_minimum.c.said >= _SAID))
+    .where(~exists().where(present_minimum.c.meter_no == meter.c.no, present_minimum.c.percent == _PERCENT)),
+)
 
 
 @cache

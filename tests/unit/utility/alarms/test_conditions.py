@@ -45,6 +45,7 @@ BAD = Facts(
     trusted=False,
     silent_s={"r001": 301, "r002": 20},
     said={"r001": a_heartbeat(trust=Trust.METERS, backlog_age_s=86_401, lte=line(GB + 1, GB + 1))},
+    over_quota={"r001": "dead_letters_full"},
     plant=(301.0, report(level_mwh=19, supply=SupplyState.LOW)),
     damaged=True,
     full=True,

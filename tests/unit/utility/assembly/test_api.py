@@ -48,7 +48,7 @@ def client(database: Database, refused: dict[str, Refused]) -> Client:
         trust=1,
         lte=MONTH,
     )
-    metrics.watch_gateways(GatewayMetrics({"r001": BEGIN}, {"r001": said}, lambda: BEGIN + 7), lambda: 2)
+    metrics.watch_gateways(GatewayMetrics({"r001": BEGIN}, {"r001": said}, {"r001"}, lambda: BEGIN + 7), lambda: 2)
     clock = Clock(origin=BEGIN + 5000, monotonic_origin=0, speed=0)
     return Client(make_app(Api(database, clock, metrics, lambda: False, lambda: "", refused, Health(None))))
 

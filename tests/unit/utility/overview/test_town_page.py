@@ -140,6 +140,7 @@ def test_a_meter_has_its_series_events_and_history(
     assert "began to share" in text
     assert f"{battery.location} in" in text
     assert "the beginning now" in text
+    assert "Sharing minimum, as it reported: 40 % since 15 Jan 2027" in text
     address = f"/console/meters/{battery.id}/plot.json?what=generation&from=2027-01-15&to=2027-01-15"
     (line,) = viewer.get(address).json()["series"]
     values = [value for value in line["high"] if value is not None]

@@ -292,9 +292,10 @@ def test_one_gateway_keeps_no_more_of_its_own_meters_in_a_day_than_its_share_by_
 
     assert [send(number) for number in range(2)] == [(BatchRefusal.NONE, None)] * 2
     assert [send(number) for number in (2, 3)] == [(BatchRefusal.BUSY, "dead_letters_full")] * 2
+    assert utility_.core.over_quota == {"r001": "dead_letters_full"}, "at once, for an alarm"
     assert send(4, "r002") == (BatchRefusal.NONE, None), "others are not affected"
     assert utility_.send(batch(blocks({0: TRUE})))[0] is BatchRefusal.NONE, "nor are readings"
-    assert send(2, day=1) == (BatchRefusal.NONE, None)
+    assert (send(2, day=1), utility_.core.over_quota) == ((BatchRefusal.NONE, None), {})
 
 
 def test_a_relayed_dead_letter_of_the_far_future_goes_with_the_readings_of_the_present(
@@ -304,6 +305,30 @@ def test_a_relayed_dead_letter_of_the_far_future_goes_with_the_readings_of_the_p
     assert utility_.send(batch(dead_letters=[kept]))[0] is BatchRefusal.NONE
     with database.reads.begin() as connection:
         assert connection.execute(select(dead_letter.c.time)).scalar_one() <= NOW + CLOCK_BEHIND_S
+
+
+def test_a_relayed_reading_of_the_far_future_waits_for_no_decision(utility_: Utility) -> None:
+    record = HistoryRecord(
+        record_type=3,
+        lossy=0,
+        record_id=1,
+        meter_id=10001,
+        account=1,
+        start=2**32 - 1096,
+        end=2**32 - 1081,
+        reading=10**9,
+    )
+    relayed = DeadLetter(
+        meter=10001,
+        log=1,
+        reason=Rejection.IMPLAUSIBLE,
+        generation=0,
+        record_id=1,
+        time=NOW,
+        content=record.pack(),
+    )
+    utility_.send(batch(dead_letters=[relayed]))
+    assert utility_.kept() == [("r001", "", Rejection.IMPLAUSIBLE)], "so the retention drops it"
 
 
 @pytest.mark.parametrize(("bound", "most"), [("MAX_RELAYED_A_DAY", 2), ("MAX_RELAYED_BYTES_A_DAY", 2 * 24)])

@@ -22,7 +22,7 @@ from utility.readings.store.compactor import SETTLE_S, Compactor
 from utility.readings.store.dead_letters import dead_letter_row
 from utility.readings.store.retention import KEPT_FROM, Retention, kept_from, make_ahead
 from utility.readings.store.writer import Writer
-from utility.readings.tables import compacted, dead_letter, gap
+from utility.readings.tables import compacted, dead_letter, gap, quarantined
 from utility.settlement.reasons import Why
 from utility.settlement.store.settlement_due import mark_days
 from utility.settlement.tables import settlement_due
@@ -80,16 +80,23 @@ def test_whole_months_are_kept_and_what_is_older_goes(
             assert {month for month in partitions(connection) if month < MONTHS[2]} == set()
 
 
-def test_dead_letters_go_with_the_readings_of_their_time_unless_a_person_decided_or_has_to(filled: Database) -> None:
+def test_dead_letters_go_with_the_readings_of_their_time_unless_a_person_decided(filled: Database) -> None:
     old, new = QUARTERS[0] * QUARTER_S, QUARTERS[-1] * QUARTER_S
     with filled.writes.begin() as connection:
-        for number, (time, state) in enumerate([(old, ""), (old, "quarantined"), (old, "refused"), (new, "")]):
+        states = [(old, ""), (old, "quarantined"), (old, "refused"), (new, ""), (30, "quarantined")]
+        for number, (time, state) in enumerate(states):
             kept = DeadLetter(meter=1, log=1, reason=2, generation=0, record_id=number, time=time, content=b"")
             connection.execute(dead_letter.insert().values(dead_letter_row("r001", kept, state)))
+        for no in connection.execute(select(dead_letter.c.no).where(dead_letter.c.state != "")).scalars().all():
+            # The last one is new, but of a clock that was not set.
+            quarter = QUARTERS[0] if no <= len(MONTHS) else QUARTERS[-1]
+            slots = {"meter_no": 1, "record_type": 3, "quarter": quarter, "letter_no": no, "mask": 1}
+            connection.execute(quarantined.insert().values(slots))
     drop(filled, 1)
     with filled.reads.begin() as connection:
         found = connection.execute(select(dead_letter.c.record_id).order_by(dead_letter.c.record_id)).scalars()
-        assert list(found) == [1, 2, 3]
+        assert list(found) == [2, 3, 4]
+        assert len(connection.execute(select(quarantined)).all()) == 2
 
 
 def test_what_was_dropped_is_not_asked_for_and_does_no_harm_when_it_comes_again(filled: Database) -> None:

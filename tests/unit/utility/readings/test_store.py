@@ -34,6 +34,7 @@ from utility.readings.store.gap_finder import GapFinder
 from utility.readings.store.parts import as_rows, masks, summaries
 from utility.readings.store.writer import Writer
 from utility.readings.tables import compacted, dead_letter, gap, part
+from utility.registry.tables import declared_minimum
 
 kind = databases.both_kinds
 
@@ -164,6 +165,10 @@ def test_what_a_meter_says_of_its_minimum_counts_and_only_what_is_newer(database
     tell(50, 10**9)
     tell(25, 25)
     assert minimum() == (25, 25), "a clock that was ahead no longer counts"
+    tell(25, 28)
+    with database.reads.begin() as connection:
+        told = connection.execute(select(declared_minimum.c.percent, declared_minimum.c.said).order_by("said")).all()
+    assert list(map(tuple, told)) == [(75, 20), (25, 25)], "earlier answers stay, with their dates"
 
 
 def test_heartbeat_replaces_the_one_before(database: Database) -> None:

@@ -104,6 +104,6 @@ def test_an_islands_end_comes_with_its_heartbeat(database: Database) -> None:
     assert isinstance(told, dict)
     assert told["lasts_until"] == NOW + 99
     older = beat.model_copy(update={"lasts_until": None})
-    said = GatewayMetrics({}, {"r001": beat, "r002": older}, lambda: NOW + 7)
+    said = GatewayMetrics({}, {"r001": beat, "r002": older}, (), lambda: NOW + 7)
     assert value(said, "gateway_batteries_left_seconds", controller="r001") == 99
     assert value(said, "gateway_batteries_left_seconds", controller="r002") is None
