@@ -5,6 +5,7 @@ a gateway writes less to its card; the meters keep the records meanwhile. All ot
 """
 
 import asyncio
+import time
 
 from commonwatt.protocol.meter_messages import slots_asked
 from commonwatt.protocol.topics import RECORDS
@@ -39,6 +40,7 @@ class Inbox:
         self._filled = asyncio.Event()
         self._due: asyncio.TimerHandle | None = None
         self._is_due = False
+        self._busy_since: float | None = None
 
     def __len__(self) -> int:
         """Return how many events wait."""
@@ -48,6 +50,11 @@ class Inbox:
     def overflowed(self) -> int:
         """Events dropped because the queue was full."""
         return self._queue.overflowed
+
+    @property
+    def busy_s(self) -> float:
+        """Real seconds since no event waited that is to be taken at once; none of these has waited longer."""
+        return 0.0 if self._busy_since is None else time.monotonic() - self._busy_since
 
     def put(self, event: Event) -> None:
         """Queue an event for the core."""
@@ -63,6 +70,8 @@ class Inbox:
             case _:
                 sender, work, size = _SERVICE, 1, 0
         self._queue.put(sender, event, work=work, size=size)
+        if not _waits(sender):
+            self._busy_since = self._busy_since or time.monotonic()
         if not _waits(sender) or len(self._queue) >= MAX_GROUP or self._queue.size >= MAX_GROUP_BYTES:
             self._is_due = self._is_due or _waits(sender)
             self._filled.set()
@@ -93,7 +102,9 @@ class Inbox:
         return joined
 
     def _settle(self) -> None:
-        """Forget when the group is due, once no put waits for it."""
+        """Forget when the group is due, once no put waits for it, and since when urgent events wait, without one."""
+        if not any(map(_is_urgent, self._queue.senders())):
+            self._busy_since = None
         if not any(map(_waits, self._queue.senders())):
             self._is_due = False
             if self._due is not None:

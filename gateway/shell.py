@@ -303,7 +303,8 @@ class Shell:
             view = self._core.view(now)
             self._figures.backlog_age_s = self._core.backlog_age_s(self._core.now)
             household = {} if self._household is None else {"household": self._household.status()}
-            self._view = view | connections | {"store": store} | household | self._alarm_view()
+            queue_s = {"queue_s": self._inbox.busy_s * self._clock.speed}
+            self._view = view | connections | queue_s | {"store": store} | household | self._alarm_view()
             self._line.judge(self._core.line.month(now))
         except sqlite3.Error as error:
             self._figures.store_failures += 1

@@ -26,11 +26,13 @@ def behind_s(seen: Mapping[str, Mapping[str, Any]], silent: Set[str], now: float
     Args:
         seen: The last status of each part.
         silent: Parts that did not answer the last request: they are as far behind as their last status is old.
-        now: The town's time.
+        now: The town's time at the request.
     """
     told = [0.0]
     for name, status in seen.items():
         if name == "utility" or name.endswith((" meters", " gateway")):
-            own = next((status[key] for key in ("lag_s", "queue_s") if key in status and name not in silent), None)
-            told.append(now - status["time"] if own is None else own)
+            own = next((status[key] for key in ("lag_s", "queue_s") if key in status and name not in silent), 0.0)
+            # A gateway's status is made by the loop that works: a busy one's is old.
+            is_old = name in silent or name.endswith(" gateway")
+            told.append(max(own, now - status["time"]) if is_old else own)
     return max(told)

@@ -23,7 +23,7 @@ KEYS: dict[str, str] = {
     "events_stored": "Of these, events stored at the utility.",
     "events_missing": "Of these, events found nowhere.",
     "sharing_events": "Times a battery began to share, from the utility's stored state events.",
-    "control_lapses": "States of meters that ended before their gateway renewed them, since the gateways' last starts.",
+    "control_lapses": "States of meters that ended before their gateway renewed them, over all starts of the gateways.",
     "good": "Whether nothing is lost and nothing counted twice.",
 }
 """The meaning of each key of the report."""

@@ -90,8 +90,9 @@ class Run:
             if now - last_look < LOOK_EVERY_S:
                 continue
             last_look = now
+            asked = self.layout.clock.now()
             self.observer.look()
-            self._let_time_go_on()
+            self._let_time_go_on(asked)
             looked()
             dead = self.dead | without_power(self.observer.seen)
             self.supervisor.hold(dead & self.supervisor.running.keys())
@@ -105,7 +106,7 @@ class Run:
                 return False
         return False
 
-    def _let_time_go_on(self) -> None:
+    def _let_time_go_on(self, asked: float) -> None:
         """Raise the clock's ceiling: by a margin at full speed, else until the next look, and all parts wait there."""
         clock = self.layout.clock
         if self._ceiling and (beyond := clock.now() - self._ceiling) > 0:
@@ -113,7 +114,7 @@ class Run:
             clock.monotonic_origin += clock.real_s(beyond)
         dead = self.dead | without_power(self.observer.seen)
         seen = {name: status for name, status in self.observer.seen.items() if name not in dead}
-        self.speed = paced(self.speed, clock.speed, behind_s(seen, self.observer.silent, clock.now()))
+        self.speed = paced(self.speed, clock.speed, behind_s(seen, self.observer.silent, min(asked, clock.now())))
         ahead_s = CEILING_S * clock.speed if self.speed == clock.speed else LOOK_EVERY_S * self.speed
         self._ceiling = max(self._ceiling, clock.now() + ahead_s)
         set_ceiling(self.layout, self._ceiling)

@@ -47,6 +47,7 @@ class Observer:
     def __init__(self, layout: Layout) -> None:
         self.seen: dict[str, Status] = {}  # the last answer of each part, by its name; kept while it does not answer
         self.silent: set[str] = set()  # parts that did not answer the last request
+        self._lapses = 0
         self._layout = layout
         self._headers: dict[str, dict[str, str]] = {}
         self._pool = ThreadPoolExecutor(max_workers=8)
@@ -60,7 +61,15 @@ class Observer:
             if answer is None:
                 self.silent.add(part.name)
             else:
+                last = self.seen.get(part.name, {}).get("lapses", 0)
+                # A gateway that was started again counts from 0.
+                self._lapses += (count := answer.get("lapses", 0)) - (last if count >= last else 0)
                 self.seen[part.name] = answer
+
+    @property
+    def lapses(self) -> int:
+        """States of meters that ended before their gateways renewed them, as the answers counted them."""
+        return self._lapses
 
     def _ask(self, part: Part) -> Status | None:
         try:

@@ -32,12 +32,13 @@ def test_the_clock_slows_down_to_real_time_and_recovers_to_the_speed_asked_for()
 def test_the_slowest_part_decides() -> None:
     seen: dict[str, dict[str, Any]] = {
         "r001 meters": {"lag_s": 5.0},
-        "r001 gateway": {"time": 970},
+        "r001 gateway": {"time": 970, "queue_s": 4.0},
         "utility": {"queue_s": 12.0, "time": 1000},
         "plant": {"time": 0},
     }
     assert behind_s(seen, set(), 1000) == 30
     assert behind_s(seen | {"r002 meters": {"lag_s": 70.0}}, set(), 1000) == 70
+    assert behind_s(seen | {"r002 gateway": {"time": 999, "queue_s": 80.0}}, set(), 1000) == 80, "its inbox is long"
     assert behind_s({}, set(), 1000) == 0
 
 
@@ -65,17 +66,17 @@ def test_a_slowed_clock_stands_still_between_looks_and_goes_on_from_where_it_sto
     def ceiling() -> float:
         return float(json.loads((tmp_path / CLOCK_FILE).read_text())["ceiling"])
 
-    run._let_time_go_on()
+    run._let_time_go_on(clock.now())
     assert (run.speed, ceiling()) == (60, 60 * CEILING_S)
     run.observer.seen = behind
     real[0] += CEILING_S
     for speed in (30, 15, 7.5):
         before = ceiling()
-        run._let_time_go_on()
+        run._let_time_go_on(clock.now())
         assert run.speed == speed
         assert ceiling() == pytest.approx(before + speed), "until the next look it advances by its speed"
         real[0] += 1.0
     before = clock.now()
-    run._let_time_go_on()
+    run._let_time_go_on(clock.now())
     assert clock.now() <= before
     assert clock.now() == pytest.approx(60 * CEILING_S + 30 + 15 + 7.5), "no leap over the time it stood still"

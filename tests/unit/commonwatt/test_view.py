@@ -44,14 +44,14 @@ def seen() -> dict[str, Any]:
     return seen
 
 
-def drawn(seen: dict[str, Any], columns: int, width: int | None) -> list[str]:
-    clock = Clock(origin=NOW, monotonic_origin=time.monotonic(), speed=0)
+def drawn(seen: dict[str, Any], columns: int, width: int | None, speed: float | None = None) -> list[str]:
+    clock = Clock(origin=NOW, monotonic_origin=time.monotonic(), speed=0 if speed is None else 60)
     layout = Layout(data=Path(), town=load_town(BUILT_IN_TOWN), clock=clock, parts=())
     observer = Observer(layout)
     observer.seen = seen
     observer.close()
     out = io.StringIO()
-    Console(file=out, width=columns).print(draw(layout, observer, Supervisor(layout), width))
+    Console(file=out, width=columns).print(draw(layout, observer, Supervisor(layout), width, speed))
     return out.getvalue().splitlines()
 
 
@@ -76,6 +76,25 @@ def test_a_wide_terminal_shows_every_battery(seen: dict[str, Any]) -> None:
 
 def test_ages_are_in_the_seconds_of_the_town(seen: dict[str, Any]) -> None:
     assert any("share: done (1101 town s ago)" in line for line in drawn(seen, 80, 80))
+
+
+def test_the_view_says_that_the_clock_is_slower_than_asked_for(seen: dict[str, Any]) -> None:
+    words = "this machine can't keep up with 60x: the town's clock runs at 15x"
+    assert any(words in line for line in drawn(seen, 200, 200, speed=15))
+    assert not any("can't keep up" in line for line in drawn(seen, 200, 200, speed=60))
+
+
+def test_lapses_are_counted_over_the_restarts_of_gateways(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = SimpleNamespace(name="r001 gateway", http="127.0.0.1:1")
+    observer = Observer(SimpleNamespace(parts=[part]))  # type: ignore[arg-type]
+    answers: list[dict[str, int] | None] = [{"lapses": 3}, {"lapses": 5}, None, {"lapses": 1}, {"lapses": 1}]
+    counts = []
+    for answer in answers:
+        monkeypatch.setattr(observer, "_ask", lambda _, answer=answer: answer)
+        observer.look()
+        counts.append(observer.lapses)
+    observer.close()
+    assert counts == [3, 5, 5, 6, 6]
 
 
 def test_letters_are_told_last_if_there_are_any(seen: dict[str, Any]) -> None:

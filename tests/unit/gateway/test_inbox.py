@@ -1,6 +1,7 @@
 """What waits for the gateway's core: what goes into a transaction, whose turn it is, and what finds no room."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -151,3 +152,19 @@ def test_a_full_group_does_not_wait() -> None:
         assert inbox.take() == []
 
     asyncio.run(play())
+
+
+def test_the_inbox_says_since_when_something_urgent_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: real[0])
+    inbox = filled(*(Tick(str(n)) for n in range(MAX_GROUP + 1)))
+    real[0] += 7
+    assert inbox.busy_s == 7
+    inbox.take()
+    assert inbox.busy_s == 7, "one still waits"
+    inbox.take()
+    real[0] += 3
+    assert inbox.busy_s == 0
+    inbox.put(Tick(RETRY))
+    real[0] += 2
+    assert inbox.busy_s == 2

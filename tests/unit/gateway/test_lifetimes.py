@@ -120,6 +120,22 @@ def test_a_state_is_renewed_while_its_manager_lives_and_ends_by_itself_without(w
     assert meters.value(meter, kind) == life.off == DEFAULT[kind]
 
 
+def test_a_state_that_ended_before_its_renewal_is_a_lapse(world: World) -> None:
+    def lapses() -> int:
+        return world.core.manager.counts.lapses
+
+    meters = Meters(world)
+    _reduce(world)
+    for waited_s in (0, LIFETIMES[Kind.REDUCING].renew_s + 1):
+        world.now += waited_s
+        world.tick("retry")
+        meters.obey()
+    assert lapses() == 0, "it was renewed in time"
+    world.now += LIFETIMES[Kind.REDUCING].for_s + 1
+    world.tick("retry")
+    assert lapses() == len(HOUSES)
+
+
 def test_every_kind_of_state_has_a_lifetime() -> None:
     assert set(LIFETIMES) == set(Kind) == set(CASES)
     assert all(life.renew_s * 2 < life.for_s for life in LIFETIMES.values()), "a lost renewal is made up for"
