@@ -114,7 +114,12 @@ def finish(
     with errors_reported():
         if not yes:
             exchange.check_connected(site, place)
-            typer.confirm(f"Does `commonwatt status` on the new controller of {place} show it connected?", abort=True)
+            typer.echo(
+                f"The broker of {place} has the new certificate. Its gateway's connection is not seen from here."
+            )
+            typer.confirm(
+                "Does `commonwatt status` on the new controller show it connected to the head-end?", abort=True
+            )
         revoked = exchange.finish(site, place, int(wall_clock().now()))
         typer.echo(f"{place}: {counted(len(revoked), 'certificate')} of the old controller revoked")
         typer.echo(

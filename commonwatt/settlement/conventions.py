@@ -2,7 +2,7 @@
 
 In each slot the microgrid shares the lesser of what its members sent and what they took. The rest of what was sent is
 exported to the town, the rest of what was taken is imported from it. Which member's energy was shared is a convention:
-on one loop nobody can measure it.
+on one loop no meter can measure it.
 """
 
 from collections.abc import Callable, Mapping
