@@ -41,7 +41,9 @@ def add_command(connection: Connection, new: OpenCommand, created: int) -> None:
                 left = without(older, taken)
                 changed = {"state": "superseded"} if left is None else {"message": json.dumps(left)}
                 connection.execute(command.update().where(command.c.id == row.id).values(changed))
-    connection.execute(command.insert().values(**vars(new), created=created, state="open"))
+    limits_import = message.get("import_limit_w") is not None
+    values = {"created": created, "state": "open", "limits_import": limits_import}
+    connection.execute(command.insert().values(**vars(new), **values))
 
 
 def _replaces(new: Mapping[str, Any], older: Mapping[str, Any]) -> bool:

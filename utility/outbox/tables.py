@@ -1,9 +1,11 @@
 """The table of commands to gateways."""
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, String, Table, Text, false
 
 from utility.database.base import metadata
 
+# `message` and `outcome` are JSON. `result` is what the gateway answered, as in `outcome`; empty: there is no answer.
+# `limits_import`: whether the message has an import limit.
 command = Table(
     "command",
     metadata,
@@ -14,5 +16,7 @@ command = Table(
     Column("until", BigInteger, nullable=False),
     Column("state", String(16), nullable=False, index=True),
     Column("outcome", Text, nullable=True),
+    Column("result", String(16), nullable=True),
+    Column("limits_import", Boolean, nullable=False, server_default=false()),
     Index("ix_command_controller_created", "controller", "created"),
 )

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -199,6 +200,7 @@ gateway_seen = Table(
     Column("controller", String(16), ForeignKey("controller.id"), primary_key=True),
     Column("time", BigInteger, nullable=False),
     Column("heartbeat", Text, nullable=False),
+    Column("tuned", Boolean, nullable=False, server_default=false()),
 )
 
 # Running counts by controller, of received data (data sent again counts again), not of stored data.

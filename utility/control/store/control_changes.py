@@ -191,7 +191,9 @@ def targets_of(connection: Connection, number: int, limit: int, offset: int = 0)
     """Return what a change asked of its microgrids and what became of it, a page in the order of their numbers."""
     c = control_target.c
     statement = (
-        select(control_target, control_change.c.state.label("change"), command.c.state, command.c.outcome)
+        select(
+            control_target, control_change.c.state.label("change"), command.c.state, command.c.outcome, command.c.result
+        )
         .join(control_change, control_change.c.no == c.change_no)
         .join(controller, controller.c.id == c.controller)
         .outerjoin(command, command.c.id == c.command)
@@ -208,7 +210,7 @@ def _target(row: Row[Any]) -> Target:
         fields=json.loads(row.fields),
         before=json.loads(row.before) if row.before else None,
         command=row.command,
-        state=state_of(row.change, row.state, outcome and outcome.get("result")),
+        state=state_of(row.change, row.state, row.result),
         outcome=outcome,
     )
 
@@ -240,20 +242,14 @@ def _change(row: Row[Any], counts: Mapping[State, int]) -> Change:
 def _counts(connection: Connection, states: Mapping[int, str]) -> dict[int, Counter[State]]:
     """Return how many microgrids of each change are in which state."""
     found: dict[int, Counter[State]] = {}
-    # The answer of a gateway to a change is short and mostly the same but for its id and time: the result is cut out.
-    result = func.substr(command.c.outcome, 1, 200)
     for some in chunks(sorted(states)):
         statement = (
-            select(control_target.c.change_no, command.c.state, result.label("outcome"))
+            select(control_target.c.change_no, command.c.state, command.c.result, func.count().label("number"))
             .outerjoin(command, command.c.id == control_target.c.command)
             .where(control_target.c.change_no.in_(some))
+            .group_by(control_target.c.change_no, command.c.state, command.c.result)
         )
         for row in connection.execute(statement):
-            state = state_of(states[row.change_no], row.state, _result(row.outcome))
-            found.setdefault(row.change_no, Counter())[state] += 1
+            state = state_of(states[row.change_no], row.state, row.result)
+            found.setdefault(row.change_no, Counter())[state] += row.number
     return found
-
-
-def _result(outcome: str | None) -> str | None:
-    """Return the result that the start of an outcome has, as ``ControllerOutcome.pack`` writes it."""
-    return None if outcome is None else outcome.partition('"result":"')[2].partition('"')[0]

@@ -40,9 +40,8 @@ def schedules_page(connection: Connection, wanted: Wanted, limit: int, skip: int
     if wanted.kind:
         statement = statement.where(c.kind == wanted.kind)
     if wanted.tuned:
-        # A heartbeat is stored as `Heartbeat.pack` writes it: a gateway without tuned settings has an empty list.
         statement = statement.join(gateway_seen, gateway_seen.c.controller == c.id)
-        statement = statement.where(gateway_seen.c.heartbeat.not_like('%"tuned":[]%'))
+        statement = statement.where(gateway_seen.c.tuned)
     rows = connection.execute(statement).all()
     said = last_heartbeats(connection, [row.id for row in rows])
     found = ((row, *said.get(row.id, (None, None))) for row in rows)

@@ -14,8 +14,6 @@ from utility.registry.tables import meter
 
 FAILED_S = 7 * 86_400  # seconds for which a command that failed is shown after it expired
 
-_ROWS_AT_A_TIME = 500
-
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -41,13 +39,11 @@ def _commands(connection: Connection, now: EpochSeconds, limit: int) -> list[Req
     c = command.c
     wanted = (c.state == "open") | ((c.until >= now - FAILED_S) & (c.state != "superseded"))
     # Nearly all were carried out: after a week of short supply half a million.
-    is_done = (c.state == "done") & c.outcome.contains('"result":"done"')
-    statement = select(command).where(wanted, ~is_done).order_by(c.created, c.id)
+    is_done = (c.state == "done") & (func.coalesce(c.result, "") == "done")
+    statement = select(command).where(wanted, ~is_done).order_by(c.created, c.id).limit(limit)
     found: list[Request] = []
-    for row in connection.execute(statement, execution_options={"yield_per": _ROWS_AT_A_TIME}):
+    for row in connection.execute(statement):
         outcome = json.loads(row.outcome) if row.outcome else {}
-        if row.state == "done" and outcome.get("result") == "done":
-            continue
         found.append(
             Request(
                 kind="command",
@@ -60,8 +56,6 @@ def _commands(connection: Connection, now: EpochSeconds, limit: int) -> list[Req
                 expires=row.until,
             )
         )
-        if len(found) == limit:
-            break
     return found
 
 

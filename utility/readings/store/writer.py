@@ -4,6 +4,7 @@ Only one thread of the service uses the writer. Its cache of the tables (numbers
 after a commit. To write parts, it reads nothing from the database.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -13,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import (
     ARRAY,
-    BigInteger,
     ColumnElement,
     Connection,
     Insert,
@@ -21,9 +21,7 @@ from sqlalchemy import (
     bindparam,
     case,
     delete,
-    exists,
     func,
-    insert,
     select,
     tuple_,
     update,
@@ -46,8 +44,9 @@ from utility.readings.store.relayed import RelayedCounts
 from utility.readings.tables import dead_letter, event, gap, gateway_seen, part, series, tally
 from utility.registry.snapshot import RegistrySnapshot
 from utility.registry.store.account_differences import count_differences
+from utility.registry.store.minima import declare_minima
 from utility.registry.store.registry import load_snapshot
-from utility.registry.tables import declared_minimum, meter, present_minimum
+from utility.registry.tables import meter
 from utility.settlement.store.sharing import mark_events
 from utility.supply.store.plant import write_plant
 
@@ -274,23 +273,24 @@ class _Transaction:
 
     def _see_gateways(self, seen: Sequence[SawGateway]) -> None:
         rows = {
-            s.controller: {"controller": s.controller, "time": s.time, "heartbeat": s.heartbeat.pack().decode()}
+            s.controller: {
+                "controller": s.controller,
+                "time": s.time,
+                "heartbeat": s.heartbeat.pack().decode(),
+                "tuned": bool(s.heartbeat.tuned),
+            }
             for s in seen
         }
         if rows:
-            self._connection.execute(upsert(self._connection, gateway_seen, "time", "heartbeat"), list(rows.values()))
-        minima = [
-            {"who": str(meter), "what": percent, "when": said, "now": one.time}
-            for one in seen
-            for meter, percent, said in one.minima
-        ]
-        if minima:
-            self._connection.execute(_DROP_MINIMA_AHEAD, minima)
-            self._connection.execute(_ADD_MINIMUM, minima)
+            statement = upsert(self._connection, gateway_seen, "time", "heartbeat", "tuned")
+            self._connection.execute(statement, list(rows.values()))
+        declare_minima(self._connection, [(one.time, *minimum) for one in seen for minimum in one.minima])
 
     def _close_command(self, closing: CloseCommand) -> None:
         ours = (command.c.id == closing.id) & (command.c.controller == closing.controller) & (command.c.state == "open")
-        statement = update(command).where(ours).values(state=closing.state, outcome=closing.outcome)
+        values = {"state": closing.state, "outcome": closing.outcome}
+        values["result"] = json.loads(closing.outcome or "{}").get("result")
+        statement = update(command).where(ours).values(values)
         if self._connection.execute(statement).rowcount and closing.absent:
             lock_gaps(self._connection)
             for meter_id, record_type, quarter, mask in closing.absent:
@@ -357,21 +357,6 @@ def _keep_first(dialect: str) -> Insert:
         set_={"first_quarter": earlier},
         where=series.c.first_quarter > earlier,
     )
-
-
-_SAID, _NOW, _PERCENT = (bindparam(name, type_=BigInteger) for name in ("when", "now", "what"))
-_NUMBER = select(meter.c.no).where(meter.c.label == bindparam("who")).scalar_subquery()
-_ITS_MINIMUM = declared_minimum.c.meter_no == _NUMBER
-# A report from a time to come was made by a meter whose clock was ahead.
-_DROP_MINIMA_AHEAD = delete(declared_minimum).where(_ITS_MINIMUM, declared_minimum.c.said > _NOW)
-# A report of the same minimum, or one older than the last, adds nothing.
-_ADD_MINIMUM = insert(declared_minimum).from_select(
-    ["meter_no", "percent", "said"],
-    select(meter.c.no, _PERCENT, _SAID)
-    .where(meter.c.label == bindparam("who"))
-    .where(~exists().where(declared_minimum.c.meter_no == meter.c.no, declared_minimum.c.said >= _SAID))
-    .where(~exists().where(present_minimum.c.meter_no == meter.c.no, present_minimum.c.percent == _PERCENT)),
-)
 
 
 @cache

@@ -114,7 +114,7 @@ def _limited_in(connection: Connection, start: EpochSeconds, end: EpochSeconds) 
     told = select(c.id).where(
         c.controller == controller.c.id,
         c.created.between(start - RATION_S, end - 1),
-        c.message.contains('"import_limit_w"', autoescape=True),
+        c.limits_import,
     )
     return set(connection.execute(select(controller.c.id).where(told.exists())).scalars())
 

@@ -149,7 +149,8 @@ def test_requests_without_an_answer_are_listed_oldest_first_with_their_end(
         states = {"c1": "expired", "c2": "expired", "c3": "done"}
         for name, state in states.items():
             outcome = '{"result": "unsupported", "reason": "an old gateway"}' if state == "done" else None
-            connection.execute(command.update().where(command.c.id == name).values(state=state, outcome=outcome))
+            answered = {"state": state, "outcome": outcome, "result": "unsupported" if outcome else None}
+            connection.execute(command.update().where(command.c.id == name).values(answered))
     viewer = browser(Role.VIEWER)
     found = viewer.get("/requests").json()["requests"]
     assert [(row["state"], row["reason"]) for row in found] == [

@@ -541,8 +541,9 @@ def test_on_the_second_day_of_a_shortage_the_first_days_limit_is_no_like_day(dat
             supply=SupplyState.CRITICAL,
             import_limit_w=480,
         )
-        row = {"id": told.id, "controller": "r001", "message": told.pack().decode()}
-        return row | {"created": created, "until": created + RATION_S, "state": "done"}
+        row: dict[str, object] = {"id": told.id, "controller": "r001", "message": told.pack().decode()}
+        row |= {"state": "done", "limits_import": True}
+        return row | {"created": created, "until": created + RATION_S}
 
     with database.writes.begin() as connection:
         boundary = connection.execute(_BOUNDARY).scalar_one()
