@@ -1,7 +1,11 @@
 """``commonwatt adapter``: makes meters of a microgrid from what foreign meters publish by MQTT."""
 
 import asyncio
+import os
 import random
+import signal
+import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import partial
@@ -10,13 +14,14 @@ from typing import Annotated
 
 import typer
 
+from adapters.arrived import Arrived
 from adapters.learn import Learner
 from adapters.learned import listing, toml_of
-from adapters.listening import listen
 from adapters.mapping.readers import readers_of
 from adapters.metrics import AdapterMetrics
 from adapters.recordings import Recorded, line_of, messages_in
 from adapters.service import Service
+from adapters.source import Source
 from adapters.status import refuse_others, status_of
 from adapters.store import CHANNELS
 from adapters.trial import Trial
@@ -25,7 +30,7 @@ from commonwatt.config.adapter import AdapterSettings
 from commonwatt.config.files import load_settings
 from commonwatt.device.store import open_checked
 from commonwatt.identity.devices import load_tokens
-from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.model.words import counted
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.clock import load_clock
@@ -33,19 +38,60 @@ from commonwatt.runtime.service import EXIT_FAILED, errors_reported, flowing, on
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 
-_HELP = "Foreign meters: Tasmota, Shelly, zigbee2mqtt, DSMR and others, by MQTT topic."
+FIRST_S = 15.0  # seconds within which the broker must accept the connection
 
+_HELP = "Foreign meters: Tasmota, Shelly, zigbee2mqtt, DSMR and others, by MQTT topic."
 _NOTHING = (
     "no register, power or level was found. Record all topics for some minutes while energy flows: "
     "commonwatt adapter record --topic '#' --config FILE > messages.jsonl"
 )
-
 app = typer.Typer(help=_HELP)
-
 ConfigOption = Annotated[
     Path,
     typer.Option("--config", "-c", help="The adapter's settings file (TOML): adapter, meters, rules.", dir_okay=False),
 ]
+
+
+def listen(settings: AdapterSettings, filters: Iterable[str]) -> Iterator[Arrived]:
+    """Yield the messages of these topics, retained ones too, until Ctrl-C or SIGTERM.
+
+    Raises:
+        CommonwattError: There is no connection.
+    """
+    arrived, stopped = threading.Event(), threading.Event()
+
+    def stop(*_: object) -> None:
+        stopped.set()
+        arrived.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    source = Source(
+        settings=settings.source,
+        # A name of its own: the name of a running adapter would end its connection.
+        client_id=f"commonwatt-listen-{os.getpid()}",
+        filters=filters,
+        now=load_clock(settings.clock).now,
+        wake=arrived.set,
+        keeps=False,
+        retained=True,
+    )
+    source.start()
+    try:
+        arrived.wait(FIRST_S)
+        if not source.connected:
+            raise CommonwattError(f"source {settings.source.address}: {source.complaint}")
+        print(f"listening; the broker's limits: {source.limits}", file=sys.stderr)
+        while not stopped.is_set():
+            arrived.clear()
+            taken = source.take(1000)
+            source.acknowledge(taken)
+            yield from taken
+            if not taken:
+                arrived.wait(1.0)
+    finally:
+        source.stop()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @app.callback()

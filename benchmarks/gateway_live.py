@@ -22,7 +22,7 @@ from commonwatt.town.town import Function, Meter
 from harness.network.flood import APARTMENTS
 from harness.network.mqtt_asyncio import AsyncClient
 from harness.real.site import Site
-from meter_sim.dump import RECORD
+from meter_sim.cli import RECORD
 
 HOMES = '[[microgrid]]\nid = "r002"\nkind = "residential"\n'
 FEW = '[[microgrid]]\nid = "r001"\nkind = "apartment"\nbuildings = 1\napartments = 2\n'

@@ -1,25 +1,29 @@
 """``commonwatt meters``: runs emulated meters from their settings file, prints their records, sets faults."""
 
 import asyncio
+from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
+from commonwatt.codec.dumps import block_lines, event_lines
 from commonwatt.config.files import load_settings
 from commonwatt.config.meters import MetersSettings
 from commonwatt.device.delivery import Tally
-from commonwatt.device.store import open_checked, reading_store
+from commonwatt.device.store import DeviceStore, open_checked, reading_store
 from commonwatt.identity.devices import load_tokens
+from commonwatt.model.blocks import Blocks, Quality, from_records, make_blocks
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.units import MicrogridId
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MicrogridId
 from commonwatt.model.words import counted
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.service import errors_reported, flowing, only_one, run_service
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.town.town import Microgrid, Town, load_town
-from meter_sim.dump import held_lines, true_lines
 from meter_sim.faults import FaultsFile, path_of
 from meter_sim.fleet import Fleet
 from meter_sim.fleet_clock import FleetClock
@@ -28,10 +32,53 @@ from meter_sim.meters import MicrogridMeters
 from meter_sim.outside import OutsideWorld
 from meter_sim.plant import EmulatedPlant
 from meter_sim.plant_store import PLANT_TABLES
-from meter_sim.truth import TRUTH
+from meter_sim.truth import TRUTH, true_events, true_records
 from meter_sim.world_cli import COMMANDS, ConfigOption
 
+RECORD = np.dtype(
+    [
+        ("type", ">u1"),
+        ("lossy", ">u1"),
+        ("id", ">u8"),
+        ("meter", ">u8"),
+        ("account", ">u2"),
+        ("start", ">u4"),
+        ("end", ">u4"),
+        ("reading", ">i8"),
+    ]
+)
+"""The 36 bytes of a history record (M2)."""
+
 app = typer.Typer(help="Emulated meters of one microgrid or several, with their sun, loads and batteries.")
+
+
+def held_lines(store: DeviceStore) -> Iterator[str]:
+    """Yield the blocks and events that the gateway has not acknowledged."""
+    for records in store.held_records():
+        yield from block_lines(from_records(records))
+    yield from event_lines(store.held_events())
+
+
+def true_lines(store: DeviceStore) -> Iterator[str]:
+    """Yield all blocks and events ever made; each block comes once and complete."""
+    for _, slots in groupby(true_records(store), lambda slot: (slot[0] - SLOT_S) // QUARTER_S):
+        yield from block_lines(_blocks(b"".join(records for _, records in slots)))
+    yield from event_lines(true_events(store))
+
+
+def _blocks(data: bytes) -> Blocks:
+    """Make blocks of the records of one quarter; each record covers one slot, and each slot has one record."""
+    records = np.frombuffer(data, RECORD)
+    meters, number = np.unique(records["meter"].astype(np.uint64), return_inverse=True)
+    # One sortable number: ids of a table of places may have all of their 64 bits.
+    keys, row = np.unique(number * 256 + records["type"], return_inverse=True)
+    quarter = int(records["start"][0]) // QUARTER_S
+    slot = records["start"].astype(np.int64) % QUARTER_S // SLOT_S
+    values = np.zeros((len(keys), SLOTS), np.int64)
+    quality = np.zeros((len(keys), SLOTS), np.uint8)
+    values[row, slot] = records["reading"]
+    quality[row, slot] = Quality.EXACT
+    return make_blocks([(int(meters[key // 256]), int(key % 256), quarter) for key in keys], values, quality)
 
 
 @app.callback()

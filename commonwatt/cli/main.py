@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+from collections.abc import Iterator
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points, version
 from importlib.util import find_spec
@@ -12,17 +13,19 @@ from typing import Annotated
 import typer
 
 from commonwatt.cli.outline import add_outline, group_in_outline
-from commonwatt.config.certificates import check_certificates
 from commonwatt.config.files import check_file, check_named_files, example, load_settings, notes_on, place_of
 from commonwatt.config.parts import PARTS, settings_of
+from commonwatt.config.settings import Settings
 from commonwatt.model.exceptions import ConfigError, SettingError
+from commonwatt.network.tls import server_context
 from commonwatt.runtime.service import errors_reported, flowing
 
-_DEAD_LETTERS_OF = ("gateway", "utility")
+_BROKER_CAS = ("ca", "broker_ca", "head_end_ca")
+"""Settings with the authority of a broker, to which a part shows its own certificate."""
 
+_DEAD_LETTERS_OF = ("gateway", "utility")
 PARTS_GROUP = "commonwatt.commands"  # entry points of the parts' commands, so that this package imports no service
 SWAPS_GROUP = "commonwatt.swaps"  # entry points of the parts' commands of ``commonwatt swap``
-
 # The first package that each part's code loads and that only its extra brings.
 _NEEDED = {
     "adapters": "paho",
@@ -32,8 +35,35 @@ _NEEDED = {
     "scenarios": "sqlalchemy",
     "utility": "sqlalchemy",
 }
-
 config_app = typer.Typer(no_args_is_help=True, help="Check a part's TOML file, or print an example of one.")
+
+
+def check_certificates(path: Path, part: str) -> None:
+    """Check that each certificate of a part has its key in its file, and is used.
+
+    Raises:
+        ConfigError: One line for each fault.
+    """
+    faults = [
+        f"{place_of(path, part, *keys)}: {why}" for keys, why in _faults(load_settings(path, part, settings_of(part)))
+    ]
+    if faults:
+        raise ConfigError("\n".join(faults))
+
+
+def _faults(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    cas = [ca for reach in settings.reaches if (ca := reach.tls_key) is not None and ca in _BROKER_CAS]
+    has_tls = not cas or any(getattr(settings, ca) is not None for ca in cas)
+    for key, value in settings:
+        if isinstance(value, Settings):
+            yield from (((key, *keys), why) for keys, why in _faults(value))
+        elif key in ("certificate", "certificates") and value is not None and not has_tls:
+            yield (key,), f"needs {' or '.join(cas)}: without it the connection is plain text"
+        elif key in ("certificate", "http_certificate") and value is not None:
+            try:
+                server_context(value)
+            except ConfigError as error:
+                yield (key,), str(error)
 
 
 @config_app.command("check")

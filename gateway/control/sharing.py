@@ -12,8 +12,7 @@ from commonwatt.protocol.sharing_words import Why
 from gateway.control.lifetimes import LIFETIMES
 from gateway.control.plausibility import Doubt
 from gateway.control.strategies import strategy_of
-from gateway.control.strategies.batteries import LEAST_S, Batteries
-from gateway.control.strategies.words import reason
+from gateway.control.strategies.batteries import LEAST_S, Batteries, Plan
 
 REWEIGH = 250  # a donor is sent its weight again at once if it differs by more; smaller changes wait for the renewal
 # Seconds until a renewed share_power_on ends. So more seconds are left only in the first ``LEAST_S`` of sharing.
@@ -120,3 +119,49 @@ def _row(batteries: Mapping[MeterId, BatteryState], band_permille: int, *, islan
 def near_minimum(batteries: Mapping[MeterId, BatteryState], permille: int) -> Set[MeterId]:
     """Return the batteries within ``permille`` thousandths of their capacity above their minimum, or below it."""
     return {m for m, b in batteries.items() if b.level <= b.minimum + b.capacity * permille // 1000}
+
+
+def reason(batteries: Batteries, plan: Plan, strategy: str, row: int, place: int) -> Why:
+    """Return the reason for the role of a battery.
+
+    Args:
+        plan: The plan of the strategy for them.
+        strategy: The strategy's name.
+        row: The microgrid.
+        place: The battery's place.
+    """
+    if not batteries.available[row, place]:
+        return Why.CANT
+    if not batteries.usable[row, place]:
+        return Why.IMPOSSIBLE
+    if plan.donors[row, place]:
+        return Why.HELPS if (batteries.deficit[row] > 0).any() else Why.READY
+    if batteries.deficit[row, place] > 0:
+        return _in_need(batteries, plan, strategy, row)
+    return _resting(batteries, plan, row, place)
+
+
+def _in_need(batteries: Batteries, plan: Plan, strategy: str, row: int) -> Why:
+    is_island = batteries.islands is not None and bool(batteries.islands[row])
+    if plan.donors[row].any():
+        return Why.NEARLY_EMPTY if is_island else Why.LOW
+    if not batteries.able[row].any():
+        return Why.NO_HELPER
+    if strategy == "aces":
+        return Why.WAITS_ACES
+    return Why.WAITS_ISLAND if is_island else Why.WAITS_BAND
+
+
+def _resting(batteries: Batteries, plan: Plan, row: int, place: int) -> Why:
+    level, minimum = batteries.level[row, place], batteries.minimum[row, place]
+    if level < minimum:
+        return Why.LOW_IN_ISLAND
+    is_at = level == minimum
+    if not batteries.may_share[row, place]:
+        return Why.ONLY_RECEIVES_AT if is_at else Why.ONLY_RECEIVES
+    if not plan.donors[row].any():
+        # In a microgrid that waits for help to start, no battery needs help yet.
+        return Why.NO_NEED_AT if is_at else Why.NO_NEED
+    if batteries.able[row, place]:
+        return Why.LARGER_FIRST
+    return Why.NOTHING_ABOVE if is_at else Why.TOO_CLOSE

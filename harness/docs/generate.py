@@ -21,7 +21,7 @@ from benchmarks.__main__ import BENCHMARKS
 from benchmarks.report import kept, made_page
 from commonwatt.cli.main import make_app
 from commonwatt.cli.outline import outline_of
-from commonwatt.demo.report import KEYS
+from commonwatt.demo.cli import KEYS
 from harness.docs.exports import exports_page
 from harness.docs.marked import DOCS, filled
 from harness.docs.metrics import all_metrics

@@ -6,19 +6,25 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from commonwatt.model.csv_text import line_of
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.model.words import counted
 from commonwatt.runtime.allocator import keep_freed_memory
 from commonwatt.runtime.child import work_of_child
+from commonwatt.runtime.files import replace_file
 from commonwatt.sqlite.damage import is_full
 from utility.database.database import Database, open_database
+from utility.database.town_zone import zone_of
 from utility.exports.columns import Rows, count_of
 from utility.exports.exports import Asked, Export, events_export, readings_export, settled_export
 from utility.exports.folder import ExportFolder
 from utility.exports.resolutions import Piece
-from utility.exports.usage import write_usage
 from utility.exports.writers import Format, require
+from utility.statistics.months import Span, month_number, span_around, span_text
+from utility.statistics.store.usage import Scope
+from utility.statistics.store.usage_view import usage_of_all
+from utility.statistics.words import COLUMNS, cells_of
 
 KINDS: Mapping[str, Callable[[Database, Asked], Export]] = {
     "settled": settled_export,
@@ -26,8 +32,36 @@ KINDS: Mapping[str, Callable[[Database, Asked], Export]] = {
     "events": events_export,
 }
 """What the service exports by itself, besides usage."""
-
 USAGE = "usage"
+
+
+def write_usage(database: Database, month: str, out: Path) -> int:
+    """Write the files of a month, such as ``account-five_years.csv``, in place of earlier ones; return how many rows.
+
+    Args:
+        month: The local month.
+        out: The folder.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    written = 0
+    for scope in Scope:
+        for span in Span:
+            rows = _rows(database, scope, span, month)
+            lines = [line_of(COLUMNS), *(line_of(row[name] for name in COLUMNS) for row in rows)]
+            replace_file(out / f"{scope.name.lower()}-{span.value}.csv", "".join(lines).encode())
+            written += len(rows)
+    return written
+
+
+def _rows(database: Database, scope: Scope, span: Span, month: str) -> list[Mapping[str, str]]:
+    with database.reads.begin() as connection:
+        zone = zone_of(connection)
+        found = usage_of_all(connection, scope, span_around(month_number(month), span))
+    name = scope.name.lower()
+    return [
+        cells_of(name, row.name, span_text(row.months, span), row.totals, zone, is_provisional=row.is_provisional)
+        for row in found
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,13 +4,140 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from commonwatt.settlement.validation.day import Day, Energies, Finding, Flags, Limits
-from commonwatt.settlement.validation.gaps import gaps
-from commonwatt.settlement.validation.ordinary import high_or_low, zero
-from commonwatt.settlement.validation.register import sum_against_register
-from commonwatt.settlement.validation.spike import spike
-from commonwatt.settlement.validation.stuck import stuck
+from commonwatt.settlement.validation.day import Check, Day, Energies, Finding, Flags, Limits, findings, runs
+
+
+def high_or_low(day: Day, limits: Limits) -> list[Finding]:
+    """Find days far above or below the mean of the days before; days with an outage or a gap are not judged."""
+    mean, enough = ordinary_day(day, limits)
+    judged = enough & day.ordinary & (mean > 0)
+    percent = np.where(judged, day.total * 100 // np.maximum(mean, 1), 100)
+    above = np.flatnonzero(percent > limits.high_percent)
+    # A day without energy is the check `zero`'s.
+    below = np.flatnonzero((percent < limits.low_percent) & (day.total != 0))
+    return findings(day, above, Check.HIGH, percent[above], limits.high_percent) + findings(
+        day, below, Check.LOW, percent[below], limits.low_percent
+    )
+
+
+def zero(day: Day, limits: Limits) -> list[Finding]:
+    """Find meters that used to measure energy, and measure none for some days."""
+    mean, enough = ordinary_day(day, limits)
+    days = day.before.shape[1]
+    is_zero = (day.before == 0) & day.usable
+    # How many days directly before this one are without energy.
+    run = np.cumprod(is_zero[:, ::-1], axis=1).sum(axis=1) if days else np.zeros(len(day.meter), np.int64)
+    found = enough & day.ordinary & (mean > 0) & (day.total == 0) & (run + 1 >= limits.zero_days)
+    # Of a meter that often has no energy for days, such as one for export, a day without is ordinary.
+    often = is_zero.sum(axis=1) > run
+    rows = np.flatnonzero(found & ~often)
+    return findings(day, rows, Check.ZERO, run[rows] + 1, limits.zero_days)
+
+
+def ordinary_day(day: Day, limits: Limits) -> tuple[Energies, Flags]:
+    """Return each series' mean energy of the days before, and whether there are enough of them, (n)."""
+    used = day.usable
+    count = used.sum(axis=1)
+    return np.where(used, day.before, 0).sum(axis=1) // np.maximum(count, 1), np.asarray(count >= limits.least_days)
+
+
+def stuck(day: Day, least: Energies, most: Energies, limits: Limits) -> list[Finding]:
+    """Find runs of quarter-hours whose every slot has one reading, not zero.
+
+    A run is looked for within a day: one over midnight is found if either part is long enough.
+
+    Args:
+        day: Series of flows; a level may stand still.
+        least: The least reading of a slot in each quarter, (n, 96).
+        most: The greatest one, (n, 96).
+        limits: The thresholds.
+    """
+    constant = day.known & (least == most) & (most != 0)
+    found = []
+    for row, start, end in runs(constant):
+        # A run is split where the reading changes.
+        changes = np.flatnonzero(np.diff(most[row, start:end])) + 1
+        for first, until in zip([0, *changes.tolist()], [*changes.tolist(), end - start], strict=True):
+            if until - first >= limits.stuck_quarters:
+                found.append(
+                    Finding(
+                        meter=int(day.meter[row]),
+                        record_type=int(day.record_type[row]),
+                        first=day.first + start + first,
+                        until=day.first + start + until,
+                        check=Check.STUCK,
+                        figure=until - first,
+                        threshold=limits.stuck_quarters,
+                    )
+                )
+    return found
+
+
+def spike(day: Day, limits: Limits) -> list[Finding]:
+    """Find the highest quarter-hour of a day that is far above the third-highest; not on days with an outage."""
+    energy = np.where(day.known, day.energy, 0)
+    third = np.partition(energy, -3, axis=1)[:, -3]
+    place = energy.argmax(axis=1)
+    highest = energy[np.arange(len(energy)), place]
+    percent = highest * 100 // np.maximum(third, 1)
+    # The quarter-hours after an outage are high: what was switched off is switched on.
+    judged = ~day.outage.any(axis=1) & (highest >= limits.spike_least) & (third > 0)
+    return [
+        Finding(
+            meter=int(day.meter[row]),
+            record_type=int(day.record_type[row]),
+            first=day.first + int(place[row]),
+            until=day.first + int(place[row]) + 1,
+            check=Check.SPIKE,
+            figure=int(percent[row]),
+            threshold=limits.spike_percent,
+        )
+        for row in np.flatnonzero(judged & (percent > limits.spike_percent)).tolist()
+    ]
+
+
+def sum_against_register(day: Day, difference: Energies, has: Flags, limits: Limits) -> list[Finding]:
+    """Find days whose readings do not add up to the register's difference; the figure is sum minus difference.
+
+    Args:
+        day: Series of energy through meters.
+        difference: The register at the day's end minus the register at its beginning, (n).
+        has: Whether both are known, (n).
+        limits: The thresholds.
+    """
+    off = day.total - difference
+    allowed = np.maximum(np.abs(difference) * limits.register_permille // 1000, limits.register_least)
+    rows = np.flatnonzero(has & day.known.all(axis=1) & (np.abs(off) > allowed))
+    return [
+        one
+        for row in rows
+        for one in findings(day, np.array([row]), Check.REGISTER, [int(off[row])], int(allowed[row]))
+    ]
+
+
+def gaps(day: Day, missing: NDArray[np.int64], limits: Limits) -> list[Finding]:
+    """Find quarter-hours in a row with missing slots; the figure is the number of these slots.
+
+    Args:
+        day: The series.
+        missing: Missing slots of each quarter, without those in which the meter was off, (n, 96).
+        limits: The thresholds.
+    """
+    return [
+        Finding(
+            meter=int(day.meter[row]),
+            record_type=int(day.record_type[row]),
+            first=day.first + start,
+            until=day.first + end,
+            check=Check.GAP,
+            figure=slots,
+            threshold=limits.gap_slots,
+        )
+        for row, start, end in runs(missing > 0)
+        if (slots := int(missing[row, start:end].sum())) >= limits.gap_slots
+    ]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from commonwatt.cli.main import config_app
-from commonwatt.config.certificates import check_certificates
+from commonwatt.cli.main import check_certificates, config_app
 from commonwatt.config.database_url import parse_database
 from commonwatt.config.files import check_file, example, load_settings, read_toml
 from commonwatt.config.meters import MetersSettings

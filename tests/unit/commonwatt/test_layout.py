@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.demo import ports as module
+from commonwatt.demo import parts as module
 from commonwatt.demo.layout import prepare
-from commonwatt.demo.ports import free_ports as free_ports_of_the_demonstration
+from commonwatt.demo.parts import free_ports as free_ports_of_the_demonstration
 from commonwatt.identity.authority import Authority
 from commonwatt.model.exceptions import ConfigError
 from harness.real.enrolled import DAY_S, now

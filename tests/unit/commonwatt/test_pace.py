@@ -11,7 +11,7 @@ import pytest
 
 from commonwatt.demo import running
 from commonwatt.demo.layout import BUILT_IN_TOWN, CEILING_S, CLOCK_FILE, Layout
-from commonwatt.demo.pace import behind_s, paced
+from commonwatt.demo.running import behind_s, paced
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import load_town
 

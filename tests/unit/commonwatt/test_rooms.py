@@ -34,7 +34,6 @@ NOT_YET = {
     "exports.selection",
     "exports.settled",
     "exports.sums",
-    "exports.usage",
     "exports.writers",
     "households.bills",
     "households.course",

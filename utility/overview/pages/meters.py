@@ -8,11 +8,10 @@ from fastapi.responses import JSONResponse
 
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.ids import MeterId
-from commonwatt.model.records import RecordType
+from commonwatt.model.records import KNOWN_STATES, RecordType, State
 from commonwatt.model.units import QUARTER_S, SLOT_S, quarter_of
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from commonwatt.settlement.settled import Quantity, SettledQuality
-from utility.overview.events import event_words
 from utility.overview.store.meter import MeterFacts, exchange_history, meter_facts
 from utility.overview.store.series import settled_series, slot_series
 from utility.readings.store import reads
@@ -22,12 +21,34 @@ from utility.webkit.console.days import KILOWATTS, local_day, quarters_of
 from utility.webkit.console.plots import plotted, thinned
 from utility.webkit.rights import Staff
 
+_BEGINS = {
+    State.INITIALIZED: "started",
+    State.OFF_GRID: "left the power net",
+    State.LOSSLESS: "began to aggregate without loss",
+    State.LOSSY: "began to aggregate by averages",
+    State.SHARING: "began to share",
+    State.REDUCING: "reduced its demand",
+    State.ISOLATED: "was isolated by command",
+    State.DEAD_FEEDER: "the feeder lost its voltage",
+    State.SWITCH_OPEN: "the boundary switch opened",
+}
+_ENDS = {
+    State.INITIALIZED: "shut down",
+    State.OFF_GRID: "came back to the power net",
+    State.LOSSLESS: "stopped aggregating without loss",
+    State.LOSSY: "stopped aggregating by averages",
+    State.SHARING: "stopped sharing",
+    State.REDUCING: "stopped reducing its demand",
+    State.ISOLATED: "is no longer isolated",
+    State.DEAD_FEEDER: "the feeder has voltage again",
+    State.SWITCH_OPEN: "the boundary switch closed",
+}
+
 PAGE = 100  # meters of a page of the list
 MOST_READ_DAYS = 190  # days of a plot of readings: they are kept for six months
 EVENTS, CONFLICTS, CHANGES = 50, 20, 20  # rows of these tables on the page of a meter
 # Offered ranges in days, up to today.
 RANGES = (("day", 1), ("week", 7), ("month", 31), ("year", 366), ("five years", 5 * 366))
-
 KINDS = {
     "through": "through the meter",
     "generation": "generated",
@@ -36,7 +57,6 @@ KINDS = {
     "settled": "settled quarter-hours",
 }
 """What can be plotted, for people."""
-
 _SLOT_KILOWATTS = 3600 / SLOT_S / 1e6
 _READINGS = {1: "averaged"}
 _SETTLED = {
@@ -53,6 +73,14 @@ _QUANTITIES = {
 What = Literal["through", "generation", "stored", "register", "settled"]
 _Id = Annotated[str, Path(pattern="^[0-9]{1,20}$")]
 _Name = Annotated[str, Query(pattern=f"^({MICROGRID_PATTERN})?$")]
+
+
+def event_words(previous: int, new: int) -> str:
+    """Return what changed between two states of a meter."""
+    begun = [_BEGINS[state] for state in State if new & ~previous & state]
+    ended = [_ENDS[state] for state in State if previous & ~new & state]
+    unknown = ["an unknown state changed"] if (previous ^ new) & ~KNOWN_STATES else []
+    return "; ".join([*begun, *ended, *unknown]) or "nothing changed"
 
 
 def add_meters(app: FastAPI, console: Console) -> None:

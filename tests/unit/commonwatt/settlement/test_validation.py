@@ -8,9 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from commonwatt.model.records import RecordType
-from commonwatt.settlement.validation.checks import Slots, checked
+from commonwatt.settlement.validation.checks import Slots, checked, ordinary_day
 from commonwatt.settlement.validation.day import Check, Day, Finding, Limits
-from commonwatt.settlement.validation.ordinary import ordinary_day
 from commonwatt.settlement.validation.place_use import use_of
 
 LIMITS = Limits()
