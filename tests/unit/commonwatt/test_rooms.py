@@ -40,7 +40,6 @@ NOT_YET = {
     "households.exports.files",
     "households.exports.green_button",
     "households.exports.quarters",
-    "households.exports.spreadsheet",
     "households.home",
     "households.reading",
     "households.shared",
