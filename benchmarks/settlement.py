@@ -171,7 +171,7 @@ def _fill(database: Database, blocks: list[Blocks]) -> Append:
 
 def _run(database: Database) -> UtilityMetrics:
     metrics = UtilityMetrics()
-    job = SettlementJob(SettlementSettings(), database, metrics, HERE, is_trusted=lambda: True)
+    job = SettlementJob(SettlementSettings(), database, metrics.settlement, HERE, is_trusted=lambda: True)
     period = Period(start=SOON, end=SOON, name="now")
     asyncio.run(job.run(Turn(job="settlement", period=period, attempt=1, now=SOON)))
     return metrics

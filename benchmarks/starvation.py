@@ -122,7 +122,12 @@ async def _play(folder: Path, gateways: int, seconds: float, *, flooded: bool) -
             fill_registry(connection, town)
         clock = Clock(origin=NOW, monotonic_origin=0, speed=0)
         ingest = Ingest.load(
-            database, clock=clock, metrics=UtilityMetrics(), publish=publish, gap_age_s=1800, health=Health(None)
+            database,
+            clock=clock,
+            metrics=UtilityMetrics().readings,
+            publish=publish,
+            gap_age_s=1800,
+            health=Health(None),
         )
         running = asyncio.create_task(ingest.run())
         # Made beforehand, since another machine makes them in reality.

@@ -118,7 +118,12 @@ async def _take_in(database: Database, sent: Sequence[tuple[str, bytes]]) -> flo
             done.set()
 
     ingest = Ingest.load(
-        database, clock=clock, metrics=UtilityMetrics(), publish=publish, gap_age_s=1800, health=Health(None)
+        database,
+        clock=clock,
+        metrics=UtilityMetrics().readings,
+        publish=publish,
+        gap_age_s=1800,
+        health=Health(None),
     )
     task = asyncio.create_task(ingest.run())
     began = time.perf_counter()

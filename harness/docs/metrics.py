@@ -89,8 +89,8 @@ def _gateway_metrics() -> list[MetricInfo]:
 def _utility_metrics() -> list[MetricInfo]:
     metrics = UtilityMetrics()
     metrics.watch_gateways(GatewayMetrics({}, {}, (), lambda: 0.0), lambda: 0)
-    metrics.watch_plant(PlantMetrics(lambda: None, lambda: 0.0))
-    metrics.watch_town(UtilityTownMetrics(lambda: None))
+    metrics.registry.register(PlantMetrics(lambda: None, lambda: 0.0))
+    metrics.registry.register(UtilityTownMetrics(lambda: None))
     metrics.watch_link(lambda: 0)
     metrics.watch_health(list)
     metrics.watch_disk(lambda: None)

@@ -430,7 +430,7 @@ class UtilityBench:
         self.ingest = Ingest.load(
             self.database,
             clock=clock,
-            metrics=self.metrics,
+            metrics=self.metrics.readings,
             publish=self.sent.append,
             gap_age_s=1800,
             health=Health(None),

@@ -17,6 +17,7 @@ from utility.access.actor import Actor, Via
 from utility.access.roles import Role
 from utility.access.rules import until_of
 from utility.access.store.second_people import Standing, record_refusal, standings
+from utility.database.base import Connection
 from utility.database.database import Database
 
 
@@ -94,7 +95,7 @@ def words_of(found: Mapping[str, EpochSeconds], now: EpochSeconds) -> str:
     return ", ".join(words) or "nobody; an administrator gives another person the role approver"
 
 
-def shown(connection: Any, second: Second, firsts: Mapping[str, str]) -> dict[str, str]:
+def shown(connection: Connection, second: Second, firsts: Mapping[str, str]) -> dict[str, str]:
     """Return for a page why the person who looks may not be the second one (`refused`), and who may (`who`)."""
     people = standings(connection, [second.actor.name, *firsts])
     who = words_of(seconds(people, firsts, second.wait_days), second.now)
@@ -117,7 +118,7 @@ def second_person(database: Database, second: Second, subject: str) -> Iterator[
         raise
 
 
-def require_second(connection: Any, second: Second, firsts: Mapping[str, str]) -> None:
+def require_second(connection: Connection, second: Second, firsts: Mapping[str, str]) -> None:
     """Refuse a person who may not be the second one.
 
     Args:

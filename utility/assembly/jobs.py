@@ -13,11 +13,9 @@ from commonwatt.model.now import Trust
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
-from utility.access.store.second_people import BROKEN, REFUSED, unseen
 from utility.assembly.metrics import UtilityMetrics
 from utility.assembly.old_records import Kept, drop_days, drop_months, kept
 from utility.billing.jobs import BillsJob, RatesJob
-from utility.billing.store.billing import count_issued, count_runs
 from utility.control.jobs import WeightsJob
 from utility.corrections.jobs import ValidationJob
 from utility.database.checks import is_away
@@ -34,15 +32,12 @@ from utility.overview.jobs import CompletenessJob
 from utility.readings.ingest.ingest import Ingest
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.gap_finder import GapFinder
-from utility.readings.store.quarantine import count_quarantined
-from utility.readings.store.reads import count_conflicts, count_open_gaps
 from utility.readings.store.retention import Retention, make_ahead
 from utility.settlement.jobs.settlement import SettlementJob
 from utility.settlement.jobs.sharing import SharingJob
 from utility.statistics.jobs.projection import ProjectionJob
 from utility.statistics.jobs.statistics import StatisticsJob
 from utility.supply.jobs import SupplyJob
-from utility.tariffs.store.tariffs import count_proposals
 
 URGENT = ("supply",)  # jobs that run by themselves: a purchase must not wait for a backlog that is compacted
 FILES = ("exports", "backup")  # jobs that write files, for minutes, in processes of their own
@@ -79,17 +74,21 @@ class Jobs:
         def is_trusted() -> bool:
             return ingest.trust is not Trust.NONE
 
-        self._supply = SupplyJob(settings.supply, database, metrics, threads, is_trusted=is_trusted)
+        self._supply = SupplyJob(settings.supply, database, metrics.supply, threads, is_trusted=is_trusted)
         self._weights = WeightsJob(database, threads)
         self._sharing = SharingJob(database, threads)
-        self._settlement = SettlementJob(settings.settlement, database, metrics, threads, is_trusted=is_trusted)
+        self._settlement = SettlementJob(
+            settings.settlement, database, metrics.settlement, threads, is_trusted=is_trusted
+        )
         self._completeness = CompletenessJob(database, threads, is_trusted=is_trusted)
         self._statistics = StatisticsJob(database, threads)
         billing = settings.billing
         self._bills = BillsJob(billing, database, threads)
         self._rates = RatesJob(billing, database, threads)
         self._projection = ProjectionJob(billing, database, threads, is_trusted=is_trusted)
-        self._validation = ValidationJob(settings.validation, database, metrics, threads, is_trusted=is_trusted)
+        self._validation = ValidationJob(
+            settings.validation, database, metrics.corrections, threads, is_trusted=is_trusted
+        )
         runs = self._runs()
         self._table = tuple(Job(plan=plan, run=runs[plan.name]) for plan in catalogue(settings))
         self._urgent, self._schedule, self._files = (
@@ -101,7 +100,7 @@ class Jobs:
             )
         )
         self._is_counted = False
-        metrics.expect_jobs([job.name for job in self._table])
+        metrics.jobs.expect([job.name for job in self._table])
 
     def _runs(self) -> Mapping[str, Callable[[Turn], Awaitable[None]]]:
         """Return the work of each job."""
@@ -157,7 +156,7 @@ class Jobs:
             self._ingest.health.failed(error, f"job {job.name}")
         else:
             log.error("job %s failed", job.name, exc_info=error)
-        self._metrics.job_failures.labels(job.name).inc()
+        self._metrics.jobs.failures.labels(job.name).inc()
 
     def close(self) -> None:
         """Wait for the running step; no further one begins."""
@@ -166,7 +165,7 @@ class Jobs:
     async def _compact(self, turn: Turn) -> None:
         while (replacement := await self._in_thread(self._compactor.plan, turn.now)) is not None:
             made = await self._threads.write(self._compactor.apply, replacement)
-            self._metrics.compacted.inc(made)
+            self._metrics.readings.compacted.inc(made)
             if not made and not replacement.damaged:
                 return
 
@@ -193,7 +192,7 @@ class Jobs:
         now = turn.now
         for _ in range(MAX_SEARCHES):
             run = await self._in_thread(self._finder.plan, now, self._settings.gap_age_s)
-            self._metrics.asked.inc(await self._ingest.in_thread(self._finder.apply, run, now))
+            self._metrics.readings.asked.inc(await self._ingest.in_thread(self._finder.apply, run, now))
             if not run.more:
                 break
         await self._in_thread(self._count)
@@ -207,14 +206,7 @@ class Jobs:
 
     def _count(self) -> None:
         with self._database.reads.begin() as connection:
-            self._metrics.gaps_open.set(count_open_gaps(connection))
-            self._metrics.quarantined_open.set(count_quarantined(connection))
-            self._metrics.conflicts.set(count_conflicts(connection))
-            self._metrics.bills(count_runs(connection), count_issued(connection))
-            self._metrics.rates_proposed.set(count_proposals(connection))
-            self._metrics.second_refused.set(len(unseen(connection, REFUSED)))
-            self._metrics.broken_glass.set(len(unseen(connection, BROKEN)))
-        self._validation.count()
+            self._metrics.count(connection)
         self._is_counted = True
 
     def _count_periods(self) -> None:
@@ -224,11 +216,11 @@ class Jobs:
             opened, zone = open_periods(connection, now), zone_of(connection)
         for job in self._table:
             due, failed = found.get(job.name, (0, 0))
-            self._metrics.periods_overdue.labels(job.name).set(due)
-            self._metrics.periods_failed.labels(job.name).set(failed)
+            self._metrics.jobs.periods_overdue.labels(job.name).set(due)
+            self._metrics.jobs.periods_failed.labels(job.name).set(failed)
             state = known.get(job.name, State())
             paused = state.change.paused is not None
             late = 0 if paused else late_s(job.plan.in_force(state.change, zone), state, opened.get(job.name), now)
-            self._metrics.jobs_late.labels(job.name).set(late)
-            self._metrics.jobs_paused.labels(job.name).set(paused)
-            self._metrics.job_seconds.labels(job.name).set((state.took_ms or 0) / 1000)
+            self._metrics.jobs.late.labels(job.name).set(late)
+            self._metrics.jobs.paused.labels(job.name).set(paused)
+            self._metrics.jobs.seconds.labels(job.name).set((state.took_ms or 0) / 1000)

@@ -71,14 +71,14 @@ class Service:
         self._settings = settings
         self._clock = clock
         self._metrics = UtilityMetrics()
-        database.count_damaged = self._metrics.damaged.inc
+        database.count_damaged = self._metrics.readings.damaged.inc
         self._health = Health(sqlite_path(settings.database))
         self._metrics.watch_health(self._health.alarms)
         self._metrics.watch_disk(lambda: self._health.disk)
         self._ingest = Ingest.load(
             database,
             clock=clock,
-            metrics=self._metrics,
+            metrics=self._metrics.readings,
             publish=self._publish,
             gap_age_s=settings.gap_age_s,
             health=self._health,
@@ -104,7 +104,7 @@ class Service:
         self._expiries = {"mqtt": Expiry(*mqtt), "http": Expiry(*http)}
         gateways = GatewayMetrics(self._ingest.silent_since, self._ingest.said, self._ingest.over_quota, clock.now)
         self._metrics.watch_gateways(gateways, self._ingest.registered)
-        self._metrics.watch_plant(PlantMetrics(lambda: self._ingest.plant, clock.now))
+        self._metrics.registry.register(PlantMetrics(lambda: self._ingest.plant, clock.now))
         self._metrics.connected.set_function(lambda: float(self._link.connected))
         self._metrics.watch_link(lambda: self._link.retained)
         self._api = Api(

@@ -15,6 +15,7 @@ from utility.billing.run import Progress
 from utility.billing.store.billing import check_run, issue_run, run_of, save_run
 from utility.billing.store.run_bills import compare, computed_run, new_tree, prepared
 from utility.billing.stored_run import Computed
+from utility.database.base import Connection
 from utility.database.database import Database
 
 
@@ -81,7 +82,7 @@ def issue(database: Database, number: int, second: Second) -> None:
         record(connection, second.actor, second.now, "run.issue", f"run {number}", before, {"state": "issued"})
 
 
-def firsts_of(connection: Any, run: Mapping[str, Any]) -> dict[str, str]:
+def firsts_of(connection: Connection, run: Mapping[str, Any]) -> dict[str, str]:
     """Return what the people did who made and checked a run, by name; a job is nobody."""
     maker, checker = run["made_by"], run["checked_by"] or ""
     is_person = maker in standings(connection, [maker])

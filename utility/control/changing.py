@@ -17,6 +17,7 @@ from utility.control.in_force import inverse
 from utility.control.store import control_changes as store
 from utility.control.store import weights_told as store_weights
 from utility.control.words import asked as words_of
+from utility.database.base import Connection
 from utility.database.database import Database
 from utility.outbox.settings import WEIGHTS, settings_of
 
@@ -36,7 +37,7 @@ def make_change(database: Database, actor: Actor, asked: Asked, now: EpochSecond
         return add_change(connection, actor, asked, now)
 
 
-def add_change(connection: Any, actor: Actor, asked: Asked, now: EpochSeconds) -> int:
+def add_change(connection: Connection, actor: Actor, asked: Asked, now: EpochSeconds) -> int:
     """Make a change within a transaction; see ``make_change``."""
     store.lock_changes(connection)
     microgrids = chosen_of(store.kinds_of(connection), asked.chosen)
@@ -177,7 +178,7 @@ def send_due(database: Database, now: EpochSeconds) -> None:
                 log.warning("change %d was due at %s and is not sent any more", change.no, moment(change.due))
 
 
-def _record(connection: Any, actor: Actor, now: EpochSeconds, action: str, number: int) -> None:
+def _record(connection: Connection, actor: Actor, now: EpochSeconds, action: str, number: int) -> None:
     """Add the new change to the audit log; what was in force before stands with its targets."""
     change = _found(store.find_change(connection, number), number)
     microgrids = [target.microgrid for target in store.targets_of(connection, number, NAMED)]
@@ -210,7 +211,7 @@ def _found(change: Change | None, number: int) -> Change:
     return change
 
 
-def _refuse_strange(connection: Any, fields: Mapping[str, Any], microgrids: Collection[MicrogridId]) -> None:
+def _refuse_strange(connection: Connection, fields: Mapping[str, Any], microgrids: Collection[MicrogridId]) -> None:
     named = list(fields.get(WEIGHTS) or ()) + ([fields["meter"]] if "meter" in fields else [])
     owners = store_weights.microgrids_of(connection, named)
     if strange := [meter for meter in named if owners.get(meter) not in microgrids]:

@@ -25,6 +25,7 @@ from utility.corrections.store import checking
 from utility.corrections.store.corrections import MEANWHILE, By, Chosen, Corrections, add, decide, joined
 from utility.corrections.store.estimating import Estimator, member_at
 from utility.corrections.summaries import Key
+from utility.database.base import Connection
 from utility.database.database import Database
 from utility.database.town_zone import zone_of
 from utility.readings.store import reads
@@ -137,7 +138,7 @@ def close_findings(database: Database, numbers: Sequence[int], actor: Actor, why
     return len(closed)
 
 
-def meter_number(connection: Any, text: str) -> int:
+def meter_number(connection: Connection, text: str) -> int:
     """Return the number of the meter that a person names.
 
     Raises:
@@ -151,7 +152,7 @@ def meter_number(connection: Any, text: str) -> int:
 
 
 def chosen_of(
-    connection: Any, meter: Sequence[str] | None, start: str | None, end: str | None, method: str | None
+    connection: Connection, meter: Sequence[str] | None, start: str | None, end: str | None, method: str | None
 ) -> Chosen:
     """Return the corrections that a person names; ``None``: any.
 
@@ -220,7 +221,9 @@ def _by(actor: Actor, why: str, now: EpochSeconds) -> By:
     return By(person=actor.name, time=now, why=why)
 
 
-def _record(connection: Any, actor: Actor, now: EpochSeconds, action: Action, rows: Sequence[Any], why: str) -> None:
+def _record(
+    connection: Connection, actor: Actor, now: EpochSeconds, action: Action, rows: Sequence[Any], why: str
+) -> None:
     """Record a decision once; every correction has its own row of steps."""
     meters = sorted({row.label for row in rows})
     subject = f"meter {meters[0]}" if len(meters) == 1 else f"{len(meters)} meters"

@@ -9,12 +9,12 @@ from zoneinfo import ZoneInfo
 
 from commonwatt.config.utility import ValidationSettings
 from commonwatt.model.units import EpochSeconds
-from utility.assembly.metrics import UtilityMetrics
 from utility.corrections.checked_days import Judged
-from utility.corrections.store.checking import Checker, close_filled, count_open, days_to_check, owners, save
-from utility.corrections.store.corrections import Corrections, count_proposed, propose
+from utility.corrections.store.checking import Checker, close_filled, days_to_check, owners, save
+from utility.corrections.store.corrections import Corrections, propose
 from utility.corrections.store.estimating import Estimator, Rules
 from utility.database.database import Database
+from utility.database.metrics import Counted
 from utility.database.town_zone import zone_of
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import Threads
@@ -32,7 +32,7 @@ class ValidationJob:
         self,
         settings: ValidationSettings,
         database: Database,
-        metrics: UtilityMetrics,
+        counted: Counted,
         threads: Threads,
         *,
         is_trusted: Callable[[], bool],
@@ -40,7 +40,7 @@ class ValidationJob:
         self._settings = settings
         self._is_trusted = is_trusted
         self._database = database
-        self._metrics = metrics
+        self._counted = counted
         self._threads = threads
         self._checker = Checker(database, settings.limits)
 
@@ -60,7 +60,7 @@ class ValidationJob:
                 # Before the day is done, so that a process that dies here comes back to it.
                 await self._propose(turn.now)
             await self._threads.write(self._done, day, turn.now)
-        await self._threads.read(self.count)
+        await self._threads.read(self._count)
 
     async def _propose(self, now: EpochSeconds) -> None:
         estimator: Estimator = await self._threads.read(self._estimator)
@@ -70,12 +70,10 @@ class ValidationJob:
             for some in made.by_quarters(BLOCKS_AT_A_TIME) if made is not None else ():
                 await self._threads.write(self._store, some, now)
 
-    def count(self) -> None:
+    def _count(self) -> None:
         """Count the open findings and the proposals."""
         with self._database.reads.begin() as connection:
-            for check, number in count_open(connection).items():
-                self._metrics.findings.labels(check).set(number)
-            self._metrics.corrections_proposed.set(count_proposed(connection))
+            self._counted.count(connection)
 
     def _estimator(self) -> Estimator:
         with self._database.reads.begin() as connection:

@@ -1,6 +1,8 @@
-"""What all tables share: the names of constraints, and row numbers."""
+"""What all tables share: the names of constraints, and row numbers; and the type of a transaction for all rooms."""
 
-from sqlalchemy import BigInteger, Integer, MetaData
+from sqlalchemy import BigInteger, Connection, Integer, MetaData
+
+__all__ = ["Connection", "RowId", "metadata"]
 
 metadata = MetaData(
     naming_convention={

@@ -8,8 +8,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from utility.database.checks import is_away
-
-_PREFIX = "commonwatt_utility"
+from utility.database.metrics import PREFIX
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +58,7 @@ class TownMetrics(Collector):
 
 
 def _family(name: str, text: str, label: str, values: Mapping[str, float]) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(f"{_PREFIX}_{name}", text, labels=[label])
+    family = GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=[label])
     for key, value in values.items():
         family.add_metric([key], value)
     return family

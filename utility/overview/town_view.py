@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from commonwatt.model.local_calendar import midnight, month_of, month_quarters
 from commonwatt.model.units import EpochSeconds, Quarter
+from utility.database.base import Connection
 from utility.database.town_zone import zone_of
 from utility.overview.microgrids import Cell, Condition, Facts, cell, count
 from utility.overview.store.days import CountedDays, counted_days
@@ -92,7 +93,7 @@ class TownView:
         )
         return self._last
 
-    def _read_energy(self, connection: Any, now: EpochSeconds) -> None:
+    def _read_energy(self, connection: Connection, now: EpochSeconds) -> None:
         newest = newest_quarter(connection)
         begin = local_day_start(now, zone_of(connection))
         if newest is None or newest < begin:

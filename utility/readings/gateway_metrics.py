@@ -7,8 +7,7 @@ from prometheus_client.registry import Collector
 
 from commonwatt.model.now import Trust
 from commonwatt.protocol.heartbeats import Heartbeat
-
-_PREFIX = "commonwatt_utility"
+from utility.database.metrics import PREFIX
 
 
 class GatewayMetrics(Collector):
@@ -92,4 +91,4 @@ def _lines(said: Iterable[tuple[str, Heartbeat]]) -> Iterable[Metric]:
 
 
 def _family(name: str, text: str, *labels: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"{_PREFIX}_{name}", text, labels=["controller", *labels])
+    return GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=["controller", *labels])

@@ -18,14 +18,15 @@ from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, moment
 from commonwatt.runtime.service import errors_reported, flowing
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity, SettledQuality, SettledQuarters
-from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database
+from utility.database.metrics import Metrics
 from utility.jobs.calendar_periods import Period
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
 from utility.readings.store.reads import meter_number
 from utility.registry.layout import Day
 from utility.settlement.jobs.settlement import FINISHED_S, SettlementJob
+from utility.settlement.metrics import SettlementMetrics
 from utility.settlement.reasons import Why
 from utility.settlement.store.settled import load_settled
 from utility.settlement.store.settlement_due import due_days, mark_days
@@ -67,12 +68,14 @@ def run(config: ConfigOption, first: FromOption = None, last: ToOption = None) -
             elif last is not None:
                 raise ConfigError("--to: give --from too")
             task = progress.add_task("settlement", total=1.0)
-            metrics = UtilityMetrics()
+            metrics = Metrics()
 
             def tell(day: Day, part: float) -> None:
                 progress.update(task, description=moment(day * 86_400)[:10], completed=part)
 
-            job = SettlementJob(settings.settlement, database, metrics, HERE, is_trusted=lambda: True, tell=tell)
+            job = SettlementJob(
+                settings.settlement, database, SettlementMetrics(metrics), HERE, is_trusted=lambda: True, tell=tell
+            )
             period = Period(start=now, end=now, name="now")
             asyncio.run(job.run(Turn(job="settlement", period=period, attempt=1, now=now)))
             made = int(metrics.registry.get_sample_value("commonwatt_utility_settled_versions_total") or 0)

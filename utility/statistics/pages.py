@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S
+from utility.database.base import Connection
 from utility.database.town_zone import zone_of
 from utility.statistics.api import After, MonthText, NameText, ScopeText
 from utility.statistics.months import Month, Span, columns_of, month_number, month_text, span_around, span_text
@@ -176,7 +177,7 @@ def _series(label: str, unit: str, x: list[int], step_s: int, high: list[float |
     return {"label": label, "unit": unit, "x": x, "step_s": step_s, "high": high, "marks": [], "missing": missing}
 
 
-def _number(connection: Any, scope: Scope, name: str) -> int:
+def _number(connection: Connection, scope: Scope, name: str) -> int:
     try:
         return subject_of(connection, scope, name)
     except ConfigError as error:

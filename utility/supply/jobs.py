@@ -13,7 +13,6 @@ from commonwatt.config.utility import SupplySettings
 from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
 from commonwatt.protocol.plant_messages import PlantAction, PlantCommand
-from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database, read_setting, save_setting
 from utility.database.town_zone import peak_hours_of, zone_of
 from utility.jobs.store.job_leases import Turn
@@ -32,6 +31,7 @@ from utility.supply.deciding import (
     unplanned,
 )
 from utility.supply.forecast import like_hours
+from utility.supply.metrics import SupplyMetrics
 from utility.supply.rationing import RATIONING
 from utility.supply.store.plant import (
     NewPurchase,
@@ -155,7 +155,7 @@ class SupplyJob:
         self,
         settings: SupplySettings,
         database: Database,
-        metrics: UtilityMetrics,
+        metrics: SupplyMetrics,
         threads: Threads,
         *,
         is_trusted: Callable[[], bool],

@@ -8,9 +8,8 @@ from prometheus_client.registry import Collector
 from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.plant_messages import PlantReport
+from utility.database.metrics import PREFIX, Metrics
 from utility.supply.deciding import plant_lasts_until, price_at
-
-_PREFIX = "commonwatt_utility"
 
 _JOULES = 3.6  # a milliwatt-hour: the base unit of Prometheus is the joule
 
@@ -24,6 +23,15 @@ _TEXTS = {
     "plant_line_limit_watts": "Limit of the line to the regional grid; 0 without voltage.",
     "regional_price_ratio": "Price of regional energy, as a multiple of the price outside peak hours.",
 }
+
+
+class SupplyMetrics:
+    """The metrics of the town's supply."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.purchases = metrics.counter("purchases", "Purchases planned for the town's plant, by policy.", "policy")
+        text = "Microgrids with an import limit, since power is short."
+        self.limited = metrics.counted("limited_microgrids", text)
 
 
 class PlantMetrics(Collector):
@@ -67,7 +75,7 @@ def _values(report: PlantReport, now: EpochSeconds) -> dict[str, float]:
 
 def _states(present: SupplyState | None) -> Metric:
     text = "1 for the state of the regional supply, 0 for the others."
-    family = GaugeMetricFamily(f"{_PREFIX}_supply_state", text, labels=["state"])
+    family = GaugeMetricFamily(f"{PREFIX}_supply_state", text, labels=["state"])
     for state in SupplyState if present is not None else ():
         family.add_metric([state.value], float(present is state))
     return family
@@ -75,7 +83,7 @@ def _states(present: SupplyState | None) -> Metric:
 
 def _last_quarter(report: PlantReport | None) -> Metric:
     text = "Energy in the plant's last finished quarter-hour, by kind: bought by order or for need, sold, net use."
-    family = GaugeMetricFamily(f"{_PREFIX}_plant_quarter_joules", text, labels=["kind"])
+    family = GaugeMetricFamily(f"{PREFIX}_plant_quarter_joules", text, labels=["kind"])
     if report is not None and report.quarters:
         row = report.quarters[-1]
         for kind, energy in (("ordered", row.ordered), ("needed", row.needed), ("sold", row.sold), ("net", row.net)):
@@ -84,4 +92,4 @@ def _last_quarter(report: PlantReport | None) -> Metric:
 
 
 def _gauge(name: str, text: str, value: float | None) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"{_PREFIX}_{name}", text, value=value)
+    return GaugeMetricFamily(f"{PREFIX}_{name}", text, value=value)

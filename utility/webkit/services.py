@@ -14,8 +14,8 @@ from utility.alarms.alarms import Alarms
 from utility.alarms.client import Alertmanager
 from utility.alarms.conditions import Counted, Facts
 from utility.alarms.watch import Watch
-from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database
+from utility.database.metrics import Metrics
 from utility.database.town_zone import TownZone
 from utility.jobs.catalogue import catalogue
 from utility.outbox.steps import Refused
@@ -29,7 +29,7 @@ class Api:
 
     database: Database  # the database
     clock: Clock  # the service's clock; in a demonstration the town's
-    metrics: UtilityMetrics  # the service's metrics
+    metrics: Metrics  # the service's metrics
     connected: Callable[[], bool]  # returns whether the service is connected to the head-end broker
     complaint: Callable[[], str]  # returns why the last attempt to connect failed; empty while connected
     refused: Mapping[str, Refused]  # the last refused batch of each controller

@@ -37,7 +37,7 @@ class EnergyUtility(UtilityNode):
         self._supply = SupplyJob(
             SupplySettings(rationing=self.rng.choice(("aces", "rangers"))),
             self.database,
-            _metrics(),
+            _metrics().supply,
             HERE,
             is_trusted=lambda: True,
         )

@@ -24,7 +24,7 @@ KINDS = {"public": "Public", "apartment": "Apartments", "residential": "Resident
 def add_town(app: FastAPI, console: Console) -> None:
     """Add the routes."""
     view, fragments = TownView(console.api), _Fragments()
-    console.api.metrics.watch_town(TownMetrics(lambda: metrics_of(view.get())))
+    console.api.metrics.registry.register(TownMetrics(lambda: metrics_of(view.get())))
 
     @app.get("/console/town", include_in_schema=False)
     def page(request: Request, actor: Staff) -> Response:

@@ -26,7 +26,6 @@ from commonwatt.protocol.topics import BATCHES, parse_gateway_up
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.fair_queue import FairQueue
 from commonwatt.runtime.watchdog import Work
-from utility.assembly.metrics import UtilityMetrics
 from utility.control.changing import send_due
 from utility.database.checks import is_away, is_damage, is_full
 from utility.database.database import Database
@@ -37,6 +36,7 @@ from utility.readings.core import Core
 from utility.readings.events import CommandsOpen, FromGateway
 from utility.readings.health import DISK_FULL, STORE_DAMAGED, Health
 from utility.readings.ingest.plant import is_confirmed
+from utility.readings.metrics import ReadingsMetrics
 from utility.readings.store.confirmed import release_confirmed
 from utility.readings.store.heartbeats import last_heartbeats
 from utility.readings.store.newest import newest_of_two
@@ -84,7 +84,7 @@ class Ingest:
         heartbeats: dict[ControllerId, tuple[int, Heartbeat | None]],
         *,
         clock: Clock,
-        metrics: UtilityMetrics,
+        metrics: ReadingsMetrics,
         publish: Callable[[Publish], object],
         health: Health,
         plant: tuple[EpochSeconds, PlantReport] | None = None,
@@ -122,7 +122,7 @@ class Ingest:
         database: Database,
         *,
         clock: Clock,
-        metrics: UtilityMetrics,
+        metrics: ReadingsMetrics,
         publish: Callable[[Publish], object],
         gap_age_s: int,
         health: Health,
@@ -132,7 +132,7 @@ class Ingest:
         Args:
             database: Where readings are stored.
             clock: The service's clock.
-            metrics: The service's metrics.
+            metrics: The metrics of readings.
             publish: Sends a message to a gateway.
             gap_age_s: Age from which a missing quarter-hour is a gap.
             health: The state of the database.

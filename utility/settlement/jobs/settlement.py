@@ -12,7 +12,6 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.units import EpochSeconds, Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.settlement.splits import Flags
-from utility.assembly.metrics import UtilityMetrics
 from utility.corrections.store.corrections import overlay, take_changed
 from utility.database.database import Database
 from utility.database.town_zone import zone_of
@@ -23,6 +22,7 @@ from utility.readings.store.retention import kept_from
 from utility.registry.layout import Day, Layout, ids_of, layout_of
 from utility.settlement.day import Rules, SettledDay, Settling
 from utility.settlement.deadline import deadline
+from utility.settlement.metrics import SettlementMetrics
 from utility.settlement.readings import readings_for_settlement
 from utility.settlement.reasons import Why
 from utility.settlement.sharing import sharing_of_day
@@ -60,7 +60,7 @@ class SettlementJob:
         self,
         settings: SettlementSettings,
         database: Database,
-        metrics: UtilityMetrics,
+        metrics: SettlementMetrics,
         threads: Threads,
         *,
         is_trusted: Callable[[], bool],

@@ -49,7 +49,7 @@ def tick(
         ingest = Ingest.load(
             database,
             clock=CLOCK,
-            metrics=metrics,
+            metrics=metrics.readings,
             publish=lambda _: None,
             gap_age_s=1800,
             health=health or Health(None),
@@ -194,7 +194,12 @@ def test_a_job_that_hangs_is_seen_by_a_watchdog(database: Database, monkeypatch:
 
     async def play() -> None:
         ingest = Ingest.load(
-            database, clock=CLOCK, metrics=UtilityMetrics(), publish=lambda _: None, gap_age_s=1800, health=Health(None)
+            database,
+            clock=CLOCK,
+            metrics=UtilityMetrics().readings,
+            publish=lambda _: None,
+            gap_age_s=1800,
+            health=Health(None),
         )
         jobs = Jobs(UtilitySettings(), database, CLOCK, ingest, UtilityMetrics())
         watchdog = Watchdog(Notifier({}), look_every_s=0.01, stuck_after_s=0.1, end_after_s=3600)

@@ -121,7 +121,7 @@ def run(
     database: Database, now: int = NOW, settings: ValidationSettings = SETTINGS, *, is_trusted: bool = True
 ) -> UtilityMetrics:
     metrics = UtilityMetrics()
-    job = ValidationJob(settings, database, metrics, HERE, is_trusted=lambda: is_trusted)
+    job = ValidationJob(settings, database, metrics.corrections, HERE, is_trusted=lambda: is_trusted)
     asyncio.run(job.run(Turn(job="validation", period=Period(start=now, end=now + 1, name="now"), attempt=1, now=now)))
     return metrics
 

@@ -67,7 +67,7 @@ def running(database: Database, scenario: Callable[[Ingest, UtilityMetrics, list
     async def play() -> None:
         metrics, sent = UtilityMetrics(), list[Publish]()
         ingest = Ingest.load(
-            database, clock=CLOCK, metrics=metrics, publish=sent.append, gap_age_s=1800, health=Health(None)
+            database, clock=CLOCK, metrics=metrics.readings, publish=sent.append, gap_age_s=1800, health=Health(None)
         )
         task = asyncio.create_task(ingest.run())
         try:
@@ -369,7 +369,7 @@ def test_room_within_the_file_is_room(
         ingest = Ingest.load(
             database,
             clock=CLOCK,
-            metrics=UtilityMetrics(),
+            metrics=UtilityMetrics().readings,
             publish=lambda _: None,
             gap_age_s=1800,
             health=Health(tmp_path / "utility.db"),

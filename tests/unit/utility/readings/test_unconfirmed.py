@@ -55,7 +55,7 @@ class Utility:
             ingest = Ingest.load(
                 self.database,
                 clock=self.clock,
-                metrics=UtilityMetrics(),
+                metrics=UtilityMetrics().readings,
                 publish=self.sent.append,
                 gap_age_s=1800,
                 health=Health(None),

@@ -74,7 +74,7 @@ def run(
     job = SettlementJob(
         settings or SettlementSettings(),
         database,
-        metrics or UtilityMetrics(),
+        (metrics or UtilityMetrics()).settlement,
         HERE,
         is_trusted=lambda: True,
     )
@@ -360,7 +360,7 @@ def test_a_theft_is_found_and_counted(database: Database, town: Town) -> None:
     with database.reads.begin() as connection:
         worst, other = residuals(connection, DAY, DAY)
     assert (worst.microgrid, worst.excess > 0, other.excess <= 0) == (name, True, True)
-    assert metrics.residuals_beyond._value.get() == 1
+    assert metrics.settlement.residuals_beyond._value.get() == 1
 
 
 @one_kind

@@ -108,13 +108,13 @@ class World:
         self.ingest = Ingest.load(
             self.database,
             clock=self.clock,
-            metrics=self.metrics,
+            metrics=self.metrics.readings,
             publish=lambda message: self.sent.append((message.topic, message.payload)),
             gap_age_s=1800,
             health=Health(None),
         )
         self.ingest.trust = self.trust
-        self.metrics.watch_plant(PlantMetrics(lambda: self.ingest.plant, self.clock.now))
+        self.metrics.registry.register(PlantMetrics(lambda: self.ingest.plant, self.clock.now))
         self.jobs = Jobs(self.settings, self.database, self.clock, self.ingest, self.metrics)
 
     def stop(self) -> None:

@@ -1,0 +1,72 @@
+"""What the metrics of all rooms share: one registry, one prefix, and gauges of what is counted in the database."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
+from sqlalchemy import Connection
+
+PREFIX = "commonwatt_utility"
+
+# A `_created` series for every counter would double the page without any use.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class Metrics:
+    """The registry of one service, and the metric of its database; rooms add theirs."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.store_errors = self.counter("store_errors", "Failed transactions; nothing in them was acknowledged.")
+
+    def counter(self, name: str, text: str, *labels: str) -> Counter:
+        """Make a counter."""
+        return Counter(f"{PREFIX}_{name}", text, labels, registry=self.registry)
+
+    def gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        """Make a gauge."""
+        return Gauge(f"{PREFIX}_{name}", text, labels, registry=self.registry)
+
+    def counted(self, name: str, text: str) -> Gauge:
+        """Make a gauge for a count in the database: NaN until its first count, since 0 would be wrong."""
+        gauge = self.gauge(name, text)
+        gauge.set(math.nan)
+        return gauge
+
+
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    """A gauge of what is counted in the database every few minutes."""
+
+    name: str  # its name, without the prefix
+    text: str  # what it counts
+    of: Callable[[Connection], float | Mapping[str, float]]  # counts; by the label's value, if there is a label
+    label: str = ""  # the label; empty: it has none
+    values: tuple[str, ...] = ()  # the label's values
+
+
+class Counted:
+    """The gauges of some counts: NaN until their first count."""
+
+    def __init__(self, metrics: Metrics, counts: Iterable[Count]) -> None:
+        self._gauges = [(each, self._made(metrics, each)) for each in counts]
+
+    def count(self, connection: Connection) -> None:
+        """Count them."""
+        for each, gauge in self._gauges:
+            found = each.of(connection)
+            if isinstance(found, Mapping):
+                for value in each.values:
+                    gauge.labels(value).set(found.get(value, 0))
+            else:
+                gauge.set(found)
+
+    @staticmethod
+    def _made(metrics: Metrics, each: Count) -> Gauge:
+        if not each.label:
+            return metrics.counted(each.name, each.text)
+        gauge = metrics.gauge(each.name, each.text, each.label)
+        for value in each.values:
+            gauge.labels(value).set(math.nan)
+        return gauge
