@@ -111,7 +111,7 @@ def writing(engine: Engine) -> Engine:
     return engine.execution_options(isolation_level="READ COMMITTED")
 
 
-def _set_pragmas(connection: Connection, _: object) -> None:
+def _set_pragmas(connection: Any, _: object) -> None:
     # The driver must not begin transactions by itself: _Transactions chooses their kind.
     connection.isolation_level = None
     # One damaged character must not make its row unreadable; important values have a checksum.
