@@ -32,7 +32,10 @@ from utility.readings.api import add_readings
 from utility.readings.store import reads
 from utility.research.api import add_research_decisions
 from utility.statistics.api import add_statistics
+from utility.statistics.preview.api import add_previews
 from utility.supply.store.supply_view import supply_view
+from utility.tariffs.api import add_tariffs
+from utility.webkit.api import add_works
 from utility.webkit.console.console import Console
 from utility.webkit.headers import bounded_body, with_headers
 from utility.webkit.page import POLICY, page, runbooks_page
@@ -76,6 +79,9 @@ def make_app(api: Api) -> FastAPI:
     add_exports(app, api.database)
     add_alarms(app, api)
     add_decisions(app, api)
+    add_tariffs(app, api)
+    add_previews(app, api)
+    add_works(app, api)
     add_billing(app, api)
     add_research_decisions(app, api)
     add_jobs_api(app, api)

@@ -1,6 +1,7 @@
 """Adds the console's pages to the application."""
 
 from collections.abc import Callable
+from functools import partial
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
@@ -32,6 +33,8 @@ from utility.people.pages.users import add_users
 from utility.registry.pages import add_devices
 from utility.research.pages import add_research
 from utility.statistics.pages import add_statistics_page
+from utility.statistics.preview.api import begin_preview
+from utility.statistics.preview.pages import add_preview
 from utility.tariffs.pages import add_rates
 from utility.webkit.console.console import Console
 from utility.webkit.console.navigation import entries_for
@@ -51,7 +54,8 @@ PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
     add_alarms,
     add_quarantine,
     add_corrections,
-    add_rates,
+    partial(add_rates, begin=begin_preview),
+    add_preview,
     add_runs,
     add_bills,
     add_schedules,

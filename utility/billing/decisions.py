@@ -5,18 +5,24 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.local_calendar import month_of, parse_month
+from commonwatt.model.local_calendar import month_before, month_of, parse_month
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from utility.access.actor import Actor
 from utility.access.store.audit_log import record
 from utility.access.store.second_people import standings
 from utility.access.two_people import Second, require_second, second_person
+from utility.billing.inputs import RunInputs
+from utility.billing.preview import Change, preview
 from utility.billing.run import Progress
-from utility.billing.store.billing import check_run, issue_run, run_of, save_run
-from utility.billing.store.run_bills import compare, computed_run, new_tree, prepared
+from utility.billing.store import billing_sources
+from utility.billing.store.billing import check_run, issue_run, issued_run, run_of, save_run
+from utility.billing.store.run_bills import as_issued, compare, computed_run, new_tree, prepared
 from utility.billing.stored_run import Computed
 from utility.database.base import Connection
 from utility.database.database import Database
+from utility.database.town_zone import timezone_of
+from utility.tariffs.store.tariffs import published
+from utility.tariffs.tariff import Tariff
 
 
 def draft(
@@ -91,3 +97,30 @@ def firsts_of(connection: Connection, run: Mapping[str, Any]) -> dict[str, str]:
 
 def _sums(bills: Computed) -> dict[str, object]:
     return {name: bills.figures[name] for name in ("bills", "total")}
+
+
+def previewed(
+    database: Database, tariff: Tariff, month: str, default: str, progress: Progress | None = None
+) -> list[Change]:
+    """Return what a tariff would have made of a month's bills, for every account.
+
+    Args:
+        tariff: The new tariff, in place of the published versions of its name.
+        month: The local month.
+        default: The name of the tariff of accounts without one.
+        progress: Called with the meters done and all.
+    """
+    with database.reads.begin() as connection:
+        before = issued_run(connection, month_before(month))
+    billed = {} if before is None else as_issued(database, before)
+    with database.reads.begin() as connection:
+        newest = billing_sources.newest_settled(connection)
+        inputs = RunInputs(
+            month=month,
+            timezone=timezone_of(connection),
+            registry=billing_sources.load_registry(connection),
+            tariffs=published(connection),
+            default=default,
+            bases={account: each.base for account, each in billed.items() if each.base is not None},
+        )
+    return preview(inputs, tariff, billing_sources.settled_as_of(database, newest), progress)

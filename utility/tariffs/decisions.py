@@ -4,17 +4,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.local_calendar import local_text, month_before
+from commonwatt.model.local_calendar import local_text
 from commonwatt.model.units import EpochSeconds
 from utility.access.actor import Actor
 from utility.access.store.audit_log import record
 from utility.access.two_people import Second, require_second, second_person
-from utility.billing.inputs import RunInputs
-from utility.billing.preview import Change, preview
-from utility.billing.run import Progress
-from utility.billing.store import billing_sources
-from utility.billing.store.billing import issued_run
-from utility.billing.store.run_bills import as_issued
 from utility.database.database import Database
 from utility.database.town_zone import timezone_of
 from utility.tariffs.store import tariffs
@@ -71,33 +65,6 @@ def _require_zone(tariff: Tariff, zone: str) -> None:
             f"{tariff.name}: its timezone is {tariff.zone.key}, and the town's is {zone}: peak hours would be at other "
             f'times than people see; write timezone = "{zone}" into its [tariff]'
         )
-
-
-def previewed(
-    database: Database, tariff: Tariff, month: str, default: str, progress: Progress | None = None
-) -> list[Change]:
-    """Return what a tariff would have made of a month's bills, for every account.
-
-    Args:
-        tariff: The new tariff, in place of the published versions of its name.
-        month: The local month.
-        default: The name of the tariff of accounts without one.
-        progress: Called with the meters done and all.
-    """
-    with database.reads.begin() as connection:
-        before = issued_run(connection, month_before(month))
-    billed = {} if before is None else as_issued(database, before)
-    with database.reads.begin() as connection:
-        newest = billing_sources.newest_settled(connection)
-        inputs = RunInputs(
-            month=month,
-            timezone=timezone_of(connection),
-            registry=billing_sources.load_registry(connection),
-            tariffs=tariffs.published(connection),
-            default=default,
-            bases={account: each.base for account, each in billed.items() if each.base is not None},
-        )
-    return preview(inputs, tariff, billing_sources.settled_as_of(database, newest), progress)
 
 
 def differences(old: Tariff, new: Tariff) -> list[tuple[str, str, str]]:

@@ -1,17 +1,14 @@
-"""Tariffs: their versions, a draft with all its faults, a preview for every account, two people, what was sent."""
+"""Tariffs: their versions, a draft with all its faults, two people, what was sent."""
 
-from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
-from fastapi import FastAPI, File, Form, HTTPException, Path, Query, Request, UploadFile
+from fastapi import FastAPI, File, Form, Path, Query, Request, UploadFile
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.local_calendar import local_text
 from utility.access.actor import Actor
 from utility.access.two_people import shown as shown_second
-from utility.billing.api.billing_works import Preview, begin_preview, last_month
-from utility.billing.preview import Change, histogram
 from utility.database.town_zone import zone_of
 from utility.tariffs import decisions as tariffs
 from utility.tariffs.store.rates import acknowledged, told_counts
@@ -20,6 +17,8 @@ from utility.tariffs.tariff import Tariff, parse_tariff
 from utility.webkit.console.answers import ROWS, Skip, address, found, plain, refusing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Approvers, Clerks, ClerksOrApprovers, Staff
+from utility.webkit.services import Api
+from utility.webkit.works import Work
 
 Source = Annotated[str, Form(max_length=tariffs.MAX_TARIFF_BYTES)]
 MonthText = Annotated[str, Form(max_length=10)]
@@ -30,12 +29,18 @@ OtherVersion = Annotated[int, Query(ge=0, lt=2**15)]
 _START = "/console/rates"
 
 
-def add_rates(app: FastAPI, console: Console) -> None:
+class Begin(Protocol):
+    """Begins the preview of a tariff."""
+
+    def __call__(self, api: Api, actor: Actor, tariff: Tariff, source: str, month: str) -> Work:
+        """Return the work; the month may be empty: the last one."""
+
+
+def add_rates(app: FastAPI, console: Console, begin: Begin) -> None:
     """Add the routes."""
     _add_lists(app, console)
-    _add_draft(app, console)
-    _add_preview(app, console)
-    _add_version(app, console)
+    _add_draft(app, console, begin)
+    _add_version(app, console, begin)
 
 
 def _add_lists(app: FastAPI, console: Console) -> None:
@@ -65,7 +70,7 @@ def _add_lists(app: FastAPI, console: Console) -> None:
         return console.page(request, actor, "rates_told.html", content)
 
 
-def _add_draft(app: FastAPI, console: Console) -> None:
+def _add_draft(app: FastAPI, console: Console, begin: Begin) -> None:
     @app.get(f"{_START}/new", include_in_schema=False)
     def form(
         request: Request,
@@ -94,41 +99,13 @@ def _add_draft(app: FastAPI, console: Console) -> None:
                 path = f"{_START}/version/{stored.name}/{stored.version}"
                 return console.see_other(actor, path, f"{stored.label} is proposed; another person has to approve it")
             if action == "preview":
-                return _begin(console, actor, tariff, text, month)
+                return _started(console, actor, begin(console.api, actor, tariff, text, month))
         except ConfigError as error:
             return _draft(console, request, actor, source, faults=str(error).splitlines(), status=422)
         return _draft(console, request, actor, text, tariff=tariff)
 
 
-def _add_preview(app: FastAPI, console: Console) -> None:
-    @app.get(f"{_START}/preview/{{work_id}}", include_in_schema=False)
-    def preview(
-        request: Request,
-        actor: ClerksOrApprovers,
-        work_id: str,
-        order: Annotated[Literal["less", "more"], Query()] = "less",
-        skip: Skip = 0,
-    ) -> HTMLResponse:
-        """Show who would pay less and who more."""
-        work = console.api.works.find(work_id)
-        if work is None or not isinstance(work.result, Preview):
-            raise HTTPException(404, "this preview is not there any more; make it again from the tariff's page")
-        made, path = work.result, f"{_START}/preview/{work_id}"
-        ranked = made.changes if order == "less" else made.changes[::-1]
-        content = {
-            "preview": made,
-            "work": work,
-            "sums": _sums(made.changes),
-            "bars": histogram(made.changes),
-            "rows": ranked[skip : skip + ROWS],
-            "order": order,
-            "earlier": address(path, order=order, skip=max(0, skip - ROWS)) if skip else "",
-            "later": address(path, order=order, skip=skip + ROWS) if len(ranked) > skip + ROWS else "",
-        }
-        return console.page(request, actor, "rates_preview.html", content)
-
-
-def _add_version(app: FastAPI, console: Console) -> None:
+def _add_version(app: FastAPI, console: Console, begin: Begin) -> None:
     place = f"{_START}/version/{{name}}/{{version}}"
 
     @app.get(place, include_in_schema=False)
@@ -149,7 +126,7 @@ def _add_version(app: FastAPI, console: Console) -> None:
             "others": [each for each in others if each != version],
             "base": base,
             "differences": tariffs.differences(_stored(console, name, base).tariff, stored.tariff) if base else [],
-            "month": last_month(console.api),
+            "month": console.api.last_month(),
         }
         return console.page(request, actor, "rates_version.html", content | second)
 
@@ -166,11 +143,10 @@ def _add_version(app: FastAPI, console: Console) -> None:
         """Preview a stored version."""
         stored = _stored(console, name, version)
         with refusing(422):
-            return _begin(console, actor, stored.tariff, stored.source, month)
+            return _started(console, actor, begin(console.api, actor, stored.tariff, stored.source, month))
 
 
-def _begin(console: Console, actor: Actor, tariff: Tariff, source: str, month: str) -> RedirectResponse:
-    work = begin_preview(console.api, actor, tariff, source, month)
+def _started(console: Console, actor: Actor, work: Work) -> RedirectResponse:
     return console.see_other(actor, f"/console/works/{work.id}")
 
 
@@ -188,7 +164,7 @@ def _draft(
         "faults": [plain(ConfigError(fault)) for fault in faults or ()],
         "tariff": tariff,
         "begins": "" if tariff is None else local_text(tariff.effective, tariff.zone),
-        "month": last_month(console.api),
+        "month": console.api.last_month(),
     }
     return console.page(request, actor, "rates_draft.html", content, status)
 
@@ -214,14 +190,3 @@ def _stored(console: Console, name: str, version: int) -> Stored:
     with console.database.reads.begin() as connection:
         stored: Stored = found(lambda: find_version(connection, name, version))
     return stored
-
-
-def _sums(changes: list[Change]) -> dict[str, Any]:
-    less, more = (sum(sign * change.difference > 0 for change in changes) for sign in (-1, 1))
-    return {
-        "less": less,
-        "more": more,
-        "same": len(changes) - less - more,
-        "before": sum((change.before or Decimal(0) for change in changes), Decimal(0)),
-        "after": sum((change.after for change in changes), Decimal(0)),
-    }

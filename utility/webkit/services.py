@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from commonwatt.config.utility import UtilitySettings
-from commonwatt.model.units import EpochSeconds
+from commonwatt.model.local_calendar import month_before, month_of
+from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.network.tls import client_tls
 from commonwatt.runtime.clock import Clock, machine_s
 from utility.access.actor import Actor
@@ -50,6 +51,10 @@ class Api:
         made = Alarms(self.database, self.clock, self.facts, self._watch(), catalogue(self.settings))
         object.__setattr__(self, "alarms", made)
         object.__setattr__(self, "zone", TownZone(self.database))
+
+    def last_month(self) -> str:
+        """Return the local month before the present one."""
+        return month_before(month_of(int(self.clock.now()) // QUARTER_S, self.zone.read()))
 
     def second(self, actor: Actor) -> Second:
         """Return an actor as the second of two people."""

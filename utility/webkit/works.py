@@ -16,7 +16,6 @@ from typing import Any
 
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.model.units import EpochSeconds
-from utility.billing.run import Progress
 
 MAX_OPEN = 4  # most works that wait or run
 MAX_KEPT = 12  # works whose results are kept; a preview of the town takes some megabytes
@@ -54,6 +53,7 @@ class Work:
         return self.state in (State.WAITING, State.RUNNING)
 
 
+Progress = Callable[[int, int], object]  # called with the meters done and all meters
 Job = Callable[[Progress], tuple[str, Any]]
 """Does a work; returns the page that shows its result (``{id}`` in it is the work's id), and the result."""
 

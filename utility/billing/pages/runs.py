@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from commonwatt.model.local_calendar import month_before
 from utility.access.two_people import shown as shown_second
 from utility.billing import decisions as runs
-from utility.billing.api.billing_works import begin_check, begin_draft, last_month
+from utility.billing.api.billing_works import begin_check, begin_draft
 from utility.billing.documents.statement import spaced
 from utility.billing.proof.head import check_code
 from utility.billing.store import billing, run_views
@@ -58,7 +58,7 @@ def _add_list(app: FastAPI, console: Console) -> None:
         content = {
             "rows": rows[:ROWS],
             "later": address(_START, before=rows[ROWS - 1]["no"]) if len(rows) > ROWS else "",
-            "month": last_month(console.api),
+            "month": console.api.last_month(),
             "works": [work for work in console.api.works.newest() if work.is_open],
         }
         return console.page(request, actor, "runs.html", content)

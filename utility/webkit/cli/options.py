@@ -18,7 +18,6 @@ from commonwatt.runtime.service import errors_reported
 from utility.access.actor import MACHINE, Actor, on_machine
 from utility.database.database import Database, open_database
 from utility.database.town_zone import town_zone
-from utility.exports.selection import check_registered
 
 ConfigOption = Annotated[
     Path,
@@ -67,8 +66,8 @@ def check_named(option: str, name: object | None, there: Collection[object]) -> 
     Raises:
         ConfigError: It is not.
     """
-    if name is not None:
-        check_registered(option, [(name, name)], there)
+    if name is not None and name not in there:
+        raise ConfigError(f"{option}: {name!r:.40} is not registered")
 
 
 def place_of_database(config: Path) -> str:

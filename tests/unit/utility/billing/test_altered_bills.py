@@ -12,6 +12,7 @@ from commonwatt.model.units import AccountNumber
 from harness.billing.worlds import World, tariff
 from tests.unit.utility.billing.test_billing import Command, _people, _world, issued, publish
 from utility.billing.bill import LineKind
+from utility.billing.decisions import previewed
 from utility.billing.proof.altered import AlteredBillError
 from utility.billing.store import bill_documents, billing_sources
 from utility.billing.store.bill_documents import RunDocuments, documents_of, issued_documents, refuse_altered
@@ -22,7 +23,6 @@ from utility.billing.tables import bill
 from utility.database.database import Database
 from utility.exports.exports import Asked, bills_export
 from utility.exports.selection import Selection
-from utility.tariffs.decisions import previewed
 
 people, world = _people, _world
 kind = pytest.fixture(lambda: "sqlite")

@@ -1,0 +1,41 @@
+"""The API of long works: how far one is."""
+
+from fastapi import FastAPI, HTTPException
+from pydantic import BaseModel, Field
+
+from utility.webkit import works
+from utility.webkit.rights import ClerksOrApprovers
+from utility.webkit.services import Api
+from utility.webkit.shapes import Time
+
+
+class Work(BaseModel):
+    """A long work that was started."""
+
+    id: str
+    what: str
+    person: str
+    started: Time
+    state: works.State
+    done: int = Field(description="Meters done so far.")
+    whole: int = Field(description="All meters; 0: not known yet.")
+    fault: str = Field(description="Why it failed.")
+    result: str = Field(description="The address of its result in the API; empty: there is none yet.")
+
+
+def add_works(app: FastAPI, api: Api) -> None:
+    """Add the endpoint."""
+
+    @app.get("/works/{work_id}")
+    def state(_: ClerksOrApprovers, work_id: str) -> Work:
+        """Return how far a long work is. One from before the service's last start is not known, and stored nothing."""
+        work = api.works.find(work_id)
+        if work is None:
+            raise HTTPException(404, "this work is not known; if its result is not there, start it again")
+        return work_answer(work)
+
+
+def work_answer(work: works.Work) -> Work:
+    """Return a work as an answer."""
+    facts = {name: getattr(work, name) for name in Work.model_fields if name != "result"}
+    return Work(**facts, result=work.path.removeprefix("/console").replace("/rates/preview", "/tariffs/preview"))
