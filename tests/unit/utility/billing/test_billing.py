@@ -32,7 +32,7 @@ from utility.billing.stored_run import Computed
 from utility.billing.tables import bill, bill_run
 from utility.database.database import Database, open_database
 from utility.registry.accounts import Account, Dated
-from utility.tariffs import cli as cli_tariff
+from utility.statistics.preview import cli as cli_tariff
 from utility.tariffs.store import tariffs
 from utility.tariffs.tariff import Tariff
 
