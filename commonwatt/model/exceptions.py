@@ -13,7 +13,14 @@ class CommonwattError(Exception):
 
 
 class ConfigError(CommonwattError):
-    """A file a person wrote can't be used; names file, line, key and what is allowed."""
+    """What a person wrote can't be used; names file, line, key, or field, and what is allowed.
+
+    ``text`` is for every reader. The error's own words also have the command that helps next, for a terminal.
+    """
+
+    def __init__(self, text: str, command: str = "") -> None:
+        super().__init__(f"{text}; {command}" if command else text)
+        self.text = text
 
 
 class SettingError(ConfigError):

@@ -21,19 +21,19 @@ def parse_time(text: str, name: str, zone: ZoneInfo | None = None) -> EpochSecon
     """Return the time that a text gives.
 
     Args:
-        name: The option or parameter that has it, for errors.
+        name: The option or parameter that has it, for errors; empty: they don't name it.
         zone: The time zone of times without an offset; ``None``: they are refused.
 
     Raises:
         ConfigError: The text is no time, a local time does not exist or exists twice, or it is out of range.
     """
-    text = text.strip()
+    text, name = text.strip(), f"{name}: " if name else ""
     if _WITHOUT_HYPHENS.fullmatch(text):
-        raise ConfigError(f"{name}: {text} is no time of this century; a date has hyphens, such as 2026-11-01")
+        raise ConfigError(f"{name}{text} is no time of this century; a date has hyphens, such as 2026-11-01")
     is_number = text.isascii() and text.isdecimal() and len(text) <= 20
     found = int(text) if is_number else _seconds(text, name, zone)
     if not 0 <= found <= MAX_EPOCH:
-        raise ConfigError(f"{name}: {text} is not between 1970 and 2106")
+        raise ConfigError(f"{name}{text} is not between 1970 and 2106")
     return found
 
 
@@ -45,12 +45,12 @@ def _seconds(text: str, name: str, zone: ZoneInfo | None) -> EpochSeconds:
             raise ValueError(text)
         found = datetime.fromisoformat(whole)
     except ValueError as error:
-        raise ConfigError(f"{name}: {text!r:.50} is no time; give {FORMS if zone is None else LOCAL_FORMS}") from error
+        raise ConfigError(f"{name}{text!r:.50} is no time; give {FORMS if zone is None else LOCAL_FORMS}") from error
     if found.microsecond:
-        raise ConfigError(f"{name}: {text} is not in whole seconds")
+        raise ConfigError(f"{name}{text} is not in whole seconds")
     if found.tzinfo is None:
         if zone is None:
-            raise ConfigError(f"{name}: {text} has no offset from UTC; give {FORMS}")
+            raise ConfigError(f"{name}{text} has no offset from UTC; give {FORMS}")
         found = _local(found, name, zone)
     return int(found.timestamp())
 
@@ -62,9 +62,9 @@ def _local(wall: datetime, name: str, zone: ZoneInfo) -> datetime:
     if first.utcoffset() == second.utcoffset():
         return first
     if first.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != wall:
-        raise ConfigError(f"{name}: {text} does not exist in {zone.key}: clocks go forward then")
+        raise ConfigError(f"{name}{text} does not exist in {zone.key}: clocks go forward then")
     raise ConfigError(
-        f"{name}: {text} exists twice in {zone.key}: clocks go back then; write {first.isoformat(timespec='minutes')} "
+        f"{name}{text} exists twice in {zone.key}: clocks go back then; write {first.isoformat(timespec='minutes')} "
         f"or {second.isoformat(timespec='minutes')}"
     )
 

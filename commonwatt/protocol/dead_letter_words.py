@@ -151,7 +151,7 @@ def wanted(meter: str | None, reason: str | None, since: str | None, now: EpochS
         ConfigError: An option is malformed.
     """
     if meter is not None and parse_id(meter) is None:
-        raise ConfigError(f"--meter: {meter!r:.40} is no meter's id")
+        raise ConfigError(f"meter: {meter!r:.40} is no meter's id")
     return Wanted(
         meter=None if meter is None else parse_id(meter),
         reasons=() if reason is None else _numbers(reason),
@@ -164,7 +164,7 @@ def _numbers(reason: str) -> tuple[int, ...]:
     asked = reason.lower().replace("_", " ").replace("-", " ").strip()
     found = tuple(number for number, name in REASONS.items() if asked in (name, str(number)))
     if not found:
-        raise ConfigError(f"--reason: {reason!r} is none; there are: {', '.join(sorted(set(REASONS.values())))}")
+        raise ConfigError(f"reason: {reason!r} is none; there are: {', '.join(sorted(set(REASONS.values())))}")
     return found
 
 
@@ -173,7 +173,7 @@ def _since(text: str, now: EpochSeconds) -> EpochSeconds:
     if text[:-1].isdecimal() and len(text) <= 10 and text[-1:] in units:
         return max(0, now - int(text[:-1]) * units[text[-1]])
     try:
-        return parse_time(text, "--since")
+        return parse_time(text, "since")
     except ConfigError as error:
         raise ConfigError(f"{error}, or a time ago, such as 90m, 24h or 7d") from error
 

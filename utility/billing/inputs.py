@@ -114,8 +114,8 @@ class RunInputs:
             if tariff is None:
                 when = local_text(begin, ZoneInfo(self.timezone))
                 raise ConfigError(
-                    f"no tariff {name!r} is in force on {when}{self._whose(name)}; "
-                    "publish one: commonwatt tariff propose FILE"
+                    f"no tariff {name!r} is in force on {when}{self._whose(name)}",
+                    "publish one: commonwatt tariff propose FILE",
                 )
             found.append(Segment(tariff=tariff, start=begin, end=after))
         return found

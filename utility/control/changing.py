@@ -111,7 +111,7 @@ def chosen_of(kinds: Mapping[MicrogridId, str], chosen: Chosen) -> list[Microgri
             raise ChangeError(f"microgrid {unknown[0]} is not registered; there are {some(kinds)}")
         found = [name for name in kinds if name in chosen.microgrids]
     if not kinds:
-        raise ChangeError("no microgrid is registered: commonwatt utility register")
+        raise ChangeError("no microgrid is registered", "register a town: commonwatt utility register")
     if not found:
         raise ChangeError(f"no microgrid is of the kind {chosen.kind}; there are {some(sorted(set(kinds.values())))}")
     return found

@@ -109,7 +109,7 @@ def edit(
     """
     by = _by(actor, why, now)
     if not why.strip():
-        raise ConfigError("--why: give the reason")
+        raise ConfigError("why: give the reason")
     span, new = _edit(database, settings, of, now)
     total = int(new.blocks.values.sum())
     with database.writes.begin() as connection:
@@ -147,7 +147,7 @@ def meter_number(connection: Connection, text: str) -> int:
     meter_id = parse_id(text)
     number = None if meter_id is None else reads.meter_number(connection, meter_id)
     if number is None:
-        raise ConfigError(f"--meter {text:.30}: no such meter is registered; see: commonwatt utility")
+        raise ConfigError(f"meter {text:.30}: no such meter is registered", "see: commonwatt accounts list")
     return number
 
 
@@ -166,11 +166,11 @@ def chosen_of(
         ConfigError: One of them is wrong; says which.
     """
     zone = zone_of(connection)
-    first = None if start is None else parse_time(start, "--from", zone)
-    until = None if end is None else parse_time(end, "--to", zone)
+    first = None if start is None else parse_time(start, "from", zone)
+    until = None if end is None else parse_time(end, "to", zone)
     if first is not None and until is not None and first >= until:
-        raise ConfigError("--from must be before --to")
-    for name, time in (("--from", first), ("--to", until)):
+        raise ConfigError("from must be before to")
+    for name, time in (("from", first), ("to", until)):
         if time is not None and time % QUARTER_S:
             raise ConfigError(f"{name} must be a quarter-hour, a multiple of {QUARTER_S} s")
     return Chosen(
@@ -185,7 +185,7 @@ def _method(text: str) -> Method:
     for method in Method:
         if method.words == text:
             return method
-    raise ConfigError(f"--method {text:.30}: is none of {', '.join(method.words for method in Method)}")
+    raise ConfigError(f"method {text:.30}: is none of {', '.join(method.words for method in Method)}")
 
 
 def lines_around(database: Database, settings: ValidationSettings, rows: Sequence[Any]) -> tuple[int, dict[str, Line]]:
@@ -217,7 +217,7 @@ def lines_around(database: Database, settings: ValidationSettings, rows: Sequenc
 
 def _by(actor: Actor, why: str, now: EpochSeconds) -> By:
     if len(why) > MAX_WHY:
-        raise ConfigError(f"--why may have {MAX_WHY} characters")
+        raise ConfigError(f"why may have {MAX_WHY} characters")
     return By(person=actor.name, time=now, why=why)
 
 
@@ -236,7 +236,7 @@ def _record(
 def _type(text: str) -> RecordType:
     flows = {kind.name.lower(): kind for kind in RecordType if kind.is_flow}
     if text not in flows:
-        raise ConfigError(f"--type {text:.30}: is none of {', '.join(sorted(flows))}; a level can't be edited")
+        raise ConfigError(f"type {text:.30}: is none of {', '.join(sorted(flows))}; a level can't be edited")
     return flows[text]
 
 
@@ -245,23 +245,23 @@ def _edit(database: Database, settings: ValidationSettings, of: Edit, now: Epoch
     kind = _type(of.record_type)
     with database.reads.begin() as connection:
         number, zone = meter_number(connection, of.meter), zone_of(connection)
-        start, end = parse_time(of.start, "--from", zone), parse_time(of.end, "--to", zone)
+        start, end = parse_time(of.start, "from", zone), parse_time(of.end, "to", zone)
         members, owner = member_at(connection, number)
     if end > now:
-        raise ConfigError("--to is in the future; only what is past can be edited")
+        raise ConfigError("to is in the future; only what is past can be edited")
     span = quarters_of(start, end)
     member = next(one for one in members if one.no == number)
     if member not in members_in(members, *span):
-        raise ConfigError(f"--meter {of.meter}: was not in its place then; enter the value of the meter that was")
+        raise ConfigError(f"meter {of.meter}: was not in its place then; enter the value of the meter that was")
     if kind not in member.record_types:
-        raise ConfigError(f"--type {of.record_type}: meter {of.meter} does not measure it")
+        raise ConfigError(f"type {of.record_type}: meter {of.meter} does not measure it")
     shape = Estimator(database, rules_of(settings, zone)).like_days(members, (number, int(kind)), span)
     energy = None if of.energy is None else energy_of(of.energy)
     values, slots = edited(start, end, energy, *shape)
     most, limit = int(values.max()), member.limits[int(kind)]
     if most > limit:
         raise ConfigError(
-            f"--energy {of.energy}: is {most} mWh in a slot of 15 s, more than its service carries, {limit}"
+            f"energy {of.energy}: is {most} mWh in a slot of 15 s, more than its service carries, {limit}"
         )
     keys = [(member.id, int(kind), quarter) for quarter in range(*span)]
     blocks = make_blocks(keys, values, np.where(slots, np.uint8(Quality.EXACT), np.uint8(0)))

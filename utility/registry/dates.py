@@ -17,7 +17,7 @@ def parse_quarter(text: str, zone: ZoneInfo) -> Quarter:
     try:
         seconds = parse_time(text, "", zone)
     except ConfigError as error:
-        raise ValueError(str(error).removeprefix(": ")) from error
+        raise ValueError(str(error)) from error
     if seconds % QUARTER_S:
         raise ValueError(f"{text} is not on a quarter-hour (:00, :15, :30, :45)")
     return seconds // QUARTER_S

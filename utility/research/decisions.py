@@ -25,13 +25,13 @@ def approve(database: Database, release: str, why: str, second: Second) -> None:
     Raises:
         ConfigError: It does not wait, the person may not be the second one, or there is no reason.
     """
-    reason, actor, now = short("--why", why, MAX_WHY), second.actor, second.now
+    reason, actor, now = short("why", why, MAX_WHY), second.actor, second.now
     with second_person(database, second, f"release {release}") as connection:
         store.lock_releases(connection)
         kept = store.find_release(connection, release)
         if kept is None or kept.state != "waiting":
             state = "there is no such release" if kept is None else f"is {kept.state} already"
-            raise ConfigError(f"{release:.16}: {state}; see: commonwatt research list")
+            raise ConfigError(f"{release:.16}: {state}", "see: commonwatt research list")
         require_second(connection, second, {kept.asked_by: "asked for it"})
         decided = {"state": "approved", "decided": now, "decided_by": actor.name, "why": reason}
         store.save_release(connection, store.Kept(**{**vars(kept), **decided}))
@@ -48,7 +48,7 @@ def add_agreement(database: Database, name: str, until: EpochSeconds, actor: Act
     """
     named = short("NAME", name, MAX_NAME)
     if until <= now:
-        raise ConfigError(f"--until {iso(until)}: is in the past")
+        raise ConfigError(f"until {iso(until)}: is in the past")
     with database.writes.begin() as connection:
         agreement = store.Agreement(name=named, until=until, added=now, added_by=actor.name)
         if not store.add_agreement(connection, agreement):

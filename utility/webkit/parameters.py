@@ -20,9 +20,9 @@ _LOST_PLUS = re.compile(r"(T[\d:]+) (?=\d\d:?\d\d$)")
 def _moment(text: object) -> object:
     """Return the time of a parameter; a plus sign that was not encoded arrives as a space."""
     try:
-        return parse_time(_LOST_PLUS.sub(r"\1+", str(text)), "time", _ZONE.get())
+        return parse_time(_LOST_PLUS.sub(r"\1+", str(text)), "", _ZONE.get())
     except ConfigError as error:
-        raise ValueError(str(error).removeprefix("time: ")) from error
+        raise ValueError(str(error)) from error
 
 
 async def _read_zone(request: Request) -> None:

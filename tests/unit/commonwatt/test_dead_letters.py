@@ -76,12 +76,12 @@ def test_options_say_which_letters_are_wanted() -> None:
 @pytest.mark.parametrize(
     ("meter", "reason", "since", "says"),
     [
-        ("x", None, None, "--meter: 'x'"),
-        (str(2**64), None, None, "--meter"),
+        ("x", None, None, "meter: 'x'"),
+        (str(2**64), None, None, "meter"),
         (None, "heat", None, "there are: ahead, bad batch, bad flag"),
-        (None, None, "soon", "--since: 'soon' is no time; give .* or a time ago"),
-        (None, None, "9" * 30, "--since"),
-        (None, None, "2026-11-01", "--since: 2026-11-01 has no offset"),
+        (None, None, "soon", "since: 'soon' is no time; give .* or a time ago"),
+        (None, None, "9" * 30, "since"),
+        (None, None, "2026-11-01", "since: 2026-11-01 has no offset"),
     ],
 )
 def test_a_wrong_option_is_named(meter: str | None, reason: str | None, since: str | None, says: str) -> None:

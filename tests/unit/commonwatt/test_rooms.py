@@ -1,6 +1,10 @@
 """The utility's rooms: what is a rule stays arithmetic; SQL, web and commands stand in files of their names."""
 
+import ast
+
 import grimp
+
+from harness.docs.marked import DOCS
 
 # Names of the files and folders of a room that open, ask or serve; every other module is a rule.
 FACETS = {"tables", "store", "decisions", "api", "cli", "pages", "jobs", "metrics"}
@@ -77,3 +81,19 @@ def test_every_rule_of_the_utility_is_arithmetic() -> None:
         if any(other in graph.modules and graph.find_shortest_chain(name, other) for other in FORBIDDEN)
     }
     assert {name.removeprefix("utility.") for name in opening} == NOT_YET
+
+
+TERMINALS = ("cli", "assembly", "database", "exports")  # rooms and files whose errors only a terminal shows
+
+
+def test_errors_that_a_page_may_show_have_no_words_of_a_command_line() -> None:
+    found = []
+    for path in (DOCS.parent / "utility").rglob("*.py"):
+        if set(TERMINALS) & set(path.relative_to(DOCS.parent).with_suffix("").parts):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
+                words = [each.value for each in ast.walk(node.exc.args[0]) if isinstance(each, ast.Constant)]
+                if any(isinstance(word, str) and ("commonwatt " in word or "--" in word) for word in words):
+                    found.append(f"{path.name}:{node.lineno}")
+    assert found == [], "give the command that helps as the error's second argument"

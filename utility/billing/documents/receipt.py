@@ -65,7 +65,7 @@ def receipt_of(run: StoredRun, tree: Tree, bill: Bill, quarters: Sequence[MeterQ
     if place < 0:
         raise StoreError(
             f"account {bill.account}, {bill.month}: bill and settled quarter-hours are not those that the run was "
-            "made of; compare the run: commonwatt bills check"
+            "made of; check the run again"
         )
     segments = inputs.segments(bill.account)
     proof = proof_at(tree.hashes, place)

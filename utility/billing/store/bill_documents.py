@@ -231,7 +231,7 @@ def documents_of(database: Database, month: str) -> RunDocuments:
     with database.reads.begin() as connection:
         number = latest_run(connection, month)
         if number is None:
-            raise ConfigError(f"{month}: there is no run of bills; make it: commonwatt bills run {month}")
+            raise ConfigError(f"{month}: there is no run of bills", f"make it: commonwatt bills run {month}")
         return _documents(database, connection, number, None)
 
 

@@ -152,7 +152,7 @@ def run_of(connection: Connection, number: int) -> dict[str, Any]:
     columns = [bill_run.c[name] for name in _COLUMNS]
     row = connection.execute(select(*columns).where(bill_run.c.no == number)).mappings().first()
     if row is None:
-        raise ConfigError(f"{number}: there is no run of bills with this number; see: commonwatt bills list")
+        raise ConfigError(f"{number}: there is no run of bills with this number", "see: commonwatt bills list")
     return _run_row(row)
 
 
@@ -301,17 +301,19 @@ def issue_run(connection: Connection, number: int, person: str, now: EpochSecond
     _refuse_issued(connection, run["month"])
     if run["previous_no"] != _newest_issued(connection):
         raise ConfigError(
-            f"run {number} was made before another month was issued; make it again: commonwatt bills run {run['month']}"
+            f"run {number} was made before another month was issued",
+            f"make it again: commonwatt bills run {run['month']}",
         )
     if provisional := run["figures"]["provisional"]:
         raise ConfigError(
             f"run {number}: {provisional} bills have provisional quarter-hours, for which readings may come: wait "
-            f"for the deadline of settlement, then make the run again: commonwatt bills run {run['month']}"
+            "for the deadline of settlement, then make the run again",
+            f"with: commonwatt bills run {run['month']}",
         )
     ours = (bill_run.c.no == number) & (bill_run.c.state == "checked")
     done = connection.execute(bill_run.update().where(ours).values(state="issued", issued_by=person, issued=now))
     if not done.rowcount:
-        raise ConfigError(f"run {number} was issued by another person meanwhile; see: commonwatt bills list")
+        raise ConfigError(f"run {number} was issued by another person meanwhile", "see: commonwatt bills list")
 
 
 def _run_row(row: Mapping[Any, Any]) -> dict[str, Any]:

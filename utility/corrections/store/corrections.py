@@ -175,7 +175,7 @@ def decide(connection: Connection, chosen: Chosen, action: Action, by: By) -> li
         there = f"those chosen are {_decided(connection, others)}" if others else "none was chosen"
         raise ConfigError(f"nothing to {action}: {there}; {action} needs {' or '.join(states)}")
     if len(rows) > MAX_AT_ONCE:
-        raise ConfigError(f"more than {MAX_AT_ONCE} corrections; choose fewer with --meter, --from and --to")
+        raise ConfigError(f"more than {MAX_AT_ONCE} corrections; choose fewer, by meter and time")
     _change(connection, rows, action)
     _record(connection, [(row.no, row.state, STEPS[State(row.state), action]) for row in rows], by)
     return rows

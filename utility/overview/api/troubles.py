@@ -36,7 +36,7 @@ def add_troubles(app: APIRouter, api: Api) -> None:
         try:
             asked = wanted(meter, reason, str(since), 0, state or "")
         except ConfigError as error:
-            raise HTTPException(422, str(error).removeprefix("--")) from error
+            raise HTTPException(422, str(error)) from error
         with api.database.reads.begin() as connection:
             return {"dead_letters": [row_of(kept) for kept in kept_dead_letters(connection, limit, asked)]}
 

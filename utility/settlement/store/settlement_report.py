@@ -56,7 +56,7 @@ def report_of(database: Database, days: range, truth: Sequence[Path], tell: Call
             unsigned64(row.id): row.account for row in connection.execute(select(meter.c.id, meter.c.account))
         }
     if not members:
-        raise ConfigError("no meter is registered; see: commonwatt utility register")
+        raise ConfigError("no meter is registered", "see: commonwatt utility register")
     true_blocks, true_events = _read(truth)
     found: dict[str, Energy] = {name: {} for name in (*CONVENTIONS, *([_TRUTH] if truth else []))}
     for done, day in enumerate(days):

@@ -12,7 +12,8 @@ from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from utility.tariffs.tables import rates_version
 from utility.tariffs.tariff import Tariff, tariff_of
 
-_MEANWHILE = "{name} v{version}: was replaced or published meanwhile; see: commonwatt tariff list"
+_MEANWHILE = "{name} v{version}: was replaced or published meanwhile"
+_SEE = "see: commonwatt tariff list"
 
 _LOCK = 0x43570164  # number of the advisory lock for new versions: each has its number
 
@@ -47,7 +48,7 @@ def proposal(connection: Connection, name: str) -> tuple[Tariff, str]:
     ours = (rates_version.c.name == name) & (rates_version.c.state == "proposed")
     row = connection.execute(select(rates_version.c.content, rates_version.c.proposed_by).where(ours)).first()
     if row is None:
-        raise ConfigError(f"{name}: nothing is proposed; propose it first: commonwatt tariff propose FILE")
+        raise ConfigError(f"{name}: nothing is proposed", "propose it first: commonwatt tariff propose FILE")
     return tariff_of(row.content), row.proposed_by
 
 
@@ -66,12 +67,12 @@ def publish(connection: Connection, name: str, version: int, person: str, now: E
     ours = (rates_version.c.name == name) & (rates_version.c.version == version) & (rates_version.c.state == "proposed")
     begins = connection.execute(select(rates_version.c.effective).where(ours)).scalar()
     if begins is None:
-        raise ConfigError(_MEANWHILE.format(name=name, version=version))
+        raise ConfigError(_MEANWHILE.format(name=name, version=version), _SEE)
     if (fault := _too_early(connection, name, begins, now)) is not None:
         raise ConfigError(f"{name} v{version}: {fault}; propose it with a later `effective`")
     values = {"state": "published", "approved_by": person, "approved": now}
     if not connection.execute(rates_version.update().where(ours).values(values)).rowcount:
-        raise ConfigError(_MEANWHILE.format(name=name, version=version))
+        raise ConfigError(_MEANWHILE.format(name=name, version=version), _SEE)
 
 
 def published(connection: Connection) -> tuple[Tariff, ...]:

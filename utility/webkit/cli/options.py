@@ -51,7 +51,7 @@ def _time_of(context: typer.Context, text: str | None) -> EpochSeconds | None:
     try:
         return parse_time(text, "", zone)
     except ConfigError as error:
-        raise typer.BadParameter(str(error).removeprefix(": ")) from error
+        raise typer.BadParameter(str(error)) from error
 
 
 def load(config: Path) -> tuple[UtilitySettings, Clock]:

@@ -1,6 +1,5 @@
 """Answers that several pages give: errors in words for a browser, files, and fields that several forms have."""
 
-import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Annotated, Any
@@ -19,14 +18,10 @@ After = Annotated[str, Query(max_length=60)]
 Skip = Annotated[int, Query(ge=0, le=10_000_000)]
 Number = Annotated[int, Path(ge=0, lt=2**31)]
 
-_COMMANDS = re.compile(r"(; see|; propose it first|; make it again|; make it|; next)?: commonwatt [^;,.]*")
-_OPTION = re.compile(r"--([a-z]+)")
-
 
 def plain(error: Exception) -> str:
-    """Return an error for a page: without the commands and options that only a terminal has."""
-    text = _COMMANDS.sub("", str(error))
-    return _OPTION.sub(r"\1", text)
+    """Return an error for a page: without the command that helps at a terminal."""
+    return error.text if isinstance(error, ConfigError) else str(error)
 
 
 def refusing(status: int = 409) -> AbstractContextManager[None]:

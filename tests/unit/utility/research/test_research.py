@@ -232,7 +232,7 @@ def test_above_the_limit_a_second_person_approves(research: Research, tmp_path: 
     assert "anna asked for it; a second person" in research(*approve, "anna", code=2)
     assert "log in with: commonwatt login" in research(*approve[:-1], code=2)
     assert "there is no such release" in research("approve", "x", "--why", "y", "--as", "ben", code=2)
-    assert "--why" in research("approve", waiting["id"], "--why", " ", "--as", "ben", code=2)
+    assert "why: 1 to 200" in research("approve", waiting["id"], "--why", " ", "--as", "ben", code=2)
     research(*approve, "ben")
     assert "is approved already" in research(*approve, "ben", code=2)
     assert waiting["id"] in research(*words, limit=0)
