@@ -31,6 +31,7 @@ from utility.people.api import add_api_tokens, add_people
 from utility.readings.api import add_readings
 from utility.readings.store import reads
 from utility.research.api import add_research_decisions
+from utility.settlement.api import add_sharing
 from utility.statistics.api import add_statistics
 from utility.statistics.preview.api import add_previews
 from utility.supply.store.supply_view import supply_view
@@ -72,6 +73,7 @@ def make_app(api: Api) -> FastAPI:
     _add_registry(staff, api)
     timed = APIRouter(dependencies=[FOR_STAFF, LOCAL_TIMES])
     add_readings(timed, api)
+    add_sharing(timed, api)
     add_days(timed, api)
     add_troubles(timed, api)
     # Included routers would hide their routes from `unruled`.

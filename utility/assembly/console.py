@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from utility.alarms.pages import add_alarms
+from utility.assembly.ending import end_made
 from utility.billing.pages.bills import add_bills
 from utility.billing.pages.runs import add_runs
 from utility.control.pages import add_schedules
@@ -22,7 +23,7 @@ from utility.overview.pages.find import add_find
 from utility.overview.pages.jobs import add_jobs
 from utility.overview.pages.meters import add_meters
 from utility.overview.pages.microgrids import add_microgrids
-from utility.overview.pages.quarantine import add_quarantine
+from utility.overview.pages.quarantine import add_quarantine, tabs
 from utility.overview.pages.town import add_town
 from utility.people.pages.account import add_account
 from utility.people.pages.audit import add_audit
@@ -53,7 +54,7 @@ PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
     add_home_bills,
     add_alarms,
     add_quarantine,
-    add_corrections,
+    partial(add_corrections, tabs=tabs),
     partial(add_rates, begin=begin_preview),
     add_preview,
     add_runs,
@@ -65,7 +66,7 @@ PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
     add_account,
     add_second_factor,
     add_statistics_page,
-    add_tokens,
+    partial(add_tokens, end=end_made),
     add_audit,
     add_research,
     add_devices,

@@ -11,8 +11,8 @@ from utility.corrections.decisions import close_findings, decide_lines, meter_nu
 from utility.corrections.lifecycle import Action, State
 from utility.corrections.store.checking import open_findings
 from utility.corrections.store.corrections import Chosen
+from utility.corrections.store.listed import corrections_page
 from utility.corrections.summaries import key_of
-from utility.overview.store.waiting import corrections_page
 from utility.readings.decisions import MAX_AT_ONCE, decide_letters
 from utility.webkit.parameters import Limit
 from utility.webkit.rights import Clerks, Staff

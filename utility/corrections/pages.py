@@ -1,5 +1,6 @@
 """Corrections: proposed estimates with their plots, decided one or many; values that a person enters."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -14,9 +15,8 @@ from utility.corrections.figures import figure
 from utility.corrections.lifecycle import STEPS, Action, State
 from utility.corrections.store.corrections import Chosen, steps_of
 from utility.corrections.store.corrections import found as corrections_found
+from utility.corrections.store.listed import corrections_page
 from utility.corrections.summaries import Key, key_of, step_lines, summaries
-from utility.overview.pages.quarantine import Meter, shared
-from utility.overview.store import waiting
 from utility.webkit.console.answers import ROWS, After, Why, address, found, plain, refusing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Clerks, Staff
@@ -24,19 +24,24 @@ from utility.webkit.rights import Clerks, Staff
 Keys = Annotated[list[str], Form(min_length=1, max_length=MAX_CHOSEN)]
 Word = Annotated[str, Form(max_length=40)]
 
+Meter = Annotated[str, Query(pattern="^[0-9]{0,20}$", description="Only of this meter.")]
+
 _START = "/console/quarantine/corrections"
 _MAX_QUARTERS = 10_000
 _DONE = {Action.APPROVE: "approved", Action.REFUSE: "refused", Action.REVERT: "taken back"}
 
 
-def add_corrections(app: FastAPI, console: Console) -> None:
+Tabs = Callable[[Console, str], dict[str, Any]]  # returns what the tabs of the list of what waits show
+
+
+def add_corrections(app: FastAPI, console: Console, tabs: Tabs) -> None:
     """Add the routes."""
-    _add_list(app, console)
-    _add_edit(app, console)
-    _add_one(app, console)
+    _add_list(app, console, tabs)
+    _add_edit(app, console, tabs)
+    _add_one(app, console, tabs)
 
 
-def _add_list(app: FastAPI, console: Console) -> None:
+def _add_list(app: FastAPI, console: Console, tabs: Tabs) -> None:
     @app.get(_START, include_in_schema=False)
     def corrections(
         request: Request,
@@ -49,11 +54,11 @@ def _add_list(app: FastAPI, console: Console) -> None:
         with console.database.reads.begin() as connection:
             meters = [found(lambda: meter_number(connection, meter))] if meter else None
             chosen = Chosen(meters=meters)
-            page = found(lambda: waiting.corrections_page(connection, chosen, [state], ROWS, after))
+            page = found(lambda: corrections_page(connection, chosen, [state], ROWS, after))
         later = address(_START, meter=meter, state=state, after=page.after) if page.after else ""
         content = {"rows": page.rows, "meter": meter, "state": state, "states": list(State), "later": later}
         content |= {"actions": _actions(state)}
-        return console.page(request, actor, "corrections.html", content | shared(console, "corrections"))
+        return console.page(request, actor, "corrections.html", content | tabs(console, "corrections"))
 
     @app.post(_START, include_in_schema=False)
     def decide(actor: Clerks, key: Keys, action: Annotated[Action, Form()], why: Why = "") -> RedirectResponse:
@@ -66,7 +71,7 @@ def _add_list(app: FastAPI, console: Console) -> None:
         return console.see_other(actor, _START, words)
 
 
-def _add_one(app: FastAPI, console: Console) -> None:
+def _add_one(app: FastAPI, console: Console, tabs: Tabs) -> None:
     @app.get(f"{_START}/{{key}}", include_in_schema=False)
     def correction(request: Request, actor: Staff, key: str) -> HTMLResponse:
         """Show some corrections in a row: the plot around them, and every step."""
@@ -76,7 +81,7 @@ def _add_one(app: FastAPI, console: Console) -> None:
         lines = summaries(rows)
         content = {"rows": lines, "line": lines[0], "steps": step_lines(steps), "key": key}
         content |= {"actions": _actions(State(lines[0]["state"]))}
-        return console.page(request, actor, "correction.html", content | shared(console, "corrections"))
+        return console.page(request, actor, "correction.html", content | tabs(console, "corrections"))
 
     @app.get(f"{_START}/{{key}}/plot.json", include_in_schema=False)
     def plot(_: Staff, key: str) -> dict[str, Any]:
@@ -86,11 +91,11 @@ def _add_one(app: FastAPI, console: Console) -> None:
         return figure(lines, first * QUARTER_S, QUARTER_S, rows[0].record_type)
 
 
-def _add_edit(app: FastAPI, console: Console) -> None:
+def _add_edit(app: FastAPI, console: Console, tabs: Tabs) -> None:
     @app.get(f"{_START}/edit", include_in_schema=False)
     def form(request: Request, actor: Clerks, meter: Meter = "") -> HTMLResponse:
         """Show the form for a value that a person enters."""
-        return _form(console, request, actor, {"meter": meter})
+        return _form(console, tabs, request, actor, {"meter": meter})
 
     @app.post(f"{_START}/edit", include_in_schema=False)
     def enter(
@@ -108,15 +113,17 @@ def _add_edit(app: FastAPI, console: Console) -> None:
         try:
             span, total = edit(console.database, console.api.settings.validation, new, actor, why, console.now())
         except ConfigError as error:
-            return _form(console, request, actor, vars(new) | {"why": why, "error": plain(error)}, 422)
+            return _form(console, tabs, request, actor, vars(new) | {"why": why, "error": plain(error)}, 422)
         words = f"meter {meter}: {counted(len(span), 'quarter-hour')} entered, {total / 1e6:.3f} kWh"
         return console.see_other(actor, address(_START, meter=meter, state=State.EDITED), words)
 
 
-def _form(console: Console, request: Request, actor: Any, filled: dict[str, Any], status: int = 200) -> HTMLResponse:
+def _form(
+    console: Console, tabs: Tabs, request: Request, actor: Any, filled: dict[str, Any], status: int = 200
+) -> HTMLResponse:
     empty = {"meter": "", "start": "", "end": "", "record_type": "through", "energy": "", "why": "", "error": ""}
     content = empty | {name: value or "" for name, value in filled.items()}
-    return console.page(request, actor, "edit.html", content | shared(console, "corrections"), status)
+    return console.page(request, actor, "edit.html", content | tabs(console, "corrections"), status)
 
 
 def _rows(console: Console, key: Key) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Stored readings by the API: values, events, sharing and completeness."""
+"""Stored readings by the API: values, events and completeness."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -10,7 +10,6 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from utility.database.database import Database
 from utility.readings.store import completeness, reads
-from utility.settlement.store.sharing import recorded
 from utility.webkit.parameters import Limit, MeterText, MicrogridName, Moment
 from utility.webkit.services import Api
 
@@ -24,7 +23,6 @@ MAX_COMPLETENESS_S = 7 * 86_400
 def add_readings(app: APIRouter, api: Api) -> None:
     """Add the endpoints of stored readings."""
     _add_data(app, api)
-    _add_sharing(app, api)
     _add_completeness(app, api)
 
 
@@ -41,7 +39,7 @@ def _add_data(app: APIRouter, api: Api) -> None:
         Quality 2 is exact, 1 averaged; a slot that is missing is not listed. ``type`` is a name or a number.
         """
         record_type = _record_type(kind)
-        _check_range(start, end, MAX_READINGS_S)
+        check_range(start, end, MAX_READINGS_S)
         blocks = reads.readings(
             api.database, meter[1], record_type, start // QUARTER_S, max(start, end - 1) // QUARTER_S
         )
@@ -63,24 +61,6 @@ def _add_data(app: APIRouter, api: Api) -> None:
             return {"events": reads.events(connection, meter[1], meter[0], limit)}
 
 
-def _add_sharing(app: APIRouter, api: Api) -> None:
-    @app.get("/sharing")
-    def sharing(
-        start: Moment, end: Moment, microgrid: MicrogridName | None = None, limit: Limit = 1000
-    ) -> dict[str, object]:
-        """Return who gave and received by sharing in the quarter-hours that begin in ``[start, end)``, newest first.
-
-        By microgrid, milliwatt-hours, from stored readings. Quarter-hours without sharing are not listed. Late readings
-        make a new ``version``; ``complete``: every reading that is needed was there.
-        """
-        _check_range(start, end, MAX_COMPLETENESS_S)
-        if microgrid is not None:
-            _check_microgrid(api.database, microgrid)
-        first, last = -(-start // QUARTER_S), (end - 1) // QUARTER_S
-        with api.database.reads.begin() as connection:
-            return {"sharing": recorded(connection, first, last, microgrid, limit)}
-
-
 def _add_completeness(app: APIRouter, api: Api) -> None:
     @app.get("/completeness")
     def complete(
@@ -91,9 +71,9 @@ def _add_completeness(app: APIRouter, api: Api) -> None:
         By microgrid; for one ``microgrid`` or ``meter`` also by meter and record type. A meter counts from its first
         quarter with data until it is removed.
         """
-        _check_range(start, end, MAX_COMPLETENESS_S)
+        check_range(start, end, MAX_COMPLETENESS_S)
         if microgrid is not None:
-            _check_microgrid(api.database, microgrid)
+            check_microgrid(api.database, microgrid)
         if meter is not None:
             _registered(api.database, meter)
         first, last = completeness.settled_range(int(api.clock.now()), start, end)
@@ -147,12 +127,14 @@ def _registered(database: Database, meter: str) -> tuple[int, int]:
     return int(meter), number
 
 
-def _check_microgrid(database: Database, name: str) -> None:
+def check_microgrid(database: Database, name: str) -> None:
+    """Refuse a microgrid that is not registered."""
     with database.reads.begin() as connection:
         if not reads.is_controller(connection, name):
             raise HTTPException(404, f"microgrid {name} is not registered")
 
 
-def _check_range(start: int, end: int, longest_s: int) -> None:
+def check_range(start: int, end: int, longest_s: int) -> None:
+    """Refuse a range of time that is empty or too long."""
     if not start < end <= start + longest_s:
         raise HTTPException(422, f"end must be after start, by at most {longest_s} s ({longest_s // 86_400} days)")

@@ -1,24 +1,15 @@
 """What routes that change people and tokens share: who acts when, refusals as answers, addresses of links."""
 
-import json
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
-from typing import Any
+from contextlib import contextmanager
 
 from fastapi import HTTPException, Request
 
 from commonwatt.model.exceptions import ConfigError
 from utility.access.actor import Actor
-from utility.access.store import audit_log
 from utility.access.store.people import By, Link
-from utility.alarms.client import AlertmanagerError
-from utility.control.changing import cancel_change
-from utility.research.decisions import stop_reading
 from utility.webkit.rights import gate_of
 from utility.webkit.services import Api
-
-AT_ONCE = 1_000  # entries of the audit log of a token that are read at once
 
 
 @contextmanager
@@ -39,40 +30,3 @@ def changing(api: Api, request: Request, actor: Actor) -> Iterator[By]:
 def address_of_link(request: Request, link: Link) -> str:
     """Return the whole address of a link, at the host by which the request came."""
     return f"{request.url.scheme}://{request.url.netloc}{link.path}"
-
-
-def end_made(api: Api, actor: Actor, token: int) -> int:
-    """End what was made with a token and still holds; return how much.
-
-    These are planned changes of gateways, silences, acknowledgements, and researchers whom it let read. What it sent,
-    decided or proposed stays as it is.
-    """
-    now, wanted = int(api.clock.now()), audit_log.Wanted(token=token)
-    ended = 0
-    for entry in _all_entries(api, wanted):
-        subject, after = entry["subject"], json.loads(entry["after"] or "null")
-        with suppress(ConfigError, AlertmanagerError):  # It holds no more, or was ended by another person.
-            match entry["action"]:
-                case "command.plan":
-                    cancel_change(api.database, actor, int(subject.removeprefix("change ")), now)
-                case "alarm.silence":
-                    api.alarms.end_silence(actor, str(after["no"]))
-                case "alarm.acknowledge":
-                    api.alarms.withdraw(actor, after["no"])
-                case "agreement.reader" if after is not None:
-                    stop_reading(api.database, subject.removeprefix("agreement "), after["person"], actor, now)
-                case _:
-                    continue
-            ended += 1
-    return ended
-
-
-def _all_entries(api: Api, wanted: audit_log.Wanted) -> Iterator[dict[str, Any]]:
-    """Yield entries of the audit log, newest first, however many: a thief could bury what matters under others."""
-    while True:
-        with api.database.reads.begin() as connection:
-            entries = audit_log.entries(connection, wanted, AT_ONCE)
-        yield from entries
-        if len(entries) < AT_ONCE:
-            return
-        wanted = replace(wanted, before_no=entries[-1]["no"])

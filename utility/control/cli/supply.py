@@ -1,24 +1,21 @@
-"""``commonwatt utility supply`` and ``sharing``: what is bought and why, which controllers are limited; who shared."""
+"""``commonwatt utility supply`` and ``storm``: what is bought and why, which controllers are limited."""
 
 import json
 from typing import Annotated, Any
 
 import typer
 
-from commonwatt.cli.dead_letter_options import JsonOption, LimitOption, SinceOption
+from commonwatt.cli.dead_letter_options import JsonOption, LimitOption
 from commonwatt.cli.tables import show
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import LOCAL_FORMS
-from commonwatt.model.units import MAX_EPOCH, QUARTER_S
+from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, moment
-from commonwatt.protocol.dead_letter_words import wanted
 from commonwatt.runtime.service import errors_reported, flowing
-from utility.control.store.control_changes import kinds_of
 from utility.control.storms import announce_storm
-from utility.settlement.store.sharing import recorded
 from utility.supply.buying.situation import Storm
 from utility.supply.store.supply_view import supply_view
-from utility.webkit.cli.options import ConfigOption, check_named, from_file, local_actor, time_option
+from utility.webkit.cli.options import ConfigOption, from_file, local_actor, time_option
 
 app = typer.Typer()
 
@@ -108,36 +105,3 @@ def _purchase_row(row: dict[str, Any]) -> dict[str, object]:
 def _ration_row(row: dict[str, Any]) -> dict[str, object]:
     limit = "none" if row["import_limit_w"] is None else f"{row['import_limit_w']} W"
     return row | {"limit": limit}
-
-
-@app.command()
-@flowing
-def sharing(
-    config: ConfigOption,
-    microgrid: Annotated[str | None, typer.Option(help="Only of this microgrid.")] = None,
-    since: SinceOption = None,
-    limit: LimitOption = 20,
-    as_json: JsonOption = False,
-) -> None:
-    """Show which batteries gave and received by sharing, by microgrid and quarter-hour, in kilowatt-hours.
-
-    It is computed from the stored readings, when they are all there or two hours after the quarter-hour, and again as a
-    new version when late ones come. Quarter-hours without sharing are not shown.
-
-    Examples: `sharing --microgrid r001 --since 24h`, `sharing --limit 100 --json`.
-    """
-    with errors_reported(), from_file(config) as (database, clock):
-        first = wanted(None, None, since, int(clock.now()), "").since // QUARTER_S
-        with database.reads.begin() as connection:
-            check_named("--microgrid", microgrid, kinds_of(connection))
-            rows = recorded(connection, first, MAX_EPOCH // QUARTER_S, microgrid, limit)
-        if as_json:
-            typer.echo(json.dumps(rows, indent=1))
-            return
-        columns = ("start", "microgrid", "meter", "given", "received", "version", "complete")
-        show("sharing", [_meter_row(row, meter) for row in rows for meter in row["meters"]], columns)
-
-
-def _meter_row(row: dict[str, Any], meter: dict[str, Any]) -> dict[str, object]:
-    energies = {name: f"{meter[name] / 1e6:.3f}" for name in ("given", "received")}
-    return row | meter | energies | {"complete": "yes" if row["complete"] else "no"}

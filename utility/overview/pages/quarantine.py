@@ -14,6 +14,7 @@ from commonwatt.protocol.dead_letter_words import row_of
 from commonwatt.protocol.dead_letters import Kept, Wanted
 from utility.corrections.decisions import close_findings, meter_number
 from utility.corrections.figures import figure
+from utility.corrections.pages import Meter
 from utility.corrections.store.checking import open_findings
 from utility.overview.store import waiting
 from utility.readings.decisions import around, decide_letters
@@ -24,7 +25,6 @@ from utility.webkit.console.answers import MAX_CHOSEN, ROWS, After, Number, Skip
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Clerks, Staff
 
-Meter = Annotated[str, Query(pattern="^[0-9]{0,20}$", description="Only of this meter.")]
 Numbers = Annotated[list[Annotated[int, Field(ge=1, lt=2**63)]], Form(min_length=1, max_length=MAX_CHOSEN)]
 
 _START = "/console/quarantine"
@@ -48,7 +48,7 @@ def _add_readings(app: FastAPI, console: Console) -> None:
             rows = dead_letters(connection, ROWS + 1, wanted, before or None)
         later = address(_START, meter=meter, before=rows[ROWS - 1].no) if len(rows) > ROWS else ""
         content = {"rows": [row_of(kept) for kept in rows[:ROWS]], "meter": meter, "later": later}
-        return console.page(request, actor, "quarantine.html", content | shared(console, "readings"))
+        return console.page(request, actor, "quarantine.html", content | tabs(console, "readings"))
 
     @app.post(_START, include_in_schema=False)
     def decide(
@@ -66,7 +66,7 @@ def _add_readings(app: FastAPI, console: Console) -> None:
         """Show a dead letter with quarantined readings among the readings around it."""
         kept = _kept(console, no)
         content = {"row": row_of(kept), "waits": kept.state == QUARANTINED}
-        return console.page(request, actor, "quarantined_reading.html", content | shared(console, "readings"))
+        return console.page(request, actor, "quarantined_reading.html", content | tabs(console, "readings"))
 
     @app.get(f"{_START}/readings/{{no}}/plot.json", include_in_schema=False)
     def plot(_: Staff, no: Number) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def _add_findings(app: FastAPI, console: Console) -> None:
             rows = open_findings(connection, ROWS + 1, numbers, skipped=skip)
         content = {"rows": [_finding(row) for row in rows[:ROWS]], "meter": meter}
         content |= _pages(f"{_START}/findings", meter, skip, is_more=len(rows) > ROWS)
-        return console.page(request, actor, "findings.html", content | shared(console, "findings"))
+        return console.page(request, actor, "findings.html", content | tabs(console, "findings"))
 
     @app.post(f"{_START}/findings", include_in_schema=False)
     def close(actor: Clerks, no: Numbers, why: Why = "") -> RedirectResponse:
@@ -115,7 +115,7 @@ def _add_lists(app: FastAPI, console: Console) -> None:
         ]
         later = address(f"{_START}/gaps", meter=meter, after=page.after) if page.after else ""
         content = {"rows": rows, "meter": meter, "later": later, "earlier": ""}
-        return console.page(request, actor, "gaps.html", content | shared(console, "gaps"))
+        return console.page(request, actor, "gaps.html", content | tabs(console, "gaps"))
 
     @app.get(f"{_START}/accounts", include_in_schema=False)
     def accounts(request: Request, actor: Staff, skip: Skip = 0) -> HTMLResponse:
@@ -123,10 +123,10 @@ def _add_lists(app: FastAPI, console: Console) -> None:
         with console.database.reads.begin() as connection:
             rows = account_differences(connection, ROWS + 1, skip)
         content = {"rows": rows[:ROWS]} | _pages(f"{_START}/accounts", "", skip, is_more=len(rows) > ROWS)
-        return console.page(request, actor, "account_differences.html", content | shared(console, "accounts"))
+        return console.page(request, actor, "account_differences.html", content | tabs(console, "accounts"))
 
 
-def shared(console: Console, here: str) -> dict[str, Any]:
+def tabs(console: Console, here: str) -> dict[str, Any]:
     """Return what the tabs of these pages show."""
     return {"counts": waiting.counts(console.database), "tab": here}
 

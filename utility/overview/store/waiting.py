@@ -1,31 +1,19 @@
-"""What waits for a person, by pages: proposed corrections, slots that are requested, and counts of all kinds."""
+"""What waits for a person: slots that are requested, by pages, and counts of all kinds."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, func, literal, select, tuple_
 
-from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import Quarter
 from utility.corrections.store.checking import count_open
-from utility.corrections.store.corrections import Chosen, SeriesKey, count_proposed, found
-from utility.corrections.summaries import summaries
+from utility.corrections.store.corrections import count_proposed
+from utility.corrections.store.listed import MAX_BLOCKS, Page, block_of, series_of
 from utility.database.database import Database
 from utility.readings.store.quarantine import count_quarantined
 from utility.readings.tables import gap
 from utility.registry.store.account_differences import count_of_differences
 from utility.registry.tables import meter
-
-MAX_BLOCKS = 2_000  # most quarter-hours that one page reads; more of them are on the next
-
-
-@dataclass(frozen=True, kw_only=True)
-class Page:
-    """Some rows of a list."""
-
-    rows: list[Any]  # the rows
-    after: str  # the last block of the page, to ask for the next one; empty: there is none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,30 +43,6 @@ def counts(database: Database) -> dict[str, int]:
         }
 
 
-def corrections_page(
-    connection: Connection, chosen: Chosen, states: Sequence[str], limit: int, after: str = ""
-) -> Page:
-    """Return lines of corrections, by meter and time.
-
-    Args:
-        chosen: Which.
-        states: In one of these states.
-        limit: At most so many lines, or those of one quarter-hour; a long line may go on on the next page.
-        after: As ``Page.after`` of the page before.
-    """
-    rows = found(connection, chosen, states, MAX_BLOCKS + 1, _block(after) if after else None)
-    lines = summaries(rows)
-    following = rows[-1] if len(rows) > MAX_BLOCKS else None
-    if len(lines) > limit:
-        following = next(row for row in rows if row.no == lines[limit]["numbers"][0])
-    if following is None:
-        return Page(rows=lines, after="")
-    # A quarter-hour with two methods stays on one page, also where they are more lines than asked for.
-    last = max((key for key in map(_key, rows) if key < _key(following)), default=_key(rows[0]))
-    kept = [row for row in rows if _key(row) <= last]
-    return Page(rows=summaries(kept), after=".".join(map(str, last)) if len(kept) < len(rows) else "")
-
-
 def gaps_page(connection: Connection, meter_no: int | None, limit: int, after: str = "") -> Page:
     """Return gaps that are requested, by meter and time; arguments as those of ``corrections_page``."""
     c = gap.c
@@ -86,17 +50,17 @@ def gaps_page(connection: Connection, meter_no: int | None, limit: int, after: s
     if meter_no is not None:
         statement = statement.where(c.meter_no == meter_no)
     if after:
-        block = tuple_(*map(literal, _block(after)))
+        block = tuple_(*map(literal, block_of(after)))
         statement = statement.where(tuple_(c.meter_no, c.record_type, c.quarter) > block)
     statement = statement.order_by(c.meter_no, c.record_type, c.quarter).limit(MAX_BLOCKS + 1)
     lines: list[Gaps] = []
     last: tuple[int, int, int] | None = None
     for n, row in enumerate(connection.execute(statement)):
-        is_next = last is not None and _key(row) == (*last[:2], last[2] + 1)
+        is_next = last is not None and series_of(row) == (*last[:2], last[2] + 1)
         if n == MAX_BLOCKS or (not is_next and len(lines) == limit):
             return Page(rows=lines, after=".".join(map(str, last or ())))
         lines[len(lines) - is_next :] = [_joined(lines[-1] if is_next else None, row)]
-        last = _key(row)
+        last = series_of(row)
     return Page(rows=lines, after="")
 
 
@@ -113,20 +77,3 @@ def _joined(before: Gaps | None, row: Any) -> Gaps:
         asked=max(row.asked, before.asked if before else 0),
         next_time=min(row.next_time, before.next_time) if before else row.next_time,
     )
-
-
-def _key(row: Any) -> SeriesKey:
-    return row.meter_no, row.record_type, row.quarter
-
-
-def _block(after: str) -> SeriesKey:
-    """Return the block that ``Page.after`` names.
-
-    Raises:
-        ConfigError: The text names none.
-    """
-    parts = after.split(".")
-    if len(parts) != 3 or not all(part.isdecimal() and part.isascii() and len(part) <= 9 for part in parts):
-        raise ConfigError(f"after: {after:.40}: names no place of the list")
-    number, kind, quarter = map(int, parts)
-    return number, kind, quarter

@@ -1,5 +1,6 @@
 """API tokens: the own ones; administrators see and revoke all."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import FastAPI, Form, HTTPException, Path, Query, Request, Response
@@ -10,17 +11,18 @@ from utility.access.roles import Role
 from utility.access.rules import MAX_TOKEN_DAYS
 from utility.access.store import audit_log
 from utility.access.store.api_tokens import make_token, revoke_token, tokens
-from utility.webkit.acting import changing, end_made
+from utility.webkit.acting import changing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Anybody, gate_of
+from utility.webkit.services import Api
 
 Number = Annotated[int, Path(ge=1, lt=2**31)]
 
 SHOWN = 500  # tokens, or entries of the audit log of one, on one page
 
 
-def add_tokens(app: FastAPI, console: Console) -> None:
-    """Add the routes."""
+def add_tokens(app: FastAPI, console: Console, end: Callable[[Api, Actor, int], int]) -> None:
+    """Add the routes; ``end`` ends what a token made, and returns how much."""
 
     @app.get("/console/tokens", include_in_schema=False)
     def page(request: Request, actor: Anybody, everybody: Annotated[bool, Query(alias="all")] = False) -> Response:
@@ -45,7 +47,7 @@ def add_tokens(app: FastAPI, console: Console) -> None:
         """Revoke a token, and if the person wants it end what was made with it."""
         with changing(console.api, request, actor) as by:
             revoke_token(by, number, again=made)
-        ended = f" {end_made(console.api, actor, number)} things that it made ended." if made else ""
+        ended = f" {end(console.api, actor, number)} things that it made ended." if made else ""
         return console.see_other(actor, "/console/tokens", f"Token {number} is revoked.{ended}")
 
     @app.get("/console/tokens/{number}", include_in_schema=False)

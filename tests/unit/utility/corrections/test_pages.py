@@ -13,8 +13,8 @@ from utility.access.roles import Role
 from utility.access.store import audit_log
 from utility.corrections.lifecycle import State
 from utility.corrections.store.corrections import Chosen, Corrections, found, propose
+from utility.corrections.store.listed import corrections_page
 from utility.database.database import Database
-from utility.overview.store.waiting import corrections_page
 
 FIRST = 1_999_900
 LIST = "/console/quarantine/corrections"

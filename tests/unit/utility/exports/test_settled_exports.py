@@ -32,7 +32,7 @@ from utility.exports.resolutions import Resolution
 from utility.exports.settled import settled_rows
 from utility.jobs.calendar_periods import NEW_YORK
 from utility.readings.store.writer import Writer
-from utility.settlement.cli import app as settlement
+from utility.settlement.cli.settlement import app as settlement
 
 FROM, TO = "2026-10-31", "2026-11-03"
 FIRST, END = (parse_time(text, "", NEW_YORK) // 900 for text in (FROM, TO))

@@ -148,7 +148,7 @@ def test_what_a_token_made_is_listed_with_it_and_ends_with_it_if_the_administrat
 def test_what_a_token_made_ends_also_after_it_revoked_itself_and_however_much_it_did_since(
     with_token: Callable[[str, str], Post], browser: Browsers, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("utility.webkit.acting.AT_ONCE", 1)
+    monkeypatch.setattr("utility.assembly.ending.AT_ONCE", 1)
     ann = browser(Role.ADMIN, name="ann")
     browser(Role.OPERATOR, name="bob")
     post = with_token("operator", "bob")

@@ -43,7 +43,7 @@ from utility.readings.store.writer import Writer
 from utility.registry.store.accounts import load_for_change, save_dated_registry
 from utility.registry.store.registration import fill_registry
 from utility.registry.tables import controller
-from utility.settlement.cli import app
+from utility.settlement.cli.settlement import app
 from utility.settlement.deadline import deadline
 from utility.settlement.jobs.settlement import FINISHED_S, SILENT_DAYS, SettlementJob
 from utility.settlement.readings import Readings, readings_for_settlement

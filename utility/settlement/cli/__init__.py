@@ -1,0 +1,1 @@
+"""Commands of settlement and of the record of sharing."""
