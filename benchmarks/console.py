@@ -22,7 +22,7 @@ from benchmarks.report import Section
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.runtime.clock import Clock, load_clock, save_clock
 from commonwatt.runtime.service import run_service
-from commonwatt.town.town import load_town
+from commonwatt.town.loading import load_town
 from harness.network.waiting import free_ports
 from harness.settlement.emulated import small_town
 from scenarios.cli import TOWN

@@ -15,8 +15,9 @@ from commonwatt.model.blocks import Quality, make_blocks
 from commonwatt.model.units import SLOTS
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.town.file import TownFile
+from commonwatt.town.loading import town_of
 from commonwatt.town.scenario import load
-from commonwatt.town.town import Town, town_of
+from commonwatt.town.town import Town
 from harness.real.postgres import Postgres
 from harness.settlement.emulated import EmulatedQuarter, EmulatedTown
 from harness.settlement.truth import DAY

@@ -14,8 +14,9 @@ from commonwatt.model.units import SLOT_S
 from commonwatt.protocol import topics
 from commonwatt.protocol.commands import Command, Held, Kind
 from commonwatt.protocol.meter_messages import unpack_put
+from commonwatt.town.loading import load_town
 from commonwatt.town.town import Meter as Description
-from commonwatt.town.town import Town, load_town
+from commonwatt.town.town import Town
 from harness.energy.alone import Alone
 from harness.worlds.meters import ack_of
 

@@ -22,7 +22,7 @@ from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.ids import unsigned64
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOTS
-from commonwatt.town.town import load_town
+from commonwatt.town.loading import load_town
 from utility.database.bulk import Column as Nullable
 from utility.database.database import Database, open_database
 from utility.exports.columns import Rows, count_of

@@ -8,7 +8,7 @@ from functools import partial
 from statistics import median
 
 from benchmarks.report import Goal, Section, Table, number
-from commonwatt.town.town import load_town
+from commonwatt.town.loading import load_town
 from harness.billing.worlds import tariff
 from harness.settlement.emulated import small_town
 from harness.statistics.stored import random_day, settle

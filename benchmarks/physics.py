@@ -11,7 +11,8 @@ from benchmarks.report import Goal, Section, Table, number, percentile
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.settlement.splits import Array
 from commonwatt.town.file import TownFile
-from commonwatt.town.town import Town, town_of
+from commonwatt.town.loading import town_of
+from commonwatt.town.town import Town
 from harness.energy.compare import plain_limited
 from harness.energy.reference import plain_ration
 from meter_sim.physics.boundary import Boundary

@@ -16,7 +16,8 @@ from commonwatt.codec.packing import pack
 from commonwatt.config.utility import SettlementSettings
 from commonwatt.model.blocks import Blocks, Quality, make_blocks
 from commonwatt.settlement.settled import QUARTERS_A_DAY
-from commonwatt.town.town import Town, load_town
+from commonwatt.town.loading import load_town
+from commonwatt.town.town import Town
 from harness.real.postgres import Postgres
 from harness.settlement.emulated import EmulatedTown, small_town
 from harness.settlement.truth import DAY

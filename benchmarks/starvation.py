@@ -28,7 +28,8 @@ from commonwatt.protocol.batches import Batch
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.topics import BATCHES, gateway_up
 from commonwatt.runtime.clock import Clock
-from commonwatt.town.town import Microgrid, load_town
+from commonwatt.town.loading import load_town
+from commonwatt.town.town import Microgrid
 from harness.network.waiting import become
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import open_database

@@ -23,7 +23,8 @@ from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.protocol.batches import Batch
 from commonwatt.protocol.topics import BATCHES, gateway_up
 from commonwatt.runtime.clock import Clock
-from commonwatt.town.town import Meter, Microgrid, Town, load_town
+from commonwatt.town.loading import load_town
+from commonwatt.town.town import Meter, Microgrid, Town
 from harness.real.postgres import Postgres
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database, open_database

@@ -12,7 +12,7 @@ from sqlalchemy import func, select, text
 from benchmarks.report import Goal, Section, Table, number
 from commonwatt.model.records import RecordType
 from commonwatt.settlement.settled import QUARTERS_A_DAY
-from commonwatt.town.town import load_town
+from commonwatt.town.loading import load_town
 from harness.settlement.emulated import small_town
 from harness.statistics.stored import random_day, settle
 from scenarios.cli import TOWN

@@ -1,21 +1,47 @@
 """What a gateway tells of its present state: the heartbeat to the utility, and the status page as JSON."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from commonwatt.model.effects import Publish
+from commonwatt.model.ids import MeterId
 from commonwatt.model.now import Now
+from commonwatt.model.units import MicrogridId
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.topics import STATUS, gateway_up
+from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import RELAYED_SLOTS
+from gateway.collect.collector import Collector
+from gateway.control.manager import Manager
 from gateway.control.meter_states import batteries_view, meter_states, meters_view
+from gateway.control.modes import Modes
 from gateway.control.sharing_reasons import sharing_codes
+from gateway.lte_line import Line
+from gateway.relay.relay import Relay
+from gateway.relay.utility_commands import UtilityCommands
+from gateway.stored import Stored
+from gateway.timekeeper import Timekeeper
 
-if TYPE_CHECKING:
-    from gateway.core import Gateway
+
+class Parts(Protocol):
+    """The parts of a gateway that its state is told from."""
+
+    microgrid: MicrogridId  # the microgrid
+    meters: dict[MeterId, RegisteredMeter]  # its registered meters, by id
+    store: Stored  # its store
+    time: Timekeeper  # its time
+    collector: Collector  # accepts the meters' messages
+    manager: Manager  # keeps the meters in their desired states
+    modes: Modes  # the modes of the microgrid
+    relay: Relay  # relays data to the utility
+    line: Line  # counts the bytes on the LTE line
+    utility_commands: UtilityCommands  # carries out the utility's commands
+
+    def backlog_age_s(self, now: Now) -> int:
+        """Return the seconds since the end of the oldest quarter with unacknowledged parts; 0: there is none."""
 
 
-def heartbeat(core: "Gateway", now: Now) -> Publish:
+def heartbeat(core: Parts, now: Now) -> Publish:
     """Return the heartbeat to the utility."""
     backlog = zip(("backlog_parts", "backlog_events", "backlog_letters"), core.store.backlog(), strict=True)
     heartbeat = Heartbeat.model_validate(
@@ -46,7 +72,7 @@ def heartbeat(core: "Gateway", now: Now) -> Publish:
     return Publish(gateway_up(core.microgrid, STATUS), heartbeat.pack(), qos=0)
 
 
-def _ends(core: "Gateway", now: Now) -> dict[str, int]:
+def _ends(core: Parts, now: Now) -> dict[str, int]:
     """Return when what commands have set ends, of that in force."""
     states = core.modes.states
     ends = {"aggregation": core.relay.mode.until, "reduce": states.reduce_until, "isolate": states.isolate_until}
@@ -54,7 +80,7 @@ def _ends(core: "Gateway", now: Now) -> dict[str, int]:
     return {name: end for name, end in ends.items() if end is not None and end > now}
 
 
-def view(core: "Gateway", now: Now) -> dict[str, object]:
+def view(core: Parts, now: Now) -> dict[str, object]:
     """Return the gateway's present state for the status page, as JSON; of meters that are not replaced."""
     meters = {meter: registered for meter, registered in core.meters.items() if not registered.replaced}
     return {

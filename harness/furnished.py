@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from commonwatt.model.units import EpochSeconds
-from commonwatt.town.town import load_town
+from commonwatt.town.loading import load_town
 from harness.console import standing_api
 from harness.household import HOUSE, TOWN, furnish
 from harness.routes import Visitors

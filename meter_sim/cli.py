@@ -23,7 +23,8 @@ from commonwatt.model.words import counted
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.service import errors_reported, flowing, only_one, run_service
 from commonwatt.runtime.watchdog import Watchdog
-from commonwatt.town.town import Microgrid, Town, load_town
+from commonwatt.town.loading import load_town
+from commonwatt.town.town import Microgrid, Town
 from meter_sim.faults import FaultsFile, path_of
 from meter_sim.fleet import Fleet
 from meter_sim.fleet_clock import FleetClock

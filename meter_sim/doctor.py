@@ -15,7 +15,7 @@ from commonwatt.doctor.running import Running, port_findings
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.ids import MeterId
 from commonwatt.model.words import counted
-from commonwatt.town.town import load_town
+from commonwatt.town.loading import load_town
 from meter_sim.hosting import hosted
 from meter_sim.plant_store import PLANT_TABLES
 from meter_sim.truth import TRUTH

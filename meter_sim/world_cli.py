@@ -17,8 +17,9 @@ from commonwatt.model.units import MAX_EPOCH, EpochSeconds
 from commonwatt.model.words import counted, moment
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.town.loading import load_town
 from commonwatt.town.scenario import load as load_scenario
-from commonwatt.town.town import Town, load_town
+from commonwatt.town.town import Town
 from meter_sim.faults import Factor, Faults, MeterFault, Shortage, load, save
 from meter_sim.hosting import faults_path
 from meter_sim.outside import NOT_PLAYED

@@ -18,8 +18,8 @@ from commonwatt.runtime.files import replace_file
 from commonwatt.runtime.interrupts import EXIT_STOPPED
 from commonwatt.runtime.service import EXIT_FAILED, errors_reported, flowing, only_one
 from commonwatt.town.conditions import Conditions
+from commonwatt.town.loading import load_town
 from commonwatt.town.scenario import FOLDER, load, names
-from commonwatt.town.town import load_town
 from scenarios.against import rows as rows_against
 from scenarios.course import as_json as as_json_of_course
 from scenarios.course import tables

@@ -17,8 +17,9 @@ from commonwatt.device.store import reading_store
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.town.conditions import Conditions
+from commonwatt.town.loading import load_town
 from commonwatt.town.scenario import Outage, Scenario, Shortage
-from commonwatt.town.town import Town, load_town
+from commonwatt.town.town import Town
 from meter_sim.faults import Faults, path_of, save
 from meter_sim.truth import true_energy
 from scenarios.course import Course, Energy, Watcher

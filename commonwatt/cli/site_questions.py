@@ -17,7 +17,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.addresses import host_fault
 from commonwatt.site.file import FILE, SiteMicrogrid, SiteTable
 from commonwatt.town.file import MicrogridTable, TownFile, TownTable
-from commonwatt.town.town import town_of
+from commonwatt.town.loading import town_of
 
 _HEAD = """\
 # The answers of `commonwatt site init`. Change them here, or append a microgrid or a meter at the end, and run it

@@ -10,9 +10,10 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted
 from commonwatt.runtime.service import errors_reported, flowing
 from commonwatt.town.file import MicrogridTable, TownFile
+from commonwatt.town.loading import town_of
 from commonwatt.town.places import places_text
 from commonwatt.town.stated import places_of_town
-from commonwatt.town.town import Function, town_of
+from commonwatt.town.town import Function
 
 app = typer.Typer(no_args_is_help=True, help="Make a town file.")
 

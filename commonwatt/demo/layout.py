@@ -21,7 +21,8 @@ from commonwatt.protocol.topics import PLANT, UTILITY
 from commonwatt.runtime.clock import Clock, save_clock, wall_clock
 from commonwatt.runtime.service import only_one
 from commonwatt.site.office import register
-from commonwatt.town.town import Town, load_town
+from commonwatt.town.loading import load_town
+from commonwatt.town.town import Town
 
 BUILT_IN_TOWN = Path(__file__).with_name("town.toml")
 

@@ -9,7 +9,8 @@ from commonwatt.config.files import check_model, read_toml, toml_table
 from commonwatt.config.settings import Settings
 from commonwatt.network.addresses import host_fault
 from commonwatt.town.file import MeterTable, MicrogridTable, TownFile, TownTable
-from commonwatt.town.town import Town, town_of
+from commonwatt.town.loading import town_of
+from commonwatt.town.town import Town
 
 FILE = "site.toml"  # the site file, in the office's folder
 TOWN_FILE = "town.toml"  # the town file that is made from it

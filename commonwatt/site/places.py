@@ -13,7 +13,8 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.addresses import split_address
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.site.file import FILE, SiteFile, SiteMicrogrid
-from commonwatt.town.town import Town, names_of
+from commonwatt.town.loading import names_of
+from commonwatt.town.town import Town
 
 HEAD_END = "head-end"  # folder of the head-end broker
 

@@ -6,22 +6,18 @@ the order of the file, a meter's id is controller * 10,000 + its position, accou
 Addresses follow from the ids.
 """
 
-import re
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address
-from pathlib import Path
 
-from commonwatt.config.files import check_model, read_toml
 from commonwatt.identity.devices import AUTHORITY_FOLDER
-from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MicrogridId, MilliwattHours
 from commonwatt.protocol.commands import Kind
-from commonwatt.protocol.topics import MICROGRID_PATTERN, PLANT, UTILITY
-from commonwatt.town.file import MeterTable, MicrogridTable, TownFile, TownTable
+from commonwatt.protocol.topics import PLANT, UTILITY
+from commonwatt.town.file import TownTable
 
 MAX_ACCOUNT = 2**16 - 1  # the highest account number in a record (16 bits)
 CONTROLLER_STEP = 10_000  # numbers of meters for each controller, counted
@@ -29,9 +25,9 @@ CONTROLLER_STEP = 10_000  # numbers of meters for each controller, counted
 RESERVED = frozenset({UTILITY, PLANT, "head-end", AUTHORITY_FOLDER})
 _ADDRESSES = 2**24  # in 10.0.0.0/8
 
-_MAX_MICROGRIDS = 1000
+MAX_MICROGRIDS = 1000
 
-_FIRST_FOREIGN = (_MAX_MICROGRIDS + 1) * CONTROLLER_STEP  # offset of the first address of a meter of another maker
+_FIRST_FOREIGN = (MAX_MICROGRIDS + 1) * CONTROLLER_STEP  # offset of the first address of a meter of another maker
 
 
 class Function(StrEnum):
@@ -167,109 +163,6 @@ def average_w(table: TownTable, function: Function) -> int:
     }.get(function, 0)
 
 
-def load_town(path: Path) -> Town:
-    """Read a town file.
-
-    Raises:
-        ConfigError: Naming the line, the key and what is allowed.
-    """
-    return town_of(check_model(path, TownFile, read_toml(path)), path)
-
-
-def names_of(table: MicrogridTable) -> list[str]:
-    """Return the names of the microgrids that a table stands for."""
-    return [table.id] if table.count is None else [f"{table.id}{n:03d}" for n in range(1, table.count + 1)]
-
-
-def town_of(file: TownFile, path: Path) -> Town:
-    """Return the town of a file; ``path`` is named in errors. What makes its microgrids imports this module.
-
-    Raises:
-        ConfigError: Two elements have one name, or there are too many.
-    """
-    if file.town.places is not None:
-        return _with_places(file, path, file.town.places)
-    from commonwatt.town.counted import Builder
-
-    builder = Builder(file)
-    for table in file.microgrid:
-        for name in names_of(table):
-            if name in builder.microgrids:
-                raise ConfigError(f"{path}: microgrid {name} is there twice; give each [[microgrid]] its own id")
-            if not re.fullmatch(MICROGRID_PATTERN, name):
-                raise ConfigError(f"{path}: microgrid {name}: is too long a name; at most 16 characters")
-            builder.add(name, table)
-    if builder.accounts > MAX_ACCOUNT:
-        raise ConfigError(f"{path}: {builder.accounts} accounts, more than records can name ({MAX_ACCOUNT})")
-    if (number := len(builder.microgrids)) > _MAX_MICROGRIDS:
-        raise ConfigError(f"{path}: {number} microgrids, more than there are addresses for ({_MAX_MICROGRIDS})")
-    return _with_further(file, path, builder.microgrids)
-
-
-def _with_places(file: TownFile, path: Path, places: str) -> Town:
-    from commonwatt.town.places import read_places
-    from commonwatt.town.stated import microgrids_of
-
-    return _with_further(file, path, microgrids_of(read_places(path.parent / places)))
-
-
-def _with_further(file: TownFile, path: Path, microgrids: dict[str, Microgrid]) -> Town:
-    """Return the town with the meters of [[meter]] tables.
-
-    Raises:
-        ConfigError: A microgrid has a reserved name, or a table names what there is not, or what is there already.
-    """
-    if taken := RESERVED & microgrids.keys():
-        raise ConfigError(f"{path}: microgrid {min(taken)} has the name of a folder of the utility; give it another id")
-    known = {meter.id: meter for microgrid in microgrids.values() for meter in microgrid.meters}
-    addresses = _foreign_addresses([m.id for m in file.meter], {m.address for m in known.values() if m.stated})
-    added: dict[str, list[Meter]] = {name: [] for name in microgrids}
-    by_replaced: dict[MeterId, MeterId] = {}
-    for table in file.meter:
-        if table.microgrid not in added:
-            raise ConfigError(f"{path}: [[meter]] names microgrid {table.microgrid}, which is not in this file")
-        if table.id in known:
-            raise ConfigError(f"{path}: meter {table.id} is there twice; give the [[meter]] another id")
-        replaced = None if table.replaces is None else known.get(table.replaces)
-        if table.replaces is not None and (replaced is None or replaced.microgrid != table.microgrid):
-            raise ConfigError(
-                f"{path}: [[meter]] {table.id} replaces meter {table.replaces}, which {table.microgrid} does not have"
-            )
-        if replaced is not None and (other := by_replaced.setdefault(replaced.id, table.id)) != table.id:
-            raise ConfigError(
-                f"{path}: [[meter]] {other} and [[meter]] {table.id} both replace meter {replaced.id}; one meter "
-                f"replaces one: if {table.id} came after {other}, write replaces = {other}"
-            )
-        known[table.id] = _foreign(table, addresses[table.id], replaced)
-        added[table.microgrid].append(known[table.id])
-    return Town(
-        table=file.town,
-        microgrids={name: replace(one, meters=(*one.meters, *added[name])) for name, one in microgrids.items()},
-    )
-
-
-def _foreign(table: MeterTable, address: str, replaced: Meter | None) -> Meter:
-    if replaced is not None:
-        return replace(replaced, id=table.id, address=address, replaces=replaced.id, stated=True)
-    battery = None
-    if table.battery_capacity_mwh is not None:
-        battery = Battery(capacity=table.battery_capacity_mwh, minimum_percent=50)
-    return Meter(
-        id=table.id,
-        microgrid=table.microgrid,
-        address=address,
-        location=table.location,
-        function=Function.ADAPTED if table.adapter else Function.FOREIGN,
-        direction=Direction(table.direction),
-        account=table.account,
-        record_types=tuple(sorted(RecordType[name.upper()] for name in table.record_types)),
-        service_amps=table.service_amps,
-        battery=battery,
-        shares=table.shares,
-        stated=True,
-    )
-
-
 def address_of(number: int) -> str:
     """Return the static address of a controller."""
     return address_of_id(number * CONTROLLER_STEP)
@@ -278,10 +171,10 @@ def address_of(number: int) -> str:
 def addresses_of(meters: list[MeterId]) -> dict[MeterId, str]:
     """Return the address of each meter of a table of places: its id, or one that no other element has."""
     counted = {meter for meter in meters if meter < _FIRST_FOREIGN and meter % CONTROLLER_STEP}
-    return _foreign_addresses([m for m in meters if m not in counted]) | {m: address_of_id(m) for m in counted}
+    return foreign_addresses([m for m in meters if m not in counted]) | {m: address_of_id(m) for m in counted}
 
 
-def _foreign_addresses(ids: list[MeterId], others: Collection[str] = ()) -> dict[MeterId, str]:
+def foreign_addresses(ids: list[MeterId], others: Collection[str] = ()) -> dict[MeterId, str]:
     """Return addresses that no other element has: beyond all numbers of ours, the next one free in the file's order."""
     free = _ADDRESSES - _FIRST_FOREIGN
     base = int(IPv4Address("10.0.0.0")) + _FIRST_FOREIGN

@@ -12,7 +12,8 @@ from commonwatt.device.aggregation import average, consolidate
 from commonwatt.model.records import HistoryRecord, RecordType
 from commonwatt.model.units import SLOT_S
 from commonwatt.town.file import TownFile
-from commonwatt.town.town import Direction, Function, Meter, Town, town_of
+from commonwatt.town.loading import town_of
+from commonwatt.town.town import Direction, Function, Meter, Town
 from harness.answers.runs import table
 from harness.energy.alone import Alone
 

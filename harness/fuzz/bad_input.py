@@ -34,7 +34,8 @@ from commonwatt.protocol.dead_letters import DeadLetter, reason_text
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.meter_messages import Level, Put, unpack_put, unpack_put_ack
 from commonwatt.runtime.clock import Clock
-from commonwatt.town.town import Battery, load_town
+from commonwatt.town.loading import load_town
+from commonwatt.town.town import Battery
 from gateway.metrics import Figures, make_registry
 from harness.worlds.gateway import CAPACITY, START, World, batches, readings
 from harness.worlds.meters import ack_of, house_meter

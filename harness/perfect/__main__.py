@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from commonwatt.town.conditions import Conditions
+from commonwatt.town.loading import load_town
 from commonwatt.town.scenario import Outage, Shortage, load
-from commonwatt.town.town import load_town
 from harness.perfect.homes_program import Rules
 from harness.perfect.least import between, least_unserved
 from harness.perfect.program import Answer

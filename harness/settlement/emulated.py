@@ -17,8 +17,9 @@ from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MicrogridId, Quarte
 from commonwatt.settlement.settled import SettledQuality
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.file import TownFile
+from commonwatt.town.loading import town_of
 from commonwatt.town.scenario import Scenario, load
-from commonwatt.town.town import Direction, Function, Microgrid, Town, town_of
+from commonwatt.town.town import Direction, Function, Microgrid, Town
 from meter_sim.physics.places import Places, places_of
 from meter_sim.physics.step import Flows
 from scenarios.policies import POLICIES

@@ -14,8 +14,9 @@ from typing import Any, NoReturn
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Publish
 from commonwatt.model.ids import MeterId
+from commonwatt.town.loading import load_town
 from commonwatt.town.registry import RegisteredMeter, registry_of
-from commonwatt.town.town import Microgrid, Town, load_town
+from commonwatt.town.town import Microgrid, Town
 from harness.simulation import bounds, ending, facts
 from harness.simulation.faults import Faults
 from harness.simulation.fleet import Fleet

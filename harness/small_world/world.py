@@ -16,8 +16,9 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.batches import unpack_batch_ack
 from commonwatt.protocol.commands import Kind
+from commonwatt.town.loading import load_town
 from commonwatt.town.registry import registry_of
-from commonwatt.town.town import Function, load_town
+from commonwatt.town.town import Function
 from gateway.changes import Change
 from gateway.core import Gateway
 from harness.small_world.parts import TICK, GatewayPart, MeterPart, Part, Step, UtilityPart

@@ -17,7 +17,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from commonwatt.settlement.settled import Quantity
-from commonwatt.town.town import load_town
+from commonwatt.town.loading import load_town
 from harness.settlement.emulated import small_town
 from harness.town_month.month import Asked, Made, make
 from scenarios.cli import TOWN

@@ -11,7 +11,7 @@ from commonwatt.device.store import open_store, reading_store
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.records import HISTORY_BYTES, unpack_history
 from commonwatt.runtime.clock import Clock
-from commonwatt.town.town import load_town
+from commonwatt.town.loading import load_town
 from meter_sim.faults import FaultsFile, path_of
 from meter_sim.fleet import Fleet
 from meter_sim.fleet_clock import FleetClock

@@ -35,7 +35,7 @@ from commonwatt.protocol.heartbeats import Heartbeat, LineByteCount
 from commonwatt.protocol.json_messages import Message, unpack_json
 from commonwatt.protocol.meter_messages import Refusal, unpack_level, unpack_put, unpack_put_ack
 from commonwatt.protocol.plant_messages import MAX_QUARTERS, PlantAction, PlantCommand, PlantOutcome, PlantReport
-from commonwatt.town.town import load_town
+from commonwatt.town.loading import load_town
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w*)[ \t]*([\w-]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -16,7 +16,7 @@ from commonwatt.config.utility import UtilitySettings
 from commonwatt.demo.parts import Part
 from commonwatt.doctor.running import local_headers
 from commonwatt.runtime.clock import wall_clock
-from commonwatt.town.town import load_town
+from commonwatt.town.loading import load_town
 from harness.network.waiting import eventually
 from harness.real.alertmanager import SHIPPED, RealAlertmanager
 from harness.real.parts import real_part

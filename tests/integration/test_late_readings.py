@@ -16,7 +16,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from commonwatt.model.blocks import Blocks
-from commonwatt.town.town import Direction, Meter, load_town
+from commonwatt.town.loading import load_town
+from commonwatt.town.town import Direction, Meter
 from harness.commands import WHO, run_as
 from harness.network.waiting import eventually, free_port
 from harness.real import forks

@@ -25,7 +25,7 @@ from commonwatt.protocol import topics
 from commonwatt.protocol.commands import Outcome
 from commonwatt.protocol.meter_messages import Put, unpack_put
 from commonwatt.runtime.clock import Clock, save_clock
-from commonwatt.town.town import load_town
+from commonwatt.town.loading import load_town
 from harness.network.waiting import PATIENCE_S, ended, eventually, free_port
 from harness.real import forks
 from harness.worlds.meters import ack_of

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import select
 
 from commonwatt.settlement.settled import Quantity
-from commonwatt.town.town import load_town
+from commonwatt.town.loading import load_town
 from harness.network.waiting import eventually
 from harness.settlement.stored import DAY, FIRST, SOON, store, town_blocks
 from utility.database.database import Database, open_database

@@ -20,7 +20,8 @@ from commonwatt.model.words import counted
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import wall_clock
 from commonwatt.runtime.service import errors_reported, flowing, run_service
-from commonwatt.town.town import Microgrid, load_town
+from commonwatt.town.loading import load_town
+from commonwatt.town.town import Microgrid
 from utility.assembly import break_glass
 from utility.assembly import upkeep as cli_upkeep
 from utility.control.cli import gateway_commands

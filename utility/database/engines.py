@@ -77,7 +77,7 @@ def _server_engine(url: URL) -> Engine:
     # Loaded here: an installation with SQLite needs no driver of a server.
     from utility.database.postgres.cursors import allow_binary_results
 
-    allow_binary_results(engine)
+    allow_binary_results(engine, BINARY)
     return engine
 
 

@@ -15,8 +15,8 @@ from commonwatt.config.files import check_file
 from commonwatt.identity.devices import load_devices, load_tokens
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.clock import load_clock, save_clock, wall_clock
+from commonwatt.town.loading import load_town
 from commonwatt.town.registry import load_registry, registry_of, save_registry
-from commonwatt.town.town import load_town
 
 DEEP = "[" * 100_000
 LONG = "9" * 10_000

@@ -17,7 +17,7 @@ from commonwatt.identity.certificates import Kind, Signer, expires_at, revoked_s
 from commonwatt.identity.devices import load_devices, load_tokens, mosquitto_digest
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.files import write_private
-from commonwatt.town.town import load_town
+from commonwatt.town.loading import load_town
 from harness.real.enrolled import DAY_S, now
 from utility.registry.enrolment import enrol
 

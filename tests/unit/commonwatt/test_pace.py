@@ -13,7 +13,7 @@ from commonwatt.demo import running
 from commonwatt.demo.layout import BUILT_IN_TOWN, CEILING_S, CLOCK_FILE, Layout
 from commonwatt.demo.running import behind_s, paced
 from commonwatt.runtime.clock import Clock
-from commonwatt.town.town import load_town
+from commonwatt.town.loading import load_town
 
 
 def test_the_clock_slows_down_to_real_time_and_recovers_to_the_speed_asked_for() -> None:

@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 from commonwatt.cli.main import make_app
 from commonwatt.demo.layout import _place_town
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.town.loading import load_town
 from commonwatt.town.places import COLUMNS
-from commonwatt.town.town import Direction, Function, Town, load_town
+from commonwatt.town.town import Direction, Function, Town
 
 SMALL = """
 [town]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.town.loading import load_town
 from commonwatt.town.registry import Registry, load_registry, registry_of, save_registry
-from commonwatt.town.town import load_town
 
 TOWN = """
 [[microgrid]]

@@ -12,7 +12,7 @@ import pytest
 from commonwatt.demo import running
 from commonwatt.demo.layout import BUILT_IN_TOWN, Layout
 from commonwatt.runtime.clock import Clock
-from commonwatt.town.town import load_town
+from commonwatt.town.loading import load_town
 
 
 def a_run(monkeypatch: pytest.MonkeyPatch, stop: Any) -> running.Run:

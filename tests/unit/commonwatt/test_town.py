@@ -8,7 +8,8 @@ import pytest
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MilliwattHours
-from commonwatt.town.town import Direction, Function, Meter, Town, load_town
+from commonwatt.town.loading import load_town
+from commonwatt.town.town import Direction, Function, Meter, Town
 
 FULL = """
 [[microgrid]]

@@ -16,7 +16,7 @@ from commonwatt.demo.parts import Part
 from commonwatt.demo.supervisor import Supervisor
 from commonwatt.demo.view import Observer, draw
 from commonwatt.runtime.clock import Clock
-from commonwatt.town.town import load_town
+from commonwatt.town.loading import load_town
 
 NOW = 1_781_964_000
 

@@ -11,7 +11,7 @@ import pytest
 from commonwatt.device.desired_states import Commanded
 from commonwatt.model.records import RecordType
 from commonwatt.protocol.sharing_words import Why, reason_of
-from commonwatt.town.town import load_town
+from commonwatt.town.loading import load_town
 from gateway.control.plausibility import WINDOW_SLOTS, Doubt, History, Recorded, recorded_of
 from gateway.control.sharing import BatteryState, decide
 from harness.energy.alone import Alone

@@ -11,8 +11,9 @@ import pytest
 from commonwatt.model.return_delay import BLOCK_S, BLOCKS, return_delay_s
 from commonwatt.model.supply import SupplyState
 from commonwatt.town.conditions import Conditions
+from commonwatt.town.loading import load_town
 from commonwatt.town.scenario import load
-from commonwatt.town.town import Town, load_town
+from commonwatt.town.town import Town
 from gateway.control.islanding import Boundary, Sensor, wish
 from meter_sim.physics.cold import COLD_PERCENT, COLD_S
 from meter_sim.physics.places import blocks_of

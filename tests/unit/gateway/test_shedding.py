@@ -10,7 +10,8 @@ import pytest
 
 from commonwatt.model.records import State
 from commonwatt.protocol.commands import Command
-from commonwatt.town.town import Function, load_town
+from commonwatt.town.loading import load_town
+from commonwatt.town.town import Function
 from gateway.control.shedding import GROUPS, LADDER, TURN_S, Islands, Priority, hours_left, shed
 from harness.worlds.gateway import World, commands
 from meter_sim.physics.boundary import Boundary

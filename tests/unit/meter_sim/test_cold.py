@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from commonwatt.town.file import TownFile
-from commonwatt.town.town import Town, town_of
+from commonwatt.town.loading import town_of
+from commonwatt.town.town import Town
 from meter_sim.physics.cold import cold_after, cold_load
 from meter_sim.physics.metered import MeteredTown
 from meter_sim.physics.microgrid import Circumstances

@@ -20,7 +20,7 @@ from commonwatt.model.records import EventRecord, State, unpack_history
 from commonwatt.protocol import topics
 from commonwatt.protocol.commands import Kind
 from commonwatt.runtime.clock import Clock
-from commonwatt.town.town import load_town
+from commonwatt.town.loading import load_town
 from meter_sim.fleet import Fleet
 from meter_sim.fleet_clock import FleetClock
 from meter_sim.meters import MicrogridMeters

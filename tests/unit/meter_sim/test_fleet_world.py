@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from commonwatt.device.timers import Timers
-from commonwatt.town.town import Microgrid, Town, load_town
+from commonwatt.town.loading import load_town
+from commonwatt.town.town import Microgrid, Town
 from meter_sim.physics.metered import MeteredTown
 from meter_sim.physics.microgrid import Circumstances
 from meter_sim.truth import Slot

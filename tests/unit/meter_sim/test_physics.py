@@ -10,7 +10,8 @@ from commonwatt.device.desired_states import Commanded
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MilliwattHours
-from commonwatt.town.town import Direction, Function, Meter, Microgrid, Town, load_town
+from commonwatt.town.loading import load_town
+from commonwatt.town.town import Direction, Function, Meter, Microgrid, Town
 from harness.energy.alone import Alone
 from meter_sim.physics.boundary import Cause
 from meter_sim.physics.microgrid import Circumstances, Step

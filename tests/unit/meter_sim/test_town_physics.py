@@ -9,7 +9,8 @@ import pytest
 from commonwatt.model.supply import SupplyState
 from commonwatt.settlement.splits import Array
 from commonwatt.town.file import TownFile
-from commonwatt.town.town import Town, town_of
+from commonwatt.town.loading import town_of
+from commonwatt.town.town import Town
 from harness.energy.alone import Alone
 from harness.energy.compare import check, imbalances, town_imbalances
 from meter_sim.physics.boundary import NO_LIMIT_W, Boundary, Cause

@@ -12,8 +12,9 @@ import pytest
 
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.file import TownFile
+from commonwatt.town.loading import town_of
 from commonwatt.town.scenario import load
-from commonwatt.town.town import Town, town_of
+from commonwatt.town.town import Town
 from scenarios.decided import MECHANISMS, NOTHING, Decided, equal_rows
 from scenarios.policies import POLICIES
 from scenarios.report import as_html, as_json, equal, table

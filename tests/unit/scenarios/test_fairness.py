@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from commonwatt.town.file import TownFile
-from commonwatt.town.town import town_of
+from commonwatt.town.loading import town_of
 from meter_sim.physics.places import Places, blocks_of
 from meter_sim.physics.step import Flows, Inputs, within
 from scenarios.fairness import Tally, behind, fairness, jain

@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.file import TownFile
+from commonwatt.town.loading import town_of
 from commonwatt.town.scenario import load, names
-from commonwatt.town.town import Town, town_of
+from commonwatt.town.town import Town
 from scenarios.cli import app
 from scenarios.controllers import BAND_PERMILLE
 from scenarios.figures import KINDS, Figures

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from commonwatt.config.utility import ResearchSettings, UtilitySettings
 from commonwatt.runtime.clock import Clock
-from commonwatt.town.town import Town, load_town
+from commonwatt.town.loading import load_town
+from commonwatt.town.town import Town
 from harness.console import Browser, standing_api
 from harness.real.postgres import Postgres
 from utility.access.roles import Role

@@ -1,19 +1,19 @@
 """Results in PostgreSQL's binary format, for statements that return payloads: as text a payload is twice as long."""
 
+from functools import partial
 from typing import Any
 
 from psycopg.pq import Format
 from sqlalchemy import Connection, Engine, ExecutionContext, event
 
-from utility.database.engines import BINARY
 
-
-def allow_binary_results(engine: Engine) -> None:
-    """Make an engine of a server heed the execution option ``BINARY``."""
-    event.listen(engine, "before_cursor_execute", _choose_format)
+def allow_binary_results(engine: Engine, option: str) -> None:
+    """Make an engine of a server heed an execution option that asks for binary results."""
+    event.listen(engine, "before_cursor_execute", partial(_choose_format, option))
 
 
 def _choose_format(
+    option: str,
     _connection: Connection,
     cursor: Any,
     _statement: str,
@@ -21,5 +21,5 @@ def _choose_format(
     context: ExecutionContext | None,
     _many: bool,
 ) -> None:
-    if context is not None and context.execution_options.get(BINARY):
+    if context is not None and context.execution_options.get(option):
         cursor.format = Format.BINARY

@@ -11,7 +11,8 @@ import pytest
 from commonwatt.settlement.sharing import BatteryReadings, shared
 from commonwatt.settlement.splits import Array
 from commonwatt.town.file import TownFile
-from commonwatt.town.town import Town, town_of
+from commonwatt.town.loading import town_of
+from commonwatt.town.town import Town
 from meter_sim.physics.boundary import Boundary
 from meter_sim.physics.places import Places, blocks_of
 from meter_sim.physics.step import Flows

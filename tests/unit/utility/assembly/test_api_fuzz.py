@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.runtime.clock import Clock
-from commonwatt.town.town import load_town
+from commonwatt.town.loading import load_town
 from harness.routes import Ruled, Visitors, all_routes
 from utility.access.roles import Role
 from utility.assembly.application import make_app

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from commonwatt.protocol.heartbeats import Month
-from commonwatt.town.town import load_town
+from commonwatt.town.loading import load_town
 from harness.console import Browser, text_of
 from tests.unit.utility.conftest import NOW
 from tests.unit.utility.control.test_changes import answer, hear, heartbeat

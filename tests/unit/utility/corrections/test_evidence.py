@@ -14,7 +14,8 @@ from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
 from commonwatt.settlement.estimates.methods import Method
 from commonwatt.settlement.estimates.microgrid import estimated
 from commonwatt.settlement.estimates.window import Registered, Role
-from commonwatt.town.town import Direction, Function, Microgrid, Town, load_town
+from commonwatt.town.loading import load_town
+from commonwatt.town.town import Direction, Function, Microgrid, Town
 from harness.energy.alone import Alone
 from utility.corrections.evidence import MAX_QUARTERS, Known, as_blocks, proposals, spans, window_of
 from utility.corrections.members import Layout, Member, layout_of

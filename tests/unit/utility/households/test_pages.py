@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from commonwatt.model.units import QUARTER_S, quarter_of
-from commonwatt.town.town import load_town
+from commonwatt.town.loading import load_town
 from harness.console import Browser, text_of
 from harness.household import AFTER, APARTMENT, BEFORE, HOUSE, MONTH, TOWN, furnish, moved_at
 from harness.worlds.utility import register_in

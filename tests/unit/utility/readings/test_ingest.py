@@ -20,7 +20,7 @@ from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.runtime.clock import Clock
 from commonwatt.sqlite.damage import DamagedError
-from commonwatt.town.town import load_town
+from commonwatt.town.loading import load_town
 from harness.real import databases
 from harness.settlement.stored import remove_meter
 from harness.worlds.sent import append, batch, blocks

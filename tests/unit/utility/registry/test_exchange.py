@@ -15,7 +15,8 @@ from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import from_records
 from commonwatt.model.records import HistoryRecord, RecordType
 from commonwatt.model.units import QUARTER_S
-from commonwatt.town.town import Town, load_town
+from commonwatt.town.loading import load_town
+from commonwatt.town.town import Town
 from harness.real import databases
 from harness.real.jobs import compact
 from utility.database.database import Database

@@ -13,8 +13,9 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
 from commonwatt.runtime.files import write_private
 from commonwatt.runtime.service import only_one
+from commonwatt.town.loading import load_town
 from commonwatt.town.registry import load_registry, registry_of, save_registry
-from commonwatt.town.town import Function, Town, load_town
+from commonwatt.town.town import Function, Town
 from harness.real import databases
 from utility.database.database import Database, open_database
 from utility.readings.store import reads

@@ -25,7 +25,8 @@ from commonwatt.settlement.conventions import CONVENTIONS
 from commonwatt.settlement.estimates.methods import Method
 from commonwatt.settlement.overlay import Overlay
 from commonwatt.settlement.settled import Quantity, SettledQuality, SettledQuarters
-from commonwatt.town.town import Direction, Function, Town, load_town
+from commonwatt.town.loading import load_town
+from commonwatt.town.town import Direction, Function, Town
 from harness.billing.worlds import tariff
 from harness.real import databases
 from harness.settlement.stored import DAY, FIRST, SOON, store, town_blocks, without

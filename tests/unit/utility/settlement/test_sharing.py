@@ -17,7 +17,8 @@ from commonwatt.model.blocks import make_blocks
 from commonwatt.model.records import EventRecord, RecordType, State
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
 from commonwatt.runtime.clock import Clock
-from commonwatt.town.town import Microgrid, Town, load_town
+from commonwatt.town.loading import load_town
+from commonwatt.town.town import Microgrid, Town
 from harness.energy.alone import Alone
 from harness.network.application import local_headers
 from harness.worlds.exchanges import exchange
