@@ -300,11 +300,10 @@ class Shell:
                 "connected": {name: link.connected for name, link in links},
                 "connection_failures": {name: link.complaint for name, link in links if link.complaint},
             }
-            view = self._core.view(now)
+            view = self._core.view(now) | {"queue_s": self._inbox.busy_s * self._clock.speed}
             self._figures.backlog_age_s = self._core.backlog_age_s(self._core.now)
             household = {} if self._household is None else {"household": self._household.status()}
-            queue_s = {"queue_s": self._inbox.busy_s * self._clock.speed}
-            self._view = view | connections | queue_s | {"store": store} | household | self._alarm_view()
+            self._view = view | connections | {"store": store} | household | self._alarm_view()
             self._line.judge(self._core.line.month(now))
         except sqlite3.Error as error:
             self._figures.store_failures += 1
