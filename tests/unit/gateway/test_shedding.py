@@ -322,3 +322,23 @@ def test_the_gateway_sheds_in_turn_within_a_limit_of_nothing_and_ends_it_with_th
     world.now += 600
     world.tick("retry")
     assert isolated(world, before) == [(meter, "off") for meter, _ in first]
+
+
+def test_places_that_are_off_stay_off_until_clearly_more_energy_is_left(world: World) -> None:
+    """With the energy just above a rung, they would come and go with each report of a level."""
+
+    def off_at(percent: int) -> int:
+        world.now += 15
+        for meter, level in zip(HOUSES, (49, percent, 49), strict=True):
+            world.level(meter, level)
+        sensed(world, ISLAND | int(State.DEAD_FEEDER))
+        world.tick("retry")
+        shedding = world.core.modes.view(world.core.now).shedding
+        return int(shedding[0]) if shedding else 0
+
+    fresh = {percent: off_at(percent) for percent in range(95, 49, -1)}
+    begins = max(percent for percent, off in fresh.items() if off == 2)
+    assert fresh[begins + 1] == 1
+    assert off_at(begins) == 2
+    assert off_at(begins + 1) == 2, "the rung is in force"
+    assert off_at(95) < 2
