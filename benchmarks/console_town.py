@@ -233,7 +233,7 @@ def _service(raw: sqlite3.Connection, town: Town, size: Size) -> None:
             sharing=dict.fromkeys(batteries, "no-need"),
             lte={"used": (120_435_678, 240_210_345), "expected": (310_222_111, 620_444_222), "allowance": 2 * 10**9},
         )
-        raw.execute("INSERT INTO gateway_seen VALUES (?, ?, ?)", (name, NOW - 20, said.pack().decode()))
+        raw.execute("INSERT INTO gateway_seen VALUES (?, ?, ?, 0)", (name, NOW - 20, said.pack().decode()))
         raw.execute("INSERT INTO tally VALUES (?, 9, 9, 9, 0, 0, 0, 0, ?)", (name, NOW - 30))
     _due(raw)
     days = _SERIES.format(name="days", first=TODAY - min(size.days, 366), last=TODAY - 1)
