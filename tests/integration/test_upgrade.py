@@ -68,7 +68,8 @@ def test_row_29_an_upgrade_and_its_reversal_while_data_waits(tmp_path: Path, old
     config = ("--config", str(data / "utility" / "utility.toml"))
     store = data / "r001" / "gateway.db"
     with running(old, *demo):
-        eventually(lambda: asked(store, f"SELECT count(*) > 20 AND ({WAITING}) = 0 FROM part"))
+        # On a busy machine there may be no moment without any part that waits.
+        eventually(lambda: asked(store, "SELECT count(*) > 20 FROM part WHERE relayed IN (5, 6)"))
         run(old, "utility", "backup", str(tmp_path / "backup.db"), *config)
         shutil.copy(data / "head-end" / "devices.json", tmp_path)
         eventually(lambda: asked(store, WAITING))
