@@ -247,9 +247,9 @@ def _serve(path: str, port: str) -> None:
     # A clock that stands at the end of the data, and goes on; with a file of it, the machine's is not followed.
     clock = Path(path).with_name("clock.json")
     save_clock(clock, Clock(origin=NOW, monotonic_origin=time.monotonic()))
-    settings = UtilitySettings.model_validate(
-        {"database": f"sqlite:///{path}", "http": f"127.0.0.1:{port}", "head_end": "127.0.0.1:9", "clock": str(clock)}
-    )
+    given = {"database": f"sqlite:///{path}", "http": f"127.0.0.1:{port}", "head_end": "127.0.0.1:9"}
+    files = {"clock": str(clock), "tokens": str(clock.with_name("tokens.json"))}
+    settings = UtilitySettings.model_validate(given | files)
     database = open_database(settings.database, create=True)
     try:
         run_service(Service(settings, load_clock(clock), database, "secret").run)
