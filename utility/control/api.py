@@ -19,11 +19,12 @@ from utility.control.store.control_changes import find_change, newest_change, ne
 from utility.control.words import answered
 from utility.control.words import asked as words_of
 from utility.database.database import Database
+from utility.webkit.columns import Time
 from utility.webkit.parameters import LOCAL_TIMES
 from utility.webkit.parameters import Time as AskedTime
 from utility.webkit.rights import Operators, Staff
 from utility.webkit.services import Api
-from utility.webkit.shapes import Asked, Time
+from utility.webkit.shapes import Asked
 
 MAX_MICROGRIDS = 1_000  # most microgrids that a request names, and that an answer lists
 

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from fastapi import FastAPI, Query
 from pydantic import BaseModel, Field
 
-from commonwatt.model.units import QUARTER_S
 from utility.corrections import decisions as decisions
+from utility.corrections.columns import CorrectionLine, Finding
 from utility.corrections.decisions import close_findings, decide_lines, meter_number
 from utility.corrections.lifecycle import Action, State
 from utility.corrections.store.checking import open_findings
@@ -17,7 +17,7 @@ from utility.readings.decisions import MAX_AT_ONCE, decide_letters
 from utility.webkit.parameters import Limit
 from utility.webkit.rights import Clerks, Staff
 from utility.webkit.services import Api
-from utility.webkit.shapes import Asked, Time, Why, refusing
+from utility.webkit.shapes import Asked, Why, refusing
 
 Meter = Annotated[str, Query(pattern="^[0-9]{0,20}$", description="A meter's id; empty: of all.")]
 Skip = Annotated[int, Query(ge=0, le=10**7, description="How many come before.")]
@@ -40,21 +40,6 @@ class Decided(BaseModel):
     meters: int | None = Field(None, description="Meters, of corrections.")
     slots: int | None = Field(None, description="Readings of 15 s, of dead letters.")
     energy_mwh: int | None = Field(None, description="Energy of corrections, milliwatt-hours.")
-
-
-class CorrectionLine(BaseModel):
-    """Corrections of quarter-hours in a row."""
-
-    key: str = Field(description="Names them, for a decision.")
-    microgrid: str
-    meter: str
-    type: str
-    start: Time
-    until: Time
-    method: str
-    state: str
-    minutes: float
-    energy_mwh: int
 
 
 class CorrectionLines(BaseModel):
@@ -91,20 +76,6 @@ class Value(Asked):
     until: str = Field(max_length=40, description="The moment after the last.")
     energy_kwh: str | None = Field(None, max_length=20, description="Kilowatt-hours; without it, that of like days.")
     why: Why
-
-
-class Finding(BaseModel):
-    """An open finding of the daily checks."""
-
-    no: int
-    microgrid: str
-    meter: str
-    type: int = Field(description="The record type's number.")
-    start: Time
-    until: Time
-    check: str
-    figure: int
-    threshold: int
 
 
 class Findings(BaseModel):
@@ -151,7 +122,7 @@ def _add_corrections(app: FastAPI, api: Api) -> None:
         with refusing(422), api.database.reads.begin() as connection:
             meters = [meter_number(connection, meter)] if meter else None
             page = corrections_page(connection, Chosen(meters=meters), [state], limit, after)
-        return CorrectionLines(corrections=[CorrectionLine(**row) for row in page.rows], after=page.after)
+        return CorrectionLines(corrections=page.rows, after=page.after)
 
     @app.post("/corrections/decide")
     def decide(actor: Clerks, asked: CorrectionDecision) -> Decided:
@@ -187,22 +158,7 @@ def _add_findings(app: FastAPI, api: Api) -> None:
         with refusing(422), api.database.reads.begin() as connection:
             numbers = [meter_number(connection, meter)] if meter else None
             rows = open_findings(connection, limit, numbers, skipped=skip)
-        return Findings(
-            findings=[
-                Finding(
-                    no=row.no,
-                    microgrid=row.microgrid,
-                    meter=row.label,
-                    type=row.record_type,
-                    start=row.first_quarter * QUARTER_S,
-                    until=row.until_quarter * QUARTER_S,
-                    check=row.check_name,
-                    figure=row.figure,
-                    threshold=row.threshold,
-                )
-                for row in rows
-            ]
-        )
+        return Findings(findings=rows)
 
     @app.post("/findings/close")
     def close(actor: Clerks, asked: Closing) -> Decided:

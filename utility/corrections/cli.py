@@ -1,6 +1,5 @@
 """``commonwatt corrections``: what the checks found, proposed estimates, and what people decide on them."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,12 +14,14 @@ from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, moment
 from commonwatt.runtime.service import errors_reported, flowing
 from commonwatt.settlement.validation.day import Check
+from utility.corrections.columns import Finding, Summary
 from utility.corrections.decisions import chosen_of, lines_around, meter_number
 from utility.corrections.lifecycle import Action, State
 from utility.corrections.plot import plot
 from utility.corrections.store import checking
 from utility.corrections.store.corrections import found, steps_of
-from utility.corrections.summaries import Summary, step_lines, summaries
+from utility.corrections.summaries import step_lines, summaries
+from utility.webkit.cli.listing import show_rows
 from utility.webkit.cli.options import ConfigOption, from_file, load
 from utility.webkit.cli.service import ask
 
@@ -35,7 +36,6 @@ MethodOption = Annotated[
     str | None, typer.Option("--method", help="Only by this method: balance, interpolation, like-days, edit, register.")
 ]
 WhyOption = Annotated[str, typer.Option("--why", help="The reason, kept with the decision.")]
-_COLUMNS = ("microgrid", "meter", "type", "start", "until", "method", "state", "minutes", "kWh")
 
 
 @app.command("list")
@@ -59,11 +59,8 @@ def list_(
         with database.reads.begin() as connection:
             chosen = chosen_of(connection, meter, start, end, method)
             rows = summaries(found(connection, chosen, [*(state or [State.PROPOSED])], MAX_SHOWN + 1))
-        if as_json:
-            typer.echo(json.dumps(rows, indent=1))
-        else:
-            show_table("corrections", [_row(row) for row in rows], _COLUMNS)
-        if sum(len(row["numbers"]) for row in rows) > MAX_SHOWN:
+        show_rows("corrections", Summary, rows, as_json=as_json)
+        if sum(len(row.numbers) for row in rows) > MAX_SHOWN:
             typer.echo(
                 f"more than {MAX_SHOWN} quarter-hours: only the first are shown; choose with --meter, --from, --to"
             )
@@ -87,7 +84,7 @@ def show(
             chosen = chosen_of(connection, [meter], start, end, None)
             rows = found(connection, chosen, list(State), MAX_SHOWN)
             steps = steps_of(connection, [row.no for row in rows])
-        show_table("corrections", [_row(row) for row in summaries(rows)], _COLUMNS)
+        show_rows("corrections", Summary, summaries(rows), as_json=False)
         for kind in sorted({row.record_type for row in rows}):
             of = [row for row in rows if row.record_type == kind]
             typer.echo(f"\n{RecordType(kind).name.lower()}, from {moment(of[0].quarter * QUARTER_S)}")
@@ -202,12 +199,8 @@ def findings(
             return
         with from_file(config) as (database, _), database.reads.begin() as connection:
             numbers = None if not meter else [meter_number(connection, each) for each in meter]
-            rows = [_finding(row) for row in checking.open_findings(connection, limit, numbers, check)]
-        if as_json:
-            typer.echo(json.dumps(rows, indent=1))
-        else:
-            columns = ("no", "microgrid", "meter", "type", "start", "until", "check", "figure", "threshold")
-            show_table("findings", [row | {"until": moment(row["until"])} for row in rows], columns)
+            rows = checking.open_findings(connection, limit, numbers, check)
+        show_rows("findings", Finding, rows, as_json=as_json)
 
 
 def _decide(config: Path, action: Action, words: tuple[Any, ...], why: str) -> None:
@@ -220,26 +213,3 @@ def _decide(config: Path, action: Action, words: tuple[Any, ...], why: str) -> N
         done = {Action.APPROVE: "approved", Action.REFUSE: "refused", Action.REVERT: "taken back"}[action]
     what = f"{counted(made['changed'], 'correction')} of {counted(made['meters'], 'meter')}"
     typer.echo(f"{what}, {made['energy_mwh'] / 1e6:.3f} kWh: {done} by {made['person']}")
-
-
-def _row(row: Summary) -> dict[str, object]:
-    return {
-        **row,
-        "until": moment(row["until"]),
-        "minutes": f"{row['minutes']:g}",
-        "kWh": f"{row['energy_mwh'] / 1e6:.3f}",
-    }
-
-
-def _finding(row: Any) -> dict[str, Any]:
-    return {
-        "no": row.no,
-        "microgrid": row.microgrid,
-        "meter": row.label,
-        "type": RecordType(row.record_type).name.lower(),
-        "start": row.first_quarter * QUARTER_S,
-        "until": row.until_quarter * QUARTER_S,
-        "check": row.check_name,
-        "figure": row.figure,
-        "threshold": row.threshold,
-    }

@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted
+from utility.corrections.columns import CorrectionLine
 from utility.corrections.decisions import MAX_CHOSEN, Edit, chosen_by, decide_lines, edit, lines_around, meter_number
 from utility.corrections.figures import figure
 from utility.corrections.lifecycle import STEPS, Action, State
@@ -17,6 +18,7 @@ from utility.corrections.store.corrections import Chosen, steps_of
 from utility.corrections.store.corrections import found as corrections_found
 from utility.corrections.store.listed import corrections_page
 from utility.corrections.summaries import Key, key_of, step_lines, summaries
+from utility.webkit.columns import columns_of
 from utility.webkit.console.answers import ROWS, After, Why, address, found, plain, refusing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Clerks, Staff
@@ -57,7 +59,7 @@ def _add_list(app: FastAPI, console: Console, tabs: Tabs) -> None:
             page = found(lambda: corrections_page(connection, chosen, [state], ROWS, after))
         later = address(_START, meter=meter, state=state, after=page.after) if page.after else ""
         content = {"rows": page.rows, "meter": meter, "state": state, "states": list(State), "later": later}
-        content |= {"actions": _actions(state)}
+        content |= {"actions": _actions(state), "columns": columns_of(CorrectionLine)}
         return console.page(request, actor, "corrections.html", content | tabs(console, "corrections"))
 
     @app.post(_START, include_in_schema=False)
@@ -80,7 +82,7 @@ def _add_one(app: FastAPI, console: Console, tabs: Tabs) -> None:
             steps = steps_of(connection, [row.no for row in rows])
         lines = summaries(rows)
         content = {"rows": lines, "line": lines[0], "steps": step_lines(steps), "key": key}
-        content |= {"actions": _actions(State(lines[0]["state"]))}
+        content |= {"actions": _actions(State(lines[0].state)), "columns": columns_of(CorrectionLine)}
         return console.page(request, actor, "correction.html", content | tabs(console, "corrections"))
 
     @app.get(f"{_START}/{{key}}/plot.json", include_in_schema=False)

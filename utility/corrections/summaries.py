@@ -3,32 +3,14 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S, Quarter
 from commonwatt.settlement.estimates.methods import Method
+from utility.corrections.columns import Summary
 from utility.corrections.lifecycle import State
-
-
-class Summary(TypedDict):
-    """Corrections in a row with the same meter, type, method and state; times are epoch seconds.
-
-    `key` names them as they are now, for a decision: ``key_of`` reads it.
-    """
-
-    key: str
-    microgrid: str
-    meter: str
-    type: str
-    start: int
-    until: int
-    method: str
-    state: str
-    minutes: float
-    energy_mwh: int
-    numbers: list[int]
 
 
 def summaries(rows: Iterable[Any]) -> list[Summary]:
@@ -39,7 +21,7 @@ def summaries(rows: Iterable[Any]) -> list[Summary]:
         key = row.label, row.record_type, row.method, row.state
         start, minutes = row.quarter * QUARTER_S, row.mask.bit_count() * SLOT_S / 60
         last = open_.get(key)
-        if last is None or last["until"] < start:
+        if last is None or last.until < start:
             last = open_[key] = Summary(
                 key=f"{row.meter_no}.{row.record_type}.{row.method}.{row.state}",
                 microgrid=row.microgrid,
@@ -54,12 +36,12 @@ def summaries(rows: Iterable[Any]) -> list[Summary]:
                 numbers=[],
             )
             found.append(last)
-        last["until"] = start + QUARTER_S
-        last["minutes"] += minutes
-        last["energy_mwh"] += row.energy
-        last["numbers"].append(row.no)
+        last.until = start + QUARTER_S
+        last.minutes += minutes
+        last.energy_mwh += row.energy
+        last.numbers.append(row.no)
     for one in found:
-        one["key"] += f".{one['start'] // QUARTER_S}.{one['until'] // QUARTER_S}.{len(one['numbers'])}"
+        one.key += f".{one.start // QUARTER_S}.{one.until // QUARTER_S}.{len(one.numbers)}"
     return found
 
 

@@ -1,8 +1,12 @@
 """What all tables share: the names of constraints, and row numbers; and the type of a transaction for all rooms."""
 
-from sqlalchemy import BigInteger, Connection, Integer, MetaData
+from typing import Any, TypeVar
 
-__all__ = ["Connection", "RowId", "metadata"]
+from sqlalchemy import BigInteger, Connection, Integer, MetaData, Result
+
+__all__ = ["Connection", "RowId", "metadata", "read"]
+
+_Model = TypeVar("_Model")
 
 metadata = MetaData(
     naming_convention={
@@ -15,3 +19,8 @@ metadata = MetaData(
 
 # SQLite generates row numbers only in a column of type INTEGER.
 RowId = BigInteger().with_variant(Integer, "sqlite")
+
+
+def read(model: type[_Model], found: Result[Any]) -> list[_Model]:
+    """Return the rows of a query as values of a class whose fields are named like their columns."""
+    return [model(**row) for row in found.mappings()]

@@ -21,9 +21,10 @@ from utility.statistics.store.usage_view import (
     usage_page,
 )
 from utility.statistics.totals import Totals
+from utility.webkit.columns import Time
 from utility.webkit.rights import Residents, Staff
 from utility.webkit.services import Api
-from utility.webkit.shapes import Time, refusing
+from utility.webkit.shapes import refusing
 
 ScopeText = Annotated[str, Query(pattern="^(account|microgrid|class|town)$", description="What rows are of.")]
 NameText = Annotated[str, Query(max_length=32, description="One subject: 17, r001, residential; with its past.")]

@@ -9,9 +9,10 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S
 from utility.tariffs import decisions as tariffs
 from utility.tariffs.store.tariffs import find_version, versions
+from utility.webkit.columns import Time
 from utility.webkit.rights import Approvers, Clerks, Staff
 from utility.webkit.services import Api
-from utility.webkit.shapes import Asked, Time, refusing
+from utility.webkit.shapes import Asked, refusing
 
 VersionNumber = Annotated[int, Path(ge=0, lt=2**15)]
 

@@ -4,9 +4,9 @@ from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, Field
 
 from utility.webkit import works
+from utility.webkit.columns import Time
 from utility.webkit.rights import ClerksOrApprovers
 from utility.webkit.services import Api
-from utility.webkit.shapes import Time
 
 
 class Work(BaseModel):

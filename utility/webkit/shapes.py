@@ -1,17 +1,13 @@
-"""What several of the API's typed answers share: times, refusals."""
+"""What several of the API's typed answers share: bodies, reasons, refusals."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import HTTPException
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field
 
 from commonwatt.model.exceptions import ConfigError, StoreError
-from commonwatt.model.times import iso
-
-Time = Annotated[int, PlainSerializer(iso, return_type=str), Field(description="A time, ISO 8601 with Z.")]
-"""A time: epoch seconds in the program, ISO 8601 in answers."""
 
 Why = Annotated[str, Field(max_length=200, description="The reason, kept with the decision.")]
 

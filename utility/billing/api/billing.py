@@ -16,10 +16,11 @@ from utility.billing.store.bill_documents import refuse_altered
 from utility.billing.store.issued_bills import bill_in
 from utility.billing.store.run_views import Order
 from utility.webkit.api import Work, work_answer
+from utility.webkit.columns import Time
 from utility.webkit.parameters import Limit
 from utility.webkit.rights import Approvers, Clerks, ClerksOrApprovers, Staff
 from utility.webkit.services import Api
-from utility.webkit.shapes import Asked, Time, refusing
+from utility.webkit.shapes import Asked, refusing
 
 Skip = Annotated[int, Query(ge=0, le=10**7, description="How many come before.")]
 Number = Annotated[int, Query(ge=0, lt=2**31)]

@@ -5,17 +5,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, delete, func, select
+from sqlalchemy import Connection, delete, func, select
 
 from commonwatt.model.ids import signed64
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.settlement.validation.day import Check, Limits
 from utility.corrections.checked_days import DayOf, Judged, judged, measured_of
+from utility.corrections.columns import Finding
 from utility.corrections.members import Series, layout_of, members_in
 from utility.corrections.outages import outages_of
 from utility.corrections.store.estimating import ends_of, events_between, members_of
 from utility.corrections.tables import checked_day, finding
+from utility.database.base import read
 from utility.database.database import Database, insert_or, read_setting, save_setting
 from utility.readings.gaps import MAX_AGE_QUARTERS, off_times
 from utility.readings.store.parts import chunks
@@ -140,17 +142,22 @@ def open_findings(
     numbers: Sequence[int] | None = None,
     check: Check | None = None,
     skipped: int = 0,
-) -> list[Row[Any]]:
-    """Return the oldest open findings after the first ``skipped``, with their meter's label and microgrid."""
+) -> list[Finding]:
+    """Return the oldest open findings after the first ``skipped``."""
     c = finding.c
-    statement = select(finding, meter.c.label, meter.c.microgrid).join(meter, meter.c.no == c.meter_no)
+    columns = (
+        *(c.no, meter.c.microgrid, meter.c.label.label("meter"), c.record_type.label("type")),
+        *((c.first_quarter * QUARTER_S).label("start"), (c.until_quarter * QUARTER_S).label("until")),
+        *(c.check_name.label("check"), c.figure, c.threshold),
+    )
+    statement = select(*columns).join(meter, meter.c.no == c.meter_no)
     statement = statement.where(c.closed.is_(None)).order_by(c.first_quarter, c.meter_no, c.no)
     statement = statement.limit(limit).offset(skipped)
     if numbers is not None:
         statement = statement.where(c.meter_no.in_(numbers))
     if check is not None:
         statement = statement.where(c.check_name == check.value)
-    return list(connection.execute(statement).all())
+    return read(Finding, connection.execute(statement))
 
 
 def count_open(connection: Connection) -> dict[str, int]:

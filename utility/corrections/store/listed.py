@@ -35,7 +35,7 @@ def corrections_page(
     lines = summaries(rows)
     following = rows[-1] if len(rows) > MAX_BLOCKS else None
     if len(lines) > limit:
-        following = next(row for row in rows if row.no == lines[limit]["numbers"][0])
+        following = next(row for row in rows if row.no == lines[limit].numbers[0])
     if following is None:
         return Page(rows=lines, after="")
     # A quarter-hour with two methods stays on one page, also where they are more lines than asked for.

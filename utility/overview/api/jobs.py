@@ -13,10 +13,11 @@ from utility.jobs.plans import Plan, minute_of
 from utility.jobs.store.job_leases import newest_periods
 from utility.overview.job_previews import preview
 from utility.readings.store.requests import unanswered
+from utility.webkit.columns import Time
 from utility.webkit.parameters import Limit
 from utility.webkit.rights import Admins, Staff
 from utility.webkit.services import Api
-from utility.webkit.shapes import Asked, Time, refusing
+from utility.webkit.shapes import Asked, refusing
 
 JobName = Annotated[str, Path(pattern="^[A-Za-z_-]{1,32}$", description="Its name, or one of `also`.")]
 

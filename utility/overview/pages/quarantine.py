@@ -12,6 +12,7 @@ from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.model.words import counted
 from commonwatt.protocol.dead_letter_words import row_of
 from commonwatt.protocol.dead_letters import Kept, Wanted
+from utility.corrections.columns import Finding
 from utility.corrections.decisions import close_findings, meter_number
 from utility.corrections.figures import figure
 from utility.corrections.pages import Meter
@@ -21,6 +22,7 @@ from utility.readings.decisions import around, decide_letters
 from utility.readings.store.dead_letters import dead_letters, find_dead_letter
 from utility.readings.store.quarantine import QUARANTINED
 from utility.registry.store.account_differences import account_differences
+from utility.webkit.columns import columns_of
 from utility.webkit.console.answers import MAX_CHOSEN, ROWS, After, Number, Skip, Why, address, found, refusing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Clerks, Staff
@@ -85,7 +87,7 @@ def _add_findings(app: FastAPI, console: Console) -> None:
         with console.database.reads.begin() as connection:
             numbers = [found(lambda: meter_number(connection, meter))] if meter else None
             rows = open_findings(connection, ROWS + 1, numbers, skipped=skip)
-        content = {"rows": [_finding(row) for row in rows[:ROWS]], "meter": meter}
+        content = {"rows": rows[:ROWS], "columns": columns_of(Finding), "meter": meter}
         content |= _pages(f"{_START}/findings", meter, skip, is_more=len(rows) > ROWS)
         return console.page(request, actor, "findings.html", content | tabs(console, "findings"))
 
@@ -147,17 +149,3 @@ def _kept(console: Console, no: int) -> Kept:
 def _pages(path: str, meter: str, skip: int, *, is_more: bool) -> dict[str, str]:
     earlier = address(path, meter=meter, skip=max(0, skip - ROWS)) if skip else ""
     return {"earlier": earlier, "later": address(path, meter=meter, skip=skip + ROWS) if is_more else ""}
-
-
-def _finding(row: Any) -> dict[str, Any]:
-    return {
-        "no": row.no,
-        "microgrid": row.microgrid,
-        "meter": row.label,
-        "type": type_name(row.record_type),
-        "start": row.first_quarter * QUARTER_S,
-        "end": row.until_quarter * QUARTER_S,
-        "check": row.check_name,
-        "figure": row.figure,
-        "threshold": row.threshold,
-    }

@@ -18,10 +18,10 @@ from utility.tariffs.api import Text
 from utility.tariffs.tariff import Tariff, parse_tariff
 from utility.webkit import works
 from utility.webkit.api import Work, work_answer
+from utility.webkit.columns import Time
 from utility.webkit.parameters import Limit
 from utility.webkit.rights import ClerksOrApprovers
 from utility.webkit.services import Api
-from utility.webkit.shapes import Time
 from utility.webkit.works import Progress
 
 Skip = Annotated[int, Query(ge=0, le=10**7, description="How many come before.")]

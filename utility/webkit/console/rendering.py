@@ -5,10 +5,13 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
+from pydantic import BaseModel
 
+from utility.webkit.columns import Column, cells, type_name
 from utility.webkit.console.static_files import load_static
 
 MISSING = "\u2013"  # what stands for a missing value: a dash
@@ -41,6 +44,9 @@ class Renderer:
             percent=percent,
             exact_percent=exact_percent,
             plain_bytes=plain_bytes,
+            type_name=type_name,
+            link=link,
+            row_words=row_words,
         )
 
     def render(self, template: str, content: Mapping[str, Any]) -> str:
@@ -52,6 +58,16 @@ class Renderer:
 def console_renderer() -> Renderer:
     """Return the renderer of the console's pages; a process compiles each template once."""
     return Renderer(load_static().address)
+
+
+def link(row: BaseModel, column: Column) -> str:
+    """Return the address that a row's cell leads to."""
+    return column.shown.link.format_map({name: quote(str(value), safe="") for name, value in row})
+
+
+def row_words(row: BaseModel) -> str:
+    """Return a row in words, for those who hear a page."""
+    return ", ".join(filter(None, cells(row).values()))
 
 
 @pass_context

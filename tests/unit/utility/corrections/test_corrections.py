@@ -154,7 +154,7 @@ def in_force(database: Database, quarter: int = FIRST) -> tuple[list[int], list[
 def test_a_clock_that_was_ahead_keeps_no_day_from_being_checked(database: Database) -> None:
     def gaps() -> set[int]:
         with database.reads.begin() as connection:
-            return {row.first_quarter // 96 for row in open_findings(connection, 100)}
+            return {row.start // 86_400 for row in open_findings(connection, 100)}
 
     store(database, readings(range(FIRST - 1, FIRST + 96), (OUT, INTO), gone=range(LATE, LATE + 3)))
     run(database, NOW + 40 * 86_400, is_trusted=False)
@@ -292,7 +292,7 @@ def test_meter_that_was_removed_has_no_gap_and_no_estimate(database: Database) -
     run(database)
     with database.reads.begin() as connection:
         assert found(connection, Chosen(), list(State), None) == []
-        assert [row for row in open_findings(connection, 10) if row.check_name == "gap"] == []
+        assert [row for row in open_findings(connection, 10) if row.check == "gap"] == []
     start, end = (str((FIRST + quarter) * QUARTER_S) for quarter in (20, 24))
     value = Edit(meter=str(INTO), record_type="through", start=start, end=end, energy="1")
     with pytest.raises(ConfigError, match="was not in its place then"):
@@ -316,7 +316,7 @@ def test_finding_of_a_gap_is_closed_when_its_readings_come(
         connection.execute(update(series).values(scanned_from=FIRST - 1, scanned_until=scanned_until))
     run(database, NOW + days * 86_400)
     with database.reads.begin() as connection:
-        assert bool([row for row in open_findings(connection, 99) if row.first_quarter == LATE]) == is_open
+        assert bool([row for row in open_findings(connection, 99) if row.start == LATE * QUARTER_S]) == is_open
 
 
 def test_day_far_above_the_days_before_is_found_once(database: Database) -> None:
@@ -331,8 +331,8 @@ def test_day_far_above_the_days_before_is_found_once(database: Database) -> None
         assert metric(metrics, "open_findings", check="high") == (day == 3)
     with database.reads.begin() as connection:
         [one] = open_findings(connection, 9)
-    assert (one.label, one.check_name, one.figure, one.threshold) == (str(OTHER), "high", 599, 400)
-    assert one.first_quarter == FIRST + 3 * 96
+    assert (one.meter, one.check, one.figure, one.threshold) == (str(OTHER), "high", 599, 400)
+    assert one.start == (FIRST + 3 * 96) * QUARTER_S
 
 
 @pytest.fixture

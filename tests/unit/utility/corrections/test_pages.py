@@ -42,7 +42,7 @@ def proposed(database: Database) -> None:
 
 def keys(database: Database, state: State = State.PROPOSED) -> list[str]:
     with database.reads.begin() as connection:
-        return [line["key"] for line in corrections_page(connection, Chosen(), [state], 100).rows]
+        return [line.key for line in corrections_page(connection, Chosen(), [state], 100).rows]
 
 
 @pytest.mark.usefixtures("proposed")
@@ -117,7 +117,7 @@ def test_pages_of_corrections_show_every_line_once(database: Database, limit: in
         while after or not pages:
             page = corrections_page(connection, Chosen(), [State.PROPOSED], limit, after)
             assert len(page.rows) <= max(limit, 2), "two methods of a quarter-hour stay together"
-            shown += [number for line in page.rows for number in line["numbers"]]
+            shown += [number for line in page.rows for number in line.numbers]
             after, pages = page.after, pages + 1
         assert sorted(shown) == sorted(row.no for row in found(connection, Chosen(), [State.PROPOSED], None))
 
