@@ -13,10 +13,10 @@ from commonwatt.cli.tables import show
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.runtime.interrupts import stop_told
 from commonwatt.runtime.service import errors_reported, flowing
+from utility.assembly.backup.backup import backup, restore
+from utility.assembly.backup.checks import command_line
+from utility.assembly.backup.sqlite import Tell
 from utility.assembly.recovery.recovery import recover
-from utility.database.backup.backup import backup, restore
-from utility.database.backup.checks import command_line
-from utility.database.backup.sqlite import Tell
 from utility.database.database import new_store_id, sqlite_path
 from utility.webkit.cli.options import ConfigOption, load, opened, place_of_database
 

@@ -14,7 +14,7 @@ from sqlalchemy import (
     text,
 )
 
-from utility.database.base import RowId, metadata
+from utility.database.base import SMALL, RowId, metadata
 
 # Runs of bills, a row each. `inputs` is everything that the bills were computed from, but for settled data, of which
 # the rows up to `settled_no` count; `digest` is over all bills. `by_job` is the month of a run that the service made.
@@ -53,6 +53,7 @@ bill_run = Table(
         sqlite_where=text("state = 'issued'"),
         postgresql_where=text("state = 'issued'"),
     ),
+    info=SMALL,
 )
 
 # The bills of runs: the total in cents, the account's own base from the next month on (empty: none), canonical JSON.

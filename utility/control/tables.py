@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, String, Table, Text
 
-from utility.database.base import RowId, metadata
+from utility.database.base import SMALL, RowId, metadata
 
 # A change, for one or many microgrids. `state`: planned, sent, cancelled, or missed (the service did not run between
 # `due` and `valid_s` after it). `fields` is JSON, the keys of the command with `cmd`; empty for a change that puts back
@@ -21,6 +21,7 @@ control_change = Table(
     Column("undoes", BigInteger, nullable=True),
     Column("ended", BigInteger, nullable=True),
     Column("ended_by", String(64), nullable=True),
+    info=SMALL,
 )
 
 # A change at one microgrid: the command's fields with `cmd`; what was in force when it was sent, JSON; the command.
@@ -33,6 +34,7 @@ control_target = Table(
     Column("before", Text, nullable=True),
     Column("command", String(64), nullable=True),
     Index("ix_control_target_controller", "controller", "change_no"),
+    info=SMALL,
 )
 
 # The newest change of each setting of a microgrid: of two people who change it at once, the second one sees it.
@@ -42,6 +44,7 @@ control_version = Table(
     Column("controller", String(16), ForeignKey("controller.id"), primary_key=True),
     Column("setting", String(32), primary_key=True),
     Column("change_no", ForeignKey("control_change.no"), nullable=False),
+    info=SMALL,
 )
 
 # The weights of sharing that a controller was sent from the registry, each from a quarter on: by meter, JSON; empty:

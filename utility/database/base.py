@@ -1,10 +1,10 @@
-"""What all tables share: the names of constraints, and row numbers; and the type of a transaction for all rooms."""
+"""What all tables share: names of constraints, row numbers, what checks know of them; and rows as values of a class."""
 
 from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, Connection, Integer, MetaData, Result
+from sqlalchemy import BigInteger, Connection, Integer, MetaData, Result, Table
 
-__all__ = ["Connection", "RowId", "metadata", "read"]
+__all__ = ["CHECKED", "SMALL", "Connection", "RowId", "metadata", "read", "tables_with"]
 
 _Model = TypeVar("_Model")
 
@@ -19,6 +19,22 @@ metadata = MetaData(
 
 # SQLite generates row numbers only in a column of type INTEGER.
 RowId = BigInteger().with_variant(Integer, "sqlite")
+
+# What a table declares in its ``info``, so that checks and backups need no list of other rooms' tables:
+SMALL = {"small": True}  # small in any town: its pages are checked at every start
+CHECKED = {"small": True, "checked": True}  # bills depend on it: each row's checksum is checked at every start, too
+
+
+def tables_with(what: str) -> list[Table]:
+    """Return the tables that declare something, each after those that it refers to.
+
+    Raises:
+        LookupError: None does: the rooms' tables were not imported (``utility.assembly.tables``).
+    """
+    found = [table for table in metadata.sorted_tables if table.info.get(what)]
+    if not found:
+        raise LookupError(f"no table is {what}: import utility.assembly.tables first")
+    return found
 
 
 def read(model: type[_Model], found: Result[Any]) -> list[_Model]:

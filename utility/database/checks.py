@@ -1,9 +1,8 @@
 """Checks the database for damage: checksums of rows, the database's errors, the file's structure."""
 
-import logging
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ from sqlalchemy.engine import Connection
 
 from commonwatt.sqlite import damage
 from commonwatt.sqlite.damage import DamagedError, check_pages, open_read_only
-from utility.readings.tables import event
-from utility.registry.tables import account_term, holding, installed, meter
+from utility.database.base import tables_with
 
 _AWAY_STATES = ("08", "57P")
 """Beginnings of PostgreSQL's error codes for a connection that failed, and for a server that stops or starts."""
@@ -22,39 +20,6 @@ _AWAY_STATES = ("08", "57P")
 _FULL_STATES = {"53100"}
 _DAMAGE_STATES = {"XX001", "XX002"}
 """PostgreSQL's error codes for a full disk, and for damaged data and a damaged index."""
-
-# Small tables in any town; the parts are too many for a check at every start, and have checksums.
-_SMALL = (
-    "controller",
-    "meter",
-    "series",
-    "gap",
-    "held",
-    "research_agreement",
-    "research_log",
-    "research_reader",
-    "research_release",
-    "command",
-    "control_change",
-    "control_target",
-    "control_version",
-    "setting",
-    "tally",
-    "period",
-    "job",
-    "plant_quarter",
-    "purchase",
-    "ration",
-    "installed",
-    "holding",
-    "account",
-    "account_term",
-    "rates_version",
-    "bill_run",
-    "rates_told",
-)
-
-log = logging.getLogger(__name__)
 
 
 def row_crc(table: Table, values: Mapping[str, Any]) -> int:
@@ -74,16 +39,6 @@ def is_sound(table: Table, row: Row[Any]) -> bool:
     return bool(row_crc(table, {column.name: getattr(row, column.name) for column in table.c}) == row.crc)
 
 
-def sound_events(rows: Iterable[Row[Any]], tell: Callable[[Row[Any]], object] = lambda _: None) -> Iterator[Row[Any]]:
-    """Yield the rows of ``event`` that match their checksums; log the others, and call ``tell`` with each."""
-    for row in rows:
-        if is_sound(event, row):
-            yield row
-        else:
-            log.error("event %s of meter number %s is damaged and left out", row.record_id, row.meter_no)
-            tell(row)
-
-
 def sound_rows(connection: Connection, table: Table, which: ColumnElement[bool] | None = None) -> Iterator[Row[Any]]:
     """Yield the rows of a table with ``crc``, by key.
 
@@ -96,29 +51,19 @@ def sound_rows(connection: Connection, table: Table, which: ColumnElement[bool] 
     statement = select(table).where(true() if which is None else which)
     for row in connection.execute(statement.order_by(*table.primary_key)):
         if not is_sound(table, row):
-            raise DamagedError(f"a row of {table.name} fails its checksum: {tuple(row)}")
+            named = [c.name for c in table.c if c.primary_key or c.name == "label"]
+            said = ", ".join(f"{name} {getattr(row, name)}" for name in named)
+            raise DamagedError(f"a row of {table.name} ({said}) fails its checksum")
         yield row
 
 
-def check_meters(connection: Connection) -> None:
-    """Check the registered meters.
-
-    Raises:
-        DamagedError: A meter's row is damaged.
-    """
-    for row in connection.execute(select(meter)):
-        if not is_sound(meter, row):
-            raise DamagedError(f"meter {row.label} (number {row.no}) fails its checksum")
-
-
-def check_registry(connection: Connection) -> None:
-    """Check the registered meters, and the dates of meters and accounts.
+def check_rows(connection: Connection) -> None:
+    """Check each row on which bills depend: meters, and the dates of meters and accounts.
 
     Raises:
         DamagedError: A row is damaged.
     """
-    check_meters(connection)
-    for table in (installed, holding, account_term):
+    for table in tables_with("checked"):
         for _ in sound_rows(connection, table):
             pass
 
@@ -160,7 +105,7 @@ def check_file(path: Path, empty: bytes) -> None:
     """
     with closing(open_read_only(path)) as connection:
         check_schema(connection, empty)
-        check_pages(connection, path.stat().st_size, _SMALL)
+        check_pages(connection, path.stat().st_size, tuple(table.name for table in tables_with("small")))
 
 
 def check_schema(connection: sqlite3.Connection, empty: bytes) -> None:

@@ -19,8 +19,7 @@ from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.runtime.service import lock_file
 from commonwatt.sqlite.damage import DamagedError, fails_check, open_read_only, ready_of
 from commonwatt.sqlite.wal import read_log
-from utility.assembly.tables import metadata
-from utility.database.checks import check_file, check_registry, is_damage
+from utility.database.checks import check_file, check_rows, is_damage
 from utility.database.engines import BUSY_TIMEOUT_MS, make_engine, writing
 from utility.database.migrate import empty_database, migrate, require_newest
 from utility.database.tables import setting
@@ -124,7 +123,7 @@ def open_database(
             schema = migrate(connection, name, revision) if create else (require_newest(connection, name),) * 2
             store_id = _kept_store_id(connection, name) if is_read_only else _store_id(connection, torn=torn)
             if check:
-                check_registry(connection)
+                check_rows(connection)
         if check and path is not None:
             check_file(path, empty_database())
     except (DatabaseError, sqlite3.Error, UnicodeDecodeError) as error:
@@ -265,7 +264,7 @@ def _refuse_anothers(path: Path) -> None:
     # UnicodeDecodeError: SQLite's error quotes a damaged name.
     with suppress(sqlite3.Error, UnicodeDecodeError), closing(open_read_only(path)) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-        if tables and not tables & metadata.tables.keys():
+        if tables and setting.name not in tables:
             raise ConfigError(f"{path}: is another program's database, without Commonwatt's tables; name another")
 
 

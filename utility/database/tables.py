@@ -2,11 +2,12 @@
 
 from sqlalchemy import Column, String, Table, Text
 
-from utility.database.base import metadata
+from utility.database.base import SMALL, metadata
 
 setting = Table(
     "setting",
     metadata,
     Column("key", String(32), primary_key=True),
     Column("value", Text, nullable=False),
+    info=SMALL,
 )

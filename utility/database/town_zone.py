@@ -7,7 +7,8 @@ from sqlalchemy import Connection
 
 from commonwatt.town.file import TownTable, hours_from
 from utility.database.database import Database, read_setting
-from utility.registry.store.registration import TOWN
+
+TOWN = "town"  # setting with the town's figures, JSON
 
 
 def timezone_of(connection: Connection) -> str:

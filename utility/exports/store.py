@@ -17,8 +17,8 @@ from commonwatt.model.block_keys import Keys
 from commonwatt.model.blocks import Blocks, join
 from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.units import EpochSeconds, MicrogridId, Quarter
-from utility.database.checks import sound_events
 from utility.database.database import Database
+from utility.readings.store.events import sound_events
 from utility.readings.store.parts import CHUNK_ROWS, MAX_IN, PartReader, chunks, select_parts
 from utility.readings.tables import compacted, event, part
 from utility.registry.tables import meter

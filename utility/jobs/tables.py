@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Index, Integer, SmallInteger, String, Table, text
 
-from utility.database.base import metadata
+from utility.database.base import SMALL, metadata
 
 # The periods of jobs, from `start` to before `until`, with the times when each is due and was done. `lease_until` is
 # set while an attempt runs. For a job that does not catch up, only the present period is kept. `due` of a period that
@@ -23,6 +23,7 @@ period = Table(
     Column("error", String(500), nullable=True),
     Column("waits_for", String(500), nullable=True),
     Index("ix_period_open", "job", "start", sqlite_where=text("done IS NULL"), postgresql_where=text("done IS NULL")),
+    info=SMALL,
 )
 
 # What is known of a job beyond its periods: what a person set (empty: as planned; `minute` is of the local day;
@@ -39,4 +40,5 @@ job = Table(
     Column("took_ms", BigInteger, nullable=True),
     Column("failed", BigInteger, nullable=True),
     Column("error", String(500), nullable=True),
+    info=SMALL,
 )

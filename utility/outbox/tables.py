@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, String, Table, Text, false
 
-from utility.database.base import metadata
+from utility.database.base import SMALL, metadata
 
 # `message` and `outcome` are JSON. `result` is what the gateway answered, as in `outcome`; empty: there is no answer.
 # `limits_import`: whether the message has an import limit.
@@ -19,4 +19,5 @@ command = Table(
     Column("result", String(16), nullable=True),
     Column("limits_import", Boolean, nullable=False, server_default=false()),
     Index("ix_command_controller_created", "controller", "created"),
+    info=SMALL,
 )

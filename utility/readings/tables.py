@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-from utility.database.base import RowId, metadata
+from utility.database.base import SMALL, RowId, metadata
 
 # What a controller relayed on a day (of UTC, since 1970), of batches with readings; `seconds`: for how long it was
 # counted; `size`: bytes of the messages.
@@ -163,6 +163,7 @@ quarantined = Table(
     Column("quarter", Integer, primary_key=True),
     Column("letter_no", RowId, ForeignKey("letter.no"), primary_key=True),
     Column("mask", BigInteger, nullable=False),
+    info=SMALL,
 )
 
 # The first quarter with data of a meter's record type, and the quarters (half-open) that the gap finder has searched.
@@ -174,6 +175,7 @@ series = Table(
     Column("first_quarter", Integer, nullable=False),
     Column("scanned_from", Integer, nullable=True),
     Column("scanned_until", Integer, nullable=True),
+    info=SMALL,
 )
 
 # Bit s of a mask is slot s. `is_open`: a slot is missing that the gateway may have. `touched`: how often the block was
@@ -192,6 +194,7 @@ gap = Table(
     Column("touched", Integer, nullable=False, server_default="0"),
     Index("ix_gap_is_open_next_time", "is_open", "next_time"),
     Index("ix_gap_touched", "touched", sqlite_where=text("touched > 0"), postgresql_where=text("touched > 0")),
+    info=SMALL,
 )
 
 gateway_seen = Table(
@@ -216,4 +219,5 @@ tally = Table(
     Column("held", BigInteger, nullable=False, key="quarantined"),
     Column("event_conflicts", BigInteger, nullable=False),
     Column("last_batch", BigInteger, nullable=False),
+    info=SMALL,
 )

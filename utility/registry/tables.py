@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table, Text, exists, select
 
-from utility.database.base import RowId, metadata
+from utility.database.base import CHECKED, SMALL, RowId, metadata
 
 # A meter at a place. `since` is empty: from the beginning. `until` is the quarter after the last, empty: it is still
 # there. `first_register` and `last_register` are its registers at an exchange, milliwatt-hours.
@@ -17,6 +17,7 @@ installed = Table(
     Column("first_register", BigInteger, nullable=True),
     Column("last_register", BigInteger, nullable=True),
     Column("crc", BigInteger, nullable=False),
+    info=CHECKED,
 )
 
 # Which account had a meter from `since` to before `until`; empty: it goes on.
@@ -28,6 +29,7 @@ holding = Table(
     Column("until", Integer, nullable=True),
     Column("account", Integer, nullable=False),
     Column("crc", BigInteger, nullable=False),
+    info=CHECKED,
 )
 
 account = Table(
@@ -35,6 +37,7 @@ account = Table(
     metadata,
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("made", BigInteger, nullable=False),
+    info=SMALL,
 )
 
 # What holds for an account from a quarter on: `what` is tariff, minimum (percent) or weight (decimal).
@@ -46,6 +49,7 @@ account_term = Table(
     Column("since", Integer, primary_key=True, autoincrement=False),
     Column("value", String(64), nullable=False),
     Column("crc", BigInteger, nullable=False),
+    info=CHECKED,
 )
 
 # Each change that a person made, only appended: `subject` is a meter or an account, such as "meter 10001"; `before`
@@ -81,6 +85,7 @@ controller = Table(
     Column("number", Integer, nullable=False, unique=True),
     Column("kind", String(16), nullable=False),
     Column("address", String(45), nullable=False),
+    info=SMALL,
 )
 
 # `no` takes four bytes in every part, the id would take eight; `label` is the id in decimal, for people. `crc` covers
@@ -103,6 +108,7 @@ meter = Table(
     Column("minimum_percent", Integer, nullable=True),
     Column("push", Boolean, nullable=False),
     Column("crc", BigInteger, nullable=False),
+    info=CHECKED,
 )
 
 # The sharing minima that a meter itself reported, each with its first report; they override the town file's (T6).

@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Integer, String, Table, Text
 
-from utility.database.base import RowId, metadata
+from utility.database.base import SMALL, RowId, metadata
 
 # Researchers who may get identifiable data, until when.
 research_agreement = Table(
@@ -12,6 +12,7 @@ research_agreement = Table(
     Column("until", BigInteger, nullable=False),
     Column("added", BigInteger, nullable=False),
     Column("added_by", String(32), nullable=False),
+    info=SMALL,
 )
 
 # The people who may download the releases of an agreement.
@@ -22,6 +23,7 @@ research_reader = Table(
     Column("person", String(32), primary_key=True),
     Column("added", BigInteger, nullable=False),
     Column("added_by", String(32), nullable=False),
+    info=SMALL,
 )
 
 # Releases, by their ids. `since` and `until` are quarters, half-open. `state` is `waiting` until a second person
@@ -43,6 +45,7 @@ research_release = Table(
     Column("decided", BigInteger, nullable=True),
     Column("decided_by", String(32), nullable=True),
     Column("why", String(200), nullable=True),
+    info=SMALL,
 )
 
 # Each access to homes' readings for research, each decision and each agreement; rows are never changed.
@@ -55,4 +58,5 @@ research_log = Table(
     Column("action", String(16), nullable=False),
     Column("subject", String(64), nullable=False),
     Column("detail", Text, nullable=False),
+    info=SMALL,
 )

@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, SmallInteger, String, Table, Text, text
 
-from utility.database.base import metadata
+from utility.database.base import SMALL, metadata
 
 # The last report of the town's plant, as received; one row.
 plant_seen = Table(
@@ -24,6 +24,7 @@ plant_quarter = Table(
     Column("sold", BigInteger, nullable=False),
     Column("net", BigInteger, nullable=False),
     Column("level", BigInteger, nullable=False),
+    info=SMALL,
 )
 
 # The purchases, one a quarter: what was ordered, why, and the command that is sent to the plant until it answers.
@@ -44,6 +45,7 @@ purchase = Table(
     Column("state", String(16), nullable=False),
     Column("outcome", Text, nullable=True),
     Index("ix_purchase_open", "quarter", sqlite_where=text("state = 'open'"), postgresql_where=text("state = 'open'")),
+    info=SMALL,
 )
 
 # What each controller last received of the supply: the state, and its import limit in watts (empty: none).
@@ -57,4 +59,5 @@ ration = Table(
     Column("reason", Text, nullable=False),
     Column("until", BigInteger, nullable=False),
     Column("command", String(64), nullable=False),
+    info=SMALL,
 )

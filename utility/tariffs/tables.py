@@ -11,7 +11,7 @@ from sqlalchemy import (
     Text,
 )
 
-from utility.database.base import metadata
+from utility.database.base import SMALL, metadata
 
 # The versions of tariffs. `content` is canonical JSON, `source` the file as it was proposed; neither is ever changed.
 # `state`: proposed, published, or replaced (by a later proposal). Times are epoch seconds; `effective` is a quarter.
@@ -28,6 +28,7 @@ rates_version = Table(
     Column("proposed", BigInteger, nullable=False),
     Column("approved_by", String(32), nullable=True),
     Column("approved", BigInteger, nullable=True),
+    info=SMALL,
 )
 
 # The rates that each controller was last sent: the tariff's version and month, and the command that sends them.
@@ -39,4 +40,5 @@ rates_told = Table(
     Column("version", SmallInteger, nullable=False),
     Column("month", String(7), nullable=False),
     Column("command", String(64), nullable=False),
+    info=SMALL,
 )

@@ -97,3 +97,9 @@ def test_errors_that_a_page_may_show_have_no_words_of_a_command_line() -> None:
                 if any(isinstance(word, str) and ("commonwatt " in word or "--" in word) for word in words):
                     found.append(f"{path.name}:{node.lineno}")
     assert found == [], "give the command that helps as the error's second argument"
+
+
+def test_what_checks_a_database_knows_the_tables_of_all_rooms() -> None:
+    graph = grimp.build_graph("utility")
+    for name in ("cli", "upkeep", "backup.backup", "backup.program", "recovery.examination"):
+        assert graph.find_shortest_chain(f"utility.assembly.{name}", "utility.assembly.tables"), name

@@ -6,7 +6,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt.model.exceptions import StoreError
-from utility.database.checks import check_file, check_registry
+from utility.assembly import tables  # noqa: F401 - the check is of all rooms' tables
+from utility.database.checks import check_file, check_rows
 from utility.database.database import open_database, sqlite_path
 from utility.database.migrate import empty_database
 from utility.readings.store import reads
@@ -49,7 +50,7 @@ def examined(url: str, *, runs: bool) -> dict[str, dict[str, object]]:
         if path is not None and not runs:
             check_file(path, empty_database())
         with database.reads.begin() as connection:
-            check_registry(connection)
+            check_rows(connection)
             _check_durability(connection)
             return reads.status(connection)
     except (SQLAlchemyError, sqlite3.Error) as error:

@@ -34,20 +34,20 @@ from commonwatt.settlement.packed import content_of
 from commonwatt.sqlite.damage import make_ready, open_read_only, put_in_place, readable_rows, ready_of
 from commonwatt.sqlite.wal import readable
 from utility.access.tables import invitation, session, started_login
+from utility.assembly.backup.checks import made_beside
 from utility.assembly.recovery.recovered import Lost, close_logins, compute_again
 from utility.assembly.tables import metadata
 from utility.corrections.tables import correction
-from utility.database.backup.checks import made_beside
 from utility.database.checks import check_schema, row_crc
 from utility.database.database import insert_or, open_database
 from utility.database.migrate import empty_database, revisions
 from utility.database.tables import setting
+from utility.database.town_zone import TOWN
 from utility.jobs.tables import period
 from utility.outbox.tables import command
 from utility.readings.store.parts import as_rows, summaries
 from utility.readings.store.retention import KEPT_FROM
 from utility.readings.tables import compacted, dead_letter, event, gap, gateway_seen, part, series
-from utility.registry.store.registration import TOWN
 from utility.registry.store.registry import REVISION, registry_changed
 from utility.registry.tables import account_term, controller, holding, installed, meter
 from utility.settlement.tables import settled
@@ -209,8 +209,8 @@ class _Take:
             typed = [row for row in rows if _fits(table, row)]
             judge = self._judges.get(table.name)
             sound = judge(typed) if judge is not None else typed
-            if table.name != setting.name:
-                self._result.damaged[table.name] += len(rows) - len(sound)
+            copied = [row for row in rows if table.name != setting.name or row["key"] in _SETTINGS]
+            self._result.damaged[table.name] += len(copied) - len(sound)
             if sound:
                 yield sound
 

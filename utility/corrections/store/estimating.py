@@ -22,10 +22,9 @@ from utility.corrections.evidence import Gap, Known, as_blocks, proposals, spans
 from utility.corrections.members import Layout, Member, Series, layout_of, members_in
 from utility.corrections.outages import Events, days_in, outages_of
 from utility.corrections.store.corrections import Corrections, covered
-from utility.database.checks import sound_events
 from utility.database.database import Database
 from utility.readings.gaps import ALL_SLOTS, Interval
-from utility.readings.store.events import event_of, events_around
+from utility.readings.store.events import event_of, events_around, sound_events
 from utility.readings.store.parts import PartReader, chunks, select_parts
 from utility.readings.tables import compacted, gap
 from utility.registry.tables import controller, installed, meter

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from utility.assembly.tables import metadata
+from utility.database.base import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -13,10 +13,10 @@ from commonwatt.model.units import EpochSeconds, Quarter, quarter_of
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.town.town import Direction, Function
-from utility.database.checks import sound_events
 from utility.database.keys import is_one_of, listed
 from utility.overview.microgrids import Facts
 from utility.overview.today import QuarterEnergy
+from utility.readings.store.events import sound_events
 from utility.readings.tables import compacted, event, gap, gateway_seen, tally
 from utility.registry.tables import controller, installed, meter
 

@@ -1,7 +1,8 @@
 """Stored events: read as records, and as the times when a meter was off."""
 
+import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from sqlalchemy import BigInteger, Connection, Row, Select, bindparam, func, select
@@ -9,11 +10,23 @@ from sqlalchemy import BigInteger, Connection, Row, Select, bindparam, func, sel
 from commonwatt.model.ids import unsigned64
 from commonwatt.model.records import EventRecord
 from commonwatt.model.units import QUARTER_S, Quarter
-from utility.database.checks import sound_events
+from utility.database.checks import is_sound
 from utility.readings.gaps import Interval, off_mask, off_times
 from utility.readings.store.parts import chunks
 from utility.readings.tables import event
 from utility.registry.tables import meter
+
+log = logging.getLogger(__name__)
+
+
+def sound_events(rows: Iterable[Row[Any]], tell: Callable[[Row[Any]], object] = lambda _: None) -> Iterator[Row[Any]]:
+    """Yield the rows of ``event`` that match their checksums; log the others, and call ``tell`` with each."""
+    for row in rows:
+        if is_sound(event, row):
+            yield row
+        else:
+            log.error("event %s of meter number %s is damaged and left out", row.record_id, row.meter_no)
+            tell(row)
 
 
 def event_of(row: Row[Any], meter_id: int) -> EventRecord:

@@ -13,14 +13,13 @@ from commonwatt.model.units import EpochSeconds, MicrogridId, Quarter, quarter_o
 from commonwatt.protocol.controller_commands import PERIODS
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.town.town import WITHOUT, Function
-from utility.database.checks import sound_events
 from utility.database.database import Database, read_setting
+from utility.database.town_zone import TOWN
 from utility.outbox.tables import command
-from utility.readings.store.events import event_of
+from utility.readings.store.events import event_of, sound_events
 from utility.readings.store.heartbeats import last_heartbeats
 from utility.readings.store.parts import QUARTERS_AT_A_TIME, PartReader, chunks, select_parts
 from utility.readings.tables import compacted, event, gap, gateway_seen, tally
-from utility.registry.store.registration import TOWN
 from utility.registry.tables import controller, holding, meter, present_minimum
 
 # Built once: building a statement takes longer than executing it.

@@ -17,11 +17,10 @@ from commonwatt.model.units import AccountNumber, EpochSeconds
 from commonwatt.town.town import Function, Meter, Town, average_w
 from utility.database.checks import row_crc
 from utility.database.database import read_setting, save_setting
+from utility.database.town_zone import TOWN
 from utility.registry.store.accounts import add_town, lock_registry
 from utility.registry.store.registry import registry_changed
 from utility.registry.tables import controller, holding, meter
-
-TOWN = "town"  # setting with the town's figures, JSON
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from sqlalchemy import ColumnElement, Connection, select
 
 from commonwatt.model.ids import unsigned64
 from commonwatt.model.validation import limits_of
-from utility.database.checks import check_meters, sound_rows
+from utility.database.checks import sound_rows
 from utility.database.database import read_setting, save_setting
 from utility.registry.accounts import Holding
 from utility.registry.snapshot import MeterEntry, RegistrySnapshot
@@ -30,9 +30,8 @@ def load_snapshot(connection: Connection) -> RegistrySnapshot:
     """Read the registry.
 
     Raises:
-        DamagedError: A meter's row is damaged.
+        DamagedError: A row of a meter or a holding is damaged.
     """
-    check_meters(connection)
     holdings = load_holdings(connection)
     controllers = connection.execute(select(controller.c.id, controller.c.number, controller.c.kind)).all()
     return RegistrySnapshot(
@@ -47,7 +46,7 @@ def load_snapshot(connection: Connection) -> RegistrySnapshot:
                 holdings=tuple(holdings.get(row.id, ())),
                 limits=limits_of(row.service_amps, row.battery_capacity),
             )
-            for row in connection.execute(select(meter))
+            for row in sound_rows(connection, meter)
         },
         closed=closed_microgrids(connection),
     )

@@ -12,9 +12,8 @@ from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.records import EventRecord, State
 from commonwatt.model.units import Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY
-from utility.database.checks import sound_events
 from utility.database.database import insert_or
-from utility.readings.store.events import event_of, events_around
+from utility.readings.store.events import event_of, events_around, sound_events
 from utility.readings.store.parts import chunks
 from utility.registry.accounts import DatedRegistry, Installed
 from utility.registry.layout import Day

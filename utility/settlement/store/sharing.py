@@ -16,9 +16,8 @@ from commonwatt.model.ids import unsigned64
 from commonwatt.model.records import EventRecord, RecordType, State
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
 from commonwatt.town.town import Direction, Function
-from utility.database.checks import sound_events
 from utility.database.database import Database, insert_or
-from utility.readings.store.events import event_of, events_around
+from utility.readings.store.events import event_of, events_around, sound_events
 from utility.readings.store.parts import PartReader, select_parts
 from utility.readings.store.retention import kept_from
 from utility.registry.tables import controller, installed, meter

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select
 from commonwatt.model.records import RecordType, State
 from commonwatt.model.units import EpochSeconds, Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY
-from utility.database.checks import sound_events
+from utility.readings.store.events import sound_events
 from utility.readings.store.parts import chunks
 from utility.readings.tables import compacted, event
 from utility.registry.layout import Day

@@ -13,11 +13,11 @@ from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from commonwatt.town.file import TownTable
 from commonwatt.town.town import Direction, Function, average_w
 from utility.database.database import read_setting, upsert
+from utility.database.town_zone import TOWN
 from utility.outbox.changes import OpenCommand
 from utility.outbox.store import add_command
 from utility.outbox.tables import command
 from utility.readings.tables import compacted
-from utility.registry.store.registration import TOWN
 from utility.registry.tables import controller, installed, meter
 from utility.supply.announcing import RATION_S, Told
 from utility.supply.rationing import EMERGENCY, Member, Priority, Ration

@@ -42,6 +42,7 @@ from utility.assembly.recovery.recovery import recover
 from utility.assembly.tables import metadata
 from utility.database.checks import is_damage
 from utility.database.database import DamagedDatabaseError, Database, open_database, save_setting
+from utility.database.town_zone import TOWN
 from utility.jobs.calendar_periods import LocalMonth
 from utility.jobs.plans import Plan
 from utility.jobs.store.job_leases import take
@@ -335,6 +336,13 @@ def test_a_recovery_that_was_killed_is_finished_before_anything_else(
     new = open_database(f"sqlite:///{filled}", create=False, check=True)
     assert read_all(new) == reference
     new.close()
+
+
+@pytest.mark.parametrize("value", ["x'07'", "'{'"])
+def test_recovery_counts_a_setting_that_it_has_to_leave_out(filled: Path, value: str) -> None:
+    with closing(sqlite3.connect(filled)) as connection, connection:
+        connection.execute(f"UPDATE setting SET value = {value} WHERE key = '{TOWN}'")
+    assert recover(filled, NOW).damaged["setting"] == 1
 
 
 def test_recovery_leaves_out_what_nobody_registered_measured_or_sent(filled: Path) -> None:

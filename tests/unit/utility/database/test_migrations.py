@@ -20,10 +20,10 @@ from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.dead_letters import LocalReason
 from harness.real import databases
 from harness.real.postgres import Postgres
+from utility.assembly.backup.backup import backup, restore
 from utility.assembly.cli import app
 from utility.assembly.recovery.recovery import recover
 from utility.assembly.tables import metadata
-from utility.database.backup.backup import backup, restore
 from utility.database.database import DamagedDatabaseError, Database, open_database
 from utility.database.migrate import lock_schema, revisions
 from utility.jobs.calendar_periods import Seconds

@@ -13,7 +13,7 @@ from commonwatt.config.files import check_named_files
 from commonwatt.config.utility import BackupSettings, ExportSettings, UtilitySettings
 from commonwatt.model.exceptions import ConfigError, StoreError
 from harness.docs.marked import DOCS
-from utility.database.backup.backup import restore
+from utility.assembly.backup.backup import restore
 from utility.database.database import Database, open_database
 from utility.exports.jobs import BackupJob, ExportsJob, backup_plan
 from utility.jobs.calendar_periods import LocalDay, LocalMonth, Period

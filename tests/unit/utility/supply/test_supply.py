@@ -31,6 +31,7 @@ from utility.assembly.application import make_app
 from utility.assembly.jobs import Jobs
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database, read_setting, save_setting
+from utility.database.town_zone import TOWN
 from utility.outbox.changes import OpenCommand
 from utility.outbox.store import add_command, open_commands
 from utility.outbox.tables import command
@@ -42,7 +43,6 @@ from utility.readings.store.replaced_meters import register_replacement
 from utility.readings.tables import compacted
 from utility.registry.exchange import exchanged
 from utility.registry.store.accounts import load_dated_registry, save_dated_registry
-from utility.registry.store.registration import TOWN
 from utility.registry.tables import meter
 from utility.supply.announcing import RATION_S, Told, changes
 from utility.supply.deciding import HISTORY_QUARTERS, Facts, unknown

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from commonwatt.codec.packing import unpack_sound
 from commonwatt.config.database_url import sqlite_url
@@ -17,14 +19,13 @@ from commonwatt.runtime.interrupts import uninterrupted
 from commonwatt.runtime.service import only_one
 from commonwatt.sqlite.damage import (
     REPLACED,
-    DamagedError,
     check_pages,
     fails_check,
     make_ready,
     open_read_only,
     put_in_place,
 )
-from utility.database.backup.checks import (
+from utility.assembly.backup.checks import (
     HOLDS,
     VERSION_TABLE,
     DamagedBackupError,
@@ -34,11 +35,10 @@ from utility.database.backup.checks import (
     made_beside,
     taken,
 )
-from utility.database.checks import check_schema, row_crc
+from utility.database.checks import check_rows, check_schema
 from utility.database.database import DamagedDatabaseError, open_database, share
 from utility.database.migrate import empty_database, revisions
 from utility.readings.tables import compacted, part
-from utility.registry.tables import meter
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +79,9 @@ def check_copy(made: Path) -> int:
         revision = check_revision({str(v) for (v,) in connection.execute(f"SELECT version_num FROM {VERSION_TABLE}")})  # noqa: S608 - ours
         check_schema(connection, empty_database(revision))
         check_pages(connection, 0, ())
-        if revision == revisions()[0]:  # Meters of an earlier schema are checked after their migration.
-            _check_meters(connection)
+        if revision == revisions()[0]:  # Rows of an earlier schema are checked after their migration.
+            with create_engine("sqlite://", creator=lambda: open_read_only(made), poolclass=NullPool).connect() as rows:
+                check_rows(rows)
         return sum(_damaged(connection, table.name) for table in (part, compacted) if table.name in tables)
 
 
@@ -132,14 +133,6 @@ def _copy(source: sqlite3.Connection, made: Path, tell: Tell) -> None:
         source.backup(target, pages=_PAGES_AT_A_TIME, progress=lambda _, left, total: tell(total - left, total))
         # A single file, without a log beside it.
         target.execute("PRAGMA journal_mode = DELETE")
-
-
-def _check_meters(connection: sqlite3.Connection) -> None:
-    names = [column.name for column in meter.c]
-    for values in connection.execute(f"SELECT {', '.join(names)} FROM meter"):  # noqa: S608 - names of ours
-        row = dict(zip(names, values, strict=True))
-        if row_crc(meter, row) != row["crc"]:
-            raise DamagedError(f"meter {row['label']} (number {row['no']}) fails its checksum")
 
 
 def _damaged(connection: sqlite3.Connection, table: str) -> int:

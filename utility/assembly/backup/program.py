@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from commonwatt.runtime.child import work_of_child
-from utility.database.backup.backup import backup
+from utility.assembly.backup.backup import backup
 
 _CONFIG = Path("utility.toml")  # what errors call the utility's settings file
 

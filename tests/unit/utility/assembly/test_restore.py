@@ -28,11 +28,11 @@ from harness.worlds.sent import append, blocks
 from utility.access.roles import Role
 from utility.access.store import access
 from utility.access.tables import invitation
+from utility.assembly.backup import postgres as server_backup
+from utility.assembly.backup import sqlite as file_backup
+from utility.assembly.backup.backup import backup, restore
 from utility.assembly.recovery import recovery as recover
 from utility.assembly.tables import metadata
-from utility.database.backup import postgres as server_backup
-from utility.database.backup import sqlite as file_backup
-from utility.database.backup.backup import backup, restore
 from utility.database.database import Database, open_database
 from utility.database.migrate import revisions
 from utility.readings.store import reads
@@ -156,11 +156,21 @@ def test_an_empty_or_cut_off_file_is_no_backup(
     assert look(url) == before == (before[0], saved)
 
 
-def test_a_damaged_meter_makes_no_backup(command: Command, saved: list[bytes], url: str, tmp_path: Path) -> None:
-    in_sql(url, "UPDATE meter SET crc = crc + 1 WHERE no = 2")
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        ("meter SET crc = crc + 1 WHERE no = 2", "meter (no 2, label 10002) fails its checksum"),
+        ("installed SET crc = crc + 1 WHERE meter = 10002", "installed (meter 10002) fails its checksum"),
+        ("holding SET account = account + 1 WHERE meter = 10002", "holding (meter 10002, since "),
+    ],
+)
+def test_a_damaged_registry_makes_no_backup(
+    command: Command, saved: list[bytes], url: str, tmp_path: Path, damage: str, named: str
+) -> None:
+    in_sql(url, f"UPDATE {damage}")
     said = command("backup", str(tmp_path / "kept"), code=1)
     assert "no backup was made" in said
-    assert "meter 10002 (number 2) fails its checksum" in said
+    assert f"a row of {named}" in said.replace("\n", " ")
     assert not list(tmp_path.glob("kept*"))
 
 

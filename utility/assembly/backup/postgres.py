@@ -21,8 +21,7 @@ from sqlalchemy.pool import NullPool
 from commonwatt.model.exceptions import CommonwattError, ConfigError, StoreError
 from commonwatt.runtime.interrupts import uninterrupted
 from commonwatt.sqlite.damage import DamagedError
-from utility.assembly.tables import metadata
-from utility.database.backup.checks import (
+from utility.assembly.backup.checks import (
     HOLDS,
     VERSION_TABLE,
     DamagedBackupError,
@@ -32,8 +31,9 @@ from utility.database.backup.checks import (
     columns_of,
     taken,
 )
+from utility.assembly.tables import metadata
 from utility.database.bulk import translated
-from utility.database.checks import check_meters
+from utility.database.checks import check_rows
 from utility.database.engines import APPLICATION, timeouts_of
 from utility.database.migrate import lock_schema, migrate, revisions
 from utility.database.postgres.partitions import Month, make_partitions
@@ -167,7 +167,7 @@ def restore_server(url: URL, source: Path, config: Path, *, replace: bool) -> No
     Raises:
         ConfigError: The database is in use, is another program's, has data without ``replace``, or other programs'
             views depend on it.
-        NoBackupError: The file is no backup, or its meters are damaged.
+        NoBackupError: The file is no backup, or it is damaged.
         StoreError: The archive can't be restored; the database is unchanged.
     """
     archive = check_archive(url, source)
@@ -181,7 +181,7 @@ def restore_server(url: URL, source: Path, config: Path, *, replace: bool) -> No
         migrate(connection, name, archive.revision)
         _load(connection, url, archive)
         migrate(connection, name)
-        _check_meters(connection)
+        _check_rows(connection)
         begin_anew(connection)
         _grant(connection, grants)
         with uninterrupted():
@@ -192,20 +192,20 @@ def _check_present(connection: Connection) -> str:
     """Check that a backup of a database could be restored; return the name of its PostgreSQL schema.
 
     Raises:
-        NoBackupError: The database is not the utility's, of a later version, or its meters are damaged.
+        NoBackupError: The database is not the utility's, of a later version, or it is damaged.
     """
     tables = set(inspect(connection).get_table_names())
     revision = check_revision(_versions(connection, tables))
     if missing := columns_of(revision).keys() - tables:
         raise NoBackupError(f"it lacks the tables {', '.join(sorted(missing))}")
     if revision == revisions()[0]:
-        _check_meters(connection)
+        _check_rows(connection)
     return str(connection.execute(text("SELECT current_schema()")).scalar_one())
 
 
-def _check_meters(connection: Connection) -> None:
+def _check_rows(connection: Connection) -> None:
     try:
-        check_meters(connection)
+        check_rows(connection)
     except DamagedError as error:
         raise DamagedBackupError(f"it is damaged ({error})") from error
 

@@ -16,7 +16,7 @@ from commonwatt.model.exceptions import ConfigError, StoreError
 from harness.real import databases
 from harness.real.jobs import compact
 from harness.worlds.sent import append, blocks
-from utility.database.backup.backup import backup, restore
+from utility.assembly.backup.backup import backup, restore
 from utility.database.database import Database, open_database
 from utility.database.migrate import revisions
 from utility.readings.store import reads

@@ -17,9 +17,9 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import sync_folder
 from commonwatt.runtime.interrupts import uninterrupted
 from commonwatt.sqlite.damage import delete_database
-from utility.database.backup.checks import DamagedBackupError, NoBackupError, command_line
-from utility.database.backup.postgres import dump, restore_server
-from utility.database.backup.sqlite import Tell, copy_running, restore_file
+from utility.assembly.backup.checks import DamagedBackupError, NoBackupError, command_line
+from utility.assembly.backup.postgres import dump, restore_server
+from utility.assembly.backup.sqlite import Tell, copy_running, restore_file
 from utility.database.database import sqlite_path
 
 
