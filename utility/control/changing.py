@@ -19,6 +19,7 @@ from utility.control.store import weights_told as store_weights
 from utility.control.words import asked as words_of
 from utility.database.base import Connection
 from utility.database.database import Database
+from utility.database.locks import Lock, take
 from utility.outbox.settings import WEIGHTS, settings_of
 
 NAMED = 5  # most microgrids that a text names
@@ -39,7 +40,7 @@ def make_change(database: Database, actor: Actor, asked: Asked, now: EpochSecond
 
 def add_change(connection: Connection, actor: Actor, asked: Asked, now: EpochSeconds) -> int:
     """Make a change within a transaction; see ``make_change``."""
-    store.lock_changes(connection)
+    take(connection, Lock.CHANGES)
     microgrids = chosen_of(store.kinds_of(connection), asked.chosen)
     fields = checked_fields(asked, now)
     _refuse_strange(connection, fields, microgrids)
@@ -124,7 +125,7 @@ def put_back(database: Database, actor: Actor, number: int, now: EpochSeconds) -
         ChangeError: It was not sent, what was before is not known, or a later change sets the same.
     """
     with database.writes.begin() as connection:
-        store.lock_changes(connection)
+        take(connection, Lock.CHANGES)
         change = _found(store.find_change(connection, number), number)
         if change.state != "sent":
             raise ChangeError(f"change {number} was not sent ({change.state}): there is nothing to put back")
@@ -156,7 +157,7 @@ def cancel_change(database: Database, actor: Actor, number: int, now: EpochSecon
         ChangeError: It is not planned any more.
     """
     with database.writes.begin() as connection:
-        store.lock_changes(connection)
+        take(connection, Lock.CHANGES)
         change = _found(store.find_change(connection, number), number)
         if not store.end_change(connection, number, "cancelled", now, actor.name):
             raise ChangeError(f"change {number} is not planned any more: it is {change.state}")
@@ -169,7 +170,7 @@ def send_due(database: Database, now: EpochSeconds) -> None:
         if not store.due_changes(connection, now):
             return
     with database.writes.begin() as connection:
-        store.lock_changes(connection)
+        take(connection, Lock.CHANGES)
         for change in store.due_changes(connection, now):
             if now < change.due + change.valid_s:
                 store.send_change(connection, change.no, now, new_id)

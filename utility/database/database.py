@@ -243,18 +243,6 @@ def number_of(database: Database, table: Table, *conditions: ColumnElement[bool]
         return int(connection.execute(select(func.count()).select_from(table).where(*conditions)).scalar_one())
 
 
-_GAPS_LOCK = 0x43570002  # number of the advisory lock for changes of gaps
-
-
-def lock_gaps(connection: Connection) -> None:
-    """Lock the gaps for this transaction; call it before the first change of several gaps.
-
-    The service's threads change gaps in different orders: without the lock they could deadlock on a server.
-    """
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _GAPS_LOCK})
-
-
 def _refuse_anothers(path: Path) -> None:
     """Refuse another program's file before any change to it; a damaged file is reported later.
 

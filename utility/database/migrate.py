@@ -8,12 +8,9 @@ from sqlalchemy import Connection, create_engine, inspect, text
 
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.sqlite.damage import DamagedError
+from utility.database.locks import Lock, try_to_take
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
-
-_SCHEMA_LOCK = 0x43570003  # number of the advisory lock for making, changing or replacing a server's tables
-
-_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
 
 
 def revisions() -> list[str]:
@@ -77,7 +74,7 @@ def lock_schema(connection: Connection, name: str) -> None:
     Raises:
         ConfigError: Another process has the lock.
     """
-    if connection.dialect.name == "postgresql" and not connection.execute(_TRY_LOCK, {"key": _SCHEMA_LOCK}).scalar():
+    if not try_to_take(connection, Lock.SCHEMA):
         raise ConfigError(f"{name}: another migrate or restore is at work on this database; wait until it has ended")
 
 

@@ -12,6 +12,7 @@ from utility.access.store.access import find_person
 from utility.access.store.audit_log import record
 from utility.access.two_people import Second, require_second, second_person
 from utility.database.database import Database
+from utility.database.locks import Lock, take
 from utility.research import store as store
 from utility.research.release import Tier
 
@@ -27,7 +28,7 @@ def approve(database: Database, release: str, why: str, second: Second) -> None:
     """
     reason, actor, now = short("why", why, MAX_WHY), second.actor, second.now
     with second_person(database, second, f"release {release}") as connection:
-        store.lock_releases(connection)
+        take(connection, Lock.RELEASES)
         kept = store.find_release(connection, release)
         if kept is None or kept.state != "waiting":
             state = "there is no such release" if kept is None else f"is {kept.state} already"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, func, select
 
 from commonwatt.model.ids import signed64, unsigned64
 from commonwatt.model.records import RecordType
@@ -23,7 +23,6 @@ DAY_QUARTERS = 96  # quarters read at a time
 
 _KINDS = [int(kind) for kind in (RecordType.GENERATION, RecordType.STORED, RecordType.THROUGH)]
 
-_RELEASES_LOCK = 0x4357000B  # number of the advisory lock for new releases
 Tell = Callable[[float], None]  # takes the part that is done, 0 to 1
 
 
@@ -119,12 +118,6 @@ def releases(connection: Connection, limit: int, skipped: int = 0) -> list[Kept]
     c = research_release.c
     statement = select(research_release).order_by(c.asked.desc(), c.id).limit(limit).offset(skipped)
     return [_kept(row) for row in connection.execute(statement).mappings()]
-
-
-def lock_releases(connection: Connection) -> None:
-    """Lock the releases for this transaction, so that no other one is made meanwhile; SQLite has one writer."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _RELEASES_LOCK})
 
 
 def released_over(connection: Connection, tier: str, since: Quarter, until: Quarter) -> list[Kept]:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, func, select
 
 from commonwatt.model.units import AccountNumber, EpochSeconds
 from utility.access.actor import Actor
@@ -11,11 +11,8 @@ from utility.access.roles import Role
 from utility.access.rules import AccessFaultError, NewPerson, check_person, check_roles
 from utility.access.store import access, audit_log
 from utility.access.tables import invitation, person, person_role, second_factor, session
+from utility.database.locks import Lock, take
 from utility.registry.tables import account
-
-_LOCK = 0x43570168
-"""Number of the advisory lock for changes of people: two administrators can't remove each other at once."""
-
 
 SHOWN_FAULTS = 10  # most faults of a list of people that are shown at once
 
@@ -99,7 +96,7 @@ def invite_person(by: By, new: NewPerson) -> Link:
         AccessFaultError: What is said of the person is wrong, or the name is taken.
     """
     check_person(new)
-    _lock(by.connection)
+    take(by.connection, Lock.PEOPLE)
     _check_account(by.connection, new.account)
     if access.find_person(by.connection, new.name) is not None:
         raise AccessFaultError(f"name: there is a person called {new.name} already; open that person, or take another")
@@ -258,13 +255,8 @@ def _listed(connection: Connection, names: list[str], machine_s: EpochSeconds) -
     ]
 
 
-def _lock(connection: Connection) -> None:
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-
-
 def _person(connection: Connection, name: str) -> access.Person:
-    _lock(connection)
+    take(connection, Lock.PEOPLE)
     found = access.find_person(connection, name)
     if found is None:
         raise AccessFaultError(f"{name:.40}: there is no such person")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, text
+from sqlalchemy import Connection, Row, func, select
 
 from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.protocol.controller_commands import Action, ControllerCommand
@@ -22,8 +22,6 @@ from utility.outbox.tables import command
 from utility.readings.store.heartbeats import last_heartbeats
 from utility.readings.store.parts import chunks
 from utility.registry.tables import controller
-
-_LOCK = 0x4357000D  # number of the advisory lock for new changes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +43,6 @@ class Newer:
     microgrid: MicrogridId
     setting: str
     change: Change
-
-
-def lock_changes(connection: Connection) -> None:
-    """Let no other transaction add a change until this one ends."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
 
 
 def kinds_of(connection: Connection) -> dict[MicrogridId, str]:

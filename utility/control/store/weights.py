@@ -6,9 +6,10 @@ from sqlalchemy import Connection
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, EpochSeconds, Quarter
+from utility.database.locks import Lock, take
 from utility.database.town_zone import zone_of
 from utility.registry.accounts import Account
-from utility.registry.store.accounts import load_registry_around, lock_registry, save_dated_registry
+from utility.registry.store.accounts import load_registry_around, save_dated_registry
 from utility.registry.weights import check_weight, with_weight
 
 
@@ -27,7 +28,7 @@ def set_weight(
         ConfigError: There is no such account, or weight or date are wrong; nothing was changed.
     """
     check_weight(weight, start, now)
-    lock_registry(connection)
+    take(connection, Lock.REGISTRY)
     before = load_registry_around(connection, number)
     if number not in before.accounts:
         raise ConfigError(f"account {number}: there is none")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, literal, select, text, true, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, literal, select, true, tuple_
 
 from commonwatt.codec.packing import pack, unpack_sound
 from commonwatt.model.blocks import Blocks, Quality, flags_of, make_blocks
@@ -26,6 +26,7 @@ from utility.corrections.lifecycle import IN_FORCE, STEPS, Action, State, before
 from utility.corrections.tables import correction, correction_step
 from utility.database.database import read_setting, save_setting
 from utility.database.keys import is_one_of, listed
+from utility.database.locks import Lock, take
 from utility.readings.store.parts import MAX_IN, chunks, masks
 from utility.registry.tables import meter
 
@@ -34,7 +35,6 @@ JOB = ""  # the person of a step of the utility's own job
 SeriesKey = tuple[int, int, int]  # (number of the meter, record type, quarter)
 # What the second of two people sees.
 MEANWHILE = "another person changed some of these corrections meanwhile; nothing was done"
-_STEPS_LOCK = 0x4357000A  # number of the advisory lock for steps
 _TAKEN = "correction_step_taken"  # setting with the last step whose days ``take_changed`` returned
 
 _FLOWS = [int(kind) for kind in RecordType if kind.is_flow]
@@ -102,7 +102,7 @@ class By:
 
 def add(connection: Connection, new: Corrections, state: State, by: By) -> list[int]:
     """Store corrections in a first state; return their numbers."""
-    _lock(connection)
+    take(connection, Lock.STEPS)
     versions = _versions(connection, new)
     energies = np.where(new.blocks.quality > 0, new.blocks.values, 0).sum(axis=1)
     slots = masks(new.blocks).tolist()
@@ -167,7 +167,7 @@ def decide(connection: Connection, chosen: Chosen, action: Action, by: By) -> li
     Raises:
         ConfigError: None is, or more than ``MAX_AT_ONCE`` are; nothing was changed.
     """
-    _lock(connection)
+    take(connection, Lock.STEPS)
     states = sorted(before(action))
     rows = found(connection, chosen, states, MAX_AT_ONCE + 1)
     if not rows:
@@ -305,7 +305,7 @@ def take_changed(connection: Connection) -> set[tuple[int, int]]:
     Settlement marks them as due in the same transaction: then none is lost, and none is marked twice. A day is epoch
     seconds // 86,400; after a change of a day's last level the next day is due as well.
     """
-    _lock(connection)
+    take(connection, Lock.STEPS)
     c, s = correction.c, correction_step.c
     forces = sorted(str(state) for state in IN_FORCE)
     last, newest = int(read_setting(connection, _TAKEN) or 0), newest_step(connection)
@@ -338,14 +338,8 @@ def _versions(connection: Connection, new: Corrections) -> dict[tuple[int, int, 
     }
 
 
-def _lock(connection: Connection) -> None:
-    """Lock the steps for this transaction, so that their numbers ascend in the order of commits."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _STEPS_LOCK})
-
-
 def _record(connection: Connection, steps: Sequence[tuple[int, str, State]], by: By) -> None:
-    _lock(connection)
+    take(connection, Lock.STEPS)
     rows = [
         {
             "correction_no": no,

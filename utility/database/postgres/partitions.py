@@ -10,9 +10,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, text
 
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
-
-_LOCK = 0x43570001
-"""Number of the advisory lock for making partitions: of two processes, the second finds the first's partition."""
+from utility.database.locks import Lock, take
 
 _IS_THERE = text("SELECT 1 FROM pg_class WHERE relname = :name AND relnamespace = current_schema()::regnamespace")
 
@@ -45,7 +43,7 @@ def make_partitions(connection: Connection, months: Iterable[Month]) -> None:
         return
     missing = [month for month in sorted(set(months)) if not _is_there(connection, month)]
     if missing:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        take(connection, Lock.PARTITIONS)
     for month in missing:
         if not _is_there(connection, month):
             first, end = first_quarter(month), first_quarter(months_later(month, 1))

@@ -18,8 +18,9 @@ from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import join
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from utility.database.bulk import Column, insert_columns
-from utility.database.database import Database, lock_gaps
+from utility.database.database import Database
 from utility.database.keys import is_one_of, listed
+from utility.database.locks import Lock, take
 from utility.database.postgres.partitions import make_partitions, month_of
 from utility.overview.store.days import mark_incomplete
 from utility.readings.store.conflicts import note_senders, senders_of
@@ -257,5 +258,5 @@ def _mark_gaps(connection: Connection, replacement: Replacement) -> None:
             {f"of_{name}": value for name, value in zip(KEY_NAMES, key, strict=True)} for key in watched if key in keys
         ]
         if touched:
-            lock_gaps(connection)
+            take(connection, Lock.GAPS)
             connection.execute(_TOUCH, touched)

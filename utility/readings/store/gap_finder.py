@@ -20,8 +20,9 @@ from sqlalchemy import (
 
 from commonwatt.model.ids import unsigned64
 from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, Quarter
-from utility.database.database import Database, insert_in, lock_gaps, read_setting, save_setting
+from utility.database.database import Database, insert_in, read_setting, save_setting
 from utility.database.keys import is_one_of, listed
+from utility.database.locks import Lock, take
 from utility.outbox.changes import OpenCommand
 from utility.outbox.store import add_command
 from utility.outbox.tables import command
@@ -100,7 +101,7 @@ class GapFinder:
     def apply(self, run: GapRun, now: EpochSeconds) -> int:
         """Store the run's result, and add the commands; return how many blocks are requested."""
         with self._database.writes.begin() as connection:
-            lock_gaps(connection)
+            take(connection, Lock.GAPS)
             _save_scanned(connection, run)
             _save_masks(connection, run, now)
             if run.wanted:

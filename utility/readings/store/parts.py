@@ -35,8 +35,9 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import SLOTS
 from commonwatt.protocol.dead_letters import DeadLetter, DeadLetterSource, LocalReason
 from utility.database.bulk import Column
-from utility.database.database import Database, insert_or, lock_gaps
+from utility.database.database import Database, insert_or
 from utility.database.engines import BINARY
+from utility.database.locks import Lock, take
 from utility.readings.store.dead_letters import dead_letter_row
 from utility.readings.tables import compacted, dead_letter, gap, part
 from utility.registry.tables import controller, meter
@@ -314,7 +315,7 @@ def _quarantine(database: Database, found: Sequence[tuple[Row[Any], set[_PlaceKe
             )
             keys |= possible
         if keys:
-            lock_gaps(connection)
+            take(connection, Lock.GAPS)
         for key in keys:
             _ask_again(connection, key)
     database.count_damaged(moved)

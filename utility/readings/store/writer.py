@@ -33,8 +33,9 @@ from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
 from utility.database.bulk import Column, insert_columns
 from utility.database.checks import is_sound, row_crc
-from utility.database.database import Database, insert_in, insert_or, lock_gaps, upsert
+from utility.database.database import Database, insert_in, insert_or, upsert
 from utility.database.keys import is_one_of, listed
+from utility.database.locks import Lock, take
 from utility.outbox.changes import Append, Change, CloseCommand, Committed, KeepDeadLetter, SawGateway
 from utility.outbox.tables import command
 from utility.readings.store.dead_letters import dead_letter_row
@@ -292,7 +293,7 @@ class _Transaction:
         values["result"] = json.loads(closing.outcome or "{}").get("result")
         statement = update(command).where(ours).values(values)
         if self._connection.execute(statement).rowcount and closing.absent:
-            lock_gaps(self._connection)
+            take(self._connection, Lock.GAPS)
             for meter_id, record_type, quarter, mask in closing.absent:
                 self._mark_absent(meter_id, record_type, quarter, mask)
 

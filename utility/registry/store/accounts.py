@@ -5,13 +5,14 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, select, text, true
+from sqlalchemy import ColumnElement, Connection, Row, Table, select, true
 
 from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.units import AccountNumber, EpochSeconds, MicrogridId, Quarter, quarter_of
 from commonwatt.model.words import counted
 from commonwatt.town.town import Direction, Function, Meter, Town
 from utility.database.checks import row_crc, sound_rows
+from utility.database.locks import Lock, take
 from utility.overview.store.days import mark_changed
 from utility.registry.accounts import Account, Dated, DatedRegistry, Holding, Installed, functions_of
 from utility.registry.changes import differences
@@ -21,7 +22,6 @@ from utility.settlement.store.settlement_due import mark_changed_places
 from utility.statistics.store.usage_due import mark_changed_holdings
 
 TOWN_FILE = "town file"  # the person of a change that a registration made
-_ACCOUNTS_LOCK = 0x43570004  # number of the advisory lock for changes of the registry's dates
 
 
 def load_dated_registry(connection: Connection) -> DatedRegistry:
@@ -85,14 +85,8 @@ def _registry(connection: Connection, which: ColumnElement[bool], number: Accoun
 
 def load_for_change(connection: Connection) -> DatedRegistry:
     """Read the registry within the transaction that changes it; other such transactions wait for its end."""
-    lock_registry(connection)
+    take(connection, Lock.REGISTRY)
     return load_dated_registry(connection)
-
-
-def lock_registry(connection: Connection) -> None:
-    """Lock the registry against changes by other transactions until this one ends."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ACCOUNTS_LOCK})
 
 
 def save_dated_registry(

@@ -17,8 +17,9 @@ from commonwatt.model.units import AccountNumber, EpochSeconds
 from commonwatt.town.town import Function, Meter, Town, average_w
 from utility.database.checks import row_crc
 from utility.database.database import read_setting, save_setting
+from utility.database.locks import Lock, take
 from utility.database.town_zone import TOWN
-from utility.registry.store.accounts import add_town, lock_registry
+from utility.registry.store.accounts import add_town
 from utility.registry.store.registry import registry_changed
 from utility.registry.tables import controller, holding, meter
 
@@ -43,7 +44,7 @@ def fill_registry(connection: Connection, town: Town, now: EpochSeconds = 0) -> 
     Raises:
         ConfigError: The town file moves a registered controller or meter, or changes a column that must not change.
     """
-    lock_registry(connection)
+    take(connection, Lock.REGISTRY)
     controllers = [
         {"id": m.id, "number": m.number, "kind": m.kind, "address": m.address} for m in town.microgrids.values()
     ]

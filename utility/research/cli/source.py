@@ -16,6 +16,7 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.files import write_private
 from utility.database.database import Database
+from utility.database.locks import Lock, take
 from utility.readings.store import reads
 from utility.registry.store.accounts import load_dated_registry
 from utility.research import store as store
@@ -145,7 +146,7 @@ def keep(
     """
     first, until = quarters_of(facts.asked.start, facts.asked.end)
     with source.database.writes.begin() as connection:
-        store.lock_releases(connection)
+        take(connection, Lock.RELEASES)
         if groups is not None and state == "released":
             known = store.released_over(connection, facts.asked.tier, first, until)
             if [dict(one.groups) for one in known] != list(earlier):

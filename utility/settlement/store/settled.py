@@ -7,7 +7,7 @@ from itertools import groupby, islice
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, func, select
 
 from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.units import EpochSeconds, Quarter
@@ -15,6 +15,7 @@ from commonwatt.settlement.packed import MeterDays, content_of, contents, days_o
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity, SettledQuarters
 from utility.database.bulk import Column, insert_columns
 from utility.database.database import upsert
+from utility.database.locks import Lock, take
 from utility.readings.store.parts import chunks
 from utility.registry.layout import Day
 from utility.registry.tables import controller, meter
@@ -26,8 +27,6 @@ from utility.settlement.tables import settled, settled_day, settlement_due
 from utility.statistics.store.usage_due import mark_usage
 
 _AT_A_TIME = 250  # meters' days unpacked at once, to bound the memory
-# Number of the advisory lock for appending versions: their numbers grow in the order of their commits.
-_LOCK = 0x43570008
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +134,7 @@ def save(
         convention: The convention by which it was settled.
         is_over: Whether the deadline for the day's readings has passed.
     """
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    take(connection, Lock.SETTLED)
     reasons = {one.owner_no: one.why for one in due}
     saved = _save_versions(connection, found, owners, reasons, now)
     rows = []

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, select
 
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import State
@@ -18,6 +18,7 @@ from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.town.town import Function
 from utility.billing.places import held, installed
 from utility.database.database import upsert
+from utility.database.locks import Lock, take
 from utility.database.town_zone import zone_of
 from utility.readings.store.retention import kept_from
 from utility.registry.accounts import Installed
@@ -37,7 +38,6 @@ from utility.statistics.usage import MICROGRID, QUANTITIES, Stretch, Usage, stre
 
 CLASSES = ("residential", "apartment", "public")  # the classes: the kinds of microgrids; their numbers are 1, 2, 3
 DAYS_AT_A_TIME = 8  # days of a month that are in memory at once: a microgrid may have many meters
-_LOCK = 0x43570009  # number of the advisory lock for writing statistics: the readings of batteries are updated in place
 
 _SUMMED = (
     *(quantity.name.lower() for quantity in QUANTITIES),
@@ -141,7 +141,7 @@ def day_usage(connection: Connection, town: TownUsage, day: Day) -> DayUsage:
 
 def save_day_usage(connection: Connection, town: TownUsage, found: DayUsage, due: Sequence[int]) -> None:
     """Store what a day of UTC adds: the classes' quarter-hours, and the readings of some microgrids' batteries."""
-    _lock(connection)
+    take(connection, Lock.STATISTICS)
     rows = [{"day": found.day, "class_no": n, "payload": packed(each)} for n, each in found.classes.items()]
     connection.execute(upsert(connection, usage_day, "payload"), rows)
     for month in found.generated:
@@ -216,7 +216,7 @@ def _usage(
 
 def save_microgrid_rows(connection: Connection, some: Sequence[int], month: Month, rows: Sequence[Row]) -> None:
     """Replace the rows of a month of some microgrids and of their accounts."""
-    _lock(connection)
+    take(connection, Lock.STATISTICS)
     c = usage_month.c
     ours = (c.month == month) & c.scope.in_([Scope.ACCOUNT, Scope.MICROGRID]) & c.owner_no.in_(list(some))
     connection.execute(usage_month.delete().where(ours))
@@ -226,7 +226,7 @@ def save_microgrid_rows(connection: Connection, some: Sequence[int], month: Mont
 
 def refresh_classes(connection: Connection, town: TownUsage, month: Month, now: EpochSeconds) -> None:
     """Compute the rows of a month of the classes and of the town from those of the microgrids."""
-    _lock(connection)
+    take(connection, Lock.STATISTICS)
     columns = columns_of(month, town.zone)
     c, d = usage_month.c, usage_day.c
     sums: dict[int, Row] = {}
@@ -355,8 +355,3 @@ def _add(row: Row, found: Mapping[Any, Any]) -> None:
     for name in _SUMMED:
         value = found[name]
         row[name] = row.get(name) if value is None else (row.get(name) or 0) + value
-
-
-def _lock(connection: Connection) -> None:
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})

@@ -5,17 +5,16 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, func, select
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
+from utility.database.locks import Lock, take
 from utility.tariffs.tables import rates_version
 from utility.tariffs.tariff import Tariff, tariff_of
 
 _MEANWHILE = "{name} v{version}: was replaced or published meanwhile"
 _SEE = "see: commonwatt tariff list"
-
-_LOCK = 0x43570164  # number of the advisory lock for new versions: each has its number
 
 
 def propose(connection: Connection, new: Tariff, source: str, person: str, now: EpochSeconds) -> Tariff:
@@ -27,8 +26,7 @@ def propose(connection: Connection, new: Tariff, source: str, person: str, now: 
         source: Its file as it was written.
         person: The person who proposes it.
     """
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    take(connection, Lock.TARIFFS)
     ours = rates_version.c.name == new.name
     newest = connection.execute(select(func.max(rates_version.c.version)).where(ours)).scalar()
     stored = Tariff(file=new.file, version=(newest or 0) + 1, effective=new.effective)

@@ -34,6 +34,7 @@ from utility.assembly.backup.backup import backup, restore
 from utility.assembly.recovery import recovery as recover
 from utility.assembly.tables import metadata
 from utility.database.database import Database, open_database
+from utility.database.locks import Lock
 from utility.database.migrate import revisions
 from utility.readings.store import reads
 from utility.readings.store.writer import Writer
@@ -458,7 +459,7 @@ def test_whatever_ends_a_restore_the_database_is_as_it_was(
     command = [sys.executable, "-m", "commonwatt", "utility", "restore", "kept", "--replace", "--config", str(config)]
     with engine.connect() as holder, engine.connect().execution_options(isolation_level="AUTOCOMMIT") as watch:
         # The lock under which partitions are made: by then it has dropped what was there, and made the tables anew.
-        holder.execute(text(f"SELECT pg_advisory_lock({0x43570001})"))
+        holder.execute(text(f"SELECT pg_advisory_lock({Lock.PARTITIONS:d})"))
         with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
             eventually(lambda: watch.execute(waiting).scalar_one() == 1)
             process.send_signal(number)

@@ -16,7 +16,8 @@ from harness.real import databases
 from harness.real.jobs import compact, find_gaps
 from harness.settlement.stored import remove_meter
 from harness.worlds.sent import append, blocks
-from utility.database.database import Database, lock_gaps
+from utility.database.database import Database
+from utility.database.locks import Lock, take
 from utility.outbox.changes import CloseCommand, OpenCommand
 from utility.outbox.store import open_commands
 from utility.readings import gaps
@@ -386,7 +387,7 @@ def test_of_those_who_change_gaps_none_waits_for_another_that_waits_for_it(
     waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
     with ThreadPoolExecutor(1) as thread:
         with database.writes.begin() as connection:
-            lock_gaps(connection)
+            take(connection, Lock.GAPS)
             connection.execute(touch.where(gap.c.quarter == QUARTER + 1))
             other = thread.submit(changes[who])
             eventually(lambda: connection.execute(waits).scalar_one())
