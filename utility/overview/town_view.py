@@ -9,9 +9,11 @@ from commonwatt.model.local_calendar import midnight, month_of, month_quarters
 from commonwatt.model.units import EpochSeconds, Quarter
 from utility.database.base import Connection
 from utility.database.town_zone import zone_of
+from utility.overview.inbox import Item, items
 from utility.overview.microgrids import Cell, Condition, Facts, cell, count
 from utility.overview.store.days import CountedDays, counted_days
 from utility.overview.store.town import microgrids, town_energy
+from utility.overview.store.waiting import counts
 from utility.overview.today import DayEnergy, Today
 from utility.readings.store.retention import newest_quarter
 from utility.registry.layout import Day
@@ -21,6 +23,7 @@ from utility.webkit.services import Api
 
 EVERY_S = 4  # seconds for which the town's state is good: browsers ask every five
 AT_MOST_S = 12  # the age that it may have while it is computed anew
+WAITING_S = 15  # seconds for which the counts of what waits for a person are good
 COMPLETENESS_S = 60  # seconds for which the sums of completeness are good; the days are counted once an hour
 
 _DAY_S = 86_400
@@ -42,6 +45,8 @@ class TownState:
     month_name: str  # the month
     connected: bool  # whether the utility is connected to the head-end
     alarms: tuple[str, ...]  # the utility's own alarms
+    items: tuple[Item, ...]  # what needs a person
+    silenced: int  # alarms that a silence, or another alarm, holds
 
     @property
     def counts(self) -> dict[Condition, int]:
@@ -57,6 +62,7 @@ class TownView:
         self._energy = DayEnergy()
         self._last: TownState | None = None
         self._shared = Shared(self._state, every_s=EVERY_S, at_most_s=AT_MOST_S, now=api.machine_s)
+        self._waiting = Shared(lambda: counts(api.database), every_s=WAITING_S, at_most_s=300, now=api.machine_s)
         self._days = Shared(self._completeness, every_s=COMPLETENESS_S, at_most_s=3_600, now=api.machine_s)
 
     def get(self) -> TownState:
@@ -74,7 +80,7 @@ class TownView:
             facts = microgrids(connection, now, refused)
             supply = supply_view(connection, now, 1)
             self._read_energy(connection, now)
-        cells = tuple(cell(each, now) for each in facts)
+        cells, board = tuple(cell(each, now) for each in facts), self._api.alarms.board()
         version, changed = self._versions(cells)
         month_name, month, yesterday = self._days.get()
         self._last = TownState(
@@ -90,6 +96,8 @@ class TownView:
             month_name=month_name,
             connected=self._api.connected(),
             alarms=tuple(self._api.health.alarms()),
+            items=items(board.rows, facts, self._waiting.get(), now),
+            silenced=board.counts.suppressed,
         )
         return self._last
 

@@ -9,6 +9,8 @@ from fastapi.responses import HTMLResponse
 from starlette.concurrency import run_in_threadpool
 
 from utility.access.actor import Actor
+from utility.access.roles import Role
+from utility.overview.inbox import of_roles
 from utility.overview.metrics import TownFigures, TownMetrics
 from utility.overview.microgrids import SHAPES, Cell, Condition
 from utility.overview.town_view import TownState, TownView
@@ -30,50 +32,54 @@ def add_town(app: FastAPI, console: Console) -> None:
     def page(request: Request, actor: Staff) -> Response:
         """Return the page."""
         state = view.get()
-        return console.page(request, actor, "town.html", _figures(state) | {"groups": _groups(state), "since": 0})
+        content = _figures(state, actor) | {"groups": _groups(state), "since": 0}
+        return console.page(request, actor, "town.html", content)
 
     def rendered(request: Request, actor: Actor, since: int) -> bytes:
         state = view.get()
 
         def render() -> bytes:
             changed = [each for each in state.cells if state.changed[each.microgrid] > since]
-            content = _figures(state) | {"changed": changed, "now": state.time}
+            content = _figures(state, actor) | {"changed": changed, "now": state.time}
             return bytes(console.fragment(request, actor, "town_live.html", content).body)
 
-        return fragments.get(state, since, render)
+        return fragments.get(state, (since, actor.roles), render)
 
     @app.get("/console/town/live", include_in_schema=False)
     async def live(request: Request, actor: Staff, since: Annotated[int, Query(ge=0)] = 0) -> Response:
         """Return the figures, and the cells that changed since a version, which replace those of the page."""
-        # Nothing in it is of one person: all browsers with the same version get the same bytes. What is made already
-        # needs no thread; that would cost more than the rest of the answer.
+        # Nothing in it is of one person: browsers with one version and the same roles get the same bytes. What is made
+        # already needs no thread; that would cost more than the rest of the answer.
         state = view.recent()
-        found = None if state is None else fragments.kept(state, since)
+        found = None if state is None else fragments.kept(state, (since, actor.roles))
         return HTMLResponse(await run_in_threadpool(rendered, request, actor, since) if found is None else found)
 
 
+_Which = tuple[int, frozenset[Role]]  # the version that a browser has, and the roles of its person
+
+
 class _Fragments:
-    """The rendered parts of the newest state of the town, by the version that a browser has."""
+    """The rendered parts of the newest state of the town, by the version that a browser has and its person's roles."""
 
     def __init__(self) -> None:
-        self._of: tuple[TownState | None, dict[int, bytes]] = (None, {})
+        self._of: tuple[TownState | None, dict[_Which, bytes]] = (None, {})
 
-    def kept(self, state: TownState, since: int) -> bytes | None:
+    def kept(self, state: TownState, which: _Which) -> bytes | None:
         """Return a part that is rendered."""
         of, kept = self._of
-        return kept.get(since) if of is state else None
+        return kept.get(which) if of is state else None
 
-    def get(self, state: TownState, since: int, render: Callable[[], bytes]) -> bytes:
+    def get(self, state: TownState, which: _Which, render: Callable[[], bytes]) -> bytes:
         """Return a part; at most ``MOST_FRAGMENTS`` are kept."""
         of, kept = self._of
         if of is not state:
             kept = {}
             self._of = (state, kept)
-        found = kept.get(since)
+        found = kept.get(which)
         if found is None:
             found = render()
             if len(kept) < MOST_FRAGMENTS:
-                kept[since] = found
+                kept[which] = found
         return found
 
 
@@ -84,8 +90,9 @@ def _groups(state: TownState) -> list[tuple[str, list[Cell]]]:
     return [(KINDS.get(kind, kind), list(some)) for kind, some in groupby(ordered, key=lambda each: each.kind)]
 
 
-def _figures(state: TownState) -> dict[str, Any]:
+def _figures(state: TownState, actor: Actor) -> dict[str, Any]:
     return {
+        "items": of_roles(state.items, actor.roles),
         "state": state,
         "counts": state.counts,
         "conditions": list(Condition),

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, func, literal, select, tuple_
 
 from commonwatt.model.units import Quarter
+from utility.billing.store.billing import count_runs
 from utility.corrections.store.checking import count_open
 from utility.corrections.store.corrections import count_proposed
 from utility.corrections.store.listed import MAX_BLOCKS, Page, block_of, series_of
@@ -14,6 +15,7 @@ from utility.readings.store.quarantine import count_quarantined
 from utility.readings.tables import gap
 from utility.registry.store.account_differences import count_of_differences
 from utility.registry.tables import meter
+from utility.tariffs.store.tariffs import count_proposals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +34,16 @@ class Gaps:
 
 
 def counts(database: Database) -> dict[str, int]:
-    """Return how much waits for a person: readings, corrections (quarter-hours), findings, gaps, accounts."""
+    """Return how much waits for a person: readings, corrections (quarter-hours), findings, gaps, accounts, and more.
+
+    The kinds that a person decides are ``utility.overview.inbox.DECISIONS``.
+    """
     with database.reads.begin() as connection:
+        runs = count_runs(connection)
         return {
+            "drafts": runs.get("draft", 0),
+            "checked": runs.get("checked", 0),
+            "tariffs": count_proposals(connection),
             "readings": count_quarantined(connection),
             "corrections": count_proposed(connection),
             "findings": sum(count_open(connection).values()),

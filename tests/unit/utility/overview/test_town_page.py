@@ -75,6 +75,7 @@ def test_the_town_shows_each_microgrid_and_then_only_what_changed(
     assert "r002 late" in text_of(page)
     assert 'id="m-r001" class="cell fresh"' in page.text
     assert "0.2 kW" in text_of(page), "the sun of the newest quarter-hour"
+    assert "What needs you ● Nothing" in text_of(page)
     live = viewer.get("/console/town/live?since=0")
     assert live.text.count('hx-swap-oob="true"') == 2
     version = live.text.split("since=")[1].split('"')[0]

@@ -1,0 +1,64 @@
+"""What needs a person: what is on the list, for whom, and when the list is empty."""
+
+from dataclasses import replace
+
+import pytest
+
+from harness.worlds.utility import a_heartbeat
+from utility.access.roles import Role
+from utility.alarms.alarm import Alarm, Severity
+from utility.alarms.board import Row, State
+from utility.overview.inbox import DECISIONS, items, of_roles
+from utility.overview.microgrids import Facts
+
+NOW = 1_800_000_000
+
+
+def row(place: str, name: str = "GatewaySilent", severity: Severity = Severity.CRITICAL, **given: object) -> Row:
+    labels = {"alertname": f"Commonwatt{name}", "severity": severity.value, "controller": place}
+    alarm = Alarm(labels=labels, summary=f"The gateway of {place} is silent.")
+    made = Row(alarm=alarm, state=State.ACTIVE, acknowledgement=None, silences=())
+    return replace(made, **given)  # type: ignore[arg-type]
+
+
+def facts(name: str, silent_s: int, backlog_age_s: int = 0) -> Facts:
+    beat = a_heartbeat(backlog_age_s=backlog_age_s)
+    return Facts(microgrid=name, number=1, kind="residential", seen=NOW - silent_s, heartbeat=beat)
+
+
+def test_nothing_needs_a_person_while_all_is_as_usual() -> None:
+    assert items([], [facts("r001", 20)], dict.fromkeys(DECISIONS, 0), NOW) == ()
+
+
+def test_equal_alarms_are_one_item_that_names_the_first_places() -> None:
+    (one,) = items([row("r001")], [], {}, NOW)
+    assert one.words == "The gateway of r001 is silent"
+    assert one.link.startswith("/console/alarms/one?key=CommonwattGatewaySilent")
+    (many,) = items([row(f"r{n:03}") for n in range(1, 20)], [], {}, NOW)
+    assert (many.words, many.link) == ("Gateway silent: r001, r002, r003 and 16 more", "/console/alarms")
+    assert many.mark == "bad"
+
+
+@pytest.mark.parametrize("state", [State.SUPPRESSED, State.ACKNOWLEDGED])
+def test_an_alarm_that_somebody_sees_to_is_no_item(state: State) -> None:
+    assert items([row("r001", state=state)], [facts("r001", 9_000)], {}, NOW) == ()
+
+
+@pytest.mark.parametrize(("silent_s", "backlog_age_s"), [(3_601, 0), (20, 3_601)])
+def test_microgrids_that_are_hours_late_are_an_item_before_any_alarm(silent_s: int, backlog_age_s: int) -> None:
+    late = [facts("a001", silent_s, backlog_age_s), facts("r001", 3_600, 3_600)]
+    (item,) = items([], late, {}, NOW)
+    assert (item.mark, item.words) == ("warning", "Late by more than an hour: a001")
+
+
+def test_the_gravest_come_first_and_each_person_sees_the_own_ones() -> None:
+    board = [row("r001", "BacklogOld", Severity.WARNING), row("r002"), row("utility", "FindingsOpen", Severity.WARNING)]
+    found = items(board, [], {"readings": 1, "findings": 2, "checked": 3}, NOW)
+    assert [item.mark for item in found] == ["bad", "warning", "idle", "idle", "idle"]
+    assert [item.words for item in of_roles(found, [Role.CLERK])] == [
+        "1 quarantined reading waits for a decision",
+        "2 open findings wait for a look",
+    ]
+    assert [item.words for item in of_roles(found, [Role.APPROVER])] == ["3 checked runs wait for a second person"]
+    assert len(of_roles(found, [Role.OPERATOR])) == 2
+    assert of_roles(found, [Role.VIEWER]) == list(found)

@@ -1,0 +1,122 @@
+"""What needs a person, as one short list with which the page of the town begins; equal alarms are one item."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from commonwatt.model.units import EpochSeconds
+from commonwatt.model.words import counted
+from utility.access.roles import Role
+from utility.alarms.alarm import PREFIX, Alarm, Severity
+from utility.alarms.board import Row, State
+from utility.overview.microgrids import Facts
+
+LATE_S = 3_600  # seconds without a message, or of the oldest waiting reading, from which on a microgrid is an item
+
+_NAMED = 3  # places that an item names
+_WATCH = frozenset({Role.VIEWER, Role.OPERATOR, Role.ADMIN})  # who sees what the machines need
+_OFFICE = frozenset({Role.VIEWER, Role.CLERK})
+_SECOND = frozenset({Role.VIEWER, Role.APPROVER})
+_COUNTED_HERE = {f"{PREFIX}ReadingsQuarantined", f"{PREFIX}FindingsOpen"}  # alarms of what the office's items count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """Something that needs a person."""
+
+    mark: str  # ``bad``: now; ``warning``: today; ``idle``: a decision that waits
+    words: str  # what it is
+    link: str  # where something can be done about it
+    roles: frozenset[Role]  # whom it waits for; viewers see all
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A kind of what waits for a decision."""
+
+    one: str  # a single one, in words
+    what: str  # what it waits for
+    link: str  # where it is decided
+    roles: frozenset[Role]  # who decides
+
+
+DECISIONS: Mapping[str, Waiting] = {
+    "readings": Waiting("quarantined reading", "a decision", "/console/quarantine", _OFFICE),
+    "corrections": Waiting("estimated quarter-hour", "approval", "/console/quarantine/corrections", _OFFICE),
+    "findings": Waiting("open finding", "a look", "/console/quarantine/findings", _OFFICE),
+    "accounts": Waiting("differing account", "correction", "/console/quarantine/accounts", _OFFICE),
+    "drafts": Waiting("draft run", "a check", "/console/runs", _OFFICE),
+    "checked": Waiting("checked run", "a second person", "/console/runs", _SECOND),
+    "tariffs": Waiting("proposed tariff", "approval", "/console/rates", _SECOND),
+}
+"""What waits for a decision, by its count's name (``utility.overview.store.waiting``)."""
+
+
+def items(
+    board: Sequence[Row], facts: Iterable[Facts], waiting: Mapping[str, int], now: EpochSeconds
+) -> tuple[Item, ...]:
+    """Return what needs a person, the gravest first.
+
+    Args:
+        board: The alarms.
+        facts: What was last received of each microgrid.
+        waiting: How much waits for a decision, by kind.
+        now: The time.
+    """
+    active = [row.alarm for row in board if row.state is State.ACTIVE and row.alarm.name not in _COUNTED_HERE]
+    alarmed = {row.alarm.place for row in board}
+    found = [*_alarms(active), *_late((each for each in facts if each.microgrid not in alarmed), now)]
+    for name, kind in DECISIONS.items():
+        if count := waiting.get(name, 0):
+            words = f"{counted(count, kind.one)} {'waits' if count == 1 else 'wait'} for {kind.what}"
+            found.append(Item(mark="idle", words=words, link=kind.link, roles=kind.roles))
+    return tuple(sorted(found, key=lambda item: ("bad", "warning", "idle").index(item.mark)))
+
+
+def of_roles(found: Iterable[Item], roles: Iterable[Role]) -> list[Item]:
+    """Return the items for a person with some roles."""
+    mine = set(roles)
+    return [item for item in found if item.roles & mine]
+
+
+def _alarms(active: Iterable[Alarm]) -> Iterator[Item]:
+    """Yield an item for each name of an alarm."""
+    by_name: dict[str, list[Alarm]] = {}
+    for alarm in active:
+        by_name.setdefault(alarm.name, []).append(alarm)
+    for name, some in by_name.items():
+        first = some[0]
+        link = "/console/alarms" if len(some) > 1 else f"/console/alarms/one?{urlencode({'key': first.key})}"
+        words = (
+            first.summary.rstrip(".") if len(some) == 1 else f"{_title(name)}: {_places(each.place for each in some)}"
+        )
+        mark = "bad" if any(each.severity is Severity.CRITICAL for each in some) else "warning"
+        yield Item(mark=mark, words=words, link=link, roles=_WATCH)
+
+
+def _late(facts: Iterable[Facts], now: EpochSeconds) -> Iterator[Item]:
+    """Yield an item for the microgrids that are late by long and have no alarm yet."""
+    late = [
+        each.microgrid
+        for each in facts
+        if not each.is_closed
+        and each.seen is not None
+        and (now - each.seen > LATE_S or (each.heartbeat is not None and each.heartbeat.backlog_age_s > LATE_S))
+    ]
+    if late:
+        words = f"Late by more than an hour: {_places(late)}"
+        yield Item(mark="warning", words=words, link="/console/microgrids", roles=_WATCH)
+
+
+def _title(name: str) -> str:
+    """Return an alarm's name in words."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.removeprefix(PREFIX)).lower()
+    return words.capitalize()
+
+
+def _places(places: Iterable[str]) -> str:
+    """Return the first places by name and the number of the others."""
+    every = sorted(set(places))
+    more = len(every) - _NAMED
+    return ", ".join(every[:_NAMED]) + (f" and {more} more" if more > 0 else "")
