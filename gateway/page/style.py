@@ -3,12 +3,16 @@
 import base64
 import hashlib
 
-STYLE = """
+from commonwatt.model.palette import stylesheet
+
+STYLE = (
+    stylesheet()
+    + """
 :root{color-scheme:light dark;--bg:#f4f5f3;--card:#fff;--line:#dfe2dd;--text:#1b211d;--soft:#5c665f;--track:#e6e9e4;
---good:#1f7a4d;--give:#1f7a4d;--get:#b45309;--warn:#9a5b00;--warnbg:#fff6e3;--bad:#b3261e;--badbg:#fdecea;
+--good:#1f7a4d;--warn:#9a5b00;--warnbg:#fff6e3;--bad:#b3261e;--badbg:#fdecea;
 --goodbg:#e8f4ed;--rest:#7b8a99}
 @media(prefers-color-scheme:dark){:root{--bg:#111513;--card:#1a201d;--line:#2c3530;--text:#e8ece9;--soft:#a0aca4;
---track:#2b332f;--good:#5fcf97;--give:#4fbf87;--get:#f0a04b;--warn:#f3c063;--warnbg:#33290f;--bad:#ff8f85;
+--track:#2b332f;--good:#5fcf97;--warn:#f3c063;--warnbg:#33290f;--bad:#ff8f85;
 --badbg:#3a1815;--goodbg:#14301f;--rest:#8a99a8}}
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%}
@@ -38,7 +42,7 @@ padding:.7rem 1rem}
 border:1px solid currentcolor;white-space:nowrap}
 .tag.critical,.bad{color:var(--bad)}.tag.warning,.warn{color:var(--warn)}.good{color:var(--good)}
 .alarm .tag{float:right;margin-left:.75rem}
-.gives{color:var(--give)}.receives{color:var(--get)}.rests,.out{color:var(--soft)}
+.rests,.out{color:var(--soft)}
 ul{list-style:none;margin:0;padding:0}
 li{padding:.6rem 0;border-top:1px solid var(--line)}
 li:first-child{border-top:0;padding-top:0}li:last-child{padding-bottom:0}
@@ -46,8 +50,8 @@ li:first-child{border-top:0;padding-top:0}li:last-child{padding-bottom:0}
 .row b{font-weight:600}.num{font-variant-numeric:tabular-nums}
 svg{display:block;width:100%;height:1.1rem;margin:.35rem 0 .25rem}
 svg .track{fill:var(--track)}svg .mark{fill:var(--text)}
-svg .gives{fill:var(--give)}svg .receives{fill:var(--get)}svg .rests,svg .out{fill:var(--rest)}
-svg .ok{fill:var(--good)}svg .over{fill:var(--bad)}svg .risk{fill:var(--get)}
+svg .gives{fill:var(--flow-battery)}svg .receives{fill:var(--flow-neighbours)}svg .rests,svg .out{fill:var(--rest)}
+svg .ok{fill:var(--good)}svg .over{fill:var(--bad)}svg .risk{fill:var(--warn)}
 dl{display:grid;gap:.3rem;margin:0}
 dl div{display:flex;justify-content:space-between;gap:1rem}
 dt{color:var(--soft);flex:0 1 auto}dd{flex:0 1 auto;margin:0;text-align:right;font-variant-numeric:tabular-nums}
@@ -55,7 +59,7 @@ footer{color:var(--soft);font-size:.875rem;padding-bottom:2rem;display:flex;flex
 justify-content:space-between;align-items:center}
 button,input{font:inherit;color:inherit;border-radius:.6rem;border:1px solid var(--line);padding:.65rem .9rem}
 button{background:var(--card);cursor:pointer;min-height:2.75rem}
-:focus-visible{outline:3px solid var(--give);outline-offset:2px}
+:focus-visible{outline:3px solid var(--good);outline-offset:2px}
 .login{max-width:24rem;width:100%;margin:8vh auto 0}
 .login form{display:grid;gap:.75rem}.login input{width:100%;background:var(--bg)}
 .login button{background:var(--text);color:var(--card);border-color:var(--text);font-weight:600}
@@ -64,6 +68,7 @@ main.wide>section{grid-column:1/-1}
 .pairs{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));column-gap:2rem}
 .pairs li:nth-child(2){border-top:0;padding-top:0}}
 """
+)
 """Colours, sizes and places; widths of bars stand in the drawings, so that no style stands in an element."""
 
 POLICY = (

@@ -1,7 +1,9 @@
 """The energy of the town's local day so far, quarter by quarter, from what was read of each; pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from commonwatt.model.palette import Flow
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours, Quarter
 
 PART_OF_USUAL = 0.95
@@ -25,6 +27,16 @@ class QuarterEnergy:
         """What the homes used, losses included."""
         return self.net + self.sun - self.charged
 
+    def by_source(self) -> dict[Flow, MilliwattHours]:
+        """Return where the energy that was used came from: sun, then batteries, the rest from the plant.
+
+        The plant's part has what microgrids took from the town, also what others of them gave to it.
+        """
+        used = max(0, self.used)
+        sun = min(used, self.sun)
+        battery = min(used - sun, max(0, -self.charged))
+        return {Flow.SUN: sun, Flow.BATTERY: battery, Flow.PLANT: used - sun - battery}
+
     def plus(self, other: "QuarterEnergy") -> "QuarterEnergy":
         """Return the sum of both."""
         return QuarterEnergy(**{name: value + getattr(other, name) for name, value in vars(self).items()})
@@ -38,11 +50,14 @@ class Today:
     net_w: float  # mean power from the town in it, watts; below 0: to the town
     sun_w: float  # generated
     used_w: float  # used by the homes, losses included
+    charged_w: float  # stored in batteries; below 0: they gave
     net: MilliwattHours  # energy of the day so far
     sun: MilliwattHours  # generated
     used: MilliwattHours  # used
     known: int  # how many quarters these are of
     passed: int  # how many quarters of the day have passed
+    begin: Quarter  # its first quarter
+    quarters: Mapping[Quarter, QuarterEnergy]  # what is known of each
 
     @property
     def start(self) -> EpochSeconds | None:
@@ -99,11 +114,14 @@ class DayEnergy:
             net_w=shown.net * _WATTS,
             sun_w=shown.sun * _WATTS,
             used_w=shown.used * _WATTS,
+            charged_w=shown.charged * _WATTS,
             net=total.net,
             sun=total.sun,
             used=total.used,
             known=len(known),
             passed=max(0, now // QUARTER_S - self._begin),
+            begin=self._begin,
+            quarters=known,
         )
 
     def _present(self, known: dict[Quarter, QuarterEnergy]) -> Quarter | None:

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from commonwatt.model.palette import LOOKS, Flow
 from commonwatt.settlement.settled import Quantity, SettledQuality
 from utility.billing.documents.statement import Hours, kwh
 from utility.billing.proof.leaf import Course
@@ -22,12 +23,12 @@ WIDTH, HEIGHT, LEFT, BOTTOM = 860, 240, 52, 20  # of the plot, in its own units
 GRID = 2  # heights of steps in a unit
 
 DRAWN = (
-    (Quantity.IMPORTED, "imported", "#1b6ca8", 1),
-    (Quantity.SHARED_IN, "shared in", "#7fb2d9", 1),
-    (Quantity.EXPORTED, "exported", "#c0561b", -1),
-    (Quantity.SHARED_OUT, "shared out", "#e6b08d", -1),
+    (Quantity.IMPORTED, "imported", LOOKS[Flow.PLANT].light, 1),
+    (Quantity.SHARED_IN, "shared in", LOOKS[Flow.NEIGHBOURS].light, 1),
+    (Quantity.EXPORTED, "exported", LOOKS[Flow.SUN].light, -1),
+    (Quantity.SHARED_OUT, "shared out", LOOKS[Flow.BATTERY].light, -1),
 )
-"""What the plot shows: the quantity, its words, its color, and its side of the axis."""
+"""What the plot shows: the quantity, its words, the color of its source, and its side of the axis."""
 
 _DATED = (1, 6, 11, 16, 21, 26)  # days of the month whose place is named
 

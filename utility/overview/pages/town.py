@@ -8,14 +8,18 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from starlette.concurrency import run_in_threadpool
 
+from commonwatt.model.palette import LOOKS, Flow
+from commonwatt.model.units import QUARTER_S
 from utility.access.actor import Actor
 from utility.access.roles import Role
 from utility.overview.inbox import of_roles
 from utility.overview.metrics import TownFigures, TownMetrics
 from utility.overview.microgrids import SHAPES, Cell, Condition
+from utility.overview.today import Today
 from utility.overview.town_view import TownState, TownView
 from utility.readings.store.completeness import Completeness
 from utility.webkit.console.console import Console
+from utility.webkit.console.days import KILOWATTS
 from utility.webkit.rights import Staff
 
 MOST_FRAGMENTS = 32  # versions of which the changes are kept rendered: browsers have the last few
@@ -34,6 +38,11 @@ def add_town(app: FastAPI, console: Console) -> None:
         state = view.get()
         content = _figures(state, actor) | {"groups": _groups(state), "since": 0}
         return console.page(request, actor, "town.html", content)
+
+    @app.get("/console/town/day.json", include_in_schema=False)
+    def day(_: Staff) -> dict[str, Any]:
+        """Return the local day's use by source, for its plot."""
+        return day_plot(view.get().today)
 
     def rendered(request: Request, actor: Actor, since: int) -> bytes:
         state = view.get()
@@ -98,12 +107,45 @@ def _figures(state: TownState, actor: Actor) -> dict[str, Any]:
         "conditions": list(Condition),
         "shapes": SHAPES,
         "today": state.today,
+        "looks": LOOKS,
+        "parts": _parts(state.today),
         "plant": state.supply["plant"],
         "rations": state.supply["rations"],
         "purchase": next(iter(state.supply["purchases"]), None),
         "no_purchase": state.supply["no_purchase"],
         "yesterday": permille_of(state.yesterday.total),
         "month": permille_of(state.month.total),
+    }
+
+
+def _parts(today: Today) -> list[tuple[Flow, float, bool]]:
+    """Return where power comes from or goes: the flow, watts, and whether it goes to the homes."""
+    given = ((Flow.SUN, today.sun_w), (Flow.BATTERY, -today.charged_w), (Flow.PLANT, today.net_w))
+    return [(flow, abs(watts), watts >= 0) for flow, watts in given]
+
+
+def day_plot(today: Today) -> dict[str, Any]:
+    """Return what was used in each quarter-hour of the local day so far, kW by source; none where it is unknown."""
+    quarters = range(today.begin, today.begin if today.quarter is None else today.quarter + 1)
+    found = [None if (one := today.quarters.get(each)) is None else one.by_source() for each in quarters]
+    return {
+        "stack": True,
+        "note": f"{found.count(None)} of {len(found)} quarter-hours since midnight have no readings."
+        if None in found
+        else "",
+        "series": [
+            {
+                "label": LOOKS[flow].words,
+                "flow": flow,
+                "unit": "kW",
+                "x": [each * QUARTER_S for each in quarters],
+                "step_s": QUARTER_S,
+                "high": [None if each is None else round(each[flow] * KILOWATTS, 4) for each in found],
+                "marks": [],
+                "missing": 0,
+            }
+            for flow in (Flow.SUN, Flow.BATTERY, Flow.PLANT)
+        ],
     }
 
 

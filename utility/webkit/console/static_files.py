@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fastapi import FastAPI, HTTPException, Request, Response
 
+from commonwatt.model.palette import stylesheet
 from utility.webkit.rights import OPEN
 
 _HERE = Path(__file__).parent
@@ -44,15 +45,16 @@ class StaticFiles:
 def load_static() -> StaticFiles:
     """Read the files; a process does it once."""
     paths = [*(_HERE / "static").iterdir(), *(_HERE / "vendor").glob("*/*")]
-    return StaticFiles({path.name: _loaded(path) for path in sorted(paths) if path.suffix in _TYPES})
+    contents = {path.name: path.read_bytes() for path in sorted(paths) if path.suffix in _TYPES}
+    contents["palette.css"] = stylesheet().encode()
+    return StaticFiles({name: _loaded(name, content) for name, content in contents.items()})
 
 
-def _loaded(path: Path) -> StaticFile:
-    content = path.read_bytes()
+def _loaded(name: str, content: bytes) -> StaticFile:
     return StaticFile(
         content=content,
         compressed=gzip.compress(content, 9, mtime=0),
-        media_type=_TYPES[path.suffix],
+        media_type=_TYPES[Path(name).suffix],
         version=hashlib.sha256(content).hexdigest()[:12],
     )
 

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from commonwatt.model.palette import Flow
+from utility.overview.pages.town import day_plot
 from utility.overview.today import DayEnergy, QuarterEnergy
 from utility.webkit.console.shared import Shared
 
@@ -119,3 +121,29 @@ def test_a_quarter_that_is_still_being_joined_is_not_the_present() -> None:
     assert day.today(12 * 900).quarter == 11
     assert day.wanted(96, 96, 120) == [96], "a new day forgets the old one"
     assert day.today(97 * 900).quarter is None
+
+
+_ENERGY = st.integers(0, 10**9)
+
+
+@given(st.integers(-(10**9), 10**9), _ENERGY, st.integers(-(10**9), 10**9))
+def test_what_was_used_is_the_sum_of_its_sources(net: int, sun: int, charged: int) -> None:
+    energy = QuarterEnergy(net=net, sun=sun, charged=charged, blocks=1)
+    found = energy.by_source()
+    assert sum(found.values()) == max(0, energy.used)
+    assert min(found.values()) >= 0
+    assert found[Flow.SUN] <= sun
+
+
+def test_the_days_plot_leaves_a_gap_where_a_quarter_hour_is_unknown() -> None:
+    day = DayEnergy()
+    day.wanted(0, 2, 0)
+    for quarter in (0, 2):
+        day.read(quarter, QuarterEnergy(net=1_000_000, sun=500_000, charged=-250_000, blocks=10), 0)
+    plot = day_plot(day.today(3 * 900))
+    assert plot["note"] == "1 of 3 quarter-hours since midnight have no readings."
+    assert {one["flow"]: one["high"] for one in plot["series"]} == {
+        "sun": [2.0, None, 2.0],
+        "battery": [1.0, None, 1.0],
+        "plant": [4.0, None, 4.0],
+    }

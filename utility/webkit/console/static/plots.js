@@ -1,7 +1,8 @@
 // Draws the figures with data-plot (see the macro `plot`), and below each a table of the same numbers.
 //
 // The address answers {series: [{label, unit, x, step_s, high, low?, marks, missing}], note?}: `high` has null in a gap,
-// `low` makes a band of the least and greatest values of a step, `marks` are [begin, end, word] of doubtful spans.
+// `low` makes a band of the least and greatest values of a step, `marks` are [begin, end, word] of doubtful spans. A series of a
+// `flow` has its colour (palette.py); with `stack` the series lie one upon the other, and the legend has their own values.
 "use strict";
 (() => {
   const ZONE = document.documentElement.dataset.zone;
@@ -36,6 +37,15 @@
     return uPlot.join(parts, parts.map((part) => part.map(() => 2)));
   }
 
+  // Series of equal steps, the highest sum first, so that each covers a part of the one before it.
+  function stacked(series) {
+    const sums = series[0].x.map(() => 0);
+    return series.map((one) => ({
+      ...one, own: one.high,
+      high: one.high.map((value, at) => (value === null ? null : (sums[at] += value))),
+    })).reverse();
+  }
+
   function labels(_, splits) {
     const span = splits[splits.length - 1] - splits[0];
     const form = span > 200 * 86400 ? MONTHS : span > 2 * 86400 ? DAYS : MINUTES;
@@ -63,11 +73,12 @@
     const lines = [{ label: "Time", value: (_, time) => (time === null ? "–" : WHOLE.format(at(time))) }];
     const bands = [];
     series.forEach((one, place) => {
-      const colour = style(`--plot-${(place % COLOURS) + 1}`);
+      const colour = style(one.flow ? `--flow-${one.flow}` : `--plot-${(place % COLOURS) + 1}`);
       const line = {
         scale: one.unit, stroke: colour, width: 1.5, dash: place >= COLOURS ? [6, 3] : undefined,
         paths: few ? uPlot.paths.stepped({ align: 1 }) : undefined,
-        value: (_, value) => (value === null ? "–" : `${number(value)} ${one.unit}`),
+        fill: one.own ? colour : undefined,
+        value: (_, value, __, at) => (value === null ? "–" : `${number(one.own ? one.own[Math.min(at, one.own.length - 1)] : value)} ${one.unit}`),
       };
       lines.push({ ...line, label: one.low ? `${one.label}, most` : one.label });
       if (one.low) {
@@ -148,7 +159,8 @@
     const place = document.createElement("div");
     place.setAttribute("aria-hidden", "true");
     figure.append(place);
-    figure.plotted = new uPlot(options(series, place.clientWidth || 600), columns(series), place);
+    const drawn = found.stack ? stacked(series) : series;
+    figure.plotted = new uPlot(options(drawn, place.clientWidth || 600), columns(drawn), place);
     figure.append(facts({ ...found, series }));
     const details = document.createElement("details");
     details.append(make("summary", "The same as a table"));
