@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import EpochSeconds, MilliwattHours
 from commonwatt.protocol.heartbeats import Heartbeat
-from commonwatt.protocol.sharing_words import ORDER, BatteryWords, Reason, reason_of_code, summary_of
+from commonwatt.protocol.sharing_words import BatteryWords, Reason, reason_of_code, summary_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,13 @@ class BatteryFacts:
         """The minimum; rounded up, as gateways do."""
         return None if self.minimum_percent is None else -(-self.capacity * self.minimum_percent // 100)
 
+    @property
+    def distance(self) -> float | None:
+        """How far its level is above its minimum, as a part of its capacity; ``None``: it is not known."""
+        if self.level is None or self.minimum is None:
+            return None
+        return (self.level - self.minimum) / self.capacity
+
 
 @dataclass(frozen=True, kw_only=True)
 class BatteryLine:
@@ -36,9 +43,9 @@ class BatteryLine:
 
 
 def battery_lines(batteries: Iterable[BatteryFacts], heartbeat: Heartbeat | None) -> list[BatteryLine]:
-    """Return the batteries with their gateway's reasons: those that receive first, then those that give."""
+    """Return the batteries with their gateway's reasons: the nearest to its minimum first, unknown ones last."""
     found = [BatteryLine(facts=each, words=_words(each, heartbeat)) for each in batteries]
-    return sorted(found, key=lambda each: (ORDER[each.words.role], each.facts.meter))
+    return sorted(found, key=lambda each: (each.facts.distance is None, each.facts.distance or 0, each.facts.meter))
 
 
 def sharing_summary(lines: Iterable[BatteryLine], heartbeat: Heartbeat | None) -> str:

@@ -128,11 +128,10 @@ def day_plot(today: Today) -> dict[str, Any]:
     """Return what was used in each quarter-hour of the local day so far, kW by source; none where it is unknown."""
     quarters = range(today.begin, today.begin if today.quarter is None else today.quarter + 1)
     found = [None if (one := today.quarters.get(each)) is None else one.by_source() for each in quarters]
+    unknown = f"{found.count(None)} of {len(found)} quarter-hours since midnight are not shown"
     return {
         "stack": True,
-        "note": f"{found.count(None)} of {len(found)} quarter-hours since midnight have no readings."
-        if None in found
-        else "",
+        "note": f"{unknown}: without readings, or being read." if None in found else "",
         "series": [
             {
                 "label": LOOKS[flow].words,

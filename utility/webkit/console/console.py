@@ -15,7 +15,7 @@ from utility.access.actor import Actor
 from utility.access.guesses import Guesses
 from utility.access.roles import STAFF
 from utility.database.database import Database
-from utility.webkit.console.navigation import entries_for
+from utility.webkit.console.navigation import entries_for, groups_of
 from utility.webkit.console.rendering import Renderer, console_renderer
 from utility.webkit.console.static_files import StaticFiles, load_static
 from utility.webkit.services import Api
@@ -69,7 +69,7 @@ class Console:
             "zone": zone or self.zone(),
             "csrf_secret": "" if actor is None else actor.csrf,
             "searches": actor is not None and actor.has(*STAFF),
-            "navigation": [] if actor is None else entries_for(actor),
+            "navigation": [] if actor is None else groups_of(entries_for(actor)),
             "here": request.url.path,
             "message": _message(request, actor),
             "board": self.api.alarms.board() if actor is not None and actor.has(*STAFF) else None,

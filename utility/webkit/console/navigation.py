@@ -1,41 +1,67 @@
-"""The console's navigation: which pages a person is offered, by role."""
+"""The console's navigation: which pages a person is offered, by role, in at most five groups a role."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 
 from utility.access.actor import Actor
 from utility.access.roles import STAFF, Role
+
+_OFFICE = frozenset({Role.CLERK, Role.APPROVER})
+_WATCH = frozenset({Role.VIEWER, Role.OPERATOR, Role.ADMIN})
 
 
 @dataclass(frozen=True)
 class Entry:
     """One page of the navigation."""
 
+    group: str  # the group that it is a tab of, for people
     title: str  # for people
     path: str  # its address
     roles: frozenset[Role]  # the roles that may open it
 
 
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Pages of one subject: a link of the navigation, and the tabs of its pages."""
+
+    title: str  # for people
+    entries: tuple[Entry, ...]  # its pages; the link leads to the first
+
+    def holds(self, here: str) -> bool:
+        """Return whether a page is one of it, or below one."""
+        return any(here.startswith(entry.path) for entry in self.entries)
+
+
 NAVIGATION = (
-    Entry("Town", "/console/town", STAFF),
-    Entry("Microgrids", "/console/microgrids", STAFF),
-    Entry("Meters", "/console/meters", STAFF),
-    Entry("Alarms", "/console/alarms", STAFF),
-    Entry("Schedules", "/console/schedules", STAFF),
-    Entry("Quarantine", "/console/quarantine", STAFF),
-    Entry("Statistics", "/console/statistics", STAFF),
-    Entry("Rates", "/console/rates", STAFF),
-    Entry("Runs", "/console/runs", STAFF),
-    Entry("Bills", "/console/bills", frozenset({Role.CLERK, Role.APPROVER})),
-    Entry("Research", "/console/research", frozenset({Role.RESEARCHER, Role.CLERK, Role.APPROVER})),
-    Entry("Home", "/console/home", frozenset({Role.RESIDENT})),
-    Entry("Jobs", "/console/jobs", frozenset({Role.VIEWER, Role.OPERATOR, Role.ADMIN})),
-    Entry("People", "/console/users", frozenset({Role.ADMIN})),
-    Entry("Devices", "/console/devices", frozenset({Role.ADMIN, Role.OPERATOR})),
-    Entry("Audit log", "/console/audit", frozenset({Role.ADMIN})),
+    Entry("Town", "Town", "/console/town", STAFF),
+    Entry("Town", "Microgrids", "/console/microgrids", STAFF),
+    Entry("Town", "Meters", "/console/meters", STAFF),
+    Entry("Town", "Statistics", "/console/statistics", STAFF),
+    Entry("Town", "Completeness", "/console/completeness", STAFF),
+    Entry("Alarms", "Alarms", "/console/alarms", STAFF),
+    Entry("Operation", "Schedules", "/console/schedules", STAFF),
+    Entry("Operation", "Jobs", "/console/jobs", _WATCH),
+    Entry("Operation", "Requests", "/console/requests", _WATCH),
+    Entry("Operation", "Devices", "/console/devices", frozenset({Role.ADMIN, Role.OPERATOR})),
+    Entry("Billing", "Quarantine", "/console/quarantine", STAFF),
+    Entry("Billing", "Rates", "/console/rates", STAFF),
+    Entry("Billing", "Runs", "/console/runs", STAFF),
+    Entry("Billing", "Bills", "/console/bills", _OFFICE),
+    Entry("Research", "Research", "/console/research", _OFFICE | {Role.RESEARCHER}),
+    Entry("Home", "Home", "/console/home", frozenset({Role.RESIDENT})),
+    Entry("People", "People", "/console/users", frozenset({Role.ADMIN})),
+    Entry("People", "Audit log", "/console/audit", frozenset({Role.ADMIN})),
 )
 """All pages of the navigation, in its order; the first one that a person may open is the start page."""
 
 
 def entries_for(actor: Actor) -> list[Entry]:
-    """Return the entries that a person is offered."""
+    """Return the pages that a person is offered."""
     return [entry for entry in NAVIGATION if actor.has(*entry.roles)]
+
+
+def groups_of(entries: Iterable[Entry]) -> list[Group]:
+    """Return pages by their groups, in order."""
+    by_group = groupby(entries, key=lambda entry: entry.group)
+    return [Group(title=title, entries=tuple(some)) for title, some in by_group]

@@ -17,6 +17,7 @@ from harness.worlds.utility import a_heartbeat
 from tests.unit.utility.settlement.test_settlement import run as settle
 from utility.database.database import Database
 from utility.outbox.changes import SawGateway
+from utility.overview.batteries import BatteryFacts, battery_lines
 from utility.overview.microgrids import Condition, Facts, cell, count
 from utility.overview.store.finding import find
 from utility.overview.store.microgrid import day_of_microgrid, is_there, meters_of
@@ -213,3 +214,13 @@ def test_a_meter_is_found_by_a_few_characters(database: Database, town: Town) ->
     assert str(account.id) in names(f"account {account.account}")
     assert str(first.id) in names(f"R002 {first.location.upper()}")
     assert names("%") == names("_") == names("  ") == names("no such place") == []
+
+
+def test_the_battery_nearest_to_its_minimum_comes_first_and_one_of_unknown_level_last() -> None:
+    def battery(meter: int, level: int | None, minimum_percent: int | None = 20) -> BatteryFacts:
+        return BatteryFacts(meter=meter, place="", capacity=1_000, minimum_percent=minimum_percent, level=level)
+
+    found = battery_lines(
+        [battery(1, 900), battery(2, None), battery(3, 210), battery(4, 500, None), battery(5, 90)], None
+    )
+    assert [line.facts.meter for line in found] == [5, 3, 1, 2, 4]

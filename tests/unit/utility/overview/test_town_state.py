@@ -141,7 +141,7 @@ def test_the_days_plot_leaves_a_gap_where_a_quarter_hour_is_unknown() -> None:
     for quarter in (0, 2):
         day.read(quarter, QuarterEnergy(net=1_000_000, sun=500_000, charged=-250_000, blocks=10), 0)
     plot = day_plot(day.today(3 * 900))
-    assert plot["note"] == "1 of 3 quarter-hours since midnight have no readings."
+    assert plot["note"] == "1 of 3 quarter-hours since midnight are not shown: without readings, or being read."
     assert {one["flow"]: one["high"] for one in plot["series"]} == {
         "sun": [2.0, None, 2.0],
         "battery": [1.0, None, 1.0],

@@ -90,7 +90,8 @@
     return {
       width, height: 280, series: lines, bands,
       tzDate: (seconds) => uPlot.tzDate(at(seconds), ZONE),
-      scales: { x: { time: true } },
+      // Areas begin at nothing: a part of an area would say a part of the energy.
+      scales: { x: { time: true }, ...(series.some((one) => one.own) ? { [series[0].unit]: { range: (_, __, most) => [0, most * 1.05 || 1] } } : {}) },
       axes: [
         { ...axis, values: labels },
         ...units.map((unit, place) => ({ ...axis, scale: unit, label: unit, side: place ? 1 : 3, grid: { ...axis.grid, show: place === 0 } })),
