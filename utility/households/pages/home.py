@@ -13,8 +13,9 @@ from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
 from utility.access.actor import Actor
 from utility.billing.store.issued_bills import issued_bills
 from utility.households.api import change_weight
-from utility.households.bills import BillsSoFar
+from utility.households.bills import BillSoFar, BillsSoFar
 from utility.households.course import Course, Figures
+from utility.households.exports.files import Source
 from utility.households.home import Home, home_of
 from utility.households.reading import read_settled
 from utility.households.shared import together
@@ -126,8 +127,17 @@ def _bills(console: Console, bills: BillsSoFar, home: Home, now: EpochSeconds, z
         found["has_rates"] = False
     found["issued"] = issued_bills(console.database, home.account.number, SHOWN_BILLS)
     month = month_of(quarter_of(now), zone)
-    first = date.fromisoformat(f"{month_before(month)}-01")
-    return found | {"month": month, "file_from": first, "file_to": date.fromisoformat(f"{month}-01")}
+    return (
+        found | {"month": month} | _file(found["so_far"], date.fromisoformat(f"{month}-01"), _date_of(now, zone), zone)
+    )
+
+
+def _file(so_far: BillSoFar | None, first: date, today: date, zone: ZoneInfo) -> dict[str, Any]:
+    """Return what the form of files is filled with, so that the file has data: the month as far as it is settled."""
+    settled = first if so_far is None else _date_of(so_far.until * QUARTER_S, zone)
+    if settled > first:
+        return {"file_from": first, "file_to": settled, "file_of": Source.SETTLED}
+    return {"file_from": today, "file_to": today + timedelta(days=1), "file_of": Source.READINGS}
 
 
 def _month(console: Console, home: Home, month: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from utility.billing.store.kept_documents import KeptDocuments
 from utility.exports.exports import Asked, account_quarters
 from utility.exports.selection import Selection
 from utility.households.exports.files import MEDIA_TYPES, SUFFIXES, CustomerFormat, Source, pieces_of
+from utility.webkit.console.answers import plain
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Residents
 
@@ -92,7 +93,7 @@ def _add_energy(app: FastAPI, console: Console) -> None:
             asked = Asked(start=first, end=until, selection=selection, names=("start", "end", "", "", "account"))
             quarters = account_quarters(console.database, asked, settled=of is Source.SETTLED)
         except (ConfigError, ValueError, OverflowError) as error:
-            raise HTTPException(422, str(error)) from error
+            raise HTTPException(422, plain(error)) from error
         name = f"energy-{actor.account}-{start}-{end}.{SUFFIXES[form]}"
         pieces = pieces_of(quarters, form, f"{console.database.store_id:x}", zone)
         return StreamingResponse(pieces, media_type=MEDIA_TYPES[form], headers=_attached(name))

@@ -1,6 +1,7 @@
 """A resident sees the own account, whole and with its dates, and nothing of anybody else's."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -228,3 +230,22 @@ def test_days_of_the_own_home_are_those_of_the_town(
     asked = {"json": {"weight": 3, "start": "2027-01-20"}, "headers": {"X-CSRF": person.csrf}}
     done = person.send("POST", "/home/weight", **asked).json()
     assert done["dated"] == [{"start": "2027-01-20T08:00:00Z", "weight": 3}]
+
+
+@pytest.mark.parametrize("account", [HOUSE, APARTMENT])
+def test_the_form_of_files_is_filled_so_that_the_file_has_data(
+    resident: Callable[[int], Browser], account: int
+) -> None:
+    person = resident(account)
+    page = person.get("/console/home").text
+    asked = dict(re.findall(r'type="date" name="(start|end)" value="([^"]*)"', page.partition('id="files"')[2]))
+    asked["of"] = "readings" if 'value="readings" selected' in page else "settled"
+    answer = person.get(f"/console/home/energy?form=spreadsheet&{urlencode(asked)}")
+    assert answer.status_code == 200, asked
+    assert any(line.split(",")[4] for line in answer.text.splitlines()[1:])
+
+
+def test_a_file_without_data_is_refused_without_the_words_of_a_command_line(resident: Callable[[int], Browser]) -> None:
+    refused = resident(HOUSE).get("/console/home/energy?start=2026-10-01&end=2026-10-02")
+    assert (refused.status_code, "--of" in refused.text) == (422, False)
+    assert "is settled in that time" in refused.text
