@@ -255,10 +255,8 @@ def account_quarters(database: Database, asked: Asked, *, settled: bool) -> Acco
     if settled:
         found_settled = _settled(database, [one.id for one in meters], first, end)
         if not (found_settled.version > 0).any():
-            raise ConfigError(
-                f"nothing of account {number} is settled in that time; its readings may be there",
-                "give --of readings for them",
-            )
+            nothing = f"nothing of account {number} is settled in that time; its readings may be there"
+            raise ConfigError(nothing, "give --of readings for them")
         return from_settled(number, found_settled, held)
     source = HeldBlocks(BlockSource(database, meters), held)
     length = quarters_at_a_time(sum(one.series for one in meters))

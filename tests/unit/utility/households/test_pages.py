@@ -233,9 +233,7 @@ def test_days_of_the_own_home_are_those_of_the_town(
 
 
 @pytest.mark.parametrize("account", [HOUSE, APARTMENT])
-def test_the_form_of_files_is_filled_so_that_the_file_has_data(
-    resident: Callable[[int], Browser], account: int
-) -> None:
+def test_the_form_of_files_is_filled_so_that_there_is_data(resident: Callable[[int], Browser], account: int) -> None:
     person = resident(account)
     page = person.get("/console/home").text
     asked = dict(re.findall(r'type="date" name="(start|end)" value="([^"]*)"', page.partition('id="files"')[2]))
