@@ -83,9 +83,9 @@ def plain(row: BaseModel) -> dict[str, object]:
     return dict(row) | {name: type_name(getattr(row, name)) for name in types}
 
 
-def cells(row: BaseModel) -> dict[str, str]:
-    """Return a row as a terminal shows it: the text of each column by its heading."""
-    shown = columns_of(type(row))
+def cells(row: BaseModel, most: int | None = None) -> dict[str, str]:
+    """Return a row as a terminal shows it: the text of each column by its heading, or of the first few columns."""
+    shown = columns_of(type(row))[:most]
     return {heading(column): _text(column, getattr(row, column.name)) for column in shown}
 
 

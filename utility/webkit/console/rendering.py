@@ -66,8 +66,8 @@ def link(row: BaseModel, column: Column) -> str:
 
 
 def row_words(row: BaseModel) -> str:
-    """Return a row in words, for those who hear a page."""
-    return ", ".join(filter(None, cells(row).values()))
+    """Return a row's first columns in words, for those who hear a page."""
+    return ", ".join(cells(row, 4).values())
 
 
 @pass_context
