@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, cast, delete, func, select
 
 from commonwatt.model.ids import signed64
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
@@ -147,7 +147,7 @@ def open_findings(
     c = finding.c
     columns = (
         *(c.no, meter.c.microgrid, meter.c.label.label("meter"), c.record_type.label("type")),
-        *((c.first_quarter * QUARTER_S).label("start"), (c.until_quarter * QUARTER_S).label("until")),
+        *(_second(c.first_quarter).label("start"), _second(c.until_quarter).label("until")),
         *(c.check_name.label("check"), c.figure, c.threshold),
     )
     statement = select(*columns).join(meter, meter.c.no == c.meter_no)
@@ -158,6 +158,11 @@ def open_findings(
     if check is not None:
         statement = statement.where(c.check_name == check.value)
     return read(Finding, connection.execute(statement))
+
+
+def _second(quarter: ColumnElement[int]) -> ColumnElement[int]:
+    """Return a quarter's first second; from 2038 on it does not fit a server's integer."""
+    return cast(quarter, BigInteger) * QUARTER_S
 
 
 def count_open(connection: Connection) -> dict[str, int]:

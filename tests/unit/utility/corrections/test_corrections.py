@@ -43,7 +43,7 @@ from utility.corrections.store.corrections import (
     steps_of,
     take_changed,
 )
-from utility.corrections.tables import correction
+from utility.corrections.tables import correction, finding
 from utility.database.database import Database
 from utility.jobs.calendar_periods import Period
 from utility.jobs.store.job_leases import Turn
@@ -333,6 +333,24 @@ def test_day_far_above_the_days_before_is_found_once(database: Database) -> None
         [one] = open_findings(connection, 9)
     assert (one.meter, one.check, one.figure, one.threshold) == (str(OTHER), "high", 599, 400)
     assert one.start == (FIRST + 3 * 96) * QUARTER_S
+
+
+@both_kinds
+def test_a_finding_of_2040_is_listed(kind: str, database: Database) -> None:
+    first = 2_211_000_000 // QUARTER_S
+    row = {
+        "meter_no": numbers(database, INTO)[INTO],
+        "record_type": 3,
+        "check_name": "gap",
+        "figure": 1,
+        "threshold": 1,
+    }
+    with database.writes.begin() as connection:
+        connection.execute(
+            finding.insert().values(row | {"first_quarter": first, "until_quarter": first + 1, "found": NOW})
+        )
+        (one,) = open_findings(connection, 9)
+    assert (one.start, one.until) == (first * QUARTER_S, (first + 1) * QUARTER_S)
 
 
 @pytest.fixture
