@@ -18,6 +18,8 @@ _NAMED = 3  # places that an item names
 _WATCH = frozenset({Role.VIEWER, Role.OPERATOR, Role.ADMIN})  # who sees what the machines need
 _OFFICE = frozenset({Role.VIEWER, Role.CLERK})
 _SECOND = frozenset({Role.VIEWER, Role.APPROVER})
+# Alarms of a microgrid that is late: it is no item besides, also while somebody sees to them.
+_OF_LATE = {f"{PREFIX}GatewaySilent", f"{PREFIX}BacklogOld"}
 _COUNTED_HERE = {f"{PREFIX}ReadingsQuarantined", f"{PREFIX}FindingsOpen"}  # alarms of what the office's items count
 
 
@@ -65,7 +67,7 @@ def items(
         now: The time.
     """
     active = [row.alarm for row in board if row.state is State.ACTIVE and row.alarm.name not in _COUNTED_HERE]
-    alarmed = {row.alarm.place for row in board}
+    alarmed = {row.alarm.place for row in board if row.alarm.name in _OF_LATE}
     found = [*_alarms(active), *_late((each for each in facts if each.microgrid not in alarmed), now)]
     for name, kind in DECISIONS.items():
         if count := waiting.get(name, 0):

@@ -62,3 +62,9 @@ def test_the_gravest_come_first_and_each_person_sees_the_own_ones() -> None:
     assert [item.words for item in of_roles(found, [Role.APPROVER])] == ["3 checked runs wait for a second person"]
     assert len(of_roles(found, [Role.OPERATOR])) == 2
     assert of_roles(found, [Role.VIEWER]) == list(found)
+
+
+def test_an_alarm_of_something_else_does_not_hide_that_a_microgrid_is_late() -> None:
+    held = row("r001", "AllowanceAtRisk", Severity.WARNING, state=State.SUPPRESSED)
+    (item,) = items([held], [facts("r001", 9_000)], {}, NOW)
+    assert item.words == "Late by more than an hour: r001"
