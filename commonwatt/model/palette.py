@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Flow(StrEnum):
+class PowerFlow(StrEnum):
     """Where energy comes from, or goes."""
 
     SUN = "sun"
@@ -21,7 +21,7 @@ class Flow(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class FlowLook:
     """How a flow looks."""
 
     words: str  # its name for people
@@ -30,13 +30,13 @@ class Look:
     dark: str  # its colour on a dark page
 
 
-LOOKS: Mapping[Flow, Look] = {
-    Flow.SUN: Look(words="sun", sign="☀", light="#b87d37", dark="#de8d1c"),
-    Flow.BATTERY: Look(words="batteries", sign="▮", light="#325e31", dark="#b4ffae"),
-    Flow.NEIGHBOURS: Look(words="neighbours", sign="⇄", light="#00a3a3", dark="#3d8f8c"),
-    Flow.PLANT: Look(words="the town's plant", sign="⬢", light="#78209b", dark="#9a57e8"),
-    Flow.GRID: Look(words="the regional grid", sign="≋", light="#323333", dark="#c3c4c4"),
-    Flow.USE: Look(words="use", sign="⌂", light="#2756eb", dark="#7ea9fd"),
+LOOKS: Mapping[PowerFlow, FlowLook] = {
+    PowerFlow.SUN: FlowLook(words="sun", sign="☀", light="#b87d37", dark="#de8d1c"),
+    PowerFlow.BATTERY: FlowLook(words="batteries", sign="▮", light="#325e31", dark="#b4ffae"),
+    PowerFlow.NEIGHBOURS: FlowLook(words="neighbours", sign="⇄", light="#00a3a3", dark="#3d8f8c"),
+    PowerFlow.PLANT: FlowLook(words="the town's plant", sign="⬢", light="#78209b", dark="#9a57e8"),
+    PowerFlow.GRID: FlowLook(words="the regional grid", sign="≋", light="#323333", dark="#c3c4c4"),
+    PowerFlow.USE: FlowLook(words="use", sign="⌂", light="#2756eb", dark="#7ea9fd"),
 }
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from utility.webkit.columns import Kind, Shown, Time
+from utility.webkit.columns import Shown, Time, Written
 
 _MICROGRID = Shown("Microgrid")
 _BADGES = {"approved": "good", "edited": "good"}
@@ -17,12 +17,12 @@ class CorrectionLine(BaseModel):
     microgrid: Annotated[str, _MICROGRID]
     meter: Annotated[str, Shown("Meter", link="/console/quarantine/corrections/{key}")]
     type: Annotated[str, Shown("Type")]
-    start: Annotated[Time, Shown("From", Kind.MOMENT)]
-    until: Annotated[Time, Shown("Until", Kind.MOMENT)]
+    start: Annotated[Time, Shown("From", Written.MOMENT)]
+    until: Annotated[Time, Shown("Until", Written.MOMENT)]
     method: Annotated[str, Shown("Method")]
-    state: Annotated[str, Shown("State", Kind.STATE, badges=_BADGES)]
+    state: Annotated[str, Shown("State", Written.STATE, badges=_BADGES)]
     minutes: Annotated[float, Shown("Minutes")]
-    energy_mwh: Annotated[int, Shown("Energy", Kind.ENERGY)]
+    energy_mwh: Annotated[int, Shown("Energy", Written.ENERGY)]
 
 
 class Summary(CorrectionLine):
@@ -34,12 +34,12 @@ class Summary(CorrectionLine):
 class Finding(BaseModel):
     """An open finding of the daily checks."""
 
-    no: Annotated[int, Shown("Number", Kind.TEXT)]
+    no: Annotated[int, Shown("Number", Written.TEXT)]
     microgrid: Annotated[str, _MICROGRID]
     meter: Annotated[str, Shown("Meter", link="/console/quarantine/corrections/edit?meter={meter}", role="clerk")]
-    type: Annotated[int, Shown("Type", Kind.RECORD_TYPE)] = Field(description="The record type's number.")
-    start: Annotated[Time, Shown("From", Kind.MOMENT)]
-    until: Annotated[Time, Shown("Until", Kind.MOMENT)]
+    type: Annotated[int, Shown("Type", Written.RECORD_TYPE)] = Field(description="The record type's number.")
+    start: Annotated[Time, Shown("From", Written.MOMENT)]
+    until: Annotated[Time, Shown("Until", Written.MOMENT)]
     check: Annotated[str, Shown("Check")]
     figure: Annotated[int, Shown("Figure")]
     threshold: Annotated[int, Shown("Threshold")]

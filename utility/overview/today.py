@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from commonwatt.model.palette import Flow
+from commonwatt.model.palette import PowerFlow
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours, Quarter
 
 PART_OF_USUAL = 0.95
@@ -27,7 +27,7 @@ class QuarterEnergy:
         """What the homes used, losses included."""
         return self.net + self.sun - self.charged
 
-    def by_source(self) -> dict[Flow, MilliwattHours]:
+    def by_source(self) -> dict[PowerFlow, MilliwattHours]:
         """Return where the energy that was used came from: sun, then batteries, the rest from the plant.
 
         The plant's part has what microgrids took from the town, also what others of them gave to it.
@@ -35,7 +35,7 @@ class QuarterEnergy:
         used = max(0, self.used)
         sun = min(used, self.sun)
         battery = min(used - sun, max(0, -self.charged))
-        return {Flow.SUN: sun, Flow.BATTERY: battery, Flow.PLANT: used - sun - battery}
+        return {PowerFlow.SUN: sun, PowerFlow.BATTERY: battery, PowerFlow.PLANT: used - sun - battery}
 
     def plus(self, other: "QuarterEnergy") -> "QuarterEnergy":
         """Return the sum of both."""

@@ -10,6 +10,7 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from utility.database.database import Database
 from utility.readings.store import completeness, reads
+from utility.webkit.columns import type_name
 from utility.webkit.parameters import Limit, MeterText, MicrogridName, Moment
 from utility.webkit.services import Api
 
@@ -45,7 +46,7 @@ def _add_data(app: APIRouter, api: Api) -> None:
         )
         return {
             "meter": str(meter[0]),
-            "type": _type_name(record_type),
+            "type": type_name(record_type),
             "unit": "mWh",
             "slot_s": SLOT_S,
             "start": start,
@@ -87,7 +88,7 @@ def _add_completeness(app: APIRouter, api: Api) -> None:
             answer["series"] = [
                 {
                     "meter": str(s.meter),
-                    "type": _type_name(s.record_type),
+                    "type": type_name(s.record_type),
                     "expected": s.counts.expected,
                     **vars(s.counts),
                 }
@@ -112,10 +113,6 @@ def _record_type(text: str) -> RecordType:
             return kind
     names = ", ".join(f"{kind.name.lower()} ({int(kind)})" for kind in RecordType)
     raise HTTPException(422, f"type must be one of {names}, not {text!r}")
-
-
-def _type_name(number: int) -> str:
-    return RecordType(number).name.lower()
 
 
 def _registered(database: Database, meter: str) -> tuple[int, int]:

@@ -5,10 +5,9 @@ The API answers with the rows, the terminal prints them, a page lists them (macr
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from enum import StrEnum
 from functools import cache
-from typing import Annotated, get_args
+from typing import Annotated
 
 from pydantic import BaseModel, Field, PlainSerializer
 
@@ -17,13 +16,12 @@ from commonwatt.model.times import iso
 from commonwatt.model.words import moment
 
 
-class Kind(StrEnum):
+class Written(StrEnum):
     """How a value is written for people."""
 
     TEXT = "text"
     NUMBER = "number"
     MOMENT = "moment"  # epoch seconds, as a local time
-    AGE = "age"  # epoch seconds, as how long ago
     ENERGY = "energy"  # milliwatt-hours, in kilowatt-hours
     STATE = "state"  # a word with a shape and a colour
     RECORD_TYPE = "record type"  # its number, by name
@@ -34,18 +32,17 @@ Time = Annotated[int, PlainSerializer(iso, return_type=str), Field(description="
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
+class ListColumn:
     """A column of a list."""
 
     name: str  # the field's name, also in the API and at the terminal
-    words: str  # the heading on a page
-    kind: Kind  # how its values are written
+    kind: Written  # how its values are written
     shown: "Shown"  # what its declaration says
 
     @property
     def is_number(self) -> bool:
         """Return whether its values stand one below the other by their last digit."""
-        return self.kind in (Kind.NUMBER, Kind.ENERGY)
+        return self.kind in (Written.NUMBER, Written.ENERGY)
 
 
 @dataclass(frozen=True)
@@ -53,19 +50,17 @@ class Shown:
     """Says of a field that it is a column: ``no: Annotated[int, Shown("Number")]``."""
 
     words: str  # the heading on a page
-    kind: Kind | None = None  # how a value is written; ``None``: a number as number, all else as text
+    kind: Written | None = None  # how a value is written; ``None``: a number as number, all else as text
     link: str = ""  # the address that a page's cell leads to, with fields' names in braces
     role: str = ""  # the role that the link is for; empty: everybody's
-    person: str = ""  # the field with the person of an age
-    missing: str = "\u2013"  # what stands for no value
     badges: Mapping[str, str] = field(default_factory=dict)  # of states: good, warning or bad; others are idle
 
 
 @cache
-def columns_of(model: type[BaseModel]) -> tuple[Column, ...]:
+def columns_of(model: type[BaseModel]) -> tuple[ListColumn, ...]:
     """Return the columns of a model's rows, in the order of its fields."""
     return tuple(
-        Column(name=name, words=shown.words, kind=shown.kind or _kind_of(one.annotation), shown=shown)
+        ListColumn(name=name, kind=shown.kind or _kind_of(one.annotation), shown=shown)
         for name, one in model.model_fields.items()
         for shown in one.metadata
         if isinstance(shown, Shown)
@@ -79,7 +74,7 @@ def type_name(record_type: int) -> str:
 
 def plain(row: BaseModel) -> dict[str, object]:
     """Return a row's fields for a program that reads the terminal: times in epoch seconds, record types by name."""
-    types = [column.name for column in columns_of(type(row)) if column.kind is Kind.RECORD_TYPE]
+    types = [column.name for column in columns_of(type(row)) if column.kind is Written.RECORD_TYPE]
     return dict(row) | {name: type_name(getattr(row, name)) for name in types}
 
 
@@ -89,25 +84,22 @@ def cells(row: BaseModel, most: int | None = None) -> dict[str, str]:
     return {heading(column): _text(column, getattr(row, column.name)) for column in shown}
 
 
-def heading(column: Column) -> str:
+def heading(column: ListColumn) -> str:
     """Return a column's heading in a terminal: the field's name, or the unit of an energy."""
-    return "kWh" if column.kind is Kind.ENERGY else column.name
+    return "kWh" if column.kind is Written.ENERGY else column.name
 
 
-def _text(column: Column, value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        if column.kind in (Kind.MOMENT, Kind.AGE):
-            return moment(int(value))
-        if column.kind is Kind.ENERGY:
-            return f"{value / 1e6:.3f}"
-        if column.kind is Kind.RECORD_TYPE:
-            return type_name(int(value))
-        return f"{value:g}" if isinstance(value, float) else str(value)
-    return str(value)
+def _text(column: ListColumn, value: object) -> str:
+    if not isinstance(value, int | float):
+        return str(value)
+    if column.kind is Written.MOMENT:
+        return moment(int(value))
+    if column.kind is Written.ENERGY:
+        return f"{value / 1e6:.3f}"
+    if column.kind is Written.RECORD_TYPE:
+        return type_name(int(value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _kind_of(annotation: object) -> Kind:
-    kinds = set(get_args(annotation)) or {annotation}
-    return Kind.NUMBER if kinds & {int, float, Decimal} else Kind.TEXT
+def _kind_of(annotation: object) -> Written:
+    return Written.NUMBER if annotation in (int, float) else Written.TEXT

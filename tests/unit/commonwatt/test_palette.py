@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from commonwatt.model.palette import LOOKS, Flow, stylesheet
+from commonwatt.model.palette import LOOKS, PowerFlow, stylesheet
 
 PAGES = {"light": "#ffffff", "dark": "#13171f"}
 
@@ -55,9 +55,9 @@ def test_every_flow_stands_out_from_the_page(theme: str) -> None:
 @pytest.mark.parametrize("theme", PAGES)
 def test_two_flows_are_told_apart_by_everybody(theme: str, eye: str) -> None:
     seen = {flow: oklab(np.array(SEEN[eye]) @ linear(getattr(look, theme))) for flow, look in LOOKS.items()}
-    for one, other in combinations(Flow, 2):
+    for one, other in combinations(PowerFlow, 2):
         assert np.linalg.norm(seen[one] - seen[other]) >= 0.12, (one, other)
-    assert len({look.sign for look in LOOKS.values()}) == len(Flow), "each has a sign of its own besides"
+    assert len({look.sign for look in LOOKS.values()}) == len(PowerFlow), "each has a sign of its own besides"
 
 
 def test_pages_get_the_colours_of_the_table() -> None:

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from commonwatt.model.palette import LOOKS, Flow
+from commonwatt.model.palette import LOOKS, PowerFlow
 from commonwatt.settlement.settled import Quantity, SettledQuality
 from utility.billing.documents.statement import Hours, kwh
 from utility.billing.proof.leaf import Course
@@ -23,10 +23,10 @@ WIDTH, HEIGHT, LEFT, BOTTOM = 860, 240, 52, 20  # of the plot, in its own units
 GRID = 2  # heights of steps in a unit
 
 DRAWN = (
-    (Quantity.IMPORTED, "imported", LOOKS[Flow.PLANT].light, 1),
-    (Quantity.SHARED_IN, "shared in", LOOKS[Flow.NEIGHBOURS].light, 1),
-    (Quantity.EXPORTED, "exported", LOOKS[Flow.SUN].light, -1),
-    (Quantity.SHARED_OUT, "shared out", LOOKS[Flow.BATTERY].light, -1),
+    (Quantity.IMPORTED, "imported", LOOKS[PowerFlow.PLANT].light, 1),
+    (Quantity.SHARED_IN, "shared in", LOOKS[PowerFlow.NEIGHBOURS].light, 1),
+    (Quantity.EXPORTED, "exported", LOOKS[PowerFlow.SUN].light, -1),
+    (Quantity.SHARED_OUT, "shared out", LOOKS[PowerFlow.BATTERY].light, -1),
 )
 """What the plot shows: the quantity, its words, the color of its source, and its side of the axis."""
 

@@ -7,7 +7,7 @@ import numpy as np
 from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
 from numpy.typing import NDArray
 
-from commonwatt.model.palette import Flow
+from commonwatt.model.palette import PowerFlow
 from commonwatt.model.units import QUARTER_S, Quarter, quarter_of
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from utility.overview.batteries import BatteryFacts, battery_lines, sharing_summary
@@ -65,9 +65,9 @@ def add_microgrids(app: FastAPI, console: Console) -> None:
             meters = meters_of(connection, name)
             found = day_of_microgrid(connection, meters, first, until)
         lines = (
-            ("From the town", Flow.PLANT, "kW", KILOWATTS, found.net, found.has_net),
-            ("Sun", Flow.SUN, "kW", KILOWATTS, found.sun, found.has_sun),
-            ("Stored", Flow.BATTERY, "kWh", 1e-6, found.stored, found.has_stored),
+            ("From the town", PowerFlow.PLANT, "kW", KILOWATTS, found.net, found.has_net),
+            ("Sun", PowerFlow.SUN, "kW", KILOWATTS, found.sun, found.has_sun),
+            ("Stored", PowerFlow.BATTERY, "kWh", 1e-6, found.stored, found.has_stored),
         )
         return {
             "series": [

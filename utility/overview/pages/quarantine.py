@@ -7,7 +7,6 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import Field
 
 from commonwatt.model.ids import parse_id
-from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.model.words import counted
 from commonwatt.protocol.dead_letter_words import row_of
@@ -22,7 +21,7 @@ from utility.readings.decisions import around, decide_letters
 from utility.readings.store.dead_letters import dead_letters, find_dead_letter
 from utility.readings.store.quarantine import QUARANTINED
 from utility.registry.store.account_differences import account_differences
-from utility.webkit.columns import columns_of
+from utility.webkit.columns import columns_of, type_name
 from utility.webkit.console.answers import MAX_CHOSEN, ROWS, After, Number, Skip, Why, address, found, refusing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Clerks, Staff
@@ -131,11 +130,6 @@ def _add_lists(app: FastAPI, console: Console) -> None:
 def tabs(console: Console, here: str) -> dict[str, Any]:
     """Return what the tabs of these pages show."""
     return {"counts": waiting.counts(console.database), "tab": here}
-
-
-def type_name(record_type: int) -> str:
-    """Return the name of a record type; its number if it has none."""
-    return RecordType(record_type).name.lower() if record_type in list(RecordType) else str(record_type)
 
 
 def _kept(console: Console, no: int) -> Kept:

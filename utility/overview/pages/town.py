@@ -8,7 +8,7 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from starlette.concurrency import run_in_threadpool
 
-from commonwatt.model.palette import LOOKS, Flow
+from commonwatt.model.palette import LOOKS, PowerFlow
 from commonwatt.model.units import QUARTER_S
 from utility.access.actor import Actor
 from utility.access.roles import Role
@@ -118,9 +118,9 @@ def _figures(state: TownState, actor: Actor) -> dict[str, Any]:
     }
 
 
-def _parts(today: Today) -> list[tuple[Flow, float, bool]]:
+def _parts(today: Today) -> list[tuple[PowerFlow, float, bool]]:
     """Return where power comes from or goes: the flow, watts, and whether it goes to the homes."""
-    given = ((Flow.SUN, today.sun_w), (Flow.BATTERY, -today.charged_w), (Flow.PLANT, today.net_w))
+    given = ((PowerFlow.SUN, today.sun_w), (PowerFlow.BATTERY, -today.charged_w), (PowerFlow.PLANT, today.net_w))
     return [(flow, abs(watts), watts >= 0) for flow, watts in given]
 
 
@@ -143,7 +143,7 @@ def day_plot(today: Today) -> dict[str, Any]:
                 "marks": [],
                 "missing": 0,
             }
-            for flow in (Flow.SUN, Flow.BATTERY, Flow.PLANT)
+            for flow in (PowerFlow.SUN, PowerFlow.BATTERY, PowerFlow.PLANT)
         ],
     }
 

@@ -22,7 +22,7 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class PageGroup:
     """Pages of one subject: a link of the navigation, and the tabs of its pages."""
 
     title: str  # for people
@@ -61,7 +61,7 @@ def entries_for(actor: Actor) -> list[Entry]:
     return [entry for entry in NAVIGATION if actor.has(*entry.roles)]
 
 
-def groups_of(entries: Iterable[Entry]) -> list[Group]:
+def groups_of(entries: Iterable[Entry]) -> list[PageGroup]:
     """Return pages by their groups, in order."""
     by_group = groupby(entries, key=lambda entry: entry.group)
-    return [Group(title=title, entries=tuple(some)) for title, some in by_group]
+    return [PageGroup(title=title, entries=tuple(some)) for title, some in by_group]

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from pydantic import BaseModel
 
-from utility.webkit.columns import Column, cells, type_name
+from utility.webkit.columns import ListColumn, cells, type_name
 from utility.webkit.console.static_files import load_static
 
 MISSING = "\u2013"  # what stands for a missing value: a dash
@@ -60,7 +60,7 @@ def console_renderer() -> Renderer:
     return Renderer(load_static().address)
 
 
-def link(row: BaseModel, column: Column) -> str:
+def link(row: BaseModel, column: ListColumn) -> str:
     """Return the address that a row's cell leads to."""
     return column.shown.link.format_map({name: quote(str(value), safe="") for name, value in row})
 

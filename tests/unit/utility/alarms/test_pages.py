@@ -95,7 +95,7 @@ def test_operator_silences_an_alarm_in_two_taps_and_every_page_shows_it(
     assert "The alarm is silenced" in text_of(operator.get(done.headers["location"]))
     for path in ("/console/alarms", "/console/quarantine", "/console/alarms/count"):
         assert "1 silenced" in text_of(viewer.get(path))
-        assert "no alarm" not in text_of(viewer.get(path)), "it stands, though nobody is called"
+        assert "no alarm" not in text_of(viewer.get(path)), "a silenced alarm still stands"
     shown = text_of(viewer.get("/console/alarms"))
     assert "suppressed" in shown
     assert "operator, until" in shown

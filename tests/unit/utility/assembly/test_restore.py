@@ -175,6 +175,15 @@ def test_a_damaged_registry_makes_no_backup(
     assert not list(tmp_path.glob("kept*"))
 
 
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_text_that_is_no_text_any_more_makes_no_backup(
+    kind: str, command: Command, saved: list[bytes], url: str, tmp_path: Path
+) -> None:
+    in_sql(url, "UPDATE installed SET place = CAST(x'ff' AS TEXT) WHERE meter = 10002")
+    assert "no backup was made" in command("backup", str(tmp_path / "kept"), code=1)
+    assert not list(tmp_path.glob("kept*"))
+
+
 def test_the_commands_that_are_named_run_as_they_are_printed(
     command: Command, saved: list[bytes], tmp_path: Path
 ) -> None:

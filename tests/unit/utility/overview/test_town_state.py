@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.model.palette import Flow
+from commonwatt.model.palette import PowerFlow
 from utility.overview.pages.town import day_plot
 from utility.overview.today import DayEnergy, QuarterEnergy
 from utility.webkit.console.shared import Shared
@@ -132,7 +132,7 @@ def test_what_was_used_is_the_sum_of_its_sources(net: int, sun: int, charged: in
     found = energy.by_source()
     assert sum(found.values()) == max(0, energy.used)
     assert min(found.values()) >= 0
-    assert found[Flow.SUN] <= sun
+    assert found[PowerFlow.SUN] <= sun
 
 
 def test_the_days_plot_leaves_a_gap_where_a_quarter_hour_is_unknown() -> None:
