@@ -1,12 +1,13 @@
 """What a gateway tells of its present state: the heartbeat to the utility, and the status page as JSON."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Protocol
 
 from commonwatt.model.effects import Publish
 from commonwatt.model.ids import MeterId
 from commonwatt.model.now import Now
-from commonwatt.model.units import MicrogridId
+from commonwatt.model.units import MicrogridId, MilliwattHours
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.topics import STATUS, gateway_up
 from commonwatt.town.registry import RegisteredMeter
@@ -15,6 +16,7 @@ from gateway.collect.collector import Collector
 from gateway.control.manager import Manager
 from gateway.control.meter_states import batteries_view, meter_states, meters_view
 from gateway.control.modes import Modes
+from gateway.control.sharing import BatteryState
 from gateway.control.sharing_reasons import sharing_codes
 from gateway.lte_line import Line
 from gateway.relay.relay import Relay
@@ -43,6 +45,7 @@ class Parts(Protocol):
 
 def heartbeat(core: Parts, now: Now) -> Publish:
     """Return the heartbeat to the utility."""
+    sharing, batteries = sharing_codes(core.manager, core.meters, now), core.manager.batteries(now)
     backlog = zip(("backlog_parts", "backlog_events", "backlog_letters"), core.store.backlog(), strict=True)
     heartbeat = Heartbeat.model_validate(
         dict(backlog)
@@ -61,7 +64,10 @@ def heartbeat(core: Parts, now: Now) -> Publish:
             "ends": _ends(core, now),
             "lasts_until": core.modes.last_hour.lasts_until,
             "minima": core.manager.minima(),
-            "sharing": sharing_codes(core.manager, core.meters, now),
+            "sharing": sharing,
+            "levels": [_permille(batteries.get(meter)) for meter in sharing],
+            "stored": _stored(core.manager, batteries, now),
+            "power": core.collector.last_minute.power(core.meters.values(), now),
             "band_permille": core.manager.band_permille,
             "trust": now.trust,
             "offset_s": int(core.time.offset_s),
@@ -70,6 +76,19 @@ def heartbeat(core: Parts, now: Now) -> Publish:
         }
     )
     return Publish(gateway_up(core.microgrid, STATUS), heartbeat.pack(), qos=0)
+
+
+def _permille(battery: BatteryState | None) -> int | None:
+    """Return a battery's level in thousandths of its capacity."""
+    return None if battery is None else max(0, min(1000, battery.level * 1000 // battery.capacity))
+
+
+def _stored(manager: Manager, batteries: Mapping[MeterId, BatteryState], now: Now) -> tuple[MilliwattHours, int] | None:
+    """Return the sum of the levels, and the age of the oldest, seconds."""
+    if not batteries:
+        return None
+    oldest = min(manager.meters[meter].level_time for meter in batteries)
+    return sum(battery.level for battery in batteries.values()), max(0, now - oldest)
 
 
 def _ends(core: Parts, now: Now) -> dict[str, int]:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from commonwatt.model.units import MilliwattHours
 from commonwatt.protocol.controller_commands import MetersMode, Strategy
 from commonwatt.protocol.json_messages import Id64, Message, Moment, Natural
 
@@ -34,6 +35,18 @@ class Month(BaseModel):
         if self.expected is None:
             return "unknown"
         return "at_risk" if max(self.expected) > self.allowance else "ok"
+
+
+class Power(BaseModel):
+    """The mean power of a microgrid in a whole minute."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+
+    end: Moment  # when the minute ended
+    sun_w: Natural  # generated, watts
+    use_w: Natural  # used by the homes, losses included
+    import_w: Natural  # taken from the town
+    export_w: Natural  # given to the town
 
 
 class Heartbeat(Message):
@@ -67,6 +80,11 @@ class Heartbeat(Message):
     # By battery's meter, the code of the reason why it shares or not (``protocol.sharing_words``); a ``?`` follows
     # while its meter has not confirmed. A gateway before 0.3 does not say it.
     sharing: dict[Id64, Annotated[str, Field(max_length=20)]] = Field(default_factory=dict)
+    # The levels on which it decided, thousandths of the capacities, in the order of ``sharing``; ``None``: not known.
+    levels: tuple[Annotated[int, Field(ge=0, le=1000)] | None, ...] = ()
+    # The sum of the levels that are known, and the age of the oldest in seconds; ``None``: none is known.
+    stored: tuple[MilliwattHours, Natural] | None = None
+    power: Power | None = None  # ``None``: no minute with nearly all readings, or an older gateway
     # Thousandths of the capacity by which the start of help is delayed.
     band_permille: Annotated[int, Field(ge=0, le=1000)] = 0
     fenced: Natural = 0  # number of meters that report a higher epoch, so another manager commands them

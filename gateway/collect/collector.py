@@ -24,6 +24,7 @@ from commonwatt.protocol.meter_messages import Put, PutAck, Refusal, unpack_put
 from commonwatt.protocol.topics import ACKS, meter_down
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import AddDeadLetters, AppendEvents, AppendRecords, Change, Cover
+from gateway.collect.last_minute import LastMinute
 from gateway.collect.slot_allowance import SlotAllowance
 from gateway.stored import AcceptedPuts
 
@@ -78,6 +79,7 @@ class Collector:
         # By meter and log, the number of ids that the meter no longer has and that are not in this store: acknowledged
         # by another store, or lost.
         self.gone: dict[tuple[MeterId, Log], int] = {}
+        self.last_minute = LastMinute()  # what the accepted records say of the present power
         self._microgrid = microgrid
         self._store = store
         self._overfull: list[MeterId] = []
@@ -213,6 +215,7 @@ class Collector:
                 rejected.append((packed, record.record_id, why))
         if self._must_wait(expected.meter_id, [why for _, _, why in rejected], now):
             return Taken([self._refused(expected.meter_id, put, Refusal.BUSY, now)])
+        self.last_minute.take(accepted, now)
         counts = Counter(record.record_type for record in accepted)
         for record_type, count in counts.items():
             self.counts.records[RecordType(record_type).name.lower()] += count
