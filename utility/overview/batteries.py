@@ -1,7 +1,7 @@
 """The batteries of a microgrid for people: levels against minima, and why each shares or not; pure."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import EpochSeconds, MilliwattHours
@@ -17,7 +17,7 @@ class BatteryFacts:
     place: str  # its place
     capacity: MilliwattHours  # milliwatt-hours
     minimum_percent: int | None  # the minimum that its meter reported, or else the town file's; ``None``: neither
-    # The last level among the stored readings, milliwatt-hours; ``None``: there is none of the last hours.
+    # The level on which its gateway decided, or else the last among the readings; ``None``: neither of the last hours.
     level: MilliwattHours | None = None
     level_time: EpochSeconds | None = None  # when
 
@@ -43,8 +43,12 @@ class BatteryLine:
 
 
 def battery_lines(batteries: Iterable[BatteryFacts], heartbeat: Heartbeat | None) -> list[BatteryLine]:
-    """Return the batteries with their gateway's reasons: the nearest to its minimum first, unknown ones last."""
-    found = [BatteryLine(facts=each, words=_words(each, heartbeat)) for each in batteries]
+    """Return the batteries with their gateway's reasons: the nearest to its minimum first, unknown ones last.
+
+    A level on which the gateway decided takes the place of the last one among the readings.
+    """
+    decided = [_decided(each, heartbeat) for each in batteries]
+    found = [BatteryLine(facts=each, words=_words(each, heartbeat)) for each in decided]
     return sorted(found, key=lambda each: (each.facts.distance is None, each.facts.distance or 0, each.facts.meter))
 
 
@@ -54,6 +58,15 @@ def sharing_summary(lines: Iterable[BatteryLine], heartbeat: Heartbeat | None) -
     if found and (heartbeat is None or not heartbeat.sharing):
         return "Its gateway has not said why its batteries share or not; one of an earlier version never does."
     return summary_of(found)
+
+
+def _decided(battery: BatteryFacts, heartbeat: Heartbeat | None) -> BatteryFacts:
+    """Return a battery with the level on which its gateway decided, if it said one."""
+    said = {} if heartbeat is None else dict(zip(heartbeat.sharing, heartbeat.levels, strict=False))
+    level = said.get(battery.meter)
+    if heartbeat is None or level is None:
+        return battery
+    return replace(battery, level=level * battery.capacity // 1000, level_time=heartbeat.time)
 
 
 def _words(battery: BatteryFacts, heartbeat: Heartbeat | None) -> BatteryWords:

@@ -54,6 +54,9 @@ class Cell:
     kind: str  # residential, apartment or public
     condition: Condition  # its state
     why: str  # the reasons, for people; empty if all is as usual
+    battery: str  # its batteries' levels above their minima, a name of ``BATTERY_STEPS``
+    heard: str  # how long ago its gateway was heard, a name of ``HEARD_STEPS``
+    line: str  # its LTE line this month: unknown, ok, at_risk or exceeded
 
     @property
     def words(self) -> str:
@@ -61,8 +64,31 @@ class Cell:
         return f"{self.microgrid}, {self.condition}" + (f": {self.why}" if self.why else "")
 
 
+BATTERY_STEPS = {"below": 0, "low": 100, "half": 300, "high": 1001}
+"""By name, the thousandths of the capacity above the mean minimum up to which the mean level has this name."""
+
+HEARD_STEPS = {"now": LATE_S, "minutes": SILENT_S, "hour": 3_600}
+"""By name, the age of the last message, seconds, up to which it has this name; ``long`` after that."""
+
+
+def _battery(heartbeat: Heartbeat | None) -> str:
+    """Return the step of the mean level above the mean minimum; ``unknown`` without a level or a minimum."""
+    levels = [] if heartbeat is None else [level for level in heartbeat.levels if level is not None]
+    minima = [] if heartbeat is None else [percent for percent, _ in heartbeat.minima.values()]
+    if not levels or not minima:
+        return "unknown"
+    above = sum(levels) / len(levels) - 10 * sum(minima) / len(minima)
+    return next(name for name, most in BATTERY_STEPS.items() if above < most)
+
+
+def _heard(facts: Facts, now: EpochSeconds) -> str:
+    age_s = now if facts.seen is None else now - facts.seen
+    return next((name for name, most_s in HEARD_STEPS.items() if age_s <= most_s), "long")
+
+
 def cell(facts: Facts, now: EpochSeconds) -> Cell:
     """Return the cell of a microgrid."""
+    line = None if facts.heartbeat is None else facts.heartbeat.lte
     found = list(_reasons(facts, now))
     condition = min((one for one, _ in found), key=list(Condition).index, default=Condition.FRESH)
     return Cell(
@@ -70,6 +96,9 @@ def cell(facts: Facts, now: EpochSeconds) -> Cell:
         kind=facts.kind,
         condition=condition,
         why="; ".join(why for one, why in sorted(found, key=lambda each: list(Condition).index(each[0]))),
+        battery=_battery(facts.heartbeat),
+        heard=_heard(facts, now),
+        line="unknown" if line is None else line.level,
     )
 
 

@@ -60,6 +60,13 @@ class Today:
     quarters: Mapping[Quarter, QuarterEnergy]  # what is known of each
 
     @property
+    def own_permille(self) -> float | None:
+        """How much of the use came from the homes' sun and batteries, in thousandths; ``None``: nothing was used."""
+        sources = [each.by_source() for each in self.quarters.values()]
+        used = sum(sum(each.values()) for each in sources)
+        return 1000 * (1 - sum(each[PowerFlow.PLANT] for each in sources) / used) if used else None
+
+    @property
     def start(self) -> EpochSeconds | None:
         """When the present quarter began."""
         return None if self.quarter is None else self.quarter * QUARTER_S

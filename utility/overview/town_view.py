@@ -11,6 +11,7 @@ from utility.database.base import Connection
 from utility.database.town_zone import zone_of
 from utility.overview.inbox import Item, items
 from utility.overview.microgrids import Cell, Condition, Facts, cell, count
+from utility.overview.power import TownPower, town_power
 from utility.overview.store.days import CountedDays, counted_days
 from utility.overview.store.town import microgrids, town_energy
 from utility.overview.store.waiting import counts
@@ -38,6 +39,7 @@ class TownState:
     facts: dict[str, Facts]  # what was last received of each microgrid, by name
     cells: tuple[Cell, ...]  # the cells, in the order of the controllers' numbers
     changed: dict[str, int]  # the version in which each cell last changed, by name
+    power: TownPower  # the power now, as gateways say it
     today: Today  # the local day so far
     supply: dict[str, Any]  # the plant and the newest purchase
     yesterday: CountedDays  # completeness of the last day of UTC that is counted
@@ -89,6 +91,7 @@ class TownView:
             facts={each.microgrid: each for each in facts},
             cells=cells,
             changed=changed,
+            power=town_power(facts, now),
             today=self._energy.today(now),
             supply=supply,
             yesterday=yesterday,

@@ -8,12 +8,21 @@ from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
 from numpy.typing import NDArray
 
 from commonwatt.model.palette import PowerFlow
-from commonwatt.model.units import QUARTER_S, Quarter, quarter_of
+from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
 from commonwatt.protocol.topics import MICROGRID_PATTERN
+from commonwatt.town.town import Function
 from utility.overview.batteries import BatteryFacts, battery_lines, sharing_summary
 from utility.overview.microgrids import SHAPES, Facts, cell, island_words
-from utility.overview.store.microgrid import day_of_microgrid, is_there, levels_of, meters_of, newest_commands
+from utility.overview.store.microgrid import (
+    changes_of_state,
+    day_of_microgrid,
+    is_there,
+    levels_of,
+    meters_of,
+    newest_commands,
+)
 from utility.overview.store.town import microgrids
+from utility.overview.timeline import ISLAND, ROWS, spans
 from utility.settlement.store.sharing import recorded
 from utility.webkit.console.console import Console
 from utility.webkit.console.days import KILOWATTS, local_day, quarters_of
@@ -23,6 +32,8 @@ from utility.webkit.rights import Staff
 PAGE = 100  # rows of a page of the table
 SHARED_QUARTERS = 96  # quarters back in which sharing is listed
 COMMANDS = 10  # commands that are listed
+MARKED = 50  # newest commands of which the timeline marks those of its day
+DRAWN = 6  # places on each side of the picture of sharing
 
 _Name = Annotated[str, Path(pattern=f"^{MICROGRID_PATTERN}$")]
 
@@ -47,7 +58,8 @@ def add_microgrids(app: FastAPI, console: Console) -> None:
         zone = console.zone()
         shown = day or local_day(console.now(), zone)
         quarters_of(shown, shown, zone)  # A day that the plot refuses may have no day before or after it.
-        content = _live(console, facts) | _lists(console, name) | {"day": shown, "one_day": timedelta(days=1)}
+        content = _live(console, facts) | _lists(console, name) | _timeline(console, name, shown)
+        content |= {"day": shown, "one_day": timedelta(days=1)}
         return console.page(request, actor, "microgrid.html", content)
 
     @app.get("/console/microgrids/{name}/live", include_in_schema=False)
@@ -124,7 +136,44 @@ def _lists(console: Console, name: str) -> dict[str, Any]:
         meters = meters_of(connection, name)
         shared = recorded(connection, quarter - SHARED_QUARTERS, quarter, name, SHARED_QUARTERS)
     places = {each["label"]: each["location"] for each in meters}
-    return {"meters": meters, "shared": shared, "places": places}
+    return {"meters": meters, "shared": shared, "places": places, "picture": _picture(shared[:1], places)}
+
+
+def _picture(newest: list[dict[str, Any]], places: dict[str, str]) -> dict[str, Any] | None:
+    """Return who gave and who received in the newest quarter-hour with sharing, the greatest first."""
+    for one in newest:
+        most = {}
+        for side in ("given", "received"):
+            found = [(places.get(each["meter"], each["meter"]), each[side]) for each in one["meters"] if each[side]]
+            most[side] = sorted(found, key=lambda each: -each[1])[:DRAWN]
+        return most | {"start": one["start"], "shared": one["shared"]}
+    return None
+
+
+def _timeline(console: Console, name: str, day: date) -> dict[str, Any]:
+    """Return the day's spans of islanding, sharing and reducing, and its commands, in thousandths of the day."""
+    first, until = quarters_of(day, day, console.zone())
+    begin, end = first * QUARTER_S, until * QUARTER_S
+    with console.database.reads.begin() as connection:
+        meters = meters_of(connection, name)
+        changes = changes_of_state(connection, [each["no"] for each in meters], begin, min(end, console.now()))
+        commands = newest_commands(connection, name, MARKED)
+    boundary = {each["no"] for each in meters if each["function"] == Function.BOUNDARY}
+    rows = []
+    for words, mask in ROWS.items():
+        of_row = [each for each in changes if (each.meter in boundary) == (mask == ISLAND)]
+        found = spans(of_row, mask, begin, min(end, console.now()))
+        rows.append((words, [(each, *_thousandths(each.begin, each.end, begin, end)) for each in found]))
+    marks = [(each, _thousandths(each["created"], end, begin, end)[0]) for each in commands]
+    return {"rows": rows, "marks": [(each, at) for each, at in marks if 0 <= at < 1000]}
+
+
+def _thousandths(
+    begin: EpochSeconds, end: EpochSeconds, first: EpochSeconds, last: EpochSeconds
+) -> tuple[float, float]:
+    """Return where a span begins in a longer one, and its length; at least 3, to be seen."""
+    at, length = (round(1000 * each / (last - first), 1) for each in (begin - first, end - begin))
+    return at, max(3, length)
 
 
 def _series(first: Quarter, values: NDArray[np.int64], whole: NDArray[np.bool_]) -> Series:

@@ -26,6 +26,16 @@ MOST_FRAGMENTS = 32  # versions of which the changes are kept rendered: browsers
 # The kinds of microgrids, for people, in the order of the page.
 KINDS = {"public": "Public", "apartment": "Apartments", "residential": "Residential"}
 
+# By what tiles are coloured: the words, and each value's words.
+TILES = {
+    "battery": (
+        "battery",
+        {"below": "below the minimum", "low": "under 10 % above", "half": "10 to 30 % above", "high": "more"},
+    ),
+    "heard": ("last message", {"now": "now", "minutes": "minutes ago", "hour": "under an hour", "long": "longer"}),
+    "line": ("LTE line", {"ok": "ok", "at_risk": "at risk", "exceeded": "exceeded", "unknown": "unknown"}),
+}
+
 
 def add_town(app: FastAPI, console: Console) -> None:
     """Add the routes."""
@@ -36,7 +46,7 @@ def add_town(app: FastAPI, console: Console) -> None:
     def page(request: Request, actor: Staff) -> Response:
         """Return the page."""
         state = view.get()
-        content = _figures(state, actor) | {"groups": _groups(state), "since": 0}
+        content = _figures(state, actor) | {"groups": _groups(state), "since": 0, "tiles": TILES}
         return console.page(request, actor, "town.html", content)
 
     @app.get("/console/town/day.json", include_in_schema=False)
@@ -106,6 +116,7 @@ def _figures(state: TownState, actor: Actor) -> dict[str, Any]:
         "counts": state.counts,
         "conditions": list(Condition),
         "shapes": SHAPES,
+        "power": state.power,
         "today": state.today,
         "looks": LOOKS,
         "parts": _parts(state.today),

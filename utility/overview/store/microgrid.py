@@ -15,6 +15,9 @@ from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MicrogridId,
 from commonwatt.town.town import Direction, Function
 from utility.database.database import Database
 from utility.outbox.tables import command
+from utility.overview.timeline import Change
+from utility.readings.store.events import events_around, sound_events
+from utility.readings.store.gap_finder import GAP_PREFIX
 from utility.readings.store.parts import PartReader, chunks, select_parts
 from utility.readings.tables import compacted
 from utility.registry.tables import installed, meter, present_minimum
@@ -96,9 +99,13 @@ def _ids(numbers: Sequence[int]) -> Any:
 
 
 def newest_commands(connection: Connection, microgrid: MicrogridId, limit: int) -> list[dict[str, Any]]:
-    """Return the newest commands to a microgrid's gateway with their outcomes, newest first."""
+    """Return the newest commands to a microgrid's gateway with their outcomes, newest first.
+
+    Left out are the requests for missing readings, which the utility makes by itself.
+    """
     c = command.c
-    statement = select(command).where(c.controller == microgrid).order_by(c.created.desc(), c.id.desc()).limit(limit)
+    statement = select(command).where(c.controller == microgrid, ~c.id.startswith(GAP_PREFIX))
+    statement = statement.order_by(c.created.desc(), c.id.desc()).limit(limit)
     return [
         {
             **row,
@@ -107,6 +114,14 @@ def newest_commands(connection: Connection, microgrid: MicrogridId, limit: int) 
         }
         for row in connection.execute(statement).mappings()
     ]
+
+
+def changes_of_state(
+    connection: Connection, numbers: Sequence[int], begin: EpochSeconds, end: EpochSeconds
+) -> list[Change]:
+    """Return the changes of some meters' states in ``[begin, end)``, with the last one before."""
+    rows = sound_events(events_around(connection, numbers, begin, end))
+    return [Change(meter=row.meter_no, time=row.time, bits=row.new_state) for row in rows]
 
 
 def day_of_microgrid(

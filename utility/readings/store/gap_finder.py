@@ -45,6 +45,7 @@ from utility.readings.tables import compacted, event, gap, part, series
 from utility.registry.store.removed_meters import removed_meters
 from utility.registry.tables import meter
 
+GAP_PREFIX = "gap-"  # with which the ids of requests for missing readings begin
 MAX_SCANNED = 20_000  # most blocks searched in one run; the rest waits for the next
 MAX_TOUCHED = 20_000  # most new parts of watched blocks handled in one run; the rest waits for the next
 KEEP_COMMANDS_S = 86_400  # seconds that the finder's own commands are kept after they ended
@@ -260,7 +261,7 @@ _FOUND = delete(gap).where(is_one_of(_KEY_OF_GAP))
 # Those too young were found by a clock that was ahead; they are looked through when it is their time.
 _OUTSIDE = delete(gap).where((gap.c.quarter < bindparam("oldest")) | (gap.c.quarter >= bindparam("horizon")))
 _OLD_COMMANDS = delete(command).where(
-    command.c.state != "open", command.c.until < bindparam("before"), command.c.id.like("gap-%")
+    command.c.state != "open", command.c.until < bindparam("before"), command.c.id.startswith(GAP_PREFIX)
 )
 
 
@@ -351,7 +352,7 @@ def _gap_row(key: Key, mask: int, now: EpochSeconds) -> dict[str, int]:
 def _give_out(connection: Connection, wanted: Sequence[Wanted], now: EpochSeconds, store_id: int) -> None:
     """Add the commands. Their ids contain the store's id, so that a new database repeats no id a gateway has seen."""
     first = int(read_setting(connection, _NUMBER) or 1)
-    ids = (f"gap-{store_id:x}-{number}" for number in count(first))
+    ids = (f"{GAP_PREFIX}{store_id:x}-{number}" for number in count(first))
     given = 0
     for microgrid, request in requests(wanted, now, ids):
         message = request.pack().decode()

@@ -1,5 +1,6 @@
 """The pages of the town, its microgrids and meters: what an operator finds on them."""
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 
@@ -38,10 +39,12 @@ def lively(database: Database, town: Town) -> Database:
     """A microgrid with readings, a report and a command's answer, and one that was never heard."""
     battery = next(m for m in town.microgrids["r001"].meters if m.battery)
     sharing = {battery.id: "too-close"}
+    said = {"sharing": sharing, "levels": [750], "minima": {battery.id: (40, NOW - 600)}, "lasts_until": NOW + 8_980}
+    power = {"end": NOW - 40, "sun_w": 4_000, "use_w": 2_500, "import_w": 0, "export_w": 300}
     seen = SawGateway(
         controller="r001",
         time=NOW - 20,
-        heartbeat=a_heartbeat(trust=3, sharing=sharing, band_permille=20, backlog_parts=7, lasts_until=5 + 9_000),
+        heartbeat=a_heartbeat(time=NOW - 20, trust=3, band_permille=20, backlog_parts=7, power=power, **said),
         minima=((battery.id, 40, NOW - 600),),
     )
     shares = EventRecord(previous_state=1, new_state=1 | State.SHARING, record_id=1, meter_id=battery.id, time=NOW - 90)
@@ -73,8 +76,11 @@ def test_the_town_shows_each_microgrid_and_then_only_what_changed(
     page = viewer.get("/console/town")
     assert "1 late" in text_of(page)
     assert "r002 late" in text_of(page)
-    assert 'id="m-r001" class="cell fresh"' in page.text
-    assert "0.2 kW" in text_of(page), "the sun of the newest quarter-hour"
+    assert 'id="m-r001" class="cell fresh battery-high heard-now line-unknown"' in page.text
+    assert "use 2.5 kW; from sun 4.0 kW; to batteries 1.2 kW; to the town&#39;s plant 0.3 kW" in page.text, (
+        "the picture, in words"
+    )
+    assert "mean of the minute that ended 40 seconds ago ; without 1 of 2 microgrids" in text_of(page)
     assert "What needs you ● Nothing" in text_of(page)
     live = viewer.get("/console/town/live?since=0")
     assert live.text.count('hx-swap-oob="true"') == 2
@@ -96,13 +102,17 @@ def test_a_browser_that_shows_the_town_asks_for_its_session_alone_and_is_dead_on
     assert viewer.get("/console/town/live?since=0").headers["location"].startswith("/console/login")
 
 
-def test_a_microgrid_says_why_its_battery_does_not_share(lively: Database, browser: Callable[..., Browser]) -> None:
+def test_a_microgrid_says_why_its_battery_does_not_share(
+    lively: Database, town: Town, browser: Callable[..., Browser]
+) -> None:
     viewer = browser(Role.VIEWER)
     text = text_of(viewer.get("/console/microgrids/r001"))
     assert "Less than 2 % of its capacity above its minimum: too close to share." in text
     assert "7 parts" in text
     assert "2.5 h left until " in text
-    assert "6.0 kWh" in text
+    capacity = next(m.battery.capacity for m in town.microgrids["r001"].meters if m.battery)
+    level = f"{0.75e-6 * capacity:.1f} kWh"
+    assert re.search(rf"{level} [0-9.]+ kWh [0-9.]+ kWh 20 seconds ago", text), "the level on which its gateway decided"
     for day in ("0001-01-01", "9999-12-31"):
         assert viewer.get(f"/console/microgrids/r001?day={day}").status_code == 422, day
     plot = viewer.get("/console/microgrids/r001/day.json?day=2027-01-15").json()

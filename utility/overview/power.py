@@ -1,0 +1,53 @@
+"""The town's power now, from the last heartbeats of its gateways; pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from commonwatt.model.palette import PowerFlow
+from commonwatt.model.units import EpochSeconds, MilliwattHours
+from utility.overview.microgrids import Facts
+
+GOOD_FOR_S = 240  # age of a minute's end until which it is shown as now: two heartbeats, and a minute until all is read
+
+
+@dataclass(frozen=True, kw_only=True)
+class TownPower:
+    """The power of the microgrids whose gateways said it a moment ago."""
+
+    said: int  # how many microgrids said it
+    lacking: int  # how many did not: silent, of an earlier version, or without readings
+    end: EpochSeconds | None  # when the oldest of the minutes ended; ``None``: no microgrid said it
+    sun_w: int  # generated, watts
+    use_w: int  # used by the homes, losses included
+    import_w: int  # taken from the town, by each microgrid
+    export_w: int  # given to the town
+    stored: MilliwattHours  # sum of the batteries' levels
+
+    @property
+    def parts(self) -> list[tuple[PowerFlow, int, bool]]:
+        """Where power comes from or goes: the flow, watts, and whether it goes to the homes.
+
+        What microgrids gave while others took went to neighbours; the rest went to the plant or came from it.
+        """
+        plant = self.import_w - self.export_w
+        batteries = self.use_w - self.sun_w - plant
+        given = ((PowerFlow.SUN, self.sun_w), (PowerFlow.BATTERY, batteries), (PowerFlow.PLANT, plant))
+        found = [(flow, abs(watts), watts >= 0) for flow, watts in given]
+        return [*found, (PowerFlow.NEIGHBOURS, min(self.import_w, self.export_w), True)]
+
+
+def town_power(facts: Iterable[Facts], now: EpochSeconds) -> TownPower:
+    """Return the sum over the microgrids that are not closed."""
+    beats = [each.heartbeat for each in facts if not each.is_closed]
+    fresh = [beat for beat in beats if beat and beat.power and now - beat.power.end <= GOOD_FOR_S]
+    powers = [beat.power for beat in fresh if beat.power]
+    return TownPower(
+        said=len(powers),
+        lacking=len(beats) - len(powers),
+        end=min((power.end for power in powers), default=None),
+        sun_w=sum(power.sun_w for power in powers),
+        use_w=sum(power.use_w for power in powers),
+        import_w=sum(power.import_w for power in powers),
+        export_w=sum(power.export_w for power in powers),
+        stored=sum(beat.stored[0] for beat in fresh if beat.stored),
+    )
