@@ -1,5 +1,6 @@
 """A real Chromium before a served utility: what its pages request, complain about, and violate."""
 
+import re
 import socket
 import threading
 import time
@@ -18,6 +19,19 @@ from harness.console import Browser as Person
 from harness.real.parts import real_part
 from utility.webkit.rights import COOKIE
 
+NOT_FOR_PEOPLE = {
+    "a setting's name": re.compile(r"\b[a-z]+(_[a-z]+)*_(s|w|mwh|percent|permille|bytes)\b"),
+    "a strategy's name in files": re.compile(r"\bspec\b"),
+    "a validator's text": re.compile(r"Input should be|Value error|[Ss]tring should"),
+    "epoch seconds": re.compile(r"\b1[5-9]\d{8}\b"),
+    "a time for programs": re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d"),
+    "a command line": re.compile(r"\bcommonwatt [a-z]+ |(?<!\S)--[a-z]"),
+}
+"""What no page shows, but in examples of code."""
+
+_TEXT = """() => { const it = document.querySelector("main").cloneNode(true);
+  for (const one of it.querySelectorAll("pre, code, textarea, script")) one.remove();
+  return it.textContent.replace(/\\s+/g, " "); }"""
 STARTS_WITHIN_S = 30
 _MOST_TABS = 200
 
@@ -82,9 +96,16 @@ class Visit:
     def check(self) -> list[str]:
         """Return what is wrong with the page as it is: accessibility, HTML, width, and all earlier faults."""
         found = list(self.faults)
-        for violation in Axe().run(self.page).response["violations"]:
+        for violation in (
+            Axe().run(self.page, options={"rules": {"target-size": {"enabled": True}}}).response["violations"]
+        ):
             places = [node["target"] for node in violation["nodes"][:3]]
             found.append(f"axe {violation['id']}: {violation['help']} at {places}")
+        text = self.page.evaluate(_TEXT)
+        for what, words in NOT_FOR_PEOPLE.items():
+            found += [
+                f"{what} on the page: …{text[max(0, at.start() - 40) : at.end() + 20]}…" for at in words.finditer(text)
+            ]
         wide = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         if wide > 0:
             found.append(f"the page is {wide} pixels wider than the window")

@@ -31,6 +31,14 @@ PERIODS: tuple[Period, ...] = get_args(Period)  # settings of a gateway that an 
 Strategy = Literal["spec", "aces", "rangers"]  # how the batteries of a microgrid share (docs/control.md)
 
 
+STRATEGY_WORDS: dict[str, str] = {
+    "spec": "below the minimum, by weights",
+    "aces": "empty first, by weights",
+    "rangers": "largest surplus first",
+}
+"""Each strategy for people: who is helped, and who gives."""
+
+
 StrategyOrFile = Literal["spec", "aces", "rangers", "file"]
 """A strategy, or the one of the gateway's settings file again."""
 

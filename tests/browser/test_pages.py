@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import Match
 
 from harness.authenticator import shown
-from harness.browser import Visit, html_faults
+from harness.browser import Visit, by_keyboard, html_faults
 from harness.console import PASSWORD
 from tests.browser.conftest import METER, NOW
 from utility.access.passwords import hash_password
@@ -85,15 +85,16 @@ def test_person_logs_in_and_out_by_keyboard_alone(application: FastAPI, window: 
     page.wait_for_url(lambda url: "invitation" not in url)
     cookies = page.context.cookies()
     assert [(c["name"], c["httpOnly"], c["secure"]) for c in cookies] == [(COOKIE, True, True)]
-    page.get_by_role("button", name="Log out").focus()
-    page.keyboard.press("Enter")
+    by_keyboard(page.locator(".account"))
+    page.wait_for_url("**/console/account")
+    by_keyboard(page.locator("main").get_by_role("button", name="Log out"))
     page.wait_for_url("**/console/login*")
     page.locator("#name:focus").wait_for()  # the cursor is in the first field
     page.keyboard.type("eve")
     page.keyboard.press("Tab")
     page.keyboard.type(PASSWORD)
     page.keyboard.press("Enter")
-    page.get_by_role("button", name="Log out").wait_for()
+    page.locator(".account").wait_for()
 
 
 def test_person_sets_up_the_second_factor_on_a_phone_and_logs_in_with_it(
@@ -135,7 +136,7 @@ def test_person_sets_up_the_second_factor_on_a_phone_and_logs_in_with_it(
     types("zoe", PASSWORD)
     page.locator("[name=code]:focus").wait_for()
     types(shown(seed, gate.now() + 30))  # the first code was used
-    page.get_by_role("button", name="Log out").wait_for()
+    page.locator(".account").wait_for()
 
 
 def test_page_is_fresh_at_once_when_its_laptop_wakes_up(window: Callable[..., Visit]) -> None:

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from commonwatt.model.units import Quarter
 from utility.registry.accounts import Account, DatedRegistry, Installed
-from utility.registry.dates import date_text
+from utility.registry.dates import date_words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,5 +66,5 @@ def account_facts(account: Account, zone: ZoneInfo) -> str:
 
 
 def _span(start: Quarter | None, end: Quarter | None, zone: ZoneInfo) -> str:
-    since = f" from {date_text(start, zone)}" if start else ""
-    return since + ("" if end is None else f" to {date_text(end, zone)}")
+    since = f" from {date_words(start, zone)}" if start else ""
+    return since + ("" if end is None else f" to {date_words(end, zone)}")

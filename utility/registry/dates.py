@@ -26,3 +26,8 @@ def parse_quarter(text: str, zone: ZoneInfo) -> Quarter:
 def date_text(quarter: Quarter, zone: ZoneInfo) -> str:
     """Return the begin of a quarter in local time with its offset, which ``parse_quarter`` reads."""
     return datetime.fromtimestamp(quarter * QUARTER_S, zone).isoformat(timespec="minutes")
+
+
+def date_words(quarter: Quarter, zone: ZoneInfo) -> str:
+    """Return the begin of a quarter in local time for people."""
+    return datetime.fromtimestamp(quarter * QUARTER_S, zone).strftime("%-d %b %Y %H:%M %Z")

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from pydantic import BaseModel
 
+from commonwatt.protocol.controller_commands import STRATEGY_WORDS
 from utility.webkit.columns import ListColumn, cells, type_name
 from utility.webkit.console.static_files import load_static
 
@@ -47,6 +48,7 @@ class Renderer:
             type_name=type_name,
             link=link,
             row_words=row_words,
+            strategy=lambda name: STRATEGY_WORDS.get(name, name),
         )
 
     def render(self, template: str, content: Mapping[str, Any]) -> str:

@@ -55,15 +55,15 @@ def table(tmp_path: Path) -> Path:
 
 def test_a_move_is_previewed_imported_and_kept_with_its_person(run: Run, table: Path, database: Database) -> None:
     preview = run("check", str(table))
-    assert "meter 10001\n  - account 1\n  + account 1 to 2026-11-15T14:15-05:00\n" in preview
+    assert "meter 10001\n  - account 1\n  + account 1 to 15 Nov 2026 14:15 EST\n" in preview
     with database.reads.begin() as connection:
         assert 9 not in load_dated_registry(connection).accounts
     assert run("import", str(table)).startswith(preview.partition(str(table))[0])
     assert "nothing new" in run("import", str(table))
     shown = run("show", "9")
-    assert "minimum 75 from 2026-11-15T14:15-05:00" in shown
-    assert "@this-machine: meter 10002\n  - account 1\n  + account 1 to 2026-11-15T14:15-05:00\n" in shown
-    assert "account 9 from 2026-11-15T14:15-05:00" in run("show", "meter:10002")
+    assert "minimum 75 from 15 Nov 2026 14:15 EST" in shown
+    assert "@this-machine: meter 10002\n  - account 1\n  + account 1 to 15 Nov 2026 14:15 EST\n" in shown
+    assert "account 9 from 15 Nov 2026 14:15 EST" in run("show", "meter:10002")
     # The house is between its accounts by the clock: the new one has it, from 2026-11-15 on.
     rows = {row["account"]: row for row in json.loads(run("list", "--json"))}
     assert rows[2]["meters"] == "10003, 10004"

@@ -95,9 +95,9 @@ def test_terms_of_an_account_have_dates() -> None:
     (account,) = (change for change in differences(REGISTRY, after, ZONE))
     assert list(account.lines) == [
         "+ tariff household",
-        "+ tariff night from 2026-11-01T00:00-04:00",
+        "+ tariff night from 1 Nov 2026 00:00 EDT",
         "+ minimum 75",
-        "+ weight 3 from 2026-10-31T21:00-04:00",
+        "+ weight 3 from 31 Oct 2026 21:00 EDT",
     ]
 
 
