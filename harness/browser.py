@@ -51,7 +51,7 @@ def chromium() -> Iterator[Browser]:
 def served(app: FastAPI) -> Iterator[str]:
     """Serve an application on a free port of this machine; yield its address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         ends = time.monotonic() + STARTS_WITHIN_S

@@ -114,6 +114,7 @@ class Visitors:
 
     def __init__(self, app: FastAPI) -> None:
         self.app = app
+        app.state.console.streams.lasts_s = 0  # an answer is read to its end
         self._runner = asyncio.Runner()
         transport = httpx.ASGITransport(app=app, client=("127.0.0.1", 5), raise_app_exceptions=False)
         self._client = httpx.AsyncClient(transport=transport, base_url="https://localhost")

@@ -42,6 +42,8 @@ Seen = Annotated[str, Query(max_length=40)]
 
 def add_alarms(app: FastAPI, console: Console) -> None:
     """Add the routes."""
+    # Ages on the page are at most half a minute old.
+    console.streams.marks["alarms"] = lambda: f"{console.api.alarms.board().mark} {console.now() // 30}"
     _add_lists(app, console)
     _add_one(app, console)
     _add_maintenance(app, console)

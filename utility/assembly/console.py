@@ -41,6 +41,7 @@ from utility.webkit.console.console import Console
 from utility.webkit.console.navigation import entries_for
 from utility.webkit.console.pages import add_works
 from utility.webkit.console.static_files import add_static
+from utility.webkit.console.stream import add_stream
 from utility.webkit.rights import OPEN, Anybody, RefusedRequestError, actor_of
 
 PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
@@ -78,6 +79,7 @@ def add_console(app: FastAPI, console: Console) -> None:
     """Add all pages."""
     app.state.console = console
     add_static(app, console.static)
+    add_stream(app, console.streams)
 
     @app.get("/", include_in_schema=False, dependencies=[OPEN])
     def root() -> RedirectResponse:

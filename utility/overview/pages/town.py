@@ -1,4 +1,4 @@
-"""The town at a glance: each microgrid by its state, power and energy now, completeness; live by polling."""
+"""The town at a glance: each microgrid by its state, power and energy now, completeness; live."""
 
 from collections.abc import Callable
 from itertools import groupby
@@ -41,6 +41,7 @@ def add_town(app: FastAPI, console: Console) -> None:
     """Add the routes."""
     view, fragments = TownView(console.api), _Fragments()
     console.api.metrics.registry.register(TownMetrics(lambda: metrics_of(view.get())))
+    console.streams.marks["town"] = lambda: "" if (now := view.recent()) is None else f"{now.time} {now.version}"
 
     @app.get("/console/town", include_in_schema=False)
     def page(request: Request, actor: Staff) -> Response:

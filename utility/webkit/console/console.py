@@ -18,6 +18,7 @@ from utility.database.database import Database
 from utility.webkit.console.navigation import entries_for, groups_of
 from utility.webkit.console.rendering import Renderer, console_renderer
 from utility.webkit.console.static_files import StaticFiles, load_static
+from utility.webkit.console.stream import Streams
 from utility.webkit.services import Api
 
 
@@ -28,6 +29,7 @@ class Console:
     api: Api  # the service behind the pages
     static: StaticFiles = field(default_factory=load_static)  # the files that pages load
     guesses: Guesses = field(default_factory=Guesses)  # counts guesses of passwords in open sessions
+    streams: Streams = field(default_factory=Streams)  # tell browsers what has changed
     renderer: Renderer = field(default_factory=console_renderer)  # renders templates
 
     @property

@@ -182,6 +182,6 @@ def test_the_body_of_an_answer_does_not_wait_until_the_client_acknowledges_its_h
 
 
 def test_a_browser_that_shows_the_town_keeps_its_connection_between_two_polls() -> None:
-    page = files("utility.overview").joinpath("templates", "town_live.html").read_text(encoding="utf-8")
-    (every_s,) = re.findall(r"every (\d+)s", page)
-    assert int(every_s) < KEEP_S < http.REQUEST_WITHIN_S
+    script = files("utility.webkit").joinpath("console", "static", "console.js").read_text(encoding="utf-8")
+    (every_ms,) = re.findall(r"}, (\d+)\);", script)
+    assert int(every_ms) / 1000 < KEEP_S < http.REQUEST_WITHIN_S

@@ -32,11 +32,27 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// A part of a page that is polled stays when an answer fails, and says since when its values are old.
+// Parts of a page ask when the stream says that they have changed; while there is none, every five seconds.
+const parts = [...new Set([...document.querySelectorAll("[hx-trigger]")].flatMap((part) => part.getAttribute("hx-trigger").match(/changed-\w+/g) || []))];
+if (parts.length) {
+  const told = (name) => document.body.dispatchEvent(new Event(name));
+  let stream;
+  const open = () => {
+    stream = new EventSource(`/console/events?${parts.map((name) => `of=${name.slice(8)}`).join("&")}`);
+    for (const name of parts) stream.addEventListener(name.slice(8), () => told(name));
+  };
+  open();
+  setInterval(() => {
+    if (stream.readyState !== EventSource.OPEN) parts.forEach(told);
+    if (stream.readyState === EventSource.CLOSED) open();
+  }, 5000);
+}
+
+// A part of a page that asks again by itself stays when an answer fails, and says since when its values are old.
 function keepOld(event) {
   const context = event.detail && event.detail.ctx;
   const part = context && context.sourceElement;
-  if (!part || !part.matches('[hx-trigger*="every"]')) return;
+  if (!part || !part.matches('[hx-trigger*="every"], [hx-trigger*="changed-"]')) return;
   context.swap = "none";
   if (part.querySelector(":scope > p.stale")) return;
   const told = document.createElement("p");
