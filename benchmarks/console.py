@@ -1,4 +1,4 @@
-"""The console before a whole town: times and bytes of pages, browsers that poll, memory, six months of readings."""
+"""The console before a whole town: times and bytes of pages, browsers with streams, memory, six months of readings."""
 
 import asyncio
 import sqlite3
@@ -33,7 +33,6 @@ from utility.database.database import open_database
 from utility.jobs.catalogue import catalogue
 from utility.webkit.rights import COOKIE
 
-EVERY_S = 5.0  # how often each browser asks
 PAGE_EVERY_S = 0.1  # how often a page is asked for while the jobs run
 
 _STARTS_WITHIN_S, _JOBS_WITHIN_S = 300, 900
@@ -48,7 +47,7 @@ def bench(*, smoke: bool = False) -> Section:
     size, town = (SMOKE, small_town()) if smoke else (FULL, load_town(TOWN))
     with tempfile.TemporaryDirectory() as folder:
         made = filled(Path(folder), town, size)
-        cookie = _cookie(made.path)
+        cookie = _cookie(made.path, "vera")
         with running(made.path) as (pid, address):
             _wait_for_jobs(made.path, set() if smoke else {"rates"})
             began = time.monotonic()
@@ -58,8 +57,9 @@ def bench(*, smoke: bool = False) -> Section:
             start_mb = _rss_mb(pid)
             _wait_until_quiet(pid, size.quiet_s)
             pages = asyncio.run(_pages(address, cookie, made, size, pid))
-            asyncio.run(_polled(address, cookie, pid, size))  # It also reads the day so far.
-            core = asyncio.run(_polled(address, cookie, pid, size))
+            cookies = [_cookie(made.path, f"vera{n}") for n in range(size.browsers)]
+            asyncio.run(_watched(address, cookies, pid, size))  # It also reads the day so far.
+            core = asyncio.run(_watched(address, cookies, pid, size))
             core -= _idle(pid, size)
             memory_mb = _rss_mb(pid)
         file_gb = made.path.stat().st_size / 1e9
@@ -161,12 +161,11 @@ async def _asked(client: httpx.AsyncClient, paths: Sequence[str], pid: int) -> A
     return Answers(times, 1000 * (cpu_s(pid) - cpu) / len(paths), largest)
 
 
-async def _polled(address: str, cookie: str, pid: int, size: Size) -> float:
-    """Return the busy cores of the utility while the browsers poll, with what it does anyway."""
+async def _watched(address: str, cookies: Sequence[str], pid: int, size: Size) -> float:
+    """Return the busy cores of the utility while the browsers show the town, with what it does anyway."""
     began, cpu = time.monotonic(), cpu_s(pid)
     ends = began + size.poll_s
-    late = (n * EVERY_S / size.browsers for n in range(size.browsers))
-    await asyncio.gather(*(_browser(address, cookie, late_s, ends) for late_s in late))
+    await asyncio.gather(*(_browser(address, cookie, ends) for cookie in cookies))
     return (cpu_s(pid) - cpu) / (time.monotonic() - began)
 
 
@@ -176,15 +175,20 @@ def _idle(pid: int, size: Size) -> float:
     return (cpu_s(pid) - cpu) / (time.monotonic() - began)
 
 
-async def _browser(address: str, cookie: str, late_s: float, ends: float) -> None:
+async def _browser(address: str, cookie: str, ends: float) -> None:
+    """Show the town: ask for what changed at each event of the stream, and open the next stream when one ends."""
     kept = httpx.Limits(keepalive_expiry=KEEP_S - 1)  # As browsers do; the service closes it later.
     async with httpx.AsyncClient(base_url=address, headers=_headers(cookie), timeout=60, limits=kept) as client:
-        await asyncio.sleep(late_s)
         version = "0"
         while time.monotonic() < ends:
-            answer = await client.get(f"/console/town/live?since={version}")
-            version = answer.text.split("since=")[1].split('"')[0]
-            await asyncio.sleep(EVERY_S)
+            async with client.stream("GET", "/console/events?of=town&of=alarms") as events:
+                assert events.status_code == 200
+                async for line in events.aiter_lines():
+                    if line == "event: town":
+                        answer = await client.get(f"/console/town/live?since={version}")
+                        version = answer.text.split("since=")[1].split('"')[0]
+                    if time.monotonic() >= ends:
+                        break
 
 
 @contextmanager
@@ -219,23 +223,17 @@ def _answers(address: str) -> bool:
         return False
 
 
-def _cookie(path: Path) -> str:
+def _cookie(path: Path, name: str) -> str:
     """Return the cookie of a viewer's session."""
     with closing(open_database(f"sqlite:///{path}", create=False)) as database:
         now = int(time.time())
         with database.writes.begin() as connection:
-            if access.find_person(connection, "vera") is None:
-                person = access.Person(
-                    name="vera",
-                    display="Vera",
-                    state="active",
-                    roles=frozenset({Role.VIEWER}),
-                    account=None,
-                    created=now,
-                )
+            if access.find_person(connection, name) is None:
+                roles = frozenset({Role.VIEWER})
+                person = access.Person(name=name, display=name, state="active", roles=roles, account=None, created=now)
                 access.add_person(connection, person, "benchmark")
-                access.set_state(connection, "vera", "active")
-            return access.open_session(connection, "vera", "127.0.0.1", "benchmark", now).cookie
+                access.set_state(connection, name, "active")
+            return access.open_session(connection, name, "127.0.0.1", "benchmark", now).cookie
 
 
 def _rss_mb(pid: int) -> float:

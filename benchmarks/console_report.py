@@ -141,7 +141,8 @@ def _about(town: Town, it: Measured) -> str:
         "other, by HTTP on the same machine, each with a session, between two runs of the hourly jobs; those of the "
         "second table while the jobs run that are due at the start: among them a day of the whole town that is settled "
         "again, counted for completeness, searched for gaps, and taken into its month's usage. The cost of the "
-        "browsers is the utility's processor time while they poll, less its processor time without them, just after."
+        "browsers is the utility's processor time while each has a stream "
+        "and asks when the town changed, less its processor time without them, just after."
     )
 
 

@@ -62,7 +62,7 @@ class Size:
     measured: int  # meters whose pages are measured
     requests: int  # requests of each page
     browsers: int  # browsers that show the town at once
-    poll_s: int  # seconds of polling
+    poll_s: int  # seconds for which they show it
     quiet_s: int  # seconds that the utility's jobs at the start must be over
 
 
