@@ -1,6 +1,7 @@
 """An alarm: its name, its labels and its key, the same whether Prometheus or the utility itself raised it."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -9,6 +10,7 @@ from commonwatt.model.units import EpochSeconds
 PREFIX = "Commonwatt"  # the names of all alarms begin with it
 TOWN = "utility"  # the place of alarms that concern no microgrid
 HEAD_END = "head-end"  # the place of the head-end broker's alarms
+_NAMED = 3  # places that a sentence names
 PARTS = ("broker", "gateway", "meters", "utility")  # the parts that alarms are of
 # Labels that do not tell two alarms of a place apart, or stand at the front of the key.
 _LEFT_OUT = frozenset({"alertname", "controller", "instance", "job", "part", "place", "severity", "commonwatt_utility"})
@@ -63,3 +65,16 @@ class Alarm:
 def order(alarm: Alarm) -> tuple[int, EpochSeconds, str]:
     """Return the place of an alarm in a list: critical ones first, then the newest."""
     return list(Severity).index(alarm.severity), -alarm.since, alarm.key
+
+
+def title(name: str) -> str:
+    """Return an alarm's name in words."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.removeprefix(PREFIX)).lower()
+    return words.capitalize()
+
+
+def places(places: Iterable[str]) -> str:
+    """Return the first places by name and the number of the others."""
+    every = sorted(set(places))
+    more = len(every) - _NAMED
+    return ", ".join(every[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -21,6 +21,7 @@ from utility.alarms.silences import (
     check_note,
     check_place,
     check_window,
+    equal_to,
     joined,
     subject_of,
     way_of,
@@ -163,6 +164,15 @@ class Alarms:
         with self._database.reads.begin() as connection:
             return store.past_lives(connection, limit)
 
+    def equal(self, key: str) -> list[Row]:
+        """Return the alarms of an alarm's name, itself too: those that stand in the same way.
+
+        Raises:
+            ConfigError: There is no such alarm.
+        """
+        one = self.find(key)
+        return [row for row in self.board().rows if (row.alarm.name, row.state) == (one.alarm.name, one.state)]
+
     def acknowledge(self, actor: Actor, key: str, note: str, end: EpochSeconds) -> int:
         """Note that a person sees to an alarm; return the acknowledgement's number.
 
@@ -190,23 +200,25 @@ class Alarms:
             store.withdraw(connection, actor, number, now)
         self._read(now)
 
-    def silence(self, actor: Actor, key: str, note: str, end: EpochSeconds) -> int:
-        """Silence one alarm from now; return the silence's number.
+    def silence(self, actor: Actor, key: str, note: str, end: EpochSeconds, *, equal: bool = False) -> int:
+        """Silence one alarm from now, or all of its name; return the silence's number.
 
         Raises:
             ConfigError: There is no such alarm, or the note or the end can't be taken.
             AlertmanagerError: Alertmanager refuses, or does not answer; nothing is silenced.
         """
         alarm = self.find(key).alarm
-        subject = f"{alarm.name} of {alarm.place}"
-        return self._hold(actor, (way_of(alarm),), subject, (int(self._clock.now()), end), note)
+        subject = f"{alarm.name} {'everywhere' if equal else f'of {alarm.place}'}"
+        return self._hold(
+            actor, (equal_to(alarm) if equal else way_of(alarm),), subject, (int(self._clock.now()), end), note
+        )
 
     def maintain(self, actor: Actor, place: str, part: str, start: EpochSeconds, end: EpochSeconds, note: str) -> int:
         """Silence all alarms of a place, or of a part there, from ``start`` on; return the silence's number.
 
         Args:
             actor: The person.
-            place: A microgrid, ``head-end`` or ``utility``; empty: the whole town.
+            place: Microgrids, ``head-end`` or ``utility``; empty: the whole town.
             part: The part; empty: all.
             note: Why.
 
@@ -215,7 +227,7 @@ class Alarms:
             AlertmanagerError: Alertmanager refuses, or does not answer; nothing is silenced.
         """
         with self._database.reads.begin() as connection:
-            check_place(place, part, is_microgrid=is_controller(connection, place))
+            check_place(place, part, lambda each: is_controller(connection, each))
         return self._hold(actor, ways_of(place, part), subject_of(place, part), (start, end), note)
 
     def end_silence(self, actor: Actor, which: str) -> None:

@@ -57,6 +57,19 @@ def rows(
     return sorted(found, key=lambda row: (states.index(row.state), order(row.alarm)))
 
 
+def groups(found: Iterable[Row]) -> list[list[Row]]:
+    """Return the alarms of one name, severity and state together where the first of them stands.
+
+    Those that somebody acknowledged stand alone, with that person's words.
+    """
+    by: dict[object, list[Row]] = {}
+    for row in found:
+        alarm = row.alarm
+        alone = alarm.key if row.state is State.ACKNOWLEDGED else row.silences
+        by.setdefault((alarm.name, alarm.severity, row.state, alone), []).append(row)
+    return list(by.values())
+
+
 def _row(
     alarm: Alarm, acknowledgements: Iterable[Acknowledgement], standing: Iterable[Silence], now: EpochSeconds
 ) -> Row:

@@ -11,8 +11,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import parse_time
 from utility.access.actor import Actor
-from utility.alarms.alarm import HEAD_END, PARTS, PREFIX, TOWN, Alarm
+from utility.alarms.alarm import HEAD_END, PARTS, PREFIX, TOWN, Alarm, places, title
 from utility.alarms.api import runbook_of
+from utility.alarms.board import groups
 from utility.alarms.client import AlertmanagerError
 from utility.control.forms import local_input
 from utility.webkit.console.answers import ROWS, Number, Skip, address, found
@@ -95,7 +96,15 @@ def _add_one(app: FastAPI, console: Console) -> None:
     def one(request: Request, actor: Staff, key: Key) -> HTMLResponse:
         """Show one alarm, with what can be done about it."""
         row = found(lambda: alarms.find(key))
-        content = {"row": row, "runbook": runbook_of(row.alarm.name), "look": _look(row.alarm), "durations": DURATIONS}
+        equal = alarms.equal(key)
+        content = {
+            "row": row,
+            "equal": equal,
+            "places": places(each.alarm.place for each in equal),
+            "runbook": runbook_of(row.alarm.name),
+            "look": _look(row.alarm),
+            "durations": DURATIONS,
+        }
         return console.page(request, actor, "alarm.html", content)
 
     @app.post(f"{_START}/one", include_in_schema=False)
@@ -105,17 +114,20 @@ def _add_one(app: FastAPI, console: Console) -> None:
         note: Annotated[str, Form(max_length=2_000)] = "",
         silence_s: Annotated[int | None, Form(ge=1, le=2**31)] = None,
         acknowledge_s: Annotated[int | None, Form(ge=1, le=2**31)] = None,
+        equal: Annotated[bool, Form()] = False,
     ) -> RedirectResponse:
-        """Silence or acknowledge an alarm for a time from now."""
+        """Silence or acknowledge an alarm, or all of its name, for a time from now."""
         if (silence_s is None) == (acknowledge_s is None):
             raise HTTPException(422, "choose for how long to silence the alarm, or for how long to acknowledge it")
         why, now = note.strip() or NO_NOTE, console.now()
         with _refusing():
             if silence_s is not None:
-                alarms.silence(actor, key, why, now + silence_s)
+                alarms.silence(actor, key, why, now + silence_s, equal=equal)
             if acknowledge_s is not None:
-                alarms.acknowledge(actor, key, why, now + acknowledge_s)
-        return console.see_other(actor, _START, "The alarm is silenced" if silence_s else "The alarm is acknowledged")
+                for each in [row.alarm.key for row in alarms.equal(key)] if equal else [key]:
+                    alarms.acknowledge(actor, each, why, now + acknowledge_s)
+        what = "The alarms are" if equal else "The alarm is"
+        return console.see_other(actor, _START, f"{what} {'silenced' if silence_s else 'acknowledged'}")
 
 
 def _add_maintenance(app: FastAPI, console: Console) -> None:
@@ -126,7 +138,7 @@ def _add_maintenance(app: FastAPI, console: Console) -> None:
         """Return the form of a maintenance, for the next four hours."""
         now, zone = console.now(), console.zone()
         start, end = local_input(now, zone), local_input(now + 14_400, zone)
-        fields = {"place": place, "part": "", "start": start, "end": end, "note": ""}
+        fields = {"place": place, "whole": "", "part": "", "start": start, "end": end, "note": ""}
         return _form(request, actor, fields)
 
     @app.post(f"{_START}/maintenance", include_in_schema=False)
@@ -136,12 +148,16 @@ def _add_maintenance(app: FastAPI, console: Console) -> None:
         start: Annotated[str, Form(max_length=40)],
         end: Annotated[str, Form(max_length=40)],
         note: Annotated[str, Form(max_length=2_000)] = "",
-        place: Annotated[str, Form(max_length=40)] = "",
+        place: Annotated[str, Form(max_length=2_000)] = "",
+        whole: Annotated[str, Form(max_length=3)] = "",
         part: Annotated[str, Form(max_length=40)] = "",
     ) -> Response:
         """Silence a place for a time; a mistake is shown beside what was typed."""
-        fields = {"place": place.strip(), "part": part, "start": start, "end": end, "note": note.strip()}
+        fields = {"place": place.strip(), "whole": whole, "part": part, "start": start, "end": end}
+        fields["note"] = note.strip()
         try:
+            if bool(fields["place"]) is bool(whole):
+                raise ConfigError("place: name the places, or choose the whole town")
             zone = console.zone()
             window = parse_time(start, "start", zone), parse_time(end, "end", zone)
             alarms.maintain(actor, fields["place"], part, *window, fields["note"])
@@ -156,10 +172,13 @@ def _add_maintenance(app: FastAPI, console: Console) -> None:
 
 def _listed(console: Console, skip: int) -> dict[str, Any]:
     board = console.api.alarms.board()
-    more = skip + ROWS < len(board.rows)
+    found = groups(board.rows)
+    more = skip + ROWS < len(found)
     return {
         "board": board,
-        "rows": board.rows[skip : skip + ROWS],
+        "groups": found[skip : skip + ROWS],
+        "title": title,
+        "places": places,
         "skip": skip,
         "mark": f"{board.mark}-{board.time // AGES_S}",
         "one": _one,

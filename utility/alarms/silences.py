@@ -1,7 +1,7 @@
 """Silences: which alarms they hold, from when to when. Each has an end; a maintenance is a silence of a place."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeAlias
@@ -60,18 +60,35 @@ def ways_of(place: str, part: str) -> tuple[Way, ...]:
     Alertmanager's silences can't match either of them. Sums over parts have no such label.
 
     Args:
-        place: A microgrid, ``head-end`` or ``utility``; empty: the whole town.
+        place: Microgrids, ``head-end`` or ``utility``, with commas or spaces between them; empty: the whole town.
         part: The part there; empty: all.
     """
     ours = Matcher(name="alertname", value=f"{PREFIX}.+", is_regex=True)
-    if not place and not part:
+    places = places_of(place)
+    if not places and not part:
         return ((ours,),)
-    here = Matcher(name="place", value=f"{place}|" if place == TOWN else place, is_regex=place == TOWN)
+    here = _one_of("place", [*places, *([""] if TOWN in places else [])])
     of_part = Matcher(name="part", value=f"{part}|", is_regex=True)
-    scraped = (ours, *([here] if place else []), *([of_part] if part else []), Matcher(name="controller", value=""))
-    if place == TOWN or part not in ("", "gateway"):
+    scraped = (ours, *([here] if places else []), *([of_part] if part else []), Matcher(name="controller", value=""))
+    named = [each for each in places if each != TOWN]
+    if (places and not named) or part not in ("", "gateway"):
         return (scraped,)
-    return ((ours, Matcher(name="controller", value=place or ".+", is_regex=not place)), scraped)
+    told = _one_of("controller", named) if named else Matcher(name="controller", value=".+", is_regex=True)
+    return ((ours, told), scraped)
+
+
+def equal_to(alarm: Alarm) -> Way:
+    """Return the matchers of all alarms of a name, wherever they stand or begin."""
+    return (Matcher(name="alertname", value=alarm.name),)
+
+
+def places_of(text: str) -> list[str]:
+    """Return the places that a person names."""
+    return text.replace(",", " ").split()
+
+
+def _one_of(label: str, values: list[str]) -> Matcher:
+    return Matcher(name=label, value="|".join(values), is_regex=len(values) > 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +122,7 @@ class Silence:
 
 def subject_of(place: str, part: str) -> str:
     """Return a maintenance in words."""
-    return f"{f'the {part} of ' if part else ''}{place or 'the whole town'}"
+    return f"{f'the {part} of ' if part else ''}{', '.join(places_of(place)) or 'the whole town'}"
 
 
 def check_window(start: EpochSeconds, end: EpochSeconds, now: EpochSeconds) -> None:
@@ -124,14 +141,17 @@ def check_window(start: EpochSeconds, end: EpochSeconds, now: EpochSeconds) -> N
         raise ConfigError("start: is more than a year ahead")
 
 
-def check_place(place: str, part: str, *, is_microgrid: bool) -> None:
+def check_place(place: str, part: str, is_microgrid: Callable[[str], bool]) -> None:
     """Check what a maintenance is of.
 
     Raises:
-        ConfigError: The place or part is not there.
+        ConfigError: A place or the part is not there, or there are too many places for one silence.
     """
-    if place and place not in (TOWN, HEAD_END) and not is_microgrid:
-        raise ConfigError(f"place: {place} is no microgrid, nor {HEAD_END} or {TOWN}")
+    if len(place) > MAX_PATTERN:
+        raise ConfigError(f"place: names at most {MAX_PATTERN} characters; plan a second maintenance for the others")
+    for each in places_of(place):
+        if each not in (TOWN, HEAD_END) and not is_microgrid(each):
+            raise ConfigError(f"place: {each} is no microgrid, nor {HEAD_END} or {TOWN}")
     if part and part not in PARTS:
         raise ConfigError(f"part: {part} is none of {', '.join(PARTS)}")
 

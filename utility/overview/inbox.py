@@ -1,6 +1,5 @@
 """What needs a person, as one short list with which the page of the town begins; equal alarms are one item."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
@@ -8,13 +7,12 @@ from urllib.parse import urlencode
 from commonwatt.model.units import EpochSeconds
 from commonwatt.model.words import counted
 from utility.access.roles import Role
-from utility.alarms.alarm import PREFIX, Alarm, Severity
+from utility.alarms.alarm import PREFIX, Alarm, Severity, places, title
 from utility.alarms.board import Row, State
 from utility.overview.microgrids import Facts
 
 LATE_S = 3_600  # seconds without a message, or of the oldest waiting reading, from which on a microgrid is an item
 
-_NAMED = 3  # places that an item names
 _WATCH = frozenset({Role.VIEWER, Role.OPERATOR, Role.ADMIN})  # who sees what the machines need
 _OFFICE = frozenset({Role.VIEWER, Role.CLERK})
 _SECOND = frozenset({Role.VIEWER, Role.APPROVER})
@@ -90,9 +88,7 @@ def _alarms(active: Iterable[Alarm]) -> Iterator[Item]:
     for name, some in by_name.items():
         first = some[0]
         link = "/console/alarms" if len(some) > 1 else f"/console/alarms/one?{urlencode({'key': first.key})}"
-        words = (
-            first.summary.rstrip(".") if len(some) == 1 else f"{_title(name)}: {_places(each.place for each in some)}"
-        )
+        words = first.summary.rstrip(".") if len(some) == 1 else f"{title(name)}: {places(each.place for each in some)}"
         mark = "bad" if any(each.severity is Severity.CRITICAL for each in some) else "warning"
         yield Item(mark=mark, words=words, link=link, roles=_WATCH)
 
@@ -107,18 +103,5 @@ def _late(facts: Iterable[Facts], now: EpochSeconds) -> Iterator[Item]:
         and (now - each.seen > LATE_S or (each.heartbeat is not None and each.heartbeat.backlog_age_s > LATE_S))
     ]
     if late:
-        words = f"Late by more than an hour: {_places(late)}"
+        words = f"Late by more than an hour: {places(late)}"
         yield Item(mark="warning", words=words, link="/console/microgrids", roles=_WATCH)
-
-
-def _title(name: str) -> str:
-    """Return an alarm's name in words."""
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.removeprefix(PREFIX)).lower()
-    return words.capitalize()
-
-
-def _places(places: Iterable[str]) -> str:
-    """Return the first places by name and the number of the others."""
-    every = sorted(set(places))
-    more = len(every) - _NAMED
-    return ", ".join(every[:_NAMED]) + (f" and {more} more" if more > 0 else "")

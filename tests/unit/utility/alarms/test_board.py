@@ -101,6 +101,8 @@ def test_alarm_has_one_key_whoever_raised_it_and_whatever_its_figures() -> None:
         ("r001", "gateway", {"silent", "records"}),
         ("r001", "broker", {"broker", "records"}),
         ("utility", "", {"utility", "refused"}),
+        ("r002, r003", "", {"other"}),
+        ("r002 r001 utility", "gateway", {"silent", "records", "refused", "other"}),
         ("", "broker", {"broker", "records", "refused"}),
         ("", "", {"silent", "broker", "records", "utility", "refused", "other"}),
         ("head-end", "", set()),
@@ -175,11 +177,11 @@ def test_silence_without_a_near_end_is_refused(start: int, end: int) -> None:
 
 
 def test_maintenance_of_what_is_not_there_and_notes_that_say_nothing_are_refused() -> None:
-    check_place("head-end", "broker", is_microgrid=False)
+    check_place("head-end", "broker", lambda _: False)
     with pytest.raises(ConfigError, match="place: r999"):
-        check_place("r999", "", is_microgrid=False)
+        check_place("r001 r999", "", lambda name: name == "r001")
     with pytest.raises(ConfigError, match="part: meter "):
-        check_place("r001", "meter", is_microgrid=True)
+        check_place("r001", "meter", lambda _: True)
     for note in ("", "  ", "a\nb", "x" * 201):
         with pytest.raises(ConfigError, match="note: "):
             check_note(note)

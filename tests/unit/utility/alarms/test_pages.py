@@ -144,7 +144,9 @@ def test_maintenance_takes_the_towns_time_and_tells_mistakes_beside_what_was_typ
     assert (silence.subject, silence.end - silence.start) == ("the gateway of r001", 14_400)
     assert datetime.fromtimestamp(silence.start, UTC).hour == 13  # New York is five hours behind
     for wrong, words in (
-        ({"place": "r999"}, "place: r999 is no microgrid"),
+        ({"place": "r001, r999"}, "place: r999 is no microgrid"),
+        ({"place": ""}, "place: name the places, or choose the whole town"),
+        ({"place": "r001", "whole": "yes"}, "place: name the places, or choose the whole town"),
         ({"end": "2027-01-15T08:00"}, "end: comes after the start"),
         ({"end": "2027-03-15T08:00"}, "end: is more than 31 days after the start"),
         ({"start": "soon"}, "is no time"),
@@ -217,7 +219,21 @@ def test_page_of_a_town_with_every_gateway_silent_is_small(api: Api, browser: Ca
     api.alarms.look()
     api.clock.origin += 150
     api.alarms.look()
-    page = browser(Role.OPERATOR).get("/console/alarms?skip=800")
-    assert "802 alarms" in text_of(page)
+    operator = browser(Role.OPERATOR)
+    page = operator.get("/console/alarms")
+    assert "Gateway silent: 802 alarms" in text_of(page)
     assert "802 critical" in text_of(page)
-    assert len(browser(Role.OPERATOR).get("/console/alarms").content) < 150_000
+    assert len(page.content) < 50_000
+    one = api.alarms.board().rows[0].alarm.key
+    assert "All 802 alarms of this name: r001, r002, r003 and 799 more" in text_of(
+        operator.get("/console/alarms/one", params={"key": one})
+    )
+    # One silence holds them all, and those that begin later.
+    assert operator.post("/console/alarms/one", {"key": one, "silence_s": 3_600, "equal": "true"}).status_code == 303
+    facts.silent_s["r900"] = 400.0  # type: ignore[index]
+    api.clock.origin += 150
+    api.alarms.look()
+    api.clock.origin += 150
+    api.alarms.look()
+    board = api.alarms.board()
+    assert (len(board.rows), board.counts.critical, len(board.silences)) == (803, 0, 1)
