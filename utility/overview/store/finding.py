@@ -67,6 +67,8 @@ def _meters(connection: Connection, wanted: str, limit: int) -> list[Found]:
         # Ids of a counted town: the controller's number, and four digits.
         rank += [(c.label.like(f"{wanted}____"), 1), (_begins(c.label, wanted), 2), (c.label.like(f"%{wanted}"), 3)]
     else:
+        place, here = func.lower(c.location), func.lower(c.microgrid + " " + c.location)
+        rank += [((place == wanted) | (here == wanted), 1), (_begins(place, wanted) | _begins(here, wanted), 2)]
         where = func.lower(c.microgrid + " " + c.location + " " + c.label)
         every = [_has(where, word) for word in words]
         match = every[0]

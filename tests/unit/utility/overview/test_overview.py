@@ -213,6 +213,11 @@ def test_a_meter_is_found_by_a_few_characters(database: Database, town: Town) ->
     account = next(meter for meter in town.meters if meter.account)
     assert str(account.id) in names(f"account {account.account}")
     assert str(first.id) in names(f"R002 {first.location.upper()}")
+    last = max((meter for meter in town.meters if meter.location.startswith("house ")), key=lambda each: each.id)
+    exact = {str(meter.id) for meter in town.meters if meter.location == last.location}
+    assert set(names(last.location.title())[: len(exact)]) == exact, (
+        "a place's whole name comes before what has parts of it"
+    )
     assert names("%") == names("_") == names("  ") == names("no such place") == []
 
 
