@@ -1,5 +1,6 @@
 """Settled quarter-hours: what each meter exchanged with the town and with its microgrid, as bills read it (C4, U2)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
@@ -23,6 +24,15 @@ class Quantity(IntEnum):
     SHARED_IN = 2  # taken from other places of the microgrid
     EXPORTED = 3  # given to the town
     SHARED_OUT = 4  # given to other places of the microgrid
+
+
+QUANTITY_WORDS: Mapping[Quantity, str] = {
+    Quantity.IMPORTED: "taken from the town",
+    Quantity.SHARED_IN: "received from neighbours",
+    Quantity.EXPORTED: "given to the town",
+    Quantity.SHARED_OUT: "given to neighbours",
+}
+"""Each quantity for people, on every page and bill."""
 
 
 class SettledQuality(IntEnum):

@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S
+from commonwatt.settlement.settled import QUANTITY_WORDS, Quantity
 from utility.database.base import Connection
 from utility.database.town_zone import zone_of
 from utility.statistics.api import After, MonthText, NameText, ScopeText
@@ -39,7 +40,11 @@ _HOUR_S = 3600
 _MOST_PERIODS = 24  # rows of one subject's past; its plot has five years
 
 _KWH = 1e6
-_PLOTTED = {"imported": "Taken from the town", "exported": "Given to the town", "used": "Used"}
+_PLOTTED = {
+    "imported": QUANTITY_WORDS[Quantity.IMPORTED].capitalize(),
+    "exported": QUANTITY_WORDS[Quantity.EXPORTED].capitalize(),
+    "used": "Used",
+}
 _SHAPED = {**_PLOTTED, "shared_in": "Taken from the microgrid", "generated": "Generated"}
 
 BySpan = Annotated[Span, Query()]
@@ -146,7 +151,7 @@ def _months(console: Console, scope: Scope, name: str) -> dict[str, Any]:
         if quantity is Projectable.IMPORTED and row["low"] is not None:
             x = [start(view["month"])]
             series += [
-                _series(f"Projected from the town, at {word}", "kWh", x, _MONTH_S, [row[key] / _KWH])
+                _series(f"{_PLOTTED['imported']} as projected, at {word}", "kWh", x, _MONTH_S, [row[key] / _KWH])
                 for key, word in (("low", "least"), ("high", "most"))
             ]
     note = "8 of 10 months are expected between the two projected figures." if len(series) > len(_PLOTTED) else ""

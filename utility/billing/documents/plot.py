@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from commonwatt.model.palette import LOOKS, PowerFlow
-from commonwatt.settlement.settled import Quantity, SettledQuality
+from commonwatt.settlement.settled import QUANTITY_WORDS, Quantity, SettledQuality
 from utility.billing.documents.statement import Hours, kwh
 from utility.billing.proof.leaf import Course
 
@@ -22,12 +22,13 @@ Steps: TypeAlias = list[tuple[int, int]]
 WIDTH, HEIGHT, LEFT, BOTTOM = 860, 240, 52, 20  # of the plot, in its own units
 GRID = 2  # heights of steps in a unit
 
-DRAWN = (
-    (Quantity.IMPORTED, "imported", LOOKS[PowerFlow.PLANT].light, 1),
-    (Quantity.SHARED_IN, "shared in", LOOKS[PowerFlow.NEIGHBOURS].light, 1),
-    (Quantity.EXPORTED, "exported", LOOKS[PowerFlow.SUN].light, -1),
-    (Quantity.SHARED_OUT, "shared out", LOOKS[PowerFlow.BATTERY].light, -1),
+_LOOKS = (
+    (Quantity.IMPORTED, PowerFlow.PLANT, 1),
+    (Quantity.SHARED_IN, PowerFlow.NEIGHBOURS, 1),
+    (Quantity.EXPORTED, PowerFlow.SUN, -1),
+    (Quantity.SHARED_OUT, PowerFlow.BATTERY, -1),
 )
+DRAWN = tuple((quantity, QUANTITY_WORDS[quantity], LOOKS[flow].light, side) for quantity, flow, side in _LOOKS)
 """What the plot shows: the quantity, its words, the color of its source, and its side of the axis."""
 
 _DATED = (1, 6, 11, 16, 21, 26)  # days of the month whose place is named

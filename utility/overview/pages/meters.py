@@ -11,7 +11,7 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.records import KNOWN_STATES, RecordType, State
 from commonwatt.model.units import QUARTER_S, SLOT_S, quarter_of
 from commonwatt.protocol.topics import MICROGRID_PATTERN
-from commonwatt.settlement.settled import Quantity, SettledQuality
+from commonwatt.settlement.settled import QUANTITY_WORDS, SettledQuality
 from utility.overview.store.meter import MeterFacts, exchange_history, meter_facts
 from utility.overview.store.series import settled_series, slot_series
 from utility.readings.store import reads
@@ -63,12 +63,6 @@ _SETTLED = {
     int(SettledQuality.ESTIMATED): "estimated",
     int(SettledQuality.EDITED): "entered by a person",
     int(SettledQuality.AVERAGED): "averaged",
-}
-_QUANTITIES = {
-    Quantity.IMPORTED: "Taken from the town",
-    Quantity.SHARED_IN: "Taken from the microgrid",
-    Quantity.EXPORTED: "Given to the town",
-    Quantity.SHARED_OUT: "Given to the microgrid",
 }
 What = Literal["through", "generation", "stored", "register", "settled"]
 _Id = Annotated[str, Path(pattern="^[0-9]{1,20}$")]
@@ -179,7 +173,7 @@ def _settled(console: Console, facts: MeterFacts, begin: int, until: int) -> dic
     except StoreError as error:
         raise HTTPException(500, str(error)) from error
     lines = [
-        {"label": _QUANTITIES[quantity], "unit": "kW", **plotted(thinned(series), KILOWATTS, _SETTLED)}
+        {"label": QUANTITY_WORDS[quantity].capitalize(), "unit": "kW", **plotted(thinned(series), KILOWATTS, _SETTLED)}
         for quantity, series in found.quantities.items()
     ]
     note = f"{found.provisional} quarter-hours may still change by late readings." if found.provisional else ""

@@ -77,7 +77,7 @@ def add_microgrids(app: FastAPI, console: Console) -> None:
             meters = meters_of(connection, name)
             found = day_of_microgrid(connection, meters, first, until)
         lines = (
-            ("From the town", PowerFlow.PLANT, "kW", KILOWATTS, found.net, found.has_net),
+            ("Taken from the town", PowerFlow.PLANT, "kW", KILOWATTS, found.net, found.has_net),
             ("Sun", PowerFlow.SUN, "kW", KILOWATTS, found.sun, found.has_sun),
             ("Stored", PowerFlow.BATTERY, "kWh", 1e-6, found.stored, found.has_stored),
         )

@@ -78,7 +78,7 @@ def test_month_and_day_have_rows_and_series(resident: Callable[[int], Browser]) 
     assert "2027-01-01" in month
     assert "2027-01-15" in month
     assert "2027-01-16" not in month, "days to come have no row"
-    assert "Got from the microgrid" in text_of(person.get("/console/home/month/sums"))
+    assert "Received from neighbours" in text_of(person.get("/console/home/month/sums"))
     plot = person.get("/console/home/day.json?day=2027-01-14").json()
     assert [one["label"] for one in plot["series"]] == ["Solar", "Used", "Taken", "Given"]
     assert all(len(one["x"]) == 96 for one in plot["series"])

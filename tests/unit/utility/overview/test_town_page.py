@@ -116,7 +116,7 @@ def test_a_microgrid_says_why_its_battery_does_not_share(
     for day in ("0001-01-01", "9999-12-31"):
         assert viewer.get(f"/console/microgrids/r001?day={day}").status_code == 422, day
     plot = viewer.get("/console/microgrids/r001/day.json?day=2027-01-15").json()
-    assert {one["label"] for one in plot["series"]} <= {"From the town", "Sun", "Stored"}
+    assert {one["label"] for one in plot["series"]} <= {"Taken from the town", "Sun", "Stored"}
     assert viewer.get("/console/microgrids/nowhere").status_code == 404
 
 
