@@ -1,16 +1,18 @@
 """The state of the town that all browsers share, computed at most every few seconds."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.local_calendar import midnight, month_of, month_quarters
-from commonwatt.model.units import EpochSeconds, Quarter
+from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from utility.database.base import Connection
 from utility.database.town_zone import zone_of
 from utility.overview.inbox import Item, items
 from utility.overview.microgrids import Cell, Condition, Facts, cell, count
+from utility.overview.outlook import NeedTomorrow, PriceNow, dear_spans, need_tomorrow, price_now
 from utility.overview.power import TownPower, town_power
 from utility.overview.store.days import CountedDays, counted_days
 from utility.overview.store.town import microgrids, town_energy
@@ -18,7 +20,10 @@ from utility.overview.store.waiting import counts
 from utility.overview.today import DayEnergy, Today
 from utility.readings.store.retention import newest_quarter
 from utility.registry.layout import Day
+from utility.supply.store.plant import quarters_between
 from utility.supply.store.supply_view import supply_view
+from utility.tariffs.store.tariffs import published
+from utility.tariffs.tariff import Tariff
 from utility.webkit.console.shared import Shared
 from utility.webkit.services import Api
 
@@ -28,6 +33,9 @@ WAITING_S = 15  # seconds for which the counts of what waits for a person are go
 COMPLETENESS_S = 60  # seconds for which the sums of completeness are good; the days are counted once an hour
 
 _DAY_S = 86_400
+
+# A tariff's published versions, when its price is highest today, and tomorrow's need.
+_Ahead: TypeAlias = tuple[Sequence[Tariff], Sequence[tuple[EpochSeconds, EpochSeconds]], NeedTomorrow | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +53,11 @@ class TownState:
     yesterday: CountedDays  # completeness of the last day of UTC that is counted
     month: CountedDays  # completeness of the local month's days
     month_name: str  # the month
+    price: (
+        PriceNow | None
+    )  # by the tariff of accounts that have none of their own; ``None``: none is in force
+    dear: Sequence[tuple[EpochSeconds, EpochSeconds]]  # when it is highest in the local day
+    need: NeedTomorrow | None  # what will be needed from the plant; ``None``: no whole day of the plant is known
     connected: bool  # whether the utility is connected to the head-end
     alarms: tuple[str, ...]  # the utility's own alarms
     items: tuple[Item, ...]  # what needs a person
@@ -65,6 +78,7 @@ class TownView:
         self._last: TownState | None = None
         self._shared = Shared(self._state, every_s=EVERY_S, at_most_s=AT_MOST_S, now=api.machine_s)
         self._waiting = Shared(lambda: counts(api.database), every_s=WAITING_S, at_most_s=300, now=api.machine_s)
+        self._ahead = Shared(self._outlook, every_s=COMPLETENESS_S, at_most_s=3_600, now=api.machine_s)
         self._days = Shared(self._completeness, every_s=COMPLETENESS_S, at_most_s=3_600, now=api.machine_s)
 
     def get(self) -> TownState:
@@ -85,6 +99,7 @@ class TownView:
         cells, board = tuple(cell(each, now) for each in facts), self._api.alarms.board()
         version, changed = self._versions(cells)
         month_name, month, yesterday = self._days.get()
+        versions, dear, need = self._ahead.get()
         self._last = TownState(
             time=now,
             version=version,
@@ -97,6 +112,9 @@ class TownView:
             yesterday=yesterday,
             month=month,
             month_name=month_name,
+            price=price_now(versions, now),
+            dear=dear,
+            need=need,
             connected=self._api.connected(),
             alarms=tuple(self._api.health.alarms()),
             items=items(board.rows, facts, self._waiting.get(), now),
@@ -126,6 +144,16 @@ class TownView:
         version = max([self._last.version, *changed.values()])
         return version, changed
 
+    def _outlook(self) -> _Ahead:
+        now = int(self._api.clock.now())
+        with self._api.database.reads.begin() as connection:
+            zone = zone_of(connection)
+            known = quarters_between(connection, now // QUARTER_S - 14 * 96, now // QUARTER_S)
+            versions = [each for each in published(connection) if each.name == self._api.settings.billing.tariff]
+        begin = local_day_start(now, zone)
+        net = {each.quarter: each.net for each in known}
+        return versions, dear_spans(versions, begin, local_day_start(now, zone, 1)), need_tomorrow(net, now, zone)
+
     def _completeness(self) -> tuple[str, CountedDays, CountedDays]:
         now = int(self._api.clock.now())
         with self._api.database.reads.begin() as connection:
@@ -145,6 +173,6 @@ def month_days(now: EpochSeconds, zone: ZoneInfo) -> tuple[str, Day, Day]:
     return name, first // 96, now // _DAY_S
 
 
-def local_day_start(now: EpochSeconds, zone: ZoneInfo) -> Quarter:
-    """Return the first quarter of the local day."""
-    return midnight(datetime.fromtimestamp(now, zone).date(), zone)
+def local_day_start(now: EpochSeconds, zone: ZoneInfo, later: int = 0) -> Quarter:
+    """Return the first quarter of the local day, or of one that comes some days later."""
+    return midnight(datetime.fromtimestamp(now, zone).date() + timedelta(days=later), zone)

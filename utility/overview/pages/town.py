@@ -1,6 +1,6 @@
 """The town at a glance: each microgrid by its state, power and energy now, completeness; live."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Annotated, Any
 
@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse
 from starlette.concurrency import run_in_threadpool
 
 from commonwatt.model.palette import LOOKS, PowerFlow
-from commonwatt.model.units import QUARTER_S
+from commonwatt.model.units import QUARTER_S, EpochSeconds
 from utility.access.actor import Actor
 from utility.access.roles import Role
 from utility.overview.inbox import of_roles
@@ -53,7 +53,8 @@ def add_town(app: FastAPI, console: Console) -> None:
     @app.get("/console/town/day.json", include_in_schema=False)
     def day(_: Staff) -> dict[str, Any]:
         """Return the local day's use by source, for its plot."""
-        return day_plot(view.get().today)
+        state = view.get()
+        return day_plot(state.today, state.dear)
 
     def rendered(request: Request, actor: Actor, since: int) -> bytes:
         state = view.get()
@@ -136,8 +137,12 @@ def _parts(today: Today) -> list[tuple[PowerFlow, float, bool]]:
     return [(flow, abs(watts), watts >= 0) for flow, watts in given]
 
 
-def day_plot(today: Today) -> dict[str, Any]:
-    """Return what was used in each quarter-hour of the local day so far, kW by source; none where it is unknown."""
+def day_plot(today: Today, dear: Sequence[tuple[EpochSeconds, EpochSeconds]] = ()) -> dict[str, Any]:
+    """Return what was used in each quarter-hour of the local day so far, kW by source; none where it is unknown.
+
+    Args:
+        dear: When energy from the town costs most today.
+    """
     quarters = range(today.begin, today.begin if today.quarter is None else today.quarter + 1)
     found = [None if (one := today.quarters.get(each)) is None else one.by_source() for each in quarters]
     unknown = f"{found.count(None)} of {len(found)} quarter-hours since midnight are not shown"
@@ -153,6 +158,7 @@ def day_plot(today: Today) -> dict[str, Any]:
                 "step_s": QUARTER_S,
                 "high": [None if each is None else round(each[flow] * KILOWATTS, 4) for each in found],
                 "marks": [],
+                "shaded": [[begin, end, "peak hours, when energy from the town costs most"] for begin, end in dear],
                 "missing": 0,
             }
             for flow in (PowerFlow.SUN, PowerFlow.BATTERY, PowerFlow.PLANT)

@@ -1,7 +1,8 @@
 // Draws the figures with data-plot (see the macro `plot`), and below each a table of the same numbers.
 //
 // The address answers {series: [{label, unit, x, step_s, high, low?, marks, missing}], note?}: `high` has null in a gap,
-// `low` makes a band of the least and greatest values of a step, `marks` are [begin, end, word] of doubtful spans. A series of a
+// `low` makes a band of the least and greatest values of a step, `marks` are [begin, end, word] of doubtful spans,
+// `shaded` of the first series are spans that a person looks for. A series of a
 // `flow` has its colour (palette.py); with `stack` the series lie one upon the other, and the legend has their own values.
 "use strict";
 (() => {
@@ -58,7 +59,7 @@
       const { ctx, bbox } = plot;
       ctx.save();
       ctx.fillStyle = style("--plot-mark");
-      for (const [begin, end] of series.flatMap((one) => one.marks)) {
+      for (const [begin, end] of [...series.flatMap((one) => one.marks), ...(series[0].shaded || [])]) {
         const left = Math.max(bbox.left, plot.valToPos(begin, "x", true));
         const right = Math.min(bbox.left + bbox.width, plot.valToPos(end, "x", true));
         if (right > left) ctx.fillRect(left, bbox.top, Math.max(1, right - left), bbox.height);
@@ -109,6 +110,7 @@
       if (one.missing) list.append(make("li", `${one.label}: ${one.missing} of ${one.x.length} steps have no value.`));
       if (one.low) list.append(make("li", `${one.label}: the least and the greatest value of every ${one.step_s} s.`));
     }
+    for (const words of new Set((found.series[0].shaded || []).map((span) => span[2]))) list.append(make("li", `Shaded: ${words}.`));
     if (found.note) list.append(make("li", found.note));
     return list;
   }
