@@ -14,7 +14,7 @@ Line = tuple[NDArray[np.int64], NDArray[np.bool_]]  # the value of each step, mi
 
 
 def figure(lines: Mapping[str, Line], start: EpochSeconds, step_s: int, record_type: int) -> dict[str, Any]:
-    """Return a plot of some lines over the same steps: mean power for energies, watt-hours for a level.
+    """Return a plot of some lines over the same steps: mean power in kW for energies, kWh for a level.
 
     Args:
         lines: By name.
@@ -23,7 +23,7 @@ def figure(lines: Mapping[str, Line], start: EpochSeconds, step_s: int, record_t
         record_type: What is measured.
     """
     is_flow = RecordType(record_type).is_flow
-    unit, scale = ("W", 3.6 / step_s) if is_flow else ("Wh", 0.001)
+    unit, scale = ("kW", 3.6e-3 / step_s) if is_flow else ("kWh", 1e-6)
     return {
         "series": [
             {"label": name, "unit": unit, **plotted(thinned(_series(line, start, step_s)), scale, {})}

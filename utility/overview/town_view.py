@@ -53,9 +53,7 @@ class TownState:
     yesterday: CountedDays  # completeness of the last day of UTC that is counted
     month: CountedDays  # completeness of the local month's days
     month_name: str  # the month
-    price: (
-        PriceNow | None
-    )  # by the tariff of accounts that have none of their own; ``None``: none is in force
+    price: PriceNow | None  # by the tariff of accounts that have none of their own; ``None``: none is in force
     dear: Sequence[tuple[EpochSeconds, EpochSeconds]]  # when it is highest in the local day
     need: NeedTomorrow | None  # what will be needed from the plant; ``None``: no whole day of the plant is known
     connected: bool  # whether the utility is connected to the head-end

@@ -7,16 +7,20 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import Field
 
 from commonwatt.model.ids import parse_id
-from commonwatt.model.units import QUARTER_S, SLOT_S
+from commonwatt.model.local_calendar import month_of
+from commonwatt.model.units import QUARTER_S, SLOT_S, quarter_of
 from commonwatt.model.words import counted
 from commonwatt.protocol.dead_letter_words import row_of
 from commonwatt.protocol.dead_letters import Kept, Wanted
+from utility.billing.store.billing import issued_run
 from utility.corrections.columns import Finding
 from utility.corrections.decisions import close_findings, meter_number
 from utility.corrections.figures import figure
 from utility.corrections.pages import Meter
 from utility.corrections.store.checking import open_findings
+from utility.overview.judging import consequences, judged
 from utility.overview.store import waiting
+from utility.overview.store.meter import holder_at, meter_facts
 from utility.readings.decisions import around, decide_letters
 from utility.readings.store.dead_letters import dead_letters, find_dead_letter
 from utility.readings.store.quarantine import QUARANTINED
@@ -66,7 +70,7 @@ def _add_readings(app: FastAPI, console: Console) -> None:
     def reading(request: Request, actor: Staff, no: Number) -> HTMLResponse:
         """Show a dead letter with quarantined readings among the readings around it."""
         kept = _kept(console, no)
-        content = {"row": row_of(kept), "waits": kept.state == QUARANTINED}
+        content = {"row": row_of(kept), "waits": kept.state == QUARANTINED} | _judging(console, kept)
         return console.page(request, actor, "quarantined_reading.html", content | tabs(console, "readings"))
 
     @app.get(f"{_START}/readings/{{no}}/plot.json", include_in_schema=False)
@@ -130,6 +134,19 @@ def _add_lists(app: FastAPI, console: Console) -> None:
 def tabs(console: Console, here: str) -> dict[str, Any]:
     """Return what the tabs of these pages show."""
     return {"counts": waiting.counts(console.database), "tab": here}
+
+
+def _judging(console: Console, kept: Kept) -> dict[str, Any]:
+    """Return whose reading it is, what it says and what a decision does; nothing of a meter that is not registered."""
+    with console.database.reads.begin() as connection:
+        facts = meter_facts(connection, kept.dead_letter.meter)
+        one = None if facts is None else judged(kept, facts)
+        if facts is None or one is None:
+            return {"facts": None, "one": None}
+        quarter = quarter_of(one.start)
+        account, month = holder_at(connection, facts.number, quarter), month_of(quarter, console.zone())
+        done = consequences(one, account, month, is_issued=issued_run(connection, month) is not None)
+    return {"facts": facts, "one": one, "account": account, "done": done}
 
 
 def _kept(console: Console, no: int) -> Kept:

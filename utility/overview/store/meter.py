@@ -7,10 +7,10 @@ from sqlalchemy import Connection, select
 
 from commonwatt.model.ids import MeterId, signed64
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
+from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds, Quarter
 from utility.readings.tables import series
 from utility.registry.store.accounts import changes_of
-from utility.registry.tables import controller, declared_minimum, installed, meter
+from utility.registry.tables import controller, declared_minimum, holding, installed, meter
 
 MAX_MINIMA = 20  # most reported minima of a meter that its page shows
 
@@ -27,6 +27,7 @@ class MeterFacts:
     function: str  # the kind of place
     direction: str  # the direction that it measures
     record_types: tuple[RecordType, ...]  # what it records
+    service_amps: int  # the service that it measures
     capacity: int | None  # the capacity of the battery behind it, milliwatt-hours; ``None``: no battery
     # The sharing minima that it reported, percent, each with the time of its first report, newest first.
     minima: tuple[tuple[int, EpochSeconds], ...]
@@ -56,12 +57,21 @@ def meter_facts(connection: Connection, meter_id: MeterId) -> MeterFacts | None:
         function=row.function,
         direction=row.direction,
         record_types=tuple(RecordType(int(k)) for k in row.record_types.split(",") if int(k) in known),
+        service_amps=row.service_amps,
         capacity=row.battery_capacity,
         minima=tuple((each.percent, each.said) for each in connection.execute(minima)),
         since=_time(row.since),
         until=_time(row.until),
         first_data={each.record_type: each.first_quarter * QUARTER_S for each in first},
     )
+
+
+def holder_at(connection: Connection, number: int, quarter: Quarter) -> AccountNumber | None:
+    """Return the account that had a meter in a quarter; ``None``: none had it."""
+    c = holding.c
+    held = (c.meter == number) & (c.since <= quarter) & (c.until.is_(None) | (c.until > quarter))
+    found: int | None = connection.execute(select(c.account).where(held)).scalar()
+    return None if found is None else AccountNumber(found)
 
 
 def exchange_history(connection: Connection, facts: MeterFacts, limit: int) -> tuple[list[dict[str, Any]], list[Any]]:

@@ -133,6 +133,6 @@ def test_value_is_entered_or_the_form_says_what_is_wrong(browser: Browsers, data
     assert "8 quarter-hours entered, 0.250 kWh" in text_of(clerk.get(done.headers["location"]))
     (line,) = keys(database, State.EDITED)
     plot = clerk.get(f"{LIST}/{line}/plot.json").json()
-    assert plot["series"][0]["unit"] == "W"
-    assert [round(x) for x in plot["series"][1]["high"] if x is not None] == [125] * 8
+    assert plot["series"][0]["unit"] == "kW"
+    assert [round(x, 3) for x in plot["series"][1]["high"] if x is not None] == [0.125] * 8
     assert browser(Role.VIEWER).post(f"{LIST}/edit", fields).status_code == 403

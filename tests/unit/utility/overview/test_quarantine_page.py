@@ -96,10 +96,17 @@ def test_reading_is_shown_among_its_neighbours(browser: Browsers) -> None:
     viewer = browser(Role.VIEWER)
     page = viewer.get("/console/quarantine/readings/2")
     assert "Release it" not in page.text, "a viewer reads only"
+    words = text_of(page)
+    assert "energy through the meter: 60.0 kW; plausible is at most 60.0 kW" in words
+    assert "house 1 in r001" in words
+    assert "15 Jan 2027 03:00:30" in words, "the town's time"
+    clerk = text_of(browser(Role.CLERK).get("/console/quarantine/readings/2"))
+    assert "If you release it" in clerk
+    assert "stay missing" in clerk
     assert viewer.post("/console/quarantine", {"no": "2", "action": "released"}).status_code == 403
     stored, waits = viewer.get("/console/quarantine/readings/2/plot.json").json()["series"]
     there = [(x, y) for x, y in zip(stored["x"], stored["high"], strict=True) if y is not None]
-    assert there == [(BEGIN, 1.2)], "5 mWh in 15 s are 1.2 W"
+    assert there == [(BEGIN, 0.0012)], "5 mWh in 15 s are 1.2 W"
     assert [x for x, y in zip(waits["x"], waits["high"], strict=True) if y is not None] == [BEGIN + 30]
     assert viewer.get("/console/quarantine/readings/9").status_code == 404
 
