@@ -1,13 +1,12 @@
 """A quarantined reading as a person judges it: when, how much, against which limit; what a decision does; pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S, AccountNumber, EpochSeconds, MilliwattHours
-from commonwatt.model.validation import limits_of
 from commonwatt.model.words import counted
 from commonwatt.protocol.dead_letters import Kept, quarantined_blocks
-from utility.overview.store.meter import MeterFacts
 
 _KILOWATTS = 3600 / SLOT_S / 1e6
 _WHAT = {
@@ -42,8 +41,12 @@ class Judged:
         return words if self.limit is None else f"{words}; plausible is at most {_amount(self.kind, self.limit)}"
 
 
-def judged(kept: Kept, facts: MeterFacts) -> Judged | None:
-    """Return what a dead letter's readings say; ``None``: it has none."""
+def judged(kept: Kept, limits: Mapping[int, MilliwattHours]) -> Judged | None:
+    """Return what a dead letter's readings say; ``None``: it has none.
+
+    Args:
+        limits: The greatest plausible reading, by record type.
+    """
     blocks = quarantined_blocks(kept.dead_letter, RecordType)
     if blocks is None:
         return None
@@ -56,7 +59,7 @@ def judged(kept: Kept, facts: MeterFacts) -> Judged | None:
         end=int(starts.max()) + SLOT_S,
         slots=int(there.sum()),
         most=int(blocks.values[there].max()),
-        limit=limits_of(facts.service_amps, facts.capacity).get(kind),
+        limit=limits.get(kind),
         energy=int(blocks.values[there].sum()) if kind.is_flow else None,
     )
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from commonwatt.model.ids import parse_id
 from commonwatt.model.local_calendar import month_of
 from commonwatt.model.units import QUARTER_S, SLOT_S, quarter_of
+from commonwatt.model.validation import limits_of
 from commonwatt.model.words import counted
 from commonwatt.protocol.dead_letter_words import row_of
 from commonwatt.protocol.dead_letters import Kept, Wanted
@@ -140,7 +141,7 @@ def _judging(console: Console, kept: Kept) -> dict[str, Any]:
     """Return whose reading it is, what it says and what a decision does; nothing of a meter that is not registered."""
     with console.database.reads.begin() as connection:
         facts = meter_facts(connection, kept.dead_letter.meter)
-        one = None if facts is None else judged(kept, facts)
+        one = None if facts is None else judged(kept, limits_of(facts.service_amps, facts.capacity))
         if facts is None or one is None:
             return {"facts": None, "one": None}
         quarter = quarter_of(one.start)
