@@ -9,6 +9,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Query, Response
 from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -38,8 +39,9 @@ from utility.supply.store.supply_view import supply_view
 from utility.tariffs.api import add_tariffs
 from utility.webkit.api import add_works
 from utility.webkit.console.console import Console
+from utility.webkit.console.static_files import load_static
 from utility.webkit.headers import bounded_body, with_headers
-from utility.webkit.page import POLICY, page, runbooks_page
+from utility.webkit.page import DOCS_POLICY, POLICY, docs_page, for_people, runbooks_page
 from utility.webkit.parameters import LOCAL_TIMES, Limit, MicrogridName
 from utility.webkit.rights import EVERYBODY, FOR_STAFF, OPEN, Gate, unruled
 from utility.webkit.services import Api
@@ -92,6 +94,9 @@ def make_app(api: Api) -> FastAPI:
     add_api_tokens(app, api)
     add_commands(app, api)
     add_statistics(app, api)
+    for route in app.routes:
+        if isinstance(route, APIRoute):
+            route.tags = [route.endpoint.__module__.split(".")[1]]  # the room: the groups of /docs
     if routes := unruled(app):
         raise RuntimeError(f"routes without a rule of who may use them: {', '.join(routes)}")
     add_refusals(app, api)
@@ -101,13 +106,13 @@ def make_app(api: Api) -> FastAPI:
 def _add_pages(app: FastAPI) -> None:
     @app.get("/docs", include_in_schema=False, dependencies=[EVERYBODY])
     def docs() -> HTMLResponse:
-        """Return the page of all endpoints, with a form for each."""
-        return HTMLResponse(page(app.openapi()), headers={"Content-Security-Policy": POLICY})
+        """Return the page of all endpoints, by group, with their schemas and examples."""
+        return HTMLResponse(docs_page(load_static().address), headers={"Content-Security-Policy": DOCS_POLICY})
 
     @app.get("/openapi.json", include_in_schema=False, dependencies=[EVERYBODY])
     def openapi() -> JSONResponse:
         """Return the description of all endpoints for programs."""
-        return JSONResponse(app.openapi())
+        return JSONResponse(for_people(app.openapi()))
 
     @app.get("/runbooks", include_in_schema=False, dependencies=[EVERYBODY])
     def runbooks() -> HTMLResponse:

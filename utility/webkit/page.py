@@ -1,7 +1,8 @@
-"""The API's HTML pages: every endpoint with a form, and the runbooks. They load nothing from other servers."""
+"""The API's HTML pages: Swagger UI with every route, and the runbooks. They load nothing from other servers."""
 
+from collections.abc import Callable
+from copy import deepcopy
 from functools import cache
-from html import escape
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,13 @@ from typing import Any
 from markdown_it import MarkdownIt
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-"""Content-Security-Policy of the pages: no script runs."""
+"""Content-Security-Policy of the runbooks: no script runs."""
+
+DOCS_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+"""That of the API's page: Swagger UI sets styles of its own."""
 
 _STYLE = (
     "body{font-family:sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
@@ -17,18 +24,36 @@ _STYLE = (
 )
 
 
-def page(description: dict[str, Any]) -> str:
-    """Return the page (HTML) of an OpenAPI description: a form for each GET without parameters in its path."""
-    info = description["info"]
-    questions = "".join(
-        _question(path, operation) if method == "get" and "{" not in path else _told_only(path, method, operation)
-        for path, methods in description["paths"].items()
-        for method, operation in methods.items()
-    )
+def docs_page(address: Callable[[str], str]) -> str:
+    """Return the page (HTML) on which Swagger UI shows the API's description.
+
+    Args:
+        address: Returns the address of a static file by its name.
+    """
+    scripts = "".join(f'<script src="{address(name)}" defer></script>' for name in ("swagger-ui-bundle.js", "docs.js"))
     return (
-        f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{escape(info["title"])}</title>'
-        f"<style>{_STYLE}</style><h1>{escape(info['title'])}</h1><p>{escape(info.get('description', ''))} "
-        f'For programs: <a href="/openapi.json">openapi.json</a>.</p>{questions}</html>'
+        '<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>Commonwatt utility: the API</title>'
+        f'<link rel="icon" href="{address("icon.svg")}"><link rel="stylesheet" href="{address("swagger-ui.css")}">'
+        f'{scripts}<main id="viewer"></main></html>'
+    )
+
+
+def for_people(description: dict[str, Any]) -> dict[str, Any]:
+    """Return an OpenAPI description with two examples of each route."""
+    found = deepcopy(description)
+    for path, methods in found["paths"].items():
+        for method, operation in methods.items():
+            operation["description"] = operation.get("description", "") + _examples(method, path)
+    return found
+
+
+def _examples(method: str, path: str) -> str:
+    body = "" if method == "get" else " --json @body.json"
+    asked = "" if method == "get" else ", json=body"
+    return (
+        f"\n\nWith curl and in Python, with a token of your account's page:\n\n"
+        f"    curl -X {method.upper()} -H 'Authorization: Bearer TOKEN'{body} 'https://UTILITY{path}'\n"
+        f'    httpx.{method}("https://UTILITY{path}", headers={{"Authorization": "Bearer TOKEN"}}{asked}).json()\n'
     )
 
 
@@ -48,31 +73,3 @@ def runbooks_page() -> str:
     body = markdown.renderer.render(tokens, markdown.options, {})
     head = f'<meta charset="utf-8"><title>Runbooks</title><style>{_STYLE}</style>'
     return f'<!DOCTYPE html><html lang="en">{head}{body}</html>'
-
-
-def _told_only(path: str, method: str, operation: dict[str, Any]) -> str:
-    said = "".join(f"<p>{escape(text)}</p>" for text in operation.get("description", "").split("\n\n"))
-    return f"<section><h2>{escape(method.upper())} {escape(path)}</h2>{said}</section>"
-
-
-def _question(path: str, operation: dict[str, Any]) -> str:
-    said = "".join(f"<p>{escape(text)}</p>" for text in operation.get("description", "").split("\n\n"))
-    # A form sends an empty field as empty text, which is not a valid value: optional parameters are only listed.
-    parameters = operation.get("parameters", ())
-    asked = [p for p in parameters if p["required"] or "default" in p["schema"]]
-    optional = [p for p in parameters if p not in asked]
-    also = f"<p>Optional: {', '.join(_told(parameter) for parameter in optional)}.</p>" if optional else ""
-    return (
-        f"<section><h2>{escape(path)}</h2>{said}{also}"
-        f'<form action="{escape(path)}">{"".join(map(_input, asked))}<button>Send</button></form></section>'
-    )
-
-
-def _told(parameter: dict[str, Any]) -> str:
-    return f"<code>{escape(parameter['name'])}</code> ({escape(parameter.get('description', ''))})"
-
-
-def _input(parameter: dict[str, Any]) -> str:
-    name, default = escape(parameter["name"]), escape(str(parameter["schema"].get("default", "")))
-    about = escape(parameter.get("description", ""))
-    return f'<label>{name} <input name="{name}" value="{default}" required> <small>{about}</small></label>'
