@@ -117,6 +117,7 @@ class BillingSettings(Settings):
         description="What the regional grid charges outside peak hours, dollars per kWh, to project the cost of the "
         "next month; without it there is none.",
     )
+    payment_days: int = Field(30, ge=1, le=365, description="Days from the issue of a bill to its due date.")
 
     @model_validator(mode="before")
     @classmethod

@@ -60,6 +60,7 @@ def issued(person: Callable[..., Visit], address: str, published: None) -> None:
     by_keyboard(anna.get_by_role("button", name="Check: compute again"))
     expect(anna.get_by_text("An approver issues it").first).to_be_visible()
     ben.goto(anna.url)
+    by_keyboard(ben.get_by_label("I have looked at what stands out"), key="Space")
     by_keyboard(ben.get_by_role("button", name="Issue 26 bills"))
     expect(ben.get_by_text("Issued by ben").first).to_be_visible()
 

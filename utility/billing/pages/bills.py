@@ -1,19 +1,22 @@
 """Bills: found by account, explained from the amount down to quarter-hours, printed, with their receipt."""
 
 import json
-from datetime import date
+from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from commonwatt.settlement.settled import Quantity
+from commonwatt.model.units import quarter_of
+from commonwatt.settlement.settled import QUANTITY_WORDS, Quantity
 from utility.billing.bill import Bill
 from utility.billing.documents.explained import Explained, rows_of
 from utility.billing.documents.html import as_html
 from utility.billing.documents.statement import hours, spaced, texts
 from utility.billing.store.bill_documents import RunDocuments, documents_of_run
+from utility.billing.store.billing import run_of
+from utility.billing.store.finding import FoundAccount, find_accounts
 from utility.billing.store.issued_bills import issued_bills
 from utility.billing.store.kept_documents import KeptDocuments
 from utility.billing.store.run_views import drafts_of_account
@@ -41,11 +44,13 @@ def add_bills(app: FastAPI, console: Console) -> None:
 
 def _add_account(app: FastAPI, console: Console) -> None:
     @app.get(_START, include_in_schema=False)
-    def find(request: Request, actor: ClerksOrApprovers, account: Annotated[int, Query(ge=0, lt=2**31)] = 0) -> Any:
-        """Show the field for an account, or go to its bills."""
-        if account:
-            return RedirectResponse(f"{_START}/{account}", 303)
-        return console.page(request, actor, "bills.html", {"account": "", "rows": []})
+    def find(request: Request, actor: ClerksOrApprovers, text: Annotated[str, Query(max_length=100)] = "") -> Any:
+        """Show the accounts that a text may mean; of a single one go to its bills."""
+        accounts = [] if _is_number(text) else _accounts(console, text)
+        if _is_number(text) or len(accounts) == 1:
+            return RedirectResponse(f"{_START}/{accounts[0].account if accounts else int(text)}", 303)
+        content = {"account": "", "rows": [], "text": text, "accounts": accounts, "who": None}
+        return console.page(request, actor, "bills.html", content)
 
     @app.get(f"{_START}/{{account}}", include_in_schema=False)
     def of_account(request: Request, actor: ClerksOrApprovers, account: Number) -> HTMLResponse:
@@ -54,7 +59,9 @@ def _add_account(app: FastAPI, console: Console) -> None:
             drafts = drafts_of_account(connection, account, MAX_BILLS)
         rows = [*drafts, *map(vars, issued_bills(console.database, account, MAX_BILLS))]
         rows.sort(key=lambda row: (row["month"], row["no"]), reverse=True)
-        return console.page(request, actor, "bills.html", {"account": account, "rows": rows})
+        who = next((each for each in _accounts(console, str(account)) if each.account == account), None)
+        content = {"account": account, "rows": rows, "text": account, "who": who}
+        return console.page(request, actor, "bills.html", content)
 
 
 def _add_explained(app: FastAPI, console: Console, kept: KeptDocuments[int]) -> None:
@@ -78,6 +85,8 @@ def _add_explained(app: FastAPI, console: Console, kept: KeptDocuments[int]) -> 
             "day": "" if day is None else day.isoformat(),
             "hour": hour,
             "path": f"{_START}/{account}/{run}",
+            "who": next((each for each in _accounts(console, str(account)) if each.account == account), None),
+            "due": _due(console, run),
         }
         return console.page(request, actor, "bill.html", content)
 
@@ -90,7 +99,7 @@ def _add_explained(app: FastAPI, console: Console, kept: KeptDocuments[int]) -> 
         return {
             "series": [
                 {
-                    "label": quantity.name.lower().replace("_", " "),
+                    "label": QUANTITY_WORDS[quantity],
                     "unit": "Wh",
                     "x": list(by_hour.starts),
                     "step_s": 3600,
@@ -125,6 +134,24 @@ def _add_files(app: FastAPI, kept: KeptDocuments[int]) -> None:
         documents = _documents(kept, account, run)
         content = json.dumps(documents.receipt(account), separators=(",", ":")).encode()
         return download(content, f"receipt-{documents.run.month}-{account}.json", "application/json")
+
+
+def _is_number(text: str) -> bool:
+    return text.strip().isdecimal() and len(text) < 10
+
+
+def _accounts(console: Console, text: str) -> list[FoundAccount]:
+    with console.database.reads.begin() as connection:
+        return find_accounts(connection, text, quarter_of(console.now()))
+
+
+def _due(console: Console, number: int) -> date | None:
+    """Return the due date of an issued run's bills; ``None``: it is not issued."""
+    with console.database.reads.begin() as connection:
+        issued = found(lambda: run_of(connection, number))["issued"]
+    if issued is None:
+        return None
+    return datetime.fromtimestamp(issued, console.zone()).date() + timedelta(console.api.settings.billing.payment_days)
 
 
 def _documents(kept: KeptDocuments[int], account: int, run: int) -> RunDocuments:

@@ -11,9 +11,11 @@ from utility.access.two_people import shown as shown_second
 from utility.billing import decisions as runs
 from utility.billing.api.billing_works import begin_check, begin_draft
 from utility.billing.documents.statement import spaced
+from utility.billing.month_steps import month_steps
 from utility.billing.proof.head import check_code
 from utility.billing.store import billing, run_views
 from utility.billing.store.bill_documents import refuse_altered
+from utility.billing.store.bills_due import bills_wait_for, local_month
 from utility.billing.store.run_views import Order
 from utility.webkit.console.answers import ROWS, Number, Skip, address, found, refusing
 from utility.webkit.console.console import Console
@@ -55,10 +57,13 @@ def _add_list(app: FastAPI, console: Console) -> None:
         """List runs of bills, the newest first, and the works that make one."""
         with console.database.reads.begin() as connection:
             rows = billing.runs(connection, ROWS + 1, before or None)
+        month = console.api.last_month()
+        waits_for = bills_wait_for(console.database, local_month(month, console.zone()))
         content = {
+            "steps": month_steps([row for row in rows if row["month"] == month], waits_for),
             "rows": rows[:ROWS],
             "later": address(_START, before=rows[ROWS - 1]["no"]) if len(rows) > ROWS else "",
-            "month": console.api.last_month(),
+            "month": month,
             "works": [work for work in console.api.works.newest() if work.is_open],
         }
         return console.page(request, actor, "runs.html", content)
@@ -84,6 +89,7 @@ def _add_run(app: FastAPI, console: Console) -> None:
             content = {
                 "run": run,
                 "before": before,
+                "standing": run_views.standing_out(connection, number, base or None),
                 "compared": run_views.comparison(connection, number, base) if base else None,
                 "code": "" if run["root"] is None else spaced(check_code(billing.tree_of(connection, number).head)),
                 "figures": _figures(run, before),

@@ -1,10 +1,20 @@
 """Whether a local month is to be billed, and what its bills wait for."""
 
+from zoneinfo import ZoneInfo
+
+from commonwatt.model.local_calendar import month_quarters
+from commonwatt.model.units import QUARTER_S
 from utility.billing.store.billing import is_billed, unissued_before
 from utility.database.database import Database
 from utility.jobs.calendar_periods import Period
 from utility.settlement.store.final_days import days_between, first_settled_day, not_final
 from utility.tariffs.store.tariffs import published
+
+
+def local_month(name: str, zone: ZoneInfo) -> Period:
+    """Return a local month as the period of its job."""
+    first, until = month_quarters(name, zone)
+    return Period(start=first * QUARTER_S, end=until * QUARTER_S, name=name)
 
 
 def is_to_bill(database: Database, month: Period) -> bool:

@@ -1,15 +1,19 @@
 """Runs of bills for people: bills by pages, two runs beside each other, and an account's bills of all months."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
+from statistics import median
 from typing import Any
 
-from sqlalchemy import Connection, Select, case, func, select
+from sqlalchemy import Connection, Row, Select, case, func, select
 
 from commonwatt.model.units import AccountNumber
 from utility.billing.tables import bill, bill_run
+
+_MOST_STEPS = 20  # of a histogram
 
 
 class Order(StrEnum):
@@ -47,6 +51,50 @@ class Comparison:
     before: Decimal  # the sum of the other one
 
 
+@dataclass(frozen=True, kw_only=True)
+class StandingOut:
+    """What a person looks at before a run is issued."""
+
+    largest: Sequence[BillRow]  # the largest bills, at most three
+    zero: int  # bills of nothing
+    halved: int  # bills that fell by more than half
+    risen: int  # bills that rose by more than half
+    median: Decimal  # half of the bills are higher, dollars
+    median_change: Decimal | None  # the same of the changes; ``None``: there is nothing to compare with
+    steps: Sequence[tuple[Decimal, Decimal, int]]  # how many bills there are from one amount to below another one
+
+
+def standing_out(connection: Connection, number: int, other: int | None) -> StandingOut:
+    """Return what stands out among the bills of a run, beside those of another one."""
+    statement, _ = _beside(number, other)
+    rows = sorted(connection.execute(statement), key=lambda row: -row.cents)
+    cents = [row.cents for row in rows]
+    both = [(row.cents, row.was) for row in rows if row.was is not None]
+    changes = [now - was for now, was in both]
+    return StandingOut(
+        largest=[_bill_row(row) for row in rows[:3]],
+        zero=cents.count(0),
+        halved=sum(2 * (was - now) > abs(was) for now, was in both),
+        risen=sum(2 * (now - was) > abs(was) for now, was in both),
+        median=_dollars(round(median(cents))) if cents else Decimal(0),
+        median_change=_dollars(round(median(changes))) if changes else None,
+        steps=_steps(cents),
+    )
+
+
+def _steps(cents: Sequence[int]) -> list[tuple[Decimal, Decimal, int]]:
+    """Return a histogram of at most 20 steps of a round width."""
+    if not cents:
+        return []
+    low, high = min(cents), max(cents)
+    width = next(
+        w for e in range(2, 20) for w in (10**e, 2 * 10**e, 5 * 10**e) if (high // w) - (low // w) < _MOST_STEPS
+    )
+    counts = Counter(each // width for each in cents)
+    steps = range(low // width, high // width + 1)
+    return [(_dollars(each * width), _dollars((each + 1) * width), counts[each]) for each in steps]
+
+
 def bills_page(
     connection: Connection, number: int, other: int | None, order: Order, limit: int, skipped: int
 ) -> list[BillRow]:
@@ -67,10 +115,7 @@ def bills_page(
         Order.MORE: (change.desc(), bill.c.account),
     }
     statement = statement.order_by(*orders[order]).limit(limit).offset(skipped)
-    return [
-        BillRow(account=row.account, total=_dollars(row.cents), before=None if row.was is None else _dollars(row.was))
-        for row in connection.execute(statement)
-    ]
+    return [_bill_row(row) for row in connection.execute(statement)]
 
 
 def comparison(connection: Connection, number: int, other: int) -> Comparison:
@@ -115,6 +160,12 @@ def _beside(number: int, other: int | None) -> tuple[Select[Any], Any]:
     statement = select(bill.c.account, bill.c.cents, was.c.cents.label("was"))
     joined = statement.outerjoin(was, (was.c.run_no == (other or 0)) & (was.c.account == bill.c.account))
     return joined.where(bill.c.run_no == number), was.c.cents
+
+
+def _bill_row(row: Row[Any]) -> BillRow:
+    return BillRow(
+        account=row.account, total=_dollars(row.cents), before=None if row.was is None else _dollars(row.was)
+    )
 
 
 def _dollars(cents: int) -> Decimal:

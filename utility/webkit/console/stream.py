@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from utility.webkit.rights import Staff
@@ -53,10 +53,10 @@ def add_stream(app: FastAPI, streams: Streams) -> None:
     """Add the route."""
 
     @app.get("/console/events", include_in_schema=False)
-    async def events(request: Request, actor: Staff, of: Annotated[frozenset[str], Query()]) -> StreamingResponse:
+    async def events(request: Request, actor: Staff, of: Annotated[frozenset[str], Query()]) -> Response:
         """Tell which of some parts of pages change, as server-sent events."""
         if not streams.take(actor.name):
-            raise HTTPException(429, "too many pages are open; this one asks every five seconds instead")
+            return Response(status_code=204)  # browsers take it as the end, and no error
         headers = {"X-Accel-Buffering": "no"}  # a proxy passes each event on at once
         return StreamingResponse(
             streams.events(request, actor.name, of), headers=headers, media_type="text/event-stream"

@@ -51,6 +51,11 @@ def test_run_is_made_checked_and_issued_by_two_people(browser: Browsers, databas
     november = made(anna, "2026-11")
     page = text_of(anna.get(november))
     assert "Beside run 1, 2026-10 (issued)" in page
+    assert "What stands out" in page
+    assert "accounts pay more than in 2026-10" in page
+    assert "Bills by amount, dollars" in page
+    assert "An issue can't be undone" in text_of(ben.get(november)).replace("&#39;", "'")
+    assert "2026-11" in text_of(anna.get("/console/runs"))
     rises = anna.get(f"{november}/bills?order=more").text
     assert f"/console/bills/{account}/2" in rises
     with database.reads.begin() as connection:
@@ -84,8 +89,11 @@ def test_bill_is_found_explained_to_its_quarter_hours_and_printed(browser: Brows
     made(clerk, "2026-10")
     with database.reads.begin() as connection:
         account = next(iter(stored_bills(connection, 1)))
-    assert clerk.get(f"/console/bills?account={account}").headers["location"] == f"/console/bills/{account}"
+    assert clerk.get(f"/console/bills?text={account}").headers["location"] == f"/console/bills/{account}"
     assert "2026-10" in text_of(clerk.get(f"/console/bills/{account}"))
+    ben = browser(Role.RESIDENT, name="ben", account=account)
+    assert ben.get("/console/bills?text=ben").status_code == 403
+    assert "No account has this number, place or name" in text_of(clerk.get("/console/bills?text=nobody"))
     place = f"/console/bills/{account}/1"
     page = text_of(clerk.get(place))
     assert "To pay" in page

@@ -1,0 +1,21 @@
+"""A month's steps to its bills: which is done, and what the next one waits for."""
+
+from utility.billing.month_steps import month_steps
+
+
+def states(runs: list[dict[str, object]], waits_for: str | None) -> list[tuple[str, str]]:
+    return [(step.state, step.waits_for) for step in month_steps(runs, waits_for)]
+
+
+def test_the_first_step_that_is_not_done_says_what_it_waits_for() -> None:
+    waiting = states([], "3 days are not final")
+    assert waiting[0] == ("now", "3 days are not final")
+    assert [state for state, _ in waiting[1:]] == ["later"] * 3
+    ready = states([], None)
+    assert ready[1][0] == "now"
+    assert "a clerk now" in ready[1][1]
+    drafts: list[dict[str, object]] = [{"no": 1, "state": "draft"}, {"no": 2, "state": "checked"}]
+    checked = month_steps(drafts, None)
+    assert [step.state for step in checked] == ["done", "done", "done", "now"]
+    assert checked[3].run == 2
+    assert [state for state, _ in states([{"no": 3, "state": "issued"}], None)] == ["done"] * 4

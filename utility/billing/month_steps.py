@@ -1,0 +1,45 @@
+"""A month's way to its bills: data complete, draft, checked, issued; and what each step waits for (pure)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_DONE = {"draft": 2, "checked": 3, "issued": 4}  # how many steps a run in a state has behind it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A step of a month's bills."""
+
+    words: str  # what it is
+    state: str  # ``done``, ``now`` or ``later``
+    waits_for: str  # what it waits for; empty: it is done, or an earlier step comes first
+    run: int | None  # the run that it is about; ``None``: there is none yet
+
+
+def month_steps(runs: Sequence[Mapping[str, Any]], waits_for: str | None) -> list[Step]:
+    """Return the steps of a month.
+
+    Args:
+        runs: Its runs of bills.
+        waits_for: What a draft waits for; ``None``: for nothing.
+    """
+    run = max(runs, key=lambda each: (_DONE[each["state"]], each["no"]), default=None)
+    done = _DONE[run["state"]] if run else int(waits_for is None)
+    first = waits_for or ""
+    waits = (
+        first[:1].upper() + first[1:],
+        "The service makes it within the hour, or a clerk now",
+        "A clerk computes it again and compares",
+        "A second person looks at what stands out, and issues it",
+    )
+    words = ("Data complete", "Draft", "Checked", "Issued")
+    return [
+        Step(
+            words=each,
+            state="done" if place < done else "now" if place == done else "later",
+            waits_for=waits[place] if place == done else "",
+            run=None if run is None or place == 0 else run["no"],
+        )
+        for place, each in enumerate(words)
+    ]
