@@ -19,8 +19,8 @@ from utility.database.town_zone import town_zone
 from utility.exports.bills import bill_rows
 from utility.exports.columns import BILLS_TABLE, EVENTS_TABLE, SETTLED_TABLE, SLOTS_TABLE, SUMS_TABLE, Rows, Table
 from utility.exports.events import event_rows
-from utility.exports.holdings import Held, HeldBlocks, held_by
-from utility.exports.readings import Grids, Source, quarters_at_a_time, slot_rows, sum_rows
+from utility.exports.holdings import Held, HeldBlocks, Source, held_by
+from utility.exports.readings import Grids, quarters_at_a_time, slot_rows, sum_rows
 from utility.exports.resolutions import Piece, Resolution, cut, pieces
 from utility.exports.selection import Selection, check_registered, quarters
 from utility.exports.settled import settled_rows

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,6 @@ from commonwatt.model.blocks import Blocks
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import MAX_EPOCH, QUARTER_S, AccountNumber, Quarter
 from commonwatt.town.town import Direction
-from utility.exports.readings import Source
 from utility.registry.accounts import DatedRegistry
 
 _FOR_EVER = MAX_EPOCH // QUARTER_S + 1
@@ -40,6 +40,14 @@ def held_by(registry: DatedRegistry, accounts: Collection[AccountNumber], first:
         if held.account in accounts
     ]
     return [one for one in found if one.first < one.end]
+
+
+class Source(Protocol):
+    """Gives blocks; ``utility.exports.store.BlockSource``."""
+
+    def read(self, first: Quarter, end: Quarter) -> Blocks:
+        """Return the joined blocks of the quarters ``first`` to before ``end``, in the order of meter and type."""
+        ...
 
 
 @dataclass(frozen=True)

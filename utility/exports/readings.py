@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -13,6 +12,7 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MicrogridId, Quarter
 from utility.database.bulk import Column as Nullable
 from utility.exports.columns import Coded, Rows
+from utility.exports.holdings import Source
 from utility.exports.resolutions import Resolution, cut, intervals
 from utility.exports.sums import Sums, merge, sums_of
 
@@ -24,14 +24,6 @@ _TYPES = {int(kind): kind.name.lower() for kind in RecordType}
 _QUALITIES = {int(Quality.AVERAGED): "averaged", int(Quality.EXACT): "exact"}
 _FLOWS = np.array([int(kind) for kind in RecordType if kind.is_flow], np.uint8)
 _SLOT_STARTS = np.arange(SLOTS, dtype=np.int64) * SLOT_S
-
-
-class Source(Protocol):
-    """Gives blocks; ``utility.exports.store.BlockSource``."""
-
-    def read(self, first: Quarter, end: Quarter) -> Blocks:
-        """Return the joined blocks of the quarters ``first`` to before ``end``, in the order of meter and type."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,8 @@ MAX_BODY_BYTES = 2 * 1024 * 1024  # bytes of a request's body; a longer one is r
 
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "font-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    "font-src 'self'; manifest-src 'self'; worker-src 'self'; form-action 'self'; frame-ancestors 'none'; "
+    "base-uri 'none'"
 )
 """Content-Security-Policy: only our own scripts and styles, and no request to another server."""
 

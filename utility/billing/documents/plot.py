@@ -3,7 +3,7 @@
 from datetime import datetime
 from functools import lru_cache
 from itertools import groupby
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -35,6 +35,26 @@ _DATED = (1, 6, 11, 16, 21, 26)  # days of the month whose place is named
 
 ESTIMATE = "#a3325f"
 """The color of marks at hours with estimates or without data."""
+
+
+def hours_plot(by_hour: Hours) -> dict[str, Any]:
+    """Return an account's energies by local hour as the script of plots reads them, kWh; what is given lies below 0."""
+    return {
+        "series": [
+            {
+                "label": QUANTITY_WORDS[quantity],
+                "flow": flow,
+                "unit": "kWh",
+                "x": list(by_hour.starts),
+                "step_s": 3600,
+                "high": (by_hour.energies[quantity] * (1e-6 * side)).round(6).tolist(),
+                "marks": [],
+                "missing": 0,
+            }
+            for quantity, flow, side in _LOOKS
+            if by_hour.energies[quantity].any()
+        ],
+    }
 
 
 class Plot:

@@ -9,10 +9,10 @@ from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.model.units import quarter_of
-from commonwatt.settlement.settled import QUANTITY_WORDS, Quantity
 from utility.billing.bill import Bill
 from utility.billing.documents.explained import Explained, rows_of
 from utility.billing.documents.html import as_html
+from utility.billing.documents.plot import hours_plot
 from utility.billing.documents.statement import hours, spaced, texts
 from utility.billing.store.bill_documents import RunDocuments, documents_of_run
 from utility.billing.store.billing import run_of
@@ -30,7 +30,6 @@ Day = Annotated[date | None, Query(description="A local day of the bill.")]
 Hour = Annotated[int | None, Query(ge=0, le=23)]
 
 _START = "/console/bills"
-_WATT_HOURS = 0.001
 _COLUMNS = ("imported kWh", "exported kWh", "shared in kWh", "shared out kWh", "dollars", "quality")
 
 
@@ -94,22 +93,7 @@ def _add_explained(app: FastAPI, console: Console, kept: KeptDocuments[int]) -> 
     def plot(_: ClerksOrApprovers, account: Number, run: Number) -> dict[str, Any]:
         """Return a bill's energies by local hour, watt-hours."""
         (statement,) = _documents(kept, account, run).statements([account])
-        by_hour = hours(statement)
-        shown = [quantity for quantity in Quantity if by_hour.energies[quantity].any()]
-        return {
-            "series": [
-                {
-                    "label": QUANTITY_WORDS[quantity],
-                    "unit": "Wh",
-                    "x": list(by_hour.starts),
-                    "step_s": 3600,
-                    "high": (by_hour.energies[quantity] * _WATT_HOURS).round(3).tolist(),
-                    "marks": [],
-                    "missing": 0,
-                }
-                for quantity in shown
-            ],
-        }
+        return hours_plot(hours(statement))
 
 
 def _add_files(app: FastAPI, kept: KeptDocuments[int]) -> None:

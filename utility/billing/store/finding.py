@@ -28,10 +28,12 @@ def find_accounts(connection: Connection, text: str, quarter: Quarter) -> list[F
     there = func.lower(meter.c.microgrid + " " + meter.c.location)
     who = func.lower(person.c.name + " " + person.c.display)
     held = holding.c.until.is_(None) | (holding.c.until > quarter)
-    words = [each.replace("\\", "").replace("%", "").replace("_", "") for each in wanted.split()]
-    at_places = [there.contains(word) for word in words]
+    words = wanted.split()
+    at_places = [there.contains(word, autoescape=True) for word in words]
     places = select(holding.c.account).join(meter, meter.c.id == holding.c.meter).where(held, *at_places)
-    people = select(person.c.account).where(person.c.account.is_not(None), *(who.contains(word) for word in words))
+    people = select(person.c.account).where(
+        person.c.account.is_not(None), *(who.contains(word, autoescape=True) for word in words)
+    )
     accounts = or_(holding.c.account.in_(places), holding.c.account.in_(people))
     if wanted.isdecimal():
         accounts = holding.c.account == int(wanted[:9])

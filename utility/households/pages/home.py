@@ -9,27 +9,34 @@ from fastapi import FastAPI, Form, HTTPException, Query, Request, Response
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.local_calendar import midnight, month_after, month_before, month_of, month_quarters
+from commonwatt.model.palette import PowerFlow
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
 from utility.access.actor import Actor
 from utility.billing.store.issued_bills import issued_bills
+from utility.exports.resolutions import Resolution, intervals
 from utility.households.api import change_weight
 from utility.households.bills import BillSoFar, BillsSoFar
-from utility.households.course import Course, Figures
+from utility.households.course import Figures
 from utility.households.exports.files import Source
 from utility.households.home import Home, home_of
-from utility.households.reading import read_settled
-from utility.households.shared import together
+from utility.households.picture import HOME_LOOKS, by_source, day_series, home_now, saved, stacked
+from utility.households.reading import read_course, read_settled
+from utility.households.shared import SettledSums, together
 from utility.households.today import day_of, figures_by_day, local_day, stored_now
 from utility.registry.weights import LEAST, MOST, weight_at
+from utility.statistics.months import Span, columns_of, month_number
+from utility.statistics.store.usage import Scope
+from utility.statistics.store.usage_view import usage_history
+from utility.tariffs.store.tariffs import published
+from utility.tariffs.tariff import in_force
 from utility.webkit.acting import changing
 from utility.webkit.console.console import Console
-from utility.webkit.console.plots import Series, plotted
 from utility.webkit.rights import Residents
 
 SHOWN_BILLS = 60  # issued bills that are listed: five years
-KILOWATTS = 3600 / QUARTER_S / 1e6  # mean kilowatts of a milliwatt-hour in a quarter-hour
 
 _Day = Annotated[date, Query(description="A local day.")]
+_Year = Annotated[int, Query(ge=2000, le=2099, description="A year.")]
 _Month = Annotated[str, Query(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", description="A local month.")]
 
 
@@ -73,7 +80,25 @@ def add_home(app: FastAPI, console: Console) -> None:
     def day_plot(actor: Residents, day: _Day) -> dict[str, Any]:
         """Return the series of a local day for its plot, kilowatts by quarter-hour."""
         home, (first, end) = own_home(console, actor), _quarters_of(day, console.zone())
-        return {"series": _series(day_of(console.database, home, first, end).course)}
+        return {"series": day_series(day_of(console.database, home, first, end).course), "stack": True}
+
+    @app.get("/console/home/month.json", include_in_schema=False)
+    def month_plot(actor: Residents, month: _Month) -> dict[str, Any]:
+        """Return the series of a local month for its plot, kWh by day."""
+        home, (first, end) = own_home(console, actor), month_quarters(month, console.zone())
+        return {"series": _days_series(console, home, first, end), "stack": True}
+
+    @app.get("/console/home/year.json", include_in_schema=False)
+    def year_plot(actor: Residents, year: _Year) -> dict[str, Any]:
+        """Return the series of a year for its plot, kWh by month."""
+        return {"series": _months_series(console, own_home(console, actor), year), "stack": True}
+
+    @app.get("/console/home/year", include_in_schema=False)
+    def year(request: Request, actor: Residents, year: _Year) -> Response:
+        """Return a year by month."""
+        content = {"year": year, "is_last": year >= _date_of(console.now(), console.zone()).year}
+        own_home(console, actor)
+        return console.page(request, actor, "home_year.html", content)
 
     @app.get("/console/home/month", include_in_schema=False)
     def month(request: Request, actor: Residents, month: _Month) -> Response:
@@ -98,10 +123,13 @@ def add_home(app: FastAPI, console: Console) -> None:
 
 def _today(console: Console, home: Home, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
     own = stored_now(console.database, home, now, zone, shared=False)
+    today = day_of(console.database, home, *local_day(now, zone)) if own is None else own.today
     return {
         "account": home.account.number,
         "places": home.places(quarter_of(now)),
-        "today": day_of(console.database, home, *local_day(now, zone)) if own is None else own.today,
+        "today": today,
+        "picture": home_now(today.course),
+        "looks": HOME_LOOKS,
         "date": _date_of(now, zone),
         "own": own,
         "building": stored_now(console.database, home, now, zone, shared=True),
@@ -150,16 +178,34 @@ def _month(console: Console, home: Home, month: str) -> dict[str, Any]:
     rows = [
         (_date_of(one.start, zone), one, figures) for one, figures in zip(settled, days, strict=True) if one.expected
     ]
+    whole = together([one for _, one, _ in rows], first * QUARTER_S)
     return {
+        "saved": _saved(console, home, rows),
         "month": month,
         "title": date.fromisoformat(f"{month}-01").strftime("%B %Y"),
         "rows": rows,
-        "whole": together([one for _, one, _ in rows], first * QUARTER_S),
+        "whole": whole,
         "sums": _added([figures for _, _, figures in rows]),
         "until": None if until is None else until * QUARTER_S,
         "earlier": month_before(month),
         "later": month_after(month) if end == month_quarters(month, zone)[1] else None,
     }
+
+
+def _saved(console: Console, home: Home, rows: list[tuple[date, SettledSums, Figures]]) -> tuple[float, float] | None:
+    """Return what own energy, and neighbours', saved on settled days at the lowest price; ``None``: unknown."""
+    known = [(one, it.used) for _, one, it in rows if one.quarters == one.expected and it.used is not None]
+    with console.database.reads.begin() as connection:
+        versions = published(connection)
+    now = quarter_of(console.now())
+    names = [dated.value for dated in home.account.tariffs if dated.start <= now]
+    name = names[-1] if names else console.api.settings.billing.tariff
+    tariff = in_force([each for each in versions if each.name == name], now)
+    if not known or tariff is None:
+        return None
+    price = float(min(period.import_ for period in tariff.prices))
+    used = sum(figure.energy or 0 for _, figure in known)
+    return saved(used, sum(one.imported for one, _ in known), sum(one.got for one, _ in known), price)
 
 
 def _added(days: list[Figures]) -> list[tuple[str, int]]:
@@ -187,16 +233,37 @@ def _neighbours_of(day: date) -> dict[str, date]:
     return {"earlier": day - timedelta(days=1), "later": day + timedelta(days=1)}
 
 
-def _series(course: Course) -> list[dict[str, Any]]:
-    """Return the series of a plot, kilowatts; a quarter-hour that lacks a reading is a gap."""
-    lines = (("Solar", course.solar), ("Used", course.use), ("Taken", course.taken), ("Given", course.given))
-    start, lacking = course.first * QUARTER_S, np.zeros(len(course.taken.energy), np.bool_)
-    found = []
-    for name, line in lines:
-        quality = np.where(line.is_whole, 1, 0).astype(np.uint8)
-        series = Series(
-            start=start, step_s=QUARTER_S, low=line.energy, high=line.energy, quality=quality, lacking=lacking
-        )
-        if line.expected.any():
-            found.append({"label": name, "unit": "kW", **plotted(series, KILOWATTS, {})})
-    return found
+def _days_series(console: Console, home: Home, first: Quarter, end: Quarter) -> list[dict[str, Any]]:
+    """Return the use of each day by source, as its whole quarter-hours have it."""
+    zone = console.zone()
+    end = max(first, min(end, local_day(console.now(), zone)[1]))
+    if first >= end:
+        return []
+    course = read_course(console.database, home, first, end)
+    starts = intervals(Resolution.DAY, first, end, zone).starts
+    places = (starts[:-1] // QUARTER_S - first).tolist()
+    is_whole = course.use.is_whole
+    known = np.add.reduceat(is_whole, places) > 0
+    rows = {
+        flow: [
+            round(energy / 1e6, 3) if there else None
+            for energy, there in zip(np.add.reduceat(of * is_whole, places).tolist(), known.tolist(), strict=True)
+        ]
+        for flow, of in by_source(course).items()
+    }
+    return stacked(rows, starts[:-1].tolist(), 86_400, "kWh") if course.use.expected.any() else []
+
+
+def _months_series(console: Console, home: Home, year: int) -> list[dict[str, Any]]:
+    """Return the use of each month by source, as settled."""
+    with console.database.reads.begin() as connection:
+        rows = usage_history(connection, Scope.ACCOUNT, home.account.number, month_number(f"{year}-12"), Span.MONTH, 12)
+    rows = [row for row in reversed(rows) if row.totals.used is not None]
+    totals = [(row.totals, max(0, (row.totals.used or 0) - row.totals.imported - row.totals.shared_in)) for row in rows]
+    found: dict[PowerFlow, list[float | None]] = {
+        PowerFlow.SUN: [round(own / 1e6, 3) for _, own in totals],
+        PowerFlow.NEIGHBOURS: [round(it.shared_in / 1e6, 3) for it, _ in totals],
+        PowerFlow.PLANT: [round(it.imported / 1e6, 3) for it, _ in totals],
+    }
+    starts = [columns_of(row.months.start, console.zone()).first * QUARTER_S for row in rows]
+    return stacked(found, starts, 30 * 86_400, "kWh") if rows else []

@@ -1,21 +1,26 @@
 """A resident's issued bills with their documents, and the own data as files: always of the own account."""
 
 import json
-from datetime import date
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.local_calendar import midnight
+from commonwatt.model.local_calendar import midnight, month_before
 from commonwatt.model.units import QUARTER_S, AccountNumber
 from utility.access.actor import Actor
+from utility.billing.bill import Bill
+from utility.billing.documents.answer import why_it_differs, worth_of_sharing
 from utility.billing.documents.explained import Explained, rows_of
-from utility.billing.documents.statement import spaced, texts
+from utility.billing.documents.plot import hours_plot
+from utility.billing.documents.statement import hours, spaced, texts
 from utility.billing.proof.head import check_code
 from utility.billing.store.bill_documents import RunDocuments, issued_documents
+from utility.billing.store.billing import run_of
 from utility.billing.store.kept_documents import KeptDocuments
 from utility.exports.exports import Asked, account_quarters
 from utility.exports.selection import Selection
@@ -49,8 +54,37 @@ def add_home_bills(app: FastAPI, console: Console) -> None:
         explained = Explained(found.run.inputs(), statement.bill, statement.meters)
         code = spaced(check_code(found.tree.head))
         content = {"month": month, "said": texts(statement), "bill": statement.bill, "code": code}
-        content["days"] = list(rows_of(explained, explained.by_day(), "%Y-%m-%d"))
+        days = list(rows_of(explained, explained.by_day(), "%Y-%m-%d"))
+        received = sum((Decimal(str(row["shared in kWh"])) for row in days), Decimal(0))
+        worth = worth_of_sharing(statement.bill, received) if received else None
+        content |= {
+            "days": days,
+            "due": _due(found.number),
+            "differs": _differs(account, month, statement.bill),
+            "worth": worth,
+        }
         return console.page(request, actor, "home_bill.html", content)
+
+    @app.get("/console/home/bills/{month}/plot.json", include_in_schema=False)
+    def plot(actor: Residents, month: _Month) -> dict[str, Any]:
+        """Return the bill's energies by local hour, kWh, as the printed bill draws them."""
+        account, found = documents(actor, month)
+        (statement,) = found.statements([account])
+        return hours_plot(hours(statement))
+
+    def _due(number: int) -> date:
+        with console.database.reads.begin() as connection:
+            issued = run_of(connection, number)["issued"]
+        days = console.api.settings.billing.payment_days
+        return datetime.fromtimestamp(issued, console.zone()).date() + timedelta(days)
+
+    def _differs(account: AccountNumber, month: str, bill: Bill) -> str:
+        """Return why a bill differs from the one of the month before; empty: there is none."""
+        try:
+            before = kept.of(account, month_before(month)).bill(account)
+        except ConfigError:
+            return ""
+        return why_it_differs(bill, before)
 
     @app.get("/console/home/bills/{month}/receipt", include_in_schema=False)
     def receipt(actor: Residents, month: _Month) -> Response:

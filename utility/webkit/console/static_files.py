@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,7 +13,13 @@ from commonwatt.model.palette import stylesheet
 from utility.webkit.rights import OPEN
 
 _HERE = Path(__file__).parent
-_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".webmanifest": "application/manifest+json",
+}
+_MANIFEST = "app.webmanifest"
 _FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
 
 
@@ -47,7 +54,17 @@ def load_static() -> StaticFiles:
     paths = [*(_HERE / "static").iterdir(), *(_HERE / "vendor").glob("*/*")]
     contents = {path.name: path.read_bytes() for path in sorted(paths) if path.suffix in _TYPES}
     contents["palette.css"] = stylesheet().encode()
-    return StaticFiles({name: _loaded(name, content) for name, content in contents.items()})
+    files = StaticFiles({name: _loaded(name, content) for name, content in contents.items()})
+    files.files[_MANIFEST] = _loaded(_MANIFEST, _manifest(files.address("icon.svg")))
+    return files
+
+
+def _manifest(icon: str) -> bytes:
+    """Return what a phone needs to keep the console as an app."""
+    pictures = [{"src": icon, "sizes": "any", "type": _TYPES[".svg"]}]
+    names = {"name": "Commonwatt", "short_name": "Commonwatt", "icons": pictures}
+    places = {"start_url": "/console/", "scope": "/console/", "display": "standalone"}
+    return json.dumps(names | places | {"background_color": "#ffffff", "theme_color": "#00bb66"}).encode()
 
 
 def _loaded(name: str, content: bytes) -> StaticFile:
@@ -69,6 +86,8 @@ def add_static(app: FastAPI, static: StaticFiles) -> None:
         if found is None or found.version != version:
             raise HTTPException(404, "there is no such file; load the page again")
         headers = dict(_FOR_EVER)
+        if name == "worker.js":
+            headers["Service-Worker-Allowed"] = "/console/"
         if "gzip" in request.headers.get("accept-encoding", ""):
             headers["Content-Encoding"] = "gzip"
             return Response(found.compressed, media_type=found.media_type, headers=headers)

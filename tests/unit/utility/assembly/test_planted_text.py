@@ -67,7 +67,8 @@ def test_templates_escape_everything() -> None:
         text = path.read_text()
         for word in ("|safe", "| safe", "Markup(", "autoescape false", "autoescape=False", "|tojson", "| tojson"):
             assert word not in text, f"{path.name}: {word}"
-        assert not re.search(r"\s[\w:-]+=\{\{", text), f"{path.name}: an attribute without quotation marks"
+        unquoted = re.search(r"\s[\w:-]+=\{\{", text) if path.suffix == ".html" else None
+        assert not unquoted, f"{path.name}: an attribute without quotation marks"
 
 
 def test_what_a_request_says_is_not_put_into_a_page(visitors: Visitors) -> None:

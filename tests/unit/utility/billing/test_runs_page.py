@@ -103,7 +103,7 @@ def test_bill_is_found_explained_to_its_quarter_hours_and_printed(browser: Brows
     assert clerk.get(f"{place}/bill.pdf").content.startswith(b"%PDF")
     assert "attachment" in clerk.get(f"{place}/bill.html").headers["content-disposition"]
     assert clerk.get(f"{place}/receipt.json").json()["leaf"]["account"] == account
-    assert clerk.get(f"{place}/plot.json").json()["series"][0]["unit"] == "Wh"
+    assert clerk.get(f"{place}/plot.json").json()["series"][0]["unit"] == "kWh"
     assert clerk.get("/console/bills/9999/1").status_code == 404
     assert clerk.get(f"/console/bills/{account}/7").status_code == 404
     for role in (Role.VIEWER, Role.OPERATOR, Role.RESIDENT):

@@ -66,6 +66,8 @@ def test_page_shows_today_battery_bill_so_far_and_sharing(resident: Callable[[in
     assert "Account 2: house 2 in microgrid r001." in words
     for part in ("Solar", "Used", "Taken", "Given", "Battery", "So far this month: $", "(estimate)"):
         assert part in words
+    assert "of what your home used today came from your own sun and battery" in words
+    assert "Mean power of the quarter-hour from" in words
     assert "keeps at least 75 % for you, as its meter reported 2 hours ago" in words
     assert "Your sharing weight is 1" in words
     assert f"{MONTH}" in words
@@ -80,8 +82,13 @@ def test_month_and_day_have_rows_and_series(resident: Callable[[int], Browser]) 
     assert "2027-01-16" not in month, "days to come have no row"
     assert "Received from neighbours" in text_of(person.get("/console/home/month/sums"))
     plot = person.get("/console/home/day.json?day=2027-01-14").json()
-    assert [one["label"] for one in plot["series"]] == ["Solar", "Used", "Taken", "Given"]
+    assert [one["label"] for one in plot["series"]] == ["sun", "town and neighbours"]
     assert all(len(one["x"]) == 96 for one in plot["series"])
+    days = person.get("/console/home/month.json?month=2027-01").json()["series"]
+    assert [len(one["x"]) for one in days] == [15, 15], "a bar for each day that has begun"
+    assert "Saved by your own sun and battery $" in text_of(person.get("/console/home/month/sums"))
+    assert person.get("/console/home/year?year=2027").status_code == 200
+    assert person.get("/console/home/year.json?year=2027").json()["stack"]
     assert "Sums of the day" in text_of(person.get("/console/home/day?day=2027-01-14"))
     assert person.get("/console/home/day?day=0001-01-01").status_code == 422
 
@@ -96,7 +103,7 @@ def test_who_moved_in_sees_nothing_of_the_time_before(resident: Callable[[int], 
     assert after.get(f"/console/home/bills/{MONTH}").status_code == 404
     assert before.get(f"/console/home/bills/{MONTH}").status_code == 200
     assert "This account has no meter now" in text_of(before.get("/console/home"))
-    assert before.get("/console/home/day.json?day=2027-01-14").json() == {"series": []}
+    assert before.get("/console/home/day.json?day=2027-01-14").json()["series"] == []
     assert "Your sharing weight is 2" in text_of(after.get("/console/home"))
     query = "start=2026-12-01&end=2027-01-15&form=spreadsheet"
     files = {who: person.get(f"/console/home/energy?{query}").text for who, person in (("a", after), ("b", before))}

@@ -1,10 +1,16 @@
 // The console's own script: requests of htmx prove that they come from this page.
 "use strict";
+const worker = document.querySelector('meta[name="worker"]');
+if (worker && navigator.serviceWorker) navigator.serviceWorker.register(worker.content, { scope: "/console/" }).catch(() => {});
 // A box with data-all checks every box of that name in its form.
 document.addEventListener("change", (event) => {
   const name = event.target.dataset && event.target.dataset.all;
   if (!name) return;
   for (const box of event.target.form.querySelectorAll(`input[type="checkbox"][name="${name}"]`)) box.checked = event.target.checked;
+});
+// A slider says its value.
+document.addEventListener("input", (event) => {
+  if (event.target.matches("[data-output]")) event.target.parentElement.querySelector("output").textContent = event.target.value;
 });
 document.addEventListener("htmx:config:request", (event) => {
   const secret = document.querySelector('meta[name="csrf"]');
