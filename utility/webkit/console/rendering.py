@@ -6,13 +6,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from pydantic import BaseModel
 
 from commonwatt.protocol.controller_commands import STRATEGY_WORDS
+from utility.access.actions import action_words
+from utility.access.roles import ROLE_WORDS, Role
 from utility.webkit.columns import ListColumn, cells, type_name
+from utility.webkit.console.squares import squares_of
 from utility.webkit.console.static_files import load_static
 
 MISSING = "\u2013"  # what stands for a missing value: a dash
@@ -48,6 +52,9 @@ class Renderer:
             type_name=type_name,
             link=link,
             row_words=row_words,
+            squares=squares_of,
+            action_words=action_words,
+            role_words=lambda role: ROLE_WORDS[Role(role)],
             strategy=lambda name: STRATEGY_WORDS.get(name, name),
         )
 
@@ -75,7 +82,12 @@ def row_words(row: BaseModel) -> str:
 @pass_context
 def local(context: Context, time: float) -> str:
     """Return a time in the page's ``zone``, for people."""
-    return datetime.fromtimestamp(time, context["zone"]).strftime("%d %b %Y %H:%M:%S")
+    return local_words(time, context["zone"])
+
+
+def local_words(time: float, zone: ZoneInfo) -> str:
+    """Return a time in a zone, for people."""
+    return datetime.fromtimestamp(time, zone).strftime("%d %b %Y %H:%M:%S")
 
 
 def utc(time: float) -> str:
