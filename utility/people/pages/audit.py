@@ -14,7 +14,7 @@ from commonwatt.model.units import QUARTER_S, EpochSeconds
 from utility.access.actions import ACTIONS
 from utility.access.store import audit_log
 from utility.access.store.second_people import mark_seen, unseen
-from utility.people.entries import VIA, csv_lines, with_changes
+from utility.people.pages.entries import VIA, csv_lines, with_changes
 from utility.webkit.console.console import Console
 from utility.webkit.rights import FOR_ADMINS, Admins
 

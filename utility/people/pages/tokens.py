@@ -10,7 +10,7 @@ from utility.access.roles import Role
 from utility.access.rules import MAX_TOKEN_DAYS
 from utility.access.store import audit_log
 from utility.access.store.api_tokens import make_token, revoke_token, tokens
-from utility.people.entries import with_changes
+from utility.people.pages.entries import with_changes
 from utility.webkit.acting import changing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Anybody, gate_of

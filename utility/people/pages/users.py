@@ -23,8 +23,8 @@ from utility.access.store.people import (
     new_link,
 )
 from utility.access.store.second_factors import in_force, remove_of_another
-from utility.people.entries import with_changes
 from utility.people.pages.account import Proven, proven_for_others
+from utility.people.pages.entries import with_changes
 from utility.webkit.acting import address_of_link, changing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Admins, Allowed, gate_of

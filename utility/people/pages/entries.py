@@ -1,4 +1,4 @@
-"""Entries of the audit log as people read them (pure)."""
+"""Entries of the audit log as people read them."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
