@@ -148,7 +148,7 @@ def test_back_to_an_unknown_period_of_a_file_has_no_figure() -> None:
     fields = {"cmd": "schedule", "periods": {"relay_s": None}}
     assert (
         effect_on("r001", fields, said, relayed(60, 1), LEFT_S).why
-        == "the period of the gateway's file is not known here"
+        == "the gateway's own period is not known here"
     )
     assert effect_on("r001", fields, said, relayed(60, 1), LEFT_S, 900).after is not None
 
