@@ -39,6 +39,7 @@ from utility.statistics.preview.api import begin_preview
 from utility.statistics.preview.pages import add_preview
 from utility.tariffs.pages import add_rates
 from utility.webkit.console.console import Console
+from utility.webkit.console.look import add_look
 from utility.webkit.console.navigation import entries_for
 from utility.webkit.console.pages import add_works
 from utility.webkit.console.static_files import add_static
@@ -63,6 +64,7 @@ PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
     add_bills,
     add_schedules,
     add_works,
+    add_look,
     add_jobs,
     add_users,
     add_account,

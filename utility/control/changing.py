@@ -184,7 +184,7 @@ def _record(connection: Connection, actor: Actor, now: EpochSeconds, action: str
     """Add the new change to the audit log; what was in force before stands with its targets."""
     change = _found(store.find_change(connection, number), number)
     microgrids = [target.microgrid for target in store.targets_of(connection, number, NAMED)]
-    more = {"microgrids": change.microgrids, "first": microgrids, "due": change.due}
+    more = {"microgrids": change.microgrids, "first": microgrids, "due": moment(change.due)}
     record(connection, actor, now, action, f"change {number}", None, {"what": title(change), **more})
 
 

@@ -1,7 +1,7 @@
 """Renders the console's templates (Jinja2; every value is escaped, a missing one is an error)."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
-from markupsafe import Markup, escape
 from pydantic import BaseModel
 
 from commonwatt.protocol.controller_commands import STRATEGY_WORDS
@@ -20,7 +19,6 @@ from utility.webkit.console.static_files import load_static
 
 _LOCAL = "%d %b %Y %H:%M:%S"
 _MOMENT = re.compile(r"<(textarea|pre|code)\b.*?</\1>|(\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ)", re.DOTALL)
-_CELL = re.compile(r"<t[dh]\b")
 MISSING = "\u2013"  # what stands for a missing value: a dash
 _TEMPLATES = sorted(Path(__file__).parents[2].glob("*/templates"))  # each room's; a name is there once
 
@@ -55,7 +53,6 @@ class Renderer:
             link=link,
             row_words=row_words,
             heads=heads,
-            cells=with_heads,
             strategy=lambda name: STRATEGY_WORDS.get(name, name),
         )
 
@@ -84,18 +81,6 @@ def row_words(row: Any, chosen: object) -> str:
 def heads(columns: Iterable[ListColumn]) -> list[str]:
     """Return the heads of a list's columns; those of numbers begin with ``#``."""
     return [f"{'#' if column.is_number else ''}{column.shown.words}" for column in columns]
-
-
-def with_heads(cells: Markup, heads: Sequence[str]) -> Markup:
-    """Return a row's cells, each with its head, which a card on a phone shows before the value."""
-    left = iter(heads)
-
-    def marked(found: re.Match[str]) -> str:
-        head = next(left)
-        is_number = " class=number" if head.startswith("#") else ""
-        return f'{found[0]} data-words="{escape(head.lstrip("#"))}"{is_number}'
-
-    return Markup(_CELL.sub(marked, cells))  # noqa: S704 - a template wrote and escaped the cells
 
 
 def _local(moment: str, zone: ZoneInfo) -> str:

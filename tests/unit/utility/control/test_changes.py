@@ -163,9 +163,7 @@ def test_the_second_of_two_people_is_told_and_changes_nothing(database: Database
     make_change(database, ANNA, tune(900), NOW)
     form = 1
     make_change(database, ANNA, tune(600, seen=form), NOW + 60)
-    with pytest.raises(
-        NewerChangeError, match=r"r001: anna changed relay at .* \(change 2: schedule relay 600 s, 1 "
-    ):
+    with pytest.raises(NewerChangeError, match=r"r001: anna changed relay at .* \(change 2: schedule relay 600 s, 1 "):
         make_change(database, BEN, tune(300, ALL, seen=form), NOW + 90)
     assert list(waiting(database)) == ["r001"]
     with database.reads.begin() as connection:
