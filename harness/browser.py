@@ -127,13 +127,22 @@ def html_faults(text: str) -> list[str]:
     return [f"HTML {code} at {place} {details}" for place, code, details in parser.errors]
 
 
-def visit(browser: Browser, address: str, person: Person | None, *, width: int = 1280, dark: bool = False) -> Visit:
-    """Open a window, logged in as a person."""
+def visit(
+    browser: Browser,
+    address: str,
+    person: Person | None,
+    *,
+    width: int = 1280,
+    dark: bool = False,
+    touch: bool = False,
+) -> Visit:
+    """Open a window, logged in as a person; with ``touch`` its screen is a phone's."""
     context = browser.new_context(
         viewport={"width": width, "height": 900},
         color_scheme="dark" if dark else "light",
         timezone_id="America/New_York",
         reduced_motion="reduce",
+        has_touch=touch,
     )
     if person is not None:
         secure = address.replace("http:", "https:")

@@ -34,7 +34,7 @@ _LOOKS = {
     "ReadingsQuarantined": "/console/quarantine",
     "SecondPersonRefused": "/console/audit?action=second.",
     "BreakGlass": "/console/audit?action=machine.",
-    **dict.fromkeys(("JobFailing", "JobLate", "JobPaused"), "/console/jobs"),
+    **dict.fromkeys(("JobFailing", "JobLate", "JobPaused"), "/console/system#jobs"),
 }
 
 Key = Annotated[str, Query(max_length=30_000)]

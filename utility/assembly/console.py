@@ -25,6 +25,7 @@ from utility.overview.pages.jobs import add_jobs
 from utility.overview.pages.meters import add_meters
 from utility.overview.pages.microgrids import add_microgrids
 from utility.overview.pages.quarantine import add_quarantine, tabs
+from utility.overview.pages.system import add_system
 from utility.overview.pages.town import add_town
 from utility.people.pages.account import add_account
 from utility.people.pages.audit import add_audit
@@ -66,6 +67,7 @@ PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
     add_works,
     add_look,
     add_jobs,
+    add_system,
     add_users,
     add_account,
     add_second_factor,

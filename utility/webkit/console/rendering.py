@@ -14,10 +14,12 @@ from jinja2.runtime import Context
 from pydantic import BaseModel
 
 from commonwatt.protocol.controller_commands import STRATEGY_WORDS
+from utility.access.actions import action_words
+from utility.access.roles import ROLE_WORDS, Role
 from utility.webkit.columns import ListColumn, cells, type_name
+from utility.webkit.console.squares import squares_of
 from utility.webkit.console.static_files import load_static
 
-_LOCAL = "%d %b %Y %H:%M:%S"
 _MOMENT = re.compile(r"<(textarea|pre|code)\b.*?</\1>|(\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ)", re.DOTALL)
 MISSING = "\u2013"  # what stands for a missing value: a dash
 _TEMPLATES = sorted(Path(__file__).parents[2].glob("*/templates"))  # each room's; a name is there once
@@ -53,6 +55,9 @@ class Renderer:
             link=link,
             row_words=row_words,
             heads=heads,
+            squares=squares_of,
+            action_words=action_words,
+            role_words=lambda role: ROLE_WORDS[Role(role)],
             strategy=lambda name: STRATEGY_WORDS.get(name, name),
         )
 
@@ -83,15 +88,20 @@ def heads(columns: Iterable[ListColumn]) -> list[str]:
     return [f"{'#' if column.is_number else ''}{column.shown.words}" for column in columns]
 
 
-def _local(moment: str, zone: ZoneInfo) -> str:
-    """Return a time of a text that is for every reader (``commonwatt.model.words.moment``) as pages show times."""
-    return datetime.fromisoformat(moment).astimezone(zone).strftime(_LOCAL)
-
-
 @pass_context
 def local(context: Context, time: float) -> str:
     """Return a time in the page's ``zone``, for people."""
-    return datetime.fromtimestamp(time, context["zone"]).strftime(_LOCAL)
+    return local_words(time, context["zone"])
+
+
+def local_words(time: float, zone: ZoneInfo) -> str:
+    """Return a time in a zone, for people."""
+    return datetime.fromtimestamp(time, zone).strftime("%d %b %Y %H:%M:%S")
+
+
+def _local(moment: str, zone: ZoneInfo) -> str:
+    """Return a time of a text that is for every reader (``commonwatt.model.words.moment``) as pages show times."""
+    return local_words(datetime.fromisoformat(moment).timestamp(), zone)
 
 
 def utc(time: float) -> str:
