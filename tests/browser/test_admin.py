@@ -1,4 +1,4 @@
-"""The administrator's main jobs in a real browser: invite a person, disable one, read what was done; by keys and by touch."""
+"""The administrator's main jobs in a real browser: invite, disable, read what was done; by keys and by touch."""
 
 from collections.abc import Callable
 from pathlib import Path
