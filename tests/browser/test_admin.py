@@ -1,4 +1,4 @@
-"""The administrator's main jobs in a real browser: invite, disable, read what was done; by keys and by touch."""
+"""The administrator's main jobs in a real browser, by keys and by touch: invite and disable a person, read the log."""
 
 from collections.abc import Callable
 from pathlib import Path
