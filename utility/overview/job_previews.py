@@ -6,7 +6,6 @@ from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.model.words import counted, moment
 from commonwatt.settlement.settled import QUARTERS_A_DAY
-from utility.assembly.old_records import kept, old_runs, oldest_day
 from utility.billing.jobs import rates_to_tell
 from utility.billing.store.bills_due import bills_wait_for, is_to_bill
 from utility.control.jobs import weights_to_tell
@@ -19,6 +18,7 @@ from utility.jobs.catalogue import plan_of
 from utility.jobs.plans import UNCHANGED
 from utility.jobs.store.job_states import periods_over
 from utility.overview.store.days import marked_days
+from utility.overview.store.old_records import kept, old_runs, oldest_day
 from utility.readings.store.compactor import SETTLE_S
 from utility.readings.store.gap_finder import GapFinder
 from utility.readings.store.retention import Retention

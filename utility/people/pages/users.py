@@ -11,7 +11,9 @@ from utility.access.roles import Role
 from utility.access.rules import NAME_PATTERN, AccessFaultError, NewPerson
 from utility.access.store import access, audit_log
 from utility.access.store.api_tokens import tokens
-from utility.access.store.people import (
+from utility.access.store.second_factors import in_force, remove_of_another
+from utility.people.pages.account import Proven, proven_for_others
+from utility.people.store import (
     change_roles,
     disable,
     enable,
@@ -22,8 +24,6 @@ from utility.access.store.people import (
     listed,
     new_link,
 )
-from utility.access.store.second_factors import in_force, remove_of_another
-from utility.people.pages.account import Proven, proven_for_others
 from utility.webkit.acting import address_of_link, changing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Admins, Allowed, gate_of

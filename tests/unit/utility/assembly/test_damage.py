@@ -48,7 +48,7 @@ from utility.jobs.plans import Plan
 from utility.jobs.store.job_leases import take
 from utility.jobs.tables import period
 from utility.outbox.changes import Append, OpenCommand
-from utility.outbox.store import add_command, open_commands
+from utility.outbox.store.commands import add_command, open_commands
 from utility.readings.store import parts, reads
 from utility.readings.store.compactor import SETTLE_S, Compactor
 from utility.readings.store.dead_letters import dead_letter_row, dead_letters

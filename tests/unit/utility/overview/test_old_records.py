@@ -9,10 +9,10 @@ from sqlalchemy import func, select
 from harness.real import databases
 from harness.real.jobs import compact
 from harness.worlds.sent import append, blocks
-from utility.assembly.old_records import Kept, drop_days, drop_months, kept, oldest_day
 from utility.billing.tables import bill, bill_run
 from utility.corrections.tables import correction, correction_step, finding
 from utility.database.database import Database
+from utility.overview.store.old_records import Kept, drop_days, drop_months, kept, oldest_day
 from utility.readings.store.writer import Writer
 from utility.settlement.tables import settled, settled_day, sharing, sharing_quarter
 from utility.statistics.tables import usage_batteries
