@@ -155,7 +155,8 @@
     figure.plotted?.destroy();
     figure.querySelectorAll(":scope > :not(figcaption)").forEach((old) => old.remove());
     const series = found.series.filter((one) => one.x.length);
-    if (!series.length) {
+    // No axes without data.
+    if (!series.some((one) => one.high.some((value) => value !== null))) {
       figure.append(make("p", "There are no readings of this time."));
       return;
     }
