@@ -69,3 +69,10 @@ class RangersSettings(_Settings):
 
 PolicySettings = Annotated[SpecSettings | AcesSettings | RangersSettings, Field(discriminator="name")]
 """The table ``[policy]`` of a tariff."""
+
+POLICY_WORDS = {
+    "spec": "base + import - credit",
+    "aces": "ACES",
+    "rangers": "Power RAnGeRS",
+}
+"""The policies, for people."""

@@ -17,6 +17,7 @@ from utility.billing.store import billing, run_views
 from utility.billing.store.bill_documents import refuse_altered
 from utility.billing.store.bills_due import bills_wait_for, local_month
 from utility.billing.store.run_views import Order
+from utility.tariffs.policy_settings import POLICY_WORDS
 from utility.webkit.console.answers import ROWS, Number, Skip, address, found, refusing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Approvers, Clerks, ClerksOrApprovers, Staff
@@ -62,6 +63,7 @@ def _add_list(app: FastAPI, console: Console) -> None:
         content = {
             "steps": month_steps([row for row in rows if row["month"] == month], waits_for),
             "rows": rows[:ROWS],
+            "policies": POLICY_WORDS,
             "later": address(_START, before=rows[ROWS - 1]["no"]) if len(rows) > ROWS else "",
             "month": month,
             "works": [work for work in console.api.works.newest() if work.is_open],
