@@ -14,7 +14,7 @@ from utility.research.release import Tier
 
 Rows = Sequence[Sequence[str]]  # cells of a CSV file, without its heading
 
-_DAY = 1_781_524_800  # the day of made rows: 15 June 2026, UTC
+_DAY = 1_781_496_000  # the day of made rows: 15 June 2026 of New York
 _HOMES = 20  # of a made group
 _OPEN_UNIT = 100  # watt-hours to which open sums are rounded
 _STEPS = 96
@@ -23,7 +23,7 @@ _FLOWS = {Measure.USED: "use", Measure.GENERATED: "sun"}
 KINDS = {
     Tier.OPEN: "Sums of groups of at least 15 homes, by quarter-hour or hour. For everybody, CC BY 4.0.",
     Tier.QUARTERS: "Each home's quarter-hours under a pseudonym. Homes can be identified: under an agreement only.",
-    Tier.SLOTS: "Each home's readings of 15 s under a pseudonym. Homes can be identified: under an agreement only.",
+    Tier.SLOTS: "Each home's readings of 15 s under a pseudonym, a file a day. Homes can be identified: under an agreement only.",
 }
 """What each tier has, for people."""
 
@@ -31,13 +31,15 @@ KINDS = {
 def files_of_tier(tier: Tier) -> dict[str, list[Column]]:
     """Return the CSV files of a tier with their columns."""
     names, data = ("groups.csv", "sums.csv") if tier is Tier.OPEN else ("homes.csv", "readings.csv")
+    if tier is Tier.SLOTS:
+        data = "readings-2026-06-15.csv"  # a file for each day
     return {names: name_columns(tier), data: data_columns(tier)}
 
 
 def made_rows(tier: Tier) -> list[list[str]]:
     """Return rows of energies that no home has: they show the form of a tier's data. A day; of slots 24 minutes."""
     step_s = SLOT_S if tier is Tier.SLOTS else QUARTER_S
-    start = _DAY + (12 * 3600 if tier is Tier.SLOTS else 0)
+    start = _DAY + (18 * 3600 if tier is Tier.SLOTS else 0)
     rows = []
     for time in range(start, start + _STEPS * step_s, step_s):
         energies = {name: power * step_s / 3600 for name, power in _powers((time - _DAY) / 3600).items()}

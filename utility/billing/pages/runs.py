@@ -63,9 +63,9 @@ def _add_list(app: FastAPI, console: Console) -> None:
         content = {
             "steps": month_steps([row for row in rows if row["month"] == month], waits_for),
             "rows": rows[:ROWS],
-            "policies": POLICY_WORDS,
             "later": address(_START, before=rows[ROWS - 1]["no"]) if len(rows) > ROWS else "",
             "month": month,
+            "policies": POLICY_WORDS,
             "works": [work for work in console.api.works.newest() if work.is_open],
         }
         return console.page(request, actor, "runs.html", content)
