@@ -69,7 +69,7 @@ def _add_kinds(app: FastAPI, console: Console) -> None:
         with console.database.reads.begin() as connection:
             clerks = [one.display for one in people(connection) if Role.CLERK in one.roles and one.state == "active"]
         rows = [{"file": name, **vars(one)} for name, columns in files.items() for one in columns]
-        *_, (data, columns) = files.items()
+        data, columns = list(files.items())[-1]
         content = {
             "tier": tier,
             "words": KINDS[tier],
@@ -85,7 +85,7 @@ def _add_kinds(app: FastAPI, console: Console) -> None:
     @app.get(f"{_START}/kinds/{{tier}}/plot.json", include_in_schema=False)
     def kind_plot(_: Readers, tier: Tier) -> dict[str, Any]:
         """Return the made rows of a tier."""
-        *_, columns = files_of_tier(tier).values()
+        columns = list(files_of_tier(tier).values())[-1]
         return plot_of([one.name for one in columns], made_rows(tier))
 
 

@@ -23,7 +23,7 @@ _FLOWS = {Measure.USED: "use", Measure.GENERATED: "sun"}
 KINDS = {
     Tier.OPEN: "Sums of groups of at least 15 homes, by quarter-hour or hour. For everybody, CC BY 4.0.",
     Tier.QUARTERS: "Each home's quarter-hours under a pseudonym. Homes can be identified: under an agreement only.",
-    Tier.SLOTS: "Each home's readings of 15 s under a pseudonym, a file a day. Homes can be identified: under an agreement only.",
+    Tier.SLOTS: "Each home's readings of 15 s, a file a day. Homes can be identified: under an agreement only.",
 }
 """What each tier has, for people."""
 
