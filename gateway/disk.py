@@ -1,11 +1,10 @@
 """The disk of the gateway's store: its free space, for the core and the log, and the ballast for a full disk."""
 
 import logging
-import sqlite3
 from pathlib import Path
 
 from commonwatt.runtime.disk_space import Ballast
-from commonwatt.sqlite.damage import is_full
+from commonwatt.sqlite.damage import SqliteError, is_full
 from gateway.core import Gateway
 
 DISK_SPACE_TO_OPEN_BYTES = 1024 * 1024  # free bytes below which the ballast is deleted before the store is opened
@@ -33,7 +32,7 @@ class Disk:
             free = self.free_bytes = self._ballast.free_bytes()
             self.size_bytes = self._ballast.disk_bytes()
             changed = core.disk_space(free)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, SqliteError) as error:
             log.error("the disk space for store %s can't be read (%s)", self._store, error)
             return
         if changed and core.upkeep.short:
@@ -45,12 +44,12 @@ class Disk:
         elif changed:
             log.warning("enough disk space again for store %s: records are accepted", self._store)
 
-    def failed(self, error: sqlite3.Error) -> None:
+    def failed(self, error: SqliteError) -> None:
         """Delete the ballast if the store failed because the disk is full, for the writes that are necessary."""
         if is_full(error):
             self._ballast.give_up()
 
-    def reopened(self, error: sqlite3.Error, core: Gateway) -> None:
+    def reopened(self, error: SqliteError, core: Gateway) -> None:
         """Report a full disk to the core, if the store had failed because the disk is full."""
         if is_full(error):
             # Until the next check: the ballast's space is for commands, not for records.

@@ -9,8 +9,8 @@ from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 from commonwatt.model.times import parse_time
 from commonwatt.model.units import QUARTER_S
 from utility.access.actor import Actor
+from utility.access.decisions import shown as shown_second
 from utility.access.roles import Role
-from utility.access.two_people import shown as shown_second
 from utility.research import decisions as releases
 from utility.research import store as store
 from utility.webkit.console.answers import ROWS, Skip, Why, address, refusing

@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.local_calendar import local_text
 from utility.access.actor import Actor
-from utility.access.two_people import shown as shown_second
+from utility.access.decisions import shown as shown_second
 from utility.database.town_zone import zone_of
 from utility.tariffs import decisions as tariffs
 from utility.tariffs.store.rates import acknowledged, told_counts

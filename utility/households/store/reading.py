@@ -4,10 +4,10 @@ from zoneinfo import ZoneInfo
 
 from commonwatt.model.units import Quarter
 from utility.database.database import Database
-from utility.exports.store import BlockSource, exported_meters
+from utility.exports.store.blocks import BlockSource, exported_meters
 from utility.households.course import Course, course_of
-from utility.households.home import Home
 from utility.households.shared import SettledSums, by_day, settled_until
+from utility.households.store.home import Home
 from utility.settlement.store.settled import load_settled
 
 

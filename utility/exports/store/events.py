@@ -13,7 +13,8 @@ from utility.database.database import Database
 from utility.exports.columns import Rows
 from utility.exports.holdings import Held, is_held
 from utility.exports.resolutions import Piece
-from utility.exports.store import ExportedMeter, exported_events
+from utility.exports.selection import ExportedMeter
+from utility.exports.store.blocks import exported_events
 
 _ROWS_AT_A_TIME = 100_000
 
