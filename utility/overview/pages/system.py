@@ -6,8 +6,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from utility.alarms.alarm import Alarm
-from utility.alarms.alarms import alarms_of
 from utility.alarms.api import runbook_of
+from utility.alarms.decisions import alarms_of
 from utility.overview.pages.jobs import jobs_now
 from utility.overview.system import BACKUP, Known, parts
 from utility.webkit.console.console import Console

@@ -15,8 +15,8 @@ from utility.access.roles import Role
 from utility.overview.inbox import of_roles
 from utility.overview.metrics import TownFigures, TownMetrics
 from utility.overview.microgrids import SHAPES, Cell, Condition
+from utility.overview.pages.town_view import TownState, TownView
 from utility.overview.today import Today
-from utility.overview.town_view import TownState, TownView
 from utility.readings.store.completeness import Completeness
 from utility.webkit.console.console import Console
 from utility.webkit.console.days import KILOWATTS

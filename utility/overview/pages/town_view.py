@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from commonwatt.model.local_calendar import midnight, month_of, month_quarters
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
-from utility.alarms.alarms import alarms_of
+from utility.alarms.decisions import alarms_of
 from utility.database.base import Connection
 from utility.database.town_zone import zone_of
 from utility.overview.inbox import Item, items
