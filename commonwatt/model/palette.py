@@ -46,7 +46,7 @@ LOOKS: Mapping[PowerFlow, FlowLook] = {
 }
 
 
-STATES: dict[str, Shade] = {
+STATES: Mapping[str, Shade] = {
     "good": Shade(light="#0a6b2f", dark="#5fd38a"),
     "warning": Shade(light="#8a5300", dark="#ffb454"),
     "bad": Shade(light="#b3001b", dark="#ff8a8a"),
@@ -69,8 +69,8 @@ BRAND = "#00bb66"  # the sign of the console
 
 def stylesheet() -> str:
     """Return CSS for both themes: a property for each colour, such as ``--flow-sun``, and a class that sets it."""
-    shades: dict[str, Shade] = {f"flow-{flow}": look for flow, look in LOOKS.items()}
-    shades |= STATES | {f"plot-{number}": shade for number, shade in enumerate(LINES, 1)}
+    shades: dict[str, Shade] = {f"flow-{flow}": look for flow, look in LOOKS.items()} | dict(STATES)
+    shades |= {f"plot-{number}": shade for number, shade in enumerate(LINES, 1)}
     light = " ".join(f"--{name}: {shade.light};" for name, shade in shades.items())
     dark = " ".join(f"--{name}: {shade.dark};" for name, shade in shades.items())
     light += "".join(f' --sign-{flow}: "{look.sign}";' for flow, look in LOOKS.items())

@@ -32,7 +32,7 @@ from utility.webkit.rights import COOKIE
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
 THEMES = ("light", "dark")
-COLOURS = 64  # of a picture: small files
+COLOURS = 128  # of a picture: small files
 STARTS_WITHIN_S = 120
 DRAWN_MS = 1_500  # a plot has asked for its series and is drawn
 ACCOUNT = 1  # the resident's
@@ -87,7 +87,7 @@ def take(page: Page, path: Path) -> None:
     """Write what a page shows as a small PNG."""
     page.wait_for_timeout(DRAWN_MS)
     picture = Image.open(io.BytesIO(page.screenshot(animations="disabled"))).convert("RGB")
-    picture.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def window(browser: Browser, address: str, cookie: str, size: str, theme: str) -> BrowserContext:
