@@ -23,6 +23,7 @@ from playwright.sync_api import Browser, BrowserContext, Page
 from commonwatt.config.files import load_settings
 from commonwatt.config.utility import UtilitySettings
 from harness.browser import chromium
+from harness.past.office import ADMIN, ANTON, CLARA, OTTO, RITA, ROSA, VERA
 from utility.access.passwords import hash_password
 from utility.access.roles import Role
 from utility.access.store import access
@@ -35,8 +36,7 @@ THEMES = ("light", "dark")
 COLOURS = 128  # of a picture: small files
 STARTS_WITHIN_S = 120
 DRAWN_MS = 1_500  # a plot has asked for its series and is drawn
-ACCOUNT = 1  # the resident's
-NAMES = dict(zip(Role, ("vera", "otto", "clara", "anna", "rosa", "hugo", "ada"), strict=True))  # people by role
+PEOPLE = {one.role: one.name for one in (VERA, OTTO, CLARA, ANTON, ROSA, RITA, ADMIN)}  # who is pictured
 
 
 @contextmanager
@@ -70,17 +70,19 @@ def demonstration(data: Path, runs_s: int) -> Iterator[tuple[Database, str]]:
 
 
 def person(database: Database, role: Role) -> str:
-    """Make a person of a role with an open session; return the session's cookie."""
-    now = int(time.time())
-    account = ACCOUNT if role is Role.RESIDENT else None
-    one = access.Person(
-        name=NAMES[role], display=str(role).title(), state="active", roles=frozenset({role}), account=account,
-        created=now,
-    )  # fmt: skip
+    """Open a session of the demonstration's person of a role; return the session's cookie."""
+    name = PEOPLE[role]
+    _wait_for(lambda: _is_there(database, name))
     with database.writes.begin() as connection:
-        access.add_person(connection, one, "pictures")
-        access.set_password(connection, one.name, hash_password(secrets.token_hex()))
-        return access.open_session(connection, one.name, "127.0.0.1", "pictures", now).cookie
+        found = access.find_person(connection, name)
+        if found is not None and found.state != "active":
+            access.set_password(connection, name, hash_password(secrets.token_hex()))
+        return access.open_session(connection, name, "127.0.0.1", "pictures", int(time.time())).cookie
+
+
+def _is_there(database: Database, name: str) -> bool:
+    with database.reads.begin() as connection:
+        return access.find_person(connection, name) is not None
 
 
 def take(page: Page, path: Path) -> None:
