@@ -30,7 +30,7 @@ def add_system(app: FastAPI, console: Console) -> None:
             backup=backups[0].done if backups else None,
         )
         found = parts(alarms_of(console.api).facts(), known, console.now())
-        return console.page(request, actor, "system.html", {"parts": found, "where": _where} | jobs)
+        return console.page(request, actor, "system.html", {"parts": list(found), "where": _where} | jobs)
 
     @app.get("/console/jobs", include_in_schema=False, dependencies=[FOR_STAFF])
     def old() -> RedirectResponse:
