@@ -15,9 +15,9 @@ from commonwatt.model.local_calendar import local_text
 from commonwatt.model.times import parse_time
 from commonwatt.model.units import QUARTER_S
 from utility.access.actor import Actor
+from utility.access.decisions import shown as shown_second
 from utility.access.roles import Role
 from utility.access.store.access import people
-from utility.access.two_people import shown as shown_second
 from utility.research import decisions as releases
 from utility.research import store as store
 from utility.research.documents import AGREEMENT_LICENCE

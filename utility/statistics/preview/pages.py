@@ -7,7 +7,7 @@ from fastapi.responses import HTMLResponse
 
 from commonwatt.model.local_calendar import local_text
 from utility.access.actor import Actor
-from utility.access.two_people import shown as shown_second
+from utility.access.decisions import shown as shown_second
 from utility.billing.preview import sentences
 from utility.billing.steps import steps_of
 from utility.statistics.preview.api import Preview

@@ -6,7 +6,7 @@ from fastapi import FastAPI, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.model.local_calendar import local_text
-from utility.access.two_people import shown as shown_second
+from utility.access.decisions import shown as shown_second
 from utility.database.town_zone import zone_of
 from utility.tariffs import decisions as tariffs
 from utility.tariffs.pages.drafts import Begin, MonthText, OtherVersion, VersionNumber, started, stored_version

@@ -61,9 +61,9 @@ class Console:
         Args:
             actor: The person who asks; ``None``: nobody is logged in.
             template: The template's file.
-            content: Its variables, besides those of every page: ``actor``, ``now``, ``zone``, ``csrf_secret``,
-                ``navigation``, ``searches`` (whether there is a search), ``here`` (the request's path), ``message`` and
-                ``board`` (the alarms; none for those who may not see them).
+            content: Its variables, besides those of every page: ``actor``, ``now``, ``zone``, ``emulated_until``,
+                ``csrf_secret``, ``navigation``, ``searches`` (whether there is a search), ``here`` (the request's
+                path), ``message`` and ``board`` (the alarms; none for those who may not see them).
             status: The HTTP status.
             zone: The zone of its times; ``None``: the town's, from the database.
         """
@@ -72,6 +72,7 @@ class Console:
             "actor": actor,
             "now": self.now(),
             "zone": zone or self.zone(),
+            "emulated_until": self.api.zone.emulated_until,
             "csrf_secret": "" if actor is None else actor.csrf,
             "searches": is_staff,
             "navigation": [] if actor is None else groups_of(entries_for(actor)),
