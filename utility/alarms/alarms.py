@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
+from commonwatt.network.tls import client_tls
 from commonwatt.runtime.clock import Clock
 from utility.access.actor import Actor
 from utility.alarms import store as store
 from utility.alarms.board import Acknowledgement, Counts, Row, counted, mark_of, merged, rows
+from utility.alarms.client import Alertmanager
 from utility.alarms.conditions import Counted, Facts, JobFacts, conditions, is_judged
 from utility.alarms.lifecycle import Life, Stage, advance
 from utility.alarms.silences import (
@@ -29,9 +31,11 @@ from utility.alarms.silences import (
 )
 from utility.alarms.watch import Seen, Watch
 from utility.database.database import Database
+from utility.jobs.catalogue import catalogue
 from utility.jobs.listing import Listed, listed
 from utility.jobs.plans import Plan
 from utility.readings.store.reads import is_controller
+from utility.webkit.services import Api
 
 COUNT_S = 300  # clock seconds between two counts of what is dear to count
 SETTLING_S = 180  # clock seconds after the start before which no alarm is over: the service has not heard of all yet
@@ -296,6 +300,23 @@ class Alarms:
             self._acknowledgements = store.acknowledgements(connection, now)
             self._silences = store.silences(connection, now)
         self._version += 1
+
+
+def alarms_of(api: Api, facts: Callable[[Counted | None], Facts] = lambda _: Facts()) -> Alarms:
+    """Return the alarms of a service, made by the first call, with a watch of the Alertmanager that its settings name.
+
+    Args:
+        facts: Returns the service's state, by which it raises its own alarms.
+    """
+    settings = api.settings
+    if Alarms not in api.parts:
+        watch = None
+        if settings.alertmanager is not None:
+            tls = client_tls(settings.alertmanager_ca, None)
+            watch = Watch(Alertmanager(settings.alertmanager, tls), api.clock)
+        api.parts[Alarms] = Alarms(api.database, api.clock, facts, watch, catalogue(settings))
+    found: Alarms = api.parts[Alarms]
+    return found
 
 
 def _facts_of(one: Listed, now: EpochSeconds) -> JobFacts:

@@ -20,6 +20,7 @@ from utility.corrections.pages import add_corrections
 from utility.households.pages.home import add_home
 from utility.households.pages.home_bills import add_home_bills
 from utility.overview.pages.completeness import add_completeness
+from utility.overview.pages.devices import add_devices
 from utility.overview.pages.find import add_find
 from utility.overview.pages.jobs import add_jobs
 from utility.overview.pages.meters import add_meters
@@ -33,7 +34,6 @@ from utility.people.pages.login import add_login
 from utility.people.pages.second_factor import add_second_factor
 from utility.people.pages.tokens import add_tokens
 from utility.people.pages.users import add_users
-from utility.registry.pages import add_devices
 from utility.research.pages import add_research
 from utility.statistics.pages import add_statistics_page
 from utility.statistics.preview.api import begin_preview

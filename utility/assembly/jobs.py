@@ -14,7 +14,6 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
 from utility.assembly.metrics import UtilityMetrics
-from utility.assembly.old_records import Kept, drop_days, drop_months, kept
 from utility.billing.jobs import BillsJob, RatesJob
 from utility.control.jobs import WeightsJob
 from utility.corrections.jobs import ValidationJob
@@ -29,6 +28,7 @@ from utility.jobs.store.job_leases import Turn, counts
 from utility.jobs.store.job_states import State, open_periods, states
 from utility.jobs.threads import Threads
 from utility.overview.jobs import CompletenessJob
+from utility.overview.store.old_records import Kept, drop_days, drop_months, kept
 from utility.readings.ingest.ingest import Ingest
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.gap_finder import GapFinder

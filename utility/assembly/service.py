@@ -28,13 +28,15 @@ from commonwatt.runtime.ticker import Ticker
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 from utility.access.store.access import first_invitation
+from utility.alarms.alarms import alarms_of
 from utility.alarms.conditions import Counted, Facts
 from utility.assembly.application import make_app
 from utility.assembly.jobs import Jobs
 from utility.assembly.metrics import UtilityMetrics
+from utility.control.changing import send_due
 from utility.database.database import Database, sqlite_path
+from utility.database.health import DISK_FULL, STORE_DAMAGED, Health
 from utility.readings.gateway_metrics import GatewayMetrics
-from utility.readings.health import DISK_FULL, STORE_DAMAGED, Health
 from utility.readings.ingest.ingest import Ingest
 from utility.readings.timekeeper import Timekeeper
 from utility.supply.metrics import PlantMetrics
@@ -117,9 +119,9 @@ class Service:
             health=self._health,
             settings=settings,
             local_key=local_key(token),
-            facts=self._facts,
             queue_s=lambda: self._ingest.queue_s,
         )
+        self._alarms = alarms_of(self._api, self._facts)
 
     async def run(self, stop: asyncio.Event, watchdog: Watchdog) -> None:
         """Run until ``stop``. Messages without a commit by then are unacknowledged, and their gateways send them again.
@@ -142,7 +144,7 @@ class Service:
                 asyncio.create_task(self._watch_link(), name="the liveness check"),
                 asyncio.create_task(self._ingest.run(), name="the ingest"),
             ]
-            self._api.alarms.start()
+            self._alarms.start()
             await self._see_to_alarms()  # Those that stood before the start are shown from the first page on.
             self._tick(watchdog)
             log.info("serving on %s://%s", scheme, self._settings.http)
@@ -151,7 +153,7 @@ class Service:
                 await until_stopped(stop, tasks)
             finally:
                 self._ticker.stop()
-                self._api.alarms.stop()
+                self._alarms.stop()
                 server.should_exit = True
                 await self._end(tasks)
 
@@ -221,14 +223,14 @@ class Service:
         for use, expiry in self._expiries.items():
             self._metrics.certificate_expires(use, expiry.look())
         try:
-            await self._ingest.poll()
+            await self._ingest.poll(send_due)
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             self._metrics.store_errors.inc()
             self._health.failed(error, "the reading of commands")
 
     async def _see_to_alarms(self) -> None:
         """Look which of the utility's own alarms stand; a damaged database is one of them."""
-        alarms = self._api.alarms
+        alarms = self._alarms
         try:
             if not self._health.damaged:
                 await asyncio.to_thread(alarms.count)

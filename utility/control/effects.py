@@ -9,7 +9,7 @@ from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
 from commonwatt.protocol.controller_commands import Action
 from utility.control.changes import AllowanceError
 from utility.control.fields import Fields
-from utility.control.preview import Effect, effect_on, in_words, month_left_s
+from utility.control.preview import Effect, Relayed, effect_on, in_words, month_left_s
 from utility.database.town_zone import zone_of
 from utility.readings.store.heartbeats import last_heartbeats
 from utility.readings.store.relayed import relayed_by
@@ -63,7 +63,8 @@ def _effects(
         _, said = heartbeats.get(microgrid, (0, None))
         file_relay_s = None if said is None or "relay_s" in said.tuned else said.periods.get("relay_s")
         left_s = 0 if said is None else month_left_s(said.time, month_end)
-        found.append(effect_on(microgrid, fields, said, relayed.get(microgrid), left_s, file_relay_s))
+        counted = Relayed(**relayed[microgrid]) if microgrid in relayed else None
+        found.append(effect_on(microgrid, fields, said, counted, left_s, file_relay_s))
     return found
 
 

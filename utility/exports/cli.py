@@ -21,6 +21,7 @@ from commonwatt.runtime.interrupts import stop_told
 from commonwatt.runtime.service import errors_reported, flowing
 from utility.database.database import Database
 from utility.database.town_zone import town_zone
+from utility.exports.customer.files import CustomerFormat, Source, pieces_of
 from utility.exports.exports import (
     Asked,
     Export,
@@ -34,7 +35,6 @@ from utility.exports.files import full_disk_explained, write_files
 from utility.exports.resolutions import Resolution
 from utility.exports.selection import Selection
 from utility.exports.writers import Format, make_writer, require
-from utility.households.exports.files import CustomerFormat, Source, pieces_of
 from utility.webkit.cli.options import ConfigOption, from_file, time_option
 
 app = typer.Typer(

@@ -18,6 +18,7 @@ from utility.database.database import Database
 from utility.database.town_zone import town_zone
 from utility.exports.bills import bill_rows
 from utility.exports.columns import BILLS_TABLE, EVENTS_TABLE, SETTLED_TABLE, SLOTS_TABLE, SUMS_TABLE, Rows, Table
+from utility.exports.customer.quarters import AccountQuarters, from_readings, from_settled
 from utility.exports.events import event_rows
 from utility.exports.holdings import Held, HeldBlocks, Source, held_by
 from utility.exports.readings import Grids, quarters_at_a_time, slot_rows, sum_rows
@@ -25,7 +26,6 @@ from utility.exports.resolutions import Piece, Resolution, cut, pieces
 from utility.exports.selection import Selection, check_registered, quarters
 from utility.exports.settled import settled_rows
 from utility.exports.store import BlockSource, ExportedMeter, exported_meters
-from utility.households.exports.quarters import AccountQuarters, from_readings, from_settled
 from utility.registry.store.accounts import load_dated_registry, load_registry_around
 from utility.settlement.store.settled import load_settled
 

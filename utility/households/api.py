@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.local_calendar import midnight
 from commonwatt.model.units import QUARTER_S, EpochSeconds, quarter_of
-from utility.access.store.people import By
+from utility.access.store.acting import By
 from utility.control.store.weights import set_weight
 from utility.database.town_zone import zone_of
 from utility.households.course import Figure

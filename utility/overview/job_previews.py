@@ -6,7 +6,6 @@ from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.model.words import counted, moment
 from commonwatt.settlement.settled import QUARTERS_A_DAY
-from utility.assembly.old_records import kept, old_runs, oldest_day
 from utility.billing.jobs import rates_to_tell
 from utility.billing.store.bills_due import bills_wait_for, is_to_bill
 from utility.control.jobs import weights_to_tell
@@ -18,17 +17,17 @@ from utility.exports.jobs import backup_plan, export_folders, exports_wait_for, 
 from utility.jobs.catalogue import plan_of
 from utility.jobs.plans import UNCHANGED
 from utility.jobs.store.job_states import periods_over
+from utility.jobs.tables import sharing_due, usage_due
 from utility.overview.store.days import marked_days
+from utility.overview.store.old_records import kept, old_runs, oldest_day
 from utility.readings.store.compactor import SETTLE_S
 from utility.readings.store.gap_finder import GapFinder
 from utility.readings.store.retention import Retention
 from utility.readings.tables import part
 from utility.settlement.jobs.settlement import FINISHED_S
 from utility.settlement.store.settlement_due import due_days
-from utility.settlement.tables import sharing_due
 from utility.statistics.months import month_at, month_text
 from utility.statistics.store.usage_projection import months_with_usage
-from utility.statistics.tables import usage_due
 from utility.supply.jobs import Planner
 
 _Preview = Callable[[Database, UtilitySettings, EpochSeconds], list[str]]

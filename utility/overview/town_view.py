@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from commonwatt.model.local_calendar import midnight, month_of, month_quarters
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
+from utility.alarms.alarms import alarms_of
 from utility.database.base import Connection
 from utility.database.town_zone import zone_of
 from utility.overview.inbox import Item, items
@@ -94,7 +95,7 @@ class TownView:
             facts = microgrids(connection, now, refused)
             supply = supply_view(connection, now, 1)
             self._read_energy(connection, now)
-        cells, board = tuple(cell(each, now) for each in facts), self._api.alarms.board()
+        cells, board = tuple(cell(each, now) for each in facts), alarms_of(self._api).board()
         version, changed = self._versions(cells)
         month_name, month, yesterday = self._days.get()
         versions, dear, need = self._ahead.get()

@@ -2,9 +2,9 @@
 
 from prometheus_client import Histogram
 
+from utility.database.health import DISK_FULL, STORE_DAMAGED
 from utility.database.metrics import PREFIX, Count, Metrics
 from utility.outbox.changes import Committed
-from utility.readings.health import DISK_FULL, STORE_DAMAGED
 from utility.readings.store.quarantine import count_quarantined
 from utility.readings.store.reads import count_conflicts, count_open_gaps
 

@@ -24,7 +24,7 @@ from utility.database.database import Database, insert_in, read_setting, save_se
 from utility.database.keys import is_one_of, listed
 from utility.database.locks import Lock, take
 from utility.outbox.changes import OpenCommand
-from utility.outbox.store import add_command
+from utility.outbox.store.commands import add_command
 from utility.outbox.tables import command
 from utility.readings.gaps import (
     ALL_SLOTS,

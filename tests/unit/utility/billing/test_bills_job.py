@@ -19,8 +19,8 @@ from utility.database.database import Database
 from utility.jobs.catalogue import plan_of
 from utility.jobs.listing import listed
 from utility.jobs.runner import Job, Schedule
+from utility.jobs.tables import settled_day
 from utility.jobs.threads import HERE
-from utility.settlement.tables import settled_day
 from utility.tariffs.store import tariffs
 
 kind = databases.both_kinds

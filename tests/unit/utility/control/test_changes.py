@@ -24,7 +24,7 @@ from utility.control.store.control_changes import find_change, newest_changes, t
 from utility.database.database import Database
 from utility.outbox.changes import CloseCommand, SawGateway
 from utility.outbox.settings import settings_of
-from utility.outbox.store import open_commands
+from utility.outbox.store.commands import open_commands
 from utility.readings.store.writer import Writer
 
 kind = databases.both_kinds

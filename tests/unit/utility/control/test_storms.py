@@ -13,7 +13,7 @@ from utility.control import storms
 from utility.control.storms import announce_storm
 from utility.database.database import Database, open_database
 from utility.outbox.changes import CloseCommand
-from utility.outbox.store import open_commands
+from utility.outbox.store.commands import open_commands
 from utility.readings.store.writer import Writer
 from utility.supply.buying.situation import Storm
 from utility.supply.store.supply_view import announced_storm

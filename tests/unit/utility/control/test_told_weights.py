@@ -24,7 +24,7 @@ from utility.database.database import Database
 from utility.jobs.calendar_periods import Period
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
-from utility.outbox.store import open_commands
+from utility.outbox.store.commands import open_commands
 from utility.outbox.tables import command
 from utility.registry.store.accounts import load_for_change, save_dated_registry
 

@@ -24,7 +24,7 @@ from harness.worlds.sent import append, blocks
 from harness.worlds.utility import a_heartbeat
 from utility.database.database import Database
 from utility.outbox.changes import CloseCommand, KeepDeadLetter, OpenCommand, SawGateway
-from utility.outbox.store import add_command, open_commands
+from utility.outbox.store.commands import add_command, open_commands
 from utility.readings.store import compactor as compactor_module
 from utility.readings.store import reads, requests
 from utility.readings.store.compactor import Compactor

@@ -6,43 +6,15 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select
 
 from commonwatt.model.units import AccountNumber, EpochSeconds
-from utility.access.actor import Actor
 from utility.access.roles import Role
 from utility.access.rules import AccessFaultError, NewPerson, check_person, check_roles
-from utility.access.store import access, audit_log
+from utility.access.store import access
+from utility.access.store.acting import By, Link
 from utility.access.tables import invitation, person, person_role, second_factor, session
 from utility.database.locks import Lock, take
 from utility.registry.tables import account
 
 SHOWN_FAULTS = 10  # most faults of a list of people that are shown at once
-
-
-@dataclass(frozen=True, kw_only=True)
-class By:
-    """The person who makes a change, and the time."""
-
-    connection: Connection  # the transaction of the change
-    actor: Actor  # the person or program
-    now: EpochSeconds  # the time of the service's clock, for the audit log
-    machine_s: EpochSeconds  # the machine's epoch seconds, by which links and tokens end
-
-    def record(self, action: str, subject: str, before: object = None, after: object = None) -> None:
-        """Add an entry to the audit log."""
-        audit_log.record(self.connection, self.actor, self.now, action, subject, before, after)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Link:
-    """A link with which a person chooses a password, once."""
-
-    name: str  # the person
-    secret: str  # the end of the link; it is stored nowhere
-    until: EpochSeconds  # when it ends, machine's epoch seconds
-
-    @property
-    def path(self) -> str:
-        """The path of the link."""
-        return f"/console/invitation/{self.secret}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ import logging
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from utility.readings.health import DATABASE_AWAY, Health
+from utility.database.health import DATABASE_AWAY, Health
 
 
 class GoneError(Exception):

@@ -9,12 +9,13 @@ from sqlalchemy import func, select
 from harness.real import databases
 from harness.real.jobs import compact
 from harness.worlds.sent import append, blocks
-from utility.assembly.old_records import Kept, drop_days, drop_months, kept, oldest_day
 from utility.billing.tables import bill, bill_run
 from utility.corrections.tables import correction, correction_step, finding
 from utility.database.database import Database
+from utility.jobs.tables import settled_day
+from utility.overview.store.old_records import Kept, drop_days, drop_months, kept, oldest_day
 from utility.readings.store.writer import Writer
-from utility.settlement.tables import settled, settled_day, sharing, sharing_quarter
+from utility.settlement.tables import settled, sharing, sharing_quarter
 from utility.statistics.tables import usage_batteries
 
 kind = databases.both_kinds

@@ -16,10 +16,10 @@ from utility.billing.tables import bill, bill_run
 from utility.corrections.tables import correction, correction_step, finding
 from utility.database.database import Database
 from utility.database.town_zone import zone_of
-from utility.overview.tables import complete_day
+from utility.jobs.tables import complete_day, settled_day
 from utility.readings.store.retention import newest_quarter
 from utility.registry.layout import Day
-from utility.settlement.tables import settled, settled_day, sharing, sharing_quarter
+from utility.settlement.tables import settled, sharing, sharing_quarter
 from utility.statistics.months import month_number
 from utility.statistics.tables import usage_batteries, usage_day, usage_month, usage_projection
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from commonwatt.model.times import iso
 from commonwatt.model.units import QUARTER_S
+from utility.exports.customer.quarters import AccountQuarters, Flow, Quality
 from utility.exports.resolutions import Resolution, intervals
-from utility.households.exports.quarters import AccountQuarters, Flow, Quality
 
 _RAW, _VALIDATED = 14, 17
 _QUALITY_CODES = {

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 from commonwatt.model.csv_text import line_of
 from commonwatt.model.units import QUARTER_S
-from utility.households.exports.green_button import green_button
-from utility.households.exports.quarters import AccountQuarters, Flow, Quality
+from utility.exports.customer.green_button import green_button
+from utility.exports.customer.quarters import AccountQuarters, Flow, Quality
 
 _NAMES = {Flow.DELIVERED: "Delivered to you (kWh)", Flow.RECEIVED: "Received from you (kWh)"}
 _MILLIWATT_HOURS = 1_000_000  # in a kilowatt-hour

@@ -11,8 +11,8 @@ from commonwatt.network.tls import Expiry
 from commonwatt.protocol.topics import PLANT, UTILITY
 from utility.access.actor import Actor
 from utility.access.roles import Role
+from utility.overview.store.devices import gateways, meters_of, microgrid_of
 from utility.registry.enrolled import Enrolment
-from utility.registry.store.devices import gateways, meters_of, microgrid_of
 from utility.webkit.acting import changing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Admins, AdminsOrOperators, gate_of

@@ -15,10 +15,11 @@ from utility.access.actor import Actor, Via
 from utility.access.roles import Role
 from utility.access.rules import AccessFaultError, NewPerson
 from utility.access.store import access, audit_log
+from utility.access.store.acting import By
 from utility.access.store.api_tokens import MAX_TOKENS, make_token, revoke_token, tokens
-from utility.access.store.people import By, change_roles, disable, enable, invite_people, list_people, new_link
 from utility.assembly.service import Service
 from utility.database.database import Database
+from utility.people.store import change_roles, disable, enable, invite_people, list_people, new_link
 
 kind = databases.both_kinds
 
