@@ -33,12 +33,13 @@ from utility.assembly.jobs import Jobs
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.bulk import Column, insert_columns
 from utility.database.database import Database, open_database, save_setting
+from utility.database.health import Health
 from utility.database.town_zone import EMULATED_UNTIL
 from utility.jobs.calendar_periods import Period
+from utility.jobs.reasons import Why
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import Threads
 from utility.outbox.changes import Append
-from utility.readings.health import Health
 from utility.readings.ingest.ingest import Ingest
 from utility.readings.store.retention import KEPT_FROM
 from utility.readings.store.writer import Writer
@@ -46,7 +47,6 @@ from utility.readings.tables import compacted, relayed_day, tally
 from utility.registry.layout import Day, layout_of
 from utility.settlement.day import Rules, settle_day
 from utility.settlement.readings import Readings
-from utility.settlement.reasons import Why
 from utility.settlement.store.settled import save
 from utility.settlement.store.settlement_due import DueDay, numbers_of
 from utility.settlement.store.settlement_members import owners

@@ -11,12 +11,13 @@ from utility.access.actor import MACHINE, Actor, Via, on_machine
 from utility.access.roles import Role
 from utility.access.rules import NewPerson
 from utility.access.store import access
-from utility.access.store.people import By, invite_person
+from utility.access.store.acting import By
 from utility.access.two_people import Second
 from utility.billing import decisions as billing
 from utility.control.storms import announce_storm
 from utility.database.database import Database
 from utility.outbox.tables import command
+from utility.people.store import invite_person
 from utility.research import decisions as research
 from utility.research.cli.open_release import release_open
 from utility.research.cli.source import homes_in, source_of
