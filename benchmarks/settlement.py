@@ -24,8 +24,9 @@ from harness.settlement.truth import DAY
 from harness.worlds.sent import append
 from scenarios.cli import TOWN
 from utility.assembly.metrics import UtilityMetrics
-from utility.database.bulk import Column, insert_columns
+from utility.database.bulk import insert_columns
 from utility.database.database import Database, open_database
+from utility.database.numbers import Column
 from utility.database.postgres.partitions import make_partitions, month_of
 from utility.jobs.calendar_periods import Period
 from utility.jobs.reasons import Why
@@ -35,8 +36,8 @@ from utility.jobs.tables import settlement_due
 from utility.jobs.threads import HERE
 from utility.outbox.changes import Append
 from utility.readings.store.compactor import Compactor
-from utility.readings.store.parts import summaries
 from utility.readings.store.writer import Writer
+from utility.readings.summaries import summaries
 from utility.readings.tables import compacted
 from utility.registry.store.registration import fill_registry
 from utility.registry.tables import controller, meter

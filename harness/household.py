@@ -21,8 +21,9 @@ from harness.billing.worlds import ZONE, tariff
 from harness.worlds.sent import append
 from utility.billing.store import billing
 from utility.billing.store.run_bills import computed_run, prepared, saved
-from utility.database.bulk import Column, insert_columns
+from utility.database.bulk import insert_columns
 from utility.database.database import Database
+from utility.database.numbers import Column
 from utility.jobs.tables import settled_day
 from utility.readings.store.writer import Writer
 from utility.registry.accounts import Account, Dated, DatedRegistry, Holding

@@ -31,9 +31,10 @@ from harness.past.office import NEXT_TARIFF, TARIFF, Office
 from harness.town_month.month import register
 from utility.assembly.jobs import Jobs
 from utility.assembly.metrics import UtilityMetrics
-from utility.database.bulk import Column, insert_columns
+from utility.database.bulk import insert_columns
 from utility.database.database import Database, open_database, save_setting
 from utility.database.health import Health
+from utility.database.numbers import Column
 from utility.database.town_zone import EMULATED_UNTIL
 from utility.jobs.calendar_periods import Period
 from utility.jobs.reasons import Why

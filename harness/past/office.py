@@ -8,13 +8,13 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from harness.past.energy import Fault
 from utility.access.actor import MACHINE, Actor, Via, on_machine
+from utility.access.decisions import Second
 from utility.access.roles import Role
 from utility.access.rules import NewPerson
 from utility.access.store import access
 from utility.access.store.acting import By
-from utility.access.two_people import Second
 from utility.billing import decisions as billing
-from utility.control.storms import announce_storm
+from utility.control.decisions import announce_storm
 from utility.database.database import Database
 from utility.outbox.tables import command
 from utility.people.store import invite_person

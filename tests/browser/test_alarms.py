@@ -9,8 +9,8 @@ from playwright.sync_api import expect
 
 from harness.browser import Visit
 from utility.access.roles import Role
-from utility.alarms.alarms import alarms_of
 from utility.alarms.conditions import Facts
+from utility.alarms.decisions import alarms_of
 from utility.webkit.console.console import Console
 from utility.webkit.services import Api
 

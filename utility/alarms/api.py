@@ -10,9 +10,9 @@ from pydantic import BaseModel, Field
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
-from utility.alarms.alarms import Board, alarms_of
 from utility.alarms.board import Row
-from utility.alarms.client import AlertmanagerError
+from utility.alarms.decisions import Board, alarms_of
+from utility.alarms.jobs.client import AlertmanagerError
 from utility.alarms.silences import MAX_NOTE, Silence
 from utility.webkit.parameters import LOCAL_TIMES, Time
 from utility.webkit.rights import FOR_STAFF, Operators

@@ -12,10 +12,10 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import parse_time
 from utility.access.actor import Actor
 from utility.alarms.alarm import HEAD_END, PARTS, PREFIX, TOWN, Alarm, places, title
-from utility.alarms.alarms import alarms_of
 from utility.alarms.api import runbook_of
 from utility.alarms.board import groups
-from utility.alarms.client import AlertmanagerError
+from utility.alarms.decisions import alarms_of
+from utility.alarms.jobs.client import AlertmanagerError
 from utility.control.forms import local_input
 from utility.webkit.console.answers import ROWS, Faults, Number, Skip, address, faults_of, found
 from utility.webkit.console.console import Console

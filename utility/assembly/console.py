@@ -38,7 +38,8 @@ from utility.research.pages import add_research
 from utility.statistics.pages import add_statistics_page
 from utility.statistics.preview.api import begin_preview
 from utility.statistics.preview.pages import add_preview
-from utility.tariffs.pages import add_rates
+from utility.tariffs.pages.drafts import add_drafts
+from utility.tariffs.pages.rates import add_rates
 from utility.webkit.console.console import Console
 from utility.webkit.console.look import add_look
 from utility.webkit.console.navigation import entries_for
@@ -59,6 +60,7 @@ PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
     add_alarms,
     add_quarantine,
     partial(add_corrections, tabs=tabs),
+    partial(add_drafts, begin=begin_preview),
     partial(add_rates, begin=begin_preview),
     add_preview,
     add_runs,

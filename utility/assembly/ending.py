@@ -6,9 +6,9 @@ from contextlib import suppress
 from commonwatt.model.exceptions import ConfigError
 from utility.access.actor import Actor
 from utility.access.store import audit_log
-from utility.alarms.alarms import alarms_of
-from utility.alarms.client import AlertmanagerError
-from utility.control.changing import cancel_change
+from utility.alarms.decisions import alarms_of
+from utility.alarms.jobs.client import AlertmanagerError
+from utility.control.decisions import cancel_change
 from utility.research.decisions import stop_reading
 from utility.webkit.services import Api
 

@@ -13,7 +13,7 @@ from utility.database.health import ALARMS, Disk
 from utility.database.metrics import PREFIX, Counted, Metrics
 from utility.jobs.metrics import JobMetrics
 from utility.readings import metrics as readings
-from utility.readings.gateway_metrics import GatewayMetrics
+from utility.readings.metrics import GatewayMetrics
 from utility.settlement.metrics import SettlementMetrics
 from utility.supply.metrics import SupplyMetrics
 from utility.tariffs import metrics as tariffs

@@ -5,12 +5,10 @@ import contextlib
 import logging
 import random
 import socket
-import sqlite3
 from collections.abc import Iterator
 
 import uvicorn
 from anyio.to_thread import current_default_thread_limiter
-from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt.config.utility import FIRST_LOGIN, UtilitySettings
 from commonwatt.identity.local_key import local_key
@@ -28,16 +26,17 @@ from commonwatt.runtime.ticker import Ticker
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 from utility.access.store.access import first_invitation
-from utility.alarms.alarms import alarms_of
 from utility.alarms.conditions import Counted, Facts
+from utility.alarms.decisions import alarms_of
 from utility.assembly.application import make_app
 from utility.assembly.jobs import Jobs
 from utility.assembly.metrics import UtilityMetrics
-from utility.control.changing import send_due
+from utility.control.decisions import send_due
+from utility.database.base import SQLAlchemyError, SqliteError
 from utility.database.database import Database, sqlite_path
 from utility.database.health import DISK_FULL, STORE_DAMAGED, Health
-from utility.readings.gateway_metrics import GatewayMetrics
 from utility.readings.ingest.ingest import Ingest
+from utility.readings.metrics import GatewayMetrics
 from utility.readings.timekeeper import Timekeeper
 from utility.supply.metrics import PlantMetrics
 from utility.webkit.connections import MAX_HEAD_BYTES, bounded, only_ours
@@ -167,7 +166,7 @@ class Service:
                 return
             # Logs are copied and read by others; only this service's user and root read the file.
             write_private(path, f"{scheme}://{self._settings.http}/console/invitation/{secret}\n")
-        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        except (SQLAlchemyError, SqliteError, OSError) as error:
             log.error("the first administrator could not be invited: %s", error)
         else:
             log.warning("no administrator can log in yet: open the link in %s, which works once", path)
@@ -224,7 +223,7 @@ class Service:
             self._metrics.certificate_expires(use, expiry.look())
         try:
             await self._ingest.poll(send_due)
-        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        except (SQLAlchemyError, SqliteError, OSError) as error:
             self._metrics.store_errors.inc()
             self._health.failed(error, "the reading of commands")
 

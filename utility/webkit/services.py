@@ -9,8 +9,8 @@ from commonwatt.model.local_calendar import month_before, month_of
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.runtime.clock import Clock, machine_s
 from utility.access.actor import Actor
+from utility.access.decisions import Second
 from utility.access.secrets import new_secret
-from utility.access.two_people import Second
 from utility.database.database import Database
 from utility.database.health import Health
 from utility.database.metrics import Metrics

@@ -45,8 +45,9 @@ from utility.database.tables import setting
 from utility.database.town_zone import TOWN
 from utility.jobs.tables import period
 from utility.outbox.tables import command, plant_seen
-from utility.readings.store.parts import as_rows, summaries
+from utility.readings.store.parts import as_rows
 from utility.readings.store.retention import KEPT_FROM
+from utility.readings.summaries import summaries
 from utility.readings.tables import compacted, dead_letter, event, gap, gateway_seen, part, series
 from utility.registry.store.registry import REVISION, registry_changed
 from utility.registry.tables import account_term, controller, holding, installed, meter

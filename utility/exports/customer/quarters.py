@@ -13,7 +13,7 @@ from commonwatt.model.units import SLOTS, AccountNumber, Quarter
 from commonwatt.settlement.settled import Quantity, SettledQuality, SettledQuarters
 from commonwatt.town.town import Direction
 from utility.exports.holdings import Held, is_held
-from utility.readings.store.parts import summaries
+from utility.readings.summaries import summaries
 
 
 class Flow(IntEnum):

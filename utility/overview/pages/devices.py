@@ -12,7 +12,7 @@ from commonwatt.protocol.topics import PLANT, UTILITY
 from utility.access.actor import Actor
 from utility.access.roles import Role
 from utility.overview.store.devices import gateways, meters_of, microgrid_of
-from utility.registry.enrolled import Enrolment
+from utility.registry.store.enrolled import Enrolment
 from utility.webkit.acting import changing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Admins, AdminsOrOperators, gate_of

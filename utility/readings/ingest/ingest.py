@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Self, TypeVar
 
-from sqlalchemy.exc import OperationalError
-
 from commonwatt.model.effects import Effect, Publish, perform
 from commonwatt.model.now import Now, Trust
 from commonwatt.model.units import ControllerId, EpochSeconds, quarter_of
@@ -26,6 +24,7 @@ from commonwatt.protocol.topics import BATCHES, parse_gateway_up
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.fair_queue import FairQueue
 from commonwatt.runtime.watchdog import Work
+from utility.database.base import OperationalError
 from utility.database.checks import is_away, is_damage, is_full
 from utility.database.database import Database
 from utility.database.health import DISK_FULL, STORE_DAMAGED, Health

@@ -17,10 +17,11 @@ from sqlalchemy.exc import IntegrityError
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import join
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
-from utility.database.bulk import Column, insert_columns
+from utility.database.bulk import insert_columns
 from utility.database.database import Database
 from utility.database.keys import is_one_of, listed
 from utility.database.locks import Lock, take
+from utility.database.numbers import Column
 from utility.database.postgres.partitions import make_partitions, month_of
 from utility.readings.store.conflicts import note_senders, senders_of
 from utility.readings.store.due import mark_joined
@@ -32,8 +33,8 @@ from utility.readings.store.parts import (
     quarantine,
     select_compacted,
     select_fresh,
-    summaries,
 )
+from utility.readings.summaries import summaries
 from utility.readings.tables import compacted, gap, part
 from utility.registry.store.registry import NOBODY
 

@@ -31,11 +31,12 @@ from commonwatt.model.ids import signed64
 from commonwatt.model.records import EventRecord, Log
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
-from utility.database.bulk import Column, insert_columns
+from utility.database.bulk import insert_columns
 from utility.database.checks import is_sound, row_crc
 from utility.database.database import Database, insert_in, insert_or, upsert
 from utility.database.keys import is_one_of, listed
 from utility.database.locks import Lock, take
+from utility.database.numbers import Column
 from utility.outbox.changes import Append, Change, CloseCommand, Committed, KeepDeadLetter, SawGateway
 from utility.outbox.store.plant import write_plant
 from utility.outbox.tables import command

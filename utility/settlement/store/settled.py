@@ -13,9 +13,10 @@ from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.units import EpochSeconds, Quarter
 from commonwatt.settlement.packed import MeterDays, content_of, contents, days_of, packed, unpacked
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity, SettledQuarters
-from utility.database.bulk import Column, insert_columns
+from utility.database.bulk import insert_columns
 from utility.database.database import upsert
 from utility.database.locks import Lock, take
+from utility.database.numbers import Column
 from utility.jobs.reasons import Why
 from utility.jobs.store.due import mark
 from utility.jobs.tables import settled_day, settlement_due, usage_due

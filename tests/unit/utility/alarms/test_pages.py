@@ -14,10 +14,10 @@ from commonwatt.runtime.clock import Clock
 from harness.console import Browser, text_of
 from tests.unit.utility.conftest import NOW
 from utility.access.roles import Role
-from utility.alarms.alarms import alarms_of
-from utility.alarms.client import Alertmanager
 from utility.alarms.conditions import Counted, Facts
-from utility.alarms.watch import Seen, Watch
+from utility.alarms.decisions import alarms_of
+from utility.alarms.jobs.client import Alertmanager
+from utility.alarms.jobs.watch import Seen, Watch
 from utility.webkit.console.console import Console
 from utility.webkit.services import Api
 

@@ -17,7 +17,7 @@ from utility.database.database import Database
 from utility.database.health import Health
 from utility.outbox.changes import SawGateway
 from utility.outbox.steps import Refused
-from utility.readings.gateway_metrics import GatewayMetrics
+from utility.readings.metrics import GatewayMetrics
 from utility.readings.store.writer import Writer
 from utility.readings.tables import gateway_seen
 from utility.webkit.services import Api

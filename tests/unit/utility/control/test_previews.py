@@ -14,8 +14,7 @@ from harness.real import databases
 from harness.worlds import sent
 from tests.unit.utility.control.test_changes import ANNA, NOW, R001, ask, hear, heartbeat, tune
 from utility.control.changes import AllowanceError
-from utility.control.changing import make_change, preview_change
-from utility.control.effects import has_figures
+from utility.control.decisions import make_change, preview_change
 from utility.control.preview import (
     HEAD_BYTES,
     MESSAGE_BYTES,
@@ -30,6 +29,7 @@ from utility.control.preview import (
     longest_delay_s,
     messages_every,
 )
+from utility.control.store.effects import has_figures
 from utility.database.database import Database
 from utility.readings.store.relayed import relayed_by
 from utility.readings.store.writer import Writer

@@ -9,8 +9,8 @@ import pytest
 from commonwatt.protocol.controller_commands import ControllerOutcome
 from utility.access.actor import Actor, Via
 from utility.access.roles import Role
-from utility.control import storms
-from utility.control.storms import announce_storm
+from utility.control import decisions as storms
+from utility.control.decisions import announce_storm
 from utility.database.database import Database, open_database
 from utility.outbox.changes import CloseCommand
 from utility.outbox.store.commands import open_commands

@@ -20,7 +20,7 @@ from utility.jobs.calendar_periods import LocalDay, LocalMonth, Period
 from utility.jobs.catalogue import catalogue
 from utility.jobs.store.job_leases import NotYetError, Turn
 from utility.jobs.tables import settled_day, usage_due
-from utility.overview.job_previews import PREVIEWS, preview
+from utility.overview.store.job_previews import PREVIEWS, preview
 from utility.readings.store import reads
 
 NOW = 1_800_000_000

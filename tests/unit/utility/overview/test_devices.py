@@ -16,7 +16,7 @@ from utility.access.roles import Role
 from utility.access.store import audit_log
 from utility.assembly.application import make_app
 from utility.database.database import Database
-from utility.registry.enrolment import enrol
+from utility.registry.store.enrolment import enrol
 
 
 @pytest.fixture

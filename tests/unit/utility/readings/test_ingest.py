@@ -27,7 +27,7 @@ from harness.worlds.sent import append, batch, blocks
 from utility.access.actor import on_machine
 from utility.assembly.metrics import UtilityMetrics
 from utility.control.changes import Asked, Chosen
-from utility.control.changing import make_change, send_due
+from utility.control.decisions import make_change, send_due
 from utility.database.database import Database
 from utility.database.health import Health
 from utility.outbox.changes import Append, Change, Committed, OpenCommand

@@ -31,8 +31,9 @@ from utility.readings.store.compactor import Compactor
 from utility.readings.store.conflicts import conflicts
 from utility.readings.store.dead_letters import dead_letters
 from utility.readings.store.gap_finder import GapFinder
-from utility.readings.store.parts import as_rows, masks, summaries
+from utility.readings.store.parts import as_rows
 from utility.readings.store.writer import Writer
+from utility.readings.summaries import masks, summaries
 from utility.readings.tables import compacted, dead_letter, gap, part
 from utility.registry.tables import declared_minimum
 

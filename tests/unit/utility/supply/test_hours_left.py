@@ -14,7 +14,7 @@ from commonwatt.protocol.plant_messages import PlantQuarter, PlantReport
 from utility.database.database import Database
 from utility.outbox.changes import SawGateway, SawPlant
 from utility.outbox.store.plant import write_plant
-from utility.readings.gateway_metrics import GatewayMetrics
+from utility.readings.metrics import GatewayMetrics
 from utility.readings.store import reads
 from utility.readings.store.writer import Writer
 from utility.supply.deciding import plant_lasts_until

@@ -9,8 +9,8 @@ from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
 from utility.database.database import Database
 from utility.exports.resolutions import Resolution, intervals
 from utility.households.course import Course, Figures, Level, figures_of
-from utility.households.home import Battery, Home
-from utility.households.reading import read_course
+from utility.households.store.home import Battery, Home
+from utility.households.store.reading import read_course
 from utility.jobs.calendar_periods import LocalDay
 
 

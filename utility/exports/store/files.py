@@ -17,9 +17,9 @@ from commonwatt.sqlite.damage import is_full
 from utility.database.database import Database, open_database
 from utility.database.town_zone import zone_of
 from utility.exports.columns import Rows, count_of
-from utility.exports.exports import Asked, Export, events_export, readings_export, settled_export
-from utility.exports.folder import ExportFolder
 from utility.exports.resolutions import Piece
+from utility.exports.store.exports import Asked, Export, events_export, readings_export, settled_export
+from utility.exports.store.folder import ExportFolder
 from utility.exports.writers import Format, require
 from utility.statistics.months import Span, month_number, span_around, span_text
 from utility.statistics.store.usage import Scope

@@ -6,7 +6,6 @@ export are in the ranges that are read later.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,9 @@ from commonwatt.codec.packing import unpack_sound
 from commonwatt.model.block_keys import Keys
 from commonwatt.model.blocks import Blocks, join
 from commonwatt.model.ids import MeterId, signed64, unsigned64
-from commonwatt.model.units import EpochSeconds, MicrogridId, Quarter
+from commonwatt.model.units import EpochSeconds, Quarter
 from utility.database.database import Database
+from utility.exports.selection import ExportedMeter
 from utility.readings.store.events import sound_events
 from utility.readings.store.parts import CHUNK_ROWS, MAX_IN, PartReader, chunks, select_parts
 from utility.readings.tables import compacted, event, part
@@ -27,16 +27,6 @@ SCANNED_FROM = 8
 """If more than one in so many meters is selected, all blocks of a range are read, and those of other meters dropped."""
 
 _NAMES = ("quarter", "meter_no", "record_type", "payload")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportedMeter:
-    """A registered meter, as exports need it."""
-
-    number: int  # its number in the database
-    id: MeterId  # its id
-    microgrid: MicrogridId  # its microgrid
-    series: int  # how many record types it has
 
 
 def exported_meters(connection: Connection, ids: Collection[MeterId] | None = None) -> list[ExportedMeter]:

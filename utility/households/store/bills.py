@@ -13,8 +13,8 @@ from utility.billing.so_far import SoFar, bills_so_far
 from utility.billing.store.billing_sources import newest_settled, settled_as_of
 from utility.database.database import Database
 from utility.database.town_zone import timezone_of
-from utility.households.home import Home
-from utility.households.store import bases_of
+from utility.households.store.account import bases_of
+from utility.households.store.home import Home
 from utility.tariffs.store.tariffs import published
 
 KEPT_S = 300  # seconds for which a computed bill is shown again, with its age

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from commonwatt.model.local_calendar import midnight, month_of, month_quarters
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
-from utility.alarms.alarms import alarms_of
+from utility.alarms.decisions import alarms_of
 from utility.database.base import Connection
 from utility.database.town_zone import zone_of
 from utility.overview.inbox import Item, items
@@ -18,7 +18,7 @@ from utility.overview.power import TownPower, town_power
 from utility.overview.store.days import CountedDays, counted_days
 from utility.overview.store.town import microgrids, town_energy
 from utility.overview.store.waiting import counts
-from utility.overview.today import DayEnergy, Today
+from utility.overview.today import SPAN, DayEnergy, Today
 from utility.readings.store.retention import newest_quarter
 from utility.registry.layout import Day
 from utility.supply.store.plant import quarters_between
@@ -35,7 +35,7 @@ COMPLETENESS_S = 60  # seconds for which the sums of completeness are good; the 
 
 _DAY_S = 86_400
 
-# A tariff's published versions, when its price is highest today, and tomorrow's need.
+# A tariff's published versions, when its price is highest until the day's end, and tomorrow's need.
 _Ahead: TypeAlias = tuple[Sequence[Tariff], Sequence[tuple[EpochSeconds, EpochSeconds]], NeedTomorrow | None]
 
 
@@ -55,7 +55,7 @@ class TownState:
     month: CountedDays  # completeness of the local month's days
     month_name: str  # the month
     price: PriceNow | None  # by the tariff of accounts that have none of their own; ``None``: none is in force
-    dear: Sequence[tuple[EpochSeconds, EpochSeconds]]  # when it is highest in the local day
+    dear: Sequence[tuple[EpochSeconds, EpochSeconds]]  # when it is highest, from 24 hours ago to the day's end
     need: NeedTomorrow | None  # what will be needed from the plant; ``None``: no whole day of the plant is known
     connected: bool  # whether the utility is connected to the head-end
     alarms: tuple[str, ...]  # the utility's own alarms
@@ -123,9 +123,9 @@ class TownView:
 
     def _read_energy(self, connection: Connection, now: EpochSeconds) -> None:
         newest = newest_quarter(connection)
+        if newest is None:
+            return
         begin = local_day_start(now, zone_of(connection))
-        if newest is None or newest < begin:
-            newest = begin - 1
         for quarter in self._energy.wanted(begin, newest, now):
             self._energy.read(quarter, town_energy(connection, quarter), now)
 
@@ -149,7 +149,7 @@ class TownView:
             zone = zone_of(connection)
             known = quarters_between(connection, now // QUARTER_S - 14 * 96, now // QUARTER_S)
             versions = [each for each in published(connection) if each.name == self._api.settings.billing.tariff]
-        begin = local_day_start(now, zone)
+        begin = now // QUARTER_S - SPAN
         net = {each.quarter: each.net for each in known}
         return versions, dear_spans(versions, begin, local_day_start(now, zone, 1)), need_tomorrow(net, now, zone)
 

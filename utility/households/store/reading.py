@@ -4,11 +4,11 @@ from zoneinfo import ZoneInfo
 
 from commonwatt.model.units import Quarter
 from utility.database.database import Database
-from utility.exports.store import BlockSource, exported_meters
+from utility.exports.store.blocks import BlockSource, exported_meters
 from utility.households.course import Course, course_of
 from utility.households.helping import Helping, helping
-from utility.households.home import Home
 from utility.households.shared import SettledSums, by_day, settled_until
+from utility.households.store.home import Home
 from utility.settlement.store.settled import load_settled
 from utility.settlement.store.sharing import shared_by_meter
 

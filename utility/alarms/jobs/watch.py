@@ -10,7 +10,7 @@ from commonwatt.model.units import MAX_EPOCH, EpochSeconds
 from commonwatt.runtime.clock import Clock, machine_now
 from utility.alarms.alarm import Alarm
 from utility.alarms.alertmanager_messages import read_alerts, read_made, read_silences, write_silence
-from utility.alarms.client import Alertmanager, AlertmanagerError
+from utility.alarms.jobs.client import Alertmanager, AlertmanagerError
 from utility.alarms.silences import Silence, Way
 
 EVERY_S = 5.0  # real seconds between two questions

@@ -9,7 +9,7 @@ from commonwatt.town.town import Function
 from utility.database.database import Database
 from utility.exports.holdings import Held, held_by
 from utility.households.course import Recording
-from utility.households.store import Registered, registered
+from utility.households.store.account import Registered, registered
 from utility.registry.accounts import Account, DatedRegistry, Installed
 from utility.registry.store.accounts import load_registry_around
 

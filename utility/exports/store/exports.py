@@ -3,11 +3,15 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Any
+
+import numpy as np
 
 from commonwatt.model.blocks import join
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.ids import MeterId
+from commonwatt.model.ids import MeterId, unsigned64
+from commonwatt.model.records import KNOWN_STATES, State
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from commonwatt.model.words import moment
 from commonwatt.settlement.settled import SettledQuarters
@@ -19,13 +23,12 @@ from utility.database.town_zone import town_zone
 from utility.exports.bills import bill_rows
 from utility.exports.columns import BILLS_TABLE, EVENTS_TABLE, SETTLED_TABLE, SLOTS_TABLE, SUMS_TABLE, Rows, Table
 from utility.exports.customer.quarters import AccountQuarters, from_readings, from_settled
-from utility.exports.events import event_rows
-from utility.exports.holdings import Held, HeldBlocks, Source, held_by
+from utility.exports.holdings import Held, HeldBlocks, Source, held_by, is_held
 from utility.exports.readings import Grids, quarters_at_a_time, slot_rows, sum_rows
 from utility.exports.resolutions import Piece, Resolution, cut, pieces
-from utility.exports.selection import Selection, check_registered, quarters
+from utility.exports.selection import ExportedMeter, Selection, check_registered, quarters
 from utility.exports.settled import settled_rows
-from utility.exports.store import BlockSource, ExportedMeter, exported_meters
+from utility.exports.store.blocks import BlockSource, exported_events, exported_meters
 from utility.registry.store.accounts import load_dated_registry, load_registry_around
 from utility.settlement.store.settled import load_settled
 
@@ -33,6 +36,9 @@ from utility.settlement.store.settled import load_settled
 SETTLED_WITHIN_S = 40 * 86_400
 LINES_A_BILL = 20  # lines that a bill has at most, about; a bound for answers of the API
 MAX_ACCOUNT_QUARTERS = 2 * 366 * 96  # most quarter-hours of an account's file: two years
+
+
+_ROWS_AT_A_TIME = 100_000  # events in one piece of rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,3 +268,42 @@ def account_quarters(database: Database, asked: Asked, *, settled: bool) -> Acco
     length = quarters_at_a_time(sum(one.series for one in meters))
     found = [source.read(begin, stop) for begin, stop in cut(first, end, length)]
     return from_readings(number, join(found), held, first, end)
+
+
+def event_rows(
+    database: Database,
+    meters: Sequence[ExportedMeter],
+    piece: Piece,
+    held: Sequence[Held] | None,
+    tell: Callable[[Any], object],
+) -> Iterator[Rows]:
+    """Yield the rows of ``EVENTS_TABLE`` of some meters in a piece's time, and in the periods of ``held``.
+
+    ``tell`` is called with each damaged event, which is left out.
+    """
+    of = {one.number: one for one in meters}
+    with database.reads.begin() as connection:
+        found = exported_events(connection, meters, piece.start, piece.end, tell)
+        while some := list(islice(found, _ROWS_AT_A_TIME)):
+            if held is not None:
+                ids = np.array([of[row.meter_no].id for row in some], np.uint64)
+                mine = is_held(ids, np.array([row.time for row in some], np.int64) // QUARTER_S, held)
+                some = [row for row, one in zip(some, mine, strict=True) if one]
+            yield {
+                "meter_id": np.array([of[row.meter_no].id for row in some], np.uint64),
+                "microgrid": [of[row.meter_no].microgrid for row in some],
+                "time_utc": np.array([row.time for row in some], np.int64),
+                "log_generation": np.array([row.generation for row in some], np.int64),
+                "event_id": np.array([unsigned64(row.record_id) for row in some], np.uint64),
+                "previous_state_bits": np.array([row.previous_state for row in some], np.int32),
+                "new_state_bits": np.array([row.new_state for row in some], np.int32),
+                "new_state": [state_text(row.new_state) for row in some],
+                "sender": [row.sender for row in some],
+            }
+
+
+def state_text(bits: int) -> str:
+    """Return the names of a state's bits; unknown ones as a hexadecimal number."""
+    names = [bit.name.lower() for bit in State if bit & bits and bit.name]
+    unknown = bits & ~KNOWN_STATES
+    return " ".join([*names, *([f"{unknown:#06x}"] if unknown else [])])

@@ -14,8 +14,9 @@ from commonwatt.runtime.clock import Clock
 from utility.access.actor import Actor
 from utility.alarms import store as store
 from utility.alarms.board import Acknowledgement, Counts, Row, counted, mark_of, merged, rows
-from utility.alarms.client import Alertmanager
 from utility.alarms.conditions import Counted, Facts, JobFacts, conditions, is_judged
+from utility.alarms.jobs.client import Alertmanager
+from utility.alarms.jobs.watch import Seen, Watch
 from utility.alarms.lifecycle import Life, Stage, advance
 from utility.alarms.silences import (
     Silence,
@@ -29,11 +30,10 @@ from utility.alarms.silences import (
     way_of,
     ways_of,
 )
-from utility.alarms.watch import Seen, Watch
 from utility.database.database import Database
 from utility.jobs.catalogue import catalogue
-from utility.jobs.listing import Listed, listed
 from utility.jobs.plans import Plan
+from utility.jobs.store.listing import Listed, listed
 from utility.readings.store.reads import is_controller
 from utility.webkit.services import Api
 

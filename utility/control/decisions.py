@@ -11,19 +11,22 @@ from commonwatt.protocol.controller_commands import Action
 from utility.access.actor import Actor
 from utility.access.store.audit_log import record
 from utility.control.changes import Asked, Change, ChangeError, Chosen, NewerChangeError, NoSuchChangeError, Target
-from utility.control.effects import Preview, preview_of, refuse_if_it_breaks
 from utility.control.fields import FieldsError, checked_command
 from utility.control.in_force import inverse
 from utility.control.store import control_changes as store
 from utility.control.store import weights_told as store_weights
+from utility.control.store.effects import Preview, preview_of, refuse_if_it_breaks
 from utility.control.words import asked as words_of
 from utility.control.words import called
 from utility.database.base import Connection
 from utility.database.database import Database
 from utility.database.locks import Lock, take
 from utility.outbox.settings import WEIGHTS, settings_of
+from utility.supply.buying.situation import Storm
+from utility.supply.store.supply_view import announced_storm, save_storm
 
 NAMED = 5  # most microgrids that a text names
+LEAST_VALID_S = 3600  # seconds for which gateways get at least that no storm is expected any more
 
 log = logging.getLogger(__name__)
 
@@ -178,6 +181,28 @@ def send_due(database: Database, now: EpochSeconds) -> None:
             else:
                 store.end_change(connection, change.no, "missed", now)
                 log.warning("change %d was due at %s and is not sent any more", change.no, moment(change.due))
+
+
+def announce_storm(database: Database, actor: Actor, storm: Storm | None, now: EpochSeconds) -> int | None:
+    """Announce a storm in place of an earlier one.
+
+    Args:
+        actor: The person who announces it.
+        storm: The storm; ``None``: none is expected any more.
+
+    Returns:
+        The number of the change that tells all gateways; ``None``: no microgrid is registered yet.
+    """
+    with database.writes.begin() as connection:
+        before = announced_storm(connection, now)
+        save_storm(connection, storm)
+        if not store.kinds_of(connection):
+            return None
+        fields: dict[str, Any] = {"state": "off"} if storm is None else {"state": "on", "for_s": storm.end - now}
+        # A gateway that received the storm and is away hears of its cancellation as long as it would hold.
+        valid_s = LEAST_VALID_S if before is None else max(LEAST_VALID_S, before.end - now)
+        asked = Asked(action=Action.HOLD, fields=fields, chosen=Chosen(everyone=True), valid_s=valid_s)
+        return add_change(connection, actor, asked, now)
 
 
 def _record(connection: Connection, actor: Actor, now: EpochSeconds, action: str, number: int) -> None:
