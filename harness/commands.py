@@ -6,6 +6,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 from commonwatt.cli.main import make_app as make_commands
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.units import EpochSeconds
 from harness.console import PASSWORD
 from harness.furnished import token_of
@@ -37,18 +38,23 @@ def token_for(database: Database, name: str, now: EpochSeconds) -> str:
 
 @contextmanager
 def logged_in(database: Database, config: Path, words: Sequence[str]) -> Iterator[list[str]]:
-    """Let a command ask as the person whom its words name with ``WHO``; yield the other words."""
-    left = list(words)
-    if WHO not in left:
-        yield left
-        return
-    place = left.index(WHO)
-    name = left[place + 1]
-    del left[place : place + 2]
-    settings, clock = options.load(config)
-    settings = settings.model_copy(update={"second_factor": "optional"})
-    api = Api(database, clock, UtilityMetrics(), lambda: True, lambda: "", {}, Health(None), settings=settings)
-    reset = WAY.set(way_into(make_app(api), token_for(database, name, api.machine_s())))
+    """Let a command ask as the person whom its words name with ``WHO``, or only read; yield the other words."""
+    left, name = list(words), ""
+    if WHO in left:
+        place = left.index(WHO)
+        name = left[place + 1]
+        del left[place : place + 2]
+
+    def way(_: UtilitySettings, method: str, path: str, content: object) -> tuple[int, bytes]:
+        if not name and method != "GET":
+            return 401, b'{"detail": "nobody is logged in here"}'
+        settings, clock = options.load(config)
+        settings = settings.model_copy(update={"second_factor": "optional"})
+        api = Api(database, clock, UtilityMetrics(), lambda: True, lambda: "", {}, Health(None), settings=settings)
+        key = token_for(database, name, api.machine_s()) if name else api.local_key
+        return way_into(make_app(api), key)(settings, method, path, content)
+
+    reset = WAY.set(way)
     try:
         yield left
     finally:

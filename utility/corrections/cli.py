@@ -1,7 +1,6 @@
 """``commonwatt corrections``: what the checks found, proposed estimates, and what people decide on them."""
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,16 +11,15 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.times import LOCAL_FORMS
 from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, moment
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.service import flowing
 from commonwatt.settlement.validation.day import Check
 from utility.corrections.columns import Finding, Summary
-from utility.corrections.decisions import chosen_of, lines_around, meter_number
+from utility.corrections.decisions import chosen_of, lines_around
 from utility.corrections.lifecycle import Action, State
 from utility.corrections.plot import plot
-from utility.corrections.store import checking
 from utility.corrections.store.corrections import found, steps_of
 from utility.corrections.summaries import step_lines, summaries
-from utility.webkit.cli.listing import show_rows
+from utility.webkit.cli.listing import Route, print_rows, rows_of
 from utility.webkit.cli.options import ConfigOption, from_file, load
 from utility.webkit.cli.service import ask
 
@@ -55,11 +53,11 @@ def list_(
 
     Examples: `corrections list`, `corrections list --state approved --state edited --from 2026-11 --to 2026-12`.
     """
-    with errors_reported(), from_file(config) as (database, _):
+    with from_file(config) as (database, _):
         with database.reads.begin() as connection:
             chosen = chosen_of(connection, meter, start, end, method)
             rows = summaries(found(connection, chosen, [*(state or [State.PROPOSED])], MAX_SHOWN + 1))
-        show_rows("corrections", Summary, rows, as_json=as_json)
+        print_rows("corrections", Summary, rows, as_json=as_json)
         if sum(len(row.numbers) for row in rows) > MAX_SHOWN:
             typer.echo(
                 f"more than {MAX_SHOWN} quarter-hours: only the first are shown; choose with --meter, --from, --to"
@@ -78,13 +76,13 @@ def show(
 
     Example: `corrections show --meter 10002 --from 2026-11-01 --to 2026-11-04`.
     """
-    with errors_reported(), from_file(config) as (database, _):
+    with from_file(config) as (database, _):
         settings, _ = load(config)
         with database.reads.begin() as connection:
             chosen = chosen_of(connection, [meter], start, end, None)
             rows = found(connection, chosen, list(State), MAX_SHOWN)
             steps = steps_of(connection, [row.no for row in rows])
-        show_rows("corrections", Summary, summaries(rows), as_json=False)
+        print_rows("corrections", Summary, summaries(rows), as_json=False)
         for kind in sorted({row.record_type for row in rows}):
             of = [row for row in rows if row.record_type == kind]
             typer.echo(f"\n{RecordType(kind).name.lower()}, from {moment(of[0].quarter * QUARTER_S)}")
@@ -94,55 +92,39 @@ def show(
         show_table("steps", step_lines(steps), ("time", "person", "from", "to", "quarter-hours", "why"))
 
 
-@app.command()
-@flowing
-def approve(
-    config: ConfigOption,
-    meter: MetersOption = None,
-    start: FromOption = None,
-    end: ToOption = None,
-    method: MethodOption = None,
-    why: WhyOption = "",
-) -> None:
-    """Approve proposed estimates: settlement takes them where a reading is missing.
+def _decision(action: Action, done: str, about: str) -> None:
+    """Add the command that takes a step with all chosen corrections in one transaction."""
 
-    A reading that comes later counts in place of the estimate, by itself.
-
-    Examples: `corrections approve --method balance`, `corrections approve --meter 10002 --from
-    2026-11-01 --to 2026-11-04`.
-    """
-    _decide(config, Action.APPROVE, (meter, start, end, method), why)
-
-
-@app.command()
-@flowing
-def refuse(
-    config: ConfigOption,
-    meter: MetersOption = None,
-    start: FromOption = None,
-    end: ToOption = None,
-    method: MethodOption = None,
-    why: WhyOption = "",
-) -> None:
-    """Refuse proposed estimates: the slots stay missing, and are not proposed again."""
-    _decide(config, Action.REFUSE, (meter, start, end, method), why)
+    @app.command(action, help=about)
+    @flowing
+    def decide(
+        config: ConfigOption,
+        meter: MetersOption = None,
+        start: FromOption = None,
+        end: ToOption = None,
+        method: MethodOption = None,
+        why: WhyOption = "",
+    ) -> None:
+        chosen = {"meters": meter, "start": start, "until": end, "method": method}
+        if not any(chosen.values()):
+            raise ConfigError(f"choose what to {action}: give --meter, --from and --to, or --method")
+        made = ask(config, "POST", "/corrections/decide", {"chosen": chosen, "action": action, "why": why})
+        what = f"{counted(made['changed'], 'correction')} of {counted(made['meters'], 'meter')}"
+        typer.echo(f"{what}, {made['energy_mwh'] / 1e6:.3f} kWh: {done} by {made['person']}")
 
 
-@app.command()
-@flowing
-def revert(
-    config: ConfigOption,
-    meter: MetersOption = None,
-    start: FromOption = None,
-    end: ToOption = None,
-    method: MethodOption = None,
-    why: WhyOption = "",
-) -> None:
-    """Take a decision back: estimates are proposed again, a person's values count no more.
+_decision(Action.APPROVE, "approved", """Approve proposed estimates: settlement takes them where a reading is missing.
 
-    Where a person's value is taken back, the reading or the estimate that it replaced counts again.
-    """
-    _decide(config, Action.REVERT, (meter, start, end, method), why)
+A reading that comes later counts in place of the estimate, by itself.
+
+Examples: `corrections approve --method balance`, `corrections approve --meter 10002 --from 2026-11-01 --to 2026-11-04`.
+""")  # fmt: skip
+_decision(Action.REFUSE, "refused", "Refuse proposed estimates: the slots stay missing, and are not proposed again.")
+_decision(Action.REVERT, "taken back", """\
+Take a decision back: estimates are proposed again, a person's values count no more.
+
+Where a person's value is taken back, the reading or the estimate that it replaced counts again.
+""")  # fmt: skip
 
 
 @app.command()
@@ -167,9 +149,8 @@ def edit(
     Example: `corrections edit --meter 10002 --from 2026-11-01T18:00 --to 2026-11-02 --energy 4.25 --why
     "meter stuck, reading by hand"`.
     """
-    with errors_reported():
-        new = {"meter": meter, "type": of, "start": start, "until": end, "energy_kwh": energy, "why": why}
-        made = ask(config, "POST", "/corrections/edit", new)
+    new = {"meter": meter, "type": of, "start": start, "until": end, "energy_kwh": energy, "why": why}
+    made = ask(config, "POST", "/corrections/edit", new)
     what = f"{counted(made['changed'], 'quarter-hour')} edited by {made['person']}"
     typer.echo(f"meter {meter}: {what}, {made['energy_mwh'] / 1e6:.3f} kWh")
 
@@ -192,24 +173,9 @@ def findings(
 
     Example: `corrections findings --close 17 --why "guests"`.
     """
-    with errors_reported():
-        if close:
-            made = ask(config, "POST", "/findings/close", {"numbers": close, "why": why})
-            typer.echo(f"{counted(made['changed'], 'finding')} closed by {made['person']}")
-            return
-        with from_file(config) as (database, _), database.reads.begin() as connection:
-            numbers = None if not meter else [meter_number(connection, each) for each in meter]
-            rows = checking.open_findings(connection, limit, numbers, check)
-        show_rows("findings", Finding, rows, as_json=as_json)
-
-
-def _decide(config: Path, action: Action, words: tuple[Any, ...], why: str) -> None:
-    """Take a step with the chosen corrections in one transaction, and print what was changed."""
-    with errors_reported():
-        if not any(words):
-            raise ConfigError(f"choose what to {action}: give --meter, --from and --to, or --method")
-        chosen = dict(zip(("meters", "start", "until", "method"), words, strict=True))
-        made = ask(config, "POST", "/corrections/decide", {"chosen": chosen, "action": action, "why": why})
-        done = {Action.APPROVE: "approved", Action.REFUSE: "refused", Action.REVERT: "taken back"}[action]
-    what = f"{counted(made['changed'], 'correction')} of {counted(made['meters'], 'meter')}"
-    typer.echo(f"{what}, {made['energy_mwh'] / 1e6:.3f} kWh: {done} by {made['person']}")
+    if close:
+        made = ask(config, "POST", "/findings/close", {"numbers": close, "why": why})
+        typer.echo(f"{counted(made['changed'], 'finding')} closed by {made['person']}")
+        return
+    rows = rows_of(config, Route("/findings", Finding), {"meter": meter, "check": check, "limit": limit})
+    print_rows("findings", Finding, rows, as_json=as_json)

@@ -38,24 +38,23 @@ def list_command(config: ConfigOption, as_json: JsonOption = False) -> None:
     such as a month whose readings may still come. `failed`: the last attempt failed, or its process died; it is tried
     again by itself. `paused`: a person paused it. `behind`: periods that are due and not done.
     """
-    with errors_reported():
-        settings, clock = load(config)
-        now = int(clock.now())
-        named = place_of_database(config)
-        with opened(settings.database, create=False, named=named) as database:
-            rows = listing.listed(database, catalogue(settings), now)
-        if as_json:
-            typer.echo(json.dumps([asdict(row) for row in rows], indent=1))
-        else:
-            columns = ("job", "every", "state", "behind", "next_time", "done", "took", "last error or reason to wait")
-            show("jobs", [_shown(row) for row in rows], columns)
+    settings, clock = load(config)
+    now = int(clock.now())
+    named = place_of_database(config)
+    with opened(settings.database, create=False, named=named) as database:
+        rows = listing.listed(database, catalogue(settings), now)
+    if as_json:
+        typer.echo(json.dumps([asdict(row) for row in rows], indent=1))
+    else:
+        columns = ("job", "every", "state", "behind", "next_time", "done", "took", "last error or reason to wait")
+        show("jobs", [_shown(row) for row in rows], columns)
 
 
 @app.command()
 @flowing
 def periods(config: ConfigOption, limit: LimitOption = 50, as_json: JsonOption = False) -> None:
     """Show the periods of the jobs: first those that are not done, then the newest that are."""
-    with errors_reported(), from_file(config) as (database, clock):
+    with from_file(config) as (database, clock):
         with database.reads.begin() as connection:
             rows = newest_periods(connection, limit, int(clock.now()))
         if as_json:
@@ -123,12 +122,11 @@ def change(
 @flowing
 def dry_run(name: JobArgument, config: ConfigOption) -> None:
     """Show what a job would do now; nothing is changed."""
-    with errors_reported():
-        settings, clock = load(config)
-        plan = plan_of(settings, name)
-        with opened(settings.database, create=False, named=place_of_database(config)) as database:
-            for line in preview(database, settings, plan.name, int(clock.now())):
-                typer.echo(line)
+    settings, clock = load(config)
+    plan = plan_of(settings, name)
+    with opened(settings.database, create=False, named=place_of_database(config)) as database:
+        for line in preview(database, settings, plan.name, int(clock.now())):
+            typer.echo(line)
 
 
 @app.command()
@@ -138,7 +136,7 @@ def requests(config: ConfigOption, limit: LimitOption = 50, as_json: JsonOption 
 
     `command`: a command to a gateway. `readings`: missing readings of a microgrid, which are asked for again and again.
     """
-    with errors_reported(), from_file(config) as (database, clock):
+    with from_file(config) as (database, clock):
         with database.reads.begin() as connection:
             rows = [asdict(row) for row in unanswered(connection, int(clock.now()), limit)]
         if as_json:

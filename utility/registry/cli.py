@@ -14,7 +14,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import parse_id
 from commonwatt.model.units import Quarter, quarter_of
 from commonwatt.model.words import counted, moment
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.service import flowing
 from utility.database.database import Database
 from utility.database.town_zone import zone_of
 from utility.registry.accounts import Account, Dated, DatedRegistry, Installed
@@ -52,22 +52,21 @@ def import_table(file: FileArgument, config: ConfigOption) -> None:
     registry had of it; what it does not name stays. With any mistake in it, nothing changes: each is printed with its
     row and column. `commonwatt accounts check` does the same and changes nothing.
     """
-    with errors_reported():
-        acting = local_actor().name
-        with from_file(config) as (database, clock), database.writes.begin() as connection:
-            zone = zone_of(connection)
-            before = load_for_change(connection)
-            after = _applied(file, before, zone)
-            _print_changes(list(differences(before, after, zone)))
-            changed = save_dated_registry(connection, before, after, acting, int(clock.now()), zone)
-        typer.echo(f"{file}: {_counted(changed)} of the registry, by {acting}" if changed else f"{file}: nothing new")
+    acting = local_actor().name
+    with from_file(config) as (database, clock), database.writes.begin() as connection:
+        zone = zone_of(connection)
+        before = load_for_change(connection)
+        after = _applied(file, before, zone)
+        _print_changes(list(differences(before, after, zone)))
+        changed = save_dated_registry(connection, before, after, acting, int(clock.now()), zone)
+    typer.echo(f"{file}: {_counted(changed)} of the registry, by {acting}" if changed else f"{file}: nothing new")
 
 
 @app.command()
 @flowing
 def check(file: FileArgument, config: ConfigOption) -> None:
     """Check a table, and print what `commonwatt accounts import` would change; nothing changes."""
-    with errors_reported(), from_file(config) as (database, _):
+    with from_file(config) as (database, _):
         zone, before = _loaded(database)
         found = list(differences(before, _applied(file, before, zone), zone))
         _print_changes(found)
@@ -84,7 +83,7 @@ def export(
     ] = None,
 ) -> None:
     """Write the registry's dates as a table (CSV) that `commonwatt accounts import` takes back."""
-    with errors_reported(), from_file(config) as (database, _):
+    with from_file(config) as (database, _):
         zone, registry = _loaded(database)
         check_named("--microgrid", microgrid, _microgrids(registry))
         check_named("--account", account, registry.accounts)
@@ -113,7 +112,7 @@ def list_accounts(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the accounts with the meters that they have now, and their present terms."""
-    with errors_reported(), from_file(config) as (database, clock):
+    with from_file(config) as (database, clock):
         _, registry = _loaded(database)
         check_named("--microgrid", microgrid, _microgrids(registry))
         rows = _rows(registry, quarter_of(int(clock.now())), microgrid)
@@ -130,7 +129,7 @@ def show_one(
     config: ConfigOption,
 ) -> None:
     """Show an account or a meter with all its dates, and each change: time, person, before, after."""
-    with errors_reported(), from_file(config) as (database, _):
+    with from_file(config) as (database, _):
         zone, registry = _loaded(database)
         facts = _facts(registry, which, zone)
         with database.reads.begin() as connection:
@@ -151,7 +150,7 @@ def show_differences(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the accounts that meters report and that the registry does not have; the registry's account is billed."""
-    with errors_reported(), from_file(config) as (database, _):
+    with from_file(config) as (database, _):
         with database.reads.begin() as connection:
             rows = account_differences(connection, limit)
         if as_json:

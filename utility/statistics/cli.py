@@ -16,7 +16,7 @@ from commonwatt.cli.tables import show
 from commonwatt.model.csv_text import line_of
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted, moment
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.service import flowing
 from utility.database.database import Database
 from utility.database.town_zone import zone_of
 from utility.jobs.calendar_periods import Period
@@ -81,7 +81,7 @@ def list_usage(
 
     Examples: `statistics list --of class`, `statistics list --of account --name 17 --by year`.
     """
-    with errors_reported(), from_file(config) as (database, _):
+    with from_file(config) as (database, _):
         rows = _cells(database, scope_of(of), by, month, name)
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
@@ -101,7 +101,7 @@ def export(
     out: Annotated[Path | None, typer.Option("--out", help="The file; else the standard output.")] = None,
 ) -> None:
     """Write usage with all columns as CSV or JSON. Docs: docs/statistics.md."""
-    with errors_reported(), from_file(config) as (database, _):
+    with from_file(config) as (database, _):
         rows = _cells(database, scope_of(of), by, month, name)
         if out is None:
             _write(sys.stdout, rows, form)
@@ -123,7 +123,7 @@ def run(
     """Take in now what was settled and is not in the statistics yet; the service does the same every hour."""
     months: set[Month] = set()
 
-    with errors_reported(), from_file(config) as (database, clock):
+    with from_file(config) as (database, clock):
         now = int(clock.now())
         if first is not None:
             with database.writes.begin() as connection:
@@ -145,7 +145,7 @@ def show_projection(
 
     The service makes it once a day; its method and how far to trust it: docs/statistics.md.
     """
-    with errors_reported(), from_file(config) as (database, _), database.reads.begin() as connection:
+    with from_file(config) as (database, _), database.reads.begin() as connection:
         scope = scope_of(of)
         some = None if name is None else [subject_of(connection, scope, name)]
         view = projection_view(connection, scope, some)

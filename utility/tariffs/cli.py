@@ -43,9 +43,8 @@ def propose(file: FileArgument, config: ConfigOption) -> None:
 
     Example: commonwatt tariff propose tariff.toml --config utility.toml
     """
-    with errors_reported():
-        tariff = read_tariff(file)  # Its faults are shown with the file's name.
-        made = ask(config, "POST", "/tariffs", {"source": read_text(file)})
+    tariff = read_tariff(file)  # Its faults are shown with the file's name.
+    made = ask(config, "POST", "/tariffs", {"source": read_text(file)})
     version = replace(tariff, version=made["version"])
     typer.echo(
         f"{_words(version)}: proposed by {made['proposed_by']}; next, by another person: "
@@ -60,15 +59,14 @@ def approve(name: Annotated[str, typer.Argument(help="The tariff's name.")], con
 
     The running service tells the controllers its rates, until they acknowledge them.
     """
-    with errors_reported():
-        proposed = [
-            one["version"]
-            for one in ask(config, "GET", "/tariffs")["tariffs"]
-            if one["name"] == name and one["state"] == "proposed"
-        ]
-        if not proposed:
-            raise ConfigError(f"{name:.40}: nothing is proposed; propose it first: commonwatt tariff propose FILE")
-        made = ask(config, "POST", f"/tariffs/{name}/{proposed[-1]}/approve")
+    proposed = [
+        one["version"]
+        for one in ask(config, "GET", "/tariffs")["tariffs"]
+        if one["name"] == name and one["state"] == "proposed"
+    ]
+    if not proposed:
+        raise ConfigError(f"{name:.40}: nothing is proposed; propose it first: commonwatt tariff propose FILE")
+    made = ask(config, "POST", f"/tariffs/{name}/{proposed[-1]}/approve")
     typer.echo(f"{name} v{made['version']}, from {made['effective']}: published by {made['approved_by']}")
 
 
@@ -76,7 +74,7 @@ def approve(name: Annotated[str, typer.Argument(help="The tariff's name.")], con
 @flowing
 def list_versions(config: ConfigOption) -> None:
     """List all versions of all tariffs, with who proposed and approved them."""
-    with errors_reported(), from_file(config) as (database, _), database.reads.begin() as connection:
+    with from_file(config) as (database, _), database.reads.begin() as connection:
         zone = zone_of(connection)
         rows = versions(connection)
     columns = ("name", "version", "state", "effective", "proposed_by", "proposed", "approved_by", "approved")

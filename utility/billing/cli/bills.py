@@ -9,7 +9,7 @@ import typer
 from commonwatt.cli.dead_letter_options import JsonOption, LimitOption
 from commonwatt.cli.tables import show
 from commonwatt.model.words import counted, moment
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.service import flowing
 from utility.billing.canonical import bill_bytes
 from utility.billing.cli import bill_audit, bill_documents
 from utility.billing.cli.bill_view import show_bill
@@ -34,9 +34,8 @@ def run(month: Annotated[str, typer.Argument(help="The local month, such as 2026
 
     A run keeps all its inputs and never changes; with the same inputs no second one is made.
     """
-    with errors_reported():
-        made = ask(config, "GET", work(config, "/runs", {"month": month}))
-        number, figures = made["no"], made["figures"]
+    made = ask(config, "GET", work(config, "/runs", {"month": month}))
+    number, figures = made["no"], made["figures"]
     typer.echo(f"run {number} of {month}: {counted(figures['bills'], 'bill')}, {figures['total']} dollars")
     typer.echo(_warnings(figures) + f"next: commonwatt bills check {number}")
 
@@ -45,7 +44,7 @@ def run(month: Annotated[str, typer.Argument(help="The local month, such as 2026
 @flowing
 def list_runs(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption = False) -> None:
     """List the newest runs of bills with their state, and who made, checked and issued them."""
-    with errors_reported(), from_file(config) as (database, _), database.reads.begin() as connection:
+    with from_file(config) as (database, _), database.reads.begin() as connection:
         rows = newest_runs(connection, limit)
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
@@ -63,7 +62,7 @@ def show_run(
     as_json: JsonOption = False,
 ) -> None:
     """Show a run's sums, or the bill of one account in it with its lines."""
-    with errors_reported(), from_file(config) as (database, _), database.reads.begin() as connection:
+    with from_file(config) as (database, _), database.reads.begin() as connection:
         row = run_of(connection, number)
         code = "" if row["root"] is None else check_code(tree_of(connection, number).head)
         bills = [] if account is None else [bill_in(database, number, account)]
@@ -83,8 +82,7 @@ def show_run(
 @flowing
 def check(number: RunArgument, config: ConfigOption) -> None:
     """Compute a draft again from its inputs, compare each byte of its bills, and mark it as checked."""
-    with errors_reported():
-        made = ask(config, "GET", work(config, f"/runs/{number}/check"))
+    made = ask(config, "GET", work(config, f"/runs/{number}/check"))
     who = f"checked by {made['checked_by']}"
     typer.echo(f"run {number}: the same bytes again; {who}; next, by another person: commonwatt bills issue {number}")
 
@@ -93,8 +91,7 @@ def check(number: RunArgument, config: ConfigOption) -> None:
 @flowing
 def issue(number: RunArgument, config: ConfigOption) -> None:
     """Issue a checked run. A second person has to, who neither made nor checked it; its bills never change then."""
-    with errors_reported():
-        made = ask(config, "POST", f"/runs/{number}/issue")
+    made = ask(config, "POST", f"/runs/{number}/issue")
     typer.echo(f"run {number}: issued by {made['issued_by']}")
 
 

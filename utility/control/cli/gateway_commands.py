@@ -114,12 +114,11 @@ def command(
         "power": power,
         "counter": counter,
     }
-    with errors_reported():
-        asked = _asked(microgrid, action, fields, when, valid_s)
-        if wait:
-            raise typer.Exit(change_and_wait(load(config)[0], config, asked))
-        with from_file(config) as (database, clock):
-            _tell(database, make_change(database, local_actor(), asked, int(clock.now())))
+    asked = _asked(microgrid, action, fields, when, valid_s)
+    if wait:
+        raise typer.Exit(change_and_wait(load(config)[0], config, asked))
+    with from_file(config) as (database, clock):
+        _tell(database, make_change(database, local_actor(), asked, int(clock.now())))
 
 
 @app.command()

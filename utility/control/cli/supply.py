@@ -11,7 +11,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import LOCAL_FORMS
 from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, moment
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.service import flowing
 from utility.control.storms import announce_storm
 from utility.supply.buying.situation import Storm
 from utility.supply.store.supply_view import supply_view
@@ -28,7 +28,7 @@ def supply(config: ConfigOption, limit: LimitOption = 12, as_json: JsonOption = 
     The state of the supply is the regional grid's, as the plant reports it. `planned` and `bought` are kilowatt-hours;
     `price` is a multiple of the price outside peak hours.
     """
-    with errors_reported(), from_file(config) as (database, clock):
+    with from_file(config) as (database, clock):
         with database.reads.begin() as connection:
             found = supply_view(connection, int(clock.now()), limit)
         if as_json:
@@ -58,7 +58,7 @@ def storm(
     release answers `unsupported`. `planner` also has the plant's battery full when the storm comes, and holds it until
     its end. A later announcement replaces an earlier one.
     """
-    with errors_reported(), from_file(config) as (database, clock):
+    with from_file(config) as (database, clock):
         now = int(clock.now())
         begin = now if start is None else start
         expected = None if off else Storm(start=begin, end=begin + for_s)

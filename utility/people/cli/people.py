@@ -13,7 +13,7 @@ from commonwatt.cli.tables import show
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.words import moment
 from commonwatt.runtime.clock import Clock, machine_s
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.service import flowing
 from utility.access.bulk import links_table, read_residents
 from utility.access.roles import Role
 from utility.access.rules import NewPerson
@@ -44,7 +44,7 @@ def invite(
     browser: `commonwatt utility people invite anna --role admin --config utility.toml`, then open the link through a
     tunnel: `ssh -L 8080:127.0.0.1:8080 MACHINE`.
     """
-    with errors_reported(), _changing(config) as (by, settings):
+    with _changing(config) as (by, settings):
         new = NewPerson(name=name, display=display, roles=frozenset(role), account=account)
         _told(settings, people.invite_person(by, new))
 
@@ -53,7 +53,7 @@ def invite(
 @flowing
 def link(name: NameArgument, config: ConfigOption) -> None:
     """Print a new link for a person who lost the password; the present password, sessions and tokens end at once."""
-    with errors_reported(), _changing(config) as (by, settings):
+    with _changing(config) as (by, settings):
         _told(settings, people.new_link(by, name))
 
 
@@ -64,7 +64,7 @@ def invite_residents(
     config: ConfigOption,
 ) -> None:
     """Invite the residents of a list, all or none, and print the list of their links (CSV)."""
-    with errors_reported(), file.open("rb") as source, _changing(config) as (by, settings):
+    with file.open("rb") as source, _changing(config) as (by, settings):
         new = read_residents(source.read(MAX_BYTES).decode(errors="replace"))
         links = people.invite_people(by, new)
         rows = zip(new, (_address(settings, one) for one in links), strict=True)
@@ -75,7 +75,7 @@ def invite_residents(
 @flowing
 def disable(name: NameArgument, config: ConfigOption) -> None:
     """Disable a person: no login works until `enable`; sessions, tokens and links end."""
-    with errors_reported(), _changing(config) as (by, _):
+    with _changing(config) as (by, _):
         people.disable(by, name)
         typer.echo(f"{name} is disabled")
 
@@ -84,7 +84,7 @@ def disable(name: NameArgument, config: ConfigOption) -> None:
 @flowing
 def enable(name: NameArgument, config: ConfigOption) -> None:
     """Enable a disabled person."""
-    with errors_reported(), _changing(config) as (by, _):
+    with _changing(config) as (by, _):
         people.enable(by, name)
         typer.echo(f"{name} is enabled")
 
@@ -93,7 +93,7 @@ def enable(name: NameArgument, config: ConfigOption) -> None:
 @flowing
 def remove_second_factor(name: NameArgument, config: ConfigOption) -> None:
     """Remove the second factor of a person who lost it, such as of the only administrator; all sessions end."""
-    with errors_reported(), _changing(config) as (by, _):
+    with _changing(config) as (by, _):
         second_factors.remove_of_another(by, name)
         typer.echo(f"{name} has no second factor any more")
 
@@ -107,7 +107,7 @@ def list_people(
     as_json: JsonOption = False,
 ) -> None:
     """List people with state, roles and last use."""
-    with errors_reported(), _opened(config) as (database, _, _), database.reads.begin() as connection:
+    with _opened(config) as (database, _, _), database.reads.begin() as connection:
         rows: list[dict[str, object]] = [
             {
                 "name": one.person.name,

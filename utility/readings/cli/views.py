@@ -73,19 +73,18 @@ def dead_letters(
     Examples: `dead-letters --state quarantined`, `dead-letters --release 17 --why "new service, 400 A"`, `dead-letters
         --since 24h --counts`.
     """
-    with errors_reported():
-        for numbers, decided in ((release, State.RELEASED), (refuse, State.REFUSED)):
-            if numbers:
-                _decide(config, numbers, decided, why)
-        if release or refuse:
-            return
-        with from_file(config) as (database, clock), database.reads.begin() as connection:
-            asked = wanted(meter, reason, since, int(clock.now()), state or "")
-            if counts:
-                show_counts(dead_letter_counts(connection, asked), as_json=as_json)
-            else:
-                columns = ("no", "time", "sender", "meter", *(("source",) if is_wide() else ()))
-                show_dead_letters(kept_dead_letters(connection, limit, asked), as_json=as_json, columns=columns)
+    for numbers, decided in ((release, State.RELEASED), (refuse, State.REFUSED)):
+        if numbers:
+            _decide(config, numbers, decided, why)
+    if release or refuse:
+        return
+    with from_file(config) as (database, clock), database.reads.begin() as connection:
+        asked = wanted(meter, reason, since, int(clock.now()), state or "")
+        if counts:
+            show_counts(dead_letter_counts(connection, asked), as_json=as_json)
+        else:
+            columns = ("no", "time", "sender", "meter", *(("source",) if is_wide() else ()))
+            show_dead_letters(kept_dead_letters(connection, limit, asked), as_json=as_json, columns=columns)
 
 
 def _decide(config: Path, numbers: list[int], state: State, why: str) -> None:
@@ -128,7 +127,7 @@ def schedules(config: ConfigOption, as_json: JsonOption = False) -> None:
     They are from its last heartbeat. Periods set by `command schedule` are named under tuned; the others are from the
     gateway's file.
     """
-    with errors_reported(), from_file(config) as (database, _):
+    with from_file(config) as (database, _):
         with database.reads.begin() as connection:
             rows = reads.schedules(connection)
         if as_json:
@@ -145,7 +144,7 @@ def lines(config: ConfigOption, as_json: JsonOption = False) -> None:
 
     As last reported by its gateway. A line is at risk if its forecast exceeds its plan's allowance.
     """
-    with errors_reported(), from_file(config) as (database, _):
+    with from_file(config) as (database, _):
         with database.reads.begin() as connection:
             rows = reads.lines(connection)
         if as_json:

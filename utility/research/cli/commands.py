@@ -17,7 +17,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import FORMS, iso, parse_time
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.model.words import counted
-from commonwatt.runtime.service import EXIT_FAILED, errors_reported, flowing
+from commonwatt.runtime.service import EXIT_FAILED, flowing
 from utility.access.roles import Role
 from utility.research import store as store
 from utility.research.attacks.success import Success
@@ -87,20 +87,19 @@ def release(
     Examples: `research release open --from 2026-06-01T04:00Z --to 2026-07-01T04:00Z --out june --config utility.toml`,
     `research release quarters --agreement university --round 100 ...`.
     """
-    with errors_reported():
-        asked = _asked(tier, start, end, homes, agreement, Coarsening(
-            sample_percent=sample, step_s=step, shuffled=shuffle, noise_wh=noise, unit_wh=unit
-        ))  # fmt: skip
-        if out is not None and out.exists():
-            raise ConfigError(f"--out {out}: exists already; name a new folder")
-        with _source(config, make=True) as source, _progress("reading") as tell:
-            _check_before_reading(source, asked)
-            source.log("read", asked.tier, f"{iso(asked.start)} to {iso(asked.end)} {asked.agreement}".rstrip())
-            found, meters = homes_in(source, asked, tell)
-            if tier is Tier.OPEN:
-                result = release_open(source, asked, found, out)
-            else:
-                result = release_homes(source, asked, found, meters, out)
+    asked = _asked(tier, start, end, homes, agreement, Coarsening(
+        sample_percent=sample, step_s=step, shuffled=shuffle, noise_wh=noise, unit_wh=unit
+    ))  # fmt: skip
+    if out is not None and out.exists():
+        raise ConfigError(f"--out {out}: exists already; name a new folder")
+    with _source(config, make=True) as source, _progress("reading") as tell:
+        _check_before_reading(source, asked)
+        source.log("read", asked.tier, f"{iso(asked.start)} to {iso(asked.end)} {asked.agreement}".rstrip())
+        found, meters = homes_in(source, asked, tell)
+        if tier is Tier.OPEN:
+            result = release_open(source, asked, found, out)
+        else:
+            result = release_homes(source, asked, found, meters, out)
     _tell(result, config, source.settings.research.limit_percent)
 
 
@@ -212,8 +211,7 @@ def approve(
     config: ConfigOption,
 ) -> None:
     """Approve an open release whose attacks are above the limit, as a second person."""
-    with errors_reported():
-        ask(config, "POST", f"/releases/{quote(release_id, safe='')}/approve", {"why": why})
+    ask(config, "POST", f"/releases/{quote(release_id, safe='')}/approve", {"why": why})
     typer.echo(f"{release_id} is approved; run its `research release` again")
 
 
@@ -225,9 +223,8 @@ def add(
     config: ConfigOption,
 ) -> None:
     """Add an agreement with researchers. It can't be changed: a longer one has another name."""
-    with errors_reported():
-        end = parse_time(until, "--until")
-        ask(config, "POST", "/agreements", {"name": name, "until": iso(end)})
+    end = parse_time(until, "--until")
+    ask(config, "POST", "/agreements", {"name": name, "until": iso(end)})
     typer.echo(f"agreement {name.strip()} until {iso(end)}")
 
 
@@ -235,7 +232,7 @@ def add(
 @flowing
 def list_agreements(config: ConfigOption, as_json: JsonOption = False) -> None:
     """Show the agreements."""
-    with errors_reported(), _reading(config) as connection:
+    with _reading(config) as connection:
         found = store.agreements(connection)
     rows: list[dict[str, object]] = [
         {"name": one.name, "until": iso(one.until), "added": iso(one.added), "added_by": one.added_by} for one in found
@@ -247,7 +244,7 @@ def list_agreements(config: ConfigOption, as_json: JsonOption = False) -> None:
 @flowing
 def list_releases(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption = False) -> None:
     """Show the newest releases, with their state and their attacks' success."""
-    with errors_reported(), _reading(config) as connection:
+    with _reading(config) as connection:
         found = store.releases(connection, limit)
     rows: list[dict[str, object]] = [
         {
@@ -272,7 +269,7 @@ def list_releases(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOp
 @flowing
 def show_log(config: ConfigOption, limit: LimitOption = 50, as_json: JsonOption = False) -> None:
     """Show the newest accesses to homes' readings for research, decisions and agreements."""
-    with errors_reported(), _reading(config) as connection:
+    with _reading(config) as connection:
         rows = store.log_lines(connection, limit)
     _print("lines", rows, ("time", "person", "action", "subject", "detail"), as_json=as_json)
 
@@ -291,7 +288,7 @@ def attack(
     config: ConfigOption,
 ) -> None:
     """Run the attacks on the CSV files of a folder, and show their success."""
-    with errors_reported(), _source(config) as source:
+    with _source(config) as source:
         found = attack_folder(source, open_folder(folder))
     _show_attacks(found)
 
@@ -304,12 +301,11 @@ def options(start: FromOption, end: ToOption, config: ConfigOption) -> None:
     Found: how often a home is found by five known half-hours, and by all bills. Errors: of the load curve, of the peak
     of all homes, and of a home's own peak, in percent.
     """
-    with errors_reported():
-        asked = Asked(tier=Tier.QUARTERS, start=_period(start, end)[0], end=_period(start, end)[1])
-        with _source(config, make=True) as source, _progress("reading") as tell:
-            source.log("read", "options", f"{iso(asked.start)} to {iso(asked.end)}")
-            homes, _ = homes_in(source, asked, tell)
-            found = compare(homes, source.zone, source.secret)
+    asked = Asked(tier=Tier.QUARTERS, start=_period(start, end)[0], end=_period(start, end)[1])
+    with _source(config, make=True) as source, _progress("reading") as tell:
+        source.log("read", "options", f"{iso(asked.start)} to {iso(asked.end)}")
+        homes, _ = homes_in(source, asked, tell)
+        found = compare(homes, source.zone, source.secret)
     rows: list[dict[str, object]] = [
         {
             "readings": one.option.words,

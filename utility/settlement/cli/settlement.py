@@ -16,7 +16,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId, parse_id
 from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, moment
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.service import flowing
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity, SettledQuality, SettledQuarters
 from utility.database.database import Database
 from utility.database.metrics import Metrics
@@ -56,29 +56,28 @@ def run(config: ConfigOption, first: FromOption = None, last: ToOption = None) -
 
     Examples: `settlement run`, `settlement run --from 2026-10-01 --to 2026-10-31`.
     """
-    with errors_reported():
-        settings, clock = load(config)
-        now = int(clock.now())
-        with (
-            opened(settings.database, create=False, named=place_of_database(config)) as database,
-            Progress(console=Console(stderr=True), transient=True) as progress,
-        ):
-            if first is not None:
-                _mark(database, _days(first, last, now))
-            elif last is not None:
-                raise ConfigError("--to: give --from too")
-            task = progress.add_task("settlement", total=1.0)
-            metrics = Metrics()
+    settings, clock = load(config)
+    now = int(clock.now())
+    with (
+        opened(settings.database, create=False, named=place_of_database(config)) as database,
+        Progress(console=Console(stderr=True), transient=True) as progress,
+    ):
+        if first is not None:
+            _mark(database, _days(first, last, now))
+        elif last is not None:
+            raise ConfigError("--to: give --from too")
+        task = progress.add_task("settlement", total=1.0)
+        metrics = Metrics()
 
-            def tell(day: Day, part: float) -> None:
-                progress.update(task, description=moment(day * 86_400)[:10], completed=part)
+        def tell(day: Day, part: float) -> None:
+            progress.update(task, description=moment(day * 86_400)[:10], completed=part)
 
-            job = SettlementJob(
-                settings.settlement, database, SettlementMetrics(metrics), HERE, is_trusted=lambda: True, tell=tell
-            )
-            period = Period(start=now, end=now, name="now")
-            asyncio.run(job.run(Turn(job="settlement", period=period, attempt=1, now=now)))
-            made = int(metrics.registry.get_sample_value("commonwatt_utility_settled_versions_total") or 0)
+        job = SettlementJob(
+            settings.settlement, database, SettlementMetrics(metrics), HERE, is_trusted=lambda: True, tell=tell
+        )
+        period = Period(start=now, end=now, name="now")
+        asyncio.run(job.run(Turn(job="settlement", period=period, attempt=1, now=now)))
+        made = int(metrics.registry.get_sample_value("commonwatt_utility_settled_versions_total") or 0)
     typer.echo(f"{counted(made, 'new version')} of meters' days")
 
 
@@ -90,7 +89,7 @@ def status(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption = 
     The residual is what a microgrid's members took beyond what its boundary shows, in watt-hours. `beyond` is by how
     much it exceeds what rounded readings can explain: theft, a damaged meter or a wrong setting.
     """
-    with errors_reported(), from_file(config) as (database, clock):
+    with from_file(config) as (database, clock):
         now = int(clock.now())
         today = now // 86_400
         with database.reads.begin() as connection:
@@ -126,7 +125,7 @@ def show(
 
     Examples: `settlement show --meter 10001`, `settlement show --meter 10001 --from 2026-10-01 --versions`.
     """
-    with errors_reported(), from_file(config) as (database, clock):
+    with from_file(config) as (database, clock):
         meter_id = _id(meter)
         days = _days(first, last, int(clock.now()))
         with database.reads.begin() as connection:
@@ -166,20 +165,19 @@ def report(
     With --truth also how far each is from the truth: the emulated meters' own records and commands, of which sharing
     goes to the batteries that received it. Kilowatt-hours; without --from those of yesterday. Nothing is stored.
     """
-    with errors_reported():
-        settings, clock = load(config)
-        with opened(settings.database, create=False, named=place_of_database(config)) as database:
-            days = _days(first, last, int(clock.now()))
-            with Progress(console=Console(stderr=True), transient=True) as progress:
-                task = progress.add_task("settling", total=1.0)
-                found = report_of(database, days, truth or [], lambda part: progress.update(task, completed=part))
-        if as_json:
-            typer.echo(json.dumps(found, indent=1))
-            return
-        for line in found["summary"]:
-            typer.echo(line)
-        rows = found["accounts"][:limit]
-        show_table("accounts, kWh", rows, tuple(rows[0]) if rows else ("account",))
+    settings, clock = load(config)
+    with opened(settings.database, create=False, named=place_of_database(config)) as database:
+        days = _days(first, last, int(clock.now()))
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("settling", total=1.0)
+            found = report_of(database, days, truth or [], lambda part: progress.update(task, completed=part))
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    for line in found["summary"]:
+        typer.echo(line)
+    rows = found["accounts"][:limit]
+    show_table("accounts, kWh", rows, tuple(rows[0]) if rows else ("account",))
 
 
 def _mark(database: Database, days: range) -> None:

@@ -9,7 +9,7 @@ from commonwatt.cli.dead_letter_options import JsonOption, LimitOption, SinceOpt
 from commonwatt.cli.tables import show
 from commonwatt.model.units import MAX_EPOCH, QUARTER_S
 from commonwatt.protocol.dead_letter_words import wanted
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.service import flowing
 from utility.control.store.control_changes import kinds_of
 from utility.settlement.store.sharing import recorded
 from utility.webkit.cli.options import ConfigOption, check_named, from_file
@@ -33,7 +33,7 @@ def sharing(
 
     Examples: `sharing --microgrid r001 --since 24h`, `sharing --limit 100 --json`.
     """
-    with errors_reported(), from_file(config) as (database, clock):
+    with from_file(config) as (database, clock):
         first = wanted(None, None, since, int(clock.now()), "").since // QUARTER_S
         with database.reads.begin() as connection:
             check_named("--microgrid", microgrid, kinds_of(connection))
