@@ -19,8 +19,8 @@ from utility.corrections.lifecycle import Action, State
 from utility.corrections.plot import plot
 from utility.corrections.store.corrections import found, steps_of
 from utility.corrections.summaries import step_lines, summaries
-from utility.webkit.cli.listing import Route, print_rows, rows_of
-from utility.webkit.cli.options import ConfigOption, from_file, load
+from utility.webkit.cli.listing import print_rows, rows_from
+from utility.webkit.cli.options import ConfigOption, from_file, load, reading
 from utility.webkit.cli.service import ask
 
 app = typer.Typer(no_args_is_help=True, help="Findings of the daily checks, and corrections of readings.")
@@ -53,15 +53,12 @@ def list_(
 
     Examples: `corrections list`, `corrections list --state approved --state edited --from 2026-11 --to 2026-12`.
     """
-    with from_file(config) as (database, _):
-        with database.reads.begin() as connection:
-            chosen = chosen_of(connection, meter, start, end, method)
-            rows = summaries(found(connection, chosen, [*(state or [State.PROPOSED])], MAX_SHOWN + 1))
-        print_rows("corrections", Summary, rows, as_json=as_json)
-        if sum(len(row.numbers) for row in rows) > MAX_SHOWN:
-            typer.echo(
-                f"more than {MAX_SHOWN} quarter-hours: only the first are shown; choose with --meter, --from, --to"
-            )
+    with reading(config) as (connection, _):
+        chosen = chosen_of(connection, meter, start, end, method)
+        rows = summaries(found(connection, chosen, [*(state or [State.PROPOSED])], MAX_SHOWN + 1))
+    print_rows("corrections", rows, Summary, as_json=as_json)
+    if sum(len(row.numbers) for row in rows) > MAX_SHOWN:
+        typer.echo(f"more than {MAX_SHOWN} quarter-hours: only the first are shown; choose with --meter, --from, --to")
 
 
 @app.command()
@@ -82,7 +79,7 @@ def show(
             chosen = chosen_of(connection, [meter], start, end, None)
             rows = found(connection, chosen, list(State), MAX_SHOWN)
             steps = steps_of(connection, [row.no for row in rows])
-        print_rows("corrections", Summary, summaries(rows), as_json=False)
+        print_rows("corrections", summaries(rows), Summary)
         for kind in sorted({row.record_type for row in rows}):
             of = [row for row in rows if row.record_type == kind]
             typer.echo(f"\n{RecordType(kind).name.lower()}, from {moment(of[0].quarter * QUARTER_S)}")
@@ -177,5 +174,5 @@ def findings(
         made = ask(config, "POST", "/findings/close", {"numbers": close, "why": why})
         typer.echo(f"{counted(made['changed'], 'finding')} closed by {made['person']}")
         return
-    rows = rows_of(config, Route("/findings", Finding), {"meter": meter, "check": check, "limit": limit})
-    print_rows("findings", Finding, rows, as_json=as_json)
+    rows = rows_from(config, "/findings", Finding, meter=meter, check=check, limit=limit)
+    print_rows("findings", rows, Finding, as_json=as_json)

@@ -14,9 +14,10 @@ from utility.billing.canonical import bill_bytes
 from utility.billing.cli import bill_audit, bill_documents
 from utility.billing.cli.bill_view import show_bill
 from utility.billing.proof.head import check_code
+from utility.billing.run_columns import Run
 from utility.billing.store.billing import run_of, tree_of
-from utility.billing.store.billing import runs as newest_runs
 from utility.billing.store.issued_bills import bill_in
+from utility.webkit.cli.listing import print_rows, rows_from
 from utility.webkit.cli.options import ConfigOption, from_file
 from utility.webkit.cli.service import ask, work
 
@@ -44,13 +45,9 @@ def run(month: Annotated[str, typer.Argument(help="The local month, such as 2026
 @flowing
 def list_runs(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption = False) -> None:
     """List the newest runs of bills with their state, and who made, checked and issued them."""
-    with from_file(config) as (database, _), database.reads.begin() as connection:
-        rows = newest_runs(connection, limit)
-    if as_json:
-        typer.echo(json.dumps(rows, indent=1))
-        return
+    rows = rows_from(config, "/runs", Run, limit=limit)
     columns = ("no", "month", "state", "policy", "bills", "total", "made_by", "made", "checked_by", "issued_by")
-    show("runs", [_run_row(row) for row in rows], columns)
+    print_rows("runs", rows, columns, as_json=as_json, shown=_run_row)
 
 
 @app.command("show")
@@ -71,7 +68,7 @@ def show_run(
     elif bills:
         show_bill(bills[0], number, row["state"], code)
     else:
-        shown = {key: value for key, value in _run_row(row).items() if key != "figures"} | row["figures"]
+        shown = {key: value for key, value in _run_row(Run(**row)).items() if key != "figures"} | row["figures"]
         shown["check_code"] = code
         show(
             "run", [{"what": key.replace("_", " "), "value": value} for key, value in shown.items()], ("what", "value")
@@ -105,6 +102,7 @@ def _warnings(figures: Mapping[str, Any]) -> str:
     return "".join(f"note: {text}\n" for text in found)
 
 
-def _run_row(row: dict[str, Any]) -> dict[str, Any]:
+def _run_row(run: Run) -> dict[str, Any]:
+    row = dict(run)
     times = {key: moment(row[key]) for key in ("made", "checked", "issued") if row[key] is not None}
-    return row | times | {"bills": row["figures"]["bills"], "total": row["figures"]["total"]}
+    return row | times | {"bills": run.figures["bills"], "total": run.figures["total"]}

@@ -1,6 +1,5 @@
 """``commonwatt utility people``: invite people without a browser, such as on a machine without a screen."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,18 +8,17 @@ from typing import Annotated
 import typer
 
 from commonwatt.cli.dead_letter_options import JsonOption
-from commonwatt.cli.tables import show
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.words import moment
-from commonwatt.runtime.clock import Clock, machine_s
+from commonwatt.runtime.clock import machine_s
 from commonwatt.runtime.service import flowing
 from utility.access.bulk import links_table, read_residents
 from utility.access.roles import Role
 from utility.access.rules import NewPerson
 from utility.access.store import people, second_factors
 from utility.access.store.people import By, Link
-from utility.database.database import Database
-from utility.webkit.cli.options import ConfigOption, load, local_actor, opened, place_of_database
+from utility.webkit.cli.listing import print_rows
+from utility.webkit.cli.options import ConfigOption, from_file, load, local_actor, reading
 
 app = typer.Typer(no_args_is_help=True, help="People who log in to the console: invite, list, disable.")
 
@@ -107,8 +105,8 @@ def list_people(
     as_json: JsonOption = False,
 ) -> None:
     """List people with state, roles and last use."""
-    with _opened(config) as (database, _, _), database.reads.begin() as connection:
-        rows: list[dict[str, object]] = [
+    with reading(config) as (connection, _):
+        rows = [
             {
                 "name": one.person.name,
                 "display": one.person.display,
@@ -120,23 +118,14 @@ def list_people(
             }
             for one in people.list_people(connection, "", role, "", limit, machine_s())
         ]
-    if as_json:
-        typer.echo(json.dumps(rows, indent=1))
-    else:
-        show("people", rows, ("name", "display", "state", "roles", "account", "second_factor", "used"))
-
-
-@contextmanager
-def _opened(config: Path) -> Iterator[tuple[Database, Clock, UtilitySettings]]:
-    settings, clock = load(config)
-    with opened(settings.database, create=False, named=place_of_database(config)) as database:
-        yield database, clock, settings
+    print_rows("people", rows, as_json=as_json)
 
 
 @contextmanager
 def _changing(config: Path) -> Iterator[tuple[By, UtilitySettings]]:
-    with _opened(config) as (database, clock, settings), database.writes.begin() as connection:
-        yield By(connection=connection, actor=local_actor(), now=int(clock.now()), machine_s=machine_s()), settings
+    with from_file(config) as (database, clock), database.writes.begin() as connection:
+        by = By(connection=connection, actor=local_actor(), now=int(clock.now()), machine_s=machine_s())
+        yield by, load(config)[0]
 
 
 def _told(settings: UtilitySettings, link: Link) -> None:

@@ -1,10 +1,9 @@
 """``commonwatt research``: releases for researchers, approvals, agreements, the log, attacks."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 import typer
@@ -12,7 +11,6 @@ from rich.console import Console
 from rich.progress import Progress
 
 from commonwatt.cli.dead_letter_options import JsonOption
-from commonwatt.cli.tables import show
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import FORMS, iso, parse_time
 from commonwatt.model.units import QUARTER_S, SLOT_S
@@ -31,7 +29,8 @@ from utility.research.figures import compare
 from utility.research.groups import MIN_HOMES
 from utility.research.homes import quarters_of
 from utility.research.release import Asked, Tier
-from utility.webkit.cli.options import ConfigOption, from_file, load, opened, place_of_database
+from utility.webkit.cli.listing import print_rows
+from utility.webkit.cli.options import ConfigOption, load, opened, place_of_database, reading
 from utility.webkit.cli.service import ask, name_of_login
 
 app = typer.Typer(
@@ -169,7 +168,7 @@ def _tell(result: Result, config: Path, limit_percent: float) -> None:
 
 
 def _show_attacks(attacks: Sequence[Success]) -> None:
-    rows: list[dict[str, object]] = [
+    rows = [
         {
             "attack": one.name,
             "attacker": one.words,
@@ -179,7 +178,7 @@ def _show_attacks(attacks: Sequence[Success]) -> None:
         }
         for one in attacks
     ]
-    show("attacks", rows, ("attack", "attacker", "success", "interval", "guessing"))
+    print_rows("attacks", rows)
 
 
 @contextmanager
@@ -188,12 +187,6 @@ def _source(config: Path, *, make: bool = False) -> Iterator[Source]:
     person = name_of_login(config, Role.CLERK)
     with opened(settings.database, create=False, named=place_of_database(config)) as database:
         yield source_of(database, settings, clock, person, make=make)
-
-
-@contextmanager
-def _reading(config: Path) -> Iterator[Any]:
-    with from_file(config) as (database, _), database.reads.begin() as connection:
-        yield connection
 
 
 @contextmanager
@@ -232,21 +225,21 @@ def add(
 @flowing
 def list_agreements(config: ConfigOption, as_json: JsonOption = False) -> None:
     """Show the agreements."""
-    with _reading(config) as connection:
+    with reading(config) as (connection, _):
         found = store.agreements(connection)
-    rows: list[dict[str, object]] = [
+    rows = [
         {"name": one.name, "until": iso(one.until), "added": iso(one.added), "added_by": one.added_by} for one in found
     ]
-    _print("agreements", rows, ("name", "until", "added", "added_by"), as_json=as_json)
+    print_rows("agreements", rows, as_json=as_json)
 
 
 @app.command("list")
 @flowing
 def list_releases(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption = False) -> None:
     """Show the newest releases, with their state and their attacks' success."""
-    with _reading(config) as connection:
+    with reading(config) as (connection, _):
         found = store.releases(connection, limit)
-    rows: list[dict[str, object]] = [
+    rows = [
         {
             "id": one.id,
             "tier": one.tier,
@@ -260,25 +253,17 @@ def list_releases(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOp
         }
         for one in found
     ]
-    _print(
-        "releases", rows, ("id", "tier", "from", "until", "state", "asked_by", "decided_by", "attacks"), as_json=as_json
-    )
+    columns = ("id", "tier", "from", "until", "state", "asked_by", "decided_by", "attacks")
+    print_rows("releases", rows, columns, as_json=as_json)
 
 
 @app.command("log")
 @flowing
 def show_log(config: ConfigOption, limit: LimitOption = 50, as_json: JsonOption = False) -> None:
     """Show the newest accesses to homes' readings for research, decisions and agreements."""
-    with _reading(config) as connection:
+    with reading(config) as (connection, _):
         rows = store.log_lines(connection, limit)
-    _print("lines", rows, ("time", "person", "action", "subject", "detail"), as_json=as_json)
-
-
-def _print(title: str, rows: Sequence[dict[str, object]], columns: Sequence[str], *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(rows, indent=1))
-    else:
-        show(title, rows, columns)
+    print_rows("lines", rows, ("time", "person", "action", "subject", "detail"), as_json=as_json)
 
 
 @app.command()
@@ -306,7 +291,7 @@ def options(start: FromOption, end: ToOption, config: ConfigOption) -> None:
         source.log("read", "options", f"{iso(asked.start)} to {iso(asked.end)}")
         homes, _ = homes_in(source, asked, tell)
         found = compare(homes, source.zone, source.secret)
-    rows: list[dict[str, object]] = [
+    rows = [
         {
             "readings": one.option.words,
             "by_half_hours": f"{one.attacks[0].rate:.1%}",
@@ -317,6 +302,6 @@ def options(start: FromOption, end: ToOption, config: ConfigOption) -> None:
         }
         for one in found
     ]
-    show("options", rows, ("readings", "by_half_hours", "by_bills", "curve", "peak", "home_peak"))
+    print_rows("options", rows)
     if not whole_days(asked.start, asked.end):
         typer.echo("without the options that shuffle days: these need --from and --to at the start of a day in UTC")

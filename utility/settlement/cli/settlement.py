@@ -33,7 +33,8 @@ from utility.settlement.store.settlement_due import due_days, mark_days
 from utility.settlement.store.settlement_members import owners
 from utility.settlement.store.settlement_report import report_of
 from utility.settlement.store.settlement_view import RESIDUAL_DAYS, counts, residuals, versions_of
-from utility.webkit.cli.options import ConfigOption, from_file, load, opened, place_of_database
+from utility.webkit.cli.listing import print_rows
+from utility.webkit.cli.options import ConfigOption, load, opened, place_of_database, reading
 
 app = typer.Typer(
     help="Settled quarter-hours: what each meter exchanged with the town and with its microgrid.",
@@ -89,24 +90,22 @@ def status(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption = 
     The residual is what a microgrid's members took beyond what its boundary shows, in watt-hours. `beyond` is by how
     much it exceeds what rounded readings can explain: theft, a damaged meter or a wrong setting.
     """
-    with from_file(config) as (database, clock):
-        now = int(clock.now())
+    with reading(config) as (connection, now):
         today = now // 86_400
-        with database.reads.begin() as connection:
-            found = dict(counts(connection))
-            due = due_days(connection, (now - FINISHED_S) // 86_400)
-            rows = [vars(one) for one in residuals(connection, today - RESIDUAL_DAYS, today)[:limit]]
-        if as_json:
-            typer.echo(json.dumps(found | {"due": sum(due.values()), "residuals": rows}, indent=1))
-            return
-        last = moment(found["last"] * 86_400)[:10] if found["days"] else "none"
-        typer.echo(
-            f"last settled day {last}; {counted(found['days'], 'microgrid day')}, {found['provisional']} of them "
-            f"provisional; {counted(found['versions'], 'version')} of meters' days; due now: {sum(due.values())}"
-        )
-        for row in rows:
-            row |= {"residual": f"{row['cumulated'] / 1000:.3f}", "beyond": f"{max(0, row['excess']) / 1000:.3f}"}
-        show_table("residuals, Wh", rows, ("microgrid", "residual", "beyond", "days"))
+        found = dict(counts(connection))
+        due = sum(due_days(connection, (now - FINISHED_S) // 86_400).values())
+        rows = [vars(one) for one in residuals(connection, today - RESIDUAL_DAYS, today)[:limit]]
+    if as_json:
+        typer.echo(json.dumps(found | {"due": due, "residuals": rows}, indent=1))
+        return
+    last = moment(found["last"] * 86_400)[:10] if found["days"] else "none"
+    typer.echo(
+        f"last settled day {last}; {counted(found['days'], 'microgrid day')}, {found['provisional']} of them "
+        f"provisional; {counted(found['versions'], 'version')} of meters' days; due now: {due}"
+    )
+    for row in rows:
+        row |= {"residual": f"{row['cumulated'] / 1000:.3f}", "beyond": f"{max(0, row['excess']) / 1000:.3f}"}
+    show_table("residuals, Wh", rows, ("microgrid", "residual", "beyond", "days"))
 
 
 @app.command()
@@ -125,29 +124,22 @@ def show(
 
     Examples: `settlement show --meter 10001`, `settlement show --meter 10001 --from 2026-10-01 --versions`.
     """
-    with from_file(config) as (database, clock):
+    with reading(config) as (connection, now):
         meter_id = _id(meter)
-        days = _days(first, last, int(clock.now()))
-        with database.reads.begin() as connection:
-            if meter_number(connection, meter_id) is None:
-                raise ConfigError(f"--meter: {meter} is not registered; see: commonwatt accounts list")
-            if versions:
-                rows = versions_of(connection, meter_id, days.start, days.stop - 1)
-            else:
-                found = load_settled(connection, [meter_id], days.start * QUARTERS_A_DAY, days.stop * QUARTERS_A_DAY)
-                rows = _quarters(found)
-        if as_json:
-            typer.echo(json.dumps(rows, indent=1))
-        elif versions:
-            rows = [
-                row | {"day": moment(int(str(row["start"])))[:10], "computed": moment(int(str(row["computed"])))}
-                for row in rows
-            ]
-            show_table("versions", rows, ("day", "version", "computed", "why", "bytes"))
+        days = _days(first, last, now)
+        if meter_number(connection, meter_id) is None:
+            raise ConfigError(f"--meter: {meter} is not registered; see: commonwatt accounts list")
+        if versions:
+            rows = versions_of(connection, meter_id, days.start, days.stop - 1)
         else:
-            show_table(
-                "quarter-hours, kWh", [_shown(row) for row in rows], tuple(_shown(rows[0])) if rows else ("start",)
-            )
+            found = load_settled(connection, [meter_id], days.start * QUARTERS_A_DAY, days.stop * QUARTERS_A_DAY)
+            rows = _quarters(found)
+    if versions:
+        print_rows(
+            "versions", rows, ("day", "version", "computed", "why", "bytes"), as_json=as_json, shown=_version_row
+        )
+    else:
+        print_rows("quarter-hours, kWh", rows, as_json=as_json, shown=_shown)
 
 
 @app.command()
@@ -220,6 +212,10 @@ def _quarters(found: SettledQuarters) -> list[dict[str, object]]:
         for column in range(found.quality.shape[1])
         if found.version[0, column]
     ]
+
+
+def _version_row(row: dict[str, Any]) -> dict[str, object]:
+    return row | {"day": moment(row["start"])[:10], "computed": moment(row["computed"])}
 
 
 def _shown(row: dict[str, Any]) -> dict[str, object]:
