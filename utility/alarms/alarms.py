@@ -94,6 +94,10 @@ class Alarms:
         if self.watch is not None:
             self.watch.stop()
 
+    def facts(self) -> Facts:
+        """Return the service's state, by which it raises its own alarms."""
+        return self._facts(self._counted)
+
     def count(self) -> None:
         """Read what the database says; call it before each ``look``."""
         now = int(self._clock.now())
@@ -114,7 +118,7 @@ class Alarms:
         It works without the database, so that a damaged one is an alarm too.
         """
         now = int(self._clock.now())
-        facts = self._facts(self._counted)
+        facts = self.facts()
         settled = not 0 <= now - self._began < SETTLING_S
         after = advance(self._lives, conditions(facts), now, lambda alarm: settled and is_judged(alarm, facts))
         for key, life in after.items():

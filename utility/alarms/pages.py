@@ -16,7 +16,7 @@ from utility.alarms.api import runbook_of
 from utility.alarms.board import groups
 from utility.alarms.client import AlertmanagerError
 from utility.control.forms import local_input
-from utility.webkit.console.answers import ROWS, Number, Skip, address, found
+from utility.webkit.console.answers import ROWS, Faults, Number, Skip, address, faults_of, found
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Operators, Staff
 
@@ -34,7 +34,7 @@ _LOOKS = {
     "ReadingsQuarantined": "/console/quarantine",
     "SecondPersonRefused": "/console/audit?action=second.",
     "BreakGlass": "/console/audit?action=machine.",
-    **dict.fromkeys(("JobFailing", "JobLate", "JobPaused"), "/console/jobs"),
+    **dict.fromkeys(("JobFailing", "JobLate", "JobPaused"), "/console/system#jobs"),
 }
 
 Key = Annotated[str, Query(max_length=30_000)]
@@ -162,12 +162,16 @@ def _add_maintenance(app: FastAPI, console: Console) -> None:
             window = parse_time(start, "start", zone), parse_time(end, "end", zone)
             alarms.maintain(actor, fields["place"], part, *window, fields["note"])
         except (ConfigError, AlertmanagerError) as error:
-            return _form(request, actor, fields, str(error))
+            return _form(request, actor, fields, faults_of(error, fields))
         return console.see_other(actor, _START, "The maintenance is planned")
 
-    def _form(request: Request, actor: Actor, fields: dict[str, str], error: str = "") -> HTMLResponse:
-        content = {"form": fields, "parts": PARTS, "error": error}
-        return console.page(request, actor, "maintenance.html", content, 422 if error else 200)
+    def _form(request: Request, actor: Actor, fields: dict[str, str], faults: Faults | None = None) -> HTMLResponse:
+        content = {
+            "form": fields,
+            "parts": {"": "all of it"} | {part: part for part in PARTS},
+            "faults": faults or Faults(),
+        }
+        return console.page(request, actor, "maintenance.html", content, 422 if faults else 200)
 
 
 def _listed(console: Console, skip: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from utility.control.in_force import inverse
 from utility.control.store import control_changes as store
 from utility.control.store import weights_told as store_weights
 from utility.control.words import asked as words_of
+from utility.control.words import called
 from utility.database.base import Connection
 from utility.database.database import Database
 from utility.database.locks import Lock, take
@@ -183,7 +184,7 @@ def _record(connection: Connection, actor: Actor, now: EpochSeconds, action: str
     """Add the new change to the audit log; what was in force before stands with its targets."""
     change = _found(store.find_change(connection, number), number)
     microgrids = [target.microgrid for target in store.targets_of(connection, number, NAMED)]
-    more = {"microgrids": change.microgrids, "first": microgrids, "due": change.due}
+    more = {"microgrids": change.microgrids, "first": microgrids, "due": moment(change.due)}
     record(connection, actor, now, action, f"change {number}", None, {"what": title(change), **more})
 
 
@@ -235,7 +236,7 @@ def _refuse_newer(newer: store.Newer | None) -> None:
     change = newer.change
     planned = f", planned for {moment(change.due)}" if change.state == "planned" else ""
     raise NewerChangeError(
-        f"{newer.microgrid}: {change.person} changed {newer.setting} at {moment(change.made)} (change {change.no}: "
-        f"{title(change)}{planned}, {counted(change.microgrids, 'microgrid')}). Nothing was changed: look at it, then "
-        "apply yours again"
+        f"{newer.microgrid}: {change.person} changed {called(newer.setting)} at {moment(change.made)} "
+        f"(change {change.no}: {title(change)}{planned}, {counted(change.microgrids, 'microgrid')}). "
+        "Nothing was changed: look at it, then apply yours again"
     )

@@ -6,9 +6,11 @@ from commonwatt.model.units import Quarter
 from utility.database.database import Database
 from utility.exports.store import BlockSource, exported_meters
 from utility.households.course import Course, course_of
+from utility.households.helping import Helping, helping
 from utility.households.home import Home
 from utility.households.shared import SettledSums, by_day, settled_until
 from utility.settlement.store.settled import load_settled
+from utility.settlement.store.sharing import shared_by_meter
 
 
 def read_course(database: Database, home: Home, first: Quarter, end: Quarter, *, shared: bool = False) -> Course:
@@ -25,6 +27,17 @@ def read_course(database: Database, home: Home, first: Quarter, end: Quarter, *,
         meters = exported_meters(connection, {one.meter for one in held})
     blocks = BlockSource(database, meters).read(before, end)
     return course_of(blocks, home.recordings(held), first, end)
+
+
+def read_helping(database: Database, home: Home, first: Quarter, end: Quarter) -> Helping | None:
+    """Return how a home helped and was helped in ``[first, end)``; ``None``: it had no battery of its own."""
+    held = [one for one in home.held(first, end) if home.meters[one.meter].capacity is not None]
+    if not held:
+        return None
+    meters = home.registry.meters
+    with database.reads.begin() as connection:
+        rows = shared_by_meter(connection, {meters[one.meter].microgrid for one in held}, range(first, end))
+    return helping(rows, held)
 
 
 def read_settled(

@@ -12,6 +12,7 @@ import numpy as np
 from commonwatt.model.units import QUARTER_S, MilliwattHours, Quarter
 from commonwatt.settlement.settled import Quantity, SettledQuality
 from utility.billing.bill import Bill, Line
+from utility.billing.policies.policy import POLICY_WORDS
 from utility.billing.proof.canonical import Json
 from utility.billing.proof.head import check_code
 from utility.billing.proof.leaf import Course, MeterQuarters
@@ -96,7 +97,7 @@ def texts(statement: Statement) -> Texts:
             ("From", _local(bill.start, statement.zone)),
             ("Until", _local(bill.end, statement.zone)),
             ("Rates", ", then ".join(bill.tariff)),
-            ("Rules", bill.policy),
+            ("Rules", POLICY_WORDS[bill.policy]),
         ),
         lines=(*map(_line, bill.lines), ("To pay", "", "", f"{bill.total:,f}")),
         notes=tuple(_notes(bill)),

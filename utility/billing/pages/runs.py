@@ -12,6 +12,7 @@ from utility.billing import decisions as runs
 from utility.billing.api.billing_works import begin_check, begin_draft
 from utility.billing.documents.statement import spaced
 from utility.billing.month_steps import month_steps
+from utility.billing.policies.policy import POLICY_WORDS
 from utility.billing.proof.head import check_code
 from utility.billing.store import billing, run_views
 from utility.billing.store.bill_documents import refuse_altered
@@ -64,6 +65,7 @@ def _add_list(app: FastAPI, console: Console) -> None:
             "rows": rows[:ROWS],
             "later": address(_START, before=rows[ROWS - 1]["no"]) if len(rows) > ROWS else "",
             "month": month,
+            "policies": POLICY_WORDS,
             "works": [work for work in console.api.works.newest() if work.is_open],
         }
         return console.page(request, actor, "runs.html", content)

@@ -5,7 +5,7 @@ sharing computes it, and deletes the mark if nothing was joined meanwhile.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from utility.readings.store.events import event_of, events_around, sound_events
 from utility.readings.store.parts import PartReader, select_parts
 from utility.readings.store.retention import kept_from
 from utility.registry.tables import controller, installed, meter
-from utility.settlement.shared_quarter import MeterEntry, SharedQuarter
+from utility.settlement.shared_quarter import MeterEntry, Shared, SharedQuarter
 from utility.settlement.store.settlement_due import mark_quarters
 from utility.settlement.tables import sharing, sharing_due, sharing_quarter
 
@@ -192,6 +192,29 @@ def recorded(
     if microgrid is not None:
         statement = statement.where(controller.c.id == microgrid)
     return [_shown(connection, row) for row in connection.execute(statement).all()]
+
+
+def shared_by_meter(connection: Connection, microgrids: Collection[MicrogridId], quarters: range) -> list[Shared]:
+    """Return what the batteries of some microgrids gave and received, by the newest versions of their quarters."""
+    c, s = sharing_quarter.c, sharing.c
+    owners = connection.execute(select(controller.c.number).where(controller.c.id.in_(microgrids))).scalars().all()
+    # Each quarter by its key: a range would read the quarters of all microgrids.
+    newest = select(c.quarter, c.owner_no, func.max(c.version).label("version")).group_by(c.quarter, c.owner_no)
+    of = newest.where(c.quarter.in_(quarters), c.owner_no.in_(owners)).subquery()
+    key = (of.c.quarter == s.quarter) & (of.c.owner_no == s.owner_no) & (of.c.version == s.version)
+    columns = (s.quarter, s.given, s.received, meter.c.id, meter.c.location, controller.c.id.label("microgrid"))
+    statement = select(*columns).join(of, key).join(meter, meter.c.no == s.meter_no)
+    statement = statement.join(controller, controller.c.number == s.owner_no)
+    return [
+        Shared(
+            quarter=row.quarter,
+            meter=unsigned64(row.id),
+            place=(row.microgrid, row.location),
+            given=row.given,
+            received=row.received,
+        )
+        for row in connection.execute(statement)
+    ]
 
 
 def _shown(connection: Connection, row: Any) -> dict[str, Any]:

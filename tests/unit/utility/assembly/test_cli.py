@@ -72,7 +72,7 @@ def cells(shown: str) -> list[str]:
         ({"cmd": "schedule", "periods": {"relay_s": None}}, "schedule relay_s=as in its file"),
         ({"cmd": "schedule", "periods": {}, "meters": "lossless"}, "schedule meters lossless"),
         ({"cmd": "aggregate"}, "aggregate"),
-        ({"cmd": "aggregate", "at": "meters", "mode": "lossy", "for_s": 600}, "aggregate at meters, lossy, for 600 s"),
+        ({"cmd": "aggregate", "at": "meters", "mode": "lossy", "for_s": 600}, "aggregate at meters, lossy, for 10 min"),
         ({"cmd": "deaggregate"}, "deaggregate"),
         ({"cmd": "get", "blocks": [(10001, 3, 2_000_000, "f")]}, "get 1 block"),
         (

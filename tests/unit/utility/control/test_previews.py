@@ -146,10 +146,7 @@ def test_without_a_measurement_there_is_no_figure_but_a_reason(name: str) -> Non
 def test_back_to_an_unknown_period_of_a_file_has_no_figure() -> None:
     said = heartbeat(lte=line(0, 5), tuned=("relay_s",))
     fields = {"cmd": "schedule", "periods": {"relay_s": None}}
-    assert (
-        effect_on("r001", fields, said, relayed(60, 1), LEFT_S).why
-        == "the period of the gateway's file is not known here"
-    )
+    assert effect_on("r001", fields, said, relayed(60, 1), LEFT_S).why == "the gateway's own period is not known here"
     assert effect_on("r001", fields, said, relayed(60, 1), LEFT_S, 900).after is not None
 
 
