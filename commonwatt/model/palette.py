@@ -69,7 +69,7 @@ BRAND = "#00bb66"  # the sign of the console
 
 def stylesheet() -> str:
     """Return CSS for both themes: a property for each colour, such as ``--flow-sun``, and a class that sets it."""
-    shades = {f"flow-{flow}": look for flow, look in LOOKS.items()} | STATES
+    shades: dict[str, Shade] = {f"flow-{flow}": look for flow, look in LOOKS.items()} | dict(STATES)
     shades |= {f"plot-{number}": shade for number, shade in enumerate(LINES, 1)}
     light = " ".join(f"--{name}: {shade.light};" for name, shade in shades.items())
     dark = " ".join(f"--{name}: {shade.dark};" for name, shade in shades.items())

@@ -20,6 +20,7 @@ from utility.corrections.pages import add_corrections
 from utility.households.pages.home import add_home
 from utility.households.pages.home_bills import add_home_bills
 from utility.overview.pages.completeness import add_completeness
+from utility.overview.pages.devices import add_devices
 from utility.overview.pages.find import add_find
 from utility.overview.pages.jobs import add_jobs
 from utility.overview.pages.meters import add_meters
@@ -33,12 +34,12 @@ from utility.people.pages.login import add_login
 from utility.people.pages.second_factor import add_second_factor
 from utility.people.pages.tokens import add_tokens
 from utility.people.pages.users import add_users
-from utility.registry.pages import add_devices
 from utility.research.pages import add_research
 from utility.statistics.pages import add_statistics_page
 from utility.statistics.preview.api import begin_preview
 from utility.statistics.preview.pages import add_preview
-from utility.tariffs.pages import add_rates
+from utility.tariffs.pages.drafts import add_drafts
+from utility.tariffs.pages.rates import add_rates
 from utility.webkit.console.console import Console
 from utility.webkit.console.look import add_look
 from utility.webkit.console.navigation import entries_for
@@ -59,6 +60,7 @@ PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
     add_alarms,
     add_quarantine,
     partial(add_corrections, tabs=tabs),
+    partial(add_drafts, begin=begin_preview),
     partial(add_rates, begin=begin_preview),
     add_preview,
     add_runs,

@@ -6,8 +6,9 @@ from contextlib import suppress
 from commonwatt.model.exceptions import ConfigError
 from utility.access.actor import Actor
 from utility.access.store import audit_log
-from utility.alarms.client import AlertmanagerError
-from utility.control.changing import cancel_change
+from utility.alarms.decisions import alarms_of
+from utility.alarms.jobs.client import AlertmanagerError
+from utility.control.decisions import cancel_change
 from utility.research.decisions import stop_reading
 from utility.webkit.services import Api
 
@@ -28,9 +29,9 @@ def end_made(api: Api, actor: Actor, token: int) -> int:
                 case "command.plan":
                     cancel_change(api.database, actor, int(subject.removeprefix("change ")), now)
                 case "alarm.silence":
-                    api.alarms.end_silence(actor, str(after["no"]))
+                    alarms_of(api).end_silence(actor, str(after["no"]))
                 case "alarm.acknowledge":
-                    api.alarms.withdraw(actor, after["no"])
+                    alarms_of(api).withdraw(actor, after["no"])
                 case "agreement.reader" if after is not None:
                     stop_reading(api.database, subject.removeprefix("agreement "), after["person"], actor, now)
                 case _:

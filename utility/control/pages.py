@@ -11,7 +11,7 @@ from commonwatt.protocol.controller_commands import PERIODS, STRATEGY_WORDS, Act
 from commonwatt.protocol.heartbeats import Heartbeat
 from utility.access.actor import Actor
 from utility.control.changes import Target
-from utility.control.changing import cancel_change, make_change, preview_change, put_back, title
+from utility.control.decisions import cancel_change, make_change, preview_change, put_back, title
 from utility.control.fields import FieldsError
 from utility.control.forms import LABELS, TITLES, asked_by, local_input
 from utility.control.in_force import before_words, in_force

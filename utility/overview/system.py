@@ -32,6 +32,7 @@ class Part:
     words: str  # what is known of it
     state: str  # ``good``, ``warning``, ``bad``, or ``idle``: not known here, or not in use
     wrong: tuple[Alarm, ...] = ()  # what is wrong with it
+    step: str = ""  # what to do while it is not known or not in use; empty: nothing
 
 
 def parts(facts: Facts, known: Known, now: EpochSeconds) -> Iterator[Part]:
@@ -48,23 +49,27 @@ def parts(facts: Facts, known: Known, now: EpochSeconds) -> Iterator[Part]:
     heard = f"{counted(len(facts.said), 'gateway')} heard since the service's start"
     ends = [f"{_USES.get(use, use)} {_left(left_s)}" for use, left_s in facts.certificates.items()]
     yield _part("Connection", heard, others, ["UtilityDisconnected"])
-    yield _part("Disk", _disk(facts), others, ["DiskFull", "DiskNearlyFull"], is_known=facts.disk is not None)
+    watched = "" if facts.disk is not None else "Watch the disk of the database's server there."
+    yield _part("Disk", _disk(facts), others, ["DiskFull", "DiskNearlyFull"], watched)
     yield _part("Database", f"schema {known.schema}", others, ["StoreDamaged"])
-    yield _part("Backups", _backup(known, now), backups, _JOBS, is_known=known.makes_backups)
-    certificates = "; ".join(ends) or "none: connections are not encrypted here"
-    yield _part(
-        "Certificates", certificates, others, ["CertificateExpired", "CertificateExpiring"], is_known=bool(ends)
+    backed_up = (
+        "" if known.makes_backups else "See that the machine makes one each night, and copies it to another one."
     )
+    yield _part("Backups", _backup(known, now), backups, _JOBS, backed_up)
+    certificates = "; ".join(ends) or "none: connections are not encrypted here"
+    encrypted = "" if ends else "Needed before browsers or gateways of other machines connect."
+    yield _part("Certificates", certificates, others, ["CertificateExpired", "CertificateExpiring"], encrypted)
     yield _part("Clock", "gateways take the time from it", others, ["UtilityClockUntrusted"])
     yield _part("Versions", _versions(facts, known), others, [])
     yield _part("Jobs", f"{counted(known.jobs, 'job')}, listed below", others, _JOBS)
 
 
-def _part(name: str, words: str, held: Sequence[Alarm], names: Collection[str], *, is_known: bool = True) -> Part:
+def _part(name: str, words: str, held: Sequence[Alarm], names: Collection[str], step: str = "") -> Part:
     wrong = tuple(alarm for alarm in held if alarm.name.removeprefix(PREFIX) in names)
-    if any(alarm.severity is Severity.CRITICAL for alarm in wrong):
-        return Part(name=name, words=words, state="bad", wrong=wrong)
-    return Part(name=name, words=words, state="warning" if wrong else "good" if is_known else "idle", wrong=wrong)
+    state = "idle" if step else "good"
+    if wrong:
+        state = "bad" if any(alarm.severity is Severity.CRITICAL for alarm in wrong) else "warning"
+    return Part(name=name, words=words, state=state, wrong=wrong, step=step)
 
 
 def _disk(facts: Facts) -> str:

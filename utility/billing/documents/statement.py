@@ -12,10 +12,10 @@ import numpy as np
 from commonwatt.model.units import QUARTER_S, MilliwattHours, Quarter
 from commonwatt.settlement.settled import Quantity, SettledQuality
 from utility.billing.bill import Bill, Line
-from utility.billing.policies.policy import POLICY_WORDS
 from utility.billing.proof.canonical import Json
 from utility.billing.proof.head import check_code
 from utility.billing.proof.leaf import Course, MeterQuarters
+from utility.tariffs.policy_settings import POLICY_WORDS
 
 KWH: MilliwattHours = 1_000_000  # milliwatt-hours of a kilowatt-hour
 

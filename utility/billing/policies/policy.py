@@ -16,10 +16,6 @@ class CreditGoesTo(StrEnum):
     UNITS = "units"  # all units of the microgrid, in equal parts
 
 
-POLICY_WORDS = {"spec": "the town's", "aces": "ACES", "rangers": "Rangers"}
-"""Each policy's name for people."""
-
-
 def tariffs_base(tariff: Tariff, _: Decimal | None) -> Decimal:
     """Return the tariff's base, dollars a month."""
     return tariff.base

@@ -13,16 +13,16 @@ from commonwatt.model.palette import PowerFlow
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
 from utility.access.actor import Actor
 from utility.billing.store.issued_bills import issued_bills
+from utility.exports.customer.files import Source
 from utility.exports.resolutions import Resolution, intervals
 from utility.households.api import change_weight
-from utility.households.bills import BillSoFar, BillsSoFar
 from utility.households.course import Figures
-from utility.households.exports.files import Source
-from utility.households.home import Home, home_of
 from utility.households.picture import HOME_LOOKS, by_source, cost_of, day_series, home_now, saved, stacked
-from utility.households.reading import read_course, read_helping, read_settled
 from utility.households.shared import SettledSums, together
-from utility.households.today import day_of, figures_by_day, local_day, stored_now
+from utility.households.store.bills import BillSoFar, BillsSoFar
+from utility.households.store.home import Home, home_of
+from utility.households.store.reading import read_course, read_helping, read_settled
+from utility.households.store.today import day_of, figures_by_day, local_day, stored_now
 from utility.registry.weights import LEAST, MOST, weight_at
 from utility.statistics.months import Span, columns_of, month_number
 from utility.statistics.store.usage import Scope

@@ -8,13 +8,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from utility.access.actor import Actor
 from utility.access.roles import Role
-from utility.jobs import listing
 from utility.jobs.calendar_periods import Seconds
 from utility.jobs.catalogue import catalogue
 from utility.jobs.plans import SHORTEST_S, Plan, minute_of
+from utility.jobs.store import listing
 from utility.jobs.store.job_leases import periods_of
 from utility.overview.api.jobs import JobName, job_of
-from utility.overview.job_previews import preview
+from utility.overview.store.job_previews import preview
 from utility.readings.store.requests import unanswered
 from utility.webkit.console.answers import ROWS, refusing
 from utility.webkit.console.console import Console

@@ -7,6 +7,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from utility.alarms.alarm import Alarm
 from utility.alarms.api import runbook_of
+from utility.alarms.decisions import alarms_of
 from utility.overview.pages.jobs import jobs_now
 from utility.overview.system import BACKUP, Known, parts
 from utility.webkit.console.console import Console
@@ -28,8 +29,8 @@ def add_system(app: FastAPI, console: Console) -> None:
             makes_backups=bool(backups),
             backup=backups[0].done if backups else None,
         )
-        found = parts(console.api.alarms.facts(), known, console.now())
-        return console.page(request, actor, "system.html", {"parts": found, "where": _where} | jobs)
+        found = parts(alarms_of(console.api).facts(), known, console.now())
+        return console.page(request, actor, "system.html", {"parts": list(found), "where": _where} | jobs)
 
     @app.get("/console/jobs", include_in_schema=False, dependencies=[FOR_STAFF])
     def old() -> RedirectResponse:

@@ -15,8 +15,9 @@ from commonwatt.runtime.service import flowing
 from utility.access.bulk import links_table, read_residents
 from utility.access.roles import Role
 from utility.access.rules import NewPerson
-from utility.access.store import people, second_factors
-from utility.access.store.people import By, Link
+from utility.access.store import second_factors
+from utility.access.store.acting import By, Link
+from utility.people import store as people
 from utility.webkit.cli.listing import print_rows
 from utility.webkit.cli.options import ConfigOption, from_file, load, local_actor, reading
 

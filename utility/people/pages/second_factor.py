@@ -8,7 +8,7 @@ from fastapi.responses import RedirectResponse
 from utility.access.actor import Actor
 from utility.access.one_time import grouped, uri_of
 from utility.access.store import access, second_factors
-from utility.access.store.people import By
+from utility.access.store.acting import By
 from utility.people.pages.account import Proven, proven
 from utility.people.pages.login import Code, client_of, with_session
 from utility.webkit.acting import changing

@@ -9,9 +9,12 @@ from utility.access.bulk import COLUMNS, MOST, links_table, read_residents
 from utility.access.roles import Role
 from utility.access.rules import NAME_PATTERN, AccessFaultError, NewPerson
 from utility.access.store import access, audit_log
+from utility.access.store.acting import By
 from utility.access.store.api_tokens import tokens
-from utility.access.store.people import (
-    By,
+from utility.access.store.second_factors import in_force, remove_of_another
+from utility.people.pages.account import Proven, proven_for_others
+from utility.people.pages.entries import with_changes
+from utility.people.store import (
     change_roles,
     disable,
     enable,
@@ -22,9 +25,6 @@ from utility.access.store.people import (
     listed,
     new_link,
 )
-from utility.access.store.second_factors import in_force, remove_of_another
-from utility.people.pages.account import Proven, proven_for_others
-from utility.people.pages.entries import with_changes
 from utility.webkit.acting import address_of_link, changing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Admins, Allowed, gate_of

@@ -15,9 +15,10 @@ from utility.database.database import Database
 from utility.database.keys import is_one_of, listed
 from utility.readings.gaps import ALL_SLOTS, settled_before
 from utility.readings.store.events import Off
-from utility.readings.store.parts import QUARTERS_AT_A_TIME, PartReader, chunks, masks, select_parts
+from utility.readings.store.parts import QUARTERS_AT_A_TIME, PartReader, chunks, select_parts
 from utility.readings.store.quarantine import masks_between
 from utility.readings.store.retention import kept_from
+from utility.readings.summaries import masks
 from utility.readings.tables import gap, series
 from utility.registry.store.removed_meters import removed_meters
 from utility.registry.tables import meter

@@ -5,7 +5,7 @@ sharing computes it, and deletes the mark if nothing was joined meanwhile.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,21 +13,19 @@ from sqlalchemy import Connection, func, select
 
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.ids import unsigned64
-from commonwatt.model.records import EventRecord, RecordType, State
+from commonwatt.model.records import EventRecord, RecordType
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
 from commonwatt.town.town import Direction, Function
-from utility.database.database import Database, insert_or
+from utility.database.database import Database
+from utility.jobs.tables import sharing_due
 from utility.readings.store.events import event_of, events_around, sound_events
 from utility.readings.store.parts import PartReader, select_parts
 from utility.readings.store.retention import kept_from
 from utility.registry.tables import controller, installed, meter
 from utility.settlement.shared_quarter import MeterEntry, Shared, SharedQuarter
-from utility.settlement.store.settlement_due import mark_quarters
-from utility.settlement.tables import sharing, sharing_due, sharing_quarter
+from utility.settlement.tables import sharing, sharing_quarter
 
 MAX_DUE = 200  # most microgrid quarters computed in one step; other jobs' steps come between
-# Quarters after a late event of sharing that are computed again: a command to share ends within a day.
-MAX_LATE_QUARTERS = 96
 
 _KINDS = [int(kind) for kind in (RecordType.GENERATION, RecordType.STORED, RecordType.THROUGH)]
 
@@ -39,38 +37,6 @@ class Due:
     quarter: Quarter  # the quarter
     owner_no: int  # the number of the microgrid's controller
     marks: int  # how often it was marked
-
-
-def mark_due(connection: Connection, keys: Iterable[tuple[Quarter, int]]) -> None:
-    """Mark (quarter, microgrid's number) whose readings were joined, and the next quarter: it needs the last level."""
-    pairs = {(quarter + later, owner) for quarter, owner in keys for later in (0, 1)}
-    statement = insert_or(connection, sharing_due)
-    again = statement.on_conflict_do_update(
-        index_elements=list(sharing_due.primary_key), set_={"marks": sharing_due.c.marks + 1}
-    )
-    if rows := [{"quarter": quarter, "owner_no": owner, "marks": 1} for quarter, owner in sorted(pairs)]:
-        connection.execute(again, rows)
-
-
-def mark_events(
-    connection: Connection, events: Iterable[Mapping[str, Any]], owners: Mapping[str, int], received: Quarter
-) -> None:
-    """Mark the quarters in which a battery began or ended to share; of a late event also those after it.
-
-    Args:
-        connection: In a transaction.
-        events: New rows of ``event``.
-        owners: The numbers of the microgrids' controllers, by id.
-        received: The quarter of their receipt.
-    """
-    keys = set()
-    for row in events:
-        if (row["previous_state"] ^ row["new_state"]) & State.SHARING:
-            first = row["time"] // QUARTER_S
-            last = max(first, min(received, first + MAX_LATE_QUARTERS))
-            keys |= {(quarter, owners[row["owner"]]) for quarter in range(first, last + 1)}
-    mark_due(connection, keys)
-    mark_quarters(connection, keys)
 
 
 def due(connection: Connection, before: Quarter, after: tuple[Quarter, int]) -> list[Due]:

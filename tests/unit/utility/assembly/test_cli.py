@@ -19,7 +19,7 @@ from harness.worlds.sent import append
 from utility.assembly.cli import app
 from utility.database.database import Database
 from utility.outbox.changes import OpenCommand, SawGateway
-from utility.outbox.store import add_command
+from utility.outbox.store.commands import add_command
 from utility.readings.store.writer import Writer
 
 NOON = 1_800_014_400 - 1_800_014_400 % 86_400 + 12 * 3600

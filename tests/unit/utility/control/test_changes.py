@@ -17,14 +17,14 @@ from utility.access.actor import Actor, Via
 from utility.access.roles import Role
 from utility.access.store import audit_log
 from utility.control.changes import Asked, Change, ChangeError, Chosen, NewerChangeError, Target
-from utility.control.changing import cancel_change, make_change, preview_change, put_back, send_due, title
+from utility.control.decisions import cancel_change, make_change, preview_change, put_back, send_due, title
 from utility.control.fields import FieldsError, checked_command, parsed_weights
 from utility.control.in_force import before_words, in_force, inverse
 from utility.control.store.control_changes import find_change, newest_changes, targets_of
 from utility.database.database import Database
 from utility.outbox.changes import CloseCommand, SawGateway
 from utility.outbox.settings import settings_of
-from utility.outbox.store import open_commands
+from utility.outbox.store.commands import open_commands
 from utility.readings.store.writer import Writer
 
 kind = databases.both_kinds

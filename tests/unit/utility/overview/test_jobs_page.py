@@ -14,7 +14,7 @@ from utility.database.database import Database
 from utility.jobs.catalogue import catalogue, plan_of
 from utility.jobs.store.job_leases import finish, give_back, postpone, take
 from utility.outbox.changes import OpenCommand
-from utility.outbox.store import add_command
+from utility.outbox.store.commands import add_command
 from utility.outbox.tables import command
 
 DAY_S = 86_400
