@@ -11,7 +11,9 @@ import typer
 from commonwatt.cli.dead_letter_options import JsonOption
 from commonwatt.cli.tables import show
 from commonwatt.config.utility import UtilitySettings
+from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import moment
+from commonwatt.network.addresses import is_loopback
 from commonwatt.runtime.clock import Clock, machine_s
 from commonwatt.runtime.service import errors_reported, flowing
 from utility.access.bulk import links_table, read_residents
@@ -124,6 +126,20 @@ def list_people(
         typer.echo(json.dumps(rows, indent=1))
     else:
         show("people", rows, ("name", "display", "state", "roles", "account", "second_factor", "used"))
+
+
+@app.command()
+@flowing
+def demonstration(config: ConfigOption) -> None:
+    """Print links for people of a demonstration who did not log in yet, one of each role, as JSON; make these people.
+
+    Only for a demonstration, which has a `clock`, on this machine's own network.
+    """
+    with errors_reported(), _changing(config) as (by, settings):
+        if settings.clock is None or not is_loopback(settings.http):
+            raise ConfigError(f"{config}: is no demonstration with a `clock` on a loopback address; use: people invite")
+        links = people.demonstration_links(by)
+        typer.echo(json.dumps([{"role": role, "link": _address(settings, one)} for role, one in links]))
 
 
 @contextmanager
