@@ -19,7 +19,7 @@ from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, Batch
 from commonwatt.protocol.topics import BATCHES, gateway_up
 from utility.readings.core import Core
 from utility.readings.events import FromGateway
-from utility.readings.store.parts import summaries
+from utility.readings.summaries import summaries
 from utility.registry.snapshot import MeterEntry, RegistrySnapshot
 
 MICROGRID = "r001"

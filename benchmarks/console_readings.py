@@ -22,10 +22,11 @@ from harness.real.postgres import Postgres
 from harness.settlement.emulated import EmulatedQuarter, EmulatedTown
 from harness.settlement.truth import DAY
 from scenarios.cli import TOWN
-from utility.database.bulk import Column, insert_columns
+from utility.database.bulk import insert_columns
 from utility.database.database import Database, open_database
+from utility.database.numbers import Column
 from utility.database.postgres.partitions import make_partitions, month_of
-from utility.readings.store.parts import summaries
+from utility.readings.summaries import summaries
 from utility.readings.tables import compacted
 
 PART, DAYS = 10, 30  # one in so many homes of each kind is emulated, for so many days

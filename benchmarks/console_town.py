@@ -29,8 +29,8 @@ from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
 from commonwatt.town.town import Direction, Meter, Town
 from harness.worlds.utility import a_heartbeat
 from utility.database.database import open_database
+from utility.jobs.reasons import Why
 from utility.registry.store.registration import fill_registry
-from utility.settlement.reasons import Why
 
 NOW = 1_795_997_100  # 29 November 2026, 19:05 in New York: what is done every hour was done at the start
 

@@ -23,13 +23,13 @@ from commonwatt.model.ids import unsigned64
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.town.loading import load_town
-from utility.database.bulk import Column as Nullable
 from utility.database.database import Database, open_database
+from utility.database.numbers import Column as Nullable
 from utility.exports.columns import Rows, count_of
-from utility.exports.exports import Asked, readings_export
 from utility.exports.resolutions import Resolution
+from utility.exports.store.exports import Asked, readings_export
 from utility.exports.writers import Format, make_writer
-from utility.readings.store.parts import summaries
+from utility.readings.summaries import summaries
 from utility.registry.store.registration import fill_registry
 
 TOWN = 'microgrid = [{{id = "r", kind = "residential", count = {}}}]\n'

@@ -24,22 +24,25 @@ from harness.settlement.truth import DAY
 from harness.worlds.sent import append
 from scenarios.cli import TOWN
 from utility.assembly.metrics import UtilityMetrics
-from utility.database.bulk import Column, insert_columns
+from utility.database.bulk import insert_columns
 from utility.database.database import Database, open_database
+from utility.database.numbers import Column
 from utility.database.postgres.partitions import make_partitions, month_of
 from utility.jobs.calendar_periods import Period
+from utility.jobs.reasons import Why
+from utility.jobs.store.due import mark
 from utility.jobs.store.job_leases import Turn
+from utility.jobs.tables import settlement_due
 from utility.jobs.threads import HERE
 from utility.outbox.changes import Append
 from utility.readings.store.compactor import Compactor
-from utility.readings.store.parts import summaries
 from utility.readings.store.writer import Writer
+from utility.readings.summaries import summaries
 from utility.readings.tables import compacted
 from utility.registry.store.registration import fill_registry
 from utility.registry.tables import controller, meter
 from utility.settlement.jobs.settlement import SettlementJob
-from utility.settlement.reasons import Why
-from utility.settlement.store.settlement_due import mark_days, numbers_of
+from utility.settlement.store.settlement_due import numbers_of
 
 SOON = (DAY + 1) * 86_400 + 4 * 3600
 
@@ -113,7 +116,7 @@ def _measured(database: Database, blocks: list[Blocks]) -> dict[str, float]:
     late = _fill(database, blocks)
     with database.writes.begin() as connection:
         numbers = list(connection.execute(select(controller.c.number)).scalars())
-        mark_days(connection, [(DAY, owner) for owner in numbers], Why.FIRST)
+        mark(connection, settlement_due, [(DAY, owner) for owner in numbers], Why.FIRST)
     started, cpu = time.monotonic(), time.process_time()
     metrics = _run(database)
     result = {"day": time.monotonic() - started, "cpu": time.process_time() - cpu}

@@ -33,7 +33,7 @@ from commonwatt.town.town import Microgrid
 from harness.network.waiting import become
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import open_database
-from utility.readings.health import Health
+from utility.database.health import Health
 from utility.readings.ingest.ingest import Ingest
 from utility.readings.tables import dead_letter
 from utility.registry.store.registration import fill_registry

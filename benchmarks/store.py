@@ -28,8 +28,8 @@ from commonwatt.town.town import Meter, Microgrid, Town
 from harness.real.postgres import Postgres
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database, open_database
+from utility.database.health import Health
 from utility.outbox.changes import Append
-from utility.readings.health import Health
 from utility.readings.ingest.ingest import MAX_GROUP, Ingest
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.writer import Writer

@@ -16,8 +16,9 @@ from commonwatt.town.loading import load_town
 from harness.settlement.emulated import small_town
 from harness.statistics.stored import random_day, settle
 from scenarios.cli import TOWN
-from utility.database.bulk import Column, insert_columns
+from utility.database.bulk import insert_columns
 from utility.database.database import Database, open_database
+from utility.database.numbers import Column
 from utility.jobs.calendar_periods import Period
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE

@@ -25,8 +25,11 @@ from commonwatt.model.blocks import Blocks, Quality, empty, join
 from commonwatt.model.exceptions import CommonwattError
 from commonwatt.model.records import EventRecord, RecordType, State
 from commonwatt.model.units import GROUP_SLOTS, QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MilliwattHours
+from commonwatt.model.words import moment
+from commonwatt.runtime.files import read_object
 from commonwatt.runtime.service import EXIT_FAILED, errors_reported
 
+PAST = "past.json"  # the file of a demonstration's data folder that names the end of its emulated past
 LATE_EVENT_S = 60  # seconds by which an event may arrive late: a meter logs a power loss only when its power is back
 Events = dict[tuple[int, int, int], EventRecord]  # events by (meter, log generation, id)
 Export = tuple[Blocks, Events]  # the exported blocks and events of one kind of part
@@ -70,6 +73,8 @@ class Audit:
     events_different: int = 0  # stored events that differ from the truth log
     foreign_slots: int = 0  # stored slots of other makers' meters; they have no truth log and are not compared
     sharing_events: int = 0  # stored events that report the start of sharing by a battery
+    # Where the audit begins: what is stored of earlier times is an emulated past; ``None``: there is none.
+    since: EpochSeconds | None = None
 
     @property
     def good(self) -> bool:
@@ -243,10 +248,20 @@ def audit_folder(data: Path, progress: Progress | None = None) -> Audit:
                 dumps.stop()
                 pool.shutdown(cancel_futures=True)
                 raise
-        dumps.make("utility", data / "utility" / "utility.toml", [], folder / "utility")
+        since = _past_end(data)
+        options = [] if since is None else ["--start", str(since)]
+        dumps.make("utility", data / "utility" / "utility.toml", options, folder / "utility")
         done()
         files = {kind: [folder / f"{kind}-{name}" for name in microgrids] for kind in ("truth", "meters", "gateways")}
-        return audit_files(files["truth"], files["meters"], files["gateways"], [folder / "utility"])
+        audit = audit_files(files["truth"], files["meters"], files["gateways"], [folder / "utility"])
+        audit.since = since
+        return audit
+
+
+def _past_end(data: Path) -> EpochSeconds | None:
+    """Return when the emulated past of a demonstration ends; ``None``: it has none."""
+    path = data / PAST
+    return int(str(read_object(path, "a past", "the demonstration makes it")["until"])) if path.exists() else None
 
 
 class _Dumps:
@@ -324,6 +339,13 @@ def table_of(audit: Audit, *, by_meter: bool) -> Table:
     return table
 
 
+def left_out(audit: Audit) -> str:
+    """Return what an audit does not compare, in a sentence; empty: it compares everything."""
+    if audit.since is None:
+        return ""
+    return f"left out: the town's emulated past, which is everything before {moment(audit.since)}"
+
+
 def _type_name(record_type: int) -> str:
     return (
         RecordType(record_type).name.lower()
@@ -358,6 +380,8 @@ def audit_command(
             print(json.dumps({**asdict(audit), "good": audit.good}))
         else:
             Console(width=None if sys.stdout.isatty() else 150).print(table_of(audit, by_meter=by_meter))
+            if audit.since is not None:
+                print(left_out(audit))
             print(
                 "nothing lost, nothing counted twice"
                 if audit.good

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sqlite3
 import sys
 from datetime import date
 from pathlib import Path
@@ -30,6 +29,7 @@ from commonwatt.model.words import moment
 from commonwatt.protocol.dead_letter_words import wanted
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.service import errors_reported, flowing, only_one, run_service
+from commonwatt.sqlite.damage import SqliteError
 from gateway.lte_line import KEPT_DAYS, LineDay, in_words, line_of
 from gateway.relay.outbox import load
 from gateway.shell import run_gateway
@@ -66,7 +66,7 @@ def dump(
         settings = load_settings(config, "gateway", GatewaySettings)
         try:
             _dump(settings.store, unsent_only=unacknowledged)
-        except sqlite3.Error as error:
+        except SqliteError as error:
             raise StoreError(f"{settings.store}: can't be read: {error}") from error
 
 
@@ -102,7 +102,7 @@ def dead_letters(
                     store.kept_dead_letters(asked, limit), as_json=as_json, columns=("no", "time", "meter", "source")
                 )
             store.close()
-        except sqlite3.Error as error:
+        except SqliteError as error:
             raise StoreError(f"{settings.store}: can't be read: {error}") from error
 
 
@@ -126,7 +126,7 @@ def lte(
             store = Store.open(settings.store, read_only=True)
             line = line_of(settings, store)
             store.close()
-        except sqlite3.Error as error:
+        except SqliteError as error:
             raise StoreError(f"{settings.store}: can't be read: {error}") from error
         if as_json:
             typer.echo(json.dumps(line.view(now), indent=1))

@@ -1,16 +1,19 @@
 """The disk of the gateway's store: its free space, for the core and the log, and the ballast for a full disk."""
 
 import logging
-import sqlite3
+import os
+import shutil
 from pathlib import Path
 
-from commonwatt.runtime.disk_space import Ballast
-from commonwatt.sqlite.damage import is_full
+from commonwatt.model.disk_space import ENOUGH_BYTES
+from commonwatt.sqlite.damage import SqliteError, is_full
 from gateway.core import Gateway
 
 DISK_SPACE_TO_OPEN_BYTES = 1024 * 1024  # free bytes below which the ballast is deleted before the store is opened
 
 log = logging.getLogger(__name__)
+BALLAST_BYTES = 8 * 1024 * 1024
+"""Bytes of ballast beside a store: the most SQLite's log needs while rows are changed or deleted, but not added."""
 
 
 class Disk:
@@ -33,7 +36,7 @@ class Disk:
             free = self.free_bytes = self._ballast.free_bytes()
             self.size_bytes = self._ballast.disk_bytes()
             changed = core.disk_space(free)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, SqliteError) as error:
             log.error("the disk space for store %s can't be read (%s)", self._store, error)
             return
         if changed and core.upkeep.short:
@@ -45,13 +48,46 @@ class Disk:
         elif changed:
             log.warning("enough disk space again for store %s: records are accepted", self._store)
 
-    def failed(self, error: sqlite3.Error) -> None:
+    def failed(self, error: SqliteError) -> None:
         """Delete the ballast if the store failed because the disk is full, for the writes that are necessary."""
         if is_full(error):
             self._ballast.give_up()
 
-    def reopened(self, error: sqlite3.Error, core: Gateway) -> None:
+    def reopened(self, error: SqliteError, core: Gateway) -> None:
         """Report a full disk to the core, if the store had failed because the disk is full."""
         if is_full(error):
             # Until the next check: the ballast's space is for commands, not for records.
             core.disk_space(0)
+
+
+class Ballast:
+    """A file beside a store that is deleted when the disk is full."""
+
+    def __init__(self, store: Path) -> None:
+        self._path = store.with_name(store.name + ".ballast")
+
+    def free_bytes(self) -> int:
+        """Return the free bytes on the disk; create the ballast if space allows."""
+        free = shutil.disk_usage(self._path.parent).free
+        if free >= ENOUGH_BYTES + BALLAST_BYTES and not self._path.exists():
+            self._make()
+            free -= BALLAST_BYTES
+        return free
+
+    def disk_bytes(self) -> int:
+        """Return the size of the disk in bytes."""
+        return shutil.disk_usage(self._path.parent).total
+
+    def _make(self) -> None:
+        try:
+            with self._path.open("xb") as file:
+                os.posix_fallocate(file.fileno(), 0, BALLAST_BYTES)
+        except OSError as error:
+            log.warning("%s can't be made: %s", self._path, error.strerror)
+            self._path.unlink(missing_ok=True)
+
+    def give_up(self) -> None:
+        """Delete the ballast, to free space for necessary writes."""
+        if self._path.exists():
+            log.error("the disk of %s is full: its ballast is given up", self._path)
+            self._path.unlink(missing_ok=True)

@@ -1,7 +1,9 @@
 """The gateway's examination for ``commonwatt doctor``, and what its status page shows for ``commonwatt status``."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from commonwatt.config.settings import GatewaySettings
@@ -16,12 +18,14 @@ from commonwatt.model.words import counted, moment
 from commonwatt.protocol.heartbeats import Month
 from commonwatt.protocol.topics import all_meters_up, gateway_down
 from commonwatt.runtime.clock import load_clock, wall_clock
+from commonwatt.sqlite.damage import SqliteError
+from commonwatt.sqlite.wal import read_log
 from commonwatt.town.registry import load_registry
 from gateway.core import GOOD_TIME
 from gateway.links import HEAD_END, METERS, own_token
 from gateway.lte_line import in_words, line_of
-from gateway.store.examination import examined
 from gateway.store.handover import IF_UNUSED, RELEASED
+from gateway.store.store import Store
 from gateway.timekeeper import MAX_ERROR_S, Kept
 
 SHOWN = 5  # most meters named in a line
@@ -279,3 +283,25 @@ def _few(names: Sequence[str] | dict[str, Any] | set[str]) -> str:
 
 
 DOCTOR = Doctor(checks=checks, judge=judge)
+
+
+@contextmanager
+def examined(path: Path, *, runs: bool) -> Iterator[Store]:
+    """Open a store that passes the checks of a gateway's start; a running gateway's log is not read.
+
+    Raises:
+        ConfigError: The store is missing.
+        StoreError: It is damaged, can't be opened, or is of another program or a newer release.
+    """
+    found = None if runs else read_log(path)
+    if found is not None and found.lost_commits:
+        raise StoreError(f"{path}: its log is damaged, before its last {found.lost_commits} transactions")
+    try:
+        store = Store.open(path, read_only=True)
+        try:
+            store.check(path.stat().st_size)
+            yield store
+        finally:
+            store.close()
+    except SqliteError as error:
+        raise StoreError(f"{path}: {error}") from error

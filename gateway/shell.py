@@ -6,7 +6,6 @@ transaction (group commit).
 
 import asyncio
 import logging
-import sqlite3
 import time
 from pathlib import Path
 from typing import Self
@@ -21,7 +20,7 @@ from commonwatt.runtime.service import until_stopped
 from commonwatt.runtime.ticker import Ticker
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
-from commonwatt.sqlite.damage import is_damage, quarantined_before
+from commonwatt.sqlite.damage import SqliteError, is_damage, quarantined_before
 from commonwatt.town.registry import RegisteredMeter, load_registry
 from gateway.changes import Change
 from gateway.collect.slot_allowance import SLOTS_A_MINUTE
@@ -106,7 +105,7 @@ class Shell:
             # The open file is the only copy: it is closed only after the new store is written, even after failures.
             return self._opened(replace(path, now, "its file was deleted, moved or replaced", self._store))
         self._store.close()
-        is_damaged = isinstance(failure, sqlite3.Error) and is_damage(failure)
+        is_damaged = isinstance(failure, SqliteError) and is_damage(failure)
         return self._opened(replace(path, now, str(failure), None) if is_damaged else open_in_use(path, now))
 
     def _new_core(self) -> Gateway:
@@ -169,7 +168,7 @@ class Shell:
             for event in self._inbox.take():
                 await self._step(self._ask(event, int(self._clock.now())))
             await self._step(self._core.line.keep())
-        except sqlite3.Error as error:
+        except SqliteError as error:
             log.error(
                 "store %s failed (%s): the LTE line's byte count since the last minute is lost",
                 self._settings.store,
@@ -193,7 +192,7 @@ class Shell:
                     for change in self._core.modes.changes.take_unlogged():
                         log.info("%s: %s", self._settings.microgrid, change)
                     next_ = self._ask(Committed(), now) if group else []
-                except sqlite3.Error as error:
+                except SqliteError as error:
                     next_ = []
                     refused = [NotStored(event.topic, event.payload) for event in group if isinstance(event, FromMeter)]
                     refusals = [self._ask(event, now) for event in refused]
@@ -207,7 +206,7 @@ class Shell:
         """Call the core with one event; log and count an exception, so that other events continue."""
         try:
             return self._core.handle(event, now)
-        except sqlite3.Error:
+        except SqliteError:
             raise
         except Exception:
             self._figures.failures += 1
@@ -221,7 +220,7 @@ class Shell:
         self._store.commit(changes)
         self._figures.commits += 1
 
-    async def _reopen(self, error: sqlite3.Error) -> None:
+    async def _reopen(self, error: SqliteError) -> None:
         """Open the store again and make a new core from it; nothing of the failed step was acknowledged."""
         failure: Exception = error
         gone = isinstance(error, GoneError)
@@ -235,7 +234,7 @@ class Shell:
                 self._store = await asyncio.to_thread(self._open_again, failure, gone=gone)
                 self._core = self._new_core()
                 self._disk.reopened(error, self._core)
-            except (sqlite3.Error, StoreError, ConfigError, OSError) as again:
+            except (SqliteError, StoreError, ConfigError, OSError) as again:
                 failure = again
             else:
                 self._opening = False
@@ -305,7 +304,7 @@ class Shell:
             household = {} if self._household is None else {"household": self._household.status()}
             self._view = view | connections | {"store": store} | household | self._alarm_view()
             self._line.judge(self._core.line.month(now))
-        except sqlite3.Error as error:
+        except SqliteError as error:
             self._figures.store_failures += 1
             log.error("store %s can't be read (%s)", self._settings.store, error)
         for meter in self._core.collector.take_overfull():
@@ -347,7 +346,7 @@ class Shell:
             return
         try:
             self._household.show(self._core.household.messages(self._core.now, self._household.version))
-        except sqlite3.Error as error:
+        except SqliteError as error:
             log.error(
                 "store %s can't be read (%s): the household's state is not published", self._settings.store, error
             )

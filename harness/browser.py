@@ -1,6 +1,5 @@
 """A real Chromium before a served utility: what its pages request, complain about, and violate."""
 
-import re
 import socket
 import threading
 import time
@@ -17,17 +16,8 @@ from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from harness.console import Browser as Person
 from harness.real.parts import real_part
+from harness.words import faults_of_words
 from utility.webkit.rights import COOKIE
-
-NOT_FOR_PEOPLE = {
-    "a setting's name": re.compile(r"\b[a-z]+(_[a-z]+)*_(s|w|mwh|percent|permille|bytes)\b"),
-    "a strategy's name in files": re.compile(r"\bspec\b"),
-    "a validator's text": re.compile(r"Input should be|Value error|[Ss]tring should"),
-    "epoch seconds": re.compile(r"\b1[5-9]\d{8}\b"),
-    "a time for programs": re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d"),
-    "a command line": re.compile(r"\bcommonwatt [a-z]+ |(?<!\S)--[a-z]"),
-}
-"""What no page shows, but in examples of code."""
 
 _TEXT = """() => { const it = document.querySelector("main").cloneNode(true);
   for (const one of it.querySelectorAll("pre, code, textarea, script")) one.remove();
@@ -102,10 +92,7 @@ class Visit:
             places = [node["target"] for node in violation["nodes"][:3]]
             found.append(f"axe {violation['id']}: {violation['help']} at {places}")
         text = self.page.evaluate(_TEXT)
-        for what, words in NOT_FOR_PEOPLE.items():
-            found += [
-                f"{what} on the page: …{text[max(0, at.start() - 40) : at.end() + 20]}…" for at in words.finditer(text)
-            ]
+        found += faults_of_words(text)
         wide = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         if wide > 0:
             found.append(f"the page is {wide} pixels wider than the window")
@@ -140,13 +127,22 @@ def html_faults(text: str) -> list[str]:
     return [f"HTML {code} at {place} {details}" for place, code, details in parser.errors]
 
 
-def visit(browser: Browser, address: str, person: Person | None, *, width: int = 1280, dark: bool = False) -> Visit:
-    """Open a window, logged in as a person."""
+def visit(
+    browser: Browser,
+    address: str,
+    person: Person | None,
+    *,
+    width: int = 1280,
+    dark: bool = False,
+    touch: bool = False,
+) -> Visit:
+    """Open a window, logged in as a person; with ``touch`` its screen is a phone's."""
     context = browser.new_context(
         viewport={"width": width, "height": 900},
         color_scheme="dark" if dark else "light",
         timezone_id="America/New_York",
         reduced_motion="reduce",
+        has_touch=touch,
     )
     if person is not None:
         secure = address.replace("http:", "https:")

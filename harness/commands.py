@@ -16,7 +16,7 @@ from utility.assembly.application import make_app
 from utility.assembly.break_glass import way_into
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database, open_database
-from utility.readings.health import Health
+from utility.database.health import Health
 from utility.webkit.cli import options
 from utility.webkit.cli.service import WAY
 from utility.webkit.services import Api

@@ -16,7 +16,7 @@ from utility.access.roles import Role
 from utility.access.store import access
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database
-from utility.readings.health import Health
+from utility.database.health import Health
 from utility.webkit.rights import COOKIE, Gate
 from utility.webkit.services import Api
 

@@ -21,14 +21,16 @@ from harness.billing.worlds import ZONE, tariff
 from harness.worlds.sent import append
 from utility.billing.store import billing
 from utility.billing.store.run_bills import computed_run, prepared, saved
-from utility.database.bulk import Column, insert_columns
+from utility.database.bulk import insert_columns
 from utility.database.database import Database
+from utility.database.numbers import Column
+from utility.jobs.tables import settled_day
 from utility.readings.store.writer import Writer
 from utility.registry.accounts import Account, Dated, DatedRegistry, Holding
 from utility.registry.store.accounts import load_for_change, save_dated_registry
 from utility.registry.tables import controller, declared_minimum
 from utility.settlement.store.settlement_due import numbers_of
-from utility.settlement.tables import settled, settled_day
+from utility.settlement.tables import settled
 from utility.tariffs.store import tariffs
 
 TOWN = """microgrid = [

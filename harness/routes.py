@@ -17,7 +17,7 @@ from utility.access.store import access
 from utility.assembly.application import make_app
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database
-from utility.readings.health import Health
+from utility.database.health import Health
 from utility.webkit.rights import COOKIE, CSRF_HEADER, Allowed, Gate, rule_of
 from utility.webkit.services import Api
 

@@ -18,9 +18,11 @@ from commonwatt.device.store import DeviceStore, open_checked, reading_store
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.blocks import Blocks, Quality, from_records, make_blocks
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MicrogridId
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MicrogridId, MilliwattHours
 from commonwatt.model.words import counted
 from commonwatt.runtime.clock import load_clock
+from commonwatt.runtime.files import read_object
 from commonwatt.runtime.service import errors_reported, flowing, only_one, run_service
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.town.loading import load_town
@@ -171,6 +173,7 @@ async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
             clock=load_clock(settings.clock),
             open_plant=None if settings.plant is None else open_plant,
             faults=FaultsFile(faults_path(config, settings)),
+            levels=first_levels(settings.levels),
         )
         stack.callback(fleet.close)
         if settings.microgrid is not None:
@@ -188,3 +191,18 @@ def _microgrid(town: Town, settings: MetersSettings, name: MicrogridId) -> Micro
         known = ", ".join(list(town.microgrids)[:10])
         raise ConfigError(f"{settings.town}: has no microgrid {name}; it has: {known}")
     return microgrid
+
+
+def first_levels(path: Path | None) -> dict[MeterId, MilliwattHours]:
+    """Return the levels of batteries at the first start, from their file.
+
+    Raises:
+        ConfigError: The file is missing, or has something else.
+    """
+    if path is None:
+        return {}
+    content = read_object(path, "levels of batteries", "leave out the key `levels`")
+    try:
+        return {int(meter): int(str(level)) for meter, level in content.items()}
+    except ValueError as error:
+        raise ConfigError(f"{path}: no levels of batteries: {error}") from error

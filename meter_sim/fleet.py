@@ -13,7 +13,8 @@ from statistics import median
 
 from commonwatt.device.delivery import Tally
 from commonwatt.model.exceptions import StoreError
-from commonwatt.model.units import SLOT_S, EpochSeconds, MicrogridId
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import SLOT_S, EpochSeconds, MicrogridId, MilliwattHours
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.service import until_stopped
 from commonwatt.town.town import Town
@@ -51,8 +52,14 @@ class Fleet:
         clock: Clock,
         open_plant: Callable[[FleetClock, OutsideWorld], EmulatedPlant] | None = None,
         faults: FaultsFile | None = None,
+        levels: Mapping[MeterId, MilliwattHours] | None = None,
     ) -> None:
-        """Take the microgrids of a town; with a plant or without it; ``faults``: those of all of them.
+        """Take the microgrids of a town.
+
+        Args:
+            open_plant: Opens the plant; ``None``: there is none.
+            faults: Those of all microgrids.
+            levels: The levels of batteries at the first start, by meter; others begin near 75 %.
 
         Raises:
             StoreError: No microgrid's store can be opened.
@@ -65,6 +72,7 @@ class Fleet:
         self._town = town
         self._microgrids = [town.microgrids[name] for name in microgrids]
         self._open_meters = open_meters
+        self._levels = levels or {}
         # The town's plant; ``None``: the town gives and takes whatever the boundaries let pass.
         self.plant = None if open_plant is None else open_plant(self.clock, self._outside)
         self._physics = MeteredTown(town, self._microgrids, plant=None if self.plant is None else self.plant.physical)
@@ -158,6 +166,7 @@ class Fleet:
             slot = last.get(grid.id)
             physics = self._physics.microgrids[grid.id]
             begins = physics.initial_levels(newest, self._outside.level_percent(newest))
+            begins |= {meter: level for meter, level in self._levels.items() if meter in begins}
             initial = begins if slot is None else physics.initial_levels(slot.slot_end)
             levels[grid.id] = levels_after(slot, grid, initial)
             if slot is not None and slot.slot_end < newest:

@@ -6,6 +6,7 @@ from datetime import datetime
 from html import escape
 from zoneinfo import ZoneInfo
 
+from commonwatt.model.palette import LINES
 from scenarios.against import MWH, differences
 from scenarios.against import rows as rows_against
 from scenarios.decided import equal_rows
@@ -14,7 +15,7 @@ from scenarios.figures import KINDS, Figures, Sample
 from scenarios.policies import POLICIES
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 860, 190, 52, 22
-_COLOURS = ("#1b6ca8", "#c0561b", "#3b7d3b", "#7a4fa3", "#8a6d1d", "#a3325f")
+_COLOURS = tuple(line.light for line in LINES)
 _DASHES = ("", "6 3", "2 3", "10 3 2 3", "4 4", "1 4")
 
 _STYLE = """

@@ -24,6 +24,8 @@ _WORDS = {
     "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",
     "string_pattern_mismatch": "must match the pattern {pattern}",
+    "date_parsing": "must be a date such as 2026-11-01",
+    "date_from_datetime_parsing": "must be a date such as 2026-11-01",
     "missing": "is missing",
     "extra_forbidden": "is not a known key",
 }

@@ -9,6 +9,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -300,7 +301,7 @@ def toml_table(header: str, table: Mapping[str, object]) -> str:
 
     Args:
         header: Its first line, such as ``[gateway]``.
-        table: Texts, numbers, truth values, and lists and tables of these.
+        table: Texts, numbers, truth values, dates, and lists and tables of these.
     """
     return "\n".join([header, *(f"{key} = {_toml(value)}" for key, value in table.items())]) + "\n"
 
@@ -310,6 +311,8 @@ def _toml(value: object) -> str:
         return "{" + ", ".join(f"{_toml(key)} = {_toml(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, date):
+        return value.isoformat()
     # JSON's texts, numbers and truth values are TOML's, but for the character DEL.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 

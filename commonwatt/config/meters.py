@@ -98,6 +98,11 @@ class MetersSettings(Settings):
     failures_per_day: float = Field(
         4.0, ge=0, le=1000, description="How often a meter fails for 10 to 15 s, on average."
     )
+    levels: Path | None = Field(
+        None,
+        description="JSON with the levels of batteries at the first start, milliwatt-hours by meter id, such as "
+        "those at the end of a demonstration's past; without it, and for other batteries, levels near 75 %.",
+    )
     plant: PlantSettings | None = Field(
         None, description="The town's plant, in the process of several microgrids; without it, the town has no limits."
     )

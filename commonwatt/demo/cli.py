@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import Progress
 
-from commonwatt.audit import Audit, audit_folder, table_of
+from commonwatt.audit import PAST, Audit, audit_folder, left_out, table_of
 from commonwatt.demo.layout import Layout, prepare
 from commonwatt.demo.people import console_of, invited, welcome
 from commonwatt.demo.players import Players
@@ -119,6 +119,8 @@ def demo(
         console = Console()
         with console.status("preparing the town ..."):
             layout = prepare(data, town, speed, for_s)
+        if (data / PAST).exists():
+            console.print("the town has lived for thirteen months; they are emulated, see docs/scenarios.md")
         audit, ended_at, lapses = _run(layout, console, for_s, show=not no_view)
         if report is not None:
             report.write_text(json.dumps(make_report(layout, ended_at, audit, lapses), indent=1) + "\n")
@@ -172,6 +174,8 @@ def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -
         console.print(f"not compared; to do it: {later}", soft_wrap=True)
         raise SystemExit(EXIT_STOPPED) from None
     console.print(table_of(audit, by_meter=False))
+    if audit.since is not None:
+        console.print(left_out(audit), soft_wrap=True)
     console.print("nothing lost, nothing counted twice" if audit.good else "[red]NOT GOOD: see the table[/red]")
     return audit, ended_at, town.observer.lapses
 

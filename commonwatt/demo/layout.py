@@ -13,6 +13,7 @@ from pathlib import Path
 
 from commonwatt.config.database_url import sqlite_url
 from commonwatt.demo.parts import Part, write_parts, write_targets
+from commonwatt.demo.past import unpack
 from commonwatt.identity.authority import FOLDER, Authority, Wanted
 from commonwatt.identity.certificates import Kind
 from commonwatt.model.exceptions import ConfigError
@@ -88,13 +89,15 @@ def prepare(
     town_path = data / "town.toml"
     _place_town(town_path, town_file)
     town = load_town(town_path)
+    origin = _resume_at(data, speed, starts_at)
+    if origin == STARTS_AT and not (data / CLOCK_FILE).exists() and _contents(town_path) == _contents(BUILT_IN_TOWN):
+        unpack(data)
     register(town_path, data, sqlite_url((data / "utility" / "utility.db").resolve()))
     if not plain_text:
         with only_one(data / FOLDER, "another enrolment"):
             _enroll(data, town)
     parts = write_parts(data, town, speed, plain_text=plain_text)
     write_targets(data, parts)
-    origin = _resume_at(data, speed, starts_at)
     began = _began(data / BEGAN_FILE, int(origin))
     stop_at = None if for_s is None else int(origin + for_s * speed) // SLOT_S * SLOT_S
     clock = Clock(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from commonwatt.config.files import toml_table
+from commonwatt.demo.past import LEVELS
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.topics import PLANT
 from commonwatt.town.town import Town
@@ -93,6 +94,8 @@ def write_parts(data: Path, town: Town, speed: float, *, plain_text: bool) -> tu
             _write(data, name, "meters", address(), {**ours, "town": "../town.toml"}, hosted=True),
         ]
     everything = {"microgrids": list(town.microgrids), "town": "../town.toml", **clock}
+    if (data / LEVELS).exists():
+        everything["levels"] = f"../{LEVELS}"
     plant = {"head_end": head_end, "tokens": "plant-tokens.json", **client_tls("plant")}
     return (*parts, _write(data, PLANT, "meters", address(), {**everything, "plant": plant}, name="meters"))
 

@@ -1,4 +1,4 @@
-"""One colour, sign and word for each flow of energy: pages, plots and printed bills take them from here.
+"""The colours of everything, with sign and word for each flow of energy: pages, plots, bills, Grafana and the terminal.
 
 The colours of a theme differ by at least 12 hundredths in OKLab, also for people who see no red, no green or no blue,
 and stand out from the page (WCAG 2.2, 1.4.11). Where a flow leaves a place, it has the colour of its source.
@@ -21,13 +21,19 @@ class PowerFlow(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlowLook:
+class Shade:
+    """A colour."""
+
+    light: str  # on a white page
+    dark: str  # on a dark page
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowLook(Shade):
     """How a flow looks."""
 
     words: str  # its name for people
     sign: str  # a sign that says the same without colour
-    light: str  # its colour on a white page
-    dark: str  # its colour on a dark page
 
 
 LOOKS: Mapping[PowerFlow, FlowLook] = {
@@ -40,9 +46,33 @@ LOOKS: Mapping[PowerFlow, FlowLook] = {
 }
 
 
+STATES: Mapping[str, Shade] = {
+    "good": Shade(light="#0a6b2f", dark="#5fd38a"),
+    "warning": Shade(light="#8a5300", dark="#ffb454"),
+    "bad": Shade(light="#b3001b", dark="#ff8a8a"),
+    "idle": Shade(light="#5a6472", dark="#a9b3c1"),
+}
+"""By state; a shape and a word stand beside each."""
+
+LINES: tuple[Shade, ...] = (
+    Shade(light="#0b5cad", dark="#7db8ff"),
+    Shade(light="#a35200", dark="#ffa14a"),
+    Shade(light="#1c6b3a", dark="#6fd398"),
+    Shade(light="#8a1a6b", dark="#f39bd8"),
+    Shade(light="#6a51a3", dark="#bfaaff"),
+    Shade(light="#7a5c00", dark="#d6c06a"),
+)
+"""Of lines that are no flow of energy, in their order; dashes tell them apart besides."""
+
+BRAND = "#00bb66"  # the sign of the console
+
+
 def stylesheet() -> str:
     """Return CSS for both themes: a property for each colour, such as ``--flow-sun``, and a class that sets it."""
-    light = " ".join(f"--flow-{flow}: {look.light};" for flow, look in LOOKS.items())
-    dark = " ".join(f"--flow-{flow}: {look.dark};" for flow, look in LOOKS.items())
+    shades: dict[str, Shade] = {f"flow-{flow}": look for flow, look in LOOKS.items()} | dict(STATES)
+    shades |= {f"plot-{number}": shade for number, shade in enumerate(LINES, 1)}
+    light = " ".join(f"--{name}: {shade.light};" for name, shade in shades.items())
+    dark = " ".join(f"--{name}: {shade.dark};" for name, shade in shades.items())
+    light += "".join(f' --sign-{flow}: "{look.sign}";' for flow, look in LOOKS.items())
     classes = " ".join(f".flow-{flow} {{ --flow: var(--flow-{flow}); }}" for flow in LOOKS)
     return f":root {{ {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n{classes}\n"

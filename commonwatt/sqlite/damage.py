@@ -42,6 +42,9 @@ _TRANSIENT = {
 log = logging.getLogger(__name__)
 
 
+SqliteError = sqlite3.Error  # for those who only name it
+
+
 class DamagedError(sqlite3.DatabaseError):
     """A file can be opened, but its content is damaged."""
 

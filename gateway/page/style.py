@@ -9,11 +9,9 @@ STYLE = (
     stylesheet()
     + """
 :root{color-scheme:light dark;--bg:#f4f5f3;--card:#fff;--line:#dfe2dd;--text:#1b211d;--soft:#5c665f;--track:#e6e9e4;
---good:#1f7a4d;--warn:#9a5b00;--warnbg:#fff6e3;--bad:#b3261e;--badbg:#fdecea;
---goodbg:#e8f4ed;--rest:#7b8a99}
+--warnbg:#fff6e3;--badbg:#fdecea;--goodbg:#e8f4ed}
 @media(prefers-color-scheme:dark){:root{--bg:#111513;--card:#1a201d;--line:#2c3530;--text:#e8ece9;--soft:#a0aca4;
---track:#2b332f;--good:#5fcf97;--warn:#f3c063;--warnbg:#33290f;--bad:#ff8f85;
---badbg:#3a1815;--goodbg:#14301f;--rest:#8a99a8}}
+--track:#2b332f;--warnbg:#33290f;--badbg:#3a1815;--goodbg:#14301f}}
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%}
 body{margin:0;background:var(--bg);color:var(--text);font:16px/1.45 system-ui,-apple-system,"Segoe UI",Roboto,
@@ -31,16 +29,16 @@ section{background:var(--card);border:1px solid var(--line);border-radius:.8rem;
 section>:last-child{margin-bottom:0}
 .verdict{display:flex;gap:.6rem;align-items:center;font-weight:600;border-left:.4rem solid var(--good);
 background:var(--goodbg)}
-.verdict.note{border-left-color:var(--warn);background:var(--warnbg)}
+.verdict.note{border-left-color:var(--warning);background:var(--warnbg)}
 .more{margin-top:.6rem;padding-top:.6rem;border-top:1px solid var(--line)}
 .alarms{padding:0;background:none;border:0;display:grid;gap:.6rem}
-.alarm{border:1px solid var(--line);border-left:.4rem solid var(--warn);border-radius:.8rem;background:var(--warnbg);
+.alarm{border:1px solid var(--line);border-left:.4rem solid var(--warning);border-radius:.8rem;background:var(--warnbg);
 padding:.7rem 1rem}
 .alarm.critical{border-left-color:var(--bad);background:var(--badbg)}
 .alarm b{display:block}.alarm p{margin:.15rem 0 0;font-size:.9375rem}
 .tag{font-size:.75rem;font-weight:600;letter-spacing:.02em;padding:.1rem .5rem;border-radius:1rem;
 border:1px solid currentcolor;white-space:nowrap}
-.tag.critical,.bad{color:var(--bad)}.tag.warning,.warn{color:var(--warn)}.good{color:var(--good)}
+.tag.critical,.bad{color:var(--bad)}.tag.warning,.warn{color:var(--warning)}.good{color:var(--good)}
 .alarm .tag{float:right;margin-left:.75rem}
 .rests,.out{color:var(--soft)}
 ul{list-style:none;margin:0;padding:0}
@@ -50,8 +48,8 @@ li:first-child{border-top:0;padding-top:0}li:last-child{padding-bottom:0}
 .row b{font-weight:600}.num{font-variant-numeric:tabular-nums}
 svg{display:block;width:100%;height:1.1rem;margin:.35rem 0 .25rem}
 svg .track{fill:var(--track)}svg .mark{fill:var(--text)}
-svg .gives{fill:var(--flow-battery)}svg .receives{fill:var(--flow-neighbours)}svg .rests,svg .out{fill:var(--rest)}
-svg .ok{fill:var(--good)}svg .over{fill:var(--bad)}svg .risk{fill:var(--warn)}
+svg .gives{fill:var(--flow-battery)}svg .receives{fill:var(--flow-neighbours)}svg .rests,svg .out{fill:var(--idle)}
+svg .ok{fill:var(--good)}svg .over{fill:var(--bad)}svg .risk{fill:var(--warning)}
 dl{display:grid;gap:.3rem;margin:0}
 dl div{display:flex;justify-content:space-between;gap:1rem}
 dt{color:var(--soft);flex:0 1 auto}dd{flex:0 1 auto;margin:0;text-align:right;font-variant-numeric:tabular-nums}

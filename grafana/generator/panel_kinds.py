@@ -8,13 +8,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from commonwatt.model.palette import LOOKS, STATES, PowerFlow
+
 Json: TypeAlias = dict[str, Any]
 
 SCHEMA_VERSION = 41
 WIDTH = 24  # columns of a dashboard
 
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
-GREEN, ORANGE, RED = "green", "orange", "red"
+GREEN, ORANGE, RED = (STATES[name].dark for name in ("good", "warning", "bad"))
 
 Steps: TypeAlias = Sequence[tuple[float, str]]
 """Pairs of a lower bound and the colour from there on; below the first bound the base colour is used."""
@@ -26,6 +28,7 @@ class Query:
 
     expr: str  # PromQL
     legend: str = ""  # name of each series; ``{{label}}`` is replaced by the label's value
+    flow: PowerFlow | None = None  # the flow of energy whose colour it has; ``None``: Grafana chooses
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,14 @@ def graph(
         custom["axisSoftMax"] = look.high
     panel = _panel("timeseries", title, text, queries, look, options, (width, 8), instant=False)
     panel.body["fieldConfig"]["defaults"] |= {"custom": custom, "color": {"mode": "palette-classic"}}
+    panel.body["fieldConfig"]["overrides"] = [
+        {
+            "matcher": {"id": "byFrameRefID", "options": _ref(i)},
+            "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": LOOKS[query.flow].dark}}],
+        }
+        for i, query in enumerate(queries)
+        if query.flow is not None
+    ]
     return panel
 
 

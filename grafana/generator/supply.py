@@ -1,5 +1,6 @@
 """The dashboard *supply*: is there power, what does it cost, and who is limited?"""
 
+from commonwatt.model.palette import PowerFlow
 from grafana.generator.panel_kinds import (
     GREEN,
     ORANGE,
@@ -84,7 +85,7 @@ _COURSE = Section(
         graph(
             "Level of the battery",
             "Below the kept level only the public microgrid is served from it; the line has to carry all others.",
-            Query(f"{_LEVEL} / 3600", "level"),
+            Query(f"{_LEVEL} / 3600", "level", PowerFlow.PLANT),
             Query(f"max({_PLANT}_kept_joules) / 3600", "kept"),
             Query(f"{_CAPACITY} / 3600", "capacity"),
             look=_ENERGY,
@@ -94,8 +95,8 @@ _COURSE = Section(
             "Power",
             "Bought from the regional grid (negative: sold), into the battery (negative: out of it), and the line's "
             "limit. If bought stays at the limit and the battery falls, load will go short: expect rationing.",
-            Query(f"max({_PLANT}_bought_watts)", "bought"),
-            Query(f"max({_PLANT}_battery_watts)", "into the battery"),
+            Query(f"max({_PLANT}_bought_watts)", "bought", PowerFlow.GRID),
+            Query(f"max({_PLANT}_battery_watts)", "into the battery", PowerFlow.PLANT),
             Query(f"max({_PLANT}_line_limit_watts)", "limit of the line"),
             look=_POWER,
             width=12,

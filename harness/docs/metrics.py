@@ -24,7 +24,7 @@ from meter_sim.metrics import Figures as FleetFigures
 from meter_sim.metrics import FleetMetrics, PlantFigures, Power, TownFigures, TownMetrics
 from utility.assembly.metrics import UtilityMetrics
 from utility.overview.metrics import TownMetrics as UtilityTownMetrics
-from utility.readings.gateway_metrics import GatewayMetrics
+from utility.readings.metrics import GatewayMetrics
 from utility.supply.metrics import PlantMetrics
 
 

@@ -41,7 +41,7 @@ from harness.worlds.gateway import CAPACITY, START, World, batches, readings
 from harness.worlds.meters import ack_of, house_meter
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database, open_database
-from utility.readings.health import Health
+from utility.database.health import Health
 from utility.readings.ingest.ingest import Ingest
 from utility.readings.store.dead_letters import dead_letters
 from utility.registry.store.registration import fill_registry

@@ -20,6 +20,7 @@ from commonwatt.town.file import TownFile
 from commonwatt.town.loading import town_of
 from commonwatt.town.scenario import Scenario, load
 from commonwatt.town.town import Direction, Function, Microgrid, Town
+from meter_sim.physics.boundary import Boundary
 from meter_sim.physics.places import Places, places_of
 from meter_sim.physics.step import Flows
 from scenarios.policies import POLICIES
@@ -83,10 +84,12 @@ class EmulatedQuarter:
     truth: Mapping[MicrogridId, Flowed]
     sharing: Mapping[MeterId, NDArray[np.bool_]]
     steps: list[list[Flows]]
+    boundaries: list[list[Boundary]]  # by step and layout
+    names: list[tuple[MicrogridId, ...]]  # the microgrids of each layout
 
 
 class EmulatedTown:
-    """A town of the emulator under a scenario, at 15 s."""
+    """A town of the emulator under a scenario, at 15 s; the energy of longer steps is spread over their slots."""
 
     def __init__(
         self,
@@ -95,14 +98,24 @@ class EmulatedTown:
         *,
         resolution: int = 100,
         tampered: Mapping[MeterId, float] | None = None,
+        step_s: int = SLOT_S,
     ) -> None:
         it = scenario if isinstance(scenario, Scenario) else load(scenario)
         conditions = Conditions(scenario=it, zone=ZoneInfo(town.table.timezone), seed=town.table.seed)
         self.town, self.begin, self.days = town, conditions.begin, it.days
-        self._simulation = Simulation(town, conditions, POLICIES["spec"], SLOT_S)
+        self._simulation = Simulation(town, conditions, POLICIES["spec"], step_s)
+        self._step_s = step_s
         self._layouts = [_Meters(town, grids.places) for grids in self._simulation.grids]
         self._resolution, self._tampered = resolution, tampered or {}
         self._rest: Array | None = None
+        self._levels: Array | None = None  # the levels at the end of the last step, where steps are longer than slots
+
+    def go_on_from(self, other: "EmulatedTown") -> None:
+        """Begin with the levels at which another emulation of the same town is."""
+        for ours, theirs in zip(self._simulation.grids, other._simulation.grids, strict=True):
+            ours.level, ours.is_open, ours.stable_since = theirs.level, theirs.is_open, theirs.stable_since
+            ours.cold_s, ours.delay_s = theirs.cold_s, theirs.delay_s
+        self._simulation.plant_level = other._simulation.plant_level
 
     def layouts(self, day: int) -> list[Layout]:
         return [layout_of(name, installed_of(one), day) for name, one in self.town.microgrids.items()]
@@ -116,8 +129,10 @@ class EmulatedTown:
         flows: list[list[Flows]] = [[] for _ in self._layouts]
         passed: list[list[tuple[Array, Array]]] = [[] for _ in self._layouts]
         shares: list[list[NDArray[np.bool_]]] = [[] for _ in self._layouts]
-        for slot in range(SLOTS):
-            steps = self._simulation.step(time + slot * SLOT_S)
+        boundaries: list[list[Boundary]] = []
+        for begin in range(time, time + QUARTER_S, self._step_s):
+            steps = self._simulation.step(begin)
+            boundaries.append(self._simulation.boundaries)
             for n, step in enumerate(steps):
                 flows[n].append(step.flows)
                 passed[n].append((step.exchange.imported.copy(), step.exchange.exported.copy()))
@@ -133,11 +148,26 @@ class EmulatedTown:
         meter, kind, values = (np.concatenate(column) for column in zip(*parts, strict=True))
         return EmulatedQuarter(
             quarter=quarter,
-            readings=self._rounded(meter, kind, values),
+            readings=self._rounded(meter, kind, self._spread(kind, values)),
             truth=truth,
             sharing=sharing,
             steps=flows,
+            boundaries=boundaries,
+            names=[tuple(each._names) for each in self._layouts],
         )
+
+    def _spread(self, kind: NDArray[np.uint8], values: Array) -> Array:
+        """Spread steps evenly over their slots; levels change evenly from one step's end to the next one's."""
+        slots = self._step_s // SLOT_S
+        if slots == 1:
+            return values
+        is_level = (kind == STORED)[:, None]
+        before = values[:, :1] if self._levels is None else self._levels
+        self._levels = values[:, -1:].copy()
+        begin = np.where(is_level, np.concatenate([before, values[:, :-1]], axis=1), 0)[:, :, None]
+        whole = begin + (values[:, :, None] - begin) * np.arange(slots + 1) // slots
+        found = np.where(is_level[:, :, None], whole[:, :, 1:], np.diff(whole, axis=2))
+        return np.asarray(found.reshape(len(values), SLOTS))
 
     def _rounded(self, meter: NDArray[np.uint64], kind: NDArray[np.uint8], values: Array) -> Readings:
         """Round as the meters do: flows with a carry, levels without."""
@@ -209,7 +239,7 @@ class _Meters:
         ]
         ids = np.concatenate([meter for meter, _, _ in columns])
         kinds = np.concatenate([np.full(len(meter), int(kind), np.uint8) for meter, kind, _ in columns])
-        values = np.concatenate([each.reshape(-1, SLOTS) for _, _, each in columns])
+        values = np.concatenate([each.reshape(-1, len(flows)) for _, _, each in columns])
         truth = {
             name: Flowed(
                 sent=sent[row].sum(axis=0),

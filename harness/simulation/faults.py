@@ -12,7 +12,7 @@ from commonwatt.protocol.meter_messages import Put
 from commonwatt.protocol.topics import BATCHES, RECORDS, gateway_up, meter_up
 from harness.simulation.network import CALM, Weather
 from utility.outbox.changes import OpenCommand
-from utility.outbox.store import add_command
+from utility.outbox.store.commands import add_command
 
 if TYPE_CHECKING:
     from harness.simulation.gateway import GatewayNode

@@ -24,7 +24,7 @@ from utility.jobs.calendar_periods import Seconds
 from utility.jobs.plans import Plan
 from utility.jobs.store.job_leases import Turn, mark_done, take
 from utility.outbox.changes import Append, Change, OpenCommand
-from utility.outbox.store import open_commands
+from utility.outbox.store.commands import open_commands
 from utility.readings.core import Core
 from utility.readings.events import CommandsOpen, FromGateway
 from utility.readings.gaps import settled_before

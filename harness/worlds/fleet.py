@@ -54,6 +54,7 @@ class FleetBench:
         self.town = load_town(path / "town.toml")
         self.clock = SetClock(origin=0, monotonic_origin=0)
         self.unopened: set[str] = set()
+        self.levels: dict[int, int] = {}  # the levels of batteries at the first start
 
     @property
     def faults(self) -> Path:
@@ -94,6 +95,7 @@ class FleetBench:
             clock=self.clock,
             open_plant=open_plant,
             faults=FaultsFile(self.faults),
+            levels=self.levels,
         )
         asyncio.run(fleet.start(asyncio.Event()))
         for member in fleet.members.values():

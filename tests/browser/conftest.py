@@ -100,10 +100,12 @@ def window(chrome: Browser, address: str, application: FastAPI) -> Iterator[Call
     """Return a person's window: ``window(Role.CLERK)``, ``window(width=360, dark=True)``."""
     opened: list[Visit] = []
 
-    def make_window(*roles: Role, account: int | None = None, width: int = 1280, dark: bool = False) -> Visit:
+    def make_window(
+        *roles: Role, account: int | None = None, width: int = 1280, dark: bool = False, touch: bool = False
+    ) -> Visit:
         name = roles[0].value if len(roles) == 1 else "everybody"
         person = Person(application, *roles, name=name, account=account) if roles else None
-        opened.append(visit(chrome, address, person, width=width, dark=dark))
+        opened.append(visit(chrome, address, person, width=width, dark=dark, touch=touch))
         return opened[-1]
 
     yield make_window

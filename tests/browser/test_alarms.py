@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 from harness.browser import Visit
 from utility.access.roles import Role
 from utility.alarms.conditions import Facts
+from utility.alarms.decisions import alarms_of
 from utility.webkit.console.console import Console
 from utility.webkit.services import Api
 
@@ -18,7 +19,7 @@ from utility.webkit.services import Api
 def api(application: FastAPI) -> Iterator[Api]:
     """The utility, with a gateway that is silent; afterwards it is as it was, for the tests of other files."""
     console: Console = application.state.console
-    alarms, clock = console.api.alarms, console.api.clock
+    alarms, clock = alarms_of(console.api), console.api.clock
     facts = alarms._facts
     object.__setattr__(alarms, "_facts", lambda _: Facts(silent_s={"r001": 400.0}))
     began = clock.origin
@@ -51,7 +52,7 @@ def test_silence_takes_two_taps_and_shows_on_every_page_within_a_second(api: Api
     expect(count).to_contain_text("1 critical", timeout=30_000)
     operator.open("/console/alarms/maintenance")
     assert not operator.check()
-    assert api.alarms.board().silences == ()
+    assert alarms_of(api).board().silences == ()
 
 
 def test_list_that_is_renewed_keeps_the_focus_of_the_keyboard(api: Api, window: Callable[..., Visit]) -> None:

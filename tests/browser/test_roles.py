@@ -14,8 +14,9 @@ from harness.console import Browser as Person
 from tests.browser.conftest import METER
 from utility.access.roles import Role
 from utility.access.store import audit_log
+from utility.tariffs.store.tariffs import find_version
+from utility.tariffs.week import table_of
 
-TARIFF = Path("docs/examples/tariff.toml")
 CHECKER = Path("docs/examples/check_bill.py")
 
 
@@ -35,15 +36,34 @@ def person(chrome: Browser, address: str, application: FastAPI) -> Iterator[Call
 
 @pytest.fixture(scope="module")
 def published(person: Callable[..., Visit], address: str) -> None:
-    """The clerk Anna proposes a tariff; Ben, an approver, publishes it."""
-    anna, ben = person("anna", Role.CLERK).page, person("ben", Role.APPROVER).page
+    """The clerk Anna types and paints prices and proposes them; Ben, an approver, publishes them."""
+    by_anna, by_ben = person("anna", Role.CLERK), person("ben", Role.APPROVER)
+    anna, ben = by_anna.page, by_ben.page
     anna.goto(f"{address}/console/rates")
-    by_keyboard(anna.get_by_role("link", name="New version").or_(anna.get_by_role("button", name="New version")).first)
-    by_keyboard(anna.locator("textarea"), TARIFF.read_text())
-    by_keyboard(anna.get_by_role("button", name="Propose"))
+    by_keyboard(anna.get_by_role("button", name="New prices"))
+    by_keyboard(anna.get_by_label("What it is"), "All homes")
+    by_keyboard(anna.get_by_label("Holds from"), key="1")
+    anna.keyboard.type("0012026")
+    by_keyboard(anna.get_by_label("Base, dollars"), "12.00")
+    prices = (("Name", "Import", "Credit"), ("off-peak", "0.20", "0.10"), ("peak", "0.32", "0.16"))
+    for n, texts in enumerate(prices[1:], 1):
+        for column, text in zip(prices[0], texts, strict=True):
+            by_keyboard(anna.get_by_label(f"{'Name of' if column == 'Name' else f'{column},'} price {n}"), text)
+    by_keyboard(anna.get_by_label("Mon 00:00"), key="ArrowRight")
+    for key in ["ArrowDown"] * 16 + ["2"] + ["Shift+ArrowDown"] * 4:  # Tuesday, 4 pm to 9 pm
+        anna.keyboard.press(key)
+    assert by_anna.check() == []
+    by_keyboard(anna.get_by_role("button", name="Next: who pays"))
+    expect(anna.get_by_text("accounts would have paid more")).to_be_visible()
+    assert by_anna.check() == []
+    by_keyboard(anna.get_by_role("button", name="Propose these prices"))
     expect(anna.get_by_text("Proposed by anna").first).to_be_visible()
     assert anna.get_by_role("button", name="Approve").count() == 0
     ben.goto(anna.url)
+    by_keyboard(ben.get_by_role("button", name="See who pays how much more, then approve"))
+    expect(ben.get_by_text("accounts would have paid more")).to_be_visible()
+    assert by_ben.check() == []
+    by_keyboard(ben.get_by_label("I have looked at who pays"), key="Space")
     by_keyboard(ben.get_by_role("button", name="Approve and publish"))
     expect(ben.get_by_text("published").first).to_be_visible()
 
@@ -77,6 +97,15 @@ def test_resident_downloads_a_receipt_that_the_checker_accepts(person: Callable[
     done = subprocess.run([sys.executable, CHECKER, receipt], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert seen.check() == []
+
+
+@pytest.mark.usefixtures("published")
+def test_painted_hours_are_those_of_the_published_prices(application: FastAPI) -> None:
+    with application.state.gate.database.reads.begin() as connection:
+        tariff = find_version(connection, "town", 1).tariff
+    table = table_of(tariff.file)[0]
+    assert (table[1, 64:84] == 1).all()  # peak
+    assert table.sum() == 20
 
 
 @pytest.mark.usefixtures("issued")

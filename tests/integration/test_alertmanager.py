@@ -23,13 +23,13 @@ from harness.real.parts import real_part
 from harness.real.site import Site
 from utility.access.actor import Actor, Via
 from utility.access.roles import Role
-from utility.alarms import client
-from utility.alarms.alarms import Alarms
 from utility.alarms.board import State
-from utility.alarms.client import Alertmanager, AlertmanagerError
 from utility.alarms.conditions import Facts
+from utility.alarms.decisions import Alarms
+from utility.alarms.jobs import client
+from utility.alarms.jobs.client import Alertmanager, AlertmanagerError
+from utility.alarms.jobs.watch import Watch
 from utility.alarms.silences import ways_of
-from utility.alarms.watch import Watch
 from utility.database.database import Database, open_database
 from utility.database.migrate import empty_database
 from utility.registry.store.registration import fill_registry

@@ -18,7 +18,7 @@ from harness.real.site import Site
 from utility.access.actor import on_machine
 from utility.access.secrets import digest
 from utility.access.store import api_tokens, audit_log
-from utility.access.store.people import By
+from utility.access.store.acting import By
 from utility.access.store.second_factors import confirm, offer
 from utility.alarms import store as alarms
 from utility.database.database import Database, open_database

@@ -6,13 +6,25 @@ from enum import StrEnum
 class Role(StrEnum):
     """What a person may do; a person may have several roles."""
 
-    VIEWER = "viewer"  # reads the town: microgrids, meters, alarms, jobs
-    OPERATOR = "operator"  # commands, schedules, alarms
-    CLERK = "clerk"  # rates, bills, quarantine
-    APPROVER = "approver"  # the second person for what a clerk proposed
-    RESEARCHER = "researcher"  # the releases of an own agreement
-    RESIDENT = "resident"  # the own account only
-    ADMIN = "admin"  # people, tokens, audit, jobs, devices
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    CLERK = "clerk"
+    APPROVER = "approver"
+    RESEARCHER = "researcher"
+    RESIDENT = "resident"
+    ADMIN = "admin"
+
+
+ROLE_WORDS: dict[Role, str] = {
+    Role.VIEWER: "Reads the town: microgrids, meters, alarms, jobs. Changes nothing.",
+    Role.OPERATOR: "Reads the town, sends commands and schedules to gateways, silences alarms.",
+    Role.CLERK: "Reads the town, proposes rates, makes and checks bills, decides about quarantined readings.",
+    Role.APPROVER: "Reads the town, publishes rates and issues bills that another person proposed or checked.",
+    Role.RESEARCHER: "Downloads open releases, and those of the own agreements.",
+    Role.RESIDENT: "Sees the own account alone: energy, sharing, bills. Needs the number of the account.",
+    Role.ADMIN: "Invites people, gives roles, ends sessions and tokens, reads the audit log, changes jobs and devices.",
+}
+"""What a person of each role may do, at the role's box."""
 
 
 STAFF = frozenset({Role.VIEWER, Role.OPERATOR, Role.CLERK, Role.APPROVER, Role.ADMIN})

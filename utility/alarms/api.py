@@ -10,9 +10,9 @@ from pydantic import BaseModel, Field
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
-from utility.alarms.alarms import Board
 from utility.alarms.board import Row
-from utility.alarms.client import AlertmanagerError
+from utility.alarms.decisions import Board, alarms_of
+from utility.alarms.jobs.client import AlertmanagerError
 from utility.alarms.silences import MAX_NOTE, Silence
 from utility.webkit.parameters import LOCAL_TIMES, Time
 from utility.webkit.rights import FOR_STAFF, Operators
@@ -118,7 +118,7 @@ class ToMaintain(BaseModel):
 
 def add_alarms(app: FastAPI, api: Api) -> None:
     """Add the routes."""
-    alarms = api.alarms
+    alarms = alarms_of(api)
 
     @app.get("/alarms", dependencies=[FOR_STAFF])
     def board() -> BoardAnswer:

@@ -14,9 +14,10 @@ from utility.access.actor import Actor
 from utility.alarms.alarm import HEAD_END, PARTS, PREFIX, TOWN, Alarm, places, title
 from utility.alarms.api import runbook_of
 from utility.alarms.board import groups
-from utility.alarms.client import AlertmanagerError
+from utility.alarms.decisions import alarms_of
+from utility.alarms.jobs.client import AlertmanagerError
 from utility.control.forms import local_input
-from utility.webkit.console.answers import ROWS, Number, Skip, address, found
+from utility.webkit.console.answers import ROWS, Faults, Number, Skip, address, faults_of, found
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Operators, Staff
 
@@ -34,7 +35,7 @@ _LOOKS = {
     "ReadingsQuarantined": "/console/quarantine",
     "SecondPersonRefused": "/console/audit?action=second.",
     "BreakGlass": "/console/audit?action=machine.",
-    **dict.fromkeys(("JobFailing", "JobLate", "JobPaused"), "/console/jobs"),
+    **dict.fromkeys(("JobFailing", "JobLate", "JobPaused"), "/console/system#jobs"),
 }
 
 Key = Annotated[str, Query(max_length=30_000)]
@@ -44,14 +45,15 @@ Seen = Annotated[str, Query(max_length=40)]
 def add_alarms(app: FastAPI, console: Console) -> None:
     """Add the routes."""
     # Ages on the page are at most half a minute old.
-    console.streams.marks["alarms"] = lambda: f"{console.api.alarms.board().mark} {console.now() // 30}"
+    console.shared["board"] = lambda: alarms_of(console.api).board()
+    console.streams.marks["alarms"] = lambda: f"{alarms_of(console.api).board().mark} {console.now() // 30}"
     _add_lists(app, console)
     _add_one(app, console)
     _add_maintenance(app, console)
 
 
 def _add_lists(app: FastAPI, console: Console) -> None:
-    alarms = console.api.alarms
+    alarms = alarms_of(console.api)
 
     @app.get(_START, include_in_schema=False)
     def board(request: Request, actor: Staff, skip: Skip = 0) -> HTMLResponse:
@@ -90,7 +92,7 @@ def _add_lists(app: FastAPI, console: Console) -> None:
 
 
 def _add_one(app: FastAPI, console: Console) -> None:
-    alarms = console.api.alarms
+    alarms = alarms_of(console.api)
 
     @app.get(f"{_START}/one", include_in_schema=False)
     def one(request: Request, actor: Staff, key: Key) -> HTMLResponse:
@@ -131,7 +133,7 @@ def _add_one(app: FastAPI, console: Console) -> None:
 
 
 def _add_maintenance(app: FastAPI, console: Console) -> None:
-    alarms = console.api.alarms
+    alarms = alarms_of(console.api)
 
     @app.get(f"{_START}/maintenance", include_in_schema=False)
     def form(request: Request, actor: Operators, place: Annotated[str, Query(max_length=40)] = "") -> HTMLResponse:
@@ -162,16 +164,20 @@ def _add_maintenance(app: FastAPI, console: Console) -> None:
             window = parse_time(start, "start", zone), parse_time(end, "end", zone)
             alarms.maintain(actor, fields["place"], part, *window, fields["note"])
         except (ConfigError, AlertmanagerError) as error:
-            return _form(request, actor, fields, str(error))
+            return _form(request, actor, fields, faults_of(error, fields))
         return console.see_other(actor, _START, "The maintenance is planned")
 
-    def _form(request: Request, actor: Actor, fields: dict[str, str], error: str = "") -> HTMLResponse:
-        content = {"form": fields, "parts": PARTS, "error": error}
-        return console.page(request, actor, "maintenance.html", content, 422 if error else 200)
+    def _form(request: Request, actor: Actor, fields: dict[str, str], faults: Faults | None = None) -> HTMLResponse:
+        content = {
+            "form": fields,
+            "parts": {"": "all of it"} | {part: part for part in PARTS},
+            "faults": faults or Faults(),
+        }
+        return console.page(request, actor, "maintenance.html", content, 422 if faults else 200)
 
 
 def _listed(console: Console, skip: int) -> dict[str, Any]:
-    board = console.api.alarms.board()
+    board = alarms_of(console.api).board()
     found = groups(board.rows)
     more = skip + ROWS < len(found)
     return {

@@ -11,17 +11,17 @@ from fastapi import APIRouter, FastAPI, Query, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from sqlalchemy.exc import SQLAlchemyError
 
+from utility.access.decisions import pairs
 from utility.access.roles import NEED_SECOND_FACTOR
 from utility.access.store.second_people import standings
-from utility.access.two_people import pairs
 from utility.alarms.api import add_alarms
 from utility.assembly.console import add_console
 from utility.assembly.refusals import add_refusals
 from utility.billing.api.billing import add_billing
 from utility.control.api import add_commands
 from utility.corrections.api import add_decisions
+from utility.database.base import SQLAlchemyError
 from utility.exports.api import add_exports
 from utility.households.api import add_own_home
 from utility.outbox.steps import Refused

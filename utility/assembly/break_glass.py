@@ -60,7 +60,7 @@ def inside(settings: UtilitySettings, clock: Clock, database: Database) -> Itera
     # Imported for this command only: the import takes longer than most other commands.
     from utility.assembly.application import make_app
     from utility.assembly.metrics import UtilityMetrics
-    from utility.readings.health import Health
+    from utility.database.health import Health
     from utility.webkit.services import Api
 
     key = new_secret()

@@ -31,8 +31,8 @@ from utility.overview import cli as cli_jobs
 from utility.people.cli import people as cli_people
 from utility.readings.cli import views as cli_views
 from utility.readings.store import reads
-from utility.registry.enrolment import enrol, refuse_lost, refuse_moved
 from utility.registry.store.accounts import accounts_at
+from utility.registry.store.enrolment import enrol, refuse_lost, refuse_moved
 from utility.registry.store.registration import fill_registry
 from utility.settlement.cli import sharing as cli_sharing
 from utility.webkit.cli.options import ConfigOption, from_file, load, opened, place_of_database, time_option

@@ -10,6 +10,7 @@ from fastapi.responses import PlainTextResponse, RedirectResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
+from commonwatt.config.faults import plain
 from utility.alarms.pages import add_alarms
 from utility.assembly.ending import end_made
 from utility.billing.pages.bills import add_bills
@@ -19,11 +20,13 @@ from utility.corrections.pages import add_corrections
 from utility.households.pages.home import add_home
 from utility.households.pages.home_bills import add_home_bills
 from utility.overview.pages.completeness import add_completeness
+from utility.overview.pages.devices import add_devices
 from utility.overview.pages.find import add_find
 from utility.overview.pages.jobs import add_jobs
 from utility.overview.pages.meters import add_meters
 from utility.overview.pages.microgrids import add_microgrids
 from utility.overview.pages.quarantine import add_quarantine, tabs
+from utility.overview.pages.system import add_system
 from utility.overview.pages.town import add_town
 from utility.people.pages.account import add_account
 from utility.people.pages.audit import add_audit
@@ -31,13 +34,14 @@ from utility.people.pages.login import add_login
 from utility.people.pages.second_factor import add_second_factor
 from utility.people.pages.tokens import add_tokens
 from utility.people.pages.users import add_users
-from utility.registry.pages import add_devices
 from utility.research.pages import add_research
 from utility.statistics.pages import add_statistics_page
 from utility.statistics.preview.api import begin_preview
 from utility.statistics.preview.pages import add_preview
-from utility.tariffs.pages import add_rates
+from utility.tariffs.pages.drafts import add_drafts
+from utility.tariffs.pages.rates import add_rates
 from utility.webkit.console.console import Console
+from utility.webkit.console.look import add_look
 from utility.webkit.console.navigation import entries_for
 from utility.webkit.console.pages import add_works
 from utility.webkit.console.static_files import add_static
@@ -56,13 +60,16 @@ PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
     add_alarms,
     add_quarantine,
     partial(add_corrections, tabs=tabs),
+    partial(add_drafts, begin=begin_preview),
     partial(add_rates, begin=begin_preview),
     add_preview,
     add_runs,
     add_bills,
     add_schedules,
     add_works,
+    add_look,
     add_jobs,
+    add_system,
     add_users,
     add_account,
     add_second_factor,
@@ -129,8 +136,8 @@ def unknown_page(request: Request, text: str, status: int) -> Response:
 
 async def wrong_form(request: Request, error: RequestValidationError) -> Response:
     """Return a page that names the wrong fields of a form or an address."""
-    faults = "; ".join(f"{'.'.join(map(str, fault['loc'][1:]))}: {fault['msg']}" for fault in error.errors())
-    return await _told(request, "That did not work", faults, 422)
+    named = [(".".join(map(str, fault["loc"][1:])).replace("_", " "), plain(fault)) for fault in error.errors()]
+    return await _told(request, "That did not work", "; ".join(f"{name}: {text}" for name, text in named), 422)
 
 
 async def _told(request: Request, title: str, text: str, status: int) -> Response:

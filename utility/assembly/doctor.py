@@ -19,7 +19,7 @@ from commonwatt.protocol.topics import UTILITY, all_gateways_up
 from commonwatt.runtime.clock import load_clock
 from utility.assembly.recovery.examination import examined
 from utility.database.database import sqlite_path
-from utility.readings.health import DATABASE_AWAY, DISK_FULL, STORE_DAMAGED
+from utility.database.health import DATABASE_AWAY, DISK_FULL, STORE_DAMAGED
 
 # Seconds without a message after which a gateway is reported as silent; it sends a heartbeat every minute.
 SILENT_S = 300

@@ -1,20 +1,16 @@
 """Ends what was made with an API token, in every room."""
 
 import json
-from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
-from typing import Any
 
 from commonwatt.model.exceptions import ConfigError
 from utility.access.actor import Actor
 from utility.access.store import audit_log
-from utility.alarms.client import AlertmanagerError
-from utility.control.changing import cancel_change
+from utility.alarms.decisions import alarms_of
+from utility.alarms.jobs.client import AlertmanagerError
+from utility.control.decisions import cancel_change
 from utility.research.decisions import stop_reading
 from utility.webkit.services import Api
-
-AT_ONCE = 1_000  # entries of the audit log of a token that are read at once
 
 
 def end_made(api: Api, actor: Actor, token: int) -> int:
@@ -25,30 +21,20 @@ def end_made(api: Api, actor: Actor, token: int) -> int:
     """
     now, wanted = int(api.clock.now()), audit_log.Wanted(token=token)
     ended = 0
-    for entry in _all_entries(api, wanted):
+    # However many: a thief could bury what matters under others.
+    for entry in audit_log.all_entries(api.database, wanted):
         subject, after = entry["subject"], json.loads(entry["after"] or "null")
         with suppress(ConfigError, AlertmanagerError):  # It holds no more, or was ended by another person.
             match entry["action"]:
                 case "command.plan":
                     cancel_change(api.database, actor, int(subject.removeprefix("change ")), now)
                 case "alarm.silence":
-                    api.alarms.end_silence(actor, str(after["no"]))
+                    alarms_of(api).end_silence(actor, str(after["no"]))
                 case "alarm.acknowledge":
-                    api.alarms.withdraw(actor, after["no"])
+                    alarms_of(api).withdraw(actor, after["no"])
                 case "agreement.reader" if after is not None:
                     stop_reading(api.database, subject.removeprefix("agreement "), after["person"], actor, now)
                 case _:
                     continue
             ended += 1
     return ended
-
-
-def _all_entries(api: Api, wanted: audit_log.Wanted) -> Iterator[dict[str, Any]]:
-    """Yield entries of the audit log, newest first, however many: a thief could bury what matters under others."""
-    while True:
-        with api.database.reads.begin() as connection:
-            entries = audit_log.entries(connection, wanted, AT_ONCE)
-        yield from entries
-        if len(entries) < AT_ONCE:
-            return
-        wanted = replace(wanted, before_no=entries[-1]["no"])

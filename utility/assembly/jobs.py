@@ -6,29 +6,28 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.now import Trust
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
 from utility.assembly.metrics import UtilityMetrics
-from utility.assembly.old_records import Kept, drop_days, drop_months, kept
 from utility.billing.jobs import BillsJob, RatesJob
 from utility.control.jobs import WeightsJob
 from utility.corrections.jobs import ValidationJob
+from utility.database.base import SQLAlchemyError
 from utility.database.checks import is_away
 from utility.database.database import Database
 from utility.database.town_zone import zone_of
 from utility.exports.jobs import BackupJob, ExportsJob
 from utility.jobs.catalogue import catalogue
-from utility.jobs.listing import late_s
 from utility.jobs.runner import Job, Schedule
 from utility.jobs.store.job_leases import Turn, counts
 from utility.jobs.store.job_states import State, open_periods, states
+from utility.jobs.store.listing import late_s
 from utility.jobs.threads import Threads
 from utility.overview.jobs import CompletenessJob
+from utility.overview.store.old_records import Kept, drop_days, drop_months, kept
 from utility.readings.ingest.ingest import Ingest
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.gap_finder import GapFinder

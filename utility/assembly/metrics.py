@@ -9,11 +9,11 @@ from utility.access import metrics as access
 from utility.billing import metrics as billing
 from utility.corrections import metrics as corrections
 from utility.database.base import Connection
+from utility.database.health import ALARMS, Disk
 from utility.database.metrics import PREFIX, Counted, Metrics
 from utility.jobs.metrics import JobMetrics
 from utility.readings import metrics as readings
-from utility.readings.gateway_metrics import GatewayMetrics
-from utility.readings.health import ALARMS, Disk
+from utility.readings.metrics import GatewayMetrics
 from utility.settlement.metrics import SettlementMetrics
 from utility.supply.metrics import SupplyMetrics
 from utility.tariffs import metrics as tariffs

@@ -7,12 +7,12 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import DataError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from utility.access.passwords import BusyError
 from utility.assembly.console import failed_page, refused_page, unknown_page, wrong_form
 from utility.billing.proof.altered import AlteredBillError
+from utility.database.base import DataError, SQLAlchemyError
 from utility.webkit.headers import SECURITY_HEADERS
 from utility.webkit.rights import RefusedRequestError
 from utility.webkit.services import Api

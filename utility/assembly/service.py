@@ -5,12 +5,10 @@ import contextlib
 import logging
 import random
 import socket
-import sqlite3
 from collections.abc import Iterator
 
 import uvicorn
 from anyio.to_thread import current_default_thread_limiter
-from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt.config.utility import FIRST_LOGIN, UtilitySettings
 from commonwatt.identity.local_key import local_key
@@ -29,13 +27,16 @@ from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 from utility.access.store.access import first_invitation
 from utility.alarms.conditions import Counted, Facts
+from utility.alarms.decisions import alarms_of
 from utility.assembly.application import make_app
 from utility.assembly.jobs import Jobs
 from utility.assembly.metrics import UtilityMetrics
+from utility.control.decisions import send_due
+from utility.database.base import SQLAlchemyError, SqliteError
 from utility.database.database import Database, sqlite_path
-from utility.readings.gateway_metrics import GatewayMetrics
-from utility.readings.health import DISK_FULL, STORE_DAMAGED, Health
+from utility.database.health import DISK_FULL, STORE_DAMAGED, Health
 from utility.readings.ingest.ingest import Ingest
+from utility.readings.metrics import GatewayMetrics
 from utility.readings.timekeeper import Timekeeper
 from utility.supply.metrics import PlantMetrics
 from utility.webkit.connections import MAX_HEAD_BYTES, bounded, only_ours
@@ -117,9 +118,9 @@ class Service:
             health=self._health,
             settings=settings,
             local_key=local_key(token),
-            facts=self._facts,
             queue_s=lambda: self._ingest.queue_s,
         )
+        self._alarms = alarms_of(self._api, self._facts)
 
     async def run(self, stop: asyncio.Event, watchdog: Watchdog) -> None:
         """Run until ``stop``. Messages without a commit by then are unacknowledged, and their gateways send them again.
@@ -142,7 +143,7 @@ class Service:
                 asyncio.create_task(self._watch_link(), name="the liveness check"),
                 asyncio.create_task(self._ingest.run(), name="the ingest"),
             ]
-            self._api.alarms.start()
+            self._alarms.start()
             await self._see_to_alarms()  # Those that stood before the start are shown from the first page on.
             self._tick(watchdog)
             log.info("serving on %s://%s", scheme, self._settings.http)
@@ -151,7 +152,7 @@ class Service:
                 await until_stopped(stop, tasks)
             finally:
                 self._ticker.stop()
-                self._api.alarms.stop()
+                self._alarms.stop()
                 server.should_exit = True
                 await self._end(tasks)
 
@@ -165,7 +166,7 @@ class Service:
                 return
             # Logs are copied and read by others; only this service's user and root read the file.
             write_private(path, f"{scheme}://{self._settings.http}/console/invitation/{secret}\n")
-        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        except (SQLAlchemyError, SqliteError, OSError) as error:
             log.error("the first administrator could not be invited: %s", error)
         else:
             log.warning("no administrator can log in yet: open the link in %s, which works once", path)
@@ -221,14 +222,14 @@ class Service:
         for use, expiry in self._expiries.items():
             self._metrics.certificate_expires(use, expiry.look())
         try:
-            await self._ingest.poll()
-        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            await self._ingest.poll(send_due)
+        except (SQLAlchemyError, SqliteError, OSError) as error:
             self._metrics.store_errors.inc()
             self._health.failed(error, "the reading of commands")
 
     async def _see_to_alarms(self) -> None:
         """Look which of the utility's own alarms stand; a damaged database is one of them."""
-        alarms = self._api.alarms
+        alarms = self._alarms
         try:
             if not self._health.damaged:
                 await asyncio.to_thread(alarms.count)

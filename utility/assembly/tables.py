@@ -9,7 +9,6 @@ from utility.database import tables as database
 from utility.database.base import metadata
 from utility.jobs import tables as jobs
 from utility.outbox import tables as outbox
-from utility.overview import tables as overview
 from utility.readings import tables as readings
 from utility.registry import tables as registry
 from utility.research import tables as research
@@ -29,7 +28,6 @@ TABLES = (
     database,
     jobs,
     outbox,
-    overview,
     readings,
     registry,
     research,

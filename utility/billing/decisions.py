@@ -8,9 +8,9 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.local_calendar import month_before, month_of, parse_month
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from utility.access.actor import Actor
+from utility.access.decisions import Second, require_second, second_person
 from utility.access.store.audit_log import record
 from utility.access.store.second_people import standings
-from utility.access.two_people import Second, require_second, second_person
 from utility.billing.inputs import RunInputs
 from utility.billing.preview import Change, preview
 from utility.billing.run import Progress

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import pairwise
+from statistics import median
 
 from commonwatt.model.units import AccountNumber
 from utility.billing.inputs import Load, RunInputs
@@ -67,3 +68,21 @@ def histogram(changes: Sequence[Change]) -> list[tuple[str, int]]:
     middle = _BARS.index(Decimal(0)) + 1
     return [*zip(labels[:middle], counts[:middle], strict=True), ("the same", same),
             *zip(labels[middle:], counts[middle:], strict=True)]  # fmt: skip
+
+
+def sentences(changes: Sequence[Change], month: str) -> list[str]:
+    """Return who would pay how much more, in three sentences."""
+    if not changes:
+        return [f"No account has a bill in {month}."]
+    count, before, after = len(changes), sum(each.before or 0 for each in changes), sum(each.after for each in changes)
+    less, more = (sum(sign * each.difference > 0 for each in changes) for sign in (-1, 1))
+    low, *_, high = sorted([*changes, *changes], key=lambda each: each.difference)
+    middle = median(each.difference for each in changes)
+    percent = f" ({100 * (after - before) / before:+.1f} %)" if before else ", since no tariff was in force"
+    counts = f"{more:,} of {count:,} accounts would have paid more in {month}, {less:,} less"
+    ends = f"{low.difference:+,.2f} (account {low.account}) to {high.difference:+,.2f} (account {high.account})"
+    return [
+        f"{counts} and {count - more - less:,} the same.",
+        f"All bills together: {after:,.2f} dollars in place of {before:,.2f}, {after - before:+,.2f}{percent}.",
+        f"The middle change is {middle:+,.2f} dollars a month; the changes reach from {ends}.",
+    ]

@@ -10,12 +10,12 @@ from pydantic import BaseModel, Field
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.controller_commands import Action
 from utility.control import changes as values
-from utility.control.changing import cancel_change, make_change, preview_change, put_back, title
-from utility.control.effects import Preview
+from utility.control.decisions import cancel_change, make_change, preview_change, put_back, title
 from utility.control.fields import FieldsError
 from utility.control.in_force import before_words
 from utility.control.preview import Effect
 from utility.control.store.control_changes import find_change, newest_change, newest_changes, targets_of
+from utility.control.store.effects import Preview
 from utility.control.words import answered
 from utility.control.words import asked as words_of
 from utility.database.database import Database

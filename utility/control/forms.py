@@ -80,8 +80,8 @@ def _fields(action: Action, form: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _period(name: str, text: str) -> int | None:
-    """Return a period; ``file``: none, as the gateway's file says."""
-    return None if text == "file" else _whole(name, text, 86_400)
+    """Return a period; ``reset``: none, as the gateway's file says."""
+    return None if text == "reset" else _whole(name, text, 86_400)
 
 
 def _is_number(text: str) -> bool:
@@ -90,7 +90,7 @@ def _is_number(text: str) -> bool:
 
 def _whole(name: str, text: str, most: int) -> int:
     if not (_is_number(text) and 0 < int(text) <= most):
-        more = " or the word file" if name in PERIODS else ""
+        more = " or the word reset" if name in PERIODS else ""
         raise FieldsError((name,), f"{{}}: a whole number up to {most}{more} is wanted")
     return int(text)
 

@@ -10,6 +10,7 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.model.words import moment
 from commonwatt.protocol.controller_commands import PERIODS, Action
 from commonwatt.protocol.heartbeats import Heartbeat
+from utility.control.words import OWN, called
 from utility.outbox.settings import AT_GATEWAY, AT_METERS, METERS, STRATEGY, WEIGHTS
 
 Before = dict[str, Any]  # by setting, its value in force as JSON; None: not known
@@ -98,10 +99,10 @@ def before_words(before: Before | None) -> str:
 
 def _words(name: str, value: Any) -> str:
     if value is None:
-        return f"{name}: not known"
+        return f"{called(name)}: not known"
     if name == WEIGHTS:
-        return "weights " + (", ".join(f"{meter}={weight}" for meter, weight in value.items()) or "as in its file")
-    text = f"{name} {value['value']}" + (" s" if name in PERIODS else "")
+        return "weights " + (", ".join(f"{meter}={weight}" for meter, weight in value.items()) or OWN)
+    text = f"{called(name)} {value['value']}" + (" s" if name in PERIODS else "")
     if "tuned" in value:
-        return text + (" (tuned)" if value["tuned"] else " (file)")
+        return text + (" (tuned)" if value["tuned"] else f" ({OWN})")
     return text if value.get("until") is None else f"{text} until {moment(value['until'])}"

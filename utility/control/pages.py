@@ -7,20 +7,21 @@ from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Respo
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
-from commonwatt.protocol.controller_commands import PERIODS, Action, Strategy
+from commonwatt.protocol.controller_commands import PERIODS, STRATEGY_WORDS, Action, Strategy
 from commonwatt.protocol.heartbeats import Heartbeat
 from utility.access.actor import Actor
 from utility.control.changes import Target
-from utility.control.changing import cancel_change, make_change, preview_change, put_back, title
+from utility.control.decisions import cancel_change, make_change, preview_change, put_back, title
+from utility.control.fields import FieldsError
 from utility.control.forms import LABELS, TITLES, asked_by, local_input
 from utility.control.in_force import before_words, in_force
 from utility.control.store.control_changes import find_change, kinds_of, newest_change, newest_changes, targets_of
 from utility.control.store.schedules_view import Wanted, schedules_page
-from utility.control.words import answered
+from utility.control.words import answered, called
 from utility.control.words import asked as words_of
 from utility.outbox.settings import WEIGHTS, settings_of
 from utility.readings.store.heartbeats import last_heartbeats
-from utility.webkit.console.answers import ROWS, Skip, address, plain, refusing
+from utility.webkit.console.answers import ROWS, Faults, Skip, address, faults_of, refusing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Operators, Staff
 
@@ -28,6 +29,9 @@ PATH = "/console/schedules"
 
 NEWEST = 10  # changes that are listed beside the table
 LATER_S = 3_600  # a planned change is proposed for so many seconds from now
+INPUTS = frozenset({"microgrids", "minutes", "time", "weights", "strategy", "mode", "at", "state", *PERIODS})
+"""The fields of the form that show a fault beside them."""
+
 SHOWN = 20  # most lines of a preview
 
 
@@ -92,7 +96,7 @@ def _add_form(app: FastAPI, console: Console) -> None:
         try:
             content["preview"] = preview_change(console.database, asked_by(given, console.zone()), console.now())
         except (ConfigError, ValueError) as error:
-            content["fault"] = plain(error)
+            content["fault"] = next(iter(_faults(error).values()))
         return console.fragment(request, actor, "schedule_preview.html", content)
 
     @app.post(PATH, include_in_schema=False)
@@ -101,7 +105,7 @@ def _add_form(app: FastAPI, console: Console) -> None:
         try:
             number = make_change(console.database, actor, asked_by(given, console.zone()), console.now())
         except (ConfigError, ValueError) as error:
-            return _form(console, request, actor, given, plain(error))
+            return _form(console, request, actor, given, _faults(error))
         return console.see_other(actor, f"{PATH}/changes/{number}")
 
 
@@ -144,7 +148,9 @@ def _add_decisions(app: FastAPI, console: Console) -> None:
         return console.see_other(actor, f"{PATH}/changes/{no}", f"Change {no} is cancelled.")
 
 
-def _form(console: Console, request: Request, actor: Actor, given: Mapping[str, str], fault: str = "") -> Response:
+def _form(
+    console: Console, request: Request, actor: Actor, given: Mapping[str, str], faults: Faults | None = None
+) -> Response:
     try:
         action = Action(given.get("action", ""))
     except ValueError:
@@ -154,18 +160,29 @@ def _form(console: Console, request: Request, actor: Actor, given: Mapping[str, 
     with console.database.reads.begin() as connection:
         kinds, seen = sorted(set(kinds_of(connection).values())), newest_change(connection)
     later = local_input(console.now() + LATER_S, console.zone())
-    usual = {"which": "chosen", "when": "now", "time": later, "kind": "", "microgrids": ""}
+    usual = dict.fromkeys((*INPUTS, "kind", "meters"), "") | {"which": "chosen", "when": "now", "time": later}
     content = {
         "action": action,
         "title": TITLES[action],
         "given": {**usual, **given},
-        "fault": fault,
+        "faults": faults or Faults(),
         "seen": seen,
         "kinds": kinds,
         "periods": LABELS,
-        "strategies": get_args(Strategy),
+        "strategies": {"": "as it is"}
+        | {name: STRATEGY_WORDS[name] for name in get_args(Strategy)}
+        | {"file": "as the gateway's own settings say"},
     }
-    return console.page(request, actor, "schedule_form.html", content, 409 if fault else 200)
+    return console.page(request, actor, "schedule_form.html", content, 409 if faults else 200)
+
+
+def _faults(error: Exception) -> Faults:
+    """Return what is wrong with a change, by the field of the form."""
+    if not isinstance(error, FieldsError):
+        return faults_of(error, INPUTS, microgrid="microgrids")
+    inputs = [called(name) if name == "for_s" else name for name in error.fields]
+    shown = inputs if inputs and INPUTS.issuperset(inputs) else [""]
+    return Faults(dict.fromkeys(shown, error.named(called)))
 
 
 def _shown(console: Console, no: int, skip: int) -> dict[str, Any]:

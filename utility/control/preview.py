@@ -95,7 +95,7 @@ def effect_on(
     now = Relaying(relay_s=heartbeat.periods.get("relay_s", 60), aggregation=heartbeat.aggregation)
     new = relaying_after(fields, now, file_relay_s)
     if new is None:
-        return Effect(microgrid=microgrid, why="the period of the gateway's file is not known here")
+        return Effect(microgrid=microgrid, why="the gateway's own period is not known here")
     collect_s = heartbeat.periods.get("collect_s", 60)
     delay_s = longest_delay_s(now, collect_s), longest_delay_s(new, collect_s)
     month = heartbeat.lte
@@ -219,10 +219,10 @@ _STRATEGIES = {
     "spec": "Help starts when a battery is below its minimum; all batteries above theirs give, by their weights.",
     "aces": "Help starts when a battery is empty; all batteries above their minimum give, by their weights.",
     "rangers": "Help starts when a battery is below its minimum; the largest surpluses give first, without weights.",
-    "file": "The batteries share as the gateway's settings file says.",
+    "file": "The batteries share as the gateway's own settings say.",
 }
 _WEIGHTS = "A battery gives in proportion to its weight, from its next share on. Weights not named here become 1."
-_FILE_WEIGHTS = "The batteries' weights are those of the gateway's settings file."
+_FILE_WEIGHTS = "The batteries' weights are the gateway's own."
 _AT_GATEWAY = {
     "lossless": "Only whole quarter-hours are relayed. Nothing is lost.",
     "lossy": "Averages of ten readings are relayed. The gateway keeps the exact ones for its backup time.",

@@ -7,7 +7,27 @@ from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, moment
 from commonwatt.protocol.controller_commands import Action
 
+_UNITS = (("h", 3_600), ("min", 60), ("s", 1))
+OWN = "its own"  # what a setting is that only the gateway's own file has
+_CALLED = {
+    "collect_s": "collect",
+    "levels_s": "levels",
+    "relay_s": "relay",
+    "compact_s": "compact",
+    "for_s": "minutes",
+    "import_limit_w": "limit",
+}
 _PLAIN = ("strategy", "meter", "state", "supply", "power", "counter")
+
+
+def called(name: str) -> str:
+    """Return what people call a setting or a field of a command."""
+    return _CALLED.get(name, name.replace("_", " "))
+
+
+def duration(seconds: int) -> str:
+    """Return a duration in the largest unit that has a whole number of it."""
+    return next(f"{seconds // length} {unit}" for unit, length in _UNITS if seconds % length == 0)
 
 
 def asked(message: Mapping[str, Any], *, defaults: bool = True) -> str:
@@ -24,7 +44,7 @@ def asked(message: Mapping[str, Any], *, defaults: bool = True) -> str:
     if cmd == Action.AGGREGATE and (defaults or message.get("mode") == "lossy"):
         details.append(message.get("mode", "lossless"))
     if message.get("for_s"):
-        details.append(f"for {message['for_s']} s")
+        details.append(f"for {duration(message['for_s'])}")
     if blocks := message.get("blocks"):
         details.append(counted(len(blocks), "block"))
     if message.get("first_quarter") is not None and message.get("last_quarter") is not None:
@@ -38,14 +58,14 @@ def asked(message: Mapping[str, Any], *, defaults: bool = True) -> str:
         details.append(f"from {moment(message['from_time'])}")
     details += [f"meters {message['meters']}"] if message.get("meters") else []
     periods = message.get("periods") or {}
-    details += [f"{name}={'as in its file' if seconds is None else seconds}" for name, seconds in periods.items()]
+    details += [f"{called(name)} {OWN if seconds is None else f'{seconds} s'}" for name, seconds in periods.items()]
     return f"{cmd} {', '.join(details)}".rstrip()
 
 
 def _weights(weights: Mapping[str, Any] | None) -> list[str]:
     if weights is None:
         return []
-    return [f"{meter}={weight}" for meter, weight in weights.items()] or ["weights as in its file"]
+    return [f"{meter}={weight}" for meter, weight in weights.items()] or [f"weights {OWN}"]
 
 
 def answered(outcome: Mapping[str, Any] | None) -> str:

@@ -1,9 +1,12 @@
 """``commonwatt corrections``: what the checks found, proposed estimates, and what people decide on them."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import BaseModel
 
 from commonwatt.cli.dead_letter_options import JsonOption
 from commonwatt.cli.tables import show as show_table
@@ -21,9 +24,9 @@ from utility.corrections.plot import plot
 from utility.corrections.store import checking
 from utility.corrections.store.corrections import found, steps_of
 from utility.corrections.summaries import step_lines, summaries
-from utility.webkit.cli.listing import show_rows
 from utility.webkit.cli.options import ConfigOption, from_file, load
 from utility.webkit.cli.service import ask
+from utility.webkit.columns import cells, columns_of, heading, plain
 
 app = typer.Typer(no_args_is_help=True, help="Findings of the daily checks, and corrections of readings.")
 
@@ -213,3 +216,11 @@ def _decide(config: Path, action: Action, words: tuple[Any, ...], why: str) -> N
         done = {Action.APPROVE: "approved", Action.REFUSE: "refused", Action.REVERT: "taken back"}[action]
     what = f"{counted(made['changed'], 'correction')} of {counted(made['meters'], 'meter')}"
     typer.echo(f"{what}, {made['energy_mwh'] / 1e6:.3f} kWh: {done} by {made['person']}")
+
+
+def show_rows(title: str, model: type[BaseModel], rows: Sequence[BaseModel], *, as_json: bool) -> None:
+    """Print the rows of a model as a table, or as JSON."""
+    if as_json:
+        typer.echo(json.dumps([plain(row) for row in rows], indent=1))
+    else:
+        show_table(title, [dict(cells(row)) for row in rows], [heading(column) for column in columns_of(model)])

@@ -19,7 +19,7 @@ from utility.corrections.store.corrections import found as corrections_found
 from utility.corrections.store.listed import corrections_page
 from utility.corrections.summaries import Key, key_of, step_lines, summaries
 from utility.webkit.columns import columns_of
-from utility.webkit.console.answers import ROWS, After, Why, address, found, plain, refusing
+from utility.webkit.console.answers import ROWS, After, Faults, Why, address, faults_of, found, refusing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Clerks, Staff
 
@@ -29,7 +29,9 @@ Word = Annotated[str, Form(max_length=40)]
 Meter = Annotated[str, Query(pattern="^[0-9]{0,20}$", description="Only of this meter.")]
 
 _START = "/console/quarantine/corrections"
+_CALLED = {"from": "start", "to": "end", "type": "record_type"}  # fields as errors call them
 _MAX_QUARTERS = 10_000
+_VERBS = {Action.APPROVE: "Approve", Action.REFUSE: "Refuse", Action.REVERT: "Take back"}
 _DONE = {Action.APPROVE: "approved", Action.REFUSE: "refused", Action.REVERT: "taken back"}
 
 
@@ -59,7 +61,7 @@ def _add_list(app: FastAPI, console: Console, tabs: Tabs) -> None:
             page = found(lambda: corrections_page(connection, chosen, [state], ROWS, after))
         later = address(_START, meter=meter, state=state, after=page.after) if page.after else ""
         content = {"rows": page.rows, "meter": meter, "state": state, "states": list(State), "later": later}
-        content |= {"actions": _actions(state), "columns": columns_of(CorrectionLine)}
+        content |= {"actions": _actions(state, "the chosen lines"), "columns": columns_of(CorrectionLine)}
         return console.page(request, actor, "corrections.html", content | tabs(console, "corrections"))
 
     @app.post(_START, include_in_schema=False)
@@ -82,7 +84,7 @@ def _add_one(app: FastAPI, console: Console, tabs: Tabs) -> None:
             steps = steps_of(connection, [row.no for row in rows])
         lines = summaries(rows)
         content = {"rows": lines, "line": lines[0], "steps": step_lines(steps), "key": key}
-        content |= {"actions": _actions(State(lines[0].state)), "columns": columns_of(CorrectionLine)}
+        content |= {"actions": _actions(State(lines[0].state), "this line"), "columns": columns_of(CorrectionLine)}
         return console.page(request, actor, "correction.html", content | tabs(console, "corrections"))
 
     @app.get(f"{_START}/{{key}}/plot.json", include_in_schema=False)
@@ -115,17 +117,24 @@ def _add_edit(app: FastAPI, console: Console, tabs: Tabs) -> None:
         try:
             span, total = edit(console.database, console.api.settings.validation, new, actor, why, console.now())
         except ConfigError as error:
-            return _form(console, tabs, request, actor, vars(new) | {"why": why, "error": plain(error)}, 422)
+            return _form(
+                console,
+                tabs,
+                request,
+                actor,
+                vars(new) | {"why": why},
+                faults_of(error, [*vars(new), "why"], **_CALLED),
+            )
         words = f"meter {meter}: {counted(len(span), 'quarter-hour')} entered, {total / 1e6:.3f} kWh"
         return console.see_other(actor, address(_START, meter=meter, state=State.EDITED), words)
 
 
 def _form(
-    console: Console, tabs: Tabs, request: Request, actor: Any, filled: dict[str, Any], status: int = 200
+    console: Console, tabs: Tabs, request: Request, actor: Any, filled: dict[str, Any], faults: Faults | None = None
 ) -> HTMLResponse:
-    empty = {"meter": "", "start": "", "end": "", "record_type": "through", "energy": "", "why": "", "error": ""}
-    content = empty | {name: value or "" for name, value in filled.items()}
-    return console.page(request, actor, "edit.html", content | tabs(console, "corrections"), status)
+    empty = {"meter": "", "start": "", "end": "", "record_type": "through", "energy": "", "why": ""}
+    content = empty | {name: value or "" for name, value in filled.items()} | {"faults": faults or Faults()}
+    return console.page(request, actor, "edit.html", content | tabs(console, "corrections"), 422 if faults else 200)
 
 
 def _rows(console: Console, key: Key) -> list[Any]:
@@ -137,6 +146,6 @@ def _rows(console: Console, key: Key) -> list[Any]:
     raise HTTPException(404, "there are no such corrections")
 
 
-def _actions(state: State) -> list[str]:
-    """Return what a person may do with corrections in a state."""
-    return [str(action) for action in Action if (state, action) in STEPS]
+def _actions(state: State, what: str) -> dict[str, str]:
+    """Return what a person may do with corrections in a state, in words."""
+    return {str(action): f"{_VERBS[action]} {what}" for action in Action if (state, action) in STEPS}

@@ -1,10 +1,25 @@
-"""What all tables share: names of constraints, row numbers, what checks know of them; and rows as values of a class."""
+"""What all tables share: names of constraints, row numbers, what checks know of them; rows as values; errors."""
 
 from typing import Any, TypeVar
 
 from sqlalchemy import BigInteger, Connection, Integer, MetaData, Result, Table
+from sqlalchemy.exc import DataError, OperationalError, SQLAlchemyError
 
-__all__ = ["CHECKED", "SMALL", "Connection", "RowId", "metadata", "read", "tables_with"]
+from commonwatt.sqlite.damage import SqliteError
+
+__all__ = [
+    "CHECKED",
+    "SMALL",
+    "Connection",
+    "DataError",
+    "OperationalError",
+    "RowId",
+    "SQLAlchemyError",
+    "SqliteError",
+    "metadata",
+    "read",
+    "tables_with",
+]
 
 _Model = TypeVar("_Model")
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -12,6 +11,8 @@ from sqlalchemy import BigInteger, Connection, Integer, SmallInteger, Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
+from utility.database.numbers import Column
+
 _ROWS_AT_A_TIME = 20_000
 _COPY_BEGIN = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_END = b"\xff\xff"
@@ -20,26 +21,6 @@ _LENGTH = np.dtype(">i4")
 _NULL = -1
 _PAYLOAD = "payload"
 _PAYLOAD_LENGTH = f"{_PAYLOAD}.length"
-
-
-@dataclass(frozen=True, eq=False)
-class Column:
-    """A column of whole numbers."""
-
-    values: npt.NDArray[np.int64]  # int64 (n,)
-    known: npt.NDArray[np.bool_] | None = None  # where there is a value, (n,); ``None``: everywhere
-
-    def take(self, rows: npt.NDArray[np.intp]) -> "Column":
-        """Return the values at ``rows``, in that order."""
-        return Column(self.values[rows], None if self.known is None else self.known[rows])
-
-    def __iter__(self) -> Iterator[int | None]:
-        """Yield the values, ``None`` where there is none."""
-        values: list[int | None] = self.values.tolist()
-        if self.known is not None:
-            for row in np.flatnonzero(~self.known).tolist():
-                values[row] = None
-        return iter(values)
 
 
 def insert_columns(

@@ -5,10 +5,12 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
+from commonwatt.model.units import EpochSeconds
 from commonwatt.town.file import TownTable, hours_from
 from utility.database.database import Database, read_setting
 
 TOWN = "town"  # setting with the town's figures, JSON
+EMULATED_UNTIL = "emulated_until"  # setting with the end of a demonstration's emulated past, epoch seconds
 
 
 def timezone_of(connection: Connection) -> str:
@@ -46,8 +48,12 @@ class TownZone:
         self._database = database
         # The zone that was read last, for answers that need no database; before that America/New_York.
         self.last = ZoneInfo(TownTable().timezone)
+        # Where a demonstration's emulated past ended, when it was read last, epoch seconds; 0: there is none.
+        self.emulated_until: EpochSeconds = 0
 
     def read(self) -> ZoneInfo:
         """Return the zone from the database: another process may register another town."""
-        self.last = town_zone(self._database)
+        with self._database.reads.begin() as connection:
+            self.last = zone_of(connection)
+            self.emulated_until = int(read_setting(connection, EMULATED_UNTIL) or 0)
         return self.last

@@ -12,10 +12,10 @@ from starlette.types import Receive, Scope, Send
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from utility.database.database import Database
-from utility.exports.exports import Asked, Export, bills_export, events_export, readings_export, settled_export
-from utility.exports.folder import Hashed
 from utility.exports.resolutions import Resolution
 from utility.exports.selection import Selection
+from utility.exports.store.exports import Asked, Export, bills_export, events_export, readings_export, settled_export
+from utility.exports.store.folder import Hashed
 from utility.exports.writers import MEDIA_TYPES, Format, make_writer, require
 from utility.webkit.parameters import LOCAL_TIMES, Moment
 from utility.webkit.rights import FOR_STAFF, ClerksOrApprovers

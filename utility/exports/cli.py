@@ -21,7 +21,10 @@ from commonwatt.runtime.interrupts import stop_told
 from commonwatt.runtime.service import errors_reported, flowing
 from utility.database.database import Database
 from utility.database.town_zone import town_zone
-from utility.exports.exports import (
+from utility.exports.customer.files import CustomerFormat, Source, pieces_of
+from utility.exports.resolutions import Resolution
+from utility.exports.selection import Selection
+from utility.exports.store.exports import (
     Asked,
     Export,
     account_quarters,
@@ -30,11 +33,8 @@ from utility.exports.exports import (
     readings_export,
     settled_export,
 )
-from utility.exports.files import full_disk_explained, write_files
-from utility.exports.resolutions import Resolution
-from utility.exports.selection import Selection
+from utility.exports.store.files import full_disk_explained, write_files
 from utility.exports.writers import Format, make_writer, require
-from utility.households.exports.files import CustomerFormat, Source, pieces_of
 from utility.webkit.cli.options import ConfigOption, from_file, time_option
 
 app = typer.Typer(

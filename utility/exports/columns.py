@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from utility.database.bulk import Column as Nullable
+from utility.database.numbers import Column as Nullable
 
 
 class Kind(StrEnum):

@@ -43,7 +43,7 @@ def held_by(registry: DatedRegistry, accounts: Collection[AccountNumber], first:
 
 
 class Source(Protocol):
-    """Gives blocks; ``utility.exports.store.BlockSource``."""
+    """Gives blocks; ``utility.exports.store.blocks.BlockSource``."""
 
     def read(self, first: Quarter, end: Quarter) -> Blocks:
         """Return the joined blocks of the quarters ``first`` to before ``end``, in the order of meter and type."""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from utility.database.bulk import Column as Nullable
+from utility.database.numbers import Column as Nullable
 from utility.exports.columns import Coded, Column, Kind, Rows, Table, Values
 
 ROW_GROUP = 1 << 20  # most rows of a row group

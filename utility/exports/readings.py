@@ -10,7 +10,7 @@ import numpy.typing as npt
 from commonwatt.model.blocks import Blocks, Quality
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MicrogridId, Quarter
-from utility.database.bulk import Column as Nullable
+from utility.database.numbers import Column as Nullable
 from utility.exports.columns import Coded, Rows
 from utility.exports.holdings import Source
 from utility.exports.resolutions import Resolution, cut, intervals

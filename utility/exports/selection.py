@@ -6,10 +6,19 @@ from zoneinfo import ZoneInfo
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId, parse_id
-from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
 from commonwatt.model.words import moment
 from utility.exports.resolutions import Resolution, is_boundary
-from utility.exports.store import ExportedMeter
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedMeter:
+    """A registered meter, as exports need it."""
+
+    number: int  # its number in the database
+    id: MeterId  # its id
+    microgrid: MicrogridId  # its microgrid
+    series: int  # how many record types it has
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.units import QUARTER_S
 from utility.exports.resolutions import Intervals
-from utility.readings.store.parts import summaries
+from utility.readings.summaries import summaries
 
 _I64 = npt.NDArray[np.int64]
 _I32 = npt.NDArray[np.int32]

@@ -9,12 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.local_calendar import midnight
 from commonwatt.model.units import QUARTER_S, EpochSeconds, quarter_of
-from utility.access.store.people import By
+from utility.access.store.acting import By
 from utility.control.store.weights import set_weight
 from utility.database.town_zone import zone_of
 from utility.households.course import Figure
-from utility.households.home import Home, home_of
-from utility.households.today import day_of, local_day, stored_now
+from utility.households.store.home import Home, home_of
+from utility.households.store.today import day_of, local_day, stored_now
 from utility.registry.accounts import Account
 from utility.registry.weights import LEAST, MOST, weight_at
 from utility.webkit.acting import changing

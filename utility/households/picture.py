@@ -9,6 +9,7 @@ import numpy as np
 from commonwatt.model.palette import LOOKS, FlowLook, PowerFlow
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
 from utility.households.course import Course
+from utility.tariffs.tariff import Tariff
 
 HOME_LOOKS: Mapping[PowerFlow, FlowLook] = {
     **LOOKS,
@@ -92,6 +93,16 @@ def stacked(
         for flow, high in rows.items()
         if any(high) or flow is PowerFlow.PLANT
     ]
+
+
+def cost_of(course: Course, tariff: Tariff) -> float | None:
+    """Return what the energy taken so far costs at a tariff's prices, dollars; ``None``: no reading is known."""
+    known = np.flatnonzero(course.taken.slots)
+    if not len(known):
+        return None
+    periods = tariff.periods_of(course.first + known)
+    prices = np.array([float(period.import_) for period in tariff.prices])[periods]
+    return float((course.taken.energy[known] * prices).sum()) / 1e6
 
 
 def saved(used: MilliwattHours, imported: MilliwattHours, got: MilliwattHours, price: float) -> tuple[float, float]:

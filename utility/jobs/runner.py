@@ -11,9 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from commonwatt.runtime.clock import Clock
+from utility.database.base import SQLAlchemyError
 from utility.database.database import Database
 from utility.jobs.plans import Plan
 from utility.jobs.store.job_leases import LEASE_S, NotYetError, Turn, finish, give_back, postpone, renew, take

@@ -1,6 +1,9 @@
-"""Tables of jobs: their periods, and what people set."""
+"""Tables of jobs: their periods, what people set, and what is due or done of microgrids' days.
 
-from sqlalchemy import BigInteger, Column, Index, Integer, SmallInteger, String, Table, text
+Rooms below those of the jobs mark what is due (``utility.jobs.store.due``).
+"""
+
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, SmallInteger, String, Table, Text, text
 
 from utility.database.base import SMALL, metadata
 
@@ -41,4 +44,66 @@ job = Table(
     Column("failed", BigInteger, nullable=True),
     Column("error", String(500), nullable=True),
     info=SMALL,
+)
+
+# Days (of UTC, since 1970) whose readings of a microgrid were joined, corrected or moved since they were last settled.
+# `marks` counts how often; `why` is the number of a reason.
+settlement_due = Table(
+    "settlement_due",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("owner_no", SmallInteger, primary_key=True, autoincrement=False),
+    Column("marks", Integer, nullable=False),
+    Column("why", SmallInteger, nullable=False),
+)
+
+# What is known of a microgrid's day: how it was settled, in how many quarters a meter lacks a reading, whether it is
+# final, and the residual against the boundary (``utility.store.residuals``).
+settled_day = Table(
+    "settled_day",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("owner_no", SmallInteger, primary_key=True, autoincrement=False),
+    Column("convention", String(16), nullable=False),
+    Column("computed", BigInteger, nullable=False),
+    Column("missing", Integer, nullable=False),
+    Column("final", Boolean, nullable=False),
+    Column("residual", Text, nullable=False),
+)
+
+# Microgrids' quarters whose readings were joined since sharing was last computed for them; `marks` counts how often.
+sharing_due = Table(
+    "sharing_due",
+    metadata,
+    Column("quarter", Integer, primary_key=True, autoincrement=False),
+    Column("owner_no", SmallInteger, primary_key=True, autoincrement=False),
+    Column("marks", Integer, nullable=False),
+)
+
+# Microgrids' days (of UTC) that were settled, or whose accounts changed, since statistics last saw them.
+usage_due = Table(
+    "usage_due",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("owner_no", SmallInteger, primary_key=True, autoincrement=False),
+    Column("marks", Integer, nullable=False),
+)
+
+# Slots of a microgrid's day (of UTC, since 1970) by ``Completeness``. `marks` counts how often readings of the day were
+# joined since they were counted; `computed` 0: not counted yet.
+complete_day = Table(
+    "complete_day",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("owner_no", SmallInteger, primary_key=True, autoincrement=False),
+    Column("exact", BigInteger, nullable=False, server_default="0"),
+    Column("averaged", BigInteger, nullable=False, server_default="0"),
+    Column("quarantined", BigInteger, nullable=False, server_default="0"),
+    Column("refused", BigInteger, nullable=False, server_default="0"),
+    Column("off", BigInteger, nullable=False, server_default="0"),
+    Column("absent", BigInteger, nullable=False, server_default="0"),
+    Column("missing", BigInteger, nullable=False, server_default="0"),
+    Column("computed", BigInteger, nullable=False, server_default="0"),
+    Column("marks", Integer, nullable=False),
+    Index("ix_complete_day_due", "day", sqlite_where=text("marks > 0"), postgresql_where=text("marks > 0")),
 )

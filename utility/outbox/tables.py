@@ -1,6 +1,19 @@
-"""The table of commands to gateways."""
+"""Tables of what gateways and the plant are asked, and of what the plant answers."""
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, String, Table, Text, false
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    false,
+    text,
+)
 
 from utility.database.base import SMALL, metadata
 
@@ -19,5 +32,49 @@ command = Table(
     Column("result", String(16), nullable=True),
     Column("limits_import", Boolean, nullable=False, server_default=false()),
     Index("ix_command_controller_created", "controller", "created"),
+    info=SMALL,
+)
+
+# The last report of the town's plant, as received; one row.
+plant_seen = Table(
+    "plant_seen",
+    metadata,
+    Column("one", SmallInteger, primary_key=True, autoincrement=False),
+    Column("time", BigInteger, nullable=False),
+    Column("report", Text, nullable=False),
+)
+
+# What the plant measured in each finished quarter, milliwatt-hours (``PlantQuarter``).
+plant_quarter = Table(
+    "plant_quarter",
+    metadata,
+    Column("quarter", Integer, primary_key=True, autoincrement=False),
+    Column("slots", SmallInteger, nullable=False),
+    Column("ordered", BigInteger, nullable=False),
+    Column("needed", BigInteger, nullable=False),
+    Column("sold", BigInteger, nullable=False),
+    Column("net", BigInteger, nullable=False),
+    Column("level", BigInteger, nullable=False),
+    info=SMALL,
+)
+
+# The purchases, one a quarter: what was ordered, why, and the command that is sent to the plant until it answers.
+# `price` is in thousandths of the price outside peak hours; `inputs` is JSON for people.
+purchase = Table(
+    "purchase",
+    metadata,
+    Column("quarter", Integer, primary_key=True, autoincrement=False),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("energy", BigInteger, nullable=False),
+    Column("price", Integer, nullable=False),
+    Column("policy", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("inputs", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("outcome", Text, nullable=True),
+    Index("ix_purchase_open", "quarter", sqlite_where=text("state = 'open'"), postgresql_where=text("state = 'open'")),
     info=SMALL,
 )

@@ -15,12 +15,12 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.service import errors_reported, flowing
 from utility.database.database import Database
-from utility.jobs import listing
 from utility.jobs.catalogue import catalogue, plan_of
-from utility.jobs.listing import Listed
 from utility.jobs.plans import Plan, minute_of
+from utility.jobs.store import listing
 from utility.jobs.store.job_leases import newest_periods
-from utility.overview.job_previews import preview
+from utility.jobs.store.listing import Listed
+from utility.overview.store.job_previews import preview
 from utility.readings.store.requests import unanswered
 from utility.webkit.cli.options import ConfigOption, from_file, load, local_actor, opened, place_of_database
 

@@ -1,4 +1,4 @@
-"""The energy of the town's local day so far, quarter by quarter, from what was read of each; pure."""
+"""The energy of the town's local day so far and of the last 24 hours, by quarter, from what was read of each; pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +8,9 @@ from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours, Quar
 
 PART_OF_USUAL = 0.95
 """The part of the quarter before that the newest quarter's blocks must have to be shown as the present."""
+
+SPAN = 96  # quarters of the plot: 24 hours
+_MOSTLY = 92  # quarters of the last 24 hours that must be known to say how much sun they had
 
 _WATTS = 3600 / QUARTER_S / 1000
 
@@ -46,7 +49,7 @@ class QuarterEnergy:
 class Today:
     """The local day so far."""
 
-    quarter: Quarter | None  # the quarter that is shown as the present; ``None``: no reading of the day is known
+    quarter: Quarter | None  # the quarter that is shown as the present; ``None``: no reading of 24 hours is known
     net_w: float  # mean power from the town in it, watts; below 0: to the town
     sun_w: float  # generated
     used_w: float  # used by the homes, losses included
@@ -57,14 +60,21 @@ class Today:
     known: int  # how many quarters these are of
     passed: int  # how many quarters of the day have passed
     begin: Quarter  # its first quarter
-    quarters: Mapping[Quarter, QuarterEnergy]  # what is known of each
+    passed_day: range  # the quarters of the last 24 hours
+    quarters: Mapping[Quarter, QuarterEnergy]  # what is known of each of the day, and of the last 24 hours
 
     @property
     def own_permille(self) -> float | None:
         """How much of the use came from the homes' sun and batteries, in thousandths; ``None``: nothing was used."""
-        sources = [each.by_source() for each in self.quarters.values()]
+        sources = [each.by_source() for quarter, each in self.quarters.items() if quarter >= self.begin]
         used = sum(sum(each.values()) for each in sources)
         return 1000 * (1 - sum(each[PowerFlow.PLANT] for each in sources) / used) if used else None
+
+    @property
+    def sun_of_24_h(self) -> MilliwattHours | None:
+        """The sun of the last 24 hours, by which tomorrow's is expected; ``None``: too little is known."""
+        known = [self.quarters[each].sun for each in self.passed_day if each in self.quarters]
+        return sum(known) * SPAN // len(known) if len(known) >= _MOSTLY else None
 
     @property
     def start(self) -> EpochSeconds | None:
@@ -73,7 +83,7 @@ class Today:
 
 
 class DayEnergy:
-    """What was read of the quarters of a local day, and what is to be read next.
+    """What was read of the quarters of a local day and of the last 24 hours, and what is to be read next.
 
     Args:
         at_a_time: Quarters that one look reads beside the newest two.
@@ -94,9 +104,11 @@ class DayEnergy:
             begin: The day's first quarter.
             newest: The newest quarter that is stored.
         """
-        if begin != self._begin:
-            self._begin, self._known, self._read = begin, {}, {}
-        day = range(begin, newest + 1)
+        self._begin = begin
+        first = min(begin, now // QUARTER_S - SPAN)
+        for old in [quarter for quarter in self._read if quarter < first]:
+            del self._known[old], self._read[old]
+        day = range(first, newest + 1)
         if not self._read:
             return list(day[-1:])  # The first look is waited for.
         latest = [q for q in day[-2:] if now - self._read.get(q, -(2**40)) >= self._again_s]
@@ -113,8 +125,8 @@ class DayEnergy:
         known = {quarter: found for quarter, found in self._known.items() if found.blocks}
         present = self._present(known)
         shown = QuarterEnergy() if present is None else known[present]
-        total = QuarterEnergy()
-        for found in known.values():
+        total, of_day = QuarterEnergy(), [found for quarter, found in known.items() if quarter >= self._begin]
+        for found in of_day:
             total = total.plus(found)
         return Today(
             quarter=present,
@@ -125,9 +137,10 @@ class DayEnergy:
             net=total.net,
             sun=total.sun,
             used=total.used,
-            known=len(known),
+            known=len(of_day),
             passed=max(0, now // QUARTER_S - self._begin),
             begin=self._begin,
+            passed_day=range(now // QUARTER_S - SPAN, now // QUARTER_S),
             quarters=known,
         )
 

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from commonwatt.model.units import EpochSeconds
 from utility.access.roles import Role
 from utility.access.rules import MAX_TOKEN_DAYS, NAME_PATTERN
-from utility.access.store import api_tokens, people
-from utility.access.store.people import Listed
+from utility.access.store import api_tokens
+from utility.people import store as people
+from utility.people.store import Listed
 from utility.webkit.acting import changing
 from utility.webkit.rights import Admins, Anybody, gate_of
 from utility.webkit.services import Api

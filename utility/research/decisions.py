@@ -7,10 +7,10 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import iso
 from commonwatt.model.units import EpochSeconds
 from utility.access.actor import Actor
+from utility.access.decisions import Second, require_second, second_person
 from utility.access.roles import Role
 from utility.access.store.access import find_person
 from utility.access.store.audit_log import record
-from utility.access.two_people import Second, require_second, second_person
 from utility.database.database import Database
 from utility.database.locks import Lock, take
 from utility.research import store as store

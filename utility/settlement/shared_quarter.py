@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.model.blocks import Blocks
+from commonwatt.model.ids import MeterId
 from commonwatt.model.records import EventRecord, RecordType, State
-from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MilliwattHours, Quarter
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MicrogridId, MilliwattHours, Quarter
 from commonwatt.settlement.sharing import BatteryReadings, shared
 from commonwatt.town.town import Direction, Function
 
@@ -54,6 +55,17 @@ class SharedQuarter:
     given: Mapping[int, MilliwattHours]  # by meter number, where not 0
     received: Mapping[int, MilliwattHours]  # by meter number, where not 0
     complete: bool  # whether every reading that it needs was there
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """What a battery gave and received by sharing in a quarter-hour."""
+
+    quarter: Quarter  # the quarter-hour
+    meter: MeterId  # the battery's outgoing meter
+    place: tuple[MicrogridId, str]  # where it is
+    given: MilliwattHours  # to other batteries
+    received: MilliwattHours  # from other batteries
 
 
 NOTHING = SharedQuarter(given={}, received={}, complete=True)  # nothing was shared: no battery had the command

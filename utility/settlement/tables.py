@@ -7,24 +7,11 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     SmallInteger,
-    String,
     Table,
-    Text,
     UniqueConstraint,
 )
 
 from utility.database.base import RowId, metadata
-
-# Days (of UTC, since 1970) whose readings of a microgrid were joined, corrected or moved since they were last settled.
-# `marks` counts how often; `why` is the number of a reason.
-settlement_due = Table(
-    "settlement_due",
-    metadata,
-    Column("day", Integer, primary_key=True, autoincrement=False),
-    Column("owner_no", SmallInteger, primary_key=True, autoincrement=False),
-    Column("marks", Integer, nullable=False),
-    Column("why", SmallInteger, nullable=False),
-)
 
 # A settled day of a meter, a row for each version; rows are never changed, and their numbers only grow, in the order of
 # their commits. `payload` is the form of ``commonwatt.settlement.packed``. Minutes fit four bytes after 2038.
@@ -40,29 +27,6 @@ settled = Table(
     Column("payload", LargeBinary, nullable=False),
     UniqueConstraint("day", "meter_no", "version", name="uq_settled"),
     sqlite_autoincrement=True,
-)
-
-# What is known of a microgrid's day: how it was settled, in how many quarters a meter lacks a reading, whether it is
-# final, and the residual against the boundary (``utility.store.residuals``).
-settled_day = Table(
-    "settled_day",
-    metadata,
-    Column("day", Integer, primary_key=True, autoincrement=False),
-    Column("owner_no", SmallInteger, primary_key=True, autoincrement=False),
-    Column("convention", String(16), nullable=False),
-    Column("computed", BigInteger, nullable=False),
-    Column("missing", Integer, nullable=False),
-    Column("final", Boolean, nullable=False),
-    Column("residual", Text, nullable=False),
-)
-
-# Microgrids' quarters whose readings were joined since sharing was last computed for them; `marks` counts how often.
-sharing_due = Table(
-    "sharing_due",
-    metadata,
-    Column("quarter", Integer, primary_key=True, autoincrement=False),
-    Column("owner_no", SmallInteger, primary_key=True, autoincrement=False),
-    Column("marks", Integer, nullable=False),
 )
 
 # Sharing of a microgrid in a quarter, and each computation that differs from the one before. Quarters without sharing

@@ -4,15 +4,6 @@ from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, SmallInt
 
 from utility.database.base import metadata
 
-# Microgrids' days (of UTC) that were settled, or whose accounts changed, since statistics last saw them.
-usage_due = Table(
-    "usage_due",
-    metadata,
-    Column("day", Integer, primary_key=True, autoincrement=False),
-    Column("owner_no", SmallInteger, primary_key=True, autoincrement=False),
-    Column("marks", Integer, nullable=False),
-)
-
 # The usage of a subject in a local month (12 x year + month - 1). `scope`: 1 account, 2 microgrid, 3 class, 4 town. An
 # account has a row for each microgrid that it had meters in; classes and the town have `owner_no` 0. Energies are
 # milliwatt-hours; `generated` and `used` are empty where no meter tells, and of a class or the town those of the

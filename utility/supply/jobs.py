@@ -17,6 +17,7 @@ from utility.database.database import Database, read_setting, save_setting
 from utility.database.town_zone import peak_hours_of, zone_of
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import Threads
+from utility.outbox.store.plant import last_report
 from utility.supply.announcing import Told, changes, must_tell
 from utility.supply.buying.policies import POLICIES
 from utility.supply.deciding import (
@@ -39,7 +40,6 @@ from utility.supply.store.plant import (
     asked_until,
     first_lacking,
     has_purchase,
-    last_report,
     quarters_between,
 )
 from utility.supply.store.rations import NewRation, count_limited, members, tell, told

@@ -7,8 +7,8 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.local_calendar import local_text
 from commonwatt.model.units import EpochSeconds
 from utility.access.actor import Actor
+from utility.access.decisions import Second, require_second, second_person
 from utility.access.store.audit_log import record
-from utility.access.two_people import Second, require_second, second_person
 from utility.database.database import Database
 from utility.database.town_zone import timezone_of
 from utility.tariffs.store import tariffs

@@ -69,3 +69,6 @@ class RangersSettings(_Settings):
 
 PolicySettings = Annotated[SpecSettings | AcesSettings | RangersSettings, Field(discriminator="name")]
 """The table ``[policy]`` of a tariff."""
+
+POLICY_WORDS = {"spec": "the town's", "aces": "ACES", "rangers": "Rangers"}
+"""Each policy's name for people."""

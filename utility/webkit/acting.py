@@ -7,7 +7,7 @@ from fastapi import HTTPException, Request
 
 from commonwatt.model.exceptions import ConfigError
 from utility.access.actor import Actor
-from utility.access.store.people import By, Link
+from utility.access.store.acting import By, Link
 from utility.webkit.rights import gate_of
 from utility.webkit.services import Api
 

@@ -224,6 +224,7 @@ def _dependants(dependant: Dependant) -> Iterator[Dependant]:
 OPEN = Depends(Public())  # the rule of a public route
 EVERYBODY = Depends(Allowed(*Role))  # the rule of a route for all people who are logged in
 FOR_STAFF = Depends(Allowed(*STAFF))  # the rule of a route for all roles that read the whole town
+FOR_ADMINS = Depends(Allowed(Role.ADMIN))  # the rule of a route for administrators
 Anybody = Annotated[Actor, EVERYBODY]  # the actor of a route for all people who are logged in
 # The actor of a route about the own login: a person with a session, no token.
 LoggedIn = Annotated[Actor, Depends(Allowed(*Role, session=True))]
@@ -238,6 +239,6 @@ ClerksOrApprovers = Annotated[Actor, Depends(Allowed(Role.CLERK, Role.APPROVER))
 Researchers = Annotated[Actor, Depends(Allowed(Role.RESEARCHER))]  # the actor of a route for researchers
 # The actor of a route for residents; its account is the only one that the route may show.
 Residents = Annotated[Actor, Depends(Allowed(Role.RESIDENT))]
-Admins = Annotated[Actor, Depends(Allowed(Role.ADMIN))]  # the actor of a route for administrators
+Admins = Annotated[Actor, FOR_ADMINS]  # the actor of a route for administrators
 # The actor of a route for administrators and operators.
 AdminsOrOperators = Annotated[Actor, Depends(Allowed(Role.ADMIN, Role.OPERATOR))]

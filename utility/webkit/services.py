@@ -2,25 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.local_calendar import month_before, month_of
 from commonwatt.model.units import QUARTER_S, EpochSeconds
-from commonwatt.network.tls import client_tls
 from commonwatt.runtime.clock import Clock, machine_s
 from utility.access.actor import Actor
+from utility.access.decisions import Second
 from utility.access.secrets import new_secret
-from utility.access.two_people import Second
-from utility.alarms.alarms import Alarms
-from utility.alarms.client import Alertmanager
-from utility.alarms.conditions import Counted, Facts
-from utility.alarms.watch import Watch
 from utility.database.database import Database
+from utility.database.health import Health
 from utility.database.metrics import Metrics
 from utility.database.town_zone import TownZone
-from utility.jobs.catalogue import catalogue
 from utility.outbox.steps import Refused
-from utility.readings.health import Health
 from utility.webkit.works import Works
 
 
@@ -40,16 +35,12 @@ class Api:
     local_key: str = field(default_factory=new_secret)
     machine_s: Callable[[], EpochSeconds] = machine_s  # returns the machine's epoch seconds, by which sessions end
     works: Works = field(default_factory=Works)  # long work that people have started
-    # Returns the service's state, by which it raises its own alarms.
-    facts: Callable[[Counted | None], Facts] = lambda _: Facts()
     queue_s: Callable[[], float] = lambda: 0.0  # returns the clock seconds since the queue of messages was last empty
-    alarms: Alarms = field(init=False)  # the alarms
+    parts: dict[type, Any] = field(default_factory=dict)  # what rooms above keep here, each in a class of its own
     zone: TownZone = field(init=False)  # the town's time zone
 
     def __post_init__(self) -> None:
-        """Make the alarms, with a watch of the Alertmanager that the settings name, and the town's zone."""
-        made = Alarms(self.database, self.clock, self.facts, self._watch(), catalogue(self.settings))
-        object.__setattr__(self, "alarms", made)
+        """Make the town's zone."""
         object.__setattr__(self, "zone", TownZone(self.database))
 
     def last_month(self) -> str:
@@ -59,9 +50,3 @@ class Api:
     def second(self, actor: Actor) -> Second:
         """Return an actor as the second of two people."""
         return Second(actor=actor, now=int(self.clock.now()), wait_days=self.settings.second_person_wait_days)
-
-    def _watch(self) -> Watch | None:
-        settings = self.settings
-        if settings.alertmanager is None:
-            return None
-        return Watch(Alertmanager(settings.alertmanager, client_tls(settings.alertmanager_ca, None)), self.clock)

@@ -16,9 +16,9 @@ from utility.assembly.metrics import UtilityMetrics
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
 from utility.outbox.changes import OpenCommand
+from utility.outbox.store.plant import open_purchases
 from utility.supply import jobs as supply
 from utility.supply.jobs import SupplyJob
-from utility.supply.store.plant import open_purchases
 
 if TYPE_CHECKING:
     from harness.simulation.energy.world import EnergyWorld

@@ -19,7 +19,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.files import write_private
 from commonwatt.town.loading import load_town
 from harness.real.enrolled import DAY_S, now
-from utility.registry.enrolment import enrol
+from utility.registry.store.enrolment import enrol
 
 TOWN = 'microgrid = [{id = "r", kind = "residential", count = 2, houses = 1}]\n'
 

@@ -1,13 +1,18 @@
 """The colours of flows: told apart by everybody, seen on both pages."""
 
+import re
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from commonwatt.model.palette import LOOKS, PowerFlow, stylesheet
+from commonwatt.model.palette import BRAND, LINES, LOOKS, STATES, PowerFlow, stylesheet
 
+ROOT = Path(__file__).parents[3]
+KINDS = (".py", ".html", ".css", ".js", ".json", ".svg", ".toml")
+HEX = re.compile(r"#[0-9A-Fa-f]{6}\b")
 PAGES = {"light": "#ffffff", "dark": "#13171f"}
 
 # Machado, Oliveira and Fernandes 2009, full severity, linear RGB.
@@ -58,6 +63,38 @@ def test_two_flows_are_told_apart_by_everybody(theme: str, eye: str) -> None:
     for one, other in combinations(PowerFlow, 2):
         assert np.linalg.norm(seen[one] - seen[other]) >= 0.12, (one, other)
     assert len({look.sign for look in LOOKS.values()}) == len(PowerFlow), "each has a sign of its own besides"
+
+
+@pytest.mark.parametrize("theme", PAGES)
+def test_states_and_lines_can_be_read_on_the_page(theme: str) -> None:
+    page = luminance(PAGES[theme])
+    for shade in (*STATES.values(), *LINES):
+        low, high = sorted((page, luminance(getattr(shade, theme))))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, shade
+
+
+def test_no_other_file_has_a_colour_of_the_table() -> None:
+    shades = (*LOOKS.values(), *STATES.values(), *LINES)
+    colours = {BRAND, *(shade.light for shade in shades), *(shade.dark for shade in shades)}
+    found = [
+        path.name
+        for path in list_of_files()
+        if colours & {colour.lower() for colour in HEX.findall(path.read_text(encoding="utf-8"))}
+    ]
+    assert found == []
+
+
+def test_the_consoles_stylesheet_has_no_colour_of_its_own() -> None:
+    assert HEX.findall((ROOT / "utility/webkit/console/static/console.css").read_text(encoding="utf-8")) == []
+
+
+def list_of_files() -> list[Path]:
+    """Return the files of the product that a person wrote."""
+    folders = ("adapters", "broker", "commonwatt", "gateway", "grafana", "meter_sim", "scenarios", "utility")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in KINDS]
+    made = {ROOT / "grafana/dashboards", ROOT / "utility/webkit/console/vendor"}
+    assert len(files) > 300
+    return [path for path in files if path.name != "palette.py" and not made & set(path.parents)]
 
 
 def test_pages_get_the_colours_of_the_table() -> None:

@@ -15,9 +15,8 @@ from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.meter_messages import Refusal
 from commonwatt.runtime.clock import load_clock
-from commonwatt.runtime.disk_space import BALLAST_BYTES, Ballast
 from gateway.changes import AddDeadLetters
-from gateway.disk import Disk
+from gateway.disk import BALLAST_BYTES, Ballast, Disk
 from gateway.shell import Shell
 from harness.worlds.gateway import START, World, batches, commands, readings
 

@@ -13,6 +13,7 @@ from commonwatt.device.store import reading_store
 from commonwatt.model.exceptions import ConfigError, StoreError
 from harness.worlds.fleet import NAMES, FleetBench, T
 from meter_sim import fleet as fleet_module
+from meter_sim.cli import first_levels
 from meter_sim.faults import Faults, save
 from meter_sim.fleet import Fleet
 from meter_sim.hosting import hosted
@@ -175,3 +176,24 @@ def test_the_file_of_several_needs_no_file_of_one(tmp_path: Path) -> None:
     (tmp_path / "r002" / "meters.toml").write_text('[meters]\nmicrogrid = "r002"\n')
     with pytest.raises(ConfigError, match=r"town differs from that of .*: one process has one town"):
         hosted(file, settings)
+
+
+def test_a_fleet_begins_at_the_levels_it_is_given_and_goes_on_from_its_own(bench: FleetBench) -> None:
+    battery = next(meter for meter in bench.town.meters if meter.battery)
+    bench.levels = {battery.id: 1_000, 999: 5}
+    with bench.fleet() as fleet:
+        level = fleet._world.levels[battery.microgrid][battery.id]
+        assert level == 1_000
+        bench.slots(fleet, 4)
+        after = fleet._world.levels[battery.microgrid][battery.id]
+        assert after != level
+    with bench.fleet() as fleet:
+        assert fleet._world.levels[battery.microgrid][battery.id] == after
+
+
+@pytest.mark.parametrize("content", ['{"house 1": 5}', '{"10001": "much"}', "[]"])
+def test_a_wrong_file_of_levels_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "levels.json"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=r"levels\.json"):
+        first_levels(path)

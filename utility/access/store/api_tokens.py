@@ -10,7 +10,7 @@ from utility.access.actor import Via
 from utility.access.roles import Role
 from utility.access.rules import HOUR_S, AccessFaultError, check_token
 from utility.access.secrets import digest, new_token
-from utility.access.store.people import By
+from utility.access.store.acting import By
 from utility.access.tables import api_token
 
 MAX_TOKENS = 50  # most valid tokens of a person

@@ -1,7 +1,8 @@
 """The audit log: every change that a person makes, in the transaction of the change. The database lets it only grow."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, select
@@ -9,7 +10,9 @@ from sqlalchemy import ColumnElement, Connection, select
 from commonwatt.model.units import EpochSeconds
 from utility.access.actor import Actor
 from utility.access.tables import audit
+from utility.database.database import Database
 
+AT_ONCE = 1_000  # entries that are read in one transaction, of a long list
 MAX_TEXT = 20_000  # most characters of a stored value before or after a change; a longer one is cut
 
 
@@ -81,6 +84,17 @@ def entries(connection: Connection, wanted: Wanted, limit: int) -> list[dict[str
         conditions.append(audit.c.no < wanted.before_no)
     statement = select(audit).where(*conditions).order_by(audit.c.no.desc()).limit(limit)
     return [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - SQLAlchemy's public name
+
+
+def all_entries(database: Database, wanted: Wanted) -> Iterator[dict[str, Any]]:
+    """Yield entries, newest first, however many."""
+    while True:
+        with database.reads.begin() as connection:
+            found = entries(connection, wanted, AT_ONCE)
+        yield from found
+        if len(found) < AT_ONCE:
+            return
+        wanted = replace(wanted, before_no=found[-1]["no"])
 
 
 def _text(value: object) -> str | None:

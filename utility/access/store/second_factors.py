@@ -14,7 +14,7 @@ from utility.access.one_time import MISREAD, is_code, is_pair, read, step_of, st
 from utility.access.rules import AccessFaultError
 from utility.access.secrets import digest, new_recovery_code, new_seed
 from utility.access.store import access
-from utility.access.store.people import By
+from utility.access.store.acting import By
 from utility.access.tables import recovery_code, second_factor
 from utility.database.database import upsert
 

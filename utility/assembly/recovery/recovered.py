@@ -10,11 +10,12 @@ from commonwatt.settlement.settled import QUARTERS_A_DAY
 from utility.access.actor import MACHINE, Actor, Via
 from utility.access.store.audit_log import record
 from utility.access.tables import audit, person, recovery_code, second_factor
+from utility.jobs.reasons import Why
+from utility.jobs.store.due import mark
+from utility.jobs.tables import settlement_due
 from utility.readings.store.retention import kept_from
 from utility.registry.layout import Day
 from utility.registry.tables import controller, meter
-from utility.settlement.reasons import Why
-from utility.settlement.store.settlement_due import mark_days
 from utility.statistics.months import Month, columns_of, month_number
 from utility.statistics.store.usage_due import mark_settled
 
@@ -42,7 +43,7 @@ def compute_again(connection: Connection, lost: Lost, now: EpochSeconds) -> None
         for number, day in lost.settled
         if number in owner_of and kept <= day * QUARTERS_A_DAY < now // QUARTER_S
     }
-    mark_days(connection, pairs, Why.PERSON)
+    mark(connection, settlement_due, pairs, Why.PERSON)
     # A local month is at most a day longer than one of UTC on either side.
     spans = [columns_of(month, _UTC).days for month in lost.months.intersection(_MONTHS)]
     spans = [range(span.start - 1, span.stop + 1) for span in spans] + [range(day, day + 1) for day in lost.days]

@@ -44,9 +44,10 @@ from utility.database.migrate import empty_database, revisions
 from utility.database.tables import setting
 from utility.database.town_zone import TOWN
 from utility.jobs.tables import period
-from utility.outbox.tables import command
-from utility.readings.store.parts import as_rows, summaries
+from utility.outbox.tables import command, plant_seen
+from utility.readings.store.parts import as_rows
 from utility.readings.store.retention import KEPT_FROM
+from utility.readings.summaries import summaries
 from utility.readings.tables import compacted, dead_letter, event, gap, gateway_seen, part, series
 from utility.registry.store.registry import REVISION, registry_changed
 from utility.registry.tables import account_term, controller, holding, installed, meter
@@ -54,7 +55,6 @@ from utility.settlement.tables import settled
 from utility.statistics.packed import unpacked
 from utility.statistics.tables import usage_batteries, usage_day, usage_month
 from utility.supply.store.supply_view import STORM
-from utility.supply.tables import plant_seen
 
 ROWS_AT_A_TIME = 1_000
 

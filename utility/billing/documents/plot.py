@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from commonwatt.model.palette import LOOKS, PowerFlow
+from commonwatt.model.palette import LOOKS, STATES, PowerFlow
 from commonwatt.settlement.settled import QUANTITY_WORDS, Quantity, SettledQuality
 from utility.billing.documents.statement import Hours, kwh
 from utility.billing.proof.leaf import Course
@@ -33,7 +33,7 @@ DRAWN = tuple((quantity, QUANTITY_WORDS[quantity], LOOKS[flow].light, side) for 
 
 _DATED = (1, 6, 11, 16, 21, 26)  # days of the month whose place is named
 
-ESTIMATE = "#a3325f"
+ESTIMATE = STATES["bad"].light
 """The color of marks at hours with estimates or without data."""
 
 

@@ -15,6 +15,7 @@ from utility.billing.bill import Bill, Line
 from utility.billing.proof.canonical import Json
 from utility.billing.proof.head import check_code
 from utility.billing.proof.leaf import Course, MeterQuarters
+from utility.tariffs.policy_settings import POLICY_WORDS
 
 KWH: MilliwattHours = 1_000_000  # milliwatt-hours of a kilowatt-hour
 
@@ -96,7 +97,7 @@ def texts(statement: Statement) -> Texts:
             ("From", _local(bill.start, statement.zone)),
             ("Until", _local(bill.end, statement.zone)),
             ("Rates", ", then ".join(bill.tariff)),
-            ("Rules", bill.policy),
+            ("Rules", POLICY_WORDS[bill.policy]),
         ),
         lines=(*map(_line, bill.lines), ("To pay", "", "", f"{bill.total:,f}")),
         notes=tuple(_notes(bill)),

@@ -7,7 +7,7 @@ from fastapi import FastAPI, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.model.local_calendar import month_before
-from utility.access.two_people import shown as shown_second
+from utility.access.decisions import shown as shown_second
 from utility.billing import decisions as runs
 from utility.billing.api.billing_works import begin_check, begin_draft
 from utility.billing.documents.statement import spaced
@@ -17,6 +17,7 @@ from utility.billing.store import billing, run_views
 from utility.billing.store.bill_documents import refuse_altered
 from utility.billing.store.bills_due import bills_wait_for, local_month
 from utility.billing.store.run_views import Order
+from utility.tariffs.policy_settings import POLICY_WORDS
 from utility.webkit.console.answers import ROWS, Number, Skip, address, found, refusing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Approvers, Clerks, ClerksOrApprovers, Staff
@@ -64,6 +65,7 @@ def _add_list(app: FastAPI, console: Console) -> None:
             "rows": rows[:ROWS],
             "later": address(_START, before=rows[ROWS - 1]["no"]) if len(rows) > ROWS else "",
             "month": month,
+            "policies": POLICY_WORDS,
             "works": [work for work in console.api.works.newest() if work.is_open],
         }
         return console.page(request, actor, "runs.html", content)

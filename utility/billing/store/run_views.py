@@ -1,6 +1,5 @@
 """Runs of bills for people: bills by pages, two runs beside each other, and an account's bills of all months."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -11,9 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, case, func, select
 
 from commonwatt.model.units import AccountNumber
+from utility.billing.steps import Step, steps_of
 from utility.billing.tables import bill, bill_run
-
-_MOST_STEPS = 20  # of a histogram
 
 
 class Order(StrEnum):
@@ -61,7 +59,8 @@ class StandingOut:
     risen: int  # bills that rose by more than half
     median: Decimal  # half of the bills are higher, dollars
     median_change: Decimal | None  # the same of the changes; ``None``: there is nothing to compare with
-    steps: Sequence[tuple[Decimal, Decimal, int]]  # how many bills there are from one amount to below another one
+    steps: Sequence[Step]  # how many bills there are from one amount to below another one
+    change_steps: Sequence[Step]  # how many accounts there are by change from the other run
 
 
 def standing_out(connection: Connection, number: int, other: int | None) -> StandingOut:
@@ -78,21 +77,9 @@ def standing_out(connection: Connection, number: int, other: int | None) -> Stan
         risen=sum(2 * (now - was) > abs(was) for now, was in both),
         median=_dollars(round(median(cents))) if cents else Decimal(0),
         median_change=_dollars(round(median(changes))) if changes else None,
-        steps=_steps(cents),
+        steps=steps_of(cents),
+        change_steps=steps_of(changes),
     )
-
-
-def _steps(cents: Sequence[int]) -> list[tuple[Decimal, Decimal, int]]:
-    """Return a histogram of at most 20 steps of a round width."""
-    if not cents:
-        return []
-    low, high = min(cents), max(cents)
-    width = next(
-        w for e in range(2, 20) for w in (10**e, 2 * 10**e, 5 * 10**e) if (high // w) - (low // w) < _MOST_STEPS
-    )
-    counts = Counter(each // width for each in cents)
-    steps = range(low // width, high // width + 1)
-    return [(_dollars(each * width), _dollars((each + 1) * width), counts[each]) for each in steps]
 
 
 def bills_page(

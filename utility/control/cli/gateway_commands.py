@@ -14,8 +14,8 @@ from commonwatt.model.words import counted, moment
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.runtime.service import errors_reported, flowing
 from utility.control.changes import Asked, Change, Chosen
-from utility.control.changing import cancel_change, make_change, put_back, title
 from utility.control.cli.waiting import change_and_wait
+from utility.control.decisions import cancel_change, make_change, put_back, title
 from utility.control.fields import FieldsError, checked_command, parsed_weights
 from utility.control.store.control_changes import find_change, newest_changes
 from utility.control.words import answered

@@ -12,7 +12,7 @@ from commonwatt.model.times import LOCAL_FORMS
 from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, moment
 from commonwatt.runtime.service import errors_reported, flowing
-from utility.control.storms import announce_storm
+from utility.control.decisions import announce_storm
 from utility.supply.buying.situation import Storm
 from utility.supply.store.supply_view import supply_view
 from utility.webkit.cli.options import ConfigOption, from_file, local_actor, time_option

@@ -17,7 +17,7 @@ from utility.control.tables import control_change, control_target, control_versi
 from utility.database.database import upsert
 from utility.outbox.changes import OpenCommand
 from utility.outbox.settings import WEIGHTS, settings_of
-from utility.outbox.store import add_command
+from utility.outbox.store.commands import add_command
 from utility.outbox.tables import command
 from utility.readings.store.heartbeats import last_heartbeats
 from utility.readings.store.parts import chunks

@@ -10,7 +10,7 @@ from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from utility.control.tables import weights_told
 from utility.control.weights import Weighting
 from utility.outbox.changes import OpenCommand
-from utility.outbox.store import add_command
+from utility.outbox.store.commands import add_command
 from utility.outbox.tables import command
 from utility.registry.tables import account_term, holding, meter
 

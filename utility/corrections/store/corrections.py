@@ -27,7 +27,8 @@ from utility.corrections.tables import correction, correction_step
 from utility.database.database import read_setting, save_setting
 from utility.database.keys import is_one_of, listed
 from utility.database.locks import Lock, take
-from utility.readings.store.parts import MAX_IN, chunks, masks
+from utility.readings.store.parts import MAX_IN, chunks
+from utility.readings.summaries import masks
 from utility.registry.tables import meter
 
 MAX_AT_ONCE = 50_000  # most corrections that one command decides on

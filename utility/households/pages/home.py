@@ -1,7 +1,7 @@
 """A resident's page: the own account's day, month, battery, sharing and bill so far; never an id of an account (U2)."""
 
 from datetime import date, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -13,22 +13,22 @@ from commonwatt.model.palette import PowerFlow
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
 from utility.access.actor import Actor
 from utility.billing.store.issued_bills import issued_bills
+from utility.exports.customer.files import Source
 from utility.exports.resolutions import Resolution, intervals
 from utility.households.api import change_weight
-from utility.households.bills import BillSoFar, BillsSoFar
 from utility.households.course import Figures
-from utility.households.exports.files import Source
-from utility.households.home import Home, home_of
-from utility.households.picture import HOME_LOOKS, by_source, day_series, home_now, saved, stacked
-from utility.households.reading import read_course, read_settled
+from utility.households.picture import HOME_LOOKS, by_source, cost_of, day_series, home_now, saved, stacked
 from utility.households.shared import SettledSums, together
-from utility.households.today import day_of, figures_by_day, local_day, stored_now
+from utility.households.store.bills import BillSoFar, BillsSoFar
+from utility.households.store.home import Home, home_of
+from utility.households.store.reading import read_course, read_helping, read_settled
+from utility.households.store.today import day_of, figures_by_day, local_day, stored_now
 from utility.registry.weights import LEAST, MOST, weight_at
 from utility.statistics.months import Span, columns_of, month_number
 from utility.statistics.store.usage import Scope
 from utility.statistics.store.usage_view import usage_history
 from utility.tariffs.store.tariffs import published
-from utility.tariffs.tariff import in_force
+from utility.tariffs.tariff import Tariff, in_force
 from utility.webkit.acting import changing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Residents
@@ -37,6 +37,7 @@ SHOWN_BILLS = 60  # issued bills that are listed: five years
 
 _Day = Annotated[date, Query(description="A local day.")]
 _Year = Annotated[int, Query(ge=2000, le=2099, description="A year.")]
+_Span = Annotated[Literal["day", "month", "year"], Query(description="What the plot spans.")]
 _Month = Annotated[str, Query(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", description="A local month.")]
 
 
@@ -60,8 +61,18 @@ def add_home(app: FastAPI, console: Console) -> None:
     def page(request: Request, actor: Residents) -> Response:
         """Return the page."""
         home, now, zone = own_home(console, actor), console.now(), console.zone()
-        content = _today(console, home, now, zone) | _sharing(home, now, zone) | _bills(console, bills, home, now, zone)
+        content = _today(console, home, now, zone) | _sharing(home, now, zone)
+        content |= _bills(console, bills, home, now, zone) | _course_of("day", content["date"], content["date"])
+        tariff = _tariff(console, home)
+        content["cost_today"] = None if tariff is None else cost_of(content["today"].course, tariff)
         return console.page(request, actor, "home.html", content)
+
+    @app.get("/console/home/course", include_in_schema=False)
+    def course(request: Request, actor: Residents, of: _Span, at: _Day) -> Response:
+        """Return the plot of a day, month or year, a part of the page."""
+        own_home(console, actor)
+        content = _course_of(of, at, _date_of(console.now(), console.zone()))
+        return console.fragment(request, actor, "home_course.html", content)
 
     @app.get("/console/home/live", include_in_schema=False)
     def live(request: Request, actor: Residents) -> Response:
@@ -111,6 +122,16 @@ def add_home(app: FastAPI, console: Console) -> None:
         month = month_of(quarter_of(console.now()), console.zone())
         return console.fragment(request, actor, "home_sums.html", _month(console, own_home(console, actor), month))
 
+    @app.get("/console/home/weight/past", include_in_schema=False)
+    def past(request: Request, actor: Residents) -> Response:
+        """Return what the weight did last month, a part of the page that is loaded after it."""
+        home, zone = own_home(console, actor), console.zone()
+        month = month_before(month_of(quarter_of(console.now()), zone))
+        first, end = month_quarters(month, zone)
+        last, weight = read_helping(console.database, home, first, end), weight_at(home.account, end - 1)
+        content = {"title": _title(month), "weight": weight, "last": last}
+        return console.fragment(request, actor, "home_weight.html", content)
+
     @app.post("/console/home/weight", include_in_schema=False)
     def weight(
         request: Request, actor: Residents, weight: Annotated[int, Form()], start: Annotated[date, Form()]
@@ -139,6 +160,7 @@ def _today(console: Console, home: Home, now: EpochSeconds, zone: ZoneInfo) -> d
 def _sharing(home: Home, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
     quarter = quarter_of(now)
     return {
+        "last_month": month_before(month_of(quarter, zone)),
         "weight": weight_at(home.account, quarter),
         "later_weights": [dated for dated in home.account.weights if dated.start > quarter],
         "least": LEAST,
@@ -182,7 +204,8 @@ def _month(console: Console, home: Home, month: str) -> dict[str, Any]:
     return {
         "saved": _saved(console, home, rows),
         "month": month,
-        "title": date.fromisoformat(f"{month}-01").strftime("%B %Y"),
+        "title": _title(month),
+        "helping": read_helping(console.database, home, first, end) if first < end else None,
         "rows": rows,
         "whole": whole,
         "sums": _added([figures for _, _, figures in rows]),
@@ -195,17 +218,22 @@ def _month(console: Console, home: Home, month: str) -> dict[str, Any]:
 def _saved(console: Console, home: Home, rows: list[tuple[date, SettledSums, Figures]]) -> tuple[float, float] | None:
     """Return what own energy, and neighbours', saved on settled days at the lowest price; ``None``: unknown."""
     known = [(one, it.used) for _, one, it in rows if one.quarters == one.expected and it.used is not None]
-    with console.database.reads.begin() as connection:
-        versions = published(connection)
-    now = quarter_of(console.now())
-    names = [dated.value for dated in home.account.tariffs if dated.start <= now]
-    name = names[-1] if names else console.api.settings.billing.tariff
-    tariff = in_force([each for each in versions if each.name == name], now)
+    tariff = _tariff(console, home)
     if not known or tariff is None:
         return None
     price = float(min(period.import_ for period in tariff.prices))
     used = sum(figure.energy or 0 for _, figure in known)
     return saved(used, sum(one.imported for one, _ in known), sum(one.got for one, _ in known), price)
+
+
+def _tariff(console: Console, home: Home) -> Tariff | None:
+    """Return the version of the account's tariff that is in force now; ``None``: none is."""
+    with console.database.reads.begin() as connection:
+        versions = published(connection)
+    now = quarter_of(console.now())
+    names = [dated.value for dated in home.account.tariffs if dated.start <= now]
+    name = names[-1] if names else console.api.settings.billing.tariff
+    return in_force([each for each in versions if each.name == name], now)
 
 
 def _added(days: list[Figures]) -> list[tuple[str, int]]:
@@ -227,6 +255,30 @@ def _quarters_of(day: date, zone: ZoneInfo) -> tuple[Quarter, Quarter]:
 
 def _date_of(time: EpochSeconds, zone: ZoneInfo) -> date:
     return datetime.fromtimestamp(time, zone).date()
+
+
+def _title(month: str) -> str:
+    return date.fromisoformat(f"{month}-01").strftime("%B %Y")
+
+
+def _course_of(of: str, at: date, today: date) -> dict[str, Any]:
+    """Return what the plot of a day, month or year shows, with the ones before and after it."""
+    asked = {"day": f"{at}", "month": f"{at:%Y-%m}", "year": f"{at.year}"}
+    if of == "day":
+        title, first, after = f"{at:%d %B %Y}", at, at + timedelta(days=1)
+    elif of == "month":
+        first = at.replace(day=1)
+        title, after = f"{at:%B %Y}", (first + timedelta(days=31)).replace(day=1)
+    else:
+        title, first, after = asked["year"], at.replace(month=1, day=1), date(at.year + 1, 1, 1)
+    return {
+        "of": of,
+        "at": at,
+        "course_title": title,
+        "asked": asked,
+        "before": first - timedelta(days=1),
+        "after": after if after <= today else None,
+    }
 
 
 def _neighbours_of(day: date) -> dict[str, date]:

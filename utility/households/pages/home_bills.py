@@ -22,9 +22,9 @@ from utility.billing.proof.head import check_code
 from utility.billing.store.bill_documents import RunDocuments, issued_documents
 from utility.billing.store.billing import run_of
 from utility.billing.store.kept_documents import KeptDocuments
-from utility.exports.exports import Asked, account_quarters
+from utility.exports.customer.files import MEDIA_TYPES, SUFFIXES, CustomerFormat, Source, pieces_of
 from utility.exports.selection import Selection
-from utility.households.exports.files import MEDIA_TYPES, SUFFIXES, CustomerFormat, Source, pieces_of
+from utility.exports.store.exports import Asked, account_quarters
 from utility.webkit.console.answers import plain
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Residents

@@ -7,11 +7,11 @@ from fastapi import FastAPI, HTTPException, Path
 from pydantic import BaseModel, Field
 
 from commonwatt.model.exceptions import ConfigError
-from utility.jobs import listing
 from utility.jobs.catalogue import catalogue, plan_of
 from utility.jobs.plans import Plan, minute_of
+from utility.jobs.store import listing
 from utility.jobs.store.job_leases import newest_periods
-from utility.overview.job_previews import preview
+from utility.overview.store.job_previews import preview
 from utility.readings.store.requests import unanswered
 from utility.webkit.columns import Time
 from utility.webkit.parameters import Limit

@@ -7,8 +7,8 @@ from fastapi import FastAPI, Query, Request, Response
 
 from commonwatt.model.local_calendar import month_after, month_before, month_quarters
 from utility.overview.pages.town import permille_of
+from utility.overview.pages.town_view import month_days
 from utility.overview.store.days import counted_days
-from utility.overview.town_view import month_days
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Staff
 

@@ -1,21 +1,20 @@
-"""The page of jobs: what the utility does by itself, and for administrators what to do with a job."""
+"""The pages of jobs: what the utility does by itself, and for administrators what to do with a job."""
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Form, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from utility.access.actor import Actor
 from utility.access.roles import Role
-from utility.jobs import listing
 from utility.jobs.calendar_periods import Seconds
 from utility.jobs.catalogue import catalogue
-from utility.jobs.listing import Listed
 from utility.jobs.plans import SHORTEST_S, Plan, minute_of
+from utility.jobs.store import listing
 from utility.jobs.store.job_leases import periods_of
 from utility.overview.api.jobs import JobName, job_of
-from utility.overview.job_previews import preview
+from utility.overview.store.job_previews import preview
 from utility.readings.store.requests import unanswered
 from utility.webkit.console.answers import ROWS, refusing
 from utility.webkit.console.console import Console
@@ -35,15 +34,10 @@ def add_jobs(app: FastAPI, console: Console) -> None:
 
 
 def _add_lists(app: FastAPI, console: Console) -> None:
-    @app.get(START, include_in_schema=False)
-    def jobs(request: Request, actor: Staff) -> HTMLResponse:
-        """Return the list."""
-        return console.page(request, actor, "jobs.html", {"rows": _rows(console), "badges": BADGES})
-
     @app.get(f"{START}/live", include_in_schema=False)
     def live(request: Request, actor: Staff) -> Response:
         """Return the list alone."""
-        return console.fragment(request, actor, "jobs_live.html", {"rows": _rows(console), "badges": BADGES})
+        return console.fragment(request, actor, "jobs_live.html", jobs_now(console))
 
     @app.get("/console/requests", include_in_schema=False)
     def requests(request: Request, actor: Staff) -> HTMLResponse:
@@ -110,8 +104,9 @@ def _add_changes(app: FastAPI, console: Console) -> None:
         return done(actor, plan, "It is changed; that holds from the next run on.")
 
 
-def _rows(console: Console) -> list[Listed]:
-    return listing.listed(console.database, catalogue(console.api.settings), console.now())
+def jobs_now(console: Console) -> dict[str, Any]:
+    """Return what the list of jobs shows."""
+    return {"rows": listing.listed(console.database, catalogue(console.api.settings), console.now()), "badges": BADGES}
 
 
 def _page(console: Console, request: Request, actor: Actor, plan: Plan, words: list[str] | None) -> HTMLResponse:

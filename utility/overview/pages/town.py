@@ -15,8 +15,8 @@ from utility.access.roles import Role
 from utility.overview.inbox import of_roles
 from utility.overview.metrics import TownFigures, TownMetrics
 from utility.overview.microgrids import SHAPES, Cell, Condition
+from utility.overview.pages.town_view import TownState, TownView
 from utility.overview.today import Today
-from utility.overview.town_view import TownState, TownView
 from utility.readings.store.completeness import Completeness
 from utility.webkit.console.console import Console
 from utility.webkit.console.days import KILOWATTS
@@ -52,7 +52,7 @@ def add_town(app: FastAPI, console: Console) -> None:
 
     @app.get("/console/town/day.json", include_in_schema=False)
     def day(_: Staff) -> dict[str, Any]:
-        """Return the local day's use by source, for its plot."""
+        """Return the use of the last 24 hours by source, for its plot."""
         state = view.get()
         return day_plot(state.today, state.dear)
 
@@ -138,14 +138,14 @@ def _parts(today: Today) -> list[tuple[PowerFlow, float, bool]]:
 
 
 def day_plot(today: Today, dear: Sequence[tuple[EpochSeconds, EpochSeconds]] = ()) -> dict[str, Any]:
-    """Return what was used in each quarter-hour of the local day so far, kW by source; none where it is unknown.
+    """Return what was used in each quarter-hour of the last 24 hours, kW by source; none where it is unknown.
 
     Args:
-        dear: When energy from the town costs most today.
+        dear: When energy from the town costs most.
     """
-    quarters = range(today.begin, today.begin if today.quarter is None else today.quarter + 1)
+    quarters = today.passed_day if today.quarter is None else range(today.passed_day.start, today.quarter + 1)
     found = [None if (one := today.quarters.get(each)) is None else one.by_source() for each in quarters]
-    unknown = f"{found.count(None)} of {len(found)} quarter-hours since midnight are not shown"
+    unknown = f"{found.count(None)} of {len(found)} quarter-hours of the last day are not shown"
     return {
         "stack": True,
         "note": f"{unknown}: without readings, or being read." if None in found else "",

@@ -1,6 +1,6 @@
 """Completeness of finished days, counted once and again after late readings; so a month of the town is a short sum.
 
-Days are of UTC, as settled ones. The compactor marks a day when readings of it are joined.
+Days are of UTC, as settled ones. A day is marked when readings of it are joined, or the registry changes it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,17 +11,16 @@ from sqlalchemy import BigInteger, Connection, bindparam, func, select
 
 from commonwatt.model.units import SLOTS, EpochSeconds, Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY
-from utility.database.database import Database, insert_or, read_setting, save_setting
-from utility.overview.tables import complete_day
+from utility.database.database import Database, read_setting, save_setting
+from utility.jobs.store.due import mark
+from utility.jobs.tables import complete_day
 from utility.readings.store.completeness import Completeness, by_microgrid, completeness
 from utility.readings.store.parts import chunks
 from utility.readings.store.retention import kept_from
 from utility.readings.tables import compacted, series
-from utility.registry.accounts import DatedRegistry
 from utility.registry.layout import Day
 from utility.registry.store.removed_meters import removed_meters
 from utility.registry.tables import controller, meter
-from utility.settlement.store.settlement_due import changed_places
 
 MOST_DAYS = 366  # days back that are counted after an update from a version without these counts
 AGAIN_DAYS = 40  # days back of which missing slots are looked at again each day
@@ -53,22 +52,6 @@ class MarkedDay:
     marks: int  # how often it was marked
 
 
-def mark_incomplete(connection: Connection, keys: Iterable[tuple[Quarter, int]]) -> None:
-    """Mark the days of (quarter, number of the microgrid's controller) whose readings were joined."""
-    _mark(connection, {(quarter // QUARTERS_A_DAY, owner) for quarter, owner in keys})
-
-
-def mark_changed(connection: Connection, before: DatedRegistry, after: DatedRegistry) -> None:
-    """Mark the days that a change of the registry makes whole, or lacking, if they were counted and are kept."""
-    c = complete_day.c
-    kept = _first_kept(connection)
-    pairs: set[tuple[Day, int]] = set()
-    for owner, first in changed_places(connection, before, after).items():
-        counted = select(c.day).where(c.owner_no == owner, c.day >= max(first, kept), c.computed > 0)
-        pairs |= {(day, owner) for day in connection.execute(counted).scalars()}
-    _mark(connection, pairs)
-
-
 def mark_finished(connection: Connection, until: Day) -> None:
     """Mark each day before ``until`` that is over and was not marked yet, also for microgrids without any reading.
 
@@ -89,7 +72,7 @@ def mark_finished(connection: Connection, until: Day) -> None:
     )
     owners = [(number, quarter // QUARTERS_A_DAY) for number, quarter in connection.execute(since)]
     for day in range(begin, until):
-        _mark(connection, {(day, number) for number, started in owners if started <= day})
+        mark(connection, complete_day, {(day, number) for number, started in owners if started <= day})
     c = complete_day.c
     lacking = c.day.between(begin - AGAIN_DAYS, begin - 1) & (c.computed > 0) & (c.missing + c.quarantined > 0)
     connection.execute(complete_day.update().where(lacking).values(marks=c.marks + 1))
@@ -221,12 +204,3 @@ def _counts(connection: Connection, statement: Any) -> dict[Any, Completeness]:
         row["key"]: Completeness(**{name: int(row[name]) for name in _NAMES})
         for row in connection.execute(statement).mappings()
     }
-
-
-def _mark(connection: Connection, pairs: Iterable[tuple[Day, int]]) -> None:
-    # In one order, so that two transactions never wait for each other.
-    rows = [{"day": day, "owner_no": owner, "marks": 1} for day, owner in sorted(pairs)]
-    if rows:
-        statement = insert_or(connection, complete_day)
-        more = {"marks": complete_day.c.marks + 1}
-        connection.execute(statement.on_conflict_do_update(index_elements=["day", "owner_no"], set_=more), rows)

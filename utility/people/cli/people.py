@@ -19,9 +19,10 @@ from commonwatt.runtime.service import errors_reported, flowing
 from utility.access.bulk import links_table, read_residents
 from utility.access.roles import Role
 from utility.access.rules import NewPerson
-from utility.access.store import people, second_factors
-from utility.access.store.people import By, Link
+from utility.access.store import second_factors
+from utility.access.store.acting import By, Link
 from utility.database.database import Database
+from utility.people import store as people
 from utility.webkit.cli.options import ConfigOption, load, local_actor, opened, place_of_database
 
 app = typer.Typer(no_args_is_help=True, help="People who log in to the console: invite, list, disable.")

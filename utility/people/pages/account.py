@@ -14,9 +14,10 @@ from utility.access.actor import Actor
 from utility.access.choosing import password_fault
 from utility.access.passwords import BusyError, hash_password, is_password
 from utility.access.store import access, second_factors
-from utility.access.store.people import By, end_other_sessions, end_own_session
+from utility.access.store.acting import By
 from utility.access.store.second_factors import Proof
 from utility.people.pages.login import Code, client_of, refusal_of, with_session
+from utility.people.store import end_other_sessions, end_own_session
 from utility.webkit.acting import changing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import LoggedIn, address_of, gate_of

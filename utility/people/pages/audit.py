@@ -1,23 +1,49 @@
 """The audit log: who changed what, when, from where, before and after; for administrators."""
 
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import Annotated
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
-from fastapi import FastAPI, Form, HTTPException, Query, Request, Response
+from fastapi import Depends, FastAPI, Form, HTTPException, Query, Request, Response
+from fastapi.responses import StreamingResponse
 
 from commonwatt.model.local_calendar import midnight
 from commonwatt.model.units import QUARTER_S, EpochSeconds
-from utility.access.differences import rows_of
+from utility.access.actions import ACTIONS
 from utility.access.store import audit_log
 from utility.access.store.second_people import mark_seen, unseen
+from utility.people.pages.entries import VIA, csv_lines, with_changes
 from utility.webkit.console.console import Console
-from utility.webkit.rights import Admins
+from utility.webkit.rights import FOR_ADMINS, Admins
 
 SHOWN = 100  # entries on one page
 
 _Text = Annotated[str, Query(max_length=128)]
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What a person asks of the log; empty texts select nothing."""
+
+    person: _Text = ""  # the person's name
+    action: _Text = ""  # the start of the action's name
+    subject: _Text = ""  # the start of the subject
+    since: _Text = ""  # the first local day
+    until: _Text = ""  # the local day after the last
+
+    def wanted(self, zone: ZoneInfo) -> audit_log.Wanted:
+        """Return the same for the log.
+
+        Raises:
+            HTTPException: A day is none.
+        """
+        since, until = _midnight("since", self.since, zone), _midnight("until", self.until, zone)
+        return audit_log.Wanted(person=self.person, action=self.action, subject=self.subject, since=since, until=until)
+
+
+_Filters = Annotated[Filters, Depends()]
 
 
 def add_audit(app: FastAPI, console: Console) -> None:
@@ -27,33 +53,35 @@ def add_audit(app: FastAPI, console: Console) -> None:
     def audit(
         request: Request,
         actor: Admins,
-        person: _Text = "",
-        action: _Text = "",
-        subject: _Text = "",
-        since: _Text = "",
-        until: _Text = "",
+        filters: _Filters,
         before_no: Annotated[int | None, Query(ge=1, lt=2**62)] = None,
     ) -> Response:
         """Return entries, newest first."""
-        asked = {"person": person, "action": action, "subject": subject, "since": since, "until": until}
         zone = console.zone()
-        wanted = audit_log.Wanted(
-            person=person,
-            action=action,
-            subject=subject,
-            since=_midnight("since", since, zone),
-            until=_midnight("until", until, zone),
-            before_no=before_no,
-        )
+        wanted = replace(filters.wanted(zone), before_no=before_no)
         with console.database.reads.begin() as connection:
             found = audit_log.entries(connection, wanted, SHOWN + 1)
             attention = unseen(connection)
-        entries = [(one, rows_of(one["before"], one["after"])) for one in found[:SHOWN]]
-        filters = {name: text for name, text in asked.items() if text}
-        older = urlencode(filters | {"before_no": found[SHOWN - 1]["no"]}) if len(found) > SHOWN else ""
-        newest = urlencode(filters) if before_no is not None else None
-        content = {"entries": entries, "asked": asked, "older": older, "newest": newest, "unseen": attention}
+        asked = {name: text for name, text in asdict(filters).items() if text}
+        content = {
+            "entries": with_changes(found[:SHOWN], zone),
+            "asked": asdict(filters),
+            "actions": _by_subject(),
+            "via": VIA,
+            "older": urlencode(asked | {"before_no": found[SHOWN - 1]["no"]}) if len(found) > SHOWN else "",
+            "newest": urlencode(asked) if before_no is not None else None,
+            "file": f"/console/audit/file?{urlencode(asked)}",
+            "unseen": attention,
+        }
         return console.page(request, actor, "audit.html", content)
+
+    @app.get("/console/audit/file", include_in_schema=False, dependencies=[FOR_ADMINS])
+    def file(filters: _Filters) -> StreamingResponse:
+        """Return all entries that the filters leave as CSV, newest first."""
+        zone = console.zone()
+        lines = csv_lines(audit_log.all_entries(console.database, filters.wanted(zone)), zone)
+        headers = {"Content-Disposition": 'attachment; filename="audit-log.csv"'}
+        return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
 
     @app.post("/console/audit/seen", include_in_schema=False)
     def seen(actor: Admins, last: Annotated[int, Form(ge=1, lt=2**62)]) -> Response:
@@ -61,6 +89,14 @@ def add_audit(app: FastAPI, console: Console) -> None:
         with console.database.writes.begin() as connection:
             mark_seen(connection, actor, console.now(), last)
         return console.see_other(actor, "/console/audit", "The attempts are marked as seen.")
+
+
+def _by_subject() -> dict[str, dict[str, str]]:
+    """Return the actions in words, by the first word of their names."""
+    found: dict[str, dict[str, str]] = {}
+    for action, words in ACTIONS.items():
+        found.setdefault(action.partition(".")[0], {})[action] = words
+    return found
 
 
 def _midnight(name: str, text: str, zone: ZoneInfo) -> EpochSeconds | None:

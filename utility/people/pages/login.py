@@ -16,7 +16,7 @@ from utility.access.choosing import password_fault
 from utility.access.guesses import Guesses
 from utility.access.passwords import BusyError, hash_password, is_password
 from utility.access.store import access, audit_log, second_factors, started_logins
-from utility.access.store.people import By
+from utility.access.store.acting import By
 from utility.access.store.second_factors import Proof
 from utility.webkit.console.console import Console
 from utility.webkit.rights import COOKIE, OPEN, SettingUp, actor_of, address_of, gate_of, require_own_origin

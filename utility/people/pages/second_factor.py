@@ -8,27 +8,14 @@ from fastapi.responses import RedirectResponse
 from utility.access.actor import Actor
 from utility.access.one_time import grouped, uri_of
 from utility.access.store import access, second_factors
-from utility.access.store.people import By
+from utility.access.store.acting import By
 from utility.people.pages.account import Proven, proven
 from utility.people.pages.login import Code, client_of, with_session
 from utility.webkit.acting import changing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import SET_UP, SettingUp, gate_of
 
-QUIET = 4  # squares of quiet zone on each side, by ISO/IEC 18004
-
 _Secret = Annotated[str, Form(max_length=64)]
-
-
-def squares_of(text: str) -> tuple[int, str]:
-    """Return the squares of a side, with the quiet zone, and the path of the dark squares, for SVG."""
-    import segno  # Loaded for the first code that is drawn.
-
-    matrix = segno.make(text, micro=False, error="m").matrix
-    path = [
-        f"M{x + QUIET} {y + QUIET}h1v1h-1z" for y, row in enumerate(matrix) for x, is_dark in enumerate(row) if is_dark
-    ]
-    return len(matrix) + 2 * QUIET, "".join(path)
 
 
 def add_second_factor(app: FastAPI, console: Console) -> None:
@@ -78,6 +65,5 @@ def _offer_page(
     console: Console, request: Request, actor: Actor, seed: str, error: str = "", status: int = 200
 ) -> Response:
     uri = uri_of(actor.name, seed)
-    size, path = squares_of(uri)
-    content = {"secret": seed, "shown": grouped(seed), "uri": uri, "size": size, "path": path, "error": error}
+    content = {"secret": seed, "shown": grouped(seed), "uri": uri, "error": error}
     return console.page(request, actor, "second_factor_offer.html", content, status)

@@ -6,11 +6,11 @@ from typing import Annotated
 from fastapi import FastAPI, Form, HTTPException, Path, Query, Request, Response
 
 from utility.access.actor import Actor
-from utility.access.differences import rows_of
 from utility.access.roles import Role
 from utility.access.rules import MAX_TOKEN_DAYS
 from utility.access.store import audit_log
 from utility.access.store.api_tokens import make_token, revoke_token, tokens
+from utility.people.pages.entries import with_changes
 from utility.webkit.acting import changing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Anybody, gate_of
@@ -58,7 +58,7 @@ def add_tokens(app: FastAPI, console: Console, end: Callable[[Api, Actor, int], 
             entries = audit_log.entries(connection, audit_log.Wanted(token=number), SHOWN)
         if not found:
             raise HTTPException(404, "you have no token of this number")
-        content = {"token": found[0], "entries": [(each, rows_of(each["before"], each["after"])) for each in entries]}
+        content = {"token": found[0], "entries": with_changes(entries, console.zone())}
         return console.page(request, actor, "token.html", content | {"machine_s": gate_of(request).now()})
 
 

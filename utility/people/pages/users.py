@@ -6,12 +6,15 @@ from fastapi import Depends, FastAPI, Form, HTTPException, Path, Query, Request,
 
 from utility.access.actor import Actor
 from utility.access.bulk import COLUMNS, MOST, links_table, read_residents
-from utility.access.differences import rows_of
 from utility.access.roles import Role
 from utility.access.rules import NAME_PATTERN, AccessFaultError, NewPerson
 from utility.access.store import access, audit_log
+from utility.access.store.acting import By
 from utility.access.store.api_tokens import tokens
-from utility.access.store.people import (
+from utility.access.store.second_factors import in_force, remove_of_another
+from utility.people.pages.account import Proven, proven_for_others
+from utility.people.pages.entries import with_changes
+from utility.people.store import (
     change_roles,
     disable,
     enable,
@@ -22,8 +25,6 @@ from utility.access.store.people import (
     listed,
     new_link,
 )
-from utility.access.store.second_factors import in_force, remove_of_another
-from utility.people.pages.account import Proven, proven_for_others
 from utility.webkit.acting import address_of_link, changing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Admins, Allowed, gate_of
@@ -119,11 +120,26 @@ def _add_changes(app: FastAPI, console: Console) -> None:
 
     @app.post("/console/users/{name}/roles", include_in_schema=False)
     def set_roles(
-        request: Request, actor: _AtConsole, name: _Name, again: Proven, roles: _Roles, account: _Account = ""
+        request: Request,
+        actor: _AtConsole,
+        name: _Name,
+        again: Proven,
+        roles: _Roles,
+        account: _Account = "",
+        sure: Annotated[bool, Form()] = False,
     ) -> Response:
-        """Replace a person's roles and account."""
+        """Replace a person's roles and account; a role ends only if the form says so."""
         wanted, number = frozenset(roles), int(account) if account else None
-        proven_for_others(console, request, actor, again, lambda by: change_roles(by, name, wanted, number))
+
+        def do(by: By) -> None:
+            found = access.find_person(by.connection, name)
+            if not sure and found is not None and (lost := ", ".join(sorted(found.roles - wanted))):
+                raise HTTPException(
+                    422, f"{name} would lose: {lost}. Tick the box that takes roles away. Nothing was changed."
+                )
+            change_roles(by, name, wanted, number)
+
+        proven_for_others(console, request, actor, again, do)
         return done(actor, name, f"{name} now has the roles: {', '.join(sorted(set(roles)))}.")
 
     @app.post("/console/users/{name}/disable", include_in_schema=False)
@@ -171,7 +187,7 @@ def _person_page(console: Console, request: Request, actor: Admins, name: str, l
         "sessions": sessions,
         "tokens": made,
         "roles": list(Role),
-        "entries": [(one, rows_of(one["before"], one["after"])) for one in entries],
+        "entries": with_changes(entries, console.zone()),
         "machine_s": machine_s,
     }
     return _page(console, request, actor, "user.html", content)

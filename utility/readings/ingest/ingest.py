@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Self, TypeVar
 
-from sqlalchemy.exc import OperationalError
-
 from commonwatt.model.effects import Effect, Publish, perform
 from commonwatt.model.now import Now, Trust
 from commonwatt.model.units import ControllerId, EpochSeconds, quarter_of
@@ -26,15 +24,16 @@ from commonwatt.protocol.topics import BATCHES, parse_gateway_up
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.fair_queue import FairQueue
 from commonwatt.runtime.watchdog import Work
-from utility.control.changing import send_due
+from utility.database.base import OperationalError
 from utility.database.checks import is_away, is_damage, is_full
 from utility.database.database import Database
+from utility.database.health import DISK_FULL, STORE_DAMAGED, Health
 from utility.outbox.changes import Append, Change, Committed, SawGateway, SawPlant
 from utility.outbox.steps import Refused, Step
-from utility.outbox.store import open_commands
+from utility.outbox.store.commands import open_commands
+from utility.outbox.store.plant import last_report, open_purchases
 from utility.readings.core import Core
 from utility.readings.events import CommandsOpen, FromGateway
-from utility.readings.health import DISK_FULL, STORE_DAMAGED, Health
 from utility.readings.ingest.plant import is_confirmed
 from utility.readings.metrics import ReadingsMetrics
 from utility.readings.store.confirmed import release_confirmed
@@ -42,7 +41,6 @@ from utility.readings.store.heartbeats import last_heartbeats
 from utility.readings.store.newest import newest_of_two
 from utility.readings.store.writer import Writer
 from utility.registry.store.registry import load_snapshot, registry_revision
-from utility.supply.store.plant import last_report, open_purchases
 
 # Most messages in the queue: after an outage each gateway of a town sends a window of four batches at once.
 MAX_QUEUED = 4000
@@ -195,8 +193,12 @@ class Ingest:
             return True
         return False
 
-    async def poll(self) -> None:
-        """Send the commands that are due, and load a changed registry."""
+    async def poll(self, send_due: Callable[[Database, EpochSeconds], object] = lambda _, __: None) -> None:
+        """Send the commands that are due, and load a changed registry.
+
+        Args:
+            send_due: Adds the commands of planned changes that are due.
+        """
         effects = await self.in_thread(self._look, int(self._clock.now()))
         self._await_gateways()
         await perform(effects, self._write, self._publish)

@@ -17,13 +17,14 @@ from sqlalchemy.exc import IntegrityError
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import join
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
-from utility.database.bulk import Column, insert_columns
+from utility.database.bulk import insert_columns
 from utility.database.database import Database
 from utility.database.keys import is_one_of, listed
 from utility.database.locks import Lock, take
+from utility.database.numbers import Column
 from utility.database.postgres.partitions import make_partitions, month_of
-from utility.overview.store.days import mark_incomplete
 from utility.readings.store.conflicts import note_senders, senders_of
+from utility.readings.store.due import mark_joined
 from utility.readings.store.parts import (
     KEY_NAMES,
     ORIGIN_NAMES,
@@ -32,12 +33,10 @@ from utility.readings.store.parts import (
     quarantine,
     select_compacted,
     select_fresh,
-    summaries,
 )
+from utility.readings.summaries import summaries
 from utility.readings.tables import compacted, gap, part
 from utility.registry.store.registry import NOBODY
-from utility.settlement.store.settlement_due import mark_quarters
-from utility.settlement.store.sharing import mark_due
 
 SETTLE_S = 60  # seconds after a quarter's end before it is compacted, since its last parts are still arriving
 MAX_PARTS = 5_000  # most parts replaced by one transaction, so that arriving batches wait only briefly
@@ -104,9 +103,7 @@ class Compactor:
             # Before the lock of gaps, as the writer does: else the two could deadlock on a server.
             owners = (replacement.new[name].values.tolist() for name in ("quarter", "owner_no"))
             joined = set(zip(*owners, strict=True))
-            mark_due(connection, joined)
-            mark_quarters(connection, joined)
-            mark_incomplete(connection, joined)
+            mark_joined(connection, joined)
             _mark_gaps(connection, replacement)
         return made
 

@@ -20,13 +20,13 @@ from utility.readings.store.parts import (
     QUARTERS_AT_A_TIME,
     PartReader,
     chunks,
-    masks,
     select_compacted,
     select_fresh,
     select_parts,
 )
 from utility.readings.store.quarantine import masks_between
 from utility.readings.store.retention import kept_from
+from utility.readings.summaries import masks
 from utility.readings.tables import compacted, gap, part, series
 from utility.registry.store.removed_meters import removed_meters
 from utility.registry.tables import meter

@@ -24,7 +24,7 @@ from utility.database.database import Database, insert_in, read_setting, save_se
 from utility.database.keys import is_one_of, listed
 from utility.database.locks import Lock, take
 from utility.outbox.changes import OpenCommand
-from utility.outbox.store import add_command
+from utility.outbox.store.commands import add_command
 from utility.outbox.tables import command
 from utility.readings.gaps import (
     ALL_SLOTS,
@@ -38,9 +38,10 @@ from utility.readings.gaps import (
     settled_before,
 )
 from utility.readings.store.events import Off
-from utility.readings.store.parts import PartReader, chunks, masks, select_parts
+from utility.readings.store.parts import PartReader, chunks, select_parts
 from utility.readings.store.quarantine import masks_of
 from utility.readings.store.retention import kept_from
+from utility.readings.summaries import masks
 from utility.readings.tables import compacted, event, gap, part, series
 from utility.registry.store.removed_meters import removed_meters
 from utility.registry.tables import meter

@@ -27,31 +27,25 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.visitors import InternalTraversal
 
 from commonwatt.codec.packing import is_intact, unpack_sound
-from commonwatt.codec.packing_arrays import masks_of
 from commonwatt.model.block_keys import Keys
-from commonwatt.model.blocks import Blocks, Quality, empty, join
+from commonwatt.model.blocks import Blocks, empty, join
 from commonwatt.model.ids import MeterId, unsigned64
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import SLOTS
 from commonwatt.protocol.dead_letters import DeadLetter, DeadLetterSource, LocalReason
-from utility.database.bulk import Column
 from utility.database.database import Database, insert_or
 from utility.database.engines import BINARY
 from utility.database.locks import Lock, take
+from utility.readings.gaps import ALL_SLOTS
 from utility.readings.store.dead_letters import dead_letter_row
 from utility.readings.tables import compacted, dead_letter, gap, part
 from utility.registry.tables import controller, meter
 
-ALL_SLOTS = (1 << SLOTS) - 1  # mask of all slots of a block
 CHUNK_ROWS = 5_000  # parts unpacked at once
 MAX_IN = 500  # most values in one ``IN`` list; every database supports this many
 # Most quarters in one statement about few meters; the key begins with the quarter, so each is a lookup.
 QUARTERS_AT_A_TIME = 1_000
 QUARANTINED_AT_A_TIME = 100  # damaged parts moved in one transaction, so that arriving batches wait only briefly
 TRIED_ROWS = 50  # damaged parts of one call whose true key is searched: it may be of any meter of the town
-
-_FLOWS = [int(kind) for kind in RecordType if kind.is_flow]
-_INT64 = np.iinfo(np.int64)
 
 KEY_NAMES = ("quarter", "meter_no", "record_type")  # the key of a block in the database, in the order of the indexes
 
@@ -114,46 +108,9 @@ def select_payloads(which: Which) -> Select[Any]:
     )
 
 
-def summaries(blocks: Blocks) -> dict[str, Column]:
-    """Return the columns for people's queries, by name."""
-    there = masks(blocks)
-    averaged = masks_of(blocks.quality == Quality.AVERAGED)
-    some = there > 0
-    # The lowest bit that is set, and the highest.
-    lowest = there & -there
-    highest = there.copy()
-    for shift in (1, 2, 4, 8, 16, 32):
-        highest |= highest >> np.uint64(shift)
-    rows = np.arange(len(blocks))
-    first = np.where(some, np.bitwise_count(lowest - np.uint64(1)), 0)
-    last = np.where(some, np.bitwise_count(highest).astype(np.int64) - 1, 0)
-    low = high = blocks.values
-    if (there != ALL_SLOTS).any():
-        present = blocks.quality > Quality.MISSING
-        low, high = np.where(present, low, _INT64.max), np.where(present, high, _INT64.min)
-    conflicts = np.zeros(len(blocks), np.int64)
-    if len(blocks.extras):
-        np.add.at(conflicts, np.unique(blocks.extras[["row", "slot"]])["row"], 1)
-    return {
-        "exact": Column(np.bitwise_count(there & ~averaged).astype(np.int64)),
-        "averaged": Column(np.bitwise_count(averaged).astype(np.int64)),
-        "conflicts": Column(conflicts),
-        "total": Column(blocks.values.sum(axis=1), some & np.isin(blocks.record_type, _FLOWS)),
-        "first_reading": Column(blocks.values[rows, first], some),
-        "last_reading": Column(blocks.values[rows, last], some),
-        "min_reading": Column(low.min(axis=1), some),
-        "max_reading": Column(high.max(axis=1), some),
-    }
-
-
 def as_rows(columns: Mapping[str, Iterable[object]]) -> list[dict[str, Any]]:
     """Return rows made of columns."""
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-
-
-def masks(blocks: Blocks) -> npt.NDArray[np.uint64]:
-    """Return the mask of each block's present slots: bit s is slot s."""
-    return masks_of(blocks.quality > Quality.MISSING)
 
 
 @dataclass(frozen=True, eq=False)

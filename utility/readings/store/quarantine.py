@@ -18,7 +18,8 @@ from utility.database.checks import is_sound
 from utility.database.database import insert_or
 from utility.database.keys import is_one_of, listed
 from utility.readings.store.dead_letters import dead_letter_of, is_in
-from utility.readings.store.parts import chunks, masks
+from utility.readings.store.parts import chunks
+from utility.readings.summaries import masks
 from utility.readings.tables import dead_letter, part, quarantined, series
 from utility.registry.store.registry import NOBODY, controller_numbers
 from utility.registry.tables import meter

@@ -6,7 +6,6 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from commonwatt.model.units import ControllerId, EpochSeconds
-from utility.control.preview import Relayed
 from utility.database.database import insert_or
 from utility.outbox.changes import Append
 from utility.readings.tables import relayed_day
@@ -63,12 +62,12 @@ class RelayedCounts:
         self._since, self._counts = now, {}
 
 
-def relayed_by(connection: Connection, controllers: Collection[ControllerId]) -> dict[ControllerId, Relayed]:
-    """Return what controllers relayed in the last days."""
+def relayed_by(connection: Connection, controllers: Collection[ControllerId]) -> dict[ControllerId, dict[str, int]]:
+    """Return what controllers relayed in the last days: the sums of ``relayed_day``."""
     sums = (func.sum(relayed_day.c[name]).label(name) for name in _COUNTS)
     statement = select(relayed_day.c.controller, *sums).group_by(relayed_day.c.controller)
     return {
-        row.controller: Relayed(**{name: int(row._mapping[name]) for name in _COUNTS})  # noqa: SLF001 - its public name
+        row.controller: {name: int(row._mapping[name]) for name in _COUNTS}  # noqa: SLF001 - its public name
         for row in connection.execute(statement)
         if row.controller in controllers
     }

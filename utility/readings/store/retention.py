@@ -23,9 +23,9 @@ from utility.database.postgres.partitions import (
     months_later,
     partitions,
 )
+from utility.jobs.store.due import first_to_settle
 from utility.readings.store.quarantine import QUARANTINED
 from utility.readings.tables import compacted, conflict_sender, dead_letter, quarantined
-from utility.settlement.store.settlement_due import first_due_day
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Retention:
         """
         with self._database.reads.begin() as connection:
             newest = newest_quarter(connection)
-            unsettled = first_due_day(connection, kept_from(connection) // QUARTERS_A_DAY)
+            unsettled = first_to_settle(connection, kept_from(connection) // QUARTERS_A_DAY)
         if newest is None:
             return None
         first = first_quarter(months_later(month_of(min(newest, now // QUARTER_S)), -self._keep_months))

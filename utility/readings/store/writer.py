@@ -31,14 +31,17 @@ from commonwatt.model.ids import signed64
 from commonwatt.model.records import EventRecord, Log
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
-from utility.database.bulk import Column, insert_columns
+from utility.database.bulk import insert_columns
 from utility.database.checks import is_sound, row_crc
 from utility.database.database import Database, insert_in, insert_or, upsert
 from utility.database.keys import is_one_of, listed
 from utility.database.locks import Lock, take
+from utility.database.numbers import Column
 from utility.outbox.changes import Append, Change, CloseCommand, Committed, KeepDeadLetter, SawGateway
+from utility.outbox.store.plant import write_plant
 from utility.outbox.tables import command
 from utility.readings.store.dead_letters import dead_letter_row
+from utility.readings.store.due import mark_events
 from utility.readings.store.parts import chunks
 from utility.readings.store.quarantine import QUARANTINED, note_slots
 from utility.readings.store.relayed import RelayedCounts
@@ -48,8 +51,6 @@ from utility.registry.store.account_differences import count_differences
 from utility.registry.store.minima import declare_minima
 from utility.registry.store.registry import load_snapshot
 from utility.registry.tables import meter
-from utility.settlement.store.sharing import mark_events
-from utility.supply.store.plant import write_plant
 
 _C = TypeVar("_C")
 _EventKey = tuple[int, int, int]

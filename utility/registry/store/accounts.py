@@ -13,13 +13,11 @@ from commonwatt.model.words import counted
 from commonwatt.town.town import Direction, Function, Meter, Town
 from utility.database.checks import row_crc, sound_rows
 from utility.database.locks import Lock, take
-from utility.overview.store.days import mark_changed
 from utility.registry.accounts import Account, Dated, DatedRegistry, Holding, Installed, functions_of
 from utility.registry.changes import differences
+from utility.registry.store.due import mark_changed
 from utility.registry.store.registry import load_holdings, registry_changed, registry_revision
 from utility.registry.tables import account, account_term, holding, installed, meter, registry_change
-from utility.settlement.store.settlement_due import mark_changed_places
-from utility.statistics.store.usage_due import mark_changed_holdings
 
 TOWN_FILE = "town file"  # the person of a change that a registration made
 
@@ -110,9 +108,7 @@ def save_dated_registry(
     if not changes:
         return 0
     meters = [one for one in after.meters.values() if before.meters.get(one.id) != one]
-    mark_changed_places(connection, before, after)
     mark_changed(connection, before, after)
-    mark_changed_holdings(connection, before, after)
     accounts = [one for one in after.accounts.values() if before.accounts.get(one.number) != one]
     _replace(connection, installed, "meter", [signed64(one.id) for one in meters], map(_place_row, meters))
     rows = (_holding_row(one, held) for one in meters for held in one.holdings)

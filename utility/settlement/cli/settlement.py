@@ -21,15 +21,17 @@ from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity, SettledQuali
 from utility.database.database import Database
 from utility.database.metrics import Metrics
 from utility.jobs.calendar_periods import Period
+from utility.jobs.reasons import Why
+from utility.jobs.store.due import mark
 from utility.jobs.store.job_leases import Turn
+from utility.jobs.tables import settlement_due
 from utility.jobs.threads import HERE
 from utility.readings.store.reads import meter_number
 from utility.registry.layout import Day
 from utility.settlement.jobs.settlement import FINISHED_S, SettlementJob
 from utility.settlement.metrics import SettlementMetrics
-from utility.settlement.reasons import Why
 from utility.settlement.store.settled import load_settled
-from utility.settlement.store.settlement_due import due_days, mark_days
+from utility.settlement.store.settlement_due import due_days
 from utility.settlement.store.settlement_members import owners
 from utility.settlement.store.settlement_report import report_of
 from utility.settlement.store.settlement_view import RESIDUAL_DAYS, counts, residuals, versions_of
@@ -184,7 +186,7 @@ def report(
 
 def _mark(database: Database, days: range) -> None:
     with database.writes.begin() as connection:
-        mark_days(connection, [(day, number) for day in days for number in owners(connection)], Why.PERSON)
+        mark(connection, settlement_due, [(day, number) for day in days for number in owners(connection)], Why.PERSON)
 
 
 def _days(first: str | None, last: str | None, now: int) -> range:

@@ -15,7 +15,10 @@ from commonwatt.settlement.splits import Flags
 from utility.corrections.store.corrections import overlay, take_changed
 from utility.database.database import Database
 from utility.database.town_zone import zone_of
+from utility.jobs.reasons import Why
+from utility.jobs.store.due import mark
 from utility.jobs.store.job_leases import Turn
+from utility.jobs.tables import settlement_due
 from utility.jobs.threads import Threads
 from utility.readings.store.parts import chunks
 from utility.readings.store.retention import kept_from
@@ -24,7 +27,6 @@ from utility.settlement.day import Rules, SettledDay, Settling
 from utility.settlement.deadline import deadline
 from utility.settlement.metrics import SettlementMetrics
 from utility.settlement.readings import readings_for_settlement
-from utility.settlement.reasons import Why
 from utility.settlement.sharing import sharing_of_day
 from utility.settlement.store.settled import Saved, conventions, finish_day, provisional_days, save
 from utility.settlement.store.settlement_due import (
@@ -32,7 +34,6 @@ from utility.settlement.store.settlement_due import (
     due_days,
     due_on,
     events_of_day,
-    mark_days,
     mark_first,
     numbers_of,
     silent_days,
@@ -142,7 +143,7 @@ class SettlementJob:
     def _mark_corrected(self) -> None:
         """Mark the days whose corrections in force changed; a day that is not over yet is settled at its end."""
         with self._database.writes.begin() as connection:
-            mark_days(connection, take_changed(connection), Why.CORRECTION)
+            mark(connection, settlement_due, take_changed(connection), Why.CORRECTION)
 
     def _silent(self, now: EpochSeconds) -> list[Day]:
         with self._database.reads.begin() as connection:

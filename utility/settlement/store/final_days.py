@@ -4,8 +4,8 @@ from sqlalchemy import Connection, func, select
 
 from commonwatt.model.units import EpochSeconds
 from commonwatt.model.words import counted, moment
+from utility.jobs.tables import settled_day, settlement_due
 from utility.registry.layout import Day
-from utility.settlement.tables import settled_day, settlement_due
 
 _DAY_S = 86_400
 

@@ -13,18 +13,20 @@ from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.units import EpochSeconds, Quarter
 from commonwatt.settlement.packed import MeterDays, content_of, contents, days_of, packed, unpacked
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity, SettledQuarters
-from utility.database.bulk import Column, insert_columns
+from utility.database.bulk import insert_columns
 from utility.database.database import upsert
 from utility.database.locks import Lock, take
+from utility.database.numbers import Column
+from utility.jobs.reasons import Why
+from utility.jobs.store.due import mark
+from utility.jobs.tables import settled_day, settlement_due, usage_due
 from utility.readings.store.parts import chunks
 from utility.registry.layout import Day
 from utility.registry.tables import controller, meter
 from utility.settlement.day import SettledDay
-from utility.settlement.reasons import Why
 from utility.settlement.store.settlement_due import DueDay, numbers_of, unmark
 from utility.settlement.store.settlement_members import Owner
-from utility.settlement.tables import settled, settled_day, settlement_due
-from utility.statistics.store.usage_due import mark_usage
+from utility.settlement.tables import settled
 
 _AT_A_TIME = 250  # meters' days unpacked at once, to bound the memory
 
@@ -147,7 +149,7 @@ def save(
     if rows:
         connection.execute(upsert(connection, settled_day, *changed), rows)
     unmark(connection, due)
-    mark_usage(connection, [(found.day, owner.number) for owner in owners])
+    mark(connection, usage_due, [(found.day, owner.number) for owner in owners])
     return saved
 
 

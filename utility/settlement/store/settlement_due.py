@@ -4,22 +4,19 @@ The compactor marks a day when readings of it are joined, so that late readings 
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import Connection, func, select
 
 from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.records import EventRecord, State
-from commonwatt.model.units import Quarter
-from commonwatt.settlement.settled import QUARTERS_A_DAY
-from utility.database.database import insert_or
+from utility.jobs.reasons import Why
+from utility.jobs.store.due import mark
+from utility.jobs.tables import settled_day, settlement_due
 from utility.readings.store.events import event_of, events_around, sound_events
 from utility.readings.store.parts import chunks
-from utility.registry.accounts import DatedRegistry, Installed
 from utility.registry.layout import Day
 from utility.registry.tables import controller, meter
-from utility.settlement.reasons import Why
-from utility.settlement.tables import settled_day, settlement_due
 
 MOST_SILENT_DAYS = 62  # days back from the last settled one that are looked at for a day without any reading
 
@@ -34,37 +31,11 @@ class DueDay:
     why: Why  # the reason of the marks
 
 
-def mark_quarters(connection: Connection, keys: Iterable[tuple[Quarter, int]]) -> None:
-    """Mark the days of (quarter, microgrid's number) whose readings were joined.
-
-    The last level of a day is also the first of the next one: if that is settled, it is marked too.
-    """
-    keys = set(keys)
-    pairs = {(quarter // QUARTERS_A_DAY, owner) for quarter, owner in keys}
-    c = settled_day.c
-    for day in {quarter // QUARTERS_A_DAY + 1 for quarter, _ in keys if (quarter + 1) % QUARTERS_A_DAY == 0}:
-        there = connection.execute(select(c.owner_no).where(c.day == day)).scalars()
-        pairs |= {(day, owner) for owner in there if (day * QUARTERS_A_DAY - 1, owner) in keys}
-    mark_days(connection, pairs, Why.LATE)
-
-
-def mark_days(connection: Connection, pairs: Iterable[tuple[Day, int]], why: Why) -> None:
-    """Mark (day, microgrid's number) to be settled, for a reason."""
-    statement = insert_or(connection, settlement_due)
-    old, new = settlement_due.c.why, statement.excluded.why
-    again = statement.on_conflict_do_update(
-        index_elements=list(settlement_due.primary_key),
-        set_={"marks": settlement_due.c.marks + 1, "why": case((old > new, old), else_=new)},
-    )
-    if rows := [{"day": day, "owner_no": owner, "marks": 1, "why": int(why)} for day, owner in sorted(pairs)]:
-        connection.execute(again, rows)
-
-
 def mark_first(connection: Connection, day: Day) -> None:
     """Mark every microgrid of a day that was never settled: also those without any reading."""
     if connection.execute(select(settled_day.c.day).where(settled_day.c.day == day).limit(1)).first() is None:
         numbers = connection.execute(select(controller.c.number)).scalars()
-        mark_days(connection, [(day, number) for number in numbers], Why.FIRST)
+        mark(connection, settlement_due, [(day, number) for number in numbers], Why.FIRST)
 
 
 def silent_days(connection: Connection, first: Day, before: Day) -> list[Day]:
@@ -81,47 +52,11 @@ def silent_days(connection: Connection, first: Day, before: Day) -> list[Day]:
     return sorted(set(range(min(known), last)) - known) if known else []
 
 
-def mark_changed_places(connection: Connection, before: DatedRegistry, after: DatedRegistry) -> None:
-    """Mark the settled days in which a meter is at another place, or came or went at another time, than before."""
-    c = settled_day.c
-    for owner, first in changed_places(connection, before, after).items():
-        days = connection.execute(select(c.day).where(c.owner_no == owner, c.day >= first)).scalars()
-        mark_days(connection, [(day, owner) for day in days], Why.REGISTRY)
-
-
-def changed_places(connection: Connection, before: DatedRegistry, after: DatedRegistry) -> dict[int, Day]:
-    """Return the first day on which a meter's place, or its being there, may be another, by microgrid's number."""
-    numbers = {row.id: row.number for row in connection.execute(select(controller.c.id, controller.c.number))}
-    found: dict[int, Day] = {}
-    for meter_id, now in after.meters.items():
-        was = before.meters.get(meter_id)
-        if was is None or replace(was, holdings=()) == replace(now, holdings=()):
-            continue
-        owner, day = numbers[now.microgrid], _changed_from(was, now) // QUARTERS_A_DAY
-        found[owner] = min(day, found.get(owner, day))
-    return found
-
-
-def _changed_from(was: Installed, now: Installed) -> Quarter:
-    """Return the first quarter in which a meter's place, or its being there, may be another than before."""
-    if replace(was, end=now.end, last_register=now.last_register, holdings=now.holdings) == now:
-        return min((end for end in (was.end, now.end) if end is not None), default=0)
-    # Another begin or place: all the time that it was or is there.
-    return min(was.start or 0, now.start or 0)
-
-
 def due_days(connection: Connection, before: Day) -> dict[Day, int]:
     """Return the marked days before ``before``, in order, and how many microgrids each has."""
     c = settlement_due.c
     statement = select(c.day, func.count()).where(c.day < before).group_by(c.day).order_by(c.day)
     return dict(connection.execute(statement).all())
-
-
-def first_due_day(connection: Connection, since: Day) -> Day | None:
-    """Return the first marked day from ``since`` on; ``None``: there is none."""
-    c = settlement_due.c
-    found: Day | None = connection.execute(select(func.min(c.day)).where(c.day >= since)).scalar()
-    return found
 
 
 def due_on(connection: Connection, day: Day) -> list[DueDay]:

@@ -9,11 +9,12 @@ from sqlalchemy import Connection, func, select
 from commonwatt.model.ids import MeterId, signed64
 from commonwatt.model.units import MilliwattHours
 from commonwatt.settlement.residual import DayResidual, Stretch
+from utility.jobs.reasons import Why
+from utility.jobs.tables import settled_day
 from utility.registry.layout import Day
 from utility.registry.tables import controller, meter
-from utility.settlement.reasons import Why
 from utility.settlement.store.settled import newest
-from utility.settlement.tables import settled, settled_day
+from utility.settlement.tables import settled
 
 RESIDUAL_DAYS = 31  # days back over which the residual is cumulated for the alarm
 

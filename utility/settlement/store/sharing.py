@@ -5,7 +5,7 @@ sharing computes it, and deletes the mark if nothing was joined meanwhile.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,21 +13,19 @@ from sqlalchemy import Connection, func, select
 
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.ids import unsigned64
-from commonwatt.model.records import EventRecord, RecordType, State
+from commonwatt.model.records import EventRecord, RecordType
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
 from commonwatt.town.town import Direction, Function
-from utility.database.database import Database, insert_or
+from utility.database.database import Database
+from utility.jobs.tables import sharing_due
 from utility.readings.store.events import event_of, events_around, sound_events
 from utility.readings.store.parts import PartReader, select_parts
 from utility.readings.store.retention import kept_from
 from utility.registry.tables import controller, installed, meter
-from utility.settlement.shared_quarter import MeterEntry, SharedQuarter
-from utility.settlement.store.settlement_due import mark_quarters
-from utility.settlement.tables import sharing, sharing_due, sharing_quarter
+from utility.settlement.shared_quarter import MeterEntry, Shared, SharedQuarter
+from utility.settlement.tables import sharing, sharing_quarter
 
 MAX_DUE = 200  # most microgrid quarters computed in one step; other jobs' steps come between
-# Quarters after a late event of sharing that are computed again: a command to share ends within a day.
-MAX_LATE_QUARTERS = 96
 
 _KINDS = [int(kind) for kind in (RecordType.GENERATION, RecordType.STORED, RecordType.THROUGH)]
 
@@ -39,38 +37,6 @@ class Due:
     quarter: Quarter  # the quarter
     owner_no: int  # the number of the microgrid's controller
     marks: int  # how often it was marked
-
-
-def mark_due(connection: Connection, keys: Iterable[tuple[Quarter, int]]) -> None:
-    """Mark (quarter, microgrid's number) whose readings were joined, and the next quarter: it needs the last level."""
-    pairs = {(quarter + later, owner) for quarter, owner in keys for later in (0, 1)}
-    statement = insert_or(connection, sharing_due)
-    again = statement.on_conflict_do_update(
-        index_elements=list(sharing_due.primary_key), set_={"marks": sharing_due.c.marks + 1}
-    )
-    if rows := [{"quarter": quarter, "owner_no": owner, "marks": 1} for quarter, owner in sorted(pairs)]:
-        connection.execute(again, rows)
-
-
-def mark_events(
-    connection: Connection, events: Iterable[Mapping[str, Any]], owners: Mapping[str, int], received: Quarter
-) -> None:
-    """Mark the quarters in which a battery began or ended to share; of a late event also those after it.
-
-    Args:
-        connection: In a transaction.
-        events: New rows of ``event``.
-        owners: The numbers of the microgrids' controllers, by id.
-        received: The quarter of their receipt.
-    """
-    keys = set()
-    for row in events:
-        if (row["previous_state"] ^ row["new_state"]) & State.SHARING:
-            first = row["time"] // QUARTER_S
-            last = max(first, min(received, first + MAX_LATE_QUARTERS))
-            keys |= {(quarter, owners[row["owner"]]) for quarter in range(first, last + 1)}
-    mark_due(connection, keys)
-    mark_quarters(connection, keys)
 
 
 def due(connection: Connection, before: Quarter, after: tuple[Quarter, int]) -> list[Due]:
@@ -192,6 +158,29 @@ def recorded(
     if microgrid is not None:
         statement = statement.where(controller.c.id == microgrid)
     return [_shown(connection, row) for row in connection.execute(statement).all()]
+
+
+def shared_by_meter(connection: Connection, microgrids: Collection[MicrogridId], quarters: range) -> list[Shared]:
+    """Return what the batteries of some microgrids gave and received, by the newest versions of their quarters."""
+    c, s = sharing_quarter.c, sharing.c
+    owners = connection.execute(select(controller.c.number).where(controller.c.id.in_(microgrids))).scalars().all()
+    # Each quarter by its key: a range would read the quarters of all microgrids.
+    newest = select(c.quarter, c.owner_no, func.max(c.version).label("version")).group_by(c.quarter, c.owner_no)
+    of = newest.where(c.quarter.in_(quarters), c.owner_no.in_(owners)).subquery()
+    key = (of.c.quarter == s.quarter) & (of.c.owner_no == s.owner_no) & (of.c.version == s.version)
+    columns = (s.quarter, s.given, s.received, meter.c.id, meter.c.location, controller.c.id.label("microgrid"))
+    statement = select(*columns).join(of, key).join(meter, meter.c.no == s.meter_no)
+    statement = statement.join(controller, controller.c.number == s.owner_no)
+    return [
+        Shared(
+            quarter=row.quarter,
+            meter=unsigned64(row.id),
+            place=(row.microgrid, row.location),
+            given=row.given,
+            received=row.received,
+        )
+        for row in connection.execute(statement)
+    ]
 
 
 def _shown(connection: Connection, row: Any) -> dict[str, Any]:

@@ -1,13 +1,18 @@
 """The preview of a tariff: who would pay less, who more, and by how much."""
 
-from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse
 
-from utility.billing.preview import Change, histogram
+from commonwatt.model.local_calendar import local_text
+from utility.access.actor import Actor
+from utility.access.decisions import shown as shown_second
+from utility.billing.preview import sentences
+from utility.billing.steps import steps_of
 from utility.statistics.preview.api import Preview
+from utility.tariffs.store.tariffs import find_version
+from utility.tariffs.tariff import Tariff
 from utility.webkit.console.answers import ROWS, Skip, address
 from utility.webkit.console.console import Console
 from utility.webkit.rights import ClerksOrApprovers
@@ -35,22 +40,21 @@ def add_preview(app: FastAPI, console: Console) -> None:
         content = {
             "preview": made,
             "work": work,
-            "sums": _sums(made.changes),
-            "bars": histogram(made.changes),
+            "sentences": sentences(made.changes, made.month),
+            "steps": steps_of([int(100 * change.difference) for change in made.changes]),
             "rows": ranked[skip : skip + ROWS],
             "order": order,
             "earlier": address(path, order=order, skip=max(0, skip - ROWS)) if skip else "",
             "later": address(path, order=order, skip=skip + ROWS) if len(ranked) > skip + ROWS else "",
         }
-        return console.page(request, actor, "rates_preview.html", content)
+        return console.page(request, actor, "rates_preview.html", content | _stored(console, actor, made.tariff))
 
 
-def _sums(changes: list[Change]) -> dict[str, Any]:
-    less, more = (sum(sign * change.difference > 0 for change in changes) for sign in (-1, 1))
-    return {
-        "less": less,
-        "more": more,
-        "same": len(changes) - less - more,
-        "before": sum((change.before or Decimal(0) for change in changes), Decimal(0)),
-        "after": sum((change.after for change in changes), Decimal(0)),
-    }
+def _stored(console: Console, actor: Actor, tariff: Tariff) -> dict[str, Any]:
+    """Return of a stored tariff whether it waits for a second person, and whether the one who looks may be that."""
+    if not tariff.version:
+        return {"stored": None}
+    with console.database.reads.begin() as connection:
+        stored = find_version(connection, tariff.name, tariff.version)
+        second = shown_second(connection, console.api.second(actor), {stored.proposed_by: "proposed it"})
+    return {"stored": stored, "tariff": stored.tariff, "begins": local_text(tariff.effective, tariff.zone)} | second

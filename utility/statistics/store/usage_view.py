@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Select, func, select
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import Quarter
 from utility.database.town_zone import zone_of
+from utility.jobs.tables import settled_day
 from utility.registry.tables import controller, holding, installed, meter
-from utility.settlement.tables import settled_day
 from utility.statistics.months import Month, Span, columns_of, span_around
 from utility.statistics.packed import unpacked
 from utility.statistics.projection import Panel

@@ -15,7 +15,7 @@ from commonwatt.town.town import Direction, Function, average_w
 from utility.database.database import read_setting, upsert
 from utility.database.town_zone import TOWN
 from utility.outbox.changes import OpenCommand
-from utility.outbox.store import add_command
+from utility.outbox.store.commands import add_command
 from utility.outbox.tables import command
 from utility.readings.tables import compacted
 from utility.registry.tables import controller, installed, meter

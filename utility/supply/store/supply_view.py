@@ -8,9 +8,10 @@ from sqlalchemy import Connection
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.protocol.plant_messages import PlantReport
 from utility.database.database import read_setting, save_setting
+from utility.outbox.store.plant import last_report
 from utility.supply.buying.situation import Storm
 from utility.supply.deciding import plant_lasts_until
-from utility.supply.store.plant import last_report, purchases
+from utility.supply.store.plant import purchases
 from utility.supply.store.rations import rations
 
 WORDS = "supply"

@@ -8,7 +8,7 @@ from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from utility.database.database import upsert
 from utility.outbox.changes import OpenCommand
-from utility.outbox.store import add_command
+from utility.outbox.store.commands import add_command
 from utility.outbox.tables import command
 from utility.registry.tables import controller
 from utility.tariffs.rates import ToldRates

@@ -1,6 +1,6 @@
 """Answers that several pages give: errors in words for a browser, files, and fields that several forms have."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -13,6 +13,14 @@ from utility.webkit import shapes
 ROWS = 100  # rows of a page of a list
 MAX_CHOSEN = 1_000  # most boxes of a list that one form sends
 
+
+class Faults(dict[str, str]):
+    """What is wrong with a form, by the field's name; a field without a fault has an empty text."""
+
+    def __missing__(self, field: str) -> str:
+        return ""
+
+
 Why = Annotated[str, Form(max_length=2_000)]
 After = Annotated[str, Query(max_length=60)]
 Skip = Annotated[int, Query(ge=0, le=10_000_000)]
@@ -22,6 +30,20 @@ Number = Annotated[int, Path(ge=0, lt=2**31)]
 def plain(error: Exception) -> str:
     """Return an error for a page: without the command that helps at a terminal."""
     return error.text if isinstance(error, ConfigError) else str(error)
+
+
+def faults_of(error: Exception, fields: Iterable[str], **others: str) -> Faults:
+    """Return an error by the field of a form whose name it begins with; under the empty name if it names none.
+
+    Args:
+        error: Its text is such as ``place: r9 is no microgrid`` or ``to is in the future``.
+        fields: The names of the form's fields.
+        others: Fields by the names that errors have for them.
+    """
+    text = plain(error)
+    name = text.replace(":", " ").split(" ", 1)[0]
+    field = others.get(name, name)
+    return Faults({field: text.partition(": ")[2] or text} if field in fields else {"": f"{text}."})
 
 
 def refusing(status: int = 409) -> AbstractContextManager[None]:

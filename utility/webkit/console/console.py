@@ -1,7 +1,7 @@
 """What the console's pages share: the service behind them, and how a page is rendered."""
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -31,6 +31,8 @@ class Console:
     guesses: Guesses = field(default_factory=Guesses)  # counts guesses of passwords in open sessions
     streams: Streams = field(default_factory=Streams)  # tell browsers what has changed
     renderer: Renderer = field(default_factory=console_renderer)  # renders templates
+    # Return what rooms above have shown on every page of staff, by variable.
+    shared: dict[str, Callable[[], object]] = field(default_factory=lambda: {"board": lambda: None})
 
     @property
     def database(self) -> Database:
@@ -59,22 +61,24 @@ class Console:
         Args:
             actor: The person who asks; ``None``: nobody is logged in.
             template: The template's file.
-            content: Its variables, besides those of every page: ``actor``, ``now``, ``zone``, ``csrf_secret``,
-                ``navigation``, ``searches`` (whether there is a search), ``here`` (the request's path), ``message`` and
-                ``board`` (the alarms; none for those who may not see them).
+            content: Its variables, besides those of every page: ``actor``, ``now``, ``zone``, ``emulated_until``,
+                ``csrf_secret``, ``navigation``, ``searches`` (whether there is a search), ``here`` (the request's
+                path), ``message`` and ``board`` (the alarms; none for those who may not see them).
             status: The HTTP status.
             zone: The zone of its times; ``None``: the town's, from the database.
         """
+        is_staff = actor is not None and actor.has(*STAFF)
         shared = {
             "actor": actor,
             "now": self.now(),
             "zone": zone or self.zone(),
+            "emulated_until": self.api.zone.emulated_until,
             "csrf_secret": "" if actor is None else actor.csrf,
-            "searches": actor is not None and actor.has(*STAFF),
+            "searches": is_staff,
             "navigation": [] if actor is None else groups_of(entries_for(actor)),
             "here": request.url.path,
             "message": _message(request, actor),
-            "board": self.api.alarms.board() if actor is not None and actor.has(*STAFF) else None,
+            **{name: make() if is_staff else None for name, make in self.shared.items()},
         }
         return HTMLResponse(self.renderer.render(template, {**shared, **content}), status)
 

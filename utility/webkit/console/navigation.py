@@ -19,6 +19,11 @@ class Entry:
     title: str  # for people
     path: str  # its address
     roles: frozenset[Role]  # the roles that may open it
+    below: str = ""  # where its other pages are; empty: below its address
+
+    def holds(self, here: str) -> bool:
+        """Return whether a page is it, or one of its other pages."""
+        return here.startswith((self.path, self.below or self.path))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +35,7 @@ class PageGroup:
 
     def holds(self, here: str) -> bool:
         """Return whether a page is one of it, or below one."""
-        return any(here.startswith(entry.path) for entry in self.entries)
+        return any(entry.holds(here) for entry in self.entries)
 
 
 NAVIGATION = (
@@ -41,7 +46,7 @@ NAVIGATION = (
     Entry("Town", "Completeness", "/console/completeness", STAFF),
     Entry("Alarms", "Alarms", "/console/alarms", STAFF),
     Entry("Operation", "Schedules", "/console/schedules", STAFF),
-    Entry("Operation", "Jobs", "/console/jobs", _WATCH),
+    Entry("Operation", "System", "/console/system", _WATCH, below="/console/jobs"),
     Entry("Operation", "Requests", "/console/requests", _WATCH),
     Entry("Operation", "Devices", "/console/devices", frozenset({Role.ADMIN, Role.OPERATOR})),
     Entry("Billing", "Quarantine", "/console/quarantine", STAFF),

@@ -1,20 +1,26 @@
 """Renders the console's templates (Jinja2; every value is escaped, a missing one is an error)."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from pydantic import BaseModel
 
 from commonwatt.protocol.controller_commands import STRATEGY_WORDS
+from utility.access.actions import action_words
+from utility.access.roles import ROLE_WORDS, Role
 from utility.webkit.columns import ListColumn, cells, type_name
+from utility.webkit.console.squares import squares_of
 from utility.webkit.console.static_files import load_static
 
+_MOMENT = re.compile(r"<(textarea|pre|code)\b.*?</\1>|(\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ)", re.DOTALL)
 MISSING = "\u2013"  # what stands for a missing value: a dash
 _TEMPLATES = sorted(Path(__file__).parents[2].glob("*/templates"))  # each room's; a name is there once
 
@@ -48,12 +54,17 @@ class Renderer:
             type_name=type_name,
             link=link,
             row_words=row_words,
+            heads=heads,
+            squares=squares_of,
+            action_words=action_words,
+            role_words=lambda role: ROLE_WORDS[Role(role)],
             strategy=lambda name: STRATEGY_WORDS.get(name, name),
         )
 
     def render(self, template: str, content: Mapping[str, Any]) -> str:
         """Return a rendered template."""
-        return self._environment.get_template(template).render(content)
+        page = self._environment.get_template(template).render(content)
+        return _MOMENT.sub(lambda found: found[0] if found[1] else _local(found[2], content["zone"]), page)
 
 
 @cache
@@ -67,15 +78,30 @@ def link(row: BaseModel, column: ListColumn) -> str:
     return column.shown.link.format_map({name: quote(str(value), safe="") for name, value in row})
 
 
-def row_words(row: BaseModel) -> str:
-    """Return a row's first columns in words, for those who hear a page."""
-    return ", ".join(cells(row, 4).values())
+def row_words(row: Any, chosen: object) -> str:
+    """Return a row in words, for those who hear a page: its first columns, or the value by which it is chosen."""
+    return ", ".join(cells(row, 4).values()) if isinstance(row, BaseModel) else str(chosen)
+
+
+def heads(columns: Iterable[ListColumn]) -> list[str]:
+    """Return the heads of a list's columns; those of numbers begin with ``#``."""
+    return [f"{'#' if column.is_number else ''}{column.shown.words}" for column in columns]
 
 
 @pass_context
 def local(context: Context, time: float) -> str:
     """Return a time in the page's ``zone``, for people."""
-    return datetime.fromtimestamp(time, context["zone"]).strftime("%d %b %Y %H:%M:%S")
+    return local_words(time, context["zone"])
+
+
+def local_words(time: float, zone: ZoneInfo) -> str:
+    """Return a time in a zone, for people."""
+    return datetime.fromtimestamp(time, zone).strftime("%d %b %Y %H:%M:%S")
+
+
+def _local(moment: str, zone: ZoneInfo) -> str:
+    """Return a time of a text that is for every reader (``commonwatt.model.words.moment``) as pages show times."""
+    return local_words(datetime.fromisoformat(moment).timestamp(), zone)
 
 
 def utc(time: float) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fastapi import FastAPI, HTTPException, Request, Response
 
-from commonwatt.model.palette import stylesheet
+from commonwatt.model.palette import BRAND, stylesheet
 from utility.webkit.rights import OPEN
 
 _HERE = Path(__file__).parent
@@ -64,7 +64,7 @@ def _manifest(icon: str) -> bytes:
     pictures = [{"src": icon, "sizes": "any", "type": _TYPES[".svg"]}]
     names = {"name": "Commonwatt", "short_name": "Commonwatt", "icons": pictures}
     places = {"start_url": "/console/", "scope": "/console/", "display": "standalone"}
-    return json.dumps(names | places | {"background_color": "#ffffff", "theme_color": "#00bb66"}).encode()
+    return json.dumps(names | places | {"background_color": "#ffffff", "theme_color": BRAND}).encode()
 
 
 def _loaded(name: str, content: bytes) -> StaticFile:

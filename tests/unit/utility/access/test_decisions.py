@@ -15,9 +15,9 @@ from tests.unit.utility.conftest import NOW
 from tests.unit.utility.corrections.test_pages import FIRST, estimates
 from tests.unit.utility.overview.test_quarantine_page import send_letters
 from utility.access.actor import Actor, Via
+from utility.access.decisions import Second
 from utility.access.roles import Role
 from utility.access.store import audit_log
-from utility.access.two_people import Second
 from utility.billing import decisions as runs
 from utility.corrections.decisions import decide_chosen
 from utility.corrections.lifecycle import Action

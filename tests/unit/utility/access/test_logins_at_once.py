@@ -13,7 +13,7 @@ from utility.access.store import access
 from utility.assembly.application import make_app
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database
-from utility.readings.health import Health
+from utility.database.health import Health
 from utility.webkit.services import Api
 
 NOW = 1_800_005_000

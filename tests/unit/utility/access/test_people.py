@@ -9,9 +9,9 @@ from commonwatt.config.files import load_settings
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 from utility.access.actor import Actor, Via
+from utility.access.decisions import Second, refusal, seconds, words_of
 from utility.access.roles import Role
 from utility.access.store.second_people import Standing
-from utility.access.two_people import Second, refusal, seconds, words_of
 
 DAY = 86_400
 

@@ -14,8 +14,9 @@ from utility.access.one_time import STEP_S
 from utility.access.roles import Role
 from utility.access.rules import AccessFaultError
 from utility.access.store import access, audit_log, second_factors, started_logins
-from utility.access.store.people import By, listed
+from utility.access.store.acting import By
 from utility.database.database import Database
+from utility.people.store import listed
 
 kind = databases.both_kinds
 

@@ -10,9 +10,9 @@ from utility.access.actor import Actor, Via
 from utility.access.roles import Role
 from utility.access.store.audit_log import Wanted, entries
 from utility.alarms import store as store
-from utility.alarms.alarms import Alarms, Board
 from utility.alarms.board import State
 from utility.alarms.conditions import Counted, Facts
+from utility.alarms.decisions import Alarms, Board
 from utility.alarms.silences import LONGEST_S
 from utility.corrections.tables import finding
 from utility.database.database import Database

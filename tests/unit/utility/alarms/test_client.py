@@ -11,10 +11,10 @@ import pytest
 
 from commonwatt.runtime.clock import Clock
 from harness.network.waiting import free_port
-from utility.alarms import client
-from utility.alarms.client import Alertmanager, AlertmanagerError
+from utility.alarms.jobs import client
+from utility.alarms.jobs.client import Alertmanager, AlertmanagerError
+from utility.alarms.jobs.watch import Watch
 from utility.alarms.silences import ways_of
-from utility.alarms.watch import Watch
 
 NOW = 1_800_000_000
 CLOCK = Clock(origin=NOW, monotonic_origin=1e12)  # it stands still

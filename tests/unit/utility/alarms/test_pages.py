@@ -14,9 +14,10 @@ from commonwatt.runtime.clock import Clock
 from harness.console import Browser, text_of
 from tests.unit.utility.conftest import NOW
 from utility.access.roles import Role
-from utility.alarms.client import Alertmanager
 from utility.alarms.conditions import Counted, Facts
-from utility.alarms.watch import Seen, Watch
+from utility.alarms.decisions import alarms_of
+from utility.alarms.jobs.client import Alertmanager
+from utility.alarms.jobs.watch import Seen, Watch
 from utility.webkit.console.console import Console
 from utility.webkit.services import Api
 
@@ -28,13 +29,13 @@ def api(app: FastAPI) -> Api:
     console: Console = app.state.console
     api, clock = console.api, console.api.clock
     facts: Callable[[Counted | None], Facts] = lambda _: Facts(silent_s={"r001": 400.0})  # noqa: E731 - replaces a field
-    object.__setattr__(api.alarms, "_facts", facts)
+    object.__setattr__(alarms_of(api), "_facts", facts)
     for _ in range(2):
-        api.alarms.count()
-        api.alarms.look()
+        alarms_of(api).count()
+        alarms_of(api).look()
         clock.origin += 150
-    api.alarms.look()
-    api.alarms.save()
+    alarms_of(api).look()
+    alarms_of(api).save()
     return api
 
 
@@ -75,7 +76,7 @@ def test_program_is_told_what_is_wrong_with_a_request(api: Api, browser: Callabl
         assert answer.status_code == (200 if words is None else 422)
         assert (words or "no") in answer.text
     late = {"place": "r999", "start": NOW, "until": NOW + 3_600, "note": "cable"}
-    assert "place: r999" in act(operator, "/alarms/maintenances", late).text
+    assert "r999" in act(operator, "/alarms/maintenances", late).text
     assert act(browser(Role.VIEWER), "/alarms/acknowledgements", good).status_code == 403
 
 
@@ -128,7 +129,7 @@ def test_acknowledgement_shows_who_sees_to_it_until_when_and_can_be_ended(
     assert text_of(operator.get("/console/alarms/count")) == "○ 1 acknowledged"
     assert operator.post(f"/console/alarms/acknowledgements/{2**70}/end").status_code == 422
     assert operator.post("/console/alarms/acknowledgements/1/end").status_code == 303
-    assert api.alarms.board().counts.critical == 1
+    assert alarms_of(api).board().counts.critical == 1
     neither = operator.post("/console/alarms/one", {"key": KEY, "note": "x"})
     assert (neither.status_code, "choose for how long" in neither.text) == (422, True)
     assert operator.get("/console/alarms/one?key=CommonwattNone").status_code == 404
@@ -140,25 +141,28 @@ def test_maintenance_takes_the_towns_time_and_tells_mistakes_beside_what_was_typ
     operator = browser(Role.OPERATOR)
     good = {"place": "r001", "part": "gateway", "start": "2027-01-15T08:00", "end": "2027-01-15T12:00", "note": "cable"}
     assert operator.post("/console/alarms/maintenance", good).status_code == 303
-    (silence,) = api.alarms.board().silences
+    (silence,) = alarms_of(api).board().silences
     assert (silence.subject, silence.end - silence.start) == ("the gateway of r001", 14_400)
     assert datetime.fromtimestamp(silence.start, UTC).hour == 13  # New York is five hours behind
     for wrong, words in (
-        ({"place": "r001, r999"}, "place: r999 is no microgrid"),
-        ({"place": ""}, "place: name the places, or choose the whole town"),
-        ({"place": "r001", "whole": "yes"}, "place: name the places, or choose the whole town"),
-        ({"end": "2027-01-15T08:00"}, "end: comes after the start"),
-        ({"end": "2027-03-15T08:00"}, "end: is more than 31 days after the start"),
+        ({"place": "r001, r999"}, "r999 is no microgrid"),
+        ({"place": ""}, "name the places, or choose the whole town"),
+        ({"place": "r001", "whole": "yes"}, "name the places, or choose the whole town"),
+        ({"end": "2027-01-15T08:00"}, "comes after the start"),
+        ({"end": "2027-03-15T08:00"}, "is more than 31 days after the start"),
         ({"start": "soon"}, "is no time"),
-        ({"note": " "}, "note: say why"),
-        ({"part": "roof"}, "part: roof is none of"),
+        ({"note": " "}, "say why"),
+        ({"part": "roof"}, "roof is none of"),
     ):
         answer = operator.post("/console/alarms/maintenance", good | wrong)
         assert answer.status_code == 422
         assert words in text_of(answer)
+        field = next(iter(wrong))
+        assert f'name="{field}"' in answer.text.partition('aria-invalid="true"')[0].rpartition("<")[2]
+        assert f'aria-describedby="{field}-' in answer.text
         typed = good | wrong
         assert all(f'value="{typed[name]}"' in answer.text for name in ("place", "start", "end"))
-    assert len(api.alarms.board().silences) == 1
+    assert len(alarms_of(api).board().silences) == 1
 
 
 def test_viewer_acts_on_nothing_and_a_resident_sees_nothing(api: Api, browser: Callable[..., Browser]) -> None:
@@ -171,7 +175,7 @@ def test_viewer_acts_on_nothing_and_a_resident_sees_nothing(api: Api, browser: C
     }
     for person in (viewer, resident):
         assert {person.post(path, fields).status_code for path, fields in acts.items()} == {403}
-    assert api.alarms.board().silences == ()
+    assert alarms_of(api).board().silences == ()
     for path in ("/console/alarms", "/console/alarms/count", f"/console/alarms/one?key={KEY}", "/alarms"):
         assert (viewer.get(path).status_code, resident.get(path).status_code) == (200, 403)
     assert "alarm-count" not in resident.get("/console/home").text
@@ -179,7 +183,7 @@ def test_viewer_acts_on_nothing_and_a_resident_sees_nothing(api: Api, browser: C
 
 def test_dead_alertmanager_is_told_with_its_age(api: Api, browser: Callable[..., Browser]) -> None:
     watch = Watch(Alertmanager("127.0.0.1:9", None), Clock(origin=NOW, monotonic_origin=1e12))
-    api.alarms.watch = watch
+    alarms_of(api).watch = watch
     operator = browser(Role.OPERATOR)
     watch.seen = Seen(time=int(api.clock.now()) - 600, complaint="Alertmanager at 127.0.0.1:9: timed out")
     shown = text_of(operator.get("/console/alarms"))
@@ -205,8 +209,8 @@ def test_silence_that_was_made_elsewhere_without_an_end_is_shown(api: Api, brows
         def silences(self) -> bytes:
             return json.dumps([silence]).encode()
 
-    api.alarms.watch = Watch(ForEver("127.0.0.1:9", None), Clock(origin=NOW, monotonic_origin=0, speed=2))
-    api.alarms.watch.look()
+    alarms_of(api).watch = watch = Watch(ForEver("127.0.0.1:9", None), Clock(origin=NOW, monotonic_origin=0, speed=2))
+    watch.look()
     operator = browser(Role.OPERATOR)
     operator.raises = False
     assert [one["id"] for one in operator.get("/alarms").json()["silences"]] == ["5e1f"]
@@ -215,16 +219,16 @@ def test_silence_that_was_made_elsewhere_without_an_end_is_shown(api: Api, brows
 
 def test_page_of_a_town_with_every_gateway_silent_is_small(api: Api, browser: Callable[..., Browser]) -> None:
     facts = Facts(silent_s={f"r{no:03}": 400.0 for no in range(1, 803)})
-    object.__setattr__(api.alarms, "_facts", lambda _: facts)
-    api.alarms.look()
+    object.__setattr__(alarms_of(api), "_facts", lambda _: facts)
+    alarms_of(api).look()
     api.clock.origin += 150
-    api.alarms.look()
+    alarms_of(api).look()
     operator = browser(Role.OPERATOR)
     page = operator.get("/console/alarms")
     assert "Gateway silent: 802 alarms" in text_of(page)
     assert "802 critical" in text_of(page)
     assert len(page.content) < 50_000
-    one = api.alarms.board().rows[0].alarm.key
+    one = alarms_of(api).board().rows[0].alarm.key
     assert "All 802 alarms of this name: r001, r002, r003 and 799 more" in text_of(
         operator.get("/console/alarms/one", params={"key": one})
     )
@@ -232,8 +236,8 @@ def test_page_of_a_town_with_every_gateway_silent_is_small(api: Api, browser: Ca
     assert operator.post("/console/alarms/one", {"key": one, "silence_s": 3_600, "equal": "true"}).status_code == 303
     facts.silent_s["r900"] = 400.0  # type: ignore[index]
     api.clock.origin += 150
-    api.alarms.look()
+    alarms_of(api).look()
     api.clock.origin += 150
-    api.alarms.look()
-    board = api.alarms.board()
+    alarms_of(api).look()
+    board = alarms_of(api).board()
     assert (len(board.rows), board.counts.critical, len(board.silences)) == (803, 0, 1)

@@ -14,10 +14,10 @@ from harness.worlds.utility import a_heartbeat, register_in
 from utility.assembly.application import make_app
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database
+from utility.database.health import Health
 from utility.outbox.changes import SawGateway
 from utility.outbox.steps import Refused
-from utility.readings.gateway_metrics import GatewayMetrics
-from utility.readings.health import Health
+from utility.readings.metrics import GatewayMetrics
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.writer import Writer
 from utility.readings.tables import gateway_seen

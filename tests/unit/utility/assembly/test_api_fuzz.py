@@ -19,7 +19,7 @@ from utility.access.roles import Role
 from utility.assembly.application import make_app
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database, open_database
-from utility.readings.health import Health
+from utility.database.health import Health
 from utility.registry.store.registration import fill_registry
 from utility.webkit.services import Api
 

@@ -19,7 +19,7 @@ from harness.worlds.sent import append
 from utility.assembly.cli import app
 from utility.database.database import Database
 from utility.outbox.changes import OpenCommand, SawGateway
-from utility.outbox.store import add_command
+from utility.outbox.store.commands import add_command
 from utility.readings.store.writer import Writer
 
 NOON = 1_800_014_400 - 1_800_014_400 % 86_400 + 12 * 3600
@@ -72,7 +72,7 @@ def cells(shown: str) -> list[str]:
         ({"cmd": "schedule", "periods": {"relay_s": None}}, "schedule relay_s=as in its file"),
         ({"cmd": "schedule", "periods": {}, "meters": "lossless"}, "schedule meters lossless"),
         ({"cmd": "aggregate"}, "aggregate"),
-        ({"cmd": "aggregate", "at": "meters", "mode": "lossy", "for_s": 600}, "aggregate at meters, lossy, for 600 s"),
+        ({"cmd": "aggregate", "at": "meters", "mode": "lossy", "for_s": 600}, "aggregate at meters, lossy, for 10 min"),
         ({"cmd": "deaggregate"}, "deaggregate"),
         ({"cmd": "get", "blocks": [(10001, 3, 2_000_000, "f")]}, "get 1 block"),
         (

@@ -46,9 +46,9 @@ from utility.database.town_zone import TOWN
 from utility.jobs.calendar_periods import LocalMonth
 from utility.jobs.plans import Plan
 from utility.jobs.store.job_leases import take
-from utility.jobs.tables import period
+from utility.jobs.tables import period, settled_day, settlement_due, usage_due
 from utility.outbox.changes import Append, OpenCommand
-from utility.outbox.store import add_command, open_commands
+from utility.outbox.store.commands import add_command, open_commands
 from utility.readings.store import parts, reads
 from utility.readings.store.compactor import SETTLE_S, Compactor
 from utility.readings.store.dead_letters import dead_letter_row, dead_letters
@@ -58,10 +58,10 @@ from utility.readings.store.writer import Writer
 from utility.readings.tables import compacted, dead_letter, event, part, quarantined
 from utility.registry.store.registration import fill_registry
 from utility.registry.tables import meter
-from utility.settlement.tables import settled, settled_day, settlement_due
+from utility.settlement.tables import settled
 from utility.statistics.months import month_number
 from utility.statistics.packed import packed as table_packed
-from utility.statistics.tables import usage_batteries, usage_day, usage_due
+from utility.statistics.tables import usage_batteries, usage_day
 
 FIRST = 2_000_000
 QUARTERS = 12

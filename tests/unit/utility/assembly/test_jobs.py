@@ -20,10 +20,10 @@ from utility.assembly import jobs as table
 from utility.assembly.jobs import Jobs
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database
+from utility.database.health import Health
 from utility.jobs.calendar_periods import LocalDay
 from utility.jobs.tables import period
-from utility.outbox.store import open_commands
-from utility.readings.health import Health
+from utility.outbox.store.commands import open_commands
 from utility.readings.ingest.ingest import Ingest
 from utility.readings.store import gap_finder
 from utility.readings.store.compactor import Compactor

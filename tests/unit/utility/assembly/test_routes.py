@@ -35,6 +35,7 @@ VALUES = {
     "meter": "10001",
     "name": "standard",
     "number": "99999",
+    "kind": "lines",
 }
 QUERY = {"start": "2026-12-30", "end": "2027-01-02", "meter": "10001", "day": "2027-01-14"}
 

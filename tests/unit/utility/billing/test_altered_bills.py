@@ -21,8 +21,8 @@ from utility.billing.store.issued_bills import bill_in, issued_bills
 from utility.billing.store.run_bills import prepared
 from utility.billing.tables import bill
 from utility.database.database import Database
-from utility.exports.exports import Asked, bills_export
 from utility.exports.selection import Selection
+from utility.exports.store.exports import Asked, bills_export
 
 people, world = _people, _world
 kind = pytest.fixture(lambda: "sqlite")

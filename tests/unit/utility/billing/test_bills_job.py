@@ -17,10 +17,10 @@ from utility.billing.store import billing_sources
 from utility.billing.store.billing import check_run, issue_run, runs
 from utility.database.database import Database
 from utility.jobs.catalogue import plan_of
-from utility.jobs.listing import listed
 from utility.jobs.runner import Job, Schedule
+from utility.jobs.store.listing import listed
+from utility.jobs.tables import settled_day
 from utility.jobs.threads import HERE
-from utility.settlement.tables import settled_day
 from utility.tariffs.store import tariffs
 
 kind = databases.both_kinds

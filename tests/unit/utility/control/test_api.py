@@ -21,13 +21,13 @@ def test_a_change_is_made_answered_and_put_back(browser: Browsers, database: Dat
     change = browser(Role.VIEWER).get("/commands/1").json()
     assert (change["change"]["waits"], change["change"]["made"]) == (False, "2027-01-15T09:23:20Z")
     first, second = change["microgrids"]
-    assert first["before"] == "relay_s 60 s (file)"
-    assert (second["before"], second["answer"]) == ("relay_s: not known", "done")
+    assert first["before"] == "relay 60 s (its own)"
+    assert (second["before"], second["answer"]) == ("relay: not known", "done")
     assert second["answered"] == "2027-01-15T08:00:00Z"
     back = post(operator, "/commands/1/put-back").json()
-    assert [one["what"] for one in back["microgrids"]] == ["schedule relay_s=as in its file"]
+    assert [one["what"] for one in back["microgrids"]] == ["schedule relay its own"]
     listed = browser(Role.VIEWER).get("/commands/changes?limit=1").json()
-    assert [one["what"] for one in listed["changes"]] == ["put back change 1: schedule relay_s=as in its file"]
+    assert [one["what"] for one in listed["changes"]] == ["put back change 1: schedule relay its own"]
 
 
 def test_the_second_person_is_told_and_wrong_fields_are_named(browser: Browsers, database: Database) -> None:
@@ -37,7 +37,7 @@ def test_the_second_person_is_told_and_wrong_fields_are_named(browser: Browsers,
     assert (preview["newest"], preview["effects"][0]["delay_s"], preview["refused"]) == (0, [135, 975], "")
     post(anna, "/commands", **SLOWER, seen=0, everyone=True)
     told = post(ben, "/commands", **SLOWER, microgrids=["r001"], seen=preview["newest"])
-    assert (told.status_code, "r001: anna changed relay_s at" in told.json()["detail"]) == (409, True)
+    assert (told.status_code, "r001: anna changed relay at" in told.json()["detail"]) == (409, True)
     wrong = post(ben, "/commands", action="reduce", fields={"state": "on"}, microgrids=["r001"])
     assert (wrong.status_code, wrong.json()["detail"]) == (422, "reduce needs for_s")
     assert post(ben, "/commands", **SLOWER, seen=0, microgrids=["r009"]).status_code == 409

@@ -17,14 +17,14 @@ from utility.access.actor import Actor, Via
 from utility.access.roles import Role
 from utility.access.store import audit_log
 from utility.control.changes import Asked, Change, ChangeError, Chosen, NewerChangeError, Target
-from utility.control.changing import cancel_change, make_change, preview_change, put_back, send_due, title
+from utility.control.decisions import cancel_change, make_change, preview_change, put_back, send_due, title
 from utility.control.fields import FieldsError, checked_command, parsed_weights
 from utility.control.in_force import before_words, in_force, inverse
 from utility.control.store.control_changes import find_change, newest_changes, targets_of
 from utility.database.database import Database
 from utility.outbox.changes import CloseCommand, SawGateway
 from utility.outbox.settings import settings_of
-from utility.outbox.store import open_commands
+from utility.outbox.store.commands import open_commands
 from utility.readings.store.writer import Writer
 
 kind = databases.both_kinds
@@ -97,11 +97,11 @@ def test_a_change_is_kept_with_what_was_before_and_each_gateways_answer(database
     change, (first, second) = seen(database, number)
     assert (change.person, title(change), dict(change.counts)) == (
         "anna",
-        "schedule relay_s=900",
+        "schedule relay 900 s",
         {"done": 1, "refused": 1},
     )
-    assert (first.state, before_words(first.before)) == ("done", "relay_s 60 s (file)")
-    assert (second.state, before_words(second.before)) == ("refused", "relay_s: not known")
+    assert (first.state, before_words(first.before)) == ("done", "relay 60 s (its own)")
+    assert (second.state, before_words(second.before)) == ("refused", "relay: not known")
     with database.reads.begin() as connection:
         (entry,) = audit_log.entries(connection, audit_log.Wanted(), 9)
     assert (entry["person"], entry["action"], entry["subject"]) == ("anna", "command.send", f"change {number}")
@@ -119,7 +119,7 @@ def test_a_change_is_put_back_where_it_was_done(database: Database) -> None:
         True,
     ]
     assert (title(seen(database, back)[0]), seen(database, back)[0].undoes) == ("put back change 1", number)
-    with pytest.raises(NewerChangeError, match="ben changed relay_s"):
+    with pytest.raises(NewerChangeError, match="ben changed relay"):
         put_back(database, ANNA, number, NOW)
 
 
@@ -163,9 +163,7 @@ def test_the_second_of_two_people_is_told_and_changes_nothing(database: Database
     make_change(database, ANNA, tune(900), NOW)
     form = 1
     make_change(database, ANNA, tune(600, seen=form), NOW + 60)
-    with pytest.raises(
-        NewerChangeError, match=r"r001: anna changed relay_s at .* \(change 2: schedule relay_s=600, 1 "
-    ):
+    with pytest.raises(NewerChangeError, match=r"r001: anna changed relay at .* \(change 2: schedule relay 600 s, 1 "):
         make_change(database, BEN, tune(300, ALL, seen=form), NOW + 90)
     assert list(waiting(database)) == ["r001"]
     with database.reads.begin() as connection:

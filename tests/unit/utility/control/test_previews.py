@@ -14,8 +14,7 @@ from harness.real import databases
 from harness.worlds import sent
 from tests.unit.utility.control.test_changes import ANNA, NOW, R001, ask, hear, heartbeat, tune
 from utility.control.changes import AllowanceError
-from utility.control.changing import make_change, preview_change
-from utility.control.effects import has_figures
+from utility.control.decisions import make_change, preview_change
 from utility.control.preview import (
     HEAD_BYTES,
     MESSAGE_BYTES,
@@ -30,6 +29,7 @@ from utility.control.preview import (
     longest_delay_s,
     messages_every,
 )
+from utility.control.store.effects import has_figures
 from utility.database.database import Database
 from utility.readings.store.relayed import relayed_by
 from utility.readings.store.writer import Writer
@@ -146,10 +146,7 @@ def test_without_a_measurement_there_is_no_figure_but_a_reason(name: str) -> Non
 def test_back_to_an_unknown_period_of_a_file_has_no_figure() -> None:
     said = heartbeat(lte=line(0, 5), tuned=("relay_s",))
     fields = {"cmd": "schedule", "periods": {"relay_s": None}}
-    assert (
-        effect_on("r001", fields, said, relayed(60, 1), LEFT_S).why
-        == "the period of the gateway's file is not known here"
-    )
+    assert effect_on("r001", fields, said, relayed(60, 1), LEFT_S).why == "the gateway's own period is not known here"
     assert effect_on("r001", fields, said, relayed(60, 1), LEFT_S, 900).after is not None
 
 
@@ -176,7 +173,7 @@ def test_what_breaks_the_allowance_is_refused_with_the_figure_and_what_saves_is_
         message = sent.append(sent.blocks({0: 1, 1: 2, 2: 3, 3: 4}), received=NOW - 4800 + 60 * minute)
         writer.commit([message.__class__(**{**vars(message), "size": 90_000})])
     with database.reads.begin() as connection:
-        found = relayed_by(connection, ["r001"])["r001"]
+        found = Relayed(**relayed_by(connection, ["r001"])["r001"])
     assert (found.seconds, found.batches, found.slots, found.size) == (4500, 75, 300, 75 * 90_000)
     hear(database, lte=line(0, 1_900_000_000), periods={"collect_s": 60, "levels_s": 60, "relay_s": 900})
     assert "carry" in (refused := preview_change(database, tune(15), NOW).refused), refused

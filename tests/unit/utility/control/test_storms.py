@@ -9,11 +9,11 @@ import pytest
 from commonwatt.protocol.controller_commands import ControllerOutcome
 from utility.access.actor import Actor, Via
 from utility.access.roles import Role
-from utility.control import storms
-from utility.control.storms import announce_storm
+from utility.control import decisions as storms
+from utility.control.decisions import announce_storm
 from utility.database.database import Database, open_database
 from utility.outbox.changes import CloseCommand
-from utility.outbox.store import open_commands
+from utility.outbox.store.commands import open_commands
 from utility.readings.store.writer import Writer
 from utility.supply.buying.situation import Storm
 from utility.supply.store.supply_view import announced_storm

@@ -16,7 +16,7 @@ from gateway.control.microgrid_states import MicrogridStates
 from harness.real import databases
 from tests.unit.utility.control.test_changes import ANNA, R001, answer, ask
 from utility.control.changes import ChangeError
-from utility.control.changing import make_change, send_due
+from utility.control.decisions import make_change, send_due
 from utility.control.jobs import WeightsJob
 from utility.control.store.weights import set_weight
 from utility.control.weights import AHEAD, Weighting, after, to_tell
@@ -24,7 +24,7 @@ from utility.database.database import Database
 from utility.jobs.calendar_periods import Period
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
-from utility.outbox.store import open_commands
+from utility.outbox.store.commands import open_commands
 from utility.outbox.tables import command
 from utility.registry.store.accounts import load_for_change, save_dated_registry
 

@@ -127,7 +127,8 @@ def test_value_is_entered_or_the_form_says_what_is_wrong(browser: Browsers, data
     fields = {"meter": "10001", "start": "2026-11-01T18:00", "end": "2026-11-01T20:00", "energy": "4,25", "why": "x"}
     wrong = clerk.post(f"{LIST}/edit", fields)
     assert wrong.status_code == 422
-    assert "energy 4,25: must be kilowatt-hours such as 4.25" in text_of(wrong)
+    assert "must be kilowatt-hours such as 4.25" in text_of(wrong)
+    assert 'aria-describedby="energy-help energy-fault"' in wrong.text, "beside the field"
     assert 'value="2026-11-01T18:00"' in wrong.text, "what was written stays in the form"
     done = clerk.post(f"{LIST}/edit", fields | {"energy": "0.25"})
     assert "8 quarter-hours entered, 0.250 kWh" in text_of(clerk.get(done.headers["location"]))

@@ -30,7 +30,7 @@ from utility.jobs.calendar_periods import Seconds
 from utility.jobs.plans import Plan
 from utility.jobs.store.job_leases import take
 from utility.jobs.tables import period
-from utility.outbox.store import open_commands
+from utility.outbox.store.commands import open_commands
 from utility.readings.store import reads
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.conflicts import conflicts

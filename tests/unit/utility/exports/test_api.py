@@ -14,9 +14,9 @@ from harness.worlds.sent import append, blocks
 from utility.assembly.application import make_app
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database
+from utility.database.health import Health
 from utility.exports import api as exports
 from utility.exports.columns import EVENTS_TABLE
-from utility.readings.health import Health
 from utility.readings.store.writer import Writer
 from utility.webkit.services import Api
 

@@ -234,7 +234,7 @@ def test_a_selection_is_by_meter_microgrid_and_account(
         return {row["meter_id"] for row in csv.DictReader(io.StringIO(export(*words, *selected)))}
 
     for scanned in (8, 0):  # By looking up each block, and by reading all of them.
-        monkeypatch.setattr("utility.exports.store.SCANNED_FROM", scanned)
+        monkeypatch.setattr("utility.exports.store.blocks.SCANNED_FROM", scanned)
         assert meters("--meter", "10001") == {"10001"}
         assert meters("--meter", "10001", "--meter", "10002") == {"10001", "10002"}
         assert meters("--microgrid", "r001") == {"10001", "10002"}
@@ -316,7 +316,7 @@ def test_a_full_disk_is_named_and_finished_files_stay(
     export("readings", "--from", FROM, "--to", TO, "--out", str(expected), "--format", "csv")
 
     with monkeypatch.context() as patched:
-        from utility.exports import folder
+        from utility.exports.store import folder
 
         write, room = folder.Hashed.write, [40_000]
 
@@ -452,7 +452,8 @@ def test_an_account_has_what_its_meters_measured_while_it_had_them(
 KILLED = """
 import os, sys
 from pathlib import Path
-from utility.exports import folder, writers
+from utility.exports.store import folder
+from utility.exports import writers
 from utility.exports.cli import app
 left = int(sys.argv.pop(1))
 

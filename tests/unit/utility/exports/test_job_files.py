@@ -19,10 +19,9 @@ from utility.exports.jobs import BackupJob, ExportsJob, backup_plan
 from utility.jobs.calendar_periods import LocalDay, LocalMonth, Period
 from utility.jobs.catalogue import catalogue
 from utility.jobs.store.job_leases import NotYetError, Turn
-from utility.overview.job_previews import PREVIEWS, preview
+from utility.jobs.tables import settled_day, usage_due
+from utility.overview.store.job_previews import PREVIEWS, preview
 from utility.readings.store import reads
-from utility.settlement.tables import settled_day
-from utility.statistics.tables import usage_due
 
 NOW = 1_800_000_000
 

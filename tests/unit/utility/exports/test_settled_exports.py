@@ -23,13 +23,13 @@ from harness.real.jobs import compact
 from harness.worlds.sent import append, blocks
 from utility.billing.bill import Bill, Line, LineKind
 from utility.database.database import Database
-from utility.exports import exports
 from utility.exports.cli import app
 from utility.exports.columns import Coded, Rows
 from utility.exports.holdings import Held
 from utility.exports.readings import Grids
 from utility.exports.resolutions import Resolution
 from utility.exports.settled import settled_rows
+from utility.exports.store import exports
 from utility.jobs.calendar_periods import NEW_YORK
 from utility.readings.store.writer import Writer
 from utility.settlement.cli.settlement import app as settlement

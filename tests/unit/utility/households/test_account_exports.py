@@ -17,10 +17,10 @@ from commonwatt.model.times import parse_time
 from commonwatt.settlement.settled import Quantity, SettledQuality, SettledQuarters
 from commonwatt.town.town import Direction, Function
 from harness.green_button import faults
+from utility.exports.customer.files import spreadsheet
+from utility.exports.customer.green_button import green_button
+from utility.exports.customer.quarters import AccountQuarters, Flow, Quality, from_readings, from_settled
 from utility.exports.holdings import Held, held_by
-from utility.households.exports.files import spreadsheet
-from utility.households.exports.green_button import green_button
-from utility.households.exports.quarters import AccountQuarters, Flow, Quality, from_readings, from_settled
 from utility.jobs.calendar_periods import NEW_YORK
 from utility.registry.accounts import DatedRegistry, Holding, Installed
 

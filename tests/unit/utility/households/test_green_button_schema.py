@@ -17,8 +17,8 @@ import pytest
 
 from commonwatt.model.times import parse_time
 from harness.green_button import ATOM, ATOM_SHAPES, CODES, ESPI, RANGES, SHAPES, Part, faults
-from utility.households.exports.green_button import green_button
-from utility.households.exports.quarters import AccountQuarters, Flow, Quality
+from utility.exports.customer.green_button import green_button
+from utility.exports.customer.quarters import AccountQuarters, Flow, Quality
 from utility.jobs.calendar_periods import NEW_YORK
 
 HOURS_OF_GAP = slice(40, 52)

@@ -13,7 +13,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from sqlalchemy import select
 
+from commonwatt.model.local_calendar import month_quarters
 from commonwatt.model.units import QUARTER_S, quarter_of
 from commonwatt.town.loading import load_town
 from harness.console import Browser, text_of
@@ -28,6 +30,9 @@ from utility.jobs.calendar_periods import NEW_YORK
 from utility.registry.accounts import Installed
 from utility.registry.store.accounts import load_for_change, load_registry_around, save_dated_registry
 from utility.registry.store.registration import fill_registry
+from utility.registry.tables import controller, meter
+from utility.settlement.shared_quarter import SharedQuarter
+from utility.settlement.store.sharing import Due, save
 
 CHECKER = Path(__file__).parents[4] / "docs/examples/check_bill.py"
 
@@ -64,7 +69,15 @@ def resident(browser: Browsers) -> Callable[[int | None], Browser]:
 def test_page_shows_today_battery_bill_so_far_and_sharing(resident: Callable[[int], Browser]) -> None:
     words = text_of(resident(HOUSE).get("/console/home"))
     assert "Account 2: house 2 in microgrid r001." in words
-    for part in ("Solar", "Used", "Taken", "Given", "Battery", "So far this month: $", "(estimate)"):
+    for part in (
+        "Solar",
+        "Used",
+        "Taken",
+        "Given",
+        "Battery",
+        "This month so far $",
+        "Today, for what was taken so far $",
+    ):
         assert part in words
     assert "of what your home used today came from your own sun and battery" in words
     assert "Mean power of the quarter-hour from" in words
@@ -91,6 +104,47 @@ def test_month_and_day_have_rows_and_series(resident: Callable[[int], Browser]) 
     assert person.get("/console/home/year.json?year=2027").json()["stack"]
     assert "Sums of the day" in text_of(person.get("/console/home/day?day=2027-01-14"))
     assert person.get("/console/home/day?day=0001-01-01").status_code == 422
+
+
+def test_plot_goes_by_day_month_and_year_with_arrows(resident: Callable[[int], Browser]) -> None:
+    person = resident(HOUSE)
+    page = person.get("/console/home").text
+    assert 'data-plot="/console/home/day.json?day=2027-01-15"' in page
+    assert "The day after" not in page, "nothing is known of tomorrow"
+    month = person.get("/console/home/course?of=month&at=2027-01-14").text
+    assert 'data-plot="/console/home/month.json?month=2027-01"' in month
+    assert 'href="/console/home/month?month=2026-12"' in month, "works without scripts"
+    year = person.get("/console/home/course?of=year&at=2026-12-31").text
+    assert 'hx-get="/console/home/course?of=year&amp;at=2025-12-31"' in year
+    assert 'hx-get="/console/home/course?of=year&amp;at=2027-01-01"' in year
+    assert person.get("/console/home/course?of=decade&at=2026-12-31").status_code == 422
+
+
+def test_page_counts_neighbours_helped_and_says_what_the_weight_did(
+    resident: Callable[[int], Browser], database: Database
+) -> None:
+    first = month_quarters(MONTH, NEW_YORK)[0]
+    with database.writes.begin() as connection:
+        numbers = dict(
+            connection.execute(
+                select(meter.c.location, meter.c.no).where(meter.c.microgrid == "r001", meter.c.battery_capacity > 0)
+            ).all()
+        )
+        (owner,) = connection.execute(select(controller.c.number).where(controller.c.id == "r001")).scalars()
+        mine, other = numbers["house 2"], numbers["house 1"]
+        helps = SharedQuarter(given={mine: 3_000_000}, received={other: 2_900_000}, complete=True)
+        helped = SharedQuarter(given={other: 1_000_000}, received={mine: 900_000}, complete=True)
+        for quarter, shared in ((first, helps), (first + 1, helped), (quarter_of(NOW) - 4, helped)):
+            save(connection, [(Due(quarter=quarter, owner_no=owner, marks=1), shared)], NOW)
+    person = resident(HOUSE)
+    words = text_of(person.get("/console/home/weight/past"))
+    assert "In December 2026, with weight 1, your battery gave 3.0 kWh , 75 % of what" in words
+    assert "and helped 1 neighbour." in words
+    before = text_of(person.get(f"/console/home/month?month={MONTH}"))
+    assert "Neighbours helped by your battery 1 Neighbours helping you 1" in before
+    now = text_of(person.get("/console/home/month/sums"))
+    assert "Neighbours helped by your battery 0 Neighbours helping you 1" in now
+    assert all(place not in words + before + now for place in ("house 1", "account 1")), "no neighbour is named"
 
 
 def test_who_moved_in_sees_nothing_of_the_time_before(resident: Callable[[int], Browser]) -> None:

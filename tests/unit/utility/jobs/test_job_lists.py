@@ -15,11 +15,11 @@ from utility.access.store.audit_log import Wanted, entries
 from utility.database.database import Database
 from utility.jobs.calendar_periods import LocalDay, Seconds
 from utility.jobs.catalogue import catalogue, plan_of
-from utility.jobs.listing import Listed, change, listed, pause, resume, run_now
 from utility.jobs.plans import Plan
 from utility.jobs.runner import Job, Schedule
 from utility.jobs.store.job_leases import LAST_BACKOFF_S, Turn, take
 from utility.jobs.store.job_states import plan_in_force
+from utility.jobs.store.listing import Listed, change, listed, pause, resume, run_now
 from utility.jobs.threads import HERE
 
 NEW_YORK = ZoneInfo("America/New_York")

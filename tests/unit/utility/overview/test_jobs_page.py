@@ -14,7 +14,7 @@ from utility.database.database import Database
 from utility.jobs.catalogue import catalogue, plan_of
 from utility.jobs.store.job_leases import finish, give_back, postpone, take
 from utility.outbox.changes import OpenCommand
-from utility.outbox.store import add_command
+from utility.outbox.store.commands import add_command
 from utility.outbox.tables import command
 
 DAY_S = 86_400
@@ -51,7 +51,7 @@ def test_list_shows_each_job_with_its_state_its_last_run_and_its_error(
 ) -> None:
     del filled
     viewer = browser(Role.VIEWER)
-    for path in ("/console/jobs", "/console/jobs/live"):
+    for path in ("/console/system", "/console/jobs/live"):
         shown = text_of(viewer.get(path))
         for words in (
             "● ok",
@@ -123,6 +123,7 @@ def test_others_read_and_change_nothing(filled: Database, browser: Callable[...,
         assert operator.post(path).status_code == 403
     assert act(operator, "/jobs/gaps/run").status_code == 403
     assert browser(Role.RESIDENT, account=1).get("/console/jobs").status_code == 403
+    assert operator.get("/console/jobs").headers["location"] == "/console/system#jobs", "its old address"
     assert logged(filled) == []
 
 

@@ -8,7 +8,7 @@ from sqlalchemy.exc import OperationalError
 
 from harness.console import Browser
 from utility.overview.pages.town import metrics_of
-from utility.overview.town_view import TownView
+from utility.overview.pages.town_view import TownView
 from utility.webkit.console.console import Console
 
 

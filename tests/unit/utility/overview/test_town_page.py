@@ -21,7 +21,8 @@ from tests.unit.utility.conftest import NOW
 from tests.unit.utility.overview.test_complete_days import run as count_days
 from utility.access.roles import STAFF, Role
 from utility.access.store.access import end_sessions
-from utility.database.database import Database
+from utility.database.database import Database, save_setting
+from utility.database.town_zone import EMULATED_UNTIL
 from utility.outbox.changes import SawGateway
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.writer import Writer
@@ -140,6 +141,17 @@ def test_times_of_pages_and_plots_are_those_of_the_town(
     plot = operator.get(f"/console/meters/{meter}/plot.json?what=through&from=2027-01-14&to=2027-01-14").json()
     assert plot["begin"] == int(datetime.fromisoformat("2027-01-14T08:00Z").timestamp())
     assert 'value="2027-01-15T01:23"' in operator.get("/console/alarms/maintenance").text
+
+
+def test_each_page_says_up_to_when_a_demonstration_is_emulated(
+    lively: Database, browser: Callable[..., Browser]
+) -> None:
+    viewer = browser(Role.VIEWER)
+    assert "emulated" not in text_of(viewer.get("/console/town"))
+    with lively.writes.begin() as connection:
+        save_setting(connection, EMULATED_UNTIL, str(NOW - 86_400))
+    for page in ("/console/town", "/console/meters"):
+        assert "Everything before 14 Jan 2027 04:23:20 is emulated" in text_of(viewer.get(page))
 
 
 def test_a_meter_has_its_series_events_and_history(

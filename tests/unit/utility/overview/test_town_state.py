@@ -119,8 +119,21 @@ def test_a_quarter_that_is_still_being_joined_is_not_the_present() -> None:
     assert (found.net_w, found.used_w) == (3_600, 4_000)
     day.read(11, QuarterEnergy(net=900_000, blocks=990), 60)
     assert day.today(12 * 900).quarter == 11
-    assert day.wanted(96, 96, 120) == [96], "a new day forgets the old one"
-    assert day.today(97 * 900).quarter is None
+    assert 96 in day.wanted(96, 96, 97 * 900)
+    found = day.today(97 * 900)
+    assert (found.quarter, found.known, found.net, found.own_permille) == (11, 0, 0, None), "a new day has nothing yet"
+    assert day.wanted(192, 192, 200 * 900) == [192], "what is older than 24 hours is forgotten"
+    assert day.today(200 * 900).quarter is None
+
+
+def test_tomorrows_sun_is_that_of_the_last_24_hours_if_they_are_known() -> None:
+    day = DayEnergy()
+    day.wanted(40, 95, 96 * 900)
+    for quarter in range(5, 96):
+        day.read(quarter, QuarterEnergy(sun=1_000, blocks=9), 0)
+    assert day.today(96 * 900).sun_of_24_h is None
+    day.read(4, QuarterEnergy(sun=1_000, blocks=9), 0)
+    assert day.today(96 * 900).sun_of_24_h == 96_000
 
 
 _ENERGY = st.integers(0, 10**9)
@@ -141,8 +154,8 @@ def test_the_days_plot_leaves_a_gap_where_a_quarter_hour_is_unknown() -> None:
     for quarter in (0, 2):
         day.read(quarter, QuarterEnergy(net=1_000_000, sun=500_000, charged=-250_000, blocks=10), 0)
     plot = day_plot(day.today(3 * 900))
-    assert plot["note"] == "1 of 3 quarter-hours since midnight are not shown: without readings, or being read."
-    assert {one["flow"]: one["high"] for one in plot["series"]} == {
+    assert plot["note"] == "94 of 96 quarter-hours of the last day are not shown: without readings, or being read."
+    assert {one["flow"]: one["high"][-3:] for one in plot["series"]} == {
         "sun": [2.0, None, 2.0],
         "battery": [1.0, None, 1.0],
         "plant": [4.0, None, 4.0],

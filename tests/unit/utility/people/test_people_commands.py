@@ -12,7 +12,7 @@ from commonwatt.runtime.clock import Clock, machine_s, save_clock
 from harness.authenticator import shown
 from utility.access.actor import Actor, Via
 from utility.access.store import access, audit_log, second_factors
-from utility.access.store.people import By
+from utility.access.store.acting import By
 from utility.database.database import Database
 
 

@@ -135,7 +135,8 @@ def test_what_a_token_made_is_listed_with_it_and_ends_with_it_if_the_administrat
     }
     assert post("/commands", **later) == 200
     words = text_of(bob.get("/console/tokens/1"))
-    assert [action in words for action in ("agreement.reader", "alarm.silence", "command.plan")] == [True] * 3
+    what_was_done = ("changed who reads under an agreement", "silenced alarms", "planned a change of gateways")
+    assert [what in words for what in what_was_done] == [True] * 3
     assert browser(Role.OPERATOR, name="ida").get("/console/tokens/1").status_code == 404
     done = ann.post("/console/tokens/1/revoke", {"made": "true"} if also else {})
     assert done.status_code == 303
@@ -148,7 +149,7 @@ def test_what_a_token_made_is_listed_with_it_and_ends_with_it_if_the_administrat
 def test_what_a_token_made_ends_also_after_it_revoked_itself_and_however_much_it_did_since(
     with_token: Callable[[str, str], Post], browser: Browsers, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("utility.assembly.ending.AT_ONCE", 1)
+    monkeypatch.setattr("utility.access.store.audit_log.AT_ONCE", 1)
     ann = browser(Role.ADMIN, name="ann")
     browser(Role.OPERATOR, name="bob")
     post = with_token("operator", "bob")

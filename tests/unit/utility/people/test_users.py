@@ -1,17 +1,23 @@
 """Administrators invite, change and disable people; nobody locks out the last administrator; each change is kept."""
 
+import ast
 import csv
+import html
 import io
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from harness.console import PASSWORD, Browser, text_of
 from tests.unit.utility.conftest import NOW
+from utility.access.actions import ACTIONS
 from utility.access.actor import Actor, Via
 from utility.access.roles import Role
 from utility.access.store import audit_log
+from utility.access.store.second_people import BROKEN, REFUSED
+from utility.corrections.lifecycle import Action
 from utility.database.database import Database
 
 Browsers = Callable[..., Browser]
@@ -55,7 +61,9 @@ def test_invited_person_logs_in_with_the_roles_given_until_disabled(
     assert visitor.get("/status").status_code == 200
     assert visitor.get("/console/users").status_code == 403
     assert "clerk, viewer" in text_of(admin.get("/console/users?search=eve"))
-    assert admin.post("/console/users/eve/roles", {"roles": ["researcher"]}).status_code == 303
+    refused = admin.post("/console/users/eve/roles", {"roles": ["researcher"]})
+    assert "would lose: clerk, viewer" in text_of(refused), "roles end only if the form says so"
+    assert admin.post("/console/users/eve/roles", {"roles": ["researcher"], "sure": "true"}).status_code == 303
     assert visitor.get("/status").status_code == 403, "a role that is lost counts at once"
     assert admin.post("/console/users/eve/disable").status_code == 303
     assert visitor.get("/console/account").status_code == 303
@@ -94,7 +102,9 @@ def test_the_last_administrator_stays(admin: Browser, browser: Browsers) -> None
         assert "this is you" in admin.post(f"/console/users/ann/{change}").text
     other = browser(Role.ADMIN, name="bob")
     assert other.post("/console/users/ann/disable").status_code == 303
-    assert "the last administrator" in other.post("/console/users/bob/roles", {"roles": ["viewer"]}).text
+    assert (
+        "the last administrator" in other.post("/console/users/bob/roles", {"roles": ["viewer"], "sure": "true"}).text
+    )
     assert other.get("/console/users").status_code == 200
 
 
@@ -149,17 +159,54 @@ def test_list_has_pages(admin: Browser) -> None:
 
 def test_audit_log_is_filtered_and_readable(admin: Browser, database: Database) -> None:
     admin.post("/console/users", {"name": "eve", "roles": ["viewer"]})
-    admin.post("/console/users/eve/roles", {"roles": ["clerk"]})
+    admin.post("/console/users/eve/roles", {"roles": ["clerk"], "sure": "true"})
     words = text_of(admin.get("/console/audit?action=person.roles&subject=eve"))
     assert "roles: viewer → clerk" in words
-    assert "person.invite" not in words
+    assert "changed a person's roles eve" in html.unescape(words)
+    assert "invited a person eve" not in words
     assert "No entry is found" in text_of(admin.get("/console/audit?person=bob"))
     assert "No entry is found" in text_of(admin.get("/console/audit?until=2027-01-15"))
-    assert "person.invite" in text_of(admin.get("/console/audit?since=2027-01-15"))
+    assert "invited a person eve" in text_of(admin.get("/console/audit?since=2027-01-15"))
     assert admin.get("/console/audit?since=yesterday").status_code == 422
     with database.writes.begin() as connection:
         actor = Actor(name="ann", roles=frozenset(), account=None, via=Via.SESSION, address="")
         for n in range(100):
             audit_log.record(connection, actor, NOW, "schedule.set", f"r{n:03d}")
     (older,) = re.findall(r'href="(/console/audit\?[^"]+)" rel="next"', admin.get("/console/audit").text)
-    assert "person.invite" in admin.get(older.replace("&amp;", "&")).text
+    assert "invited a person eve" in text_of(admin.get(older.replace("&amp;", "&")))
+
+
+def test_audit_log_is_a_file_for_spreadsheets_with_the_same_filters(admin: Browser, database: Database) -> None:
+    actor = Actor(name="ann", roles=frozenset(), account=None, via=Via.SESSION, address="")
+    with database.writes.begin() as connection:
+        audit_log.record(connection, actor, NOW, "alarm.silence", "=1+2", None, {"until": NOW, "note": "=cmd()"})
+        audit_log.record(connection, actor, NOW, "job.run", "gaps")
+    link = re.findall(r'href="(/console/audit/file[^"]*)"', admin.get("/console/audit?action=alarm.").text)[0]
+    answer = admin.get(link.replace("&amp;", "&"))
+    assert answer.headers["content-type"].startswith("text/csv")
+    (row,) = csv.DictReader(io.StringIO(answer.text))
+    assert row["what was done"] == "silenced alarms"
+    assert row["time"] == "15 Jan 2027 04:23:20", "local time, as on the page"
+    assert row["subject"] == "'=1+2", "no cell is a formula"
+    assert "until:  → 15 Jan 2027 04:23:20" in row["before and after"]
+    assert len(list(csv.reader(io.StringIO(admin.get("/console/audit/file").text)))) == 3
+
+
+def test_link_is_shown_to_copy_and_as_a_picture_and_what_ends_is_asked_again(admin: Browser) -> None:
+    page = admin.post("/console/users", {"name": "eve", "display": "Eve", "roles": ["viewer"]}).text
+    assert "data-copy" in page
+    assert 'aria-label="QR code of the link"' in page
+    assert "Reads the town: microgrids, meters, alarms, jobs. Changes nothing." in page, "roles are explained"
+    assert "Yes, disable Eve" in page
+
+
+def test_every_action_of_the_log_has_words() -> None:
+    calls = (node for path in Path("utility").rglob("*.py") for node in ast.walk(ast.parse(path.read_text())))
+    recorded = {
+        word.value
+        for call in calls
+        if isinstance(call, ast.Call) and ast.unparse(call.func).rpartition(".")[2] in ("record", "_record")
+        for word in ast.walk(call)
+        if isinstance(word, ast.Constant) and re.fullmatch(r"[a-z]+\.[a-z_-]+", str(word.value))
+    }
+    assert {*recorded, REFUSED, BROKEN, *(f"correction.{action}" for action in Action)} == set(ACTIONS)

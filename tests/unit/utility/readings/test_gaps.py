@@ -19,7 +19,7 @@ from harness.worlds.sent import append, blocks
 from utility.database.database import Database
 from utility.database.locks import Lock, take
 from utility.outbox.changes import CloseCommand, OpenCommand
-from utility.outbox.store import open_commands
+from utility.outbox.store.commands import open_commands
 from utility.readings import gaps
 from utility.readings.gaps import ALL_SLOTS, Wanted, off_mask, off_times
 from utility.readings.store import completeness, gap_finder, reads

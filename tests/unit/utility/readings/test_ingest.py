@@ -27,11 +27,11 @@ from harness.worlds.sent import append, batch, blocks
 from utility.access.actor import on_machine
 from utility.assembly.metrics import UtilityMetrics
 from utility.control.changes import Asked, Chosen
-from utility.control.changing import make_change
+from utility.control.decisions import make_change, send_due
 from utility.database.database import Database
+from utility.database.health import Health
 from utility.outbox.changes import Append, Change, Committed, OpenCommand
-from utility.outbox.store import add_command
-from utility.readings.health import Health
+from utility.outbox.store.commands import add_command
 from utility.readings.ingest import ingest as module
 from utility.readings.ingest.ingest import DEAD_LETTER_WORK, MAX_QUEUED, MESSAGE_WORK, Ingest, work_of
 from utility.readings.store import reads
@@ -346,12 +346,12 @@ def test_poll_sends_a_planned_change_once_when_its_clock_can_be_trusted(database
     make_change(database, on_machine("anna"), planned, due - 60)
 
     async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
-        await ingest.poll()
-        await ingest.poll()
+        await ingest.poll(send_due)
+        await ingest.poll(send_due)
         assert sent == [], "an unsynchronized clock may be ahead"
         ingest.trust = Trust.NETWORK
         for _ in range(3):
-            await ingest.poll()
+            await ingest.poll(send_due)
         assert sorted(message.topic for message in sent) == ["cw1/r001/d/cmd", "cw1/r002/d/cmd"]
 
     running(database, scenario)
@@ -363,7 +363,7 @@ def test_room_within_the_file_is_room(
 ) -> None:
     used = shutil.disk_usage(tmp_path)._replace(free=0)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: used)
-    monkeypatch.setattr("utility.readings.health.ENOUGH_BYTES", 8192)
+    monkeypatch.setattr("utility.database.health.ENOUGH_BYTES", 8192)
 
     async def short() -> bool:
         ingest = Ingest.load(

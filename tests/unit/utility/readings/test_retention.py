@@ -17,15 +17,15 @@ from harness.worlds.sent import append, blocks
 from utility.assembly.recovery.recovery import recover
 from utility.database.database import Database, open_database, save_setting
 from utility.database.postgres.partitions import first_quarter, make_partitions, month_of, months_later, partitions
+from utility.jobs.reasons import Why
+from utility.jobs.store.due import mark
+from utility.jobs.tables import settlement_due
 from utility.readings.store import completeness, reads, retention
 from utility.readings.store.compactor import SETTLE_S, Compactor
 from utility.readings.store.dead_letters import dead_letter_row
 from utility.readings.store.retention import KEPT_FROM, Retention, kept_from, make_ahead
 from utility.readings.store.writer import Writer
 from utility.readings.tables import compacted, dead_letter, gap, quarantined
-from utility.settlement.reasons import Why
-from utility.settlement.store.settlement_due import mark_days
-from utility.settlement.tables import settlement_due
 
 kind = databases.both_kinds
 
@@ -133,7 +133,7 @@ def test_a_month_is_kept_while_a_day_of_it_is_not_settled(filled: Database) -> N
 
 def test_the_levels_before_a_day_that_is_to_be_settled_are_kept(filled: Database) -> None:
     with filled.writes.begin() as connection:
-        mark_days(connection, [(first_quarter(MONTHS[2]) // 96, 1)], Why.LATE)
+        mark(connection, settlement_due, [(first_quarter(MONTHS[2]) // 96, 1)], Why.LATE)
     assert Retention(filled, 1).plan(NOW) == first_quarter(MONTHS[1])
 
 

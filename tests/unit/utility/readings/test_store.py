@@ -24,15 +24,16 @@ from harness.worlds.sent import append, blocks
 from harness.worlds.utility import a_heartbeat
 from utility.database.database import Database
 from utility.outbox.changes import CloseCommand, KeepDeadLetter, OpenCommand, SawGateway
-from utility.outbox.store import add_command, open_commands
+from utility.outbox.store.commands import add_command, open_commands
 from utility.readings.store import compactor as compactor_module
 from utility.readings.store import reads, requests
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.conflicts import conflicts
 from utility.readings.store.dead_letters import dead_letters
 from utility.readings.store.gap_finder import GapFinder
-from utility.readings.store.parts import as_rows, masks, summaries
+from utility.readings.store.parts import as_rows
 from utility.readings.store.writer import Writer
+from utility.readings.summaries import masks, summaries
 from utility.readings.tables import compacted, dead_letter, gap, part
 from utility.registry.tables import declared_minimum
 

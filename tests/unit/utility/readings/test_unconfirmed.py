@@ -18,8 +18,8 @@ from harness.worlds.sent import batch, blocks
 from utility.access.actor import on_machine
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database
+from utility.database.health import Health
 from utility.readings.decisions import decide_letters
-from utility.readings.health import Health
 from utility.readings.ingest.ingest import Ingest
 from utility.readings.store import confirmed, reads
 from utility.readings.store.compactor import Compactor

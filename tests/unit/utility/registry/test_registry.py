@@ -20,8 +20,8 @@ from harness.real import databases
 from utility.database.database import Database, open_database
 from utility.readings.store import reads
 from utility.registry.accounts import Holding
-from utility.registry.enrolment import enrol
 from utility.registry.store.accounts import accounts_at, changes_of, load_dated_registry, save_dated_registry
+from utility.registry.store.enrolment import enrol
 from utility.registry.store.registration import fill_registry
 from utility.registry.store.registry import load_snapshot
 

@@ -36,23 +36,26 @@ from utility.corrections.lifecycle import Action
 from utility.corrections.store.corrections import By, Chosen, Corrections, decide, propose
 from utility.database.database import Database
 from utility.jobs.calendar_periods import Period
+from utility.jobs.reasons import Why
+from utility.jobs.store.due import mark
 from utility.jobs.store.job_leases import Turn
+from utility.jobs.tables import settled_day, settlement_due
 from utility.jobs.threads import HERE
 from utility.outbox.changes import Append
 from utility.readings.store.retention import Retention
 from utility.readings.store.writer import Writer
 from utility.registry.store.accounts import load_for_change, save_dated_registry
+from utility.registry.store.due import mark_changed
 from utility.registry.store.registration import fill_registry
 from utility.registry.tables import controller
 from utility.settlement.cli.settlement import app
 from utility.settlement.deadline import deadline
 from utility.settlement.jobs.settlement import FINISHED_S, SILENT_DAYS, SettlementJob
 from utility.settlement.readings import Readings, readings_for_settlement
-from utility.settlement.reasons import Why
 from utility.settlement.store.settled import load_settled, newest
-from utility.settlement.store.settlement_due import due_days, mark_changed_places, mark_days, numbers_of
+from utility.settlement.store.settlement_due import due_days, numbers_of
 from utility.settlement.store.settlement_view import residuals, versions_of
-from utility.settlement.tables import settled, settled_day, settlement_due
+from utility.settlement.tables import settled
 from utility.tariffs.store import tariffs
 
 kind = databases.both_kinds
@@ -148,7 +151,7 @@ def test_days_before_the_first_settled_one_wait_for_nothing_unless_they_are_mark
     ours = {meter.id for meter in town.microgrids[name].meters}
     with database.writes.begin() as connection:
         number = connection.execute(select(controller.c.number).where(controller.c.id == name)).scalar_one()
-        mark_days(connection, [(DAY - 1, number)], Why.PERSON)
+        mark(connection, settlement_due, [(DAY - 1, number)], Why.PERSON)
     assert all(first == (meter in ours) for meter, (first, *_) in provisional().items())
 
 
@@ -199,7 +202,7 @@ def test_order_and_lateness_of_readings_do_not_matter(database: Database, town: 
         connection.execute(settled.delete())
         of_day = select(func.count()).select_from(settlement_due).where(settlement_due.c.day == DAY)
         assert connection.execute(of_day).scalar() == 0
-        mark_days(connection, [(DAY, 1), (DAY, 2)], Why.PERSON)
+        mark(connection, settlement_due, [(DAY, 1), (DAY, 2)], Why.PERSON)
     run(database)
     assert same(loaded(database), late)
 
@@ -268,7 +271,7 @@ def test_a_day_without_any_reading_of_the_town_is_settled_as_missing(database: D
 
     back = DAY + 2
     with database.writes.begin() as connection:
-        mark_days(connection, [(back, 1)], Why.LATE)  # the town reports again
+        mark(connection, settlement_due, [(back, 1)], Why.LATE)  # the town reports again
     over = (back + 1) * 86_400 + FINISHED_S
     assert meters(over) == 0, "its readings may still come"
     later = over + SILENT_DAYS * 86_400
@@ -340,7 +343,7 @@ def test_a_mark_of_a_microgrid_without_meters_does_not_stay(database: Database, 
         connection.execute(controller.insert(), {"id": "empty", "number": 99, "kind": "public", "address": ""})
     for _ in ("beside others", "alone"):
         with database.writes.begin() as connection:
-            mark_days(connection, [(DAY, 99)], Why.LATE)
+            mark(connection, settlement_due, [(DAY, 99)], Why.LATE)
         run(database)
         assert len(rows_of(database)) == 8
         with database.reads.begin() as connection:
@@ -375,7 +378,7 @@ def test_a_damaged_row_is_named_until_its_day_is_settled_again(database: Databas
     with pytest.raises(StoreError, match=rf"settled day {DAY} of meter \d+: its checksum"):
         loaded(database)
     with database.writes.begin() as connection:
-        mark_days(connection, [(DAY, 1)], Why.LATE)
+        mark(connection, settlement_due, [(DAY, 1)], Why.LATE)
     run(database, SOON + 900)
     healed = loaded(database)
     assert same(healed, sound)
@@ -424,7 +427,7 @@ def test_by_sharing_first_a_battery_that_is_helped_pays_nothing_for_it(database:
     for convention in CONVENTIONS:
         with database.writes.begin() as connection:
             connection.execute(settled_day.delete())
-            mark_days(connection, [(DAY, 3)], Why.PERSON)
+            mark(connection, settlement_due, [(DAY, 3)], Why.PERSON)
         run(database, settings=SettlementSettings(convention=convention))
         found = loaded(database)
         sums = dict(zip(found.meters.tolist(), found.of(Quantity.IMPORTED)[:, :4].sum(axis=1).tolist(), strict=True))
@@ -435,7 +438,7 @@ def test_by_sharing_first_a_battery_that_is_helped_pays_nothing_for_it(database:
     before = rows_of(database)
     Retention(database, keep_months=1).apply(FIRST)
     with database.writes.begin() as connection:
-        mark_days(connection, [(DAY, 3)], Why.LATE)
+        mark(connection, settlement_due, [(DAY, 3)], Why.LATE)
     run(database)
     assert rows_of(database) == before
     with database.reads.begin() as connection:
@@ -552,7 +555,7 @@ def test_a_meter_that_was_not_there_on_a_settled_day_has_nothing_of_it(database:
     assert not any(after.of(quantity)[row].any() for quantity in Quantity)
     with database.writes.begin() as connection:
         owner = connection.execute(select(controller.c.number).where(controller.c.id == microgrid.id)).scalar_one()
-        mark_days(connection, [(DAY, owner)], Why.LATE)
+        mark(connection, settlement_due, [(DAY, owner)], Why.LATE)
     run(database, SOON + 1800)
     assert (loaded(database).version == after.version).all(), "nothing changed, so there is no further version"
 
@@ -580,6 +583,6 @@ def test_changed_dates_of_a_meter_mark_all_days_that_they_touch(
         connection.execute(settled_day.insert(), [row | {"day": DAY + number} for number in range(3)])
         before = replace(known.meters[meter], **was)
         one, other = (replace(known, meters={meter: m}) for m in (before, replace(known.meters[meter], **now)))
-        mark_changed_places(connection, one, other)
+        mark_changed(connection, one, other)
         marked = connection.execute(select(settlement_due.c.day).order_by(settlement_due.c.day)).scalars().all()
     assert marked == list(range(first_day, DAY + 3))

@@ -26,11 +26,11 @@ from harness.worlds.sent import append
 from utility.assembly.application import make_app
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database
+from utility.database.health import Health
 from utility.jobs.calendar_periods import Period
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
 from utility.outbox.changes import Append
-from utility.readings.health import Health
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.retention import Retention
 from utility.readings.store.writer import Writer

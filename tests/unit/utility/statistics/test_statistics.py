@@ -34,6 +34,7 @@ from harness.worlds.sent import append
 from utility.database.database import Database
 from utility.jobs.calendar_periods import Period
 from utility.jobs.store.job_leases import Turn
+from utility.jobs.tables import usage_due
 from utility.jobs.threads import HERE
 from utility.readings.store.writer import Writer
 from utility.readings.tables import compacted
@@ -53,7 +54,7 @@ from utility.statistics.store.usage import Scope, load_town_usage, refresh_class
 from utility.statistics.store.usage_due import mark_settled
 from utility.statistics.store.usage_projection import year_before
 from utility.statistics.store.usage_view import load_shape, panel_of, usage_history, usage_page
-from utility.statistics.tables import usage_due, usage_month
+from utility.statistics.tables import usage_month
 
 kind = databases.both_kinds
 one_kind = pytest.mark.parametrize("kind", ["sqlite"])

@@ -13,12 +13,12 @@ from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.plant_messages import PlantQuarter, PlantReport
 from utility.database.database import Database
 from utility.outbox.changes import SawGateway, SawPlant
-from utility.readings.gateway_metrics import GatewayMetrics
+from utility.outbox.store.plant import write_plant
+from utility.readings.metrics import GatewayMetrics
 from utility.readings.store import reads
 from utility.readings.store.writer import Writer
 from utility.supply.deciding import plant_lasts_until
 from utility.supply.metrics import PlantMetrics
-from utility.supply.store.plant import write_plant
 from utility.supply.store.supply_view import supply_view
 
 NOW = 1_990_000 * QUARTER_S + 60

@@ -31,11 +31,12 @@ from utility.assembly.application import make_app
 from utility.assembly.jobs import Jobs
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database, read_setting, save_setting
+from utility.database.health import Health
 from utility.database.town_zone import TOWN
 from utility.outbox.changes import OpenCommand
-from utility.outbox.store import add_command, open_commands
-from utility.outbox.tables import command
-from utility.readings.health import Health
+from utility.outbox.store.commands import add_command, open_commands
+from utility.outbox.store.plant import write_plant
+from utility.outbox.tables import command, purchase
 from utility.readings.ingest.ingest import Ingest
 from utility.readings.ingest.plant import from_plant
 from utility.readings.store import reads
@@ -48,10 +49,10 @@ from utility.supply.announcing import RATION_S, Told, changes
 from utility.supply.deciding import HISTORY_QUARTERS, Facts, unknown
 from utility.supply.metrics import PlantMetrics
 from utility.supply.rationing import STEPS, Ration
-from utility.supply.store.plant import quarters_between, write_plant
+from utility.supply.store.plant import quarters_between
 from utility.supply.store.rations import NewRation, members, tell
 from utility.supply.store.supply_view import announced_storm
-from utility.supply.tables import purchase, ration
+from utility.supply.tables import ration
 from utility.webkit.cli import options
 
 both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

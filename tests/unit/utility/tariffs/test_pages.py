@@ -3,7 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
+from typing import Any
+from xml.etree.ElementTree import Element
 
+import html5lib
 import pytest
 
 from harness.billing.found import found_in_store
@@ -18,6 +21,12 @@ from utility.webkit.console.answers import ROWS
 
 SOURCE = (Path(__file__).parents[4] / "docs/examples/tariff.toml").read_text()
 Browsers = Callable[..., Browser]
+LISTS = ("name", "import_price", "credit", "season", "season_from", "season_until", "week")
+
+
+def document(page: str) -> Element:
+    found: Element = html5lib.parse(page, treebuilder="etree", namespaceHTMLElements=False)
+    return found
 
 
 @pytest.fixture(name="world")
@@ -51,6 +60,75 @@ def test_draft_shows_every_fault_with_its_line_and_keeps_the_text(browser: Brows
         assert not tariffs.versions(connection)
     good = text_of(clerk.post("/console/rates/new", {"action": "check", "source": SOURCE.replace("\n", "\r\n")}))
     assert "As it is understood" in good
+
+
+def form_in(page: str) -> dict[str, Any]:
+    """Return the fields of the form of prices as a browser sends them."""
+    form = document(page).find(".//form[@class='prices']")
+    assert form is not None
+    lists = {name: [one.get("value") for one in form.findall(f".//input[@name='{name}']")] for name in LISTS}
+    fields = {name: form.find(f".//input[@name='{name}']") for name in ("text", "effective", "base", "month", "source")}
+    return {
+        **lists,
+        "holidays": form.findtext(".//textarea[@name='holidays']") or "",
+        **{name: one.get("value", "") for name, one in fields.items() if one is not None},
+    }
+
+
+def test_prices_begin_with_the_version_in_force_and_go_to_the_preview(browser: Browsers, world: World) -> None:
+    del world
+    clerk = browser(Role.CLERK)
+    clerk.post("/console/rates/new", {"action": "propose", "source": SOURCE})
+    browser(Role.APPROVER).post("/console/rates/version/town/1/approve")
+    fields = form_in(clerk.get("/console/rates/new").text) | {"month": "2026-10"}
+    assert fields["name"] == ["peak", "off-peak", ""]
+    assert fields["effective"] > "2026-10-01", "it begins with the next month"
+    wrong = clerk.post("/console/rates/form", fields | {"action": "preview", "import_price": ["0.32", "cheap", ""]})
+    assert wrong.status_code == 422
+    assert "1 field needs another look" in text_of(wrong)
+    assert 'value="cheap" aria-label="Import, price 2" aria-invalid="true"' in wrong.text
+    assert wrong.text.count("fault-import-1") == 2, "the words, and the field that they are of"
+    assert "such as 0.2150" in text_of(wrong)
+    again = form_in(wrong.text)
+    assert again["import_price"] == ["0.32", "cheap", ""], "what was typed stays"
+    assert {**again, "import_price": fields["import_price"], "month": "2026-10"} == fields
+    begun = clerk.post("/console/rates/form", fields | {"action": "preview", "import_price": ["0.40", "0.20", ""]})
+    page = clerk.get(result_of(clerk, begun.headers["location"]))
+    assert "accounts would have paid more" in text_of(page)
+    hidden = document(page.text).find(".//input[@name='source']")
+    assert hidden is not None
+    back = form_in(clerk.post("/console/rates/new", {"action": "form", "source": hidden.get("value", "")}).text)
+    assert back["import_price"] == ["0.40", "0.20", ""]
+
+
+def test_form_and_text_lead_to_each_other(browser: Browsers) -> None:
+    clerk = browser(Role.CLERK)
+    empty = form_in(clerk.get("/console/rates/new").text)
+    assert empty["week"] == ["1" * 192], "a town without a tariff begins with one price"
+    wrong = clerk.post("/console/rates/form", empty | {"action": "preview"})
+    assert 'id="fault-import-0"' in wrong.text
+    fields = form_in(clerk.post("/console/rates/new", {"action": "form", "source": SOURCE}).text)
+    text = clerk.post("/console/rates/form", fields | {"action": "text"})
+    assert "[[period]]" in text.text
+    inside = SOURCE.replace('"16:00"', '"16:15"')
+    refused = text_of(clerk.post("/console/rates/new", {"action": "form", "source": inside}))
+    assert "the form can't show it: a price changes within an hour" in refused.replace("&#39;", "'")
+    assert clerk.post("/console/rates/form", fields | {"action": "text", "source": "["}).status_code == 422
+    assert browser(Role.VIEWER).post("/console/rates/form", fields | {"action": "text"}).status_code == 403
+
+
+def test_approver_sees_who_pays_how_much_more_before_the_approval(browser: Browsers, world: World) -> None:
+    del world
+    browser(Role.CLERK, name="anna").post("/console/rates/new", {"action": "propose", "source": SOURCE})
+    ben = browser(Role.APPROVER, name="ben")
+    begun = ben.post("/console/rates/version/town/1/preview", {"month": "2026-10"})
+    result = result_of(ben, begun.headers["location"])
+    page = ben.get(result)
+    assert "would have paid more" in text_of(page)
+    assert "An approval can&#39;t be undone" in page.text or "An approval can't be undone" in page.text
+    assert 'action="/console/rates/version/town/1/approve"' in page.text
+    assert ben.post("/console/rates/version/town/1/approve").status_code == 303
+    assert 'action="/console/rates/version/town/1/approve"' not in ben.get(result).text
 
 
 def test_file_that_is_too_long_or_no_text_is_refused(browser: Browsers) -> None:
@@ -104,8 +182,11 @@ def test_preview_shows_winners_and_losers_and_proposes(browser: Browsers, world:
     count = len({held.account for meter in world.inputs.registry.meters.values() for held in meter.holdings})
     assert 0 < count < ROWS
     assert "no tariff" in page
-    assert "Propose this tariff" in page
-    assert f"Accounts {count}: 0 pay less, {count} pay more" in page
+    assert "Propose these prices" in page
+    assert "An approval can't be undone" in page.replace("&#39;", "'")
+    assert f"{count} of {count} accounts would have paid more in 2026-10, 0 less and 0 the same." in page
+    assert "since no tariff was in force" in page
+    assert "Accounts by how much more they pay" in page
     assert clerk.get(f"{result}?order=more&skip=100").status_code == 200
     assert clerk.get("/console/rates/preview/none").status_code == 404
     assert browser(Role.VIEWER).get(result).status_code == 403

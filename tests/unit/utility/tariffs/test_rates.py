@@ -20,7 +20,7 @@ from utility.database.database import Database
 from utility.jobs.calendar_periods import Period
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
-from utility.outbox.store import open_commands
+from utility.outbox.store.commands import open_commands
 from utility.registry.accounts import Account, Dated, DatedRegistry, Holding, Installed
 from utility.registry.store.registry import registry_changed
 from utility.tariffs.rates import next_change, rates_of

@@ -18,6 +18,10 @@ def test_nobody_has_more_than_five_groups_to_choose_from(role: Role) -> None:
 
 
 def test_a_page_is_in_one_group_and_so_are_the_pages_below_it() -> None:
-    for here, title in (("/console/microgrids/r001", "Town"), ("/console/quarantine/findings", "Billing")):
+    for here, title in (
+        ("/console/microgrids/r001", "Town"),
+        ("/console/quarantine/findings", "Billing"),
+        ("/console/jobs/gaps", "Operation"),
+    ):
         assert [group.title for group in groups_of(NAVIGATION) if group.holds(here)] == [title]
     assert not any(group.holds("/console/account") for group in groups_of(NAVIGATION))

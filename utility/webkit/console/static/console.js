@@ -8,6 +8,24 @@ document.addEventListener("change", (event) => {
   if (!name) return;
   for (const box of event.target.form.querySelectorAll(`input[type="checkbox"][name="${name}"]`)) box.checked = event.target.checked;
 });
+// A text that is shown once: a button copies it, where a browser lets it; else it is selected for the keys that copy.
+for (const button of document.querySelectorAll("[data-copy]")) button.hidden = false;
+document.addEventListener("click", async (event) => {
+  if (!event.target.matches("[data-copy]")) return;
+  const field = event.target.parentElement.querySelector("input");
+  field.select();
+  let done = false;
+  try {
+    await navigator.clipboard.writeText(field.value);
+    done = true;
+  } catch {
+    done = document.execCommand("copy");
+  }
+  event.target.textContent = done ? "Copied" : "Selected: press Ctrl and C";
+});
+document.addEventListener("focusin", (event) => {
+  if (event.target.matches("[data-selected]")) event.target.select();
+});
 // A slider says its value.
 document.addEventListener("input", (event) => {
   if (event.target.matches("[data-output]")) event.target.parentElement.querySelector("output").textContent = event.target.value;

@@ -9,7 +9,9 @@
   const ZONE = document.documentElement.dataset.zone;
   const MOST_ROWS = 200;
   const AGAIN_MS = 60000;
-  const COLOURS = 4;
+  const COLOURS = 6;  // lines that are told apart; more are off until a person chooses them in the legend
+  const STRIPES = [[], [[0, 0, 12, 12]], [[12, 0, 0, 12]], [[0, 6, 12, 6]], [[6, 0, 6, 12]], [[0, 6, 12, 6], [6, 0, 6, 12]]];
+  const DASHES = [undefined, [8, 4], [2, 4], [12, 4, 2, 4], [5, 5], [1, 6]];
 
   const clock = (options) => new Intl.DateTimeFormat("en-GB", { timeZone: ZONE, ...options });
   const MINUTES = clock({ hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
@@ -22,6 +24,7 @@
   const at = (seconds) => new Date(seconds * 1000);
   const number = (value) => (value === null || value === undefined ? "–" : value.toLocaleString("en", { maximumFractionDigits: 3 }));
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const sign = (one) => (one.flow ? `${JSON.parse(style(`--sign-${one.flow}`))} ` : "");
   const make = (name, text) => Object.assign(document.createElement(name), { textContent: text });
 
   // The columns of uPlot: a high for each series, and a low for each band; a step holds until its end.
@@ -53,19 +56,49 @@
     return splits.map((time) => form.format(at(time)));
   }
 
+  // The spans in which no series has a value.
+  function gaps(series) {
+    const { x, step_s } = series[0];
+    const empty = (place) => series.every((one) => one.x.length !== x.length || one.high[place] === null);
+    return x.flatMap((begin, place) => (empty(place) ? [[begin, begin + step_s, "--idle"]] : []));
+  }
+
+  // A filled area has stripes besides its colour, others at each place.
+  function striped(ctx, colour, place) {
+    const tile = Object.assign(document.createElement("canvas"), { width: 12, height: 12 });
+    const paint = tile.getContext("2d");
+    paint.fillStyle = colour;
+    paint.fillRect(0, 0, 12, 12);
+    paint.strokeStyle = style("--pico-background-color");
+    for (const [x, y, toX, toY] of STRIPES[place % COLOURS]) {
+      paint.moveTo(x, y);
+      paint.lineTo(toX, toY);
+    }
+    paint.stroke();
+    return ctx.createPattern(tile, "repeat");
+  }
+
   // Doubtful spans are shaded behind the lines.
   function shade(series) {
     return (plot) => {
       const { ctx, bbox } = plot;
       ctx.save();
-      ctx.fillStyle = style("--plot-mark");
-      for (const [begin, end] of [...series.flatMap((one) => one.marks), ...(series[0].shaded || [])]) {
+      const doubtful = [...series.flatMap((one) => one.marks), ...(series[0].shaded || [])];
+      for (const [begin, end, colour] of [...doubtful.map((span) => [...span.slice(0, 2), "--warning"]), ...gaps(series)]) {
+        ctx.fillStyle = `${style(colour)}40`;
         const left = Math.max(bbox.left, plot.valToPos(begin, "x", true));
         const right = Math.min(bbox.left + bbox.width, plot.valToPos(end, "x", true));
         if (right > left) ctx.fillRect(left, bbox.top, Math.max(1, right - left), bbox.height);
       }
       ctx.restore();
     };
+  }
+
+  function newest(plot) {
+    if (plot.cursor.idx !== null && plot.cursor.idx !== undefined) return;
+    let last = plot.data[0].length - 1;
+    while (last > 0 && plot.data.slice(1).every((values) => values[last] === null || values[last] === undefined)) last -= 1;
+    if (plot.legend.idx !== last) plot.setLegend({ idx: last });
   }
 
   function options(series, width) {
@@ -76,18 +109,18 @@
     series.forEach((one, place) => {
       const colour = style(one.flow ? `--flow-${one.flow}` : `--plot-${(place % COLOURS) + 1}`);
       const line = {
-        scale: one.unit, stroke: colour, width: 1.5, dash: place >= COLOURS ? [6, 3] : undefined,
+        scale: one.unit, stroke: colour, width: 1.5, dash: one.own ? undefined : DASHES[place % COLOURS], show: place < COLOURS,
         paths: few ? uPlot.paths.stepped({ align: 1 }) : undefined,
-        fill: one.own ? colour : undefined,
-        value: (_, value, __, at) => (value === null ? "–" : `${number(one.own ? one.own[Math.min(at, one.own.length - 1)] : value)} ${one.unit}`),
+        fill: one.own ? (plot) => striped(plot.ctx, colour, place) : undefined,
+        value: (_, value, __, at) => (value === null || value === undefined ? "–" : `${number(one.own ? one.own[Math.min(at, one.own.length - 1)] : value)} ${one.unit}`),
       };
-      lines.push({ ...line, label: one.low ? `${one.label}, most` : one.label });
+      lines.push({ ...line, label: one.low ? `${sign(one)}${one.label}, most` : `${sign(one)}${one.label}` });
       if (one.low) {
         lines.push({ ...line, label: `${one.label}, least` });
         bands.push({ series: [lines.length - 2, lines.length - 1], fill: `${colour}55` });
       }
     });
-    const axis = { stroke: style("--plot-text"), grid: { stroke: style("--plot-grid"), width: 1 }, ticks: { stroke: style("--plot-grid") } };
+    const axis = { stroke: style("--pico-color"), grid: { stroke: style("--pico-muted-border-color"), width: 1 }, ticks: { stroke: style("--pico-muted-border-color") } };
     return {
       width, height: 280, series: lines, bands,
       tzDate: (seconds) => uPlot.tzDate(at(seconds), ZONE),
@@ -97,7 +130,8 @@
         { ...axis, values: labels },
         ...units.map((unit, place) => ({ ...axis, scale: unit, label: unit, side: place ? 1 : 3, grid: { ...axis.grid, show: place === 0 } })),
       ],
-      hooks: { drawClear: [shade(series)] },
+      // Without a cursor, as on a phone, the legend has the newest values.
+      hooks: { drawClear: [shade(series)], setLegend: [newest], ready: [newest] },
     };
   }
 
@@ -154,7 +188,7 @@
   function draw(figure, found) {
     figure.plotted?.destroy();
     figure.querySelectorAll(":scope > :not(figcaption)").forEach((old) => old.remove());
-    const series = found.series.filter((one) => one.x.length);
+    const series = found.series.filter((one) => one.high.some((value) => value !== null));
     if (!series.length) {
       figure.append(make("p", "There are no readings of this time."));
       return;

@@ -1,0 +1,101 @@
+"""The past of the demonstration: the same bytes each time, bills that add up with its settled days, nothing missing."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy import Connection
+
+from commonwatt.audit import PAST
+from commonwatt.demo.layout import STARTS_AT
+from commonwatt.demo.past import SHIPPED, unpack
+from commonwatt.model.local_calendar import month_quarters
+from commonwatt.settlement.settled import Quantity
+from harness.past.archive import write_archive
+from harness.past.energy import Fault, Span
+from harness.past.making import DATABASE, Asked, make
+from harness.settlement.emulated import small_town
+from utility.access.roles import Role
+from utility.access.store.access import people
+from utility.billing.bill import LineKind
+from utility.billing.store.billing import bills_of_run, runs
+from utility.database.database import open_database
+from utility.registry.store.accounts import load_dated_registry
+from utility.settlement.store.settled import load_settled
+
+FIRST = 20_604  # 31 May 2026, of UTC
+FINE = FIRST + 5  # its bills are issued on the fourth day of June
+
+
+def asked(folder: Path) -> Asked:
+    storm = Fault(start=(FIRST + 2) * 86_400, hours=2, announced=(FIRST + 1) * 86_400)
+    span = Span(first=FIRST, fine=FINE, end=FINE * 86_400 + 1_800, faults=(storm,))
+    return Asked(town=small_town(50), span=span, folder=folder)
+
+
+@pytest.fixture(scope="module")
+def past(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("past")
+    make(asked(folder))
+    return folder
+
+
+@contextmanager
+def reading(past: Path) -> Iterator[Connection]:
+    with (
+        closing(open_database(f"sqlite:///{past / DATABASE}", create=False)) as database,
+        database.reads.begin() as connection,
+    ):
+        yield connection
+
+
+def test_a_past_is_the_same_bytes_each_time(past: Path, tmp_path: Path) -> None:
+    digests = []
+    make(asked(tmp_path))
+    for folder in (past, tmp_path):
+        write_archive(asked(folder), folder / "archive")
+        digests.append(hashlib.sha256((folder / "archive").read_bytes()).hexdigest())
+    assert digests[0] == digests[1]
+
+
+def test_bills_add_up_with_the_settled_days(past: Path) -> None:
+    with reading(past) as connection:
+        (run,) = runs(connection, 10)
+        bills = bills_of_run(connection, run["no"])
+        registry = load_dated_registry(connection)
+        settled = load_settled(connection, None, *month_quarters("2026-05", ZoneInfo("America/New_York")))
+    assert run["state"] == "issued"
+    held = [n for n, meter in enumerate(settled.meters.tolist()) if registry.meters[meter].holdings]
+    imported = settled.energies[Quantity.IMPORTED][held].sum()
+    billed = sum(line.energy or 0 for bill in bills for line in bill.lines if line.kind is LineKind.IMPORT)
+    assert billed == imported > 0
+
+
+def test_there_is_a_person_of_each_role_who_needs_a_link(past: Path) -> None:
+    with reading(past) as connection:
+        found = people(connection)
+    assert {role for person in found for role in person.roles} == set(Role)
+    assert {person.state for person in found} == {"invited"}
+
+
+def test_the_archive_names_the_end_and_the_levels_from_which_the_town_goes_on(past: Path) -> None:
+    town = asked(past).town
+    levels = json.loads((past / "levels.json").read_text())
+    batteries = [m for m in town.meters if m.battery and town.microgrids[m.microgrid].kind != "residential"]
+    assert set(levels) == {str(meter.id) for meter in batteries}
+
+
+def test_the_shipped_past_opens_with_the_present_schema_and_is_small(tmp_path: Path) -> None:
+    assert SHIPPED.stat().st_size <= 12_000_000
+    unpack(tmp_path)
+    with reading(tmp_path / "utility") as connection:
+        months = {run["month"] for run in runs(connection, 100) if run["state"] == "issued"}
+        assert {role for person in people(connection) for role in person.roles} == set(Role)
+    assert (min(months), max(months), len(months)) == ("2025-05", "2026-05", 13)
+    assert json.loads((tmp_path / PAST).read_text()) == {"until": STARTS_AT}
+    assert not (tmp_path / "secret").exists()
+    assert [path for path in tmp_path.iterdir() if path.name.startswith(".")] == []

@@ -1,0 +1,328 @@
+"""The alarms of a running utility: what stands, and what people do about it.
+
+Reading the board opens, asks and waits for nothing: it joins what the last looks at the service, the database and
+Alertmanager have left in memory. What a person does is on the board before the answer to that person.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import EpochSeconds
+from commonwatt.network.tls import client_tls
+from commonwatt.runtime.clock import Clock
+from utility.access.actor import Actor
+from utility.alarms import store as store
+from utility.alarms.board import Acknowledgement, Counts, Row, counted, mark_of, merged, rows
+from utility.alarms.conditions import Counted, Facts, JobFacts, conditions, is_judged
+from utility.alarms.jobs.client import Alertmanager
+from utility.alarms.jobs.watch import Seen, Watch
+from utility.alarms.lifecycle import Life, Stage, advance
+from utility.alarms.silences import (
+    Silence,
+    Way,
+    check_note,
+    check_place,
+    check_window,
+    equal_to,
+    joined,
+    subject_of,
+    way_of,
+    ways_of,
+)
+from utility.database.database import Database
+from utility.jobs.catalogue import catalogue
+from utility.jobs.plans import Plan
+from utility.jobs.store.listing import Listed, listed
+from utility.readings.store.reads import is_controller
+from utility.webkit.services import Api
+
+COUNT_S = 300  # clock seconds between two counts of what is dear to count
+SETTLING_S = 180  # clock seconds after the start before which no alarm is over: the service has not heard of all yet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """What pages show."""
+
+    time: EpochSeconds  # when it was made, clock seconds
+    rows: tuple[Row, ...]  # the alarms, those that wait for a person first
+    silences: tuple[Silence, ...]  # the silences that hold, or will; those that end first come first
+    counts: Counts  # the numbers of both
+    has_alertmanager: bool  # whether the settings name an Alertmanager
+    answered: EpochSeconds | None  # when Alertmanager last answered; ``None``: it has not since the start
+    complaint: str  # why Alertmanager does not answer; empty: it does
+    mark: str  # changes when anything on the board does, but for texts and times
+
+
+class Alarms:
+    """The alarms of one utility.
+
+    Args:
+        facts: Returns the service's state, given what was counted in the database.
+        watch: Asks Alertmanager; ``None``: there is none.
+        plans: The jobs.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        facts: Callable[[Counted | None], Facts],
+        watch: Watch | None = None,
+        plans: Sequence[Plan] = (),
+    ) -> None:
+        self.watch = watch
+        self._plans = plans
+        self._database = database
+        self._clock = clock
+        self._facts = facts
+        self._began = int(clock.now())
+        self._counted: Counted | None = None
+        self._counted_at = 0
+        self._lives: dict[str, Life] = {}
+        self._unsaved: dict[tuple[str, EpochSeconds], Life] = {}
+        self._is_loaded = False
+        self._acknowledgements: Sequence[Acknowledgement] = ()
+        self._silences: Sequence[Silence] = ()
+        self._version = 0
+        self._made: tuple[EpochSeconds, int, Seen | None, Board] | None = None
+
+    def start(self) -> None:
+        """Begin to ask Alertmanager."""
+        if self.watch is not None:
+            self.watch.start()
+
+    def stop(self) -> None:
+        """Ask Alertmanager no more."""
+        if self.watch is not None:
+            self.watch.stop()
+
+    def facts(self) -> Facts:
+        """Return the service's state, by which it raises its own alarms."""
+        return self._facts(self._counted)
+
+    def count(self) -> None:
+        """Read what the database says; call it before each ``look``."""
+        now = int(self._clock.now())
+        is_due = self._counted is None or not 0 <= now - self._counted_at < COUNT_S
+        jobs = tuple(_facts_of(one, now) for one in listed(self._database, self._plans, now))
+        with self._database.reads.begin() as connection:
+            counts = store.counted(connection, now) if self._counted is None or is_due else self._counted
+            self._counted = replace(counts, jobs=jobs)
+            if not self._is_loaded:
+                self._lives, self._is_loaded = store.open_lives(connection), True
+        self._read(now)
+        if is_due:
+            self._counted_at = now
+
+    def look(self) -> bool:
+        """Look which conditions hold; return whether alarms began or ended that are not stored.
+
+        It works without the database, so that a damaged one is an alarm too.
+        """
+        now = int(self._clock.now())
+        facts = self.facts()
+        settled = not 0 <= now - self._began < SETTLING_S
+        after = advance(self._lives, conditions(facts), now, lambda alarm: settled and is_judged(alarm, facts))
+        for key, life in after.items():
+            before = self._lives.get(key)
+            if before is not None and before.alarm.since != life.alarm.since and before.stage is Stage.STANDING:
+                # The clock was set back: the alarm begins anew, under another key in the database.
+                self._unsaved[key, before.alarm.since] = replace(before, stage=Stage.ENDED, ended=now)
+                before = None
+            if life.stage is not Stage.WAITING and (before is None or life.stage is not before.stage):
+                self._unsaved[key, life.alarm.since] = life
+        self._lives = {key: life for key, life in after.items() if life.stage is not Stage.ENDED}
+        self._version += 1
+        return bool(self._unsaved)
+
+    def save(self) -> None:
+        """Store the alarms that began or ended; call it where the database is written."""
+        lives = dict(self._unsaved)
+        with self._database.writes.begin() as connection:
+            store.save_lives(connection, lives.values(), int(self._clock.now()))
+        self._unsaved = {key: life for key, life in self._unsaved.items() if life != lives.get(key)}
+
+    def board(self) -> Board:
+        """Return what stands now; within a second the same board, unless something was done or seen."""
+        now, version, seen = int(self._clock.now()), self._version, None if self.watch is None else self.watch.seen
+        made = self._made
+        if made is None or made[:2] != (now, version) or made[2] is not seen:
+            self._made = made = (now, version, seen, self._joined(now, seen))
+        return made[3]
+
+    def _joined(self, now: EpochSeconds, seen: Seen | None) -> Board:
+        own = [life.alarm for life in self._lives.values() if life.stage is Stage.STANDING]
+        silences = self._all_silences(now)
+        found = rows(merged(() if seen is None else seen.alarms, own), self._acknowledgements, silences, now)
+        return Board(
+            time=now,
+            rows=tuple(found),
+            silences=tuple(silences),
+            counts=counted(found, silences, now),
+            has_alertmanager=seen is not None,
+            answered=None if seen is None else seen.time,
+            complaint="" if seen is None else seen.complaint,
+            mark=mark_of(found, silences, now, is_fresh=seen is None or not seen.complaint),
+        )
+
+    def past(self, limit: int) -> list[Life]:
+        """Return the utility's own alarms that are over, the last first."""
+        with self._database.reads.begin() as connection:
+            return store.past_lives(connection, limit)
+
+    def equal(self, key: str) -> list[Row]:
+        """Return the alarms of an alarm's name, itself too: those that stand in the same way.
+
+        Raises:
+            ConfigError: There is no such alarm.
+        """
+        one = self.find(key)
+        return [row for row in self.board().rows if (row.alarm.name, row.state) == (one.alarm.name, one.state)]
+
+    def acknowledge(self, actor: Actor, key: str, note: str, end: EpochSeconds) -> int:
+        """Note that a person sees to an alarm; return the acknowledgement's number.
+
+        Raises:
+            ConfigError: There is no such alarm, or the note or the end can't be taken.
+        """
+        now = int(self._clock.now())
+        alarm = self.find(key).alarm
+        check_note(note)
+        check_window(now, end, now)
+        made = Acknowledgement(no=0, key=alarm.key, person=actor.name, note=note, made=now, end=end)
+        with self._database.writes.begin() as connection:
+            number = store.acknowledge(connection, actor, made)
+        self._read(now)
+        return number
+
+    def withdraw(self, actor: Actor, number: int) -> None:
+        """End an acknowledgement.
+
+        Raises:
+            ConfigError: None of that number holds.
+        """
+        now = int(self._clock.now())
+        with self._database.writes.begin() as connection:
+            store.withdraw(connection, actor, number, now)
+        self._read(now)
+
+    def silence(self, actor: Actor, key: str, note: str, end: EpochSeconds, *, equal: bool = False) -> int:
+        """Silence one alarm from now, or all of its name; return the silence's number.
+
+        Raises:
+            ConfigError: There is no such alarm, or the note or the end can't be taken.
+            AlertmanagerError: Alertmanager refuses, or does not answer; nothing is silenced.
+        """
+        alarm = self.find(key).alarm
+        subject = f"{alarm.name} {'everywhere' if equal else f'of {alarm.place}'}"
+        return self._hold(
+            actor, (equal_to(alarm) if equal else way_of(alarm),), subject, (int(self._clock.now()), end), note
+        )
+
+    def maintain(self, actor: Actor, place: str, part: str, start: EpochSeconds, end: EpochSeconds, note: str) -> int:
+        """Silence all alarms of a place, or of a part there, from ``start`` on; return the silence's number.
+
+        Args:
+            actor: The person.
+            place: Microgrids, ``head-end`` or ``utility``; empty: the whole town.
+            part: The part; empty: all.
+            note: Why.
+
+        Raises:
+            ConfigError: The place, the part, the note or a time can't be taken.
+            AlertmanagerError: Alertmanager refuses, or does not answer; nothing is silenced.
+        """
+        with self._database.reads.begin() as connection:
+            check_place(place, part, lambda each: is_controller(connection, each))
+        return self._hold(actor, ways_of(place, part), subject_of(place, part), (start, end), note)
+
+    def end_silence(self, actor: Actor, which: str) -> None:
+        """End a silence now, also one that was made elsewhere.
+
+        Raises:
+            ConfigError: There is none.
+            AlertmanagerError: Alertmanager refuses, or does not answer; the silence holds on.
+        """
+        now = int(self._clock.now())
+        found = next((one for one in self._all_silences(now) if one.id == which), None)
+        if found is None:
+            raise ConfigError(f"silence {which} does not hold (any more)")
+        if self.watch is not None and found.foreign:
+            self.watch.expire(found.foreign)
+        with self._database.writes.begin() as connection:
+            store.end_silence(connection, actor, found, now)
+        self._read(now)
+
+    def _hold(
+        self, actor: Actor, ways: tuple[Way, ...], subject: str, window: tuple[EpochSeconds, EpochSeconds], note: str
+    ) -> int:
+        now = int(self._clock.now())
+        start, end = window
+        check_note(note)
+        check_window(start, end, now)
+        ids = () if self.watch is None else self.watch.silence(ways, start, end, actor.name, note)
+        made = Silence(
+            id="", ways=ways, start=start, end=end, person=actor.name, note=note, foreign=ids, subject=subject
+        )
+        try:
+            with self._database.writes.begin() as connection:
+                number = store.add_silence(connection, actor, made, now)
+        except Exception:
+            if self.watch is not None:
+                self.watch.take_back(ids)
+            raise
+        self._read(now)
+        return number
+
+    def find(self, key: str) -> Row:
+        """Return an alarm that stands.
+
+        Raises:
+            ConfigError: There is none with that key.
+        """
+        for row in self.board().rows:
+            if row.alarm.key == key:
+                return row
+        raise ConfigError("there is no such alarm (any more)")
+
+    def _all_silences(self, now: EpochSeconds) -> list[Silence]:
+        if self.watch is None:
+            return [one for one in self._silences if one.end > now]
+        seen = self.watch.seen
+        is_answered = seen.time is not None and not seen.complaint
+        both = joined(self._silences, seen.silences, answered=is_answered)
+        return [one for one in both if one.end > now and (one.is_ours or one.names_ours())]
+
+    def _read(self, now: EpochSeconds) -> None:
+        with self._database.reads.begin() as connection:
+            self._acknowledgements = store.acknowledgements(connection, now)
+            self._silences = store.silences(connection, now)
+        self._version += 1
+
+
+def alarms_of(api: Api, facts: Callable[[Counted | None], Facts] = lambda _: Facts()) -> Alarms:
+    """Return the alarms of a service, made by the first call, with a watch of the Alertmanager that its settings name.
+
+    Args:
+        facts: Returns the service's state, by which it raises its own alarms.
+    """
+    settings = api.settings
+    if Alarms not in api.parts:
+        watch = None
+        if settings.alertmanager is not None:
+            tls = client_tls(settings.alertmanager_ca, None)
+            watch = Watch(Alertmanager(settings.alertmanager, tls), api.clock)
+        api.parts[Alarms] = Alarms(api.database, api.clock, facts, watch, catalogue(settings))
+    found: Alarms = api.parts[Alarms]
+    return found
+
+
+def _facts_of(one: Listed, now: EpochSeconds) -> JobFacts:
+    return JobFacts(
+        name=one.name,
+        error=(one.error or "unknown") if one.state == "failed" else "",
+        late_s=one.late_s,
+        paused_s=None if one.paused is None else max(0, now - one.paused),
+    )

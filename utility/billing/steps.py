@@ -1,0 +1,25 @@
+"""How many amounts there are from one round amount to the next (pure)."""
+
+from collections import Counter
+from collections.abc import Sequence
+from decimal import Decimal
+
+_MOST_STEPS = 20
+
+Step = tuple[Decimal, Decimal, int]  # from which amount, below which one, how many; dollars
+
+
+def steps_of(cents: Sequence[int]) -> list[Step]:
+    """Return how amounts are spread, in at most 20 steps of a round width."""
+    if not cents:
+        return []
+    low, high = min(cents), max(cents)
+    widths = (factor * 10**power for power in range(20) for factor in (1, 2, 5))
+    width = next(each for each in widths if (high // each) - (low // each) < _MOST_STEPS)
+    counts = Counter(each // width for each in cents)
+    steps = range(low // width, high // width + 1)
+    return [(_dollars(each * width), _dollars((each + 1) * width), counts[each]) for each in steps]
+
+
+def _dollars(cents: int) -> Decimal:
+    return Decimal(cents).scaleb(-2)

@@ -1,0 +1,267 @@
+"""Makes, plans, cancels and puts back changes of gateways; the CLI, the API and the page call these functions (K5)."""
+
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from secrets import token_hex
+from typing import Any
+
+from commonwatt.model.units import EpochSeconds, MicrogridId
+from commonwatt.model.words import counted, moment
+from commonwatt.protocol.controller_commands import Action
+from utility.access.actor import Actor
+from utility.access.store.audit_log import record
+from utility.control.changes import Asked, Change, ChangeError, Chosen, NewerChangeError, NoSuchChangeError, Target
+from utility.control.fields import FieldsError, checked_command
+from utility.control.in_force import inverse
+from utility.control.store import control_changes as store
+from utility.control.store import weights_told as store_weights
+from utility.control.store.effects import Preview, preview_of, refuse_if_it_breaks
+from utility.control.words import asked as words_of
+from utility.control.words import called
+from utility.database.base import Connection
+from utility.database.database import Database
+from utility.database.locks import Lock, take
+from utility.outbox.settings import WEIGHTS, settings_of
+from utility.supply.buying.situation import Storm
+from utility.supply.store.supply_view import announced_storm, save_storm
+
+NAMED = 5  # most microgrids that a text names
+LEAST_VALID_S = 3600  # seconds for which gateways get at least that no storm is expected any more
+
+log = logging.getLogger(__name__)
+
+
+def make_change(database: Database, actor: Actor, asked: Asked, now: EpochSeconds) -> int:
+    """Make a change, now or at its time, and return its number.
+
+    Raises:
+        ChangeError: It can't be made; nothing was changed.
+        FieldsError: A field is wrong.
+    """
+    with database.writes.begin() as connection:
+        return add_change(connection, actor, asked, now)
+
+
+def add_change(connection: Connection, actor: Actor, asked: Asked, now: EpochSeconds) -> int:
+    """Make a change within a transaction; see ``make_change``."""
+    take(connection, Lock.CHANGES)
+    microgrids = chosen_of(store.kinds_of(connection), asked.chosen)
+    fields = checked_fields(asked, now)
+    _refuse_strange(connection, fields, microgrids)
+    if asked.seen is not None:
+        _refuse_newer(store.newer_change(connection, microgrids, settings_of(fields), asked.seen))
+    if WEIGHTS in fields:
+        _refuse_dated(store_weights.microgrids_with_weights(connection), microgrids)
+    refuse_if_it_breaks(preview_of(connection, fields, microgrids, now))
+    new = store.NewChange(
+        person=actor.name,
+        action=asked.action,
+        targets=dict.fromkeys(microgrids, fields),
+        due=now if asked.at is None else asked.at,
+        valid_s=asked.valid_s,
+    )
+    number = store.add_change(connection, new, now)
+    is_now = new.due <= now
+    _record(connection, actor, now, "command.send" if is_now else "command.plan", number)
+    if is_now:
+        store.send_change(connection, number, now, new_id)
+    return number
+
+
+def preview_change(database: Database, asked: Asked, now: EpochSeconds) -> Preview:
+    """Return what a change would do; nothing is changed.
+
+    Raises:
+        ChangeError: It can't be made.
+        FieldsError: A field is wrong.
+    """
+    with database.reads.begin() as connection:
+        microgrids = chosen_of(store.kinds_of(connection), asked.chosen)
+        fields = checked_fields(asked, now)
+        _refuse_strange(connection, fields, microgrids)
+        return preview_of(connection, fields, microgrids, now)
+
+
+def checked_fields(asked: Asked, now: EpochSeconds) -> dict[str, Any]:
+    """Return the fields of the command that a person asks for, with ``cmd``.
+
+    Raises:
+        ChangeError: Its time is over.
+        FieldsError: A field is wrong.
+    """
+    if asked.at is not None and asked.at < now - asked.valid_s:
+        raise ChangeError(f"{moment(asked.at)} is over: choose a time that is to come, or now")
+    message = checked_command(asked.action, asked.fields, now + asked.valid_s, "new")
+    given = {"cmd", "at", "mode"} if asked.action in (Action.AGGREGATE, Action.DEAGGREGATE) else {"cmd"}
+    return message.model_dump(mode="json", include=given | asked.fields.keys())
+
+
+def chosen_of(kinds: Mapping[MicrogridId, str], chosen: Chosen) -> list[MicrogridId]:
+    """Return the chosen microgrids, in their order.
+
+    Args:
+        kinds: The kind of each registered microgrid.
+
+    Raises:
+        ChangeError: Nothing was chosen, or it is not registered.
+    """
+    if sum((bool(chosen.microgrids), chosen.kind is not None, chosen.everyone)) != 1:
+        raise ChangeError("choose microgrids, a kind of microgrids, or all")
+    if chosen.everyone:
+        found = list(kinds)
+    elif chosen.kind is not None:
+        found = [name for name, kind in kinds.items() if kind == chosen.kind]
+    else:
+        if unknown := sorted(set(chosen.microgrids) - kinds.keys()):
+            raise ChangeError(f"microgrid {unknown[0]} is not registered; there are {some(kinds)}")
+        found = [name for name in kinds if name in chosen.microgrids]
+    if not kinds:
+        raise ChangeError("no microgrid is registered", "register a town: commonwatt utility register")
+    if not found:
+        raise ChangeError(f"no microgrid is of the kind {chosen.kind}; there are {some(sorted(set(kinds.values())))}")
+    return found
+
+
+def put_back(database: Database, actor: Actor, number: int, now: EpochSeconds) -> int:
+    """Send what was in force before a change to the microgrids that it reached; return the new change's number.
+
+    Raises:
+        ChangeError: It was not sent, what was before is not known, or a later change sets the same.
+    """
+    with database.writes.begin() as connection:
+        take(connection, Lock.CHANGES)
+        change = _found(store.find_change(connection, number), number)
+        if change.state != "sent":
+            raise ChangeError(f"change {number} was not sent ({change.state}): there is nothing to put back")
+        targets = store.targets_of(connection, number, change.microgrids)
+        before = _inverses(targets, now)
+        if not before:
+            raise ChangeError(f"change {number}: no gateway carried it out, or what was in force before is not known")
+        settings = frozenset[str]().union(*(settings_of(target.fields) for target in targets))
+        _refuse_newer(store.newer_change(connection, list(before), settings, number))
+        new = store.NewChange(
+            person=actor.name, action=change.action, targets=before, due=now, valid_s=change.valid_s, undoes=number
+        )
+        made = store.add_change(connection, new, now)
+        _record(connection, actor, now, "command.put_back", made)
+        store.send_change(connection, made, now, new_id)
+    return made
+
+
+def _inverses(targets: Iterable[Target], now: EpochSeconds) -> dict[MicrogridId, dict[str, Any]]:
+    reached = (t for t in targets if t.before is not None and t.state in ("open", "done"))
+    found = ((target.microgrid, inverse(target.before or {}, now)) for target in reached)
+    return {microgrid: fields for microgrid, fields in found if fields is not None}
+
+
+def cancel_change(database: Database, actor: Actor, number: int, now: EpochSeconds) -> None:
+    """Cancel a planned change, so that it is never sent.
+
+    Raises:
+        ChangeError: It is not planned any more.
+    """
+    with database.writes.begin() as connection:
+        take(connection, Lock.CHANGES)
+        change = _found(store.find_change(connection, number), number)
+        if not store.end_change(connection, number, "cancelled", now, actor.name):
+            raise ChangeError(f"change {number} is not planned any more: it is {change.state}")
+        record(connection, actor, now, "command.cancel", f"change {number}", "planned", "cancelled")
+
+
+def send_due(database: Database, now: EpochSeconds) -> None:
+    """Send the planned changes that are due, each once; those late by more than their ``valid_s`` are missed."""
+    with database.reads.begin() as connection:
+        if not store.due_changes(connection, now):
+            return
+    with database.writes.begin() as connection:
+        take(connection, Lock.CHANGES)
+        for change in store.due_changes(connection, now):
+            if now < change.due + change.valid_s:
+                store.send_change(connection, change.no, now, new_id)
+            else:
+                store.end_change(connection, change.no, "missed", now)
+                log.warning("change %d was due at %s and is not sent any more", change.no, moment(change.due))
+
+
+def announce_storm(database: Database, actor: Actor, storm: Storm | None, now: EpochSeconds) -> int | None:
+    """Announce a storm in place of an earlier one.
+
+    Args:
+        actor: The person who announces it.
+        storm: The storm; ``None``: none is expected any more.
+
+    Returns:
+        The number of the change that tells all gateways; ``None``: no microgrid is registered yet.
+    """
+    with database.writes.begin() as connection:
+        before = announced_storm(connection, now)
+        save_storm(connection, storm)
+        if not store.kinds_of(connection):
+            return None
+        fields: dict[str, Any] = {"state": "off"} if storm is None else {"state": "on", "for_s": storm.end - now}
+        # A gateway that received the storm and is away hears of its cancellation as long as it would hold.
+        valid_s = LEAST_VALID_S if before is None else max(LEAST_VALID_S, before.end - now)
+        asked = Asked(action=Action.HOLD, fields=fields, chosen=Chosen(everyone=True), valid_s=valid_s)
+        return add_change(connection, actor, asked, now)
+
+
+def _record(connection: Connection, actor: Actor, now: EpochSeconds, action: str, number: int) -> None:
+    """Add the new change to the audit log; what was in force before stands with its targets."""
+    change = _found(store.find_change(connection, number), number)
+    microgrids = [target.microgrid for target in store.targets_of(connection, number, NAMED)]
+    more = {"microgrids": change.microgrids, "first": microgrids, "due": moment(change.due)}
+    record(connection, actor, now, action, f"change {number}", None, {"what": title(change), **more})
+
+
+def new_id() -> str:
+    """Return an id for a command; a gateway takes an id that it has seen as the same command."""
+    return f"op-{token_hex(8)}"
+
+
+def some(names: Iterable[str]) -> str:
+    """Return a few names, and how many more there are."""
+    listed = list(names)
+    more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
+    return ", ".join(listed[:NAMED]) + more if listed else "none"
+
+
+def title(change: Change) -> str:
+    """Return what a change asks, in words."""
+    words = "" if change.fields is None else words_of(change.fields, defaults=False)
+    back = "" if change.undoes is None else f"put back change {change.undoes}"
+    return ": ".join(filter(None, (back, words)))
+
+
+def _found(change: Change | None, number: int) -> Change:
+    if change is None:
+        raise NoSuchChangeError(f"there is no change {number}")
+    return change
+
+
+def _refuse_strange(connection: Connection, fields: Mapping[str, Any], microgrids: Collection[MicrogridId]) -> None:
+    named = list(fields.get(WEIGHTS) or ()) + ([fields["meter"]] if "meter" in fields else [])
+    owners = store_weights.microgrids_of(connection, named)
+    if strange := [meter for meter in named if owners.get(meter) not in microgrids]:
+        owner = owners.get(strange[0])
+        of = "is not registered" if owner is None else f"is a meter of {owner}, not of {some(microgrids)}"
+        raise FieldsError((WEIGHTS if WEIGHTS in fields else "meter",), f"{{}}: {strange[0]} {of}; nothing was changed")
+
+
+def _refuse_dated(dated: Collection[MicrogridId], microgrids: Iterable[MicrogridId]) -> None:
+    if kept := [name for name in microgrids if name in dated]:
+        raise ChangeError(
+            f"{some(kept)}: the weights are kept with the accounts, each from a date on; change them there, or leave "
+            "these microgrids out. Nothing was changed"
+        )
+
+
+def _refuse_newer(newer: store.Newer | None) -> None:
+    if newer is None:
+        return
+    change = newer.change
+    planned = f", planned for {moment(change.due)}" if change.state == "planned" else ""
+    raise NewerChangeError(
+        f"{newer.microgrid}: {change.person} changed {called(newer.setting)} at {moment(change.made)} "
+        f"(change {change.no}: {title(change)}{planned}, {counted(change.microgrids, 'microgrid')}). "
+        "Nothing was changed: look at it, then apply yours again"
+    )

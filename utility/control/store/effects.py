@@ -1,0 +1,83 @@
+"""The effects of a change on the lines of its microgrids, from what the database has of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from commonwatt.model.local_calendar import month_of, month_quarters
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
+from commonwatt.protocol.controller_commands import Action
+from utility.control.changes import AllowanceError
+from utility.control.fields import Fields
+from utility.control.preview import Effect, Relayed, effect_on, in_words, month_left_s
+from utility.database.town_zone import zone_of
+from utility.readings.store.heartbeats import last_heartbeats
+from utility.readings.store.relayed import relayed_by
+
+Connection: TypeAlias = Any  # a transaction of the store, which this room only hands on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """What a change would do."""
+
+    microgrids: Sequence[MicrogridId]  # its microgrids
+    words: Sequence[str]  # what it does, a sentence each
+    # Its effect on each line, those with the fullest line first; empty: it changes nothing there.
+    effects: Sequence[Effect]
+    refused: str  # why it would be refused; empty: it would be made
+
+
+def has_figures(fields: Fields) -> bool:
+    """Return whether a command changes how a gateway relays."""
+    if fields["cmd"] == Action.SCHEDULE:
+        return "relay_s" in (fields.get("periods") or {})
+    return fields["cmd"] in (Action.AGGREGATE, Action.DEAGGREGATE) and fields.get("at") != "meters"
+
+
+def preview_of(connection: Connection, fields: Fields, microgrids: Sequence[MicrogridId], now: EpochSeconds) -> Preview:
+    """Return what a command does to microgrids."""
+    effects = _effects(connection, fields, microgrids, now) if has_figures(fields) else []
+    effects.sort(key=lambda effect: (not effect.breaks, -max(effect.after or (-1,))))
+    return Preview(microgrids=microgrids, words=in_words(fields), effects=effects, refused=_refusal(effects))
+
+
+def refuse_if_it_breaks(preview: Preview) -> None:
+    """Refuse a change that would break an allowance.
+
+    Raises:
+        AllowanceError: With the figure.
+    """
+    if preview.refused:
+        raise AllowanceError(preview.refused)
+
+
+def _effects(
+    connection: Connection, fields: Fields, microgrids: Sequence[MicrogridId], now: EpochSeconds
+) -> list[Effect]:
+    heartbeats, relayed = last_heartbeats(connection, microgrids), relayed_by(connection, microgrids)
+    zone = zone_of(connection)
+    month_end = month_quarters(month_of(now // QUARTER_S, zone), zone)[1] * QUARTER_S
+    found = []
+    for microgrid in microgrids:
+        _, said = heartbeats.get(microgrid, (0, None))
+        file_relay_s = None if said is None or "relay_s" in said.tuned else said.periods.get("relay_s")
+        left_s = 0 if said is None else month_left_s(said.time, month_end)
+        counted = Relayed(**relayed[microgrid]) if microgrid in relayed else None
+        found.append(effect_on(microgrid, fields, said, counted, left_s, file_relay_s))
+    return found
+
+
+def _refusal(effects: Sequence[Effect]) -> str:
+    breaking = [effect for effect in effects if effect.breaks]
+    if not breaking:
+        return ""
+    worst = breaking[0]
+    assert worst.after is not None
+    assert worst.allowance is not None
+    most = max(*worst.after, worst.expected or 0)
+    others = f", and {len(breaking) - 1} other lines would break theirs" if len(breaking) > 1 else ""
+    return (
+        f"{worst.microgrid}: its LTE line would carry {most / 1e9:.3f} GB a month, and its plan allows "
+        f"{worst.allowance / 1e9:.3f} GB{others}. Nothing was changed: choose a longer period, or other microgrids"
+    )

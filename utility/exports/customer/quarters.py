@@ -1,0 +1,154 @@
+"""The quarter-hours of one account, as its customer gets them: energy in and out, with its quality."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from commonwatt.model.blocks import Blocks
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import SLOTS, AccountNumber, Quarter
+from commonwatt.settlement.settled import Quantity, SettledQuality, SettledQuarters
+from commonwatt.town.town import Direction
+from utility.exports.holdings import Held, is_held
+from utility.readings.summaries import summaries
+
+
+class Flow(IntEnum):
+    """A direction of energy; the number is Green Button's ``flowDirection``."""
+
+    DELIVERED = 1  # to the customer
+    RECEIVED = 19  # from the customer
+
+
+class Quality(IntEnum):
+    """The quality of an account's quarter-hour, the worst of its meters; lower is worse."""
+
+    MISSING = 0
+    INCOMPLETE = 1  # readings of some slots are missing, or of one of several meters
+    ESTIMATED = 2
+    EDITED = 3
+    AVERAGED = 4
+    MEASURED = 5
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AccountQuarters:
+    """The quarter-hours of an account."""
+
+    account: AccountNumber  # the account
+    first: Quarter  # the first quarter; the arrays have an entry for each quarter from it on
+    # By flow, milliwatt-hours, never negative; a flow that the account has no meter for is absent.
+    energy: dict[Flow, npt.NDArray[np.int64]]
+    quality: dict[Flow, npt.NDArray[np.uint8]]  # by flow, ``Quality``, uint8
+    settled: bool  # whether the energies are settled, or sums of readings
+
+
+_FLOWS = {Direction.INCOMING: Flow.DELIVERED, Direction.OUTGOING: Flow.RECEIVED}
+_QUALITIES = {
+    SettledQuality.MISSING: Quality.INCOMPLETE,
+    SettledQuality.ESTIMATED: Quality.ESTIMATED,
+    SettledQuality.EDITED: Quality.EDITED,
+    SettledQuality.AVERAGED: Quality.AVERAGED,
+    SettledQuality.MEASURED: Quality.MEASURED,
+}
+_QUANTITIES = {
+    Flow.DELIVERED: (Quantity.IMPORTED, Quantity.SHARED_IN),
+    Flow.RECEIVED: (Quantity.EXPORTED, Quantity.SHARED_OUT),
+}
+
+
+def from_readings(
+    account: AccountNumber, blocks: Blocks, held: Sequence[Held], first: Quarter, end: Quarter
+) -> AccountQuarters:
+    """Return the sums of an account's readings of energy through its meters.
+
+    Args:
+        blocks: The joined blocks of its meters.
+        held: When it had which meter.
+        end: The quarter after the last.
+    """
+    through = blocks.take(np.flatnonzero(blocks.record_type == RecordType.THROUGH))
+    through = through.take(np.flatnonzero(is_held(through.meter, through.quarter.astype(np.int64), held)))
+    found = summaries(through)
+    exact, averaged = found["exact"].values, found["averaged"].values
+    quality = np.where(averaged > 0, Quality.AVERAGED, Quality.MEASURED).astype(np.uint8)
+    quality[exact + averaged < SLOTS] = Quality.INCOMPLETE
+    quality[exact + averaged == 0] = Quality.MISSING
+    column = through.quarter.astype(np.int64) - first
+    made = _Sums(first, end)
+    flow_of = {one.meter: made.expect(one, _FLOWS[one.direction]) for one in held}
+    for meter, flow in flow_of.items():
+        rows = np.flatnonzero(through.meter == meter)
+        made.add(flow, column[rows], found["total"].values[rows], quality[rows])
+    return made.quarters(account, settled=False)
+
+
+def from_settled(account: AccountNumber, settled: SettledQuarters, held: Sequence[Held]) -> AccountQuarters:
+    """Return an account's settled energies: from the town and shared are together what its meter shows."""
+    quarters = settled.first + np.arange(settled.quality.shape[1])
+    made = _Sums(settled.first, settled.first + len(quarters))
+    of = np.array([_QUALITIES[quality] for quality in SettledQuality], np.uint8)
+    row_of = {meter: row for row, meter in enumerate(settled.meters.tolist())}
+    for meter in sorted({one.meter for one in held} & row_of.keys()):
+        row, mine = row_of[meter], [one for one in held if one.meter == meter]
+        there = is_held(settled.meters[row : row + 1], quarters, mine)
+        there &= settled.version[row] > 0
+        is_whole = settled.quality[row] > SettledQuality.MISSING
+        for flow, (outside, shared) in _QUANTITIES.items():
+            energy = settled.of(outside)[row] + settled.of(shared)[row]
+            # A quarter-hour that lacks a slot holds the energy of the others, and the bill has it.
+            columns = np.flatnonzero(there & (is_whole | (energy != 0)))
+            # An outgoing meter that stands for a battery without an incoming one has both flows.
+            if flow == _FLOWS[mine[0].direction] or energy[columns].any():
+                for one in mine:
+                    made.expect(one, flow)
+                made.add(flow, columns, energy[columns], of[settled.quality[row]][columns])
+    return made.quarters(account, settled=True)
+
+
+class _Sums:
+    """Adds up the meters of an account by flow."""
+
+    def __init__(self, first: Quarter, end: Quarter) -> None:
+        self._first = first
+        self._count = end - first
+        self._energy: dict[Flow, npt.NDArray[np.int64]] = {}
+        self._worst: dict[Flow, npt.NDArray[np.uint8]] = {}
+        self._there: dict[Flow, npt.NDArray[np.int64]] = {}
+        self._expected: dict[Flow, npt.NDArray[np.int64]] = {}
+
+    def expect(self, held: Held, flow: Flow) -> Flow:
+        """Expect energies of a flow from a meter while the account has it; return the flow."""
+        if flow not in self._energy:
+            self._energy[flow] = np.zeros(self._count, np.int64)
+            self._worst[flow] = np.full(self._count, Quality.MEASURED, np.uint8)
+            self._there[flow] = np.zeros(self._count, np.int64)
+            self._expected[flow] = np.zeros(self._count, np.int64)
+        self._expected[flow][max(0, held.first - self._first) : max(0, held.end - self._first)] += 1
+        return flow
+
+    def add(
+        self,
+        flow: Flow,
+        columns: npt.NDArray[np.integer],
+        energy: npt.NDArray[np.int64],
+        quality: npt.NDArray[np.uint8],
+    ) -> None:
+        """Add a meter's energies in some quarters, each once."""
+        self._energy[flow][columns] += energy
+        self._worst[flow][columns] = np.minimum(self._worst[flow][columns], quality)
+        self._there[flow][columns] += 1
+
+    def quarters(self, account: AccountNumber, *, settled: bool) -> AccountQuarters:
+        """Return the sums."""
+        quality = {}
+        for flow, worst in self._worst.items():
+            there, expected = self._there[flow], self._expected[flow]
+            partial = np.where(there < expected, np.minimum(worst, Quality.INCOMPLETE), worst)
+            quality[flow] = np.where(there == 0, Quality.MISSING, partial).astype(np.uint8)
+        return AccountQuarters(
+            account=account, first=self._first, energy=self._energy, quality=quality, settled=settled
+        )

@@ -1,0 +1,309 @@
+"""What each export consists of: its tables, its pieces, and the rows of each piece."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from commonwatt.model.blocks import join
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.ids import MeterId, unsigned64
+from commonwatt.model.records import KNOWN_STATES, State
+from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
+from commonwatt.model.words import moment
+from commonwatt.settlement.settled import SettledQuarters
+from utility.billing.store.bill_documents import refuse_altered
+from utility.billing.store.billing import bills_of_run, issued_run
+from utility.billing.store.issued_bills import issued_bill
+from utility.database.database import Database
+from utility.database.town_zone import town_zone
+from utility.exports.bills import bill_rows
+from utility.exports.columns import BILLS_TABLE, EVENTS_TABLE, SETTLED_TABLE, SLOTS_TABLE, SUMS_TABLE, Rows, Table
+from utility.exports.customer.quarters import AccountQuarters, from_readings, from_settled
+from utility.exports.holdings import Held, HeldBlocks, Source, held_by, is_held
+from utility.exports.readings import Grids, quarters_at_a_time, slot_rows, sum_rows
+from utility.exports.resolutions import Piece, Resolution, cut, pieces
+from utility.exports.selection import ExportedMeter, Selection, check_registered, quarters
+from utility.exports.settled import settled_rows
+from utility.exports.store.blocks import BlockSource, exported_events, exported_meters
+from utility.registry.store.accounts import load_dated_registry, load_registry_around
+from utility.settlement.store.settled import load_settled
+
+# Seconds after which a settled day is final, and so is a file of such days: later than any deadline.
+SETTLED_WITHIN_S = 40 * 86_400
+LINES_A_BILL = 20  # lines that a bill has at most, about; a bound for answers of the API
+MAX_ACCOUNT_QUARTERS = 2 * 366 * 96  # most quarter-hours of an account's file: two years
+
+
+_ROWS_AT_A_TIME = 100_000  # events in one piece of rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """An export that is ready to be written."""
+
+    table: Table  # the table of its rows
+    name: str  # the beginning of its files' names
+    described: Mapping[str, object]  # what it is of, for the manifest
+    pieces: Callable[[], Sequence[Piece]]  # returns its files, in order of time
+    rows: Callable[[Piece], Iterator[Rows]]  # yields the rows of a piece; between two yields a caller may show progress
+    most: int  # the most rows that it can have
+    damaged: Callable[[], int] = lambda: 0  # returns how many damaged parts were found and quarantined
+    left_out: Callable[[], int] = lambda: 0  # returns how many damaged events were found and left out
+    quiet_s: int = 0  # seconds after a piece's end until its rows stay as they are, but for late readings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a person or program asks for."""
+
+    start: EpochSeconds  # the first second
+    end: EpochSeconds  # the second after the last
+    selection: Selection = field(default_factory=Selection)  # which meters
+    resolution: Resolution = Resolution.QUARTER  # the length of a row's interval
+    # The names of the options for start, end, meter, microgrid and account, for errors.
+    names: tuple[str, str, str, str, str] = ("--from", "--to", "--meter", "--microgrid", "--account")
+
+    def picked(self, database: Database) -> "Picked":
+        """Return the selected meters.
+
+        Raises:
+            ConfigError: One of the selected is not registered.
+        """
+        accounts = self.selection.accounts
+        with database.reads.begin() as connection:
+            registered = exported_meters(connection)
+            dated = load_dated_registry(connection) if accounts else None
+        held: list[Held] | None = None
+        if dated is not None:
+            check_registered(self.names[4], zip(accounts, accounts, strict=True), dated.accounts)
+            held = held_by(dated, accounts, self.start // QUARTER_S, -(-self.end // QUARTER_S))
+        meters = self.selection.of(registered, {one.meter for one in held or ()}, self.names[2:4])
+        return Picked(meters=meters, registered=len(registered), held=held)
+
+    def described(self, what: str, database: Database) -> dict[str, object]:
+        """Return the export's description for its manifest."""
+        return {
+            "what": what,
+            "store": f"{database.store_id:x}",
+            "start": self.start,
+            "end": self.end,
+            "resolution": self.resolution.value,
+            "meters": sorted(self.selection.meters),
+            "microgrids": sorted(self.selection.microgrids),
+            "accounts": sorted(self.selection.accounts),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picked:
+    """The meters that were selected."""
+
+    meters: list[ExportedMeter]  # the meters
+    registered: int  # how many are registered
+    held: list[Held] | None  # when the selected accounts had their meters; ``None``: no account was selected
+
+    def source(self, database: Database) -> tuple[BlockSource, Source]:
+        """Return what reads the meters' blocks, and what gives those of the selected accounts' time."""
+        source = BlockSource(database, self.meters, self.registered)
+        return source, source if self.held is None else HeldBlocks(source, self.held)
+
+
+def grids_of(meters: list[ExportedMeter]) -> Grids:
+    """Return the microgrids of some meters."""
+    return Grids.of({one.id: one.microgrid for one in meters})
+
+
+def readings_export(database: Database, asked: Asked) -> Export:
+    """Return the export of readings.
+
+    Raises:
+        ConfigError: The time range or the selection is wrong.
+    """
+    zone = town_zone(database)
+    first, end = quarters(asked.start, asked.end, asked.resolution, asked.names[:2], zone)
+    picked = asked.picked(database)
+    meters, grids = picked.meters, grids_of(picked.meters)
+    blocks, source = picked.source(database)
+    series = sum(one.series for one in meters)
+    length = quarters_at_a_time(series)
+    slots = asked.resolution is Resolution.SLOT
+    per_quarter = {"15s": 60, "15min": 1, "1h": 1 / 4, "1d": 1 / 92}[asked.resolution]
+
+    def rows(piece: Piece) -> Iterator[Rows]:
+        begin, stop = piece.start // QUARTER_S, piece.end // QUARTER_S
+        if slots:
+            return slot_rows(source, grids, begin, stop, length)
+        return sum_rows(source, grids, begin, stop, length, asked.resolution, zone)
+
+    return Export(
+        table=SLOTS_TABLE if slots else SUMS_TABLE,
+        name=f"readings-{asked.resolution}",
+        described=asked.described("readings", database),
+        pieces=lambda: [*pieces(asked.start, asked.end, by_day=slots, zone=zone)] if meters else [],
+        rows=rows,
+        most=int(series * (end - first) * per_quarter) + series,
+        damaged=lambda: blocks.damaged,
+    )
+
+
+def events_export(database: Database, asked: Asked) -> Export:
+    """Return the export of events; the resolution plays no part.
+
+    Raises:
+        ConfigError: The time range or the selection is wrong.
+    """
+    zone = town_zone(database)
+    quarters(asked.start, asked.end, Resolution.QUARTER, asked.names[:2], zone)
+    picked = asked.picked(database)
+    meters = picked.meters
+    left_out: list[Any] = []
+    return Export(
+        table=EVENTS_TABLE,
+        name="events",
+        described=asked.described("events", database) | {"resolution": None},
+        pieces=lambda: [*pieces(asked.start, asked.end, by_day=False, zone=zone)] if meters else [],
+        rows=lambda piece: event_rows(database, meters, piece, picked.held, left_out.append),
+        most=len(meters) * (asked.end - asked.start) // QUARTER_S,
+        left_out=lambda: len(left_out),
+    )
+
+
+def settled_export(database: Database, asked: Asked) -> Export:
+    """Return the export of settled quarter-hours, or of their sums.
+
+    Raises:
+        ConfigError: The time range, the resolution or the selection is wrong.
+    """
+    if asked.resolution is Resolution.SLOT:
+        raise ConfigError("resolution: settled are quarter-hours; give 15min, 1h or 1d")
+    zone = town_zone(database)
+    first, end = quarters(asked.start, asked.end, asked.resolution, asked.names[:2], zone)
+    picked = asked.picked(database)
+    ids, grids = [one.id for one in picked.meters], grids_of(picked.meters)
+    per_quarter = {"15min": 1, "1h": 1 / 4, "1d": 1 / 92}[asked.resolution]
+
+    def rows(piece: Piece) -> Iterator[Rows]:
+        begin, stop = piece.start // QUARTER_S, piece.end // QUARTER_S
+        load = partial(_settled, database)
+        return settled_rows(load, ids, grids, begin, stop, asked.resolution, zone, picked.held)
+
+    return Export(
+        table=SETTLED_TABLE,
+        name=f"settled-{asked.resolution}",
+        described=asked.described("settled", database),
+        pieces=lambda: [*pieces(asked.start, asked.end, by_day=False, zone=zone)] if ids else [],
+        rows=rows,
+        most=int(len(ids) * (end - first) * per_quarter) + len(ids),
+        quiet_s=SETTLED_WITHIN_S,
+    )
+
+
+def _settled(database: Database, meters: Collection[MeterId], first: Quarter, end: Quarter) -> SettledQuarters:
+    with database.reads.begin() as connection:
+        return load_settled(connection, meters, first, end)
+
+
+def bills_export(database: Database, asked: Asked) -> Export:
+    """Return the export of the lines of issued bills of the months in the time range; meters play no part.
+
+    Raises:
+        ConfigError: The time range is wrong, or an account is not registered.
+    """
+    zone = town_zone(database)
+    quarters(asked.start, asked.end, Resolution.QUARTER, asked.names[:2], zone)
+    accounts = asked.selection.accounts
+    with database.reads.begin() as connection:
+        known = load_dated_registry(connection).accounts
+        check_registered(asked.names[4], zip(accounts, accounts, strict=True), known)
+        months = pieces(asked.start, asked.end, by_day=False, zone=zone)
+        runs = {month: run for month in months if (run := issued_run(connection, month.name)) is not None}
+
+    def rows(piece: Piece) -> Iterator[Rows]:
+        if not accounts:
+            refuse_altered(database, runs[piece])
+            with database.reads.begin() as connection:
+                return bill_rows(bills_of_run(connection, runs[piece]))
+        found = [issued_bill(database, runs[piece], account) for account in sorted(set(accounts))]
+        return bill_rows([bill for bill in found if bill is not None])
+
+    return Export(
+        table=BILLS_TABLE,
+        name="bills",
+        described=asked.described("bills", database) | {"resolution": None},
+        pieces=lambda: [*runs],
+        rows=rows,
+        most=len(runs) * (len(accounts) or len(known)) * LINES_A_BILL,
+    )
+
+
+def account_quarters(database: Database, asked: Asked, *, settled: bool) -> AccountQuarters:
+    """Return the quarter-hours of the one account that is asked for, settled, or as sums of its readings.
+
+    Raises:
+        ConfigError: The time range is wrong, there is no such account, or it had no meter, or nothing settled, then.
+    """
+    zone = town_zone(database)
+    first, end = quarters(asked.start, asked.end, Resolution.QUARTER, asked.names[:2], zone)
+    if end - first > MAX_ACCOUNT_QUARTERS:
+        raise ConfigError(f"{asked.names[1]}: an account's file is of at most two years; give less")
+    (number,) = asked.selection.accounts
+    with database.reads.begin() as connection:
+        registry = load_registry_around(connection, number)
+        check_registered(asked.names[4], [(number, number)], registry.accounts)
+        held = held_by(registry, [number], first, end)
+        meters = exported_meters(connection, {one.meter for one in held})
+    if not held:
+        raise ConfigError(f"account {number} had no meter between {moment(asked.start)} and {moment(asked.end)}")
+    if settled:
+        found_settled = _settled(database, [one.id for one in meters], first, end)
+        if not (found_settled.version > 0).any():
+            nothing = f"nothing of account {number} is settled in that time; its readings may be there"
+            raise ConfigError(nothing, "give --of readings for them")
+        return from_settled(number, found_settled, held)
+    source = HeldBlocks(BlockSource(database, meters), held)
+    length = quarters_at_a_time(sum(one.series for one in meters))
+    found = [source.read(begin, stop) for begin, stop in cut(first, end, length)]
+    return from_readings(number, join(found), held, first, end)
+
+
+def event_rows(
+    database: Database,
+    meters: Sequence[ExportedMeter],
+    piece: Piece,
+    held: Sequence[Held] | None,
+    tell: Callable[[Any], object],
+) -> Iterator[Rows]:
+    """Yield the rows of ``EVENTS_TABLE`` of some meters in a piece's time, and in the periods of ``held``.
+
+    ``tell`` is called with each damaged event, which is left out.
+    """
+    of = {one.number: one for one in meters}
+    with database.reads.begin() as connection:
+        found = exported_events(connection, meters, piece.start, piece.end, tell)
+        while some := list(islice(found, _ROWS_AT_A_TIME)):
+            if held is not None:
+                ids = np.array([of[row.meter_no].id for row in some], np.uint64)
+                mine = is_held(ids, np.array([row.time for row in some], np.int64) // QUARTER_S, held)
+                some = [row for row, one in zip(some, mine, strict=True) if one]
+            yield {
+                "meter_id": np.array([of[row.meter_no].id for row in some], np.uint64),
+                "microgrid": [of[row.meter_no].microgrid for row in some],
+                "time_utc": np.array([row.time for row in some], np.int64),
+                "log_generation": np.array([row.generation for row in some], np.int64),
+                "event_id": np.array([unsigned64(row.record_id) for row in some], np.uint64),
+                "previous_state_bits": np.array([row.previous_state for row in some], np.int32),
+                "new_state_bits": np.array([row.new_state for row in some], np.int32),
+                "new_state": [state_text(row.new_state) for row in some],
+                "sender": [row.sender for row in some],
+            }
+
+
+def state_text(bits: int) -> str:
+    """Return the names of a state's bits; unknown ones as a hexadecimal number."""
+    names = [bit.name.lower() for bit in State if bit & bits and bit.name]
+    unknown = bits & ~KNOWN_STATES
+    return " ".join([*names, *([f"{unknown:#06x}"] if unknown else [])])

@@ -1,0 +1,1 @@
+"""What the database has of one household."""

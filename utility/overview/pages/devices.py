@@ -1,0 +1,149 @@
+"""Devices: gateways, meters, the utility's own certificates; enrol and revoke where the authority's folder is."""
+
+from collections.abc import Sequence
+from pathlib import Path as File
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Form, HTTPException, Path, Query, Request, Response
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.network.tls import Expiry
+from commonwatt.protocol.topics import PLANT, UTILITY
+from utility.access.actor import Actor
+from utility.access.roles import Role
+from utility.overview.store.devices import gateways, meters_of, microgrid_of
+from utility.registry.store.enrolled import Enrolment
+from utility.webkit.acting import changing
+from utility.webkit.console.console import Console
+from utility.webkit.rights import Admins, AdminsOrOperators, gate_of
+
+SHOWN = 100  # gateways on one page
+SOON_DAYS = 30  # days before the end of a certificate from which on it is marked: a daily renewal renews then
+
+_Identity = Annotated[str, Path(pattern=r"^[a-z0-9-]{1,20}$", description="A microgrid's id, a meter's id, `utility`.")]
+
+
+def add_devices(app: FastAPI, console: Console) -> None:
+    """Add the routes."""
+    folder = console.api.settings.enrolment
+    enrolment = None if folder is None else Enrolment(folder)
+    certificates = {
+        "of the utility's service at the head-end": console.api.settings.certificate,
+        "of the head-end's authority": console.api.settings.head_end_ca,
+        "of this console": console.api.settings.http_certificate,
+    }
+    expiries = {name: Expiry(path) for name, path in certificates.items() if path is not None}
+
+    @app.get("/console/devices", include_in_schema=False)
+    def devices(
+        request: Request,
+        actor: AdminsOrOperators,
+        search: Annotated[str, Query(max_length=16)] = "",
+        after: Annotated[str, Query(max_length=16)] = "",
+    ) -> Response:
+        """Return the gateways, some at a time, and the service's own certificates."""
+        with console.database.reads.begin() as connection:
+            found = gateways(connection, search, after, SHOWN + 1)
+        enrolled = _read(enrolment)
+        content = _shared(console, request) | {
+            "gateways": found[:SHOWN],
+            "next": found[SHOWN - 1].id if len(found) > SHOWN else "",
+            "search": search,
+            "enrolled": enrolled,
+            "others": [identity for identity in (UTILITY, PLANT) if enrolled and identity in enrolled],
+            "own": {name: expiry.look() for name, expiry in expiries.items()},
+        }
+        return console.page(request, actor, "devices.html", content)
+
+    @app.get("/console/devices/{identity}", include_in_schema=False)
+    def device(request: Request, actor: AdminsOrOperators, identity: _Identity) -> Response:
+        """Return a gateway with its meters, a meter, the utility or the plant."""
+        return _device_page(console, enrolment, request, actor, identity)
+
+    _add_changes(app, console, enrolment)
+
+
+def _add_changes(app: FastAPI, console: Console, enrolment: Enrolment | None) -> None:
+    @app.post("/console/devices/{identity}/enrol", include_in_schema=False)
+    def enrol(request: Request, actor: Admins, identity: _Identity) -> Response:
+        """Issue a certificate."""
+        out = _folder(enrolment)
+        with changing(console.api, request, actor) as by:
+            by.record("device.enrol", identity)
+            files = out.enrol(identity, by.machine_s)
+        return _device_page(console, enrolment, request, actor, identity, files)
+
+    @app.post("/console/devices/{identity}/revoke", include_in_schema=False)
+    def revoke(
+        request: Request,
+        actor: Admins,
+        identity: _Identity,
+        reason: Annotated[str, Form()],
+        with_meters: Annotated[bool, Form()] = False,
+    ) -> Response:
+        """Revoke certificate and token."""
+        out = _folder(enrolment)
+        with changing(console.api, request, actor) as by:
+            by.record("device.revoke", identity, after={"reason": reason, "with_meters": with_meters})
+            done = out.revoke(identity, reason, by.machine_s, with_meters=with_meters)
+        return _device_page(console, enrolment, request, actor, identity, [*done.devices_files, *done.lists])
+
+    @app.post("/console/devices/{identity}/readmit", include_in_schema=False)
+    def readmit(
+        request: Request, actor: Admins, identity: _Identity, with_meters: Annotated[bool, Form()] = False
+    ) -> Response:
+        """Admit a revoked device again, with a new token."""
+        out = _folder(enrolment)
+        with changing(console.api, request, actor) as by:
+            by.record("device.readmit", identity, after={"with_meters": with_meters})
+            files = out.readmit(identity, with_meters=with_meters)
+        return _device_page(console, enrolment, request, actor, identity, files)
+
+
+def _device_page(
+    console: Console,
+    enrolment: Enrolment | None,
+    request: Request,
+    actor: Actor,
+    identity: str,
+    carry: Sequence[File] = (),
+) -> Response:
+    """Return the page of one device; with the files that its change made, which must be carried to machines."""
+    with console.database.reads.begin() as connection:
+        microgrid = microgrid_of(connection, identity)
+        meters = meters_of(connection, identity) if microgrid == identity else []
+    if microgrid is None and identity not in (UTILITY, PLANT):
+        raise HTTPException(404, f"there is no device called {identity}")
+    enrolled = _read(enrolment, microgrid)
+    content = _shared(console, request) | {
+        "identity": identity,
+        "microgrid": microgrid,
+        "meters": meters,
+        "enrolled": enrolled,
+        "one": None if enrolled is None else enrolled.get(identity),
+        "carry": [str(path) for path in carry],
+        "may_change": actor.has(Role.ADMIN) and enrolment is not None,
+    }
+    return console.page(request, actor, "device.html", content)
+
+
+def _shared(console: Console, request: Request) -> dict[str, Any]:
+    folder = console.api.settings.enrolment
+    out = "FOLDER" if folder is None else str(folder)
+    return {"machine_s": gate_of(request).now(), "soon": SOON_DAYS, "folder": out, "is_here": folder is not None}
+
+
+def _read(enrolment: Enrolment | None, microgrid: str | None = None) -> dict[str, Any] | None:
+    """Return the devices of the head-end, and those of a microgrid; ``None``: the folder is not on this machine."""
+    if enrolment is None:
+        return None
+    try:
+        return enrolment.head_end() | ({} if microgrid is None else enrolment.of(microgrid))
+    except ConfigError as error:
+        raise HTTPException(500, f"the enrolment's folder can't be read: {error}") from error
+
+
+def _folder(enrolment: Enrolment | None) -> Enrolment:
+    if enrolment is None:
+        raise HTTPException(409, "the enrolment's folder is not on this machine; use the command that the page shows")
+    return enrolment

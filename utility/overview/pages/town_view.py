@@ -1,0 +1,177 @@
+"""The state of the town that all browsers share, computed at most every few seconds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
+from zoneinfo import ZoneInfo
+
+from commonwatt.model.local_calendar import midnight, month_of, month_quarters
+from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
+from utility.alarms.decisions import alarms_of
+from utility.database.base import Connection
+from utility.database.town_zone import zone_of
+from utility.overview.inbox import Item, items
+from utility.overview.microgrids import Cell, Condition, Facts, cell, count
+from utility.overview.outlook import NeedTomorrow, PriceNow, dear_spans, need_tomorrow, price_now
+from utility.overview.power import TownPower, town_power
+from utility.overview.store.days import CountedDays, counted_days
+from utility.overview.store.town import microgrids, town_energy
+from utility.overview.store.waiting import counts
+from utility.overview.today import SPAN, DayEnergy, Today
+from utility.readings.store.retention import newest_quarter
+from utility.registry.layout import Day
+from utility.supply.store.plant import quarters_between
+from utility.supply.store.supply_view import supply_view
+from utility.tariffs.store.tariffs import published
+from utility.tariffs.tariff import Tariff
+from utility.webkit.console.shared import Shared
+from utility.webkit.services import Api
+
+EVERY_S = 4  # seconds for which the town's state is good: browsers ask every five
+AT_MOST_S = 12  # the age that it may have while it is computed anew
+WAITING_S = 15  # seconds for which the counts of what waits for a person are good
+COMPLETENESS_S = 60  # seconds for which the sums of completeness are good; the days are counted once an hour
+
+_DAY_S = 86_400
+
+# A tariff's published versions, when its price is highest until the day's end, and tomorrow's need.
+_Ahead: TypeAlias = tuple[Sequence[Tariff], Sequence[tuple[EpochSeconds, EpochSeconds]], NeedTomorrow | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TownState:
+    """The town at one time."""
+
+    time: EpochSeconds  # when it was computed
+    version: int  # its number; only a change of a cell makes another one
+    facts: dict[str, Facts]  # what was last received of each microgrid, by name
+    cells: tuple[Cell, ...]  # the cells, in the order of the controllers' numbers
+    changed: dict[str, int]  # the version in which each cell last changed, by name
+    power: TownPower  # the power now, as gateways say it
+    today: Today  # the local day so far
+    supply: dict[str, Any]  # the plant and the newest purchase
+    yesterday: CountedDays  # completeness of the last day of UTC that is counted
+    month: CountedDays  # completeness of the local month's days
+    month_name: str  # the month
+    price: PriceNow | None  # by the tariff of accounts that have none of their own; ``None``: none is in force
+    dear: Sequence[tuple[EpochSeconds, EpochSeconds]]  # when it is highest, from 24 hours ago to the day's end
+    need: NeedTomorrow | None  # what will be needed from the plant; ``None``: no whole day of the plant is known
+    connected: bool  # whether the utility is connected to the head-end
+    alarms: tuple[str, ...]  # the utility's own alarms
+    items: tuple[Item, ...]  # what needs a person
+    silenced: int  # alarms that a silence, or another alarm, holds
+
+    @property
+    def counts(self) -> dict[Condition, int]:
+        """How many microgrids are in each state."""
+        return count(self.cells)
+
+
+class TownView:
+    """Computes the state of the town."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._energy = DayEnergy()
+        self._last: TownState | None = None
+        self._shared = Shared(self._state, every_s=EVERY_S, at_most_s=AT_MOST_S, now=api.machine_s)
+        self._waiting = Shared(lambda: counts(api.database), every_s=WAITING_S, at_most_s=300, now=api.machine_s)
+        self._ahead = Shared(self._outlook, every_s=COMPLETENESS_S, at_most_s=3_600, now=api.machine_s)
+        self._days = Shared(self._completeness, every_s=COMPLETENESS_S, at_most_s=3_600, now=api.machine_s)
+
+    def get(self) -> TownState:
+        """Return the state; it is at most some seconds old."""
+        return self._shared.get()
+
+    def recent(self) -> TownState | None:
+        """Return the state if it need not be waited for."""
+        return self._shared.recent()
+
+    def _state(self) -> TownState:
+        now = int(self._api.clock.now())
+        refused = {name: (each.time, each.text) for name, each in self._api.refused.items()}
+        with self._api.database.reads.begin() as connection:
+            facts = microgrids(connection, now, refused)
+            supply = supply_view(connection, now, 1)
+            self._read_energy(connection, now)
+        cells, board = tuple(cell(each, now) for each in facts), alarms_of(self._api).board()
+        version, changed = self._versions(cells)
+        month_name, month, yesterday = self._days.get()
+        versions, dear, need = self._ahead.get()
+        self._last = TownState(
+            time=now,
+            version=version,
+            facts={each.microgrid: each for each in facts},
+            cells=cells,
+            changed=changed,
+            power=town_power(facts, now),
+            today=self._energy.today(now),
+            supply=supply,
+            yesterday=yesterday,
+            month=month,
+            month_name=month_name,
+            price=price_now(versions, now),
+            dear=dear,
+            need=need,
+            connected=self._api.connected(),
+            alarms=tuple(self._api.health.alarms()),
+            items=items(board.rows, facts, self._waiting.get(), now),
+            silenced=board.counts.suppressed,
+        )
+        return self._last
+
+    def _read_energy(self, connection: Connection, now: EpochSeconds) -> None:
+        newest = newest_quarter(connection)
+        if newest is None:
+            return
+        begin = local_day_start(now, zone_of(connection))
+        for quarter in self._energy.wanted(begin, newest, now):
+            self._energy.read(quarter, town_energy(connection, quarter), now)
+
+    def _versions(self, cells: tuple[Cell, ...]) -> tuple[int, dict[str, int]]:
+        """Return the number of this state, and the state in which each cell last changed."""
+        if self._last is None:
+            first = int(self._api.machine_s())  # Not a number of an earlier process.
+            return first, {each.microgrid: first for each in cells}
+        before = {each.microgrid: each for each in self._last.cells}
+        new = self._last.version + 1
+        changed = {
+            each.microgrid: self._last.changed[each.microgrid] if before.get(each.microgrid) == each else new
+            for each in cells
+        }
+        version = max([self._last.version, *changed.values()])
+        return version, changed
+
+    def _outlook(self) -> _Ahead:
+        now = int(self._api.clock.now())
+        with self._api.database.reads.begin() as connection:
+            zone = zone_of(connection)
+            known = quarters_between(connection, now // QUARTER_S - 14 * 96, now // QUARTER_S)
+            versions = [each for each in published(connection) if each.name == self._api.settings.billing.tariff]
+        begin = now // QUARTER_S - SPAN
+        net = {each.quarter: each.net for each in known}
+        return versions, dear_spans(versions, begin, local_day_start(now, zone, 1)), need_tomorrow(net, now, zone)
+
+    def _completeness(self) -> tuple[str, CountedDays, CountedDays]:
+        now = int(self._api.clock.now())
+        with self._api.database.reads.begin() as connection:
+            name, first, until = month_days(now, zone_of(connection))
+            month = counted_days(connection, first, until)
+            yesterday = counted_days(connection, now // _DAY_S - 1, now // _DAY_S)
+        return name, month, yesterday
+
+
+def month_days(now: EpochSeconds, zone: ZoneInfo) -> tuple[str, Day, Day]:
+    """Return the name of the local month, its first day of UTC, and the day of UTC that is not over yet.
+
+    On the first day of a month, it is the month before.
+    """
+    name = month_of((now - _DAY_S) // 900, zone)
+    first, _ = month_quarters(name, zone)
+    return name, first // 96, now // _DAY_S
+
+
+def local_day_start(now: EpochSeconds, zone: ZoneInfo, later: int = 0) -> Quarter:
+    """Return the first quarter of the local day, or of one that comes some days later."""
+    return midnight(datetime.fromtimestamp(now, zone).date() + timedelta(days=later), zone)

@@ -1,0 +1,98 @@
+"""The utility's machine for its administrators: each part with its state, by the conditions of the alarms (pure)."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from commonwatt.model.units import EpochSeconds
+from commonwatt.model.words import counted, duration
+from utility.alarms.alarm import PREFIX, Alarm, Severity
+from utility.alarms.conditions import Facts, conditions
+
+BACKUP = "backup"  # the job that makes the backups
+_JOBS = ("JobFailing", "JobLate", "JobPaused")
+_USES = {"mqtt": "for gateways", "http": "for browsers"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What is known of the utility besides its alarms' facts."""
+
+    version: str  # of this program
+    schema: str  # of the database
+    jobs: int  # how many jobs it has
+    makes_backups: bool  # whether a job of it makes backups
+    backup: EpochSeconds | None  # when the newest backup was made; ``None``: none was made
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part of the utility."""
+
+    name: str  # for people
+    words: str  # what is known of it
+    state: str  # ``good``, ``warning``, ``bad``, or ``idle``: not known here, or not in use
+    wrong: tuple[Alarm, ...] = ()  # what is wrong with it
+    step: str = ""  # what to do while it is not known or not in use; empty: nothing
+
+
+def parts(facts: Facts, known: Known, now: EpochSeconds) -> Iterator[Part]:
+    """Yield the parts.
+
+    Args:
+        facts: The service's state, by which it raises its own alarms.
+        known: What else is known.
+        now: The time.
+    """
+    held = [each.alarm for each in conditions(facts)]
+    backups = [alarm for alarm in held if alarm.labels.get("task") == BACKUP]
+    others = [alarm for alarm in held if alarm not in backups]
+    heard = f"{counted(len(facts.said), 'gateway')} heard since the service's start"
+    ends = [f"{_USES.get(use, use)} {_left(left_s)}" for use, left_s in facts.certificates.items()]
+    yield _part("Connection", heard, others, ["UtilityDisconnected"])
+    watched = "" if facts.disk is not None else "Watch the disk of the database's server there."
+    yield _part("Disk", _disk(facts), others, ["DiskFull", "DiskNearlyFull"], watched)
+    yield _part("Database", f"schema {known.schema}", others, ["StoreDamaged"])
+    backed_up = (
+        "" if known.makes_backups else "See that the machine makes one each night, and copies it to another one."
+    )
+    yield _part("Backups", _backup(known, now), backups, _JOBS, backed_up)
+    certificates = "; ".join(ends) or "none: connections are not encrypted here"
+    encrypted = "" if ends else "Needed before browsers or gateways of other machines connect."
+    yield _part("Certificates", certificates, others, ["CertificateExpired", "CertificateExpiring"], encrypted)
+    yield _part("Clock", "gateways take the time from it", others, ["UtilityClockUntrusted"])
+    yield _part("Versions", _versions(facts, known), others, [])
+    yield _part("Jobs", f"{counted(known.jobs, 'job')}, listed below", others, _JOBS)
+
+
+def _part(name: str, words: str, held: Sequence[Alarm], names: Collection[str], step: str = "") -> Part:
+    wrong = tuple(alarm for alarm in held if alarm.name.removeprefix(PREFIX) in names)
+    state = "idle" if step else "good"
+    if wrong:
+        state = "bad" if any(alarm.severity is Severity.CRITICAL for alarm in wrong) else "warning"
+    return Part(name=name, words=words, state=state, wrong=wrong, step=step)
+
+
+def _disk(facts: Facts) -> str:
+    if facts.disk is None:
+        return "not measured here: the database is on a server, or the service has just started"
+    free, size = facts.disk
+    return f"{free / 1e9:,.1f} GB of {size / 1e9:,.1f} GB are free"
+
+
+def _backup(known: Known, now: EpochSeconds) -> str:
+    if not known.makes_backups:
+        return "not made by this service; whether a timer of the machine makes them is not known here"
+    return "none yet" if known.backup is None else f"the newest was made {duration(now - known.backup)} ago"
+
+
+def _left(left_s: float) -> str:
+    return f"ended {duration(int(-left_s))} ago" if left_s < 0 else f"ends in {duration(int(left_s))}"
+
+
+def _versions(facts: Facts, known: Known) -> str:
+    """Return the versions; a gateway before 0.3 does not say its strategy."""
+    heard, old = len(facts.said), sum(heartbeat.strategy is None for heartbeat in facts.said.values())
+    gateways = (
+        f"{old} of {heard} gateways before 0.3" if old else "gateways 0.3 or later" if heard else "no gateway heard"
+    )
+    return f"utility {known.version}, {gateways}"

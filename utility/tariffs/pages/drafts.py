@@ -1,0 +1,223 @@
+"""A new version of a tariff: its prices in a form with the week as a grid, or its text, each with all its faults."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Protocol
+
+from fastapi import FastAPI, File, Form, Path, Query, Request, UploadFile
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.local_calendar import local_text, month_after, month_of
+from commonwatt.model.units import quarter_of
+from utility.access.actor import Actor
+from utility.tariffs import decisions as tariffs
+from utility.tariffs.file import DAYS
+from utility.tariffs.policy_settings import POLICY_WORDS
+from utility.tariffs.prices_form import HOURS, MOST_PERIODS, PricesForm, beyond, form_of, kept_of, written
+from utility.tariffs.store.tariffs import Stored, find_version, published
+from utility.tariffs.tariff import Tariff, in_force, parse_tariff
+from utility.webkit.console.answers import found, plain, refusing
+from utility.webkit.console.console import Console
+from utility.webkit.rights import Clerks
+from utility.webkit.services import Api
+from utility.webkit.works import Work
+
+Source = Annotated[str, Form(max_length=tariffs.MAX_TARIFF_BYTES)]
+MonthText = Annotated[str, Form(max_length=10)]
+
+VersionNumber = Annotated[int, Path(ge=0, lt=2**15)]
+OtherVersion = Annotated[int, Query(ge=0, lt=2**15)]
+
+_START = "/console/rates"
+_DAY_WORDS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun", "Hol.")
+
+
+class Begin(Protocol):
+    """Begins the preview of a tariff."""
+
+    def __call__(self, api: Api, actor: Actor, tariff: Tariff, source: str, month: str) -> Work:
+        """Return the work; the month may be empty: the last one."""
+
+
+class Filled(PricesForm):
+    """The form as it is sent."""
+
+    source: str = ""  # the text that the form began with
+    action: Literal["preview", "text"]
+    month: str = ""  # of the preview
+
+
+def add_drafts(app: FastAPI, console: Console, begin: Begin) -> None:
+    """Add the routes."""
+    _add_form(app, console, begin)
+    _add_text(app, console, begin)
+
+
+def _add_form(app: FastAPI, console: Console, begin: Begin) -> None:
+    @app.get(f"{_START}/new", include_in_schema=False)
+    def form(
+        request: Request,
+        actor: Clerks,
+        name: Annotated[str, Query(max_length=32)] = "",
+        version: OtherVersion = 0,
+    ) -> HTMLResponse:
+        """Show the prices of a stored version, or of the one in force, to be changed."""
+        stored = stored_version(console, name, version) if name else _in_force(console)
+        if stored is None:
+            return _form(console, request, actor, _first_form(console), _first_source(console))
+        return _either(console, request, actor, stored.tariff, stored.source)
+
+    @app.post(f"{_START}/form", include_in_schema=False)
+    def filled(request: Request, actor: Clerks, filled: Annotated[Filled, Form()]) -> Any:
+        """Go on to the preview, or to the text; what is wrong is said beside its field."""
+        with refusing(422):
+            made = written(filled, kept_of(filled.source))
+        if filled.action == "text":
+            return _text_page(console, request, actor, made.text)
+        if made.faults:
+            return _form(console, request, actor, filled, filled.source, made.faults, 422)
+        with refusing(422):
+            return started(console, actor, begin(console.api, actor, parse_tariff(made.text), made.text, filled.month))
+
+
+def _add_text(app: FastAPI, console: Console, begin: Begin) -> None:
+    @app.post(f"{_START}/new", include_in_schema=False)
+    def draft(
+        request: Request,
+        actor: Clerks,
+        action: Annotated[Literal["check", "preview", "propose", "form"], Form()],
+        source: Source = "",
+        month: MonthText = "",
+        file: Annotated[UploadFile | None, File()] = None,
+    ) -> Any:
+        """Check a tariff's text and show all faults at once; or preview it, propose it, or show it as a form."""
+        try:
+            text = _text(source, file)
+            tariff = parse_tariff(text)
+            if action == "propose":
+                stored = tariffs.propose(console.database, text, actor, console.now())
+                path = f"{_START}/version/{stored.name}/{stored.version}"
+                return console.see_other(actor, path, f"{stored.label} is proposed; another person has to approve it")
+            if action == "preview":
+                return started(console, actor, begin(console.api, actor, tariff, text, month))
+        except ConfigError as error:
+            faults = str(error).splitlines()
+            return _text_page(console, request, actor, source, faults=faults, status=422)
+        if action == "form":
+            return _either(console, request, actor, tariff, text)
+        return _text_page(console, request, actor, text, tariff=tariff)
+
+
+def started(console: Console, actor: Actor, work: Work) -> RedirectResponse:
+    """Return the answer that leads to a work's page."""
+    return console.see_other(actor, f"/console/works/{work.id}")
+
+
+def stored_version(console: Console, name: str, version: int) -> Stored:
+    """Return a stored version; a page says so if there is none."""
+    with console.database.reads.begin() as connection:
+        stored: Stored = found(lambda: find_version(connection, name, version))
+    return stored
+
+
+def _in_force(console: Console) -> Stored | None:
+    """Return the version in force of the tariff of accounts without one, else its newest; ``None``: there is none."""
+    name = console.api.settings.billing.tariff
+    with console.database.reads.begin() as connection:
+        ours = [tariff for tariff in published(connection) if tariff.name == name]
+        tariff = in_force(ours, quarter_of(console.now())) or (ours[-1] if ours else None)
+        return None if tariff is None else find_version(connection, name, tariff.version)
+
+
+def _first_form(console: Console) -> PricesForm:
+    """Return the form of a town without a tariff: one price at all hours."""
+    return PricesForm(
+        effective=_next_month(console),
+        name=["all hours"],
+        import_price=[""],
+        credit=[""],
+        week=["1" * HOURS * len(DAYS)],
+    )
+
+
+def _first_source(console: Console) -> str:
+    tariff = {"name": console.api.settings.billing.tariff, "timezone": console.zone().key}
+    return written(PricesForm(), {"tariff": tariff, "policy": {"name": "spec"}}).text
+
+
+def _next_month(console: Console) -> str:
+    return f"{month_after(month_of(quarter_of(console.now()), console.zone()))}-01"
+
+
+def _either(console: Console, request: Request, actor: Actor, tariff: Tariff, source: str) -> HTMLResponse:
+    """Show a tariff as a form; as its text, with the reason, if the form can't show all of it."""
+    if reasons := beyond(tariff.file):
+        note = f"This tariff is shown as its text, since the form can't show it: {'; '.join(reasons)}."
+        return _text_page(console, request, actor, source, note=note)
+    form = form_of(tariff.file)
+    if tariff.effective <= quarter_of(console.now()):
+        form = form.model_copy(update={"effective": _next_month(console)})
+    return _form(console, request, actor, form, source)
+
+
+def _form(
+    console: Console,
+    request: Request,
+    actor: Actor,
+    form: PricesForm,
+    source: str,
+    faults: Mapping[str, str] | None = None,
+    status: int = 200,
+) -> HTMLResponse:
+    rows = list(zip(form.name, form.import_price, form.credit, strict=False))
+    kept = kept_of(source)
+    content = {
+        "form": form,
+        "source": source,
+        "faults": faults or {},
+        "name": kept["tariff"].get("name", ""),
+        "policy": POLICY_WORDS.get(kept["policy"].get("name"), ""),
+        "rows": [*rows, ("", "", "")][:MOST_PERIODS] if all(map(any, rows)) else rows,
+        "days": _DAY_WORDS,
+        "month": console.api.last_month(),
+    }
+    return console.page(request, actor, "rates_form.html", content, status)
+
+
+def _text_page(
+    console: Console,
+    request: Request,
+    actor: Actor,
+    source: str,
+    faults: list[str] | None = None,
+    tariff: Tariff | None = None,
+    note: str = "",
+    status: int = 200,
+) -> HTMLResponse:
+    content = {
+        "source": source,
+        "faults": [plain(ConfigError(fault)) for fault in faults or ()],
+        "tariff": tariff,
+        "begins": "" if tariff is None else local_text(tariff.effective, tariff.zone),
+        "policy": "" if tariff is None else POLICY_WORDS[tariff.policy.name],
+        "note": note,
+        "month": console.api.last_month(),
+    }
+    return console.page(request, actor, "rates_draft.html", content, status)
+
+
+def _text(source: str, file: UploadFile | None) -> str:
+    """Return the text of an uploaded file, or that of the form's field.
+
+    Raises:
+        ConfigError: The file is too long, or no text.
+    """
+    if file is None or not file.filename:
+        return source.replace("\r\n", "\n")
+    content = file.file.read(tariffs.MAX_TARIFF_BYTES + 1)
+    if len(content) > tariffs.MAX_TARIFF_BYTES:
+        raise ConfigError(f"the file has more than {tariffs.MAX_TARIFF_BYTES:,} bytes")
+    try:
+        return content.decode().replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the file is no text in UTF-8: byte {error.start}") from error

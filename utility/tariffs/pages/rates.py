@@ -1,0 +1,96 @@
+"""Tariffs: their versions, two people, what was sent."""
+
+from typing import Annotated
+
+from fastapi import FastAPI, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from commonwatt.model.local_calendar import local_text
+from utility.access.decisions import shown as shown_second
+from utility.database.town_zone import zone_of
+from utility.tariffs import decisions as tariffs
+from utility.tariffs.pages.drafts import Begin, MonthText, OtherVersion, VersionNumber, started, stored_version
+from utility.tariffs.policy_settings import POLICY_WORDS
+from utility.tariffs.store.rates import acknowledged, told_counts
+from utility.tariffs.store.tariffs import versions
+from utility.webkit.console.answers import ROWS, Skip, address, refusing
+from utility.webkit.console.console import Console
+from utility.webkit.rights import Approvers, ClerksOrApprovers, Staff
+
+_START = "/console/rates"
+
+
+def add_rates(app: FastAPI, console: Console, begin: Begin) -> None:
+    """Add the routes."""
+    _add_lists(app, console)
+    _add_version(app, console, begin)
+
+
+def _add_lists(app: FastAPI, console: Console) -> None:
+    @app.get(_START, include_in_schema=False)
+    def rates(request: Request, actor: Staff) -> HTMLResponse:
+        """List all versions of all tariffs, proposals first, and how many controllers received them."""
+        with console.database.reads.begin() as connection:
+            zone = zone_of(connection)
+            rows = [{**row, "begins": local_text(int(row["effective"]), zone)} for row in versions(connection)]
+            told = told_counts(connection)
+        rows.sort(key=lambda row: (row["state"] != "proposed", row["name"], -row["version"]))
+        return console.page(request, actor, "rates.html", {"rows": rows, "told": told})
+
+    @app.get(f"{_START}/told", include_in_schema=False)
+    def told(
+        request: Request, actor: Staff, tariff: Annotated[str, Query(max_length=32)] = "", skip: Skip = 0
+    ) -> HTMLResponse:
+        """List what each controller was sent, and whether it has acknowledged it."""
+        with console.database.reads.begin() as connection:
+            rows = acknowledged(connection, tariff, ROWS + 1, skip)
+        path = f"{_START}/told"
+        content = {
+            "rows": rows[:ROWS],
+            "earlier": address(path, tariff=tariff, skip=max(0, skip - ROWS)) if skip else "",
+            "later": address(path, tariff=tariff, skip=skip + ROWS) if len(rows) > ROWS else "",
+        }
+        return console.page(request, actor, "rates_told.html", content)
+
+
+def _add_version(app: FastAPI, console: Console, begin: Begin) -> None:
+    place = f"{_START}/version/{{name}}/{{version}}"
+
+    @app.get(place, include_in_schema=False)
+    def shown(
+        request: Request, actor: Staff, name: str, version: VersionNumber, other: OtherVersion = 0
+    ) -> HTMLResponse:
+        """Show a version, and what differs in it from another one."""
+        stored = stored_version(console, name, version)
+        with console.database.reads.begin() as connection:
+            others = [row["version"] for row in versions(connection) if row["name"] == name]
+            firsts = {stored.proposed_by: "proposed it"}
+            second = shown_second(connection, console.api.second(actor), firsts)
+        base = other or max((each for each in others if each < version), default=0)
+        before = stored_version(console, name, base).tariff if base else None
+        content = {
+            "stored": stored,
+            "tariff": stored.tariff,
+            "policy": POLICY_WORDS[stored.tariff.policy.name],
+            "begins": local_text(stored.tariff.effective, stored.tariff.zone),
+            "others": [each for each in others if each != version],
+            "base": base,
+            "differences": [] if before is None else tariffs.differences(before, stored.tariff),
+            "month": console.api.last_month(),
+        }
+        return console.page(request, actor, "rates_version.html", content | second)
+
+    @app.post(f"{place}/approve", include_in_schema=False)
+    def approve(actor: Approvers, name: str, version: VersionNumber) -> RedirectResponse:
+        """Publish a proposal, as the second person."""
+        with refusing():
+            published = tariffs.publish(console.database, name, version, console.api.second(actor))
+        words = f"{published.label} is published; the controllers receive it when the service looks next"
+        return console.see_other(actor, f"{_START}/version/{name}/{version}", words)
+
+    @app.post(f"{place}/preview", include_in_schema=False)
+    def preview(actor: ClerksOrApprovers, name: str, version: VersionNumber, month: MonthText = "") -> RedirectResponse:
+        """Preview a stored version."""
+        stored = stored_version(console, name, version)
+        with refusing(422):
+            return started(console, actor, begin(console.api, actor, stored.tariff, stored.source, month))

@@ -1,0 +1,60 @@
+"""The page for developers: every component of the console once, with numbers that are nobody's."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, Request, Response
+from pydantic import BaseModel
+
+from commonwatt.model.palette import LOOKS, PowerFlow
+from utility.webkit.columns import Shown, Written, columns_of
+from utility.webkit.console.console import Console
+from utility.webkit.rights import Admins
+
+_HOURS = 24
+_DAY = (0, 0, 0, 0, 1, 2, 4, 6, 8, 9, 9, 8, 7, 6, 4, 3, 2, 1, 0, 0, 0, 0, 0, 0)  # of the sun, by hour
+
+
+class _Line(BaseModel):
+    no: Annotated[int, Shown("Number", Written.TEXT)]
+    place: Annotated[str, Shown("Place", link="/console/look?name={place}")]
+    energy_mwh: Annotated[int, Shown("Energy", Written.ENERGY)]
+    state: Annotated[str, Shown("State", Written.STATE, badges={"done": "good", "failed": "bad"})]
+
+
+def add_look(app: FastAPI, console: Console) -> None:
+    """Add the routes."""
+
+    @app.get("/console/look", include_in_schema=False)
+    def look(request: Request, actor: Admins) -> Response:
+        """Show the components."""
+        lines = [_Line(no=no, place=f"house {no}", energy_mwh=no * 4_250_000, state=state) for no, state in _STATES]
+        span = {"begin": console.now() - 7_200, "end": console.now() - 3_600, "most": 2}
+        content = {
+            "rows": [("Sharing", [(span, 400, 200)])],
+            "columns": columns_of(_Line),
+            "lines": lines,
+            "looks": LOOKS,
+        }
+        return console.page(request, actor, "look.html", content)
+
+    @app.get("/console/look/{kind}.json", include_in_schema=False)
+    def plot(_: Admins, kind: Literal["stacked", "lines", "nothing"]) -> dict[str, Any]:
+        """Return a plot's series."""
+        start = console.now() // 86_400 * 86_400
+        if kind == "stacked":
+            sources = enumerate(list(PowerFlow)[:5])
+            series = [_series(start, LOOKS[flow].words, n, is_gap=True) | {"flow": flow} for n, flow in sources]
+            series[0]["marks"] = [[start + 36_000, start + 43_200, "estimated"]]
+            return {"series": series, "stack": True}
+        names = [f"House {number}" for number in range(1, 7)] if kind == "lines" else []
+        return {"series": [_series(start, name, place) for place, name in enumerate(names)]}
+
+
+_STATES = ((1, "done"), (2, "failed"), (3, "waits"))
+
+
+def _series(start: int, label: str, place: int, *, is_gap: bool = False) -> dict[str, Any]:
+    high = [None if is_gap and 14 <= hour < 17 else 1 + place + _DAY[hour] for hour in range(_HOURS)]
+    x = [start + 3_600 * hour for hour in range(_HOURS)]
+    line = {"label": label, "unit": "kW", "x": x, "step_s": 3_600, "high": high}
+    return line | {"marks": [], "missing": high.count(None)}
