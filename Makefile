@@ -7,7 +7,7 @@ RUNS := .venv/runs
 INSTALLED := .venv/installed
 COMPILED := .venv/compiled
 
-.PHONY: run test test-real tests install check soak bench scenarios town-month past docs dashboards dashboard-types deb clean constraints
+.PHONY: run test test-real tests install check soak bench scenarios town-month past docs pictures dashboards dashboard-types deb clean constraints
 
 run: $(RUNS) ## start the demonstration town; Ctrl-C stops it
 	$(BIN)/commonwatt demo
@@ -48,7 +48,7 @@ check: install ## check lint, format, strict types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: install ## kill a running town's processes for an hour, then ten thousand simulated worlds of readings and of energy, power cuts, broken MQTT and bad messages, a million steps of the physics, a thousand days of settlement, then the known vulnerabilities of the pinned dependencies; HOURS=8 SEEDS=1000 CUTS=10000 CASES=1000000
+soak: install ## kill a running town's processes for an hour, then ten thousand simulated worlds of readings and of energy, power cuts, broken MQTT and bad messages, a million steps of the physics, a thousand days of settlement, every page at each size in both themes, then the known vulnerabilities of the pinned dependencies; HOURS=8 SEEDS=1000 CUTS=10000 CASES=1000000
 	$(BIN)/python -m harness.chaos --hours $(or $(HOURS),1)
 	$(BIN)/python -m harness.simulation --seeds 1 $(or $(SEEDS),10000)
 	$(BIN)/python -m harness.simulation --energy --hours 1 --seeds 1 $(or $(SEEDS),10000)
@@ -64,6 +64,7 @@ soak: install ## kill a running town's processes for an hour, then ten thousand 
 	$(BIN)/python -m harness.settlement --residual 3
 	$(BIN)/python -m harness.powercut --cuts $(or $(CUTS),1000)
 	METER_EXAMPLES=5000 FLIPS=2000 BILL_TOWNS=1000 $(BIN)/python -m pytest -q tests/unit/device/test_meter_stateful.py tests/unit/utility/assembly/test_damage.py tests/unit/utility/billing/test_bills.py
+	SIZES=all $(BIN)/python -m pytest -q -m real tests/browser/test_pages.py
 	$(BIN)/python -m venv .venv/audit && .venv/audit/bin/python -m pip install --quiet pip-audit
 	.venv/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
@@ -88,6 +89,9 @@ past: install ## make the demonstration's past anew, about 8 minutes on an idle 
 
 docs: install ## write the generated pages anew
 	$(BIN)/python -m harness.docs.generate
+
+pictures: install ## make the documentation's pictures of the console from the demonstration, about 5 minutes
+	$(BIN)/python -m harness.real.pictures
 
 dashboards: install ## write Grafana's dashboards anew
 	$(BIN)/python -m grafana.generator

@@ -3,9 +3,11 @@
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from functools import cache
 from pathlib import Path
 
 from commonwatt.cli.main import make_app as make_commands
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.units import EpochSeconds
 from harness.console import PASSWORD
 from harness.furnished import token_of
@@ -18,7 +20,7 @@ from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database, open_database
 from utility.database.health import Health
 from utility.webkit.cli import options
-from utility.webkit.cli.service import WAY
+from utility.webkit.cli.service import WAY, Way
 from utility.webkit.services import Api
 
 WHO = "--as"  # before a command's words of a test: the person who is logged in
@@ -37,18 +39,26 @@ def token_for(database: Database, name: str, now: EpochSeconds) -> str:
 
 @contextmanager
 def logged_in(database: Database, config: Path, words: Sequence[str]) -> Iterator[list[str]]:
-    """Let a command ask as the person whom its words name with ``WHO``; yield the other words."""
-    left = list(words)
-    if WHO not in left:
-        yield left
-        return
-    place = left.index(WHO)
-    name = left[place + 1]
-    del left[place : place + 2]
-    settings, clock = options.load(config)
-    settings = settings.model_copy(update={"second_factor": "optional"})
-    api = Api(database, clock, UtilityMetrics(), lambda: True, lambda: "", {}, Health(None), settings=settings)
-    reset = WAY.set(way_into(make_app(api), token_for(database, name, api.machine_s())))
+    """Let a command ask as the person whom its words name with ``WHO``, or only read; yield the other words."""
+    left, name = list(words), ""
+    if WHO in left:
+        place = left.index(WHO)
+        name = left[place + 1]
+        del left[place : place + 2]
+
+    @cache
+    def service() -> Way:
+        settings, clock = options.load(config)
+        settings = settings.model_copy(update={"second_factor": "optional"})
+        api = Api(database, clock, UtilityMetrics(), lambda: True, lambda: "", {}, Health(None), settings=settings)
+        return way_into(make_app(api), token_for(database, name, api.machine_s()) if name else api.local_key)
+
+    def way(settings: UtilitySettings, method: str, path: str, content: object) -> tuple[int, bytes]:
+        if not name and (method != "GET" or path == "/me"):
+            return 401, b'{"detail": "nobody is logged in here"}'
+        return service()(settings, method, path, content)
+
+    reset = WAY.set(way)
     try:
         yield left
     finally:

@@ -69,8 +69,9 @@ BRAND = "#00bb66"  # the sign of the console
 
 def stylesheet() -> str:
     """Return CSS for both themes: a property for each colour, such as ``--flow-sun``, and a class that sets it."""
-    shades: dict[str, Shade] = {f"flow-{flow}": look for flow, look in LOOKS.items()} | dict(STATES)
-    shades |= {f"plot-{number}": shade for number, shade in enumerate(LINES, 1)}
+    flows = {f"flow-{flow}": look for flow, look in LOOKS.items()}
+    lines = {f"plot-{number}": shade for number, shade in enumerate(LINES, 1)}
+    shades: dict[str, Shade | FlowLook] = {**flows, **STATES, **lines}
     light = " ".join(f"--{name}: {shade.light};" for name, shade in shades.items())
     dark = " ".join(f"--{name}: {shade.dark};" for name, shade in shades.items())
     light += "".join(f' --sign-{flow}: "{look.sign}";' for flow, look in LOOKS.items())

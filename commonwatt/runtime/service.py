@@ -9,8 +9,9 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import Any, TextIO, TypeVar, cast
 
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.runtime.allocator import keep_freed_memory
@@ -27,10 +28,16 @@ _C = TypeVar("_C", bound=Callable[..., object])
 
 
 def flowing(command: _C) -> _C:
-    """Join the lines of each paragraph of a command's help, so that it flows in a terminal of any width."""
+    """Report a command's errors, and join the lines of each paragraph of its help: it flows in any terminal's width."""
     paragraphs = (inspect.getdoc(command) or "").split("\n\n")
     command.__doc__ = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
-    return command
+
+    @wraps(command)
+    def run(*args: Any, **options: Any) -> object:
+        with errors_reported():
+            return command(*args, **options)
+
+    return cast("_C", run)
 
 
 @contextmanager

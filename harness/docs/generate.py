@@ -24,6 +24,7 @@ from commonwatt.cli.outline import outline_of
 from commonwatt.demo.cli import KEYS
 from commonwatt.demo.tour import as_markdown
 from harness.docs.exports import exports_page
+from harness.docs.look import console_page, look_page
 from harness.docs.marked import DOCS, filled, refilled
 from harness.docs.metrics import all_metrics
 from harness.docs.presets import adapters_page
@@ -39,7 +40,9 @@ def pages() -> dict[str, Callable[[], str]]:
     return {
         "../commonwatt/cli/outline.json": outlined,
         "adapters.md": adapters_page,
+        "console.md": console_page,
         "exports.md": exports_page,
+        "look.md": look_page,
         "reference/benchmarks.md": benchmarks_page,
         "reference/commands.md": commands_page,
         "reference/console-routes.md": routes_page,

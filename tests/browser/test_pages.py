@@ -1,5 +1,6 @@
 """Every page of the navigation, in a real browser: on a phone, by night, without a mouse."""
 
+import os
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -21,7 +22,10 @@ from utility.webkit.rights import COOKIE, SET_UP, Gate
 ACCOUNT = 1
 FILES = (".json", ".pdf", ".csv", ".html", "/pdf", "/receipt", "/energy", "/openapi.json", "/docs", "/runbooks")
 """The ends of addresses that are no pages of the console."""
-PAGES: dict[str, Role | None] = {entry.path: min(entry.roles) for entry in NAVIGATION} | {"/console/login": None}
+PAGES: dict[str, Role | None] = {entry.path: min(entry.roles) for entry in NAVIGATION}
+PAGES |= {"/console/login": None, "/console/look": Role.ADMIN}
+SIZES = (360, 768, 1280, 1920) if os.environ.get("SIZES") == "all" else (360,)  # widths of windows; ``make soak``: all
+THEMES = (True, False) if os.environ.get("SIZES") == "all" else (True,)  # dark or light
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -32,14 +36,16 @@ def test_page_is_accessible_and_valid(window: Callable[..., Visit], path: str) -
     assert not (faults := seen.check()), "\n".join(faults)
 
 
+@pytest.mark.parametrize("dark", THEMES)
+@pytest.mark.parametrize("width", SIZES)
 @pytest.mark.parametrize("role", [None, Role.RESIDENT], ids=["staff", "resident"])
-def test_every_page_that_links_lead_to_fits_a_phone_by_night(
-    application: FastAPI, window: Callable[..., Visit], role: Role | None
+def test_every_page_that_links_lead_to_fits_the_window(
+    application: FastAPI, window: Callable[..., Visit], role: Role | None, *, width: int, dark: bool
 ) -> None:
     roles = frozenset(Role) - {Role.RESIDENT} if role is None else {role}
-    seen = window(*roles, account=ACCOUNT if role is Role.RESIDENT else None, width=360, dark=True)
+    seen = window(*roles, account=ACCOUNT if role is Role.RESIDENT else None, width=width, dark=dark)
     found: dict[str, list[str]] = {}
-    todo = ["/console/"]
+    todo = ["/console/"] if role else ["/console/", "/console/look"]
     while todo:
         path = todo.pop(0)
         template = _template(application, path)

@@ -19,7 +19,7 @@ from commonwatt.model.units import MAX_EPOCH, QUARTER_S
 from commonwatt.model.words import counted
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import wall_clock
-from commonwatt.runtime.service import errors_reported, flowing, run_service
+from commonwatt.runtime.service import flowing, run_service
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Microgrid
 from utility.assembly import break_glass
@@ -58,21 +58,18 @@ def run(config: ConfigOption) -> None:
 
     An example of the file: commonwatt config example utility
     """
-    with errors_reported():
-        settings, clock = load(config)
-        tokens = load_tokens(settings.tokens)
-        if UTILITY not in tokens:
-            raise ConfigError(
-                f"{settings.tokens}: has no token of {UTILITY}; make one with: commonwatt utility register"
-            )
-        # Imported for this command only: the import takes longer than most other commands.
-        from utility.assembly.service import Service
+    settings, clock = load(config)
+    tokens = load_tokens(settings.tokens)
+    if UTILITY not in tokens:
+        raise ConfigError(f"{settings.tokens}: has no token of {UTILITY}; make one with: commonwatt utility register")
+    # Imported for this command only: the import takes longer than most other commands.
+    from utility.assembly.service import Service
 
-        database = open_database(settings.database, create=True, check=True, named=place_of_database(config))
-        try:
-            run_service(Service(settings, clock, database, tokens[UTILITY]).run)
-        finally:
-            database.close()
+    database = open_database(settings.database, create=True, check=True, named=place_of_database(config))
+    try:
+        run_service(Service(settings, clock, database, tokens[UTILITY]).run)
+    finally:
+        database.close()
 
 
 @app.command()
@@ -103,32 +100,31 @@ def register(
     secrets of the town need not be on the machine where the database is. --config in place of --database keeps a
     password out of the list of processes.
     """
-    with errors_reported():
-        if database is not None and config is not None:
-            raise ConfigError("give --database or --config, not both")
-        named, clock = "--database", wall_clock()
-        if config is not None:
-            settings, clock = load(config)
-            database, named = settings.database, place_of_database(config)
-        if database is None and out is None:
-            raise ConfigError("give --database, --config or --out; see: commonwatt utility register --help")
-        loaded = load_town(town)
-        if database is not None and (fault := database_fault(database)):
-            raise ConfigError(f"--database: {fault}")
-        if out is not None:
-            # Before the database is changed.
-            refuse_moved(loaded, out, accounts_are_dated=database is not None)
-            refuse_lost(loaded, out)
-        told = [f"{counted(len(loaded.microgrids), 'microgrid')} and {counted(len(loaded.meters), 'meter')} registered"]
-        accounts = None
-        if database is not None:
-            now = int(clock.now())
-            with opened(database, create=True, named=named) as filled, filled.writes.begin() as connection:
-                added = fill_registry(connection, loaded, now)
-                accounts = accounts_at(connection, now) if out is not None else None
-            told.append(f", of them new: {added.new_controllers} and {added.new_meters}")
-        if out is not None:
-            told.append(f"; {counted(enrol(loaded, out, _track, accounts), 'new token')} in {out}")
+    if database is not None and config is not None:
+        raise ConfigError("give --database or --config, not both")
+    named, clock = "--database", wall_clock()
+    if config is not None:
+        settings, clock = load(config)
+        database, named = settings.database, place_of_database(config)
+    if database is None and out is None:
+        raise ConfigError("give --database, --config or --out; see: commonwatt utility register --help")
+    loaded = load_town(town)
+    if database is not None and (fault := database_fault(database)):
+        raise ConfigError(f"--database: {fault}")
+    if out is not None:
+        # Before the database is changed.
+        refuse_moved(loaded, out, accounts_are_dated=database is not None)
+        refuse_lost(loaded, out)
+    told = [f"{counted(len(loaded.microgrids), 'microgrid')} and {counted(len(loaded.meters), 'meter')} registered"]
+    accounts = None
+    if database is not None:
+        now = int(clock.now())
+        with opened(database, create=True, named=named) as filled, filled.writes.begin() as connection:
+            added = fill_registry(connection, loaded, now)
+            accounts = accounts_at(connection, now) if out is not None else None
+        told.append(f", of them new: {added.new_controllers} and {added.new_meters}")
+    if out is not None:
+        told.append(f"; {counted(enrol(loaded, out, _track, accounts), 'new token')} in {out}")
     typer.echo("".join(told))
 
 
@@ -144,7 +140,7 @@ def dump(
     One line each, such as {"kind": "block", "meter": "10001", "type": 3, "quarter": 1988888, "values": [...],
     "quality": "22...", "extras": []}. Blocks come by quarter: those that begin in [START, END).
     """
-    with errors_reported(), from_file(config) as (database, _):
+    with from_file(config) as (database, _):
         quarters = -(-start // QUARTER_S), -(-end // QUARTER_S) - 1
         lines = chain(
             chain.from_iterable(dumps.block_lines(blocks) for blocks in reads.all_blocks(database, *quarters)),

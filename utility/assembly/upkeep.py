@@ -12,7 +12,7 @@ from rich.progress import Progress
 from commonwatt.cli.tables import show
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.runtime.interrupts import stop_told
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.service import flowing
 from utility.assembly.backup.backup import backup, restore
 from utility.assembly.backup.checks import command_line
 from utility.assembly.backup.sqlite import Tell
@@ -39,22 +39,21 @@ def migrate(
     the service again: the gateways then send again what the copy lacks. `commonwatt utility restore` does
     that by itself.
     """
-    with errors_reported():
-        settings, _ = load(config)
-        with opened(settings.database, create=True, named=place_of_database(config)) as database:
-            if new_store:
-                with database.writes.begin() as connection:
-                    store_id = new_store_id(connection)
-            else:
-                store_id = database.store_id
-            before, schema = database.schema
-        if before is None:
-            done = f"the database is made, with schema {schema}"
-        elif before != schema:
-            done = f"the database is brought from schema {before} to {schema}"
+    settings, _ = load(config)
+    with opened(settings.database, create=True, named=place_of_database(config)) as database:
+        if new_store:
+            with database.writes.begin() as connection:
+                store_id = new_store_id(connection)
         else:
-            done = f"the database is up to date, with schema {schema}"
-        typer.echo(f"{done}; its store is {store_id:x}")
+            store_id = database.store_id
+        before, schema = database.schema
+    if before is None:
+        done = f"the database is made, with schema {schema}"
+    elif before != schema:
+        done = f"the database is brought from schema {before} to {schema}"
+    else:
+        done = f"the database is up to date, with schema {schema}"
+    typer.echo(f"{done}; its store is {store_id:x}")
 
 
 @app.command("recover")
@@ -66,27 +65,24 @@ def recovery_command(config: ConfigOption) -> None:
     service afterwards: the gateways send their backups again, and the gap finder requests the rest. If meters are
     missing, register the town again. People whose second factor is lost are named; they need a new link.
     """
-    with errors_reported():
-        settings, clock = load(config)
-        path = sqlite_path(settings.database)
-        if path is None:
-            raise ConfigError(
-                "database: only an SQLite file can be recovered; restore a backup with: "
-                f"{command_line(config, 'restore', 'BACKUP', '--replace')}"
-            )
-        with stop_told(_UNCHANGED):
-            done = recover(path, int(clock.now()))
-        show("recovered rows", done.table(), ("table", "taken over", "damaged"))
-        for what in done.unreadable:
-            typer.echo(what)
-        for name in done.closed:
-            again = command_line(config, "people", "link", name)
-            typer.echo(f"{name}: the second factor is lost, so the password was deleted; make a new link with: {again}")
-        old = "the damaged database" if done.found_damage else "no damaged row was found; the old database"
-        kept = f"{old} is kept as {done.quarantined}" if done.quarantined else "the recovery begun before is finished"
-        typer.echo(
-            f"{kept}; start the service again: the gateways send their backups, and what is missing is asked for"
+    settings, clock = load(config)
+    path = sqlite_path(settings.database)
+    if path is None:
+        raise ConfigError(
+            "database: only an SQLite file can be recovered; restore a backup with: "
+            f"{command_line(config, 'restore', 'BACKUP', '--replace')}"
         )
+    with stop_told(_UNCHANGED):
+        done = recover(path, int(clock.now()))
+    show("recovered rows", done.table(), ("table", "taken over", "damaged"))
+    for what in done.unreadable:
+        typer.echo(what)
+    for name in done.closed:
+        again = command_line(config, "people", "link", name)
+        typer.echo(f"{name}: the second factor is lost, so the password was deleted; make a new link with: {again}")
+    old = "the damaged database" if done.found_damage else "no damaged row was found; the old database"
+    kept = f"{old} is kept as {done.quarantined}" if done.quarantined else "the recovery begun before is finished"
+    typer.echo(f"{kept}; start the service again: the gateways send their backups, and what is missing is asked for")
 
 
 @app.command("backup")
@@ -102,19 +98,18 @@ def backup_command(
     of the utility. Other programs' tables, roles and grants are not in it. Tokens and settings are
     separate files: back them up too.
     """
-    with errors_reported():
-        settings, _ = load(config)
-        with stop_told(f"stopped; there is no {file}, and the database is unchanged"), _progress("backup") as tell:
-            damaged = backup(settings.database, file, config, tell)
-        size = file.stat().st_size
-        again = command_line(config, "restore", file)
-        typer.echo(f"{file}: {size / 1e6:.1f} MB, checked; restore with: {again}")
-        if damaged:
-            raise StoreError(
-                f"{damaged} of its parts are damaged, in the database itself or on the way here; everything else is in "
-                f"the backup. Check the database with: {command_line(config, 'dump')} > /dev/null "
-                "(what is damaged is quarantined and asked for again), then make another"
-            )
+    settings, _ = load(config)
+    with stop_told(f"stopped; there is no {file}, and the database is unchanged"), _progress("backup") as tell:
+        damaged = backup(settings.database, file, config, tell)
+    size = file.stat().st_size
+    again = command_line(config, "restore", file)
+    typer.echo(f"{file}: {size / 1e6:.1f} MB, checked; restore with: {again}")
+    if damaged:
+        raise StoreError(
+            f"{damaged} of its parts are damaged, in the database itself or on the way here; everything else is in "
+            f"the backup. Check the database with: {command_line(config, 'dump')} > /dev/null "
+            "(what is damaged is quarantined and asked for again), then make another"
+        )
 
 
 @app.command("restore")
@@ -136,13 +131,12 @@ def restore_command(
     such as indexes and triggers. If other views or tables depend on them, nothing is replaced, and those are
     named: drop them first, and create them again afterwards.
     """
-    with errors_reported():
-        settings, clock = load(config)
-        with stop_told(_UNCHANGED), _progress("restore") as tell:
-            quarantined = restore(settings.database, file, int(clock.now()), config, replace=replace, tell=tell)
-        if quarantined is not None:
-            typer.echo(f"what was there is kept as {quarantined}")
-        typer.echo("restored, under a new store id; start the service again: the gateways send newer data")
+    settings, clock = load(config)
+    with stop_told(_UNCHANGED), _progress("restore") as tell:
+        quarantined = restore(settings.database, file, int(clock.now()), config, replace=replace, tell=tell)
+    if quarantined is not None:
+        typer.echo(f"what was there is kept as {quarantined}")
+    typer.echo("restored, under a new store id; start the service again: the gateways send newer data")
 
 
 @contextmanager

@@ -1,10 +1,12 @@
 """The API's decisions on readings: quarantined ones, corrections, findings. Rights are those of the pages."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from fastapi import FastAPI, Query
 from pydantic import BaseModel, Field
 
+from commonwatt.settlement.validation.day import Check
 from utility.corrections import decisions as decisions
 from utility.corrections.columns import CorrectionLine, Finding
 from utility.corrections.decisions import close_findings, decide_lines, meter_number
@@ -14,12 +16,13 @@ from utility.corrections.store.corrections import Chosen
 from utility.corrections.store.listed import corrections_page
 from utility.corrections.summaries import key_of
 from utility.readings.decisions import MAX_AT_ONCE, decide_letters
-from utility.webkit.parameters import Limit
+from utility.webkit.parameters import Limit, LongLimit
 from utility.webkit.rights import Clerks, Staff
 from utility.webkit.services import Api
 from utility.webkit.shapes import Asked, Why, refusing
 
 Meter = Annotated[str, Query(pattern="^[0-9]{0,20}$", description="A meter's id; empty: of all.")]
+Meters = Annotated[Sequence[str], Query(max_length=100, description="Meters' ids; empty: of all.")]
 Skip = Annotated[int, Query(ge=0, le=10**7, description="How many come before.")]
 Numbers = Annotated[list[Annotated[int, Field(ge=1, lt=2**63)]], Field(min_length=1, max_length=MAX_AT_ONCE)]
 
@@ -153,11 +156,13 @@ def _add_corrections(app: FastAPI, api: Api) -> None:
 
 def _add_findings(app: FastAPI, api: Api) -> None:
     @app.get("/findings")
-    def listed(_: Staff, meter: Meter = "", skip: Skip = 0, limit: Limit = 100) -> Findings:
+    def listed(
+        _: Staff, meter: Meters = (), check: Check | None = None, skip: Skip = 0, limit: LongLimit = 100
+    ) -> Findings:
         """Return the open findings of the daily checks, the oldest first."""
         with refusing(422), api.database.reads.begin() as connection:
-            numbers = [meter_number(connection, meter)] if meter else None
-            rows = open_findings(connection, limit, numbers, skipped=skip)
+            numbers = [meter_number(connection, one) for one in meter if one] or None
+            rows = open_findings(connection, limit, numbers, check, skip)
         return Findings(findings=rows)
 
     @app.post("/findings/close")

@@ -1,12 +1,8 @@
 """``commonwatt corrections``: what the checks found, proposed estimates, and what people decide on them."""
 
-import json
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from pydantic import BaseModel
 
 from commonwatt.cli.dead_letter_options import JsonOption
 from commonwatt.cli.tables import show as show_table
@@ -15,18 +11,17 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.times import LOCAL_FORMS
 from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, moment
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.service import flowing
 from commonwatt.settlement.validation.day import Check
 from utility.corrections.columns import Finding, Summary
-from utility.corrections.decisions import chosen_of, lines_around, meter_number
+from utility.corrections.decisions import chosen_of, lines_around
 from utility.corrections.lifecycle import Action, State
 from utility.corrections.plot import plot
-from utility.corrections.store import checking
 from utility.corrections.store.corrections import found, steps_of
 from utility.corrections.summaries import step_lines, summaries
-from utility.webkit.cli.options import ConfigOption, from_file, load
+from utility.webkit.cli.listing import print_rows, rows_from
+from utility.webkit.cli.options import ConfigOption, from_file, load, reading
 from utility.webkit.cli.service import ask
-from utility.webkit.columns import cells, columns_of, heading, plain
 
 app = typer.Typer(no_args_is_help=True, help="Findings of the daily checks, and corrections of readings.")
 
@@ -58,15 +53,12 @@ def list_(
 
     Examples: `corrections list`, `corrections list --state approved --state edited --from 2026-11 --to 2026-12`.
     """
-    with errors_reported(), from_file(config) as (database, _):
-        with database.reads.begin() as connection:
-            chosen = chosen_of(connection, meter, start, end, method)
-            rows = summaries(found(connection, chosen, [*(state or [State.PROPOSED])], MAX_SHOWN + 1))
-        show_rows("corrections", Summary, rows, as_json=as_json)
-        if sum(len(row.numbers) for row in rows) > MAX_SHOWN:
-            typer.echo(
-                f"more than {MAX_SHOWN} quarter-hours: only the first are shown; choose with --meter, --from, --to"
-            )
+    with reading(config) as (connection, _):
+        chosen = chosen_of(connection, meter, start, end, method)
+        rows = summaries(found(connection, chosen, [*(state or [State.PROPOSED])], MAX_SHOWN + 1))
+    print_rows("corrections", rows, Summary, as_json=as_json)
+    if sum(len(row.numbers) for row in rows) > MAX_SHOWN:
+        typer.echo(f"more than {MAX_SHOWN} quarter-hours: only the first are shown; choose with --meter, --from, --to")
 
 
 @app.command()
@@ -81,13 +73,13 @@ def show(
 
     Example: `corrections show --meter 10002 --from 2026-11-01 --to 2026-11-04`.
     """
-    with errors_reported(), from_file(config) as (database, _):
+    with from_file(config) as (database, _):
         settings, _ = load(config)
         with database.reads.begin() as connection:
             chosen = chosen_of(connection, [meter], start, end, None)
             rows = found(connection, chosen, list(State), MAX_SHOWN)
             steps = steps_of(connection, [row.no for row in rows])
-        show_rows("corrections", Summary, summaries(rows), as_json=False)
+        print_rows("corrections", summaries(rows), Summary)
         for kind in sorted({row.record_type for row in rows}):
             of = [row for row in rows if row.record_type == kind]
             typer.echo(f"\n{RecordType(kind).name.lower()}, from {moment(of[0].quarter * QUARTER_S)}")
@@ -97,55 +89,39 @@ def show(
         show_table("steps", step_lines(steps), ("time", "person", "from", "to", "quarter-hours", "why"))
 
 
-@app.command()
-@flowing
-def approve(
-    config: ConfigOption,
-    meter: MetersOption = None,
-    start: FromOption = None,
-    end: ToOption = None,
-    method: MethodOption = None,
-    why: WhyOption = "",
-) -> None:
-    """Approve proposed estimates: settlement takes them where a reading is missing.
+def _decision(action: Action, done: str, about: str) -> None:
+    """Add the command that takes a step with all chosen corrections in one transaction."""
 
-    A reading that comes later counts in place of the estimate, by itself.
-
-    Examples: `corrections approve --method balance`, `corrections approve --meter 10002 --from
-    2026-11-01 --to 2026-11-04`.
-    """
-    _decide(config, Action.APPROVE, (meter, start, end, method), why)
-
-
-@app.command()
-@flowing
-def refuse(
-    config: ConfigOption,
-    meter: MetersOption = None,
-    start: FromOption = None,
-    end: ToOption = None,
-    method: MethodOption = None,
-    why: WhyOption = "",
-) -> None:
-    """Refuse proposed estimates: the slots stay missing, and are not proposed again."""
-    _decide(config, Action.REFUSE, (meter, start, end, method), why)
+    @app.command(action, help=about)
+    @flowing
+    def decide(
+        config: ConfigOption,
+        meter: MetersOption = None,
+        start: FromOption = None,
+        end: ToOption = None,
+        method: MethodOption = None,
+        why: WhyOption = "",
+    ) -> None:
+        chosen = {"meters": meter, "start": start, "until": end, "method": method}
+        if not any(chosen.values()):
+            raise ConfigError(f"choose what to {action}: give --meter, --from and --to, or --method")
+        made = ask(config, "POST", "/corrections/decide", {"chosen": chosen, "action": action, "why": why})
+        what = f"{counted(made['changed'], 'correction')} of {counted(made['meters'], 'meter')}"
+        typer.echo(f"{what}, {made['energy_mwh'] / 1e6:.3f} kWh: {done} by {made['person']}")
 
 
-@app.command()
-@flowing
-def revert(
-    config: ConfigOption,
-    meter: MetersOption = None,
-    start: FromOption = None,
-    end: ToOption = None,
-    method: MethodOption = None,
-    why: WhyOption = "",
-) -> None:
-    """Take a decision back: estimates are proposed again, a person's values count no more.
+_decision(Action.APPROVE, "approved", """Approve proposed estimates: settlement takes them where a reading is missing.
 
-    Where a person's value is taken back, the reading or the estimate that it replaced counts again.
-    """
-    _decide(config, Action.REVERT, (meter, start, end, method), why)
+A reading that comes later counts in place of the estimate, by itself.
+
+Examples: `corrections approve --method balance`, `corrections approve --meter 10002 --from 2026-11-01 --to 2026-11-04`.
+""")  # fmt: skip
+_decision(Action.REFUSE, "refused", "Refuse proposed estimates: the slots stay missing, and are not proposed again.")
+_decision(Action.REVERT, "taken back", """\
+Take a decision back: estimates are proposed again, a person's values count no more.
+
+Where a person's value is taken back, the reading or the estimate that it replaced counts again.
+""")  # fmt: skip
 
 
 @app.command()
@@ -170,9 +146,8 @@ def edit(
     Example: `corrections edit --meter 10002 --from 2026-11-01T18:00 --to 2026-11-02 --energy 4.25 --why
     "meter stuck, reading by hand"`.
     """
-    with errors_reported():
-        new = {"meter": meter, "type": of, "start": start, "until": end, "energy_kwh": energy, "why": why}
-        made = ask(config, "POST", "/corrections/edit", new)
+    new = {"meter": meter, "type": of, "start": start, "until": end, "energy_kwh": energy, "why": why}
+    made = ask(config, "POST", "/corrections/edit", new)
     what = f"{counted(made['changed'], 'quarter-hour')} edited by {made['person']}"
     typer.echo(f"meter {meter}: {what}, {made['energy_mwh'] / 1e6:.3f} kWh")
 
@@ -195,32 +170,9 @@ def findings(
 
     Example: `corrections findings --close 17 --why "guests"`.
     """
-    with errors_reported():
-        if close:
-            made = ask(config, "POST", "/findings/close", {"numbers": close, "why": why})
-            typer.echo(f"{counted(made['changed'], 'finding')} closed by {made['person']}")
-            return
-        with from_file(config) as (database, _), database.reads.begin() as connection:
-            numbers = None if not meter else [meter_number(connection, each) for each in meter]
-            rows = checking.open_findings(connection, limit, numbers, check)
-        show_rows("findings", Finding, rows, as_json=as_json)
-
-
-def _decide(config: Path, action: Action, words: tuple[Any, ...], why: str) -> None:
-    """Take a step with the chosen corrections in one transaction, and print what was changed."""
-    with errors_reported():
-        if not any(words):
-            raise ConfigError(f"choose what to {action}: give --meter, --from and --to, or --method")
-        chosen = dict(zip(("meters", "start", "until", "method"), words, strict=True))
-        made = ask(config, "POST", "/corrections/decide", {"chosen": chosen, "action": action, "why": why})
-        done = {Action.APPROVE: "approved", Action.REFUSE: "refused", Action.REVERT: "taken back"}[action]
-    what = f"{counted(made['changed'], 'correction')} of {counted(made['meters'], 'meter')}"
-    typer.echo(f"{what}, {made['energy_mwh'] / 1e6:.3f} kWh: {done} by {made['person']}")
-
-
-def show_rows(title: str, model: type[BaseModel], rows: Sequence[BaseModel], *, as_json: bool) -> None:
-    """Print the rows of a model as a table, or as JSON."""
-    if as_json:
-        typer.echo(json.dumps([plain(row) for row in rows], indent=1))
-    else:
-        show_table(title, [dict(cells(row)) for row in rows], [heading(column) for column in columns_of(model)])
+    if close:
+        made = ask(config, "POST", "/findings/close", {"numbers": close, "why": why})
+        typer.echo(f"{counted(made['changed'], 'finding')} closed by {made['person']}")
+        return
+    rows = rows_from(config, "/findings", Finding, meter=meter, check=check, limit=limit)
+    print_rows("findings", rows, Finding, as_json=as_json)

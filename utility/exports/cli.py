@@ -171,18 +171,17 @@ def account(
     Examples: `export account 7 --from 2026-11 --to 2026-12 --out november.xml`, `export account 7 --from 2026-11-01
     --to 2026-11-02 --format spreadsheet`.
     """
-    with errors_reported():
-        asked = Asked(start=start, end=end, selection=Selection(accounts=(number,)))
-        with from_file(config) as (database, _):
-            quarters = account_quarters(database, asked, settled=of is Source.SETTLED)
-            zone = town_zone(database)
-            content = "".join(pieces_of(quarters, form, f"{database.store_id:x}", zone)).encode()
-        if out is None:
-            sys.stdout.buffer.write(content)
-            return
-        with full_disk_explained(out):
-            replace_file(out, content)
-        typer.echo(f"{out}: account {number}, {len(content):,} bytes")
+    asked = Asked(start=start, end=end, selection=Selection(accounts=(number,)))
+    with from_file(config) as (database, _):
+        quarters = account_quarters(database, asked, settled=of is Source.SETTLED)
+        zone = town_zone(database)
+        content = "".join(pieces_of(quarters, form, f"{database.store_id:x}", zone)).encode()
+    if out is None:
+        sys.stdout.buffer.write(content)
+        return
+    with full_disk_explained(out):
+        replace_file(out, content)
+    typer.echo(f"{out}: account {number}, {len(content):,} bytes")
 
 
 def _run(

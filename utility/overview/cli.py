@@ -1,19 +1,16 @@
 """``commonwatt utility jobs``: the utility's jobs, what a person may do with them, and requests without an answer."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from commonwatt.cli.dead_letter_options import JsonOption, LimitOption
-from commonwatt.cli.tables import show
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.service import flowing
 from utility.database.database import Database
 from utility.jobs.catalogue import catalogue, plan_of
 from utility.jobs.plans import Plan, minute_of
@@ -21,8 +18,10 @@ from utility.jobs.store import listing
 from utility.jobs.store.job_leases import newest_periods
 from utility.jobs.store.listing import Listed
 from utility.overview.store.job_previews import preview
+from utility.readings.columns import Request
 from utility.readings.store.requests import unanswered
-from utility.webkit.cli.options import ConfigOption, from_file, load, local_actor, opened, place_of_database
+from utility.webkit.cli.listing import print_rows
+from utility.webkit.cli.options import ConfigOption, from_file, load, local_actor, reading
 
 app = typer.Typer(help="The utility's jobs: list, run now, pause, change, dry run.", no_args_is_help=True)
 
@@ -38,30 +37,19 @@ def list_command(config: ConfigOption, as_json: JsonOption = False) -> None:
     such as a month whose readings may still come. `failed`: the last attempt failed, or its process died; it is tried
     again by itself. `paused`: a person paused it. `behind`: periods that are due and not done.
     """
-    with errors_reported():
-        settings, clock = load(config)
-        now = int(clock.now())
-        named = place_of_database(config)
-        with opened(settings.database, create=False, named=named) as database:
-            rows = listing.listed(database, catalogue(settings), now)
-        if as_json:
-            typer.echo(json.dumps([asdict(row) for row in rows], indent=1))
-        else:
-            columns = ("job", "every", "state", "behind", "next_time", "done", "took", "last error or reason to wait")
-            show("jobs", [_shown(row) for row in rows], columns)
+    with from_file(config) as (database, clock):
+        rows = listing.listed(database, catalogue(load(config)[0]), int(clock.now()))
+    print_rows("jobs", rows, as_json=as_json, shown=_shown)
 
 
 @app.command()
 @flowing
 def periods(config: ConfigOption, limit: LimitOption = 50, as_json: JsonOption = False) -> None:
     """Show the periods of the jobs: first those that are not done, then the newest that are."""
-    with errors_reported(), from_file(config) as (database, clock):
-        with database.reads.begin() as connection:
-            rows = newest_periods(connection, limit, int(clock.now()))
-        if as_json:
-            typer.echo(json.dumps(rows, indent=1))
-        else:
-            show("periods", rows, ("job", "period", "state", "attempts", "due", "done", "took_ms", "why"))
+    with reading(config) as (connection, now):
+        rows = newest_periods(connection, limit, now)
+    columns = ("job", "period", "state", "attempts", "due", "done", "took_ms", "why")
+    print_rows("periods", rows, columns, as_json=as_json)
 
 
 @app.command()
@@ -71,7 +59,7 @@ def run(name: JobArgument, config: ConfigOption) -> None:
 
     A job of days or months is run for its oldest period that is over and not done.
     """
-    with _changing(config, name) as (database, plan, now):
+    with _opened(config, name) as (database, plan, now):
         typer.echo(listing.run_now(database, plan, local_actor(), now))
 
 
@@ -79,7 +67,7 @@ def run(name: JobArgument, config: ConfigOption) -> None:
 @flowing
 def pause(name: JobArgument, config: ConfigOption) -> None:
     """Pause a job until it is resumed; a run that has begun goes on. After a day an alert reminds of it."""
-    with _changing(config, name) as (database, plan, now):
+    with _opened(config, name) as (database, plan, now):
         listing.pause(database, plan, local_actor(), now)
         typer.echo(f"{plan.name} is paused")
 
@@ -88,7 +76,7 @@ def pause(name: JobArgument, config: ConfigOption) -> None:
 @flowing
 def resume(name: JobArgument, config: ConfigOption) -> None:
     """End a pause; a job of days or months makes up for what it missed, in order."""
-    with _changing(config, name) as (database, plan, now):
+    with _opened(config, name) as (database, plan, now):
         listing.resume(database, plan, local_actor(), now)
         typer.echo(f"{plan.name} is resumed")
 
@@ -110,7 +98,7 @@ def change(
 
     Examples: `jobs change compact --every-s 1800`, `jobs change backup --at 02:30`, `jobs change compact --reset`.
     """
-    with _changing(config, name) as (database, plan, now):
+    with _opened(config, name) as (database, plan, now):
         if reset == (every_s is not None or at is not None) or (every_s is not None and at is not None):
             raise ConfigError("give one of --every-s, --at and --reset")
         minute = None if at is None else minute_of(at)
@@ -123,12 +111,9 @@ def change(
 @flowing
 def dry_run(name: JobArgument, config: ConfigOption) -> None:
     """Show what a job would do now; nothing is changed."""
-    with errors_reported():
-        settings, clock = load(config)
-        plan = plan_of(settings, name)
-        with opened(settings.database, create=False, named=place_of_database(config)) as database:
-            for line in preview(database, settings, plan.name, int(clock.now())):
-                typer.echo(line)
+    with _opened(config, name) as (database, plan, now):
+        for line in preview(database, load(config)[0], plan.name, now):
+            typer.echo(line)
 
 
 @app.command()
@@ -138,28 +123,22 @@ def requests(config: ConfigOption, limit: LimitOption = 50, as_json: JsonOption 
 
     `command`: a command to a gateway. `readings`: missing readings of a microgrid, which are asked for again and again.
     """
-    with errors_reported(), from_file(config) as (database, clock):
-        with database.reads.begin() as connection:
-            rows = [asdict(row) for row in unanswered(connection, int(clock.now()), limit)]
-        if as_json:
-            typer.echo(json.dumps(rows, indent=1))
-        else:
-            shown = [row | {"start": row["since"], "state": _state_of(row)} for row in rows]
-            show("requests", shown, ("start", "microgrid", "kind", "what", "state", "expires"))
+    with reading(config) as (connection, now):
+        rows = unanswered(connection, now, limit)
+    columns = ("start", "microgrid", "kind", "what", "state", "expires")
+    print_rows("requests", rows, columns, as_json=as_json, shown=_request_row)
 
 
 @contextmanager
-def _changing(config: Path, name: str) -> Iterator[tuple[Database, Plan, EpochSeconds]]:
-    with errors_reported():
-        settings, clock = load(config)
-        plan = plan_of(settings, name)
-        named = place_of_database(config)
-        with opened(settings.database, create=False, named=named) as database:
-            yield database, plan, int(clock.now())
+def _opened(config: Path, name: str) -> Iterator[tuple[Database, Plan, EpochSeconds]]:
+    plan = plan_of(load(config)[0], name)
+    with from_file(config) as (database, clock):
+        yield database, plan, int(clock.now())
 
 
-def _state_of(row: dict[str, Any]) -> str:
-    return f"{row['state']}: {row['reason']}" if row["reason"] else str(row["state"])
+def _request_row(row: Request) -> dict[str, object]:
+    state = f"{row.state}: {row.reason}" if row.reason else row.state
+    return dict(row) | {"start": row.since, "state": state}
 
 
 def _shown(row: Listed) -> dict[str, object]:

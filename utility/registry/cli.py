@@ -1,6 +1,5 @@
 """``commonwatt accounts``: who has which meter since when, the terms of accounts, and their table in a spreadsheet."""
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,21 +8,21 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from commonwatt.cli.tables import show
+from commonwatt.cli.dead_letter_options import LimitOption
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import parse_id
 from commonwatt.model.units import Quarter, quarter_of
 from commonwatt.model.words import counted, moment
-from commonwatt.runtime.service import errors_reported, flowing
-from utility.database.database import Database
+from commonwatt.runtime.service import flowing
 from utility.database.town_zone import zone_of
 from utility.registry.accounts import Account, Dated, DatedRegistry, Installed
 from utility.registry.changes import Difference, account_facts, differences, meter_facts
+from utility.registry.columns import Differing
 from utility.registry.importing import apply_facts
-from utility.registry.store.account_differences import account_differences
 from utility.registry.store.accounts import changes_of, load_dated_registry, load_for_change, save_dated_registry
 from utility.registry.table import COLUMNS, read_table, write_table
-from utility.webkit.cli.options import ConfigOption, check_named, from_file, local_actor
+from utility.webkit.cli.listing import print_rows, rows_from
+from utility.webkit.cli.options import ConfigOption, check_named, from_file, local_actor, reading
 
 app = typer.Typer(no_args_is_help=True, help="Who has which meter since when, and the terms of accounts.")
 
@@ -52,26 +51,24 @@ def import_table(file: FileArgument, config: ConfigOption) -> None:
     registry had of it; what it does not name stays. With any mistake in it, nothing changes: each is printed with its
     row and column. `commonwatt accounts check` does the same and changes nothing.
     """
-    with errors_reported():
-        acting = local_actor().name
-        with from_file(config) as (database, clock), database.writes.begin() as connection:
-            zone = zone_of(connection)
-            before = load_for_change(connection)
-            after = _applied(file, before, zone)
-            _print_changes(list(differences(before, after, zone)))
-            changed = save_dated_registry(connection, before, after, acting, int(clock.now()), zone)
-        typer.echo(f"{file}: {_counted(changed)} of the registry, by {acting}" if changed else f"{file}: nothing new")
+    acting = local_actor().name
+    with from_file(config) as (database, clock), database.writes.begin() as connection:
+        zone = zone_of(connection)
+        before = load_for_change(connection)
+        after = _applied(file, before, zone)
+        _print_changes(list(differences(before, after, zone)))
+        changed = save_dated_registry(connection, before, after, acting, int(clock.now()), zone)
+    typer.echo(f"{file}: {_counted(changed)} of the registry, by {acting}" if changed else f"{file}: nothing new")
 
 
 @app.command()
 @flowing
 def check(file: FileArgument, config: ConfigOption) -> None:
     """Check a table, and print what `commonwatt accounts import` would change; nothing changes."""
-    with errors_reported(), from_file(config) as (database, _):
-        zone, before = _loaded(database)
-        found = list(differences(before, _applied(file, before, zone), zone))
-        _print_changes(found)
-        typer.echo(f"{file}: good; {_counted(len(found))} if imported")
+    zone, before = _loaded(config)
+    found = list(differences(before, _applied(file, before, zone), zone))
+    _print_changes(found)
+    typer.echo(f"{file}: good; {_counted(len(found))} if imported")
 
 
 @app.command()
@@ -84,17 +81,16 @@ def export(
     ] = None,
 ) -> None:
     """Write the registry's dates as a table (CSV) that `commonwatt accounts import` takes back."""
-    with errors_reported(), from_file(config) as (database, _):
-        zone, registry = _loaded(database)
-        check_named("--microgrid", microgrid, _microgrids(registry))
-        check_named("--account", account, registry.accounts)
+    zone, registry = _loaded(config)
+    check_named("--microgrid", microgrid, _microgrids(registry))
+    check_named("--account", account, registry.accounts)
 
-        def wants(meter: Installed) -> bool:
-            is_there = microgrid in (None, meter.microgrid)
-            return is_there and (account is None or any(held.account == account for held in meter.holdings))
+    def wants(meter: Installed) -> bool:
+        is_there = microgrid in (None, meter.microgrid)
+        return is_there and (account is None or any(held.account == account for held in meter.holdings))
 
-        everything = microgrid is None and account is None
-        sys.stdout.writelines(write_table(registry, zone, None if everything else wants))
+    everything = microgrid is None and account is None
+    sys.stdout.writelines(write_table(registry, zone, None if everything else wants))
 
 
 @app.command()
@@ -113,14 +109,11 @@ def list_accounts(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the accounts with the meters that they have now, and their present terms."""
-    with errors_reported(), from_file(config) as (database, clock):
-        _, registry = _loaded(database)
-        check_named("--microgrid", microgrid, _microgrids(registry))
-        rows = _rows(registry, quarter_of(int(clock.now())), microgrid)
-        if as_json:
-            typer.echo(json.dumps(rows, indent=1))
-        else:
-            show("accounts", rows, ("account", "place", "meters", "tariff", "minimum", "weight"))
+    with reading(config) as (connection, now):
+        registry = load_dated_registry(connection)
+    check_named("--microgrid", microgrid, _microgrids(registry))
+    rows = _rows(registry, quarter_of(now), microgrid)
+    print_rows("accounts", rows, as_json=as_json)
 
 
 @app.command("show")
@@ -130,39 +123,31 @@ def show_one(
     config: ConfigOption,
 ) -> None:
     """Show an account or a meter with all its dates, and each change: time, person, before, after."""
-    with errors_reported(), from_file(config) as (database, _):
-        zone, registry = _loaded(database)
-        facts = _facts(registry, which, zone)
-        with database.reads.begin() as connection:
-            changes = changes_of(connection, list(facts), 1000)
-        for subject, text in facts.items():
-            typer.echo(f"{subject}\n  " + text.replace("\n", "\n  "))
-        for change in reversed(changes):
-            typer.echo(f"{moment(change['time'])} {change['person']}: {change['subject']}")
-            difference = Difference(subject=change["subject"], before=change["before"], after=change["after"])
-            typer.echo("\n".join(f"  {line}" for line in difference.lines))
+    with reading(config) as (connection, _):
+        facts = _facts(load_dated_registry(connection), which, zone_of(connection))
+        changes = changes_of(connection, list(facts), 1000)
+    for subject, text in facts.items():
+        typer.echo(f"{subject}\n  " + text.replace("\n", "\n  "))
+    for change in reversed(changes):
+        typer.echo(f"{moment(change['time'])} {change['person']}: {change['subject']}")
+        difference = Difference(subject=change["subject"], before=change["before"], after=change["after"])
+        typer.echo("\n".join(f"  {line}" for line in difference.lines))
 
 
 @app.command("differences")
 @flowing
 def show_differences(
     config: ConfigOption,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="The most rows to show.")] = 50,
+    limit: LimitOption = 50,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the accounts that meters report and that the registry does not have; the registry's account is billed."""
-    with errors_reported(), from_file(config) as (database, _):
-        with database.reads.begin() as connection:
-            rows = account_differences(connection, limit)
-        if as_json:
-            typer.echo(json.dumps(rows, indent=1))
-        else:
-            times = [row | {key: moment(row[key]) for key in ("first", "last")} for row in rows]
-            show("accounts that differ", times, ("meter", "told", "registered", "first", "last", "reports"))
+    rows = rows_from(config, "/account-differences", Differing, limit=limit)
+    print_rows("accounts that differ", rows, Differing, as_json=as_json)
 
 
-def _loaded(database: Database) -> tuple[ZoneInfo, DatedRegistry]:
-    with database.reads.begin() as connection:
+def _loaded(config: Path) -> tuple[ZoneInfo, DatedRegistry]:
+    with reading(config) as (connection, _):
         return zone_of(connection), load_dated_registry(connection)
 
 

@@ -16,8 +16,7 @@ from commonwatt.cli.tables import show
 from commonwatt.model.csv_text import line_of
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted, moment
-from commonwatt.runtime.service import errors_reported, flowing
-from utility.database.database import Database
+from commonwatt.runtime.service import flowing
 from utility.database.town_zone import zone_of
 from utility.jobs.calendar_periods import Period
 from utility.jobs.store.job_leases import Turn
@@ -29,7 +28,8 @@ from utility.statistics.store.usage_due import mark_settled
 from utility.statistics.store.usage_projection import Projectable, projection_view
 from utility.statistics.store.usage_view import last_month, names_of, scope_of, subject_of, usage_history, usage_of_all
 from utility.statistics.words import COLUMNS, cells_of, dollars_words, energy_words, tested_words
-from utility.webkit.cli.options import ConfigOption, from_file
+from utility.webkit.cli.listing import print_rows
+from utility.webkit.cli.options import ConfigOption, from_file, reading
 
 app = typer.Typer(help="Usage by month, quarter, year and five years, and what may come.", no_args_is_help=True)
 
@@ -81,12 +81,7 @@ def list_usage(
 
     Examples: `statistics list --of class`, `statistics list --of account --name 17 --by year`.
     """
-    with errors_reported(), from_file(config) as (database, _):
-        rows = _cells(database, scope_of(of), by, month, name)
-    if as_json:
-        typer.echo(json.dumps(rows, indent=1))
-        return
-    show("usage", [dict(row) for row in rows], _SHOWN)
+    print_rows("usage", _cells(config, scope_of(of), by, month, name), _SHOWN, as_json=as_json)
 
 
 @app.command()
@@ -101,13 +96,12 @@ def export(
     out: Annotated[Path | None, typer.Option("--out", help="The file; else the standard output.")] = None,
 ) -> None:
     """Write usage with all columns as CSV or JSON. Docs: docs/statistics.md."""
-    with errors_reported(), from_file(config) as (database, _):
-        rows = _cells(database, scope_of(of), by, month, name)
-        if out is None:
-            _write(sys.stdout, rows, form)
-            return
-        with out.open("w", newline="", encoding="utf-8") as file:
-            count = _write(file, rows, form)
+    rows = _cells(config, scope_of(of), by, month, name)
+    if out is None:
+        _write(sys.stdout, rows, form)
+        return
+    with out.open("w", newline="", encoding="utf-8") as file:
+        count = _write(file, rows, form)
     typer.echo(f"{out}: {counted(count, 'row')}")
 
 
@@ -123,7 +117,7 @@ def run(
     """Take in now what was settled and is not in the statistics yet; the service does the same every hour."""
     months: set[Month] = set()
 
-    with errors_reported(), from_file(config) as (database, clock):
+    with from_file(config) as (database, clock):
         now = int(clock.now())
         if first is not None:
             with database.writes.begin() as connection:
@@ -145,7 +139,7 @@ def show_projection(
 
     The service makes it once a day; its method and how far to trust it: docs/statistics.md.
     """
-    with errors_reported(), from_file(config) as (database, _), database.reads.begin() as connection:
+    with reading(config) as (connection, _):
         scope = scope_of(of)
         some = None if name is None else [subject_of(connection, scope, name)]
         view = projection_view(connection, scope, some)
@@ -172,9 +166,9 @@ def _scenario_row(each: Mapping[str, Any]) -> dict[str, object]:
     return {"scenario": each["scenario"], "year": each["year"], **energies}
 
 
-def _cells(database: Database, scope: Scope, by: Span, month: str | None, name: str | None) -> list[Mapping[str, str]]:
+def _cells(config: Path, scope: Scope, by: Span, month: str | None, name: str | None) -> list[Mapping[str, str]]:
     """Return the rows of a period of all subjects, or the past of one."""
-    with database.reads.begin() as connection:
+    with reading(config) as (connection, _):
         last = last_month(connection) if month is None else month_number(month)
         if last is None:
             return []

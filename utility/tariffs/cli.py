@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
-from zoneinfo import ZoneInfo
 
 import typer
 
@@ -13,10 +12,10 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.local_calendar import local_text
 from commonwatt.model.words import moment
 from commonwatt.runtime.service import errors_reported, flowing
-from utility.database.town_zone import zone_of
-from utility.tariffs.store.tariffs import versions
+from utility.tariffs.columns import Version
 from utility.tariffs.tariff import Tariff, read_tariff
-from utility.webkit.cli.options import ConfigOption, from_file
+from utility.webkit.cli.listing import print_rows, rows_from
+from utility.webkit.cli.options import ConfigOption
 from utility.webkit.cli.service import ask
 
 app = typer.Typer(no_args_is_help=True, help="Tariffs: check, preview, propose, approve.")
@@ -43,9 +42,8 @@ def propose(file: FileArgument, config: ConfigOption) -> None:
 
     Example: commonwatt tariff propose tariff.toml --config utility.toml
     """
-    with errors_reported():
-        tariff = read_tariff(file)  # Its faults are shown with the file's name.
-        made = ask(config, "POST", "/tariffs", {"source": read_text(file)})
+    tariff = read_tariff(file)  # Its faults are shown with the file's name.
+    made = ask(config, "POST", "/tariffs", {"source": read_text(file)})
     version = replace(tariff, version=made["version"])
     typer.echo(
         f"{_words(version)}: proposed by {made['proposed_by']}; next, by another person: "
@@ -60,15 +58,11 @@ def approve(name: Annotated[str, typer.Argument(help="The tariff's name.")], con
 
     The running service tells the controllers its rates, until they acknowledge them.
     """
-    with errors_reported():
-        proposed = [
-            one["version"]
-            for one in ask(config, "GET", "/tariffs")["tariffs"]
-            if one["name"] == name and one["state"] == "proposed"
-        ]
-        if not proposed:
-            raise ConfigError(f"{name:.40}: nothing is proposed; propose it first: commonwatt tariff propose FILE")
-        made = ask(config, "POST", f"/tariffs/{name}/{proposed[-1]}/approve")
+    listed = rows_from(config, "/tariffs", Version)
+    proposed = [one.version for one in listed if one.name == name and one.state == "proposed"]
+    if not proposed:
+        raise ConfigError(f"{name:.40}: nothing is proposed; propose it first: commonwatt tariff propose FILE")
+    made = ask(config, "POST", f"/tariffs/{name}/{proposed[-1]}/approve")
     typer.echo(f"{name} v{made['version']}, from {made['effective']}: published by {made['approved_by']}")
 
 
@@ -76,11 +70,9 @@ def approve(name: Annotated[str, typer.Argument(help="The tariff's name.")], con
 @flowing
 def list_versions(config: ConfigOption) -> None:
     """List all versions of all tariffs, with who proposed and approved them."""
-    with errors_reported(), from_file(config) as (database, _), database.reads.begin() as connection:
-        zone = zone_of(connection)
-        rows = versions(connection)
+    rows = rows_from(config, "/tariffs", Version)
     columns = ("name", "version", "state", "effective", "proposed_by", "proposed", "approved_by", "approved")
-    show("tariffs", [_version_row(row, zone) for row in rows], columns)
+    print_rows("tariffs", rows, columns, shown=_version_row)
 
 
 def _words(tariff: Tariff) -> str:
@@ -93,6 +85,6 @@ def _price_rows(tariff: Tariff) -> list[dict[str, object]]:
     return [{"period": price.name, "import": price.import_, "credit": price.credit} for price in tariff.prices]
 
 
-def _version_row(row: dict[str, object], zone: ZoneInfo) -> dict[str, object]:
-    times = {key: moment(value) for key in ("proposed", "approved") if isinstance(value := row[key], int)}
-    return row | times | {"effective": local_text(int(str(row["effective"])), zone)}
+def _version_row(row: Version) -> dict[str, object]:
+    approved = None if row.approved is None else moment(row.approved)
+    return dict(row) | {"effective": row.begins, "proposed": moment(row.proposed), "approved": approved}

@@ -91,6 +91,12 @@ def form_of(file: TariffFile) -> PricesForm:
     )
 
 
+def source_of(file: TariffFile) -> str:
+    """Return the text of a tariff that has nothing ``beyond`` the form, as the form writes it."""
+    policy = file.policy.model_dump(mode="json", exclude_defaults=True)
+    return written(form_of(file), {"tariff": file.canonical()["tariff"], "policy": policy}).text
+
+
 def kept_of(source: str) -> dict[str, Any]:
     """Return the tables of the text that a form began with.
 

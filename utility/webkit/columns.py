@@ -9,10 +9,10 @@ from enum import StrEnum
 from functools import cache
 from typing import Annotated
 
-from pydantic import BaseModel, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer
 
 from commonwatt.model.records import RecordType
-from commonwatt.model.times import iso
+from commonwatt.model.times import iso, parse_time
 from commonwatt.model.words import moment
 
 
@@ -27,7 +27,12 @@ class Written(StrEnum):
     RECORD_TYPE = "record type"  # its number, by name
 
 
-Time = Annotated[int, PlainSerializer(iso, return_type=str), Field(description="A time, ISO 8601 with Z.")]
+Time = Annotated[
+    int,
+    BeforeValidator(lambda time: parse_time(time, "") if isinstance(time, str) else time),
+    PlainSerializer(iso, return_type=str),
+    Field(description="A time, ISO 8601 with Z."),
+]
 """A time: epoch seconds in the program, ISO 8601 in answers."""
 
 

@@ -43,5 +43,6 @@ Moment = Annotated[
 """A time as a parameter, in epoch seconds."""
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
+LongLimit = Annotated[int, Query(ge=1, le=10_000, description="How many at most.")]  # of short rows
 MeterText = Annotated[str, Query(pattern="^[0-9]{1,20}$", description="A meter's id.")]
 MicrogridName = Annotated[str, Query(pattern=f"^{MICROGRID_PATTERN}$", description="A microgrid's id.")]

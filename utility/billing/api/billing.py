@@ -11,13 +11,13 @@ from commonwatt.model.exceptions import ConfigError
 from utility.billing import decisions as runs
 from utility.billing.api.billing_works import begin_check, begin_draft
 from utility.billing.canonical import bill_bytes
+from utility.billing.run_columns import Run
 from utility.billing.store import billing, run_views
 from utility.billing.store.bill_documents import refuse_altered
 from utility.billing.store.issued_bills import bill_in
 from utility.billing.store.run_views import Order
 from utility.webkit.api import Work, work_answer
-from utility.webkit.columns import Time
-from utility.webkit.parameters import Limit
+from utility.webkit.parameters import Limit, LongLimit
 from utility.webkit.rights import Approvers, Clerks, ClerksOrApprovers, Staff
 from utility.webkit.services import Api
 from utility.webkit.shapes import Asked, refusing
@@ -25,23 +25,6 @@ from utility.webkit.shapes import Asked, refusing
 Skip = Annotated[int, Query(ge=0, le=10**7, description="How many come before.")]
 Number = Annotated[int, Query(ge=0, lt=2**31)]
 RunNumber = Annotated[int, Path(ge=0, lt=2**31)]
-
-
-class Run(BaseModel):
-    """A run of bills."""
-
-    no: int
-    month: str
-    state: str
-    policy: str
-    code: str = Field(description="The version of the program.")
-    figures: dict[str, Any]
-    made_by: str
-    made: Time
-    checked_by: str | None
-    checked: Time | None
-    issued_by: str | None
-    issued: Time | None
 
 
 class Runs(BaseModel):
@@ -79,16 +62,16 @@ def add_billing(app: FastAPI, api: Api) -> None:
 
 def _add_runs(app: FastAPI, api: Api) -> None:
     @app.get("/runs")
-    def listed(_: Staff, before: Number = 0, limit: Limit = 100) -> Runs:
+    def listed(_: Staff, before: Number = 0, limit: LongLimit = 100) -> Runs:
         """Return runs of bills, the newest first; for the next page set ``before`` to the last one's number."""
         with api.database.reads.begin() as connection:
-            return Runs(runs=[_run(row) for row in billing.runs(connection, limit, before or None)])
+            return Runs(runs=[Run(**row) for row in billing.runs(connection, limit, before or None)])
 
     @app.get("/runs/{number}")
     def shown(_: Staff, number: RunNumber) -> Run:
         """Return a run with its sums."""
         with refusing(404), api.database.reads.begin() as connection:
-            return _run(billing.run_of(connection, number))
+            return Run(**billing.run_of(connection, number))
 
     @app.get("/runs/{number}/bills")
     def bills(
@@ -136,8 +119,4 @@ def _add_steps(app: FastAPI, api: Api) -> None:
         with refusing():
             runs.issue(api.database, number, api.second(actor))
         with api.database.reads.begin() as connection:
-            return _run(billing.run_of(connection, number))
-
-
-def _run(row: dict[str, Any]) -> Run:
-    return Run(**{name: row[name] for name in Run.model_fields})
+            return Run(**billing.run_of(connection, number))

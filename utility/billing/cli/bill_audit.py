@@ -12,7 +12,7 @@ from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.local_calendar import parse_month
 from commonwatt.model.words import counted
 from commonwatt.runtime.files import replacing
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.service import flowing
 from utility.billing.proof.audit import Boundary, leaves_file
 from utility.billing.proof.audit import audit as audited
 from utility.billing.store.bill_documents import documents_of, leaves_of
@@ -31,7 +31,7 @@ def leaves(
     out: Annotated[Path, typer.Option("--out", help="The file (JSON lines).")],
 ) -> None:
     """Write every leaf of a month's tree, for an auditor: each account's bill and energies. Keep the file secret."""
-    with errors_reported(), from_file(config) as (database, _):
+    with from_file(config) as (database, _):
         parse_month(month)
         documents = documents_of(database, month)
         with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -59,25 +59,24 @@ def audit(
     code: Annotated[str, typer.Option("--code", help="The check code as it is printed on a bill.")] = "",
 ) -> None:
     """Check a month from all its leaves: root, totals by class, sums of bills, and members against boundary meters."""
-    with errors_reported():
-        boundaries = None if boundary is None else _boundaries(boundary)
-        try:
-            with file.open(encoding="utf-8") as lines:
-                found = audited(lines, boundaries)
-        except ValueError as error:
-            raise ConfigError(f"{file}: {error}") from error
-        faults = [*found.faults]
-        if code and "".join(code.split()) != found.code:
-            faults.append(f"the printed check code is another one than that of the file, {found.code}")
-        for fault in faults:
-            typer.echo(f"WRONG: {fault}")
-        compared = f"{counted(found.microgrids, 'microgrid')} compared, at most {found.largest} mWh off"
-        if not found.microgrids:
-            compared = "no microgrid was compared with its boundary meters; to compare them: --boundary FILE"
-        typer.echo(f"{found.leaves} leaves, {counted(found.bills, 'bill')}; {compared}")
-        typer.echo(f"check code of the month: {found.code}")
-        if faults:
-            raise StoreError(f"{file}: {counted(len(faults), 'fault')}")
+    boundaries = None if boundary is None else _boundaries(boundary)
+    try:
+        with file.open(encoding="utf-8") as lines:
+            found = audited(lines, boundaries)
+    except ValueError as error:
+        raise ConfigError(f"{file}: {error}") from error
+    faults = [*found.faults]
+    if code and "".join(code.split()) != found.code:
+        faults.append(f"the printed check code is another one than that of the file, {found.code}")
+    for fault in faults:
+        typer.echo(f"WRONG: {fault}")
+    compared = f"{counted(found.microgrids, 'microgrid')} compared, at most {found.largest} mWh off"
+    if not found.microgrids:
+        compared = "no microgrid was compared with its boundary meters; to compare them: --boundary FILE"
+    typer.echo(f"{found.leaves} leaves, {counted(found.bills, 'bill')}; {compared}")
+    typer.echo(f"check code of the month: {found.code}")
+    if faults:
+        raise StoreError(f"{file}: {counted(len(faults), 'fault')}")
     typer.echo("nothing is wrong" + ("" if found.microgrids else " in the leaves; energies were not compared"))
 
 

@@ -15,7 +15,7 @@ from commonwatt.cli.tables import show
 from commonwatt.model.local_calendar import parse_month
 from commonwatt.model.words import counted
 from commonwatt.runtime.files import replace_file
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.service import flowing
 from utility.billing.canonical import bill_bytes
 from utility.billing.cli.bill_view import show_bill
 from utility.billing.documents.explained import Explained, rows_of
@@ -58,7 +58,7 @@ def explain(
     """Show a bill from its amount down to days, hours or quarter-hours, with prices and the quality of the data."""
     if hour is not None and day is None:
         raise typer.BadParameter("--hour needs --day")
-    with errors_reported(), from_file(config) as (database, _):
+    with from_file(config) as (database, _):
         parse_month(month)
         documents = documents_of(database, month)
         bill = documents.bill(account)
@@ -96,7 +96,7 @@ def print_bills(
 
     A file is complete or not there; the command again writes the same files.
     """
-    with errors_reported(), from_file(config) as (database, _):
+    with from_file(config) as (database, _):
         parse_month(month)
         documents = documents_of(database, month)
         accounts = sorted(documents.bills) if account is None else [documents.bill(account).account]
@@ -118,7 +118,7 @@ def receipt(
     out: Annotated[Path | None, typer.Option("--out", help="The file; without it, to standard output.")] = None,
 ) -> None:
     """Write the receipt of a bill: one JSON file by which anybody can check the bill without the utility."""
-    with errors_reported(), from_file(config) as (database, _):
+    with from_file(config) as (database, _):
         parse_month(month)
         text = json.dumps(documents_of(database, month).receipt(account), separators=(",", ":"))
         if out is None:

@@ -9,14 +9,15 @@ import typer
 from commonwatt.cli.dead_letter_options import JsonOption, LimitOption
 from commonwatt.cli.tables import show
 from commonwatt.model.words import counted, moment
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.service import flowing
 from utility.billing.canonical import bill_bytes
 from utility.billing.cli import bill_audit, bill_documents
 from utility.billing.cli.bill_view import show_bill
 from utility.billing.proof.head import check_code
+from utility.billing.run_columns import Run
 from utility.billing.store.billing import run_of, tree_of
-from utility.billing.store.billing import runs as newest_runs
 from utility.billing.store.issued_bills import bill_in
+from utility.webkit.cli.listing import print_rows, rows_from
 from utility.webkit.cli.options import ConfigOption, from_file
 from utility.webkit.cli.service import ask, work
 
@@ -34,9 +35,8 @@ def run(month: Annotated[str, typer.Argument(help="The local month, such as 2026
 
     A run keeps all its inputs and never changes; with the same inputs no second one is made.
     """
-    with errors_reported():
-        made = ask(config, "GET", work(config, "/runs", {"month": month}))
-        number, figures = made["no"], made["figures"]
+    made = ask(config, "GET", work(config, "/runs", {"month": month}))
+    number, figures = made["no"], made["figures"]
     typer.echo(f"run {number} of {month}: {counted(figures['bills'], 'bill')}, {figures['total']} dollars")
     typer.echo(_warnings(figures) + f"next: commonwatt bills check {number}")
 
@@ -45,13 +45,9 @@ def run(month: Annotated[str, typer.Argument(help="The local month, such as 2026
 @flowing
 def list_runs(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption = False) -> None:
     """List the newest runs of bills with their state, and who made, checked and issued them."""
-    with errors_reported(), from_file(config) as (database, _), database.reads.begin() as connection:
-        rows = newest_runs(connection, limit)
-    if as_json:
-        typer.echo(json.dumps(rows, indent=1))
-        return
+    rows = rows_from(config, "/runs", Run, limit=limit)
     columns = ("no", "month", "state", "policy", "bills", "total", "made_by", "made", "checked_by", "issued_by")
-    show("runs", [_run_row(row) for row in rows], columns)
+    print_rows("runs", rows, columns, as_json=as_json, shown=_run_row)
 
 
 @app.command("show")
@@ -63,7 +59,7 @@ def show_run(
     as_json: JsonOption = False,
 ) -> None:
     """Show a run's sums, or the bill of one account in it with its lines."""
-    with errors_reported(), from_file(config) as (database, _), database.reads.begin() as connection:
+    with from_file(config) as (database, _), database.reads.begin() as connection:
         row = run_of(connection, number)
         code = "" if row["root"] is None else check_code(tree_of(connection, number).head)
         bills = [] if account is None else [bill_in(database, number, account)]
@@ -72,7 +68,7 @@ def show_run(
     elif bills:
         show_bill(bills[0], number, row["state"], code)
     else:
-        shown = {key: value for key, value in _run_row(row).items() if key != "figures"} | row["figures"]
+        shown = {key: value for key, value in _run_row(Run(**row)).items() if key != "figures"} | row["figures"]
         shown["check_code"] = code
         show(
             "run", [{"what": key.replace("_", " "), "value": value} for key, value in shown.items()], ("what", "value")
@@ -83,8 +79,7 @@ def show_run(
 @flowing
 def check(number: RunArgument, config: ConfigOption) -> None:
     """Compute a draft again from its inputs, compare each byte of its bills, and mark it as checked."""
-    with errors_reported():
-        made = ask(config, "GET", work(config, f"/runs/{number}/check"))
+    made = ask(config, "GET", work(config, f"/runs/{number}/check"))
     who = f"checked by {made['checked_by']}"
     typer.echo(f"run {number}: the same bytes again; {who}; next, by another person: commonwatt bills issue {number}")
 
@@ -93,8 +88,7 @@ def check(number: RunArgument, config: ConfigOption) -> None:
 @flowing
 def issue(number: RunArgument, config: ConfigOption) -> None:
     """Issue a checked run. A second person has to, who neither made nor checked it; its bills never change then."""
-    with errors_reported():
-        made = ask(config, "POST", f"/runs/{number}/issue")
+    made = ask(config, "POST", f"/runs/{number}/issue")
     typer.echo(f"run {number}: issued by {made['issued_by']}")
 
 
@@ -108,6 +102,7 @@ def _warnings(figures: Mapping[str, Any]) -> str:
     return "".join(f"note: {text}\n" for text in found)
 
 
-def _run_row(row: dict[str, Any]) -> dict[str, Any]:
+def _run_row(run: Run) -> dict[str, Any]:
+    row = dict(run)
     times = {key: moment(row[key]) for key in ("made", "checked", "issued") if row[key] is not None}
-    return row | times | {"bills": row["figures"]["bills"], "total": row["figures"]["total"]}
+    return row | times | {"bills": run.figures["bills"], "total": run.figures["total"]}

@@ -1,18 +1,16 @@
 """``commonwatt utility command``, ``changes`` and ``commands``: send commands to gateways, and show their outcomes."""
 
-import json
 from typing import Annotated, Any
 
 import typer
 
 from commonwatt.cli.dead_letter_options import JsonOption, LimitOption
-from commonwatt.cli.tables import show
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import LOCAL_FORMS
 from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, moment
 from commonwatt.protocol.controller_commands import Action
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.service import flowing
 from utility.control.changes import Asked, Change, Chosen
 from utility.control.cli.waiting import change_and_wait
 from utility.control.decisions import cancel_change, make_change, put_back, title
@@ -22,7 +20,8 @@ from utility.control.words import answered
 from utility.control.words import asked as words_of
 from utility.database.database import Database
 from utility.readings.store import reads
-from utility.webkit.cli.options import ConfigOption, from_file, load, local_actor, time_option
+from utility.webkit.cli.listing import print_rows
+from utility.webkit.cli.options import ConfigOption, from_file, load, local_actor, reading, time_option
 
 app = typer.Typer()
 
@@ -114,58 +113,53 @@ def command(
         "power": power,
         "counter": counter,
     }
-    with errors_reported():
-        asked = _asked(microgrid, action, fields, when, valid_s)
-        if wait:
-            raise typer.Exit(change_and_wait(load(config)[0], config, asked))
-        with from_file(config) as (database, clock):
-            _tell(database, make_change(database, local_actor(), asked, int(clock.now())))
+    asked = _asked(microgrid, action, fields, when, valid_s)
+    if wait:
+        raise typer.Exit(change_and_wait(load(config)[0], config, asked))
+    with from_file(config) as (database, clock):
+        _tell(database, make_change(database, local_actor(), asked, int(clock.now())))
 
 
 @app.command()
+@flowing
 def changes(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption = False) -> None:
     """Show the newest changes that people made at gateways, each with the number of its outcomes.
 
     `commonwatt utility commands` shows the commands to single gateways.
     """
-    with errors_reported(), from_file(config) as (database, _):
-        with database.reads.begin() as connection:
-            rows = [_change_row(change) for change in newest_changes(connection, limit)]
-        if as_json:
-            typer.echo(json.dumps(rows, indent=1))
-        else:
-            show("changes", rows, ("change", "by", "when", "what", "microgrids", "outcome"))
+    with reading(config) as (connection, _):
+        rows = [_change_row(change) for change in newest_changes(connection, limit)]
+    print_rows("changes", rows, as_json=as_json)
 
 
 @app.command(name="put-back")
+@flowing
 def put_back_change(
     number: Annotated[int, typer.Argument(metavar="CHANGE", help="The number of the change.")], config: ConfigOption
 ) -> None:
     """Put back what was in force before a change, at each microgrid that it reached."""
-    with errors_reported(), from_file(config) as (database, clock):
+    with from_file(config) as (database, clock):
         _tell(database, put_back(database, local_actor(), number, int(clock.now())))
 
 
 @app.command()
+@flowing
 def cancel(
     number: Annotated[int, typer.Argument(metavar="CHANGE", help="The number of the change.")], config: ConfigOption
 ) -> None:
     """Cancel a planned change before it is sent."""
-    with errors_reported(), from_file(config) as (database, clock):
+    with from_file(config) as (database, clock):
         cancel_change(database, local_actor(), number, int(clock.now()))
         typer.echo(f"change {number} is cancelled")
 
 
 @app.command()
+@flowing
 def commands(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption = False) -> None:
     """Show the newest commands to gateways, and their outcomes."""
-    with errors_reported(), from_file(config) as (database, _):
-        with database.reads.begin() as connection:
-            rows = reads.commands(connection, limit)
-        if as_json:
-            typer.echo(json.dumps(rows, indent=1))
-        else:
-            show("commands", [_command_row(row) for row in rows], ("id", "to", "what", "state", "result"))
+    with reading(config) as (connection, _):
+        rows = reads.commands(connection, limit)
+    print_rows("commands", rows, as_json=as_json, shown=_command_row)
 
 
 _OPTIONS = {

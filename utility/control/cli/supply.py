@@ -11,11 +11,11 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import LOCAL_FORMS
 from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, moment
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.service import flowing
 from utility.control.decisions import announce_storm
 from utility.supply.buying.situation import Storm
 from utility.supply.store.supply_view import supply_view
-from utility.webkit.cli.options import ConfigOption, from_file, local_actor, time_option
+from utility.webkit.cli.options import ConfigOption, from_file, local_actor, reading, time_option
 
 app = typer.Typer()
 
@@ -28,20 +28,19 @@ def supply(config: ConfigOption, limit: LimitOption = 12, as_json: JsonOption = 
     The state of the supply is the regional grid's, as the plant reports it. `planned` and `bought` are kilowatt-hours;
     `price` is a multiple of the price outside peak hours.
     """
-    with errors_reported(), from_file(config) as (database, clock):
-        with database.reads.begin() as connection:
-            found = supply_view(connection, int(clock.now()), limit)
-        if as_json:
-            typer.echo(json.dumps(found, indent=1))
-            return
-        typer.echo(_plant_text(found["plant"]))
-        if found["no_purchase"]:
-            typer.echo(f"no purchase for this quarter-hour: {found['no_purchase']}")
-        if found["storm"]:
-            typer.echo("storm from {} to {}".format(*map(moment, found["storm"])))
-        columns = ("start", "planned", "bought", "price", "policy", "state", "reason")
-        show("purchases", [_purchase_row(row) for row in found["purchases"]], columns)
-        show("rations", [_ration_row(row) for row in found["rations"]], ("controller", "supply", "limit", "reason"))
+    with reading(config) as (connection, now):
+        found = supply_view(connection, now, limit)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    typer.echo(_plant_text(found["plant"]))
+    if found["no_purchase"]:
+        typer.echo(f"no purchase for this quarter-hour: {found['no_purchase']}")
+    if found["storm"]:
+        typer.echo("storm from {} to {}".format(*map(moment, found["storm"])))
+    columns = ("start", "planned", "bought", "price", "policy", "state", "reason")
+    show("purchases", [_purchase_row(row) for row in found["purchases"]], columns)
+    show("rations", [_ration_row(row) for row in found["rations"]], ("controller", "supply", "limit", "reason"))
 
 
 @app.command()
@@ -58,7 +57,7 @@ def storm(
     release answers `unsupported`. `planner` also has the plant's battery full when the storm comes, and holds it until
     its end. A later announcement replaces an earlier one.
     """
-    with errors_reported(), from_file(config) as (database, clock):
+    with from_file(config) as (database, clock):
         now = int(clock.now())
         begin = now if start is None else start
         expected = None if off else Storm(start=begin, end=begin + for_s)

@@ -12,6 +12,7 @@ from utility.jobs.plans import Plan, minute_of
 from utility.jobs.store import listing
 from utility.jobs.store.job_leases import newest_periods
 from utility.overview.store.job_previews import preview
+from utility.readings.columns import Request
 from utility.readings.store.requests import unanswered
 from utility.webkit.columns import Time
 from utility.webkit.parameters import Limit
@@ -71,23 +72,10 @@ class Periods(BaseModel):
     periods: list[PeriodAnswer]
 
 
-class RequestAnswer(BaseModel):
-    """A request to a gateway that failed or has no answer yet."""
-
-    kind: Literal["command", "readings"]
-    microgrid: str
-    what: str
-    since: Time
-    asked: int
-    state: str
-    reason: str
-    expires: Time
-
-
 class Requests(BaseModel):
     """Requests, oldest first."""
 
-    requests: list[RequestAnswer]
+    requests: list[Request]
 
 
 class Words(BaseModel):
@@ -129,8 +117,7 @@ def add_jobs_api(app: FastAPI, api: Api) -> None:
     def requests(_: Staff, limit: Limit = 100) -> Requests:
         """Return requests to gateways that failed or have no answer yet, oldest first, with the time of their end."""
         with api.database.reads.begin() as connection:
-            rows = unanswered(connection, int(api.clock.now()), limit)
-        return Requests(requests=[RequestAnswer.model_validate(asdict(row)) for row in rows])
+            return Requests(requests=unanswered(connection, int(api.clock.now()), limit))
 
     @app.post("/jobs/{name}/run")
     def run(actor: Admins, name: JobName) -> Words:

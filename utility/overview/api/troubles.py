@@ -9,8 +9,9 @@ from commonwatt.protocol.dead_letter_words import row_of, wanted
 from utility.readings.store import reads
 from utility.readings.store.conflicts import conflicts as conflicting_slots
 from utility.readings.store.dead_letters import dead_letters as kept_dead_letters
+from utility.registry.columns import Differing
 from utility.registry.store.account_differences import account_differences
-from utility.webkit.parameters import Limit, MeterText, Moment
+from utility.webkit.parameters import Limit, LongLimit, MeterText, Moment
 from utility.webkit.services import Api
 
 
@@ -51,12 +52,8 @@ def add_troubles(app: APIRouter, api: Api) -> None:
         return {"conflicts": conflicting_slots(api.database, limit)}
 
     @app.get("/account-differences")
-    def differences(limit: Limit = 100) -> dict[str, object]:
-        """Return the accounts that meters report and that the registry does not have, newest first.
-
-        The registered account is billed. `registered` 0 means that nobody had the meter; `told` is `others` for all
-        accounts beyond ten of a meter; `reports` counts messages about it: a gateway sends one a day.
-        """
+    def differences(limit: LongLimit = 100) -> dict[str, list[Differing]]:
+        """Return the accounts that meters report and that the registry does not have, newest first."""
         with api.database.reads.begin() as connection:
             return {"account_differences": account_differences(connection, limit)}
 

@@ -9,21 +9,20 @@ from typing import Annotated
 import typer
 
 from commonwatt.cli.dead_letter_options import JsonOption
-from commonwatt.cli.tables import show
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import moment
 from commonwatt.network.addresses import is_loopback
-from commonwatt.runtime.clock import Clock, machine_s
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.clock import machine_s
+from commonwatt.runtime.service import flowing
 from utility.access.bulk import links_table, read_residents
 from utility.access.roles import Role
 from utility.access.rules import NewPerson
 from utility.access.store import second_factors
 from utility.access.store.acting import By, Link
-from utility.database.database import Database
 from utility.people import store as people
-from utility.webkit.cli.options import ConfigOption, load, local_actor, opened, place_of_database
+from utility.webkit.cli.listing import print_rows
+from utility.webkit.cli.options import ConfigOption, from_file, load, local_actor, reading
 
 app = typer.Typer(no_args_is_help=True, help="People who log in to the console: invite, list, disable.")
 
@@ -47,7 +46,7 @@ def invite(
     browser: `commonwatt utility people invite anna --role admin --config utility.toml`, then open the link through a
     tunnel: `ssh -L 8080:127.0.0.1:8080 MACHINE`.
     """
-    with errors_reported(), _changing(config) as (by, settings):
+    with _changing(config) as (by, settings):
         new = NewPerson(name=name, display=display, roles=frozenset(role), account=account)
         _told(settings, people.invite_person(by, new))
 
@@ -56,7 +55,7 @@ def invite(
 @flowing
 def link(name: NameArgument, config: ConfigOption) -> None:
     """Print a new link for a person who lost the password; the present password, sessions and tokens end at once."""
-    with errors_reported(), _changing(config) as (by, settings):
+    with _changing(config) as (by, settings):
         _told(settings, people.new_link(by, name))
 
 
@@ -67,7 +66,7 @@ def invite_residents(
     config: ConfigOption,
 ) -> None:
     """Invite the residents of a list, all or none, and print the list of their links (CSV)."""
-    with errors_reported(), file.open("rb") as source, _changing(config) as (by, settings):
+    with file.open("rb") as source, _changing(config) as (by, settings):
         new = read_residents(source.read(MAX_BYTES).decode(errors="replace"))
         links = people.invite_people(by, new)
         rows = zip(new, (_address(settings, one) for one in links), strict=True)
@@ -78,7 +77,7 @@ def invite_residents(
 @flowing
 def disable(name: NameArgument, config: ConfigOption) -> None:
     """Disable a person: no login works until `enable`; sessions, tokens and links end."""
-    with errors_reported(), _changing(config) as (by, _):
+    with _changing(config) as (by, _):
         people.disable(by, name)
         typer.echo(f"{name} is disabled")
 
@@ -87,7 +86,7 @@ def disable(name: NameArgument, config: ConfigOption) -> None:
 @flowing
 def enable(name: NameArgument, config: ConfigOption) -> None:
     """Enable a disabled person."""
-    with errors_reported(), _changing(config) as (by, _):
+    with _changing(config) as (by, _):
         people.enable(by, name)
         typer.echo(f"{name} is enabled")
 
@@ -96,7 +95,7 @@ def enable(name: NameArgument, config: ConfigOption) -> None:
 @flowing
 def remove_second_factor(name: NameArgument, config: ConfigOption) -> None:
     """Remove the second factor of a person who lost it, such as of the only administrator; all sessions end."""
-    with errors_reported(), _changing(config) as (by, _):
+    with _changing(config) as (by, _):
         second_factors.remove_of_another(by, name)
         typer.echo(f"{name} has no second factor any more")
 
@@ -110,8 +109,8 @@ def list_people(
     as_json: JsonOption = False,
 ) -> None:
     """List people with state, roles and last use."""
-    with errors_reported(), _opened(config) as (database, _, _), database.reads.begin() as connection:
-        rows: list[dict[str, object]] = [
+    with reading(config) as (connection, _):
+        rows = [
             {
                 "name": one.person.name,
                 "display": one.person.display,
@@ -123,10 +122,7 @@ def list_people(
             }
             for one in people.list_people(connection, "", role, "", limit, machine_s())
         ]
-    if as_json:
-        typer.echo(json.dumps(rows, indent=1))
-    else:
-        show("people", rows, ("name", "display", "state", "roles", "account", "second_factor", "used"))
+    print_rows("people", rows, as_json=as_json)
 
 
 @app.command()
@@ -136,7 +132,7 @@ def demonstration(config: ConfigOption) -> None:
 
     Only for a demonstration, which has a `clock`, on this machine's own network.
     """
-    with errors_reported(), _changing(config) as (by, settings):
+    with _changing(config) as (by, settings):
         if settings.clock is None or not is_loopback(settings.http):
             raise ConfigError(f"{config}: is no demonstration with a `clock` on a loopback address; use: people invite")
         links = people.demonstration_links(by)
@@ -144,16 +140,10 @@ def demonstration(config: ConfigOption) -> None:
 
 
 @contextmanager
-def _opened(config: Path) -> Iterator[tuple[Database, Clock, UtilitySettings]]:
-    settings, clock = load(config)
-    with opened(settings.database, create=False, named=place_of_database(config)) as database:
-        yield database, clock, settings
-
-
-@contextmanager
 def _changing(config: Path) -> Iterator[tuple[By, UtilitySettings]]:
-    with _opened(config) as (database, clock, settings), database.writes.begin() as connection:
-        yield By(connection=connection, actor=local_actor(), now=int(clock.now()), machine_s=machine_s()), settings
+    with from_file(config) as (database, clock), database.writes.begin() as connection:
+        by = By(connection=connection, actor=local_actor(), now=int(clock.now()), machine_s=machine_s())
+        yield by, load(config)[0]
 
 
 def _told(settings: UtilitySettings, link: Link) -> None:

@@ -11,7 +11,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId, parse_id
 from commonwatt.model.units import MAX_ABS_READING, MilliwattHours, Quarter
 from commonwatt.model.words import counted
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.service import flowing
 from utility.database.town_zone import zone_of
 from utility.readings.store.replaced_meters import blocks_before, blocks_since, register_replacement
 from utility.registry.accounts import DatedRegistry, Installed
@@ -74,27 +74,26 @@ def swap_meter(
     meter from then on, and of the new one before, stay stored and belong to nobody: no energy counts twice. The two
     registers are kept for checks.
     """
-    with errors_reported():
-        acting = local_actor().name
-        ids = _meter("--old", old), _meter("--new", new)
-        registers = _register("--last-register", last_register), _register("--first-register", first_register)
-        with from_file(config) as (database, clock):
-            with database.reads.begin() as connection:
-                zone = zone_of(connection)
-                quarter = _time(at, zone)
-                before = load_dated_registry(connection)
-                after = exchanged(before, *ids, quarter, *registers)
-                _tell_changes(before, after, zone)
-                _tell_strays(blocks_since(connection, ids[0], quarter), blocks_before(connection, ids[1], quarter))
-            # Outside of a transaction: a person may take long.
-            if not yes:
-                typer.confirm("Change the registry?", abort=True)
-            with database.writes.begin() as connection:
-                if load_for_change(connection) != before:
-                    raise ConfigError("the registry has changed meanwhile: type the command again")
-                register_replacement(connection, *ids)
-                save_dated_registry(connection, before, after, acting, int(clock.now()), zone)
-        typer.echo(_steps(after.meters[ids[0]], ids[1], config))
+    acting = local_actor().name
+    ids = _meter("--old", old), _meter("--new", new)
+    registers = _register("--last-register", last_register), _register("--first-register", first_register)
+    with from_file(config) as (database, clock):
+        with database.reads.begin() as connection:
+            zone = zone_of(connection)
+            quarter = _time(at, zone)
+            before = load_dated_registry(connection)
+            after = exchanged(before, *ids, quarter, *registers)
+            _tell_changes(before, after, zone)
+            _tell_strays(blocks_since(connection, ids[0], quarter), blocks_before(connection, ids[1], quarter))
+        # Outside of a transaction: a person may take long.
+        if not yes:
+            typer.confirm("Change the registry?", abort=True)
+        with database.writes.begin() as connection:
+            if load_for_change(connection) != before:
+                raise ConfigError("the registry has changed meanwhile: type the command again")
+            register_replacement(connection, *ids)
+            save_dated_registry(connection, before, after, acting, int(clock.now()), zone)
+    typer.echo(_steps(after.meters[ids[0]], ids[1], config))
 
 
 def _tell_changes(before: DatedRegistry, after: DatedRegistry, zone: ZoneInfo) -> None:

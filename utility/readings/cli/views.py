@@ -1,6 +1,5 @@
 """Commands that show what the utility stores, and decide on quarantined readings."""
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,12 +20,13 @@ from commonwatt.cli.tables import is_wide, show
 from commonwatt.model.words import counted
 from commonwatt.protocol.controller_commands import PERIODS
 from commonwatt.protocol.dead_letter_words import wanted
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.service import flowing
 from utility.readings.store import reads
 from utility.readings.store.conflicts import conflicts as conflicting_slots
 from utility.readings.store.dead_letters import dead_letter_counts
 from utility.readings.store.dead_letters import dead_letters as kept_dead_letters
-from utility.webkit.cli.options import ConfigOption, from_file
+from utility.webkit.cli.listing import print_rows
+from utility.webkit.cli.options import ConfigOption, from_file, reading
 from utility.webkit.cli.service import ask
 
 app = typer.Typer()
@@ -73,19 +73,18 @@ def dead_letters(
     Examples: `dead-letters --state quarantined`, `dead-letters --release 17 --why "new service, 400 A"`, `dead-letters
         --since 24h --counts`.
     """
-    with errors_reported():
-        for numbers, decided in ((release, State.RELEASED), (refuse, State.REFUSED)):
-            if numbers:
-                _decide(config, numbers, decided, why)
-        if release or refuse:
-            return
-        with from_file(config) as (database, clock), database.reads.begin() as connection:
-            asked = wanted(meter, reason, since, int(clock.now()), state or "")
-            if counts:
-                show_counts(dead_letter_counts(connection, asked), as_json=as_json)
-            else:
-                columns = ("no", "time", "sender", "meter", *(("source",) if is_wide() else ()))
-                show_dead_letters(kept_dead_letters(connection, limit, asked), as_json=as_json, columns=columns)
+    for numbers, decided in ((release, State.RELEASED), (refuse, State.REFUSED)):
+        if numbers:
+            _decide(config, numbers, decided, why)
+    if release or refuse:
+        return
+    with reading(config) as (connection, now):
+        asked = wanted(meter, reason, since, now, state or "")
+        if counts:
+            show_counts(dead_letter_counts(connection, asked), as_json=as_json)
+        else:
+            columns = ("no", "time", "sender", "meter", *(("source",) if is_wide() else ()))
+            show_dead_letters(kept_dead_letters(connection, limit, asked), as_json=as_json, columns=columns)
 
 
 def _decide(config: Path, numbers: list[int], state: State, why: str) -> None:
@@ -97,15 +96,16 @@ def _decide(config: Path, numbers: list[int], state: State, why: str) -> None:
 
 
 @app.command()
+@flowing
 def conflicts(config: ConfigOption, limit: LimitOption = 50) -> None:
     """Show slots of finished quarters with conflicting values, and the controllers that sent each value.
 
     The smallest value is used, all are kept. A slot is listed once its quarter-hour is compacted: up to
     `compact_s` (900 s) and a minute after the quarter-hour's end.
     """
-    with errors_reported(), from_file(config) as (database, _):
+    with from_file(config) as (database, _):
         rows = [row | {"values": _values_text(row["values"])} for row in conflicting_slots(database, limit)]
-        show("conflicts", rows, ("meter", "type", "start", "quality", "values"))
+    show("conflicts", rows, ("meter", "type", "start", "quality", "values"))
 
 
 def _values_text(values: Any) -> str:
@@ -113,9 +113,10 @@ def _values_text(values: Any) -> str:
 
 
 @app.command()
+@flowing
 def gaps(config: ConfigOption, limit: LimitOption = 50) -> None:
     """Show the oldest blocks with missing slots, how often they were requested, and the time of the next request."""
-    with errors_reported(), from_file(config) as (database, _), database.reads.begin() as connection:
+    with reading(config) as (connection, _):
         columns = ("microgrid", "meter", "type", "start", "slots", "absent", "asked", "next_time")
         show("gaps", reads.gaps(connection, limit), columns)
 
@@ -128,14 +129,10 @@ def schedules(config: ConfigOption, as_json: JsonOption = False) -> None:
     They are from its last heartbeat. Periods set by `command schedule` are named under tuned; the others are from the
     gateway's file.
     """
-    with errors_reported(), from_file(config) as (database, _):
-        with database.reads.begin() as connection:
-            rows = reads.schedules(connection)
-        if as_json:
-            typer.echo(json.dumps(rows, indent=1))
-        else:
-            columns = ("microgrid", *PERIODS, "tuned", *(("time",) if is_wide() else ()))
-            show("schedules", [row | {"tuned": _names_text(row["tuned"])} for row in rows], columns)
+    with reading(config) as (connection, _):
+        rows = reads.schedules(connection)
+    columns = ("microgrid", *PERIODS, "tuned", *(("time",) if is_wide() else ()))
+    print_rows("schedules", rows, columns, as_json=as_json, shown=_schedule_row)
 
 
 @app.command()
@@ -145,18 +142,14 @@ def lines(config: ConfigOption, as_json: JsonOption = False) -> None:
 
     As last reported by its gateway. A line is at risk if its forecast exceeds its plan's allowance.
     """
-    with errors_reported(), from_file(config) as (database, _):
-        with database.reads.begin() as connection:
-            rows = reads.lines(connection)
-        if as_json:
-            typer.echo(json.dumps(rows, indent=1))
-        else:
-            columns = [name for row in rows[:1] for name in row if name != "time" or is_wide()]
-            show("lines", [_in_gigabytes(row) for row in rows], columns)
+    with reading(config) as (connection, _):
+        rows = reads.lines(connection)
+    columns = [name for row in rows[:1] for name in row if name != "time" or is_wide()]
+    print_rows("lines", rows, columns, as_json=as_json, shown=_in_gigabytes)
 
 
-def _names_text(names: Any) -> str:
-    return "unknown" if names is None else ", ".join(names) or "none"
+def _schedule_row(row: dict[str, Any]) -> dict[str, object]:
+    return row | {"tuned": "unknown" if row["tuned"] is None else ", ".join(row["tuned"]) or "none"}
 
 
 def _in_gigabytes(row: dict[str, object]) -> dict[str, object]:

@@ -1,32 +1,18 @@
 """Requests to gateways that failed or have no answer yet, oldest first (A7)."""
 
 import json
-from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.model.words import counted
 from utility.outbox.tables import command
+from utility.readings.columns import Request
 from utility.readings.gaps import MAX_AGE_QUARTERS
 from utility.readings.tables import gap
 from utility.registry.tables import meter
 
 FAILED_S = 7 * 86_400  # seconds for which a command that failed is shown after it expired
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """A request without an answer, or with a refusal."""
-
-    kind: str  # ``command``, or ``readings`` that are missing
-    microgrid: str  # whose gateway is asked
-    what: str  # what is asked for, for people
-    since: EpochSeconds  # when a command was given; of readings, the start of the oldest quarter-hour
-    asked: int  # how often readings were asked for at most; of a command 1
-    state: str  # ``open``, ``expired``, ``failed``
-    reason: str  # why it failed; empty: it did not, or no reason is known
-    expires: EpochSeconds  # when it is given up, or was
 
 
 def unanswered(connection: Connection, now: EpochSeconds, limit: int) -> list[Request]:

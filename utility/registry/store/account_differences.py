@@ -1,13 +1,13 @@
 """Accounts that meters report and that are not theirs in the registry: a table for people, bounded for each meter."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import Connection, func, select
 
 from commonwatt.model.ids import signed64, unsigned64
 from utility.database.database import upsert
 from utility.outbox.changes import ToldAccount
+from utility.registry.columns import Differing
 from utility.registry.tables import account_difference
 
 MOST_OF_A_METER = 10  # accounts that are listed for one meter; further ones are counted in one row
@@ -40,17 +40,17 @@ def count_of_differences(connection: Connection) -> int:
     return int(connection.execute(select(func.count()).select_from(account_difference)).scalar_one())
 
 
-def account_differences(connection: Connection, limit: int, skipped: int = 0) -> list[dict[str, Any]]:
+def account_differences(connection: Connection, limit: int, skipped: int = 0) -> list[Differing]:
     """Return at most ``limit`` differences after the first ``skipped``, newest first."""
     statement = select(account_difference).order_by(account_difference.c.last.desc(), account_difference.c.meter)
     return [
-        {
-            "meter": str(unsigned64(row.meter)),
-            "told": "others" if row.told == OTHERS else row.told,
-            "registered": row.registered,
-            "first": row.first,
-            "last": row.last,
-            "reports": row.reports,
-        }
+        Differing(
+            meter=str(unsigned64(row.meter)),
+            told="others" if row.told == OTHERS else row.told,
+            registered=row.registered,
+            first=row.first,
+            last=row.last,
+            reports=row.reports,
+        )
         for row in connection.execute(statement.limit(limit).offset(skipped))
     ]

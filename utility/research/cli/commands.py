@@ -1,10 +1,9 @@
 """``commonwatt research``: releases for researchers, approvals, agreements, the log, attacks."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 import typer
@@ -12,12 +11,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from commonwatt.cli.dead_letter_options import JsonOption
-from commonwatt.cli.tables import show
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.times import FORMS, iso, parse_time
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.model.words import counted
-from commonwatt.runtime.service import EXIT_FAILED, errors_reported, flowing
+from commonwatt.runtime.service import EXIT_FAILED, flowing
 from utility.access.roles import Role
 from utility.research import store as store
 from utility.research.attacks.success import Success
@@ -31,7 +29,8 @@ from utility.research.figures import compare
 from utility.research.groups import MIN_HOMES
 from utility.research.homes import quarters_of
 from utility.research.release import Asked, Tier
-from utility.webkit.cli.options import ConfigOption, from_file, load, opened, place_of_database
+from utility.webkit.cli.listing import print_rows
+from utility.webkit.cli.options import ConfigOption, load, opened, place_of_database, reading
 from utility.webkit.cli.service import ask, name_of_login
 
 app = typer.Typer(
@@ -87,20 +86,19 @@ def release(
     Examples: `research release open --from 2026-06-01T04:00Z --to 2026-07-01T04:00Z --out june --config utility.toml`,
     `research release quarters --agreement university --round 100 ...`.
     """
-    with errors_reported():
-        asked = _asked(tier, start, end, homes, agreement, Coarsening(
-            sample_percent=sample, step_s=step, shuffled=shuffle, noise_wh=noise, unit_wh=unit
-        ))  # fmt: skip
-        if out is not None and out.exists():
-            raise ConfigError(f"--out {out}: exists already; name a new folder")
-        with _source(config, make=True) as source, _progress("reading") as tell:
-            _check_before_reading(source, asked)
-            source.log("read", asked.tier, f"{iso(asked.start)} to {iso(asked.end)} {asked.agreement}".rstrip())
-            found, meters = homes_in(source, asked, tell)
-            if tier is Tier.OPEN:
-                result = release_open(source, asked, found, out)
-            else:
-                result = release_homes(source, asked, found, meters, out)
+    asked = _asked(tier, start, end, homes, agreement, Coarsening(
+        sample_percent=sample, step_s=step, shuffled=shuffle, noise_wh=noise, unit_wh=unit
+    ))  # fmt: skip
+    if out is not None and out.exists():
+        raise ConfigError(f"--out {out}: exists already; name a new folder")
+    with _source(config, make=True) as source, _progress("reading") as tell:
+        _check_before_reading(source, asked)
+        source.log("read", asked.tier, f"{iso(asked.start)} to {iso(asked.end)} {asked.agreement}".rstrip())
+        found, meters = homes_in(source, asked, tell)
+        if tier is Tier.OPEN:
+            result = release_open(source, asked, found, out)
+        else:
+            result = release_homes(source, asked, found, meters, out)
     _tell(result, config, source.settings.research.limit_percent)
 
 
@@ -170,7 +168,7 @@ def _tell(result: Result, config: Path, limit_percent: float) -> None:
 
 
 def _show_attacks(attacks: Sequence[Success]) -> None:
-    rows: list[dict[str, object]] = [
+    rows = [
         {
             "attack": one.name,
             "attacker": one.words,
@@ -180,7 +178,7 @@ def _show_attacks(attacks: Sequence[Success]) -> None:
         }
         for one in attacks
     ]
-    show("attacks", rows, ("attack", "attacker", "success", "interval", "guessing"))
+    print_rows("attacks", rows)
 
 
 @contextmanager
@@ -189,12 +187,6 @@ def _source(config: Path, *, make: bool = False) -> Iterator[Source]:
     person = name_of_login(config, Role.CLERK)
     with opened(settings.database, create=False, named=place_of_database(config)) as database:
         yield source_of(database, settings, clock, person, make=make)
-
-
-@contextmanager
-def _reading(config: Path) -> Iterator[Any]:
-    with from_file(config) as (database, _), database.reads.begin() as connection:
-        yield connection
 
 
 @contextmanager
@@ -212,8 +204,7 @@ def approve(
     config: ConfigOption,
 ) -> None:
     """Approve an open release whose attacks are above the limit, as a second person."""
-    with errors_reported():
-        ask(config, "POST", f"/releases/{quote(release_id, safe='')}/approve", {"why": why})
+    ask(config, "POST", f"/releases/{quote(release_id, safe='')}/approve", {"why": why})
     typer.echo(f"{release_id} is approved; run its `research release` again")
 
 
@@ -225,9 +216,8 @@ def add(
     config: ConfigOption,
 ) -> None:
     """Add an agreement with researchers. It can't be changed: a longer one has another name."""
-    with errors_reported():
-        end = parse_time(until, "--until")
-        ask(config, "POST", "/agreements", {"name": name, "until": iso(end)})
+    end = parse_time(until, "--until")
+    ask(config, "POST", "/agreements", {"name": name, "until": iso(end)})
     typer.echo(f"agreement {name.strip()} until {iso(end)}")
 
 
@@ -235,21 +225,21 @@ def add(
 @flowing
 def list_agreements(config: ConfigOption, as_json: JsonOption = False) -> None:
     """Show the agreements."""
-    with errors_reported(), _reading(config) as connection:
+    with reading(config) as (connection, _):
         found = store.agreements(connection)
-    rows: list[dict[str, object]] = [
+    rows = [
         {"name": one.name, "until": iso(one.until), "added": iso(one.added), "added_by": one.added_by} for one in found
     ]
-    _print("agreements", rows, ("name", "until", "added", "added_by"), as_json=as_json)
+    print_rows("agreements", rows, as_json=as_json)
 
 
 @app.command("list")
 @flowing
 def list_releases(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption = False) -> None:
     """Show the newest releases, with their state and their attacks' success."""
-    with errors_reported(), _reading(config) as connection:
+    with reading(config) as (connection, _):
         found = store.releases(connection, limit)
-    rows: list[dict[str, object]] = [
+    rows = [
         {
             "id": one.id,
             "tier": one.tier,
@@ -263,25 +253,17 @@ def list_releases(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOp
         }
         for one in found
     ]
-    _print(
-        "releases", rows, ("id", "tier", "from", "until", "state", "asked_by", "decided_by", "attacks"), as_json=as_json
-    )
+    columns = ("id", "tier", "from", "until", "state", "asked_by", "decided_by", "attacks")
+    print_rows("releases", rows, columns, as_json=as_json)
 
 
 @app.command("log")
 @flowing
 def show_log(config: ConfigOption, limit: LimitOption = 50, as_json: JsonOption = False) -> None:
     """Show the newest accesses to homes' readings for research, decisions and agreements."""
-    with errors_reported(), _reading(config) as connection:
+    with reading(config) as (connection, _):
         rows = store.log_lines(connection, limit)
-    _print("lines", rows, ("time", "person", "action", "subject", "detail"), as_json=as_json)
-
-
-def _print(title: str, rows: Sequence[dict[str, object]], columns: Sequence[str], *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(rows, indent=1))
-    else:
-        show(title, rows, columns)
+    print_rows("lines", rows, ("time", "person", "action", "subject", "detail"), as_json=as_json)
 
 
 @app.command()
@@ -291,7 +273,7 @@ def attack(
     config: ConfigOption,
 ) -> None:
     """Run the attacks on the CSV files of a folder, and show their success."""
-    with errors_reported(), _source(config) as source:
+    with _source(config) as source:
         found = attack_folder(source, open_folder(folder))
     _show_attacks(found)
 
@@ -304,13 +286,12 @@ def options(start: FromOption, end: ToOption, config: ConfigOption) -> None:
     Found: how often a home is found by five known half-hours, and by all bills. Errors: of the load curve, of the peak
     of all homes, and of a home's own peak, in percent.
     """
-    with errors_reported():
-        asked = Asked(tier=Tier.QUARTERS, start=_period(start, end)[0], end=_period(start, end)[1])
-        with _source(config, make=True) as source, _progress("reading") as tell:
-            source.log("read", "options", f"{iso(asked.start)} to {iso(asked.end)}")
-            homes, _ = homes_in(source, asked, tell)
-            found = compare(homes, source.zone, source.secret)
-    rows: list[dict[str, object]] = [
+    asked = Asked(tier=Tier.QUARTERS, start=_period(start, end)[0], end=_period(start, end)[1])
+    with _source(config, make=True) as source, _progress("reading") as tell:
+        source.log("read", "options", f"{iso(asked.start)} to {iso(asked.end)}")
+        homes, _ = homes_in(source, asked, tell)
+        found = compare(homes, source.zone, source.secret)
+    rows = [
         {
             "readings": one.option.words,
             "by_half_hours": f"{one.attacks[0].rate:.1%}",
@@ -321,6 +302,6 @@ def options(start: FromOption, end: ToOption, config: ConfigOption) -> None:
         }
         for one in found
     ]
-    show("options", rows, ("readings", "by_half_hours", "by_bills", "curve", "peak", "home_peak"))
+    print_rows("options", rows)
     if not whole_days(asked.start, asked.end):
         typer.echo("without the options that shuffle days: these need --from and --to at the start of a day in UTC")

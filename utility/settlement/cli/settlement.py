@@ -16,7 +16,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId, parse_id
 from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, moment
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.service import flowing
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity, SettledQuality, SettledQuarters
 from utility.database.database import Database
 from utility.database.metrics import Metrics
@@ -35,7 +35,8 @@ from utility.settlement.store.settlement_due import due_days
 from utility.settlement.store.settlement_members import owners
 from utility.settlement.store.settlement_report import report_of
 from utility.settlement.store.settlement_view import RESIDUAL_DAYS, counts, residuals, versions_of
-from utility.webkit.cli.options import ConfigOption, from_file, load, opened, place_of_database
+from utility.webkit.cli.listing import print_rows
+from utility.webkit.cli.options import ConfigOption, load, opened, place_of_database, reading
 
 app = typer.Typer(
     help="Settled quarter-hours: what each meter exchanged with the town and with its microgrid.",
@@ -58,29 +59,28 @@ def run(config: ConfigOption, first: FromOption = None, last: ToOption = None) -
 
     Examples: `settlement run`, `settlement run --from 2026-10-01 --to 2026-10-31`.
     """
-    with errors_reported():
-        settings, clock = load(config)
-        now = int(clock.now())
-        with (
-            opened(settings.database, create=False, named=place_of_database(config)) as database,
-            Progress(console=Console(stderr=True), transient=True) as progress,
-        ):
-            if first is not None:
-                _mark(database, _days(first, last, now))
-            elif last is not None:
-                raise ConfigError("--to: give --from too")
-            task = progress.add_task("settlement", total=1.0)
-            metrics = Metrics()
+    settings, clock = load(config)
+    now = int(clock.now())
+    with (
+        opened(settings.database, create=False, named=place_of_database(config)) as database,
+        Progress(console=Console(stderr=True), transient=True) as progress,
+    ):
+        if first is not None:
+            _mark(database, _days(first, last, now))
+        elif last is not None:
+            raise ConfigError("--to: give --from too")
+        task = progress.add_task("settlement", total=1.0)
+        metrics = Metrics()
 
-            def tell(day: Day, part: float) -> None:
-                progress.update(task, description=moment(day * 86_400)[:10], completed=part)
+        def tell(day: Day, part: float) -> None:
+            progress.update(task, description=moment(day * 86_400)[:10], completed=part)
 
-            job = SettlementJob(
-                settings.settlement, database, SettlementMetrics(metrics), HERE, is_trusted=lambda: True, tell=tell
-            )
-            period = Period(start=now, end=now, name="now")
-            asyncio.run(job.run(Turn(job="settlement", period=period, attempt=1, now=now)))
-            made = int(metrics.registry.get_sample_value("commonwatt_utility_settled_versions_total") or 0)
+        job = SettlementJob(
+            settings.settlement, database, SettlementMetrics(metrics), HERE, is_trusted=lambda: True, tell=tell
+        )
+        period = Period(start=now, end=now, name="now")
+        asyncio.run(job.run(Turn(job="settlement", period=period, attempt=1, now=now)))
+        made = int(metrics.registry.get_sample_value("commonwatt_utility_settled_versions_total") or 0)
     typer.echo(f"{counted(made, 'new version')} of meters' days")
 
 
@@ -92,24 +92,22 @@ def status(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption = 
     The residual is what a microgrid's members took beyond what its boundary shows, in watt-hours. `beyond` is by how
     much it exceeds what rounded readings can explain: theft, a damaged meter or a wrong setting.
     """
-    with errors_reported(), from_file(config) as (database, clock):
-        now = int(clock.now())
+    with reading(config) as (connection, now):
         today = now // 86_400
-        with database.reads.begin() as connection:
-            found = dict(counts(connection))
-            due = due_days(connection, (now - FINISHED_S) // 86_400)
-            rows = [vars(one) for one in residuals(connection, today - RESIDUAL_DAYS, today)[:limit]]
-        if as_json:
-            typer.echo(json.dumps(found | {"due": sum(due.values()), "residuals": rows}, indent=1))
-            return
-        last = moment(found["last"] * 86_400)[:10] if found["days"] else "none"
-        typer.echo(
-            f"last settled day {last}; {counted(found['days'], 'microgrid day')}, {found['provisional']} of them "
-            f"provisional; {counted(found['versions'], 'version')} of meters' days; due now: {sum(due.values())}"
-        )
-        for row in rows:
-            row |= {"residual": f"{row['cumulated'] / 1000:.3f}", "beyond": f"{max(0, row['excess']) / 1000:.3f}"}
-        show_table("residuals, Wh", rows, ("microgrid", "residual", "beyond", "days"))
+        found = dict(counts(connection))
+        due = sum(due_days(connection, (now - FINISHED_S) // 86_400).values())
+        rows = [vars(one) for one in residuals(connection, today - RESIDUAL_DAYS, today)[:limit]]
+    if as_json:
+        typer.echo(json.dumps(found | {"due": due, "residuals": rows}, indent=1))
+        return
+    last = moment(found["last"] * 86_400)[:10] if found["days"] else "none"
+    typer.echo(
+        f"last settled day {last}; {counted(found['days'], 'microgrid day')}, {found['provisional']} of them "
+        f"provisional; {counted(found['versions'], 'version')} of meters' days; due now: {due}"
+    )
+    for row in rows:
+        row |= {"residual": f"{row['cumulated'] / 1000:.3f}", "beyond": f"{max(0, row['excess']) / 1000:.3f}"}
+    show_table("residuals, Wh", rows, ("microgrid", "residual", "beyond", "days"))
 
 
 @app.command()
@@ -128,29 +126,22 @@ def show(
 
     Examples: `settlement show --meter 10001`, `settlement show --meter 10001 --from 2026-10-01 --versions`.
     """
-    with errors_reported(), from_file(config) as (database, clock):
+    with reading(config) as (connection, now):
         meter_id = _id(meter)
-        days = _days(first, last, int(clock.now()))
-        with database.reads.begin() as connection:
-            if meter_number(connection, meter_id) is None:
-                raise ConfigError(f"--meter: {meter} is not registered; see: commonwatt accounts list")
-            if versions:
-                rows = versions_of(connection, meter_id, days.start, days.stop - 1)
-            else:
-                found = load_settled(connection, [meter_id], days.start * QUARTERS_A_DAY, days.stop * QUARTERS_A_DAY)
-                rows = _quarters(found)
-        if as_json:
-            typer.echo(json.dumps(rows, indent=1))
-        elif versions:
-            rows = [
-                row | {"day": moment(int(str(row["start"])))[:10], "computed": moment(int(str(row["computed"])))}
-                for row in rows
-            ]
-            show_table("versions", rows, ("day", "version", "computed", "why", "bytes"))
+        days = _days(first, last, now)
+        if meter_number(connection, meter_id) is None:
+            raise ConfigError(f"--meter: {meter} is not registered; see: commonwatt accounts list")
+        if versions:
+            rows = versions_of(connection, meter_id, days.start, days.stop - 1)
         else:
-            show_table(
-                "quarter-hours, kWh", [_shown(row) for row in rows], tuple(_shown(rows[0])) if rows else ("start",)
-            )
+            found = load_settled(connection, [meter_id], days.start * QUARTERS_A_DAY, days.stop * QUARTERS_A_DAY)
+            rows = _quarters(found)
+    if versions:
+        print_rows(
+            "versions", rows, ("day", "version", "computed", "why", "bytes"), as_json=as_json, shown=_version_row
+        )
+    else:
+        print_rows("quarter-hours, kWh", rows, as_json=as_json, shown=_shown)
 
 
 @app.command()
@@ -168,20 +159,19 @@ def report(
     With --truth also how far each is from the truth: the emulated meters' own records and commands, of which sharing
     goes to the batteries that received it. Kilowatt-hours; without --from those of yesterday. Nothing is stored.
     """
-    with errors_reported():
-        settings, clock = load(config)
-        with opened(settings.database, create=False, named=place_of_database(config)) as database:
-            days = _days(first, last, int(clock.now()))
-            with Progress(console=Console(stderr=True), transient=True) as progress:
-                task = progress.add_task("settling", total=1.0)
-                found = report_of(database, days, truth or [], lambda part: progress.update(task, completed=part))
-        if as_json:
-            typer.echo(json.dumps(found, indent=1))
-            return
-        for line in found["summary"]:
-            typer.echo(line)
-        rows = found["accounts"][:limit]
-        show_table("accounts, kWh", rows, tuple(rows[0]) if rows else ("account",))
+    settings, clock = load(config)
+    with opened(settings.database, create=False, named=place_of_database(config)) as database:
+        days = _days(first, last, int(clock.now()))
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("settling", total=1.0)
+            found = report_of(database, days, truth or [], lambda part: progress.update(task, completed=part))
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    for line in found["summary"]:
+        typer.echo(line)
+    rows = found["accounts"][:limit]
+    show_table("accounts, kWh", rows, tuple(rows[0]) if rows else ("account",))
 
 
 def _mark(database: Database, days: range) -> None:
@@ -224,6 +214,10 @@ def _quarters(found: SettledQuarters) -> list[dict[str, object]]:
         for column in range(found.quality.shape[1])
         if found.version[0, column]
     ]
+
+
+def _version_row(row: dict[str, Any]) -> dict[str, object]:
+    return row | {"day": moment(row["start"])[:10], "computed": moment(row["computed"])}
 
 
 def _shown(row: dict[str, Any]) -> dict[str, object]:

@@ -1,18 +1,17 @@
 """``commonwatt utility sharing``: who gave and received by sharing."""
 
-import json
 from typing import Annotated, Any
 
 import typer
 
 from commonwatt.cli.dead_letter_options import JsonOption, LimitOption, SinceOption
-from commonwatt.cli.tables import show
 from commonwatt.model.units import MAX_EPOCH, QUARTER_S
 from commonwatt.protocol.dead_letter_words import wanted
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.service import flowing
 from utility.control.store.control_changes import kinds_of
 from utility.settlement.store.sharing import recorded
-from utility.webkit.cli.options import ConfigOption, check_named, from_file
+from utility.webkit.cli.listing import print_rows
+from utility.webkit.cli.options import ConfigOption, check_named, reading
 
 app = typer.Typer()
 
@@ -33,16 +32,14 @@ def sharing(
 
     Examples: `sharing --microgrid r001 --since 24h`, `sharing --limit 100 --json`.
     """
-    with errors_reported(), from_file(config) as (database, clock):
-        first = wanted(None, None, since, int(clock.now()), "").since // QUARTER_S
-        with database.reads.begin() as connection:
-            check_named("--microgrid", microgrid, kinds_of(connection))
-            rows = recorded(connection, first, MAX_EPOCH // QUARTER_S, microgrid, limit)
-        if as_json:
-            typer.echo(json.dumps(rows, indent=1))
-            return
-        columns = ("start", "microgrid", "meter", "given", "received", "version", "complete")
-        show("sharing", [_meter_row(row, meter) for row in rows for meter in row["meters"]], columns)
+    with reading(config) as (connection, now):
+        first = wanted(None, None, since, now, "").since // QUARTER_S
+        check_named("--microgrid", microgrid, kinds_of(connection))
+        rows = recorded(connection, first, MAX_EPOCH // QUARTER_S, microgrid, limit)
+    if not as_json:
+        rows = [_meter_row(row, meter) for row in rows for meter in row["meters"]]
+    columns = ("start", "microgrid", "meter", "given", "received", "version", "complete")
+    print_rows("sharing", rows, columns, as_json=as_json)
 
 
 def _meter_row(row: dict[str, Any], meter: dict[str, Any]) -> dict[str, object]:

@@ -12,7 +12,7 @@ from commonwatt.model.csv_text import line_of
 from commonwatt.model.local_calendar import month_before, month_of
 from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.service import flowing
 from utility.billing.decisions import previewed
 from utility.billing.preview import Change, histogram
 from utility.statistics.decisions import outlook
@@ -35,13 +35,12 @@ def preview_command(
 
     It is computed for every account from settled quarter-hours, in place of the published versions of its name.
     """
-    with errors_reported():
-        tariff = read_tariff(file)
-        settings = load(config)[0]
-        with from_file(config) as (database, clock):
-            wanted = month or month_before(month_of(int(clock.now()) // QUARTER_S, tariff.zone))
-            changes = previewed(database, tariff, wanted, settings.billing.tariff)
-            ahead = outlook(database, tariff, settings.billing.tariff, int(clock.now()))
+    tariff = read_tariff(file)
+    settings = load(config)[0]
+    with from_file(config) as (database, clock):
+        wanted = month or month_before(month_of(int(clock.now()) // QUARTER_S, tariff.zone))
+        changes = previewed(database, tariff, wanted, settings.billing.tariff)
+        ahead = outlook(database, tariff, settings.billing.tariff, int(clock.now()))
     if out is not None:
         _write(out, changes)
     typer.echo(_summary(changes, wanted))

@@ -13,7 +13,7 @@ from utility.access.actor import Actor
 from utility.tariffs import decisions as tariffs
 from utility.tariffs.file import DAYS
 from utility.tariffs.policy_settings import POLICY_WORDS
-from utility.tariffs.prices_form import HOURS, MOST_PERIODS, PricesForm, beyond, form_of, kept_of, written
+from utility.tariffs.prices_form import HOURS, MOST_PERIODS, PricesForm, beyond, form_of, kept_of, source_of, written
 from utility.tariffs.store.tariffs import Stored, find_version, published
 from utility.tariffs.tariff import Tariff, in_force, parse_tariff
 from utility.webkit.console.answers import found, plain, refusing
@@ -157,7 +157,7 @@ def _either(console: Console, request: Request, actor: Actor, tariff: Tariff, so
     form = form_of(tariff.file)
     if tariff.effective <= quarter_of(console.now()):
         form = form.model_copy(update={"effective": _next_month(console)})
-    return _form(console, request, actor, form, source)
+    return _form(console, request, actor, form, source_of(tariff.file))
 
 
 def _form(

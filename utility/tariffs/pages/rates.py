@@ -7,7 +7,6 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.model.local_calendar import local_text
 from utility.access.decisions import shown as shown_second
-from utility.database.town_zone import zone_of
 from utility.tariffs import decisions as tariffs
 from utility.tariffs.pages.drafts import Begin, MonthText, OtherVersion, VersionNumber, started, stored_version
 from utility.tariffs.policy_settings import POLICY_WORDS
@@ -31,10 +30,9 @@ def _add_lists(app: FastAPI, console: Console) -> None:
     def rates(request: Request, actor: Staff) -> HTMLResponse:
         """List all versions of all tariffs, proposals first, and how many controllers received them."""
         with console.database.reads.begin() as connection:
-            zone = zone_of(connection)
-            rows = [{**row, "begins": local_text(int(row["effective"]), zone)} for row in versions(connection)]
+            rows = versions(connection)
             told = told_counts(connection)
-        rows.sort(key=lambda row: (row["state"] != "proposed", row["name"], -row["version"]))
+        rows.sort(key=lambda row: (row.state != "proposed", row.name, -row.version))
         return console.page(request, actor, "rates.html", {"rows": rows, "told": told})
 
     @app.get(f"{_START}/told", include_in_schema=False)
@@ -63,7 +61,7 @@ def _add_version(app: FastAPI, console: Console, begin: Begin) -> None:
         """Show a version, and what differs in it from another one."""
         stored = stored_version(console, name, version)
         with console.database.reads.begin() as connection:
-            others = [row["version"] for row in versions(connection) if row["name"] == name]
+            others = [row.version for row in versions(connection) if row.name == name]
             firsts = {stored.proposed_by: "proposed it"}
             second = shown_second(connection, console.api.second(actor), firsts)
         base = other or max((each for each in others if each < version), default=0)

@@ -1,15 +1,16 @@
 """The versions of tariffs: proposed by one person, published by another, and never changed (C1)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 from sqlalchemy import Connection, func, select
 
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.local_calendar import local_text
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from utility.database.locks import Lock, take
+from utility.database.town_zone import zone_of
+from utility.tariffs.columns import Version
 from utility.tariffs.tables import rates_version
 from utility.tariffs.tariff import Tariff, tariff_of
 
@@ -85,11 +86,15 @@ def holidays(connection: Connection) -> frozenset[date]:
     return frozenset(date.fromisoformat(each.date) for tariff in published(connection) for each in tariff.file.holiday)
 
 
-def versions(connection: Connection) -> Sequence[dict[str, Any]]:
+def versions(connection: Connection) -> list[Version]:
     """Return all versions without their content, by name and version."""
     c = rates_version.c
     columns = (c.name, c.version, c.state, c.effective, c.proposed_by, c.proposed, c.approved_by, c.approved)
-    return [dict(row) for row in connection.execute(select(*columns).order_by(c.name, c.version)).mappings()]
+    rows, zone = connection.execute(select(*columns).order_by(c.name, c.version)).mappings(), zone_of(connection)
+    return [
+        Version(**{**row, "effective": row["effective"] * QUARTER_S}, begins=local_text(row["effective"], zone))
+        for row in rows
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock, load_clock
 from commonwatt.runtime.service import errors_reported
 from utility.access.actor import MACHINE, Actor, on_machine
+from utility.database.base import Connection
 from utility.database.database import Database, open_database
 from utility.database.town_zone import town_zone
 
@@ -96,3 +97,10 @@ def from_file(config: Path) -> Iterator[tuple[Database, Clock]]:
     settings, clock = load(config)
     with opened(settings.database, create=False, named=place_of_database(config)) as database:
         yield database, clock
+
+
+@contextmanager
+def reading(config: Path) -> Iterator[tuple[Connection, EpochSeconds]]:
+    """Open a transaction that reads the database of a configuration file, with the time of its clock."""
+    with from_file(config) as (database, clock), database.reads.begin() as connection:
+        yield connection, int(clock.now())

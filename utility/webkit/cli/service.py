@@ -1,6 +1,7 @@
 """What commands ask the utility's service as the person who logged in: ``commonwatt login`` keeps a token for them."""
 
 import json
+import os
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from commonwatt.config.utility import UtilitySettings
-from commonwatt.doctor.running import ask_service
+from commonwatt.doctor.running import ask_service, local_headers
 from commonwatt.model.exceptions import CommonwattError, ConfigError, StoreError
 from commonwatt.runtime.files import write_private
 from utility.webkit.cli.options import load
@@ -61,8 +62,20 @@ Way = Callable[[UtilitySettings, str, str, object], tuple[int, bytes]]
 WAY: ContextVar[Way] = ContextVar("way", default=_by_login)  # how commands ask the service
 
 
-def ask(config: Path, method: str, path: str, content: object = None) -> Any:
+def read(config: Path, path: str) -> Any:
+    """Return what the service answers; without a login, to a program that can read the service's token file.
+
+    Raises:
+        CommonwattError: As ``ask``.
+    """
+    return ask(config, "GET", path, by_file=True)
+
+
+def ask(config: Path, method: str, path: str, content: object = None, *, by_file: bool = False) -> Any:
     """Return the content of the service's answer to the person who is logged in.
+
+    Args:
+        by_file: Whether the service's token file will do, where nobody is logged in.
 
     Raises:
         ConfigError: No person is logged in, or the service refuses; says why.
@@ -72,6 +85,9 @@ def ask(config: Path, method: str, path: str, content: object = None) -> Any:
     settings, _ = load(config)
     try:
         code, body = WAY.get()(settings, method, path, content)
+        if code == 401 and by_file and os.access(settings.tokens, os.R_OK):
+            headers = local_headers(settings)
+            code, body = ask_service(settings.http, settings.http_certificate, headers, method, path, content)
     except (OSError, HTTPException) as error:
         raise StoreError(
             f"{settings.http}: no answer ({str(error) or type(error).__name__}). Start the service; if it can't be "

@@ -94,9 +94,9 @@ def slots(database: Database) -> dict[int, int]:
     return {int(slot): int(blocks.values[0, slot]) for slot in blocks.quality[0].nonzero()[0]} if len(blocks) else {}
 
 
-def told(database: Database) -> list[tuple[int, int, int]]:
+def told(database: Database) -> list[tuple[int | str, int, int]]:
     with database.reads.begin() as connection:
-        return [(row["told"], row["registered"], row["reports"]) for row in account_differences(connection, 9)]
+        return [(row.told, row.registered, row.reports) for row in account_differences(connection, 9)]
 
 
 def test_records_that_an_earlier_gateway_rejected_are_readings(send: Send, database: Database) -> None:

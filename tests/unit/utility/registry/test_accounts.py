@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from typer.testing import CliRunner
 
+from harness.commands import logged_in
 from harness.real import databases
 from utility.database.database import Database
 from utility.outbox.changes import ToldAccount
@@ -33,13 +34,13 @@ minimum,9,,,,2026-11-15T14:15,,75
 @pytest.fixture
 def run(tmp_path: Path, url: str, kind: str, database: Database) -> Run:
     """Run a command of accounts, which must exit with ``code``; return its output."""
-    del database
     config = tmp_path / "utility.toml"
     url = url if kind == "sqlite" else url.replace("@", ":secret@")
     config.write_text(f'[utility]\ndatabase = "{url}"\n')
 
     def command(*words: str, code: int = 0) -> str:
-        done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*words, "--config", str(config)])
+        with logged_in(database, config, words) as left:
+            done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*left, "--config", str(config)])
         assert done.exit_code == code, done.output
         return done.output
 
@@ -125,8 +126,8 @@ def test_differences_are_bounded_for_each_meter(run: Run, database: Database) ->
     with database.reads.begin() as connection:
         rows = account_differences(connection, 99)
     assert len(rows) == MOST_OF_A_METER + 1
-    assert next(row for row in rows if row["told"] == 2)["reports"] == 3
-    assert next(row for row in rows if row["told"] == "others") == {
+    assert next(row for row in rows if row.told == 2).reports == 3
+    assert dict(next(row for row in rows if row.told == "others")) == {
         "meter": str(2**64 - 1),
         "told": "others",
         "registered": 3,

@@ -8,7 +8,7 @@ import pytest
 
 from commonwatt.model.exceptions import ConfigError
 from harness.billing.worlds import random_policy, random_world, tariff
-from utility.tariffs.prices_form import PricesForm, beyond, form_of, kept_of, written
+from utility.tariffs.prices_form import PricesForm, beyond, form_of, kept_of, source_of, written
 from utility.tariffs.tariff import Tariff, parse_tariff
 from utility.tariffs.week import table_of
 
@@ -36,7 +36,7 @@ def changed(**fields: object) -> PricesForm:
 @pytest.mark.parametrize("one", SHOWN, ids=lambda one: f"{one.label} {one.policy.name} {one.file.tariff.effective}")
 def test_form_writes_the_tariff_that_it_was_made_of(one: Tariff) -> None:
     form, kept = form_of(one.file), one.file.canonical()
-    made = written(form, kept)
+    made = written(form, kept_of(source_of(one.file)))
     assert made.faults == {}
     again = parse_tariff(made.text)
     assert form_of(again.file) == form
