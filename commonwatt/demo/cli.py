@@ -14,9 +14,11 @@ from rich.live import Live
 from rich.progress import Progress
 
 from commonwatt.audit import PAST, Audit, audit_folder, left_out, table_of
-from commonwatt.config.utility import FIRST_LOGIN
 from commonwatt.demo.layout import Layout, prepare
+from commonwatt.demo.people import console_of, invited, welcome
+from commonwatt.demo.players import Players
 from commonwatt.demo.running import DRAIN_WITHIN_S, Run, stopped_by_signals
+from commonwatt.demo.tour import told
 from commonwatt.demo.view import draw
 from commonwatt.runtime.interrupts import EXIT_STOPPED
 from commonwatt.runtime.service import EXIT_FAILED, errors_reported, only_one
@@ -100,11 +102,18 @@ def demo(
         Path | None, typer.Option(help="Write a JSON report here at the end (docs/scenarios.md).")
     ] = None,
     no_view: Annotated[bool, typer.Option("--no-view", help="Don't show the live table.")] = False,
+    tour: Annotated[
+        bool, typer.Option("--tour", help="Print eight things to try in a demonstration that runs in --data; end.")
+    ] = False,
 ) -> None:
     """Run a small town on this machine: meters, brokers, gateways and the utility, each a process of its own.
 
     Ctrl-C stops it cleanly and prints the audit of every record; another run continues where this one stopped.
     """
+    if tour:
+        with errors_reported():
+            typer.echo("\n".join(told(str(data), console_of(data))))
+        return
     for_s = None if for_ is None else _duration(for_)
     with errors_reported(), only_one(data, "another demonstration"):
         console = Console()
@@ -128,21 +137,25 @@ def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -
     """
     with stopped_by_signals() as stop:
         town = Run(layout, stop)
+        players = Players(layout, console)
         try:
             town.supervisor.start()
-            with console.status(f"starting {len(layout.processes)} processes ..."):
+            with console.status(f"starting {len(layout.processes)} processes ..."), invited(layout) as links:
                 town.begin()
-            console.print(f"logs in {layout.data / 'logs'}; Ctrl-C stops; {_page(layout)}", soft_wrap=True)
+            console.print(f"logs in {layout.data / 'logs'}; Ctrl-C stops; {welcome(layout, links)}", soft_wrap=True)
             ends = None if for_s is None else time.monotonic() + for_s
             with Live(console=console, auto_refresh=False) if show else _nothing() as live:
 
                 def looked() -> None:
+                    players.look(town.observer.on_stage(), int(town.layout.clock.now()))
                     if live is not None:
                         drawn = draw(town.layout, town.observer, town.supervisor, live.console.width, town.speed)
                         live.update(drawn, refresh=True)
+                        town.observer.count()
 
                 drained = town.watch(ends, looked)
         finally:
+            players.close()
             killed, ended_at = town.close()
     for name in killed:
         console.print(f"[red]{name} did not end in time and was killed[/red]")
@@ -170,13 +183,3 @@ def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -
 @contextmanager
 def _nothing() -> Iterator[None]:
     yield None
-
-
-def _page(layout: Layout) -> str:
-    """Return where the console is; before the first login, the link for it, from the utility's file."""
-    utility = layout.part("utility")
-    link = utility.config.with_name(FIRST_LOGIN)
-    if not link.exists():
-        return f"the utility's console: http://{utility.http}/"
-    # A line of its own, so that the link can be copied.
-    return f"the utility's console, with a password of your choice (the link works once):\n{link.read_text().strip()}"

@@ -33,6 +33,7 @@ START_UP_S = 60.0
 CEILING_S = 5.0  # real seconds for which the clock runs on after the demonstration stops; it then stands still
 
 CLOCK_FILE = "clock.json"
+BEGAN_FILE = "began.json"
 
 _CERTIFIED_S = 90 * 86_400
 
@@ -45,6 +46,7 @@ class Layout:
     town: Town  # the town of the demonstration
     clock: Clock  # the clock of all parts
     parts: tuple[Part, ...]  # the processes, in the order they are started, and the parts that one of them runs
+    began: EpochSeconds = 0  # town time at which the folder's first run began
 
     @property
     def begun(self) -> bool:
@@ -96,6 +98,7 @@ def prepare(
             _enroll(data, town)
     parts = write_parts(data, town, speed, plain_text=plain_text)
     write_targets(data, parts)
+    began = _began(data / BEGAN_FILE, int(origin))
     stop_at = None if for_s is None else int(origin + for_s * speed) // SLOT_S * SLOT_S
     clock = Clock(
         origin=origin,
@@ -105,7 +108,7 @@ def prepare(
         meters_stop_at=stop_at,
     )
     save_clock(data / CLOCK_FILE, clock)
-    return Layout(data=data, town=town, clock=clock, parts=parts)
+    return Layout(data=data, town=town, clock=clock, parts=parts, began=began)
 
 
 def let_time_begin(layout: Layout) -> Layout:
@@ -135,6 +138,13 @@ def _resume_at(data: Path, speed: float, starts_at: EpochSeconds | None) -> floa
     if starts_at is not None:
         return float(starts_at)
     return wall_clock().now() if speed == 1 else float(STARTS_AT)
+
+
+def _began(path: Path, origin: EpochSeconds) -> EpochSeconds:
+    """Return the town time at which the folder's first run began; this is the first run if there is no file."""
+    if not path.exists():
+        path.write_text(json.dumps({"time": origin}) + "\n")
+    return int(json.loads(path.read_text())["time"])
 
 
 def _place_town(path: Path, town_file: Path | None) -> None:

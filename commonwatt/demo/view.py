@@ -1,9 +1,12 @@
 """The demonstration's live table: the state of every microgrid, from the parts' /status pages."""
 
 import json
+import time
 import urllib.request
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import cached_property
 from http.client import HTTPException
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -17,26 +20,21 @@ from commonwatt.config.files import load_settings
 from commonwatt.config.parts import settings_of
 from commonwatt.demo.layout import Layout
 from commonwatt.demo.parts import Part
+from commonwatt.demo.stage import Seen
 from commonwatt.demo.supervisor import Supervisor
 from commonwatt.doctor.running import local_headers
+from commonwatt.model.palette import LOOKS, PowerFlow
+from commonwatt.model.units import QUARTER_S, MicrogridId
 
 # Real seconds within which a part must answer on a busy machine; a part that is restarting shows as a dash.
 ASK_WITHIN_S = 2.0
+STORED_EVERY_S = 4.0  # real seconds between two counts of stored slots: a count reads all blocks of the run
+WEEK_S = 7 * 86_400  # the longest time range of one count
 NARROW = 110  # terminal width below which the table shows less of each microgrid
+_QUIET = ("initialize", "put", "get")  # commands of the machinery, which no visitor looks for
+NAMES = 3  # most batteries that are named in a cell
 
-_COLUMNS = (
-    "microgrid",
-    "power",
-    "made",
-    "acknowledged",
-    "relayed",
-    "stored",
-    "backlog",
-    "lag",
-    "line",
-    "batteries",
-    "sharing",
-)
+_COLUMNS = ("microgrid", "power", "made", "stored", "again", "waiting", "lag", "line", "batteries", "sharing")
 
 Status = dict[str, Any]
 
@@ -47,6 +45,9 @@ class Observer:
     def __init__(self, layout: Layout) -> None:
         self.seen: dict[str, Status] = {}  # the last answer of each part, by its name; kept while it does not answer
         self.silent: set[str] = set()  # parts that did not answer the last request
+        # Slots stored of each microgrid, each once.
+        self.stored: dict[str, int] = {}
+        self._counted = 0.0
         self._lapses = 0
         self._layout = layout
         self._headers: dict[str, dict[str, str]] = {}
@@ -71,12 +72,49 @@ class Observer:
         """States of meters that ended before their gateways renewed them, as the answers counted them."""
         return self._lapses
 
-    def _ask(self, part: Part) -> Status | None:
+    def count(self) -> None:
+        """Count the stored slots of all weeks since the folder's first run, but not more often than is cheap.
+
+        Without an answer the last count stays. Beside statuses that were requested later, it is at most what was made.
+        """
+        if time.monotonic() < self._counted + STORED_EVERY_S:
+            return
+        utility, now = self._layout.part("utility"), int(self._layout.clock.now())
+        weeks = range(self._layout.began // QUARTER_S * QUARTER_S, now + QUARTER_S, WEEK_S)
+        answers = [self._ask(utility, f"/stored?start={week}&end={week + WEEK_S}") for week in weeks]
+        if None not in answers:
+            found = [answer["slots"] for answer in answers if answer is not None]
+            names = self._layout.town.microgrids
+            self.stored = {name: sum(slots.get(name, 0) for slots in found) for name in names}
+        self._counted = time.monotonic()
+
+    def on_stage(self) -> dict[str, Seen]:
+        """Return what the gateways that answered report, with the batteries' names."""
+        gateways = {name: self.seen.get(f"{name} gateway", {}) for name in self._layout.town.microgrids}
+        return {
+            name: Seen(
+                phase=gateway["modes"]["phase"],
+                donors=self.called(gateway["donors"]),
+                receivers=self.called(gateway["receivers"]),
+            )
+            for name, gateway in gateways.items()
+            if gateway
+        }
+
+    def called(self, meters: Sequence[str]) -> list[str]:
+        """Return the names of batteries, such as ``house 5``: those of the console."""
+        return [self._names.get(meter, meter) for meter in sorted(meters, key=int)]
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        return {str(meter.id): meter.location for meter in self._layout.town.meters}
+
+    def _ask(self, part: Part, path: str = "/status") -> Status | None:
         try:
             if part.name not in self._headers:
                 settings = load_settings(part.config, part.kind, settings_of(part.kind))
                 self._headers[part.name] = local_headers(settings)
-            url = f"http://{part.http}/status"
+            url = f"http://{part.http}{path}"
             request = urllib.request.Request(url, headers=self._headers[part.name])
             with urllib.request.urlopen(request, timeout=ASK_WITHIN_S) as answer:  # noqa: S310
                 status: Status = json.load(answer)
@@ -131,7 +169,8 @@ def draw(
         words = f"this machine can't keep up with {layout.clock.speed:g}x: the town's clock runs at {speed:.0f}x"
         lines.append(Text(words, style="yellow"))
     lines += _town(observer.seen.get("meters", {}))
-    return Group(*lines, *_commands(layout, observer), _legend(narrow=narrow), *_dead_letters(layout, observer))
+    commands = _commands(layout, observer, 2 if narrow else 5)
+    return Group(*lines, *commands, _legend(narrow=narrow), *_dead_letters(layout, observer))
 
 
 def _table(layout: Layout, observer: Observer, *, narrow: bool) -> Table:
@@ -144,33 +183,41 @@ def _table(layout: Layout, observer: Observer, *, narrow: bool) -> Table:
         show_edge=not narrow,
         expand=not narrow,
     )
-    # Acknowledged records are the records made minus the backlog: this column is dropped first on a narrow terminal.
-    columns = [column for column in _COLUMNS if not (narrow and column in ("power", "acknowledged", "line"))]
-    wide = {"power": "kW: use, sun, import", "batteries": "batteries: level / minimum", "line": "LTE: MB up + down"}
-    headings = {"microgrid": "grid"} if narrow else wide
+    # The line's use is dropped on a narrow terminal, and power: the town's sum stands below the table.
+    columns = [column for column in _COLUMNS if not (narrow and column in ("power", "line"))]
+    headings = {"microgrid": "grid"} if narrow else {"power": "kW", "line": "LTE: MB up + down"}
     for column in columns:
-        justify: Literal["left", "right"] = "left" if column in ("microgrid", "batteries", "sharing") else "right"
-        table.add_column(headings.get(column, column), justify=justify, no_wrap=narrow)
-    stored = observer.seen.get("utility", {}).get("microgrids", {})
+        left = column in ("microgrid", "power", "batteries", "sharing")
+        justify: Literal["left", "right"] = "left" if left else "right"
+        table.add_column(headings.get(column, column), justify=justify, no_wrap=narrow or column == "power")
     for name in layout.town.microgrids:
-        meters = observer.seen.get(f"{name} meters", {})
-        gateway = observer.seen.get(f"{name} gateway", {})
-        backlog = gateway.get("backlog", {})
-        cells: dict[str, str | Text] = {
-            "microgrid": name,
-            "power": _power(meters),
-            "made": _number(meters.get("made")),
-            "acknowledged": _number(meters.get("acknowledged")),
-            "relayed": _number(gateway.get("relayed_slots")),
-            "stored": _number(stored.get(name, {}).get("received_slots")),
-            "backlog": f"{meters.get('held', 0):,} + {backlog.get('parts', 0):,}",
-            "lag": f"{meters.get('lag_s', 0):.0f} s",
-            "line": _line(gateway),
-            "batteries": _lowest(gateway) if narrow else _batteries(gateway),
-            "sharing": _sharing_counts(gateway) if narrow else _sharing(gateway),
-        }
+        cells = _cells(name, observer, narrow=narrow)
         table.add_row(*(cells[column] for column in columns))
     return table
+
+
+def _cells(name: MicrogridId, observer: Observer, *, narrow: bool) -> dict[str, str | Text]:
+    meters, gateway = observer.seen.get(f"{name} meters", {}), observer.seen.get(f"{name} gateway", {})
+    utility = observer.seen.get("utility", {}).get("microgrids", {})
+    backlog, stored = gateway.get("backlog", {}), observer.stored.get(name)
+    received = utility.get(name, {}).get("received_slots")
+    return {
+        "microgrid": name,
+        "power": _power(meters),
+        "made": _number(meters.get("made")),
+        "stored": _number(stored),
+        "again": _number(None if stored is None or received is None else max(0, received - stored)),
+        "waiting": f"{meters.get('held', 0):,} + {backlog.get('parts', 0):,}",
+        "lag": f"{meters.get('lag_s', 0):.0f} s",
+        "line": _line(gateway),
+        "batteries": _batteries(gateway, observer),
+        "sharing": _sharing_counts(gateway) if narrow else _sharing(gateway, observer),
+    }
+
+
+def _flow(flow: PowerFlow, words: str) -> Text:
+    """Return words after the sign of a flow, which has its colour."""
+    return Text(LOOKS[flow].sign, style=LOOKS[flow].dark).append(f" {words}", style="default")
 
 
 def _town(town: Status) -> list[Text]:
@@ -178,20 +225,31 @@ def _town(town: Status) -> list[Text]:
     if "power" not in town:
         return []
     power, plant = town["power"], town["plant"]
-    text = Text(f"town: {_kw(power['load_w'])} kW used, {_kw(power['sun_w'])} kW of sun ({town['sun_percent']:.0f} %)")
+    parts = [_flow(PowerFlow.USE, f"{_kw(power['load_w'])} kW used")]
+    parts.append(_flow(PowerFlow.SUN, f"{_kw(power['sun_w'])} kW of sun"))
     if plant is not None:
         level = 100 * plant["level"] / plant["capacity"] if plant["capacity"] else 0.0
-        text.append(f" · plant {level:.1f} %, {_kw(plant['battery_w'])} kW into it")
-        text.append(f" · {_kw(plant['bought_w'])} kW bought at {plant['price_permille'] / 10:.0f} %")
-        text.append(" · supply ").append(plant["supply"], style="green" if plant["supply"] == "NORMAL" else "red")
+        way = "into it" if plant["battery_w"] >= 0 else "out of it"
+        words = f"plant {level:.1f} % full, {_kw(abs(plant['battery_w']))} kW {way}"
+        parts.append(_flow(PowerFlow.PLANT, words))
+        verb = "buys" if plant["bought_w"] >= 0 else "sells"
+        words = f"{verb} {_kw(abs(plant['bought_w']))} kW at {plant['price_permille'] / 10:.0f} % of its off-peak price"
+        parts.append(_flow(PowerFlow.GRID, words))
+        short = Text("regional supply ").append(plant["supply"], "green" if plant["supply"] == "NORMAL" else "red")
+        parts.append(short)
         if not plant["voltage"]:
-            text.append(" · the regional line is dead", style="red")
-    return [text]
+            parts.append(Text("the regional line is dead", style="red"))
+    return [Text("town: ").append_text(Text(" · ").join(parts))]
 
 
-def _power(meters: Status) -> str:
+def _power(meters: Status) -> Text:
+    """Return a microgrid's use and sun, and what it takes from the town or gives to it."""
     power = meters.get("power")
-    return "-" if power is None else ", ".join(_kw(power[key]) for key in ("load_w", "sun_w", "import_w"))
+    if power is None:
+        return Text("-")
+    verb = "takes" if power["import_w"] >= 0 else "gives"
+    parts = [_flow(PowerFlow.USE, _kw(power["load_w"])), _flow(PowerFlow.SUN, _kw(power["sun_w"]))]
+    return Text("  ").join([*parts, _flow(PowerFlow.PLANT, f"{verb} {_kw(abs(power['import_w']))}")])
 
 
 def _kw(watts: float) -> str:
@@ -208,26 +266,17 @@ def _line(gateway: Status) -> str:
     return "-" if used is None else " + ".join(f"{each / 1e6:.1f}" for each in used)
 
 
-def _batteries(gateway: Status) -> Text:
-    text = Text()
-    batteries = sorted(gateway.get("batteries", {}).items())
-    for meter, battery in batteries[:12]:
-        level, minimum, style = _level(battery)
-        text.append(f"{_short(meter)}:{level:.0f}", style=style)
-        text.append(f"/{minimum:.0f} ")
-    if len(batteries) > 12:
-        text.append(f"and {len(batteries) - 12} more")
-    return text
-
-
-def _lowest(gateway: Status) -> Text:
-    """Return the number of batteries, and the lowest of them."""
+def _batteries(gateway: Status, observer: Observer) -> Text:
+    """Return the number of batteries, and the one that is lowest beside its minimum."""
     batteries = gateway.get("batteries", {})
     text = Text(f"{len(batteries)}" if batteries else "-")
     if batteries:
-        meter = min(sorted(batteries), key=lambda meter: _level(batteries[meter])[0])
+        above = {meter: _level(one)[0] - _level(one)[1] for meter, one in batteries.items()}
+        meter = min(sorted(batteries), key=above.__getitem__)
         level, minimum, style = _level(batteries[meter])
-        text.append(f", lowest {_short(meter)}: ").append(f"{level:.0f}", style=style).append(f"/{minimum:.0f}")
+        text.append(f", lowest {observer.called([meter])[0]} ").append(f"{level:.0f}", style=style).append(
+            f"/{minimum:.0f}"
+        )
     return text
 
 
@@ -241,27 +290,27 @@ def _sharing_counts(gateway: Status) -> str:
     return f"{len(gateway.get('donors', []))} > {len(gateway.get('receivers', []))}"
 
 
-def _sharing(gateway: Status) -> str:
-    donors, receivers = gateway.get("donors", []), gateway.get("receivers", [])
+def _sharing(gateway: Status, observer: Observer) -> Text:
+    donors = observer.called(gateway.get("donors", []))
+    receivers = observer.called(gateway.get("receivers", []))
+    few = ", ".join(receivers[:NAMES]) + (f" and {len(receivers) - NAMES} more" if len(receivers) > NAMES else "")
+    if not receivers:
+        return Text("none")
     if not donors:
-        return "none" if not receivers else f"no donor; in need: {' '.join(map(_short, receivers))}"
-    return f"{' '.join(map(_short, donors))} > {' '.join(map(_short, receivers))}"
+        return Text(f"nobody can give to {few}")
+    giving = donors[0] if len(donors) == 1 else f"{len(donors)} batteries"
+    return _flow(PowerFlow.NEIGHBOURS, f"{giving} to {few}")
 
 
-def _short(meter: str) -> str:
-    """Return a meter's number within its microgrid; the row names the microgrid."""
-    return meter[-4:].lstrip("0") or meter
-
-
-def _commands(layout: Layout, observer: Observer) -> list[Text]:
+def _commands(layout: Layout, observer: Observer, most: int) -> list[Text]:
     notes = [
-        (note["time"], f"{name} {note['meter']} {note['cmd']}: {note['result']}")
+        (note["time"], f"{name} {observer.called([note['meter']])[0]} {note['cmd']}: {note['result']}")
         for name in layout.town.microgrids
         for note in observer.seen.get(f"{name} gateway", {}).get("last_commands", [])
-        if note["cmd"] != "initialize"
+        if note["cmd"] not in _QUIET
     ]
     notes.sort(reverse=True)
-    return [Text(f"  {text} ({layout.clock.now() - time:.0f} town s ago)", style="dim") for time, text in notes[:5]]
+    return [Text(f"  {text} ({layout.clock.now() - at:.0f} town s ago)", style="dim") for at, text in notes[:most]]
 
 
 def _processes(supervisor: Supervisor, observer: Observer) -> Text:
@@ -288,12 +337,13 @@ def _dead_letters(layout: Layout, observer: Observer) -> list[Text]:
 
 
 def _legend(*, narrow: bool) -> Text:
+    text = "made: readings of 15 s · stored: at the utility, each once · again: received once more"
+    text += " · waiting: at meters + parts at the gateway · batteries: level/minimum in % of the one lowest beside it"
     if narrow:
-        text = "made: records · relayed, stored: slots · batteries: how many, lowest number: level/minimum in %"
-        text += " · sharing: donors > receivers · backlog: records at meters + parts at the gateway · Ctrl-C stops"
-    else:
-        text = (
-            "made, acknowledged: records · relayed, stored: slots · backlog: records at meters + parts at the gateway"
-        )
-        text += " · battery: number:level/minimum in % · Ctrl-C stops"
-    return Text(text, style="dim")
+        return Text(f"{text} · sharing: giving > receiving · Ctrl-C stops", style="dim")
+    return Text(f"{text} · kW: {_signs()} · Ctrl-C stops", style="dim")
+
+
+def _signs() -> str:
+    signs = {PowerFlow.USE: "use", PowerFlow.SUN: "sun", PowerFlow.PLANT: "taken from the town or given to it"}
+    return ", ".join(f"{LOOKS[flow].sign} {words}" for flow, words in signs.items())

@@ -22,9 +22,10 @@ from benchmarks.report import kept, made_page
 from commonwatt.cli.main import make_app
 from commonwatt.cli.outline import outline_of
 from commonwatt.demo.cli import KEYS
+from commonwatt.demo.tour import as_markdown
 from harness.docs.exports import exports_page
 from harness.docs.look import console_page, look_page
-from harness.docs.marked import DOCS, filled
+from harness.docs.marked import DOCS, filled, refilled
 from harness.docs.metrics import all_metrics
 from harness.docs.presets import adapters_page
 from harness.docs.reliability import reliability_page
@@ -224,9 +225,9 @@ def metrics_page() -> str:
 
 
 def scenarios_page() -> str:
-    """Return ``docs/scenarios.md`` as it is, with the keys of the demonstration's report made anew."""
+    """Return ``docs/scenarios.md`` as it is, with the keys of the demonstration's report and the tour made anew."""
     lines = ["| key | meaning |", "|---|---|"] + [f"| `{key}` | {_cell(text)} |" for key, text in KEYS.items()]
-    return filled("scenarios.md", "keys", "\n".join(lines) + "\n")
+    return refilled(filled("scenarios.md", "keys", "\n".join(lines) + "\n"), "tour", as_markdown())
 
 
 # Benchmarks

@@ -11,7 +11,15 @@ def filled(page: str, name: str, made: str) -> str:
     Raises:
         ValueError: The page has no such part.
     """
+    return refilled((DOCS / page).read_text(encoding="utf-8"), name, made)
+
+
+def refilled(text: str, name: str, made: str) -> str:
+    """Return a page's text with its part ``name`` made anew.
+
+    Raises:
+        ValueError: The page has no such part.
+    """
     begin, end = f"<!-- {name}: made by `make docs` -->\n", f"<!-- end of {name} -->\n"
-    text = (DOCS / page).read_text(encoding="utf-8")
     first, last = text.index(begin) + len(begin), text.index(end)
     return f"{text[:first]}\n{made}\n{text[last:]}"

@@ -101,6 +101,7 @@ def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on_where_it_stopped(tmp_path
     with subprocess.Popen(demo(data, "--town", str(town)), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()
+        assert process.stdout.readline().startswith("admin: ")
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/console/invitation/\S+\n", process.stdout.readline())
         second = forks.run(demo(data))
         assert second.returncode == 2

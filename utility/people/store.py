@@ -14,6 +14,16 @@ from utility.access.tables import invitation, person, person_role, second_factor
 from utility.database.locks import Lock, take
 from utility.registry.tables import account
 
+DEMONSTRATION: dict[Role, str] = {
+    Role.VIEWER: "vera",
+    Role.OPERATOR: "otto",
+    Role.CLERK: "clara",
+    Role.APPROVER: "anton",
+    Role.RESEARCHER: "rosa",
+    Role.RESIDENT: "rita",
+}
+"""The people of a demonstration, beside its administrator."""
+
 SHOWN_FAULTS = 10  # most faults of a list of people that are shown at once
 
 
@@ -101,6 +111,24 @@ def invite_people(by: By, new: Sequence[NewPerson]) -> list[Link]:
             faults.append(f"person {place}: {error}")
     if faults:
         raise AccessFaultError(f"nobody was invited: {'; '.join(faults[:SHOWN_FAULTS])}")
+    return links
+
+
+def demonstration_links(by: By) -> list[tuple[Role, Link]]:
+    """Return a new link for each person of a demonstration who did not log in yet; the administrator has one already.
+
+    A role that nobody has gets its person first; the resident, the town's first account.
+    """
+    first_account = by.connection.execute(select(func.min(account.c.number))).scalar()
+    links = []
+    for role, name in DEMONSTRATION.items():
+        found = list_people(by.connection, "", role, "", 1, by.machine_s)
+        own = first_account if role is Role.RESIDENT else None
+        if found and found[0].person.state == "invited":
+            links.append((role, _link(by, found[0].person.name)))
+        elif not found and access.find_person(by.connection, name) is None and (role is not Role.RESIDENT or own):
+            new = NewPerson(name=name, display=name.capitalize(), roles=frozenset({role}), account=own)
+            links.append((role, invite_person(by, new)))
     return links
 
 

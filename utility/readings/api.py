@@ -25,6 +25,7 @@ def add_readings(app: APIRouter, api: Api) -> None:
     """Add the endpoints of stored readings."""
     _add_data(app, api)
     _add_completeness(app, api)
+    _add_stored(app, api)
 
 
 def _add_data(app: APIRouter, api: Api) -> None:
@@ -95,6 +96,17 @@ def _add_completeness(app: APIRouter, api: Api) -> None:
                 for s in found
             ]
         return answer
+
+
+def _add_stored(app: APIRouter, api: Api) -> None:
+    @app.get("/stored")
+    def stored(start: Moment, end: Moment) -> dict[str, Any]:
+        """Count the slots that are stored of the quarters that begin in ``[start, end)``, by microgrid.
+
+        Each slot counts once, however often it was received; those of the present quarter count too.
+        """
+        check_range(start, end, MAX_COMPLETENESS_S)
+        return {"slots": completeness.stored_slots(api.database, -(-start // QUARTER_S), -(-end // QUARTER_S))}
 
 
 def _expanded(blocks: Blocks) -> Iterator[tuple[int, int, int]]:

@@ -34,13 +34,14 @@ def seen() -> dict[str, Any]:
         seen[f"{name} gateway"] = {
             "relayed_slots": 1_233_000,
             "backlog": {"parts": 12, "events": 0, "dead_letters": 0},
-            "batteries": {f"1{number:04}": battery(80 + number) for number in range(1, 10)} | {"10010": battery(53)},
-            "donors": [f"1{number:04}" for number in range(1, 10)],
-            "receivers": ["10010"],
+            "batteries": {f"1{number:04}": battery(80 + number) for number in range(1, 9)} | {"10009": battery(53)},
+            "donors": [f"1{number:04}" for number in range(1, 9)],
+            "receivers": ["10009"],
+            "modes": {"phase": "connected"},
             "lte": {"used": [1_940_000, 2_060_000]},
             "last_commands": [{"time": NOW - 1101, "meter": "10001", "cmd": "share", "result": "done"}],
         }
-        seen["utility"]["microgrids"][name] = {"received_slots": 1_232_000}
+        seen["utility"]["microgrids"][name] = {"received_slots": 1_243_000}
     return seen
 
 
@@ -49,6 +50,7 @@ def drawn(seen: dict[str, Any], columns: int, width: int | None, speed: float | 
     layout = Layout(data=Path(), town=load_town(BUILT_IN_TOWN), clock=clock, parts=())
     observer = Observer(layout)
     observer.seen = seen
+    observer.stored = dict.fromkeys(layout.town.microgrids, 1_232_000) if seen else {}
     observer.close()
     out = io.StringIO()
     Console(file=out, width=columns).print(draw(layout, observer, Supervisor(layout), width, speed))
@@ -60,17 +62,21 @@ def test_everything_fits_a_small_terminal(seen: dict[str, Any]) -> None:
     assert len(lines) < 24
     assert lines[0] == "0 processes, 0 restarts"
     text = "\n".join(lines)
-    assert text.count("10, lowest 10: 53/75") == 4
-    assert text.count(" 9 > 1") == 4
-    assert text.count("1,232,000") == 4
+    assert text.count("9, lowest house 5 53/75") == 4
+    assert text.count(" 8 > 1") == 4
     assert "…" not in text
 
 
-def test_a_wide_terminal_shows_every_battery(seen: dict[str, Any]) -> None:
+@pytest.mark.parametrize("width", [80, 250])
+def test_a_slot_is_stored_once_and_what_came_again_stands_apart(seen: dict[str, Any], width: int) -> None:
+    row = next(line for line in drawn(seen, width, width) if "r001" in line)
+    assert [row.count(number) for number in ("1,234,567", "1,232,000", "11,000", "1,243,000")] == [1, 1, 1, 0]
+
+
+def test_a_wide_terminal_names_the_batteries_as_the_console_does(seen: dict[str, Any]) -> None:
     text = "\n".join(drawn(seen, 250, None))
-    assert "acknowledged" in text
-    assert "10:53/75" in text
-    assert "lowest" not in text
+    assert text.count("⇄ 8 batteries to house 5") == 4
+    assert "r001 house 1 share: done" in text
     assert text.count("1.9 + 2.1") == 4
 
 
@@ -128,12 +134,22 @@ def test_a_part_that_dies_in_the_middle_of_its_answer_is_silent(tmp_path: Path) 
 
 def test_the_line_of_the_town_shows_sun_price_plant_and_supply(seen: dict[str, Any]) -> None:
     power = {"load_w": 117_284, "sun_w": 308_711, "import_w": -2_000}
-    plant = {"level": 1_098, "capacity": 1_464, "battery_w": 2_000, "bought_w": 0, "price_permille": 1500}
+    plant = {"level": 1_098, "capacity": 1_464, "battery_w": 2_000, "bought_w": 3_000, "price_permille": 1500}
     seen["meters"] = {"power": power, "sun_percent": 84.3, "plant": plant | {"supply": "LOW", "voltage": False}}
     for name in load_town(BUILT_IN_TOWN).microgrids:
         seen[f"{name} meters"]["power"] = power
     text = "\n".join(drawn(seen, 300, None))
-    assert "town: 117.3 kW used, 308.7 kW of sun (84 %) · plant 75.0 %, 2.0 kW into it" in text
-    assert "0.0 kW bought at 150 % · supply LOW · the regional line is dead" in text
-    assert text.count("117.3, 308.7, -2.0") == 4
+    assert "town: ⌂ 117.3 kW used · ☀ 308.7 kW of sun · ⬢ plant 75.0 % full, 2.0 kW into it" in text
+    assert "≋ buys 3.0 kW at 150 % of its off-peak price · regional supply LOW · the regional line is dead" in text
+    assert text.count("⌂ 117.3  ☀ 308.7  ⬢ gives 2.0") == 4
     assert len(drawn(seen, 80, 80)) < 24
+
+
+def test_energy_that_flows_the_other_way_has_another_word_and_no_minus(seen: dict[str, Any]) -> None:
+    power = {"load_w": 0, "sun_w": 0, "import_w": 4_000}
+    plant = {"level": 1, "capacity": 2, "battery_w": -2_000, "bought_w": -219_600, "price_permille": 1000}
+    seen["meters"] = {"power": power, "sun_percent": 0.0, "plant": plant | {"supply": "NORMAL", "voltage": True}}
+    seen["r001 meters"]["power"] = power
+    text = "\n".join(drawn(seen, 300, None))
+    assert all(words in text for words in ("⬢ takes 4.0", "2.0 kW out of it", "≋ sells 219.6 kW"))
+    assert "-2" not in text

@@ -1,5 +1,6 @@
 """``commonwatt utility people``: invite people without a browser, such as on a machine without a screen."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,9 @@ import typer
 
 from commonwatt.cli.dead_letter_options import JsonOption
 from commonwatt.config.utility import UtilitySettings
+from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import moment
+from commonwatt.network.addresses import is_loopback
 from commonwatt.runtime.clock import machine_s
 from commonwatt.runtime.service import flowing
 from utility.access.bulk import links_table, read_residents
@@ -120,6 +123,20 @@ def list_people(
             for one in people.list_people(connection, "", role, "", limit, machine_s())
         ]
     print_rows("people", rows, as_json=as_json)
+
+
+@app.command()
+@flowing
+def demonstration(config: ConfigOption) -> None:
+    """Print links for people of a demonstration who did not log in yet, one of each role, as JSON; make these people.
+
+    Only for a demonstration, which has a `clock`, on this machine's own network.
+    """
+    with _changing(config) as (by, settings):
+        if settings.clock is None or not is_loopback(settings.http):
+            raise ConfigError(f"{config}: is no demonstration with a `clock` on a loopback address; use: people invite")
+        links = people.demonstration_links(by)
+        typer.echo(json.dumps([{"role": role, "link": _address(settings, one)} for role, one in links]))
 
 
 @contextmanager

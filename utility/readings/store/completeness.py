@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, select
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, select, union_all
 
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.ids import unsigned64
@@ -15,11 +15,19 @@ from utility.database.database import Database
 from utility.database.keys import is_one_of, listed
 from utility.readings.gaps import ALL_SLOTS, settled_before
 from utility.readings.store.events import Off
-from utility.readings.store.parts import QUARTERS_AT_A_TIME, PartReader, chunks, select_parts
+from utility.readings.store.parts import (
+    KEY_NAMES,
+    QUARTERS_AT_A_TIME,
+    PartReader,
+    chunks,
+    select_compacted,
+    select_fresh,
+    select_parts,
+)
 from utility.readings.store.quarantine import masks_between
 from utility.readings.store.retention import kept_from
 from utility.readings.summaries import masks
-from utility.readings.tables import gap, series
+from utility.readings.tables import compacted, gap, part, series
 from utility.registry.store.removed_meters import removed_meters
 from utility.registry.tables import meter
 
@@ -78,6 +86,30 @@ def completeness(
         ]
     reader.finish()
     return result
+
+
+def stored_slots(database: Database, first: Quarter, end: Quarter) -> dict[MicrogridId, int]:
+    """Return how many slots are stored of each microgrid, quarters ``first`` to ``end`` - 1; each slot counts once."""
+    reader = PartReader(database)
+    counts: dict[MicrogridId, int] = defaultdict(int)
+
+    def within(c: Any) -> ColumnElement[bool]:
+        return and_(c.quarter >= first, c.quarter < end)
+
+    # Parts that are not compacted yet may have slots of each other, and of the block of their key.
+    has_parts = exists().where(and_(*(part.c[name] == compacted.c[name] for name in KEY_NAMES)))
+    whole = select(meter.c.microgrid, func.sum(compacted.c.exact + compacted.c.averaged))
+    whole = whole.join_from(compacted, meter, meter.c.no == compacted.c.meter_no)
+    whole = whole.where(within(compacted.c), ~has_parts).group_by(meter.c.microgrid)
+    rest = union_all(select_compacted(lambda c: within(c) & has_parts), select_fresh(within))
+    with database.reads.begin() as connection:
+        counts.update(connection.execute(whole).all())
+        microgrids = {unsigned64(row.id): row.microgrid for row in connection.execute(select(meter))}
+        for blocks in reader.stream(connection, rest):
+            for each, slots in zip(blocks.meter.tolist(), (blocks.quality > 0).sum(axis=1).tolist(), strict=True):
+                counts[microgrids[each]] += slots
+    reader.finish()
+    return dict(counts)
 
 
 def settled_range(now: EpochSeconds, start: EpochSeconds, end: EpochSeconds) -> tuple[Quarter, Quarter]:

@@ -18,6 +18,7 @@ from utility.database.health import Health
 from utility.outbox.changes import SawGateway
 from utility.outbox.steps import Refused
 from utility.readings.metrics import GatewayMetrics
+from utility.readings.store.compactor import Compactor
 from utility.readings.store.writer import Writer
 from utility.readings.tables import gateway_seen
 from utility.webkit.services import Api
@@ -145,6 +146,25 @@ def test_completeness_is_told_by_series_of_one_microgrid(client: Client, databas
     }
     assert [(series["meter"], series["type"]) for series in answer["series"]] == [("10001", "through")]
     assert client.get("/completeness", params={"start": 9, "end": 3}).status_code == 422
+
+
+def test_a_slot_that_comes_again_is_stored_once_before_and_after_compaction(client: Client, database: Database) -> None:
+    def stored() -> object:
+        return client.get("/stored", params={"start": BEGIN, "end": BEGIN + 900}).json()["slots"]
+
+    writer = Writer(database)
+    writer.commit([append(blocks(dict.fromkeys(range(30), 1))), append(blocks(dict.fromkeys(range(20, 40), 1)))])
+    assert stored() == {"r001": 40}
+    compactor = Compactor(database)
+    plan = compactor.plan(BEGIN + 86_400)
+    assert plan is not None
+    assert compactor.apply(plan) == 1
+    assert stored() == {"r001": 40}
+    writer.commit([append(blocks(dict.fromkeys(range(35, 50), 1)))])
+    assert stored() == {"r001": 50}, "a part that came late counts with its block"
+    assert client.get("/status").json()["microgrids"]["r001"]["received_slots"] == 65
+    assert client.get("/stored", params={"start": BEGIN + 900, "end": BEGIN + 1800}).json()["slots"] == {}
+    assert client.get("/stored", params={"start": 0, "end": 8 * 86_400}).status_code == 422
 
 
 @pytest.mark.parametrize("query", ["microgrid=r009", "meter=555"])

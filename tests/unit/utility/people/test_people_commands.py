@@ -8,7 +8,7 @@ from collections.abc import Callable
 from getpass import getuser
 from pathlib import Path
 
-from commonwatt.runtime.clock import machine_s
+from commonwatt.runtime.clock import Clock, machine_s, save_clock
 from harness.authenticator import shown
 from utility.access.actor import Actor, Via
 from utility.access.store import access, audit_log, second_factors
@@ -74,3 +74,33 @@ def test_list_of_residents_becomes_a_list_of_links(
     rows = list(csv.DictReader(io.StringIO(command("people", "invite-residents", str(path)).replace(" ", "\n"))))
     found = [invited(database, row["link"]) for row in rows]
     assert [one and (one.name, one.account) for one in found] == [("eve", 1), ("account2", 2)]
+
+
+def test_a_demonstrations_people_are_invited_once_and_only_in_a_demonstration(
+    command: Callable[..., str], database: Database, tmp_path: Path
+) -> None:
+    assert "is no demonstration" in command("people", "demonstration", code=2)
+    assert json.loads(command("people", "list", "--json")) == [], "the refused command made nobody"
+    with (tmp_path / "utility.toml").open("a") as config:
+        config.write('clock = "clock.json"\n')
+    save_clock(tmp_path / "clock.json", Clock(origin=0, monotonic_origin=0))
+
+    def links() -> dict[str, str]:
+        return {one["role"]: one["link"] for one in json.loads(command("people", "demonstration"))}
+
+    found = {role: invited(database, link) for role, link in links().items()}
+    assert {role: one and (one.name, one.account) for role, one in found.items()} == {
+        "viewer": ("vera", None),
+        "operator": ("otto", None),
+        "clerk": ("clara", None),
+        "approver": ("anton", None),
+        "researcher": ("rosa", None),
+        "resident": ("rita", 1),
+    }
+    with database.writes.begin() as connection:
+        access.set_password(connection, "clara", "a hash")
+    again = links()
+    assert again.keys() == found.keys() - {"clerk"}, "the clerk has logged in, and keeps the password"
+    assert invited(database, again["viewer"]) is not None
+    with database.reads.begin() as connection:
+        assert len(access.people(connection)) == 6
