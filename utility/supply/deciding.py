@@ -163,7 +163,7 @@ def planned(policy: Policy, facts: Facts, situation: Situation) -> Purchase:
     if passed <= LATE_S:
         return purchase
     left = QUARTER_S - passed
-    reason = f"{purchase.reason}; for the last {left} s of the quarter-hour"
+    reason = f"{purchase.reason}; for the last {left // 60} min of the quarter-hour"
     return Purchase(energy=purchase.energy * left // QUARTER_S, reason=reason)
 
 
