@@ -8,7 +8,7 @@ from commonwatt.model.words import counted, moment
 from commonwatt.protocol.controller_commands import Action
 
 _UNITS = (("h", 3_600), ("min", 60), ("s", 1))
-OWN = "its own"  # what a setting is that only the gateway's own file has
+OWN = "as installed"  # what a setting is that only the gateway's own file has
 _CALLED = {
     "collect_s": "collect",
     "levels_s": "levels",

@@ -81,7 +81,7 @@ def stacked(
     """Return series that lie one upon the other in a plot; those of nothing are left out."""
     return [
         {
-            "label": HOME_LOOKS[flow].words,
+            "label": "the town" if PowerFlow.NEIGHBOURS in rows and flow is PowerFlow.PLANT else HOME_LOOKS[flow].words,
             "flow": flow,
             "unit": unit,
             "x": list(starts),

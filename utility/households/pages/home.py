@@ -286,7 +286,10 @@ def _neighbours_of(day: date) -> dict[str, date]:
 
 
 def _days_series(console: Console, home: Home, first: Quarter, end: Quarter) -> list[dict[str, Any]]:
-    """Return the use of each day by source, as its whole quarter-hours have it."""
+    """Return the use of each day by source, as its whole quarter-hours have it.
+
+    Of a month whose readings are no longer kept: what was taken, as settled.
+    """
     zone = console.zone()
     end = max(first, min(end, local_day(console.now(), zone)[1]))
     if first >= end:
@@ -296,6 +299,15 @@ def _days_series(console: Console, home: Home, first: Quarter, end: Quarter) -> 
     places = (starts[:-1] // QUARTER_S - first).tolist()
     is_whole = course.use.is_whole
     known = np.add.reduceat(is_whole, places) > 0
+    if not known.any():
+        settled, _ = read_settled(console.database, home, first, end, zone)
+        taken = {
+            PowerFlow.NEIGHBOURS: [each.got for each in settled],
+            PowerFlow.PLANT: [each.imported for each in settled],
+        }
+        days = [each.start for each in settled]
+        kwh = {flow: [round(each / 1e6, 3) for each in of] for flow, of in taken.items()}
+        return stacked(kwh, days, 86_400, "kWh") if any(each.quarters for each in settled) else []
     rows = {
         flow: [
             round(energy / 1e6, 3) if there else None

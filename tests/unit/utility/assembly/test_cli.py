@@ -68,8 +68,8 @@ def cells(shown: str) -> list[str]:
 @pytest.mark.parametrize(
     ("fields", "what"),
     [
-        ({"cmd": "schedule", "periods": {"relay_s": 900}}, "schedule relay_s=900"),
-        ({"cmd": "schedule", "periods": {"relay_s": None}}, "schedule relay_s=as in its file"),
+        ({"cmd": "schedule", "periods": {"relay_s": 900}}, "schedule relay 900 s"),
+        ({"cmd": "schedule", "periods": {"relay_s": None}}, "schedule relay as installed"),
         ({"cmd": "schedule", "periods": {}, "meters": "lossless"}, "schedule meters lossless"),
         ({"cmd": "aggregate"}, "aggregate"),
         ({"cmd": "aggregate", "at": "meters", "mode": "lossy", "for_s": 600}, "aggregate at meters, lossy, for 10 min"),

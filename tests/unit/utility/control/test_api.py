@@ -21,13 +21,13 @@ def test_a_change_is_made_answered_and_put_back(browser: Browsers, database: Dat
     change = browser(Role.VIEWER).get("/commands/1").json()
     assert (change["change"]["waits"], change["change"]["made"]) == (False, "2027-01-15T09:23:20Z")
     first, second = change["microgrids"]
-    assert first["before"] == "relay 60 s (its own)"
+    assert first["before"] == "relay 60 s (as installed)"
     assert (second["before"], second["answer"]) == ("relay: not known", "done")
     assert second["answered"] == "2027-01-15T08:00:00Z"
     back = post(operator, "/commands/1/put-back").json()
-    assert [one["what"] for one in back["microgrids"]] == ["schedule relay its own"]
+    assert [one["what"] for one in back["microgrids"]] == ["schedule relay as installed"]
     listed = browser(Role.VIEWER).get("/commands/changes?limit=1").json()
-    assert [one["what"] for one in listed["changes"]] == ["put back change 1: schedule relay its own"]
+    assert [one["what"] for one in listed["changes"]] == ["put back change 1: schedule relay as installed"]
 
 
 def test_the_second_person_is_told_and_wrong_fields_are_named(browser: Browsers, database: Database) -> None:

@@ -100,7 +100,7 @@ def test_a_change_is_kept_with_what_was_before_and_each_gateways_answer(database
         "schedule relay 900 s",
         {"done": 1, "refused": 1},
     )
-    assert (first.state, before_words(first.before)) == ("done", "relay 60 s (its own)")
+    assert (first.state, before_words(first.before)) == ("done", "relay 60 s (as installed)")
     assert (second.state, before_words(second.before)) == ("refused", "relay: not known")
     with database.reads.begin() as connection:
         (entry,) = audit_log.entries(connection, audit_log.Wanted(), 9)

@@ -41,14 +41,14 @@ def test_a_schedule_is_tuned_watched_and_put_back(browser: Browsers, database: D
     answer(database, "unsupported", microgrid="r002")
     live = operator.get(f"{path}/live")
     assert "hx-get" not in live.text, "every gateway has answered"
-    assert "r001 relay 60 s (its own) schedule relay 900 s ● done" in text_of(live)
+    assert "r001 relay 60 s (as installed) schedule relay 900 s ● done" in text_of(live)
     assert "■ refused unsupported" in text_of(live)
     tuned = {"collect_s": 60, "levels_s": 60, "relay_s": 900, "compact_s": 900}
     hear(database, periods=tuned, tuned=("relay_s",))
     assert "relay 900 s (tuned)" in text_of(operator.get(f"{path}/live")), "the gateway says so itself"
     back = operator.post(f"{path}/put-back")
     assert back.headers["location"].startswith(f"{PAGE}/changes/2")
-    assert "put back change 1: schedule relay its own" in text_of(operator.get(PAGE))
+    assert "put back change 1: schedule relay as installed" in text_of(operator.get(PAGE))
     assert operator.post(f"{path}/put-back").status_code == 409
 
 

@@ -27,6 +27,7 @@ from utility.access.store import audit_log
 from utility.billing.tables import bill_run
 from utility.database.database import Database, open_database
 from utility.jobs.calendar_periods import NEW_YORK
+from utility.readings import tables
 from utility.registry.accounts import Installed
 from utility.registry.store.accounts import load_for_change, load_registry_around, save_dated_registry
 from utility.registry.store.registration import fill_registry
@@ -118,6 +119,17 @@ def test_plot_goes_by_day_month_and_year_with_arrows(resident: Callable[[int], B
     assert 'hx-get="/console/home/course?of=year&amp;at=2025-12-31"' in year
     assert 'hx-get="/console/home/course?of=year&amp;at=2027-01-01"' in year
     assert person.get("/console/home/course?of=decade&at=2026-12-31").status_code == 422
+
+
+def test_a_month_whose_readings_are_gone_shows_what_was_settled(
+    resident: Callable[[int], Browser], database: Database
+) -> None:
+    with database.writes.begin() as connection:
+        for readings in (tables.compacted, tables.part):
+            connection.execute(readings.delete())
+    series = resident(2).get("/console/home/month.json?month=2027-01").json()["series"]
+    assert [one["label"] for one in series][-1] == "the town"
+    assert any(series[-1]["high"])
 
 
 def test_page_counts_neighbours_helped_and_says_what_the_weight_did(

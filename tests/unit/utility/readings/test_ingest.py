@@ -55,8 +55,8 @@ def sample(metrics: UtilityMetrics, name: str, **labels: str) -> float | None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Give the loop turns until ``condition`` holds, for 5 s at most."""
-    async with asyncio.timeout(5):
+    """Give the loop turns until ``condition`` holds; the end is for a test that hangs."""
+    async with asyncio.timeout(300):
         while not condition():  # noqa: ASYNC110 - another process, or thread, makes it true
             await asyncio.sleep(0.005)
 
