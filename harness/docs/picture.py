@@ -27,7 +27,7 @@ def main() -> None:
     recorded = Console(record=True, width=COLUMNS, file=io.StringIO())
 
     def drawn(*words: Any) -> Any:
-        made = draw(*words)
+        made = draw(*words[:3], COLUMNS, *words[4:])
         shares = any(one.donors for one in words[1].on_stage().values())
         if (
             len(said) > 2
