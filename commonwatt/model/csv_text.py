@@ -7,9 +7,9 @@ _HARMLESS = re.compile(r"-?\d+(\.\d+)?|[+-]\d\d:\d\d", re.ASCII)  # a number, or
 
 _BEGIN = r"\A(?='*[=+\-@\x00-\x1f\x7f])"
 # Spreadsheets of many countries begin a cell at a semicolon, and at the end of a line, within a text too.
-_WITHIN = r"(?<=[;\t\r\n])(?= *'*[=+\-@])"
+_WITHIN = r"(?<=[;\t\r\n])(?=[ ']*[=+\-@])"
 _FORMULA = re.compile(f"{_BEGIN}|{_WITHIN}")
-_MARKED = re.compile(r"\A'(?='*[=+\-@\x00-\x1f\x7f])|(?<=[;\t\r\n])'(?= *'*[=+\-@])")
+_MARKED = re.compile(r"\A'(?='*[=+\-@\x00-\x1f\x7f])|(?<=[;\t\r\n])'(?=[ ']*[=+\-@])")
 
 
 def cell_of(value: object) -> str:

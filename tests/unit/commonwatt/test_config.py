@@ -79,6 +79,7 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         "microgrids": [("r001", "list"), (["R1"], "[a-z]")],
         "files": [("meters.toml", "microgrid"), (5, "text")],
         **dict.fromkeys(("town", "store", "tokens", "clock", "broker_ca", "broker_revoked", "certificates"), PATHS),
+        "levels": PATHS,
         **dict.fromkeys(("broker_plain_text", "http_plain_text"), FLAG),
         "http_hosts": HOSTS,
         **dict.fromkeys(("broker", "http"), ADDRESSES),
