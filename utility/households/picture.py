@@ -40,7 +40,8 @@ def home_now(course: Course) -> HomeNow | None:
     if not len(whole):
         return None
     at, sources = int(whole[-1]), by_source(course)
-    used = float(use.energy[whole].sum())
+    # A battery whose level jumps makes a use below 0, which has no source.
+    used = float(np.maximum(0, use.energy[whole]).sum())
     own = float(sum(sources[flow][whole].sum() for flow in (PowerFlow.SUN, PowerFlow.BATTERY)))
     net, gained = int(course.taken.energy[at] - course.given.energy[at]), int(course.gained.energy[at])
     flows = [(PowerFlow.PLANT, net)]
