@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from rich.console import Console
+from rich.console import Console, Group
 
 from commonwatt.demo import cli
+from commonwatt.demo.layout import Layout
 from commonwatt.demo.players import Players
-from commonwatt.demo.view import draw
+from commonwatt.demo.supervisor import Supervisor
+from commonwatt.demo.view import Observer, draw
 from harness.docs.marked import DOCS
 
 COLUMNS = 150  # width of the picture
@@ -26,14 +28,14 @@ def main() -> None:
     said: list[str] = []
     recorded = Console(record=True, width=COLUMNS, file=io.StringIO())
 
-    def drawn(*words: Any) -> Any:
-        made = draw(*words[:3], COLUMNS, *words[4:])
-        shares = any(one.donors for one in words[1].on_stage().values())
+    def drawn(layout: Layout, observer: Observer, supervisor: Supervisor, width: int, speed: float) -> Group:
+        made = draw(layout, observer, supervisor, COLUMNS, speed)
+        shares = any(one.donors for one in observer.on_stage().values())
         if (
             len(said) > 2
             and shares
-            and words[1].stored
-            and not words[1].silent
+            and observer.stored
+            and not observer.silent
             and not recorded.export_text(clear=False)
         ):
             recorded.print(*said[-3:], sep="\n")
