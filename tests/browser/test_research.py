@@ -1,4 +1,4 @@
-"""A researcher's main job in a real browser by keyboard alone: what there is, a release, its dictionary, its data."""
+"""A researcher's main job in a browser, by keys and by touch: what there is, a release, its dictionary, its data."""
 
 import hashlib
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fastapi import FastAPI
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
 from commonwatt.model.times import parse_time
 from harness.browser import Visit, by_keyboard
@@ -52,26 +52,34 @@ def released(application: FastAPI) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("is_touched", [False, True], ids=["keys", "touch"])
 def test_researcher_finds_a_release_reads_its_dictionary_and_downloads_it(
-    window: Callable[..., Visit], released: Path, tmp_path: Path
+    window: Callable[..., Visit], released: Path, tmp_path: Path, *, is_touched: bool
 ) -> None:
-    seen = window(Role.RESEARCHER)
+    seen = window(Role.RESEARCHER, width=390 if is_touched else 1280, touch=is_touched)
     page = seen.page
+
+    def press(target: Locator) -> None:
+        if is_touched:
+            target.tap()
+        else:
+            by_keyboard(target)
+
     seen.open("/console/research")
     assert seen.check() == []
-    by_keyboard(page.get_by_role("link", name="quarters", exact=True))
+    press(page.get_by_role("link", name="quarters", exact=True))
     expect(page.get_by_text("Made up, of no home")).to_be_visible()
     expect(page.get_by_role("heading", name="How to get it")).to_be_visible()
     expect(page.locator(".plot canvas").first).to_be_visible()
     assert seen.check() == []
-    by_keyboard(page.get_by_role("link", name="All releases"))
-    by_keyboard(page.get_by_role("link", name=RELEASE))
+    press(page.get_by_role("link", name="All releases"))
+    press(page.get_by_role("link", name=RELEASE))
     expect(page.get_by_role("rowheader", name="used_wh")).to_be_visible()
     expect(page.get_by_text("succeeds in 2.0% of its trials")).to_be_visible()
     expect(page.locator(".plot canvas").first).to_be_visible()
     assert seen.check() == []
     with page.expect_download() as download:
-        by_keyboard(page.get_by_role("button", name="Download sums.csv"))
+        press(page.get_by_role("button", name="Download sums.csv"))
     download.value.save_as(tmp_path / "sums.csv")
     content = (tmp_path / "sums.csv").read_bytes()
     assert content == (released / "sums.csv").read_bytes()

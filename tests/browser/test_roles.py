@@ -1,4 +1,4 @@
-"""The main jobs of clerks, approvers and residents, done in a real browser by keyboard alone."""
+"""The main jobs of clerks, approvers and residents in a real browser, by keyboard alone or by touch on a phone."""
 
 import subprocess
 import sys
@@ -25,8 +25,9 @@ def person(chrome: Browser, address: str, application: FastAPI) -> Iterator[Call
     """Return the window of a person by name."""
     opened: list[Visit] = []
 
-    def make(name: str, *roles: Role, account: int | None = None) -> Visit:
-        opened.append(visit(chrome, address, Person(application, *roles, name=name, account=account)))
+    def make(name: str, *roles: Role, account: int | None = None, touch: bool = False) -> Visit:
+        who = Person(application, *roles, name=name, account=account)
+        opened.append(visit(chrome, address, who, width=390 if touch else 1280, touch=touch))
         return opened[-1]
 
     yield make
@@ -36,8 +37,8 @@ def person(chrome: Browser, address: str, application: FastAPI) -> Iterator[Call
 
 @pytest.fixture(scope="module")
 def published(person: Callable[..., Visit], address: str) -> None:
-    """The clerk Anna types and paints prices and proposes them; Ben, an approver, publishes them."""
-    by_anna, by_ben = person("anna", Role.CLERK), person("ben", Role.APPROVER)
+    """The clerk Anna types and paints prices and proposes them; Ben, an approver, publishes them on a phone."""
+    by_anna, by_ben = person("anna", Role.CLERK), person("ben", Role.APPROVER, touch=True)
     anna, ben = by_anna.page, by_ben.page
     anna.goto(f"{address}/console/rates")
     by_keyboard(anna.get_by_role("button", name="New prices"))
@@ -60,11 +61,11 @@ def published(person: Callable[..., Visit], address: str) -> None:
     expect(anna.get_by_text("Proposed by anna").first).to_be_visible()
     assert anna.get_by_role("button", name="Approve").count() == 0
     ben.goto(anna.url)
-    by_keyboard(ben.get_by_role("button", name="See who pays how much more, then approve"))
+    ben.get_by_role("button", name="See who pays how much more, then approve").tap()
     expect(ben.get_by_text("accounts would have paid more")).to_be_visible()
     assert by_ben.check() == []
-    by_keyboard(ben.get_by_label("I have looked at who pays"), key="Space")
-    by_keyboard(ben.get_by_role("button", name="Approve and publish"))
+    ben.get_by_label("I have looked at who pays").tap()
+    ben.get_by_role("button", name="Approve and publish").tap()
     expect(ben.get_by_text("published").first).to_be_visible()
 
 
@@ -106,6 +107,24 @@ def test_painted_hours_are_those_of_the_published_prices(application: FastAPI) -
     table = table_of(tariff.file)[0]
     assert (table[1, 64:84] == 1).all()  # peak
     assert table.sum() == 20
+
+
+@pytest.mark.usefixtures("published")
+def test_clerk_paints_hours_and_sees_who_pays_by_touch(person: Callable[..., Visit]) -> None:
+    seen = person("clara", Role.CLERK, touch=True)
+    page = seen.page
+    seen.open("/console/rates")
+    page.get_by_role("button", name="New prices").tap()
+    page.get_by_label("Holds from").fill("2026-12-01")
+    page.locator("label.brush").nth(1).tap()
+    page.get_by_role("button", name="Wed", exact=True).tap()
+    page.get_by_label("Mon 00:00").tap()
+    for painted in ("Wed 00:00: price 2", "Wed 23:00: price 2", "Mon 00:00: price 2", "Mon 01:00: price 1"):
+        expect(page.get_by_label(painted)).to_be_visible()
+    assert seen.check() == []
+    page.get_by_role("button", name="Next: who pays").tap()
+    expect(page.get_by_text("accounts would have paid more")).to_be_visible()
+    assert seen.check() == []
 
 
 @pytest.mark.usefixtures("issued")

@@ -45,7 +45,7 @@ def invite(admin: Page, address: str, name: str, role: str) -> str:
     by_keyboard(admin.locator(f"section[aria-labelledby=invite] input[value={role}]"), key="Space")
     by_keyboard(admin.get_by_label("Present password"), PASSWORD)
     by_keyboard(admin.get_by_role("button", name="Make the invitation"))
-    return admin.locator("code", has_text="/console/invitation/").inner_text()
+    return admin.get_by_label("The link", exact=True).input_value()
 
 
 @pytest.fixture(scope="module")

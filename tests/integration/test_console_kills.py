@@ -41,7 +41,7 @@ class Admin:
     def invited(self) -> tuple[bool, int]:
         """Return whether Eve is there, and how many entries of the audit log name her."""
         is_there = "/console/users/eve" in self.get("/console/users")
-        return is_there, self.get("/console/audit?subject=eve").count("person.invite")
+        return is_there, self.get("/console/audit?subject=eve").count(">invited a person</td>")
 
 
 @pytest.fixture

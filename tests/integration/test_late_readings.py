@@ -149,7 +149,7 @@ def test_row_19_a_service_that_was_down_over_the_months_end_bills_after_the_dead
 
     with serving(month, clock, "2026-10-02 05:00"):
         eventually(lambda: "they may come until the deadline" in waits_for())
-    assert runs() == []
+        assert runs() == []
     with serving(month, clock, "2026-10-08 02:00"):
         eventually(runs)
     assert month.bill(1)["missing"] == 40

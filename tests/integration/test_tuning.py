@@ -28,7 +28,7 @@ def test_a_schedule_is_tuned_in_a_running_town_and_put_back(tmp_path: Path) -> N
         site.start("head-end", "utility", "r001 broker", "r001 gateway")
         eventually(lambda: relays_every(60))
         told = utility("command", "all", "schedule", "--relay-s", "900", "--wait")
-        assert told == "change 1: schedule relay_s=900, 1 microgrid\nr001: done; before: relay_s 60 s (file)\n"
+        assert told == "change 1: schedule relay 900 s, 1 microgrid\nr001: done; before: relay 60 s (as installed)\n"
         eventually(lambda: relays_every(900))
-        assert utility("put-back", "1").startswith("change 2: put back change 1: schedule relay_s=as in its file, 1 m")
+        assert utility("put-back", "1").startswith("change 2: put back change 1: schedule relay as installed, 1 m")
         eventually(lambda: relays_every(60))

@@ -207,16 +207,16 @@ def test_commands_that_read_work_without_the_service(utility: Utility) -> None:
         done = commonwatt("utility", name, "--config", utility.config)
         assert done.returncode == 0, done.stderr
     given = commonwatt("utility", "command", "r001", "schedule", "--relay-s", "60", "--config", utility.config)
-    assert given.stdout == "change 1: schedule relay_s=60, 1 microgrid; see: commonwatt utility changes\n"
+    assert given.stdout == "change 1: schedule relay 60 s, 1 microgrid; see: commonwatt utility changes\n"
     listed = commonwatt("utility", "commands", "--config", utility.config)
-    assert "r001 schedule relay_s=60 open" in " ".join(listed.stdout.split())
+    assert "r001 schedule relay 60 s open" in " ".join(listed.stdout.split())
     as_json = commonwatt("utility", "commands", "--json", "--config", utility.config)
     assert [command["controller"] for command in json.loads(as_json.stdout)] == ["r001"]
     given = commonwatt(
         "utility", "command", "r001", "schedule", "--reset", "--relay-s", "30", "--config", utility.config
     )
-    assert "collect_s=as in its file" in given.stdout
-    assert "relay_s=30" in given.stdout
+    assert "collect as installed" in given.stdout
+    assert "relay 30 s" in given.stdout
     for wrong in (
         ["r001", "schedule"],
         ["r009", "deaggregate"],
