@@ -41,6 +41,7 @@ def test_silence_takes_two_taps_and_shows_on_every_page_within_a_second(api: Api
     expect(count).to_contain_text("1 critical")
     operator.open("/console/alarms")
     operator.page.get_by_role("link", name="Silence or acknowledge").tap()
+    expect(operator.page.get_by_role("button", name="1 hour").first).to_be_visible()
     assert not operator.check()
     operator.page.get_by_role("button", name="1 hour").first.tap()
     expect(count).to_contain_text("1 silenced", timeout=30_000)
