@@ -99,6 +99,14 @@ class Visit:
         return found
 
 
+def press(target: Locator, is_touched: bool) -> None:
+    """Press a button or follow a link, by touch or with the keyboard alone."""
+    if is_touched:
+        target.tap()
+    else:
+        by_keyboard(target)
+
+
 def by_keyboard(target: Locator, text: str | None = None, key: str = "Enter") -> None:
     """Go to an element with the Tab key alone; type a text over what is there, or press a key.
 

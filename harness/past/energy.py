@@ -73,7 +73,7 @@ class Energy:
         self._fine = EmulatedTown(town, told)
         self._last: Readings | None = None
         self._events = _Events(town)
-        self._faults: list[EventRecord] = []  # what boundaries reported during ``days``
+        self.faults: list[EventRecord] = []  # what boundaries reported during ``days``
 
     def days(self) -> Iterator[tuple[Day, list[Readings]]]:
         """Yield each day before the fine ones: the quarter-hour before it, then its own."""
@@ -87,18 +87,15 @@ class Energy:
             for _ in range(QUARTERS_A_DAY):
                 one = next(quarters)
                 found.append(one.readings)
-                self._faults += self._events.of(one)
+                self.faults += self._events.of(one)
             last = self._last = found[-1]
             yield day, found
 
     def fine(self) -> Iterator[tuple[Blocks, list[EventRecord]]]:
-        """Yield each quarter-hour of the last days, readings and events.
-
-        Before them comes the last one of ``days``, with what boundaries reported until then.
-        """
+        """Yield each quarter-hour of the last days, readings and events; before them comes the last one of ``days``."""
         assert self._last is not None, "the days come first"
         first, until = self._span.fine * QUARTERS_A_DAY, self._span.end // QUARTER_S
-        yield _blocks(self._last, first - 1), self._faults
+        yield _blocks(self._last, first - 1), []
         self._fine.go_on_from(self._coarse)
         hour = (first * QUARTER_S - self._fine.begin) // 3600
         for one in self._fine.quarters(first, hour):

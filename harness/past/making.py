@@ -17,12 +17,12 @@ import numpy as np
 from commonwatt.codec.packing import pack
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.demo.past import LEVELS
-from commonwatt.model.blocks import Blocks, join
+from commonwatt.model.blocks import Blocks, empty, join
 from commonwatt.model.ids import MeterId
 from commonwatt.model.local_calendar import month_after, month_of, month_quarters
 from commonwatt.model.now import Trust
 from commonwatt.model.records import EventRecord, RecordType
-from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, MicrogridId
+from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds
 from commonwatt.runtime.clock import Clock
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.town.town import Town
@@ -139,6 +139,7 @@ class _Making:
             self._happen(day * 86_400)
             self._settle(day, readings)
             self._store_batteries(day, readings)
+        self._store_faults()
         self._count_usage()
         self._read()
         self._write_levels()
@@ -205,6 +206,11 @@ class _Making:
                 columns |= {name: Column(np.zeros(len(rows), np.int64)) for name in _UNUSED}
                 insert_columns(connection, compacted, columns, [b""] * len(rows))
 
+    def _store_faults(self) -> None:
+        """Store what boundaries reported before the last days, by which statistics count a microgrid's islands."""
+        at = self._span.fine * 86_400
+        Writer(self._database).commit(list(self._appends([(empty(), self._energy.faults)], at)))
+
     def _count_usage(self) -> None:
         """Let the statistics take the months in, then drop what they needed."""
         self._tell("statistics", 0)
@@ -220,36 +226,25 @@ class _Making:
             # Readings before were never there: settled days stay, nothing is requested.
             save_setting(connection, KEPT_FROM, str(self._span.fine * QUARTERS_A_DAY - 1))
             save_setting(connection, EMULATED_UNTIL, str(self._span.end))
-        of = {meter.id: meter.microgrid for meter in self._asked.town.meters}
         writer = Writer(self._database)
         some: list[tuple[Blocks, list[EventRecord]]] = []
         for blocks, events in self._energy.fine():
             some.append((blocks, events))
             quarter = int(blocks.quarter[0])
             if len(some) == 4 or (quarter + 1) * QUARTER_S == self._span.end:
-                writer.commit(list(self._appends(some, of, (quarter + 1) * QUARTER_S)))
+                writer.commit(list(self._appends(some, (quarter + 1) * QUARTER_S)))
                 some = []
                 self._tell("readings of 15 s", 1 - (self._span.end // QUARTER_S - quarter) / (8 * QUARTERS_A_DAY))
 
     def _write_levels(self) -> None:
-        """Write the levels from which settlement goes on: those of places whose intake is not measured.
-
-        Homes begin at levels of their own, one of them low, so that the demonstration begins with batteries that share.
-        """
-        homes = {
-            meter.id
-            for grid in self._asked.town.microgrids.values()
-            for meter in grid.meters
-            if grid.kind == "residential"
-        }
-        levels = {str(meter): level for meter, level in self._energy.levels().items() if meter not in homes}
+        """Write the levels of the batteries at the end, from which the live town goes on."""
+        levels = {str(meter): level for meter, level in self._energy.levels().items()}
         (self._asked.folder / LEVELS).write_text(json.dumps(levels, indent=1) + "\n")
 
-    def _appends(
-        self, some: Sequence[tuple[Blocks, list[EventRecord]]], of: dict[MeterId, MicrogridId], now: EpochSeconds
-    ) -> Iterator[Append]:
+    def _appends(self, some: Sequence[tuple[Blocks, list[EventRecord]]], now: EpochSeconds) -> Iterator[Append]:
+        of = {meter.id: meter.microgrid for meter in self._asked.town.meters}
         blocks = join([each for each, _ in some])
-        owner = np.array([of[meter] for meter in blocks.meter.tolist()])
+        owner = np.array([of[meter] for meter in blocks.meter.tolist()], np.str_)
         for name in self._asked.town.microgrids:
             ours = blocks.take(np.flatnonzero(owner == name))
             told = [(1, event) for _, events in some for event in events if of[event.meter_id] == name]

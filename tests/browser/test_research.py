@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fastapi import FastAPI
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import expect
 
 from commonwatt.model.times import parse_time
-from harness.browser import Visit, by_keyboard
+from harness.browser import Visit, press
 from tests.browser.conftest import NOW
 from utility.access.roles import Role
 from utility.database.database import Database
@@ -59,27 +59,21 @@ def test_researcher_finds_a_release_reads_its_dictionary_and_downloads_it(
     seen = window(Role.RESEARCHER, width=390 if is_touched else 1280, touch=is_touched)
     page = seen.page
 
-    def press(target: Locator) -> None:
-        if is_touched:
-            target.tap()
-        else:
-            by_keyboard(target)
-
     seen.open("/console/research")
     assert seen.check() == []
-    press(page.get_by_role("link", name="quarters", exact=True))
+    press(page.get_by_role("link", name="quarters", exact=True), is_touched)
     expect(page.get_by_text("Made up, of no home")).to_be_visible()
     expect(page.get_by_role("heading", name="How to get it")).to_be_visible()
     expect(page.locator(".plot canvas").first).to_be_visible()
     assert seen.check() == []
-    press(page.get_by_role("link", name="All releases"))
-    press(page.get_by_role("link", name=RELEASE))
+    press(page.get_by_role("link", name="All releases"), is_touched)
+    press(page.get_by_role("link", name=RELEASE), is_touched)
     expect(page.get_by_role("rowheader", name="used_wh")).to_be_visible()
     expect(page.get_by_text("succeeds in 2.0% of its trials")).to_be_visible()
     expect(page.locator(".plot canvas").first).to_be_visible()
     assert seen.check() == []
     with page.expect_download() as download:
-        press(page.get_by_role("button", name="Download sums.csv"))
+        press(page.get_by_role("button", name="Download sums.csv"), is_touched)
     download.value.save_as(tmp_path / "sums.csv")
     content = (tmp_path / "sums.csv").read_bytes()
     assert content == (released / "sums.csv").read_bytes()

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import expect
 
-from harness.browser import Visit, by_keyboard
+from harness.browser import Visit, press
 from utility.access.roles import Role
 
 
@@ -17,23 +17,17 @@ def test_resident_goes_back_to_a_month_and_takes_its_data(
     seen = window(Role.RESIDENT, account=1, width=390 if is_touched else 1280, touch=is_touched)
     page = seen.page
 
-    def press(target: Locator) -> None:
-        if is_touched:
-            target.tap()
-        else:
-            by_keyboard(target)
-
     seen.open("/console/home")
-    press(page.get_by_role("link", name="Month", exact=True))
+    press(page.get_by_role("link", name="Month", exact=True), is_touched)
     expect(page.get_by_text("November 2026", exact=True)).to_be_visible()
-    press(page.get_by_role("link", name="The month before"))
+    press(page.get_by_role("link", name="The month before"), is_touched)
     expect(page.get_by_text("October 2026", exact=True)).to_be_visible()
     assert page.url.endswith("/console/home"), "the plot changes, the page stays"
     # The town's readings are not stored in this fixture: what is settled of the month is plotted.
     expect(page.locator("#course canvas").first).to_be_visible()
     assert seen.check() == []
     with page.expect_download() as download:
-        press(page.get_by_role("button", name="Download"))
+        press(page.get_by_role("button", name="Download"), is_touched)
     download.value.save_as(tmp_path / "energy.xml")
     assert "Green Button usage of account 1" in (tmp_path / "energy.xml").read_text()
     assert seen.faults == []

@@ -9,7 +9,7 @@ from commonwatt.model.words import counted
 from utility.access.roles import Role
 from utility.alarms.alarm import PREFIX, Alarm, Severity, places, title
 from utility.alarms.board import Row, State
-from utility.overview.microgrids import Facts
+from utility.overview.microgrids import Condition, Facts, cell
 
 LATE_S = 3_600  # seconds without a message, or of the oldest waiting reading, from which on a microgrid is an item
 
@@ -65,8 +65,12 @@ def items(
         now: The time.
     """
     active = [row.alarm for row in board if row.state is State.ACTIVE and row.alarm.name not in _COUNTED_HERE]
-    alarmed = {row.alarm.place for row in board if row.alarm.name in _OF_LATE}
-    found = [*_alarms(active), *_late((each for each in facts if each.microgrid not in alarmed), now)]
+    alarmed = {row.alarm.place for row in board}
+    held = {row.alarm.place for row in board if row.alarm.name in _OF_LATE}
+    left = [each for each in facts if each.microgrid not in held]
+    late = [each for each in left if _is_late(each, now)]
+    soon = (each for each in left if each not in late and each.microgrid not in alarmed)
+    found = [*_alarms(active), *_late(late), *_in_alarm(soon, now)]
     for name, kind in DECISIONS.items():
         if count := waiting.get(name, 0):
             words = f"{counted(count, kind.one)} {'waits' if count == 1 else 'wait'} for {kind.what}"
@@ -93,15 +97,23 @@ def _alarms(active: Iterable[Alarm]) -> Iterator[Item]:
         yield Item(mark=mark, words=words, link=link, roles=_WATCH)
 
 
-def _late(facts: Iterable[Facts], now: EpochSeconds) -> Iterator[Item]:
+def _is_late(facts: Facts, now: EpochSeconds) -> bool:
+    """Return whether a microgrid has been late for long."""
+    if facts.is_closed or facts.seen is None:
+        return False
+    return now - facts.seen > LATE_S or (facts.heartbeat is not None and facts.heartbeat.backlog_age_s > LATE_S)
+
+
+def _late(late: Sequence[Facts]) -> Iterator[Item]:
     """Yield an item for the microgrids that are late by long and have no alarm yet."""
-    late = [
-        each.microgrid
-        for each in facts
-        if not each.is_closed
-        and each.seen is not None
-        and (now - each.seen > LATE_S or (each.heartbeat is not None and each.heartbeat.backlog_age_s > LATE_S))
-    ]
     if late:
-        words = f"Late by more than an hour: {places(late)}"
+        words = f"Late by more than an hour: {places(each.microgrid for each in late)}"
         yield Item(mark="warning", words=words, link="/console/microgrids", roles=_WATCH)
+
+
+def _in_alarm(facts: Iterable[Facts], now: EpochSeconds) -> Iterator[Item]:
+    """Yield an item for the microgrids that the map shows in alarm; the alarm itself follows minutes later."""
+    found = [one for each in facts if (one := cell(each, now)).condition is Condition.ALARM]
+    if found:
+        words = found[0].words if len(found) == 1 else f"In alarm: {places(each.microgrid for each in found)}"
+        yield Item(mark="bad", words=words, link="/console/microgrids", roles=_WATCH)

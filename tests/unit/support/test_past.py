@@ -85,8 +85,7 @@ def test_there_is_a_person_of_each_role_who_needs_a_link(past: Path) -> None:
 def test_the_archive_names_the_end_and_the_levels_from_which_the_town_goes_on(past: Path) -> None:
     town = asked(past).town
     levels = json.loads((past / "levels.json").read_text())
-    batteries = [m for m in town.meters if m.battery and town.microgrids[m.microgrid].kind != "residential"]
-    assert set(levels) == {str(meter.id) for meter in batteries}
+    assert set(levels) == {str(meter.id) for meter in town.meters if meter.battery}
 
 
 def test_the_shipped_past_opens_with_the_present_schema_and_is_small(tmp_path: Path) -> None:

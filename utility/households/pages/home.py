@@ -67,18 +67,25 @@ def add_home(app: FastAPI, console: Console) -> None:
         content["cost_today"] = None if tariff is None else cost_of(content["today"].course, tariff)
         return console.page(request, actor, "home.html", content)
 
+    @app.get("/console/home/live", include_in_schema=False)
+    def live(request: Request, actor: Residents) -> Response:
+        """Return the part of the page that changes by itself: today and the battery."""
+        content = _today(console, own_home(console, actor), console.now(), console.zone())
+        return console.fragment(request, actor, "home_live.html", content)
+
+    _add_spans(app, console)
+    _add_weight(app, console)
+
+
+def _add_spans(app: FastAPI, console: Console) -> None:
+    """Add a day, a month and a year, with their plots."""
+
     @app.get("/console/home/course", include_in_schema=False)
     def course(request: Request, actor: Residents, of: _Span, at: _Day) -> Response:
         """Return the plot of a day, month or year, a part of the page."""
         own_home(console, actor)
         content = _course_of(of, at, _date_of(console.now(), console.zone()))
         return console.fragment(request, actor, "home_course.html", content)
-
-    @app.get("/console/home/live", include_in_schema=False)
-    def live(request: Request, actor: Residents) -> Response:
-        """Return the part of the page that changes by itself: today and the battery."""
-        content = _today(console, own_home(console, actor), console.now(), console.zone())
-        return console.fragment(request, actor, "home_live.html", content)
 
     @app.get("/console/home/day", include_in_schema=False)
     def day(request: Request, actor: Residents, day: _Day) -> Response:
@@ -121,6 +128,10 @@ def add_home(app: FastAPI, console: Console) -> None:
         """Return the sums of the present month, a part of the page that is loaded after it."""
         month = month_of(quarter_of(console.now()), console.zone())
         return console.fragment(request, actor, "home_sums.html", _month(console, own_home(console, actor), month))
+
+
+def _add_weight(app: FastAPI, console: Console) -> None:
+    """Add the sharing weight: what it did, and its change."""
 
     @app.get("/console/home/weight/past", include_in_schema=False)
     def past(request: Request, actor: Residents) -> Response:

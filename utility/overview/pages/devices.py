@@ -11,9 +11,10 @@ from commonwatt.network.tls import Expiry
 from commonwatt.protocol.topics import PLANT, UTILITY
 from utility.access.actor import Actor
 from utility.access.roles import Role
-from utility.overview.store.devices import gateways, meters_of, microgrid_of
+from utility.overview.store.devices import Connected, gateways, meters_of, microgrid_of
 from utility.registry.store.enrolled import Enrolment
 from utility.webkit.acting import changing
+from utility.webkit.console.answers import address
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Admins, AdminsOrOperators, gate_of
 
@@ -41,16 +42,16 @@ def add_devices(app: FastAPI, console: Console) -> None:
         search: Annotated[str, Query(max_length=16)] = "",
         after: Annotated[str, Query(max_length=16)] = "",
     ) -> Response:
-        """Return the gateways, some at a time, and the service's own certificates."""
+        """Return what connects to the head-end, some at a time, and the service's own certificates."""
         with console.database.reads.begin() as connection:
             found = gateways(connection, search, after, SHOWN + 1)
-        enrolled = _read(enrolment)
+        enrolled, is_last = _read(enrolment), len(found) <= SHOWN
+        others = [Connected(id=one, kind=one) for one in (PLANT, UTILITY) if enrolled and one in enrolled]
         content = _shared(console, request) | {
-            "gateways": found[:SHOWN],
-            "next": found[SHOWN - 1].id if len(found) > SHOWN else "",
+            "devices": [*found[:SHOWN], *(one for one in others if is_last and one.id.startswith(search))],
+            "later": "" if is_last else address("/console/devices", search=search, after=found[SHOWN - 1].id),
             "search": search,
             "enrolled": enrolled,
-            "others": [identity for identity in (UTILITY, PLANT) if enrolled and identity in enrolled],
             "own": {name: expiry.look() for name, expiry in expiries.items()},
         }
         return console.page(request, actor, "devices.html", content)
@@ -128,9 +129,8 @@ def _device_page(
 
 
 def _shared(console: Console, request: Request) -> dict[str, Any]:
-    folder = console.api.settings.enrolment
-    out = "FOLDER" if folder is None else str(folder)
-    return {"machine_s": gate_of(request).now(), "soon": SOON_DAYS, "folder": out, "is_here": folder is not None}
+    is_here = console.api.settings.enrolment is not None
+    return {"machine_s": gate_of(request).now(), "soon": SOON_DAYS, "is_here": is_here}
 
 
 def _read(enrolment: Enrolment | None, microgrid: str | None = None) -> dict[str, Any] | None:
@@ -145,5 +145,5 @@ def _read(enrolment: Enrolment | None, microgrid: str | None = None) -> dict[str
 
 def _folder(enrolment: Enrolment | None) -> Enrolment:
     if enrolment is None:
-        raise HTTPException(409, "the enrolment's folder is not on this machine; use the command that the page shows")
+        raise HTTPException(409, "the enrolment's folder is not on this machine: make the change where it is")
     return enrolment

@@ -10,14 +10,14 @@ from utility.registry.tables import controller, meter
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gateway:
-    """A controller's gateway."""
+class Connected:
+    """What connects to the head-end: a controller's gateway, the plant or the utility."""
 
-    id: MicrogridId  # its identity, that of its controller
-    kind: str  # the kind of its microgrid
-    address: str  # the controller's address
-    seen: EpochSeconds | None  # when it was heard last; ``None``: never
-    meters: int  # how many meters its microgrid has
+    id: str  # its identity
+    kind: str  # the kind of a gateway's microgrid, else ``utility`` or ``plant``
+    address: str = ""  # the controller's address
+    seen: EpochSeconds | None = None  # when a gateway was heard last; ``None``: never
+    meters: int | None = None  # how many meters a gateway's microgrid has; ``None``: it is no gateway
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class MeterDevice:
     address: str  # its address
 
 
-def gateways(connection: Connection, search: str, after: str, limit: int) -> list[Gateway]:
+def gateways(connection: Connection, search: str, after: str, limit: int) -> list[Connected]:
     """Return gateways whose name begins with ``search``, after a name, by name."""
     counts = select(meter.c.microgrid, func.count().label("meters")).group_by(meter.c.microgrid).subquery()
     columns = (controller.c.id, controller.c.kind, controller.c.address, gateway_seen.c.time, counts.c.meters)
@@ -39,7 +39,7 @@ def gateways(connection: Connection, search: str, after: str, limit: int) -> lis
     its = (controller.c.id > after) & controller.c.id.startswith(search, autoescape=True)
     rows = connection.execute(statement.where(its).order_by(controller.c.id).limit(limit))
     return [
-        Gateway(id=row.id, kind=row.kind, address=row.address, seen=row.time, meters=row.meters or 0) for row in rows
+        Connected(id=row.id, kind=row.kind, address=row.address, seen=row.time, meters=row.meters or 0) for row in rows
     ]
 
 

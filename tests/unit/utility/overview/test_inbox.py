@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from commonwatt.model.now import Trust
 from harness.worlds.utility import a_heartbeat
 from utility.access.roles import Role
 from utility.alarms.alarm import Alarm, Severity
@@ -22,7 +23,7 @@ def row(place: str, name: str = "GatewaySilent", severity: Severity = Severity.C
 
 
 def facts(name: str, silent_s: int, backlog_age_s: int = 0) -> Facts:
-    beat = a_heartbeat(backlog_age_s=backlog_age_s)
+    beat = a_heartbeat(backlog_age_s=backlog_age_s, trust=Trust.NETWORK)
     return Facts(microgrid=name, number=1, kind="residential", seen=NOW - silent_s, heartbeat=beat)
 
 
@@ -46,7 +47,7 @@ def test_an_alarm_that_somebody_sees_to_is_no_item(state: State) -> None:
 
 @pytest.mark.parametrize(("silent_s", "backlog_age_s"), [(3_601, 0), (20, 3_601)])
 def test_microgrids_that_are_hours_late_are_an_item_before_any_alarm(silent_s: int, backlog_age_s: int) -> None:
-    late = [facts("a001", silent_s, backlog_age_s), facts("r001", 3_600, 3_600)]
+    late = [facts("a001", silent_s, backlog_age_s), facts("r001", 20, 3_600)]
     (item,) = items([], late, {}, NOW)
     assert (item.mark, item.words) == ("warning", "Late by more than an hour: a001")
 
@@ -68,3 +69,12 @@ def test_an_alarm_of_something_else_does_not_hide_that_a_microgrid_is_late() -> 
     held = row("r001", "AllowanceAtRisk", Severity.WARNING, state=State.SUPPRESSED)
     (item,) = items([held], [facts("r001", 9_000)], {}, NOW)
     assert item.words == "Late by more than an hour: r001"
+
+
+def test_what_the_map_shows_in_alarm_is_an_item_before_the_alarm_stands() -> None:
+    (item,) = items([], [facts("r001", 301), facts("r002", 299)], {}, NOW)
+    assert (item.mark, item.words) == ("bad", "r001, alarm: its gateway has been silent for 5 min")
+    (item,) = items([], [facts("r001", 301), facts("r002", 400)], {}, NOW)
+    assert item.words == "In alarm: r001, r002"
+    (item,) = items([row("r001")], [facts("r001", 301)], {}, NOW)
+    assert item.words == "The gateway of r001 is silent"
