@@ -13,13 +13,14 @@ from dataclasses import replace
 from functools import partial
 
 from commonwatt.config.meters import MetersSettings
-from commonwatt.device.changes import new_meter
+from commonwatt.device.changes import Stored, new_meter, under_token
 from commonwatt.device.delivery import Tally
 from commonwatt.device.desired_states import Commanded
 from commonwatt.device.meter import Limits, Meter
 from commonwatt.device.shell import DeviceShell
 from commonwatt.device.store import DeviceStore
 from commonwatt.device.timers import Timers
+from commonwatt.identity.devices import digest
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
@@ -91,6 +92,7 @@ class MicrogridMeters:
         self._waiting: deque[Passed | EpochSeconds] = deque()
         self._busy_since: float | None = None
         self._descriptions = {m.id: m for m in microgrid.meters if m.emulated}
+        self._digests: dict[MeterId, str] = {}
         self._boundary = {m.id for m in microgrid.meters if m.emulated and m.function is Function.BOUNDARY}
         self._faults = faults
         self._wrong: Mapping[str, MeterFault] = {}
@@ -107,6 +109,7 @@ class MicrogridMeters:
             token = tokens.get(str(meter))
             if token is None:
                 raise ConfigError(f"meter {meter} has no token; write a new token file: commonwatt utility register")
+            self._digests[meter] = digest(token.encode())
             self._shell.add(meter, broker=settings.broker, token=token, tls=self._tls(meter), rng=rng)
 
     @property
@@ -129,8 +132,7 @@ class MicrogridMeters:
         """Load the meters from the store."""
         now = self._clock.machine()
         for meter, description in self._descriptions.items():
-            stored = self._store.load(meter) or new_meter(meter, now)
-            self.meters[meter] = Meter(description, self._limits, stored, self.tally)
+            self.meters[meter] = Meter(description, self._limits, self._stored(meter, now), self.tally)
         was_open = any(self.meters[meter].state.bits & State.SWITCH_OPEN for meter in self._boundary)
         self._switch = BoundarySwitch(self._delay_s, kept_switch(self._store) or Kept(was_open))
 
@@ -323,11 +325,13 @@ class MicrogridMeters:
     def _recover(self, meter: MeterId, now: float) -> Effects:
         """Build a meter again from its stored state."""
         self._down.discard(meter)
-        stored = self._store.load(meter) or new_meter(meter, now)
-        self.meters[meter] = Meter(self._descriptions[meter], self._limits, stored, self.tally)
+        self.meters[meter] = Meter(self._descriptions[meter], self._limits, self._stored(meter, now), self.tally)
         self._connect([meter])
         self.tally["failure", "recovered"] += 1
         return self._boot(meter, power_lost=True)
+
+    def _stored(self, meter: MeterId, now: float) -> Stored:
+        return under_token(self._store.load(meter) or new_meter(meter, now), self._digests[meter])
 
     def _die_and_return(self, dead: frozenset[MeterId]) -> Effects:
         """Switch off the meters whose own battery is empty, and boot those whose place has voltage again (T9)."""

@@ -50,7 +50,8 @@ class Meter:
         """Build a meter from its stored state; a meter new to the store has a state of a new generation only."""
         self.description = description  # its entry in the registry
         self.state = stored.state  # its durable state
-        self.desired_states = HeldStates(stored.desired_states.epoch, stored.desired_states.held)  # its desired states
+        kept = stored.desired_states
+        self.desired_states = HeldStates(kept.epoch, kept.held, kept)  # its desired states
         # Its history log.
         self.history = MeterLog(
             meter=description.id,
@@ -105,6 +106,7 @@ class Meter:
         """Start the meter; after a power loss also log two events: off at the last measured slot, on now."""
         if self.description.push:
             self._put_at = next_put(self.description.id, now)
+        self.desired_states.own_clock.pass_time(now)
         # The reported time was relative to another run of this clock. The earlier end counts; states end at once if
         # the clock is behind the last record, since the length of the outage is then unknown.
         self.desired_states.sooner(max(0, self.state.offset_s))
@@ -187,9 +189,12 @@ class Meter:
         return effects
 
     def _expire(self, now: float) -> Effects:
-        """Set ended states to their default."""
+        """Set ended states to their default, and count the time on the meter's own clock."""
+        self.desired_states.own_clock.pass_time(now)
         ended = self.desired_states.expire(self.time(now))
-        return [] if ended is None else [Write(self._desired_states()), *self._note(ended), *self._save()]
+        if ended is None:
+            return [Write(self._desired_states())] if self.desired_states.is_due else []
+        return [Write(self._desired_states()), *self._note(ended), *self._save()]
 
     # Delivery.
 
@@ -355,7 +360,7 @@ class Meter:
         return [Write(self.state)]
 
     def _desired_states(self) -> DesiredStates:
-        return DesiredStates(self.description.id, self.desired_states.epoch, dict(self.desired_states.held))
+        return self.desired_states.kept(self.description.id)
 
     def _publish(self, leaf: str, payload: bytes, qos: int = 1) -> Publish:
         return Publish(topics.meter_up(self.description.microgrid, self.description.id, leaf), payload, qos)

@@ -28,6 +28,13 @@ from commonwatt.sqlite.wal import read_log
 
 SCHEMA = 1  # version of the tables; a file of a newer one is refused
 
+# A table that files of earlier releases do not have; earlier releases ignore it.
+_ADDED = """
+CREATE TABLE IF NOT EXISTS epoch_raise (
+    meter INTEGER PRIMARY KEY, own_s REAL NOT NULL, raises TEXT NOT NULL, token TEXT NOT NULL
+)
+"""
+
 _TABLES = """
 CREATE TABLE meter (
     meter INTEGER PRIMARY KEY, generation INTEGER NOT NULL, next_history INTEGER NOT NULL, next_event INTEGER NOT NULL,
@@ -46,6 +53,7 @@ CREATE TABLE record (
 _log = logging.getLogger(__name__)
 
 _HELD: TypeAdapter[dict[Kind, Held]] = TypeAdapter(Annotated[dict[Kind, Held], BeforeValidator(known_kinds)])
+_RAISES: TypeAdapter[dict[int, list[float]]] = TypeAdapter(dict[int, list[float]])
 _METER_COLUMNS = tuple(MeterState.__slots__)
 _COLUMNS_OF = attrgetter(*_METER_COLUMNS)
 _SAVE_METER = (
@@ -210,7 +218,12 @@ class DeviceStore:
         found = rows.fetchone()
         if found is None:
             return DesiredStates(meter, (0, 0), {})
-        return DesiredStates(meter, (found[0], found[1]), _HELD.validate_json(found[2]))
+        epoch, held = (found[0], found[1]), _HELD.validate_json(found[2])
+        if "epoch_raise" not in _tables(self._connection):
+            return DesiredStates(meter, epoch, held)
+        select = "SELECT raises, own_s, token FROM epoch_raise WHERE meter = ?"
+        row = self._connection.execute(select, (signed64(meter),)).fetchone() or ("{}", 0.0, "")
+        return DesiredStates(meter, epoch, held, _RAISES.validate_json(row[0]), *row[1:])
 
     def _write(self, changes: Sequence[object]) -> None:
         # Records are added in bulk. A delete may affect rows added before it, so the added rows are written first.
@@ -252,6 +265,10 @@ class DeviceStore:
         self._connection.execute(
             "INSERT OR REPLACE INTO orders VALUES (?, ?, ?, ?)",
             (signed64(change.meter), *change.epoch, _HELD.dump_json(change.held).decode()),
+        )
+        self._connection.execute(
+            "INSERT OR REPLACE INTO epoch_raise VALUES (?, ?, ?, ?)",
+            (signed64(change.meter), change.own_s, _RAISES.dump_json(change.raises).decode(), change.token),
         )
 
 
@@ -299,7 +316,7 @@ def damage_of(path: Path, extension: Extension | None, *, whole: bool = False) -
         with closing(open_read_only(path)) as connection:
             # Before the check of the log: a file of a later release is refused unchanged.
             if _version(path, connection) == SCHEMA and not lost:
-                small = ("meter", "orders", "record", *_checked(connection, extension))
+                small = ("meter", "orders", "record", *_added(connection), *_checked(connection, extension))
                 check_pages(connection, 0 if whole else path.stat().st_size, small)
                 # SQLite's check finds no flipped bit in a row's content.
                 connection.text_factory = str
@@ -321,6 +338,10 @@ def _checked(connection: sqlite3.Connection, extension: Extension | None) -> tup
     return tuple(name for name in extension.checked if name in there or name not in extension.added)
 
 
+def _added(connection: sqlite3.Connection) -> tuple[str, ...]:
+    return tuple({"epoch_raise"} & _tables(connection))
+
+
 def _tables(connection: sqlite3.Connection) -> set[str]:
     return {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
 
@@ -336,6 +357,7 @@ def open_store(path: Path, extension: Extension | None = None) -> DeviceStore:
         if _version(path, connection) == 0:
             tables = _TABLES if extension is None else _TABLES + extension.tables
             connection.executescript(f"BEGIN; {tables} PRAGMA user_version = {SCHEMA}; COMMIT;")
+        connection.execute(_ADDED)
         if extension is not None:
             for name in extension.added.keys() - _tables(connection):
                 connection.execute(extension.added[name])
