@@ -1,13 +1,22 @@
 """A meter's answers to commands: outcomes, also for a command that can't be read."""
 
 import json
-from typing import get_args
+from typing import TypedDict, Unpack, get_args
 
 from commonwatt.device.changes import MeterState
 from commonwatt.device.description import Description
 from commonwatt.device.desired_states import HeldStates, Verdict
 from commonwatt.device.log import MeterLog
+from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.commands import LogIds, Name, Outcome
+from commonwatt.protocol.meter_messages import Level
+
+
+class Found(TypedDict, total=False):
+    """What only some outcomes have."""
+
+    sent: dict[str, int]  # records put for ``get``, by type
+    acknowledged: bool | None  # whether the gateway asked about acknowledged; ``None``: not known
 
 
 def outcome(
@@ -20,7 +29,7 @@ def outcome(
     state: MeterState,
     desired_states: HeldStates,
     logs: tuple[MeterLog, MeterLog],
-    sent: dict[str, int] | None = None,
+    **found: Unpack[Found],
 ) -> bytes:
     """Return the outcome of the command with id ``name``, with the meter's present state."""
     battery = description.battery
@@ -38,8 +47,14 @@ def outcome(
         capacity_mwh=battery.capacity if battery else None,
         history=_ids(logs[0]),
         events=_ids(logs[1]),
-        sent=sent,
+        **found,
     ).pack()
+
+
+def level(state: MeterState, at: EpochSeconds | None) -> bytes:
+    """Return the live level of a meter's battery, measured at ``at``; ``None``: in its last slot."""
+    assert state.level is not None
+    return Level(state=state.bits, time=at or state.last_slot, level=state.level).pack()
 
 
 def unread(payload: bytes, why: str) -> tuple[str, str, Verdict] | None:

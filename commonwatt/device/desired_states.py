@@ -193,7 +193,7 @@ def possible(command: Command, meter: Description, state: MeterState) -> Verdict
     if desired and state.stopped:
         return Verdict("refused", "shut down; initialize first")
     if command.cmd == "get" and command.what is None:
-        return Verdict("refused", "get needs what: records, events, levels or state")
+        return Verdict("refused", "get needs what: records, events, levels, state or manager")
     if command.cmd == "get" and command.what == "levels" and state.level is None:
         return Verdict("refused", "no battery here" if meter.battery is None else "not measured yet")
     if command.cmd == "put" and (command.time is None or command.trust is None):

@@ -7,6 +7,7 @@ so a new object is a meter after a power cut.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Unpack
 
 from commonwatt.device import answers
 from commonwatt.device.aggregation import average, consolidate
@@ -14,7 +15,8 @@ from commonwatt.device.changes import Change, DesiredStates, MeterState, Stored
 from commonwatt.device.delivery import Delivery, Tally, next_put, open_group
 from commonwatt.device.description import Description
 from commonwatt.device.desired_states import DONE, Commanded, HeldStates, Verdict, possible
-from commonwatt.device.log import Aggregation, MeterLog
+from commonwatt.device.log import Aggregation, stored_log
+from commonwatt.device.questions import Questions, puts_of
 from commonwatt.device.recording import Reading, packed, quantised
 from commonwatt.device.reported_time import TOLERANCE_S, Reported, ReportedTime, without_far_future
 from commonwatt.model.effects import Effect, Publish, Write
@@ -25,7 +27,7 @@ from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MilliwattHou
 from commonwatt.protocol import topics
 from commonwatt.protocol.commands import Command, Kind
 from commonwatt.protocol.json_messages import unpack_json
-from commonwatt.protocol.meter_messages import Level, unpack_put_ack
+from commonwatt.protocol.meter_messages import unpack_put_ack
 
 CATCH_UP_RECORDS = 60  # backlog, in records, from which the next batch follows an acknowledgement at once
 
@@ -52,30 +54,15 @@ class Meter:
         self.state = stored.state  # its durable state
         kept = stored.desired_states
         self.desired_states = HeldStates(kept.epoch, kept.held, kept)  # its desired states
-        # Its history log.
-        self.history = MeterLog(
-            meter=description.id,
-            log=Log.HISTORY,
-            generation=self.state.generation,
-            next_id=self.state.next_history,
-            rows=stored.history,
-            frozen_last=self.state.frozen_history,
-        )
-        # Its event log.
-        self.events = MeterLog(
-            meter=description.id,
-            log=Log.EVENT,
-            generation=self.state.generation,
-            next_id=self.state.next_event,
-            rows=stored.events,
-            frozen_last=self.state.frozen_event,
-        )
+        self.history = stored_log(Log.HISTORY, stored)  # its history log
+        self.events = stored_log(Log.EVENT, stored)  # its event log
         self._limits = limits
         self._tally = tally
         self._deliveries = {
             Log.HISTORY: Delivery(self.history, tally),
             Log.EVENT: Delivery(self.events, tally),
         }
+        self._questions = Questions()
         self._written: MeterState | None = None
         self._put_at: float | None = None
         self._reported_time = ReportedTime()
@@ -90,7 +77,7 @@ class Meter:
         """When ``tick`` is due next; ``None``: not by itself."""
         end = self.desired_states.next_end
         ends = None if end is None else end - self.state.offset_s
-        times = (self._put_at, ends, *(d.retry_at for d in self._deliveries.values()))
+        times = (self._put_at, ends, self._questions.next, *(d.retry_at for d in self._deliveries.values()))
         return min((time for time in times if time is not None), default=None)
 
     @property
@@ -165,8 +152,10 @@ class Meter:
         return self._save(level=level)
 
     def tick(self, now: float) -> Effects:
-        """Do the due work: end states, send the minute's puts, send batches again."""
+        """Do the due work: end states, answer questions, send the minute's puts, send batches again."""
         effects = self._expire(now)
+        for question in self._questions.due(now):
+            effects.append(self._outcome(question.command, DONE, now, acknowledged=question.silence))
         if self._put_at is not None and self._put_at <= now:
             self._put_at = next_put(self.description.id, now)
             for log, delivery in self._deliveries.items():
@@ -221,9 +210,10 @@ class Meter:
             self._tally["ack", "malformed"] += 1
             return []
         delivery = self._deliveries[ack.log]
-        told: Effects = []
+        asked = self._questions.answered(ack)
+        told: Effects = [self._outcome(command, DONE, now, acknowledged=True) for command in asked]
         if delivery.is_answered_by(ack):
-            told = self._take_time(Reported(ack.time, ack.trust, self._asked.get(ack.log)), now)
+            told += self._take_time(Reported(ack.time, ack.trust, self._asked.get(ack.log)), now)
         readings = delivery.log.readings_in_flight() if ack.log is Log.HISTORY else 0
         deleted = delivery.acknowledged(ack)
         if deleted is None:
@@ -244,6 +234,8 @@ class Meter:
             self._tally["command", "malformed"] += 1
             unread = answers.unread(payload, str(error))
             return [self._answer(*unread, now)] if unread else []
+        if command.cmd == "get" and command.what == "manager":
+            return self._question(command, now)
         verdict = self.desired_states.judge(command, self.time(now))
         if verdict == DONE:
             verdict = possible(command, self.description, self.state)
@@ -256,6 +248,24 @@ class Meter:
         if command.cmd == "get" and command.what in ("records", "events"):
             return [*effects, *self._collect(command, now)]
         return [*effects, self._outcome(command, DONE, now)]
+
+    def _question(self, command: Command, now: float) -> Effects:
+        """Answer a question about a controller, under any epoch; it changes nothing that commands set.
+
+        The meter puts what it has; the newest event again if it has no other, since a gateway answers events at once.
+        """
+        if command.about is None:
+            return [self._outcome(command, DONE, now)]
+        if command.about != self.description.microgrid or command.about == command.issuer or self._questions.is_full:
+            return [self._outcome(command, Verdict("refused", f"can't ask {command.about} for {command.issuer}"), now)]
+        effects: Effects = [*self._send(Log.EVENT, now), *self._send(Log.HISTORY, now)]
+        puts, again = puts_of(self._deliveries.values())
+        if again is not None:
+            effects.append(self._publish(topics.EVENTS, again.pack()))
+        if not puts:
+            return [*effects, self._outcome(command, DONE, now)]
+        self._questions.ask(command, puts, now)
+        return effects
 
     def _obey(self, command: Command, now: float) -> Effects:
         """Set the state of a command; its pair is committed before any answer or action."""
@@ -297,7 +307,7 @@ class Meter:
         newest = delivery.log.next_id - 1
         last = newest if command.to_id is None else min(command.to_id, newest)
         if delivery.log.batch() is None and (command.from_id or 0) > last:
-            return [self._outcome(command, DONE, now, {})]
+            return [self._outcome(command, DONE, now, sent={})]
         delivery.wanted = last if last >= (command.from_id or 0) else 0
         effects = self._send(log, now, command.to_id)
         put = delivery.log.batch()
@@ -305,7 +315,7 @@ class Meter:
         partial = put is not None and put.last_id < delivery.wanted
         verdict = Verdict("partial", "more follows") if partial else DONE
         sent = {str(int(kind)): count for kind, count in counts.items()}
-        return [*effects, self._outcome(command, verdict, now, sent)]
+        return [*effects, self._outcome(command, verdict, now, sent=sent)]
 
     # Records, state and messages.
 
@@ -366,19 +376,13 @@ class Meter:
         return Publish(topics.meter_up(self.description.microgrid, self.description.id, leaf), payload, qos)
 
     def _level(self) -> Publish:
-        level = self.state.level
-        assert level is not None
-        return self._publish(
-            topics.LEVELS,
-            Level(state=self.state.bits, time=self._level_at or self.state.last_slot, level=level).pack(),
-            qos=0,
-        )
+        return self._publish(topics.LEVELS, answers.level(self.state, self._level_at), qos=0)
 
-    def _outcome(self, command: Command, verdict: Verdict, now: float, sent: dict[str, int] | None = None) -> Publish:
+    def _outcome(self, command: Command, verdict: Verdict, now: float, **found: Unpack[answers.Found]) -> Publish:
         self._tally["command", verdict.result] += 1
-        return self._answer(command.id, command.cmd, verdict, now, sent)
+        return self._answer(command.id, command.cmd, verdict, now, **found)
 
-    def _answer(self, name: str, cmd: str, verdict: Verdict, now: float, sent: dict[str, int] | None = None) -> Publish:
+    def _answer(self, name: str, cmd: str, verdict: Verdict, now: float, **found: Unpack[answers.Found]) -> Publish:
         outcome = answers.outcome(
             name=name,
             cmd=cmd,
@@ -388,6 +392,6 @@ class Meter:
             state=self.state,
             desired_states=self.desired_states,
             logs=(self.history, self.events),
-            sent=sent,
+            **found,
         )
         return self._publish(topics.OUTCOMES, outcome)

@@ -17,6 +17,7 @@ from typing import Annotated, Protocol
 from pydantic import BeforeValidator, TypeAdapter
 
 from commonwatt.device.changes import Delete, DesiredStates, LogRow, Made, MeterState, Replace, Stored
+from commonwatt.device.tables import ADDED, SCHEMA, TABLES
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, unpack_event, unpack_history
@@ -25,30 +26,6 @@ from commonwatt.protocol.commands import Held, Kind, known_kinds
 from commonwatt.sqlite.damage import LOG_BYTES, check_pages, fails_check, is_damage, open_read_only, quarantine
 from commonwatt.sqlite.resync import write_log_again
 from commonwatt.sqlite.wal import read_log
-
-SCHEMA = 1  # version of the tables; a file of a newer one is refused
-
-# A table that files of earlier releases do not have; earlier releases ignore it.
-_ADDED = """
-CREATE TABLE IF NOT EXISTS epoch_raise (
-    meter INTEGER PRIMARY KEY, own_s REAL NOT NULL, raises TEXT NOT NULL, token TEXT NOT NULL
-)
-"""
-
-_TABLES = """
-CREATE TABLE meter (
-    meter INTEGER PRIMARY KEY, generation INTEGER NOT NULL, next_history INTEGER NOT NULL, next_event INTEGER NOT NULL,
-    frozen_history INTEGER NOT NULL, frozen_event INTEGER NOT NULL, bits INTEGER NOT NULL, stopped INTEGER NOT NULL,
-    changed_at INTEGER NOT NULL, last_slot INTEGER NOT NULL, level INTEGER, made INTEGER NOT NULL,
-    acknowledged INTEGER NOT NULL, gaps INTEGER NOT NULL, offset_s INTEGER NOT NULL, trust INTEGER NOT NULL,
-    remainders TEXT NOT NULL
-);
-CREATE TABLE orders (meter INTEGER PRIMARY KEY, counter INTEGER NOT NULL, rank INTEGER NOT NULL, held TEXT NOT NULL);
-CREATE TABLE record (
-    meter INTEGER NOT NULL, log INTEGER NOT NULL, first_id INTEGER NOT NULL, last_id INTEGER NOT NULL,
-    data BLOB NOT NULL, PRIMARY KEY (meter, log, first_id)
-) WITHOUT ROWID;
-"""
 
 _log = logging.getLogger(__name__)
 
@@ -355,9 +332,9 @@ def open_store(path: Path, extension: Extension | None = None) -> DeviceStore:
     with _told(path):
         connection = _connect(path)
         if _version(path, connection) == 0:
-            tables = _TABLES if extension is None else _TABLES + extension.tables
+            tables = TABLES if extension is None else TABLES + extension.tables
             connection.executescript(f"BEGIN; {tables} PRAGMA user_version = {SCHEMA}; COMMIT;")
-        connection.execute(_ADDED)
+        connection.execute(ADDED)
         if extension is not None:
             for name in extension.added.keys() - _tables(connection):
                 connection.execute(extension.added[name])

@@ -220,6 +220,8 @@ MODELS: dict[str, type[Message]] = {
     "limit-command": Command,
     "outcome": Outcome,
     "boundary-outcome": Outcome,
+    "question": Command,
+    "answer": Outcome,
     "controller-command": ControllerCommand,
     "controller-outcome": ControllerOutcome,
     "heartbeat": Heartbeat,
