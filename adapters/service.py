@@ -110,7 +110,7 @@ class Service:
     def figures(self) -> Figures:
         """Return the present figures; safe in any thread, since it only reads single values."""
         meters = list(self.core.meters.values())
-        links = list(self._shell.links.values())
+        links = [link for each in self._shell.links.values() for link in each.values()]
         return Figures(
             source_connected=self.source.connected,
             source_complaint=self.source.complaint,
@@ -127,8 +127,8 @@ class Service:
         """Handle what has arrived from the gateway at once, and what has arrived from meters, gathered."""
         now = self._clock.now()
         effects: Effects = []
-        for meter, leaf, payload in self._shell.take():
-            effects += self.core.receive(meter, leaf, payload, now)
+        for arrived in self._shell.take():
+            effects += self.core.receive(arrived.meter, arrived.leaf, arrived.payload, now)
         if self.source.connects != self._connects:
             self._connects = self.source.connects
             effects += self.core.reconnected(self.source.sessions)

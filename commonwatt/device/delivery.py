@@ -64,6 +64,10 @@ class Delivery:
             self._tries += 1
         return put, changes
 
+    def begin_again(self) -> None:
+        """Count the retries from the first one, for another broker."""
+        self._tries = 0
+
     def is_answered_by(self, ack: PutAck) -> bool:
         """Return whether this acknowledgement is for the batch in flight."""
         put = self.log.batch()

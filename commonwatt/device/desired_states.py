@@ -1,5 +1,6 @@
 """A meter's desired states, and the comparison of pairs that fences commands (M5, docs/control.md, I7)."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from commonwatt.device.changes import DesiredStates, MeterState
@@ -67,7 +68,7 @@ class HeldStates:
         self.held = dict(held)  # the states by kind; kinds without a command are absent and have their default
         self.own_clock = OwnClock(0.0 if stored is None else stored.own_s)  # the clock of the epoch's raises
         self._guard = EpochGuard(epoch, {} if stored is None else dict(stored.raises))
-        self._token = "" if stored is None else stored.token
+        self._digest = "" if stored is None else stored.digest
 
     @property
     def epoch(self) -> Epoch:
@@ -86,7 +87,7 @@ class HeldStates:
             rank: [at for at in times if own_s - at < RAISES_WITHIN_S] for rank, times in self._guard.raises.items()
         }
         self._guard.raises = {rank: times for rank, times in raises.items() if times}
-        return DesiredStates(meter, self.epoch, dict(self.held), dict(self._guard.raises), own_s, self._token)
+        return DesiredStates(meter, self.epoch, dict(self.held), dict(self._guard.raises), own_s, self._digest)
 
     @property
     def bits(self) -> State:
@@ -183,7 +184,7 @@ def _watts(limit: Held, at: EpochSeconds) -> int | None:
     return None if is_ended or limit.value == NO_LIMIT else int(limit.value)
 
 
-def possible(command: Command, meter: Description, state: MeterState) -> Verdict:
+def possible(command: Command, meter: Description, state: MeterState, brokers: Collection[str]) -> Verdict:
     """Return a refusal of a command that the meter can't do, else ``DONE``."""
     if command.cmd == "share_power_on" and meter.battery is None:
         return Verdict("refused", "no battery here")
@@ -198,4 +199,10 @@ def possible(command: Command, meter: Description, state: MeterState) -> Verdict
         return Verdict("refused", "no battery here" if meter.battery is None else "not measured yet")
     if command.cmd == "put" and (command.time is None or command.trust is None):
         return Verdict("refused", "put needs time and trust")
+    if command.cmd == "brokers":
+        names = command.brokers
+        if names is None or len(set(names)) < len(names):
+            return Verdict("refused", "brokers needs brokers: names in their order, each once")
+        if unknown := sorted(set(names) - set(brokers)):
+            return Verdict("refused", f"not installed: {', '.join(unknown)}"[:256])
     return DONE

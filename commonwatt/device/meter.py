@@ -16,13 +16,13 @@ from commonwatt.device.delivery import Delivery, Tally, next_put, open_group
 from commonwatt.device.description import Description
 from commonwatt.device.desired_states import DONE, Commanded, HeldStates, Verdict, possible
 from commonwatt.device.log import Aggregation, stored_log
-from commonwatt.device.questions import Questions, puts_of
-from commonwatt.device.recording import Reading, packed, quantised
+from commonwatt.device.questions import Question, Questions, puts_of
+from commonwatt.device.recording import Reading, event, packed, quantised
 from commonwatt.device.reported_time import TOLERANCE_S, Reported, ReportedTime, without_far_future
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.now import Trust
-from commonwatt.model.records import EventRecord, Log, RecordType, State, sensed
+from commonwatt.model.records import Log, RecordType, State, sensed
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.protocol import topics
 from commonwatt.protocol.commands import Command, Kind
@@ -62,6 +62,8 @@ class Meter:
             Log.HISTORY: Delivery(self.history, tally),
             Log.EVENT: Delivery(self.events, tally),
         }
+        # Its brokers, each named by its controller, and those about whose controllers it can be asked.
+        self.brokers = self.clique = frozenset({description.microgrid})
         self._questions = Questions()
         self._written: MeterState | None = None
         self._put_at: float | None = None
@@ -155,25 +157,22 @@ class Meter:
         """Do the due work: end states, answer questions, send the minute's puts, send batches again."""
         effects = self._expire(now)
         for question in self._questions.due(now):
-            effects.append(self._outcome(question.command, DONE, now, acknowledged=question.silence))
+            effects.append(self._told(question, now, acknowledged=question.silence))
         if self._put_at is not None and self._put_at <= now:
             self._put_at = next_put(self.description.id, now)
             for log, delivery in self._deliveries.items():
                 # A batch in flight has its own timer, unless the power was lost since.
                 if delivery.retry_at is None:
                     effects += self._send(log, now)
-        for log, delivery in self._deliveries.items():
-            if delivery.retry_at is not None and delivery.retry_at <= now:
-                effects += self._send(log, now)
-        return effects
+        return effects + [effect for log in self.overdue(now) for effect in self._send(log, now)]
 
-    def receive(self, leaf: str, payload: bytes, now: float) -> Effects:
-        """Handle a message: an acknowledgement or a command."""
+    def receive(self, leaf: str, payload: bytes, now: float, via: str = "") -> Effects:
+        """Handle a message: an acknowledgement or a command, from the broker ``via``; empty: the only one."""
         effects = self._expire(now)
         if leaf == topics.ACKS:
-            return effects + self._acknowledged(payload, now)
+            return effects + self._acknowledged(payload, now, via)
         if leaf == topics.COMMANDS:
-            return effects + self._commanded(payload, now)
+            return effects + self._commanded(payload, now, via)
         self._tally["message", "unknown_topic"] += 1
         return effects
 
@@ -186,6 +185,23 @@ class Meter:
         return [Write(self._desired_states()), *self._note(ended), *self._save()]
 
     # Delivery.
+
+    def overdue(self, now: float) -> list[Log]:
+        """Return the logs whose batch in flight has been sent, and was not answered in time."""
+        return [log for log, one in self._deliveries.items() if one.retry_at is not None and one.retry_at <= now]
+
+    def send_again(self, now: float) -> Effects:
+        """Send the batches in flight to another broker, as if for the first time."""
+        effects: Effects = []
+        for log, delivery in self._deliveries.items():
+            delivery.begin_again()
+            effects += self._send(log, now) if delivery.log.frozen else []
+        return effects
+
+    def ask_again(self, about: str) -> Effects:
+        """Send the puts of the open questions about a controller whose session has just begun."""
+        puts = self._questions.about(about)
+        return [replace(self._publish(_LEAF[put.log], put.pack()), via=about) for put in puts]
 
     def _send(self, log: Log, now: float, to_id: int | None = None) -> Effects:
         """Send the batch in flight again, or freeze the next one, durably, and send it."""
@@ -202,7 +218,7 @@ class Meter:
             effects.append(self._publish(_LEAF[log], put.pack()))
         return effects
 
-    def _acknowledged(self, payload: bytes, now: float) -> Effects:
+    def _acknowledged(self, payload: bytes, now: float, via: str) -> Effects:
         """Delete the acknowledged batch; send the next at once if the backlog is long or a ``get`` asks for more."""
         try:
             ack = unpack_put_ack(payload)
@@ -210,8 +226,8 @@ class Meter:
             self._tally["ack", "malformed"] += 1
             return []
         delivery = self._deliveries[ack.log]
-        asked = self._questions.answered(ack)
-        told: Effects = [self._outcome(command, DONE, now, acknowledged=True) for command in asked]
+        answered = self._questions.answered(ack, via)
+        told: Effects = [self._told(question, now, acknowledged=True) for question in answered]
         if delivery.is_answered_by(ack):
             told += self._take_time(Reported(ack.time, ack.trust, self._asked.get(ack.log)), now)
         readings = delivery.log.readings_in_flight() if ack.log is Log.HISTORY else 0
@@ -227,7 +243,11 @@ class Meter:
 
     # Commands.
 
-    def _commanded(self, payload: bytes, now: float) -> Effects:
+    def refuse(self, command: Command, why: str, now: float) -> Effects:
+        """Refuse a command."""
+        return [self._outcome(command, Verdict("refused", why), now)]
+
+    def _commanded(self, payload: bytes, now: float, via: str) -> Effects:
         try:
             command = unpack_json(Command, payload)
         except ProtocolError as error:
@@ -235,10 +255,10 @@ class Meter:
             unread = answers.unread(payload, str(error))
             return [self._answer(*unread, now)] if unread else []
         if command.cmd == "get" and command.what == "manager":
-            return self._question(command, now)
+            return self._question(command, now, via)
         verdict = self.desired_states.judge(command, self.time(now))
         if verdict == DONE:
-            verdict = possible(command, self.description, self.state)
+            verdict = possible(command, self.description, self.state, self.brokers)
         if verdict != DONE:
             return [self._outcome(command, verdict, now)]
         effects = self._obey(command, now)
@@ -249,23 +269,24 @@ class Meter:
             return [*effects, *self._collect(command, now)]
         return [*effects, self._outcome(command, DONE, now)]
 
-    def _question(self, command: Command, now: float) -> Effects:
-        """Answer a question about a controller, under any epoch; it changes nothing that commands set.
-
-        The meter puts what it has; the newest event again if it has no other, since a gateway answers events at once.
-        """
+    def _question(self, command: Command, now: float, via: str) -> Effects:
+        """Answer a question about a controller, under any epoch: put what the meter has, or its newest event again."""
         if command.about is None:
             return [self._outcome(command, DONE, now)]
-        if command.about != self.description.microgrid or command.about == command.issuer or self._questions.is_full:
-            return [self._outcome(command, Verdict("refused", f"can't ask {command.about} for {command.issuer}"), now)]
+        if command.about not in self.clique - {command.issuer} or self._questions.is_full:
+            return self.refuse(command, f"can't ask {command.about} for {command.issuer}", now)
         effects: Effects = [*self._send(Log.EVENT, now), *self._send(Log.HISTORY, now)]
         puts, again = puts_of(self._deliveries.values())
         if again is not None:
             effects.append(self._publish(topics.EVENTS, again.pack()))
         if not puts:
             return [*effects, self._outcome(command, DONE, now)]
-        self._questions.ask(command, puts, now)
-        return effects
+        self._questions.ask(command, puts, now, via)
+        to_it: Effects = [replace(e, via=command.about) if isinstance(e, Publish) else e for e in effects]
+        return to_it
+
+    def _told(self, question: Question, now: float, *, acknowledged: bool | None) -> Publish:
+        return replace(self._outcome(question.command, DONE, now, acknowledged=acknowledged), via=question.via)
 
     def _obey(self, command: Command, now: float) -> Effects:
         """Set the state of a command; its pair is committed before any answer or action."""
@@ -341,14 +362,7 @@ class Meter:
         return self._event(self.bits, max(int(at), self.state.changed_at)) if self.bits != self.state.bits else []
 
     def _event(self, new: State, at: EpochSeconds) -> Effects:
-        record = EventRecord(
-            previous_state=self.state.bits,
-            new_state=new,
-            record_id=self.events.next_id,
-            meter_id=self.description.id,
-            time=at,
-        )
-        made = self.events.add([record.pack()])
+        made = self.events.add([event(self.state, new, self.events.next_id, at)])
         self._set(bits=int(new), changed_at=at)
         return [Write(made)]
 
@@ -383,15 +397,4 @@ class Meter:
         return self._answer(command.id, command.cmd, verdict, now, **found)
 
     def _answer(self, name: str, cmd: str, verdict: Verdict, now: float, **found: Unpack[answers.Found]) -> Publish:
-        outcome = answers.outcome(
-            name=name,
-            cmd=cmd,
-            verdict=verdict,
-            now=self.time(now),
-            description=self.description,
-            state=self.state,
-            desired_states=self.desired_states,
-            logs=(self.history, self.events),
-            **found,
-        )
-        return self._publish(topics.OUTCOMES, outcome)
+        return self._publish(topics.OUTCOMES, answers.outcome(self, name, cmd, verdict, self.time(now), **found))

@@ -19,6 +19,7 @@ class Question:
     command: Command  # the question
     puts: Sequence[Put]  # what was sent because of it
     deadline: float  # when it is answered
+    via: str  # the broker over which it came
 
     @property
     def silence(self) -> bool | None:
@@ -45,15 +46,20 @@ class Questions:
         """When the next question is answered; ``None``: none is open."""
         return min((question.deadline for question in self._open), default=None)
 
-    def ask(self, command: Command, puts: Sequence[Put], now: float) -> None:
+    def ask(self, command: Command, puts: Sequence[Put], now: float, via: str) -> None:
         """Open a question about the gateway to which ``puts`` were just sent."""
-        self._open.append(Question(command, tuple(puts), now + ANSWER_S))
+        self._open.append(Question(command, tuple(puts), now + ANSWER_S, via))
 
-    def answered(self, ack: PutAck) -> list[Command]:
+    def about(self, name: str) -> list[Put]:
+        """Return the puts of the open questions about a controller."""
+        return [put for question in self._open if question.command.about == name for put in question.puts]
+
+    def answered(self, ack: PutAck, via: str) -> list[Question]:
         """Close and return the questions that this answers; BUSY answers none: that gateway can't store."""
-        found = [question for question in self._open if ack.status is not Refusal.BUSY and _is_of(ack, question.puts)]
+        of_it = [question for question in self._open if via in ("", question.command.about)]
+        found = [question for question in of_it if ack.status is not Refusal.BUSY and _is_of(ack, question.puts)]
         self._open = [question for question in self._open if question not in found]
-        return [question.command for question in found]
+        return found
 
     def due(self, now: float) -> list[Question]:
         """Close and return the questions to which no acknowledgement came in time."""

@@ -12,11 +12,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol, cast
 
 from pydantic import BeforeValidator, TypeAdapter
 
-from commonwatt.device.changes import Delete, DesiredStates, LogRow, Made, MeterState, Replace, Stored
+from commonwatt.device.changes import BrokerOrder, Delete, DesiredStates, LogRow, Made, MeterState, Replace, Stored
 from commonwatt.device.tables import ADDED, SCHEMA, TABLES
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.ids import MeterId, signed64, unsigned64
@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 
 _HELD: TypeAdapter[dict[Kind, Held]] = TypeAdapter(Annotated[dict[Kind, Held], BeforeValidator(known_kinds)])
 _RAISES: TypeAdapter[dict[int, list[float]]] = TypeAdapter(dict[int, list[float]])
+_NAMES: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])
 _METER_COLUMNS = tuple(MeterState.__slots__)
 _COLUMNS_OF = attrgetter(*_METER_COLUMNS)
 _SAVE_METER = (
@@ -144,6 +145,7 @@ class DeviceStore:
             desired_states=self._desired_states(meter),
             history=self._rows(meter, Log.HISTORY),
             events=self._rows(meter, Log.EVENT),
+            order=self._order(meter),
         )
 
     def read_small(self) -> None:
@@ -151,6 +153,7 @@ class DeviceStore:
         for meter in self._meters():
             self._state(meter)
             self._desired_states(meter)
+            self._order(meter)
         if self._extension is not None:
             self._extension.read(self, _tables(self._connection))
 
@@ -196,11 +199,19 @@ class DeviceStore:
         if found is None:
             return DesiredStates(meter, (0, 0), {})
         epoch, held = (found[0], found[1]), _HELD.validate_json(found[2])
-        if "epoch_raise" not in _tables(self._connection):
-            return DesiredStates(meter, epoch, held)
-        select = "SELECT raises, own_s, token FROM epoch_raise WHERE meter = ?"
-        row = self._connection.execute(select, (signed64(meter),)).fetchone() or ("{}", 0.0, "")
-        return DesiredStates(meter, epoch, held, _RAISES.validate_json(row[0]), *row[1:])
+        row = self._added("epoch_raise", meter) or (meter, 0.0, "{}", "")
+        return DesiredStates(meter, epoch, held, _RAISES.validate_json(row[2]), row[1], row[3])
+
+    def _order(self, meter: MeterId) -> tuple[str, ...]:
+        row = self._added("broker_order", meter)
+        return () if row is None else _NAMES.validate_json(row[1])
+
+    def _added(self, table: str, meter: MeterId) -> tuple[Any, ...] | None:
+        """Return a meter's row of a table that files of earlier releases do not have."""
+        if table not in _tables(self._connection):
+            return None
+        select = f"SELECT * FROM {table} WHERE meter = ?"  # noqa: S608
+        return cast("tuple[Any, ...] | None", self._connection.execute(select, (signed64(meter),)).fetchone())
 
     def _write(self, changes: Sequence[object]) -> None:
         # Records are added in bulk. A delete may affect rows added before it, so the added rows are written first.
@@ -213,6 +224,9 @@ class DeviceStore:
                 states[change.meter] = change
             elif isinstance(change, DesiredStates):
                 self._write_desired_states(change)
+            elif isinstance(change, BrokerOrder):
+                names = (signed64(change.meter), json.dumps(change.names))
+                self._connection.execute("INSERT OR REPLACE INTO broker_order VALUES (?, ?)", names)
             elif isinstance(change, Replace | Delete):
                 self._add(added)
                 added = self._remove(change)
@@ -245,7 +259,7 @@ class DeviceStore:
         )
         self._connection.execute(
             "INSERT OR REPLACE INTO epoch_raise VALUES (?, ?, ?, ?)",
-            (signed64(change.meter), change.own_s, _RAISES.dump_json(change.raises).decode(), change.token),
+            (signed64(change.meter), change.own_s, _RAISES.dump_json(change.raises).decode(), change.digest),
         )
 
 
@@ -293,7 +307,7 @@ def damage_of(path: Path, extension: Extension | None, *, whole: bool = False) -
         with closing(open_read_only(path)) as connection:
             # Before the check of the log: a file of a later release is refused unchanged.
             if _version(path, connection) == SCHEMA and not lost:
-                small = ("meter", "orders", "record", *_added(connection), *_checked(connection, extension))
+                small = ("meter", "orders", "record", *_checked(connection, extension))
                 check_pages(connection, 0 if whole else path.stat().st_size, small)
                 # SQLite's check finds no flipped bit in a row's content.
                 connection.text_factory = str
@@ -308,15 +322,10 @@ def damage_of(path: Path, extension: Extension | None, *, whole: bool = False) -
 
 
 def _checked(connection: sqlite3.Connection, extension: Extension | None) -> tuple[str, ...]:
-    """Return the extension's small tables; a table added by a later release may be missing, any other not."""
-    if extension is None:
-        return ()
+    """Return further small tables; a table added by a later release may be missing, any other not."""
+    checked, added = ((), {}) if extension is None else (extension.checked, extension.added)
     there = _tables(connection)
-    return tuple(name for name in extension.checked if name in there or name not in extension.added)
-
-
-def _added(connection: sqlite3.Connection) -> tuple[str, ...]:
-    return tuple({"epoch_raise"} & _tables(connection))
+    return tuple(name for name in (*ADDED, *checked) if name in there or name not in {*ADDED, *added})
 
 
 def _tables(connection: sqlite3.Connection) -> set[str]:
@@ -334,7 +343,8 @@ def open_store(path: Path, extension: Extension | None = None) -> DeviceStore:
         if _version(path, connection) == 0:
             tables = TABLES if extension is None else TABLES + extension.tables
             connection.executescript(f"BEGIN; {tables} PRAGMA user_version = {SCHEMA}; COMMIT;")
-        connection.execute(ADDED)
+        for table in ADDED.values():
+            connection.execute(table)
         if extension is not None:
             for name in extension.added.keys() - _tables(connection):
                 connection.execute(extension.added[name])

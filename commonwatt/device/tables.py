@@ -2,12 +2,15 @@
 
 SCHEMA = 1  # version of the tables; a file of a newer one is refused
 
-# A table that files of earlier releases do not have; earlier releases ignore it.
-ADDED = """
+# Tables that files of earlier releases do not have; earlier releases ignore them.
+ADDED = {
+    "epoch_raise": """
 CREATE TABLE IF NOT EXISTS epoch_raise (
     meter INTEGER PRIMARY KEY, own_s REAL NOT NULL, raises TEXT NOT NULL, token TEXT NOT NULL
 )
-"""
+""",
+    "broker_order": "CREATE TABLE IF NOT EXISTS broker_order (meter INTEGER PRIMARY KEY, names TEXT NOT NULL)",
+}
 
 TABLES = """
 CREATE TABLE meter (

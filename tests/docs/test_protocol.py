@@ -221,6 +221,7 @@ MODELS: dict[str, type[Message]] = {
     "outcome": Outcome,
     "boundary-outcome": Outcome,
     "question": Command,
+    "brokers-command": Command,
     "answer": Outcome,
     "controller-command": ControllerCommand,
     "controller-outcome": ControllerOutcome,

@@ -116,4 +116,4 @@ def test_a_store_of_an_earlier_release_keeps_its_epoch_under_the_present_token()
     bench.command("initialize", epoch=[9, 7])
     restart(bench, T + 1, token="present")
     assert bench.command("get", now=T + 1, what="state", epoch=[9, 7]).epoch == (9, 7)
-    assert stored(bench).desired_states.token == "present"
+    assert stored(bench).desired_states.digest == "present"

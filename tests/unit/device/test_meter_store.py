@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.device.changes import Delete, DesiredStates, LogRow, Made, MeterState, Replace
+from commonwatt.device.changes import BrokerOrder, Delete, DesiredStates, LogRow, Made, MeterState, Replace
 from commonwatt.device.store import DeviceStore, open_checked, open_store, reading_store
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType
@@ -24,7 +24,7 @@ ORDERS = DesiredStates(
     {Kind.SHARING: Held(value="on", epoch=(2, 1), seq=4, until=T, weight=2)},
     {1: [0.5, 7.25]},
     own_s=9.5,
-    token="ab",
+    digest="ab",
 )
 
 
@@ -196,6 +196,7 @@ def test_a_damaged_store_is_set_aside_and_a_sound_one_is_not(tmp_path: Path, spo
     [
         "UPDATE orders SET held = '{\"sharing'",
         "UPDATE epoch_raise SET raises = '[]'",
+        "INSERT INTO broker_order VALUES (5, '{')",
         "UPDATE meter SET remainders = '[]'",
         "UPDATE slot SET levels = CAST(x'7B22CE' AS TEXT)",
     ],
@@ -239,6 +240,22 @@ def test_a_store_of_an_earlier_release_has_no_raises_and_gets_the_table(tmp_path
     store.commit([ORDERS])
     store.close()
     assert quarantined_before(tmp_path / "meters.db") == []
+
+
+def test_the_newest_order_of_brokers_comes_back(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "meters.db", TRUTH)
+    fill(store)
+    store.commit([BrokerOrder(5, ("r002", "r001")), BrokerOrder(5, ("r003",))])
+    store.close()
+    store = open_checked(tmp_path / "meters.db", 200, TRUTH)
+    stored = store.load(5)
+    assert stored is not None
+    assert stored.order == ("r003",)
+    store.connection.execute("DROP TABLE broker_order")
+    without = store.load(5)
+    assert without is not None
+    assert without.order == ()
+    store.close()
 
 
 def test_damage_in_a_large_table_is_found_at_the_opening_after_a_commit_that_failed(
