@@ -183,6 +183,16 @@ def test_who_moved_in_sees_nothing_of_the_time_before(resident: Callable[[int], 
     assert moved_at() * QUARTER_S < NOW
 
 
+def test_the_home_page_proves_one_bill_and_the_list_all(resident: Callable[[int], Browser]) -> None:
+    person = resident(HOUSE)
+    page = person.get("/console/home").text
+    assert 'hx-get="/console/home/bills"' in page
+    assert f'href="/console/home/bills/{MONTH}"' in page, "works without scripts"
+    listed = person.get("/console/home/bills").text
+    assert f'href="/console/home/bills/{MONTH}"' in listed
+    assert "Issued bills" in text_of(person.get("/console/home/bills"))
+
+
 def test_receipt_passes_the_stand_alone_checker(resident: Callable[[int], Browser], tmp_path: Path) -> None:
     answer = resident(HOUSE).get(f"/console/home/bills/{MONTH}/receipt")
     assert answer.headers["content-disposition"] == f'attachment; filename="receipt-{MONTH}-{HOUSE}.json"'
