@@ -17,7 +17,7 @@ class Takeover:
         own: Its name.
         posts: Its places, one for each microgrid that it may manage.
         kept: What its store has of them.
-        boot: The number of this start.
+        boot: The number of this start; it rises, and differs from the one before even if the store was lost.
         now: The time, of a clock that never goes back, seconds.
     """
 
@@ -27,7 +27,7 @@ class Takeover:
         self.own = own
         peers = {name for post in posts for name in post.order} - {own}
         self.signs = Signs((*sorted(peers), UTILITY), now)
-        self.members = {p.microgrid: Member(p, kept[p.microgrid], self.signs, now) for p in posts}
+        self.members = {p.microgrid: Member(p, kept[p.microgrid], self.signs, now, boot) for p in posts}
         self._peers = sorted(peers)
         self._boot = boot
 

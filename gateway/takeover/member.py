@@ -22,6 +22,7 @@ PAUSE_S = 4.0  # seconds without a step after which a controller was stopped, an
 RETURN_AFTER_S = 60.0  # seconds for which a controller is steady before it gets a microgrid back
 ANSWER_S = 10.0  # seconds within which it answers that it has it
 RETRY_S, RETRY_MOST_S = 600.0, 9_600.0  # seconds until a failed return is tried again: doubled each time
+FIRST_STEPS = 64  # by up to so much further the first claim of a store goes
 FRESH_S = 1.0  # seconds for which an answer before a return counts
 
 
@@ -78,10 +79,12 @@ class Member:
         kept: What its store has.
         signs: The signs of the others.
         now: The time, of a clock that never goes back, seconds.
+        boot: A number that differs from that of the start before.
     """
 
-    def __init__(self, post: Post, kept: Kept, signs: Signs, now: float) -> None:
+    def __init__(self, post: Post, kept: Kept, signs: Signs, now: float, boot: int) -> None:
         self.post, self.kept, self.signs, self.now = post, kept, signs, now
+        self._boot = boot
         self.means = Means()  # what it can do
         self.sure = False  # whether its epoch was confirmed since its start or the last pause
         self.claim: Claim | None = None  # the claim that goes on
@@ -220,7 +223,9 @@ class Member:
 
     def _claim_above(self, epochs: list[Epoch]) -> list[Effect]:
         known = max([self.kept.highest, *(epoch for epoch in epochs if epoch[0] <= self.kept.highest[0] + STEP)])
-        return self._hold((self._reports.above(known), self.post.ranks[self.post.own]))
+        # A store without a grant may be a new one: the one before it may have granted what nobody saw.
+        more = self._boot % FIRST_STEPS if self.kept.held[0] <= 1 else 0
+        return self._hold((self._reports.above(known) + more, self.post.ranks[self.post.own]))
 
     # Epochs
 

@@ -69,10 +69,22 @@ class World:
         loss: The part of messages that is lost.
         has_utility: Whether the utility runs.
         tick_s: Seconds between two steps of a core.
+        bursts: Mean seconds in which each controller's line loses everything, and between those (Gilbert, Elliott).
     """
 
-    def __init__(self, seed: int, *, loss: float = 0.0, has_utility: bool = True, tick_s: float = 0.1) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        loss: float = 0.0,
+        has_utility: bool = True,
+        tick_s: float = 0.1,
+        bursts: tuple[float, float] | None = None,
+    ) -> None:
         self._tick_s = tick_s
+        self._bursts = bursts
+        self._bad: dict[str, tuple[bool, float]] = {}
+        self.datagrams = 0  # sent by controllers
         self.chance = random.Random(seed)
         self.now = 0.0
         self.loss = loss
@@ -287,7 +299,7 @@ class World:
 
     def send(self, source: str, to: str, deliver: Callable[[], None]) -> None:
         """Send a message or a datagram; it may be lost."""
-        if (source, to) in self.cut or self.chance.random() < self.loss:
+        if (source, to) in self.cut or self.chance.random() < self.loss or self._in_burst(source, to):
             return
 
         def arrive() -> None:
@@ -295,6 +307,27 @@ class World:
                 deliver()
 
         self.after(self.chance.uniform(*DELAY_S), arrive)
+
+    def _in_burst(self, *ends: str) -> bool:
+        """Return whether the line of one of two ends loses everything now."""
+        return self._bursts is not None and any(self._is_bad(end, self._bursts) for end in ends if end != UTILITY)
+
+    def _is_bad(self, name: str, bursts: tuple[float, float]) -> bool:
+        is_bad, until = self._bad.get(name, (False, self.now + self.chance.expovariate(1 / bursts[1])))
+        while until <= self.now:
+            is_bad = not is_bad
+            until += self.chance.expovariate(1 / bursts[0 if is_bad else 1])
+        self._bad[name] = is_bad, until
+        return is_bad
+
+    def settle(self) -> None:
+        """Begin with lines that are known for long."""
+        self.run(12 + self.chance.random() * 4)
+        for line in self.lines():
+            line.since = None if line.since is None else -1e6
+        if self.utility is not None:
+            self.utility.head_end_lost(-1e6)
+        self.run(8)
 
     # Effects
 
@@ -312,6 +345,7 @@ class World:
                 case Tell(to, message):
                     self.send(name, to, partial(self._hear, name, to, message))
                 case SendBeat(to, beat):
+                    self.datagrams += 1
                     self.send(name, to, partial(self._hear_beat, name, to, beat))
                 case AskMeters(microgrid, about, count):
                     self._ask_meters(name, microgrid, about, count)

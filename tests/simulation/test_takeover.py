@@ -10,14 +10,15 @@ from commonwatt.device.epoch_guard import RAISES
 from commonwatt.protocol.topics import UTILITY
 from harness.takeover.campaign import Campaign, Watch
 from harness.takeover.planted import BUGS
+from harness.takeover.small import Bounds, BrokenError, Explorer
 from harness.takeover.world import METERS, NAMES, ORDERS, RANKS, World
 
 BEGINS_S = 100.0  # seconds until everybody knows everybody
 BOTH = pytest.mark.parametrize("has_utility", [True, False], ids=["with the utility", "without it"])
 
 
-def begun(seed: int = 1, *, has_utility: bool = True) -> tuple[World, Watch]:
-    world = World(seed, has_utility=has_utility)
+def begun(seed: int = 1, *, has_utility: bool = True, tick_s: float = 0.1) -> tuple[World, Watch]:
+    world = World(seed, has_utility=has_utility, tick_s=tick_s)
     watch = Watch(world)
     world.run(BEGINS_S + world.chance.random() * 4)
     assert [world.managed(grid) for grid in NAMES] == list(NAMES)
@@ -177,6 +178,18 @@ def test_the_owner_comes_back(store: str, away_s: float, has_utility: bool) -> N
     ended(world, watch)
 
 
+def test_a_grant_that_nobody_saw_before_its_store_was_lost_is_not_made_again() -> None:
+    world, watch = begun(has_utility=False)
+    world.kill("r001")
+    world.kill("r003")
+    assert world.run_until(lambda: len(world.grants) > len(NAMES), 60)
+    world.kill("r002")
+    world.start("r002", "empty")
+    world.run(60)
+    assert world.managed("r001") == "r002"
+    ended(world, watch)
+
+
 def test_the_utility_comes_back_late_and_adopts_what_the_clique_decided() -> None:
     world, watch = begun()
     world.stop_utility()
@@ -186,7 +199,7 @@ def test_the_utility_comes_back_late_and_adopts_what_the_clique_decided() -> Non
     world.start_utility()
     world.run(60)
     assert len(world.grants) == granted
-    assert world.database["r001"].adopted == (2, 2)
+    assert world.database["r001"].adopted[1] == RANKS["r002"]
     ended(world, watch)
 
 
@@ -206,7 +219,7 @@ def test_all_are_down_and_come_back_in_any_order(order: tuple[str, ...]) -> None
 
 @BOTH
 def test_flapping_for_an_hour_hands_over_at_most_three_times(has_utility: bool) -> None:
-    world, watch = begun(has_utility=has_utility)
+    world, watch = begun(has_utility=has_utility, tick_s=0.3)
     for _ in range(90):
         world.kill("r001")
         world.run(20)
@@ -239,7 +252,7 @@ def test_an_invented_rank_that_two_meters_name_leaves_thirty_seconds_without_a_m
 
 
 def test_a_thief_that_raises_all_day_is_refused_and_the_owner_commands() -> None:
-    world, watch = begun(has_utility=False)
+    world, watch = begun(has_utility=False, tick_s=0.3)
 
     taken = dict.fromkeys(range(METERS), 0)
 
@@ -250,12 +263,12 @@ def test_a_thief_that_raises_all_day_is_refused_and_the_owner_commands() -> None
             if meter.guard.why_not(epoch, world.now) is None:
                 meter.guard.take(epoch, world.now)
                 taken[n] += 1
-        if world.now < 4_000:
+        if world.now < 1_500:
             world.after(1.0, raises)
 
     raises()
-    watch.changed = 4_000.0
-    world.run(3_950)
+    watch.changed = 1_500.0
+    world.run(1_450)
     assert world.managed("r001") is not None
     assert set(taken.values()) == {RAISES}
     ended(world, watch)
@@ -267,7 +280,34 @@ def test_whatever_happens_one_manages(seed: int) -> None:
     assert campaign.run() == [], "\n".join(campaign.world.story)
 
 
+@pytest.mark.parametrize("bounds", [Bounds(faults=2, ticks=8), Bounds(faults=1, losses=1, ticks=6)], ids=str)
+def test_after_every_schedule_of_faults_one_manages(bounds: Bounds) -> None:
+    seen = Explorer(bounds).explore()
+    assert seen.takeovers > 50
+
+
+@pytest.mark.parametrize("bug", ["a term that is not durable", "a fenced manager commands on"])
+def test_the_small_world_finds_what_is_taken_away(bug: str) -> None:
+    with BUGS[bug](), pytest.raises(BrokenError):
+        Explorer(Bounds(faults=1)).explore()
+
+
+def test_nothing_is_given_back_to_an_owner_that_died_again_meanwhile() -> None:
+    world, watch = begun()
+    world.kill("r001")
+    world.run(60)
+    world.start("r001")
+    world.run(58)
+    world.kill("r001")
+    watch.changed = world.now
+    for _ in range(100):
+        world.run(0.2)
+        assert world.managed("r001") == "r002"
+    ended(world, watch)
+
+
 FOUND_BY: dict[str, Callable[[], None]] = {
+    "a yield to whom an old answer names": test_nothing_is_given_back_to_an_owner_that_died_again_meanwhile,
     "an epoch adopted from one meter": test_one_lying_meter_changes_nothing,
     "a thief that raises all day": test_a_thief_that_raises_all_day_is_refused_and_the_owner_commands,
 }

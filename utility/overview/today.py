@@ -86,19 +86,19 @@ class DayEnergy:
     """What was read of the quarters of a local day and of the last 24 hours, and what is to be read next.
 
     Args:
-        at_a_time: Quarters that one look reads beside the newest two.
         again_s: Seconds until the newest quarters are read again.
     """
 
-    def __init__(self, at_a_time: int = 8, again_s: int = 60) -> None:
-        self._at_a_time = at_a_time
+    def __init__(self, again_s: int = 60) -> None:
         self._again_s = again_s
         self._known: dict[Quarter, QuarterEnergy] = {}
         self._read: dict[Quarter, EpochSeconds] = {}
         self._begin: Quarter = 0
 
     def wanted(self, begin: Quarter, newest: Quarter, now: EpochSeconds) -> list[Quarter]:
-        """Return the quarters to be read now: new ones, the newest two again, and one of the others, for late readings.
+        """Return what is to be read: the newest two again, an old one for late readings, and what is not known yet.
+
+        Whoever has no time for all reads the first of them.
 
         Args:
             begin: The day's first quarter.
@@ -109,12 +109,10 @@ class DayEnergy:
         for old in [quarter for quarter in self._read if quarter < first]:
             del self._known[old], self._read[old]
         day = range(first, newest + 1)
-        if not self._read:
-            return list(day[-1:])  # The first look is waited for.
-        latest = [q for q in day[-2:] if now - self._read.get(q, -(2**40)) >= self._again_s]
-        missing = [q for q in reversed(day) if q not in self._read and q not in latest][: self._at_a_time]
+        latest = [q for q in reversed(day[-2:]) if now - self._read.get(q, -(2**40)) >= self._again_s]
+        missing = [quarter for quarter in reversed(day) if quarter not in self._read and quarter not in latest]
         oldest = sorted((q for q in day[:-2] if q in self._read), key=lambda q: self._read[q])[:1] if latest else []
-        return [*latest, *missing, *oldest]
+        return [*latest, *oldest, *missing]
 
     def read(self, quarter: Quarter, found: QuarterEnergy, now: EpochSeconds) -> None:
         """Take what was read of a quarter."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from time import monotonic
 from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
 
@@ -31,6 +32,8 @@ from utility.webkit.services import Api
 EVERY_S = 4  # seconds for which the town's state is good: browsers ask every five
 AT_MOST_S = 12  # the age that it may have while it is computed anew
 WAITING_S = 15  # seconds for which the counts of what waits for a person are good
+READ_FOR_S = 0.15  # seconds for which quarters of the day are read at a time; a large town is read by and by
+AT_LEAST = 3  # quarters that are read at a time nevertheless
 COMPLETENESS_S = 60  # seconds for which the sums of completeness are good; the days are counted once an hour
 
 _DAY_S = 86_400
@@ -76,7 +79,7 @@ class TownView:
         self._energy = DayEnergy()
         self._last: TownState | None = None
         self._shared = Shared(self._state, every_s=EVERY_S, at_most_s=AT_MOST_S, now=api.machine_s)
-        self._waiting = Shared(lambda: counts(api.database), every_s=WAITING_S, at_most_s=300, now=api.machine_s)
+        self._waiting = Shared(lambda: counts(api.database), every_s=WAITING_S, at_most_s=30, now=api.machine_s)
         self._ahead = Shared(self._outlook, every_s=COMPLETENESS_S, at_most_s=3_600, now=api.machine_s)
         self._days = Shared(self._completeness, every_s=COMPLETENESS_S, at_most_s=3_600, now=api.machine_s)
 
@@ -126,7 +129,10 @@ class TownView:
         if newest is None:
             return
         begin = local_day_start(now, zone_of(connection))
-        for quarter in self._energy.wanted(begin, newest, now):
+        until = monotonic() + READ_FOR_S
+        for n, quarter in enumerate(self._energy.wanted(begin, newest, now)):
+            if n >= AT_LEAST and monotonic() > until:
+                break
             self._energy.read(quarter, town_energy(connection, quarter), now)
 
     def _versions(self, cells: tuple[Cell, ...]) -> tuple[int, dict[str, int]]:

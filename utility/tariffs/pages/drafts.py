@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.local_calendar import local_text, month_after, month_of
-from commonwatt.model.units import quarter_of
+from commonwatt.model.units import Quarter, quarter_of
 from utility.access.actor import Actor
 from utility.tariffs import decisions as tariffs
 from utility.tariffs.file import DAYS
@@ -132,7 +132,7 @@ def _in_force(console: Console) -> Stored | None:
 def _first_form(console: Console) -> PricesForm:
     """Return the form of a town without a tariff: one price at all hours."""
     return PricesForm(
-        effective=_next_month(console),
+        effective=_month_after(console, quarter_of(console.now())),
         name=["all hours"],
         import_price=[""],
         credit=[""],
@@ -145,8 +145,8 @@ def _first_source(console: Console) -> str:
     return written(PricesForm(), {"tariff": tariff, "policy": {"name": "spec"}}).text
 
 
-def _next_month(console: Console) -> str:
-    return f"{month_after(month_of(quarter_of(console.now()), console.zone()))}-01"
+def _month_after(console: Console, quarter: Quarter) -> str:
+    return f"{month_after(month_of(quarter, console.zone()))}-01"
 
 
 def _either(console: Console, request: Request, actor: Actor, tariff: Tariff, source: str) -> HTMLResponse:
@@ -155,8 +155,10 @@ def _either(console: Console, request: Request, actor: Actor, tariff: Tariff, so
         note = f"This tariff is shown as its text, since the form can't show it: {'; '.join(reasons)}."
         return _text_page(console, request, actor, source, note=note)
     form = form_of(tariff.file)
-    if tariff.effective <= quarter_of(console.now()):
-        form = form.model_copy(update={"effective": _next_month(console)})
+    with console.database.reads.begin() as connection:
+        newest = max((each.effective for each in published(connection) if each.name == tariff.name), default=0)
+    if tariff.effective <= max(newest, now := quarter_of(console.now())):
+        form = form.model_copy(update={"effective": _month_after(console, max(newest, now))})
     return _form(console, request, actor, form, source_of(tariff.file))
 
 

@@ -28,6 +28,8 @@ def propose(connection: Connection, new: Tariff, source: str, person: str, now: 
         person: The person who proposes it.
     """
     take(connection, Lock.TARIFFS)
+    if (fault := _too_early(connection, new.name, new.effective, now)) is not None:
+        raise ConfigError(f"{new.name}: {fault}; give it a later `effective`")
     ours = rates_version.c.name == new.name
     newest = connection.execute(select(func.max(rates_version.c.version)).where(ours)).scalar()
     stored = Tariff(file=new.file, version=(newest or 0) + 1, effective=new.effective)

@@ -83,21 +83,24 @@ def issued(database: Database, people: Command, month: str) -> int:
 
 
 @both_kinds
-def test_tariff_is_proposed_by_one_person_and_published_by_another(people: Command, database: Database) -> None:
-    file = str(EXAMPLE)
+def test_tariff_is_proposed_by_one_person_and_published_by_another(
+    people: Command, database: Database, tmp_path: Path
+) -> None:
+    file, later = str(EXAMPLE), tmp_path / "later.toml"
+    later.write_text(EXAMPLE.read_text().replace("2026-10-01", "2027-10-01"))
     assert "good" in people("tariff", "check", file)
     assert "log in with: commonwatt login" in people("tariff", "propose", file, code=2)
     assert "town v1, from 2026-10-01" in people("tariff", "propose", file, "--as", "anna")
     assert "anna proposed it; a second person" in people("tariff", "approve", "town", "--as", "anna", code=2)
     assert "town v1" in people("tariff", "approve", "town", "--as", "ben")
     assert "nothing is proposed" in people("tariff", "approve", "town", "--as", "ben", code=2)
-    people("tariff", "propose", file, "--as", "anna")
-    people("tariff", "propose", file, "--as", "ben")
+    assert "begins before a published version" in people("tariff", "propose", file, "--as", "anna", code=2)
+    people("tariff", "propose", str(later), "--as", "anna")
+    people("tariff", "propose", str(later), "--as", "ben")
     listed = people("tariff", "list")
     assert [word for word in listed.split() if word in ("published", "replaced", "proposed")][-3:] == [
         "published", "replaced", "proposed",
     ]  # fmt: skip
-    assert "begins before a published version" in people("tariff", "approve", "town", "--as", "anna", code=2)
     with database.reads.begin() as connection:
         (stored,) = tariffs.published(connection)
     assert stored.label == "town v1"
@@ -114,7 +117,9 @@ def test_tariff_with_hours_of_another_zone_is_refused(people: Command, tmp_path:
 def test_change_of_rates_in_the_past_is_refused(database: Database) -> None:
     publish(database, tariff())
     with database.writes.begin() as connection:
-        tariffs.propose(connection, tariff(effective="2026-02-01"), "", "anna", NOW)
+        with pytest.raises(ConfigError, match="town: it begins in the past"):
+            tariffs.propose(connection, tariff(effective="2026-02-01"), "", "anna", NOW)
+        tariffs.propose(connection, tariff(effective="2026-02-01"), "", "anna", 0)
         with pytest.raises(ConfigError, match="town v2: it begins in the past"):
             tariffs.publish(connection, "town", 2, "ben", NOW)
 

@@ -159,6 +159,10 @@ def test_page_counts_neighbours_helped_and_says_what_the_weight_did(
     assert all(place not in words + before + now for place in ("house 1", "account 1")), "no neighbour is named"
 
 
+def test_page_says_nothing_of_the_weight_when_no_sharing_was_recorded(resident: Callable[[int], Browser]) -> None:
+    assert "your battery gave" not in text_of(resident(HOUSE).get("/console/home/weight/past"))
+
+
 def test_who_moved_in_sees_nothing_of_the_time_before(resident: Callable[[int], Browser]) -> None:
     after, before = resident(AFTER), resident(BEFORE)
     assert "2027-01-05" in text_of(after.get("/console/home/month?month=2027-01"))
@@ -177,6 +181,16 @@ def test_who_moved_in_sees_nothing_of_the_time_before(resident: Callable[[int], 
     known = {who: {row[0] for row in of if row[4]} for who, of in rows.items()}
     assert min(known["a"]) == "2027-01-05" > max(known["b"]) == "2027-01-04"
     assert moved_at() * QUARTER_S < NOW
+
+
+def test_the_home_page_proves_one_bill_and_the_list_all(resident: Callable[[int], Browser]) -> None:
+    person = resident(HOUSE)
+    page = person.get("/console/home").text
+    assert 'hx-get="/console/home/bills"' in page
+    assert f'href="/console/home/bills/{MONTH}"' in page, "works without scripts"
+    listed = person.get("/console/home/bills").text
+    assert f'href="/console/home/bills/{MONTH}"' in listed
+    assert "Issued bills" in text_of(person.get("/console/home/bills"))
 
 
 def test_receipt_passes_the_stand_alone_checker(resident: Callable[[int], Browser], tmp_path: Path) -> None:

@@ -62,6 +62,16 @@ def test_draft_shows_every_fault_with_its_line_and_keeps_the_text(browser: Brows
     assert "As it is understood" in good
 
 
+def test_the_form_begins_after_every_published_version(browser: Browsers, world: World) -> None:
+    del world
+    for n, day in enumerate(("2026-10-01", "2027-03-01"), 1):
+        browser(Role.CLERK).post(
+            "/console/rates/new", {"action": "propose", "source": SOURCE.replace("2026-10-01", day)}
+        )
+        browser(Role.APPROVER).post(f"/console/rates/version/town/{n}/approve")
+    assert form_in(browser(Role.CLERK).get("/console/rates/new").text)["effective"] == "2027-04-01"
+
+
 def form_in(page: str) -> dict[str, Any]:
     """Return the fields of the form of prices as a browser sends them."""
     form = document(page).find(".//form[@class='prices']")
