@@ -315,7 +315,7 @@ class MicrogridMeters:
     def _boot(self, meter: MeterId, *, power_lost: bool) -> Effects:
         now = self._clock.machine()
         effects: Effects = [*self.meters[meter].boot(now, power_lost=power_lost)]
-        self._timers.set(meter, self._sessions[meter].wake_at)
+        self._fed(meter)
         fails_at = self._failures.next_after(now)
         stop_at = self._clock.stop_at
         # After the last slot the meters only deliver: they don't fail any more.
