@@ -278,7 +278,7 @@ class Shell:
 
     def _counted(self) -> Figures:
         links = self._links.each
-        self._figures.stores = {name: store.figures for name, store in self._work.stores.items()}
+        self._figures.stores = {name: store.figures for name, store in list(self._work.stores.items())}
         self._figures.connected = sum(link.connected for link in links.values())
         self._figures.dropped = sum(link.dropped for link in links.values())
         self._figures.retained = sum(link.retained for link in links.values())

@@ -13,7 +13,6 @@ from commonwatt.runtime.clock import Clock
 from commonwatt.sqlite.damage import SqliteError
 from commonwatt.town.registry import RegisteredMeter
 from gateway.controller import JOBS, Controller
-from gateway.core import HostedMicrogrid
 from gateway.disk import Disk
 from gateway.events import Committed, Event, FromMeter, NotStored, Tick
 from gateway.hosted_store import HostedStore
@@ -67,6 +66,7 @@ class Work:
         Raises:
             StoreError: Its store can't be opened.
         """
+        assert microgrid not in self.stores
         store = await asyncio.to_thread(HostedStore.open, path, self._now())
         self.controller.host(microgrid, store.store, meters)
         self.stores[microgrid] = store
@@ -175,9 +175,8 @@ class Work:
     def look(self) -> None:
         """Read what is shown of each open store and its microgrid."""
         for microgrid, store in self.opened.items():
-            core: HostedMicrogrid = self.controller.hosted[microgrid]
             try:
-                store.look(core, self.controller.view(microgrid, self._now()))
+                store.look(self.controller.hosted[microgrid], self.controller.view(microgrid, self._now()))
             except SqliteError as error:
                 store.figures.failures += 1
                 log.error("store %s can't be read (%s)", store.path, error)
