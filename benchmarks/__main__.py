@@ -30,6 +30,7 @@ BENCHMARKS: dict[str, float] = {
     "card": 17,
     "latency": 6.5,
     "island_latency": 8,
+    "takeover": 12,
     "backlog": 3,
     "town_load": 11,
     "fleet_memory": 6,

@@ -44,31 +44,39 @@ STEPS: Sequence[Step] = (
     ),
     Step(
         title="Approve a tariff",
-        do=("clerk: CONSOLE/console/rates/new, change a price and propose", "approver: CONSOLE/console/rates"),
-        look="The clerk can't approve the own proposal. The approver sees who would pay how much more, then approves.",
+        do=(
+            "clerk: CONSOLE/console/rates/new, raise the off-peak import price, press Next, and propose",
+            "approver: CONSOLE/console/rates, open the proposal",
+        ),
+        look="People can't approve their own proposals. The approver sees who would pay how much more, then approves.",
     ),
     Step(
         title="Read a bill",
-        do=("resident: CONSOLE/console/home",),
-        look="One picture of today, the money, and the bills: amount and due date first, then what sun and sharing "
-        "were worth. A town without a finished month has no bill yet.",
+        do=("resident: CONSOLE/console/home, then open a bill",),
+        look="One picture of today, the money, what sun and neighbours were worth this month, and the bills. A bill "
+        "starts with amount and due date, the change since the month before, and what neighbours' energy would have "
+        "cost. A town without a finished month has no bill yet.",
     ),
     Step(
         title="Check the bill",
         do=(
-            "resident: CONSOLE/console/home, open a bill and download its receipt",
-            ".venv/bin/python docs/examples/check_bill.py receipt.json --code CODE",
+            "resident: CONSOLE/console/home, open the bill of 2026-05 and download its receipt",
+            ".venv/bin/python docs/examples/check_bill.py receipt-2026-05-1.json --code 'CODE'",
         ),
-        look="The program of one file, without any of ours, computes the bill again. CODE is printed on the bill.",
+        look="The program of one file, without any of ours, computes the bill again. CODE is at the end of the bill.",
     ),
     Step(
         title="Make a release for researchers",
         do=(
             ".venv/bin/commonwatt login --config DATA/utility/utility.toml",
-            ".venv/bin/commonwatt research release open --from FROM --to TO --config DATA/utility/utility.toml",
+            (
+                ".venv/bin/commonwatt research release open --config DATA/utility/utility.toml"
+                " --from 2026-06-20T00:00Z --to 2026-06-21T00:00Z"
+            ),
         ),
-        look="Log in as the clerk; FROM and TO are local days with settled readings. The folder has the data, their "
-        "dictionary, and what attacks on it get. researcher: CONSOLE/console/research.",
+        look="Log in as clara, the clerk. Wait until the town time at the foot of a page is after 20 Jun 2026 21:00: "
+        "the period must be over. A period is released once. The folder has the data, their dictionary, and what "
+        "attacks on it get. researcher: CONSOLE/console/research.",
     ),
 )
 """The tour. DATA is the demonstration's folder, CONSOLE the address of its console."""

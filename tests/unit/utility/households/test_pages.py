@@ -159,6 +159,10 @@ def test_page_counts_neighbours_helped_and_says_what_the_weight_did(
     assert all(place not in words + before + now for place in ("house 1", "account 1")), "no neighbour is named"
 
 
+def test_page_says_nothing_of_the_weight_when_no_sharing_was_recorded(resident: Callable[[int], Browser]) -> None:
+    assert "your battery gave" not in text_of(resident(HOUSE).get("/console/home/weight/past"))
+
+
 def test_who_moved_in_sees_nothing_of_the_time_before(resident: Callable[[int], Browser]) -> None:
     after, before = resident(AFTER), resident(BEFORE)
     assert "2027-01-05" in text_of(after.get("/console/home/month?month=2027-01"))

@@ -1,0 +1,172 @@
+"""The time from a controller's loss to the first command of another one that a meter accepts, in the seeded world."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.report import Goal, Section, Table, percentile
+from commonwatt.cliques.signs import BEAT_S
+from harness.takeover.world import METERS, NAMES, RANKS, World
+
+RUNS, OTHER_RUNS = 10_000, 1_000
+LINE_DAYS = 10  # days of a line that loses in bursts
+BURSTS_S = (0.5, 4.5)  # mean seconds of a burst, and between bursts: 10 % of the time
+BLACKOUTS = 1_000
+PATIENCE_S = 60
+HEADER_BYTES, BEAT_BYTES = 28, 10  # of IPv4 and UDP, and of the beat
+MONTH_S = 30 * 86_400
+_LIMIT = "The deadlines of the rules."
+
+
+@dataclass(frozen=True)
+class Case:
+    """A way to lose a controller."""
+
+    words: str  # what happens
+    has_utility: bool  # whether the utility is there
+    happens: Callable[[World], None]  # does it
+    runs: int = OTHER_RUNS
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds from the loss until meters of the microgrid obey another one."""
+
+    first_s: float  # the first meter
+    most_s: float  # 90 % of the meters
+    last_s: float  # the last meter
+
+
+def _killed(world: World) -> None:
+    world.kill("r001")
+
+
+def _killed_with_another(world: World) -> None:
+    world.kill("r001")
+    world.kill("r003")
+
+
+def _killed_with_the_head_end(world: World) -> None:
+    world.kill("r001")
+    world.stop_utility()
+
+
+CASES = (
+    Case("killed, with the utility", True, _killed, RUNS),
+    Case("killed, without the utility", False, _killed, RUNS),
+    Case("two of three killed, without the utility", False, _killed_with_another),
+    Case("killed, and the head-end lost in the same moment", True, _killed_with_the_head_end),
+)
+
+
+def lose(case: Case, seed: int) -> Times:
+    """Return the times of one run."""
+    world = World(seed, has_utility=case.has_utility)
+    world.settle()
+    lost = world.now
+    case.happens(world)
+    meters = [world.meters["r001", n] for n in range(METERS)]
+
+    def obeyed() -> list[float]:
+        return sorted(t for m in meters for t, epoch in m.obeyed if epoch[1] != RANKS["r001"] and t > lost)
+
+    assert world.run_until(lambda: len(obeyed()) == METERS, PATIENCE_S), world.story
+    times = [time - lost for time in obeyed()]
+    return Times(times[0], times[round(0.9 * METERS) - 1], times[-1])
+
+
+def false_takeovers(seed: int, days: float) -> tuple[int, float]:
+    """Return how often a controller was taken over though it lived, on lines with bursts, and its datagrams a month."""
+    world = World(seed, bursts=BURSTS_S, tick_s=0.3)
+    world.run(days * 86_400)
+    first = len(NAMES)
+    lost = sum(RANKS[grid] != epoch[1] for grid, epoch in world.grants)
+    return max(0, lost), (world.datagrams / first) * 30 / days
+
+
+def blackouts(count: int) -> int:
+    """Return how many of so many blackouts of 3 s, each of one controller, ended in a takeover."""
+    taken = 0
+    for seed in range(count):
+        world = World(seed)
+        world.settle()
+        world.run(world.chance.random() * BEAT_S)
+        before = len(world.grants)
+        world.cut_off("r001")
+        world.run(3)
+        world.heal()
+        world.run(20)
+        taken += len(world.grants) > before
+        assert world.broken == []
+    return taken
+
+
+def bench(*, smoke: bool = False) -> Section:
+    """Measure on the virtual clock."""
+    found = {case.words: [lose(case, seed) for seed in range(3 if smoke else case.runs)] for case in CASES}
+    days = 0.05 if smoke else LINE_DAYS
+    false, datagrams = false_takeovers(1, days)
+    count = 5 if smoke else BLACKOUTS
+    taken = blackouts(count)
+    mb = datagrams * (HEADER_BYTES + BEAT_BYTES) / 1e6
+    good_mb = MONTH_S / BEAT_S * (HEADER_BYTES + BEAT_BYTES) / 1e6
+    return Section(
+        title="Takeover by another controller",
+        about=(
+            "The rules of takeover in the seeded world of one clique: three controllers, the utility and the meters, "
+            "on a virtual clock. A message takes 0.03 to 0.25 s, a commit with the first command 0.01 to 0.06 s. The "
+            "time is measured from the loss until a meter obeys another controller."
+        ),
+        tables=(
+            Table(
+                title="Seconds until meters obey another controller",
+                columns=("loss", "runs", "first: median", "99 %", "most", "90 %: 99 %", "last: 99 %"),
+                rows=tuple(_row(words, times) for words, times in found.items()),
+            ),
+            Table(
+                title="Lines that fail and come back",
+                columns=("fault", "amount", "takeovers of a controller that lives"),
+                rows=(
+                    ("bursts of 0.5 s, 10 % of the time, on all lines", f"{days:g} days", str(false)),
+                    ("blackouts of 3 s", str(count), str(taken)),
+                ),
+            ),
+            Table(
+                title="Beats of a controller to the utility, MB in 30 days, IPv4",
+                columns=("line", "MB"),
+                rows=(("good", f"{good_mb:.1f}"), ("with bursts, probes included", f"{mb:.1f}")),
+            ),
+        ),
+        goals=() if smoke else _goals(found, false, good_mb),
+    )
+
+
+def _row(words: str, times: list[Times]) -> tuple[str, ...]:
+    first = [each.first_s for each in times]
+    figures = percentile(first, 50), percentile(first, 99), max(first)
+    more = percentile([each.most_s for each in times], 99), percentile([each.last_s for each in times], 99)
+    return words, f"{len(times):,}", *(f"{figure:.2f}" for figure in (*figures, *more))
+
+
+def _goals(found: dict[str, list[Times]], false: int, good_mb: float) -> tuple[Goal, ...]:
+    most_s = (5, 5, 9, 15)
+    times = [
+        Goal(
+            what=f"{words}, first command, 99 %",
+            value=percentile([each.first_s for each in found[words]], 99),
+            unit="s",
+            at_most=limit,
+            limited_by=_LIMIT,
+        )
+        for words, limit in zip(found, most_s, strict=True)
+    ]
+    return (
+        *times,
+        Goal(
+            what="takeovers of a living controller, on lines with bursts",
+            value=false,
+            unit="",
+            at_most=1,
+            limited_by=_LIMIT,
+        ),
+        Goal(what="beats in 30 days, each way", value=good_mb, unit="MB", at_most=30, limited_by=_LIMIT),
+    )

@@ -1,0 +1,51 @@
+"""Cliques of controllers, and the order in which controllers may manage a microgrid (P 3, docs/controllers.md).
+
+A clique is fixed when its microgrids are registered. An addition changes no clique: added microgrids form cliques among
+themselves. One or two that wait for a third have the last two members of the last clique as backups.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from commonwatt.model.units import ControllerId, MicrogridId
+
+SIZE = 3  # members of a clique
+
+Clique = tuple[ControllerId, ...]
+
+
+def formed(cliques: Sequence[Clique], kinds: Mapping[MicrogridId, str]) -> tuple[Clique, ...]:
+    """Return the cliques after microgrids were registered: those that were there, then those of the new ones.
+
+    Args:
+        cliques: The cliques so far.
+        kinds: The kind of each registered microgrid, in the order of their numbers.
+    """
+    placed = {member for clique in cliques for member in clique}
+    new = [name for name in kinds if name not in placed]
+    # The apartments join the residential microgrids that are left over.
+    new = [n for n in new if kinds[n] == "residential"] + [n for n in new if kinds[n] == "apartment"]
+    full = len(new) - len(new) % SIZE
+    return (*cliques, *(tuple(new[at : at + SIZE]) for at in range(0, full, SIZE)))
+
+
+def orders(cliques: Sequence[Clique], kinds: Mapping[MicrogridId, str]) -> dict[MicrogridId, Clique]:
+    """Return the controllers that may manage each microgrid, the first one first: its own, then its backups."""
+    found = {member: _from(clique, member) for clique in cliques for member in clique}
+    waiting = [name for name, kind in kinds.items() if name not in found and kind != "public"]
+    backups = cliques[-1][-2:] if cliques else ()
+    for name in waiting:
+        found[name] = (name, *(backups or _from(waiting, name)[1:]))
+    residential = [name for name, kind in kinds.items() if kind == "residential"]
+    return {name: found.get(name, (name, *residential[:-3:-1])) for name in kinds}
+
+
+def _from(members: Sequence[ControllerId], first: ControllerId) -> Clique:
+    """Return the members as a ring that begins with one of them."""
+    at = members.index(first)
+    return (*members[at:], *members[:at])
+
+
+def manager(order: Iterable[ControllerId], able: Iterable[ControllerId]) -> ControllerId | None:
+    """Return who manages a microgrid in the steady state: the first in its order that is able to; ``None``: nobody."""
+    present = set(able)
+    return next((name for name in order if name in present), None)

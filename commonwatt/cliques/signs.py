@@ -1,0 +1,166 @@
+"""Signs of life of other controllers and of the utility, and when they are lost (docs/controllers.md).
+
+Every authenticated message is a sign. A beat every ``BEAT_S``, answered at once, sees to it that there is one. A longer
+silence is followed by probes, three within ``PROBE_S``. Whoever gave no sign for the sum of the two is lost. On a line
+that loses a beat now and then, or is not known yet, the deadline is ``PATIENT_S``.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from commonwatt.model.units import ControllerId, MicrogridId
+
+BEAT_S = 3.3  # seconds between two beats
+LATE_S = 0.2  # seconds by which an answer may be later than the one before
+PROBE_S = 1.0  # seconds for the probes after a beat without an answer
+PROBES = 3  # probes within ``PROBE_S``; after that one a second
+PATIENT_S = 12.0  # seconds without a sign until the loss, on a line that loses beats, or is not known yet
+KNOWN_AFTER_S = 60.0  # seconds of signs after which a line is known
+MISSES, OF_BEATS = 2, 100  # so many missing beats among the last ones make a line one that loses beats
+FALSE_FOR_S = 86_400.0  # seconds after a loss that was none during which the deadline is ``PATIENT_S``
+BACK_WITHIN_S = 120.0  # seconds within which a controller that said it stops is not lost
+UNABLE_S = 10.0  # seconds after which a controller that says it can't command is lost for control
+
+
+@dataclass(frozen=True)
+class Bits:
+    """What a beat says of its sender."""
+
+    able: frozenset[MicrogridId] = frozenset()  # the microgrids of which it hears two thirds of the meters
+    manages: frozenset[MicrogridId] = frozenset()  # the microgrids that it manages
+    commits: bool = True  # whether its store takes commits
+    leaves: bool = False  # whether it stops for a moment, and comes back by itself
+
+
+@dataclass(frozen=True)
+class Beat:
+    """A beat or its answer, as a datagram carries it."""
+
+    bits: Bits = Bits()
+    boot: int = 0  # rises with each start of the sender
+    number: int = 0  # counts the sender's datagrams to this receiver, from its start on
+    is_answer: bool = False
+    hears: frozenset[ControllerId] = frozenset()  # of the utility's answers: which members of the clique it hears
+
+
+@dataclass
+class Line:
+    """What is known of the line to another one."""
+
+    heard: float  # when its last sign came; at first, since when it is watched
+    since: float | None = None  # since when signs come without a loss; ``None``: none ever came
+    bits: Bits | None = None  # what its last beat said; ``None``: none came, or long ago
+    said: float = 0.0  # when its last beat came
+    boot: int | None = None  # the start of its process, by its last beat
+    back_by: float = 0.0  # until when it may be away, as it said
+    false_until: float = 0.0  # until when a loss that was none makes the deadline longer
+    unable: dict[MicrogridId, float] = field(default_factory=dict)  # since when it says that it can't command one
+    able_again: dict[MicrogridId, float] = field(default_factory=dict)  # since when it says that it can again
+    number: int = 0  # the number of its last beat
+    missing: deque[bool] = field(default_factory=lambda: deque(maxlen=OF_BEATS))  # of its last beats, which are missing
+    sent: int = 0  # datagrams sent to it
+    wanted_until: float = 0.0  # until when it is probed, since somebody asks whether it is alive
+    probes: int = 0  # probes sent since its last sign
+    probed: float = 0.0  # when the last one was sent
+    beat: float = -BEAT_S  # when the last beat was sent to it
+
+    def deadline_s(self, now: float) -> float:
+        """Return after how many seconds without a sign it is lost."""
+        is_known = self.since is not None and self.heard - self.since >= KNOWN_AFTER_S
+        is_good = is_known and sum(self.missing) < MISSES and now >= self.false_until
+        return BEAT_S + PROBE_S if is_good else PATIENT_S
+
+    def suspect(self, now: float) -> bool:
+        """Return whether its sign is late."""
+        return now - self.heard > BEAT_S + LATE_S
+
+    def lost(self, now: float) -> bool:
+        """Return whether it gave no sign for too long."""
+        return now - self.heard > self.deadline_s(now) and now > self.back_by
+
+    def alive(self, now: float) -> bool:
+        """Return whether it gave signs, and is not lost."""
+        return self.since is not None and not self.lost(now)
+
+    def fails(self, microgrid: MicrogridId, now: float) -> bool:
+        """Return whether it can't command a microgrid: it is lost, or has said so for ``UNABLE_S``."""
+        return self.lost(now) or now - self.unable.get(microgrid, now) > UNABLE_S
+
+    def steady_s(self, microgrid: MicrogridId, now: float) -> float:
+        """Return for how long it could have commanded a microgrid without a loss, seconds; 0: it can't, or is late."""
+        if self.since is None or self.suspect(now) or microgrid in self.unable:
+            return 0.0
+        return now - max(self.since, self.able_again.get(microgrid, self.since))
+
+
+class Signs:
+    """The signs of some others, at one place.
+
+    Args:
+        others: Who is watched.
+        now: The time since when, of a clock that never goes back, seconds.
+    """
+
+    def __init__(self, others: Iterable[ControllerId], now: float) -> None:
+        self.lines = {name: Line(heard=now) for name in others}
+
+    def sign(self, name: ControllerId, now: float, beat: Beat | None = None) -> None:
+        """Note a sign of another one, and what its beat says."""
+        line = self.lines[name]
+        was_lost = line.lost(now)
+        if line.since is None or was_lost:
+            line.since = now
+        if beat is not None:
+            self._read(line, beat, now, was_lost=was_lost)
+        elif now - line.said > PATIENT_S:
+            # It beats to the utility alone by now: what it said long ago is nothing.
+            line.bits = None
+            line.unable.clear()
+        line.heard, line.probes, line.wanted_until = now, 0, 0.0
+
+    @staticmethod
+    def _read(line: Line, beat: Beat, now: float, *, was_lost: bool) -> None:
+        is_same = beat.boot == line.boot
+        if is_same and was_lost:
+            line.false_until = now + FALSE_FOR_S
+        elif is_same and beat.number > line.number:
+            line.missing.extend([True] * min(beat.number - line.number - 1, MISSES))
+            line.missing.append(False)
+        elif is_same and True in line.missing:
+            line.missing.remove(True)  # it was overtaken
+        line.bits, line.boot, line.said = beat.bits, beat.boot, now
+        line.number = max(line.number, beat.number) if is_same else beat.number
+        line.back_by = now + BACK_WITHIN_S if beat.bits.leaves else 0.0
+
+    def says(self, name: ControllerId, microgrid: MicrogridId, now: float, *, able: bool) -> None:
+        """Note whether another one says that it can command a microgrid."""
+        line = self.lines[name]
+        if not able:
+            line.unable.setdefault(microgrid, now)
+        elif line.unable.pop(microgrid, None) is not None:
+            line.able_again[microgrid] = now
+
+    def beat_is_due(self, name: ControllerId, now: float) -> bool:
+        """Return whether a beat is to be sent now, and note it."""
+        line = self.lines[name]
+        is_due = now - line.beat >= BEAT_S
+        line.beat = now if is_due else line.beat
+        return is_due
+
+    def probe_is_due(self, name: ControllerId, now: float) -> bool:
+        """Return whether a probe is to be sent now, since the sign is late, and note it."""
+        line = self.lines[name]
+        every_s = PROBE_S / PROBES if line.probes < PROBES else PROBE_S
+        is_wanted = line.suspect(now) or now < line.wanted_until
+        is_due = is_wanted and (line.probes == 0 or now - line.probed >= every_s)
+        if is_due:
+            line.probes += 1
+            line.probed = now
+        return is_due
+
+    def next(self, name: ControllerId) -> int:
+        """Return the number of the next datagram to another one."""
+        line = self.lines[name]
+        line.sent += 1
+        return line.sent

@@ -1,0 +1,88 @@
+"""A controller's part in its clique: it beats, watches the others, and has a member for each microgrid."""
+
+from collections.abc import Mapping
+
+from commonwatt.cliques.signs import Beat, Bits, Signs
+from commonwatt.model.units import ControllerId, MicrogridId
+from commonwatt.protocol.clique_messages import CliqueMessage, Who
+from commonwatt.protocol.topics import UTILITY
+from gateway.takeover.effects import Effect, Kept, SendBeat, Tell
+from gateway.takeover.member import Member, Post
+
+
+class Takeover:
+    """One controller in its clique.
+
+    Args:
+        own: Its name.
+        posts: Its places, one for each microgrid that it may manage.
+        kept: What its store has of them.
+        boot: The number of this start; it rises, and differs from the one before even if the store was lost.
+        now: The time, of a clock that never goes back, seconds.
+    """
+
+    def __init__(
+        self, own: ControllerId, posts: list[Post], kept: Mapping[MicrogridId, Kept], boot: int, now: float
+    ) -> None:
+        self.own = own
+        peers = {name for post in posts for name in post.order} - {own}
+        self.signs = Signs((*sorted(peers), UTILITY), now)
+        self.members = {p.microgrid: Member(p, kept[p.microgrid], self.signs, now, boot) for p in posts}
+        self._peers = sorted(peers)
+        self._boot = boot
+
+    def bits(self, *, leaves: bool = False) -> Bits:
+        """Return what its beats say."""
+        members = self.members.items()
+        return Bits(
+            able=frozenset(name for name, member in members if member.means.able),
+            manages=frozenset(name for name, member in members if member.commands),
+            commits=all(member.means.commits for _, member in members),
+            leaves=leaves,
+        )
+
+    def tick(self, now: float) -> list[Effect]:
+        """Do what is due."""
+        return [*self._beats(now), *(effect for member in self.members.values() for effect in member.tick(now))]
+
+    def _beats(self, now: float) -> list[Effect]:
+        alone = not self.signs.lines[UTILITY].alive(now)
+        wanted = [name for name in self._peers if alone or now < self.signs.lines[name].wanted_until]
+        due = [n for n in (UTILITY, *wanted) if self.signs.beat_is_due(n, now) or self.signs.probe_is_due(n, now)]
+        return [self._beat(name) for name in due]
+
+    def _beat(self, to: ControllerId, *, is_answer: bool = False) -> SendBeat:
+        return SendBeat(to, Beat(self.bits(), self._boot, self.signs.next(to), is_answer=is_answer))
+
+    def leave(self) -> list[Effect]:
+        """Return the last beats before a planned stop: it will be back by itself, and is not lost meanwhile."""
+        bits = self.bits(leaves=True)
+        return [SendBeat(name, Beat(bits, self._boot, self.signs.next(name))) for name in (*self._peers, UTILITY)]
+
+    def beat(self, sender: ControllerId, beat: Beat, now: float) -> list[Effect]:
+        """Handle a datagram."""
+        if sender not in self.signs.lines:
+            return []
+        self.signs.sign(sender, now, beat)
+        for name in beat.hears & set(self._peers):
+            self.signs.sign(name, now)
+        asked = [] if sender == UTILITY else self._read(sender, beat.bits, now)
+        return asked if beat.is_answer else [*asked, self._beat(sender, is_answer=True)]
+
+    def _read(self, sender: ControllerId, bits: Bits, now: float) -> list[Effect]:
+        """Compare what a beat says with what is known; ask where they differ."""
+        effects: list[Effect] = []
+        for name, member in self.members.items():
+            is_holder, manages = member.post.names.get(member.kept.highest[1]) == sender, name in bits.manages
+            is_able = name in bits.able and bits.commits and (manages or not is_holder)
+            self.signs.says(sender, name, now, able=is_able)
+            effects += [Tell(sender, Who(microgrid=name))] if manages and not is_holder else []
+        return effects
+
+    def handle(self, sender: ControllerId, message: CliqueMessage, now: float) -> list[Effect]:
+        """Handle a message; one about a microgrid of another clique is ignored."""
+        member = self.members.get(message.microgrid)
+        if sender not in self.signs.lines or member is None:
+            return []
+        self.signs.sign(sender, now)
+        return member.handle(sender, message, now)

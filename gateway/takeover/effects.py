@@ -1,0 +1,61 @@
+"""What the takeover's core lets its shell do, in the order of the list; a ``Keep`` is durable before what follows."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from commonwatt.cliques.signs import Beat
+from commonwatt.model.units import ControllerId, MicrogridId
+from commonwatt.protocol.clique_messages import CliqueMessage
+from commonwatt.protocol.commands import Epoch
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a controller keeps of a microgrid over restarts; it may manage while the two are equal."""
+
+    held: Epoch  # the last epoch granted to this controller; counter 0: none
+    highest: Epoch  # the highest epoch known to be granted, to whomever
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Make it durable."""
+
+    microgrid: MicrogridId
+    kept: Kept
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Manage a microgrid from now on, under an epoch that nobody had before: initialize its meters."""
+
+    microgrid: MicrogridId
+    epoch: Epoch
+
+
+@dataclass(frozen=True)
+class Tell:
+    """Send a message to a member of the clique, or to the utility; it may be lost."""
+
+    to: ControllerId
+    message: CliqueMessage
+
+
+@dataclass(frozen=True)
+class AskMeters:
+    """Ask some meters of a microgrid which epoch they hold, and whether a controller still acknowledges."""
+
+    microgrid: MicrogridId
+    about: ControllerId | None  # the controller believed lost; ``None``: only the epoch is asked
+    count: int  # how many meters
+
+
+@dataclass(frozen=True)
+class SendBeat:
+    """Send a datagram; it may be lost."""
+
+    to: ControllerId
+    beat: Beat
+
+
+Effect: TypeAlias = Keep | Begin | Tell | AskMeters | SendBeat

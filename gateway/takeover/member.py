@@ -1,0 +1,362 @@
+"""A controller's part in one microgrid: whether it manages it, and when it takes it over or gives it back.
+
+The rules and their reasons are in docs/controllers.md. A pure function of messages, meters' answers and time.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from commonwatt.cliques.signs import BEAT_S, Signs
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import ControllerId, MicrogridId
+from commonwatt.protocol.clique_messages import Ask, CliqueMessage, Grant, Known, Vote, Who, Yield
+from commonwatt.protocol.commands import Epoch
+from commonwatt.protocol.topics import UTILITY
+from gateway.takeover.claim import ASKED_METERS, GIVEN_UP_S, METER_ANSWER_S, Claim
+from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept, Tell
+from gateway.takeover.reports import STEP, Reports
+from gateway.takeover.voter import Asked, Voter
+
+PAUSE_S = 4.0  # seconds without a step after which a controller was stopped, and doubts its epoch
+RETURN_AFTER_S = 60.0  # seconds for which a controller is steady before it gets a microgrid back
+ANSWER_S = 10.0  # seconds within which it answers that it has it
+RETRY_S, RETRY_MOST_S = 600.0, 9_600.0  # seconds until a failed return is tried again: doubled each time
+FIRST_STEPS = 64  # by up to so much further the first claim of a store goes
+FRESH_S = 1.0  # seconds for which an answer before a return counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Post:
+    """The place of a controller in one microgrid."""
+
+    microgrid: MicrogridId  # the microgrid
+    own: ControllerId  # this controller
+    order: tuple[ControllerId, ...]  # who may manage it, the first one first
+    ranks: Mapping[ControllerId, int]  # the ranks of those
+    meters: int  # how many meters the microgrid has
+
+    @cached_property
+    def names(self) -> dict[int, ControllerId]:
+        """Who may manage it, by rank."""
+        return {self.ranks[name]: name for name in self.order}
+
+    @cached_property
+    def others(self) -> tuple[ControllerId, ...]:
+        """Who else may manage it."""
+        return tuple(name for name in self.order if name != self.own)
+
+    @cached_property
+    def before(self) -> tuple[ControllerId, ...]:
+        """Who comes before this controller."""
+        return self.order[: self.order.index(self.own)]
+
+
+@dataclass
+class Means:
+    """What the controller can do at present; its shell keeps it."""
+
+    able: bool = True  # whether it hears two thirds of the microgrid's meters
+    commits: bool = True  # whether its store takes commits
+    connected: int = 0  # how many of the microgrid's meters are connected to it
+
+    def __bool__(self) -> bool:
+        return self.able and self.commits
+
+
+@dataclass
+class _Yielding:
+    to: ControllerId
+    began: float
+    sent: float
+
+
+class Member:
+    """A controller's part in one microgrid.
+
+    Args:
+        post: Its place.
+        kept: What its store has.
+        signs: The signs of the others.
+        now: The time, of a clock that never goes back, seconds.
+        boot: A number that differs from that of the start before.
+    """
+
+    def __init__(self, post: Post, kept: Kept, signs: Signs, now: float, boot: int) -> None:
+        self.post, self.kept, self.signs, self.now = post, kept, signs, now
+        self._boot = boot
+        self.means = Means()  # what it can do
+        self.sure = False  # whether its epoch was confirmed since its start or the last pause
+        self.claim: Claim | None = None  # the claim that goes on
+        self._voter = Voter(post.microgrid)
+        self._nonce = 0
+        self._claim_after = self._return_after = 0.0
+        self._failed_returns = 0
+        self._doubt()
+
+    # What it is
+
+    @property
+    def commands(self) -> bool:
+        """Whether it manages the microgrid."""
+        return self.sure and self._holds
+
+    @property
+    def _holds(self) -> bool:
+        return self.kept.held == self.kept.highest and self.kept.held[0] > 0
+
+    @property
+    def watched(self) -> ControllerId | None:
+        """Whose loss would leave the microgrid without a manager; ``None``: only its own."""
+        holder = self.post.names.get(self.kept.highest[1]) if self.kept.highest[0] else self.post.order[0]
+        return None if holder == self.post.own else holder
+
+    def epoch_for(self, meter: MeterId) -> Epoch:
+        """Return the epoch under which it commands a meter."""
+        return self._reports.within_step(meter, self.kept.held)
+
+    def known(self) -> Known:
+        """Return what it knows, as a message."""
+        return Known(
+            microgrid=self.post.microgrid,
+            highest=self.kept.highest,
+            manages=self.commands,
+            doubts=self.claim is not None or self._voter.doubts(self.kept.highest, self.now),
+            meters=self.means.connected if self.means else 0,
+        )
+
+    # Time
+
+    def tick(self, now: float) -> list[Effect]:
+        """Do what is due."""
+        self._wake(now)
+        effects = self._votes()
+        if self.commands:
+            return effects + self._give_back()
+        if self._yielding is not None:
+            return effects + self._go_on_yielding(self._yielding)
+        effects += self._begin_claim() if self.claim is None else self._go_on(self.claim)
+        return effects + self._ask_around() if self.claim is None and self._is_in_doubt() else effects
+
+    def _wake(self, now: float) -> None:
+        """Note the time; after a pause the epoch is in doubt."""
+        was_paused, self.now = now - self.now > PAUSE_S, now
+        if was_paused:
+            self._doubt()
+
+    def _doubt(self) -> None:
+        """Command nothing until the epoch is confirmed."""
+        self.sure, self.claim = False, None
+        self._yielding: _Yielding | None = None
+        self._reports = Reports(self.post.meters)
+        self._knows: dict[ControllerId, tuple[float, Known]] = {}
+        self._asked_who = self._asked_meters = self.now - BEAT_S
+
+    def _is_in_doubt(self) -> bool:
+        watched = self.watched
+        return watched is None or not self.kept.highest[0] or not self.signs.lines[watched].alive(self.now)
+
+    def _ask_around(self) -> list[Effect]:
+        """Ask the others and some meters under which epoch the microgrid is managed."""
+        effects: list[Effect] = []
+        if self.now - self._asked_who >= BEAT_S:
+            self._asked_who = self.now
+            effects += [Tell(name, Who(microgrid=self.post.microgrid)) for name in (*self.post.others, UTILITY)]
+        return effects + (self._ask_meters(None) if self.now - self._asked_meters >= METER_ANSWER_S else [])
+
+    def _ask_meters(self, about: ControllerId | None) -> list[Effect]:
+        self._asked_meters = self.now
+        return [AskMeters(self.post.microgrid, about, ASKED_METERS)]
+
+    # Claims
+
+    def _fails(self, name: ControllerId) -> bool:
+        return self.signs.lines[name].fails(self.post.microgrid, self.now)
+
+    def _may_claim(self) -> bool:
+        """Return whether it is the one that claims: able, without the utility, and the first of those that could."""
+        if not self.means or self.now < self._claim_after or self.signs.lines[UTILITY].alive(self.now):
+            return False
+        nearer = [name for name in self.post.before if name != self.watched]
+        return all(self._fails(name) or not self.signs.lines[name].alive(self.now) for name in nearer)
+
+    def _begin_claim(self) -> list[Effect]:
+        """Begin a claim when the manager's sign is late; without any other manager, claim at once."""
+        if not self._may_claim():
+            return []
+        lost = self.watched
+        if lost is None:
+            return self._claim_above([]) if self._nobody_else() else []
+        if not (self.signs.lines[lost].suspect(self.now) or self._fails(lost)):
+            return []
+        alive = (name for name in self.post.others if name != lost and self.signs.lines[name].alive(self.now))
+        self._nonce += 1
+        self.claim = Claim(lost, self._nonce, self.now, next(alive, None))
+        if self.claim.asked is None:
+            return self._go_on(self.claim)
+        epoch = self.kept.highest if self.kept.highest[0] else (0, self.post.ranks[lost])
+        return [Tell(self.claim.asked, Ask(microgrid=self.post.microgrid, lost=epoch, nonce=self._nonce))]
+
+    def _nobody_else(self) -> bool:
+        """Return whether meters, and the others that are alive, answered: then none but the own rank is known."""
+        answers = len(self._reports.by_meter)
+        waited = self.now - self._asked_meters >= METER_ANSWER_S - 0.5
+        answered = answers >= min(ASKED_METERS, self.post.meters) or (waited and answers >= self._reports.needed)
+        alive = [name for name in self.post.others if self.signs.lines[name].alive(self.now)]
+        return answered and all(name in self._knows for name in alive)
+
+    def _go_on(self, claim: Claim) -> list[Effect]:
+        """Go on with a claim: end it, wait, ask meters, or take the microgrid over."""
+        fails, line = self._fails(claim.lost), self.signs.lines[claim.lost]
+        is_over = self.now - claim.began > GIVEN_UP_S or not (fails or line.suspect(self.now)) or not self._may_claim()
+        if claim.refused or is_over:
+            self.claim = None
+            self._claim_after = self.now + (BEAT_S if claim.refused else 0)
+            return []
+        if fails and claim.is_granted(self._reports.needed):
+            return self._claim_above(claim.epochs)
+        asks_meters = claim.asked is None or claim.vote == "nothing" or (fails and claim.vote is None)
+        if not asks_meters or self.now - claim.meters_asked <= METER_ANSWER_S + 1:
+            return []
+        claim.meters_asked = self.now
+        return self._ask_meters(claim.lost)
+
+    def _claim_above(self, epochs: list[Epoch]) -> list[Effect]:
+        known = max([self.kept.highest, *(epoch for epoch in epochs if epoch[0] <= self.kept.highest[0] + STEP)])
+        # A store without a grant may be a new one: the one before it may have granted what nobody saw.
+        more = self._boot % FIRST_STEPS if self.kept.held[0] <= 1 else 0
+        return self._hold((self._reports.above(known) + more, self.post.ranks[self.post.own]))
+
+    # Epochs
+
+    def _hold(self, epoch: Epoch) -> list[Effect]:
+        """Manage the microgrid under a new epoch from now on."""
+        self.kept = Kept(epoch, epoch)
+        self.sure, self.claim, self._yielding = True, None, None
+        self._return_after, self._failed_returns = self.now, 0
+        tell = [Tell(name, self.known()) for name in (*self.post.others, UTILITY)]
+        return [Keep(self.post.microgrid, self.kept), Begin(self.post.microgrid, epoch), *tell]
+
+    def _adopt(self, epoch: Epoch) -> list[Effect]:
+        """Know a higher epoch; a manager is deposed by it."""
+        was_manager = self.commands
+        self.kept = Kept(self.kept.held, epoch)
+        self.claim, self._yielding = None, None
+        self.sure = self.sure and not was_manager
+        tell: list[Effect] = [Tell(UTILITY, self.known())] if was_manager else []
+        return [Keep(self.post.microgrid, self.kept), *tell]
+
+    def _confirm(self) -> list[Effect]:
+        """Be sure of the held epoch; the utility learns it."""
+        if self.sure or not self._holds:
+            return []
+        self.sure = True
+        return [Tell(UTILITY, self.known())]
+
+    # Return
+
+    def _give_back(self) -> list[Effect]:
+        """Give the microgrid to a steady controller that comes before this one."""
+        first = self._first_steady()
+        if first is None or self.now < self._return_after:
+            return []
+        at, said = self._knows.get(first, (0.0, None))
+        # What it said earlier is not enough: it may have died since.
+        if said is None or said.meters < max(1, self.means.connected) or self.now - at > FRESH_S:
+            if self.now - self._asked_who < BEAT_S:
+                return []
+            self._asked_who = self.now
+            return [Tell(first, Who(microgrid=self.post.microgrid))]
+        epoch = (self.kept.held[0] + 1, self.post.ranks[first])
+        self.kept = Kept(self.kept.held, epoch)
+        self._yielding = _Yielding(first, self.now, self.now)
+        return [Keep(self.post.microgrid, self.kept), Tell(first, Yield(microgrid=self.post.microgrid, epoch=epoch))]
+
+    def _first_steady(self) -> ControllerId | None:
+        lines = ((name, self.signs.lines[name]) for name in self.post.before)
+        return next((n for n, line in lines if line.steady_s(self.post.microgrid, self.now) >= RETURN_AFTER_S), None)
+
+    def _go_on_yielding(self, yielding: _Yielding) -> list[Effect]:
+        """Repeat a yield until it is answered, or given up; then the rules of loss hold for its receiver."""
+        if self.now - yielding.began > ANSWER_S:
+            self._yielding = None
+            self._return_after = self.now + min(RETRY_S * 2**self._failed_returns, RETRY_MOST_S)
+            self._failed_returns += 1
+            return []
+        if self.now - yielding.sent < 1:
+            return []
+        yielding.sent = self.now
+        return [Tell(yielding.to, Yield(microgrid=self.post.microgrid, epoch=self.kept.highest))]
+
+    # Messages
+
+    def handle(self, sender: ControllerId, message: CliqueMessage, now: float) -> list[Effect]:
+        """Handle a message of a member of the clique, or of the utility."""
+        self._wake(now)
+        match message:
+            case Who():
+                return [Tell(sender, self.known())]
+            case Known():
+                return self._told(sender, message)
+            case Ask():
+                self._voter.waiting.append(Asked(sender, message, now))
+                return self._votes()
+            case Vote():
+                return self._voted(sender, message)
+            case Yield():
+                is_step = message.epoch[0] <= self.kept.highest[0] + STEP
+                return self._offered(sender, message.epoch, self.kept.highest) if is_step else []
+            case Grant():
+                return self._offered(sender, message.epoch, message.replaces)
+
+    def _votes(self) -> list[Effect]:
+        """Answer the questions whose time has come."""
+        if not self._voter.waiting:
+            return []
+        lines = {} if self.commands else {self.post.ranks[name]: self.signs.lines[name] for name in self.post.others}
+        return [
+            Tell(one.by, Vote(microgrid=self.post.microgrid, nonce=one.ask.nonce, saw=saw, highest=self.kept.highest))
+            for one, saw in self._voter.take(self.now, lines, self.kept.highest)
+        ]
+
+    def _told(self, sender: ControllerId, known: Known) -> list[Effect]:
+        """Learn what another one knows."""
+        self._knows[sender] = self.now, known
+        if known.manages:
+            self.signs.says(sender, self.post.microgrid, self.now, able=True)
+        if known.highest <= self.kept.highest:
+            if self._yielding is not None and sender == self._yielding.to and known.manages:
+                self._yielding = None
+            return [] if known.doubts else self._confirm()
+        # A controller's own word counts where nothing is at stake; the utility's, and two meters', depose.
+        is_step = known.highest[0] <= self.kept.highest[0] + STEP
+        is_own_word = sender == self.post.names.get(known.highest[1]) and is_step and not self.commands
+        if sender == UTILITY or is_own_word:
+            return self._adopt(known.highest)
+        return [] if self.now - self._asked_meters < METER_ANSWER_S else self._ask_meters(None)
+
+    def _voted(self, sender: ControllerId, vote: Vote) -> list[Effect]:
+        claim = self.claim
+        if claim is None or vote.nonce != claim.nonce or sender != claim.asked:
+            return []
+        claim.vote = vote.saw
+        claim.epochs.append(vote.highest)
+        return self._go_on(claim)
+
+    def _offered(self, sender: ControllerId, epoch: Epoch, replaces: Epoch) -> list[Effect]:
+        """Take a microgrid that the manager or the utility gives, unless more is known here."""
+        is_mine = epoch[1] == self.post.ranks[self.post.own]
+        if is_mine and self.kept.highest < epoch and self.kept.highest <= replaces and self.means:
+            return self._hold(epoch)
+        return [Tell(sender, self.known())]
+
+    def meter_said(self, meter: MeterId, epoch: Epoch, now: float, acknowledged: bool | None = None) -> list[Effect]:
+        """Handle the epoch that a meter reports, and whether a controller that it was asked about acknowledged."""
+        self._wake(now)
+        self._reports.say(meter, epoch)
+        if self.claim is not None and acknowledged is not None:
+            self.claim.acknowledged[meter] = acknowledged
+        if (believed := self._reports.believed(self.kept.highest)) > self.kept.highest:
+            return self._adopt(believed)
+        effects = self._confirm() if self._reports.confirm(self.kept.held) else []
+        return effects if self.claim is None else effects + self._go_on(self.claim)

@@ -1,0 +1,171 @@
+"""Bugs that the worlds must find: each takes away one guard of the takeover's rules."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from unittest.mock import patch
+
+from commonwatt.cliques.signs import Line
+from commonwatt.device.epoch_guard import EpochGuard
+from commonwatt.protocol.commands import Epoch
+from gateway.takeover import member
+from gateway.takeover.effects import AskMeters, Effect, Keep, Kept
+from gateway.takeover.member import Member
+from gateway.takeover.reports import Reports
+from harness.takeover import world
+from utility.takeover.grants import Grants
+
+Bug = Callable[[], AbstractContextManager[object]]
+
+
+def _equal_ranks() -> AbstractContextManager[object]:
+    return patch.dict(world.RANKS, {"r002": 1})
+
+
+@contextmanager
+def _not_durable() -> Iterator[None]:
+    """A claim is not durable before its first command."""
+    hold = Member._hold
+
+    def forgetting(self: Member, epoch: Epoch) -> list[Effect]:
+        return [effect for effect in hold(self, epoch) if not isinstance(effect, Keep)]
+
+    with patch.object(Member, "_hold", forgetting):
+        yield
+
+
+@contextmanager
+def _no_fence() -> Iterator[None]:
+    """A deposed manager commands on."""
+    with patch.object(Member, "_holds", property(lambda self: self.kept.held[0] > 0)):
+        yield
+
+
+@contextmanager
+def _forgets() -> Iterator[None]:
+    """A deposed manager forgets it at a restart, and is sure of its epoch."""
+    begin = Member.__init__
+
+    def forgetting(self: Member, *given: object) -> None:
+        begin(self, *given)  # type: ignore[arg-type]
+        self.kept = Kept(self.kept.held, self.kept.held)
+        self.sure = True
+
+    with patch.object(Member, "__init__", forgetting):
+        yield
+
+
+@contextmanager
+def _always_sure() -> Iterator[None]:
+    """A manager that was paused, or has an old store, does not doubt its epoch."""
+    doubt = Member._doubt
+
+    def never(self: Member) -> None:
+        doubt(self)
+        self.sure = True
+
+    with patch.object(Member, "_doubt", never):
+        yield
+
+
+@contextmanager
+def _raised() -> Iterator[None]:
+    """A controller raises its own epoch above what a meter reports of its own rank, without a grant."""
+    said = Member.meter_said
+
+    def raising(self: Member, meter: int, epoch: Epoch, *more: object) -> list[Effect]:
+        if epoch > self.kept.highest and epoch[1] == self.post.ranks[self.post.own]:
+            self.kept = Kept((epoch[0] + 1, epoch[1]), (epoch[0] + 1, epoch[1]))
+            self.sure = True
+        return said(self, meter, epoch, *more)  # type: ignore[arg-type]
+
+    with patch.object(Member, "meter_said", raising):
+        yield
+
+
+@contextmanager
+def _asks_about_itself() -> Iterator[None]:
+    """The question names the asker, whose own acknowledgement ends its claim."""
+    ask = Member._ask_meters
+
+    def about_itself(self: Member, about: str | None) -> list[Effect]:
+        asked = ask(self, about)
+        return [
+            AskMeters(each.microgrid, self.post.own, each.count) if about and isinstance(each, AskMeters) else each
+            for each in asked
+        ]
+
+    with patch.object(Member, "_ask_meters", about_itself):
+        yield
+
+
+def _only_lost(line: Line, _: str, now: float) -> bool:
+    return line.lost(now)
+
+
+@contextmanager
+def _collector_hides() -> Iterator[None]:
+    """A manager that can't command, but beats, is never lost."""
+    with patch.object(Line, "fails", _only_lost):
+        yield
+
+
+@contextmanager
+def _one_meter_believed() -> Iterator[None]:
+    """One meter's word deposes."""
+    begin = Reports.__init__
+
+    def believing(self: Reports, meters: int) -> None:
+        begin(self, meters)
+        self.needed = 1
+
+    with patch.object(Reports, "__init__", believing):
+        yield
+
+
+@contextmanager
+def _raises_all_day() -> Iterator[None]:
+    """A meter lets one rank raise its epoch for ever."""
+    with patch.object(EpochGuard, "_recent", return_value=[]):
+        yield
+
+
+@contextmanager
+def _old_grant() -> Iterator[None]:
+    """The utility's grant is taken, whatever is known since."""
+    offered = Member._offered
+
+    def taking(self: Member, sender: str, epoch: Epoch, replaces: Epoch) -> list[Effect]:
+        if epoch[1] == self.post.ranks[self.post.own] and not self.commands:
+            return self._hold(epoch)
+        return offered(self, sender, epoch, replaces)
+
+    with patch.object(Member, "_offered", taking), patch.object(Grants, "_told", _told_without_clearing):
+        yield
+
+
+def _told_without_clearing(*_: object) -> list[object]:
+    return []
+
+
+@contextmanager
+def _stale_yield() -> Iterator[None]:
+    """A microgrid is given back to whom an old answer says that it lives."""
+    with patch.object(member, "FRESH_S", 1e9):
+        yield
+
+
+BUGS: dict[str, Bug] = {
+    "equal ranks": _equal_ranks,
+    "a term that is not durable": _not_durable,
+    "a fenced manager commands on": _no_fence,
+    "a fence forgotten at a restart": _forgets,
+    "a paused manager is sure": _always_sure,
+    "the own rank raised without a grant": _raised,
+    "the asker's own acknowledgement ends its claim": _asks_about_itself,
+    "a dead manager hidden by a living collector": _collector_hides,
+    "an epoch adopted from one meter": _one_meter_believed,
+    "a thief that raises all day": _raises_all_day,
+    "a grant repeated after a claim": _old_grant,
+    "a yield to whom an old answer names": _stale_yield,
+}
+"""The bugs, by their names."""

@@ -1,0 +1,323 @@
+"""Takeover in a world of one clique: who manages a microgrid after each fault, how soon, and never two at once."""
+
+from collections.abc import Callable
+from itertools import combinations, permutations
+
+import pytest
+
+from commonwatt.cliques.formation import manager
+from commonwatt.device.epoch_guard import RAISES
+from commonwatt.protocol.topics import UTILITY
+from harness.takeover.campaign import Campaign, Watch
+from harness.takeover.planted import BUGS
+from harness.takeover.small import Bounds, BrokenError, Explorer
+from harness.takeover.world import METERS, NAMES, ORDERS, RANKS, World
+
+BEGINS_S = 100.0  # seconds until everybody knows everybody
+BOTH = pytest.mark.parametrize("has_utility", [True, False], ids=["with the utility", "without it"])
+
+
+def begun(seed: int = 1, *, has_utility: bool = True, tick_s: float = 0.1) -> tuple[World, Watch]:
+    world = World(seed, has_utility=has_utility, tick_s=tick_s)
+    watch = Watch(world)
+    world.run(BEGINS_S + world.chance.random() * 4)
+    assert [world.managed(grid) for grid in NAMES] == list(NAMES)
+    watch.changed = world.now
+    return world, watch
+
+
+def managers(world: World) -> dict[str, str | None]:
+    return {grid: world.managed(grid) for grid in NAMES}
+
+
+def taken_over(world: World, grid: str, by: str) -> bool:
+    """Return whether a meter obeyed a controller."""
+    meters = (meter for (of, _), meter in world.meters.items() if of == grid)
+    return any(epoch[1] == RANKS[by] for meter in meters for _, epoch in meter.obeyed)
+
+
+def ended(world: World, watch: Watch) -> None:
+    """Mend everything; all is as at the beginning, and nothing was broken."""
+    watch.changed = world.now
+    world.heal()
+    world.run(300)
+    watch.end()
+    assert world.broken == []
+    assert managers(world) == dict(zip(NAMES, NAMES, strict=True))
+
+
+@BOTH
+@pytest.mark.parametrize("dead", [one for n in (0, 1, 2) for one in combinations(NAMES, n)], ids=str)
+def test_the_managers_are_those_of_the_table(dead: tuple[str, ...], has_utility: bool) -> None:  # req: P1
+    world, watch = begun(has_utility=has_utility)
+    for name in dead:
+        world.kill(name)
+    world.run(60)
+    alive = [name for name in NAMES if name not in dead]
+    assert managers(world) == {grid: manager(ORDERS[grid], alive) for grid in NAMES}
+    ended(world, watch)
+
+
+@BOTH
+@pytest.mark.parametrize("seed", range(20))
+def test_the_first_command_is_accepted_within_five_seconds(seed: int, has_utility: bool) -> None:
+    world, _ = begun(seed, has_utility=has_utility)
+    world.kill("r001")
+    assert world.run_until(lambda: taken_over(world, "r001", "r002"), 5.0), world.story
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_one_survivor_asks_the_meters_and_commands_within_nine_seconds(seed: int) -> None:
+    world, _ = begun(seed, has_utility=False)
+    world.kill("r001")
+    world.kill("r003")
+    assert world.run_until(lambda: taken_over(world, "r001", "r002"), 9.0), world.story
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_head_end_is_lost_in_the_same_second(seed: int) -> None:
+    world, _ = begun(seed)
+    world.kill("r001")
+    world.stop_utility()
+    assert world.run_until(lambda: taken_over(world, "r001", "r002"), 15.0), world.story
+
+
+@BOTH
+def test_a_stopped_manager_that_goes_on_commands_nothing(has_utility: bool) -> None:
+    world, watch = begun(has_utility=has_utility)
+    world.stop("r001")
+    world.run(60)
+    assert world.managed("r001") == "r002"
+    before = {n: world.meters["r001", n].guard.epoch for n in range(METERS)}
+    world.go_on("r001")
+    watch.changed = world.now
+    world.run(20)
+    assert {n: world.meters["r001", n].guard.epoch for n in range(METERS)} == before
+    assert world.managers("r001") == ["r002"]
+    ended(world, watch)
+
+
+def test_two_against_one_while_the_meters_hear_both() -> None:
+    world, watch = begun(has_utility=False)
+    world.cut_off("r001")
+    watch.changed = world.now
+    world.run(60)
+    assert managers(world) == {"r001": "r002", "r002": "r002", "r003": "r003"}
+    assert world.managers("r001") == ["r002"], "the one is deposed by its meters"
+    ended(world, watch)
+
+
+def test_two_against_one_while_its_meters_hear_the_one_only() -> None:
+    world, watch = begun(has_utility=False)
+    world.cut_off("r001")
+    for name in ("r002", "r003"):
+        world.hide(name, ("r001",))
+    world.run(120)
+    assert managers(world) == dict(zip(NAMES, NAMES, strict=True))
+    ended(world, watch)
+
+
+@BOTH
+def test_controllers_that_see_each_other_but_not_the_meters(has_utility: bool) -> None:
+    world, watch = begun(has_utility=has_utility)
+    world.hide("r001", ("r001",))
+    world.run(40)
+    assert managers(world) == {"r001": "r002", "r002": "r002", "r003": "r003"}
+    ended(world, watch)
+
+
+@BOTH
+def test_a_gateway_whose_store_takes_no_commits(has_utility: bool) -> None:
+    world, watch = begun(has_utility=has_utility)
+    world.set_commits("r001", works=False)
+    world.run(40)
+    assert world.managed("r001") == "r002"
+    world.set_commits("r001", works=True)
+    ended(world, watch)
+
+
+@pytest.mark.parametrize(("source", "to"), list(permutations((*NAMES, UTILITY), 2)))
+def test_a_line_that_works_one_way_leaves_a_manager(source: str, to: str) -> None:
+    world, watch = begun()
+    world.cut.add((source, to))
+    watch.changed = world.now
+    world.run(120)
+    assert None not in managers(world).values()
+    ended(world, watch)
+
+
+@BOTH
+def test_a_planned_stop_is_no_loss(has_utility: bool) -> None:
+    world, watch = begun(has_utility=has_utility)
+    core = world.machines["r001"].core
+    assert core is not None
+    world.perform("r001", core.leave())
+    world.run(0.5)
+    world.kill("r001")
+    watch.changed = world.now + 90
+    world.run(90)
+    assert world.managers("r001") == []
+    world.start("r001")
+    world.run(10)
+    assert managers(world) == dict(zip(NAMES, NAMES, strict=True))
+    assert len(world.grants) == len(NAMES), "nobody was granted anything"
+    ended(world, watch)
+
+
+@BOTH
+@pytest.mark.parametrize("store", ["its own", "old", "empty"])
+@pytest.mark.parametrize("away_s", [1.0, 4.4, 6.0, 60.0])
+def test_the_owner_comes_back(store: str, away_s: float, has_utility: bool) -> None:
+    world, watch = begun(has_utility=has_utility)
+    world.kill("r001")
+    world.run(away_s)
+    world.start("r001", store)
+    watch.changed = world.now
+    world.run(60)
+    assert world.managed("r001") is not None
+    ended(world, watch)
+
+
+def test_a_grant_that_nobody_saw_before_its_store_was_lost_is_not_made_again() -> None:
+    world, watch = begun(has_utility=False)
+    world.kill("r001")
+    world.kill("r003")
+    assert world.run_until(lambda: len(world.grants) > len(NAMES), 60)
+    world.kill("r002")
+    world.start("r002", "empty")
+    world.run(60)
+    assert world.managed("r001") == "r002"
+    ended(world, watch)
+
+
+def test_the_utility_comes_back_late_and_adopts_what_the_clique_decided() -> None:
+    world, watch = begun()
+    world.stop_utility()
+    world.kill("r001")
+    world.run(60)
+    granted = len(world.grants)
+    world.start_utility()
+    world.run(60)
+    assert len(world.grants) == granted
+    assert world.database["r001"].adopted[1] == RANKS["r002"]
+    ended(world, watch)
+
+
+@pytest.mark.parametrize("order", list(permutations(NAMES)), ids=str)
+def test_all_are_down_and_come_back_in_any_order(order: tuple[str, ...]) -> None:
+    world, watch = begun(has_utility=False)
+    for name in NAMES:
+        world.kill(name)
+    world.run(600)
+    for name in order:
+        world.start(name)
+        watch.changed = world.now
+        world.run(90)
+        assert None not in managers(world).values(), f"{name} is up"
+    ended(world, watch)
+
+
+@BOTH
+def test_flapping_for_an_hour_hands_over_at_most_three_times(has_utility: bool) -> None:
+    world, watch = begun(has_utility=has_utility, tick_s=0.3)
+    for _ in range(90):
+        world.kill("r001")
+        world.run(20)
+        world.start("r001")
+        watch.changed = world.now
+        world.run(20)
+    assert len([epoch for grid, epoch in world.grants if grid == "r001"]) - 1 <= 3
+    ended(world, watch)
+
+
+def test_one_lying_meter_changes_nothing() -> None:
+    world, watch = begun(has_utility=False)
+    for rank in (1, 2, 4):
+        world.meters["r001", 0].says = (9, rank)
+        world.run(120)
+        assert len(world.grants) == len(NAMES)
+    world.meters["r001", 0].says = None
+    ended(world, watch)
+
+
+def test_an_invented_rank_that_two_meters_name_leaves_thirty_seconds_without_a_manager_at_most() -> None:
+    world, watch = begun(has_utility=False)
+    for n in (0, 1):
+        world.meters["r001", n].says = (9, 77)
+    world.run(120)
+    assert watch.unmanaged_s <= 30
+    for n in (0, 1):
+        world.meters["r001", n].says = None
+    ended(world, watch)
+
+
+def test_a_thief_that_raises_all_day_is_refused_and_the_owner_commands() -> None:
+    world, watch = begun(has_utility=False, tick_s=0.3)
+
+    taken = dict.fromkeys(range(METERS), 0)
+
+    def raises() -> None:
+        for n in range(METERS):
+            meter = world.meters["r001", n]
+            epoch = (meter.guard.epoch[0] + 1, 3)
+            if meter.guard.why_not(epoch, world.now) is None:
+                meter.guard.take(epoch, world.now)
+                taken[n] += 1
+        if world.now < 1_500:
+            world.after(1.0, raises)
+
+    raises()
+    watch.changed = 1_500.0
+    world.run(1_450)
+    assert world.managed("r001") is not None
+    assert set(taken.values()) == {RAISES}
+    ended(world, watch)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_whatever_happens_one_manages(seed: int) -> None:
+    campaign = Campaign(seed)
+    assert campaign.run() == [], "\n".join(campaign.world.story)
+
+
+@pytest.mark.parametrize("bounds", [Bounds(faults=2, ticks=8), Bounds(faults=1, losses=1, ticks=6)], ids=str)
+def test_after_every_schedule_of_faults_one_manages(bounds: Bounds) -> None:
+    seen = Explorer(bounds).explore()
+    assert seen.takeovers > 50
+
+
+@pytest.mark.parametrize("bug", ["a term that is not durable", "a fenced manager commands on"])
+def test_the_small_world_finds_what_is_taken_away(bug: str) -> None:
+    with BUGS[bug](), pytest.raises(BrokenError):
+        Explorer(Bounds(faults=1)).explore()
+
+
+def test_nothing_is_given_back_to_an_owner_that_died_again_meanwhile() -> None:
+    world, watch = begun()
+    world.kill("r001")
+    world.run(60)
+    world.start("r001")
+    world.run(58)
+    world.kill("r001")
+    watch.changed = world.now
+    for _ in range(100):
+        world.run(0.2)
+        assert world.managed("r001") == "r002"
+    ended(world, watch)
+
+
+FOUND_BY: dict[str, Callable[[], None]] = {
+    "a yield to whom an old answer names": test_nothing_is_given_back_to_an_owner_that_died_again_meanwhile,
+    "an epoch adopted from one meter": test_one_lying_meter_changes_nothing,
+    "a thief that raises all day": test_a_thief_that_raises_all_day_is_refused_and_the_owner_commands,
+}
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_each_planted_bug_is_found(bug: str) -> None:
+    with BUGS[bug]():
+        if bug in FOUND_BY:
+            with pytest.raises(AssertionError):
+                FOUND_BY[bug]()
+        else:
+            assert any(Campaign(seed).run() for seed in range(60))

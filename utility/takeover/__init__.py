@@ -1,0 +1,1 @@
+"""Which controller manages each microgrid: the utility's grants."""

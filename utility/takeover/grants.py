@@ -1,0 +1,177 @@
+"""The utility's grants: who manages each microgrid of a clique, while it is heard (docs/controllers.md, R10)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from commonwatt.cliques.signs import BEAT_S, Beat, Signs
+from commonwatt.model.units import ControllerId, MicrogridId
+from commonwatt.protocol.clique_messages import CliqueMessage, Grant, Known, Who
+from commonwatt.protocol.commands import Epoch
+
+STEP = 65_536  # the largest step of a counter that a meter takes
+QUIET_S = 30.0  # seconds after the start, or a loss of the head-end, in which nothing is granted
+
+
+@dataclass(frozen=True)
+class Granted:
+    """What the utility keeps of a microgrid."""
+
+    adopted: Epoch = (0, 0)  # the highest epoch that its holder confirmed
+    seen: Epoch = (0, 0)  # the highest epoch that anybody reported
+    top: int = 0  # the highest counter ever granted
+    pending: Epoch | None = None  # what was granted and not yet answered
+
+
+@dataclass(frozen=True)
+class KeepGranted:
+    """Make it durable before what follows."""
+
+    microgrid: MicrogridId
+    granted: Granted
+
+
+@dataclass(frozen=True)
+class TellController:
+    """Send a message to a controller; it may be lost."""
+
+    to: ControllerId
+    message: CliqueMessage
+
+
+@dataclass(frozen=True)
+class AnswerBeat:
+    """Send a datagram: an answer to a beat, or a probe; it may be lost."""
+
+    to: ControllerId
+    beat: Beat
+
+
+Done = KeepGranted | TellController | AnswerBeat
+
+
+class Grants:
+    """The microgrids of a clique, at the utility.
+
+    Args:
+        orders: Who may manage each microgrid, the first one first.
+        ranks: The ranks of all controllers.
+        kept: What the database has.
+        now: The time, of a clock that never goes back, seconds.
+    """
+
+    def __init__(
+        self,
+        orders: Mapping[MicrogridId, tuple[ControllerId, ...]],
+        ranks: Mapping[ControllerId, int],
+        kept: Mapping[MicrogridId, Granted],
+        now: float,
+    ) -> None:
+        self.orders, self._ranks = orders, ranks
+        self.granted = {name: kept.get(name, Granted()) for name in orders}
+        self.signs = Signs(sorted({name for order in orders.values() for name in order}), now)
+        self._quiet_until = now + QUIET_S
+        self._asked: dict[ControllerId, float] = {}
+        self._reported: set[tuple[ControllerId, MicrogridId]] = set()
+
+    def head_end_lost(self, now: float) -> None:
+        """Grant nothing for a while: the controllers may have granted by themselves."""
+        self._quiet_until = now + QUIET_S
+        self._reported.clear()
+
+    def beat(self, sender: ControllerId, beat: Beat, now: float) -> list[Done]:
+        """Handle a datagram."""
+        done: list[Done] = []
+        self.signs.sign(sender, now, beat)
+        for microgrid, order in self.orders.items():
+            if sender in order:
+                is_able = microgrid in beat.bits.able and beat.bits.commits
+                holds = self._holder(microgrid) != sender or microgrid in beat.bits.manages
+                self.signs.says(sender, microgrid, now, able=is_able and holds)
+                if microgrid in beat.bits.manages and self._holder(microgrid) != sender:
+                    done.append(TellController(sender, Who(microgrid=microgrid)))
+        if beat.is_answer:
+            return done
+        hears = frozenset(n for n, line in self.signs.lines.items() if n != sender and not line.suspect(now))
+        return [*done, AnswerBeat(sender, Beat(number=self.signs.next(sender), is_answer=True, hears=hears))]
+
+    def handle(self, sender: ControllerId, message: CliqueMessage, now: float) -> list[Done]:
+        """Handle a message of a controller."""
+        if sender not in self.signs.lines or message.microgrid not in self.orders:
+            return []
+        self.signs.sign(sender, now)
+        if isinstance(message, Who):
+            return [TellController(sender, self._known(message.microgrid))]
+        return self._told(sender, message, now) if isinstance(message, Known) else []
+
+    def _known(self, microgrid: MicrogridId) -> Known:
+        granted = self.granted[microgrid]
+        return Known(microgrid=microgrid, highest=granted.adopted, doubts=granted.pending is not None)
+
+    def _told(self, sender: ControllerId, known: Known, now: float) -> list[Done]:
+        if known.manages:
+            self.signs.says(sender, known.microgrid, now, able=True)
+        granted = self.granted[known.microgrid]
+        self._reported.add((sender, known.microgrid))
+        is_step = known.highest[0] <= max(granted.seen[0], granted.top) + STEP
+        confirms = (
+            is_step and known.manages and known.highest[1] == self._ranks[sender] and known.highest > granted.adopted
+        )
+        adopted = known.highest if confirms else granted.adopted
+        pending = None if granted.pending is not None and known.highest >= granted.pending else granted.pending
+        # A stolen controller could name any counter; the meters take steps alone.
+        seen = (min(known.highest[0], granted.seen[0] + STEP), known.highest[1])
+        new = Granted(adopted, max(granted.seen, seen), granted.top, pending)
+        if new == granted:
+            return []
+        self.granted[known.microgrid] = new
+        return [KeepGranted(known.microgrid, new)]
+
+    def tick(self, now: float) -> list[Done]:
+        """Do what is due."""
+        due = [name for name in self.signs.lines if self.signs.probe_is_due(name, now)]
+        done: list[Done] = [AnswerBeat(name, Beat(number=self.signs.next(name))) for name in due]
+        for microgrid in self.orders:
+            done += self._look(microgrid, now)
+        return done
+
+    def _holder(self, microgrid: MicrogridId) -> ControllerId | None:
+        rank = self.granted[microgrid].adopted[1]
+        return next((name for name in self.orders[microgrid] if self._ranks[name] == rank), None)
+
+    def _look(self, microgrid: MicrogridId, now: float) -> list[Done]:
+        order = self.orders[microgrid]
+        done: list[Done] = []
+        heard = [name for name in order if self.signs.lines[name].alive(now)]
+        for name in heard:
+            if (name, microgrid) not in self._reported and now - self._asked.get(name, -BEAT_S) >= BEAT_S:
+                self._asked[name] = now
+                done += [TellController(name, Who(microgrid=each)) for each in self.orders]
+        if now < self._quiet_until or any((name, microgrid) not in self._reported for name in heard):
+            return done
+        holder = self._holder(microgrid)
+        if holder is not None and not self.signs.lines[holder].fails(microgrid, now):
+            return done
+        able = [name for name in heard if not self.signs.lines[name].fails(microgrid, now)]
+        able = [name for name in able if microgrid not in self.signs.lines[name].unable]
+        if not able:
+            return done
+        return done + self._grant(microgrid, able[0], now)
+
+    def _grant(self, microgrid: MicrogridId, to: ControllerId, now: float) -> list[Done]:
+        granted = self.granted[microgrid]
+        if granted.pending is None or granted.pending[1] != self._ranks[to]:
+            epoch = (max(granted.seen[0], granted.top) + 1, self._ranks[to])
+            granted = Granted(granted.adopted, granted.seen, epoch[0], epoch)
+            self.granted[microgrid] = granted
+            self._asked[microgrid] = now
+            return [KeepGranted(microgrid, granted), self._told_grant(microgrid, to)]
+        if now - self._asked.get(microgrid, 0.0) < 1:
+            return []
+        self._asked[microgrid] = now
+        return [self._told_grant(microgrid, to)]
+
+    def _told_grant(self, microgrid: MicrogridId, to: ControllerId) -> TellController:
+        granted = self.granted[microgrid]
+        assert granted.pending is not None
+        # A controller that knows a higher epoch than the one replaced refuses, and says so.
+        return TellController(to, Grant(microgrid=microgrid, epoch=granted.pending, replaces=granted.seen))
