@@ -216,7 +216,7 @@ class Shell:
         disk = {"disk_free_bytes": self._disk.free_bytes, "disk_bytes": self._disk.size_bytes}
         household = {} if self._household is None else {"household": self._household.status()}
         view = own.view | connections | {"store": own.state | disk} | household | self._alarm_view()
-        others = {n: s.view | {"store": s.state} for n, s in self._work.stores.items() if s is not own}
+        others = {n: s.view | {"store": s.state} for n, s in self._work.stores.items() if s is not own and s.view}
         return view | ({"hosted": others} if others else {})
 
     def _warn(self, core: HostedMicrogrid) -> None:

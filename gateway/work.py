@@ -105,7 +105,7 @@ class Work:
                 log.info("%s: %s", core.microgrid, change)
         after = Step()
         if step.failed:
-            for microgrid in step.failed:
+            for microgrid in step.failed.keys() & self.stores.keys():  # The others were released meanwhile.
                 self.stores[microgrid].opening = True
             of_meters = [event for event in group if isinstance(event, FromMeter)]
             lost = [event for event in of_meters if self.controller.receivers(event)[0] in step.failed]

@@ -150,11 +150,12 @@ def test_nothing_is_published_before_the_commits_of_both(
     assert done[:4] == ["commit", "commit", "cw1/r001/1/d/ack", "cw1/r002/2/d/ack"]
 
 
+@pytest.mark.parametrize("failed", [HOME, OTHER])
 def test_a_store_that_fails_refuses_the_puts_of_its_own_microgrid_until_it_is_open_again(
-    controlled: Controlled, monkeypatch: pytest.MonkeyPatch
+    controlled: Controlled, monkeypatch: pytest.MonkeyPatch, failed: str
 ) -> None:
     monkeypatch.setattr(module, "REOPEN_AFTER_S", 0.0)
-    failing = controlled.work.stores[OTHER].store
+    failing = controlled.work.stores[failed].store
     broken, commit, opens = [True], Store.commit, HostedStore.open_again
 
     def commit_or_fail(store: Store, changes: list[Change]) -> None:
@@ -169,7 +170,8 @@ def test_a_store_that_fails_refuses_the_puts_of_its_own_microgrid_until_it_is_op
 
     monkeypatch.setattr(Store, "commit", commit_or_fail)
     monkeypatch.setattr(HostedStore, "open_again", open_again)
-    refused = {"cw1/r001/1/d/ack": Refusal.NONE, "cw1/r002/2/d/ack": Refusal.BUSY}
+    acks = {name: f"cw1/{name}/{meter}/d/ack" for name, meter in METERS.items()}
+    refused = {acks[name]: Refusal.BUSY if name == failed else Refusal.NONE for name in acks}
 
     async def play() -> None:
         work, sent = asyncio.create_task(controlled.work.run(lambda: None)), controlled.sent
@@ -180,17 +182,19 @@ def test_a_store_that_fails_refuses_the_puts_of_its_own_microgrid_until_it_is_op
             await become(lambda: len(statuses(sent)) == 2)
             assert statuses(sent) == refused
         broken.clear()
-        await become(lambda: not controlled.work.stores[OTHER].opening)
+        await become(lambda: not controlled.work.stores[failed].opening)
         sent.clear()
-        controlled.inbox.put(put(OTHER, 1))
+        controlled.inbox.put(put(failed, 1))
         await become(lambda: statuses(sent))
-        assert statuses(sent) == {"cw1/r002/2/d/ack": Refusal.NONE}
+        assert statuses(sent) == {acks[failed]: Refusal.NONE}
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
 
     asyncio.run(play())
-    assert controlled.parts(OTHER) == {2}
-    assert controlled.work.own.figures.failures == 0
+    assert controlled.parts(failed) == {METERS[failed]}
+    assert {name: bool(store.figures.failures) for name, store in controlled.work.stores.items()} == {
+        name: name == failed for name in METERS
+    }
 
 
 def test_commands_go_to_the_subtree_of_each_microgrid_with_the_controller_as_issuer(controlled: Controlled) -> None:
