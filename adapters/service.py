@@ -14,10 +14,11 @@ from adapters.metrics import Figures
 from adapters.source import AT_ONCE, Source
 from adapters.store import load_channels, load_handled
 from commonwatt.config.adapter import AdapterMeter, AdapterSettings
-from commonwatt.device.changes import new_meter
+from commonwatt.device.changes import new_meter, under_token
 from commonwatt.device.meter import Limits, Meter
 from commonwatt.device.shell import DeviceShell
 from commonwatt.device.store import DeviceStore
+from commonwatt.identity.devices import digest
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.tls import ClientTls, client_tls
@@ -51,6 +52,7 @@ class Service:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._shell = DeviceShell(settings.microgrid, store, self.tally, self._to_device)
         self._descriptions = {meter.id: foreign_meter(settings.microgrid, meter, readers) for meter in settings.meter}
+        digests = {}
         for meter in settings.meter:
             token = meter.token or tokens.get(str(meter.id))
             if token is None:
@@ -58,6 +60,7 @@ class Service:
                     f"meter {meter.id} has no token, here or in {settings.tokens}; the utility makes one: "
                     "commonwatt utility register"
                 )
+            digests[meter.id] = digest(token.encode())
             self._shell.add(meter.id, broker=settings.broker, token=token, tls=self._tls(meter), rng=rng)
         # The connection to the foreign meters' broker.
         self.source = Source(
@@ -78,6 +81,7 @@ class Service:
         )
         for description in self._descriptions.values():
             stored = store.load(description.id) or new_meter(description.id, clock.now())
+            stored = under_token(stored, digests[description.id])
             limits = Limits(resolution=1, log_records=settings.log_records)
             self.core.meters[description.id] = Meter(description, limits, stored, self.tally)
 
@@ -106,7 +110,7 @@ class Service:
     def figures(self) -> Figures:
         """Return the present figures; safe in any thread, since it only reads single values."""
         meters = list(self.core.meters.values())
-        links = list(self._shell.links.values())
+        links = [link for each in self._shell.links.values() for link in each.values()]
         return Figures(
             source_connected=self.source.connected,
             source_complaint=self.source.complaint,
@@ -123,8 +127,8 @@ class Service:
         """Handle what has arrived from the gateway at once, and what has arrived from meters, gathered."""
         now = self._clock.now()
         effects: Effects = []
-        for meter, leaf, payload in self._shell.take():
-            effects += self.core.receive(meter, leaf, payload, now)
+        for arrived in self._shell.take():
+            effects += self.core.receive(arrived.meter, arrived.leaf, arrived.payload, now)
         if self.source.connects != self._connects:
             self._connects = self.source.connects
             effects += self.core.reconnected(self.source.sessions)

@@ -13,13 +13,17 @@ from dataclasses import replace
 from functools import partial
 
 from commonwatt.config.meters import MetersSettings
-from commonwatt.device.changes import new_meter
+from commonwatt.device.brokers import Brokers, Installed
+from commonwatt.device.changes import new_meter, under_token
 from commonwatt.device.delivery import Tally
+from commonwatt.device.description import Description
 from commonwatt.device.desired_states import Commanded
 from commonwatt.device.meter import Limits, Meter
-from commonwatt.device.shell import DeviceShell
+from commonwatt.device.sessions import Sessions
+from commonwatt.device.shell import DeviceShell, Other
 from commonwatt.device.store import DeviceStore
 from commonwatt.device.timers import Timers
+from commonwatt.identity.devices import digest
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
@@ -69,6 +73,7 @@ class MicrogridMeters:
         """Take its settings; ``faults``: of this microgrid alone."""
         # The cores by id; after a failure the old core stays until it is built again from the store.
         self.meters: dict[MeterId, Meter] = {}
+        self._sessions: dict[MeterId, Sessions] = {}
         self.tally = tally  # event counts of all meters, by kind and result
         self.last = last_slot(store)  # the last slot in the store at the start; ``None`` in a new store
         self.cold = cold_places(store)  # for how long places were still cold then (``Step.cold``)
@@ -91,6 +96,7 @@ class MicrogridMeters:
         self._waiting: deque[Passed | EpochSeconds] = deque()
         self._busy_since: float | None = None
         self._descriptions = {m.id: m for m in microgrid.meters if m.emulated}
+        self._digests: dict[MeterId, str] = {}
         self._boundary = {m.id for m in microgrid.meters if m.emulated and m.function is Function.BOUNDARY}
         self._faults = faults
         self._wrong: Mapping[str, MeterFault] = {}
@@ -103,11 +109,15 @@ class MicrogridMeters:
         self._switch = BoundarySwitch(self._delay_s, Kept(is_open=False))
         self._written: Kept | None = None
         self._shell = DeviceShell(microgrid.id, store, self.tally)
+        home = Installed(name=microgrid.id, rank=settings.broker_rank)
+        self._installed = [home, *(Installed(name=b.name, rank=b.rank, warm=b.warm) for b in settings.brokers)]
+        others = {b.name: Other(b.address, b.warm) for b in settings.brokers}
         for meter in self._descriptions:
             token = tokens.get(str(meter))
             if token is None:
                 raise ConfigError(f"meter {meter} has no token; write a new token file: commonwatt utility register")
-            self._shell.add(meter, broker=settings.broker, token=token, tls=self._tls(meter), rng=rng)
+            self._digests[meter] = digest(token.encode())
+            self._shell.add(meter, broker=settings.broker, token=token, tls=self._tls(meter), rng=rng, others=others)
 
     @property
     def writing(self) -> Work:
@@ -129,8 +139,7 @@ class MicrogridMeters:
         """Load the meters from the store."""
         now = self._clock.machine()
         for meter, description in self._descriptions.items():
-            stored = self._store.load(meter) or new_meter(meter, now)
-            self.meters[meter] = Meter(description, self._limits, stored, self.tally)
+            self._build(meter, description, now)
         was_open = any(self.meters[meter].state.bits & State.SWITCH_OPEN for meter in self._boundary)
         self._switch = BoundarySwitch(self._delay_s, kept_switch(self._store) or Kept(was_open))
 
@@ -180,12 +189,13 @@ class MicrogridMeters:
     def figures(self) -> Figures:
         """Return the present figures; safe in any thread, since it only reads single values."""
         meters = list(self.meters.values())
-        links = self._shell.links.values()
+        by_meter = [list(each.values()) for each in list(self._shell.links.values())]
+        links = [link for each in by_meter for link in each]
         return Figures(
             time=int(self._clock.time()),
             lag_s=self._clock.lag_s(self.slot_end),
             meters=len(self._shell.links),
-            connected=sum(link.connected for link in links),
+            connected=sum(any(link.connected for link in each) for each in by_meter),
             made=sum(meter.state.made for meter in meters),
             acknowledged=sum(meter.state.acknowledged for meter in meters),
             events_made=sum(meter.state.next_event - 1 for meter in meters),
@@ -264,16 +274,16 @@ class MicrogridMeters:
         effects: Effects = []
         for meter in self._failing.due(now):
             effects += self._recover(meter, now) if meter in self._down else self._fail(meter, now)
-        for meter, leaf, payload in self._shell.take():
-            if meter not in self._down and meter not in self._dead:
-                effects += self.meters[meter].receive(leaf, payload, now)
-                self._timers.set(meter, self.meters[meter].wake_at)
+        for arrived in self._shell.take():
+            if arrived.meter not in self._down and arrived.meter not in self._dead:
+                effects += self._sessions[arrived.meter].handle(arrived, now)
+                self._fed(arrived.meter)
         if self._waiting:
             effects += self._slot(self._waiting.popleft())
         for meter in self._timers.due(now):
             if meter not in self._down and meter not in self._dead:
-                effects += self.meters[meter].tick(now)
-                self._timers.set(meter, self.meters[meter].wake_at)
+                effects += self._sessions[meter].tick(now)
+                self._fed(meter)
         return effects
 
     def _slot(self, passed: Passed | EpochSeconds) -> Effects:
@@ -289,8 +299,9 @@ class MicrogridMeters:
         self._be_silent(passed, at)
         off = self._down | self._dead
         for meter in self._boundary - off:
-            effects += self.meters[meter].sense(passed.bits, self._clock.machine())
-            self._timers.set(meter, self.meters[meter].wake_at)
+            sessions = self._sessions[meter]
+            effects += sessions.routed(sessions.meter.sense(passed.bits, self._clock.machine()))
+            self._timers.set(meter, sessions.wake_at)
         if has_slot(self._store, passed.slot_end):
             return effects  # recorded while the clock was ahead; a slot is recorded once
         for meter, core in self.meters.items():
@@ -304,7 +315,7 @@ class MicrogridMeters:
     def _boot(self, meter: MeterId, *, power_lost: bool) -> Effects:
         now = self._clock.machine()
         effects: Effects = [*self.meters[meter].boot(now, power_lost=power_lost)]
-        self._timers.set(meter, self.meters[meter].wake_at)
+        self._timers.set(meter, self._sessions[meter].wake_at)
         fails_at = self._failures.next_after(now)
         stop_at = self._clock.stop_at
         # After the last slot the meters only deliver: they don't fail any more.
@@ -323,11 +334,22 @@ class MicrogridMeters:
     def _recover(self, meter: MeterId, now: float) -> Effects:
         """Build a meter again from its stored state."""
         self._down.discard(meter)
-        stored = self._store.load(meter) or new_meter(meter, now)
-        self.meters[meter] = Meter(self._descriptions[meter], self._limits, stored, self.tally)
+        self._build(meter, self._descriptions[meter], now)
         self._connect([meter])
         self.tally["failure", "recovered"] += 1
         return self._boot(meter, power_lost=True)
+
+    def _build(self, meter: MeterId, description: Description, now: float) -> None:
+        """Build a meter from its stored state."""
+        stored = under_token(self._store.load(meter) or new_meter(meter, now), self._digests[meter])
+        core = self.meters[meter] = Meter(description, self._limits, stored, self.tally)
+        brokers = Brokers(meter, self._installed, self._settings.clique, stored.order)
+        self._sessions[meter] = Sessions(core, brokers)
+
+    def _fed(self, meter: MeterId) -> None:
+        """Set a meter's timer, and hold its sessions, after it was fed."""
+        self._timers.set(meter, self._sessions[meter].wake_at)
+        self._connect([meter])
 
     def _die_and_return(self, dead: frozenset[MeterId]) -> Effects:
         """Switch off the meters whose own battery is empty, and boot those whose place has voltage again (T9)."""
@@ -350,12 +372,10 @@ class MicrogridMeters:
         self._connect(changed)
 
     def _connect(self, meters: Iterable[MeterId]) -> None:
-        """Connect meters, or cut the connection of those that are off or silent."""
+        """Connect meters, or cut the connections of those that are off or silent."""
         for meter in meters:
-            if meter in self._down or meter in self._dead or meter in self._silent:
-                self._shell.links[meter].pause()
-            else:
-                self._shell.links[meter].resume()
+            is_cut = meter in self._down or meter in self._dead or meter in self._silent
+            self._shell.hold(meter, () if is_cut else self._sessions[meter].brokers.sessions)
 
     def _wait_s(self) -> float | None:
         """Return the real seconds until the next slot, timer or failure; ``None``: none is due."""

@@ -1,7 +1,7 @@
 """The settings of a fleet of emulated meters."""
 
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -48,6 +48,22 @@ class PlantSettings(Settings):
         return self
 
 
+_RANK = "Commands that come over {} are obeyed only under this rank of their epoch; without it, under any."
+
+Rank = Annotated[int | None, Field(ge=0, lt=2**16)]
+
+
+class InstalledBroker(Settings):
+    """A further broker of emulated meters."""
+
+    name: MicrogridName = Field(examples=["r002"], description="The controller of this broker.")
+    address: Address = Field(examples=["127.0.0.1:1884"], description="Its address.")
+    rank: Rank = Field(None, description=_RANK.format("this broker"))
+    warm: bool = Field(
+        False, description="Whether each meter holds a silent session there, if the broker is one of `clique`."
+    )
+
+
 class MetersSettings(Settings):
     """A fleet of emulated meters: all meters of one microgrid or of several, with one physics."""
 
@@ -55,6 +71,7 @@ class MetersSettings(Settings):
         Reach("broker", "broker_ca", "broker_plain_text"),
         Reach("http", None, "http_plain_text"),
     )
+    lists: ClassVar[tuple[str, ...]] = ("brokers",)
 
     microgrid: MicrogridName | None = Field(None, examples=["r001"], description="The microgrid of these meters.")
     microgrids: tuple[MicrogridName, ...] = Field(
@@ -75,6 +92,19 @@ class MetersSettings(Settings):
         Path("meter-tokens.json"), description="The meters' tokens; made by `commonwatt utility register`."
     )
     broker: Address = Field("127.0.0.1:1883", description="The microgrid's broker.")
+    broker_rank: Rank = Field(None, description=_RANK.format("the microgrid's broker"))
+    brokers: tuple[InstalledBroker, ...] = Field(
+        (),
+        max_length=7,
+        description="Further brokers, to which the meters send when the microgrid's broker does not answer: the first "
+        "two, in this order. Each knows the meters' tokens, and has `broker_ca`.",
+    )
+    clique: tuple[MicrogridName, ...] = Field(
+        (),
+        max_length=3,
+        description="The controllers from whose brokers commands are obeyed, the microgrid's own among them; without "
+        "it, from all.",
+    )
     broker_ca: Path | None = Field(None, description=BROKER_CA.format("the broker"))
     broker_revoked: Path | None = Field(None, description=BROKER_REVOKED.format("broker_ca"))
     broker_plain_text: bool = Field(False, description=PLAIN_TEXT)
@@ -125,6 +155,19 @@ class MetersSettings(Settings):
             raise ValueError("the plant needs microgrids, the microgrids of the town")
         return self
 
+    @model_validator(mode="after")
+    def _installed_brokers(self) -> Self:
+        names = [self.microgrid, *(one.name for one in self.brokers)]
+        if len(set(names)) < len(names):
+            raise ValueError("brokers names one twice, or the microgrid's own")
+        if unknown := set(self.clique) - set(names):
+            raise ValueError(f"clique names {min(unknown)}, which is not one of brokers")
+        for one in self.brokers:
+            reached = self.model_copy(update={"broker": one.address})
+            if fault := self.reaches[0].fault(reached):
+                raise ValueError(f"brokers, {one.name}: {fault}")
+        return self
+
 
 _OF_ONE = frozenset(
     {
@@ -134,6 +177,9 @@ _OF_ONE = frozenset(
         "broker_ca",
         "broker_revoked",
         "broker_plain_text",
+        "broker_rank",
+        "brokers",
+        "clique",
         "certificates",
         "resolution_mwh",
         "log_records",

@@ -1,45 +1,51 @@
 """A meter's answers to commands: outcomes, also for a command that can't be read."""
 
 import json
-from typing import get_args
+from typing import TYPE_CHECKING, TypedDict, Unpack, get_args
 
 from commonwatt.device.changes import MeterState
-from commonwatt.device.description import Description
-from commonwatt.device.desired_states import HeldStates, Verdict
+from commonwatt.device.desired_states import Verdict
 from commonwatt.device.log import MeterLog
+from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.commands import LogIds, Name, Outcome
+from commonwatt.protocol.meter_messages import Level
+
+if TYPE_CHECKING:
+    from commonwatt.device.meter import Meter
 
 
-def outcome(
-    *,
-    name: str,
-    cmd: str,
-    verdict: Verdict,
-    now: float,
-    description: Description,
-    state: MeterState,
-    desired_states: HeldStates,
-    logs: tuple[MeterLog, MeterLog],
-    sent: dict[str, int] | None = None,
-) -> bytes:
-    """Return the outcome of the command with id ``name``, with the meter's present state."""
-    battery = description.battery
+class Found(TypedDict, total=False):
+    """What only some outcomes have."""
+
+    sent: dict[str, int]  # records put for ``get``, by type
+    acknowledged: bool | None  # whether the gateway asked about acknowledged; ``None``: not known
+
+
+def outcome(meter: "Meter", name: str, cmd: str, verdict: Verdict, now: float, **found: Unpack[Found]) -> bytes:
+    """Return the outcome of the command with id ``name``, with the meter's present state at its time ``now``."""
+    battery = meter.description.battery
     return Outcome(
         id=name,
         cmd=cmd,
         result=verdict.result,
         reason=verdict.reason,
         time=int(now),
-        bits=state.bits,
-        held=desired_states.held,
-        epoch=desired_states.epoch,
-        push=description.push,
+        bits=meter.state.bits,
+        held=meter.desired_states.held,
+        epoch=meter.desired_states.epoch,
+        push=meter.description.push,
         minimum_percent=battery.minimum_percent if battery else None,
         capacity_mwh=battery.capacity if battery else None,
-        history=_ids(logs[0]),
-        events=_ids(logs[1]),
-        sent=sent,
+        history=_ids(meter.history),
+        events=_ids(meter.events),
+        **found,
     ).pack()
+
+
+def level(state: MeterState, at: EpochSeconds | None) -> bytes:
+    """Return the live level of a meter's battery, measured at ``at``; ``None``: in its last slot."""
+    assert state.level is not None
+    return Level(state=state.bits, time=at or state.last_slot, level=state.level).pack()
 
 
 def unread(payload: bytes, why: str) -> tuple[str, str, Verdict] | None:

@@ -1,6 +1,6 @@
 """The changes that a meter's core writes to its store, and the state that the store loads at a start."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 
 from commonwatt.model.ids import MeterId
@@ -78,9 +78,21 @@ class DesiredStates:
     meter: MeterId
     epoch: Epoch
     held: dict[Kind, Held]
+    # By controller's rank, when it raised the epoch within the last day, on the meter's own clock (``OwnClock``).
+    raises: dict[int, list[float]] = field(default_factory=dict)
+    own_s: float = 0.0  # that clock at the last write
+    digest: str = ""  # of the token under which the epoch was seen; empty: not known
 
 
-Change: TypeAlias = Made | Replace | Delete | MeterState | DesiredStates
+@dataclass(frozen=True, slots=True)
+class BrokerOrder:
+    """The order of brokers that the manager commanded."""
+
+    meter: MeterId
+    names: tuple[str, ...]
+
+
+Change: TypeAlias = Made | Replace | Delete | MeterState | DesiredStates | BrokerOrder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +103,19 @@ class Stored:
     desired_states: DesiredStates
     history: list[LogRow] = field(default_factory=list)
     events: list[LogRow] = field(default_factory=list)
+    order: tuple[str, ...] = ()  # the order of brokers that the manager commanded; empty: none
+
+
+def under_token(stored: Stored, digest: str) -> Stored:
+    """Return a meter's stored state under its present token: a new token clears its epoch (R4).
+
+    States in force stay to their end, under a pair that every command replaces.
+    """
+    was = stored.desired_states
+    if was.digest in ("", digest):
+        return replace(stored, desired_states=replace(was, digest=digest))
+    held = {kind: one.model_copy(update={"epoch": (0, 0), "seq": 0}) for kind, one in was.held.items()}
+    return replace(stored, desired_states=DesiredStates(was.meter, (0, 0), held, digest=digest))
 
 
 def new_meter(meter: MeterId, now: float) -> Stored:

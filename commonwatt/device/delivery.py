@@ -5,11 +5,13 @@ bytes. This state is lost in a power cut, and delivery continues without it.
 """
 
 from collections import Counter
+from dataclasses import replace
 from typing import TypeAlias
 
 from commonwatt.device.changes import Delete, Replace
 from commonwatt.device.log import Aggregation, MeterLog
 from commonwatt.model.ids import MeterId
+from commonwatt.model.records import Log
 from commonwatt.model.units import GROUP_S, EpochSeconds
 from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, Put, PutAck, Refusal
 
@@ -30,6 +32,8 @@ class Delivery:
         # When the batch in flight is sent again; ``None``: not before the next put or get.
         self.retry_at: float | None = None
         self.wanted = 0  # last id a ``get`` asked for; 0: none
+        # A put of the newest acknowledged record alone; ``None``: none was acknowledged since the start.
+        self.newest: Put | None = None
         self._tally = tally
         self._limit = MAX_PUT_RECORDS
         self._tries = 0
@@ -60,6 +64,10 @@ class Delivery:
             self._tries += 1
         return put, changes
 
+    def begin_again(self) -> None:
+        """Count the retries from the first one, for another broker."""
+        self._tries = 0
+
     def is_answered_by(self, ack: PutAck) -> bool:
         """Return whether this acknowledgement is for the batch in flight."""
         put = self.log.batch()
@@ -85,6 +93,8 @@ class Delivery:
         self.retry_at = None
         self._tries = 0
         self._limit = min(self._limit * 2, MAX_PUT_RECORDS)
+        if self.log.log is Log.EVENT:
+            self.newest = replace(put, first_id=put.last_id, records=put.records[-1:])
         return self.log.delete_batch()
 
     def _refused(self, status: Refusal) -> None:

@@ -1,9 +1,13 @@
 """A meter's desired states, and the comparison of pairs that fences commands (M5, docs/control.md, I7)."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from commonwatt.device.changes import MeterState
+from commonwatt.device.changes import DesiredStates, MeterState
 from commonwatt.device.description import Description
+from commonwatt.device.epoch_guard import RAISES_WITHIN_S, EpochGuard
+from commonwatt.device.own_clock import OwnClock
+from commonwatt.model.ids import MeterId
 from commonwatt.model.records import State
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.commands import MAX_SEQUENCE, NO_LIMIT, Command, Epoch, Held, Kind, Result
@@ -52,11 +56,38 @@ class Commanded:
 
 
 class HeldStates:
-    """A meter's desired states, each with the (epoch, sequence) that set it."""
+    """A meter's desired states, each with the (epoch, sequence) that set it.
 
-    def __init__(self, epoch: Epoch, held: dict[Kind, Held]) -> None:
-        self.epoch = epoch  # the highest epoch seen
+    Args:
+        epoch: The highest epoch seen.
+        held: The states by kind.
+        stored: What else is kept with them; ``None``: nothing yet.
+    """
+
+    def __init__(self, epoch: Epoch, held: dict[Kind, Held], stored: DesiredStates | None = None) -> None:
         self.held = dict(held)  # the states by kind; kinds without a command are absent and have their default
+        self.own_clock = OwnClock(0.0 if stored is None else stored.own_s)  # the clock of the epoch's raises
+        self._guard = EpochGuard(epoch, {} if stored is None else dict(stored.raises))
+        self._digest = "" if stored is None else stored.digest
+
+    @property
+    def epoch(self) -> Epoch:
+        """The highest epoch seen."""
+        return self._guard.epoch
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the own clock is to be saved, since raises are counted by it."""
+        return self.own_clock.is_due and bool(self._guard.raises)
+
+    def kept(self, meter: MeterId) -> DesiredStates:
+        """Return what is to be written, without raises older than a day."""
+        own_s = self.own_clock.save()
+        raises = {
+            rank: [at for at in times if own_s - at < RAISES_WITHIN_S] for rank, times in self._guard.raises.items()
+        }
+        self._guard.raises = {rank: times for rank, times in raises.items() if times}
+        return DesiredStates(meter, self.epoch, dict(self.held), dict(self._guard.raises), own_s, self._digest)
 
     @property
     def bits(self) -> State:
@@ -90,8 +121,9 @@ class HeldStates:
 
     def judge(self, command: Command, now: float) -> Verdict:
         """Return the verdict on a command by its epoch, sequence and end, without a change of state."""
-        if command.epoch < self.epoch:
-            return Verdict("fenced", f"epoch {list(self.epoch)} was seen")
+        why_not = self._guard.why_not(command.epoch, self.own_clock.own_s)
+        if why_not is not None:
+            return Verdict("fenced" if command.epoch < self.epoch else "refused", why_not)
         desired = command.desired()
         held = self.held.get(desired[0]) if desired else None
         if desired and command.seq is None:
@@ -113,7 +145,7 @@ class HeldStates:
 
     def accept(self, command: Command, now: float) -> None:
         """Set the state of a command whose verdict is done."""
-        self.epoch = max(self.epoch, command.epoch)
+        self._guard.take(command.epoch, self.own_clock.own_s)
         desired = command.desired()
         if desired is None or command.seq is None:
             return
@@ -152,7 +184,7 @@ def _watts(limit: Held, at: EpochSeconds) -> int | None:
     return None if is_ended or limit.value == NO_LIMIT else int(limit.value)
 
 
-def possible(command: Command, meter: Description, state: MeterState) -> Verdict:
+def possible(command: Command, meter: Description, state: MeterState, brokers: Collection[str]) -> Verdict:
     """Return a refusal of a command that the meter can't do, else ``DONE``."""
     if command.cmd == "share_power_on" and meter.battery is None:
         return Verdict("refused", "no battery here")
@@ -162,9 +194,15 @@ def possible(command: Command, meter: Description, state: MeterState) -> Verdict
     if desired and state.stopped:
         return Verdict("refused", "shut down; initialize first")
     if command.cmd == "get" and command.what is None:
-        return Verdict("refused", "get needs what: records, events, levels or state")
+        return Verdict("refused", "get needs what: records, events, levels, state or manager")
     if command.cmd == "get" and command.what == "levels" and state.level is None:
         return Verdict("refused", "no battery here" if meter.battery is None else "not measured yet")
     if command.cmd == "put" and (command.time is None or command.trust is None):
         return Verdict("refused", "put needs time and trust")
+    if command.cmd == "brokers":
+        names = command.brokers
+        if names is None or len(set(names)) < len(names):
+            return Verdict("refused", "brokers needs brokers: names in their order, each once")
+        if unknown := sorted(set(names) - set(brokers)):
+            return Verdict("refused", f"not installed: {', '.join(unknown)}"[:256])
     return DONE

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 
-from commonwatt.device.changes import Delete, LogRow, Made, Replace
+from commonwatt.device.changes import Delete, LogRow, Made, Replace, Stored
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import HistoryRecord, Log, unpack_history
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds
@@ -175,3 +175,16 @@ class MeterLog:
         start: EpochSeconds
         start, _ = _TIMES.unpack_from(self.rows[n], _TIMES_AT)
         return start // QUARTER_S
+
+
+def stored_log(log: Log, stored: Stored) -> MeterLog:
+    """Return a log as it is in the store."""
+    state, is_history = stored.state, log is Log.HISTORY
+    return MeterLog(
+        meter=state.meter,
+        log=log,
+        generation=state.generation,
+        next_id=state.next_history if is_history else state.next_event,
+        rows=stored.history if is_history else stored.events,
+        frozen_last=state.frozen_history if is_history else state.frozen_event,
+    )

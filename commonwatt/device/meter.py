@@ -7,6 +7,7 @@ so a new object is a meter after a power cut.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Unpack
 
 from commonwatt.device import answers
 from commonwatt.device.aggregation import average, consolidate
@@ -14,18 +15,19 @@ from commonwatt.device.changes import Change, DesiredStates, MeterState, Stored
 from commonwatt.device.delivery import Delivery, Tally, next_put, open_group
 from commonwatt.device.description import Description
 from commonwatt.device.desired_states import DONE, Commanded, HeldStates, Verdict, possible
-from commonwatt.device.log import Aggregation, MeterLog
-from commonwatt.device.recording import Reading, packed, quantised
+from commonwatt.device.log import Aggregation, stored_log
+from commonwatt.device.questions import Question, Questions, puts_of
+from commonwatt.device.recording import Reading, event, packed, quantised
 from commonwatt.device.reported_time import TOLERANCE_S, Reported, ReportedTime, without_far_future
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.now import Trust
-from commonwatt.model.records import EventRecord, Log, RecordType, State, sensed
+from commonwatt.model.records import Log, RecordType, State, sensed
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.protocol import topics
 from commonwatt.protocol.commands import Command, Kind
 from commonwatt.protocol.json_messages import unpack_json
-from commonwatt.protocol.meter_messages import Level, unpack_put_ack
+from commonwatt.protocol.meter_messages import unpack_put_ack
 
 CATCH_UP_RECORDS = 60  # backlog, in records, from which the next batch follows an acknowledgement at once
 
@@ -50,31 +52,19 @@ class Meter:
         """Build a meter from its stored state; a meter new to the store has a state of a new generation only."""
         self.description = description  # its entry in the registry
         self.state = stored.state  # its durable state
-        self.desired_states = HeldStates(stored.desired_states.epoch, stored.desired_states.held)  # its desired states
-        # Its history log.
-        self.history = MeterLog(
-            meter=description.id,
-            log=Log.HISTORY,
-            generation=self.state.generation,
-            next_id=self.state.next_history,
-            rows=stored.history,
-            frozen_last=self.state.frozen_history,
-        )
-        # Its event log.
-        self.events = MeterLog(
-            meter=description.id,
-            log=Log.EVENT,
-            generation=self.state.generation,
-            next_id=self.state.next_event,
-            rows=stored.events,
-            frozen_last=self.state.frozen_event,
-        )
+        kept = stored.desired_states
+        self.desired_states = HeldStates(kept.epoch, kept.held, kept)  # its desired states
+        self.history = stored_log(Log.HISTORY, stored)  # its history log
+        self.events = stored_log(Log.EVENT, stored)  # its event log
         self._limits = limits
         self._tally = tally
         self._deliveries = {
             Log.HISTORY: Delivery(self.history, tally),
             Log.EVENT: Delivery(self.events, tally),
         }
+        # Its brokers, each named by its controller, and those about whose controllers it can be asked.
+        self.brokers = self.clique = frozenset({description.microgrid})
+        self._questions = Questions()
         self._written: MeterState | None = None
         self._put_at: float | None = None
         self._reported_time = ReportedTime()
@@ -89,7 +79,7 @@ class Meter:
         """When ``tick`` is due next; ``None``: not by itself."""
         end = self.desired_states.next_end
         ends = None if end is None else end - self.state.offset_s
-        times = (self._put_at, ends, *(d.retry_at for d in self._deliveries.values()))
+        times = (self._put_at, ends, self._questions.next, *(d.retry_at for d in self._deliveries.values()))
         return min((time for time in times if time is not None), default=None)
 
     @property
@@ -105,6 +95,7 @@ class Meter:
         """Start the meter; after a power loss also log two events: off at the last measured slot, on now."""
         if self.description.push:
             self._put_at = next_put(self.description.id, now)
+        self.desired_states.own_clock.pass_time(now)
         # The reported time was relative to another run of this clock. The earlier end counts; states end at once if
         # the clock is behind the last record, since the length of the outage is then unknown.
         self.desired_states.sooner(max(0, self.state.offset_s))
@@ -163,35 +154,54 @@ class Meter:
         return self._save(level=level)
 
     def tick(self, now: float) -> Effects:
-        """Do the due work: end states, send the minute's puts, send batches again."""
+        """Do the due work: end states, answer questions, send the minute's puts, send batches again."""
         effects = self._expire(now)
+        for question in self._questions.due(now):
+            effects.append(self._told(question, now, acknowledged=question.silence))
         if self._put_at is not None and self._put_at <= now:
             self._put_at = next_put(self.description.id, now)
             for log, delivery in self._deliveries.items():
                 # A batch in flight has its own timer, unless the power was lost since.
                 if delivery.retry_at is None:
                     effects += self._send(log, now)
-        for log, delivery in self._deliveries.items():
-            if delivery.retry_at is not None and delivery.retry_at <= now:
-                effects += self._send(log, now)
-        return effects
+        return effects + [effect for log in self.overdue(now) for effect in self._send(log, now)]
 
-    def receive(self, leaf: str, payload: bytes, now: float) -> Effects:
-        """Handle a message: an acknowledgement or a command."""
+    def receive(self, leaf: str, payload: bytes, now: float, via: str = "") -> Effects:
+        """Handle a message: an acknowledgement or a command, from the broker ``via``; empty: the only one."""
         effects = self._expire(now)
         if leaf == topics.ACKS:
-            return effects + self._acknowledged(payload, now)
+            return effects + self._acknowledged(payload, now, via)
         if leaf == topics.COMMANDS:
-            return effects + self._commanded(payload, now)
+            return effects + self._commanded(payload, now, via)
         self._tally["message", "unknown_topic"] += 1
         return effects
 
     def _expire(self, now: float) -> Effects:
-        """Set ended states to their default."""
+        """Set ended states to their default, and count the time on the meter's own clock."""
+        self.desired_states.own_clock.pass_time(now)
         ended = self.desired_states.expire(self.time(now))
-        return [] if ended is None else [Write(self._desired_states()), *self._note(ended), *self._save()]
+        if ended is None:
+            return [Write(self._desired_states())] if self.desired_states.is_due else []
+        return [Write(self._desired_states()), *self._note(ended), *self._save()]
 
     # Delivery.
+
+    def overdue(self, now: float) -> list[Log]:
+        """Return the logs whose batch in flight has been sent, and was not answered in time."""
+        return [log for log, one in self._deliveries.items() if one.retry_at is not None and one.retry_at <= now]
+
+    def send_again(self, now: float) -> Effects:
+        """Send the batches in flight to another broker, as if for the first time."""
+        effects: Effects = []
+        for log, delivery in self._deliveries.items():
+            delivery.begin_again()
+            effects += self._send(log, now) if delivery.log.frozen else []
+        return effects
+
+    def ask_again(self, about: str) -> Effects:
+        """Send the puts of the open questions about a controller whose session has just begun."""
+        puts = self._questions.about(about)
+        return [replace(self._publish(_LEAF[put.log], put.pack()), via=about) for put in puts]
 
     def _send(self, log: Log, now: float, to_id: int | None = None) -> Effects:
         """Send the batch in flight again, or freeze the next one, durably, and send it."""
@@ -208,7 +218,7 @@ class Meter:
             effects.append(self._publish(_LEAF[log], put.pack()))
         return effects
 
-    def _acknowledged(self, payload: bytes, now: float) -> Effects:
+    def _acknowledged(self, payload: bytes, now: float, via: str) -> Effects:
         """Delete the acknowledged batch; send the next at once if the backlog is long or a ``get`` asks for more."""
         try:
             ack = unpack_put_ack(payload)
@@ -216,9 +226,10 @@ class Meter:
             self._tally["ack", "malformed"] += 1
             return []
         delivery = self._deliveries[ack.log]
-        told: Effects = []
+        answered = self._questions.answered(ack, via)
+        told: Effects = [self._told(question, now, acknowledged=True) for question in answered]
         if delivery.is_answered_by(ack):
-            told = self._take_time(Reported(ack.time, ack.trust, self._asked.get(ack.log)), now)
+            told += self._take_time(Reported(ack.time, ack.trust, self._asked.get(ack.log)), now)
         readings = delivery.log.readings_in_flight() if ack.log is Log.HISTORY else 0
         deleted = delivery.acknowledged(ack)
         if deleted is None:
@@ -232,16 +243,22 @@ class Meter:
 
     # Commands.
 
-    def _commanded(self, payload: bytes, now: float) -> Effects:
+    def refuse(self, command: Command, why: str, now: float) -> Effects:
+        """Refuse a command."""
+        return [self._outcome(command, Verdict("refused", why), now)]
+
+    def _commanded(self, payload: bytes, now: float, via: str) -> Effects:
         try:
             command = unpack_json(Command, payload)
         except ProtocolError as error:
             self._tally["command", "malformed"] += 1
             unread = answers.unread(payload, str(error))
             return [self._answer(*unread, now)] if unread else []
+        if command.cmd == "get" and command.what == "manager":
+            return self._question(command, now, via)
         verdict = self.desired_states.judge(command, self.time(now))
         if verdict == DONE:
-            verdict = possible(command, self.description, self.state)
+            verdict = possible(command, self.description, self.state, self.brokers)
         if verdict != DONE:
             return [self._outcome(command, verdict, now)]
         effects = self._obey(command, now)
@@ -251,6 +268,25 @@ class Meter:
         if command.cmd == "get" and command.what in ("records", "events"):
             return [*effects, *self._collect(command, now)]
         return [*effects, self._outcome(command, DONE, now)]
+
+    def _question(self, command: Command, now: float, via: str) -> Effects:
+        """Answer a question about a controller, under any epoch: put what the meter has, or its newest event again."""
+        if command.about is None:
+            return [self._outcome(command, DONE, now)]
+        if command.about not in self.clique - {command.issuer} or self._questions.is_full:
+            return self.refuse(command, f"can't ask {command.about} for {command.issuer}", now)
+        effects: Effects = [*self._send(Log.EVENT, now), *self._send(Log.HISTORY, now)]
+        puts, again = puts_of(self._deliveries.values())
+        if again is not None:
+            effects.append(self._publish(topics.EVENTS, again.pack()))
+        if not puts:
+            return [*effects, self._outcome(command, DONE, now)]
+        self._questions.ask(command, puts, now, via)
+        to_it: Effects = [replace(e, via=command.about) if isinstance(e, Publish) else e for e in effects]
+        return to_it
+
+    def _told(self, question: Question, now: float, *, acknowledged: bool | None) -> Publish:
+        return replace(self._outcome(question.command, DONE, now, acknowledged=acknowledged), via=question.via)
 
     def _obey(self, command: Command, now: float) -> Effects:
         """Set the state of a command; its pair is committed before any answer or action."""
@@ -292,7 +328,7 @@ class Meter:
         newest = delivery.log.next_id - 1
         last = newest if command.to_id is None else min(command.to_id, newest)
         if delivery.log.batch() is None and (command.from_id or 0) > last:
-            return [self._outcome(command, DONE, now, {})]
+            return [self._outcome(command, DONE, now, sent={})]
         delivery.wanted = last if last >= (command.from_id or 0) else 0
         effects = self._send(log, now, command.to_id)
         put = delivery.log.batch()
@@ -300,7 +336,7 @@ class Meter:
         partial = put is not None and put.last_id < delivery.wanted
         verdict = Verdict("partial", "more follows") if partial else DONE
         sent = {str(int(kind)): count for kind, count in counts.items()}
-        return [*effects, self._outcome(command, verdict, now, sent)]
+        return [*effects, self._outcome(command, verdict, now, sent=sent)]
 
     # Records, state and messages.
 
@@ -326,14 +362,7 @@ class Meter:
         return self._event(self.bits, max(int(at), self.state.changed_at)) if self.bits != self.state.bits else []
 
     def _event(self, new: State, at: EpochSeconds) -> Effects:
-        record = EventRecord(
-            previous_state=self.state.bits,
-            new_state=new,
-            record_id=self.events.next_id,
-            meter_id=self.description.id,
-            time=at,
-        )
-        made = self.events.add([record.pack()])
+        made = self.events.add([event(self.state, new, self.events.next_id, at)])
         self._set(bits=int(new), changed_at=at)
         return [Write(made)]
 
@@ -355,34 +384,17 @@ class Meter:
         return [Write(self.state)]
 
     def _desired_states(self) -> DesiredStates:
-        return DesiredStates(self.description.id, self.desired_states.epoch, dict(self.desired_states.held))
+        return self.desired_states.kept(self.description.id)
 
     def _publish(self, leaf: str, payload: bytes, qos: int = 1) -> Publish:
         return Publish(topics.meter_up(self.description.microgrid, self.description.id, leaf), payload, qos)
 
     def _level(self) -> Publish:
-        level = self.state.level
-        assert level is not None
-        return self._publish(
-            topics.LEVELS,
-            Level(state=self.state.bits, time=self._level_at or self.state.last_slot, level=level).pack(),
-            qos=0,
-        )
+        return self._publish(topics.LEVELS, answers.level(self.state, self._level_at), qos=0)
 
-    def _outcome(self, command: Command, verdict: Verdict, now: float, sent: dict[str, int] | None = None) -> Publish:
+    def _outcome(self, command: Command, verdict: Verdict, now: float, **found: Unpack[answers.Found]) -> Publish:
         self._tally["command", verdict.result] += 1
-        return self._answer(command.id, command.cmd, verdict, now, sent)
+        return self._answer(command.id, command.cmd, verdict, now, **found)
 
-    def _answer(self, name: str, cmd: str, verdict: Verdict, now: float, sent: dict[str, int] | None = None) -> Publish:
-        outcome = answers.outcome(
-            name=name,
-            cmd=cmd,
-            verdict=verdict,
-            now=self.time(now),
-            description=self.description,
-            state=self.state,
-            desired_states=self.desired_states,
-            logs=(self.history, self.events),
-            sent=sent,
-        )
-        return self._publish(topics.OUTCOMES, outcome)
+    def _answer(self, name: str, cmd: str, verdict: Verdict, now: float, **found: Unpack[answers.Found]) -> Publish:
+        return self._publish(topics.OUTCOMES, answers.outcome(self, name, cmd, verdict, self.time(now), **found))

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from commonwatt.device.changes import MeterState
 from commonwatt.device.description import Description
-from commonwatt.model.records import HistoryRecord, RecordType
+from commonwatt.model.records import EventRecord, HistoryRecord, RecordType, State
 from commonwatt.model.units import EpochSeconds, MilliwattHours
 
 
@@ -53,3 +54,10 @@ def packed(description: Description, next_id: int, readings: Sequence[Reading]) 
         ).pack()
         for n, reading in enumerate(readings)
     ]
+
+
+def event(state: MeterState, new: State, next_id: int, at: EpochSeconds) -> bytes:
+    """Return the record of a change of a meter's state bits."""
+    return EventRecord(
+        previous_state=state.bits, new_state=new, record_id=next_id, meter_id=state.meter, time=at
+    ).pack()

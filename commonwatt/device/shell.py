@@ -9,11 +9,14 @@ import logging
 import random
 import sqlite3
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import NamedTuple
 
 from commonwatt.device.delivery import Tally
+from commonwatt.device.sessions import CONNECTED, LOST, Arrived
 from commonwatt.device.store import DeviceStore
 from commonwatt.model.effects import Effect, Publish, perform
 from commonwatt.model.exceptions import StoreError
@@ -26,9 +29,17 @@ from commonwatt.runtime.watchdog import Work
 
 MAX_ARRIVED = 10_000  # most messages in the queue; more are dropped and counted, and their senders send them again
 CONNECT_EVERY_S = 0.005  # real seconds between the first connections of two meters
+WARM_KEEPALIVE_S = 900  # keepalive of silent sessions, real seconds: each ping costs bytes of a controller's line
 COMMIT_RETRY_S = 1.0  # real seconds until a failed commit is tried again, for example on a full disk
 
 _log = logging.getLogger(__name__)
+
+
+class Other(NamedTuple):
+    """A broker beside home."""
+
+    address: str  # host and port
+    warm: bool = False  # whether its sessions are silent for long
 
 
 class DeviceShell:
@@ -47,46 +58,85 @@ class DeviceShell:
         tally: Tally,
         elsewhere: Callable[[Publish], None] | None = None,
     ) -> None:
-        self.links: dict[MeterId, MqttLink] = {}  # the connection of each meter
+        self.links: dict[MeterId, dict[str, MqttLink]] = {}  # the connections of each meter, by broker; home first
         self.dropped = 0  # messages dropped because the queue was full
         self.writing = Work()  # the running commit, for the watchdog
         self._microgrid = microgrid
         self._store = store
         self._tally = tally
         self._elsewhere = elsewhere
-        self._arrived: deque[tuple[MeterId, str, bytes]] = deque()
+        self._arrived: deque[Arrived] = deque()
+        self._open: dict[MeterId, Collection[str]] = {}
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._fault: BaseException | None = None
         # One thread: a store is for one thread at a time, and a commit must not block the connections.
         self._committer = ThreadPoolExecutor(1, "commit")
 
-    def add(self, meter: MeterId, *, broker: str, token: str, tls: ClientTls | None, rng: random.Random) -> None:
-        """Add a meter; it is connected by ``running``."""
+    def add(
+        self,
+        meter: MeterId,
+        *,
+        broker: str,
+        token: str,
+        tls: ClientTls | None,
+        rng: random.Random,
+        others: Mapping[str, Other] | None = None,
+    ) -> None:
+        """Add a meter; it is connected by ``running``, with home alone until ``hold`` says otherwise.
 
-        def arrived(topic: str, payload: bytes) -> None:
-            if len(self._arrived) >= MAX_ARRIVED:
-                self.dropped += 1
-                return
-            self._arrived.append((meter, topic.rpartition("/")[2], payload))
-            self._wake.set()
+        Args:
+            meter: The meter.
+            broker: The address of its home broker, which has its microgrid's name.
+            token: Its token.
+            tls: Its TLS; ``None``: plain text.
+            rng: Spreads reconnections.
+            others: Its other installed brokers, by name.
+        """
+        brokers = {self._microgrid: Other(broker), **(others or {})}
+        self.links[meter] = {
+            name: MqttLink(
+                address=one.address,
+                identity=str(meter),
+                token=token,
+                subscribe=topics.meter_down(self._microgrid, meter, "+"),
+                on_message=partial(self._message, meter, name),
+                on_connect=partial(self._put, Arrived(meter, name, CONNECTED)) if others else lambda: None,
+                on_lost=partial(self._put, Arrived(meter, name, LOST)) if others else lambda: None,
+                keepalive_s=WARM_KEEPALIVE_S if one.warm else None,
+                rng=rng,
+                tls=tls,
+            )
+            for name, one in brokers.items()
+        }
+        for name in others or ():
+            self.links[meter][name].pause()
+        self._open[meter] = {self._microgrid}
 
-        self.links[meter] = MqttLink(
-            address=broker,
-            identity=str(meter),
-            token=token,
-            subscribe=topics.meter_down(self._microgrid, meter, "+"),
-            on_message=arrived,
-            on_connect=lambda: None,
-            rng=rng,
-            tls=tls,
-        )
+    def hold(self, meter: MeterId, brokers: Collection[str]) -> None:
+        """Connect a meter with these of its brokers, and end its sessions with all others."""
+        if brokers == self._open[meter]:
+            return
+        for name, link in self.links[meter].items():
+            if (name in brokers) != (name in self._open[meter]):
+                link.resume() if name in brokers else link.pause()
+        self._open[meter] = brokers
+
+    def _message(self, meter: MeterId, via: str, topic: str, payload: bytes) -> None:
+        self._put(Arrived(meter, via, topic.rpartition("/")[2], payload))
+
+    def _put(self, arrived: Arrived) -> None:
+        if len(self._arrived) >= MAX_ARRIVED and arrived.leaf not in (CONNECTED, LOST):
+            self.dropped += 1
+            return
+        self._arrived.append(arrived)
+        self._wake.set()
 
     @asynccontextmanager
     async def running(self, stop: asyncio.Event) -> AsyncIterator[None]:
         """Keep the meters connected; ``rest`` returns at once when ``stop`` is set."""
         self._stop = stop
-        links = enumerate(self.links.values())
+        links = enumerate(link for links in self.links.values() for link in links.values())
         tasks = [asyncio.create_task(stop.wait()), *(asyncio.create_task(_connect(*link)) for link in links)]
         try:
             for task in tasks:
@@ -101,8 +151,8 @@ class DeviceShell:
         """Wait until the running commit ends."""
         self._committer.shutdown()
 
-    def take(self) -> list[tuple[MeterId, str, bytes]]:
-        """Return the queued messages as (meter, last part of the topic, payload)."""
+    def take(self) -> list[Arrived]:
+        """Return the queued messages; with several brokers also begins and ends of sessions."""
         arrived = list(self._arrived)
         self._arrived.clear()
         return arrived
@@ -152,7 +202,7 @@ class DeviceShell:
     def _publish(self, message: Publish) -> None:
         topic = topics.parse_meter_up(message.topic)
         if topic is not None:
-            self.links[topic.meter].publish(message)
+            self.links[topic.meter][message.via or self._microgrid].publish(message)
         else:
             assert self._elsewhere is not None
             self._elsewhere(message)

@@ -12,11 +12,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol, cast
 
 from pydantic import BeforeValidator, TypeAdapter
 
-from commonwatt.device.changes import Delete, DesiredStates, LogRow, Made, MeterState, Replace, Stored
+from commonwatt.device.changes import BrokerOrder, Delete, DesiredStates, LogRow, Made, MeterState, Replace, Stored
+from commonwatt.device.tables import ADDED, SCHEMA, TABLES
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, unpack_event, unpack_history
@@ -26,26 +27,11 @@ from commonwatt.sqlite.damage import LOG_BYTES, check_pages, fails_check, is_dam
 from commonwatt.sqlite.resync import write_log_again
 from commonwatt.sqlite.wal import read_log
 
-SCHEMA = 1  # version of the tables; a file of a newer one is refused
-
-_TABLES = """
-CREATE TABLE meter (
-    meter INTEGER PRIMARY KEY, generation INTEGER NOT NULL, next_history INTEGER NOT NULL, next_event INTEGER NOT NULL,
-    frozen_history INTEGER NOT NULL, frozen_event INTEGER NOT NULL, bits INTEGER NOT NULL, stopped INTEGER NOT NULL,
-    changed_at INTEGER NOT NULL, last_slot INTEGER NOT NULL, level INTEGER, made INTEGER NOT NULL,
-    acknowledged INTEGER NOT NULL, gaps INTEGER NOT NULL, offset_s INTEGER NOT NULL, trust INTEGER NOT NULL,
-    remainders TEXT NOT NULL
-);
-CREATE TABLE orders (meter INTEGER PRIMARY KEY, counter INTEGER NOT NULL, rank INTEGER NOT NULL, held TEXT NOT NULL);
-CREATE TABLE record (
-    meter INTEGER NOT NULL, log INTEGER NOT NULL, first_id INTEGER NOT NULL, last_id INTEGER NOT NULL,
-    data BLOB NOT NULL, PRIMARY KEY (meter, log, first_id)
-) WITHOUT ROWID;
-"""
-
 _log = logging.getLogger(__name__)
 
 _HELD: TypeAdapter[dict[Kind, Held]] = TypeAdapter(Annotated[dict[Kind, Held], BeforeValidator(known_kinds)])
+_RAISES: TypeAdapter[dict[int, list[float]]] = TypeAdapter(dict[int, list[float]])
+_NAMES: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])
 _METER_COLUMNS = tuple(MeterState.__slots__)
 _COLUMNS_OF = attrgetter(*_METER_COLUMNS)
 _SAVE_METER = (
@@ -159,6 +145,7 @@ class DeviceStore:
             desired_states=self._desired_states(meter),
             history=self._rows(meter, Log.HISTORY),
             events=self._rows(meter, Log.EVENT),
+            order=self._order(meter),
         )
 
     def read_small(self) -> None:
@@ -166,6 +153,7 @@ class DeviceStore:
         for meter in self._meters():
             self._state(meter)
             self._desired_states(meter)
+            self._order(meter)
         if self._extension is not None:
             self._extension.read(self, _tables(self._connection))
 
@@ -210,7 +198,20 @@ class DeviceStore:
         found = rows.fetchone()
         if found is None:
             return DesiredStates(meter, (0, 0), {})
-        return DesiredStates(meter, (found[0], found[1]), _HELD.validate_json(found[2]))
+        epoch, held = (found[0], found[1]), _HELD.validate_json(found[2])
+        row = self._added("epoch_raise", meter) or (meter, 0.0, "{}", "")
+        return DesiredStates(meter, epoch, held, _RAISES.validate_json(row[2]), row[1], row[3])
+
+    def _order(self, meter: MeterId) -> tuple[str, ...]:
+        row = self._added("broker_order", meter)
+        return () if row is None else _NAMES.validate_json(row[1])
+
+    def _added(self, table: str, meter: MeterId) -> tuple[Any, ...] | None:
+        """Return a meter's row of a table that files of earlier releases do not have."""
+        if table not in _tables(self._connection):
+            return None
+        select = f"SELECT * FROM {table} WHERE meter = ?"  # noqa: S608
+        return cast("tuple[Any, ...] | None", self._connection.execute(select, (signed64(meter),)).fetchone())
 
     def _write(self, changes: Sequence[object]) -> None:
         # Records are added in bulk. A delete may affect rows added before it, so the added rows are written first.
@@ -223,6 +224,9 @@ class DeviceStore:
                 states[change.meter] = change
             elif isinstance(change, DesiredStates):
                 self._write_desired_states(change)
+            elif isinstance(change, BrokerOrder):
+                names = (signed64(change.meter), json.dumps(change.names))
+                self._connection.execute("INSERT OR REPLACE INTO broker_order VALUES (?, ?)", names)
             elif isinstance(change, Replace | Delete):
                 self._add(added)
                 added = self._remove(change)
@@ -252,6 +256,10 @@ class DeviceStore:
         self._connection.execute(
             "INSERT OR REPLACE INTO orders VALUES (?, ?, ?, ?)",
             (signed64(change.meter), *change.epoch, _HELD.dump_json(change.held).decode()),
+        )
+        self._connection.execute(
+            "INSERT OR REPLACE INTO epoch_raise VALUES (?, ?, ?, ?)",
+            (signed64(change.meter), change.own_s, _RAISES.dump_json(change.raises).decode(), change.digest),
         )
 
 
@@ -314,11 +322,10 @@ def damage_of(path: Path, extension: Extension | None, *, whole: bool = False) -
 
 
 def _checked(connection: sqlite3.Connection, extension: Extension | None) -> tuple[str, ...]:
-    """Return the extension's small tables; a table added by a later release may be missing, any other not."""
-    if extension is None:
-        return ()
+    """Return further small tables; a table added by a later release may be missing, any other not."""
+    checked, added = ((), {}) if extension is None else (extension.checked, extension.added)
     there = _tables(connection)
-    return tuple(name for name in extension.checked if name in there or name not in extension.added)
+    return tuple(name for name in (*ADDED, *checked) if name in there or name not in {*ADDED, *added})
 
 
 def _tables(connection: sqlite3.Connection) -> set[str]:
@@ -334,8 +341,10 @@ def open_store(path: Path, extension: Extension | None = None) -> DeviceStore:
     with _told(path):
         connection = _connect(path)
         if _version(path, connection) == 0:
-            tables = _TABLES if extension is None else _TABLES + extension.tables
+            tables = TABLES if extension is None else TABLES + extension.tables
             connection.executescript(f"BEGIN; {tables} PRAGMA user_version = {SCHEMA}; COMMIT;")
+        for table in ADDED.values():
+            connection.execute(table)
         if extension is not None:
             for name in extension.added.keys() - _tables(connection):
                 connection.execute(extension.added[name])

@@ -18,6 +18,7 @@ class Publish:
     topic: str  # the topic
     payload: bytes  # the payload
     qos: int = 1  # 0 for messages that the next one replaces, 1 for all others
+    via: str = ""  # of a device with several brokers, the broker to which it goes
 
 
 @dataclass(frozen=True)

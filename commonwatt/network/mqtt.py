@@ -66,6 +66,8 @@ class MqttLink:
         rng: random.Random,
         tls: ClientTls | None = None,
         tally: Tally | None = None,
+        on_lost: Callable[[], None] = lambda: None,
+        keepalive_s: int | None = None,  # ``None``: ``KEEPALIVE_S``
         prepare: Callable[[paho.Client], None] = lambda _: None,  # sets up each new client, such as its will
     ) -> None:
         self.connected = False  # whether the broker has accepted the connection and the subscriptions were sent
@@ -87,6 +89,8 @@ class MqttLink:
         self._tls = tls
         self._tally = tally
         self._prepare = prepare
+        self._on_lost = on_lost
+        self._keepalive_s = keepalive_s
         self._logged: deque[str] = deque(maxlen=_REASONS_KEPT)
         self._explained = False
         self._client: paho.Client | None = None
@@ -106,7 +110,7 @@ class MqttLink:
             was, started = self.connects, loop.time()
             try:
                 shown = self._secure(client)
-                await _connect(loop, client, self._address)
+                await _connect(loop, client, self._address, self._keepalive_s or KEEPALIVE_S)
                 self._opened(loop, client)
                 await self._watch(client, shown)
                 if not self._explained and self._paused_until_resume.is_set():
@@ -117,6 +121,8 @@ class MqttLink:
                 self.failures += 1
                 log.exception("%s: the connection failed", self._identity)
             finally:
+                if self.connected:
+                    self._guarded(self._on_lost)
                 self.connected = False
                 self._client = None
                 self._close(client)
@@ -366,7 +372,9 @@ class _TlsFailures:
                 self._failed(str(argument))
 
 
-async def _connect(loop: asyncio.AbstractEventLoop, client: paho.Client, address: tuple[str, int]) -> None:
+async def _connect(
+    loop: asyncio.AbstractEventLoop, client: paho.Client, address: tuple[str, int], keepalive_s: int
+) -> None:
     """Connect on a daemon thread: paho's connect blocks, and must not keep the process from ending."""
     done = loop.create_future()
 
@@ -383,7 +391,7 @@ async def _connect(loop: asyncio.AbstractEventLoop, client: paho.Client, address
     def connect() -> None:
         # No variable keeps the exception: its traceback keeps paho's socket open, in a reference cycle.
         try:
-            client.connect(*address, KEEPALIVE_S)
+            client.connect(*address, keepalive_s)
         except (OSError, ValueError) as failure:
             report(failure)
         else:

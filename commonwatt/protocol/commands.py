@@ -47,8 +47,9 @@ Name = Literal[
     "reduce_power_on",
     "reduce_power_off",
     "limit_import",
+    "brokers",
 ]
-"""The specification's commands, and ``limit_import`` (A2); ``acknowledge`` is ``meter_messages.PutAck``."""
+"""The specification's commands, ``limit_import`` (A2) and ``brokers``; ``acknowledge`` is ``meter_messages.PutAck``."""
 
 NO_LIMIT = "none"  # the import limit of a meter without one; any other value is a number of watts, as text
 
@@ -95,12 +96,18 @@ class Command(Message):
     state: Literal["on", "off"] | None = None  # ``on`` or ``off`` (isolate)
     weight: Weight | None = None  # share of the discharge relative to other donors (share_power_on)
     import_limit_w: Natural | None = None  # most watts from the town (limit_import); absent: no limit
-    # What to get: ``records`` or ``events`` (collecting: answered by a put), ``levels``, ``state``.
-    what: Literal["records", "events", "levels", "state"] | None = None
+    # What to get: ``records`` or ``events`` (collecting: answered by a put), ``levels``, ``state``;
+    # ``manager``: whether the gateway of ``about`` still answers, a question that needs no epoch.
+    what: Literal["records", "events", "levels", "state", "manager"] | None = None
+    # The controller believed lost, for ``get`` of ``manager``; absent: only the meter's epoch is asked.
+    about: Annotated[str, Field(max_length=32)] | None = None
     from_id: Id64 | None = None  # first id to get
     to_id: Id64 | None = None  # last id to get
     time: Moment | None = None  # the issuer's time, for ``put``
     trust: Annotated[int, Field(ge=0, le=3)] | None = None  # how far that time can be trusted, 0 to 3
+
+    # The order of brokers for data (brokers); empty: as installed.
+    brokers: Annotated[tuple[Annotated[str, Field(max_length=32)], ...], Field(max_length=8)] | None = None
 
     @model_validator(mode="after")
     def _one_end(self) -> Self:
@@ -174,6 +181,8 @@ class Outcome(Message):
     history: LogIds | None = None  # the ids in the history log
     events: LogIds | None = None  # the ids in the event log
     sent: dict[str, Natural] | None = None  # for ``get`` and ``put``: how much of which type was exchanged
+    # For ``get`` of ``manager``: whether that gateway acknowledged a put within 3 s; absent: it is not known.
+    acknowledged: bool | None = None
     # Of a boundary meter, optional: the voltage of the town's side, per mille of the nominal one.
     voltage_permille: Annotated[int, Field(ge=0, le=2000)] | None = None
     # Of a boundary meter, optional: the frequency of the town's side.

@@ -32,8 +32,8 @@ def received(client, me, message):
     if not all(type(n) is int and 0 <= n < end for n, end in numbers) or type(command["id"]) is not str:
         return None  # kept, it would spoil what comes after it
     result = "fenced" if epoch < me.epoch else "expired" if until <= now else "done"
-    if name not in ("initialize", "get", "share_power_on", "share_power_off"):
-        result = "refused"
+    if name not in ("initialize", "get", "share_power_on", "share_power_off") or command.get("what") == "manager":
+        result = "refused"  # a question that this meter can't answer changes nothing
     elif result == "done" and name.startswith("share"):
         if pair > [me.held["epoch"], me.held["seq"]]:  # here the battery gets the command
             me.held = {"value": name[12:], "epoch": epoch, "seq": pair[1], "until": until}

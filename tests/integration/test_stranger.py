@@ -174,6 +174,8 @@ def _ignores_what_it_can_not_read(by_hand: ByHand) -> None:
     assert (after["held"], after["epoch"]) == (before["held"], [1, 0])
     assert after["history"]["first"] == before["history"]["first"]
     assert by_hand.outcome(77, "dance")["result"] == "refused"
+    question = by_hand.outcome(77, "get", what="manager", about="r001", epoch=[0, 0])
+    assert (question["result"], "acknowledged" in question) == ("refused", False)
     assert by_hand.outcome(77, "share_power_on", seq=8, for_s=60)["held"]["sharing"]["seq"] == 8
     assert by_hand.outcome(77, "share_power_off", seq=9)["result"] == "done"
 

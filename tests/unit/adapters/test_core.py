@@ -420,6 +420,25 @@ def test_a_share_that_ended_while_nobody_could_say_so_is_ended_at_the_next_conne
     assert bench.to_devices() == [("cmd/house", b"stop")], "and nothing for reduce, which was never commanded"
 
 
+def test_a_foreign_meter_refuses_what_our_meters_refuse_over_restarts_too(store: DeviceStore) -> None:
+    bench = Bench(store, preset="mine", capacity_wh=10_000, reduce=COMMAND)
+
+    def answered(counter: int, rank: int, now: int) -> tuple[str, list[int]]:
+        bench.published.clear()
+        bench.command("initialize", now, epoch=[counter, rank])
+        (outcome,) = [json.loads(m.payload) for m in bench.published if m.topic.endswith("/out")]
+        return outcome["result"], outcome["epoch"]
+
+    assert answered(5, 2, T) == ("done", [5, 2])
+    assert answered(5 + 65_537, 3, T) == ("refused", [5, 2])
+    for n in range(100):
+        assert answered(6 + n, 3, T)[0] == "done"
+    bench.start()
+    assert answered(200, 3, T + 10) == ("refused", [105, 3])
+    assert answered(104, 3, T + 10) == ("fenced", [105, 3])
+    assert answered(200, 2, T + 10) == ("done", [200, 2])
+
+
 @pytest.mark.parametrize("meter", [2**63 - 1, 2**63, 2**64 - 1])
 def test_a_meter_may_have_any_id_of_64_bits(store: DeviceStore, meter: int) -> None:
     settings = AdapterSettings.model_validate(

@@ -80,6 +80,8 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         "files": [("meters.toml", "microgrid"), (5, "text")],
         **dict.fromkeys(("town", "store", "tokens", "clock", "broker_ca", "broker_revoked", "certificates"), PATHS),
         "levels": PATHS,
+        "broker_rank": [(-1, "0"), (65_536, "65536"), ("first", "number")],
+        "clique": [("r001", "list"), (["R1"], "[a-z]")],
         **dict.fromkeys(("broker_plain_text", "http_plain_text"), FLAG),
         "http_hosts": HOSTS,
         **dict.fromkeys(("broker", "http"), ADDRESSES),
@@ -261,6 +263,32 @@ def test_file_of_another_part_is_refused_with_the_command_that_helps(tmp_path: P
     with pytest.raises(ConfigError, match=r"\[meters\].*has: \[broker\].*config example meters"):
         load_settings(path, "meters", MetersSettings)
     assert load_settings(path, "broker", BrokerSettings).http is None
+
+
+FLEET = '[meters]\nmicrogrid = "r001"\n'
+SECOND = '[[brokers]]\nname = "r002"\naddress = "127.0.0.1:1884"\n'
+
+
+def test_emulated_meters_may_have_further_brokers(tmp_path: Path) -> None:
+    path = write(tmp_path, FLEET + 'clique = ["r001", "r002"]\n' + SECOND + "rank = 2\nwarm = true\n")
+    settings = load_settings(path, "meters", MetersSettings)
+    assert [(one.name, one.rank, one.warm) for one in settings.brokers] == [("r002", 2, True)]
+    assert load_settings(write(tmp_path, FLEET), "meters", MetersSettings).brokers == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (SECOND + SECOND, "brokers names one twice, or the microgrid's own"),
+        (SECOND.replace("r002", "r001"), "brokers names one twice, or the microgrid's own"),
+        ('clique = ["r001", "r003"]\n' + SECOND, "clique names r003, which is not one of brokers"),
+        ('clique = ["a", "b", "c", "d"]\n', "at most 3"),
+        ("".join(SECOND.replace("r002", f"r01{n}") for n in range(8)), "at most 7"),
+        (SECOND.replace("127.0.0.1", "192.168.1.2"), "brokers, r002: broker = 192.168.1.2:1884 is beyond this machine"),
+    ],
+)
+def test_further_brokers_that_can_not_be_meant_are_refused(tmp_path: Path, text: str, told: str) -> None:
+    assert told in error_of(write(tmp_path, FLEET + text))
 
 
 BEYOND = [

@@ -736,7 +736,7 @@ def stored(bench: Bench) -> Stored:
     }
     return Stored(
         state=meter.state,
-        desired_states=DesiredStates(METER, meter.desired_states.epoch, dict(meter.desired_states.held)),
+        desired_states=meter.desired_states.kept(METER),
         history=rows[Log.HISTORY],
         events=rows[Log.EVENT],
     )

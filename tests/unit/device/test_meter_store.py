@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.device.changes import Delete, DesiredStates, LogRow, Made, MeterState, Replace
+from commonwatt.device.changes import BrokerOrder, Delete, DesiredStates, LogRow, Made, MeterState, Replace
 from commonwatt.device.store import DeviceStore, open_checked, open_store, reading_store
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType
@@ -18,7 +18,14 @@ from meter_sim.truth import TRUTH, Change, Slot, last_slot, true_records
 
 T = 1_790_000_100
 STATE = MeterState(meter=5, generation=3, remainders={RecordType.THROUGH: 7}, stopped=True, level=90, made=3)
-ORDERS = DesiredStates(5, (2, 1), {Kind.SHARING: Held(value="on", epoch=(2, 1), seq=4, until=T, weight=2)})
+ORDERS = DesiredStates(
+    5,
+    (2, 1),
+    {Kind.SHARING: Held(value="on", epoch=(2, 1), seq=4, until=T, weight=2)},
+    {1: [0.5, 7.25]},
+    own_s=9.5,
+    digest="ab",
+)
 
 
 def row(number: int, slot: int = 0, reading: int = 1, meter: int = 5, kind: int = 3) -> LogRow:
@@ -188,6 +195,8 @@ def test_a_damaged_store_is_set_aside_and_a_sound_one_is_not(tmp_path: Path, spo
     "spoil",
     [
         "UPDATE orders SET held = '{\"sharing'",
+        "UPDATE epoch_raise SET raises = '[]'",
+        "INSERT INTO broker_order VALUES (5, '{')",
         "UPDATE meter SET remainders = '[]'",
         "UPDATE slot SET levels = CAST(x'7B22CE' AS TEXT)",
     ],
@@ -214,6 +223,38 @@ def test_desired_states_of_a_later_release_are_left_out(tmp_path: Path) -> None:
     stored = store.load(5)
     assert stored is not None
     assert stored.desired_states == ORDERS
+    store.close()
+
+
+def test_a_store_of_an_earlier_release_has_no_raises_and_gets_the_table(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "meters.db", TRUTH)
+    fill(store)
+    store.connection.execute("DROP TABLE epoch_raise")
+    store.close()
+    with reading_store(tmp_path / "meters.db") as reader:
+        assert [len(lines) for lines in (list(true_lines(reader)), list(held_lines(reader)))] == [2, 2]
+    store = open_checked(tmp_path / "meters.db", 200, TRUTH)
+    stored = store.load(5)
+    assert stored is not None
+    assert stored.desired_states == DesiredStates(5, (2, 1), ORDERS.held)
+    store.commit([ORDERS])
+    store.close()
+    assert quarantined_before(tmp_path / "meters.db") == []
+
+
+def test_the_newest_order_of_brokers_comes_back(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "meters.db", TRUTH)
+    fill(store)
+    store.commit([BrokerOrder(5, ("r002", "r001")), BrokerOrder(5, ("r003",))])
+    store.close()
+    store = open_checked(tmp_path / "meters.db", 200, TRUTH)
+    stored = store.load(5)
+    assert stored is not None
+    assert stored.order == ("r003",)
+    store.connection.execute("DROP TABLE broker_order")
+    without = store.load(5)
+    assert without is not None
+    assert without.order == ()
     store.close()
 
 

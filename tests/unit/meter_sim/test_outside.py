@@ -67,7 +67,7 @@ def test_silent_meters_measure_and_are_connected_again(bench: FleetBench) -> Non
         paused = []
         for _ in range(3):
             bench.slots(fleet, 1)
-            links = meters._shell.links.items()
+            links = [(meter, each["r001"]) for meter, each in meters._shell.links.items()]
             paused.append({meter for meter, link in links if not link._paused_until_resume.is_set()})
         assert paused == [set(meters.meters), {BATTERY}, set()]
     assert len(of(bench, BATTERY, RecordType.STORED)) == 3

@@ -1,0 +1,141 @@
+"""Which brokers a meter uses: one for its data, and those from which it obeys commands (docs/protocol.md)."""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from commonwatt.model.ids import MeterId
+from commonwatt.model.records import Log
+from commonwatt.protocol.commands import Epoch
+
+IN_USE = 3  # so many brokers of the present order carry data
+MISSED = 2  # missed acknowledgements of one log after which data goes to the next broker
+STABLE_S = 60  # seconds for which the first broker is reachable before data goes back to it
+JITTER_S = 30  # most seconds more, by the meter's id
+LONGEST_STABLE_S = 9_600  # the same after returns that failed; each one doubles the wait
+
+
+@dataclass(frozen=True, kw_only=True)
+class Installed:
+    """An installed broker."""
+
+    name: str  # its controller
+    rank: int | None = None  # commands that come over it are obeyed under this rank alone; ``None``: under any
+    warm: bool = False  # whether the meter holds a silent session there
+
+
+class Brokers:
+    """The brokers of one meter; all but the order is volatile.
+
+    Args:
+        meter: The meter.
+        installed: Its brokers; the first is home.
+        clique: The brokers from which it obeys commands; empty: all.
+        order: The order that the manager commanded; empty: none.
+    """
+
+    def __init__(
+        self, meter: MeterId, installed: Sequence[Installed], clique: Collection[str] = (), order: Sequence[str] = ()
+    ) -> None:
+        self._installed = {one.name: one for one in installed}
+        self._home = installed[0].name
+        self.clique = frozenset(clique or self._installed)  # the brokers from which commands are obeyed
+        known = tuple(name for name in order if name in self._installed)
+        self.order = known or tuple(self._installed)  # the present order of brokers for data
+        self.data = self.order[0]  # the broker that carries data now
+        self._jitter_s = meter * 2_654_435_761 % 2**32 % JITTER_S
+        self._stable_s = STABLE_S
+        self._since: dict[str, float] = {}
+        self._missed: Counter[Log] = Counter()
+        self._waits = False
+        self._dialled: dict[str, float] = {}
+
+    @property
+    def installed(self) -> frozenset[str]:
+        """The names of all installed brokers."""
+        return frozenset(self._installed)
+
+    @property
+    def sessions(self) -> frozenset[str]:
+        """The brokers with which the meter is connected, or connects."""
+        warm = {name for name in self.clique if self._installed[name].warm}
+        return frozenset({self.data, self.order[0], self._home, *warm, *self._dialled})
+
+    @property
+    def wake_at(self) -> float | None:
+        """When ``tick`` is due; ``None``: not by itself."""
+        return min([*self._dialled.values(), *([] if self._back_at is None else [self._back_at])], default=None)
+
+    @property
+    def _back_at(self) -> float | None:
+        first = self.order[0]
+        away = self.data != first and first in self._since
+        return self._since[first] + self._stable_s + self._jitter_s if away else None
+
+    def why_not(self, via: str, epoch: Epoch | None) -> str | None:
+        """Return why a command that came over a broker is not obeyed; ``None``: its epoch is compared.
+
+        Args:
+            via: The broker.
+            epoch: The command's epoch; ``None``: a question, which needs none.
+        """
+        rank = self._installed[via].rank
+        if via not in self.clique:
+            return f"commands from {via} are not obeyed"
+        if epoch is None or rank in (None, epoch[1]):
+            return None
+        return f"commands from {via} are of rank {rank}, not {epoch[1]}"
+
+    def set_order(self, names: Sequence[str], now: float) -> bool:
+        """Use another order; return whether data goes to another broker at once."""
+        self.order = tuple(names) or tuple(self._installed)
+        self._begin_to_wait(now)
+        return self.data not in self.order[:IN_USE] and self._go(self.order[0])
+
+    def missed(self, log: Log, now: float) -> bool:
+        """Count a missed acknowledgement; return whether data goes to another broker."""
+        self._missed[log] += 1
+        in_use = self.order[:IN_USE]
+        if self._missed[log] < MISSED or len(in_use) == 1:
+            return False
+        if self.data == self.order[0]:
+            self._begin_to_wait(now)
+        return self._go(in_use[(in_use.index(self.data) + 1) % len(in_use)])
+
+    def answered(self, via: str) -> None:
+        """Note an acknowledgement, or a refusal, that came over a broker."""
+        self._missed.clear()
+        if via == self.order[0] == self.data:
+            self._stable_s = STABLE_S
+
+    def connected(self, name: str, now: float) -> bool:
+        """Note a session; return whether data that waits for it is to be sent."""
+        self._since.setdefault(name, now)
+        sends, self._waits = self._waits and name == self.data, self._waits and name != self.data
+        return sends
+
+    def lost(self, name: str) -> None:
+        """Note the end of a session."""
+        self._since.pop(name, None)
+
+    def dial(self, name: str, until: float) -> None:
+        """Hold a session for a while."""
+        self._dialled[name] = max(until, self._dialled.get(name, until))
+
+    def tick(self, now: float) -> bool:
+        """Do the due work; return whether data goes back to the first broker."""
+        self._dialled = {name: until for name, until in self._dialled.items() if until > now}
+        if self._back_at is None or self._back_at > now:
+            return False
+        self._stable_s = min(2 * self._stable_s, LONGEST_STABLE_S)
+        return self._go(self.order[0])
+
+    def _begin_to_wait(self, now: float) -> None:
+        """Count from now on how long the first broker is reachable: its gateway was not."""
+        if self.order[0] in self._since:
+            self._since[self.order[0]] = now
+
+    def _go(self, name: str) -> bool:
+        self.data, self._waits = name, name not in self._since
+        self._missed.clear()
+        return True

@@ -1,0 +1,110 @@
+"""The sessions of a meter with its brokers: what is sent to which, and which commands are obeyed."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from commonwatt.device.brokers import Brokers
+from commonwatt.device.changes import BrokerOrder
+from commonwatt.device.desired_states import DONE, possible
+from commonwatt.device.meter import Effects, Meter
+from commonwatt.device.questions import ANSWER_S
+from commonwatt.model.effects import Publish, Write
+from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.ids import MeterId
+from commonwatt.protocol import topics
+from commonwatt.protocol.commands import Command
+from commonwatt.protocol.json_messages import unpack_json
+
+_DATA = (topics.RECORDS, topics.EVENTS)
+
+
+class Arrived(NamedTuple):
+    """A message, or the begin or end of a session."""
+
+    meter: MeterId
+    via: str  # the broker's name
+    leaf: str  # last part of the topic; ``CONNECTED`` or ``LOST``
+    payload: bytes = b""
+
+
+CONNECTED, LOST = "+", "-"  # no topic of a meter ends so
+
+
+class Sessions:
+    """A meter with its brokers; all messages to and from the meter pass it.
+
+    Args:
+        meter: The meter.
+        brokers: Its brokers.
+    """
+
+    def __init__(self, meter: Meter, brokers: Brokers) -> None:
+        self.meter = meter  # the meter
+        self.brokers = brokers  # its brokers
+        meter.brokers, meter.clique = brokers.installed, brokers.clique
+
+    @property
+    def wake_at(self) -> float | None:
+        """When ``tick`` is due next; ``None``: not by itself."""
+        times = (self.meter.wake_at, self.brokers.wake_at)
+        return min((time for time in times if time is not None), default=None)
+
+    def tick(self, now: float) -> Effects:
+        """Do the due work; send data to another broker after missed acknowledgements, or back to the first one."""
+        moves = [self.brokers.missed(log, now) for log in self.meter.overdue(now)]
+        if self.brokers.tick(now) or any(moves):
+            return self.routed([*self.meter.send_again(now), *self.meter.tick(now)])
+        return self.routed(self.meter.tick(now))
+
+    def handle(self, arrived: Arrived, now: float) -> Effects:
+        """Handle a message, or the begin or end of a session."""
+        via = arrived.via
+        if arrived.leaf == LOST:
+            self.brokers.lost(via)
+            return []
+        if arrived.leaf == CONNECTED:
+            again = self.meter.send_again(now) if self.brokers.connected(via, now) else []
+            return self.routed([*again, *self.meter.ask_again(via)], via)
+        if arrived.leaf == topics.ACKS:
+            self.brokers.answered(via)
+        if arrived.leaf == topics.COMMANDS:
+            return self.routed(self._commanded(arrived, now), via)
+        return self.routed(self.meter.receive(arrived.leaf, arrived.payload, now, via), via)
+
+    def _commanded(self, arrived: Arrived, now: float) -> Effects:
+        """Refuse a command of another clique or rank; use another order of brokers; all else is the meter's."""
+        obeyed = self.meter.receive
+        try:
+            command = unpack_json(Command, arrived.payload)
+        except ProtocolError:
+            return obeyed(arrived.leaf, arrived.payload, now, arrived.via)
+        is_question = command.cmd == "get" and command.what == "manager"
+        why_not = self.brokers.why_not(arrived.via, None if is_question else command.epoch)
+        if why_not is not None:
+            return self.meter.refuse(command, why_not, now)
+        if is_question and command.about in self.brokers.clique:
+            self.brokers.dial(command.about, now + ANSWER_S)
+        order = self._order(command, now)
+        effects = obeyed(arrived.leaf, arrived.payload, now, arrived.via)
+        if order is None:
+            return effects
+        again = self.meter.send_again(now) if self.brokers.set_order(order, now) else []
+        return [Write(BrokerOrder(self.meter.description.id, order)), *effects, *again]
+
+    def _order(self, command: Command, now: float) -> tuple[str, ...] | None:
+        """Return the order of brokers of a command that the meter obeys; ``None``: it has none."""
+        meter = self.meter
+        if command.cmd != "brokers" or meter.desired_states.judge(command, meter.time(now)) != DONE:
+            return None
+        is_possible = possible(command, meter.description, meter.state, meter.brokers) == DONE
+        return command.brokers if is_possible else None
+
+    def routed(self, effects: Effects, via: str = "") -> Effects:
+        """Send data to the broker of data, and an answer to the broker from which the command came."""
+        return [self._to(effect, via) if isinstance(effect, Publish) else effect for effect in effects]
+
+    def _to(self, message: Publish, via: str) -> Publish:
+        if message.via:
+            return message
+        is_data = message.topic.rpartition("/")[2] in _DATA
+        return replace(message, via=self.brokers.data if is_data or not via else via)

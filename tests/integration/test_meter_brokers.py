@@ -1,0 +1,92 @@
+"""A fleet with two real brokers: the first is killed, and its meters send to the second until it is back (R13)."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from commonwatt.model.blocks import concatenate, join
+from commonwatt.model.records import Log
+from harness.network.waiting import ended, eventually, free_port
+from harness.real import forks
+from tests.integration import test_meters
+from tests.integration.test_meters import Bench, Gateway, _listens, values
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with patch.object(test_meters, "TOWN", test_meters.TOWN.replace("push_share = 0.5", "push_share = 1")):
+        bench = Bench(tmp_path)
+    bench.set_clock(speed=15, stop_after_s=None)
+    try:
+        yield bench
+    finally:
+        bench.close()
+
+
+def meters_of(gateway: Gateway, since: int) -> set[int]:
+    """Return the meters whose records came after the first ``since`` puts."""
+    puts = [put for put in gateway.puts[since:] if put.log is Log.HISTORY]
+    return {record.meter_id for put in puts for record in put.history()}
+
+
+def ask(gateway: Gateway, meter: int, **fields: Any) -> tuple[str, bool | None]:
+    """Send a get as r002; return the result, and what is known of the controller asked about."""
+    before = len(gateway.outcomes)
+    gateway.command(meter, "get", issuer="r002", **fields)
+    eventually(lambda: len(gateway.outcomes) > before)
+    return gateway.outcomes[-1].result, gateway.outcomes[-1].acknowledged
+
+
+def test_records_go_to_the_second_broker_while_the_first_is_dead_and_then_home(bench: Bench) -> None:
+    other, everyone = free_port(), {meter.id for meter in bench.meters}
+    (bench.path / "second.toml").write_text(f'[broker]\nlisten = "127.0.0.1:{other}"\n')
+    settings = (bench.path / "meters.toml").read_text().replace("failures_per_day = 200", "failures_per_day = 0")
+    settings += 'clique = ["r001", "r002"]\n'
+    settings += f'[[brokers]]\nname = "r002"\naddress = "127.0.0.1:{other}"\nrank = 2\nwarm = true\n'
+    (bench.path / "meters.toml").write_text(settings)
+    first = bench.start("broker")
+    command = [sys.executable, "-c", "from broker.cli import app; app()", "run", "-c", "second.toml"]
+    second = forks.start(command, bench.path / "second.log", folder=bench.path)
+    bench.processes.append(second)
+    eventually(lambda: _listens(bench.port) and _listens(other))
+    home, away = Gateway(bench.port, bench.gateway_token), Gateway(other, bench.gateway_token)
+    meters = bench.start("meters")
+    eventually(lambda: meters_of(home, 0) == everyone)
+    assert away.puts == []
+    # Commands over the silent session, under the rank of its broker alone; and the question about the first controller.
+    meter = min(everyone)
+    assert ask(away, meter, what="state", epoch=[1, 2]) == ("done", None)
+    assert ask(away, meter, what="state", epoch=[1, 1]) == ("refused", None)
+    assert ask(away, meter, what="manager", about="r001", epoch=[0, 0]) == ("done", True)
+
+    first.kill()
+    first.wait()
+    assert ask(away, meter, what="manager", about="r001", epoch=[0, 0]) == ("done", False)
+    eventually(lambda: meters_of(away, 0) == everyone)
+
+    before = len(home.puts)
+    bench.start("broker")
+    eventually(lambda: meters_of(home, before) == everyone)
+    marks = [len(home.puts), len(away.puts)]
+
+    def all_are_home() -> bool:
+        """Return whether all meters put at home since none put elsewhere."""
+        if len(away.puts) > marks[1]:
+            marks[:] = [len(home.puts), len(away.puts)]
+        return meters_of(home, marks[0]) == everyone
+
+    eventually(all_are_home)
+
+    meters.terminate()
+    assert ended(meters, 5) == 0
+    home.close()
+    away.close()
+    truth, true_events = bench.dump("--truth")
+    held, held_events = bench.dump()
+    (at_home, home_events), (at_other, away_events) = home.received(), away.received()
+    assert values(truth) == values(join([concatenate([at_home, at_other, held])]))
+    assert true_events == home_events | away_events | held_events
