@@ -16,7 +16,7 @@ from commonwatt.model.records import HistoryRecord, Log
 from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, Put, unpack_put
 from commonwatt.protocol.topics import RECORDS, meter_up
-from gateway.core import Gateway
+from gateway.controller import Controller
 from gateway.events import Committed, FromMeter
 from gateway.inbox import MAX_GROUP, Inbox
 from gateway.store.store import Store
@@ -104,7 +104,8 @@ def _gateway(path: Path, events: Sequence[FromMeter]) -> float:
     """Return how many records a second were acknowledged after their commit."""
     store = Store.open(path)
     meters = {meter: registered(meter) for meter in range(1, METERS + 1)}
-    core = Gateway(GatewaySettings(microgrid=MICROGRID), store, meters)
+    controller = Controller(GatewaySettings(microgrid=MICROGRID), store, meters)
+    core = controller.own
     now = START + 86_400
     core.time.network(now, now, 0)
     started = time.perf_counter()

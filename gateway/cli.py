@@ -150,7 +150,7 @@ def password(config: Config) -> None:
         if path is None:
             raise ConfigError(f'{config}: names no file for it; add: http_password = "page-password.json"')
         typed = typer.prompt("Password", hide_input=True, confirmation_prompt="The same again", err=True)
-        if why := weakness(typed, (settings.microgrid,)):
+        if why := weakness(typed, (settings.controller,)):
             raise ConfigError(f"the password is {why}; nothing was changed")
         folder = path.parent.stat()
         save_password(path, typed, (folder.st_uid, folder.st_gid) if os.geteuid() == 0 else None)

@@ -1,25 +1,22 @@
-"""The gateway's core: a function of an event and the time that returns effects (docs/architecture.md).
+"""The core of one microgrid at its controller: a function of an event and the time that returns effects.
 
 It reads the store and decides; it never writes, sends, waits or reads a clock. The shell commits the returned changes
-and then publishes the returned messages. The time argument ``raw`` only has to advance evenly;
-``gateway.timekeeper`` computes the correct time from it.
+and then publishes the returned messages (docs/architecture.md). The time argument ``raw`` only has to advance evenly;
+``gateway.timekeeper`` computes the correct time from it. ``gateway.controller`` has what a machine has once.
 """
 
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.model.byte_count import ByteCount
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.ids import MeterId
-from commonwatt.model.machine import Machine
 from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import Log, Rejection
-from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds
+from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MicrogridId
 from commonwatt.model.validation import limits_of
 from commonwatt.protocol.batches import BatchAck, unpack_batch_ack
 from commonwatt.protocol.commands import Outcome
 from commonwatt.protocol.controller_commands import PERIODS, ControllerCommand
 from commonwatt.protocol.dead_letters import MESSAGE_REASON, DeadLetterSource
-from commonwatt.protocol.heartbeats import LineByteCount
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import Level, Refusal, judge_level, unpack_level
 from commonwatt.protocol.topics import (
@@ -28,13 +25,11 @@ from commonwatt.protocol.topics import (
     EVENTS,
     LEVELS,
     RECORDS,
-    broker_up,
     gateway_down,
     parse_meter_up,
 )
 from commonwatt.town.registry import RegisteredMeter
-from gateway import status
-from gateway.changes import Change, PeriodDone, Setting
+from gateway.changes import Change, PeriodDone
 from gateway.collect.collector import Collector
 from gateway.control.islanding import may_close_at
 from gateway.control.level_watch import LevelWatch
@@ -42,21 +37,8 @@ from gateway.control.manager import Manager
 from gateway.control.meter_view import LEVEL_GOOD_FOR_S
 from gateway.control.modes import Modes
 from gateway.control.requests import Requests
-from gateway.events import (
-    ClockJumped,
-    Committed,
-    Connected,
-    Counted,
-    Event,
-    FromMeter,
-    FromUtility,
-    MachineRead,
-    NotStored,
-    Quiet,
-    Tick,
-)
+from gateway.events import Committed, Connected, FromMeter, FromUtility, MicrogridEvent, NotStored, Quiet, Tick
 from gateway.household.household import Household
-from gateway.lte_line import METERS, line_of
 from gateway.relay.relay import Relay
 from gateway.relay.utility_commands import UtilityCommands
 from gateway.stored import Stored
@@ -67,42 +49,46 @@ RETRY = "retry"  # the job of every ``RETRY_S`` seconds: resend unconfirmed comm
 
 RETRY_S = 5
 
-GOOD_TIME = "good_time"  # name of the setting that keeps the last good time
-HEARTBEAT = "heartbeat"  # the job of every ``HEARTBEAT_S`` seconds: send a heartbeat to the utility
-
-HEARTBEAT_S = 60
-
 # Least period of a job, seconds, whose last run is stored; a shorter one runs again after a restart.
 STORED_PERIOD_S = 900
 PROBED_METERS = 3  # meters that get a request at a time when no meter has sent anything for a while
 
 
-class Gateway:
-    """One microgrid's controller."""
+class HostedMicrogrid:
+    """One microgrid that a controller hosts, with a store of its own."""
 
-    def __init__(self, settings: GatewaySettings, store: Stored, meters: dict[MeterId, RegisteredMeter]) -> None:
-        self.time = Timekeeper(store.setting(GOOD_TIME))  # the gateway's time and its trust
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        microgrid: MicrogridId,
+        store: Stored,
+        meters: dict[MeterId, RegisteredMeter],
+        time: Timekeeper,
+    ) -> None:
+        self.time = time  # the controller's time and its trust
         self.now = Now(0, Trust.NONE)  # the time of the last event
-        self.collector = Collector(settings.microgrid, store)  # accepts the meters' messages
-        self.manager = Manager(settings, store, meters)  # keeps the meters in their desired states
+        self.collector = Collector(microgrid, store)  # accepts the meters' messages
+        self.manager = Manager(settings, microgrid, store, meters)  # keeps the meters in their desired states
         self.level_watch = LevelWatch(store, self.manager, meters)  # judges the stored levels
         # Makes the requests to the meters that set no state.
         self.requests = Requests(self.manager, settings.near_minimum_permille)
         # Keeps the microgrid in its operating modes.
-        self.modes = Modes(settings, store, self.manager, self.requests, meters)
-        self.relay = Relay(settings.microgrid, store)  # relays data to the utility
+        self.modes = Modes(settings, microgrid, store, self.manager, self.requests, meters)
+        self.relay = Relay(settings.controller, microgrid, store)  # relays data to the utility
         self.upkeep = Upkeep(store, settings.backup_bytes)  # checks the store and limits its size
-        self.line = line_of(settings, store)  # counts the bytes on the LTE line
-        self.household = Household(settings, store, meters, self.manager)  # what is published of one place
+        self.household = Household(settings, microgrid, store, meters, self.manager)  # what is published of one place
         periods: dict[str, int] = {name: getattr(settings, name) for name in PERIODS}
         # Carries out the utility's commands.
-        self.utility_commands = UtilityCommands(settings.microgrid, store, self.relay, self.modes, periods)
-        self.microgrid = settings.microgrid  # the microgrid
+        commands = UtilityCommands(settings.controller, microgrid, store, self.relay, self.modes, periods)
+        self.utility_commands = commands
+        self.controller = settings.controller  # the controller
+        self.microgrid = microgrid  # the microgrid
         self.store = store  # its store
         self.meters = meters  # its registered meters, by id
         self._urgent = False
         self._done: dict[str, int] = {}
         self._shifted: list[Effect[Change]] = []
+        self._shifted_s = time.stepped_s
 
     def register(self, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Replace the registry by a changed one."""
@@ -111,9 +97,8 @@ class Gateway:
         self.level_watch.register(meters)
         self.modes.register(meters)
         self.household.register(meters)
-        self.time.forget(set(meters))
 
-    def handle(self, event: Event, raw: EpochSeconds) -> list[Effect[Change]]:
+    def handle(self, event: MicrogridEvent, raw: EpochSeconds) -> list[Effect[Change]]:
         """Handle one event at the time ``raw``; return its effects."""
         match event:
             case FromMeter(topic, payload):
@@ -124,16 +109,10 @@ class Gateway:
                 return self.connected(raw)
             case Committed():
                 return self.committed(raw)
-            case Counted(side, run, sums):
-                return self.line.look(side, run, sums, self._tell(raw))
             case Quiet(link):
                 return self.probe(link, raw)
             case NotStored(topic, payload):
                 return self.busy(topic, payload, raw)
-            case MachineRead(machine):
-                return self.machine(machine, raw)
-            case ClockJumped():
-                return self.jumped(raw)
             case Tick(job):
                 return self.tick(job, raw)
 
@@ -141,12 +120,10 @@ class Gateway:
 
     def from_meter(self, topic: str, payload: bytes, raw: EpochSeconds) -> list[Effect[Change]]:
         """Handle a message from the microgrid's broker."""
-        now = self._tell(raw)
-        if topic == broker_up(self.microgrid):
-            return self._told(payload, now)
+        now = self.tell(raw)
         parsed = parse_meter_up(topic)
         if parsed is None or parsed.microgrid != self.microgrid:
-            return self._junk(DeadLetterSource.UNKNOWN, payload, Refusal.MALFORMED, now)
+            return self.junk(DeadLetterSource.UNKNOWN, payload, Refusal.MALFORMED, now)
         meter = self.meters.get(parsed.meter)
         if (view := self.manager.meters.get(parsed.meter)) is not None:
             view.heard = now
@@ -167,15 +144,7 @@ class Gateway:
         except ProtocolError as error:
             return self.collector.junk(source, parsed.meter, payload, MESSAGE_REASON + error.code, now)
 
-    def _told(self, payload: bytes, now: Now) -> list[Effect[Change]]:
-        """Handle the broker's byte count of its meters' connections."""
-        try:
-            byte_count = unpack_json(LineByteCount, payload)
-        except ProtocolError as error:
-            return self._junk(DeadLetterSource.UNKNOWN, payload, error.code, now)
-        return self.line.look(METERS, str(byte_count.run), ByteCount(byte_count.sent, byte_count.received), now)
-
-    def _junk(self, source: DeadLetterSource, payload: bytes, code: int, now: Now) -> list[Effect[Change]]:
+    def junk(self, source: DeadLetterSource, payload: bytes, code: int, now: Now) -> list[Effect[Change]]:
         """Keep the start of an unacceptable message that is not from a meter, as a dead letter."""
         return self.collector.junk(source, 0, payload, MESSAGE_REASON + code, now)
 
@@ -224,22 +193,22 @@ class Gateway:
 
     def from_utility(self, topic: str, payload: bytes, raw: EpochSeconds) -> list[Effect[Change]]:
         """Handle a message from the head-end."""
-        now = self._tell(raw)
+        now = self.tell(raw)
         try:
-            if topic == gateway_down(self.microgrid, ACKS):
+            if topic == gateway_down(self.controller, ACKS):
                 ack = unpack_batch_ack(payload)
                 self.modes.answered(now)
                 return self._acknowledged(ack, raw, now)
-            if topic == gateway_down(self.microgrid, COMMANDS):
+            if topic == gateway_down(self.controller, COMMANDS):
                 command = unpack_json(ControllerCommand, payload)
                 self.modes.answered(now)
                 return self.utility_commands.do(command, now)
         except ProtocolError as error:
             source = (
-                DeadLetterSource.BATCH_ACK if topic == gateway_down(self.microgrid, ACKS) else DeadLetterSource.COMMAND
+                DeadLetterSource.BATCH_ACK if topic == gateway_down(self.controller, ACKS) else DeadLetterSource.COMMAND
             )
-            return self._junk(source, payload, error.code, now)
-        return self._junk(DeadLetterSource.UNKNOWN, payload, Refusal.MALFORMED, now)
+            return self.junk(source, payload, error.code, now)
+        return self.junk(DeadLetterSource.UNKNOWN, payload, Refusal.MALFORMED, now)
 
     def _acknowledged(self, ack: BatchAck, raw: EpochSeconds, now: Now) -> list[Effect[Change]]:
         """Handle a batch's acknowledgement, and the time in it."""
@@ -251,25 +220,25 @@ class Gateway:
 
     def connected(self, raw: EpochSeconds) -> list[Effect[Change]]:
         """Handle a new connection to the head-end: resend unacknowledged batches and request the utility's store id."""
-        self._tell(raw)
+        self.tell(raw)
         self.relay.connected()
         return []
 
     def reopened(self, raw: EpochSeconds) -> None:
         """Continue after a failure of the store: relay and compact again, as a period may be marked done too early."""
-        self.relay.due(self._tell(raw))
+        self.relay.due(self.tell(raw))
         self.relay.compacting = True
 
     def committed(self, raw: EpochSeconds) -> list[Effect[Change]]:
         """Do the work that reads committed data: relay and compact, decide about sharing, delete damaged rows."""
-        now = self._tell(raw)
+        now = self.tell(raw)
         shifted, self._shifted = self._shifted, []
         self.level_watch.look(now)
         return shifted + self.relay.work(now) + self.manager.share_if_changed(now) + self.upkeep.clear(now)
 
     def probe(self, link: str, raw: EpochSeconds) -> list[Effect[Change]]:
         """Test a quiet connection: send requests to some meters, or an empty batch to the utility."""
-        now = self._tell(raw)
+        now = self.tell(raw)
         return self.requests.probe(PROBED_METERS) if link == "meters" else self.relay.hello(now)
 
     def disk_space(self, free_bytes: int) -> bool:
@@ -280,7 +249,7 @@ class Gateway:
 
     def busy(self, topic: str, payload: bytes, raw: EpochSeconds) -> list[Effect[Change]]:
         """Refuse a put that could not be stored, as BUSY."""
-        now = self._tell(raw)
+        now = self.tell(raw)
         parsed = parse_meter_up(topic)
         if parsed is None or parsed.leaf not in (RECORDS, EVENTS):
             return []
@@ -289,36 +258,20 @@ class Gateway:
 
     # Time
 
-    def _tell(self, raw: EpochSeconds) -> Now:
+    def tell(self, raw: EpochSeconds) -> Now:
         """Return the time; if it was set, shift all deadlines with it, so that durations stay the same."""
-        self.now = Now(self.time.now(raw), self.time.trust(raw))
-        if by_s := self.time.take_step():
+        self.now = self.time.tell(raw)
+        if by_s := self.time.stepped_s - self._shifted_s:
+            self._shifted_s += by_s
             self._shifted += self.relay.shift(by_s, self.now) + self.manager.shift(by_s, self.now)
             self._shifted += self.modes.shift(by_s, self.now)
-            self.line.shift(by_s)
         return self.now
-
-    def machine(self, machine: Machine, raw: EpochSeconds) -> list[Effect[Change]]:
-        """Handle a reading of the machine's clocks."""
-        self.time.machine(machine)
-        self._tell(raw)
-        kept = self.time.keep()
-        return [] if kept is None else [Write(Setting(GOOD_TIME, kept))]
-
-    def jumped(self, raw: EpochSeconds) -> list[Effect[Change]]:
-        """Handle a jump of the machine's clock: request the time from the utility."""
-        self.time.jumped()
-        self._tell(raw)
-        self.relay.greet = True
-        return []
 
     def tick(self, job: str, raw: EpochSeconds) -> list[Effect[Change]]:
         """Run a job; collecting, relaying and compacting run once a period, long ones also after a restart."""
-        now = self._tell(raw)
+        now = self.tell(raw)
         if job == RETRY:
             return self._retry(now)
-        if job == HEARTBEAT:
-            return [status.heartbeat(self, now)]
         if job == "levels_s":
             return self.manager.share(now) + self.requests.levels(now, self.utility_commands.periods[job])
         every_s = self.utility_commands.periods[job]
@@ -337,7 +290,7 @@ class Gateway:
 
     def tick_every_s(self, job: str) -> int:
         """Return the period of ``tick(job)``, seconds; levels have one slot, for batteries near their minimum."""
-        fixed = {RETRY: RETRY_S, HEARTBEAT: HEARTBEAT_S, "levels_s": SLOT_S}
+        fixed = {RETRY: RETRY_S, "levels_s": SLOT_S}
         return fixed.get(job) or self.utility_commands.periods[job]
 
     def _retry(self, now: Now) -> list[Effect[Change]]:
@@ -352,7 +305,3 @@ class Gateway:
         """Return the seconds since the end of the oldest quarter with unacknowledged parts; 0: there is none."""
         since = self.store.backlog_since()
         return 0 if since is None else max(0, now - (since + 1) * QUARTER_S)
-
-    def view(self, raw: EpochSeconds) -> dict[str, object]:
-        """Return the gateway's present state for the status page, as JSON."""
-        return status.view(self, self._tell(raw))

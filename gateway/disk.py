@@ -1,13 +1,14 @@
-"""The disk of the gateway's store: its free space, for the core and the log, and the ballast for a full disk."""
+"""The disk of the gateway's stores: its free space, for the cores and the log, and the ballast for a full disk."""
 
 import logging
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from commonwatt.model.disk_space import ENOUGH_BYTES
 from commonwatt.sqlite.damage import SqliteError, is_full
-from gateway.core import Gateway
+from gateway.core import HostedMicrogrid
 
 DISK_SPACE_TO_OPEN_BYTES = 1024 * 1024  # free bytes below which the ballast is deleted before the store is opened
 
@@ -17,12 +18,11 @@ BALLAST_BYTES = 8 * 1024 * 1024
 
 
 class Disk:
-    """The disk that a store is on."""
+    """The disk that a controller's stores are on; the ballast lies beside the store of its own microgrid."""
 
     def __init__(self, store: Path) -> None:
         self.free_bytes = 0  # its free bytes at the last check
         self.size_bytes = 0  # its size in bytes at the last check
-        self._store = store
         self._ballast = Ballast(store)
 
     def make_disk_space_to_open(self) -> None:
@@ -30,30 +30,35 @@ class Disk:
         if self._ballast.free_bytes() < DISK_SPACE_TO_OPEN_BYTES:
             self._ballast.give_up()
 
-    def look(self, core: Gateway) -> None:
-        """Report the free disk space to the core; log when it begins or ceases to refuse records."""
-        try:
-            free = self.free_bytes = self._ballast.free_bytes()
-            self.size_bytes = self._ballast.disk_bytes()
-            changed = core.disk_space(free)
-        except (OSError, SqliteError) as error:
-            log.error("the disk space for store %s can't be read (%s)", self._store, error)
-            return
-        if changed and core.upkeep.short:
+    def look(self, cores: Mapping[Path, HostedMicrogrid]) -> None:
+        """Report the free disk space to the cores, by their stores' files; log when one begins or ceases to refuse."""
+        for store, core in cores.items():
+            try:
+                self.free_bytes = self._ballast.free_bytes()
+                self.size_bytes = self._ballast.disk_bytes()
+                changed = core.disk_space(self.free_bytes)
+            except (OSError, SqliteError) as error:
+                log.error("the disk space for store %s can't be read (%s)", store, error)
+            else:
+                if changed:
+                    self._log(store, refuses=core.upkeep.short)
+
+    def _log(self, store: Path, *, refuses: bool) -> None:
+        if refuses:
             log.error(
                 "low disk space for store %s, %d bytes: records are refused, the oldest acknowledged data is deleted",
-                self._store,
-                free,
+                store,
+                self.free_bytes,
             )
-        elif changed:
-            log.warning("enough disk space again for store %s: records are accepted", self._store)
+        else:
+            log.warning("enough disk space again for store %s: records are accepted", store)
 
     def failed(self, error: SqliteError) -> None:
         """Delete the ballast if the store failed because the disk is full, for the writes that are necessary."""
         if is_full(error):
             self._ballast.give_up()
 
-    def reopened(self, error: SqliteError, core: Gateway) -> None:
+    def reopened(self, error: SqliteError, core: HostedMicrogrid) -> None:
         """Report a full disk to the core, if the store had failed because the disk is full."""
         if is_full(error):
             # Until the next check: the ballast's space is for commands, not for records.

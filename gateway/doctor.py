@@ -21,7 +21,7 @@ from commonwatt.runtime.clock import load_clock, wall_clock
 from commonwatt.sqlite.damage import SqliteError
 from commonwatt.sqlite.wal import read_log
 from commonwatt.town.registry import load_registry
-from gateway.core import GOOD_TIME
+from gateway.controller import GOOD_TIME
 from gateway.links import HEAD_END, METERS, own_token
 from gateway.lte_line import in_words, line_of
 from gateway.store.handover import IF_UNUSED, RELEASED
@@ -37,7 +37,7 @@ _READ_LOG = "see the gateway's log: journalctl -u 'commonwatt-gateway@*' --since
 def checks(settings: GatewaySettings, running: Running) -> Sequence[Check]:
     """Return the checks of a gateway."""
     own = [("broker", METERS, settings.broker, all_meters_up(settings.microgrid))]
-    own.append(("head_end", HEAD_END, settings.head_end, gateway_down(settings.microgrid, "+")))
+    own.append(("head_end", HEAD_END, settings.head_end, gateway_down(settings.controller, "+")))
     return (
         Check("clock", partial(_clock, settings, running)),
         Check("disk", partial(disk_findings, settings.store)),
@@ -160,7 +160,7 @@ def _running_store(answer: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _certificates(settings: GatewaySettings) -> Iterator[Finding]:
-    yield from certificate_findings("certificate", settings.certificate, named=settings.microgrid)
+    yield from certificate_findings("certificate", settings.certificate, named=settings.controller)
     for key in ("broker", "head_end"):
         authority = getattr(settings, f"{key}_ca")
         yield from certificate_findings(f"{key}_ca", authority)
@@ -199,7 +199,7 @@ def _connection(
         ca=getattr(settings, f"{key}_ca"),
         certificate=settings.certificate,
         revoked=getattr(settings, f"{key}_revoked"),
-        identity=settings.microgrid,
+        identity=settings.controller,
         token=partial(own_token, settings),
         subscribe=subscribe,
     )

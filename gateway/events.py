@@ -1,4 +1,4 @@
-"""The events of the gateway's core: frozen values that the shell passes to ``Gateway.handle``."""
+"""The events of the gateway's core: frozen values that the shell passes to ``Controller.handle``."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -73,9 +73,9 @@ class ClockJumped:
 class Tick:
     """A job may be due."""
 
-    job: str  # one of ``gateway.core.JOBS``
+    job: str  # one of ``gateway.controller.JOBS``
 
 
-Event: TypeAlias = (
-    FromMeter | FromUtility | Connected | Committed | Counted | Quiet | NotStored | MachineRead | ClockJumped | Tick
-)
+# The events of one microgrid.
+MicrogridEvent: TypeAlias = FromMeter | FromUtility | Connected | Committed | Quiet | NotStored | Tick
+Event: TypeAlias = MicrogridEvent | Counted | MachineRead | ClockJumped  # the events of a controller

@@ -12,6 +12,7 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import MicrogridId
 from commonwatt.network.liveness import Liveness
 from commonwatt.network.lte import Tally
 from commonwatt.network.mqtt import MqttLink
@@ -44,13 +45,13 @@ class Links:
 
     def __init__(self, settings: GatewaySettings, put: Callable[[Event], None], tally: Tally) -> None:
         self._put = put
-        self._broker_topic = broker_up(settings.microgrid)
-        self._head_end_prefix = gateway_up(settings.microgrid, "")
+        self._broker_topic = broker_up(settings.controller)
+        self._head_end_prefix = gateway_up(settings.controller, "")
         token = own_token(settings)
         rng = random.Random()  # noqa: S311 - spreads reconnections, keeps no secret
         meters = MqttLink(
             address=settings.broker,
-            identity=settings.microgrid,
+            identity=settings.controller,
             token=token,
             rng=rng,
             subscribe=all_meters_up(settings.microgrid),
@@ -60,10 +61,10 @@ class Links:
         )
         head_end = MqttLink(
             address=settings.head_end,
-            identity=settings.microgrid,
+            identity=settings.controller,
             token=token,
             rng=rng,
-            subscribe=gateway_down(settings.microgrid, "+"),
+            subscribe=gateway_down(settings.controller, "+"),
             on_message=lambda topic, payload: self._heard(HEAD_END, FromUtility(topic, payload)),
             on_connect=lambda: put(Connected()),
             tls=client_tls(settings.head_end_ca, settings.certificate, settings.head_end_revoked),
@@ -72,6 +73,7 @@ class Links:
         files = (settings.certificate, settings.head_end_ca, settings.broker_ca)
         # The next expiry of one of their certificates.
         self.expiry = Expiry(*(path for path in files if path is not None))
+        self._meters = meters
         self.each = {METERS: meters, HEAD_END: head_end}  # the connections, ``METERS`` and ``HEAD_END``
         self._liveness = {name: Liveness(SILENT_S, LONGEST_SILENCE_S) for name in self.each}
 
@@ -80,6 +82,14 @@ class Links:
         tasks = [asyncio.create_task(link.run(), name=f"the connection {name}") for name, link in self.each.items()]
         tasks.append(asyncio.create_task(self._watch(), name="the connections' liveness check"))
         return tasks
+
+    def host(self, microgrid: MicrogridId) -> None:
+        """Receive what the meters of another microgrid publish at this controller's broker."""
+        self._meters.subscribe(all_meters_up(microgrid))
+
+    def release(self, microgrid: MicrogridId) -> None:
+        """Receive it no longer."""
+        self._meters.unsubscribe(all_meters_up(microgrid))
 
     def publish(self, message: Publish) -> None:
         """Send a message over the connection that its topic belongs to."""
@@ -115,11 +125,11 @@ def own_token(settings: GatewaySettings) -> str:
     """Return the gateway's token.
 
     Raises:
-        ConfigError: Its token file is missing, wrong, or of another microgrid.
+        ConfigError: Its token file is missing, wrong, or of another controller.
     """
     tokens = load_tokens(settings.tokens)
-    if settings.microgrid not in tokens:
+    if settings.controller not in tokens:
         raise ConfigError(
-            f"{settings.tokens}: has no token for {settings.microgrid}; make it with: commonwatt utility register"
+            f"{settings.tokens}: has no token for {settings.controller}; make it with: commonwatt utility register"
         )
-    return tokens[settings.microgrid]
+    return tokens[settings.controller]

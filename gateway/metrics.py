@@ -1,4 +1,7 @@
-"""The gateway's metrics for Prometheus, read from the core at each scrape; no label names a meter or customer."""
+"""The gateway's metrics for Prometheus, read from the core at each scrape; no label names a meter or customer.
+
+A label names the microgrid of what a controller hosts besides its own.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,11 +12,14 @@ from prometheus_client.registry import Collector
 
 from commonwatt.model.now import Trust
 from commonwatt.model.records import RecordType, Rejection
+from commonwatt.model.units import MicrogridId
 from commonwatt.protocol.dead_letters import DeadLetterSource
 from commonwatt.protocol.heartbeats import Month
 from commonwatt.protocol.meter_messages import Refusal
 from gateway.control.plausibility import Doubt
-from gateway.core import Gateway
+from gateway.controller import Controller
+from gateway.core import HostedMicrogrid
+from gateway.lte_line import Line
 from gateway.store.tables import COLUMNS
 
 _PREFIX = "commonwatt_gateway"
@@ -37,17 +43,25 @@ _SOURCES = dict.fromkeys((source.name.lower() for source in _MESSAGES), 0)
 
 
 @dataclass
-class Figures:
-    """The shell's own counts."""
+class StoreFigures:
+    """The shell's counts of one microgrid's store."""
 
     commits: int = 0  # transactions committed
-    store_failures: int = 0  # times the store failed and was opened again
+    failures: int = 0  # times the store failed and was opened again
     quarantined: int = 0  # times the store was found damaged, quarantined and replaced
     kept_quarantined: int = 0  # damaged stores kept beside the one in use
     used_bytes: int = 0  # bytes of the store's file in use
+    backlog: dict[str, int] = field(default_factory=dict)  # what the utility has not acknowledged, by kind
+    backlog_age_s: int = 0  # seconds since the end of the oldest quarter with unacknowledged parts; 0: there is none
+
+
+@dataclass
+class Figures:
+    """The shell's own counts."""
+
+    stores: Mapping[MicrogridId, StoreFigures] = field(default_factory=dict)  # of each hosted microgrid
     disk_free_bytes: int = 0  # free bytes on the store's disk
     disk_bytes: int = 0  # size of that disk, bytes
-    backlog_age_s: int = 0  # seconds since the end of the oldest quarter with unacknowledged parts; 0: there is none
     overflowed: int = 0  # messages dropped because the queue was full; their senders send them again
     connected: int = 0  # connections that are up, of two
     dropped: int = 0  # messages not sent because there was no connection
@@ -62,32 +76,41 @@ class Figures:
 
 
 class _GatewayMetrics(Collector):
-    def __init__(
-        self, gateway: Callable[[], Gateway], figures: Callable[[], Figures], backlog: Callable[[], dict[str, int]]
-    ) -> None:
-        self._gateway = gateway
+    def __init__(self, controller: Controller, figures: Callable[[], Figures]) -> None:
+        self._controller = controller
         self._figures = figures
-        self._backlog = backlog
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics as they are now."""
-        gateway, figures = self._gateway(), self._figures()
-        yield from _delivery(gateway)
-        yield from _set_apart(gateway)
-        yield from _store(gateway, figures)
+        """Yield the metrics as they are now; those of a microgrid that is not the controller's own name it."""
+        controller, figures = self._controller, self._figures()
+        own, *others = [
+            (name, list(_microgrid(each, figures.stores.get(name, StoreFigures()))))
+            for name, each in list(controller.hosted.items())
+        ]
+        for number, family in enumerate(own[1]):
+            for name, families in others:
+                labelled = [s._replace(labels={**s.labels, "microgrid": name}) for s in families[number].samples]
+                family.samples += labelled
+            yield family
+        yield from _disk(figures)
         yield from _messages(figures)
-        yield _counter("commits", "Transactions committed.", figures.commits)
-        yield from _backlog(self._backlog(), figures.backlog_age_s)
         yield from _connections(figures)
-        yield _gauge(
-            "gone_ids", "Record ids neither at meters nor in this store.", sum(gateway.collector.gone.values())
-        )
-        yield from _line(gateway, figures.month)
-        yield from _time(gateway)
-        yield from _control(gateway)
+        yield from _line(controller.line, figures.month)
+        yield from _time(controller)
 
 
-def _delivery(gateway: Gateway) -> Iterator[Metric]:
+def _microgrid(gateway: HostedMicrogrid, figures: StoreFigures) -> Iterator[Metric]:
+    """Yield the metrics of one microgrid."""
+    yield from _delivery(gateway)
+    yield from _set_apart(gateway)
+    yield from _store(gateway, figures)
+    yield _counter("commits", "Transactions committed.", figures.commits)
+    yield from _backlog(figures.backlog, figures.backlog_age_s)
+    yield _gauge("gone_ids", "Record ids neither at meters nor in this store.", sum(gateway.collector.gone.values()))
+    yield from _control(gateway)
+
+
+def _delivery(gateway: HostedMicrogrid) -> Iterator[Metric]:
     """Yield the counts of records, puts, commands and batches."""
     taken, told, relayed = gateway.collector.counts, gateway.manager.counts, gateway.relay.counts
     yield _counters("records", "Records accepted from meters, by type.", "type", _RECORDS | taken.records)
@@ -123,7 +146,7 @@ def _delivery(gateway: Gateway) -> Iterator[Metric]:
     yield _counter("relayed_blocks", "Blocks put into batches.", relayed.blocks)
 
 
-def _set_apart(gateway: Gateway) -> Iterator[Metric]:
+def _set_apart(gateway: HostedMicrogrid) -> Iterator[Metric]:
     """Yield the counts of damaged rows, of deleted backup, and of messages that could not be accepted."""
     counts = gateway.collector.counts
     damaged = _TABLES | gateway.upkeep.damaged
@@ -139,9 +162,9 @@ def _set_apart(gateway: Gateway) -> Iterator[Metric]:
     )
 
 
-def _store(gateway: Gateway, figures: Figures) -> Iterator[Metric]:
-    """Yield the metrics of the store and its disk."""
-    yield _counter("store_failures", "Times the store failed and was opened again.", figures.store_failures)
+def _store(gateway: HostedMicrogrid, figures: StoreFigures) -> Iterator[Metric]:
+    """Yield the metrics of the store."""
+    yield _counter("store_failures", "Times the store failed and was opened again.", figures.failures)
     yield _gauge("refusing_records", "1 while the disk is full and records are refused.", gateway.upkeep.short)
     yield _gauge("store_used_bytes", "Bytes of the store's file in use.", figures.used_bytes)
     yield _counter("store_quarantined", "Times the store was damaged, quarantined and replaced.", figures.quarantined)
@@ -150,6 +173,10 @@ def _store(gateway: Gateway, figures: Figures) -> Iterator[Metric]:
         "Damaged stores kept beside the one in use, until a person deletes them.",
         figures.kept_quarantined,
     )
+
+
+def _disk(figures: Figures) -> Iterator[Metric]:
+    """Yield the metrics of the disk."""
     yield _gauge("disk_free_bytes", "Free bytes on the store's disk.", figures.disk_free_bytes)
     yield _gauge("disk_size_bytes", "Size of the store's disk, bytes.", figures.disk_bytes)
 
@@ -191,13 +218,13 @@ def _connections(figures: Figures) -> Iterator[Metric]:
     )
 
 
-def _line(gateway: Gateway, month: Month | None) -> Iterator[Metric]:
+def _line(line: Line, month: Month | None) -> Iterator[Metric]:
     family = CounterMetricFamily(
         f"{_PREFIX}_lte_bytes",
         "IP bytes on the controller's LTE line, by side (meters, utility, or the whole interface) and direction.",
         labels=["side", "direction"],
     )
-    for side, byte_count in list(gateway.line.counted.items()):
+    for side, byte_count in list(line.counted.items()):
         family.add_metric([side, "up"], byte_count.sent)
         family.add_metric([side, "down"], byte_count.received)
     yield family
@@ -207,25 +234,25 @@ def _line(gateway: Gateway, month: Month | None) -> Iterator[Metric]:
     expected = {} if month is None or month.expected is None else dict(zip(ways, month.expected, strict=True))
     text = "Expected IP bytes at the month's end, at the rate of the last seven days."
     yield _gauges("lte_forecast_bytes", text, "direction", expected)
-    allowance = gateway.line.allowance
+    allowance = line.allowance
     yield _gauge("lte_allowance_bytes", "Bytes that the line's plan allows in a month, in each direction.", allowance)
 
 
-def _time(gateway: Gateway) -> Iterator[Metric]:
+def _time(controller: Controller) -> Iterator[Metric]:
     """Yield the trust of the gateway's time, its offset, and how often it was set."""
-    trusts = {each.name.lower(): int(each is gateway.now.trust) for each in Trust}
+    trusts = {each.name.lower(): int(each is controller.own.now.trust) for each in Trust}
     yield _gauges("time_trust", "1 for the present trust of the gateway's time, else 0.", "trust", trusts)
     text = "Seconds by which the gateway's time is ahead of the clock it started with."
-    yield _gauge("clock_offset_seconds", text, int(gateway.time.offset_s))
-    yield _counter("time_steps", "Times the gateway's time was set.", gateway.time.counts.steps)
+    yield _gauge("clock_offset_seconds", text, int(controller.time.offset_s))
+    yield _counter("time_steps", "Times the gateway's time was set.", controller.time.counts.steps)
     yield _counter(
         "time_contradictions",
         "Times the utility or NTP reported a different time that the gateway did not follow.",
-        gateway.time.counts.contradictions,
+        controller.time.counts.contradictions,
     )
 
 
-def _control(gateway: Gateway) -> Iterator[Metric]:
+def _control(gateway: HostedMicrogrid) -> Iterator[Metric]:
     """Yield which batteries share, which can't, whether the microgrid decides alone, and what its boundary lacks."""
     manager = gateway.manager
     roles = {"donor": len(manager.decision.donors), "receiver": len(manager.decision.receivers)}
@@ -246,12 +273,10 @@ def _control(gateway: Gateway) -> Iterator[Metric]:
     yield _gauge("boundary_disagrees", text, gateway.modes.disagree)
 
 
-def make_registry(
-    gateway: Callable[[], Gateway], figures: Callable[[], Figures], backlog: Callable[[], dict[str, int]]
-) -> CollectorRegistry:
+def make_registry(controller: Controller, figures: Callable[[], Figures]) -> CollectorRegistry:
     """Make the registry of one gateway's metrics."""
     registry = CollectorRegistry()
-    registry.register(_GatewayMetrics(gateway, figures, backlog))
+    registry.register(_GatewayMetrics(controller, figures))
     return registry
 
 

@@ -1,8 +1,4 @@
-"""The gateway's shell: two MQTT connections, one store, one ticker, around the core.
-
-One loop in a fixed order: take events from the inbox, call the core, commit, publish. Waiting events share one
-transaction (group commit).
-"""
+"""The gateway's shell: its connections, its ticker and its pages, around the work of the cores and their stores."""
 
 import asyncio
 import logging
@@ -11,22 +7,23 @@ from pathlib import Path
 from typing import Self
 
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.model.effects import Effect, Write, perform
-from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
+from commonwatt.model.units import MicrogridId
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.clock import Clock, load_clock, read_machine
 from commonwatt.runtime.service import until_stopped
 from commonwatt.runtime.ticker import Ticker
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
-from commonwatt.sqlite.damage import SqliteError, is_damage, quarantined_before
+from commonwatt.sqlite.damage import SqliteError
 from commonwatt.town.registry import RegisteredMeter, load_registry
-from gateway.changes import Change
 from gateway.collect.slot_allowance import SLOTS_A_MINUTE
-from gateway.core import HEARTBEAT, RETRY, Gateway
+from gateway.controller import HEARTBEAT, JOBS, Controller
+from gateway.core import RETRY, HostedMicrogrid
 from gateway.disk import Disk
-from gateway.events import ClockJumped, Committed, Counted, Event, FromMeter, MachineRead, NotStored, Tick
+from gateway.events import ClockJumped, Counted, MachineRead, Tick
+from gateway.hosted_store import HostedStore
 from gateway.household.link import HouseholdLink
 from gateway.inbox import Inbox
 from gateway.links import Links
@@ -34,23 +31,21 @@ from gateway.lte_watch import LineWatch
 from gateway.metrics import Figures, make_registry
 from gateway.page.site import Site
 from gateway.recent import ALARM_WINDOWS_S, Recent
-from gateway.store.handover import open_in_use
-from gateway.store.opened_file import GoneError
-from gateway.store.recovery import Recovery, replace
-from gateway.store.store import Store
+from gateway.work import Work
 
 log = logging.getLogger(__name__)
-
-REOPEN_AFTER_S = 1.0  # real seconds between a failure of the store and opening it again
-
-JOBS = ("collect_s", "levels_s", "relay_s", "compact_s", HEARTBEAT, RETRY)
 
 
 class Shell:
     """One running gateway."""
 
     def __init__(
-        self, settings: GatewaySettings, clock: Clock, disk: Disk, store: Store, meters: dict[MeterId, RegisteredMeter]
+        self,
+        settings: GatewaySettings,
+        clock: Clock,
+        disk: Disk,
+        store: HostedStore,
+        meters: dict[MeterId, RegisteredMeter],
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -61,15 +56,12 @@ class Shell:
         self._ticker = Ticker()
         self._ticking: dict[str, int] = {}
         self._view: dict[str, object] = {}
-        self._backlog: dict[str, int] = {}
         self._registry_stamp = 0
-        self._quarantined: str | None = None
-        self._opening = False
         self._disk = disk
-        self._store = store
-        self._core = Gateway(settings, store, meters)
         self._line = LineWatch(settings.lte_interface)
         self._links = Links(settings, self._inbox.put, self._line.tally)
+        self._controller = Controller(settings, store.store, meters)
+        self._work = Work(self._controller, store, self._inbox, clock, disk, self._links.publish)
         household = settings.household
         self._household = None if household is None else HouseholdLink(household, settings.microgrid)
 
@@ -83,34 +75,25 @@ class Shell:
         """
         disk = Disk(settings.store)
         disk.make_disk_space_to_open()
-        opened = open_in_use(settings.store, int(clock.now()))
+        store = HostedStore.open(settings.store, int(clock.now()))
         stamp, meters = _load_registry(settings)
-        shell = cls(settings, clock, disk, opened[0], meters)
-        shell._opened(opened)
+        shell = cls(settings, clock, disk, store, meters)
         shell._registry_stamp = stamp
         return shell
 
-    def _opened(self, opened: tuple[Store, Recovery | None]) -> Store:
-        """Record whether the store was replaced; return the store."""
-        store, recovery = opened
-        if recovery is not None:
-            self._figures.quarantined += 1
-            self._quarantined = str(recovery.quarantined)
-        return store
+    async def host(self, microgrid: MicrogridId, path: Path, meters: dict[MeterId, RegisteredMeter]) -> None:
+        """Begin to host another microgrid, with a store of its own.
 
-    def _open_again(self, failure: Exception, *, gone: bool) -> Store:
-        """Open the store after it failed; replace it if it is damaged, or if its file is gone."""
-        path, now = self._settings.store, int(self._clock.now())
-        if gone and not self._store.closed:
-            # The open file is the only copy: it is closed only after the new store is written, even after failures.
-            return self._opened(replace(path, now, "its file was deleted, moved or replaced", self._store))
-        self._store.close()
-        is_damaged = isinstance(failure, SqliteError) and is_damage(failure)
-        return self._opened(replace(path, now, str(failure), None) if is_damaged else open_in_use(path, now))
+        Raises:
+            StoreError: Its store can't be opened.
+        """
+        await self._work.host(microgrid, path, meters)
+        self._links.host(microgrid)
 
-    def _new_core(self) -> Gateway:
-        self._registry_stamp, meters = _load_registry(self._settings)
-        return Gateway(self._settings, self._store, meters)
+    def release(self, microgrid: MicrogridId) -> None:
+        """End hosting another microgrid; its store is closed, with what the utility has not acknowledged."""
+        self._links.release(microgrid)
+        self._work.release(microgrid)
 
     async def run(self, stop: asyncio.Event, watchdog: Watchdog) -> None:
         """Run until ``stop`` is set; then store the last byte count of the line and close."""
@@ -119,7 +102,7 @@ class Shell:
         self._look_at_line()
         self._look()
         http = self._start_http(watchdog)
-        tasks = [*self._links.start(), asyncio.create_task(self._work(), name="the work")]
+        tasks = [*self._links.start(), asyncio.create_task(self._work.run(self._schedule), name="the work")]
         if self._household is not None:
             tasks.append(self._household.start())
         self._schedule()
@@ -128,11 +111,11 @@ class Shell:
         self._ticker.start()
         log.info(
             "gateway of %s: %d meters registered, store %s",
-            self._settings.microgrid,
-            len(self._core.manager.meters),
+            self._settings.controller,
+            len(self._controller.own.meters),
             self._settings.store,
         )
-        watchdog.ready(f"gateway of {self._settings.microgrid}, {len(self._core.manager.meters)} meters registered")
+        watchdog.ready(f"gateway of {self._settings.controller}, {len(self._controller.own.meters)} meters registered")
         try:
             await until_stopped(stop, tasks)
         finally:
@@ -142,16 +125,17 @@ class Shell:
             await asyncio.gather(*tasks, return_exceptions=True)
             if http is not None:
                 http.stop()
-            if not self._opening:  # else another thread opens it, and the process's end closes it
-                await self._last_look()
-                self._store.close()
+            await self._last_look()
+            # Another thread opens the other stores, and the process's end closes them.
+            for store in self._work.opened.values():
+                store.store.close()
 
     def _start_http(self, watchdog: Watchdog) -> HttpServer | None:
         """Serve the metrics, the status and the page; ``None``: the settings have no address for them."""
         address = self._settings.http
         if address is None:
             return None
-        registry = make_registry(lambda: self._core, self._counted, lambda: self._backlog)
+        registry = make_registry(self._controller, self._counted)
         register_process(registry, "gateway", watchdog)
         site = Site(self._settings, lambda: self._view, time.monotonic)
         certificate = self._settings.http_certificate
@@ -162,88 +146,21 @@ class Shell:
 
     async def _last_look(self) -> None:
         """Store the line's byte count since the last heartbeat, with the end of the connections."""
+        if self._work.own.opening:
+            return
         self._inbox.clear()
         self._look_at_line()
-        try:
-            for event in self._inbox.take():
-                await self._step(self._ask(event, int(self._clock.now())))
-            await self._step(self._core.line.keep())
-        except SqliteError as error:
+        for error in (await self._work.finish(self._inbox.take())).values():
             log.error(
                 "store %s failed (%s): the LTE line's byte count since the last minute is lost",
                 self._settings.store,
                 error,
             )
 
-    async def _work(self) -> None:
-        """Take events from the inbox, call the core, commit and publish, in an endless loop."""
-        while True:
-            await self._inbox.filled()
-            # The effects of a commit join the next group, so that each group is one commit.
-            next_: list[Effect[Change]] = []
-            while (group := self._inbox.take()) or next_:
-                now = int(self._clock.now())
-                try:
-                    asked = next_ + [effect for event in group for effect in self._ask(event, now)]
-                    if any(isinstance(effect, Write) for effect in asked):
-                        group += (joined := self._inbox.join(len(group)))
-                        asked += [effect for event in joined for effect in self._ask(event, now)]
-                    await self._step(asked)
-                    for change in self._core.modes.changes.take_unlogged():
-                        log.info("%s: %s", self._settings.microgrid, change)
-                    next_ = self._ask(Committed(), now) if group else []
-                except SqliteError as error:
-                    next_ = []
-                    refused = [NotStored(event.topic, event.payload) for event in group if isinstance(event, FromMeter)]
-                    refusals = [self._ask(event, now) for event in refused]
-                    await self._step([effect for refusal in refusals for effect in refusal])
-                    await self._reopen(error)
-                    self._core.reopened(now)
-                self._schedule()
-                await asyncio.sleep(0)
-
-    def _ask(self, event: Event, now: int) -> list[Effect[Change]]:
-        """Call the core with one event; log and count an exception, so that other events continue."""
-        try:
-            return self._core.handle(event, now)
-        except SqliteError:
-            raise
-        except Exception:
-            self._figures.failures += 1
-            log.exception("the core failed on %.200r", event)
-            return []
-
-    async def _step(self, effects: list[Effect[Change]]) -> None:
-        await perform(effects, self._commit, self._links.publish)
-
-    async def _commit(self, changes: list[Change]) -> None:
-        self._store.commit(changes)
-        self._figures.commits += 1
-
-    async def _reopen(self, error: SqliteError) -> None:
-        """Open the store again and make a new core from it; nothing of the failed step was acknowledged."""
-        failure: Exception = error
-        gone = isinstance(error, GoneError)
-        self._opening = True
-        self._disk.failed(error)
-        while True:
-            self._figures.store_failures += 1
-            log.error("store %s failed (%s): nothing was acknowledged; opening it again", self._settings.store, failure)
-            await asyncio.sleep(REOPEN_AFTER_S)
-            try:
-                self._store = await asyncio.to_thread(self._open_again, failure, gone=gone)
-                self._core = self._new_core()
-                self._disk.reopened(error, self._core)
-            except (SqliteError, StoreError, ConfigError, OSError) as again:
-                failure = again
-            else:
-                self._opening = False
-                return
-
     def _schedule(self) -> None:
         """Set the ticker to the periods in force; the core decides which jobs are due."""
         for job in JOBS:
-            every_s = self._core.tick_every_s(job)
+            every_s = self._controller.tick_every_s(job)
             if self._ticking.get(job) != every_s:
                 self._ticking[job] = every_s
                 self._ticker.every(job, self._clock.real_s(every_s), self._tick, job)
@@ -254,13 +171,13 @@ class Shell:
         if job == HEARTBEAT:
             self._look_at_line()
         self._inbox.put(Tick(job))
-        if job == RETRY and not self._opening:
-            # While another thread opens the store, this thread does not use it.
+        if job == RETRY:
             self._read_machine()
-            self._disk.look(self._core)
+            hosted = self._controller.hosted
+            self._disk.look({store.path: hosted[name] for name, store in self._work.opened.items()})
             self._look()
-            self._reload_registry()
             self._show_household()
+            self._reload_registry()
 
     def _look_at_line(self) -> None:
         """Queue the line's byte count for the core."""
@@ -281,39 +198,36 @@ class Shell:
     def _look(self) -> None:
         """Replace the values that /metrics and /status show; their threads only read values that are replaced whole."""
         self._figures.certificate_expires = self._links.expiry.look()
-        try:
-            self._backlog = dict(zip(("parts", "events", "dead_letters"), self._store.backlog(), strict=True))
-            now = int(self._clock.now())
-            self._figures.used_bytes = self._store.used_bytes()
-            self._figures.kept_quarantined = len(quarantined_before(self._settings.store))
-            store = {
-                "refusing": self._core.upkeep.short,
-                "quarantined": self._quarantined,
-                "damaged_rows": self._core.upkeep.damaged.total(),
-                "kept_quarantined": self._figures.kept_quarantined,
-                "disk_free_bytes": self._disk.free_bytes,
-                "disk_bytes": self._disk.size_bytes,
-            }
-            links = self._links.each.items()
-            connections = {
-                "connected": {name: link.connected for name, link in links},
-                "connection_failures": {name: link.complaint for name, link in links if link.complaint},
-            }
-            view = self._core.view(now) | {"queue_s": self._inbox.busy_s * self._clock.speed}
-            self._figures.backlog_age_s = self._core.backlog_age_s(self._core.now)
-            household = {} if self._household is None else {"household": self._household.status()}
-            self._view = view | connections | {"store": store} | household | self._alarm_view()
-            self._line.judge(self._core.line.month(now))
-        except SqliteError as error:
-            self._figures.store_failures += 1
-            log.error("store %s can't be read (%s)", self._settings.store, error)
-        for meter in self._core.collector.take_overfull():
+        self._work.look()
+        for core in self._controller.hosted.values():
+            self._warn(core)
+        self._line.judge(self._controller.line.month(int(self._clock.now())))
+        if self._work.own.view:
+            self._view = self._viewed()
+
+    def _viewed(self) -> dict[str, object]:
+        """Return what /status shows, as JSON: of the controller and its own microgrid, with others that it hosts."""
+        links, own = self._links.each.items(), self._work.own
+        connections = {
+            "queue_s": self._inbox.busy_s * self._clock.speed,
+            "connected": {name: link.connected for name, link in links},
+            "connection_failures": {name: link.complaint for name, link in links if link.complaint},
+        }
+        disk = {"disk_free_bytes": self._disk.free_bytes, "disk_bytes": self._disk.size_bytes}
+        household = {} if self._household is None else {"household": self._household.status()}
+        view = own.view | connections | {"store": own.state | disk} | household | self._alarm_view()
+        others = {n: s.view | {"store": s.state} for n, s in self._work.stores.items() if s is not own and s.view}
+        return view | ({"hosted": others} if others else {})
+
+    def _warn(self, core: HostedMicrogrid) -> None:
+        """Log which meters send too much."""
+        for meter in core.collector.take_overfull():
             log.warning(
                 "meter %d: its daily limit of rejected records is reached: further ones are only counted, and puts with"
                 " implausible readings stay at the meter; see its dead letters; correct the device or the registry",
                 meter,
             )
-        for meter in self._core.collector.take_over_allowance():
+        for meter in core.collector.take_over_allowance():
             log.warning(
                 "meter %d: it sends more than %d slots a minute: its puts are refused (BUSY), other meters' are not;"
                 " check the device",
@@ -323,12 +237,12 @@ class Shell:
 
     def _alarm_view(self) -> dict[str, object]:
         """Return what the page's alarms need besides the core's view, as JSON."""
-        figures, core, watchdog = self._counted(), self._core, self._watchdog
+        figures, controller, watchdog = self._counted(), self._controller, self._watchdog
         counts = {
-            "records": core.collector.counts.records.total(),
+            "records": controller.own.collector.counts.records.total(),
             "dropped_messages": figures.overflowed,
-            "store_failures": figures.store_failures,
-            "time_contradictions": core.time.counts.contradictions,
+            "store_failures": sum(store.figures.failures for store in self._work.stores.values()),
+            "time_contradictions": controller.time.counts.contradictions,
             "faults": figures.callback_failures + figures.failures + (0 if watchdog is None else watchdog.failures),
             "stuck": 0 if watchdog is None else watchdog.stuck.total(),
         }
@@ -342,10 +256,11 @@ class Shell:
 
     def _show_household(self) -> None:
         """Publish what has changed of the household's place."""
-        if self._household is None:
+        if self._household is None or self._work.own.opening:
             return
+        own = self._controller.own
         try:
-            self._household.show(self._core.household.messages(self._core.now, self._household.version))
+            self._household.show(own.household.messages(own.now, self._household.version))
         except SqliteError as error:
             log.error(
                 "store %s can't be read (%s): the household's state is not published", self._settings.store, error
@@ -356,13 +271,14 @@ class Shell:
         try:
             if self._settings.registry.stat().st_mtime_ns != self._registry_stamp:
                 self._registry_stamp, meters = _load_registry(self._settings)
-                self._core.register(meters)
-                log.info("registry read again: %d meters", len(self._core.manager.meters))
+                self._controller.register(self._controller.home, meters)
+                log.info("registry read again: %d meters", len(meters))
         except (ConfigError, OSError) as error:
             log.error("registry can't be read again, the old one stays in use: %s", error)
 
     def _counted(self) -> Figures:
         links = self._links.each
+        self._figures.stores = {name: store.figures for name, store in list(self._work.stores.items())}
         self._figures.connected = sum(link.connected for link in links.values())
         self._figures.dropped = sum(link.dropped for link in links.values())
         self._figures.retained = sum(link.retained for link in links.values())
@@ -370,6 +286,7 @@ class Shell:
         self._figures.link_restarts = {
             (name, reason): times for name, link in links.items() for reason, times in list(link.restarts.items())
         }
+        self._figures.failures = self._work.failures
         self._figures.overflowed = self._inbox.overflowed
         self._figures.disk_free_bytes = self._disk.free_bytes
         self._figures.disk_bytes = self._disk.size_bytes

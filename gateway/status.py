@@ -2,49 +2,24 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Protocol
 
 from commonwatt.model.effects import Publish
 from commonwatt.model.ids import MeterId
 from commonwatt.model.now import Now
-from commonwatt.model.units import MicrogridId, MilliwattHours
+from commonwatt.model.units import MilliwattHours
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.topics import STATUS, gateway_up
-from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import RELAYED_SLOTS
-from gateway.collect.collector import Collector
 from gateway.control.manager import Manager
 from gateway.control.meter_states import batteries_view, meter_states, meters_view
-from gateway.control.modes import Modes
 from gateway.control.sharing import BatteryState
 from gateway.control.sharing_reasons import sharing_codes
+from gateway.core import HostedMicrogrid
 from gateway.lte_line import Line
-from gateway.relay.relay import Relay
-from gateway.relay.utility_commands import UtilityCommands
-from gateway.stored import Stored
-from gateway.timekeeper import Timekeeper
 
 
-class Parts(Protocol):
-    """The parts of a gateway that its state is told from."""
-
-    microgrid: MicrogridId  # the microgrid
-    meters: dict[MeterId, RegisteredMeter]  # its registered meters, by id
-    store: Stored  # its store
-    time: Timekeeper  # its time
-    collector: Collector  # accepts the meters' messages
-    manager: Manager  # keeps the meters in their desired states
-    modes: Modes  # the modes of the microgrid
-    relay: Relay  # relays data to the utility
-    line: Line  # counts the bytes on the LTE line
-    utility_commands: UtilityCommands  # carries out the utility's commands
-
-    def backlog_age_s(self, now: Now) -> int:
-        """Return the seconds since the end of the oldest quarter with unacknowledged parts; 0: there is none."""
-
-
-def heartbeat(core: Parts, now: Now) -> Publish:
-    """Return the heartbeat to the utility."""
+def heartbeat(core: HostedMicrogrid, line: Line, now: Now) -> Publish:
+    """Return the controller's heartbeat to the utility, of its own microgrid."""
     sharing, batteries = sharing_codes(core.manager, core.meters, now), core.manager.batteries(now)
     backlog = zip(("backlog_parts", "backlog_events", "backlog_letters"), core.store.backlog(), strict=True)
     heartbeat = Heartbeat.model_validate(
@@ -72,10 +47,10 @@ def heartbeat(core: Parts, now: Now) -> Publish:
             "trust": now.trust,
             "offset_s": int(core.time.offset_s),
             "fenced": len(core.manager.epochs.fenced),
-            "lte": core.line.month(now),
+            "lte": line.month(now),
         }
     )
-    return Publish(gateway_up(core.microgrid, STATUS), heartbeat.pack(), qos=0)
+    return Publish(gateway_up(core.controller, STATUS), heartbeat.pack(), qos=0)
 
 
 def _permille(battery: BatteryState | None) -> int | None:
@@ -91,7 +66,7 @@ def _stored(manager: Manager, batteries: Mapping[MeterId, BatteryState], now: No
     return sum(battery.level for battery in batteries.values()), max(0, now - oldest)
 
 
-def _ends(core: Parts, now: Now) -> dict[str, int]:
+def _ends(core: HostedMicrogrid, now: Now) -> dict[str, int]:
     """Return when what commands have set ends, of that in force."""
     states = core.modes.states
     ends = {"aggregation": core.relay.mode.until, "reduce": states.reduce_until, "isolate": states.isolate_until}
@@ -99,8 +74,8 @@ def _ends(core: Parts, now: Now) -> dict[str, int]:
     return {name: end for name, end in ends.items() if end is not None and end > now}
 
 
-def view(core: Parts, now: Now) -> dict[str, object]:
-    """Return the gateway's present state for the status page, as JSON; of meters that are not replaced."""
+def view(core: HostedMicrogrid, line: Line, now: Now) -> dict[str, object]:
+    """Return a microgrid's present state for the status page, as JSON; of meters that are not replaced."""
     meters = {meter: registered for meter, registered in core.meters.items() if not registered.replaced}
     return {
         "microgrid": core.microgrid,
@@ -115,7 +90,7 @@ def view(core: Parts, now: Now) -> dict[str, object]:
         "aggregation": core.relay.mode.name,
         "periods": core.utility_commands.periods,
         "tuned": sorted(core.utility_commands.tuned),
-        "lte": core.line.view(now),
+        "lte": line.view(now),
         "batteries": batteries_view(meters, core.manager, now),
         "sharing": core.manager.strategy,
         "modes": asdict(core.modes.view(now)),

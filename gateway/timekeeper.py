@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from commonwatt.model.ids import MeterId
 from commonwatt.model.machine import Machine
-from commonwatt.model.now import Trust
+from commonwatt.model.now import Now, Trust
 from commonwatt.model.units import MADE, SLOT_S, EpochSeconds
 from commonwatt.model.validation import FUTURE_S
 
@@ -81,6 +81,10 @@ class Timekeeper:
         """Return the time."""
         return max(0, int(raw + self.offset_s))
 
+    def tell(self, raw: float) -> Now:
+        """Return the time with its trust."""
+        return Now(self.now(raw), self.trust(raw))
+
     @property
     def contested(self) -> bool:
         """Whether the utility or NTP reports another time: then no record is rejected as from the future."""
@@ -100,10 +104,10 @@ class Timekeeper:
             return Trust.HARDWARE
         return Trust.NONE if self._median_ahead_s(raw) is None else Trust.METERS
 
-    def take_step(self) -> int:
-        """Return the seconds by which the time was set since the last call; deadlines must be shifted by them."""
-        by_s, self._stepped_s = int(self._stepped_s), self._stepped_s - int(self._stepped_s)
-        return by_s
+    @property
+    def stepped_s(self) -> int:
+        """Seconds by which the time was set since the start; deadlines must be shifted by what is new of them."""
+        return int(self._stepped_s)
 
     # Sources of time
 

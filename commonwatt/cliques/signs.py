@@ -20,7 +20,15 @@ KNOWN_AFTER_S = 60.0  # seconds of signs after which a line is known
 MISSES, OF_BEATS = 2, 100  # so many missing beats among the last ones make a line one that loses beats
 FALSE_FOR_S = 86_400.0  # seconds after a loss that was none during which the deadline is ``PATIENT_S``
 BACK_WITHIN_S = 120.0  # seconds within which a controller that said it stops is not lost
+NUMBERS = 2**23  # beats are counted below this, and then from 0 again
+RESTART = 4_096  # by how much a start of the sender raises the number at least
+OVERTAKEN = 64  # by how much a beat may be behind the newest one
 UNABLE_S = 10.0  # seconds after which a controller that says it can't command is lost for control
+
+
+def ahead(number: int, of: int) -> int:
+    """Return by how much a beat's number is ahead of another one's."""
+    return (number - of + NUMBERS // 2) % NUMBERS - NUMBERS // 2
 
 
 @dataclass(frozen=True)
@@ -38,8 +46,7 @@ class Beat:
     """A beat or its answer, as a datagram carries it."""
 
     bits: Bits = Bits()
-    boot: int = 0  # rises with each start of the sender
-    number: int = 0  # counts the sender's datagrams to this receiver, from its start on
+    number: int = 0  # counts the sender's datagrams to this receiver; a start of the sender leaves out some (RESTART)
     is_answer: bool = False
     hears: frozenset[ControllerId] = frozenset()  # of the utility's answers: which members of the clique it hears
 
@@ -52,12 +59,11 @@ class Line:
     since: float | None = None  # since when signs come without a loss; ``None``: none ever came
     bits: Bits | None = None  # what its last beat said; ``None``: none came, or long ago
     said: float = 0.0  # when its last beat came
-    boot: int | None = None  # the start of its process, by its last beat
     back_by: float = 0.0  # until when it may be away, as it said
     false_until: float = 0.0  # until when a loss that was none makes the deadline longer
     unable: dict[MicrogridId, float] = field(default_factory=dict)  # since when it says that it can't command one
     able_again: dict[MicrogridId, float] = field(default_factory=dict)  # since when it says that it can again
-    number: int = 0  # the number of its last beat
+    number: int | None = None  # the number of its newest beat; ``None``: none came
     missing: deque[bool] = field(default_factory=lambda: deque(maxlen=OF_BEATS))  # of its last beats, which are missing
     sent: int = 0  # datagrams sent to it
     wanted_until: float = 0.0  # until when it is probed, since somebody asks whether it is alive
@@ -106,8 +112,10 @@ class Signs:
         self.lines = {name: Line(heard=now) for name in others}
 
     def sign(self, name: ControllerId, now: float, beat: Beat | None = None) -> None:
-        """Note a sign of another one, and what its beat says."""
+        """Note a sign of another one, and what its beat says; a beat that was sent long before the newest is none."""
         line = self.lines[name]
+        if beat is not None and line.number is not None and ahead(beat.number, line.number) < -OVERTAKEN:
+            return
         was_lost = line.lost(now)
         if line.since is None or was_lost:
             line.since = now
@@ -121,16 +129,17 @@ class Signs:
 
     @staticmethod
     def _read(line: Line, beat: Beat, now: float, *, was_lost: bool) -> None:
-        is_same = beat.boot == line.boot
+        step = RESTART if line.number is None else ahead(beat.number, line.number)
+        is_same = step < RESTART // 2
         if is_same and was_lost:
             line.false_until = now + FALSE_FOR_S
-        elif is_same and beat.number > line.number:
-            line.missing.extend([True] * min(beat.number - line.number - 1, MISSES))
+        elif is_same and step > 0:
+            line.missing.extend([True] * min(step - 1, MISSES))
             line.missing.append(False)
         elif is_same and True in line.missing:
             line.missing.remove(True)  # it was overtaken
-        line.bits, line.boot, line.said = beat.bits, beat.boot, now
-        line.number = max(line.number, beat.number) if is_same else beat.number
+        line.bits, line.said = beat.bits, now
+        line.number = beat.number if step > 0 else line.number
         line.back_by = now + BACK_WITHIN_S if beat.bits.leaves else 0.0
 
     def says(self, name: ControllerId, microgrid: MicrogridId, now: float, *, able: bool) -> None:

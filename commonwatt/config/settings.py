@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from commonwatt.model.ids import ID_PATTERN
+from commonwatt.model.units import ControllerId
 from commonwatt.network.addresses import Address, is_loopback
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 
@@ -315,6 +316,11 @@ class GatewaySettings(Settings):
     household: HouseholdSettings | None = Field(
         None, description="A place to publish for Home Assistant; without this table, none."
     )
+
+    @property
+    def controller(self) -> ControllerId:
+        """The name of the controller: the one of its own microgrid."""
+        return self.microgrid
 
     @property
     def serves_page(self) -> bool:

@@ -82,7 +82,7 @@ class MqttLink:
         self._address = split_address(address)
         self._identity = identity
         self._token = token
-        self._subscribe = subscribe
+        self._filters = [subscribe]
         self._on_message = on_message
         self._on_connect = on_connect
         self._rng = rng
@@ -141,6 +141,18 @@ class MqttLink:
                 return True
         self.dropped += 1
         return False
+
+    def subscribe(self, topic_filter: str) -> None:
+        """Subscribe to one more filter, now and at each connection."""
+        self._filters.append(topic_filter)
+        if self._client is not None and self.connected:
+            self._client.subscribe(topic_filter, qos=1)
+
+    def unsubscribe(self, topic_filter: str) -> None:
+        """End the subscription to a filter."""
+        self._filters.remove(topic_filter)
+        if self._client is not None and self.connected:
+            self._client.unsubscribe(topic_filter)
 
     def restart(self, reason: str) -> None:
         """End this connection, and connect again with a new client."""
@@ -256,7 +268,7 @@ class MqttLink:
             self._failed(f"the broker refused it: {reason}; its log says why")
             self._lost.set()
             return
-        client.subscribe(self._subscribe, qos=1)
+        client.subscribe([(one, 1) for one in self._filters])
         self._explained = True
         self.connected = True
         self.complaint = ""

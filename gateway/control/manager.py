@@ -13,7 +13,7 @@ from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.ids import MeterId
 from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import KNOWN_STATES, State
-from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
+from commonwatt.model.units import SLOT_S, EpochSeconds, MicrogridId, MilliwattHours
 from commonwatt.protocol.commands import KINDS, Command, Held, Kind, Outcome, verb
 from commonwatt.protocol.controller_commands import Strategy
 from commonwatt.protocol.sharing_words import Why
@@ -56,10 +56,17 @@ class Manager:
         notes: The last commands and their outcomes.
     """
 
-    def __init__(self, settings: GatewaySettings, store: KeptMeters, registry: dict[MeterId, RegisteredMeter]) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        microgrid: MicrogridId,
+        store: KeptMeters,
+        registry: dict[MeterId, RegisteredMeter],
+    ) -> None:
         self.counts = Counts()
         self.notes: deque[CommandNote] = deque(maxlen=20)
-        self._microgrid = settings.microgrid
+        self._controller = settings.controller
+        self._microgrid = microgrid
         self.strategy: Strategy = settings.sharing
         self.alone = self.island = self.waits = False
         self.no_permit: Set[MeterId] = frozenset()
@@ -368,9 +375,9 @@ class Manager:
         self.counts.commands[cmd] += 1
         command = Command.model_validate(
             {
-                "id": f"{self._microgrid}-{cmd}-{self._number}",
+                "id": f"{self._controller}-{cmd}-{self._number}",
                 "cmd": cmd,
-                "issuer": self._microgrid,
+                "issuer": self._controller,
                 "epoch": self.epochs.of(meter),
                 **fields,
             }

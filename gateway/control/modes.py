@@ -15,7 +15,7 @@ from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import State
 from commonwatt.model.return_delay import return_delay_s
 from commonwatt.model.supply import SupplyState
-from commonwatt.model.units import EpochSeconds
+from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.model.words import moment
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.controller_commands import ControllerCommand
@@ -79,6 +79,7 @@ class Modes:
     def __init__(
         self,
         settings: GatewaySettings,
+        microgrid: MicrogridId,
         store: KeptSettings,
         manager: Manager,
         requests: Requests,
@@ -87,9 +88,9 @@ class Modes:
         self.states = kept_states(store.setting)  # what the utility has set
         self.manager = manager  # keeps the meters in their desired states
         self._requests = requests
-        self._microgrid = settings.microgrid
+        self._microgrid = microgrid
         # The id of a request to the boundary ends with its time, so that its answer, too, says how old it may be.
-        self._request = f"{settings.microgrid}-boundary-"
+        self._request = f"{settings.controller}-boundary-"
         self._stable_s = settings.stable_voltage_s
         self._strategy, self._weights = manager.strategy, manager.weights
         self.relay_s = settings.relay_s  # seconds between two relays to the utility
@@ -105,7 +106,7 @@ class Modes:
         self._released = False
         self.meters_mode = KeptMetersMode(settings.meters, store, manager)  # how all meters aggregate
         self.changes = ModeChanges(store.setting(MODE_CHANGES))  # the last changes of the modes, with their reasons
-        self._rotation = Rotation(settings.microgrid, manager)
+        self._rotation = Rotation(microgrid, manager)
         self.last_hour = LastHour()  # the batteries' levels, of an island or the public microgrid
         self.register(registry)
         self._let_share(None)

@@ -8,6 +8,7 @@ from commonwatt.model.effects import Effect, Write
 from commonwatt.model.ids import MeterId
 from commonwatt.model.now import Now
 from commonwatt.model.records import State
+from commonwatt.model.units import MicrogridId
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change
 from gateway.control.manager import Manager
@@ -26,12 +27,18 @@ class Household:
     """
 
     def __init__(
-        self, settings: GatewaySettings, store: Counted, registry: dict[MeterId, RegisteredMeter], manager: Manager
+        self,
+        settings: GatewaySettings,
+        microgrid: MicrogridId,
+        store: Counted,
+        registry: dict[MeterId, RegisteredMeter],
+        manager: Manager,
     ) -> None:
-        self._microgrid = settings.microgrid
-        self._settings = settings.household
+        self._microgrid = microgrid
+        # The place is one of the controller's own microgrid.
+        self._settings = settings.household if microgrid == settings.microgrid else None
         self._manager = manager
-        self.keeper = None if settings.household is None else Keeper(store, settings.household.place)
+        self.keeper = None if self._settings is None else Keeper(store, self._settings.place)
         self.register(registry)
 
     def register(self, registry: dict[MeterId, RegisteredMeter]) -> None:

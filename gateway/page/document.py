@@ -13,6 +13,7 @@ from gateway.page.sections import (
     clock,
     commands,
     connections,
+    hosted,
     line,
     meters,
     mode_changes,
@@ -57,6 +58,7 @@ def overview(view: View, zone: ZoneInfo, *, can_log_out: bool) -> str:
             mode_changes(view, zone),
             connections(view),
             backlog(view),
+            hosted(view),
             line(view),
             clock(view, zone),
             readings(view),
@@ -80,18 +82,18 @@ def all_batteries(view: View, zone: ZoneInfo, *, can_log_out: bool) -> str:
     return _document("Batteries", _head(view, zone), content, can_log_out=can_log_out)
 
 
-def waiting(microgrid: str) -> str:
+def waiting(controller: str) -> str:
     """Return the page of a gateway that has not read its store yet."""
     content = el("main", el("section", el("p", "The gateway is starting; this page loads again by itself.")))
-    return _document(microgrid, el("header", el("h1", microgrid)), content)
+    return _document(controller, el("header", el("h1", controller)), content)
 
 
-def login(microgrid: str, message: str = "") -> str:
-    """Return the login form; it names the microgrid and nothing else of it."""
+def login(controller: str, message: str = "") -> str:
+    """Return the login form; it names the controller and nothing else of it."""
     form = el(
         "form",
         # For password managers, which keep a password by its user; the server ignores it.
-        el("input", type="text", name="username", value=microgrid, autocomplete="username", hidden=True),
+        el("input", type="text", name="username", value=controller, autocomplete="username", hidden=True),
         el("label", "Password", for_="password"),
         el(
             "input",
@@ -108,7 +110,7 @@ def login(microgrid: str, message: str = "") -> str:
         action="/login",
     )
     said = el("p", message, class_="bad", role="alert") if message else None
-    box = el("section", el("h1", f"Controller {microgrid}"), el("p", "Batteries, meters and alarms.", class_="soft"))
+    box = el("section", el("h1", f"Controller {controller}"), el("p", "Batteries, meters and alarms.", class_="soft"))
     card = el("section", said, form)
     return _document("Log in", None, el("main", box, card, class_="login"), refresh=False)
 

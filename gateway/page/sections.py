@@ -188,6 +188,16 @@ def backlog(view: View) -> Html:
     return el("section", el("h2", "Waits for the utility"), _list(rows))
 
 
+def hosted(view: View) -> Html | None:
+    """Return the section of the microgrids that the controller hosts besides its own; ``None``: there is none."""
+    rows: list[tuple[str, Child]] = []
+    for name, each in view.get("hosted", {}).items():
+        parts = each["backlog"]["parts"]
+        meters_there = counted(each["meters"]["registered"], "meter")
+        rows.append((name, f"{meters_there}, {counted(parts, 'part')} of quarter-hours for the utility"))
+    return el("section", el("h2", "Also hosted here"), _list(rows)) if rows else None
+
+
 def line(view: View) -> Html:
     """Return the section of the LTE line."""
     used, expected, allowance = (view["lte"][key] for key in ("used", "expected", "allowance"))

@@ -61,7 +61,7 @@ class Site:
     """
 
     def __init__(self, settings: GatewaySettings, view: Callable[[], View], now: Callable[[], float]) -> None:
-        self._microgrid = settings.microgrid
+        self._controller = settings.controller
         self._view = view
         self._now = now
         self._zone = ZoneInfo(settings.timezone)
@@ -102,12 +102,12 @@ class Site:
     def _page(self, path: str) -> Response:
         view, logs_out = self._view(), self._file is not None
         if not view:
-            return _html(200, document.waiting(self._microgrid))
+            return _html(200, document.waiting(self._controller))
         make = {"/meters": document.all_meters, "/batteries": document.all_batteries}.get(path, document.overview)
         return _html(200, make(view, self._zone, can_log_out=logs_out))
 
     def _form(self, status: int, message: str = "", *headers: tuple[str, str]) -> Response:
-        return _html(status, document.login(self._microgrid, message), *headers)
+        return _html(status, document.login(self._controller, message), *headers)
 
     # Sessions
 

@@ -11,7 +11,7 @@ from commonwatt.model.blocks import empty
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.ids import MeterId
 from commonwatt.model.now import Now, Trust
-from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
+from commonwatt.model.units import QUARTER_S, ControllerId, EpochSeconds, MicrogridId
 from commonwatt.protocol.batches import NO_FLAGS, Batch, BatchAck, BatchFlag, BatchRefusal
 from commonwatt.protocol.topics import BATCHES, gateway_up
 from gateway.changes import (
@@ -79,12 +79,13 @@ class Relay:
         compacting: Whether parts of finished quarters are to be joined now.
     """
 
-    def __init__(self, microgrid: MicrogridId, store: KeptBacklog) -> None:
+    def __init__(self, controller: ControllerId, microgrid: MicrogridId, store: KeptBacklog) -> None:
         self.counts = Counts()
         self.in_flight: OrderedDict[int, InFlight] = OrderedDict()
         self.wanted: OrderedDict[Key, None] = OrderedDict()
         self.sending = self.urgent = self.greet = self.compacting = False
         self._fresh = False
+        self._controller = controller
         self._microgrid = microgrid
         self._store = store
         self._utility_store = store.setting("utility_store")
@@ -239,7 +240,7 @@ class Relay:
             events=list(selection.events),
             dead_letters=[dead_letter for _, dead_letter in selection.dead_letters],
         )
-        return [*first, Publish(gateway_up(self._microgrid, BATCHES), batch.pack())]
+        return [*first, Publish(gateway_up(self._controller, BATCHES), batch.pack())]
 
     # Acknowledgements
 

@@ -9,7 +9,7 @@ import numpy as np
 from commonwatt.model.blocks import flags_of, mask_of
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.now import Now, Trust
-from commonwatt.model.units import SLOTS, MicrogridId
+from commonwatt.model.units import SLOTS, ControllerId, MicrogridId
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.controller_commands import ACTIONS, Action, BlockMask, ControllerCommand, ControllerOutcome
 from commonwatt.protocol.topics import OUTCOMES, gateway_up
@@ -28,13 +28,20 @@ class UtilityCommands:
     """Carries out each of the utility's commands once, and answers each repetition."""
 
     def __init__(
-        self, microgrid: MicrogridId, store: Stored, relay: Relay, modes: Modes, periods: dict[str, int]
+        self,
+        controller: ControllerId,
+        microgrid: MicrogridId,
+        store: Stored,
+        relay: Relay,
+        modes: Modes,
+        periods: dict[str, int],
     ) -> None:
         # The periods that the utility set, seconds, by the name of their setting.
         self.tuned: dict[str, int] = json.loads(store.setting("periods") or "{}")
         self.rates = KeptRates(store)  # the rates that the utility has sent
         self._stopped = StoppedMeters(store, modes.manager)
         self._of_file = periods
+        self._controller = controller
         self._microgrid = microgrid
         self._store = store
         self._relay = relay
@@ -147,4 +154,4 @@ class UtilityCommands:
         return Write(Setting("outcomes", json.dumps(kept)))
 
     def _publish(self, outcome: ControllerOutcome) -> Publish:
-        return Publish(gateway_up(self._microgrid, OUTCOMES), outcome.pack())
+        return Publish(gateway_up(self._controller, OUTCOMES), outcome.pack())

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from commonwatt.cliques.signs import Beat, Bits, Signs
+from commonwatt.cliques.signs import NUMBERS, RESTART, Beat, Bits, Signs
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.clique_messages import CliqueMessage, Who
 from commonwatt.protocol.topics import UTILITY
@@ -17,19 +17,19 @@ class Takeover:
         own: Its name.
         posts: Its places, one for each microgrid that it may manage.
         kept: What its store has of them.
-        boot: The number of this start; it rises, and differs from the one before even if the store was lost.
+        first: The number of its first beat: at least ``RESTART`` above all that it used before.
         now: The time, of a clock that never goes back, seconds.
     """
 
     def __init__(
-        self, own: ControllerId, posts: list[Post], kept: Mapping[MicrogridId, Kept], boot: int, now: float
+        self, own: ControllerId, posts: list[Post], kept: Mapping[MicrogridId, Kept], first: int, now: float
     ) -> None:
         self.own = own
         peers = {name for post in posts for name in post.order} - {own}
         self.signs = Signs((*sorted(peers), UTILITY), now)
-        self.members = {p.microgrid: Member(p, kept[p.microgrid], self.signs, now, boot) for p in posts}
+        self.members = {p.microgrid: Member(p, kept[p.microgrid], self.signs, now, first // RESTART) for p in posts}
         self._peers = sorted(peers)
-        self._boot = boot
+        self._first = first
 
     def bits(self, *, leaves: bool = False) -> Bits:
         """Return what its beats say."""
@@ -52,12 +52,15 @@ class Takeover:
         return [self._beat(name) for name in due]
 
     def _beat(self, to: ControllerId, *, is_answer: bool = False) -> SendBeat:
-        return SendBeat(to, Beat(self.bits(), self._boot, self.signs.next(to), is_answer=is_answer))
+        return SendBeat(to, Beat(self.bits(), self._number(to), is_answer=is_answer))
+
+    def _number(self, to: ControllerId) -> int:
+        return (self._first + self.signs.next(to)) % NUMBERS
 
     def leave(self) -> list[Effect]:
         """Return the last beats before a planned stop: it will be back by itself, and is not lost meanwhile."""
         bits = self.bits(leaves=True)
-        return [SendBeat(name, Beat(bits, self._boot, self.signs.next(name))) for name in (*self._peers, UTILITY)]
+        return [SendBeat(name, Beat(bits, self._number(name))) for name in (*self._peers, UTILITY)]
 
     def beat(self, sender: ControllerId, beat: Beat, now: float) -> list[Effect]:
         """Handle a datagram."""

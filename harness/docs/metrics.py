@@ -16,7 +16,7 @@ from commonwatt.model.supply import SupplyState
 from commonwatt.runtime.systemd import Notifier
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import WatchdogMetrics
-from gateway.core import Gateway
+from gateway.controller import Controller
 from gateway.metrics import Figures as GatewayFigures
 from gateway.metrics import make_registry
 from gateway.store.store import Store
@@ -80,8 +80,7 @@ def _process_metrics() -> list[MetricInfo]:
 def _gateway_metrics() -> list[MetricInfo]:
     with tempfile.TemporaryDirectory() as folder:
         store = Store.open(Path(folder) / "gateway.db")
-        gateway = Gateway(GatewaySettings(microgrid="r001"), store, {})
-        found = _of(make_registry(lambda: gateway, GatewayFigures, dict))
+        found = _of(make_registry(Controller(GatewaySettings(microgrid="r001"), store, {}), GatewayFigures))
         store.close()
     return found
 

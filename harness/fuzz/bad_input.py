@@ -97,7 +97,7 @@ class GatewayBench:
 
     def __init__(self, folder: Path) -> None:
         self.world = World(folder / "gateway.db")
-        self.registry = make_registry(lambda: self.world.core, Figures, dict)
+        self.registry = make_registry(self.world.controller, Figures)
         for meter in (1, 2):
             self.world.introduce(meter)
         self._next = 1

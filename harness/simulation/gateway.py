@@ -15,10 +15,12 @@ from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import COMMANDS, RECORDS, gateway_up
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change, Setting
-from gateway.core import RETRY, Gateway
+from gateway.controller import JOBS, Controller
+from gateway.core import RETRY, HostedMicrogrid
+from gateway.events import Committed, Connected, Event, FromMeter, FromUtility, NotStored, Quiet, Tick
 from gateway.inbox import MAX_GROUP, MAX_WAITING
-from gateway.shell import JOBS, REOPEN_AFTER_S
 from gateway.store.store import Store
+from gateway.work import REOPEN_AFTER_S
 from harness.real.images import put_back
 from harness.simulation import bounds, masks
 from harness.simulation.network import Broker, Link, device
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 class GatewayNode(Node[Change]):
     """One microgrid's gateway."""
 
-    core: Gateway  # the core
+    controller: Controller  # the cores
     # Two meters as slow as the longest delay of a message: an old acknowledgement agrees with them.
     wrong_s: tuple[int, ...] = (-1_781_900_000, -14_400, -3600, -2700, -1800, -400, 400, 1800, 3600, 86_400)
     max_waiting = MAX_WAITING
@@ -60,8 +62,13 @@ class GatewayNode(Node[Change]):
         """Make the core again; compare the store with the ledger."""
         self._asleep = False
         self._puts.clear()
-        self.core = Gateway(self._settings, self.store, self._meters)
+        self.controller = Controller(self._settings, self.store, self._meters)
         self.world.ledger.check_gateway(self.name, self.holdings())
+
+    @property
+    def core(self) -> HostedMicrogrid:
+        """The core of its microgrid."""
+        return self.controller.own
 
     def lose_store(self) -> None:
         """Begin with an empty store: data that only the old one had is lost."""
@@ -81,12 +88,12 @@ class GatewayNode(Node[Change]):
     def started(self) -> None:
         """Begin to tick, each job separately."""
         for job in JOBS:
-            self._again(job, self.rng.uniform(0, self.core.tick_every_s(job)))
+            self._again(job, self.rng.uniform(0, self.controller.tick_every_s(job)))
 
     def _again(self, job: str, delay: float) -> None:
         def tick() -> None:
             self.put_in("tick", job)
-            self._again(job, self.core.tick_every_s(job))
+            self._again(job, self.controller.tick_every_s(job))
 
         self.later(delay, tick)
 
@@ -113,43 +120,52 @@ class GatewayNode(Node[Change]):
 
     def work(self) -> None:
         """Handle all waiting messages in one transaction, then the effects that it allows, as the shell does."""
-        if self._asleep:
-            return
-        group, self.waiting = self.waiting[:MAX_GROUP], self.waiting[MAX_GROUP:]
         now = self.clock()
+        group, self.waiting = self.waiting[:MAX_GROUP], self.waiting[MAX_GROUP:]
+        if self._asleep:
+            self._refuse(group, now)
+            return
         try:
             self.perform([effect for event in group for effect in self.asked(*event, now)])
             self.perform(self.committed(now))
         except sqlite3.Error as error:
             self.world.tell(self.name, f"can't store: {error}")
             self.world.story.count("failed commits")
-            puts = [event for event in group if event[0] == self.local.name]
-            self.perform([effect for _, topic, payload in puts for effect in self.core.busy(topic, payload, now)])
+            self._refuse(group, now)
             self._asleep = True
             self.later(REOPEN_AFTER_S, self._reopen)
         bounds.check_gateway(self)
 
+    def _refuse(self, group: Sequence[tuple[str, str, bytes]], now: int) -> None:
+        """Refuse the puts of a group while there is no store; what else it holds is sent again, or due."""
+        puts = [NotStored(topic, payload) for what, topic, payload in group if what == self.local.name]
+        self.perform([effect for put in puts for effect in self._handle(put, now)])
+
     def _reopen(self) -> None:
         """Make the core again from the store."""
-        self.build()
+        self._asleep = False
+        self.controller.host(self.name, self.store, self._meters)
+        self.world.ledger.check_gateway(self.name, self.holdings())
         self.core.reopened(self.clock())
-        self._wait()
+        for job in JOBS:
+            self.put_in("tick", job)
+
+    def _handle(self, event: Event, now: int) -> list[Effect[Change]]:
+        return self.controller.handle(self.name, event, now)
 
     def committed(self, now: int) -> list[Effect[Change]]:
         """Do the work that reads committed data."""
-        return self.core.committed(now)
+        return self._handle(Committed(), now)
 
     def asked(self, what: str, topic: str, payload: bytes, now: int) -> list[Effect[Change]]:
         """Pass a message or a call to the core."""
         if what == "tick":
-            return self.core.tick(topic, now)
+            return self._handle(Tick(topic), now)
         if what == "connected":
-            return self.core.connected(now)
+            return self._handle(Connected(), now)
         if what == "quiet":
-            return self.core.probe(topic, now)
-        if what == self.local.name:
-            return self.core.from_meter(topic, payload, now)
-        return self.core.from_utility(topic, payload, now)
+            return self._handle(Quiet(topic), now)
+        return self._handle((FromMeter if what == self.local.name else FromUtility)(topic, payload), now)
 
     def commit(self, changes: Sequence[Change]) -> None:
         ledger = self.world.ledger

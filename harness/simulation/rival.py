@@ -49,7 +49,7 @@ class Rival:
         self._meters = list(meters)
         store = Store.open(Path(":memory:"))
         store.commit([Setting("epoch", ",".join(map(str, self._rng.choice(EPOCHS))))])
-        self._manager = Manager(settings, store, meters)
+        self._manager = Manager(settings, settings.microgrid, store, meters)
         store.close()
         self._link = Link(world, self.name, self, broker, device(settings.microgrid, Role.GATEWAY, settings.microgrid))
         self._link.reconnect()

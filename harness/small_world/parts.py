@@ -26,7 +26,9 @@ from commonwatt.model.records import HistoryRecord, unpack_history
 from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Meter as Description
 from gateway import changes as gateway_changes
-from gateway.core import RETRY, Gateway
+from gateway.controller import Controller
+from gateway.core import RETRY
+from gateway.events import Committed, Connected, Event, FromMeter, FromUtility, Tick
 from gateway.store.store import Store
 from harness.real.images import put_back
 from harness.simulation import masks
@@ -232,7 +234,7 @@ class MeterPart(Part[Meter, meter_changes.Change]):
         return [unpack_history(row) for row in self.core(state).history.rows]
 
 
-class GatewayPart(Part[Gateway, gateway_changes.Change]):
+class GatewayPart(Part[Controller, gateway_changes.Change]):
     """A gateway."""
 
     def __init__(
@@ -253,23 +255,22 @@ class GatewayPart(Part[Gateway, gateway_changes.Change]):
     def connection(self) -> sqlite3.Connection:
         return self._store._db
 
-    def build(self) -> Gateway:
-        return Gateway(self._settings, self._store, self._meters)
+    def build(self) -> Controller:
+        return Controller(self._settings, self._store, self._meters)
 
-    def begin(self, core: Gateway, now: int) -> Iterator[Sequence[Effect[gateway_changes.Change]]]:
-        yield core.connected(now) + core.tick(RETRY, now)
-        yield core.committed(now)
+    def begin(self, core: Controller, now: int) -> Iterator[Sequence[Effect[gateway_changes.Change]]]:
+        return self._each(core, now, Connected(), Tick(RETRY))
 
     def ask(
-        self, core: Gateway, topic: str, payload: bytes, now: int
+        self, core: Controller, topic: str, payload: bytes, now: int
     ) -> Iterator[Sequence[Effect[gateway_changes.Change]]]:
         if topic == TICK:
-            yield core.tick(RETRY, now) + core.tick("relay_s", now)
-        elif "/u/" in topic:
-            yield core.from_meter(topic, payload, now)
-        else:
-            yield core.from_utility(topic, payload, now)
-        yield core.committed(now)
+            return self._each(core, now, Tick(RETRY), Tick("relay_s"))
+        return self._each(core, now, (FromMeter if "/u/" in topic else FromUtility)(topic, payload))
+
+    def _each(self, core: Controller, now: int, *events: Event) -> Iterator[Sequence[Effect[gateway_changes.Change]]]:
+        yield [effect for event in events for effect in core.handle(core.home, event, now)]
+        yield core.handle(core.home, Committed(), now)
 
     def commit(self, changes: Sequence[gateway_changes.Change]) -> None:
         self._store.commit(changes)

@@ -20,7 +20,7 @@ from commonwatt.town.loading import load_town
 from commonwatt.town.registry import registry_of
 from commonwatt.town.town import Function
 from gateway.changes import Change
-from gateway.core import Gateway
+from gateway.controller import Controller
 from harness.small_world.parts import TICK, GatewayPart, MeterPart, Part, Step, UtilityPart
 from utility.registry.store.registration import fill_registry
 
@@ -279,5 +279,5 @@ def _measure(slot_end: int, reading: int, meter: Meter) -> Effects:
     return meter.measure(slot_end, {RecordType.THROUGH: reading})
 
 
-def _order(meter: int, gateway: Gateway) -> list[Effect[Change]]:
-    return gateway.manager.order(meter, Kind.ISOLATED, "on", COMMAND_ENDS, Now(now_in(0), Trust.NONE))
+def _order(meter: int, gateway: Controller) -> list[Effect[Change]]:
+    return gateway.own.manager.order(meter, Kind.ISOLATED, "on", COMMAND_ENDS, Now(now_in(0), Trust.NONE))

@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from unittest.mock import patch
 
+from commonwatt.cliques.signs import RESTART
 from commonwatt.device.epoch_guard import EpochGuard
 from commonwatt.model.units import ControllerId
 from commonwatt.protocol.commands import Epoch
@@ -85,7 +86,7 @@ class Small:
         self.stores[name] = kept
         self.boots[name] = self.boots.get(name, 0) + 1
         post = Post(microgrid=GRID, own=name, order=NAMES, ranks=RANKS, meters=METERS)
-        core = self.cores[name] = Takeover(name, [post], {GRID: kept}, self.boots[name], self.now)
+        core = self.cores[name] = Takeover(name, [post], {GRID: kept}, self.boots[name] * RESTART, self.now)
         for line in core.signs.lines.values():
             line.since = -1e6 if line is not core.signs.lines["utility"] else None
         core.members[GRID].means.connected = METERS

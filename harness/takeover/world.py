@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from commonwatt.cliques.formation import orders
-from commonwatt.cliques.signs import Beat, Line
+from commonwatt.cliques.signs import RESTART, Beat, Line
 from commonwatt.device.epoch_guard import EpochGuard
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.clique_messages import CliqueMessage, Known
@@ -162,7 +162,7 @@ class World:
         posts = [
             Post(microgrid=m, own=name, order=ORDERS[m], ranks=RANKS, meters=METERS) for m in NAMES if name in ORDERS[m]
         ]
-        machine.core = Takeover(name, posts, machine.store, machine.boot, self.now)
+        machine.core = Takeover(name, posts, machine.store, machine.boot * 16 * RESTART, self.now)
         self.tell(f"{name} starts with {store} store")
 
     def stop(self, name: ControllerId) -> None:

@@ -3,6 +3,7 @@
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 from commonwatt.codec.packing import unpack
 from commonwatt.config.settings import GatewaySettings
@@ -17,7 +18,8 @@ from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import Level, Put, PutAck, unpack_put_ack
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change
-from gateway.core import Gateway
+from gateway.controller import Controller
+from gateway.events import Event, FromMeter, FromUtility, Tick
 from gateway.store.store import Store
 from gateway.timekeeper import Timekeeper
 
@@ -61,12 +63,14 @@ class World:
         return Store.open(self.path)
 
     def new_core(self) -> None:
-        self.core = Gateway(self.settings, self.store, self.meters)
+        self.controller = Controller(self.settings, self.store, self.meters)
+        self.core = self.controller.own
         self.core.time.network(self.now, self.now, 0)
 
     def forget_time(self) -> None:
         """Reset the gateway's time to unknown."""
-        self.core.time = Timekeeper(None)
+        self.core.time = self.controller.time = Timekeeper(None)
+        self.core._shifted_s = self.controller._shifted_s = 0
 
     def crash(self) -> None:
         self.store.close()
@@ -85,15 +89,23 @@ class World:
         self.sent += new
         return new
 
+    def handle(self, event: Event) -> list[Publish]:
+        """Let the controller handle an event."""
+        return self.do(self.controller.handle("r001", event, self.now))
+
+    def view(self) -> dict[str, Any]:
+        """Return what the status page shows."""
+        return self.controller.view("r001", self.now)
+
     def tick(self, job: str) -> list[Publish]:
-        return self.do(self.core.tick(job, self.now))
+        return self.handle(Tick(job))
 
     def connect(self) -> list[Publish]:
         """Report the connection to the head-end."""
         return self.do(self.core.connected(self.now))
 
     def meter_says(self, meter: int, leaf: str, payload: bytes) -> list[Publish]:
-        return self.do(self.core.from_meter(f"cw1/r001/{meter}/u/{leaf}", payload, self.now))
+        return self.handle(FromMeter(f"cw1/r001/{meter}/u/{leaf}", payload))
 
     def put(
         self,
@@ -164,7 +176,7 @@ class World:
         )
 
     def utility_says(self, leaf: str, payload: bytes) -> list[Publish]:
-        return self.do(self.core.from_utility(f"cw1/r001/d/{leaf}", payload, self.now))
+        return self.handle(FromUtility(f"cw1/r001/d/{leaf}", payload))
 
     def acknowledge(self, batch: Batch, store: int = 7, status: BatchRefusal = BatchRefusal.NONE) -> list[Publish]:
         ack = BatchAck(

@@ -18,7 +18,7 @@ from commonwatt.identity.devices import load_tokens, new_token, save_tokens
 from commonwatt.protocol.topics import all_meters_up
 from commonwatt.runtime.clock import boot_id
 from gateway.changes import Setting
-from gateway.core import GOOD_TIME
+from gateway.controller import GOOD_TIME
 from gateway.store.store import Store
 from gateway.timekeeper import Kept
 from harness.network.waiting import eventually, free_port

@@ -88,6 +88,47 @@ def test_a_link_that_is_lost_while_it_is_told_to_end_ends() -> None:
     asyncio.run(play())
 
 
+def test_a_link_subscribes_to_a_filter_that_is_added_now_and_at_each_connection() -> None:
+    port = free_port()
+    link = MqttLink(
+        address=f"127.0.0.1:{port}",
+        identity="r001",
+        token="secret",
+        subscribe="own/+",
+        on_message=lambda *_: None,
+        on_connect=lambda: None,
+        rng=random.Random(1),
+    )
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(ACCEPTED)
+        while packet := await reader.read(1000):
+            asked.append(packet)
+        writer.close()
+
+    async def packet(*filters: bytes) -> None:
+        await become(lambda: asked and all(one in asked[-1] for one in filters))
+
+    async def play() -> None:
+        async with await asyncio.start_server(serve, "127.0.0.1", port):
+            link.subscribe("other/+")
+            running = asyncio.create_task(link.run())
+            await packet(b"own/+", b"other/+")
+            link.subscribe("third/+")
+            await packet(b"third/+")
+            link.unsubscribe("other/+")
+            await packet(b"\xa2", b"other/+")  # UNSUBSCRIBE
+            link.restart("for the test")
+            await packet(b"own/+", b"third/+")
+            assert b"other/+" not in asked[-1]
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(play())
+
+
 def test_why_there_is_no_connection_is_logged_once_for_each_reason(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -19,7 +19,7 @@ from commonwatt.model.effects import Publish
 from commonwatt.network import mqtt
 from commonwatt.network.mqtt import MqttLink
 from commonwatt.runtime.watchdog import EXIT_STUCK
-from gateway.core import HEARTBEAT_S
+from gateway.controller import HEARTBEAT_S
 from harness.network.fates import Fate, Message, Way
 from harness.network.proxy import Proxy
 from harness.network.waiting import become, ended, eventually

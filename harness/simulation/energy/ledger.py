@@ -22,7 +22,7 @@ from commonwatt.protocol.topics import COMMANDS, EVENTS, LEVELS, OUTCOMES, parse
 from commonwatt.town.town import Direction, Function, Town
 from gateway.changes import Change, Desired
 from gateway.control.islanding import REPORT_GOOD_FOR_S
-from gateway.core import Gateway
+from gateway.core import HostedMicrogrid
 from harness.simulation.ledger import CLOCKS_APART_S
 from meter_sim.physics.microgrid import Step
 from meter_sim.plant_core import HeldPurchase, PlantState
@@ -65,7 +65,7 @@ class EnergyLedger:
         self._spared = {m.microgrid for m in town.meters if m.function in _EMERGENCY}
         self._made: dict[bytes, float] = {}
         self._newest: dict[tuple[str, MeterId], Report] = {}
-        self._informed: dict[str, Gateway] = {}
+        self._informed: dict[str, HostedMicrogrid] = {}
         self._last_dead: dict[str, float] = {}
         self._level: dict[tuple[str, MeterId], tuple[float, MilliwattHours]] = {}
         self._excused_until: dict[str, float] = {}

@@ -22,7 +22,7 @@ from gateway.control.islanding import Wish
 from gateway.control.microgrid_states import MicrogridStates
 from gateway.control.modes import Modes
 from gateway.control.strategies.batteries import Batteries
-from gateway.core import Gateway
+from gateway.core import HostedMicrogrid
 from harness.simulation.planted import Bug
 from meter_sim import switch
 from meter_sim.physics import step, town
@@ -136,19 +136,19 @@ def _notices_are_obeyed() -> Iterator[None]:
 
 @contextmanager
 def _a_broadband_cut_islands() -> Iterator[None]:
-    real, answered = Gateway.tick, Gateway.from_utility
+    real, answered = HostedMicrogrid.tick, HostedMicrogrid.from_utility
     heard: dict[int, int] = {}
 
-    def from_utility(self: Gateway, topic: str, payload: bytes, raw: EpochSeconds) -> list[Effect[Change]]:
+    def from_utility(self: HostedMicrogrid, topic: str, payload: bytes, raw: EpochSeconds) -> list[Effect[Change]]:
         heard[id(self)] = raw
         return answered(self, topic, payload, raw)
 
-    def tick(self: Gateway, job: str, raw: EpochSeconds) -> list[Effect[Change]]:
+    def tick(self: HostedMicrogrid, job: str, raw: EpochSeconds) -> list[Effect[Change]]:
         if raw - heard.setdefault(id(self), raw) > UNANSWERED_S:
             self.modes.states = replace(self.modes.states, isolate_until=raw + 60)
         return real(self, job, raw)
 
-    with patch.object(Gateway, "tick", tick), patch.object(Gateway, "from_utility", from_utility):
+    with patch.object(HostedMicrogrid, "tick", tick), patch.object(HostedMicrogrid, "from_utility", from_utility):
         yield
 
 

@@ -1,7 +1,8 @@
 """Cliques: who may take over for whom, and when a controller is lost."""
 
+from commonwatt.cliques.datagrams import pack_beat, rank_of, unpack_beat
 from commonwatt.cliques.formation import formed, manager, orders
-from commonwatt.cliques.signs import BEAT_S, FALSE_FOR_S, PATIENT_S, PROBE_S, Beat, Bits, Signs
+from commonwatt.cliques.signs import BEAT_S, FALSE_FOR_S, NUMBERS, PATIENT_S, PROBE_S, RESTART, Beat, Bits, Signs
 
 SOON_S = BEAT_S + PROBE_S
 
@@ -42,7 +43,7 @@ def beating(seconds: float, numbers: list[int] | None = None) -> tuple[Signs, fl
     signs, now = Signs(["r001"], 0.0), 0.0
     for n in numbers or range(1, int(seconds / BEAT_S) + 1):
         now += BEAT_S
-        signs.sign("r001", now, Beat(boot=1, number=n))
+        signs.sign("r001", now, Beat(number=n))
     return signs, now
 
 
@@ -60,12 +61,12 @@ def test_a_line_that_is_new_or_loses_beats_or_was_taken_for_lost_has_longer() ->
     for signs, now in (beating(30), beating(120, [n for n in range(1, 60) if n not in (20, 40)])):
         assert signs.lines["r001"].deadline_s(now) == PATIENT_S
     signs, now = beating(120)
-    signs.sign("r001", now + 6, Beat(boot=1, number=99))
+    signs.sign("r001", now + 6, Beat(number=99))
     line = signs.lines["r001"]
     assert line.false_until == now + 6 + FALSE_FOR_S
     assert line.deadline_s(now + 6) == PATIENT_S
     signs, now = beating(120)
-    signs.sign("r001", now + 6, Beat(boot=2, number=1))
+    signs.sign("r001", now + 6, Beat(number=RESTART + 36))
     assert signs.lines["r001"].false_until == 0, "it was started again"
 
 
@@ -76,6 +77,27 @@ def test_beats_that_overtake_each_other_are_not_missing() -> None:
 
 def test_one_that_says_it_stops_is_not_lost_for_two_minutes() -> None:
     signs, now = beating(120)
-    signs.sign("r001", now, Beat(Bits(leaves=True), boot=1, number=40))
+    signs.sign("r001", now, Beat(Bits(leaves=True), number=40))
     assert not signs.lines["r001"].lost(now + 119)
     assert signs.lines["r001"].lost(now + 121)
+
+
+def test_a_beat_that_somebody_sends_again_is_no_sign() -> None:
+    signs, now = beating(400)
+    signs.sign("r001", now + 4, Beat(number=1))
+    assert signs.lines["r001"].heard == now
+    signs.sign("r001", now + 4, Beat(number=NUMBERS - 1))
+    assert signs.lines["r001"].heard == now, "also one of long ago, before the numbers began again"
+
+
+def test_a_datagram_has_ten_bytes_and_comes_back_as_it_was() -> None:
+    members, key = ("r001", "r002", "r003"), b"k" * 32
+    said = Beat(Bits(frozenset({"r001", "r003"}), frozenset({"r003"}), commits=False, leaves=True), 8_388_607)
+    answer = Beat(number=5, is_answer=True, hears=frozenset({"r002"}))
+    for beat, is_utility in ((said, False), (answer, True)):
+        data = pack_beat(beat, 803, members, key)
+        assert len(data) == 10
+        assert (rank_of(data), unpack_beat(data, members, key, of_utility=is_utility)) == (803, beat)
+        for n in range(10):
+            assert unpack_beat(data[:n] + bytes([data[n] ^ 1]) + data[n + 1 :], members, key) is None
+    assert unpack_beat(b"", members, key) is None

@@ -22,7 +22,9 @@ def test_a_controllers_part_loads_no_certificate_library_before_it_has_a_certifi
     assert loaded == []
 
 
-@pytest.mark.parametrize("core", ["adapters.core", "gateway.core", "utility.readings.core", "commonwatt.device.meter"])
+@pytest.mark.parametrize(
+    "core", ["adapters.core", "gateway.controller", "utility.readings.core", "commonwatt.device.meter"]
+)
 def test_core_loads_neither_database_nor_network_nor_terminal(core: str) -> None:
     code = f"import sys, {core}; print(*sorted(sys.modules.keys() & set({NEVER!r}.split())))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -66,7 +66,9 @@ def test_a_mode_is_noted_when_it_changes_and_not_again() -> None:
 
 def test_a_battery_is_shown_as_told_to_share_until_the_commands_end(world: World) -> None:
     def told(later_s: int = 0) -> list[Any]:
-        states: Any = view(world.core, Now(world.core.now + later_s, world.core.now.trust))["meter_states"]
+        states: Any = view(world.core, world.controller.line, Now(world.core.now + later_s, world.core.now.trust))[
+            "meter_states"
+        ]
         return [states[str(meter)]["told_to_share"] for meter in (1, 2, 3)]
 
     households(world, 80, 70, 48)

@@ -359,11 +359,11 @@ def test_a_store_of_the_first_schema_is_used_as_it_is(tmp_path: Path) -> None:
     _is_the_first(world)
     assert world.store.store_id == 6290965058799535099
     assert world.store.coverage(1, Log.HISTORY, 1) == [(1, 500)]
-    world.do(world.core.handle(Counted("utility", "a", ByteCount()), world.now))
-    world.do(world.core.handle(Counted("utility", "a", ByteCount(5, 6)), world.now))
+    world.handle(Counted("utility", "a", ByteCount()))
+    world.handle(Counted("utility", "a", ByteCount(5, 6)))
     world.crash()
     assert world.quarantined == 0
-    assert world.core.line.month(world.now) is not None, "what is new is kept in it, too"
+    assert world.controller.line.month(world.now) is not None, "what is new is kept in it, too"
     world.store.close()
 
 

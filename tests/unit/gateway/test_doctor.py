@@ -18,7 +18,7 @@ def status(world: World, **changes: object) -> dict[str, Any]:
         "connection_failures": {},
         "store": {"refusing": False, "quarantined": None, "damaged_rows": 0},
     }
-    return world.core.view(world.now) | shell | {"trust": "network", "lte": lte} | changes
+    return world.view() | shell | {"trust": "network", "lte": lte} | changes
 
 
 def verdict(answer: dict[str, Any]) -> Finding | None:

@@ -91,7 +91,7 @@ def test_row_06_the_log_says_once_that_there_is_no_room_and_once_that_there_is_a
     said = []
     for free in (0, LOW_BYTES - 1, PLENTY, PLENTY):
         caplog.clear()
-        disk.look(world.core)
+        disk.look({tmp_path / "gateway.db": world.core})
         assert disk.free_bytes == free
         said.append([(record.levelname, record.message.split(" for ")[0]) for record in caplog.records])
     assert said == [[("ERROR", "low disk space")], [], [("WARNING", "enough disk space again")], []]
@@ -100,26 +100,26 @@ def test_row_06_the_log_says_once_that_there_is_no_room_and_once_that_there_is_a
 def test_row_06_when_not_another_page_can_be_had_the_ballast_goes_and_nothing_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.shell.REOPEN_AFTER_S", 0)
+    monkeypatch.setattr("gateway.work.REOPEN_AFTER_S", 0)
     town = tmp_path / "town.toml"
     town.write_text('[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n')
     (tmp_path / "town").mkdir()
     layout = prepare(tmp_path / "town", town, 60, None, plain_text=True)
     settings = load_settings(layout.part("r001 gateway").config, "gateway", GatewaySettings)
-    shell = Shell.open(settings, load_clock(None))
+    work = Shell.open(settings, load_clock(None))._work
     ballast = settings.store.with_name(settings.store.name + ".ballast")
     assert ballast.exists()
-    db = shell._store._db
+    db = work.own.store._db
     db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
     dead_letters = [
         DeadLetter(meter=1, log=1, reason=1, generation=1, record_id=n, time=START, content=bytes(1000))
         for n in range(200)
     ]
     with pytest.raises(sqlite3.OperationalError, match="full") as failed:
-        asyncio.run(shell._commit([AddDeadLetters(tuple(dead_letters))]))
+        asyncio.run(work.own.commit([AddDeadLetters(tuple(dead_letters))]))
     assert ballast.exists()
-    asyncio.run(shell._reopen(failed.value))
+    asyncio.run(work.reopen("r001", failed.value))
     assert not ballast.exists()
-    assert shell._core.upkeep.short, "what was given up is for commands"
-    assert list(shell._store.dead_letters()) == []
-    shell._store.close()
+    assert work.controller.own.upkeep.short, "what was given up is for commands"
+    assert list(work.own.store.dead_letters()) == []
+    work.own.store.close()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-import gateway.shell
+import gateway.hosted_store
+import gateway.work
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.systemd import Notifier
@@ -39,14 +40,14 @@ def settings(tmp_path: Path) -> GatewaySettings:
 def test_a_store_that_is_gone_stays_open_until_it_is_written_anew(
     settings: GatewaySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway.shell, "REOPEN_AFTER_S", 0)
+    monkeypatch.setattr(gateway.work, "REOPEN_AFTER_S", 0)
     settings.store.parent.mkdir()
-    shell = Shell.open(settings, Clock(origin=START, monotonic_origin=0, speed=0))
+    work = Shell.open(settings, Clock(origin=START, monotonic_origin=0, speed=0))._work
     world = World(tmp_path / "other.db")
-    monkeypatch.setattr(world, "store", shell._store)
+    monkeypatch.setattr(world, "store", work.own.store)
     world.new_core()
     assert world.put(1, 1, readings(1, 1, 20)).accepted
-    acknowledged = list(shell._store.all_parts(unsent_only=False))
+    acknowledged = list(work.own.store.all_parts(unsent_only=False))
     shutil.rmtree(settings.store.parent)
     failures = 0
 
@@ -57,23 +58,23 @@ def test_a_store_that_is_gone_stays_open_until_it_is_written_anew(
             settings.store.parent.mkdir()  # A person makes the folder again.
         return replace(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(gateway.shell, "replace", failing)
+    monkeypatch.setattr(gateway.hosted_store, "replace", failing)
     with pytest.raises(GoneError) as gone:
-        shell._store.commit([])
-    asyncio.run(asyncio.wait_for(shell._reopen(gone.value), 20))
+        work.own.store.commit([])
+    asyncio.run(asyncio.wait_for(work.reopen("r001", gone.value), 20))
     assert failures == 4
-    assert list(shell._store.all_parts(unsent_only=False)) == acknowledged
+    assert list(work.own.store.all_parts(unsent_only=False)) == acknowledged
     with sqlite3.connect(settings.store) as db:
         assert db.execute("SELECT count(*) FROM part").fetchone() == (len(acknowledged),)
     db.close()
-    shell._store.close()
+    work.own.store.close()
 
 
 def test_the_loop_goes_on_while_a_store_is_opened_or_replaced(
     settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else the watchdog ends the process in the midst of a long recovery, which begins again at each start."""
-    monkeypatch.setattr(gateway.shell, "REOPEN_AFTER_S", 0)
+    monkeypatch.setattr(gateway.work, "REOPEN_AFTER_S", 0)
     settings.store.parent.mkdir()
     alive = threading.Event()
     opened = 0
@@ -85,7 +86,7 @@ def test_the_loop_goes_on_while_a_store_is_opened_or_replaced(
         alive.clear()
         return open_checked(path, now)
 
-    monkeypatch.setattr(gateway.shell, "open_in_use", slowly)
+    monkeypatch.setattr(gateway.hosted_store, "open_in_use", slowly)
 
     async def play() -> None:
         loop = asyncio.get_running_loop()
@@ -96,8 +97,8 @@ def test_the_loop_goes_on_while_a_store_is_opened_or_replaced(
         loop.call_soon(alive.set)
         shell = await asyncio.to_thread(Shell.open, settings, Clock(origin=START, monotonic_origin=0, speed=0))
         loop.call_soon(alive.set)
-        await shell._reopen(sqlite3.OperationalError("disk I/O error"))
-        shell._store.close()
+        await shell._work.reopen("r001", sqlite3.OperationalError("disk I/O error"))
+        shell._work.own.store.close()
 
     asyncio.run(play())
     assert opened == 3

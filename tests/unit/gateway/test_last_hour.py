@@ -12,7 +12,8 @@ from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.town.town import Function
 from gateway.control.last_hour import LastHour
-from gateway.core import HEARTBEAT, RETRY
+from gateway.controller import HEARTBEAT
+from gateway.core import RETRY
 from gateway.metrics import Figures, make_registry
 from gateway.page.sections import town
 from harness.worlds.gateway import CAPACITY, World
@@ -45,8 +46,8 @@ def minutes(world: World, count: int, percent: float, an_hour: float) -> float:
 
 def told(world: World) -> tuple[dict[str, Any], float, Heartbeat]:
     """Return the modes in the status, the metric, and the heartbeat."""
-    view = world.core.view(world.now)
-    registry = make_registry(lambda: world.core, Figures, dict)
+    view = world.view()
+    registry = make_registry(world.controller, Figures)
     metric = registry.get_sample_value("commonwatt_gateway_batteries_left_seconds")
     assert metric is not None
     (beat,) = world.tick(HEARTBEAT)
@@ -68,7 +69,7 @@ def test_an_island_says_how_long_its_batteries_last_and_until_when(world: World)
     assert modes["lasts_until"] == pytest.approx(world.now + 4 * 3600, abs=2)
     assert metric == modes["lasts_until"] - world.now
     assert beat.lasts_until == modes["lasts_until"]
-    page = town(world.core.view(world.now), ZoneInfo("UTC"))
+    page = town(world.view(), ZoneInfo("UTC"))
     assert "The batteries last 4.0 h, until " in page
     # The last hour's mean, not the whole time's: after an hour at half the use 42 % last seven hours.
     minutes(world, 60, percent, -6)

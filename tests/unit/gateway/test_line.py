@@ -13,7 +13,7 @@ from commonwatt.model.byte_count import ByteCount
 from commonwatt.model.effects import Effect, Write
 from commonwatt.protocol.heartbeats import LineByteCount
 from gateway.changes import Change
-from gateway.events import Counted
+from gateway.events import Counted, FromMeter
 from gateway.lte_line import INTERFACE, KEPT_DAYS, METERS, UTILITY, Line, LineDay, forecast
 from gateway.store.store import Store
 from harness.worlds.gateway import START, World
@@ -256,10 +256,10 @@ def test_the_core_counts_what_its_broker_tells_and_says_it_in_the_heartbeat(tmp_
     world = World(tmp_path / "gateway.db")
     for sent in (100, 1100):
         told = LineByteCount(run=7, sent=sent, received=2 * sent).pack()
-        world.do(world.core.from_meter("cw1/r001/0/u/lte", told, world.now))
-    world.do(world.core.handle(Counted(UTILITY, "b", ByteCount()), world.now))
-    world.do(world.core.handle(Counted(UTILITY, "b", ByteCount(5, 6)), world.now))
-    world.do(world.core.line.keep())
+        world.handle(FromMeter("cw1/r001/0/u/lte", told))
+    world.handle(Counted(UTILITY, "b", ByteCount()))
+    world.handle(Counted(UTILITY, "b", ByteCount(5, 6)))
+    world.do(world.controller.line.keep())
     world.crash()
     (heartbeat,) = (p.payload for p in world.tick("heartbeat") if p.topic.endswith("/stat"))
     assert b'"lte":{"used":[1005,2006],"allowance":2000000000}' in heartbeat

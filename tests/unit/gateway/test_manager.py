@@ -331,7 +331,7 @@ def test_a_meter_that_obeys_another_manager_is_not_commanded_and_the_utility_is_
     assert "cw1/r001/2/d/cmd" in topics, "others are commanded as before"
     (heartbeat,) = world.tick("heartbeat")
     assert unpack_json(Heartbeat, heartbeat.payload).fenced == 1
-    meters = world.core.view(world.now)["meters"]
+    meters = world.view()["meters"]
     assert isinstance(meters, dict)
     assert (meters["registered"], meters["answered"], meters["fenced"]) == (4, 2, {"1": [2, 1]})
     world.introduce(1, cmd="get", epoch=(1, 0))
@@ -426,7 +426,7 @@ def test_time_is_trusted_when_the_utility_confirms_it(world: World) -> None:
         confirm(world, off_s)
         world.do(world.core.committed(world.now))
         assert world.core.now.trust is trust
-    assert world.core.view(world.now)["time"] == world.now + 10
+    assert world.view()["time"] == world.now + 10
 
 
 def confirm(world: World, off_s: int = 0) -> None:
@@ -445,7 +445,7 @@ def test_a_gateway_that_starts_in_1970_goes_on_with_everything_when_it_learns_th
     households(world, 80, 40)
     assert sharing_for(world) == [("1", SHARE_FOR_S)]
     confirm(world, today - 600)
-    assert world.core.view(world.now)["trust"] == "network"
+    assert world.view()["trust"] == "network"
     # It lasts as long as it was ordered to; then it is ordered once more, and left alone.
     assert kept_ends(world) == {(1, Kind.SHARING): today + SHARE_FOR_S}
     before = len(world.sent)

@@ -397,3 +397,10 @@ def test_time_spans_have_one_unit(seconds: int, text: str) -> None:
 def test_a_time_of_zero_is_no_time() -> None:
     assert ago(0, NOW) == "nothing since the start"
     assert [byte_size(n) for n in (5, 5_000, 5 * 10**6, 5 * 10**9)] == ["5 bytes", "5.00 kB", "5.00 MB", "5.00 GB"]
+
+
+def test_what_a_controller_hosts_besides_its_own_microgrid_is_named_and_else_nothing() -> None:
+    view = empty()
+    assert "Also hosted here" not in read(view).text
+    view["hosted"] = {"r002": {"meters": {"registered": 20}, "backlog": {"parts": 1}}}
+    assert "Also hosted here r002 20 meters, 1 part of quarter-hours for the utility" in read(view).text

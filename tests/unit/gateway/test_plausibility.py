@@ -182,7 +182,7 @@ def test_the_gateway_says_why_and_a_restart_changes_nothing(tmp_path: Path) -> N
         for _ in range(2):
             for meter, percent in ((1, 80), (2, 70), (3, 30)):
                 world.level(meter, percent)
-            view = world.core.view(world.now)
+            view = world.view()
             assert isinstance(view["batteries"], dict)
             assert (view["batteries"]["1"]["role"], view["batteries"]["1"]["why"]) == (
                 "out",

@@ -37,7 +37,7 @@ def tell(world: World, *, version: int = 1, start: int = 0, peak: str = "0.32") 
 
 
 def shown(world: World) -> list[dict[str, Any]]:
-    found: Any = view(world.core, world.core.now)["rates"]
+    found: Any = view(world.core, world.controller.line, world.core.now)["rates"]
     return list(found)
 
 

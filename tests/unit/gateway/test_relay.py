@@ -642,7 +642,7 @@ def test_a_schedule_changes_periods_for_good(world: World) -> None:
     assert world.core.tick_every_s("relay_s") == 900
     world.crash()
     assert world.core.tick_every_s("relay_s") == 900
-    view = world.core.view(world.now)
+    view = world.view()
     assert (view["tuned"], view["periods"]) == (["relay_s"], {**IN_FILE, "relay_s": 900})
     assert heartbeat(world).tuned == ("relay_s",)
 

@@ -12,12 +12,12 @@ from commonwatt.model.records import Log
 from commonwatt.protocol.meter_messages import Put
 from commonwatt.runtime.clock import load_clock
 from commonwatt.town.registry import Registry, save_registry
-from gateway import shell as module
+from gateway import work as module
 from gateway.changes import Change, Setting
+from gateway.controller import JOBS
 from gateway.core import RETRY
 from gateway.events import FromMeter, Tick
-from gateway.inbox import Inbox
-from gateway.shell import JOBS, Shell
+from gateway.shell import Shell
 from gateway.store.store import Store
 from harness.network.waiting import become
 from harness.worlds.gateway import readings, registered
@@ -43,25 +43,25 @@ def test_a_relay_whose_batch_could_not_be_stored_goes_when_the_store_is_open_aga
     def fail_once(store: Store, changes: list[Change]) -> None:
         # The batch's: that the relay's period is done was noted by then.
         if not failed and any(isinstance(change, Setting) and change.key == "starts" for change in changes):
-            failed.append(shell._core._done["relay_s"])
+            failed.append(shell._controller.own._done["relay_s"])
             raise sqlite3.OperationalError("disk I/O error")
         commit(store, changes)
 
     async def play() -> None:
-        work, core = asyncio.create_task(shell._work()), shell._core
+        work, core = asyncio.create_task(shell._work.run(shell._schedule)), shell._controller.own
         shell._inbox.put(Tick("relay_s"))
         # Until then another thread has the store.
-        await become(lambda: shell._core is not core)
+        await become(lambda: shell._controller.own is not core)
         shell._inbox.put(Tick(RETRY))
-        await become(lambda: shell._core.relay.counts.batches["sent"])
+        await become(lambda: shell._controller.own.relay.counts.batches["sent"])
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
 
     monkeypatch.setattr(Store, "commit", fail_once)
     asyncio.run(play())
     assert failed[0]
-    assert shell._store.setting("starts") == "1"
-    shell._store.close()
+    assert shell._work.own.store.setting("starts") == "1"
+    shell._work.own.store.close()
 
 
 def test_a_gateway_started_again_and_again_within_a_period_does_what_is_due(shell: Shell) -> None:
@@ -72,21 +72,21 @@ def test_a_gateway_started_again_and_again_within_a_period_does_what_is_due(shel
         assert [event for event in waiting if isinstance(event, Tick)] == [Tick(job) for job in JOBS]
         for event in waiting:
             shell._inbox.put(event)
-        work = asyncio.create_task(shell._work())
-        await become(lambda: shell._store.period("compact_s") and shell._core._done.get("relay_s"))
+        work = asyncio.create_task(shell._work.run(shell._schedule))
+        await become(lambda: shell._work.own.store.period("compact_s") and shell._controller.own._done.get("relay_s"))
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
 
     asyncio.run(play())
-    shell._store.close()
+    shell._work.own.store.close()
 
 
 def test_puts_that_waited_are_acknowledged_after_their_one_commit(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     meters = (1, 2, 3)
-    shell._core.register({meter: registered(meter) for meter in meters})
-    monkeypatch.setattr(shell, "_inbox", Inbox(wait_s=0.01))
+    shell._controller.own.register({meter: registered(meter) for meter in meters})
+    monkeypatch.setattr(shell._inbox, "_wait_s", 0.01)
     done: list[str] = []
     commit = Store.commit
 
@@ -95,7 +95,7 @@ def test_puts_that_waited_are_acknowledged_after_their_one_commit(
         done.append("commit")
 
     async def play() -> None:
-        work = asyncio.create_task(shell._work())
+        work = asyncio.create_task(shell._work.run(shell._schedule))
         for meter in meters:
             rows = tuple(record.pack() for record in readings(meter, 1, 4))
             put = Put(log=Log.HISTORY, generation=1, first_id=1, last_id=4, records=rows)
@@ -105,7 +105,7 @@ def test_puts_that_waited_are_acknowledged_after_their_one_commit(
         await asyncio.gather(work, return_exceptions=True)
 
     monkeypatch.setattr(Store, "commit", noted)
-    monkeypatch.setattr(shell._links, "publish", lambda message: done.append(message.topic))
+    monkeypatch.setattr(shell._work, "_publish", lambda message: done.append(message.topic))
     asyncio.run(play())
     assert done[: 1 + len(meters)] == ["commit", *(f"cw1/r001/{meter}/d/ack" for meter in meters)]
-    shell._store.close()
+    shell._work.own.store.close()

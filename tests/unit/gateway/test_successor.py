@@ -69,7 +69,7 @@ class Microgrid:
 
     def start(self, store: Kept) -> None:
         self.store = store
-        self.manager = Manager(self.settings, store, {meter: registered(meter) for meter in METERS})
+        self.manager = Manager(self.settings, "r001", store, {meter: registered(meter) for meter in METERS})
 
     def wait(self, seconds: int) -> None:
         self.now = Now(self.now + seconds, Trust.NETWORK)

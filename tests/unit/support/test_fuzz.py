@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.core import Gateway
+from gateway.core import HostedMicrogrid
 from harness.fuzz import messages as fuzz
 from harness.fuzz.messages import Fuzz, FuzzError
 
@@ -29,25 +29,25 @@ def test_the_same_seed_makes_the_same_messages(tmp_path: Path) -> None:
 
 
 def test_a_core_that_fails_on_a_message_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Gateway.from_meter
+    real = HostedMicrogrid.from_meter
 
-    def fragile(self: Gateway, topic: str, payload: bytes, now: int) -> object:
+    def fragile(self: HostedMicrogrid, topic: str, payload: bytes, now: int) -> object:
         if payload.endswith(b"\xff\xff"):
             raise KeyError(payload)
         return real(self, topic, payload, now)
 
-    monkeypatch.setattr(Gateway, "from_meter", fragile)
+    monkeypatch.setattr(HostedMicrogrid, "from_meter", fragile)
     with pytest.raises(FuzzError, match="seed 1, case"):
         fuzz.run(tmp_path, cases=2_000, seed=1)
 
 
 def test_a_core_that_remembers_every_stranger_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Gateway.from_meter
+    real = HostedMicrogrid.from_meter
 
-    def forgetless(self: Gateway, topic: str, payload: bytes, now: int) -> object:
+    def forgetless(self: HostedMicrogrid, topic: str, payload: bytes, now: int) -> object:
         self.manager.counts.outcomes[topic] += 1
         return real(self, topic, payload, now)
 
-    monkeypatch.setattr(Gateway, "from_meter", forgetless)
+    monkeypatch.setattr(HostedMicrogrid, "from_meter", forgetless)
     with pytest.raises(AssertionError, match="outcomes"):
         fuzz.run(tmp_path, cases=2_000, seed=1)

@@ -1,0 +1,166 @@
+"""The core of a controller: what a machine has once, and the microgrids that it hosts, each with a store of its own.
+
+It keeps the time and the byte count of the LTE line, both in the store of its own microgrid, and decides which of the
+microgrids handle an event. Topics to and from the utility name the controller, those of meters their microgrid.
+"""
+
+from collections.abc import Sequence
+
+from commonwatt.config.settings import GatewaySettings
+from commonwatt.model.byte_count import ByteCount
+from commonwatt.model.effects import Effect, Write
+from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.ids import MeterId
+from commonwatt.model.machine import Machine
+from commonwatt.model.now import Now
+from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
+from commonwatt.protocol.batches import unpack_batch_ack
+from commonwatt.protocol.dead_letters import DeadLetterSource
+from commonwatt.protocol.heartbeats import LineByteCount
+from commonwatt.protocol.json_messages import unpack_json
+from commonwatt.protocol.topics import ACKS, broker_up, gateway_down
+from commonwatt.town.registry import RegisteredMeter
+from gateway import status
+from gateway.changes import Change, Setting
+from gateway.core import RETRY, HostedMicrogrid
+from gateway.events import (
+    ClockJumped,
+    Committed,
+    Connected,
+    Counted,
+    Event,
+    FromMeter,
+    FromUtility,
+    MachineRead,
+    NotStored,
+    Quiet,
+    Tick,
+)
+from gateway.lte_line import METERS, line_of
+from gateway.stored import Stored
+from gateway.timekeeper import Timekeeper
+
+GOOD_TIME = "good_time"  # name of the setting that keeps the last good time
+HEARTBEAT = "heartbeat"  # the job of every ``HEARTBEAT_S`` seconds: send a heartbeat to the utility
+
+HEARTBEAT_S = 60
+
+JOBS = ("collect_s", "levels_s", "relay_s", "compact_s", HEARTBEAT, RETRY)
+
+
+class Controller:
+    """A controller that hosts its own microgrid and perhaps others."""
+
+    def __init__(self, settings: GatewaySettings, store: Stored, meters: dict[MeterId, RegisteredMeter]) -> None:
+        self.id: ControllerId = settings.controller  # its name
+        self.home: MicrogridId = settings.microgrid  # its own microgrid, always hosted
+        self.time = Timekeeper(store.setting(GOOD_TIME))  # its time and the trust of it
+        self.hosted: dict[MicrogridId, HostedMicrogrid] = {}  # the microgrids that it hosts, its own first
+        self._settings = settings
+        self._shifted_s = 0
+        self._broker_topic = broker_up(self.id)
+        self._acks_topic = gateway_down(self.id, ACKS)
+        self.host(self.home, store, meters)
+
+    @property
+    def own(self) -> HostedMicrogrid:
+        """Its own microgrid."""
+        return self.hosted[self.home]
+
+    def host(self, microgrid: MicrogridId, store: Stored, meters: dict[MeterId, RegisteredMeter]) -> None:
+        """Begin to host a microgrid, or go on from its store that was opened again."""
+        self.hosted[microgrid] = HostedMicrogrid(self._settings, microgrid, store, meters, self.time)
+        if microgrid == self.home:
+            self.line = line_of(self._settings, store)  # counts the bytes on the LTE line
+
+    def release(self, microgrid: MicrogridId) -> None:
+        """End hosting another microgrid than its own."""
+        assert microgrid != self.home
+        del self.hosted[microgrid]
+        self._forget_times()
+
+    def register(self, microgrid: MicrogridId, meters: dict[MeterId, RegisteredMeter]) -> None:
+        """Replace the registry of a microgrid by a changed one."""
+        self.hosted[microgrid].register(meters)
+        self._forget_times()
+
+    def _forget_times(self) -> None:
+        self.time.forget({meter for each in self.hosted.values() for meter in each.meters})
+
+    # Events
+
+    def receivers(self, event: Event) -> Sequence[MicrogridId]:
+        """Return the microgrids that handle an event; what is of no other, and of the controller, is of its own."""
+        if len(self.hosted) == 1:
+            return (self.home,)
+        match event:
+            case FromMeter(topic) | NotStored(topic):
+                microgrid = topic.split("/", 2)[1] if "/" in topic else ""
+                return (microgrid if microgrid in self.hosted else self.home,)
+            case FromUtility(topic, payload) if topic == self._acks_topic:
+                return (self._sender_of_batch(payload),)
+            case Tick(job) if job != HEARTBEAT:
+                return tuple(self.hosted)
+            case Connected() | Committed() | Quiet("meters"):
+                return tuple(self.hosted)
+        return (self.home,)
+
+    def _sender_of_batch(self, ack: bytes) -> MicrogridId:
+        """Return the microgrid from whose store an acknowledged batch came."""
+        try:
+            store = unpack_batch_ack(ack).store
+        except ProtocolError:
+            return self.home
+        return next((name for name, each in self.hosted.items() if each.store.store_id == store), self.home)
+
+    def handle(self, microgrid: MicrogridId, event: Event, raw: EpochSeconds) -> list[Effect[Change]]:
+        """Let one of its receivers handle an event at the time ``raw``; return the effects on that one's store."""
+        match event:
+            case Counted(side, run, sums):
+                return self.line.look(side, run, sums, self._tell(raw))
+            case FromMeter(topic, payload) if topic == self._broker_topic:
+                return self._told(payload, raw)
+            case MachineRead(machine):
+                return self._machine(machine, raw)
+            case ClockJumped():
+                self.time.jumped()
+                self._tell(raw)
+                self.own.relay.greet = True  # The answer has the utility's time.
+                return []
+            case Tick(job) if job == HEARTBEAT:
+                return [status.heartbeat(self.own, self.line, self._tell(raw))]
+            case _:
+                return self.hosted[microgrid].handle(event, raw)
+
+    def tick_every_s(self, job: str) -> int:
+        """Return the period of a job, seconds: the shortest of the microgrids'; each skips what is not due."""
+        return HEARTBEAT_S if job == HEARTBEAT else min(each.tick_every_s(job) for each in self.hosted.values())
+
+    def _told(self, payload: bytes, raw: EpochSeconds) -> list[Effect[Change]]:
+        """Handle the broker's byte count of its meters' connections."""
+        now = self._tell(raw)
+        try:
+            byte_count = unpack_json(LineByteCount, payload)
+        except ProtocolError as error:
+            return self.own.junk(DeadLetterSource.UNKNOWN, payload, error.code, now)
+        return self.line.look(METERS, str(byte_count.run), ByteCount(byte_count.sent, byte_count.received), now)
+
+    def _machine(self, machine: Machine, raw: EpochSeconds) -> list[Effect[Change]]:
+        """Handle a reading of the machine's clocks."""
+        self.time.machine(machine)
+        self._tell(raw)
+        kept = self.time.keep()
+        return [] if kept is None else [Write(Setting(GOOD_TIME, kept))]
+
+    def _tell(self, raw: EpochSeconds) -> Now:
+        """Return the time; if it was set, shift the line's times with it."""
+        now = self.own.tell(raw)
+        self.line.shift(self.time.stepped_s - self._shifted_s)
+        self._shifted_s = self.time.stepped_s
+        return now
+
+    def view(self, microgrid: MicrogridId, raw: EpochSeconds) -> dict[str, object]:
+        """Return the present state of a hosted microgrid for the status page, as JSON."""
+        self._tell(raw)
+        core = self.hosted[microgrid]
+        return status.view(core, self.line, core.tell(raw))

@@ -1,0 +1,84 @@
+"""One microgrid's store in the shell: its file, its opening again after a failure, and what is shown of it."""
+
+from pathlib import Path
+from typing import Self
+
+from commonwatt.model.units import EpochSeconds
+from commonwatt.sqlite.damage import SqliteError, is_damage, quarantined_before
+from gateway.changes import Change
+from gateway.core import HostedMicrogrid
+from gateway.metrics import StoreFigures
+from gateway.store.handover import open_in_use
+from gateway.store.recovery import Recovery, replace
+from gateway.store.store import Store
+
+
+class HostedStore:
+    """An open store.
+
+    Attributes:
+        path: Its file.
+        store: The store.
+        figures: The shell's counts of it.
+        quarantined: The damaged file that it replaced, since the start; ``None``: none.
+        opening: Whether it failed, and another thread may open it again.
+        view: The microgrid's state for the status page, as JSON, as it was last read.
+        state: The store's, likewise.
+    """
+
+    def __init__(self, path: Path, opened: tuple[Store, Recovery | None]) -> None:
+        self.path = path
+        self.figures = StoreFigures()
+        self.quarantined: str | None = None
+        self.opening = False
+        self.view: dict[str, object] = {}
+        self.state: dict[str, object] = {}
+        self._use(opened)
+
+    @classmethod
+    def open(cls, path: Path, now: EpochSeconds) -> Self:
+        """Open a store, or replace it if it is damaged.
+
+        Raises:
+            StoreError: It can't be opened.
+        """
+        return cls(path, open_in_use(path, now))
+
+    def open_again(self, failure: Exception, now: EpochSeconds, *, gone: bool) -> None:
+        """Open the store after it failed; replace it if it is damaged, or if its file is gone."""
+        if gone and not self.store.closed:
+            # The open file is the only copy: it is closed only after the new store is written, even after failures.
+            self._use(replace(self.path, now, "its file was deleted, moved or replaced", self.store))
+            return
+        self.store.close()
+        is_damaged = isinstance(failure, SqliteError) and is_damage(failure)
+        self._use(replace(self.path, now, str(failure), None) if is_damaged else open_in_use(self.path, now))
+
+    def _use(self, opened: tuple[Store, Recovery | None]) -> None:
+        """Take an opened store; record whether it was replaced."""
+        self.store, recovery = opened
+        if recovery is not None:
+            self.figures.quarantined += 1
+            self.quarantined = str(recovery.quarantined)
+
+    async def commit(self, changes: list[Change]) -> None:
+        """Commit the changes of a step."""
+        self.store.commit(changes)
+        self.figures.commits += 1
+
+    def look(self, core: HostedMicrogrid, view: dict[str, object]) -> None:
+        """Read the figures and what the status page shows, with the view of the core."""
+        figures = self.figures
+        figures.backlog = dict(zip(("parts", "events", "dead_letters"), self.store.backlog(), strict=True))
+        figures.backlog_age_s = core.backlog_age_s(core.now)
+        figures.used_bytes = self.store.used_bytes()
+        figures.kept_quarantined = len(quarantined_before(self.path))
+        self.view, self.state = (
+            view,
+            {
+                "refusing": core.upkeep.short,
+                "quarantined": self.quarantined,
+                "damaged_rows": core.upkeep.damaged.total(),
+                "kept_quarantined": figures.kept_quarantined,
+            },
+        )

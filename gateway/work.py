@@ -1,0 +1,185 @@
+"""The work of a controller: events in, one transaction of each store, then messages out, in an endless loop."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from commonwatt.model.effects import Publish
+from commonwatt.model.exceptions import StoreError
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import MicrogridId
+from commonwatt.runtime.clock import Clock
+from commonwatt.sqlite.damage import SqliteError
+from commonwatt.town.registry import RegisteredMeter
+from gateway.controller import JOBS, Controller
+from gateway.disk import Disk
+from gateway.events import Committed, Event, FromMeter, NotStored, Tick
+from gateway.hosted_store import HostedStore
+from gateway.inbox import Inbox
+from gateway.step import Step
+from gateway.store.opened_file import GoneError
+
+log = logging.getLogger(__name__)
+
+REOPEN_AFTER_S = 1.0  # real seconds between a failure of the store and opening it again
+
+
+class Work:
+    """Passes events to the cores, and performs the effects that they return.
+
+    Args:
+        controller: The cores.
+        store: The store of the controller's own microgrid.
+        inbox: The events.
+        clock: The clock, which only has to advance evenly.
+        disk: The disk that the stores are on.
+        publish: Sends a message.
+    """
+
+    def __init__(
+        self,
+        controller: Controller,
+        store: HostedStore,
+        inbox: Inbox,
+        clock: Clock,
+        disk: Disk,
+        publish: Callable[[Publish], object],
+    ) -> None:
+        self.controller = controller
+        self.own = store
+        self.stores: dict[MicrogridId, HostedStore] = {controller.home: store}  # those of all hosted microgrids
+        self.failures = 0  # events on which a core failed
+        self._inbox = inbox
+        self._clock = clock
+        self._disk = disk
+        self._publish = publish
+
+    @property
+    def opened(self) -> dict[MicrogridId, HostedStore]:
+        """The stores that this thread may use: another one may open the others again."""
+        return {microgrid: store for microgrid, store in self.stores.items() if not store.opening}
+
+    async def host(self, microgrid: MicrogridId, path: Path, meters: dict[MeterId, RegisteredMeter]) -> None:
+        """Begin to host another microgrid, with a store of its own.
+
+        Raises:
+            StoreError: Its store can't be opened.
+        """
+        assert microgrid not in self.stores
+        store = await asyncio.to_thread(HostedStore.open, path, self._now())
+        self.controller.host(microgrid, store.store, meters)
+        self.stores[microgrid] = store
+
+    def release(self, microgrid: MicrogridId) -> None:
+        """End hosting another microgrid; its store is closed, with what the utility has not acknowledged."""
+        self.controller.release(microgrid)
+        store = self.stores.pop(microgrid)
+        if not store.opening:
+            store.store.close()
+
+    async def run(self, schedule: Callable[[], None]) -> None:
+        """Take events from the inbox, call the cores, commit and publish; after each group call ``schedule``."""
+        async with asyncio.TaskGroup() as reopening:
+            step = Step()
+            while True:
+                await self._inbox.filled()
+                # The effects of a commit join the next group, so that each group is one commit.
+                while (group := self._inbox.take()) or step:
+                    done, step = step, await self._turn(step, group)
+                    for microgrid, error in done.failed.items():
+                        reopening.create_task(self.reopen(microgrid, error))
+                    schedule()
+                    await asyncio.sleep(0)
+
+    async def _turn(self, step: Step, group: list[Event]) -> Step:
+        """Perform a step with the effects of a group of events; return the effects that its commits allow."""
+        now = self._now()
+        self._ask(step, group, now)
+        if step.writes:
+            group += (joined := self._inbox.join(len(group)))
+            self._ask(step, joined, now)
+        await step.perform(self.stores, self._publish)
+        for core in self.controller.hosted.values():
+            for change in core.modes.changes.take_unlogged():
+                log.info("%s: %s", core.microgrid, change)
+        after = Step()
+        if step.failed:
+            for microgrid in step.failed.keys() & self.stores.keys():  # The others were released meanwhile.
+                self.stores[microgrid].opening = True
+            of_meters = [event for event in group if isinstance(event, FromMeter)]
+            lost = [event for event in of_meters if self.controller.receivers(event)[0] in step.failed]
+            self._ask(after, lost, now)
+        if group:
+            self._ask(after, [Committed()], now)
+        return after
+
+    def _ask(self, step: Step, group: Sequence[Event], now: int) -> None:
+        """Add the effects of events to a step; log and count an exception, so that other events continue."""
+        for event in group:
+            for microgrid in self.controller.receivers(event):
+                asked = self._refusable(event) if self.stores[microgrid].opening else event
+                if asked is None or microgrid in step.failed:
+                    continue
+                try:
+                    step.add(microgrid, self.controller.handle(microgrid, asked, now))
+                except SqliteError as error:
+                    step.failed[microgrid] = error
+                except Exception:
+                    self.failures += 1
+                    log.exception("the core failed on %.200r", event)
+
+    @staticmethod
+    def _refusable(event: Event) -> Event | None:
+        """Return an event as it is handled without a store: puts are refused, and all else is sent again, or due."""
+        return NotStored(event.topic, event.payload) if isinstance(event, FromMeter) else None
+
+    async def finish(self, events: list[Event]) -> dict[MicrogridId, SqliteError]:
+        """Handle the last events and store the line's byte count; return which stores failed."""
+        step = Step()
+        self._ask(step, events, self._now())
+        step.add(self.controller.home, self.controller.line.keep())
+        await step.perform(self.stores, self._publish)
+        return step.failed
+
+    async def reopen(self, microgrid: MicrogridId, error: SqliteError) -> None:
+        """Open a store again and make a new core from it; nothing of the failed step was acknowledged."""
+        store = self.stores.get(microgrid)
+        failure: Exception = error
+        self._disk.failed(error)
+        while store is not None and self.stores.get(microgrid) is store:
+            store.figures.failures += 1
+            log.error("store %s failed (%s): nothing was acknowledged; opening it again", store.path, failure)
+            await asyncio.sleep(REOPEN_AFTER_S)
+            try:
+                await asyncio.to_thread(store.open_again, failure, self._now(), gone=isinstance(error, GoneError))
+                self._opened(microgrid, store, error)
+            except (SqliteError, StoreError, OSError) as again:
+                failure = again
+            else:
+                return
+
+    def _opened(self, microgrid: MicrogridId, store: HostedStore, error: SqliteError) -> None:
+        """Make a microgrid's core anew, from its store that is open again."""
+        if self.stores.get(microgrid) is not store:  # It was released meanwhile.
+            store.store.close()
+            return
+        self.controller.host(microgrid, store.store, self.controller.hosted[microgrid].meters)
+        core = self.controller.hosted[microgrid]
+        self._disk.reopened(error, core)
+        store.opening = False
+        core.reopened(self._now())
+        for job in JOBS:  # None came meanwhile.
+            self._inbox.put(Tick(job))
+
+    def look(self) -> None:
+        """Read what is shown of each open store and its microgrid."""
+        for microgrid, store in self.opened.items():
+            try:
+                store.look(self.controller.hosted[microgrid], self.controller.view(microgrid, self._now()))
+            except SqliteError as error:
+                store.figures.failures += 1
+                log.error("store %s can't be read (%s)", store.path, error)
+
+    def _now(self) -> int:
+        return int(self._clock.now())

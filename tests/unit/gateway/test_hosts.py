@@ -1,0 +1,242 @@
+"""One controller that hosts two microgrids, each with a store of its own (docs/architecture.md, "Cores and shells")."""
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from commonwatt.config.settings import GatewaySettings
+from commonwatt.model.effects import Publish
+from commonwatt.model.records import Log
+from commonwatt.protocol.batches import Batch, BatchAck, BatchRefusal, unpack_batch
+from commonwatt.protocol.commands import Command
+from commonwatt.protocol.json_messages import unpack_json
+from commonwatt.protocol.meter_messages import Put, Refusal, unpack_put_ack
+from commonwatt.runtime.clock import Clock
+from gateway import work as module
+from gateway.changes import Change
+from gateway.controller import Controller
+from gateway.core import RETRY
+from gateway.disk import Disk
+from gateway.events import Event, FromMeter, FromUtility, Tick
+from gateway.hosted_store import HostedStore
+from gateway.inbox import Inbox
+from gateway.metrics import Figures, make_registry
+from gateway.store.store import Store
+from gateway.work import Work
+from harness.network.waiting import become
+from harness.worlds.gateway import START, readings, registered
+
+HOME, OTHER = "r001", "r002"
+METERS = {HOME: 1, OTHER: 2}  # a meter of each
+
+
+class Controlled:
+    """A controller without connections, whose clock is at a fixed time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.sent: list[Publish] = []
+        store = HostedStore.open(folder / "gateway.db", START)
+        settings = GatewaySettings(microgrid=HOME, store=folder / "gateway.db")
+        controller = Controller(settings, store.store, {METERS[HOME]: registered(METERS[HOME])})
+        clock = Clock(origin=START, monotonic_origin=0, speed=0)
+        self.inbox = Inbox()
+        self.work = Work(controller, store, self.inbox, clock, Disk(settings.store), self.sent.append)
+        asyncio.run(self.work.host(OTHER, folder / "r002.db", {METERS[OTHER]: registered(METERS[OTHER])}))
+
+    def play(self, *events: Event, until: str = "") -> list[Publish]:
+        """Let the work handle events, until a message on a topic with this end was sent; return what was sent."""
+        self.sent.clear()
+
+        async def play() -> None:
+            work = asyncio.create_task(self.work.run(lambda: None))
+            for event in events:
+                self.inbox.put(event)
+            await become(lambda: any(message.topic.endswith(until) for message in self.sent))
+            await asyncio.sleep(0)
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+        asyncio.run(play())
+        return list(self.sent)
+
+    def parts(self, microgrid: str, *, unsent_only: bool = False) -> set[int]:
+        """Return the meters of which a microgrid's store has parts."""
+        return {part.key[0] for part in self.work.stores[microgrid].store.all_parts(unsent_only=unsent_only)}
+
+    def close(self) -> None:
+        for store in self.work.stores.values():
+            store.store.close()
+
+
+@pytest.fixture
+def controlled(tmp_path: Path) -> Iterator[Controlled]:
+    it = Controlled(tmp_path)
+    yield it
+    it.close()
+
+
+def put(microgrid: str, first: int = 1) -> FromMeter:
+    """Return a put of four records of a microgrid's meter."""
+    meter = METERS[microgrid]
+    rows = tuple(record.pack() for record in readings(meter, first, 4))
+    packed = Put(log=Log.HISTORY, generation=1, first_id=first, last_id=first + 3, records=rows).pack()
+    return FromMeter(f"cw1/{microgrid}/{meter}/u/rec", packed)
+
+
+def statuses(sent: list[Publish]) -> dict[str, Refusal]:
+    """Return the status of each put's acknowledgement, by topic."""
+    return {message.topic: unpack_put_ack(message.payload).status for message in sent if message.topic.endswith("/ack")}
+
+
+def batches(sent: list[Publish]) -> dict[str, Batch]:
+    """Return the batches by their owner; all go out under the controller's name."""
+    assert {message.topic for message in sent if message.topic.endswith("/batch")} <= {f"cw1/{HOME}/u/batch"}
+    found = [unpack_batch(message.payload) for message in sent if message.topic.endswith("/batch")]
+    return {batch.owner: batch for batch in found if len(batch.keys)}
+
+
+def acknowledgement(batch: Batch) -> FromUtility:
+    ack = BatchAck(
+        time=START,
+        utility_store=7,
+        store=batch.store,
+        sequence=batch.sequence,
+        status=BatchRefusal.NONE,
+        blocks=len(batch.keys),
+        events=0,
+        dead_letters=0,
+    )
+    return FromUtility(f"cw1/{HOME}/d/ack", ack.pack())
+
+
+def test_records_of_both_microgrids_are_acknowledged_each_from_its_own_store(controlled: Controlled) -> None:
+    sent = controlled.play(put(HOME), put(OTHER), until="/2/d/ack")
+    assert statuses(sent) == {"cw1/r001/1/d/ack": Refusal.NONE, "cw1/r002/2/d/ack": Refusal.NONE}
+    assert (controlled.parts(HOME), controlled.parts(OTHER)) == ({1}, {2})
+
+
+def test_an_acknowledgement_of_the_utility_reaches_the_microgrid_whose_batch_it_was(controlled: Controlled) -> None:
+    controlled.play(put(HOME), put(OTHER), until="/2/d/ack")
+    sent = batches(controlled.play(Tick("relay_s"), until="/batch"))
+    assert {owner: set(batch.keys.meter.tolist()) for owner, batch in sent.items()} == {HOME: {1}, OTHER: {2}}
+    controlled.play(acknowledgement(sent[OTHER]), put(HOME, 5), until="/1/d/ack")
+    assert (controlled.parts(HOME, unsent_only=True), controlled.parts(OTHER, unsent_only=True)) == ({1}, set())
+
+
+def test_nothing_is_published_before_the_commits_of_both(
+    controlled: Controlled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    commit = Store.commit
+
+    def noted(store: Store, changes: list[Change]) -> None:
+        commit(store, changes)
+        done.append("commit")
+
+    monkeypatch.setattr(Store, "commit", noted)
+    published = controlled.sent.append
+
+    def publish(message: Publish) -> None:
+        done.append(message.topic)
+        published(message)
+
+    monkeypatch.setattr(controlled.work, "_publish", publish)
+    controlled.play(put(HOME), put(OTHER), until="/2/d/ack")
+    assert done[:4] == ["commit", "commit", "cw1/r001/1/d/ack", "cw1/r002/2/d/ack"]
+
+
+@pytest.mark.parametrize("failed", [HOME, OTHER])
+def test_a_store_that_fails_refuses_the_puts_of_its_own_microgrid_until_it_is_open_again(
+    controlled: Controlled, monkeypatch: pytest.MonkeyPatch, failed: str
+) -> None:
+    monkeypatch.setattr(module, "REOPEN_AFTER_S", 0.0)
+    failing = controlled.work.stores[failed].store
+    broken, commit, opens = [True], Store.commit, HostedStore.open_again
+
+    def commit_or_fail(store: Store, changes: list[Change]) -> None:
+        if store is failing:
+            raise sqlite3.OperationalError("disk I/O error")
+        commit(store, changes)
+
+    def open_again(store: HostedStore, failure: Exception, now: int, *, gone: bool) -> None:
+        if broken:
+            raise OSError("still broken")
+        opens(store, failure, now, gone=gone)
+
+    monkeypatch.setattr(Store, "commit", commit_or_fail)
+    monkeypatch.setattr(HostedStore, "open_again", open_again)
+    acks = {name: f"cw1/{name}/{meter}/d/ack" for name, meter in METERS.items()}
+    refused = {acks[name]: Refusal.BUSY if name == failed else Refusal.NONE for name in acks}
+
+    async def play() -> None:
+        work, sent = asyncio.create_task(controlled.work.run(lambda: None)), controlled.sent
+        for first in (1, 5):  # At the second puts it is being opened.
+            sent.clear()
+            controlled.inbox.put(put(HOME, first))
+            controlled.inbox.put(put(OTHER, first))
+            await become(lambda: len(statuses(sent)) == 2)
+            assert statuses(sent) == refused
+        broken.clear()
+        await become(lambda: not controlled.work.stores[failed].opening)
+        sent.clear()
+        controlled.inbox.put(put(failed, 1))
+        await become(lambda: statuses(sent))
+        assert statuses(sent) == {acks[failed]: Refusal.NONE}
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+    asyncio.run(play())
+    assert controlled.parts(failed) == {METERS[failed]}
+    assert {name: bool(store.figures.failures) for name, store in controlled.work.stores.items()} == {
+        name: name == failed for name in METERS
+    }
+
+
+def test_commands_go_to_the_subtree_of_each_microgrid_with_the_controller_as_issuer(controlled: Controlled) -> None:
+    sent = controlled.play(Tick(RETRY), until="/2/d/cmd")
+    commands = {message.topic: unpack_json(Command, message.payload) for message in sent if "/d/cmd" in message.topic}
+    assert set(commands) == {"cw1/r001/1/d/cmd", "cw1/r002/2/d/cmd"}
+    assert {command.issuer for command in commands.values()} == {HOME}
+    assert all(command.id.startswith(f"{HOME}-") for command in commands.values())
+
+
+def test_a_step_of_the_time_shifts_the_deadlines_of_both(controlled: Controlled) -> None:
+    controlled.play(put(HOME), put(OTHER), until="/2/d/ack")
+    controlled.play(Tick("relay_s"), until="/batch")
+    hosted = controlled.work.controller.hosted
+    sent = {name: [batch.sent for batch in core.relay.in_flight.values()] for name, core in hosted.items()}
+    controlled.work.controller.time.network(START, START + 100, 0)
+    for core in hosted.values():
+        core.tell(START)
+    later = {name: [batch.sent for batch in core.relay.in_flight.values()] for name, core in hosted.items()}
+    assert all(sent.values())
+    assert later == {name: [time + 100 for time in times] for name, times in sent.items()}
+
+
+def test_a_microgrid_that_is_released_is_no_more_served_and_its_store_stays(controlled: Controlled) -> None:
+    controlled.play(put(OTHER), until="/2/d/ack")
+    controlled.work.release(OTHER)
+    assert statuses(controlled.play(put(OTHER, 5), put(HOME), until="/1/d/ack")) == {"cw1/r001/1/d/ack": Refusal.NONE}
+    asyncio.run(controlled.work.host(OTHER, controlled.folder / "r002.db", {2: registered(2)}))
+    assert controlled.parts(OTHER) == {2}
+
+
+def test_metrics_and_status_name_a_hosted_microgrid_and_are_as_ever_without_one(controlled: Controlled) -> None:
+    controlled.play(put(HOME), put(OTHER), until="/2/d/ack")
+    work = controlled.work
+    registry = make_registry(work.controller, lambda: Figures(stores={n: s.figures for n, s in work.stores.items()}))
+    name, kind = "commonwatt_gateway_records_total", {"type": "through"}
+    assert registry.get_sample_value(name, kind) == 4
+    assert registry.get_sample_value(name, kind | {"microgrid": OTHER}) == 4
+    assert work.controller.view(OTHER, START)["microgrid"] == OTHER
+    work.release(OTHER)
+    assert not _labelled(registry)
+
+
+def _labelled(registry: CollectorRegistry) -> list[str]:
+    return [s.name for family in registry.collect() for s in family.samples if "microgrid" in s.labels]
