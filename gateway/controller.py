@@ -116,10 +116,12 @@ class Controller:
     def handle(self, microgrid: MicrogridId, event: Event, raw: EpochSeconds) -> list[Effect[Change]]:
         """Let one of its receivers handle an event at the time ``raw``; return the effects on that one's store."""
         match event:
+            case FromMeter(topic, payload):
+                if topic == self._broker_topic:
+                    return self._told(payload, raw)
+                return self.hosted[microgrid].from_meter(topic, payload, raw)
             case Counted(side, run, sums):
                 return self.line.look(side, run, sums, self._tell(raw))
-            case FromMeter(topic, payload) if topic == self._broker_topic:
-                return self._told(payload, raw)
             case MachineRead(machine):
                 return self._machine(machine, raw)
             case ClockJumped():
