@@ -17,7 +17,7 @@ PROBE_S = 1.0  # seconds for the probes after a beat without an answer
 PROBES = 3  # probes within ``PROBE_S``; after that one a second
 PATIENT_S = 12.0  # seconds without a sign until the loss, on a line that loses beats, or is not known yet
 KNOWN_AFTER_S = 60.0  # seconds of signs after which a line is known
-MISSES, OF_BEATS = 2, 100  # so many missing beats among the last ones make a line one that loses beats
+MISSES, OF_BEATS = 2, 200  # so many missing beats among the last ones make a line one that loses beats
 FALSE_FOR_S = 86_400.0  # seconds after a loss that was none during which the deadline is ``PATIENT_S``
 BACK_WITHIN_S = 120.0  # seconds within which a controller that said it stops is not lost
 NUMBERS = 2**23  # beats are counted below this, and then from 0 again
@@ -65,6 +65,7 @@ class Line:
     able_again: dict[MicrogridId, float] = field(default_factory=dict)  # since when it says that it can again
     number: int | None = None  # the number of its newest beat; ``None``: none came
     missing: deque[bool] = field(default_factory=lambda: deque(maxlen=OF_BEATS))  # of its last beats, which are missing
+    misses: int = 0  # how many of them are
     sent: int = 0  # datagrams sent to it
     wanted_until: float = 0.0  # until when it is probed, since somebody asks whether it is alive
     probes: int = 0  # probes sent since its last sign
@@ -74,7 +75,7 @@ class Line:
     def deadline_s(self, now: float) -> float:
         """Return after how many seconds without a sign it is lost."""
         is_known = self.since is not None and self.heard - self.since >= KNOWN_AFTER_S
-        is_good = is_known and sum(self.missing) < MISSES and now >= self.false_until
+        is_good = is_known and self.misses < MISSES and now >= self.false_until
         return BEAT_S + PROBE_S if is_good else PATIENT_S
 
     def suspect(self, now: float) -> bool:
@@ -138,6 +139,7 @@ class Signs:
             line.missing.append(False)
         elif is_same and True in line.missing:
             line.missing.remove(True)  # it was overtaken
+        line.misses = sum(line.missing)
         line.bits, line.said = beat.bits, now
         line.number = beat.number if step > 0 else line.number
         line.back_by = now + BACK_WITHIN_S if beat.bits.leaves else 0.0
