@@ -291,23 +291,25 @@ class Member:
     # Messages
 
     def handle(self, sender: ControllerId, message: CliqueMessage, now: float) -> list[Effect]:
-        """Handle a message of a member of the clique, or of the utility."""
+        """Handle a message of a member of the clique, or of the utility; what is not theirs to say is ignored."""
         self._wake(now)
+        if sender not in self.post.others and sender != UTILITY:
+            return []
         match message:
+            case Grant():
+                return self._offered(sender, message.epoch, message.replaces) if sender == UTILITY else []
             case Who():
                 return [Tell(sender, self.known())]
             case Known():
                 return self._told(sender, message)
             case Ask():
-                self._voter.waiting.append(Asked(sender, message, now))
+                self._voter.ask(Asked(sender, message, now))
                 return self._votes()
             case Vote():
                 return self._voted(sender, message)
             case Yield():
                 is_step = message.epoch[0] <= self.kept.highest[0] + STEP
                 return self._offered(sender, message.epoch, self.kept.highest) if is_step else []
-            case Grant():
-                return self._offered(sender, message.epoch, message.replaces)
 
     def _votes(self) -> list[Effect]:
         """Answer the questions whose time has come."""

@@ -33,6 +33,10 @@ class Voter:
     waiting: list[Asked] = field(default_factory=list)  # the questions without an answer so far
     _doubted: tuple[Epoch, float] = ((0, 0), 0.0)
 
+    def ask(self, asked: Asked) -> None:
+        """Take a question, in place of an earlier one of the same controller."""
+        self.waiting = [one for one in self.waiting if one.by != asked.by] + [asked]
+
     def take(self, now: float, lines: Mapping[int, Line], highest: Epoch) -> list[tuple[Asked, Saw]]:
         """Return the questions whose time has come, with what was seen of the manager.
 

@@ -7,6 +7,7 @@ import pytest
 
 from commonwatt.cliques.formation import manager
 from commonwatt.device.epoch_guard import RAISES
+from commonwatt.protocol.clique_messages import Ask, Grant
 from commonwatt.protocol.topics import UTILITY
 from harness.takeover.campaign import Campaign, Watch
 from harness.takeover.planted import BUGS
@@ -272,6 +273,19 @@ def test_a_thief_that_raises_all_day_is_refused_and_the_owner_commands() -> None
     assert world.managed("r001") is not None
     assert set(taken.values()) == {RAISES}
     ended(world, watch)
+
+
+def test_a_stolen_controller_can_grant_nothing_and_asks_one_question_at_a_time() -> None:
+    world, _ = begun(has_utility=False)
+    core = world.machines["r002"].core
+    assert core is not None
+    grant = Grant(microgrid="r001", epoch=(9, RANKS["r002"]), replaces=(8, 0))
+    assert core.handle("r003", grant, world.now) == []
+    assert core.handle("r999", grant, world.now) == []
+    for nonce in range(1_000):
+        core.handle("r003", Ask(microgrid="r001", lost=(1, 1), nonce=nonce), world.now)
+    voter = core.members["r001"]._voter
+    assert len(voter.waiting) == 1
 
 
 @pytest.mark.parametrize("seed", range(200))
