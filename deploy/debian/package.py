@@ -16,7 +16,7 @@ DEPLOY = PROJECT / "deploy"
 _SCRIPTS = ("preinst", "postinst", "prerm", "postrm")
 _SCHEMAS = {
     "GATEWAY_SCHEMA": ("gateway/store/tables.py", "SCHEMA_VERSION"),
-    "ADAPTER_SCHEMA": ("commonwatt/device/store.py", "SCHEMA"),
+    "ADAPTER_SCHEMA": ("commonwatt/device/tables.py", "SCHEMA"),
 }
 """By placeholder of the scripts: the module and the name of a store's newest schema."""
 
