@@ -68,7 +68,8 @@ def stopped_by_signals() -> Iterator[threading.Event]:
     """Yield an event that Ctrl-C, SIGTERM or a closed terminal sets, in place of an exception."""
     stop = threading.Event()
     before = {
-        number: signal.signal(number, lambda *_: stop.set())
+        # By a thread: the main one may hold the event's lock just now, and would wait for itself.
+        number: signal.signal(number, lambda *_: threading.Thread(target=stop.set, daemon=True).start())
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     }
     try:
