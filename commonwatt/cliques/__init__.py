@@ -1,1 +1,1 @@
-"""Cliques of controllers that manage each other's microgrids: who is in them, and their signs of life."""
+"""Cliques of controllers, which take over microgrids from each other: their members and signs of life."""

@@ -46,6 +46,6 @@ def _from(members: Sequence[ControllerId], first: ControllerId) -> Clique:
 
 
 def manager(order: Iterable[ControllerId], able: Iterable[ControllerId]) -> ControllerId | None:
-    """Return who manages a microgrid in the steady state: the first in its order that is able to; ``None``: nobody."""
+    """Return the manager of a microgrid in the steady state: the first able one in its order; ``None``: no one."""
     present = set(able)
     return next((name for name in order if name in present), None)

@@ -1,7 +1,7 @@
 """Signs of life of other controllers and of the utility, and when they are lost (docs/controllers.md).
 
 Every authenticated message is a sign. A beat every ``BEAT_S``, answered at once, sees to it that there is one. A longer
-silence is followed by probes, three within ``PROBE_S``. Whoever gave no sign for the sum of the two is lost. On a line
+silence is followed by probes, three within ``PROBE_S``. A controller without a sign for both times is lost. On a line
 that loses a beat now and then, or is not known yet, the deadline is ``PATIENT_S``.
 """
 
@@ -67,7 +67,7 @@ class Line:
     missing: deque[bool] = field(default_factory=lambda: deque(maxlen=OF_BEATS))  # of its last beats, which are missing
     misses: int = 0  # how many of them are
     sent: int = 0  # datagrams sent to it
-    wanted_until: float = 0.0  # until when it is probed, since somebody asks whether it is alive
+    wanted_until: float = 0.0  # the end of the probes that a vote needs
     probes: int = 0  # probes sent since its last sign
     probed: float = 0.0  # when the last one was sent
     beat: float = -BEAT_S  # when the last beat was sent to it
@@ -105,7 +105,7 @@ class Signs:
     """The signs of some others, at one place.
 
     Args:
-        others: Who is watched.
+        others: The watched controllers, and the utility.
         now: The time since when, of a clock that never goes back, seconds.
     """
 

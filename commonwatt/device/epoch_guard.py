@@ -5,10 +5,9 @@ A refused step names the meter's epoch, so that a lawful manager comes nearer in
 
 from dataclasses import dataclass, field
 
-from commonwatt.protocol.commands import Epoch
+from commonwatt.protocol.commands import EPOCH_STEP, Epoch
 
 FIRST_BELOW = 2**31  # a meter that holds no epoch takes any counter below
-STEP = 65_536  # the largest step of a counter
 RAISES = 100  # most raises by one rank within ``RAISES_WITHIN_S``
 RAISES_WITHIN_S = 86_400
 
@@ -30,8 +29,8 @@ class EpochGuard:
             return None if epoch == self.epoch else f"epoch {list(self.epoch)} was seen"
         if self.epoch == (0, 0):
             return None if epoch[0] < FIRST_BELOW else f"counter {epoch[0]} is not below {FIRST_BELOW}"
-        if epoch[0] - self.epoch[0] > STEP:
-            return f"counter {epoch[0]} is more than {STEP} above {self.epoch[0]}"
+        if epoch[0] - self.epoch[0] > EPOCH_STEP:
+            return f"counter {epoch[0]} is more than {EPOCH_STEP} above {self.epoch[0]}"
         if len(self._recent(epoch[1], now)) >= RAISES:
             return f"controller {epoch[1]} raised the epoch {RAISES} times within a day"
         return None

@@ -27,7 +27,7 @@ class Known(Message):
     microgrid: MicrogridId
     highest: Epoch  # the highest epoch that it knows to be granted; (0, 0): none
     manages: bool = False  # whether the sender manages under it
-    doubts: bool = False  # whether it said in a vote that the present manager is lost: it confirms nobody then
+    doubts: bool = False  # whether it voted that the manager is lost, and so can't confirm an epoch
     meters: Annotated[int, Field(ge=0)] = 0  # how many of the microgrid's meters are connected to the sender
 
 

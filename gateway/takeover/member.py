@@ -11,11 +11,11 @@ from commonwatt.cliques.signs import BEAT_S, Signs
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.clique_messages import Ask, CliqueMessage, Grant, Known, Vote, Who, Yield
-from commonwatt.protocol.commands import Epoch
+from commonwatt.protocol.commands import EPOCH_STEP, Epoch
 from commonwatt.protocol.topics import UTILITY
 from gateway.takeover.claim import ASKED_METERS, GIVEN_UP_S, METER_ANSWER_S, Claim
 from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept, Tell
-from gateway.takeover.reports import STEP, Reports
+from gateway.takeover.reports import Reports
 from gateway.takeover.voter import Asked, Voter
 
 PAUSE_S = 4.0  # seconds without a step after which a controller was stopped, and doubts its epoch
@@ -222,7 +222,7 @@ class Member:
         return self._ask_meters(claim.lost)
 
     def _claim_above(self, epochs: list[Epoch]) -> list[Effect]:
-        known = max([self.kept.highest, *(epoch for epoch in epochs if epoch[0] <= self.kept.highest[0] + STEP)])
+        known = max([self.kept.highest, *(epoch for epoch in epochs if epoch[0] <= self.kept.highest[0] + EPOCH_STEP)])
         # A store without a grant may be a new one: the one before it may have granted what nobody saw.
         more = self._boot % FIRST_STEPS if self.kept.held[0] <= 1 else 0
         return self._hold((self._reports.above(known) + more, self.post.ranks[self.post.own]))
@@ -308,7 +308,7 @@ class Member:
             case Vote():
                 return self._voted(sender, message)
             case Yield():
-                is_step = message.epoch[0] <= self.kept.highest[0] + STEP
+                is_step = message.epoch[0] <= self.kept.highest[0] + EPOCH_STEP
                 return self._offered(sender, message.epoch, self.kept.highest) if is_step else []
 
     def _votes(self) -> list[Effect]:
@@ -331,7 +331,7 @@ class Member:
                 self._yielding = None
             return [] if known.doubts else self._confirm()
         # A controller's own word counts where nothing is at stake; the utility's, and two meters', depose.
-        is_step = known.highest[0] <= self.kept.highest[0] + STEP
+        is_step = known.highest[0] <= self.kept.highest[0] + EPOCH_STEP
         is_own_word = sender == self.post.names.get(known.highest[1]) and is_step and not self.commands
         if sender == UTILITY or is_own_word:
             return self._adopt(known.highest)

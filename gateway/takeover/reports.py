@@ -1,9 +1,8 @@
 """The epochs that meters report. One meter's word counts for that meter alone; what two say is believed."""
 
 from commonwatt.model.ids import MeterId
-from commonwatt.protocol.commands import Epoch
+from commonwatt.protocol.commands import EPOCH_STEP, Epoch
 
-STEP = 65_536  # the largest step of a counter that a meter takes
 BELIEVED = 2  # so many meters are believed
 
 
@@ -31,7 +30,7 @@ class Reports:
         """
         found = sorted(self.by_meter.values(), reverse=True)
         for needed in (self.needed, self._most):
-            if len(found) >= needed and (needed == self._most or found[needed - 1][0] <= known[0] + STEP):
+            if len(found) >= needed and (needed == self._most or found[needed - 1][0] <= known[0] + EPOCH_STEP):
                 return found[needed - 1]
         return (0, 0)
 
@@ -42,9 +41,9 @@ class Reports:
     def above(self, known: Epoch) -> int:
         """Return a counter above a known epoch and all reported ones, but for one that a meter or two made up."""
         base = max(known[0], self.believed(known)[0])
-        return 1 + max([base, *(epoch[0] for epoch in self.by_meter.values() if epoch[0] <= base + STEP)])
+        return 1 + max([base, *(epoch[0] for epoch in self.by_meter.values() if epoch[0] <= base + EPOCH_STEP)])
 
     def within_step(self, meter: MeterId, held: Epoch) -> Epoch:
         """Return the epoch under which a meter takes commands of a manager: one step above its own at most."""
         own = self.by_meter.get(meter, held)
-        return held if own[0] == 0 else (min(held[0], own[0] + STEP), held[1])
+        return held if own[0] == 0 else (min(held[0], own[0] + EPOCH_STEP), held[1])

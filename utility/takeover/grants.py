@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from commonwatt.cliques.signs import BEAT_S, Beat, Signs
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.clique_messages import CliqueMessage, Grant, Known, Who
-from commonwatt.protocol.commands import Epoch
+from commonwatt.protocol.commands import EPOCH_STEP, Epoch
 
-STEP = 65_536  # the largest step of a counter that a meter takes
 QUIET_S = 30.0  # seconds after the start, or a loss of the head-end, in which nothing is granted
 
 
@@ -112,14 +111,14 @@ class Grants:
             self.signs.says(sender, known.microgrid, now, able=True)
         granted = self.granted[known.microgrid]
         self._reported.add((sender, known.microgrid))
-        is_step = known.highest[0] <= max(granted.seen[0], granted.top) + STEP
+        is_step = known.highest[0] <= max(granted.seen[0], granted.top) + EPOCH_STEP
         confirms = (
             is_step and known.manages and known.highest[1] == self._ranks[sender] and known.highest > granted.adopted
         )
         adopted = known.highest if confirms else granted.adopted
         pending = None if granted.pending is not None and known.highest >= granted.pending else granted.pending
         # A stolen controller could name any counter; the meters take steps alone.
-        seen = (min(known.highest[0], granted.seen[0] + STEP), known.highest[1])
+        seen = (min(known.highest[0], granted.seen[0] + EPOCH_STEP), known.highest[1])
         new = Granted(adopted, max(granted.seen, seen), granted.top, pending)
         if new == granted:
             return []

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.device.epoch_guard import FIRST_BELOW, RAISES, RAISES_WITHIN_S, STEP, EpochGuard
-from commonwatt.protocol.commands import Epoch
+from commonwatt.device.epoch_guard import FIRST_BELOW, RAISES, RAISES_WITHIN_S, EpochGuard
+from commonwatt.protocol.commands import EPOCH_STEP, Epoch
 
 EPOCHS = st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**16 - 1))
 
@@ -16,11 +16,11 @@ def test_a_meter_without_an_epoch_takes_any_counter_below_the_limit() -> None:
 
 def test_a_larger_step_is_refused_and_a_lawful_manager_comes_nearer_in_steps() -> None:
     guard = EpochGuard((5, 2))
-    assert guard.why_not((5 + STEP + 1, 1), 0) == "counter 65542 is more than 65536 above 5"
-    for counter in (5 + STEP, 5 + 2 * STEP):
+    assert guard.why_not((5 + EPOCH_STEP + 1, 1), 0) == "counter 65542 is more than 65536 above 5"
+    for counter in (5 + EPOCH_STEP, 5 + 2 * EPOCH_STEP):
         assert guard.why_not((counter, 1), 0) is None
         guard.take((counter, 1), 0)
-    assert guard.epoch == (5 + 2 * STEP, 1)
+    assert guard.epoch == (5 + 2 * EPOCH_STEP, 1)
 
 
 def test_the_same_counter_of_a_higher_rank_is_a_raise_and_of_a_lower_rank_is_seen() -> None:
@@ -52,7 +52,7 @@ def test_an_epoch_never_falls_and_never_rises_by_more_than_a_step(
             guard.take(epoch, now)
             assert guard.epoch == epoch
             assert before <= epoch
-            assert before == (0, 0) or epoch[0] - before[0] <= STEP
+            assert before == (0, 0) or epoch[0] - before[0] <= EPOCH_STEP
         else:
             assert guard.epoch == before
 
