@@ -39,6 +39,18 @@ def orders(cliques: Sequence[Clique], kinds: Mapping[MicrogridId, str]) -> dict[
     return {name: found.get(name, (name, *residential[:-3:-1])) for name in kinds}
 
 
+def exchanges(orders: Mapping[MicrogridId, Clique]) -> tuple[Clique, ...]:
+    """Return the groups of at most three controllers that beat each other: cliques, and those who back one microgrid.
+
+    The members of a group are in the order of its first microgrid.
+    """
+    groups: dict[frozenset[ControllerId], Clique] = {}
+    for order in orders.values():
+        if len(order) > 1:
+            groups.setdefault(frozenset(order), order)
+    return tuple(groups.values())
+
+
 def _from(members: Sequence[ControllerId], first: ControllerId) -> Clique:
     """Return the members as a ring that begins with one of them."""
     at = members.index(first)

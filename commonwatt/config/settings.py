@@ -249,6 +249,14 @@ class GatewaySettings(Settings):
     )
     http_plain_text: bool = Field(False, description=HTTP_PLAIN_TEXT)
     http_hosts: tuple[HostName, ...] = Field((), description=HTTP_HOSTS)
+    clique: Path | None = Field(
+        None,
+        description="The controllers that take over for each other, with their keys; the office makes it. Without it "
+        "the gateway manages its own microgrid alone. Needs `beats`.",
+    )
+    beats: Address | None = Field(
+        None, description="Where beats and messages of the clique and the utility are received, by UDP."
+    )
     clock: Path | None = Field(None, description="A demonstration's clock file; without it, the machine's clock.")
     collect_s: Seconds = Field(60, description="How often meters without push are asked for their records.")
     levels_s: Seconds = Field(60, description="How often batteries far from their minimum are asked for their level.")

@@ -271,6 +271,12 @@ class UtilitySettings(Settings):
     alertmanager_plain_text: bool = Field(
         False, description="Allow `alertmanager` beyond this machine without TLS, on a network that you trust."
     )
+    cliques: Path | None = Field(
+        None,
+        description="The controllers that take over for each other, with their keys; the office makes it. Without it "
+        "the utility grants nothing. Needs `beats`.",
+    )
+    beats: Address | None = Field(None, description="Where controllers' beats and messages are received, by UDP.")
     clock: Path | None = Field(None, description="A demonstration's clock file; without it, the machine's clock.")
     clock_is_right: bool = Field(
         False,

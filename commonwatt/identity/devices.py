@@ -60,6 +60,16 @@ def new_token() -> str:
     return secrets.token_urlsafe(32)
 
 
+def broker_token(token: str, broker: str) -> str:
+    """Return a meter's secret for one broker, made from its token: what one broker sees opens no other (R5).
+
+    Args:
+        broker: The broker's name: its controller's.
+    """
+    secret = hmac.digest(token.encode(), broker.encode(), "sha256")
+    return base64.urlsafe_b64encode(secret).rstrip(b"=").decode()
+
+
 def digest(token: bytes) -> str:
     """Return the digest of ``token`` in a devices file."""
     return hashlib.sha256(token).hexdigest()

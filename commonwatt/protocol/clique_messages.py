@@ -4,11 +4,13 @@ All are JSON over authenticated connections. Each is repeated by its sender as l
 acknowledgement of its own.
 """
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from commonwatt.model.units import MicrogridId
+from commonwatt.cliques.signs import Beat
+from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.commands import Epoch
 from commonwatt.protocol.json_messages import Message
 
@@ -64,3 +66,19 @@ class Grant(Message):
 
 
 CliqueMessage = Who | Known | Ask | Vote | Yield | Grant
+
+
+@dataclass(frozen=True)
+class Tell:
+    """Send a message to a member of the clique, or to the utility; it may be lost."""
+
+    to: ControllerId
+    message: CliqueMessage
+
+
+@dataclass(frozen=True)
+class SendBeat:
+    """Send a datagram: a beat, its answer or a probe; it may be lost."""
+
+    to: ControllerId
+    beat: Beat

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from commonwatt.cliques.signs import NUMBERS, RESTART, Beat, Bits, Signs
 from commonwatt.model.units import ControllerId, MicrogridId
-from commonwatt.protocol.clique_messages import CliqueMessage, Who
+from commonwatt.protocol.clique_messages import CliqueMessage, SendBeat, Tell, Who
 from commonwatt.protocol.topics import UTILITY
-from gateway.takeover.effects import Effect, Kept, SendBeat, Tell
+from gateway.takeover.effects import Effect, Kept
 from gateway.takeover.member import Member, Post
 
 

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from commonwatt.cliques.signs import Beat
 from commonwatt.model.units import ControllerId, MicrogridId
-from commonwatt.protocol.clique_messages import CliqueMessage
+from commonwatt.protocol.clique_messages import SendBeat, Tell
 from commonwatt.protocol.commands import Epoch
 
 
@@ -34,28 +33,12 @@ class Begin:
 
 
 @dataclass(frozen=True)
-class Tell:
-    """Send a message to a member of the clique, or to the utility; it may be lost."""
-
-    to: ControllerId
-    message: CliqueMessage
-
-
-@dataclass(frozen=True)
 class AskMeters:
     """Ask some meters of a microgrid which epoch they hold, and whether a controller still acknowledges."""
 
     microgrid: MicrogridId
     about: ControllerId | None  # the controller believed lost; ``None``: only the epoch is asked
     count: int  # how many meters
-
-
-@dataclass(frozen=True)
-class SendBeat:
-    """Send a datagram; it may be lost."""
-
-    to: ControllerId
-    beat: Beat
 
 
 Effect: TypeAlias = Keep | Begin | Tell | AskMeters | SendBeat

@@ -10,11 +10,11 @@ from functools import cached_property
 from commonwatt.cliques.signs import BEAT_S, Signs
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import ControllerId, MicrogridId
-from commonwatt.protocol.clique_messages import Ask, CliqueMessage, Grant, Known, Vote, Who, Yield
+from commonwatt.protocol.clique_messages import Ask, CliqueMessage, Grant, Known, Tell, Vote, Who, Yield
 from commonwatt.protocol.commands import EPOCH_STEP, Epoch
 from commonwatt.protocol.topics import UTILITY
 from gateway.takeover.claim import ASKED_METERS, GIVEN_UP_S, METER_ANSWER_S, Claim
-from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept, Tell
+from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept
 from gateway.takeover.reports import Reports
 from gateway.takeover.voter import Asked, Voter
 

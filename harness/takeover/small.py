@@ -19,10 +19,11 @@ from unittest.mock import patch
 from commonwatt.cliques.signs import RESTART
 from commonwatt.device.epoch_guard import EpochGuard
 from commonwatt.model.units import ControllerId
+from commonwatt.protocol.clique_messages import SendBeat, Tell
 from commonwatt.protocol.commands import Epoch
 from gateway.takeover import member
 from gateway.takeover.controller import Takeover
-from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept, SendBeat, Tell
+from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept
 from gateway.takeover.member import Post
 
 NAMES: tuple[ControllerId, ...] = ("r001", "r002", "r003")

@@ -16,13 +16,13 @@ from commonwatt.cliques.formation import orders
 from commonwatt.cliques.signs import RESTART, Beat, Line
 from commonwatt.device.epoch_guard import EpochGuard
 from commonwatt.model.units import ControllerId, MicrogridId
-from commonwatt.protocol.clique_messages import CliqueMessage, Known
+from commonwatt.protocol.clique_messages import CliqueMessage, Known, SendBeat, Tell
 from commonwatt.protocol.commands import Epoch
 from commonwatt.protocol.topics import UTILITY
 from gateway.takeover.controller import Takeover
-from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept, SendBeat, Tell
+from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept
 from gateway.takeover.member import PAUSE_S, Member, Post
-from utility.takeover.grants import AnswerBeat, Done, Granted, Grants, KeepGranted, TellController
+from utility.takeover.grants import Done, Granted, Grants, KeepGranted
 
 NAMES: tuple[ControllerId, ...] = ("r001", "r002", "r003")
 RANKS = {name: rank for rank, name in enumerate(NAMES, 1)}
@@ -410,9 +410,9 @@ class World:
             match one:
                 case KeepGranted(microgrid, granted):
                     self.database[microgrid] = granted
-                case TellController(to, message):
+                case Tell(to, message):
                     self.send(UTILITY, to, partial(self._hear, UTILITY, to, message))
-                case AnswerBeat(to, beat):
+                case SendBeat(to, beat):
                     self.send(UTILITY, to, partial(self._hear_beat, UTILITY, to, beat))
 
     # What is looked at

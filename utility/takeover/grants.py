@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from commonwatt.cliques.signs import BEAT_S, Beat, Signs
 from commonwatt.model.units import ControllerId, MicrogridId
-from commonwatt.protocol.clique_messages import CliqueMessage, Grant, Known, Who
+from commonwatt.protocol.clique_messages import CliqueMessage, Grant, Known, SendBeat, Tell, Who
 from commonwatt.protocol.commands import EPOCH_STEP, Epoch
 
 QUIET_S = 30.0  # seconds after the start, or a loss of the head-end, in which nothing is granted
@@ -29,23 +29,7 @@ class KeepGranted:
     granted: Granted
 
 
-@dataclass(frozen=True)
-class TellController:
-    """Send a message to a controller; it may be lost."""
-
-    to: ControllerId
-    message: CliqueMessage
-
-
-@dataclass(frozen=True)
-class AnswerBeat:
-    """Send a datagram: an answer to a beat, or a probe; it may be lost."""
-
-    to: ControllerId
-    beat: Beat
-
-
-Done = KeepGranted | TellController | AnswerBeat
+Done = KeepGranted | Tell | SendBeat
 
 
 class Grants:
@@ -87,11 +71,11 @@ class Grants:
                 holds = self._holder(microgrid) != sender or microgrid in beat.bits.manages
                 self.signs.says(sender, microgrid, now, able=is_able and holds)
                 if microgrid in beat.bits.manages and self._holder(microgrid) != sender:
-                    done.append(TellController(sender, Who(microgrid=microgrid)))
+                    done.append(Tell(sender, Who(microgrid=microgrid)))
         if beat.is_answer:
             return done
         hears = frozenset(n for n, line in self.signs.lines.items() if n != sender and not line.suspect(now))
-        return [*done, AnswerBeat(sender, Beat(number=self.signs.next(sender), is_answer=True, hears=hears))]
+        return [*done, SendBeat(sender, Beat(number=self.signs.next(sender), is_answer=True, hears=hears))]
 
     def handle(self, sender: ControllerId, message: CliqueMessage, now: float) -> list[Done]:
         """Handle a message of a controller."""
@@ -99,7 +83,7 @@ class Grants:
             return []
         self.signs.sign(sender, now)
         if isinstance(message, Who):
-            return [TellController(sender, self._known(message.microgrid))]
+            return [Tell(sender, self._known(message.microgrid))]
         return self._told(sender, message, now) if isinstance(message, Known) else []
 
     def _known(self, microgrid: MicrogridId) -> Known:
@@ -128,7 +112,7 @@ class Grants:
     def tick(self, now: float) -> list[Done]:
         """Do what is due."""
         due = [name for name in self.signs.lines if self.signs.probe_is_due(name, now)]
-        done: list[Done] = [AnswerBeat(name, Beat(number=self.signs.next(name))) for name in due]
+        done: list[Done] = [SendBeat(name, Beat(number=self.signs.next(name))) for name in due]
         for microgrid in self.orders:
             done += self._look(microgrid, now)
         return done
@@ -144,7 +128,7 @@ class Grants:
         for name in heard:
             if (name, microgrid) not in self._reported and now - self._asked.get(name, -BEAT_S) >= BEAT_S:
                 self._asked[name] = now
-                done += [TellController(name, Who(microgrid=each)) for each in self.orders]
+                done += [Tell(name, Who(microgrid=each)) for each in self.orders]
         if now < self._quiet_until or any((name, microgrid) not in self._reported for name in heard):
             return done
         holder = self._holder(microgrid)
@@ -169,8 +153,8 @@ class Grants:
         self._asked[microgrid] = now
         return [self._told_grant(microgrid, to)]
 
-    def _told_grant(self, microgrid: MicrogridId, to: ControllerId) -> TellController:
+    def _told_grant(self, microgrid: MicrogridId, to: ControllerId) -> Tell:
         granted = self.granted[microgrid]
         assert granted.pending is not None
         # A controller that knows a higher epoch than the one replaced refuses, and says so.
-        return TellController(to, Grant(microgrid=microgrid, epoch=granted.pending, replaces=granted.seen))
+        return Tell(to, Grant(microgrid=microgrid, epoch=granted.pending, replaces=granted.seen))

@@ -1,0 +1,174 @@
+"""The datagrams of one controller, or of the utility: beats and sealed messages, to and from the others of its groups.
+
+Everything goes by UDP, also claims, grants and yields: each is repeated by its sender as long as it matters, a lost one
+is as good as a late one, and no half-open connection has to be noticed (docs/controllers.md, R7).
+"""
+
+import asyncio
+import logging
+import socket
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from commonwatt.cliques.datagrams import LENGTH, pack_beat, rank_of, unpack_beat
+from commonwatt.cliques.signs import Beat
+from commonwatt.model.byte_count import ByteCount
+from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.units import ControllerId, MicrogridId
+from commonwatt.network.addresses import split_address
+from commonwatt.protocol.clique_messages import (
+    Ask,
+    CliqueMessage,
+    Grant,
+    Known,
+    SendBeat,
+    Tell,
+    Vote,
+    Who,
+    Yield,
+)
+from commonwatt.protocol.json_messages import unpack_json
+from commonwatt.protocol.sealed import MOST_BYTES, Sealing
+from commonwatt.protocol.topics import UTILITY
+
+log = logging.getLogger(__name__)
+
+_KINDS: tuple[type[CliqueMessage], ...] = (Who, Known, Ask, Vote, Yield, Grant)  # the first byte of a content
+_IPV4_BYTES, _IPV6_BYTES, _UDP_BYTES = 20, 40, 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Party:
+    """Another one of a group."""
+
+    group: int  # the group's place in the list of groups
+    name: ControllerId  # its name
+    rank: int  # its rank; the utility's is 0
+    address: str  # where its datagrams are received, HOST:PORT
+    key: bytes  # the secret of the two
+    microgrids: Sequence[MicrogridId]  # the microgrids of the group, in the order of the bits of a beat
+
+
+class CliqueSocket(asyncio.DatagramProtocol):
+    """The socket.
+
+    Args:
+        own: The name of this side.
+        rank: Its rank.
+        parties: The others.
+        beat: Takes a beat: of which group, of whom.
+        message: Takes a message, likewise.
+        time: Returns the time of a clock that never goes back, seconds.
+    """
+
+    def __init__(
+        self,
+        own: ControllerId,
+        rank: int,
+        parties: Sequence[Party],
+        beat: Callable[[int, ControllerId, Beat], None],
+        message: Callable[[int, ControllerId, CliqueMessage], None],
+        time: Callable[[], float],
+    ) -> None:
+        self.refused: Counter[str] = Counter()  # datagrams that were dropped, by reason
+        self.byte_count = ByteCount(0, 0)  # IP bytes sent and received
+        self._own, self._rank, self._time = own, rank, time
+        self._beat, self._message = beat, message
+        self._parties = {(party.group, party.name): party for party in parties}
+        self._by_rank: dict[int, list[Party]] = {}
+        for party in parties:
+            self._by_rank.setdefault(party.rank, []).append(party)
+        self._seals = {key: Sealing(rank, party.key) for key, party in self._parties.items()}
+        self._to: dict[tuple[int, ControllerId], tuple[object, ...]] = {}
+        self._transport: asyncio.DatagramTransport | None = None
+
+    async def open(self, listen: str) -> None:
+        """Receive on an address, and find those of the others.
+
+        Raises:
+            OSError: The address is in use, or no address of this machine.
+        """
+        loop = asyncio.get_running_loop()
+        own = split_address(listen)
+        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=own)
+        family = self._transport.get_extra_info("socket").family
+        for key, party in self._parties.items():
+            host, port = split_address(party.address)
+            try:
+                found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_DGRAM)
+                self._to[key] = found[0][4]
+            except OSError as error:
+                log.error("%s of %s is unknown (%s): it gets no beats", party.address, party.name, error)
+
+    def close(self) -> None:
+        """Receive and send no more."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def send(self, group: int, effect: Tell | SendBeat) -> None:
+        """Send a beat or a message."""
+        key = (group, effect.to)
+        party = self._parties.get(key)
+        if party is None:
+            return
+        if isinstance(effect, SendBeat):
+            self._send(key, pack_beat(effect.beat, self._rank, party.microgrids, party.key))
+            return
+        kind = _KINDS.index(type(effect.message))
+        self._send(key, self._seals[key].seal(bytes([kind]) + effect.message.pack(), self._time()))
+
+    def _send(self, key: tuple[int, ControllerId], data: bytes) -> None:
+        if self._transport is None or self._transport.is_closing() or key not in self._to:
+            return
+        self._transport.sendto(data, self._to[key])
+        self.byte_count += ByteCount(len(data) + self._head_bytes, 0)
+
+    @property
+    def _head_bytes(self) -> int:
+        assert self._transport is not None
+        is_ipv6 = self._transport.get_extra_info("socket").family == socket.AF_INET6
+        return (_IPV6_BYTES if is_ipv6 else _IPV4_BYTES) + _UDP_BYTES
+
+    # asyncio.DatagramProtocol
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        """Handle a datagram; what is of none of the others is counted and dropped."""
+        del addr
+        self.byte_count += ByteCount(0, len(data) + self._head_bytes)
+        for party in self._by_rank.get(rank_of(data), ()):
+            if self._is_taken(party, data):
+                return
+        self.refused["of a stranger"] += 1
+
+    def error_received(self, exc: Exception) -> None:
+        """Count what the network refused; the other side's machine may be off."""
+        self.refused[type(exc).__name__] += 1
+
+    def _is_taken(self, party: Party, data: bytes) -> bool:
+        """Return whether a datagram is of another one, and pass it on."""
+        if len(data) == LENGTH:
+            beat = unpack_beat(data, party.microgrids, party.key, of_utility=party.name == UTILITY)
+            if beat is not None:
+                self._beat(party.group, party.name, beat)
+            return beat is not None
+        key = (party.group, party.name)
+        opened = self._seals[key].open(data, self._time()) if len(data) <= MOST_BYTES else None
+        if opened is None:
+            return False
+        for answer in opened.answers:
+            self._send(key, answer)
+        if opened.content:
+            self._pass_on(party, opened.content)
+        return True
+
+    def _pass_on(self, party: Party, content: bytes) -> None:
+        if content[0] >= len(_KINDS):  # of a newer release
+            self.refused["unknown kind"] += 1
+            return
+        try:
+            message = unpack_json(_KINDS[content[0]], content[1:])
+        except ProtocolError:
+            self.refused["malformed"] += 1
+            return
+        self._message(party.group, party.name, message)
