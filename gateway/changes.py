@@ -126,6 +126,11 @@ class Desired:
 
 
 @dataclass(frozen=True)
+class ForgetDesired:
+    """Forget all desired states: another controller commanded the meters meanwhile."""
+
+
+@dataclass(frozen=True)
 class Offered:
     """Mark unsent parts as ``OFFERED``, before averages or an answer with them are sent."""
 
@@ -193,6 +198,7 @@ Change: TypeAlias = (
     | Cover
     | MeterInfo
     | Desired
+    | ForgetDesired
     | Offered
     | OfferedFrom
     | Relayed

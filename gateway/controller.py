@@ -4,7 +4,7 @@ It keeps the time and the byte count of the LTE line, both in the store of its o
 microgrids handle an event. Topics to and from the utility name the controller, those of meters their microgrid.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.byte_count import ByteCount
@@ -15,10 +15,11 @@ from commonwatt.model.machine import Machine
 from commonwatt.model.now import Now
 from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
 from commonwatt.protocol.batches import unpack_batch_ack
+from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.protocol.dead_letters import DeadLetterSource
 from commonwatt.protocol.heartbeats import LineByteCount
 from commonwatt.protocol.json_messages import unpack_json
-from commonwatt.protocol.topics import ACKS, broker_up, gateway_down
+from commonwatt.protocol.topics import ACKS, COMMANDS, broker_up, gateway_down
 from commonwatt.town.registry import RegisteredMeter
 from gateway import status
 from gateway.changes import Change, Setting
@@ -31,6 +32,7 @@ from gateway.events import (
     Event,
     FromMeter,
     FromUtility,
+    Granted,
     MachineRead,
     NotStored,
     Quiet,
@@ -38,6 +40,7 @@ from gateway.events import (
 )
 from gateway.lte_line import METERS, line_of
 from gateway.stored import Stored
+from gateway.takeover.member import Member
 from gateway.timekeeper import Timekeeper
 
 GOOD_TIME = "good_time"  # name of the setting that keeps the last good time
@@ -51,15 +54,23 @@ JOBS = ("collect_s", "levels_s", "relay_s", "compact_s", HEARTBEAT, RETRY)
 class Controller:
     """A controller that hosts its own microgrid and perhaps others."""
 
-    def __init__(self, settings: GatewaySettings, store: Stored, meters: dict[MeterId, RegisteredMeter]) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        store: Stored,
+        meters: dict[MeterId, RegisteredMeter],
+        members: Mapping[MicrogridId, Member] | None = None,
+    ) -> None:
         self.id: ControllerId = settings.controller  # its name
         self.home: MicrogridId = settings.microgrid  # its own microgrid, always hosted
         self.time = Timekeeper(store.setting(GOOD_TIME))  # its time and the trust of it
         self.hosted: dict[MicrogridId, HostedMicrogrid] = {}  # the microgrids that it hosts, its own first
+        self.members = members or {}  # its parts in its cliques, by microgrid; without a clique it has none
         self._settings = settings
         self._shifted_s = 0
         self._broker_topic = broker_up(self.id)
         self._acks_topic = gateway_down(self.id, ACKS)
+        self._commands_topic = gateway_down(self.id, COMMANDS)
         self.host(self.home, store, meters)
 
     @property
@@ -69,7 +80,9 @@ class Controller:
 
     def host(self, microgrid: MicrogridId, store: Stored, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Begin to host a microgrid, or go on from its store that was opened again."""
-        self.hosted[microgrid] = HostedMicrogrid(self._settings, microgrid, store, meters, self.time)
+        self.hosted[microgrid] = HostedMicrogrid(
+            self._settings, microgrid, store, meters, self.time, self.members.get(microgrid)
+        )
         if microgrid == self.home:
             self.line = line_of(self._settings, store)  # counts the bytes on the LTE line
 
@@ -99,6 +112,10 @@ class Controller:
                 return (microgrid if microgrid in self.hosted else self.home,)
             case FromUtility(topic, payload) if topic == self._acks_topic:
                 return (self._sender_of_batch(payload),)
+            case FromUtility(topic, payload) if topic == self._commands_topic:
+                return (self._named(payload),)
+            case Granted(microgrid):
+                return (microgrid,)
             case Tick(job) if job != HEARTBEAT:
                 return tuple(self.hosted)
             case Connected() | Committed() | Quiet("meters"):
@@ -112,6 +129,14 @@ class Controller:
         except ProtocolError:
             return self.home
         return next((name for name, each in self.hosted.items() if each.store.store_id == store), self.home)
+
+    def _named(self, command: bytes) -> MicrogridId:
+        """Return the microgrid that a command is for."""
+        try:
+            named = unpack_json(ControllerCommand, command).microgrid
+        except ProtocolError:
+            return self.home
+        return named if named is not None and named in self.hosted else self.home
 
     def handle(self, microgrid: MicrogridId, event: Event, raw: EpochSeconds) -> list[Effect[Change]]:
         """Let one of its receivers handle an event at the time ``raw``; return the effects on that one's store."""
@@ -130,7 +155,7 @@ class Controller:
                 self.own.relay.greet = True  # The answer has the utility's time.
                 return []
             case Tick(job) if job == HEARTBEAT:
-                return [status.heartbeat(self.own, self.line, self._tell(raw))]
+                return [status.heartbeat(self.own, self.line, self._tell(raw), self.members)]
             case _:
                 return self.hosted[microgrid].handle(event, raw)
 

@@ -37,11 +37,12 @@ from gateway.control.manager import Manager
 from gateway.control.meter_view import LEVEL_GOOD_FOR_S
 from gateway.control.modes import Modes
 from gateway.control.requests import Requests
-from gateway.events import Committed, Connected, FromMeter, FromUtility, MicrogridEvent, NotStored, Quiet, Tick
+from gateway.events import Committed, Connected, FromMeter, FromUtility, Granted, MicrogridEvent, NotStored, Quiet, Tick
 from gateway.household.household import Household
 from gateway.relay.relay import Relay
 from gateway.relay.utility_commands import UtilityCommands
 from gateway.stored import Stored
+from gateway.takeover.member import Member
 from gateway.timekeeper import Timekeeper
 from gateway.upkeep import Upkeep
 
@@ -64,11 +65,12 @@ class HostedMicrogrid:
         store: Stored,
         meters: dict[MeterId, RegisteredMeter],
         time: Timekeeper,
+        member: Member | None = None,
     ) -> None:
         self.time = time  # the controller's time and its trust
         self.now = Now(0, Trust.NONE)  # the time of the last event
         self.collector = Collector(microgrid, store)  # accepts the meters' messages
-        self.manager = Manager(settings, microgrid, store, meters)  # keeps the meters in their desired states
+        self.manager = Manager(settings, microgrid, store, meters, member)  # keeps the meters in their desired states
         self.level_watch = LevelWatch(store, self.manager, meters)  # judges the stored levels
         # Makes the requests to the meters that set no state.
         self.requests = Requests(self.manager, settings.near_minimum_permille)
@@ -107,6 +109,8 @@ class HostedMicrogrid:
                 return self.from_utility(topic, payload, raw)
             case Connected():
                 return self.connected(raw)
+            case Granted():
+                return self.manager.begin(self.tell(raw))
             case Committed():
                 return self.committed(raw)
             case Quiet(link):
@@ -187,7 +191,7 @@ class HostedMicrogrid:
             if ids is None:
                 continue
             self.collector.count_gone(meter, log, ids)
-            if ids.next > ids.first and meter not in self.manager.epochs.fenced:
+            if ids.next > ids.first and not self.manager.epochs.is_fenced(meter):
                 effects.append(self.manager.command(meter, "get", what=what))
         return effects
 
@@ -234,7 +238,8 @@ class HostedMicrogrid:
         now = self.tell(raw)
         shifted, self._shifted = self._shifted, []
         self.level_watch.look(now)
-        return shifted + self.relay.work(now) + self.manager.share_if_changed(now) + self.upkeep.clear(now)
+        share = self.manager.share_if_changed(now) if self.manager.epochs.commands else []
+        return shifted + self.relay.work(now) + share + self.upkeep.clear(now)
 
     def probe(self, link: str, raw: EpochSeconds) -> list[Effect[Change]]:
         """Test a quiet connection: send requests to some meters, or an empty batch to the utility."""
@@ -272,6 +277,8 @@ class HostedMicrogrid:
         now = self.tell(raw)
         if job == RETRY:
             return self._retry(now)
+        if job == "levels_s" and not self.manager.epochs.commands:
+            return []
         if job == "levels_s":
             return self.manager.share(now) + self.requests.levels(now, self.utility_commands.periods[job])
         every_s = self.utility_commands.periods[job]
@@ -298,8 +305,11 @@ class HostedMicrogrid:
             self._urgent = False
             self.relay.sending = self.relay.urgent = True
         self.modes.relay_s = self.utility_commands.periods["relay_s"]
-        modes = self.modes.keep(now) + self.modes.ask(now)
-        return self.manager.resend(now) + modes + self.upkeep.turn() + self.household.save(acknowledged=False)
+        commands = []
+        if self.manager.epochs.commands:
+            modes = self.modes.keep(now) + self.modes.ask(now)
+            commands = self.manager.resend(now) + modes
+        return commands + self.upkeep.turn() + self.household.save(acknowledged=False)
 
     def backlog_age_s(self, now: Now) -> int:
         """Return the seconds since the end of the oldest quarter with unacknowledged parts; 0: there is none."""

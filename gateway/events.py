@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 from commonwatt.model.byte_count import ByteCount
 from commonwatt.model.machine import Machine
+from commonwatt.model.units import MicrogridId
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,13 @@ class FromUtility:
 @dataclass(frozen=True, slots=True)
 class Connected:
     """The connection to the head-end is up and subscribed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The clique lets this controller manage a microgrid from now on, under an epoch that nobody had before."""
+
+    microgrid: MicrogridId
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,5 +85,5 @@ class Tick:
 
 
 # The events of one microgrid.
-MicrogridEvent: TypeAlias = FromMeter | FromUtility | Connected | Committed | Quiet | NotStored | Tick
+MicrogridEvent: TypeAlias = FromMeter | FromUtility | Connected | Granted | Committed | Quiet | NotStored | Tick
 Event: TypeAlias = MicrogridEvent | Counted | MachineRead | ClockJumped  # the events of a controller

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Self
 
 from commonwatt.config.settings import GatewaySettings
+from commonwatt.model.byte_count import ByteCount
+from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import MicrogridId
@@ -18,15 +20,17 @@ from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 from commonwatt.sqlite.damage import SqliteError
 from commonwatt.town.registry import RegisteredMeter, load_registry
+from gateway.clique import Clique, Hooks, beside
 from gateway.collect.slot_allowance import SLOTS_A_MINUTE
 from gateway.controller import HEARTBEAT, JOBS, Controller
 from gateway.core import RETRY, HostedMicrogrid
 from gateway.disk import Disk
-from gateway.events import ClockJumped, Counted, MachineRead, Tick
+from gateway.events import ClockJumped, Counted, Event, FromMeter, Granted, MachineRead, Tick
 from gateway.hosted_store import HostedStore
 from gateway.household.link import HouseholdLink
 from gateway.inbox import Inbox
-from gateway.links import Links
+from gateway.links import METERS, Links
+from gateway.lte_line import INTERFACE
 from gateway.lte_watch import LineWatch
 from gateway.metrics import Figures, make_registry
 from gateway.page.site import Site
@@ -46,6 +50,7 @@ class Shell:
         disk: Disk,
         store: HostedStore,
         meters: dict[MeterId, RegisteredMeter],
+        clique: Clique | None = None,
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -59,9 +64,10 @@ class Shell:
         self._registry_stamp = 0
         self._disk = disk
         self._line = LineWatch(settings.lte_interface)
-        self._links = Links(settings, self._inbox.put, self._line.tally)
-        self._controller = Controller(settings, store.store, meters)
-        self._work = Work(self._controller, store, self._inbox, clock, disk, self._links.publish)
+        self._clique = clique
+        self._links = Links(settings, self._put, self._line.tally)
+        self._controller = Controller(settings, store.store, meters, None if clique is None else clique.members)
+        self._work = Work(self._controller, store, self._inbox, clock, disk, self._publish)
         household = settings.household
         self._household = None if household is None else HouseholdLink(household, settings.microgrid)
 
@@ -77,7 +83,7 @@ class Shell:
         disk.make_disk_space_to_open()
         store = HostedStore.open(settings.store, int(clock.now()))
         stamp, meters = _load_registry(settings)
-        shell = cls(settings, clock, disk, store, meters)
+        shell = cls(settings, clock, disk, store, meters, Clique.load(settings, store.store, meters))
         shell._registry_stamp = stamp
         return shell
 
@@ -105,6 +111,8 @@ class Shell:
         tasks = [*self._links.start(), asyncio.create_task(self._work.run(self._schedule), name="the work")]
         if self._household is not None:
             tasks.append(self._household.start())
+        if self._clique is not None:
+            tasks.append(asyncio.create_task(self._join(self._clique), name="the clique"))
         self._schedule()
         watchdog.watch("scheduler", self._ticker.steps.mark)
         watchdog.on_jump += [self._ticker.clock_jumped, self._clock_jumped]
@@ -120,6 +128,8 @@ class Shell:
             await until_stopped(stop, tasks)
         finally:
             self._ticker.stop()
+            if self._clique is not None:
+                self._clique.leave()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -129,6 +139,36 @@ class Shell:
             # Another thread opens the other stores, and the process's end closes them.
             for store in self._work.opened.values():
                 store.store.close()
+
+    def _put(self, event: Event) -> None:
+        """Queue an event for the core; the clique hears the meters first."""
+        if self._clique is not None and isinstance(event, FromMeter):
+            self._clique.heard(event)
+        self._inbox.put(event)
+
+    def _publish(self, message: Publish) -> None:
+        """Send a message, unless it is a command for a microgrid that another controller manages."""
+        if self._clique is None or self._clique.permits(message):
+            self._links.publish(message)
+
+    async def _join(self, clique: Clique) -> None:
+        """Host the other microgrids of the clique, and take part in it."""
+        for microgrid, meters in clique.meters.items():
+            if microgrid != self._settings.microgrid:
+                await self.host(microgrid, beside(self._settings.store, microgrid), meters)
+        await clique.run(
+            Hooks(
+                store=lambda: self._work.own,
+                publish=self._links.publish,
+                begin=lambda microgrid: self._inbox.put(Granted(microgrid)),
+                is_connected=lambda: self._links.each[METERS].connected,
+                commits=self._commits,
+            )
+        )
+
+    def _commits(self, microgrid: MicrogridId) -> bool:
+        store = self._work.stores.get(microgrid)
+        return store is not None and not store.opening and not self._controller.hosted[microgrid].upkeep.short
 
     def _start_http(self, watchdog: Watchdog) -> HttpServer | None:
         """Serve the metrics, the status and the page; ``None``: the settings have no address for them."""
@@ -182,7 +222,9 @@ class Shell:
     def _look_at_line(self) -> None:
         """Queue the line's byte count for the core."""
         if (byte_count := self._line.look()) is not None:
-            self._inbox.put(Counted(*byte_count))
+            side, run, sums = byte_count
+            beats = ByteCount() if self._clique is None or side == INTERFACE else self._clique.byte_count
+            self._inbox.put(Counted(side, run, sums + beats))
 
     def _read_machine(self) -> None:
         """Queue a reading of the machine's clocks for the core, unless a demonstration has its own clock."""
@@ -217,7 +259,8 @@ class Shell:
         household = {} if self._household is None else {"household": self._household.status()}
         view = own.view | connections | {"store": own.state | disk} | household | self._alarm_view()
         others = {n: s.view | {"store": s.state} for n, s in self._work.stores.items() if s is not own and s.view}
-        return view | ({"hosted": others} if others else {})
+        clique = {} if self._clique is None else {"takeover": self._clique.view()}
+        return view | clique | ({"hosted": others} if others else {})
 
     def _warn(self, core: HostedMicrogrid) -> None:
         """Log which meters send too much."""

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from commonwatt.model.effects import Publish
 from commonwatt.model.ids import MeterId
 from commonwatt.model.now import Now
-from commonwatt.model.units import MilliwattHours
+from commonwatt.model.units import MicrogridId, MilliwattHours
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.topics import STATUS, gateway_up
 from gateway.changes import RELAYED_SLOTS
@@ -16,12 +16,16 @@ from gateway.control.sharing import BatteryState
 from gateway.control.sharing_reasons import sharing_codes
 from gateway.core import HostedMicrogrid
 from gateway.lte_line import Line
+from gateway.takeover.member import Member
 
 
-def heartbeat(core: HostedMicrogrid, line: Line, now: Now) -> Publish:
+def heartbeat(
+    core: HostedMicrogrid, line: Line, now: Now, members: Mapping[MicrogridId, Member] | None = None
+) -> Publish:
     """Return the controller's heartbeat to the utility, of its own microgrid."""
     sharing, batteries = sharing_codes(core.manager, core.meters, now), core.manager.batteries(now)
     backlog = zip(("backlog_parts", "backlog_events", "backlog_letters"), core.store.backlog(), strict=True)
+    manages = {name: member.kept.held for name, member in (members or {}).items() if member.commands}
     heartbeat = Heartbeat.model_validate(
         dict(backlog)
         | {
@@ -46,6 +50,7 @@ def heartbeat(core: HostedMicrogrid, line: Line, now: Now) -> Publish:
             "band_permille": core.manager.band_permille,
             "trust": now.trust,
             "offset_s": int(core.time.offset_s),
+            "manages": manages if members else None,
             "fenced": len(core.manager.epochs.fenced),
             "lte": line.month(now),
         }

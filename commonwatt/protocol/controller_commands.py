@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from commonwatt.model.supply import SupplyState
-from commonwatt.protocol.commands import Result, Weight
+from commonwatt.protocol.commands import Epoch, Result, Weight
 from commonwatt.protocol.json_messages import Id64, Message, Moment, Natural
 
 BlockMask = tuple[
@@ -102,6 +102,9 @@ ACTIONS: dict[Action, Keys] = {
 """Every command of this version. Coming, and ``unsupported`` until then: ``assign``."""
 
 
+HOSTED = "hosted"  # wraps a command for a microgrid that a controller manages for another one
+
+
 class ControllerCommand(Message):
     """A command of the utility to a gateway, on the head-end."""
 
@@ -146,6 +149,9 @@ class ControllerCommand(Message):
     rates_until: Moment | None = None  # until when that is stated, epoch seconds (rates)
     # Counter of the epoch from which the gateway commands its meters; a lower one changes nothing (term).
     counter: Annotated[int, Field(ge=1, lt=2**32 - 1)] | None = None
+    microgrid: Annotated[str, Field(max_length=16)] | None = None  # the microgrid that another command is for (hosted)
+    epoch: Epoch | None = None  # the epoch under which the controller manages it; another one is refused (hosted)
+    command: "ControllerCommand | None" = None  # that command, with the same id (hosted)
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -154,6 +160,8 @@ class ControllerCommand(Message):
             needed = keys.needed + (("for_s",) if self.state == "on" and "for_s" in keys.optional else ())
             if missing := [key for key in needed if getattr(self, key) is None]:
                 raise ValueError(f"{self.cmd} needs {missing[0]}")
+        if self.cmd == HOSTED and None in (self.microgrid, self.epoch, self.command):
+            raise ValueError("hosted needs microgrid, epoch and command")
         if self.cmd == Action.SHARING and self.strategy is None and self.weights is None:
             raise ValueError("sharing needs strategy or weights")
         times = [time for time, _ in self.changes or ()]

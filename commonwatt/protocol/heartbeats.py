@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from commonwatt.model.units import MilliwattHours
+from commonwatt.protocol.commands import Epoch
 from commonwatt.protocol.controller_commands import MetersMode, Strategy
 from commonwatt.protocol.json_messages import Id64, Message, Moment, Natural
 
@@ -87,5 +88,7 @@ class Heartbeat(Message):
     power: Power | None = None  # ``None``: no minute with nearly all readings, or an older gateway
     # Thousandths of the capacity by which the start of help is delayed.
     band_permille: Annotated[int, Field(ge=0, le=1000)] = 0
+    # The microgrids that this controller manages, with the epoch of each; ``None``: it has no clique, or is older.
+    manages: dict[Annotated[str, Field(max_length=16)], Epoch] | None = None
     fenced: Natural = 0  # number of meters that report a higher epoch, so another manager commands them
     lte: Month | None = None  # use of its controller's LTE line; ``None``: not counted yet

@@ -1,8 +1,10 @@
 """The epochs under which a gateway commands its meters, and the meters that another manager commands (docs/control.md).
 
-A gateway has its own rank. A meter that reports a higher epoch of that rank was commanded by this gateway before the
-store was lost: that meter, and no other, is commanded one counter above it from then on. A meter that reports a higher
-epoch of another rank is commanded by another manager and gets no commands. So a faulty meter does not affect others.
+A gateway of a clique has the epochs that were granted to it (``GrantedEpochs``, docs/controllers.md). One without a
+clique is the only one of its rank. A meter that reports a higher epoch of that rank was commanded by this gateway
+before the store was lost: that meter, and no other, is commanded one counter above it from then on. A meter that
+reports a higher epoch of another rank is commanded by another manager and gets no commands. So a faulty meter does not
+affect others.
 """
 
 from collections.abc import Iterable
@@ -12,6 +14,7 @@ from commonwatt.model.ids import MeterId
 from commonwatt.protocol.commands import Epoch
 from gateway.changes import Change, Setting
 from gateway.stored import KeptSettings
+from gateway.takeover.member import Member
 
 FIRST_EPOCH: Epoch = (1, 0)  # the epoch of a gateway with a new store
 
@@ -19,7 +22,10 @@ MAX_COUNTER = 2**32 - 1
 
 
 class Epochs:
-    """The epoch for each meter."""
+    """The epoch for each meter, of a gateway without a clique."""
+
+    commands = True  # whether it commands at all
+    deposed_by: Epoch | None = None  # who does instead
 
     def __init__(self, store: KeptSettings, meters: Iterable[MeterId]) -> None:
         self.own = _read(store.setting("epoch")) or FIRST_EPOCH  # the epoch for meters that never reported a higher one
@@ -32,6 +38,10 @@ class Epochs:
     def of(self, meter: MeterId) -> Epoch:
         """Return the epoch under which a meter is commanded."""
         return max(self.own, self._raised.get(meter, self.own))
+
+    def is_fenced(self, meter: MeterId) -> bool:
+        """Return whether a meter is not commanded."""
+        return meter in self.fenced
 
     def reported(self, meter: MeterId, highest: Epoch) -> list[Effect[Change]]:
         """Handle the highest epoch that a meter reports; go above it if it has this gateway's rank."""
@@ -55,6 +65,60 @@ class Epochs:
         """Command a meter one counter above an epoch from now on; the change is durable before the next command."""
         raised = self._raised[meter] = (epoch[0] + 1, self.own[1])
         return [Write(Setting(_key(meter), f"{raised[0]},{raised[1]}"))]
+
+
+class GrantedEpochs:
+    """The epoch for each meter, of a gateway whose clique decides whether it manages the microgrid.
+
+    Args:
+        member: Its part in the clique; it hears what meters report before the core does.
+    """
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+        self.fenced: dict[MeterId, Epoch] = {}  # the meters that report a higher epoch, which no others confirm
+
+    @property
+    def own(self) -> Epoch:
+        """The last epoch that was granted."""
+        return self._member.kept.held
+
+    @property
+    def commands(self) -> bool:
+        """Whether it manages the microgrid; otherwise no meter is commanded."""
+        return self._member.commands
+
+    @property
+    def deposed_by(self) -> Epoch | None:
+        """The higher epoch of another controller; ``None``: it knows none."""
+        kept = self._member.kept
+        return kept.highest if kept.highest > kept.held and kept.highest[1] != kept.held[1] else None
+
+    def of(self, meter: MeterId) -> Epoch:
+        """Return the epoch under which a meter is commanded."""
+        return self._member.epoch_for(meter)
+
+    def is_fenced(self, meter: MeterId) -> bool:
+        """Return whether a meter is not commanded."""
+        return not self.commands or meter in self.fenced
+
+    def reported(self, meter: MeterId, highest: Epoch) -> list[Effect[Change]]:
+        """Handle the highest epoch that a meter reports: one meter's word ends the commands to it alone."""
+        if highest > self.own:
+            self.fenced[meter] = highest
+        else:
+            self.fenced.pop(meter, None)
+        return []
+
+    def begin(self, counter: int) -> list[Effect[Change]]:
+        """Do nothing: only a grant begins an epoch."""
+        del counter
+        return []
+
+    def above(self, meter: MeterId, epoch: Epoch) -> list[Effect[Change]]:
+        """Stop to command a meter whose sequence numbers are used up, until the next grant."""
+        self.fenced[meter] = epoch
+        return []
 
 
 def _key(meter: MeterId) -> str:

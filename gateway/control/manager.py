@@ -19,14 +19,15 @@ from commonwatt.protocol.controller_commands import Strategy
 from commonwatt.protocol.sharing_words import Why
 from commonwatt.protocol.topics import COMMANDS, meter_down
 from commonwatt.town.registry import RegisteredMeter
-from gateway.changes import Change, Desired, MeterInfo
-from gateway.control.epochs import MAX_COUNTER, Epochs
+from gateway.changes import Change, Desired, ForgetDesired, MeterInfo
+from gateway.control.epochs import MAX_COUNTER, Epochs, GrantedEpochs
 from gateway.control.lifetimes import LIFETIMES, MANY_TIMES, UNKNOWN, resend_after_s
 from gateway.control.meter_view import INITIALIZE_AGAIN_S, CommandNote, Counts, MeterView
 from gateway.control.plausibility import Recorded
 from gateway.control.sharing import RENEWED_S, REWEIGH, BatteryState, Decision, decide, reasons
 from gateway.control.strategies import COMPARING
 from gateway.stored import KeptMeters
+from gateway.takeover.member import Member
 
 # Seconds until share_power_on ends unless renewed, and the seconds left at which it is renewed.
 SHARE_FOR_S, RENEW_S = LIFETIMES[Kind.SHARING].for_s, LIFETIMES[Kind.SHARING].renew_s
@@ -62,6 +63,7 @@ class Manager:
         microgrid: MicrogridId,
         store: KeptMeters,
         registry: dict[MeterId, RegisteredMeter],
+        member: Member | None = None,
     ) -> None:
         self.counts = Counts()
         self.notes: deque[CommandNote] = deque(maxlen=20)
@@ -78,7 +80,7 @@ class Manager:
         self._desired = {(d.meter, d.kind): d for d in store.desired()}
         self._sent: dict[tuple[MeterId, Kind], tuple[EpochSeconds, int]] = {}
         self._number = 0
-        self.epochs = Epochs(store, registry)
+        self.epochs = Epochs(store, registry) if member is None else GrantedEpochs(member)
         self._registry = registry
         said = {info.meter: info for info in store.meters()}
         self.meters = {meter: MeterView(info=said.get(meter)) for meter in registry}
@@ -134,7 +136,7 @@ class Manager:
         view.info = info
         view.answered = view.answered or outcome.cmd == ("stop" if meter in self.stopped else "initialize")
         raised = self.epochs.reported(meter, max([outcome.epoch, *(held.epoch for held in outcome.held.values())]))
-        if meter in self.epochs.fenced:
+        if self.epochs.is_fenced(meter):
             return effects
         effects += raised
         if raised:
@@ -183,6 +185,14 @@ class Manager:
         effects = self.epochs.begin(counter)
         return effects + [e for meter in self.meters for e in self._order_again(meter, now)] if effects else []
 
+    def begin(self, now: Now) -> list[Effect[Change]]:
+        """Begin under a new grant: what the meters hold is the truth, and what was once desired here is forgotten."""
+        self._desired, self._sent = {}, {}
+        self._began = None
+        for view in self.meters.values():
+            view.answered, view.asked = False, None
+        return [Write(ForgetDesired()), *self.resend(now)]
+
     # Desired states
 
     def share_if_changed(self, now: Now) -> list[Effect[Change]]:
@@ -229,10 +239,11 @@ class Manager:
         self._began = now if self._began is None else self._began
         if now - self._began > self._level_good_for_s:
             return False
-        known = self.batteries(now).keys() | self.epochs.fenced.keys()
+        known = self.batteries(now).keys()
         return any(
-            registered.battery_capacity_mwh is not None and not registered.replaced and meter not in known
+            registered.battery_capacity_mwh is not None and not registered.replaced and not self.epochs.is_fenced(meter)
             for meter, registered in self._registry.items()
+            if meter not in known
         )
 
     @property
@@ -303,7 +314,7 @@ class Manager:
         states = {}
         for meter, view in self.meters.items():
             info = view.info
-            if meter in self.epochs.fenced:
+            if self.epochs.is_fenced(meter):
                 continue
             if info is None or info.minimum_percent is None or info.capacity is None or view.level is None:
                 continue
@@ -353,7 +364,7 @@ class Manager:
         """Initialize meters that have not answered, or stop them; send unconfirmed commands again, until their end."""
         effects: list[Effect[Change]] = []
         for meter, view in self.meters.items():
-            if meter in self.epochs.fenced:
+            if self.epochs.is_fenced(meter):
                 continue
             if not view.answered and (view.asked is None or now - view.asked >= INITIALIZE_AGAIN_S):
                 view.asked = now
@@ -389,7 +400,7 @@ class Manager:
         return [Write(desired)]
 
     def _send(self, desired: Desired, now: Now) -> list[Effect[Change]]:
-        if desired.value == UNKNOWN or desired.meter in self.epochs.fenced:
+        if desired.value == UNKNOWN or self.epochs.is_fenced(desired.meter):
             return []
         key = (desired.meter, desired.kind)
         _, times = self._sent.get(key, (0, 0))

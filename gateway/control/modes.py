@@ -89,6 +89,9 @@ class Modes:
         self.manager = manager  # keeps the meters in their desired states
         self._requests = requests
         self._microgrid = microgrid
+        # Whether the boundary is another controller's: no switch and no limit is commanded, and sharing is decided as
+        # connected, since the minima are floors (docs/controllers.md, R12).
+        self._is_hosted = microgrid != settings.microgrid
         # The id of a request to the boundary ends with its time, so that its answer, too, says how old it may be.
         self._request = f"{settings.controller}-boundary-"
         self._stable_s = settings.stable_voltage_s
@@ -149,7 +152,7 @@ class Modes:
             answered: The id of the command that the report answers; empty: it is an event.
             good: Whether the reported voltage and frequency allow to close the switch; true without such figures.
         """
-        if meter not in self._boundaries or time < self.manager.meters[meter].bits_time:
+        if self._is_hosted or meter not in self._boundaries or time < self.manager.meters[meter].bits_time:
             return []
         if not self._is_of_the_present(time, now, answered):
             self._unsure |= {meter}
@@ -219,7 +222,8 @@ class Modes:
         if now.trust is Trust.NONE:
             return []  # By a clock that nothing confirms, a state that has ended may seem to be in force.
         held = [(meter, Kind.REDUCING) for meter in sorted(self._reducible)]
-        held += [(meter, Kind.ISOLATED) for meter in (*sorted(self._sensors), *self._rotation.meters)]
+        switches = () if self._is_hosted else sorted(self._sensors)
+        held += [(meter, Kind.ISOLATED) for meter in (*switches, *self._rotation.meters)]
         in_force = [(meter, kind) for meter, kind in held if self.manager.holds(meter, kind, now)]
         renewed = [effect for meter, kind in in_force for effect in self.manager.keep(meter, kind, True, now)]
         return renewed + self._limit(now)
@@ -234,13 +238,15 @@ class Modes:
 
     def _limit(self, now: Now) -> list[Effect[Change]]:
         """Keep the import limit at the boundary meter that measures the import (A2, A8)."""
+        if self._is_hosted:
+            return []
         limit = self.states.import_limit_w_at(now)
         on = False if limit is None else str(limit)
         return [e for meter in sorted(self._intake) for e in self.manager.keep(meter, Kind.IMPORT_LIMIT, on, now)]
 
     def ask(self, now: Now) -> list[Effect[Change]]:
         """Request the state of the boundary while the microgrid is not connected, or its state is not sure."""
-        if not self._unsure and self.wish(now).phase in (None, Phase.CONNECTED):
+        if self._is_hosted or (not self._unsure and self.wish(now).phase in (None, Phase.CONNECTED)):
             return []
         if 0 <= now - self._asked < SENSE_S:
             return []
@@ -330,7 +336,7 @@ class Modes:
         """Have batteries share as in the phase that is in force, while none is known as they do; permit no close."""
         in_force = self._in_force(phase)
         self.manager.island = in_force in ISLAND
-        self.manager.waits = in_force is None and bool(self._boundaries)
+        self.manager.waits = in_force is None and bool(self._boundaries) and not self._is_hosted
         self.manager.no_permit = frozenset(self._boundaries if phase is None else ())
 
     def _is_island(self, now: Now) -> bool:

@@ -33,7 +33,7 @@ class Requests:
         return [
             self._manager.command(meter, "get", what="levels")
             for meter, view in self._manager.meters.items()
-            if meter not in self._manager.epochs.fenced
+            if not self._manager.epochs.is_fenced(meter)
             and view.info is not None
             and view.info.capacity is not None
             and (meter in near or now - view.level_heard >= levels_s)
@@ -45,14 +45,14 @@ class Requests:
             self._manager.command(meter, "get", what=what)
             for meter in meters
             for what in ("records", "events")
-            if meter not in self._manager.epochs.fenced
+            if not self._manager.epochs.is_fenced(meter)
             if (view := self._manager.meters.get(meter)) and view.info is not None and not view.info.push
         ]
 
     def probe(self, count: int) -> list[Effect[Change]]:
         """Request the state of some meters: of the one heard last, which answers if any does, and of others in turn."""
         views = self._manager.meters
-        meters = [meter for meter in views if meter not in self._manager.epochs.fenced]
+        meters = [meter for meter in views if not self._manager.epochs.is_fenced(meter)]
         last = max(meters, key=lambda meter: views[meter].heard or 0, default=None)
         others = [meter for meter in meters if meter != last]
         asked = [others[(self._probed + n) % len(others)] for n in range(min(count - 1, len(others)))]
@@ -61,6 +61,6 @@ class Requests:
 
     def states(self, meters: Collection[MeterId], name: str = "") -> list[Effect[Change]]:
         """Request the state of meters; ``name`` is the requests' id, empty: a number for each."""
-        fenced = self._manager.epochs.fenced
+        is_fenced = self._manager.epochs.is_fenced
         named = {"id": name} if name else {}
-        return [self._manager.command(meter, "get", what="state", **named) for meter in meters if meter not in fenced]
+        return [self._manager.command(meter, "get", what="state", **named) for meter in meters if not is_fenced(meter)]

@@ -10,8 +10,15 @@ from commonwatt.model.blocks import flags_of, mask_of
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.now import Now, Trust
 from commonwatt.model.units import SLOTS, ControllerId, MicrogridId
-from commonwatt.protocol.commands import Kind
-from commonwatt.protocol.controller_commands import ACTIONS, Action, BlockMask, ControllerCommand, ControllerOutcome
+from commonwatt.protocol.commands import Epoch, Kind
+from commonwatt.protocol.controller_commands import (
+    ACTIONS,
+    HOSTED,
+    Action,
+    BlockMask,
+    ControllerCommand,
+    ControllerOutcome,
+)
 from commonwatt.protocol.topics import OUTCOMES, gateway_up
 from gateway.changes import Change, Setting
 from gateway.control.modes import Modes
@@ -22,6 +29,9 @@ from gateway.relay.relay import MAX_WANTED, Relay
 from gateway.stored import Stored
 
 KEPT_OUTCOMES = 100  # outcomes stored, also across restarts, so that a repeated command is not carried out again
+
+
+_WITHOUT_MANAGING = (Action.GET, Action.SYSTEM_INFO, Action.RATES)  # commands that concern no meter's state
 
 
 class UtilityCommands:
@@ -63,6 +73,11 @@ class UtilityCommands:
         # Without a trusted clock no command expires: a late command of the utility does no harm.
         if command.until <= now and now.trust >= Trust.HARDWARE:
             return [self._publish(ControllerOutcome(id=command.id, cmd=command.cmd, result="expired", time=now))]
+        if command.cmd == HOSTED and command.command is not None:
+            return self._hosted(command, command.command, now)
+        epochs = self._modes.manager.epochs
+        if not epochs.commands and command.cmd not in _WITHOUT_MANAGING:
+            return self._not_managed(command, epochs.deposed_by, now)
         if command.cmd == Action.GET:
             # A repeated get is harmless and may find data that has come since: its outcome is not stored.
             return self._get(command, now)
@@ -77,6 +92,24 @@ class UtilityCommands:
         )
         effects = self._set(command, now) if is_known else []
         return [*effects, self._remember(outcome), self._publish(outcome)]
+
+    def _hosted(self, command: ControllerCommand, wrapped: ControllerCommand, now: Now) -> list[Effect[Change]]:
+        """Carry out a command for a microgrid that this controller manages for another one, under the named epoch."""
+        epochs = self._modes.manager.epochs
+        if command.microgrid != self._microgrid:
+            return [self._refused(command, f"{command.microgrid} is not managed here", now)]
+        if epochs.commands and command.epoch != epochs.own:
+            return [self._refused(command, f"the epoch is {list(epochs.own)}", now)]
+        return [] if wrapped.cmd == HOSTED else self.do(wrapped, now)
+
+    def _not_managed(self, command: ControllerCommand, by: Epoch | None, now: Now) -> list[Effect[Change]]:
+        """Refuse a command if another controller manages the microgrid; until that is known, the utility waits."""
+        return [] if by is None else [self._refused(command, f"deposed by {list(by)}", now)]
+
+    def _refused(self, command: ControllerCommand, reason: str, now: Now) -> Publish:
+        return self._publish(
+            ControllerOutcome(id=command.id, cmd=command.cmd, result="refused", reason=reason, time=now)
+        )
 
     def _info(self, now: Now) -> dict[str, str | int]:
         manager, view = self._modes.manager, self._modes.view(now)

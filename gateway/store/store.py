@@ -37,6 +37,7 @@ from gateway.changes import (
     Desired,
     DropBackup,
     DropDamaged,
+    ForgetDesired,
     ForgetMore,
     ForgetRelayed,
     MeterInfo,
@@ -285,6 +286,11 @@ class Store(StoreReads):
         pair = (*change.epoch, change.seq)
         end = (change.until, change.weight, change.confirmed)
         self._insert("REPLACE", "desired", (signed64(change.meter), change.kind, change.value, *pair, *end))
+
+    @_apply.register
+    def _(self, change: ForgetDesired) -> None:
+        del change
+        self._db.execute("DELETE FROM desired")
 
     @_apply.register
     def _(self, change: Offered) -> None:

@@ -15,6 +15,16 @@ class Kept:
     held: Epoch  # the last epoch granted to this controller; counter 0: none
     highest: Epoch  # the highest epoch known to be granted, to whomever
 
+    def text(self) -> str:
+        """Return the text of a setting that keeps it."""
+        return ",".join(map(str, (*self.held, *self.highest)))
+
+    @staticmethod
+    def read(text: str) -> "Kept":
+        """Return what ``text`` wrote."""
+        held, rank, highest, of = map(int, text.split(","))
+        return Kept((held, rank), (highest, of))
+
 
 @dataclass(frozen=True)
 class Keep:
@@ -30,6 +40,7 @@ class Begin:
 
     microgrid: MicrogridId
     epoch: Epoch
+    why: str  # why it manages, for people
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,16 @@ class Member:
             meters=self.means.connected if self.means else 0,
         )
 
+    def restore(self, kept: Kept) -> None:
+        """Go on from what the store has, since it did not take what was to be kept."""
+        self.kept = kept
+        self._doubt()
+
+    def may_command(self, now: float) -> bool:
+        """Return whether it manages the microgrid now; after a pause it does not know."""
+        self._wake(now)
+        return self.commands
+
     # Time
 
     def tick(self, now: float) -> list[Effect]:
@@ -186,7 +196,7 @@ class Member:
             return []
         lost = self.watched
         if lost is None:
-            return self._claim_above([]) if self._nobody_else() else []
+            return self._claim_above([], "nobody else manages it") if self._nobody_else() else []
         if not (self.signs.lines[lost].suspect(self.now) or self._fails(lost)):
             return []
         alive = (name for name in self.post.others if name != lost and self.signs.lines[name].alive(self.now))
@@ -214,28 +224,29 @@ class Member:
             self._claim_after = self.now + (BEAT_S if claim.refused else 0)
             return []
         if fails and claim.is_granted(self._reports.needed):
-            return self._claim_above(claim.epochs)
+            seen = f"{claim.asked} saw the same" if claim.vote == "lost" else "its meters have no answer of it"
+            return self._claim_above(claim.epochs, f"{claim.lost} can't command it, and {seen}")
         asks_meters = claim.asked is None or claim.vote == "nothing" or (fails and claim.vote is None)
         if not asks_meters or self.now - claim.meters_asked <= METER_ANSWER_S + 1:
             return []
         claim.meters_asked = self.now
         return self._ask_meters(claim.lost)
 
-    def _claim_above(self, epochs: list[Epoch]) -> list[Effect]:
+    def _claim_above(self, epochs: list[Epoch], why: str) -> list[Effect]:
         known = max([self.kept.highest, *(epoch for epoch in epochs if epoch[0] <= self.kept.highest[0] + EPOCH_STEP)])
         # A store without a grant may be a new one: the one before it may have granted what nobody saw.
         more = self._boot % FIRST_STEPS if self.kept.held[0] <= 1 else 0
-        return self._hold((self._reports.above(known) + more, self.post.ranks[self.post.own]))
+        return self._hold((self._reports.above(known) + more, self.post.ranks[self.post.own]), why)
 
     # Epochs
 
-    def _hold(self, epoch: Epoch) -> list[Effect]:
+    def _hold(self, epoch: Epoch, why: str = "") -> list[Effect]:
         """Manage the microgrid under a new epoch from now on."""
         self.kept = Kept(epoch, epoch)
         self.sure, self.claim, self._yielding = True, None, None
         self._return_after, self._failed_returns = self.now, 0
         tell = [Tell(name, self.known()) for name in (*self.post.others, UTILITY)]
-        return [Keep(self.post.microgrid, self.kept), Begin(self.post.microgrid, epoch), *tell]
+        return [Keep(self.post.microgrid, self.kept), Begin(self.post.microgrid, epoch, why), *tell]
 
     def _adopt(self, epoch: Epoch) -> list[Effect]:
         """Know a higher epoch; a manager is deposed by it."""
@@ -349,7 +360,7 @@ class Member:
         """Take a microgrid that the manager or the utility gives, unless more is known here."""
         is_mine = epoch[1] == self.post.ranks[self.post.own]
         if is_mine and self.kept.highest < epoch and self.kept.highest <= replaces and self.means:
-            return self._hold(epoch)
+            return self._hold(epoch, "the utility granted it" if sender == UTILITY else f"{sender} gave it back")
         return [Tell(sender, self.known())]
 
     def meter_said(self, meter: MeterId, epoch: Epoch, now: float, acknowledged: bool | None = None) -> list[Effect]:

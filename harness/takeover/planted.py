@@ -26,8 +26,8 @@ def _not_durable() -> Iterator[None]:
     """A claim is not durable before its first command."""
     hold = Member._hold
 
-    def forgetting(self: Member, epoch: Epoch) -> list[Effect]:
-        return [effect for effect in hold(self, epoch) if not isinstance(effect, Keep)]
+    def forgetting(self: Member, epoch: Epoch, why: str) -> list[Effect]:
+        return [effect for effect in hold(self, epoch, why) if not isinstance(effect, Keep)]
 
     with patch.object(Member, "_hold", forgetting):
         yield

@@ -131,7 +131,7 @@ class Small:
             match effect:
                 case Keep(_, kept):
                     self.stores[name] = kept
-                case Begin(_, epoch):
+                case Begin(_, epoch, _):
                     self.must(epoch not in self.grants, f"I-b: {epoch} was granted twice")
                     self.grants[epoch] = name
                 case Tell(to, message) if to != "utility":

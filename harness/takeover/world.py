@@ -340,7 +340,7 @@ class World:
                     if not machine.older and self.now > 100:
                         machine.older = deepcopy(machine.store)
                     machine.store[microgrid] = kept
-                case Begin(microgrid, epoch):
+                case Begin(microgrid, epoch, _):
                     self._begin(name, microgrid, epoch)
                 case Tell(to, message):
                     self.send(name, to, partial(self._hear, name, to, message))

@@ -1,0 +1,334 @@
+"""A gateway's part in its cliques, in the shell: datagrams, time, the durable epochs, and questions to meters.
+
+``gateway.takeover`` decides; this carries it out. What is to be kept is committed to the store of the controller's own
+microgrid before anything that follows is done.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from commonwatt.cliques.signs import NUMBERS, RESTART, Beat
+from commonwatt.cliques.warm import warm_meters
+from commonwatt.config.settings import GatewaySettings
+from commonwatt.model.byte_count import ByteCount
+from commonwatt.model.effects import Publish
+from commonwatt.model.exceptions import ConfigError, ProtocolError
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import ControllerId, MicrogridId
+from commonwatt.network.clique_socket import CliqueSocket
+from commonwatt.protocol.clique_messages import CliqueMessage, SendBeat, Tell
+from commonwatt.protocol.commands import Command, Outcome
+from commonwatt.protocol.json_messages import unpack_json
+from commonwatt.protocol.topics import COMMANDS, OUTCOMES, meter_down, parse_meter_up
+from commonwatt.sqlite.damage import SqliteError
+from commonwatt.town.clique_file import CliqueFile, Group, load_cliques, parties
+from commonwatt.town.registry import RegisteredMeter, load_registry
+from gateway.changes import Setting
+from gateway.events import FromMeter
+from gateway.hosted_store import HostedStore
+from gateway.stored import KeptSettings
+from gateway.takeover.controller import Takeover
+from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept
+from gateway.takeover.hearing import Hearing
+from gateway.takeover.member import Member, Post
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.1  # real seconds between two steps
+_BOOT = "boot"  # name of the setting that counts the starts
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the clique needs of the shell."""
+
+    store: Callable[[], HostedStore]  # the own microgrid's store
+    publish: Callable[[Publish], object]  # sends a message to a meter
+    begin: Callable[[MicrogridId], object]  # lets the core begin to manage a microgrid
+    is_connected: Callable[[], bool]  # whether the connection to the own broker is open
+    commits: Callable[[MicrogridId], bool]  # whether a microgrid's store takes commits
+
+
+class Clique:
+    """The part of one gateway in its cliques.
+
+    Args:
+        settings: The gateway's settings.
+        file: Its cliques.
+        meters: The meters of each microgrid that it may manage.
+        store: The store of its own microgrid.
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        file: CliqueFile,
+        meters: Mapping[MicrogridId, dict[MeterId, RegisteredMeter]],
+        store: KeptSettings,
+    ) -> None:
+        self.meters = meters  # the meters of each microgrid that it may manage
+        self._own, self._listen, self._rank = settings.controller, settings.beats, file.rank
+        self._boot = int(store.setting(_BOOT) or 0) + 1
+        names = {name for group in file.groups for name, order in group.orders.items() if self._own in order}
+        self._durable = {name: _kept(store, name, file.rank, is_own=name == self._own) for name in names}
+        self._kept_in: object = None  # the store that has them; it changes when it was opened again
+        now = self._now()
+        self._groups = [self._takeover(group, now) for group in file.groups]
+        self.members: dict[MicrogridId, Member] = {
+            name: member for group in self._groups for name, member in group.members.items()
+        }
+        self._hearing = {name: Hearing(_warm(meters[name])) for name in self.members}
+        self._group_of = {name: at for at, group in enumerate(self._groups) for name in group.members}
+        self._socket = CliqueSocket(self._own, file.rank, parties(file), self._beat, self._message, self._now)
+        self._hooks: Hooks | None = None
+        self._was_connected = False
+        self._asked = 0
+        self.why: dict[MicrogridId, str] = {}  # why it manages what it manages, for people
+
+    @classmethod
+    def load(cls, settings: GatewaySettings, store: KeptSettings, own: dict[MeterId, RegisteredMeter]) -> Self | None:
+        """Read the clique's file and the registries of the other microgrids; ``None``: the settings have no clique.
+
+        Raises:
+            ConfigError: A file is missing or wrong.
+        """
+        if settings.clique is None:
+            return None
+        if settings.beats is None:
+            raise ConfigError("the setting clique needs beats, such as 0.0.0.0:8885")
+        file = load_cliques(settings.clique)
+        if file.own != settings.controller:
+            raise ConfigError(f"{settings.clique}: is of {file.own}, but this gateway is {settings.controller}'s")
+        names = {name for group in file.groups for name, order in group.orders.items() if settings.controller in order}
+        meters = {name: own if name == settings.microgrid else _others(settings, name) for name in sorted(names)}
+        return cls(settings, file, meters, store)
+
+    def _takeover(self, group: Group, now: float) -> Takeover:
+        ranks = {other.name: other.rank for other in group.others} | {self._own: self._rank}
+        posts = [
+            Post(
+                microgrid=name,
+                own=self._own,
+                order=order,
+                ranks={each: ranks[each] for each in order},
+                meters=len(self.meters[name]),
+            )
+            for name, order in group.orders.items()
+            if self._own in order
+        ]
+        return Takeover(self._own, posts, self._durable, self._boot * RESTART % NUMBERS, now)
+
+    # The shell
+
+    async def run(self, hooks: Hooks) -> None:
+        """Beat, watch, vote, claim and give back, for ever.
+
+        Raises:
+            OSError: The address for beats is in use.
+        """
+        self._hooks = hooks
+        assert self._listen is not None
+        await self._socket.open(self._listen)
+        while True:
+            if self._keeps_all(hooks):
+                self._step(hooks)
+            await asyncio.sleep(TICK_S)
+
+    def leave(self) -> None:
+        """Tell the others that it stops and will be back, and close."""
+        for at, group in enumerate(self._groups):
+            for effect in group.leave():
+                self._send(at, effect)
+        self._socket.close()
+
+    def _keeps_all(self, hooks: Hooks) -> bool:
+        """Return whether the present store has the number of this start and all epochs; another one gets them."""
+        store = hooks.store()
+        if store.opening or store.store is self._kept_in:
+            return self._kept_in is not None
+        try:
+            kept = [Setting(_key(name), each.text()) for name, each in self._durable.items()]
+            store.store.commit([Setting(_BOOT, str(self._boot)), *kept])
+        except SqliteError as error:
+            log.error("the epochs can't be kept (%s): nothing is commanded", error)
+            return False
+        self._kept_in = store.store
+        return True
+
+    def _keep(self, store: HostedStore, microgrid: MicrogridId, kept: Kept) -> bool:
+        """Make an epoch durable; return whether it is. Otherwise go on from the one before."""
+        try:
+            if store.opening:
+                raise SqliteError("the store is not open")
+            store.store.commit([Setting(_key(microgrid), kept.text())])
+        except SqliteError as error:
+            log.error("%s: its epoch can't be kept (%s): it is not commanded", microgrid, error)
+            self.members[microgrid].restore(self._durable[microgrid])
+            return False
+        self._durable[microgrid] = kept
+        return True
+
+    def _step(self, hooks: Hooks) -> None:
+        now, is_connected = self._now(), hooks.is_connected()
+        if self._was_connected and not is_connected:
+            for hearing in self._hearing.values():
+                hearing.lost()
+        self._was_connected = is_connected
+        for name, member in self.members.items():
+            hearing, manages = self._hearing[name], member.commands
+            member.means.able = is_connected and hearing.is_able(now, manages=manages)
+            member.means.connected = hearing.reached(now, manages=manages)
+            member.means.commits = hooks.commits(name) and hooks.commits(self._own)
+            if is_connected:
+                self._ask(hooks, name, hearing.due(now, manages=manages), None)
+        for at, group in enumerate(self._groups):
+            self._perform(at, group.tick(now))
+
+    def permits(self, message: Publish) -> bool:
+        """Return whether a message to a meter may be sent: no command after a pause, or of a deposed manager."""
+        parts = message.topic.split("/")
+        if parts[-1] != COMMANDS or parts[1] not in self.members:
+            return True
+        return self.members[parts[1]].may_command(self._now())
+
+    def heard(self, event: FromMeter) -> None:
+        """Take a message of a meter, before the core does."""
+        parsed = parse_meter_up(event.topic)
+        if parsed is None or parsed.meter not in self.meters.get(parsed.microgrid, {}):
+            return
+        now = self._now()
+        self._hearing[parsed.microgrid].heard(parsed.meter, now)
+        if parsed.leaf != OUTCOMES:
+            return
+        try:
+            outcome = unpack_json(Outcome, event.payload)
+        except ProtocolError:
+            return  # The core keeps it for inspection.
+        epoch = max([outcome.epoch, *(held.epoch for held in outcome.held.values())])
+        member = self.members[parsed.microgrid]
+        said = member.meter_said(parsed.meter, epoch, now, outcome.acknowledged)
+        self._perform(self._group_of[parsed.microgrid], said)
+
+    def _beat(self, group: int, sender: ControllerId, beat: Beat) -> None:
+        self._perform(group, self._groups[group].beat(sender, beat, self._now()))
+
+    def _message(self, group: int, sender: ControllerId, message: CliqueMessage) -> None:
+        self._perform(group, self._groups[group].handle(sender, message, self._now()))
+
+    # Effects
+
+    def _perform(self, group: int, effects: Iterable[Effect]) -> None:
+        """Do what the rules want done, in order; if the store fails, nothing that follows."""
+        hooks = self._hooks
+        if hooks is None:
+            return
+        for effect in effects:
+            match effect:
+                case Keep(microgrid, kept):
+                    if not self._keep(hooks.store(), microgrid, kept):
+                        return
+                case Begin(microgrid, epoch, why):
+                    self.why[microgrid] = why
+                    log.warning("manages %s under epoch %s: %s", microgrid, list(epoch), why)
+                    hooks.begin(microgrid)
+                case AskMeters(microgrid, about, count):
+                    asked = self._hearing[microgrid].nearest(self.meters[microgrid], count)
+                    self._ask(hooks, microgrid, asked, about)
+                case Tell() | SendBeat():
+                    self._send(group, effect)
+
+    def _send(self, group: int, effect: Effect) -> None:
+        if isinstance(effect, Tell | SendBeat):
+            self._socket.send(group, effect)
+
+    def _ask(self, hooks: Hooks, microgrid: MicrogridId, meters: Iterable[MeterId], about: ControllerId | None) -> None:
+        """Ask meters which epoch they hold, and whether a controller still acknowledges."""
+        for meter in meters:
+            self._asked += 1
+            question = Command(
+                id=f"{self._own}-manager-{self._asked}",
+                cmd="get",
+                issuer=self._own,
+                epoch=(0, 0),
+                what="manager",
+                about=about,
+            )
+            hooks.publish(Publish(meter_down(microgrid, meter, COMMANDS), question.pack(), qos=0))
+
+    # What is shown
+
+    def view(self) -> dict[str, object]:
+        """Return what /status shows of it, as JSON: of each microgrid, and of each line."""
+        now = self._now()
+        lines = [(at, name, line) for at, group in enumerate(self._groups) for name, line in group.signs.lines.items()]
+        return {
+            "microgrids": {name: self._viewed(member) for name, member in self.members.items()},
+            "others": {
+                name: {
+                    "heard_s": None if line.since is None else round(now - line.heard, 1),
+                    "lost": line.lost(now),
+                    "deadline_s": line.deadline_s(now),
+                }
+                for _, name, line in lines
+            },
+            "refused_datagrams": dict(self._socket.refused),
+        }
+
+    def _viewed(self, member: Member) -> dict[str, object]:
+        kept = member.kept
+        holder = self._own if member.commands else member.watched
+        return {
+            "manager": holder,
+            "manages": member.commands,
+            "epoch": list(kept.highest),
+            "held": list(kept.held),
+            "why": self.why.get(member.post.microgrid, "") if member.commands else "",
+            "order": list(member.post.order),
+            "reached": member.means.connected,
+            "able": bool(member.means),
+            "claims": member.claim is not None,
+        }
+
+    @property
+    def byte_count(self) -> ByteCount:
+        """The bytes of its datagrams."""
+        return self._socket.byte_count
+
+    @staticmethod
+    def _now() -> float:
+        return time.monotonic()
+
+
+def _others(settings: GatewaySettings, microgrid: MicrogridId) -> dict[MeterId, RegisteredMeter]:
+    path = beside(settings.registry, microgrid)
+    registry = load_registry(path)
+    if registry.microgrid != microgrid:
+        raise ConfigError(f"{path}: is for microgrid {registry.microgrid}, but its name says {microgrid}")
+    return {meter.id: meter for meter in registry.meters}
+
+
+def beside(path: Path, microgrid: MicrogridId) -> Path:
+    """Return the file of another microgrid beside the own one's, such as ``registry-r002.json``."""
+    return path.with_name(f"{path.stem}-{microgrid}{path.suffix}")
+
+
+def _warm(meters: Mapping[MeterId, RegisteredMeter]) -> tuple[MeterId, ...]:
+    installed = {i: meter for i, meter in meters.items() if not meter.replaced}
+    return warm_meters({i: meter.battery_capacity_mwh is not None for i, meter in installed.items()})
+
+
+def _kept(store: KeptSettings, microgrid: MicrogridId, rank: int, *, is_own: bool) -> Kept:
+    """Return what the store has; without anything, a microgrid's own controller has its first epoch."""
+    text = store.setting(_key(microgrid))
+    if text is not None:
+        return Kept.read(text)
+    return Kept((1, rank), (1, rank)) if is_own else Kept((0, rank), (0, 0))
+
+
+def _key(microgrid: MicrogridId) -> str:
+    return f"clique:{microgrid}"

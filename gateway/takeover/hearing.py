@@ -1,0 +1,57 @@
+"""Which meters of a microgrid a controller reaches: by what they send, and by questions to those that are silent.
+
+The warm meters count alone, since the others have no session with a controller to which they do not send. A question to
+a meter without a session costs nothing on the line: the broker has nobody to send it to.
+"""
+
+from collections.abc import Collection
+
+from commonwatt.model.ids import MeterId
+
+MANAGED_S = 180.0  # seconds without a message after which a meter counts as not reached, where it is commanded
+HOSTED_S = 7_200.0  # the same elsewhere: each question costs bytes
+ASK_AGAIN_S = 15.0  # seconds between two questions to the same meter
+MOST_AT_ONCE = 20  # questions in one step
+
+
+class Hearing:
+    """The meters of one microgrid at one controller.
+
+    Args:
+        meters: Its warm meters.
+    """
+
+    def __init__(self, meters: Collection[MeterId]) -> None:
+        self.meters = frozenset(meters)
+        self._heard: dict[MeterId, float] = {}
+        self._asked: dict[MeterId, float] = {}
+
+    def heard(self, meter: MeterId, now: float) -> None:
+        """Note a message of a meter."""
+        self._heard[meter] = now
+
+    def lost(self) -> None:
+        """Forget all: the own broker, with its sessions, is gone."""
+        self._heard.clear()
+        self._asked.clear()
+
+    def reached(self, now: float, *, manages: bool) -> int:
+        """Return how many of the warm meters are reached."""
+        silent_s = MANAGED_S if manages else HOSTED_S
+        return sum(now - self._heard.get(meter, -HOSTED_S) < silent_s for meter in self.meters)
+
+    def is_able(self, now: float, *, manages: bool) -> bool:
+        """Return whether two thirds of them are reached."""
+        return self.reached(now, manages=manages) * 3 >= len(self.meters) * 2
+
+    def due(self, now: float, *, manages: bool) -> list[MeterId]:
+        """Return the meters to ask now, and note it."""
+        quiet_s = (MANAGED_S if manages else HOSTED_S) / 2
+        silent = (meter for meter in self.meters if now - self._heard.get(meter, -HOSTED_S) >= quiet_s)
+        due = [meter for meter in silent if now - self._asked.get(meter, -ASK_AGAIN_S) >= ASK_AGAIN_S][:MOST_AT_ONCE]
+        self._asked.update(dict.fromkeys(due, now))
+        return due
+
+    def nearest(self, meters: Collection[MeterId], count: int) -> list[MeterId]:
+        """Return the meters that were heard last, as many as asked for; all are known by their last messages."""
+        return sorted(meters, key=lambda meter: self._heard.get(meter, -HOSTED_S), reverse=True)[:count]
