@@ -89,7 +89,7 @@ class Service:
             health=self._health,
         )
         self._jobs = Jobs(settings, database, clock, self._ingest, self._metrics)
-        self._takeover = self._load_takeover()
+        self._takeover = self._ingest.takeover = self._load_takeover()
         self._timekeeper = Timekeeper(clock, is_right=settings.clock_is_right)
         self._look_at_clock()
         self._link = MqttLink(
