@@ -189,6 +189,7 @@ class Manager:
         """Begin under a new grant: what the meters hold is the truth, and what was once desired here is forgotten."""
         self._desired, self._sent = {}, {}
         self._began = None
+        self.epochs.fenced = {meter: of for meter, of in self.epochs.fenced.items() if of > self.epochs.own}
         for view in self.meters.values():
             view.answered, view.asked = False, None
         return [Write(ForgetDesired()), *self.resend(now)]

@@ -21,6 +21,9 @@ PARTS = {
     "dpkg-deb": ("dpkg", ()),
     "/usr/bin/python3.11": ("python3.11", ()),
     "cc": ("gcc libc6-dev", ()),
+    "ip": ("iproute2", ("/usr/sbin", "/sbin")),
+    "unshare": ("util-linux", ()),
+    "nsenter": ("util-linux", ()),
     "chromium": ("chromium", ()),
     "initdb": (
         "postgresql",

@@ -1,0 +1,163 @@
+"""A town of three controllers that take over for each other: its files, and its parts on machines of their own."""
+
+import json
+import subprocess
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from commonwatt.protocol.topics import UTILITY
+from commonwatt.site.places import HEAD_END
+from commonwatt.town.town import Town as Registered
+from harness.network.waiting import ended, eventually
+from harness.takeover.real.namespaces import Machines
+from harness.takeover.real.register import registered
+from harness.takeover.real.watched import Commanded, read
+
+NAMES = ("r001", "r002", "r003")
+RANKS = {name: rank for rank, name in enumerate(NAMES, 1)}
+METERS = "meters"
+GATEWAY_HTTP, UTILITY_HTTP, METERS_HTTP = "127.0.0.1:9101", "127.0.0.1:8080", "127.0.0.1:9102"
+STOP_WITHIN_S = 10.0
+START_S = 40.0  # seconds within which all parts run and all meters are initialized
+RESTART_S = 0.2  # seconds until systemd starts a process again
+
+
+def gateway(name: str) -> str:
+    """Return the part that is the gateway of a controller."""
+    return f"{name} gateway"
+
+
+def broker(name: str) -> str:
+    """Return the part that is the broker of a controller."""
+    return f"{name} broker"
+
+
+UTILITY_PARTS = (broker(HEAD_END), UTILITY)
+
+
+class Town:
+    """The town; nothing runs until it is started.
+
+    Args:
+        folder: The folder of its files; made.
+        return_after_s: Seconds until an owner that is steady gets its microgrid back; ``None``: as in the product.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.machines = Machines((*NAMES, UTILITY, METERS))
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        try:
+            self.town: Registered = registered(folder, self.machines.addresses)
+        except BaseException:
+            self.machines.close()
+            raise
+
+    # Parts.
+
+    @staticmethod
+    def machine_of(part: str) -> str:
+        """Return the machine on which a part runs."""
+        place = part.split()[0]
+        return UTILITY if place == HEAD_END else place
+
+    def start(self, *parts: str) -> None:
+        """Start parts; they need not answer yet."""
+        for part in parts:
+            place, _, kind = part.partition(" ")
+            kind = kind or place
+            command = [kind, "run", "--config", str(self.folder / place / f"{kind}.toml")]
+            code = (
+                "" if part != METERS else f"from harness.takeover.real.watched import watch; watch({str(self._seen)!r})"
+            )
+            self.processes[part] = self.machines.start(self.machine_of(part), command, self.log(part), code)
+
+    def start_all(self, *, utility: bool) -> None:
+        """Start all parts, the utility's or not, and wait until all meters are connected and were initialized."""
+        self.start(*(UTILITY_PARTS if utility else ()), *(part(name) for name in NAMES for part in (broker, gateway)))
+        self.start(METERS)
+        eventually(lambda: self.status(METERS).get("connected") == len(self.meters()), START_S)
+        eventually(lambda: self.holders() == dict.fromkeys(self.meters(), None) | self._own(), START_S)
+
+    def _own(self) -> dict[int, str | None]:
+        return {meter: name for name in NAMES for meter in self.meters(name)}
+
+    def kill(self, part: str) -> None:
+        """Kill a part by SIGKILL."""
+        process = self.processes.pop(part)
+        process.kill()
+        process.wait()
+
+    def stop(self, *parts: str) -> None:
+        """Stop parts by SIGTERM; each must end cleanly."""
+        for part in parts:
+            self.processes[part].terminate()
+        for part in parts:
+            code = ended(self.processes.pop(part), STOP_WITHIN_S)
+            assert code == 0, f"{part} ended with {code}: {self.log(part).read_text()[-3000:]}"
+
+    def log(self, part: str) -> Path:
+        """Return the file of a part's output."""
+        return self.folder / "logs" / f"{part.replace(' ', '-')}.log"
+
+    def died(self) -> list[str]:
+        """Return the parts that ended by themselves."""
+        return [part for part, process in self.processes.items() if process.poll() is not None]
+
+    # What they say.
+
+    def status(self, part: str) -> dict[str, Any]:
+        """Return a part's status; empty while it does not answer."""
+        address = METERS_HTTP if part == METERS else GATEWAY_HTTP
+
+        def ask() -> dict[str, Any]:
+            with urllib.request.urlopen(f"http://{address}/status", timeout=5) as answer:
+                found: dict[str, Any] = json.load(answer)
+                return found
+
+        try:
+            return self.machines.inside(self.machine_of(part), ask)
+        except OSError:
+            return {}
+
+    def meters(self, microgrid: str | None = None) -> list[int]:
+        """Return the meters of a microgrid, or of all."""
+        grids = [self.town.microgrids[name] for name in (NAMES if microgrid is None else (microgrid,))]
+        return [meter.id for grid in grids for meter in grid.meters]
+
+    @property
+    def _seen(self) -> Path:
+        return self.folder / "commanded.jsonl"
+
+    def commanded(self, since: float = 0.0) -> list[Commanded]:
+        """Return what the meters were commanded since a time of the monotonic clock."""
+        return [one for one in read(self._seen) if one.at >= since]
+
+    def holders(self) -> dict[int, str | None]:
+        """Return who commanded each meter last, as the meter obeyed; ``None``: nobody so far."""
+        found: dict[int, str | None] = dict.fromkeys(self.meters())
+        return found | {one.meter: one.issuer for one in self.commanded() if one.obeyed}
+
+    def eventually_held_by(self, holders: dict[str, str], within_s: float) -> None:
+        """Wait until all meters of microgrids obey these controllers."""
+        wanted = {meter: name for grid, name in holders.items() for meter in self.meters(grid)}
+        eventually(lambda: wanted.items() <= self.holders().items(), within_s)
+
+    def close(self) -> None:
+        """End all that was started."""
+        for process in self.processes.values():
+            process.kill()
+        for process in self.processes.values():
+            process.wait()
+        self.processes.clear()
+        self.machines.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
