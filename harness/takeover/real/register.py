@@ -1,5 +1,6 @@
 """The files of the bench's town: the office's, those of the emulated meters, and settings for a small machine."""
 
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +12,11 @@ from commonwatt.site.file import FILE
 from commonwatt.site.office import make_site
 from commonwatt.town.town import Town
 from harness.real import forks
+from harness.takeover.real.cliques import write_cliques
 
 HOUSES = 2  # of each microgrid: each has a battery's meter and another one; two more are at the boundary
 PORT = 8883
+_registering = threading.Lock()  # towns are made by several threads, and the patch is for all of them
 
 _SITE = """
 [site]
@@ -47,13 +50,14 @@ def registered(folder: Path, addresses: Mapping[str, str]) -> Town:
     site = _SITE.format(address=addresses[UTILITY])
     site += "".join(_MICROGRID.format(name=name, houses=HOUSES, address=addresses[name]) for name in names)
     (folder / FILE).write_text(site)
-    with patch("commonwatt.site.office.subprocess.run", forks.run):
+    with _registering, patch("commonwatt.site.office.subprocess.run", forks.run):
         town, _ = make_site(folder, int(time.time()))
     (folder / "meters").mkdir()
     everything = {"microgrids": names, "town": "../town.toml", "http": "127.0.0.1:9102"}
     (folder / "meters" / "meters.toml").write_text(toml_table("[meters]", everything))
     for rank, name in enumerate(names, 1):
         (folder / name / "meters.toml").write_text(_meters(names, name, rank, addresses))
+    write_cliques(folder, names, addresses)
     return town
 
 

@@ -11,6 +11,7 @@ from commonwatt.protocol.topics import UTILITY
 from commonwatt.site.places import HEAD_END
 from commonwatt.town.town import Town as Registered
 from harness.network.waiting import ended, eventually
+from harness.takeover.real.cliques import OPEN
 from harness.takeover.real.namespaces import Machines
 from harness.takeover.real.register import registered
 from harness.takeover.real.watched import Commanded, read
@@ -21,6 +22,8 @@ METERS = "meters"
 GATEWAY_HTTP, UTILITY_HTTP, METERS_HTTP = "127.0.0.1:9101", "127.0.0.1:8080", "127.0.0.1:9102"
 STOP_WITHIN_S = 10.0
 START_S = 40.0  # seconds within which all parts run and all meters are initialized
+SETTLE_S = 120.0  # seconds within which all lines of the clique are known
+LONG_S = 5.0  # a deadline above is one of a line that is not known, or loses beats
 RESTART_S = 0.2  # seconds until systemd starts a process again
 
 
@@ -69,10 +72,13 @@ class Town:
             place, _, kind = part.partition(" ")
             kind = kind or place
             command = [kind, "run", "--config", str(self.folder / place / f"{kind}.toml")]
-            code = (
-                "" if part != METERS else f"from harness.takeover.real.watched import watch; watch({str(self._seen)!r})"
-            )
-            self.processes[part] = self.machines.start(self.machine_of(part), command, self.log(part), code)
+            self.processes[part] = self.machines.start(self.machine_of(part), command, self.log(part), self._code(part))
+
+    def _code(self, part: str) -> str:
+        """Return what runs before a part's main function."""
+        if part == METERS:
+            return f"from harness.takeover.real.watched import watch; watch({str(self._seen)!r})"
+        return OPEN if part.endswith(" broker") else ""
 
     def start_all(self, *, utility: bool) -> None:
         """Start all parts, the utility's or not, and wait until all meters are connected and were initialized."""
@@ -139,6 +145,15 @@ class Town:
         """Return who commanded each meter last, as the meter obeyed; ``None``: nobody so far."""
         found: dict[int, str | None] = dict.fromkeys(self.meters())
         return found | {one.meter: one.issuer for one in self.commanded() if one.obeyed}
+
+    def settle(self, *, utility: bool) -> None:
+        """Wait until each controller has known the lines to the others for a minute, so that its deadline is short."""
+        eventually(lambda: all(self._knows_all(name, utility=utility) for name in NAMES), SETTLE_S)
+
+    def _knows_all(self, name: str, *, utility: bool) -> bool:
+        others: dict[str, dict[str, Any]] = self.status(gateway(name)).get("takeover", {}).get("others", {})
+        lines = [line for other, line in others.items() if utility or other != UTILITY]
+        return bool(lines) and all(line["heard_s"] is not None and line["deadline_s"] < LONG_S for line in lines)
 
     def eventually_held_by(self, holders: dict[str, str], within_s: float) -> None:
         """Wait until all meters of microgrids obey these controllers."""
