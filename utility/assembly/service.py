@@ -5,6 +5,7 @@ import contextlib
 import logging
 import random
 import socket
+import time
 from collections.abc import Iterator
 
 import uvicorn
@@ -39,6 +40,8 @@ from utility.readings.ingest.ingest import Ingest
 from utility.readings.metrics import GatewayMetrics
 from utility.readings.timekeeper import Timekeeper
 from utility.supply.metrics import PlantMetrics
+from utility.takeover.jobs import TICK_S as GRANTS_TICK_S
+from utility.takeover.jobs import GrantsJob
 from utility.webkit.connections import MAX_HEAD_BYTES, bounded, only_ours
 from utility.webkit.proxies import behind
 from utility.webkit.services import Api
@@ -71,6 +74,7 @@ class Service:
     def __init__(self, settings: UtilitySettings, clock: Clock, database: Database, token: str) -> None:
         self._settings = settings
         self._clock = clock
+        self._database = database
         self._metrics = UtilityMetrics()
         database.count_damaged = self._metrics.readings.damaged.inc
         self._health = Health(sqlite_path(settings.database))
@@ -85,6 +89,7 @@ class Service:
             health=self._health,
         )
         self._jobs = Jobs(settings, database, clock, self._ingest, self._metrics)
+        self._takeover = self._load_takeover()
         self._timekeeper = Timekeeper(clock, is_right=settings.clock_is_right)
         self._look_at_clock()
         self._link = MqttLink(
@@ -135,6 +140,8 @@ class Service:
         server = _Server(_quiet(self._api, self._metrics, self._settings))
         scheme = "http" if self._settings.http_certificate is None else "https"
         with listen(self._settings.http) as sock:
+            if self._takeover is not None and self._settings.beats is not None:
+                await self._takeover.open(self._settings.beats)
             # Before the first answer: `commonwatt demo` shows the link when all parts answer.
             await asyncio.to_thread(self._invite_first, scheme)
             tasks: list[asyncio.Task[object]] = [
@@ -152,9 +159,25 @@ class Service:
                 await until_stopped(stop, tasks)
             finally:
                 self._ticker.stop()
+                if self._takeover is not None:
+                    self._takeover.close()
                 self._alarms.stop()
                 server.should_exit = True
                 await self._end(tasks)
+
+    def _load_takeover(self) -> GrantsJob | None:
+        """Return what grants microgrids to controllers; ``None``: no file names any."""
+        if self._settings.cliques is None:
+            return None
+        # An SQLite file has one writer at a time.
+        write = self._ingest.in_thread if self._database.has_one_writer else asyncio.to_thread
+        job = GrantsJob.load(self._settings.cliques, self._database, self._clock, write=write, time=time.monotonic)
+        job.failed = self._grants_failed
+        return job
+
+    def _grants_failed(self, error: Exception) -> None:
+        self._metrics.store_errors.inc()
+        self._health.failed(error, "the storing of who manages a microgrid")
 
     def _invite_first(self, scheme: str) -> None:
         """Write the link with which the first administrator logs in to a file of this machine, while there is none."""
@@ -192,6 +215,8 @@ class Service:
             ("alarms", self._see_to_alarms, TICK_S, _SHORTEST_TICK_S),
         ):
             self._ticker.every(name, max(at_least_s, self._clock.real_s(period_s)), work)
+        if self._takeover is not None:
+            self._ticker.every("grants", GRANTS_TICK_S, self._takeover.tick)
         self._ticker.start()
 
     async def _watch_link(self) -> None:

@@ -15,6 +15,7 @@ from utility.research import tables as research
 from utility.settlement import tables as settlement
 from utility.statistics import tables as statistics
 from utility.supply import tables as supply
+from utility.takeover import tables as takeover
 from utility.tariffs import tables as tariffs
 
 __all__ = ["TABLES", "metadata"]
@@ -34,6 +35,7 @@ TABLES = (
     settlement,
     statistics,
     supply,
+    takeover,
     tariffs,
 )
 """Each declares its tables in ``metadata``; a module that needs all of them imports it from here."""

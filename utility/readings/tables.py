@@ -197,6 +197,19 @@ gap = Table(
     info=SMALL,
 )
 
+# The slots of a gap that one controller's store does not have, where several may have them; `absent` of the gap has
+# those that none has.
+absent_at = Table(
+    "absent_at",
+    metadata,
+    Column("meter_no", Integer, ForeignKey("meter.no"), primary_key=True),
+    Column("record_type", SmallInteger, primary_key=True),
+    Column("quarter", Integer, primary_key=True),
+    Column("controller", String(16), ForeignKey("controller.id"), primary_key=True),
+    Column("mask", BigInteger, nullable=False),
+    info=SMALL,
+)
+
 gateway_seen = Table(
     "gateway_seen",
     metadata,

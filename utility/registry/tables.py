@@ -88,6 +88,17 @@ controller = Table(
     info=SMALL,
 )
 
+# Which controllers may manage a microgrid, and so relay its meters' data: its own has place 0; in a clique its backups
+# follow. Empty: it may no longer manage it, and may still relay what it has.
+may_manage = Table(
+    "may_manage",
+    metadata,
+    Column("microgrid", String(16), ForeignKey("controller.id"), primary_key=True),
+    Column("controller", String(16), ForeignKey("controller.id"), primary_key=True),
+    Column("place", Integer, nullable=True),
+    info=SMALL,
+)
+
 # `no` takes four bytes in every part, the id would take eight; `label` is the id in decimal, for people. `crc` covers
 # all other columns except `no` (``checks.row_crc``), here and in `event`.
 meter = Table(

@@ -52,6 +52,7 @@ class Grants:
         self.orders, self._ranks = orders, ranks
         self.granted = {name: kept.get(name, Granted()) for name in orders}
         self.signs = Signs(sorted({name for order in orders.values() for name in order}), now)
+        self.held_back: set[MicrogridId] = set()  # managed by a release that knows no grants: never granted
         self._quiet_until = now + QUIET_S
         self._asked: dict[ControllerId, float] = {}
         self._reported: set[tuple[ControllerId, MicrogridId]] = set()
@@ -68,9 +69,9 @@ class Grants:
         for microgrid, order in self.orders.items():
             if sender in order:
                 is_able = microgrid in beat.bits.able and beat.bits.commits
-                holds = self._holder(microgrid) != sender or microgrid in beat.bits.manages
+                holds = self.holder(microgrid) != sender or microgrid in beat.bits.manages
                 self.signs.says(sender, microgrid, now, able=is_able and holds)
-                if microgrid in beat.bits.manages and self._holder(microgrid) != sender:
+                if microgrid in beat.bits.manages and self.holder(microgrid) != sender:
                     done.append(Tell(sender, Who(microgrid=microgrid)))
         if beat.is_answer:
             return done
@@ -117,7 +118,8 @@ class Grants:
             done += self._look(microgrid, now)
         return done
 
-    def _holder(self, microgrid: MicrogridId) -> ControllerId | None:
+    def holder(self, microgrid: MicrogridId) -> ControllerId | None:
+        """Return who manages a microgrid, as far as is adopted; ``None``: no one."""
         rank = self.granted[microgrid].adopted[1]
         return next((name for name in self.orders[microgrid] if self._ranks[name] == rank), None)
 
@@ -129,9 +131,11 @@ class Grants:
             if (name, microgrid) not in self._reported and now - self._asked.get(name, -BEAT_S) >= BEAT_S:
                 self._asked[name] = now
                 done += [Tell(name, Who(microgrid=each)) for each in self.orders]
-        if now < self._quiet_until or any((name, microgrid) not in self._reported for name in heard):
+        if microgrid in self.held_back or now < self._quiet_until:
             return done
-        holder = self._holder(microgrid)
+        if any((name, microgrid) not in self._reported for name in heard):
+            return done
+        holder = self.holder(microgrid)
         if holder is not None and not self.signs.lines[holder].fails(microgrid, now):
             return done
         able = [name for name in heard if not self.signs.lines[name].fails(microgrid, now)]

@@ -1,0 +1,172 @@
+"""A gateway with a clique: it commands what it manages, and nothing else (docs/controllers.md)."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commonwatt.cliques.signs import Signs
+from commonwatt.protocol.controller_commands import ControllerOutcome
+from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.json_messages import unpack_json
+from commonwatt.protocol.meter_messages import Refusal
+from commonwatt.protocol.topics import UTILITY
+from gateway.control.epochs import GrantedEpochs
+from gateway.controller import HEARTBEAT, Controller
+from gateway.core import RETRY
+from gateway.events import Granted
+from gateway.takeover.effects import Kept
+from gateway.takeover.hearing import ASK_AGAIN_S, HOSTED_S, MANAGED_S, MOST_AT_ONCE, Hearing
+from gateway.takeover.member import Member, Post
+from harness.worlds.gateway import World, commands, readings
+
+ORDER = ("r001", "r002", "r003")
+RANKS = {"r001": 1, "r002": 2, "r003": 3}
+
+
+class Cliqued(World):
+    """A gateway of r001 with a part in its clique."""
+
+    def new_core(self) -> None:
+        post = Post(microgrid="r001", own="r001", order=ORDER, ranks=RANKS, meters=len(self.meters))
+        self.member = Member(post, Kept((1, 1), (1, 1)), Signs((*ORDER[1:], UTILITY), 0), 0, 1)
+        self.controller = Controller(self.settings, self.store, self.meters, {"r001": self.member})
+        self.core = self.controller.own
+        self.core.time.network(self.now, self.now, 0)
+
+    def confirmed(self) -> None:
+        """Let two meters say that they know no higher epoch."""
+        for meter in (1, 2):
+            self.member.meter_said(meter, (0, 0), 0)
+        assert self.member.commands
+
+    def command(self, **fields: Any) -> list[ControllerOutcome]:
+        """Let the utility send a command; return the answers."""
+        content = {"v": 1, "until": self.now + 3600, **fields}
+        sent = self.utility_says("cmd", json.dumps(content).encode())
+        return [unpack_json(ControllerOutcome, one.payload) for one in sent if one.topic == "cw1/r001/u/out"]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[Cliqued]:
+    world = Cliqued(tmp_path / "gateway.db")
+    yield world
+    world.store.close()
+
+
+def test_nothing_is_commanded_before_the_epoch_is_confirmed(world: Cliqued) -> None:
+    assert commands(world.tick(RETRY)) == []
+    world.confirmed()
+    sent = commands(world.tick(RETRY))
+    assert {(command.cmd, command.epoch, command.issuer) for command in sent} == {("initialize", (1, 1), "r001")}
+    assert len(sent) == len(world.meters)
+
+
+def test_a_deposed_gateway_commands_nothing_and_still_takes_records(world: Cliqued) -> None:
+    world.confirmed()
+    for meter in (1, 2):
+        world.member.meter_said(meter, (5, 2), 0)
+    for job in (RETRY, "levels_s", "collect_s"):
+        assert commands(world.tick(job)) == []
+    assert world.introduce(1, epoch=(5, 2)) == []
+    assert world.put(1, 1, readings(1, 1, 3)).status is Refusal.NONE
+
+
+def test_one_meter_that_claims_a_higher_epoch_is_left_alone_and_no_other(world: Cliqued) -> None:
+    world.confirmed()
+    world.introduce(3, epoch=(9, 3))
+    assert {command.epoch for command in commands(world.tick(RETRY))} == {(1, 1)}
+    assert world.core.manager.epochs.fenced == {3: (9, 3)}
+    assert len(commands(world.sent)) > 0
+    world.sent.clear()
+    world.now += 60
+    world.tick(RETRY)
+    assert not [one for one in world.sent if one.topic == "cw1/r001/3/d/cmd"]
+
+
+def test_a_new_grant_begins_with_initialize_and_forgets_what_was_desired(world: Cliqued) -> None:
+    world.confirmed()
+    world.tick(RETRY)
+    for meter in world.meters:
+        world.introduce(meter)
+    world.command(id="1", cmd="reduce", state="on", for_s=3600)
+    assert {desired.kind for desired in world.store.desired()} == {"reducing"}
+
+    world.member.kept = Kept((7, 1), (7, 1))
+    world.sent.clear()
+    sent = commands(world.handle(Granted("r001")))
+    assert {(command.cmd, command.epoch) for command in sent} == {("initialize", (7, 1))}
+    assert len(sent) == len(world.meters)
+    assert world.store.desired() == []
+
+
+def test_a_deposed_gateway_refuses_commands_for_meters_and_still_answers_for_data(world: Cliqued) -> None:
+    assert world.command(id="1", cmd="reduce", state="on", for_s=60) == [], "it does not know yet: it is sent again"
+    for meter in (1, 2):
+        world.member.meter_said(meter, (5, 2), 0)
+    (refused,) = world.command(id="1", cmd="reduce", state="on", for_s=60)
+    assert (refused.result, refused.reason) == ("refused", "deposed by [5, 2]")
+    (info,) = world.command(id="2", cmd="system_info")
+    assert info.result == "done"
+
+
+def test_a_command_for_a_hosted_microgrid_names_microgrid_and_epoch(world: Cliqued) -> None:
+    world.confirmed()
+    wrapped = {"v": 1, "id": "7", "cmd": "reduce", "until": world.now + 60, "state": "on", "for_s": 60}
+    asked = {"id": "7", "cmd": "hosted", "microgrid": "r001", "command": wrapped}
+    (refused,) = world.command(epoch=[2, 2], **asked)
+    assert (refused.result, refused.reason) == ("refused", "the epoch is [1, 1]")
+    (refused,) = world.command(epoch=[1, 1], **asked | {"microgrid": "r009"})
+    assert (refused.result, refused.reason) == ("refused", "r009 is not managed here")
+    (done,) = world.command(epoch=[1, 1], **asked)
+    assert (done.id, done.cmd, done.result) == ("7", "reduce", "done")
+    (again,) = world.command(epoch=[1, 1], **asked)
+    assert again == done, "once alone"
+
+
+def test_the_heartbeat_names_the_managed_microgrids_with_their_epochs(world: Cliqued) -> None:
+    def manages() -> object:
+        (beat,) = [one for one in world.tick(HEARTBEAT) if one.topic == "cw1/r001/u/stat"]
+        return unpack_json(Heartbeat, beat.payload).manages
+
+    assert manages() == {}
+    world.confirmed()
+    assert manages() == {"r001": (1, 1)}
+
+
+def test_a_phase_stored_under_an_earlier_grant_is_not_that_of_the_next(world: Cliqued) -> None:
+    world.confirmed()
+    epochs = world.core.manager.epochs
+    assert isinstance(epochs, GrantedEpochs)
+    assert epochs.own == (1, 1)
+    world.member.kept = Kept((1, 1), (2, 2))
+    assert (epochs.commands, epochs.deposed_by) == (False, (2, 2))
+
+
+# Which meters are reached
+
+
+def test_a_controller_that_commands_notices_within_minutes_that_two_thirds_of_its_meters_are_gone() -> None:
+    hearing = Hearing(range(6))
+    for meter in range(6):
+        hearing.heard(meter, 0)
+    assert hearing.is_able(MANAGED_S - 1, manages=True)
+    hearing.heard(0, 100)
+    assert not hearing.is_able(MANAGED_S + 1, manages=True)
+    assert hearing.is_able(MANAGED_S + 1, manages=False), "elsewhere they are silent for long"
+    assert not hearing.is_able(HOSTED_S + 101, manages=False)
+
+
+def test_silent_meters_are_asked_in_turn_and_not_too_often() -> None:
+    hearing = Hearing(range(30))
+    first = hearing.due(0, manages=True)
+    second = hearing.due(0, manages=True)
+    assert (len(first), sorted(first + second)) == (MOST_AT_ONCE, list(range(30)))
+    assert hearing.due(ASK_AGAIN_S - 1, manages=True) == []
+    for meter in range(29):
+        hearing.heard(meter, ASK_AGAIN_S)
+    assert hearing.due(ASK_AGAIN_S, manages=True) == [29]
+    hearing.lost()
+    assert len(hearing.due(ASK_AGAIN_S, manages=True)) == MOST_AT_ONCE

@@ -1,0 +1,215 @@
+"""The utility watches the controllers of a clique on a virtual clock: who manages, since when and why."""
+
+from dataclasses import dataclass, field
+
+from commonwatt.cliques.signs import BEAT_S, Beat, Bits
+from commonwatt.protocol.clique_messages import Grant, Known, SendBeat, Who
+from utility.takeover.grants import Granted
+from utility.takeover.groups import Groups, GroupSpec, Outcome
+from utility.takeover.history import BEGAN, CLAIMED, GRANTED, RETURNED, Handover
+
+NAMES = ("r001", "r002", "r003")
+RANKS = {name: n for n, name in enumerate(NAMES, 1)}
+ORDERS = {name: NAMES[at:] + NAMES[:at] for at, name in enumerate(NAMES)}
+SPEC = GroupSpec(orders=ORDERS, ranks=RANKS)
+
+
+@dataclass
+class Controller:
+    """A controller as the utility sees it."""
+
+    epochs: dict[str, tuple[int, int]]  # the highest epoch that it knows, by microgrid
+    manages: set[str]
+    alive: bool = True
+    number: int = 0
+
+
+@dataclass
+class Town:
+    """Three controllers and the utility."""
+
+    now: float = 1_000.0
+    kept: dict[str, Granted] = field(default_factory=dict)
+    history: list[Handover] = field(default_factory=list)
+    answers: int = 0
+
+    def __post_init__(self) -> None:
+        self.controllers = {name: Controller({grid: (1, RANKS[grid]) for grid in NAMES}, {name}) for name in NAMES}
+        self.start()
+
+    def start(self) -> None:
+        self.groups = Groups([SPEC], self.kept, self.now)
+
+    def run(self, seconds: float, *, ticks: bool = True) -> None:
+        for _ in range(round(seconds * 10)):
+            self.now += 0.1
+            if ticks:
+                for outcome in self.groups.tick(self.now):
+                    self.do(outcome)
+            for name, one in self.controllers.items():
+                if one.alive and round(self.now * 10) % round(BEAT_S * 10) == 0:
+                    self.beat(name)
+
+    def beat(self, name: str, *, leaves: bool = False) -> None:
+        one = self.controllers[name]
+        one.number += 1
+        bits = Bits(able=frozenset(NAMES), manages=frozenset(one.manages), leaves=leaves)
+        self.do(self.groups.beat(0, name, Beat(bits, one.number), self.now))
+
+    def do(self, outcome: Outcome) -> None:
+        self.kept |= outcome.granted
+        self.history += outcome.handovers
+        self.answers += sum(isinstance(out.done, SendBeat) and out.done.beat.is_answer for out in outcome.beats)
+        for out in outcome.messages:
+            assert not isinstance(out.done, SendBeat)
+            self.hears(out.done.to, out.done.message)
+
+    def hears(self, name: str, message: object) -> None:
+        one = self.controllers[name]
+        if not one.alive:
+            return
+        if isinstance(message, Grant) and message.epoch >= one.epochs[message.microgrid]:
+            one.epochs[message.microgrid] = message.epoch
+            one.manages.add(message.microgrid)
+        if isinstance(message, Who | Grant):
+            self.tells(name, message.microgrid)
+
+    def tells(self, name: str, grid: str) -> None:
+        one = self.controllers[name]
+        known = Known(microgrid=grid, highest=one.epochs[grid], manages=grid in one.manages)
+        self.do(self.groups.message(0, name, known, self.now))
+
+    def says(self, grid: str) -> tuple[str | None, bool]:
+        found = self.groups.managed(grid, self.now)
+        return found.controller, found.is_heard
+
+    def claims(self, name: str, grid: str, counter: int) -> None:
+        """Let a controller manage under an epoch that the utility did not grant."""
+        for other in self.controllers.values():
+            other.manages.discard(grid)
+        self.controllers[name].epochs[grid] = (counter, RANKS[name])
+        self.controllers[name].manages.add(grid)
+
+
+def begun() -> Town:
+    town = Town()
+    town.run(100)
+    return town
+
+
+def test_the_first_start_is_the_first_line_of_the_history() -> None:
+    town = begun()
+    assert [(one.microgrid, one.controller, one.how) for one in town.history] == [(n, n, BEGAN) for n in NAMES]
+    assert {one.why for one in town.history} == {"first start"}
+    assert town.groups.managers() == {name: (name, (1, RANKS[name])) for name in NAMES}
+
+
+def test_a_microgrid_whose_controller_dies_is_granted_and_the_history_says_how_long_it_was_silent() -> None:
+    town = begun()
+    town.controllers["r001"].alive = False
+    town.run(10)
+    (line,) = town.history[3:]
+    assert (line.microgrid, line.controller, line.before, line.how) == ("r001", "r002", "r001", GRANTED)
+    assert line.why in ("granted: r001 gave no sign for 4.3 s", "granted: r001 gave no sign for 4.4 s")
+    assert town.says("r001") == ("r002", True)
+    town.run(100)
+    assert town.groups.false_takeovers == 0, "it was dead"
+
+
+def test_a_claim_and_a_return_are_told_apart() -> None:
+    town = begun()
+    town.controllers["r001"].alive = False
+    town.claims("r003", "r001", 5)
+    town.run(4)
+    assert (town.history[-1].controller, town.history[-1].how) == ("r003", CLAIMED)
+    town.controllers["r001"].alive = True
+    town.run(70)
+    town.claims("r001", "r001", 6)
+    town.run(10)
+    assert (town.history[-1].controller, town.history[-1].why) == ("r001", "given back by r003")
+    assert town.history[-1].how == RETURNED
+
+
+def test_a_controller_that_was_replaced_though_it_lived_is_counted() -> None:
+    town = begun()
+    town.controllers["r001"].alive = False
+    town.run(6)
+    assert town.says("r001") == ("r002", True)
+    town.controllers["r001"].alive = True
+    town.controllers["r001"].manages.discard("r001")
+    town.run(10)
+    assert town.groups.false_takeovers == 1
+
+
+def test_the_utility_that_was_stopped_itself_takes_nobody_for_lost() -> None:
+    town = begun()
+    town.run(60, ticks=False)
+    for one in town.controllers.values():
+        one.alive = False
+    town.now += 60
+    town.do(town.groups.tick(town.now)[0])
+    assert [town.says(name) for name in NAMES] == [(name, True) for name in NAMES]
+    for one in town.controllers.values():
+        one.alive = True
+    town.run(100)
+    assert len(town.history) == 3
+    assert town.groups.false_takeovers == 0
+
+
+def test_a_restarted_utility_goes_on_with_what_it_kept() -> None:
+    town = begun()
+    town.controllers["r001"].alive = False
+    town.run(10)
+    town.start()
+    assert town.says("r001")[0] == "r002"
+    town.run(100)
+    assert [one.microgrid for one in town.history].count("r001") == 2
+    assert town.kept["r001"].adopted == (2, 2)
+
+
+def test_a_microgrid_that_nobody_manages_is_counted_from_the_loss() -> None:
+    town = begun()
+    for one in town.controllers.values():
+        one.alive = False
+    town.run(70)
+    assert 60 < town.groups.managed("r001", town.now).lost_s < 70
+    for one in town.controllers.values():
+        one.alive = True
+    town.run(100)
+    assert town.groups.managed("r001", town.now).lost_s == 0
+
+
+def heard(town: Town, name: str, manages: dict[str, tuple[int, int]] | None, seconds: int) -> None:
+    """Let a controller send heartbeats alone, one a minute."""
+    for second in range(seconds):
+        if second % 60 == 0:
+            for outcome in town.groups.heartbeat(name, manages, town.now):
+                town.do(outcome)
+        town.run(1)
+
+
+def test_an_older_release_keeps_its_microgrid() -> None:
+    """Its backups would hear its meters, but it knows nothing of grants and commands on."""
+    town = Town()
+    town.controllers["r001"].alive = False
+    heard(town, "r001", None, 600)
+    assert [line.microgrid for line in town.history] == ["r002", "r003"]
+    assert town.says("r001") == (None, True)
+
+
+def test_a_controller_without_beats_is_lost_after_three_heartbeats() -> None:
+    town = Town()
+    town.controllers["r001"].alive = False  # its datagrams are blocked
+    heard(town, "r001", {"r001": (1, 1)}, 600)
+    assert town.says("r001") == ("r001", True)
+    town.run(110)
+    assert town.says("r001") == ("r001", True)
+    town.run(70)
+    assert town.says("r001") == ("r002", True)
+
+
+def test_what_a_deposed_controller_says_is_asked_of_the_one_that_it_names() -> None:
+    town = begun()
+    town.claims("r002", "r001", 9)
+    town.do(town.groups.adopt("r001", "r001", (9, 2), town.now))
+    assert town.says("r001") == ("r002", True)

@@ -1,0 +1,244 @@
+"""The groups of controllers that take over for each other, as the utility watches and grants (docs/controllers.md).
+
+Time is of a clock that never goes back, in real seconds: a demonstration's fast clock does not shorten a deadline.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from commonwatt.cliques.signs import FALSE_FOR_S, Beat
+from commonwatt.model.units import ControllerId, MicrogridId
+from commonwatt.protocol.clique_messages import CliqueMessage, Known, SendBeat, Tell, Who
+from commonwatt.protocol.commands import Epoch
+from utility.takeover.grants import Done, Granted, Grants, KeepGranted
+from utility.takeover.history import MOVES, Handover, adopted, why_granted
+
+PAUSE_S = 4.0  # seconds between two ticks after which the utility itself was away
+HEARTBEATS_S = 180.0  # seconds for which a heartbeat is a sign of a controller that sends no beats
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupSpec:
+    """A group, as its file states it."""
+
+    orders: Mapping[MicrogridId, tuple[ControllerId, ...]]  # who may manage each of its microgrids, the first one first
+    ranks: Mapping[ControllerId, int]  # the ranks of its controllers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Managed:
+    """Who manages a microgrid."""
+
+    controller: ControllerId | None  # the manager; ``None``: no one that the utility knows
+    epoch: Epoch  # its epoch; (0, 0): there is none
+    is_heard: bool  # whether the manager gives signs and says that it can command it
+    lost_s: float  # for how many seconds no controller that can command it was heard; 0: one is
+
+
+@dataclass(frozen=True)
+class Out:
+    """Something to do, of one group."""
+
+    group: int  # the group's place
+    done: Tell | SendBeat  # what to send
+
+
+@dataclass
+class Outcome:
+    """What a step leads to: the rows are made durable before the messages are sent; beats wait for nothing."""
+
+    beats: list[Out] = field(default_factory=list)
+    granted: dict[MicrogridId, Granted] = field(default_factory=dict)
+    handovers: list[Handover] = field(default_factory=list)
+    messages: list[Out] = field(default_factory=list)
+
+
+class Groups:
+    """All groups.
+
+    Args:
+        specs: The groups, in the order of the file.
+        kept: What the database has of each microgrid.
+        now: The time.
+    """
+
+    def __init__(self, specs: Sequence[GroupSpec], kept: Mapping[MicrogridId, Granted], now: float) -> None:
+        self.handovers: Counter[str] = Counter()  # since the start, by how
+        self.false_takeovers = 0  # since the start: the controller that was taken for lost lived
+        self._specs = specs
+        self._grants = [Grants(spec.orders, spec.ranks, kept, now) for spec in specs]
+        self._group_of = {microgrid: at for at, spec in enumerate(specs) for microgrid in spec.orders}
+        self._before = {m: g for grants in self._grants for m, g in grants.granted.items()}
+        self._because: dict[MicrogridId, tuple[Epoch, str]] = {}
+        self._taken: dict[MicrogridId, tuple[ControllerId, float]] = {}
+        self._heartbeats: dict[ControllerId, tuple[float, Mapping[MicrogridId, Epoch] | None]] = {}
+        self._unmanaged: dict[MicrogridId, float] = {}
+        self._ticked = now
+
+    @property
+    def orders(self) -> dict[MicrogridId, tuple[ControllerId, ...]]:
+        """Who may manage each microgrid, the first one first."""
+        return {microgrid: order for spec in self._specs for microgrid, order in spec.orders.items()}
+
+    def managed(self, microgrid: MicrogridId, now: float) -> Managed:
+        """Return who manages a microgrid."""
+        holder = self._holder(microgrid)
+        since = self._unmanaged.get(microgrid)
+        return Managed(
+            controller=holder,
+            epoch=self._before[microgrid].adopted,
+            is_heard=not self._is_unmanaged(microgrid, now),
+            lost_s=0.0 if since is None else now - since,
+        )
+
+    def managers(self) -> dict[MicrogridId, tuple[ControllerId, Epoch]]:
+        """Return the manager and the epoch of each microgrid that has one."""
+        found = ((microgrid, self._holder(microgrid)) for microgrid in self._before)
+        return {name: (holder, self._before[name].adopted) for name, holder in found if holder is not None}
+
+    def beat(self, group: int, sender: ControllerId, beat: Beat, now: float) -> Outcome:
+        """Handle a datagram of a controller."""
+        self._maybe_back(group, now)
+        return self._outcome(group, self._grants[group].beat(sender, beat, now), now)
+
+    def message(self, group: int, sender: ControllerId, message: CliqueMessage, now: float) -> Outcome:
+        """Handle a message of a controller."""
+        self._maybe_back(group, now)
+        return self._outcome(group, self._grants[group].handle(sender, message, now), now)
+
+    def heartbeat(self, sender: ControllerId, manages: Mapping[MicrogridId, Epoch] | None, now: float) -> list[Outcome]:
+        """Handle a heartbeat, which counts for a controller that sends no beats: an older release, or UDP is blocked.
+
+        Args:
+            manages: The microgrids that it manages with their epochs; ``None``: an older release, which does not say.
+        """
+        self._heartbeats[sender] = now, manages
+        outcomes = []
+        for at, grants in enumerate(self._grants):
+            line = grants.signs.lines.get(sender)
+            if line is None or line.number is not None or manages is None:
+                continue
+            for name, order in grants.orders.items():
+                if sender in order:
+                    known = Known(microgrid=name, highest=manages.get(name, (0, 0)), manages=name in manages)
+                    outcomes.append(self._outcome(at, grants.handle(sender, known, now), now))
+        return outcomes
+
+    def adopt(self, sender: ControllerId, microgrid: MicrogridId, epoch: Epoch, now: float) -> Outcome:
+        """Note what a deposed controller says, the epoch that it knows to be in force, and ask who holds it."""
+        at = self._group_of.get(microgrid)
+        if at is None:
+            return Outcome()
+        done = self._grants[at].handle(sender, Known(microgrid=microgrid, highest=epoch), now)
+        holders = [name for name, rank in self._specs[at].ranks.items() if rank == epoch[1]]
+        return self._outcome(at, [*done, *(Tell(name, Who(microgrid=microgrid)) for name in holders)], now)
+
+    def away(self, now: float) -> None:
+        """Grant nothing for a while: the utility could do nothing, and the controllers may have decided alone."""
+        for grants in self._grants:
+            grants.head_end_lost(now)
+
+    def tick(self, now: float) -> list[Outcome]:
+        """Do what is due."""
+        self._see_pause(now)
+        self._signs_of_heartbeats(now)
+        outcomes = [self._outcome(at, grants.tick(now), now) for at, grants in enumerate(self._grants)]
+        for microgrid in self._before:
+            if self._is_unmanaged(microgrid, now):
+                self._unmanaged.setdefault(microgrid, now)
+            else:
+                self._unmanaged.pop(microgrid, None)
+        self._count_false()
+        return outcomes
+
+    def _see_pause(self, now: float) -> None:
+        """Count no silence of others while this process itself was stopped."""
+        pause = now - self._ticked
+        self._ticked = now
+        if pause > PAUSE_S:
+            for grants in self._grants:
+                for line in grants.signs.lines.values():
+                    line.heard = min(now, line.heard + pause)
+            self.away(now)
+
+    def _maybe_back(self, group: int, now: float) -> None:
+        """After none of several was heard the utility itself may have been cut off."""
+        lines = self._grants[group].signs.lines.values()
+        if all(line.lost(now) for line in lines):
+            self._grants[group].head_end_lost(now)
+
+    def _signs_of_heartbeats(self, now: float) -> None:
+        for at, grants in enumerate(self._grants):
+            grants.held_back = {name for name in grants.orders if self._is_old(at, name, now)}
+            for name, line in grants.signs.lines.items():
+                if line.number is None and self._manages(name, now) is not None:
+                    grants.signs.sign(name, now)
+
+    def _manages(self, name: ControllerId, now: float) -> Mapping[MicrogridId, Epoch] | None:
+        at, manages = self._heartbeats.get(name, (now - 2 * HEARTBEATS_S, None))
+        return manages if now - at <= HEARTBEATS_S else None
+
+    def _is_old(self, group: int, microgrid: MicrogridId, now: float) -> bool:
+        """Return whether a microgrid's own controller is alive and of a release that knows nothing of takeover."""
+        own = self._specs[group].orders[microgrid][0]
+        at, manages = self._heartbeats.get(own, (now - 2 * HEARTBEATS_S, None))
+        is_silent = self._grants[group].signs.lines[own].number is None
+        return is_silent and manages is None and now - at <= HEARTBEATS_S
+
+    def _holder(self, microgrid: MicrogridId) -> ControllerId | None:
+        return self._grants[self._group_of[microgrid]].holder(microgrid)
+
+    def _is_unmanaged(self, microgrid: MicrogridId, now: float) -> bool:
+        at, holder = self._group_of[microgrid], self._holder(microgrid)
+        if self._is_old(at, microgrid, now):
+            return False
+        return holder is None or self._grants[at].signs.lines[holder].fails(microgrid, now)
+
+    def _outcome(self, group: int, done: Iterable[Done], now: float) -> Outcome:
+        outcome = Outcome()
+        for one in done:
+            if isinstance(one, KeepGranted):
+                outcome.granted[one.microgrid] = one.granted
+                outcome.handovers += self._changed(group, one.microgrid, one.granted, now)
+            elif isinstance(one, SendBeat):
+                outcome.beats.append(Out(group, one))
+            else:
+                outcome.messages.append(Out(group, one))
+        return outcome
+
+    def _changed(self, group: int, microgrid: MicrogridId, new: Granted, now: float) -> list[Handover]:
+        """Return the handover, if an epoch was adopted; note why one is granted."""
+        before, spec, lines = self._before[microgrid], self._specs[group], self._grants[group].signs.lines
+        self._before[microgrid] = new
+        names = {rank: name for name, rank in spec.ranks.items()}
+        holder = names.get(before.adopted[1]) if before.adopted[0] else None
+        line = None if holder is None else lines[holder]
+        if new.pending is not None and new.pending != before.pending:
+            self._because[microgrid] = new.pending, why_granted(holder, line, microgrid, now)
+        if new.adopted == before.adopted:
+            return []
+        earlier = "granted before the utility's last start" if before.pending == new.adopted else None
+        epoch, because = self._because.get(microgrid, ((0, 0), None))
+        is_alive = line is not None and line.alive(now)
+        made = adopted(
+            microgrid,
+            new.adopted,
+            spec.orders[microgrid],
+            (holder, names[new.adopted[1]]),
+            granted_because=because if epoch == new.adopted else earlier,
+            is_alive=is_alive,
+        )
+        self.handovers[made.how] += 1
+        if made.how in MOVES and holder is not None and not is_alive:
+            self._taken[microgrid] = holder, now
+        return [made]
+
+    def _count_false(self) -> None:
+        """Count the controllers that were replaced as lost, and then gave a sign of the same start."""
+        for microgrid, (name, at) in list(self._taken.items()):
+            line = self._grants[self._group_of[microgrid]].signs.lines[name]
+            if line.false_until - FALSE_FOR_S > at:
+                self.false_takeovers += 1
+            if line.heard > at:
+                del self._taken[microgrid]

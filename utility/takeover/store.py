@@ -1,0 +1,119 @@
+"""SQL of takeover: what the utility granted, the history of managers, and which controllers may manage what."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, func, select
+
+from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
+from utility.database.database import upsert
+from utility.registry.store.registry import registry_changed
+from utility.registry.tables import controller, may_manage
+from utility.takeover.grants import Granted
+from utility.takeover.history import MOVES, Handover
+from utility.takeover.tables import granted, handover
+
+KEEP_S = 366 * 86_400  # seconds for which the history is kept
+
+
+def load_granted(connection: Connection) -> dict[MicrogridId, Granted]:
+    """Return what the utility keeps of each microgrid."""
+    return {
+        row.microgrid: Granted(
+            adopted=(row.adopted_counter, row.adopted_rank),
+            seen=(row.seen_counter, row.seen_rank),
+            top=row.top,
+            pending=None if row.pending_counter is None else (row.pending_counter, row.pending_rank),
+        )
+        for row in connection.execute(select(granted))
+    }
+
+
+def save(
+    connection: Connection, kept: Mapping[MicrogridId, Granted], handovers: Sequence[Handover], now: EpochSeconds
+) -> None:
+    """Store what is granted and adopted, and the handovers with their time."""
+    if kept:
+        names = [column.name for column in granted.c if not column.primary_key]
+        connection.execute(upsert(connection, granted, *names), [_row(name, one) for name, one in kept.items()])
+    if handovers:
+        connection.execute(handover.insert(), [_handover_row(one, now) for one in handovers])
+        connection.execute(handover.delete().where(handover.c.since < now - KEEP_S))
+
+
+def registered(connection: Connection) -> set[ControllerId]:
+    """Return the registered controllers."""
+    return set(connection.execute(select(controller.c.id)).scalars())
+
+
+def keep_orders(connection: Connection, orders: Mapping[MicrogridId, Sequence[ControllerId]]) -> None:
+    """Store which controllers may manage each microgrid; one that may no longer may still relay what it has."""
+    wanted = {(microgrid, name): place for microgrid, order in orders.items() for place, name in enumerate(order)}
+    there = {(row.microgrid, row.controller): row.place for row in connection.execute(select(may_manage))}
+    changed = {key: wanted.get(key) for key in there | wanted if there.get(key, -1) != wanted.get(key)}
+    if changed:
+        rows = [{"microgrid": m, "controller": c, "place": place} for (m, c), place in changed.items()]
+        connection.execute(upsert(connection, may_manage, "place"), rows)
+        registry_changed(connection)
+
+
+def load_orders(connection: Connection) -> dict[MicrogridId, tuple[ControllerId, ...]]:
+    """Return who may manage each microgrid, the first one first; without a microgrid that only its own may manage."""
+    found: dict[MicrogridId, tuple[ControllerId, ...]] = {}
+    for row in connection.execute(
+        select(may_manage).where(may_manage.c.place.is_not(None)).order_by(may_manage.c.place)
+    ):
+        found[row.microgrid] = (*found.get(row.microgrid, ()), row.controller)
+    return found
+
+
+def history(connection: Connection, microgrid: MicrogridId, limit: int) -> list[Handover]:
+    """Return the last handovers of a microgrid, the newest first."""
+    c = handover.c
+    statement = select(handover).where(c.microgrid == microgrid).order_by(c.no.desc()).limit(limit)
+    return [_handover(row) for row in connection.execute(statement)]
+
+
+def newest(connection: Connection) -> dict[MicrogridId, Handover]:
+    """Return the last handover of each microgrid."""
+    last = select(func.max(handover.c.no)).group_by(handover.c.microgrid)
+    rows = connection.execute(select(handover).where(handover.c.no.in_(last)))
+    return {row.microgrid: _handover(row) for row in rows}
+
+
+def moves_since(connection: Connection, since: EpochSeconds) -> dict[MicrogridId, int]:
+    """Return how often each microgrid got another manager since a time; microgrids without are left out."""
+    rows = connection.execute(_MOVES, {"since": since, "moves": MOVES})
+    return dict(rows.tuples().all())
+
+
+_MOVES = (
+    select(handover.c.microgrid, func.count())
+    .where(handover.c.since >= bindparam("since"), handover.c.how.in_(bindparam("moves", expanding=True)))
+    .group_by(handover.c.microgrid)
+)
+
+
+def _row(microgrid: MicrogridId, kept: Granted) -> dict[str, object]:
+    pending = kept.pending or (None, None)
+    return {
+        "microgrid": microgrid,
+        "adopted_counter": kept.adopted[0],
+        "adopted_rank": kept.adopted[1],
+        "seen_counter": kept.seen[0],
+        "seen_rank": kept.seen[1],
+        "top": kept.top,
+        "pending_counter": pending[0],
+        "pending_rank": pending[1],
+    }
+
+
+def _handover_row(made: Handover, now: EpochSeconds) -> dict[str, object]:
+    counter, rank = made.epoch
+    same = {name: getattr(made, name) for name in ("microgrid", "controller", "before", "how", "why")}
+    return same | {"counter": counter, "rank": rank, "since": now}
+
+
+def _handover(row: Row[Any]) -> Handover:
+    same = {name: getattr(row, name) for name in ("microgrid", "controller", "before", "how", "why", "since")}
+    return Handover(epoch=(row.counter, row.rank), **same)
