@@ -21,7 +21,7 @@ RANKS = {name: rank for rank, name in enumerate(NAMES, 1)}
 METERS = "meters"
 GATEWAY_HTTP, UTILITY_HTTP, METERS_HTTP = "127.0.0.1:9101", "127.0.0.1:8080", "127.0.0.1:9102"
 STOP_WITHIN_S = 10.0
-START_S = 40.0  # seconds within which all parts run and all meters are initialized
+START_S = 90.0  # seconds within which all parts run and all meters are initialized
 SETTLE_S = 120.0  # seconds within which all lines of the clique are known
 LONG_S = 5.0  # a deadline above is one of a line that is not known, or loses beats
 RESTART_S = 0.2  # seconds until systemd starts a process again
@@ -84,11 +84,7 @@ class Town:
         """Start all parts, the utility's or not, and wait until all meters are connected and were initialized."""
         self.start(*(UTILITY_PARTS if utility else ()), *(part(name) for name in NAMES for part in (broker, gateway)))
         self.start(METERS)
-        eventually(lambda: self.status(METERS).get("connected") == len(self.meters()), START_S)
-        eventually(lambda: self.holders() == dict.fromkeys(self.meters(), None) | self._own(), START_S)
-
-    def _own(self) -> dict[int, str | None]:
-        return {meter: name for name in NAMES for meter in self.meters(name)}
+        self.eventually_held_by({name: name for name in NAMES}, START_S)
 
     def kill(self, part: str) -> None:
         """Kill a part by SIGKILL."""
@@ -148,7 +144,11 @@ class Town:
 
     def settle(self, *, utility: bool) -> None:
         """Wait until each controller has known the lines to the others for a minute, so that its deadline is short."""
-        eventually(lambda: all(self._knows_all(name, utility=utility) for name in NAMES), SETTLE_S)
+        try:
+            eventually(lambda: all(self._knows_all(name, utility=utility) for name in NAMES), SETTLE_S)
+        except AssertionError:
+            seen = {name: self.status(gateway(name)).get("takeover") for name in NAMES}
+            raise AssertionError(f"the lines are not known: {seen}; {self.told()}") from None
 
     def _knows_all(self, name: str, *, utility: bool) -> bool:
         others: dict[str, dict[str, Any]] = self.status(gateway(name)).get("takeover", {}).get("others", {})
@@ -158,7 +158,15 @@ class Town:
     def eventually_held_by(self, holders: dict[str, str], within_s: float) -> None:
         """Wait until all meters of microgrids obey these controllers."""
         wanted = {meter: name for grid, name in holders.items() for meter in self.meters(grid)}
-        eventually(lambda: wanted.items() <= self.holders().items(), within_s)
+        try:
+            eventually(lambda: wanted.items() <= self.holders().items(), within_s)
+        except AssertionError:
+            raise AssertionError(f"{holders} are not obeyed, but {self.holders()}; {self.told()}") from None
+
+    def told(self) -> str:
+        """Return the ends of all outputs, for the message of a failure."""
+        logs = sorted((self.folder / "logs").iterdir())
+        return "\n".join([f"ended by themselves: {self.died()}", *(f"{p.name}: {p.read_text()[-1500:]}" for p in logs)])
 
     def close(self) -> None:
         """End all that was started."""
