@@ -37,7 +37,11 @@ def main(
 
 
 def _shown(fault: Fault, seed: int, *, home: bool) -> Seen:
-    seen = run(fault, seed, home=home)
+    try:
+        seen = run(fault, seed, home=home)
+    except AssertionError as error:
+        print(f"{fault.words}: {error}", flush=True)
+        raise
     print(f"{fault.words}: {seen.times.first_s:.2f} s, {'; '.join(seen.broken) or 'all held'}", flush=True)
     return seen
 
