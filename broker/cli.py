@@ -22,6 +22,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.files import write_private
 from commonwatt.runtime.service import errors_reported, flowing, serve
+from commonwatt.runtime.starts import wait_if_often
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 
@@ -64,6 +65,7 @@ def run(config: ConfigOption) -> None:
     # The broker counts and logs clients' errors itself, throttled; amqtt warns about each packet.
     for name in ("amqtt", "transitions"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    wait_if_often(config)
     try:
         settings = load_settings(config, "broker", BrokerSettings)
         asyncio.run(serve(lambda stop, watchdog: _run(settings, stop, watchdog)))

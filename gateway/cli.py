@@ -29,6 +29,7 @@ from commonwatt.model.words import moment
 from commonwatt.protocol.dead_letter_words import wanted
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.service import errors_reported, flowing, only_one, run_service
+from commonwatt.runtime.starts import wait_if_often
 from commonwatt.sqlite.damage import SqliteError
 from gateway.lte_line import KEPT_DAYS, LineDay, in_words, line_of
 from gateway.relay.outbox import load
@@ -49,6 +50,7 @@ Config = Annotated[Path, typer.Option("--config", "-c", help="The TOML file; see
 def run(config: Config) -> None:
     """Run the gateway until SIGTERM. It starts without broker and network, and waits for both."""
     with errors_reported():
+        wait_if_often(config)
         settings = load_settings(config, "gateway", GatewaySettings)
         with only_one(settings.store, "another gateway"):
             run_service(lambda stop, watchdog: run_gateway(settings, stop, watchdog))
