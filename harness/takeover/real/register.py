@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from unittest.mock import patch
 
+from commonwatt.config.database_url import sqlite_url
 from commonwatt.config.files import toml_table
 from commonwatt.protocol.topics import UTILITY
-from commonwatt.site.file import FILE
-from commonwatt.site.office import make_site
+from commonwatt.site.file import FILE, TOWN_FILE
+from commonwatt.site.office import make_site, register
 from commonwatt.town.town import Town
 from harness.real import forks
 from harness.takeover.real.cliques import write_cliques
@@ -52,6 +53,7 @@ def registered(folder: Path, addresses: Mapping[str, str]) -> Town:
     (folder / FILE).write_text(site)
     with _registering, patch("commonwatt.site.office.subprocess.run", forks.run):
         town, _ = make_site(folder, int(time.time()))
+        register(folder / TOWN_FILE, folder, sqlite_url((folder / UTILITY / "utility.db").resolve()))
     (folder / "meters").mkdir()
     everything = {"microgrids": names, "town": "../town.toml", "http": "127.0.0.1:9102"}
     (folder / "meters" / "meters.toml").write_text(toml_table("[meters]", everything))
