@@ -41,8 +41,8 @@ class Action(StrEnum):
 class Grant:
     """Topics that a role may use."""
 
-    # The levels below the first one. ``{microgrid}`` and ``{identity}`` are the device's own, ``{a_meter}`` and
-    # ``{a_microgrid}`` any.
+    # The levels below the first one. ``{microgrid}`` is the device's own, or one that it serves; ``{identity}`` is its
+    # own; ``{a_meter}`` and ``{a_microgrid}`` are any.
     path: str
     leaves: tuple[str, ...]  # the permitted last levels
 
@@ -96,7 +96,7 @@ def _pattern(role: Role, action: Action, wildcard: str = "{}") -> re.Pattern[str
     return re.compile(f"{ROOT}/(?:{'|'.join(lines)})")
 
 
-# A filter may match what may be received. The named groups must equal the device's own ``microgrid`` and ``identity``.
+# A filter may match what may be received. The named groups must be of the device's microgrids, and its ``identity``.
 _RULES: dict[tuple[Role, Action], re.Pattern[str]] = {
     **{key: _pattern(*key) for key in GRANTS},
     **{
@@ -112,5 +112,5 @@ def allowed(device: Device, action: Action, topic: str) -> bool:
     match = _RULES[device.role, action].fullmatch(topic)
     if match is None:
         return False
-    own = {"microgrid": device.microgrid, "identity": device.identity}
-    return all(value is None or value == own[name] for name, value in match.groupdict().items())
+    own = {"microgrid": (device.microgrid, *device.serves), "identity": (device.identity,)}
+    return all(value is None or value in own[name] for name, value in match.groupdict().items())

@@ -131,16 +131,17 @@ def _access(devices: Iterable[Device]) -> str:
 
 def _topics(device: Device, action: Action) -> list[str]:
     """Return the topics granted to ``device``, with ``+`` for any meter or microgrid."""
-    own = {"microgrid": device.microgrid, "identity": device.identity, "a_meter": "+", "a_microgrid": "+"}
-    grants = GRANTS[device.role, action]
-    return [f"{ROOT}/{grant.path.format(**own)}/{leaf}" for grant in grants for leaf in grant.leaves]
+    own = {"identity": device.identity, "a_meter": "+", "a_microgrid": "+"}
+    grants, microgrids = GRANTS[device.role, action], (device.microgrid, *device.serves)
+    leaves = {grant.path.format(**own, microgrid=name): grant.leaves for grant in grants for name in microgrids}
+    return [f"{ROOT}/{path}/{leaf}" for path in leaves for leaf in leaves[path]]
 
 
 def _check(path: Path, device: Device) -> None:
     """Refuse a device that Mosquitto would read as another user, a wildcard or a separate line."""
     wanted = "" if device.role is Role.UTILITY else MICROGRID_PATTERN
     identity = re.fullmatch(IDENTITY_PATTERNS[device.role], device.identity)
-    if not identity or not re.fullmatch(wanted, device.microgrid):
+    if not identity or not all(re.fullmatch(wanted, name) for name in (device.microgrid, *device.serves)):
         raise ConfigError(
             f"{path}: {device.identity!r} of microgrid {device.microgrid!r} can't be a {device.role}'s; make the file "
             "anew with: commonwatt utility register"

@@ -138,6 +138,7 @@ async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
     for name in files:
         _microgrid(town, settings, name)
     tokens = {name: load_tokens(one.tokens) for name, one in files.items()}
+    secrets = {name: load_tokens(one.secrets) for name, one in files.items() if one.brokers}
 
     def open_meters(name: MicrogridId, clock: FleetClock, tally: Tally) -> MicrogridMeters:
         one = files[name]
@@ -146,6 +147,7 @@ async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
             microgrid=town.microgrids[name],
             seed=town.table.seed,
             tokens=tokens[name],
+            secrets=secrets.get(name),
             clock=clock,
             store=open_checked(one.store, int(clock.machine()), TRUTH),
             tally=tally,

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 
+from commonwatt.cliques.warm import warm_meters
 from commonwatt.config.meters import MetersSettings
 from commonwatt.device.brokers import Brokers, Installed
 from commonwatt.device.changes import new_meter, under_token
@@ -23,7 +24,7 @@ from commonwatt.device.sessions import Sessions
 from commonwatt.device.shell import DeviceShell, Other
 from commonwatt.device.store import DeviceStore
 from commonwatt.device.timers import Timers
-from commonwatt.identity.devices import digest
+from commonwatt.identity.devices import broker_token, digest
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
@@ -65,6 +66,7 @@ class MicrogridMeters:
         microgrid: Microgrid,
         seed: int,
         tokens: Mapping[str, str],
+        secrets: Mapping[str, str] | None = None,
         clock: FleetClock,
         store: DeviceStore,
         tally: Tally,
@@ -109,15 +111,29 @@ class MicrogridMeters:
         self._switch = BoundarySwitch(self._delay_s, Kept(is_open=False))
         self._written: Kept | None = None
         self._shell = DeviceShell(microgrid.id, store, self.tally)
-        home = Installed(name=microgrid.id, rank=settings.broker_rank)
-        self._installed = [home, *(Installed(name=b.name, rank=b.rank, warm=b.warm) for b in settings.brokers)]
-        others = {b.name: Other(b.address, b.warm) for b in settings.brokers}
+        self._home = Installed(name=microgrid.id, rank=settings.broker_rank)
+        self._warm = frozenset(warm_meters({i: meter.battery is not None for i, meter in self._descriptions.items()}))
         for meter in self._descriptions:
             token = tokens.get(str(meter))
             if token is None:
                 raise ConfigError(f"meter {meter} has no token; write a new token file: commonwatt utility register")
             self._digests[meter] = digest(token.encode())
+            others = self._others(meter, secrets or {})
             self._shell.add(meter, broker=settings.broker, token=token, tls=self._tls(meter), rng=rng, others=others)
+
+    def _others(self, meter: MeterId, secrets: Mapping[str, str]) -> dict[str, Other]:
+        """Return a meter's further brokers, with its tokens there."""
+        if len(self._brokers_of(meter)) == 1:
+            return {}
+        if (secret := secrets.get(str(meter))) is None:
+            raise ConfigError(f"meter {meter} has no secret of brokers; write the files: commonwatt utility register")
+        return {b.name: Other(b.address, broker_token(secret, b.name), b.warm) for b in self._settings.brokers}
+
+    def _brokers_of(self, meter: MeterId) -> list[Installed]:
+        """Return a meter's brokers; the boundary's are a part of the controller's place, and have it alone."""
+        further = () if meter in self._boundary else self._settings.brokers
+        is_warm = meter in self._warm
+        return [self._home, *(Installed(name=b.name, rank=b.rank, warm=b.warm and is_warm) for b in further)]
 
     @property
     def writing(self) -> Work:
@@ -343,7 +359,9 @@ class MicrogridMeters:
         """Build a meter from its stored state."""
         stored = under_token(self._store.load(meter) or new_meter(meter, now), self._digests[meter])
         core = self.meters[meter] = Meter(description, self._limits, stored, self.tally)
-        brokers = Brokers(meter, self._installed, self._settings.clique, stored.order)
+        installed = self._brokers_of(meter)
+        clique = self._settings.clique if len(installed) > 1 else ()
+        brokers = Brokers(meter, installed, clique, stored.order)
         self._sessions[meter] = Sessions(core, brokers)
 
     def _fed(self, meter: MeterId) -> None:

@@ -60,7 +60,8 @@ class InstalledBroker(Settings):
     address: Address = Field(examples=["127.0.0.1:1884"], description="Its address.")
     rank: Rank = Field(None, description=_RANK.format("this broker"))
     warm: bool = Field(
-        False, description="Whether each meter holds a silent session there, if the broker is one of `clique`."
+        False,
+        description="Whether those with a battery, and at least four, hold silent sessions there; for one of `clique`.",
     )
 
 
@@ -91,13 +92,18 @@ class MetersSettings(Settings):
     tokens: Path = Field(
         Path("meter-tokens.json"), description="The meters' tokens; made by `commonwatt utility register`."
     )
+    secrets: Path = Field(
+        Path("meter-secrets.json"),
+        description="What the meters' tokens at further brokers are made from; made by `commonwatt utility register`.",
+    )
     broker: Address = Field("127.0.0.1:1883", description="The microgrid's broker.")
     broker_rank: Rank = Field(None, description=_RANK.format("the microgrid's broker"))
     brokers: tuple[InstalledBroker, ...] = Field(
         (),
         max_length=7,
         description="Further brokers, to which the meters send when the microgrid's broker does not answer: the first "
-        "two, in this order. Each knows the meters' tokens, and has `broker_ca`.",
+        "two, in this order. Each knows tokens that are made from `secrets`, and has `broker_ca`. The boundary's "
+        "meters have none of them.",
     )
     clique: tuple[MicrogridName, ...] = Field(
         (),

@@ -39,6 +39,7 @@ class Other(NamedTuple):
     """A broker beside home."""
 
     address: str  # host and port
+    token: str  # the meter's token there
     warm: bool = False  # whether its sessions are silent for long
 
 
@@ -88,17 +89,17 @@ class DeviceShell:
         Args:
             meter: The meter.
             broker: The address of its home broker, which has its microgrid's name.
-            token: Its token.
+            token: Its token there.
             tls: Its TLS; ``None``: plain text.
             rng: Spreads reconnections.
             others: Its other installed brokers, by name.
         """
-        brokers = {self._microgrid: Other(broker), **(others or {})}
+        brokers = {self._microgrid: Other(broker, token), **(others or {})}
         self.links[meter] = {
             name: MqttLink(
                 address=one.address,
                 identity=str(meter),
-                token=token,
+                token=one.token,
                 subscribe=topics.meter_down(self._microgrid, meter, "+"),
                 on_message=partial(self._message, meter, name),
                 on_connect=partial(self._put, Arrived(meter, name, CONNECTED)) if others else lambda: None,

@@ -49,6 +49,7 @@ class Device:
     revoked: str = ""  # the reason for its revocation; empty: not revoked
     # Its token's digest in Mosquitto's password format; empty: registered without this digest.
     mosquitto: str = field(default="", compare=False)
+    serves: tuple[MicrogridId, ...] = ()  # of a gateway: other microgrids that it may manage
 
     def owns(self, token: bytes) -> bool:
         """Return whether ``token`` is this device's token, in constant time."""
@@ -60,14 +61,15 @@ def new_token() -> str:
     return secrets.token_urlsafe(32)
 
 
-def broker_token(token: str, broker: str) -> str:
-    """Return a meter's secret for one broker, made from its token: what one broker sees opens no other (R5).
+def broker_token(secret: str, broker: str) -> str:
+    """Return a meter's token for one of its further brokers: what one broker sees opens no other (R5).
 
     Args:
+        secret: The meter's secret of brokers, which no broker sees; its own broker has its token.
         broker: The broker's name: its controller's.
     """
-    secret = hmac.digest(token.encode(), broker.encode(), "sha256")
-    return base64.urlsafe_b64encode(secret).rstrip(b"=").decode()
+    token = hmac.digest(secret.encode(), broker.encode(), "sha256")
+    return base64.urlsafe_b64encode(token).rstrip(b"=").decode()
 
 
 def digest(token: bytes) -> str:
@@ -92,6 +94,7 @@ def save_devices(path: Path, devices: list[Device]) -> None:
         d.identity: {"role": d.role, "microgrid": d.microgrid, "token_sha256": d.token_sha256}
         | ({"mosquitto": d.mosquitto} if d.mosquitto else {})
         | ({"revoked": d.revoked} if d.revoked else {})
+        | ({"serves": d.serves} if d.serves else {})
         for d in devices
     }
     write_private(path, json.dumps(content, indent=1) + "\n")
@@ -127,6 +130,7 @@ def _device(identity: str, fields: object) -> Device:
         token_sha256=texts["token_sha256"],
         revoked=texts["revoked"],
         mosquitto=texts["mosquitto"],
+        serves=tuple(map(str, fields.get("serves", ()))),
     )
 
 

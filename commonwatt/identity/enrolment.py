@@ -13,6 +13,7 @@ from commonwatt.identity.certificates import Kind
 from commonwatt.identity.devices import (
     Device,
     Role,
+    broker_token,
     digest,
     load_devices,
     load_tokens,
@@ -29,6 +30,8 @@ UTILITY_FOLDER = "utility"  # the folder of the devices without a microgrid
 METERS_FOLDER = "meter-certificates"  # the folder of meters' certificates, in their microgrid's folder
 
 DEVICES_FILE = "devices.json"
+
+METER_SECRETS = "meter-secrets.json"  # what a microgrid's meters make their tokens at further brokers from
 
 
 @contextmanager
@@ -103,7 +106,7 @@ def revoke_devices(out: Path, identity: str, reason: str, now: EpochSeconds, *, 
     """
     authority = Authority.load(out) if (out / FOLDER / ISSUED_FILE).exists() else None
     names = named(all_devices(out), identity, with_meters=with_meters)
-    changed = _mark(out, names, lambda device: replace(device, revoked=device.revoked or reason))
+    changed = _mark(out, names, lambda device, _: replace(device, revoked=device.revoked or reason))
     gone = [entry for name in names if authority for entry in authority.revoke(name, reason, now, Kind.DEVICE)]
     read_by = {path.parent for path in changed}
     lists = [path for path in authority.lists() if path.parent in read_by] if authority and gone else []
@@ -123,7 +126,7 @@ def readmit_devices(out: Path, identity: str, *, with_meters: bool) -> tuple[dic
     names = [name for name in named(devices, identity, with_meters=with_meters) if devices[name].revoked]
     if not names:
         raise ConfigError(f"{identity} is not revoked")
-    tokens = {name: new_token() for name in names}
+    tokens, secrets = {name: new_token() for name in names}, {name: new_token() for name in names}
     files = {path: load_tokens(path) for path in sorted(out.glob("*/*-tokens.json"))}
     if lost := [name for name in names if not any(name in held for held in files.values())]:
         raise ConfigError(f"{lost[0]} has no token in {out}; first: commonwatt utility register")
@@ -132,19 +135,34 @@ def readmit_devices(out: Path, identity: str, *, with_meters: bool) -> tuple[dic
         if new := {name: token for name, token in tokens.items() if name in held}:
             save_tokens(path, held | new)
             made[path] = len(new)
-    return made, _mark(out, names, lambda device: _taken_in(device, tokens[device.identity].encode()))
+    for path in sorted(out.glob(f"*/{METER_SECRETS}")):
+        held = load_tokens(path)
+        if new := {name: secret for name, secret in secrets.items() if name in held}:
+            save_tokens(path, held | new)
+            made[path] = len(new)
+
+    def taken_in(device: Device, broker: str) -> Device:
+        is_foreign = device.role is Role.METER and device.microgrid != broker
+        token = broker_token(secrets[device.identity], broker) if is_foreign else tokens[device.identity]
+        return _taken_in(device, token.encode())
+
+    return made, _mark(out, names, taken_in)
 
 
 def _taken_in(device: Device, token: bytes) -> Device:
     return replace(device, revoked="", token_sha256=digest(token), mosquitto=mosquitto_digest(token))
 
 
-def _mark(out: Path, names: Sequence[str], change: Callable[[Device], Device]) -> list[Path]:
-    """Change devices in every devices file that contains one of them; return the changed files."""
+def _mark(out: Path, names: Sequence[str], change: Callable[[Device, str], Device]) -> list[Path]:
+    """Change devices in every devices file that contains one of them; return the changed files.
+
+    Args:
+        change: Returns a changed device; it also gets the name of the file's folder, which is that of its broker.
+    """
     changed = []
     for path in sorted(out.glob(f"*/{DEVICES_FILE}")):
         devices = load_devices(path)
         if here := devices.keys() & set(names):
-            save_devices(path, [change(d) if d.identity in here else d for d in devices.values()])
+            save_devices(path, [change(d, path.parent.name) if d.identity in here else d for d in devices.values()])
             changed.append(path)
     return changed

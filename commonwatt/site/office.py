@@ -12,7 +12,8 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import write_private
 from commonwatt.runtime.service import only_one
 from commonwatt.site.file import FILE, TOWN_FILE, load_site
-from commonwatt.site.places import HEADER, PartFile, certificates, part_files
+from commonwatt.site.places import HEADER, PartFile, beats_of, certificates, part_files
+from commonwatt.town.cliques import write_clique_files
 from commonwatt.town.town import Town
 
 
@@ -38,6 +39,7 @@ def make_site(folder: Path, now: EpochSeconds) -> tuple[Town, int]:
         made = (folder / FOLDER / KEY_FILE).exists()
         authority = Authority.load(folder) if made else Authority.create(folder, site.town.name, now)
         issued = authority.issue_missing(certificates(site, town), now)
+    write_clique_files(town, folder, beats_of(site, town))
     write_private(folder / TOWN_FILE, site.town_text())
     for part in parts:
         write_private(folder / part.name, part.text)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from commonwatt.cliques.formation import exchanges, formed, orders
 from commonwatt.config.files import check_model, toml_table
 from commonwatt.config.parts import settings_of
 from commonwatt.identity.authority import BROKER_DAYS, BROKER_FILE, DEVICE_DAYS, DEVICE_FILE, Wanted
@@ -13,6 +14,8 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.addresses import split_address
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.site.file import FILE, SiteFile, SiteMicrogrid
+from commonwatt.town.clique_file import CLIQUE_FILE
+from commonwatt.town.cliques import BEATS_PORT
 from commonwatt.town.loading import names_of
 from commonwatt.town.town import Town
 
@@ -24,6 +27,7 @@ HEADER = f"# Written by `commonwatt site init` from {FILE}; make changes there.\
 _OWN_HOST = "127.0.0.1"
 _DAY_S = 86_400
 _LISTEN = "0.0.0.0:8883"
+_BEATS = f"0.0.0.0:{BEATS_PORT}"
 _DATABASE = "postgresql+psycopg:///commonwatt?host=/var/run/postgresql"
 
 
@@ -87,11 +91,15 @@ def part_files(site: SiteFile, town: Town) -> Iterator[PartFile]:
         "certificate": DEVICE_FILE[Role.UTILITY],
         "http": f"{_OWN_HOST}:8080",
     }
+    cliqued = _with_clique(town)
+    if cliqued:
+        utility |= {"cliques": CLIQUE_FILE, "beats": _BEATS}
     yield PartFile(folder=UTILITY, part="utility", keys=utility | site.utility, stated=("utility",))
     shared = {"head_end": f"{_bracketed(site.site.utility)}:{port}", **tls, "timezone": town.table.timezone}
     for index, table in enumerate(site.microgrid):
         for name in names_of(table):
-            yield from _controller_files(name, table, index, shared)
+            takes_over = {"clique": CLIQUE_FILE, "beats": _BEATS} if name in cliqued else {}
+            yield from _controller_files(name, table, index, shared | takes_over)
 
 
 def _controller_files(name: str, table: SiteMicrogrid, index: int, shared: dict[str, str]) -> Iterator[PartFile]:
@@ -119,6 +127,21 @@ def address_of(site: SiteFile, town: Town, place: str) -> str:
 def broker_of(site: SiteFile, town: Town, place: str) -> tuple[str, int]:
     """Return the host and port at which a microgrid's broker is reached."""
     return address_of(site, town, place), _port(str(_table_of(site)[place].broker.get("listen", _LISTEN)), place)
+
+
+def beats_of(site: SiteFile, town: Town) -> dict[str, str]:
+    """Return where each controller, and the utility, receives beats, HOST:PORT."""
+    own = {UTILITY: site.utility} | {name: _table_of(site)[name].gateway for name in town.microgrids}
+    return {
+        place: f"{_bracketed(address_of(site, town, place))}:{_port(str(keys.get('beats', _BEATS)), place)}"
+        for place, keys in own.items()
+    }
+
+
+def _with_clique(town: Town) -> set[str]:
+    """Return the controllers that others take over for, or that take over for others."""
+    kinds = {name: microgrid.kind for name, microgrid in town.microgrids.items()}
+    return {name for group in exchanges(orders(formed((), kinds), kinds)) for name in group}
 
 
 def certificates(site: SiteFile, town: Town) -> list[Wanted]:

@@ -20,6 +20,7 @@ from commonwatt.model.words import counted
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import wall_clock
 from commonwatt.runtime.service import flowing, run_service
+from commonwatt.town.cliques import BEATS_PORT, write_clique_files
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Microgrid
 from utility.assembly import break_glass
@@ -86,11 +87,21 @@ def register(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the files of brokers, gateways and meters.")
     ] = None,
+    beats: Annotated[
+        str | None,
+        typer.Option(
+            "--beats",
+            help="Where the utility receives controllers' beats, HOST:PORT: writes clique.json for controllers that "
+            f"take over for each other, each at its static address and port {BEATS_PORT}.",
+        ),
+    ] = None,
 ) -> None:
     """Register a town: fill the database, and make the token of every device.
 
     Writes OUT/MICROGRID/ with registry.json and gateway-tokens.json (for the gateway), devices.json (for its broker)
     and meter-tokens.json; OUT/head-end/devices.json (for the utility's broker); OUT/utility/utility-tokens.json.
+    A controller that may take over for others also has their registries, and its broker knows their meters, which
+    make their tokens for it from meter-secrets.json.
 
     Do it again after appending to the town file, such as a meter: it adds what is new and keeps every token. A town
     file that moves a meter is refused: it is compared with the database and the registry.json of each microgrid.
@@ -125,6 +136,10 @@ def register(
         told.append(f", of them new: {added.new_controllers} and {added.new_meters}")
     if out is not None:
         told.append(f"; {counted(enrol(loaded, out, _track, accounts), 'new token')} in {out}")
+        if beats is not None:
+            addresses = {name: f"{one.address}:{BEATS_PORT}" for name, one in loaded.microgrids.items()}
+            written = write_clique_files(loaded, out, addresses | {UTILITY: beats})
+            told.append(f"; {counted(len(written), 'clique file')}")
     typer.echo("".join(told))
 
 

@@ -13,6 +13,7 @@ from commonwatt.identity.devices import (
     AUTHORITY_FOLDER,
     Device,
     Role,
+    broker_token,
     digest,
     load_devices,
     load_tokens,
@@ -21,12 +22,13 @@ from commonwatt.identity.devices import (
     save_devices,
     save_tokens,
 )
-from commonwatt.identity.enrolment import DEVICES_FILE, all_devices
+from commonwatt.identity.enrolment import DEVICES_FILE, METER_SECRETS, all_devices
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
-from commonwatt.model.units import AccountNumber, MicrogridId
+from commonwatt.model.units import AccountNumber, ControllerId, MicrogridId
 from commonwatt.protocol.topics import PLANT, UTILITY
 from commonwatt.runtime.service import only_one
+from commonwatt.town.cliques import orders_of, served
 from commonwatt.town.registry import load_registry, registry_of, save_registry
 from commonwatt.town.town import Microgrid, Town
 from utility.registry.store.registration import refuse_change
@@ -116,9 +118,20 @@ def _enrol(
 ) -> int:
     gateways: dict[str, str] = {}
     made = 0
+    orders = orders_of(town, out)
+    meters_of = {name: _secrets(town, out, name) for name, order in orders.items() if len(order) > 1}
+    registries = {name: registry_of(_with_accounts(one, accounts)) for name, one in town.microgrids.items()}
     for microgrid in track(list(town.microgrids.values())):
-        gateways[microgrid.id], new = _enrol_microgrid(_with_accounts(microgrid, accounts), _folder(out / microgrid.id))
+        mates = served(orders, microgrid.id)
+        foreign = [device for mate in mates for device in _foreign(mate, meters_of[mate].of, microgrid.id)]
+        folder = _folder(out / microgrid.id)
+        gateways[microgrid.id], new = _enrol_microgrid(microgrid, folder, foreign, mates)
+        for name in (microgrid.id, *mates):
+            mark = "" if name == microgrid.id else f"-{name}"
+            save_registry(folder / f"registry{mark}.json", registries[name])
         made += new
+    for secrets in meters_of.values():
+        secrets.save()
     utility, plant = (_Tokens(out / file, [identity]) for identity, file in _OWN_TOKENS.items())
     devices = [_device(identity, Role.GATEWAY, identity, token) for identity, token in gateways.items()]
     devices.append(_device(UTILITY, Role.UTILITY, "", utility.of[UTILITY]))
@@ -135,16 +148,34 @@ def _with_accounts(microgrid: Microgrid, accounts: Mapping[MeterId, AccountNumbe
     return replace(microgrid, meters=tuple(meters))
 
 
-def _enrol_microgrid(microgrid: Microgrid, folder: Path) -> tuple[str, int]:
-    """Write the files of one microgrid; return its gateway's token and how many tokens are new."""
+def _secrets(town: Town, out: Path, microgrid: MicrogridId) -> "_Tokens":
+    """Return the secrets from which the tokens of a microgrid's meters at further brokers are made."""
+    meters = [str(meter.id) for meter in town.microgrids[microgrid].meters]
+    return _Tokens(out / microgrid / METER_SECRETS, meters)
+
+
+def _foreign(microgrid: MicrogridId, secrets: Mapping[str, str], broker: ControllerId) -> list[Device]:
+    """Return another microgrid's meters as the broker of a controller that may manage it knows them."""
+    return [_device(meter, Role.METER, microgrid, broker_token(secret, broker)) for meter, secret in secrets.items()]
+
+
+def _enrol_microgrid(
+    microgrid: Microgrid, folder: Path, foreign: Sequence[Device], serves: Sequence[MicrogridId]
+) -> tuple[str, int]:
+    """Write the files of one microgrid; return its gateway's token and how many tokens are new.
+
+    Args:
+        foreign: The meters of other microgrids that its controller may manage, as its broker knows them.
+        serves: These microgrids.
+    """
     meters = _Tokens(folder / _METER_TOKENS, [str(m.id) for m in microgrid.meters])
     gateway = _Tokens(folder / _GATEWAY_TOKENS, [microgrid.id])
     devices = [_device(str(m.id), Role.METER, microgrid.id, meters.of[str(m.id)]) for m in microgrid.meters]
-    devices.append(_device(microgrid.id, Role.GATEWAY, microgrid.id, gateway.of[microgrid.id]))
+    owner = _device(microgrid.id, Role.GATEWAY, microgrid.id, gateway.of[microgrid.id])
+    devices += [replace(owner, serves=tuple(serves)), *foreign]
     path = folder / DEVICES_FILE
     _save(path, devices, load_devices(path).values() if path.exists() else ())
     made = meters.save() + gateway.save()
-    save_registry(folder / "registry.json", registry_of(microgrid))
     return gateway.of[microgrid.id], made
 
 

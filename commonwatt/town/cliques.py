@@ -1,0 +1,134 @@
+"""The office's part in takeover: cliques at registration, and a file of each controller's with its keys (R5, R15).
+
+The list of cliques and one secret lie in the authority's folder. Every key is made from the secret, so that nothing is
+stored twice, and writing the files again changes no key.
+"""
+
+import hmac
+import json
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from commonwatt.cliques.formation import Clique, exchanges, formed, orders
+from commonwatt.identity.devices import AUTHORITY_FOLDER
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import ControllerId, MicrogridId
+from commonwatt.protocol.topics import UTILITY
+from commonwatt.runtime.files import write_private
+from commonwatt.town.clique_file import CLIQUE_FILE, CliqueFile, Group, Other, save_cliques
+from commonwatt.town.town import Town
+
+BEATS_PORT = 8885  # where controllers and the utility receive datagrams, unless somebody says otherwise
+
+_LIST, _SECRET = f"{AUTHORITY_FOLDER}/cliques.json", f"{AUTHORITY_FOLDER}/clique-secret"
+
+
+def orders_of(town: Town, out: Path) -> dict[MicrogridId, Clique]:
+    """Return who may manage each microgrid, its own controller first; new microgrids form cliques, which are kept.
+
+    Args:
+        out: The office's folder.
+
+    Raises:
+        ConfigError: The list of cliques can't be read.
+    """
+    kinds = {name: microgrid.kind for name, microgrid in town.microgrids.items()}
+    path = out / _LIST
+    known = _read(path)
+    cliques = formed(known, kinds)
+    if len(cliques) > len(known):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_private(path, json.dumps(cliques, indent=1) + "\n")
+    return orders(cliques, kinds)
+
+
+def _read(path: Path) -> list[Clique]:
+    try:
+        return [tuple(map(str, clique)) for clique in json.loads(path.read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: not a list of cliques ({error}); put it there from your copy") from error
+
+
+def served(orders: Mapping[MicrogridId, Clique], controller: ControllerId) -> list[MicrogridId]:
+    """Return the microgrids of others that a controller may manage."""
+    return [name for name, order in orders.items() if controller in order and name != controller]
+
+
+def write_clique_files(town: Town, out: Path, addresses: Mapping[ControllerId, str]) -> list[Path]:
+    """Write the file of each controller that has a clique, and the utility's; return their paths.
+
+    Args:
+        out: The office's folder, in which the town is registered.
+        addresses: Where each controller, and the utility, receives datagrams, HOST:PORT.
+
+    Raises:
+        ConfigError: A file of the authority's folder can't be read.
+    """
+    found = orders_of(town, out)
+    groups = exchanges(found)
+    if not groups:
+        return []
+    secret = _secret(out / _SECRET)
+    written = []
+    for own in (*town.microgrids, UTILITY):
+        mine = [group for group in groups if own in (*group, UTILITY)]
+        if not mine:
+            continue
+        file = CliqueFile(
+            own=own,
+            rank=_rank(town, own),
+            groups=tuple(_group(town, own, group, found, secret, addresses) for group in mine),
+        )
+        path = out / own / CLIQUE_FILE
+        save_cliques(path, file)
+        written.append(path)
+    return written
+
+
+def _group(
+    town: Town,
+    own: ControllerId,
+    members: Clique,
+    orders: Mapping[MicrogridId, Clique],
+    secret: bytes,
+    addresses: Mapping[ControllerId, str],
+) -> Group:
+    mine = {name: order for name, order in orders.items() if set(order) == set(members)}
+    others: Sequence[ControllerId] = [name for name in (*members, UTILITY) if name != own]
+    return Group(
+        members=members,
+        orders=mine,
+        others=tuple(
+            Other(
+                name=name,
+                rank=_rank(town, name),
+                address=addresses[name],
+                key=_key(secret, members, (own, name)),
+            )
+            for name in others
+        ),
+    )
+
+
+def _rank(town: Town, name: ControllerId) -> int:
+    return 0 if name == UTILITY else town.microgrids[name].number
+
+
+def _key(secret: bytes, members: Clique, pair: Iterable[ControllerId]) -> str:
+    """Return the key of two in a group."""
+    of = "/".join((*sorted(members), "", *sorted(pair)))
+    return hmac.digest(secret, of.encode(), "sha256").hex()
+
+
+def _secret(path: Path) -> bytes:
+    """Return the secret of all keys, made when it is missing."""
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_private(path, secrets.token_hex(32) + "\n")
+    try:
+        return bytes.fromhex(path.read_text(encoding="utf-8").strip())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: not a secret ({error}); put it there from your copy") from error
