@@ -13,9 +13,8 @@ from commonwatt.site.file import FILE, TOWN_FILE
 from commonwatt.site.office import make_site, register
 from commonwatt.town.town import Town
 from harness.real import forks
-from harness.takeover.real.cliques import write_cliques
 
-HOUSES = 2  # of each microgrid: each has a battery's meter and another one; two more are at the boundary
+HOUSES = 3  # of each microgrid, with two meters each, of which one has a battery; two more are at the boundary
 PORT = 8883
 _registering = threading.Lock()  # towns are made by several threads, and the patch is for all of them
 
@@ -59,7 +58,6 @@ def registered(folder: Path, addresses: Mapping[str, str]) -> Town:
     (folder / "meters" / "meters.toml").write_text(toml_table("[meters]", everything))
     for rank, name in enumerate(names, 1):
         (folder / name / "meters.toml").write_text(_meters(names, name, rank, addresses))
-    write_cliques(folder, names, addresses)
     return town
 
 

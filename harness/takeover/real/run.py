@@ -1,6 +1,5 @@
 """A run of the bench: a town, a fault, its end, and what was seen."""
 
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,15 +37,16 @@ class Seen:
     broken: list[str]  # what did not hold
 
 
-def run(fault: Fault, seed: int, *, home: bool) -> Seen:
+def run(folder: Path, fault: Fault, seed: int, *, home: bool) -> Seen:
     """Let a fault happen in a new town, at a random moment between two beats.
 
     Args:
+        folder: The town's folder; made.
         fault: The fault.
         seed: Of the moment.
         home: Whether it is mended, and the return is waited for.
     """
-    with tempfile.TemporaryDirectory(prefix="takeover-") as folder, Town(Path(folder) / "town") as town:
+    with Town(folder) as town:
         town.start_all(utility=fault.utility)
         town.settle(utility=fault.utility)
         time.sleep(Random(seed).random() * BEAT_S)

@@ -9,9 +9,9 @@ from typing import Any, Self
 
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.site.places import HEAD_END
+from commonwatt.town.town import Function
 from commonwatt.town.town import Town as Registered
 from harness.network.waiting import ended, eventually
-from harness.takeover.real.cliques import OPEN
 from harness.takeover.real.namespaces import Machines
 from harness.takeover.real.register import registered
 from harness.takeover.real.watched import Commanded, read
@@ -40,17 +40,26 @@ def broker(name: str) -> str:
 UTILITY_PARTS = (broker(HEAD_END), UTILITY)
 
 
+_open: list["Town"] = []
+
+
+def stop_all() -> None:
+    """End all towns at once; what looks at them then fails."""
+    for town in _open:
+        town.close()
+
+
 class Town:
     """The town; nothing runs until it is started.
 
     Args:
         folder: The folder of its files; made.
-        return_after_s: Seconds until an owner that is steady gets its microgrid back; ``None``: as in the product.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.machines = Machines((*NAMES, UTILITY, METERS))
+        _open.append(self)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         try:
             self.town: Registered = registered(folder, self.machines.addresses)
@@ -72,18 +81,15 @@ class Town:
             place, _, kind = part.partition(" ")
             kind = kind or place
             command = [kind, "run", "--config", str(self.folder / place / f"{kind}.toml")]
-            self.processes[part] = self.machines.start(self.machine_of(part), command, self.log(part), self._code(part))
-
-    def _code(self, part: str) -> str:
-        """Return what runs before a part's main function."""
-        if part == METERS:
-            return f"from harness.takeover.real.watched import watch; watch({str(self._seen)!r})"
-        return OPEN if part.endswith(" broker") else ""
+            watch = f"from harness.takeover.real.watched import watch; watch({str(self._seen)!r})"
+            code = watch if part == METERS else ""
+            self.processes[part] = self.machines.start(self.machine_of(part), command, self.log(part), code)
 
     def start_all(self, *, utility: bool) -> None:
         """Start all parts, the utility's or not, and wait until all meters are connected and were initialized."""
-        self.start(*(UTILITY_PARTS if utility else ()), *(part(name) for name in NAMES for part in (broker, gateway)))
-        self.start(METERS)
+        self.start(*(UTILITY_PARTS if utility else ()), *map(broker, NAMES), METERS)
+        eventually(lambda: self.status(METERS).get("connected") == self.status(METERS).get("meters", 0) > 0, START_S)
+        self.start(*map(gateway, NAMES))
         self.eventually_held_by({name: name for name in NAMES}, START_S)
 
     def kill(self, part: str) -> None:
@@ -125,9 +131,9 @@ class Town:
             return {}
 
     def meters(self, microgrid: str | None = None) -> list[int]:
-        """Return the meters of a microgrid, or of all."""
+        """Return the meters of a microgrid, or of all, but those of the boundary, which have their controller alone."""
         grids = [self.town.microgrids[name] for name in (NAMES if microgrid is None else (microgrid,))]
-        return [meter.id for grid in grids for meter in grid.meters]
+        return [meter.id for grid in grids for meter in grid.meters if meter.function is not Function.BOUNDARY]
 
     @property
     def _seen(self) -> Path:
@@ -170,11 +176,12 @@ class Town:
 
     def close(self) -> None:
         """End all that was started."""
-        for process in self.processes.values():
-            process.kill()
-        for process in self.processes.values():
-            process.wait()
+        processes = list(self.processes.values())
         self.processes.clear()
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.wait()
         self.machines.close()
 
     def __enter__(self) -> Self:
