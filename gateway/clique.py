@@ -99,8 +99,6 @@ class Clique:
         """
         if settings.clique is None:
             return None
-        if settings.beats is None:
-            raise ConfigError("the setting clique needs beats, such as 0.0.0.0:8885")
         file = load_cliques(settings.clique)
         if file.own != settings.controller:
             raise ConfigError(f"{settings.clique}: is of {file.own}, but this gateway is {settings.controller}'s")

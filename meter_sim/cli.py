@@ -16,6 +16,7 @@ from commonwatt.config.meters import MetersSettings
 from commonwatt.device.delivery import Tally
 from commonwatt.device.store import DeviceStore, open_checked, reading_store
 from commonwatt.identity.devices import load_tokens
+from commonwatt.identity.enrolment import METER_SECRETS
 from commonwatt.model.blocks import Blocks, Quality, from_records, make_blocks
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
@@ -138,7 +139,7 @@ async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
     for name in files:
         _microgrid(town, settings, name)
     tokens = {name: load_tokens(one.tokens) for name, one in files.items()}
-    secrets = {name: load_tokens(one.secrets) for name, one in files.items() if one.brokers}
+    secrets = {name: load_tokens(one.tokens.with_name(METER_SECRETS)) for name, one in files.items() if one.brokers}
 
     def open_meters(name: MicrogridId, clock: FleetClock, tally: Tally) -> MicrogridMeters:
         one = files[name]

@@ -92,18 +92,14 @@ class MetersSettings(Settings):
     tokens: Path = Field(
         Path("meter-tokens.json"), description="The meters' tokens; made by `commonwatt utility register`."
     )
-    secrets: Path = Field(
-        Path("meter-secrets.json"),
-        description="What the meters' tokens at further brokers are made from; made by `commonwatt utility register`.",
-    )
     broker: Address = Field("127.0.0.1:1883", description="The microgrid's broker.")
     broker_rank: Rank = Field(None, description=_RANK.format("the microgrid's broker"))
     brokers: tuple[InstalledBroker, ...] = Field(
         (),
         max_length=7,
         description="Further brokers, to which the meters send when the microgrid's broker does not answer: the first "
-        "two, in this order. Each knows tokens that are made from `secrets`, and has `broker_ca`. The boundary's "
-        "meters have none of them.",
+        "two, in this order. Their tokens there are made from `meter-secrets.json`, beside `tokens`; each has "
+        "`broker_ca`. The boundary's meters have none of them.",
     )
     clique: tuple[MicrogridName, ...] = Field(
         (),

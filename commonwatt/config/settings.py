@@ -325,6 +325,12 @@ class GatewaySettings(Settings):
         None, description="A place to publish for Home Assistant; without this table, none."
     )
 
+    @model_validator(mode="after")
+    def _beats(self) -> Self:
+        if (self.clique is None) != (self.beats is None):
+            raise ValueError("clique and beats need each other: give both, or none")
+        return self
+
     @property
     def controller(self) -> ControllerId:
         """The name of the controller: the one of its own microgrid."""

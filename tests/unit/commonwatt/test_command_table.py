@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from commonwatt.protocol.controller_commands import ACTIONS, Action
+from commonwatt.protocol.controller_commands import ACTIONS, HOSTED, Action
 from commonwatt.protocol.plant_messages import PlantAction, PlantCommand
 
 TESTS = Path(__file__).parents[2]
@@ -98,5 +98,5 @@ def test_commands_that_are_in_no_table_are_sent_by_tests_of_refusals_alone() -> 
         "reduce_power_off",
         "limit_import",
     }
-    known = {a.value for a in Action} | {a.value for a in PlantAction} | COMING | meters
+    known = {HOSTED} | {a.value for a in Action} | {a.value for a in PlantAction} | COMING | meters
     assert used().keys() - known <= {"explode", "new_command", "share", "x"}

@@ -55,7 +55,8 @@ WRONG: dict[str, dict[str, Wrongs]] = {
     },
     "gateway": {
         "microgrid": NAMES,
-        **dict.fromkeys(("registry", "store", "tokens", "clock"), PATHS),
+        **dict.fromkeys(("registry", "store", "tokens", "clock", "clique"), PATHS),
+        "beats": ADDRESSES,
         **dict.fromkeys(("broker_ca", "broker_revoked", "head_end_ca", "head_end_revoked", "certificate"), PATHS),
         **dict.fromkeys(("http_password", "http_certificate"), PATHS),
         **dict.fromkeys(("broker_plain_text", "head_end_plain_text", "http_plain_text"), FLAG),
@@ -92,13 +93,13 @@ WRONG: dict[str, dict[str, Wrongs]] = {
     "utility": {
         "database": [(5, "text")],
         **dict.fromkeys(
-            ("tokens", "clock", "head_end_ca", "head_end_revoked", "certificate", "http_certificate"), PATHS
+            ("tokens", "clock", "cliques", "head_end_ca", "head_end_revoked", "certificate", "http_certificate"), PATHS
         ),
         **dict.fromkeys(("alertmanager_ca", "enrolment"), PATHS),
         **dict.fromkeys(("head_end_plain_text", "http_plain_text", "alertmanager_plain_text"), FLAG),
         "http_hosts": HOSTS,
         "http_proxies": [(["proxy.example"], "IP address"), ("10.0.0.1", "")],
-        **dict.fromkeys(("head_end", "http", "alertmanager"), ADDRESSES),
+        **dict.fromkeys(("head_end", "http", "alertmanager", "beats"), ADDRESSES),
         **dict.fromkeys(("gaps_s", "gap_age_s", "compact_s"), PERIODS),
         "keep_months": [(0, "1"), (1201, "1200"), ("all", "whole number")],
         "keep_years": [(1, "2"), (101, "100")],
@@ -314,7 +315,9 @@ def test_every_address_of_every_part_is_judged_below() -> None:
         for key, field in model.model_json_schema()["properties"].items()
         if any(kind.get("format") == "address" for kind in (field, *field.get("anyOf", ())))
     }
-    assert {(part, key) for part, key, *_ in BEYOND} == addresses
+    # Beats and messages of a clique are authenticated, and secret to nobody.
+    authenticated = {("gateway", "beats"), ("utility", "beats")}
+    assert {(part, key) for part, key, *_ in BEYOND} == addresses - authenticated
 
 
 @pytest.mark.parametrize(("part", "key", "tls_key", "plain_key"), BEYOND)
@@ -445,6 +448,7 @@ def test_check_names_every_file_that_is_not_there_by_its_key(tmp_path: Path, par
     assert "tokens" in named or part == "broker"
     given = {key: f"data/{key}" for key in files}
     lines = "".join(f'{key} = "{name}"\n' for key, name in given.items())
+    lines += 'beats = "127.0.0.1:8885"\n' if {"clique", "cliques"} & set(files) else ""
     path = write(tmp_path, f"[{part}]\n{required(part)}{lines}")
 
     def check() -> tuple[int, list[str]]:

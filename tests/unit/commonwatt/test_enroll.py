@@ -14,7 +14,7 @@ from commonwatt.cli.enroll import app
 from commonwatt.identity import authority
 from commonwatt.identity.authority import Authority, Wanted
 from commonwatt.identity.certificates import Kind, Signer, expires_at, revoked_serials
-from commonwatt.identity.devices import load_devices, load_tokens, mosquitto_digest
+from commonwatt.identity.devices import broker_token, load_devices, load_tokens, mosquitto_digest
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.files import write_private
 from commonwatt.town.loading import load_town
@@ -267,17 +267,22 @@ def test_who_connects_to_a_revoked_broker_gets_the_list_and_it_stays_as_it_is_ot
 
 
 def test_with_a_controller_its_meters_are_revoked_and_taken_in_again(out: Path) -> None:
-    meters = {name for name, device in load_devices(out / "r001" / "devices.json").items() if device.role == "meter"}
+    meters = set(load_tokens(out / "r001" / "meter-tokens.json"))
     before = load_tokens(out / "r001" / "meter-tokens.json")
     good(out, "revoke", "r001", "--with-meters", "--reason", "stolen")
     devices = load_devices(out / "r001" / "devices.json")
     assert {name for name, device in devices.items() if device.revoked} == {"r001", *meters}
-    assert not any(device.revoked for device in load_devices(out / "r002" / "devices.json").values())
+    others = load_devices(out / "r002" / "devices.json")
+    assert {name for name, device in others.items() if device.revoked} == meters, "r002 may manage them"
     good(out, "readmit", "r001", "--with-meters")
     tokens = load_tokens(out / "r001" / "meter-tokens.json")
-    for name, device in load_devices(out / "r001" / "devices.json").items():
-        assert not device.revoked
-        assert name == "r001" or (device.owns(tokens[name].encode()) and tokens[name] != before[name])
+    secrets, others = load_tokens(out / "r001" / "meter-secrets.json"), load_devices(out / "r002" / "devices.json")
+    devices = load_devices(out / "r001" / "devices.json")
+    assert not any(device.revoked for device in (*devices.values(), *others.values()))
+    for name in meters:
+        assert devices[name].owns(tokens[name].encode())
+        assert tokens[name] != before[name]
+        assert others[name].owns(broker_token(secrets[name], "r002").encode())
 
 
 def test_nobody_is_taken_in_with_a_token_that_nobody_has(out: Path) -> None:

@@ -136,10 +136,14 @@ def test_a_further_microgrid_changes_nothing_of_the_others(office: Path) -> None
     said = good(office, "init", "--microgrid", "r003,public")
     after = contents(office / "site")
     changed = {name for name in before if before[name] != after[name]}
-    assert changed == {"site.toml", "town.toml", "head-end/devices.json", "authority/issued.json"}
+    # The public microgrid has the two others as backups.
+    others = {f"{name}/{file}" for name in ("r001", "r002") for file in ("devices.json", "clique.json")}
+    others |= {"site.toml", "town.toml", "head-end/devices.json", "authority/issued.json", "utility/clique.json"}
+    assert changed == others
     assert "2 new certificates" in said
     assert load_registry(office / "site/r003/registry.json").number == 3
-    assert {name.partition("/")[0] for name in after.keys() - before.keys()} == {"r003"}
+    new = after.keys() - before.keys() - {"r001/registry-r003.json", "r002/registry-r003.json"}
+    assert {name.partition("/")[0] for name in new} == {"r003"}
     # And once more: nothing.
     good(office, "init")
     assert contents(office / "site") == after
@@ -155,6 +159,8 @@ def test_a_revoked_device_stays_revoked_and_a_moved_controller_gets_another_cert
     assert {name for name in before if before[name] != after[name]} == {
         "r001/broker.pem",
         "authority/issued.json",
+        "r002/clique.json",
+        "utility/clique.json",
     }
     current = {entry.file: entry for entry in Authority.load(office / "site").current()}
     assert current["r001/broker.pem"].addresses == ("10.9.0.1", "127.0.0.1")
@@ -199,7 +205,7 @@ def test_a_bundle_has_what_its_machine_needs_and_says_that_it_is_secret(office: 
     assert stat.S_IMODE((office / "r001.bundle").stat().st_mode) == 0o600
     bundle = read_bundle(office / "r001.bundle")
     names = {"broker.toml", "gateway.toml", "devices.json", "registry.json", "gateway-tokens.json"}
-    names |= {"ca.pem", "revoked.pem", "broker.pem", "gateway.pem"}
+    names |= {"ca.pem", "revoked.pem", "broker.pem", "gateway.pem", "clique.json", "registry-r002.json"}
     assert bundle.files.keys() == {f"r001/{name}" for name in names}
     assert "there are utility, r001, r002" in refused(office, "pack", "r009")
     (office / "site/r001/broker.pem").unlink()

@@ -75,6 +75,7 @@ class Bench:
                 microgrid=microgrid,
                 seed=1,
                 tokens=tokens or {str(meter.id): "token" for meter in microgrid.meters if meter.id != 77},
+                secrets={str(meter.id): "secret" for meter in microgrid.meters},
                 clock=clock,
                 store=self.store,
                 tally=tally,

@@ -7,7 +7,15 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from commonwatt.identity import devices
-from commonwatt.identity.devices import AUTHORITY_FOLDER, Role, digest, load_devices, load_tokens, mosquitto_digest
+from commonwatt.identity.devices import (
+    AUTHORITY_FOLDER,
+    Role,
+    broker_token,
+    digest,
+    load_devices,
+    load_tokens,
+    mosquitto_digest,
+)
 from commonwatt.identity.enrolment import revoke_devices
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
@@ -86,7 +94,15 @@ def test_files_admit_each_device_to_its_broker_alone(town: Town, tmp_path: Path)
     token = load_tokens(tmp_path / "r001" / "gateway-tokens.json")["r001"]
     own = load_devices(tmp_path / "r001" / "devices.json")
     head = load_devices(tmp_path / "head-end" / "devices.json")
-    assert set(own) == {"r001", *(str(m.id) for m in town.microgrids["r001"].meters)}
+    assert set(own) == {"r001", *(str(m.id) for m in town.meters)}, "r001 may manage r002"
+    assert own["r001"].serves == ("r002",)
+    tokens = load_tokens(tmp_path / "r002" / "meter-tokens.json")
+    secrets = load_tokens(tmp_path / "r002" / "meter-secrets.json")
+    for meter in town.microgrids["r002"].meters:
+        plain, here = tokens[str(meter.id)], broker_token(secrets[str(meter.id)], "r001")
+        home = load_devices(tmp_path / "r002" / "devices.json")[str(meter.id)]
+        assert (home.owns(plain.encode()), home.owns(here.encode())) == (True, False)
+        assert [own[str(meter.id)].owns(one.encode()) for one in (plain, secrets[str(meter.id)], here)] == [0, 0, 1]
     assert set(head) == {"r001", "r002", "utility", "plant"}
     assert own["r001"].token_sha256 == head["r001"].token_sha256 == digest(token.encode())
     assert own["r001"].mosquitto == head["r001"].mosquitto == mosquitto_digest(token.encode())

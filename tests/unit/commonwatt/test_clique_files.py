@@ -1,0 +1,82 @@
+"""The office's files for takeover: everyone can talk with its group and with nobody else, by keys that stay."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from commonwatt.cliques.formation import exchanges
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.protocol.topics import UTILITY
+from commonwatt.town.clique_file import CliqueFile, load_cliques, parties
+from commonwatt.town.cliques import served, write_clique_files
+from commonwatt.town.loading import load_town
+from commonwatt.town.town import Town
+
+
+def town_of(folder: Path, residential: int, public: int = 0) -> Town:
+    text = f'microgrid = [{{id = "r", kind = "residential", count = {residential}, houses = 1}}]\n'
+    if public:
+        text = text.replace("}]", '}, {id = "p", kind = "public"}]')
+    (folder / "town.toml").write_text(text)
+    return load_town(folder / "town.toml")
+
+
+def written(town: Town, out: Path) -> dict[str, CliqueFile]:
+    for name in (*town.microgrids, UTILITY):
+        (out / name).mkdir(parents=True, exist_ok=True)
+    addresses = {name: f"10.0.0.{n}:8885" for n, name in enumerate((*town.microgrids, UTILITY))}
+    return {path.parent.name: load_cliques(path) for path in write_clique_files(town, out, addresses)}
+
+
+def keys(files: dict[str, CliqueFile]) -> dict[tuple[str, str, int], bytes]:
+    """Return each key, by whose file it is in, the other one, and the group's size."""
+    return {
+        (own, party.name, len(file.groups[party.group].members)): party.key
+        for own, file in files.items()
+        for party in parties(file)
+    }
+
+
+def test_both_sides_of_a_pair_have_the_same_key_and_no_two_pairs_do(tmp_path: Path) -> None:
+    found = keys(written(town_of(tmp_path, 7, public=1), tmp_path / "out"))
+    for (own, other, size), key in found.items():
+        assert found[other, own, size] == key
+    assert len(set(found.values())) == len(found) / 2
+
+
+def test_writing_again_and_adding_microgrids_changes_no_key_of_a_clique(tmp_path: Path) -> None:
+    first = keys(written(town_of(tmp_path, 3), tmp_path / "out"))
+    assert keys(written(town_of(tmp_path, 3), tmp_path / "out")) == first
+    assert first.items() <= keys(written(town_of(tmp_path, 6), tmp_path / "out")).items()
+    private = [path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.stat().st_mode & 0o077]
+    assert private == []
+
+
+@pytest.mark.parametrize(("residential", "expected"), [(1, 0), (2, 3), (3, 4), (4, 5), (5, 6)])
+def test_a_town_of_one_has_no_file_and_any_other_one_for_each_and_the_utility(
+    tmp_path: Path, residential: int, expected: int
+) -> None:
+    assert len(written(town_of(tmp_path, residential), tmp_path / "out")) == expected
+
+
+def test_no_group_has_more_than_three_controllers_or_microgrids(tmp_path: Path) -> None:
+    files = written(town_of(tmp_path, 5, public=1), tmp_path / "out")
+    assert [len(files[name].groups) for name in ("r001", "r003", "r004", UTILITY)] == [1, 3, 2, 4]
+    for group in (group for file in files.values() for group in file.groups):
+        assert len(group.members) <= 3
+        assert len(group.orders) <= 3
+    order = {name: order for group in files[UTILITY].groups for name, order in group.orders.items()}
+    assert exchanges(order) == tuple(group.members for group in files[UTILITY].groups)
+    assert served(order, "r003") == ["r001", "r002", "r004", "r005"]
+    assert served(order, "r004") == [next(name for name in files if name.startswith("p"))]
+
+
+def test_a_damaged_list_of_cliques_is_named_and_nothing_is_formed_anew(tmp_path: Path) -> None:
+    town = town_of(tmp_path, 3)
+    written(town, tmp_path / "out")
+    path = tmp_path / "out/authority/cliques.json"
+    assert json.loads(path.read_text()) == [["r001", "r002", "r003"]]
+    path.write_text("[[")
+    with pytest.raises(ConfigError, match="not a list of cliques"):
+        written(town, tmp_path / "out")
