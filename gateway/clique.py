@@ -338,6 +338,18 @@ def _others(settings: GatewaySettings, microgrid: MicrogridId) -> dict[MeterId, 
     return {meter.id: meter for meter in registry.meters}
 
 
+def hosted_stores(settings: GatewaySettings) -> list[Path]:
+    """Return the stores of the other microgrids that a gateway may manage, those that exist.
+
+    Raises:
+        ConfigError: The clique's file is missing or wrong.
+    """
+    groups = () if settings.clique is None else load_cliques(settings.clique).groups
+    names = sorted({name for group in groups for name, order in group.orders.items() if settings.controller in order})
+    paths = [beside(settings.store, name) for name in names if name != settings.microgrid]
+    return [path for path in paths if path.exists()]
+
+
 def beside(path: Path, microgrid: MicrogridId) -> Path:
     """Return the file of another microgrid beside the own one's, such as ``registry-r002.json``."""
     return path.with_name(f"{path.stem}-{microgrid}{path.suffix}")
