@@ -31,6 +31,7 @@ BENCHMARKS: dict[str, float] = {
     "latency": 6.5,
     "island_latency": 8,
     "takeover": 12,
+    "half_dead": 0.8,
     "backlog": 3,
     "town_load": 11,
     "fleet_memory": 6,

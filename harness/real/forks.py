@@ -90,8 +90,16 @@ class Origin:
         self._wait()
 
 
-@cache
+_starting = threading.Lock()
+
+
 def _origin() -> Origin:
+    with _starting:  # Several threads may want it at once.
+        return _only_origin()
+
+
+@cache
+def _only_origin() -> Origin:
     ours, theirs = socket.socketpair()
     with theirs:
         origin = Origin(_fork_origin(ours, theirs) if _is_forked() else _start_origin(theirs), ours)

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -40,16 +41,14 @@ def real_part(program: str) -> Path:
     """Return the path of ``program``; without it skip the test with the packages to install, and in CI fail."""
     if not are_allowed:
         pytest.fail(f"this test needs {program}: mark it with @pytest.mark.real")
-    if (found := _path_of(program)) is not None:
-        return Path(found)
-    package, _ = PARTS[program]
-    missing = f"needs {program}: apt-get install {package}"
-    if os.environ.get("CI"):
-        pytest.fail(missing)
-    pytest.skip(missing)
+    found = path_of(program)
+    if found is None:
+        miss(f"needs {program}: apt-get install {PARTS[program][0]}")
+    return Path(found)
 
 
-def _path_of(program: str) -> str | None:
+def path_of(program: str) -> str | None:
+    """Return the path of one of ``PARTS``; ``None``: it is not installed."""
     _, folders = PARTS[program]
     return shutil.which(program, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *folders]))
 
@@ -58,15 +57,19 @@ def need_root(what: str) -> None:
     """Skip the test unless it runs as root, with the reason; in CI fail."""
     if os.geteuid() == 0:
         return
-    missing = f"needs to be root: {what}"
+    miss(f"needs to be root: {what}")
+
+
+def miss(what: str) -> NoReturn:
+    """Skip the test, since this machine lacks something; in CI fail."""
     if os.environ.get("CI"):
-        pytest.fail(missing)
-    pytest.skip(missing)
+        pytest.fail(what)
+    pytest.skip(what)
 
 
 def main() -> None:
     """Name the missing programs in one line, with the command that installs them; in CI end with 1."""
-    packages = {package for program, (package, _) in PARTS.items() if _path_of(program) is None}
+    packages = {package for program, (package, _) in PARTS.items() if path_of(program) is None}
     root = [] if os.geteuid() == 0 else ["the rights of root"]
     if not packages and not root:
         return

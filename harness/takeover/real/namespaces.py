@@ -15,8 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-import pytest
-
 from harness.real import forks, parts
 
 PREFIX = "10.78.0."
@@ -32,17 +30,22 @@ CHECK = ("unshare", "--net", "true")
 """The command that shows whether this machine lets us make namespaces."""
 
 
+def why_not() -> str | None:
+    """Return why no machines can be made here, with the command to run; ``None``: they can."""
+    if os.geteuid() != 0:
+        return "needs to be root, to make network namespaces: run it with sudo"
+    for program in ("ip", *CHECK[:1], "nsenter"):
+        if parts.path_of(program) is None:
+            return f"needs {program}: apt-get install {parts.PARTS[program][0]}"
+    if subprocess.run(CHECK, check=False, capture_output=True).returncode:
+        return f"this machine makes no network namespaces; see: sudo {' '.join(CHECK)}"
+    return None
+
+
 def need_namespaces() -> None:
-    """Skip the test where no network namespaces can be made, with the command to run; in CI fail."""
-    parts.need_root("to make network namespaces; run it with sudo")
-    for program in ("ip", "unshare", "nsenter"):
-        parts.real_part(program)
-    if subprocess.run(CHECK, check=False, capture_output=True).returncode == 0:
-        return
-    missing = f"this machine makes no network namespaces: sudo {' '.join(CHECK)}; a container needs --privileged"
-    if os.environ.get("CI"):
-        pytest.fail(missing)
-    pytest.skip(missing)
+    """Skip the test where no machines can be made, with the reason; in CI fail."""
+    if why := why_not():
+        parts.miss(why)
 
 
 def join(pid: int) -> None:

@@ -1,19 +1,22 @@
 """The files of the bench's town: the office's, those of the emulated meters, and settings for a small machine."""
 
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from unittest.mock import patch
 
+from commonwatt.config.database_url import sqlite_url
 from commonwatt.config.files import toml_table
 from commonwatt.protocol.topics import UTILITY
-from commonwatt.site.file import FILE
-from commonwatt.site.office import make_site
+from commonwatt.site.file import FILE, TOWN_FILE
+from commonwatt.site.office import make_site, register
 from commonwatt.town.town import Town
 from harness.real import forks
 
-HOUSES = 2  # of each microgrid: each has a battery's meter and another one; two more are at the boundary
+HOUSES = 3  # of each microgrid, with two meters each, of which one has a battery; two more are at the boundary
 PORT = 8883
+_registering = threading.Lock()  # towns are made by several threads, and the patch is for all of them
 
 _SITE = """
 [site]
@@ -47,8 +50,9 @@ def registered(folder: Path, addresses: Mapping[str, str]) -> Town:
     site = _SITE.format(address=addresses[UTILITY])
     site += "".join(_MICROGRID.format(name=name, houses=HOUSES, address=addresses[name]) for name in names)
     (folder / FILE).write_text(site)
-    with patch("commonwatt.site.office.subprocess.run", forks.run):
+    with _registering, patch("commonwatt.site.office.subprocess.run", forks.run):
         town, _ = make_site(folder, int(time.time()))
+        register(folder / TOWN_FILE, folder, sqlite_url((folder / UTILITY / "utility.db").resolve()))
     (folder / "meters").mkdir()
     everything = {"microgrids": names, "town": "../town.toml", "http": "127.0.0.1:9102"}
     (folder / "meters" / "meters.toml").write_text(toml_table("[meters]", everything))

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.site.places import HEAD_END
+from commonwatt.town.town import Function
 from commonwatt.town.town import Town as Registered
 from harness.network.waiting import ended, eventually
 from harness.takeover.real.namespaces import Machines
@@ -20,7 +21,9 @@ RANKS = {name: rank for rank, name in enumerate(NAMES, 1)}
 METERS = "meters"
 GATEWAY_HTTP, UTILITY_HTTP, METERS_HTTP = "127.0.0.1:9101", "127.0.0.1:8080", "127.0.0.1:9102"
 STOP_WITHIN_S = 10.0
-START_S = 40.0  # seconds within which all parts run and all meters are initialized
+START_S = 90.0  # seconds within which all parts run and all meters are initialized
+SETTLE_S = 120.0  # seconds within which all lines of the clique are known
+LONG_S = 5.0  # a deadline above is one of a line that is not known, or loses beats
 RESTART_S = 0.2  # seconds until systemd starts a process again
 
 
@@ -37,17 +40,26 @@ def broker(name: str) -> str:
 UTILITY_PARTS = (broker(HEAD_END), UTILITY)
 
 
+_open: list["Town"] = []
+
+
+def stop_all() -> None:
+    """End all towns at once; what looks at them then fails."""
+    for town in _open:
+        town.close()
+
+
 class Town:
     """The town; nothing runs until it is started.
 
     Args:
         folder: The folder of its files; made.
-        return_after_s: Seconds until an owner that is steady gets its microgrid back; ``None``: as in the product.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.machines = Machines((*NAMES, UTILITY, METERS))
+        _open.append(self)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         try:
             self.town: Registered = registered(folder, self.machines.addresses)
@@ -69,20 +81,16 @@ class Town:
             place, _, kind = part.partition(" ")
             kind = kind or place
             command = [kind, "run", "--config", str(self.folder / place / f"{kind}.toml")]
-            code = (
-                "" if part != METERS else f"from harness.takeover.real.watched import watch; watch({str(self._seen)!r})"
-            )
+            watch = f"from harness.takeover.real.watched import watch; watch({str(self._seen)!r})"
+            code = watch if part == METERS else ""
             self.processes[part] = self.machines.start(self.machine_of(part), command, self.log(part), code)
 
     def start_all(self, *, utility: bool) -> None:
         """Start all parts, the utility's or not, and wait until all meters are connected and were initialized."""
-        self.start(*(UTILITY_PARTS if utility else ()), *(part(name) for name in NAMES for part in (broker, gateway)))
-        self.start(METERS)
-        eventually(lambda: self.status(METERS).get("connected") == len(self.meters()), START_S)
-        eventually(lambda: self.holders() == dict.fromkeys(self.meters(), None) | self._own(), START_S)
-
-    def _own(self) -> dict[int, str | None]:
-        return {meter: name for name in NAMES for meter in self.meters(name)}
+        self.start(*(UTILITY_PARTS if utility else ()), *map(broker, NAMES), METERS)
+        eventually(lambda: self.status(METERS).get("connected") == self.status(METERS).get("meters", 0) > 0, START_S)
+        self.start(*map(gateway, NAMES))
+        self.eventually_held_by({name: name for name in NAMES}, START_S)
 
     def kill(self, part: str) -> None:
         """Kill a part by SIGKILL."""
@@ -123,9 +131,9 @@ class Town:
             return {}
 
     def meters(self, microgrid: str | None = None) -> list[int]:
-        """Return the meters of a microgrid, or of all."""
+        """Return the meters of a microgrid, or of all, but those of the boundary, which have their controller alone."""
         grids = [self.town.microgrids[name] for name in (NAMES if microgrid is None else (microgrid,))]
-        return [meter.id for grid in grids for meter in grid.meters]
+        return [meter.id for grid in grids for meter in grid.meters if meter.function is not Function.BOUNDARY]
 
     @property
     def _seen(self) -> Path:
@@ -140,18 +148,40 @@ class Town:
         found: dict[int, str | None] = dict.fromkeys(self.meters())
         return found | {one.meter: one.issuer for one in self.commanded() if one.obeyed}
 
+    def settle(self, *, utility: bool) -> None:
+        """Wait until each controller has known the lines to the others for a minute, so that its deadline is short."""
+        try:
+            eventually(lambda: all(self._knows_all(name, utility=utility) for name in NAMES), SETTLE_S)
+        except AssertionError:
+            seen = {name: self.status(gateway(name)).get("takeover") for name in NAMES}
+            raise AssertionError(f"the lines are not known: {seen}; {self.told()}") from None
+
+    def _knows_all(self, name: str, *, utility: bool) -> bool:
+        others: dict[str, dict[str, Any]] = self.status(gateway(name)).get("takeover", {}).get("others", {})
+        lines = [line for other, line in others.items() if utility or other != UTILITY]
+        return bool(lines) and all(line["heard_s"] is not None and line["deadline_s"] < LONG_S for line in lines)
+
     def eventually_held_by(self, holders: dict[str, str], within_s: float) -> None:
         """Wait until all meters of microgrids obey these controllers."""
         wanted = {meter: name for grid, name in holders.items() for meter in self.meters(grid)}
-        eventually(lambda: wanted.items() <= self.holders().items(), within_s)
+        try:
+            eventually(lambda: wanted.items() <= self.holders().items(), within_s)
+        except AssertionError:
+            raise AssertionError(f"{holders} are not obeyed, but {self.holders()}; {self.told()}") from None
+
+    def told(self) -> str:
+        """Return the ends of all outputs, for the message of a failure."""
+        logs = sorted((self.folder / "logs").iterdir())
+        return "\n".join([f"ended by themselves: {self.died()}", *(f"{p.name}: {p.read_text()[-1500:]}" for p in logs)])
 
     def close(self) -> None:
         """End all that was started."""
-        for process in self.processes.values():
-            process.kill()
-        for process in self.processes.values():
-            process.wait()
+        processes = list(self.processes.values())
         self.processes.clear()
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.wait()
         self.machines.close()
 
     def __enter__(self) -> Self:

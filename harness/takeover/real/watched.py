@@ -37,7 +37,7 @@ class Commanded:
 
 def watch(path: str) -> None:
     """Write down from now on what the meters of this process are commanded."""
-    file = Path(path).open("a", buffering=1)
+    file = Path(path).open("a", buffering=1)  # noqa: SIM115  # until the process ends
     obey = Sessions._commanded
 
     def watched(self: Sessions, arrived: Arrived, now: float) -> list[Effect[Change]]:

@@ -1,0 +1,35 @@
+"""The tables of the bench."""
+
+from collections.abc import Sequence
+from statistics import median
+
+from harness.takeover.real.run import Seen
+
+
+def times_table(seen: Sequence[Seen]) -> str:
+    """Return the times of one fault in many runs."""
+    if not seen:
+        return ""
+    rows = [("meters that obey the new manager", "least", "median", "most")]
+    for words, name in (("first", "first_s"), ("first battery", "battery_s"), ("90 %", "most_s"), ("last", "last_s")):
+        found = [getattr(one.times, name) for one in seen]
+        rows.append((words, *(f"{figure:.2f}" for figure in (min(found), median(found), max(found)))))
+    return f"\n{seen[0].fault.words}: seconds in {len(seen)} runs\n{_table(rows)}"
+
+
+def faults_table(seen: Sequence[Seen]) -> str:
+    """Return what was seen of each fault."""
+    rows = [("fault", "first", "90 %", "last", "home after", "old commands: came, obeyed", "two obeyed for", "held")]
+    for one in seen:
+        figures = [f"{figure:.2f}" for figure in (one.times.first_s, one.times.most_s, one.times.last_s)]
+        home = "" if one.home_s is None else f"{one.home_s:.0f}"
+        old = f"{one.old[0]}, {one.old[1]}"
+        held = "; ".join(one.broken) or "all"
+        rows.append((one.fault.words, *figures, home, old, f"{one.together_s:.2f}", held))
+    return f"\nSeconds after each fault\n{_table(rows)}"
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(f"| {line} |" for line in [lines[0], " | ".join("-" * width for width in widths), *lines[1:]])

@@ -1,0 +1,105 @@
+"""A run of the bench: a town, a fault, its end, and what was seen."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from commonwatt.cliques.signs import BEAT_S
+from harness.network.waiting import eventually
+from harness.takeover.real.faults import PAUSE_S, Fault
+from harness.takeover.real.measures import (
+    Times,
+    granted_twice,
+    old_commands,
+    refused,
+    times,
+    together_s,
+)
+from harness.takeover.real.town import NAMES, Town
+
+OBSERVED_S = 20.0  # seconds for which a fault without a new manager is looked at
+ALL_METERS_S = 120.0  # seconds within which the last meter obeys the new manager
+HOME_S = 150.0  # seconds within which all is as before the fault
+TOGETHER_S = 15.0  # most seconds in which meters obey two
+STEADY_S = 10.0  # seconds of calm at the end, in which nobody is refused
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What was seen of one fault."""
+
+    fault: Fault  # the fault
+    times: Times  # when the meters of r001 obeyed the new manager; with the old one, when they obeyed it again
+    old: tuple[int, int]  # old commands that came to meters, and those obeyed
+    together_s: float  # seconds in which meters obeyed two
+    home_s: float | None  # seconds from the mending until all were home; ``None``: not looked at
+    broken: list[str]  # what did not hold
+
+
+def run(folder: Path, fault: Fault, seed: int, *, home: bool) -> Seen:
+    """Let a fault happen in a new town, at a random moment between two beats.
+
+    Args:
+        folder: The town's folder; made.
+        fault: The fault.
+        seed: Of the moment.
+        home: Whether it is mended, and the return is waited for.
+    """
+    with Town(folder) as town:
+        town.start_all(utility=fault.utility)
+        town.settle(utility=fault.utility)
+        time.sleep(Random(seed).random() * BEAT_S)
+        return look(town, fault, home=home)
+
+
+def look(town: Town, fault: Fault, *, home: bool) -> Seen:
+    """Let a fault happen in a settled town."""
+    lost = time.monotonic()
+    fault.happens(town)
+    broken: list[str] = []
+    found = {grid: _taken(town, grid, fault, lost, broken) for grid in fault.managers or {"r001": "r001"}}
+    home_s = _come_home(town, fault, lost, broken) if home else None
+    commanded = town.commanded()
+    old = old_commands(commanded)
+    double_s = together_s(commanded)
+    broken += [f"I-a: {old[1]} old commands were obeyed"] if old[1] else []
+    broken += [f"I-b: {words}" for words in granted_twice(commanded)]
+    broken += [f"I-c: two were obeyed for {double_s:.1f} s"] if double_s > TOGETHER_S else []
+    broken += [f"{part} ended by itself" for part in town.died()]
+    return Seen(fault=fault, times=found["r001"], old=old, together_s=double_s, home_s=home_s, broken=broken)
+
+
+def _taken(town: Town, grid: str, fault: Fault, lost: float, broken: list[str]) -> Times:
+    """Return when the meters of a microgrid obeyed its manager after the fault."""
+    by = fault.managers.get(grid, grid)
+    meters = town.meters(grid)
+    batteries = {meter.id for meter in town.town.microgrids[grid].meters if meter.battery is not None}
+
+    def found() -> Times:
+        return times(town.commanded(lost), lost, by, meters, batteries)
+
+    try:
+        eventually(lambda: found().last_s < ALL_METERS_S, ALL_METERS_S)
+    except AssertionError:
+        broken.append(f"I-d: not all meters of {grid} obey {by}")
+    if found().first_s > fault.within_s:
+        broken.append(f"I-d: the first meter of {grid} obeys {by} after {found().first_s:.1f} s")
+    return found()
+
+
+def _come_home(town: Town, fault: Fault, lost: float, broken: list[str]) -> float:
+    """Mend the fault, and return the seconds until each manages its own microgrid again."""
+    time.sleep(max(0.0, lost + PAUSE_S - time.monotonic()))
+    mended = time.monotonic()
+    fault.mended(town)
+    try:
+        town.eventually_held_by({name: name for name in NAMES}, HOME_S)
+    except AssertionError:
+        broken.append(f"not home: {town.holders()}")
+    home_s = time.monotonic() - mended
+    calm = time.monotonic()
+    time.sleep(STEADY_S)
+    count = refused(town.commanded(), calm)
+    broken += [f"I-e: {count} commands of the manager in force were refused"] if count else []
+    return home_s
