@@ -15,7 +15,7 @@ from utility.takeover.grants import Granted
 from utility.takeover.history import MOVES, Handover
 from utility.takeover.tables import granted, handover
 
-KEEP_S = 366 * 86_400  # seconds for which the history is kept
+KEEP_S = 366 * 86_400  # seconds for which the history is kept; the newest line of each microgrid always
 SHOWN = 100  # newest lines of a history that are shown
 NO_CLIQUE = "it is in no clique"
 NOT_YET = "no controller has confirmed that it manages it"
@@ -46,7 +46,8 @@ def save(
         for one in handovers:
             if one.how in MOVES:
                 repeat_commands(connection, one.microgrid, f"-e{one.epoch[0]}-{one.epoch[1]}", now)
-        connection.execute(handover.delete().where(handover.c.since < now - KEEP_S))
+        old = (handover.c.since < now - KEEP_S) & handover.c.no.not_in(_LAST)
+        connection.execute(handover.delete().where(old))
 
 
 def registered(connection: Connection) -> set[ControllerId]:
