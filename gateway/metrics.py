@@ -97,6 +97,17 @@ class _GatewayMetrics(Collector):
         yield from _connections(figures)
         yield from _line(controller.line, figures.month)
         yield from _time(controller)
+        yield _manages(controller)
+
+
+def _manages(controller: Controller) -> Metric:
+    """Return which of the hosted microgrids the controller manages."""
+    family = GaugeMetricFamily(
+        f"{_PREFIX}_manages", "1 while this controller manages the microgrid.", labels=["microgrid"]
+    )
+    for name, core in list(controller.hosted.items()):
+        family.add_metric([name], core.manager.epochs.commands)
+    return family
 
 
 def _microgrid(gateway: HostedMicrogrid, figures: StoreFigures) -> Iterator[Metric]:

@@ -51,7 +51,7 @@ def heartbeat(
             "trust": now.trust,
             "offset_s": int(core.time.offset_s),
             "manages": manages if members else None,
-            "fenced": len(core.manager.epochs.fenced),
+            "fenced": len(core.manager.epochs.fenced) if core.manager.epochs.commands else 0,
             "lte": line.month(now),
         }
     )

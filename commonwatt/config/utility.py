@@ -324,12 +324,6 @@ class UtilitySettings(Settings):
     research: ResearchSettings = Field(ResearchSettings(), description="Releases for researchers.")
 
     @model_validator(mode="after")
-    def _hears(self) -> Self:
-        if (self.cliques is None) != (self.beats is None):
-            raise ValueError("cliques and beats need each other: give both, or none")
-        return self
-
-    @model_validator(mode="after")
     def _waits(self) -> Self:
         if not self.second_person_wait_days and self.clock is None:
             raise ValueError(

@@ -4,6 +4,7 @@
 once; each is answered. A gateway answers ``unsupported`` to a command that it does not have.
 """
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -12,6 +13,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from commonwatt.model.supply import SupplyState
+from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.commands import Epoch, Result, Weight
 from commonwatt.protocol.json_messages import Id64, Message, Moment, Natural
 
@@ -102,6 +104,8 @@ ACTIONS: dict[Action, Keys] = {
 """Every command of this version. Coming, and ``unsupported`` until then: ``assign``."""
 
 
+_IN_FORCE = re.compile(r"(?:deposed by|the epoch is) \[(\d{1,10}), (\d{1,5})\]")
+NOT_HERE = "is not managed here"  # how the reason ends of a controller that has no store of a microgrid (hosted)
 HOSTED = "hosted"  # wraps a command for a microgrid that a controller manages for another one
 
 
@@ -172,6 +176,17 @@ class ControllerCommand(Message):
         return self
 
 
+def sent_to(
+    controller: ControllerId, microgrid: MicrogridId, epoch: Epoch, command: ControllerCommand
+) -> ControllerCommand:
+    """Return a command as a controller is sent it: for another microgrid than its own, wrapped."""
+    if controller == microgrid:
+        return command
+    return ControllerCommand(
+        id=command.id, cmd=HOSTED, until=command.until, microgrid=microgrid, epoch=epoch, command=command
+    )
+
+
 class ControllerOutcome(Message):
     """A gateway's answer to a command of the utility."""
 
@@ -183,3 +198,15 @@ class ControllerOutcome(Message):
     sent: Natural | None = None  # how many blocks are on their way (get)
     absent: list[BlockMask] | None = None  # slots asked for that the gateway does not have (get)
     info: dict[str, str | int] | None = None  # facts about the controller, by name (system_info)
+
+    @property
+    def in_force(self) -> Epoch | None:
+        """The epoch that a controller names as the one in force when it refuses a command; ``None``: it names none."""
+        found = _IN_FORCE.fullmatch(self.reason or "") if self.result == "refused" else None
+        return None if found is None else (int(found[1]), int(found[2]))
+
+    @property
+    def has_no_store(self) -> bool:
+        """Whether the controller has no store of the microgrid that the command is for; an older release has none."""
+        is_refused = self.result == "refused" and (self.reason or "").endswith(NOT_HERE)
+        return self.cmd == HOSTED and (is_refused or self.result == "unsupported")

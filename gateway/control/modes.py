@@ -301,7 +301,9 @@ class Modes:
 
     def unknown_s(self, now: Now) -> int:
         """Return the seconds since the start without a report of the boundary; 0: it reported, or there is none."""
-        return 0 if self._unknown_since is None or not self._boundaries else max(0, now - self._unknown_since)
+        if self._unknown_since is None or not self._boundaries or self._is_hosted:
+            return 0
+        return max(0, now - self._unknown_since)
 
     @property
     def disagree(self) -> bool:

@@ -83,9 +83,22 @@ def _delivery(view: View) -> Iterator[Alarm]:
     if recent["dropped_messages"]:
         text = f"{counted(recent['dropped_messages'], 'message')} dropped in 15 minutes; their meters send them again."
         yield _warning("MessagesDropped", "More messages arrive than this gateway can process.", text)
-    if fenced := view["meters"]["fenced"]:
+    manages = view.get("takeover", {}).get("microgrids", {}).get(view["microgrid"], {}).get("manages", True)
+    if manages and (fenced := view["meters"]["fenced"]):
         text = "Another manager commands them. This gateway takes their readings and sends them no commands."
         yield _warning("", f"{counted(len(fenced), 'meter')} not commanded from here.", text)
+
+
+def _takeover(view: View) -> Iterator[Alarm]:
+    microgrid = view["microgrid"]
+    own = view.get("takeover", {}).get("microgrids", {}).get(microgrid)
+    if own is None or own["manages"]:
+        return
+    by = f"{own['manager']} manages {microgrid}" if own["manager"] else f"Nobody is known to manage {microgrid}"
+    back = "It gives it back by itself after a minute in which this controller is well." if own["manager"] else ""
+    reach = "" if own["able"] else "Too few meters are connected here; check the broker and the meters' line."
+    text = " ".join(filter(None, (back, reach))) or "This controller asks its meters and its clique."
+    yield _warning("", f"{by}, not this controller.", text)
 
 
 def _boundary(view: View) -> Iterator[Alarm]:
@@ -144,6 +157,7 @@ _RULES: tuple[Callable[[View], Iterator[Alarm]], ...] = (
     _store,
     _connections,
     _delivery,
+    _takeover,
     _boundary,
     _line,
     _clock,

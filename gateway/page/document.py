@@ -20,6 +20,7 @@ from gateway.page.sections import (
     rates,
     readings,
     silent,
+    takeover,
     town,
 )
 from gateway.page.sharing_words import batteries, summary
@@ -59,6 +60,7 @@ def overview(view: View, zone: ZoneInfo, *, can_log_out: bool) -> str:
             connections(view),
             backlog(view),
             hosted(view),
+            takeover(view),
             line(view),
             clock(view, zone),
             readings(view),

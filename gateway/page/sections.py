@@ -198,6 +198,26 @@ def hosted(view: View) -> Html | None:
     return el("section", el("h2", "Also hosted here"), _list(rows)) if rows else None
 
 
+def takeover(view: View) -> Html | None:
+    """Return the section of the clique: who manages which microgrid, and how the others are heard; ``None``: none."""
+    if (clique := view.get("takeover")) is None:
+        return None
+    rows: list[tuple[str, Child]] = []
+    for name, each in clique["microgrids"].items():
+        here = f"managed here{': ' if each['why'] else ''}{each['why']}"
+        elsewhere = f"managed by {each['manager']}" if each["manager"] else "no manager known"
+        able = "" if each["able"] else ", too few meters reached to manage it"
+        text = f"{here if each['manages'] else elsewhere}; {counted(each['reached'], 'meter')} reached{able}"
+        rows.append((name, _mark(good=each["manages"] or bool(each["manager"]), text=text)))
+    for name, other in clique["others"].items():
+        if other["heard_s"] is None:
+            rows.append((f"to {name}", _mark(good=False, text="never heard: an older release, or UDP is blocked")))
+        else:
+            heard = f"lost, heard {duration(int(other['heard_s']))} ago" if other["lost"] else "heard"
+            rows.append((f"to {name}", _mark(good=not other["lost"], text=heard)))
+    return el("section", el("h2", "Takeover"), _list(rows))
+
+
 def line(view: View) -> Html:
     """Return the section of the LTE line."""
     used, expected, allowance = (view["lte"][key] for key in ("used", "expected", "allowance"))

@@ -26,6 +26,8 @@ from utility.assembly.metrics import UtilityMetrics
 from utility.overview.metrics import TownMetrics as UtilityTownMetrics
 from utility.readings.metrics import GatewayMetrics
 from utility.supply.metrics import PlantMetrics
+from utility.takeover.groups import Groups
+from utility.takeover.metrics import TakeoverMetrics
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def _utility_metrics() -> list[MetricInfo]:
     metrics.watch_gateways(GatewayMetrics({}, {}, (), lambda: 0.0), lambda: 0)
     metrics.registry.register(PlantMetrics(lambda: None, lambda: 0.0))
     metrics.registry.register(UtilityTownMetrics(lambda: None))
+    metrics.registry.register(TakeoverMetrics(Groups([], {}, 0), lambda: 0.0))
     metrics.watch_link(lambda: 0)
     metrics.watch_health(list)
     metrics.watch_disk(lambda: None)

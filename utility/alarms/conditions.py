@@ -15,6 +15,8 @@ from commonwatt.protocol.plant_messages import PlantReport
 from utility.alarms.alarm import PREFIX, TOWN, Alarm, Severity
 from utility.alarms.lifecycle import Condition
 
+UNMANAGED_S = 60  # seconds without a controller that can command a microgrid after which it is an alarm
+LATE_S = 150  # seconds without a message after which a gateway is late: two heartbeats are missing
 SILENT_S = 300  # seconds without a message after which a gateway, or the plant, is silent
 
 _HOUR_S, _DAY_S = 3_600, 86_400
@@ -60,6 +62,9 @@ class Facts:
     said: Mapping[str, Heartbeat] = field(default_factory=dict)  # each gateway's last heartbeat
     # Gateways of which no more dead letters are kept today, each with the reason of its refused batches.
     over_quota: Mapping[str, str] = field(default_factory=dict)
+    # The manager of each microgrid that another controller manages.
+    managed_by: Mapping[str, str] = field(default_factory=dict)
+    unmanaged_s: Mapping[str, float] = field(default_factory=dict)  # seconds without a manager, of microgrids without
     # Seconds since the plant's last report, and the report; ``None``: there was none.
     plant: tuple[float, PlantReport] | None = None
     damaged: bool = False  # whether the database is damaged
@@ -112,6 +117,19 @@ def _gateways(facts: Facts) -> Iterator[Condition]:
         text = f"Its batches with more wait at it until tomorrow: {reason}."
         text += " A program with its credentials may be no gateway."
         yield _condition("GatewayOverQuota", _CRITICAL, 0, summary, text, controller=name)
+
+
+def _takeover(facts: Facts) -> Iterator[Condition]:
+    for name, lost_s in facts.unmanaged_s.items():
+        if lost_s > UNMANAGED_S:
+            text = f"For {duration(int(lost_s))} no controller was heard that can command it. Its meters keep what they"
+            text += " were told until it ends."
+            yield _condition("Unmanaged", _CRITICAL, 0, f"No controller manages {name}.", text, controller=name)
+    for name, manager in facts.managed_by.items() if facts.connected else ():
+        if facts.silent_s.get(name, LATE_S) < LATE_S:
+            summary = f"Another controller manages {name}, although its own is alive."
+            text = f"{manager} manages it, and the utility hears the controller of {name}."
+            yield _condition("ManagedByAnother", _WARNING, 1800, summary, text, controller=name)
 
 
 def _lines(facts: Facts) -> Iterator[Condition]:
@@ -236,6 +254,7 @@ _CRITICAL, _WARNING = Severity.CRITICAL, Severity.WARNING
 
 _RULES: tuple[Callable[[Facts], Iterator[Condition]], ...] = (
     _gateways,
+    _takeover,
     _lines,
     _utility,
     _jobs,

@@ -36,6 +36,7 @@ from utility.settlement.api import add_sharing
 from utility.statistics.api import add_statistics
 from utility.statistics.preview.api import add_previews
 from utility.supply.store.supply_view import supply_view
+from utility.takeover.api import add_assignments
 from utility.tariffs.api import add_tariffs
 from utility.webkit.api import add_works
 from utility.webkit.console.console import Console
@@ -78,6 +79,7 @@ def make_app(api: Api) -> FastAPI:
     add_sharing(timed, api)
     add_days(timed, api)
     add_troubles(timed, api)
+    add_assignments(timed, api)
     # Included routers would hide their routes from `unruled`.
     app.router.routes.extend([*staff.routes, *timed.routes])
     add_exports(app, api.database)

@@ -14,6 +14,7 @@ from anyio.to_thread import current_default_thread_limiter
 from commonwatt.config.utility import FIRST_LOGIN, UtilitySettings
 from commonwatt.identity.local_key import local_key
 from commonwatt.model.effects import Publish
+from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.now import Trust
 from commonwatt.network.addresses import split_address
 from commonwatt.network.liveness import Liveness
@@ -42,6 +43,7 @@ from utility.readings.timekeeper import Timekeeper
 from utility.supply.metrics import PlantMetrics
 from utility.takeover.jobs import TICK_S as GRANTS_TICK_S
 from utility.takeover.jobs import GrantsJob
+from utility.takeover.metrics import TakeoverMetrics
 from utility.webkit.connections import MAX_HEAD_BYTES, bounded, only_ours
 from utility.webkit.proxies import behind
 from utility.webkit.services import Api
@@ -89,7 +91,7 @@ class Service:
             health=self._health,
         )
         self._jobs = Jobs(settings, database, clock, self._ingest, self._metrics)
-        self._takeover = self._load_takeover()
+        self._takeover = self._ingest.takeover = self._load_takeover()
         self._timekeeper = Timekeeper(clock, is_right=settings.clock_is_right)
         self._look_at_clock()
         self._link = MqttLink(
@@ -125,6 +127,9 @@ class Service:
             local_key=local_key(token),
             queue_s=lambda: self._ingest.queue_s,
         )
+        if self._takeover is not None:
+            self._metrics.registry.register(TakeoverMetrics(self._takeover.groups, time.monotonic))
+            self._api.parts[GrantsJob] = self._takeover
         self._alarms = alarms_of(self._api, self._facts)
 
     async def run(self, stop: asyncio.Event, watchdog: Watchdog) -> None:
@@ -169,6 +174,8 @@ class Service:
         """Return what grants microgrids to controllers; ``None``: no file names any."""
         if self._settings.cliques is None:
             return None
+        if self._settings.beats is None:
+            raise ConfigError("utility: cliques: needs beats, the address at which the controllers' datagrams come")
         # An SQLite file has one writer at a time.
         write = self._ingest.in_thread if self._database.has_one_writer else asyncio.to_thread
         job = GrantsJob.load(self._settings.cliques, self._database, self._clock, write=write, time=time.monotonic)
@@ -268,12 +275,16 @@ class Service:
         """Return the service's state for its own alarms."""
         now, plant, disk, alarms = self._clock.now(), self._ingest.plant, self._health.disk, self._health.alarms()
         expiries = {use: expiry.look() for use, expiry in self._expiries.items()}
+        managers = {} if self._takeover is None else self._takeover.groups.managers()
+        managed_by = {name: manager for name, (manager, _) in managers.items() if manager != name}
         return Facts(
             connected=self._link.connected,
             trusted=self._ingest.trust is Trust.NETWORK,
             silent_s={name: now - since for name, since in self._ingest.silent_since.items()},
             said=self._ingest.said,
             over_quota=self._ingest.over_quota,
+            managed_by=managed_by,
+            unmanaged_s={} if self._takeover is None else self._takeover.unmanaged(),
             plant=None if plant is None else (now - plant[0], plant[1]),
             damaged=STORE_DAMAGED in alarms,
             full=DISK_FULL in alarms,

@@ -71,6 +71,7 @@ class CloseCommand:
     outcome: str | None = None  # the outcome, as JSON
     # (meter, record type, quarter, mask of slots) that the gateway does not have; assigned meters only.
     absent: tuple[tuple[int, int, int, int], ...] = ()
+    has_no_store: bool = False  # whether a data request was refused since the gateway has no store of that microgrid
 
 
 @dataclass(frozen=True, kw_only=True)

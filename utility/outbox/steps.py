@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from commonwatt.model.effects import Effect
-from commonwatt.model.units import ControllerId, EpochSeconds
+from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
 from commonwatt.protocol.batches import BatchRefusal
+from commonwatt.protocol.commands import Epoch
 from utility.outbox.changes import Change
 
 
@@ -19,6 +20,15 @@ class Refused:
     text: str  # message for people; it names the meter
 
 
+@dataclass(frozen=True, kw_only=True)
+class Deposed:
+    """A controller names another epoch than the one under which it was sent a command."""
+
+    controller: ControllerId  # the controller
+    microgrid: MicrogridId  # the microgrid that the command is for
+    epoch: Epoch  # the epoch that it names as the one in force
+
+
 @dataclass(frozen=True)
 class Step:
     """The result of handling one message."""
@@ -28,4 +38,5 @@ class Step:
     result: str
     effects: tuple[Effect[Change], ...] = ()  # effects for the shell to perform
     refused: Refused | None = None  # the refusal of a registered controller's batch; else ``None``
+    deposed: Deposed | None = None  # what an outcome says of who manages; else ``None``
     unknown_states: int = 0  # number of events with state bits unknown to this version

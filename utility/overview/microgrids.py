@@ -11,6 +11,7 @@ from commonwatt.protocol.heartbeats import Heartbeat
 
 LATE_S = 150  # seconds without a message after which a gateway is late: two heartbeats are missing
 SILENT_S = 300  # seconds without a message after which it is an alarm, as in the rule ``CommonwattGatewaySilent``
+UNMANAGED_S = 60  # seconds without a manager after which it is an alarm, as in the rule ``CommonwattUnmanaged``
 BACKLOG_LATE_S = 1_800  # age of the oldest waiting reading from which on a microgrid is late
 BACKLOG_OLD_S = 86_400  # the same for an alarm, as in the rule ``CommonwattBacklogOld``
 
@@ -43,6 +44,8 @@ class Facts:
     boundary: int = 0  # the state bits of its boundary, by its meters' last events; 0: as usual
     boundary_since: EpochSeconds | None = None  # since when; ``None``: no event
     refused: str | None = None  # why its last batch was refused, if it was and none was accepted since
+    manager: ControllerId | None = None  # the other controller that manages it; ``None``: its own does, or no one
+    unmanaged_s: int = 0  # seconds for which no controller that can command it was heard; 0: one is
     is_closed: bool = False  # whether all of its meters were removed: nothing is expected of its gateway
 
 
@@ -125,6 +128,10 @@ def island_words(facts: Facts) -> str | None:
 def _reasons(facts: Facts, now: EpochSeconds) -> Iterator[tuple[Condition, str]]:
     if facts.is_closed:
         return
+    if facts.unmanaged_s > UNMANAGED_S:
+        yield Condition.ALARM, f"no controller has managed it for {facts.unmanaged_s // 60} min"
+    elif facts.manager is not None:
+        yield Condition.FRESH, f"managed by {facts.manager}"
     if facts.seen is None:
         yield Condition.LATE, "its gateway has not reported yet"
         return

@@ -28,8 +28,8 @@ from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, DeadLetter, DeadLetterSource, LocalReason
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
-from commonwatt.protocol.topics import ACKS, BATCHES, COMMANDS, OUTCOMES, PLANT, gateway_down, parse_gateway_up
-from utility.outbox.changes import Append, Change, CloseCommand, ClosePurchase, KeepDeadLetter, OpenCommand, SawGateway
+from commonwatt.protocol.topics import ACKS, BATCHES, OUTCOMES, PLANT, gateway_down, parse_gateway_up
+from utility.outbox.changes import Append, Change, KeepDeadLetter, SawGateway
 from utility.outbox.steps import Refused, Step
 from utility.readings.events import CommandsOpen, Event, FromGateway
 from utility.readings.gaps import settled_before
@@ -43,9 +43,9 @@ from utility.readings.ingest.quarantine import (
     sort_out_events,
     told_accounts,
 )
+from utility.readings.sending import Sending
 from utility.registry.snapshot import RegistrySnapshot, Rows
 
-RESEND_S = 10  # seconds after which a command without an outcome is sent again
 MAX_JUNK_A_DAY = 100  # dead letters stored of one sender's unreadable messages in a day; further ones are only counted
 # Dead letters in a day of one sender's rejected blocks and events, and of others' meters; a batch with more waits.
 MAX_QUARANTINED_A_DAY = 100_000
@@ -86,6 +86,7 @@ class Core:
         self.registry = registry  # the registry; the shell replaces it when it changed
         # The newest committed quarter of each sender that has sent; at a start, of the two newest senders.
         self.newest = dict(newest or {})
+        self.sending = Sending()  # the open commands
         self._store_id = store_id
         self._gap_age_s = gap_age_s
         # Senders of which no more dead letters are kept today, each with the reason of its refused batches.
@@ -95,7 +96,6 @@ class Core:
         self._relayed: Counter[str] = Counter()
         self._relayed_bytes: Counter[str] = Counter()
         self._day = 0
-        self._sent: dict[str, EpochSeconds] = {}
 
     def handle(self, event: Event, now: Now) -> Step:
         """Decide on one event."""
@@ -103,7 +103,7 @@ class Core:
             case FromGateway(topic, payload):
                 return self._receive(topic, payload, now)
             case CommandsOpen(commands):
-                return Step("commands", tuple(self._send_open(commands, now)))
+                return Step("commands", tuple(self.sending.due(commands, now)))
 
     def committed(self, append: Append) -> None:
         """Note the newest quarter of committed data."""
@@ -141,23 +141,6 @@ class Core:
             return self._heartbeat(parsed.controller, payload, now)
         except ProtocolError:
             return Step("malformed", self._junk_dead_letter(parsed.controller, source, payload, now))
-
-    def _send_open(self, waiting: Iterable[OpenCommand], now: EpochSeconds) -> list[Effect[Change]]:
-        """Send each open command every ``RESEND_S``, and close expired ones."""
-        effects: list[Effect[Change]] = []
-        sent: dict[str, EpochSeconds] = {}
-        for command in waiting:
-            if command.until <= now:
-                effects.append(Write(_expired(command)))
-                continue
-            last = self._sent.get(command.id)
-            # A negative difference means that the clock was set back: the command is due then, too.
-            due = last is None or not 0 <= now - last < RESEND_S
-            sent[command.id] = now if due or last is None else last
-            if due:
-                effects.append(Publish(gateway_down(command.controller, COMMANDS), command.message.encode()))
-        self._sent = sent
-        return effects
 
     def _batch(self, sender: ControllerId, payload: bytes, now: Now) -> Step:
         try:
@@ -319,10 +302,7 @@ class Core:
             for meter, record_type, quarter, mask in outcome.absent or ()
             if quarter < settled and self._may_hold(controller, meter)
         )
-        closing = CloseCommand(
-            id=outcome.id, controller=controller, state="done", outcome=outcome.pack().decode(), absent=absent
-        )
-        return Step("outcome", (Write(closing),))
+        return self.sending.answered(controller, outcome, absent)
 
     def _heartbeat(self, controller: ControllerId, payload: bytes, now: Now) -> Step:
         """Store a heartbeat, for people, and the sharing minima that its meters reported (T6).
@@ -383,9 +363,3 @@ class Core:
             content=content[:MAX_DEAD_LETTER_BYTES],
         )
         return (Write(KeepDeadLetter(sender=sender, dead_letter=dead_letter)),)
-
-
-def _expired(command: OpenCommand) -> Change:
-    if command.controller == PLANT:
-        return ClosePurchase(id=command.id, state="expired")
-    return CloseCommand(id=command.id, controller=command.controller, state="expired")

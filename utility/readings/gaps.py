@@ -1,18 +1,22 @@
 """Finds missing slots, and decides which to request again (pure; ``utility.readings.store.gap_finder`` does the SQL).
 
+Where several controllers may have a microgrid's data, each is asked: a slot is absent when none of them has it (R14).
+
 A meter's record type is expected in every slot from the first quarter with its data until the meter is removed. A slot
 in which the meter was down for any time is off: it is counted separately and never requested. A slot that the gateway
 reported not to have is absent and not requested again; late data fills it.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import EventRecord, State
-from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MicrogridId, Quarter
-from commonwatt.protocol.controller_commands import BlockMask, ControllerCommand
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, ControllerId, EpochSeconds, MicrogridId, Quarter
+from commonwatt.protocol.commands import Epoch
+from commonwatt.protocol.controller_commands import BlockMask, ControllerCommand, sent_to
 from commonwatt.protocol.json_messages import MAX_COMMAND_BYTES
 
 FIRST_BACKOFF_S = 300  # seconds between the first and the second request for a block; each further wait doubles
@@ -20,20 +24,24 @@ LAST_BACKOFF_S = 21_600  # the longest time between two requests for a block
 MAX_ASKED = 2_000  # most blocks requested in one run
 MAX_AGE_QUARTERS = 180 * 96  # age in quarters beyond which no slot is requested: gateways keep six months (A7)
 ALL_SLOTS = (1 << SLOTS) - 1  # mask of all slots of a block
+SILENT_S = 30 * 86_400  # seconds without a heartbeat after which a controller is not waited for (R14)
+RETIRED_S = 86_400  # the same for a controller whose own microgrid has no meter any more
+Why = Literal["said", "store", "silent", "retired"]  # why it is known that a store does not have a slot
 Interval = tuple[EpochSeconds, EpochSeconds]  # half-open; an empty interval is a moment
 
 _FOR_EVER = 2**40
 # A log's first record id is 0 or 1.
 _FIRST_RECORD = 1
 # Bytes of a command besides its blocks, with a margin.
-_ENVELOPE_BYTES = 300
+_ENVELOPE_BYTES = 500
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
     """Slots of one block to request."""
 
-    microgrid: MicrogridId  # the microgrid whose gateway receives the request
+    microgrid: MicrogridId  # the meter's microgrid
+    controller: ControllerId  # the controller whose store is asked
     meter: MeterId  # the meter
     record_type: int  # the record type
     quarter: Quarter  # the quarter
@@ -48,6 +56,32 @@ def backoff_s(asked: int) -> int:
 def is_due(next_time: EpochSeconds, now: EpochSeconds) -> bool:
     """Return whether to request a block; a time beyond any backoff was set by a clock that was ahead, and is due."""
     return not now < next_time <= now + LAST_BACKOFF_S
+
+
+def absent_at_all(said: Mapping[ControllerId, int], stores: Iterable[ControllerId]) -> int:
+    """Return the slots that no store has.
+
+    Args:
+        said: The slots that a store is known not to have, by its controller.
+        stores: The controllers that may have the block.
+    """
+    absent = ALL_SLOTS
+    for controller in stores:
+        absent &= said.get(controller, 0)
+    return absent
+
+
+def excuse(seen: EpochSeconds | None, newest: EpochSeconds, *, is_closed: bool) -> Why | None:
+    """Return why a controller need not be asked for what it may have; ``None``: it must.
+
+    Args:
+        seen: When its last heartbeat came; ``None``: none ever came.
+        newest: When the last heartbeat of any controller came: a clock that was once ahead silences nobody.
+        is_closed: Whether all meters of its own microgrid were removed; it may still deliver for some days.
+    """
+    if is_closed and (seen is None or newest - seen > RETIRED_S):
+        return "retired"
+    return "silent" if seen is not None and newest - seen > SILENT_S else None
 
 
 def settled_before(now: EpochSeconds, gap_age_s: int) -> Quarter:
@@ -95,30 +129,32 @@ def off_mask(off: Sequence[Interval], quarter: Quarter) -> int:
 
 
 def requests(
-    wanted: Sequence[Wanted], now: EpochSeconds, ids: Iterator[str]
-) -> Iterator[tuple[str, ControllerCommand]]:
-    """Yield (microgrid, command) for all wanted slots, each command within ``MAX_COMMAND_BYTES``.
+    wanted: Sequence[Wanted], now: EpochSeconds, ids: Iterator[str], epochs: Mapping[MicrogridId, Epoch]
+) -> Iterator[tuple[ControllerId, ControllerCommand]]:
+    """Yield (controller, command) for all wanted slots, each command within ``MAX_COMMAND_BYTES``.
 
     Args:
         wanted: The slots.
         now: The time; a command expires when the block's second request is due.
         ids: New ids for the commands.
+        epochs: The epoch of each microgrid that is managed under one.
     """
-    for microgrid in sorted({w.microgrid for w in wanted}):
+    for controller, microgrid in sorted({(w.controller, w.microgrid) for w in wanted}):
+        epoch = epochs.get(microgrid, (0, 0))
         blocks: list[BlockMask] = []
         size = _ENVELOPE_BYTES
         for w in wanted:
-            if w.microgrid != microgrid:
+            if (w.controller, w.microgrid) != (controller, microgrid):
                 continue
             block = (w.meter, w.record_type, w.quarter, f"{w.mask:x}")
             # Brackets, commas and quotation marks included.
             length = sum(len(str(field)) for field in block) + 10
             if size + length > MAX_COMMAND_BYTES:
-                yield microgrid, _get(next(ids), blocks, now)
+                yield controller, sent_to(controller, microgrid, epoch, _get(next(ids), blocks, now))
                 blocks, size = [], _ENVELOPE_BYTES
             blocks.append(block)
             size += length
-        yield microgrid, _get(next(ids), blocks, now)
+        yield controller, sent_to(controller, microgrid, epoch, _get(next(ids), blocks, now))
 
 
 def _get(command_id: str, blocks: list[BlockMask], now: EpochSeconds) -> ControllerCommand:

@@ -197,8 +197,8 @@ gap = Table(
     info=SMALL,
 )
 
-# The slots of a gap that one controller's store does not have, where several may have them; `absent` of the gap has
-# those that none has.
+# The slots of a gap that one controller's store does not have, where several may have them, and why that is known
+# (``gaps.Why``); `absent` of the gap has those that none has.
 absent_at = Table(
     "absent_at",
     metadata,
@@ -207,6 +207,7 @@ absent_at = Table(
     Column("quarter", Integer, primary_key=True),
     Column("controller", String(16), ForeignKey("controller.id"), primary_key=True),
     Column("mask", BigInteger, nullable=False),
+    Column("why", String(16), nullable=False),
     info=SMALL,
 )
 

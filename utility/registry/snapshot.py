@@ -38,14 +38,16 @@ class MeterEntry:
     holdings: tuple[Holding, ...] = ()  # which accounts had it when, in order of time
     # The largest valid reading of a slot, milliwatt-hours by record type.
     limits: Mapping[int, MilliwattHours] = field(default_factory=dict)
+    # The controllers besides its own microgrid's that may manage its microgrid, or once might.
+    backups: frozenset[ControllerId] = frozenset()
 
     @property
     def controllers(self) -> frozenset[ControllerId]:
         """The controllers assigned to this meter; its readings from any other controller are quarantined.
 
-        At present, only its own microgrid's controller. All of the program takes the assignment from here.
+        All of the program takes the assignment from here.
         """
-        return frozenset({self.microgrid})
+        return self.backups | {self.microgrid}
 
     def account_at(self, time: EpochSeconds) -> AccountNumber:
         """Return the account that had the meter at a time; 0: nobody."""

@@ -65,6 +65,7 @@ class Groups:
 
     def __init__(self, specs: Sequence[GroupSpec], kept: Mapping[MicrogridId, Granted], now: float) -> None:
         self.handovers: Counter[str] = Counter()  # since the start, by how
+        self.moves: Counter[MicrogridId] = Counter()  # how often each microgrid got another manager since the start
         self.false_takeovers = 0  # since the start: the controller that was taken for lost lived
         self._specs = specs
         self._grants = [Grants(spec.orders, spec.ranks, kept, now) for spec in specs]
@@ -91,6 +92,10 @@ class Groups:
             is_heard=not self._is_unmanaged(microgrid, now),
             lost_s=0.0 if since is None else now - since,
         )
+
+    def unmanaged(self, now: float) -> dict[MicrogridId, float]:
+        """Return for how many seconds no controller that can command a microgrid was heard, of those without one."""
+        return {name: now - since for name, since in self._unmanaged.items()}
 
     def managers(self) -> dict[MicrogridId, tuple[ControllerId, Epoch]]:
         """Return the manager and the epoch of each microgrid that has one."""
@@ -230,6 +235,7 @@ class Groups:
             is_alive=is_alive,
         )
         self.handovers[made.how] += 1
+        self.moves[microgrid] += made.how in MOVES
         if made.how in MOVES and holder is not None and not is_alive:
             self._taken[microgrid] = holder, now
         return [made]

@@ -26,6 +26,7 @@ from utility.takeover.grants import Granted
 from utility.takeover.groups import Groups, GroupSpec, Managed, Out, Outcome
 from utility.takeover.history import Handover
 from utility.takeover.store import keep_orders, load_granted, registered, save
+from utility.webkit.services import Api
 
 TICK_S = 0.2  # real seconds between two looks at what is due
 SLOW_S = 3.0  # real seconds of a commit after which beats are not answered
@@ -124,6 +125,10 @@ class GrantsJob:
         """Return who manages a microgrid."""
         return self.groups.managed(microgrid, self._time())
 
+    def unmanaged(self) -> dict[MicrogridId, float]:
+        """Return the microgrids without a manager that is heard; see ``Groups.unmanaged``."""
+        return self.groups.unmanaged(self._time())
+
     def _beat(self, group: int, sender: ControllerId, beat: Beat) -> None:
         self._do([self.groups.beat(group, sender, beat, self._time())])
 
@@ -190,6 +195,12 @@ class GrantsJob:
         self._messages.clear()
         self._fails, self._retry_at = True, self._time() + RETRY_S
         self.failed(error)
+
+
+def unmanaged_of(api: Api) -> dict[MicrogridId, float]:
+    """Return the microgrids without a manager that is heard, as the running service sees them."""
+    job: GrantsJob | None = api.parts.get(GrantsJob)
+    return {} if job is None else job.unmanaged()
 
 
 def _is_registered(group: Group, known: Collection[ControllerId]) -> bool:

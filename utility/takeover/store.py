@@ -9,11 +9,15 @@ from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
 from utility.database.database import upsert
 from utility.registry.store.registry import registry_changed
 from utility.registry.tables import controller, may_manage
+from utility.takeover.columns import Assignment, Explained, Held
 from utility.takeover.grants import Granted
-from utility.takeover.history import MOVES, Handover
+from utility.takeover.history import Handover
 from utility.takeover.tables import granted, handover
 
 KEEP_S = 366 * 86_400  # seconds for which the history is kept
+SHOWN = 100  # newest lines of a history that are shown
+NO_CLIQUE = "it is in no clique"
+NOT_YET = "no controller has confirmed that it manages it"
 
 
 def load_granted(connection: Connection) -> dict[MicrogridId, Granted]:
@@ -74,24 +78,65 @@ def history(connection: Connection, microgrid: MicrogridId, limit: int) -> list[
     return [_handover(row) for row in connection.execute(statement)]
 
 
-def newest(connection: Connection) -> dict[MicrogridId, Handover]:
-    """Return the last handover of each microgrid."""
-    last = select(func.max(handover.c.no)).group_by(handover.c.microgrid)
-    rows = connection.execute(select(handover).where(handover.c.no.in_(last)))
+def newest(connection: Connection, only: MicrogridId | None = None) -> dict[MicrogridId, Handover]:
+    """Return the last handover of each microgrid, or of the only one wanted; without those that have none."""
+    rows = connection.execute(_NEWEST if only is None else _NEWEST_OF_ONE, {} if only is None else {"only": only})
     return {row.microgrid: _handover(row) for row in rows}
 
 
-def moves_since(connection: Connection, since: EpochSeconds) -> dict[MicrogridId, int]:
-    """Return how often each microgrid got another manager since a time; microgrids without are left out."""
-    rows = connection.execute(_MOVES, {"since": since, "moves": MOVES})
-    return dict(rows.tuples().all())
+def assignments(
+    connection: Connection, unmanaged: Mapping[MicrogridId, float], only: MicrogridId | None = None
+) -> list[Assignment]:
+    """Return who manages each microgrid, in the order of the controllers' numbers.
+
+    Args:
+        unmanaged: For how many seconds no controller that can command a microgrid was heard.
+        only: The only one wanted; ``None``: all.
+    """
+    orders, last, kept = load_orders(connection), newest(connection, only), load_granted(connection)
+    names = connection.execute(select(controller.c.id).order_by(controller.c.number)).scalars()
+    return [
+        _assignment(name, orders.get(name, (name,)), last.get(name), kept.get(name), int(unmanaged.get(name, 0)))
+        for name in names
+        if only in (None, name)
+    ]
 
 
-_MOVES = (
-    select(handover.c.microgrid, func.count())
-    .where(handover.c.since >= bindparam("since"), handover.c.how.in_(bindparam("moves", expanding=True)))
-    .group_by(handover.c.microgrid)
-)
+def explained(connection: Connection, unmanaged: Mapping[MicrogridId, float], microgrid: MicrogridId) -> Explained:
+    """Return who manages a microgrid, with the history.
+
+    Raises:
+        LookupError: It is not registered.
+    """
+    found = assignments(connection, unmanaged, microgrid)
+    if not found:
+        raise LookupError(f"microgrid {microgrid} is not registered")
+    lines = history(connection, microgrid, SHOWN)
+    return Explained(assignment=found[0], history=[Held.model_validate(vars(one)) for one in lines])
+
+
+def _assignment(
+    name: MicrogridId,
+    order: Sequence[ControllerId],
+    last: Handover | None,
+    kept: Granted | None,
+    unmanaged_s: int,
+) -> Assignment:
+    alone = len(order) == 1
+    return Assignment(
+        microgrid=name,
+        order=list(order),
+        manager=last.controller if last is not None else name if alone else "",
+        since=None if last is None else last.since,
+        why=last.why if last is not None else NO_CLIQUE if alone else NOT_YET,
+        epoch=(0, 0) if kept is None else kept.adopted,
+        unmanaged_s=unmanaged_s,
+    )
+
+
+_LAST = select(func.max(handover.c.no)).group_by(handover.c.microgrid)
+_NEWEST = select(handover).where(handover.c.no.in_(_LAST))
+_NEWEST_OF_ONE = select(handover).where(handover.c.no.in_(_LAST.where(handover.c.microgrid == bindparam("only"))))
 
 
 def _row(microgrid: MicrogridId, kept: Granted) -> dict[str, object]:

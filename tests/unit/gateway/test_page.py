@@ -404,3 +404,27 @@ def test_what_a_controller_hosts_besides_its_own_microgrid_is_named_and_else_not
     assert "Also hosted here" not in read(view).text
     view["hosted"] = {"r002": {"meters": {"registered": 20}, "backlog": {"parts": 1}}}
     assert "Also hosted here r002 20 meters, 1 part of quarter-hours for the utility" in read(view).text
+
+
+def test_the_clique_is_shown_with_who_manages_what_and_how_the_others_are_heard() -> None:
+    view = sharing_town()
+    assert "Takeover" not in read(view).text
+    state = {"manager": "r001", "manages": True, "why": "", "reached": 12, "able": True}
+    away = state | {"manager": "r002", "manages": False, "able": False, "reached": 1}
+    taken = state | {"manager": "r003", "why": "r003 can't command it, and r002 saw the same"}
+    heard = {"heard_s": 0.3, "lost": False, "deadline_s": 4.3}
+    view["takeover"] = {
+        "microgrids": {"r001": away, "r002": away | {"manager": None}, "r003": taken},
+        "others": {
+            "r002": heard,
+            "r003": heard | {"lost": True, "heard_s": 1300.0},
+            "utility": heard | {"heard_s": None},
+        },
+    }
+    text = read(view).text
+    assert "r001 managed by r002; 1 meter reached, too few meters reached to manage it" in text
+    assert "r002 no manager known" in text
+    assert "r003 managed here: r003 can't command it, and r002 saw the same; 12 meters reached" in text
+    assert "to r003 lost, heard 21 min ago" in text
+    assert "to utility never heard: an older release, or UDP is blocked" in text
+    assert "r002 manages r001, not this controller." in text

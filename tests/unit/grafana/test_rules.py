@@ -170,6 +170,47 @@ CASES = [
         {utility("supply_state", state="LOW"): "1x60", utility("plant_last_seen_seconds"): "0+60x60"},
         fires=(3, 8, 60),
     ),
+    *standing("Unmanaged", {utility("unmanaged_seconds", controller="r001"): "0x9 61+60x89 0x30"}, 0),
+    Case(
+        "Unmanaged",
+        "a takeover within seconds",
+        {utility("unmanaged_seconds", controller="r001"): "0x9 4 0x30"},
+        silent=(9, 10, 20),
+    ),
+    Case(
+        "Handovers",
+        "four within an hour, and then none",
+        {utility("handovers_total", controller="r001"): "0x9 1x9 2x9 3x9 5x100"},
+        fires=(42, 60),
+        silent=(9, 20, 110),
+    ),
+    Case(
+        "Handovers",
+        "away for an upgrade and back",
+        {utility("handovers_total", controller="r001"): "0x9 1x9 2x60"},
+        silent=(20, 60),
+    ),
+    Case(
+        "Handovers",
+        "a restart of the utility",
+        {utility("handovers_total", controller="r001"): "9x9 0x60"},
+        silent=(11, 60),
+    ),
+    *standing(
+        "ManagedByAnother", {utility("managed_by_another", controller="r001"): "0x9 1x89 0x30", SEEN: "20x200"} | UP, 30
+    ),
+    Case(
+        "ManagedByAnother",
+        "its own controller is dead",
+        {utility("managed_by_another", controller="r001"): "0x9 1x89", SEEN: "20x9 60+60x89"} | UP,
+        silent=(45, 90),
+    ),
+    Case(
+        "ManagedByAnother",
+        "back, and given back after a minute",
+        {utility("managed_by_another", controller="r001"): "1x50 0x60", SEEN: "9000x48 20x60"} | UP,
+        silent=(40, 50, 80),
+    ),
     *standing("UtilityDisconnected", {utility("head_end_connected"): "1x9 0x89 1x30"}, 2),
     Case(
         "UtilityDisconnected", "connecting after a start", {utility("head_end_connected"): "_x5 0 1x20"}, silent=(6, 9)

@@ -24,6 +24,8 @@ from utility.overview.store.microgrid import (
 from utility.overview.store.town import microgrids
 from utility.overview.timeline import ISLAND, ROWS, spans
 from utility.settlement.store.sharing import recorded
+from utility.takeover.jobs import unmanaged_of
+from utility.takeover.store import explained
 from utility.webkit.console.console import Console
 from utility.webkit.console.days import KILOWATTS, local_day, quarters_of
 from utility.webkit.console.plots import Series, plotted
@@ -32,6 +34,7 @@ from utility.webkit.rights import Staff
 PAGE = 100  # rows of a page of the table
 SHARED_QUARTERS = 96  # quarters back in which sharing is listed
 COMMANDS = 10  # commands that are listed
+HANDOVERS = 10  # lines of the history of managers
 MARKED = 50  # newest commands of which the timeline marks those of its day
 DRAWN = 6  # places on each side of the picture of sharing
 
@@ -45,7 +48,8 @@ def add_microgrids(app: FastAPI, console: Console) -> None:
     def table(request: Request, actor: Staff, after: Annotated[int, Query(ge=0, lt=2**31)] = 0) -> Response:
         """Return a page of the table."""
         with console.database.reads.begin() as connection:
-            facts = [each for each in microgrids(connection, console.now()) if each.number > after]
+            found = microgrids(connection, console.now(), unmanaged=unmanaged_of(console.api))
+        facts = [each for each in found if each.number > after]
         rows = [(each, cell(each, console.now())) for each in facts[:PAGE]]
         later = f"/console/microgrids?after={rows[-1][0].number}" if len(facts) > PAGE else None
         content = {"rows": rows, "later": later, "earlier": "/console/microgrids" if after else None}
@@ -93,7 +97,7 @@ def add_microgrids(app: FastAPI, console: Console) -> None:
 def _facts(console: Console, name: str) -> Facts:
     refused = {one: (each.time, each.text) for one, each in console.api.refused.items()}
     with console.database.reads.begin() as connection:
-        found = microgrids(connection, console.now(), refused, only=name)
+        found = microgrids(connection, console.now(), refused, name, unmanaged_of(console.api))
     if not found:
         raise HTTPException(404, f"there is no microgrid {name}; search for it above")
     return found[0]
@@ -104,6 +108,7 @@ def _live(console: Console, facts: Facts) -> dict[str, Any]:
     with console.database.reads.begin() as connection:
         meters = meters_of(connection, facts.microgrid)
         commands = newest_commands(connection, facts.microgrid, COMMANDS)
+        managed = explained(connection, unmanaged_of(console.api), facts.microgrid)
     batteries = [each for each in meters if each["battery_capacity"] is not None and is_there(each, quarter_of(now))]
     levels = levels_of(console.database, [each["no"] for each in batteries], quarter_of(now))
     lines = battery_lines((_battery(each, levels) for each in batteries), facts.heartbeat)
@@ -115,6 +120,8 @@ def _live(console: Console, facts: Facts) -> dict[str, Any]:
         "lines": lines,
         "summary": sharing_summary(lines, facts.heartbeat),
         "commands": commands,
+        "managed": managed.assignment,
+        "history": managed.history[:HANDOVERS],
     }
 
 

@@ -24,6 +24,7 @@ from utility.readings.store.retention import newest_quarter
 from utility.registry.layout import Day
 from utility.supply.store.plant import quarters_between
 from utility.supply.store.supply_view import supply_view
+from utility.takeover.jobs import unmanaged_of
 from utility.tariffs.store.tariffs import published
 from utility.tariffs.tariff import Tariff
 from utility.webkit.console.shared import Shared
@@ -95,7 +96,7 @@ class TownView:
         now = int(self._api.clock.now())
         refused = {name: (each.time, each.text) for name, each in self._api.refused.items()}
         with self._api.database.reads.begin() as connection:
-            facts = microgrids(connection, now, refused)
+            facts = microgrids(connection, now, refused, unmanaged=unmanaged_of(self._api))
             supply = supply_view(connection, now, 1)
             self._read_energy(connection, now)
         cells, board = tuple(cell(each, now) for each in facts), alarms_of(self._api).board()

@@ -19,6 +19,8 @@ from utility.overview.today import QuarterEnergy
 from utility.readings.store.events import sound_events
 from utility.readings.tables import compacted, event, gap, gateway_seen, tally
 from utility.registry.tables import controller, installed, meter
+from utility.takeover.history import Handover
+from utility.takeover.store import newest
 
 _ONLY: Any = bindparam("only")
 _REMOVED = select(installed.c.meter).where(installed.c.until <= bindparam("quarter"))
@@ -85,6 +87,7 @@ def microgrids(
     now: EpochSeconds,
     refused: Mapping[str, tuple[int, str]] | None = None,
     only: str | None = None,
+    unmanaged: Mapping[str, float] | None = None,
 ) -> list[Facts]:
     """Return what was last received of each microgrid, in the order of the controllers' numbers.
 
@@ -92,6 +95,7 @@ def microgrids(
         now: The time: meters that were removed before tell nothing of the boundary.
         refused: (time, reason) of the last refused batch, by controller.
         only: The name of the only one wanted; ``None``: all.
+        unmanaged: For how many seconds no controller that can command a microgrid was heard.
     """
     wanted, which = _statements(of_one=only is not None), {} if only is None else {"only": only}
     seen = {row.controller: row for row in connection.execute(wanted.seen, which)}
@@ -101,6 +105,7 @@ def microgrids(
     meters = connection.execute(wanted.boundary, which | {"quarter": quarter_of(now)}).all()
     boundary = _boundaries(connection, meters)
     closed = _closed(connection, quarter_of(now))
+    last_handovers = newest(connection, only)
     found = []
     for row in connection.execute(wanted.controllers, which):
         last, batch = seen.get(row.id), batches.get(row.id) or None
@@ -119,10 +124,17 @@ def microgrids(
                 boundary=bits,
                 boundary_since=since,
                 refused=why if at > (batch or 0) else None,
+                manager=None if row.id not in last_handovers else _other(last_handovers[row.id]),
+                unmanaged_s=int((unmanaged or {}).get(row.id, 0)),
                 is_closed=row.id in closed,
             )
         )
     return found
+
+
+def _other(last: Handover) -> str | None:
+    """Return the manager, if it is not the microgrid's own controller."""
+    return None if last.controller == last.microgrid else last.controller
 
 
 def _closed(connection: Connection, quarter: Quarter) -> set[str]:

@@ -41,6 +41,7 @@ from utility.readings.store.heartbeats import last_heartbeats
 from utility.readings.store.newest import newest_of_two
 from utility.readings.store.writer import Writer
 from utility.registry.store.registry import load_snapshot, registry_revision
+from utility.takeover.jobs import GrantsJob
 
 # Most messages in the queue: after an outage each gateway of a town sends a window of four batches at once.
 MAX_QUEUED = 4000
@@ -93,6 +94,7 @@ class Ingest:
         self.trust = Trust.NONE  # how far gateways may trust the utility's time
         self.writing = Work()  # the writing thread's current step, for a watchdog
         self.health = health  # the state of the database
+        self.takeover: GrantsJob | None = None  # what grants microgrids to controllers; ``None``: nothing does
         self._database = database
         self._clock = clock
         self._metrics = metrics
@@ -199,6 +201,8 @@ class Ingest:
         Args:
             send_due: Adds the commands of planned changes that are due.
         """
+        if self.takeover is not None:
+            self._core.sending.managers = self.takeover.groups.managers()
         effects = await self.in_thread(self._look, int(self._clock.now()))
         self._await_gateways()
         await perform(effects, self._write, self._publish)
@@ -303,6 +307,8 @@ class Ingest:
         for step in steps:
             self._metrics.messages.labels(step.result).inc()
             self._metrics.unknown_states.inc(step.unknown_states)
+            if step.deposed is not None and self.takeover is not None:
+                self.takeover.deposed(step.deposed.controller, step.deposed.microgrid, step.deposed.epoch)
             if step.refused is not None:
                 self._metrics.refusals.labels(step.refused.reason).inc()
                 self.refused[step.refused.controller] = step.refused
@@ -329,6 +335,8 @@ class Ingest:
             elif isinstance(change, SawGateway):
                 self.silent_since[change.controller] = change.time
                 self.said[change.controller] = change.heartbeat
+                if self.takeover is not None:
+                    self.takeover.heartbeat(change.controller, change.heartbeat.manages)
 
     def _look(self, now: int) -> tuple[Effect[Change], ...]:
         self.health.look(self._database.free_bytes())

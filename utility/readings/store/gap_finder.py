@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 
 from commonwatt.model.ids import unsigned64
-from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, Quarter
+from commonwatt.model.units import QUARTER_S, SLOTS, ControllerId, EpochSeconds, Quarter
 from utility.database.database import Database, insert_in, read_setting, save_setting
 from utility.database.keys import is_one_of, listed
 from utility.database.locks import Lock, take
@@ -32,19 +32,32 @@ from utility.readings.gaps import (
     MAX_AGE_QUARTERS,
     MAX_ASKED,
     Wanted,
+    Why,
+    absent_at_all,
     backoff_s,
     is_due,
     requests,
     settled_before,
+)
+from utility.readings.store.absence import (
+    Key,
+    add_absent,
+    conclude,
+    excused,
+    forget,
+    left_to_ask,
+    said_of,
 )
 from utility.readings.store.events import Off
 from utility.readings.store.parts import PartReader, chunks, select_parts
 from utility.readings.store.quarantine import masks_of
 from utility.readings.store.retention import kept_from
 from utility.readings.summaries import masks
-from utility.readings.tables import compacted, event, gap, part, series
+from utility.readings.tables import absent_at, compacted, event, gap, part, series
+from utility.registry.store.registry import stores_of
 from utility.registry.store.removed_meters import removed_meters
 from utility.registry.tables import meter
+from utility.takeover.store import load_granted
 
 GAP_PREFIX = "gap-"  # with which the ids of requests for missing readings begin
 MAX_SCANNED = 20_000  # most blocks searched in one run; the rest waits for the next
@@ -53,7 +66,6 @@ KEEP_COMMANDS_S = 86_400  # seconds that the finder's own commands are kept afte
 
 _WATERMARK = "gap_watermark"
 _NUMBER = "gap_number"
-Key = tuple[int, int, int]  # (number of the meter, record type, quarter)
 
 
 @dataclass
@@ -71,6 +83,9 @@ class GapRun:
     new: set[Key] = field(default_factory=set)  # incomplete blocks that were not watched yet
     # Slots to request, with the number of earlier requests for the block.
     wanted: list[tuple[Key, int, Wanted]] = field(default_factory=list)
+    # Slots that controllers' stores don't have, since they need not be asked: block, controller, slots, why.
+    excused: list[tuple[Key, ControllerId, int, Why]] = field(default_factory=list)
+    absent: dict[Key, int] = field(default_factory=dict)  # slots that no store has
     watermark: int = 0  # id of the last part that a run has handled
     oldest: Quarter = 0  # first quarter of the search
     horizon: Quarter = 0  # first quarter too young for the search
@@ -106,6 +121,8 @@ class GapFinder:
             take(connection, Lock.GAPS)
             _save_scanned(connection, run)
             _save_masks(connection, run, now)
+            add_absent(connection, run.excused)
+            conclude(connection, run.absent)
             if run.wanted:
                 connection.execute(
                     _ASKED,
@@ -118,7 +135,8 @@ class GapFinder:
             save_setting(connection, _WATERMARK, str(run.watermark))
             if run.touched:
                 connection.execute(_LOOKED_AT, [_of_key(key) | {"seen": times} for key, times in run.touched.items()])
-            connection.execute(_OUTSIDE, {"oldest": run.oldest, "horizon": run.horizon})
+            for outside in (_OUTSIDE, _ABSENT_OUTSIDE):
+                connection.execute(outside, {"oldest": run.oldest, "horizon": run.horizon})
             connection.execute(_OLD_COMMANDS, {"before": now - KEEP_COMMANDS_S})
         return len(run.wanted)
 
@@ -198,11 +216,23 @@ class GapFinder:
         due = {key: row for key, row in watched.items() if row.is_open and is_due(row.next_time, now)}
         asked = {key: (due[key].asked, due[key].absent) if key in due else (0, 0) for key in [*due, *sorted(run.new)]}
         places = _places(connection, {key[0] for key in asked})
+        stores, reasons = stores_of(connection), excused(connection, now)
+        said = said_of(connection, [key for key in asked if places[key[0]][1] in stores])
         for key, (times, absent) in sorted(asked.items(), key=lambda item: (item[1][0], item[0][2], item[0])):
             mask = run.masks[key] & ~absent
-            if mask and len(run.wanted) < MAX_ASKED:
-                meter_id, microgrid = places[key[0]]
-                wanted = Wanted(microgrid=microgrid, meter=meter_id, record_type=key[1], quarter=key[2], mask=mask)
+            if not mask or len(run.wanted) >= MAX_ASKED:
+                continue
+            meter_id, microgrid = places[key[0]]
+            ask = {microgrid: mask}
+            if len(several := stores.get(microgrid, ())) > 1:
+                run.excused += [(key, name, ALL_SLOTS, why) for name in several if (why := reasons.get(name))]
+                lacks = said[key] | {name: ALL_SLOTS for name in several if name in reasons}
+                run.absent[key] = absent_at_all(lacks, several)
+                ask = left_to_ask(mask & ~run.absent[key], lacks, several)
+            for name, left in ask.items():
+                wanted = Wanted(
+                    microgrid=microgrid, controller=name, meter=meter_id, record_type=key[1], quarter=key[2], mask=left
+                )
                 run.wanted.append((key, times, wanted))
 
 
@@ -261,6 +291,9 @@ _LOOKED_AT = (
 _FOUND = delete(gap).where(is_one_of(_KEY_OF_GAP))
 # Those too young were found by a clock that was ahead; they are looked through when it is their time.
 _OUTSIDE = delete(gap).where((gap.c.quarter < bindparam("oldest")) | (gap.c.quarter >= bindparam("horizon")))
+_ABSENT_OUTSIDE = delete(absent_at).where(
+    (absent_at.c.quarter < bindparam("oldest")) | (absent_at.c.quarter >= bindparam("horizon"))
+)
 _OLD_COMMANDS = delete(command).where(
     command.c.state != "open", command.c.until < bindparam("before"), command.c.id.startswith(GAP_PREFIX)
 )
@@ -343,6 +376,7 @@ def _save_masks(connection: Connection, run: GapRun, now: EpochSeconds) -> None:
         connection.execute(_watch(connection.dialect.name), missing)
     for some in chunks([key for key, mask in run.masks.items() if not mask]):
         connection.execute(_FOUND, listed(some))
+        forget(connection, some)
 
 
 def _gap_row(key: Key, mask: int, now: EpochSeconds) -> dict[str, int]:
@@ -355,9 +389,10 @@ def _give_out(connection: Connection, wanted: Sequence[Wanted], now: EpochSecond
     first = int(read_setting(connection, _NUMBER) or 1)
     ids = (f"{GAP_PREFIX}{store_id:x}-{number}" for number in count(first))
     given = 0
-    for microgrid, request in requests(wanted, now, ids):
+    epochs = {name: kept.adopted for name, kept in load_granted(connection).items()}
+    for controller, request in requests(wanted, now, ids, epochs):
         message = request.pack().decode()
-        new = OpenCommand(id=request.id, controller=microgrid, message=message, until=request.until)
+        new = OpenCommand(id=request.id, controller=controller, message=message, until=request.until)
         add_command(connection, new, now)
         given += 1
     if given:

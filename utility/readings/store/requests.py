@@ -30,11 +30,12 @@ def _commands(connection: Connection, now: EpochSeconds, limit: int) -> list[Req
     found: list[Request] = []
     for row in connection.execute(statement):
         outcome = json.loads(row.outcome) if row.outcome else {}
+        message = json.loads(row.message)
         found.append(
             Request(
                 kind="command",
-                microgrid=row.controller,
-                what=str(json.loads(row.message).get("cmd", "")),
+                microgrid=message.get("microgrid") or row.controller,
+                what=str((message.get("command") or message).get("cmd", "")),
                 since=row.created,
                 asked=1,
                 state="failed" if row.state == "done" else row.state,

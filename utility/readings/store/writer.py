@@ -6,7 +6,7 @@ after a commit. To write parts, it reads nothing from the database.
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
@@ -30,6 +30,7 @@ from sqlalchemy import (
 from commonwatt.model.ids import signed64
 from commonwatt.model.records import EventRecord, Log
 from commonwatt.model.units import QUARTER_S, EpochSeconds
+from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
 from utility.database.bulk import insert_columns
 from utility.database.checks import is_sound, row_crc
@@ -40,12 +41,13 @@ from utility.database.numbers import Column
 from utility.outbox.changes import Append, Change, CloseCommand, Committed, KeepDeadLetter, SawGateway
 from utility.outbox.store.plant import write_plant
 from utility.outbox.tables import command
+from utility.readings.store.absence import note_absent
 from utility.readings.store.dead_letters import dead_letter_row
 from utility.readings.store.due import mark_events
 from utility.readings.store.parts import chunks
 from utility.readings.store.quarantine import QUARANTINED, note_slots
 from utility.readings.store.relayed import RelayedCounts
-from utility.readings.tables import dead_letter, event, gap, gateway_seen, part, series, tally
+from utility.readings.tables import dead_letter, event, gateway_seen, part, series, tally
 from utility.registry.snapshot import RegistrySnapshot
 from utility.registry.store.account_differences import count_differences
 from utility.registry.store.minima import declare_minima
@@ -292,25 +294,14 @@ class _Transaction:
         ours = (command.c.id == closing.id) & (command.c.controller == closing.controller) & (command.c.state == "open")
         values = {"state": closing.state, "outcome": closing.outcome}
         values["result"] = json.loads(closing.outcome or "{}").get("result")
-        statement = update(command).where(ours).values(values)
-        if self._connection.execute(statement).rowcount and closing.absent:
+        statement = update(command).where(ours).values(values).returning(command.c.message)
+        row = self._connection.execute(statement).one_or_none()
+        absent = closing.absent
+        if row is not None and closing.has_no_store:
+            absent = tuple(_blocks_asked(row.message))
+        if row is not None and absent:
             take(self._connection, Lock.GAPS)
-            for meter_id, record_type, quarter, mask in closing.absent:
-                self._mark_absent(meter_id, record_type, quarter, mask)
-
-    def _mark_absent(self, meter_id: int, record_type: int, quarter: int, mask: int) -> None:
-        """Record slots that the gateway does not have; they are not requested again."""
-        number = select(meter.c.no).where(meter.c.id == signed64(meter_id))
-        which = (
-            (gap.c.meter_no == number.scalar_subquery())
-            & (gap.c.record_type == record_type)
-            & (gap.c.quarter == quarter)
-        )
-        row = self._connection.execute(select(gap.c.mask, gap.c.absent).where(which)).one_or_none()
-        if row is not None:
-            absent = row.absent | mask
-            changed = {"absent": absent, "is_open": bool(row.mask & ~absent)}
-            self._connection.execute(update(gap).where(which).values(changed))
+            note_absent(self._connection, closing.controller, absent, "store" if closing.has_no_store else "said")
 
     def _save_tallies(self) -> Committed:
         total = Committed()
@@ -373,6 +364,13 @@ def _add_tallies(dialect: str) -> Insert:
 
 def _of(kind: type[_C], changes: Sequence[Change]) -> list[_C]:
     return [change for change in changes if isinstance(change, kind)]
+
+
+def _blocks_asked(message: str) -> Iterator[tuple[int, int, int, int]]:
+    """Yield the blocks that a command to a controller asks for, of a microgrid that it may manage."""
+    wrapped = ControllerCommand.model_validate_json(message).command
+    for meter_id, record_type, quarter, mask in (wrapped.blocks if wrapped is not None else None) or ():
+        yield meter_id, record_type, quarter, int(mask, 16)
 
 
 def _event_row(key: _EventKey, content: tuple[int, int, int], append: Append) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from sqlalchemy import ColumnElement, Connection, select
 
 from commonwatt.model.ids import unsigned64
+from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.model.validation import limits_of
 from utility.database.checks import sound_rows
 from utility.database.database import read_setting, save_setting
 from utility.registry.accounts import Holding
 from utility.registry.snapshot import MeterEntry, RegistrySnapshot
 from utility.registry.store.removed_meters import closed_microgrids
-from utility.registry.tables import controller, holding, meter
+from utility.registry.tables import controller, holding, may_manage, meter
 
 # Setting that each change of the registry increments, so that a running service loads it again.
 REVISION = "registry_revision"
@@ -34,6 +35,7 @@ def load_snapshot(connection: Connection) -> RegistrySnapshot:
     """
     holdings = load_holdings(connection)
     controllers = connection.execute(select(controller.c.id, controller.c.number, controller.c.kind)).all()
+    stores = stores_of(connection)
     return RegistrySnapshot(
         revision=registry_revision(connection),
         controllers={row.id: row.number for row in controllers},
@@ -45,11 +47,20 @@ def load_snapshot(connection: Connection) -> RegistrySnapshot:
                 record_types=frozenset(map(int, row.record_types.split(","))),
                 holdings=tuple(holdings.get(row.id, ())),
                 limits=limits_of(row.service_amps, row.battery_capacity),
+                backups=stores.get(row.microgrid, frozenset()) - {row.microgrid},
             )
             for row in sound_rows(connection, meter)
         },
         closed=closed_microgrids(connection),
     )
+
+
+def stores_of(connection: Connection) -> dict[MicrogridId, frozenset[ControllerId]]:
+    """Return the controllers that may have a microgrid's data; a microgrid that only its own may manage is left out."""
+    found: dict[MicrogridId, frozenset[ControllerId]] = {}
+    for row in connection.execute(select(may_manage)):
+        found[row.microgrid] = found.get(row.microgrid, frozenset()) | {row.controller}
+    return found
 
 
 def load_holdings(connection: Connection, which: ColumnElement[bool] | None = None) -> dict[int, list[Holding]]:

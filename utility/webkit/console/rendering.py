@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from pydantic import BaseModel
 
+from commonwatt.model.words import duration
 from commonwatt.protocol.controller_commands import STRATEGY_WORDS
 from utility.access.actions import action_words
 from utility.access.roles import ROLE_WORDS, Role
@@ -51,6 +52,7 @@ class Renderer:
             percent=percent,
             exact_percent=exact_percent,
             plain_bytes=plain_bytes,
+            duration=duration,
             type_name=type_name,
             link=link,
             row_words=row_words,

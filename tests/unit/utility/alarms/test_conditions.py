@@ -35,6 +35,8 @@ def line(used: int, expected: int | None = None) -> dict[str, Any]:
 
 WELL = Facts(
     silent_s={"r001": 300, "r002": 20},
+    managed_by={"r001": "r002"},
+    unmanaged_s={"r001": 60},
     said={"r001": a_heartbeat(trust=Trust.NETWORK, lte=line(GB, GB)), "r002": a_heartbeat(trust=Trust.HARDWARE)},
     plant=(300.0, report()),
     disk=(20, 100),
@@ -44,6 +46,8 @@ WELL = Facts(
 BAD = Facts(
     trusted=False,
     silent_s={"r001": 301, "r002": 20},
+    managed_by={"r002": "r003"},
+    unmanaged_s={"r001": 61},
     said={"r001": a_heartbeat(trust=Trust.METERS, backlog_age_s=86_401, lte=line(GB + 1, GB + 1))},
     over_quota={"r001": "dead_letters_full"},
     plant=(301.0, report(level_mwh=19, supply=SupplyState.LOW)),
@@ -114,7 +118,7 @@ def test_rules_that_the_utility_can_see_by_itself_are_raised() -> None:
         # Of other parts, or of figures whose past is needed.
         *(f"Commonwatt{name}" for name in (
             "BacklogGrowing", "BatchesRefused", "BoundaryDisagrees", "BoundaryUnknown", "ClockContradicted",
-            "Conflicts", "DeadLetters", "Faults", "GapsGrowing", "GatewayDisconnected", "MessagesDropped",
+            "Conflicts", "DeadLetters", "Faults", "GapsGrowing", "GatewayDisconnected", "Handovers", "MessagesDropped",
             "NoRecords", "PartDown", "Restarting", "StoreErrors", "StoreQuarantined", "Stuck", "UtilityNotScraped",
         )),
     }  # fmt: skip

@@ -98,14 +98,21 @@ def test_new_log_after_lost_memory_does_not_excuse_the_time_the_meter_was_up() -
 def test_requests_fit_the_longest_message() -> None:
     wanted = [
         Wanted(
-            microgrid="r001" if n % 2 else "r002", meter=2**64 - 1 - n, record_type=3, quarter=QUARTER, mask=ALL_SLOTS
+            microgrid="r001",
+            controller="r001" if n % 2 else "r002",
+            meter=2**64 - 1 - n,
+            record_type=3,
+            quarter=QUARTER,
+            mask=ALL_SLOTS,
         )
         for n in range(1000)
     ]
-    made = list(gaps.requests(wanted, BEGIN, iter(map(str, range(100)))))
+    made = list(gaps.requests(wanted, BEGIN, iter(map(str, range(100))), {"r001": (2**32 - 1, 65_535)}))
     assert all(len(command.pack()) <= MAX_COMMAND_BYTES for _, command in made)
     assert max(len(command.pack()) for _, command in made) > MAX_COMMAND_BYTES * 0.8
-    assert sum(len(command.blocks or ()) for _, command in made) == 1000
+    of_r002 = [command.command for controller, command in made if controller == "r002"]
+    plain = [command for controller, command in made if controller == "r001"]
+    assert sum(len(command.blocks or ()) for command in [*plain, *of_r002] if command is not None) == 1000
     assert len({command.id for _, command in made}) == len(made)
 
 
@@ -347,7 +354,7 @@ def test_an_event_that_comes_late_has_its_meter_looked_through_again_not_the_tow
     read: list[object] = []
     key_of = gap_finder._key
 
-    def counting(row: Any) -> gap_finder.Key:
+    def counting(row: Any) -> tuple[int, int, int]:
         read.append(row)
         return key_of(row)
 

@@ -28,7 +28,7 @@ def upgrade() -> None:
     op.create_index("ix_handover_microgrid_no", "handover", ["microgrid", "no"])
     op.create_index("ix_handover_since", "handover", ["since"])
     place: dict[str, Any] = {"meter_no": _INT, "record_type": _KIND, "quarter": _INT, "controller": _NAME}
-    _make("absent_at", tuple(place), place | {"mask": _BIG})
+    _make("absent_at", tuple(place), place | {"mask": _BIG, "why": _NAME})
 
 
 def _make(name: str, keys: tuple[str, ...], columns: dict[str, Any], empty: tuple[str, ...] = ()) -> None:

@@ -1,0 +1,34 @@
+"""Which controller manages each microgrid, by the API."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Path
+
+from commonwatt.protocol.topics import MICROGRID_PATTERN
+from utility.takeover.columns import Assignment, Explained
+from utility.takeover.jobs import unmanaged_of
+from utility.takeover.store import assignments, explained
+from utility.webkit.services import Api
+
+
+def add_assignments(app: APIRouter, api: Api) -> None:
+    """Add the endpoints."""
+
+    @app.get("/assignments")
+    def every() -> dict[str, list[Assignment]]:
+        """Return which controller manages each microgrid, since when and why, and who else may.
+
+        ``epoch``: (counter, rank) under which it manages. ``unmanaged_s``: for how many seconds no controller that can
+        command the microgrid was heard.
+        """
+        with api.database.reads.begin() as connection:
+            return {"assignments": assignments(connection, unmanaged_of(api))}
+
+    @app.get("/assignments/{microgrid}")
+    def one(microgrid: Annotated[str, Path(pattern=f"^{MICROGRID_PATTERN}$")]) -> Explained:
+        """Return which controller manages a microgrid, and the history of the last year, the newest first."""
+        with api.database.reads.begin() as connection:
+            try:
+                return explained(connection, unmanaged_of(api), microgrid)
+            except LookupError as error:
+                raise HTTPException(404, str(error)) from error
