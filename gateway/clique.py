@@ -50,6 +50,7 @@ class Hooks:
     store: Callable[[], HostedStore]  # the own microgrid's store
     publish: Callable[[Publish], object]  # sends a message to a meter
     begin: Callable[[MicrogridId], object]  # lets the core begin to manage a microgrid
+    resume: Callable[[], object]  # lets the cores send at once what is due, since an epoch was confirmed
     is_connected: Callable[[], bool]  # whether the connection to the own broker is open
     commits: Callable[[MicrogridId], bool]  # whether a microgrid's store takes commits
 
@@ -87,6 +88,7 @@ class Clique:
         self._socket = CliqueSocket(self._own, file.rank, parties(file), self._beat, self._message, self._now)
         self._hooks: Hooks | None = None
         self._was_connected = False
+        self._managed: set[MicrogridId] = set()
         self._asked = 0
         self.why: dict[MicrogridId, str] = {}  # why it manages what it manages, for people
 
@@ -186,6 +188,10 @@ class Clique:
                 self._ask(hooks, name, hearing.due(now, manages=manages), None)
         for at, group in enumerate(self._groups):
             self._perform(at, group.tick(now))
+        managed = {name for name, member in self.members.items() if member.commands}
+        if managed - self._managed:
+            hooks.resume()
+        self._managed = managed
 
     def permits(self, message: Publish) -> bool:
         """Return whether a message to a meter may be sent: no command after a pause, or of a deposed manager."""
