@@ -57,7 +57,7 @@ def _killed_and_restarted(part: str) -> Action:
     def happens(town: Town) -> None:
         town.kill(part)
         time.sleep(RESTART_S)
-        town.start(part)
+        town.start(part, loaded=False)
 
     return happens
 
@@ -109,15 +109,20 @@ def blackhole(*, utility: bool) -> Fault:
     )
 
 
-def pause(*, utility: bool) -> Fault:
-    """Return the pause of a gateway, whose broker lives."""
+def pause(*, utility: bool, within_s: float = 5) -> Fault:
+    """Return the pause of a gateway, whose broker lives.
+
+    Args:
+        utility: Whether the utility runs.
+        within_s: Seconds within which another one is obeyed; more in a town that has just started.
+    """
     return Fault(
         words=f"SIGSTOP of the gateway for {PAUSE_S:.0f} s, {_with(utility)}",
         utility=utility,
         happens=_paused,
         mended=_goes_on,
         managers=_TO_THE_NEXT,
-        within_s=5,
+        within_s=within_s,
     )
 
 

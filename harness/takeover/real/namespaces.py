@@ -106,7 +106,9 @@ class Machines:
         command = ["nsenter", "--target", str(pid), "--net", "ip", "-batch", "-"]
         run(command, input="\n".join(lines), text=True, check=True, capture_output=True)
 
-    def start(self, name: str, command: Sequence[str], log: Path, code: str = "") -> Popen[bytes]:
+    def start(
+        self, name: str, command: Sequence[str], log: Path, code: str = "", *, loaded: bool = True
+    ) -> Popen[bytes]:
         """Start ``commonwatt`` on a machine.
 
         Args:
@@ -114,10 +116,15 @@ class Machines:
             command: The words after ``commonwatt``.
             log: The file of its output.
             code: What runs before it, such as what watches it.
+            loaded: Whether it is forked from a process that has loaded the program; otherwise it loads it itself.
         """
         enters = f"from {__name__} import enter; enter({self._holders[name].pid})"
         main = "from commonwatt.__main__ import main; main()"
-        return forks.start([sys.executable, "-c", "; ".join(filter(None, (enters, code, main))), *command], log)
+        words = [sys.executable, "-c", "; ".join(filter(None, (enters, code, main))), *command]
+        if loaded:
+            return forks.start(words, log)
+        with log.open("ab") as file:
+            return Popen(words, stdout=file, stderr=file)
 
     def inside(self, name: str, do: Callable[[], Answer]) -> Answer:
         """Do something in a machine's network, on another thread, and return its answer or raise its error."""
