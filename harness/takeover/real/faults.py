@@ -62,6 +62,14 @@ def _killed_and_restarted(part: str) -> Action:
     return happens
 
 
+def _all(*actions: Action) -> Action:
+    def does(town: Town) -> None:
+        for action in actions:
+            action(town)
+
+    return does
+
+
 def _nothing(town: Town) -> None:
     del town
 
@@ -154,8 +162,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         words="blackholed, and the head-end killed in the same second",
         utility=True,
-        happens=lambda town: (_blackholed("r001")(town), _killed(*UTILITY_PARTS)(town))[0],
-        mended=lambda town: (_restored("r001")(town), town.start(*UTILITY_PARTS))[0],
+        happens=_all(_blackholed("r001"), _killed(*UTILITY_PARTS)),
+        mended=_all(_restored("r001"), _started(*UTILITY_PARTS)),
         managers=_TO_THE_NEXT,
         within_s=15,
     ),

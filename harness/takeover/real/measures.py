@@ -32,7 +32,7 @@ def times(
     """
     first = dict.fromkeys(meters, float("inf"))
     for one in commanded:
-        if one.meter in first and one.obeyed and one.issuer in (by or one.issuer,) and one.at > lost:
+        if one.meter in first and one.obeyed and by in (None, one.issuer) and one.at > lost:
             first[one.meter] = min(first[one.meter], one.at - lost)
     sorted_s = sorted(first.values())
     battery_s = min(at for meter, at in first.items() if meter in batteries)

@@ -5,12 +5,24 @@ from statistics import median
 
 from harness.takeover.real.run import Seen
 
+HEADS = (
+    "fault",
+    "first",
+    "90 %",
+    "last",
+    "managers",
+    "home after",
+    "old commands: came, obeyed",
+    "two obeyed for",
+    "held",
+)
+
 
 def times_table(seen: Sequence[Seen]) -> str:
     """Return the times of one fault in many runs."""
     if not seen:
         return ""
-    rows = [("meters that obey the new manager", "least", "median", "most")]
+    rows: list[tuple[str, ...]] = [("meters that obey the new manager", "least", "median", "most")]
     for words, name in (("first", "first_s"), ("first battery", "battery_s"), ("90 %", "most_s"), ("last", "last_s")):
         found = [getattr(one.times, name) for one in seen]
         rows.append((words, *(f"{figure:.2f}" for figure in (min(found), median(found), max(found)))))

@@ -11,6 +11,7 @@ from harness.takeover.real.faults import PAUSE_S, Fault
 from harness.takeover.real.measures import (
     Times,
     granted_twice,
+    managers,
     old_commands,
     refused,
     times,
