@@ -51,6 +51,7 @@ class Hooks:
     store: Callable[[], HostedStore]  # the own microgrid's store
     publish: Callable[[Publish], object]  # sends a message to a meter
     begin: Callable[[MicrogridId], object]  # lets the core begin to manage a microgrid
+    resume: Callable[[], object]  # lets the cores send at once what is due, since an epoch was confirmed
     is_connected: Callable[[], bool]  # whether the connection to the own broker is open
     states: Callable[[MicrogridId], States]  # what the utility has set for a managed microgrid, for those of its clique
     take_states: Callable[[States], object]  # lets the core keep what another one says of that
@@ -90,6 +91,7 @@ class Clique:
         self._socket = CliqueSocket(self._own, file.rank, parties(file), self._beat, self._message, self._now)
         self._hooks: Hooks | None = None
         self._was_connected = False
+        self._managed: set[MicrogridId] = set()
         self._asked = 0
         # By managed microgrid, the states that were told last, when, and how often.
         self._told: dict[MicrogridId, tuple[str, float, int]] = {}
@@ -192,6 +194,10 @@ class Clique:
         for at, group in enumerate(self._groups):
             self._perform(at, group.tick(now))
         self._tell_changes(hooks, now)
+        managed = {name for name, member in self.members.items() if member.commands}
+        if managed - self._managed:
+            hooks.resume()
+        self._managed = managed
 
     def permits(self, message: Publish) -> bool:
         """Return whether a message to a meter may be sent: no command after a pause, or of a deposed manager."""

@@ -130,7 +130,7 @@ class HostedMicrogrid:
             return self.junk(DeadLetterSource.UNKNOWN, payload, Refusal.MALFORMED, now)
         meter = self.meters.get(parsed.meter)
         if (view := self.manager.meters.get(parsed.meter)) is not None:
-            view.heard = now
+            view.hear(now)
         if parsed.leaf in (RECORDS, EVENTS):
             return self._put(parsed.meter, meter, Log.HISTORY if parsed.leaf == RECORDS else Log.EVENT, payload, now)
         source = DeadLetterSource.LEVEL if parsed.leaf == LEVELS else DeadLetterSource.OUTCOME

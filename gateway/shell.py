@@ -165,6 +165,7 @@ class Shell:
                 begin=lambda microgrid: self._inbox.put(Granted(microgrid)),
                 states=self._states,
                 take_states=lambda told: self._inbox.put(ToldStates(told.microgrid, told.states, told.now)),
+                resume=lambda: self._inbox.put(Tick(RETRY)),
                 is_connected=lambda: self._links.each[METERS].connected,
                 commits=self._commits,
             )

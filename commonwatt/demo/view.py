@@ -129,9 +129,10 @@ class Observer:
     def arrived(self) -> int:
         """Return how much has arrived: records at the gateways, and slots at the utility, by the last answers."""
         seen, names = self.seen, list(self._layout.town.microgrids)
-        taken = [seen.get(f"{name} meters", {}).get("acknowledged", 0) for name in names]
+        taken: list[int] = [seen.get(f"{name} meters", {}).get("acknowledged", 0) for name in names]
         gateways = [seen.get(f"{name} gateway", {}) for name in names]
-        return sum(taken) + sum(each.get("relayed_slots", 0) for gateway in gateways for each in _hosts(gateway))
+        relayed: list[int] = [each.get("relayed_slots", 0) for gateway in gateways for each in _hosts(gateway)]
+        return sum(taken) + sum(relayed)
 
     def manager(self, name: MicrogridId) -> MicrogridId | None:
         """Return who manages a microgrid, as those say that answer; ``None``: nobody says so."""

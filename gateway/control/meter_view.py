@@ -15,6 +15,7 @@ LEVEL_GOOD_FOR_S = 300
 replace it."""
 
 INITIALIZE_AGAIN_S = 60  # seconds until an unanswered ``initialize`` is sent again
+ANSWER_S = 5  # seconds within which a connected meter answers
 METER_WRONG_S = 5  # a meter whose time differs by more seconds is sent the time
 TELL_AGAIN_S = 60  # seconds until the time may be sent to the same meter again
 
@@ -33,6 +34,12 @@ class MeterView:
     level_time: EpochSeconds = 0  # end of that level's slot
     level_heard: EpochSeconds = 0  # when that level came
     told: EpochSeconds = 0  # when it was last sent the time
+
+    def hear(self, now: Now) -> None:
+        """Note a message; a meter that was silent since it was asked was not connected then, and is asked again."""
+        if self.asked is not None and (self.heard or 0) < self.asked <= now - ANSWER_S:
+            self.asked = None
+        self.heard = now
 
     def take_level(self, time: EpochSeconds, level: MilliwattHours, now: Now) -> bool:
         """Take a battery's level, if it is newer than the present one; return whether it was taken."""

@@ -52,7 +52,10 @@ def _shown(folder: Path, fault: Fault, seed: int, *, home: bool) -> Seen:
     except AssertionError as error:
         print(f"{fault.words}: {error}", flush=True)
         raise
-    print(f"{fault.words}: {seen.times.first_s:.2f} s, {'; '.join(seen.broken) or 'all held'}", flush=True)
+    print(
+        f"{fault.words}: {seen.times.first_s:.2f} s, {' '.join(seen.managers)}, {'; '.join(seen.broken) or 'all held'}",
+        flush=True,
+    )
     return seen
 
 

@@ -57,9 +57,17 @@ def _killed_and_restarted(part: str) -> Action:
     def happens(town: Town) -> None:
         town.kill(part)
         time.sleep(RESTART_S)
-        town.start(part)
+        town.start(part, loaded=False)
 
     return happens
+
+
+def _all(*actions: Action) -> Action:
+    def does(town: Town) -> None:
+        for action in actions:
+            action(town)
+
+    return does
 
 
 def _nothing(town: Town) -> None:
@@ -109,15 +117,20 @@ def blackhole(*, utility: bool) -> Fault:
     )
 
 
-def pause(*, utility: bool) -> Fault:
-    """Return the pause of a gateway, whose broker lives."""
+def pause(*, utility: bool, within_s: float = 5) -> Fault:
+    """Return the pause of a gateway, whose broker lives.
+
+    Args:
+        utility: Whether the utility runs.
+        within_s: Seconds within which another one is obeyed; more in a town that has just started.
+    """
     return Fault(
         words=f"SIGSTOP of the gateway for {PAUSE_S:.0f} s, {_with(utility)}",
         utility=utility,
         happens=_paused,
         mended=_goes_on,
         managers=_TO_THE_NEXT,
-        within_s=5,
+        within_s=within_s,
     )
 
 
@@ -149,8 +162,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         words="blackholed, and the head-end killed in the same second",
         utility=True,
-        happens=lambda town: (_blackholed("r001")(town), _killed(*UTILITY_PARTS)(town))[0],
-        mended=lambda town: (_restored("r001")(town), town.start(*UTILITY_PARTS))[0],
+        happens=_all(_blackholed("r001"), _killed(*UTILITY_PARTS)),
+        mended=_all(_restored("r001"), _started(*UTILITY_PARTS)),
         managers=_TO_THE_NEXT,
         within_s=15,
     ),

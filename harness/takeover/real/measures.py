@@ -18,19 +18,21 @@ class Times:
     last_s: float  # the last meter
 
 
-def times(commanded: Iterable[Commanded], lost: float, by: str, meters: Sequence[int], batteries: set[int]) -> Times:
+def times(
+    commanded: Iterable[Commanded], lost: float, by: str | None, meters: Sequence[int], batteries: set[int]
+) -> Times:
     """Return when the meters of a microgrid obeyed a controller first; infinite: not at all.
 
     Args:
         commanded: What the meters were commanded.
         lost: When the loss was.
-        by: The controller.
+        by: The controller; ``None``: any.
         meters: The meters of the microgrid.
         batteries: Those with a battery.
     """
     first = dict.fromkeys(meters, float("inf"))
     for one in commanded:
-        if one.meter in first and one.obeyed and one.issuer == by and one.at > lost:
+        if one.meter in first and one.obeyed and by in (None, one.issuer) and one.at > lost:
             first[one.meter] = min(first[one.meter], one.at - lost)
     sorted_s = sorted(first.values())
     battery_s = min(at for meter, at in first.items() if meter in batteries)
@@ -86,7 +88,7 @@ def refused(commanded: Iterable[Commanded], since: float) -> int:
     return count
 
 
-def longest_gap_s(commanded: Iterable[Commanded], meters: Sequence[int], since: float, until: float) -> float:
-    """Return the longest time in which no meter of a microgrid obeyed anybody."""
-    at = [since, *sorted(one.at for one in commanded if one.obeyed and one.meter in meters and since < one.at < until)]
-    return max(after - before for before, after in zip(at, [*at[1:], until], strict=True))
+def managers(commanded: Iterable[Commanded], microgrid: str) -> tuple[str, ...]:
+    """Return whom meters of a microgrid obeyed, in the order of the epochs."""
+    epochs = {one.epoch: one.issuer for one in commanded if one.obeyed and one.microgrid == microgrid}
+    return tuple(epochs[epoch] for epoch in sorted(epochs))

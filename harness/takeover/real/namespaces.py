@@ -7,11 +7,13 @@ made in the network of the machine itself.
 import ctypes
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+# By their names: a test's registration patches the module's ``run`` meanwhile.
+from subprocess import PIPE, Popen, run
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -37,7 +39,7 @@ def why_not() -> str | None:
     for program in ("ip", *CHECK[:1], "nsenter"):
         if parts.path_of(program) is None:
             return f"needs {program}: apt-get install {parts.PARTS[program][0]}"
-    if subprocess.run(CHECK, check=False, capture_output=True).returncode:
+    if run(CHECK, check=False, capture_output=True).returncode:
         return f"this machine makes no network namespaces; see: sudo {' '.join(CHECK)}"
     return None
 
@@ -70,7 +72,7 @@ class Machines:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.addresses = {name: f"{PREFIX}{at}" for at, name in enumerate(names, 1)}
-        self._holders: dict[str, subprocess.Popen[bytes]] = {}
+        self._holders: dict[str, Popen[bytes]] = {}
         try:
             self._make()
         except BaseException:
@@ -93,7 +95,7 @@ class Machines:
     def _hold(self, name: str) -> int:
         """Start a process in a network of its own, which ends when its input does."""
         command = ["unshare", "--net", "sh", "-c", "echo; exec cat"]
-        holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        holder = Popen(command, stdin=PIPE, stdout=PIPE)
         self._holders[name] = holder
         assert holder.stdout is not None
         assert holder.stdout.readline(), "no network namespace could be made"
@@ -102,9 +104,11 @@ class Machines:
     @staticmethod
     def _ip(pid: int, *lines: str) -> None:
         command = ["nsenter", "--target", str(pid), "--net", "ip", "-batch", "-"]
-        subprocess.run(command, input="\n".join(lines), text=True, check=True, capture_output=True)
+        run(command, input="\n".join(lines), text=True, check=True, capture_output=True)
 
-    def start(self, name: str, command: Sequence[str], log: Path, code: str = "") -> subprocess.Popen[bytes]:
+    def start(
+        self, name: str, command: Sequence[str], log: Path, code: str = "", *, loaded: bool = True
+    ) -> Popen[bytes]:
         """Start ``commonwatt`` on a machine.
 
         Args:
@@ -112,24 +116,29 @@ class Machines:
             command: The words after ``commonwatt``.
             log: The file of its output.
             code: What runs before it, such as what watches it.
+            loaded: Whether it is forked from a process that has loaded the program; otherwise it loads it itself.
         """
         enters = f"from {__name__} import enter; enter({self._holders[name].pid})"
         main = "from commonwatt.__main__ import main; main()"
-        return forks.start([sys.executable, "-c", "; ".join(filter(None, (enters, code, main))), *command], log)
+        words = [sys.executable, "-c", "; ".join(filter(None, (enters, code, main))), *command]
+        if loaded:
+            return forks.start(words, log)
+        with log.open("ab") as file:
+            return Popen(words, stdout=file, stderr=file)
 
     def inside(self, name: str, do: Callable[[], Answer]) -> Answer:
         """Do something in a machine's network, on another thread, and return its answer or raise its error."""
         found: list[Answer] = []
         errors: list[BaseException] = []
 
-        def run() -> None:
+        def do_it() -> None:
             try:
                 join(self._holders[name].pid)
                 found.append(do())
             except BaseException as error:  # it is raised by the other thread
                 errors.append(error)
 
-        thread = threading.Thread(target=run)
+        thread = threading.Thread(target=do_it)
         thread.start()
         thread.join()
         if errors:

@@ -5,12 +5,24 @@ from statistics import median
 
 from harness.takeover.real.run import Seen
 
+HEADS = (
+    "fault",
+    "first",
+    "90 %",
+    "last",
+    "managers",
+    "home after",
+    "old commands: came, obeyed",
+    "two obeyed for",
+    "held",
+)
+
 
 def times_table(seen: Sequence[Seen]) -> str:
     """Return the times of one fault in many runs."""
     if not seen:
         return ""
-    rows = [("meters that obey the new manager", "least", "median", "most")]
+    rows: list[tuple[str, ...]] = [("meters that obey the new manager", "least", "median", "most")]
     for words, name in (("first", "first_s"), ("first battery", "battery_s"), ("90 %", "most_s"), ("last", "last_s")):
         found = [getattr(one.times, name) for one in seen]
         rows.append((words, *(f"{figure:.2f}" for figure in (min(found), median(found), max(found)))))
@@ -19,13 +31,25 @@ def times_table(seen: Sequence[Seen]) -> str:
 
 def faults_table(seen: Sequence[Seen]) -> str:
     """Return what was seen of each fault."""
-    rows = [("fault", "first", "90 %", "last", "home after", "old commands: came, obeyed", "two obeyed for", "held")]
+    rows: list[tuple[str, ...]] = [
+        (
+            "fault",
+            "first",
+            "90 %",
+            "last",
+            "managers",
+            "home after",
+            "old commands: came, obeyed",
+            "two obeyed for",
+            "held",
+        )
+    ]
     for one in seen:
         figures = [f"{figure:.2f}" for figure in (one.times.first_s, one.times.most_s, one.times.last_s)]
         home = "" if one.home_s is None else f"{one.home_s:.0f}"
         old = f"{one.old[0]}, {one.old[1]}"
         held = "; ".join(one.broken) or "all"
-        rows.append((one.fault.words, *figures, home, old, f"{one.together_s:.2f}", held))
+        rows.append((one.fault.words, *figures, " ".join(one.managers), home, old, f"{one.together_s:.2f}", held))
     return f"\nSeconds after each fault\n{_table(rows)}"
 
 

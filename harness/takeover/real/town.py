@@ -75,15 +75,22 @@ class Town:
         place = part.split()[0]
         return UTILITY if place == HEAD_END else place
 
-    def start(self, *parts: str) -> None:
-        """Start parts; they need not answer yet."""
+    def start(self, *parts: str, loaded: bool = True) -> None:
+        """Start parts; they need not answer yet.
+
+        Args:
+            parts: Their names.
+            loaded: Whether they are forked from a process that has loaded the program.
+        """
         for part in parts:
             place, _, kind = part.partition(" ")
             kind = kind or place
             command = [kind, "run", "--config", str(self.folder / place / f"{kind}.toml")]
             watch = f"from harness.takeover.real.watched import watch; watch({str(self._seen)!r})"
             code = watch if part == METERS else ""
-            self.processes[part] = self.machines.start(self.machine_of(part), command, self.log(part), code)
+            self.processes[part] = self.machines.start(
+                self.machine_of(part), command, self.log(part), code, loaded=loaded
+            )
 
     def start_all(self, *, utility: bool) -> None:
         """Start all parts, the utility's or not, and wait until all meters are connected and were initialized."""

@@ -5,6 +5,7 @@ from commonwatt.model.effects import Publish
 from commonwatt.model.now import Now, Trust
 from commonwatt.protocol.topics import UTILITY
 from gateway.control.manager import Manager
+from gateway.core import RETRY
 from gateway.takeover.effects import Kept
 from gateway.takeover.member import Member, Post
 from harness.worlds.gateway import START, World, commands
@@ -31,3 +32,18 @@ def test_a_grant_initializes_also_the_meters_that_named_the_manager_before(world
         ("2", "initialize"),
         ("4", "initialize"),
     ], "meter 3 has a newer manager"
+
+
+def test_a_meter_that_was_not_connected_is_initialized_soon_after_it_is_heard(world: World) -> None:
+    assert initialized(world) == {"1", "2", "3", "4"}
+    world.now += 20
+    world.level(3, 80)
+    assert initialized(world) == {"3"}
+    world.level(3, 81)
+    assert initialized(world) == set(), "it is asked once, and again after a minute"
+
+
+def initialized(world: World) -> set[str]:
+    """Return the meters that one step initializes."""
+    sent = world.tick(RETRY)
+    return {one.topic.split("/")[2] for one in sent for command in commands([one]) if command.cmd == "initialize"}

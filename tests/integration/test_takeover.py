@@ -1,0 +1,68 @@
+"""Controllers in network namespaces take over for each other: one that is blackholed, and one that is paused."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness.takeover.real.faults import PAUSE_S, blackhole, pause
+from harness.takeover.real.measures import old_commands
+from harness.takeover.real.namespaces import need_namespaces
+from harness.takeover.real.run import Seen, look
+from harness.takeover.real.town import Town, stop_all
+
+pytestmark = pytest.mark.real
+
+AFTER_S = 15.0  # seconds for which the paused gateway is looked at after it goes on
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Two towns that run side by side, since each mostly waits."""
+
+    blackholed: Future[Seen]
+    paused: Future[tuple[Seen, int]]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    need_namespaces()
+    folder = tmp_path_factory.mktemp("towns")
+    with ThreadPoolExecutor() as pool:
+        yield Runs(pool.submit(blackholed, folder / "blackholed"), pool.submit(paused, folder / "paused"))
+        stop_all()
+
+
+def blackholed(folder: Path) -> Seen:
+    with Town(folder) as town:
+        town.start_all(utility=False)
+        town.settle(utility=False)
+        return look(town, blackhole(utility=False), home=False, all_meters=False)
+
+
+def paused(folder: Path) -> tuple[Seen, int]:
+    """Pause a gateway; return what was seen, and how many old commands were obeyed after it went on."""
+    fault = pause(utility=True, within_s=PAUSE_S)
+    with Town(folder) as town:
+        town.start_all(utility=True)
+        began = time.monotonic()
+        seen = look(town, fault, home=False, all_meters=False)
+        time.sleep(max(0.0, began + PAUSE_S - time.monotonic()))
+        fault.mended(town)
+        time.sleep(AFTER_S)
+        return seen, old_commands(town.commanded())[1]
+
+
+def test_a_blackholed_controller_is_replaced_within_five_seconds_without_the_utility(runs: Runs) -> None:  # req: A2
+    seen = runs.blackholed.result()
+    assert seen.broken == []
+    assert seen.times.battery_s < 5
+
+
+def test_no_old_command_of_a_paused_gateway_is_obeyed_after_it_goes_on(runs: Runs) -> None:  # req: A3
+    seen, obeyed = runs.paused.result()
+    assert seen.broken == []
+    assert obeyed == 0
