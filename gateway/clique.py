@@ -323,7 +323,7 @@ class Clique:
             "order": list(member.post.order),
             "reached": member.means.connected,
             "able": bool(member.means),
-            "claims": member.claim is not None,
+            "state": member.state.value,
         }
 
     @property
