@@ -21,7 +21,7 @@ from commonwatt.model.exceptions import ConfigError, ProtocolError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.network.clique_socket import CliqueSocket
-from commonwatt.protocol.clique_messages import CliqueMessage, SendBeat, Tell
+from commonwatt.protocol.clique_messages import CliqueMessage, SendBeat, States, Tell, Yield
 from commonwatt.protocol.commands import Command, Outcome
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import COMMANDS, OUTCOMES, meter_down, parse_meter_up
@@ -33,13 +33,14 @@ from gateway.events import FromMeter
 from gateway.hosted_store import HostedStore
 from gateway.stored import KeptSettings
 from gateway.takeover.controller import Takeover
-from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept
+from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept, TakeStates
 from gateway.takeover.hearing import Hearing
 from gateway.takeover.member import Member, Post
 
 log = logging.getLogger(__name__)
 
 TICK_S = 0.1  # real seconds between two steps
+TELL_AGAIN_S = (5.0, 60.0, 3_600.0)  # real seconds after which unchanged states are told again: any may be lost
 _BOOT = "boot"  # name of the setting that counts the starts
 
 
@@ -52,6 +53,8 @@ class Hooks:
     begin: Callable[[MicrogridId], object]  # lets the core begin to manage a microgrid
     resume: Callable[[], object]  # lets the cores send at once what is due, since an epoch was confirmed
     is_connected: Callable[[], bool]  # whether the connection to the own broker is open
+    states: Callable[[MicrogridId], States]  # what the utility has set for a managed microgrid, for those of its clique
+    take_states: Callable[[States], object]  # lets the core keep what another one says of that
     commits: Callable[[MicrogridId], bool]  # whether a microgrid's store takes commits
 
 
@@ -90,6 +93,8 @@ class Clique:
         self._was_connected = False
         self._managed: set[MicrogridId] = set()
         self._asked = 0
+        # By managed microgrid, the states that were told last, when, and how often.
+        self._told: dict[MicrogridId, tuple[str, float, int]] = {}
         self.why: dict[MicrogridId, str] = {}  # why it manages what it manages, for people
 
     @classmethod
@@ -192,6 +197,7 @@ class Clique:
         if managed - self._managed:
             hooks.resume()
         self._managed = managed
+        self._tell_changes(hooks, now)
 
     def permits(self, message: Publish) -> bool:
         """Return whether a message to a meter may be sent: no command after a pause, or of a deposed manager."""
@@ -243,8 +249,30 @@ class Clique:
                 case AskMeters(microgrid, about, count):
                     asked = self._hearing[microgrid].nearest(self.meters[microgrid], count)
                     self._ask(hooks, microgrid, asked, about)
+                case TakeStates(states):
+                    hooks.take_states(states)
                 case Tell() | SendBeat():
+                    if isinstance(effect, Tell) and isinstance(effect.message, Yield):
+                        self._tell_states(hooks, effect.message.microgrid, (effect.to,))
                     self._send(group, effect)
+
+    def _tell_changes(self, hooks: Hooks, now: float) -> None:
+        """Tell the others what the utility has set for what is managed here: when it changed, and now and then."""
+        for name, member in self.members.items():
+            if not member.commands:
+                self._told.pop(name, None)
+                continue
+            states = hooks.states(name).states
+            text, at, times = self._told.get(name, ("", now, 0))
+            times = 0 if text != states else times
+            if times == 0 or now - at >= TELL_AGAIN_S[min(times, len(TELL_AGAIN_S)) - 1]:
+                self._told[name] = states, now, times + 1
+                self._tell_states(hooks, name, member.post.others)
+
+    def _tell_states(self, hooks: Hooks, microgrid: MicrogridId, to: Iterable[ControllerId]) -> None:
+        states = hooks.states(microgrid)
+        for other in to:
+            self._socket.send(self._group_of[microgrid], Tell(other, states))
 
     def _send(self, group: int, effect: Effect) -> None:
         if isinstance(effect, Tell | SendBeat):

@@ -19,6 +19,7 @@ from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.protocol.dead_letters import DeadLetterSource
 from commonwatt.protocol.heartbeats import LineByteCount
 from commonwatt.protocol.json_messages import unpack_json
+from commonwatt.protocol.meter_messages import Refusal
 from commonwatt.protocol.topics import ACKS, COMMANDS, broker_up, gateway_down
 from commonwatt.town.registry import RegisteredMeter
 from gateway import status
@@ -37,9 +38,11 @@ from gateway.events import (
     NotStored,
     Quiet,
     Tick,
+    ToldStates,
 )
 from gateway.lte_line import METERS, line_of
 from gateway.stored import Stored
+from gateway.successor import take
 from gateway.takeover.member import Member
 from gateway.timekeeper import Timekeeper
 
@@ -114,7 +117,7 @@ class Controller:
                 return (self._sender_of_batch(payload),)
             case FromUtility(topic, payload) if topic == self._commands_topic:
                 return (self._named(payload),)
-            case Granted(microgrid):
+            case Granted(microgrid) | ToldStates(microgrid):
                 return (microgrid,)
             case Tick(job) if job != HEARTBEAT:
                 return tuple(self.hosted)
@@ -154,6 +157,8 @@ class Controller:
                 self._tell(raw)
                 self.own.relay.greet = True  # The answer has the utility's time.
                 return []
+            case ToldStates(_, states, sent):
+                return self._take(self.hosted[microgrid], states, sent, raw)
             case Tick(job) if job == HEARTBEAT:
                 return [status.heartbeat(self.own, self.line, self._tell(raw), self.members)]
             case _:
@@ -171,6 +176,15 @@ class Controller:
         except ProtocolError as error:
             return self.own.junk(DeadLetterSource.UNKNOWN, payload, error.code, now)
         return self.line.look(METERS, str(byte_count.run), ByteCount(byte_count.sent, byte_count.received), now)
+
+    @staticmethod
+    def _take(core: HostedMicrogrid, states: str, sent: EpochSeconds, raw: EpochSeconds) -> list[Effect[Change]]:
+        """Keep what the manager of a microgrid says that the utility has set."""
+        now = core.tell(raw)
+        try:
+            return take(core, states, sent, now)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return core.junk(DeadLetterSource.UNKNOWN, states.encode(), Refusal.MALFORMED, now)
 
     def _machine(self, machine: Machine, raw: EpochSeconds) -> list[Effect[Change]]:
         """Handle a reading of the machine's clocks."""

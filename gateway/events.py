@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from commonwatt.model.byte_count import ByteCount
 from commonwatt.model.machine import Machine
-from commonwatt.model.units import MicrogridId
+from commonwatt.model.units import EpochSeconds, MicrogridId
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,15 @@ class Granted:
     """The clique lets this controller manage a microgrid from now on, under an epoch that nobody had before."""
 
     microgrid: MicrogridId
+
+
+@dataclass(frozen=True, slots=True)
+class ToldStates:
+    """The manager of a microgrid says what the utility has set there."""
+
+    microgrid: MicrogridId
+    states: str  # as ``gateway.successor.carried`` returns it
+    sent: EpochSeconds  # the manager's time
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,4 +95,4 @@ class Tick:
 
 # The events of one microgrid.
 MicrogridEvent: TypeAlias = FromMeter | FromUtility | Connected | Granted | Committed | Quiet | NotStored | Tick
-Event: TypeAlias = MicrogridEvent | Counted | MachineRead | ClockJumped  # the events of a controller
+Event: TypeAlias = MicrogridEvent | ToldStates | Counted | MachineRead | ClockJumped  # the events of a controller

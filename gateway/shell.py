@@ -13,6 +13,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import MicrogridId
 from commonwatt.network.http_server import HttpServer
+from commonwatt.protocol.clique_messages import States
 from commonwatt.runtime.clock import Clock, load_clock, read_machine
 from commonwatt.runtime.service import until_stopped
 from commonwatt.runtime.ticker import Ticker
@@ -25,7 +26,7 @@ from gateway.collect.slot_allowance import SLOTS_A_MINUTE
 from gateway.controller import HEARTBEAT, JOBS, Controller
 from gateway.core import RETRY, HostedMicrogrid
 from gateway.disk import Disk
-from gateway.events import ClockJumped, Counted, Event, FromMeter, Granted, MachineRead, Tick
+from gateway.events import ClockJumped, Counted, Event, FromMeter, Granted, MachineRead, Tick, ToldStates
 from gateway.hosted_store import HostedStore
 from gateway.household.link import HouseholdLink
 from gateway.inbox import Inbox
@@ -35,6 +36,7 @@ from gateway.lte_watch import LineWatch
 from gateway.metrics import Figures, make_registry
 from gateway.page.site import Site
 from gateway.recent import ALARM_WINDOWS_S, Recent
+from gateway.successor import carried
 from gateway.work import Work
 
 log = logging.getLogger(__name__)
@@ -162,10 +164,16 @@ class Shell:
                 publish=self._links.publish,
                 begin=lambda microgrid: self._inbox.put(Granted(microgrid)),
                 resume=lambda: self._inbox.put(Tick(RETRY)),
+                states=self._states,
+                take_states=lambda told: self._inbox.put(ToldStates(told.microgrid, told.states, told.now)),
                 is_connected=lambda: self._links.each[METERS].connected,
                 commits=self._commits,
             )
         )
+
+    def _states(self, microgrid: MicrogridId) -> States:
+        core = self._controller.hosted[microgrid]
+        return States(microgrid=microgrid, now=int(core.tell(int(self._clock.now()))), states=carried(core))
 
     def _commits(self, microgrid: MicrogridId) -> bool:
         store = self._work.stores.get(microgrid)

@@ -23,6 +23,7 @@ from commonwatt.protocol.clique_messages import (
     Grant,
     Known,
     SendBeat,
+    States,
     Tell,
     Vote,
     Who,
@@ -34,7 +35,7 @@ from commonwatt.protocol.topics import UTILITY
 
 log = logging.getLogger(__name__)
 
-_KINDS: tuple[type[CliqueMessage], ...] = (Who, Known, Ask, Vote, Yield, Grant)  # the first byte of a content
+_KINDS: tuple[type[CliqueMessage], ...] = (Who, Known, Ask, Vote, Yield, Grant, States)  # the first byte of a content
 _IPV4_BYTES, _IPV6_BYTES, _UDP_BYTES = 20, 40, 8
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from commonwatt.cliques.signs import Beat
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.commands import Epoch
-from commonwatt.protocol.json_messages import Message
+from commonwatt.protocol.json_messages import Message, Moment
 
 Nonce = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -65,7 +65,18 @@ class Grant(Message):
     replaces: Epoch  # the epoch that it replaces; a controller that knows a higher one refuses
 
 
-CliqueMessage = Who | Known | Ask | Vote | Yield | Grant
+MOST_STATES_CHARS = 1_000  # so that a message fits into a datagram
+
+
+class States(Message):
+    """What the utility has set for a microgrid: from its manager to those that may take it over."""
+
+    microgrid: MicrogridId
+    now: Moment  # the sender's time, beside which the ends in ``states`` stand
+    states: Annotated[str, Field(max_length=MOST_STATES_CHARS)]  # the states, as gateways keep them
+
+
+CliqueMessage = Who | Known | Ask | Vote | Yield | Grant | States
 
 
 @dataclass(frozen=True)

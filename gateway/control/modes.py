@@ -95,7 +95,7 @@ class Modes:
         # The id of a request to the boundary ends with its time, so that its answer, too, says how old it may be.
         self._request = f"{settings.controller}-boundary-"
         self._stable_s = settings.stable_voltage_s
-        self._strategy, self._weights = manager.strategy, manager.weights
+        self.strategy_of_file, self._weights = manager.strategy, manager.weights
         self.relay_s = settings.relay_s  # seconds between two relays to the utility
         self._contact: Contact | None = None
         self._boundaries: dict[MeterId, Boundary] = {}
@@ -167,7 +167,8 @@ class Modes:
     def keep(self, now: Now) -> list[Effect[Change]]:
         """Command and renew what the modes need, and end what they need no more."""
         sharing, weights = self.states.sharing_at(now), self.states.weights_at(now)
-        self.manager.strategy = self._strategy if sharing is None or sharing.strategy is None else sharing.strategy
+        of_utility = None if sharing is None else sharing.strategy
+        self.manager.strategy = of_utility or self.strategy_of_file
         self.manager.weights = self._weights if weights is None else weights
         self._contact = self._contact or Contact(heard=now)
         wanted = self.wish(now)

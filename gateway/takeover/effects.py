@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from commonwatt.model.units import ControllerId, MicrogridId
-from commonwatt.protocol.clique_messages import SendBeat, Tell
+from commonwatt.protocol.clique_messages import SendBeat, States, Tell
 from commonwatt.protocol.commands import Epoch
 
 
@@ -52,4 +52,11 @@ class AskMeters:
     count: int  # how many meters
 
 
-Effect: TypeAlias = Keep | Begin | Tell | AskMeters | SendBeat
+@dataclass(frozen=True)
+class TakeStates:
+    """Keep what the manager says that the utility has set for a microgrid."""
+
+    states: States
+
+
+Effect: TypeAlias = Keep | Begin | Tell | AskMeters | SendBeat | TakeStates

@@ -10,11 +10,11 @@ from functools import cached_property
 from commonwatt.cliques.signs import BEAT_S, Signs
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import ControllerId, MicrogridId
-from commonwatt.protocol.clique_messages import Ask, CliqueMessage, Grant, Known, Tell, Vote, Who, Yield
+from commonwatt.protocol.clique_messages import Ask, CliqueMessage, Grant, Known, States, Tell, Vote, Who, Yield
 from commonwatt.protocol.commands import EPOCH_STEP, Epoch
 from commonwatt.protocol.topics import UTILITY
 from gateway.takeover.claim import ASKED_METERS, GIVEN_UP_S, METER_ANSWER_S, Claim
-from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept
+from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept, TakeStates
 from gateway.takeover.reports import Reports
 from gateway.takeover.voter import Asked, Voter
 
@@ -318,6 +318,9 @@ class Member:
                 return self._votes()
             case Vote():
                 return self._voted(sender, message)
+            case States():
+                is_of_manager = sender == self.post.names.get(self.kept.highest[1]) and not self.commands
+                return [TakeStates(message)] if is_of_manager else []
             case Yield():
                 is_step = message.epoch[0] <= self.kept.highest[0] + EPOCH_STEP
                 return self._offered(sender, message.epoch, self.kept.highest) if is_step else []

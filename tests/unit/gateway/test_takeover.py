@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from commonwatt.cliques.signs import Signs
+from commonwatt.config.settings import GatewaySettings
+from commonwatt.model.now import Now, Trust
+from commonwatt.protocol.clique_messages import MOST_STATES_CHARS, States
 from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
@@ -16,8 +19,9 @@ from commonwatt.protocol.topics import UTILITY
 from gateway.control.epochs import GrantedEpochs
 from gateway.controller import HEARTBEAT, Controller
 from gateway.core import RETRY
-from gateway.events import Granted
-from gateway.takeover.effects import Kept
+from gateway.events import Granted, ToldStates
+from gateway.successor import carried, take
+from gateway.takeover.effects import Kept, TakeStates
 from gateway.takeover.hearing import ASK_AGAIN_S, HOSTED_S, MANAGED_S, MOST_AT_ONCE, Hearing
 from gateway.takeover.member import Member, Post
 from harness.worlds.gateway import World, commands, readings
@@ -143,6 +147,71 @@ def test_a_phase_stored_under_an_earlier_grant_is_not_that_of_the_next(world: Cl
     assert epochs.own == (1, 1)
     world.member.kept = Kept((1, 1), (2, 2))
     assert (epochs.commands, epochs.deposed_by) == (False, (2, 2))
+
+
+# What a successor knows
+
+
+def test_a_successor_has_what_the_utility_set_with_ends_by_its_own_clock(world: Cliqued, tmp_path: Path) -> None:
+    world.confirmed()
+    world.command(id="1", cmd="supply", supply="LOW", import_limit_w=500, for_s=3600)
+    world.command(id="2", cmd="schedule", periods={"relay_s": 300}, meters="lossless")
+    world.command(id="3", cmd="sharing", strategy="rangers", weights={"1": 7})
+    successor = World(tmp_path / "other.db")
+    successor.now += 1000
+    effects = successor.controller.handle("r001", ToldStates("r001", carried(world.core), world.now), successor.now)
+    successor.do(effects)
+    for core in (successor.core, Controller(successor.settings, successor.store, successor.meters).own):
+        assert (core.modes.states.supply, core.modes.states.import_limit_w) == ("LOW", 500)
+        assert core.modes.states.supply_until == successor.now + 3600
+        assert core.modes.states.weights_at(Now(successor.now, Trust.NETWORK)) == {1: 7}
+        assert core.utility_commands.periods["relay_s"] == 300
+        assert core.modes.meters_mode.mode == "lossless"
+    successor.tick(RETRY)
+    assert successor.core.manager.strategy == "rangers"
+    successor.store.close()
+
+
+def test_the_strategy_of_the_managers_file_holds_at_its_successor_and_is_its_own_again_at_home(
+    world: Cliqued, tmp_path: Path
+) -> None:
+    world.confirmed()
+    other = World(tmp_path / "other.db")
+    other.settings = GatewaySettings(microgrid="r001", sharing="aces")
+    other.new_core()
+    take(world.core, carried(other.core), 0, Now(0, Trust.NETWORK))
+    world.tick(RETRY)
+    assert world.core.manager.strategy == "aces"
+    take(other.core, carried(world.core), 0, Now(0, Trust.NETWORK))
+    assert other.core.modes.states.sharing == (), "as in its file"
+    other.store.close()
+
+
+def test_states_that_do_not_fit_go_without_weights(world: Cliqued) -> None:
+    world.confirmed()
+    world.command(id="1", cmd="sharing", weights={str(n): 1000 for n in range(10_001, 10_300)}, strategy="aces")
+    text = carried(world.core)
+    assert len(text) <= MOST_STATES_CHARS
+    take(world.core, text, 0, Now(0, Trust.NETWORK))
+    assert world.core.modes.states.weights_at(Now(0, Trust.NETWORK)) is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"microgrid_states": "x"}', '{"periods": 1, "meters": "x"}'])
+def test_states_that_can_not_be_read_are_kept_for_inspection_and_change_nothing(world: Cliqued, text: str) -> None:
+    before = world.core.modes.states
+    world.handle(ToldStates("r001", text, world.now))
+    assert world.core.modes.states == before
+    assert [letter.content for _, letter in world.store.unsent_dead_letters(9)] == [text.encode()]
+
+
+def test_only_the_manager_says_what_the_utility_has_set(world: Cliqued) -> None:
+    said = States(microgrid="r001", now=5, states="{}")
+    world.confirmed()
+    assert world.member.handle("r002", said, 1) == [], "it manages itself"
+    for meter in (1, 2):
+        world.member.meter_said(meter, (5, 2), 1)
+    assert world.member.handle("r003", said, 1) == []
+    assert world.member.handle("r002", said, 1) == [TakeStates(said)]
 
 
 # Which meters are reached
