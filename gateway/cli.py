@@ -31,6 +31,7 @@ from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.service import errors_reported, flowing, only_one, run_service
 from commonwatt.runtime.starts import wait_if_often
 from commonwatt.sqlite.damage import SqliteError
+from gateway.clique import hosted_stores
 from gateway.lte_line import KEPT_DAYS, LineDay, in_words, line_of
 from gateway.relay.outbox import load
 from gateway.shell import run_gateway
@@ -63,11 +64,15 @@ def dump(
         bool, typer.Option("--unacknowledged", help="Only data that the utility has not, or only as averages.")
     ] = False,
 ) -> None:
-    """Print the gateway's store as JSON lines: blocks, then events. Works while the gateway runs."""
+    """Print the gateway's store as JSON lines: blocks, then events; then those of microgrids that it may take over.
+
+    Works while the gateway runs.
+    """
     with errors_reported():
         settings = load_settings(config, "gateway", GatewaySettings)
         try:
-            _dump(settings.store, unsent_only=unacknowledged)
+            for path in (settings.store, *hosted_stores(settings)):
+                _dump(path, unsent_only=unacknowledged)
         except SqliteError as error:
             raise StoreError(f"{settings.store}: can't be read: {error}") from error
 

@@ -193,11 +193,11 @@ class Clique:
                 self._ask(hooks, name, hearing.due(now, manages=manages), None)
         for at, group in enumerate(self._groups):
             self._perform(at, group.tick(now))
+        self._tell_changes(hooks, now)
         managed = {name for name, member in self.members.items() if member.commands}
         if managed - self._managed:
             hooks.resume()
         self._managed = managed
-        self._tell_changes(hooks, now)
 
     def permits(self, message: Publish) -> bool:
         """Return whether a message to a meter may be sent: no command after a pause, or of a deposed manager."""
@@ -323,7 +323,7 @@ class Clique:
             "order": list(member.post.order),
             "reached": member.means.connected,
             "able": bool(member.means),
-            "claims": member.claim is not None,
+            "state": member.state.value,
         }
 
     @property
@@ -342,6 +342,18 @@ def _others(settings: GatewaySettings, microgrid: MicrogridId) -> dict[MeterId, 
     if registry.microgrid != microgrid:
         raise ConfigError(f"{path}: is for microgrid {registry.microgrid}, but its name says {microgrid}")
     return {meter.id: meter for meter in registry.meters}
+
+
+def hosted_stores(settings: GatewaySettings) -> list[Path]:
+    """Return the stores of the other microgrids that a gateway may manage, those that exist.
+
+    Raises:
+        ConfigError: The clique's file is missing or wrong.
+    """
+    groups = () if settings.clique is None else load_cliques(settings.clique).groups
+    names = sorted({name for group in groups for name, order in group.orders.items() if settings.controller in order})
+    paths = [beside(settings.store, name) for name in names if name != settings.microgrid]
+    return [path for path in paths if path.exists()]
 
 
 def beside(path: Path, microgrid: MicrogridId) -> Path:

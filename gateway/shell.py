@@ -163,9 +163,9 @@ class Shell:
                 store=lambda: self._work.own,
                 publish=self._links.publish,
                 begin=lambda microgrid: self._inbox.put(Granted(microgrid)),
-                resume=lambda: self._inbox.put(Tick(RETRY)),
                 states=self._states,
                 take_states=lambda told: self._inbox.put(ToldStates(told.microgrid, told.states, told.now)),
+                resume=lambda: self._inbox.put(Tick(RETRY)),
                 is_connected=lambda: self._links.each[METERS].connected,
                 commits=self._commits,
             )

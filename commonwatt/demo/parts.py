@@ -4,6 +4,7 @@ import json
 import secrets
 import socket
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ from pathlib import Path
 from commonwatt.config.files import toml_table
 from commonwatt.demo.past import LEVELS
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.protocol.topics import PLANT
+from commonwatt.protocol.topics import PLANT, UTILITY
+from commonwatt.town.clique_file import CLIQUE_FILE
+from commonwatt.town.cliques import orders_of, write_clique_files
 from commonwatt.town.town import Town
 
 _LOWEST_PORT = 10_000
@@ -64,7 +67,7 @@ def write_parts(data: Path, town: Town, speed: float, *, plain_text: bool) -> tu
     One process, ``meters``, runs the meters of all microgrids and the plant. Each microgrid's meters can also run
     alone, by their own file.
     """
-    ports = iter(free_ports(4 + 4 * len(town.microgrids)))
+    ports = iter(free_ports(5 + 5 * len(town.microgrids)))
 
     def address() -> str:
         return f"127.0.0.1:{next(ports)}"
@@ -79,19 +82,37 @@ def write_parts(data: Path, town: Town, speed: float, *, plain_text: bool) -> tu
     utility = {"database": "sqlite:///utility.db", "head_end": head_end, "gaps_s": 60, "gap_age_s": 900}
     # A visitor who tries two people has no authenticator app at hand, and no days to wait.
     utility |= {"second_factor": "optional", "second_person_wait_days": 0}
+    # The controllers take over for each other; a town of one microgrid has nobody who could.
+    orders = {name: order for name, order in orders_of(town, data).items() if len(order) > 1}
+    brokers = {name: address() for name in town.microgrids}
+    beats = {name: address() for name in (*town.microgrids, UTILITY)} if orders else {}
+    write_clique_files(town, data, beats)
+    utility |= {"cliques": CLIQUE_FILE, "beats": beats[UTILITY]} if orders else {}
     parts = [
         _write(data, "head-end", "broker", address(), {"listen": head_end, **({} if plain_text else tls)}),
         _write(data, "utility", "utility", address(), {**utility, **clock, **client_tls("utility")}),
     ]
     for name in town.microgrids:
-        broker = address()
+        broker, order = brokers[name], orders.get(name, ())
         ours = {"microgrid": name, "broker": broker, **clock}
         gateway = {**ours, "head_end": head_end, "timezone": town.table.timezone, **client_tls("gateway")}
+        gateway |= {"clique": CLIQUE_FILE, "beats": beats[name]} if order else {}
+        ranks = {each: town.microgrids[each].number for each in order}
+        further = [{"name": n, "address": brokers[n], "rank": ranks[n], "warm": True} for n in order[1:]]
+        takes_over = {"clique": list(order), "broker_rank": ranks[name]} if order else {}
         parts += [
             # A meter in a fast demonstration sends as much in a real second as a real meter sends in minutes.
             _write(data, name, "broker", address(), {"listen": broker, "packets_per_s": max(100, speed)}),
             _write(data, name, "gateway", address(), gateway),
-            _write(data, name, "meters", address(), {**ours, "town": "../town.toml"}, hosted=True),
+            _write(
+                data,
+                name,
+                "meters",
+                address(),
+                {**ours, "town": "../town.toml", **takes_over},
+                hosted=True,
+                lists={"brokers": further},
+            ),
         ]
     everything = {"microgrids": list(town.microgrids), "town": "../town.toml", **clock}
     if (data / LEVELS).exists():
@@ -117,11 +138,13 @@ def _write(
     *,
     name: str | None = None,
     hosted: bool = False,
+    lists: Mapping[str, Sequence[Mapping[str, object]]] | None = None,
 ) -> Part:
     path = data / folder / f"{kind}.toml"
     first = f"# Written anew by each `commonwatt demo`; see: commonwatt config example {kind}\n"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(first + toml_table(f"[{kind}]", {**keys, "http": http}))
+    tables = [toml_table(f"[[{name}]]", each) for name, every in (lists or {}).items() for each in every]
+    path.write_text("\n".join([first + toml_table(f"[{kind}]", {**keys, "http": http}), *tables]))
     (data / "logs").mkdir(exist_ok=True)
     name = name or (folder if folder == kind or folder == "head-end" else f"{folder} {kind}")
     log = data / "logs" / f"{name.replace(' ', '-')}.log"

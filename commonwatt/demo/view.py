@@ -128,11 +128,20 @@ class Observer:
 
     def arrived(self) -> int:
         """Return how much has arrived: records at the gateways, and slots at the utility, by the last answers."""
-        return sum(
-            self.seen.get(f"{name} {kind}", {}).get(key, 0)
-            for name in self._layout.town.microgrids
-            for kind, key in (("meters", "acknowledged"), ("gateway", "relayed_slots"))
-        )
+        seen, names = self.seen, list(self._layout.town.microgrids)
+        taken: list[int] = [seen.get(f"{name} meters", {}).get("acknowledged", 0) for name in names]
+        gateways = [seen.get(f"{name} gateway", {}) for name in names]
+        relayed: list[int] = [each.get("relayed_slots", 0) for gateway in gateways for each in _hosts(gateway)]
+        return sum(taken) + sum(relayed)
+
+    def manager(self, name: MicrogridId) -> MicrogridId | None:
+        """Return who manages a microgrid, as those say that answer; ``None``: nobody says so."""
+        for own in self._layout.town.microgrids:
+            part = f"{own} gateway"
+            takeover = {} if part in self.silent else self.seen.get(part, {}).get("takeover", {}).get("microgrids", {})
+            if takeover.get(name, {}).get("manages"):
+                return own
+        return None
 
     def drained(self) -> bool:
         """Whether every meter and every gateway has an empty backlog in its last status."""
@@ -146,9 +155,15 @@ class Observer:
         return all(
             not self.seen[f"{name} meters"]["held"]
             and not self.seen[f"{name} meters"]["events_held"]
-            and not any(self.seen[f"{name} gateway"]["backlog"].values())
+            and not any(each["backlog"].values())
             for name in names
+            for each in _hosts(self.seen[f"{name} gateway"])
         )
+
+
+def _hosts(gateway: Status) -> list[Status]:
+    """Return what a gateway says of its own microgrid, and of each other one that it hosts."""
+    return [gateway, *gateway.get("hosted", {}).values()]
 
 
 def draw(
@@ -201,8 +216,9 @@ def _cells(name: MicrogridId, observer: Observer, *, narrow: bool) -> dict[str, 
     utility = observer.seen.get("utility", {}).get("microgrids", {})
     backlog, stored = gateway.get("backlog", {}), observer.stored.get(name)
     received = utility.get(name, {}).get("received_slots")
+    manager = observer.manager(name)
     return {
-        "microgrid": name,
+        "microgrid": name if manager in (None, name) else Text(f"{name} by {manager}", style="yellow"),
         "power": _power(meters),
         "made": _number(meters.get("made")),
         "stored": _number(stored),

@@ -1,6 +1,6 @@
 """The office's part in takeover: cliques at registration, and a file of each controller's with its keys (R5, R15).
 
-The list of cliques and one secret lie in the authority's folder. Every key is made from the secret, so that nothing is
+The list of cliques and one secret lie in the office's folder. Every key is made from the secret, so that nothing is
 stored twice, and writing the files again changes no key.
 """
 
@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from commonwatt.cliques.formation import Clique, exchanges, formed, orders
-from commonwatt.identity.devices import AUTHORITY_FOLDER
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.topics import UTILITY
@@ -21,7 +20,7 @@ from commonwatt.town.town import Town
 
 BEATS_PORT = 8885  # where controllers and the utility receive datagrams, unless somebody says otherwise
 
-_LIST, _SECRET = f"{AUTHORITY_FOLDER}/cliques.json", f"{AUTHORITY_FOLDER}/clique-secret"
+_LIST, _SECRET = "cliques.json", "clique-secret"
 
 
 def orders_of(town: Town, out: Path) -> dict[MicrogridId, Clique]:
@@ -65,7 +64,7 @@ def write_clique_files(town: Town, out: Path, addresses: Mapping[ControllerId, s
         addresses: Where each controller, and the utility, receives datagrams, HOST:PORT.
 
     Raises:
-        ConfigError: A file of the authority's folder can't be read.
+        ConfigError: A file of the office's folder can't be read.
     """
     found = orders_of(town, out)
     groups = exchanges(found)

@@ -16,6 +16,7 @@ from commonwatt.protocol.topics import UTILITY
 from gateway.takeover.claim import ASKED_METERS, GIVEN_UP_S, METER_ANSWER_S, Claim
 from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept, TakeStates
 from gateway.takeover.reports import Reports
+from gateway.takeover.states import State
 from gateway.takeover.voter import Asked, Voter
 
 PAUSE_S = 4.0  # seconds without a step after which a controller was stopped, and doubts its epoch
@@ -104,6 +105,17 @@ class Member:
     @property
     def _holds(self) -> bool:
         return self.kept.held == self.kept.highest and self.kept.held[0] > 0
+
+    @property
+    def state(self) -> State:
+        """Its state."""
+        if self.commands:
+            return State.MANAGES
+        if self._yielding is not None:
+            return State.YIELDS
+        if self.claim is not None:
+            return State.CLAIMS
+        return State.DOUBTS if self._holds else State.STANDS_BY
 
     @property
     def watched(self) -> ControllerId | None:

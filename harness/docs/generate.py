@@ -23,6 +23,7 @@ from commonwatt.cli.main import make_app
 from commonwatt.cli.outline import outline_of
 from commonwatt.demo.cli import KEYS
 from commonwatt.demo.tour import as_markdown
+from harness.docs.controllers import controllers_page
 from harness.docs.exports import exports_page
 from harness.docs.look import console_page, look_page
 from harness.docs.marked import DOCS, filled, refilled
@@ -41,6 +42,7 @@ def pages() -> dict[str, Callable[[], str]]:
         "../commonwatt/cli/outline.json": outlined,
         "adapters.md": adapters_page,
         "console.md": console_page,
+        "controllers.md": controllers_page,
         "exports.md": exports_page,
         "look.md": look_page,
         "reference/benchmarks.md": benchmarks_page,

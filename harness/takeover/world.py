@@ -22,6 +22,7 @@ from commonwatt.protocol.topics import UTILITY
 from gateway.takeover.controller import Takeover
 from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept
 from gateway.takeover.member import PAUSE_S, Member, Post
+from gateway.takeover.states import TRANSITIONS, State
 from utility.takeover.grants import Done, Granted, Grants, KeepGranted
 
 NAMES: tuple[ControllerId, ...] = ("r001", "r002", "r003")
@@ -47,6 +48,7 @@ class Machine:
     older: dict[MicrogridId, Kept] = field(default_factory=dict)  # its store of an earlier time
     unconfirmed: set[MicrogridId] = field(default_factory=set)  # of which nobody said anything since its start or pause
     paused_at: float = 0.0  # when it was paused
+    states: dict[MicrogridId, State] = field(default_factory=dict)  # its process's at the last step
 
 
 @dataclass
@@ -93,6 +95,7 @@ class World:
         self.story: list[str] = []
         self.grants: dict[tuple[MicrogridId, Epoch], ControllerId] = {}
         self.broken: list[str] = []  # what did not hold
+        self.transitions: set[tuple[State, State]] = set()  # which states followed another one
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self.machines = {name: Machine(name, {m: Kept((0, RANKS[name]), (0, 0)) for m in NAMES}) for name in NAMES}
@@ -158,7 +161,7 @@ class World:
         elif store == "old" and machine.older:
             machine.store = dict(machine.older)
         machine.boot += 1
-        machine.unconfirmed = set(NAMES)
+        machine.unconfirmed, machine.states = set(NAMES), {}
         posts = [
             Post(microgrid=m, own=name, order=ORDERS[m], ranks=RANKS, meters=METERS) for m in NAMES if name in ORDERS[m]
         ]
@@ -225,6 +228,11 @@ class World:
         """Check what a process may do: it commands only under a granted epoch that is durable and not in doubt."""
         assert machine.core is not None
         for grid, member in machine.core.members.items():
+            before, machine.states[grid] = machine.states.get(grid, member.state), member.state
+            if before != member.state:
+                self.transitions.add((before, member.state))
+                if (before, member.state) not in TRANSITIONS:
+                    self.fail(f"state: {name} in {grid}: from {before} to {member.state}")
             if not member.commands:
                 continue
             if self.grants.get((grid, member.kept.held)) != name:

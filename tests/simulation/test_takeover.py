@@ -9,6 +9,7 @@ from commonwatt.cliques.formation import manager
 from commonwatt.device.epoch_guard import RAISES
 from commonwatt.protocol.clique_messages import Ask, Grant
 from commonwatt.protocol.topics import UTILITY
+from gateway.takeover.states import TRANSITIONS
 from harness.takeover.campaign import Campaign, Watch
 from harness.takeover.planted import BUGS
 from harness.takeover.small import Bounds, BrokenError, Explorer
@@ -45,6 +46,17 @@ def ended(world: World, watch: Watch) -> None:
     watch.end()
     assert world.broken == []
     assert managers(world) == dict(zip(NAMES, NAMES, strict=True))
+
+
+def test_the_table_of_states_has_every_transition_that_happens_and_no_other() -> None:
+    seen = set()
+    for seed in range(25):
+        campaign = Campaign(seed)
+        assert campaign.run() == [], "a transition that the table lacks breaks a world"
+        seen |= campaign.world.transitions
+        if seen == TRANSITIONS.keys():
+            return
+    assert seen == TRANSITIONS.keys()
 
 
 @BOTH

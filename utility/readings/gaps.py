@@ -27,6 +27,13 @@ ALL_SLOTS = (1 << SLOTS) - 1  # mask of all slots of a block
 SILENT_S = 30 * 86_400  # seconds without a heartbeat after which a controller is not waited for (R14)
 RETIRED_S = 86_400  # the same for a controller whose own microgrid has no meter any more
 Why = Literal["said", "store", "silent", "retired"]  # why it is known that a store does not have a slot
+WHY_WORDS: dict[str, str] = {
+    "said": "it said so",
+    "store": "it has no store of the microgrid",
+    "silent": "it has been silent for 30 days",
+    "retired": "its own microgrid has no meter any more",
+}
+"""The same for people."""
 Interval = tuple[EpochSeconds, EpochSeconds]  # half-open; an empty interval is a moment
 
 _FOR_EVER = 2**40

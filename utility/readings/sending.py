@@ -28,36 +28,38 @@ class Sending:
         # The manager and the epoch of each microgrid that may be managed by another controller than its own.
         self.managers: Mapping[MicrogridId, tuple[ControllerId, Epoch]] = {}
         self._waiting: dict[str, OpenCommand] = {}
-        self._sent: dict[str, tuple[EpochSeconds, ControllerId]] = {}
+        # When each was sent last, to whom, and under which epoch.
+        self._sent: dict[str, tuple[EpochSeconds, ControllerId, Epoch]] = {}
 
     def due(self, waiting: Iterable[OpenCommand], now: EpochSeconds) -> list[Effect[Change]]:
-        """Send each open command every ``RESEND_S``, and to another manager at once; close expired ones."""
+        """Send each open command every ``RESEND_S``, and at once under another epoch; close expired ones."""
         effects: list[Effect[Change]] = []
-        sent: dict[str, tuple[EpochSeconds, ControllerId]] = {}
+        sent: dict[str, tuple[EpochSeconds, ControllerId, Epoch]] = {}
         waiting = tuple(waiting)
         for command in waiting:
             if command.until <= now:
                 effects.append(Write(_expired(command)))
                 continue
-            target, message = self._addressed(command)
+            target, epoch, message = self._addressed(command)
             last = self._sent.get(command.id)
             # A negative difference means that the clock was set back: the command is due then, too.
-            if last is None or last[1] != target or not 0 <= now - last[0] < RESEND_S:
-                last = now, target
+            if last is None or last[1:] != (target, epoch) or not 0 <= now - last[0] < RESEND_S:
+                last = now, target, epoch
                 effects.append(Publish(gateway_down(target, COMMANDS), message.encode()))
             sent[command.id] = last
         self._sent, self._waiting = sent, {command.id: command for command in waiting}
         return effects
 
-    def _addressed(self, command: OpenCommand) -> tuple[ControllerId, str]:
-        """Return who is sent a command now, and in which form."""
+    def _addressed(self, command: OpenCommand) -> tuple[ControllerId, Epoch, str]:
+        """Return who is sent a command now, under which epoch ((0, 0): any), and in which form."""
+        plain = command.controller, (0, 0), command.message
         manager, epoch = self.managers.get(command.controller, (command.controller, (0, 0)))
         if manager == command.controller:
-            return manager, command.message
+            return plain
         message = ControllerCommand.model_validate_json(command.message)
         if message.cmd in _FOR_THE_NAMED:
-            return command.controller, command.message
-        return manager, sent_to(manager, command.controller, epoch, message).pack().decode()
+            return plain
+        return manager, epoch, sent_to(manager, command.controller, epoch, message).pack().decode()
 
     def answered(self, sender: ControllerId, outcome: ControllerOutcome, absent: Absent) -> Step:
         """Take in an outcome: close the command, or leave it open for the controller that manages now."""

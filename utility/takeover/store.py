@@ -7,14 +7,15 @@ from sqlalchemy import Connection, Row, bindparam, func, select
 
 from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
 from utility.database.database import upsert
+from utility.outbox.store.commands import repeat_commands
 from utility.registry.store.registry import registry_changed
 from utility.registry.tables import controller, may_manage
 from utility.takeover.columns import Assignment, Explained, Held
 from utility.takeover.grants import Granted
-from utility.takeover.history import Handover
+from utility.takeover.history import MOVES, Handover
 from utility.takeover.tables import granted, handover
 
-KEEP_S = 366 * 86_400  # seconds for which the history is kept
+KEEP_S = 366 * 86_400  # seconds for which the history is kept; the newest line of each microgrid always
 SHOWN = 100  # newest lines of a history that are shown
 NO_CLIQUE = "it is in no clique"
 NOT_YET = "no controller has confirmed that it manages it"
@@ -36,13 +37,17 @@ def load_granted(connection: Connection) -> dict[MicrogridId, Granted]:
 def save(
     connection: Connection, kept: Mapping[MicrogridId, Granted], handovers: Sequence[Handover], now: EpochSeconds
 ) -> None:
-    """Store what is granted and adopted, and the handovers with their time."""
+    """Store what is granted and adopted, and the handovers with their time; give new managers what is in force."""
     if kept:
         names = [column.name for column in granted.c if not column.primary_key]
         connection.execute(upsert(connection, granted, *names), [_row(name, one) for name, one in kept.items()])
     if handovers:
         connection.execute(handover.insert(), [_handover_row(one, now) for one in handovers])
-        connection.execute(handover.delete().where(handover.c.since < now - KEEP_S))
+        for one in handovers:
+            if one.how in MOVES:
+                repeat_commands(connection, one.microgrid, f"-e{one.epoch[0]}-{one.epoch[1]}", now)
+        old = (handover.c.since < now - KEEP_S) & handover.c.no.not_in(_LAST)
+        connection.execute(handover.delete().where(old))
 
 
 def registered(connection: Connection) -> set[ControllerId]:

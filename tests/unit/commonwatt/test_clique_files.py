@@ -75,7 +75,7 @@ def test_no_group_has_more_than_three_controllers_or_microgrids(tmp_path: Path) 
 def test_a_damaged_list_of_cliques_is_named_and_nothing_is_formed_anew(tmp_path: Path) -> None:
     town = town_of(tmp_path, 3)
     written(town, tmp_path / "out")
-    path = tmp_path / "out/authority/cliques.json"
+    path = tmp_path / "out/cliques.json"
     assert json.loads(path.read_text()) == [["r001", "r002", "r003"]]
     path.write_text("[[")
     with pytest.raises(ConfigError, match="not a list of cliques"):

@@ -4,11 +4,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
+from commonwatt.model.units import EpochSeconds, MicrogridId
+from utility.outbox.again import Earlier, to_repeat
 from utility.outbox.changes import OpenCommand
 from utility.outbox.settings import settings_of, without
 from utility.outbox.tables import command
+
+MOST_EARLIER = 1_000  # newest commands among which those in force are looked for
+ID_LENGTH = 44  # characters that are left of an id of a command that is given again
 
 # Built once: the service executes it every two seconds.
 _OPEN_COMMANDS = (
@@ -44,6 +49,36 @@ def add_command(connection: Connection, new: OpenCommand, created: int) -> None:
     limits_import = message.get("import_limit_w") is not None
     values = {"created": created, "state": "open", "limits_import": limits_import}
     connection.execute(command.insert().values(**vars(new), **values))
+
+
+def repeat_commands(connection: Connection, microgrid: MicrogridId, mark: str, now: EpochSeconds) -> None:
+    """Give the commands again whose settings are in force, since another controller manages the microgrid now.
+
+    Args:
+        mark: What their ids end with, another one at each change of the manager.
+    """
+    rows = connection.execute(_EARLIER, {"microgrid": microgrid})
+    earlier = [
+        Earlier(message=json.loads(row.message), created=row.created, is_done=row.state == "done") for row in rows
+    ]
+    for message in reversed(list(to_repeat(earlier, now))):
+        again = message | {"id": f"{message['id'][:ID_LENGTH]}{mark}"}
+        add_command(
+            connection,
+            OpenCommand(id=again["id"], controller=microgrid, message=json.dumps(again), until=again["until"]),
+            now,
+        )
+
+
+_EARLIER = (
+    select(command.c.message, command.c.created, command.c.state)
+    .where(
+        command.c.controller == bindparam("microgrid"),
+        (command.c.state == "open") | ((command.c.state == "done") & (command.c.result == "done")),
+    )
+    .order_by(command.c.created.desc(), command.c.id.desc())
+    .limit(MOST_EARLIER)
+)
 
 
 def _replaces(new: Mapping[str, Any], older: Mapping[str, Any]) -> bool:

@@ -9,7 +9,7 @@ from commonwatt.model.ids import MeterId, signed64
 from commonwatt.model.units import QUARTER_S, ControllerId, EpochSeconds
 from utility.database.database import insert_or
 from utility.database.keys import is_one_of, listed
-from utility.readings.gaps import Why, absent_at_all, excuse
+from utility.readings.gaps import WHY_WORDS, Why, absent_at_all, excuse
 from utility.readings.store.parts import chunks
 from utility.readings.tables import absent_at, gap, gateway_seen
 from utility.registry.store.removed_meters import closed_microgrids
@@ -63,6 +63,15 @@ def said_of(connection: Connection, keys: Sequence[Key]) -> Said:
     for some in chunks(keys):
         for row in connection.execute(_SAID, listed(some)):
             found[row.meter_no, row.record_type, row.quarter][row.controller] = row.mask
+    return found
+
+
+def reasons_of(connection: Connection, keys: Sequence[Key]) -> dict[Key, dict[ControllerId, str]]:
+    """Return why stores are known not to have slots of blocks, for people, by block and controller."""
+    found: dict[Key, dict[ControllerId, str]] = defaultdict(dict)
+    for some in chunks(keys):
+        for row in connection.execute(_SAID, listed(some)):
+            found[row.meter_no, row.record_type, row.quarter][row.controller] = WHY_WORDS[row.why]
     return found
 
 

@@ -16,6 +16,7 @@ from commonwatt.town.town import WITHOUT, Function
 from utility.database.database import Database, read_setting
 from utility.database.town_zone import TOWN
 from utility.outbox.tables import command
+from utility.readings.store.absence import reasons_of
 from utility.readings.store.events import event_of, sound_events
 from utility.readings.store.heartbeats import last_heartbeats
 from utility.readings.store.parts import QUARTERS_AT_A_TIME, PartReader, chunks, select_parts
@@ -108,9 +109,11 @@ def events(connection: Connection, number: int, meter_id: MeterId, limit: int) -
 
 
 def gaps(connection: Connection, limit: int) -> list[dict[str, object]]:
-    """Return the oldest open gaps."""
+    """Return the oldest open gaps; ``not_at``: by controller, why its store is known not to have slots of it."""
     statement = select(gap, meter.c.label, meter.c.microgrid).join(meter, meter.c.no == gap.c.meter_no)
     statement = statement.where(gap.c.is_open).order_by(gap.c.quarter, gap.c.meter_no).limit(limit)
+    rows = connection.execute(statement).all()
+    reasons = reasons_of(connection, [(row.meter_no, row.record_type, row.quarter) for row in rows])
     return [
         {
             "microgrid": row.microgrid,
@@ -121,8 +124,9 @@ def gaps(connection: Connection, limit: int) -> list[dict[str, object]]:
             "absent": row.absent.bit_count(),
             "asked": row.asked,
             "next_time": row.next_time,
+            "not_at": reasons.get((row.meter_no, row.record_type, row.quarter), {}),
         }
-        for row in connection.execute(statement)
+        for row in rows
     ]
 
 

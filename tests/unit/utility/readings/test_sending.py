@@ -58,6 +58,8 @@ def test_a_command_goes_plain_to_its_own_controller_and_wrapped_to_another_manag
     assert (wrapped["id"], wrapped["command"]["id"], wrapped["command"]["cmd"]) == ("c1", "c1", "reduce")
     assert sent(sending.due([REDUCE], NOW + 2)) == []
     assert sent(sending.due([REDUCE], NOW + 1 + RESEND_S)) == [("r002", "hosted")]
+    sending.managers = {"r001": ("r002", (3, 2))}
+    assert sent(sending.due([REDUCE], NOW + 2 + RESEND_S)) == [("r002", "hosted")], "under its new epoch at once"
 
 
 def test_the_outcome_of_an_earlier_manager_closes_nothing() -> None:

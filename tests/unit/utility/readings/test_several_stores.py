@@ -24,7 +24,7 @@ from utility.outbox.store.commands import open_commands
 from utility.readings.core import Core
 from utility.readings.events import CommandsOpen, FromGateway
 from utility.readings.gaps import ALL_SLOTS, RETIRED_S, SILENT_S, absent_at_all, excuse
-from utility.readings.store import completeness
+from utility.readings.store import completeness, reads
 from utility.readings.store.writer import Writer
 from utility.readings.tables import gateway_seen
 from utility.registry.store.registry import load_snapshot
@@ -162,6 +162,9 @@ def test_a_controller_that_was_silent_for_30_days_is_not_waited_for(database: Da
     utility.saw({"r001": NOW, "r002": NOW - 10, "r003": NOW - SILENT_S - 100})
     asked = utility.find(NOW)
     assert sorted(asked) == ["r001", "r002"]
+    with database.reads.begin() as connection:
+        (gap, *_) = reads.gaps(connection, 10)
+    assert gap["not_at"] == {"r003": "it has been silent for 30 days"}
     utility.answer(asked["r001"], LEFT)
     utility.answer(asked["r002"], LEFT)
     assert utility.counts() == (2, 0)

@@ -19,7 +19,7 @@ from utility.database.database import Database
 from utility.takeover.grants import Granted
 from utility.takeover.history import BEGAN, GRANTED, Handover
 from utility.takeover.metrics import TakeoverMetrics
-from utility.takeover.store import keep_orders, save
+from utility.takeover.store import KEEP_S, explained, keep_orders, save
 
 WHY = "granted: r001 gave no sign for 4.3 s"
 
@@ -85,6 +85,14 @@ def test_the_command_prints_the_table_and_explains_one(taken: Database, tmp_path
     assert "first start" in told
     rows = json.loads(run_as(config, "utility", "assignments", "--json"))
     assert [one["manager"] for one in rows] == ["r002", "", "", "r004"]
+
+
+def test_the_history_is_kept_for_a_year_and_the_present_manager_for_ever(taken: Database) -> None:
+    later = Handover(microgrid="r002", epoch=(1, 2), controller="r002", before="", how=BEGAN, why="first start")
+    with taken.writes.begin() as connection:
+        save(connection, {}, [later], NOW + 2 * KEEP_S)
+        found = explained(connection, {}, "r001")
+    assert (found.assignment.manager, len(found.history)) == ("r002", 1)
 
 
 def test_metrics_count_managers_handovers_and_false_takeovers() -> None:
