@@ -46,9 +46,11 @@ def bytes_table(weighed: Sequence[Weighed]) -> str:
     """Return the bytes of beats and messages in 30 days."""
     rows: list[tuple[str, ...]] = [("a controller", "minutes", "IPv4: up", "down", "IPv6, reckoned: up", "down")]
     for one in weighed:
-        figures = [way.month_mb(one.seconds, ipv6=ipv6) for ipv6 in (False, True) for way in (one.up, one.down)]
         words = "with the utility" if one.utility else "without the utility"
-        rows.append((words, f"{one.seconds / 60:.1f}", *(f"{figure:.1f}" for figure in figures)))
+        kinds = {"beats": (one.beats_up, one.beats_down), "messages": (one.messages_up, one.messages_down)}
+        for kind, ways in kinds.items():
+            figures = [way.month_mb(one.seconds, ipv6=ipv6) for ipv6 in (False, True) for way in ways]
+            rows.append((f"{kind}, {words}", f"{one.seconds / 60:.1f}", *(f"{figure:.1f}" for figure in figures)))
     return f"\nBeats and messages, MB in 30 days\n{_table(rows)}"
 
 

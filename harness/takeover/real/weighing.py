@@ -4,14 +4,18 @@ import select
 import socket
 import time
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
+from commonwatt.cliques.datagrams import LENGTH
 from commonwatt.town.cliques import BEATS_PORT
 from harness.takeover.real.town import NAMES, Town
 
+CALM_S = 60.0  # seconds after the last start in which controllers tell each other more than usually
 MONTH_S = 30 * 86_400
 IPV6_MORE = 20  # bytes by which the head of a packet is longer in IPv6
 _ALL, _UDP, _OUTGOING = 0x0003, 17, 4  # protocols of Linux's packets and of IP; packets that leave
+_UDP_BYTES = 8  # of its head
 _BUFFER = 1 << 20
 
 
@@ -33,8 +37,10 @@ class Weighed:
 
     utility: bool  # whether the utility ran
     seconds: float  # for so long
-    up: Way  # what it sent
-    down: Way  # what it received
+    beats_up: Way  # the beats that it sent
+    beats_down: Way  # those that it received
+    messages_up: Way  # the messages that it sent
+    messages_down: Way  # those that it received
 
 
 def weigh(folder: Path, seconds: float, *, utility: bool) -> Weighed:
@@ -42,6 +48,7 @@ def weigh(folder: Path, seconds: float, *, utility: bool) -> Weighed:
     with Town(folder) as town:
         town.start_all(utility=utility)
         town.settle(utility=utility)
+        time.sleep(CALM_S)
         scale = town.machines.inside(NAMES[0], _scale)
         with scale:
             return _weighed(scale, seconds, utility=utility)
@@ -55,7 +62,7 @@ def _scale() -> socket.socket:
 
 def _weighed(scale: socket.socket, seconds: float, *, utility: bool) -> Weighed:
     began = time.monotonic()
-    ways = {True: Way(), False: Way()}
+    ways = dict.fromkeys(product((True, False), repeat=2), Way())
     while (left_s := began + seconds - time.monotonic()) > 0:
         if not select.select([scale], [], [], left_s)[0]:
             break
@@ -67,6 +74,7 @@ def _weighed(scale: socket.socket, seconds: float, *, utility: bool) -> Weighed:
             int.from_bytes(data[head : head + 2], "big"),
             int.from_bytes(data[head + 2 : head + 4], "big"),
         ):
-            way = ways[kind == _OUTGOING]
-            ways[kind == _OUTGOING] = Way(way.datagrams + 1, way.ip_bytes + int.from_bytes(data[2:4], "big"))
-    return Weighed(utility, time.monotonic() - began, ways[True], ways[False])
+            ip_bytes = int.from_bytes(data[2:4], "big")
+            key = ip_bytes == head + _UDP_BYTES + LENGTH, kind == _OUTGOING
+            ways[key] = Way(ways[key].datagrams + 1, ways[key].ip_bytes + ip_bytes)
+    return Weighed(utility, time.monotonic() - began, *ways.values())
