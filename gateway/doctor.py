@@ -47,6 +47,7 @@ def checks(settings: GatewaySettings, running: Running) -> Sequence[Check]:
         Check("port", partial(port_findings, settings, running)),
         *(Check(key, partial(_connection, settings, running, key, *more)) for key, *more in own),
         Check("meters", partial(_meters, running.answer)),
+        Check("clique", partial(_clique, running.answer)),
         Check("household", partial(_household, running.answer)),
         Check("LTE", partial(_line, settings, running)),
     )
@@ -65,6 +66,7 @@ def judge(answer: dict[str, Any]) -> Iterator[Finding]:
                 key, f"no connection to {key}: {why}", "find the step that fails: commonwatt doctor --config FILE"
             )
     yield from _meters(answer)
+    yield from _clique(answer)
     yield from _household(answer)
     line = answer["lte"]
     counted_before = line["used"] is not None
@@ -233,6 +235,29 @@ def _meters(answer: dict[str, Any] | None) -> Iterator[Finding]:
         )
     else:
         yield good("meters", heard)
+
+
+def _clique(answer: dict[str, Any] | None) -> Iterator[Finding]:
+    """Yield how a running gateway hears the others of its clique, and whether it manages its own microgrid."""
+    if answer is None or "takeover" not in answer:
+        return
+    own, microgrid = answer["takeover"]["microgrids"][answer["microgrid"]], answer["microgrid"]
+    others = answer["takeover"]["others"]
+    never = [name for name, other in others.items() if other["heard_s"] is None]
+    lost = [name for name, other in others.items() if other["lost"] and name not in never]
+    if never:
+        remedy = (
+            "let UDP to and from the port of beats through both firewalls, or upgrade the other; then wait a minute"
+        )
+        yield warning("clique", f"never heard: {', '.join(never)}", remedy)
+    if lost:
+        yield warning("clique", f"lost: {', '.join(lost)}", "see power and line of that controller")
+    if not own["manages"]:
+        by = own["manager"] or "nobody that is known here"
+        remedy = "it comes back after a minute in which this controller reaches its meters and its store commits"
+        yield warning("clique", f"{microgrid} is managed by {by}", remedy)
+    elif not never and not lost:
+        yield good("clique", f"{counted(len(others), 'other')} heard; manages {microgrid}")
 
 
 def _household(answer: dict[str, Any] | None) -> Iterator[Finding]:

@@ -27,6 +27,8 @@ def meters_view(meters: Collection[MeterId], manager: Manager, now: EpochSeconds
         collect_s: Seconds between two requests for the records of a meter that does not send them by itself.
     """
     longest_s = max(SILENT_S, 3 * collect_s)
+    # A deposed manager commands none of them.
+    fenced = manager.epochs.fenced if manager.epochs.commands else {}
     views = {meter: manager.meters[meter] for meter in meters}
     return {
         "registered": len(views),
@@ -36,7 +38,7 @@ def meters_view(meters: Collection[MeterId], manager: Manager, now: EpochSeconds
             for meter, view in views.items()
             if view.heard is None or now - view.heard > longest_s
         },
-        "fenced": {str(meter): list(epoch) for meter, epoch in manager.epochs.fenced.items()},
+        "fenced": {str(meter): list(epoch) for meter, epoch in fenced.items()},
     }
 
 

@@ -83,8 +83,7 @@ def _delivery(view: View) -> Iterator[Alarm]:
     if recent["dropped_messages"]:
         text = f"{counted(recent['dropped_messages'], 'message')} dropped in 15 minutes; their meters send them again."
         yield _warning("MessagesDropped", "More messages arrive than this gateway can process.", text)
-    manages = view.get("takeover", {}).get("microgrids", {}).get(view["microgrid"], {}).get("manages", True)
-    if manages and (fenced := view["meters"]["fenced"]):
+    if fenced := view["meters"]["fenced"]:
         text = "Another manager commands them. This gateway takes their readings and sends them no commands."
         yield _warning("", f"{counted(len(fenced), 'meter')} not commanded from here.", text)
 

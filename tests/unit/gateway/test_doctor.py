@@ -85,3 +85,25 @@ def test_each_trouble_is_the_verdict(heard: World, changes: dict[str, object], l
     found = verdict(status(heard, **changes))
     assert found is not None
     assert (found.level, words in found.found, bool(found.remedy)) == (level, True, True)
+
+
+HEARD = {"heard_s": 0.5, "lost": False}
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "words"),
+    [
+        ({"manager": "r001", "manages": True}, HEARD, None),
+        ({"manager": "r002", "manages": False}, HEARD, "r001 is managed by r002"),
+        ({"manager": None, "manages": False}, HEARD, "managed by nobody that is known here"),
+        ({"manager": "r001", "manages": True}, HEARD | {"heard_s": None, "lost": True}, "never heard: r002"),
+        ({"manager": "r001", "manages": True}, HEARD | {"lost": True}, "lost: r002"),
+    ],
+)
+def test_a_clique_that_is_not_as_it_should_be_is_named(
+    heard: World, own: dict[str, object], other: dict[str, object], words: str | None
+) -> None:
+    takeover = {"microgrids": {"r001": own}, "others": {"r002": other, "utility": HEARD}}
+    found = verdict(status(heard, takeover=takeover))
+    assert (found is None) == (words is None)
+    assert words is None or (found is not None and words in found.found)
