@@ -27,10 +27,11 @@ from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import COMMANDS, OUTCOMES, meter_down, parse_meter_up
 from commonwatt.sqlite.damage import SqliteError
 from commonwatt.town.clique_file import CliqueFile, Group, load_cliques, parties
-from commonwatt.town.registry import RegisteredMeter, load_registry
+from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Setting
 from gateway.events import FromMeter
 from gateway.hosted_store import HostedStore
+from gateway.registries import Registries, beside
 from gateway.stored import KeptSettings
 from gateway.takeover.controller import Takeover
 from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept, TakeStates
@@ -72,7 +73,7 @@ class Clique:
         self,
         settings: GatewaySettings,
         file: CliqueFile,
-        meters: Mapping[MicrogridId, dict[MeterId, RegisteredMeter]],
+        meters: dict[MicrogridId, dict[MeterId, RegisteredMeter]],
         store: KeptSettings,
     ) -> None:
         self.meters = meters  # the meters of each microgrid that it may manage
@@ -98,7 +99,7 @@ class Clique:
         self.why: dict[MicrogridId, str] = {}  # why it manages what it manages, for people
 
     @classmethod
-    def load(cls, settings: GatewaySettings, store: KeptSettings, own: dict[MeterId, RegisteredMeter]) -> Self | None:
+    def load(cls, settings: GatewaySettings, store: KeptSettings, registries: Registries) -> Self | None:
         """Read the clique's file and the registries of the other microgrids; ``None``: the settings have no clique.
 
         Raises:
@@ -110,8 +111,7 @@ class Clique:
         if file.own != settings.controller:
             raise ConfigError(f"{settings.clique}: is of {file.own}, but this gateway is {settings.controller}'s")
         names = {name for group in file.groups for name, order in group.orders.items() if settings.controller in order}
-        meters = {name: own if name == settings.microgrid else _others(settings, name) for name in sorted(names)}
-        return cls(settings, file, meters, store)
+        return cls(settings, file, {name: registries.load(name) for name in sorted(names)}, store)
 
     def _takeover(self, group: Group, now: float) -> Takeover:
         ranks = {other.name: other.rank for other in group.others} | {self._own: self._rank}
@@ -143,6 +143,12 @@ class Clique:
             if self._keeps_all(hooks):
                 self._step(hooks)
             await asyncio.sleep(TICK_S)
+
+    def register(self, microgrid: MicrogridId, meters: dict[MeterId, RegisteredMeter]) -> None:
+        """Replace the registry of a microgrid by a changed one."""
+        if microgrid in self.meters:
+            self.meters[microgrid] = meters
+            self._hearing[microgrid].meters = frozenset(_warm(meters))
 
     def leave(self) -> None:
         """Tell the others that it stops and will be back, and close."""
@@ -336,14 +342,6 @@ class Clique:
         return time.monotonic()
 
 
-def _others(settings: GatewaySettings, microgrid: MicrogridId) -> dict[MeterId, RegisteredMeter]:
-    path = beside(settings.registry, microgrid)
-    registry = load_registry(path)
-    if registry.microgrid != microgrid:
-        raise ConfigError(f"{path}: is for microgrid {registry.microgrid}, but its name says {microgrid}")
-    return {meter.id: meter for meter in registry.meters}
-
-
 def hosted_stores(settings: GatewaySettings) -> list[Path]:
     """Return the stores of the other microgrids that a gateway may manage, those that exist.
 
@@ -354,11 +352,6 @@ def hosted_stores(settings: GatewaySettings) -> list[Path]:
     names = sorted({name for group in groups for name, order in group.orders.items() if settings.controller in order})
     paths = [beside(settings.store, name) for name in names if name != settings.microgrid]
     return [path for path in paths if path.exists()]
-
-
-def beside(path: Path, microgrid: MicrogridId) -> Path:
-    """Return the file of another microgrid beside the own one's, such as ``registry-r002.json``."""
-    return path.with_name(f"{path.stem}-{microgrid}{path.suffix}")
 
 
 def _warm(meters: Mapping[MeterId, RegisteredMeter]) -> tuple[MeterId, ...]:

@@ -89,12 +89,6 @@ class Controller:
         if microgrid == self.home:
             self.line = line_of(self._settings, store)  # counts the bytes on the LTE line
 
-    def release(self, microgrid: MicrogridId) -> None:
-        """End hosting another microgrid than its own."""
-        assert microgrid != self.home
-        del self.hosted[microgrid]
-        self._forget_times()
-
     def register(self, microgrid: MicrogridId, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Replace the registry of a microgrid by a changed one."""
         self.hosted[microgrid].register(meters)

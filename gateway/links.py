@@ -87,10 +87,6 @@ class Links:
         """Receive what the meters of another microgrid publish at this controller's broker."""
         self._meters.subscribe(all_meters_up(microgrid))
 
-    def release(self, microgrid: MicrogridId) -> None:
-        """Receive it no longer."""
-        self._meters.unsubscribe(all_meters_up(microgrid))
-
     def publish(self, message: Publish) -> None:
         """Send a message over the connection that its topic belongs to."""
         name = HEAD_END if message.topic.startswith(self._head_end_prefix) else METERS

@@ -20,8 +20,8 @@ from commonwatt.runtime.ticker import Ticker
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 from commonwatt.sqlite.damage import SqliteError
-from commonwatt.town.registry import RegisteredMeter, load_registry
-from gateway.clique import Clique, Hooks, beside
+from commonwatt.town.registry import RegisteredMeter
+from gateway.clique import Clique, Hooks
 from gateway.collect.slot_allowance import SLOTS_A_MINUTE
 from gateway.controller import HEARTBEAT, JOBS, Controller
 from gateway.core import RETRY, HostedMicrogrid
@@ -36,6 +36,7 @@ from gateway.lte_watch import LineWatch
 from gateway.metrics import Figures, make_registry
 from gateway.page.site import Site
 from gateway.recent import ALARM_WINDOWS_S, Recent
+from gateway.registries import Registries, beside
 from gateway.successor import carried
 from gateway.work import Work
 
@@ -51,7 +52,7 @@ class Shell:
         clock: Clock,
         disk: Disk,
         store: HostedStore,
-        meters: dict[MeterId, RegisteredMeter],
+        registries: Registries,
         clique: Clique | None = None,
     ) -> None:
         self._settings = settings
@@ -63,11 +64,12 @@ class Shell:
         self._ticker = Ticker()
         self._ticking: dict[str, int] = {}
         self._view: dict[str, object] = {}
-        self._registry_stamp = 0
+        self._registries = registries
         self._disk = disk
         self._line = LineWatch(settings.lte_interface)
         self._clique = clique
         self._links = Links(settings, self._put, self._line.tally)
+        meters = registries.load(settings.microgrid) if clique is None else clique.meters[settings.microgrid]
         self._controller = Controller(settings, store.store, meters, None if clique is None else clique.members)
         self._work = Work(self._controller, store, self._inbox, clock, disk, self._publish)
         household = settings.household
@@ -84,10 +86,9 @@ class Shell:
         disk = Disk(settings.store)
         disk.make_disk_space_to_open()
         store = HostedStore.open(settings.store, int(clock.now()))
-        stamp, meters = _load_registry(settings)
-        shell = cls(settings, clock, disk, store, meters, Clique.load(settings, store.store, meters))
-        shell._registry_stamp = stamp
-        return shell
+        registries = Registries(settings)
+        clique = Clique.load(settings, store.store, registries)
+        return cls(settings, clock, disk, store, registries, clique)
 
     async def host(self, microgrid: MicrogridId, path: Path, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Begin to host another microgrid, with a store of its own.
@@ -97,11 +98,6 @@ class Shell:
         """
         await self._work.host(microgrid, path, meters)
         self._links.host(microgrid)
-
-    def release(self, microgrid: MicrogridId) -> None:
-        """End hosting another microgrid; its store is closed, with what the utility has not acknowledged."""
-        self._links.release(microgrid)
-        self._work.release(microgrid)
 
     async def run(self, stop: asyncio.Event, watchdog: Watchdog) -> None:
         """Run until ``stop`` is set; then store the last byte count of the line and close."""
@@ -226,7 +222,7 @@ class Shell:
             self._disk.look({store.path: hosted[name] for name, store in self._work.opened.items()})
             self._look()
             self._show_household()
-            self._reload_registry()
+            self._reload_registries()
 
     def _look_at_line(self) -> None:
         """Queue the line's byte count for the core."""
@@ -318,15 +314,19 @@ class Shell:
                 "store %s can't be read (%s): the household's state is not published", self._settings.store, error
             )
 
-    def _reload_registry(self) -> None:
-        """Load the registry again if its file changed; keep the old one if it can't be read."""
-        try:
-            if self._settings.registry.stat().st_mtime_ns != self._registry_stamp:
-                self._registry_stamp, meters = _load_registry(self._settings)
-                self._controller.register(self._controller.home, meters)
-                log.info("registry read again: %d meters", len(meters))
-        except (ConfigError, OSError) as error:
-            log.error("registry can't be read again, the old one stays in use: %s", error)
+    def _reload_registries(self) -> None:
+        """Load each registry again whose file changed; keep the old one if it can't be read."""
+        for microgrid in self._controller.hosted:
+            try:
+                meters = self._registries.changed(microgrid)
+            except (ConfigError, OSError) as error:
+                log.error("registry can't be read again, the old one stays in use: %s", error)
+                continue
+            if meters is not None:
+                self._controller.register(microgrid, meters)
+                if self._clique is not None:
+                    self._clique.register(microgrid, meters)
+                log.info("registry of %s read again: %d meters", microgrid, len(meters))
 
     def _counted(self) -> Figures:
         links = self._links.each
@@ -344,16 +344,6 @@ class Shell:
         self._figures.disk_bytes = self._disk.size_bytes
         self._figures.month = self._line.month
         return self._figures
-
-
-def _load_registry(settings: GatewaySettings) -> tuple[int, dict[MeterId, RegisteredMeter]]:
-    """Return the modification time of the registry's file, nanoseconds, and the registry's meters."""
-    path: Path = settings.registry
-    stamp = path.stat().st_mtime_ns if path.exists() else 0
-    registry = load_registry(path)
-    if registry.microgrid != settings.microgrid:
-        raise ConfigError(f"{path}: is for microgrid {registry.microgrid}, but this gateway is {settings.microgrid}'s")
-    return stamp, {meter.id: meter for meter in registry.meters}
 
 
 async def run_gateway(settings: GatewaySettings, stop: asyncio.Event, watchdog: Watchdog) -> None:

@@ -71,13 +71,6 @@ class Work:
         self.controller.host(microgrid, store.store, meters)
         self.stores[microgrid] = store
 
-    def release(self, microgrid: MicrogridId) -> None:
-        """End hosting another microgrid; its store is closed, with what the utility has not acknowledged."""
-        self.controller.release(microgrid)
-        store = self.stores.pop(microgrid)
-        if not store.opening:
-            store.store.close()
-
     async def run(self, schedule: Callable[[], None]) -> None:
         """Take events from the inbox, call the cores, commit and publish; after each group call ``schedule``."""
         async with asyncio.TaskGroup() as reopening:
@@ -105,7 +98,7 @@ class Work:
                 log.info("%s: %s", core.microgrid, change)
         after = Step()
         if step.failed:
-            for microgrid in step.failed.keys() & self.stores.keys():  # The others were released meanwhile.
+            for microgrid in step.failed:
                 self.stores[microgrid].opening = True
             of_meters = [event for event in group if isinstance(event, FromMeter)]
             lost = [event for event in of_meters if self.controller.receivers(event)[0] in step.failed]
@@ -144,10 +137,10 @@ class Work:
 
     async def reopen(self, microgrid: MicrogridId, error: SqliteError) -> None:
         """Open a store again and make a new core from it; nothing of the failed step was acknowledged."""
-        store = self.stores.get(microgrid)
+        store = self.stores[microgrid]
         failure: Exception = error
         self._disk.failed(error)
-        while store is not None and self.stores.get(microgrid) is store:
+        while True:
             store.figures.failures += 1
             log.error("store %s failed (%s): nothing was acknowledged; opening it again", store.path, failure)
             await asyncio.sleep(REOPEN_AFTER_S)
@@ -161,9 +154,6 @@ class Work:
 
     def _opened(self, microgrid: MicrogridId, store: HostedStore, error: SqliteError) -> None:
         """Make a microgrid's core anew, from its store that is open again."""
-        if self.stores.get(microgrid) is not store:  # It was released meanwhile.
-            store.store.close()
-            return
         self.controller.host(microgrid, store.store, self.controller.hosted[microgrid].meters)
         core = self.controller.hosted[microgrid]
         self._disk.reopened(error, core)

@@ -148,12 +148,6 @@ class MqttLink:
         if self._client is not None and self.connected:
             self._client.subscribe(topic_filter, qos=1)
 
-    def unsubscribe(self, topic_filter: str) -> None:
-        """End the subscription to a filter."""
-        self._filters.remove(topic_filter)
-        if self._client is not None and self.connected:
-            self._client.unsubscribe(topic_filter)
-
     def restart(self, reason: str) -> None:
         """End this connection, and connect again with a new client."""
         log.warning("%s: connecting to %s:%s again: %s", self._identity, *self._address, reason)

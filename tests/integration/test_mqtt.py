@@ -118,11 +118,8 @@ def test_a_link_subscribes_to_a_filter_that_is_added_now_and_at_each_connection(
             await packet(b"own/+", b"other/+")
             link.subscribe("third/+")
             await packet(b"third/+")
-            link.unsubscribe("other/+")
-            await packet(b"\xa2", b"other/+")  # UNSUBSCRIBE
             link.restart("for the test")
-            await packet(b"own/+", b"third/+")
-            assert b"other/+" not in asked[-1]
+            await packet(b"own/+", b"other/+", b"third/+")
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 

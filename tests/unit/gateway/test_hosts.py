@@ -218,14 +218,6 @@ def test_a_step_of_the_time_shifts_the_deadlines_of_both(controlled: Controlled)
     assert later == {name: [time + 100 for time in times] for name, times in sent.items()}
 
 
-def test_a_microgrid_that_is_released_is_no_more_served_and_its_store_stays(controlled: Controlled) -> None:
-    controlled.play(put(OTHER), until="/2/d/ack")
-    controlled.work.release(OTHER)
-    assert statuses(controlled.play(put(OTHER, 5), put(HOME), until="/1/d/ack")) == {"cw1/r001/1/d/ack": Refusal.NONE}
-    asyncio.run(controlled.work.host(OTHER, controlled.folder / "r002.db", {2: registered(2)}))
-    assert controlled.parts(OTHER) == {2}
-
-
 def test_metrics_and_status_name_a_hosted_microgrid_and_are_as_ever_without_one(controlled: Controlled) -> None:
     controlled.play(put(HOME), put(OTHER), until="/2/d/ack")
     work = controlled.work
@@ -234,8 +226,8 @@ def test_metrics_and_status_name_a_hosted_microgrid_and_are_as_ever_without_one(
     assert registry.get_sample_value(name, kind) == 4
     assert registry.get_sample_value(name, kind | {"microgrid": OTHER}) == 4
     assert work.controller.view(OTHER, START)["microgrid"] == OTHER
-    work.release(OTHER)
-    assert not _labelled(registry)
+    alone = Controller(GatewaySettings(microgrid=HOME), work.own.store, {1: registered(1)})
+    assert not _labelled(make_registry(alone, Figures))
 
 
 def _labelled(registry: CollectorRegistry) -> list[str]:
