@@ -7,7 +7,7 @@ RUNS := .venv/runs
 INSTALLED := .venv/installed
 COMPILED := .venv/compiled
 
-.PHONY: run test test-real tests install check soak bench scenarios town-month past docs pictures dashboards dashboard-types deb clean constraints
+.PHONY: run test test-real tests install check soak bench scenarios town-month takeover past docs pictures dashboards dashboard-types deb clean constraints
 
 run: $(RUNS) ## start the demonstration town; Ctrl-C stops it
 	$(BIN)/commonwatt demo
@@ -83,6 +83,9 @@ scenarios: install ## run every scenario for the whole town with every policy, a
 
 town-month: install ## a month of the whole town, from a scenario to issued bills, about 14 minutes; SCENARIO=storm
 	$(BIN)/python -m harness.town_month --scenario $(or $(SCENARIO),normal)
+
+takeover: install ## take controllers away from towns of real processes in network namespaces, as root: 20 losses, each other fault once, the beats weighed, about 25 minutes
+	$(BIN)/python -m harness.takeover.real
 
 past: install ## make the demonstration's past anew, about 8 minutes on an idle machine; the same bytes each time
 	$(BIN)/python -m harness.past

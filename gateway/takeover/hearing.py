@@ -4,13 +4,14 @@ The warm meters count alone, since the others have no session with a controller 
 a meter without a session costs nothing on the line: the broker has nobody to send it to.
 """
 
+from collections import Counter
 from collections.abc import Collection
 
 from commonwatt.model.ids import MeterId
 
 MANAGED_S = 180.0  # seconds without a message after which a meter counts as not reached, where it is commanded
 HOSTED_S = 7_200.0  # the same elsewhere: each question costs bytes
-ASK_AGAIN_S = 15.0  # seconds between two questions to the same meter
+ASK_AGAIN_S = 15.0  # most seconds between two questions to a silent meter; the first ones follow sooner: 2, 4, 8
 MOST_AT_ONCE = 20  # questions in one step
 
 
@@ -25,15 +26,18 @@ class Hearing:
         self.meters = frozenset(meters)
         self._heard: dict[MeterId, float] = {}
         self._asked: dict[MeterId, float] = {}
+        self._tries: Counter[MeterId] = Counter()
 
     def heard(self, meter: MeterId, now: float) -> None:
         """Note a message of a meter."""
         self._heard[meter] = now
+        del self._tries[meter]
 
     def lost(self) -> None:
         """Forget all: the own broker, with its sessions, is gone."""
         self._heard.clear()
         self._asked.clear()
+        self._tries.clear()
 
     def reached(self, now: float, *, manages: bool) -> int:
         """Return how many of the warm meters are reached."""
@@ -48,9 +52,15 @@ class Hearing:
         """Return the meters to ask now, and note it."""
         quiet_s = (MANAGED_S if manages else HOSTED_S) / 2
         silent = (meter for meter in self.meters if now - self._heard.get(meter, -HOSTED_S) >= quiet_s)
-        due = [meter for meter in silent if now - self._asked.get(meter, -ASK_AGAIN_S) >= ASK_AGAIN_S][:MOST_AT_ONCE]
+        due = [meter for meter in silent if now - self._asked.get(meter, -ASK_AGAIN_S) >= self._wait_s(meter)]
+        due = due[:MOST_AT_ONCE]
         self._asked.update(dict.fromkeys(due, now))
+        self._tries.update(due)
         return due
+
+    def _wait_s(self, meter: MeterId) -> float:
+        """Return the seconds between two questions: after a start of the broker its meters connect within some."""
+        return min(2.0 ** self._tries[meter], ASK_AGAIN_S)
 
     def nearest(self, meters: Collection[MeterId], count: int) -> list[MeterId]:
         """Return the meters that were heard last, as many as asked for; all are known by their last messages."""

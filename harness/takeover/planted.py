@@ -11,6 +11,7 @@ from gateway.takeover import member
 from gateway.takeover.effects import AskMeters, Effect, Keep, Kept
 from gateway.takeover.member import Member
 from gateway.takeover.reports import Reports
+from gateway.takeover.voter import Asked, Saw, Voter
 from harness.takeover import world
 from utility.takeover.grants import Grants
 
@@ -154,6 +155,57 @@ def _stale_yield() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _any_step() -> Iterator[None]:
+    """What two meters say is believed, however far it is above what is known."""
+
+    def believed(self: Reports, known: Epoch) -> Epoch:
+        del known
+        found = sorted(self.by_meter.values(), reverse=True)
+        return found[self.needed - 1] if len(found) >= self.needed else (0, 0)
+
+    with patch.object(Reports, "believed", believed):
+        yield
+
+
+@contextmanager
+def _above_all() -> Iterator[None]:
+    """A claim goes above whatever a meter says."""
+
+    def above(self: Reports, known: Epoch) -> int:
+        return 1 + max([known[0], *(epoch[0] for epoch in self.by_meter.values())])
+
+    with patch.object(Reports, "above", above):
+        yield
+
+
+@contextmanager
+def _nothing_is_lost() -> Iterator[None]:
+    """A member that never heard the manager votes that it is lost."""
+    saw = Voter._saw
+
+    def seeing(self: Voter, one: Asked, line: Line | None, now: float) -> Saw | None:
+        found = saw(self, one, line, now)
+        return "lost" if found == "nothing" else found
+
+    with patch.object(Voter, "_saw", seeing):
+        yield
+
+
+@contextmanager
+def _never_doubts() -> Iterator[None]:
+    """A member confirms the manager against which it has just voted."""
+    with patch.object(Voter, "doubts", return_value=False):
+        yield
+
+
+@contextmanager
+def _same_claim() -> Iterator[None]:
+    """The first claim of a new store is the same as that of the store before it."""
+    with patch.object(member, "FIRST_STEPS", 1):
+        yield
+
+
 BUGS: dict[str, Bug] = {
     "equal ranks": _equal_ranks,
     "a term that is not durable": _not_durable,
@@ -167,5 +219,10 @@ BUGS: dict[str, Bug] = {
     "a thief that raises all day": _raises_all_day,
     "a grant repeated after a claim": _old_grant,
     "a yield to whom an old answer names": _stale_yield,
+    "a counter that meters invent": _any_step,
+    "a claim above whatever a meter says": _above_all,
+    "a vote without a sign": _nothing_is_lost,
+    "a voter that confirms whom it voted against": _never_doubts,
+    "the same claim after a lost store": _same_claim,
 }
 """The bugs, by their names."""

@@ -332,9 +332,65 @@ def test_nothing_is_given_back_to_an_owner_that_died_again_meanwhile() -> None:
     ended(world, watch)
 
 
+def test_a_counter_of_the_clique_that_two_meters_invent_deposes_nobody() -> None:
+    world, watch = begun(has_utility=False)
+    for n in (0, 1):
+        world.meters["r001", n].says = (2**31, RANKS["r003"])
+    world.run(120)
+    assert world.managed("r001") == "r001"
+    for n in (0, 1):
+        world.meters["r001", n].says = None
+    ended(world, watch)
+
+
+def test_a_counter_that_meters_invent_does_not_lift_the_next_claim_out_of_reach() -> None:
+    world, watch = begun(has_utility=False)
+    for n in range(3):
+        world.meters["r001", n].says = (2**31 + n, RANKS["r001"])
+    world.kill("r001")
+    world.kill("r003")
+    watch.changed = world.now
+    world.run(30)
+    assert world.managed("r001") == "r002"
+    assert max(epoch[0] for grid, epoch in world.grants if grid == "r001") < 1_000
+    for n in range(3):
+        world.meters["r001", n].says = None
+    ended(world, watch)
+
+
+def test_a_third_member_that_never_heard_the_manager_has_not_seen_its_loss() -> None:
+    world = World(1, has_utility=False)
+    watch = Watch(world)
+    world.cut |= {("r001", "r003"), ("r003", "r001")}
+    world.run(BEGINS_S)
+    world.cut |= {("r001", "r002"), ("r002", "r001")}
+    world.run(60)
+    assert world.managers("r001") == ["r001"], "its meters have answers of it"
+    ended(world, watch)
+
+
+def test_who_voted_that_a_manager_is_lost_does_not_confirm_it() -> None:
+    world, _ = begun(has_utility=False)
+    world.stop("r001")
+    assert world.run_until(lambda: "r002" in world.managers("r001"), 10)
+    world.cut |= {("r002", "r003"), ("r002", "r001")}
+    world.hide("r001", ("r001",))
+    world.run(2)
+    world.go_on("r001")
+    world.run(20)
+    assert "r001" not in world.managers("r001")
+
+
 FOUND_BY: dict[str, Callable[[], None]] = {
     "a yield to whom an old answer names": test_nothing_is_given_back_to_an_owner_that_died_again_meanwhile,
     "an epoch adopted from one meter": test_one_lying_meter_changes_nothing,
+    "a counter that meters invent": test_a_counter_of_the_clique_that_two_meters_invent_deposes_nobody,
+    "a claim above whatever a meter says": (
+        test_a_counter_that_meters_invent_does_not_lift_the_next_claim_out_of_reach
+    ),
+    "a vote without a sign": test_a_third_member_that_never_heard_the_manager_has_not_seen_its_loss,
+    "a voter that confirms whom it voted against": test_who_voted_that_a_manager_is_lost_does_not_confirm_it,
+    "the same claim after a lost store": test_a_grant_that_nobody_saw_before_its_store_was_lost_is_not_made_again,
     "a thief that raises all day": test_a_thief_that_raises_all_day_is_refused_and_the_owner_commands,
 }
 

@@ -11,17 +11,20 @@ import typer
 from harness.real import forks
 from harness.takeover.real.faults import FAULTS, Fault, blackhole
 from harness.takeover.real.namespaces import why_not
-from harness.takeover.real.report import faults_table, times_table
+from harness.takeover.real.report import bytes_table, faults_table, times_table
 from harness.takeover.real.run import Seen, run
 from harness.takeover.real.town import stop_all
+from harness.takeover.real.weighing import weigh
 
 RUNS = 20
+WEIGH_S = 300.0
 AT_ONCE = 4  # towns side by side: each has nine processes that mostly wait
 
 
 def main(
     runs: Annotated[int, typer.Option(help="Runs of the blackhole, each in a new town.")] = RUNS,
     only: Annotated[str, typer.Option(help="Only faults whose words have this.")] = "",
+    weigh_s: Annotated[float, typer.Option(help="Seconds for which beats are weighed; 0: they are not.")] = WEIGH_S,
     at_once: Annotated[int, typer.Option(help="Towns side by side.")] = AT_ONCE,
 ) -> None:
     """Take controllers away from towns of real processes, and show how soon others are obeyed."""
@@ -34,14 +37,17 @@ def main(
         towns = (Path(folder) / f"town-{at}" for at in count())
         jobs = [pool.submit(_shown, next(towns), lost, seed, home=False) for seed in range(runs)]
         jobs += [pool.submit(_shown, next(towns), fault, seed, home=True) for seed, fault in enumerate(chosen)]
+        scales = [pool.submit(weigh, next(towns), weigh_s, utility=utility) for utility in (True, False) if weigh_s]
         try:
             seen = [job.result() for job in jobs]
+            weighed = [scale.result() for scale in scales]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             stop_all()
             raise
     print(times_table(seen[:runs]))
     print(faults_table(seen[runs:]))
+    print(bytes_table(weighed))
     if any(one.broken for one in seen):
         raise typer.Exit(1)
 

@@ -46,7 +46,7 @@ def old_commands(commanded: Iterable[Commanded]) -> tuple[int, int]:
     for one in commanded:
         if one.epoch[0] and one.epoch < highest[one.meter]:
             came += 1
-            obeyed += one.obeyed or not one.result
+            obeyed += one.obeyed
         elif one.obeyed:
             highest[one.meter] = one.epoch
     return came, obeyed

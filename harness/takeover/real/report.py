@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from harness.takeover.real.run import Seen
+from harness.takeover.real.weighing import Weighed
 
 HEADS = (
     "fault",
@@ -31,19 +32,7 @@ def times_table(seen: Sequence[Seen]) -> str:
 
 def faults_table(seen: Sequence[Seen]) -> str:
     """Return what was seen of each fault."""
-    rows: list[tuple[str, ...]] = [
-        (
-            "fault",
-            "first",
-            "90 %",
-            "last",
-            "managers",
-            "home after",
-            "old commands: came, obeyed",
-            "two obeyed for",
-            "held",
-        )
-    ]
+    rows: list[tuple[str, ...]] = [HEADS]
     for one in seen:
         figures = [f"{figure:.2f}" for figure in (one.times.first_s, one.times.most_s, one.times.last_s)]
         home = "" if one.home_s is None else f"{one.home_s:.0f}"
@@ -51,6 +40,18 @@ def faults_table(seen: Sequence[Seen]) -> str:
         held = "; ".join(one.broken) or "all"
         rows.append((one.fault.words, *figures, " ".join(one.managers), home, old, f"{one.together_s:.2f}", held))
     return f"\nSeconds after each fault\n{_table(rows)}"
+
+
+def bytes_table(weighed: Sequence[Weighed]) -> str:
+    """Return the bytes of beats and messages in 30 days."""
+    rows: list[tuple[str, ...]] = [("a controller", "minutes", "IPv4: up", "down", "IPv6, reckoned: up", "down")]
+    for one in weighed:
+        words = "with the utility" if one.utility else "without the utility"
+        kinds = {"beats": (one.beats_up, one.beats_down), "messages": (one.messages_up, one.messages_down)}
+        for kind, ways in kinds.items():
+            figures = [way.month_mb(one.seconds, ipv6=ipv6) for ipv6 in (False, True) for way in ways]
+            rows.append((f"{kind}, {words}", f"{one.seconds / 60:.1f}", *(f"{figure:.1f}" for figure in figures)))
+    return f"\nBeats and messages, MB in 30 days\n{_table(rows)}"
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:

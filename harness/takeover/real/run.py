@@ -7,6 +7,7 @@ from random import Random
 
 from commonwatt.cliques.signs import BEAT_S
 from harness.network.waiting import eventually
+from harness.real.site import audited
 from harness.takeover.real.faults import PAUSE_S, Fault
 from harness.takeover.real.measures import (
     Times,
@@ -118,4 +119,7 @@ def _come_home(town: Town, fault: Fault, lost: float, broken: list[str]) -> floa
     time.sleep(STEADY_S)
     count = refused(town.commanded(), calm)
     broken += [f"I-e: {count} commands of the manager in force were refused"] if count else []
+    if fault.utility:
+        audit = audited(town.folder)
+        broken += [] if audit.good else [f"I-f: {audit.total('missing')} slots are missing, or others are wrong"]
     return home_s

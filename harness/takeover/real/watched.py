@@ -13,7 +13,7 @@ from commonwatt.model.effects import Effect, Publish
 from commonwatt.protocol.commands import Epoch
 from commonwatt.protocol.topics import OUTCOMES
 
-OBEYED = ("done", "partial", "repeated")  # the results of commands that a meter obeys
+OBEYED = ("done", "partial", "repeated", "")  # the results of commands that a meter obeys
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Commanded:
     cmd: str  # what was commanded
     issuer: str  # who commanded it
     epoch: Epoch  # under which epoch
-    result: str  # the meter's answer; ``""``: it answers by data alone, or later
+    result: str  # the meter's answer; ``""``: it answers by data alone
 
     @property
     def obeyed(self) -> bool:
