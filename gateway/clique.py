@@ -111,6 +111,10 @@ class Clique:
         if file.own != settings.controller:
             raise ConfigError(f"{settings.clique}: is of {file.own}, but this gateway is {settings.controller}'s")
         names = {name for group in file.groups for name, order in group.orders.items() if settings.controller in order}
+        if settings.microgrid not in names:
+            raise ConfigError(
+                f"{settings.clique}: has no place for {settings.microgrid}: it was revoked, or is unknown"
+            )
         return cls(settings, file, {name: registries.load(name) for name in sorted(names)}, store)
 
     def _takeover(self, group: Group, now: float) -> Takeover:

@@ -154,7 +154,8 @@ class Controller:
             case ToldStates(_, states, sent):
                 return self._take(self.hosted[microgrid], states, sent, raw)
             case Tick(job) if job == HEARTBEAT:
-                return [status.heartbeat(self.own, self.line, self._tell(raw), self.members)]
+                managed = {name: core for name, core in self.hosted.items() if core.manager.epochs.commands}
+                return [status.heartbeat(self.own, self.line, self._tell(raw), managed if self.members else None)]
             case _:
                 return self.hosted[microgrid].handle(event, raw)
 

@@ -16,16 +16,23 @@ from gateway.control.sharing import BatteryState
 from gateway.control.sharing_reasons import sharing_codes
 from gateway.core import HostedMicrogrid
 from gateway.lte_line import Line
-from gateway.takeover.member import Member
 
 
 def heartbeat(
-    core: HostedMicrogrid, line: Line, now: Now, members: Mapping[MicrogridId, Member] | None = None
+    core: HostedMicrogrid, line: Line, now: Now, managed: Mapping[MicrogridId, HostedMicrogrid] | None = None
 ) -> Publish:
-    """Return the controller's heartbeat to the utility, of its own microgrid."""
+    """Return the controller's heartbeat to the utility, of its own microgrid.
+
+    Args:
+        core: The own microgrid.
+        line: The LTE line.
+        now: The time.
+        managed: The microgrids that it manages, whose meters' minima it tells; ``None``: it has no clique.
+    """
     sharing, batteries = sharing_codes(core.manager, core.meters, now), core.manager.batteries(now)
     backlog = zip(("backlog_parts", "backlog_events", "backlog_letters"), core.store.backlog(), strict=True)
-    manages = {name: member.kept.held for name, member in (members or {}).items() if member.commands}
+    manages = None if managed is None else {name: each.manager.epochs.own for name, each in managed.items()}
+    minima = {m: said for each in (core, *(managed or {}).values()) for m, said in each.manager.minima().items()}
     heartbeat = Heartbeat.model_validate(
         dict(backlog)
         | {
@@ -42,7 +49,7 @@ def heartbeat(
             "meters": core.modes.meters_mode.mode,
             "ends": _ends(core, now),
             "lasts_until": core.modes.last_hour.lasts_until,
-            "minima": core.manager.minima(),
+            "minima": minima,
             "sharing": sharing,
             "levels": [_permille(batteries.get(meter)) for meter in sharing],
             "stored": _stored(core.manager, batteries, now),
@@ -50,7 +57,7 @@ def heartbeat(
             "band_permille": core.manager.band_permille,
             "trust": now.trust,
             "offset_s": int(core.time.offset_s),
-            "manages": manages if members else None,
+            "manages": manages,
             "fenced": len(core.manager.epochs.fenced) if core.manager.epochs.commands else 0,
             "lte": line.month(now),
         }

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from commonwatt.cliques.formation import Clique, exchanges, formed, orders
+from commonwatt.identity.devices import Device, load_devices
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.topics import UTILITY
@@ -20,7 +21,7 @@ from commonwatt.town.town import Town
 
 BEATS_PORT = 8885  # where controllers and the utility receive datagrams, unless somebody says otherwise
 
-_LIST, _SECRET = "cliques.json", "clique-secret"
+_LIST, _SECRET, _CONTROLLERS = "cliques.json", "clique-secret", "head-end/devices.json"
 
 
 def orders_of(town: Town, out: Path) -> dict[MicrogridId, Clique]:
@@ -59,6 +60,9 @@ def served(orders: Mapping[MicrogridId, Clique], controller: ControllerId) -> li
 def write_clique_files(town: Town, out: Path, addresses: Mapping[ControllerId, str]) -> list[Path]:
     """Write the file of each controller that has a clique, and the utility's; return their paths.
 
+    A controller whose device is revoked, such as a stolen one, is in no order, and nobody has a key of it. With the
+    new token of its readmission it comes back, under new keys.
+
     Args:
         out: The office's folder, in which the town is registered.
         addresses: Where each controller, and the utility, receives datagrams, HOST:PORT.
@@ -67,19 +71,23 @@ def write_clique_files(town: Town, out: Path, addresses: Mapping[ControllerId, s
         ConfigError: A file of the office's folder can't be read.
     """
     found = orders_of(town, out)
-    groups = exchanges(found)
-    if not groups:
+    if not exchanges(found):
         return []
-    secret = _secret(out / _SECRET)
+    devices = _devices(out)
+    gone = {name for name, device in devices.items() if device.revoked}
+    found = {name: tuple(each for each in order if each not in gone) for name, order in found.items()}
+    # Who is left alone by that still has an epoch of the clique's, and the utility.
+    groups = dict.fromkeys((*exchanges(found), *(order for order in found.values() if len(order) == 1)))
+    keys = _Keys(_secret(out / _SECRET), devices)
     written = []
     for own in (*town.microgrids, UTILITY):
         mine = [group for group in groups if own in (*group, UTILITY)]
-        if not mine:
+        if not mine and not (out / own / CLIQUE_FILE).exists():
             continue
         file = CliqueFile(
             own=own,
             rank=_rank(town, own),
-            groups=tuple(_group(town, own, group, found, secret, addresses) for group in mine),
+            groups=tuple(_group(town, own, group, found, keys, addresses) for group in mine),
         )
         path = out / own / CLIQUE_FILE
         save_cliques(path, file)
@@ -92,7 +100,7 @@ def _group(
     own: ControllerId,
     members: Clique,
     orders: Mapping[MicrogridId, Clique],
-    secret: bytes,
+    keys: "_Keys",
     addresses: Mapping[ControllerId, str],
 ) -> Group:
     mine = {name: order for name, order in orders.items() if set(order) == set(members)}
@@ -105,21 +113,34 @@ def _group(
                 name=name,
                 rank=_rank(town, name),
                 address=addresses[name],
-                key=_key(secret, members, (own, name)),
+                key=keys.of(members, (own, name)),
             )
             for name in others
         ),
     )
 
 
+def _devices(out: Path) -> dict[str, Device]:
+    """Return the controllers as the head-end's broker knows them."""
+    path = out / _CONTROLLERS
+    return load_devices(path) if path.exists() else {}
+
+
 def _rank(town: Town, name: ControllerId) -> int:
     return 0 if name == UTILITY else town.microgrids[name].number
 
 
-def _key(secret: bytes, members: Clique, pair: Iterable[ControllerId]) -> str:
-    """Return the key of two in a group."""
-    of = "/".join((*sorted(members), "", *sorted(pair)))
-    return hmac.digest(secret, of.encode(), "sha256").hex()
+class _Keys:
+    """The keys of all pairs; a controller that gets another token, such as one that was stolen, gets other keys."""
+
+    def __init__(self, secret: bytes, devices: Mapping[str, Device]) -> None:
+        self._secret, self._devices = secret, devices
+
+    def of(self, members: Clique, pair: Iterable[ControllerId]) -> str:
+        """Return the key of two in a group."""
+        tokens = (self._devices[name].token_sha256 for name in sorted(pair) if name in self._devices)
+        of = "/".join((*sorted(members), "", *sorted(pair), "", *tokens))
+        return hmac.digest(self._secret, of.encode(), "sha256").hex()
 
 
 def _secret(path: Path) -> bytes:

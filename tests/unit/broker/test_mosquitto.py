@@ -3,6 +3,7 @@
 import json
 import re
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -202,3 +203,11 @@ def test_devices_registered_by_an_older_version_are_told_to_be_registered_again(
     assert "devices.json: 1 devices have no digest for Mosquitto, the first is 1" in done.stderr
     assert "commonwatt utility register" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_gateway_has_each_topic_of_the_microgrids_that_it_serves_once() -> None:
+    lines = render([replace(device("r001", Role.GATEWAY), serves=("r002",))])["access"].splitlines()
+    topics = [line for line in lines if line.startswith("topic")]
+    assert len(set(topics)) == len(topics)
+    assert {"topic read cw1/r001/+/u/rec", "topic read cw1/r002/+/u/rec", "topic write cw1/r002/+/d/cmd"} <= set(topics)
+    assert not [line for line in topics if "cw1/r002/u/" in line or "cw1/r002/d/" in line]

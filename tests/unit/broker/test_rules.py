@@ -1,6 +1,7 @@
 """Every identity against every topic and filter: what the table does not grant is refused."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -107,6 +108,16 @@ def test_no_text_is_granted_outside_the_own_subtree(who: Device, action: Action,
         assert who.role is Role.UTILITY or topic.startswith(f"cw1/{who.microgrid}/")
         assert "#" not in topic
         assert action is Action.SUBSCRIBE or "+" not in topic
+
+
+def test_a_gateway_serves_its_own_microgrid_and_those_of_its_clique_alone() -> None:
+    gateway = replace(GATEWAY_1, serves=("r002",))
+    for microgrid, is_served in (("r001", True), ("r002", True), ("r004", False), ("+", False)):
+        assert allowed(gateway, Action.PUBLISH, f"cw1/{microgrid}/1/d/cmd") is is_served
+        assert allowed(gateway, Action.SUBSCRIBE, f"cw1/{microgrid}/+/u/+") is is_served
+        assert allowed(gateway, Action.RECEIVE, f"cw1/{microgrid}/1/u/rec") is is_served
+    assert not allowed(gateway, Action.PUBLISH, "cw1/r002/u/batch"), "at the head-end it is itself alone"
+    assert not allowed(gateway, Action.SUBSCRIBE, "cw1/r002/d/cmd")
 
 
 def test_the_topics_the_parties_use_are_granted() -> None:

@@ -1,11 +1,13 @@
 """The office's files for takeover: everyone can talk with its group and with nobody else, by keys that stay."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from commonwatt.cliques.formation import exchanges
+from commonwatt.identity.devices import Device, Role, digest, save_devices
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.town.clique_file import CliqueFile, load_cliques, parties
@@ -80,3 +82,39 @@ def test_a_damaged_list_of_cliques_is_named_and_nothing_is_formed_anew(tmp_path:
     path.write_text("[[")
     with pytest.raises(ConfigError, match="not a list of cliques"):
         written(town, tmp_path / "out")
+
+
+def test_a_revoked_controller_is_in_no_order_and_comes_back_with_other_keys(tmp_path: Path) -> None:
+    town, out = town_of(tmp_path, 3), tmp_path / "out"
+    (out / "head-end").mkdir(parents=True)
+
+    def registered(token: bytes, revoked: str = "") -> dict[str, CliqueFile]:
+        known = [
+            Device(identity=name, role=Role.GATEWAY, microgrid=name, token_sha256=digest(name.encode()))
+            for name in town.microgrids
+        ]
+        known[1] = replace(known[1], token_sha256=digest(token), revoked=revoked)
+        save_devices(out / "head-end/devices.json", known)
+        return written(town, out)
+
+    before = keys(registered(b"first"))
+    without = registered(b"first", "stolen")
+    assert without["r002"].groups == (), "it has nobody's key any more, and nobody has one of it"
+    assert without["r001"].groups[0].orders == {
+        "r001": ("r001", "r003"),
+        "r002": ("r003", "r001"),
+        "r003": ("r003", "r001"),
+    }
+    assert not any("r002" in pair[:2] for pair in keys(without))
+    after = keys(registered(b"second"))
+    assert {pair for pair in before if before[pair] != after[pair]} == {pair for pair in before if "r002" in pair[:2]}
+
+
+def test_who_is_left_alone_keeps_its_place_and_the_utility(tmp_path: Path) -> None:
+    town, out = town_of(tmp_path, 2), tmp_path / "out"
+    (out / "head-end").mkdir(parents=True)
+    device = Device(identity="r002", role=Role.GATEWAY, microgrid="r002", token_sha256=digest(b"x"), revoked="stolen")
+    save_devices(out / "head-end/devices.json", [device])
+    (group,) = written(town, out)["r001"].groups
+    assert (group.members, group.orders) == (("r001",), {"r001": ("r001",), "r002": ("r001",)})
+    assert [other.name for other in group.others] == [UTILITY]

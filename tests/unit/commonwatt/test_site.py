@@ -159,6 +159,7 @@ def test_a_revoked_device_stays_revoked_and_a_moved_controller_gets_another_cert
     assert {name for name in before if before[name] != after[name]} == {
         "r001/broker.pem",
         "authority/issued.json",
+        "r001/clique.json",
         "r002/clique.json",
         "utility/clique.json",
     }

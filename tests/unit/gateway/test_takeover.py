@@ -9,8 +9,10 @@ import pytest
 
 from commonwatt.cliques.signs import Signs
 from commonwatt.config.settings import GatewaySettings
+from commonwatt.model.effects import Publish
 from commonwatt.model.now import Now, Trust
 from commonwatt.protocol.clique_messages import MOST_STATES_CHARS, States
+from commonwatt.protocol.commands import Outcome
 from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
@@ -19,12 +21,13 @@ from commonwatt.protocol.topics import UTILITY
 from gateway.control.epochs import GrantedEpochs
 from gateway.controller import HEARTBEAT, Controller
 from gateway.core import RETRY
-from gateway.events import Granted, ToldStates
+from gateway.events import FromMeter, Granted, Tick, ToldStates
+from gateway.store.store import Store
 from gateway.successor import carried, take
 from gateway.takeover.effects import Kept, TakeStates
 from gateway.takeover.hearing import ASK_AGAIN_S, HOSTED_S, MANAGED_S, MOST_AT_ONCE, Hearing
 from gateway.takeover.member import Member, Post
-from harness.worlds.gateway import World, commands, readings
+from harness.worlds.gateway import World, commands, readings, registered
 
 ORDER = ("r001", "r002", "r003")
 RANKS = {"r001": 1, "r002": 2, "r003": 3}
@@ -138,6 +141,30 @@ def test_the_heartbeat_names_the_managed_microgrids_with_their_epochs(world: Cli
     assert manages() == {}
     world.confirmed()
     assert manages() == {"r001": (1, 1)}
+
+
+def test_the_heartbeat_has_the_minima_of_the_meters_that_are_managed_for_another(
+    world: Cliqued, tmp_path: Path
+) -> None:
+    world.confirmed()
+    post = Post(microgrid="r002", own="r001", order=("r002", "r001"), ranks=RANKS, meters=1)
+    member = Member(post, Kept((3, 1), (3, 1)), Signs(("r002", UTILITY), 0), 0, 1)
+    controller = Controller(world.settings, world.store, world.meters, {"r001": world.member, "r002": member})
+    store = Store.open(tmp_path / "other.db")
+    controller.host("r002", store, {9: registered(9)})
+    fields = {"id": "x", "cmd": "initialize", "result": "done", "time": world.now, "bits": 1, "push": True}
+    said = Outcome.model_validate(fields | {"minimum_percent": 30, "capacity_mwh": 10_000_000})
+    controller.handle("r002", FromMeter("cw1/r002/9/u/out", said.pack()), world.now)
+
+    def minima() -> dict[int, tuple[int, int]]:
+        (beat,) = controller.handle("r001", Tick(HEARTBEAT), world.now)
+        assert isinstance(beat, Publish)
+        return dict(unpack_json(Heartbeat, beat.payload).minima)
+
+    assert 9 not in minima(), "it does not manage r002"
+    member.meter_said(9, (3, 1), 0)
+    assert minima()[9][0] == 30
+    store.close()
 
 
 def test_a_phase_stored_under_an_earlier_grant_is_not_that_of_the_next(world: Cliqued) -> None:
