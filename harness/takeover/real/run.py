@@ -67,6 +67,8 @@ def look(town: Town, fault: Fault, *, home: bool, all_meters: bool = True) -> Se
     lost = time.monotonic()
     fault.happens(town)
     broken: list[str] = []
+    # Without a new manager meters that need nothing get no commands for long.
+    all_meters = all_meters and bool(fault.managers)
     found = {grid: _taken(town, grid, fault, lost, broken, all_meters) for grid in fault.managers or {"r001"}}
     home_s = _come_home(town, fault, lost, broken) if home else None
     commanded = town.commanded()
