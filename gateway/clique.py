@@ -28,6 +28,7 @@ from commonwatt.protocol.topics import COMMANDS, OUTCOMES, meter_down, parse_met
 from commonwatt.sqlite.damage import SqliteError
 from commonwatt.town.clique_file import CliqueFile, Group, load_cliques, parties
 from commonwatt.town.registry import RegisteredMeter
+from commonwatt.town.town import Function
 from gateway.changes import Setting
 from gateway.events import FromMeter
 from gateway.hosted_store import HostedStore
@@ -359,8 +360,9 @@ def hosted_stores(settings: GatewaySettings) -> list[Path]:
 
 
 def _warm(meters: Mapping[MeterId, RegisteredMeter]) -> tuple[MeterId, ...]:
-    installed = {i: meter for i, meter in meters.items() if not meter.replaced}
-    return warm_meters({i: meter.battery_capacity_mwh is not None for i, meter in installed.items()})
+    # The boundary's meters have this place's broker alone.
+    inside = (m for m in meters.values() if not m.replaced and m.function is not Function.BOUNDARY)
+    return warm_meters({meter.id: meter.battery_capacity_mwh is not None for meter in inside})
 
 
 def _kept(store: KeptSettings, microgrid: MicrogridId, rank: int, *, is_own: bool) -> Kept:

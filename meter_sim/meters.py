@@ -112,7 +112,8 @@ class MicrogridMeters:
         self._written: Kept | None = None
         self._shell = DeviceShell(microgrid.id, store, self.tally)
         self._home = Installed(name=microgrid.id, rank=settings.broker_rank)
-        self._warm = frozenset(warm_meters({i: meter.battery is not None for i, meter in self._descriptions.items()}))
+        inside = {i: meter.battery is not None for i, meter in self._descriptions.items() if i not in self._boundary}
+        self._warm = frozenset(warm_meters(inside))
         for meter in self._descriptions:
             token = tokens.get(str(meter))
             if token is None:

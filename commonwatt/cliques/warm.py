@@ -11,7 +11,7 @@ def warm_meters(batteries: Mapping[MeterId, bool]) -> tuple[MeterId, ...]:
     """Return those with a battery, and so many more that there are ``LEAST``, in the order of their ids.
 
     Args:
-        batteries: Whether each meter of a microgrid has a battery.
+        batteries: Whether each meter of a microgrid has a battery, without those of its boundary.
     """
     with_battery = sorted(meter for meter, has in batteries.items() if has)
     others = sorted(meter for meter, has in batteries.items() if not has)

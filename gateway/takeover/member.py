@@ -93,6 +93,7 @@ class Member:
         self._nonce = 0
         self._claim_after = self._return_after = 0.0
         self._failed_returns = 0
+        self._able_since: float | None = None
         self._doubt()
 
     # What it is
@@ -134,7 +135,7 @@ class Member:
             highest=self.kept.highest,
             manages=self.commands,
             doubts=self.claim is not None or self._voter.doubts(self.kept.highest, self.now),
-            meters=self.means.connected if self.means else 0,
+            meters=self.means.connected if self._is_steady else 0,
         )
 
     def restore(self, kept: Kept) -> None:
@@ -147,11 +148,17 @@ class Member:
         self._wake(now)
         return self.commands
 
+    @property
+    def _is_steady(self) -> bool:
+        """Whether it could command for as long as a return needs; the others do not always hear how able it is."""
+        return self._able_since is not None and self.now - self._able_since >= RETURN_AFTER_S
+
     # Time
 
     def tick(self, now: float) -> list[Effect]:
         """Do what is due."""
         self._wake(now)
+        self._able_since = None if not self.means else now if self._able_since is None else self._able_since
         effects = self._votes()
         if self.commands:
             return effects + self._give_back()
