@@ -1,6 +1,7 @@
 """``commonwatt enroll``, as a person uses it in a folder that a registration wrote."""
 
 import json
+import re
 import shutil
 import stat
 from errno import ENOSPC
@@ -10,7 +11,9 @@ import pytest
 from cryptography import x509
 from typer.testing import CliRunner, Result
 
+from broker.mosquitto import rendered
 from commonwatt.cli.enroll import app
+from commonwatt.config.settings import BrokerSettings
 from commonwatt.identity import authority
 from commonwatt.identity.authority import Authority, Wanted
 from commonwatt.identity.certificates import Kind, Signer, expires_at, revoked_serials
@@ -283,6 +286,23 @@ def test_with_a_controller_its_meters_are_revoked_and_taken_in_again(out: Path) 
         assert devices[name].owns(tokens[name].encode())
         assert tokens[name] != before[name]
         assert others[name].owns(broker_token(secrets[name], "r002").encode())
+
+
+def test_a_revoked_meter_is_admitted_by_no_broker_that_hears_of_it_later_nor_by_mosquitto(
+    out: Path, tmp_path: Path
+) -> None:
+    meter = min(load_tokens(out / "r001" / "meter-tokens.json"))
+    good(out, "revoke", meter, "--reason", "stolen")
+    (out / "r002" / "devices.json").unlink()  # As before microgrids had cliques.
+    for path in out.glob("r002/*-tokens.json"):
+        path.unlink()
+    enrol(load_town(tmp_path / "town.toml"), out)
+    for place in ("r001", "r002"):
+        known = load_devices(out / place / "devices.json")
+        assert known[meter].revoked == "stolen"
+        files = rendered(BrokerSettings(), known, out)
+        assert not re.search(rf"^{meter}:", files["passwords"], re.MULTILINE)
+        assert f"user {meter}\n" not in files["access"]
 
 
 def test_nobody_is_taken_in_with_a_token_that_nobody_has(out: Path) -> None:

@@ -120,10 +120,15 @@ def _enrol(
     made = 0
     orders = orders_of(town, out)
     meters_of = {name: _secrets(town, out, name) for name, order in orders.items() if len(order) > 1}
+    revoked = {name: _revoked(out / name / DEVICES_FILE) for name in meters_of}
     registries = {name: registry_of(_with_accounts(one, accounts)) for name, one in town.microgrids.items()}
     for microgrid in track(list(town.microgrids.values())):
         mates = served(orders, microgrid.id)
-        foreign = [device for mate in mates for device in _foreign(mate, meters_of[mate].of, microgrid.id)]
+        foreign = [
+            replace(device, revoked=revoked[mate].get(device.identity, ""))
+            for mate in mates
+            for device in _foreign(mate, meters_of[mate].of, microgrid.id)
+        ]
         folder = _folder(out / microgrid.id)
         gateways[microgrid.id], new = _enrol_microgrid(microgrid, folder, foreign, mates)
         for name in (microgrid.id, *mates):
@@ -152,6 +157,12 @@ def _secrets(town: Town, out: Path, microgrid: MicrogridId) -> "_Tokens":
     """Return the secrets from which the tokens of a microgrid's meters at further brokers are made."""
     meters = [str(meter.id) for meter in town.microgrids[microgrid].meters]
     return _Tokens(out / microgrid / METER_SECRETS, meters)
+
+
+def _revoked(path: Path) -> dict[str, str]:
+    """Return why devices of a devices file are revoked: a broker that gets such a meter later does not admit it."""
+    devices = load_devices(path).values() if path.exists() else ()
+    return {device.identity: device.revoked for device in devices if device.revoked}
 
 
 def _foreign(microgrid: MicrogridId, secrets: Mapping[str, str], broker: ControllerId) -> list[Device]:
