@@ -61,9 +61,10 @@ def _imports_above_its_limit() -> Iterator[None]:
     def unknown(connection: Connection, quarter: Quarter) -> list[Member]:
         return [replace(member, average_w=0) for member in real(connection, quarter)]
 
-    # Else limits are far above what is taken on a clear noon.
+    # Else limits are far above what is taken on a clear noon, and the gateway sheds what the meter lets through.
     with (
         patch.object(MeteredMicrogrid, "import_limit_w", return_value=NO_LIMIT_W),
+        patch.object(Modes, "_turn", lambda modes, now: modes._rotation.standing(now)),
         patch.object(rations, "_registered", unknown),
     ):
         yield
