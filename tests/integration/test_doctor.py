@@ -266,7 +266,7 @@ def test_a_filter_that_the_broker_refuses(site: Site) -> None:
         revoked=None,
         identity="r001",
         token=lambda: tokens["r001"],
-        subscribe=all_meters_up("r002"),
+        subscribe=all_meters_up("r009"),
     )
     *before, last = connection_findings(target, None)
     assert ([finding.level for finding in before], last.check, last.level) == (["good"] * 4, "broker: rights", "bad")
