@@ -103,8 +103,8 @@ def bench(*, smoke: bool = False) -> Section:
             "counted. A microgrid is managed if one of its order lives. ACES with the utility "
             "assigns all microgrids anew, also to controllers far away: all are managed and collected; for half of the "
             "controllers its paper states 4 microgrids and 41 meters a controller, and below an availability of 0.65 "
-            "more than 2 GB a month on each line without its compression. Nobody's records are lost by a dead "
-            "controller here: meters keep them until one answers."
+            "more than 2 GB a month on each line without its compression. A dead controller "
+            "loses no records here: meters keep them until one answers."
         ),
         tables=(
             Table(

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from commonwatt.cliques.signs import NUMBERS, RESTART, Beat
 from commonwatt.cliques.warm import warm_meters
@@ -26,13 +26,13 @@ from commonwatt.protocol.commands import Command, Outcome
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import COMMANDS, OUTCOMES, meter_down, parse_meter_up
 from commonwatt.sqlite.damage import SqliteError
-from commonwatt.town.clique_file import CliqueFile, Group, load_cliques, parties
+from commonwatt.town.clique_file import CliqueFile, Group, beside, load_cliques, parties
 from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Function
 from gateway.changes import Setting
 from gateway.events import FromMeter
 from gateway.hosted_store import HostedStore
-from gateway.registries import Registries, beside
+from gateway.registries import Registries
 from gateway.stored import KeptSettings
 from gateway.takeover.controller import Takeover
 from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept, TakeStates
@@ -42,6 +42,7 @@ from gateway.takeover.member import Member, Post
 log = logging.getLogger(__name__)
 
 TICK_S = 0.1  # real seconds between two steps
+LOOK_S = 1.0  # real seconds between two looks at what the utility has set
 TELL_AGAIN_S = (5.0, 60.0, 3_600.0)  # real seconds after which unchanged states are told again: any may be lost
 _BOOT = "boot"  # name of the setting that counts the starts
 
@@ -80,8 +81,7 @@ class Clique:
         self.meters = meters  # the meters of each microgrid that it may manage
         self._own, self._listen, self._rank = settings.controller, settings.beats, file.rank
         self._boot = int(store.setting(_BOOT) or 0) + 1
-        names = {name for group in file.groups for name, order in group.orders.items() if self._own in order}
-        self._durable = {name: _kept(store, name, file.rank, is_own=name == self._own) for name in names}
+        self._durable = {name: _kept(store, name, file.rank, is_own=name == self._own) for name in file.microgrids}
         self._kept_in: object = None  # the store that has them; it changes when it was opened again
         now = self._now()
         self._groups = [self._takeover(group, now) for group in file.groups]
@@ -96,7 +96,8 @@ class Clique:
         self._managed: set[MicrogridId] = set()
         self._asked = 0
         # By managed microgrid, the states that were told last, when, and how often.
-        self._told: dict[MicrogridId, tuple[str, float, int]] = {}
+        self._told: dict[MicrogridId, tuple[Mapping[str, Any] | None, float, int]] = {}
+        self._looked = 0.0
         self.why: dict[MicrogridId, str] = {}  # why it manages what it manages, for people
 
     @classmethod
@@ -111,12 +112,11 @@ class Clique:
         file = load_cliques(settings.clique)
         if file.own != settings.controller:
             raise ConfigError(f"{settings.clique}: is of {file.own}, but this gateway is {settings.controller}'s")
-        names = {name for group in file.groups for name, order in group.orders.items() if settings.controller in order}
-        if settings.microgrid not in names:
+        if settings.microgrid not in file.microgrids:
             raise ConfigError(
                 f"{settings.clique}: has no place for {settings.microgrid}: it was revoked, or is unknown"
             )
-        return cls(settings, file, {name: registries.load(name) for name in sorted(names)}, store)
+        return cls(settings, file, {name: registries.load(name) for name in file.microgrids}, store)
 
     def _takeover(self, group: Group, now: float) -> Takeover:
         ranks = {other.name: other.rank for other in group.others} | {self._own: self._rank}
@@ -158,8 +158,8 @@ class Clique:
     def leave(self) -> None:
         """Tell the others that it stops and will be back, and close."""
         for at, group in enumerate(self._groups):
-            for effect in group.leave():
-                self._send(at, effect)
+            for beat in group.leave():
+                self._socket.send(at, beat)
         self._socket.close()
 
     def _keeps_all(self, hooks: Hooks) -> bool:
@@ -265,17 +265,20 @@ class Clique:
                 case Tell() | SendBeat():
                     if isinstance(effect, Tell) and isinstance(effect.message, Yield):
                         self._tell_states(hooks, effect.message.microgrid, (effect.to,))
-                    self._send(group, effect)
+                    self._socket.send(group, effect)
 
     def _tell_changes(self, hooks: Hooks, now: float) -> None:
         """Tell the others what the utility has set for what is managed here: when it changed, and now and then."""
+        if now - self._looked < LOOK_S:
+            return
+        self._looked = now
         for name, member in self.members.items():
             if not member.commands:
                 self._told.pop(name, None)
                 continue
             states = hooks.states(name).states
-            text, at, times = self._told.get(name, ("", now, 0))
-            times = 0 if text != states else times
+            before, at, times = self._told.get(name, (None, now, 0))
+            times = 0 if before != states else times
             if times == 0 or now - at >= TELL_AGAIN_S[min(times, len(TELL_AGAIN_S)) - 1]:
                 self._told[name] = states, now, times + 1
                 self._tell_states(hooks, name, member.post.others)
@@ -284,10 +287,6 @@ class Clique:
         states = hooks.states(microgrid)
         for other in to:
             self._socket.send(self._group_of[microgrid], Tell(other, states))
-
-    def _send(self, group: int, effect: Effect) -> None:
-        if isinstance(effect, Tell | SendBeat):
-            self._socket.send(group, effect)
 
     def _ask(self, hooks: Hooks, microgrid: MicrogridId, meters: Iterable[MeterId], about: ControllerId | None) -> None:
         """Ask meters which epoch they hold, and whether a controller still acknowledges."""
@@ -353,8 +352,7 @@ def hosted_stores(settings: GatewaySettings) -> list[Path]:
     Raises:
         ConfigError: The clique's file is missing or wrong.
     """
-    groups = () if settings.clique is None else load_cliques(settings.clique).groups
-    names = sorted({name for group in groups for name, order in group.orders.items() if settings.controller in order})
+    names = [] if settings.clique is None else load_cliques(settings.clique).microgrids
     paths = [beside(settings.store, name) for name in names if name != settings.microgrid]
     return [path for path in paths if path.exists()]
 

@@ -4,7 +4,9 @@ It keeps the time and the byte count of the LTE line, both in the store of its o
 microgrids handle an event. Topics to and from the utility name the controller, those of meters their microgrid.
 """
 
+import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.byte_count import ByteCount
@@ -173,13 +175,15 @@ class Controller:
         return self.line.look(METERS, str(byte_count.run), ByteCount(byte_count.sent, byte_count.received), now)
 
     @staticmethod
-    def _take(core: HostedMicrogrid, states: str, sent: EpochSeconds, raw: EpochSeconds) -> list[Effect[Change]]:
+    def _take(
+        core: HostedMicrogrid, states: Mapping[str, Any], sent: EpochSeconds, raw: EpochSeconds
+    ) -> list[Effect[Change]]:
         """Keep what the manager of a microgrid says that the utility has set."""
         now = core.tell(raw)
         try:
             return take(core, states, sent, now)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return core.junk(DeadLetterSource.UNKNOWN, states.encode(), Refusal.MALFORMED, now)
+        except ValueError:
+            return core.junk(DeadLetterSource.UNKNOWN, json.dumps(states).encode(), Refusal.MALFORMED, now)
 
     def _machine(self, machine: Machine, raw: EpochSeconds) -> list[Effect[Change]]:
         """Handle a reading of the machine's clocks."""

@@ -1,7 +1,8 @@
 """The events of the gateway's core: frozen values that the shell passes to ``Controller.handle``."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from commonwatt.model.byte_count import ByteCount
 from commonwatt.model.machine import Machine
@@ -41,7 +42,7 @@ class ToldStates:
     """The manager of a microgrid says what the utility has set there."""
 
     microgrid: MicrogridId
-    states: str  # as ``gateway.successor.carried`` returns it
+    states: Mapping[str, Any]  # as ``gateway.successor.carried`` returns it
     sent: EpochSeconds  # the manager's time
 
 

@@ -6,6 +6,7 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import MicrogridId
+from commonwatt.town.clique_file import beside
 from commonwatt.town.registry import RegisteredMeter, load_registry
 
 
@@ -46,8 +47,3 @@ class Registries:
     def _path(self, microgrid: MicrogridId) -> Path:
         registry = self._settings.registry
         return registry if microgrid == self._settings.microgrid else beside(registry, microgrid)
-
-
-def beside(path: Path, microgrid: MicrogridId) -> Path:
-    """Return the file of another microgrid beside the own one's, such as ``registry-r002.json``."""
-    return path.with_name(f"{path.stem}-{microgrid}{path.suffix}")

@@ -20,6 +20,7 @@ from commonwatt.runtime.ticker import Ticker
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 from commonwatt.sqlite.damage import SqliteError
+from commonwatt.town.clique_file import beside
 from commonwatt.town.registry import RegisteredMeter
 from gateway.clique import Clique, Hooks
 from gateway.collect.slot_allowance import SLOTS_A_MINUTE
@@ -36,7 +37,7 @@ from gateway.lte_watch import LineWatch
 from gateway.metrics import Figures, make_registry
 from gateway.page.site import Site
 from gateway.recent import ALARM_WINDOWS_S, Recent
-from gateway.registries import Registries, beside
+from gateway.registries import Registries
 from gateway.successor import carried
 from gateway.work import Work
 

@@ -5,56 +5,61 @@ they last as long at a clock that differs.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.now import Now
 from commonwatt.model.units import EpochSeconds
-from commonwatt.protocol.clique_messages import MOST_STATES_CHARS
+from commonwatt.protocol.clique_messages import MOST_STATES_BYTES
+from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from gateway.changes import Change, Setting
-from gateway.control.microgrid_states import ENDS, MicrogridStates, Sharing, kept_states
+from gateway.control.microgrid_states import ENDS, MicrogridStates, Sharing
 from gateway.core import HostedMicrogrid
 
-_PERIODS, _METERS = "periods", "meters"
+_STATES = TypeAdapter(MicrogridStates)
 
 
-def carried(core: HostedMicrogrid) -> str:
-    """Return the states of a microgrid as text; weights that do not fit are left out, and the utility sends them."""
+def carried(core: HostedMicrogrid) -> dict[str, Any]:
+    """Return the states of a microgrid as JSON; weights that do not fit are left out, and the utility sends them."""
     states = core.modes.states
     if states.sharing_at(core.now) is None:
         in_force = Sharing(strategy=core.modes.strategy_of_file, from_time=0)
         states = replace(states, sharing=(in_force, *states.sharing))
-    text = _text(core, states)
-    return text if len(text) <= MOST_STATES_CHARS else _text(core, replace(states, weighting=()))
+    told = _told(core, states)
+    return told if len(json.dumps(told)) <= MOST_STATES_BYTES else _told(core, replace(states, weighting=()))
 
 
-def _text(core: HostedMicrogrid, states: MicrogridStates) -> str:
-    kept = {
-        effect.change.key: effect.change.value
-        for effect in states.kept()
-        if isinstance(effect, Write) and isinstance(effect.change, Setting)
+def _told(core: HostedMicrogrid, states: MicrogridStates) -> dict[str, Any]:
+    return {
+        "states": _STATES.dump_python(states, mode="json"),
+        "periods": core.utility_commands.tuned,
+        "meters": core.modes.meters_mode.mode,
     }
-    more = {_PERIODS: core.utility_commands.tuned, _METERS: core.modes.meters_mode.mode}
-    return json.dumps(kept | more, separators=(",", ":"))
 
 
-def take(core: HostedMicrogrid, text: str, sent: EpochSeconds, now: Now) -> list[Effect[Change]]:
+def take(core: HostedMicrogrid, told: Mapping[str, Any], sent: EpochSeconds, now: Now) -> list[Effect[Change]]:
     """Keep the states that the manager told; the strategy of this controller's settings file is none of the utility's.
 
     Args:
-        text: What ``carried`` returned at the manager.
+        told: What ``carried`` returned at the manager.
         sent: The manager's time when it told them.
 
     Raises:
-        ValueError: The text is not what ``carried`` returns.
-        KeyError: Likewise.
+        ValueError: They are not what ``carried`` returns.
     """
-    told = json.loads(text)
-    states = kept_states(told.get).shift(now - sent, ENDS)
+    states = _STATES.validate_python(told.get("states")).shift(now - sent, ENDS)
+    # Judged as the command that sets them.
+    schedule = ControllerCommand(
+        id="", cmd=Action.SCHEDULE, until=0, periods=told.get("periods"), meters=told.get("meters")
+    )
     own = Sharing(strategy=core.modes.strategy_of_file, from_time=0)
     core.modes.states = replace(states, sharing=tuple(one for one in states.sharing if one != own))
-    core.utility_commands.tuned = {str(name): int(seconds) for name, seconds in told[_PERIODS].items()}
-    core.modes.meters_mode.mode = "lossless" if told[_METERS] == "lossless" else "none"
+    core.utility_commands.tuned = {str(name): seconds for name, seconds in (schedule.periods or {}).items() if seconds}
+    core.modes.meters_mode.mode = schedule.meters or "none"
     return [
         *core.modes.states.kept(),
         Write(Setting("periods", json.dumps(core.utility_commands.tuned))),

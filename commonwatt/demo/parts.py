@@ -82,7 +82,7 @@ def write_parts(data: Path, town: Town, speed: float, *, plain_text: bool) -> tu
     utility = {"database": "sqlite:///utility.db", "head_end": head_end, "gaps_s": 60, "gap_age_s": 900}
     # A visitor who tries two people has no authenticator app at hand, and no days to wait.
     utility |= {"second_factor": "optional", "second_person_wait_days": 0}
-    # The controllers take over for each other; a town of one microgrid has nobody who could.
+    # The controllers take over for each other; in a town of one microgrid there is no other one.
     orders = {name: order for name, order in orders_of(town, data).items() if len(order) > 1}
     brokers = {name: address() for name in town.microgrids}
     beats = {name: address() for name in (*town.microgrids, UTILITY)} if orders else {}

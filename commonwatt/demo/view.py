@@ -135,7 +135,7 @@ class Observer:
         return sum(taken) + sum(relayed)
 
     def manager(self, name: MicrogridId) -> MicrogridId | None:
-        """Return who manages a microgrid, as those say that answer; ``None``: nobody says so."""
+        """Return which controller says that it manages a microgrid; ``None``: none of those that answer."""
         for own in self._layout.town.microgrids:
             part = f"{own} gateway"
             takeover = {} if part in self.silent else self.seen.get(part, {}).get("takeover", {}).get("microgrids", {})

@@ -157,7 +157,7 @@ def _mark(out: Path, names: Sequence[str], change: Callable[[Device, str], Devic
     """Change devices in every devices file that contains one of them; return the changed files.
 
     Args:
-        change: Returns a changed device; it also gets the name of the file's folder, which is that of its broker.
+        change: Returns the changed device; its second argument is the broker's name, which the file's folder has.
     """
     changed = []
     for path in sorted(out.glob(f"*/{DEVICES_FILE}")):

@@ -117,7 +117,11 @@ class CliqueSocket(asyncio.DatagramProtocol):
             self._send(key, pack_beat(effect.beat, self._rank, party.microgrids, party.key))
             return
         kind = _KINDS.index(type(effect.message))
-        self._send(key, self._seals[key].seal(bytes([kind]) + effect.message.pack(), self._time()))
+        frame = self._seals[key].seal(bytes([kind]) + effect.message.pack(), self._time())
+        if len(frame) > MOST_BYTES:  # the other side would drop it
+            self.refused["too long to send"] += 1
+            return
+        self._send(key, frame)
 
     def _send(self, key: tuple[int, ControllerId], data: bytes) -> None:
         if self._transport is None or self._transport.is_closing() or key not in self._to:

@@ -5,7 +5,7 @@ acknowledgement of its own.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -65,7 +65,7 @@ class Grant(Message):
     replaces: Epoch  # the epoch that it replaces; a controller that knows a higher one refuses
 
 
-MOST_STATES_CHARS = 1_000  # so that a message fits into a datagram
+MOST_STATES_BYTES = 1_000  # of the states as JSON, so that a message fits into a datagram
 
 
 class States(Message):
@@ -73,7 +73,7 @@ class States(Message):
 
     microgrid: MicrogridId
     now: Moment  # the sender's time, beside which the ends in ``states`` stand
-    states: Annotated[str, Field(max_length=MOST_STATES_CHARS)]  # the states, as gateways keep them
+    states: dict[str, Any]  # the states, as gateways keep them; at most ``MOST_STATES_BYTES``
 
 
 CliqueMessage = Who | Known | Ask | Vote | Yield | Grant | States

@@ -3,7 +3,7 @@
 A frame is the sender's rank (2 bytes), the sender's and the receiver's boot (8 each), a number that rises (4), the
 content, and an HMAC-SHA-256 of all that under the key of the two (16). A boot is a random number of one start of one
 side. Only a frame that names the receiver's present boot is fresh, so that a recorded one opens nothing after a restart
-of either side. Whoever names another boot is answered by an empty frame, the greeting, and sends its latest again.
+of either side. A frame that names another boot is answered by an empty one, the greeting; then the sender repeats it.
 """
 
 import hmac

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from commonwatt.config.files import check_model
 from commonwatt.config.settings import MicrogridName, Settings
+from commonwatt.model.units import MicrogridId
 from commonwatt.network.addresses import Address
 from commonwatt.network.clique_socket import Party
 from commonwatt.runtime.files import read_object, write_private
@@ -47,6 +48,12 @@ class CliqueFile(Settings):
     rank: Annotated[int, Field(ge=0, lt=2**16)]  # its number; the utility's is 0
     groups: tuple[Group, ...]  # its groups
 
+    @property
+    def microgrids(self) -> list[MicrogridId]:
+        """The microgrids that a controller may manage, by name."""
+        orders = (item for group in self.groups for item in group.orders.items())
+        return sorted({name for name, order in orders if self.own in order})
+
 
 def save_cliques(path: Path, file: CliqueFile) -> None:
     """Write the file, replacing it whole; only this user can read it."""
@@ -59,9 +66,13 @@ def load_cliques(path: Path) -> CliqueFile:
     Raises:
         ConfigError: It is missing or not what ``save_cliques`` writes; names the key.
     """
-    return check_model(
-        path, CliqueFile, read_object(path, "a file of cliques", "the office writes it: commonwatt site")
-    )
+    content = read_object(path, "a file of cliques", "make it at the office with: commonwatt site init")
+    return check_model(path, CliqueFile, content)
+
+
+def beside(path: Path, microgrid: MicrogridId) -> Path:
+    """Return the file that a controller has of another microgrid beside its own one, such as ``registry-r002.json``."""
+    return path.with_name(f"{path.stem}-{microgrid}{path.suffix}")
 
 
 def parties(file: CliqueFile) -> list[Party]:

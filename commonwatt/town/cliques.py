@@ -19,7 +19,7 @@ from commonwatt.runtime.files import write_private
 from commonwatt.town.clique_file import CLIQUE_FILE, CliqueFile, Group, Other, save_cliques
 from commonwatt.town.town import Town
 
-BEATS_PORT = 8885  # where controllers and the utility receive datagrams, unless somebody says otherwise
+BEATS_PORT = 8885  # the default port of the datagrams of controllers and the utility
 
 _LIST, _SECRET, _CONTROLLERS = "cliques.json", "clique-secret", "head-end/devices.json"
 
@@ -76,7 +76,7 @@ def write_clique_files(town: Town, out: Path, addresses: Mapping[ControllerId, s
     devices = _devices(out)
     gone = {name for name, device in devices.items() if device.revoked}
     found = {name: tuple(each for each in order if each not in gone) for name, order in found.items()}
-    # Who is left alone by that still has an epoch of the clique's, and the utility.
+    # A controller without a mate keeps its epoch, and the utility.
     groups = dict.fromkeys((*exchanges(found), *(order for order in found.values() if len(order) == 1)))
     keys = _Keys(_secret(out / _SECRET), devices)
     written = []

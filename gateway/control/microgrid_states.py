@@ -9,6 +9,7 @@ from commonwatt.model.effects import Effect, Write
 from commonwatt.model.ids import MeterId
 from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import EpochSeconds
+from commonwatt.protocol.commands import Weight
 from commonwatt.protocol.controller_commands import Action, ControllerCommand, Strategy
 from gateway.changes import Change, Setting
 
@@ -33,7 +34,7 @@ class Weighting:
     """The weights of donors from a time on."""
 
     # Share of a donor's discharge relative to others, by meter; ``None``: what the settings file says.
-    weights: Mapping[MeterId, int] | None
+    weights: Mapping[MeterId, Weight] | None
     from_time: EpochSeconds  # from when, epoch seconds
 
 

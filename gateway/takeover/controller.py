@@ -57,7 +57,7 @@ class Takeover:
     def _number(self, to: ControllerId) -> int:
         return (self._first + self.signs.next(to)) % NUMBERS
 
-    def leave(self) -> list[Effect]:
+    def leave(self) -> list[SendBeat]:
         """Return the last beats before a planned stop: it will be back by itself, and is not lost meanwhile."""
         bits = self.bits(leaves=True)
         return [SendBeat(name, Beat(bits, self._number(name))) for name in (*self._peers, UTILITY)]

@@ -7,7 +7,7 @@ both ways.
 
 import heapq
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -339,7 +339,7 @@ class World:
 
     # Effects
 
-    def perform(self, name: ControllerId, effects: list[Effect]) -> None:
+    def perform(self, name: ControllerId, effects: Iterable[Effect]) -> None:
         """Do what a controller's core asks for."""
         machine = self.machines[name]
         for effect in effects:

@@ -46,7 +46,11 @@ def blackholed(folder: Path) -> Seen:
 
 
 def paused(folder: Path) -> tuple[Seen, int]:
-    """Pause a gateway; return what was seen, and how many old commands were obeyed after it went on."""
+    """Pause a gateway; return what was seen, and how many old commands were obeyed after it went on.
+
+    The minute of the pause, and the time after it in which nothing may come, are real: no virtual clock reaches a
+    stopped process, and there is no condition to wait for.
+    """
     fault = pause(utility=True, within_s=PAUSE_S)
     with Town(folder) as town:
         town.start_all(utility=True)

@@ -1,7 +1,7 @@
 """``commonwatt utility``: register a town, run the service, print data; more in ``commands``, ``views``, ``upkeep``."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
@@ -14,15 +14,16 @@ from commonwatt.codec import dumps
 from commonwatt.config.database_url import database_fault
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.ids import MeterId
 from commonwatt.model.times import LOCAL_FORMS
-from commonwatt.model.units import MAX_EPOCH, QUARTER_S
+from commonwatt.model.units import MAX_EPOCH, QUARTER_S, AccountNumber
 from commonwatt.model.words import counted
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import wall_clock
 from commonwatt.runtime.service import flowing, run_service
 from commonwatt.town.cliques import BEATS_PORT, write_clique_files
 from commonwatt.town.loading import load_town
-from commonwatt.town.town import Microgrid
+from commonwatt.town.town import Microgrid, Town
 from utility.assembly import break_glass
 from utility.assembly import upkeep as cli_upkeep
 from utility.control.cli import gateway_commands
@@ -136,12 +137,18 @@ def register(
             accounts = accounts_at(connection, now) if out is not None else None
         told.append(f", of them new: {added.new_controllers} and {added.new_meters}")
     if out is not None:
-        told.append(f"; {counted(enrol(loaded, out, _track, accounts), 'new token')} in {out}")
-        if beats is not None:
-            addresses = {name: f"{one.address}:{BEATS_PORT}" for name, one in loaded.microgrids.items()}
-            written = write_clique_files(loaded, out, addresses | {UTILITY: beats})
-            told.append(f"; {counted(len(written), 'clique file')}")
+        told += _written(loaded, out, accounts, beats)
     typer.echo("".join(told))
+
+
+def _written(town: Town, out: Path, accounts: Mapping[MeterId, AccountNumber] | None, beats: str | None) -> list[str]:
+    """Write the files of a town; return what was made, for people."""
+    told = [f"; {counted(enrol(town, out, _track, accounts), 'new token')} in {out}"]
+    if beats is not None:
+        addresses = {name: f"{one.address}:{BEATS_PORT}" for name, one in town.microgrids.items()}
+        written = write_clique_files(town, out, addresses | {UTILITY: beats})
+        told.append(f"; {counted(len(written), 'clique file')}")
+    return told
 
 
 @app.command()

@@ -14,7 +14,6 @@ from anyio.to_thread import current_default_thread_limiter
 from commonwatt.config.utility import FIRST_LOGIN, UtilitySettings
 from commonwatt.identity.local_key import local_key
 from commonwatt.model.effects import Publish
-from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.now import Trust
 from commonwatt.network.addresses import split_address
 from commonwatt.network.liveness import Liveness
@@ -174,8 +173,6 @@ class Service:
         """Return what grants microgrids to controllers; ``None``: no file names any."""
         if self._settings.cliques is None:
             return None
-        if self._settings.beats is None:
-            raise ConfigError("utility: cliques: needs beats, the address at which the controllers' datagrams come")
         # An SQLite file has one writer at a time.
         write = self._ingest.in_thread if self._database.has_one_writer else asyncio.to_thread
         job = GrantsJob.load(self._settings.cliques, self._database, self._clock, write=write, time=time.monotonic)

@@ -8,10 +8,9 @@ from commonwatt.model.now import Trust
 from commonwatt.model.records import State
 from commonwatt.model.units import ControllerId, EpochSeconds
 from commonwatt.protocol.heartbeats import Heartbeat
+from utility.alarms.conditions import LATE_S, UNMANAGED_S
 
-LATE_S = 150  # seconds without a message after which a gateway is late: two heartbeats are missing
 SILENT_S = 300  # seconds without a message after which it is an alarm, as in the rule ``CommonwattGatewaySilent``
-UNMANAGED_S = 60  # seconds without a manager after which it is an alarm, as in the rule ``CommonwattUnmanaged``
 BACKLOG_LATE_S = 1_800  # age of the oldest waiting reading from which on a microgrid is late
 BACKLOG_OLD_S = 86_400  # the same for an alarm, as in the rule ``CommonwattBacklogOld``
 

@@ -26,16 +26,6 @@ class GroupSpec:
     ranks: Mapping[ControllerId, int]  # the ranks of its controllers
 
 
-@dataclass(frozen=True, kw_only=True)
-class Managed:
-    """Who manages a microgrid."""
-
-    controller: ControllerId | None  # the manager; ``None``: no one that the utility knows
-    epoch: Epoch  # its epoch; (0, 0): there is none
-    is_heard: bool  # whether the manager gives signs and says that it can command it
-    lost_s: float  # for how many seconds no controller that can command it was heard; 0: one is
-
-
 @dataclass(frozen=True)
 class Out:
     """Something to do, of one group."""
@@ -81,17 +71,6 @@ class Groups:
     def orders(self) -> dict[MicrogridId, tuple[ControllerId, ...]]:
         """Who may manage each microgrid, the first one first."""
         return {microgrid: order for spec in self._specs for microgrid, order in spec.orders.items()}
-
-    def managed(self, microgrid: MicrogridId, now: float) -> Managed:
-        """Return who manages a microgrid."""
-        holder = self._holder(microgrid)
-        since = self._unmanaged.get(microgrid)
-        return Managed(
-            controller=holder,
-            epoch=self._before[microgrid].adopted,
-            is_heard=not self._is_unmanaged(microgrid, now),
-            lost_s=0.0 if since is None else now - since,
-        )
 
     def unmanaged(self, now: float) -> dict[MicrogridId, float]:
         """Return for how many seconds no controller that can command a microgrid was heard, of those without one."""

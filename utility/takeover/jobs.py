@@ -23,7 +23,7 @@ from commonwatt.town.clique_file import CliqueFile, Group, load_cliques, parties
 from utility.database.base import SQLAlchemyError, SqliteError
 from utility.database.database import Database
 from utility.takeover.grants import Granted
-from utility.takeover.groups import Groups, GroupSpec, Managed, Out, Outcome
+from utility.takeover.groups import Groups, GroupSpec, Out, Outcome
 from utility.takeover.history import Handover
 from utility.takeover.store import keep_orders, load_granted, registered, save
 from utility.webkit.services import Api
@@ -120,10 +120,6 @@ class GrantsJob:
     def deposed(self, sender: ControllerId, microgrid: MicrogridId, epoch: Epoch) -> None:
         """Take in that a controller was deposed; see ``Groups.adopt``."""
         self._do([self.groups.adopt(sender, microgrid, epoch, self._time())])
-
-    def managed(self, microgrid: MicrogridId) -> Managed:
-        """Return who manages a microgrid."""
-        return self.groups.managed(microgrid, self._time())
 
     def unmanaged(self) -> dict[MicrogridId, float]:
         """Return the microgrids without a manager that is heard; see ``Groups.unmanaged``."""

@@ -7,7 +7,7 @@ import time
 from commonwatt.cliques.signs import Beat, Bits
 from commonwatt.model.units import ControllerId
 from commonwatt.network.clique_socket import CliqueSocket, Party
-from commonwatt.protocol.clique_messages import CliqueMessage, SendBeat, Tell, Who
+from commonwatt.protocol.clique_messages import CliqueMessage, SendBeat, States, Tell, Who
 from harness.network.waiting import become, free_port
 
 GRIDS = ("r001", "r002", "r003")
@@ -71,6 +71,18 @@ def test_datagrams_of_strangers_are_counted_and_dropped() -> None:
                 stranger.sendto(junk, ("127.0.0.1", other.port))
         await become(lambda: other.socket.refused["of a stranger"] == 5)
         assert (other.beats, other.messages) == ([], [])
+        one.socket.close()
+        other.socket.close()
+
+    asyncio.run(play())
+
+
+def test_a_message_that_the_other_side_would_drop_is_counted_and_not_sent() -> None:
+    async def play() -> None:
+        one, other = ends((b"k" * 32, b"k" * 32))
+        await opened(one, other)
+        one.socket.send(0, Tell("r002", States(microgrid="r001", now=1, states={"x": "y" * 1_200})))
+        assert (one.socket.refused, one.socket.byte_count.sent) == ({"too long to send": 1}, 0)
         one.socket.close()
         other.socket.close()
 

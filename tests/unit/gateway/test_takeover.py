@@ -11,12 +11,13 @@ from commonwatt.cliques.signs import Signs
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Publish
 from commonwatt.model.now import Now, Trust
-from commonwatt.protocol.clique_messages import MOST_STATES_CHARS, States
+from commonwatt.protocol.clique_messages import MOST_STATES_BYTES, States
 from commonwatt.protocol.commands import Outcome
 from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import Refusal
+from commonwatt.protocol.sealed import MOST_BYTES, Sealing
 from commonwatt.protocol.topics import UTILITY
 from gateway.control.epochs import GrantedEpochs
 from gateway.controller import HEARTBEAT, Controller
@@ -217,22 +218,56 @@ def test_the_strategy_of_the_managers_file_holds_at_its_successor_and_is_its_own
 def test_states_that_do_not_fit_go_without_weights(world: Cliqued) -> None:
     world.confirmed()
     world.command(id="1", cmd="sharing", weights={str(n): 1000 for n in range(10_001, 10_300)}, strategy="aces")
-    text = carried(world.core)
-    assert len(text) <= MOST_STATES_CHARS
-    take(world.core, text, 0, Now(0, Trust.NETWORK))
+    told = carried(world.core)
+    assert len(json.dumps(told)) <= MOST_STATES_BYTES
+    take(world.core, told, 0, Now(0, Trust.NETWORK))
     assert world.core.modes.states.weights_at(Now(0, Trust.NETWORK)) is None
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"microgrid_states": "x"}', '{"periods": 1, "meters": "x"}'])
-def test_states_that_can_not_be_read_are_kept_for_inspection_and_change_nothing(world: Cliqued, text: str) -> None:
-    before = world.core.modes.states
-    world.handle(ToldStates("r001", text, world.now))
-    assert world.core.modes.states == before
-    assert [letter.content for _, letter in world.store.unsent_dead_letters(9)] == [text.encode()]
+def test_the_largest_states_fit_into_a_datagram(world: Cliqued) -> None:
+    world.confirmed()
+    for n in range(8):
+        fields = {
+            "strategy": "rangers",
+            "from_time": world.now + 86_400 * n,
+            "weights": {str(m): 999 for m in range(9)},
+        }
+        world.command(id=f"s{n}", cmd="sharing", **fields)
+    world.command(id="1", cmd="supply", supply="CRITICAL", import_limit_w=10**9, for_s=2**30)
+    message = States(microgrid="r001", now=2**32 - 1, states=carried(world.core))
+    frame = Sealing(1, bytes(32)).seal(b"\x06" + message.pack(), 0)
+    assert len(frame) <= MOST_BYTES
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"states": None},
+        {"states": {"supply": "x"}},
+        {"states": {"reduce_until": "soon"}},
+        {"states": {"sharing": [{"strategy": "mine", "from_time": 0}]}},
+        {"states": {"weighting": [{"weights": {"1": 0}, "from_time": 0}]}},
+        {"periods": {"relay_s": 0}},
+        {"periods": {"explode_s": 60}},
+        {"periods": 1},
+        {"meters": "lossy"},
+    ],
+    ids=str,
+)
+def test_states_that_can_not_be_meant_are_kept_for_inspection_and_change_nothing(
+    world: Cliqued, changed: dict[str, object]
+) -> None:
+    world.command(id="1", cmd="schedule", periods={"relay_s": 300}, meters="lossless")
+    before = world.core.modes.states, dict(world.core.utility_commands.tuned), world.core.modes.meters_mode.mode
+    told = carried(world.core) | changed
+    world.handle(ToldStates("r001", told, world.now))
+    after = world.core.modes.states, world.core.utility_commands.tuned, world.core.modes.meters_mode.mode
+    assert after == before
+    assert [json.loads(letter.content) for _, letter in world.store.unsent_dead_letters(9)] == [told]
 
 
 def test_only_the_manager_says_what_the_utility_has_set(world: Cliqued) -> None:
-    said = States(microgrid="r001", now=5, states="{}")
+    said = States(microgrid="r001", now=5, states={})
     world.confirmed()
     assert world.member.handle("r002", said, 1) == [], "it manages itself"
     for meter in (1, 2):

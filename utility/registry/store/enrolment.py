@@ -28,6 +28,7 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.units import AccountNumber, ControllerId, MicrogridId
 from commonwatt.protocol.topics import PLANT, UTILITY
 from commonwatt.runtime.service import only_one
+from commonwatt.town.clique_file import beside
 from commonwatt.town.cliques import orders_of, served
 from commonwatt.town.registry import load_registry, registry_of, save_registry
 from commonwatt.town.town import Microgrid, Town
@@ -131,9 +132,10 @@ def _enrol(
         ]
         folder = _folder(out / microgrid.id)
         gateways[microgrid.id], new = _enrol_microgrid(microgrid, folder, foreign, mates)
-        for name in (microgrid.id, *mates):
-            mark = "" if name == microgrid.id else f"-{name}"
-            save_registry(folder / f"registry{mark}.json", registries[name])
+        own = folder / "registry.json"
+        save_registry(own, registries[microgrid.id])
+        for mate in mates:
+            save_registry(beside(own, mate), registries[mate])
         made += new
     for secrets in meters_of.values():
         secrets.save()

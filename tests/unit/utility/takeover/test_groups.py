@@ -80,8 +80,8 @@ class Town:
         self.do(self.groups.message(0, name, known, self.now))
 
     def says(self, grid: str) -> tuple[str | None, bool]:
-        found = self.groups.managed(grid, self.now)
-        return found.controller, found.is_heard
+        manager, _ = self.groups.managers().get(grid, (None, (0, 0)))
+        return manager, grid not in self.groups.unmanaged(self.now)
 
     def claims(self, name: str, grid: str, counter: int) -> None:
         """Let a controller manage under an epoch that the utility did not grant."""
@@ -172,11 +172,11 @@ def test_a_microgrid_that_nobody_manages_is_counted_from_the_loss() -> None:
     for one in town.controllers.values():
         one.alive = False
     town.run(70)
-    assert 60 < town.groups.managed("r001", town.now).lost_s < 70
+    assert 60 < town.groups.unmanaged(town.now)["r001"] < 70
     for one in town.controllers.values():
         one.alive = True
     town.run(100)
-    assert town.groups.managed("r001", town.now).lost_s == 0
+    assert "r001" not in town.groups.unmanaged(town.now)
 
 
 def heard(town: Town, name: str, manages: dict[str, tuple[int, int]] | None, seconds: int) -> None:

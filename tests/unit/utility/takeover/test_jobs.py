@@ -111,7 +111,7 @@ def test_a_grant_is_committed_before_it_is_sent_and_its_reason_is_kept(database:
         epoch = (2, 2)
         running.job._message(0, "r002", Known(microgrid="r001", highest=epoch, manages=True))
         await running.run(1)
-        assert running.job.managed("r001").controller == "r002"
+        assert running.job.groups.managers()["r001"] == ("r002", epoch)
 
     asyncio.run(scenario())
     with database.reads.begin() as connection:
