@@ -369,7 +369,12 @@ class Manager:
                 continue
             if not view.answered and (view.asked is None or now - view.asked >= INITIALIZE_AGAIN_S):
                 view.asked = now
-                effects.append(self.command(meter, "stop" if meter in self.stopped else "initialize"))
+                stops = meter in self.stopped
+                effects.append(
+                    self.command(meter, "stop")
+                    if stops
+                    else self.command(meter, "initialize", brokers=self.epochs.brokers)
+                )
         for key, desired in self._desired.items():
             ended = desired.until is not None and desired.until <= now
             sent, times = self._sent.get(key, (0, 0))
