@@ -56,13 +56,6 @@ class Epochs:
         self.fenced.pop(meter, None)
         return self.above(meter, highest)
 
-    def begin(self, counter: int) -> list[Effect[Change]]:
-        """Command from a counter on, if it is higher; the change is durable before the next command."""
-        if counter <= self.own[0]:
-            return []
-        self.own = (counter, self.own[1])
-        return [Write(Setting("epoch", f"{self.own[0]},{self.own[1]}"))]
-
     def above(self, meter: MeterId, epoch: Epoch) -> list[Effect[Change]]:
         """Command a meter one counter above an epoch from now on; the change is durable before the next command."""
         raised = self._raised[meter] = (epoch[0] + 1, self.own[1])
@@ -117,11 +110,6 @@ class GrantedEpochs:
             self.fenced[meter] = highest
         else:
             self.fenced.pop(meter, None)
-        return []
-
-    def begin(self, counter: int) -> list[Effect[Change]]:
-        """Do nothing: only a grant begins an epoch."""
-        del counter
         return []
 
     def above(self, meter: MeterId, epoch: Epoch) -> list[Effect[Change]]:

@@ -180,11 +180,6 @@ class Manager:
             effects += self._set(replace(desired, epoch=self.epochs.of(meter), seq=1, confirmed=ended))
         return effects
 
-    def begin_term(self, counter: int, now: Now) -> list[Effect[Change]]:
-        """Command all meters from an epoch's counter on; a lower counter than the present one changes nothing."""
-        effects = self.epochs.begin(counter)
-        return effects + [e for meter in self.meters for e in self._order_again(meter, now)] if effects else []
-
     def begin(self, now: Now) -> list[Effect[Change]]:
         """Begin under a new grant: what the meters hold is the truth, and what was once desired here is forgotten."""
         self._desired, self._sent = {}, {}
