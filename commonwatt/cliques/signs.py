@@ -164,10 +164,10 @@ class Signs:
         return is_due
 
     def probe_is_due(self, name: ControllerId, now: float) -> bool:
-        """Return whether a probe is to be sent now, since the sign is late, and note it."""
+        """Return whether a probe is due, since the sign is late, and note it; what is lost gets beats alone."""
         line = self.lines[name]
         every_s = PROBE_S / PROBES if line.probes < PROBES else PROBE_S
-        is_wanted = line.suspect(now) or now < line.wanted_until
+        is_wanted = (line.suspect(now) and not line.lost(now)) or now < line.wanted_until
         is_due = is_wanted and (line.probes == 0 or now - line.probed >= every_s)
         if is_due:
             line.probes += 1

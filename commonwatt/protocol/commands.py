@@ -49,9 +49,8 @@ Name = Literal[
     "reduce_power_on",
     "reduce_power_off",
     "limit_import",
-    "brokers",
 ]
-"""The specification's commands, ``limit_import`` (A2) and ``brokers``; ``acknowledge`` is ``meter_messages.PutAck``."""
+"""The specification's commands, and ``limit_import`` (A2); ``acknowledge`` is ``meter_messages.PutAck``."""
 
 NO_LIMIT = "none"  # the import limit of a meter without one; any other value is a number of watts, as text
 
@@ -108,7 +107,7 @@ class Command(Message):
     time: Moment | None = None  # the issuer's time, for ``put``
     trust: Annotated[int, Field(ge=0, le=3)] | None = None  # how far that time can be trusted, 0 to 3
 
-    # The order of brokers for data (brokers); empty: as installed.
+    # The order of brokers for data (initialize); empty: as installed, absent: as before.
     brokers: Annotated[tuple[Annotated[str, Field(max_length=32)], ...], Field(max_length=8)] | None = None
 
     @model_validator(mode="after")

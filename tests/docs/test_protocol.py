@@ -221,7 +221,7 @@ MODELS: dict[str, type[Message]] = {
     "outcome": Outcome,
     "boundary-outcome": Outcome,
     "question": Command,
-    "brokers-command": Command,
+    "initialize-with-brokers": Command,
     "answer": Outcome,
     "controller-command": ControllerCommand,
     "controller-outcome": ControllerOutcome,

@@ -9,9 +9,10 @@ import pytest
 
 from commonwatt.cliques.signs import Signs
 from commonwatt.config.settings import GatewaySettings
+from commonwatt.device.delivery import RETRY_S
 from commonwatt.model.effects import Publish
 from commonwatt.model.now import Now, Trust
-from commonwatt.protocol.clique_messages import MOST_STATES_BYTES, States
+from commonwatt.protocol.clique_messages import MOST_STATES_BYTES, Grant, States
 from commonwatt.protocol.commands import Outcome
 from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.heartbeats import Heartbeat
@@ -19,6 +20,7 @@ from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import Refusal
 from commonwatt.protocol.sealed import MOST_BYTES, Sealing
 from commonwatt.protocol.topics import UTILITY
+from gateway.collect.departures import SILENT_S
 from gateway.control.epochs import GrantedEpochs
 from gateway.controller import HEARTBEAT, Controller
 from gateway.core import RETRY
@@ -72,14 +74,39 @@ def test_nothing_is_commanded_before_the_epoch_is_confirmed(world: Cliqued) -> N
     assert len(sent) == len(world.meters)
 
 
-def test_a_deposed_gateway_commands_nothing_and_still_takes_records(world: Cliqued) -> None:
+def deposed(world: Cliqued) -> None:
     world.confirmed()
     for meter in (1, 2):
         world.member.meter_said(meter, (5, 2), 0)
+
+
+def test_a_deposed_gateway_commands_nothing_and_still_takes_records(world: Cliqued) -> None:
+    deposed(world)
     for job in (RETRY, "levels_s", "collect_s"):
         assert commands(world.tick(job)) == []
     assert world.introduce(1, epoch=(5, 2)) == []
+    with pytest.raises(StopIteration):
+        world.put(1, 1, readings(1, 1, 3))
+    world.now += SILENT_S
     assert world.put(1, 1, readings(1, 1, 3)).status is Refusal.NONE
+
+
+def test_a_deposed_gateway_answers_no_put_for_so_long_that_each_meter_leaves_it(world: Cliqued) -> None:
+    deposed(world)
+    world.now += 3_600
+    with pytest.raises(StopIteration):
+        world.put(2, 1, readings(2, 1, 3))
+    assert RETRY_S[0] + RETRY_S[1] + 15 < SILENT_S, "two misses, and a slot"
+    world.member.handle(UTILITY, Grant(microgrid="r001", epoch=(6, 1), replaces=(5, 2)), 0)
+    assert world.put(2, 1, readings(2, 1, 3)).status is Refusal.NONE, "it manages again"
+
+
+def test_the_manager_names_the_order_of_brokers(world: Cliqued) -> None:
+    world.confirmed()
+    assert {one.brokers for one in commands(world.tick(RETRY))} == {()}, "as installed"
+    post = Post(microgrid="r001", own="r002", order=ORDER, ranks=RANKS, meters=3)
+    epochs = GrantedEpochs(Member(post, Kept((1, 2), (1, 2)), Signs(("r001", "r003", UTILITY), 0), 0, 1))
+    assert epochs.brokers == ("r002", "r003", "r001")
 
 
 def test_one_meter_that_claims_a_higher_epoch_is_left_alone_and_no_other(world: Cliqued) -> None:
