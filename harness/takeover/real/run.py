@@ -29,6 +29,7 @@ ALL_METERS_S = 180.0  # seconds after the first meter within which the last one 
 HOME_S = 150.0  # seconds within which all is as before the fault
 TOGETHER_S = 15.0  # most seconds in which meters obey two
 HANDOVERS = 3  # most handovers of a microgrid after a fault
+_WRONG = ("conflicting", "unmade", "difference", "beyond_bound")  # what an audit counts besides what is missing
 STEADY_S = 10.0  # seconds of calm at the end, in which nobody is refused
 
 
@@ -81,7 +82,9 @@ def look(town: Town, fault: Fault, *, home: bool, all_meters: bool = True) -> Se
     home_s = _come_home(town, fault, lost, broken) if home else None
     commanded = town.commanded()
     old = old_commands(commanded)
-    double_s = together_s(commanded)
+    # Boundary meters have their controller alone: an older release that was replaced commands them on.
+    inside = set(town.meters())
+    double_s = together_s([one for one in commanded if one.meter in inside])
     broken += _handed_over(town.commanded(lost), fault)
     broken += [f"I-a: {old[1]} old commands were obeyed"] if old[1] else []
     broken += [f"I-b: {words}" for words in granted_twice(commanded)]
@@ -146,5 +149,8 @@ def _come_home(town: Town, fault: Fault, lost: float, broken: list[str]) -> floa
     broken += [f"I-e: {count} commands of the manager in force were refused"] if count else []
     if UTILITY in town.processes:
         audit = audited(town.folder)
-        broken += [] if audit.good else [f"I-f: {audit.total('missing')} slots are missing, or others are wrong"]
+        wrong = {name: audit.total(name) for name in _WRONG} | {"different events": audit.events_different}
+        missing = {"missing": audit.total("missing"), "missing events": audit.events_missing}
+        wrong |= {} if fault.loses else missing
+        broken += [f"I-f: the audit finds {wrong}"] if any(wrong.values()) else []
     return home_s
