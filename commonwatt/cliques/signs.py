@@ -90,6 +90,10 @@ class Line:
         """Return whether it gave signs, and is not lost."""
         return self.since is not None and not self.lost(now)
 
+    def is_stranger(self, now: float) -> bool:
+        """Return whether it never gave a sign, though it is watched for a minute: it may be of an earlier release."""
+        return self.since is None and now - self.heard > KNOWN_AFTER_S
+
     def fails(self, microgrid: MicrogridId, now: float) -> bool:
         """Return whether it can't command a microgrid: it is lost, or has said so for ``UNABLE_S``."""
         return self.lost(now) or now - self.unable.get(microgrid, now) > UNABLE_S

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import Log
-from commonwatt.protocol.commands import Epoch
+from commonwatt.protocol.commands import ALONE, Epoch
 
 IN_USE = 3  # so many brokers of the present order carry data
 MISSED = 2  # missed acknowledgements of one log after which data goes to the next broker
@@ -94,7 +94,7 @@ class Brokers:
         rank = self._installed[via].rank
         if via not in self.clique:
             return f"commands from {via} are not obeyed"
-        if epoch is None or rank in (None, epoch[1]):
+        if epoch is None or rank in (None, epoch[1]) or (via == self._home and epoch[1] == ALONE):
             return None
         return f"commands from {via} are of rank {rank}, not {epoch[1]}"
 

@@ -15,6 +15,7 @@ from commonwatt.protocol.json_messages import Id64, Message, Moment, Natural
 
 # (counter, rank) of the commanding manager; compared as a pair.
 Epoch = tuple[Annotated[int, Field(ge=0, lt=2**32)], Annotated[int, Field(ge=0, lt=2**16)]]
+ALONE = 0  # the rank of a controller without a clique, such as one of an earlier release; it has its own microgrid
 EPOCH_STEP = 65_536  # the largest step of an epoch's counter that a meter takes
 MAX_SEQUENCE = 2**53  # the highest sequence number of a command; a meter refuses it, since no higher one could follow
 

@@ -136,6 +136,12 @@ def test_commands_are_obeyed_from_the_clique_under_the_rank_of_each_broker() -> 
     assert brokers().why_not("r003", (9, 3)) is None, "without a clique, from all"
 
 
+def test_a_controller_of_an_earlier_release_commands_its_own_meters_alone() -> None:
+    it = brokers()
+    assert it.why_not("r001", (1, 0)) is None
+    assert it.why_not("r002", (1, 0)) == "commands from r002 are of rank 2, not 0"
+
+
 @pytest.mark.parametrize(("clique", "warm"), [((), {"r003"}), (("r001", "r002"), set()), (("r001", "r003"), {"r003"})])
 def test_a_warm_session_is_held_at_brokers_of_the_clique(clique: tuple[str, ...], warm: set[str]) -> None:
     assert brokers(clique=clique).sessions == {"r001"} | warm
