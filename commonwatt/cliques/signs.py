@@ -90,6 +90,10 @@ class Line:
         """Return whether it gave signs, and is not lost."""
         return self.since is not None and not self.lost(now)
 
+    def is_stranger(self, now: float) -> bool:
+        """Return whether it never gave a sign, though it is watched for a minute: it may be of an earlier release."""
+        return self.since is None and now - self.heard > KNOWN_AFTER_S
+
     def fails(self, microgrid: MicrogridId, now: float) -> bool:
         """Return whether it can't command a microgrid: it is lost, or has said so for ``UNABLE_S``."""
         return self.lost(now) or now - self.unable.get(microgrid, now) > UNABLE_S
@@ -160,10 +164,10 @@ class Signs:
         return is_due
 
     def probe_is_due(self, name: ControllerId, now: float) -> bool:
-        """Return whether a probe is to be sent now, since the sign is late, and note it."""
+        """Return whether a probe is due, since the sign is late, and note it; what is lost gets beats alone."""
         line = self.lines[name]
         every_s = PROBE_S / PROBES if line.probes < PROBES else PROBE_S
-        is_wanted = line.suspect(now) or now < line.wanted_until
+        is_wanted = (line.suspect(now) and not line.lost(now)) or now < line.wanted_until
         is_due = is_wanted and (line.probes == 0 or now - line.probed >= every_s)
         if is_due:
             line.probes += 1

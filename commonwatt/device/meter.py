@@ -59,8 +59,7 @@ class Meter:
         self._limits = limits
         self._tally = tally
         self._deliveries = {Log.HISTORY: Delivery(self.history, tally), Log.EVENT: Delivery(self.events, tally)}
-        # Its brokers, each named by its controller, and those about whose controllers it can be asked.
-        self.brokers = self.clique = frozenset({description.microgrid})
+        self.clique = frozenset({description.microgrid})  # the controllers about which it can be asked
         self._questions = Questions()
         self._written: MeterState | None = None
         self._put_at: float | None = None
@@ -257,7 +256,7 @@ class Meter:
             return self.answer(command, Verdict("refused", "no key of an authority is installed"), now)
         verdict = self.desired_states.judge(command, self.time(now))
         if verdict == DONE:
-            verdict = possible(command, self.description, self.state, self.brokers)
+            verdict = possible(command, self.description, self.state)
         if verdict != DONE:
             return [self._outcome(command, verdict, now)]
         effects = self._obey(command, now)

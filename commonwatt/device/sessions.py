@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from commonwatt.device.brokers import Brokers
 from commonwatt.device.changes import BrokerOrder, KeptRevoked
-from commonwatt.device.desired_states import DONE, Verdict, possible
+from commonwatt.device.desired_states import DONE, Verdict
 from commonwatt.device.meter import Effects, Meter
 from commonwatt.device.questions import ANSWER_S
 from commonwatt.model.effects import Publish, Write
@@ -45,7 +45,7 @@ class Sessions:
         self.meter = meter  # the meter
         self.brokers = brokers  # its brokers
         self._is_signed = is_signed
-        meter.brokers, meter.clique = brokers.installed, brokers.clique
+        meter.clique = brokers.clique
 
     @property
     def wake_at(self) -> float | None:
@@ -64,7 +64,7 @@ class Sessions:
         """Handle a message, or the begin or end of a session."""
         via = arrived.via
         if arrived.leaf == LOST:
-            self.brokers.lost(via)
+            self.brokers.lost(via, now)
             return []
         if via in self.brokers.revoked.ranks:
             return []
@@ -94,12 +94,8 @@ class Sessions:
             return self.meter.answer(command, Verdict("refused", why_not), now)
         if is_question and command.about in self.brokers.clique:
             self.brokers.dial(command.about, now + ANSWER_S)
-        order = self._order(command, now)
-        effects = obeyed(arrived.leaf, arrived.payload, now, arrived.via)
-        if order is None:
-            return effects
-        again = self.meter.send_again(now) if self.brokers.set_order(order, now) else []
-        return [Write(BrokerOrder(self.meter.description.id, order)), *effects, *again]
+        order = self._ordered(command, now)
+        return [*order, *obeyed(arrived.leaf, arrived.payload, now, arrived.via)]
 
     def _leave(self, arrived: Arrived, command: Command, now: float) -> Effects:
         """Keep a signed list of revoked controllers that is newer than the kept one, and leave their brokers."""
@@ -118,13 +114,15 @@ class Sessions:
         kept = Write(KeptRevoked(self.meter.description.id, listed))
         return [kept, *again, *self.meter.answer(command, DONE, now)]
 
-    def _order(self, command: Command, now: float) -> tuple[str, ...] | None:
-        """Return the order of brokers of a command that the meter obeys; ``None``: it has none."""
-        meter = self.meter
-        if command.cmd != "brokers" or meter.desired_states.judge(command, meter.time(now)) != DONE:
-            return None
-        is_possible = possible(command, meter.description, meter.state, meter.brokers) == DONE
-        return command.brokers if is_possible else None
+    def _ordered(self, command: Command, now: float) -> Effects:
+        """Use the order of brokers of an ``initialize`` that the meter obeys."""
+        is_obeyed = self.meter.desired_states.judge(command, self.meter.time(now)) == DONE
+        if command.cmd != "initialize" or command.brokers is None or not is_obeyed:
+            return []
+        before = self.brokers.order
+        again = self.meter.send_again(now) if self.brokers.set_order(command.brokers, now) else []
+        is_same = self.brokers.order == before
+        return [] if is_same else [Write(BrokerOrder(self.meter.description.id, command.brokers)), *again]
 
     def routed(self, effects: Effects, via: str = "") -> Effects:
         """Send data to the broker of data, and an answer to the broker from which the command came."""

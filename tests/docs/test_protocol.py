@@ -224,7 +224,7 @@ MODELS: dict[str, type[Message]] = {
     "outcome": Outcome,
     "boundary-outcome": Outcome,
     "question": Command,
-    "brokers-command": Command,
+    "initialize-with-brokers": Command,
     "revoked-command": Command,
     "answer": Outcome,
     "controller-command": ControllerCommand,

@@ -1,6 +1,8 @@
 """Takeover in a world of one clique: who manages a microgrid after each fault, how soon, and never two at once."""
 
+from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from itertools import combinations, permutations
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from commonwatt.cliques.formation import manager
 from commonwatt.device.epoch_guard import RAISES
 from commonwatt.protocol.clique_messages import Ask, Grant
+from commonwatt.protocol.commands import ALONE
 from commonwatt.protocol.topics import UTILITY
 from gateway.takeover.states import TRANSITIONS
 from harness.takeover.campaign import Campaign, Watch
@@ -157,6 +160,31 @@ def test_a_line_that_works_one_way_leaves_a_manager(source: str, to: str) -> Non
     world.run(120)
     assert None not in managers(world).values()
     ended(world, watch)
+
+
+def test_an_older_release_keeps_its_microgrid_until_its_meters_have_no_answer_of_it() -> None:
+    world, questions = World(1, has_utility=False), Counter[str]()
+    world.kill("r001")
+    for n in range(METERS):
+        world.meters["r001", n].guard.take((1, ALONE), 0.0)
+    acknowledges, ask = world.acknowledges, world._ask_meters
+    world.acknowledges = lambda name, grid: name == "r001" or acknowledges(name, grid)  # type: ignore[method-assign]
+
+    def asks(name: str, grid: str, about: str | None, count: int) -> None:
+        questions[grid] += count
+        ask(name, grid, about, count)
+
+    world._ask_meters = asks  # type: ignore[method-assign]
+    world.run(3_600)
+    assert managers(world) == {"r001": None, "r002": "r002", "r003": "r003"}
+    assert not taken_over(world, "r001", "r002")
+    assert questions["r001"] < 1_000, "each costs bytes on the meter's line"
+    world.acknowledges = acknowledges  # type: ignore[method-assign]
+    world.run(60)
+    assert world.managed("r001") == "r002"
+    world.start("r001")
+    world.run(90)
+    assert world.managed("r001") == "r001", "it was upgraded"
 
 
 @BOTH
@@ -350,18 +378,19 @@ def test_a_counter_of_the_clique_that_two_meters_invent_deposes_nobody() -> None
 
 
 def test_a_counter_that_meters_invent_does_not_lift_the_next_claim_out_of_reach() -> None:
-    world, watch = begun(has_utility=False)
-    for n in range(3):
-        world.meters["r001", n].says = (2**31 + n, RANKS["r001"])
-    world.kill("r001")
-    world.kill("r003")
-    watch.changed = world.now
-    world.run(30)
-    assert world.managed("r001") == "r002"
-    assert max(epoch[0] for grid, epoch in world.grants if grid == "r001") < 1_000
-    for n in range(3):
-        world.meters["r001", n].says = None
-    ended(world, watch)
+    for seed in range(1, 4):  # which meters are asked differs
+        world, watch = begun(seed, has_utility=False)
+        for n in range(3):
+            world.meters["r001", n].says = (2**31 + n, RANKS["r001"])
+        world.kill("r001")
+        world.kill("r003")
+        watch.changed = world.now
+        world.run(30)
+        assert world.managed("r001") == "r002"
+        assert max(epoch[0] for grid, epoch in world.grants if grid == "r001") < 1_000
+        for n in range(3):
+            world.meters["r001", n].says = None
+        ended(world, watch)
 
 
 def test_a_third_member_that_never_heard_the_manager_has_not_seen_its_loss() -> None:
@@ -397,6 +426,9 @@ FOUND_BY: dict[str, Callable[[], None]] = {
     "a vote without a sign": test_a_third_member_that_never_heard_the_manager_has_not_seen_its_loss,
     "a voter that confirms whom it voted against": test_who_voted_that_a_manager_is_lost_does_not_confirm_it,
     "the same claim after a lost store": test_a_grant_that_nobody_saw_before_its_store_was_lost_is_not_made_again,
+    "the asker's own acknowledgement ends its claim": partial(
+        test_one_survivor_asks_the_meters_and_commands_within_nine_seconds, 0
+    ),
     "a thief that raises all day": test_a_thief_that_raises_all_day_is_refused_and_the_owner_commands,
 }
 

@@ -15,6 +15,7 @@ from utility.takeover.grants import Done, Granted, Grants, KeepGranted
 from utility.takeover.history import MOVES, Handover, adopted, why_granted
 
 PAUSE_S = 4.0  # seconds between two ticks after which the utility itself was away
+FIRST_S = 75.0  # seconds after the start within which the first heartbeat of every controller comes
 HEARTBEATS_S = 180.0  # seconds for which a heartbeat is a sign of a controller that sends no beats
 
 
@@ -65,7 +66,7 @@ class Groups:
         self._taken: dict[MicrogridId, tuple[ControllerId, float]] = {}
         self._heartbeats: dict[ControllerId, tuple[float, Mapping[MicrogridId, Epoch] | None]] = {}
         self._unmanaged: dict[MicrogridId, float] = {}
-        self._ticked = now
+        self._ticked = self._began = now
 
     @property
     def orders(self) -> dict[MicrogridId, tuple[ControllerId, ...]]:
@@ -154,7 +155,7 @@ class Groups:
 
     def _signs_of_heartbeats(self, now: float) -> None:
         for at, grants in enumerate(self._grants):
-            grants.held_back = {name for name in grants.orders if self._is_old(at, name, now)}
+            grants.held_back = {n for n in grants.orders if self._is_old(at, n, now) or self._may_come(at, n, now)}
             for name, line in grants.signs.lines.items():
                 if line.number is None and self._manages(name, now) is not None:
                     grants.signs.sign(name, now)
@@ -169,6 +170,11 @@ class Groups:
         at, manages = self._heartbeats.get(own, (now - 2 * HEARTBEATS_S, None))
         is_silent = self._grants[group].signs.lines[own].number is None
         return is_silent and manages is None and now - at <= HEARTBEATS_S
+
+    def _may_come(self, group: int, microgrid: MicrogridId, now: float) -> bool:
+        """Return whether its manager gave no sign since the start, but its first heartbeat may be on its way."""
+        manager = self._holder(microgrid) or self._specs[group].orders[microgrid][0]
+        return self._grants[group].signs.lines[manager].since is None and now - self._began <= FIRST_S
 
     def _holder(self, microgrid: MicrogridId) -> ControllerId | None:
         return self._grants[self._group_of[microgrid]].holder(microgrid)

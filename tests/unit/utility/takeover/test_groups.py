@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import pytest
+
 from commonwatt.cliques.signs import BEAT_S, Beat, Bits
 from commonwatt.protocol.clique_messages import Grant, Known, SendBeat, Who
 from utility.takeover.grants import Granted
@@ -188,10 +190,12 @@ def heard(town: Town, name: str, manages: dict[str, tuple[int, int]] | None, sec
         town.run(1)
 
 
-def test_an_older_release_keeps_its_microgrid() -> None:
+@pytest.mark.parametrize("first_s", [0, 59])
+def test_an_older_release_keeps_its_microgrid(first_s: int) -> None:
     """Its backups would hear its meters, but it knows nothing of grants and commands on."""
     town = Town()
     town.controllers["r001"].alive = False
+    town.run(first_s)
     heard(town, "r001", None, 600)
     assert [line.microgrid for line in town.history] == ["r002", "r003"]
     assert town.says("r001") == (None, True)
@@ -205,6 +209,23 @@ def test_a_controller_without_beats_is_lost_after_three_heartbeats() -> None:
     town.run(110)
     assert town.says("r001") == ("r001", True)
     town.run(70)
+    assert town.says("r001") == ("r002", True)
+
+
+def test_a_restarted_utility_waits_for_the_first_heartbeat_of_a_controller_without_beats() -> None:
+    town = Town()
+    town.controllers["r001"].alive = False
+    heard(town, "r001", {"r001": (1, 1)}, 90)
+    town.start()
+    town.run(59)
+    heard(town, "r001", {"r001": (1, 1)}, 200)
+    assert town.says("r001") == ("r001", True)
+
+
+def test_a_controller_that_is_dead_at_the_first_start_of_the_utility_is_replaced() -> None:
+    town = Town()
+    town.controllers["r001"].alive = False
+    town.run(80)
     assert town.says("r001") == ("r002", True)
 
 
