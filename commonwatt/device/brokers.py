@@ -51,7 +51,7 @@ class Brokers:
         self._home = installed[0].name
         self.clique = frozenset(clique or self._installed)  # the brokers from which commands are obeyed
         self.revoked = revoked or RevokedList()  # the controllers whose brokers it has left
-        self._commanded = tuple(order)
+        self._commanded = tuple(dict.fromkeys(order))
         self.order = self._usable()  # the present order of brokers for data
         self.data = self.order[0]  # the broker that carries data now
         self._visit_phase_s = meter * 2_654_435_761 % VISIT_EVERY_S
@@ -63,11 +63,6 @@ class Brokers:
         self._missed: Counter[Log] = Counter()
         self._waits = False
         self._dialled: dict[str, float] = {}
-
-    @property
-    def installed(self) -> frozenset[str]:
-        """The names of all installed brokers."""
-        return frozenset(self._installed)
 
     @property
     def are_all_left(self) -> bool:
@@ -83,8 +78,8 @@ class Brokers:
     @property
     def wake_at(self) -> float | None:
         """When ``tick`` is due; ``None``: not by itself."""
-        times = (self._back_at, self._on_at, self._visit_at, *self._dialled.values())
-        return min((time for time in times if time is not None), default=None)
+        due = (self._back_at, self._on_at, self._visit_at, *self._dialled.values())
+        return min((at for at in due if at is not None), default=None)
 
     @property
     def _in_use(self) -> Sequence[str]:
@@ -120,7 +115,7 @@ class Brokers:
 
     def set_order(self, names: Sequence[str], now: float) -> bool:
         """Use another order, of its names that are installed; return whether data goes to another broker at once."""
-        self._commanded = tuple(names)
+        self._commanded = tuple(dict.fromkeys(names))
         return self._reorder(now)
 
     def leave(self, revoked: RevokedList, now: float) -> bool:
@@ -129,7 +124,7 @@ class Brokers:
         return self._reorder(now)
 
     def _usable(self) -> tuple[str, ...]:
-        """Return the order without revoked controllers; the installed one if nothing is left, and data waits."""
+        """Return the installed ones of the order, without revoked controllers; all, if it has none: data waits."""
         installed = tuple(self._installed)
         left = self._installed.keys() - self.revoked.ranks.keys()
         usable = (

@@ -97,16 +97,6 @@ class Sessions:
         order = self._ordered(command, now)
         return [*order, *obeyed(arrived.leaf, arrived.payload, now, arrived.via)]
 
-    def _ordered(self, command: Command, now: float) -> Effects:
-        """Use the order of brokers of an ``initialize`` that the meter obeys."""
-        is_obeyed = self.meter.desired_states.judge(command, self.meter.time(now)) == DONE
-        if command.cmd != "initialize" or command.brokers is None or not is_obeyed:
-            return []
-        before = self.brokers.order
-        again = self.meter.send_again(now) if self.brokers.set_order(command.brokers, now) else []
-        is_same = self.brokers.order == before
-        return [] if is_same else [Write(BrokerOrder(self.meter.description.id, command.brokers)), *again]
-
     def _leave(self, arrived: Arrived, command: Command, now: float) -> Effects:
         """Keep a signed list of revoked controllers that is newer than the kept one, and leave their brokers."""
         if self._is_signed is None:
@@ -123,6 +113,16 @@ class Sessions:
         again = self.meter.send_again(now) if self.brokers.leave(listed, now) else []
         kept = Write(KeptRevoked(self.meter.description.id, listed))
         return [kept, *again, *self.meter.answer(command, DONE, now)]
+
+    def _ordered(self, command: Command, now: float) -> Effects:
+        """Use the order of brokers of an ``initialize`` that the meter obeys."""
+        is_obeyed = self.meter.desired_states.judge(command, self.meter.time(now)) == DONE
+        if command.cmd != "initialize" or command.brokers is None or not is_obeyed:
+            return []
+        before = self.brokers.order
+        again = self.meter.send_again(now) if self.brokers.set_order(command.brokers, now) else []
+        is_same = self.brokers.order == before
+        return [] if is_same else [Write(BrokerOrder(self.meter.description.id, command.brokers)), *again]
 
     def routed(self, effects: Effects, via: str = "") -> Effects:
         """Send data to the broker of data, and an answer to the broker from which the command came."""
