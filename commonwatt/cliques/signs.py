@@ -13,6 +13,7 @@ from commonwatt.model.units import ControllerId, MicrogridId
 
 BEAT_S = 3.3  # seconds between two beats
 LATE_S = 0.2  # seconds by which an answer may be later than the one before
+PAUSE_S = 4.0  # seconds without a step after which this place itself was stopped
 PROBE_S = 1.0  # seconds for the probes after a beat without an answer
 PROBES = 3  # probes within ``PROBE_S``; after that one a second
 PATIENT_S = 12.0  # seconds without a sign until the loss, on a line that loses beats, or is not known yet
@@ -116,6 +117,18 @@ class Signs:
 
     def __init__(self, others: Iterable[ControllerId], now: float) -> None:
         self.lines = {name: Line(heard=now) for name in others}
+        self._awake = now
+        self.utility_hears: frozenset[ControllerId] = frozenset()  # the members, as its last answer says
+
+    def wake(self, now: float) -> bool:
+        """Note the time; return whether this place was stopped: the others were not silent, but are known anew."""
+        pause_s, self._awake = now - self._awake, now
+        if pause_s <= PAUSE_S:
+            return False
+        for line in self.lines.values():
+            line.heard = min(now, line.heard + pause_s)
+            line.since = None if line.since is None else now
+        return True
 
     def sign(self, name: ControllerId, now: float, beat: Beat | None = None) -> None:
         """Note a sign of another one, and what its beat says; a beat that was sent long before the newest is none."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import Log
 from commonwatt.protocol.commands import ALONE, Epoch
+from commonwatt.protocol.revoked_list import RevokedList
 
 IN_USE = 3  # so many brokers of the present order carry data
 MISSED = 2  # missed acknowledgements of one log after which data goes to the next broker
@@ -14,6 +15,8 @@ ABSENT_S = 45  # seconds without a session with the broker of data after which i
 STABLE_S = 60  # seconds for which the first broker is reachable before data goes back to it
 JITTER_S = 30  # most seconds more, by the meter's id
 LONGEST_STABLE_S = 9_600  # the same after returns that failed; each one doubles the wait
+VISIT_EVERY_S = 7 * 86_400  # seconds between visits of the brokers of the clique with which no session is held
+VISIT_S = 600  # seconds of a visit; a gateway offers its list of revoked controllers every 300 s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,16 +36,26 @@ class Brokers:
         installed: Its brokers; the first is home.
         clique: The brokers from which it obeys commands; empty: all.
         order: The order that the manager commanded; empty: none.
+        revoked: The controllers whose brokers it has left; ``None``: none.
     """
 
     def __init__(
-        self, meter: MeterId, installed: Sequence[Installed], clique: Collection[str] = (), order: Sequence[str] = ()
+        self,
+        meter: MeterId,
+        installed: Sequence[Installed],
+        clique: Collection[str] = (),
+        order: Sequence[str] = (),
+        revoked: RevokedList | None = None,
     ) -> None:
         self._installed = {one.name: one for one in installed}
         self._home = installed[0].name
         self.clique = frozenset(clique or self._installed)  # the brokers from which commands are obeyed
-        self.order = self._known(order)  # the present order of brokers for data
+        self.revoked = revoked or RevokedList()  # the controllers whose brokers it has left
+        self._commanded = tuple(dict.fromkeys(order))
+        self.order = self._usable()  # the present order of brokers for data
         self.data = self.order[0]  # the broker that carries data now
+        self._visit_phase_s = meter * 2_654_435_761 % VISIT_EVERY_S
+        self._visit_at: float | None = None
         self._jitter_s = meter * 2_654_435_761 % 2**32 % JITTER_S
         self._stable_s = STABLE_S
         self._since: dict[str, float] = {}
@@ -52,21 +65,21 @@ class Brokers:
         self._dialled: dict[str, float] = {}
 
     @property
-    def installed(self) -> frozenset[str]:
-        """The names of all installed brokers."""
-        return frozenset(self._installed)
+    def are_all_left(self) -> bool:
+        """Whether the controllers of all brokers are revoked; data waits then."""
+        return self._installed.keys() <= self.revoked.ranks.keys()
 
     @property
     def sessions(self) -> frozenset[str]:
-        """The brokers with which the meter is connected, or connects."""
+        """The brokers with which the meter is connected, or connects; none if all controllers are revoked."""
         warm = {name for name in self.clique if self._installed[name].warm}
-        return frozenset({self.data, self.order[0], self._home, *warm, *self._dialled})
+        return frozenset({self.data, self.order[0], self._home, *warm, *self._dialled} - self.revoked.ranks.keys())
 
     @property
     def wake_at(self) -> float | None:
         """When ``tick`` is due; ``None``: not by itself."""
-        due = [at for at in (self._back_at, self._on_at) if at is not None]
-        return min([*self._dialled.values(), *due], default=None)
+        due = (self._back_at, self._on_at, self._visit_at, *self._dialled.values())
+        return min((at for at in due if at is not None), default=None)
 
     @property
     def _in_use(self) -> Sequence[str]:
@@ -94,22 +107,38 @@ class Brokers:
         rank = self._installed[via].rank
         if via not in self.clique:
             return f"commands from {via} are not obeyed"
+        if epoch is not None and epoch[1] in self.revoked.ranks.values():
+            return f"the controller of rank {epoch[1]} was revoked"
         if epoch is None or rank in (None, epoch[1]) or (via == self._home and epoch[1] == ALONE):
             return None
         return f"commands from {via} are of rank {rank}, not {epoch[1]}"
 
     def set_order(self, names: Sequence[str], now: float) -> bool:
         """Use another order, of its names that are installed; return whether data goes to another broker at once."""
-        order = self._known(names)
+        self._commanded = tuple(dict.fromkeys(names))
+        return self._reorder(now)
+
+    def leave(self, revoked: RevokedList, now: float) -> bool:
+        """Use no broker of a revoked controller; return whether data goes to another broker at once."""
+        self.revoked = revoked
+        return self._reorder(now)
+
+    def _usable(self) -> tuple[str, ...]:
+        """Return the installed ones of the order, without revoked controllers; all, if it has none: data waits."""
+        installed = tuple(self._installed)
+        left = self._installed.keys() - self.revoked.ranks.keys()
+        usable = (
+            tuple(name for name in dict.fromkeys(order) if name in left) for order in (self._commanded, installed)
+        )
+        return next((order for order in usable if order), installed)
+
+    def _reorder(self, now: float) -> bool:
+        order = self._usable()
         if order == self.order:
             return False
         self.order = order
         self._begin_to_wait(now)
         return self.data not in self._in_use and self._go(self.order[0], now)
-
-    def _known(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return the installed ones of an order; all, if it has none."""
-        return tuple(name for name in dict.fromkeys(names) if name in self._installed) or tuple(self._installed)
 
     def missed(self, log: Log, now: float) -> bool:
         """Count a missed acknowledgement; return whether data goes to another broker."""
@@ -138,8 +167,16 @@ class Brokers:
         """Hold a session for a while."""
         self._dialled[name] = max(until, self._dialled.get(name, until))
 
+    def plan_visit(self, now: float) -> None:
+        """Plan the next visit of all brokers of the clique, where a list of revoked controllers may wait."""
+        if len(self.clique) > 1 and (self._visit_at is None or self._visit_at <= now):
+            self._visit_at = now + VISIT_EVERY_S - (now + self._visit_phase_s) % VISIT_EVERY_S
+
     def tick(self, now: float) -> bool:
         """Do the due work; return whether data goes to another broker, or back to the first one."""
+        if self._visit_at is not None and self._visit_at <= now:
+            self._dialled |= dict.fromkeys(self.clique, now + VISIT_S)
+            self.plan_visit(now)
         self._dialled = {name: until for name, until in self._dialled.items() if until > now}
         if self._on_at is not None and self._on_at <= now:
             return self._go_on(now)

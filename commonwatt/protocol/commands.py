@@ -49,8 +49,9 @@ Name = Literal[
     "reduce_power_on",
     "reduce_power_off",
     "limit_import",
+    "revoked",
 ]
-"""The specification's commands, and ``limit_import`` (A2); ``acknowledge`` is ``meter_messages.PutAck``."""
+"""The specification's commands, ``limit_import`` (A2) and ``revoked``; ``acknowledge`` is ``meter_messages.PutAck``."""
 
 NO_LIMIT = "none"  # the import limit of a meter without one; any other value is a number of watts, as text
 
@@ -109,6 +110,8 @@ class Command(Message):
 
     # The order of brokers for data (initialize); empty: as installed, absent: as before.
     brokers: Annotated[tuple[Annotated[str, Field(max_length=32)], ...], Field(max_length=8)] | None = None
+    revoked: Annotated[str, Field(max_length=12_000)] | None = None  # the list (revoked), as ``RevokedList`` writes it
+    signature: Annotated[str, Field(max_length=160)] | None = None  # the authority's, of that list; hexadecimal
 
     @model_validator(mode="after")
     def _one_end(self) -> Self:

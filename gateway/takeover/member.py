@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from commonwatt.cliques.signs import BEAT_S, Signs
+from commonwatt.cliques.signs import BEAT_S, PAUSE_S, Signs
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.clique_messages import Ask, CliqueMessage, Grant, Known, States, Tell, Vote, Who, Yield
@@ -20,7 +20,6 @@ from gateway.takeover.reports import Reports
 from gateway.takeover.states import State
 from gateway.takeover.voter import Asked, Voter
 
-PAUSE_S = 4.0  # seconds without a step after which a controller was stopped, and doubts its epoch
 RETURN_AFTER_S = 60.0  # seconds for which a controller is steady before it gets a microgrid back
 ANSWER_S = 10.0  # seconds within which it answers that it has it
 RETRY_S, RETRY_MOST_S = 600.0, 9_600.0  # seconds until a failed return is tried again: doubled each time
@@ -83,7 +82,7 @@ class Member:
         self._voter = Voter(post.microgrid)
         self._nonce = 0
         self._claim_after = self._return_after = 0.0
-        self._failed_returns = 0
+        self._failed_returns, self._gave_back = 0, now - RETRY_S
         self._able_since: float | None = None
         self._doubt()
 
@@ -260,7 +259,11 @@ class Member:
         """Manage the microgrid under a new epoch from now on."""
         self.kept = Kept(epoch, epoch)
         self.sure, self.claim, self._yielding = True, None, None
-        self._return_after, self._failed_returns = self.now, 0
+        # Whoever gets it again so soon after it gave it back waits longer: the receiver could not hold it.
+        is_back = self.now - self._gave_back < RETRY_S
+        self._failed_returns = self._failed_returns + 1 if is_back else 0
+        wait_s = min(RETRY_S * 2 ** (self._failed_returns - 1), RETRY_MOST_S) if is_back else RETURN_AFTER_S
+        self._return_after = self.now + wait_s
         tell = [Tell(name, self.known()) for name in (*self.post.others, UTILITY)]
         return [Keep(self.post.microgrid, self.kept), Begin(self.post.microgrid, epoch, why), *tell]
 
@@ -297,18 +300,20 @@ class Member:
         epoch = (self.kept.held[0] + 1, self.post.ranks[first])
         self.kept = Kept(self.kept.held, epoch)
         self._yielding = _Yielding(first, self.now, self.now)
+        self._gave_back = self.now
         return [Keep(self.post.microgrid, self.kept), Tell(first, Yield(microgrid=self.post.microgrid, epoch=epoch))]
 
     def _first_steady(self) -> ControllerId | None:
-        lines = ((name, self.signs.lines[name]) for name in self.post.before)
+        # Where the utility does not hear one, it would grant what that one gets.
+        has_utility, heard = self.signs.lines[UTILITY].alive(self.now), self.signs.utility_hears
+        names = (name for name in self.post.before if name in heard or not has_utility)
+        lines = ((name, self.signs.lines[name]) for name in names)
         return next((n for n, line in lines if line.steady_s(self.post.microgrid, self.now) >= RETURN_AFTER_S), None)
 
     def _go_on_yielding(self, yielding: _Yielding) -> list[Effect]:
         """Repeat a yield until it is answered, or given up; then the rules of loss hold for its receiver."""
         if self.now - yielding.began > ANSWER_S:
             self._yielding = None
-            self._return_after = self.now + min(RETRY_S * 2**self._failed_returns, RETRY_MOST_S)
-            self._failed_returns += 1
             return []
         if self.now - yielding.sent < 1:
             return []

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from commonwatt.cliques.formation import orders
-from commonwatt.cliques.signs import RESTART, Beat, Line
+from commonwatt.cliques.signs import PAUSE_S, RESTART, Beat, Line
 from commonwatt.device.epoch_guard import EpochGuard
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.clique_messages import CliqueMessage, Known, SendBeat, Tell
@@ -21,7 +21,7 @@ from commonwatt.protocol.commands import Epoch
 from commonwatt.protocol.topics import UTILITY
 from gateway.takeover.controller import Takeover
 from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept
-from gateway.takeover.member import PAUSE_S, Member, Post
+from gateway.takeover.member import Member, Post
 from gateway.takeover.states import TRANSITIONS, State
 from utility.takeover.grants import Done, Granted, Grants, KeepGranted
 

@@ -12,6 +12,7 @@ from commonwatt.device.epoch_guard import RAISES
 from commonwatt.protocol.clique_messages import Ask, Grant
 from commonwatt.protocol.commands import ALONE
 from commonwatt.protocol.topics import UTILITY
+from gateway.takeover.member import RETRY_S
 from gateway.takeover.states import TRANSITIONS
 from harness.takeover.campaign import Campaign, Watch
 from harness.takeover.planted import BUGS
@@ -360,6 +361,7 @@ def test_nothing_is_given_back_to_an_owner_that_died_again_meanwhile() -> None:
     world.start("r001")
     world.run(90)
     assert world.managed("r001") == "r001"
+    world.run(RETRY_S)
     world.kill("r001")
     world.run(60)
     world.start("r001")
@@ -369,6 +371,27 @@ def test_nothing_is_given_back_to_an_owner_that_died_again_meanwhile() -> None:
     for _ in range(100):
         world.run(0.2)
         assert world.managed("r001") == "r002"
+    ended(world, watch)
+
+
+def test_while_the_utility_does_not_hear_the_owner_that_the_others_hear_nothing_goes_to_and_fro() -> None:
+    world, watch = begun()
+    world.cut |= {("r001", UTILITY), (UTILITY, "r001")}
+    world.run(3_600)
+    assert [epoch for grid, epoch in world.grants if grid == "r001"] == [(1, 1), (2, 2)]
+    ended(world, watch)
+
+
+def test_an_owner_that_dies_after_each_return_gets_its_microgrid_later_and_later() -> None:
+    world, watch = begun()
+    for _ in range(36):
+        world.kill("r001")
+        world.run(10)
+        world.start("r001")
+        world.run(90)
+    returns = [epoch for grid, epoch in world.grants if grid == "r001" and epoch[1] == RANKS["r001"]]
+    assert len(returns) < 6, "an hour"
+    world.run(2 * RETRY_S)
     ended(world, watch)
 
 

@@ -14,7 +14,6 @@ from commonwatt.protocol.commands import Epoch
 from utility.takeover.grants import Done, Granted, Grants, KeepGranted
 from utility.takeover.history import MOVES, Handover, adopted, why_granted
 
-PAUSE_S = 4.0  # seconds between two ticks after which the utility itself was away
 FIRST_S = 75.0  # seconds after the start within which the first heartbeat of every controller comes
 HEARTBEATS_S = 180.0  # seconds for which a heartbeat is a sign of a controller that sends no beats
 
@@ -66,7 +65,7 @@ class Groups:
         self._taken: dict[MicrogridId, tuple[ControllerId, float]] = {}
         self._heartbeats: dict[ControllerId, tuple[float, Mapping[MicrogridId, Epoch] | None]] = {}
         self._unmanaged: dict[MicrogridId, float] = {}
-        self._ticked = self._began = now
+        self._began = now
 
     @property
     def orders(self) -> dict[MicrogridId, tuple[ControllerId, ...]]:
@@ -84,11 +83,13 @@ class Groups:
 
     def beat(self, group: int, sender: ControllerId, beat: Beat, now: float) -> Outcome:
         """Handle a datagram of a controller."""
+        self._wake(now)
         self._maybe_back(group, now)
         return self._outcome(group, self._grants[group].beat(sender, beat, now), now)
 
     def message(self, group: int, sender: ControllerId, message: CliqueMessage, now: float) -> Outcome:
         """Handle a message of a controller."""
+        self._wake(now)
         self._maybe_back(group, now)
         return self._outcome(group, self._grants[group].handle(sender, message, now), now)
 
@@ -126,7 +127,7 @@ class Groups:
 
     def tick(self, now: float) -> list[Outcome]:
         """Do what is due."""
-        self._see_pause(now)
+        self._wake(now)
         self._signs_of_heartbeats(now)
         outcomes = [self._outcome(at, grants.tick(now), now) for at, grants in enumerate(self._grants)]
         for microgrid in self._before:
@@ -137,15 +138,11 @@ class Groups:
         self._count_false()
         return outcomes
 
-    def _see_pause(self, now: float) -> None:
-        """Count no silence of others while this process itself was stopped."""
-        pause = now - self._ticked
-        self._ticked = now
-        if pause > PAUSE_S:
-            for grants in self._grants:
-                for line in grants.signs.lines.values():
-                    line.heard = min(now, line.heard + pause)
-            self.away(now)
+    def _wake(self, now: float) -> None:
+        """Grant nothing for a while after this process itself was stopped."""
+        for grants in self._grants:
+            if grants.signs.wake(now):
+                grants.head_end_lost(now)
 
     def _maybe_back(self, group: int, now: float) -> None:
         """After none of several was heard the utility itself may have been cut off."""

@@ -43,6 +43,7 @@ def beating(seconds: float, numbers: list[int] | None = None) -> tuple[Signs, fl
     signs, now = Signs(["r001"], 0.0), 0.0
     for n in numbers or range(1, int(seconds / BEAT_S) + 1):
         now += BEAT_S
+        signs.wake(now)
         signs.sign("r001", now, Beat(number=n))
     return signs, now
 
@@ -70,6 +71,15 @@ def test_a_line_that_is_new_or_loses_beats_or_was_taken_for_lost_has_longer() ->
     signs, now = beating(120)
     signs.sign("r001", now + 6, Beat(number=RESTART + 36))
     assert signs.lines["r001"].false_until == 0, "it was started again"
+
+
+def test_after_a_pause_of_the_watcher_itself_nobody_counts_as_lost() -> None:
+    signs, now = beating(120)
+    assert not signs.wake(now + BEAT_S)
+    assert signs.wake(now + 60)
+    signs.sign("r001", now + 60, Beat(number=37))
+    assert signs.lines["r001"].false_until == 0
+    assert signs.lines["r001"].steady_s("r001", now + 61) == 1, "it is to be known anew"
 
 
 def test_beats_that_overtake_each_other_are_not_missing() -> None:

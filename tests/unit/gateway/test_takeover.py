@@ -12,12 +12,13 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.device.delivery import RETRY_S
 from commonwatt.model.effects import Publish
 from commonwatt.model.now import Now, Trust
+from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.clique_messages import MOST_STATES_BYTES, Grant, States
 from commonwatt.protocol.commands import Outcome
 from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
-from commonwatt.protocol.meter_messages import Refusal
+from commonwatt.protocol.meter_messages import Level, Refusal
 from commonwatt.protocol.sealed import MOST_BYTES, Sealing
 from commonwatt.protocol.topics import UTILITY
 from gateway.collect.departures import SILENT_S
@@ -171,9 +172,7 @@ def test_the_heartbeat_names_the_managed_microgrids_with_their_epochs(world: Cli
     assert manages() == {"r001": (1, 1)}
 
 
-def test_the_heartbeat_has_the_minima_of_the_meters_that_are_managed_for_another(
-    world: Cliqued, tmp_path: Path
-) -> None:
+def test_the_heartbeat_has_minima_and_levels_of_what_is_managed_for_another(world: Cliqued, tmp_path: Path) -> None:
     world.confirmed()
     post = Post(microgrid="r002", own="r001", order=("r002", "r001"), ranks=RANKS, meters=1)
     member = Member(post, Kept((3, 1), (3, 1)), Signs(("r002", UTILITY), 0), 0, 1)
@@ -184,14 +183,21 @@ def test_the_heartbeat_has_the_minima_of_the_meters_that_are_managed_for_another
     said = Outcome.model_validate(fields | {"minimum_percent": 30, "capacity_mwh": 10_000_000})
     controller.handle("r002", FromMeter("cw1/r002/9/u/out", said.pack()), world.now)
 
-    def minima() -> dict[int, tuple[int, int]]:
-        (beat,) = controller.handle("r001", Tick(HEARTBEAT), world.now)
-        assert isinstance(beat, Publish)
-        return dict(unpack_json(Heartbeat, beat.payload).minima)
+    def beat() -> Heartbeat:
+        (sent,) = controller.handle("r001", Tick(HEARTBEAT), world.now)
+        assert isinstance(sent, Publish)
+        return unpack_json(Heartbeat, sent.payload)
 
-    assert 9 not in minima(), "it does not manage r002"
+    assert 9 not in beat().minima, "it does not manage r002"
+    assert beat().hosted == {}
     member.meter_said(9, (3, 1), 0)
-    assert minima()[9][0] == 30
+    level = Level(state=1, time=world.now // SLOT_S * SLOT_S, level=4_000_000)
+    controller.handle("r002", FromMeter("cw1/r002/9/u/lvl", level.pack()), world.now)
+    assert beat().minima[9][0] == 30
+    energy = beat().hosted["r002"]
+    assert energy.levels == (400,)
+    assert energy.stored is not None
+    assert energy.stored[0] == 4_000_000
     store.close()
 
 
