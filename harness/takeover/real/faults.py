@@ -47,6 +47,7 @@ class Fault:
     managers: dict[str, str | None] = field(default_factory=dict)
     within_s: float  # seconds from the fault until the first meter of each obeys it
     moves: bool = True  # whether all meters move to the new manager; otherwise those with a battery obey it
+    away_s: float = 0.0  # seconds after which the old manager is back, and commands on meters that hear it alone
     loses: bool = False  # whether a store is lost, with what was acknowledged and not yet relayed (docs/stores.md)
     prepared: Action = nothing  # what is done before the town starts
     before: Action = nothing  # what is done in the town that runs, before the fault
@@ -162,7 +163,7 @@ FAULTS: tuple[Fault, ...] = (
         {},
         prepared=clocked,
     ),
-    *_both("blackholed and restored each 20 s", _FLAPS, restored("r001"), 5, _TO_THE_NEXT),
+    *_both("blackholed and restored each 20 s", _FLAPS, restored("r001"), 5, _TO_THE_NEXT, away_s=20),
     *_both(
         "gateway stopped, started again after 20 s",
         in_turn(stopped(gateway("r001")), waits(20), started(gateway("r001"))),

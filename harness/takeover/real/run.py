@@ -4,7 +4,6 @@ import math
 import time
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -16,6 +15,7 @@ from harness.takeover.real.faults import PAUSE_S, Fault
 from harness.takeover.real.measures import (
     Times,
     granted_twice,
+    handovers,
     managers,
     old_commands,
     refused,
@@ -88,7 +88,7 @@ def look(town: Town, fault: Fault, *, home: bool, all_meters: bool = True) -> Se
     broken += _handed_over(town.commanded(lost), fault)
     broken += [f"I-a: {old[1]} old commands were obeyed"] if old[1] else []
     broken += [f"I-b: {words}" for words in granted_twice(commanded)]
-    broken += [f"I-c: two were obeyed for {double_s:.1f} s"] if double_s > TOGETHER_S else []
+    broken += [f"I-c: two were obeyed for {double_s:.1f} s"] if double_s > TOGETHER_S + fault.away_s else []
     broken += [f"{part} ended by itself" for part in town.died()]
     return Seen(
         fault=fault,
@@ -125,10 +125,9 @@ def _handed_over(commanded: list[Commanded], fault: Fault) -> list[str]:
     """Return which microgrids others than expected managed, and which came and went."""
     broken = []
     for grid in NAMES:
-        names = managers(commanded, grid)
-        allowed = {grid, fault.managers.get(grid, grid)}
-        broken += [f"I-d: {grid} was managed by {names}"] if None not in allowed and set(names) - allowed else []
-        times = sum(one != other for one, other in pairwise((grid, *names)))
+        names, new = managers(commanded, grid), fault.managers.get(grid, grid)
+        broken += [f"I-d: {grid} was managed by {names}"] if new is not None and set(names) - {grid, new} else []
+        times = handovers(commanded, grid)
         broken += [f"I-d: {grid} was handed over {times} times"] if times > HANDOVERS else []
     return broken
 
