@@ -201,6 +201,12 @@ def test_a_planned_stop_is_no_loss(has_utility: bool) -> None:
     assert world.managers("r001") == []
     world.start("r001")
     world.run(10)
+    assert world.managers("r001") == ["r001"]
+    world.hide("r001")  # its broker stopped too, and the meters connect again later
+    world.run(18)
+    assert world.managers("r001") == ["r001"]
+    world.blind.clear()
+    world.run(10)
     assert managers(world) == dict(zip(NAMES, NAMES, strict=True))
     assert len(world.grants) == len(NAMES), "nobody was granted anything"
     ended(world, watch)
