@@ -232,6 +232,7 @@ class Clique:
             return
         now = self._now()
         self._hearing[parsed.microgrid].heard(parsed.meter, now)
+        self._revoked.heard(parsed.microgrid, parsed.meter, now)
         if parsed.leaf != OUTCOMES:
             return
         try:

@@ -10,6 +10,7 @@ from commonwatt.protocol.topics import COMMANDS, meter_down
 from commonwatt.town.revoked_file import SignedList
 
 AGAIN_S = 300.0  # seconds between two rounds to the meters that have not answered; a broker drops what nobody hears
+SOON_S = 30.0  # seconds after which a meter that is heard, and has not answered, is sent it again
 FORGET_S = 86_400.0  # seconds after which all meters get it again: one may have been exchanged
 AT_ONCE = 5  # meters of one step of 0.1 s, since each message has up to 10 kB
 
@@ -26,7 +27,14 @@ class RevokedOffer:
         self.answered: set[MeterId] = set()  # meters that answered, whatever they said
         self._own, self._signed = own, signed
         self._round: list[tuple[MicrogridId, MeterId]] = []
+        self._heard: dict[MeterId, float] = {}
         self._next = self._forget = 0.0
+
+    def heard(self, microgrid: MicrogridId, meter: MeterId, now: float) -> None:
+        """Send it next to a meter that is connected, unless it has answered: it may leave again."""
+        if self._signed is not None and meter not in self.answered and now >= self._heard.get(meter, now):
+            self._heard[meter] = now + SOON_S
+            self._round.insert(0, (microgrid, meter))
 
     def due(self, meters: Mapping[MicrogridId, Collection[MeterId]], now: float) -> list[Publish]:
         """Return the commands that are due.

@@ -50,8 +50,23 @@ def test_every_meter_of_each_microgrid_gets_it_a_few_at_once_until_it_answers() 
     assert len(a_round(offer, 10 + FORGET_S)) == 6, "a meter may have been exchanged"
 
 
+def test_a_meter_that_comes_between_two_rounds_gets_it_at_once() -> None:
+    offer = RevokedOffer("r001", SIGNED)
+    a_round(offer, 10)
+    for second in (20, 20.1, 49):
+        offer.heard("r003", 5, second)
+    assert a_round(offer, 49) == [("r003", 5)]
+    offer.heard("r003", 5, 50)
+    assert a_round(offer, 50) == [("r003", 5)], "it did not answer"
+    offer.answered.add(5)
+    offer.heard("r003", 5, 80)
+    assert a_round(offer, 80) == []
+
+
 def test_without_a_list_nothing_is_sent() -> None:
-    assert a_round(RevokedOffer("r001", None), 0) == []
+    offer = RevokedOffer("r001", None)
+    offer.heard("r001", 1, 0)
+    assert a_round(offer, 0) == []
 
 
 def clique_of(folder: Path) -> Clique:
@@ -107,6 +122,7 @@ def test_it_is_sent_also_where_another_one_manages_and_an_answer_of_any_kind_end
         await become(lambda: len({meter for _, meter in asked(lists(sent))}) == 6)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+        clique.leave()
 
     asyncio.run(play())
     assert not clique.members["r003"].commands
