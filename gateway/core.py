@@ -170,7 +170,8 @@ class HostedMicrogrid:
     def _put(
         self, meter_id: MeterId, meter: RegisteredMeter | None, log: Log, payload: bytes, now: Now
     ) -> list[Effect[Change]]:
-        if self._departures.awaits(meter_id, now, deposed=self.manager.epochs.deposed_by is not None):
+        self._departures.look(now, deposed=self.manager.epochs.is_deposed)
+        if self._departures.awaits(meter_id, now):
             return []
         taken = self.collector.put(meter_id, meter, log, payload, now)
         # A meter that was cut off sends old records first: their levels say nothing about the present.
@@ -305,6 +306,7 @@ class HostedMicrogrid:
         return fixed.get(job) or self.utility_commands.periods[job]
 
     def _retry(self, now: Now) -> list[Effect[Change]]:
+        self._departures.look(now, deposed=self.manager.epochs.is_deposed)
         if self._urgent:
             self._urgent = False
             self.relay.sending = self.relay.urgent = True

@@ -61,6 +61,7 @@ class Line:
     bits: Bits | None = None  # what its last beat said; ``None``: none came, or long ago
     said: float = 0.0  # when its last beat came
     back_by: float = 0.0  # until when it may be away, as it said
+    excused: float = 0.0  # until when it may reach no meters, since it said that it stops: they connect again later
     false_until: float = 0.0  # until when a loss that was none makes the deadline longer
     unable: dict[MicrogridId, float] = field(default_factory=dict)  # since when it says that it can't command one
     able_again: dict[MicrogridId, float] = field(default_factory=dict)  # since when it says that it can again
@@ -97,7 +98,7 @@ class Line:
 
     def fails(self, microgrid: MicrogridId, now: float) -> bool:
         """Return whether it can't command a microgrid: it is lost, or has said so for ``UNABLE_S``."""
-        return self.lost(now) or now - self.unable.get(microgrid, now) > UNABLE_S
+        return self.lost(now) or now - max(self.unable.get(microgrid, now), self.excused) > UNABLE_S
 
     def steady_s(self, microgrid: MicrogridId, now: float) -> float:
         """Return for how long it could have commanded a microgrid without a loss, seconds; 0: it can't, or is late."""
@@ -117,7 +118,7 @@ class Signs:
     def __init__(self, others: Iterable[ControllerId], now: float) -> None:
         self.lines = {name: Line(heard=now) for name in others}
         self._awake = now
-        self.utility_hears: frozenset[ControllerId] = frozenset()  # the members, as its last answer says
+        self.utility_hears: dict[ControllerId, float] = {}  # the members, as its last answer says, and since when
 
     def wake(self, now: float) -> bool:
         """Note the time; return whether this place was stopped: the others were not silent, but are known anew."""
@@ -160,6 +161,7 @@ class Signs:
         line.bits, line.said = beat.bits, now
         line.number = beat.number if step > 0 else line.number
         line.back_by = now + BACK_WITHIN_S if beat.bits.leaves else 0.0
+        line.excused = max(line.excused, line.back_by)
 
     def says(self, name: ControllerId, microgrid: MicrogridId, now: float, *, able: bool) -> None:
         """Note whether another one says that it can command a microgrid."""

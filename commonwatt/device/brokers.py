@@ -127,7 +127,9 @@ class Brokers:
         """Return the installed ones of the order, without revoked controllers; all, if it has none: data waits."""
         installed = tuple(self._installed)
         left = self._installed.keys() - self.revoked.ranks.keys()
-        usable = (tuple(name for name in order if name in left) for order in (self._commanded, installed))
+        usable = (
+            tuple(name for name in dict.fromkeys(order) if name in left) for order in (self._commanded, installed)
+        )
         return next((order for order in usable if order), installed)
 
     def _reorder(self, now: float) -> bool:

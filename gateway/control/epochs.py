@@ -27,6 +27,7 @@ class Epochs:
 
     commands = True  # whether it commands at all
     deposed_by: Epoch | None = None  # who does instead
+    is_deposed = False  # whether it managed before
     brokers: tuple[ControllerId, ...] | None = None  # the order of brokers that meters are to use; ``None``: their own
 
     def __init__(self, store: KeptSettings, meters: Iterable[MeterId]) -> None:
@@ -88,6 +89,11 @@ class GrantedEpochs:
         """The higher epoch of another controller; ``None``: it knows none."""
         kept = self._member.kept
         return kept.highest if kept.highest > kept.held and kept.highest[1] != kept.held[1] else None
+
+    @property
+    def is_deposed(self) -> bool:
+        """Whether it managed before, and another one does now."""
+        return self.deposed_by is not None and self.own[0] > 0
 
     @property
     def brokers(self) -> tuple[ControllerId, ...]:

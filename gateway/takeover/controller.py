@@ -70,7 +70,7 @@ class Takeover:
         self.signs.wake(now)
         self.signs.sign(sender, now, beat)
         if sender == UTILITY and beat.is_answer:
-            self.signs.utility_hears = beat.hears
+            self.signs.utility_hears = {name: self.signs.utility_hears.get(name, now) for name in beat.hears}
         for name in beat.hears & set(self._peers):
             self.signs.sign(name, now)
         asked = [] if sender == UTILITY else self._read(sender, beat.bits, now)

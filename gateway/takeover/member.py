@@ -304,11 +304,13 @@ class Member:
         return [Keep(self.post.microgrid, self.kept), Tell(first, Yield(microgrid=self.post.microgrid, epoch=epoch))]
 
     def _first_steady(self) -> ControllerId | None:
-        # Where the utility does not hear one, it would grant what that one gets.
-        has_utility, heard = self.signs.lines[UTILITY].alive(self.now), self.signs.utility_hears
-        names = (name for name in self.post.before if name in heard or not has_utility)
-        lines = ((name, self.signs.lines[name]) for name in names)
-        return next((n for n, line in lines if line.steady_s(self.post.microgrid, self.now) >= RETURN_AFTER_S), None)
+        return next((name for name in self.post.before if self._steady_s(name) >= RETURN_AFTER_S), None)
+
+    def _steady_s(self, name: ControllerId) -> float:
+        """Return for how long one is steady; while the utility is heard, also there: else it would grant this anew."""
+        steady_s = self.signs.lines[name].steady_s(self.post.microgrid, self.now)
+        has_utility = self.signs.lines[UTILITY].alive(self.now)
+        return min(steady_s, self.now - self.signs.utility_hears.get(name, self.now)) if has_utility else steady_s
 
     def _go_on_yielding(self, yielding: _Yielding) -> list[Effect]:
         """Repeat a yield until it is answered, or given up; then the rules of loss hold for its receiver."""

@@ -201,6 +201,12 @@ def test_a_planned_stop_is_no_loss(has_utility: bool) -> None:
     assert world.managers("r001") == []
     world.start("r001")
     world.run(10)
+    assert world.managers("r001") == ["r001"]
+    world.hide("r001")  # its broker stopped too, and the meters connect again later
+    world.run(18)
+    assert world.managers("r001") == ["r001"]
+    world.blind.clear()
+    world.run(10)
     assert managers(world) == dict(zip(NAMES, NAMES, strict=True))
     assert len(world.grants) == len(NAMES), "nobody was granted anything"
     ended(world, watch)
@@ -348,7 +354,7 @@ def test_the_small_world_finds_what_is_taken_away(bug: str) -> None:
 
 
 def test_nothing_is_given_back_to_an_owner_that_died_again_meanwhile() -> None:
-    world, watch = begun()
+    world, watch = begun(has_utility=False)
     # It came back once, so that an answer that it can take its microgrid is known.
     world.kill("r001")
     world.run(60)

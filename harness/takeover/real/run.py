@@ -4,7 +4,6 @@ import math
 import time
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -16,6 +15,7 @@ from harness.takeover.real.faults import PAUSE_S, Fault
 from harness.takeover.real.measures import (
     Times,
     granted_twice,
+    handovers,
     managers,
     old_commands,
     refused,
@@ -29,6 +29,7 @@ ALL_METERS_S = 180.0  # seconds after the first meter within which the last one 
 HOME_S = 150.0  # seconds within which all is as before the fault
 TOGETHER_S = 15.0  # most seconds in which meters obey two
 HANDOVERS = 3  # most handovers of a microgrid after a fault
+_WRONG = ("conflicting", "unmade", "difference", "beyond_bound")  # what an audit counts besides what is missing
 STEADY_S = 10.0  # seconds of calm at the end, in which nobody is refused
 
 
@@ -81,11 +82,13 @@ def look(town: Town, fault: Fault, *, home: bool, all_meters: bool = True) -> Se
     home_s = _come_home(town, fault, lost, broken) if home else None
     commanded = town.commanded()
     old = old_commands(commanded)
-    double_s = together_s(commanded)
+    # Boundary meters have their controller alone: an older release that was replaced commands them on.
+    inside = set(town.meters())
+    double_s = together_s([one for one in commanded if one.meter in inside])
     broken += _handed_over(town.commanded(lost), fault)
     broken += [f"I-a: {old[1]} old commands were obeyed"] if old[1] else []
     broken += [f"I-b: {words}" for words in granted_twice(commanded)]
-    broken += [f"I-c: two were obeyed for {double_s:.1f} s"] if double_s > TOGETHER_S else []
+    broken += [f"I-c: two were obeyed for {double_s:.1f} s"] if double_s > TOGETHER_S + fault.away_s else []
     broken += [f"{part} ended by itself" for part in town.died()]
     return Seen(
         fault=fault,
@@ -122,10 +125,9 @@ def _handed_over(commanded: list[Commanded], fault: Fault) -> list[str]:
     """Return which microgrids others than expected managed, and which came and went."""
     broken = []
     for grid in NAMES:
-        names = managers(commanded, grid)
-        allowed = {grid, fault.managers.get(grid, grid)}
-        broken += [f"I-d: {grid} was managed by {names}"] if None not in allowed and set(names) - allowed else []
-        times = sum(one != other for one, other in pairwise((grid, *names)))
+        names, new = managers(commanded, grid), fault.managers.get(grid, grid)
+        broken += [f"I-d: {grid} was managed by {names}"] if new is not None and set(names) - {grid, new} else []
+        times = handovers(commanded, grid)
         broken += [f"I-d: {grid} was handed over {times} times"] if times > HANDOVERS else []
     return broken
 
@@ -146,5 +148,8 @@ def _come_home(town: Town, fault: Fault, lost: float, broken: list[str]) -> floa
     broken += [f"I-e: {count} commands of the manager in force were refused"] if count else []
     if UTILITY in town.processes:
         audit = audited(town.folder)
-        broken += [] if audit.good else [f"I-f: {audit.total('missing')} slots are missing, or others are wrong"]
+        wrong = {name: audit.total(name) for name in _WRONG} | {"different events": audit.events_different}
+        missing = {"missing": audit.total("missing"), "missing events": audit.events_missing}
+        wrong |= {} if fault.loses else missing
+        broken += [f"I-f: the audit finds {wrong}"] if any(wrong.values()) else []
     return home_s

@@ -21,7 +21,7 @@ from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import Level, Refusal
 from commonwatt.protocol.sealed import MOST_BYTES, Sealing
 from commonwatt.protocol.topics import UTILITY
-from gateway.collect.departures import SILENT_S
+from gateway.collect.departures import LEAVING_S, SILENT_S
 from gateway.control.epochs import GrantedEpochs
 from gateway.controller import HEARTBEAT, Controller
 from gateway.core import RETRY
@@ -94,12 +94,15 @@ def test_a_deposed_gateway_commands_nothing_and_still_takes_records(world: Cliqu
 
 def test_a_deposed_gateway_answers_no_put_for_so_long_that_each_meter_leaves_it(world: Cliqued) -> None:
     deposed(world)
-    world.now += 3_600
+    world.tick(RETRY)
+    world.now += LEAVING_S
     with pytest.raises(StopIteration):
         world.put(2, 1, readings(2, 1, 3))
+    world.now += 1
+    assert world.put(2, 1, readings(2, 1, 3)).status is Refusal.NONE, "it has been here for an hour"
     assert RETRY_S[0] + RETRY_S[1] + 15 < SILENT_S, "two misses, and a slot"
     world.member.handle(UTILITY, Grant(microgrid="r001", epoch=(6, 1), replaces=(5, 2)), 0)
-    assert world.put(2, 1, readings(2, 1, 3)).status is Refusal.NONE, "it manages again"
+    assert world.put(1, 1, readings(1, 1, 3)).status is Refusal.NONE, "it manages again"
 
 
 def test_the_manager_names_the_order_of_brokers(world: Cliqued) -> None:
