@@ -1,11 +1,12 @@
 """Which meters are sent the list of revoked controllers: each until it answers, whoever manages it (R5)."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 
 from commonwatt.model.effects import Publish
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import ControllerId, MicrogridId
-from commonwatt.protocol.commands import Command
+from commonwatt.protocol.commands import Command, Result
 from commonwatt.protocol.topics import COMMANDS, meter_down
 from commonwatt.town.revoked_file import SignedList
 
@@ -24,11 +25,17 @@ class RevokedOffer:
     """
 
     def __init__(self, own: ControllerId, signed: SignedList | None) -> None:
-        self.answered: set[MeterId] = set()  # meters that answered, whatever they said
+        self.answered: dict[MeterId, Result] = {}  # the answer of each meter that answered
         self._own, self._signed = own, signed
         self._round: list[tuple[MicrogridId, MeterId]] = []
         self._heard: dict[MeterId, float] = {}
         self._next = self._forget = 0.0
+
+    def view(self) -> dict[str, object]:
+        """Return what /status shows of it, as JSON; empty without a list."""
+        if self._signed is None:
+            return {}
+        return {"revoked": {"list": self._signed.text, "answers": dict(Counter(self.answered.values()))}}
 
     def heard(self, microgrid: MicrogridId, meter: MeterId, now: float) -> None:
         """Send it next to a meter that is connected, unless it has answered: it may leave again."""
