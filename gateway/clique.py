@@ -39,7 +39,8 @@ from gateway.stored import KeptSettings
 from gateway.takeover.controller import Takeover
 from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept, TakeStates
 from gateway.takeover.hearing import Hearing
-from gateway.takeover.member import Member, Post
+from gateway.takeover.member import Member
+from gateway.takeover.post import Post
 
 log = logging.getLogger(__name__)
 
