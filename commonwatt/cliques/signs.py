@@ -118,7 +118,7 @@ class Signs:
     def __init__(self, others: Iterable[ControllerId], now: float) -> None:
         self.lines = {name: Line(heard=now) for name in others}
         self._awake = now
-        self.utility_hears: frozenset[ControllerId] = frozenset()  # the members, as its last answer says
+        self.utility_hears: dict[ControllerId, float] = {}  # the members, as its last answer says, and since when
 
     def wake(self, now: float) -> bool:
         """Note the time; return whether this place was stopped: the others were not silent, but are known anew."""

@@ -7,7 +7,8 @@ from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.clique_messages import CliqueMessage, SendBeat, Tell, Who
 from commonwatt.protocol.topics import UTILITY
 from gateway.takeover.effects import Effect, Kept
-from gateway.takeover.member import Member, Post
+from gateway.takeover.member import Member
+from gateway.takeover.post import Post
 
 
 class Takeover:
@@ -70,7 +71,7 @@ class Takeover:
         self.signs.wake(now)
         self.signs.sign(sender, now, beat)
         if sender == UTILITY and beat.is_answer:
-            self.signs.utility_hears = beat.hears
+            self.signs.utility_hears = {name: self.signs.utility_hears.get(name, now) for name in beat.hears}
         for name in beat.hears & set(self._peers):
             self.signs.sign(name, now)
         asked = [] if sender == UTILITY else self._read(sender, beat.bits, now)

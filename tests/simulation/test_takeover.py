@@ -354,7 +354,7 @@ def test_the_small_world_finds_what_is_taken_away(bug: str) -> None:
 
 
 def test_nothing_is_given_back_to_an_owner_that_died_again_meanwhile() -> None:
-    world, watch = begun()
+    world, watch = begun(has_utility=False)
     # It came back once, so that an answer that it can take its microgrid is known.
     world.kill("r001")
     world.run(60)
