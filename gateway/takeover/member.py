@@ -263,7 +263,7 @@ class Member:
         """Manage the microgrid under a new epoch from now on."""
         self.kept = Kept(epoch, epoch)
         self.sure, self.claim, self._yielding = True, None, None
-        self._return_after, self._failed_returns = self.now, 0
+        self._return_after, self._failed_returns = self.now + RETURN_AFTER_S, 0
         tell = [Tell(name, self.known()) for name in (*self.post.others, UTILITY)]
         return [Keep(self.post.microgrid, self.kept), Begin(self.post.microgrid, epoch, why), *tell]
 
@@ -390,7 +390,9 @@ class Member:
         self._wake(now)
         self._reports.say(meter, epoch)
         if self.claim is not None and acknowledged is not None:
-            self.claim.acknowledged[meter] = acknowledged
+            # A manager may acknowledge, and say itself that it can't command.
+            says_so = self._fails(self.claim.lost) and not self.signs.lines[self.claim.lost].lost(now)
+            self.claim.acknowledged[meter] = acknowledged and not says_so
         if (believed := self._reports.believed(self.kept.highest)) > self.kept.highest:
             return self._adopt(believed)
         effects = self._confirm() if self._reports.confirm(self.kept.held) else []

@@ -16,6 +16,7 @@ from utility.takeover.history import MOVES, Handover, adopted, why_granted
 
 PAUSE_S = 4.0  # seconds between two ticks after which the utility itself was away
 HEARTBEATS_S = 180.0  # seconds for which a heartbeat is a sign of a controller that sends no beats
+FIRST_HEARTBEAT_S = 65.0  # seconds after the start within which the heartbeat of every living controller came
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ class Groups:
         self._taken: dict[MicrogridId, tuple[ControllerId, float]] = {}
         self._heartbeats: dict[ControllerId, tuple[float, Mapping[MicrogridId, Epoch] | None]] = {}
         self._unmanaged: dict[MicrogridId, float] = {}
-        self._ticked = now
+        self._began = self._ticked = now
 
     @property
     def orders(self) -> dict[MicrogridId, tuple[ControllerId, ...]]:
@@ -164,9 +165,10 @@ class Groups:
         return manages if now - at <= HEARTBEATS_S else None
 
     def _is_old(self, group: int, microgrid: MicrogridId, now: float) -> bool:
-        """Return whether a microgrid's own controller is alive and of a release that knows nothing of takeover."""
+        """Return whether a microgrid's own controller may be alive and of a release that knows nothing of takeover."""
         own = self._specs[group].orders[microgrid][0]
-        at, manages = self._heartbeats.get(own, (now - 2 * HEARTBEATS_S, None))
+        # After the utility's start each may be one, until its first heartbeat is due.
+        at, manages = self._heartbeats.get(own, (self._began + FIRST_HEARTBEAT_S - HEARTBEATS_S, None))
         is_silent = self._grants[group].signs.lines[own].number is None
         return is_silent and manages is None and now - at <= HEARTBEATS_S
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import pytest
+
 from commonwatt.cliques.signs import BEAT_S, Beat, Bits
 from commonwatt.protocol.clique_messages import Grant, Known, SendBeat, Who
 from utility.takeover.grants import Granted
@@ -22,6 +24,7 @@ class Controller:
     manages: set[str]
     alive: bool = True
     number: int = 0
+    mute: bool = False  # whether it beats, and answers no question
 
 
 @dataclass
@@ -66,7 +69,7 @@ class Town:
 
     def hears(self, name: str, message: object) -> None:
         one = self.controllers[name]
-        if not one.alive:
+        if not one.alive or one.mute:
             return
         if isinstance(message, Grant) and message.epoch >= one.epochs[message.microgrid]:
             one.epochs[message.microgrid] = message.epoch
@@ -205,6 +208,39 @@ def test_a_controller_without_beats_is_lost_after_three_heartbeats() -> None:
     town.run(110)
     assert town.says("r001") == ("r001", True)
     town.run(70)
+    assert town.says("r001") == ("r002", True)
+
+
+@pytest.mark.parametrize("manages", [None, {"r001": (1, 1)}], ids=["older release", "no datagrams"])
+def test_a_controller_without_beats_keeps_its_microgrid_when_the_utility_starts_anew(
+    manages: dict[str, tuple[int, int]] | None,
+) -> None:
+    town = Town()
+    town.controllers["r001"].alive = False
+    heard(town, "r001", manages, 600)
+    before = list(town.history)
+    town.start()
+    town.run(59)
+    heard(town, "r001", manages, 300)
+    assert town.history == before
+
+
+def test_a_started_utility_grants_the_microgrid_of_a_dead_controller_after_a_heartbeat_is_missing() -> None:
+    town = begun()
+    town.controllers["r001"].alive = False
+    town.start()
+    town.run(64)
+    assert town.says("r001")[0] == "r001"
+    town.run(3)
+    assert town.says("r001") == ("r002", True)
+
+
+def test_a_member_that_beats_and_answers_nothing_holds_up_no_grant() -> None:
+    town = Town()
+    town.controllers["r003"].mute = True
+    town.run(100)
+    town.controllers["r001"].alive = False
+    town.run(10)
     assert town.says("r001") == ("r002", True)
 
 
