@@ -28,11 +28,13 @@ from commonwatt.protocol.topics import COMMANDS, OUTCOMES, meter_down, parse_met
 from commonwatt.sqlite.damage import SqliteError
 from commonwatt.town.clique_file import CliqueFile, Group, beside, load_cliques, parties
 from commonwatt.town.registry import RegisteredMeter
+from commonwatt.town.revoked_file import REVOKED_FILE, SignedList, load_signed_list
 from commonwatt.town.town import Function
 from gateway.changes import Setting
 from gateway.events import FromMeter
 from gateway.hosted_store import HostedStore
 from gateway.registries import Registries
+from gateway.revoked import RevokedOffer
 from gateway.stored import KeptSettings
 from gateway.takeover.controller import Takeover
 from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept, TakeStates
@@ -69,6 +71,7 @@ class Clique:
         file: Its cliques.
         meters: The meters of each microgrid that it may manage.
         store: The store of its own microgrid.
+        revoked: The list of revoked controllers for the meters; ``None``: there is none.
     """
 
     def __init__(
@@ -77,9 +80,11 @@ class Clique:
         file: CliqueFile,
         meters: dict[MicrogridId, dict[MeterId, RegisteredMeter]],
         store: KeptSettings,
+        revoked: SignedList | None = None,
     ) -> None:
         self.meters = meters  # the meters of each microgrid that it may manage
         self._own, self._listen, self._rank = settings.controller, settings.beats, file.rank
+        self._revoked = RevokedOffer(self._own, revoked)
         self._boot = int(store.setting(_BOOT) or 0) + 1
         self._durable = {name: _kept(store, name, file.rank, is_own=name == self._own) for name in file.microgrids}
         self._kept_in: object = None  # the store that has them; it changes when it was opened again
@@ -116,7 +121,8 @@ class Clique:
             raise ConfigError(
                 f"{settings.clique}: has no place for {settings.microgrid}: it was revoked, or is unknown"
             )
-        return cls(settings, file, {name: registries.load(name) for name in file.microgrids}, store)
+        revoked = load_signed_list(settings.clique.with_name(REVOKED_FILE))
+        return cls(settings, file, {name: registries.load(name) for name in file.microgrids}, store, revoked)
 
     def _takeover(self, group: Group, now: float) -> Takeover:
         ranks = {other.name: other.rank for other in group.others} | {self._own: self._rank}
@@ -202,6 +208,8 @@ class Clique:
             member.means.commits = hooks.commits(name) and hooks.commits(self._own)
             if is_connected:
                 self._ask(hooks, name, hearing.due(now, manages=manages), None)
+        for offer in self._revoked.due(self.meters, now) if is_connected else ():
+            hooks.publish(offer)
         for at, group in enumerate(self._groups):
             self._perform(at, group.tick(now))
         self._tell_changes(hooks, now)
@@ -230,6 +238,8 @@ class Clique:
             outcome = unpack_json(Outcome, event.payload)
         except ProtocolError:
             return  # The core keeps it for inspection.
+        if outcome.cmd == "revoked":
+            self._revoked.answered.add(parsed.meter)
         epoch = max([outcome.epoch, *(held.epoch for held in outcome.held.values())])
         member = self.members[parsed.microgrid]
         said = member.meter_said(parsed.meter, epoch, now, outcome.acknowledged)

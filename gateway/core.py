@@ -31,6 +31,7 @@ from commonwatt.protocol.topics import (
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change, PeriodDone
 from gateway.collect.collector import Collector
+from gateway.collect.departures import Departures
 from gateway.control.islanding import may_close_at
 from gateway.control.level_watch import LevelWatch
 from gateway.control.manager import Manager
@@ -76,6 +77,7 @@ class HostedMicrogrid:
         self.requests = Requests(self.manager, settings.near_minimum_permille)
         # Keeps the microgrid in its operating modes.
         self.modes = Modes(settings, microgrid, store, self.manager, self.requests, meters)
+        self._departures = Departures()  # the meters that are to send to the manager instead
         self.relay = Relay(settings.controller, microgrid, store)  # relays data to the utility
         self.upkeep = Upkeep(store, settings.backup_bytes)  # checks the store and limits its size
         self.household = Household(settings, microgrid, store, meters, self.manager)  # what is published of one place
@@ -168,6 +170,9 @@ class HostedMicrogrid:
     def _put(
         self, meter_id: MeterId, meter: RegisteredMeter | None, log: Log, payload: bytes, now: Now
     ) -> list[Effect[Change]]:
+        self._departures.look(now, deposed=self.manager.epochs.is_deposed)
+        if self._departures.awaits(meter_id, now):
+            return []
         taken = self.collector.put(meter_id, meter, log, payload, now)
         # A meter that was cut off sends old records first: their levels say nothing about the present.
         if taken.level is not None and (now.trust is Trust.NONE or now - taken.level[0] <= LEVEL_GOOD_FOR_S):
@@ -301,6 +306,7 @@ class HostedMicrogrid:
         return fixed.get(job) or self.utility_commands.periods[job]
 
     def _retry(self, now: Now) -> list[Effect[Change]]:
+        self._departures.look(now, deposed=self.manager.epochs.is_deposed)
         if self._urgent:
             self._urgent = False
             self.relay.sending = self.relay.urgent = True

@@ -27,14 +27,14 @@ def heartbeat(
         core: The own microgrid.
         line: The LTE line.
         now: The time.
-        managed: The microgrids that it manages, whose meters' minima it tells; ``None``: it has no clique.
+        managed: The microgrids that it manages, of whose meters it tells; ``None``: it has no clique.
     """
-    sharing, batteries = sharing_codes(core.manager, core.meters, now), core.manager.batteries(now)
     backlog = zip(("backlog_parts", "backlog_events", "backlog_letters"), core.store.backlog(), strict=True)
     manages = None if managed is None else {name: each.manager.epochs.own for name, each in managed.items()}
     minima = {m: said for each in (core, *(managed or {}).values()) for m, said in each.manager.minima().items()}
     heartbeat = Heartbeat.model_validate(
         dict(backlog)
+        | _energy(core, now)
         | {
             "time": now,
             "store": core.store.store_id,
@@ -50,19 +50,27 @@ def heartbeat(
             "ends": _ends(core, now),
             "lasts_until": core.modes.last_hour.lasts_until,
             "minima": minima,
-            "sharing": sharing,
-            "levels": [_permille(batteries.get(meter)) for meter in sharing],
-            "stored": _stored(core.manager, batteries, now),
-            "power": core.collector.last_minute.power(core.meters.values(), now),
-            "band_permille": core.manager.band_permille,
             "trust": now.trust,
             "offset_s": int(core.time.offset_s),
             "manages": manages,
+            "hosted": {name: _energy(each, now) for name, each in (managed or {}).items() if each is not core},
             "fenced": len(core.manager.epochs.fenced) if core.manager.epochs.commands else 0,
             "lte": line.month(now),
         }
     )
     return Publish(gateway_up(core.controller, STATUS), heartbeat.pack(), qos=0)
+
+
+def _energy(core: HostedMicrogrid, now: Now) -> dict[str, object]:
+    """Return what is said of a microgrid's batteries and power."""
+    sharing, batteries = sharing_codes(core.manager, core.meters, now), core.manager.batteries(now)
+    return {
+        "sharing": sharing,
+        "levels": [_permille(batteries.get(meter)) for meter in sharing],
+        "stored": _stored(core.manager, batteries, now),
+        "power": core.collector.last_minute.power(core.meters.values(), now),
+        "band_permille": core.manager.band_permille,
+    }
 
 
 def _permille(battery: BatteryState | None) -> int | None:

@@ -96,6 +96,7 @@ def _status_of(fleet: Fleet, name: MicrogridId) -> Callable[[], dict[str, object
             "sharing": [str(meter) for meter in now.sharing],
             "meters": now.meters,
             "connected": now.connected,
+            "without_broker": now.without_broker,
             "dark": now.dark,
             "power": asdict(fleet.power(name)),
         }

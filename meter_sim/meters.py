@@ -34,6 +34,7 @@ from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.network.tls import ClientTls, client_tls
 from commonwatt.protocol.commands import Kind
 from commonwatt.runtime.watchdog import Work
+from commonwatt.town.revocation import check_of
 from commonwatt.town.town import Function, Microgrid
 from meter_sim.backup import Backup
 from meter_sim.false_readings import FalseReadings
@@ -111,6 +112,7 @@ class MicrogridMeters:
         self._switch = BoundarySwitch(self._delay_s, Kept(is_open=False))
         self._written: Kept | None = None
         self._shell = DeviceShell(microgrid.id, store, self.tally)
+        self._is_signed = check_of(settings.authority)
         self._home = Installed(name=microgrid.id, rank=settings.broker_rank)
         inside = {i: meter.battery is not None for i, meter in self._descriptions.items() if i not in self._boundary}
         self._warm = frozenset(warm_meters(inside))
@@ -223,6 +225,7 @@ class MicrogridMeters:
             sharing=tuple(meter.description.id for meter in meters if meter.state.bits & State.SHARING),
             dropped=self._shell.dropped + sum(link.dropped for link in links),
             retained=sum(link.retained for link in links),
+            without_broker=sum(each.brokers.are_all_left for each in list(self._sessions.values())),
         )
 
     # The world.
@@ -362,8 +365,8 @@ class MicrogridMeters:
         core = self.meters[meter] = Meter(description, self._limits, stored, self.tally)
         installed = self._brokers_of(meter)
         clique = self._settings.clique if len(installed) > 1 else ()
-        brokers = Brokers(meter, installed, clique, stored.order)
-        self._sessions[meter] = Sessions(core, brokers)
+        brokers = Brokers(meter, installed, clique, stored.order, stored.revoked)
+        self._sessions[meter] = Sessions(core, brokers, self._is_signed)
 
     def _fed(self, meter: MeterId) -> None:
         """Set a meter's timer, and hold its sessions, after it was fed."""

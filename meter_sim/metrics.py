@@ -28,6 +28,7 @@ class Figures:
     sharing: tuple[MeterId, ...] = ()  # ids of the meters whose battery has the command to share
     dropped: int = 0  # messages dropped without a connection or with a full queue; their senders send them again
     retained: int = 0  # retained messages ignored
+    without_broker: int = 0  # meters that keep their readings, since all their brokers are of revoked controllers
 
     @property
     def held(self) -> int:
@@ -97,6 +98,7 @@ class FleetMetrics(TallyCollector[Figures]):
                 ("meters_lag_seconds", "Delay of the newest slot behind the clock, seconds of that clock.", now.lag_s),
                 ("meters_readings_held", "Readings recorded and not acknowledged yet.", now.held),
                 ("meters_events_held", "State events recorded and not acknowledged yet.", now.events_held),
+                ("meters_without_broker", "Meters whose brokers are all of revoked controllers.", now.without_broker),
                 ("meters_sharing", "Meters whose battery has the command to share.", len(now.sharing)),
             ),
         )

@@ -40,6 +40,7 @@ from commonwatt.network.addresses import host_fault
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import wall_clock
 from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.town.revocation import write_revoked_list
 
 DAY_S = 86_400
 
@@ -174,7 +175,7 @@ def revoke(
             done = revoke_devices(out, identity, reason, _now(), with_meters=with_meters)
         count, files = len(done.certificates), len(done.devices_files)
         typer.echo(f"{identity}: {count} certificates revoked, marked in {files} devices files")
-        for path in [*done.devices_files, *done.lists]:
+        for path in [*done.devices_files, *done.lists, *write_revoked_list(out, _now())]:
             typer.echo(f"  {path}")
 
 
@@ -190,7 +191,7 @@ def readmit(
         tokens, changed = readmit_devices(out, identity, with_meters=with_meters)
         for path, count in tokens.items():
             typer.echo(f"  {path}: new tokens of {count}")
-        for path in changed:
+        for path in [*changed, *write_revoked_list(out, _now())]:
             typer.echo(f"  {path}")
         typer.echo(f"{identity}: in again; for a certificate: commonwatt enroll device {identity} --out {out}")
 

@@ -13,6 +13,7 @@ from commonwatt.model.units import ControllerId, MicrogridId
 
 BEAT_S = 3.3  # seconds between two beats
 LATE_S = 0.2  # seconds by which an answer may be later than the one before
+PAUSE_S = 4.0  # seconds without a step after which this place itself was stopped
 PROBE_S = 1.0  # seconds for the probes after a beat without an answer
 PROBES = 3  # probes within ``PROBE_S``; after that one a second
 PATIENT_S = 12.0  # seconds without a sign until the loss, on a line that loses beats, or is not known yet
@@ -60,6 +61,7 @@ class Line:
     bits: Bits | None = None  # what its last beat said; ``None``: none came, or long ago
     said: float = 0.0  # when its last beat came
     back_by: float = 0.0  # until when it may be away, as it said
+    excused: float = 0.0  # until when it may reach no meters, since it said that it stops: they connect again later
     false_until: float = 0.0  # until when a loss that was none makes the deadline longer
     unable: dict[MicrogridId, float] = field(default_factory=dict)  # since when it says that it can't command one
     able_again: dict[MicrogridId, float] = field(default_factory=dict)  # since when it says that it can again
@@ -90,9 +92,13 @@ class Line:
         """Return whether it gave signs, and is not lost."""
         return self.since is not None and not self.lost(now)
 
+    def is_stranger(self, now: float) -> bool:
+        """Return whether it never gave a sign, though it is watched for a minute: it may be of an earlier release."""
+        return self.since is None and now - self.heard > KNOWN_AFTER_S
+
     def fails(self, microgrid: MicrogridId, now: float) -> bool:
         """Return whether it can't command a microgrid: it is lost, or has said so for ``UNABLE_S``."""
-        return self.lost(now) or now - self.unable.get(microgrid, now) > UNABLE_S
+        return self.lost(now) or now - max(self.unable.get(microgrid, now), self.excused) > UNABLE_S
 
     def steady_s(self, microgrid: MicrogridId, now: float) -> float:
         """Return for how long it could have commanded a microgrid without a loss, seconds; 0: it can't, or is late."""
@@ -111,6 +117,18 @@ class Signs:
 
     def __init__(self, others: Iterable[ControllerId], now: float) -> None:
         self.lines = {name: Line(heard=now) for name in others}
+        self._awake = now
+        self.utility_hears: dict[ControllerId, float] = {}  # the members, as its last answer says, and since when
+
+    def wake(self, now: float) -> bool:
+        """Note the time; return whether this place was stopped: the others were not silent, but are known anew."""
+        pause_s, self._awake = now - self._awake, now
+        if pause_s <= PAUSE_S:
+            return False
+        for line in self.lines.values():
+            line.heard = min(now, line.heard + pause_s)
+            line.since = None if line.since is None else now
+        return True
 
     def sign(self, name: ControllerId, now: float, beat: Beat | None = None) -> None:
         """Note a sign of another one, and what its beat says; a beat that was sent long before the newest is none."""
@@ -143,6 +161,7 @@ class Signs:
         line.bits, line.said = beat.bits, now
         line.number = beat.number if step > 0 else line.number
         line.back_by = now + BACK_WITHIN_S if beat.bits.leaves else 0.0
+        line.excused = max(line.excused, line.back_by)
 
     def says(self, name: ControllerId, microgrid: MicrogridId, now: float, *, able: bool) -> None:
         """Note whether another one says that it can command a microgrid."""
@@ -160,10 +179,10 @@ class Signs:
         return is_due
 
     def probe_is_due(self, name: ControllerId, now: float) -> bool:
-        """Return whether a probe is to be sent now, since the sign is late, and note it."""
+        """Return whether a probe is due, since the sign is late, and note it; what is lost gets beats alone."""
         line = self.lines[name]
         every_s = PROBE_S / PROBES if line.probes < PROBES else PROBE_S
-        is_wanted = line.suspect(now) or now < line.wanted_until
+        is_wanted = (line.suspect(now) and not line.lost(now)) or now < line.wanted_until
         is_due = is_wanted and (line.probes == 0 or now - line.probed >= every_s)
         if is_due:
             line.probes += 1

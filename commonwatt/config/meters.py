@@ -107,6 +107,11 @@ class MetersSettings(Settings):
         description="The controllers from whose brokers commands are obeyed, the microgrid's own among them; without "
         "it, from all.",
     )
+    authority: Path | None = Field(
+        None,
+        description="The certificate of the office's authority: with it the meters leave the controllers that a list "
+        "signed by it calls revoked, and visit each broker of `clique` once a week to hear of such a list.",
+    )
     broker_ca: Path | None = Field(None, description=BROKER_CA.format("the broker"))
     broker_revoked: Path | None = Field(None, description=BROKER_REVOKED.format("broker_ca"))
     broker_plain_text: bool = Field(False, description=PLAIN_TEXT)
@@ -182,6 +187,7 @@ _OF_ONE = frozenset(
         "broker_rank",
         "brokers",
         "clique",
+        "authority",
         "certificates",
         "resolution_mwh",
         "log_records",

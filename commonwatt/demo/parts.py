@@ -100,6 +100,7 @@ def write_parts(data: Path, town: Town, speed: float, *, plain_text: bool) -> tu
         ranks = {each: town.microgrids[each].number for each in order}
         further = [{"name": n, "address": brokers[n], "rank": ranks[n], "warm": True} for n in order[1:]]
         takes_over = {"clique": list(order), "broker_rank": ranks[name]} if order else {}
+        takes_over |= {} if plain_text or not order else {"authority": "ca.pem"}
         parts += [
             # A meter in a fast demonstration sends as much in a real second as a real meter sends in minutes.
             _write(data, name, "broker", address(), {"listen": broker, "packets_per_s": max(100, speed)}),

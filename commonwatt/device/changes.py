@@ -7,6 +7,7 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.records import Log, RecordType
 from commonwatt.model.units import EpochSeconds, MilliwattHours
 from commonwatt.protocol.commands import Epoch, Held, Kind
+from commonwatt.protocol.revoked_list import RevokedList
 
 
 class LogRow(NamedTuple):
@@ -92,7 +93,15 @@ class BrokerOrder:
     names: tuple[str, ...]
 
 
-Change: TypeAlias = Made | Replace | Delete | MeterState | DesiredStates | BrokerOrder
+@dataclass(frozen=True, slots=True)
+class KeptRevoked:
+    """The newest list of revoked controllers."""
+
+    meter: MeterId
+    listed: RevokedList
+
+
+Change: TypeAlias = Made | Replace | Delete | MeterState | DesiredStates | BrokerOrder | KeptRevoked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +113,7 @@ class Stored:
     history: list[LogRow] = field(default_factory=list)
     events: list[LogRow] = field(default_factory=list)
     order: tuple[str, ...] = ()  # the order of brokers that the manager commanded; empty: none
+    revoked: RevokedList = field(default_factory=RevokedList)  # the newest list of revoked controllers
 
 
 def under_token(stored: Stored, digest: str) -> Stored:

@@ -1,6 +1,5 @@
 """A meter's desired states, and the comparison of pairs that fences commands (M5, docs/control.md, I7)."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from commonwatt.device.changes import DesiredStates, MeterState
@@ -184,7 +183,7 @@ def _watts(limit: Held, at: EpochSeconds) -> int | None:
     return None if is_ended or limit.value == NO_LIMIT else int(limit.value)
 
 
-def possible(command: Command, meter: Description, state: MeterState, brokers: Collection[str]) -> Verdict:
+def possible(command: Command, meter: Description, state: MeterState) -> Verdict:
     """Return a refusal of a command that the meter can't do, else ``DONE``."""
     if command.cmd == "share_power_on" and meter.battery is None:
         return Verdict("refused", "no battery here")
@@ -199,10 +198,4 @@ def possible(command: Command, meter: Description, state: MeterState, brokers: C
         return Verdict("refused", "no battery here" if meter.battery is None else "not measured yet")
     if command.cmd == "put" and (command.time is None or command.trust is None):
         return Verdict("refused", "put needs time and trust")
-    if command.cmd == "brokers":
-        names = command.brokers
-        if names is None or len(set(names)) < len(names):
-            return Verdict("refused", "brokers needs brokers: names in their order, each once")
-        if unknown := sorted(set(names) - set(brokers)):
-            return Verdict("refused", f"not installed: {', '.join(unknown)}"[:256])
     return DONE

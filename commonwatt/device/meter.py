@@ -58,12 +58,8 @@ class Meter:
         self.events = stored_log(Log.EVENT, stored)  # its event log
         self._limits = limits
         self._tally = tally
-        self._deliveries = {
-            Log.HISTORY: Delivery(self.history, tally),
-            Log.EVENT: Delivery(self.events, tally),
-        }
-        # Its brokers, each named by its controller, and those about whose controllers it can be asked.
-        self.brokers = self.clique = frozenset({description.microgrid})
+        self._deliveries = {Log.HISTORY: Delivery(self.history, tally), Log.EVENT: Delivery(self.events, tally)}
+        self.clique = frozenset({description.microgrid})  # the controllers about which it can be asked
         self._questions = Questions()
         self._written: MeterState | None = None
         self._put_at: float | None = None
@@ -243,9 +239,9 @@ class Meter:
 
     # Commands.
 
-    def refuse(self, command: Command, why: str, now: float) -> Effects:
-        """Refuse a command."""
-        return [self._outcome(command, Verdict("refused", why), now)]
+    def answer(self, command: Command, verdict: Verdict, now: float) -> Effects:
+        """Answer a command of which nothing else is to be done."""
+        return [self._outcome(command, verdict, now)]
 
     def _commanded(self, payload: bytes, now: float, via: str) -> Effects:
         try:
@@ -256,9 +252,11 @@ class Meter:
             return [self._answer(*unread, now)] if unread else []
         if command.cmd == "get" and command.what == "manager":
             return self._question(command, now, via)
+        if command.cmd == "revoked":  # ``Sessions`` keeps it, if it can
+            return self.answer(command, Verdict("refused", "no key of an authority is installed"), now)
         verdict = self.desired_states.judge(command, self.time(now))
         if verdict == DONE:
-            verdict = possible(command, self.description, self.state, self.brokers)
+            verdict = possible(command, self.description, self.state)
         if verdict != DONE:
             return [self._outcome(command, verdict, now)]
         effects = self._obey(command, now)
@@ -274,7 +272,8 @@ class Meter:
         if command.about is None:
             return [self._outcome(command, DONE, now)]
         if command.about not in self.clique - {command.issuer} or self._questions.is_full:
-            return self.refuse(command, f"can't ask {command.about} for {command.issuer}", now)
+            why_not = f"can't ask {command.about} for {command.issuer}"
+            return self.answer(command, Verdict("refused", why_not), now)
         effects: Effects = [*self._send(Log.EVENT, now), *self._send(Log.HISTORY, now)]
         puts, again = puts_of(self._deliveries.values())
         if again is not None:

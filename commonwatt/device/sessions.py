@@ -1,11 +1,12 @@
 """The sessions of a meter with its brokers: what is sent to which, and which commands are obeyed."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
 from commonwatt.device.brokers import Brokers
-from commonwatt.device.changes import BrokerOrder
-from commonwatt.device.desired_states import DONE, possible
+from commonwatt.device.changes import BrokerOrder, KeptRevoked
+from commonwatt.device.desired_states import DONE, Verdict
 from commonwatt.device.meter import Effects, Meter
 from commonwatt.device.questions import ANSWER_S
 from commonwatt.model.effects import Publish, Write
@@ -14,6 +15,7 @@ from commonwatt.model.ids import MeterId
 from commonwatt.protocol import topics
 from commonwatt.protocol.commands import Command
 from commonwatt.protocol.json_messages import unpack_json
+from commonwatt.protocol.revoked_list import RevokedList
 
 _DATA = (topics.RECORDS, topics.EVENTS)
 
@@ -36,12 +38,14 @@ class Sessions:
     Args:
         meter: The meter.
         brokers: Its brokers.
+        is_signed: Whether a signature is the authority's, of a text; ``None``: no key of an authority is installed.
     """
 
-    def __init__(self, meter: Meter, brokers: Brokers) -> None:
+    def __init__(self, meter: Meter, brokers: Brokers, is_signed: Callable[[str, str], bool] | None = None) -> None:
         self.meter = meter  # the meter
         self.brokers = brokers  # its brokers
-        meter.brokers, meter.clique = brokers.installed, brokers.clique
+        self._is_signed = is_signed
+        meter.clique = brokers.clique
 
     @property
     def wake_at(self) -> float | None:
@@ -60,9 +64,13 @@ class Sessions:
         """Handle a message, or the begin or end of a session."""
         via = arrived.via
         if arrived.leaf == LOST:
-            self.brokers.lost(via)
+            self.brokers.lost(via, now)
+            return []
+        if via in self.brokers.revoked.ranks:
             return []
         if arrived.leaf == CONNECTED:
+            if self._is_signed is not None:
+                self.brokers.plan_visit(now)
             again = self.meter.send_again(now) if self.brokers.connected(via, now) else []
             return self.routed([*again, *self.meter.ask_again(via)], via)
         if arrived.leaf == topics.ACKS:
@@ -78,26 +86,43 @@ class Sessions:
             command = unpack_json(Command, arrived.payload)
         except ProtocolError:
             return obeyed(arrived.leaf, arrived.payload, now, arrived.via)
+        if command.cmd == "revoked":
+            return self._leave(arrived, command, now)
         is_question = command.cmd == "get" and command.what == "manager"
         why_not = self.brokers.why_not(arrived.via, None if is_question else command.epoch)
         if why_not is not None:
-            return self.meter.refuse(command, why_not, now)
+            return self.meter.answer(command, Verdict("refused", why_not), now)
         if is_question and command.about in self.brokers.clique:
             self.brokers.dial(command.about, now + ANSWER_S)
-        order = self._order(command, now)
-        effects = obeyed(arrived.leaf, arrived.payload, now, arrived.via)
-        if order is None:
-            return effects
-        again = self.meter.send_again(now) if self.brokers.set_order(order, now) else []
-        return [Write(BrokerOrder(self.meter.description.id, order)), *effects, *again]
+        order = self._ordered(command, now)
+        return [*order, *obeyed(arrived.leaf, arrived.payload, now, arrived.via)]
 
-    def _order(self, command: Command, now: float) -> tuple[str, ...] | None:
-        """Return the order of brokers of a command that the meter obeys; ``None``: it has none."""
-        meter = self.meter
-        if command.cmd != "brokers" or meter.desired_states.judge(command, meter.time(now)) != DONE:
-            return None
-        is_possible = possible(command, meter.description, meter.state, meter.brokers) == DONE
-        return command.brokers if is_possible else None
+    def _leave(self, arrived: Arrived, command: Command, now: float) -> Effects:
+        """Keep a signed list of revoked controllers that is newer than the kept one, and leave their brokers."""
+        if self._is_signed is None:
+            return self.meter.receive(arrived.leaf, arrived.payload, now, arrived.via)
+        text = command.revoked or ""
+        try:
+            listed = RevokedList.read(text)
+        except ProtocolError as error:
+            return self.meter.answer(command, Verdict("refused", str(error)), now)
+        if listed.number <= self.brokers.revoked.number:
+            return self.meter.answer(command, Verdict("repeated"), now)
+        if not self._is_signed(text, command.signature or ""):
+            return self.meter.answer(command, Verdict("refused", "the authority did not sign this list"), now)
+        again = self.meter.send_again(now) if self.brokers.leave(listed, now) else []
+        kept = Write(KeptRevoked(self.meter.description.id, listed))
+        return [kept, *again, *self.meter.answer(command, DONE, now)]
+
+    def _ordered(self, command: Command, now: float) -> Effects:
+        """Use the order of brokers of an ``initialize`` that the meter obeys."""
+        is_obeyed = self.meter.desired_states.judge(command, self.meter.time(now)) == DONE
+        if command.cmd != "initialize" or command.brokers is None or not is_obeyed:
+            return []
+        before = self.brokers.order
+        again = self.meter.send_again(now) if self.brokers.set_order(command.brokers, now) else []
+        is_same = self.brokers.order == before
+        return [] if is_same else [Write(BrokerOrder(self.meter.description.id, command.brokers)), *again]
 
     def routed(self, effects: Effects, via: str = "") -> Effects:
         """Send data to the broker of data, and an answer to the broker from which the command came."""

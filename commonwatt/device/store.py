@@ -8,21 +8,32 @@ import json
 import logging
 import sqlite3
 import struct
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, Protocol, cast
+from typing import Annotated, Any, cast
 
 from pydantic import BeforeValidator, TypeAdapter
 
-from commonwatt.device.changes import BrokerOrder, Delete, DesiredStates, LogRow, Made, MeterState, Replace, Stored
-from commonwatt.device.tables import ADDED, SCHEMA, TABLES
-from commonwatt.model.exceptions import StoreError
+from commonwatt.device.changes import (
+    BrokerOrder,
+    Delete,
+    DesiredStates,
+    KeptRevoked,
+    LogRow,
+    Made,
+    MeterState,
+    Replace,
+    Stored,
+)
+from commonwatt.device.tables import ADDED, SCHEMA, TABLES, Extension
+from commonwatt.model.exceptions import ProtocolError, StoreError
 from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, unpack_event, unpack_history
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.commands import Held, Kind, known_kinds
+from commonwatt.protocol.revoked_list import RevokedList
 from commonwatt.sqlite.damage import LOG_BYTES, check_pages, fails_check, is_damage, open_read_only, quarantine
 from commonwatt.sqlite.resync import write_log_again
 from commonwatt.sqlite.wal import read_log
@@ -43,28 +54,8 @@ _GOES_ON = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY)
 """Errors after which a connection is still valid; after other errors the file is opened again."""
 
 
-_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, struct.error)
+_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, struct.error, ProtocolError)
 """Errors of malformed content in a sound table."""
-
-
-class Extension(Protocol):
-    """A program's own tables beside its meters."""
-
-    tables: str  # the SQL that makes its tables
-    checked: tuple[str, ...]  # its small tables, which are checked when the file is opened
-    added: Mapping[str, str]  # tables that files of earlier releases do not have, by name, with the SQL that makes each
-
-    def write(self, connection: sqlite3.Connection, changes: Sequence[object], insert: str) -> None:
-        """Write the extension's rows of ``changes``, in the transaction of the meters.
-
-        Args:
-            connection: In a transaction.
-            changes: All changes, the meters' too.
-            insert: ``INSERT``, or ``INSERT OR REPLACE`` where the same rows may exist already.
-        """
-
-    def read(self, store: "DeviceStore", tables: Collection[str]) -> None:
-        """Read the content of its small tables, those of ``tables``; a damaged one raises any of ``_UNREADABLE``."""
 
 
 class DeviceStore:
@@ -146,6 +137,7 @@ class DeviceStore:
             history=self._rows(meter, Log.HISTORY),
             events=self._rows(meter, Log.EVENT),
             order=self._order(meter),
+            revoked=self._revoked(meter),
         )
 
     def read_small(self) -> None:
@@ -154,6 +146,7 @@ class DeviceStore:
             self._state(meter)
             self._desired_states(meter)
             self._order(meter)
+            self._revoked(meter)
         if self._extension is not None:
             self._extension.read(self, _tables(self._connection))
 
@@ -206,6 +199,10 @@ class DeviceStore:
         row = self._added("broker_order", meter)
         return () if row is None else _NAMES.validate_json(row[1])
 
+    def _revoked(self, meter: MeterId) -> RevokedList:
+        row = self._added("revoked_list", meter)
+        return RevokedList() if row is None else RevokedList.read(row[1])
+
     def _added(self, table: str, meter: MeterId) -> tuple[Any, ...] | None:
         """Return a meter's row of a table that files of earlier releases do not have."""
         if table not in _tables(self._connection):
@@ -225,8 +222,9 @@ class DeviceStore:
             elif isinstance(change, DesiredStates):
                 self._write_desired_states(change)
             elif isinstance(change, BrokerOrder):
-                names = (signed64(change.meter), json.dumps(change.names))
-                self._connection.execute("INSERT OR REPLACE INTO broker_order VALUES (?, ?)", names)
+                self._replace("broker_order", change.meter, json.dumps(change.names))
+            elif isinstance(change, KeptRevoked):
+                self._replace("revoked_list", change.meter, change.listed.text)
             elif isinstance(change, Replace | Delete):
                 self._add(added)
                 added = self._remove(change)
@@ -253,14 +251,14 @@ class DeviceStore:
         return [(signed64(change.meter), Log.HISTORY, *row) for row in change.rows]
 
     def _write_desired_states(self, change: DesiredStates) -> None:
-        self._connection.execute(
-            "INSERT OR REPLACE INTO orders VALUES (?, ?, ?, ?)",
-            (signed64(change.meter), *change.epoch, _HELD.dump_json(change.held).decode()),
-        )
-        self._connection.execute(
-            "INSERT OR REPLACE INTO epoch_raise VALUES (?, ?, ?, ?)",
-            (signed64(change.meter), change.own_s, _RAISES.dump_json(change.raises).decode(), change.digest),
-        )
+        self._replace("orders", change.meter, *change.epoch, _HELD.dump_json(change.held).decode())
+        raises = _RAISES.dump_json(change.raises).decode()
+        self._replace("epoch_raise", change.meter, change.own_s, raises, change.digest)
+
+    def _replace(self, table: str, meter: MeterId, *values: object) -> None:
+        """Replace a meter's row in a table with one row for each meter."""
+        insert = f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * (len(values) + 1))})"  # noqa: S608
+        self._connection.execute(insert, (signed64(meter), *values))
 
 
 def _row_of(state: MeterState) -> tuple[object, ...]:

@@ -15,6 +15,7 @@ from commonwatt.protocol.json_messages import Id64, Message, Moment, Natural
 
 # (counter, rank) of the commanding manager; compared as a pair.
 Epoch = tuple[Annotated[int, Field(ge=0, lt=2**32)], Annotated[int, Field(ge=0, lt=2**16)]]
+ALONE = 0  # the rank of a controller without a clique, such as one of an earlier release; it has its own microgrid
 EPOCH_STEP = 65_536  # the largest step of an epoch's counter that a meter takes
 MAX_SEQUENCE = 2**53  # the highest sequence number of a command; a meter refuses it, since no higher one could follow
 
@@ -48,9 +49,9 @@ Name = Literal[
     "reduce_power_on",
     "reduce_power_off",
     "limit_import",
-    "brokers",
+    "revoked",
 ]
-"""The specification's commands, ``limit_import`` (A2) and ``brokers``; ``acknowledge`` is ``meter_messages.PutAck``."""
+"""The specification's commands, ``limit_import`` (A2) and ``revoked``; ``acknowledge`` is ``meter_messages.PutAck``."""
 
 NO_LIMIT = "none"  # the import limit of a meter without one; any other value is a number of watts, as text
 
@@ -107,8 +108,10 @@ class Command(Message):
     time: Moment | None = None  # the issuer's time, for ``put``
     trust: Annotated[int, Field(ge=0, le=3)] | None = None  # how far that time can be trusted, 0 to 3
 
-    # The order of brokers for data (brokers); empty: as installed.
+    # The order of brokers for data (initialize); empty: as installed, absent: as before.
     brokers: Annotated[tuple[Annotated[str, Field(max_length=32)], ...], Field(max_length=8)] | None = None
+    revoked: Annotated[str, Field(max_length=12_000)] | None = None  # the list (revoked), as ``RevokedList`` writes it
+    signature: Annotated[str, Field(max_length=160)] | None = None  # the authority's, of that list; hexadecimal
 
     @model_validator(mode="after")
     def _one_end(self) -> Self:

@@ -74,7 +74,6 @@ class Action(StrEnum):
     STOP = "stop"
     RATES = "rates"
     SYSTEM_INFO = "system_info"
-    TERM = "term"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +98,8 @@ ACTIONS: dict[Action, Keys] = {
     Action.STOP: Keys(needed=("meter", "state")),
     Action.RATES: Keys(needed=("tariff", "version", "prices", "changes", "rates_until")),
     Action.SYSTEM_INFO: Keys(),
-    Action.TERM: Keys(needed=("counter",)),
 }
-"""Every command of this version. Coming, and ``unsupported`` until then: ``assign``."""
+"""Every command of this version."""
 
 
 _IN_FORCE = re.compile(r"(?:deposed by|the epoch is) \[(\d{1,10}), (\d{1,5})\]")
@@ -151,8 +149,6 @@ class ControllerCommand(Message):
     # From when which of them holds: epoch seconds, place in ``prices``; ascending (rates).
     changes: Annotated[list[tuple[Moment, Natural]], Field(min_length=1, max_length=MAX_CHANGES)] | None = None
     rates_until: Moment | None = None  # until when that is stated, epoch seconds (rates)
-    # Counter of the epoch from which the gateway commands its meters; a lower one changes nothing (term).
-    counter: Annotated[int, Field(ge=1, lt=2**32 - 1)] | None = None
     microgrid: Annotated[str, Field(max_length=16)] | None = None  # the microgrid that another command is for (hosted)
     epoch: Epoch | None = None  # the epoch under which the controller manages it; another one is refused (hosted)
     command: "ControllerCommand | None" = None  # that command, with the same id (hosted)

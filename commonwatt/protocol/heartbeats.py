@@ -50,7 +50,24 @@ class Power(BaseModel):
     export_w: Natural  # given to the town
 
 
-class Heartbeat(Message):
+class Energy(BaseModel):
+    """What a controller says of the batteries and the power of a microgrid that it manages."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+
+    # By battery's meter, the code of the reason why it shares or not (``protocol.sharing_words``); a ``?`` follows
+    # while its meter has not confirmed. A gateway before 0.3 does not say it.
+    sharing: dict[Id64, Annotated[str, Field(max_length=20)]] = Field(default_factory=dict)
+    # The levels on which it decided, thousandths of the capacities, in the order of ``sharing``; ``None``: not known.
+    levels: tuple[Annotated[int, Field(ge=0, le=1000)] | None, ...] = ()
+    # The sum of the levels that are known, and the age of the oldest in seconds; ``None``: none is known.
+    stored: tuple[MilliwattHours, Natural] | None = None
+    power: Power | None = None  # ``None``: no minute with nearly all readings, or an older gateway
+    # Thousandths of the capacity by which the start of help is delayed.
+    band_permille: Annotated[int, Field(ge=0, le=1000)] = 0
+
+
+class Heartbeat(Message, Energy):
     """A gateway's heartbeat; QoS 0, the next one replaces it."""
 
     time: Moment  # the gateway's time
@@ -78,17 +95,9 @@ class Heartbeat(Message):
     trust: Annotated[int, Field(ge=0, le=3)] = 0  # how far its time can be trusted, 0 to 3
     # By how much its time is ahead of the clock it started with.
     offset_s: Annotated[int, Field(ge=-(2**53), le=2**53)] = 0
-    # By battery's meter, the code of the reason why it shares or not (``protocol.sharing_words``); a ``?`` follows
-    # while its meter has not confirmed. A gateway before 0.3 does not say it.
-    sharing: dict[Id64, Annotated[str, Field(max_length=20)]] = Field(default_factory=dict)
-    # The levels on which it decided, thousandths of the capacities, in the order of ``sharing``; ``None``: not known.
-    levels: tuple[Annotated[int, Field(ge=0, le=1000)] | None, ...] = ()
-    # The sum of the levels that are known, and the age of the oldest in seconds; ``None``: none is known.
-    stored: tuple[MilliwattHours, Natural] | None = None
-    power: Power | None = None  # ``None``: no minute with nearly all readings, or an older gateway
-    # Thousandths of the capacity by which the start of help is delayed.
-    band_permille: Annotated[int, Field(ge=0, le=1000)] = 0
     # The microgrids that this controller manages, with the epoch of each; ``None``: it has no clique, or is older.
     manages: dict[Annotated[str, Field(max_length=16)], Epoch] | None = None
+    # Batteries and power of the microgrids that it manages for other controllers.
+    hosted: dict[Annotated[str, Field(max_length=16)], Energy] = Field(default_factory=dict)
     fenced: Natural = 0  # number of meters that report a higher epoch, so another manager commands them
     lte: Month | None = None  # use of its controller's LTE line; ``None``: not counted yet

@@ -14,6 +14,7 @@ from commonwatt.runtime.service import only_one
 from commonwatt.site.file import FILE, TOWN_FILE, load_site
 from commonwatt.site.places import HEADER, PartFile, beats_of, certificates, part_files
 from commonwatt.town.cliques import write_clique_files
+from commonwatt.town.revocation import write_revoked_list
 from commonwatt.town.town import Town
 
 
@@ -39,7 +40,8 @@ def make_site(folder: Path, now: EpochSeconds) -> tuple[Town, int]:
         made = (folder / FOLDER / KEY_FILE).exists()
         authority = Authority.load(folder) if made else Authority.create(folder, site.town.name, now)
         issued = authority.issue_missing(certificates(site, town), now)
-    write_clique_files(town, folder, beats_of(site, town))
+        write_clique_files(town, folder, beats_of(site, town))
+        write_revoked_list(folder, now)
     write_private(folder / TOWN_FILE, site.town_text())
     for part in parts:
         write_private(folder / part.name, part.text)

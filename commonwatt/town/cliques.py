@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from commonwatt.cliques.formation import Clique, exchanges, formed, orders
+from commonwatt.cliques.formation import SIZE, Clique, exchanges, formed, orders
 from commonwatt.identity.devices import Device, load_devices
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import ControllerId, MicrogridId
@@ -77,22 +77,29 @@ def write_clique_files(town: Town, out: Path, addresses: Mapping[ControllerId, s
     gone = {name for name, device in devices.items() if device.revoked}
     found = {name: tuple(each for each in order if each not in gone) for name, order in found.items()}
     # A controller without a mate keeps its epoch, and the utility.
-    groups = dict.fromkeys((*exchanges(found), *(order for order in found.values() if len(order) == 1)))
+    parties = dict.fromkeys((*exchanges(found), *(order for order in found.values() if len(order) == 1)))
+    groups = [(members, some) for members in parties for some in _told_together(members, found)]
     keys = _Keys(_secret(out / _SECRET), devices)
     written = []
     for own in (*town.microgrids, UTILITY):
-        mine = [group for group in groups if own in (*group, UTILITY)]
+        mine = [group for group in groups if own in (*group[0], UTILITY)]
         if not mine and not (out / own / CLIQUE_FILE).exists():
             continue
         file = CliqueFile(
             own=own,
             rank=_rank(town, own),
-            groups=tuple(_group(town, own, group, found, keys, addresses) for group in mine),
+            groups=tuple(_group(town, own, members, some, keys, addresses) for members, some in mine),
         )
         path = out / own / CLIQUE_FILE
         save_cliques(path, file)
         written.append(path)
     return written
+
+
+def _told_together(members: Clique, found: Mapping[MicrogridId, Clique]) -> list[dict[MicrogridId, Clique]]:
+    """Return the microgrids that these controllers may manage, so many together as a beat has bits for."""
+    mine = [(name, order) for name, order in found.items() if set(order) == set(members)]
+    return [dict(mine[at : at + SIZE]) for at in range(0, len(mine), SIZE)]
 
 
 def _group(
@@ -103,17 +110,16 @@ def _group(
     keys: "_Keys",
     addresses: Mapping[ControllerId, str],
 ) -> Group:
-    mine = {name: order for name, order in orders.items() if set(order) == set(members)}
     others: Sequence[ControllerId] = [name for name in (*members, UTILITY) if name != own]
     return Group(
         members=members,
-        orders=mine,
+        orders=orders,
         others=tuple(
             Other(
                 name=name,
                 rank=_rank(town, name),
                 address=addresses[name],
-                key=keys.of(members, (own, name)),
+                key=keys.of(tuple(orders), members, (own, name)),
             )
             for name in others
         ),
@@ -136,10 +142,10 @@ class _Keys:
     def __init__(self, secret: bytes, devices: Mapping[str, Device]) -> None:
         self._secret, self._devices = secret, devices
 
-    def of(self, members: Clique, pair: Iterable[ControllerId]) -> str:
+    def of(self, microgrids: Clique, members: Clique, pair: Iterable[ControllerId]) -> str:
         """Return the key of two in a group."""
         tokens = (self._devices[name].token_sha256 for name in sorted(pair) if name in self._devices)
-        of = "/".join((*sorted(members), "", *sorted(pair), "", *tokens))
+        of = "/".join((*microgrids, "", *sorted(members), "", *sorted(pair), "", *tokens))
         return hmac.digest(self._secret, of.encode(), "sha256").hex()
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.ids import MeterId
+from commonwatt.model.units import ControllerId
 from commonwatt.protocol.commands import Epoch
 from gateway.changes import Change, Setting
 from gateway.stored import KeptSettings
@@ -26,6 +27,8 @@ class Epochs:
 
     commands = True  # whether it commands at all
     deposed_by: Epoch | None = None  # who does instead
+    is_deposed = False  # whether it managed before
+    brokers: tuple[ControllerId, ...] | None = None  # the order of brokers that meters are to use; ``None``: their own
 
     def __init__(self, store: KeptSettings, meters: Iterable[MeterId]) -> None:
         self.own = _read(store.setting("epoch")) or FIRST_EPOCH  # the epoch for meters that never reported a higher one
@@ -53,13 +56,6 @@ class Epochs:
             return []
         self.fenced.pop(meter, None)
         return self.above(meter, highest)
-
-    def begin(self, counter: int) -> list[Effect[Change]]:
-        """Command from a counter on, if it is higher; the change is durable before the next command."""
-        if counter <= self.own[0]:
-            return []
-        self.own = (counter, self.own[1])
-        return [Write(Setting("epoch", f"{self.own[0]},{self.own[1]}"))]
 
     def above(self, meter: MeterId, epoch: Epoch) -> list[Effect[Change]]:
         """Command a meter one counter above an epoch from now on; the change is durable before the next command."""
@@ -94,6 +90,18 @@ class GrantedEpochs:
         kept = self._member.kept
         return kept.highest if kept.highest > kept.held and kept.highest[1] != kept.held[1] else None
 
+    @property
+    def is_deposed(self) -> bool:
+        """Whether it managed before, and another one does now."""
+        return self.deposed_by is not None and self.own[0] > 0
+
+    @property
+    def brokers(self) -> tuple[ControllerId, ...]:
+        """The order of brokers for meters: this one, then those that follow; at home empty, as installed."""
+        post = self._member.post
+        at = post.order.index(post.own)
+        return () if post.own == post.microgrid else (*post.order[at:], *post.order[:at])
+
     def of(self, meter: MeterId) -> Epoch:
         """Return the epoch under which a meter is commanded."""
         return self._member.epoch_for(meter)
@@ -108,11 +116,6 @@ class GrantedEpochs:
             self.fenced[meter] = highest
         else:
             self.fenced.pop(meter, None)
-        return []
-
-    def begin(self, counter: int) -> list[Effect[Change]]:
-        """Do nothing: only a grant begins an epoch."""
-        del counter
         return []
 
     def above(self, meter: MeterId, epoch: Epoch) -> list[Effect[Change]]:

@@ -180,11 +180,6 @@ class Manager:
             effects += self._set(replace(desired, epoch=self.epochs.of(meter), seq=1, confirmed=ended))
         return effects
 
-    def begin_term(self, counter: int, now: Now) -> list[Effect[Change]]:
-        """Command all meters from an epoch's counter on; a lower counter than the present one changes nothing."""
-        effects = self.epochs.begin(counter)
-        return effects + [e for meter in self.meters for e in self._order_again(meter, now)] if effects else []
-
     def begin(self, now: Now) -> list[Effect[Change]]:
         """Begin under a new grant: what the meters hold is the truth, and what was once desired here is forgotten."""
         self._desired, self._sent = {}, {}
@@ -369,7 +364,12 @@ class Manager:
                 continue
             if not view.answered and (view.asked is None or now - view.asked >= INITIALIZE_AGAIN_S):
                 view.asked = now
-                effects.append(self.command(meter, "stop" if meter in self.stopped else "initialize"))
+                stops = meter in self.stopped
+                effects.append(
+                    self.command(meter, "stop")
+                    if stops
+                    else self.command(meter, "initialize", brokers=self.epochs.brokers)
+                )
         for key, desired in self._desired.items():
             ended = desired.until is not None and desired.until <= now
             sent, times = self._sent.get(key, (0, 0))

@@ -128,8 +128,6 @@ class UtilityCommands:
             return []
         if command.cmd == Action.RATES:
             return self.rates.set(command)
-        if command.cmd == Action.TERM:
-            return self._modes.manager.begin_term(command.counter or 0, now)
         if command.cmd == Action.STOP and command.meter is not None:
             return self._stopped.set(command.meter, stopped=command.state == "on")
         if command.cmd == Action.HOLD and command.for_s and now.trust >= Trust.HARDWARE:

@@ -43,6 +43,7 @@ class Takeover:
 
     def tick(self, now: float) -> list[Effect]:
         """Do what is due."""
+        self.signs.wake(now)
         return [*self._beats(now), *(effect for member in self.members.values() for effect in member.tick(now))]
 
     def _beats(self, now: float) -> list[Effect]:
@@ -66,7 +67,10 @@ class Takeover:
         """Handle a datagram."""
         if sender not in self.signs.lines:
             return []
+        self.signs.wake(now)
         self.signs.sign(sender, now, beat)
+        if sender == UTILITY and beat.is_answer:
+            self.signs.utility_hears = {name: self.signs.utility_hears.get(name, now) for name in beat.hears}
         for name in beat.hears & set(self._peers):
             self.signs.sign(name, now)
         asked = [] if sender == UTILITY else self._read(sender, beat.bits, now)
@@ -87,5 +91,6 @@ class Takeover:
         member = self.members.get(message.microgrid)
         if sender not in self.signs.lines or member is None:
             return []
+        self.signs.wake(now)
         self.signs.sign(sender, now)
         return member.handle(sender, message, now)

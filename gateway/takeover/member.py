@@ -7,23 +7,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from commonwatt.cliques.signs import BEAT_S, Signs
+from commonwatt.cliques.signs import BEAT_S, PAUSE_S, Signs
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.clique_messages import Ask, CliqueMessage, Grant, Known, States, Tell, Vote, Who, Yield
-from commonwatt.protocol.commands import EPOCH_STEP, Epoch
+from commonwatt.protocol.commands import ALONE, EPOCH_STEP, Epoch
 from commonwatt.protocol.topics import UTILITY
 from gateway.takeover.claim import ASKED_METERS, GIVEN_UP_S, METER_ANSWER_S, Claim
 from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept, TakeStates
+from gateway.takeover.means import Means
 from gateway.takeover.reports import Reports
 from gateway.takeover.states import State
 from gateway.takeover.voter import Asked, Voter
 
-PAUSE_S = 4.0  # seconds without a step after which a controller was stopped, and doubts its epoch
 RETURN_AFTER_S = 60.0  # seconds for which a controller is steady before it gets a microgrid back
 ANSWER_S = 10.0  # seconds within which it answers that it has it
 RETRY_S, RETRY_MOST_S = 600.0, 9_600.0  # seconds until a failed return is tried again: doubled each time
 FIRST_STEPS = 64  # by up to so much further the first claim of a store goes
+STRANGER_S = 600.0  # seconds between two questions about a manager that never gave a sign; each costs bytes
+SEEN_S = 30.0  # seconds until the next claim against one whose answers its meters have
 FRESH_S = 1.0  # seconds for which an answer before a return counts
 
 
@@ -39,8 +41,8 @@ class Post:
 
     @cached_property
     def names(self) -> dict[int, ControllerId]:
-        """Who may manage it, by rank."""
-        return {self.ranks[name]: name for name in self.order}
+        """Who may manage it, by rank; the own controller without a clique, too."""
+        return {ALONE: self.order[0]} | {self.ranks[name]: name for name in self.order}
 
     @cached_property
     def others(self) -> tuple[ControllerId, ...]:
@@ -51,18 +53,6 @@ class Post:
     def before(self) -> tuple[ControllerId, ...]:
         """Who comes before this controller."""
         return self.order[: self.order.index(self.own)]
-
-
-@dataclass
-class Means:
-    """What the controller can do at present; its shell keeps it."""
-
-    able: bool = True  # whether it hears two thirds of the microgrid's meters
-    commits: bool = True  # whether its store takes commits
-    connected: int = 0  # how many of the microgrid's meters are connected to it
-
-    def __bool__(self) -> bool:
-        return self.able and self.commits
 
 
 @dataclass
@@ -92,7 +82,7 @@ class Member:
         self._voter = Voter(post.microgrid)
         self._nonce = 0
         self._claim_after = self._return_after = 0.0
-        self._failed_returns = 0
+        self._failed_returns, self._gave_back = 0, now - RETRY_S
         self._able_since: float | None = None
         self._doubt()
 
@@ -181,6 +171,10 @@ class Member:
         self._knows: dict[ControllerId, tuple[float, Known]] = {}
         self._asked_who = self._asked_meters = self.now - BEAT_S
 
+    @property
+    def _watches_stranger(self) -> bool:
+        return self.watched is not None and self.signs.lines[self.watched].is_stranger(self.now)
+
     def _is_in_doubt(self) -> bool:
         watched = self.watched
         return watched is None or not self.kept.highest[0] or not self.signs.lines[watched].alive(self.now)
@@ -188,10 +182,11 @@ class Member:
     def _ask_around(self) -> list[Effect]:
         """Ask the others and some meters under which epoch the microgrid is managed."""
         effects: list[Effect] = []
-        if self.now - self._asked_who >= BEAT_S:
+        more_s = STRANGER_S if self._watches_stranger else 0.0
+        if self.now - self._asked_who >= BEAT_S + more_s:
             self._asked_who = self.now
             effects += [Tell(name, Who(microgrid=self.post.microgrid)) for name in (*self.post.others, UTILITY)]
-        return effects + (self._ask_meters(None) if self.now - self._asked_meters >= METER_ANSWER_S else [])
+        return effects + (self._ask_meters(None) if self.now - self._asked_meters >= METER_ANSWER_S + more_s else [])
 
     def _ask_meters(self, about: ControllerId | None) -> list[Effect]:
         self._asked_meters = self.now
@@ -240,7 +235,8 @@ class Member:
         is_over = self.now - claim.began > GIVEN_UP_S or not (fails or line.suspect(self.now)) or not self._may_claim()
         if claim.refused or is_over:
             self.claim = None
-            self._claim_after = self.now + (BEAT_S if claim.refused else 0)
+            is_seen = self._watches_stranger and claim.vote != "alive"
+            self._claim_after = self.now + ((SEEN_S if is_seen else BEAT_S) if claim.refused else 0)
             return []
         if fails and claim.is_granted(self._reports.needed):
             seen = f"{claim.asked} saw the same" if claim.vote == "lost" else "its meters have no answer of it"
@@ -263,7 +259,11 @@ class Member:
         """Manage the microgrid under a new epoch from now on."""
         self.kept = Kept(epoch, epoch)
         self.sure, self.claim, self._yielding = True, None, None
-        self._return_after, self._failed_returns = self.now + RETURN_AFTER_S, 0
+        # Whoever gets it again so soon after it gave it back waits longer: the receiver could not hold it.
+        is_back = self.now - self._gave_back < RETRY_S
+        self._failed_returns = self._failed_returns + 1 if is_back else 0
+        wait_s = min(RETRY_S * 2 ** (self._failed_returns - 1), RETRY_MOST_S) if is_back else RETURN_AFTER_S
+        self._return_after = self.now + wait_s
         tell = [Tell(name, self.known()) for name in (*self.post.others, UTILITY)]
         return [Keep(self.post.microgrid, self.kept), Begin(self.post.microgrid, epoch, why), *tell]
 
@@ -300,18 +300,22 @@ class Member:
         epoch = (self.kept.held[0] + 1, self.post.ranks[first])
         self.kept = Kept(self.kept.held, epoch)
         self._yielding = _Yielding(first, self.now, self.now)
+        self._gave_back = self.now
         return [Keep(self.post.microgrid, self.kept), Tell(first, Yield(microgrid=self.post.microgrid, epoch=epoch))]
 
     def _first_steady(self) -> ControllerId | None:
-        lines = ((name, self.signs.lines[name]) for name in self.post.before)
-        return next((n for n, line in lines if line.steady_s(self.post.microgrid, self.now) >= RETURN_AFTER_S), None)
+        return next((name for name in self.post.before if self._steady_s(name) >= RETURN_AFTER_S), None)
+
+    def _steady_s(self, name: ControllerId) -> float:
+        """Return for how long one is steady; while the utility is heard, also there: else it would grant this anew."""
+        steady_s = self.signs.lines[name].steady_s(self.post.microgrid, self.now)
+        has_utility = self.signs.lines[UTILITY].alive(self.now)
+        return min(steady_s, self.now - self.signs.utility_hears.get(name, self.now)) if has_utility else steady_s
 
     def _go_on_yielding(self, yielding: _Yielding) -> list[Effect]:
         """Repeat a yield until it is answered, or given up; then the rules of loss hold for its receiver."""
         if self.now - yielding.began > ANSWER_S:
             self._yielding = None
-            self._return_after = self.now + min(RETRY_S * 2**self._failed_returns, RETRY_MOST_S)
-            self._failed_returns += 1
             return []
         if self.now - yielding.sent < 1:
             return []
@@ -348,7 +352,8 @@ class Member:
         """Answer the questions whose time has come."""
         if not self._voter.waiting:
             return []
-        lines = {} if self.commands else {self.post.ranks[name]: self.signs.lines[name] for name in self.post.others}
+        names = {} if self.commands else self.post.names
+        lines = {rank: self.signs.lines[name] for rank, name in names.items() if name != self.post.own}
         return [
             Tell(one.by, Vote(microgrid=self.post.microgrid, nonce=one.ask.nonce, saw=saw, highest=self.kept.highest))
             for one, saw in self._voter.take(self.now, lines, self.kept.highest)

@@ -25,10 +25,8 @@ MEANINGS: dict[State, str] = {
 TRANSITIONS: dict[tuple[State, State], str] = {
     (State.DOUBTS, State.MANAGES): "two meters, a peer or the utility know no higher epoch",
     (State.DOUBTS, State.STANDS_BY): "a higher epoch is known",
-    (State.DOUBTS, State.CLAIMS): "a higher epoch is known, and its holder is late",
     (State.MANAGES, State.DOUBTS): "it was paused for more than 4 s",
     (State.MANAGES, State.STANDS_BY): "two meters or the utility report a higher epoch",
-    (State.MANAGES, State.CLAIMS): "likewise, and its holder is late",
     (State.MANAGES, State.YIELDS): "one that comes before it was steady for 60 s, and answers",
     (State.YIELDS, State.STANDS_BY): "the receiver answers, or 10 s are over",
     (State.STANDS_BY, State.CLAIMS): "the utility is not heard, and the manager's sign is late",
@@ -36,4 +34,4 @@ TRANSITIONS: dict[tuple[State, State], str] = {
     (State.CLAIMS, State.MANAGES): "the manager is lost here and to those who were asked; or a grant",
     (State.CLAIMS, State.STANDS_BY): "somebody sees the manager alive, or 15 s are over",
 }
-"""Which state may follow another one between two steps, and why."""
+"""Which state may follow another one, and why."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from deploy.debian.wheels import PROJECT
 
 RELEASE_0_2 = "20cb79b"  # the commit of release 0.2 (CHANGELOG.md)
+BEFORE_TAKEOVER = "40d4ecc4"  # the commit before the first one that knows of takeover
 
 
 def old_release(commit: str, folder: Path) -> Path:

@@ -237,20 +237,6 @@ def _acknowledgement_counts() -> Iterator[None]:
 
 
 @contextmanager
-def _returns_at_once() -> Iterator[None]:
-    """A microgrid that was taken over is given back to whom the new manager still hears."""
-    hold = Member._hold
-
-    def holding(self: Member, epoch: Epoch, why: str = "") -> list[Effect]:
-        effects = hold(self, epoch, why)
-        self._return_after = self.now
-        return effects
-
-    with patch.object(Member, "_hold", holding):
-        yield
-
-
-@contextmanager
 def _same_claim() -> Iterator[None]:
     """The first claim of a new store is the same as that of the store before it."""
     with patch.object(member, "FIRST_STEPS", 1):
@@ -280,6 +266,5 @@ BUGS: dict[str, Bug] = {
     "a confirmed manager that keeps it to itself": _keeps_to_itself,
     "a utility that grants as soon as it starts": _grants_at_once,
     "an acknowledgement that outweighs the manager's own word": _acknowledgement_counts,
-    "a return right after the takeover": _returns_at_once,
 }
 """The bugs, by their names."""

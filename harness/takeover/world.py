@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from commonwatt.cliques.formation import orders
-from commonwatt.cliques.signs import RESTART, Beat, Line
+from commonwatt.cliques.signs import PAUSE_S, RESTART, Beat, Line
 from commonwatt.device.epoch_guard import EpochGuard
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.clique_messages import CliqueMessage, Known, SendBeat, Tell
@@ -21,7 +21,7 @@ from commonwatt.protocol.commands import Epoch
 from commonwatt.protocol.topics import UTILITY
 from gateway.takeover.controller import Takeover
 from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept
-from gateway.takeover.member import PAUSE_S, Member, Post
+from gateway.takeover.member import Member, Post
 from gateway.takeover.states import TRANSITIONS, State
 from utility.takeover.grants import Done, Granted, Grants, KeepGranted
 
@@ -224,15 +224,19 @@ class World:
                         self._command_all(name, grid, member)
         self.after(COMMAND_S, self._command)
 
-    def _check(self, name: ControllerId, machine: Machine) -> None:
-        """Check what a process may do: it commands only under a granted epoch that is durable and not in doubt."""
-        assert machine.core is not None
-        for grid, member in machine.core.members.items():
+    def _see(self, name: ControllerId, machine: Machine) -> None:
+        """See which states of a process follow which."""
+        for grid, member in machine.core.members.items() if machine.core is not None else ():
             before, machine.states[grid] = machine.states.get(grid, member.state), member.state
             if before != member.state:
                 self.transitions.add((before, member.state))
                 if (before, member.state) not in TRANSITIONS:
                     self.fail(f"state: {name} in {grid}: from {before} to {member.state}")
+
+    def _check(self, name: ControllerId, machine: Machine) -> None:
+        """Check what a process may do: it commands only under a granted epoch that is durable and not in doubt."""
+        assert machine.core is not None
+        for grid, member in machine.core.members.items():
             if not member.commands:
                 continue
             if self.grants.get((grid, member.kept.held)) != name:
@@ -357,6 +361,7 @@ class World:
                     self.send(name, to, partial(self._hear_beat, name, to, beat))
                 case AskMeters(microgrid, about, count):
                     self._ask_meters(name, microgrid, about, count)
+        self._see(name, machine)
 
     def _begin(self, name: ControllerId, grid: MicrogridId, epoch: Epoch) -> None:
         self.tell(f"{name} manages {grid} under {epoch}")

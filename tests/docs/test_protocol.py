@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from commonwatt.codec import dumps, packing, packing_arrays, payloads
 from commonwatt.demo.layout import BUILT_IN_TOWN
@@ -35,6 +37,7 @@ from commonwatt.protocol.heartbeats import Heartbeat, LineByteCount
 from commonwatt.protocol.json_messages import Message, unpack_json
 from commonwatt.protocol.meter_messages import Refusal, unpack_level, unpack_put, unpack_put_ack
 from commonwatt.protocol.plant_messages import MAX_QUARTERS, PlantAction, PlantCommand, PlantOutcome, PlantReport
+from commonwatt.protocol.revoked_list import MAX_LISTED, PURPOSE, RevokedList
 from commonwatt.town.loading import load_town
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -221,7 +224,8 @@ MODELS: dict[str, type[Message]] = {
     "outcome": Outcome,
     "boundary-outcome": Outcome,
     "question": Command,
-    "brokers-command": Command,
+    "initialize-with-brokers": Command,
+    "revoked-command": Command,
     "answer": Outcome,
     "controller-command": ControllerCommand,
     "controller-outcome": ControllerOutcome,
@@ -242,6 +246,17 @@ def test_json_example_is_what_the_code_sends(name: str) -> None:
     stated = json.loads(text)
     assert {key: sent[key] for key in stated} == stated
     assert unpack_json(MODELS[name], message.pack()) == message
+
+
+def test_the_list_of_revoked_controllers_is_signed_by_the_key_of_the_page() -> None:
+    stated = json.loads(JSON["revoked-command"][0])
+    point = re.findall(r"compressed point `([0-9a-f]{66})`", PAGE)[0]
+    key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), bytes.fromhex(point))
+    line = f"commonwatt {PURPOSE}\n{stated['revoked']}".encode()
+    key.verify(bytes.fromhex(stated["signature"]), line, ec.ECDSA(hashes.SHA256()))
+    assert f"`commonwatt`, a space, `{PURPOSE}`, a line feed" in PAGE
+    assert RevokedList.read(stated["revoked"]) == RevokedList(1_790_000_000, {"r002": 2, "r007": 7})
+    assert f"at most {MAX_LISTED}" in section("Several brokers")
 
 
 def test_block_line_is_what_dumps_write() -> None:

@@ -1,7 +1,8 @@
 """A fleet with two real brokers: the first is killed, and its meters send to the second until it is back (R13)."""
 
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from commonwatt.cliques.warm import warm_meters
+from commonwatt.identity.authority import Authority
 from commonwatt.identity.devices import (
     broker_token,
     digest,
@@ -22,11 +25,12 @@ from commonwatt.identity.devices import (
 )
 from commonwatt.model.blocks import concatenate, join
 from commonwatt.model.records import Log
+from commonwatt.protocol.revoked_list import PURPOSE
 from commonwatt.town.town import Function
 from harness.network.waiting import ended, eventually, free_port
 from harness.real import forks
 from tests.integration import test_meters
-from tests.integration.test_meters import Bench, Gateway, _listens, values
+from tests.integration.test_meters import START, Bench, Gateway, _listens, values
 
 
 @pytest.fixture
@@ -67,9 +71,15 @@ def admitted(port: int, meter: int, token: str) -> bool:
     return answers[0]
 
 
-def test_records_go_to_the_second_broker_while_the_first_is_dead_and_then_home(bench: Bench) -> None:
-    other, everyone = free_port(), {meter.id for meter in bench.meters}
-    secrets = {str(meter): new_token() for meter in everyone}
+def install_second(bench: Bench, keys: str = "") -> tuple[int, dict[str, str]]:
+    """Install a second broker at the meters; return its port, and the meters' secrets.
+
+    Args:
+        bench: The meters.
+        keys: Further keys of the meters' settings.
+    """
+    other = free_port()
+    secrets = {str(meter.id): new_token() for meter in bench.meters}
     save_tokens(bench.path / "meter-secrets.json", secrets)
     known = load_devices(bench.path / "devices.json")
     there = {meter: digest(broker_token(secret, "r002").encode()) for meter, secret in secrets.items()}
@@ -77,14 +87,24 @@ def test_records_go_to_the_second_broker_while_the_first_is_dead_and_then_home(b
     save_devices(bench.path / "second.json", [*devices, known["r001"]])
     (bench.path / "second.toml").write_text(f'[broker]\nlisten = "127.0.0.1:{other}"\ndevices = "second.json"\n')
     settings = (bench.path / "meters.toml").read_text().replace("failures_per_day = 200", "failures_per_day = 0")
-    settings += 'clique = ["r001", "r002"]\n'
+    settings += f'clique = ["r001", "r002"]\n{keys}'
     settings += f'[[brokers]]\nname = "r002"\naddress = "127.0.0.1:{other}"\nrank = 2\nwarm = true\n'
     (bench.path / "meters.toml").write_text(settings)
-    first = bench.start("broker")
+    return other, secrets
+
+
+def start_second(bench: Bench, other: int) -> None:
+    """Start the second broker, and wait until both listen."""
     command = [sys.executable, "-c", "from broker.cli import app; app()", "run", "-c", "second.toml"]
-    second = forks.start(command, bench.path / "second.log", folder=bench.path)
-    bench.processes.append(second)
+    bench.processes.append(forks.start(command, bench.path / "second.log", folder=bench.path))
     eventually(lambda: _listens(bench.port) and _listens(other))
+
+
+def test_records_go_to_the_second_broker_while_the_first_is_dead_and_then_home(bench: Bench) -> None:
+    everyone = {meter.id for meter in bench.meters}
+    other, secrets = install_second(bench)
+    first = bench.start("broker")
+    start_second(bench, other)
     home, away = Gateway(bench.port, bench.gateway_token), Gateway(other, bench.gateway_token)
     meters = bench.start("meters")
     eventually(lambda: meters_of(home, 0) == everyone)
@@ -125,3 +145,52 @@ def test_records_go_to_the_second_broker_while_the_first_is_dead_and_then_home(b
     (at_home, home_events), (at_other, away_events) = home.received(), away.received()
     assert values(truth) == values(join([concatenate([at_home, at_other, held])]))
     assert true_events == home_events | away_events | held_events
+
+
+def told(mate: Gateway, meters: Collection[int], signed: Mapping[str, object]) -> Counter[str]:
+    """Pass a list on to meters until each answered; return the number of each result."""
+    results: Counter[str] = Counter()
+    for meter in sorted(meters):
+        before = len(mate.outcomes)
+        mate.command(meter, "revoked", issuer="r002", epoch=[0, 0], **signed)
+        eventually(lambda before=before: len(mate.outcomes) > before)  # type: ignore[misc]
+        results[mate.outcomes[-1].result] += 1
+    return results
+
+
+def test_meters_leave_a_stolen_controller_when_another_one_passes_the_list_on(bench: Bench) -> None:
+    """The thief's broker runs on, and acknowledges everything; only while its gateway rests do all meters move."""
+    authority = Authority.create(bench.path, "Town", START)
+    inside = {meter.id: meter.battery is not None for meter in bench.meters if meter.function is not Function.BOUNDARY}
+    movable, warm, boundary = set(inside), set(warm_meters(inside)), {m.id for m in bench.meters} - set(inside)
+    other, _ = install_second(bench, 'authority = "authority/ca.pem"\nbroker_rank = 1\n')
+    bench.start("broker")
+    start_second(bench, other)
+    thief, mate = Gateway(bench.port, bench.gateway_token), Gateway(other, bench.gateway_token)
+    meters = bench.start("meters")
+    eventually(lambda: meters_of(thief, 0) >= movable)
+    text = "1790000000 r001:1"
+    signed = {"revoked": text, "signature": authority.signature(PURPOSE, text.encode()).hex()}
+    assert told(mate, warm, {**signed, "signature": "00" * 70}) == {"refused": len(warm)}
+    assert mate.puts == [], "a forged list changes nothing"
+    assert told(mate, warm, signed) == {"done": len(warm)}
+    eventually(lambda: meters_of(mate, 0) == warm)
+    assert told(mate, warm, signed) == {"repeated": len(warm)}
+    assert ask(mate, min(warm), what="state", epoch=[9, 1]) == ("refused", None), "the thief's rank"
+    assert ask(mate, min(warm), what="state", epoch=[9, 2]) == ("done", None)
+
+    thief.close()
+    eventually(lambda: meters_of(mate, 0) == movable)
+    assert told(mate, movable, signed) == {"repeated": len(warm), "done": len(movable - warm)}
+    thief = Gateway(bench.port, bench.gateway_token)
+    meters.terminate()
+    assert ended(meters, 5) == 0
+    before = len(mate.puts)
+    bench.start("meters")
+    eventually(lambda: meters_of(mate, before) == movable and meters_of(thief, 0) == boundary)
+    for meter in movable | boundary:
+        thief.command(meter, "get", what="state", epoch=[9, 1])
+    eventually(lambda: len(thief.outcomes) >= len(boundary))
+    assert len(thief.outcomes) == len(boundary), "only meters with one broker hear the thief"
+    thief.close()
+    mate.close()

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
 def blackholed(folder: Path) -> Seen:
     # How soon is the bench's: this machine may run other tests beside it.
     fault = replace(blackhole(utility=False), within_s=PAUSE_S)
-    with Town(folder) as town:
+    with closing(Town(folder)) as town:
         town.start_all(utility=False)
         town.settle(utility=False)
         return look(town, fault, home=False, all_meters=False)
@@ -52,7 +53,7 @@ def paused(folder: Path) -> tuple[Seen, int]:
     stopped process, and there is no condition to wait for.
     """
     fault = pause(utility=True, within_s=PAUSE_S)
-    with Town(folder) as town:
+    with closing(Town(folder)) as town:
         town.start_all(utility=True)
         began = time.monotonic()
         seen = look(town, fault, home=False, all_meters=False)

@@ -13,6 +13,7 @@ from rich.progress import track
 from commonwatt.codec import dumps
 from commonwatt.config.database_url import database_fault
 from commonwatt.identity.devices import load_tokens
+from commonwatt.identity.enrolment import alone
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.times import LOCAL_FORMS
@@ -23,6 +24,7 @@ from commonwatt.runtime.clock import wall_clock
 from commonwatt.runtime.service import flowing, run_service
 from commonwatt.town.cliques import BEATS_PORT, write_clique_files
 from commonwatt.town.loading import load_town
+from commonwatt.town.revocation import write_revoked_list
 from commonwatt.town.town import Microgrid, Town
 from utility.assembly import break_glass
 from utility.assembly import upkeep as cli_upkeep
@@ -148,6 +150,8 @@ def _written(town: Town, out: Path, accounts: Mapping[MeterId, AccountNumber] | 
         addresses = {name: f"{one.address}:{BEATS_PORT}" for name, one in town.microgrids.items()}
         written = write_clique_files(town, out, addresses | {UTILITY: beats})
         told.append(f"; {counted(len(written), 'clique file')}")
+        with alone(out):
+            write_revoked_list(out, int(wall_clock().now()))
     return told
 
 

@@ -14,9 +14,8 @@ from commonwatt.protocol.commands import Epoch
 from utility.takeover.grants import Done, Granted, Grants, KeepGranted
 from utility.takeover.history import MOVES, Handover, adopted, why_granted
 
-PAUSE_S = 4.0  # seconds between two ticks after which the utility itself was away
+FIRST_S = 75.0  # seconds after the start within which the first heartbeat of every controller comes
 HEARTBEATS_S = 180.0  # seconds for which a heartbeat is a sign of a controller that sends no beats
-FIRST_HEARTBEAT_S = 65.0  # seconds after the start within which the heartbeat of every living controller came
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +65,7 @@ class Groups:
         self._taken: dict[MicrogridId, tuple[ControllerId, float]] = {}
         self._heartbeats: dict[ControllerId, tuple[float, Mapping[MicrogridId, Epoch] | None]] = {}
         self._unmanaged: dict[MicrogridId, float] = {}
-        self._began = self._ticked = now
+        self._began = now
 
     @property
     def orders(self) -> dict[MicrogridId, tuple[ControllerId, ...]]:
@@ -84,11 +83,13 @@ class Groups:
 
     def beat(self, group: int, sender: ControllerId, beat: Beat, now: float) -> Outcome:
         """Handle a datagram of a controller."""
+        self._wake(now)
         self._maybe_back(group, now)
         return self._outcome(group, self._grants[group].beat(sender, beat, now), now)
 
     def message(self, group: int, sender: ControllerId, message: CliqueMessage, now: float) -> Outcome:
         """Handle a message of a controller."""
+        self._wake(now)
         self._maybe_back(group, now)
         return self._outcome(group, self._grants[group].handle(sender, message, now), now)
 
@@ -126,7 +127,7 @@ class Groups:
 
     def tick(self, now: float) -> list[Outcome]:
         """Do what is due."""
-        self._see_pause(now)
+        self._wake(now)
         self._signs_of_heartbeats(now)
         outcomes = [self._outcome(at, grants.tick(now), now) for at, grants in enumerate(self._grants)]
         for microgrid in self._before:
@@ -137,15 +138,11 @@ class Groups:
         self._count_false()
         return outcomes
 
-    def _see_pause(self, now: float) -> None:
-        """Count no silence of others while this process itself was stopped."""
-        pause = now - self._ticked
-        self._ticked = now
-        if pause > PAUSE_S:
-            for grants in self._grants:
-                for line in grants.signs.lines.values():
-                    line.heard = min(now, line.heard + pause)
-            self.away(now)
+    def _wake(self, now: float) -> None:
+        """Grant nothing for a while after this process itself was stopped."""
+        for grants in self._grants:
+            if grants.signs.wake(now):
+                grants.head_end_lost(now)
 
     def _maybe_back(self, group: int, now: float) -> None:
         """After none of several was heard the utility itself may have been cut off."""
@@ -155,7 +152,7 @@ class Groups:
 
     def _signs_of_heartbeats(self, now: float) -> None:
         for at, grants in enumerate(self._grants):
-            grants.held_back = {name for name in grants.orders if self._is_old(at, name, now)}
+            grants.held_back = {n for n in grants.orders if self._is_old(at, n, now) or self._may_come(at, n, now)}
             for name, line in grants.signs.lines.items():
                 if line.number is None and self._manages(name, now) is not None:
                     grants.signs.sign(name, now)
@@ -165,12 +162,16 @@ class Groups:
         return manages if now - at <= HEARTBEATS_S else None
 
     def _is_old(self, group: int, microgrid: MicrogridId, now: float) -> bool:
-        """Return whether a microgrid's own controller may be alive and of a release that knows nothing of takeover."""
+        """Return whether a microgrid's own controller is alive and of a release that knows nothing of takeover."""
         own = self._specs[group].orders[microgrid][0]
-        # After the utility's start each may be one, until its first heartbeat is due.
-        at, manages = self._heartbeats.get(own, (self._began + FIRST_HEARTBEAT_S - HEARTBEATS_S, None))
+        at, manages = self._heartbeats.get(own, (now - 2 * HEARTBEATS_S, None))
         is_silent = self._grants[group].signs.lines[own].number is None
         return is_silent and manages is None and now - at <= HEARTBEATS_S
+
+    def _may_come(self, group: int, microgrid: MicrogridId, now: float) -> bool:
+        """Return whether its manager gave no sign since the start, but its first heartbeat may be on its way."""
+        manager = self._holder(microgrid) or self._specs[group].orders[microgrid][0]
+        return self._grants[group].signs.lines[manager].since is None and now - self._began <= FIRST_S
 
     def _holder(self, microgrid: MicrogridId) -> ControllerId | None:
         return self._grants[self._group_of[microgrid]].holder(microgrid)

@@ -1,16 +1,38 @@
 """The faults of the bench: what happens to a controller, who manages its microgrid then, and how it is mended."""
 
-import signal
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from commonwatt.protocol.topics import UTILITY
-from harness.takeover.real.town import METERS, NAMES, RESTART_S, UTILITY_PARTS, Town, broker, gateway
+from harness.takeover.real.actions import (
+    R001,
+    Action,
+    blackholed,
+    clock,
+    clocked,
+    copied,
+    cut,
+    emptied,
+    goes_on,
+    held_by,
+    in_turn,
+    joined,
+    killed,
+    killed_and_restarted,
+    nothing,
+    older,
+    paused,
+    put_back,
+    restored,
+    started,
+    stopped,
+    taken,
+    upgraded,
+    waits,
+)
+from harness.takeover.real.town import METERS, NAMES, UTILITY_PARTS, broker, gateway
 
 PAUSE_S = 60.0  # seconds for which a process is stopped
-
-Action = Callable[[Town], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,88 +43,23 @@ class Fault:
     utility: bool  # whether the utility runs
     happens: Action  # does it
     mended: Action  # ends it
-    managers: dict[str, str] = field(default_factory=dict)  # the new managers of microgrids that get one
+    # The new managers of microgrids that get one; ``None``: it may get one.
+    managers: dict[str, str | None] = field(default_factory=dict)
     within_s: float  # seconds from the fault until the first meter of each obeys it
-
-
-def _blackholed(*names: str) -> Action:
-    def happens(town: Town) -> None:
-        for name in names:
-            town.machines.blackhole(name)
-
-    return happens
-
-
-def _restored(*names: str) -> Action:
-    def mended(town: Town) -> None:
-        for name in names:
-            town.machines.restore(name)
-
-    return mended
-
-
-def _killed(*parts: str) -> Action:
-    def happens(town: Town) -> None:
-        for part in parts:
-            town.kill(part)
-
-    return happens
-
-
-def _started(*parts: str) -> Action:
-    return lambda town: town.start(*parts)
-
-
-def _killed_and_restarted(part: str) -> Action:
-    def happens(town: Town) -> None:
-        town.kill(part)
-        time.sleep(RESTART_S)
-        town.start(part, loaded=False)
-
-    return happens
-
-
-def _all(*actions: Action) -> Action:
-    def does(town: Town) -> None:
-        for action in actions:
-            action(town)
-
-    return does
-
-
-def _nothing(town: Town) -> None:
-    del town
-
-
-def _paused(town: Town) -> None:
-    town.processes[gateway("r001")].send_signal(signal.SIGSTOP)
-
-
-def _goes_on(town: Town) -> None:
-    town.processes[gateway("r001")].send_signal(signal.SIGCONT)
-
-
-def _cut(*pairs: tuple[str, str]) -> Action:
-    def happens(town: Town) -> None:
-        for pair in pairs:
-            town.machines.cut(*pair)
-
-    return happens
-
-
-def _joined(*pairs: tuple[str, str]) -> Action:
-    def mended(town: Town) -> None:
-        for pair in pairs:
-            town.machines.mend(*pair)
-
-    return mended
+    moves: bool = True  # whether all meters move to the new manager; otherwise those with a battery obey it
+    away_s: float = 0.0  # seconds after which the old manager is back, and commands on meters that hear it alone
+    loses: bool = False  # whether a store is lost, with what was acknowledged and not yet relayed (docs/stores.md)
+    prepared: Action = nothing  # what is done before the town starts
+    before: Action = nothing  # what is done in the town that runs, before the fault
 
 
 _OTHERS = NAMES[1:]
 _APART = tuple(pair for other in _OTHERS for pair in (("r001", other), (other, "r001")))
 _ONE_WAY = tuple(("r001", other) for other in (*_OTHERS, UTILITY))
 _NO_METERS = (("r001", METERS), (METERS, "r001"))
-_TO_THE_NEXT = {"r001": "r002"}
+_TO_THE_NEXT: dict[str, str | None] = {"r001": "r002"}
+_OLD_LOST_S = 270.0  # seconds after which three heartbeats of an older release are missing, and a little more
+_UNREACHED_S = 200.0  # seconds after which a manager says that it does not reach its meters, and is lost for control
 
 
 def blackhole(*, utility: bool) -> Fault:
@@ -110,8 +67,8 @@ def blackhole(*, utility: bool) -> Fault:
     return Fault(
         words=f"blackholed, {_with(utility)}",
         utility=utility,
-        happens=_blackholed("r001"),
-        mended=_restored("r001"),
+        happens=blackholed("r001"),
+        mended=restored("r001"),
         managers=_TO_THE_NEXT,
         within_s=5,
     )
@@ -127,8 +84,8 @@ def pause(*, utility: bool, within_s: float = 5) -> Fault:
     return Fault(
         words=f"SIGSTOP of the gateway for {PAUSE_S:.0f} s, {_with(utility)}",
         utility=utility,
-        happens=_paused,
-        mended=_goes_on,
+        happens=paused,
+        mended=goes_on,
         managers=_TO_THE_NEXT,
         within_s=within_s,
     )
@@ -138,7 +95,9 @@ def _with(utility: bool) -> str:
     return "with the utility" if utility else "without the utility"
 
 
-def _both(words: str, happens: Action, mended: Action, within_s: float, managers: dict[str, str]) -> list[Fault]:
+def _both(
+    words: str, happens: Action, mended: Action, within_s: float, managers: dict[str, str | None], **more: Any
+) -> list[Fault]:
     return [
         Fault(
             words=f"{words}, {_with(utility)}",
@@ -147,48 +106,145 @@ def _both(words: str, happens: Action, mended: Action, within_s: float, managers
             mended=mended,
             managers=managers,
             within_s=within_s,
+            **more,
         )
         for utility in (True, False)
     ]
 
 
+_FLAPS = in_turn(*(blackholed("r001"), waits(20), restored("r001"), waits(20)) * 10, blackholed("r001"))
+_TAKEN_ONCE = in_turn(copied, blackholed("r001"), held_by("r002", 180), restored("r001"), held_by("r001", 180))
+
 FAULTS: tuple[Fault, ...] = (
     blackhole(utility=True),
     *(pause(utility=utility) for utility in (True, False)),
-    *_both("gateway killed, started again after 0.2 s", _killed_and_restarted(gateway("r001")), _nothing, 5, {}),
-    *_both("gateway killed, its broker lives", _killed(gateway("r001")), _started(gateway("r001")), 5, _TO_THE_NEXT),
-    *_both("broker killed, started again after 0.2 s", _killed_and_restarted(broker("r001")), _nothing, 30, {}),
-    *_both("broker killed, its gateway lives", _killed(broker("r001")), _started(broker("r001")), 20, _TO_THE_NEXT),
+    *_both("gateway killed, started again after 0.2 s", killed_and_restarted(gateway("r001")), nothing, 5, {}),
+    *_both("gateway killed, its broker lives", killed(gateway("r001")), started(gateway("r001")), 5, _TO_THE_NEXT),
+    *_both("broker killed, started again after 0.2 s", killed_and_restarted(broker("r001")), nothing, 30, {}),
+    *_both("broker killed, its gateway lives", killed(broker("r001")), started(broker("r001")), 20, _TO_THE_NEXT),
     Fault(
         words="blackholed, and the head-end killed in the same second",
         utility=True,
-        happens=_all(_blackholed("r001"), _killed(*UTILITY_PARTS)),
-        mended=_all(_restored("r001"), _started(*UTILITY_PARTS)),
+        happens=in_turn(blackholed("r001"), killed(*UTILITY_PARTS)),
+        mended=in_turn(restored("r001"), started(*UTILITY_PARTS)),
         managers=_TO_THE_NEXT,
         within_s=15,
     ),
     *_both(
         "two of three blackholed",
-        _blackholed("r001", "r002"),
-        _restored("r001", "r002"),
+        blackholed("r001", "r002"),
+        restored("r001", "r002"),
         15,
         {"r001": "r003", "r002": "r003"},
     ),
     Fault(
         words="the clique cut one against two, without the utility",
         utility=False,
-        happens=_cut(*_APART),
-        mended=_joined(*_APART),
+        happens=cut(*_APART),
+        mended=joined(*_APART),
         managers=_TO_THE_NEXT,
         within_s=15,
     ),
     Fault(
         words="the clique cut one against two, with the utility",
         utility=True,
-        happens=_cut(*_APART),
-        mended=_joined(*_APART),
+        happens=cut(*_APART),
+        mended=joined(*_APART),
         within_s=60,
     ),
-    *_both("one-way line: it is not heard", _cut(*_ONE_WAY), _joined(*_ONE_WAY), 15, _TO_THE_NEXT),
+    *_both(
+        "its meters cut off, all hear each other", cut(*_NO_METERS), joined(*_NO_METERS), _UNREACHED_S, _TO_THE_NEXT
+    ),
+    *_both(
+        "its clock two hours ahead for 30 s, then two hours behind",
+        in_turn(clock(7200), waits(30), clock(-7200)),
+        clock(0),
+        90,
+        {},
+        prepared=clocked,
+    ),
+    *_both("blackholed and restored each 20 s", _FLAPS, restored("r001"), 5, _TO_THE_NEXT, away_s=20),
+    *_both(
+        "gateway stopped, started again after 20 s",
+        in_turn(stopped(gateway("r001")), waits(20), started(gateway("r001"))),
+        nothing,
+        30,
+        {},
+    ),
+    *_both(
+        "gateway and broker stopped, started again after 20 s",
+        in_turn(stopped(gateway("r001"), broker("r001")), waits(20), started(*R001)),
+        nothing,
+        45,
+        {},
+    ),
+    *_both(
+        "gateway and broker killed, back with an old store",
+        killed(*R001),
+        in_turn(put_back, started(*R001)),
+        15,  # it was taken for lost a minute ago, though it lived
+        _TO_THE_NEXT,
+        loses=True,
+        before=_TAKEN_ONCE,
+    ),
+    *_both(
+        "gateway and broker killed, back with an empty store",
+        killed(*R001),
+        in_turn(emptied, started(*R001)),
+        5,
+        _TO_THE_NEXT,
+        loses=True,
+    ),
+    *_both(
+        "blackholed for 3 s",
+        in_turn(blackholed("r001"), waits(3), restored("r001")),
+        nothing,
+        90,
+        {"r001": None},
+    ),
+    *_both(
+        "blackholed until the next one has it",
+        in_turn(blackholed("r001"), taken, restored("r001")),
+        nothing,
+        5,
+        _TO_THE_NEXT,
+        moves=False,
+    ),
+    Fault(
+        words="blackholed, the utility starts after the takeover",
+        utility=False,
+        happens=blackholed("r001"),
+        mended=in_turn(started(*UTILITY_PARTS), waits(60), restored("r001")),
+        managers=_TO_THE_NEXT,
+        within_s=5,
+    ),
+    *_both(
+        "one of an older release beside the two, another one blackholed",
+        blackholed("r002"),
+        restored("r002"),
+        20,
+        {"r002": "r003"},
+        prepared=older,
+    ),
+    Fault(
+        words="one of an older release blackholed, then upgraded, with the utility",
+        utility=True,
+        happens=blackholed("r001"),
+        mended=in_turn(restored("r001"), upgraded),
+        managers=_TO_THE_NEXT,
+        within_s=_OLD_LOST_S,
+        prepared=older,
+    ),
+    Fault(
+        words="one of an older release blackholed, then upgraded, without the utility",
+        utility=False,
+        happens=blackholed("r001"),
+        mended=in_turn(restored("r001"), upgraded),
+        managers=_TO_THE_NEXT,
+        within_s=45,
+        prepared=older,
+    ),
+    *_both("one of an older release upgraded", upgraded, nothing, 15, {}, prepared=older),
+    *_both("one-way line: it is not heard", cut(*_ONE_WAY), joined(*_ONE_WAY), 15, _TO_THE_NEXT),
 )
 """The faults that the bench shows once each; 20 of the first kind besides."""

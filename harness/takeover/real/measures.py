@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from commonwatt.protocol.commands import Epoch
 from harness.takeover.real.watched import Commanded
@@ -92,3 +93,8 @@ def managers(commanded: Iterable[Commanded], microgrid: str) -> tuple[str, ...]:
     """Return whom meters of a microgrid obeyed, in the order of the epochs."""
     epochs = {one.epoch: one.issuer for one in commanded if one.obeyed and one.microgrid == microgrid}
     return tuple(epochs[epoch] for epoch in sorted(epochs))
+
+
+def handovers(commanded: Iterable[Commanded], microgrid: str) -> int:
+    """Return how often a microgrid went to another controller since its own one managed it."""
+    return sum(one != other for one, other in pairwise((microgrid, *managers(commanded, microgrid))))

@@ -9,13 +9,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 # By their names: a test's registration patches the module's ``run`` meanwhile.
 from subprocess import PIPE, Popen, run
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from harness.real import forks, parts
 
@@ -107,7 +106,12 @@ class Machines:
         run(command, input="\n".join(lines), text=True, check=True, capture_output=True)
 
     def start(
-        self, name: str, command: Sequence[str], log: Path, code: str = "", *, loaded: bool = True
+        self,
+        name: str,
+        command: Sequence[str],
+        log: Path,
+        code: str = "",
+        environment: Mapping[str, str] | None = None,
     ) -> Popen[bytes]:
         """Start ``commonwatt`` on a machine.
 
@@ -116,15 +120,16 @@ class Machines:
             command: The words after ``commonwatt``.
             log: The file of its output.
             code: What runs before it, such as what watches it.
-            loaded: Whether it is forked from a process that has loaded the program; otherwise it loads it itself.
+            environment: Variables besides this process's own, for one that loads the program itself; ``None``: it is
+                forked from a process that has loaded it.
         """
         enters = f"from {__name__} import enter; enter({self._holders[name].pid})"
         main = "from commonwatt.__main__ import main; main()"
         words = [sys.executable, "-c", "; ".join(filter(None, (enters, code, main))), *command]
-        if loaded:
+        if environment is None:
             return forks.start(words, log)
         with log.open("ab") as file:
-            return Popen(words, stdout=file, stderr=file)
+            return Popen(words, stdout=file, stderr=file, env=os.environ | environment)
 
     def inside(self, name: str, do: Callable[[], Answer]) -> Answer:
         """Do something in a machine's network, on another thread, and return its answer or raise its error."""
@@ -172,11 +177,3 @@ class Machines:
             holder.kill()
             holder.communicate()
         self._holders.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -16,7 +16,7 @@ from harness.real import forks
 
 HOUSES = 3  # of each microgrid, with two meters each, of which one has a battery; two more are at the boundary
 PORT = 8883
-_registering = threading.Lock()  # towns are made by several threads, and the patch is for all of them
+registering = threading.Lock()  # towns are made by several threads, and the patch of ``subprocess`` is for all of them
 
 _SITE = """
 [site]
@@ -50,7 +50,7 @@ def registered(folder: Path, addresses: Mapping[str, str]) -> Town:
     site = _SITE.format(address=addresses[UTILITY])
     site += "".join(_MICROGRID.format(name=name, houses=HOUSES, address=addresses[name]) for name in names)
     (folder / FILE).write_text(site)
-    with _registering, patch("commonwatt.site.office.subprocess.run", forks.run):
+    with registering, patch("commonwatt.site.office.subprocess.run", forks.run):
         town, _ = make_site(folder, int(time.time()))
         register(folder / TOWN_FILE, folder, sqlite_url((folder / UTILITY / "utility.db").resolve()))
     (folder / "meters").mkdir()

@@ -4,8 +4,7 @@ import json
 import subprocess
 import urllib.request
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.site.places import HEAD_END
@@ -61,6 +60,12 @@ class Town:
         self.machines = Machines((*NAMES, UTILITY, METERS))
         _open.append(self)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.codes = {METERS: f"from harness.takeover.real.watched import watch; watch({str(self._seen)!r})"}
+        """What runs in a part before it."""
+        self.environments: dict[str, dict[str, str]] = {}
+        """Variables of parts that are not forked."""
+        self.silent: set[str] = set()
+        """Controllers of a release that sends no beats."""
         try:
             self.town: Registered = registered(folder, self.machines.addresses)
         except BaseException:
@@ -86,10 +91,9 @@ class Town:
             place, _, kind = part.partition(" ")
             kind = kind or place
             command = [kind, "run", "--config", str(self.folder / place / f"{kind}.toml")]
-            watch = f"from harness.takeover.real.watched import watch; watch({str(self._seen)!r})"
-            code = watch if part == METERS else ""
+            environment = self.environments.get(part, None if loaded else {})
             self.processes[part] = self.machines.start(
-                self.machine_of(part), command, self.log(part), code, loaded=loaded
+                self.machine_of(part), command, self.log(part), self.codes.get(part, ""), environment
             )
 
     def start_all(self, *, utility: bool) -> None:
@@ -158,14 +162,16 @@ class Town:
     def settle(self, *, utility: bool) -> None:
         """Wait until each controller has known the lines to the others for a minute, so that its deadline is short."""
         try:
-            eventually(lambda: all(self._knows_all(name, utility=utility) for name in NAMES), SETTLE_S)
+            eventually(
+                lambda: all(self._knows_all(n, utility=utility) for n in NAMES if n not in self.silent), SETTLE_S
+            )
         except AssertionError:
             seen = {name: self.status(gateway(name)).get("takeover") for name in NAMES}
             raise AssertionError(f"the lines are not known: {seen}; {self.told()}") from None
 
     def _knows_all(self, name: str, *, utility: bool) -> bool:
         others: dict[str, dict[str, Any]] = self.status(gateway(name)).get("takeover", {}).get("others", {})
-        lines = [line for other, line in others.items() if utility or other != UTILITY]
+        lines = [line for other, line in others.items() if other not in self.silent and (utility or other != UTILITY)]
         return bool(lines) and all(line["heard_s"] is not None and line["deadline_s"] < LONG_S for line in lines)
 
     def eventually_held_by(self, holders: dict[str, str], within_s: float) -> None:
@@ -190,11 +196,3 @@ class Town:
         for process in processes:
             process.wait()
         self.machines.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

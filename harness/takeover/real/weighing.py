@@ -3,6 +3,7 @@
 import select
 import socket
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -45,7 +46,7 @@ class Weighed:
 
 def weigh(folder: Path, seconds: float, *, utility: bool) -> Weighed:
     """Weigh what the first controller of a calm town sends and receives."""
-    with Town(folder) as town:
+    with closing(Town(folder)) as town:
         town.start_all(utility=utility)
         town.settle(utility=utility)
         time.sleep(CALM_S)

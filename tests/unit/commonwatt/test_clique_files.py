@@ -118,3 +118,21 @@ def test_who_is_left_alone_keeps_its_place_and_the_utility(tmp_path: Path) -> No
     (group,) = written(town, out)["r001"].groups
     assert (group.members, group.orders) == (("r001",), {"r001": ("r001",), "r002": ("r001",)})
     assert [other.name for other in group.others] == [UTILITY]
+
+
+def test_a_group_that_has_more_microgrids_than_a_beat_has_bits_is_two(tmp_path: Path) -> None:
+    town, out = town_of(tmp_path, 5), tmp_path / "out"
+    (out / "head-end").mkdir(parents=True)
+    stolen = [
+        Device(identity=name, role=Role.GATEWAY, microgrid=name, token_sha256=digest(b"x"), revoked="stolen")
+        for name in ("r001", "r004", "r005")
+    ]
+    save_devices(out / "head-end/devices.json", stolen)
+    files = written(town, out)
+    groups = files["r002"].groups
+    assert [tuple(group.orders) for group in groups] == [("r001", "r002", "r003"), ("r004", "r005")]
+    assert {group.members for group in groups} == {groups[0].members}
+    assert {party.key for party in parties(files["r002"])} & {party.key for party in parties(files["r003"])} == {
+        bytes.fromhex(group.others[0].key) for group in groups
+    }
+    assert len({group.others[0].key for group in groups}) == 2, "each datagram says by its key of which group it is"

@@ -43,6 +43,7 @@ def beating(seconds: float, numbers: list[int] | None = None) -> tuple[Signs, fl
     signs, now = Signs(["r001"], 0.0), 0.0
     for n in numbers or range(1, int(seconds / BEAT_S) + 1):
         now += BEAT_S
+        signs.wake(now)
         signs.sign("r001", now, Beat(number=n))
     return signs, now
 
@@ -52,9 +53,11 @@ def test_a_controller_is_lost_after_a_beat_and_its_probes() -> None:
     line = signs.lines["r001"]
     assert not line.lost(now + SOON_S)
     assert line.lost(now + SOON_S + 0.01)
-    assert [signs.probe_is_due("r001", now + BEAT_S + late) for late in (0.1, 0.3, 0.5, 0.7, 1.1)] == [
-        False, True, False, True, True,
+    assert [signs.probe_is_due("r001", now + BEAT_S + late) for late in (0.1, 0.3, 0.5, 0.7, 0.95, 1.01)] == [
+        False, True, False, True, False, False,
     ]  # fmt: skip
+    line.wanted_until = now + BEAT_S + 3
+    assert [signs.probe_is_due("r001", now + BEAT_S + late) for late in (1.1, 1.5, 2.1)] == [True, False, True]
 
 
 def test_a_line_that_is_new_or_loses_beats_or_was_taken_for_lost_has_longer() -> None:
@@ -68,6 +71,15 @@ def test_a_line_that_is_new_or_loses_beats_or_was_taken_for_lost_has_longer() ->
     signs, now = beating(120)
     signs.sign("r001", now + 6, Beat(number=RESTART + 36))
     assert signs.lines["r001"].false_until == 0, "it was started again"
+
+
+def test_after_a_pause_of_the_watcher_itself_nobody_counts_as_lost() -> None:
+    signs, now = beating(120)
+    assert not signs.wake(now + BEAT_S)
+    assert signs.wake(now + 60)
+    signs.sign("r001", now + 60, Beat(number=37))
+    assert signs.lines["r001"].false_until == 0
+    assert signs.lines["r001"].steady_s("r001", now + 61) == 1, "it is to be known anew"
 
 
 def test_beats_that_overtake_each_other_are_not_missing() -> None:

@@ -80,7 +80,7 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         "microgrids": [("r001", "list"), (["R1"], "[a-z]")],
         "files": [("meters.toml", "microgrid"), (5, "text")],
         **dict.fromkeys(("town", "store", "tokens", "clock", "broker_ca", "broker_revoked", "certificates"), PATHS),
-        "levels": PATHS,
+        **dict.fromkeys(("levels", "authority"), PATHS),
         "broker_rank": [(-1, "0"), (65_536, "65536"), ("first", "number")],
         "clique": [("r001", "list"), (["R1"], "[a-z]")],
         **dict.fromkeys(("broker_plain_text", "http_plain_text"), FLAG),

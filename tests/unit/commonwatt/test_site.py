@@ -166,6 +166,7 @@ def test_a_revoked_device_stays_revoked_and_a_moved_controller_gets_another_cert
     current = {entry.file: entry for entry in Authority.load(office / "site").current()}
     assert current["r001/broker.pem"].addresses == ("10.9.0.1", "127.0.0.1")
     assert "r002/gateway.pem" not in current
+    assert "r001/revoked-controllers.json" in pack(office / "site", "r001", now()).files, "for the meters"
 
 
 def test_what_would_renumber_meters_or_replace_a_persons_file_is_refused(office: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from commonwatt.device.brokers import JITTER_S, LONGEST_STABLE_S, STABLE_S, Brokers, Installed
+from commonwatt.device.brokers import ABSENT_S, JITTER_S, LONGEST_STABLE_S, STABLE_S, Brokers, Installed
 from commonwatt.model.records import Log
 
 T = 1_000.0
@@ -50,16 +50,34 @@ def test_one_broker_is_never_left() -> None:
 
 def test_data_goes_back_after_the_first_broker_was_reachable_for_a_minute_without_a_break() -> None:
     it = brokers()
+    it.connected("r002", T)
     away(it)
     assert it.sessions == {"r001", "r002", "r003"}, "the first one is tried; r003 is warm"
     it.connected("r001", T + 100)
-    it.lost("r001")
+    it.lost("r001", T + 120)
     assert not it.tick(T + 149)
     it.connected("r001", T + 150)
     assert it.wake_at == T + 150 + STABLE_S
     assert not it.tick(T + 150 + STABLE_S - 1)
     assert it.tick(T + 150 + STABLE_S)
     assert it.data == "r001"
+
+
+def test_data_leaves_a_broker_with_which_there_is_no_session_for_a_while() -> None:
+    it = brokers()
+    for name in ("r001", "r003"):
+        it.connected(name, T)
+    it.lost("r001", T)
+    it.connected("r001", T + 5)
+    assert not it.tick(T + 5 + ABSENT_S), "it is back"
+    it.lost("r001", T + 100)
+    assert it.wake_at == T + 100 + ABSENT_S
+    assert not it.tick(T + 99 + ABSENT_S)
+    assert it.tick(T + 100 + ABSENT_S)
+    assert it.data == "r002"
+    assert it.tick(T + 100 + 2 * ABSENT_S)
+    assert it.data == "r003", "r002 is not reached either"
+    assert not it.tick(T + 999)
 
 
 def test_meters_go_back_at_different_times() -> None:
@@ -69,7 +87,8 @@ def test_meters_go_back_at_different_times() -> None:
 
 def test_a_broker_whose_gateway_is_dead_is_tried_after_longer_and_longer() -> None:
     it, now = brokers(), T
-    it.connected("r001", now)
+    for name in NAMES[:3]:
+        it.connected(name, now)
     waits = []
     for _ in range(10):
         away(it, now)
@@ -115,6 +134,12 @@ def test_commands_are_obeyed_from_the_clique_under_the_rank_of_each_broker() -> 
     assert it.why_not("r003", (9, 3)) == "commands from r003 are not obeyed"
     assert it.why_not("r002", None) is None, "a question needs no epoch"
     assert brokers().why_not("r003", (9, 3)) is None, "without a clique, from all"
+
+
+def test_a_controller_of_an_earlier_release_commands_its_own_meters_alone() -> None:
+    it = brokers()
+    assert it.why_not("r001", (1, 0)) is None
+    assert it.why_not("r002", (1, 0)) == "commands from r002 are of rank 2, not 0"
 
 
 @pytest.mark.parametrize(("clique", "warm"), [((), {"r003"}), (("r001", "r002"), set()), (("r001", "r003"), {"r003"})])

@@ -9,16 +9,19 @@ import pytest
 
 from commonwatt.cliques.signs import Signs
 from commonwatt.config.settings import GatewaySettings
+from commonwatt.device.delivery import RETRY_S
 from commonwatt.model.effects import Publish
 from commonwatt.model.now import Now, Trust
-from commonwatt.protocol.clique_messages import MOST_STATES_BYTES, States
+from commonwatt.model.units import SLOT_S
+from commonwatt.protocol.clique_messages import MOST_STATES_BYTES, Grant, States
 from commonwatt.protocol.commands import Outcome
 from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
-from commonwatt.protocol.meter_messages import Refusal
+from commonwatt.protocol.meter_messages import Level, Refusal
 from commonwatt.protocol.sealed import MOST_BYTES, Sealing
 from commonwatt.protocol.topics import UTILITY
+from gateway.collect.departures import LEAVING_S, SILENT_S
 from gateway.control.epochs import GrantedEpochs
 from gateway.controller import HEARTBEAT, Controller
 from gateway.core import RETRY
@@ -72,14 +75,42 @@ def test_nothing_is_commanded_before_the_epoch_is_confirmed(world: Cliqued) -> N
     assert len(sent) == len(world.meters)
 
 
-def test_a_deposed_gateway_commands_nothing_and_still_takes_records(world: Cliqued) -> None:
+def deposed(world: Cliqued) -> None:
     world.confirmed()
     for meter in (1, 2):
         world.member.meter_said(meter, (5, 2), 0)
+
+
+def test_a_deposed_gateway_commands_nothing_and_still_takes_records(world: Cliqued) -> None:
+    deposed(world)
     for job in (RETRY, "levels_s", "collect_s"):
         assert commands(world.tick(job)) == []
     assert world.introduce(1, epoch=(5, 2)) == []
+    with pytest.raises(StopIteration):
+        world.put(1, 1, readings(1, 1, 3))
+    world.now += SILENT_S
     assert world.put(1, 1, readings(1, 1, 3)).status is Refusal.NONE
+
+
+def test_a_deposed_gateway_answers_no_put_for_so_long_that_each_meter_leaves_it(world: Cliqued) -> None:
+    deposed(world)
+    world.tick(RETRY)
+    world.now += LEAVING_S
+    with pytest.raises(StopIteration):
+        world.put(2, 1, readings(2, 1, 3))
+    world.now += 1
+    assert world.put(2, 1, readings(2, 1, 3)).status is Refusal.NONE, "it has been here for an hour"
+    assert RETRY_S[0] + RETRY_S[1] + 15 < SILENT_S, "two misses, and a slot"
+    world.member.handle(UTILITY, Grant(microgrid="r001", epoch=(6, 1), replaces=(5, 2)), 0)
+    assert world.put(1, 1, readings(1, 1, 3)).status is Refusal.NONE, "it manages again"
+
+
+def test_the_manager_names_the_order_of_brokers(world: Cliqued) -> None:
+    world.confirmed()
+    assert {one.brokers for one in commands(world.tick(RETRY))} == {()}, "as installed"
+    post = Post(microgrid="r001", own="r002", order=ORDER, ranks=RANKS, meters=3)
+    epochs = GrantedEpochs(Member(post, Kept((1, 2), (1, 2)), Signs(("r001", "r003", UTILITY), 0), 0, 1))
+    assert epochs.brokers == ("r002", "r003", "r001")
 
 
 def test_one_meter_that_claims_a_higher_epoch_is_left_alone_and_no_other(world: Cliqued) -> None:
@@ -144,9 +175,7 @@ def test_the_heartbeat_names_the_managed_microgrids_with_their_epochs(world: Cli
     assert manages() == {"r001": (1, 1)}
 
 
-def test_the_heartbeat_has_the_minima_of_the_meters_that_are_managed_for_another(
-    world: Cliqued, tmp_path: Path
-) -> None:
+def test_the_heartbeat_has_minima_and_levels_of_what_is_managed_for_another(world: Cliqued, tmp_path: Path) -> None:
     world.confirmed()
     post = Post(microgrid="r002", own="r001", order=("r002", "r001"), ranks=RANKS, meters=1)
     member = Member(post, Kept((3, 1), (3, 1)), Signs(("r002", UTILITY), 0), 0, 1)
@@ -157,14 +186,21 @@ def test_the_heartbeat_has_the_minima_of_the_meters_that_are_managed_for_another
     said = Outcome.model_validate(fields | {"minimum_percent": 30, "capacity_mwh": 10_000_000})
     controller.handle("r002", FromMeter("cw1/r002/9/u/out", said.pack()), world.now)
 
-    def minima() -> dict[int, tuple[int, int]]:
-        (beat,) = controller.handle("r001", Tick(HEARTBEAT), world.now)
-        assert isinstance(beat, Publish)
-        return dict(unpack_json(Heartbeat, beat.payload).minima)
+    def beat() -> Heartbeat:
+        (sent,) = controller.handle("r001", Tick(HEARTBEAT), world.now)
+        assert isinstance(sent, Publish)
+        return unpack_json(Heartbeat, sent.payload)
 
-    assert 9 not in minima(), "it does not manage r002"
+    assert 9 not in beat().minima, "it does not manage r002"
+    assert beat().hosted == {}
     member.meter_said(9, (3, 1), 0)
-    assert minima()[9][0] == 30
+    level = Level(state=1, time=world.now // SLOT_S * SLOT_S, level=4_000_000)
+    controller.handle("r002", FromMeter("cw1/r002/9/u/lvl", level.pack()), world.now)
+    assert beat().minima[9][0] == 30
+    energy = beat().hosted["r002"]
+    assert energy.levels == (400,)
+    assert energy.stored is not None
+    assert energy.stored[0] == 4_000_000
     store.close()
 
 

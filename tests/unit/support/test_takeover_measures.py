@@ -1,7 +1,7 @@
 """The measures of the bench of takeover: what counts as obeyed, as old, and as two managers at once."""
 
 from commonwatt.protocol.commands import Epoch
-from harness.takeover.real.measures import granted_twice, managers, old_commands, refused, times, together_s
+from harness.takeover.real.measures import granted_twice, handovers, managers, old_commands, refused, times, together_s
 from harness.takeover.real.watched import Commanded
 
 
@@ -34,6 +34,7 @@ def test_the_first_obeyed_command_of_the_new_manager_counts() -> None:
     found = times(seen, 10, "r002", (1, 2, 3), {2})
     assert (found.first_s, found.battery_s, found.most_s, found.last_s) == (3, 4, 60, 60)
     assert managers(seen, "r001") == ("r001", "r002")
+    assert handovers([*seen, commanded(130, 1, "r001", (3, 1))], "r001") == 2
 
 
 def test_a_meter_that_never_obeys_is_never_reached() -> None:

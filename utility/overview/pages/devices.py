@@ -97,7 +97,7 @@ def _add_changes(app: FastAPI, console: Console, enrolment: Enrolment | None) ->
         out = _folder(enrolment)
         with changing(console.api, request, actor) as by:
             by.record("device.readmit", identity, after={"with_meters": with_meters})
-            files = out.readmit(identity, with_meters=with_meters)
+            files = out.readmit(identity, by.machine_s, with_meters=with_meters)
         return _device_page(console, enrolment, request, actor, identity, files)
 
 

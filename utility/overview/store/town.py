@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Connection, Row, bindparam, func, select
 
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.records import RecordType, State
-from commonwatt.model.units import EpochSeconds, Quarter, quarter_of
+from commonwatt.model.units import EpochSeconds, MicrogridId, Quarter, quarter_of
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.town.town import Direction, Function
@@ -17,6 +17,7 @@ from utility.database.keys import is_one_of, listed
 from utility.overview.microgrids import Facts
 from utility.overview.today import QuarterEnergy
 from utility.readings.store.events import sound_events
+from utility.readings.store.heartbeats import last_heartbeats
 from utility.readings.tables import compacted, event, gap, gateway_seen, tally
 from utility.registry.tables import controller, installed, meter
 from utility.takeover.history import Handover
@@ -105,7 +106,8 @@ def microgrids(
     meters = connection.execute(wanted.boundary, which | {"quarter": quarter_of(now)}).all()
     boundary = _boundaries(connection, meters)
     closed = _closed(connection, quarter_of(now))
-    last_handovers = newest(connection, only)
+    managers = {name: other for name, last in newest(connection, only).items() if (other := _other(last))}
+    hosts = last_heartbeats(connection, set(managers.values())) if managers else {}
     found = []
     for row in connection.execute(wanted.controllers, which):
         last, batch = seen.get(row.id), batches.get(row.id) or None
@@ -117,19 +119,31 @@ def microgrids(
                 number=row.number,
                 kind=row.kind,
                 seen=None if last is None else last.time,
-                heartbeat=None if last is None else _parsed(last.heartbeat),
+                heartbeat=None
+                if last is None
+                else _with_host(row.id, _parsed(last.heartbeat), hosts.get(managers.get(row.id, ""))),
                 last_batch=batch,
                 open_gaps=gaps.get(row.id, 0),
                 conflicts=conflicts.get(row.id, 0),
                 boundary=bits,
                 boundary_since=since,
                 refused=why if at > (batch or 0) else None,
-                manager=None if row.id not in last_handovers else _other(last_handovers[row.id]),
+                manager=managers.get(row.id),
                 unmanaged_s=int((unmanaged or {}).get(row.id, 0)),
                 is_closed=row.id in closed,
             )
         )
     return found
+
+
+def _with_host(
+    microgrid: MicrogridId, own: Heartbeat | None, host: tuple[EpochSeconds, Heartbeat | None] | None
+) -> Heartbeat | None:
+    """Return a gateway's last heartbeat, with batteries and power as the controller says that manages for it."""
+    said = None if host is None else host[1]
+    if own is None or said is None or (energy := said.hosted.get(microgrid)) is None or said.time < own.time:
+        return own
+    return own.model_copy(update={"time": said.time, **dict(energy)})
 
 
 def _other(last: Handover) -> str | None:

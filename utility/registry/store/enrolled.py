@@ -1,7 +1,7 @@
 """Certificates and tokens of devices, from the enrolment's folder when the service may read it (P8)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from commonwatt.identity.authority import DEVICE_DAYS, FOLDER, ISSUED_FILE, Authority, Issued
@@ -19,6 +19,7 @@ from commonwatt.identity.enrolment import (
 )
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds, MicrogridId
+from commonwatt.town.revocation import write_revoked_list
 
 DAY_S = 86_400
 
@@ -93,9 +94,10 @@ class Enrolment:
         if not reason.strip() or len(reason) > 200 or not reason.isprintable():
             raise ConfigError("reason: say why, in at most 200 characters, such as: stolen on 3 November")
         with alone(self.out):
-            return revoke_devices(self.out, identity, reason.strip(), now, with_meters=with_meters)
+            done = revoke_devices(self.out, identity, reason.strip(), now, with_meters=with_meters)
+            return replace(done, lists=[*done.lists, *write_revoked_list(self.out, now)])
 
-    def readmit(self, identity: str, *, with_meters: bool) -> list[Path]:
+    def readmit(self, identity: str, now: EpochSeconds, *, with_meters: bool) -> list[Path]:
         """Admit a revoked device again with a new token; return the files to carry to machines.
 
         Raises:
@@ -103,4 +105,4 @@ class Enrolment:
         """
         with alone(self.out):
             tokens, changed = readmit_devices(self.out, identity, with_meters=with_meters)
-        return [*tokens, *changed]
+            return [*tokens, *changed, *write_revoked_list(self.out, now)]

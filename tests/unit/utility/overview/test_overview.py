@@ -19,6 +19,7 @@ from utility.database.database import Database
 from utility.outbox.changes import SawGateway
 from utility.overview.batteries import BatteryFacts, battery_lines
 from utility.overview.microgrids import Condition, Facts, cell, count
+from utility.overview.power import town_power
 from utility.overview.store.finding import find
 from utility.overview.store.microgrid import day_of_microgrid, is_there, meters_of
 from utility.overview.store.series import WHOLE_QUARTERS, settled_series, slot_series
@@ -27,6 +28,8 @@ from utility.readings.store.reads import meter_number
 from utility.readings.store.retention import newest_quarter
 from utility.readings.store.writer import Writer
 from utility.settlement.store.settled import load_settled
+from utility.takeover.history import GRANTED, Handover
+from utility.takeover.store import save
 
 kind = databases.both_kinds
 one_kind = pytest.mark.parametrize("kind", ["sqlite"])
@@ -36,6 +39,10 @@ METER = 10001
 
 def seen(at: int = SOON, name: str = "r001", **said: object) -> SawGateway:
     return SawGateway(controller=name, time=at, heartbeat=a_heartbeat(**({"trust": 3} | said)))
+
+
+def a_power(end: int) -> dict[str, int]:
+    return {"end": end, "sun_w": 5_000, "use_w": 3_000, "import_w": 0, "export_w": 400}
 
 
 def facts_of(
@@ -82,6 +89,23 @@ def test_the_state_of_a_microgrid_is_the_gravest_of_what_was_received(database: 
     assert "refused: meter 5" in found.why, "the feeder is back, the refusal is newer than the last batch"
     assert found.why.endswith("readings have waited for 60 min at its gateway"), "the gravest reason comes first"
     assert facts["r002"].refused is None or facts["r002"].last_batch is None
+
+
+@one_kind
+def test_batteries_and_power_are_those_that_the_manager_says_while_the_own_controller_is_dead(
+    database: Database,
+) -> None:
+    energy = {"sharing": {"77": "helps"}, "levels": [634], "stored": [634_000, 9], "power": a_power(SOON)}
+    Writer(database).commit([seen(SOON - 600, time=SOON - 600), seen(SOON, "r002", time=SOON, hosted={"r001": energy})])
+    assert facts_of(database)["r001"].heartbeat == a_heartbeat(trust=3, time=SOON - 600), "r002 does not manage it"
+    taken = Handover(microgrid="r001", epoch=(2, 2), controller="r002", before="r001", how=GRANTED, why="it is silent")
+    with database.writes.begin() as connection:
+        save(connection, {}, [taken], SOON)
+    found = facts_of(database)["r001"].heartbeat
+    assert found is not None
+    assert (found.levels, found.time) == ((634,), SOON)
+    assert (found.store, found.backlog_age_s) == (a_heartbeat().store, 0), "its own store's"
+    assert town_power(facts_of(database).values(), SOON).said == 1
 
 
 def test_a_microgrid_that_never_reported_is_late(database: Database) -> None:

@@ -1,0 +1,33 @@
+"""The meters that leave a deposed controller: it answers none of their puts for a while, so that each tries another.
+
+Otherwise, where the others do not hear a living controller, its meters would stay, and the manager would never reach
+those that have no silent session with it. A meter that stays since it reaches no other is served again.
+"""
+
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import EpochSeconds
+
+SILENT_S = 120  # seconds from a meter's first put without an answer; it leaves after two misses, 45 s
+LEAVING_S = 3_600  # seconds after it was deposed in which meters leave; one that comes later reaches no other
+
+
+class Departures:
+    """The meters of one microgrid that are to leave."""
+
+    def __init__(self) -> None:
+        self._since: dict[MeterId, EpochSeconds] = {}
+        self._deposed: EpochSeconds | None = None
+
+    def look(self, now: EpochSeconds, *, deposed: bool) -> None:
+        """Note whether the controller was deposed in the microgrid, now and then."""
+        if not deposed:
+            self._deposed = None
+            self._since.clear()
+        elif self._deposed is None:
+            self._deposed = now
+
+    def awaits(self, meter: MeterId, now: EpochSeconds) -> bool:
+        """Return whether a put of a meter gets no answer."""
+        if self._deposed is None or now - self._deposed > LEAVING_S:
+            return False
+        return now - self._since.setdefault(meter, now) < SILENT_S

@@ -1,0 +1,125 @@
+"""A gateway sends the list of revoked controllers to every meter until it answers, also as a standby (R5)."""
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from commonwatt.config.settings import GatewaySettings
+from commonwatt.model.effects import Publish
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.protocol.clique_messages import States
+from commonwatt.protocol.commands import Command, Outcome
+from commonwatt.protocol.json_messages import unpack_json
+from commonwatt.town.clique_file import CliqueFile, Group, Other, save_cliques
+from commonwatt.town.registry import Registry, save_registry
+from commonwatt.town.revoked_file import REVOKED_FILE, SignedList
+from gateway.clique import Clique, Hooks
+from gateway.events import FromMeter
+from gateway.registries import Registries
+from gateway.revoked import AGAIN_S, AT_ONCE, FORGET_S, RevokedOffer
+from harness.network.waiting import become, free_port
+from harness.worlds.gateway import registered
+
+SIGNED = SignedList(text="1790000000 r002:2", signature="00" * 70)
+METERS = {"r001": [1, 2, 3], "r003": [4, 5, 6]}
+
+
+def asked(sent: Iterable[Publish]) -> list[tuple[str, int]]:
+    """Return the microgrid and meter of each message."""
+    return [(parts[1], int(parts[2])) for message in sent if (parts := message.topic.split("/"))]
+
+
+def a_round(offer: RevokedOffer, at: float) -> list[tuple[str, int]]:
+    return [meter for step in range(5) for meter in asked(offer.due(METERS, at + step / 10))]
+
+
+def test_every_meter_of_each_microgrid_gets_it_a_few_at_once_until_it_answers() -> None:
+    offer = RevokedOffer("r001", SIGNED)
+    first = offer.due(METERS, 10.0)
+    assert len(first) == AT_ONCE
+    assert len(offer.due(METERS, 10.1)) == 1
+    command = unpack_json(Command, first[0].payload)
+    assert (command.id, command.cmd, command.epoch) == ("r001-revoked-1790000000", "revoked", (0, 0))
+    assert (command.revoked, command.signature) == (SIGNED.text, SIGNED.signature)
+    assert a_round(offer, 20) == []
+    offer.answered |= {1, 2, 4, 6}
+    assert a_round(offer, 10 + AGAIN_S) == [("r001", 3), ("r003", 5)]
+    assert len(a_round(offer, 10 + FORGET_S)) == 6, "a meter may have been exchanged"
+
+
+def test_without_a_list_nothing_is_sent() -> None:
+    assert a_round(RevokedOffer("r001", None), 0) == []
+
+
+def clique_of(folder: Path) -> Clique:
+    """Return the clique of r001, which stands by in r003, with the list in its folder."""
+    others = (Other(name="r003", rank=3, address="127.0.0.1:9", key="00" * 32),)
+    orders = {"r001": ("r001", "r003"), "r003": ("r003", "r001")}
+    save_cliques(
+        folder / "clique.json",
+        CliqueFile(own="r001", rank=1, groups=(Group(members=("r001", "r003"), orders=orders, others=others),)),
+    )
+    for name, meters in METERS.items():
+        path = folder / ("registry.json" if name == "r001" else f"registry-{name}.json")
+        save_registry(
+            path, Registry(microgrid=name, number=1, address="10.0.0.1", meters=tuple(map(registered, meters)))
+        )
+    settings = GatewaySettings(
+        microgrid="r001",
+        registry=folder / "registry.json",
+        clique=folder / "clique.json",
+        beats=f"127.0.0.1:{free_port()}",
+    )
+    made = Clique.load(settings, SimpleNamespace(setting=lambda _: None), Registries(settings))
+    assert made is not None
+    return made
+
+
+def ignore(*_: object) -> None:
+    """Do nothing."""
+
+
+def answer(microgrid: str, meter: int) -> FromMeter:
+    outcome = Outcome(id="x", cmd="revoked", result="refused", time=0, bits=1, push=True)
+    return FromMeter(f"cw1/{microgrid}/{meter}/u/out", outcome.pack())
+
+
+def test_it_is_sent_also_where_another_one_manages_and_an_answer_of_any_kind_ends_it(tmp_path: Path) -> None:
+    (tmp_path / REVOKED_FILE).write_text(SIGNED.model_dump_json())
+    clique, sent = clique_of(tmp_path), list[Publish]()
+    store = SimpleNamespace(opening=False, store=SimpleNamespace(commit=lambda _: None))
+    hooks = Hooks(
+        store=lambda: store,  # type: ignore[arg-type, return-value]
+        publish=sent.append,
+        begin=ignore,
+        resume=ignore,
+        is_connected=lambda: True,
+        states=lambda name: States(microgrid=name, now=0, states={}),
+        take_states=ignore,
+        commits=lambda _: True,
+    )
+
+    async def play() -> None:
+        running = asyncio.create_task(clique.run(hooks))
+        await become(lambda: len({meter for _, meter in asked(lists(sent))}) == 6)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(play())
+    assert not clique.members["r003"].commands
+    for meter in METERS["r003"]:
+        clique.heard(answer("r003", meter))
+    assert clique._revoked.answered == {4, 5, 6}
+
+
+def lists(sent: Iterable[Publish]) -> list[Publish]:
+    return [message for message in sent if unpack_json(Command, message.payload).cmd == "revoked"]
+
+
+def test_a_damaged_list_is_named_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / REVOKED_FILE).write_text("{")
+    with pytest.raises(ConfigError, match=REVOKED_FILE):
+        clique_of(tmp_path)
