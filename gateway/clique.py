@@ -39,7 +39,8 @@ from gateway.stored import KeptSettings
 from gateway.takeover.controller import Takeover
 from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept, TakeStates
 from gateway.takeover.hearing import Hearing
-from gateway.takeover.member import Member, Post
+from gateway.takeover.member import Member
+from gateway.takeover.post import Post
 
 log = logging.getLogger(__name__)
 
@@ -232,6 +233,7 @@ class Clique:
             return
         now = self._now()
         self._hearing[parsed.microgrid].heard(parsed.meter, now)
+        self._revoked.heard(parsed.microgrid, parsed.meter, now)
         if parsed.leaf != OUTCOMES:
             return
         try:
@@ -239,7 +241,7 @@ class Clique:
         except ProtocolError:
             return  # The core keeps it for inspection.
         if outcome.cmd == "revoked":
-            self._revoked.answered.add(parsed.meter)
+            self._revoked.answered[parsed.meter] = outcome.result
         epoch = max([outcome.epoch, *(held.epoch for held in outcome.held.values())])
         member = self.members[parsed.microgrid]
         said = member.meter_said(parsed.meter, epoch, now, outcome.acknowledged)
@@ -329,6 +331,7 @@ class Clique:
                 for _, name, line in lines
             },
             "refused_datagrams": dict(self._socket.refused),
+            **self._revoked.view(),
         }
 
     def _viewed(self, member: Member) -> dict[str, object]:

@@ -1,15 +1,17 @@
 """Which meters are sent the list of revoked controllers: each until it answers, whoever manages it (R5)."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 
 from commonwatt.model.effects import Publish
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import ControllerId, MicrogridId
-from commonwatt.protocol.commands import Command
+from commonwatt.protocol.commands import Command, Result
 from commonwatt.protocol.topics import COMMANDS, meter_down
 from commonwatt.town.revoked_file import SignedList
 
 AGAIN_S = 300.0  # seconds between two rounds to the meters that have not answered; a broker drops what nobody hears
+SOON_S = 30.0  # seconds after which a meter that is heard, and has not answered, is sent it again
 FORGET_S = 86_400.0  # seconds after which all meters get it again: one may have been exchanged
 AT_ONCE = 5  # meters of one step of 0.1 s, since each message has up to 10 kB
 
@@ -23,10 +25,23 @@ class RevokedOffer:
     """
 
     def __init__(self, own: ControllerId, signed: SignedList | None) -> None:
-        self.answered: set[MeterId] = set()  # meters that answered, whatever they said
+        self.answered: dict[MeterId, Result] = {}  # the answer of each meter that answered
         self._own, self._signed = own, signed
         self._round: list[tuple[MicrogridId, MeterId]] = []
+        self._heard: dict[MeterId, float] = {}
         self._next = self._forget = 0.0
+
+    def view(self) -> dict[str, object]:
+        """Return what /status shows of it, as JSON; empty without a list."""
+        if self._signed is None:
+            return {}
+        return {"revoked": {"list": self._signed.text, "answers": dict(Counter(self.answered.values()))}}
+
+    def heard(self, microgrid: MicrogridId, meter: MeterId, now: float) -> None:
+        """Send it next to a meter that is connected, unless it has answered: it may leave again."""
+        if self._signed is not None and meter not in self.answered and now >= self._heard.get(meter, now):
+            self._heard[meter] = now + SOON_S
+            self._round.insert(0, (microgrid, meter))
 
     def due(self, meters: Mapping[MicrogridId, Collection[MeterId]], now: float) -> list[Publish]:
         """Return the commands that are due.

@@ -116,7 +116,7 @@ class Manager:
             return []
         self.counts.outcomes[outcome.result] += 1
         self.state(meter, outcome.bits, outcome.time, now)
-        if outcome.cmd != "get":  # they come every minute, and would displace all others
+        if outcome.cmd not in ("get", "revoked"):  # they come often, or from all meters, and would displace all others
             self.notes.append(CommandNote(time=now, meter=meter, cmd=outcome.cmd, result=outcome.result))
         if outcome.result in ("refused", "unsupported") and outcome.cmd in KINDS:
             # It is not repeated soon, but a meter that is exchanged or upgraded gets it.

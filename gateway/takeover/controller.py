@@ -7,7 +7,8 @@ from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.clique_messages import CliqueMessage, SendBeat, Tell, Who
 from commonwatt.protocol.topics import UTILITY
 from gateway.takeover.effects import Effect, Kept
-from gateway.takeover.member import Member, Post
+from gateway.takeover.member import Member
+from gateway.takeover.post import Post
 
 
 class Takeover:

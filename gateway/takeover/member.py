@@ -3,19 +3,17 @@
 The rules and their reasons are in docs/controllers.md. A pure function of messages, meters' answers and time.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 from commonwatt.cliques.signs import BEAT_S, PAUSE_S, Signs
 from commonwatt.model.ids import MeterId
-from commonwatt.model.units import ControllerId, MicrogridId
+from commonwatt.model.units import ControllerId
 from commonwatt.protocol.clique_messages import Ask, CliqueMessage, Grant, Known, States, Tell, Vote, Who, Yield
-from commonwatt.protocol.commands import ALONE, EPOCH_STEP, Epoch
+from commonwatt.protocol.commands import EPOCH_STEP, Epoch
 from commonwatt.protocol.topics import UTILITY
 from gateway.takeover.claim import ASKED_METERS, GIVEN_UP_S, METER_ANSWER_S, Claim
 from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept, TakeStates
-from gateway.takeover.means import Means
+from gateway.takeover.post import Means, Post
 from gateway.takeover.reports import Reports
 from gateway.takeover.states import State
 from gateway.takeover.voter import Asked, Voter
@@ -27,32 +25,6 @@ FIRST_STEPS = 64  # by up to so much further the first claim of a store goes
 STRANGER_S = 600.0  # seconds between two questions about a manager that never gave a sign; each costs bytes
 SEEN_S = 30.0  # seconds until the next claim against one whose answers its meters have
 FRESH_S = 1.0  # seconds for which an answer before a return counts
-
-
-@dataclass(frozen=True, kw_only=True)
-class Post:
-    """The place of a controller in one microgrid."""
-
-    microgrid: MicrogridId  # the microgrid
-    own: ControllerId  # this controller
-    order: tuple[ControllerId, ...]  # who may manage it, the first one first
-    ranks: Mapping[ControllerId, int]  # the ranks of those
-    meters: int  # how many meters the microgrid has
-
-    @cached_property
-    def names(self) -> dict[int, ControllerId]:
-        """Who may manage it, by rank; the own controller without a clique, too."""
-        return {ALONE: self.order[0]} | {self.ranks[name]: name for name in self.order}
-
-    @cached_property
-    def others(self) -> tuple[ControllerId, ...]:
-        """Who else may manage it."""
-        return tuple(name for name in self.order if name != self.own)
-
-    @cached_property
-    def before(self) -> tuple[ControllerId, ...]:
-        """Who comes before this controller."""
-        return self.order[: self.order.index(self.own)]
 
 
 @dataclass

@@ -24,7 +24,7 @@ from commonwatt.protocol.commands import Epoch
 from gateway.takeover import member
 from gateway.takeover.controller import Takeover
 from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept
-from gateway.takeover.member import Post
+from gateway.takeover.post import Post
 
 NAMES: tuple[ControllerId, ...] = ("r001", "r002", "r003")
 RANKS = {name: rank for rank, name in enumerate(NAMES, 1)}

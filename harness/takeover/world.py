@@ -21,7 +21,8 @@ from commonwatt.protocol.commands import Epoch
 from commonwatt.protocol.topics import UTILITY
 from gateway.takeover.controller import Takeover
 from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept
-from gateway.takeover.member import Member, Post
+from gateway.takeover.member import Member
+from gateway.takeover.post import Post
 from gateway.takeover.states import TRANSITIONS, State
 from utility.takeover.grants import Done, Granted, Grants, KeepGranted
 

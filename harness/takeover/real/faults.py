@@ -56,6 +56,7 @@ class Fault:
 _OTHERS = NAMES[1:]
 _APART = tuple(pair for other in _OTHERS for pair in (("r001", other), (other, "r001")))
 _ONE_WAY = tuple(("r001", other) for other in (*_OTHERS, UTILITY))
+_NO_UTILITY = (("r001", UTILITY), (UTILITY, "r001"))
 _NO_METERS = (("r001", METERS), (METERS, "r001"))
 _TO_THE_NEXT: dict[str, str | None] = {"r001": "r002"}
 _OLD_LOST_S = 270.0  # seconds after which three heartbeats of an older release are missing, and a little more
@@ -245,6 +246,14 @@ FAULTS: tuple[Fault, ...] = (
         prepared=older,
     ),
     *_both("one of an older release upgraded", upgraded, nothing, 15, {}, prepared=older),
+    Fault(
+        words="its line to the utility is lost, the others hear it",
+        utility=True,
+        happens=cut(*_NO_UTILITY),
+        mended=joined(*_NO_UTILITY),
+        managers=_TO_THE_NEXT,
+        within_s=15,
+    ),
     *_both("one-way line: it is not heard", cut(*_ONE_WAY), joined(*_ONE_WAY), 15, _TO_THE_NEXT),
 )
 """The faults that the bench shows once each; 20 of the first kind besides."""

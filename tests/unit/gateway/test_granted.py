@@ -7,7 +7,8 @@ from commonwatt.protocol.topics import UTILITY
 from gateway.control.manager import Manager
 from gateway.core import RETRY
 from gateway.takeover.effects import Kept
-from gateway.takeover.member import Member, Post
+from gateway.takeover.member import Member
+from gateway.takeover.post import Post
 from harness.worlds.gateway import START, World, commands
 
 NOW = Now(START, Trust.NETWORK)

@@ -45,13 +45,30 @@ def test_every_meter_of_each_microgrid_gets_it_a_few_at_once_until_it_answers() 
     assert (command.id, command.cmd, command.epoch) == ("r001-revoked-1790000000", "revoked", (0, 0))
     assert (command.revoked, command.signature) == (SIGNED.text, SIGNED.signature)
     assert a_round(offer, 20) == []
-    offer.answered |= {1, 2, 4, 6}
+    offer.answered |= {1: "done", 2: "done", 4: "done", 6: "unsupported"}
+    assert offer.view() == {"revoked": {"list": SIGNED.text, "answers": {"done": 3, "unsupported": 1}}}
     assert a_round(offer, 10 + AGAIN_S) == [("r001", 3), ("r003", 5)]
     assert len(a_round(offer, 10 + FORGET_S)) == 6, "a meter may have been exchanged"
 
 
+def test_a_meter_that_comes_between_two_rounds_gets_it_at_once() -> None:
+    offer = RevokedOffer("r001", SIGNED)
+    a_round(offer, 10)
+    for second in (20, 20.1, 49):
+        offer.heard("r003", 5, second)
+    assert a_round(offer, 49) == [("r003", 5)]
+    offer.heard("r003", 5, 50)
+    assert a_round(offer, 50) == [("r003", 5)], "it did not answer"
+    offer.answered[5] = "refused"
+    offer.heard("r003", 5, 80)
+    assert a_round(offer, 80) == []
+
+
 def test_without_a_list_nothing_is_sent() -> None:
-    assert a_round(RevokedOffer("r001", None), 0) == []
+    offer = RevokedOffer("r001", None)
+    offer.heard("r001", 1, 0)
+    assert a_round(offer, 0) == []
+    assert offer.view() == {}
 
 
 def clique_of(folder: Path) -> Clique:
@@ -107,12 +124,13 @@ def test_it_is_sent_also_where_another_one_manages_and_an_answer_of_any_kind_end
         await become(lambda: len({meter for _, meter in asked(lists(sent))}) == 6)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+        clique.leave()
 
     asyncio.run(play())
     assert not clique.members["r003"].commands
     for meter in METERS["r003"]:
         clique.heard(answer("r003", meter))
-    assert clique._revoked.answered == {4, 5, 6}
+    assert clique.view()["revoked"] == {"list": SIGNED.text, "answers": {"refused": 3}}
 
 
 def lists(sent: Iterable[Publish]) -> list[Publish]:

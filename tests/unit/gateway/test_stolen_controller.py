@@ -9,7 +9,7 @@ from commonwatt.protocol.commands import EPOCH_STEP
 from commonwatt.protocol.topics import UTILITY
 from gateway.takeover.controller import Takeover
 from gateway.takeover.effects import Begin, Kept
-from gateway.takeover.member import Post
+from gateway.takeover.post import Post
 
 RANKS = {"r001": 1, "r002": 2, "r003": 3}
 ORDER = ("r001", "r002", "r003")

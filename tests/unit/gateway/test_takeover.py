@@ -30,7 +30,8 @@ from gateway.store.store import Store
 from gateway.successor import carried, take
 from gateway.takeover.effects import Kept, TakeStates
 from gateway.takeover.hearing import ASK_AGAIN_S, HOSTED_S, MANAGED_S, MOST_AT_ONCE, Hearing
-from gateway.takeover.member import Member, Post
+from gateway.takeover.member import Member
+from gateway.takeover.post import Post
 from harness.worlds.gateway import World, commands, readings, registered
 
 ORDER = ("r001", "r002", "r003")
