@@ -84,7 +84,7 @@ scenarios: install ## run every scenario for the whole town with every policy, a
 town-month: install ## a month of the whole town, from a scenario to issued bills, about 14 minutes; SCENARIO=storm
 	$(BIN)/python -m harness.town_month --scenario $(or $(SCENARIO),normal)
 
-takeover: install ## take controllers away from towns of real processes in network namespaces, as root: 20 losses, each other fault once, the beats weighed, about 25 minutes
+takeover: install ## take controllers away from towns of real processes in network namespaces, as root: 20 losses, each other fault once, the beats weighed, about an hour
 	$(BIN)/python -m harness.takeover.real
 
 past: install ## make the demonstration's past anew, about 8 minutes on an idle machine; the same bytes each time

@@ -1,5 +1,6 @@
 """The bench of takeover: python -m harness.takeover.real (make takeover)."""
 
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import Annotated
 
 import typer
 
-from harness.real import forks
+from deploy.debian.wheels import PROJECT
+from harness.real import forks, parts
+from harness.real.releases import BEFORE_TAKEOVER
 from harness.takeover.real.faults import FAULTS, Fault, blackhole
 from harness.takeover.real.namespaces import why_not
 from harness.takeover.real.report import bytes_table, faults_table, times_table
@@ -28,7 +31,7 @@ def main(
     at_once: Annotated[int, typer.Option(help="Towns side by side.")] = AT_ONCE,
 ) -> None:
     """Take controllers away from towns of real processes, and show how soon others are obeyed."""
-    if why := why_not():
+    if why := why_not() or _missing():
         raise typer.Exit(_complain(why))
     forks.enable()
     lost = blackhole(utility=False)
@@ -63,6 +66,14 @@ def _shown(folder: Path, fault: Fault, seed: int, *, home: bool) -> Seen:
         flush=True,
     )
     return seen
+
+
+def _missing() -> str | None:
+    """Return what a fault needs that is not here; ``None``: nothing."""
+    if parts.path_of("faketime") is None:
+        return "needs faketime: apt-get install faketime"
+    found = subprocess.run(["git", "-C", PROJECT, "cat-file", "-e", BEFORE_TAKEOVER], check=False, capture_output=True)
+    return "needs the repository's history: git fetch --unshallow" if found.returncode else None
 
 
 def _complain(why: str) -> int:

@@ -18,6 +18,7 @@ from harness.takeover.real.town import RESTART_S, Town, broker, gateway
 
 Action = Callable[[Town], None]
 
+HELD_S = 180.0  # seconds within which a microgrid goes to another controller, with its last meter
 R001 = (broker("r001"), gateway("r001"))
 """The parts of the first controller."""
 
@@ -88,9 +89,9 @@ def goes_on(town: Town) -> None:
 # Waits.
 
 
-def held_by(holder: str, within_s: float) -> Action:
-    """Wait until all meters of the first microgrid obey a controller."""
-    return lambda town: town.eventually_held_by({"r001": holder}, within_s)
+def held_by(**holders: str) -> Action:
+    """Wait until all meters of microgrids obey these controllers."""
+    return lambda town: town.eventually_held_by(holders, HELD_S)
 
 
 def taken(town: Town) -> None:

@@ -114,7 +114,16 @@ def _both(
 
 
 _FLAPS = in_turn(*(blackholed("r001"), waits(20), restored("r001"), waits(20)) * 10, blackholed("r001"))
-_TAKEN_ONCE = in_turn(copied, blackholed("r001"), held_by("r002", 180), restored("r001"), held_by("r001", 180))
+# The third one, since who gets a microgrid twice in 10 min keeps it longer.
+_TAKEN_ONCE = in_turn(
+    copied,
+    blackholed("r001", "r002"),
+    held_by(r001="r003"),
+    restored("r001"),
+    held_by(r001="r001"),
+    restored("r002"),
+    held_by(r002="r002"),
+)
 
 FAULTS: tuple[Fault, ...] = (
     blackhole(utility=True),
