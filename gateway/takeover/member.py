@@ -367,7 +367,9 @@ class Member:
         self._wake(now)
         self._reports.say(meter, epoch)
         if self.claim is not None and acknowledged is not None:
-            self.claim.acknowledged[meter] = acknowledged
+            # A manager may acknowledge, and say itself that it can't command.
+            says_so = self._fails(self.claim.lost) and not self.signs.lines[self.claim.lost].lost(now)
+            self.claim.acknowledged[meter] = acknowledged and not says_so
         if (believed := self._reports.believed(self.kept.highest)) > self.kept.highest:
             return self._adopt(believed)
         effects = self._confirm() if self._reports.confirm(self.kept.held) else []

@@ -13,6 +13,7 @@ from gateway.takeover.member import Member
 from gateway.takeover.reports import Reports
 from gateway.takeover.voter import Asked, Saw, Voter
 from harness.takeover import world
+from utility.takeover import grants
 from utility.takeover.grants import Grants
 
 Bug = Callable[[], AbstractContextManager[object]]
@@ -22,16 +23,20 @@ def _equal_ranks() -> AbstractContextManager[object]:
     return patch.dict(world.RANKS, {"r002": 1})
 
 
-@contextmanager
-def _not_durable() -> Iterator[None]:
-    """A claim is not durable before its first command."""
-    hold = Member._hold
+def _without_keep(what: str) -> Bug:
+    """Let a rule of a member not make durable what it decides."""
 
-    def forgetting(self: Member, epoch: Epoch, why: str) -> list[Effect]:
-        return [effect for effect in hold(self, epoch, why) if not isinstance(effect, Keep)]
+    @contextmanager
+    def plant() -> Iterator[None]:
+        rule = getattr(Member, what)
 
-    with patch.object(Member, "_hold", forgetting):
-        yield
+        def forgetting(self: Member, *given: object) -> list[Effect]:
+            return [effect for effect in rule(self, *given) if not isinstance(effect, Keep)]
+
+        with patch.object(Member, what, forgetting):
+            yield
+
+    return plant
 
 
 @contextmanager
@@ -200,6 +205,38 @@ def _never_doubts() -> Iterator[None]:
 
 
 @contextmanager
+def _keeps_to_itself() -> Iterator[None]:
+    """A manager that was confirmed does not say so to the utility."""
+    confirm = Member._confirm
+
+    def silent(self: Member) -> list[Effect]:
+        confirm(self)
+        return []
+
+    with patch.object(Member, "_confirm", silent):
+        yield
+
+
+def _grants_at_once() -> AbstractContextManager[object]:
+    """The utility grants as soon as it starts."""
+    return patch.object(grants, "QUIET_S", 0.0)
+
+
+@contextmanager
+def _acknowledgement_counts() -> Iterator[None]:
+    """A manager that says that it can't command is no lost one while it acknowledges."""
+    said = Member.meter_said
+
+    def saying(self: Member, meter: int, epoch: Epoch, now: float, acknowledged: bool | None = None) -> list[Effect]:
+        if acknowledged and self.claim is not None:
+            self.claim.vote = "alive"
+        return said(self, meter, epoch, now, acknowledged)
+
+    with patch.object(Member, "meter_said", saying):
+        yield
+
+
+@contextmanager
 def _same_claim() -> Iterator[None]:
     """The first claim of a new store is the same as that of the store before it."""
     with patch.object(member, "FIRST_STEPS", 1):
@@ -208,7 +245,9 @@ def _same_claim() -> Iterator[None]:
 
 BUGS: dict[str, Bug] = {
     "equal ranks": _equal_ranks,
-    "a term that is not durable": _not_durable,
+    "a term that is not durable": _without_keep("_hold"),
+    "a deposition that is not durable": _without_keep("_adopt"),
+    "a yield that is not durable": _without_keep("_give_back"),
     "a fenced manager commands on": _no_fence,
     "a fence forgotten at a restart": _forgets,
     "a paused manager is sure": _always_sure,
@@ -224,5 +263,8 @@ BUGS: dict[str, Bug] = {
     "a vote without a sign": _nothing_is_lost,
     "a voter that confirms whom it voted against": _never_doubts,
     "the same claim after a lost store": _same_claim,
+    "a confirmed manager that keeps it to itself": _keeps_to_itself,
+    "a utility that grants as soon as it starts": _grants_at_once,
+    "an acknowledgement that outweighs the manager's own word": _acknowledgement_counts,
 }
 """The bugs, by their names."""

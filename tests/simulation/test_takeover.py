@@ -13,11 +13,12 @@ from commonwatt.protocol.clique_messages import Ask, Grant
 from commonwatt.protocol.commands import ALONE
 from commonwatt.protocol.topics import UTILITY
 from gateway.takeover.member import RETRY_S
-from gateway.takeover.states import TRANSITIONS
+from gateway.takeover.states import TRANSITIONS, State
 from harness.takeover.campaign import Campaign, Watch
 from harness.takeover.planted import BUGS
 from harness.takeover.small import Bounds, BrokenError, Explorer
 from harness.takeover.world import METERS, NAMES, ORDERS, RANKS, World
+from utility.takeover.grants import QUIET_S
 
 BEGINS_S = 100.0  # seconds until everybody knows everybody
 BOTH = pytest.mark.parametrize("has_utility", [True, False], ids=["with the utility", "without it"])
@@ -445,6 +446,103 @@ def test_who_voted_that_a_manager_is_lost_does_not_confirm_it() -> None:
     assert "r001" not in world.managers("r001")
 
 
+def test_a_manager_that_says_it_can_not_command_is_replaced_though_it_acknowledges() -> None:
+    world, watch = begun(has_utility=False)
+    world.kill("r002")
+    world.run(30)
+    assert world.managed("r002") == "r003"
+    world.hide("r003", ("r002",), METERS // 2)
+    watch.changed = world.now
+    world.run(60)
+    assert world.managed("r002") == "r001", "the meters that r003 still reaches have its acknowledgements"
+    ended(world, watch)
+
+
+def test_a_started_utility_takes_nobody_for_lost_that_it_has_not_heard_yet() -> None:
+    world, watch = begun()
+    world.stop_utility()
+    world.kill("r001")
+    world.run(60)
+    assert world.managed("r001") == "r002"
+    granted = len(world.grants)
+    world.start_utility()
+    world.cut |= {("r002", UTILITY), (UTILITY, "r002")}
+    world.run(25)
+    world.cut.clear()
+    world.run(30)
+    assert len(world.grants) == granted
+    ended(world, watch)
+
+
+def test_a_manager_that_is_confirmed_just_before_the_utility_grants_is_granted_nothing() -> None:
+    for seed in range(1, 5):  # how long the messages take differs
+        world, watch = begun(seed, has_utility=False)
+        world.kill("r001")
+        world.start_utility()
+        world.run(QUIET_S - 0.6)
+        world.start("r001")
+        watch.changed = world.now
+        world.run(10)
+        assert len(world.grants) == len(NAMES)
+        assert world.managed("r001") == "r001"
+        ended(world, watch)
+
+
+def test_the_only_one_left_gets_a_microgrid_that_it_gave_back_while_the_utility_was_away() -> None:
+    world, watch = begun()
+    world.kill("r001")
+    world.run(30)
+    world.stop_utility()
+    world.start("r001")
+    world.run(90)
+    assert world.managed("r001") == "r001"
+    world.kill("r001")
+    world.kill("r003")
+    world.start_utility()
+    watch.changed = world.now
+    world.run(QUIET_S + 10)
+    assert world.managed("r001") == "r002"
+    world.start("r001")
+    world.start("r003")
+    watch.changed = world.now
+    world.run(RETRY_S)
+    ended(world, watch)
+
+
+def alone_with_the_last_meters(world: World, name: str) -> None:
+    """Let a controller start again with its store, when it reaches nobody but the last two meters of r001."""
+    world.kill(name)
+    world.cut_off(name)
+    world.hide(name, ("r001",), METERS - 2)
+    world.start(name)
+    world.run(5)
+
+
+def test_a_deposed_manager_knows_it_after_a_restart_though_the_meters_that_it_reaches_do_not() -> None:
+    world, _ = begun()
+    world.blind |= {("r002", "r001", n) for n in (METERS - 2, METERS - 1)}
+    world.stop("r001")
+    world.run(10)
+    world.go_on("r001")
+    world.run(5)
+    assert world.managers("r001") == ["r002"]
+    alone_with_the_last_meters(world, "r001")
+    assert world.managers("r001") == ["r002"]
+
+
+def test_a_manager_that_gave_back_knows_it_after_a_restart_though_the_meters_that_it_reaches_do_not() -> None:
+    world, _ = begun(has_utility=False)
+    world.kill("r001")
+    world.run(30)
+    world.start("r001")
+    core = world.machines["r002"].core
+    assert core is not None
+    assert world.run_until(lambda: core.members["r001"].state is State.YIELDS, 90)
+    world.blind |= {("r001", "r001", n) for n in (METERS - 2, METERS - 1)}
+    alone_with_the_last_meters(world, "r002")
+    assert world.managers("r001") == ["r001"]
+
+
 FOUND_BY: dict[str, Callable[[], None]] = {
     "a yield to whom an old answer names": test_nothing_is_given_back_to_an_owner_that_died_again_meanwhile,
     "an epoch adopted from one meter": test_one_lying_meter_changes_nothing,
@@ -455,6 +553,21 @@ FOUND_BY: dict[str, Callable[[], None]] = {
     "a vote without a sign": test_a_third_member_that_never_heard_the_manager_has_not_seen_its_loss,
     "a voter that confirms whom it voted against": test_who_voted_that_a_manager_is_lost_does_not_confirm_it,
     "the same claim after a lost store": test_a_grant_that_nobody_saw_before_its_store_was_lost_is_not_made_again,
+    "a deposition that is not durable": (
+        test_a_deposed_manager_knows_it_after_a_restart_though_the_meters_that_it_reaches_do_not
+    ),
+    "a yield that is not durable": (
+        test_a_manager_that_gave_back_knows_it_after_a_restart_though_the_meters_that_it_reaches_do_not
+    ),
+    "a confirmed manager that keeps it to itself": (
+        test_a_manager_that_is_confirmed_just_before_the_utility_grants_is_granted_nothing
+    ),
+    "a utility that grants as soon as it starts": (
+        test_a_started_utility_takes_nobody_for_lost_that_it_has_not_heard_yet
+    ),
+    "an acknowledgement that outweighs the manager's own word": (
+        test_a_manager_that_says_it_can_not_command_is_replaced_though_it_acknowledges
+    ),
     "the asker's own acknowledgement ends its claim": partial(
         test_one_survivor_asks_the_meters_and_commands_within_nine_seconds, 0
     ),

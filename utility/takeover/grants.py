@@ -133,16 +133,17 @@ class Grants:
                 done += [Tell(name, Who(microgrid=each)) for each in self.orders]
         if microgrid in self.held_back or now < self._quiet_until:
             return done
-        if any((name, microgrid) not in self._reported for name in heard):
-            return done
         holder = self.holder(microgrid)
         if holder is not None and not self.signs.lines[holder].fails(microgrid, now):
             return done
-        able = [name for name in heard if not self.signs.lines[name].fails(microgrid, now)]
-        able = [name for name in able if microgrid not in self.signs.lines[name].unable]
-        if not able:
-            return done
-        return done + self._grant(microgrid, able[0], now)
+        able = [name for name in heard if microgrid not in self.signs.lines[name].unable]
+        # A holder that was deposed while the utility was away does not manage, but could.
+        able = able or [name for name in heard if self._says_able(name, microgrid)]
+        return done + self._grant(microgrid, able[0], now) if able else done
+
+    def _says_able(self, name: ControllerId, microgrid: MicrogridId) -> bool:
+        bits = self.signs.lines[name].bits
+        return bits is not None and bits.commits and microgrid in bits.able
 
     def _grant(self, microgrid: MicrogridId, to: ControllerId, now: float) -> list[Done]:
         granted = self.granted[microgrid]

@@ -16,7 +16,6 @@ from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import HistoryRecord, RecordType, State
 from commonwatt.model.units import GROUP_S, QUARTER_S, SLOT_S
-from commonwatt.protocol.clique_messages import Yield
 from commonwatt.protocol.meter_messages import Refusal
 from commonwatt.town.registry import RegisteredMeter
 from gateway import doctor
@@ -25,7 +24,6 @@ from gateway.household import totals
 from gateway.household.discovery import BatteryLevel, discovery, state, topics_of
 from gateway.household.link import HouseholdLink
 from harness.worlds.gateway import CAPACITY, START, World, batches, readings, registered
-from tests.unit.gateway.test_takeover import Cliqued
 
 PLACE = "house 1"
 IN, OUT, OTHER = 11, 1, 2
@@ -281,28 +279,6 @@ def test_totals_survive_the_deletion_of_the_backup_and_a_store_whose_last_parts_
     assert house.energy("energy_out") == 4006
     house.put(OUT, 5, own(OUT, 5, 1))
     assert house.energy("energy_out") == 4006 + 1004
-
-
-class TakenHouse(Cliqued, House):
-    """A house whose microgrid another controller may manage."""
-
-
-def test_totals_freeze_while_another_controller_has_the_microgrid_and_go_on_without_a_jump(tmp_path: Path) -> None:
-    house = TakenHouse(tmp_path / "gateway.db")
-    house.confirmed()
-    house.now += QUARTER_S
-    house.put(OUT, 1, own(OUT, 1, 4))
-    house.relay()
-    for number in (1, 2):
-        house.member.meter_said(number, (5, 2), 0)
-    with pytest.raises(StopIteration):
-        house.put(OUT, 5, own(OUT, 5, 1))
-    assert house.energy("energy_out") == 4006, "r002 has it"
-    house.crash()
-    assert house.energy("energy_out") == 4006
-    house.member.handle("r002", Yield(microgrid="r001", epoch=(6, 1)), 0)
-    house.put(OUT, 9, own(OUT, 9, 1))
-    assert house.energy("energy_out") == 4006 + 1008, "what r002 took is in no total"
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -1,15 +1,19 @@
 """Several controllers may have a microgrid's data: each is asked, and absent is what none of them has (R14)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapters.store import CHANNELS
+from commonwatt.device.store import open_store
 from commonwatt.model.effects import Write
 from commonwatt.model.now import Now, Trust
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import SLOT_S, SLOTS
 from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.dead_letters import LocalReason
 from commonwatt.town.loading import load_town
@@ -17,13 +21,14 @@ from commonwatt.town.town import Town
 from harness.real import databases
 from harness.real.jobs import find_gaps
 from harness.worlds.sent import append, batch, blocks
+from tests.unit.adapters.test_core import Bench, T
 from utility.database.database import Database
 from utility.outbox.changes import Append, OpenCommand
 from utility.outbox.steps import Step
 from utility.outbox.store.commands import open_commands
 from utility.readings.core import Core
 from utility.readings.events import CommandsOpen, FromGateway
-from utility.readings.gaps import ALL_SLOTS, RETIRED_S, SILENT_S, absent_at_all, excuse
+from utility.readings.gaps import ALL_SLOTS, RETIRED_S, SILENT_S, WHY_WORDS, absent_at_all, excuse
 from utility.readings.store import completeness, reads
 from utility.readings.store.writer import Writer
 from utility.readings.tables import gateway_seen
@@ -50,13 +55,13 @@ def town(tmp_path: Path) -> Town:
 class Utility:
     """The utility's core and store; the microgrid r001 may be managed by r001, r002 and r003."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, slots: Iterable[int] = range(58)) -> None:
         self.database = database
         with database.writes.begin() as connection:
             keep_orders(connection, {"r001": STORES})
             self.core = Core(7, load_snapshot(connection), AGE)
         self.writer = Writer(database)
-        self.writer.commit([append(blocks(dict.fromkeys(range(58), 1)))])
+        self.writer.commit([append(blocks(dict.fromkeys(slots, 1)))])
 
     def receive(self, sender: str, leaf: str, payload: bytes, now: int = NOW) -> Step:
         step = self.core.handle(FromGateway(f"cw1/{sender}/u/{leaf}", payload), Now(now, Trust.NETWORK))
@@ -120,6 +125,34 @@ def test_what_one_store_lacks_says_nothing_of_another(said: dict[str, int]) -> N
     for slot in range(60):
         lacking = [name for name in STORES if said.get(name, 0) >> slot & 1]
         assert bool(absent >> slot & 1) == (lacking == list(STORES))
+
+
+def test_the_slots_of_an_adapter_that_died_with_its_machine_are_absent_when_its_store_says_so_too(
+    database: Database, tmp_path: Path
+) -> None:
+    """Nobody else hears the foreign meter; what its register shows afterwards is spread over no gap so long."""
+    adapter = Bench(open_store(tmp_path / "adapter.db", CHANNELS), preset="mine", longest_gap_s=150)
+    for at in (*range(0, 300, 15), *range(600, 931, 15)):
+        if at == 600:
+            adapter.start()
+        adapter.hear("house/energy", {"kwh": 1 + at / 10_000, "t": T + at}, T + at)
+    through = [record for record in adapter.records if record.record_type == RecordType.THROUGH]
+    made = {(time - T) // SLOT_S for each in through for time in range(each.start, each.end, SLOT_S)}
+    dead = sum(1 << slot for slot in range(SLOTS) if slot not in made)
+    assert 18 <= dead.bit_count() <= 22, "five minutes"
+
+    utility = Utility(database, made & set(range(SLOTS)))
+    asked = utility.find(NOW)
+    for backup in ("r002", "r003"):
+        utility.answer(asked[backup], dead)
+    assert utility.counts() == (0, dead.bit_count()), "the store on the dead machine may have them"
+    with database.reads.begin() as connection:
+        (gap,) = reads.gaps(connection, 10)
+    assert gap["not_at"] == dict.fromkeys(("r002", "r003"), WHY_WORDS["said"])
+    utility.answer(utility.find(NOW + 301)["r001"], dead)
+    assert utility.counts() == (dead.bit_count(), 0)
+    again = utility.find(NOW + 86_400).values()
+    assert not [block for one in again for block in blocks_of(one) if block[2] == QUARTER], "nobody is asked again"
 
 
 def test_the_same_store_that_answers_twice_counts_once(database: Database) -> None:

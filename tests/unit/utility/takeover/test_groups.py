@@ -24,6 +24,7 @@ class Controller:
     manages: set[str]
     alive: bool = True
     number: int = 0
+    mute: bool = False  # whether it beats, and answers no question
 
 
 @dataclass
@@ -68,7 +69,7 @@ class Town:
 
     def hears(self, name: str, message: object) -> None:
         one = self.controllers[name]
-        if not one.alive:
+        if not one.alive or one.mute:
             return
         if isinstance(message, Grant) and message.epoch >= one.epochs[message.microgrid]:
             one.epochs[message.microgrid] = message.epoch
@@ -226,6 +227,15 @@ def test_a_controller_that_is_dead_at_the_first_start_of_the_utility_is_replaced
     town = Town()
     town.controllers["r001"].alive = False
     town.run(80)
+    assert town.says("r001") == ("r002", True)
+
+
+def test_a_member_that_beats_and_answers_nothing_holds_up_no_grant() -> None:
+    town = Town()
+    town.controllers["r003"].mute = True
+    town.run(100)
+    town.controllers["r001"].alive = False
+    town.run(10)
     assert town.says("r001") == ("r002", True)
 
 
