@@ -28,6 +28,7 @@ class Departures:
 
     def awaits(self, meter: MeterId, now: EpochSeconds) -> bool:
         """Return whether a put of a meter gets no answer."""
-        if self._deposed is None or now - self._deposed > LEAVING_S:
+        # After a step of the clock, back or ahead, meters are served.
+        if self._deposed is None or not 0 <= now - self._deposed <= LEAVING_S:
             return False
-        return now - self._since.setdefault(meter, now) < SILENT_S
+        return 0 <= now - self._since.setdefault(meter, now) < SILENT_S

@@ -21,7 +21,7 @@ from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import Level, Refusal
 from commonwatt.protocol.sealed import MOST_BYTES, Sealing
 from commonwatt.protocol.topics import UTILITY
-from gateway.collect.departures import LEAVING_S, SILENT_S
+from gateway.collect.departures import LEAVING_S, SILENT_S, Departures
 from gateway.control.epochs import GrantedEpochs
 from gateway.controller import HEARTBEAT, Controller
 from gateway.core import RETRY
@@ -32,7 +32,7 @@ from gateway.takeover.effects import Kept, TakeStates
 from gateway.takeover.hearing import ASK_AGAIN_S, HOSTED_S, MANAGED_S, MOST_AT_ONCE, Hearing
 from gateway.takeover.member import Member
 from gateway.takeover.post import Post
-from harness.worlds.gateway import World, commands, readings, registered
+from harness.worlds.gateway import START, World, commands, readings, registered
 
 ORDER = ("r001", "r002", "r003")
 RANKS = {"r001": 1, "r002": 2, "r003": 3}
@@ -102,6 +102,20 @@ def test_a_deposed_gateway_answers_no_put_for_so_long_that_each_meter_leaves_it(
     world.now += 1
     assert world.put(2, 1, readings(2, 1, 3)).status is Refusal.NONE, "it has been here for an hour"
     assert RETRY_S[0] + RETRY_S[1] + 15 < SILENT_S, "two misses, and a slot"
+
+
+def test_a_meter_is_served_after_a_step_of_the_clock() -> None:
+    departures = Departures()
+    departures.look(START, deposed=True)
+    assert departures.awaits(1, START)
+    assert not departures.awaits(1, START - 7_200)
+    assert not departures.awaits(1, START + 7_200)
+
+
+def test_a_gateway_that_manages_again_answers_at_once(world: Cliqued) -> None:
+    deposed(world)
+    with pytest.raises(StopIteration):
+        world.put(1, 1, readings(1, 1, 3))
     world.member.handle(UTILITY, Grant(microgrid="r001", epoch=(6, 1), replaces=(5, 2)), 0)
     assert world.put(1, 1, readings(1, 1, 3)).status is Refusal.NONE, "it manages again"
 
