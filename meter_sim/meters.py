@@ -116,13 +116,18 @@ class MicrogridMeters:
         self._home = Installed(name=microgrid.id, rank=settings.broker_rank)
         inside = {i: meter.battery is not None for i, meter in self._descriptions.items() if i not in self._boundary}
         self._warm = frozenset(warm_meters(inside))
+        self._install(tokens, secrets or {}, rng)
+
+    def _install(self, tokens: Mapping[str, str], secrets: Mapping[str, str], rng: random.Random) -> None:
+        """Give each meter its brokers, with its token at each."""
+        broker = self._settings.broker
         for meter in self._descriptions:
             token = tokens.get(str(meter))
             if token is None:
                 raise ConfigError(f"meter {meter} has no token; write a new token file: commonwatt utility register")
             self._digests[meter] = digest(token.encode())
-            others = self._others(meter, secrets or {})
-            self._shell.add(meter, broker=settings.broker, token=token, tls=self._tls(meter), rng=rng, others=others)
+            others = self._others(meter, secrets)
+            self._shell.add(meter, broker=broker, token=token, tls=self._tls(meter), rng=rng, others=others)
 
     def _others(self, meter: MeterId, secrets: Mapping[str, str]) -> dict[str, Other]:
         """Return a meter's further brokers, with its tokens there."""

@@ -51,7 +51,7 @@ class Brokers:
         self._home = installed[0].name
         self.clique = frozenset(clique or self._installed)  # the brokers from which commands are obeyed
         self.revoked = revoked or RevokedList()  # the controllers whose brokers it has left
-        self._commanded = tuple(dict.fromkeys(order))
+        self._commanded = tuple(order)
         self.order = self._usable()  # the present order of brokers for data
         self.data = self.order[0]  # the broker that carries data now
         self._visit_phase_s = meter * 2_654_435_761 % VISIT_EVERY_S
@@ -115,7 +115,7 @@ class Brokers:
 
     def set_order(self, names: Sequence[str], now: float) -> bool:
         """Use another order, of its names that are installed; return whether data goes to another broker at once."""
-        self._commanded = tuple(dict.fromkeys(names))
+        self._commanded = tuple(names)
         return self._reorder(now)
 
     def leave(self, revoked: RevokedList, now: float) -> bool:
@@ -199,13 +199,13 @@ class Brokers:
 
     def _note_absence(self, now: float) -> None:
         """Note since when there is no session with the broker of data."""
-        self._absent_since = (
-            None if self.data in self._since else now if self._absent_since is None else self._absent_since
-        )
+        if self.data in self._since:
+            self._absent_since = None
+        elif self._absent_since is None:
+            self._absent_since = now
 
     def _go(self, name: str, now: float) -> bool:
         self.data, self._waits = name, name not in self._since
         self._missed.clear()
-        self._absent_since = None
-        self._note_absence(now)
+        self._absent_since = now if self._waits else None
         return True

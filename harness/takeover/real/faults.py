@@ -237,23 +237,17 @@ FAULTS: tuple[Fault, ...] = (
         {"r002": "r003"},
         prepared=older,
     ),
-    Fault(
-        words="one of an older release blackholed, then upgraded, with the utility",
-        utility=True,
-        happens=blackholed("r001"),
-        mended=in_turn(restored("r001"), upgraded),
-        managers=_TO_THE_NEXT,
-        within_s=_OLD_LOST_S,
-        prepared=older,
-    ),
-    Fault(
-        words="one of an older release blackholed, then upgraded, without the utility",
-        utility=False,
-        happens=blackholed("r001"),
-        mended=in_turn(restored("r001"), upgraded),
-        managers=_TO_THE_NEXT,
-        within_s=45,
-        prepared=older,
+    *(
+        Fault(
+            words=f"one of an older release blackholed, then upgraded, {_with(utility)}",
+            utility=utility,
+            happens=blackholed("r001"),
+            mended=in_turn(restored("r001"), upgraded),
+            managers=_TO_THE_NEXT,
+            within_s=within_s,
+            prepared=older,
+        )
+        for utility, within_s in ((True, _OLD_LOST_S), (False, 45))
     ),
     *_both("one of an older release upgraded", upgraded, nothing, 15, {}, prepared=older),
     Fault(

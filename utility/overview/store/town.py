@@ -17,7 +17,6 @@ from utility.database.keys import is_one_of, listed
 from utility.overview.microgrids import Facts
 from utility.overview.today import QuarterEnergy
 from utility.readings.store.events import sound_events
-from utility.readings.store.heartbeats import last_heartbeats
 from utility.readings.tables import compacted, event, gap, gateway_seen, tally
 from utility.registry.tables import controller, installed, meter
 from utility.takeover.history import Handover
@@ -107,7 +106,9 @@ def microgrids(
     boundary = _boundaries(connection, meters)
     closed = _closed(connection, quarter_of(now))
     managers = {name: other for name, last in newest(connection, only).items() if (other := _other(last))}
-    hosts = last_heartbeats(connection, set(managers.values())) if managers else {}
+    if elsewhere := set(managers.values()) - seen.keys():
+        hosts = select(gateway_seen).where(gateway_seen.c.controller.in_(elsewhere))
+        seen |= {row.controller: row for row in connection.execute(hosts)}
     found = []
     for row in connection.execute(wanted.controllers, which):
         last, batch = seen.get(row.id), batches.get(row.id) or None
@@ -119,9 +120,7 @@ def microgrids(
                 number=row.number,
                 kind=row.kind,
                 seen=None if last is None else last.time,
-                heartbeat=None
-                if last is None
-                else _with_host(row.id, _parsed(last.heartbeat), hosts.get(managers.get(row.id, ""))),
+                heartbeat=_heartbeat(row.id, last, seen.get(managers.get(row.id, ""))),
                 last_batch=batch,
                 open_gaps=gaps.get(row.id, 0),
                 conflicts=conflicts.get(row.id, 0),
@@ -136,11 +135,9 @@ def microgrids(
     return found
 
 
-def _with_host(
-    microgrid: MicrogridId, own: Heartbeat | None, host: tuple[EpochSeconds, Heartbeat | None] | None
-) -> Heartbeat | None:
+def _heartbeat(microgrid: MicrogridId, last: Row[Any] | None, host: Row[Any] | None) -> Heartbeat | None:
     """Return a gateway's last heartbeat, with batteries and power as the controller says that manages for it."""
-    said = None if host is None else host[1]
+    own, said = (None if row is None else _parsed(row.heartbeat) for row in (last, host))
     if own is None or said is None or (energy := said.hosted.get(microgrid)) is None or said.time < own.time:
         return own
     return own.model_copy(update={"time": said.time, **dict(energy)})
