@@ -45,6 +45,10 @@ StrategyOrFile = Literal["spec", "aces", "rangers", "file"]
 """A strategy, or the one of the gateway's settings file again."""
 
 
+Brokers = Annotated[tuple[Annotated[str, Field(max_length=16)], ...], Field(min_length=1, max_length=8)]
+"""Names of controllers whose brokers a meter uses, the first one first."""
+
+
 MetersMode = Literal["none", "lossless"]  # how all meters aggregate from their start on (A5)
 
 
@@ -73,6 +77,7 @@ class Action(StrEnum):
     HOLD = "hold"
     STOP = "stop"
     RATES = "rates"
+    ASSIGN = "assign"
     SYSTEM_INFO = "system_info"
 
 
@@ -97,6 +102,7 @@ ACTIONS: dict[Action, Keys] = {
     Action.HOLD: Keys(needed=("state",), optional=("for_s",)),
     Action.STOP: Keys(needed=("meter", "state")),
     Action.RATES: Keys(needed=("tariff", "version", "prices", "changes", "rates_until")),
+    Action.ASSIGN: Keys(needed=("orders",)),
     Action.SYSTEM_INFO: Keys(),
 }
 """Every command of this version."""
@@ -149,6 +155,8 @@ class ControllerCommand(Message):
     # From when which of them holds: epoch seconds, place in ``prices``; ascending (rates).
     changes: Annotated[list[tuple[Moment, Natural]], Field(min_length=1, max_length=MAX_CHANGES)] | None = None
     rates_until: Moment | None = None  # until when that is stated, epoch seconds (rates)
+    # The brokers to which meters send, the first one first, with these meters; all others use their own order (assign).
+    orders: list[tuple[Brokers, list[Id64]]] | None = None
     microgrid: Annotated[str, Field(max_length=16)] | None = None  # the microgrid that another command is for (hosted)
     epoch: Epoch | None = None  # the epoch under which the controller manages it; another one is refused (hosted)
     command: "ControllerCommand | None" = None  # that command, with the same id (hosted)
