@@ -178,6 +178,7 @@ class Shell:
                 resume=lambda: self._inbox.put(Tick(RETRY)),
                 is_connected=lambda: self._links.each[METERS].connected,
                 commits=self._commits,
+                put_s=lambda microgrid: self._controller.hosted[microgrid].manager.put_s,
             )
         )
 

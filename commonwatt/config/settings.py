@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from commonwatt.model.ids import ID_PATTERN
 from commonwatt.model.units import ControllerId
 from commonwatt.network.addresses import Address, is_loopback
+from commonwatt.protocol.commands import PUT_S, PutPeriod
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 
 Seconds = Annotated[int, Field(ge=15, le=86_400)]  # a period in seconds of the part's clock
@@ -267,6 +268,11 @@ class GatewaySettings(Settings):
     collect_s: Seconds = Field(60, description="How often meters without push are asked for their records.")
     levels_s: Seconds = Field(60, description="How often batteries far from their minimum are asked for their level.")
     relay_s: Seconds = Field(60, description="How often data is relayed to the utility; urgent data at once.")
+    put_s: PutPeriod = Field(
+        PUT_S,
+        description="How often meters that send by themselves send their readings; those that have no period, and "
+        "all events, once a minute.",
+    )
     compact_s: Seconds = Field(900, description="How often acknowledged parts of finished quarters are joined.")
     commit_s: float = Field(
         10,

@@ -55,6 +55,7 @@ class Manager:
         recorded: What the stored readings say of each battery.
         weights: Share of a donor's discharge relative to others, by meter; 1 if absent.
         band_permille: Thousandths of the capacity by which the start of help is delayed.
+        put_s: Seconds between the puts of meters that accept a period.
         levels_s: Seconds between two requests for a level; two such periods without one exclude a battery.
         notes: The last commands and their outcomes.
     """
@@ -89,7 +90,7 @@ class Manager:
         self.meters = {meter: MeterView(info=said.get(meter)) for meter in registry}
         self.decision = Decision()
         self._terms: tuple[object, ...] | None = None
-        self.levels_s = settings.levels_s
+        self.levels_s, self.put_s = settings.levels_s, settings.put_s
         self._began: EpochSeconds | None = None
 
     def register(self, registry: dict[MeterId, RegisteredMeter]) -> None:
@@ -136,7 +137,7 @@ class Manager:
         )
         if view.info is None or replace(view.info, time=dated) != info or (dated and not view.info.time):
             effects.append(Write(info))
-        view.info = info
+        view.info, view.put_s = info, outcome.put_s
         view.answered = view.answered or outcome.cmd == ("stop" if meter in self.stopped else "initialize")
         raised = self.epochs.reported(meter, max([outcome.epoch, *(held.epoch for held in outcome.held.values())]))
         if self.epochs.is_fenced(meter):
