@@ -57,7 +57,7 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         "microgrid": NAMES,
         **dict.fromkeys(("registry", "store", "tokens", "clock", "clique"), PATHS),
         "beats": ADDRESSES,
-        "collects": [3, ["R 1"]],
+        "collects": [("r001", "list"), (["R1"], "[a-z]")],
         **dict.fromkeys(("broker_ca", "broker_revoked", "head_end_ca", "head_end_revoked", "certificate"), PATHS),
         **dict.fromkeys(("http_password", "http_certificate"), PATHS),
         **dict.fromkeys(("broker_plain_text", "head_end_plain_text", "http_plain_text"), FLAG),
