@@ -314,7 +314,9 @@ class HostedMicrogrid:
         if self._urgent:
             self._urgent = False
             self.relay.sending = self.relay.urgent = True
-        self.modes.relay_s = self.utility_commands.periods["relay_s"]
+        periods = self.utility_commands.periods
+        self.modes.relay_s, self.manager.put_s = periods["relay_s"], periods["put_s"]
+        self.collector.last_minute.put_s = periods["put_s"]
         commands = []
         if self.manager.epochs.commands:
             modes = self.modes.keep(now) + self.modes.ask(now)

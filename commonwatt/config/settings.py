@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from commonwatt.model.ids import ID_PATTERN
 from commonwatt.model.units import ControllerId
 from commonwatt.network.addresses import Address, is_loopback
+from commonwatt.protocol.commands import PUT_S, PutPeriod
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 
 Seconds = Annotated[int, Field(ge=15, le=86_400)]  # a period in seconds of the part's clock
@@ -257,10 +258,21 @@ class GatewaySettings(Settings):
     beats: Address | None = Field(
         None, description="Where beats and messages of the clique and the utility are received, by UDP."
     )
+    collects: tuple[MicrogridName, ...] = Field(
+        (),
+        max_length=100,
+        description="Other microgrids whose meters may send their records here, so that no line carries too much; "
+        "they are not managed here. The office makes `registry-MICROGRID.json` of each, beside `registry`.",
+    )
     clock: Path | None = Field(None, description="A demonstration's clock file; without it, the machine's clock.")
     collect_s: Seconds = Field(60, description="How often meters without push are asked for their records.")
     levels_s: Seconds = Field(60, description="How often batteries far from their minimum are asked for their level.")
     relay_s: Seconds = Field(60, description="How often data is relayed to the utility; urgent data at once.")
+    put_s: PutPeriod = Field(
+        PUT_S,
+        description="How often meters that send by themselves send their readings; those that have no period, and "
+        "all events, once a minute.",
+    )
     compact_s: Seconds = Field(900, description="How often acknowledged parts of finished quarters are joined.")
     commit_s: float = Field(
         10,

@@ -7,7 +7,7 @@ from commonwatt.device.changes import MeterState
 from commonwatt.device.desired_states import Verdict
 from commonwatt.device.log import MeterLog
 from commonwatt.model.units import EpochSeconds
-from commonwatt.protocol.commands import LogIds, Name, Outcome
+from commonwatt.protocol.commands import Kind, LogIds, Name, Outcome
 from commonwatt.protocol.meter_messages import Level
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def outcome(meter: "Meter", name: str, cmd: str, verdict: Verdict, now: float, *
         push=meter.description.push,
         minimum_percent=battery.minimum_percent if battery else None,
         capacity_mwh=battery.capacity if battery else None,
+        put_s=meter.desired_states.put_s if Kind.PUT_PERIOD in meter.description.commandable else None,
         history=_ids(meter.history),
         events=_ids(meter.events),
         **found,

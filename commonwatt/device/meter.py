@@ -25,7 +25,7 @@ from commonwatt.model.now import Trust
 from commonwatt.model.records import Log, RecordType, State, sensed
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.protocol import topics
-from commonwatt.protocol.commands import Command, Kind
+from commonwatt.protocol.commands import PUT_S, Command, Kind
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import unpack_put_ack
 
@@ -157,8 +157,8 @@ class Meter:
         if self._put_at is not None and self._put_at <= now:
             self._put_at = next_put(self.description.id, now)
             for log, delivery in self._deliveries.items():
-                # A batch in flight has its own timer, unless the power was lost since.
-                if delivery.retry_at is None:
+                put_s = self.desired_states.put_s if log is Log.HISTORY else PUT_S
+                if delivery.is_due(self.description.id, now, put_s):
                     effects += self._send(log, now)
         return effects + [effect for log in self.overdue(now) for effect in self._send(log, now)]
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from commonwatt.config.files import check_model, read_toml, toml_table
 from commonwatt.config.settings import Settings
 from commonwatt.network.addresses import host_fault
-from commonwatt.town.file import MeterTable, MicrogridTable, TownFile, TownTable
+from commonwatt.town.file import CollectorsTable, MeterTable, MicrogridTable, TownFile, TownTable
 from commonwatt.town.loading import town_of
 from commonwatt.town.town import Town
 
@@ -62,6 +62,7 @@ class SiteFile(Settings):
     town: TownTable = TownTable()
     microgrid: list[SiteMicrogrid] = Field(min_length=1, max_length=1000)
     meter: list[MeterTable] = Field(default_factory=list)
+    collectors: list[CollectorsTable] = Field(default_factory=list)
 
     def town_file(self) -> TownFile:
         """Return the part that is the town file."""
@@ -69,13 +70,14 @@ class SiteFile(Settings):
         microgrids = [
             MicrogridTable(**table.model_dump(exclude_unset=True, exclude=set(own))) for table in self.microgrid
         ]
-        return TownFile(town=self.town, microgrid=microgrids, meter=self.meter)
+        return TownFile(town=self.town, microgrid=microgrids, meter=self.meter, collectors=self.collectors)
 
     def town_text(self) -> str:
         """Return the town file's text."""
         file = self.town_file()
         tables = [("[town]", file.town), *(("[[microgrid]]", table) for table in file.microgrid)]
         tables += [("[[meter]]", table) for table in file.meter]
+        tables += [("[[collectors]]", table) for table in file.collectors]
         texts = [
             toml_table(header, table.model_dump(exclude_unset=True, exclude_none=True)) for header, table in tables
         ]

@@ -98,11 +98,12 @@ def part_files(site: SiteFile, town: Town) -> Iterator[PartFile]:
     shared = {"head_end": f"{_bracketed(site.site.utility)}:{port}", **tls, "timezone": town.table.timezone}
     for index, table in enumerate(site.microgrid):
         for name in names_of(table):
-            takes_over = {"clique": CLIQUE_FILE, "beats": _BEATS} if name in cliqued else {}
-            yield from _controller_files(name, table, index, shared | takes_over)
+            own: dict[str, object] = {"clique": CLIQUE_FILE, "beats": _BEATS} if name in cliqued else {}
+            own |= {"collects": some} if (some := town.collected_by(name)) else {}
+            yield from _controller_files(name, table, index, shared | own)
 
 
-def _controller_files(name: str, table: SiteMicrogrid, index: int, shared: dict[str, str]) -> Iterator[PartFile]:
+def _controller_files(name: str, table: SiteMicrogrid, index: int, shared: Mapping[str, object]) -> Iterator[PartFile]:
     listen = str(table.broker.get("listen", _LISTEN))
     port = _port(listen, f"{table.id}: broker")
     broker = {"listen": listen, "certificate": BROKER_FILE, "http": f"{_OWN_HOST}:9100"}

@@ -63,6 +63,35 @@ class Epochs:
         return [Write(Setting(_key(meter), f"{raised[0]},{raised[1]}"))]
 
 
+class NoEpochs:
+    """The epochs of a gateway that only takes the records of a microgrid: it commands none of its meters."""
+
+    commands = is_deposed = False
+    deposed_by: Epoch | None = None
+    brokers: tuple[ControllerId, ...] | None = None
+    own: Epoch = (0, 0)
+
+    def __init__(self) -> None:
+        self.fenced: dict[MeterId, Epoch] = {}
+
+    def of(self, meter: MeterId) -> Epoch:
+        """Return the epoch under which a meter would be commanded."""
+        del meter
+        return self.own
+
+    def is_fenced(self, meter: MeterId) -> bool:
+        """Return whether a meter is not commanded."""
+        del meter
+        return True
+
+    def reported(self, meter: MeterId, highest: Epoch) -> list[Effect[Change]]:
+        """Pass over the highest epoch that a meter reports: it concerns those that manage the microgrid."""
+        del meter, highest
+        return []
+
+    above = reported
+
+
 class GrantedEpochs:
     """The epoch for each meter, of a gateway whose clique decides whether it manages the microgrid.
 

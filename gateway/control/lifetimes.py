@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from commonwatt.model.units import EpochSeconds
-from commonwatt.protocol.commands import NO_LIMIT, Kind
+from commonwatt.protocol.commands import NO_LIMIT, PUT_S, Kind
 
 RESEND_S = 10  # seconds until an unconfirmed command is sent again; each further wait is twice as long
 RESEND_AT_MOST_S = 300  # longest of these waits, seconds
@@ -42,6 +42,7 @@ LIFETIMES: Mapping[Kind, Lifetime] = {
     # It only shapes data: a long life costs nothing, and saves commands to hundreds of meters.
     Kind.AGGREGATION: Lifetime(on="lossless", off="none", for_s=86_400, renew_s=28_800),
     Kind.IMPORT_LIMIT: Lifetime(on=None, off=NO_LIMIT, for_s=900, renew_s=300),
+    Kind.PUT_PERIOD: Lifetime(on=None, off=str(PUT_S), for_s=86_400, renew_s=28_800),
 }
 """By kind of state."""
 

@@ -1,8 +1,8 @@
-"""How all meters aggregate their records from their start on (A5, M7): a standing wish of the schedule."""
+"""How all meters aggregate their records, and how often they put them (A5, M7, C9): standing wishes of the schedule."""
 
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.now import Now
-from commonwatt.protocol.commands import Kind
+from commonwatt.protocol.commands import PUT_S, Kind
 from commonwatt.protocol.controller_commands import MetersMode
 from gateway.changes import Change, Setting
 from gateway.control.manager import Manager
@@ -12,7 +12,7 @@ _SETTING = "meters_mode"
 
 
 class KeptMetersMode:
-    """Keeps every meter that has answered ``initialize`` at the wished aggregation.
+    """Keeps every meter that has answered ``initialize`` at the wished aggregation and period of puts.
 
     A command ``aggregate`` of the utility to the meters holds until its end; then the wish holds again.
     """
@@ -30,11 +30,20 @@ class KeptMetersMode:
         return kept + self.keep(now)
 
     def keep(self, now: Now) -> list[Effect[Change]]:
-        """Command and renew the wished aggregation."""
+        """Command and renew the wished period and aggregation."""
+        effects = self._put_periods(now)
         if self.mode == "none":
-            return []
+            return effects
         answered = [meter for meter, view in self._manager.meters.items() if view.answered]
-        return [effect for meter in answered if not self._is_commanded(meter, now) for effect in self._keep(meter, now)]
+        wanted = [meter for meter in answered if not self._is_commanded(meter, now)]
+        return effects + [effect for meter in wanted for effect in self._keep(meter, now)]
+
+    def _put_periods(self, now: Now) -> list[Effect[Change]]:
+        """Command and renew the period of puts at the meters that accept one; those of earlier versions do not."""
+        put_s = self._manager.put_s
+        on = str(put_s) if put_s != PUT_S else False
+        accepting = [meter for meter, view in self._manager.meters.items() if view.answered and view.put_s is not None]
+        return [effect for meter in accepting for effect in self._manager.keep(meter, Kind.PUT_PERIOD, on, now)]
 
     def _keep(self, meter: int, now: Now) -> list[Effect[Change]]:
         return self._manager.keep(meter, Kind.AGGREGATION, self.mode == "lossless", now)

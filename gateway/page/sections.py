@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from zoneinfo import ZoneInfo
 
+from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, duration
 from gateway.page.alarms import LINKS
 from gateway.page.bars import bar
@@ -20,7 +21,6 @@ from gateway.page.words import (
 )
 from gateway.page.words import clock as clock_time
 
-SILENT_S = 900  # seconds without a message after which a meter counts as silent: a quarter-hour
 SPARE_METERS = 5  # a link to the page of all meters must save more than this many
 SHOWN_CHANGES = 12  # changes of the modes that the page shows
 
@@ -44,6 +44,7 @@ COMMANDS = {
     "reduce_power_on": "reduce demand",
     "reduce_power_off": "stop reducing demand",
     "limit_import": "limit the import",
+    "put_every": "change the period of its puts",
 }
 """The commands in words; another command is shown as it is."""
 
@@ -71,7 +72,12 @@ def silent(view: View) -> int:
 
 def _is_silent(state: View, view: View) -> bool:
     """Return whether a meter is silent; a gateway that has just started has not waited for it yet."""
-    return bool(min(view["time"] - state["heard"], view["watched_s"]) > SILENT_S)
+    return bool(min(view["time"] - state["heard"], view["watched_s"]) > silent_s(view))
+
+
+def silent_s(view: View) -> int:
+    """Return the seconds without a message after which a meter counts as silent: a quarter-hour, or three puts."""
+    return max(QUARTER_S, 3 * int(view["periods"]["put_s"]))
 
 
 def meters(view: View, zone: ZoneInfo, most: int | None = None) -> Html:
@@ -92,8 +98,8 @@ def meters(view: View, zone: ZoneInfo, most: int | None = None) -> Html:
         return are_silent[meter], -state["heard"] if are_silent[meter] else 0, by_number(state["place"]), meter
 
     ordered = sorted(states, key=order)
-    heard = sum(0 <= now - state["heard"] <= SILENT_S for state in states.values())
-    head = f"{heard} of {len(states)} heard within {duration(SILENT_S)}"
+    heard = sum(0 <= now - state["heard"] <= silent_s(view) for state in states.values())
+    head = f"{heard} of {len(states)} heard within {duration(silent_s(view))}"
     listed = ordered if most is None else ordered[:most]
     link = el("a", f"All {counted(len(states), 'meter')}", href="/meters")
     more = el("p", link, class_="more") if len(listed) < len(states) else None

@@ -144,6 +144,7 @@ class World:
         bits: int = State.INITIALIZED,
         name: str = "x",
         late_s: int = 0,
+        put_s: int | None = 60,
     ) -> list[Command]:
         """Let a meter answer the command ``name``, by a clock that is ``late_s`` behind."""
         outcome = Outcome.model_validate(
@@ -157,6 +158,7 @@ class World:
                 "minimum_percent": minimum,
                 "capacity_mwh": None if minimum is None else CAPACITY,
                 "held": held or {},
+                "put_s": put_s,
                 "epoch": epoch,
                 "history": LogIds.model_validate({"generation": 1, "first": str(first), "next": str(next_id)}),
                 "events": LogIds.model_validate({"generation": 1, "first": "1", "next": "1"}),

@@ -34,7 +34,7 @@ _VIEW: dict[str, Any] = {
     "records": {"through": 1200},
     "relayed_slots": 99,
     "aggregation": "none",
-    "periods": {"relay_s": 60},
+    "periods": {"relay_s": 60, "put_s": 60},
     "lte": {"level": "ok", "allowance": 2 * 10**9, "used": (4 * 10**8, 10**8), "expected": (10**9, 3 * 10**8)},
     "batteries": {},
     "sharing": "spec",

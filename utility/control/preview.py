@@ -208,6 +208,7 @@ _PERIODS = {
     "levels_s": "Each battery's level is asked for this often if no record has brought it. A battery without a level "
     "for two periods does not share. Near a minimum levels are asked for every 15 s as before.",
     "relay_s": "Readings are relayed to the utility this often.",
+    "put_s": "Meters that accept a period send their readings this often, all others once a minute, as all events are.",
     "compact_s": "The gateway joins stored parts this often. Nothing changes on the line.",
 }
 _METERS = {

@@ -13,6 +13,7 @@ _CALLED = {
     "collect_s": "collect",
     "levels_s": "levels",
     "relay_s": "relay",
+    "put_s": "meters' puts",
     "compact_s": "compact",
     "for_s": "minutes",
     "import_limit_w": "limit",

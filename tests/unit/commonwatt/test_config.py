@@ -63,6 +63,7 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         "http_hosts": HOSTS,
         **dict.fromkeys(("broker", "head_end", "http"), ADDRESSES),
         **dict.fromkeys(("collect_s", "levels_s", "relay_s", "compact_s"), PERIODS),
+        "put_s": [(59, "60"), (960, "900"), (90, "multiple of 60")],
         "commit_s": [(-1, "0"), (10.5, "10"), ("soon", "number")],
         "backup_bytes": [(999_999, "1000000"), (1_000_000.5, "whole number")],
         "weights": NO_WEIGHTS,

@@ -67,6 +67,15 @@ def test_power_is_the_mean_of_the_minute(
     assert power.use_w == 6000 + taken - given - 720, "what is stored is not used"
 
 
+def test_minutes_are_kept_for_a_period_of_puts() -> None:
+    last = LastMinute()
+    last.put_s = 900
+    last.take(minute(), T + 900)
+    power = last.power(HOMES, T + 900)
+    assert power is not None
+    assert power.end == T
+
+
 def test_a_minute_of_which_some_meters_have_not_sent_waits() -> None:
     last = LastMinute()
     last.take(minute(), T)

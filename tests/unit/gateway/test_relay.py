@@ -633,7 +633,7 @@ def test_aggregate_at_the_meters_orders_every_meter(world: World) -> None:
     assert json.loads(world.sent[-2].payload)["cmd"] == "deaggregate"
 
 
-IN_FILE = {"collect_s": 60, "levels_s": 60, "relay_s": 60, "compact_s": 900}
+IN_FILE = {"collect_s": 60, "levels_s": 60, "relay_s": 60, "put_s": 60, "compact_s": 900}
 
 
 def heartbeat(world: World) -> Heartbeat:

@@ -41,7 +41,7 @@ ANNA, BEN = person("anna"), person("ben")
 
 
 def heartbeat(**fields: Any) -> Heartbeat:
-    periods = {"collect_s": 60, "levels_s": 60, "relay_s": 60, "compact_s": 900}
+    periods = {"collect_s": 60, "levels_s": 60, "relay_s": 60, "put_s": 60, "compact_s": 900}
     usual = {"periods": periods, "strategy": "spec", "meters": "none", "aggregation": "none"}
     counts = {"time": NOW, "store": 7, "backlog_parts": 0, "backlog_events": 0, "backlog_letters": 0}
     return Heartbeat.model_validate(counts | usual | fields)

@@ -152,7 +152,7 @@ def test_back_to_an_unknown_period_of_a_file_has_no_figure() -> None:
 
 def test_each_action_has_words() -> None:
     actions: list[dict[str, Any]] = [
-        {"cmd": "schedule", "periods": dict.fromkeys(("collect_s", "levels_s", "relay_s", "compact_s"), 60)},
+        {"cmd": "schedule", "periods": dict.fromkeys(("collect_s", "levels_s", "relay_s", "put_s", "compact_s"), 60)},
         {"cmd": "sharing", "strategy": "aces", "weights": {"10001": 2}},
         {"cmd": "sharing", "weights": {}},
         {"cmd": "aggregate", "mode": "lossy"},
@@ -161,7 +161,7 @@ def test_each_action_has_words() -> None:
         {"cmd": "reduce", "state": "on"},
         {"cmd": "isolate", "state": "off"},
     ]
-    assert [len(in_words(fields)) for fields in actions] == [4, 2, 1, 1, 1, 1, 1, 1]
+    assert [len(in_words(fields)) for fields in actions] == [5, 2, 1, 1, 1, 1, 1, 1]
     assert [has_figures(fields) for fields in actions] == [True, False, False, True, False, True, False, False]
     assert longest_delay_s(AVERAGES, 60) == 1080
 
