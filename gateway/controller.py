@@ -17,7 +17,7 @@ from commonwatt.model.machine import Machine
 from commonwatt.model.now import Now
 from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
 from commonwatt.protocol.batches import unpack_batch_ack
-from commonwatt.protocol.controller_commands import ControllerCommand
+from commonwatt.protocol.controller_commands import Assigned, ControllerCommand
 from commonwatt.protocol.dead_letters import DeadLetterSource
 from commonwatt.protocol.heartbeats import LineByteCount
 from commonwatt.protocol.json_messages import unpack_json
@@ -44,6 +44,7 @@ from gateway.events import (
 )
 from gateway.lte_line import METERS, line_of
 from gateway.relay.refill import Pace
+from gateway.relay.system_info import assigned
 from gateway.stored import Stored
 from gateway.successor import take
 from gateway.takeover.member import Member
@@ -90,8 +91,12 @@ class Controller:
         self.hosted[microgrid] = HostedMicrogrid(
             self._settings, microgrid, store, meters, self.time, self.pace, self.members.get(microgrid)
         )
+        self.hosted[microgrid].utility_commands.assigned = self._assigned
         if microgrid == self.home:
             self.line = line_of(self._settings, store)  # counts the bytes on the LTE line
+
+    def _assigned(self) -> list[Assigned]:
+        return assigned({name: each.manager.epochs for name, each in self.hosted.items()})
 
     def register(self, microgrid: MicrogridId, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Replace the registry of a microgrid by a changed one."""
