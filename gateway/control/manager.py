@@ -309,6 +309,10 @@ class Manager:
         """Return the desired state of a meter; ``None``: no state was ever commanded."""
         return self._desired.get((meter, kind))
 
+    def sent(self, meter: MeterId, kind: Kind) -> EpochSeconds | None:
+        """Return when a desired state was last sent; ``None``: not since the start."""
+        return self._sent[meter, kind][0] if (meter, kind) in self._sent else None
+
     def batteries(self, now: Now) -> dict[MeterId, BatteryState]:
         """Return the batteries whose minimum and level are known."""
         states = {}
