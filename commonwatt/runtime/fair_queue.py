@@ -7,7 +7,7 @@ by one turn at most.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
@@ -75,6 +75,10 @@ class FairQueue(Generic[K, T]):
         self.size += size
         while self._count > self._max_items or self.size > self._max_bytes:
             self._drop_newest(self._largest(sender))
+
+    def heads(self) -> Iterator[T]:
+        """Yield the next item of each sender, its oldest."""
+        return (sender.items[0].content for sender in self._senders.values())
 
     def senders(self) -> Collection[K]:
         """Return the senders with waiting items."""

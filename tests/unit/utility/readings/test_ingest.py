@@ -13,7 +13,7 @@ from commonwatt.model.blocks import concatenate
 from commonwatt.model.effects import Publish
 from commonwatt.model.now import Trust
 from commonwatt.model.units import quarter_of
-from commonwatt.protocol.batches import unpack_batch_ack
+from commonwatt.protocol.batches import SLOW_S, unpack_batch_ack
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.heartbeats import Heartbeat
@@ -384,3 +384,21 @@ def test_room_within_the_file_is_room(
     with database.writes.begin() as connection:
         connection.execute(part.delete())
     assert not asyncio.run(short())
+
+
+def test_messages_that_wait_for_minutes_slow_their_gateways_down(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:  # req: C6
+    async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
+        times = iter(range(STARTED, STARTED + 10_000, 400))
+        for number in range(1, 5):
+            # It came, then the writing thread was busy with others for more than a minute.
+            came = next(times)
+            monkeypatch.setattr(Clock, "now", lambda _, came=came: float(came))
+            ingest.offer(TOPIC, batch(blocks({number: 1})).pack())
+            monkeypatch.setattr(Clock, "now", lambda _, came=came: came + 100.0)
+            await until(lambda number=number: len(sent) == number)
+        assert [unpack_batch_ack(one.payload).slow_s for one in sent] == [0, SLOW_S, SLOW_S, SLOW_S]
+        assert metrics.registry.get_sample_value("commonwatt_utility_lags") == 1
+
+    running(database, scenario)
