@@ -2,6 +2,7 @@ import asyncio
 import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -386,18 +387,21 @@ def test_room_within_the_file_is_room(
     assert not asyncio.run(short())
 
 
+def _has(sent: list[Publish], number: int) -> bool:
+    return len(sent) == number
+
+
 def test_messages_that_wait_for_minutes_slow_their_gateways_down(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # req: C6
+    time = [float(STARTED)]
+    monkeypatch.setattr(Clock, "now", lambda _: time[0])
+
     async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
-        times = iter(range(STARTED, STARTED + 10_000, 400))
         for number in range(1, 5):
-            # It came, then the writing thread was busy with others for more than a minute.
-            came = next(times)
-            monkeypatch.setattr(Clock, "now", lambda _, came=came: float(came))
             ingest.offer(TOPIC, batch(blocks({number: 1})).pack())
-            monkeypatch.setattr(Clock, "now", lambda _, came=came: came + 100.0)
-            await until(lambda number=number: len(sent) == number)
+            time[0] += 400
+            await until(partial(_has, sent, number))
         assert [unpack_batch_ack(one.payload).slow_s for one in sent] == [0, SLOW_S, SLOW_S, SLOW_S]
         assert metrics.registry.get_sample_value("commonwatt_utility_lags") == 1
 
