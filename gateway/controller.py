@@ -43,6 +43,7 @@ from gateway.events import (
     ToldStates,
 )
 from gateway.lte_line import METERS, line_of
+from gateway.relay.turns import Turns
 from gateway.stored import Stored
 from gateway.successor import take
 from gateway.takeover.member import Member
@@ -73,6 +74,7 @@ class Controller:
         self.members = members or {}  # its parts in its cliques, by microgrid; without a clique it has none
         self._settings = settings
         self._shifted_s = 0
+        self._turns = Turns()
         self._broker_topic = broker_up(self.id)
         self._acks_topic = gateway_down(self.id, ACKS)
         self._commands_topic = gateway_down(self.id, COMMANDS)
@@ -86,7 +88,7 @@ class Controller:
     def host(self, microgrid: MicrogridId, store: Stored, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Begin to host a microgrid, or go on from its store that was opened again."""
         self.hosted[microgrid] = HostedMicrogrid(
-            self._settings, microgrid, store, meters, self.time, self.members.get(microgrid)
+            self._settings, microgrid, store, meters, self.time, self._turns, self.members.get(microgrid)
         )
         if microgrid == self.home:
             self.line = line_of(self._settings, store)  # counts the bytes on the LTE line

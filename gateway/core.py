@@ -41,6 +41,7 @@ from gateway.control.requests import Requests
 from gateway.events import Committed, Connected, FromMeter, FromUtility, Granted, MicrogridEvent, NotStored, Quiet, Tick
 from gateway.household.household import Household
 from gateway.relay.relay import Relay
+from gateway.relay.turns import Turns
 from gateway.relay.utility_commands import UtilityCommands
 from gateway.stored import Stored
 from gateway.takeover.member import Member
@@ -66,6 +67,7 @@ class HostedMicrogrid:
         store: Stored,
         meters: dict[MeterId, RegisteredMeter],
         time: Timekeeper,
+        turns: Turns,
         member: Member | None = None,
     ) -> None:
         self.time = time  # the controller's time and its trust
@@ -78,7 +80,9 @@ class HostedMicrogrid:
         # Keeps the microgrid in its operating modes.
         self.modes = Modes(settings, microgrid, store, self.manager, self.requests, meters)
         self._departures = Departures()  # the meters that are to send to the manager instead
-        self.relay = Relay(settings.controller, microgrid, store)  # relays data to the utility
+        self._turns, self._public_weight = turns, settings.public_weight
+        turns.join(microgrid)
+        self.relay = Relay(settings.controller, microgrid, store, turns)  # relays data to the utility
         self.upkeep = Upkeep(store, settings.backup_bytes)  # checks the store and limits its size
         self.household = Household(settings, microgrid, store, meters, self.manager)  # what is published of one place
         periods: dict[str, int] = {name: getattr(settings, name) for name in PERIODS}
@@ -93,6 +97,7 @@ class HostedMicrogrid:
         self._done: dict[str, int] = {}
         self._shifted: list[Effect[Change]] = []
         self._shifted_s = time.stepped_s
+        self._weigh()
 
     def register(self, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Replace the registry by a changed one."""
@@ -101,6 +106,10 @@ class HostedMicrogrid:
         self.level_watch.register(meters)
         self.modes.register(meters)
         self.household.register(meters)
+        self._weigh()
+
+    def _weigh(self) -> None:
+        self._turns.weigh(self.microgrid, self._public_weight if self.modes.is_public else 1.0)
 
     def handle(self, event: MicrogridEvent, raw: EpochSeconds) -> list[Effect[Change]]:
         """Handle one event at the time ``raw``; return its effects."""
