@@ -40,6 +40,7 @@ from gateway.control.modes import Modes
 from gateway.control.requests import Requests
 from gateway.events import Committed, Connected, FromMeter, FromUtility, Granted, MicrogridEvent, NotStored, Quiet, Tick
 from gateway.household.household import Household
+from gateway.relay.refill import Pace
 from gateway.relay.relay import Relay
 from gateway.relay.turns import Turns
 from gateway.relay.utility_commands import UtilityCommands
@@ -68,6 +69,7 @@ class HostedMicrogrid:
         meters: dict[MeterId, RegisteredMeter],
         time: Timekeeper,
         turns: Turns,
+        pace: Pace,
         member: Member | None = None,
     ) -> None:
         self.time = time  # the controller's time and its trust
@@ -82,7 +84,7 @@ class HostedMicrogrid:
         self._departures = Departures()  # the meters that are to send to the manager instead
         self._turns, self._public_weight = turns, settings.public_weight
         turns.join(microgrid)
-        self.relay = Relay(settings.controller, microgrid, store, turns)  # relays data to the utility
+        self.relay = Relay(settings.controller, microgrid, store, turns, pace)  # relays data to the utility
         self.upkeep = Upkeep(store, settings.backup_bytes)  # checks the store and limits its size
         self.household = Household(settings, microgrid, store, meters, self.manager)  # what is published of one place
         periods: dict[str, int] = {name: getattr(settings, name) for name in PERIODS}
@@ -109,6 +111,7 @@ class HostedMicrogrid:
         self._weigh()
 
     def _weigh(self) -> None:
+        self.relay.refill.is_public = self.modes.is_public
         self._turns.weigh(self.microgrid, self._public_weight if self.modes.is_public else 1.0)
 
     def handle(self, event: MicrogridEvent, raw: EpochSeconds) -> list[Effect[Change]]:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import ControllerId, MicrogridId
@@ -193,6 +193,30 @@ def sent_to(
     )
 
 
+MOST_LISTED = 50  # most lines of each list in one outcome, so that it stays below ``MAX_COMMAND_BYTES``
+
+
+class Assigned(BaseModel):
+    """A microgrid of which a controller has a store."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+
+    microgrid: Annotated[str, Field(max_length=16)]
+    manages: bool  # whether it manages the microgrid; otherwise it takes its records
+    epoch: Epoch | None = None  # the epoch under which it, or another controller, manages; ``None``: not known
+
+
+class Outstanding(BaseModel):
+    """A state that the utility has set, or a command that is not confirmed yet."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+
+    what: Annotated[str, Field(max_length=64)]  # the state or command
+    meter: Id64 | None = None  # the meter that has not confirmed it; ``None``: it is of the microgrid
+    time: Moment | None = None  # when it was set, or last sent to its meter; ``None``: before a restart
+    until: Moment | None = None  # when it ends; ``None``: when a command ends it
+
+
 class ControllerOutcome(Message):
     """A gateway's answer to a command of the utility."""
 
@@ -204,6 +228,10 @@ class ControllerOutcome(Message):
     sent: Natural | None = None  # how many blocks are on their way (get)
     absent: list[BlockMask] | None = None  # slots asked for that the gateway does not have (get)
     info: dict[str, str | int] | None = None  # facts about the controller, by name (system_info)
+    # The microgrids of which it has a store, the highest epochs first (system_info).
+    assignments: Annotated[list[Assigned], Field(max_length=MOST_LISTED)] | None = None
+    # What is outstanding, the newest first (system_info).
+    outstanding: Annotated[list[Outstanding], Field(max_length=MOST_LISTED)] | None = None
 
     @property
     def in_force(self) -> Epoch | None:

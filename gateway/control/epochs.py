@@ -9,9 +9,10 @@ affect others.
 
 from collections.abc import Iterable
 
+from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.ids import MeterId
-from commonwatt.model.units import ControllerId
+from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.commands import Epoch
 from gateway.changes import Change, Setting
 from gateway.stored import KeptSettings
@@ -151,6 +152,23 @@ class GrantedEpochs:
         """Stop to command a meter whose sequence numbers are used up, until the next grant."""
         self.fenced[meter] = epoch
         return []
+
+
+def epochs_of(
+    settings: GatewaySettings,
+    microgrid: MicrogridId,
+    store: KeptSettings,
+    meters: Iterable[MeterId],
+    member: Member | None,
+) -> Epochs | GrantedEpochs | NoEpochs:
+    """Return the epochs of a hosted microgrid.
+
+    Args:
+        member: Its part in a clique; ``None``: it has none, and manages its own microgrid alone.
+    """
+    if member is not None:
+        return GrantedEpochs(member)
+    return Epochs(store, meters) if microgrid == settings.microgrid else NoEpochs()
 
 
 def _key(meter: MeterId) -> str:

@@ -116,7 +116,7 @@ class Modes:
 
     def register(self, registry: Mapping[MeterId, RegisteredMeter]) -> None:
         """Replace the registry by a changed one."""
-        # Whether its places are emergency services.
+        # Whether it has an emergency service.
         self.is_public = any(meter.function in _EMERGENCY for meter in registry.values())
         self._sensors = frozenset(i for i, meter in registry.items() if meter.function is Function.BOUNDARY)
         # A meter that was replaced reports no more: closing does not wait for it.
