@@ -46,6 +46,7 @@ from gateway.events import (
 from gateway.lte_line import METERS, line_of
 from gateway.relay.refill import Pace
 from gateway.relay.system_info import assigned
+from gateway.relay.turns import Turns
 from gateway.saving.saving import Saving, Sight
 from gateway.stored import Stored
 from gateway.successor import take
@@ -79,6 +80,7 @@ class Controller:
         self._settings = settings
         self.disk_free_bytes = 0  # free bytes of the stores' disk at the last check; 0: not known
         self._shifted_s = 0
+        self._turns = Turns()
         self._broker_topic = broker_up(self.id)
         self._acks_topic = gateway_down(self.id, ACKS)
         self._commands_topic = gateway_down(self.id, COMMANDS)
@@ -92,7 +94,7 @@ class Controller:
     def host(self, microgrid: MicrogridId, store: Stored, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Begin to host a microgrid, or go on from its store that was opened again."""
         self.hosted[microgrid] = HostedMicrogrid(
-            self._settings, microgrid, store, meters, self.time, self.pace, self.members.get(microgrid)
+            self._settings, microgrid, store, meters, self.time, self._turns, self.pace, self.members.get(microgrid)
         )
         self.hosted[microgrid].utility_commands.assigned = self._assigned
         if microgrid == self.home:
