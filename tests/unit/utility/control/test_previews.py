@@ -7,6 +7,17 @@ import pytest
 
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import Blocks, make_blocks
+from commonwatt.model.relaying import (
+    HEAD_BYTES,
+    MESSAGE_BYTES,
+    MONTH_S,
+    PACKET_BYTES,
+    SEGMENT_BYTES,
+    Relayed,
+    Relaying,
+    line_of,
+    messages_every,
+)
 from commonwatt.protocol.batches import Batch
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.heartbeats import Heartbeat, Month
@@ -15,20 +26,7 @@ from harness.worlds import sent
 from tests.unit.utility.control.test_changes import ANNA, NOW, R001, ask, hear, heartbeat, tune
 from utility.control.changes import AllowanceError
 from utility.control.decisions import make_change, preview_change
-from utility.control.preview import (
-    HEAD_BYTES,
-    MESSAGE_BYTES,
-    MONTH_S,
-    PACKET_BYTES,
-    SEGMENT_BYTES,
-    Relayed,
-    Relaying,
-    effect_on,
-    in_words,
-    line_of,
-    longest_delay_s,
-    messages_every,
-)
+from utility.control.preview import effect_on, in_words, longest_delay_s
 from utility.control.store.effects import has_figures
 from utility.database.database import Database
 from utility.readings.store.relayed import relayed_by

@@ -2,6 +2,7 @@ import asyncio
 import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from commonwatt.model.blocks import concatenate
 from commonwatt.model.effects import Publish
 from commonwatt.model.now import Trust
 from commonwatt.model.units import quarter_of
-from commonwatt.protocol.batches import unpack_batch_ack
+from commonwatt.protocol.batches import SLOW_S, unpack_batch_ack
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.heartbeats import Heartbeat
@@ -59,6 +60,10 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(300):
         while not condition():  # noqa: ASYNC110 - another process, or thread, makes it true
             await asyncio.sleep(0.005)
+
+
+def _are_sent(sent: list[Publish], count: int) -> bool:
+    return len(sent) == count
 
 
 def running(database: Database, scenario: Callable[[Ingest, UtilityMetrics, list[Publish]], Awaitable[None]]) -> None:
@@ -407,5 +412,22 @@ def test_an_owner_has_one_turn_whoever_sends_for_it_and_invented_owners_none(dat
         assert ingest._owner("cw1/r001/u", TOPIC, b"CWB1") == "r001"
         ingest._core.registry = replace(ingest._core.registry, public=frozenset({"r002"}))
         assert ingest._weight("r002") == 2 * ingest._weight("r001")
+
+    running(database, scenario)
+
+
+def test_messages_that_wait_for_minutes_slow_their_gateways_down(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:  # req: C6
+    async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
+        now = float(STARTED)
+        monkeypatch.setattr(Clock, "now", lambda _: now)
+        for number in range(1, 5):
+            ingest.offer(TOPIC, batch(blocks({number: 1})).pack())
+            now += 100  # The writing thread was busy with others for more than a minute.
+            await until(partial(_are_sent, sent, number))
+            now += 300
+        assert [unpack_batch_ack(one.payload).slow_s for one in sent] == [0, SLOW_S, SLOW_S, SLOW_S]
+        assert metrics.registry.get_sample_value("commonwatt_utility_lags") == 1
 
     running(database, scenario)
