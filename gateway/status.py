@@ -126,6 +126,7 @@ def view(core: HostedMicrogrid, line: Line, now: Now) -> dict[str, object]:
         "aggregation": core.relay.mode.name,
         "periods": core.utility_commands.periods,
         "tuned": _tuned(core, now),
+        "saved": sorted(core.utility_commands.saved),
         "meters_mode": core.modes.meters_mode.mode,
         "lte": line.view(now),
         "batteries": batteries_view(meters, core.manager, now),

@@ -101,7 +101,7 @@ class FairQueue(Generic[K, T]):
             self._drop_newest(owner, sender)
 
     def heads(self) -> Iterator[T]:
-        """Yield the next item of each sender, its oldest."""
+        """Yield the oldest item of each sender."""
         return (items[0].content for owner in self._owners.values() for items in owner.senders.values())
 
     def owners(self) -> Collection[K]:

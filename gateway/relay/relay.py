@@ -4,7 +4,7 @@ Batches in flight are kept in memory only, since sending data again is harmless.
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import empty
@@ -27,9 +27,9 @@ from gateway.changes import (
     ReplaceParts,
     Setting,
 )
-from gateway.relay.counts import Counts
 from gateway.relay.outbox import ANY_QUARTER, Flying, Key, Mode, Selection, Span, load, select
 from gateway.relay.refill import REFILL_PARTS, Pace, Refill
+from gateway.relay.sent import Counts, InFlight
 from gateway.relay.turns import WINDOW, Turns
 from gateway.stored import KeptBacklog
 
@@ -48,21 +48,6 @@ UNKNOWN_FOR_S = 900  # back-off for the records of an unregistered meter
 # Rows marked as not acknowledged in one transaction when the utility has lost its store: more than a batch takes.
 FORGET_ROWS = 2000
 COMPACT_BLOCKS = 500  # blocks joined in one transaction
-
-
-@dataclass(frozen=True)
-class InFlight:
-    """A batch that was sent and is not acknowledged."""
-
-    sent: EpochSeconds
-    selection: Selection
-    wanted: tuple[Key, ...] = ()
-
-    @property
-    def meters(self) -> frozenset[MeterId]:
-        """The meters whose data it holds."""
-        events = (event.meter_id for _, event in self.selection.events)
-        return frozenset(self.selection.blocks.meter.tolist()).union(events)
 
 
 class Relay:
@@ -292,8 +277,8 @@ class Relay:
             dead_letters=[dead_letter for _, dead_letter in selection.dead_letters],
         )
         packed = batch.pack()
-        self._turns.sent(self._microgrid, self._sequence, len(packed), now)
         self.counts.sent(selection.blocks, len(packed), now)
+        self._turns.sent(self._microgrid, self._sequence, len(packed), now)
         return [*first, Publish(gateway_up(self._controller, BATCHES), packed)]
 
     # Acknowledgements

@@ -5,7 +5,7 @@ of it are readings by the utility (``Relayed``). Only the difference between two
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from commonwatt.model.relaying import ENOUGH_S, MONTH_S, SETTLED_S, Relayed, Relaying, line_of
@@ -57,7 +57,10 @@ def effect_on(
     if heartbeat is None:
         return Effect(microgrid=microgrid, why="its gateway has not reported yet")
     now = Relaying(relay_s=heartbeat.periods.get("relay_s", 60), aggregation=heartbeat.aggregation)
-    new = relaying_after(fields, now, file_relay_s)
+    # What the gateway does by itself ends where a period is set.
+    is_set = (fields.get("periods") or {}).get("relay_s") is not None
+    without = replace(now, aggregation=heartbeat.commanded_aggregation) if is_set else now
+    new = relaying_after(fields, without, file_relay_s)
     if new is None:
         return Effect(microgrid=microgrid, why="the gateway's own period is not known here")
     collect_s = heartbeat.periods.get("collect_s", 60)

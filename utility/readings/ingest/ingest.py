@@ -169,8 +169,9 @@ class Ingest:
         """Put a message into the queue; a full queue drops one and counts it."""
         dropped = self._queue.overflowed
         # The topic without its leaf is the sender's: the broker's access rules refuse other publishers.
-        sender, came = topic.rpartition("/")[0], (self._clock.now(), (topic, payload))
+        sender = topic.rpartition("/")[0]
         owner = self._owner(sender, topic, payload)
+        came = self._clock.now(), (topic, payload)
         self._queue.put(owner, came, work=work_of(payload), size=len(payload), sender=sender)
         self._metrics.messages.labels("dropped").inc(self._queue.overflowed - dropped)
         self._metrics.queue.set(len(self._queue))

@@ -62,10 +62,6 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-def _are_sent(sent: list[Publish], count: int) -> bool:
-    return len(sent) == count
-
-
 def running(database: Database, scenario: Callable[[Ingest, UtilityMetrics, list[Publish]], Awaitable[None]]) -> None:
     """Play ``scenario`` on an ingest whose messages are collected."""
 
@@ -416,17 +412,21 @@ def test_an_owner_has_one_turn_whoever_sends_for_it_and_invented_owners_none(dat
     running(database, scenario)
 
 
+def _has(sent: list[Publish], number: int) -> bool:
+    return len(sent) == number
+
+
 def test_messages_that_wait_for_minutes_slow_their_gateways_down(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # req: C6
+    time = [float(STARTED)]
+    monkeypatch.setattr(Clock, "now", lambda _: time[0])
+
     async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
-        now = float(STARTED)
-        monkeypatch.setattr(Clock, "now", lambda _: now)
         for number in range(1, 5):
             ingest.offer(TOPIC, batch(blocks({number: 1})).pack())
-            now += 100  # The writing thread was busy with others for more than a minute.
-            await until(partial(_are_sent, sent, number))
-            now += 300
+            time[0] += 400
+            await until(partial(_has, sent, number))
         assert [unpack_batch_ack(one.payload).slow_s for one in sent] == [0, SLOW_S, SLOW_S, SLOW_S]
         assert metrics.registry.get_sample_value("commonwatt_utility_lags") == 1
 

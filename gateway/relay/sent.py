@@ -1,11 +1,28 @@
-"""What a relay has sent since the start, for the metrics and the ladder of the LTE line."""
+"""What a relay has sent: batches in flight, and counts since the start for the metrics and the ladder of the line."""
 
 from collections import Counter
 from dataclasses import dataclass, field
 
 from commonwatt.model.blocks import Blocks
+from commonwatt.model.ids import MeterId
 from commonwatt.model.relaying import ENOUGH_S, Relayed
 from commonwatt.model.units import EpochSeconds
+from gateway.relay.outbox import Key, Selection
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """A batch that was sent and is not acknowledged."""
+
+    sent: EpochSeconds
+    selection: Selection
+    wanted: tuple[Key, ...] = ()
+
+    @property
+    def meters(self) -> frozenset[MeterId]:
+        """The meters whose data it holds."""
+        events = (event.meter_id for _, event in self.selection.events)
+        return frozenset(self.selection.blocks.meter.tolist()).union(events)
 
 
 @dataclass
