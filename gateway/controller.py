@@ -45,6 +45,7 @@ from gateway.events import (
 from gateway.lte_line import METERS, line_of
 from gateway.relay.refill import Pace
 from gateway.relay.system_info import assigned
+from gateway.relay.turns import Turns
 from gateway.stored import Stored
 from gateway.successor import take
 from gateway.takeover.member import Member
@@ -76,6 +77,7 @@ class Controller:
         self.members = members or {}  # its parts in its cliques, by microgrid; without a clique it has none
         self._settings = settings
         self._shifted_s = 0
+        self._turns = Turns()
         self._broker_topic = broker_up(self.id)
         self._acks_topic = gateway_down(self.id, ACKS)
         self._commands_topic = gateway_down(self.id, COMMANDS)
@@ -89,7 +91,7 @@ class Controller:
     def host(self, microgrid: MicrogridId, store: Stored, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Begin to host a microgrid, or go on from its store that was opened again."""
         self.hosted[microgrid] = HostedMicrogrid(
-            self._settings, microgrid, store, meters, self.time, self.pace, self.members.get(microgrid)
+            self._settings, microgrid, store, meters, self.time, self._turns, self.pace, self.members.get(microgrid)
         )
         self.hosted[microgrid].utility_commands.assigned = self._assigned
         if microgrid == self.home:

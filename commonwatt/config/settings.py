@@ -205,6 +205,16 @@ class HouseholdSettings(Settings):
         return self
 
 
+PublicWeight = Annotated[
+    float,
+    Field(
+        ge=1,
+        le=10,
+        description="The share of a public microgrid's backlog after an outage; that of any other microgrid is 1.",
+    ),
+]
+
+
 class GatewaySettings(Settings):
     """A microgrid's gateway: collects from its meters, keeps sharing fair, relays to the utility."""
 
@@ -268,6 +278,7 @@ class GatewaySettings(Settings):
     collect_s: Seconds = Field(60, description="How often meters without push are asked for their records.")
     levels_s: Seconds = Field(60, description="How often batteries far from their minimum are asked for their level.")
     relay_s: Seconds = Field(60, description="How often data is relayed to the utility; urgent data at once.")
+    public_weight: PublicWeight = 2.0
     put_s: PutPeriod = Field(
         PUT_S,
         description="How often meters that send by themselves send their readings; those that have no period, and "

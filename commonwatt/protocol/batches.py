@@ -129,6 +129,13 @@ def batch_counts(data: bytes) -> tuple[int, int, int]:
     return min(blocks, MAX_BATCH_BLOCKS), min(events, MAX_BATCH_EVENTS), min(dead_letters, MAX_BATCH_DEAD_LETTERS)
 
 
+def batch_owner(data: bytes) -> MicrogridId:
+    """Return the owner that a message's head names, unchecked; an empty one without a head."""
+    if len(data) < _HEAD.size or not data.startswith(_MAGIC):
+        return ""
+    return data[_HEAD.size : _HEAD.size + data[6]].decode("ascii", "replace")
+
+
 def unpack_batch(data: bytes) -> Batch:
     """Read a batch; payloads are not unpacked.
 

@@ -42,14 +42,20 @@ class SiteMicrogrid(MicrogridTable):
         description="The host name or IP address at which meters reach the controller; without it, the controller's "
         "static address in the town.",
     )
+    lines: tuple[Host, ...] = Field(
+        (),
+        max_length=50,
+        description="Further addresses of the controller, each of an LTE line of its own. Give its meters `address` "
+        "and these in turn; the plan is that of all lines together.",
+    )
     mosquitto: bool = Field(False, description="Run Mosquitto as the controller's broker; otherwise our broker.")
     broker: dict[str, Any] = Field({}, description=_OWN_KEYS.format("the controller's `broker.toml`"))
     gateway: dict[str, Any] = Field({}, description=_OWN_KEYS.format("its `gateway.toml`"))
 
     @model_validator(mode="after")
     def _one_address(self) -> Self:
-        if self.count is not None and self.address is not None:
-            raise ValueError("address is of one controller, but count makes several; give each a [[microgrid]]")
+        if self.count is not None and (self.address is not None or self.lines):
+            raise ValueError("an address is of one controller, but count makes several; give each a [[microgrid]]")
         return self
 
 

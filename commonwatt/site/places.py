@@ -7,6 +7,7 @@ from pathlib import Path
 from commonwatt.cliques.formation import exchanges, formed, orders
 from commonwatt.config.files import check_model, toml_table
 from commonwatt.config.parts import settings_of
+from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.authority import BROKER_DAYS, BROKER_FILE, DEVICE_DAYS, DEVICE_FILE, Wanted
 from commonwatt.identity.certificates import Kind
 from commonwatt.identity.devices import Role
@@ -115,6 +116,9 @@ def _controller_files(name: str, table: SiteMicrogrid, index: int, shared: Mappi
         "certificate": DEVICE_FILE[Role.GATEWAY],
         "http": f"{_OWN_HOST}:9101",
     }
+    if table.lines:
+        plan = GatewaySettings.model_fields["lte_allowance_bytes"].default
+        gateway["lte_allowance_bytes"] = (1 + len(table.lines)) * plan
     own = ("microgrid", index)
     yield PartFile(folder=name, part="broker", keys=broker | table.broker, stated=(*own, "broker"))
     yield PartFile(folder=name, part="gateway", keys=gateway | table.gateway, stated=(*own, "gateway"))
@@ -123,6 +127,10 @@ def _controller_files(name: str, table: SiteMicrogrid, index: int, shared: Mappi
 def address_of(site: SiteFile, town: Town, place: str) -> str:
     """Return the address at which a place's broker is reached: the utility's, or a controller's."""
     return site.site.utility if place == UTILITY else _table_of(site)[place].address or town.microgrids[place].address
+
+
+def _lines(site: SiteFile, place: str) -> tuple[str, ...]:
+    return () if place == UTILITY else _table_of(site)[place].lines
 
 
 def broker_of(site: SiteFile, town: Town, place: str) -> tuple[str, int]:
@@ -157,7 +165,7 @@ def certificates(site: SiteFile, town: Town) -> list[Wanted]:
                 name=broker,
                 file=f"{broker}/{BROKER_FILE}",
                 lifetime_s=BROKER_DAYS * _DAY_S,
-                addresses=tuple(dict.fromkeys((address_of(site, town, place), _OWN_HOST))),
+                addresses=tuple(dict.fromkeys((address_of(site, town, place), *_lines(site, place), _OWN_HOST))),
             ),
             Wanted(kind=Kind.DEVICE, name=place, file=f"{place}/{DEVICE_FILE[role]}", lifetime_s=DEVICE_DAYS * _DAY_S),
         ]

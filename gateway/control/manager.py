@@ -21,7 +21,7 @@ from commonwatt.protocol.topics import COMMANDS, meter_down
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change, Desired, ForgetDesired, MeterInfo
 from gateway.control.broker_orders import BrokerOrders
-from gateway.control.epochs import MAX_COUNTER, Epochs, GrantedEpochs, NoEpochs
+from gateway.control.epochs import MAX_COUNTER, epochs_of
 from gateway.control.lifetimes import LIFETIMES, MANY_TIMES, UNKNOWN, resend_after_s
 from gateway.control.meter_view import INITIALIZE_AGAIN_S, CommandNote, Counts, MeterView
 from gateway.control.plausibility import Recorded
@@ -83,7 +83,7 @@ class Manager:
         self._desired = {(d.meter, d.kind): d for d in store.desired()}
         self._sent: dict[tuple[MeterId, Kind], tuple[EpochSeconds, int]] = {}
         self._number = 0
-        self.epochs = _epochs(settings, microgrid, store, registry, member)
+        self.epochs = epochs_of(settings, microgrid, store, registry, member)
         self.orders = BrokerOrders(microgrid, store)
         self._registry = registry
         said = {info.meter: info for info in store.meters()}
@@ -429,15 +429,3 @@ class Manager:
         cmd, keys = verb(desired.kind, desired.value)
         stated = {key: value for key, value in (fields | keys).items() if value is not None}
         return [self.command(desired.meter, cmd, **stated)]
-
-
-def _epochs(
-    settings: GatewaySettings,
-    microgrid: MicrogridId,
-    store: KeptMeters,
-    registry: dict[MeterId, RegisteredMeter],
-    member: Member | None,
-) -> Epochs | GrantedEpochs | NoEpochs:
-    if member is not None:
-        return GrantedEpochs(member)
-    return Epochs(store, registry) if microgrid == settings.microgrid else NoEpochs()

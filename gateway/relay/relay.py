@@ -28,11 +28,15 @@ from gateway.changes import (
 )
 from gateway.relay.outbox import ANY_QUARTER, SETTLED_S, Flying, Key, Mode, Selection, Span, load, select
 from gateway.relay.refill import REFILL_PARTS, Pace, Refill
+from gateway.relay.turns import WINDOW, Turns
 from gateway.stored import KeptBacklog
 
 ANSWER_BLOCKS = 80  # blocks in one answer to a get: as many of the longest payloads as fit
-WINDOW = 3  # batches in flight at once
-ACK_WITHIN_S = 120  # seconds after which the data of an unacknowledged batch is sent again
+ACK_WITHIN_S = 120  # seconds after which the data of an unacknowledged batch is sent again, at the least
+LONGEST_ACK_S = 8 * ACK_WITHIN_S
+"""The same at the most: the wait is twice that for the last acknowledgement, and doubles when none comes.
+
+Else a utility that is slower would get the same data again before it answers, and would be slower still."""
 HOLD_S = 60  # seconds after a refusal in which no data is sent
 # Seconds without an acknowledgement after which a gateway checks that the utility still has the same store.
 HELLO_S = 3600
@@ -81,7 +85,9 @@ class Relay:
         refill: The backup that is sent again to a utility that lost its store.
     """
 
-    def __init__(self, controller: ControllerId, microgrid: MicrogridId, store: KeptBacklog, pace: Pace) -> None:
+    def __init__(
+        self, controller: ControllerId, microgrid: MicrogridId, store: KeptBacklog, turns: Turns, pace: Pace
+    ) -> None:
         self.counts = Counts()
         self.in_flight: OrderedDict[int, InFlight] = OrderedDict()
         self.wanted: OrderedDict[Key, None] = OrderedDict()
@@ -91,6 +97,8 @@ class Relay:
         self._controller = controller
         self._microgrid = microgrid
         self._store = store
+        self._turns = turns
+        self._ack_within_s = ACK_WITHIN_S
         self._utility_store = store.setting("utility_store")
         name, until, since = (store.setting("aggregation") or f"none,,{ANY_QUARTER}").split(",")
         self.mode = Mode(name=name, until=int(until) if until else None, since=int(since))
@@ -108,12 +116,14 @@ class Relay:
     def due(self, now: Now) -> None:
         """Mark relaying as due."""
         self.sending = True
+        self._turns.due(self._microgrid, now)
         self.greet = self.greet or now - self._heard >= HELLO_S
 
     def connected(self) -> None:
         """Give up the batches in flight, so that their data is sent again; request the utility's store id."""
         for sequence in list(self.in_flight):
-            self._give_up(sequence)
+            self._give_up(sequence, lost=True)
+        self._ack_within_s = ACK_WITHIN_S
         self.greet = True
 
     def shift(self, by_s: int, now: Now) -> list[Effect[Change]]:
@@ -161,18 +171,25 @@ class Relay:
         flags = BatchFlag.URGENT if self.urgent else NO_FLAGS
         effects: list[Effect[Change]] = []
         self._more = True
-        # A due relay begins with the newest data, as soon as the window has room; answers and the backlog follow.
+        # A due relay begins with the newest data; answers and the backlog follow, when it is this microgrid's turn.
         self._fresh = self._fresh or self.sending
-        while len(self.in_flight) < WINDOW and now >= self._hold_until:
-            newest = self._next(now, flags) if self._fresh else None
-            batch = newest or self._answer(now) or self._next(now, flags)
+        if self._fresh and len(self.in_flight) <= WINDOW and now >= self._hold_until:
+            effects += self._next(now, flags) or []
             self._fresh = False
-            if batch is None:
-                break
-            effects += batch
+        effects += self._send_backlog(now, flags)
         if self.greet:
             effects += self.hello(now)
         self.sending = self.urgent = self.greet = False
+        return effects
+
+    def _send_backlog(self, now: Now, flags: BatchFlag) -> list[Effect[Change]]:
+        """Send answers, then the newest of the backlog, as long as it is this microgrid's turn."""
+        effects: list[Effect[Change]] = []
+        while (self._more or self.wanted) and now >= self._hold_until:
+            if len(self.in_flight) >= WINDOW or not self._turns.may_send(self._microgrid, now):
+                return effects
+            effects += self._answer(now) or self._next(now, flags) or []
+        self._turns.rest(self._microgrid)
         return effects
 
     def hello(self, now: Now) -> list[Effect[Change]]:
@@ -186,14 +203,18 @@ class Relay:
 
     def _expire(self, now: Now) -> list[Effect[Change]]:
         """Give up batches without acknowledgement, so that new ones send their data; end a finished aggregation."""
-        for sequence in [s for s, batch in self.in_flight.items() if now - batch.sent >= ACK_WITHIN_S]:
+        late = [s for s, batch in self.in_flight.items() if now - batch.sent >= self._ack_within_s]
+        for sequence in late:
             self._give_up(sequence)
+        if late:
+            self._ack_within_s = min(2 * self._ack_within_s, LONGEST_ACK_S)
         if self.mode.until is not None and self.mode.until <= now:
             return self.aggregate("none", None)
         return []
 
-    def _give_up(self, sequence: int) -> None:
+    def _give_up(self, sequence: int, *, lost: bool = False) -> None:
         self.counts.batches["expired"] += 1
+        self._turns.ended(self._microgrid, sequence, lost=lost)
         self.wanted.update(dict.fromkeys(self.in_flight.pop(sequence).wanted))
 
     def _next(self, now: Now, flags: BatchFlag) -> list[Effect[Change]] | None:
@@ -261,7 +282,9 @@ class Relay:
             events=list(selection.events),
             dead_letters=[dead_letter for _, dead_letter in selection.dead_letters],
         )
-        return [*first, Publish(gateway_up(self._controller, BATCHES), batch.pack())]
+        packed = batch.pack()
+        self._turns.sent(self._microgrid, self._sequence, len(packed), now)
+        return [*first, Publish(gateway_up(self._controller, BATCHES), packed)]
 
     # Acknowledgements
 
@@ -272,6 +295,8 @@ class Relay:
             self.counts.batches["stray_ack"] += 1
             return []
         del self.in_flight[ack.sequence]
+        self._turns.ended(self._microgrid, ack.sequence)
+        self._ack_within_s = min(max(ACK_WITHIN_S, 2 * (now - batch.sent)), LONGEST_ACK_S)
         self._heard = now
         if ack.status is not BatchRefusal.NONE:
             self._refused(batch, ack.status, now)

@@ -31,6 +31,7 @@ METERS = [f"{name} meters" for name in MICROGRIDS]
 MONTHS_END = 1_782_856_800  # 30 June 2026, 18:00 in Centertown
 HALF_YEAR = 180 * 96  # quarters
 ACKNOWLEDGED = 'commonwatt_gateway_batches_total{result="acknowledged"}'
+PATIENT_S = 400.0  # real seconds for the refill on a busy machine
 SERIES = 5  # series of the public microgrid with half a year
 FULL = "p001"  # the public microgrid, which refills first
 
@@ -90,8 +91,7 @@ def lose(site: Site) -> None:
 
 def test_a_database_lost_at_a_months_end_is_refilled_and_the_progress_is_near_the_truth(site: Site) -> None:
     site.start(*PARTS, *METERS)
-    for name in MICROGRIDS:
-        eventually(lambda gateway=f"{name} gateway": site.metric(gateway, ACKNOWLEDGED) >= 3)
+    eventually(lambda: all(site.metric(f"{name} gateway", ACKNOWLEDGED) >= 3 for name in MICROGRIDS))
     site.stop("utility", f"{FULL} gateway")
     lose(site)
     whole = fill(site)
@@ -105,11 +105,11 @@ def test_a_database_lost_at_a_months_end_is_refilled_and_the_progress_is_near_th
         looks.append(Look(whole - left(site), listed(site)[FULL], whole - left(site)))
         return looks[-1].shown.state == "refilled"
 
-    eventually(is_refilled)
+    eventually(is_refilled, PATIENT_S)
     later = [look for look in looks[:-1] if look.least >= whole / 10]
     assert later
     for look in later:
         assert 0.8 * look.least <= (look.shown.sent or 0) <= 1.2 * look.most
-    eventually(lambda: {row.state for row in listed(site).values()} == {"refilled"})
+    eventually(lambda: {row.state for row in listed(site).values()} == {"refilled"}, PATIENT_S)
     site.stop(*METERS)
     eventually(lambda: audited(site.folder).good)

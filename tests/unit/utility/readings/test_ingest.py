@@ -384,3 +384,28 @@ def test_room_within_the_file_is_room(
     with database.writes.begin() as connection:
         connection.execute(part.delete())
     assert not asyncio.run(short())
+
+
+def test_an_owner_has_one_turn_whoever_sends_for_it_and_invented_owners_none(database: Database) -> None:
+    """Turns go by the owner that a batch names, where the sender may relay for it; else the message is its sender's."""
+
+    async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
+        mine = batch(blocks({0: 1}))
+        for owner in ("r001", "r002", "nowhere", "r001x"):
+            named = replace(mine, owner=owner).pack()
+            assert ingest._owner("cw1/r001/u", TOPIC, named) == "r001", f"r001 may relay for itself alone: {owner}"
+        ingest._core.registry = replace(
+            ingest._core.registry,
+            meters={
+                number: replace(entry, backups=frozenset({"r001"})) if entry.microgrid == "r002" else entry
+                for number, entry in ingest._core.registry.meters.items()
+            },
+        )
+        assert ingest._owner("cw1/r001/u", TOPIC, replace(mine, owner="r002").pack()) == "r002"
+        assert ingest._owner("cw1/r002/u", "cw1/r002/u/batch", mine.pack()) == "r002"
+        assert ingest._owner("cw1/r001/u", "cw1/r001/u/stat", HEARTBEAT) == "r001"
+        assert ingest._owner("cw1/r001/u", TOPIC, b"CWB1") == "r001"
+        ingest._core.registry = replace(ingest._core.registry, public=frozenset({"r002"}))
+        assert ingest._weight("r002") == 2 * ingest._weight("r001")
+
+    running(database, scenario)
