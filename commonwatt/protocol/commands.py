@@ -119,6 +119,7 @@ class Command(Message):
     what: Literal["records", "events", "levels", "state", "manager"] | None = None
     # The controller believed lost, for ``get`` of ``manager``; absent: only the meter's epoch is asked.
     about: Annotated[str, Field(max_length=32)] | None = None
+    quiet: bool | None = None  # whether a ``get`` of records or events that is done needs no outcome beside the put
     from_id: Id64 | None = None  # first id to get
     to_id: Id64 | None = None  # last id to get
     time: Moment | None = None  # the issuer's time, for ``put``
