@@ -38,6 +38,7 @@ BENCHMARKS: dict[str, float] = {
     "growth": 2,
     "flood": 3.6,
     "lte": 4.5,
+    "assignments": 2,
     "adapter": 3.5,
     "planner": 5,
     "export": 2,

@@ -362,13 +362,14 @@ class Clique:
 
 
 def hosted_stores(settings: GatewaySettings) -> list[Path]:
-    """Return the stores of the other microgrids that a gateway may manage, those that exist.
+    """Return the stores of the other microgrids that a gateway hosts, those that exist.
 
     Raises:
         ConfigError: The clique's file is missing or wrong.
     """
     names = [] if settings.clique is None else load_cliques(settings.clique).microgrids
-    paths = [beside(settings.store, name) for name in names if name != settings.microgrid]
+    others = dict.fromkeys((*names, *settings.collects))
+    paths = [beside(settings.store, name) for name in others if name != settings.microgrid]
     return [path for path in paths if path.exists()]
 
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.byte_count import ByteCount
-from commonwatt.model.effects import Effect, Write
+from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.machine import Machine
 from commonwatt.model.now import Now
 from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
 from commonwatt.protocol.batches import unpack_batch_ack
-from commonwatt.protocol.controller_commands import ControllerCommand
+from commonwatt.protocol.controller_commands import Assigned, ControllerCommand
 from commonwatt.protocol.dead_letters import DeadLetterSource
 from commonwatt.protocol.heartbeats import LineByteCount
 from commonwatt.protocol.json_messages import unpack_json
@@ -43,6 +43,8 @@ from gateway.events import (
     ToldStates,
 )
 from gateway.lte_line import METERS, line_of
+from gateway.relay.refill import Pace
+from gateway.relay.system_info import assigned
 from gateway.stored import Stored
 from gateway.successor import take
 from gateway.takeover.member import Member
@@ -70,6 +72,7 @@ class Controller:
         self.home: MicrogridId = settings.microgrid  # its own microgrid, always hosted
         self.time = Timekeeper(store.setting(GOOD_TIME))  # its time and the trust of it
         self.hosted: dict[MicrogridId, HostedMicrogrid] = {}  # the microgrids that it hosts, its own first
+        self.pace = Pace()  # the share of the line that refills take
         self.members = members or {}  # its parts in its cliques, by microgrid; without a clique it has none
         self._settings = settings
         self._shifted_s = 0
@@ -86,10 +89,14 @@ class Controller:
     def host(self, microgrid: MicrogridId, store: Stored, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Begin to host a microgrid, or go on from its store that was opened again."""
         self.hosted[microgrid] = HostedMicrogrid(
-            self._settings, microgrid, store, meters, self.time, self.members.get(microgrid)
+            self._settings, microgrid, store, meters, self.time, self.pace, self.members.get(microgrid)
         )
+        self.hosted[microgrid].utility_commands.assigned = self._assigned
         if microgrid == self.home:
             self.line = line_of(self._settings, store)  # counts the bytes on the LTE line
+
+    def _assigned(self) -> list[Assigned]:
+        return assigned({name: each.manager.epochs for name, each in self.hosted.items()})
 
     def register(self, microgrid: MicrogridId, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Replace the registry of a microgrid by a changed one."""
@@ -156,10 +163,14 @@ class Controller:
             case ToldStates(_, states, sent):
                 return self._take(self.hosted[microgrid], states, sent, raw)
             case Tick(job) if job == HEARTBEAT:
-                managed = {name: core for name, core in self.hosted.items() if core.manager.epochs.commands}
-                return [status.heartbeat(self.own, self.line, self._tell(raw), managed if self.members else None)]
+                return [self._heartbeat(self._tell(raw))]
             case _:
                 return self.hosted[microgrid].handle(event, raw)
+
+    def _heartbeat(self, now: Now) -> Publish:
+        self.pace.look(self.line.month(now))
+        managed = {name: core for name, core in self.hosted.items() if core.manager.epochs.commands}
+        return status.heartbeat(self.own, self.line, now, managed if self.members else None, self.hosted)
 
     def tick_every_s(self, job: str) -> int:
         """Return the period of a job, seconds: the shortest of the microgrids'; each skips what is not due."""

@@ -40,6 +40,7 @@ from gateway.control.modes import Modes
 from gateway.control.requests import Requests
 from gateway.events import Committed, Connected, FromMeter, FromUtility, Granted, MicrogridEvent, NotStored, Quiet, Tick
 from gateway.household.household import Household
+from gateway.relay.refill import Pace
 from gateway.relay.relay import Relay
 from gateway.relay.utility_commands import UtilityCommands
 from gateway.stored import Stored
@@ -66,6 +67,7 @@ class HostedMicrogrid:
         store: Stored,
         meters: dict[MeterId, RegisteredMeter],
         time: Timekeeper,
+        pace: Pace,
         member: Member | None = None,
     ) -> None:
         self.time = time  # the controller's time and its trust
@@ -78,7 +80,7 @@ class HostedMicrogrid:
         # Keeps the microgrid in its operating modes.
         self.modes = Modes(settings, microgrid, store, self.manager, self.requests, meters)
         self._departures = Departures()  # the meters that are to send to the manager instead
-        self.relay = Relay(settings.controller, microgrid, store)  # relays data to the utility
+        self.relay = Relay(settings.controller, microgrid, store, pace)  # relays data to the utility
         self.upkeep = Upkeep(store, settings.backup_bytes)  # checks the store and limits its size
         self.household = Household(settings, microgrid, store, meters, self.manager)  # what is published of one place
         periods: dict[str, int] = {name: getattr(settings, name) for name in PERIODS}
@@ -93,6 +95,7 @@ class HostedMicrogrid:
         self._done: dict[str, int] = {}
         self._shifted: list[Effect[Change]] = []
         self._shifted_s = time.stepped_s
+        self.relay.refill.is_public = self.modes.is_public
 
     def register(self, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Replace the registry by a changed one."""
@@ -100,6 +103,7 @@ class HostedMicrogrid:
         self.manager.register(meters)
         self.level_watch.register(meters)
         self.modes.register(meters)
+        self.relay.refill.is_public = self.modes.is_public
         self.household.register(meters)
 
     def handle(self, event: MicrogridEvent, raw: EpochSeconds) -> list[Effect[Change]]:

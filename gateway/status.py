@@ -19,7 +19,11 @@ from gateway.lte_line import Line
 
 
 def heartbeat(
-    core: HostedMicrogrid, line: Line, now: Now, managed: Mapping[MicrogridId, HostedMicrogrid] | None = None
+    core: HostedMicrogrid,
+    line: Line,
+    now: Now,
+    managed: Mapping[MicrogridId, HostedMicrogrid] | None,
+    hosted: Mapping[MicrogridId, HostedMicrogrid],
 ) -> Publish:
     """Return the controller's heartbeat to the utility, of its own microgrid.
 
@@ -28,6 +32,7 @@ def heartbeat(
         line: The LTE line.
         now: The time.
         managed: The microgrids that it manages, of whose meters it tells; ``None``: it has no clique.
+        hosted: The microgrids of which it has a store.
     """
     backlog = zip(("backlog_parts", "backlog_events", "backlog_letters"), core.store.backlog(), strict=True)
     manages = None if managed is None else {name: each.manager.epochs.own for name, each in managed.items()}
@@ -56,6 +61,7 @@ def heartbeat(
             "hosted": {name: _energy(each, now) for name, each in (managed or {}).items() if each is not core},
             "fenced": len(core.manager.epochs.fenced) if core.manager.epochs.commands else 0,
             "lte": line.month(now),
+            "refilling": {n: said for n, each in hosted.items() if (said := each.relay.refill.said(now)) is not None},
         }
     )
     return Publish(gateway_up(core.controller, STATUS), heartbeat.pack(), qos=0)

@@ -258,6 +258,12 @@ class GatewaySettings(Settings):
     beats: Address | None = Field(
         None, description="Where beats and messages of the clique and the utility are received, by UDP."
     )
+    collects: tuple[MicrogridName, ...] = Field(
+        (),
+        max_length=100,
+        description="Other microgrids whose meters may send their records here, so that no line carries too much; "
+        "they are not managed here. The office makes `registry-MICROGRID.json` of each, beside `registry`.",
+    )
     clock: Path | None = Field(None, description="A demonstration's clock file; without it, the machine's clock.")
     collect_s: Seconds = Field(60, description="How often meters without push are asked for their records.")
     levels_s: Seconds = Field(60, description="How often batteries far from their minimum are asked for their level.")

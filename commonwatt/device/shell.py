@@ -86,6 +86,7 @@ class DeviceShell:
         tls: ClientTls | None,
         rng: random.Random,
         others: Mapping[str, Other] | None = None,
+        far: bool = False,
     ) -> None:
         """Add a meter; it is connected by ``running``, with home alone until ``hold`` says otherwise.
 
@@ -96,8 +97,9 @@ class DeviceShell:
             tls: Its TLS; ``None``: plain text.
             rng: Spreads reconnections.
             others: Its other installed brokers, by name.
+            far: Whether its data may go to a broker of others for good: the session at home is silent then.
         """
-        brokers = {self._microgrid: Other(broker, token), **(others or {})}
+        brokers = {self._microgrid: Other(broker, token, far), **(others or {})}
         self.links[meter] = {
             name: MqttLink(
                 address=one.address,

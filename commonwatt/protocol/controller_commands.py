@@ -10,7 +10,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import ControllerId, MicrogridId
@@ -45,6 +45,10 @@ StrategyOrFile = Literal["spec", "aces", "rangers", "file"]
 """A strategy, or the one of the gateway's settings file again."""
 
 
+Brokers = Annotated[tuple[Annotated[str, Field(max_length=16)], ...], Field(min_length=1, max_length=8)]
+"""Names of controllers whose brokers a meter uses, the first one first."""
+
+
 MetersMode = Literal["none", "lossless"]  # how all meters aggregate from their start on (A5)
 
 
@@ -73,6 +77,7 @@ class Action(StrEnum):
     HOLD = "hold"
     STOP = "stop"
     RATES = "rates"
+    ASSIGN = "assign"
     SYSTEM_INFO = "system_info"
 
 
@@ -97,6 +102,7 @@ ACTIONS: dict[Action, Keys] = {
     Action.HOLD: Keys(needed=("state",), optional=("for_s",)),
     Action.STOP: Keys(needed=("meter", "state")),
     Action.RATES: Keys(needed=("tariff", "version", "prices", "changes", "rates_until")),
+    Action.ASSIGN: Keys(needed=("orders",)),
     Action.SYSTEM_INFO: Keys(),
 }
 """Every command of this version."""
@@ -149,6 +155,8 @@ class ControllerCommand(Message):
     # From when which of them holds: epoch seconds, place in ``prices``; ascending (rates).
     changes: Annotated[list[tuple[Moment, Natural]], Field(min_length=1, max_length=MAX_CHANGES)] | None = None
     rates_until: Moment | None = None  # until when that is stated, epoch seconds (rates)
+    # The brokers to which meters send, the first one first, with these meters; all others use their own order (assign).
+    orders: list[tuple[Brokers, list[Id64]]] | None = None
     microgrid: Annotated[str, Field(max_length=16)] | None = None  # the microgrid that another command is for (hosted)
     epoch: Epoch | None = None  # the epoch under which the controller manages it; another one is refused (hosted)
     command: "ControllerCommand | None" = None  # that command, with the same id (hosted)
@@ -185,6 +193,30 @@ def sent_to(
     )
 
 
+MOST_LISTED = 50  # most lines of each list in one outcome, so that it stays below ``MAX_COMMAND_BYTES``
+
+
+class Assigned(BaseModel):
+    """A microgrid of which a controller has a store."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+
+    microgrid: Annotated[str, Field(max_length=16)]
+    manages: bool  # whether it manages the microgrid; otherwise it takes its records
+    epoch: Epoch | None = None  # the epoch under which it, or another controller, manages; ``None``: not known
+
+
+class Outstanding(BaseModel):
+    """A state that the utility has set, or a command that is not confirmed yet."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+
+    what: Annotated[str, Field(max_length=64)]  # the state or command
+    meter: Id64 | None = None  # the meter that has not confirmed it; ``None``: it is of the microgrid
+    time: Moment | None = None  # when it was set, or last sent to its meter; ``None``: before a restart
+    until: Moment | None = None  # when it ends; ``None``: when a command ends it
+
+
 class ControllerOutcome(Message):
     """A gateway's answer to a command of the utility."""
 
@@ -196,6 +228,10 @@ class ControllerOutcome(Message):
     sent: Natural | None = None  # how many blocks are on their way (get)
     absent: list[BlockMask] | None = None  # slots asked for that the gateway does not have (get)
     info: dict[str, str | int] | None = None  # facts about the controller, by name (system_info)
+    # The microgrids of which it has a store, the highest epochs first (system_info).
+    assignments: Annotated[list[Assigned], Field(max_length=MOST_LISTED)] | None = None
+    # What is outstanding, the newest first (system_info).
+    outstanding: Annotated[list[Outstanding], Field(max_length=MOST_LISTED)] | None = None
 
     @property
     def in_force(self) -> Epoch | None:

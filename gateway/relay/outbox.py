@@ -45,6 +45,18 @@ class Mode:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Span:
+    """The quarters of which a batch may have parts."""
+
+    first: Quarter = 0  # the first one
+    before: Quarter = ANY_QUARTER  # the quarter after the last one
+    parts: int = BATCH_PARTS  # most parts
+
+
+WHOLE = Span()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Flying:
     """The content of the batches in flight."""
 
@@ -71,7 +83,14 @@ def load(parts: Collection[Part]) -> Blocks:
 
 
 def select(
-    store: Unsent, now: EpochSeconds, mode: Mode, flying: Flying, without: Collection[MeterId], *, one_meter: bool
+    store: Unsent,
+    now: EpochSeconds,
+    mode: Mode,
+    flying: Flying,
+    without: Collection[MeterId],
+    *,
+    one_meter: bool,
+    span: Span = WHOLE,
 ) -> Selection | None:
     """Choose the newest unsent data that is in no batch in flight; ``None``: there is none.
 
@@ -83,10 +102,12 @@ def select(
         flying: The content of the batches in flight.
         without: Meters to leave out.
         one_meter: Choose parts and events of one meter only.
+        span: The parts that may be chosen.
     """
     before = ANY_QUARTER if mode.name == "none" else (now - SETTLED_S) // QUARTER_S
-    unsent = store.unsent_parts(before, BATCH_PARTS + 1, flying.parts, without)
-    parts = _fitting(unsent[:BATCH_PARTS])
+    most = min(span.parts, BATCH_PARTS)
+    unsent = store.unsent_parts(span.first, min(before, span.before), most + 1, flying.parts, without)
+    parts = _fitting(unsent[:most])
     waiting = [
         (generation, event)
         for generation, event in store.unsent_events(BATCH_EVENTS + len(flying.events) + 1, without)
@@ -113,7 +134,7 @@ def select(
         events=tuple(events),
         dead_letters=tuple(dead_letters[:BATCH_DEAD_LETTERS]),
         # By number, not by count: a completed block brings parts that are not among those of ``unsent``.
-        more=len(unsent) > BATCH_PARTS
+        more=len(unsent) > most
         or any(part.id not in taken for part in unsent)
         or len(events) < len(waiting)
         or len(dead_letters) > BATCH_DEAD_LETTERS,

@@ -26,7 +26,8 @@ from gateway.changes import (
     ReplaceParts,
     Setting,
 )
-from gateway.relay.outbox import ANY_QUARTER, SETTLED_S, Flying, Key, Mode, Selection, load, select
+from gateway.relay.outbox import ANY_QUARTER, SETTLED_S, Flying, Key, Mode, Selection, Span, load, select
+from gateway.relay.refill import REFILL_PARTS, Pace, Refill
 from gateway.stored import KeptBacklog
 
 ANSWER_BLOCKS = 80  # blocks in one answer to a get: as many of the longest payloads as fit
@@ -77,13 +78,15 @@ class Relay:
         urgent: Whether that is outside the schedule.
         greet: Whether the utility's store id is to be requested.
         compacting: Whether parts of finished quarters are to be joined now.
+        refill: The backup that is sent again to a utility that lost its store.
     """
 
-    def __init__(self, controller: ControllerId, microgrid: MicrogridId, store: KeptBacklog) -> None:
+    def __init__(self, controller: ControllerId, microgrid: MicrogridId, store: KeptBacklog, pace: Pace) -> None:
         self.counts = Counts()
         self.in_flight: OrderedDict[int, InFlight] = OrderedDict()
         self.wanted: OrderedDict[Key, None] = OrderedDict()
         self.sending = self.urgent = self.greet = self.compacting = False
+        self.refill = Refill(store, pace)
         self._fresh = False
         self._controller = controller
         self._microgrid = microgrid
@@ -128,7 +131,7 @@ class Relay:
     def work(self, now: Now) -> list[Effect[Change]]:
         """Send and compact what is due, after a commit."""
         effects = self._expire(now) + self._begin_averages(now)
-        if any(self._store.forgetting().values()):
+        if is_forgetting := any(self._store.forgetting().values()):
             # Compaction waits: a joined part is a new one, and would not be marked.
             effects.append(Write(ForgetMore(FORGET_ROWS)))
             self._more = True
@@ -137,7 +140,21 @@ class Relay:
         more = (self._more or self.wanted) and len(self.in_flight) < WINDOW
         if self.sending or self.greet or more:
             effects += self._send(now)
-        return effects
+        return effects if is_forgetting else effects + self._refill(now)
+
+    def _refill(self, now: Now) -> list[Effect[Change]]:
+        """Send the next batch of a refill that is due, one at a time."""
+        effects = self.refill.count()
+        is_full = len(self.in_flight) >= WINDOW or self.refill.batch in self.in_flight
+        if is_full or now < self._hold_until or not self.refill.is_due(now):
+            return effects
+        selection = self._select(now, Span(before=self.refill.before, parts=REFILL_PARTS))
+        if selection is None:
+            return effects + self.refill.look(now)
+        batch = self._batch(selection, now, NO_FLAGS)
+        self.refill.batch = self._sequence
+        self.refill.pace.sent(sum(len(each.payload) for each in batch if isinstance(each, Publish)), now)
+        return effects + batch
 
     def _send(self, now: Now) -> list[Effect[Change]]:
         """Send unsent data, as far as the window allows; send an empty batch if only the store id is requested."""
@@ -183,10 +200,7 @@ class Relay:
         """Build a batch of unsent data that is in no batch in flight; ``None``: there is none."""
         if not self._more:
             return None
-        self._unknown = {meter: since for meter, since in self._unknown.items() if now - since < UNKNOWN_FOR_S}
-        # Without a trusted clock it is unknown which quarters are over: all parts are relayed as they come.
-        mode = self.mode if now.trust >= Trust.HARDWARE else Mode()
-        selection = select(self._store, now, mode, self._flying(), self._unknown, one_meter=self._one_by_one)
+        selection = self._select(now, Span(first=self.refill.before))
         self._more = selection is not None and selection.more
         self._one_by_one = self._one_by_one and self._more
         if selection is None:
@@ -196,6 +210,13 @@ class Relay:
             # While averages may be sent, parts are marked before they are sent: averages and exact slots must not mix.
             effects.append(Write(Offered(selection.averaged + selection.done)))
         return effects + self._batch(selection, now, flags)
+
+    def _select(self, now: Now, span: Span) -> Selection | None:
+        self._unknown = {meter: since for meter, since in self._unknown.items() if now - since < UNKNOWN_FOR_S}
+        # Without a trusted clock it is unknown which quarters are over: all parts are relayed as they come.
+        mode = self.mode if now.trust >= Trust.HARDWARE else Mode()
+        flying = self._flying()
+        return select(self._store, now, mode, flying, self._unknown, one_meter=self._one_by_one, span=span)
 
     def _answer(self, now: Now) -> list[Effect[Change]] | None:
         """Build a batch of blocks that the utility requested, exact and whole."""
@@ -260,7 +281,7 @@ class Relay:
             self.counts.batches["wrong_ack"] += 1
             return []
         self.counts.batches["acknowledged"] += 1
-        compared = self._compare_store(str(ack.utility_store))
+        compared = self._compare_store(str(ack.utility_store), now)
         if not (sent.done or sent.averaged or sent.events or sent.dead_letters):
             return compared  # It was empty, to test the connection.
         return [
@@ -290,13 +311,15 @@ class Relay:
         else:
             self.wanted.update(dict.fromkeys(batch.wanted))
 
-    def _compare_store(self, utility_store: str) -> list[Effect[Change]]:
+    def _compare_store(self, utility_store: str, now: Now) -> list[Effect[Change]]:
         """Send everything again to a utility that lost its store (docs/architecture.md)."""
         if self._utility_store == utility_store:
             return []
         known, self._utility_store = self._utility_store, utility_store
         note: list[Effect[Change]] = [Write(Setting("utility_store", utility_store))]
-        return note if known is None else [*note, Write(ForgetRelayed()), Write(ForgetMore(FORGET_ROWS))]
+        if known is None:
+            return note
+        return [*note, *self.refill.begin(now), Write(ForgetRelayed()), Write(ForgetMore(FORGET_ROWS))]
 
     # Housekeeping
 

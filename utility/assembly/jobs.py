@@ -13,6 +13,7 @@ from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
 from utility.assembly.metrics import UtilityMetrics
 from utility.billing.jobs import BillsJob, RatesJob
+from utility.collection.jobs import BalanceJob
 from utility.control.jobs import WeightsJob
 from utility.corrections.jobs import ValidationJob
 from utility.database.base import SQLAlchemyError
@@ -75,6 +76,7 @@ class Jobs:
 
         self._supply = SupplyJob(settings.supply, database, metrics.supply, threads, is_trusted=is_trusted)
         self._weights = WeightsJob(database, threads)
+        self.balance = BalanceJob(database, threads, ingest.silent_since, is_trusted=is_trusted)
         self._sharing = SharingJob(database, threads)
         self._settlement = SettlementJob(
             settings.settlement, database, metrics.settlement, threads, is_trusted=is_trusted
@@ -107,6 +109,7 @@ class Jobs:
             "supply": self._supply.run,
             "rates": self._rates.run,
             "weights": self._weights.run,
+            "balance": self.balance.run,
             "sharing": self._sharing.run,
             "compact": self._compact,
             "settlement": self._settlement.run,

@@ -10,6 +10,7 @@ from math import ceil
 from typing import Any, Literal
 
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MicrogridId
+from commonwatt.protocol.commands import PUT_S
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.heartbeats import Heartbeat
 
@@ -21,6 +22,9 @@ MESSAGE_BYTES: Line = (151, 199)
 # Bytes of heads for each further packet of a batch; every second one is acknowledged by a packet of its own.
 SEGMENT_BYTES: Line = (52, 26)
 PACKET_BYTES = 1_348  # bytes of content in a packet
+# Bytes of heads of a meter's put, of its acknowledgement, and of TCP's answers to both (IP, TCP, TLS, MQTT, their own); up
+# is the acknowledgement.
+PUT_BYTES: Line = (173, 157)
 # Seconds of silence after which a gateway sends an empty batch, on average: it looks every 5 s for 15 s of silence.
 HELLO_S = 17.5
 SETTLED_S = 60  # seconds after a quarter's end at which a gateway that aggregates relays it
@@ -40,6 +44,7 @@ class Relayed:
     blocks: int  # blocks in them
     slots: int  # readings in them
     size: int  # bytes of these batches
+    meters: int = 0  # meters that put by themselves over the line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +53,7 @@ class Relaying:
 
     relay_s: int  # seconds between two batches
     aggregation: Aggregation  # what it relays: readings as they come, whole quarter-hours, or averages of them
+    put_s: int = PUT_S  # seconds between the meters' puts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +98,14 @@ def effect_on(
     """
     if heartbeat is None:
         return Effect(microgrid=microgrid, why="its gateway has not reported yet")
-    now = Relaying(relay_s=heartbeat.periods.get("relay_s", 60), aggregation=heartbeat.aggregation)
+    periods = heartbeat.periods
+    now = Relaying(
+        relay_s=periods.get("relay_s", 60), aggregation=heartbeat.aggregation, put_s=periods.get("put_s", PUT_S)
+    )
     new = relaying_after(fields, now, file_relay_s)
     if new is None:
         return Effect(microgrid=microgrid, why="the gateway's own period is not known here")
-    collect_s = heartbeat.periods.get("collect_s", 60)
+    collect_s = periods.get("collect_s", 60)
     delay_s = longest_delay_s(now, collect_s), longest_delay_s(new, collect_s)
     month = heartbeat.lte
     if month is None or month.expected is None or month_left_s <= 0:
@@ -129,25 +138,26 @@ def relaying_after(fields: Mapping[str, Any], now: Relaying, file_relay_s: int |
         if wanted is None:
             return None
         relay_s = wanted
+    put_s = (periods["put_s"] or PUT_S) if "put_s" in periods else now.put_s
     if fields.get("at") != "meters" and fields["cmd"] == Action.AGGREGATE:
         aggregation = fields.get("mode", "lossless")
     if fields.get("at") != "meters" and fields["cmd"] == Action.DEAGGREGATE:
         aggregation = "none"
-    return Relaying(relay_s=relay_s, aggregation=aggregation)
+    return Relaying(relay_s=relay_s, aggregation=aggregation, put_s=put_s)
 
 
 def longest_delay_s(relaying: Relaying, collect_s: int) -> int:
     """Return the seconds from a reading's begin until the utility has it, at most, on a line that works."""
     waits = SLOT_S if relaying.aggregation == "none" else QUARTER_S + SETTLED_S
-    return waits + collect_s + relaying.relay_s
+    return waits + max(collect_s, relaying.put_s) + relaying.relay_s
 
 
 def line_of(relayed: Relayed, relaying: Relaying) -> Line:
-    """Return the bytes a second that batches of readings take on the line at a period of relaying.
+    """Return the bytes a second that batches of readings, and the heads of meters' puts, take on the line.
 
     Args:
         relayed: What was counted, at whatever period.
-        relaying: The period and aggregation to compute for.
+        relaying: The periods and the aggregation to compute for.
     """
     series = relayed.slots * SLOT_S / relayed.seconds
     reading = max(0, relayed.size - HEAD_BYTES * relayed.batches - BLOCK_BYTES * relayed.blocks) / relayed.slots
@@ -157,7 +167,9 @@ def line_of(relayed: Relayed, relaying: Relaying) -> Line:
     content_s = BLOCK_BYTES * blocks_s + reading * readings_s
     messages_s = messages_every(every_s)
     packets_s = content_s / PACKET_BYTES
-    up, down = (m * messages_s + s * packets_s for m, s in zip(MESSAGE_BYTES, SEGMENT_BYTES, strict=True))
+    puts_s = relayed.meters / relaying.put_s
+    heads = zip(MESSAGE_BYTES, SEGMENT_BYTES, PUT_BYTES, strict=True)
+    up, down = (m * messages_s + s * packets_s + p * puts_s for m, s, p in heads)
     return up + HEAD_BYTES * messages_s + content_s, down
 
 

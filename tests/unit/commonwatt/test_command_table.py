@@ -19,7 +19,7 @@ C7 = {
     "reduce demand": {"reduce", "supply"},
     "utility offline (operate isolated)": {"notice", "isolate", "hold"},
     "rates": {"rates"},
-    "assignments": {"grant"},
+    "assignments": {"assign", "grant"},
     "system info": {"system_info"},
     "schedules": {"schedule", "sharing"},
     "data requests": {"get"},

@@ -18,6 +18,7 @@ from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
 from gateway.changes import AVERAGED, OFFERED, UNSENT, AppendParts, DropBackup, ForgetRelayed, Part
 from gateway.relay.outbox import ANY_QUARTER
+from gateway.relay.refill import OTHERS_WAIT_S
 from gateway.relay.relay import ACK_WITHIN_S, HOLD_S, WINDOW
 from harness.worlds.gateway import START, World, batches, blocks_of, readings
 
@@ -244,9 +245,10 @@ def test_a_utility_that_starts_empty_gets_everything_back(world: World) -> None:
     (batch,) = relay(world)
     world.acknowledge(batch, store=8)
     assert world.store.backlog() == (1, 1, 0), "what the new store has not is unsent again; what it just took is not"
-    (batch,) = relay(world)
-    assert (blocks_of([batch]).quality[0] > 0).sum() == 8
-    assert len(batch.events) == 1
+    world.now += OTHERS_WAIT_S
+    sent = relay(world)
+    assert (blocks_of(sent).quality[0] > 0).sum() == 8
+    assert sum(len(batch.events) for batch in sent) == 1
 
 
 def test_a_quiet_gateway_learns_of_an_empty_utility_when_it_connects_and_by_the_hour(world: World) -> None:
@@ -259,6 +261,7 @@ def test_a_quiet_gateway_learns_of_an_empty_utility_when_it_connects_and_by_the_
     world.now += 3600
     (hello,) = batches(world.tick("relay_s"))
     world.acknowledge(hello, store=8)
+    world.now += OTHERS_WAIT_S
     assert len(relay(world)) == 1
 
 
@@ -472,6 +475,7 @@ def test_a_new_utility_and_a_compaction_in_one_commit_lose_no_backup(world: Worl
     together = world.core.from_utility("cw1/r001/d/ack", ack.pack(), world.now)
     together += world.core.tick("compact_s", world.now) + world.core.tick("compact_s", world.now)
     world.do(together)
+    world.now += OTHERS_WAIT_S
     (again,) = relay(world)
     assert (blocks_of([again]).quality > 0).sum() == 8
 
@@ -515,6 +519,7 @@ def test_a_utility_that_lost_its_store_gets_a_large_backup_in_steps_whatever_cra
         steps += 1
         world.put(2, steps, readings(2, steps, 1, start=START))  # live data goes on
     assert steps > 4
+    world.now += OTHERS_WAIT_S
     for _ in range(20):
         relay(world)
         acknowledge_all()
@@ -718,7 +723,8 @@ def test_whatever_happens_the_utility_ends_with_every_slot_once(tmp_path_factory
         elif step == "refuse" and in_flight:
             world.acknowledge(in_flight.pop(), store=store, status=BatchRefusal.BUSY)
     world.put(2, 1, readings(2, 1, 1))  # whatever the last utility lacks, it learns of with the next batch
-    for _ in range(4):
+    for turn in range(6):
+        world.now += OTHERS_WAIT_S * (turn == 2)
         for batch in relay(world):
             utility[store].append(batch)
             world.acknowledge(batch, store=store)

@@ -90,6 +90,7 @@ def test_tick_does_each_job_once_in_its_period(database: Database) -> None:
         assert connection.execute(select(func.count()).select_from(compacted)).scalar() == 1
         assert len(open_commands(connection)) == 1
     assert done(database) == {
+        "balance": NOW,
         "completeness": NOW - NOW % 3600,
         "compact": NOW,
         "gaps": NOW,
@@ -112,6 +113,7 @@ def test_a_utility_that_was_off_for_a_week_keeps_house_once(database: Database) 
     with database.reads.begin() as connection:
         rows = connection.execute(select(period.c.job, period.c.start, period.c.attempts).where(HOUSEKEEPING)).all()
     assert sorted(map(tuple, rows)) == [
+        ("balance", NOW, 1),
         ("compact", NOW, 1),
         ("completeness", NOW - NOW % 3600, 1),
         ("gaps", NOW, 1),
@@ -158,6 +160,7 @@ def test_jobs_go_on_after_the_clock_was_once_ahead(database: Database) -> None:
     metrics = tick(database, times=2)
     assert metrics.registry.get_sample_value("commonwatt_utility_compacted_blocks_total") == 1
     assert done(database) == {
+        "balance": NOW,
         "completeness": NOW - NOW % 3600,
         "compact": NOW,
         "gaps": NOW,
