@@ -1,5 +1,6 @@
 """The preview of a schedule: its figures agree with what batches of a gateway really take, and it refuses too much."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from commonwatt.model.relaying import (
     MESSAGE_BYTES,
     MONTH_S,
     PACKET_BYTES,
+    PUT_BYTES,
     SEGMENT_BYTES,
     Relayed,
     Relaying,
@@ -103,6 +105,17 @@ def test_a_rarer_relay_takes_fewer_bytes_and_brings_data_later() -> None:
     assert 10_000_000 < saved[0] < 40_000_000
     assert effect.delay_s == (135, 975)
     assert not effect.breaks
+
+
+def test_rarer_puts_of_the_meters_take_fewer_heads_and_bring_data_later() -> None:
+    said = heartbeat(lte=line(100_000_000, 300_000_000))
+    counted = replace(relayed(60), meters=20)
+    effect = effect_on("r001", {"cmd": "schedule", "periods": {"put_s": 300}}, said, counted, LEFT_S)
+    assert effect.before is not None
+    assert effect.after is not None
+    saved = [a - b for a, b in zip(effect.before, effect.after, strict=True)]
+    assert saved == pytest.approx([20 * (1 / 60 - 1 / 300) * heads * MONTH_S for heads in PUT_BYTES], abs=2)
+    assert effect.delay_s == (135, 375)
 
 
 @pytest.mark.parametrize(
