@@ -15,9 +15,12 @@ MESSAGE_BYTES: LineRate = (151, 199)
 SEGMENT_BYTES: LineRate = (52, 26)
 PACKET_BYTES = 1_348  # bytes of content in a packet
 PUT_S = 60  # seconds between the puts of a meter that sends by itself (M4), unless its gateway wishes another period
-# Bytes of heads of a meter's put, of its acknowledgement, and of TCP's answers to both (IP, TCP, TLS, MQTT, their own);
-# up is the acknowledgement.
+# Bytes of heads of a meter's put, of its acknowledgement, which goes up, and of TCP's answers: IP, TCP, TLS, MQTT
+# and their own.
 PUT_BYTES: LineRate = (173, 157)
+# Bytes of a ping of a meter that put nothing for so many seconds: its keepalive.
+PING_BYTES: LineRate = (64, 104)
+PING_S = 75
 # Seconds of silence after which a gateway sends an empty batch, on average: it looks every 5 s for 15 s of silence.
 HELLO_S = 17.5
 SETTLED_S = 60  # seconds after a quarter's end at which a gateway that aggregates relays it
@@ -65,8 +68,9 @@ def line_of(relayed: Relayed, relaying: Relaying) -> LineRate:
     messages_s = messages_every(every_s)
     packets_s = content_s / PACKET_BYTES
     puts_s = relayed.meters / relaying.put_s
-    heads = zip(MESSAGE_BYTES, SEGMENT_BYTES, PUT_BYTES, strict=True)
-    up, down = (m * messages_s + s * packets_s + p * puts_s for m, s, p in heads)
+    pings_s = relayed.meters / PING_S if relaying.put_s > PING_S else 0
+    heads = zip(MESSAGE_BYTES, SEGMENT_BYTES, PUT_BYTES, PING_BYTES, strict=True)
+    up, down = (m * messages_s + s * packets_s + put * puts_s + ping * pings_s for m, s, put, ping in heads)
     return up + HEAD_BYTES * messages_s + content_s, down
 
 

@@ -13,6 +13,8 @@ from commonwatt.model.relaying import (
     MESSAGE_BYTES,
     MONTH_S,
     PACKET_BYTES,
+    PING_BYTES,
+    PING_S,
     PUT_BYTES,
     SEGMENT_BYTES,
     Relayed,
@@ -114,7 +116,11 @@ def test_rarer_puts_of_the_meters_take_fewer_heads_and_bring_data_later() -> Non
     assert effect.before is not None
     assert effect.after is not None
     saved = [a - b for a, b in zip(effect.before, effect.after, strict=True)]
-    assert saved == pytest.approx([20 * (1 / 60 - 1 / 300) * heads * MONTH_S for heads in PUT_BYTES], abs=2)
+    each = [
+        put * (1 / 60 - 1 / 300) - ping / PING_S for put, ping in zip(PUT_BYTES, PING_BYTES, strict=True)
+    ]  # of a meter, in a second
+    assert saved == pytest.approx([20 * one * MONTH_S for one in each], abs=2)
+    assert saved[1] > 30_000_000
     assert effect.delay_s == (135, 375)
 
 
