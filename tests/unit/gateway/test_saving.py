@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from datetime import datetime
 from itertools import pairwise
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -19,7 +20,9 @@ from commonwatt.protocol.json_messages import unpack_json
 from gateway.changes import Change, Setting
 from gateway.lte_line import METERS, UTILITY, Line
 from gateway.saving.saving import Saving, Sight
-from harness.worlds.gateway import World, batches, commands, readings
+from gateway.store.store import Store
+from gateway.successor import carried
+from harness.worlds.gateway import World, batches, commands, readings, registered
 
 GB = 1_000_000_000
 DAY_S, HOUR_S, QUARTER_S = 86_400, 3_600, 900
@@ -312,3 +315,16 @@ def test_an_acknowledgement_of_a_utility_that_lags_slows_the_relay_until_it_has_
     assert heartbeat(world).saves == {"utility": ("quarters",)}, "also over a restart"
     world.now += SLOW_S + 60
     assert heartbeat(world).saves is None
+
+
+def test_all_microgrids_on_the_line_are_relayed_alike_but_each_keeps_what_a_person_set(
+    climbed: World, tmp_path: Path
+) -> None:
+    store = Store.open(tmp_path / "r002.db")
+    store.commit([Setting("periods", '{"put_s":120}')])
+    climbed.controller.host("r002", store, {5: registered(5)})
+    hosted = climbed.controller.hosted["r002"]
+    assert (hosted.relay.mode.name, hosted.modes.meters_mode.mode) == ("lossless", "lossless")
+    assert hosted.utility_commands.periods["put_s"] == 120
+    assert carried(hosted)["meters"] is None, "it is none of what the utility has set"
+    store.close()
