@@ -134,6 +134,19 @@ class HostedMicrogrid:
             case Tick(job):
                 return self.tick(job, raw)
 
+    def save(self, relay: str, late_s: int, *, meters: bool, put_s: int | None) -> None:
+        """Set what the controller does by itself to save bytes, where the utility has set nothing (``gateway.saving``).
+
+        Args:
+            relay: How relayed data is aggregated.
+            late_s: Seconds by which a finished quarter-hour is relayed later than it could be.
+            meters: Whether all meters aggregate without loss.
+            put_s: Seconds between the puts of meters that accept a period; ``None``: as set.
+        """
+        self.relay.save("none" if "relay_s" in self.utility_commands.tuned else relay, late_s)
+        self.modes.meters_mode.saves = meters
+        self.utility_commands.save(put_s)
+
     # Messages
 
     def from_meter(self, topic: str, payload: bytes, raw: EpochSeconds) -> list[Effect[Change]]:

@@ -344,6 +344,11 @@ class GatewaySettings(Settings):
         description="The network interface of the LTE line, such as wwan0: its counters replace the byte counts of "
         "the connections. For a controller with Mosquitto as broker, which does not report byte counts.",
     )
+    saves: Literal["nothing", "lossless", "averages"] = Field(
+        "lossless",
+        description="What the gateway does by itself when the LTE line's allowance is at risk, or it or the utility "
+        "is overloaded: nothing, what loses nothing, or at last also relay averages.",
+    )
     household: HouseholdSettings | None = Field(
         None, description="A place to publish for Home Assistant; without this table, none."
     )

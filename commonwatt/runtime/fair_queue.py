@@ -9,7 +9,7 @@ an item is marked with the work of its sender up to its end, counted from the it
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
@@ -99,6 +99,10 @@ class FairQueue(Generic[K, T]):
         self.size += size
         while self._count > self._max_items or self.size > self._max_bytes:
             self._drop_newest(owner, sender)
+
+    def heads(self) -> Iterator[T]:
+        """Yield the oldest item of each sender."""
+        return (items[0].content for owner in self._owners.values() for items in owner.senders.values())
 
     def owners(self) -> Collection[K]:
         """Return the owners with waiting items."""

@@ -3,16 +3,17 @@
 Batches in flight are kept in memory only, since sending data again is harmless.
 """
 
-from collections import Counter, OrderedDict
-from dataclasses import dataclass, field, replace
+from collections import OrderedDict
+from dataclasses import replace
 
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import empty
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.ids import MeterId
 from commonwatt.model.now import Now, Trust
+from commonwatt.model.relaying import SETTLED_S
 from commonwatt.model.units import QUARTER_S, ControllerId, EpochSeconds, MicrogridId
-from commonwatt.protocol.batches import NO_FLAGS, Batch, BatchAck, BatchFlag, BatchRefusal
+from commonwatt.protocol.batches import NO_FLAGS, SLOW_S, Batch, BatchAck, BatchFlag, BatchRefusal
 from commonwatt.protocol.topics import BATCHES, gateway_up
 from gateway.changes import (
     AVERAGED,
@@ -26,8 +27,9 @@ from gateway.changes import (
     ReplaceParts,
     Setting,
 )
-from gateway.relay.outbox import ANY_QUARTER, SETTLED_S, Flying, Key, Mode, Selection, Span, load, select
+from gateway.relay.outbox import ANY_QUARTER, Flying, Key, Mode, Selection, Span, load, select
 from gateway.relay.refill import REFILL_PARTS, Pace, Refill
+from gateway.relay.sent import Counts, InFlight
 from gateway.relay.turns import WINDOW, Turns
 from gateway.stored import KeptBacklog
 
@@ -48,34 +50,13 @@ FORGET_ROWS = 2000
 COMPACT_BLOCKS = 500  # blocks joined in one transaction
 
 
-@dataclass(frozen=True)
-class InFlight:
-    """A batch that was sent and is not acknowledged."""
-
-    sent: EpochSeconds
-    selection: Selection
-    wanted: tuple[Key, ...] = ()
-
-    @property
-    def meters(self) -> frozenset[MeterId]:
-        """The meters whose data it holds."""
-        events = (event.meter_id for _, event in self.selection.events)
-        return frozenset(self.selection.blocks.meter.tolist()).union(events)
-
-
-@dataclass
-class Counts:
-    """Counts since the start, for the metrics."""
-
-    batches: Counter[str] = field(default_factory=Counter)
-    blocks: int = 0
-
-
 class Relay:
     """Sends batches and handles their acknowledgements.
 
     Attributes:
-        mode: The aggregation of relayed data.
+        commanded: The aggregation of relayed data that the utility set; ``none``: nothing is set.
+        own: The aggregation that the gateway wants by itself, to save bytes.
+        slow_until: Until when the utility wants whole quarter-hours only.
         in_flight: Batches sent and not acknowledged, by sequence.
         wanted: Blocks requested by the utility and not sent yet, in order.
         sending: Whether unsent data is to be sent now.
@@ -101,7 +82,9 @@ class Relay:
         self._ack_within_s = ACK_WITHIN_S
         self._utility_store = store.setting("utility_store")
         name, until, since = (store.setting("aggregation") or f"none,,{ANY_QUARTER}").split(",")
-        self.mode = Mode(name=name, until=int(until) if until else None, since=int(since))
+        self.commanded = Mode(name=name, until=int(until) if until else None, since=int(since))
+        self.own = Mode()
+        self.slow_until: EpochSeconds = 0
         # The upper half counts starts, so that no number is used twice although only the starts are stored.
         self._starts = int(store.setting("starts") or "0") + 1
         self._sequence = self._starts << 32
@@ -110,6 +93,17 @@ class Relay:
         self._heard: EpochSeconds = 0
         self._one_by_one = False
         self._unknown: dict[MeterId, EpochSeconds] = {}
+
+    @property
+    def mode(self) -> Mode:
+        """The aggregation of relayed data in force."""
+        return self.own if self.commanded.name == "none" else self.commanded
+
+    def save(self, name: str, late_s: int) -> None:
+        """Set the aggregation that the gateway wants by itself, and by how much finished quarters are sent later."""
+        if (name, late_s) != (self.own.name, self.own.late_s):
+            since = self.own.since if name == self.own.name else ANY_QUARTER
+            self.own = Mode(name=name, late_s=late_s, since=since)
 
     # Sending. Other methods only set flags; ``work`` sends after a commit, when the store has all data.
 
@@ -132,9 +126,11 @@ class Relay:
         self._unknown = {meter: since + by_s for meter, since in self._unknown.items()}
         self._hold_until = max(0, self._hold_until + by_s)
         self._heard = max(0, self._heard + by_s)
-        if self.mode.until is None or not self.mode.for_s:
+        self.slow_until = max(0, self.slow_until + by_s)
+        self.counts.shift(by_s)
+        if self.commanded.until is None or not self.commanded.for_s:
             return []
-        moved = self._set(replace(self.mode, until=max(0, self.mode.until + by_s)))
+        moved = self._set(replace(self.commanded, until=max(0, self.commanded.until + by_s)))
         # A time that may be wrong is not stored: after a restart the end could not be corrected.
         return moved if now.trust >= Trust.HARDWARE else []
 
@@ -208,7 +204,7 @@ class Relay:
             self._give_up(sequence)
         if late:
             self._ack_within_s = min(2 * self._ack_within_s, LONGEST_ACK_S)
-        if self.mode.until is not None and self.mode.until <= now:
+        if self.commanded.until is not None and self.commanded.until <= now:
             return self.aggregate("none", None)
         return []
 
@@ -268,8 +264,6 @@ class Relay:
             first.append(Write(Setting("starts", str(self._starts))))
         self._sequence += 1
         self.in_flight[self._sequence] = InFlight(now, selection, wanted)
-        self.counts.batches["sent"] += 1
-        self.counts.blocks += len(selection.blocks)
         batch = Batch(
             owner=self._microgrid,
             store=self._store.store_id,
@@ -283,6 +277,7 @@ class Relay:
             dead_letters=[dead_letter for _, dead_letter in selection.dead_letters],
         )
         packed = batch.pack()
+        self.counts.sent(selection.blocks, len(packed), now)
         self._turns.sent(self._microgrid, self._sequence, len(packed), now)
         return [*first, Publish(gateway_up(self._controller, BATCHES), packed)]
 
@@ -298,6 +293,8 @@ class Relay:
         self._turns.ended(self._microgrid, ack.sequence)
         self._ack_within_s = min(max(ACK_WITHIN_S, 2 * (now - batch.sent)), LONGEST_ACK_S)
         self._heard = now
+        if ack.slow_s:
+            self.slow_until = now + min(ack.slow_s, SLOW_S)
         if ack.status is not BatchRefusal.NONE:
             self._refused(batch, ack.status, now)
             return []
@@ -353,11 +350,11 @@ class Relay:
 
         ``until`` is the end of a duration: it is shifted when the time is set.
         """
-        since = self.mode.since if name == self.mode.name == "lossy" else ANY_QUARTER
+        since = self.commanded.since if name == self.commanded.name == "lossy" else ANY_QUARTER
         return self._set(Mode(name=name, until=until, for_s=until is not None, since=since))
 
     def _set(self, mode: Mode) -> list[Effect[Change]]:
-        self.mode = mode
+        self.commanded = mode
         until = "" if mode.until is None else mode.until
         return [Write(Setting("aggregation", f"{mode.name},{until},{mode.since}"))]
 
@@ -370,6 +367,9 @@ class Relay:
         if self.mode.name != "lossy" or self.mode.since != ANY_QUARTER or now.trust < Trust.HARDWARE:
             return []
         since = now // QUARTER_S + 1
+        if self.mode is self.own:  # After a restart it begins again.
+            self.own = replace(self.own, since=since)
+            return [Write(OfferedFrom(since))]
         return [*self._set(replace(self.mode, since=since)), Write(OfferedFrom(since))]
 
     def _compact(self, now: Now) -> list[Effect[Change]]:

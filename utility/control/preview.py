@@ -5,49 +5,13 @@ of it are readings by the utility (``Relayed``). Only the difference between two
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from math import ceil
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
+from commonwatt.model.relaying import ENOUGH_S, MONTH_S, SETTLED_S, Relayed, Relaying, line_of
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MicrogridId
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.heartbeats import Heartbeat
-
-Line = tuple[float, float]  # up (sent by the controller) and down
-HEAD_BYTES = 64  # bytes of a batch without blocks
-BLOCK_BYTES = 9  # bytes of a block's key and payload head in a compressed batch; its readings come on top
-# Bytes of all heads of a batch and of its acknowledgement: IP, TCP, TLS, MQTT, the acknowledgement itself.
-MESSAGE_BYTES: Line = (151, 199)
-# Bytes of heads for each further packet of a batch; every second one is acknowledged by a packet of its own.
-SEGMENT_BYTES: Line = (52, 26)
-PACKET_BYTES = 1_348  # bytes of content in a packet
-# Seconds of silence after which a gateway sends an empty batch, on average: it looks every 5 s for 15 s of silence.
-HELLO_S = 17.5
-SETTLED_S = 60  # seconds after a quarter's end at which a gateway that aggregates relays it
-MONTH_S = 30 * 86_400  # a whole month
-ENOUGH_S = 3_600  # seconds for which the readings must have been counted
-AVERAGED = 10  # readings in one average
-
-Aggregation = Literal["none", "lossless", "lossy"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Relayed:
-    """What a controller relayed in the last days, as the utility counted it."""
-
-    seconds: int  # for how long it was counted
-    batches: int  # batches with blocks
-    blocks: int  # blocks in them
-    slots: int  # readings in them
-    size: int  # bytes of these batches
-
-
-@dataclass(frozen=True, kw_only=True)
-class Relaying:
-    """How a gateway relays."""
-
-    relay_s: int  # seconds between two batches
-    aggregation: Aggregation  # what it relays: readings as they come, whole quarter-hours, or averages of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +57,10 @@ def effect_on(
     if heartbeat is None:
         return Effect(microgrid=microgrid, why="its gateway has not reported yet")
     now = Relaying(relay_s=heartbeat.periods.get("relay_s", 60), aggregation=heartbeat.aggregation)
-    new = relaying_after(fields, now, file_relay_s)
+    # What the gateway does by itself ends where a period is set.
+    is_set = (fields.get("periods") or {}).get("relay_s") is not None
+    without = replace(now, aggregation=heartbeat.commanded_aggregation) if is_set else now
+    new = relaying_after(fields, without, file_relay_s)
     if new is None:
         return Effect(microgrid=microgrid, why="the gateway's own period is not known here")
     collect_s = heartbeat.periods.get("collect_s", 60)
@@ -140,30 +107,6 @@ def longest_delay_s(relaying: Relaying, collect_s: int) -> int:
     """Return the seconds from a reading's begin until the utility has it, at most, on a line that works."""
     waits = SLOT_S if relaying.aggregation == "none" else QUARTER_S + SETTLED_S
     return waits + collect_s + relaying.relay_s
-
-
-def line_of(relayed: Relayed, relaying: Relaying) -> Line:
-    """Return the bytes a second that batches of readings take on the line at a period of relaying.
-
-    Args:
-        relayed: What was counted, at whatever period.
-        relaying: The period and aggregation to compute for.
-    """
-    series = relayed.slots * SLOT_S / relayed.seconds
-    reading = max(0, relayed.size - HEAD_BYTES * relayed.batches - BLOCK_BYTES * relayed.blocks) / relayed.slots
-    readings_s = relayed.slots / relayed.seconds / (AVERAGED if relaying.aggregation == "lossy" else 1)
-    blocks_s = series / QUARTER_S + (series / relaying.relay_s if relaying.aggregation == "none" else 0)
-    every_s = relaying.relay_s if relaying.aggregation == "none" else max(relaying.relay_s, QUARTER_S)
-    content_s = BLOCK_BYTES * blocks_s + reading * readings_s
-    messages_s = messages_every(every_s)
-    packets_s = content_s / PACKET_BYTES
-    up, down = (m * messages_s + s * packets_s for m, s in zip(MESSAGE_BYTES, SEGMENT_BYTES, strict=True))
-    return up + HEAD_BYTES * messages_s + content_s, down
-
-
-def messages_every(relay_s: int) -> float:
-    """Return the messages a second at a period of relaying: a batch, and empty ones in the silence after it."""
-    return ceil(relay_s / HELLO_S) / relay_s
 
 
 def month_left_s(time: EpochSeconds, month_end: EpochSeconds) -> int:

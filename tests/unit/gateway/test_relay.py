@@ -668,7 +668,7 @@ def test_the_heartbeat_says_what_commands_have_set_and_when_it_ends(world: World
     world.ask(cmd="reduce", state="on", for_s=600)
     world.ask(cmd="aggregate", mode="lossy", for_s=900)
     said = heartbeat(world)
-    assert (said.strategy, said.tuned) == ("aces", ("strategy",))
+    assert (said.strategy, said.tuned) == ("aces", ("strategy", "aggregation"))
     assert said.ends == {"aggregation": world.now + 900, "reduce": world.now + 600}
     world.now += 700
     assert heartbeat(world).ends == {"aggregation": world.now + 200}

@@ -35,6 +35,7 @@ from utility.outbox.store.commands import open_commands
 from utility.outbox.store.plant import last_report, open_purchases
 from utility.readings.core import Core
 from utility.readings.events import CommandsOpen, FromGateway
+from utility.readings.ingest.overload import Overload
 from utility.readings.ingest.plant import is_confirmed
 from utility.readings.metrics import ReadingsMetrics
 from utility.readings.store.confirmed import release_confirmed
@@ -103,9 +104,12 @@ class Ingest:
         self._publish = publish
         self._writer = Writer(database)
         self._thread = ThreadPoolExecutor(1, "writer")
-        self._queue: FairQueue[str, Message] = FairQueue(
+        self._overload = Overload()
+        # Each message with the time at which it came.
+        self._queue: FairQueue[str, tuple[float, Message]] = FairQueue(
             max_items=MAX_QUEUED, max_bytes=MAX_QUEUED_BYTES, weight=self._weight
         )
+        self._lags = False
         self._filled = asyncio.Event()
         self._public_weight = public_weight
         self._busy_since: float | None = None
@@ -167,7 +171,8 @@ class Ingest:
         # The topic without its leaf is the sender's: the broker's access rules refuse other publishers.
         sender = topic.rpartition("/")[0]
         owner = self._owner(sender, topic, payload)
-        self._queue.put(owner, (topic, payload), work=work_of(payload), size=len(payload), sender=sender)
+        came = self._clock.now(), (topic, payload)
+        self._queue.put(owner, came, work=work_of(payload), size=len(payload), sender=sender)
         self._metrics.messages.labels("dropped").inc(self._queue.overflowed - dropped)
         self._metrics.queue.set(len(self._queue))
         self._busy_since = self._busy_since or self._clock.now()
@@ -194,16 +199,30 @@ class Ingest:
         while True:
             await self._filled.wait()
             self._filled.clear()
-            while messages := self._queue.take(
+            while taken := self._queue.take(
                 items=MAX_GROUP, work=MAX_GROUP_WORK, size=MAX_QUEUED_BYTES, one_turn_each=True
             ):
                 self._metrics.queue.set(len(self._queue))
-                if accepted := [message for message in messages if self._takes_in(message)]:
+                self._judge_lag(min(came for came, _ in [*taken, *self._queue.heads()]))
+                if accepted := [message for _, message in taken if self._takes_in(message)]:
                     with self._metrics.commit_seconds.time():
                         await self.take_in(accepted)
                 else:
                     await asyncio.sleep(0)
             self._busy_since = None
+
+    def _judge_lag(self, oldest: float) -> None:
+        """Judge from the time at which the oldest waiting message came whether gateways are to relay less often."""
+        now = self._clock.now()
+        self._core.slow_s = self._overload.look(max(0.0, now - oldest), now)
+        if (lags := self._overload.lags(now)) != self._lags:
+            log.warning(
+                "messages wait for minutes: gateways are told to relay whole quarter-hours only"
+                if lags
+                else "messages waited for less than 10 s for half an hour: gateways relay as before"
+            )
+        self._lags = lags
+        self._metrics.lags.set(lags)
 
     def _takes_in(self, message: Message) -> bool:
         """Return whether a message is handled; any other gets no acknowledgement, and its gateway sends it again."""

@@ -2,6 +2,7 @@ import asyncio
 import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from commonwatt.model.blocks import concatenate
 from commonwatt.model.effects import Publish
 from commonwatt.model.now import Trust
 from commonwatt.model.units import quarter_of
-from commonwatt.protocol.batches import unpack_batch_ack
+from commonwatt.protocol.batches import SLOW_S, unpack_batch_ack
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.heartbeats import Heartbeat
@@ -407,5 +408,26 @@ def test_an_owner_has_one_turn_whoever_sends_for_it_and_invented_owners_none(dat
         assert ingest._owner("cw1/r001/u", TOPIC, b"CWB1") == "r001"
         ingest._core.registry = replace(ingest._core.registry, public=frozenset({"r002"}))
         assert ingest._weight("r002") == 2 * ingest._weight("r001")
+
+    running(database, scenario)
+
+
+def _has(sent: list[Publish], number: int) -> bool:
+    return len(sent) == number
+
+
+def test_messages_that_wait_for_minutes_slow_their_gateways_down(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:  # req: C6
+    time = [float(STARTED)]
+    monkeypatch.setattr(Clock, "now", lambda _: time[0])
+
+    async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
+        for number in range(1, 5):
+            ingest.offer(TOPIC, batch(blocks({number: 1})).pack())
+            time[0] += 400
+            await until(partial(_has, sent, number))
+        assert [unpack_batch_ack(one.payload).slow_s for one in sent] == [0, SLOW_S, SLOW_S, SLOW_S]
+        assert metrics.registry.get_sample_value("commonwatt_utility_lags") == 1
 
     running(database, scenario)
