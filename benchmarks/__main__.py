@@ -37,7 +37,7 @@ BENCHMARKS: dict[str, float] = {
     "fleet_memory": 6,
     "growth": 2,
     "flood": 3.6,
-    "lte": 4.5,
+    "lte": 22,
     "assignments": 2,
     "adapter": 3.5,
     "planner": 5,

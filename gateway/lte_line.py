@@ -1,4 +1,4 @@
-"""The controller's LTE line: its byte count by day, and the forecast for the month's end (C9, docs/bounds.md).
+"""The controller's LTE line: its byte count by day, and the forecast for the month's end (C9, docs/lte.md).
 
 The line has two sides, each counted by the process that has its connections: ``meters``, reported by the microgrid's
 broker, and ``utility``, counted by the gateway; or one side, ``interface``, the counters of its network interface.

@@ -11,9 +11,10 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from commonwatt.model.ids import ID_PATTERN
+from commonwatt.model.relaying import PUT_S
 from commonwatt.model.units import ControllerId
 from commonwatt.network.addresses import Address, is_loopback
-from commonwatt.protocol.commands import PUT_S, PutPeriod
+from commonwatt.protocol.commands import PutPeriod
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 
 Seconds = Annotated[int, Field(ge=15, le=86_400)]  # a period in seconds of the part's clock

@@ -14,6 +14,13 @@ MESSAGE_BYTES: LineRate = (151, 199)
 # Bytes of heads for each further packet of a batch; every second one is acknowledged by a packet of its own.
 SEGMENT_BYTES: LineRate = (52, 26)
 PACKET_BYTES = 1_348  # bytes of content in a packet
+PUT_S = 60  # seconds between the puts of a meter that sends by itself (M4), unless its gateway wishes another period
+# Bytes of heads of a meter's put, of its acknowledgement, which goes up, and of TCP's answers: IP, TCP, TLS, MQTT
+# and their own.
+PUT_BYTES: LineRate = (173, 157)
+# Bytes of a ping of a meter that put nothing for so many seconds: its keepalive.
+PING_BYTES: LineRate = (64, 104)
+PING_S = 75
 # Seconds of silence after which a gateway sends an empty batch, on average: it looks every 5 s for 15 s of silence.
 HELLO_S = 17.5
 SETTLED_S = 60  # seconds after a quarter's end at which a gateway that aggregates relays it
@@ -33,6 +40,7 @@ class Relayed:
     blocks: int  # blocks in them
     slots: int  # readings in them
     size: int  # bytes of these batches
+    meters: int = 0  # meters that put by themselves over the line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +49,15 @@ class Relaying:
 
     relay_s: int  # seconds between two batches
     aggregation: Aggregation  # what it relays: readings as they come, whole quarter-hours, or averages of them
+    put_s: int = PUT_S  # seconds between the meters' puts
 
 
 def line_of(relayed: Relayed, relaying: Relaying) -> LineRate:
-    """Return the bytes a second that batches of readings take on the line at a period of relaying.
+    """Return the bytes a second that batches of readings, and the heads of meters' puts, take on the line.
 
     Args:
         relayed: What was counted, at whatever period.
-        relaying: The period and aggregation to compute for.
+        relaying: The periods and the aggregation to compute for.
     """
     series = relayed.slots * SLOT_S / relayed.seconds
     reading = max(0, relayed.size - HEAD_BYTES * relayed.batches - BLOCK_BYTES * relayed.blocks) / relayed.slots
@@ -58,7 +67,10 @@ def line_of(relayed: Relayed, relaying: Relaying) -> LineRate:
     content_s = BLOCK_BYTES * blocks_s + reading * readings_s
     messages_s = messages_every(every_s)
     packets_s = content_s / PACKET_BYTES
-    up, down = (m * messages_s + s * packets_s for m, s in zip(MESSAGE_BYTES, SEGMENT_BYTES, strict=True))
+    puts_s = relayed.meters / relaying.put_s
+    pings_s = relayed.meters / PING_S if relaying.put_s > PING_S else 0
+    heads = zip(MESSAGE_BYTES, SEGMENT_BYTES, PUT_BYTES, PING_BYTES, strict=True)
+    up, down = (m * messages_s + s * packets_s + put * puts_s + ping * pings_s for m, s, put, ping in heads)
     return up + HEAD_BYTES * messages_s + content_s, down
 
 

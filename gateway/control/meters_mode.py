@@ -2,7 +2,8 @@
 
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.now import Now
-from commonwatt.protocol.commands import PUT_S, Kind
+from commonwatt.model.relaying import PUT_S
+from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.controller_commands import MetersMode
 from gateway.changes import Change, Setting
 from gateway.control.manager import Manager

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from commonwatt.model.relaying import ENOUGH_S, MONTH_S, SETTLED_S, Relayed, Relaying, line_of
+from commonwatt.model.relaying import ENOUGH_S, MONTH_S, PUT_S, SETTLED_S, Relayed, Relaying, line_of
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MicrogridId
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.heartbeats import Heartbeat
@@ -56,14 +56,16 @@ def effect_on(
     """
     if heartbeat is None:
         return Effect(microgrid=microgrid, why="its gateway has not reported yet")
-    now = Relaying(relay_s=heartbeat.periods.get("relay_s", 60), aggregation=heartbeat.aggregation)
+    periods = heartbeat.periods
+    put_s = periods.get("put_s", PUT_S)
+    now = Relaying(relay_s=periods.get("relay_s", 60), aggregation=heartbeat.aggregation, put_s=put_s)
     # What the gateway does by itself ends where a period is set.
     is_set = (fields.get("periods") or {}).get("relay_s") is not None
     without = replace(now, aggregation=heartbeat.commanded_aggregation) if is_set else now
     new = relaying_after(fields, without, file_relay_s)
     if new is None:
         return Effect(microgrid=microgrid, why="the gateway's own period is not known here")
-    collect_s = heartbeat.periods.get("collect_s", 60)
+    collect_s = periods.get("collect_s", 60)
     delay_s = longest_delay_s(now, collect_s), longest_delay_s(new, collect_s)
     month = heartbeat.lte
     if month is None or month.expected is None or month_left_s <= 0:
@@ -96,17 +98,18 @@ def relaying_after(fields: Mapping[str, Any], now: Relaying, file_relay_s: int |
         if wanted is None:
             return None
         relay_s = wanted
+    put_s = (periods["put_s"] or PUT_S) if "put_s" in periods else now.put_s
     if fields.get("at") != "meters" and fields["cmd"] == Action.AGGREGATE:
         aggregation = fields.get("mode", "lossless")
     if fields.get("at") != "meters" and fields["cmd"] == Action.DEAGGREGATE:
         aggregation = "none"
-    return Relaying(relay_s=relay_s, aggregation=aggregation)
+    return Relaying(relay_s=relay_s, aggregation=aggregation, put_s=put_s)
 
 
 def longest_delay_s(relaying: Relaying, collect_s: int) -> int:
     """Return the seconds from a reading's begin until the utility has it, at most, on a line that works."""
     waits = SLOT_S if relaying.aggregation == "none" else QUARTER_S + SETTLED_S
-    return waits + collect_s + relaying.relay_s
+    return waits + max(collect_s, relaying.put_s) + relaying.relay_s
 
 
 def month_left_s(time: EpochSeconds, month_end: EpochSeconds) -> int:

@@ -91,7 +91,7 @@ def command(cmd: str, **fields: Any) -> bytes:
 
 
 def puts(published: Sequence[Publish]) -> list[Put]:
-    assert all(p.qos == 1 for p in published if not p.topic.endswith(topics.LEVELS))
+    assert all(p.qos for p in published if p.topic.endswith(topics.OUTCOMES))
     return [unpack_put(p.payload) for p in published if p.topic.rpartition("/")[2] in (topics.RECORDS, topics.EVENTS)]
 
 
@@ -781,6 +781,19 @@ def test_a_meter_puts_in_its_turn_of_the_commanded_period_and_nothing_is_left_ov
     assert all((T + time - METER) % put_s == 0 for time in times[1:])
     assert times[1:] == list(range(times[1], 3600, put_s))
     assert bench.meter.state.acknowledged == 3 * -(-times[-1] // 15), "the last put had all slots until then"
+
+
+def test_a_get_that_is_done_is_answered_by_the_put_alone_if_that_is_enough() -> None:
+    bench = Bench()
+    bench.slots(1)
+    (put,) = puts(bench.do(bench.meter.receive(topics.COMMANDS, command("get", what="records", quiet=True), T)))
+    assert put.last_id == 3
+    bench.ack(put)
+    assert bench.do(bench.meter.receive(topics.COMMANDS, command("get", what="records", quiet=True), T)) == []
+    bench.command("get", what="state", epoch=[3, 0])
+    old = command("get", what="records", quiet=True)
+    (answer,) = bench.do(bench.meter.receive(topics.COMMANDS, old, T))
+    assert Outcome.model_validate_json(answer.payload).result == "fenced", "what is not done is said"
 
 
 def test_a_period_of_puts_outlives_a_restart_and_ends_by_itself() -> None:

@@ -1,5 +1,6 @@
 """The preview of a schedule: its figures agree with what batches of a gateway really take, and it refuses too much."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from commonwatt.model.relaying import (
     MESSAGE_BYTES,
     MONTH_S,
     PACKET_BYTES,
+    PING_BYTES,
+    PING_S,
+    PUT_BYTES,
     SEGMENT_BYTES,
     Relayed,
     Relaying,
@@ -103,6 +107,21 @@ def test_a_rarer_relay_takes_fewer_bytes_and_brings_data_later() -> None:
     assert 10_000_000 < saved[0] < 40_000_000
     assert effect.delay_s == (135, 975)
     assert not effect.breaks
+
+
+def test_rarer_puts_of_the_meters_take_fewer_heads_and_bring_data_later() -> None:
+    said = heartbeat(lte=line(100_000_000, 300_000_000))
+    counted = replace(relayed(60), meters=20)
+    effect = effect_on("r001", {"cmd": "schedule", "periods": {"put_s": 300}}, said, counted, LEFT_S)
+    assert effect.before is not None
+    assert effect.after is not None
+    saved = [a - b for a, b in zip(effect.before, effect.after, strict=True)]
+    each = [
+        put * (1 / 60 - 1 / 300) - ping / PING_S for put, ping in zip(PUT_BYTES, PING_BYTES, strict=True)
+    ]  # of a meter, in a second
+    assert saved == pytest.approx([20 * one * MONTH_S for one in each], abs=2)
+    assert saved[1] > 30_000_000
+    assert effect.delay_s == (135, 375)
 
 
 @pytest.mark.parametrize(
