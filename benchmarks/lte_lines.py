@@ -200,11 +200,20 @@ class Weighing:
 
     def line(self, place: str, before: Sequence[ByteCount], seconds: float, coming: tuple[int, int]) -> Line:
         """Return what a line carried since ``before``."""
-        sides = [
+        to_meters, to_utility, beats = (
             (now.sent - then.sent, now.received - then.received)
             for now, then in zip(self.weigh(place), before, strict=True)
-        ]
-        return Line(place, self.meters(place), self.sessions(place), seconds, *sides, coming)
+        )
+        return Line(
+            place=place,
+            meters=self.meters(place),
+            sessions=self.sessions(place),
+            seconds=seconds,
+            to_meters=to_meters,
+            to_utility=to_utility,
+            beats=beats,
+            coming=coming,
+        )
 
 
 def _registry(site: Site, place: str) -> list[dict[str, Any]]:
