@@ -14,7 +14,7 @@ from typing import Any
 from commonwatt.identity.authority import Authority, Wanted
 from commonwatt.identity.certificates import Kind
 from commonwatt.model.byte_count import ByteCount
-from commonwatt.protocol.commands import PUT_S
+from commonwatt.model.relaying import PUT_S
 from commonwatt.runtime.clock import wall_clock
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Function, Meter
@@ -200,20 +200,11 @@ class Weighing:
 
     def line(self, place: str, before: Sequence[ByteCount], seconds: float, coming: tuple[int, int]) -> Line:
         """Return what a line carried since ``before``."""
-        to_meters, to_utility, beats = (
+        meters, utility, beats = (
             (now.sent - then.sent, now.received - then.received)
             for now, then in zip(self.weigh(place), before, strict=True)
         )
-        return Line(
-            place=place,
-            meters=self.meters(place),
-            sessions=self.sessions(place),
-            seconds=seconds,
-            to_meters=to_meters,
-            to_utility=to_utility,
-            beats=beats,
-            coming=coming,
-        )
+        return Line(place, self.meters(place), self.sessions(place), seconds, meters, utility, beats, coming)
 
 
 def _registry(site: Site, place: str) -> list[dict[str, Any]]:

@@ -127,7 +127,9 @@ class Desired:
 
 @dataclass(frozen=True)
 class ForgetDesired:
-    """Forget all desired states: another controller commanded the meters meanwhile."""
+    """Forget desired states: another controller commanded the meters meanwhile, or an older version goes on."""
+
+    kind: Kind | None = None  # only those of a kind; ``None``: all
 
 
 @dataclass(frozen=True)

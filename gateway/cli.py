@@ -31,6 +31,7 @@ from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.service import errors_reported, flowing, only_one, run_service
 from commonwatt.runtime.starts import wait_if_often
 from commonwatt.sqlite.damage import SqliteError
+from gateway import downgrade as way_back
 from gateway.clique import hosted_stores
 from gateway.lte_line import KEPT_DAYS, LineDay, in_words, line_of
 from gateway.relay.outbox import load
@@ -217,6 +218,27 @@ def take_over(
             print(f"{settings.store}: is the store that was released {released}")
         else:
             print(f"{settings.store}: had records; {taken.added:,} parts, events and dead letters of {released} added")
+
+
+@app.command()
+def downgrade(config: Config) -> None:
+    """Before the way back to version 0.2: bring the store of a stopped gateway into its form.
+
+    Version 0.2 goes on with all readings, also those that the utility does not have yet, events, dead letters and
+    desired states, and with an epoch under which the meters obey it. Typed again, it changes nothing. The present
+    version can go on with the store as well.
+    """
+    with errors_reported():
+        settings = load_settings(config, "gateway", GatewaySettings)
+        with only_one(settings.store, "a running gateway"):
+            now = int(load_clock(settings.clock).now())
+            done = way_back.downgrade(settings.store, settings.microgrid, hosted_stores(settings), now)
+        state = "is now" if done.changed else "was already"
+        print(f"{settings.store}: {state} in the form of version 0.2, which commands with epoch {list(done.epoch)}")
+        if done.kept is not None:
+            print(f"{done.kept}: as it was; delete it when the older version works")
+        if settings.clique is not None:
+            print(f"{config}: remove the lines clique and beats, which version 0.2 does not know")
 
 
 def _trusted(settings: GatewaySettings) -> handover.Trusted | None:

@@ -381,10 +381,15 @@ def _warm(meters: Mapping[MeterId, RegisteredMeter]) -> tuple[MeterId, ...]:
 
 def _kept(store: KeptSettings, microgrid: MicrogridId, rank: int, *, is_own: bool) -> Kept:
     """Return what the store has; without anything, a microgrid's own controller has its first epoch."""
-    text = store.setting(_key(microgrid))
-    if text is not None:
-        return Kept.read(text)
+    if (kept := kept_epochs(store, microgrid)) is not None:
+        return kept
     return Kept((1, rank), (1, rank)) if is_own else Kept((0, rank), (0, 0))
+
+
+def kept_epochs(store: KeptSettings, microgrid: MicrogridId) -> Kept | None:
+    """Return the epochs of a microgrid that a store has; ``None``: it was never that of a controller of a clique."""
+    text = store.setting(_key(microgrid))
+    return None if text is None else Kept.read(text)
 
 
 def _key(microgrid: MicrogridId) -> str:

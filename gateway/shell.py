@@ -235,6 +235,7 @@ class Shell:
             self._read_machine()
             hosted = self._controller.hosted
             self._disk.look({store.path: hosted[name] for name, store in self._work.opened.items()})
+            self._controller.disk_free_bytes = self._disk.free_bytes
             self._look()
             self._show_household()
             self._reload_registries()

@@ -142,5 +142,5 @@ class Stored(AcceptedPuts, KeptMeters, KeptBacklog, Counted, Backup, Protocol):
     def backlog(self) -> tuple[int, int, int]:
         """Return how many parts, events and dead letters the utility has not acknowledged."""
 
-    def backlog_since(self) -> int | None:
-        """Return the oldest quarter with parts that the utility has not acknowledged; ``None``: there is none."""
+    def backlog_since(self, first: Quarter = 0) -> int | None:
+        """Return the oldest quarter from ``first`` on with parts that the utility has not acknowledged, or ``None``."""

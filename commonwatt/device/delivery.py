@@ -12,8 +12,8 @@ from commonwatt.device.changes import Delete, Replace
 from commonwatt.device.log import Aggregation, MeterLog
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import Log
+from commonwatt.model.relaying import PUT_S
 from commonwatt.model.units import GROUP_S, EpochSeconds
-from commonwatt.protocol.commands import PUT_S
 from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, Put, PutAck, Refusal
 
 PUT_QOS = 0  # a batch is sent again until its acknowledgement comes; a PUBACK would say less

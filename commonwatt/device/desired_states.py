@@ -8,8 +8,9 @@ from commonwatt.device.epoch_guard import RAISES_WITHIN_S, EpochGuard
 from commonwatt.device.own_clock import OwnClock
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import State
+from commonwatt.model.relaying import PUT_S
 from commonwatt.model.units import EpochSeconds
-from commonwatt.protocol.commands import MAX_SEQUENCE, NO_LIMIT, PUT_S, Command, Epoch, Held, Kind, Result
+from commonwatt.protocol.commands import MAX_SEQUENCE, NO_LIMIT, Command, Epoch, Held, Kind, Result
 
 DEFAULT: dict[Kind, str] = {
     Kind.SHARING: "off",

@@ -23,9 +23,10 @@ from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.now import Trust
 from commonwatt.model.records import Log, RecordType, State, sensed
+from commonwatt.model.relaying import PUT_S
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.protocol import topics
-from commonwatt.protocol.commands import PUT_S, Command, Kind
+from commonwatt.protocol.commands import Command, Kind
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import unpack_put_ack
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from commonwatt.model.relaying import PUT_S
 from commonwatt.model.units import MAX_EPOCH, EpochSeconds
 from commonwatt.protocol.json_messages import Id64, Message, Moment, Natural
 
@@ -21,7 +22,6 @@ MAX_SEQUENCE = 2**53  # the highest sequence number of a command; a meter refuse
 
 Sequence = Annotated[int, Field(ge=0, le=MAX_SEQUENCE)]
 
-PUT_S = 60  # seconds between the puts of a meter that sends by itself (M4), unless another period is commanded
 MAX_PUT_S = 900  # the longest period of puts
 PutPeriod = Annotated[int, Field(ge=PUT_S, le=MAX_PUT_S, multiple_of=PUT_S)]  # seconds between puts, whole minutes
 

@@ -93,8 +93,11 @@ class Heartbeat(Message, Energy):
     # How what it relays is aggregated: ``none``, ``lossless`` or ``lossy``.
     aggregation: Literal["none", "lossless", "lossy"]
     periods: dict[str, Natural] = Field(default_factory=dict)  # the periods in force, seconds
-    # The names of periods, and ``strategy``, set by the utility instead of the gateway's file.
+    # The names of periods, and ``strategy``, ``aggregation`` and ``meters``, that the utility set.
     tuned: tuple[str, ...] = ()
+    # By reason, what the controller does by itself to save bytes (``model.saving``) where the utility has set nothing;
+    # ``None``: nothing.
+    saves: dict[Annotated[str, Field(max_length=16)], tuple[Annotated[str, Field(max_length=16)], ...]] | None = None
     strategy: Strategy | None = None  # how its batteries share; ``None``: a gateway before 0.3, which does not say it
     meters: MetersMode | None = None  # how all meters aggregate from their start on; ``None``: as above
     # When what a command set ends, of ``aggregation``, ``reduce`` and ``isolate``; absent: it is not in force, or an
@@ -116,3 +119,8 @@ class Heartbeat(Message, Energy):
     lte: Month | None = None  # use of its controller's LTE line; ``None``: not counted yet
     # By microgrid of which it has a store, a refill that lasts or ended within a day; an older gateway says none.
     refilling: dict[Annotated[str, Field(max_length=16)], Refilling] = Field(default_factory=dict)
+
+    @property
+    def commanded_aggregation(self) -> Literal["none", "lossless", "lossy"]:
+        """How the utility wants what is relayed to be aggregated; ``none``: as it comes, or as the gateway wants."""
+        return self.aggregation if not self.saves or "aggregation" in self.tuned else "none"

@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterable
 
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import HistoryRecord, RecordType
+from commonwatt.model.relaying import PUT_S
 from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
-from commonwatt.protocol.commands import PUT_S
 from commonwatt.protocol.heartbeats import Power
 from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Direction, Function

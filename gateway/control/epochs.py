@@ -20,6 +20,7 @@ from gateway.takeover.member import Member
 
 FIRST_EPOCH: Epoch = (1, 0)  # the epoch of a gateway with a new store
 
+OWN_EPOCH = "epoch"  # the setting that keeps it: counter and rank with a comma between
 MAX_COUNTER = 2**32 - 1
 
 
@@ -32,7 +33,7 @@ class Epochs:
     brokers: tuple[ControllerId, ...] | None = None  # the order of brokers that meters are to use; ``None``: their own
 
     def __init__(self, store: KeptSettings, meters: Iterable[MeterId]) -> None:
-        self.own = _read(store.setting("epoch")) or FIRST_EPOCH  # the epoch for meters that never reported a higher one
+        self.own = own_epoch(store)  # the epoch for meters that never reported a higher one
         # The meters that fence this gateway off for good, with the epoch each reported: of another rank, or with the
         # highest counter there is. They are not commanded.
         self.fenced: dict[MeterId, Epoch] = {}
@@ -169,6 +170,11 @@ def epochs_of(
     if member is not None:
         return GrantedEpochs(member)
     return Epochs(store, meters) if microgrid == settings.microgrid else NoEpochs()
+
+
+def own_epoch(store: KeptSettings) -> Epoch:
+    """Return the epoch of a gateway without a clique; an earlier release reads it likewise."""
+    return _read(store.setting(OWN_EPOCH)) or FIRST_EPOCH
 
 
 def _key(meter: MeterId) -> str:

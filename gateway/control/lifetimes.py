@@ -6,8 +6,9 @@ A state that is kept is renewed while its manager lives, and ends by itself at t
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from commonwatt.model.relaying import PUT_S
 from commonwatt.model.units import EpochSeconds
-from commonwatt.protocol.commands import NO_LIMIT, PUT_S, Kind
+from commonwatt.protocol.commands import NO_LIMIT, Kind
 
 RESEND_S = 10  # seconds until an unconfirmed command is sent again; each further wait is twice as long
 RESEND_AT_MOST_S = 300  # longest of these waits, seconds

@@ -2,13 +2,15 @@
 
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.now import Now
-from commonwatt.protocol.commands import PUT_S, Kind
+from commonwatt.model.relaying import PUT_S
+from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.controller_commands import MetersMode
 from gateway.changes import Change, Setting
 from gateway.control.manager import Manager
 from gateway.stored import KeptSettings
 
 _SETTING = "meters_mode"
+_MODES: dict[str, MetersMode] = {"none": "none", "lossless": "lossless"}
 
 
 class KeptMetersMode:
@@ -18,12 +20,21 @@ class KeptMetersMode:
     """
 
     def __init__(self, of_file: MetersMode, store: KeptSettings, manager: Manager) -> None:
-        self.mode: MetersMode = "lossless" if (store.setting(_SETTING) or of_file) == "lossless" else "none"  # the wish
+        # What a schedule of the utility set; ``None``: nothing.
+        self.commanded: MetersMode | None = _MODES.get(store.setting(_SETTING) or "")
+        self.of_file: MetersMode = of_file  # what the gateway's file says
+        # Whether the gateway itself wants it, to save bytes. Its end is not commanded: it may be a person's by then.
+        self.saves = False
         self._manager = manager
+
+    @property
+    def mode(self) -> MetersMode:
+        """The wish in force: the schedule's, else the gateway's own, else the file's."""
+        return self.commanded or ("lossless" if self.saves else self.of_file)
 
     def set(self, mode: MetersMode, now: Now) -> list[Effect[Change]]:
         """Change the wish; without a wish the meters get a stop, once."""
-        before, self.mode = self.mode, mode
+        before, self.commanded = self.mode, mode
         kept: list[Effect[Change]] = [Write(Setting(_SETTING, mode))]
         if mode == "none" and before == "lossless":
             return kept + [e for meter in self._manager.meters for e in self._keep(meter, now)]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from zoneinfo import ZoneInfo
 
+from commonwatt.model.saving import saving_words
 from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, duration
 from gateway.page.alarms import LINKS
@@ -47,6 +48,15 @@ COMMANDS = {
     "put_every": "change the period of its puts",
 }
 """The commands in words; another command is shown as it is."""
+
+_OVER = {
+    "relay_s": "how often readings are relayed",
+    "aggregation": "how they are relayed",
+    "meters": "how meters aggregate",
+    "put_s": "how often meters send",
+    "levels_s": "how often levels are requested",
+}
+"""What the utility can set in place of what the gateway does by itself."""
 
 _LEVELS = {
     "ok": ("ok", "good", "within the plan"),
@@ -239,6 +249,16 @@ def line(view: View) -> Html:
         row = el("div", el("span", f"{name}: {share}"), el("span", end, class_="soft"), class_="row num")
         ways.append(el("li", row, bar(used[way] / allowance, kind, label, mark=mark)))
     return el("section", el("h2", "LTE line this month", el("small", text, class_=colour)), el("ul", ways))
+
+
+def saves(view: View) -> Html | None:
+    """Return the section of what the gateway does by itself to save bytes; ``None``: nothing."""
+    rows: list[tuple[str, Child]] = [(f"for {what}", how) for what, how in saving_words(view["saves"])]
+    if not rows:
+        return None
+    over = [words for name, words in _OVER.items() if name in view["tuned"]]
+    note = el("p", f"The utility has set, and that holds instead: {', '.join(over)}.", class_="soft") if over else None
+    return el("section", el("h2", "Saves bytes", el("small", "by itself")), _list(rows), note)
 
 
 def clock(view: View, zone: ZoneInfo) -> Html:

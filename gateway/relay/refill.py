@@ -18,7 +18,7 @@ SHARE = 8  # a refill takes one part in so many of the line
 LINE_BYTES_S = 125_000  # bytes that the line carries in a second: 1 Mbit/s
 MONTH_S = 30 * 86_400  # seconds of a month
 OTHERS_WAIT_S = 900  # seconds for which only public microgrids refill: the backup of one takes 13 minutes
-REFILL_PARTS = 500  # most parts in one batch of a refill: half a minute at the utility for those of the whole town
+REFILL_PARTS = 500  # most parts in one batch of a refill: for those of the whole town the utility needs 2 s
 CREDIT_S = 10  # seconds of its share that a refill catches up with, since it is looked at every 5 s only
 LOOK_S = 60  # seconds until it is looked again whether anything is left that can't be sent now
 LONGEST_S = 86_400  # a wait beyond it was set by a clock that was ahead
@@ -116,9 +116,9 @@ class Refill:
         return [Write(Setting(_SETTING, json.dumps(asdict(kept))))]
 
     def said(self, now: Now) -> Refilling | None:
-        """Return what the heartbeat says of it; ``None``: there is none, or it ended a day ago."""
+        """Return what the heartbeat says of it; ``None``: there is none, nothing is to send, or it ended a day ago."""
         kept = self._kept
-        if kept is None or (kept.end is not None and not 0 <= now - kept.end < SHOWN_S):
+        if kept is None or kept.parts == 0 or (kept.end is not None and not 0 <= now - kept.end < SHOWN_S):
             return None
         left = 0 if kept.end is not None else self._store.unsent_before(self.before)
         begins = max(kept.since, self._begins)

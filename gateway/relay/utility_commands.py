@@ -51,6 +51,7 @@ class UtilityCommands:
     ) -> None:
         # The periods that the utility set, seconds, by the name of their setting.
         self.tuned: dict[str, int] = json.loads(store.setting("periods") or "{}")
+        self.saved: dict[str, int] = {}  # the same of the periods that the gateway sets by itself, to save bytes
         # Returns the microgrids of its controller.
         self.assigned: Callable[[], list[Assigned]] = list
         self.rates = KeptRates(store)  # the rates that the utility has sent
@@ -69,7 +70,12 @@ class UtilityCommands:
     @property
     def periods(self) -> dict[str, int]:
         """The periods in force, seconds, by the name of their setting."""
-        return self._of_file | self.tuned
+        return self._of_file | self.saved | self.tuned
+
+    def save(self, put_s: int | None) -> None:
+        """Set how often meters put, to save bytes, and how often levels are asked for to match; ``None``: neither."""
+        longest = {"put_s": put_s, "levels_s": put_s} if put_s else {}
+        self.saved = {name: max(seconds, self._of_file.get(name, 0)) for name, seconds in longest.items()}
 
     def do(self, command: ControllerCommand, now: Now) -> list[Effect[Change]]:
         """Carry out a command, unless it was done before or has expired, and answer it."""

@@ -62,6 +62,11 @@ class StoreReads:
         """The open file, for a recovery after the file was deleted or moved."""
         return self._db
 
+    @property
+    def version(self) -> int:
+        """The version of its tables; 0: it has none."""
+        return self._pragma("user_version")
+
     def check(self, size: int) -> None:
         """Check the store before its use; ``examine`` checks the backup later.
 
@@ -297,9 +302,10 @@ class StoreReads:
         sql = f"SELECT count(*) FROM part WHERE {NOT_ACKNOWLEDGED} AND quarter < ?"
         return int(self._db.execute(sql, (quarter,)).fetchone()[0])
 
-    def backlog_since(self) -> int | None:
-        """Return the oldest quarter with parts that the utility has not acknowledged; ``None``: there is none."""
-        row = self._db.execute(f"SELECT min(quarter) FROM part WHERE {NOT_ACKNOWLEDGED}").fetchone()
+    def backlog_since(self, first: Quarter = 0) -> int | None:
+        """Return the oldest quarter from ``first`` on with parts that the utility has not acknowledged, or ``None``."""
+        sql = f"SELECT min(quarter) FROM part WHERE {NOT_ACKNOWLEDGED} AND quarter >= ?"
+        row = self._db.execute(sql, (first,)).fetchone()
         return None if row[0] is None else int(row[0])
 
     def oldest_backup(self, limit: int) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection
 
 from commonwatt.model.ids import MeterId
-from commonwatt.protocol.commands import PUT_S
+from commonwatt.model.relaying import PUT_S
 
 # Seconds without a message after which a meter counts as not reached, where it is commanded; with longer periods of
 # puts later, since half of it must be longer than a period.

@@ -180,7 +180,9 @@ class World:
     def utility_says(self, leaf: str, payload: bytes) -> list[Publish]:
         return self.handle(FromUtility(f"cw1/r001/d/{leaf}", payload))
 
-    def acknowledge(self, batch: Batch, store: int = 7, status: BatchRefusal = BatchRefusal.NONE) -> list[Publish]:
+    def acknowledge(
+        self, batch: Batch, store: int = 7, status: BatchRefusal = BatchRefusal.NONE, slow_s: int = 0
+    ) -> list[Publish]:
         ack = BatchAck(
             time=self.now,
             utility_store=store,
@@ -190,6 +192,7 @@ class World:
             blocks=len(batch.keys),
             events=len(batch.events),
             dead_letters=len(batch.dead_letters),
+            slow_s=slow_s,
         )
         return self.utility_says("ack", ack.pack())
 

@@ -35,6 +35,7 @@ _VIEW: dict[str, Any] = {
     "relayed_slots": 99,
     "aggregation": "none",
     "periods": {"relay_s": 60, "put_s": 60},
+    "saves": {},
     "lte": {"level": "ok", "allowance": 2 * 10**9, "used": (4 * 10**8, 10**8), "expected": (10**9, 3 * 10**8)},
     "batteries": {},
     "sharing": "spec",

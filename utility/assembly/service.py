@@ -89,6 +89,7 @@ class Service:
             publish=self._publish,
             gap_age_s=settings.gap_age_s,
             health=self._health,
+            public_weight=settings.public_weight,
         )
         self._jobs = Jobs(settings, database, clock, self._ingest, self._metrics)
         self._takeover = self._ingest.takeover = self._load_takeover()

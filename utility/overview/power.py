@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from commonwatt.model.palette import PowerFlow
+from commonwatt.model.relaying import PUT_S
 from commonwatt.model.units import EpochSeconds, MilliwattHours
-from commonwatt.protocol.commands import PUT_S
 from utility.overview.microgrids import Facts
 
 # Age of a minute's end until which it is shown as now: two heartbeats, and until all is read another minute, or as long

@@ -69,6 +69,7 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         "backup_bytes": [(999_999, "1000000"), (1_000_000.5, "whole number")],
         "weights": NO_WEIGHTS,
         "meters": [("lossy", "lossless")],
+        "saves": [("all", "averages")],
         "sharing": [("unfair", "'spec'")],
         "sharing_band_permille": [(-1, "0"), (101, "100"), (1.5, "whole number")],
         "near_minimum_permille": [(-1, "0"), (1001, "1000")],

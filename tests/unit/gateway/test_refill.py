@@ -97,6 +97,7 @@ def test_live_data_does_not_wait_for_a_refill(world: World) -> None:
     pass_time(world, 60, acknowledge=False)
     assert len(world.core.relay.in_flight) == 1, "one batch of the refill waits"
     world.put(2, 1, readings(2, 1, 4, start=world.now // QUARTER_S * QUARTER_S))
+    assert world.core.backlog_age_s(world.core.now) == 0, "no alarm: it refills"
     (batch,) = batches(world.tick("relay_s"))
     assert blocks_of([batch]).meter.tolist() == [2]
 

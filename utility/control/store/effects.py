@@ -7,12 +7,13 @@ from typing import Any, TypeAlias
 from sqlalchemy import func, select
 
 from commonwatt.model.local_calendar import month_of, month_quarters
+from commonwatt.model.relaying import Relayed
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.town.town import Function
 from utility.control.changes import AllowanceError
 from utility.control.fields import Fields
-from utility.control.preview import Effect, Relayed, effect_on, in_words, month_left_s
+from utility.control.preview import Effect, effect_on, in_words, month_left_s
 from utility.database.town_zone import zone_of
 from utility.readings.store.heartbeats import last_heartbeats
 from utility.readings.store.relayed import relayed_by

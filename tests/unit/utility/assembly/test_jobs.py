@@ -74,6 +74,20 @@ def done(database: Database) -> dict[str, int]:
         return {row.job: row[1] for row in connection.execute(statement.group_by(period.c.job))}
 
 
+def test_missing_slots_are_searched_but_not_requested_while_messages_wait_for_the_database(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is missing may be among them; when they are through, it is requested."""
+    Writer(database).commit([append(blocks({0: 1}))])
+    for queue_s, commands in ((61.0, 0), (60.0, 1)):
+        monkeypatch.setattr(Ingest, "queue_s", queue_s)
+        shift(database, -900)
+        metrics = tick(database)
+        assert metrics.registry.get_sample_value("commonwatt_utility_gaps_open_blocks") == 2
+        with database.reads.begin() as connection:
+            assert len(open_commands(connection)) == commands
+
+
 def shift(database: Database, by_s: int) -> None:
     """Have the periods that are there be others."""
     with database.writes.begin() as connection:

@@ -8,15 +8,7 @@ import pytest
 
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import Blocks, make_blocks
-from commonwatt.protocol.batches import Batch
-from commonwatt.protocol.controller_commands import Action
-from commonwatt.protocol.heartbeats import Heartbeat, Month
-from harness.real import databases
-from harness.worlds import sent
-from tests.unit.utility.control.test_changes import ANNA, NOW, R001, ask, hear, heartbeat, tune
-from utility.control.changes import AllowanceError
-from utility.control.decisions import make_change, preview_change
-from utility.control.preview import (
+from commonwatt.model.relaying import (
     HEAD_BYTES,
     MESSAGE_BYTES,
     MONTH_S,
@@ -27,14 +19,22 @@ from utility.control.preview import (
     SEGMENT_BYTES,
     Relayed,
     Relaying,
-    effect_on,
-    in_words,
     line_of,
-    longest_delay_s,
     messages_every,
 )
+from commonwatt.protocol.batches import Batch
+from commonwatt.protocol.controller_commands import Action
+from commonwatt.protocol.heartbeats import Heartbeat, Month
+from harness.real import databases
+from harness.worlds import sent
+from tests.unit.utility.control.test_changes import ANNA, NOW, R001, ask, hear, heartbeat, tune
+from utility.control.changes import AllowanceError
+from utility.control.decisions import make_change, preview_change
+from utility.control.in_force import in_force
+from utility.control.preview import effect_on, in_words, longest_delay_s
 from utility.control.store.effects import has_figures
 from utility.database.database import Database
+from utility.outbox.settings import AT_GATEWAY, METERS
 from utility.readings.store.relayed import relayed_by
 from utility.readings.store.writer import Writer
 
@@ -203,3 +203,19 @@ def test_what_breaks_the_allowance_is_refused_with_the_figure_and_what_saves_is_
     hear(database, lte=line(3_000_000_000, 4_000_000_000))
     assert make_change(database, ANNA, tune(900), NOW) == 1
     assert preview_change(database, ask(Action.REDUCE, R001, state="off"), NOW).effects == []
+
+
+def test_a_period_that_a_person_sets_ends_whole_quarters_that_the_gateway_relays_by_itself() -> None:
+    said = heartbeat(aggregation="lossless", saves={"line": ("quarters",)})
+    fields = {"cmd": Action.SCHEDULE, "periods": {"relay_s": 300}}
+    assert effect_on("r001", fields, said, None, LEFT_S).delay_s == (960 + 60 + 60, 15 + 60 + 300)
+    commanded = heartbeat(aggregation="lossless", saves={"line": ("quarters",)}, tuned=("aggregation",))
+    assert effect_on("r001", fields, commanded, None, LEFT_S).delay_s == (960 + 60 + 60, 960 + 60 + 300)
+
+
+def test_what_a_gateway_does_by_itself_is_not_put_back_as_if_a_person_had_set_it() -> None:
+    said = heartbeat(aggregation="lossless", meters="lossless", saves={"line": ("quarters", "meters")})
+    before = in_force(frozenset({AT_GATEWAY, METERS}), said, None)
+    assert before == {AT_GATEWAY: {"value": "none", "until": None}, METERS: {"value": "none"}}
+    before = in_force(frozenset({AT_GATEWAY}), said.model_copy(update={"tuned": ("aggregation",)}), None)
+    assert before == {AT_GATEWAY: {"value": "lossless", "until": None}}
