@@ -28,8 +28,8 @@ def normal() -> None:
     engines._set_pragmas = not_synced
     prepare = Store._prepare
 
-    def prepare_not_synced(store: Store, *, empty: bool) -> None:
-        prepare(store, empty=empty)
+    def prepare_not_synced(store: Store, new_version: int | None) -> None:
+        prepare(store, new_version)
         store._db.execute("PRAGMA synchronous = NORMAL")
 
     Store._prepare = prepare_not_synced  # type: ignore[assignment, method-assign]

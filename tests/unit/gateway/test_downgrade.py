@@ -160,6 +160,6 @@ def test_data_of_another_microgrid_that_waits_here_is_not_left_behind(folder: Pa
     world = World(other)
     assert world.put(METER, 1, readings(METER, 1, 20)).accepted
     world.store.close()
-    with pytest.raises(ConfigError, match="another microgrid wait here .* until `commonwatt status` shows no backlog"):
+    with pytest.raises(ConfigError, match=r"another microgrid wait here .* until `commonwatt status` shows no backlog"):
         downgrade(folder / "gateway.db", MICROGRID, [other], START)
     assert settings(folder / "gateway.db")["schema"] == "3"
