@@ -256,7 +256,7 @@ def foreign_meter(microgrid: MicrogridId, settings: AdapterMeter, readers: Reade
     types = {reader.record_type for reader in own}
     if any(reader.rule.kind == "register" and reader.record_type is RecordType.THROUGH for reader in own):
         types.add(RecordType.REGISTER)
-    kinds = {Kind.AGGREGATION}
+    kinds = {Kind.AGGREGATION, Kind.PUT_PERIOD}
     kinds |= {Kind.SHARING} if settings.share is not None else set()
     kinds |= {Kind.REDUCING} if settings.reduce is not None else set()
     capacity = settings.capacity_wh

@@ -16,7 +16,7 @@ from benchmarks.processes import MIB, Costs
 from benchmarks.report import Section, Table, number
 from benchmarks.town import MINUTE_SLOTS, RESIDENTIAL, Controller, Uplinks, controllers, use_server
 from commonwatt.model.units import QUARTER_S, SLOTS
-from gateway.relay.relay import WINDOW
+from gateway.relay.turns import WINDOW
 from harness.real.postgres import Postgres
 from harness.real.site import Site
 

@@ -1,4 +1,4 @@
-"""The monthly LTE traffic of a controller's line, in each direction.
+"""The monthly LTE traffic of a controller's line, in each direction, and what each step of economy saves.
 
 Microgrids of real processes at real speed, in a network namespace of their own with LTE's packet size (1,400
 bytes); every packet is counted. ``python -m benchmarks.lte`` only prints the table.
@@ -6,48 +6,36 @@ bytes); every packet is counted. ``python -m benchmarks.lte`` only prints the ta
 
 import argparse
 import json
-import re
-import tempfile
-import threading
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from math import ceil
 from typing import Any
 
+from benchmarks.lte_lines import (
+    COMINGS_A_DAY,
+    DAY_S,
+    KINDS,
+    MONTH_DAYS,
+    PLACES,
+    PLAN,
+    STEPS,
+    Line,
+    place_of,
+    weigh_alone,
+)
 from benchmarks.report import Goal, Section, Table
-from commonwatt.identity.authority import Authority, Wanted
-from commonwatt.identity.certificates import Kind
-from commonwatt.model.byte_count import ByteCount
-from commonwatt.runtime.clock import wall_clock
-from commonwatt.town.town import Function
-from harness.network.loopback import Scales, bring_up, ports_of, run_alone
-from harness.network.waiting import eventually
-from harness.real.site import Site
+from commonwatt.model.units import SLOT_S
+from harness.network.loopback import run_alone
 
-MTU = 1400
-SETTLE_S = 90  # real seconds until the messages of a start are over: a gateway requests all states within a minute
-START_S = 300.0  # real seconds that starting and stopping may take
-ALLOWANCE_GB = 2.0  # T9: a line's plan, each way
+SETTLE_S = 150  # real seconds until the messages of a start are over: a gateway requests all states within a minute
+COUNTED_S = 900  # real seconds that are counted: a whole period of the longest puts and of relaying by quarter-hours
+START_S = 1_500.0  # real seconds that starting and stopping may take
+GOAL_GB, LARGE_GOAL_GB = 0.75, 1.2  # C9: each way, of 21 meters a line, and of 32
 
-CONNECTIONS = "commonwatt_gateway_connections"
-DAY_S, MONTH_DAYS = 86_400, 30
-COMINGS_A_DAY = 4  # reconnections of a meter a day (``failures_per_day``)
-
-TOWNS = {
-    "homes": 'kind = "residential"\nhouses = 10\n',
-    "apartments": 'kind = "apartment"\nbuildings = 3\napartments = 100\n',
-    "spread": 'kind = "apartment"\nbuildings = 1\napartments = 20\n',
-}
-PLACES = {
-    "homes": "residential microgrid",
-    "apartments": "apartments on one line",
-    "spread": "apartments, 21 meters a line",
-}
-
-RECORD_BYTES, SLOTS_A_DAY = 36, 5760
-# Records a slot of each line's meters: three of a meter with a battery, one of others.
-RAW = {"homes": 10 * 3 + 10, "apartments": 300 + 3 * 3, "spread": 20 + 3}
+PLAN_GB, PLAN_DOLLARS = 2.0, 10  # T9: a line's plan, each way
+APARTMENT_METERS, USERS = 303, 8_303
+TOWN_DOLLARS = 17_109 * PLAN_DOLLARS  # of 16,307 meters and 802 controllers, one line each
+SALARY_DOLLARS = 200_000 - 171_060  # what RAnGeRS' month costs besides its lines
 # P9's figures, GB, both ways together; a clique has three microgrids.
 CLIQUES = {"homes": ("RAnGeRS, house clique", 1.51), "apartments": ("RAnGeRS, apartment clique", 1.72)}
 
@@ -58,23 +46,7 @@ NOTE = (
 )
 
 
-@dataclass(frozen=True)
-class Line:
-    """One controller's line, in bytes up (sent by the controller) and down."""
-
-    place: str  # name of the microgrid
-    meters: int  # meters on the line
-    seconds: float  # duration of the count
-    to_meters: tuple[int, int]  # bytes on the meters' side, up and down
-    to_utility: tuple[int, int]  # bytes on the utility's side, up and down
-    coming: tuple[int, int]  # bytes of one meter's connecting, counted while all connected at once
-
-    def month(self) -> tuple[float, float]:
-        """Return the bytes of a month, up and down."""
-        return tuple(  # type: ignore[return-value]
-            MONTH_DAYS * ((a + b) / self.seconds * DAY_S + self.meters * COMINGS_A_DAY * c)
-            for a, b, c in zip(self.to_meters, self.to_utility, self.coming, strict=True)
-        )
+INSTALLED = 6  # the step as which a controller is installed, without a schedule
 
 
 def measure(places: Sequence[str], seconds: float, settle_s: float = SETTLE_S) -> list[Line]:
@@ -88,150 +60,145 @@ def _pair(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-class Weighing:
-    """The three microgrids, in a network namespace of their own, with the count of their lines."""
-
-    def __init__(self, site: Site, scales: Scales, places: Sequence[str]) -> None:
-        self.site = site
-        self.places = places
-        self._scales = scales
-        self._head_end = site.address("head-end")[1]
-        self._brokers = {place: site.address(f"{place} broker")[1] for place in places}
-        self._gateways: dict[str, set[int]] = {}
-        self._boundary: dict[str, set[int]] = {place: set() for place in places}
-
-    def begin(self) -> dict[str, tuple[int, int]]:
-        """Start everything; return the bytes of one meter's connecting, by place, after all have connected."""
-        self.site.start("head-end", "utility", *(f"{place} broker" for place in self.places))
-        self.site.start(*(f"{place} meters" for place in self.places))
-        self.site.start(*(f"{place} gateway" for place in self.places))
-        eventually(lambda: all(self.site.metric(f"{p} gateway", CONNECTIONS) == 2 for p in self.places))
-        self._gateways = {place: ports_of(self.site.processes[f"{place} gateway"].pid) for place in self.places}
-        eventually(lambda: all(self._all_came(place) for place in self.places))
-        self._boundary = {place: self._boundary_ports(place) for place in self.places}
-        came = {place: self.weigh(place)[0] for place in self.places}
-        return {
-            p: (byte_count.sent // self.meters(p), byte_count.received // self.meters(p))
-            for p, byte_count in came.items()
-        }
-
-    def status(self, place: str) -> dict[str, Any]:
-        """Return a gateway's /status."""
-        return self.site.status(f"{place} gateway") or {}
-
-    def meters(self, place: str) -> int:
-        """Return the number of meters on a line: all except the boundary's two."""
-        return int(self.status(place)["meters"]["registered"]) - 2
-
-    def _all_came(self, place: str) -> bool:
-        """Whether all meters, and the gateway, are connected."""
-        broker = self.site.status(f"{place} broker") or {}
-        return bool(broker["connections"] == broker["devices"])
-
-    def _boundary_ports(self, place: str) -> set[int]:
-        """Return the ports of the boundary meters' connections, from the broker's log."""
-        meters = json.loads((self.site.folder / place / "registry.json").read_text())["meters"]
-        boundary = {meter["id"] for meter in meters if meter["function"] == Function.BOUNDARY}
-        came = re.findall(r"(\d+) connected from \('[^']*', (\d+)\)", self.site.log(f"{place} broker"))
-        return {int(port) for meter, port in came if meter in boundary}
-
-    def weigh(self, place: str) -> tuple[ByteCount, ByteCount]:
-        """Return the bytes of a line so far: to and from its meters, and to and from the utility."""
-        meters = self._scales.byte_count(self._brokers[place], without=self._gateways[place] | self._boundary[place])
-        utility = self._scales.byte_count(self._head_end, only=self._gateways[place])
-        return meters, ByteCount(utility.received, utility.sent)
-
-
-def weigh_alone(places: Sequence[str], seconds: float, settle_s: float) -> list[Line]:
-    """Count the lines, in a network namespace of this process."""
-    bring_up(MTU)
-    pause = threading.Event()
-    town = "".join(f'[[microgrid]]\nid = "{place}"\n{TOWNS[place]}' for place in places)
-    with tempfile.TemporaryDirectory() as folder, Site(Path(folder) / "site", town, speed=1, plain_text=False) as site:
-        for place in places:
-            speak_tls(site, place)
-        weighing = Weighing(site, Scales(), places)
-        coming = weighing.begin()
-        pause.wait(settle_s)
-        start, first = time.monotonic(), {place: weighing.weigh(place) for place in places}
-        pause.wait(seconds)
-        took_s, last = time.monotonic() - start, {place: weighing.weigh(place) for place in places}
-        return [
-            Line(
-                place=place,
-                meters=weighing.meters(place),
-                seconds=took_s,
-                to_meters=_less(last[place][0], first[place][0]),
-                to_utility=_less(last[place][1], first[place][1]),
-                coming=coming[place],
-            )
-            for place in places
-        ]
-
-
-def speak_tls(site: Site, place: str) -> None:
-    """Make a microgrid's broker, its gateway and its meters use TLS."""
-    authority = Authority.load(site.folder)
-    addresses = ("127.0.0.1", "localhost")
-    wanted = Wanted(kind=Kind.BROKER, name=place, file=f"{place}/broker.pem", lifetime_s=DAY_S, addresses=addresses)
-    authority.issue([wanted], int(wall_clock().now()))
-    for part, line in (("broker", 'certificate = "broker.pem"'), ("gateway", _CA), ("meters", _CA)):
-        with site.layout.part(f"{place} {part}").config.open("a") as config:
-            config.write(line + "\n")
-
-
-_CA = 'broker_ca = "ca.pem"'
-
-
-def _less(last: ByteCount, first: ByteCount) -> tuple[int, int]:
-    return last.sent - first.sent, last.received - first.received
-
-
 def bench(*, smoke: bool = False) -> Section:
-    """Count the three kinds of lines for two minutes."""
-    lines = measure(["spread"], 1, 0) if smoke else measure(list(TOWNS), 120)
-    table = Table(
-        title="GB (10^9 bytes, with all headers) a month of 30 days",
-        columns=("line", "up, from the controller", "down", "both"),
-        rows=tuple(row for line in lines for row in rows(line)),
-    )
+    """Count the lines for a quarter-hour."""
+    lines = measure([place_of("spread", 6)], 1, 0) if smoke else measure(list(PLACES), COUNTED_S)
+    return section(lines)
+
+
+def section(lines: Sequence[Line]) -> Section:
+    """Return what was measured, the steps that were needed, and the advice for the apartments."""
+    found = {line.place: line for line in lines}
     goals = [
-        Goal(
-            what=f"{PLACES[line.place]}, the fuller direction",
-            value=max(line.month()) / 1e9,
-            unit="GB a month",
-            at_most=ALLOWANCE_GB,
-            limited_by="Meters put 36 bytes a record once a minute, and only the meters could change that.",
-        )
-        for line in lines
+        goal(found, kind, at_most)
+        for kind, at_most in (("homes", GOAL_GB), ("spread", GOAL_GB), ("large", LARGE_GOAL_GB))
     ]
     return Section(
         title="What a controller's LTE line carries",
         about="Real processes at real speed, in a network namespace of their own with LTE's packets of 1,400 bytes; "
-        "TLS on all connections, with tokens; each packet is counted in whole minutes of normal operation. A month "
-        f"is 30 * (counted bytes / seconds * 86,400 + meters * {COMINGS_A_DAY} * bytes of one meter's connecting), "
-        "since each meter reconnects so often a day. Not included: outages, requests for missing readings, commands "
-        "of the utility, and the boundary's two meters, which are at the controller itself.",
-        tables=(table,),
-        goals=tuple(goals),
+        "TLS on all connections, with tokens; each packet is counted for a quarter-hour of normal operation, in which "
+        "one battery of each microgrid is low. A month is 30 * (counted bytes / seconds * 86,400 + sessions * "
+        f"{COMINGS_A_DAY} * bytes of one session's beginning), since each meter reconnects so often a day. All in: the "
+        "controllers form cliques, so beats and the silent sessions of the clique's meters are counted. Not included: "
+        "outages, requests for missing readings, commands of the utility, and the boundary's two meters, which are at "
+        "the controller itself.",
+        tables=(steps_table(found), lines_table(lines), advice_table(found)),
+        goals=tuple(one for one in goals if one is not None),
         notes=(NOTE,),
+    )
+
+
+def steps_table(found: Mapping[str, Line]) -> Table:
+    """Return each step with its bytes, and how much later readings come."""
+    rows = []
+    for number, step in enumerate(STEPS):
+        measured = [
+            found[place_of(kind, number)].month() for kind in ("homes", "spread") if place_of(kind, number) in found
+        ]
+        added = f"+{step.age_s - STEPS[0].age_s} s"
+        rows.append((step.name, *(f"{gb:.3f}" for month in measured for gb in month), added))
+    return Table(
+        title="GB (10^9 bytes, with all headers) a month of 30 days, each step on top of those above it",
+        columns=(
+            "step",
+            "residential, up",
+            "down",
+            "21 apartments, up",
+            "down",
+            "age of a reading at the utility, at most",
+        ),
+        rows=tuple(rows),
+    )
+
+
+def lines_table(lines: Sequence[Line]) -> Table:
+    """Return the lines as installed, and the published figures beside them."""
+    shown = [line for line in lines if line.step in (STEPS[0], STEPS[INSTALLED])]
+    return Table(
+        title="GB a month, as before and as installed, beside published figures",
+        columns=("line", "up, from the controller", "down", "both"),
+        rows=tuple(row for line in shown for row in rows(line)),
+    )
+
+
+def advice_table(found: Mapping[str, Line]) -> Table:
+    """Return the ways to connect the apartments' meters, with their price."""
+    ways = [
+        ("one line, a larger plan", "apartments", INSTALLED, 1),
+        ("one line, lossless", "apartments", INSTALLED + 2, 1),
+        ("one line, lossless, puts every 300 s", "apartments", INSTALLED + 4, 1),
+        ("15 lines of 21 meters", "spread", INSTALLED, 15),
+        ("15 lines, lossless", "spread", INSTALLED + 2, 15),
+        ("15 lines, lossless, puts every 300 s", "spread", INSTALLED + 4, 15),
+    ]
+    return Table(
+        title="Ways to connect the apartments' 303 meters",
+        columns=(
+            "way",
+            "GB a line, fuller direction",
+            "plans of 2 GB",
+            "cents a meter and month",
+            "age of a reading, at most",
+            "the town a month",
+            "a user",
+        ),
+        rows=tuple(
+            advice(name, found[place_of(kind, step)], count)
+            for name, kind, step, count in ways
+            if place_of(kind, step) in found
+        ),
+    )
+
+
+def advice(name: str, line: Line, count: int) -> tuple[str, ...]:
+    """Return one way: ``count`` lines such as this one."""
+    fuller = max(line.month())
+    plans = count * ceil(fuller / PLAN_GB)
+    # One line of the apartments is in the town's sum already.
+    town = TOWN_DOLLARS + (plans - 1) * PLAN_DOLLARS
+    return (
+        name,
+        f"{fuller:.3f}",
+        f"{count} * {plans // count} = {plans}",
+        f"{plans} * $10 / 303 = {100 * plans * PLAN_DOLLARS / APARTMENT_METERS:.1f}",
+        f"{SLOT_S + line.step.age_s} s",
+        f"$171,090 + {plans - 1} * $10 = ${town:,}",
+        f"(${town:,} + $28,940) / 8,303 = ${(town + SALARY_DOLLARS) / USERS:.2f}",
+    )
+
+
+def goal(found: Mapping[str, Line], kind: str, at_most: float) -> Goal | None:
+    """Return the goal of a kind of line, at the first step that reaches it, from the installed one on."""
+    steps = [step for step in PLAN[kind] if step >= INSTALLED and place_of(kind, step) in found]
+    if not steps:
+        return None
+    fuller = {step: max(found[place_of(kind, step)].month()) for step in steps}
+    needed = next((step for step in steps if fuller[step] <= at_most), steps[-1])
+    how = "as installed" if needed == INSTALLED else f"with all steps to: {STEPS[needed].name}"
+    return Goal(
+        what=f"{KINDS[kind][0]}, the fuller direction, {how}",
+        value=fuller[needed],
+        unit="GB a month",
+        at_most=at_most,
+        limited_by="Each put has a packet, an acknowledgement and their heads.",
     )
 
 
 def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=120, help="how long is weighed, whole minutes")
+    parser.add_argument("--seconds", type=float, default=COUNTED_S, help="how long is weighed, whole quarter-hours")
     parser.add_argument("--settle", type=float, default=SETTLE_S, help="how long before that is not")
+    parser.add_argument("--places", default=",".join(PLACES), help="the lines")
     parser.add_argument("--alone", metavar="PLACES", help="the lines; the process has a network namespace already")
     arguments = parser.parse_args()
     if arguments.alone:
         lines = weigh_alone(arguments.alone.split(","), arguments.seconds, arguments.settle)
         print(json.dumps([asdict(line) for line in lines]))
     else:
-        for line in measure(list(TOWNS), arguments.seconds, arguments.settle):
-            for row in rows(line):
-                print(" | ".join(row))
+        for line in measure(arguments.places.split(","), arguments.seconds, arguments.settle):
+            up, down = line.month()
+            print(f"{line.place} {line.step.name}: {up:.3f} up, {down:.3f} down; {line}")
 
 
 def aces(meters: int) -> tuple[float, float]:
@@ -240,17 +207,15 @@ def aces(meters: int) -> tuple[float, float]:
 
 
 def rows(line: Line) -> list[tuple[str, ...]]:
-    """Return a line's figures, and the published figures beside them."""
-    raw = RAW[line.place] * RECORD_BYTES * SLOTS_A_DAY * MONTH_DAYS / 1e9
-    utility = (MONTH_DAYS * count / line.seconds * DAY_S / 1e9 for count in line.to_utility)
-    found = [
-        _row(f"**{PLACES[line.place]}, {line.meters} meters**", *(count / 1e9 for count in line.month())),
-        _row("of it with the utility", *utility),
-        _row("the raw records of its meters, without anything", 0, raw),
-        _row("ACES, one microgrid and as many meters", *aces(line.meters)),
-    ]
-    if line.place in CLIQUES:
-        name, both = CLIQUES[line.place]
+    """Return a line's figures, and with the installed ones the published figures beside them."""
+    found = [_row(f"**{KINDS[line.kind][0]}, {line.meters} meters**, {line.step.name}", *line.month())]
+    if line.step is not STEPS[INSTALLED]:
+        return found
+    for name, counted in (("utility", line.to_utility), ("clique, datagrams", line.beats)):
+        found.append(_row(f"of it with the {name}", *(MONTH_DAYS * c / line.seconds * DAY_S / 1e9 for c in counted)))
+    found.append(_row("ACES, one microgrid and as many meters", *aces(line.meters)))
+    if line.kind in CLIQUES:
+        name, both = CLIQUES[line.kind]
         found.append((f"{name}, three microgrids", "", "", f"{both:.2f}"))
     return found
 

@@ -62,6 +62,7 @@ class Hooks:
     states: Callable[[MicrogridId], States]  # what the utility has set for a managed microgrid, for those of its clique
     take_states: Callable[[States], object]  # lets the core keep what another one says of that
     commits: Callable[[MicrogridId], bool]  # whether a microgrid's store takes commits
+    put_s: Callable[[MicrogridId], int]  # seconds between the puts of a microgrid's meters
 
 
 class Clique:
@@ -204,6 +205,7 @@ class Clique:
         self._was_connected = is_connected
         for name, member in self.members.items():
             hearing, manages = self._hearing[name], member.commands
+            hearing.put_s = hooks.put_s(name)
             member.means.able = is_connected and hearing.is_able(now, manages=manages)
             member.means.connected = hearing.reached(now, manages=manages)
             member.means.commits = hooks.commits(name) and hooks.commits(self._own)
@@ -360,13 +362,14 @@ class Clique:
 
 
 def hosted_stores(settings: GatewaySettings) -> list[Path]:
-    """Return the stores of the other microgrids that a gateway may manage, those that exist.
+    """Return the stores of the other microgrids that a gateway hosts, those that exist.
 
     Raises:
         ConfigError: The clique's file is missing or wrong.
     """
     names = [] if settings.clique is None else load_cliques(settings.clique).microgrids
-    paths = [beside(settings.store, name) for name in names if name != settings.microgrid]
+    others = dict.fromkeys((*names, *settings.collects))
+    paths = [beside(settings.store, name) for name in others if name != settings.microgrid]
     return [path for path in paths if path.exists()]
 
 

@@ -15,9 +15,10 @@ from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.machine import Machine
 from commonwatt.model.now import Now
+from commonwatt.model.saving import Measure
 from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
 from commonwatt.protocol.batches import unpack_batch_ack
-from commonwatt.protocol.controller_commands import ControllerCommand
+from commonwatt.protocol.controller_commands import Assigned, ControllerCommand
 from commonwatt.protocol.dead_letters import DeadLetterSource
 from commonwatt.protocol.heartbeats import LineByteCount
 from commonwatt.protocol.json_messages import unpack_json
@@ -43,6 +44,10 @@ from gateway.events import (
     ToldStates,
 )
 from gateway.lte_line import METERS, line_of
+from gateway.relay.refill import Pace
+from gateway.relay.system_info import assigned
+from gateway.relay.turns import Turns
+from gateway.saving.saving import Saving, Sight
 from gateway.stored import Stored
 from gateway.successor import take
 from gateway.takeover.member import Member
@@ -70,9 +75,12 @@ class Controller:
         self.home: MicrogridId = settings.microgrid  # its own microgrid, always hosted
         self.time = Timekeeper(store.setting(GOOD_TIME))  # its time and the trust of it
         self.hosted: dict[MicrogridId, HostedMicrogrid] = {}  # the microgrids that it hosts, its own first
+        self.pace = Pace()  # the share of the line that refills take
         self.members = members or {}  # its parts in its cliques, by microgrid; without a clique it has none
         self._settings = settings
+        self.disk_free_bytes = 0  # free bytes of the stores' disk at the last check; 0: not known
         self._shifted_s = 0
+        self._turns = Turns()
         self._broker_topic = broker_up(self.id)
         self._acks_topic = gateway_down(self.id, ACKS)
         self._commands_topic = gateway_down(self.id, COMMANDS)
@@ -86,10 +94,16 @@ class Controller:
     def host(self, microgrid: MicrogridId, store: Stored, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Begin to host a microgrid, or go on from its store that was opened again."""
         self.hosted[microgrid] = HostedMicrogrid(
-            self._settings, microgrid, store, meters, self.time, self.members.get(microgrid)
+            self._settings, microgrid, store, meters, self.time, self._turns, self.pace, self.members.get(microgrid)
         )
+        self.hosted[microgrid].utility_commands.assigned = self._assigned
         if microgrid == self.home:
             self.line = line_of(self._settings, store)  # counts the bytes on the LTE line
+            self.saving = Saving(store, self.id, self._settings.saves)  # what it does by itself to save bytes
+        self._save(self.hosted[microgrid])
+
+    def _assigned(self) -> list[Assigned]:
+        return assigned({name: each.manager.epochs for name, each in self.hosted.items()})
 
     def register(self, microgrid: MicrogridId, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Replace the registry of a microgrid by a changed one."""
@@ -156,10 +170,31 @@ class Controller:
             case ToldStates(_, states, sent):
                 return self._take(self.hosted[microgrid], states, sent, raw)
             case Tick(job) if job == HEARTBEAT:
-                managed = {name: core for name, core in self.hosted.items() if core.manager.epochs.commands}
-                return [status.heartbeat(self.own, self.line, self._tell(raw), managed if self.members else None)]
+                return self._heartbeat(self._tell(raw))
             case _:
                 return self.hosted[microgrid].handle(event, raw)
+
+    def _heartbeat(self, now: Now) -> list[Effect[Change]]:
+        """Judge what saves bytes, and send a heartbeat."""
+        self.pace.look(self.line.month(now))
+        cores = self.hosted.values()
+        sight = Sight(
+            free_bytes=self.disk_free_bytes,
+            backlog_parts=self.own.store.backlog()[0],
+            slow_until=max(each.relay.slow_until for each in cores),
+            relays=[(each.relay.counts.relayed(now), each.utility_commands.periods["relay_s"]) for each in cores],
+        )
+        effects, noted = self.saving.judge(self.line, sight, now)
+        for each in cores:
+            self._save(each)
+        managed = {name: core for name, core in self.hosted.items() if core.manager.epochs.commands}
+        told = managed if self.members else None
+        heartbeat = status.heartbeat(self.own, self.line, now, told, self.hosted, self.saving.wanted)
+        return [*effects, *self.own.modes.changes.note(noted, now), heartbeat]
+
+    def _save(self, core: HostedMicrogrid) -> None:
+        saving = self.saving
+        core.save(saving.relay, saving.late_s, meters=Measure.METERS in saving.measures, put_s=saving.put_s)
 
     def tick_every_s(self, job: str) -> int:
         """Return the period of a job, seconds: the shortest of the microgrids'; each skips what is not due."""
@@ -203,4 +238,4 @@ class Controller:
         """Return the present state of a hosted microgrid for the status page, as JSON."""
         self._tell(raw)
         core = self.hosted[microgrid]
-        return status.view(core, self.line, core.tell(raw))
+        return status.view(core, self.line, core.tell(raw)) | {"saves": self.saving.wanted}

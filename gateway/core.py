@@ -40,7 +40,9 @@ from gateway.control.modes import Modes
 from gateway.control.requests import Requests
 from gateway.events import Committed, Connected, FromMeter, FromUtility, Granted, MicrogridEvent, NotStored, Quiet, Tick
 from gateway.household.household import Household
+from gateway.relay.refill import Pace
 from gateway.relay.relay import Relay
+from gateway.relay.turns import Turns
 from gateway.relay.utility_commands import UtilityCommands
 from gateway.stored import Stored
 from gateway.takeover.member import Member
@@ -66,6 +68,8 @@ class HostedMicrogrid:
         store: Stored,
         meters: dict[MeterId, RegisteredMeter],
         time: Timekeeper,
+        turns: Turns,
+        pace: Pace,
         member: Member | None = None,
     ) -> None:
         self.time = time  # the controller's time and its trust
@@ -78,7 +82,9 @@ class HostedMicrogrid:
         # Keeps the microgrid in its operating modes.
         self.modes = Modes(settings, microgrid, store, self.manager, self.requests, meters)
         self._departures = Departures()  # the meters that are to send to the manager instead
-        self.relay = Relay(settings.controller, microgrid, store)  # relays data to the utility
+        self._turns, self._public_weight = turns, settings.public_weight
+        turns.join(microgrid)
+        self.relay = Relay(settings.controller, microgrid, store, turns, pace)  # relays data to the utility
         self.upkeep = Upkeep(store, settings.backup_bytes)  # checks the store and limits its size
         self.household = Household(settings, microgrid, store, meters, self.manager)  # what is published of one place
         periods: dict[str, int] = {name: getattr(settings, name) for name in PERIODS}
@@ -93,6 +99,7 @@ class HostedMicrogrid:
         self._done: dict[str, int] = {}
         self._shifted: list[Effect[Change]] = []
         self._shifted_s = time.stepped_s
+        self._weigh()
 
     def register(self, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Replace the registry by a changed one."""
@@ -101,6 +108,11 @@ class HostedMicrogrid:
         self.level_watch.register(meters)
         self.modes.register(meters)
         self.household.register(meters)
+        self._weigh()
+
+    def _weigh(self) -> None:
+        self.relay.refill.is_public = self.modes.is_public
+        self._turns.weigh(self.microgrid, self._public_weight if self.modes.is_public else 1.0)
 
     def handle(self, event: MicrogridEvent, raw: EpochSeconds) -> list[Effect[Change]]:
         """Handle one event at the time ``raw``; return its effects."""
@@ -121,6 +133,19 @@ class HostedMicrogrid:
                 return self.busy(topic, payload, raw)
             case Tick(job):
                 return self.tick(job, raw)
+
+    def save(self, relay: str, late_s: int, *, meters: bool, put_s: int | None) -> None:
+        """Set what the controller does by itself to save bytes, where the utility has set nothing (``gateway.saving``).
+
+        Args:
+            relay: How relayed data is aggregated.
+            late_s: Seconds by which a finished quarter-hour is relayed later than it could be.
+            meters: Whether all meters aggregate without loss.
+            put_s: Seconds between the puts of meters that accept a period; ``None``: as set.
+        """
+        self.relay.save("none" if "relay_s" in self.utility_commands.tuned else relay, late_s)
+        self.modes.meters_mode.saves = meters
+        self.utility_commands.save(put_s)
 
     # Messages
 
@@ -310,7 +335,9 @@ class HostedMicrogrid:
         if self._urgent:
             self._urgent = False
             self.relay.sending = self.relay.urgent = True
-        self.modes.relay_s = self.utility_commands.periods["relay_s"]
+        periods = self.utility_commands.periods
+        self.modes.relay_s, self.manager.put_s = periods["relay_s"], periods["put_s"]
+        self.collector.last_minute.put_s = periods["put_s"]
         commands = []
         if self.manager.epochs.commands:
             modes = self.modes.keep(now) + self.modes.ask(now)
@@ -318,6 +345,6 @@ class HostedMicrogrid:
         return commands + self.upkeep.turn() + self.household.save(acknowledged=False)
 
     def backlog_age_s(self, now: Now) -> int:
-        """Return the seconds since the end of the oldest quarter with unacknowledged parts; 0: there is none."""
-        since = self.store.backlog_since()
+        """Return the seconds since the oldest quarter with unacknowledged parts ended; 0: a refill alone has any."""
+        since = self.store.backlog_since(self.relay.refill.before)
         return 0 if since is None else max(0, now - (since + 1) * QUARTER_S)

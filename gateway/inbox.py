@@ -103,9 +103,9 @@ class Inbox:
 
     def _settle(self) -> None:
         """Forget when the group is due, once no put waits for it, and since when urgent events wait, without one."""
-        if not any(map(_is_urgent, self._queue.senders())):
+        if not any(map(_is_urgent, self._queue.owners())):
             self._busy_since = None
-        if not any(map(_waits, self._queue.senders())):
+        if not any(map(_waits, self._queue.owners())):
             self._is_due = False
             if self._due is not None:
                 self._due.cancel()

@@ -1,4 +1,4 @@
-"""The controller's LTE line: its byte count by day, and the forecast for the month's end (C9, docs/bounds.md).
+"""The controller's LTE line: its byte count by day, and the forecast for the month's end (C9, docs/lte.md).
 
 The line has two sides, each counted by the process that has its connections: ``meters``, reported by the microgrid's
 broker, and ``utility``, counted by the gateway; or one side, ``interface``, the counters of its network interface.
@@ -32,6 +32,8 @@ ENOUGH_S = 3600  # seconds for which each side must have been counted before the
 MOST_BYTES = 2**53
 # Longest time between the last report of a counter and the first of its next run, seconds, that counts as measured.
 LONGEST_LOOK_S = 3600
+# A sum that falls by more was false before: the connection of a gateway that is not identified yet has fewer bytes.
+MOST_FALL_BYTES = 1_000_000
 
 KEEP_EVERY_S = 900
 """Seconds between two writes of a side's byte count. After a crash, the bytes of the utility's side since the last
@@ -68,7 +70,7 @@ def forecast(days: Iterable[LineDay], now: EpochSeconds, zone: ZoneInfo, allowan
     rows = list(days)
     today = datetime.fromtimestamp(now, zone).date()
     first, end = today.replace(day=1), _month_after(today)
-    left_s = max(0, int(datetime(end.year, end.month, 1, tzinfo=zone).timestamp()) - now)
+    left_s = month_left_s(now, zone)
     used, expected, known = ByteCount(), ByteCount(), True
     for side in {row.side for row in rows}:
         mine = [row for row in rows if row.side == side]
@@ -84,6 +86,12 @@ def forecast(days: Iterable[LineDay], now: EpochSeconds, zone: ZoneInfo, allowan
         return None
     end_of_month = _pair(expected) if known else None
     return Month(used=_pair(used), expected=end_of_month, allowance=allowance)
+
+
+def month_left_s(now: EpochSeconds, zone: ZoneInfo) -> int:
+    """Return the seconds left of the local month."""
+    end = _month_after(datetime.fromtimestamp(now, zone).date())
+    return max(0, int(datetime(end.year, end.month, 1, tzinfo=zone).timestamp()) - now)
 
 
 def _pair(byte_count: ByteCount) -> tuple[int, int]:
@@ -104,14 +112,15 @@ def in_words(month: Month | None) -> list[str]:
         return ["nothing was counted yet"]
     expected: tuple[int | None, ...] = month.expected or (None, None)
     return [
-        f"{way}: {_gigabytes(used)} used this month, "
-        + ("forecast not known yet" if end is None else f"{_gigabytes(end)} expected by its end")
-        + f", {_gigabytes(month.allowance)} allowed"
+        f"{way}: {gigabytes(used)} used this month, "
+        + ("forecast not known yet" if end is None else f"{gigabytes(end)} expected by its end")
+        + f", {gigabytes(month.allowance)} allowed"
         for way, used, end in zip(("up", "down"), month.used, expected, strict=True)
     ]
 
 
-def _gigabytes(count: int) -> str:
+def gigabytes(count: int) -> str:
+    """Return a byte count as text."""
     return f"{count / 1e9:.3f} GB"
 
 
@@ -141,7 +150,7 @@ class Line:
 
     def __init__(self, store: KeptSettings, zone: str, allowance: int, *, by_interface: bool) -> None:
         self.allowance = allowance
-        self._zone = ZoneInfo(zone)
+        self.zone = ZoneInfo(zone)  # the local time zone
         self._sides = (INTERFACE,) if by_interface else (METERS, UTILITY)
         # Byte count since the start, by side; for the metrics.
         self.counted: dict[str, ByteCount] = dict.fromkeys(self._sides, ByteCount())
@@ -168,11 +177,11 @@ class Line:
             return []
         mark = self._marks.get(side, _Mark(run, sums))
         goes_on = mark.run == run
-        before = mark.byte_count if goes_on else ByteCount()
+        before = _before(mark.byte_count, sums) if goes_on else ByteCount()
         # The sum can fall: a broker subtracts its gateway's connection once the gateway is identified.
         high = ByteCount(max(before.sent, sums.sent), max(before.received, sums.received))
         new = ByteCount(high.sent - before.sent, high.received - before.received)
-        day = self._today(now).toordinal()
+        day = self.today(now).toordinal()
         days = self._days[side]
         row = days.pop(day, LineDay(side, day))
         days[day] = replace(
@@ -214,7 +223,7 @@ class Line:
 
     def month(self, now: EpochSeconds) -> Month | None:
         """Return this month's byte count and forecast; ``None``: nothing was ever counted."""
-        return forecast(self.days(), now, self._zone, self.allowance)
+        return forecast(self.days(), now, self.zone, self.allowance)
 
     def days(self) -> list[LineDay]:
         """Return the days of all sides, oldest first."""
@@ -234,17 +243,24 @@ class Line:
 
     def _used(self, side: str, now: EpochSeconds) -> dict[str, int] | None:
         mine = self._days[side].values()
-        byte_count = _sum(row for row in mine if row.day >= self._today(now).replace(day=1).toordinal())
+        byte_count = _sum(row for row in mine if row.day >= self.today(now).replace(day=1).toordinal())
         return {"up": byte_count.sent, "down": byte_count.received} if mine else None
 
-    def _today(self, now: EpochSeconds) -> date:
-        return datetime.fromtimestamp(now, self._zone).date()
+    def today(self, now: EpochSeconds) -> date:
+        """Return the local day."""
+        return datetime.fromtimestamp(now, self.zone).date()
 
 
 def line_of(settings: GatewaySettings, store: KeptSettings) -> Line:
     """Return the byte count of a gateway's line from the store."""
     by_interface = settings.lte_interface is not None
     return Line(store, settings.timezone, settings.lte_allowance_bytes, by_interface=by_interface)
+
+
+def _before(mark: ByteCount, sums: ByteCount) -> ByteCount:
+    """Return the byte count from which a sum goes on; after a false one it begins anew."""
+    fall = max(mark.sent - sums.sent, mark.received - sums.received)
+    return sums if fall > MOST_FALL_BYTES else mark
 
 
 def _key(side: str) -> str:

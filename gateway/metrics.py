@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from commonwatt.model.now import Trust
 from commonwatt.model.records import RecordType, Rejection
+from commonwatt.model.saving import REASONS
 from commonwatt.model.units import MicrogridId
 from commonwatt.protocol.dead_letters import DeadLetterSource
 from commonwatt.protocol.heartbeats import Month
@@ -97,6 +98,7 @@ class _GatewayMetrics(Collector):
         yield from _connections(figures)
         yield from _line(controller.line, figures.month)
         yield from _time(controller)
+        yield _saves(controller)
         yield _manages(controller)
 
 
@@ -108,6 +110,13 @@ def _manages(controller: Controller) -> Metric:
     for name, core in list(controller.hosted.items()):
         family.add_metric([name], core.manager.epochs.commands)
     return family
+
+
+def _saves(controller: Controller) -> Metric:
+    """Return how many measures are in force by reason, in the order of the reasons."""
+    counts = {reason: len(controller.saving.wanted.get(reason, ())) for reason in REASONS}
+    text = "Measures that save bytes, taken by the gateway itself, by reason."
+    return _gauges("saving_measures", text, "reason", counts)
 
 
 def _microgrid(gateway: HostedMicrogrid, figures: StoreFigures) -> Iterator[Metric]:

@@ -108,6 +108,7 @@ class Shell:
         self._look()
         http = self._start_http(watchdog)
         tasks = [*self._links.start(), asyncio.create_task(self._work.run(self._schedule), name="the work")]
+        await self._collect()
         if self._household is not None:
             tasks.append(self._household.start())
         if self._clique is not None:
@@ -150,6 +151,18 @@ class Shell:
         if self._clique is None or self._clique.permits(message):
             self._links.publish(message)
 
+    async def _collect(self) -> None:
+        """Host the microgrids of which this controller only takes records.
+
+        Raises:
+            ConfigError: The registry of one is missing or wrong.
+        """
+        managed = () if self._clique is None else self._clique.meters
+        for microgrid in self._settings.collects:
+            if microgrid not in managed:
+                meters = self._registries.load(microgrid)
+                await self.host(microgrid, beside(self._settings.store, microgrid), meters)
+
     async def _join(self, clique: Clique) -> None:
         """Host the other microgrids of the clique, and take part in it."""
         for microgrid, meters in clique.meters.items():
@@ -165,6 +178,7 @@ class Shell:
                 resume=lambda: self._inbox.put(Tick(RETRY)),
                 is_connected=lambda: self._links.each[METERS].connected,
                 commits=self._commits,
+                put_s=lambda microgrid: self._controller.hosted[microgrid].manager.put_s,
             )
         )
 
@@ -221,6 +235,7 @@ class Shell:
             self._read_machine()
             hosted = self._controller.hosted
             self._disk.look({store.path: hosted[name] for name, store in self._work.opened.items()})
+            self._controller.disk_free_bytes = self._disk.free_bytes
             self._look()
             self._show_household()
             self._reload_registries()

@@ -1,6 +1,6 @@
 """What a gateway tells of its present state: the heartbeat to the utility, and the status page as JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 
 from commonwatt.model.effects import Publish
@@ -19,7 +19,12 @@ from gateway.lte_line import Line
 
 
 def heartbeat(
-    core: HostedMicrogrid, line: Line, now: Now, managed: Mapping[MicrogridId, HostedMicrogrid] | None = None
+    core: HostedMicrogrid,
+    line: Line,
+    now: Now,
+    managed: Mapping[MicrogridId, HostedMicrogrid] | None,
+    hosted: Mapping[MicrogridId, HostedMicrogrid],
+    saves: Mapping[str, Collection[str]],
 ) -> Publish:
     """Return the controller's heartbeat to the utility, of its own microgrid.
 
@@ -28,6 +33,8 @@ def heartbeat(
         line: The LTE line.
         now: The time.
         managed: The microgrids that it manages, of whose meters it tells; ``None``: it has no clique.
+        hosted: The microgrids of which it has a store.
+        saves: What the controller does by itself to save bytes, by reason.
     """
     backlog = zip(("backlog_parts", "backlog_events", "backlog_letters"), core.store.backlog(), strict=True)
     manages = None if managed is None else {name: each.manager.epochs.own for name, each in managed.items()}
@@ -41,10 +48,8 @@ def heartbeat(
             "backlog_age_s": core.backlog_age_s(now),
             "aggregation": core.relay.mode.name,
             "periods": core.utility_commands.periods,
-            "tuned": [
-                *sorted(core.utility_commands.tuned),
-                *(["strategy"] if core.modes.is_strategy_tuned(now) else []),
-            ],
+            "tuned": _tuned(core, now),
+            "saves": saves or None,
             "strategy": core.manager.strategy,
             "meters": core.modes.meters_mode.mode,
             "ends": _ends(core, now),
@@ -56,9 +61,20 @@ def heartbeat(
             "hosted": {name: _energy(each, now) for name, each in (managed or {}).items() if each is not core},
             "fenced": len(core.manager.epochs.fenced) if core.manager.epochs.commands else 0,
             "lte": line.month(now),
+            "refilling": {n: said for n, each in hosted.items() if (said := each.relay.refill.said(now)) is not None},
         }
     )
     return Publish(gateway_up(core.controller, STATUS), heartbeat.pack(), qos=0)
+
+
+def _tuned(core: HostedMicrogrid, now: Now) -> list[str]:
+    """Return the names of what the utility has set."""
+    others = {
+        "strategy": core.modes.is_strategy_tuned(now),
+        "aggregation": core.relay.commanded.name != "none",
+        "meters": core.modes.meters_mode.commanded is not None,
+    }
+    return [*sorted(core.utility_commands.tuned), *(name for name, is_tuned in others.items() if is_tuned)]
 
 
 def _energy(core: HostedMicrogrid, now: Now) -> dict[str, object]:
@@ -89,7 +105,7 @@ def _stored(manager: Manager, batteries: Mapping[MeterId, BatteryState], now: No
 def _ends(core: HostedMicrogrid, now: Now) -> dict[str, int]:
     """Return when what commands have set ends, of that in force."""
     states = core.modes.states
-    ends = {"aggregation": core.relay.mode.until, "reduce": states.reduce_until, "isolate": states.isolate_until}
+    ends = {"aggregation": core.relay.commanded.until, "reduce": states.reduce_until, "isolate": states.isolate_until}
     ends |= {"hold": states.hold_until}
     return {name: end for name, end in ends.items() if end is not None and end > now}
 
@@ -109,7 +125,9 @@ def view(core: HostedMicrogrid, line: Line, now: Now) -> dict[str, object]:
         "relayed_slots": int(core.store.setting(RELAYED_SLOTS) or "0"),
         "aggregation": core.relay.mode.name,
         "periods": core.utility_commands.periods,
-        "tuned": sorted(core.utility_commands.tuned),
+        "tuned": _tuned(core, now),
+        "saved": sorted(core.utility_commands.saved),
+        "meters_mode": core.modes.meters_mode.mode,
         "lte": line.view(now),
         "batteries": batteries_view(meters, core.manager, now),
         "sharing": core.manager.strategy,

@@ -84,9 +84,9 @@ class Unsent(KeptParts, Protocol):
     """Data that the utility has not acknowledged, for ``relay.outbox``."""
 
     def unsent_parts(
-        self, before_quarter: Quarter, limit: int, flying: Collection[int], without: Collection[MeterId]
+        self, first: Quarter, before: Quarter, limit: int, flying: Collection[int], without: Collection[MeterId]
     ) -> list[Part]:
-        """Return the newest parts of quarters before ``before_quarter``, except ``flying`` and meters ``without``."""
+        """Return the newest parts of quarters from ``first`` to before ``before``, but ``flying`` and ``without``."""
 
     def unsent_events(self, limit: int, without: Collection[MeterId] = ()) -> list[tuple[int, EventRecord]]:
         """Return the newest (log generation, event)s, except of meters ``without``."""
@@ -104,6 +104,9 @@ class KeptBacklog(Unsent, KeptSettings, Protocol):
 
     def forgetting(self) -> dict[str, int]:
         """Return, by table, the last row with an acknowledgement from a store that the utility lost; 0: none."""
+
+    def unsent_before(self, quarter: Quarter) -> int:
+        """Return how many parts of quarters before ``quarter`` the utility has not acknowledged."""
 
     def keys_to_compact(self, before: Quarter, limit: int) -> list[Key]:
         """Return blocks of quarters before ``before`` that the utility has and that are not joined."""
@@ -139,5 +142,5 @@ class Stored(AcceptedPuts, KeptMeters, KeptBacklog, Counted, Backup, Protocol):
     def backlog(self) -> tuple[int, int, int]:
         """Return how many parts, events and dead letters the utility has not acknowledged."""
 
-    def backlog_since(self) -> int | None:
-        """Return the oldest quarter with parts that the utility has not acknowledged; ``None``: there is none."""
+    def backlog_since(self, first: Quarter = 0) -> int | None:
+        """Return the oldest quarter from ``first`` on with parts that the utility has not acknowledged, or ``None``."""

@@ -37,7 +37,7 @@ def _told(core: HostedMicrogrid, states: MicrogridStates) -> dict[str, Any]:
     return {
         "states": _STATES.dump_python(states, mode="json"),
         "periods": core.utility_commands.tuned,
-        "meters": core.modes.meters_mode.mode,
+        "meters": core.modes.meters_mode.commanded,
     }
 
 
@@ -59,9 +59,9 @@ def take(core: HostedMicrogrid, told: Mapping[str, Any], sent: EpochSeconds, now
     own = Sharing(strategy=core.modes.strategy_of_file, from_time=0)
     core.modes.states = replace(states, sharing=tuple(one for one in states.sharing if one != own))
     core.utility_commands.tuned = {str(name): seconds for name, seconds in (schedule.periods or {}).items() if seconds}
-    core.modes.meters_mode.mode = schedule.meters or "none"
+    core.modes.meters_mode.commanded = schedule.meters
     return [
         *core.modes.states.kept(),
         Write(Setting("periods", json.dumps(core.utility_commands.tuned))),
-        Write(Setting("meters_mode", core.modes.meters_mode.mode)),
+        Write(Setting("meters_mode", schedule.meters or "")),
     ]

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 
+from commonwatt.cliques.installed import installed
 from commonwatt.cliques.warm import warm_meters
-from commonwatt.config.meters import MetersSettings
+from commonwatt.config.meters import InstalledBroker, MetersSettings
 from commonwatt.device.brokers import Brokers, Installed
 from commonwatt.device.changes import new_meter, under_token
 from commonwatt.device.delivery import Tally
@@ -127,7 +128,8 @@ class MicrogridMeters:
                 raise ConfigError(f"meter {meter} has no token; write a new token file: commonwatt utility register")
             self._digests[meter] = digest(token.encode())
             others = self._others(meter, secrets)
-            self._shell.add(meter, broker=broker, token=token, tls=self._tls(meter), rng=rng, others=others)
+            far = bool(others.keys() - set(self._settings.clique or others))
+            self._shell.add(meter, broker=broker, token=token, tls=self._tls(meter), rng=rng, others=others, far=far)
 
     def _others(self, meter: MeterId, secrets: Mapping[str, str]) -> dict[str, Other]:
         """Return a meter's further brokers, with its tokens there."""
@@ -135,13 +137,19 @@ class MicrogridMeters:
             return {}
         if (secret := secrets.get(str(meter))) is None:
             raise ConfigError(f"meter {meter} has no secret of brokers; write the files: commonwatt utility register")
-        return {b.name: Other(b.address, broker_token(secret, b.name), b.warm) for b in self._settings.brokers}
+        return {b.name: Other(b.address, broker_token(secret, b.name), b.warm) for b in self._further(meter)}
 
     def _brokers_of(self, meter: MeterId) -> list[Installed]:
         """Return a meter's brokers; the boundary's are a part of the controller's place, and have it alone."""
-        further = () if meter in self._boundary else self._settings.brokers
         is_warm = meter in self._warm
-        return [self._home, *(Installed(name=b.name, rank=b.rank, warm=b.warm and is_warm) for b in further)]
+        further = (Installed(name=b.name, rank=b.rank, warm=b.warm and is_warm) for b in self._further(meter))
+        return [self._home, *further]
+
+    def _further(self, meter: MeterId) -> list[InstalledBroker]:
+        every = {b.name: b for b in self._settings.brokers}
+        clique = self._settings.clique or tuple(every)
+        mine = installed((self._home.name, *(n for n in clique if n in every)), tuple(every), meter)
+        return [] if meter in self._boundary else [every[name] for name in mine if name in every]
 
     @property
     def writing(self) -> Work:

@@ -87,12 +87,17 @@ def _with_schedule(answer: dict[str, Any]) -> dict[str, Any]:
     """Return the answer with a gateway's periods and their sources in one key."""
     if "periods" not in answer or "tuned" not in answer:
         return answer
-    sources = {
-        name: f"{seconds} s ({'tuned by the utility' if name in answer['tuned'] else 'file'})"
-        for name, seconds in answer["periods"].items()
+    sources = {name: f"{seconds} s ({_set_by(name, answer)})" for name, seconds in answer["periods"].items()}
+    told = {
+        "schedule" if key == "periods" else key: value for key, value in answer.items() if key not in ("tuned", "saved")
     }
-    told = {"schedule" if key == "periods" else key: value for key, value in answer.items() if key != "tuned"}
     return told | {"schedule": {name.removesuffix("_s"): source for name, source in sources.items()}}
+
+
+def _set_by(name: str, answer: dict[str, Any]) -> str:
+    if name in answer["tuned"]:
+        return "tuned by the utility"
+    return "to save bytes" if name in answer.get("saved", ()) else "file"
 
 
 def _of(key: str, value: object) -> str:

@@ -96,9 +96,10 @@ class MetersSettings(Settings):
     broker_rank: Rank = Field(None, description=_RANK.format("the microgrid's broker"))
     brokers: tuple[InstalledBroker, ...] = Field(
         (),
-        max_length=7,
+        max_length=100,
         description="Further brokers, to which the meters send when the microgrid's broker does not answer: the first "
-        "two, in this order. Their tokens there are made from `meter-secrets.json`, beside `tokens`; each has "
+        "two, in this order. A meter has those of `clique` and some of the others, in turn, eight "
+        "in all. Their tokens there are made from `meter-secrets.json`, beside `tokens`; each has "
         "`broker_ca`. The boundary's meters have none of them.",
     )
     clique: tuple[MicrogridName, ...] = Field(

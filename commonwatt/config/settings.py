@@ -11,8 +11,10 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from commonwatt.model.ids import ID_PATTERN
+from commonwatt.model.relaying import PUT_S
 from commonwatt.model.units import ControllerId
 from commonwatt.network.addresses import Address, is_loopback
+from commonwatt.protocol.commands import PutPeriod
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 
 Seconds = Annotated[int, Field(ge=15, le=86_400)]  # a period in seconds of the part's clock
@@ -204,6 +206,16 @@ class HouseholdSettings(Settings):
         return self
 
 
+PublicWeight = Annotated[
+    float,
+    Field(
+        ge=1,
+        le=10,
+        description="The share of a public microgrid's backlog after an outage; that of any other microgrid is 1.",
+    ),
+]
+
+
 class GatewaySettings(Settings):
     """A microgrid's gateway: collects from its meters, keeps sharing fair, relays to the utility."""
 
@@ -257,10 +269,22 @@ class GatewaySettings(Settings):
     beats: Address | None = Field(
         None, description="Where beats and messages of the clique and the utility are received, by UDP."
     )
+    collects: tuple[MicrogridName, ...] = Field(
+        (),
+        max_length=100,
+        description="Other microgrids whose meters may send their records here, so that no line carries too much; "
+        "they are not managed here. The office makes `registry-MICROGRID.json` of each, beside `registry`.",
+    )
     clock: Path | None = Field(None, description="A demonstration's clock file; without it, the machine's clock.")
     collect_s: Seconds = Field(60, description="How often meters without push are asked for their records.")
     levels_s: Seconds = Field(60, description="How often batteries far from their minimum are asked for their level.")
     relay_s: Seconds = Field(60, description="How often data is relayed to the utility; urgent data at once.")
+    public_weight: PublicWeight = 2.0
+    put_s: PutPeriod = Field(
+        PUT_S,
+        description="How often meters that send by themselves send their readings; those that have no period, and "
+        "all events, once a minute.",
+    )
     compact_s: Seconds = Field(900, description="How often acknowledged parts of finished quarters are joined.")
     commit_s: float = Field(
         10,
@@ -320,6 +344,11 @@ class GatewaySettings(Settings):
         pattern=r"^[A-Za-z0-9_.-]{1,15}$",
         description="The network interface of the LTE line, such as wwan0: its counters replace the byte counts of "
         "the connections. For a controller with Mosquitto as broker, which does not report byte counts.",
+    )
+    saves: Literal["nothing", "lossless", "averages"] = Field(
+        "lossless",
+        description="What the gateway does by itself when the LTE line's allowance is at risk, or it or the utility "
+        "is overloaded: nothing, what loses nothing, or at last also relay averages.",
     )
     household: HouseholdSettings | None = Field(
         None, description="A place to publish for Home Assistant; without this table, none."

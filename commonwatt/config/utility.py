@@ -16,6 +16,7 @@ from commonwatt.config.settings import (
     PLAIN_TEXT,
     DatabaseUrl,
     HostName,
+    PublicWeight,
     Reach,
     Seconds,
     Settings,
@@ -283,6 +284,7 @@ class UtilitySettings(Settings):
         description="Whether gateways may use this machine's time although its kernel reports no NTP"
         " synchronisation, because another program synchronises it.",
     )
+    public_weight: PublicWeight = 2.0
     gaps_s: Seconds = Field(300, description="How often the utility searches for missing slots.")
     gap_age_s: Seconds = Field(1800, description="How old a missing slot must be before its gateway is asked for it.")
     compact_s: Seconds = Field(900, description="How often the parts of finished quarters are joined.")

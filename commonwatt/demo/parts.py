@@ -97,10 +97,14 @@ def write_parts(data: Path, town: Town, speed: float, *, plain_text: bool) -> tu
         ours = {"microgrid": name, "broker": broker, **clock}
         gateway = {**ours, "head_end": head_end, "timezone": town.table.timezone, **client_tls("gateway")}
         gateway |= {"clique": CLIQUE_FILE, "beats": beats[name]} if order else {}
+        gateway |= {"collects": some} if (some := town.collected_by(name)) else {}
         ranks = {each: town.microgrids[each].number for each in order}
         further = [{"name": n, "address": brokers[n], "rank": ranks[n], "warm": True} for n in order[1:]]
+        collectors = [n for n in town.collectors.get(name, ()) if n not in order]
+        further += [{"name": n, "address": brokers[n]} for n in collectors]
         takes_over = {"clique": list(order), "broker_rank": ranks[name]} if order else {}
         takes_over |= {} if plain_text or not order else {"authority": "ca.pem"}
+        takes_over |= {"clique": [name]} if collectors and not order else {}
         parts += [
             # A meter in a fast demonstration sends as much in a real second as a real meter sends in minutes.
             _write(data, name, "broker", address(), {"listen": broker, "packets_per_s": max(100, speed)}),

@@ -4,10 +4,11 @@ import json
 from typing import TYPE_CHECKING, TypedDict, Unpack, get_args
 
 from commonwatt.device.changes import MeterState
-from commonwatt.device.desired_states import Verdict
+from commonwatt.device.delivery import Delivery
+from commonwatt.device.desired_states import DONE, Verdict
 from commonwatt.device.log import MeterLog
 from commonwatt.model.units import EpochSeconds
-from commonwatt.protocol.commands import LogIds, Name, Outcome
+from commonwatt.protocol.commands import Kind, LogIds, Name, Outcome
 from commonwatt.protocol.meter_messages import Level
 
 if TYPE_CHECKING:
@@ -36,10 +37,20 @@ def outcome(meter: "Meter", name: str, cmd: str, verdict: Verdict, now: float, *
         push=meter.description.push,
         minimum_percent=battery.minimum_percent if battery else None,
         capacity_mwh=battery.capacity if battery else None,
+        put_s=meter.desired_states.put_s if Kind.PUT_PERIOD in meter.description.commandable else None,
         history=_ids(meter.history),
         events=_ids(meter.events),
         **found,
     ).pack()
+
+
+def collected(delivery: Delivery | None) -> tuple[Verdict, dict[str, int]]:
+    """Return the verdict on a ``get`` of records, and the records that were put by type; ``None``: none are there."""
+    put = None if delivery is None else delivery.log.batch()
+    if put is None or delivery is None:
+        return DONE, {}
+    verdict = Verdict("partial", "more follows") if put.last_id < delivery.wanted else DONE
+    return verdict, {str(int(kind)): count for kind, count in put.counts().items()}
 
 
 def level(state: MeterState, at: EpochSeconds | None) -> bytes:

@@ -12,10 +12,11 @@ from commonwatt.device.changes import Delete, Replace
 from commonwatt.device.log import Aggregation, MeterLog
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import Log
+from commonwatt.model.relaying import PUT_S
 from commonwatt.model.units import GROUP_S, EpochSeconds
 from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, Put, PutAck, Refusal
 
-PUT_S = 60  # seconds between the puts of a meter that sends by itself (M4)
+PUT_QOS = 0  # a batch is sent again until its acknowledgement comes; a PUBACK would say less
 RETRY_S = (15, 30, 60)  # seconds until an unacknowledged batch is sent again; the last value repeats
 
 _SEND_FEWER = (Refusal.MALFORMED, Refusal.VERSION, Refusal.TOO_LARGE)
@@ -37,6 +38,15 @@ class Delivery:
         self._tally = tally
         self._limit = MAX_PUT_RECORDS
         self._tries = 0
+        self._period: float | None = None  # the number of the period of the last ``is_due``
+
+    def is_due(self, meter: MeterId, now: float, put_s: int) -> bool:
+        """Return whether a put is due: the first one in a period of ``put_s`` seconds, without a batch in flight.
+
+        A batch in flight has its own timer, unless the power was lost since.
+        """
+        before, self._period = self._period, (now - meter % put_s) // put_s
+        return self.retry_at is None and self._period != before
 
     def send(
         self, now: float, to_id: int | None, algorithm: Aggregation | None, before: EpochSeconds | None

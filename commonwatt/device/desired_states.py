@@ -8,6 +8,7 @@ from commonwatt.device.epoch_guard import RAISES_WITHIN_S, EpochGuard
 from commonwatt.device.own_clock import OwnClock
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import State
+from commonwatt.model.relaying import PUT_S
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.commands import MAX_SEQUENCE, NO_LIMIT, Command, Epoch, Held, Kind, Result
 
@@ -17,6 +18,7 @@ DEFAULT: dict[Kind, str] = {
     Kind.ISOLATED: "off",
     Kind.AGGREGATION: "none",
     Kind.IMPORT_LIMIT: NO_LIMIT,
+    Kind.PUT_PERIOD: str(PUT_S),
 }
 """The default of each state, in force after the state's end."""
 
@@ -95,6 +97,11 @@ class HeldStates:
         for kind, held in self.held.items():
             bits |= _BITS.get((kind, held.value), State(0))
         return bits
+
+    @property
+    def put_s(self) -> int:
+        """Seconds between the puts of the history log."""
+        return int(self.value(Kind.PUT_PERIOD))
 
     @property
     def next_end(self) -> EpochSeconds | None:

@@ -12,7 +12,7 @@ from typing import Unpack
 from commonwatt.device import answers
 from commonwatt.device.aggregation import average, consolidate
 from commonwatt.device.changes import Change, DesiredStates, MeterState, Stored
-from commonwatt.device.delivery import Delivery, Tally, next_put, open_group
+from commonwatt.device.delivery import PUT_QOS, Delivery, Tally, next_put, open_group
 from commonwatt.device.description import Description
 from commonwatt.device.desired_states import DONE, Commanded, HeldStates, Verdict, possible
 from commonwatt.device.log import Aggregation, stored_log
@@ -23,6 +23,7 @@ from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.now import Trust
 from commonwatt.model.records import Log, RecordType, State, sensed
+from commonwatt.model.relaying import PUT_S
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.protocol import topics
 from commonwatt.protocol.commands import Command, Kind
@@ -157,8 +158,8 @@ class Meter:
         if self._put_at is not None and self._put_at <= now:
             self._put_at = next_put(self.description.id, now)
             for log, delivery in self._deliveries.items():
-                # A batch in flight has its own timer, unless the power was lost since.
-                if delivery.retry_at is None:
+                put_s = self.desired_states.put_s if log is Log.HISTORY else PUT_S
+                if delivery.is_due(self.description.id, now, put_s):
                     effects += self._send(log, now)
         return effects + [effect for log in self.overdue(now) for effect in self._send(log, now)]
 
@@ -211,7 +212,7 @@ class Meter:
         put, changes = self._deliveries[log].send(now, to_id, algorithm, before)
         effects: Effects = [*(Write(change) for change in changes), *self._save()]
         if put is not None:
-            effects.append(self._publish(_LEAF[log], put.pack()))
+            effects.append(self._publish(_LEAF[log], put.pack(), PUT_QOS))
         return effects
 
     def _acknowledged(self, payload: bytes, now: float, via: str) -> Effects:
@@ -319,23 +320,24 @@ class Meter:
     def _collect(self, command: Command, now: float) -> Effects:
         """Send the records that a ``get`` asks for, oldest first, the next batch after each acknowledgement.
 
-        Unacknowledged ids before ``from_id`` are sent too. A batch in flight is sent
-        again, whatever its ids. If the log has no ids from ``from_id`` to ``to_id``, nothing else is sent.
+        Unacknowledged ids before ``from_id`` are sent too. A batch in flight is sent again, whatever its ids. If the
+        log has no ids from ``from_id`` to ``to_id``, nothing else is sent.
         """
         log = Log.HISTORY if command.what == "records" else Log.EVENT
         delivery = self._deliveries[log]
         newest = delivery.log.next_id - 1
         last = newest if command.to_id is None else min(command.to_id, newest)
         if delivery.log.batch() is None and (command.from_id or 0) > last:
-            return [self._outcome(command, DONE, now, sent={})]
+            return self._collected(command, None, now)
         delivery.wanted = last if last >= (command.from_id or 0) else 0
         effects = self._send(log, now, command.to_id)
-        put = delivery.log.batch()
-        counts = put.counts() if put else {}
-        partial = put is not None and put.last_id < delivery.wanted
-        verdict = Verdict("partial", "more follows") if partial else DONE
-        sent = {str(int(kind)): count for kind, count in counts.items()}
-        return [*effects, self._outcome(command, verdict, now, sent=sent)]
+        return [*effects, *self._collected(command, delivery, now)]
+
+    def _collected(self, command: Command, delivery: Delivery | None, now: float) -> Effects:
+        """Answer a ``get`` of records, unless the put is answer enough; ``None``: there was nothing to put."""
+        verdict, sent = answers.collected(delivery)
+        outcome = self._outcome(command, verdict, now, sent=sent)
+        return [] if command.quiet else [outcome]
 
     # Records, state and messages.
 

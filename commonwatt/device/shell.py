@@ -29,6 +29,9 @@ from commonwatt.runtime.watchdog import Work
 
 MAX_ARRIVED = 10_000  # most messages in the queue; more are dropped and counted, and their senders send them again
 CONNECT_EVERY_S = 0.005  # real seconds between the first connections of two meters
+# Keepalive of the sessions for data, real seconds: above the minute between two puts, whose acknowledgements come some
+# seconds sooner or later, so that no ping is needed besides.
+KEEPALIVE_S = 75
 WARM_KEEPALIVE_S = 900  # keepalive of silent sessions, real seconds: each ping costs bytes of a controller's line
 COMMIT_RETRY_S = 1.0  # real seconds until a failed commit is tried again, for example on a full disk
 
@@ -83,6 +86,7 @@ class DeviceShell:
         tls: ClientTls | None,
         rng: random.Random,
         others: Mapping[str, Other] | None = None,
+        far: bool = False,
     ) -> None:
         """Add a meter; it is connected by ``running``, with home alone until ``hold`` says otherwise.
 
@@ -93,8 +97,9 @@ class DeviceShell:
             tls: Its TLS; ``None``: plain text.
             rng: Spreads reconnections.
             others: Its other installed brokers, by name.
+            far: Whether its data may go to a broker of others for good: the session at home is silent then.
         """
-        brokers = {self._microgrid: Other(broker, token), **(others or {})}
+        brokers = {self._microgrid: Other(broker, token, far), **(others or {})}
         self.links[meter] = {
             name: MqttLink(
                 address=one.address,
@@ -104,7 +109,7 @@ class DeviceShell:
                 on_message=partial(self._message, meter, name),
                 on_connect=partial(self._put, Arrived(meter, name, CONNECTED)) if others else lambda: None,
                 on_lost=partial(self._put, Arrived(meter, name, LOST)) if others else lambda: None,
-                keepalive_s=WARM_KEEPALIVE_S if one.warm else None,
+                keepalive_s=WARM_KEEPALIVE_S if one.warm else KEEPALIVE_S,
                 rng=rng,
                 tls=tls,
             )

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from commonwatt.model.relaying import PUT_S
 from commonwatt.model.units import MAX_EPOCH, EpochSeconds
 from commonwatt.protocol.json_messages import Id64, Message, Moment, Natural
 
@@ -20,6 +21,9 @@ EPOCH_STEP = 65_536  # the largest step of an epoch's counter that a meter takes
 MAX_SEQUENCE = 2**53  # the highest sequence number of a command; a meter refuses it, since no higher one could follow
 
 Sequence = Annotated[int, Field(ge=0, le=MAX_SEQUENCE)]
+
+MAX_PUT_S = 900  # the longest period of puts
+PutPeriod = Annotated[int, Field(ge=PUT_S, le=MAX_PUT_S, multiple_of=PUT_S)]  # seconds between puts, whole minutes
 
 Weight = Annotated[int, Field(ge=1, le=1000)]  # share of a donor's discharge relative to other donors
 
@@ -32,6 +36,7 @@ class Kind(StrEnum):
     ISOLATED = "isolated"
     AGGREGATION = "aggregation"
     IMPORT_LIMIT = "import_limit"
+    PUT_PERIOD = "put_period"
 
 
 _KINDS = frozenset(Kind)
@@ -49,9 +54,11 @@ Name = Literal[
     "reduce_power_on",
     "reduce_power_off",
     "limit_import",
+    "put_every",
     "revoked",
 ]
-"""The specification's commands, ``limit_import`` (A2) and ``revoked``; ``acknowledge`` is ``meter_messages.PutAck``."""
+"""The specification's commands, ``limit_import`` (A2), ``put_every`` (C9) and ``revoked``; ``acknowledge`` is
+``meter_messages.PutAck``."""
 
 NO_LIMIT = "none"  # the import limit of a meter without one; any other value is a number of watts, as text
 
@@ -66,8 +73,15 @@ VERBS: dict[tuple[Kind, str], tuple[Name, dict[str, str]]] = {
     (Kind.AGGREGATION, "lossless"): ("aggregate", {"mode": "lossless"}),
     (Kind.AGGREGATION, "lossy"): ("aggregate", {"mode": "lossy"}),
     (Kind.IMPORT_LIMIT, NO_LIMIT): ("limit_import", {}),
+    (Kind.PUT_PERIOD, str(PUT_S)): ("put_every", {}),
 }
-"""The command for each desired state, with the key of the value; an import limit has its watts as well (``verb``)."""
+"""The command for each desired state, with the key of the value; other numbers have a key as well (``verb``)."""
+
+_NUMBERS: dict[Kind, tuple[Name, str]] = {
+    Kind.IMPORT_LIMIT: ("limit_import", "import_limit_w"),
+    Kind.PUT_PERIOD: ("put_every", "put_s"),
+}
+"""The command and the key of the value of each kind whose values are numbers; without the key it is the default."""
 
 KINDS: dict[str, Kind] = {cmd: kind for (kind, _), (cmd, _) in VERBS.items()}
 """The kind of state of each command that sets one."""
@@ -77,10 +91,11 @@ _STATES = {(cmd, *keys.values()): state for state, (cmd, keys) in VERBS.items()}
 
 def verb(kind: Kind, value: str) -> tuple[Name, dict[str, str | int]]:
     """Return the command for a desired state, and the keys of its value."""
-    if kind is Kind.IMPORT_LIMIT and value != NO_LIMIT:
-        return "limit_import", {"import_limit_w": int(value)}
-    cmd, keys = VERBS[kind, value]
-    return cmd, dict(keys)
+    if (kind, value) in VERBS:
+        cmd, keys = VERBS[kind, value]
+        return cmd, dict(keys)
+    cmd, number = _NUMBERS[kind]
+    return cmd, {number: int(value)}
 
 
 class Command(Message):
@@ -98,11 +113,13 @@ class Command(Message):
     state: Literal["on", "off"] | None = None  # ``on`` or ``off`` (isolate)
     weight: Weight | None = None  # share of the discharge relative to other donors (share_power_on)
     import_limit_w: Natural | None = None  # most watts from the town (limit_import); absent: no limit
+    put_s: PutPeriod | None = None  # seconds between puts (put_every); absent: as without a command
     # What to get: ``records`` or ``events`` (collecting: answered by a put), ``levels``, ``state``;
     # ``manager``: whether the gateway of ``about`` still answers, a question that needs no epoch.
     what: Literal["records", "events", "levels", "state", "manager"] | None = None
     # The controller believed lost, for ``get`` of ``manager``; absent: only the meter's epoch is asked.
     about: Annotated[str, Field(max_length=32)] | None = None
+    quiet: bool | None = None  # whether a ``get`` of records or events that is done needs no outcome beside the put
     from_id: Id64 | None = None  # first id to get
     to_id: Id64 | None = None  # last id to get
     time: Moment | None = None  # the issuer's time, for ``put``
@@ -121,8 +138,9 @@ class Command(Message):
 
     def desired(self) -> tuple[Kind, str] | None:
         """Return the kind of state and the value of this command, or ``None`` if it sets no state."""
-        if self.cmd == "limit_import" and self.import_limit_w is not None:
-            return Kind.IMPORT_LIMIT, str(self.import_limit_w)
+        for kind, (cmd, number) in _NUMBERS.items():
+            if cmd == self.cmd and (given := getattr(self, number)) is not None:
+                return kind, str(given)
         value = {"isolate": self.state or "on", "aggregate": self.mode or "lossless"}.get(self.cmd)
         return _STATES.get((self.cmd,) if value is None else (self.cmd, value))
 
@@ -187,6 +205,7 @@ class Outcome(Message):
     sent: dict[str, Natural] | None = None  # for ``get`` and ``put``: how much of which type was exchanged
     # For ``get`` of ``manager``: whether that gateway acknowledged a put within 3 s; absent: it is not known.
     acknowledged: bool | None = None
+    put_s: PutPeriod | None = None  # seconds between its puts; absent: its period can't be commanded
     # Of a boundary meter, optional: the voltage of the town's side, per mille of the nominal one.
     voltage_permille: Annotated[int, Field(ge=0, le=2000)] | None = None
     # Of a boundary meter, optional: the frequency of the town's side.

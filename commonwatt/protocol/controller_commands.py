@@ -10,11 +10,12 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from commonwatt.model.relaying import PUT_S
 from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import ControllerId, MicrogridId
-from commonwatt.protocol.commands import Epoch, Result, Weight
+from commonwatt.protocol.commands import MAX_PUT_S, Epoch, Result, Weight
 from commonwatt.protocol.json_messages import Id64, Message, Moment, Natural
 
 BlockMask = tuple[
@@ -26,7 +27,7 @@ BlockMask = tuple[
 """(meter, record type, quarter, hexadecimal mask of slots: bit s is slot s)."""
 
 
-Period = Literal["collect_s", "levels_s", "relay_s", "compact_s"]
+Period = Literal["collect_s", "levels_s", "relay_s", "put_s", "compact_s"]
 PERIODS: tuple[Period, ...] = get_args(Period)  # settings of a gateway that an operator may change while it runs
 
 
@@ -43,6 +44,10 @@ STRATEGY_WORDS: dict[str, str] = {
 
 StrategyOrFile = Literal["spec", "aces", "rangers", "file"]
 """A strategy, or the one of the gateway's settings file again."""
+
+
+Brokers = Annotated[tuple[Annotated[str, Field(max_length=16)], ...], Field(min_length=1, max_length=8)]
+"""Names of controllers whose brokers a meter uses, the first one first."""
 
 
 MetersMode = Literal["none", "lossless"]  # how all meters aggregate from their start on (A5)
@@ -73,6 +78,7 @@ class Action(StrEnum):
     HOLD = "hold"
     STOP = "stop"
     RATES = "rates"
+    ASSIGN = "assign"
     SYSTEM_INFO = "system_info"
 
 
@@ -97,6 +103,7 @@ ACTIONS: dict[Action, Keys] = {
     Action.HOLD: Keys(needed=("state",), optional=("for_s",)),
     Action.STOP: Keys(needed=("meter", "state")),
     Action.RATES: Keys(needed=("tariff", "version", "prices", "changes", "rates_until")),
+    Action.ASSIGN: Keys(needed=("orders",)),
     Action.SYSTEM_INFO: Keys(),
 }
 """Every command of this version."""
@@ -122,8 +129,8 @@ class ControllerCommand(Message):
     blocks: list[BlockMask] | None = None  # the slots wanted (get)
     first_quarter: Annotated[int, Field(ge=0, lt=2**32)] | None = None  # first quarter wanted whole (get)
     last_quarter: Annotated[int, Field(ge=0, lt=2**32)] | None = None  # last quarter wanted whole (get)
-    # Settings of the gateway by name (``collect_s``, ``levels_s``, ``relay_s``, ``compact_s``), seconds; ``None``: what
-    # the gateway's file says.
+    # Settings of the gateway by name (``collect_s``, ``levels_s``, ``relay_s``, ``put_s``, ``compact_s``), seconds;
+    # ``None``: what the gateway's file says.
     periods: dict[Period, Annotated[int, Field(ge=15, le=86_400)] | None] | None = None
     # How all meters aggregate their records, from their ``initialize`` on (schedule); absent: as before.
     meters: MetersMode | None = None
@@ -149,6 +156,8 @@ class ControllerCommand(Message):
     # From when which of them holds: epoch seconds, place in ``prices``; ascending (rates).
     changes: Annotated[list[tuple[Moment, Natural]], Field(min_length=1, max_length=MAX_CHANGES)] | None = None
     rates_until: Moment | None = None  # until when that is stated, epoch seconds (rates)
+    # The brokers to which meters send, the first one first, with these meters; all others use their own order (assign).
+    orders: list[tuple[Brokers, list[Id64]]] | None = None
     microgrid: Annotated[str, Field(max_length=16)] | None = None  # the microgrid that another command is for (hosted)
     epoch: Epoch | None = None  # the epoch under which the controller manages it; another one is refused (hosted)
     command: "ControllerCommand | None" = None  # that command, with the same id (hosted)
@@ -164,6 +173,8 @@ class ControllerCommand(Message):
             raise ValueError("hosted needs microgrid, epoch and command")
         if self.cmd == Action.SHARING and self.strategy is None and self.weights is None:
             raise ValueError("sharing needs strategy or weights")
+        if (put_s := (self.periods or {}).get("put_s")) is not None and (put_s % PUT_S or not 0 < put_s <= MAX_PUT_S):
+            raise ValueError(f"periods.put_s: whole minutes up to {MAX_PUT_S} s are wanted")
         times = [time for time, _ in self.changes or ()]
         if any(place >= len(self.prices or ()) for _, place in self.changes or ()):
             raise ValueError("changes: names a price that is not in prices")
@@ -183,6 +194,30 @@ def sent_to(
     )
 
 
+MOST_LISTED = 50  # most lines of each list in one outcome, so that it stays below ``MAX_COMMAND_BYTES``
+
+
+class Assigned(BaseModel):
+    """A microgrid of which a controller has a store."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+
+    microgrid: Annotated[str, Field(max_length=16)]
+    manages: bool  # whether it manages the microgrid; otherwise it takes its records
+    epoch: Epoch | None = None  # the epoch under which it, or another controller, manages; ``None``: not known
+
+
+class Outstanding(BaseModel):
+    """A state that the utility has set, or a command that is not confirmed yet."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+
+    what: Annotated[str, Field(max_length=64)]  # the state or command
+    meter: Id64 | None = None  # the meter that has not confirmed it; ``None``: it is of the microgrid
+    time: Moment | None = None  # when it was set, or last sent to its meter; ``None``: before a restart
+    until: Moment | None = None  # when it ends; ``None``: when a command ends it
+
+
 class ControllerOutcome(Message):
     """A gateway's answer to a command of the utility."""
 
@@ -194,6 +229,10 @@ class ControllerOutcome(Message):
     sent: Natural | None = None  # how many blocks are on their way (get)
     absent: list[BlockMask] | None = None  # slots asked for that the gateway does not have (get)
     info: dict[str, str | int] | None = None  # facts about the controller, by name (system_info)
+    # The microgrids of which it has a store, the highest epochs first (system_info).
+    assignments: Annotated[list[Assigned], Field(max_length=MOST_LISTED)] | None = None
+    # What is outstanding, the newest first (system_info).
+    outstanding: Annotated[list[Outstanding], Field(max_length=MOST_LISTED)] | None = None
 
     @property
     def in_force(self) -> Epoch | None:

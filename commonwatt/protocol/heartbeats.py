@@ -67,6 +67,19 @@ class Energy(BaseModel):
     band_permille: Annotated[int, Field(ge=0, le=1000)] = 0
 
 
+class Refilling(BaseModel):
+    """How far a gateway is in sending a microgrid's backup again to a utility that lost its store."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+
+    since: Moment  # when it saw the utility's new store
+    begins: Moment  # when it begins to send: public microgrids at once
+    parts: Natural | None = None  # parts of blocks to send again; ``None``: not counted yet
+    left: Natural  # those of them that the utility has not acknowledged
+    per_hour: Natural | None = None  # parts acknowledged in an hour, by the last hour; ``None``: not known
+    end: Moment | None = None  # when the last was acknowledged; ``None``: it lasts
+
+
 class Heartbeat(Message, Energy):
     """A gateway's heartbeat; QoS 0, the next one replaces it."""
 
@@ -80,8 +93,11 @@ class Heartbeat(Message, Energy):
     # How what it relays is aggregated: ``none``, ``lossless`` or ``lossy``.
     aggregation: Literal["none", "lossless", "lossy"]
     periods: dict[str, Natural] = Field(default_factory=dict)  # the periods in force, seconds
-    # The names of periods, and ``strategy``, set by the utility instead of the gateway's file.
+    # The names of periods, and ``strategy``, ``aggregation`` and ``meters``, that the utility set.
     tuned: tuple[str, ...] = ()
+    # By reason, what the controller does by itself to save bytes (``model.saving``) where the utility has set nothing;
+    # ``None``: nothing.
+    saves: dict[Annotated[str, Field(max_length=16)], tuple[Annotated[str, Field(max_length=16)], ...]] | None = None
     strategy: Strategy | None = None  # how its batteries share; ``None``: a gateway before 0.3, which does not say it
     meters: MetersMode | None = None  # how all meters aggregate from their start on; ``None``: as above
     # When what a command set ends, of ``aggregation``, ``reduce`` and ``isolate``; absent: it is not in force, or an
@@ -101,3 +117,10 @@ class Heartbeat(Message, Energy):
     hosted: dict[Annotated[str, Field(max_length=16)], Energy] = Field(default_factory=dict)
     fenced: Natural = 0  # number of meters that report a higher epoch, so another manager commands them
     lte: Month | None = None  # use of its controller's LTE line; ``None``: not counted yet
+    # By microgrid of which it has a store, a refill that lasts or ended within a day; an older gateway says none.
+    refilling: dict[Annotated[str, Field(max_length=16)], Refilling] = Field(default_factory=dict)
+
+    @property
+    def commanded_aggregation(self) -> Literal["none", "lossless", "lossy"]:
+        """How the utility wants what is relayed to be aggregated; ``none``: as it comes, or as the gateway wants."""
+        return self.aggregation if not self.saves or "aggregation" in self.tuned else "none"

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from commonwatt.config.files import check_model, read_toml, toml_table
 from commonwatt.config.settings import Settings
 from commonwatt.network.addresses import host_fault
-from commonwatt.town.file import MeterTable, MicrogridTable, TownFile, TownTable
+from commonwatt.town.file import CollectorsTable, MeterTable, MicrogridTable, TownFile, TownTable
 from commonwatt.town.loading import town_of
 from commonwatt.town.town import Town
 
@@ -42,14 +42,20 @@ class SiteMicrogrid(MicrogridTable):
         description="The host name or IP address at which meters reach the controller; without it, the controller's "
         "static address in the town.",
     )
+    lines: tuple[Host, ...] = Field(
+        (),
+        max_length=50,
+        description="Further addresses of the controller, each of an LTE line of its own. Give its meters `address` "
+        "and these in turn; the plan is that of all lines together.",
+    )
     mosquitto: bool = Field(False, description="Run Mosquitto as the controller's broker; otherwise our broker.")
     broker: dict[str, Any] = Field({}, description=_OWN_KEYS.format("the controller's `broker.toml`"))
     gateway: dict[str, Any] = Field({}, description=_OWN_KEYS.format("its `gateway.toml`"))
 
     @model_validator(mode="after")
     def _one_address(self) -> Self:
-        if self.count is not None and self.address is not None:
-            raise ValueError("address is of one controller, but count makes several; give each a [[microgrid]]")
+        if self.count is not None and (self.address is not None or self.lines):
+            raise ValueError("an address is of one controller, but count makes several; give each a [[microgrid]]")
         return self
 
 
@@ -62,6 +68,7 @@ class SiteFile(Settings):
     town: TownTable = TownTable()
     microgrid: list[SiteMicrogrid] = Field(min_length=1, max_length=1000)
     meter: list[MeterTable] = Field(default_factory=list)
+    collectors: list[CollectorsTable] = Field(default_factory=list)
 
     def town_file(self) -> TownFile:
         """Return the part that is the town file."""
@@ -69,13 +76,14 @@ class SiteFile(Settings):
         microgrids = [
             MicrogridTable(**table.model_dump(exclude_unset=True, exclude=set(own))) for table in self.microgrid
         ]
-        return TownFile(town=self.town, microgrid=microgrids, meter=self.meter)
+        return TownFile(town=self.town, microgrid=microgrids, meter=self.meter, collectors=self.collectors)
 
     def town_text(self) -> str:
         """Return the town file's text."""
         file = self.town_file()
         tables = [("[town]", file.town), *(("[[microgrid]]", table) for table in file.microgrid)]
         tables += [("[[meter]]", table) for table in file.meter]
+        tables += [("[[collectors]]", table) for table in file.collectors]
         texts = [
             toml_table(header, table.model_dump(exclude_unset=True, exclude_none=True)) for header, table in tables
         ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from commonwatt.cliques.formation import exchanges, formed, orders
 from commonwatt.config.files import check_model, toml_table
 from commonwatt.config.parts import settings_of
+from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.authority import BROKER_DAYS, BROKER_FILE, DEVICE_DAYS, DEVICE_FILE, Wanted
 from commonwatt.identity.certificates import Kind
 from commonwatt.identity.devices import Role
@@ -98,11 +99,12 @@ def part_files(site: SiteFile, town: Town) -> Iterator[PartFile]:
     shared = {"head_end": f"{_bracketed(site.site.utility)}:{port}", **tls, "timezone": town.table.timezone}
     for index, table in enumerate(site.microgrid):
         for name in names_of(table):
-            takes_over = {"clique": CLIQUE_FILE, "beats": _BEATS} if name in cliqued else {}
-            yield from _controller_files(name, table, index, shared | takes_over)
+            own: dict[str, object] = {"clique": CLIQUE_FILE, "beats": _BEATS} if name in cliqued else {}
+            own |= {"collects": some} if (some := town.collected_by(name)) else {}
+            yield from _controller_files(name, table, index, shared | own)
 
 
-def _controller_files(name: str, table: SiteMicrogrid, index: int, shared: dict[str, str]) -> Iterator[PartFile]:
+def _controller_files(name: str, table: SiteMicrogrid, index: int, shared: Mapping[str, object]) -> Iterator[PartFile]:
     listen = str(table.broker.get("listen", _LISTEN))
     port = _port(listen, f"{table.id}: broker")
     broker = {"listen": listen, "certificate": BROKER_FILE, "http": f"{_OWN_HOST}:9100"}
@@ -114,6 +116,9 @@ def _controller_files(name: str, table: SiteMicrogrid, index: int, shared: dict[
         "certificate": DEVICE_FILE[Role.GATEWAY],
         "http": f"{_OWN_HOST}:9101",
     }
+    if table.lines:
+        plan = GatewaySettings.model_fields["lte_allowance_bytes"].default
+        gateway["lte_allowance_bytes"] = (1 + len(table.lines)) * plan
     own = ("microgrid", index)
     yield PartFile(folder=name, part="broker", keys=broker | table.broker, stated=(*own, "broker"))
     yield PartFile(folder=name, part="gateway", keys=gateway | table.gateway, stated=(*own, "gateway"))
@@ -122,6 +127,10 @@ def _controller_files(name: str, table: SiteMicrogrid, index: int, shared: dict[
 def address_of(site: SiteFile, town: Town, place: str) -> str:
     """Return the address at which a place's broker is reached: the utility's, or a controller's."""
     return site.site.utility if place == UTILITY else _table_of(site)[place].address or town.microgrids[place].address
+
+
+def _lines(site: SiteFile, place: str) -> tuple[str, ...]:
+    return () if place == UTILITY else _table_of(site)[place].lines
 
 
 def broker_of(site: SiteFile, town: Town, place: str) -> tuple[str, int]:
@@ -156,7 +165,7 @@ def certificates(site: SiteFile, town: Town) -> list[Wanted]:
                 name=broker,
                 file=f"{broker}/{BROKER_FILE}",
                 lifetime_s=BROKER_DAYS * _DAY_S,
-                addresses=tuple(dict.fromkeys((address_of(site, town, place), _OWN_HOST))),
+                addresses=tuple(dict.fromkeys((address_of(site, town, place), *_lines(site, place), _OWN_HOST))),
             ),
             Wanted(kind=Kind.DEVICE, name=place, file=f"{place}/{DEVICE_FILE[role]}", lifetime_s=DEVICE_DAYS * _DAY_S),
         ]

@@ -123,12 +123,24 @@ class MeterTable(Settings):
         return self
 
 
+class CollectorsTable(Settings):
+    """Further controllers that take the records of a microgrid's meters, so that no LTE line carries too much."""
+
+    microgrid: MicrogridName = Field(description="The microgrid of the meters.")
+    controllers: tuple[MicrogridName, ...] = Field(
+        min_length=1,
+        max_length=100,
+        description="The controllers; each meter gets some of them as brokers, in turn, eight brokers at most.",
+    )
+
+
 class TownFile(Settings):
     """A town file."""
 
     town: TownTable = TownTable()
     microgrid: list[MicrogridTable] = Field(default_factory=list, max_length=1000)
     meter: list[MeterTable] = Field(default_factory=list)
+    collectors: list[CollectorsTable] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _has_microgrids(self) -> Self:

@@ -1,6 +1,7 @@
 """A town file as a town: its microgrids, counted or stated, and its further meters."""
 
 import re
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from commonwatt.config.files import check_model, read_toml
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
+from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from commonwatt.town.counted import Builder
 from commonwatt.town.file import MeterTable, MicrogridTable, TownFile
@@ -100,7 +102,26 @@ def _with_further(file: TownFile, path: Path, microgrids: dict[str, Microgrid]) 
     return Town(
         table=file.town,
         microgrids={name: replace(one, meters=(*one.meters, *added[name])) for name, one in microgrids.items()},
+        collectors=_collectors(file, path, microgrids),
     )
+
+
+def _collectors(
+    file: TownFile, path: Path, microgrids: Collection[MicrogridId]
+) -> dict[MicrogridId, tuple[ControllerId, ...]]:
+    """Return the collectors of each microgrid that has some.
+
+    Raises:
+        ConfigError: A table names what there is not, or a microgrid twice.
+    """
+    found: dict[MicrogridId, tuple[ControllerId, ...]] = {}
+    for table in file.collectors:
+        if unknown := [name for name in (table.microgrid, *table.controllers) if name not in microgrids]:
+            raise ConfigError(f"{path}: [[collectors]] names {unknown[0]}, which is not in this file")
+        if table.microgrid in found or len({table.microgrid, *table.controllers}) <= len(table.controllers):
+            raise ConfigError(f"{path}: [[collectors]] of {table.microgrid}: names a controller or a microgrid twice")
+        found[table.microgrid] = table.controllers
+    return found
 
 
 def _foreign(table: MeterTable, address: str, replaced: Meter | None) -> Meter:

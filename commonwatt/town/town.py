@@ -14,7 +14,7 @@ from ipaddress import IPv4Address
 from commonwatt.identity.devices import AUTHORITY_FOLDER
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import MicrogridId, MilliwattHours
+from commonwatt.model.units import ControllerId, MicrogridId, MilliwattHours
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.topics import PLANT, UTILITY
 from commonwatt.town.file import TownTable
@@ -118,6 +118,8 @@ class Town:
 
     table: TownTable  # the file's ``[town]`` table
     microgrids: dict[str, Microgrid]  # by name, in the order of their numbers
+    # The further controllers that take the records of a microgrid's meters, of those that have some.
+    collectors: dict[MicrogridId, tuple[ControllerId, ...]] = field(default_factory=dict)
 
     @property
     def meters(self) -> list[Meter]:
@@ -129,6 +131,10 @@ class Town:
         """Every meter but those that another one has replaced."""
         replaced = {meter.replaces for meter in self.meters}
         return [meter for meter in self.meters if meter.id not in replaced]
+
+    def collected_by(self, controller: ControllerId) -> list[MicrogridId]:
+        """Return the microgrids for which a controller is a collector."""
+        return [name for name, some in self.collectors.items() if controller in some]
 
     @property
     def accounts(self) -> int:

@@ -12,6 +12,7 @@ from deploy.debian.environment import complete, settle
 from deploy.debian.wheels import PROJECT, PYTHON, project_table
 
 DEPLOY = PROJECT / "deploy"
+SYSCTL = "60-commonwatt.conf"  # the kernel's settings of a controller
 
 _SCRIPTS = ("preinst", "postinst", "prerm", "postrm")
 _SCHEMAS = {
@@ -90,6 +91,8 @@ def finish_tree(package: Package, root: Path, epoch: int) -> None:
     """
     shutil.copytree(DEPLOY / "systemd", root / "usr/lib/systemd/system")
     _install(DEPLOY / "sysusers" / "commonwatt.conf", root / "usr/lib/sysusers.d/commonwatt.conf")
+    if package is CONTROLLER:
+        _install(DEPLOY / "sysctl" / SYSCTL, root / "usr/lib/sysctl.d" / SYSCTL)
     _install(PROJECT / "LICENSE", root / "usr/share/doc" / package.name / "copyright")
     complete(root, epoch)
 

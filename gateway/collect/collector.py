@@ -28,6 +28,7 @@ from gateway.collect.last_minute import LastMinute
 from gateway.collect.slot_allowance import SlotAllowance
 from gateway.stored import AcceptedPuts
 
+ACK_QOS = 0  # without an acknowledgement a meter sends its batch again after 15 s
 FIRST_ID = 1  # id of a log's first record
 # Messages that can't be accepted, kept of one sender in one day; further ones are only counted.
 DEAD_LETTERS_A_DAY = 100
@@ -353,7 +354,7 @@ class Collector:
             accepted=accepted,
             rejected=rejected,
         )
-        return Publish(meter_down(self._microgrid, meter_id, ACKS), ack.pack())
+        return Publish(meter_down(self._microgrid, meter_id, ACKS), ack.pack(), ACK_QOS)
 
 
 def _dead_letter(put: Put, meter: MeterId, packed: bytes, record_id: int, why: Rejection, now: Now) -> DeadLetter:

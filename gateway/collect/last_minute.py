@@ -4,12 +4,13 @@ from collections.abc import Collection, Iterable
 
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import HistoryRecord, RecordType
+from commonwatt.model.relaying import PUT_S
 from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.protocol.heartbeats import Power
 from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Direction, Function
 
-KEPT = 5  # whole minutes that are kept
+KEPT = 4  # whole minutes that are kept, besides those of one period of puts
 # The part of the best kept minute's readings that a minute must have: meters that are asked for them come later.
 PART_OF_BEST = 0.95
 
@@ -22,14 +23,16 @@ class LastMinute:
     """The readings of the last minutes; a reading that comes again replaces itself."""
 
     def __init__(self) -> None:
+        self.put_s = PUT_S  # seconds between the meters' puts
         self._minutes: dict[int, dict[_Slot, MilliwattHours]] = {}
 
     def take(self, records: Iterable[HistoryRecord], now: EpochSeconds) -> None:
         """Take the readings of accepted records that are neither old nor ahead."""
         present = now // 60
-        self._minutes = {m: slots for m, slots in self._minutes.items() if present - KEPT <= m <= present}
+        oldest = present - KEPT - self.put_s // 60
+        self._minutes = {m: slots for m, slots in self._minutes.items() if oldest <= m <= present}
         for record in records:
-            first = max(record.start, (present - KEPT) * 60)
+            first = max(record.start, oldest * 60)
             for end in range(first + SLOT_S, min(record.end, now) + 1, SLOT_S):
                 slots = self._minutes.setdefault((end - 1) // 60, {})
                 slots[record.meter_id, record.record_type, end] = record.reading

@@ -9,9 +9,10 @@ affect others.
 
 from collections.abc import Iterable
 
+from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.ids import MeterId
-from commonwatt.model.units import ControllerId
+from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.commands import Epoch
 from gateway.changes import Change, Setting
 from gateway.stored import KeptSettings
@@ -62,6 +63,35 @@ class Epochs:
         """Command a meter one counter above an epoch from now on; the change is durable before the next command."""
         raised = self._raised[meter] = (epoch[0] + 1, self.own[1])
         return [Write(Setting(_key(meter), f"{raised[0]},{raised[1]}"))]
+
+
+class NoEpochs:
+    """The epochs of a gateway that only takes the records of a microgrid: it commands none of its meters."""
+
+    commands = is_deposed = False
+    deposed_by: Epoch | None = None
+    brokers: tuple[ControllerId, ...] | None = None
+    own: Epoch = (0, 0)
+
+    def __init__(self) -> None:
+        self.fenced: dict[MeterId, Epoch] = {}
+
+    def of(self, meter: MeterId) -> Epoch:
+        """Return the epoch under which a meter would be commanded."""
+        del meter
+        return self.own
+
+    def is_fenced(self, meter: MeterId) -> bool:
+        """Return whether a meter is not commanded."""
+        del meter
+        return True
+
+    def reported(self, meter: MeterId, highest: Epoch) -> list[Effect[Change]]:
+        """Pass over the highest epoch that a meter reports: it concerns those that manage the microgrid."""
+        del meter, highest
+        return []
+
+    above = reported
 
 
 class GrantedEpochs:
@@ -123,6 +153,23 @@ class GrantedEpochs:
         """Stop to command a meter whose sequence numbers are used up, until the next grant."""
         self.fenced[meter] = epoch
         return []
+
+
+def epochs_of(
+    settings: GatewaySettings,
+    microgrid: MicrogridId,
+    store: KeptSettings,
+    meters: Iterable[MeterId],
+    member: Member | None,
+) -> Epochs | GrantedEpochs | NoEpochs:
+    """Return the epochs of a hosted microgrid.
+
+    Args:
+        member: Its part in a clique; ``None``: it has none, and manages its own microgrid alone.
+    """
+    if member is not None:
+        return GrantedEpochs(member)
+    return Epochs(store, meters) if microgrid == settings.microgrid else NoEpochs()
 
 
 def own_epoch(store: KeptSettings) -> Epoch:

@@ -6,6 +6,7 @@ A state that is kept is renewed while its manager lives, and ends by itself at t
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from commonwatt.model.relaying import PUT_S
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.commands import NO_LIMIT, Kind
 
@@ -42,6 +43,7 @@ LIFETIMES: Mapping[Kind, Lifetime] = {
     # It only shapes data: a long life costs nothing, and saves commands to hundreds of meters.
     Kind.AGGREGATION: Lifetime(on="lossless", off="none", for_s=86_400, renew_s=28_800),
     Kind.IMPORT_LIMIT: Lifetime(on=None, off=NO_LIMIT, for_s=900, renew_s=300),
+    Kind.PUT_PERIOD: Lifetime(on=None, off=str(PUT_S), for_s=86_400, renew_s=28_800),
 }
 """By kind of state."""
 

@@ -13,14 +13,15 @@ from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.ids import MeterId
 from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import KNOWN_STATES, State
-from commonwatt.model.units import SLOT_S, EpochSeconds, MicrogridId, MilliwattHours
+from commonwatt.model.units import SLOT_S, ControllerId, EpochSeconds, MicrogridId, MilliwattHours
 from commonwatt.protocol.commands import KINDS, Command, Held, Kind, Outcome, verb
 from commonwatt.protocol.controller_commands import Strategy
 from commonwatt.protocol.sharing_words import Why
 from commonwatt.protocol.topics import COMMANDS, meter_down
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change, Desired, ForgetDesired, MeterInfo
-from gateway.control.epochs import MAX_COUNTER, Epochs, GrantedEpochs
+from gateway.control.broker_orders import BrokerOrders
+from gateway.control.epochs import MAX_COUNTER, epochs_of
 from gateway.control.lifetimes import LIFETIMES, MANY_TIMES, UNKNOWN, resend_after_s
 from gateway.control.meter_view import INITIALIZE_AGAIN_S, CommandNote, Counts, MeterView
 from gateway.control.plausibility import Recorded
@@ -44,6 +45,7 @@ class Manager:
     Attributes:
         meters: The present state of each registered meter.
         epochs: The epoch for each meter, and the meters that are not commanded.
+        orders: The orders of brokers that the utility assigned.
         decision: The donors and the receivers.
         strategy: How batteries share.
         alone: Whether the microgrid decides alone, without the utility.
@@ -53,6 +55,7 @@ class Manager:
         recorded: What the stored readings say of each battery.
         weights: Share of a donor's discharge relative to others, by meter; 1 if absent.
         band_permille: Thousandths of the capacity by which the start of help is delayed.
+        put_s: Seconds between the puts of meters that accept a period.
         levels_s: Seconds between two requests for a level; two such periods without one exclude a battery.
         notes: The last commands and their outcomes.
     """
@@ -80,13 +83,14 @@ class Manager:
         self._desired = {(d.meter, d.kind): d for d in store.desired()}
         self._sent: dict[tuple[MeterId, Kind], tuple[EpochSeconds, int]] = {}
         self._number = 0
-        self.epochs = Epochs(store, registry) if member is None else GrantedEpochs(member)
+        self.epochs = epochs_of(settings, microgrid, store, registry, member)
+        self.orders = BrokerOrders(microgrid, store)
         self._registry = registry
         said = {info.meter: info for info in store.meters()}
         self.meters = {meter: MeterView(info=said.get(meter)) for meter in registry}
         self.decision = Decision()
         self._terms: tuple[object, ...] | None = None
-        self.levels_s = settings.levels_s
+        self.levels_s, self.put_s = settings.levels_s, settings.put_s
         self._began: EpochSeconds | None = None
 
     def register(self, registry: dict[MeterId, RegisteredMeter]) -> None:
@@ -133,7 +137,7 @@ class Manager:
         )
         if view.info is None or replace(view.info, time=dated) != info or (dated and not view.info.time):
             effects.append(Write(info))
-        view.info = info
+        view.info, view.put_s = info, outcome.put_s
         view.answered = view.answered or outcome.cmd == ("stop" if meter in self.stopped else "initialize")
         raised = self.epochs.reported(meter, max([outcome.epoch, *(held.epoch for held in outcome.held.values())]))
         if self.epochs.is_fenced(meter):
@@ -305,6 +309,10 @@ class Manager:
         """Return the desired state of a meter; ``None``: no state was ever commanded."""
         return self._desired.get((meter, kind))
 
+    def sent(self, meter: MeterId, kind: Kind) -> EpochSeconds | None:
+        """Return when a desired state was last sent; ``None``: not since the start."""
+        return self._sent[meter, kind][0] if (meter, kind) in self._sent else None
+
     def batteries(self, now: Now) -> dict[MeterId, BatteryState]:
         """Return the batteries whose minimum and level are known."""
         states = {}
@@ -365,10 +373,9 @@ class Manager:
             if not view.answered and (view.asked is None or now - view.asked >= INITIALIZE_AGAIN_S):
                 view.asked = now
                 stops = meter in self.stopped
+                brokers = self.orders.of(meter, self.epochs.brokers)
                 effects.append(
-                    self.command(meter, "stop")
-                    if stops
-                    else self.command(meter, "initialize", brokers=self.epochs.brokers)
+                    self.command(meter, "stop") if stops else self.command(meter, "initialize", brokers=brokers)
                 )
         for key, desired in self._desired.items():
             ended = desired.until is not None and desired.until <= now
@@ -395,6 +402,13 @@ class Manager:
             }
         )
         return Publish(meter_down(self._microgrid, meter, COMMANDS), command.pack())
+
+    def assign(self, orders: Mapping[MeterId, tuple[ControllerId, ...]]) -> list[Effect[Change]]:
+        """Take the assigned orders of brokers; meters whose order changed are initialized again."""
+        kept, changed = self.orders.set(orders)
+        for meter in changed & self.meters.keys():
+            self.meters[meter].answered, self.meters[meter].asked = False, None
+        return kept
 
     def _set(self, desired: Desired) -> list[Effect[Change]]:
         self._desired[desired.meter, desired.kind] = desired

@@ -13,7 +13,7 @@ from commonwatt.town.registry import RegisteredMeter
 from gateway.control.manager import Manager
 
 SILENT_S = 300
-"""Seconds without a message after which a meter is shown as silent; at least three periods of ``collect_s``."""
+"""Seconds without a message after which a meter is shown as silent; at least three periods of collecting or puts."""
 
 
 def meters_view(meters: Collection[MeterId], manager: Manager, now: EpochSeconds, collect_s: int) -> dict[str, object]:
@@ -26,7 +26,7 @@ def meters_view(meters: Collection[MeterId], manager: Manager, now: EpochSeconds
         manager: The manager of the meters.
         collect_s: Seconds between two requests for the records of a meter that does not send them by itself.
     """
-    longest_s = max(SILENT_S, 3 * collect_s)
+    longest_s = max(SILENT_S, 3 * max(collect_s, manager.put_s))
     # A deposed manager commands none of them.
     fenced = manager.epochs.fenced if manager.epochs.commands else {}
     views = {meter: manager.meters[meter] for meter in meters}

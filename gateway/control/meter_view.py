@@ -33,6 +33,7 @@ class MeterView:
     level: MilliwattHours | None = None  # its battery's level, milliwatt-hours
     level_time: EpochSeconds = 0  # end of that level's slot
     level_heard: EpochSeconds = 0  # when that level came
+    put_s: int | None = None  # seconds between its puts, as it last said; ``None``: they can't be set, or not known
     told: EpochSeconds = 0  # when it was last sent the time
 
     def hear(self, now: Now) -> None:

@@ -116,7 +116,8 @@ class Modes:
 
     def register(self, registry: Mapping[MeterId, RegisteredMeter]) -> None:
         """Replace the registry by a changed one."""
-        self._is_public = any(meter.function in _EMERGENCY for meter in registry.values())
+        # Whether it has an emergency service.
+        self.is_public = any(meter.function in _EMERGENCY for meter in registry.values())
         self._sensors = frozenset(i for i, meter in registry.items() if meter.function is Function.BOUNDARY)
         # A meter that was replaced reports no more: closing does not wait for it.
         installed = sorted(meter for meter in self._sensors if not registry[meter].replaced)
@@ -231,7 +232,7 @@ class Modes:
 
     def _sample(self, now: Now) -> None:
         manager = self.manager
-        if not (self._is_island(now) or self._is_public):
+        if not (self._is_island(now) or self.is_public):
             self.last_hour = LastHour()
         levels = {meter: each.level for meter, each in manager.batteries(now).items() if each.doubt is None}
         recent = {m: level for m, level in levels.items() if not manager.level_is_old(manager.meters[m], now)}
@@ -279,7 +280,7 @@ class Modes:
             isolated=any(self.manager.holds(meter, Kind.ISOLATED, now) for meter in self._sensors),
             released=self._released,
             stable_s=self._stable_s,
-            delay_s=return_delay_s(self._microgrid, boundary.stable_since or 0, is_public=self._is_public),
+            delay_s=return_delay_s(self._microgrid, boundary.stable_since or 0, is_public=self.is_public),
         )
 
     def view(self, now: Now) -> View:

@@ -1,6 +1,7 @@
 """Requests to the meters that set no state: levels, records, state (C1, docs/control.md)."""
 
 from collections.abc import Collection
+from dataclasses import replace
 
 from commonwatt.model.effects import Effect
 from commonwatt.model.ids import MeterId
@@ -8,6 +9,10 @@ from commonwatt.model.now import Now
 from gateway.changes import Change
 from gateway.control.manager import Manager
 from gateway.control.sharing import near_minimum
+
+# A lost request, or a lost acknowledgement, is made good within a period: QoS 0 saves the PUBACK of MQTT.
+LEVELS_QOS = COLLECT_QOS = 0
+COLLECTING = {"quiet": True}  # the put shows that the meter obeys; an outcome would be longer than the put
 
 
 class Requests:
@@ -31,7 +36,7 @@ class Requests:
         self._manager.levels_s = levels_s
         near = near_minimum(self._manager.batteries(now), self._near_permille)
         return [
-            self._manager.command(meter, "get", what="levels")
+            replace(self._manager.command(meter, "get", what="levels"), qos=LEVELS_QOS)
             for meter, view in self._manager.meters.items()
             if not self._manager.epochs.is_fenced(meter)
             and view.info is not None
@@ -42,7 +47,7 @@ class Requests:
     def records(self, meters: Collection[MeterId]) -> list[Effect[Change]]:
         """Request records and events of meters that send only on request."""
         return [
-            self._manager.command(meter, "get", what=what)
+            replace(self._manager.command(meter, "get", what=what, **COLLECTING), qos=COLLECT_QOS)
             for meter in meters
             for what in ("records", "events")
             if not self._manager.epochs.is_fenced(meter)

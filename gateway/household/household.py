@@ -71,15 +71,18 @@ class Household:
         if not capacities:
             return None
         views = [self._manager.meters[meter] for meter in capacities]
-        levels = [view.level if now - view.level_heard <= LEVEL_GOOD_FOR_S else None for view in views]
+        good_for_s = max(LEVEL_GOOD_FOR_S, 2 * self._manager.put_s)
+        levels = [view.level if now - view.level_heard <= good_for_s else None for view in views]
         known = [level for level in levels if level is not None]
         return BatteryLevel(
             level=sum(known) if len(known) == len(views) else None,
             capacity=sum(capacities.values()),
-            sharing=any(view.bits & State.SHARING for view in views) if all(_heard(v, now) for v in views) else None,
+            sharing=any(view.bits & State.SHARING for view in views)
+            if all(_heard(view, now, good_for_s) for view in views)
+            else None,
         )
 
 
-def _heard(view: MeterView, now: Now) -> bool:
+def _heard(view: MeterView, now: Now, good_for_s: int) -> bool:
     """Return whether a meter's state bits are its own, and recent."""
-    return view.answered and view.heard is not None and now - view.heard <= LEVEL_GOOD_FOR_S
+    return view.answered and view.heard is not None and now - view.heard <= good_for_s

@@ -8,7 +8,6 @@ from gateway.page.alarms import Alarm, alarms
 from gateway.page.bars import bar
 from gateway.page.html import Child, Html, el
 from gateway.page.sections import (
-    SILENT_S,
     backlog,
     clock,
     commands,
@@ -19,7 +18,9 @@ from gateway.page.sections import (
     mode_changes,
     rates,
     readings,
+    saves,
     silent,
+    silent_s,
     takeover,
     town,
 )
@@ -62,6 +63,7 @@ def overview(view: View, zone: ZoneInfo, *, can_log_out: bool) -> str:
             hosted(view),
             takeover(view),
             line(view),
+            saves(view),
             clock(view, zone),
             readings(view),
             rates(view, zone),
@@ -157,7 +159,7 @@ def _verdict(view: View) -> Html:
     if not found:
         text = "All is well: no alarm."
         if count := silent(view):
-            text = f"No alarm, but {counted(count, 'meter')} silent for {duration(SILENT_S)} or more."
+            text = f"No alarm, but {counted(count, 'meter')} silent for {duration(silent_s(view))} or more."
         return el("section", text, class_="verdict note" if count else "verdict")
     return el("section", map(_alarm, found), class_="alarms", aria_label="Alarms")
 

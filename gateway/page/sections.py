@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from zoneinfo import ZoneInfo
 
+from commonwatt.model.saving import saving_words
+from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, duration
 from gateway.page.alarms import LINKS
 from gateway.page.bars import bar
@@ -20,7 +22,6 @@ from gateway.page.words import (
 )
 from gateway.page.words import clock as clock_time
 
-SILENT_S = 900  # seconds without a message after which a meter counts as silent: a quarter-hour
 SPARE_METERS = 5  # a link to the page of all meters must save more than this many
 SHOWN_CHANGES = 12  # changes of the modes that the page shows
 
@@ -44,8 +45,18 @@ COMMANDS = {
     "reduce_power_on": "reduce demand",
     "reduce_power_off": "stop reducing demand",
     "limit_import": "limit the import",
+    "put_every": "change the period of its puts",
 }
 """The commands in words; another command is shown as it is."""
+
+_OVER = {
+    "relay_s": "how often readings are relayed",
+    "aggregation": "how they are relayed",
+    "meters": "how meters aggregate",
+    "put_s": "how often meters send",
+    "levels_s": "how often levels are requested",
+}
+"""What the utility can set in place of what the gateway does by itself."""
 
 _LEVELS = {
     "ok": ("ok", "good", "within the plan"),
@@ -71,7 +82,12 @@ def silent(view: View) -> int:
 
 def _is_silent(state: View, view: View) -> bool:
     """Return whether a meter is silent; a gateway that has just started has not waited for it yet."""
-    return bool(min(view["time"] - state["heard"], view["watched_s"]) > SILENT_S)
+    return bool(min(view["time"] - state["heard"], view["watched_s"]) > silent_s(view))
+
+
+def silent_s(view: View) -> int:
+    """Return the seconds without a message after which a meter counts as silent: a quarter-hour, or three puts."""
+    return max(QUARTER_S, 3 * int(view["periods"]["put_s"]))
 
 
 def meters(view: View, zone: ZoneInfo, most: int | None = None) -> Html:
@@ -92,8 +108,8 @@ def meters(view: View, zone: ZoneInfo, most: int | None = None) -> Html:
         return are_silent[meter], -state["heard"] if are_silent[meter] else 0, by_number(state["place"]), meter
 
     ordered = sorted(states, key=order)
-    heard = sum(0 <= now - state["heard"] <= SILENT_S for state in states.values())
-    head = f"{heard} of {len(states)} heard within {duration(SILENT_S)}"
+    heard = sum(0 <= now - state["heard"] <= silent_s(view) for state in states.values())
+    head = f"{heard} of {len(states)} heard within {duration(silent_s(view))}"
     listed = ordered if most is None else ordered[:most]
     link = el("a", f"All {counted(len(states), 'meter')}", href="/meters")
     more = el("p", link, class_="more") if len(listed) < len(states) else None
@@ -233,6 +249,16 @@ def line(view: View) -> Html:
         row = el("div", el("span", f"{name}: {share}"), el("span", end, class_="soft"), class_="row num")
         ways.append(el("li", row, bar(used[way] / allowance, kind, label, mark=mark)))
     return el("section", el("h2", "LTE line this month", el("small", text, class_=colour)), el("ul", ways))
+
+
+def saves(view: View) -> Html | None:
+    """Return the section of what the gateway does by itself to save bytes; ``None``: nothing."""
+    rows: list[tuple[str, Child]] = [(f"for {what}", how) for what, how in saving_words(view["saves"])]
+    if not rows:
+        return None
+    over = [words for name, words in _OVER.items() if name in view["tuned"]]
+    note = el("p", f"The utility has set, and that holds instead: {', '.join(over)}.", class_="soft") if over else None
+    return el("section", el("h2", "Saves bytes", el("small", "by itself")), _list(rows), note)
 
 
 def clock(view: View, zone: ZoneInfo) -> Html:

@@ -14,6 +14,7 @@ from commonwatt.codec.packing import unpack
 from commonwatt.model.blocks import Blocks, average, concatenate, join
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import EventRecord
+from commonwatt.model.relaying import SETTLED_S
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from commonwatt.protocol.dead_letters import DeadLetter
 from gateway.changes import UNSENT, Part
@@ -24,7 +25,6 @@ BATCH_PARTS = 2000  # most parts in one batch
 BATCH_PART_BYTES = 180_000
 BATCH_EVENTS = 1000  # most events in one batch
 BATCH_DEAD_LETTERS = 40  # most dead letters in one batch, each of a kilobyte at most
-SETTLED_S = 60  # seconds after its end at which a quarter is treated as finished
 ANY_QUARTER: Quarter = 2**32  # a number above every quarter
 
 Key = tuple[int, int, int]
@@ -40,8 +40,21 @@ class Mode:
     # Whether this process computed its end from a duration: the end is shifted when the time is set. The store keeps
     # ``until`` only.
     for_s: bool = False
+    late_s: int = 0  # seconds by which a finished quarter is sent later than it could be
     # First quarter that may be averaged, as none of it was sent before; ``ANY_QUARTER``: not known yet.
     since: Quarter = ANY_QUARTER
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """The quarters of which a batch may have parts."""
+
+    first: Quarter = 0  # the first one
+    before: Quarter = ANY_QUARTER  # the quarter after the last one
+    parts: int = BATCH_PARTS  # most parts
+
+
+WHOLE = Span()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +84,14 @@ def load(parts: Collection[Part]) -> Blocks:
 
 
 def select(
-    store: Unsent, now: EpochSeconds, mode: Mode, flying: Flying, without: Collection[MeterId], *, one_meter: bool
+    store: Unsent,
+    now: EpochSeconds,
+    mode: Mode,
+    flying: Flying,
+    without: Collection[MeterId],
+    *,
+    one_meter: bool,
+    span: Span = WHOLE,
 ) -> Selection | None:
     """Choose the newest unsent data that is in no batch in flight; ``None``: there is none.
 
@@ -83,10 +103,12 @@ def select(
         flying: The content of the batches in flight.
         without: Meters to leave out.
         one_meter: Choose parts and events of one meter only.
+        span: The parts that may be chosen.
     """
-    before = ANY_QUARTER if mode.name == "none" else (now - SETTLED_S) // QUARTER_S
-    unsent = store.unsent_parts(before, BATCH_PARTS + 1, flying.parts, without)
-    parts = _fitting(unsent[:BATCH_PARTS])
+    before = ANY_QUARTER if mode.name == "none" else (now - SETTLED_S - mode.late_s) // QUARTER_S
+    most = min(span.parts, BATCH_PARTS)
+    unsent = store.unsent_parts(span.first, min(before, span.before), most + 1, flying.parts, without)
+    parts = _fitting(unsent[:most])
     waiting = [
         (generation, event)
         for generation, event in store.unsent_events(BATCH_EVENTS + len(flying.events) + 1, without)
@@ -113,7 +135,7 @@ def select(
         events=tuple(events),
         dead_letters=tuple(dead_letters[:BATCH_DEAD_LETTERS]),
         # By number, not by count: a completed block brings parts that are not among those of ``unsent``.
-        more=len(unsent) > BATCH_PARTS
+        more=len(unsent) > most
         or any(part.id not in taken for part in unsent)
         or len(events) < len(waiting)
         or len(dead_letters) > BATCH_DEAD_LETTERS,

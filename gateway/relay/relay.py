@@ -3,16 +3,17 @@
 Batches in flight are kept in memory only, since sending data again is harmless.
 """
 
-from collections import Counter, OrderedDict
-from dataclasses import dataclass, field, replace
+from collections import OrderedDict
+from dataclasses import replace
 
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import empty
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.ids import MeterId
 from commonwatt.model.now import Now, Trust
+from commonwatt.model.relaying import SETTLED_S
 from commonwatt.model.units import QUARTER_S, ControllerId, EpochSeconds, MicrogridId
-from commonwatt.protocol.batches import NO_FLAGS, Batch, BatchAck, BatchFlag, BatchRefusal
+from commonwatt.protocol.batches import NO_FLAGS, SLOW_S, Batch, BatchAck, BatchFlag, BatchRefusal
 from commonwatt.protocol.topics import BATCHES, gateway_up
 from gateway.changes import (
     AVERAGED,
@@ -26,12 +27,18 @@ from gateway.changes import (
     ReplaceParts,
     Setting,
 )
-from gateway.relay.outbox import ANY_QUARTER, SETTLED_S, Flying, Key, Mode, Selection, load, select
+from gateway.relay.outbox import ANY_QUARTER, Flying, Key, Mode, Selection, Span, load, select
+from gateway.relay.refill import REFILL_PARTS, Pace, Refill
+from gateway.relay.sent import Counts, InFlight
+from gateway.relay.turns import WINDOW, Turns
 from gateway.stored import KeptBacklog
 
 ANSWER_BLOCKS = 80  # blocks in one answer to a get: as many of the longest payloads as fit
-WINDOW = 3  # batches in flight at once
-ACK_WITHIN_S = 120  # seconds after which the data of an unacknowledged batch is sent again
+ACK_WITHIN_S = 120  # seconds after which the data of an unacknowledged batch is sent again, at the least
+LONGEST_ACK_S = 8 * ACK_WITHIN_S
+"""The same at the most: the wait is twice that for the last acknowledgement, and doubles when none comes.
+
+Else a utility that is slower would get the same data again before it answers, and would be slower still."""
 HOLD_S = 60  # seconds after a refusal in which no data is sent
 # Seconds without an acknowledgement after which a gateway checks that the utility still has the same store.
 HELLO_S = 3600
@@ -43,54 +50,41 @@ FORGET_ROWS = 2000
 COMPACT_BLOCKS = 500  # blocks joined in one transaction
 
 
-@dataclass(frozen=True)
-class InFlight:
-    """A batch that was sent and is not acknowledged."""
-
-    sent: EpochSeconds
-    selection: Selection
-    wanted: tuple[Key, ...] = ()
-
-    @property
-    def meters(self) -> frozenset[MeterId]:
-        """The meters whose data it holds."""
-        events = (event.meter_id for _, event in self.selection.events)
-        return frozenset(self.selection.blocks.meter.tolist()).union(events)
-
-
-@dataclass
-class Counts:
-    """Counts since the start, for the metrics."""
-
-    batches: Counter[str] = field(default_factory=Counter)
-    blocks: int = 0
-
-
 class Relay:
     """Sends batches and handles their acknowledgements.
 
     Attributes:
-        mode: The aggregation of relayed data.
+        commanded: The aggregation of relayed data that the utility set; ``none``: nothing is set.
+        own: The aggregation that the gateway wants by itself, to save bytes.
+        slow_until: Until when the utility wants whole quarter-hours only.
         in_flight: Batches sent and not acknowledged, by sequence.
         wanted: Blocks requested by the utility and not sent yet, in order.
         sending: Whether unsent data is to be sent now.
         urgent: Whether that is outside the schedule.
         greet: Whether the utility's store id is to be requested.
         compacting: Whether parts of finished quarters are to be joined now.
+        refill: The backup that is sent again to a utility that lost its store.
     """
 
-    def __init__(self, controller: ControllerId, microgrid: MicrogridId, store: KeptBacklog) -> None:
+    def __init__(
+        self, controller: ControllerId, microgrid: MicrogridId, store: KeptBacklog, turns: Turns, pace: Pace
+    ) -> None:
         self.counts = Counts()
         self.in_flight: OrderedDict[int, InFlight] = OrderedDict()
         self.wanted: OrderedDict[Key, None] = OrderedDict()
         self.sending = self.urgent = self.greet = self.compacting = False
+        self.refill = Refill(store, pace)
         self._fresh = False
         self._controller = controller
         self._microgrid = microgrid
         self._store = store
+        self._turns = turns
+        self._ack_within_s = ACK_WITHIN_S
         self._utility_store = store.setting("utility_store")
         name, until, since = (store.setting("aggregation") or f"none,,{ANY_QUARTER}").split(",")
-        self.mode = Mode(name=name, until=int(until) if until else None, since=int(since))
+        self.commanded = Mode(name=name, until=int(until) if until else None, since=int(since))
+        self.own = Mode()
+        self.slow_until: EpochSeconds = 0
         # The upper half counts starts, so that no number is used twice although only the starts are stored.
         self._starts = int(store.setting("starts") or "0") + 1
         self._sequence = self._starts << 32
@@ -100,17 +94,30 @@ class Relay:
         self._one_by_one = False
         self._unknown: dict[MeterId, EpochSeconds] = {}
 
+    @property
+    def mode(self) -> Mode:
+        """The aggregation of relayed data in force."""
+        return self.own if self.commanded.name == "none" else self.commanded
+
+    def save(self, name: str, late_s: int) -> None:
+        """Set the aggregation that the gateway wants by itself, and by how much finished quarters are sent later."""
+        if (name, late_s) != (self.own.name, self.own.late_s):
+            since = self.own.since if name == self.own.name else ANY_QUARTER
+            self.own = Mode(name=name, late_s=late_s, since=since)
+
     # Sending. Other methods only set flags; ``work`` sends after a commit, when the store has all data.
 
     def due(self, now: Now) -> None:
         """Mark relaying as due."""
         self.sending = True
+        self._turns.due(self._microgrid, now)
         self.greet = self.greet or now - self._heard >= HELLO_S
 
     def connected(self) -> None:
         """Give up the batches in flight, so that their data is sent again; request the utility's store id."""
         for sequence in list(self.in_flight):
-            self._give_up(sequence)
+            self._give_up(sequence, lost=True)
+        self._ack_within_s = ACK_WITHIN_S
         self.greet = True
 
     def shift(self, by_s: int, now: Now) -> list[Effect[Change]]:
@@ -119,16 +126,18 @@ class Relay:
         self._unknown = {meter: since + by_s for meter, since in self._unknown.items()}
         self._hold_until = max(0, self._hold_until + by_s)
         self._heard = max(0, self._heard + by_s)
-        if self.mode.until is None or not self.mode.for_s:
+        self.slow_until = max(0, self.slow_until + by_s)
+        self.counts.shift(by_s)
+        if self.commanded.until is None or not self.commanded.for_s:
             return []
-        moved = self._set(replace(self.mode, until=max(0, self.mode.until + by_s)))
+        moved = self._set(replace(self.commanded, until=max(0, self.commanded.until + by_s)))
         # A time that may be wrong is not stored: after a restart the end could not be corrected.
         return moved if now.trust >= Trust.HARDWARE else []
 
     def work(self, now: Now) -> list[Effect[Change]]:
         """Send and compact what is due, after a commit."""
         effects = self._expire(now) + self._begin_averages(now)
-        if any(self._store.forgetting().values()):
+        if is_forgetting := any(self._store.forgetting().values()):
             # Compaction waits: a joined part is a new one, and would not be marked.
             effects.append(Write(ForgetMore(FORGET_ROWS)))
             self._more = True
@@ -137,25 +146,46 @@ class Relay:
         more = (self._more or self.wanted) and len(self.in_flight) < WINDOW
         if self.sending or self.greet or more:
             effects += self._send(now)
-        return effects
+        return effects if is_forgetting else effects + self._refill(now)
+
+    def _refill(self, now: Now) -> list[Effect[Change]]:
+        """Send the next batch of a refill that is due, one at a time."""
+        effects = self.refill.count()
+        is_full = len(self.in_flight) >= WINDOW or self.refill.batch in self.in_flight
+        if is_full or now < self._hold_until or not self.refill.is_due(now):
+            return effects
+        selection = self._select(now, Span(before=self.refill.before, parts=REFILL_PARTS))
+        if selection is None:
+            return effects + self.refill.look(now)
+        batch = self._batch(selection, now, NO_FLAGS)
+        self.refill.batch = self._sequence
+        self.refill.pace.sent(sum(len(each.payload) for each in batch if isinstance(each, Publish)), now)
+        return effects + batch
 
     def _send(self, now: Now) -> list[Effect[Change]]:
         """Send unsent data, as far as the window allows; send an empty batch if only the store id is requested."""
         flags = BatchFlag.URGENT if self.urgent else NO_FLAGS
         effects: list[Effect[Change]] = []
         self._more = True
-        # A due relay begins with the newest data, as soon as the window has room; answers and the backlog follow.
+        # A due relay begins with the newest data; answers and the backlog follow, when it is this microgrid's turn.
         self._fresh = self._fresh or self.sending
-        while len(self.in_flight) < WINDOW and now >= self._hold_until:
-            newest = self._next(now, flags) if self._fresh else None
-            batch = newest or self._answer(now) or self._next(now, flags)
+        if self._fresh and len(self.in_flight) <= WINDOW and now >= self._hold_until:
+            effects += self._next(now, flags) or []
             self._fresh = False
-            if batch is None:
-                break
-            effects += batch
+        effects += self._send_backlog(now, flags)
         if self.greet:
             effects += self.hello(now)
         self.sending = self.urgent = self.greet = False
+        return effects
+
+    def _send_backlog(self, now: Now, flags: BatchFlag) -> list[Effect[Change]]:
+        """Send answers, then the newest of the backlog, as long as it is this microgrid's turn."""
+        effects: list[Effect[Change]] = []
+        while (self._more or self.wanted) and now >= self._hold_until:
+            if len(self.in_flight) >= WINDOW or not self._turns.may_send(self._microgrid, now):
+                return effects
+            effects += self._answer(now) or self._next(now, flags) or []
+        self._turns.rest(self._microgrid)
         return effects
 
     def hello(self, now: Now) -> list[Effect[Change]]:
@@ -169,24 +199,25 @@ class Relay:
 
     def _expire(self, now: Now) -> list[Effect[Change]]:
         """Give up batches without acknowledgement, so that new ones send their data; end a finished aggregation."""
-        for sequence in [s for s, batch in self.in_flight.items() if now - batch.sent >= ACK_WITHIN_S]:
+        late = [s for s, batch in self.in_flight.items() if now - batch.sent >= self._ack_within_s]
+        for sequence in late:
             self._give_up(sequence)
-        if self.mode.until is not None and self.mode.until <= now:
+        if late:
+            self._ack_within_s = min(2 * self._ack_within_s, LONGEST_ACK_S)
+        if self.commanded.until is not None and self.commanded.until <= now:
             return self.aggregate("none", None)
         return []
 
-    def _give_up(self, sequence: int) -> None:
+    def _give_up(self, sequence: int, *, lost: bool = False) -> None:
         self.counts.batches["expired"] += 1
+        self._turns.ended(self._microgrid, sequence, lost=lost)
         self.wanted.update(dict.fromkeys(self.in_flight.pop(sequence).wanted))
 
     def _next(self, now: Now, flags: BatchFlag) -> list[Effect[Change]] | None:
         """Build a batch of unsent data that is in no batch in flight; ``None``: there is none."""
         if not self._more:
             return None
-        self._unknown = {meter: since for meter, since in self._unknown.items() if now - since < UNKNOWN_FOR_S}
-        # Without a trusted clock it is unknown which quarters are over: all parts are relayed as they come.
-        mode = self.mode if now.trust >= Trust.HARDWARE else Mode()
-        selection = select(self._store, now, mode, self._flying(), self._unknown, one_meter=self._one_by_one)
+        selection = self._select(now, Span(first=self.refill.before))
         self._more = selection is not None and selection.more
         self._one_by_one = self._one_by_one and self._more
         if selection is None:
@@ -196,6 +227,13 @@ class Relay:
             # While averages may be sent, parts are marked before they are sent: averages and exact slots must not mix.
             effects.append(Write(Offered(selection.averaged + selection.done)))
         return effects + self._batch(selection, now, flags)
+
+    def _select(self, now: Now, span: Span) -> Selection | None:
+        self._unknown = {meter: since for meter, since in self._unknown.items() if now - since < UNKNOWN_FOR_S}
+        # Without a trusted clock it is unknown which quarters are over: all parts are relayed as they come.
+        mode = self.mode if now.trust >= Trust.HARDWARE else Mode()
+        flying = self._flying()
+        return select(self._store, now, mode, flying, self._unknown, one_meter=self._one_by_one, span=span)
 
     def _answer(self, now: Now) -> list[Effect[Change]] | None:
         """Build a batch of blocks that the utility requested, exact and whole."""
@@ -226,8 +264,6 @@ class Relay:
             first.append(Write(Setting("starts", str(self._starts))))
         self._sequence += 1
         self.in_flight[self._sequence] = InFlight(now, selection, wanted)
-        self.counts.batches["sent"] += 1
-        self.counts.blocks += len(selection.blocks)
         batch = Batch(
             owner=self._microgrid,
             store=self._store.store_id,
@@ -240,7 +276,10 @@ class Relay:
             events=list(selection.events),
             dead_letters=[dead_letter for _, dead_letter in selection.dead_letters],
         )
-        return [*first, Publish(gateway_up(self._controller, BATCHES), batch.pack())]
+        packed = batch.pack()
+        self.counts.sent(selection.blocks, len(packed), now)
+        self._turns.sent(self._microgrid, self._sequence, len(packed), now)
+        return [*first, Publish(gateway_up(self._controller, BATCHES), packed)]
 
     # Acknowledgements
 
@@ -251,7 +290,11 @@ class Relay:
             self.counts.batches["stray_ack"] += 1
             return []
         del self.in_flight[ack.sequence]
+        self._turns.ended(self._microgrid, ack.sequence)
+        self._ack_within_s = min(max(ACK_WITHIN_S, 2 * (now - batch.sent)), LONGEST_ACK_S)
         self._heard = now
+        if ack.slow_s:
+            self.slow_until = now + min(ack.slow_s, SLOW_S)
         if ack.status is not BatchRefusal.NONE:
             self._refused(batch, ack.status, now)
             return []
@@ -260,7 +303,7 @@ class Relay:
             self.counts.batches["wrong_ack"] += 1
             return []
         self.counts.batches["acknowledged"] += 1
-        compared = self._compare_store(str(ack.utility_store))
+        compared = self._compare_store(str(ack.utility_store), now)
         if not (sent.done or sent.averaged or sent.events or sent.dead_letters):
             return compared  # It was empty, to test the connection.
         return [
@@ -290,13 +333,15 @@ class Relay:
         else:
             self.wanted.update(dict.fromkeys(batch.wanted))
 
-    def _compare_store(self, utility_store: str) -> list[Effect[Change]]:
+    def _compare_store(self, utility_store: str, now: Now) -> list[Effect[Change]]:
         """Send everything again to a utility that lost its store (docs/architecture.md)."""
         if self._utility_store == utility_store:
             return []
         known, self._utility_store = self._utility_store, utility_store
         note: list[Effect[Change]] = [Write(Setting("utility_store", utility_store))]
-        return note if known is None else [*note, Write(ForgetRelayed()), Write(ForgetMore(FORGET_ROWS))]
+        if known is None:
+            return note
+        return [*note, *self.refill.begin(now), Write(ForgetRelayed()), Write(ForgetMore(FORGET_ROWS))]
 
     # Housekeeping
 
@@ -305,11 +350,11 @@ class Relay:
 
         ``until`` is the end of a duration: it is shifted when the time is set.
         """
-        since = self.mode.since if name == self.mode.name == "lossy" else ANY_QUARTER
+        since = self.commanded.since if name == self.commanded.name == "lossy" else ANY_QUARTER
         return self._set(Mode(name=name, until=until, for_s=until is not None, since=since))
 
     def _set(self, mode: Mode) -> list[Effect[Change]]:
-        self.mode = mode
+        self.commanded = mode
         until = "" if mode.until is None else mode.until
         return [Write(Setting("aggregation", f"{mode.name},{until},{mode.since}"))]
 
@@ -322,6 +367,9 @@ class Relay:
         if self.mode.name != "lossy" or self.mode.since != ANY_QUARTER or now.trust < Trust.HARDWARE:
             return []
         since = now // QUARTER_S + 1
+        if self.mode is self.own:  # After a restart it begins again.
+            self.own = replace(self.own, since=since)
+            return [Write(OfferedFrom(since))]
         return [*self._set(replace(self.mode, since=since)), Write(OfferedFrom(since))]
 
     def _compact(self, now: Now) -> list[Effect[Change]]:

@@ -2,6 +2,7 @@
 
 import json
 from collections import OrderedDict
+from collections.abc import Callable
 from importlib.metadata import version
 
 import numpy as np
@@ -15,6 +16,7 @@ from commonwatt.protocol.controller_commands import (
     ACTIONS,
     HOSTED,
     Action,
+    Assigned,
     BlockMask,
     ControllerCommand,
     ControllerOutcome,
@@ -26,6 +28,7 @@ from gateway.control.rates import KeptRates
 from gateway.control.stopped import StoppedMeters
 from gateway.relay.outbox import load
 from gateway.relay.relay import MAX_WANTED, Relay
+from gateway.relay.system_info import outstanding
 from gateway.stored import Stored
 
 KEPT_OUTCOMES = 100  # outcomes stored, also across restarts, so that a repeated command is not carried out again
@@ -48,6 +51,9 @@ class UtilityCommands:
     ) -> None:
         # The periods that the utility set, seconds, by the name of their setting.
         self.tuned: dict[str, int] = json.loads(store.setting("periods") or "{}")
+        self.saved: dict[str, int] = {}  # the same of the periods that the gateway sets by itself, to save bytes
+        # Returns the microgrids of its controller.
+        self.assigned: Callable[[], list[Assigned]] = list
         self.rates = KeptRates(store)  # the rates that the utility has sent
         self._stopped = StoppedMeters(store, modes.manager)
         self._of_file = periods
@@ -64,7 +70,12 @@ class UtilityCommands:
     @property
     def periods(self) -> dict[str, int]:
         """The periods in force, seconds, by the name of their setting."""
-        return self._of_file | self.tuned
+        return self._of_file | self.saved | self.tuned
+
+    def save(self, put_s: int | None) -> None:
+        """Set how often meters put, to save bytes, and how often levels are asked for to match; ``None``: neither."""
+        longest = {"put_s": put_s, "levels_s": put_s} if put_s else {}
+        self.saved = {name: max(seconds, self._of_file.get(name, 0)) for name, seconds in longest.items()}
 
     def do(self, command: ControllerCommand, now: Now) -> list[Effect[Change]]:
         """Carry out a command, unless it was done before or has expired, and answer it."""
@@ -81,6 +92,8 @@ class UtilityCommands:
         if command.cmd == Action.GET:
             # A repeated get is harmless and may find data that has come since: its outcome is not stored.
             return self._get(command, now)
+        if command.cmd == Action.SYSTEM_INFO:
+            return [self._publish(self._system_info(command, now))]
         is_known = command.cmd in ACTIONS
         outcome = ControllerOutcome(
             id=command.id,
@@ -88,7 +101,6 @@ class UtilityCommands:
             result="done" if is_known else "unsupported",
             reason=None if is_known else f"this version has no command {command.cmd}",
             time=now,
-            info=self._info(now) if command.cmd == Action.SYSTEM_INFO else None,
         )
         effects = self._set(command, now) if is_known else []
         return [*effects, self._remember(outcome), self._publish(outcome)]
@@ -111,6 +123,19 @@ class UtilityCommands:
             ControllerOutcome(id=command.id, cmd=command.cmd, result="refused", reason=reason, time=now)
         )
 
+    def _system_info(self, command: ControllerCommand, now: Now) -> ControllerOutcome:
+        """Return the answer to a question about the controller, which is not kept."""
+        modes, outcomes = self._modes, self._outcomes.values()
+        return ControllerOutcome(
+            id=command.id,
+            cmd=command.cmd,
+            result="done",
+            time=now,
+            info=self._info(now),
+            assignments=self.assigned(),
+            outstanding=outstanding(modes.manager, modes.states, self._relay, outcomes, now),
+        )
+
     def _info(self, now: Now) -> dict[str, str | int]:
         manager, view = self._modes.manager, self._modes.view(now)
         return {
@@ -124,10 +149,10 @@ class UtilityCommands:
         }
 
     def _set(self, command: ControllerCommand, now: Now) -> list[Effect[Change]]:
-        if command.cmd == Action.SYSTEM_INFO:
-            return []
         if command.cmd == Action.RATES:
             return self.rates.set(command)
+        if command.cmd == Action.ASSIGN:
+            return self._modes.manager.assign({meter: names for names, some in command.orders or () for meter in some})
         if command.cmd == Action.STOP and command.meter is not None:
             return self._stopped.set(command.meter, stopped=command.state == "on")
         if command.cmd == Action.HOLD and command.for_s and now.trust >= Trust.HARDWARE:

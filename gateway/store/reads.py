@@ -206,20 +206,22 @@ class StoreReads:
     # Parts
 
     def unsent_parts(
-        self, before_quarter: Quarter, limit: int, flying: Collection[int], without: Collection[MeterId]
+        self, first: Quarter, before: Quarter, limit: int, flying: Collection[int], without: Collection[MeterId]
     ) -> list[Part]:
         """Return the newest parts that the utility has not acknowledged, not even as averages.
 
         Args:
-            before_quarter: Only parts of quarters before this one.
+            first: The first quarter of which parts are returned.
+            before: The quarter after the last one.
             limit: Most parts returned.
             flying: Numbers of parts to leave out; they are not even read.
             without: Meters to leave out.
         """
         others, meters = _other_than(without)
         others += " AND id NOT IN (SELECT value FROM json_each(?))"
-        which = f"WHERE {NOT_ACKNOWLEDGED} AND quarter < ? AND {others} ORDER BY quarter DESC, id DESC LIMIT ?"
-        return list(self._parts(which, (before_quarter, *meters, json.dumps(list(flying)), limit)))
+        unsent = f"{NOT_ACKNOWLEDGED} AND quarter >= ? AND quarter < ?"
+        which = f"WHERE {unsent} AND {others} ORDER BY quarter DESC, id DESC LIMIT ?"
+        return list(self._parts(which, (first, before, *meters, json.dumps(list(flying)), limit)))
 
     def block_parts(self, keys: Iterable[tuple[int, int, int]]) -> list[Part]:
         """Return all parts of the blocks named by (meter, type, quarter).
@@ -295,9 +297,15 @@ class StoreReads:
         )
         return parts, events, dead_letters
 
-    def backlog_since(self) -> int | None:
-        """Return the oldest quarter with parts that the utility has not acknowledged; ``None``: there is none."""
-        row = self._db.execute(f"SELECT min(quarter) FROM part WHERE {NOT_ACKNOWLEDGED}").fetchone()
+    def unsent_before(self, quarter: Quarter) -> int:
+        """Return how many parts of quarters before ``quarter`` the utility has not acknowledged."""
+        sql = f"SELECT count(*) FROM part WHERE {NOT_ACKNOWLEDGED} AND quarter < ?"
+        return int(self._db.execute(sql, (quarter,)).fetchone()[0])
+
+    def backlog_since(self, first: Quarter = 0) -> int | None:
+        """Return the oldest quarter from ``first`` on with parts that the utility has not acknowledged, or ``None``."""
+        sql = f"SELECT min(quarter) FROM part WHERE {NOT_ACKNOWLEDGED} AND quarter >= ?"
+        row = self._db.execute(sql, (first,)).fetchone()
         return None if row[0] is None else int(row[0])
 
     def oldest_backup(self, limit: int) -> tuple[int, ...]:

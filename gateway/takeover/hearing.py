@@ -8,8 +8,11 @@ from collections import Counter
 from collections.abc import Collection
 
 from commonwatt.model.ids import MeterId
+from commonwatt.model.relaying import PUT_S
 
-MANAGED_S = 180.0  # seconds without a message after which a meter counts as not reached, where it is commanded
+# Seconds without a message after which a meter counts as not reached, where it is commanded; with longer periods of
+# puts later, since half of it must be longer than a period.
+MANAGED_S = 180.0
 HOSTED_S = 7_200.0  # the same elsewhere: each question costs bytes
 ASK_AGAIN_S = 15.0  # most seconds between two questions to a silent meter; the first ones follow sooner: 2, 4, 8
 MOST_AT_ONCE = 20  # questions in one step
@@ -24,6 +27,7 @@ class Hearing:
 
     def __init__(self, meters: Collection[MeterId]) -> None:
         self.meters = frozenset(meters)
+        self.put_s = PUT_S  # seconds between the meters' puts
         self._heard: dict[MeterId, float] = {}
         self._asked: dict[MeterId, float] = {}
         self._tries: Counter[MeterId] = Counter()
@@ -41,7 +45,7 @@ class Hearing:
 
     def reached(self, now: float, *, manages: bool) -> int:
         """Return how many of the warm meters are reached."""
-        silent_s = MANAGED_S if manages else HOSTED_S
+        silent_s = self._silent_s(manages=manages)
         return sum(now - self._heard.get(meter, -HOSTED_S) < silent_s for meter in self.meters)
 
     def is_able(self, now: float, *, manages: bool) -> bool:
@@ -50,13 +54,16 @@ class Hearing:
 
     def due(self, now: float, *, manages: bool) -> list[MeterId]:
         """Return the meters to ask now, and note it."""
-        quiet_s = (MANAGED_S if manages else HOSTED_S) / 2
+        quiet_s = self._silent_s(manages=manages) / 2
         silent = (meter for meter in self.meters if now - self._heard.get(meter, -HOSTED_S) >= quiet_s)
         due = [meter for meter in silent if now - self._asked.get(meter, -ASK_AGAIN_S) >= self._wait_s(meter)]
         due = due[:MOST_AT_ONCE]
         self._asked.update(dict.fromkeys(due, now))
         self._tries.update(due)
         return due
+
+    def _silent_s(self, *, manages: bool) -> float:
+        return MANAGED_S + 2 * (self.put_s - PUT_S) if manages else HOSTED_S
 
     def _wait_s(self, meter: MeterId) -> float:
         """Return the seconds between two questions: after a start of the broker its meters connect within some."""

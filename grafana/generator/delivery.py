@@ -147,7 +147,7 @@ _LINES = Section(
         graph(
             "Expected by the month's end, share of the allowance, the ten highest",
             "Above the dashed line the plan is too small: relay less often, aggregate, or buy a larger plan "
-            "(docs/bounds.md).",
+            "(docs/lte.md).",
             Query(f"topk(10, {_share('forecast')})", "{{controller}}"),
             look=_SHARE,
             width=12,

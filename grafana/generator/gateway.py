@@ -148,7 +148,7 @@ _LINE = Section(
         ),
         graph(
             "Expected by the month's end",
-            "Forecast from the last seven days; empty in the first hour. Above the allowance: see docs/bounds.md.",
+            "Forecast from the last seven days; empty in the first hour. Above the allowance: see docs/lte.md.",
             Query(f"commonwatt_gateway_lte_forecast_bytes{{{_HERE}}}", "{{direction}}"),
             _ALLOWED,
             look=Look("decbytes"),

@@ -26,6 +26,7 @@ from commonwatt.demo.tour import as_markdown
 from harness.docs.controllers import controllers_page
 from harness.docs.exports import exports_page
 from harness.docs.look import console_page, look_page
+from harness.docs.lte import lte_page
 from harness.docs.marked import DOCS, filled, refilled
 from harness.docs.metrics import all_metrics
 from harness.docs.presets import adapters_page
@@ -45,6 +46,7 @@ def pages() -> dict[str, Callable[[], str]]:
         "controllers.md": controllers_page,
         "exports.md": exports_page,
         "look.md": look_page,
+        "lte.md": lte_page,
         "reference/benchmarks.md": benchmarks_page,
         "reference/commands.md": commands_page,
         "reference/console-routes.md": routes_page,

@@ -25,7 +25,7 @@ _SIOCSIFFLAGS, _SIOCSIFMTU = 0x8914, 0x8922
 _IFF_UP_RUNNING = 0x41
 _ALL_PROTOCOLS = socket.htons(3)
 _TO_US = 0
-_TCP = 6
+_TCP, _UDP = 6, 17
 _SYN = 2
 _NUMBERS = 0xFFFFFFFF
 _ESTABLISHED = "01"
@@ -53,11 +53,12 @@ def bring_up(mtu: int | None = None) -> None:
 
 
 class Scales:
-    """Measures every TCP packet on the loopback, from the instance's creation on."""
+    """Measures every TCP packet and UDP datagram on the loopback, from the instance's creation on."""
 
     def __init__(self) -> None:
         self.weighed: Counter[tuple[int, int]] = Counter()  # IP bytes by (port from, port to)
         self.repeated: Counter[tuple[int, int]] = Counter()  # the retransmitted content in these bytes
+        self.datagrams: Counter[tuple[int, int]] = Counter()  # IP bytes of datagrams, likewise
         self._next: dict[tuple[int, int], int] = {}
         self._sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, _ALL_PROTOCOLS)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
@@ -72,6 +73,9 @@ class Scales:
                 continue  # Each packet is seen twice: leaving, and arriving.
             version = head[0] >> 4
             at, protocol = (4 * (head[0] & 15), head[9]) if version == 4 else (40, head[6])
+            if protocol == _UDP:
+                source, to = struct.unpack_from("!HH", head, at)
+                self.datagrams[source, to] += size
             if protocol == _TCP:
                 source, to, number, offset, flags = struct.unpack_from("!HHI4xBB", head, at)
                 self.weighed[source, to] += size
@@ -89,6 +93,10 @@ class Scales:
     def byte_count(self, port: int, *, only: Collection[int] | None = None, without: Collection[int] = ()) -> ByteCount:
         """Return the bytes from and to ``port``; ``only`` and ``without`` select ports at the other end."""
         return self._sum(self.weighed, port, only, without)
+
+    def datagram_count(self, port: int) -> ByteCount:
+        """Return the bytes of datagrams from and to ``port``."""
+        return self._sum(self.datagrams, port, None, ())
 
     def repeats(self, port: int, *, only: Collection[int] | None = None, without: Collection[int] = ()) -> ByteCount:
         """Return retransmitted content, like ``byte_count``: the kernel counts it as sent, but not as received."""

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from gateway.collect.collector import DEAD_LETTERS_A_DAY
-from gateway.relay.relay import MAX_WANTED, WINDOW
+from gateway.relay.relay import MAX_WANTED
+from gateway.relay.turns import WINDOW
 from gateway.relay.utility_commands import KEPT_OUTCOMES
 from utility.readings.core import MAX_JUNK_A_DAY
 from utility.readings.gaps import MAX_ASKED
@@ -23,7 +24,7 @@ def check_gateway(node: "GatewayNode") -> None:
     """Check a gateway's state in memory, after each of its steps."""
     relay = node.core.relay
     _hold(node.world, node.name, "waiting messages", len(node.waiting), node.max_waiting)
-    _hold(node.world, node.name, "batches in flight", len(relay.in_flight), WINDOW)
+    _hold(node.world, node.name, "batches in flight", len(relay.in_flight), WINDOW + 1)
     _hold(node.world, node.name, "blocks asked for", len(relay.wanted), MAX_WANTED)
 
 

@@ -166,7 +166,7 @@ class Link:
         copies = [0.0]
         if rng.random() < weather.double:
             copies.append(0.0)
-        if message.qos == 1 and rng.random() < weather.repeated:
+        if rng.random() < weather.repeated:  # of QoS 0 too: a part of another maker may use QoS 1 for it
             copies.append(rng.uniform(5, 60))
         world.tell(self.name, "" if len(copies) == 1 else f"({len(copies)} times)", message)
         for later in copies:

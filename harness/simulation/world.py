@@ -101,7 +101,7 @@ class World:
         self.brokers = {name: Broker(self, f"{name}-b") for name in self.measured}
         self.utility = self.make_utility()
         log_records = self.rng.choice((300, 2_000_000))
-        periods = {"relay_s": (60, 120, 300), "collect_s": (60, 300), "levels_s": (60, 300)}
+        periods = {"relay_s": (60, 120, 300), "collect_s": (60, 300), "levels_s": (60, 300), "put_s": (60, 900)}
         settings = {name: self.rng.choice(choices) for name, choices in periods.items()}
         for name, ids in self.measured.items():
             microgrid = self.town.microgrids[name]

@@ -16,6 +16,7 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.batches import unpack_batch_ack
 from commonwatt.protocol.commands import Kind
+from commonwatt.protocol.topics import LEVELS, STATUS
 from commonwatt.town.loading import load_town
 from commonwatt.town.registry import registry_of
 from commonwatt.town.town import Function
@@ -127,10 +128,10 @@ class World:
     # Messages.
 
     def post(self, sender: int, sent: tuple[Publish, ...], *, moved: bool) -> list[int]:
-        """Number a part's messages, with their receivers; leave out QoS 0, since the next one replaces it."""
+        """Number a part's messages, with their receivers; leave out those that the next one replaces."""
         numbers = []
         for message in sent:
-            if message.qos:
+            if message.topic.rpartition("/")[2] not in (LEVELS, STATUS):
                 entry = self._receiver(sender, message, moved=moved), message.topic, message.payload
                 if entry not in self._number:
                     self._number[entry] = len(self._messages)

@@ -144,6 +144,7 @@ class World:
         bits: int = State.INITIALIZED,
         name: str = "x",
         late_s: int = 0,
+        put_s: int | None = 60,
     ) -> list[Command]:
         """Let a meter answer the command ``name``, by a clock that is ``late_s`` behind."""
         outcome = Outcome.model_validate(
@@ -157,6 +158,7 @@ class World:
                 "minimum_percent": minimum,
                 "capacity_mwh": None if minimum is None else CAPACITY,
                 "held": held or {},
+                "put_s": put_s,
                 "epoch": epoch,
                 "history": LogIds.model_validate({"generation": 1, "first": str(first), "next": str(next_id)}),
                 "events": LogIds.model_validate({"generation": 1, "first": "1", "next": "1"}),
@@ -178,7 +180,9 @@ class World:
     def utility_says(self, leaf: str, payload: bytes) -> list[Publish]:
         return self.handle(FromUtility(f"cw1/r001/d/{leaf}", payload))
 
-    def acknowledge(self, batch: Batch, store: int = 7, status: BatchRefusal = BatchRefusal.NONE) -> list[Publish]:
+    def acknowledge(
+        self, batch: Batch, store: int = 7, status: BatchRefusal = BatchRefusal.NONE, slow_s: int = 0
+    ) -> list[Publish]:
         ack = BatchAck(
             time=self.now,
             utility_store=store,
@@ -188,6 +192,7 @@ class World:
             blocks=len(batch.keys),
             events=len(batch.events),
             dead_letters=len(batch.dead_letters),
+            slow_s=slow_s,
         )
         return self.utility_says("ack", ack.pack())
 

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from commonwatt.protocol.batches import unpack_batch
-from gateway.relay.relay import WINDOW
+from gateway.relay.turns import WINDOW
 from harness.network.fates import Fate, Message
 from harness.network.waiting import eventually
 from harness.real.kept import LIVE, METERS, TOWN, keep, parts_of

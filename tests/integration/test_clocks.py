@@ -26,6 +26,10 @@ from harness.real.site import Site, audited
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 3\n'
 HOUR = 3600
 RIGHT_S = 5  # a reported time is right when it differs by no more
+SOON = """
+import commonwatt.device.delivery as delivery, commonwatt.device.desired_states as states
+delivery.PUT_S = states.HeldStates.put_s = 5
+"""  # a meter puts every 5 s
 IMPATIENT = "import gateway.core as c, gateway.links as l; c.RETRY_S = l.WATCH_EVERY_S = 1"
 """A gateway that looks, and sends again, five times as often as others do."""
 
@@ -255,7 +259,7 @@ def test_row_18_meters_an_hour_wrong_are_told_the_time_and_lose_no_slot(tmp_path
             start(site, name, FakeClock(site.folder, name))
         for ahead_s in (-HOUR, HOUR):
             clock.set(ahead_s)
-            start(site, "r001 meters", clock, "import commonwatt.device.delivery as m; m.PUT_S = 5")
+            start(site, "r001 meters", clock, SOON)
             eventually(right)
             before = made()
             eventually(lambda before=before: made() > before)  # type: ignore[misc]

@@ -19,7 +19,7 @@ from commonwatt.cli.status import ask
 from commonwatt.identity.authority import Authority
 from commonwatt.site.bundle import pack, write_bundle
 from deploy.debian.environment import SITE_PACKAGES
-from deploy.debian.package import CONTROLLER, finish_tree, version
+from deploy.debian.package import CONTROLLER, UTILITY, finish_tree, version
 from deploy.debian.wheels import PROJECT, copy_own
 from harness.network.waiting import eventually, free_port
 from harness.real import forks
@@ -272,3 +272,10 @@ def test_the_same_input_gives_the_same_bytes(small: Small, tmp_path: Path) -> No
     assert again.read_bytes() == small.ours.read_bytes()
     listing = subprocess.run(["dpkg-deb", "--contents", again], check=True, capture_output=True, text=True).stdout
     assert {line.split()[1] for line in listing.splitlines()} == {"root/root"}
+
+
+def test_only_a_controllers_package_turns_tcp_timestamps_off(tmp_path: Path) -> None:  # req: C9
+    for package, has_it in ((CONTROLLER, True), (UTILITY, False)):
+        make_tree(package, tmp_path / package.name)
+        setting = tmp_path / package.name / "usr/lib/sysctl.d/60-commonwatt.conf"
+        assert setting.exists() is has_it

@@ -19,6 +19,7 @@ from utility.alarms.api import add_alarms
 from utility.assembly.console import add_console
 from utility.assembly.refusals import add_refusals
 from utility.billing.api.billing import add_billing
+from utility.collection.api import add_collection
 from utility.control.api import add_commands
 from utility.corrections.api import add_decisions
 from utility.database.base import SQLAlchemyError
@@ -95,6 +96,7 @@ def make_app(api: Api) -> FastAPI:
     add_people(app, api)
     add_api_tokens(app, api)
     add_commands(app, api)
+    add_collection(app, api)
     add_statistics(app, api)
     for route in app.routes:
         if isinstance(route, APIRoute):

@@ -13,6 +13,7 @@ from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
 from utility.assembly.metrics import UtilityMetrics
 from utility.billing.jobs import BillsJob, RatesJob
+from utility.collection.jobs import BalanceJob
 from utility.control.jobs import WeightsJob
 from utility.corrections.jobs import ValidationJob
 from utility.database.base import SQLAlchemyError
@@ -28,6 +29,7 @@ from utility.jobs.store.listing import late_s
 from utility.jobs.threads import Threads
 from utility.overview.jobs import CompletenessJob
 from utility.overview.store.old_records import Kept, drop_days, drop_months, kept
+from utility.readings.gaps import MAX_ASKED
 from utility.readings.ingest.ingest import Ingest
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.gap_finder import GapFinder
@@ -42,6 +44,7 @@ URGENT = ("supply",)  # jobs that run by themselves: a purchase must not wait fo
 FILES = ("exports", "backup")  # jobs that write files, for minutes, in processes of their own
 # Most searches for gaps in a turn: after days without the utility there are thousands, and other jobs come between.
 MAX_SEARCHES = 20
+ASKS_WITHIN_S = 60  # seconds that a message may wait for the database, beyond which no missing slot is requested
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +78,7 @@ class Jobs:
 
         self._supply = SupplyJob(settings.supply, database, metrics.supply, threads, is_trusted=is_trusted)
         self._weights = WeightsJob(database, threads)
+        self.balance = BalanceJob(database, threads, ingest.silent_since, is_trusted=is_trusted)
         self._sharing = SharingJob(database, threads)
         self._settlement = SettlementJob(
             settings.settlement, database, metrics.settlement, threads, is_trusted=is_trusted
@@ -107,6 +111,7 @@ class Jobs:
             "supply": self._supply.run,
             "rates": self._rates.run,
             "weights": self._weights.run,
+            "balance": self.balance.run,
             "sharing": self._sharing.run,
             "compact": self._compact,
             "settlement": self._settlement.run,
@@ -188,10 +193,14 @@ class Jobs:
             return kept(connection, now, self._settings.keep_years)
 
     async def _find_gaps(self, turn: Turn) -> None:
-        now = turn.now
+        now, left = turn.now, MAX_ASKED
         for _ in range(MAX_SEARCHES):
-            run = await self._in_thread(self._finder.plan, now, self._settings.gap_age_s)
-            self._metrics.readings.asked.inc(await self._ingest.in_thread(self._finder.apply, run, now))
+            # What is missing may wait in the queue, and its answer would wait there, too.
+            left = left if self._ingest.queue_s <= ASKS_WITHIN_S else 0
+            run = await self._in_thread(self._finder.plan, now, self._settings.gap_age_s, left)
+            asked = await self._ingest.in_thread(self._finder.apply, run, now)
+            self._metrics.readings.asked.inc(asked)
+            left -= asked
             if not run.more:
                 break
         await self._in_thread(self._count)

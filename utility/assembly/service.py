@@ -32,6 +32,7 @@ from utility.alarms.decisions import alarms_of
 from utility.assembly.application import make_app
 from utility.assembly.jobs import Jobs
 from utility.assembly.metrics import UtilityMetrics
+from utility.collection.jobs import BalanceJob
 from utility.control.decisions import send_due
 from utility.database.base import SQLAlchemyError, SqliteError
 from utility.database.database import Database, sqlite_path
@@ -88,6 +89,7 @@ class Service:
             publish=self._publish,
             gap_age_s=settings.gap_age_s,
             health=self._health,
+            public_weight=settings.public_weight,
         )
         self._jobs = Jobs(settings, database, clock, self._ingest, self._metrics)
         self._takeover = self._ingest.takeover = self._load_takeover()
@@ -129,6 +131,7 @@ class Service:
         if self._takeover is not None:
             self._metrics.registry.register(TakeoverMetrics(self._takeover.groups, time.monotonic))
             self._api.parts[GrantsJob] = self._takeover
+        self._api.parts[BalanceJob] = self._jobs.balance
         self._alarms = alarms_of(self._api, self._facts)
 
     async def run(self, stop: asyncio.Event, watchdog: Watchdog) -> None:

@@ -3,6 +3,7 @@
 from utility.access import tables as access
 from utility.alarms import tables as alarms
 from utility.billing import tables as billing
+from utility.collection import tables as collection
 from utility.control import tables as control
 from utility.corrections import tables as corrections
 from utility.database import tables as database
@@ -24,6 +25,7 @@ TABLES = (
     access,
     alarms,
     billing,
+    collection,
     control,
     corrections,
     database,

@@ -26,6 +26,7 @@ LABELS = {
     "collect_s": "Seconds between collections from meters that do not send by themselves",
     "levels_s": "Seconds between requests for batteries' levels",
     "relay_s": "Seconds between batches to the utility",
+    "put_s": "Seconds between the meters' sendings, whole minutes, at most 900",
     "compact_s": "Seconds between compactions in the gateway",
 }
 """The periods' labels."""

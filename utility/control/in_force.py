@@ -39,14 +39,15 @@ def _value(name: str, heartbeat: Heartbeat | None, weights: Mapping[str, int] | 
         seconds = heartbeat.periods.get(name)
         return None if seconds is None else {"value": seconds, "tuned": is_tuned}
     if name == AT_GATEWAY:
-        return {"value": heartbeat.aggregation, "until": heartbeat.ends.get("aggregation")}
+        return {"value": heartbeat.commanded_aggregation, "until": heartbeat.ends.get("aggregation")}
     # A gateway before 0.3 says none of the following.
     if heartbeat.strategy is None:
         return None
     if name == STRATEGY:
         return {"value": heartbeat.strategy, "tuned": is_tuned}
     if name == METERS:
-        return {"value": heartbeat.meters}
+        by_itself = METERS not in heartbeat.tuned and any("meters" in each for each in (heartbeat.saves or {}).values())
+        return {"value": "none" if by_itself else heartbeat.meters}
     ends = {str(cmd): until for cmd, until in heartbeat.ends.items()}
     return _state(ends.get(name)) if name in _WITH_END else None
 

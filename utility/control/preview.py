@@ -5,49 +5,13 @@ of it are readings by the utility (``Relayed``). Only the difference between two
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from math import ceil
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
+from commonwatt.model.relaying import ENOUGH_S, MONTH_S, PUT_S, SETTLED_S, Relayed, Relaying, line_of
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MicrogridId
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.heartbeats import Heartbeat
-
-Line = tuple[float, float]  # up (sent by the controller) and down
-HEAD_BYTES = 64  # bytes of a batch without blocks
-BLOCK_BYTES = 9  # bytes of a block's key and payload head in a compressed batch; its readings come on top
-# Bytes of all heads of a batch and of its acknowledgement: IP, TCP, TLS, MQTT, the acknowledgement itself.
-MESSAGE_BYTES: Line = (151, 199)
-# Bytes of heads for each further packet of a batch; every second one is acknowledged by a packet of its own.
-SEGMENT_BYTES: Line = (52, 26)
-PACKET_BYTES = 1_348  # bytes of content in a packet
-# Seconds of silence after which a gateway sends an empty batch, on average: it looks every 5 s for 15 s of silence.
-HELLO_S = 17.5
-SETTLED_S = 60  # seconds after a quarter's end at which a gateway that aggregates relays it
-MONTH_S = 30 * 86_400  # a whole month
-ENOUGH_S = 3_600  # seconds for which the readings must have been counted
-AVERAGED = 10  # readings in one average
-
-Aggregation = Literal["none", "lossless", "lossy"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Relayed:
-    """What a controller relayed in the last days, as the utility counted it."""
-
-    seconds: int  # for how long it was counted
-    batches: int  # batches with blocks
-    blocks: int  # blocks in them
-    slots: int  # readings in them
-    size: int  # bytes of these batches
-
-
-@dataclass(frozen=True, kw_only=True)
-class Relaying:
-    """How a gateway relays."""
-
-    relay_s: int  # seconds between two batches
-    aggregation: Aggregation  # what it relays: readings as they come, whole quarter-hours, or averages of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +56,16 @@ def effect_on(
     """
     if heartbeat is None:
         return Effect(microgrid=microgrid, why="its gateway has not reported yet")
-    now = Relaying(relay_s=heartbeat.periods.get("relay_s", 60), aggregation=heartbeat.aggregation)
-    new = relaying_after(fields, now, file_relay_s)
+    periods = heartbeat.periods
+    put_s = periods.get("put_s", PUT_S)
+    now = Relaying(relay_s=periods.get("relay_s", 60), aggregation=heartbeat.aggregation, put_s=put_s)
+    # What the gateway does by itself ends where a period is set.
+    is_set = (fields.get("periods") or {}).get("relay_s") is not None
+    without = replace(now, aggregation=heartbeat.commanded_aggregation) if is_set else now
+    new = relaying_after(fields, without, file_relay_s)
     if new is None:
         return Effect(microgrid=microgrid, why="the gateway's own period is not known here")
-    collect_s = heartbeat.periods.get("collect_s", 60)
+    collect_s = periods.get("collect_s", 60)
     delay_s = longest_delay_s(now, collect_s), longest_delay_s(new, collect_s)
     month = heartbeat.lte
     if month is None or month.expected is None or month_left_s <= 0:
@@ -129,41 +98,18 @@ def relaying_after(fields: Mapping[str, Any], now: Relaying, file_relay_s: int |
         if wanted is None:
             return None
         relay_s = wanted
+    put_s = (periods["put_s"] or PUT_S) if "put_s" in periods else now.put_s
     if fields.get("at") != "meters" and fields["cmd"] == Action.AGGREGATE:
         aggregation = fields.get("mode", "lossless")
     if fields.get("at") != "meters" and fields["cmd"] == Action.DEAGGREGATE:
         aggregation = "none"
-    return Relaying(relay_s=relay_s, aggregation=aggregation)
+    return Relaying(relay_s=relay_s, aggregation=aggregation, put_s=put_s)
 
 
 def longest_delay_s(relaying: Relaying, collect_s: int) -> int:
     """Return the seconds from a reading's begin until the utility has it, at most, on a line that works."""
     waits = SLOT_S if relaying.aggregation == "none" else QUARTER_S + SETTLED_S
-    return waits + collect_s + relaying.relay_s
-
-
-def line_of(relayed: Relayed, relaying: Relaying) -> Line:
-    """Return the bytes a second that batches of readings take on the line at a period of relaying.
-
-    Args:
-        relayed: What was counted, at whatever period.
-        relaying: The period and aggregation to compute for.
-    """
-    series = relayed.slots * SLOT_S / relayed.seconds
-    reading = max(0, relayed.size - HEAD_BYTES * relayed.batches - BLOCK_BYTES * relayed.blocks) / relayed.slots
-    readings_s = relayed.slots / relayed.seconds / (AVERAGED if relaying.aggregation == "lossy" else 1)
-    blocks_s = series / QUARTER_S + (series / relaying.relay_s if relaying.aggregation == "none" else 0)
-    every_s = relaying.relay_s if relaying.aggregation == "none" else max(relaying.relay_s, QUARTER_S)
-    content_s = BLOCK_BYTES * blocks_s + reading * readings_s
-    messages_s = messages_every(every_s)
-    packets_s = content_s / PACKET_BYTES
-    up, down = (m * messages_s + s * packets_s for m, s in zip(MESSAGE_BYTES, SEGMENT_BYTES, strict=True))
-    return up + HEAD_BYTES * messages_s + content_s, down
-
-
-def messages_every(relay_s: int) -> float:
-    """Return the messages a second at a period of relaying: a batch, and empty ones in the silence after it."""
-    return ceil(relay_s / HELLO_S) / relay_s
+    return waits + max(collect_s, relaying.put_s) + relaying.relay_s
 
 
 def month_left_s(time: EpochSeconds, month_end: EpochSeconds) -> int:
@@ -208,6 +154,7 @@ _PERIODS = {
     "levels_s": "Each battery's level is asked for this often if no record has brought it. A battery without a level "
     "for two periods does not share. Near a minimum levels are asked for every 15 s as before.",
     "relay_s": "Readings are relayed to the utility this often.",
+    "put_s": "Meters that accept a period send their readings this often, all others once a minute, as all events are.",
     "compact_s": "The gateway joins stored parts this often. Nothing changes on the line.",
 }
 _METERS = {

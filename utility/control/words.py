@@ -1,6 +1,6 @@
 """What a command asks and what a gateway answered, in words (pure)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from commonwatt.model.units import QUARTER_S
@@ -13,6 +13,7 @@ _CALLED = {
     "collect_s": "collect",
     "levels_s": "levels",
     "relay_s": "relay",
+    "put_s": "meters' puts",
     "compact_s": "compact",
     "for_s": "minutes",
     "import_limit_w": "limit",
@@ -81,4 +82,16 @@ def answered(outcome: Mapping[str, Any] | None) -> str:
         text += f", {counted(outcome['sent'], 'block')} sent"
     if outcome.get("absent"):
         text += f", of {counted(len(outcome['absent']), 'block')} not all there"
-    return text
+    return "; ".join([text, *_info(outcome)])
+
+
+def _info(outcome: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a controller says of itself: facts, its microgrids, what is outstanding, the newest first."""
+    if info := outcome.get("info"):
+        yield ", ".join(f"{called(name)} {value}" for name, value in info.items())
+    for one in outcome.get("assignments") or ():
+        epoch = f", epoch {one['epoch'][0]} of rank {one['epoch'][1]}" if one.get("epoch") else ""
+        yield f"{'manages' if one['manages'] else 'takes records of'} {one['microgrid']}{epoch}"
+    for one in outcome.get("outstanding") or ():
+        until = f" until {moment(one['until'])}" if one.get("until") else ""
+        yield f"{one['what']}{until}" + (f", not confirmed by meter {one['meter']}" if one.get("meter") else "")

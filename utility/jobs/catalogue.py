@@ -24,6 +24,8 @@ def catalogue(settings: UtilitySettings) -> tuple[Plan, ...]:
         Plan(name="rates", cadence=Seconds(300), does="tells controllers the rates of their accounts",
              also=("Send_billing_rates",)),
         Plan(name="weights", cadence=Seconds(300), does="tells gateways the sharing weights of their accounts"),
+        Plan(name="balance", cadence=Seconds(300),
+             does="gives meters other brokers so that no LTE line carries too many of them"),
         Plan(name="sharing", cadence=Seconds(300), does="records who shared in the finished quarter-hours"),
         Plan(name="compact", cadence=Seconds(settings.compact_s), does="joins the parts of finished quarter-hours"),
         Plan(name="settlement", cadence=Seconds(900), does="settles the finished days that are marked as due"),

@@ -30,6 +30,8 @@ def settings_of(message: Mapping[str, Any]) -> frozenset[str]:
             return frozenset({f"rates of {message['tariff']}"})
         case Action.STOP:
             return frozenset({f"stop of {message['meter']}"})
+        case Action.ASSIGN:
+            return frozenset({"orders"})
         case cmd if cmd in STATES:
             return frozenset({str(cmd)})
     return frozenset()

@@ -4,10 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from commonwatt.model.palette import PowerFlow
+from commonwatt.model.relaying import PUT_S
 from commonwatt.model.units import EpochSeconds, MilliwattHours
 from utility.overview.microgrids import Facts
 
-GOOD_FOR_S = 240  # age of a minute's end until which it is shown as now: two heartbeats, and a minute until all is read
+# Age of a minute's end until which it is shown as now: two heartbeats, and until all is read another minute, or as long
+# as the meters' puts are longer than one.
+GOOD_FOR_S = 240
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +42,11 @@ class TownPower:
 def town_power(facts: Iterable[Facts], now: EpochSeconds) -> TownPower:
     """Return the sum over the microgrids that are not closed."""
     beats = [each.heartbeat for each in facts if not each.is_closed]
-    fresh = [beat for beat in beats if beat and beat.power and now - beat.power.end <= GOOD_FOR_S]
+    fresh = [
+        beat
+        for beat in beats
+        if beat and beat.power and now - beat.power.end <= GOOD_FOR_S + beat.periods.get("put_s", PUT_S) - PUT_S
+    ]
     powers = [beat.power for beat in fresh if beat.power]
     return TownPower(
         said=len(powers),

@@ -9,7 +9,9 @@ from commonwatt.model.blocks import Blocks
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from utility.database.database import Database
+from utility.readings.columns import Refilling
 from utility.readings.store import completeness, reads
+from utility.readings.store.refilling import refills
 from utility.webkit.columns import type_name
 from utility.webkit.parameters import Limit, MeterText, MicrogridName, Moment
 from utility.webkit.services import Api
@@ -25,6 +27,7 @@ def add_readings(app: APIRouter, api: Api) -> None:
     """Add the endpoints of stored readings."""
     _add_data(app, api)
     _add_completeness(app, api)
+    _add_refilling(app, api)
     _add_stored(app, api)
 
 
@@ -96,6 +99,18 @@ def _add_completeness(app: APIRouter, api: Api) -> None:
                 for s in found
             ]
         return answer
+
+
+def _add_refilling(app: APIRouter, api: Api) -> None:
+    @app.get("/refilling")
+    def refilling() -> dict[str, list[Refilling]]:
+        """Return how far each gateway is in refilling a database that was lost, and which are not heard.
+
+        `parts` are parts of blocks to send again, `sent` those so far, `end` when it ended or is expected to. A refill
+        that ended is listed for a day.
+        """
+        with api.database.reads.begin() as connection:
+            return {"refilling": refills(connection, int(api.clock.now()))}
 
 
 def _add_stored(app: APIRouter, api: Api) -> None:

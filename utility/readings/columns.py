@@ -1,10 +1,10 @@
 """What a request to a gateway is, for API, terminal and page."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel
 
-from utility.webkit.columns import Time
+from utility.webkit.columns import Shown, Time, Written
 
 
 class Request(BaseModel):
@@ -18,3 +18,21 @@ class Request(BaseModel):
     state: str  # ``open``, ``expired``, ``failed``
     reason: str  # why it failed; empty: it did not, or no reason is known
     expires: Time  # when it is given up, or was
+
+
+class Refilling(BaseModel):
+    """How far a controller's store of a microgrid is in refilling a database that was lost."""
+
+    microgrid: Annotated[str, Shown("Microgrid", link="/console/microgrids/{microgrid}")]
+    kind: Annotated[str, Shown("Kind")]  # residential, apartment or public
+    controller: Annotated[str, Shown("Controller")]  # whose store has the data
+    # ``counting``: marks what it sends again; ``waiting``: for public microgrids; ``not heard``: its controller is not
+    state: Annotated[str, Shown("State", Written.STATE, badges={"refilled": "good", "not heard": "bad"})]
+    sent: Annotated[int | None, Shown("Blocks so far", Written.NUMBER)] = None  # parts of blocks that were stored again
+    parts: Annotated[int | None, Shown("Of", Written.NUMBER)] = None  # all of them; ``None``: not counted yet
+    percent: Annotated[int | None, Shown("Percent", Written.NUMBER)] = None  # of them so far
+    per_hour: Annotated[int | None, Shown("Blocks an hour", Written.NUMBER)] = None  # by the last hour
+    # When it ended, or is expected to at this rate; ``None``: not known.
+    end: Annotated[Time | None, Shown("Ended, or expected to end", Written.MOMENT)] = None
+    since: Time | None = None  # since when its gateway knows of the new database
+    heard: Annotated[Time | None, Shown("Heard", Written.MOMENT)] = None  # its last heartbeat; ``None``: none came

@@ -87,6 +87,7 @@ class Core:
         # The newest committed quarter of each sender that has sent; at a start, of the two newest senders.
         self.newest = dict(newest or {})
         self.sending = Sending()  # the open commands
+        self.slow_s = 0  # seconds for which acknowledgements slow gateways down; 0: they say nothing
         self._store_id = store_id
         self._gap_age_s = gap_age_s
         # Senders of which no more dead letters are kept today, each with the reason of its refused batches.
@@ -282,6 +283,7 @@ class Core:
             blocks=len(batch.keys) if kept else 0,
             events=len(batch.events) if kept else 0,
             dead_letters=len(batch.dead_letters) if kept else 0,
+            slow_s=self.slow_s,
         )
         return Publish(gateway_down(sender, ACKS), ack.pack())
 

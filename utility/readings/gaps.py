@@ -21,7 +21,7 @@ from commonwatt.protocol.json_messages import MAX_COMMAND_BYTES
 
 FIRST_BACKOFF_S = 300  # seconds between the first and the second request for a block; each further wait doubles
 LAST_BACKOFF_S = 21_600  # the longest time between two requests for a block
-MAX_ASKED = 2_000  # most blocks requested in one run
+MAX_ASKED = 2_000  # most blocks requested in one turn of the job
 MAX_AGE_QUARTERS = 180 * 96  # age in quarters beyond which no slot is requested: gateways keep six months (A7)
 ALL_SLOTS = (1 << SLOTS) - 1  # mask of all slots of a block
 SILENT_S = 30 * 86_400  # seconds without a heartbeat after which a controller is not waited for (R14)

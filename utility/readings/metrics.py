@@ -76,6 +76,7 @@ class ReadingsMetrics:
         self.damaged = metrics.counter("damaged_parts", "Stored parts that failed their check and were quarantined.")
         self.asked = metrics.counter("gap_blocks_asked", "Blocks requested again from gateways.")
         self.queue = metrics.gauge("queue_messages", "Messages waiting to be committed.")
+        self.lags = metrics.gauge("lags", "1 while gateways are told to relay whole quarter-hours only.")
         self.commit_seconds = Histogram(
             f"{PREFIX}_commit_seconds",
             "Real time from taking messages from the queue until they are durable.",
@@ -154,7 +155,10 @@ def _state(said: Iterable[tuple[str, Heartbeat]]) -> Iterable[Metric]:
     trusted = _family("gateway_clock_trusted", "1 while the gateway has its time from the network or a reliable clock.")
     fenced = _family("gateway_fenced_meters", "Meters that report another manager; the gateway does not command them.")
     left = _family("gateway_batteries_left_seconds", "Seconds that batteries of an island or public ones last.")
+    refill = _family("gateway_refilling_parts", "Parts of blocks left to send again to a new database.", "microgrid")
     for controller, heartbeat in said:
+        for microgrid, told in heartbeat.refilling.items():
+            refill.add_metric([controller, microgrid], told.left)
         if heartbeat.lasts_until is not None:
             left.add_metric([controller], heartbeat.lasts_until - heartbeat.time)
         kinds = {
@@ -167,7 +171,7 @@ def _state(said: Iterable[tuple[str, Heartbeat]]) -> Iterable[Metric]:
         age.add_metric([controller], heartbeat.backlog_age_s)
         trusted.add_metric([controller], int(heartbeat.trust >= Trust.HARDWARE))
         fenced.add_metric([controller], heartbeat.fenced)
-    yield from (backlog, age, trusted, fenced, left)
+    yield from (backlog, age, trusted, fenced, left, refill)
 
 
 def _lines(said: Iterable[tuple[str, Heartbeat]]) -> Iterable[Metric]:

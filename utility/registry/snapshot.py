@@ -67,6 +67,10 @@ class RegistrySnapshot:
     # The first quarter without any meter, by each controller whose meters all have a date of removal.
     closed: Mapping[ControllerId, Quarter] = field(default_factory=dict)
 
+    def may_relay(self, sender: ControllerId, microgrid: MicrogridId) -> bool:
+        """Return whether the controller ``sender`` is assigned to a meter of ``microgrid``."""
+        return sender in self._relays.get(microgrid, ())
+
     def is_closed(self, controller: ControllerId, quarter: Quarter) -> bool:
         """Return whether all meters of a controller were removed before a quarter: its gateway may be off for good."""
         return controller in self.closed and self.closed[controller] <= quarter
@@ -130,6 +134,13 @@ class RegistrySnapshot:
             for controller in entry.controllers:
                 held.setdefault(controller, []).append(row)
         return {controller: np.array(rows, np.intp) for controller, rows in held.items()}
+
+    @cached_property
+    def _relays(self) -> dict[MicrogridId, set[ControllerId]]:
+        relays: dict[MicrogridId, set[ControllerId]] = {}
+        for entry in self.meters.values():
+            relays.setdefault(entry.microgrid, set()).update(entry.controllers)
+        return relays
 
     @cached_property
     def _types(self) -> npt.NDArray[np.uint64]:

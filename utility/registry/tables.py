@@ -99,6 +99,17 @@ may_manage = Table(
     info=SMALL,
 )
 
+# The further controllers that take the records of a microgrid's meters, in their order; one without a place does no
+# longer, and may still relay what it has.
+collector = Table(
+    "collector",
+    metadata,
+    Column("microgrid", String(16), ForeignKey("controller.id"), primary_key=True),
+    Column("controller", String(16), ForeignKey("controller.id"), primary_key=True),
+    Column("place", Integer, nullable=True),
+    info=SMALL,
+)
+
 # `no` takes four bytes in every part, the id would take eight; `label` is the id in decimal, for people. `crc` covers
 # all other columns except `no` (``checks.row_crc``), here and in `event`.
 meter = Table(

@@ -19,7 +19,7 @@ C7 = {
     "reduce demand": {"reduce", "supply"},
     "utility offline (operate isolated)": {"notice", "isolate", "hold"},
     "rates": {"rates"},
-    "assignments": {"grant"},
+    "assignments": {"assign", "grant"},
     "system info": {"system_info"},
     "schedules": {"schedule", "sharing"},
     "data requests": {"get"},
@@ -94,6 +94,7 @@ def test_commands_that_are_in_no_table_are_sent_by_tests_of_refusals_alone() -> 
         "reduce_power_on",
         "reduce_power_off",
         "limit_import",
+        "put_every",
         "revoked",
     }
     known = {HOSTED} | {a.value for a in Action} | {a.value for a in PlantAction} | meters

@@ -151,6 +151,8 @@ def test_newer_command_of_a_newer_manager_wins(
         ({"cmd": "limit_import", "import_limit_w": 0}, (Kind.IMPORT_LIMIT, "0")),
         ({"cmd": "limit_import", "import_limit_w": 5000}, (Kind.IMPORT_LIMIT, "5000")),
         ({"cmd": "limit_import"}, (Kind.IMPORT_LIMIT, "none")),
+        ({"cmd": "put_every", "put_s": 300}, (Kind.PUT_PERIOD, "300")),
+        ({"cmd": "put_every"}, (Kind.PUT_PERIOD, "60")),
         ({"cmd": "initialize"}, None),
         ({"cmd": "stop"}, None),
         ({"cmd": "get"}, None),
@@ -161,7 +163,9 @@ def test_command_asks_for_the_state_its_name_says(keys: dict[str, object], desir
     assert command(**keys).desired() == desired
 
 
-@pytest.mark.parametrize(("kind", "value"), [*VERBS, (Kind.IMPORT_LIMIT, "0"), (Kind.IMPORT_LIMIT, str(2**53))])
+@pytest.mark.parametrize(
+    ("kind", "value"), [*VERBS, (Kind.IMPORT_LIMIT, "0"), (Kind.IMPORT_LIMIT, str(2**53)), (Kind.PUT_PERIOD, "900")]
+)
 def test_every_desired_state_has_a_command_that_asks_for_it(kind: Kind, value: str) -> None:
     cmd, keys = verb(kind, value)
     assert command(cmd=cmd, **keys).desired() == (kind, value)
@@ -229,6 +233,8 @@ def test_missing_key_is_named(key: str) -> None:
         (ControllerCommand, {"id": "a", "cmd": "get", "until": 5, "blocks": [["7", 3, 7, "f" * 16]]}, "blocks.0.3"),
         (ControllerCommand, {"id": "a", "cmd": "get", "until": 5, "blocks": [[7, 3, 7, "f"]]}, "blocks.0.0"),
         (ControllerCommand, {"id": "a", "cmd": "schedule", "until": 5, "periods": {"relay_s": 1}}, "periods.relay_s"),
+        (ControllerCommand, {"id": "a", "cmd": "schedule", "until": 5, "periods": {"put_s": 90}}, "periods.put_s"),
+        (ControllerCommand, {"id": "a", "cmd": "schedule", "until": 5, "periods": {"put_s": 960}}, "periods.put_s"),
         (ControllerCommand, {"id": "a", "cmd": "schedule", "until": 5, "periods": {"nap_s": 60}}, "periods.nap_s"),
         (ControllerOutcome, {"id": "a", "cmd": "get", "result": "done"}, "time"),
     ],

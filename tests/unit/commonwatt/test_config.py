@@ -57,16 +57,20 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         "microgrid": NAMES,
         **dict.fromkeys(("registry", "store", "tokens", "clock", "clique"), PATHS),
         "beats": ADDRESSES,
+        "collects": [("r001", "list"), (["R1"], "[a-z]")],
         **dict.fromkeys(("broker_ca", "broker_revoked", "head_end_ca", "head_end_revoked", "certificate"), PATHS),
         **dict.fromkeys(("http_password", "http_certificate"), PATHS),
         **dict.fromkeys(("broker_plain_text", "head_end_plain_text", "http_plain_text"), FLAG),
         "http_hosts": HOSTS,
         **dict.fromkeys(("broker", "head_end", "http"), ADDRESSES),
         **dict.fromkeys(("collect_s", "levels_s", "relay_s", "compact_s"), PERIODS),
+        "put_s": [(59, "60"), (960, "900"), (90, "multiple of 60")],
         "commit_s": [(-1, "0"), (10.5, "10"), ("soon", "number")],
         "backup_bytes": [(999_999, "1000000"), (1_000_000.5, "whole number")],
         "weights": NO_WEIGHTS,
         "meters": [("lossy", "lossless")],
+        "saves": [("all", "averages")],
+        "public_weight": [(0.9, "1"), (10.1, "10"), ("much", "number")],
         "sharing": [("unfair", "'spec'")],
         "sharing_band_permille": [(-1, "0"), (101, "100"), (1.5, "whole number")],
         "near_minimum_permille": [(-1, "0"), (1001, "1000")],
@@ -92,6 +96,7 @@ WRONG: dict[str, dict[str, Wrongs]] = {
     },
     "utility": {
         "database": [(5, "text")],
+        "public_weight": [(0.9, "1"), (10.1, "10"), ("much", "number")],
         **dict.fromkeys(
             ("tokens", "clock", "cliques", "head_end_ca", "head_end_revoked", "certificate", "http_certificate"), PATHS
         ),
@@ -284,7 +289,7 @@ def test_emulated_meters_may_have_further_brokers(tmp_path: Path) -> None:
         (SECOND.replace("r002", "r001"), "brokers names one twice, or the microgrid's own"),
         ('clique = ["r001", "r003"]\n' + SECOND, "clique names r003, which is not one of brokers"),
         ('clique = ["a", "b", "c", "d"]\n', "at most 3"),
-        ("".join(SECOND.replace("r002", f"r01{n}") for n in range(8)), "at most 7"),
+        ("".join(SECOND.replace("r002", f"r{n}") for n in range(101)), "at most 100"),
         (SECOND.replace("127.0.0.1", "192.168.1.2"), "brokers, r002: broker = 192.168.1.2:1884 is beyond this machine"),
     ],
 )

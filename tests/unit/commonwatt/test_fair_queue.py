@@ -157,8 +157,89 @@ def test_senders_that_are_passed_over_keep_their_items_and_get_their_turn_later(
     urgent = fair.take(items=2, work=PLENTY, size=PLENTY, only=lambda name: name == "urgent")
     assert urgent == [("urgent", 0), ("urgent", 1)]
     assert fair.take(items=9, work=PLENTY, size=PLENTY, only=lambda _: False) == []
-    assert set(fair.senders()) == {"held", "urgent"}
+    assert set(fair.owners()) == {"held", "urgent"}
     rest = drain(fair)
     assert [item for item in rest if item[0] == "held"] == [("held", n) for n in range(3)]
     assert ("urgent", 2) in rest
     assert fair.size == len(fair) == 0
+
+
+def test_within_an_owner_turns_go_by_sender_and_a_flood_in_its_name_delays_its_own_controller_by_one_item() -> None:
+    fair = queue()
+    for n in range(300):
+        fair.put("owner", ("stolen", n), work=QUANTUM // 2, size=1, sender="stolen")
+    for n in range(3):
+        fair.put("owner", ("own", n), work=QUANTUM // 2, size=1, sender="own")
+        fair.put("other", ("other", n), work=QUANTUM // 2, size=1, sender="other")
+    first = [name for name, _ in drain(fair)[:11]]
+    assert (first.count("own"), first.count("other")) == (3, 3)
+
+
+def test_senders_of_an_owner_share_its_turns_by_work_and_one_that_was_away_has_saved_up_nothing() -> None:
+    fair = queue()
+    for n in range(60):
+        fair.put("owner", ("light", n), work=100, size=1, sender="light")
+        if n < 20:
+            fair.put("owner", ("heavy", n), work=300, size=1, sender="heavy")
+    first = [name for name, _ in fair.take(items=40, work=PLENTY, size=PLENTY)]
+    assert (first.count("light"), first.count("heavy")) == (30, 10)
+    for n in range(20):
+        fair.put("owner", ("late", n), work=100, size=1, sender="late")
+    following = [name for name, _ in fair.take(items=7, work=PLENTY, size=PLENTY)]
+    assert (following.count("late"), following.count("light"), following.count("heavy")) == (3, 3, 1)
+
+
+def test_a_flood_in_an_owners_name_pushes_out_itself_and_not_the_owners_own_messages() -> None:
+    fair = queue(max_items=10)
+    for n in range(3):
+        fair.put("owner", ("own", n), work=1, size=100, sender="own")
+        fair.put("other", ("other", n), work=1, size=100, sender="other")
+    for n in range(30):
+        fair.put("owner", ("stolen", n), work=1, size=100, sender="stolen")
+    assert fair.overflowed == 26
+    assert sorted(drain(fair)) == sorted(
+        [(name, n) for name in ("own", "other") for n in range(3)] + [("stolen", n) for n in range(4)]
+    )
+
+
+SIZED = st.lists(
+    st.tuples(st.sampled_from("abc"), st.integers(1, 5), st.integers(1, QUANTUM)), min_size=30, max_size=90
+)
+
+
+@given(SIZED, st.sampled_from([1.0, 2.0, 3.0]))
+def test_owners_with_a_backlog_are_served_by_their_weights_within_a_turn_and_an_item(
+    items: list[tuple[str, int, int]], public: float
+) -> None:
+    weights = {"a": public, "b": 1.0, "c": 1.0}
+    fair: FairQueue[str, tuple[str, int]] = FairQueue(
+        max_items=1000, max_bytes=PLENTY, weight=lambda name: weights[name]
+    )
+    left: dict[str, int] = defaultdict(int)
+    for owner, sender, work in items:
+        fair.put(owner, (owner, work), work=work, size=1, sender=sender)
+        left[owner] += 1
+    done: dict[str, float] = defaultdict(float)
+    while all(left[name] for name in "abc") and (group := fair.take(items=1, work=PLENTY, size=PLENTY)):
+        ((owner, work),) = group
+        done[owner] += work / weights[owner]
+        left[owner] -= 1
+        # A turn, and what is kept of it: less than an item.
+        assert max(done[name] for name in "abc") - min(done[name] for name in "abc") <= 3 * QUANTUM
+
+
+@given(SIZED)
+def test_nobody_within_an_owner_is_ahead_of_another_with_items_by_more_than_an_item(
+    items: list[tuple[str, int, int]],
+) -> None:
+    fair: FairQueue[str, tuple[int, int]] = FairQueue(max_items=1000, max_bytes=PLENTY)
+    left: dict[int, int] = defaultdict(int)
+    for _, sender, work in items:
+        fair.put("owner", (sender, work), work=work, size=1, sender=sender)
+        left[sender] += 1
+    done: dict[int, int] = dict.fromkeys(left, 0)
+    while all(left.values()) and (group := fair.take(items=1, work=PLENTY, size=PLENTY)):
+        ((sender, work),) = group
+        done[sender] += work
+        left[sender] -= 1
+        assert max(done.values()) - min(done.values()) <= QUANTUM

@@ -16,6 +16,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from cryptography import x509
 from typer.testing import CliRunner, Result
 
 from commonwatt.cli.enroll import app as enroll
@@ -193,6 +194,23 @@ def test_own_keys_of_a_settings_file_stand_in_the_site_file(office: Path) -> Non
     gateway = tomllib.loads((office / "site/r002/gateway.toml").read_text())["gateway"]
     assert (gateway["lte_interface"], gateway["weights"]) == ("wwan0", {"20001": 2})
     assert gateway["broker"] == "127.0.0.1:1884"
+
+
+def test_a_controller_with_lines_of_its_own_is_reached_at_each_and_has_their_plans(office: Path) -> None:
+    folder = office / "site"
+    text = (folder / "site.toml").read_text()
+    assert 'address = "10.1.0.1"' in text
+    text = text.replace('address = "10.1.0.1"', 'address = "10.1.0.1"\nlines = ["10.1.0.2", "10.1.0.3"]')
+    (folder / "site.toml").write_text(text + '\n[[collectors]]\nmicrogrid = "r001"\ncontrollers = ["r002"]\n')
+    good(office, "init")
+    shown = x509.load_pem_x509_certificate((folder / "r001/broker.pem").read_bytes())
+    names = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    reached = {str(address) for address in names.get_values_for_type(x509.IPAddress)}
+    assert reached >= {"10.1.0.1", "10.1.0.2", "10.1.0.3"}
+    own, other = (tomllib.loads((folder / name / "gateway.toml").read_text())["gateway"] for name in ("r001", "r002"))
+    assert own["lte_allowance_bytes"] == 3 * 2_000_000_000
+    assert other["collects"] == ["r001"]
+    assert (folder / "r002/registry-r001.json").exists()
 
 
 def test_a_reserved_name_is_refused_before_it_is_written(tmp_path: Path) -> None:

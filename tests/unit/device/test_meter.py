@@ -91,7 +91,7 @@ def command(cmd: str, **fields: Any) -> bytes:
 
 
 def puts(published: Sequence[Publish]) -> list[Put]:
-    assert all(p.qos == 1 for p in published if not p.topic.endswith(topics.LEVELS))
+    assert all(p.qos for p in published if p.topic.endswith(topics.OUTCOMES))
     return [unpack_put(p.payload) for p in published if p.topic.rpartition("/")[2] in (topics.RECORDS, topics.EVENTS)]
 
 
@@ -753,6 +753,75 @@ def test_after_a_loss_of_power_its_events_say_when_it_was_off() -> None:
         (0, UP, T + 72),
     ]
     assert [e.record_id for e in bench.events] == [1, 2, 3]
+
+
+def put_times(bench: Bench, seconds: int) -> list[int]:
+    """Return when the meter puts readings, seconds from ``T``; each put is acknowledged a second later."""
+    times = []
+    for second in range(0, seconds, 15):
+        bench.slots(1)
+        wake, end = bench.meter.wake_at, T + second + 15
+        while wake is not None and wake <= end:
+            for put in bench.tick(wake):
+                times += [int(wake - T)] if put.log is Log.HISTORY else []
+                assert bench.ack(put, wake + 1) == []
+            wake = bench.meter.wake_at
+    return times
+
+
+@pytest.mark.parametrize("put_s", [60, 120, 300, 900])
+def test_a_meter_puts_in_its_turn_of_the_commanded_period_and_nothing_is_left_over(put_s: int) -> None:
+    # req: C9, M4
+    bench = Bench()
+    outcome = bench.command("put_every", seq=1, for_s=86_400, put_s=put_s)
+    assert (outcome.result, outcome.put_s) == ("done", put_s)
+    times = put_times(bench, 3600)
+    # What waits since the start comes within a minute.
+    assert times[0] <= 60
+    assert all((T + time - METER) % put_s == 0 for time in times[1:])
+    assert times[1:] == list(range(times[1], 3600, put_s))
+    assert bench.meter.state.acknowledged == 3 * -(-times[-1] // 15), "the last put had all slots until then"
+
+
+def test_a_get_that_is_done_is_answered_by_the_put_alone_if_that_is_enough() -> None:
+    bench = Bench()
+    bench.slots(1)
+    (put,) = puts(bench.do(bench.meter.receive(topics.COMMANDS, command("get", what="records", quiet=True), T)))
+    assert put.last_id == 3
+    bench.ack(put)
+    assert bench.do(bench.meter.receive(topics.COMMANDS, command("get", what="records", quiet=True), T)) == []
+    bench.command("get", what="state", epoch=[3, 0])
+    old = command("get", what="records", quiet=True)
+    (answer,) = bench.do(bench.meter.receive(topics.COMMANDS, old, T))
+    assert Outcome.model_validate_json(answer.payload).result == "fenced", "what is not done is said"
+
+
+def test_a_period_of_puts_outlives_a_restart_and_ends_by_itself() -> None:
+    bench = Bench()
+    bench.command("put_every", seq=1, for_s=86_400, put_s=900)
+    bench.do(bench.meter.boot(T + 40, power_lost=True))
+    assert bench.command("get", what="state").put_s == 900
+    bench.tick(T + 86_400)
+    assert bench.command("get", T + 86_400, what="state").put_s == 60
+
+
+def test_a_period_of_puts_needs_an_end_and_whole_minutes_up_to_900_s() -> None:
+    bench = Bench()
+    assert bench.command("put_every", seq=1, put_s=120).reason == "put_every needs its end, until or for_s"
+    for wrong in (30, 90, 960):
+        assert bench.command("put_every", seq=1, for_s=60, put_s=wrong).result == "refused"
+    assert bench.command("put_every", seq=1).result == "done", "back to a minute, without an end"
+
+
+def test_an_event_does_not_wait_for_the_end_of_a_long_period() -> None:
+    bench = Bench()
+    bench.command("put_every", seq=1, for_s=86_400, put_s=900)
+    put_times(bench, 120)
+    bench.command("reduce_power_on", T + 120, seq=1, for_s=600)
+    wake = bench.meter.wake_at
+    assert wake is not None
+    assert wake <= T + 180
+    assert [put.log for put in bench.tick(wake)] == [Log.EVENT]
 
 
 def test_a_restart_that_missed_nothing_leaves_no_events() -> None:

@@ -135,6 +135,11 @@ class MeterMachine(RuleBasedStateMachine):
             end = {} if for_s is None else {"for_s": for_s}
             self.command("aggregate", fate, mode=mode, seq=self.seq, **end)
 
+    @rule(put_s=st.sampled_from([60, 300, 900]), for_s=st.sampled_from([20, 4000]), fate=FATES)
+    def put_every(self, put_s: int, for_s: int, fate: str) -> None:
+        self.seq += 1
+        self.command("put_every", fate, seq=self.seq, put_s=put_s, for_s=for_s)
+
     def command(self, cmd: str, fate: str, **fields: Any) -> None:
         content = {"v": 1, "id": "c", "cmd": cmd, "issuer": "r001", "epoch": [1, 0], **fields}
         self.perform(self.meter.receive(topics.COMMANDS, json.dumps(content).encode(), self.now), fate)

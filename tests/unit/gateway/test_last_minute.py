@@ -67,6 +67,15 @@ def test_power_is_the_mean_of_the_minute(
     assert power.use_w == 6000 + taken - given - 720, "what is stored is not used"
 
 
+def test_minutes_are_kept_for_a_period_of_puts() -> None:
+    last = LastMinute()
+    last.put_s = 900
+    last.take(minute(), T + 900)
+    power = last.power(HOMES, T + 900)
+    assert power is not None
+    assert power.end == T
+
+
 def test_a_minute_of_which_some_meters_have_not_sent_waits() -> None:
     last = LastMinute()
     last.take(minute(), T)
@@ -89,7 +98,7 @@ def test_old_readings_those_ahead_and_long_records_are_no_present_power() -> Non
 
 def test_a_heartbeat_has_the_levels_of_the_decision_in_the_order_of_the_reasons(world: World) -> None:
     households(world, 80, 70, 48)
-    said = unpack_json(Heartbeat, heartbeat(world.core, world.controller.line, world.core.now).payload)
+    said = unpack_json(Heartbeat, heartbeat(world.core, world.controller.line, world.core.now, None, {}, {}).payload)
     by_meter = dict(zip(said.sharing, said.levels, strict=True))
     assert {n: by_meter[n] for n in (1, 2, 3)} == {1: 800, 2: 700, 3: 480}
     assert by_meter.get(4) is None

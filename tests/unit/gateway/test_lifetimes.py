@@ -91,6 +91,7 @@ CASES: dict[Kind, tuple[int, Callable[[World], object], Callable[[World], object
         lambda world: world.ask(cmd="supply", supply="CRITICAL", import_limit_w=0, for_s=10**6),
         _nothing,
     ),
+    Kind.PUT_PERIOD: (2, lambda world: world.ask(cmd="schedule", periods={"put_s": 300}), _nothing),
 }
 """By kind: a meter, what begins the state, and what the meters report again and again meanwhile."""
 
@@ -166,6 +167,35 @@ def test_meters_aggregate_from_their_initialize_on_and_until_the_schedule_says_o
     begun = len(world.sent)
     world.tick("retry")
     assert not [c for c in commands(world.sent[begun:]) if c.desired() and c.cmd == "aggregate"]
+
+
+def test_only_meters_that_say_their_period_are_given_another_one(world: World) -> None:  # req: C9
+    world.introduce(1, put_s=None)
+    world.introduce(2)
+    begun = len(world.sent)
+    world.ask(cmd="schedule", periods={"put_s": 900})
+    world.tick("retry")
+    world.now += LIFETIMES[Kind.PUT_PERIOD].for_s - LIFETIMES[Kind.PUT_PERIOD].renew_s
+    world.tick("retry")
+    told = [p.topic for p in world.sent[begun:] if b"put_every" in p.payload]
+    assert "cw1/r001/2/d/cmd" in told
+    assert "cw1/r001/1/d/cmd" not in told, "an earlier release has no such command"
+    begun = len(world.sent)
+    world.ask(cmd="schedule", periods={"put_s": None})
+    world.tick("retry")
+    ends = [c for c in commands(world.sent[begun:]) if c.cmd == "put_every"]
+    assert {(c.put_s, c.until) for c in ends} == {(None, None)}
+
+
+def test_a_meter_with_a_long_period_is_not_silent_between_its_puts(world: World) -> None:
+    world.ask(cmd="schedule", periods={"put_s": 900})
+    world.tick("retry")
+    for meter in (*HOUSES, BOUNDARY):
+        world.introduce(meter)
+    world.now += 3 * 900
+    assert world.view()["meters"]["silent"] == {}
+    world.now += 1
+    assert set(world.view()["meters"]["silent"]) == {str(meter) for meter in (*HOUSES, BOUNDARY)}
 
 
 def test_the_wish_of_the_schedule_outlives_a_restart(world: World) -> None:

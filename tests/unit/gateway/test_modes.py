@@ -11,13 +11,14 @@ from commonwatt.model.effects import Write
 from commonwatt.model.records import EventRecord, State
 from commonwatt.model.return_delay import return_delay_s
 from commonwatt.protocol.commands import Command
-from commonwatt.protocol.controller_commands import ACTIONS, ControllerCommand, Strategy
+from commonwatt.protocol.controller_commands import ACTIONS, MOST_LISTED, ControllerCommand, Strategy
+from commonwatt.protocol.json_messages import MAX_COMMAND_BYTES
 from commonwatt.protocol.meter_messages import Level
 from gateway.changes import Setting
 from gateway.control.islanding import Phase
 from gateway.control.manager import RENEW_S, SHARE_FOR_S
 from gateway.control.microgrid_states import MAX_TO_COME, MicrogridStates, kept_states
-from harness.worlds.gateway import CAPACITY, World, commands
+from harness.worlds.gateway import CAPACITY, World, commands, registered
 from tests.unit.gateway.conftest import BOUNDARY, HOUSES
 
 UP, OPEN, DEAD = int(State.INITIALIZED), int(State.SWITCH_OPEN), int(State.DEAD_FEEDER)
@@ -550,6 +551,32 @@ def test_system_info_tells_what_the_controller_is(world: World) -> None:
     assert outcome.info is not None
     wanted = {"microgrid": "r001", "meters": 4, "batteries": 3, "phase": "connected", "supply": "NORMAL"}
     assert wanted.items() <= outcome.info.items()
+    assert [(one.microgrid, one.manages) for one in outcome.assignments or ()] == [("r001", True)]
+
+
+def test_system_info_lists_what_is_outstanding_the_newest_first_with_its_end(world: World) -> None:  # req: A4
+    sensed(world, UP)
+    for wait_s, cmd in ((0, "isolate"), (60, "reduce")):
+        world.now += wait_s
+        told(world, cmd=cmd, state="on", for_s=7200)
+    found = world.ask(cmd="system_info")[1].outstanding or []
+    assert {"isolate", "reduce"} <= {one.what for one in found if one.meter is None}
+    assert [one.time for one in found] == sorted((one.time or 0 for one in found), reverse=True)
+    until = {one.what: one.until for one in found if one.meter is None}
+    assert (until["reduce"], until["isolate"]) == (world.now + 7200, world.now + 7140)
+    assert {one.meter for one in found if one.meter is not None} == set(world.meters), "none has confirmed"
+    world.now += 7200
+    assert not [one for one in world.ask(cmd="system_info")[1].outstanding or [] if one.meter is None]
+
+
+def test_system_info_of_many_meters_fits_a_message(world: World) -> None:
+    long = [registered(1).model_copy(update={"id": 2**64 - number}) for number in range(1, 200)]
+    world.meters |= {meter.id: meter for meter in long}
+    world.new_core()
+    told(world, cmd="aggregate", at="meters")
+    outcome = world.ask(cmd="system_info")[1]
+    assert len(outcome.outstanding or ()) == MOST_LISTED
+    assert len(outcome.pack()) < MAX_COMMAND_BYTES / 2
 
 
 def test_a_meter_is_stopped_until_a_person_starts_it_also_after_a_restart(world: World) -> None:  # req: M5
@@ -602,7 +629,7 @@ def test_an_incomplete_or_wrong_command_changes_nothing_and_is_kept(world: World
     assert len(world.store.dead_letters()) == 1
 
 
-def test_every_command_of_the_table_is_used_here_or_in_the_tests_of_relay_and_rates() -> None:
-    names = ("test_modes.py", "test_relay.py", "test_rates.py")
+def test_every_command_of_the_table_is_used_here_or_in_the_tests_of_relay_rates_and_orders() -> None:
+    names = ("test_modes.py", "test_relay.py", "test_rates.py", "test_broker_orders.py")
     pages = "".join(Path(__file__).with_name(name).read_text() for name in names)
     assert [action for action in ACTIONS if f'cmd="{action}"' not in pages] == []

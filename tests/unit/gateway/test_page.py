@@ -428,3 +428,14 @@ def test_the_clique_is_shown_with_who_manages_what_and_how_the_others_are_heard(
     assert "to r003 lost, heard 21 min ago" in text
     assert "to utility never heard: an older release, or UDP is blocked" in text
     assert "r002 manages r001, not this controller." in text
+
+
+def test_what_the_gateway_does_by_itself_to_save_bytes_is_shown_beside_what_the_utility_set() -> None:
+    assert "Saves bytes" not in read(empty()).text
+    saves = {"line": ("quarters", "meters"), "disk": ("meters",)}
+    text = read(empty() | {"saves": saves, "tuned": ["strategy"]}).text
+    line = "whole quarter-hours are relayed, meters send identical readings as one"
+    assert f"by itself for the LTE line {line} for the disk meters send identical readings as one" in text
+    assert "holds instead" not in text
+    text = read(empty() | {"saves": saves, "tuned": ["meters", "relay_s"]}).text
+    assert "holds instead: how often readings are relayed, how meters aggregate." in text

@@ -117,6 +117,7 @@ def test_it_is_sent_also_where_another_one_manages_and_an_answer_of_any_kind_end
         states=lambda name: States(microgrid=name, now=0, states={}),
         take_states=ignore,
         commits=lambda _: True,
+        put_s=lambda _: 60,
     )
 
     async def play() -> None:

@@ -11,7 +11,7 @@ from tests.unit.gateway.test_manager import households
 
 
 def codes(world: World) -> dict[int, str]:
-    said = unpack_json(Heartbeat, heartbeat(world.core, world.controller.line, world.core.now).payload)
+    said = unpack_json(Heartbeat, heartbeat(world.core, world.controller.line, world.core.now, None, {}, {}).payload)
     return dict(said.sharing)
 
 

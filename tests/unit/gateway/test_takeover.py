@@ -341,6 +341,18 @@ def test_a_controller_that_commands_notices_within_minutes_that_two_thirds_of_it
     assert not hearing.is_able(HOSTED_S + 101, manages=False)
 
 
+def test_meters_with_a_long_period_of_puts_are_not_asked_in_vain() -> None:
+    hearing = Hearing(range(6))
+    for put_s in (60, 300, 900):
+        hearing.put_s = put_s
+        for meter in range(6):
+            hearing.heard(meter, 0)
+        assert not hearing.due(put_s + 15, manages=True), "its put may be a moment late"
+        assert hearing.due(put_s + 30, manages=True)
+        assert hearing.is_able(2 * put_s + 59, manages=True)
+        assert not hearing.is_able(2 * put_s + 61, manages=True)
+
+
 def test_silent_meters_are_asked_in_turn_and_not_too_often() -> None:
     hearing = Hearing(range(30))
     first = hearing.due(0, manages=True)

@@ -52,6 +52,9 @@ def command(
     collect_s: Annotated[int | None, typer.Option(help="schedule: seconds between collections.")] = None,
     levels_s: Annotated[int | None, typer.Option(help="schedule: seconds between requests for levels.")] = None,
     relay_s: Annotated[int | None, typer.Option(help="schedule: seconds between batches.")] = None,
+    put_s: Annotated[
+        int | None, typer.Option(help="schedule: seconds between the meters' puts, whole minutes, at most 900.")
+    ] = None,
     compact_s: Annotated[int | None, typer.Option(help="schedule: seconds between compactions.")] = None,
     meters: Annotated[
         str | None, typer.Option(help="schedule: how all meters aggregate from their start on, `none` or `lossless`.")
@@ -92,7 +95,13 @@ def command(
     `command r001 supply --supply LOW --for 3600`, `command r001 isolate --state on --for 7200`,
     `command all schedule --relay-s 900 --when 2026-11-30T02:00`.
     """
-    given = {"collect_s": collect_s, "levels_s": levels_s, "relay_s": relay_s, "compact_s": compact_s}
+    given = {
+        "collect_s": collect_s,
+        "levels_s": levels_s,
+        "relay_s": relay_s,
+        "put_s": put_s,
+        "compact_s": compact_s,
+    }
     periods = {name: value for name, value in given.items() if reset or value is not None}
     fields = {
         "at": at,

@@ -4,15 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from sqlalchemy import func, select
+
 from commonwatt.model.local_calendar import month_of, month_quarters
+from commonwatt.model.relaying import Relayed
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
 from commonwatt.protocol.controller_commands import Action
+from commonwatt.town.town import Function
 from utility.control.changes import AllowanceError
 from utility.control.fields import Fields
-from utility.control.preview import Effect, Relayed, effect_on, in_words, month_left_s
+from utility.control.preview import Effect, effect_on, in_words, month_left_s
 from utility.database.town_zone import zone_of
 from utility.readings.store.heartbeats import last_heartbeats
 from utility.readings.store.relayed import relayed_by
+from utility.registry.tables import meter
 
 Connection: TypeAlias = Any  # a transaction of the store, which this room only hands on
 
@@ -31,7 +36,7 @@ class Preview:
 def has_figures(fields: Fields) -> bool:
     """Return whether a command changes how a gateway relays."""
     if fields["cmd"] == Action.SCHEDULE:
-        return "relay_s" in (fields.get("periods") or {})
+        return bool({"relay_s", "put_s"} & (fields.get("periods") or {}).keys())
     return fields["cmd"] in (Action.AGGREGATE, Action.DEAGGREGATE) and fields.get("at") != "meters"
 
 
@@ -56,16 +61,23 @@ def _effects(
     connection: Connection, fields: Fields, microgrids: Sequence[MicrogridId], now: EpochSeconds
 ) -> list[Effect]:
     heartbeats, relayed = last_heartbeats(connection, microgrids), relayed_by(connection, microgrids)
-    zone = zone_of(connection)
+    zone, putting = zone_of(connection), _putting(connection)
     month_end = month_quarters(month_of(now // QUARTER_S, zone), zone)[1] * QUARTER_S
     found = []
     for microgrid in microgrids:
         _, said = heartbeats.get(microgrid, (0, None))
         file_relay_s = None if said is None or "relay_s" in said.tuned else said.periods.get("relay_s")
         left_s = 0 if said is None else month_left_s(said.time, month_end)
-        counted = Relayed(**relayed[microgrid]) if microgrid in relayed else None
+        counted = Relayed(**relayed[microgrid], meters=putting.get(microgrid, 0)) if microgrid in relayed else None
         found.append(effect_on(microgrid, fields, said, counted, left_s, file_relay_s))
     return found
+
+
+def _putting(connection: Connection) -> dict[MicrogridId, int]:
+    """Return how many meters of each microgrid put by themselves over the line."""
+    puts = meter.c.push & (meter.c.function != Function.BOUNDARY)
+    counted = select(meter.c.microgrid, func.count()).where(puts).group_by(meter.c.microgrid)
+    return {row.microgrid: row[1] for row in connection.execute(counted)}
 
 
 def _refusal(effects: Sequence[Effect]) -> str:

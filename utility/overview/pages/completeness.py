@@ -1,4 +1,4 @@
-"""Completeness of a month: each day, and the microgrids that lack most, with the reasons."""
+"""Completeness of a month, by day and by microgrid; and how far a lost database is refilled."""
 
 from datetime import date, timedelta
 from typing import Annotated
@@ -9,6 +9,9 @@ from commonwatt.model.local_calendar import month_after, month_before, month_qua
 from utility.overview.pages.town import permille_of
 from utility.overview.pages.town_view import month_days
 from utility.overview.store.days import counted_days
+from utility.readings.columns import Refilling
+from utility.readings.store.refilling import refills
+from utility.webkit.columns import columns_of
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Staff
 
@@ -19,7 +22,7 @@ _Month = Annotated[str | None, Query(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", de
 
 
 def add_completeness(app: FastAPI, console: Console) -> None:
-    """Add the route."""
+    """Add the routes."""
 
     @app.get("/console/completeness", include_in_schema=False)
     def page(request: Request, actor: Staff, month: _Month = None) -> Response:
@@ -41,3 +44,10 @@ def add_completeness(app: FastAPI, console: Console) -> None:
             "later": f"?month={month_after(shown)}" if shown < present else None,
         }
         return console.page(request, actor, "completeness.html", content)
+
+    @app.get("/console/refilling", include_in_schema=False)
+    def refilling(request: Request, actor: Staff) -> Response:
+        """Return how far each gateway is in refilling a database that was lost."""
+        with console.database.reads.begin() as connection:
+            rows = refills(connection, int(console.now()))
+        return console.page(request, actor, "refilling.html", {"rows": rows, "columns": columns_of(Refilling)})

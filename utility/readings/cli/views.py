@@ -21,10 +21,12 @@ from commonwatt.model.words import counted
 from commonwatt.protocol.controller_commands import PERIODS
 from commonwatt.protocol.dead_letter_words import wanted
 from commonwatt.runtime.service import flowing
+from utility.readings.columns import Refilling
 from utility.readings.store import reads
 from utility.readings.store.conflicts import conflicts as conflicting_slots
 from utility.readings.store.dead_letters import dead_letter_counts
 from utility.readings.store.dead_letters import dead_letters as kept_dead_letters
+from utility.readings.store.refilling import refills
 from utility.webkit.cli.listing import print_rows
 from utility.webkit.cli.options import ConfigOption, from_file, reading
 from utility.webkit.cli.service import ask
@@ -133,6 +135,18 @@ def schedules(config: ConfigOption, as_json: JsonOption = False) -> None:
         rows = reads.schedules(connection)
     columns = ("microgrid", *PERIODS, "tuned", *(("time",) if is_wide() else ()))
     print_rows("schedules", rows, columns, as_json=as_json, shown=_schedule_row)
+
+
+@app.command()
+@flowing
+def refilling(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Show how far each gateway is in refilling a database that was lost, and which gateways are not heard.
+
+    Public microgrids begin at once, others after a quarter of an hour; each takes an eighth of its line. A refill that
+    ended is listed for a day.
+    """
+    with reading(config) as (connection, now):
+        print_rows("stores", refills(connection, now), Refilling, as_json=as_json)
 
 
 @app.command()

@@ -1,8 +1,9 @@
 """Takes messages from the connection to the database: a bounded queue, one writing thread, shared transactions.
 
-The queue serves gateways in turn, by the work of their messages (P7): a gateway's backlog does not delay the others. A
-full queue drops the newest message of the gateway with most messages in it (or most bytes, if the bytes are too many),
-without an acknowledgement, and counts it: that gateway sends it again.
+The queue serves owners in turn, by the work of their messages (P3, P7), and within an owner the gateways that may relay
+for it: no backlog delays the others'. Whom a gateway names otherwise counts as its own: naming many gains it nothing.
+A full queue drops the newest message of the owner with most messages in it (or most bytes, if the bytes are too many),
+of its gateway with most of them, without an acknowledgement, and counts it: that gateway sends it again.
 When the store fails, is damaged or has no space, nothing is acknowledged, and the service keeps running.
 """
 
@@ -16,8 +17,8 @@ from typing import Self, TypeVar
 
 from commonwatt.model.effects import Effect, Publish, perform
 from commonwatt.model.now import Now, Trust
-from commonwatt.model.units import ControllerId, EpochSeconds, quarter_of
-from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, MAX_BATCH_BYTES, batch_counts
+from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId, quarter_of
+from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, MAX_BATCH_BYTES, batch_counts, batch_owner
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.plant_messages import PlantReport
 from commonwatt.protocol.topics import BATCHES, parse_gateway_up
@@ -34,6 +35,7 @@ from utility.outbox.store.commands import open_commands
 from utility.outbox.store.plant import last_report, open_purchases
 from utility.readings.core import Core
 from utility.readings.events import CommandsOpen, FromGateway
+from utility.readings.ingest.overload import Overload
 from utility.readings.ingest.plant import is_confirmed
 from utility.readings.metrics import ReadingsMetrics
 from utility.readings.store.confirmed import release_confirmed
@@ -51,8 +53,8 @@ MAX_GROUP = 64  # most messages in one transaction
 # Work of a transaction, in blocks to append, from which it takes no further message.
 MAX_GROUP_WORK = 64 * MAX_BATCH_BLOCKS
 
-WEIGHT, PUBLIC_WEIGHT = 4.0, 8.0
-"""Length of a gateway's turn in quanta of the queue: four full batches, its window; twice that for a public microgrid.
+WEIGHT = 4.0
+"""Length of an owner's turn in quanta of the queue: four full batches, a gateway's window and one of live data.
 
 With turns of one batch, a transaction of few gateways was too small for the writing thread to keep up its rate."""
 
@@ -87,6 +89,7 @@ class Ingest:
         publish: Callable[[Publish], object],
         health: Health,
         plant: tuple[EpochSeconds, PlantReport] | None = None,
+        public_weight: float = 2.0,
     ) -> None:
         self.plant = plant  # the time of receipt and the last report of the town's plant; ``None``: there was none
         # The last refusal of each gateway's batches since the start; a gateway sends refused batches again.
@@ -101,10 +104,14 @@ class Ingest:
         self._publish = publish
         self._writer = Writer(database)
         self._thread = ThreadPoolExecutor(1, "writer")
-        self._queue: FairQueue[str, Message] = FairQueue(
+        self._overload = Overload()
+        # Each message with the time at which it came.
+        self._queue: FairQueue[str, tuple[float, Message]] = FairQueue(
             max_items=MAX_QUEUED, max_bytes=MAX_QUEUED_BYTES, weight=self._weight
         )
+        self._lags = False
         self._filled = asyncio.Event()
+        self._public_weight = public_weight
         self._busy_since: float | None = None
         self._released_to: int | None = 0
         self._core = core
@@ -126,6 +133,7 @@ class Ingest:
         publish: Callable[[Publish], object],
         gap_age_s: int,
         health: Health,
+        public_weight: float = 2.0,
     ) -> Self:
         """Read the registry and the last heartbeats, and make the ingest.
 
@@ -136,12 +144,21 @@ class Ingest:
             publish: Sends a message to a gateway.
             gap_age_s: Age from which a missing quarter-hour is a gap.
             health: The state of the database.
+            public_weight: A public microgrid's share of the work, where that of any other owner is 1.
         """
         with database.reads.begin() as connection:
             core = Core(database.store_id, load_snapshot(connection), gap_age_s, newest_of_two(connection))
             heartbeats, plant = last_heartbeats(connection), last_report(connection)
         return cls(
-            database, core, heartbeats, clock=clock, metrics=metrics, publish=publish, health=health, plant=plant
+            database,
+            core,
+            heartbeats,
+            clock=clock,
+            metrics=metrics,
+            publish=publish,
+            health=health,
+            plant=plant,
+            public_weight=public_weight,
         )
 
     def registered(self) -> int:
@@ -152,7 +169,10 @@ class Ingest:
         """Put a message into the queue; a full queue drops one and counts it."""
         dropped = self._queue.overflowed
         # The topic without its leaf is the sender's: the broker's access rules refuse other publishers.
-        self._queue.put(topic.rpartition("/")[0], (topic, payload), work=work_of(payload), size=len(payload))
+        sender = topic.rpartition("/")[0]
+        owner = self._owner(sender, topic, payload)
+        came = self._clock.now(), (topic, payload)
+        self._queue.put(owner, came, work=work_of(payload), size=len(payload), sender=sender)
         self._metrics.messages.labels("dropped").inc(self._queue.overflowed - dropped)
         self._metrics.queue.set(len(self._queue))
         self._busy_since = self._busy_since or self._clock.now()
@@ -163,25 +183,46 @@ class Ingest:
         """Clock seconds since the queue was last empty; no message has waited longer."""
         return 0.0 if self._busy_since is None else self._clock.now() - self._busy_since
 
-    def _weight(self, sender: ControllerId) -> float:
-        parsed = parse_gateway_up(f"{sender}/{BATCHES}")
-        return PUBLIC_WEIGHT if parsed is not None and parsed.controller in self._core.registry.public else WEIGHT
+    def _owner(self, sender: str, topic: str, payload: bytes) -> str:
+        """Return in whose turn a message is served: the owner's whom it names, or the sender's own."""
+        parsed = parse_gateway_up(topic)
+        if parsed is None:
+            return sender
+        named = batch_owner(payload) if parsed.leaf == BATCHES else ""
+        return named if self._core.registry.may_relay(parsed.controller, named) else parsed.controller
+
+    def _weight(self, owner: MicrogridId) -> float:
+        return WEIGHT * (self._public_weight if owner in self._core.registry.public else 1.0)
 
     async def run(self) -> None:
         """Commit messages as they arrive, until cancelled."""
         while True:
             await self._filled.wait()
             self._filled.clear()
-            while messages := self._queue.take(
+            while taken := self._queue.take(
                 items=MAX_GROUP, work=MAX_GROUP_WORK, size=MAX_QUEUED_BYTES, one_turn_each=True
             ):
                 self._metrics.queue.set(len(self._queue))
-                if accepted := [message for message in messages if self._takes_in(message)]:
+                self._judge_lag(min(came for came, _ in [*taken, *self._queue.heads()]))
+                if accepted := [message for _, message in taken if self._takes_in(message)]:
                     with self._metrics.commit_seconds.time():
                         await self.take_in(accepted)
                 else:
                     await asyncio.sleep(0)
             self._busy_since = None
+
+    def _judge_lag(self, oldest: float) -> None:
+        """Judge from the time at which the oldest waiting message came whether gateways are to relay less often."""
+        now = self._clock.now()
+        self._core.slow_s = self._overload.look(max(0.0, now - oldest), now)
+        if (lags := self._overload.lags(now)) != self._lags:
+            log.warning(
+                "messages wait for minutes: gateways are told to relay whole quarter-hours only"
+                if lags
+                else "messages waited for less than 10 s for half an hour: gateways relay as before"
+            )
+        self._lags = lags
+        self._metrics.lags.set(lags)
 
     def _takes_in(self, message: Message) -> bool:
         """Return whether a message is handled; any other gets no acknowledgement, and its gateway sends it again."""

@@ -12,8 +12,9 @@ from utility.database.keys import is_one_of, listed
 from utility.readings.gaps import WHY_WORDS, Why, absent_at_all, excuse
 from utility.readings.store.parts import chunks
 from utility.readings.tables import absent_at, gap, gateway_seen
+from utility.registry.store.registry import stores_of
 from utility.registry.store.removed_meters import closed_microgrids
-from utility.registry.tables import may_manage, meter
+from utility.registry.tables import meter
 
 Key = tuple[int, int, int]  # (number of the meter, record type, quarter)
 Said = dict[Key, dict[ControllerId, int]]  # the slots that stores are known not to have, by block and controller
@@ -114,9 +115,6 @@ _KEY = ("meter_no", "record_type", "quarter")
 _KEY_COLUMNS = tuple(absent_at.c[name] for name in _KEY)
 _SAID = select(absent_at).where(is_one_of(_KEY_COLUMNS))
 _FORGET = delete(absent_at).where(is_one_of(_KEY_COLUMNS))
-_STORES = select(meter.c.no, may_manage.c.controller).select_from(
-    meter.outerjoin(may_manage, may_manage.c.microgrid == meter.c.microgrid)
-)
 _MORE = gap.c.absent.bitwise_or(bindparam("more"))
 _CONCLUDE = (
     gap.update()
@@ -131,5 +129,5 @@ _CONCLUDE = (
 
 def _stores_of(connection: Connection, which: MeterId) -> tuple[int, frozenset[ControllerId]] | None:
     """Return the number of a meter, and the controllers that may have its data; ``None``: it is not registered."""
-    rows = connection.execute(_STORES.where(meter.c.id == signed64(which))).all()
-    return (rows[0].no, frozenset(row.controller for row in rows if row.controller is not None)) if rows else None
+    row = connection.execute(select(meter.c.no, meter.c.microgrid).where(meter.c.id == signed64(which))).first()
+    return None if row is None else (row.no, stores_of(connection, row.microgrid).get(row.microgrid, frozenset()))

@@ -99,8 +99,8 @@ class GapFinder:
         self._database = database
         self._reader = PartReader(database)
 
-    def plan(self, now: EpochSeconds, gap_age_s: int) -> GapRun:
-        """Search new quarters, and check again the watched blocks that are due or have changed."""
+    def plan(self, now: EpochSeconds, gap_age_s: int, most: int = MAX_ASKED) -> GapRun:
+        """Search new quarters, and check again the watched blocks that are due or have changed; request ``most``."""
         run = GapRun()
         horizon = run.horizon = settled_before(now, gap_age_s)
         with self._database.reads.begin() as connection:
@@ -111,7 +111,7 @@ class GapFinder:
             run.new = self._incomplete(connection, run, keys)
             watched = {_key(row): row for row in self._watched(connection, run, now)}
             self._recheck(connection, run, list(watched))
-            self._want(connection, run, watched, now)
+            self._want(connection, run, watched, now, most)
         self._reader.finish()
         return run
 
@@ -211,7 +211,7 @@ class GapFinder:
         return [*connection.execute(_DUE, {"now": now, "beyond": now + LAST_BACKOFF_S}), *fresh, *touched]
 
     @staticmethod
-    def _want(connection: Connection, run: GapRun, watched: dict[Key, Row[Any]], now: EpochSeconds) -> None:
+    def _want(connection: Connection, run: GapRun, watched: dict[Key, Row[Any]], now: EpochSeconds, most: int) -> None:
         """Choose the slots to request, of watched blocks that are due and of new ones; fewest requests first."""
         due = {key: row for key, row in watched.items() if row.is_open and is_due(row.next_time, now)}
         asked = {key: (due[key].asked, due[key].absent) if key in due else (0, 0) for key in [*due, *sorted(run.new)]}
@@ -220,7 +220,7 @@ class GapFinder:
         said = said_of(connection, [key for key in asked if places[key[0]][1] in stores])
         for key, (times, absent) in sorted(asked.items(), key=lambda item: (item[1][0], item[0][2], item[0])):
             mask = run.masks[key] & ~absent
-            if not mask or len(run.wanted) >= MAX_ASKED:
+            if not mask or len(run.wanted) >= most:
                 continue
             meter_id, microgrid = places[key[0]]
             ask = {microgrid: mask}

@@ -120,11 +120,12 @@ def _enrol(
     gateways: dict[str, str] = {}
     made = 0
     orders = orders_of(town, out)
-    meters_of = {name: _secrets(town, out, name) for name, order in orders.items() if len(order) > 1}
+    shared = (name for name, order in orders.items() if len(order) > 1 or name in town.collectors)
+    meters_of = {name: _secrets(town, out, name) for name in shared}
     revoked = {name: _revoked(out / name / DEVICES_FILE) for name in meters_of}
     registries = {name: registry_of(_with_accounts(one, accounts)) for name, one in town.microgrids.items()}
     for microgrid in track(list(town.microgrids.values())):
-        mates = served(orders, microgrid.id)
+        mates = list(dict.fromkeys((*served(orders, microgrid.id), *town.collected_by(microgrid.id))))
         foreign = [
             replace(device, revoked=revoked[mate].get(device.identity, ""))
             for mate in mates

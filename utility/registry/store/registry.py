@@ -1,6 +1,6 @@
 """Reads and changes of the registry: its revision, its snapshot, and the numbers of controllers."""
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, bindparam, select, union
 
 from commonwatt.model.ids import unsigned64
 from commonwatt.model.units import ControllerId, MicrogridId
@@ -10,7 +10,7 @@ from utility.database.database import read_setting, save_setting
 from utility.registry.accounts import Holding
 from utility.registry.snapshot import MeterEntry, RegistrySnapshot
 from utility.registry.store.removed_meters import closed_microgrids
-from utility.registry.tables import controller, holding, may_manage, meter
+from utility.registry.tables import collector, controller, holding, may_manage, meter
 
 # Setting that each change of the registry increments, so that a running service loads it again.
 REVISION = "registry_revision"
@@ -55,12 +55,23 @@ def load_snapshot(connection: Connection) -> RegistrySnapshot:
     )
 
 
-def stores_of(connection: Connection) -> dict[MicrogridId, frozenset[ControllerId]]:
-    """Return the controllers that may have a microgrid's data; a microgrid that only its own may manage is left out."""
+def stores_of(connection: Connection, only: MicrogridId | None = None) -> dict[MicrogridId, frozenset[ControllerId]]:
+    """Return the controllers that may have a microgrid's data; a microgrid without others than its own is left out.
+
+    Args:
+        only: The only microgrid wanted; ``None``: all.
+    """
     found: dict[MicrogridId, frozenset[ControllerId]] = {}
-    for row in connection.execute(select(may_manage)):
-        found[row.microgrid] = found.get(row.microgrid, frozenset()) | {row.controller}
+    for row in connection.execute(_STORES if only is None else _STORES_OF_ONE, {} if only is None else {"only": only}):
+        found[row.microgrid] = found.get(row.microgrid, frozenset({row.microgrid})) | {row.controller}
     return found
+
+
+_TABLES = (may_manage, collector)
+_STORES = union(*(select(each.c.microgrid, each.c.controller) for each in _TABLES))
+_STORES_OF_ONE = union(
+    *(select(each.c.microgrid, each.c.controller).where(each.c.microgrid == bindparam("only")) for each in _TABLES)
+)
 
 
 def load_holdings(connection: Connection, which: ColumnElement[bool] | None = None) -> dict[int, list[Holding]]:

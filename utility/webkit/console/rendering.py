@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from pydantic import BaseModel
 
+from commonwatt.model.saving import saving_words
 from commonwatt.model.words import duration
 from commonwatt.protocol.controller_commands import STRATEGY_WORDS
 from utility.access.actions import action_words
@@ -60,6 +61,7 @@ class Renderer:
             squares=squares_of,
             action_words=action_words,
             role_words=lambda role: ROLE_WORDS[Role(role)],
+            saving=lambda saves: saving_words(saves or {}),
             strategy=lambda name: STRATEGY_WORDS.get(name, name),
         )
 

@@ -74,6 +74,20 @@ def done(database: Database) -> dict[str, int]:
         return {row.job: row[1] for row in connection.execute(statement.group_by(period.c.job))}
 
 
+def test_missing_slots_are_searched_but_not_requested_while_messages_wait_for_the_database(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is missing may be among them; when they are through, it is requested."""
+    Writer(database).commit([append(blocks({0: 1}))])
+    for queue_s, commands in ((61.0, 0), (60.0, 1)):
+        monkeypatch.setattr(Ingest, "queue_s", queue_s)
+        shift(database, -900)
+        metrics = tick(database)
+        assert metrics.registry.get_sample_value("commonwatt_utility_gaps_open_blocks") == 2
+        with database.reads.begin() as connection:
+            assert len(open_commands(connection)) == commands
+
+
 def shift(database: Database, by_s: int) -> None:
     """Have the periods that are there be others."""
     with database.writes.begin() as connection:
@@ -90,6 +104,7 @@ def test_tick_does_each_job_once_in_its_period(database: Database) -> None:
         assert connection.execute(select(func.count()).select_from(compacted)).scalar() == 1
         assert len(open_commands(connection)) == 1
     assert done(database) == {
+        "balance": NOW,
         "completeness": NOW - NOW % 3600,
         "compact": NOW,
         "gaps": NOW,
@@ -112,6 +127,7 @@ def test_a_utility_that_was_off_for_a_week_keeps_house_once(database: Database) 
     with database.reads.begin() as connection:
         rows = connection.execute(select(period.c.job, period.c.start, period.c.attempts).where(HOUSEKEEPING)).all()
     assert sorted(map(tuple, rows)) == [
+        ("balance", NOW, 1),
         ("compact", NOW, 1),
         ("completeness", NOW - NOW % 3600, 1),
         ("gaps", NOW, 1),
@@ -158,6 +174,7 @@ def test_jobs_go_on_after_the_clock_was_once_ahead(database: Database) -> None:
     metrics = tick(database, times=2)
     assert metrics.registry.get_sample_value("commonwatt_utility_compacted_blocks_total") == 1
     assert done(database) == {
+        "balance": NOW,
         "completeness": NOW - NOW % 3600,
         "compact": NOW,
         "gaps": NOW,

@@ -21,6 +21,7 @@ from utility.control.decisions import cancel_change, make_change, preview_change
 from utility.control.fields import FieldsError, checked_command, parsed_weights
 from utility.control.in_force import before_words, in_force, inverse
 from utility.control.store.control_changes import find_change, newest_changes, targets_of
+from utility.control.words import answered
 from utility.database.database import Database
 from utility.outbox.changes import CloseCommand, SawGateway
 from utility.outbox.settings import settings_of
@@ -41,7 +42,7 @@ ANNA, BEN = person("anna"), person("ben")
 
 
 def heartbeat(**fields: Any) -> Heartbeat:
-    periods = {"collect_s": 60, "levels_s": 60, "relay_s": 60, "compact_s": 900}
+    periods = {"collect_s": 60, "levels_s": 60, "relay_s": 60, "put_s": 60, "compact_s": 900}
     usual = {"periods": periods, "strategy": "spec", "meters": "none", "aggregation": "none"}
     counts = {"time": NOW, "store": 7, "backlog_parts": 0, "backlog_events": 0, "backlog_letters": 0}
     return Heartbeat.model_validate(counts | usual | fields)
@@ -68,6 +69,15 @@ def waiting(database: Database) -> dict[str, list[str]]:
             shown = {key: value for key, value in message.items() if key not in ("v", "id", "until")}
             found.setdefault(each.controller, []).append(str(shown))
     return found
+
+
+def test_the_answer_to_system_info_is_told_in_words(tmp_path: Path) -> None:  # req: A4
+    world = World(tmp_path / "gateway.db")
+    world.ask(cmd="reduce", state="on", for_s=600)
+    _, outcome = world.ask(cmd="system_info")
+    words = answered(json.loads(outcome.pack()))
+    assert words.startswith("done; version ")
+    assert "; manages r001, epoch 1 of rank 0; reduce until " in words
 
 
 def answer(database: Database, result: str = "done", microgrid: str | None = None) -> None:

@@ -25,7 +25,7 @@ def test_a_schedule_is_tuned_watched_and_put_back(browser: Browsers, database: D
     hear(database, lte=Month(used=(1, 2), expected=(400_000_000, 500_000_000), allowance=2_000_000_000))
     operator = browser(Role.OPERATOR)
     table = text_of(operator.get(PAGE))
-    assert "60 60 60 900 as it comes each record below the minimum, by weights" in table
+    assert "60 60 60 60 900 as it comes each record below the minimum, by weights" in table
     assert "ok 500.0 MB of 2.0 GB" in table
     assert "no report yet" in table
     assert 'name="seen" value="0"' in operator.get(f"{PAGE}/new?action=schedule&microgrid=r001").text

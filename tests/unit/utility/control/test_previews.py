@@ -1,5 +1,6 @@
 """The preview of a schedule: its figures agree with what batches of a gateway really take, and it refuses too much."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,20 @@ import pytest
 
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import Blocks, make_blocks
+from commonwatt.model.relaying import (
+    HEAD_BYTES,
+    MESSAGE_BYTES,
+    MONTH_S,
+    PACKET_BYTES,
+    PING_BYTES,
+    PING_S,
+    PUT_BYTES,
+    SEGMENT_BYTES,
+    Relayed,
+    Relaying,
+    line_of,
+    messages_every,
+)
 from commonwatt.protocol.batches import Batch
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.heartbeats import Heartbeat, Month
@@ -15,22 +30,11 @@ from harness.worlds import sent
 from tests.unit.utility.control.test_changes import ANNA, NOW, R001, ask, hear, heartbeat, tune
 from utility.control.changes import AllowanceError
 from utility.control.decisions import make_change, preview_change
-from utility.control.preview import (
-    HEAD_BYTES,
-    MESSAGE_BYTES,
-    MONTH_S,
-    PACKET_BYTES,
-    SEGMENT_BYTES,
-    Relayed,
-    Relaying,
-    effect_on,
-    in_words,
-    line_of,
-    longest_delay_s,
-    messages_every,
-)
+from utility.control.in_force import in_force
+from utility.control.preview import effect_on, in_words, longest_delay_s
 from utility.control.store.effects import has_figures
 from utility.database.database import Database
+from utility.outbox.settings import AT_GATEWAY, METERS
 from utility.readings.store.relayed import relayed_by
 from utility.readings.store.writer import Writer
 
@@ -105,6 +109,21 @@ def test_a_rarer_relay_takes_fewer_bytes_and_brings_data_later() -> None:
     assert not effect.breaks
 
 
+def test_rarer_puts_of_the_meters_take_fewer_heads_and_bring_data_later() -> None:
+    said = heartbeat(lte=line(100_000_000, 300_000_000))
+    counted = replace(relayed(60), meters=20)
+    effect = effect_on("r001", {"cmd": "schedule", "periods": {"put_s": 300}}, said, counted, LEFT_S)
+    assert effect.before is not None
+    assert effect.after is not None
+    saved = [a - b for a, b in zip(effect.before, effect.after, strict=True)]
+    each = [
+        put * (1 / 60 - 1 / 300) - ping / PING_S for put, ping in zip(PUT_BYTES, PING_BYTES, strict=True)
+    ]  # of a meter, in a second
+    assert saved == pytest.approx([20 * one * MONTH_S for one in each], abs=2)
+    assert saved[1] > 30_000_000
+    assert effect.delay_s == (135, 375)
+
+
 @pytest.mark.parametrize(
     ("fields", "delay_s"),
     [
@@ -152,7 +171,7 @@ def test_back_to_an_unknown_period_of_a_file_has_no_figure() -> None:
 
 def test_each_action_has_words() -> None:
     actions: list[dict[str, Any]] = [
-        {"cmd": "schedule", "periods": dict.fromkeys(("collect_s", "levels_s", "relay_s", "compact_s"), 60)},
+        {"cmd": "schedule", "periods": dict.fromkeys(("collect_s", "levels_s", "relay_s", "put_s", "compact_s"), 60)},
         {"cmd": "sharing", "strategy": "aces", "weights": {"10001": 2}},
         {"cmd": "sharing", "weights": {}},
         {"cmd": "aggregate", "mode": "lossy"},
@@ -161,7 +180,7 @@ def test_each_action_has_words() -> None:
         {"cmd": "reduce", "state": "on"},
         {"cmd": "isolate", "state": "off"},
     ]
-    assert [len(in_words(fields)) for fields in actions] == [4, 2, 1, 1, 1, 1, 1, 1]
+    assert [len(in_words(fields)) for fields in actions] == [5, 2, 1, 1, 1, 1, 1, 1]
     assert [has_figures(fields) for fields in actions] == [True, False, False, True, False, True, False, False]
     assert longest_delay_s(AVERAGES, 60) == 1080
 
@@ -184,3 +203,19 @@ def test_what_breaks_the_allowance_is_refused_with_the_figure_and_what_saves_is_
     hear(database, lte=line(3_000_000_000, 4_000_000_000))
     assert make_change(database, ANNA, tune(900), NOW) == 1
     assert preview_change(database, ask(Action.REDUCE, R001, state="off"), NOW).effects == []
+
+
+def test_a_period_that_a_person_sets_ends_whole_quarters_that_the_gateway_relays_by_itself() -> None:
+    said = heartbeat(aggregation="lossless", saves={"line": ("quarters",)})
+    fields = {"cmd": Action.SCHEDULE, "periods": {"relay_s": 300}}
+    assert effect_on("r001", fields, said, None, LEFT_S).delay_s == (960 + 60 + 60, 15 + 60 + 300)
+    commanded = heartbeat(aggregation="lossless", saves={"line": ("quarters",)}, tuned=("aggregation",))
+    assert effect_on("r001", fields, commanded, None, LEFT_S).delay_s == (960 + 60 + 60, 960 + 60 + 300)
+
+
+def test_what_a_gateway_does_by_itself_is_not_put_back_as_if_a_person_had_set_it() -> None:
+    said = heartbeat(aggregation="lossless", meters="lossless", saves={"line": ("quarters", "meters")})
+    before = in_force(frozenset({AT_GATEWAY, METERS}), said, None)
+    assert before == {AT_GATEWAY: {"value": "none", "until": None}, METERS: {"value": "none"}}
+    before = in_force(frozenset({AT_GATEWAY}), said.model_copy(update={"tuned": ("aggregation",)}), None)
+    assert before == {AT_GATEWAY: {"value": "lossless", "until": None}}

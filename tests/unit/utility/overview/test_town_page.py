@@ -45,7 +45,15 @@ def lively(database: Database, town: Town) -> Database:
     seen = SawGateway(
         controller="r001",
         time=NOW - 20,
-        heartbeat=a_heartbeat(time=NOW - 20, trust=3, band_permille=20, backlog_parts=7, power=power, **said),
+        heartbeat=a_heartbeat(
+            time=NOW - 20,
+            trust=3,
+            band_permille=20,
+            backlog_parts=7,
+            power=power,
+            saves={"line": ("quarters",)},
+            **said,
+        ),
         minima=((battery.id, 40, NOW - 600),),
     )
     shares = EventRecord(previous_state=1, new_state=1 | State.SHARING, record_id=1, meter_id=battery.id, time=NOW - 90)
@@ -110,6 +118,7 @@ def test_a_microgrid_says_why_its_battery_does_not_share(
     text = text_of(viewer.get("/console/microgrids/r001"))
     assert "Less than 2 % of its capacity above its minimum: too close to share." in text
     assert "7 parts" in text
+    assert "by itself, for the LTE line: whole quarter-hours are relayed" in text
     assert "2.5 h left until " in text
     capacity = next(m.battery.capacity for m in town.microgrids["r001"].meters if m.battery)
     level = f"{0.75e-6 * capacity:.1f} kWh"

@@ -2,6 +2,7 @@ import asyncio
 import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from commonwatt.model.blocks import concatenate
 from commonwatt.model.effects import Publish
 from commonwatt.model.now import Trust
 from commonwatt.model.units import quarter_of
-from commonwatt.protocol.batches import unpack_batch_ack
+from commonwatt.protocol.batches import SLOW_S, unpack_batch_ack
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.heartbeats import Heartbeat
@@ -384,3 +385,49 @@ def test_room_within_the_file_is_room(
     with database.writes.begin() as connection:
         connection.execute(part.delete())
     assert not asyncio.run(short())
+
+
+def test_an_owner_has_one_turn_whoever_sends_for_it_and_invented_owners_none(database: Database) -> None:
+    """Turns go by the owner that a batch names, where the sender may relay for it; else the message is its sender's."""
+
+    async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
+        mine = batch(blocks({0: 1}))
+        for owner in ("r001", "r002", "nowhere", "r001x"):
+            named = replace(mine, owner=owner).pack()
+            assert ingest._owner("cw1/r001/u", TOPIC, named) == "r001", f"r001 may relay for itself alone: {owner}"
+        ingest._core.registry = replace(
+            ingest._core.registry,
+            meters={
+                number: replace(entry, backups=frozenset({"r001"})) if entry.microgrid == "r002" else entry
+                for number, entry in ingest._core.registry.meters.items()
+            },
+        )
+        assert ingest._owner("cw1/r001/u", TOPIC, replace(mine, owner="r002").pack()) == "r002"
+        assert ingest._owner("cw1/r002/u", "cw1/r002/u/batch", mine.pack()) == "r002"
+        assert ingest._owner("cw1/r001/u", "cw1/r001/u/stat", HEARTBEAT) == "r001"
+        assert ingest._owner("cw1/r001/u", TOPIC, b"CWB1") == "r001"
+        ingest._core.registry = replace(ingest._core.registry, public=frozenset({"r002"}))
+        assert ingest._weight("r002") == 2 * ingest._weight("r001")
+
+    running(database, scenario)
+
+
+def _has(sent: list[Publish], number: int) -> bool:
+    return len(sent) == number
+
+
+def test_messages_that_wait_for_minutes_slow_their_gateways_down(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:  # req: C6
+    time = [float(STARTED)]
+    monkeypatch.setattr(Clock, "now", lambda _: time[0])
+
+    async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
+        for number in range(1, 5):
+            ingest.offer(TOPIC, batch(blocks({number: 1})).pack())
+            time[0] += 400
+            await until(partial(_has, sent, number))
+        assert [unpack_batch_ack(one.payload).slow_s for one in sent] == [0, SLOW_S, SLOW_S, SLOW_S]
+        assert metrics.registry.get_sample_value("commonwatt_utility_lags") == 1
+
+    running(database, scenario)

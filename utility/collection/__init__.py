@@ -1,0 +1,1 @@
+"""Which controller collects each meter's data (A1)."""

@@ -1,0 +1,61 @@
+"""Which controller collects the data of a meter, by the API."""
+
+from typing import Annotated
+
+from fastapi import FastAPI, HTTPException
+from pydantic import Field
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.ids import MeterId, parse_id
+from utility.collection.columns import CollectedMeter
+from utility.collection.decisions import pin
+from utility.collection.jobs import BalanceJob
+from utility.collection.store import collected
+from utility.webkit.rights import Operators, Staff
+from utility.webkit.services import Api
+from utility.webkit.shapes import Asked
+
+
+class Pinned(Asked):
+    """The brokers to which a meter is to send."""
+
+    brokers: list[Annotated[str, Field(max_length=16)]] = Field(
+        max_length=8, description="Controllers, the first one first; empty: the service decides again."
+    )
+    why: Annotated[str, Field(max_length=200)] = ""
+
+
+def add_collection(app: FastAPI, api: Api) -> None:
+    """Add the endpoints."""
+
+    @app.get("/assignments/meters/{meter}")
+    def one(_: Staff, meter: str) -> CollectedMeter:
+        """Return which controller collects the data of a meter, since when and why, and the orders before."""
+        return _read(api, _id(meter))
+
+    @app.post("/assignments/meters/{meter}")
+    def put(actor: Operators, meter: str, asked: Pinned) -> CollectedMeter:
+        """Let a meter send to these brokers, whatever their load; without any the service decides again."""
+        try:
+            pin(api.database, actor, _id(meter), asked.brokers, asked.why, int(api.clock.now()))
+        except LookupError as error:
+            raise HTTPException(404, str(error)) from error
+        except ConfigError as error:
+            raise HTTPException(422, str(error)) from error
+        return _read(api, _id(meter))
+
+
+def _id(meter: str) -> MeterId:
+    if (found := parse_id(meter)) is None:
+        raise HTTPException(404, "no id of a meter: up to 20 digits, below 2^64")
+    return found
+
+
+def _read(api: Api, meter: MeterId) -> CollectedMeter:
+    job: BalanceJob | None = api.parts.get(BalanceJob)
+    alive = set[str]() if job is None else job.alive(int(api.clock.now()))
+    with api.database.reads.begin() as connection:
+        try:
+            return collected(connection, meter, alive)
+        except LookupError as error:
+            raise HTTPException(404, str(error)) from error

@@ -1,0 +1,79 @@
+"""The job that balances the lines: it gives meters other brokers, few at a time, and tells the managers (A2)."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from commonwatt.model.units import ControllerId, EpochSeconds
+from utility.collection.balance import Move, Order, balanced
+from utility.collection.store import Known, give, load_meters, moved_since, tell, untold
+from utility.database.database import Database
+from utility.jobs.store.job_leases import Turn
+from utility.jobs.threads import Threads
+
+ALIVE_S = 180  # seconds after its last message for which a controller counts as heard: three heartbeats
+# Seconds for which a controller is heard, or is not, before meters are moved for that: they move by themselves at once,
+# and one that comes and goes is not loaded.
+STEADY_S = 600
+MOST_PERCENT = 5  # most meters of the town, in percent, that are moved within an hour
+
+
+class BalanceJob:
+    """Balances the lines.
+
+    Args:
+        silent_since: The time of each controller's last message, clock seconds.
+        is_trusted: Whether the clock is synchronized.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        threads: Threads,
+        silent_since: Mapping[ControllerId, float],
+        *,
+        is_trusted: Callable[[], bool],
+    ) -> None:
+        self._database, self._threads = database, threads
+        self._silent_since, self._is_trusted = silent_since, is_trusted
+        self._heard: dict[ControllerId, tuple[bool, EpochSeconds]] = {}  # whether it is heard, and since when
+        self._began: EpochSeconds | None = None
+
+    async def run(self, turn: Turn) -> None:
+        """Move meters; not soon after the start, when gateways are still coming back."""
+        self._began = turn.now if self._began is None else min(self._began, turn.now)
+        alive = self.alive(turn.now)
+        if turn.now - self._began >= STEADY_S and alive and self._is_trusted():
+            orders, is_due = await self._threads.read(self._plan, alive, turn.now)
+            if is_due:
+                await self._threads.write(self._write, orders, turn.now)
+
+    def alive(self, now: EpochSeconds) -> set[ControllerId]:
+        """Return the controllers that are heard, or were until a moment ago; without those that just came back."""
+        for name, time in self._silent_since.items():
+            is_heard = now - time <= ALIVE_S
+            before, since = self._heard.get(name, (is_heard, 0))
+            self._heard[name] = is_heard, since if before == is_heard and since <= now else now
+        return {name for name, (is_heard, since) in self._heard.items() if is_heard == (now - since >= STEADY_S)}
+
+    def _plan(self, alive: set[ControllerId], now: EpochSeconds) -> tuple[dict[int, tuple[Order, str]], bool]:
+        """Return the new orders by the meters' numbers, and whether there is anything to tell."""
+        with self._database.reads.begin() as connection:
+            known = load_meters(connection)
+            most = max(1, len(known) * MOST_PERCENT // 100) - moved_since(connection, now - 3_600)
+            moves = balanced([one.collected for one in known], alive, most)
+            return _by_number(known, moves), bool(moves or untold(connection, known))
+
+    def _write(self, orders: dict[int, tuple[Order, str]], now: EpochSeconds) -> None:
+        with self._database.writes.begin() as connection:
+            if orders:
+                give(connection, orders, now)
+            tell(connection, untold(connection, load_meters(connection)), now)
+
+
+def _by_number(known: Sequence[Known], moves: Mapping[int, Move]) -> dict[int, tuple[Order, str]]:
+    chosen = ((one, moves.get(one.collected.meter)) for one in known)
+    # Home first, and the others as installed, is no order of its own.
+    return {
+        one.no: (() if move.order == one.collected.installed else move.order, move.why)
+        for one, move in chosen
+        if move is not None
+    }

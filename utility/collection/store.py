@@ -1,0 +1,244 @@
+"""SQL of collection: the brokers of each meter, their present order, and the commands that tell it (A1)."""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from secrets import token_hex
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, func, select
+
+from commonwatt.cliques.installed import installed
+from commonwatt.cliques.warm import warm_meters
+from commonwatt.model.ids import MeterId, unsigned64
+from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
+from commonwatt.protocol.controller_commands import Action
+from commonwatt.town.town import Function
+from utility.collection.balance import IN_USE, Collected, Order, line_of, loads
+from utility.collection.columns import CollectedMeter, Given
+from utility.collection.tables import broker_order
+from utility.outbox.changes import OpenCommand
+from utility.outbox.store.commands import add_command
+from utility.outbox.tables import command
+from utility.registry.store.removed_meters import removed_meters
+from utility.registry.tables import collector, meter
+from utility.takeover.store import load_orders
+
+_INSTALLED = "as installed"
+SERVICE = ""  # the person of an order that no person gave
+SHOWN = 100  # newest orders of a meter that are shown
+MOST_TOLD = 600  # most meters of a microgrid with another order than the installed one: what a command holds
+WANTED_S = 86_400  # seconds for which a command that tells orders is sent
+KEEP_S = 366 * 86_400  # seconds for which orders are kept; the newest one of each meter always
+
+
+Orders = list[list[list[str]]]
+"""Orders with their meters, as the command ``assign`` has them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ordered:
+    """An order that a meter was given."""
+
+    no: int  # its version
+    brokers: Order  # the brokers; empty: as installed
+    since: EpochSeconds  # when it was given
+    pinned: bool  # whether a person has set it, and it stays
+    person: str  # who; empty: the service
+    why: str  # for people
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """A meter with its brokers."""
+
+    no: int  # its number in the database
+    microgrid: MicrogridId  # its microgrid
+    collected: Collected  # its brokers and their order
+
+
+def load_meters(connection: Connection, only: MeterId | None = None) -> list[Known]:
+    """Return all meters that have more than one broker, or the only one wanted, in the order of their ids.
+
+    Args:
+        only: The only one wanted, also if it has one broker; ``None``: all.
+    """
+    orders, collectors = load_orders(connection), load_collectors(connection)
+    last = {row.meter_no: _ordered(row) for row in connection.execute(_NEWEST)}
+    inside: dict[MicrogridId, list[Any]] = {}
+    gone = removed_meters(connection)
+    for row in connection.execute(_METERS):
+        if row.no not in gone:
+            inside.setdefault(row.microgrid, []).append(row)
+    found = []
+    for name, rows in inside.items():
+        order, further = orders.get(name, (name,)), collectors.get(name, ())
+        warm = set(warm_meters({unsigned64(row.id): row.battery_capacity is not None for row in rows}))
+        for row in rows if len(order) + len(further) > 1 or only is not None else ():
+            meter_id = unsigned64(row.id)
+            if only in (None, meter_id):
+                brokers = installed(order, further, meter_id)
+                # Commands reach a meter without a silent session at those that may manage only where its data goes.
+                choices = brokers if meter_id in warm else (name, *(b for b in brokers if b not in order))
+                found.append(
+                    Known(no=row.no, microgrid=name, collected=_collected(meter_id, brokers, choices, last.get(row.no)))
+                )
+    return sorted(found, key=lambda one: one.collected.meter)
+
+
+def one_meter(connection: Connection, meter_id: MeterId) -> Known:
+    """Return a meter with its brokers.
+
+    Raises:
+        LookupError: It is not registered, or is one of a boundary.
+    """
+    found = load_meters(connection, meter_id)
+    if not found:
+        raise LookupError(f"meter {meter_id} is not registered, or is one of a boundary")
+    return found[0]
+
+
+def _collected(meter_id: MeterId, brokers: Order, choices: Order, last: Ordered | None) -> Collected:
+    order = tuple(name for name in last.brokers if name in brokers) if last is not None else ()
+    return Collected(
+        meter=meter_id,
+        installed=brokers,
+        choices=choices,
+        order=order or brokers,
+        pinned=bool(order) and last is not None and last.pinned,
+    )
+
+
+def load_collectors(connection: Connection) -> dict[MicrogridId, Order]:
+    """Return the collectors of each microgrid that has some."""
+    found: dict[MicrogridId, Order] = {}
+    for row in connection.execute(_COLLECTORS):
+        found[row.microgrid] = (*found.get(row.microgrid, ()), row.controller)
+    return found
+
+
+def history(connection: Connection, meter_no: int) -> list[Ordered]:
+    """Return the orders of a meter, the newest first."""
+    statement = select(broker_order).where(broker_order.c.meter_no == meter_no).order_by(broker_order.c.no.desc())
+    return [_ordered(row) for row in connection.execute(statement.limit(SHOWN))]
+
+
+def moved_since(connection: Connection, time: EpochSeconds) -> int:
+    """Return how many orders the service gave since a time."""
+    ours = (broker_order.c.since > time) & (broker_order.c.person == SERVICE)
+    return int(connection.execute(select(func.count()).where(ours)).scalar_one())
+
+
+def give(
+    connection: Connection,
+    orders: Mapping[int, tuple[Order, str]],
+    now: EpochSeconds,
+    *,
+    person: str = SERVICE,
+    pinned: bool = False,
+) -> None:
+    """Store orders with their reasons, by the meters' numbers.
+
+    Args:
+        person: Who gives them.
+        pinned: Whether they stay until a person changes them.
+    """
+    rows = [
+        {"meter_no": no, "brokers": ",".join(order), "since": now, "pinned": pinned, "person": person, "why": why}
+        for no, (order, why) in orders.items()
+    ]
+    connection.execute(broker_order.insert(), rows)
+    old = (broker_order.c.since < now - KEEP_S) & broker_order.c.no.not_in(_LAST)
+    connection.execute(broker_order.delete().where(old))
+
+
+def untold(connection: Connection, meters: Collection[Known]) -> dict[MicrogridId, Orders]:
+    """Return the orders that differ from the installed ones, of each microgrid whose manager was told others.
+
+    A manager that did not answer in ``WANTED_S`` is told again; one of an older release, which refused, is not.
+    """
+    wanted: dict[MicrogridId, list[Collected]] = {}
+    for one in meters:
+        mine = wanted.setdefault(one.microgrid, [])
+        if one.collected.order != one.collected.installed and len(mine) < MOST_TOLD:
+            mine.append(one.collected)
+    found = {}
+    for microgrid, some in wanted.items():
+        orders = _grouped(some)
+        told = connection.execute(_TOLD, {"microgrid": microgrid}).first()
+        before = [] if told is None else json.loads(told.message)["orders"]
+        is_over = told is not None and told.state not in ("open", "done")
+        if before != orders or (is_over and orders):
+            found[microgrid] = orders
+    return found
+
+
+def tell(connection: Connection, told: Mapping[MicrogridId, Orders], now: EpochSeconds) -> None:
+    """Send the orders to the managers of their microgrids."""
+    for microgrid, orders in told.items():
+        name, until = f"assign-{token_hex(8)}", now + WANTED_S
+        message = json.dumps({"id": name, "cmd": Action.ASSIGN, "until": until, "orders": orders})
+        add_command(connection, OpenCommand(id=name, controller=microgrid, message=message, until=until), now)
+
+
+def _grouped(meters: Collection[Collected]) -> Orders:
+    """Return orders with their meters, as the command has them."""
+    found: dict[Order, list[str]] = {}
+    for one in meters:
+        found.setdefault(one.order[:IN_USE], []).append(str(one.meter))
+    return [[list(order), some] for order, some in found.items()]
+
+
+def collected(connection: Connection, meter_id: MeterId, alive: Collection[ControllerId]) -> CollectedMeter:
+    """Return which controller collects the data of a meter, and why.
+
+    Args:
+        alive: The controllers that are heard.
+
+    Raises:
+        LookupError: The meter is not registered, or is one of a boundary.
+    """
+    known = one_meter(connection, meter_id)
+    mine, given = known.collected, history(connection, known.no)
+    line = line_of(mine.order, alive)
+    load = loads([each.collected for each in load_meters(connection)], alive).get(line, 0)
+    return CollectedMeter(
+        meter=str(meter_id),
+        microgrid=known.microgrid,
+        installed=list(mine.installed),
+        order=list(mine.order),
+        pinned=mine.pinned,
+        collector=line,
+        load=load,
+        why=_why(given[0]) if given else _INSTALLED,
+        history=[_given(each) for each in given],
+    )
+
+
+def _why(order: Ordered) -> str:
+    return f"pinned by {order.person}: {order.why}" if order.pinned else order.why
+
+
+def _given(order: Ordered) -> Given:
+    same = {name: getattr(order, name) for name in ("since", "person", "pinned", "why")}
+    return Given(version=order.no, brokers=list(order.brokers), **same)
+
+
+def _ordered(row: Row[Any]) -> Ordered:
+    same = {name: getattr(row, name) for name in ("no", "since", "pinned", "person", "why")}
+    return Ordered(brokers=tuple(row.brokers.split(",")) if row.brokers else (), **same)
+
+
+# The boundary's meters are a part of the controller's place, and have its broker alone.
+_METERS = select(meter.c.no, meter.c.id, meter.c.microgrid, meter.c.battery_capacity).where(
+    meter.c.function != Function.BOUNDARY.value
+)
+_COLLECTORS = select(collector).where(collector.c.place.is_not(None)).order_by(collector.c.place)
+_LAST = select(func.max(broker_order.c.no)).group_by(broker_order.c.meter_no)
+_NEWEST = select(broker_order).where(broker_order.c.no.in_(_LAST))
+_TOLD = (
+    select(command.c.message, command.c.state)
+    .where(command.c.controller == bindparam("microgrid"), command.c.id.startswith("assign-"))
+    .order_by(command.c.created.desc(), command.c.id.desc())
+    .limit(1)
+)
