@@ -198,7 +198,9 @@ def _without(settings: str, keys: tuple[str, ...]) -> str:
 
 
 def _run(line: list[str], **options: Any) -> str:
-    done = subprocess.run(line, capture_output=True, text=True, check=False, **options)
+    done: subprocess.CompletedProcess[str] = subprocess.run(
+        line, capture_output=True, text=True, check=False, **options
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
