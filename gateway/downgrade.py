@@ -28,7 +28,7 @@ NEWER = "newer"  # state, in its name, of a store that one of an earlier form re
 # Counters by which the epoch is above the highest that is known here: others may have gone further unheard. A meter
 # takes a step of ``EPOCH_STEP``, so one that lags behind is reached too.
 FURTHER = 1_000
-_UNKNOWN_KINDS = (Kind.IMPORT_LIMIT,)
+_KNOWN_KINDS = frozenset({Kind.SHARING, Kind.REDUCING, Kind.ISOLATED, Kind.AGGREGATION})
 _KNOWN_RESULTS = frozenset({"done", "repeated", "superseded", "fenced", "expired", "refused", "partial"})
 
 
@@ -90,7 +90,7 @@ def _changes(store: Store, microgrid: MicrogridId) -> list[Change]:
         counter = min(highest[0] + FURTHER, MAX_COUNTER)
         changes.append(Setting(OWN_EPOCH, f"{counter},{ALONE}"))
     kinds = {desired.kind for desired in store.desired()}
-    changes += [ForgetDesired(kind) for kind in _UNKNOWN_KINDS if kind in kinds]
+    changes += [ForgetDesired(kind) for kind in sorted(kinds - _KNOWN_KINDS)]
     outcomes = json.loads(store.setting("outcomes") or "{}")
     known = {name: outcome for name, outcome in outcomes.items() if outcome["result"] in _KNOWN_RESULTS}
     return [*changes, *([] if known == outcomes else [Setting("outcomes", json.dumps(known))])]

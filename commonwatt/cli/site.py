@@ -17,6 +17,7 @@ from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import wall_clock
 from commonwatt.runtime.files import write_private
 from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.site import upgrade as upgrades
 from commonwatt.site.bundle import pack as packed
 from commonwatt.site.bundle import read_bundle, write_bundle
 from commonwatt.site.file import FILE, load_site
@@ -124,6 +125,34 @@ def unpack(
         typer.echo(f"State: sudo -u commonwatt commonwatt status --config {config}")
         files = [bundle, *([handover] if handover else [])]
         typer.echo(f"Delete what you carried, it contains secrets: rm {shlex.join(map(str, files))}")
+
+
+@app.command()
+@flowing
+def upgrade(
+    package: Annotated[Path, typer.Argument(help="The package of the new version, from the office.")],
+    root: Annotated[Path, typer.Option(help="The folder of another machine's files; nothing is started.")] = Path("/"),
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
+) -> None:
+    """Upgrade this machine by a package, and wait until its service works and its backlog is gone.
+
+    The utility first, then the controllers, one after the other; a backlog stays and is sent afterwards. It checks
+    package and disk, shows the state of the service, makes a backup of the utility's database, and
+    installs the package, which restarts the services. Unpack the new bundle afterwards. The way back is in
+    docs/guides/upgrade.md.
+    """
+    with errors_reported():
+        machine = Machine.at(root)
+        ready = upgrades.prepare(machine, package)
+        typer.echo(f"{ready.place}: from version {ready.before} to {ready.version}")
+        if machine.runs:
+            typer.echo(f"  {upgrades.state_of(upgrades.status(ready))[0]}")
+            if not yes:
+                typer.confirm("Install it now? Only the utility before its controllers.", abort=True)
+        run_or_print(machine, ready.commands(), "To upgrade:")
+        if machine.runs:
+            upgrades.wait(lambda: upgrades.status(ready), typer.echo)
+        typer.echo(f"Next: sudo commonwatt site unpack {ready.place}.bundle, packed by the new version at the office")
 
 
 def write_packed(site: Path, place: str, now: EpochSeconds) -> str:

@@ -62,11 +62,6 @@ class StoreReads:
         """The open file, for a recovery after the file was deleted or moved."""
         return self._db
 
-    @property
-    def version(self) -> int:
-        """The version of its tables; 0: it has none."""
-        return self._pragma("user_version")
-
     def check(self, size: int) -> None:
         """Check the store before its use; ``examine`` checks the backup later.
 

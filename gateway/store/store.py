@@ -77,6 +77,11 @@ class Store(StoreReads):
         self.store_id = 0  # random number of this store; a new one means a new store
         self._path = path
 
+    @property
+    def version(self) -> int:
+        """The version of its tables; 0: it has none."""
+        return self._pragma("user_version")
+
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False, version: int = SCHEMA_VERSION) -> Self:
         """Open ``path``, making it, of a version, when it is missing.

@@ -1,6 +1,5 @@
 """The bench of takeover: python -m harness.takeover.real (make takeover)."""
 
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -9,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from deploy.debian.wheels import PROJECT
 from harness.real import forks, parts
-from harness.real.releases import BEFORE_TAKEOVER
+from harness.real.releases import BEFORE_TAKEOVER, HISTORY, has_history
 from harness.takeover.real.faults import FAULTS, Fault, blackhole
 from harness.takeover.real.namespaces import why_not
 from harness.takeover.real.report import bytes_table, faults_table, times_table
@@ -72,8 +70,7 @@ def _missing() -> str | None:
     """Return what a fault needs that is not here; ``None``: nothing."""
     if parts.path_of("faketime") is None:
         return "needs faketime: apt-get install faketime"
-    found = subprocess.run(["git", "-C", PROJECT, "cat-file", "-e", BEFORE_TAKEOVER], check=False, capture_output=True)
-    return "needs the repository's history: git fetch --unshallow" if found.returncode else None
+    return None if has_history(BEFORE_TAKEOVER) else f"needs {HISTORY}"
 
 
 def _complain(why: str) -> int:

@@ -47,12 +47,13 @@ def folder(tmp_path: Path) -> Path:
     letter = DeadLetter(meter=METER, log=1, reason=3, generation=1, record_id=5, time=START, content=b"x")
     sharing = Desired(meter=METER, kind=Kind.SHARING, value="on", epoch=GRANTED, seq=3, until=START + 600)
     limit = Desired(meter=METER, kind=Kind.IMPORT_LIMIT, value="500", epoch=GRANTED, seq=1, until=START + 600)
+    period = Desired(meter=METER, kind=Kind.PUT_PERIOD, value="300", epoch=GRANTED, seq=1, until=None)
     info = MeterInfo(meter=METER, push=True, minimum_percent=50, capacity=10_000, time=START)
     outcomes = {result: outcome(result) for result in ("done", "unsupported")}
     world.store.commit(
         [
             Relayed(done=(first.id,), averaged=(), events=(), dead_letters=(), slots=20),
-            *(AddDeadLetters((letter,)), sharing, limit, info, PeriodDone("collect_s", 5)),
+            *(AddDeadLetters((letter,)), sharing, limit, period, info, PeriodDone("collect_s", 5)),
             *(Setting("utility_store", "u1"), Setting("starts", "7"), Setting("outcomes", json.dumps(outcomes))),
             Setting(f"clique:{MICROGRID}", ",".join(map(str, (*GRANTED, *HIGHEST)))),
         ]
@@ -67,7 +68,7 @@ def downgraded(folder: Path) -> Result:
 
 def rows(store: Path, table: str) -> list[tuple[object, ...]]:
     with closing(sqlite3.connect(store)) as connection:
-        where = "" if table != "desired" else " WHERE kind <> 'import_limit'"
+        where = "" if table != "desired" else " WHERE kind NOT IN ('import_limit', 'put_period')"
         return sorted(connection.execute(f"SELECT * FROM {table}{where}"), key=repr)
 
 

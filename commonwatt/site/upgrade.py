@@ -1,0 +1,118 @@
+"""Upgrade of a machine by a package: what is checked before, the commands, and when its service works after it."""
+
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from commonwatt.model.exceptions import CommonwattError, ConfigError
+from commonwatt.protocol.topics import UTILITY
+from commonwatt.site.machine import PROGRAM, STATE, USER, Machine
+from commonwatt.site.unpack import installed_on
+
+UNPACKED_TIMES = 6  # how many times a package's size its files take, with those of the version that they replace
+DRAINED_S = 900  # age of the oldest data that waits, seconds, below which a backlog counts as gone
+WAIT_S = 1_800.0  # most seconds of waiting for that
+LOOK_S = 5.0  # seconds between two looks at the service
+
+_AGE = re.compile(r"^backlog age s: (\d+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upgrade:
+    """A checked package for a machine."""
+
+    place: str  # a microgrid's id, or ``utility``
+    before: str  # the version that unpacked the machine's bundle
+    version: str  # the package's version
+    package: Path  # its file
+
+    @property
+    def config(self) -> str:
+        """The settings file of the machine's main service."""
+        return f"{STATE}/{self.place}/{UTILITY if self.place == UTILITY else 'gateway'}.toml"
+
+    def commands(self) -> Iterator[list[str]]:
+        """Yield the commands; the package restarts what runs."""
+        if self.place == UTILITY:
+            yield ["systemctl", "start", "commonwatt-backup.service"]
+        yield ["apt-get", "install", "--yes", str(self.package.absolute())]
+
+
+def prepare(machine: Machine, package: Path) -> Upgrade:
+    """Check that a package may be installed on a machine; nothing is changed.
+
+    Raises:
+        ConfigError: Nothing was unpacked there, the file is no package for this machine, or the disk is too full.
+    """
+    installed = installed_on(machine)
+    if installed is None:
+        raise ConfigError(f"{machine.state}: no bundle was unpacked there; see docs/guides/upgrade.md, by hand")
+    place = installed.manifest.place
+    name, version = _fields(package)
+    wanted = "commonwatt-utility" if place == UTILITY else "commonwatt-controller"
+    if name != wanted:
+        raise ConfigError(f"{package}: is {name}, but the machine of {place} needs {wanted}")
+    free, needed = shutil.disk_usage(machine.state).free, UNPACKED_TIMES * package.stat().st_size
+    if free < needed:
+        raise ConfigError(f"{machine.state}: {free:,} bytes are free, {needed:,} are needed; nothing was changed")
+    return Upgrade(place=place, before=installed.program, version=version, package=package)
+
+
+def _fields(package: Path) -> tuple[str, str]:
+    """Return the name and the version of a package."""
+    command = ["dpkg-deb", "--show", "--showformat=${Package} ${Version}", str(package)]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    except OSError as error:
+        raise ConfigError(f"dpkg-deb is not here ({error}): packages are for Debian 12") from error
+    except subprocess.CalledProcessError as error:
+        raise ConfigError(f"{package}: is no package, or is damaged; copy it again") from error
+    if len(found) != 2:
+        raise ConfigError(f"{package}: has no name and version")
+    return found[0], found[1]
+
+
+def state_of(said: str) -> tuple[str, bool]:
+    """Return the verdict in what ``commonwatt status`` said, and whether the service works without a backlog."""
+    first, _, _ = said.partition("\n")
+    verdict = first.removeprefix("verdict: ") or "it does not answer yet"
+    age = _AGE.search(said)
+    waits_s = 0 if age is None else int(age[1])
+    told = verdict if waits_s <= DRAINED_S else f"{verdict}; data of the last {waits_s // 60} min waits for the utility"
+    return told, verdict.startswith("working") and waits_s <= DRAINED_S
+
+
+def wait(ask: Callable[[], str], say: Callable[[str], None], look_s: float = LOOK_S) -> None:
+    """Wait until the service works and its backlog is gone; say what changed.
+
+    Args:
+        ask: Returns what ``commonwatt status`` says; empty: no answer.
+        say: Takes lines for the technician.
+        look_s: Seconds between two looks.
+
+    Raises:
+        CommonwattError: It does not within ``WAIT_S``.
+    """
+    before, never = "", threading.Event()
+    for _ in range(int(WAIT_S / LOOK_S)):
+        told, works = state_of(ask())
+        if told != before:
+            say(f"  {told}")
+        if works:
+            return
+        before = told
+        never.wait(look_s)
+    raise CommonwattError(
+        f"not within {WAIT_S / 60:.0f} min: {before}. Data waits, nothing is lost. Find the cause: commonwatt doctor; "
+        "the way back is in docs/guides/upgrade.md"
+    )
+
+
+def status(upgrade: Upgrade) -> str:
+    """Return what the installed program says about the main service; empty: it does not answer."""
+    words = ["runuser", "-u", USER, "--", PROGRAM, "status", "--config", upgrade.config]
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout
