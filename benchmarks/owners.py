@@ -63,15 +63,17 @@ class Owner:
     waits_s: list[float] = field(default_factory=list)  # from when live data was due to its acknowledgement
     live: set[int] = field(default_factory=set)  # sequences of the batches with it
 
-    def minute(self, minute: int, rng: np.random.Generator) -> int:
-        """Store a part of a minute for each series; return how many."""
-        quarter = START // QUARTER_S + minute // 15
+    def keep(self, minutes: range, rng: np.random.Generator) -> int:
+        """Store a part of each series for each of some minutes, of one quarter; return how many."""
+        quarter = START // QUARTER_S + minutes[0] // 15
         meter, kind = (np.array(column) for column in zip(*self.keys, strict=True))
         keys = Keys(meter.astype(np.uint64), kind.astype(np.uint8), np.full(len(meter), quarter, np.uint32))
-        there = np.broadcast_to(np.arange(SLOTS) // MINUTE_SLOTS == minute % 15, (len(keys), SLOTS))
-        payloads = pack(make_blocks(keys, readings(keys.record_type, rng), there * Quality.EXACT))
-        parts = tuple(Part(0, key, payload) for key, payload in zip(keys, payloads, strict=True))
-        self.store.commit([AppendParts(parts)])
+        values, parts = readings(keys.record_type, rng), list[Part]()
+        for minute in minutes:
+            there = np.broadcast_to(np.arange(SLOTS) // MINUTE_SLOTS == minute % 15, values.shape)
+            payloads = pack(make_blocks(keys, values, there * Quality.EXACT))
+            parts += [Part(0, key, payload) for key, payload in zip(keys, payloads, strict=True)]
+        self.store.commit([AppendParts(tuple(parts))])
         return len(parts)
 
 
@@ -90,7 +92,8 @@ class World:
         self._line_free = 0.0
         self._rng = np.random.default_rng(5)
         for owner in self.owners.values():
-            owner.left = sum(owner.minute(minute, self._rng) for minute in range(-round(days * 1440), 0))
+            quarters = range(-15 * round(days * 96), 0, 15)
+            owner.left = sum(owner.keep(range(first, first + 15), self._rng) for first in quarters)
         home, *others = self.owners
         settings = GatewaySettings(microgrid=home)
         self.controller = Controller(settings, self.owners[home].store, _meters(grids[home]))
@@ -162,7 +165,8 @@ class World:
                 self.acknowledge()
             self.now = minute * MINUTE_S
             for owner in self.owners.values():
-                owner.left += owner.minute(minute - 1, self._rng) if owner.drained_s is None else 0
+                kept = owner.keep(range(minute - 1, minute), self._rng)
+                owner.left += kept if owner.drained_s is None else 0
                 owner.since = self.now if owner.since is None else owner.since
             self.do(Tick("relay_s"))
 

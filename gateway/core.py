@@ -345,6 +345,6 @@ class HostedMicrogrid:
         return commands + self.upkeep.turn() + self.household.save(acknowledged=False)
 
     def backlog_age_s(self, now: Now) -> int:
-        """Return the seconds since the end of the oldest quarter with unacknowledged parts; 0: a refill alone has any."""
+        """Return the seconds since the oldest quarter with unacknowledged parts ended; 0: a refill alone has any."""
         since = self.store.backlog_since(self.relay.refill.before)
         return 0 if since is None else max(0, now - (since + 1) * QUARTER_S)

@@ -33,9 +33,9 @@ _WHY = {
 LONG_PUT_S = 300  # seconds between the puts of meters in the ladder's third step
 _SETTING = "saving"
 
-# Most by which the meters' side grows without a measure there, as a part of what it is: measured at emulated houses
-# (docs/reference/benchmarks.md), rounded up.
-_GROWTH_AT_METERS = {Measure.METERS: 0.9, Measure.PUTS: 1.5}
+# By how much the meters' side grows without a measure there, as a part of what it is: measured at emulated houses
+# (docs/lte.md), the fuller direction, rounded up.
+_GROWTH_AT_METERS = {Measure.METERS: 0.5, Measure.PUTS: 0.6}
 
 
 Relays = Collection[tuple[Relayed | None, int]]

@@ -261,7 +261,7 @@ BUGS: dict[str, Bug] = {
     "deleted when sent": Bug(_deleted_when_sent),
     "relayed when sent": Bug(_relayed_when_sent),
     "any acknowledgement of a batch believed": Bug(_any_batch_acknowledgement),
-    "batches never given up": Bug(lambda: patch.object(relay, "ACK_WITHIN_S", 10**9)),
+    "batches never given up": Bug(lambda: patch.multiple(relay, ACK_WITHIN_S=10**9, LONGEST_ACK_S=10**9)),
     "a new utility gets no backup": Bug(lambda: patch.object(Relay, "_compare_store", _keep_known)),
     "commands judged by a clock that lags behind": Bug(_expiry_by_a_clock_that_lags),
     "adopt epoch": Bug(lambda: patch.object(Epochs, "reported", _adopt_epoch)),

@@ -70,6 +70,7 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         "weights": NO_WEIGHTS,
         "meters": [("lossy", "lossless")],
         "saves": [("all", "averages")],
+        "public_weight": [(0.9, "1"), (10.1, "10"), ("much", "number")],
         "sharing": [("unfair", "'spec'")],
         "sharing_band_permille": [(-1, "0"), (101, "100"), (1.5, "whole number")],
         "near_minimum_permille": [(-1, "0"), (1001, "1000")],
@@ -95,6 +96,7 @@ WRONG: dict[str, dict[str, Wrongs]] = {
     },
     "utility": {
         "database": [(5, "text")],
+        "public_weight": [(0.9, "1"), (10.1, "10"), ("much", "number")],
         **dict.fromkeys(
             ("tokens", "clock", "cliques", "head_end_ca", "head_end_revoked", "certificate", "http_certificate"), PATHS
         ),
