@@ -25,6 +25,7 @@ _SIOCSIFFLAGS, _SIOCSIFMTU = 0x8914, 0x8922
 _IFF_UP_RUNNING = 0x41
 _ALL_PROTOCOLS = socket.htons(3)
 _TO_US = 0
+_SOL_PACKET, _STATISTICS = 263, 6
 _TCP, _UDP = 6, 17
 _SYN = 2
 _NUMBERS = 0xFFFFFFFF
@@ -80,6 +81,10 @@ class Scales:
                 source, to, number, offset, flags = struct.unpack_from("!HHI4xBB", head, at)
                 self.weighed[source, to] += size
                 self._follow((source, to), number, size - at - 4 * (offset >> 4), begins=bool(flags & _SYN))
+
+    def lost(self) -> int:
+        """Return how many packets came too fast to be measured, since the last call."""
+        return int(struct.unpack("II", self._sock.getsockopt(_SOL_PACKET, _STATISTICS, 8))[1])
 
     def _follow(self, ways: tuple[int, int], number: int, content: int, *, begins: bool) -> None:
         """Count retransmitted content; TCP's sequence numbers count bytes and wrap around."""
