@@ -13,9 +13,7 @@ from commonwatt.model.units import EpochSeconds, MicrogridId
 
 WINDOW = 3  # batches in flight of all owners, and of one, at which no backlog is sent; live data may be one more
 WINDOW_BYTES = 256 * 1024  # bytes in flight of all owners at which no backlog is sent
-LATE_S = (
-    10  # seconds after which an owner that did not ask again, or an acknowledgement that did not come, counts no more
-)
+LATE_S = 10  # seconds after which an owner that did not ask again, or a batch without acknowledgement, counts no more
 
 
 class _Sent(NamedTuple):
