@@ -213,7 +213,7 @@ class Fuzz:
             "wanted": (len(core.relay.wanted), 50_000),
             "unknown": (len(core.relay._unknown), registered),
             "orders": (len(core.utility_commands._outcomes), 100),
-            "periods": (len(core.utility_commands.periods), 4),
+            "periods": (len(core.utility_commands.periods), 5),
             "meter's held states": (len(self.meter.meter.desired_states.held), 4),
             "meter's tally": (len(self.meter.tally), 40),
             "utility's junk": (len(self.utility.ingest._core._junk), 3),

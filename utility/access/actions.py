@@ -20,6 +20,7 @@ ACTIONS: Mapping[str, str] = {
     "machine.break-glass": "decided without the service and without a login",
     "command.send": "sent a change to gateways",
     "command.plan": "planned a change of gateways",
+    "collection.pin": "set or released the brokers of a meter",
     "command.cancel": "cancelled a planned change",
     "command.put_back": "put a change back",
     "alarm.acknowledge": "acknowledged an alarm",

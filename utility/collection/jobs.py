@@ -1,10 +1,12 @@
 """The job that balances the lines: it gives meters other brokers, few at a time, and tells the managers (A2)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
+from commonwatt.model.ids import MeterId
 from commonwatt.model.units import ControllerId, EpochSeconds
 from utility.collection.balance import Move, Order, balanced
 from utility.collection.store import Known, give, load_meters, moved_since, tell, untold
+from utility.database.base import Connection
 from utility.database.database import Database
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import Threads
@@ -57,9 +59,7 @@ class BalanceJob:
     def _plan(self, alive: set[ControllerId], now: EpochSeconds) -> tuple[dict[int, tuple[Order, str]], bool]:
         """Return the new orders by the meters' numbers, and whether there is anything to tell."""
         with self._database.reads.begin() as connection:
-            known = load_meters(connection)
-            most = max(1, len(known) * MOST_PERCENT // 100) - moved_since(connection, now - 3_600)
-            moves = balanced([one.collected for one in known], alive, most)
+            known, moves = planned_moves(connection, alive, now)
             return _by_number(known, moves), bool(moves or untold(connection, known))
 
     def _write(self, orders: dict[int, tuple[Order, str]], now: EpochSeconds) -> None:
@@ -69,7 +69,16 @@ class BalanceJob:
             tell(connection, untold(connection, load_meters(connection)), now)
 
 
-def _by_number(known: Sequence[Known], moves: Mapping[int, Move]) -> dict[int, tuple[Order, str]]:
+def planned_moves(
+    connection: Connection, alive: Collection[ControllerId], now: EpochSeconds
+) -> tuple[Sequence[Known], Mapping[MeterId, Move]]:
+    """Return the meters that have a choice, and the moves that are allowed and wanted now."""
+    known = load_meters(connection)
+    most = max(1, len(known) * MOST_PERCENT // 100) - moved_since(connection, now - 3_600)
+    return known, balanced([one.collected for one in known], alive, most)
+
+
+def _by_number(known: Sequence[Known], moves: Mapping[MeterId, Move]) -> dict[int, tuple[Order, str]]:
     chosen = ((one, moves.get(one.collected.meter)) for one in known)
     # Home first, and the others as installed, is no order of its own.
     return {

@@ -8,6 +8,7 @@ from commonwatt.model.words import counted, moment
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from utility.billing.jobs import rates_to_tell
 from utility.billing.store.bills_due import bills_wait_for, is_to_bill
+from utility.collection.jobs import ALIVE_S, planned_moves
 from utility.control.jobs import weights_to_tell
 from utility.corrections.jobs import LATE_S
 from utility.corrections.store.checking import days_to_check
@@ -22,6 +23,7 @@ from utility.overview.store.days import marked_days
 from utility.overview.store.old_records import kept, old_runs, oldest_day
 from utility.readings.store.compactor import SETTLE_S
 from utility.readings.store.gap_finder import GapFinder
+from utility.readings.store.heartbeats import last_heartbeats
 from utility.readings.store.retention import Retention
 from utility.readings.tables import part
 from utility.settlement.jobs.settlement import FINISHED_S
@@ -59,6 +61,13 @@ def _rates(database: Database, settings: UtilitySettings, now: EpochSeconds) -> 
 
 def _weights(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
     return [f"would tell {counted(len(weights_to_tell(database, now)), 'gateway')} the weights of its accounts"]
+
+
+def _balance(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
+    with database.reads.begin() as connection:
+        alive = {name for name, (time, _) in last_heartbeats(connection).items() if now - time <= ALIVE_S}
+        moves = planned_moves(connection, alive, now)[1]
+    return [f"would give {counted(len(moves), 'meter')} other brokers"]
 
 
 def _sharing(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
@@ -160,6 +169,7 @@ PREVIEWS: Mapping[str, _Preview] = {
     "supply": _supply,
     "rates": _rates,
     "weights": _weights,
+    "balance": _balance,
     "sharing": _sharing,
     "compact": _compact,
     "settlement": _settlement,
