@@ -92,11 +92,10 @@ def steps_table(found: Mapping[str, Line]) -> Table:
     """Return each step with its bytes, and how much later readings come."""
     rows = []
     for number, step in enumerate(STEPS):
-        measured = [
-            found[place_of(kind, number)].month() for kind in ("homes", "spread") if place_of(kind, number) in found
-        ]
+        measured = [found.get(place_of(kind, number)) for kind in ("homes", "spread")]
+        cells = [("", "") if line is None else tuple(f"{gb:.3f}" for gb in line.month()) for line in measured]
         added = f"+{step.age_s - STEPS[0].age_s} s"
-        rows.append((step.name, *(f"{gb:.3f}" for month in measured for gb in month), added))
+        rows.append((step.name, *(cell for pair in cells for cell in pair), added))
     return Table(
         title="GB (10^9 bytes, with all headers) a month of 30 days, each step on top of those above it",
         columns=(

@@ -27,8 +27,9 @@ TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 3\n'
 HOUR = 3600
 RIGHT_S = 5  # a reported time is right when it differs by no more
 SOON = """
-import commonwatt.device.delivery as delivery, commonwatt.device.desired_states as states
-delivery.PUT_S = states.HeldStates.put_s = 5
+import commonwatt.device.delivery as m
+m.PUT_S, is_due = 5, m.Delivery.is_due
+m.Delivery.is_due = lambda delivery, meter, now, _: is_due(delivery, meter, now, m.PUT_S)
 """  # a meter puts every 5 s
 IMPATIENT = "import gateway.core as c, gateway.links as l; c.RETRY_S = l.WATCH_EVERY_S = 1"
 """A gateway that looks, and sends again, five times as often as others do."""
