@@ -34,8 +34,8 @@ OF_OFFICE = ("devices.json", "registry.json")  # the files that the office of ea
 NEWER = ("beats", "broker_rank", "clique", "cliques", "second_factor", "second_person_wait_days")
 
 
-# Patience until a microgrid is commanded from home. While its line was cut for minutes, the other controller may have been
-# granted it, and keeps it until home was well for a minute.
+# Patience until a microgrid is commanded from home. While its line was cut for minutes, the other controller may have
+# been granted it, and keeps it until home was well for a minute.
 HOME_AGAIN_S = 3 * PATIENCE_S
 
 
