@@ -50,11 +50,14 @@ class BalanceJob:
 
     def alive(self, now: EpochSeconds) -> set[ControllerId]:
         """Return the controllers that are heard, or were until a moment ago; without those that just came back."""
-        for name, time in self._silent_since.items():
+        heard = {}
+        # A copy: the loop adds controllers while a request of the API reads. Closed ones are no longer among them.
+        for name, time in dict(self._silent_since).items():
             is_heard = now - time <= ALIVE_S
             before, since = self._heard.get(name, (is_heard, 0))
-            self._heard[name] = is_heard, since if before == is_heard and since <= now else now
-        return {name for name, (is_heard, since) in self._heard.items() if is_heard == (now - since >= STEADY_S)}
+            heard[name] = is_heard, since if before == is_heard and since <= now else now
+        self._heard = heard
+        return {name for name, (is_heard, since) in heard.items() if is_heard == (now - since >= STEADY_S)}
 
     def _plan(self, alive: set[ControllerId], now: EpochSeconds) -> tuple[dict[int, tuple[Order, str]], bool]:
         """Return the new orders by the meters' numbers, and whether there is anything to tell."""

@@ -104,6 +104,8 @@ def test_a_line_counts_as_lost_or_back_only_after_ten_minutes(database: Database
     assert job.alive(later) == {"r001", "a001"}, "it just came back"
     heard.update(dict.fromkeys(heard, float(later + STEADY_S)))
     assert job.alive(later + STEADY_S) == set(HEARD)
+    del heard["r002"]
+    assert job.alive(later + STEADY_S) == {"r001", "a001"}, "its meters were all removed: nobody waits for it"
 
 
 def test_a_pin_wins_over_balance_is_told_at_once_and_ends_with_its_release(database: Database) -> None:
