@@ -163,7 +163,7 @@ _COLUMNS = (
     "meters a living line, mean",
     "the fullest line",
     "most microgrids of a controller",
-    "microgrids nobody manages",
+    "microgrids without a manager",
     "meters that wait",
     "GB, mean",
     "GB, fullest",

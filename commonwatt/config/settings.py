@@ -211,7 +211,7 @@ PublicWeight = Annotated[
     Field(
         ge=1,
         le=10,
-        description="The share of a public microgrid's backlog after an outage; that of any other microgrid is 1.",
+        description="The weight of a public microgrid's backlog after an outage; any other microgrid has weight 1.",
     ),
 ]
 

@@ -32,7 +32,7 @@ class _Owner(Generic[T]):
     count: int = 0
     size: int = 0
     credit: float = 0.0
-    mark: int = 0  # that of the last item that was served
+    mark: int = 0  # the mark of the last item that was served
 
     def add(self, sender: Hashable, content: T, work: int, size: int) -> None:
         items = self.senders.setdefault(sender, deque())

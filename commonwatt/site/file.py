@@ -46,7 +46,7 @@ class SiteMicrogrid(MicrogridTable):
         (),
         max_length=50,
         description="Further addresses of the controller, each of an LTE line of its own. Give its meters `address` "
-        "and these in turn; the plan is that of all lines together.",
+        "and these in turn. The allowance of the plan is the sum of all lines.",
     )
     mosquitto: bool = Field(False, description="Run Mosquitto as the controller's broker; otherwise our broker.")
     broker: dict[str, Any] = Field({}, description=_OWN_KEYS.format("the controller's `broker.toml`"))
