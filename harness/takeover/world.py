@@ -5,7 +5,6 @@ be lost; processes are killed, stopped and started again, with their store, an o
 both ways.
 """
 
-import heapq
 import random
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
@@ -24,6 +23,7 @@ from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept
 from gateway.takeover.member import Member
 from gateway.takeover.post import Post
 from gateway.takeover.states import TRANSITIONS, State
+from harness.worlds.later import Later
 from utility.takeover.grants import Done, Granted, Grants, KeepGranted
 
 NAMES: tuple[ControllerId, ...] = ("r001", "r002", "r003")
@@ -64,7 +64,7 @@ class MeterAt:
     says: Epoch | None = None  # an epoch that it makes up; ``None``: it tells the truth
 
 
-class World:
+class World(Later):
     """The world.
 
     Args:
@@ -89,7 +89,7 @@ class World:
         self._bad: dict[str, tuple[bool, float]] = {}
         self.datagrams = 0  # sent by controllers
         self.chance = random.Random(seed)
-        self.now = 0.0
+        super().__init__()
         self.loss = loss
         self.cut: set[tuple[str, str]] = set()  # lines that are cut, from one to another
         self.blind: set[tuple[ControllerId, MicrogridId, int]] = set()  # meters that a controller does not reach
@@ -97,8 +97,6 @@ class World:
         self.grants: dict[tuple[MicrogridId, Epoch], ControllerId] = {}
         self.broken: list[str] = []  # what did not hold
         self.transitions: set[tuple[State, State]] = set()  # which states followed another one
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._count = 0
         self.machines = {name: Machine(name, {m: Kept((0, RANKS[name]), (0, 0)) for m in NAMES}) for name in NAMES}
         self.meters = {(grid, n): MeterAt(grid, n) for grid in NAMES for n in range(METERS)}
         self.database: dict[MicrogridId, Granted] = {}
@@ -113,32 +111,6 @@ class World:
             self.after(self.chance.random() * tick_s, self._ticks(name))
         self.after(self.chance.random() * tick_s, self._utility_ticks)
         self.after(1, self._command)
-
-    # Time
-
-    def after(self, delay_s: float, action: Callable[[], None]) -> None:
-        """Do something later."""
-        self._count += 1
-        heapq.heappush(self._events, (self.now + delay_s, self._count, action))
-
-    def run(self, seconds: float) -> None:
-        """Let time pass."""
-        until = self.now + seconds
-        while self._events and self._events[0][0] <= until:
-            self.now, _, action = heapq.heappop(self._events)
-            action()
-        self.now = until
-
-    def run_until(self, holds: Callable[[], bool], within_s: float) -> bool:
-        """Let time pass until something holds; return whether it did in time."""
-        until = self.now + within_s
-        while not holds():
-            if not self._events or self._events[0][0] > until:
-                self.now = until
-                return False
-            self.now, _, action = heapq.heappop(self._events)
-            action()
-        return True
 
     # Faults
 

@@ -3,9 +3,7 @@
 Seeded worlds: the meter is the product's, with five brokers that come and go, and messages that are late or lost.
 """
 
-import heapq
 import random
-from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -17,6 +15,7 @@ from commonwatt.model.effects import Publish
 from commonwatt.model.records import Log
 from commonwatt.protocol import topics
 from commonwatt.protocol.meter_messages import unpack_put
+from harness.worlds.later import Later
 from harness.worlds.meters import ack_of
 from tests.unit.device.test_meter import METER, Bench, T, command
 
@@ -27,7 +26,7 @@ BUSY_S = 1_200  # seconds in which everything happens
 CALM_S = 2_400  # seconds after which all is delivered
 
 
-class Moving:
+class Moving(Later):
     """The world of one seed.
 
     Args:
@@ -36,31 +35,18 @@ class Moving:
     """
 
     def __init__(self, seed: int, dead: tuple[str, ...] = ()) -> None:
+        super().__init__(float(T))
         self.chance = random.Random(seed)
         self.bench = Bench()
         self.sessions = Sessions(
             self.bench.meter, Brokers(METER, INSTALLED, CLIQUE), lambda text, signature: signature == f"by {text}"
         )
-        self.now = float(T)
         self.dead = set(dead)  # brokers that take nothing now
         self.calm = False
         self.stored: dict[tuple[Log, int], set[bytes]] = {}  # what any store acknowledged, or may have, by id
         self.moves = 0  # puts that went to another broker than the one before
         self._last = ""
         self._open: set[str] = set()
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._count = 0
-
-    def after(self, delay_s: float, action: Callable[[], None]) -> None:
-        self._count += 1
-        heapq.heappush(self._events, (self.now + delay_s, self._count, action))
-
-    def run(self, seconds: float) -> None:
-        until = self.now + seconds
-        while self._events and self._events[0][0] <= until:
-            self.now, _, action = heapq.heappop(self._events)
-            action()
-        self.now = until
 
     def begin(self) -> None:
         self.after(1, self._second)
