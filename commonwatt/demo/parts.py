@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from commonwatt.config.files import toml_table
+from commonwatt.config.parts import command_of
 from commonwatt.demo.past import LEVELS
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.topics import PLANT, UTILITY
@@ -58,7 +59,7 @@ class Part:
     @property
     def command(self) -> list[str]:
         """The command line that starts the process."""
-        return [sys.executable, "-m", "commonwatt", self.kind, "run", "--config", str(self.config)]
+        return [sys.executable, "-m", *command_of(self.kind).split(), "--config", str(self.config)]
 
 
 def write_parts(data: Path, town: Town, speed: float, *, plain_text: bool) -> tuple[Part, ...]:
