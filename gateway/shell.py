@@ -100,13 +100,18 @@ class Shell:
         await self._work.host(microgrid, path, meters)
         self._links.host(microgrid)
 
-    async def run(self, stop: asyncio.Event, watchdog: Watchdog) -> None:
-        """Run until ``stop`` is set; then store the last byte count of the line and close."""
+    async def run(self, stop: asyncio.Event, watchdog: Watchdog, *, alone: bool = True) -> None:
+        """Run until ``stop`` is set; then store the last byte count of the line and close.
+
+        Args:
+            alone: Whether it is the only gateway of this process.
+        """
         self._watchdog = watchdog
         self._read_machine()
         self._look_at_line()
         self._look()
-        http = self._start_http(watchdog)
+        # In a host the default address would be that of each.
+        http = self._start_http(watchdog) if alone or "http" in self._settings.model_fields_set else None
         tasks = [*self._links.start(), asyncio.create_task(self._work.run(self._schedule), name="the work")]
         await self._collect()
         if self._household is not None:
@@ -114,20 +119,26 @@ class Shell:
         if self._clique is not None:
             tasks.append(asyncio.create_task(self._join(self._clique), name="the clique"))
         self._schedule()
-        watchdog.watch("scheduler", self._ticker.steps.mark)
-        watchdog.on_jump += [self._ticker.clock_jumped, self._clock_jumped]
+        jumps = [self._ticker.clock_jumped, self._clock_jumped]
+        watchdog.on_jump += jumps
         self._ticker.start()
+        if alone:
+            watchdog.watch("scheduler", self._ticker.steps.mark)
         log.info(
             "gateway of %s: %d meters registered, store %s",
             self._settings.controller,
             len(self._controller.own.meters),
             self._settings.store,
         )
-        watchdog.ready(f"gateway of {self._settings.controller}, {len(self._controller.own.meters)} meters registered")
+        if alone:
+            text = f"gateway of {self._settings.controller}, {len(self._controller.own.meters)} meters registered"
+            watchdog.ready(text)
         try:
             await until_stopped(stop, tasks)
         finally:
             self._ticker.stop()
+            for jump in jumps:
+                watchdog.on_jump.remove(jump)
             if self._clique is not None:
                 self._clique.leave()
             for task in tasks:

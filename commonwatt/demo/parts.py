@@ -65,8 +65,8 @@ class Part:
     @property
     def command(self) -> list[str]:
         """The command line that starts the process."""
-        words = command_of(self.kind).split()[1:]
-        return [*self.program] or [sys.executable, "-m", "commonwatt", *words, "--config", str(self.config)]
+        ours = [sys.executable, "-m", *command_of(self.kind).split(), "--config", str(self.config)]
+        return [*self.program] or ours
 
 
 def write_parts(
@@ -140,7 +140,7 @@ def write_parts(
         parts.append(_write(data, f"host_{number}", "host", address(), {"controllers": list(some), **clock}))
     fleets = [list(town.microgrids)] if places is None else places.fleets
     for number, names in enumerate(fleets, 1):
-        everything = {"microgrids": list(names), "town": "../town.toml", **clock}
+        everything: dict[str, object] = {"microgrids": list(names), "town": "../town.toml", **clock}
         if (data / LEVELS).exists():
             everything["levels"] = f"../{LEVELS}"
         plant = {"head_end": head_end, "tokens": "plant-tokens.json", **client_tls("plant")}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from typing import Any
 
-from commonwatt.demo.layout import CEILING_S, START_UP_S, Layout, end_time, let_time_begin, set_ceiling
+from commonwatt.demo.layout import CEILING_S, Layout, end_time, let_time_begin, set_ceiling
 from commonwatt.demo.supervisor import Supervisor
 from commonwatt.demo.view import Observer, Status
 from commonwatt.model.units import EpochSeconds
@@ -95,7 +95,7 @@ class Run:
 
     def begin(self) -> None:
         """Wait until every part answers, then let time begin."""
-        deadline = time.monotonic() + START_UP_S - 5
+        deadline = time.monotonic() + self.layout.start_up_s - 5
         while not self._stop.wait(0.1):
             self.supervisor.watch()
             self.observer.look()

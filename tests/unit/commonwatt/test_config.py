@@ -79,6 +79,14 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         "lte_allowance_bytes": [(0, "1"), (2**54, "9007199254740992")],
         "lte_interface": [("../../etc", "pattern"), ("a-name-that-is-too-long", "pattern")],
     },
+    "host": {
+        "controllers": [("r001", "list"), (["R1"], "[a-z]")],
+        "files": [("gateway.toml", "controller"), (5, "text")],
+        "clock": PATHS,
+        "http": ADDRESSES,
+        "http_plain_text": FLAG,
+        "http_hosts": HOSTS,
+    },
     "meters": {
         "microgrid": NAMES,
         "microgrids": [("r001", "list"), (["R1"], "[a-z]")],
@@ -128,6 +136,8 @@ def toml(value: object) -> str:
 
 
 def required(part: str) -> str:
+    if part == "host":
+        return 'controllers = ["r001", "r002"]\n'
     return 'microgrid = "r001"\n' if part in ("adapter", "gateway", "meters") else ""
 
 
@@ -155,7 +165,7 @@ def test_every_key_of_every_part_is_tried_below() -> None:
 def test_wrong_value_is_told_with_file_line_key_and_what_is_allowed(
     tmp_path: Path, part: str, key: str, value: object, allowed: str
 ) -> None:
-    head = "" if key == "microgrid" else required(part)
+    head = "" if key in ("microgrid", "controllers") else required(part)
     path = write(tmp_path, f"# mine\n[{part}]\n{head}\n{key} = {toml(value)} # oh\n")
     line = 5 if head else 4
     message = error_of(path)
