@@ -15,7 +15,7 @@ from commonwatt.demo.past import LEVELS
 from commonwatt.demo.placing import Places, placed
 from commonwatt.demo.servers import mosquitto
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.units import ControllerId
+from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.topics import PLANT, UTILITY
 from commonwatt.runtime.postgres import PrivatePostgres
 from commonwatt.town.clique_file import CLIQUE_FILE
@@ -136,17 +136,17 @@ def write_parts(
             _write(data, name, "gateway", own(), gateway, hosted=places is not None),
             _write(data, name, "meters", own(), meters, hosted=True, lists={"brokers": further}),
         ]
-    for number, some in enumerate([] if places is None else places.hosts, 1):
-        parts.append(_write(data, f"host_{number}", "host", address(), {"controllers": list(some), **clock}))
-    fleets = [list(town.microgrids)] if places is None else places.fleets
+    for number, names in enumerate([] if places is None else places.hosts, 1):
+        parts.append(_write(data, f"host_{number}", "host", address(), {"controllers": list(names), **clock}))
+    fleets: Sequence[Sequence[MicrogridId]] = [list(town.microgrids)] if places is None else places.fleets
     for number, names in enumerate(fleets, 1):
         everything: dict[str, object] = {"microgrids": list(names), "town": "../town.toml", **clock}
         if (data / LEVELS).exists():
             everything["levels"] = f"../{LEVELS}"
         plant = {"head_end": head_end, "tokens": "plant-tokens.json", **client_tls("plant")}
         everything |= {"plant": plant} if number == 1 else {}
-        folder, name = (PLANT, "meters") if number == 1 else (f"fleet_{number}", f"meters {number}")
-        parts.append(_write(data, folder, "meters", address(), everything, name=name))
+        folder, title = PLANT if number == 1 else f"fleet_{number}", "meters" if places is None else f"fleet {number}"
+        parts.append(_write(data, folder, "meters", address(), everything, name=title))
     return tuple(parts)
 
 
