@@ -100,8 +100,8 @@ def merged(paths: Iterable[Path]) -> dict[str, Device]:
         devices = load_devices(path)
         if twice := devices.keys() & found.keys():
             raise ConfigError(
-                f"{path}: {min(twice)} is in {of[min(twice)]} too, and can be at one broker only once: controllers that "
-                "take over for each other need different brokers"
+                f"{path}: {min(twice)} is in {of[min(twice)]} too, and can be at one broker only once: controllers "
+                "that take over for each other need different brokers"
             )
         found |= devices
         of |= dict.fromkeys(devices, path)
