@@ -1,5 +1,6 @@
 """One microgrid's store in the shell: its file, its opening again after a failure, and what is shown of it."""
 
+import time
 from pathlib import Path
 from typing import Self
 
@@ -11,6 +12,7 @@ from gateway.metrics import StoreFigures
 from gateway.store.handover import open_in_use
 from gateway.store.recovery import Recovery, replace
 from gateway.store.store import Store
+from gateway.threads import THREADS
 
 
 class HostedStore:
@@ -62,9 +64,10 @@ class HostedStore:
             self.quarantined = str(recovery.quarantined)
 
     async def commit(self, changes: list[Change]) -> None:
-        """Commit the changes of a step."""
-        self.store.commit(changes)
+        """Commit changes, on another thread; nobody else may use the store meanwhile."""
+        await THREADS.run(self.store.commit, changes)
         self.figures.commits += 1
+        self.figures.committed = time.monotonic()
 
     def look(self, core: HostedMicrogrid, view: dict[str, object]) -> None:
         """Read the figures and what the status page shows, with the view of the core."""

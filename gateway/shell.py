@@ -39,7 +39,12 @@ from gateway.page.site import Site
 from gateway.recent import ALARM_WINDOWS_S, Recent
 from gateway.registries import Registries
 from gateway.successor import carried
+from gateway.threads import THREADS
 from gateway.work import Work
+
+LOOKS_AGAIN_AFTER_S = 1.0  # real seconds for which what is shown is not read again
+LOOKS_WITHIN_S = 3.0  # real seconds that a request waits for a store; after that it gets what was shown before
+CLOSES_WITHIN_S = 3.0  # real seconds that the end of a gateway waits for its stores
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +70,8 @@ class Shell:
         self._ticker = Ticker()
         self._ticking: dict[str, int] = {}
         self._view: dict[str, object] = {}
+        self._looked = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._registries = registries
         self._disk = disk
         self._line = LineWatch(settings.lte_interface)
@@ -107,9 +114,11 @@ class Shell:
             alone: Whether it is the only gateway of this process.
         """
         self._watchdog = watchdog
+        self._loop = asyncio.get_running_loop()
         self._read_machine()
         self._look_at_line()
-        self._look()
+        self._look_at_disk()
+        await self._look()
         # In a host the default address would be that of each.
         http = self._start_http(watchdog) if alone or "http" in self._settings.model_fields_set else None
         tasks = [*self._links.start(), asyncio.create_task(self._work.run(self._schedule), name="the work")]
@@ -124,6 +133,8 @@ class Shell:
         self._ticker.start()
         if alone:
             watchdog.watch("scheduler", self._ticker.steps.mark)
+            # Of several gateways, a store that hangs stops no other: it shows as a lag.
+            watchdog.watch("stores", lambda: self._work.since)
         log.info(
             "gateway of %s: %d meters registered, store %s",
             self._settings.controller,
@@ -141,15 +152,28 @@ class Shell:
                 watchdog.on_jump.remove(jump)
             if self._clique is not None:
                 self._clique.leave()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             if http is not None:
                 http.stop()
-            await self._last_look()
-            # Another thread opens the other stores, and the process's end closes them.
-            for store in self._work.opened.values():
-                store.store.close()
+            try:
+                async with asyncio.timeout(CLOSES_WITHIN_S), self._work.alone():
+                    await self._end(tasks)
+                    await self._last_look()
+                    # Another thread opens the other stores, and the process's end closes them.
+                    for store in self._work.opened.values():
+                        await THREADS.run(store.store.close)
+            except TimeoutError:
+                log.error("store %s does not answer: it is left as after a power cut", self._settings.store)
+                await self._end(tasks)
+
+    @staticmethod
+    async def _end(tasks: "list[asyncio.Task[None]]") -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def settled(self) -> None:
+        """Wait until no thread uses the stores any more, after the end of ``run``."""
+        await self._work.settled()
 
     def _put(self, event: Event) -> None:
         """Queue an event for the core; the clique hears the meters first."""
@@ -182,6 +206,7 @@ class Shell:
         await clique.run(
             Hooks(
                 store=lambda: self._work.own,
+                keep=self._work.keep,
                 publish=self._links.publish,
                 begin=lambda microgrid: self._inbox.put(Granted(microgrid)),
                 states=self._states,
@@ -199,19 +224,20 @@ class Shell:
 
     def _commits(self, microgrid: MicrogridId) -> bool:
         store = self._work.stores.get(microgrid)
-        return store is not None and not store.opening and not self._controller.hosted[microgrid].upkeep.short
+        takes = store is not None and not store.opening and not self._work.hangs
+        return takes and not self._controller.hosted[microgrid].upkeep.short
 
     def _start_http(self, watchdog: Watchdog) -> HttpServer | None:
         """Serve the metrics, the status and the page; ``None``: the settings have no address for them."""
         address = self._settings.http
         if address is None:
             return None
-        registry = make_registry(self._controller, self._counted)
+        registry = make_registry(self._controller, self._shown_figures)
         register_process(registry, "gateway", watchdog)
-        site = Site(self._settings, lambda: self._view, time.monotonic)
+        site = Site(self._settings, self.shown, time.monotonic)
         certificate = self._settings.http_certificate
         hosts = self._settings.http_hosts
-        http = HttpServer(address, registry, lambda: self._view, hosts, pages=site.answer, certificate=certificate)
+        http = HttpServer(address, registry, self.shown, hosts, pages=site.answer, certificate=certificate)
         watchdog.thread("http", http.start())
         return http
 
@@ -241,15 +267,21 @@ class Shell:
     async def _tick(self, job: str) -> None:
         if job == HEARTBEAT:
             self._look_at_line()
+            self._judge()
         self._inbox.put(Tick(job))
         if job == RETRY:
             self._read_machine()
-            hosted = self._controller.hosted
-            self._disk.look({store.path: hosted[name] for name, store in self._work.opened.items()})
-            self._controller.disk_free_bytes = self._disk.free_bytes
-            self._look()
-            self._show_household()
-            self._reload_registries()
+            async with self._work.alone():
+                self._look_at_disk()
+                self._show_household()
+                self._reload_registries()
+
+    def _look_at_disk(self) -> None:
+        hosted = self._controller.hosted
+        self._disk.look({store.path: hosted[name] for name, store in self._work.opened.items()})
+        self._controller.disk_free_bytes = self._disk.free_bytes
+        for core in hosted.values():
+            self._warn(core)
 
     def _look_at_line(self) -> None:
         """Queue the line's byte count for the core."""
@@ -269,15 +301,35 @@ class Shell:
             self._inbox.put(ClockJumped())
             self._read_machine()
 
-    def _look(self) -> None:
-        """Replace the values that /metrics and /status show; their threads only read values that are replaced whole."""
+    def _judge(self) -> None:
+        """Look at what only time changes: the certificates, the line's month, the counts of the alarms."""
         self._figures.certificate_expires = self._links.expiry.look()
-        self._work.look()
-        for core in self._controller.hosted.values():
-            self._warn(core)
         self._line.judge(self._controller.line.month(int(self._clock.now())))
-        if self._work.own.view:
-            self._view = self._viewed()
+        self._recent.look(self._alarm_counts(), time.monotonic())
+
+    def shown(self) -> dict[str, object]:
+        """Return what /status shows, read now, or before if the store does not answer; on another thread."""
+        assert self._loop is not None
+        looking = asyncio.run_coroutine_threadsafe(self._look(), self._loop)
+        try:
+            looking.result(LOOKS_WITHIN_S)
+        except TimeoutError:
+            looking.cancel()
+        return self._view
+
+    def _shown_figures(self) -> Figures:
+        self.shown()
+        return self._counted()
+
+    async def _look(self) -> None:
+        """Replace the values that /metrics and /status show, unless that was done just now."""
+        async with self._work.alone():
+            if time.monotonic() - self._looked >= LOOKS_AGAIN_AFTER_S:
+                self._judge()
+                self._work.look()
+                if self._work.own.view:
+                    self._view = self._viewed()
+                self._looked = time.monotonic()
 
     def _viewed(self) -> dict[str, object]:
         """Return what /status shows, as JSON: of the controller and its own microgrid, with others that it hosts."""
@@ -310,10 +362,10 @@ class Shell:
                 SLOTS_A_MINUTE,
             )
 
-    def _alarm_view(self) -> dict[str, object]:
-        """Return what the page's alarms need besides the core's view, as JSON."""
+    def _alarm_counts(self) -> dict[str, int]:
+        """Return the counters of which the page's alarms need the increase."""
         figures, controller, watchdog = self._counted(), self._controller, self._watchdog
-        counts = {
+        return {
             "records": controller.own.collector.counts.records.total(),
             "dropped_messages": figures.overflowed,
             "store_failures": sum(store.figures.failures for store in self._work.stores.values()),
@@ -321,8 +373,10 @@ class Shell:
             "faults": figures.callback_failures + figures.failures + (0 if watchdog is None else watchdog.failures),
             "stuck": 0 if watchdog is None else watchdog.stuck.total(),
         }
-        self._recent.look(counts, time.monotonic())
-        expires = figures.certificate_expires
+
+    def _alarm_view(self) -> dict[str, object]:
+        """Return what the page's alarms need besides the core's view, as JSON."""
+        expires = self._figures.certificate_expires
         return {
             "certificate_left_s": None if expires is None else int(expires - read_machine(self._clock).wall),
             "watched_s": self._recent.watched_s,
@@ -381,5 +435,5 @@ async def run_gateway(settings: GatewaySettings, stop: asyncio.Event, watchdog: 
         StoreError: Its store can't be opened.
     """
     # The recovery of a damaged store may take many minutes: on another thread, so that the watchdog sees the loop run.
-    shell = await asyncio.to_thread(Shell.open, settings, load_clock(settings.clock))
+    shell = await THREADS.run(Shell.open, settings, load_clock(settings.clock))
     await shell.run(stop, watchdog)

@@ -17,8 +17,10 @@ from commonwatt.runtime.clock import Clock, load_clock
 from commonwatt.runtime.service import only_one, until_stopped
 from commonwatt.runtime.watchdog import Watchdog
 from gateway.shell import Shell
+from gateway.threads import THREADS
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 300.0  # real seconds until a controller that stopped is opened again
+ENDS_WITHIN_S = 4.0  # real seconds for the end of all
 LIVED_S = 60.0  # real seconds of a run after which the wait begins anew
 
 log = logging.getLogger(__name__)
@@ -60,12 +62,13 @@ class HostedController:
 
     async def _run(self, stop: asyncio.Event) -> None:
         with only_one(self.settings.store, "another gateway"):
-            shell = await asyncio.to_thread(Shell.open, self.settings, self._clock)
+            shell = await THREADS.run(Shell.open, self.settings, self._clock)
             self.shell = shell
             try:
                 await shell.run(stop, self._watchdog, alone=False)
             finally:
                 self.shell = None
+                await shell.settled()
 
     def _stopped(self, why: str) -> None:
         self.why = why
@@ -94,4 +97,4 @@ async def run_host(
         await until_stopped(stop, tasks)
     finally:
         stop.set()
-        await asyncio.gather(*tasks)
+        await asyncio.wait(tasks, timeout=ENDS_WITHIN_S)
