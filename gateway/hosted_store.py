@@ -24,6 +24,7 @@ class HostedStore:
         figures: The shell's counts of it.
         quarantined: The damaged file that it replaced, since the start; ``None``: none.
         opening: Whether it failed, and another thread may open it again.
+        failure: Why it failed last; empty: it never did.
         view: The microgrid's state for the status page, as JSON, as it was last read.
         state: The store's, likewise.
     """
@@ -32,7 +33,7 @@ class HostedStore:
         self.path = path
         self.figures = StoreFigures()
         self.quarantined: str | None = None
-        self.opening = False
+        self.opening, self.failure = False, ""
         self.view: dict[str, object] = {}
         self.state: dict[str, object] = {}
         self._use(opened)

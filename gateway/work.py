@@ -183,6 +183,7 @@ class Work:
         self._disk.failed(error)
         while True:
             store.figures.failures += 1
+            store.failure = str(failure)
             log.error("store %s failed (%s): nothing was acknowledged; opening it again", store.path, failure)
             await asyncio.sleep(REOPEN_AFTER_S)
             try:
