@@ -50,6 +50,7 @@ class Member:
         self._boot = boot
         self.means = Means()  # what it can do
         self.sure = False  # whether its epoch was confirmed since its start or the last pause
+        self.unkept = False  # whether its store does not have its epoch yet: until then no meter is commanded
         self.claim: Claim | None = None  # the claim that goes on
         self._voter = Voter(post.microgrid)
         self._nonce = 0
@@ -103,12 +104,13 @@ class Member:
     def restore(self, kept: Kept) -> None:
         """Go on from what the store has, since it did not take what was to be kept."""
         self.kept = kept
+        self.unkept = False
         self._doubt()
 
     def may_command(self, now: float) -> bool:
         """Return whether it manages the microgrid now; after a pause it does not know."""
         self._wake(now)
-        return self.commands
+        return self.commands and not self.unkept
 
     @property
     def _is_steady(self) -> bool:

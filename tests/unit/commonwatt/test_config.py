@@ -11,7 +11,7 @@ from commonwatt.cli.main import check_certificates, config_app
 from commonwatt.config.database_url import parse_database
 from commonwatt.config.files import check_file, example, load_settings, read_toml
 from commonwatt.config.meters import MetersSettings
-from commonwatt.config.parts import PARTS, settings_of
+from commonwatt.config.parts import PARTS, command_of, settings_of
 from commonwatt.config.settings import BrokerSettings, GatewaySettings
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.identity.certificates import Kind
@@ -262,8 +262,8 @@ def test_weights_may_stand_in_a_table_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "its table must be one of [adapter], [broker], [gateway], [meters], [utility]"),
-        ("[toaster]\n", "its table must be one of [adapter], [broker], [gateway], [meters], [utility]"),
+        ("", "its table must be one of [adapter], [broker], [gateway], [host], [meters], [utility]"),
+        ("[toaster]\n", "its table must be one of [adapter], [broker], [gateway], [host], [meters], [utility]"),
         ("[broker]\n[utility]\n", "exactly one table, [broker], but has: [broker], [utility]"),
         ("broker = 5\n", "line 1: broker: "),
         ("[[broker]]\n", "line 1: broker: "),
@@ -315,6 +315,7 @@ BEYOND = [
     ("gateway", "broker", "broker_ca", "broker_plain_text"),
     ("gateway", "head_end", "head_end_ca", "head_end_plain_text"),
     ("gateway", "http", "http_certificate", "http_plain_text"),
+    ("host", "http", None, "http_plain_text"),
     ("meters", "broker", "broker_ca", "broker_plain_text"),
     ("meters", "http", None, "http_plain_text"),
     ("utility", "head_end", "head_end_ca", "head_end_plain_text"),
@@ -460,7 +461,7 @@ def test_check_names_every_file_that_is_not_there_by_its_key(tmp_path: Path, par
     files = [key for key, field in MODELS[part].model_fields.items() if "path" in str(field.annotation).lower()]
     files = [key for key in files if key != "http_password"]  # A person makes it later; it is noted.
     named = [key for key in files if key != "store"]
-    assert "tokens" in named or part == "broker"
+    assert "tokens" in named or part in ("broker", "host")
     given = {key: f"data/{key}" for key in files}
     lines = "".join(f'{key} = "{name}"\n' for key, name in given.items())
     lines += 'beats = "127.0.0.1:8885"\n' if {"clique", "cliques"} & set(files) else ""
@@ -484,7 +485,7 @@ def test_check_names_every_file_that_is_not_there_by_its_key(tmp_path: Path, par
     contents |= dict.fromkeys(("certificate", "http_certificate"), pem)
     for key in named:
         (tmp_path / "data" / key).write_text(contents.get(key, ""))
-    assert check() == (0, [f"{path}: good, for: commonwatt {part} run --config {path}"])
+    assert check() == (0, [f"{path}: good, for: {command_of(part)} --config {path}"])
     if "certificate" in named:
         (tmp_path / "data/certificate").write_text(pem.partition("-----END PRIVATE KEY-----\n")[2])
         assert "certificate: no certificate with its key" in check()[1][0]
