@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from commonwatt.audit import table_of
+from commonwatt.audit.command import table_of
 from commonwatt.cli.tables import show
 from commonwatt.demo.running import stopped_by_signals
 from commonwatt.model.exceptions import ConfigError

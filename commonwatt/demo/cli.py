@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import Progress
 
-from commonwatt.audit import PAST, Audit, audit_folder, left_out, table_of
+from commonwatt.audit.command import left_out, table_of
+from commonwatt.audit.comparison import Audit
+from commonwatt.audit.folder import PAST, audit_folder
 from commonwatt.demo.layout import Layout, prepare
 from commonwatt.demo.people import console_of, invited, welcome
 from commonwatt.demo.players import Players

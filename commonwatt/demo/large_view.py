@@ -1,11 +1,13 @@
 """The live table of a large town: a row for each host and fleet, with the few that are slowest (pure)."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
+
+from commonwatt.model.units import EpochSeconds
 
 Status = Mapping[str, Any]
 
@@ -13,28 +15,32 @@ NAMES = 3  # most controllers or microgrids that are named in a cell
 _COLUMNS = ("process", "microgrids", "connected", "made", "passed on", "waiting", "lag", "slowest")
 
 
-def _controllers(hosts: Iterable[Status]) -> list[Status]:
-    return [one for host in hosts for one in host["controllers"].values()]
-
-
-def arrived(hosts: Collection[Status], fleets: Collection[Status]) -> int:
+def arrived(utility: Status, fleets: Collection[Status]) -> int:
     """Return how much has arrived: records at the gateways, and slots at the utility."""
-    relayed = sum(one.get("relayed_slots", 0) for one in _controllers(hosts))
-    return int(relayed + sum(one["acknowledged"] for one in fleets))
+    slots = utility.get("totals", {}).get("received_slots", 0)
+    return int(slots + sum(one["acknowledged"] for one in fleets))
 
 
-def is_drained(hosts: Collection[Status], fleets: Collection[Status]) -> bool:
-    """Whether the backlog of every meter and every gateway is empty; each gateway must answer."""
-    at_gateways = [one.get("backlog") for one in _controllers(hosts)]
-    empty = all(backlog is not None and not any(backlog.values()) for backlog in at_gateways)
-    return empty and not any(one["held"] or one["events_held"] for one in fleets)
+def is_drained(utility: Status, fleets: Collection[Status], since: EpochSeconds) -> bool:
+    """Whether the backlog of every meter is empty, and that of every gateway by its heartbeat after ``since``."""
+    heartbeats = [one["heartbeat"] for one in utility.get("microgrids", {}).values()]
+    fresh = bool(heartbeats) and all(one is not None and one["time"] > since for one in heartbeats)
+    at_meters = any(one["held"] or one["events_held"] for one in fleets)
+    return fresh and not at_meters and not any(_waiting(one) for one in heartbeats)
 
 
-def large_table(title: str, hosts: Mapping[str, Status], fleets: Mapping[str, Status], stored: int) -> Table:
+def _waiting(heartbeat: Status) -> int:
+    return int(sum(heartbeat.get(key, 0) for key in ("backlog_parts", "backlog_events", "backlog_letters")))
+
+
+def large_table(
+    title: str, utility: Status, hosts: Mapping[str, Status], fleets: Mapping[str, Status], stored: int
+) -> Table:
     """Return the table.
 
     Args:
         title: The town and its time.
+        utility: The last status of the utility.
         hosts: The last status of each host of gateways.
         fleets: The last status of each fleet of meters.
         stored: Slots stored at the utility, each once.
@@ -48,18 +54,19 @@ def large_table(title: str, hosts: Mapping[str, Status], fleets: Mapping[str, St
         numbers = (f"{one[key]:,}" for key in ("made", "acknowledged", "held"))
         table.add_row(name, f"{len(one['microgrids']):,}", connected, *numbers, lag, slowest)
     for name, one in hosts.items():
-        table.add_row(name, *_of_host(one["controllers"]))
-    table.add_row("utility", "", "", "", f"{stored:,}", "", "", "")
+        table.add_row(name, *_of_host(one["controllers"], utility.get("microgrids", {})))
+    queue = f"{utility['queue_s']:.0f} s" if utility else "-"
+    table.add_row("utility", f"{len(utility.get('microgrids', {})):,}", "", "", f"{stored:,}", "", queue, "")
     return table
 
 
-def _of_host(controllers: Mapping[str, Status]) -> tuple[str | Text, ...]:
-    running = {name: one for name, one in controllers.items() if one["state"] != "stopped"}
-    slow = {name: one.get("lag_s") or 0 for name, one in controllers.items() if one["state"] == "slow"}
-    stopped = sorted(controllers.keys() - running.keys())
-    relayed = sum(one.get("relayed_slots", 0) for one in running.values())
-    waiting = sum(one.get("backlog", {}).get("parts", 0) for one in running.values())
-    lag_s = max((one.get("lag_s") or 0 for one in running.values()), default=0)
+def _of_host(controllers: Mapping[str, Status], known: Mapping[str, Status]) -> tuple[str | Text, ...]:
+    slow = {name: one["lag_s"] for name, one in controllers.items() if one["state"] == "slow"}
+    stopped = sorted(name for name, one in controllers.items() if one["state"] == "stopped")
+    theirs = [known[name] for name in controllers if name in known]
+    relayed = sum(one["received_slots"] for one in theirs)
+    waiting = sum(one["heartbeat"]["backlog_parts"] for one in theirs if one["heartbeat"] is not None)
+    lag_s = max(one["lag_s"] for one in controllers.values())
     words = _named(len(slow), slow)
     if stopped:
         words.append(f"{'; ' if words else ''}stopped: {', '.join(stopped[:NAMES])}", style="red")
@@ -75,6 +82,6 @@ def _named(count: int, worst: Mapping[str, float]) -> Text:
 
 def large_legend() -> Text:
     """Return the words below the table."""
-    words = "made: readings of 15 s · passed on: acknowledged to meters, to gateways, and stored, each once · waiting: "
-    words += "at meters, and parts at gateways · a controller or microgrid is behind from a minute of lag on"
+    words = "made: readings of 15 s · passed on: acknowledged to meters; received from gateways; stored, each once · "
+    words += "waiting: at meters, and parts at gateways by their last heartbeats · lag: of the slowest"
     return Text(f"{words} · Ctrl-C stops", style="dim")

@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from commonwatt.audit.folder import DATABASE
 from commonwatt.config.database_url import sqlite_url
 from commonwatt.demo.parts import Part, free_ports, write_parts, write_targets
 from commonwatt.demo.past import unpack
@@ -106,7 +107,7 @@ def prepare(
     origin = _resume_at(data, speed, starts_at)
     if origin == STARTS_AT and not (data / CLOCK_FILE).exists() and _contents(town_path) == _contents(BUILT_IN_TOWN):
         unpack(data)
-    database = PrivatePostgres((data / "utility_database").resolve()) if large else None
+    database = PrivatePostgres((data / DATABASE).resolve()) if large else None
     with nullcontext() if database is None else database.answering_at(free_ports(1)[0]):
         url = database.url if database is not None else sqlite_url((data / "utility" / "utility.db").resolve())
         register(town_path, data, url)

@@ -32,6 +32,7 @@ ASK_WITHIN_S = 2.0
 STORED_EVERY_S = 4.0  # real seconds between two counts of stored slots: a count reads all blocks of the run
 STORED_IN_LARGE_EVERY_S = 60.0  # the same in a large town
 WEEK_S = 7 * 86_400  # the longest time range of one count
+QUIET_S = 60  # town seconds after the last slot from which a heartbeat tells that a gateway's backlog is empty
 NARROW = 110  # terminal width below which the table shows less of each microgrid
 _QUIET = ("initialize", "put", "get")  # commands of the machinery, which no visitor looks for
 NAMES = 3  # most batteries that are named in a cell
@@ -146,7 +147,7 @@ class Observer:
     def arrived(self) -> int:
         """Return how much has arrived: records at the gateways, and slots at the utility, by the last answers."""
         if self._layout.large:
-            return arrived(self.hosts.values(), self.fleets.values())
+            return arrived(self.seen.get("utility", {}), self.fleets.values())
         seen, names = self.seen, list(self._layout.town.microgrids)
         taken: list[int] = [seen.get(f"{name} meters", {}).get("acknowledged", 0) for name in names]
         gateways = [seen.get(f"{name} gateway", {}) for name in names]
@@ -165,7 +166,9 @@ class Observer:
     def drained(self) -> bool:
         """Whether every meter and every gateway has an empty backlog in its last status."""
         if self._layout.large:
-            return not self.silent and is_drained(self.hosts.values(), self.fleets.values())
+            since = (self._layout.clock.meters_stop_at or 0) + QUIET_S
+            utility = self.seen.get("utility", {})
+            return not self.silent and is_drained(utility, self.fleets.values(), since)
         names = list(self._layout.town.microgrids)
         if any(
             f"{name} {kind}" in self.silent or f"{name} {kind}" not in self.seen
@@ -202,7 +205,8 @@ def draw(
     narrow = width is not None and width < NARROW
     if layout.large:
         stored = sum(observer.stored.values())
-        table = large_table(_title(layout), observer.hosts, observer.fleets, stored)
+        utility = observer.seen.get("utility", {})
+        table = large_table(_title(layout), utility, observer.hosts, observer.fleets, stored)
         return Group(
             _processes(supervisor, observer), table, *_town(observer.fleets.get("fleet 1", {})), large_legend()
         )
