@@ -79,6 +79,9 @@ class PrivatePostgres:
                 owner = pwd.getpwnam(self.user)
                 for path in (self.folder, Path(file.name)):
                     os.chown(path, owner.pw_uid, owner.pw_gid)
+                # It may enter the folder around its own, and no other user may.
+                os.chown(self.folder.parent, -1, owner.pw_gid)
+                self.folder.parent.chmod(0o710)
             words = ("-U", ROLE, "--auth=scram-sha-256", f"--pwfile={file.name}", "--no-instructions", "-E", "UTF8")
             self._run("initdb", "-D", str(self.folder), *words, "--locale=C")
 
@@ -104,8 +107,8 @@ class PrivatePostgres:
         if done.returncode:
             log = self.folder / "log"
             why = done.stderr.strip() or (log.read_text().strip().splitlines()[-1:] if log.exists() else "")
-            where = "" if self.user is None else f"; user {self.user} runs it, and must be able to enter its folders"
-            raise ConfigError(f"PostgreSQL's {program} failed in {self.folder}: {why}{where}")
+            may = "" if self.user is None else f"; user {self.user} runs it: choose a folder that every user can enter"
+            raise ConfigError(f"PostgreSQL's {program} failed in {self.folder}: {why}{may}")
 
     def _ran(self, program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
         # A server that it starts would keep a pipe open as long as it runs.
